@@ -1,0 +1,4 @@
+"""What both libraries and the command line stand on: errors, canonical JSON, files, shipped folders.
+
+Imports the standard library only, so that everything above it starts fast.
+"""

@@ -1,0 +1,137 @@
+"""Every error of the toolkit, in one tree.
+
+    AbsError                    the base: what was wrong, with which input, and what to do
+    ├── UsageError              an option or a combination of options that cannot work
+    │   └── UnknownNameError    a name that is not in a list; shows the list
+    ├── MissingExtraError       a package that is not installed; shows the pip command
+    ├── StorageError            a full disk, a read-only folder, a path that cannot be written
+    ├── LabelError              a label set
+    ├── PromptError             a prompt set
+    ├── BackendError            a language model or its server
+    │   └── FatalBackendError   one that asking again cannot mend: wrong key, spent quota, unknown model
+    ├── BundleError             a description bundle; names file and line
+    ├── ImageError              an image file
+    ├── DatasetError            a data set: its layout, its labels, its classes
+    ├── ModelError              an image-text model: unknown, unsuitable, or with bad numbers in it
+    │   └── WeightsError        a weights file: missing, or with a digest that is not the expected one
+    └── CacheError              a stage cache that cannot be used
+
+The command line prints ``message`` and ``remedy`` on one line and exits with 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = [
+    "AbsError",
+    "BackendError",
+    "BundleError",
+    "CacheError",
+    "DatasetError",
+    "FatalBackendError",
+    "ImageError",
+    "LabelError",
+    "MissingExtraError",
+    "ModelError",
+    "PromptError",
+    "StorageError",
+    "UnknownNameError",
+    "UsageError",
+    "WeightsError",
+]
+
+
+class AbsError(Exception):
+    """The base of all errors that the toolkit raises on purpose.
+
+    Args:
+        message: what was wrong and with which input, without a final full stop.
+        remedy: what the reader can do about it, an imperative sentence without a final full stop.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.remedy}." if self.remedy else f"{self.message}."
+
+
+class UsageError(AbsError):
+    """An option or a combination of options that cannot work."""
+
+
+class UnknownNameError(UsageError):
+    """A name that is not among the valid ones.
+
+    Args:
+        kind: what is named, in the singular: "method", "model", "bundle".
+        name: the name that was asked for.
+        valid: the names that exist; they are listed in the message.
+    """
+
+    def __init__(self, kind: str, name: str, valid: Iterable[str], *, remedy: str = "") -> None:
+        choices = ", ".join(valid) or "none yet"
+        super().__init__(f"unknown {kind} {name!r}; valid: {choices}", remedy=remedy)
+
+
+class MissingExtraError(AbsError):
+    """A package is missing that an extra of this distribution installs.
+
+    Args:
+        package: the distribution that could not be imported.
+        extra: the extra that brings it.
+        purpose: what it is needed for, continuing "is needed ...".
+    """
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"the package {package!r} is needed {purpose} and is not installed",
+            remedy=f"Run: pip install 'abs-toolkit[{extra}]'",
+        )
+
+
+class StorageError(AbsError):
+    """A file or folder that cannot be read or written."""
+
+
+class LabelError(AbsError):
+    """A label set that cannot be used."""
+
+
+class PromptError(AbsError):
+    """A prompt set that cannot be used."""
+
+
+class BackendError(AbsError):
+    """A language model or its server gave no usable reply."""
+
+
+class FatalBackendError(BackendError):
+    """A backend that asking again cannot mend: a wrong key, a spent quota, an unknown model."""
+
+
+class BundleError(AbsError):
+    """A description bundle that is broken or does not fit."""
+
+
+class ImageError(AbsError):
+    """An image file that is broken, refused, or no image."""
+
+
+class DatasetError(AbsError):
+    """A data set whose layout, labels or classes cannot be used."""
+
+
+class ModelError(AbsError):
+    """An image-text model that is unknown, unsuitable, or holds bad numbers."""
+
+
+class WeightsError(ModelError):
+    """A weights file that is missing or is not the expected one."""
+
+
+class CacheError(AbsError):
+    """A stage cache that cannot be used."""

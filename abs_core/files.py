@@ -1,0 +1,99 @@
+"""Files that are there whole or not at all, and file digests."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from abs_core.errors import StorageError
+
+__all__ = ["atomic_write", "ensure_writable", "sha256_file", "storage_errors"]
+
+_REMEDIES = {
+    errno.ENOSPC: "Free some space or choose a folder on another disk",
+    errno.EDQUOT: "Free some space or choose a folder on another disk",
+    errno.EROFS: "Choose a folder that can be written",
+    errno.EACCES: "Choose a folder that you may write, or change its permissions",
+    errno.EPERM: "Choose a folder that you may write, or change its permissions",
+    errno.ENOTDIR: "Choose a path whose parents are folders",
+    errno.ENAMETOOLONG: "Choose a shorter name",
+}
+
+
+@contextmanager
+def storage_errors(path: Path, doing: str) -> Iterator[None]:
+    """Turn an ``OSError`` from inside the block into a ``StorageError`` that names ``path``.
+
+    Args:
+        path: the file or folder that the user would recognise.
+        doing: what failed, continuing "cannot ...": "write", "read", "create".
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        remedy = _REMEDIES.get(error.errno or 0, "Check the path and its permissions")
+        raise StorageError(f"cannot {doing} {str(path)!r}: {reason}", remedy=remedy) from error
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that appears under ``path`` only when the block ends without an error.
+
+    The bytes go to a file beside it, are flushed to the disk, and are renamed; a reader sees the old file or the new
+    one, never a part. Parents are created.
+
+    Raises:
+        StorageError: a full disk, a read-only folder, a path that cannot be written. Nothing is left behind.
+    """
+    with storage_errors(path, "write"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            # mkstemp makes files private; shared caches and stores need the usual permissions
+            os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(name)
+            raise
+
+
+def ensure_writable(folder: Path) -> None:
+    """Create ``folder`` and prove that a file can be written in it, so that long work does not end in an error.
+
+    Raises:
+        StorageError: the folder cannot be created or written.
+    """
+    with storage_errors(folder, "write in"):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"\0" * 4096)
+            probe.flush()
+            os.fsync(probe.fileno())
+
+
+def sha256_file(path: Path) -> str:
+    """``sha256:`` and the hex digest of a file's bytes.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    with storage_errors(path, "read"), path.open("rb") as stream:
+        return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
