@@ -47,7 +47,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that appears under ``path`` only when the block ends without an error.
 
     The bytes go to a file beside it, are flushed to the disk, and are renamed; a reader sees the old file or the new
-    one, never a part. Parents are created.
+    one, never a part. Parents are created. The block should only write: its own ``OSError`` counts as one of ``path``.
 
     Raises:
         StorageError: a full disk, a read-only folder, a path that cannot be written. Nothing is left behind.
@@ -55,17 +55,18 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     with storage_errors(path, "write"):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part")
+        part = Path(name)
         try:
             with os.fdopen(handle, "wb") as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
             # mkstemp makes files private; shared caches and stores need the usual permissions
-            os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, path)
+            part.chmod(0o666 & ~_umask())
+            part.replace(path)
         except BaseException:
             with suppress(OSError):
-                os.unlink(name)
+                part.unlink()
             raise
 
 

@@ -1,0 +1,1 @@
+"""The command line ``abs``: joins ``abs_descriptions`` and ``abs_classify`` and caches every stage."""

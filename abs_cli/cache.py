@@ -1,0 +1,257 @@
+"""The stage cache: arrays under the digest of everything that can change them.
+
+A key is the canonical JSON of a stage's name, version and inputs; its sha256 names the entry. An entry is one
+safetensors file that carries its key and a digest of its arrays, written beside and renamed, so that readers in other
+processes see a whole entry or none. What is damaged is treated as absent, removed and rebuilt. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from abs_core.canonical import canonical_json, sha256_bytes
+from abs_core.errors import CacheError, StorageError
+from abs_core.extras import require
+from abs_core.files import atomic_write, ensure_writable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["Difference", "Entry", "Key", "StageCache", "differences"]
+
+_LAYOUT = "v1"
+# the limit of the safetensors format itself
+_LARGEST_HEADER = 100_000_000
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a cached result depends on.
+
+    Args:
+        stage: the name of the stage.
+        version: raised whenever the code of the stage changes its result.
+        inputs: everything else that can change the result, as JSON values; digests stand for large inputs.
+    """
+
+    stage: str
+    version: int
+    inputs: Mapping[str, Any]
+
+    @cached_property
+    def text(self) -> str:
+        """The canonical JSON of the key."""
+        return canonical_json({"stage": self.stage, "version": self.version, "inputs": self.inputs})
+
+    @cached_property
+    def digest(self) -> str:
+        """The hex sha256 of the canonical JSON."""
+        return sha256_bytes(self.text.encode("utf-8")).removeprefix("sha256:")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry on the disk."""
+
+    path: Path
+    stage: str
+    bytes: int
+    used: float
+
+    @property
+    def digest(self) -> str:
+        """The hex digest of the entry's key."""
+        return self.path.stem
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One part of a key that differs between two entries: a dotted path and the two values."""
+
+    path: str
+    ours: Any
+    theirs: Any
+
+
+@dataclass
+class StageCache:
+    """A folder of stage results. Safe for several processes at once.
+
+    Args:
+        root: the folder; it is created at the first write, so a read-only cache that holds everything works.
+    """
+
+    root: Path
+    hits: dict[str, int] = field(default_factory=dict)
+    misses: dict[str, int] = field(default_factory=dict)
+    asked: list[tuple[Key, bool]] = field(default_factory=list)
+    _proved_writable: bool = False
+
+    def load(self, key: Key) -> dict[str, np.ndarray] | None:
+        """The arrays stored under ``key``, or None if they are absent or damaged (a damaged entry is removed)."""
+        found = self._read(self._path(key), key)
+        counts = self.misses if found is None else self.hits
+        counts[key.stage] = counts.get(key.stage, 0) + 1
+        self.asked.append((key, found is not None))
+        return found
+
+    def holds(self, key: Key) -> bool:
+        """Whether an entry stands under ``key``; it may still turn out to be damaged when it is loaded."""
+        return self._path(key).is_file()
+
+    def store(self, key: Key, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write the arrays under ``key``; an entry that another process wrote meanwhile is replaced by an equal one.
+
+        Raises:
+            StorageError: a full disk or a read-only folder; nothing half-written stays.
+        """
+        save = require("safetensors.numpy").save
+        payload = {name: array if array.flags.c_contiguous else array.copy() for name, array in arrays.items()}
+        metadata = {"key": key.text, "arrays": _arrays_digest(payload)}
+        data: bytes = save(payload, metadata=metadata)
+        with atomic_write(self._path(key)) as stream:
+            stream.write(data)
+
+    def require_writable(self) -> None:
+        """Prove, once, that results can be stored, before long work whose results would be lost.
+
+        Raises:
+            CacheError: the folder cannot be written; names it and the option that moves it.
+        """
+        if self._proved_writable:
+            return
+        try:
+            ensure_writable(self.root)
+        except StorageError as error:
+            raise CacheError(
+                f"the cache folder cannot be used: {error.message}",
+                remedy="Free or unlock it, or name another one with --cache DIR or ABS_CACHE",
+            ) from error
+        self._proved_writable = True
+
+    def entries(self, stage: str | None = None) -> Iterator[Entry]:
+        """All entries, or those of one stage, in no particular order."""
+        base = self.root / _LAYOUT
+        for folder in [base / stage] if stage else sorted(base.glob("*")):
+            for path in folder.glob("??/*.safetensors"):
+                with suppress(FileNotFoundError):  # another process may prune
+                    status = path.stat()
+                    yield Entry(path, folder.name, status.st_size, max(status.st_atime, status.st_mtime))
+
+    def verify(self) -> Iterator[tuple[Entry, bool]]:
+        """Read every entry; False marks a damaged one, which is removed so that it is rebuilt."""
+        for entry in self.entries():
+            yield entry, self._read(entry.path, None) is not None
+
+    def prune(self, *, older_than_days: float | None = None, max_bytes: int | None = None) -> list[Entry]:
+        """Remove entries that were not used for a time, then the least recently used ones over a size.
+
+        Returns:
+            The removed entries.
+        """
+        by_age = sorted(self.entries(), key=lambda entry: entry.used)
+        total = sum(entry.bytes for entry in by_age)
+        limit = time.time() - older_than_days * 86400 if older_than_days is not None else float("-inf")
+        removed = []
+        for entry in by_age:
+            if entry.used < limit or (max_bytes is not None and total > max_bytes):
+                entry.path.unlink(missing_ok=True)
+                total -= entry.bytes
+                removed.append(entry)
+        return removed
+
+    def explain(self, key: Key) -> tuple[Entry, list[Difference]] | None:
+        """The nearest other entry of the key's stage and the parts in which its key differs; None if there is none."""
+        best: tuple[Entry, list[Difference]] | None = None
+        ours = json.loads(key.text)
+        for entry in self.entries(key.stage):
+            if entry.digest == key.digest:
+                continue
+            theirs = _read_metadata(entry.path).get("key")
+            if theirs is None:
+                continue
+            found = differences(ours, json.loads(theirs))
+            if best is None or len(found) < len(best[1]):
+                best = (entry, found)
+        return best
+
+    def _path(self, key: Key) -> Path:
+        return self.root / _LAYOUT / key.stage / key.digest[:2] / f"{key.digest}.safetensors"
+
+    def _read(self, path: Path, key: Key | None) -> dict[str, np.ndarray] | None:
+        safetensors = require("safetensors")
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise CacheError(
+                f"the cache entry {str(path)!r} cannot be read: {(error.strerror or str(error)).lower()}",
+                remedy="Check the permissions of the cache folder, or name another one with --cache DIR",
+            ) from error
+        try:
+            arrays: dict[str, np.ndarray] = require("safetensors.numpy").load(data)
+            metadata = _parse_metadata(data)
+        except (safetensors.SafetensorError, ValueError, KeyError, TypeError):
+            _discard(path)
+            return None
+        sound = metadata.get("arrays") == _arrays_digest(arrays) and (key is None or metadata.get("key") == key.text)
+        if not sound:
+            _discard(path)
+            return None
+        # Reading marks the entry as used; with noatime mounts only this does.
+        with suppress(OSError):
+            os.utime(path)
+        return arrays
+
+
+def differences(ours: Any, theirs: Any, path: str = "") -> list[Difference]:
+    """The leaves in which two JSON values differ, as dotted paths."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        found = []
+        for name in sorted(ours.keys() | theirs.keys()):
+            found += differences(ours.get(name), theirs.get(name), f"{path}.{name}" if path else name)
+        return found
+    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        found = []
+        for position, (left, right) in enumerate(zip(ours, theirs, strict=True)):
+            found += differences(left, right, f"{path}[{position}]")
+        return found
+    return [] if ours == theirs else [Difference(path, ours, theirs)]
+
+
+def _arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
+    parts = {
+        name: [str(array.dtype), list(array.shape), sha256_bytes(array.tobytes())] for name, array in arrays.items()
+    }
+    return sha256_bytes(canonical_json(parts).encode("utf-8"))
+
+
+def _parse_metadata(data: bytes) -> dict[str, str]:
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    metadata = header.get("__metadata__", {})
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _read_metadata(path: Path) -> dict[str, str]:
+    try:
+        with path.open("rb") as stream:
+            prefix = stream.read(8)
+            return _parse_metadata(prefix + stream.read(min(int.from_bytes(prefix, "little"), _LARGEST_HEADER)))
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _discard(path: Path) -> None:
+    # On a read-only cache the damaged entry stays; it is still treated as absent.
+    with suppress(OSError):
+        path.unlink()

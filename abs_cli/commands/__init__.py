@@ -1,0 +1,1 @@
+"""One file per command; ``abs_cli.main`` imports a command only when it runs."""

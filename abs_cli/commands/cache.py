@@ -1,0 +1,129 @@
+"""``abs cache``: what the stage cache holds, why a run missed it, whether it is sound, and how to shrink it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import click
+
+from abs_cli.cache import Key, StageCache
+from abs_cli.home import Home
+from abs_cli.runlog import read_last_run
+from abs_core.printable import printable
+
+__all__ = ["command"]
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+@click.group("cache")
+def command() -> None:
+    """List, explain, verify and prune the stage cache."""
+
+
+@command.command("ls")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def list_stages(home: Home, as_json: bool) -> None:
+    """Show the entries and bytes of each stage."""
+    stages: dict[str, dict[str, int]] = {}
+    for entry in StageCache(home.cache).entries():
+        row = stages.setdefault(entry.stage, {"entries": 0, "bytes": 0})
+        row["entries"] += 1
+        row["bytes"] += entry.bytes
+    if as_json:
+        click.echo(json.dumps({"folder": str(home.cache), "stages": stages}))
+        return
+    click.echo(f"{home.cache}")
+    for stage, row in sorted(stages.items()):
+        click.echo(f"  {stage:<16} {row['entries']:>8} entries {_size(row['bytes']):>10}")
+    if not stages:
+        click.echo("  empty")
+
+
+@command.command("explain")
+@click.option(
+    "--all", "every", is_flag=True, help="Explain each entry, not only the first that was computed of a stage."
+)
+@click.pass_obj
+def explain(home: Home, every: bool) -> None:
+    """Say, for the last run, what came from the cache, and what part of each key made the rest new."""
+    cache = StageCache(home.cache)
+    asked = read_last_run(home.cache)
+    if not asked:
+        click.echo("no run has used this cache yet")
+        return
+    explained: set[str] = set()
+    for stage in dict.fromkeys(key.stage for key, _ in asked):
+        hits = sum(1 for key, hit in asked if hit and key.stage == stage)
+        total = sum(1 for key, _ in asked if key.stage == stage)
+        click.echo(f"{stage}: {hits} of {total} from the cache")
+    for key, hit in asked:
+        if not hit and (every or key.stage not in explained):
+            explained.add(key.stage)
+            _explain_one(cache, key)
+
+
+def _explain_one(cache: StageCache, key: Key) -> None:
+    nearest = cache.explain(key)
+    click.echo(f"{key.stage} {key.digest[:12]} was computed:")
+    if nearest is None:
+        click.echo("  no other entry of this stage exists")
+        return
+    entry, parts = nearest
+    click.echo(f"  nearest entry {entry.digest[:12]} differs in")
+    for part in parts[:8]:
+        click.echo(f"    {part.path}: {_short(part.theirs)} there, {_short(part.ours)} here")
+    if len(parts) > 8:
+        click.echo(f"    and {len(parts) - 8} more")
+
+
+@command.command("verify")
+@click.pass_obj
+def verify(home: Home) -> None:
+    """Read every entry and remove the damaged ones, which are rebuilt when needed. Exit code 1 if there were any."""
+    sound = damaged = 0
+    for entry, good in StageCache(home.cache).verify():
+        if good:
+            sound += 1
+        else:
+            damaged += 1
+            click.echo(f"damaged, removed: {entry.path}")
+    click.echo(f"{sound} sound, {damaged} damaged")
+    if damaged:
+        raise SystemExit(1)
+
+
+@command.command("prune")
+@click.option(
+    "--older-than", "days", type=click.FloatRange(min=0), metavar="DAYS", help="Remove what was not used for DAYS."
+)
+@click.option("--max-size", metavar="SIZE", help="Then remove the least recently used down to SIZE, such as 5G.")
+@click.pass_obj
+def prune(home: Home, days: float | None, max_size: str | None) -> None:
+    """Remove old entries."""
+    if days is None and max_size is None:
+        raise click.UsageError("say what to remove: --older-than DAYS, --max-size SIZE or both")
+    removed = StageCache(home.cache).prune(older_than_days=days, max_bytes=_bytes(max_size))
+    click.echo(f"removed {len(removed)} entries, {_size(sum(entry.bytes for entry in removed))}")
+
+
+def _bytes(text: str | None) -> int | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", text.strip().lower())
+    if not found:
+        raise click.BadParameter(f"{text!r} is no size; write it like 500M or 5G", param_hint="--max-size")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def _size(count: int) -> str:
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} B"
+
+
+def _short(value: object) -> str:
+    return printable(json.dumps(value, ensure_ascii=False), 60)

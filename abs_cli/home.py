@@ -1,0 +1,37 @@
+"""Where the toolkit keeps what it keeps: one folder, ``~/.abs`` unless the user says otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Home"]
+
+
+@dataclass(frozen=True)
+class Home:
+    """The user's folders.
+
+    Args:
+        root: holds bundles, journals and, unless ``cache`` says otherwise, the stage cache (``ABS_HOME``).
+        cache: the stage cache; may lie on another disk and may be shared by several processes (``ABS_CACHE``).
+    """
+
+    root: Path
+    cache: Path
+
+    @classmethod
+    def at(cls, root: Path | None, cache: Path | None) -> Home:
+        """The folders for the two options, with their defaults."""
+        base = (root or Path.home() / ".abs").expanduser().absolute()
+        return cls(base, (cache or base / "cache").expanduser().absolute())
+
+    @property
+    def bundles(self) -> Path:
+        """The local bundle store."""
+        return self.root / "bundles"
+
+    @property
+    def journals(self) -> Path:
+        """The append-only journals of replies from language models."""
+        return self.root / "journals"

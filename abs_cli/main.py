@@ -1,0 +1,106 @@
+"""The entry point ``abs``. Starts in a few hundredths of a second: a command is imported only when it runs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from abs_cli.home import Home
+from abs_core.errors import AbsError
+
+__all__ = ["cli", "main"]
+
+#: command -> (module under abs_cli.commands, the line that `abs --help` shows)
+COMMANDS = {
+    "demo": ("demo", "Run the main job on the embedded models and photos, with no download hub."),
+    "gen-descriptions": ("gen_descriptions", "Write class descriptions with a language model and store a bundle."),
+    "eval": ("eval", "Classify a labelled data set with several methods and print one table."),
+    "classify": ("classify", "Classify photos, and say why."),
+    "bundle": ("bundle", "List, show and check description bundles."),
+    "datasets": ("datasets", "List the data sets that can be read, or show one."),
+    "models": ("models", "List the image-text models."),
+    "methods": ("methods", "List the methods: views x texts x matching."),
+    "cache": ("cache", "List, explain, verify and prune the stage cache."),
+    "doctor": ("doctor", "Say what runs on this machine and what to install for the rest."),
+    "completion": ("completion", "Print the shell completion script."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports one only when it runs."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"abs_cli.commands.{COMMANDS[name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="abs-toolkit", prog_name="abs")
+@click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="ABS_HOME",
+    help="Folder for bundles, journals and the cache.  [default: ~/.abs]",
+)
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="ABS_CACHE",
+    help="Folder for the stage cache.  [default: cache/ in --home]",
+)
+@click.option("--debug", is_flag=True, envvar="ABS_DEBUG", help="Show a traceback with every error.")
+@click.pass_context
+def cli(ctx: click.Context, home: Path | None, cache: Path | None, debug: bool) -> None:
+    """Training-free image classification with language-model descriptions.
+
+    Results go to stdout, everything else to stderr. A wrong input is exit code 2.
+    """
+    ctx.obj = Home.at(home, cache)
+    ctx.meta["debug"] = debug
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run ``abs`` and end the process: 0 done, 1 a check failed, 2 wrong input, 130 interrupted."""
+    try:
+        code: Any = cli.main(args=args, prog_name="abs", standalone_mode=False)
+    except AbsError as error:
+        if _wants_traceback(args):
+            raise
+        sys.exit(_say(f"error: {error}", 2))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(_say("interrupted; run the same command to go on from here", 130))
+    except BrokenPipeError:
+        # the reader of our output left, as `head` does; Python would complain again when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _wants_traceback(args: list[str] | None) -> bool:
+    given = sys.argv[1:] if args is None else args
+    return "--debug" in given or os.environ.get("ABS_DEBUG", "") not in ("", "0")
+
+
+def _say(line: str, code: int) -> int:
+    from abs_core.printable import printable
+
+    click.echo("abs: " + printable(line), err=True)
+    return code

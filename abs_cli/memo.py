@@ -1,0 +1,85 @@
+"""Digests that are dear to compute, remembered by the (path, size, mtime_ns) of the files they stand for."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
+
+from abs_core.canonical import digest
+from abs_core.files import sha256_file, storage_errors
+
+__all__ = ["DigestMemo"]
+
+
+class DigestMemo:
+    """A small database beside the cache, shared by processes. Losing it costs time, never a result.
+
+    Args:
+        folder: the cache folder. Where it cannot be written, digests are computed anew each time.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "digests.sqlite"
+
+    def file(self, path: Path) -> str:
+        """The sha256 of a file's bytes, read only if the file changed since it was last read.
+
+        Raises:
+            StorageError: the file cannot be read.
+        """
+        return self.files([path])[0]
+
+    def files(self, paths: Sequence[Path]) -> list[str]:
+        """The sha256 of each file's bytes, as ``file``."""
+        return self._remembered([[_stamp(path)] for path in paths], [partial(sha256_file, path) for path in paths])
+
+    def derived(self, what: str, files: Iterable[Path], compute: Callable[[], str]) -> str:
+        """A digest that follows from ``what`` (names, options, versions) and from the bytes of ``files``.
+
+        Raises:
+            StorageError: a file cannot be read.
+        """
+        return self._remembered([[what, *(_stamp(path) for path in files)]], [compute])[0]
+
+    def _remembered(self, identities: Sequence[Sequence[str]], computes: Sequence[Callable[[], str]]) -> list[str]:
+        keys = [digest(list(identity)) for identity in identities]
+        known = self._look_up(keys)
+        fresh = {}
+        results = []
+        for key, compute in zip(keys, computes, strict=True):
+            if key not in known:
+                known[key] = fresh[key] = compute()
+            results.append(known[key])
+        self._write(fresh)
+        return results
+
+    def _look_up(self, keys: Sequence[str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        if not self._path.is_file():
+            return found
+        with suppress(sqlite3.Error), closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True)) as base:
+            for start in range(0, len(keys), 500):
+                part = keys[start : start + 500]
+                marks = ",".join("?" * len(part))
+                found.update(base.execute(f"SELECT key, digest FROM digests WHERE key IN ({marks})", part))  # noqa: S608
+        return found
+
+    def _write(self, fresh: dict[str, str]) -> None:
+        if not fresh:
+            return
+        with suppress(OSError, sqlite3.Error):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(self._path, timeout=30)) as base, base:
+                base.execute("CREATE TABLE IF NOT EXISTS digests (key TEXT PRIMARY KEY, digest TEXT NOT NULL)")
+                base.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?)", fresh.items())
+
+
+def _stamp(path: Path) -> str:
+    with storage_errors(path, "read"):
+        status = path.stat()
+    # the bytes of the path: names need not be valid Unicode, and two that differ only in its form are two files
+    return f"{os.fsencode(path.absolute()).hex()} {status.st_size} {status.st_mtime_ns}"

@@ -1,0 +1,28 @@
+"""Text from outside cannot move a cursor, reorder a line or hide itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from abs_core.printable import printable
+
+
+@pytest.mark.parametrize(
+    ("hostile", "shown"),
+    [
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("a\nb", "a\\nb"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("\ud800", "\\ud800"),
+        ("zero\u200bwidth", "zero\\u200bwidth"),
+        ("plain ä 猫 🐈", "plain ä 猫 🐈"),
+    ],
+)
+def test_unsafe_characters_are_written_as_escapes(hostile: str, shown: str) -> None:
+    assert printable(hostile) == shown
+    printable(hostile).encode("utf-8")
+
+
+def test_a_limit_is_kept() -> None:
+    assert printable("abcdef", 4) == "abc…"
+    assert printable("abcd", 4) == "abcd"
