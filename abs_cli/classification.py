@@ -1,0 +1,168 @@
+"""Shard by shard through a data set: identify, score, rank; bad images stop the run or are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from abs_cli.console import Advance
+from abs_cli.memo import DigestMemo
+from abs_cli.stages import BadPhoto, Photo, Stages, shards
+from abs_core.errors import ImageError, StorageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from abs_classify.methods import Method
+    from abs_classify.texts import TextTable
+
+__all__ = ["OnError", "Scored", "Skipped", "Sorted", "identify", "score"]
+
+OnError = Literal["stop", "skip"]
+
+#: classes of a ranking that are kept; the rest of the scores stay in the cache
+_KEPT = 5
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image that could not be used, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass
+class Sorted:
+    """The best classes of one method for some photos.
+
+    Args:
+        top: int64 [n, k], positions of the best classes, best first; ties go to the lower position.
+        scores: float32 [n, k], their scores.
+        ranks: int64 [n], the place of the true class from 1 on; empty where no labels were given.
+    """
+
+    top: np.ndarray
+    scores: np.ndarray
+    ranks: np.ndarray
+
+
+@dataclass
+class Scored:
+    """What a run found.
+
+    Args:
+        photos: those that were scored, in order.
+        labels: the positions of their true classes; empty where no labels were given.
+        methods: the rankings by the method's name.
+        skipped: those that were not.
+    """
+
+    photos: list[Photo]
+    labels: list[int]
+    methods: dict[str, Sorted]
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+def identify(paths: Sequence[Path], memo: DigestMemo, on_error: OnError) -> tuple[list[Photo | None], list[Skipped]]:
+    """The content ids of image files; None stands for a file that was skipped.
+
+    Raises:
+        ImageError: a file cannot be read and ``on_error`` is "stop".
+    """
+    try:
+        return [Photo(path, digest) for path, digest in zip(paths, memo.files(paths), strict=True)], []
+    except StorageError:
+        pass  # one of them cannot be read: find out which
+    photos: list[Photo | None] = []
+    skipped = []
+    for path in paths:
+        try:
+            photos.append(Photo(path, memo.file(path)))
+        except StorageError as error:
+            if on_error == "stop":
+                raise ImageError(error.message, remedy="Restore the file, or use --on-error skip") from error
+            photos.append(None)
+            skipped.append(Skipped(path, error.message))
+    return photos, skipped
+
+
+def score(
+    stages: Stages,
+    photos: Sequence[Photo],
+    labels: Sequence[int] | None,
+    methods: Mapping[Method, TextTable],
+    on_error: OnError,
+    advance: Advance,
+) -> Scored:
+    """Score photos with methods.
+
+    Args:
+        stages: the cached stages.
+        photos: in order; stream methods depend on it.
+        labels: positions of the true classes, or None.
+        methods: each with its texts.
+        on_error: whether an image that cannot be read stops the run.
+        advance: is told of each finished shard.
+
+    Raises:
+        ImageError: an image cannot be read and ``on_error`` is "stop"; finished shards stay in the cache.
+    """
+    truth = dict(zip(photos, labels, strict=True)) if labels is not None else {}
+    alone = {method: table for method, table in methods.items() if not method.stream}
+    kept: list[Photo] = []
+    skipped: list[Skipped] = []
+    parts: dict[str, list[Sorted]] = {method.name: [] for method in alone}
+    for shard in shards(photos):
+        good = _without_bad(shard, lambda some: stages.scores(some, alone), on_error, skipped)
+        if good is not None:
+            shard_photos, scores = good
+            for name, rows in scores.items():
+                parts[name].append(_sort(rows, [truth[photo] for photo in shard_photos] if truth else None, name))
+            kept += shard_photos
+        advance(len(shard))
+    results = {name: _join(rows) for name, rows in parts.items() if rows}
+    for method, table in methods.items():
+        if method.stream and kept:
+            rows = stages.stream_scores(kept, method, table)
+            results[method.name] = _sort(rows, [truth[photo] for photo in kept] if truth else None, method.name)
+    ordered = {method.name: results[method.name] for method in methods if method.name in results}
+    return Scored(kept, [truth[photo] for photo in kept] if truth else [], ordered, skipped)
+
+
+def _without_bad(
+    shard: Sequence[Photo],
+    work: Callable[[Sequence[Photo]], dict[str, np.ndarray]],
+    on_error: OnError,
+    skipped: list[Skipped],
+) -> tuple[list[Photo], dict[str, np.ndarray]] | None:
+    good = list(shard)
+    while good:
+        try:
+            return good, work(good)
+        except BadPhoto as bad:
+            if on_error == "stop":
+                remedy = bad.error.remedy or "Remove it"
+                raise ImageError(bad.error.message, remedy=f"{remedy}, or use --on-error skip") from bad
+            good.remove(bad.photo)
+            skipped.append(Skipped(bad.photo.path, bad.error.message))
+    return None
+
+
+def _sort(scores: np.ndarray, labels: Sequence[int] | None, method: str) -> Sorted:
+    import numpy as np
+
+    from abs_classify.evaluation import rank_of_truth
+
+    top = np.argsort(-scores, axis=1, kind="stable")[:, :_KEPT]
+    empty = np.empty(0, dtype=np.int64)
+    ranks = empty if labels is None else rank_of_truth(scores, np.asarray(labels, dtype=np.int64), method)
+    return Sorted(top, np.take_along_axis(scores, top, axis=1), ranks)
+
+
+def _join(parts: Sequence[Sorted]) -> Sorted:
+    import numpy as np
+
+    return Sorted(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("top", "scores", "ranks")))

@@ -1,0 +1,104 @@
+"""The tower and the attention source of a run: known by digest at once, loaded only when something must be computed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from abs_cli.console import note
+from abs_cli.memo import DigestMemo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from abs_classify.attention import AttentionSource
+    from abs_classify.encoding import Geometry
+    from abs_classify.towers.base import Tower
+
+__all__ = ["Facts", "Models"]
+
+# packages whose version may change a weight's meaning: architectures, tokenizers, preprocessing
+_PACKAGES = ("abs-toolkit", "open_clip_torch", "timm", "torch", "transformers", "pillow")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What must be known of the models before, and often instead of, loading them.
+
+    Args:
+        tower: digest of the tower.
+        attention: digest of the attention source.
+        grid: side of the token grid, 0 without feature views.
+        crop_fraction: share of the short side that the tower sees of the whole image; None where it stretches it.
+        context_length: tokens that a text may have.
+    """
+
+    tower: str
+    attention: str
+    grid: int
+    crop_fraction: float | None
+    context_length: int
+
+    @property
+    def geometry(self) -> Geometry:
+        """The part of the facts that places views."""
+        from abs_classify.encoding import Geometry
+
+        return Geometry(self.grid, self.crop_fraction)
+
+
+class Models:
+    """A tower and an attention source by name.
+
+    Args:
+        name: the tower, as `abs models` lists it.
+        attention: the attention source, "auto" for the tower's own recommendation.
+        device: "auto", "cpu", "cuda", "cuda:1".
+        dtype: of the weights: "float32", "bfloat16", "float16".
+        memo: remembers digests between runs.
+        derived: folder for what a tower computes from its weights once.
+    """
+
+    def __init__(self, name: str, attention: str, device: str, dtype: str, memo: DigestMemo, derived: Path) -> None:
+        self.name, self.attention, self.device, self.dtype = name, attention, device, dtype
+        self.memo, self._derived = memo, derived
+
+    @cached_property
+    def facts(self) -> Facts:
+        """Digests and geometry: remembered for unchanged weights and packages, else taken from the loaded models."""
+        from abs_classify.attention import attention_files
+        from abs_classify.towers import tower_files
+
+        what = json.dumps([self.name, self.attention, self.dtype, [_version(package) for package in _PACKAGES]])
+        files = [*tower_files(self.name), *attention_files(self.attention, self.name)]
+        return Facts(**json.loads(self.memo.derived(what, files, self._find_facts)))
+
+    @cached_property
+    def tower(self) -> Tower:
+        """The tower, loaded when first asked for."""
+        from abs_classify.towers import load_tower
+
+        note(f"loading {self.name}")
+        return load_tower(self.name, device=self.device, dtype=self.dtype, derived=self._derived)
+
+    @cached_property
+    def source(self) -> AttentionSource:
+        """The attention source, loaded when first asked for."""
+        from abs_classify.attention import build_attention
+
+        return build_attention(self.attention, self.tower)
+
+    def _find_facts(self) -> str:
+        tower, source = self.tower, self.source
+        facts = Facts(tower.digest, source.digest, tower.grid, tower.crop_fraction, tower.context_length)
+        return json.dumps(asdict(facts))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,227 @@
+"""What is cached, in which order, and under which key: texts, attention, views, scores.
+
+Image stages go in shards of a fixed number of images. A shard's entry appears only when it is whole, so a run that was
+killed goes on from its last shard. An error is never stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from abs_cli.cache import Key, StageCache
+from abs_cli.models import Models
+from abs_core.errors import ImageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from abs_classify.images import LoadedImage
+    from abs_classify.matchers import TextFeatures
+    from abs_classify.methods import Method
+    from abs_classify.texts import TextTable
+    from abs_classify.views import ViewSource
+
+__all__ = ["SHARD", "BadPhoto", "Photo", "Stages", "shards"]
+
+#: images in one cache entry
+SHARD = 32
+
+# Raised when the code of a stage changes its result.
+_VERSIONS = {"text-features": 1, "attention": 1, "view-features": 1, "scores": 1}
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An image file and the sha256 of its bytes."""
+
+    path: Path
+    id: str
+
+
+class BadPhoto(Exception):  # noqa: N818 - not an error for the user until a run decides that it is one
+    """A photo that could not be read, so that a run may drop it and go on."""
+
+    def __init__(self, photo: Photo, error: ImageError) -> None:
+        super().__init__(str(error))
+        self.photo = photo
+        self.error = error
+
+
+def shards(photos: Sequence[Photo]) -> Iterator[Sequence[Photo]]:
+    """Cut photos into runs of ``SHARD``."""
+    for start in range(0, len(photos), SHARD):
+        yield photos[start : start + SHARD]
+
+
+@dataclass
+class Stages:
+    """Every stage of a classification, each computed once for its key.
+
+    Args:
+        cache: where results are kept.
+        models: the tower and the attention source; loaded at the first miss.
+        seed: of all random draws.
+        batch_size: crops that are encoded together; not part of any key.
+    """
+
+    cache: StageCache
+    models: Models
+    seed: int
+    batch_size: int
+
+    def texts(self, table: TextTable) -> TextFeatures:
+        """The unit features of a table's texts and of its label texts."""
+        from abs_classify.matchers import TextFeatures
+
+        unique = list(dict.fromkeys((*table.texts, *table.label_texts)))
+        key = self._key("text-features", {"tower": self.models.facts.tower, "texts": unique})
+        found = self.cache.load(key)
+        if found is None:
+            from abs_classify.encoding import encode_texts
+
+            self.cache.require_writable()
+            found = {"features": encode_texts(self.models.tower, unique).numpy()}
+            self.cache.store(key, found)
+        import torch
+
+        position = {text: at for at, text in enumerate(unique)}
+        features = torch.from_numpy(found["features"])
+        return TextFeatures(
+            features=features[[position[text] for text in table.texts]],
+            owner=torch.tensor(table.owner),
+            labels=features[[position[text] for text in table.label_texts]],
+        )
+
+    def scores(self, photos: Sequence[Photo], methods: Mapping[Method, TextTable]) -> dict[str, np.ndarray]:
+        """Class scores [B, C] of one shard for each method that looks at an image alone, by the method's name.
+
+        Each photo is read at most once, whatever the number of methods.
+
+        Raises:
+            BadPhoto: a photo cannot be read; nothing of its shard was stored.
+        """
+        keys = {method: self._scores_key(photos, method, table) for method, table in methods.items()}
+        found = {method: self.cache.load(key) for method, key in keys.items()}
+        missing = [method for method, arrays in found.items() if arrays is None]
+        views = self.views(photos, list(dict.fromkeys(view for method in missing for view in method.views)))
+        for method in missing:
+            features = {view.kind: views[view] for view in method.views}
+            scores = method.matcher.scores(features, self.texts(methods[method]))
+            found[method] = {"scores": scores.numpy()}
+            self.cache.store(keys[method], found[method] or {})
+        return {method.name: arrays["scores"] for method, arrays in found.items() if arrays is not None}
+
+    def stream_scores(self, photos: Sequence[Photo], method: Method, table: TextTable) -> np.ndarray:
+        """Class scores [n, C] of a method whose state is carried from image to image, in the order of ``photos``.
+
+        Raises:
+            BadPhoto: a photo cannot be read.
+        """
+        import numpy as np
+
+        key = self._scores_key(photos, method, table)
+        found = self.cache.load(key)
+        if found is None:
+            texts = self.texts(table)
+            state = method.matcher.start(texts, len(photos))
+            rows = []
+            for shard in shards(photos):
+                views = self.views(shard, method.views)
+                for at in range(len(shard)):
+                    one = {view.kind: views[view][at] for view in method.views}
+                    rows.append(method.matcher.step(state, one).numpy())
+            found = {"scores": np.stack(rows)}
+            self.cache.store(key, found)
+        return found["scores"]
+
+    def views(self, photos: Sequence[Photo], views: Sequence[ViewSource]) -> dict[ViewSource, torch.Tensor]:
+        """Unit features [B, count, d] of the views of one shard.
+
+        Raises:
+            BadPhoto: a photo cannot be read; nothing of its shard was stored.
+        """
+        import torch
+
+        keys = {view: self._views_key(photos, view) for view in views}
+        found = {view: self.cache.load(key) for view, key in keys.items()}
+        missing = [view for view, arrays in found.items() if arrays is None]
+        if missing:
+            computed = self._encode(photos, missing)
+            for view in missing:
+                found[view] = {"features": computed[view].numpy()}
+                self.cache.store(keys[view], found[view] or {})
+        return {view: torch.from_numpy(arrays["features"]) for view, arrays in found.items() if arrays is not None}
+
+    def attention(self, photos: Sequence[Photo]) -> np.ndarray | None:
+        """The attention maps [B, g, g] of a shard if they were computed before, else None."""
+        found = self.cache.load(self._attention_key(photos))
+        return None if found is None else found["attention"]
+
+    def _encode(self, photos: Sequence[Photo], views: Sequence[ViewSource]) -> dict[ViewSource, torch.Tensor]:
+        import torch
+
+        from abs_classify.encoding import encode_images
+
+        self.cache.require_writable()
+        guided = any(view.needs_attention for view in views)
+        known = self.attention(photos) if guided else None
+        encoded = encode_images(
+            self.models.tower,
+            self.models.source if guided else None,
+            _read(photos),
+            views,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            attention=torch.from_numpy(known) if known is not None else None,
+        )
+        if known is None and encoded.attention is not None:
+            self.cache.store(self._attention_key(photos), {"attention": encoded.attention.numpy()})
+        return dict(encoded.features)
+
+    def _attention_key(self, photos: Sequence[Photo]) -> Key:
+        return self._key("attention", {"source": self.models.facts.attention, "images": _ids(photos)})
+
+    def _views_key(self, photos: Sequence[Photo], view: ViewSource) -> Key:
+        return self._key("view-features", {**self._view_inputs(view), "images": _ids(photos)})
+
+    def _scores_key(self, photos: Sequence[Photo], method: Method, table: TextTable) -> Key:
+        inputs = {
+            "matcher": method.matcher.key(),
+            "views": [self._view_inputs(view) for view in method.views],
+            "texts": table.digest,
+            "images": _ids(photos),
+        }
+        return self._key("scores", inputs)
+
+    def _view_inputs(self, view: ViewSource) -> dict[str, Any]:
+        inputs: dict[str, Any] = {"tower": self.models.facts.tower, "view": view.key()}
+        if view.kind != "whole":
+            inputs["seed"] = self.seed
+        if view.needs_attention:
+            inputs["attention"] = self.models.facts.attention
+        return inputs
+
+    def _key(self, stage: str, inputs: Mapping[str, Any]) -> Key:
+        return Key(stage, _VERSIONS[stage], inputs)
+
+
+def _ids(photos: Iterable[Photo]) -> list[str]:
+    return [photo.id for photo in photos]
+
+
+def _read(photos: Sequence[Photo]) -> Iterator[LoadedImage]:
+    from abs_classify.images import load_image
+
+    for photo in photos:
+        try:
+            image = load_image(photo.path)
+        except ImageError as error:
+            raise BadPhoto(photo, error) from error
+        if image.id != photo.id:
+            error = ImageError(f"{str(photo.path)!r} changed while it was read", remedy="Run the command again")
+            raise BadPhoto(photo, error)
+        yield image

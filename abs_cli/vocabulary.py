@@ -1,0 +1,136 @@
+"""The classes of a run, and what describes them: where the two libraries meet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abs_cli.home import Home
+from abs_core.errors import DatasetError, LabelError, UsageError
+
+if TYPE_CHECKING:
+    from abs_classify.datasets import Dataset
+    from abs_classify.phrases import Descriptions
+    from abs_descriptions.labels import LabelSet
+
+__all__ = ["Vocabulary", "choose_vocabulary", "label_positions"]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The classes that an image can get.
+
+    Args:
+        labels: the label set; class positions are positions in it.
+        descriptions: class id to descriptions, or None without a bundle.
+        source: what to print beside every result: a bundle reference with its digest, or the label set's digest.
+    """
+
+    labels: LabelSet
+    descriptions: Descriptions | None
+    source: str
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """Class id to class name, in class order."""
+        return {one.id: one.name for one in self.labels.classes}
+
+
+def choose_vocabulary(home: Home, bundle: str | None, labels: str | None, dataset: Dataset | None) -> Vocabulary:
+    """The classes from a bundle, from labels, or from the data set itself, in this order.
+
+    Args:
+        home: has the bundle store.
+        bundle: a bundle reference, ``name``, ``name@version`` or ``name@version#sha256:...``, or a path to a file.
+        labels: a comma-separated list, a label file, or the name of a shipped label set.
+        dataset: whose classes count where neither is given.
+
+    Raises:
+        UsageError: both a bundle and labels, or nothing at all.
+        UnknownNameError, BundleError, LabelError: what is named cannot be used.
+    """
+    if bundle is not None and labels is not None:
+        raise UsageError("--bundle and --labels both name the classes", remedy="Give one of them")
+    if bundle is not None:
+        return _from_bundle(home, bundle)
+    if labels is not None:
+        label_set = _read_labels(labels)
+    elif dataset is not None:
+        label_set = _of_dataset(dataset)
+    else:
+        raise UsageError("nothing says which classes there are", remedy="Give --bundle NAME or --labels 'cat,dog,car'")
+    return Vocabulary(label_set, None, f"labels {label_set.name}#{label_set.digest}")
+
+
+def label_positions(dataset: Dataset, vocabulary: Vocabulary) -> dict[str, int]:
+    """For each label of the data set the position of its class, found by stable id, else by name.
+
+    Raises:
+        DatasetError: a class of the data that the vocabulary lacks, or two classes of the data that it takes for one.
+    """
+    positions = {one.id: at for at, one in enumerate(vocabulary.labels.classes)}
+    used = dict.fromkeys(item.label for item in dataset.items)
+    found: dict[str, int] = {}
+    taken: dict[int, str] = {}
+    for one in dataset.classes:
+        if one.id not in used:
+            continue
+        at = positions[_resolve(vocabulary, dataset, one.id, one.name)]
+        if at in taken:
+            raise DatasetError(
+                f"the classes {taken[at]!r} and {one.id!r} of {dataset.name} are one class in {vocabulary.source}",
+                remedy="Give the classes ids of their own",
+            )
+        taken[at] = one.id
+        found[one.id] = at
+    return found
+
+
+def _resolve(vocabulary: Vocabulary, dataset: Dataset, *labels: str) -> str:
+    error: LabelError | None = None
+    for label in labels:
+        try:
+            return vocabulary.labels.resolve(label).id
+        except LabelError as found:
+            error = found
+    assert error is not None  # there is at least one label
+    raise DatasetError(
+        f"the data set {dataset.name} has the class {labels[0]!r}, which {vocabulary.source} lacks",
+        remedy=error.remedy or "Use a bundle for these classes, or write one with `abs gen-descriptions`",
+    ) from error
+
+
+def _from_bundle(home: Home, reference: str) -> Vocabulary:
+    from abs_classify.phrases import Description
+    from abs_descriptions.bundle import load_descriptions, read_bundle
+    from abs_descriptions.labels import ClassName, LabelSet
+    from abs_descriptions.store import BundleStore
+
+    path = Path(reference)
+    if path.suffix == ".jsonl" or path.is_file():
+        bundle = read_bundle(path)
+    else:
+        bundle = BundleStore(home.bundles).read(reference)
+    header = bundle.header
+    classes = tuple(ClassName(one.id, one.name) for one in header.label_set.classes)
+    descriptions: dict[str, Sequence[Description]] = {
+        class_id: [Description(record.text, record.kind) for record in records]
+        for class_id, records in load_descriptions(bundle.path).items()
+    }
+    return Vocabulary(LabelSet(header.label_set.name, classes), descriptions, str(bundle.reference))
+
+
+def _read_labels(text: str) -> LabelSet:
+    from abs_descriptions.labels import from_names, read_labels
+
+    if "," in text and not Path(text).exists():
+        return from_names(text.split(","))
+    return read_labels(text)
+
+
+def _of_dataset(dataset: Dataset) -> LabelSet:
+    from abs_descriptions.labels import ClassName, LabelSet
+
+    return LabelSet(dataset.name, tuple(ClassName(one.id, one.name) for one in dataset.classes))

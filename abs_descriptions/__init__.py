@@ -1,0 +1,1 @@
+"""Write, clean, filter, store and share class descriptions. Knows nothing of images."""

@@ -1,0 +1,400 @@
+"""Draws, ranges and places of views beyond the golden numbers: determinism, odd images, other grids, bad input."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from abs_classify.draws import DRAW_SCHEME, cycle, integers, inverse_cdf, permutation, uniforms
+from abs_classify.views import (
+    AttentionBoxes,
+    FeatureWindows,
+    RandomCrops,
+    WholeImage,
+    align_centres,
+    crop_ranges,
+    default_top_k,
+    focus,
+    map_centres,
+    pixel_boxes,
+    window_range,
+)
+from abs_core.canonical import canonical_json
+from abs_core.errors import ModelError, UnknownNameError, UsageError
+
+IMAGE = "sha256:" + "0" * 64
+RISING = np.arange(196, dtype=np.float64).reshape(14, 14) / 196 / 20
+
+
+def noise(side: int, seed: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).random((side, side)).astype(np.float32) / side**2
+
+
+# --- draws ---
+
+
+def test_frozen_values_of_the_generator() -> None:
+    # a change of these numbers changes every result that was ever stored; then DRAW_SCHEME must change too
+    assert DRAW_SCHEME == "sha256-53bit-1"
+    assert uniforms(0, IMAGE, "box", 2, 3).tolist() == [
+        [0.22710240732349052, 0.7492815583496829, 0.21294958219749283],
+        [0.8098413599277772, 0.30188066062964025, 0.6386071900674284],
+    ]
+    assert uniforms(7, IMAGE, "window", 1, 5).tolist() == [
+        [0.46342695212816776, 0.44810362884425026, 0.8231183163166408, 0.9316705030313257, 0.5097463018237316]
+    ]
+
+
+def test_a_draw_is_the_hash_of_what_the_docstring_says() -> None:
+    block = hashlib.sha256(canonical_json([DRAW_SCHEME, 5, 'an "odd" é id', "box", 3, 1]).encode()).digest()
+    words = [int.from_bytes(block[at : at + 8], "big") >> 11 for at in range(0, 32, 8)]
+    np.testing.assert_array_equal(uniforms(5, 'an "odd" é id', "box", 4, 8)[3, 4:], [word / 2**53 for word in words])
+
+
+def test_frozen_places() -> None:
+    assert RandomCrops(3).boxes((640, 480), 0, IMAGE).tolist() == [
+        [516, 55, 638, 177],
+        [239, 144, 421, 326],
+        [66, 3, 419, 356],
+    ]
+    assert AttentionBoxes(3).boxes((640, 480), RISING, 0, IMAGE).tolist() == [
+        [169, 303, 640, 480],
+        [349, 238, 640, 480],
+        [407, 237, 640, 480],
+    ]
+    assert FeatureWindows(3).windows(7, RISING, 0, IMAGE, (640, 480)).tolist() == [
+        [4, 7, 3, 7],
+        [3, 7, 3, 7],
+        [4, 7, 4, 7],
+    ]
+
+
+@pytest.mark.parametrize("few", [1, 2, 20, 49])
+def test_the_first_n_of_50_views_are_a_prefix(few: int) -> None:
+    size, attention = (451, 300), noise(14)
+    for source in (RandomCrops, AttentionBoxes):
+        arguments = (size,) if source is RandomCrops else (size, attention)
+        many = source(50).boxes(*arguments, 1, IMAGE)
+        np.testing.assert_array_equal(source(few).boxes(*arguments, 1, IMAGE), many[:few])
+    many = FeatureWindows(50).windows(16, attention, 1, IMAGE, size)
+    np.testing.assert_array_equal(FeatureWindows(few).windows(16, attention, 1, IMAGE, size), many[:few])
+
+
+def test_views_do_not_depend_on_what_was_drawn_before() -> None:
+    attention = noise(14)
+    alone = {name: AttentionBoxes(5).boxes((300, 200), attention, 0, name) for name in ("a", "b", "c")}
+    np.random.seed(1)
+    for name in ("c", "a", "b", "a"):
+        np.testing.assert_array_equal(AttentionBoxes(5).boxes((300, 200), attention, 0, name), alone[name])
+    assert not np.array_equal(alone["a"], alone["b"])
+
+
+def test_seed_image_and_kind_each_change_the_draws() -> None:
+    base = uniforms(0, "a", "box", 8, 3)
+    for other in (uniforms(1, "a", "box", 8, 3), uniforms(0, "b", "box", 8, 3), uniforms(0, "a", "window", 8, 3)):
+        assert not (other == base).any()
+
+
+def test_uniforms_are_uniform_and_independent() -> None:
+    drawn = uniforms(11, IMAGE, "box", 20_000, 3)
+    assert drawn.min() >= 0
+    assert drawn.max() < 1
+    for column in drawn.T:
+        assert chi_square(np.bincount((column * 50).astype(int), minlength=50), np.full(50, 1 / 50)) < bound(49)
+    pairs = (drawn[:, 0] * 10).astype(int) * 10 + (drawn[:, 1] * 10).astype(int)
+    assert chi_square(np.bincount(pairs, minlength=100), np.full(100, 1 / 100)) < bound(99)
+
+
+def test_centres_follow_the_probabilities() -> None:
+    chosen = focus(noise(14) * 20)
+    drawn = inverse_cdf(uniforms(2, IMAGE, "box", 20_000, 1)[:, 0], chosen.probability)
+    assert chi_square(np.bincount(drawn, minlength=20), chosen.probability) < bound(19)
+
+
+def test_crop_sizes_are_uniform_with_both_ends() -> None:
+    drawn = integers(uniforms(3, IMAGE, "window", 20_000, 1)[:, 0], 8, 12)
+    assert set(drawn) == {8, 9, 10, 11, 12}
+    assert chi_square(np.bincount(drawn - 8, minlength=5), np.full(5, 0.2)) < bound(4)
+
+
+def chi_square(counts: np.ndarray, probability: np.ndarray) -> float:
+    expected = probability * counts.sum()
+    return float(((counts - expected) ** 2 / expected).sum())
+
+
+def bound(freedom: int) -> float:
+    """Mean of the chi-square distribution plus eight standard deviations."""
+    return freedom + 8 * (2 * freedom) ** 0.5
+
+
+def test_the_ends_of_the_unit_interval() -> None:
+    ends = np.array([0.0, 1 - 2**-53])
+    assert integers(ends, 3, 7).tolist() == [3, 7]
+    assert integers(ends, 0, 10**9 - 1).tolist() == [0, 10**9 - 1]
+    assert inverse_cdf(ends, np.array([0.0, 0.25, 0.75, 0.0])).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 257])
+def test_permutation_and_cycle(n: int) -> None:
+    assert sorted(permutation(0, "name", n)) == list(range(n))
+    order = cycle(0, "name", n)
+    assert sorted(order) == list(range(n))
+    place, steps = int(order[0]), 1
+    while place != 0:
+        place, steps = int(order[place]), steps + 1
+    assert steps == n
+
+
+def test_every_cycle_of_four_is_as_likely_as_the_others() -> None:
+    seen: dict[tuple[int, ...], int] = {}
+    for seed in range(3000):
+        order = tuple(int(x) for x in cycle(seed, "name", 4))
+        seen[order] = seen.get(order, 0) + 1
+    assert len(seen) == 6
+    assert chi_square(np.array(list(seen.values())), np.full(6, 1 / 6)) < bound(5)
+
+
+# --- attention ---
+
+
+def test_focus_sorts_and_sums_to_one() -> None:
+    chosen = focus(noise(10), top_k=7, temperature=0.01)
+    assert chosen.index.shape == (7,)
+    assert (np.diff(noise(10).ravel()[chosen.index]) < 0).all()
+    assert chosen.probability.sum() == pytest.approx(1, abs=1e-15)
+    ratio = np.exp((noise(10).ravel()[chosen.index[0]] - noise(10).ravel()[chosen.index[6]]).astype(np.float64) / 0.01)
+    assert chosen.probability[0] / chosen.probability[6] == pytest.approx(ratio, rel=1e-6)
+
+
+@pytest.mark.parametrize(("cells", "kept"), [(196, 20), (100, 10), (256, 26), (49, 5), (9, 1), (1, 1)])
+def test_a_tenth_of_the_patches_unless_told(cells: int, kept: int) -> None:
+    assert default_top_k(cells) == kept
+
+
+def test_a_map_without_a_preference_means_every_patch() -> None:
+    chosen = focus(np.full((14, 14), 0.25), top_k=20)
+    assert chosen.index.tolist() == list(range(196))
+    np.testing.assert_allclose(chosen.probability, 1 / 196)
+
+
+def test_a_very_sharp_map_does_not_overflow() -> None:
+    attention = np.zeros((4, 4))
+    attention[2, 1] = 1e6
+    chosen = focus(attention, top_k=1, temperature=1e-3)
+    assert (chosen.index.tolist(), chosen.probability.tolist()) == ([9], [1.0])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_attention_that_is_not_finite(value: float) -> None:
+    attention = noise(14)
+    attention[3, 4] = value
+    for place in (
+        lambda: focus(attention),
+        lambda: AttentionBoxes().boxes((64, 64), attention, 0, IMAGE),
+        lambda: FeatureWindows().windows(14, attention, 0, IMAGE, (64, 64)),
+    ):
+        with pytest.raises(ModelError, match="NaN or infinity in 1 of its 196 patches"):
+            place()
+
+
+@pytest.mark.parametrize("shape", [(196,), (14, 13), (1, 14, 14), (0, 0)])
+def test_attention_of_another_shape(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ModelError, match=r"not \[g, g\]"):
+        focus(np.zeros(shape))
+
+
+# --- boxes ---
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    width=st.integers(1, 20_000),
+    height=st.integers(1, 20_000),
+    side=st.sampled_from([1, 7, 10, 14, 16, 24, 28, 37]),
+    seed=st.integers(0, 50),
+    aligned=st.booleans(),
+    guided=st.booleans(),
+)
+def test_boxes_of_any_image_lie_inside_and_hold_a_pixel(
+    width: int, height: int, side: int, seed: int, aligned: bool, guided: bool
+) -> None:
+    source = AttentionBoxes(8, alignment="aligned" if aligned else "reference", guided=guided)
+    for box in (
+        source.boxes((width, height), noise(side), seed, IMAGE),
+        RandomCrops(8).boxes((width, height), seed, IMAGE),
+    ):
+        assert box.shape == (8, 4)
+        assert box.dtype == np.int64
+        assert (box[:, :2] >= 0).all()
+        assert (box[:, 2] <= width).all()
+        assert (box[:, 3] <= height).all()
+        assert (box[:, 2:] > box[:, :2]).all()
+
+
+def test_a_one_pixel_image_gives_that_pixel() -> None:
+    for boxes in (AttentionBoxes(4).boxes((1, 1), noise(14), 0, IMAGE), RandomCrops(4).boxes((1, 1), 0, IMAGE)):
+        assert boxes.tolist() == [[0, 0, 1, 1]] * 4
+    assert crop_ranges((1, 1)).tolist() == [[1, 1], [1, 1]]
+
+
+def test_an_odd_crop_size_loses_a_pixel_and_borders_cut() -> None:
+    centre, wh = np.array([7 * 14 + 7, 0]), np.array([[81, 80], [80, 81]])
+    # 7 * 16 = 112 of 224, patch 112..128, centre 120; first patch 0..16, centre 8
+    assert pixel_boxes((224, 224), centre, wh).tolist() == [[80, 80, 160, 160], [0, 0, 48, 48]]
+
+
+def test_random_crops_are_squares_within_the_ratio() -> None:
+    boxes = RandomCrops(500, ratio=(0.25, 0.5)).boxes((400, 200), 0, IMAGE)
+    side = boxes[:, 2] - boxes[:, 0]
+    np.testing.assert_array_equal(side, boxes[:, 3] - boxes[:, 1])
+    assert side.min() >= 50
+    assert side.max() <= 100
+    assert boxes[:, 2].max() > 380
+    assert boxes[:, 3].max() > 190
+
+
+def test_other_attention_grids_use_their_own_patches() -> None:
+    wh = np.full((4, 2), 20)
+    # a grid of 7 has patches of 32 pixels at 224: centres 16, 48, ...; a grid of 28 has patches of 8
+    assert pixel_boxes((224, 224), np.arange(4), wh, grid=7)[:, 0].tolist() == [6, 38, 70, 102]
+    assert pixel_boxes((224, 224), np.arange(4), wh, grid=28)[:, 2].tolist() == [14, 22, 30, 38]
+
+
+def test_aligned_boxes_have_the_exact_centre_and_nothing_else_changes() -> None:
+    # 496 pixels: column 7 is one of the places where float32 rounds below the patch edge of 248
+    centre, wh = np.arange(14), np.full((14, 2), 100)
+    exact = pixel_boxes((496, 331), centre, wh, alignment="aligned")
+    middle = [int((column + 0.5) * 496 / 14) for column in range(14)]
+    assert exact[:, 0].tolist() == [max(x - 50, 0) for x in middle]
+    assert exact[:, 2].tolist() == [min(x + 50, 496) for x in middle]
+    assert np.abs(exact - pixel_boxes((496, 331), centre, wh)).max() == 1
+
+
+def test_unguided_views_need_no_attention_and_reach_every_patch() -> None:
+    attention = noise(14)
+    boxes = AttentionBoxes(20, guided=False)
+    np.testing.assert_array_equal(boxes.boxes((90, 80), None, 0, IMAGE), boxes.boxes((90, 80), attention, 0, IMAGE))
+    # windows of one token show the drawn centres: all 256 of the tower's own grid, rows 7 and 15 among them
+    windows = FeatureWindows(4000, ratio=(0.01, 0.01), guided=False).windows(16, None, 0, IMAGE, (90, 80))
+    assert len({tuple(window) for window in windows}) == 256
+    assert not boxes.needs_attention
+    assert AttentionBoxes().needs_attention
+
+
+# --- windows ---
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    grid=st.integers(1, 40),
+    side=st.integers(1, 40),
+    seed=st.integers(0, 20),
+    size=st.tuples(st.integers(1, 9000), st.integers(1, 9000)),
+    crop=st.sampled_from([1.0, 0.875, None]),
+    aligned=st.booleans(),
+)
+def test_windows_lie_in_the_grid_and_hold_a_token(
+    grid: int, side: int, seed: int, size: tuple[int, int], crop: float | None, aligned: bool
+) -> None:
+    source = FeatureWindows(8, alignment="aligned" if aligned else "reference")
+    windows = source.windows(grid, noise(side), seed, IMAGE, size, crop)
+    assert windows.shape == (8, 4)
+    assert (windows[:, [0, 2]] >= 0).all()
+    assert (windows[:, [1, 3]] <= grid).all()
+    assert (windows[:, [1, 3]] > windows[:, [0, 2]]).all()
+
+
+def test_a_square_image_is_aligned_already() -> None:
+    every = np.arange(196)
+    np.testing.assert_array_equal(align_centres(every, 14, 14, (300, 300)), map_centres(every, 14, 14))
+    np.testing.assert_array_equal(align_centres(every, 14, 7, (300, 300)), map_centres(every, 14, 7))
+
+
+def test_alignment_of_a_wide_image() -> None:
+    # twice as wide as high: the tower sees the middle half, so patch columns 3.5 to 10.5 fill its grid
+    columns = align_centres(np.arange(14), 14, 14, (400, 200)) % 14
+    assert columns.tolist() == [0, 0, 0, 0, 2, 4, 6, 8, 10, 12, 13, 13, 13, 13]
+    rows = align_centres(np.arange(14) * 14 + 7, 14, 14, (400, 200)) // 14
+    assert rows.tolist() == list(range(14))
+
+
+def test_alignment_with_a_smaller_central_crop_and_with_none() -> None:
+    every = np.arange(10)
+    # 0.875 of a square: the patch centre at 5 % of the side lies outside the crop and goes to its first token
+    assert (align_centres(every, 10, 7, (200, 200), 0.875) % 7).tolist() == [0, 0, 1, 2, 3, 3, 4, 5, 6, 6]
+    np.testing.assert_array_equal(align_centres(every, 10, 10, (900, 200), None), every)
+
+
+def test_alignment_changes_windows_of_wide_images_only() -> None:
+    for size, same in (((300, 300), True), ((600, 300), False)):
+        reference = FeatureWindows().windows(14, noise(14), 0, IMAGE, size)
+        aligned = FeatureWindows(alignment="aligned").windows(14, noise(14), 0, IMAGE, size)
+        assert np.array_equal(reference, aligned) is same
+
+
+@pytest.mark.parametrize(("grid", "expected"), [(14, (8, 12)), (7, (4, 6)), (16, (9, 14)), (2, (1, 1)), (1, (1, 1))])
+def test_window_ranges(grid: int, expected: tuple[int, int]) -> None:
+    assert window_range(grid) == expected
+
+
+# --- values and bad input ---
+
+
+@pytest.mark.parametrize("source", [WholeImage(), RandomCrops(), AttentionBoxes(), FeatureWindows(count=7, top_k=3)])
+def test_keys_are_json_and_tell_sources_apart(source: Any) -> None:
+    key = source.key()
+    assert json.loads(canonical_json(key)) == key
+    assert key["kind"] == source.kind
+    assert source in {source}
+    others = [RandomCrops(61), AttentionBoxes(alignment="aligned"), FeatureWindows(guided=False)]
+    assert all(canonical_json(other.key()) != canonical_json(key) for other in others)
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments", "message"),
+    [
+        (RandomCrops, {"count": 0}, "count of the view source 'random' is 0"),
+        (AttentionBoxes, {"count": -1}, "count of the view source 'box' is -1"),
+        (FeatureWindows, {"count": 2.5}, "count of the view source 'window' is 2.5"),
+        (AttentionBoxes, {"top_k": 0}, "top_k of the view source 'box' is 0"),
+        (FeatureWindows, {"temperature": 0.0}, "temperature of the view source 'window' is 0.0"),
+        (AttentionBoxes, {"temperature": float("nan")}, "temperature of the view source 'box' is nan"),
+        (AttentionBoxes, {"ratio": (0.9, 0.6)}, r"ratio of the view source 'box' is \(0.9, 0.6\)"),
+        (FeatureWindows, {"ratio": (0.0, 0.6)}, r"ratio of the view source 'window' is \(0.0, 0.6\)"),
+        (RandomCrops, {"ratio": (0.1, 1.1)}, r"ratio of the view source 'random' is \(0.1, 1.1\)"),
+        (RandomCrops, {"ratio": (0.1, float("nan"))}, "ratio of the view source 'random'"),
+    ],
+)
+def test_bad_parameters_are_named_with_their_value(source: Any, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        source(**arguments)
+    assert caught.value.remedy
+
+
+def test_an_unknown_alignment_lists_the_valid_ones() -> None:
+    with pytest.raises(UnknownNameError, match="valid: reference, aligned"):
+        AttentionBoxes(alignment="exact")  # type: ignore[arg-type]
+
+
+def test_more_patches_wanted_than_there_are() -> None:
+    with pytest.raises(UsageError, match="top_k is 50, but the attention map has 49 patches"):
+        AttentionBoxes(top_k=50).boxes((64, 64), noise(7), 0, IMAGE)
+
+
+@pytest.mark.parametrize(("top_k", "temperature", "named"), [(0, 0.03, "top_k is 0"), (5, 0, "temperature is 0")])
+def test_focus_checks_its_parameters(top_k: int, temperature: float, named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        focus(noise(7), top_k, temperature)
+
+
+def test_guided_views_without_attention() -> None:
+    with pytest.raises(UsageError, match="'box' is guided by attention, and there is no attention map"):
+        AttentionBoxes().boxes((64, 64), None, 0, IMAGE)
+    with pytest.raises(UsageError, match="'window' is guided by attention"):
+        FeatureWindows().windows(14, None, 0, IMAGE, (64, 64))
