@@ -12,6 +12,7 @@ import click
 
 from abs_cli.home import Home
 from abs_core.errors import AbsError
+from abs_core.extras import missing_extra
 
 __all__ = ["cli", "main"]
 
@@ -82,6 +83,12 @@ def main(args: list[str] | None = None) -> None:
         if _wants_traceback(args):
             raise
         sys.exit(_say(f"error: {error}", 2))
+    except ModuleNotFoundError as error:
+        # a library of an extra that is imported where it is used
+        missing = missing_extra(error)
+        if missing is None or _wants_traceback(args):
+            raise
+        sys.exit(_say(f"error: {missing}", 2))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -13,9 +13,10 @@ from abs_core.errors import DatasetError, LabelError, UsageError
 if TYPE_CHECKING:
     from abs_classify.datasets import Dataset
     from abs_classify.phrases import Descriptions
+    from abs_descriptions.bundle import Bundle
     from abs_descriptions.labels import LabelSet
 
-__all__ = ["Vocabulary", "choose_vocabulary", "label_positions"]
+__all__ = ["Vocabulary", "choose_vocabulary", "find_bundle", "label_positions"]
 
 
 @dataclass(frozen=True)
@@ -102,24 +103,34 @@ def _resolve(vocabulary: Vocabulary, dataset: Dataset, *labels: str) -> str:
     ) from error
 
 
-def _from_bundle(home: Home, reference: str) -> Vocabulary:
-    from abs_classify.phrases import Description
-    from abs_descriptions.bundle import load_descriptions, read_bundle
-    from abs_descriptions.labels import ClassName, LabelSet
+def find_bundle(home: Home, reference: str) -> Bundle:
+    """A validated bundle by reference, or by path if there is such a file.
+
+    Raises:
+        UnknownNameError: no such bundle; lists those that are there.
+        BundleError, StorageError: it cannot be read, or breaks a rule.
+    """
+    from abs_descriptions.bundle import read_bundle
     from abs_descriptions.store import BundleStore
 
     path = Path(reference)
     if path.suffix == ".jsonl" or path.is_file():
-        bundle = read_bundle(path)
-    else:
-        bundle = BundleStore(home.bundles).read(reference)
+        return read_bundle(path)
+    return BundleStore(home.bundles).read(reference)
+
+
+def _from_bundle(home: Home, reference: str) -> Vocabulary:
+    from abs_classify.phrases import Description
+    from abs_descriptions.labels import ClassName, LabelSet
+
+    bundle = find_bundle(home, reference)
     header = bundle.header
     classes = tuple(ClassName(one.id, one.name) for one in header.label_set.classes)
     descriptions: dict[str, Sequence[Description]] = {
         class_id: [Description(record.text, record.kind) for record in records]
-        for class_id, records in load_descriptions(bundle.path).items()
+        for class_id, records in bundle.descriptions().items()
     }
-    return Vocabulary(LabelSet(header.label_set.name, classes), descriptions, str(bundle.reference))
+    return Vocabulary(LabelSet(header.label_set.name, classes), descriptions, bundle.reference)
 
 
 def _read_labels(text: str) -> LabelSet:

