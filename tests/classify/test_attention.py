@@ -1,0 +1,237 @@
+"""Attention sources: what a model itself computes, local weights in two naming schemes, and names that are wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from abs_classify.attention import (
+    DinoAttention,
+    TowerAttention,
+    UniformAttention,
+    attention_files,
+    build_attention,
+)
+from abs_classify.towers.open_clip import OpenClipTower
+from abs_core.errors import ModelError, UnknownNameError, WeightsError
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+DINO = GOLDEN / "models" / "dino"
+
+
+class _Softmaxes(TorchFunctionMode):
+    """Records what every softmax gives, so that a model's own attention weights can be read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if getattr(func, "__name__", "") == "softmax":
+            self.seen.append(result)
+        return result
+
+
+def pixels_for(tower: OpenClipTower, images: int = 2) -> Tensor:
+    size = tower.model.visual.image_size[0]
+    return torch.randn(images, 3, size, size, generator=torch.Generator().manual_seed(6))
+
+
+@pytest.mark.parametrize("family", ["SigLIP", "SigLIP 2", "EVA01", "EVA02", "PE", "MobileCLIP2-L", "registers"])
+def test_self_attention_is_what_a_timm_model_computes(family_model: Callable[[str], Any], family: str) -> None:
+    tower = OpenClipTower.from_model(family_model(family), name=family)
+    trunk = tower.model.visual.trunk
+    pixels = pixels_for(tower)
+    fused = [module for module in trunk.modules() if getattr(module, "fused_attn", False)]
+    for module in fused:
+        module.fused_attn = False
+    with _Softmaxes() as record, torch.inference_mode():
+        trunk(pixels)
+    for module in fused:
+        module.fused_attn = True
+    # the last softmax is the pooling head's, or the last block's, whose first row belongs to CLS
+    expected = record.seen[-1][:, :, 0].mean(1)
+    prefix = 0 if expected.shape[-1] == tower.grid**2 else trunk.num_prefix_tokens
+    expected = expected[:, prefix:].reshape(2, tower.grid, tower.grid)
+    ours = tower.self_attention(tower.tokens(pixels), "self")
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-6)
+    assert ours.amax() > 1.5 * ours.mean()
+
+
+@pytest.mark.parametrize("family", ["CLIP", "CLIP with layer scale", "CoCa without pooler", "CoCa"])
+def test_self_attention_is_what_an_open_clip_model_computes(family_model: Callable[[str], Any], family: str) -> None:
+    tower = OpenClipTower.from_model(family_model(family), name=family)
+    visual, tokens = tower.model.visual, tower.tokens(pixels_for(tower))
+    with torch.inference_mode():
+        block = visual.transformer.resblocks[-1]
+        if visual.attn_pool is None:
+            x = block.ln_1(tokens)
+            _, weights = block.attn(x, x, x, need_weights=True)
+        else:
+            pool = visual.attn_pool
+            x = pool.ln_k(block(tokens))
+            _, weights = pool.attn(pool.ln_q(pool.query).expand(2, -1, -1), x, x, need_weights=True)
+    expected = weights[:, 0, 1:].reshape(2, tower.grid, tower.grid)
+    torch.testing.assert_close(tower.self_attention(tokens, "self"), expected, rtol=0, atol=1e-6)
+
+
+def test_self_attention_with_query_and_key_norm(family_model: Callable[[str], Any]) -> None:
+    tower = OpenClipTower.from_model(family_model("CLIP with query and key norm"), name="qk")
+    block, tokens = tower.model.visual.transformer.resblocks[-1], tower.tokens(pixels_for(tower))
+    with torch.inference_mode():
+        q, k, _ = torch.nn.functional.linear(
+            block.ln_1(tokens), block.attn.in_proj_weight, block.attn.in_proj_bias
+        ).chunk(3, dim=-1)
+        q, k = (each.unflatten(-1, (4, 16)).transpose(1, 2) for each in (q, k))
+        weights = (block.attn.ln_q(q) @ block.attn.ln_k(k).transpose(-1, -2) / 4).softmax(-1)
+    expected = weights[:, :, 0, 1:].mean(1).reshape(2, 7, 7)
+    torch.testing.assert_close(tower.self_attention(tokens, "self"), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["CLIP", "CLIPA", "ViTamin", "relative positions"])
+def test_norm_attention_orders_patches_by_their_norm(family_model: Callable[[str], Any], family: str) -> None:
+    tower = OpenClipTower.from_model(family_model(family), name=family)
+    assert tower.split is not None
+    tokens = tower.tokens(pixels_for(tower))
+    attention = tower.self_attention(tokens, "norm").flatten(1)
+    torch.testing.assert_close(attention.sum(1), torch.ones(2))
+    with torch.inference_mode():
+        norms = tower.split.block(tokens)[:, tower.split.prefix :].norm(dim=-1)
+    assert torch.equal(attention.argmax(1), norms.argmax(1))
+    standard = (norms - norms.mean(1, keepdim=True)) / norms.std(1, unbiased=False, keepdim=True)
+    ratio = (attention.amax(1) / attention.amin(1)).log()
+    torch.testing.assert_close(ratio, 2 * (standard.amax(1) - standard.amin(1)), rtol=1e-4, atol=1e-4)
+
+
+def test_a_mean_pooled_tower_has_no_attention_of_its_own(family_model: Callable[[str], Any]) -> None:
+    tower = OpenClipTower.from_model(family_model("CLIPA"), name="CLIPA")
+    assert tower.attention_sources() == ("norm",)
+    with pytest.raises(ModelError, match="it has: norm"):
+        tower.self_attention(tower.tokens(pixels_for(tower)), "self")
+    with pytest.raises(ModelError, match="it has: norm"):
+        build_attention("self", tower)
+
+
+def test_a_convolutional_tower_has_none(family_model: Callable[[str], Any]) -> None:
+    tower = OpenClipTower.from_model(family_model("ResNet"), name="ResNet")
+    with pytest.raises(ModelError, match="none of its own"):
+        build_attention("norm", tower)
+    assert build_attention("none", tower).grid == 14
+
+
+def test_tower_attention_from_pixels_and_from_tokens(family_model: Callable[[str], Any]) -> None:
+    tower = OpenClipTower.from_model(family_model("CLIP"), name="CLIP")
+    source = build_attention("self", tower)
+    assert isinstance(source, TowerAttention)
+    assert source.uses_tower_tokens
+    assert source.grid == 7
+    image = Image.new("RGB", (90, 200), (200, 30, 90))
+    pixels = source.preprocess(image).unsqueeze(0)
+    assert torch.equal(source.attend(pixels), source.attend_tokens(tower.tokens(pixels)))
+    assert source.digest != build_attention("norm", tower).digest
+
+
+def test_flat_attention() -> None:
+    source = UniformAttention(5)
+    attention = source.attend(torch.stack([source.preprocess(Image.new("RGB", (3, 3)))] * 4))
+    assert attention.shape == (4, 5, 5)
+    assert torch.equal(attention, torch.full((4, 5, 5), 0.04))
+
+
+def test_dino_in_batches_is_dino_one_by_one() -> None:
+    source = DinoAttention(str(DINO))
+    pixels = torch.randn(3, 3, 224, 224, generator=torch.Generator().manual_seed(7))
+    together = source.attend(pixels)
+    assert together.shape == (3, 14, 14)
+    torch.testing.assert_close(together, torch.cat([source.attend(each[None]) for each in pixels]), rtol=0, atol=1e-7)
+    with pytest.raises(ModelError, match="needs pixels"):
+        source.attend_tokens(torch.zeros(1, 50, 8))
+
+
+def test_a_hugging_face_folder_computes_what_transformers_computes(tmp_path: Path) -> None:
+    from transformers import ViTConfig, ViTModel
+
+    torch.manual_seed(8)
+    config = ViTConfig(
+        hidden_size=40, num_hidden_layers=3, num_attention_heads=5, intermediate_size=93, image_size=64, patch_size=8,
+        initializer_range=0.4, layer_norm_eps=1e-3, attn_implementation="eager",
+    )  # fmt: skip
+    model = ViTModel(config).eval()
+    model.save_pretrained(tmp_path)
+    pixels = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        expected = model(pixels, output_attentions=True).attentions[-1][:, :, 0, 1:]
+    source = DinoAttention(str(tmp_path))
+    assert source.grid == 8
+    torch.testing.assert_close(source.heads(pixels).flatten(2), expected, rtol=0, atol=1e-5)
+    assert attention_files(f"dino:{tmp_path}", "any") == (tmp_path / "model.safetensors", tmp_path / "config.json")
+
+
+def test_a_timm_file_and_a_timm_folder(tmp_path: Path) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    torch.manual_seed(9)
+    model = timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=10).eval()
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "vit_tiny_patch16_224"}))
+    from_file = DinoAttention(f"vit_tiny_patch16_224@{tmp_path / 'model.safetensors'}")
+    from_folder = DinoAttention(str(tmp_path))
+    pixels = from_file.preprocess(Image.new("RGB", (40, 80), (9, 99, 200))).unsqueeze(0)
+    attention = from_file.heads(pixels)
+    assert attention.shape == (1, 3, 14, 14)
+    assert torch.equal(attention, from_folder.heads(pixels))
+    assert from_file.digest == from_folder.digest
+
+
+def test_weights_of_another_model_are_refused() -> None:
+    with pytest.raises(WeightsError, match="do not fit"):
+        DinoAttention(f"vit_tiny_patch16_224@{DINO / 'model.safetensors'}")
+
+
+def test_published_weights_are_not_downloaded_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError, match="not on this machine") as caught:
+        DinoAttention()
+    assert "vit_base_patch16_224.dino" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("dinosaur", UnknownNameError),
+        ("dino:", UnknownNameError),
+        ("dino:vit_base_patch16_224.nothing", UnknownNameError),
+        ("dino:no_such_model", UnknownNameError),
+        ("dino:/no/such/folder", WeightsError),
+        ("dino:vit_tiny_patch16_224@/no/such/file", WeightsError),
+        (f"dino:{GOLDEN / 'photos'}", WeightsError),
+    ],
+)
+def test_names_that_are_wrong(family_model: Callable[[str], Any], name: str, kind: type[Exception]) -> None:
+    tower = OpenClipTower.from_model(family_model("CLIP"), name="CLIP")
+    with pytest.raises(kind):
+        build_attention(name, tower)
+
+
+def test_a_configuration_of_another_kind(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes((DINO / "model.safetensors").read_bytes())
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    with pytest.raises(ModelError, match="'bert'"):
+        DinoAttention(str(tmp_path))
+    broken = json.loads((DINO / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**broken, "num_attention_heads": 7}))
+    with pytest.raises(ModelError, match="does not describe one"):
+        DinoAttention(str(tmp_path))
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(WeightsError, match="not readable JSON"):
+        DinoAttention(str(tmp_path))
