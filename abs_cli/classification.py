@@ -54,16 +54,21 @@ class Scored:
     """What a run found.
 
     Args:
-        photos: those that were scored, in order.
+        shards: the photos that were scored, in order, as they were cached together.
         labels: the positions of their true classes; empty where no labels were given.
         methods: the rankings by the method's name.
         skipped: those that were not.
     """
 
-    photos: list[Photo]
+    shards: list[list[Photo]]
     labels: list[int]
     methods: dict[str, Sorted]
     skipped: list[Skipped] = field(default_factory=list)
+
+    @property
+    def photos(self) -> list[Photo]:
+        """All photos that were scored, in order."""
+        return [photo for shard in self.shards for photo in shard]
 
 
 def identify(paths: Sequence[Path], memo: DigestMemo, on_error: OnError) -> tuple[list[Photo | None], list[Skipped]]:
@@ -112,7 +117,7 @@ def score(
     """
     truth = dict(zip(photos, labels, strict=True)) if labels is not None else {}
     alone = {method: table for method, table in methods.items() if not method.stream}
-    kept: list[Photo] = []
+    kept: list[list[Photo]] = []
     skipped: list[Skipped] = []
     parts: dict[str, list[Sorted]] = {method.name: [] for method in alone}
     for shard in shards(photos):
@@ -121,15 +126,15 @@ def score(
             shard_photos, scores = good
             for name, rows in scores.items():
                 parts[name].append(_sort(rows, [truth[photo] for photo in shard_photos] if truth else None, name))
-            kept += shard_photos
+            kept.append(shard_photos)
         advance(len(shard))
     results = {name: _join(rows) for name, rows in parts.items() if rows}
+    true = [truth[photo] for shard in kept for photo in shard] if truth else None
     for method, table in methods.items():
         if method.stream and kept:
-            rows = stages.stream_scores(kept, method, table)
-            results[method.name] = _sort(rows, [truth[photo] for photo in kept] if truth else None, method.name)
+            results[method.name] = _sort(stages.stream_scores(kept, method, table), true, method.name)
     ordered = {method.name: results[method.name] for method in methods if method.name in results}
-    return Scored(kept, [truth[photo] for photo in kept] if truth else [], ordered, skipped)
+    return Scored(kept, true or [], ordered, skipped)
 
 
 def _without_bad(

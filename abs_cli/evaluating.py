@@ -69,7 +69,7 @@ class Evaluation:
         from abs_classify.tables import accuracy_rows
 
         names = [result.method for result in self.results]
-        views = {method.name: method.views_text for method in self.plan.methods}
+        views = {method.name: _views_text(method) for method in self.plan.methods}
         texts = {method.name: method.texts.name for method in self.plan.methods}
         return accuracy_rows(self.results, views, texts, base="clip" if "clip" in names else names[0])
 
@@ -143,6 +143,7 @@ def plan_methods(
     from abs_classify.controls import apply_control
     from abs_classify.methods import get_method
     from abs_classify.templates import read_template_set
+    from abs_classify.views import WholeImage
 
     descriptions = vocabulary.descriptions
     if control is not None:
@@ -152,7 +153,8 @@ def plan_methods(
     for name in dict.fromkeys(names):
         method = get_method(name)
         if views is not None:
-            method = method.with_views(views)
+            counted = (v if isinstance(v, WholeImage) else dataclasses.replace(v, count=views) for v in method.views)
+            method = dataclasses.replace(method, views=tuple(counted))
         methods[method] = method.texts.build(vocabulary.names, descriptions, lines)
     return Plan(methods, control)
 
@@ -191,6 +193,12 @@ def evaluate_dataset(
         evaluate_ranks(name, found.ranks, truth, len(vocabulary.names)) for name, found in scored.methods.items()
     ]
     return Evaluation(dataset.name, vocabulary, plan, stages, scored, results)
+
+
+def _views_text(method: Method) -> str:
+    """``50 crops + 50 windows``."""
+    words = {"whole": "whole", "random": "random crops", "box": "crops", "window": "windows"}
+    return " + ".join(words[v.kind] if v.kind == "whole" else f"{v.count} {words[v.kind]}" for v in method.views)
 
 
 def model_notes(name: str) -> list[str]:

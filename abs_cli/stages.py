@@ -104,32 +104,38 @@ class Stages:
         Raises:
             BadPhoto: a photo cannot be read; nothing of its shard was stored.
         """
+        from abs_classify.matchers import StreamMatcher
+
         keys = {method: self._scores_key(photos, method, table) for method, table in methods.items()}
         found = {method: self.cache.load(key) for method, key in keys.items()}
         missing = [method for method, arrays in found.items() if arrays is None]
         views = self.views(photos, list(dict.fromkeys(view for method in missing for view in method.views)))
         for method in missing:
             features = {view.kind: views[view] for view in method.views}
+            assert not isinstance(method.matcher, StreamMatcher)  # those go through stream_scores
             scores = method.matcher.scores(features, self.texts(methods[method]))
             found[method] = {"scores": scores.numpy()}
             self.cache.store(keys[method], found[method] or {})
         return {method.name: arrays["scores"] for method, arrays in found.items() if arrays is not None}
 
-    def stream_scores(self, photos: Sequence[Photo], method: Method, table: TextTable) -> np.ndarray:
-        """Class scores [n, C] of a method whose state is carried from image to image, in the order of ``photos``.
+    def stream_scores(self, shards: Sequence[Sequence[Photo]], method: Method, table: TextTable) -> np.ndarray:
+        """Class scores [n, C] of a method whose state is carried from image to image, through the shards in order.
 
         Raises:
             BadPhoto: a photo cannot be read.
         """
         import numpy as np
 
+        from abs_classify.matchers import StreamMatcher
+
+        assert isinstance(method.matcher, StreamMatcher)  # the caller asked method.stream
+        photos = [photo for shard in shards for photo in shard]
         key = self._scores_key(photos, method, table)
         found = self.cache.load(key)
         if found is None:
-            texts = self.texts(table)
-            state = method.matcher.start(texts, len(photos))
+            state = method.matcher.start(self.texts(table), len(photos))
             rows = []
-            for shard in shards(photos):
+            for shard in shards:
                 views = self.views(shard, method.views)
                 for at in range(len(shard)):
                     one = {view.kind: views[view][at] for view in method.views}
@@ -222,6 +228,6 @@ def _read(photos: Sequence[Photo]) -> Iterator[LoadedImage]:
         except ImageError as error:
             raise BadPhoto(photo, error) from error
         if image.id != photo.id:
-            error = ImageError(f"{str(photo.path)!r} changed while it was read", remedy="Run the command again")
-            raise BadPhoto(photo, error)
+            changed = ImageError(f"{str(photo.path)!r} changed while it was read", remedy="Run the command again")
+            raise BadPhoto(photo, changed)
         yield image

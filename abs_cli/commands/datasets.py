@@ -1,20 +1,24 @@
-"""``abs datasets``: which data sets can be read, and what is in one."""
+"""``abs datasets``: which data sets can be read, what is in one, and what is missing of one."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import click
 
 from abs_core.printable import printable
+
+if TYPE_CHECKING:
+    from abs_classify.datasets import Dataset, Report
 
 __all__ = ["command"]
 
 
 @click.group("datasets")
 def command() -> None:
-    """List the data sets that can be read, or show one."""
+    """List the data sets that can be read, show one, or say what is missing of one."""
 
 
 @command.command("ls")
@@ -24,27 +28,86 @@ def list_kinds(as_json: bool) -> None:
     from abs_classify.datasets import KINDS
 
     if as_json:
-        click.echo(json.dumps([{"usage": kind.usage, "summary": kind.summary} for kind in KINDS]))
+        rows = [
+            {
+                "usage": kind.usage,
+                "summary": kind.summary,
+                "splits": {split.name: split.images for split in kind.benchmark.splits} if kind.benchmark else {},
+            }
+            for kind in KINDS
+        ]
+        click.echo(json.dumps(rows))
         return
     for kind in KINDS:
-        click.echo(f"{kind.usage:<18} {kind.summary}")
+        click.echo(f"{kind.usage:<20} {kind.summary}")
 
 
 @command.command("show")
 @click.argument("spec")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(spec: str, as_json: bool) -> None:
-    """Count the images and classes of the data set SPEC, such as imagefolder:./val. Opens no image."""
+    """Count the images and classes of the data set SPEC, such as imagefolder:./val. Opens no image.
+
+    Options of a published data set follow a question mark: 'dtd:./dtd?split=test2', 'dtd:./dtd?partial'.
+    """
     from abs_classify.datasets import open_dataset
 
     data = open_dataset(spec)
     counts = Counter(item.label for item in data.items)
     if as_json:
-        rows = [{"id": one.id, "name": one.name, "images": counts[one.id]} for one in data.classes]
-        click.echo(json.dumps({"name": data.name, "images": len(data.items), "classes": rows}, ensure_ascii=False))
+        click.echo(json.dumps(_as_dict(data, counts), ensure_ascii=False))
         return
     empty = sum(1 for one in data.classes if not counts[one.id])
     click.echo(f"{printable(data.name)}: {len(data.items)} images, {len(data.classes)} classes, {empty} without images")
+    if data.benchmark:
+        click.echo(f"{data.benchmark}, {data.split}")
+    for note in data.notes:
+        click.echo(f"note: {printable(note)}")
     for one in data.classes:
         name = "" if one.name == one.id else f"  {one.name}"
         click.echo(f"{counts[one.id]:>7}  {printable(one.id + name)}")
+
+
+@command.command("check")
+@click.argument("name")
+@click.option("--root", metavar="DIR", help="The folder of the data set, or the file of a list.")
+@click.option("--split", metavar="NAME", help="Which part; by default the one that papers report.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def check(name: str, root: str | None, split: str | None, as_json: bool) -> int:
+    """Say what is there of the data set NAME, what is missing, and what to do next. Opens no image.
+
+    NAME is a kind that `abs datasets ls` lists, with its folder in --root, or a whole spec. The exit code is 1 if it
+    cannot be used as it is.
+    """
+    from abs_classify.datasets import check_dataset
+
+    spec = name if root is None else f"{name}:{root}"
+    if split is not None:
+        spec += f"{'&' if '?' in spec else '?'}split={split}"
+    report = check_dataset(spec)
+    if as_json:
+        click.echo(json.dumps(report.to_dict(), ensure_ascii=False))
+    else:
+        _print(report)
+    return 0 if report.complete else 1
+
+
+def _print(report: Report) -> None:
+    click.echo(f"{printable(report.spec)}: {'complete' if report.complete else 'cannot be used as it is'}")
+    for line in report.there:
+        click.echo(f"  there    {printable(line)}")
+    for line in report.missing:
+        click.echo(f"  missing  {printable(line)}")
+    click.echo(f"  next     {printable(report.next_step)}")
+
+
+def _as_dict(data: Dataset, counts: Counter[str]) -> dict[str, object]:
+    return {
+        "name": data.name,
+        "benchmark": data.benchmark,
+        "split": data.split,
+        "images": len(data.items),
+        "classes": [{"id": one.id, "name": one.name, "images": counts[one.id]} for one in data.classes],
+        "selected": list(data.selected),
+        "notes": list(data.notes),
+    }

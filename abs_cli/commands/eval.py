@@ -56,6 +56,7 @@ __all__ = ["command"]
 @click.pass_obj
 def command(
     home: Home,
+    /,
     dataset: str,
     bundle: str | None,
     labels: str | None,

@@ -141,11 +141,12 @@ def import_(home: Home, source: Path, name: str | None) -> None:
     A folder made by `abs models pull --to` names its model itself. Safetensors, plain pickled tensors and OpenAI's
     published TorchScript archives are read; nothing that could run code is. The last line printed is the name to use.
     """
-    require("torch")
     from abs_classify.towers.transfer import check_plan, import_plan, plan_import
 
     plan = plan_import(source.expanduser().absolute(), name)
     store = _store(home)
+    store.require_free(plan.name)
+    require("torch")
     note(f"checking that {plan.weights.name} fits {plan.name}")
     check_plan(plan)
     with _copying(plan.bytes) as advance:
