@@ -1,0 +1,148 @@
+"""The protocol of a backend: requests go in, replies come out as they arrive.
+
+A backend decides how many requests run at once and what is asked again. It knows nothing of classes, files or journals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Protocol
+
+from abs_core.canonical import digest
+
+__all__ = [
+    "Backend",
+    "Failure",
+    "FinishReason",
+    "Message",
+    "Outcome",
+    "Parameters",
+    "Reply",
+    "Request",
+    "request_digest",
+]
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """How a reply is drawn; what is None is left to the model.
+
+    Args:
+        max_tokens: at most so many tokens a reply.
+        temperature: 0 takes the likeliest token each time.
+        top_p: draws from the likeliest tokens that hold this share of the probability (Holtzman et al. 2020).
+        seed: two runs with one seed ask for the same draws; which text comes of it depends on model and machine.
+    """
+
+    max_tokens: int = 60
+    temperature: float | None = 0.8
+    top_p: float | None = 0.95
+    seed: int | None = 0
+
+    def key(self) -> dict[str, Any]:
+        """The parameters as JSON values."""
+        return {
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True)
+class Request:
+    """One completion that is wanted.
+
+    Args:
+        messages: the conversation so far, the last turn is the user's.
+        parameters: how to draw.
+        sample: counts the completions of one conversation, so that each can be told from the others.
+    """
+
+    messages: tuple[Message, ...]
+    parameters: Parameters
+    sample: int = 0
+
+    @cached_property
+    def draw_seed(self) -> int | None:
+        """The seed of this very sample, in [0, 2^31): from the seed, the conversation and the sample number alone."""
+        if self.parameters.seed is None:
+            return None
+        content = [[turn.role, turn.content] for turn in self.messages]
+        return int(digest([self.parameters.seed, content, self.sample])[-8:], 16) >> 1
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A completion.
+
+    Args:
+        text: not empty.
+        finish_reason: "stop" where the model ended it, "length" where ``max_tokens`` cut it.
+        prompt_tokens, completion_tokens: as counted by the model's tokenizer; 0 where it is not known.
+    """
+
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A request that got no usable reply after everything that the backend tries.
+
+    Args:
+        reason: short, without any secret.
+    """
+
+    reason: str
+
+
+Outcome = Reply | Failure
+
+
+class Backend(Protocol):
+    """A way to reach a language model."""
+
+    @property
+    def name(self) -> str:
+        """The name in the registry: "local", "openai"."""
+
+    @property
+    def model(self) -> str:
+        """What the user calls the model."""
+
+    def key(self) -> Mapping[str, Any]:
+        """Everything but the request that can change a reply, as JSON values and without secrets."""
+
+    def complete(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Outcome]]:
+        """Each request with its outcome, in the order of arrival; closing the iterator stops the work.
+
+        Raises:
+            FatalBackendError: asking again cannot mend it.
+        """
+
+
+def request_digest(backend: Mapping[str, Any], request: Request) -> str:
+    """``sha256:...`` of a backend's key and all that is asked of it: what a reply is filed under."""
+    return digest(
+        {
+            "backend": dict(backend),
+            "messages": [[turn.role, turn.content] for turn in request.messages],
+            "parameters": request.parameters.key(),
+            "sample": request.sample,
+        }
+    )

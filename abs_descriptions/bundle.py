@@ -1,0 +1,56 @@
+"""Description bundles: the versioned format in which class descriptions are kept, shared and checked.
+
+    read_header(path)         line 1 alone
+    validate(path)            every rule, as a stream
+    iter_records(path)        the records, as a stream
+    load_descriptions(path)   class id -> records
+    read_bundle(path)         a validated file with its pinned reference
+    write_bundle(path, ...)   records in any order -> one exact sequence of bytes
+
+A bundle is a ``.jsonl`` file that never changes: a change is a new version whose header names its parent. Rejected
+completions lie beside it. docs/bundle-format.md is normative.
+"""
+
+from __future__ import annotations
+
+from abs_descriptions.bundles.format import Description, Kind, LabelSetLike, Provenance, Rejection, text_fault
+from abs_descriptions.bundles.models import BundleHeader, ClassEntry, Counts, Generator, LabelSetEntry, PromptSetEntry
+from abs_descriptions.bundles.reader import (
+    Bundle,
+    iter_records,
+    load_descriptions,
+    read_bundle,
+    read_header,
+    validate,
+)
+from abs_descriptions.bundles.rejected import iter_rejected, rejected_path
+from abs_descriptions.bundles.writer import write_bundle
+from abs_descriptions.references import Reference, Version, parse_reference, parse_version
+
+__all__ = [
+    "Bundle",
+    "BundleHeader",
+    "ClassEntry",
+    "Counts",
+    "Description",
+    "Generator",
+    "Kind",
+    "LabelSetEntry",
+    "LabelSetLike",
+    "PromptSetEntry",
+    "Provenance",
+    "Reference",
+    "Rejection",
+    "Version",
+    "iter_records",
+    "iter_rejected",
+    "load_descriptions",
+    "parse_reference",
+    "parse_version",
+    "read_bundle",
+    "read_header",
+    "rejected_path",
+    "text_fault",
+    "validate",
+    "write_bundle",
+]

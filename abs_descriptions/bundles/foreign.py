@@ -1,0 +1,166 @@
+"""The file formats that other tools keep descriptions in: text to labelled texts, and back. Pure.
+
+Everything that is read comes from outside: depth, types and repeated keys are checked, nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from abs_descriptions.bundles.format import Description, Kind
+from abs_descriptions.bundles.lines import is_too_deep
+from abs_descriptions.references import quoted
+
+__all__ = ["FORMATS", "KINDS", "READERS", "WRITERS", "ForeignFault", "ForeignText", "Group"]
+
+# What a spreadsheet would run; one apostrophe is put before it, and taken away again on import.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+#: One class for export: its label, its name, its descriptions.
+Group = tuple[str, str, Sequence[Description]]
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignText:
+    """One text of a foreign file, under the label that the file uses."""
+
+    label: str
+    text: str
+    kind: Kind
+
+
+class ForeignFault(Exception):  # noqa: N818  a BundleError is made of it where the file is known
+    """What is wrong with a foreign file, and on which line if it is known."""
+
+    def __init__(self, message: str, line: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.line = line
+
+
+def _json_reader(kind: Kind) -> Callable[[str], Iterator[ForeignText]]:
+    def read(text: str) -> Iterator[ForeignText]:
+        value = _parse(text)
+        if not isinstance(value, dict):
+            raise ForeignFault("not a JSON object of lists")
+        for label, texts in value.items():
+            if not isinstance(texts, list):
+                raise ForeignFault(f"{quoted(label)} has no list of texts")
+            for position, item in enumerate(texts, 1):
+                if not isinstance(item, str):
+                    raise ForeignFault(f"text {position} of {quoted(label)} is not a string")
+                yield ForeignText(label, item, kind)
+
+    return read
+
+
+def _parse(text: str) -> Any:
+    if is_too_deep(text):
+        raise ForeignFault("nested too deep")
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        raise ForeignFault(f"no valid JSON: {error.msg.lower()}", error.lineno) from None
+    except ValueError:
+        raise ForeignFault("no valid JSON: a number with too many digits") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ForeignFault(f"the class {quoted(key)} stands twice")
+            seen.add(key)
+    return value
+
+
+def _read_lines(text: str) -> Iterator[ForeignText]:
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.removesuffix("\r")
+        if not line.strip():
+            continue
+        label, tab, sentence = line.partition("\t")
+        if not tab:
+            raise ForeignFault("no tab between class and sentence", number)
+        yield ForeignText(label.strip(), sentence, "sentence")
+
+
+def _read_csv(text: str) -> Iterator[ForeignText]:
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = [cell.strip() for cell in next(rows, [])]
+        for column in ("class", "text"):
+            if column not in header:
+                raise ForeignFault(f"the first row has no column {quoted(column)}", 1)
+        columns: tuple[str, ...] = ("class", "text", "kind")
+        places = {column: header.index(column) for column in columns if column in header}
+        for row in rows:
+            if row:
+                yield _csv_text(row, places, len(header), rows.line_num)
+    except csv.Error as error:
+        raise ForeignFault(f"no valid CSV: {error}", rows.line_num) from None
+
+
+def _csv_text(row: list[str], places: Mapping[str, int], width: int, line: int) -> ForeignText:
+    if len(row) != width:
+        raise ForeignFault(f"{len(row)} cells, the first row has {width}", line)
+    cells = {column: _unguarded(row[place]) for column, place in places.items()}
+    kind = cells.get("kind") or "sentence"
+    if kind not in ("sentence", "phrase"):
+        raise ForeignFault(f"the kind is {quoted(kind)}, not 'sentence' or 'phrase'", line)
+    return ForeignText(cells["class"].strip(), cells["text"], "phrase" if kind == "phrase" else "sentence")
+
+
+def _guarded(cell: str) -> str:
+    return f"'{cell}" if _FORMULA.match(cell) else cell
+
+
+def _unguarded(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def _spell_json(groups: Iterable[Group]) -> Iterator[bytes]:
+    separator = "{"
+    for label, _, records in groups:
+        texts = ",\n".join("    " + json.dumps(record.text, ensure_ascii=False) for record in records)
+        yield f"{separator}\n  {json.dumps(label, ensure_ascii=False)}: [\n{texts}\n  ]".encode()
+        separator = ","
+    yield b"\n}\n"
+
+
+def _spell_lines(groups: Iterable[Group]) -> Iterator[bytes]:
+    for label, _, records in groups:
+        yield "".join(f"{label}\t{record.text}\n" for record in records).encode()
+
+
+def _spell_csv(groups: Iterable[Group]) -> Iterator[bytes]:
+    yield b"class,name,kind,text\n"
+    for label, name, records in groups:
+        rows = io.StringIO()
+        csv.writer(rows, lineterminator="\n").writerows(
+            [_guarded(label), _guarded(name), record.kind, _guarded(record.text)] for record in records
+        )
+        yield rows.getvalue().encode()
+
+
+READERS: Mapping[str, Callable[[str], Iterator[ForeignText]]] = MappingProxyType(
+    {"cupl": _json_reader("sentence"), "clip-d": _json_reader("phrase"), "text": _read_lines, "csv": _read_csv}
+)
+WRITERS: Mapping[str, Callable[[Iterable[Group]], Iterator[bytes]]] = MappingProxyType(
+    {"cupl": _spell_json, "clip-d": _spell_json, "text": _spell_lines, "csv": _spell_csv}
+)
+#: The kind that a format holds; None: it says the kind of each text.
+KINDS: Mapping[str, Kind | None] = MappingProxyType(
+    {"cupl": "sentence", "clip-d": "phrase", "text": "sentence", "csv": None}
+)
+#: The names of the formats.
+FORMATS = tuple(READERS)

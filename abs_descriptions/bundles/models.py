@@ -1,0 +1,238 @@
+"""The header and the lines of a bundle as pydantic models: the boundary, the JSON Schema, and the oracle. Pure.
+
+The header is checked by these models, once a file. Records come by the million, so ``lines`` checks them by hand;
+``RecordModel`` states the same rules slowly and is the oracle in the tests.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+
+from abs_core.canonical import digest
+from abs_descriptions.bundles.format import (
+    MAX_CLASS_NAME,
+    MAX_INTEGER,
+    MAX_REJECTED_TEXT,
+    MAX_SCORES,
+    MAX_TEXT,
+    MAX_TOKEN,
+    SCORE_NAME,
+    ClassLike,
+    Kind,
+    text_fault,
+    token_fault,
+)
+from abs_descriptions.references import DIGEST, NAME, VERSION, name_fault, parse_version, pinned_fault, quoted
+
+__all__ = [
+    "BundleHeader",
+    "ClassEntry",
+    "Counts",
+    "Generator",
+    "LabelSetEntry",
+    "PromptSetEntry",
+    "RecordModel",
+    "RejectionModel",
+    "header_fault",
+    "label_set_digest",
+]
+
+_CREATED = re.compile(r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z")
+_CREDENTIALS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,20}://[^/\s@]{1,500}@")
+
+
+def _rule(fault: Callable[[str], str | None]) -> AfterValidator:
+    """A pydantic validator that refuses a string for the reason that ``fault`` gives."""
+
+    def check(text: str) -> str:
+        reason = fault(text)
+        if reason is not None:
+            raise ValueError(reason)
+        return text
+
+    return AfterValidator(check)
+
+
+def _class_name_fault(text: str) -> str | None:
+    return token_fault(text, MAX_CLASS_NAME)
+
+
+def _version_fault(text: str) -> str | None:
+    return None if parse_version(text) else "is no semantic version MAJOR.MINOR.PATCH"
+
+
+def _created_fault(text: str) -> str | None:
+    try:
+        valid = _CREATED.fullmatch(text) is not None and datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")
+    except ValueError:
+        valid = False
+    return None if valid else "is no UTC time such as 2025-01-31T12:00:00Z"
+
+
+def _bounded(number: float) -> float:
+    if isinstance(number, int) and abs(number) > MAX_INTEGER:
+        raise ValueError("is an integer that doubles cannot hold")
+    return number
+
+
+Token = Annotated[str, _rule(token_fault), Field(json_schema_extra={"minLength": 1, "maxLength": MAX_TOKEN})]
+ClassName = Annotated[
+    str, _rule(_class_name_fault), Field(json_schema_extra={"minLength": 1, "maxLength": MAX_CLASS_NAME})
+]
+Digest = Annotated[str, StringConstraints(pattern=f"^{DIGEST.pattern}$")]
+Score = Annotated[int | float, AfterValidator(_bounded)]
+ScoreName = Annotated[str, StringConstraints(pattern=f"^{SCORE_NAME.pattern}$")]
+_CLOSED = Field(json_schema_extra={"additionalProperties": False})
+Scores = Annotated[
+    dict[ScoreName, Score],
+    Field(min_length=1, max_length=MAX_SCORES, json_schema_extra={"additionalProperties": False}),
+]
+Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
+Name = Annotated[str, _rule(name_fault), Field(json_schema_extra={"pattern": f"^{NAME.pattern}$"})]
+SemanticVersion = Annotated[str, _rule(_version_fault), Field(json_schema_extra={"pattern": f"^{VERSION.pattern}$"})]
+Created = Annotated[str, _rule(_created_fault), Field(json_schema_extra={"pattern": f"^{_CREATED.pattern}$"})]
+Pinned = Annotated[str, _rule(pinned_fault), Field(json_schema_extra={"pattern": f"^[^@#]+@[^@#]+#{DIGEST.pattern}$"})]
+Text = Annotated[str, _rule(text_fault), Field(json_schema_extra={"minLength": 1, "maxLength": MAX_TEXT})]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class ClassEntry(_Strict):
+    """A class: its stable id, the name that is shown and prompted, and what tells it from a namesake."""
+
+    id: Token
+    name: ClassName
+    group: Token | None = None
+    note: ClassName | None = None
+
+
+class LabelSetEntry(_Strict):
+    """The label set that the bundle describes, whole, so that a bundle is readable alone."""
+
+    name: Token
+    version: Token
+    classes: Annotated[tuple[ClassEntry, ...], Field(min_length=1)]
+    digest: Digest
+
+
+class PromptSetEntry(_Strict):
+    """The prompt set that a generator used."""
+
+    id: Token
+    version: Token
+    digest: Digest
+
+
+class Generator(_Strict):
+    """What wrote descriptions: a model behind a backend, an importer, a reviewer."""
+
+    id: Token
+    backend: Token
+    model: ClassName
+    parameters: dict[str, JsonValue]
+    prompts: PromptSetEntry | None = None
+
+
+class Counts(_Strict):
+    """How much there is: classes with at least one record, records, rejected completions beside the bundle."""
+
+    classes: Count
+    records: Count
+    rejected: Count
+
+
+class BundleHeader(_Strict):
+    """Line 1 of a bundle."""
+
+    format: Literal["abs-descriptions"]
+    format_version: Literal[1]
+    name: Name
+    version: SemanticVersion
+    created: Created
+    label_set: LabelSetEntry
+    generators: tuple[Generator, ...]
+    licence: Token
+    parents: tuple[Pinned, ...]
+    complete: bool
+    counts: Counts
+    records_digest: Digest
+    rejected_digest: Digest
+
+
+class ProvenanceModel(_Strict):
+    """Where a description comes from."""
+
+    generator: Token
+    sample: Count
+    prompt: Token | None = None
+    request: Digest | None = None
+
+
+class RecordModel(_Strict):
+    """One description: every line but the first."""
+
+    class_: Annotated[Token, Field(alias="class")]
+    kind: Kind
+    provenance: ProvenanceModel
+    text: Text
+    id: Token | None = None
+    scores: Scores | None = None
+
+
+class RejectionModel(_Strict):
+    """One line of the file of rejected completions."""
+
+    class_: Annotated[Token, Field(alias="class")]
+    reason: Token
+    provenance: ProvenanceModel
+    text: Annotated[str, StringConstraints(max_length=MAX_REJECTED_TEXT)]
+    detail: Annotated[str, StringConstraints(max_length=MAX_TEXT)] | None = None
+
+
+def header_fault(header: BundleHeader) -> str | None:
+    """What is wrong between the fields of a header, each valid alone; None if nothing is."""
+    ids = [entry.id for entry in header.label_set.classes]
+    counts = header.counts
+    if len(set(ids)) != len(ids):
+        return f"the class id {_first_repeated(ids)} stands twice in the label set"
+    names = [generator.id for generator in header.generators]
+    if len(set(names)) != len(names):
+        return f"the generator id {_first_repeated(names)} stands twice"
+    if counts.classes > len(ids) or counts.classes > counts.records or (counts.records > 0 and counts.classes == 0):
+        return (
+            f"the counts cannot be: {counts.classes} classes with records among {len(ids)}, in {counts.records} records"
+        )
+    if header.label_set.digest != label_set_digest(header.label_set.classes):
+        return "the digest of the label set is not that of its classes"
+    if header.complete and counts.classes != len(ids):
+        return f"it calls itself complete and describes {counts.classes} of {len(ids)} classes"
+    for position, generator in enumerate(header.generators):
+        if _holds_credentials(generator.model) or _holds_credentials(generator.parameters):
+            return f"generator {position} holds a URL with credentials"
+    return None
+
+
+def label_set_digest(classes: Sequence[ClassLike]) -> str:
+    """``sha256:...`` of the canonical JSON of the pairs [id, name], sorted: no order of classes enters it."""
+    return digest(sorted([entry.id, entry.name] for entry in classes))
+
+
+def _first_repeated(values: Sequence[str]) -> str:
+    counts = Counter(values)
+    return next(quoted(value) for value in values if counts[value] > 1)
+
+
+def _holds_credentials(value: Any) -> bool:
+    if isinstance(value, str):
+        return _CREDENTIALS.search(value) is not None
+    if isinstance(value, Mapping):
+        return any(_holds_credentials(key) or _holds_credentials(item) for key, item in value.items())
+    return isinstance(value, (list, tuple)) and any(_holds_credentials(item) for item in value)

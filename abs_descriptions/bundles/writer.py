@@ -1,0 +1,256 @@
+"""Write a bundle: any order of records in, one exact sequence of bytes out, whole or not at all.
+
+The header comes first and holds counts and digest of what follows, so records go to a temporary file and are copied
+behind the header when all have come. Records that do not arrive in label set order are put into it (stably) by
+remembering where in the temporary file each one lies: memory grows by 32 bytes a record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any
+from unicodedata import is_normalized, normalize
+
+import jsonlines
+from pydantic import ValidationError
+
+from abs_core.canonical import canonical_json
+from abs_core.errors import BundleError
+from abs_core.files import atomic_write, storage_errors
+from abs_core.printable import printable
+from abs_descriptions.bundles.format import MAX_HEADER_BYTES, Description, LabelSetLike, Rejection
+from abs_descriptions.bundles.header import parse_header, spell_header, validation_message
+from abs_descriptions.bundles.lines import LineFault, RecordRules, spell_record
+from abs_descriptions.bundles.models import (
+    BundleHeader,
+    ClassEntry,
+    Counts,
+    Generator,
+    LabelSetEntry,
+    RejectionModel,
+    header_fault,
+)
+from abs_descriptions.bundles.reader import Bundle
+from abs_descriptions.bundles.rejected import rejected_path, rejection_value
+from abs_descriptions.bundles.spool import SpoolIndex
+from abs_descriptions.references import quoted
+
+__all__ = ["write_bundle"]
+
+_CHUNK = 1024 * 1024
+_NO_DIGEST = "sha256:" + "0" * 64
+
+
+def write_bundle(
+    path: Path,
+    *,
+    name: str,
+    version: str,
+    created: str,
+    label_set: LabelSetLike,
+    generators: Sequence[Generator],
+    licence: str,
+    records: Iterable[Description],
+    rejected: Iterable[Rejection] = (),
+    parents: Sequence[str] = (),
+    complete: bool = True,
+) -> Bundle:
+    """Write a bundle to ``path`` and its rejected completions, if there are any, beside it.
+
+    The same arguments give the same bytes. Strings are brought to Unicode form NFC. A file that was at ``path`` is
+    replaced; a store refuses to change a version, this function does not know of versions.
+
+    Args:
+        path: a name in ``.jsonl``.
+        created: UTC, ``2025-01-31T12:00:00Z``.
+        records: in any order; written class by class in label set order, within a class as they came.
+        parents: pinned references of the bundles that this one was made of.
+        complete: False where the run was stopped early; a complete bundle describes every class.
+
+    Raises:
+        BundleError: a record or header field that breaks a rule of the format; nothing is written.
+        StorageError: the files cannot be written.
+    """
+    draft = _draft_header(name, version, created, label_set, generators, licence, parents)
+    rules = RecordRules([entry.id for entry in draft.label_set.classes], [entry.id for entry in draft.generators])
+    with storage_errors(path, "write"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # On the target's own disk: the default temporary folder is often memory.
+        with TemporaryFile(dir=path.parent) as spool, TemporaryFile(dir=path.parent) as refused:
+            index = _spool_records(path, spool, records, rules, draft)
+            counted, rejected_digest = _spool_rejected(path, refused, rejected, rules)
+            header = draft.model_copy(
+                update={
+                    "complete": complete,
+                    "counts": Counts(classes=index.classes, records=len(index), rejected=counted),
+                    "records_digest": _digest_of(index.blocks(spool)),
+                    "rejected_digest": rejected_digest,
+                }
+            )
+            line = _header_line(header)
+            _place_rejected(path, refused, counted)
+            return Bundle(path, header, _place(path, line, index.blocks(spool)))
+
+
+def _digest_of(blocks: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for block in blocks:
+        digest.update(block)
+    return "sha256:" + digest.hexdigest()
+
+
+def _draft_header(
+    name: str,
+    version: str,
+    created: str,
+    label_set: LabelSetLike,
+    generators: Sequence[Generator],
+    licence: str,
+    parents: Sequence[str],
+) -> BundleHeader:
+    """The header before anything is counted, every field checked and in NFC."""
+    try:
+        classes = tuple(
+            ClassEntry(id=_nfc(c.id), name=_nfc(c.name), group=_nfc(c.group), note=_nfc(c.note))
+            for c in label_set.classes
+        )
+        labels = LabelSetEntry(
+            name=_nfc(label_set.name), version=_nfc(label_set.version), classes=classes, digest=label_set.digest
+        )
+        draft = BundleHeader(
+            format="abs-descriptions",
+            format_version=1,
+            name=name,
+            version=version,
+            created=created,
+            label_set=labels,
+            generators=tuple(generators),
+            licence=_nfc(licence),
+            parents=tuple(parents),
+            complete=False,
+            counts=Counts(classes=0, records=0, rejected=0),
+            records_digest=_NO_DIGEST,
+            rejected_digest=_NO_DIGEST,
+        )
+    except ValidationError as error:
+        raise _refusal(name, validation_message(error)) from None
+    fault = header_fault(draft)
+    if fault is not None:
+        raise _refusal(name, fault)
+    return draft
+
+
+def _nfc(text: str | None) -> Any:
+    return normalize("NFC", text) if isinstance(text, str) else text
+
+
+def _refusal(name: str, fault: str) -> BundleError:
+    return BundleError(f"cannot write the bundle {quoted(str(name))}: {fault}", remedy="Correct the named value")
+
+
+def _header_line(header: BundleHeader) -> bytes:
+    """Line 1, read back once by the reader's own rules."""
+    try:
+        text = spell_header(header)
+        parse_header(text)
+    except LineFault as fault:
+        raise _refusal(header.name, fault.message) from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _refusal(header.name, str(error)) from None
+    line = text.encode() + b"\n"
+    if len(line) > MAX_HEADER_BYTES:
+        raise _refusal(header.name, f"the header has {len(line)} bytes, more than {MAX_HEADER_BYTES}")
+    return line
+
+
+def _spool_records(
+    path: Path, spool: IO[bytes], records: Iterable[Description], rules: RecordRules, draft: BundleHeader
+) -> SpoolIndex:
+    """Write checked records to ``spool`` as they come."""
+    index = SpoolIndex([entry.id for entry in draft.label_set.classes])
+    writer = jsonlines.Writer(spool, dumps=_dumps_record)
+    for number, record in enumerate(records, 1):
+        try:
+            normal = _normalised(record)
+            fault = rules.fault(normal)
+            if fault is None:
+                index.add(normal, writer.write(normal))
+                continue
+        except (TypeError, AttributeError):
+            fault = "a field has the wrong type"
+        raise _bad_record(path, f"record {number}", fault)
+    repeat = index.repeat(spool)
+    if repeat is not None:
+        raise _bad_record(path, f"class {quoted(repeat.class_id)}", f"the {repeat.what} {quoted(repeat.value)} repeats")
+    return index
+
+
+def _dumps_record(record: Any) -> str:
+    # jsonlines asks for the spelling of an empty object once, to learn whether it gets text or bytes.
+    return spell_record(record) if isinstance(record, Description) else canonical_json(record)
+
+
+def _normalised(record: Description) -> Description:
+    """The record with its free strings in NFC; itself where they are."""
+    source = record.provenance
+    # One question for all strings; nothing composes across a NUL.
+    joined = f"{record.class_id}\0{record.text}\0{record.id}\0{source.generator}\0{source.prompt}"
+    if joined.isascii() or is_normalized("NFC", joined):
+        return record
+    strings = (record.class_id, record.text, record.id, source.generator, source.prompt)
+    class_id, text, ident, generator, prompt = map(_nfc, strings)
+    source = replace(source, generator=generator, prompt=prompt)
+    return replace(record, class_id=class_id, text=text, id=ident, provenance=source)
+
+
+def _bad_record(path: Path, which: str, fault: str) -> BundleError:
+    return BundleError(
+        f"cannot write {printable(str(path))}: {which}: {fault}", remedy="Clean the descriptions before writing them"
+    )
+
+
+def _spool_rejected(path: Path, spool: IO[bytes], rejected: Iterable[Rejection], rules: RecordRules) -> tuple[int, str]:
+    """Write rejected completions to ``spool``; their number and the digest of the bytes."""
+    count = 0
+    writer = jsonlines.Writer(spool, dumps=canonical_json)
+    for count, rejection in enumerate(rejected, 1):
+        value = rejection_value(rejection)
+        fault = rules.provenance_fault(rejection.provenance)
+        if not rules.knows_class(rejection.class_id):
+            fault = f"the class {quoted(rejection.class_id)} is not in the label set"
+        try:
+            RejectionModel.model_validate_json(canonical_json(value))
+        except ValidationError as error:
+            fault = validation_message(error)
+        if fault is not None:
+            raise _bad_record(path, f"rejected completion {count}", fault)
+        writer.write(value)
+    spool.seek(0)
+    return count, _digest_of(iter(partial(spool.read, _CHUNK), b""))
+
+
+def _place_rejected(path: Path, spool: IO[bytes], count: int) -> None:
+    target = rejected_path(path)
+    if count == 0:
+        target.unlink(missing_ok=True)
+        return
+    spool.seek(0)
+    with atomic_write(target) as stream:
+        shutil.copyfileobj(spool, stream, _CHUNK)
+
+
+def _place(path: Path, header: bytes, blocks: Iterable[bytes]) -> str:
+    """Write header and records; the digest of the whole file."""
+    digest = hashlib.sha256(header)
+    with atomic_write(path) as stream:
+        stream.write(header)
+        for block in blocks:
+            digest.update(block)
+            stream.write(block)
+    return "sha256:" + digest.hexdigest()

@@ -1,0 +1,198 @@
+"""Prompt sets: what a language model is asked about a class, as versioned YAML files.
+
+A set says in which form the model answers (``kind``), in which language, with which system message and examples, and
+holds one or more prompts. Each prompt is asked about each class; ``{name}`` stands for the class name, ``{article}``
+for its English indefinite article, ``{domain}`` for what the classes are ("a kind of bird").
+
+The shipped sets are prompts/llm/*.yaml.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from abs_core.canonical import digest
+from abs_core.errors import PromptError, UnknownNameError
+from abs_core.files import storage_errors
+from abs_core.printable import printable
+from abs_core.resources import prompts_folder
+from abs_descriptions.backends.base import Message
+from abs_descriptions.languages import Language
+
+__all__ = ["Example", "Prompt", "PromptSet", "article", "read_prompts", "shipped_prompt_sets"]
+
+PLACEHOLDERS = ("name", "article", "domain")
+_MAX_BYTES = 1024 * 1024
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=8000, strip_whitespace=True)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Prompt(_Strict):
+    """One question: its id, stable within the set, and its text with placeholders."""
+
+    id: Identifier
+    text: Text
+
+
+class Example(_Strict):
+    """An answer that shows the model what is wanted: a class name that is no likely label, and the text for it."""
+
+    name: Text
+    text: Text
+
+
+class PromptSet(_Strict):
+    """A set of prompts; read one with ``read_prompts``.
+
+    ``kind`` is the form of the answers: "sentence" (CuPL) or "phrase", one a line (CLIP-D). ``language`` is the code of
+    the language that answers are expected in ("en"), or "any".
+    """
+
+    id: Identifier
+    version: Annotated[int, Field(ge=1)]
+    description: Text
+    kind: Literal["sentence", "phrase"] = "sentence"
+    language: Language = "en"
+    domain: str = ""
+    system: str = ""
+    examples: tuple[Example, ...] = ()
+    prompts: Annotated[tuple[Prompt, ...], Field(min_length=1)]
+
+    @cached_property
+    def digest(self) -> str:
+        """``sha256:...`` of everything in the set."""
+        return digest(self.model_dump(mode="json"))
+
+    def messages(self, prompt: Prompt, name: str) -> tuple[Message, ...]:
+        """The conversation that asks ``prompt`` about a class: system message, examples, question."""
+        turns = [Message("system", self.system.strip())] if self.system.strip() else []
+        for example in self.examples:
+            turns.append(Message("user", self._fill(prompt.text, example.name)))
+            turns.append(Message("assistant", example.text))
+        return (*turns, Message("user", self._fill(prompt.text, name)))
+
+    def _fill(self, text: str, name: str) -> str:
+        values = {"name": name, "article": article(name), "domain": self.domain}
+        return "".join(
+            literal + (values[field] if field is not None else "")
+            for literal, field, _, _ in string.Formatter().parse(text)
+        )
+
+
+def article(name: str) -> str:
+    """The English indefinite article of a name, by its spelling: "an" for "hourglass", "a" for "unicorn"."""
+    word = name.strip().casefold()
+    if re.match(r"(hour|heir|honest|honou?r)", word):
+        return "an"
+    if re.match(r"(uni(?!n)|eu|ewe|one\b|once\b|us(e|u)|ut(e|i)|ur(a|o)|ub|u-)", word):
+        return "a"
+    return "an" if word[:1] in tuple("aeiou") else "a"
+
+
+def shipped_prompt_sets() -> tuple[str, ...]:
+    """The ids of the prompt sets that ship with the toolkit, sorted."""
+    return tuple(sorted(path.stem for path in (prompts_folder() / "llm").glob("*.yaml")))
+
+
+def read_prompts(source: str | Path) -> PromptSet:
+    """A prompt set from a YAML file, or by the id of a shipped one; a file of that very name comes first.
+
+    Raises:
+        PromptError: a file that is no prompt set, or an unknown or missing placeholder; names the file and the prompt.
+        UnknownNameError: neither a file nor a shipped id; lists the shipped ones.
+        StorageError: the file cannot be read.
+    """
+    path = Path(source)
+    if path.is_file():
+        return _read_file(path)
+    if str(source) in shipped_prompt_sets():
+        return _read_file(prompts_folder() / "llm" / f"{source}.yaml")
+    if path.suffix.lower() in (".yaml", ".yml") or len(path.parts) > 1:
+        raise PromptError(f"the prompt file {printable(str(path), 200)!r} does not exist", remedy="Check the path")
+    raise UnknownNameError(
+        "prompt set",
+        printable(str(source), 100),
+        shipped_prompt_sets(),
+        remedy="Name one of these, or a YAML file of your own",
+    )
+
+
+def _read_file(path: Path) -> PromptSet:
+    shown = f"the prompt file {printable(str(path), 200)!r}"
+    with storage_errors(path, "read"), path.open("rb") as stream:
+        data = stream.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise PromptError(f"{shown} is over {_MAX_BYTES} bytes", remedy="Name a YAML file of prompts")
+    prompts = _validate(shown, _parse(shown, data))
+    repeated = [one for one, count in Counter(prompt.id for prompt in prompts.prompts).items() if count > 1]
+    if repeated:
+        raise PromptError(f"{shown} has the prompt id {repeated[0]!r} twice", remedy="Give each prompt its own id")
+    for prompt in prompts.prompts:
+        _check_placeholders(shown, prompt, prompts.domain)
+    return prompts
+
+
+def _parse(shown: str, data: bytes) -> Any:
+    try:
+        # Anchors can make a small file huge; prompt sets need none.
+        text = data.decode("utf-8-sig")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise PromptError(f"{shown} uses YAML aliases", remedy="Write the text out")
+        return yaml.safe_load(text)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise PromptError(f"{shown} line {line}: this is not UTF-8", remedy="Save the file as UTF-8") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" line {mark.line + 1}" if mark is not None else ""
+        problem = printable(str(getattr(error, "problem", None) or "it cannot be read"), 100)
+        raise PromptError(f"{shown}{place}: this is not YAML: {problem}", remedy="Correct that line") from None
+
+
+def _validate(shown: str, value: Any) -> PromptSet:
+    try:
+        return PromptSet.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = printable(".".join(str(part) for part in first["loc"]) or "the whole", 100)
+        raise PromptError(
+            f"{shown}: {place}: {printable(first['msg'], 150)}",
+            remedy="Write the keys id, version, description and prompts, as in prompts/llm/objects.yaml",
+        ) from None
+
+
+def _check_placeholders(shown: str, prompt: Prompt, domain: str) -> None:
+    try:
+        fields = [part for part in string.Formatter().parse(prompt.text) if part[1] is not None]
+    except ValueError as error:
+        raise PromptError(
+            f"{shown}, prompt {prompt.id!r}: {error}", remedy="Write a brace that is meant as one twice: {{ or }}"
+        ) from None
+    for _, field, form, conversion in fields:
+        if field not in PLACEHOLDERS or form or conversion:
+            spelled = f"{{{field}{'!' + conversion if conversion else ''}{':' + form if form else ''}}}"
+            raise PromptError(
+                f"{shown}, prompt {prompt.id!r}: unknown placeholder {printable(spelled, 100)!r}",
+                remedy="Use {name}, {article} or {domain}",
+            )
+    names = {field for _, field, _, _ in fields}
+    if "name" not in names:
+        raise PromptError(f"{shown}, prompt {prompt.id!r}: {{name}} is missing", remedy="Say {name} in each prompt")
+    if "domain" in names and not domain:
+        raise PromptError(
+            f"{shown}, prompt {prompt.id!r}: {{domain}} is used and the set has no domain",
+            remedy="Add the key domain, or leave the placeholder out",
+        )
