@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from abs_classify.report_data import MethodPrediction, ReportPage, ReportPhoto, ViewKind, ViewPlaces
     from abs_classify.texts import TextTable
 
-__all__ = ["Explained", "evaluation_page", "explained_method", "report_photos"]
+__all__ = ["Explained", "classification_page", "evaluation_page", "explained_method", "report_photos"]
 
 _THUMBNAIL = 720
 _SENTENCES, _VIEWS = 8, 8
+_SUBTITLE = "Training-free classification: where the model looked, and which sentences decided."
 
 
 class Explained:
@@ -77,28 +78,63 @@ def evaluation_page(evaluation: Evaluation, count: int, command: Sequence[str]) 
     """
     from abs_classify.report_data import ReportPage
 
-    models, vocabulary, scored = evaluation.stages.models, evaluation.vocabulary, evaluation.scored
+    vocabulary, scored = evaluation.vocabulary, evaluation.scored
+    count_text = f"{len(scored.photos)} images, {len(vocabulary.names)} classes"
     facts = (
-        ("data set", f"{evaluation.dataset}: {len(scored.photos)} images, {len(vocabulary.names)} classes"),
+        ("data set", f"{evaluation.dataset}: {count_text}"),
         ("classes from", vocabulary.source),
-        ("model", f"{models.name} ({models.dtype}), attention {models.attention}"),
-        ("seed", str(evaluation.stages.seed)),
-        ("command", shlex.join(["abs", *command[1:]])),
+        *_run_facts(evaluation.stages, command),
     )
     return ReportPage(
         title=f"{evaluation.dataset}: {len(evaluation.results)} methods on {len(scored.photos)} images",
-        subtitle="Training-free classification: where the model looked, and which sentences decided.",
+        subtitle=_SUBTITLE,
         facts=facts,
         results=evaluation.rows(),
         photos=tuple(report_photos(evaluation.stages, evaluation.plan.methods, vocabulary, scored, count)),
         warnings=tuple(evaluation.warnings()),
         notes=tuple(evaluation.notes()),
-        footer=(
-            ("abs-toolkit", version("abs-toolkit")),
-            ("python", platform.python_version()),
-            ("tower", models.facts.tower),
-            ("attention", models.facts.attention),
-        ),
+        footer=_footer(evaluation.stages),
+    )
+
+
+def classification_page(
+    stages: Stages,
+    methods: Mapping[Method, TextTable],
+    vocabulary: Vocabulary,
+    scored: Scored,
+    notes: Sequence[str],
+    command: Sequence[str],
+) -> ReportPage:
+    """The page of photos without labels; arguments as in ``report_photos``, all photos are shown."""
+    from abs_classify.report_data import ReportPage
+
+    count = len(scored.photos)
+    return ReportPage(
+        title=f"{count} photos, {len(vocabulary.names)} classes",
+        subtitle=_SUBTITLE,
+        facts=(("classes from", vocabulary.source), *_run_facts(stages, command)),
+        photos=tuple(report_photos(stages, methods, vocabulary, scored, count)),
+        warnings=tuple(f"skipped {one.path}: {one.reason}" for one in scored.skipped),
+        notes=tuple(notes),
+        footer=_footer(stages),
+    )
+
+
+def _run_facts(stages: Stages, command: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    models = stages.models
+    return (
+        ("model", f"{models.name} ({models.dtype}), attention {models.attention}"),
+        ("seed", str(stages.seed)),
+        ("command", shlex.join(["abs", *command[1:]])),
+    )
+
+
+def _footer(stages: Stages) -> tuple[tuple[str, str], ...]:
+    return (
+        ("abs-toolkit", version("abs-toolkit")),
+        ("python", platform.python_version()),
+        ("tower", stages.models.facts.tower),
+        ("attention", stages.models.facts.attention),
     )
 
 

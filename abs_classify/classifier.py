@@ -1,0 +1,216 @@
+"""The public door: a tower, descriptions and a method in, predictions out, and why.
+
+from abs_classify import Classifier, load_tower
+
+tower = load_tower("ViT-B-16-quickgelu/openai")
+classifier = Classifier(tower, {"cat": ["A cat has whiskers."], "dog": ["A dog wags its tail."]})
+for prediction in classifier.classify(["photo.jpg"], explain=True):
+    print(prediction.name, prediction.explanation.sentences[0].text)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+
+from abs_classify.attention import AttentionSource, build_attention
+from abs_classify.encoding import encode_images, encode_texts
+from abs_classify.explanation import Explanation, explain
+from abs_classify.images import LoadedImage, load_image
+from abs_classify.matchers import StreamMatcher, TextFeatures
+from abs_classify.methods import Method, get_method
+from abs_classify.phrases import Description
+from abs_classify.templates import read_template_set
+from abs_classify.texts import TextTable, as_descriptions
+from abs_core.canonical import sha256_bytes
+from abs_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from abs_classify.towers.base import Tower
+
+__all__ = ["Classifier", "Prediction", "Ranked"]
+
+_IMAGES_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A class and its score.
+
+    Attributes:
+        class_id: the class's id.
+        name: its name.
+        score: in the method's own unit; comparable within one image only.
+    """
+
+    class_id: str
+    name: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What an image shows.
+
+    Attributes:
+        image_id: the sha256 of the image's bytes; it seeds the image's random draws.
+        ranking: the best classes, best first.
+        explanation: why, if it was asked for.
+    """
+
+    image_id: str
+    ranking: tuple[Ranked, ...]
+    explanation: Explanation | None = None
+
+    @property
+    def class_id(self) -> str:
+        """The id of the best class."""
+        return self.ranking[0].class_id
+
+    @property
+    def name(self) -> str:
+        """The name of the best class."""
+        return self.ranking[0].name
+
+    @property
+    def score(self) -> float:
+        """The score of the best class."""
+        return self.ranking[0].score
+
+
+class Classifier:
+    """Classifies images by class descriptions, without training.
+
+    Args:
+        tower: the image-text model, see ``load_tower``.
+        descriptions: class id to sentences or ``Description``s, in class order; or class names alone, which then serve
+            as ids. A bundle enters as such a mapping.
+        method: a row of the table, or its name, see ``METHODS``.
+        names: class id to class name; an id without one is its own name, with spaces for underscores.
+        templates: the template set for methods that use one: a shipped id or a file.
+        attention: where attention maps come from, see ``build_attention``, or a source.
+        seed: with an image's id and a view's kind and number it determines every random draw.
+        batch_size: crops that are encoded together; changes speed and memory, and scores by rounding only.
+
+    Raises:
+        UnknownNameError: no such method, template set or attention source.
+        UsageError: a class without descriptions, or a method that cannot do without them.
+        ModelError: a tower that cannot give the method's views.
+    """
+
+    def __init__(
+        self,
+        tower: Tower,
+        descriptions: Mapping[str, Sequence[str | Description]] | Sequence[str],
+        *,
+        method: str | Method = "abs",
+        names: Mapping[str, str] | None = None,
+        templates: str = "plain",
+        attention: str | AttentionSource = "auto",
+        seed: int = 0,
+        batch_size: int = 64,
+    ) -> None:
+        self.tower = tower
+        self.method = get_method(method) if isinstance(method, str) else method
+        self.names = {key: (names or {}).get(key, key) for key in descriptions}
+        self.table = self._build_table(descriptions, templates)
+        self.seed, self.batch_size = seed, batch_size
+        self._attention = attention
+
+    @cached_property
+    def texts(self) -> TextFeatures:
+        """The encoded texts."""
+        encode = self.tower, self.table.texts
+        return TextFeatures(
+            encode_texts(*encode), torch.tensor(self.table.owner), encode_texts(self.tower, self.table.label_texts)
+        )
+
+    @cached_property
+    def source(self) -> AttentionSource | None:
+        """Where attention maps come from; None for a method that looks at none."""
+        if not any(view.needs_attention for view in self.method.views):
+            return None
+        return build_attention(self._attention, self.tower) if isinstance(self._attention, str) else self._attention
+
+    def classify(
+        self, images: Iterable[str | Path | bytes | Image.Image], *, top: int = 5, explain: bool = False
+    ) -> Iterator[Prediction]:
+        """Classify images, in their order, as they come.
+
+        Args:
+            images: paths, the bytes of files, or PIL images. Taken in small groups, so they may be many.
+            top: classes in each ranking.
+            explain: whether to say which views and sentences carried each prediction.
+
+        Yields:
+            One prediction per image.
+
+        Raises:
+            ImageError: an image that cannot be read.
+            UsageError: a stream method when there are no images yet to count; pass a list.
+        """
+        if self.method.stream and not isinstance(images, Sequence):
+            raise UsageError(
+                f"the method {self.method.name!r} must know how many images there are", remedy="Pass a list of images"
+            )
+        total = len(images) if isinstance(images, Sequence) else 0
+        state = None
+        iterator = iter(images)
+        while group := [_load(image) for image in islice(iterator, _IMAGES_AT_ONCE)]:
+            encoded = encode_images(
+                self.tower, self.source, group, self.method.views, seed=self.seed, batch_size=self.batch_size
+            )
+            views = self.method.views_by_kind(encoded.features)
+            matcher = self.method.matcher
+            if isinstance(matcher, StreamMatcher):
+                state = matcher.start(self.texts, total) if state is None else state
+                rows = [{kind: features[at] for kind, features in views.items()} for at in range(len(group))]
+                scores = torch.stack([matcher.step(state, row) for row in rows])
+            else:
+                scores = matcher.scores(views, self.texts)
+            for at, image in enumerate(group):
+                one = {kind: features[at] for kind, features in views.items()}
+                yield self._predict(image, scores[at], one if explain else None, top)
+
+    def _predict(
+        self, image: LoadedImage, scores: torch.Tensor, views: Mapping[str, torch.Tensor] | None, top: int
+    ) -> Prediction:
+        order = torch.argsort(scores, descending=True, stable=True)[:top].tolist()
+        ids = self.table.class_ids
+        ranking = tuple(Ranked(ids[at], self.names[ids[at]], float(scores[at])) for at in order)
+        why = None if views is None else explain(self.method, views, self.texts, self.table, scores)
+        return Prediction(image.id, ranking, why)
+
+    def _build_table(
+        self, descriptions: Mapping[str, Sequence[str | Description]] | Sequence[str], templates: str
+    ) -> TextTable:
+        described = None
+        if isinstance(descriptions, Mapping):
+            described = {
+                key: tuple(one if isinstance(one, Description) else Description(one) for one in _listed(key, own))
+                for key, own in descriptions.items()
+            }
+        elif isinstance(descriptions, str):
+            raise UsageError(f"the class names are one string, {descriptions!r}", remedy="Give a list of names")
+        return self.method.texts.build(self.names, described, read_template_set(templates).templates)
+
+
+def _listed(key: str, own: Sequence[str | Description]) -> Sequence[str | Description]:
+    if isinstance(own, str):
+        as_descriptions({key: own})  # raises the error that says so
+    return own
+
+
+def _load(image: str | Path | bytes | Image.Image) -> LoadedImage:
+    if isinstance(image, Image.Image):
+        pixels = image.convert("RGB")
+        # no file, so the id is that of the pixels
+        return LoadedImage(sha256_bytes(repr(pixels.size).encode() + pixels.tobytes()), pixels)
+    return load_image(Path(image) if isinstance(image, str) else image)
