@@ -37,8 +37,14 @@ class ModelOptions:
             import torch
 
             torch.set_num_threads(self.threads)
+        model, attention = self.model, self.attention
+        if model != "embedded" or attention not in ("auto", "self", "norm", "none"):
+            from abs_classify.towers.catalogue import local_names
+            from abs_classify.towers.weights_store import WeightsStore
+
+            model, attention = local_names(WeightsStore(home.root / "models"), model, attention)
         memo = DigestMemo(home.cache)
-        models = Models(self.model, self.attention, self.device, self.dtype, memo, home.cache / "derived")
+        models = Models(model, attention, self.device, self.dtype, memo, home.cache / "derived")
         return Stages(StageCache(home.cache), models, self.seed, self.batch_size)
 
 

@@ -22,7 +22,14 @@ from abs_classify.towers.feature_views import fast_views, full_views, resize_tab
 from abs_classify.towers.sources import Source, find_source
 from abs_classify.towers.splitting import Split, split_image_tower, to_grid
 from abs_classify.towers.text import count_tokens, encode_ids, find_cut_encoder
-from abs_classify.towers.weights import check_finite, fit_state, no_downloads, read_checkpoint, state_digest
+from abs_classify.towers.weights import (
+    check_finite,
+    fit_state,
+    no_downloads,
+    read_checkpoint,
+    state_digest,
+    without_advice,
+)
 from abs_core.canonical import digest
 from abs_core.errors import ModelError, UsageError, WeightsError
 
@@ -283,9 +290,10 @@ def load_open_clip_tower(name: str, *, device: str, dtype: str, allow_download: 
 
 def _build(source: Source) -> Any:
     try:
-        model = open_clip.create_model(
-            source.model, load_weights=False, pretrained_text=False, force_preprocess_cfg=dict(source.preprocess)
-        )
+        with without_advice():
+            model = open_clip.create_model(
+                source.model, load_weights=False, pretrained_text=False, force_preprocess_cfg=dict(source.preprocess)
+            )
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AssertionError) as error:
         raise ModelError(
             f"open_clip cannot build {source.name!r}: {str(error).strip().splitlines()[0].rstrip('.')}",
@@ -309,7 +317,9 @@ def _build_tokenizer(source: Source) -> Tokenizer:
     try:
         if "@" in source.name and text.get("hf_tokenizer_name") and (beside / "tokenizer_config.json").is_file():
             return _tokenizer_from_folder(beside, text)
-        tokenizer: Tokenizer = open_clip.get_tokenizer(source.tokenizer)
+        # a folder may bring a tokenizer with code in it; it stays unread whatever its files say
+        options = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}
+        tokenizer: Tokenizer = open_clip.get_tokenizer(source.tokenizer, **options)
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         wanted = text.get("hf_tokenizer_name") or source.tokenizer
         raise WeightsError(
@@ -324,6 +334,7 @@ def _tokenizer_from_folder(folder: Path, text: dict[str, Any]) -> Tokenizer:
         str(folder),
         context_length=text.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH),
         tokenizer_mode=text.get("tokenizer_mode"),
+        trust_remote_code=False,
         **text.get("tokenizer_kwargs", {}),
     )
     return tokenizer

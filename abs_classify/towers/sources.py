@@ -30,6 +30,8 @@ from abs_core.files import sha256_file
 __all__ = ["Source", "find_source", "published_names"]
 
 _CONFIG = "open_clip_config.json"
+# what open_clip's own tokenizers take
+_TOKENIZER_OPTIONS = {"clean", "strip_sep_token", "language"}
 _PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
 
 
@@ -237,4 +239,16 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{str(path)!r} is not JSON: {error}") from error
     if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
         raise WeightsError(f"{str(path)!r} has no 'model_cfg'", remedy="Give the configuration that open_clip writes")
+    _check_tokenizer_options(path, config["model_cfg"].get("text_cfg"))
     return config
+
+
+def _check_tokenizer_options(path: Path, text: object) -> None:
+    """Refuse tokenizer options beyond open_clip's own: the rest reaches transformers, where one of them runs code."""
+    options = text.get("tokenizer_kwargs") if isinstance(text, dict) else None
+    foreign = set(options or ()) - _TOKENIZER_OPTIONS
+    if foreign:
+        raise WeightsError(
+            f"{str(path)!r} sets tokenizer options that are not allowed: {', '.join(sorted(map(repr, foreign)))}",
+            remedy="Remove them if you trust the rest of the folder",
+        )

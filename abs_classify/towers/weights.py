@@ -8,6 +8,7 @@ Nothing is downloaded unless the caller says so.
 from __future__ import annotations
 
 import hashlib
+import logging
 import pickle
 import warnings
 import zipfile
@@ -32,6 +33,7 @@ __all__ = [
     "no_downloads",
     "read_checkpoint",
     "state_digest",
+    "without_advice",
 ]
 
 #: sha256 of OpenAI's TorchScript archives, as in the download addresses of openai/CLIP, and the model each one holds.
@@ -63,6 +65,21 @@ def no_downloads() -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
+
+
+@contextmanager
+def without_advice() -> Iterator[None]:
+    """Inside the block open_clip does not warn that a model is random before its weights are copied in by us."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "No pretrained weights loaded" not in record.getMessage()
+
+    root = logging.getLogger()
+    root.addFilter(keep)
+    try:
+        yield
+    finally:
+        root.removeFilter(keep)
 
 
 def hub_file(repository: str, names: Sequence[str], *, allow_download: bool) -> Path | None:

@@ -1,13 +1,15 @@
-"""``abs bundle``: what the local store holds, what is in a bundle, and whether it is sound."""
+"""``abs bundle``: what the local store holds, what is in a bundle, whether it is sound, and how it travels."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from abs_cli.console import note
 from abs_cli.home import Home
 from abs_cli.vocabulary import find_bundle
 from abs_core.printable import printable
@@ -20,7 +22,7 @@ __all__ = ["command"]
 
 @click.group("bundle")
 def command() -> None:
-    """List, show and check description bundles."""
+    """List, show, check, compare, import and export description bundles."""
 
 
 @command.command("ls")
@@ -76,6 +78,66 @@ def check(home: Home, references: tuple[str, ...]) -> None:
     """Check every rule of the format, and print the full reference of each sound bundle."""
     for reference in references:
         click.echo(find_bundle(home, reference).reference)
+
+
+@command.command("diff")
+@click.argument("old")
+@click.argument("new")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line per class that differs.")
+@click.pass_obj
+def diff(home: Home, old: str, new: str, as_json: bool) -> None:
+    """Show what bundle NEW has that OLD has not, and the reverse, by class and sentence."""
+    from abs_descriptions.bundle_changes import change_lines, change_value, diff_bundles, diff_labels
+
+    before, after = find_bundle(home, old), find_bundle(home, new)
+    labels = diff_labels(before.header, after.header)
+    if not as_json:
+        for change, ids in (("new class", labels.added), ("class gone", labels.removed)):
+            for class_id in ids:
+                click.echo(f"{change}: {printable(class_id)}")
+        for class_id, was, now in labels.renamed:
+            click.echo(f"renamed: {printable(class_id)} from {printable(was)} to {printable(now)}")
+    for one in diff_bundles(before.path, after.path):
+        if as_json:
+            click.echo(json.dumps(change_value(one), ensure_ascii=False))
+        else:
+            click.echo("\n".join(change_lines(one)))
+
+
+@command.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--name", required=True, help="Of the new bundle.")
+@click.option("--format", "format_name", help="cupl, clip-d, text or csv.  [default: by the file's ending]")
+@click.option(
+    "--labels", metavar="SET", help="Label set to match the file's classes with.  [default: those of the file]"
+)
+@click.option("--licence", default="not stated", show_default=True, help="Of the texts.")
+@click.pass_obj
+def import_file(home: Home, file: Path, name: str, format_name: str | None, labels: str | None, licence: str) -> None:
+    """Make a bundle of a CuPL JSON, a CLIP-D JSON, a text file (class TAB sentence) or a CSV.
+
+    Shows first which class each of the file's labels means; a label that means none stops the import.
+    """
+    from abs_cli.importing import import_foreign
+
+    entry = import_foreign(home, file, name, format_name, labels, licence)
+    click.echo(str(entry))
+
+
+@command.command("export")
+@click.argument("reference")
+@click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--format", "format_name", required=True, help="cupl, clip-d, text or csv.")
+@click.option(
+    "--key", type=click.Choice(["name", "id"]), default="name", show_default=True, help="What stands for a class."
+)
+@click.pass_obj
+def export(home: Home, reference: str, target: Path, format_name: str, key: Any) -> None:
+    """Write the descriptions of a bundle in another tool's format; the same bundle gives the same bytes."""
+    from abs_descriptions.bundle_exchange import export_bundle
+
+    count = export_bundle(find_bundle(home, reference).path, target, format_name, key=key)
+    note(f"{count.written} descriptions written to {target}, {count.left_out} of another kind left out")
 
 
 def _wanted(bundle: Bundle, label: str | None) -> str | None:

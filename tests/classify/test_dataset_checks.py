@@ -1,0 +1,202 @@
+"""``check_dataset``: what is there of a data set, what is missing, and the exact next step."""
+
+from __future__ import annotations
+
+import shlex
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from abs_classify.datasets import BENCHMARKS, Report, check_dataset, open_dataset
+from abs_classify.datasets.checking import check_benchmark
+from abs_core.errors import DatasetError, UnknownNameError, UsageError
+
+
+def put(path: Path, content: str = "x") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+def check(name: str, root: Path, size: int, options: str = "") -> Report:
+    """Check with the size of a miniature."""
+    found = next(each for each in BENCHMARKS if each.name == name)
+    return check_benchmark(found.resized({split.name: size for split in found.splits}), f"{root}{options}")
+
+
+@pytest.fixture
+def dtd(tmp_path: Path) -> Path:
+    root = tmp_path / "data" / "dtd"
+    put(root / "images" / "banded" / "banded_0001.jpg")
+    put(root / "images" / "dotted" / "dotted_0001.jpg")
+    put(root / "labels" / "test1.txt", "banded/banded_0001.jpg\ndotted/dotted_0001.jpg\n")
+    put(root / "labels" / "val1.txt", "banded/banded_0001.jpg\ndotted/dotted_0001.jpg\n")
+    return root
+
+
+def test_a_complete_set_says_so_and_how_to_use_it(dtd: Path) -> None:
+    report = check("dtd", dtd, 2)
+    assert report.complete
+    assert report.missing == ()
+    assert report.there == (
+        "test1: labels/test1.txt and images/",
+        "2 images of 2 classes",
+        "other splits that can be read: val1",
+    )
+    assert report.next_step == f"Run: abs eval --dataset dtd:{dtd}"
+
+
+@pytest.mark.parametrize(("place", "levels"), [("..", "1 level too high"), ("../..", "2 levels too high")])
+def test_a_folder_that_is_too_high_names_the_right_one(dtd: Path, place: str, levels: str) -> None:
+    above = (dtd / place).resolve()
+    report = check("dtd", above, 2, "?split=test1")
+    assert not report.complete
+    assert f"is {levels} for dtd, which lies in '{dtd}'" in report.missing[0]
+    assert report.next_step == f"Write dtd:{dtd}?split=test1"
+
+
+@pytest.mark.parametrize(
+    ("place", "levels"), [("images", "1 level too deep"), ("labels", "1 level"), ("images/banded", "2 levels too deep")]
+)
+def test_a_folder_that_is_too_deep_names_the_right_one(dtd: Path, place: str, levels: str) -> None:
+    report = check("dtd", dtd / place, 2)
+    assert levels in report.missing[0]
+    assert report.next_step == f"Write dtd:{dtd}"
+    with pytest.raises(DatasetError, match=levels):
+        open_dataset(f"dtd:{dtd / place}")
+
+
+def test_a_missing_annotation_file_is_named_with_where_it_comes_from(dtd: Path) -> None:
+    (dtd / "labels" / "test1.txt").unlink()
+    report = check("dtd", dtd, 2)
+    assert "the list of the images (labels/test1.txt)" in report.missing[0]
+    assert report.next_step == (
+        "Download dtd-r1.0.1.tar.gz from https://www.robots.ox.ac.uk/~vgg/data/dtd/ and extract it in "
+        f"'{dtd.parent}', or use what is there: dtd:{dtd}?split=val1"
+    )
+
+
+def test_too_high_and_an_annotation_file_is_missing(dtd: Path) -> None:
+    (dtd / "labels" / "test1.txt").unlink()
+    report = check("dtd", dtd.parent, 2)
+    assert "1 level too high" in report.missing[0]
+    assert "labels/test1.txt" in report.missing[0]
+
+
+def test_an_archive_that_was_not_extracted_is_extracted_by_the_command_that_is_shown(tmp_path: Path) -> None:
+    source = tmp_path / "source dtd"
+    put(source / "dtd" / "images" / "banded" / "a.jpg")
+    put(source / "dtd" / "labels" / "test1.txt", "banded/a.jpg\n")
+    root = tmp_path / "my data" / "dtd"
+    root.mkdir(parents=True)
+    with tarfile.open(root.parent / "dtd-r1.0.1.tar.gz", "w:gz") as archive:
+        archive.add(source / "dtd", "dtd")
+    report = check("dtd", root, 1)
+    assert not report.complete
+    step = report.next_step
+    assert step.startswith("Extract the archive that lies there: tar -xf ")
+    command = shlex.split(step.partition(": ")[2])
+    assert command[:2] == ["tar", "-xf"]
+    with tarfile.open(command[2]) as archive:
+        archive.extractall(command[4], filter="data")
+    assert check("dtd", root, 1).complete
+
+
+def test_the_archive_itself_is_not_the_folder(tmp_path: Path) -> None:
+    path = put(tmp_path / "dtd-r1.0.1.tar.gz")
+    report = check("dtd", path, 1)
+    assert "is the archive of dtd, not its folder" in report.missing[0]
+    assert f"tar -xf {path} -C {tmp_path}" in report.next_step
+
+
+def test_a_half_extracted_archive_is_counted_and_extracted_again(dtd: Path) -> None:
+    (dtd / "images" / "dotted" / "dotted_0001.jpg").unlink()
+    put(dtd.parent / "dtd-r1.0.1.tar.gz")
+    report = check("dtd", dtd, 2)
+    assert not report.complete
+    assert "1 images of 1 classes" in report.there
+    assert "1 of 2 images of dtd (test1) are missing" in report.missing[0]
+    assert report.next_step == (
+        f"Extract it again: tar -xf {dtd.parent}/dtd-r1.0.1.tar.gz -C {dtd.parent}, "
+        f"or go on with the images that are there: dtd:{dtd}?partial"
+    )
+
+
+def test_a_file_that_was_cut_off_is_found(dtd: Path) -> None:
+    put(dtd / "images" / "dotted" / "dotted_0001.jpg", "")
+    report = check("dtd", dtd, 2)
+    assert not report.complete
+    assert "1 images are empty files (0 bytes)" in report.missing[0]
+
+
+def test_class_folders_that_are_not_all_there(tmp_path: Path) -> None:
+    put(tmp_path / "val" / "n01440764" / "a.JPEG")
+    report = check("imagenet", tmp_path, 3)
+    assert "found 1 images of imagenet (val), expected 3; 999 classes have none" in report.missing[0]
+    assert "ILSVRC2012_img_val.tar" in report.next_step
+    assert f"imagenet:{tmp_path}?partial" in report.next_step
+
+
+def test_loose_imagenet_images_want_the_devkit(tmp_path: Path) -> None:
+    put(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG")
+    report = check("imagenet", tmp_path, 1)
+    assert "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt" in report.missing[0]
+    assert "Download ILSVRC2012_devkit_t12.tar.gz" in report.next_step
+
+
+def test_the_training_images_in_place_of_the_validation(tmp_path: Path) -> None:
+    for number in range(5):
+        put(tmp_path / "train" / "n01440764" / f"{number}.JPEG")
+    report = check("imagenet", tmp_path / "train", 2)
+    assert "found 5 images of imagenet (val), expected 2" in report.missing[0]
+
+
+def test_places_images_without_their_list_and_the_list_without_images(tmp_path: Path) -> None:
+    put(tmp_path / "a" / "val_256" / "Places365_val_00000001.jpg")
+    report = check("places365", tmp_path / "a", 1)
+    assert "the list of the images (places365_val.txt)" in report.missing[0]
+    assert "filelist_places365-standard.tar" in report.next_step
+    put(tmp_path / "b" / "places365_val.txt", "Places365_val_00000001.jpg 3\n")
+    report = check("places365", tmp_path / "b", 1)
+    assert "the folder of images (val_large)" in report.missing[0]
+    assert "val_large.tar" in report.next_step
+
+
+def test_an_empty_folder_and_none(tmp_path: Path) -> None:
+    report = check("cub", tmp_path, 1)
+    assert "the paths of the images (images.txt)" in report.missing[0]
+    assert "Download CUB_200_2011.tgz" in report.next_step
+    report = check("cub", tmp_path / "none", 1)
+    assert report.missing == (f"the root '{tmp_path / 'none'}' of cub does not exist",)
+
+
+@pytest.mark.parametrize("name", [each.name for each in BENCHMARKS])
+def test_every_benchmark_has_a_next_step_for_an_empty_folder(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "empty"
+    root.mkdir()
+    for split in next(each for each in BENCHMARKS if each.name == name).splits:
+        report = check_dataset(f"{name}:{root}?split={split.name}")
+        assert not report.complete
+        assert report.next_step.startswith(("Download ", "Put "))
+        assert not report.next_step.endswith(".")
+
+
+def test_the_user_s_own_kinds_are_checked_by_opening(tmp_path: Path) -> None:
+    put(tmp_path / "cat" / "a.png")
+    assert check_dataset(f"imagefolder:{tmp_path}").there == ("1 images of 1 classes",)
+    assert check_dataset(f"imagefolder:{tmp_path}").complete
+    report = check_dataset(f"csv:{tmp_path / 'none.csv'}")
+    assert not report.complete
+    assert "cannot read the table" in report.missing[0]
+    put(tmp_path / "cat" / "b.png", "")
+    assert "1 images are empty files" in check_dataset(f"imagefolder:{tmp_path}").missing[0]
+
+
+def test_what_cannot_be_checked_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nothing says where the data set 'dtd' is"):
+        check_dataset("dtd")
+    with pytest.raises(UnknownNameError):
+        check_dataset(f"dtdd:{tmp_path}")
+    with pytest.raises(UnknownNameError):
+        check_dataset(f"dtd:{tmp_path}?split=none")

@@ -1,0 +1,135 @@
+"""Explanations: shares that add up, in the right order, and honest silence where there are none."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import Tensor
+
+from abs_classify.explanation import explain
+from abs_classify.matchers import TextFeatures, run_stream
+from abs_classify.matching import unit
+from abs_classify.methods import METHODS
+from abs_classify.texts import TextTable
+from abs_core.errors import UsageError
+
+TABLE = TextTable(
+    class_ids=("owl", "fox", "cat"),
+    texts=("round eyes", "a beak", "a bushy tail", "whiskers", "pointed ears", "soft paws"),
+    owner=(0, 0, 1, 2, 2, 2),
+    label_texts=("a photo of an owl.", "a photo of a fox.", "a photo of a cat."),
+)
+SUMS = ["clip", "clip-d", "cupl", "wca", "abs", "abs-mean", "abs-hard"]
+
+
+def features() -> TextFeatures:
+    torch.manual_seed(0)
+    return TextFeatures.from_raw(torch.randn(6, 16) + 1, torch.tensor(TABLE.owner), torch.randn(3, 16) + 1)
+
+
+def views_of(name: str) -> dict[str, Tensor]:
+    torch.manual_seed(1)
+    return {view.kind: unit(torch.randn(view.count, 16) + 1) for view in METHODS[name].views}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_shares_add_up_to_scores_and_margin(name: str) -> None:
+    views = views_of(name)
+    scores = METHODS[name].matcher.scores({kind: rows[None] for kind, rows in views.items()}, features())[0]
+    explanation = explain(METHODS[name], views, features(), TABLE)
+    order = scores.argsort(descending=True).tolist()
+    assert [explanation.winner, explanation.runner_up] == [TABLE.class_ids[c] for c in order[:2]]
+    assert explanation.winner_score == pytest.approx(float(scores.max()), rel=1e-6)
+    assert explanation.note == ""
+
+    near = {"rel": 1e-5, "abs": 1e-6}
+    assert sum(view.winner for view in explanation.views) == pytest.approx(explanation.winner_score, **near)
+    assert sum(view.runner_up for view in explanation.views) == pytest.approx(explanation.runner_up_score, **near)
+    assert sum(view.contribution for view in explanation.views) == pytest.approx(explanation.margin, **near)
+    assert sum(text.contribution for text in explanation.sentences) == pytest.approx(explanation.margin, **near)
+    own = [text.score for text in explanation.sentences if text.class_id == explanation.winner]
+    assert sum(own) == pytest.approx(explanation.winner_score, **near)
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_the_strongest_come_first(name: str) -> None:
+    explanation = explain(METHODS[name], views_of(name), features(), TABLE)
+    for shares in (explanation.views, explanation.sentences):
+        sizes = [abs(share.contribution) for share in shares]
+        assert sizes == sorted(sizes, reverse=True)
+    expected = {(view.kind, index) for view in METHODS[name].views for index in range(view.count)}
+    assert {(view.kind, view.index) for view in explanation.views} == expected
+    both = (explanation.winner, explanation.runner_up)
+    assert {text.class_id for text in explanation.sentences} == set(both)
+
+
+def test_the_view_and_the_sentence_that_decide_are_found() -> None:
+    """One view looks exactly like one sentence; the others look like nothing."""
+    axes = torch.eye(16)
+    texts = TextFeatures(axes[:6], torch.tensor(TABLE.owner), axes[6:9])
+    views = {"box": axes[9:16].repeat(8, 1)[:50], "window": axes[9:16].repeat(8, 1)[:50]}
+    views["window"][31] = axes[4]
+    explanation = explain(METHODS["abs"], views, texts, TABLE)
+    assert explanation.winner == "cat"
+    assert (explanation.views[0].kind, explanation.views[0].index) == ("window", 31)
+    assert explanation.views[0].sentence == "pointed ears"
+    assert explanation.sentences[0].text == "pointed ears"
+    assert explanation.sentences[0].contribution == pytest.approx(explanation.margin, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mta", "zero"])
+def test_what_is_no_sum_says_so(name: str) -> None:
+    explanation = explain(METHODS[name], views_of(name), features(), TABLE)
+    assert explanation.views == ()
+    assert explanation.sentences == ()
+    assert "no sums" in explanation.note
+    assert explanation.margin >= 0
+
+
+def test_a_stream_says_so_and_needs_its_scores() -> None:
+    views = views_of("tda")
+    with pytest.raises(UsageError, match="by those before it"):
+        explain(METHODS["tda"], views, features(), TABLE)
+    scores = run_stream(METHODS["tda"].matcher, {"whole": views["whole"][None]}, features())[0]
+    explanation = explain(METHODS["tda"], views, features(), TABLE, scores)
+    assert "images before it" in explanation.note
+    assert explanation.winner == TABLE.class_ids[int(scores.argmax())]
+
+
+def test_given_scores_decide_who_won() -> None:
+    scores = torch.tensor([0.1, 0.3, 0.2])
+    explanation = explain(METHODS["clip"], views_of("clip"), features(), TABLE, scores)
+    assert (explanation.winner, explanation.runner_up) == ("fox", "cat")
+    assert explanation.margin == pytest.approx(0.1)
+    with pytest.raises(UsageError, match=r"\[2\] scores cannot be explained for 3 classes"):
+        explain(METHODS["clip"], views_of("clip"), features(), TABLE, scores[:2])
+
+
+def test_one_class_has_no_runner_up() -> None:
+    table = TextTable(("owl",), ("round eyes", "a beak"), (0, 0), ("a photo of an owl.",))
+    texts = TextFeatures(features().features[:2], torch.tensor([0, 0]), features().labels[:1])
+    explanation = explain(METHODS["abs"], views_of("abs"), texts, table)
+    assert explanation.runner_up is None
+    assert explanation.margin == explanation.winner_score
+    assert sum(view.contribution for view in explanation.views) == pytest.approx(explanation.margin, rel=1e-5)
+
+
+def test_as_json() -> None:
+    explanation = explain(METHODS["abs"], views_of("abs"), features(), TABLE)
+    data = json.loads(json.dumps(explanation.to_dict(top=3)))
+    assert data["winner"] == explanation.winner
+    assert data["margin"] == pytest.approx(explanation.margin)
+    assert len(data["views"]) == 3
+    assert data["view_count"] == 100
+    assert data["sentence_count"] == len(explanation.sentences)
+    assert data["views"][0] == {
+        "kind": explanation.views[0].kind,
+        "index": explanation.views[0].index,
+        "winner": explanation.views[0].winner,
+        "runner_up": explanation.views[0].runner_up,
+        "sentence": explanation.views[0].sentence,
+        "contribution": explanation.views[0].contribution,
+    }
+    assert len(explanation.to_dict()["views"]) == 100

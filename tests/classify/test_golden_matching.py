@@ -1,0 +1,67 @@
+"""Soft matching gives the numbers that the authors' code gave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from abs_classify.matchers import SoftMatch, TextFeatures
+from abs_classify.soft_matching import soft, soft_reference
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@pytest.fixture(scope="session")
+def softmatch() -> dict[str, np.ndarray]:
+    with np.load(GOLDEN / "softmatch.npz") as stored:
+        return dict(stored)
+
+
+def case(stored: dict[str, np.ndarray], name: str) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Views, texts, owner, classes of case a or b."""
+    descriptions = stored["a_desc"] if name == "a" else stored["b_desc_int8"].astype(np.float32) / 256
+    classes, count, dims = descriptions.shape
+    owner = torch.arange(classes).repeat_interleave(count)
+    return torch.tensor(stored[f"{name}_features"]), torch.tensor(descriptions.reshape(-1, dims)), owner, classes
+
+
+def relative(got: Tensor, want: np.ndarray) -> float:
+    return float(((got.double() - torch.tensor(want)) / torch.tensor(want)).abs().max())
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_float64_scores_are_the_stored_ones(softmatch: dict[str, np.ndarray], name: str) -> None:
+    views, texts, owner, classes = case(softmatch, name)
+    want = softmatch[f"{name}_logits_f64"]
+    assert relative(soft(views.double(), texts.double(), owner, classes), want) < 1e-13
+    assert relative(soft_reference(views, texts, owner, classes), want) < 1e-13
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_float32_scores_are_nearer_to_float64_than_the_authors(softmatch: dict[str, np.ndarray], name: str) -> None:
+    views, texts, owner, classes = case(softmatch, name)
+    got = soft(views, texts, owner, classes)
+    want = softmatch[f"{name}_logits_f64"]
+    assert got.dtype == torch.float32
+    # 1e-6 here; half as much again, since the order of sums inside a matrix product is the library's
+    assert relative(got, want) < min(1.5e-6, relative(torch.tensor(softmatch[f"{name}_logits"]), want))
+    assert relative(got, softmatch[f"{name}_logits"]) < 1e-5
+    assert got.argmax(1).tolist() == softmatch[f"{name}_logits"].argmax(1).tolist()
+
+
+@pytest.mark.parametrize("grid", sorted(int(path.stem[4:]) for path in GOLDEN.glob("grid*.npz")))
+def test_logits_of_the_whole_method_from_the_stored_features(grid: int) -> None:
+    with np.load(GOLDEN / f"grid{grid}.npz") as stored, np.load(GOLDEN / "text.npz") as texts:
+        features = torch.tensor(texts["text_features"])
+        classes, count, dims = features.shape
+        owner = torch.arange(classes).repeat_interleave(count)
+        table = TextFeatures(features.reshape(-1, dims), owner, features[:, 0])
+        views = {"window": torch.tensor(stored["feat_features"]), "box": torch.tensor(stored["pix_features"])}
+        got = SoftMatch().scores(views, table)
+        assert relative(got, stored["logits_f64"]) < 1e-6
+        assert relative(got, stored["logits"]) < 1e-5
+        assert got.argmax(1).tolist() == stored["logits_f64"].argmax(1).tolist()

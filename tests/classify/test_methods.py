@@ -1,0 +1,139 @@
+"""The table of methods: its rows, a row of the user's own, and every row on real vectors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from abs_classify import methods
+from abs_classify.matchers import MeanSimilarity, SoftMatch, TextFeatures, run_stream
+from abs_classify.matching import unit
+from abs_classify.methods import METHODS, Method, get_method, register
+from abs_classify.texts import Description, Sentences, TextTable
+from abs_classify.views import AttentionBoxes, FeatureWindows, RandomCrops, ViewSource, WholeImage
+from abs_core.canonical import digest
+from abs_core.errors import UnknownNameError, UsageError
+
+CLASSES = {"n01": "great_owl", "n02": "fox", "n03": "red panda"}
+DESCRIPTIONS = {
+    "n01": (Description("A great owl has round eyes."), Description("large wings", "phrase")),
+    "n02": (Description("A fox has a bushy tail."),),
+    "n03": (Description("A red panda has rings on its tail."),),
+}
+NAMES = [
+    "clip", "clip-e", "clip-d", "clip-d-wca", "waffle", "waffle-wca", "cupl", "wca", "abs", "abs-random", "abs-pixels",
+    "abs-features", "abs-mean", "abs-hard", "mta", "zero", "tda", "dmn", "onzeta",
+]  # fmt: skip
+
+
+@pytest.fixture
+def clean_table() -> Iterator[None]:
+    """Take rows that a test registers out again."""
+    before = dict(METHODS)
+    yield
+    for name in METHODS.keys() - before.keys():
+        del methods._ROWS[name]
+
+
+def table_of(method: Method) -> TextTable:
+    return method.texts.build(CLASSES, DESCRIPTIONS, ["a photo of a {}.", "a drawing of a {}."])
+
+
+def features_of(table: TextTable) -> TextFeatures:
+    torch.manual_seed(0)
+    return TextFeatures.from_raw(
+        torch.randn(len(table.texts), 16) + 1, torch.tensor(table.owner), torch.randn(len(table.class_ids), 16) + 1
+    )
+
+
+def encoded(sources: tuple[ViewSource, ...], images: int = 4) -> dict[ViewSource, Tensor]:
+    torch.manual_seed(1)
+    return {source: unit(torch.randn(images, source.count, 16) + 1) for source in sources}
+
+
+def test_the_rows_are_those_of_the_field() -> None:
+    assert list(METHODS) == NAMES
+    assert [name for name, row in METHODS.items() if row.stream] == ["tda", "dmn", "onzeta"]
+    assert all(row.name == name and row.summary for name, row in METHODS.items())
+    assert all(bool(row.note) == row.stream for row in METHODS.values())
+
+
+def test_the_published_settings() -> None:
+    assert METHODS["abs"].views == (AttentionBoxes(50), FeatureWindows(50))
+    assert METHODS["abs"].matcher == SoftMatch(0.03)
+    assert METHODS["wca"].views == (WholeImage(), RandomCrops(60, (0.1, 0.9)))
+    assert METHODS["wca"].matcher.key() == {"matcher": "wca", "image_scale": 4.0, "text_scale": 2.0}
+    assert sum(view.count for view in METHODS["mta"].views) == 64
+    assert all(not view.guided for view in METHODS["abs-random"].views)
+    assert METHODS["clip-d"].texts == METHODS["clip-d-wca"].texts
+    assert METHODS["clip-d"].matcher != METHODS["clip-d-wca"].matcher
+
+
+def test_an_unknown_method_is_told_the_known_ones() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown method 'asb'; valid: clip, .*, abs, .*, onzeta"):
+        get_method("asb")
+    assert get_method("abs") is METHODS["abs"]
+
+
+@pytest.mark.usefixtures("clean_table")
+def test_a_user_adds_a_row_in_a_few_lines() -> None:
+    mine = register(
+        Method(
+            "mine",
+            "whole image and 10 crops, soft",
+            (WholeImage(), RandomCrops(10)),
+            Sentences(limit=1),
+            SoftMatch(0.05),
+        )
+    )
+    assert get_method("mine") is mine
+    assert list(METHODS)[-1] == "mine"
+    scores = mine.matcher.scores(mine.views_by_kind(encoded(mine.views)), features_of(table_of(mine)))
+    assert scores.shape == (4, 3)
+    assert register(mine) is mine
+    with pytest.raises(UsageError, match="'mine' already"):
+        register(Method("mine", "", (WholeImage(),), Sentences(), MeanSimilarity()))
+
+
+def test_the_table_itself_cannot_be_written() -> None:
+    with pytest.raises(TypeError):
+        METHODS["abs"] = METHODS["clip"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("name", "views", "message"),
+    [
+        ("", (WholeImage(),), "lacks a name or views"),
+        ("mine", (), "lacks a name or views"),
+        ("mine", (RandomCrops(10), RandomCrops(20)), "two view sources of one kind: random, random"),
+    ],
+)
+def test_a_row_that_cannot_work_is_refused(name: str, views: tuple[ViewSource, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Method(name, "", views, Sentences(), SoftMatch())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_row_runs_and_has_a_key_of_its_own(name: str) -> None:
+    method = METHODS[name]
+    table = table_of(method)
+    views, texts = method.views_by_kind(encoded(method.views)), features_of(table)
+    run = run_stream if method.stream else lambda matcher, *rest: matcher.scores(*rest)
+    scores = run(method.matcher, views, texts)
+    assert scores.shape == (4, 3)
+    assert scores.dtype == torch.float32
+    assert scores.isfinite().all()
+    key = json.loads(json.dumps(method.key()))
+    assert key == method.key()
+    # rows with the same views and matcher differ in their texts
+    same = [row for row in METHODS.values() if digest(row.key()) == digest(key)]
+    assert len({(type(row.texts), digest(row.key())) for row in same}) == len(same)
+
+
+def test_features_that_other_methods_need_are_left_aside() -> None:
+    everything = encoded((WholeImage(), RandomCrops(60), AttentionBoxes(50), FeatureWindows(50)))
+    assert list(METHODS["abs"].views_by_kind(everything)) == ["box", "window"]

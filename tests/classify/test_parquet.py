@@ -1,0 +1,158 @@
+"""Parquet files as the Hugging Face hub has them, and how a revision is pinned."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from abs_classify.datasets import open_dataset
+from abs_classify.images import load_image
+from abs_core.errors import DatasetError, ImageError, MissingExtraError, UsageError
+
+with_pyarrow = pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed")
+COLORS = ("red", "blue", "lime", "white", "black")
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def picture(color: str) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (4, 3), color).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def write(path: Path, labels: list[Any], names: list[str] | None = None, **columns: Any) -> Path:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = [{"bytes": picture(color), "path": None} for color in COLORS[: len(labels)]]
+    table = pa.table({"image": images, "label": labels, **columns})
+    if names is not None:
+        features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(table, path, row_group_size=2)
+    return path
+
+
+@with_pyarrow
+def test_the_files_of_a_split_are_read_in_their_order(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "test-00001-of-00002.parquet", [1, 1], ["cat", "dog"])
+    write(tmp_path / "data" / "test-00000-of-00002.parquet", [0, 1, 0, 0, 1], ["cat", "dog"])
+    write(tmp_path / "data" / "train-00000-of-00001.parquet", [0], ["cat", "dog"])
+    data = open_dataset(f"hf:{tmp_path}")
+    assert [item.label for item in data.items] == ["cat", "dog", "cat", "cat", "dog", "dog", "dog"]
+    pixels = [load_image(item.read(), item.name).pixels for item in data.items[:5]]
+    assert [image.getpixel((0, 0)) for image in pixels] == [
+        load_image(picture(color)).pixels.getpixel((0, 0)) for color in COLORS
+    ]
+    assert data.items[4].name == f"{tmp_path}/data/test-00000-of-00002.parquet::row 4, image"
+    assert len({item.name for item in data.items}) == 7
+    assert len(open_dataset(f"hf:{tmp_path}?split=train").items) == 1
+
+
+@with_pyarrow
+def test_items_are_read_by_threads_and_other_processes(tmp_path: Path) -> None:
+    write(tmp_path / "test.parquet", ["a", "b", "a", "b", "a"])
+    items = open_dataset(f"hf:{tmp_path}").items * 20
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda item: item.read(), items)) == [picture(color) for color in COLORS] * 20
+    again = pickle.loads(pickle.dumps(items[3]))
+    assert again == items[3]
+    assert again.read() == picture("white")
+
+
+@with_pyarrow
+def test_names_of_a_shipped_set_give_its_ids_and_long_names_are_compared_by_part(tmp_path: Path) -> None:
+    names = ["airplane, aeroplane", "car, automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    path = write(tmp_path / "test.parquet", [1, 0], names)
+    assert [item.label for item in open_dataset(f"hf:{path}?classes=cifar10").items] == ["automobile", "airplane"]
+    assert [item.label for item in open_dataset(f"hf:{path}").items] == ["car, automobile", "airplane, aeroplane"]
+
+
+@with_pyarrow
+def test_columns_of_other_names_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "test.parquet", ["x", "y"], kind=["cat", "dog"], photo=[picture("red"), picture("blue")])
+    data = open_dataset(f"hf:{path}?image=photo&label=kind")
+    assert [item.label for item in data.items] == ["cat", "dog"]
+    assert data.items[1].read() == picture("blue")
+    with pytest.raises(DatasetError, match="its columns: image, label, kind, photo"):
+        open_dataset(f"hf:{path}?label=nothing")
+
+
+@with_pyarrow
+@pytest.mark.parametrize(
+    ("labels", "names", "said"),
+    [
+        ([0, 2], ["cat", "dog"], "row 1 of .* has the label 2, but there are 2 classes"),
+        ([0, 1], None, "nothing says which classes they are"),
+        ([0, None], ["cat", "dog"], "row 1 of .* has the label None"),
+        (["cat", " "], None, "row 1 of .* has an empty label"),
+        ([1.5, 2.0], None, "row 0 of .* has the label 1.5"),
+        ([], None, "have no rows"),
+    ],
+)
+def test_labels_that_cannot_be_used_are_named_by_row(
+    tmp_path: Path, labels: list[Any], names: list[str] | None, said: str
+) -> None:
+    path = write(tmp_path / "test.parquet", labels, names)
+    with pytest.raises(DatasetError, match=said):
+        open_dataset(f"hf:{path}")
+
+
+@with_pyarrow
+def test_an_image_that_is_only_a_path_is_not_followed(tmp_path: Path) -> None:
+    path = tmp_path / "test.parquet"
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"image": [{"bytes": None, "path": "/etc/passwd"}], "label": ["a"]}), path)
+    item = open_dataset(f"hf:{path}").items[0]
+    with pytest.raises(ImageError, match="has no bytes in the file"):
+        item.read()
+
+
+@with_pyarrow
+def test_files_that_are_damaged_or_of_another_split_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "test.parquet").write_bytes(b"PAR1 nonsense")
+    with pytest.raises(DatasetError, match="is no parquet file"):
+        open_dataset(f"hf:{tmp_path}")
+    with pytest.raises(DatasetError, match=r"no parquet file of the split 'val' in .*; there are: test"):
+        open_dataset(f"hf:{tmp_path}?split=val")
+    with pytest.raises(DatasetError, match="there are no parquet files in"):
+        open_dataset(f"hf:{tmp_path / 'none'}")
+
+
+@with_pyarrow
+def test_a_revision_must_be_a_commit_and_a_folder_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="'main' is no full commit hash"):
+        open_dataset(f"hf:owner/name@main?to={tmp_path}")
+    with pytest.raises(UsageError, match="must be fetched before") as caught:
+        open_dataset(f"hf:owner/name@{COMMIT}")
+    assert f"hf:owner/name@{COMMIT}?to=DIR" in caught.value.remedy
+
+
+@with_pyarrow
+def test_a_revision_that_was_fetched_is_read_without_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    folder = tmp_path / "copy"
+    with pytest.raises(MissingExtraError, match="huggingface_hub"):
+        open_dataset(f"hf:owner/name@{COMMIT}?to={folder}")
+    write(folder / "data" / "test-00000-of-00001.parquet", ["cat"])
+    assert len(open_dataset(f"hf:owner/name@{COMMIT}?to={folder}").items) == 1
+    with pytest.raises(UsageError, match="is a copy of owner/name@"):
+        open_dataset(f"hf:owner/name@{COMMIT[::-1]}?to={folder}")
+
+
+def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(MissingExtraError, match=r"'pyarrow'.*abs-toolkit\[datasets\]"):
+        open_dataset(f"hf:{tmp_path}")

@@ -1,0 +1,301 @@
+"""Webdataset shards: read without extracting, fetched only where a folder is named, hostile ones refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from abs_classify.datasets import open_dataset
+from abs_classify.datasets.fetching import check_url
+from abs_classify.images import load_image
+from abs_core.errors import DatasetError, ImageError, UsageError
+
+Members = list[tuple[str, bytes]]
+
+
+def picture(color: str, kind: str = "WEBP") -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (4, 3), color).save(stream, kind, lossless=True)
+    return stream.getvalue()
+
+
+def shard(path: Path, members: Members) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def published(root: Path, names: list[str] | None = None) -> Path:
+    """A data set as CLIP_benchmark publishes it: three samples in two shards."""
+    shard(root / "test" / "0.tar", [("s0000000.cls", b"1"), ("s0000000.webp", picture("red")),
+                                    ("s0000001.cls", b"0"), ("s0000001.webp", picture("blue"))])  # fmt: skip
+    shard(root / "test" / "1.tar", [("s0000002.cls", b"1"), ("s0000002.webp", picture("lime"))])
+    (root / "test" / "nshards.txt").write_text("2\n")
+    (root / "classnames.txt").write_text("\n".join(names or ["blue thing", "colourful thing"]) + "\n")
+    (root / "zeroshot_classification_templates.txt").write_text("a photo of a {c}.\n")
+    return root
+
+
+def test_a_published_set_is_read_in_the_order_of_its_shards(tmp_path: Path) -> None:
+    data = open_dataset(f"wds:{published(tmp_path)}")
+    assert [item.label for item in data.items] == ["colourful thing", "blue thing", "colourful thing"]
+    pixels = [load_image(item.read(), item.name).pixels for item in data.items]
+    assert [image.getpixel((0, 0)) for image in pixels] == [(255, 0, 0), (0, 0, 255), (0, 255, 0)]
+    assert data.items[0].name == f"{tmp_path}/test/0.tar::s0000000.webp"
+    assert data.items[0].path == tmp_path / "test" / "0.tar"
+    # an item may be sent to another process
+    assert pickle.loads(pickle.dumps(data.items[1])) == data.items[1]
+
+
+def test_ten_shards_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number in range(11):
+        shard(tmp_path / f"{number}.tar", [(f"k{number}.png", picture("red", "PNG")), (f"k{number}.txt", b"cat")])
+    data = open_dataset(f"wds:{tmp_path}")
+    assert [item.path.name for item in data.items] == [f"{number}.tar" for number in range(11)]
+    data = open_dataset(f"wds:{tmp_path}/{{8..10}}.tar")
+    assert [item.path.name for item in data.items] == ["8.tar", "9.tar", "10.tar"]
+    with pytest.raises(DatasetError, match=r"the shard .*11\.tar' is not there"):
+        open_dataset(f"wds:{tmp_path}/{{9..11}}.tar")
+
+
+def test_names_of_a_shipped_label_set_give_its_stable_ids(tmp_path: Path) -> None:
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    data = open_dataset(f"wds:{published(tmp_path, names)}?classes=cifar10")
+    assert [item.label for item in data.items] == ["automobile", "airplane", "automobile"]
+    assert data.items == open_dataset(f"wds:{tmp_path}?split=test").items
+
+
+def test_a_shipped_label_set_in_another_order_is_refused(tmp_path: Path) -> None:
+    names = ["truck", "ship", "horse", "frog", "dog", "deer", "cat", "bird", "automobile", "airplane"]
+    with pytest.raises(DatasetError, match=r"only 0 of the 10 class names .* so its order is another"):
+        open_dataset(f"wds:{published(tmp_path, names)}?classes=cifar10")
+    with pytest.raises(DatasetError, match="has 10 classes, but the label set 'cifar100' has 100"):
+        open_dataset(f"wds:{tmp_path}?classes=cifar100")
+
+
+def test_two_classes_of_one_name_keep_apart(tmp_path: Path) -> None:
+    data = open_dataset(f"wds:{published(tmp_path, ['sunglasses', 'sunglasses'])}")
+    assert [item.label for item in data.items] == ["sunglasses (1)", "sunglasses (0)", "sunglasses (1)"]
+    assert [each.name for each in data.classes] == ["sunglasses", "sunglasses"]
+
+
+def test_labels_may_be_texts_or_json(tmp_path: Path) -> None:
+    shard(tmp_path / "a.tar", [
+        ("x/1.jpg", picture("red")), ("x/1.json", json.dumps({"label": "cat", "url": "..."}).encode()),
+        ("x/2.jpg", picture("red")), ("x/2.txt", "katze ü".encode()), ("x/2.pyd", b"not read"),
+    ])  # fmt: skip
+    assert [item.label for item in open_dataset(f"wds:{tmp_path / 'a.tar'}").items] == ["cat", "katze ü"]
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ([("a.jpg", b"x"), ("a.cls", b"7")], "has the label 7, but there are 2 classes"),
+        ([("a.jpg", b"x"), ("a.cls", b"-1")], "has the label -1"),
+        ([("a.jpg", b"x")], "the sample 'a' of .* has no label"),
+        ([("a.cls", b"1")], "has no image"),
+        ([("a.jpg", b"x"), ("a.png", b"x"), ("a.cls", b"1")], "has 2 images"),
+        ([("a.jpg", b"x"), ("a.json", b"[1]")], "has a .json that cannot be read"),
+        ([("a.jpg", b"x"), ("a.json", b"{}")], "has a .json that cannot be read"),
+        ([("a.jpg", b"x"), ("a.json", b'{"label": 1.5}')], "neither a number nor a text"),
+        ([("a.jpg", b"x"), ("a.cls", b"\xff")], "has a .cls that cannot be read"),
+        ([("a.jpg", b"x"), ("a.txt", b" ")], "empty label"),
+        ([("a.jpg", b"x"), ("a.txt", b"horse")], "has the label 'horse', which is no class"),
+        ([("a.jpg", b"x"), ("a.txt", b"1" * 70_000)], "has a .txt of 70000 bytes"),
+        ([], "hold no samples"),
+        ([("readme.md", b"x")], "hold no samples"),
+    ],
+)
+def test_a_sample_that_cannot_be_used_is_named(tmp_path: Path, members: Members, said: str) -> None:
+    shard(tmp_path / "0.tar", members)
+    (tmp_path / "classnames.txt").write_text("cat\ndog\n")
+    with pytest.raises(DatasetError, match=said):
+        open_dataset(f"wds:{tmp_path}")
+
+
+def test_one_key_in_two_shards_is_refused(tmp_path: Path) -> None:
+    for number in (0, 1):
+        shard(tmp_path / f"{number}.tar", [("same.png", picture("red", "PNG")), ("same.txt", b"cat")])
+    with pytest.raises(DatasetError, match="the sample 'same' is in"):
+        open_dataset(f"wds:{tmp_path}")
+
+
+def test_numbers_without_class_names_are_refused_unless_the_user_names_them(tmp_path: Path) -> None:
+    shard(tmp_path / "0.tar", [("a.jpg", picture("red")), ("a.cls", b"1")])
+    with pytest.raises(DatasetError, match="nothing says which classes they are"):
+        open_dataset(f"wds:{tmp_path}")
+    assert open_dataset(f"wds:{tmp_path}?classes=cifar10").items[0].label == "automobile"
+
+
+def test_missing_shards_are_counted(tmp_path: Path) -> None:
+    published(tmp_path)
+    (tmp_path / "test" / "1.tar").unlink()
+    with pytest.raises(DatasetError, match=r"1 of 2 shards are missing in .*, the first is '1.tar'"):
+        open_dataset(f"wds:{tmp_path}")
+    with pytest.raises(DatasetError, match="no shards"):
+        open_dataset(f"wds:{tmp_path / 'test' / '..'}?split=train")
+
+
+def link(info: tarfile.TarInfo) -> None:
+    info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+
+
+def hard_link(info: tarfile.TarInfo) -> None:
+    info.type, info.linkname = tarfile.LNKTYPE, "a.jpg"
+
+
+def device(info: tarfile.TarInfo) -> None:
+    info.type = tarfile.CHRTYPE
+
+
+def climbs(info: tarfile.TarInfo) -> None:
+    info.name = "../../a.jpg"
+
+
+def absolute(info: tarfile.TarInfo) -> None:
+    info.name = "/tmp/a.jpg"
+
+
+@pytest.mark.parametrize("change", [link, hard_link, device, climbs, absolute])
+def test_a_hostile_member_is_refused(tmp_path: Path, change: Callable[[tarfile.TarInfo], None]) -> None:
+    info = tarfile.TarInfo("evil.jpg")
+    change(info)
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        archive.addfile(info)
+    with pytest.raises(DatasetError, match="which is no plain file inside it"):
+        open_dataset(f"wds:{tmp_path}")
+
+
+def test_a_header_that_claims_gigabytes_is_refused_without_reading_them(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("a.jpg")
+    info.type, info.size = tarfile.XHDTYPE, 1 << 33
+    path = tmp_path / "0.tar"
+    path.write_bytes(info.tobuf(tarfile.GNU_FORMAT))
+    with path.open("r+b") as stream:
+        stream.truncate(1 << 33)
+    with pytest.raises(DatasetError, match="a header is too large"):
+        open_dataset(f"wds:{tmp_path}")
+
+
+def test_a_compressed_a_cut_off_and_a_foreign_file_are_refused(tmp_path: Path) -> None:
+    members = [("a.png", picture("red", "PNG")), ("a.txt", b"cat"), ("b.bin", bytes(100_000))]
+    path = shard(tmp_path / "0.tar", members)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:50_000])
+    with pytest.raises(DatasetError, match="is cut off"):
+        open_dataset(f"wds:{tmp_path}")
+    path.write_bytes(b"\x1f\x8b" + whole)
+    with pytest.raises(DatasetError, match="is no uncompressed tar file"):
+        open_dataset(f"wds:{tmp_path}")
+
+
+def test_a_shard_that_changes_under_a_run_is_an_error_of_the_image(tmp_path: Path) -> None:
+    item = open_dataset(f"wds:{published(tmp_path)}").items[0]
+    (tmp_path / "test" / "0.tar").write_bytes(b"short")
+    with pytest.raises(ImageError, match=r"0\.tar::s0000000\.webp' is cut off"):
+        item.read()
+    (tmp_path / "test" / "0.tar").unlink()
+    with pytest.raises(ImageError, match="no such file"):
+        item.read()
+
+
+# from the web
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
+    """An address on this machine, the folder that it serves, and the paths that were asked for."""
+    folder = published(tmp_path / "served")
+    asked: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            asked.append(self.path)
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    thread = threading.Thread(target=running.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{running.server_port}", folder, asked
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+def test_shards_are_fetched_once_into_the_folder_that_is_named(
+    server: tuple[str, Path, list[str]], tmp_path: Path
+) -> None:
+    address, _, asked = server
+    with pytest.raises(UsageError, match="must be fetched before") as caught:
+        open_dataset(f"wds:{address}")
+    assert f"wds:{address}?to=DIR" in caught.value.remedy
+    assert asked == []
+    here = tmp_path / "here"
+    data = open_dataset(f"wds:{address}/?to={here}")
+    assert len(data.items) == 3
+    assert all(item.path.is_relative_to(here) for item in data.items)
+    count = len(asked)
+    assert open_dataset(f"wds:{address}/?to={here}").items == data.items
+    assert len(asked) == count
+    assert len(open_dataset(f"wds:{here}").items) == 3
+
+
+def test_a_fetch_that_broke_off_goes_on(server: tuple[str, Path, list[str]], tmp_path: Path) -> None:
+    address, folder, asked = server
+    (folder / "test" / "1.tar").rename(folder / "later.tar")
+    with pytest.raises(DatasetError, match=r"/test/1.tar answers 404"):
+        open_dataset(f"wds:{address}?to={tmp_path / 'here'}")
+    (folder / "later.tar").rename(folder / "test" / "1.tar")
+    asked.clear()
+    assert len(open_dataset(f"wds:{address}?to={tmp_path / 'here'}").items) == 3
+    assert asked == ["/test/1.tar"]
+
+
+def test_two_sources_never_mix_in_one_folder(server: tuple[str, Path, list[str]], tmp_path: Path) -> None:
+    address = server[0]
+    here = tmp_path / "here"
+    open_dataset(f"wds:{address}?to={here}")
+    with pytest.raises(UsageError, match=f"is a copy of {address}"):
+        open_dataset(f"wds:{address}/test?to={here}")
+    with pytest.raises(UsageError, match="is not a new or empty folder"):
+        open_dataset(f"wds:{address}?to={server[1]}")
+    with pytest.raises(UsageError, match="nothing is fetched"):
+        open_dataset(f"wds:{server[1]}?to={here}")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://example.org/set",
+        "ftp://example.org/set",
+        "file:///etc",
+        "s3://bucket/set",
+        "https://user:secret@example.org/set",
+        "https://example.org/set::https://other.org",
+        "https://example.org/set?token=secret",
+        "https:///set",
+        "pipe:// cat",
+    ],
+)
+def test_an_address_that_may_not_be_fetched_is_refused_without_repeating_a_secret(address: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_url(address)
+    assert "secret" not in str(caught.value)
+
+
+def test_no_server_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"cannot fetch http://127\.0\.0\.1:9/classnames.txt"):
+        open_dataset(f"wds:http://127.0.0.1:9?to={tmp_path / 'here'}")

@@ -1,0 +1,142 @@
+"""`abs eval` and `abs classify` on a user's own images."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import Abs, colour
+
+QUICK = ("--threads", "1", "--views", "3")
+
+
+def test_a_folder_of_images_gives_one_table(abs_command: Abs, folder: Callable[..., Path]) -> None:
+    root = folder(cat=["a.png", "b.png"], car=["c.png"])
+    ran = abs_command("eval", "--dataset", f"imagefolder:{root}", "--methods", "clip,cupl,wca,abs", *QUICK)
+    assert ran.code == 0, ran.err
+    for method in ("clip", "cupl", "wca", "abs"):
+        assert any(line.startswith(method) for line in ran.out.splitlines())
+    assert "3 images, 2 classes" in ran.out
+    again = abs_command("eval", "--dataset", f"imagefolder:{root}", "--methods", "clip,cupl,wca,abs", *QUICK)
+    assert again.out == ran.out
+    assert "everything came from the cache" in again.err
+    assert "loading" not in again.err
+
+
+def test_the_result_as_json(abs_command: Abs, folder: Callable[..., Path]) -> None:
+    root = folder(cat=["a.png", "b.png"], car=["c.png"])
+    ran = abs_command("eval", "--dataset", f"imagefolder:{root}", "--methods", "clip,abs", "--json", *QUICK)
+    result = json.loads(ran.out)
+    assert [row["method"] for row in result["methods"]] == ["clip", "abs"]
+    assert result["dataset"]["images"] == 3
+    assert result["comparisons"][0]["first"] == "abs"
+    assert all(row["texts_digest"].startswith("sha256:") for row in result["methods"])
+    assert result["model"]["tower"].startswith("sha256:")
+    assert result["skipped"] == []
+
+
+def test_a_table_with_relative_paths_and_free_columns(abs_command: Abs, tmp_path: Path) -> None:
+    colour(1).save(tmp_path / "one.png")
+    colour(2).save(tmp_path / "two.png")
+    with (tmp_path / "photos.csv").open("w", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerows([["place", "path", "label"], ["x", "one.png", "cat"], ["y", "two.png", "sports car"]])
+    labels = ("--labels", "cat,dog,sports car")
+    ran = abs_command("eval", "--dataset", f"csv:{tmp_path / 'photos.csv'}", *labels, "--method", "clip", *QUICK)
+    assert ran.code == 0, ran.err
+    assert "2 images, 3 classes" in ran.out
+
+
+def odd_images(root: Path) -> list[Path]:
+    """One file of every odd kind that is to work, under odd names."""
+    root.mkdir(parents=True)
+    noise = colour(5)
+    noise.convert("CMYK").save(root / "with space.jpg")
+    noise.convert("P").save(root / "single'quote.png")
+    deep = np.linspace(0, 65535, 48 * 64).reshape(48, 64).astype(np.uint16)
+    Image.fromarray(deep).save(root / 'double"quote.png')
+    noise.save(root / "emoji 🐈.gif", save_all=True, append_images=[colour(6), colour(7)])
+    colour(8, (1, 1)).save(root / "new\nline.png")
+    colour(9, (20_000, 30)).save(root / "-leading.png")
+    return sorted(root.iterdir())
+
+
+def test_odd_images_under_odd_names(abs_command: Abs, tmp_path: Path) -> None:
+    odd = odd_images(tmp_path / "photos" / "cat")
+    root = tmp_path / "photos"
+    ran = abs_command(
+        "eval", "--dataset", f"imagefolder:{root}", "--labels", "cat,car", "--methods", "clip,wca,abs", *QUICK
+    )
+    assert ran.code == 0, ran.err
+    assert f"{len(odd)} images" in ran.out
+    report = ("--report", tmp_path / "page.html")
+    ran = abs_command("classify", *odd, "--labels", "cat,car", "--json", *report, *QUICK)
+    assert ran.code == 0, ran.err
+    rows = [json.loads(line) for line in ran.out.splitlines()]
+    assert [row["path"] for row in rows] == [str(path) for path in odd]
+    assert (tmp_path / "page.html").stat().st_size > 10_000
+    ran = abs_command("classify", *odd, "--labels", "cat,car", *QUICK)
+    assert "new\\nline.png" in ran.out
+
+
+def test_a_bad_image_stops_the_run_or_is_counted(abs_command: Abs, folder: Callable[..., Path]) -> None:
+    root = folder(cat=["a.png", "b.png"], car=["c.png"])
+    (root / "cat" / "b.png").write_bytes(b"no image")
+    spec = f"imagefolder:{root}"
+    line = abs_command.refuses("eval", "--dataset", spec, "--method", "clip", *QUICK)
+    assert "b.png" in line
+    assert "--on-error skip" in line
+    ran = abs_command("eval", "--dataset", spec, "--method", "clip", "--on-error", "skip", "--json", *QUICK)
+    result = json.loads(ran.out)
+    assert result["dataset"]["images"] == 2
+    assert [Path(one["path"]).name for one in result["skipped"]] == ["b.png"]
+
+
+def test_scores_do_not_depend_on_batches_or_order(abs_command: Abs, tmp_path: Path, shared_cache: Path) -> None:
+    for seed in range(5):
+        colour(seed, (90, 70)).save(tmp_path / f"{seed}.png")
+    photos = sorted(tmp_path.glob("*.png"))
+
+    def scores(order: list[Path], batch: str) -> dict[str, dict[str, float]]:
+        cache = tmp_path / f"cache-{batch}"
+        shutil.copytree(shared_cache / "derived", cache / "derived")
+        options = ("--labels", "cat,car,grass", "--batch-size", batch, "--json", *QUICK)
+        ran = abs_command("classify", *order, *options, cache=cache)
+        rows = [json.loads(line) for line in ran.out.splitlines()]
+        return {row["path"]: {one["class"]: one["score"] for one in row["ranking"]} for row in rows}
+
+    abs_command("classify", photos[0], "--labels", "cat,car", "--method", "clip", *QUICK)  # fills derived/
+    first, second = scores(photos, "64"), scores(photos[::-1], "2")
+    for path, row in first.items():
+        assert row == pytest.approx(second[path], rel=2e-4, abs=2e-4)
+
+
+def test_a_control_changes_the_texts_and_says_so(abs_command: Abs, folder: Callable[..., Path], tmp_path: Path) -> None:
+    root = folder(cat=["a.png"], car=["c.png"])
+    source = tmp_path / "own.tsv"
+    source.write_text("cat\tA cat has whiskers and soft fur.\ncar\tA car has four wheels and doors.\n")
+    made = abs_command("bundle", "import", source, "--name", "own")
+    assert made.code == 0, made.err
+    plain = abs_command(
+        "eval", "--dataset", f"imagefolder:{root}", "--bundle", "own", "--method", "cupl", "--json", *QUICK
+    )
+    options = ("--bundle", "own", "--method", "cupl", "--control", "swap", "--json")
+    swapped = abs_command("eval", "--dataset", f"imagefolder:{root}", *options, *QUICK)
+    before, after = json.loads(plain.out), json.loads(swapped.out)
+    assert before["methods"][0]["texts_digest"] != after["methods"][0]["texts_digest"]
+    assert after["control"] == "swap"
+    assert any("control swap" in note for note in after["notes"])
+
+
+@pytest.mark.parametrize("method", ["tda", "dmn", "onzeta"])
+def test_a_stream_method_says_that_order_matters(abs_command: Abs, folder: Callable[..., Path], method: str) -> None:
+    root = folder(cat=["a.png", "b.png"], car=["c.png"])
+    ran = abs_command("eval", "--dataset", f"imagefolder:{root}", "--method", method, *QUICK)
+    assert ran.code == 0, ran.err
+    assert "depend on the order" in ran.out

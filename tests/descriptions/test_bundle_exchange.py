@@ -1,0 +1,286 @@
+"""Import and export: byte-stable both ways, the class matching shown, hostile files refused by name and line."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from abs_core.errors import BundleError, StorageError, UnknownNameError
+from abs_descriptions.bundle import Bundle, Description, Generator, Kind, Provenance, text_fault, validate, write_bundle
+from abs_descriptions.bundle_exchange import (
+    FORMATS,
+    ExportCount,
+    ForeignText,
+    export_bundle,
+    import_generator,
+    match_labels,
+    read_foreign,
+    to_records,
+)
+from abs_descriptions.labels import ClassName, LabelSet, from_names
+
+LABELS = from_names(["brick wall", "cat", "Border Collie"], name="things")
+HAND = Provenance("hand")
+HOSTILE = ["=1+1", "'=1+1", "''+cmd", "@SUM(A1)", "-2", "'quoted'", '<script>alert("x")</script>', "a\ttab", "\x1b[2Jx",
+           "comma, \"quote\"", "été 東京 🐕", "back\\slash"]  # fmt: skip
+
+
+def write(path: Path, records: list[Description], label_set: LabelSet = LABELS) -> Bundle:
+    return write_bundle(
+        path,
+        name="things",
+        version="1.0.0",
+        created="2025-01-31T12:00:00Z",
+        label_set=label_set,
+        generators=[Generator(id="hand", backend="hand", model="none", parameters={})],
+        licence="CC0-1.0",
+        records=records,
+        complete=False,
+    )
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    records = [
+        Description("brick_wall", "Red bricks, grey mortar.", HAND),
+        Description("brick_wall", "grey mortar", HAND, "phrase"),
+        Description("cat", 'A cat is "small".', HAND),
+        Description("cat", "whiskers", HAND, "phrase"),
+        Description("cat", "pointed ears", HAND, "phrase"),
+    ]
+    return write(tmp_path / "things.jsonl", records).path
+
+
+EXACT = {
+    "cupl": '{\n  "brick wall": [\n    "Red bricks, grey mortar."\n  ],\n'
+    '  "cat": [\n    "A cat is \\"small\\"."\n  ]\n}\n',
+    "clip-d": '{\n  "brick wall": [\n    "grey mortar"\n  ],\n'
+    '  "cat": [\n    "whiskers",\n    "pointed ears"\n  ]\n}\n',
+    "text": 'brick wall\tRed bricks, grey mortar.\ncat\tA cat is "small".\n',
+    "csv": "class,name,kind,text\n"
+    'brick_wall,brick wall,sentence,"Red bricks, grey mortar."\n'
+    "brick_wall,brick wall,phrase,grey mortar\n"
+    'cat,cat,sentence,"A cat is ""small""."\n'
+    "cat,cat,phrase,whiskers\n"
+    "cat,cat,phrase,pointed ears\n",
+}
+COUNTS = {"cupl": (2, 3), "clip-d": (3, 2), "text": (2, 3), "csv": (5, 0)}
+
+
+def test_all_formats_are_tested() -> None:
+    assert set(EXACT) == set(COUNTS) == set(FORMATS)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_export_is_exactly_this(tmp_path: Path, bundle: Path, name: str) -> None:
+    target = tmp_path / "out"
+    assert export_bundle(bundle, target, name) == ExportCount(*COUNTS[name])
+    assert target.read_bytes() == EXACT[name].encode()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_export_import_export_gives_the_same_bytes(tmp_path: Path, name: str) -> None:
+    kinds: tuple[Kind, ...] = (
+        ("phrase",) if name == "clip-d" else ("sentence", "phrase") if name == "csv" else ("sentence",)
+    )
+    records = [
+        Description(class_id, f"{text}{number}", Provenance("hand", number), kinds[number % len(kinds)])
+        for class_id in ("brick_wall", "border_collie")
+        for number, text in enumerate(HOSTILE)
+    ]
+    first, second = tmp_path / "first", tmp_path / "second"
+    export_bundle(write(tmp_path / "a.jsonl", records).path, first, name)
+    texts = read_foreign(first, name)
+    matching = match_labels([text.label for text in texts], LABELS)
+    matching.check()
+    again, rejected = to_records(texts, matching, "hand")
+    assert rejected == []
+    assert [(r.class_id, r.text, r.kind) for r in again] == [(r.class_id, r.text, r.kind) for r in records]
+    export_bundle(write(tmp_path / "b.jsonl", again).path, second, name)
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_spreadsheet_runs_nothing(tmp_path: Path) -> None:
+    labels = LabelSet("odd", (ClassName("=id", "@name"), ClassName("x", "+x")))
+    records = [Description("=id", text, HAND) for text in HOSTILE]
+    export_bundle(write(tmp_path / "a.jsonl", records, labels).path, tmp_path / "a.csv", "csv")
+    rows = list(csv.reader(io.StringIO((tmp_path / "a.csv").read_text(encoding="utf-8"), newline="")))
+    assert [row[3] for row in rows[1:6]] == ["'=1+1", "''=1+1", "'''+cmd", "'@SUM(A1)", "'-2"]
+    assert rows[1][:2] == ["'=id", "'@name"]
+    assert not [cell for row in rows for cell in row if cell[:1] in ("=", "+", "-", "@", "\t", "\r")]
+
+
+def test_ids_as_keys_where_names_are_not_unique(tmp_path: Path) -> None:
+    labels = LabelSet("twins", (ClassName("a", "missile", note="one"), ClassName("b", "missile", note="other")))
+    path = write(tmp_path / "a.jsonl", [Description("a", "A.", HAND), Description("b", "B.", HAND)], labels).path
+    with pytest.raises(BundleError, match=r"two classes of .* are called 'missile'"):
+        export_bundle(path, tmp_path / "out.json", "cupl")
+    assert not (tmp_path / "out.json").exists()
+    export_bundle(path, tmp_path / "out.json", "cupl", key="id")
+    assert json.loads((tmp_path / "out.json").read_text()) == {"a": ["A."], "b": ["B."]}
+
+
+def test_nothing_to_export_leaves_no_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [Description("cat", "A cat.", HAND)]).path
+    with pytest.raises(BundleError, match="has no phrase to export as clip-d"):
+        export_bundle(path, tmp_path / "out.json", "clip-d")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.jsonl"]
+
+
+def test_unknown_format_lists_the_valid_ones(tmp_path: Path, bundle: Path) -> None:
+    for work in (lambda: read_foreign(bundle, "yaml"), lambda: export_bundle(bundle, tmp_path / "x", "yaml")):
+        with pytest.raises(UnknownNameError, match="valid: cupl, clip-d, text, csv"):
+            work()
+
+
+def test_matching_is_shown_before_it_is_used() -> None:
+    labels = LabelSet(
+        "mixed",
+        (ClassName("n1", "missile", note="a"), ClassName("n2", "missile", note="b"), ClassName("cat", "House_Cat"),
+         ClassName("dog", "cat"), ClassName("wolf", "wolf")),
+    )  # fmt: skip
+    matching = match_labels(["missile", "cat", "house-cat", "HOUSE  CAT", "unicorn", "n1", "cat"], labels)
+    assert matching.matched == {"cat": "cat", "house-cat": "cat", "HOUSE  CAT": "cat", "n1": "n1"}
+    assert matching.ambiguous == {"missile": ("n1", "n2")}
+    assert matching.unknown == ("unicorn",)
+    assert matching.missing == ("n2", "dog", "wolf")
+    with pytest.raises(BundleError, match="'missile' could mean the classes 'n1', 'n2'"):
+        matching.check()
+    with pytest.raises(BundleError, match="no class is called 'a', 'b', 'c', 'd', 'e' and 1 more"):
+        match_labels("abcdef", labels).check()
+    match_labels(["n1", "wolf"], labels).check()
+
+
+def test_nothing_vanishes_on_import() -> None:
+    texts = [
+        ForeignText("cat", "A cat.\r\n  It purrs. ", "sentence"),
+        ForeignText("cat", "A cat. It purrs.", "sentence"),
+        ForeignText("cat", "   ", "sentence"),
+        ForeignText("cat", "a\0b", "sentence"),
+        ForeignText("cat", "x" * 5000, "sentence"),
+        ForeignText("cat", "\ud800", "sentence"),
+        ForeignText("cat", "cafe\u0301", "phrase"),
+        ForeignText("unicorn", "A unicorn.", "sentence"),
+    ]
+    records, rejected = to_records(texts, match_labels(["cat", "unicorn"], LABELS), "import")
+    assert records == [
+        Description("cat", "A cat. It purrs.", Provenance("import", 0)),
+        Description("cat", "café", Provenance("import", 6), "phrase"),
+    ]
+    assert [(r.reason, r.detail, r.provenance.sample) for r in rejected] == [
+        ("duplicate", None, 1),
+        ("unusable", "the text is empty", 2),
+        ("unusable", "the text holds a NUL character", 3),
+        ("unusable", "the text is longer than 4000 characters", 4),
+        ("unusable", "the text holds a lone surrogate", 5),
+    ]
+
+
+def test_import_becomes_a_sound_bundle_that_names_its_source(tmp_path: Path) -> None:
+    source = tmp_path / "cupl.json"
+    source.write_text(json.dumps({"Cat": ["A cat has whiskers.", "A cat has whiskers."], "brick wall": ["Bricks."]}))
+    texts = read_foreign(source, "cupl")
+    generator = import_generator(source, "cupl")
+    records, rejected = to_records(texts, match_labels([t.label for t in texts], LABELS), generator.id)
+    bundle = write_bundle(
+        tmp_path / "b.jsonl",
+        name="things",
+        version="1.0.0",
+        created="2025-01-31T12:00:00Z",
+        label_set=LABELS,
+        generators=[generator],
+        licence="unknown",
+        records=records,
+        rejected=rejected,
+        complete=False,
+    )
+    assert validate(bundle.path).counts.rejected == 1
+    assert bundle.header.generators[0].parameters == {
+        "format": "cupl",
+        "file_digest": "sha256:" + hashlib.sha256(source.read_bytes()).hexdigest(),
+    }
+    assert [record.class_id for record in bundle.records()] == ["brick_wall", "cat"]
+
+
+def test_files_as_other_programs_write_them(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"\xef\xbb\xbfcat\tA cat.\r\n\r\ncat\tA\tcat.\n")
+    assert [text.text for text in read_foreign(path, "text")] == ["A cat.", "A\tcat."]
+    path.write_bytes(b'\xef\xbb\xbfsource,text,class\r\nx,"A cat\r\nwith lines.",cat\r\n\r\n')
+    assert read_foreign(path, "csv") == [ForeignText("cat", "A cat\r\nwith lines.", "sentence")]
+    path.write_text('{"cat": [], "dog": ["\\u0041 dog."]}')
+    assert read_foreign(path, "clip-d") == [ForeignText("dog", "A dog.", "phrase")]
+
+
+BAD: list[tuple[str, bytes, str]] = [
+    ("cupl", b"", "line 1: no valid JSON"),
+    ("cupl", b'{"cat": [\n"a",\n}', "line 3: no valid JSON"),
+    ("cupl", b"[1]", "not a JSON object of lists"),
+    ("cupl", b'{"cat": "a"}', "'cat' has no list of texts"),
+    ("cupl", b'{"cat": ["a", 7]}', "text 2 of 'cat' is not a string"),
+    ("cupl", b'{"cat": ["a"], "cat": ["b"]}', "the class 'cat' stands twice"),
+    ("cupl", b'{"cat": [' + b"[" * 100_000, "nested too deep"),
+    ("clip-d", b'{"cat": [' + b"1" * 10_000 + b"]}", "a number with too many digits"),
+    ("clip-d", b'{"\x1b": 1}', "line 1: no valid JSON"),
+    ("clip-d", b'{"\\u001b[2J": 1}', "'\\x1b[2J' has no list"),
+    ("text", b"cat A cat.", "line 1: no tab"),
+    ("text", b"cat\tA cat.\n\nb\xffg", "line 3: byte 0xff is not valid UTF-8"),
+    ("csv", b"", "line 1: the first row has no column 'class'"),
+    ("csv", b"class,name\n", "line 1: the first row has no column 'text'"),
+    ("csv", b"class,text\ncat,a,b\n", "line 2: 3 cells, the first row has 2"),
+    ("csv", b'class,text\ncat,"a\n', "line 2: no valid CSV"),
+    ("csv", b"class,text,kind\ncat,a,poem\n", "line 2: the kind is 'poem'"),
+    ("csv", b"class,text\ncat," + b"x" * 200_000 + b"\n", "line 2: no valid CSV: field larger"),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "words"), BAD, ids=[f"{name}: {words}" for name, _, words in BAD])
+def test_bad_file_gets_a_clean_error(tmp_path: Path, name: str, data: bytes, words: str) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    with pytest.raises(BundleError) as caught:
+        read_foreign(path, name)
+    assert caught.value.message.startswith(str(path))
+    assert words in caught.value.message
+    assert caught.value.remedy
+    assert str(caught.value).isprintable()
+
+
+def test_pipe_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BundleError, match="pipe: not a file"):
+        read_foreign(tmp_path / "pipe", "text")
+
+
+def test_missing_file_is_a_storage_error(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="no such file"):
+        read_foreign(tmp_path / "none.json", "cupl")
+
+
+@settings(max_examples=800, deadline=20_000, suppress_health_check=list(HealthCheck), database=None)
+@given(
+    name=st.sampled_from(FORMATS),
+    data=st.binary(max_size=80)
+    | st.text(st.sampled_from("{}[]\":,\\\t\n\r'=a1"), max_size=80).map(lambda text: text.encode())
+    | st.text(max_size=40).map(lambda text: f"class,text\ncat,{text}\n".encode("utf-8", "replace")),
+)
+def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, name: str, data: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any"
+    path.write_bytes(data)
+    texts: Any = []
+    try:
+        texts = read_foreign(path, name)
+    except BundleError as error:
+        assert str(path) in error.message  # noqa: PT017  most bytes are refused, some are not
+    records, rejected = to_records(texts, match_labels([text.label for text in texts], LABELS), "hand")
+    assert len(records) + len(rejected) <= len(texts)
+    assert all(record.class_id == "cat" and text_fault(record.text) is None for record in records)

@@ -1,0 +1,55 @@
+"""What tests of the command line share: `abs` as a user runs it, in this process, and pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from abs_cli.main import main
+
+
+@dataclass
+class Ran:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Abs:
+    """Runs `abs` with a home of its own and, unless told otherwise, one cache for all tests."""
+
+    def __init__(self, home: Path, cache: Path, capture: pytest.CaptureFixture[str]) -> None:
+        self.home, self.cache, self._capture = home, cache, capture
+
+    def __call__(self, *args: str | Path, cache: Path | None = None) -> Ran:
+        self._capture.readouterr()
+        with pytest.raises(SystemExit) as done:
+            main(["--home", str(self.home), "--cache", str(cache or self.cache), *map(str, args)])
+        said = self._capture.readouterr()
+        return Ran(int(done.value.code or 0), said.out, said.err)
+
+    def refuses(self, *args: str | Path, cache: Path | None = None) -> str:
+        """Run a command that must fail with exit code 2, one line and nothing on stdout; return the line."""
+        ran = self(*args, cache=cache)
+        assert ran.code == 2, ran
+        assert ran.out == ""
+        lines = [line for line in ran.err.splitlines() if not line.startswith(("loading ", "classifying: "))]
+        assert len(lines) == 1, ran.err
+        assert lines[0].startswith("abs: error: ")
+        assert "Traceback" not in ran.err
+        return lines[0]
+
+
+def colour(seed: int, size: tuple[int, int] = (64, 48)) -> Image.Image:
+    """A picture of coloured noise."""
+    width, height = size
+    generator = np.random.default_rng(seed)
+    base = generator.integers(0, 200, 3)
+    noise = generator.integers(0, 56, (height, width, 3))
+    return Image.fromarray((base + noise).astype(np.uint8))
