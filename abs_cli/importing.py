@@ -22,7 +22,7 @@ _BY_ENDING = {".json": "cupl", ".tsv": "text", ".txt": "text", ".csv": "csv"}
 
 
 def import_foreign(
-    home: Home, file: Path, name: str, format_name: str | None, labels: str | None, licence: str
+    home: Home, file: Path, name: str, format_name: str | None, labels: str | None, licence: str, source: str
 ) -> StoreEntry:
     """Read a foreign file, match its classes and keep the descriptions as a new version of a bundle.
 
@@ -33,6 +33,7 @@ def import_foreign(
         format_name: of the file; None goes by its ending.
         labels: the label set to match with; None takes the file's own labels as classes.
         licence: of the texts.
+        source: who or what wrote them.
 
     Raises:
         UsageError: an ending that says nothing.
@@ -54,7 +55,7 @@ def import_foreign(
     for label, class_id in matching.matched.items():
         note(f"  {label} -> {class_id}" + ("" if names[class_id] == label else f" ({names[class_id]})"))
     matching.check()
-    generator = import_generator(file, kind)
+    generator = import_generator(file, kind).model_copy(update={"model": source})
     records, rejected = to_records(texts, matching, generator.id)
     store = BundleStore(home.bundles)
     ensure_writable(home.root)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abs_cli.home import Home
-from abs_core.errors import DatasetError, LabelError, UsageError
+from abs_core.errors import DatasetError, LabelError, UnknownNameError, UsageError
+from abs_core.resources import data_folder
 
 if TYPE_CHECKING:
     from abs_classify.datasets import Dataset
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from abs_descriptions.bundle import Bundle
     from abs_descriptions.labels import LabelSet
 
-__all__ = ["Vocabulary", "choose_vocabulary", "find_bundle", "label_positions"]
+__all__ = ["Vocabulary", "choose_vocabulary", "find_bundle", "label_positions", "shipped_bundles"]
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,29 @@ def find_bundle(home: Home, reference: str) -> Bundle:
     path = Path(reference)
     if path.suffix == ".jsonl" or path.is_file():
         return read_bundle(path)
-    return BundleStore(home.bundles).read(reference)
+    store = BundleStore(home.bundles)
+    shipped = shipped_bundles().get(reference.partition("@")[0])
+    if shipped is not None and not store.list(reference.partition("@")[0]):
+        return _pinned(read_bundle(shipped), reference)
+    try:
+        return store.read(reference)
+    except UnknownNameError as error:
+        if store.list() or "@" in reference:
+            raise
+        raise UnknownNameError(
+            "bundle", reference, shipped_bundles(), remedy="Write one with `abs gen-descriptions LABELS --name NAME`"
+        ) from error
+
+
+def shipped_bundles() -> dict[str, Path]:
+    """The bundles that ship with the toolkit: name to file. A bundle of that name in the store comes first."""
+    return {path.name.rpartition("-")[0]: path for path in sorted((data_folder() / "bundles").glob("*.jsonl"))}
+
+
+def _pinned(bundle: Bundle, reference: str) -> Bundle:
+    if not f"{bundle.reference}#".startswith((f"{reference}#", f"{reference}@")):
+        raise UnknownNameError("bundle", reference, [bundle.reference])
+    return bundle
 
 
 def _from_bundle(home: Home, reference: str) -> Vocabulary:

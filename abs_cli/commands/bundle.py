@@ -11,7 +11,7 @@ import click
 
 from abs_cli.console import note
 from abs_cli.home import Home
-from abs_cli.vocabulary import find_bundle
+from abs_cli.vocabulary import find_bundle, shipped_bundles
 from abs_core.printable import printable
 
 if TYPE_CHECKING:
@@ -29,17 +29,19 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def list_bundles(home: Home, as_json: bool) -> None:
-    """List the bundles of the local store, each with its full reference."""
+    """List the bundles of the local store and those that ship with the toolkit, each with its full reference."""
     from abs_descriptions.store import BundleStore
 
     entries = BundleStore(home.bundles).list()
+    own = {entry.name for entry in entries}
+    shipped = [find_bundle(home, name).reference for name in shipped_bundles() if name not in own]
+    references = [str(entry) for entry in entries] + shipped
     if as_json:
-        click.echo(json.dumps([str(entry) for entry in entries]))
+        click.echo(json.dumps(references))
         return
-    for entry in entries:
-        click.echo(str(entry))
-    if not entries:
-        click.echo(f"no bundles in {home.bundles}; write one with `abs gen-descriptions`", err=True)
+    for reference in references:
+        click.echo(reference)
+    note(f"{len(entries)} in {home.bundles}, {len(shipped)} shipped with the toolkit")
 
 
 @command.command("show")
@@ -112,15 +114,18 @@ def diff(home: Home, old: str, new: str, as_json: bool) -> None:
     "--labels", metavar="SET", help="Label set to match the file's classes with.  [default: those of the file]"
 )
 @click.option("--licence", default="not stated", show_default=True, help="Of the texts.")
+@click.option("--source", default="not stated", show_default=True, help="Who or what wrote the texts.")
 @click.pass_obj
-def import_file(home: Home, file: Path, name: str, format_name: str | None, labels: str | None, licence: str) -> None:
+def import_file(
+    home: Home, file: Path, name: str, format_name: str | None, labels: str | None, licence: str, source: str
+) -> None:
     """Make a bundle of a CuPL JSON, a CLIP-D JSON, a text file (class TAB sentence) or a CSV.
 
     Shows first which class each of the file's labels means; a label that means none stops the import.
     """
     from abs_cli.importing import import_foreign
 
-    entry = import_foreign(home, file, name, format_name, labels, licence)
+    entry = import_foreign(home, file, name, format_name, labels, licence, source)
     click.echo(str(entry))
 
 
