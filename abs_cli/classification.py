@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from abs_cli.console import Advance
 from abs_cli.memo import DigestMemo
 from abs_cli.stages import BadPhoto, Photo, Stages, shards
+from abs_core.canonical import sha256_bytes
 from abs_core.errors import ImageError, StorageError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from abs_classify.datasets import Item
     from abs_classify.methods import Method
     from abs_classify.texts import TextTable
 
@@ -30,7 +31,7 @@ _KEPT = 5
 class Skipped:
     """An image that could not be used, and why."""
 
-    path: Path
+    name: str
     reason: str
 
 
@@ -71,27 +72,37 @@ class Scored:
         return [photo for shard in self.shards for photo in shard]
 
 
-def identify(paths: Sequence[Path], memo: DigestMemo, on_error: OnError) -> tuple[list[Photo | None], list[Skipped]]:
-    """The content ids of image files; None stands for a file that was skipped.
+def identify(items: Sequence[Item], memo: DigestMemo, on_error: OnError) -> tuple[list[Photo | None], list[Skipped]]:
+    """The content ids of images; None stands for one that was skipped.
 
     Raises:
-        ImageError: a file cannot be read and ``on_error`` is "stop".
+        ImageError: an image cannot be read and ``on_error`` is "stop".
     """
     try:
-        return [Photo(path, digest) for path, digest in zip(paths, memo.files(paths), strict=True)], []
+        files = [item.path for item in items if item.source is None]
+        known = dict(zip(files, memo.files(files), strict=True))
     except StorageError:
-        pass  # one of them cannot be read: find out which
+        known = {}  # one of them cannot be read: find out which
     photos: list[Photo | None] = []
     skipped = []
-    for path in paths:
+    for item in items:
         try:
-            photos.append(Photo(path, memo.file(path)))
-        except StorageError as error:
+            found = known.get(item.path) if item.source is None else None
+            photos.append(Photo(item, found or _identify(item, memo)))
+        except (StorageError, ImageError) as error:
             if on_error == "stop":
-                raise ImageError(error.message, remedy="Restore the file, or use --on-error skip") from error
+                remedy = error.remedy or "Restore the file"
+                raise ImageError(error.message, remedy=f"{remedy}, or use --on-error skip") from error
             photos.append(None)
-            skipped.append(Skipped(path, error.message))
+            skipped.append(Skipped(item.name, error.message))
     return photos, skipped
+
+
+def _identify(item: Item, memo: DigestMemo) -> str:
+    if item.source is None:
+        return memo.file(item.path)
+    # the container's stamp stands for the member's: a changed shard is read anew
+    return memo.derived(f"image {item.source.name}", [item.path], lambda: sha256_bytes(item.read()))
 
 
 def score(
@@ -101,6 +112,7 @@ def score(
     methods: Mapping[Method, TextTable],
     on_error: OnError,
     advance: Advance,
+    selected: Sequence[int] = (),
 ) -> Scored:
     """Score photos with methods.
 
@@ -111,6 +123,7 @@ def score(
         methods: each with its texts.
         on_error: whether an image that cannot be read stops the run.
         advance: is told of each finished shard.
+        selected: positions of the only classes that are ranked, where a benchmark chooses them after scoring all.
 
     Raises:
         ImageError: an image cannot be read and ``on_error`` is "stop"; finished shards stay in the cache.
@@ -125,14 +138,16 @@ def score(
         if good is not None:
             shard_photos, scores = good
             for name, rows in scores.items():
-                parts[name].append(_sort(rows, [truth[photo] for photo in shard_photos] if truth else None, name))
+                true = [truth[photo] for photo in shard_photos] if truth else None
+                parts[name].append(_sort(_select(rows, selected), true, name))
             kept.append(shard_photos)
         advance(len(shard))
     results = {name: _join(rows) for name, rows in parts.items() if rows}
     true = [truth[photo] for shard in kept for photo in shard] if truth else None
     for method, table in methods.items():
         if method.stream and kept:
-            results[method.name] = _sort(stages.stream_scores(kept, method, table), true, method.name)
+            rows = _select(stages.stream_scores(kept, method, table), selected)
+            results[method.name] = _sort(rows, true, method.name)
     ordered = {method.name: results[method.name] for method in methods if method.name in results}
     return Scored(kept, true or [], ordered, skipped)
 
@@ -152,8 +167,18 @@ def _without_bad(
                 remedy = bad.error.remedy or "Remove it"
                 raise ImageError(bad.error.message, remedy=f"{remedy}, or use --on-error skip") from bad
             good.remove(bad.photo)
-            skipped.append(Skipped(bad.photo.path, bad.error.message))
+            skipped.append(Skipped(bad.photo.name, bad.error.message))
     return None
+
+
+def _select(scores: np.ndarray, selected: Sequence[int]) -> np.ndarray:
+    """Put all but the selected classes below everything else."""
+    if not selected:
+        return scores
+    chosen = scores[:, list(selected)]
+    lowered: np.ndarray = scores.min(axis=1, keepdims=True).repeat(scores.shape[1], axis=1) - 1
+    lowered[:, list(selected)] = chosen
+    return lowered
 
 
 def _sort(scores: np.ndarray, labels: Sequence[int] | None, method: str) -> Sorted:

@@ -55,7 +55,7 @@ class Answers:
         """For a terminal: the photo, its best classes, the sentences that decided."""
         names = list(self.vocabulary.names.values())
         for at, photo in enumerate(self.scored.photos):
-            yield printable(str(photo.path))
+            yield printable(photo.name)
             for position, value in self._ranking(at, top):
                 yield f"  {value:>10.4g}  {printable(names[position])}"
             why = self.explanations[at]
@@ -74,7 +74,7 @@ class Answers:
         for at, photo in enumerate(self.scored.photos):
             why = self.explanations[at]
             row: dict[str, Any] = {
-                "path": str(photo.path),
+                "path": photo.name,
                 "image": photo.id,
                 "method": next(iter(self.plan.methods)).name,
                 "classes_from": self.vocabulary.source,
@@ -123,7 +123,9 @@ def classify_photos(
     Raises:
         ImageError: a photo cannot be read and ``on_error`` is "stop", or none could be.
     """
-    identified, unreadable = identify(paths, stages.models.memo, on_error)
+    from abs_classify.datasets import Item
+
+    identified, unreadable = identify([Item(path, "") for path in paths], stages.models.memo, on_error)
     photos = [photo for photo in identified if photo is not None]
     scored = score(stages, photos, None, plan.methods, on_error, advance)
     scored.skipped[:0] = unreadable

@@ -57,6 +57,7 @@ class Evaluation:
     """What `abs eval` found."""
 
     dataset: str
+    dataset_notes: Sequence[str]
     vocabulary: Vocabulary
     plan: Plan
     stages: Stages
@@ -76,12 +77,12 @@ class Evaluation:
     def warnings(self) -> list[str]:
         """What the reader must not miss."""
         alarms = [f"{result.method}: {result.alarm}" for result in self.results if result.alarm]
-        skipped = [f"skipped {one.path}: {one.reason}" for one in self.scored.skipped]
+        skipped = [f"skipped {one.name}: {one.reason}" for one in self.scored.skipped]
         return alarms + skipped
 
     def notes(self) -> list[str]:
         """What the reader should know."""
-        return [*self.plan.notes, *model_notes(self.stages.models.name)]
+        return [*self.dataset_notes, *self.plan.notes, *model_notes(self.stages.models.name)]
 
     def text(self) -> str:
         """The table and what must be read with it, for a terminal."""
@@ -110,7 +111,7 @@ class Evaluation:
             "control": self.plan.control,
             "methods": [self._method(result) for result in self.results],
             "comparisons": [row.difference.to_dict() for row in self.rows() if row.difference is not None],
-            "skipped": [{"path": str(one.path), "reason": one.reason} for one in self.scored.skipped],
+            "skipped": [{"name": one.name, "reason": one.reason} for one in self.scored.skipped],
             "warnings": self.warnings(),
             "notes": self.notes(),
             "seconds": round(self.seconds, 3),
@@ -177,12 +178,14 @@ def evaluate_dataset(
     from abs_classify.evaluation import evaluate_ranks
 
     positions = label_positions(dataset, vocabulary)
-    identified, unreadable = identify([item.path for item in items], stages.models.memo, on_error)
+    identified, unreadable = identify(items, stages.models.memo, on_error)
     pairs: list[tuple[Photo, int]] = [
         (photo, positions[item.label]) for item, photo in zip(items, identified, strict=True) if photo is not None
     ]
     photos, labels = [photo for photo, _ in pairs], [label for _, label in pairs]
-    scored = score(stages, photos, labels, plan.methods, on_error, advance)
+    places = {one: at for at, one in enumerate(vocabulary.names)} | positions
+    selected = [places[one] for one in dataset.selected if one in places]
+    scored = score(stages, photos, labels, plan.methods, on_error, advance, selected)
     scored.skipped[:0] = unreadable
     if not scored.photos:
         raise DatasetError(f"no image of {dataset.name} could be used", remedy="See the reasons with --on-error stop")
@@ -192,7 +195,7 @@ def evaluate_dataset(
     results = [
         evaluate_ranks(name, found.ranks, truth, len(vocabulary.names)) for name, found in scored.methods.items()
     ]
-    return Evaluation(dataset.name, vocabulary, plan, stages, scored, results)
+    return Evaluation(dataset.name, dataset.notes, vocabulary, plan, stages, scored, results)
 
 
 def _views_text(method: Method) -> str:

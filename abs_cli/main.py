@@ -23,7 +23,7 @@ COMMANDS = {
     "eval": ("eval", "Classify a labelled data set with several methods and print one table."),
     "classify": ("classify", "Classify photos, and say why."),
     "bundle": ("bundle", "List, show, check, compare, import and export description bundles."),
-    "datasets": ("datasets", "List the data sets that can be read, or show one."),
+    "datasets": ("datasets", "List, show and check the data sets that can be read."),
     "models": ("models", "List, show, pull, verify and import image-text models."),
     "methods": ("methods", "List the methods: views x texts x matching."),
     "cache": ("cache", "List, explain, verify and prune the stage cache."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -114,7 +115,7 @@ def classification_page(
         subtitle=_SUBTITLE,
         facts=(("classes from", vocabulary.source), *_run_facts(stages, command)),
         photos=tuple(report_photos(stages, methods, vocabulary, scored, count)),
-        warnings=tuple(f"skipped {one.path}: {one.reason}" for one in scored.skipped),
+        warnings=tuple(f"skipped {one.name}: {one.reason}" for one in scored.skipped),
         notes=tuple(notes),
         footer=_footer(stages),
     )
@@ -156,7 +157,6 @@ def report_photos(
         scored: the rankings.
         count: photos to show.
     """
-    from abs_classify.images import load_image
     from abs_classify.report_data import ReportPhoto
 
     method = explained_method(list(methods))
@@ -167,11 +167,11 @@ def report_photos(
         wanted = [at for at in range(len(shard)) if start + at in chosen]
         explained = Explained(stages, method, methods[method], shard) if method and wanted else None
         for at in wanted:
-            image = load_image(shard[at].path)
+            image = shard[at].load()
             thumbnail = image.pixels.copy()
             thumbnail.thumbnail((_THUMBNAIL, _THUMBNAIL))
             yield ReportPhoto(
-                name=shard[at].path.name,
+                name=shard[at].name.rpartition(os.sep)[2],
                 image=thumbnail,
                 size=image.pixels.size,
                 truth=names[scored.labels[start + at]] if scored.labels else None,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abs_cli.cache import Key, StageCache
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from abs_classify.datasets import Item
     from abs_classify.images import LoadedImage
     from abs_classify.matchers import TextFeatures
     from abs_classify.methods import Method
@@ -36,10 +36,25 @@ _VERSIONS = {"text-features": 1, "attention": 1, "view-features": 1, "scores": 1
 
 @dataclass(frozen=True)
 class Photo:
-    """An image file and the sha256 of its bytes."""
+    """An image and the sha256 of its bytes."""
 
-    path: Path
+    item: Item
     id: str
+
+    @property
+    def name(self) -> str:
+        """What to call it: its path, or container and member."""
+        return self.item.name
+
+    def load(self) -> LoadedImage:
+        """Read and decode it.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        from abs_classify.images import load_image
+
+        return load_image(self.item.read(), self.name)
 
 
 class BadPhoto(Exception):  # noqa: N818 - not an error for the user until a run decides that it is one
@@ -220,14 +235,12 @@ def _ids(photos: Iterable[Photo]) -> list[str]:
 
 
 def _read(photos: Sequence[Photo]) -> Iterator[LoadedImage]:
-    from abs_classify.images import load_image
-
     for photo in photos:
         try:
-            image = load_image(photo.path)
+            image = photo.load()
         except ImageError as error:
             raise BadPhoto(photo, error) from error
         if image.id != photo.id:
-            changed = ImageError(f"{str(photo.path)!r} changed while it was read", remedy="Run the command again")
+            changed = ImageError(f"{photo.name!r} changed while it was read", remedy="Run the command again")
             raise BadPhoto(photo, changed)
         yield image

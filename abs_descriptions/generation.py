@@ -19,7 +19,7 @@ from typing import Any
 from abs_core.canonical import digest
 from abs_core.errors import BackendError, UsageError
 from abs_descriptions.backends.base import Backend, Failure, Outcome, Parameters, Reply, Request, request_digest
-from abs_descriptions.bundles.format import Description, Generator, PromptSetEntry, Provenance, Rejection
+from abs_descriptions.bundle import Description, Generator, PromptSetEntry, Provenance, Rejection
 from abs_descriptions.cleaning import Reason, Rules, clean, description_key
 from abs_descriptions.journal import Journal
 from abs_descriptions.labels import ClassName, LabelSet
@@ -45,8 +45,8 @@ class Plan:
 
     per_class: int = 20
     tries: int = 4
-    parameters: Parameters = Parameters()
-    rules: Rules = Rules()
+    parameters: Parameters = field(default_factory=Parameters)
+    rules: Rules = field(default_factory=Rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def generate(
     plan: Plan,
     *,
     journal: Journal | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> GenerationResult:
     """Write descriptions for every class.
@@ -330,8 +330,17 @@ class _Run:
         return self._prompts.prompts[sample % len(self._prompts.prompts)].id
 
     def _progress(self) -> Progress:
-        names = ("asked", "done", "failed", "reused", "prompt_tokens", "completion_tokens", "accepted")
-        return Progress(*(self._counts[name] for name in names), wanted=self._plan.per_class * len(self._classes))
+        counts = self._counts
+        return Progress(
+            asked=counts["asked"],
+            done=counts["done"],
+            failed=counts["failed"],
+            reused=counts["reused"],
+            prompt_tokens=counts["prompt_tokens"],
+            completion_tokens=counts["completion_tokens"],
+            accepted=counts["accepted"],
+            wanted=self._plan.per_class * len(self._classes),
+        )
 
 
 def _report(one: _Class) -> ClassReport:

@@ -1,22 +1,45 @@
-"""Data sets behind one registry: a spec such as ``imagefolder:./val`` in, labelled image files out.
+"""Data sets behind one registry: a spec such as ``imagefolder:./val`` or ``dtd:./dtd`` in, labelled images out.
 
-A new kind of data set is a module with one opening function and a line in ``KINDS``. Labels are class ids as the data
-set has them; matching them with the classes of a bundle is the caller's part. Imports no torch.
+A new kind of data set is a module with one opening function and a line in ``KINDS``; a new benchmark is a declaration
+in ``catalogue``. Labels are class ids as the data set has them, for a benchmark those of ``data/labels``; matching them
+with the classes of a bundle is the caller's part. Imports no torch. Nothing is downloaded unless a spec says where to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from abs_classify.datasets.base import ClassName, Dataset, Item
+from abs_classify.datasets.base import ClassName, Dataset, Item, Source
+from abs_classify.datasets.benchmark import Benchmark
+from abs_classify.datasets.catalogue import BENCHMARKS
+from abs_classify.datasets.checking import Report, check_benchmark, check_opening
 from abs_classify.datasets.demo import open_demo
 from abs_classify.datasets.imagefolder import open_imagefolder
+from abs_classify.datasets.jsonl import open_jsonl
+from abs_classify.datasets.opening import open_benchmark
+from abs_classify.datasets.parquet import open_parquet
 from abs_classify.datasets.table import open_table
+from abs_classify.datasets.wds import open_shards
 from abs_core.errors import UnknownNameError, UsageError
 
-__all__ = ["KINDS", "ClassName", "Dataset", "Item", "Kind", "available_datasets", "open_dataset"]
+__all__ = [
+    "BENCHMARKS",
+    "KINDS",
+    "Benchmark",
+    "ClassName",
+    "Dataset",
+    "Item",
+    "Kind",
+    "Report",
+    "Source",
+    "available_datasets",
+    "check_dataset",
+    "find_kind",
+    "open_dataset",
+]
 
 
 @dataclass(frozen=True)
@@ -29,6 +52,7 @@ class Kind:
         summary: one line for lists.
         open: from the part of the spec after the colon to the data set.
         located: whether there must be such a part.
+        benchmark: the declaration, where the kind is one published data set.
     """
 
     name: str
@@ -36,12 +60,22 @@ class Kind:
     summary: str
     open: Callable[[str], Dataset]
     located: bool = True
+    benchmark: Benchmark | None = None
+
+
+def _published(benchmark: Benchmark) -> Kind:
+    opening = partial(open_benchmark, benchmark)
+    return Kind(benchmark.name, benchmark.usage, benchmark.summary, opening, benchmark=benchmark)
 
 
 KINDS: tuple[Kind, ...] = (
     Kind("demo", "demo", "20 pictures from scikit-image and scikit-learn, 48 classes", open_demo, located=False),
     Kind("imagefolder", "imagefolder:DIR", "a folder with one sub-folder of images for each class", open_imagefolder),
     Kind("csv", "csv:FILE", "a table with the columns path and label", open_table),
+    Kind("jsonl", "jsonl:FILE", 'lines of JSON with "path" and "label"', open_jsonl),
+    Kind("wds", "wds:DIR", "webdataset shards, as CLIP_benchmark publishes them; wds:https://...?to=DIR", open_shards),
+    Kind("hf", "hf:DIR", "parquet files of the Hugging Face hub; hf:OWNER/NAME@REVISION?to=DIR", open_parquet),
+    *map(_published, BENCHMARKS),
 )
 
 
@@ -54,19 +88,43 @@ def open_dataset(spec: str) -> Dataset:
     """Open a data set.
 
     Args:
-        spec: one of ``available_datasets()``, with DIR and FILE filled in.
+        spec: one of ``available_datasets()``, with DIR and FILE filled in. Options follow a question mark.
 
     Raises:
         UnknownNameError: an unknown kind; the message lists the known ones.
-        UsageError: DIR or FILE is left out.
+        UsageError: DIR or FILE is left out, or an option does not exist.
         DatasetError: the data set cannot be used as it is.
-        MissingExtraError: the demo's packages are not installed.
+        MissingExtraError: the packages it needs are not installed.
+    """
+    kind, location = find_kind(spec)
+    if kind.located and not location:
+        raise UsageError(f"the data set {spec!r} names no place", remedy=f"Write {kind.usage}")
+    return kind.open(location)
+
+
+def find_kind(spec: str) -> tuple[Kind, str]:
+    """The kind that a spec is of, and the part after the colon.
+
+    Raises:
+        UnknownNameError: an unknown kind; the message lists the known ones.
     """
     name, _, location = spec.partition(":")
     kind = next((kind for kind in KINDS if kind.name == name), None)
     if kind is None:
         remedy = f"For a folder of your own write imagefolder:{spec}" if Path(spec).is_dir() else ""
         raise UnknownNameError("data set", spec, available_datasets(), remedy=remedy)
+    return kind, location
+
+
+def check_dataset(spec: str) -> Report:
+    """What is there of a data set, what is missing, and what to do next. Opens no image.
+
+    Raises:
+        UnknownNameError, UsageError: as ``open_dataset``.
+    """
+    kind, location = find_kind(spec)
     if kind.located and not location:
-        raise UsageError(f"the data set {spec!r} names no place", remedy=f"Write {kind.usage}")
-    return kind.open(location)
+        raise UsageError(f"nothing says where the data set {spec!r} is", remedy="Give its folder: --root DIR")
+    if kind.benchmark is not None:
+        return check_benchmark(kind.benchmark, location)
+    return check_opening(spec, open_dataset)

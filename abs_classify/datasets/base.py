@@ -1,4 +1,4 @@
-"""What a data set is: image files, each with the id of its class. Imports no torch and opens no image."""
+"""What a data set is: images, each with the id of its class. Imports no torch and opens no image."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from abs_core.errors import DatasetError
+from abs_core.errors import DatasetError, ImageError
 
-__all__ = ["ClassName", "Dataset", "Item", "class_id", "classes_of"]
+__all__ = ["ClassName", "Dataset", "Item", "Source", "class_id", "classes_of", "read_bytes"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ClassName:
     """A class as a data set knows it.
 
@@ -25,17 +26,50 @@ class ClassName:
     name: str
 
 
-@dataclass(frozen=True)
+class Source(Protocol):
+    """Where the bytes of an image are that has no file of its own. Immutable, hashable, and may be pickled."""
+
+    @property
+    def name(self) -> str:
+        """What to call the image inside its file; together with the file's content it names the same bytes for ever."""
+        ...
+
+    def read(self) -> bytes:
+        """An encoded image. Safe to call from threads.
+
+        Raises:
+            ImageError: the file that holds it cannot be read, or changed.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
-    """An image file and its class.
+    """An image and its class.
 
     Args:
-        path: the file. It is there; whether it is an image is found out when it is opened.
+        path: the image's file, or the file that holds it among others. It is there; whether the image is one is found
+            out when it is opened.
         label: the id of its class.
+        source: where in ``path`` the image is; None where the file is the image.
     """
 
     path: Path
     label: str
+    source: Source | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call the image in messages and results: unique in its data set."""
+        return str(self.path) if self.source is None else f"{self.path}::{self.source.name}"
+
+    def read(self) -> bytes:
+        """The bytes of the image's file, or of the image in its file: what ``abs_classify.images.load_image`` opens.
+
+        Raises:
+            ImageError: it cannot be read; the message names it.
+        """
+        return read_bytes(self.path, self.name) if self.source is None else self.source.read()
 
 
 @dataclass(frozen=True)
@@ -46,11 +80,19 @@ class Dataset:
         name: what the user named, such as ``imagefolder:./val``.
         classes: the candidate classes; every label of an item is among them.
         items: the images, in a fixed order.
+        benchmark: the published data set that this is, such as ``dtd``; empty for images of the user's own.
+        split: which part of it, such as ``test1``; empty where there are no parts.
+        selected: class ids among which the best is chosen after all ``classes`` were scored; empty for all of them.
+        notes: what a reader of results must know: an incomplete set, the choice of classes.
     """
 
     name: str
     classes: tuple[ClassName, ...]
     items: tuple[Item, ...]
+    benchmark: str = ""
+    split: str = ""
+    selected: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def names(self) -> dict[str, str]:
@@ -81,3 +123,29 @@ def class_id(text: str, place: str) -> str:
 def classes_of(labels: Iterable[str]) -> tuple[ClassName, ...]:
     """The classes of some labels, sorted by id; underscores in an id are spaces in its name."""
     return tuple(ClassName(label, label.replace("_", " ").strip() or label) for label in sorted(set(labels)))
+
+
+def read_bytes(path: Path, name: str, offset: int = 0, size: int | None = None) -> bytes:
+    """Bytes of a file.
+
+    Args:
+        path: the file.
+        name: what to call the image in the error.
+        offset: where to start, in bytes.
+        size: how many bytes; None for all.
+
+    Raises:
+        ImageError: the file cannot be read, or ends before ``size`` bytes.
+    """
+    try:
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            data = stream.read() if size is None else stream.read(size)
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise ImageError(
+            f"cannot read the image {name!r}: {reason}", remedy="Check the path and permissions"
+        ) from error
+    if size is not None and len(data) != size:
+        raise ImageError(f"the image {name!r} is cut off", remedy="Fetch the file again, or leave it out")
+    return data

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from abs_classify.datasets.base import Dataset, Item, class_id, classes_of
+from abs_classify.datasets.base import Dataset, class_id
+from abs_classify.datasets.manifest import collect
 from abs_core.errors import DatasetError
 
 __all__ = ["open_table"]
@@ -29,29 +29,8 @@ def open_table(location: str) -> Dataset:
         DatasetError: the file cannot be read, is no CSV, lacks a column, has a row without path or label, gives one
             path two labels, names a file that is not there, or has no rows. The message names file and line.
     """
-    labels: dict[str, tuple[str, int]] = {}
-    missing: list[tuple[int, str]] = []
     file = Path(location)
-    for line, path, label in _rows(file):
-        full = os.path.normpath(file.parent / path)
-        known, first = labels.setdefault(full, (label, line))
-        if known != label:
-            raise DatasetError(
-                f"{location!r} gives {path!r} two labels: {known!r} on line {first} and {label!r} on line {line}",
-                remedy="Keep one of the two lines",
-            )
-        if first == line and not Path(full).is_file():
-            missing.append((line, path))
-    if not labels:
-        raise DatasetError(f"{location!r} lists no images", remedy="Add a line with path and label for each image")
-    if missing:
-        line, path = missing[0]
-        counted = f"{len(missing)} of {len(labels)} files of {location!r} are missing" if len(missing) > 1 else ""
-        one = f"the file {path!r} on line {line}"
-        message = f"{counted}, the first is {one}" if counted else f"{one} of {location!r} is missing"
-        raise DatasetError(message, remedy="Correct the paths; relative ones start at the folder of the table")
-    items = tuple(Item(Path(path), label) for path, (label, _) in labels.items())
-    return Dataset(f"csv:{location}", classes_of(item.label for item in items), items)
+    return collect(f"csv:{location}", file, _rows(file))
 
 
 def _rows(file: Path) -> Iterator[tuple[int, str, str]]:

@@ -80,7 +80,7 @@ def command(
     for line in answers.json_lines(top) if as_json else answers.text_lines(top):
         click.echo(line)
     for one in answers.scored.skipped:
-        note(f"skipped {one.path}: {one.reason}")
+        note(f"skipped {one.name}: {one.reason}")
     for remark in answers.notes():
         note(f"note: {remark}")
     if report is not None:

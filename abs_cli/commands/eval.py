@@ -22,7 +22,12 @@ __all__ = ["command"]
 
 
 @click.command("eval")
-@click.option("--dataset", required=True, metavar="SPEC", help="demo, imagefolder:DIR or csv:FILE; see `abs datasets`.")
+@click.option(
+    "--dataset",
+    required=True,
+    metavar="SPEC",
+    help="demo, imagefolder:DIR, csv:FILE, dtd:ROOT, ...; see `abs datasets ls`.",
+)
 @class_options
 @click.option(
     "--methods",

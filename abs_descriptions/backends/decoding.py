@@ -3,7 +3,7 @@
 Why not ``generate``: there a batch runs until its longest row ends, every prompt is read anew although a prompt set
 with examples differs only in its last words, and one seed serves a whole batch. Here
 
-    - the longest common prefix of the batch is read once and its keys and values are repeated;
+    - what all prompts of the batch begin with is read once, and so is a prompt that several rows share;
     - a row leaves the batch when it ends;
     - row r draws from its own seed, so its text does not depend on the other rows but for the rounding of sums.
 
@@ -85,41 +85,49 @@ class _Batch:
     def __init__(self, model: Any, rows: Sequence[Row], stop_ids: frozenset[int], pad_id: int) -> None:
         import torch
 
-        self._model, self._stop_ids, self._rows = model, stop_ids, rows
+        self._model, self._stop_ids, self._pad_id, self._rows = model, stop_ids, pad_id, rows
         self._tokens: list[list[int]] = [[] for _ in rows]
         self._stopped = [False] * len(rows)
         self._ended = [False] * len(rows)
         self._places = list(range(len(rows)))
         device = model.device
-        shared = _shared_prefix([row.prompt for row in rows])
         self._cache = growing_cache(model.config, max(row.max_tokens for row in rows))
-        if shared:
-            self._forward(torch.tensor([rows[0].prompt[:shared]], device=device))
-            self._cache.batch_repeat_interleave(len(rows))
-        suffixes = [row.prompt[shared:] for row in rows]
-        width = max(map(len, suffixes))
-        pads = [width - len(suffix) for suffix in suffixes]
-        # Left-padded behind the shared prefix: the hole is masked and takes no position.
-        ids = [[pad_id] * pad + list(suffix) for pad, suffix in zip(pads, suffixes, strict=True)]
-        mask = [[1] * shared + [0] * pad + [1] * (width - pad) for pad in pads]
-        self._ids = torch.tensor(ids, device=device)
-        self._mask = torch.tensor(mask, device=device)
-        self._positions = (self._mask.cumsum(1) - 1)[:, shared:].clamp(min=0)
         self._temperature = torch.tensor([[row.temperature] for row in rows], device=device)
         self._top_p = torch.tensor([[row.top_p] for row in rows], device=device)
         self._uniforms = _uniforms(rows).to(device)
 
     def run(self, cancelled: Callable[[], bool]) -> list[Drawn]:
+        logits = self._read_prompts()
         for step in range(max(row.max_tokens for row in self._rows)):
-            if cancelled():
-                break
-            logits = self._forward(self._ids, self._mask, self._positions)
             drawn = _draw(logits, self._temperature, self._top_p, self._uniforms[:, step : step + 1])
             self._take(drawn.tolist())
-            if all(self._ended):
+            if all(self._ended) or cancelled():
                 break
-            self._advance(drawn)
+            logits = self._forward(self._advance(drawn), self._mask, self._positions)
         return [Drawn(tuple(tokens), stopped) for tokens, stopped in zip(self._tokens, self._stopped, strict=True)]
+
+    def _read_prompts(self) -> torch.Tensor:
+        """Read what all prompts share, then the rest of each different prompt; the logits [B,V] of all rows."""
+        import torch
+
+        device = self._model.device
+        prompts = sorted({row.prompt for row in self._rows})
+        shared = _shared_prefix(prompts)
+        if shared:
+            self._forward(torch.tensor([prompts[0][:shared]], device=device))
+            self._cache.batch_repeat_interleave(len(prompts))
+        suffixes = [prompt[shared:] for prompt in prompts]
+        width = max(map(len, suffixes))
+        pads = [width - len(suffix) for suffix in suffixes]
+        # Left-padded behind the shared prefix: the hole is masked and takes no position.
+        ids = [[self._pad_id] * pad + list(suffix) for pad, suffix in zip(pads, suffixes, strict=True)]
+        mask = torch.tensor([[1] * shared + [0] * pad + [1] * (width - pad) for pad in pads], device=device)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        logits = self._forward(torch.tensor(ids, device=device), mask, positions[:, shared:])
+        index = torch.tensor([prompts.index(row.prompt) for row in self._rows], device=device)
+        self._cache.batch_select_indices(index)
+        self._mask, self._positions = mask[index], positions[index, -1:]
+        return logits[index]
 
     def _forward(self, ids: Any, mask: Any = None, positions: Any = None) -> torch.Tensor:
         """Read ``ids`` [B,T] after what the cache holds; the logits [B,V] of the next token in float32."""
@@ -145,8 +153,8 @@ class _Batch:
             self._tokens[row].append(token)
             self._ended[row] = len(self._tokens[row]) == self._rows[row].max_tokens
 
-    def _advance(self, drawn: torch.Tensor) -> None:
-        """Set up the next step, without the rows that have ended if they are many."""
+    def _advance(self, drawn: torch.Tensor) -> torch.Tensor:
+        """Set up the next step, without the rows that have ended if they are many; its token ids [B,1]."""
         import torch
 
         kept = [place for place, row in enumerate(self._places) if not self._ended[row]]
@@ -157,9 +165,9 @@ class _Batch:
             drawn, self._mask, self._positions = drawn[index], self._mask[index], self._positions[index]
             self._uniforms, self._temperature = self._uniforms[index], self._temperature[index]
             self._top_p = self._top_p[index]
-        self._ids = drawn[:, None]
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(drawn), 1)], dim=1)
-        self._positions = self._positions[:, -1:] + 1
+        self._positions = self._positions + 1
+        return drawn[:, None]
 
 
 def _shared_prefix(prompts: Sequence[tuple[int, ...]]) -> int:

@@ -9,11 +9,11 @@ wrong. The slow one is the fast one's oracle, and ``format.RecordModel`` is the 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 from json.encoder import encode_basestring
+from math import isfinite
 from typing import Any, cast
 from unicodedata import is_normalized
 
@@ -53,9 +53,10 @@ _DECODER = json.JSONDecoder()
 _RECORD_KEYS = frozenset(("class", "id", "kind", "provenance", "scores", "text"))
 _PROVENANCE_KEYS = frozenset(("generator", "prompt", "request", "sample"))
 _JSON_TYPES = {bool: "a truth value", int: "a number", float: "a number", str: "a string", list: "a list"}
+_NUMBERS = frozenset((int, float))
 _MEMORY = 10_000
-#: class, id, kind, generator, prompt, request, sample, scores, text; the last three as spelled in JSON.
-Fields = tuple[str, str | None, str, str, str | None, str | None, str, str | None, str]
+#: class, id, kind, generator, prompt, request, sample, scores, text; sample and text as spelled in JSON.
+Fields = tuple[str, str | None, str, str, str | None, str | None, str, Mapping[str, float] | None, str]
 
 # A string whose spelling is its value. Every repeat is possessive: a hostile line costs one walk.
 _PLAIN = r'[^"\\\x00-\x1f]*+'
@@ -158,6 +159,7 @@ class RecordRules:
         self._classes = frozenset(classes)
         self._generators = frozenset(generators)
         self._good_prompts: set[str] = set()
+        self._good_score_names: set[str] = set()
 
     def knows_class(self, class_id: str) -> bool:
         """Whether the class is in the label set."""
@@ -168,8 +170,7 @@ class RecordRules:
         match = _RECORD.fullmatch(line)
         if match is None:
             return None
-        fields = cast("Fields", match.groups())
-        class_id, ident, _, generator, prompt, _, _, scores, text = fields
+        class_id, ident, kind, generator, prompt, request, sample, spelling, text = match.groups()
         if (
             class_id in self._classes
             and generator in self._generators
@@ -178,10 +179,20 @@ class RecordRules:
             and text.strip() == text
             and (text.isascii() or is_normalized("NFC", text))
             and (ident is None or token_fault(ident) is None)
-            and (scores is None or _are_spelled_scores(scores))
         ):
-            return fields
+            scores = None if spelling is None else self._spelled_scores(spelling)
+            if spelling is None or scores is not None:
+                return class_id, ident, kind, generator, prompt, request, sample, scores, text
         return None
+
+    def _spelled_scores(self, spelling: str) -> dict[str, float] | None:
+        """The scores that are spelled like this if they keep the rules, else None."""
+        try:
+            scores: dict[str, Any] = _DECODER.raw_decode(spelling)[0]
+        except ValueError:
+            return None
+        good = _are_scores(scores) and self._scores_fault(scores) is None and _spell_scores(scores) == spelling
+        return scores if good else None
 
     def read(self, line: str) -> Description:
         """The record on a line.
@@ -194,14 +205,8 @@ class RecordRules:
             return self.read_slowly(line)
         class_id, ident, kind, generator, prompt, request, sample, scores, text = fields
         source = Provenance(generator, int(sample), prompt, request)
-        return Description(
-            class_id,
-            _DECODER.decode(f'"{text}"') if "\\" in text else text,
-            source,
-            cast("Kind", kind),
-            None if scores is None else _DECODER.decode(scores),
-            ident,
-        )
+        text = _DECODER.decode(f'"{text}"') if "\\" in text else text
+        return Description(class_id, text, source, cast("Kind", kind), scores, ident)
 
     def read_slowly(self, line: str) -> Description:
         """The record on a line, by the way that says what is wrong.
@@ -229,7 +234,7 @@ class RecordRules:
             return f"the text {reason}"
         if record.id is not None and (reason := token_fault(record.id)):
             return f"the id {reason}"
-        if record.scores is not None and (reason := _scores_fault(record.scores)):
+        if record.scores is not None and (reason := self._scores_fault(record.scores)):
             return reason
         return self.provenance_fault(source)
 
@@ -249,25 +254,18 @@ class RecordRules:
                 self._good_prompts.add(source.prompt)
         return None
 
-
-def _are_spelled_scores(spelling: str) -> bool:
-    """Whether this is how scores that keep the rules are spelled."""
-    try:
-        scores, _ = _DECODER.raw_decode(spelling)
-    except ValueError:
-        return False
-    return _are_scores(scores) and _scores_fault(scores) is None and _spell_scores(scores) == spelling
-
-
-def _scores_fault(scores: Mapping[str, float]) -> str | None:
-    if not 1 <= len(scores) <= MAX_SCORES:
-        return f"there are {len(scores)} scores, not 1 to {MAX_SCORES}"
-    for name, score in scores.items():
-        if SCORE_NAME.fullmatch(name) is None:
-            return f"the score name {quoted(name)} is not 1 to 100 of a-z, 0-9, '.', '_', '-'"
-        if not math.isfinite(score) if isinstance(score, float) else abs(score) > MAX_INTEGER:
-            return f"the score {quoted(name)} is not a finite number of double precision"
-    return None
+    def _scores_fault(self, scores: Mapping[str, float]) -> str | None:
+        if not 1 <= len(scores) <= MAX_SCORES:
+            return f"there are {len(scores)} scores, not 1 to {MAX_SCORES}"
+        for name, score in scores.items():
+            if name not in self._good_score_names:
+                if SCORE_NAME.fullmatch(name) is None:
+                    return f"the score name {quoted(name)} is not 1 to 100 of a-z, 0-9, '.', '_', '-'"
+                if len(self._good_score_names) < _MEMORY:
+                    self._good_score_names.add(name)
+            if not isfinite(score) if isinstance(score, float) else abs(score) > MAX_INTEGER:
+                return f"the score {quoted(name)} is not a finite number of double precision"
+        return None
 
 
 def spell_record(record: Description) -> str:
@@ -288,13 +286,17 @@ def _spell_provenance(source: Provenance) -> str:
 
 
 def _spell_scores(scores: Mapping[str, float]) -> str:
-    names = sorted(scores) if len(scores) > 1 else scores
-    return "{" + ",".join([f'"{name}":{_spell_number(scores[name])}' for name in names]) + "}"
-
-
-def _spell_number(number: float) -> str:
-    # A subclass (numpy.float64) may have a repr of its own.
-    return float.__repr__(number) if isinstance(number, float) else int.__repr__(number)
+    # The type's own repr: a subclass (numpy.float64) may have another.
+    return (
+        "{"
+        + ",".join(
+            [
+                f'"{name}":{(float if isinstance(scores[name], float) else int).__repr__(cast("Any", scores[name]))}'
+                for name in (sorted(scores) if len(scores) > 1 else scores)
+            ]
+        )
+        + "}"
+    )
 
 
 def record_from_value(value: dict[str, Any]) -> Description:
@@ -339,7 +341,7 @@ def provenance_from_value(source: dict[str, Any]) -> Provenance:
 
 
 def _are_scores(scores: Any) -> bool:
-    return type(scores) is dict and all(type(score) is float or type(score) is int for score in scores.values())
+    return type(scores) is dict and _NUMBERS.issuperset(map(type, scores.values()))
 
 
 def _shape_fault(value: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
-from unicodedata import is_normalized, normalize
+from unicodedata import normalize
 
 import jsonlines
 from pydantic import ValidationError
@@ -177,10 +177,12 @@ def _spool_records(
     writer = jsonlines.Writer(spool, dumps=_dumps_record)
     for number, record in enumerate(records, 1):
         try:
-            normal = _normalised(record)
-            fault = rules.fault(normal)
+            fault = rules.fault(record)
+            if fault is not None:
+                record = _normalised(record)
+                fault = rules.fault(record)
             if fault is None:
-                index.add(normal, writer.write(normal))
+                index.add(record, writer.write(record))
                 continue
         except (TypeError, AttributeError):
             fault = "a field has the wrong type"
@@ -197,16 +199,13 @@ def _dumps_record(record: Any) -> str:
 
 
 def _normalised(record: Description) -> Description:
-    """The record with its free strings in NFC; itself where they are."""
-    source = record.provenance
-    # One question for all strings; nothing composes across a NUL.
-    joined = f"{record.class_id}\0{record.text}\0{record.id}\0{source.generator}\0{source.prompt}"
-    if joined.isascii() or is_normalized("NFC", joined):
-        return record
-    strings = (record.class_id, record.text, record.id, source.generator, source.prompt)
-    class_id, text, ident, generator, prompt = map(_nfc, strings)
-    source = replace(source, generator=generator, prompt=prompt)
-    return replace(record, class_id=class_id, text=text, id=ident, provenance=source)
+    """The record with its free strings in NFC."""
+    source = replace(
+        record.provenance, generator=_nfc(record.provenance.generator), prompt=_nfc(record.provenance.prompt)
+    )
+    return replace(
+        record, class_id=_nfc(record.class_id), text=_nfc(record.text), id=_nfc(record.id), provenance=source
+    )
 
 
 def _bad_record(path: Path, which: str, fault: str) -> BundleError:

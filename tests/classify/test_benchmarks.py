@@ -660,3 +660,74 @@ def test_cifar_as_folders_of_images(tmp_path: Path) -> None:
     data = open_benchmark(benchmark("cifar100", test=1), str(tmp_path))
     assert [item.label for item in data.items] == ["aquarium_fish"]
     assert load_image(data.items[0].read()).pixels.size == (32, 32)
+
+
+# torchvision's readers, where they know the same layout, say the same
+
+
+def test_torchvision_reads_dtd_and_pets_as_we_do(tmp_path: Path) -> None:
+    datasets, base = pytest.importorskip("torchvision.datasets"), tmp_path / "tv"
+    root = dtd(base / "dtd" / "dtd")
+    ours = open_benchmark(benchmark("dtd", test1=2), str(root))
+    theirs = datasets.DTD(str(base), split="test", partition=1)
+    assert [item.path for item in ours.items] == [Path(path) for path in theirs._image_files]
+    assert [item.label for item in ours.items] == [theirs.classes[label] for label in theirs._labels]
+
+    root = base / "oxford-iiit-pet"
+    files(root, *(f"images/{name}.jpg" for name in ("Bengal_8", "american_bulldog_203", "Abyssinian_201")))
+    texts(root, {"annotations/test.txt": "Bengal_8 6 1 2\namerican_bulldog_203 2 2 1\nAbyssinian_201 1 1 1\n"})
+    ours = open_benchmark(benchmark("pets", test=3), str(root))
+    theirs = datasets.OxfordIIITPet(str(base), split="test")
+    ids = label_set("pets").ids
+    assert [(item.path, item.label) for item in ours.items] == [
+        (path, ids[label]) for path, label in zip(theirs._images, theirs._labels, strict=True)
+    ]
+
+
+def test_torchvision_reads_food_and_aircraft_as_we_do(tmp_path: Path) -> None:
+    datasets, base = pytest.importorskip("torchvision.datasets"), tmp_path / "tv"
+    root = base / "food-101"
+    files(root, "images/apple_pie/1011328.jpg", "images/waffles/971843.jpg")
+    listed = {"apple_pie": ["apple_pie/1011328"], "waffles": ["waffles/971843"]}
+    texts(root, {"meta/test.txt": "apple_pie/1011328\nwaffles/971843\n", "meta/test.json": json.dumps(listed)})
+    ours = open_benchmark(benchmark("food101", test=2), str(root))
+    theirs = datasets.Food101(str(base), split="test")
+    assert [(item.path, item.label) for item in ours.items] == [
+        (path, theirs.classes[label]) for path, label in zip(theirs._image_files, theirs._labels, strict=True)
+    ]
+
+    root = base / "fgvc-aircraft-2013b"
+    files(root, "data/images/1514522.jpg", "data/images/0747566.jpg")
+    texts(root / "data", {"images_variant_test.txt": "1514522 F-16A/B\n0747566 Cessna 172\n"})
+    texts(root / "data", {"variants.txt": "Cessna 172\nF-16A/B\n"})
+    ours = open_benchmark(benchmark("fgvc-aircraft", test=2), str(root))
+    theirs = datasets.FGVCAircraft(str(base), split="test")
+    assert [(str(item.path), item.label) for item in ours.items] == [
+        (path, theirs.classes[label]) for path, label in zip(theirs._image_files, theirs._labels, strict=True)
+    ]
+
+
+def test_torchvision_reads_sun_caltech_and_cars_as_we_do(tmp_path: Path) -> None:
+    datasets, base = pytest.importorskip("torchvision.datasets"), tmp_path / "tv"
+    files(base, "SUN397/a/abbey/sun_a.jpg", "SUN397/a/apse/indoor/sun_b.jpg")
+    texts(base, {"SUN397/ClassName.txt": "/a/abbey\n/a/apse/indoor\n"})
+    ours = open_benchmark(benchmark("sun397", all=2), f"{base}?split=all")
+    theirs = datasets.SUN397(str(base))
+    assert {item.path: item.label for item in ours.items} == {
+        path: theirs.classes[label] for path, label in zip(theirs._image_files, theirs._labels, strict=True)
+    }
+
+    root = base / "caltech101"
+    files(root, *(f"101_ObjectCategories/{name}/image_0001.jpg" for name in ("BACKGROUND_Google", "Faces", "ant")))
+    ours = open_benchmark(benchmark("caltech101", all=2), f"{root}?split=all")
+    theirs = datasets.Caltech101(str(base))
+    assert [item.label for item in ours.items] == [theirs.categories[label] for label in theirs.y]
+
+    cars(base / "stanford_cars", "cars_test_annos_withlabels.mat")
+    names = np.array([[each.name for each in label_set("stanford-cars").classes]], dtype=object)
+    (base / "stanford_cars" / "devkit").mkdir()
+    pytest.importorskip("scipy.io").savemat(base / "stanford_cars" / "devkit" / "cars_meta.mat", {"class_names": names})
+    ours = open_benchmark(benchmark("stanford-cars", test=2), str(base / "stanford_cars"))
+    theirs = datasets.StanfordCars(str(base), split="test")
+    ids = label_set("stanford-cars").ids
+    assert [(str(item.path), item.label) for item in ours.items] == [(path, ids[at]) for path, at in theirs._samples]

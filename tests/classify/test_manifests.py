@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-import time
 from pathlib import Path
 
 import pytest
@@ -79,7 +78,7 @@ def test_a_list_that_is_not_there_or_not_utf_8_is_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_a_long_list_takes_little_time_and_memory(tmp_path: Path, kind: str) -> None:
+def test_a_long_list_takes_little_memory(tmp_path: Path, kind: str) -> None:
     # 100,000 paths on a thousand files: each of a hundred links leads to the same folder
     for number in range(1000):
         (tmp_path / "real").mkdir(exist_ok=True)
@@ -92,13 +91,12 @@ def test_a_long_list_takes_little_time_and_memory(tmp_path: Path, kind: str) -> 
         path.write_text("path,label\n" + "".join(f"{name},{label}\n" for name, label in rows))
     else:
         path.write_text("".join(json.dumps({"path": name, "label": label}) + "\n" for name, label in rows))
-    begin, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     data = open_dataset(f"{kind}:{path}")
     assert len(data.items) == 100_000
     assert len({id(item.label) for item in data.items}) == 1000
     # kilobytes; a million images then take less than 1.5 GB
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000
-    assert time.perf_counter() - begin < 20
 
 
 def test_an_item_reads_its_file_and_says_what_it_is_called(tmp_path: Path) -> None:

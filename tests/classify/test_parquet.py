@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import io
 import json
+import os
 import pickle
+import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -141,15 +147,97 @@ def test_a_revision_must_be_a_commit_and_a_folder_named(tmp_path: Path) -> None:
 
 
 @with_pyarrow
-def test_a_revision_that_was_fetched_is_read_without_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_a_copy_of_one_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     folder = tmp_path / "copy"
     with pytest.raises(MissingExtraError, match="huggingface_hub"):
         open_dataset(f"hf:owner/name@{COMMIT}?to={folder}")
-    write(folder / "data" / "test-00000-of-00001.parquet", ["cat"])
-    assert len(open_dataset(f"hf:owner/name@{COMMIT}?to={folder}").items) == 1
+    # files of a fetch that broke off are not taken for all of them
+    write(folder / "data" / "test-00000-of-00002.parquet", ["cat"])
+    with pytest.raises(MissingExtraError, match="huggingface_hub"):
+        open_dataset(f"hf:owner/name@{COMMIT}?to={folder}")
     with pytest.raises(UsageError, match="is a copy of owner/name@"):
         open_dataset(f"hf:owner/name@{COMMIT[::-1]}?to={folder}")
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
+    """A hub on this machine with one data set at one commit, and the paths that were asked for."""
+    stored = {
+        "data/test-00000-of-00001.parquet": write(tmp_path / "hub.parquet", [1, 0], ["cat", "dog"]).read_bytes(),
+        "data/train-00000-of-00001.parquet": b"not asked for",
+        "README.md": b"not asked for",
+        "loader.py": b"raise SystemExit('never run')",
+    }
+    asked: list[str] = []
+
+    class Hub(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            asked.append(self.path)
+
+        def answer(self, code: int, body: bytes, **headers: str) -> None:
+            self.send_response(code)
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            _, resolve, name = path.partition(f"/datasets/owner/name/resolve/{COMMIT}/")
+            if path.startswith("/api/datasets/owner/name"):
+                files = [
+                    {"type": "file", "path": file, "size": len(data), "oid": file} for file, data in stored.items()
+                ]
+                info = {"id": "owner/name", "sha": COMMIT, "siblings": [{"rfilename": each["path"]} for each in files]}
+                body = json.dumps(files if "/tree/" in path else info).encode()
+                self.answer(200, body, Content_Type="application/json")
+            elif resolve and name in stored:
+                etag = hashlib.sha256(stored[name]).hexdigest()
+                self.answer(200, stored[name], ETag=f'"{etag}"', X_Repo_Commit=COMMIT)
+            else:
+                self.answer(404, b"{}")
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = threading.Thread(target=running.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{running.server_port}", asked
+    running.shutdown()
+    running.server_close()
+    thread.join()
+
+
+@with_pyarrow
+def test_a_pinned_revision_is_fetched_with_the_hub_client_and_only_its_parquet(
+    hub: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    pytest.importorskip("huggingface_hub")
+    address, asked = hub
+    copy = tmp_path / "copy"
+    code = (
+        "from abs_classify.datasets import open_dataset\n"
+        f"print([item.label for item in open_dataset('hf:owner/name@{COMMIT}?to={copy}').items])\n"
+    )
+    environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
+    root = str(Path(__file__).parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+    def run() -> str:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert run() == "['dog', 'cat']"
+    assert [path.name for path in copy.glob("**/*") if path.suffix in (".parquet", ".py", ".md")] == [
+        "test-00000-of-00001.parquet"
+    ]
+    count = len(asked)
+    assert run() == "['dog', 'cat']"
+    assert len(asked) == count
 
 
 def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,7 @@ def test_a_bad_image_stops_the_run_or_is_counted(abs_command: Abs, folder: Calla
     ran = abs_command("eval", "--dataset", spec, "--method", "clip", "--on-error", "skip", "--json", *QUICK)
     result = json.loads(ran.out)
     assert result["dataset"]["images"] == 2
-    assert [Path(one["path"]).name for one in result["skipped"]] == ["b.png"]
+    assert [Path(one["name"]).name for one in result["skipped"]] == ["b.png"]
 
 
 def test_scores_do_not_depend_on_batches_or_order(abs_command: Abs, tmp_path: Path, shared_cache: Path) -> None:
