@@ -7,7 +7,7 @@ killed goes on from its last shard. An error is never stored.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from abs_cli.cache import Key, StageCache
@@ -87,9 +87,15 @@ class Stages:
     models: Models
     seed: int
     batch_size: int
+    _texts: dict[str, TextFeatures] = field(default_factory=dict, init=False, repr=False)
 
     def texts(self, table: TextTable) -> TextFeatures:
-        """The unit features of a table's texts and of its label texts."""
+        """The unit features of a table's texts and of its label texts; kept, since every shard asks for them."""
+        if table.digest not in self._texts:
+            self._texts[table.digest] = self._load_texts(table)
+        return self._texts[table.digest]
+
+    def _load_texts(self, table: TextTable) -> TextFeatures:
         from abs_classify.matchers import TextFeatures
 
         unique = list(dict.fromkeys((*table.texts, *table.label_texts)))

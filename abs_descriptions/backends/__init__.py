@@ -1,1 +1,107 @@
-"""Ways to reach a language model, one file each."""
+"""Ways to reach a language model, one file each, and the table of them.
+
+build_backend("local")                                  the embedded SmolLM2, in this process
+build_backend("openai", model="gpt-5-mini")             a server that speaks the OpenAI protocol
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import MappingProxyType
+
+from abs_core.errors import UnknownNameError, UsageError
+from abs_descriptions.backends.base import Backend, Failure, Message, Outcome, Parameters, Reply, Request
+from abs_descriptions.backends.local import EMBEDDED, LocalBackend
+from abs_descriptions.backends.openai import OpenAIBackend
+
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "BackendOptions",
+    "Failure",
+    "Message",
+    "Outcome",
+    "Parameters",
+    "Reply",
+    "Request",
+    "build_backend",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class BackendOptions:
+    """What a user may say about a backend; None leaves it to the backend.
+
+    Args:
+        model: its name, or the path of a local one.
+        base_url: of a server.
+        key_variable: the environment variable with the key for that server.
+        concurrency: requests under way at a server.
+        batch_size: rows drawn at once by a local model.
+        threads: CPU threads of a local model.
+        keep: a folder in which a local model may keep what it unpacked.
+    """
+
+    model: str | None = None
+    base_url: str | None = None
+    key_variable: str | None = None
+    concurrency: int | None = None
+    batch_size: int | None = None
+    threads: int | None = None
+    keep: Path | None = None
+
+
+def build_backend(name: str, options: BackendOptions | None = None) -> Backend:
+    """The backend of this name. No model is loaded and no server is asked before its first request.
+
+    Raises:
+        UnknownNameError: no such backend; lists those that there are.
+        UsageError: an option that the backend does not have, or a model that it needs.
+        WeightsError, FatalBackendError: a local model that is missing or is not the expected one.
+    """
+    entry = BACKENDS.get(name)
+    if entry is None:
+        raise UnknownNameError("backend", name, BACKENDS)
+    options = options or BackendOptions()
+    given = [one.name for one in fields(options) if getattr(options, one.name) is not None]
+    strange = [one for one in given if one not in entry.options]
+    if strange:
+        raise UsageError(f"the backend {name!r} has no option {strange[0]!r}", remedy="Leave it out")
+    return entry.build(options)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    build: Callable[[BackendOptions], Backend]
+    options: frozenset[str]
+
+
+def _local(options: BackendOptions) -> Backend:
+    return LocalBackend(
+        options.model or EMBEDDED,
+        batch_size=64 if options.batch_size is None else options.batch_size,
+        threads=options.threads,
+        keep=options.keep,
+    )
+
+
+def _openai(options: BackendOptions) -> Backend:
+    if not options.model:
+        raise UsageError("the backend 'openai' needs a model", remedy="Name one, as the server calls it")
+    return OpenAIBackend(
+        options.model,
+        base_url=options.base_url,
+        key_variable=options.key_variable,
+        concurrency=16 if options.concurrency is None else options.concurrency,
+    )
+
+
+#: Backend by name. ``keep`` is a wish and never an error.
+BACKENDS: Mapping[str, _Entry] = MappingProxyType(
+    {
+        "local": _Entry(_local, frozenset(("model", "batch_size", "threads", "keep"))),
+        "openai": _Entry(_openai, frozenset(("model", "base_url", "key_variable", "concurrency", "keep"))),
+    }
+)
