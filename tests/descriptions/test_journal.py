@@ -1,0 +1,183 @@
+"""The journal: what is written is found again, whatever happens in between."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from abs_core.errors import StorageError
+from abs_descriptions.backends.base import Failure, Message, Parameters, Reply, Request, request_digest
+from abs_descriptions.journal import Journal
+
+REPLY = Reply("A cat has soft ears.", "stop", 12, 7)
+
+
+def mark(number: int) -> str:
+    return f"sha256:{number:064x}"
+
+
+def fill(path: Path, count: int) -> bytes:
+    with Journal(path) as journal:
+        for number in range(count):
+            journal.add(mark(number), Reply(f"reply {number}", "stop", 1, 2), {"class": "cat", "sample": number})
+    return path.read_bytes()
+
+
+def test_good_replies_are_found_again_and_failed_ones_are_not(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "j.jsonl"
+    with Journal(path) as journal:
+        journal.add(mark(1), REPLY, {"class": "cat"})
+        journal.add(mark(2), Failure("status 500"), {"class": "cat"})
+        assert journal.find(mark(1)) == REPLY
+        assert journal.find(mark(2)) is None
+    with Journal(path) as journal:
+        assert (len(journal), journal.failures, journal.damaged) == (1, 1, [])
+        assert journal.find(mark(1)) == REPLY
+        assert journal.find(mark(2)) is None
+        journal.add(mark(2), Reply("A dog.", "length", 0, 0), {"class": "dog"})
+        assert journal.find(mark(1)) == REPLY
+        assert journal.find(mark(2)) == Reply("A dog.", "length", 0, 0)
+    first, *lines = path.read_text().splitlines()
+    assert json.loads(first) == {"format": "abs-journal", "format_version": 1}
+    assert [json.loads(line)["status"] for line in lines] == ["reply", "failed", "reply"]
+
+
+def test_each_outcome_is_on_the_disk_when_it_is_added(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    with Journal(path) as journal:
+        for number in range(3):
+            journal.add(mark(number), REPLY, {})
+            assert path.read_bytes().count(b"\n") == number + 2
+            assert path.read_bytes().endswith(b"\n")
+
+
+def test_a_torn_last_line_is_cut_off_wherever_it_was_torn(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    whole = fill(path, 3)
+    for length in range(len(whole) + 1):
+        path.write_bytes(whole[:length])
+        kept = max(0, whole[:length].count(b"\n") - 1)
+        with Journal(path) as journal:
+            assert (len(journal), journal.damaged) == (kept, [])
+            journal.add(mark(9), REPLY, {})
+        with Journal(path) as journal:
+            assert len(journal) == kept + 1
+            assert journal.find(mark(9)) == REPLY
+
+
+def test_a_line_that_is_damaged_in_the_middle_costs_that_line_only(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    lines = fill(path, 4).splitlines(keepends=True)
+    bad = [b"\xff\xfe\n", b"{}\n", b"[1]\n", b'{"request": 1, "status": "reply"}\n', b'{"request": "x", "status": "?"}\n']
+    bad += [b'{"request": "x", "status": "reply", "text": null}\n', b"[" * 100_000 + b"\n", b"\n"]
+    path.write_bytes(b"".join([*lines[:2], *bad, *lines[3:]]))
+    with Journal(path) as journal:
+        assert journal.damaged == list(range(3, 3 + len(bad)))
+        assert [journal.find(mark(number)) is not None for number in range(4)] == [True, False, True, True]
+
+
+@pytest.mark.parametrize("content", [b"cat\ndog\n", b"cat", b'{"format": "abs-descriptions"}\n', b"\0"])
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_bytes(content)
+    with pytest.raises(StorageError, match="is no journal"):
+        Journal(path)
+    assert path.read_bytes() == content
+
+
+def test_a_journal_of_another_configuration_answers_nothing(tmp_path: Path) -> None:
+    request = Request((Message("user", "x"),), Parameters(), 0)
+    others = [
+        request_digest({"backend": "a", "model": "n"}, request),
+        request_digest({"backend": "b", "model": "m"}, request),
+        request_digest({"backend": "a", "model": "m"}, Request((Message("user", "y"),), Parameters(), 0)),
+        request_digest({"backend": "a", "model": "m"}, Request((Message("system", "x"),), Parameters(), 0)),
+        request_digest({"backend": "a", "model": "m"}, Request((Message("user", "x"),), Parameters(61), 0)),
+        request_digest({"backend": "a", "model": "m"}, Request((Message("user", "x"),), Parameters(seed=1), 0)),
+        request_digest({"backend": "a", "model": "m"}, Request((Message("user", "x"),), Parameters(), 1)),
+    ]
+    mine = request_digest({"model": "m", "backend": "a"}, Request((Message("user", "x"),), Parameters(), 0, tag=5))
+    with Journal(tmp_path / "j.jsonl") as journal:
+        for other in others:
+            journal.add(other, REPLY, {})
+        assert len(journal) == len(others)
+        assert journal.find(mine) is None
+
+
+def test_two_runs_cannot_hold_one_journal(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    path = tmp_path / "j.jsonl"
+    with Journal(path), pytest.raises(StorageError, match="in use by another run"):
+        Journal(path)
+    Journal(path).close()
+
+
+def test_odd_text_is_stored_as_it_will_be_found(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    odd = Reply("lone \ud800, e\u0301, \u2028, \0, 猫, \U0001f680", "stop")
+    with Journal(path) as journal:
+        stored = journal.add(mark(0), odd, {"class": "قطة"})
+        assert journal.find(mark(0)) == stored
+    with Journal(path) as journal:
+        assert journal.find(mark(0)) == stored
+    assert isinstance(stored, Reply)
+    assert "é" in stored.text
+
+
+def test_a_folder_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StorageError, match="cannot write"):
+        Journal(tmp_path / "file" / "j.jsonl")
+    with pytest.raises(StorageError):
+        Journal(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_full_disk_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(StorageError) as caught:
+        Journal(Path("/dev/full"))
+    assert caught.value.__cause__ is None or getattr(caught.value.__cause__, "errno", 0) in (errno.ENOSPC, errno.EINVAL)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from abs_descriptions.backends.base import Reply
+from abs_descriptions.journal import Journal
+with Journal(Path(sys.argv[1])) as journal:
+    for number in range(10**9):
+        journal.add(f"sha256:{number:064x}", Reply("x" * 2000, "stop"), {})
+        print(number, flush=True)
+"""
+
+
+def test_what_was_added_before_a_kill_is_there_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        time.sleep(0.2)
+        os.kill(writer.pid, signal.SIGKILL)
+        last = int(writer.stdout.read().split()[-1])
+    with Journal(path) as journal:
+        assert len(journal) >= last + 1
+        assert journal.find(mark(last)) == Reply("x" * 2000, "stop")
+        assert journal.damaged == []
+
+
+def test_a_reply_costs_little_memory_and_time(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    started = time.process_time()
+    fill(path, 20_000)
+    with Journal(path) as journal:
+        assert len(journal) == 20_000
+        assert journal.find(mark(12_345)) == Reply("reply 12345", "stop", 1, 2)
+    assert (time.process_time() - started) / 20_000 < 0.001

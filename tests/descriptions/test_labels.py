@@ -1,0 +1,228 @@
+"""Label sets: the four sources, the ids, and every kind of bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from abs_core.errors import LabelError, UnknownNameError
+from abs_descriptions.labels import (
+    ClassName,
+    LabelSet,
+    fold,
+    from_folder,
+    from_names,
+    read_labels,
+    shipped_label_sets,
+    slug,
+)
+
+
+def write(folder: Path, content: str | bytes, name: str = "labels.txt") -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def names_of(labels: LabelSet) -> list[str]:
+    return [one.name for one in labels.classes]
+
+
+def test_a_text_file_has_one_name_a_line_comments_and_ids(tmp_path: Path) -> None:
+    path = write(tmp_path, "\ufeff# pets\ncat\r\n\n  Brick_Wall \nn01\tgreat white  shark\n東京タワー\nقطة\n")
+    labels = read_labels(path)
+    assert labels.classes == (
+        ClassName("cat", "cat"),
+        ClassName("brick_wall", "Brick_Wall"),
+        ClassName("n01", "great white shark"),
+        ClassName("東京タワー", "東京タワー"),
+        ClassName("قطة", "قطة"),
+    )
+    assert labels.name == "labels"
+    assert read_labels(str(path), "pets").name == "pets"
+
+
+def test_a_file_without_a_last_line_end_loses_nothing(tmp_path: Path) -> None:
+    assert names_of(read_labels(write(tmp_path, "cat\ndog"))) == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_csv_file_has_named_columns_in_any_order(tmp_path: Path, delimiter: str) -> None:
+    rows = [["Name", "id", "note", "group"], ['"crane, common"', "", "a bird", "birds"], ["dog", "7", "", ""]]
+    labels = read_labels(write(tmp_path, "\n".join(delimiter.join(row) for row in rows), "a.csv"))
+    assert labels.classes == (
+        ClassName("crane_common", "crane, common", "birds", "a bird"),
+        ClassName("7", "dog"),
+    )
+
+
+def test_a_json_file_states_name_version_and_source(tmp_path: Path) -> None:
+    value = {"name": "zoo", "version": "2", "source": "us", "classes": [{"id": "x", "name": "ape"}, {"name": "Asp"}]}
+    labels = read_labels(write(tmp_path, json.dumps(value), "a.json"))
+    assert (labels.name, labels.version, labels.source) == ("zoo", "2", "us")
+    assert labels.classes == (ClassName("x", "ape"), ClassName("asp", "Asp"))
+
+
+def test_a_folder_gives_its_sub_folders(tmp_path: Path) -> None:
+    for name in ("brick_wall", "cat", ".hidden"):
+        (tmp_path / name).mkdir()
+    write(tmp_path, "no class", "readme.txt")
+    assert from_folder(tmp_path) == read_labels(tmp_path)
+    assert from_folder(tmp_path).classes == (ClassName("brick_wall", "brick wall"), ClassName("cat", "cat"))
+
+
+def test_every_shipped_set_can_be_read() -> None:
+    names = shipped_label_sets()
+    assert {"imagenet", "dtd", "pets", "demo"} <= set(names)
+    for name in names:
+        assert read_labels(name).name == name
+    assert len(read_labels("imagenet").classes) == 1000
+
+
+def test_a_file_comes_before_a_shipped_set_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dtd" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert names_of(read_labels("dtd")) == ["mine"]
+
+
+BAD: dict[str, tuple[str, str | bytes, str]] = {
+    "empty": ("a.txt", "", "empty"),
+    "only line ends": ("a.txt", "\n\r\n\n", "empty"),
+    "only comments": ("a.txt", "# nothing\n", "no labels"),
+    "only spaces": ("a.txt", "cat\n   \ndog\n", "line 2: the label is only spaces"),
+    "only a tab": ("a.txt", "cat\n\t\n", "line 2: the label is only spaces"),
+    "no-break spaces": ("a.txt", "cat\n\u00a0\u3000\n", "line 2: the label is only spaces"),
+    "twice": ("a.txt", "cat\ndog\ncat\n", "line 3: the label 'cat' is there already (.*line 1)"),
+    "twice but for case": ("a.txt", "Brick Wall\nbrick_wall\n", "line 2: the label 'brick_wall' is there already"),
+    "twice but for form": ("a.txt", "caf\u00e9\ncafe\u0301\n", "line 2: .* is there already"),
+    "twice in two widths": ("a.txt", "cat\nｃａｔ\n", "line 2: .* is there already"),
+    "equal ids": ("a.txt", "1\tcat\n1\tdog\n", "line 2: the id '1' of 'dog' is there already"),
+    "equal slugs": ("a.txt", "t-shirt\nt.shirt\n", "line 2: the id 't_shirt'"),
+    "no UTF-8": ("a.txt", b"cat\nz\xfcrich\n", "line 2: this is not UTF-8"),
+    "UTF-16": ("a.txt", "cat\n".encode("utf-16"), "line 1: this is not UTF-8"),
+    "control character": ("a.txt", "cat\nd\x1b[31mog\n", r"line 2: the label 'd\\x1b\[31mog' holds .* U\+001B"),
+    "NUL": ("a.txt", "c\0at\n", "line 1: .* U\\+0000"),
+    "hidden character": ("a.txt", "cat\nc\u200bat\n", "line 2: .* U\\+200B"),
+    "reordering": ("a.txt", "\u202etac\n", "line 1: .* U\\+202E"),
+    "line separator": ("a.txt", "cat\u2028dog\n", "line 1: .* U\\+2028"),
+    "too long": ("a.txt", "cat\n" + "x" * 501 + "\n", "line 2: the label has 501 characters"),
+    "long id": ("a.txt", "x" * 201 + "\tcat\n", "line 1: the id of 'cat' has 201 characters"),
+    "id without a name": ("a.txt", "7\t \n", "line 1: there is an id and no label"),
+    "csv without a header": ("a.csv", "cat\ndog\n", "line 1: the columns are 'cat'"),
+    "csv with an unknown column": ("a.csv", "id,name,notes\n1,cat,x\n", "line 1: the columns are 'id, name, notes'"),
+    "csv with a column twice": ("a.csv", "name,name\ncat,dog\n", "line 1: the columns"),
+    "csv with a short row": ("a.csv", "id,name\n1,cat\n2\n", "line 3: 1 cells where the header has 2"),
+    "csv with an open quote": ("a.csv", 'id,name\n1,"cat\n', "line 2: "),
+    "csv with only a header": ("a.csv", "id,name\n", "no labels"),
+    "csv with a blank name": ("a.csv", "id,name\n1,  \n", "line 2: the label is only spaces"),
+    "no JSON": ("a.json", '{"classes": [\n{"name": }]}', "line 2: this is not JSON"),
+    "JSON of another shape": ("a.json", '["cat"]', "the whole"),
+    "JSON with an unknown key": ("a.json", '{"classes": [{"name": "cat", "wnid": "n1"}]}', "classes.0.wnid"),
+    "JSON with a number": ("a.json", '{"classes": [{"name": 7}]}', "classes.0.name"),
+    "JSON with no classes": ("a.json", '{"classes": []}', "no labels"),
+    "JSON that nests deeply": ("a.json", "[" * 200_000, "line 1: this is not JSON"),
+    "another suffix": ("a.xlsx", "cat", "none of .txt, .csv, .json"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_error_with_file_and_line(tmp_path: Path, case: str) -> None:
+    name, content, words = BAD[case]
+    with pytest.raises(LabelError, match=words) as caught:
+        read_labels(write(tmp_path, content, name))
+    assert str(tmp_path / name) in caught.value.message
+    assert caught.value.remedy
+    assert "\x1b" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(LabelError, match="does not exist"):
+        read_labels(tmp_path / "none.txt")
+    with pytest.raises(UnknownNameError, match="imagenet"):
+        read_labels("imagenet-22k")
+
+
+def test_a_folder_without_folders_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(LabelError, match="no sub-folders"):
+        read_labels(tmp_path)
+
+
+@pytest.mark.parametrize("names", [[], ["cat", " "], ["cat", "Cat "], ["ca\tt", "ca\x07t"]])
+def test_a_bad_list_is_refused(names: list[str]) -> None:
+    with pytest.raises(LabelError) as caught:
+        from_names(names)
+    assert caught.value.remedy
+
+
+def test_names_of_500_characters_and_all_scripts_are_labels() -> None:
+    names = ["x" * 500, "שלום עולם", "猫", "👩\u200d🚀", "C++", "C#", "Größe", "می\u200cخواهم", "---"]
+    labels = from_names(names)
+    assert names_of(labels) == names
+    assert all(0 < len(one.id) <= 200 for one in labels.classes)
+
+
+def test_two_classes_share_a_name_only_with_notes_that_tell_them_apart(tmp_path: Path) -> None:
+    head = "id,name,note\n"
+    labels = read_labels(write(tmp_path, head + "1,crane,a bird\n2,crane,a machine\n", "a.csv"))
+    assert [one.id for one in labels.classes] == ["1", "2"]
+    with pytest.raises(LabelError, match="names several classes") as caught:
+        labels.resolve("Crane")
+    assert "'1', '2'" in caught.value.remedy
+    for rows in ("1,crane,a bird\n2,crane,\n", "1,crane,a bird\n2,crane,a bird\n"):
+        with pytest.raises(LabelError, match="line 3"):
+            read_labels(write(tmp_path, head + rows, "a.csv"))
+
+
+def test_labels_resolve_by_id_then_by_folded_name() -> None:
+    labels = LabelSet("zoo", (ClassName("n1", "Brick wall"), ClassName("n2", "n1 too"), ClassName("brick", "Lime")))
+    assert labels.resolve("n1").id == "n1"
+    assert labels.resolve(" BRICK_wall ").id == "n1"
+    assert labels.resolve("brick").id == "brick"
+    with pytest.raises(LabelError, match="'brik wall' is not in the label set 'zoo'") as caught:
+        labels.resolve("brik wall")
+    assert "'Brick wall'" in caught.value.remedy
+
+
+def test_ids_are_unique_and_a_set_is_never_empty() -> None:
+    with pytest.raises(LabelError, match="twice"):
+        LabelSet("zoo", (ClassName("a", "x"), ClassName("a", "y")))
+    with pytest.raises(LabelError, match="no classes"):
+        LabelSet("zoo", ())
+
+
+def test_the_digest_knows_ids_and_names_and_no_order() -> None:
+    a, b = ClassName("a", "ape"), ClassName("b", "bee")
+    assert LabelSet("x", (a, b)).digest == LabelSet("y", (b, a), "9").digest
+    assert LabelSet("x", (a, b)).digest != LabelSet("x", (a, ClassName("b", "Bee"))).digest
+
+
+def test_a_hundred_thousand_labels_are_read(tmp_path: Path) -> None:
+    labels = read_labels(write(tmp_path, "".join(f"class {number}\n" for number in range(100_000))))
+    assert len(labels.classes) == 100_000
+    assert labels.resolve("CLASS_99999").id == "class_99999"
+
+
+@given(st.text(max_size=300))
+def test_whatever_a_file_holds_it_is_a_label_set_or_an_error_of_ours(text: str) -> None:
+    try:
+        labels = from_names(text.split("\n"))
+    except LabelError as error:
+        shown = str(error)
+    else:
+        shown = ""
+    assert "\n" not in shown
+    if shown:
+        return
+    assert len({one.id for one in labels.classes}) == len(labels.classes)
+    assert len({fold(one.name) for one in labels.classes}) == len(labels.classes)
+
+
+@given(st.text(min_size=1, max_size=500))
+def test_a_slug_depends_on_the_folded_name_alone_and_is_its_own_slug(name: str) -> None:
+    assert slug(name) == slug(f" {name.replace(' ', '_')} ")
+    assert 0 < len(slug(name)) <= 200

@@ -1,0 +1,450 @@
+"""The openai backend against a real HTTP server that misbehaves on request. Takes seconds; no network but loopback."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from abs_core.errors import AbsError, BackendError, FatalBackendError, UsageError
+from abs_descriptions.backends import BackendOptions, build_backend
+from abs_descriptions.backends.base import Failure, Message, Outcome, Parameters, Reply, Request
+from abs_descriptions.backends.openai import OpenAIBackend, Patience
+from abs_descriptions.backends.verdicts import retry_after
+from abs_descriptions.generation import Plan, generate
+from abs_descriptions.journal import Journal
+from abs_descriptions.labels import from_names
+from abs_descriptions.prompts import PromptSet
+
+KEY = "sk-test-0123456789-very-secret"
+HASTE = Patience(attempts=4, first_wait=0.01, longest_wait=0.02, longest_retry_after=5, give_up_after=20, timeout=2)
+pytest.importorskip("openai")
+
+
+@dataclass
+class Seen:
+    """One request as the server saw it."""
+
+    headers: dict[str, str]
+    body: dict[str, Any]
+    time: float
+
+
+@dataclass
+class Server:
+    """A chat server; ``behave(number, body)`` says what it answers: a reply text or (status, headers, raw body)."""
+
+    url: str = ""
+    seen: list[Seen] = field(default_factory=list)
+    behave: Callable[[int, dict[str, Any]], str | tuple[int, dict[str, str], bytes]] = lambda number, body: "ok"
+    under_way: int = 0
+    most_under_way: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def completion(text: str | None, finish: str | None = "stop", **more: Any) -> bytes:
+    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text, **more}}
+    usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+    body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage}
+    return json.dumps(body).encode()
+
+
+def error(status: int, code: str = "", message: str = "no", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return status, named, json.dumps({"error": {"message": message, "type": code, "code": code}}).encode()
+
+
+def handler_for(server: Server) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            with server.lock:
+                number = len(server.seen)
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                server.seen.append(Seen(headers, body, time.monotonic()))
+                server.under_way += 1
+                server.most_under_way = max(server.most_under_way, server.under_way)
+            try:
+                self.answer(server.behave(number, body))
+            finally:
+                with server.lock:
+                    server.under_way -= 1
+
+        def answer(self, told: str | tuple[int, dict[str, str], bytes]) -> None:
+            status, headers, raw = (200, {}, completion(told)) if isinstance(told, str) else told
+            self.send_response(status)
+            given = {"content-type": "application/json", "content-length": str(len(raw)), **headers}
+            for name, value in given.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(raw)
+            if int(given["content-length"]) != len(raw):
+                self.close_connection = True
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Stay silent."""
+
+    return Handler
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_CUSTOM_HEADERS", "OPENAI_ORG_ID"):
+        monkeypatch.delenv(name, raising=False)
+    state = Server()
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler_for(state)) as http:
+        http.daemon_threads = True
+        http.block_on_close = False
+        state.url = f"http://127.0.0.1:{http.server_address[1]}/v1"
+        thread = threading.Thread(target=http.serve_forever, args=(0.02,))
+        thread.start()
+        yield state
+        http.shutdown()
+        thread.join()
+
+
+def request(text: str = "What does a cat look like?", sample: int = 0) -> Request:
+    return Request((Message("user", text),), Parameters(max_tokens=20), sample)
+
+
+def ask(server: Server, count: int = 1, **options: Any) -> list[Outcome]:
+    backend = OpenAIBackend("m", base_url=server.url, patience=options.pop("patience", HASTE), **options)
+    return [outcome for _, outcome in backend.complete(request(sample=number) for number in range(count))]
+
+
+def test_a_reply_comes_back_with_its_request_and_what_was_sent_is_what_was_asked(server: Server) -> None:
+    backend = OpenAIBackend("m", base_url=server.url)
+    asked = request()
+    assert list(backend.complete([asked])) == [(asked, Reply("ok", "stop", 7, 3))]
+    body = server.seen[0].body
+    assert body == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "What does a cat look like?"}],
+        "max_tokens": 20,
+        "temperature": 0.8,
+        "top_p": 0.95,
+        "seed": asked.draw_seed,
+    }
+    assert asked.draw_seed != request(sample=1).draw_seed
+
+
+def test_what_the_parameters_leave_open_is_not_sent(server: Server) -> None:
+    open_request = Request((Message("user", "x"),), Parameters(9, None, None, None))
+    list(OpenAIBackend("m", base_url=server.url).complete([open_request]))
+    assert set(server.seen[0].body) == {"model", "messages", "max_tokens"}
+
+
+def test_many_requests_are_bounded_by_the_concurrency_and_none_is_lost(server: Server) -> None:
+    server.behave = lambda number, body: time.sleep(0.01) or f"reply {body['seed']}"
+    backend = OpenAIBackend("m", base_url=server.url, concurrency=4)
+    asked = [request(sample=number) for number in range(40)]
+    got = list(backend.complete(iter(asked)))
+    assert {one.sample: outcome.text for one, outcome in got if isinstance(outcome, Reply)} == {
+        one.sample: f"reply {one.draw_seed}" for one in asked
+    }
+    assert 2 <= server.most_under_way <= 4
+
+
+def test_requests_are_taken_only_as_replies_are_taken(server: Server) -> None:
+    taken = []
+
+    def endless() -> Iterator[Request]:
+        for number in range(10**9):
+            taken.append(number)
+            yield request(sample=number)
+
+    outcomes = OpenAIBackend("m", base_url=server.url, concurrency=3).complete(endless())
+    next(outcomes)
+    time.sleep(0.3)
+    assert len(taken) <= 1 + 2 * 3 + 3
+    outcomes.close()  # type: ignore[attr-defined]
+    stopped_at = len(server.seen)
+    time.sleep(0.1)
+    assert len(server.seen) == stopped_at
+
+
+ONCE: dict[str, tuple[int, dict[str, str], bytes]] = {
+    "500": error(500),
+    "503": error(503),
+    "429 without Retry-After": error(429, "rate_limit_exceeded"),
+    "HTML with 200": (200, {"content-type": "text/html"}, b"<html>Bad gateway</html>"),
+    "HTML said to be JSON": (200, {}, b"<html>Bad gateway</html>"),
+    "JSON null": (200, {}, b"null"),
+    "JSON list": (200, {}, b"[]"),
+    "JSON number": (200, {}, b"7"),
+    "JSON string": (200, {}, b'"choices"'),
+    "JSON of another shape": (200, {}, b'{"choices": {"0": 1}}'),
+    "empty object": (200, {}, b"{}"),
+    "no choices": (200, {}, b'{"choices": []}'),
+    "choices of nothing": (200, {}, b'{"choices": [null]}'),
+    "choices null": (200, {}, b'{"choices": null}'),
+    "no message": (200, {}, b'{"choices": [{"finish_reason": "stop"}]}'),
+    "None content": (200, {}, completion(None)),
+    "empty content": (200, {}, completion("  \n ")),
+    "no finish reason": (200, {}, completion("half", finish=None)),
+    "content of a wrong type": (200, {}, b'{"choices": [{"finish_reason": "stop", "message": {"content": [1]}}]}'),
+    "cut body": (200, {"content-length": "9999"}, completion("cut")),
+    "empty body": (200, {}, b""),
+    "no UTF-8": (200, {}, b'{"choices": "\xff\xfe"}'),
+}
+
+
+@pytest.mark.parametrize("fault", ONCE)
+def test_a_passing_fault_is_asked_again(server: Server, fault: str) -> None:
+    server.behave = lambda number, body: ONCE[fault] if number == 0 else "good"
+    assert ask(server) == [Reply("good", "stop", 7, 3)]
+    assert len(server.seen) == 2
+
+
+@pytest.mark.parametrize("fault", ["500", "None content", "HTML with 200", "no choices"])
+def test_a_lasting_fault_is_a_failure_after_a_bounded_number_of_attempts(server: Server, fault: str) -> None:
+    server.behave = lambda number, body: ONCE[fault]
+    (outcome,) = ask(server)
+    assert isinstance(outcome, Failure)
+    assert "asked 4 times" in outcome.reason
+    assert len(server.seen) == 4
+
+
+@pytest.mark.parametrize(
+    "wait", ["0.4", format_datetime(datetime.now(UTC) + timedelta(days=-1)), "nonsense"], ids=["seconds", "date", "bad"]
+)
+def test_retry_after_is_honoured(server: Server, wait: str) -> None:
+    server.behave = lambda number, body: error(429, retry_after=wait) if number == 0 else "good"
+    assert ask(server) == [Reply("good", "stop", 7, 3)]
+    between = server.seen[1].time - server.seen[0].time
+    assert between >= 0.4 if wait == "0.4" else between < 0.4
+
+
+def test_one_retry_after_holds_all_requests_back(server: Server) -> None:
+    server.behave = lambda number, body: error(429, retry_after="0.5") if number == 0 else "good"
+    outcomes = ask(server, count=6, concurrency=1)
+    assert all(isinstance(outcome, Reply) for outcome in outcomes)
+    assert server.seen[1].time - server.seen[0].time >= 0.5
+
+
+def test_being_throttled_for_long_is_no_failure(server: Server) -> None:
+    server.behave = lambda number, body: error(429, retry_after="0.02") if number < 12 else "good"
+    assert ask(server) == [Reply("good", "stop", 7, 3)]
+
+
+def test_a_server_that_asks_to_wait_for_hours_fails_the_request(server: Server) -> None:
+    server.behave = lambda number, body: error(429, retry_after="7200")
+    started = time.monotonic()
+    (outcome,) = ask(server)
+    assert isinstance(outcome, Failure)
+    assert time.monotonic() - started < 2
+
+
+def test_a_server_that_stalls_is_asked_again(server: Server) -> None:
+    server.behave = lambda number, body: time.sleep(1.0) or "late" if number == 0 else "good"
+    patience = Patience(attempts=3, first_wait=0.01, timeout=0.3)
+    assert ask(server, patience=patience) == [Reply("good", "stop", 7, 3)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (error(429, "insufficient_quota", retry_after="30"), "quota"),
+        (error(402), "quota"),
+        (error(401, "invalid_api_key", f"Incorrect API key provided: {KEY}"), "key"),
+        (error(403, message=f"{KEY} may not"), "permit"),
+        (error(404, "model_not_found", "The model `m` does not exist"), "model"),
+        (error(400, "unsupported_parameter", "max_tokens is not supported"), "max_tokens"),
+        ((307, {"location": "http://127.0.0.1:9/v1"}, b""), "redirects"),
+    ],
+    ids=["quota", "payment", "wrong key", "forbidden", "no model", "parameter", "redirect"],
+)
+def test_what_asking_again_cannot_mend_ends_the_run_at_once(
+    server: Server, monkeypatch: pytest.MonkeyPatch, answer: tuple[int, dict[str, str], bytes], words: str
+) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    server.behave = lambda number, body: answer
+    started = time.monotonic()
+    with pytest.raises(FatalBackendError) as caught:
+        ask(server, count=50, concurrency=2, key_variable="MY_KEY")
+    assert words in caught.value.message
+    assert caught.value.remedy
+    assert KEY not in str(caught.value)
+    assert len(server.seen) <= 2
+    assert time.monotonic() - started < 3
+
+
+def test_replies_that_are_under_way_when_the_quota_ends_are_not_lost(server: Server) -> None:
+    def behave(number: int, body: dict[str, Any]) -> str | tuple[int, dict[str, str], bytes]:
+        if number == 0:
+            return error(429, "insufficient_quota")
+        time.sleep(0.3)
+        return "paid"
+
+    server.behave = behave
+    got: list[Outcome] = []
+    outcomes = OpenAIBackend("m", base_url=server.url, concurrency=3).complete(request() for _ in range(9))
+    with pytest.raises(FatalBackendError):
+        got.extend(outcome for _, outcome in outcomes)
+    assert got == [Reply("paid", "stop", 7, 3)] * 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (error(400, "context_length_exceeded", "too long"), "too long"),
+        ((200, {}, completion("", finish="length")), "tokens"),
+        ((200, {}, completion(None, finish="content_filter")), "filter"),
+        ((200, {}, completion(None, refusal="I would rather not")), "rather not"),
+    ],
+    ids=["bad request", "cut before the first word", "filter", "refusal"],
+)
+def test_what_concerns_one_request_fails_that_request_only(
+    server: Server, answer: tuple[int, dict[str, str], bytes], words: str
+) -> None:
+    server.behave = lambda number, body: answer if number == 0 else "good"
+    first, second = ask(server, count=2, concurrency=1)
+    assert isinstance(first, Failure)
+    assert words in first.reason
+    assert second == Reply("good", "stop", 7, 3)
+
+
+def test_a_host_that_is_not_there_ends_the_run_at_once() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    backend = OpenAIBackend("m", base_url=f"http://127.0.0.1:{port}/v1")
+    started = time.monotonic()
+    with pytest.raises(FatalBackendError, match="cannot be reached"):
+        list(backend.complete([request()]))
+    assert time.monotonic() - started < 5
+
+
+def test_a_key_goes_to_the_host_it_was_named_for_and_to_no_other(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-secret")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"X-Secret: {KEY}\nAuthorization: Bearer {KEY}")
+    ask(server)
+    assert not [value for value in server.seen[0].headers.values() if KEY in value or "org-secret" in value]
+    assert "authorization" not in server.seen[0].headers
+    monkeypatch.setenv("MY_KEY", "another-key-for-this-host")
+    ask(server, key_variable="MY_KEY")
+    assert server.seen[1].headers["authorization"] == "Bearer another-key-for-this-host"
+    assert not [value for value in server.seen[1].headers.values() if KEY in value]
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    list(OpenAIBackend("m").complete([request()]))
+    assert server.seen[2].headers["authorization"] == f"Bearer {KEY}"
+    assert "x-secret" not in server.seen[2].headers
+
+
+def test_a_missing_or_broken_key_is_said_without_showing_it(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"MY_KEY.*is not set"):
+        ask(server, key_variable="MY_KEY")
+    monkeypatch.setenv("MY_KEY", f"{KEY}\nsecond line")
+    with pytest.raises(UsageError, match="no usable key") as caught:
+        ask(server, key_variable="MY_KEY")
+    assert KEY not in str(caught.value)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(UsageError, match="OPENAI_API_KEY"):
+        OpenAIBackend("gpt-5-mini").complete([request()])
+    assert not server.seen
+
+
+@pytest.mark.parametrize("url", [f"http://user:{KEY}@host/v1", f"http://host/v1?api_key={KEY}", "host/v1", "ftp://a/b"])
+def test_a_base_url_holds_no_credentials(url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        OpenAIBackend("m", base_url=url)
+    assert KEY not in str(caught.value)
+
+
+def test_the_key_is_written_nowhere(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    caplog.set_level("DEBUG")
+
+    def behave(number: int, body: dict[str, Any]) -> str | tuple[int, dict[str, str], bytes]:
+        if "dog" in body["messages"][-1]["content"]:
+            return error(400, message=f"your key {KEY} is fine, your request is not")
+        return f"A cat is a small furry animal with the key {KEY}. A cat has {number} soft paws and a long tail."
+
+    server.behave = behave
+    backend = OpenAIBackend("m", base_url=server.url, key_variable="MY_KEY", patience=HASTE)
+    prompts = PromptSet(id="p", version=1, description="d", prompts=({"id": "a", "text": "Tell {name}"},))
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        result = generate(from_names(["cat", "dog"]), prompts, backend, Plan(per_class=2, tries=2), journal=journal)
+    assert [line.accepted for line in result.report] == [2, 0]
+    everything = [path.read_text(), repr(result), caplog.text, json.dumps(dict(backend.key())), repr(backend)]
+    assert server.seen[0].headers["authorization"] == f"Bearer {KEY}"
+    assert not [text for text in everything if KEY in text]
+
+
+def test_one_class_that_gets_nonsense_for_ever_does_not_hold_the_others_up(server: Server, tmp_path: Path) -> None:
+    def behave(number: int, body: dict[str, Any]) -> str | tuple[int, dict[str, str], bytes]:
+        name = body["messages"][-1]["content"].removeprefix("Tell ")
+        return (200, {}, b"<html>") if name == "dog" else f"This {name} number {number} has a long tail and soft ears."
+
+    server.behave = behave
+    backend = OpenAIBackend("m", base_url=server.url, patience=HASTE)
+    prompts = PromptSet(id="p", version=1, description="d", prompts=({"id": "a", "text": "Tell {name}"},))
+    with Journal(tmp_path / "j.jsonl") as journal:
+        result = generate(from_names(["cat", "dog", "cow"]), prompts, backend, Plan(3, tries=2), journal=journal)
+    assert [line.accepted for line in result.report] == [3, 0, 3]
+    assert [line.class_id for line in result.short] == ["dog"]
+    assert not result.complete
+    assert result.report[1].asked == result.report[1].failed == 6
+    assert any("no JSON" in reason for reason in result.failures)
+
+
+def test_a_server_that_never_gives_a_usable_reply_is_an_error(server: Server) -> None:
+    server.behave = lambda number, body: ONCE["None content"]
+    backend = OpenAIBackend("m", base_url=server.url, patience=HASTE)
+    prompts = PromptSet(id="p", version=1, description="d", prompts=({"id": "a", "text": "Tell {name}"},))
+    with pytest.raises(BackendError, match="not one of 2 requests"):
+        generate(from_names(["cat"]), prompts, backend, Plan(per_class=2))
+
+
+def test_a_worker_of_the_callers_that_fails_is_not_swallowed(server: Server) -> None:
+    def broken() -> Iterator[Request]:
+        yield request()
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        list(OpenAIBackend("m", base_url=server.url).complete(broken()))
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "3"}, 3.0),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after": "Wed, 01 Jan 2025 00:00:10 GMT"}, 10.0),
+        ({"retry-after": "Tue, 31 Dec 2024 00:00:00 GMT"}, 0.0),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after_is_read_as_a_number_or_a_date(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(headers, datetime(2025, 1, 1, tzinfo=UTC)) == seconds
+
+
+def test_the_registry_names_what_it_has() -> None:
+    with pytest.raises(AbsError, match="local, openai"):
+        build_backend("gpt")
+    with pytest.raises(UsageError, match="needs a model"):
+        build_backend("openai")
+    with pytest.raises(UsageError, match="batch_size"):
+        build_backend("openai", BackendOptions(model="m", batch_size=3))
+    backend = build_backend("openai", BackendOptions(model="m", base_url="http://127.0.0.1:1/v1/"))
+    assert backend.key() == {"backend": "openai", "base_url": "http://127.0.0.1:1/v1", "model": "m"}
