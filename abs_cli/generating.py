@@ -33,14 +33,15 @@ class GenerationOptions:
     backend: str
     model: str | None
     base_url: str | None
+    key_variable: str | None
     prompts: str
     per_class: int
     tries: int
     max_tokens: int
     temperature: float
     seed: int
-    batch_size: int
-    concurrency: int
+    batch_size: int | None
+    concurrency: int | None
     threads: int | None
     licence: str
 
@@ -176,17 +177,18 @@ class _Watcher:
 
 
 def _backend(home: Home, options: GenerationOptions) -> Backend:
-    from abs_descriptions.backends import build_backend
+    from abs_descriptions.backends import BackendOptions, build_backend
 
-    return build_backend(
-        options.backend,
+    told = BackendOptions(
         model=options.model,
         base_url=options.base_url,
-        batch_size=options.batch_size,
+        key_variable=options.key_variable,
         concurrency=options.concurrency,
+        batch_size=options.batch_size,
         threads=options.threads,
         keep=home.cache / "derived",
     )
+    return build_backend(options.backend, told)
 
 
 def _prompts(options: GenerationOptions) -> PromptSet:

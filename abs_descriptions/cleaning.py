@@ -20,7 +20,8 @@ from abs_descriptions.wording import NameMatcher, foreign_share, split_sentences
 
 __all__ = ["Cleaned", "Reason", "Rejected", "Rules", "clean", "description_key"]
 
-_QUOTES = "\"“”«»„'‘’`"
+_DOUBLE = '"“”«»„'
+_QUOTES = _DOUBLE + "'‘’`"
 _BULLET = re.compile(r"^\s*(?:[-*•–—▪◦·>]+\s+|#{1,6}\s+|\(?\d{1,3}[.):\]](?=\s|\D)\s*|\(?[a-zA-Z][.)]\s+)+")
 _LABEL = re.compile(
     r"^(?:short |brief |visual |image |one-sentence )*"
@@ -39,8 +40,8 @@ _REFUSAL = re.compile(
 )
 _CHATTY = re.compile(
     r"^(?:sure|certainly|of course|absolutely|okay|great|yes|no|hello|hi)[,.!:]|"
-    r"^(?:here(?:'s| is| are) (?:a|an|the|some|my|your|one)|the following|below (?:is|are)|let me|let's|please|thank|"
-    r"note that|remember|i(?=\s)|i['’][a-z]+|we|my|our)\b|"
+    r"^(?:here(?:'s| is| are) (?:a|an|the|some|my|your|one)|(?:the following|below) (?:is|are)|let me|let's|please|"
+    r"thank|note that|remember|i(?=\s)|i['’][a-z]+|we|my|our)\b|"
     r"\b(?:i hope|let me know|feel free|you asked|your (?:question|request|image|prompt)|the user|this (?:sentence|"
     r"description|caption|response)|language model|as requested)\b|[?？؟]\W*$|:\W*$",
     re.IGNORECASE,
@@ -157,7 +158,7 @@ def _pieces(completion: str, kind: str, finish_reason: FinishReason) -> Iterator
         line for line in map(_strip_line, _without_markup(tidy(completion[:_LONGEST_COMPLETION])).split("\n")) if line
     ]
     if lines:
-        lines[0] = _LABEL.sub("", _OPENING.sub("", lines[0], count=1), count=1)
+        lines[0] = _without_opening(lines[0])
     found = [
         piece
         for line in lines
@@ -182,15 +183,20 @@ def _strip_line(line: str) -> str:
     return _LABEL.sub("", stripped, count=1).strip()
 
 
+def _without_opening(line: str) -> str:
+    rest = _LABEL.sub("", _OPENING.sub("", line, count=1), count=1)
+    return line if rest == line else rest[:1].upper() + rest[1:]
+
+
 def _unquote(piece: str) -> str:
-    """Without quotes around the whole, or at one end only, where the other one went elsewhere."""
+    """Without quotes around the whole, and without a double quote whose partner went to another piece."""
     text = piece.strip()
-    inner = text.strip(_QUOTES + " ")
-    if text[:1] in _QUOTES and not any(mark in inner for mark in '"“”«»„'):
-        text = text.lstrip(_QUOTES + " ")
-    if text[-1:] in _QUOTES and sum(text.count(mark) for mark in '"“”«»„') % 2:
-        text = text.rstrip(_QUOTES + " ")
-    return text if text[:1] not in _QUOTES or text[-1:] not in _QUOTES else inner
+    inner = text[1:-1]
+    if len(text) > 2 and text[0] in _QUOTES and text[-1] in _QUOTES and not any(mark in inner for mark in _DOUBLE):
+        return inner.strip()
+    if sum(text.count(mark) for mark in _DOUBLE) % 2:
+        text = text[1:] if text[0] in _DOUBLE else text[:-1] if text[-1] in _DOUBLE else text
+    return text.strip()
 
 
 def _judge(
@@ -217,7 +223,7 @@ def _judge(
     if sentence and not matcher(text):
         if rules.naming == "require":
             return text, (Reason.NO_CLASS_NAME, "")
-        text = f"{tidy(name)}: {text}"
+        text = f"{' '.join(tidy(name).split())}: {text}"
     return text, _length_fault(text, len(found), rules)
 
 

@@ -63,7 +63,8 @@ def read_folder(folder: Path, name: str | None) -> LabelSet:
     if not names:
         raise LabelError(f"the folder {_file(folder)} has no sub-folders", remedy="Give each class a folder of its own")
     entries = (Entry(f"{_file(folder)} folder {text!r}", text.replace("_", " ")) for text in names)
-    return build_label_set(entries, name=name or folder.resolve().name or "labels", source="the names of sub-folders")
+    shown = name or folder.resolve().name or "labels"
+    return build_label_set(entries, where=_file(folder), name=shown, source="the names of sub-folders")
 
 
 def _read_file(path: Path, name: str | None) -> LabelSet:
@@ -79,7 +80,7 @@ def _read_file(path: Path, name: str | None) -> LabelSet:
     if suffix == ".json":
         return _from_json(path, text, name)
     entries = _text_entries(path, text) if suffix == ".txt" else _csv_entries(path, text)
-    return build_label_set(entries, name=name or path.stem or "labels", source=f"the file {path.name}")
+    return build_label_set(entries, where=_file(path), name=name or path.stem, source=f"the file {path.name}")
 
 
 def _decode(path: Path) -> str:
@@ -180,7 +181,11 @@ def _from_json(path: Path, text: str, name: str | None) -> LabelSet:
         for position, one in enumerate(parsed.classes, 1)
     )
     return build_label_set(
-        entries, name=name or parsed.name or path.stem, version=parsed.version, source=parsed.source or path.name
+        entries,
+        where=_file(path),
+        name=name or parsed.name or path.stem,
+        version=parsed.version,
+        source=parsed.source or f"the file {path.name}",
     )
 
 

@@ -177,8 +177,12 @@ class Entry:
     note: str | None = None
 
 
-def build_label_set(entries: Iterable[Entry], *, name: str, version: str = "1.0.0", source: str = "") -> LabelSet:
+def build_label_set(
+    entries: Iterable[Entry], *, where: str, name: str, source: str, version: str = "1.0.0"
+) -> LabelSet:
     """Check entries one by one and against each other. Pure.
+
+    ``where`` is what a message calls the whole: the path of the file.
 
     Two classes may share a name only where both carry a note that tells them apart (ImageNet has two such pairs).
 
@@ -205,7 +209,7 @@ def build_label_set(entries: Iterable[Entry], *, name: str, version: str = "1.0.
         ids[one.id] = entry.where
         classes.append(one)
     if not classes:
-        raise LabelError(f"{printable(name)} has no labels", remedy="Write one class name on each line")
+        raise LabelError(f"{where} has no labels", remedy="Write one class name on each line")
     return LabelSet(_checked_text(name, "the label set", "name"), tuple(classes), version, source)
 
 
@@ -254,7 +258,7 @@ def from_names(names: Iterable[str], *, name: str = "labels") -> LabelSet:
         LabelError: no name, a name twice, only spaces, control characters, or over 500 characters.
     """
     entries = (Entry(f"label {position}", text) for position, text in enumerate(names, 1))
-    return build_label_set(entries, name=name, source="a list of names")
+    return build_label_set(entries, where="the list of labels", name=name, source="a list of names")
 
 
 def from_folder(folder: Path, *, name: str | None = None) -> LabelSet:

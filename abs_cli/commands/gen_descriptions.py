@@ -15,23 +15,18 @@ __all__ = ["command"]
 @click.command("gen-descriptions")
 @click.argument("labels", metavar="LABELS")
 @click.option("--name", required=True, help="Of the bundle; an existing one gets a new version if anything changed.")
-@click.option("--backend", default="local", show_default=True, help="local, openai or vllm.")
+@click.option("--backend", default="local", show_default=True, help="local or openai (also for vllm serve).")
 @click.option("--model", help="A model of the backend.  [default for local: the embedded smollm2]")
 @click.option("--base-url", metavar="URL", help="Of an OpenAI-compatible server.")
+@click.option("--key-variable", metavar="NAME", help="Environment variable with the key for that server.")
 @click.option("--prompts", default="auto", show_default=True, help="Prompt set: a shipped id or a YAML file.")
-@click.option(
-    "--per-class", type=click.IntRange(min=1), default=10, show_default=True, help="Descriptions of each class."
-)
-@click.option(
-    "--tries", type=click.IntRange(min=1), default=4, show_default=True, help="Samples per wanted description."
-)
+@click.option("--per-class", type=click.IntRange(min=1), default=10, show_default=True, help="Wanted of each class.")
+@click.option("--tries", type=click.IntRange(min=1), default=4, show_default=True, help="Samples per description.")
 @click.option("--max-tokens", type=click.IntRange(min=1), default=60, show_default=True, help="Of one reply.")
 @click.option("--temperature", type=click.FloatRange(min=0), default=0.8, show_default=True, help="Of the draws.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the draws.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Of a local model.")
-@click.option(
-    "--concurrency", type=click.IntRange(min=1), default=16, show_default=True, help="Requests in flight to a server."
-)
+@click.option("--batch-size", type=click.IntRange(min=1), help="Of a local model.  [default: 64]")
+@click.option("--concurrency", type=click.IntRange(min=1), help="Requests in flight to a server.  [default: 16]")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of a local model.  [default: all cores]")
 @click.option("--licence", default="not stated", show_default=True, help="Of the descriptions, for the bundle.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

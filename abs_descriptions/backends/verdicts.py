@@ -1,0 +1,150 @@
+"""What a server's answer means: a reply, something to ask again, something to give up, or the end of the run. Pure.
+
+Works on the objects of the openai client by their attributes, so that it needs no import of it. Every field of an
+answer is checked, because the client builds its objects without validating them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
+
+from abs_core.printable import printable
+from abs_descriptions.backends.base import Reply
+
+__all__ = ["Verdict", "hide", "judge_answer", "judge_status", "retry_after"]
+
+# Codes and types of error bodies that no waiting and no other request changes.
+_QUOTA = frozenset(
+    ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "quota_exceeded", "access_terminated")
+)
+_UNFIT = frozenset(
+    ("model_not_found", "invalid_model", "unsupported_parameter", "unsupported_value", "unknown_parameter")
+)
+# A key of a few letters, as local servers accept, stands in any text.
+_SHORTEST_SECRET = 8
+_RETRIED = frozenset((408, 409, 425, 429))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do about an answer that is no reply.
+
+    Args:
+        action: "again" asks once more, "give up" fails this request, "stop" ends the run.
+        reason: short; holds nothing of the request.
+        wait: seconds that the server asks to wait, or None.
+        throttled: the server said that there were too many requests.
+        remedy: where the run ends, what to do.
+    """
+
+    action: Literal["again", "give up", "stop"]
+    reason: str
+    wait: float | None = None
+    throttled: bool = False
+    remedy: str = ""
+
+
+def judge_answer(answer: Any, secret: str | None = None) -> Reply | Verdict:
+    """A reply from a chat completion, or what is wrong with it.
+
+    Args:
+        answer: what the client returned.
+        secret: the key; it is blotted out should the server repeat it.
+    """
+    choices = getattr(answer, "choices", None)
+    if not isinstance(choices, list):
+        return Verdict("again", "the reply is no chat completion")
+    if not choices:
+        return Verdict("again", "the reply has no choices")
+    message, finish = getattr(choices[0], "message", None), getattr(choices[0], "finish_reason", None)
+    content = getattr(message, "content", None)
+    refusal = getattr(message, "refusal", None)
+    if finish == "content_filter":
+        return Verdict("give up", "the server's content filter held the reply back")
+    if isinstance(refusal, str) and refusal and not content:
+        return Verdict("give up", f"the model refused: {printable(hide(refusal, secret), 120)}")
+    if not isinstance(content, str) or not content.strip():
+        if finish == "length":
+            return Verdict("give up", "the reply was cut before its first word; it needs more tokens")
+        return Verdict("again", "the reply is empty")
+    if finish not in ("stop", "length"):
+        return Verdict("again", f"the reply ended with {printable(str(finish), 40)!r}")
+    usage = getattr(answer, "usage", None)
+    return Reply(hide(content, secret), finish, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
+
+
+def _count(usage: Any, name: str) -> int:
+    value = getattr(usage, name, None)
+    return value if isinstance(value, int) and value >= 0 else 0
+
+
+def hide(text: str, secret: str | None) -> str:
+    """``text`` with the secret blotted out."""
+    return text if secret is None or len(secret) < _SHORTEST_SECRET else text.replace(secret, "***")
+
+
+def judge_status(status: int, headers: Any, body: Any, host: str, secret: str | None = None) -> Verdict:
+    """What an HTTP status outside 2xx means.
+
+    Args:
+        status: the code.
+        headers: mapping with ``get``.
+        body: the ``error`` object of the answer, or whatever came instead.
+        host: the server, for messages.
+        secret: the key; it is blotted out should the server repeat it.
+    """
+    code, kind, said = (_text(body, key) for key in ("code", "type", "message"))
+    detail = f": {printable(hide(said, secret), 160)}" if said else ""
+    if status == 402 or code in _QUOTA or kind in _QUOTA:
+        return Verdict("stop", f"the quota at {host} is spent", remedy="Add credit, or use another server")
+    if status == 401:
+        return Verdict(
+            "stop", f"{host} does not accept the key", remedy="Check the key, and whether it is for this host"
+        )
+    if status == 403:
+        return Verdict("stop", f"{host} does not permit this{detail}", remedy="Check the key's rights")
+    if status == 404:
+        return Verdict("stop", f"{host} has no such model or path{detail}", remedy="Check the model and the base URL")
+    if code in _UNFIT or kind in _UNFIT or status == 405:
+        return Verdict("stop", f"{host} cannot take such requests{detail}", remedy="Check the model and its parameters")
+    if 300 <= status < 400:
+        return Verdict(
+            "stop", f"{host} redirects elsewhere; a key is not sent on", remedy="Give the base URL that it redirects to"
+        )
+    if status in _RETRIED or status >= 500:
+        wait = retry_after(headers, datetime.now(UTC))
+        return Verdict("again", f"status {status}{detail}", wait, throttled=status == 429)
+    return Verdict("give up", f"status {status}{detail}")
+
+
+def _text(body: Any, key: str) -> str:
+    inner = body.get("error", body) if isinstance(body, dict) else None
+    value = inner.get(key) if isinstance(inner, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def retry_after(headers: Any, now: datetime) -> float | None:
+    """The seconds that ``Retry-After`` asks to wait, as a number or as a date (RFC 9110, 10.2.3); None without one."""
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            seconds = float(value) / unit
+        except ValueError:
+            seconds = _until(value, now)
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
+    return None
+
+
+def _until(value: str, now: datetime) -> float:
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return math.nan
+    return ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()
