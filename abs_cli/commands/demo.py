@@ -53,11 +53,11 @@ def command(ctx: click.Context, report: Path, threads: int | None) -> None:
     ]
     home: Home = ctx.obj
     for step, arguments in steps:
-        note(f"\n$ abs {step.name} {' '.join(arguments)}".strip())
+        note(f"$ abs {step.name} {' '.join(arguments)}")
         with step.make_context(str(step.name), list(arguments), parent=ctx, obj=home) as inner:
             step.invoke(inner)
     note(
-        "\nThe embedded models prove the pipeline, not the idea: a language model of 135 million parameters writes "
+        "The embedded models prove the pipeline, not the idea: a language model of 135 million parameters writes "
         "well-formed and mostly wrong sentences."
     )
     note(f"demo: {time.monotonic() - start:.1f} s in all; open {report}")
