@@ -6,7 +6,6 @@ import dataclasses
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from abs_cli.classification import OnError, Scored, identify, score
@@ -116,7 +115,7 @@ class Evaluation:
             "notes": self.notes(),
             "seconds": round(self.seconds, 3),
             "command": list(command),
-            "versions": {"python": platform.python_version(), "abs-toolkit": version("abs-toolkit")},
+            "versions": {"python": platform.python_version(), **models.versions},
         }
 
     def _method(self, result: EvaluationResult) -> dict[str, Any]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Facts", "Models"]
 
 # packages whose version may change a weight's meaning: architectures, tokenizers, preprocessing
-_PACKAGES = ("abs-toolkit", "open_clip_torch", "timm", "torch", "transformers", "pillow")
+_PACKAGES = ("abs-toolkit", "open_clip_torch", "timm", "torch", "transformers", "pillow", "numpy")
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,16 @@ class Models:
         what = json.dumps([self.name, self.attention, self.dtype, [_version(package) for package in _PACKAGES]])
         files = [*tower_files(self.name), *attention_files(self.attention, self.name)]
         return Facts(**json.loads(self.memo.derived(what, files, self._find_facts)))
+
+    @property
+    def pillow(self) -> str:
+        """The version of the library that decodes and resizes images."""
+        return _version("pillow")
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions of the packages that take part in a result."""
+        return {package: found for package in _PACKAGES if (found := _version(package))}
 
     @cached_property
     def tower(self) -> Tower:

@@ -210,7 +210,8 @@ class Stages:
         return dict(encoded.features)
 
     def _attention_key(self, photos: Sequence[Photo]) -> Key:
-        return self._key("attention", {"source": self.models.facts.attention, "images": _ids(photos)})
+        inputs = {"source": self.models.facts.attention, "pillow": self.models.pillow, "images": _ids(photos)}
+        return self._key("attention", inputs)
 
     def _views_key(self, photos: Sequence[Photo], view: ViewSource) -> Key:
         return self._key("view-features", {**self._view_inputs(view), "images": _ids(photos)})
@@ -225,7 +226,8 @@ class Stages:
         return self._key("scores", inputs)
 
     def _view_inputs(self, view: ViewSource) -> dict[str, Any]:
-        inputs: dict[str, Any] = {"tower": self.models.facts.tower, "view": view.key()}
+        # what decodes and resizes: a release of Pillow changed how it rounds
+        inputs: dict[str, Any] = {"tower": self.models.facts.tower, "view": view.key(), "pillow": self.models.pillow}
         if view.kind != "whole":
             inputs["seed"] = self.seed
         if view.needs_attention:
