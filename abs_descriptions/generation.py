@@ -319,10 +319,10 @@ class _Run:
         one.replies.clear()
 
     def _accept(self, one: _Class, text: str, source: Provenance) -> None:
+        one.seen.add(description_key(text, one.matcher))
         if len(one.descriptions) >= self._plan.per_class:
             one.rejected.append(Rejection(one.name.id, text, Reason.SURPLUS.value, source))
             return
-        one.seen.add(description_key(text, one.matcher))
         one.descriptions.append(Description(one.name.id, text, source, self._rules.kind))
         self._counts["accepted"] += 1
 

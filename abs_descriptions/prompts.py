@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -71,7 +70,7 @@ class PromptSet(_Strict):
     examples: tuple[Example, ...] = ()
     prompts: Annotated[tuple[Prompt, ...], Field(min_length=1)]
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """``sha256:...`` of everything in the set."""
         return digest(self.model_dump(mode="json"))

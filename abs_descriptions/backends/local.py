@@ -71,7 +71,7 @@ class LocalBackend:
         self._batch_size = batch_size
         self._threads = threads
         self._dtype: DType = dtype
-        self._keep = keep
+        self.keep = keep
 
     @cached_property
     def weights(self) -> str:
@@ -137,7 +137,7 @@ class LocalBackend:
     def _decode(self, rows: Sequence[Row], stop: threading.Event) -> list[Drawn]:
         torch = require("torch")
         try:
-            return Decoder(self._loaded[0], self._stop_ids, min(self._stop_ids)).decode(rows, stop.is_set)
+            return Decoder(self._loaded[0], self.stop_ids, min(self.stop_ids)).decode(rows, stop.is_set)
         except torch.OutOfMemoryError as error:
             raise BackendError(
                 f"the device has too little memory for {len(rows)} rows of {self.model!r}", remedy="Use smaller batches"
@@ -163,16 +163,24 @@ class LocalBackend:
         finish: Literal["stop", "length"] = "stop" if drawn.stopped else "length"
         return Reply(text, finish, prompt_tokens=len(row.prompt), completion_tokens=len(drawn.tokens))
 
+    def load(self) -> tuple[Any, Any]:
+        """The model in evaluation mode and its tokenizer; loaded once.
+
+        Raises:
+            MissingExtraError, FatalBackendError: see ``complete``.
+            StorageError: the folder ``keep`` cannot be written.
+        """
+        return self._loaded
+
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        """Model in evaluation mode, and tokenizer."""
         transformers, torch = require("transformers"), require("torch")
         transformers.utils.logging.disable_progress_bar()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         dtype = _choose_dtype(torch, device) if self._dtype == "auto" else getattr(torch, self._dtype)
         path = self._path
-        if path.is_file() and self._keep is not None:
-            path = unpack_gguf(path, self.weights, self._keep)
+        if path.is_file() and self.keep is not None:
+            path = unpack_gguf(path, self.weights, self.keep)
         model, tokenizer = load_gguf(path, dtype) if path.is_file() else _load_folder(path, dtype)
         if tokenizer.chat_template is None:
             raise FatalBackendError(
@@ -182,7 +190,8 @@ class LocalBackend:
         return model.to(device).eval(), tokenizer
 
     @cached_property
-    def _stop_ids(self) -> frozenset[int]:
+    def stop_ids(self) -> frozenset[int]:
+        """The tokens that end a reply."""
         model, tokenizer = self._loaded
         stated = model.generation_config.eos_token_id
         ids = stated if isinstance(stated, list) else [stated]

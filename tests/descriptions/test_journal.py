@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
@@ -76,7 +75,13 @@ def test_a_torn_last_line_is_cut_off_wherever_it_was_torn(tmp_path: Path) -> Non
 def test_a_line_that_is_damaged_in_the_middle_costs_that_line_only(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     lines = fill(path, 4).splitlines(keepends=True)
-    bad = [b"\xff\xfe\n", b"{}\n", b"[1]\n", b'{"request": 1, "status": "reply"}\n', b'{"request": "x", "status": "?"}\n']
+    bad = [
+        b"\xff\xfe\n",
+        b"{}\n",
+        b"[1]\n",
+        b'{"request": 1, "status": "reply"}\n',
+        b'{"request": "x", "status": "?"}\n',
+    ]
     bad += [b'{"request": "x", "status": "reply", "text": null}\n', b"[" * 100_000 + b"\n", b"\n"]
     path.write_bytes(b"".join([*lines[:2], *bad, *lines[3:]]))
     with Journal(path) as journal:
@@ -140,11 +145,33 @@ def test_a_folder_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
         Journal(tmp_path)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
-def test_a_full_disk_is_one_error(tmp_path: Path) -> None:
-    with pytest.raises(StorageError) as caught:
-        Journal(Path("/dev/full"))
-    assert caught.value.__cause__ is None or getattr(caught.value.__cause__, "errno", 0) in (errno.ENOSPC, errno.EINVAL)
+FILLER = """
+import resource, signal, sys
+from pathlib import Path
+from abs_core.errors import StorageError
+from abs_descriptions.backends.base import Reply
+from abs_descriptions.journal import Journal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with Journal(Path(sys.argv[1])) as journal:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+    try:
+        for number in range(10**9):
+            journal.add(f"sha256:{number:064x}", Reply("x" * 1000, "stop"), {})
+    except StorageError as error:
+        print(number, error)
+"""
+
+
+def test_a_disk_that_fills_up_is_one_error_and_costs_one_reply(tmp_path: Path) -> None:
+    pytest.importorskip("resource")
+    path = tmp_path / "j.jsonl"
+    done = subprocess.run([sys.executable, "-c", FILLER, str(path)], capture_output=True, text=True, check=True)
+    count, _, message = done.stdout.partition(" ")
+    assert "cannot write" in message
+    assert str(path) in message
+    with Journal(path) as journal:
+        assert len(journal) == int(count)
+        assert journal.damaged == []
 
 
 WRITER = """

