@@ -85,6 +85,15 @@ def test_explain_names_the_part_that_differs(tmp_path: Path) -> None:
     assert cache.explain(Key("other", 1, {})) is None
 
 
+def test_explain_stays_with_one_kind(tmp_path: Path) -> None:
+    cache = StageCache(tmp_path)
+    cache.store(key(view={"kind": "window", "count": 3}, seed=1), arrays())
+    cache.store(key(view={"kind": "box", "count": 4}, seed=2), arrays())
+    found = cache.explain(key(view={"kind": "box", "count": 3}, seed=1))
+    assert found is not None
+    assert [d.path for d in found[1]] == ["inputs.seed", "inputs.view.count"]
+
+
 def test_differences_go_into_lists_of_equal_length() -> None:
     assert [d.path for d in differences({"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]})] == ["a[1].b"]
     assert [d.path for d in differences({"a": [1]}, {"a": [1, 2]})] == ["a"]
