@@ -83,6 +83,14 @@ def test_every_shipped_set_can_be_read() -> None:
     assert len(read_labels("imagenet").classes) == 1000
 
 
+def test_a_shipped_set_comes_before_a_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "demo" / "lamp").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert len(read_labels("demo").classes) == 48
+    assert [one.name for one in read_labels("./demo").classes] == ["lamp"]
+    assert [one.name for one in read_labels(Path("demo")).classes] == ["lamp"]
+
+
 def test_a_file_comes_before_a_shipped_set_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "dtd" / "mine").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
