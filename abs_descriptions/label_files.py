@@ -39,15 +39,14 @@ def shipped_names() -> tuple[str, ...]:
 def read_source(source: str | Path, name: str | None) -> LabelSet:
     """See ``labels.read_labels``."""
     path = Path(source)
-    shipped = isinstance(source, str) and source in shipped_names()
-    with storage_errors(path, "read"):
-        # a folder that happens to bear the name of a shipped set is meant when it is written ./NAME
-        if path.is_dir() and not shipped:
-            return read_folder(path, name)
-        if path.exists() and not path.is_dir():
-            return _read_file(path, name)
-    if shipped:
+    # something on the disk that happens to bear the name of a shipped set is meant when it is written ./NAME
+    if isinstance(source, str) and source in shipped_names():
         return _read_file(data_folder() / "labels" / f"{source}.json", name)
+    with storage_errors(path, "read"):
+        if path.is_dir():
+            return read_folder(path, name)
+        if path.exists():
+            return _read_file(path, name)
     if path.suffix.lower() in _SUFFIXES or len(path.parts) > 1:
         raise LabelError(f"the label file {_file(path)} does not exist", remedy="Check the path")
     raise UnknownNameError(

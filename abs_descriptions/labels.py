@@ -279,8 +279,8 @@ def read_labels(source: str | Path, name: str | None = None) -> LabelSet:
     """A label set from a ``.txt``, ``.csv`` or ``.json`` file, from a folder, or by the name of a shipped one.
 
     Args:
-        source: a path, or a shipped name such as "imagenet"; a file of that very name comes first, a folder of
-            that name is meant by "./imagenet".
+        source: a path, or a shipped name such as "imagenet"; something on the disk of that very name is meant by
+            "./imagenet".
         name: what to call the set; by default the name it states, else the name of the file.
 
     Raises:

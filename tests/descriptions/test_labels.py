@@ -91,12 +91,6 @@ def test_a_shipped_set_comes_before_a_folder_of_its_name(tmp_path: Path, monkeyp
     assert [one.name for one in read_labels(Path("demo")).classes] == ["lamp"]
 
 
-def test_a_file_comes_before_a_shipped_set_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "dtd" / "mine").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
-    assert names_of(read_labels("dtd")) == ["mine"]
-
-
 BAD: dict[str, tuple[str, str | bytes, str]] = {
     "empty": ("a.txt", "", "empty"),
     "only line ends": ("a.txt", "\n\r\n\n", "empty"),
