@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from abs_classify.images import LoadedImage
 from abs_classify.matching import unit
+from abs_classify.threads import even_parts, in_threads
 from abs_classify.views import AttentionBoxes, FeatureWindows, RandomCrops, ViewSource, WholeImage
 from abs_core.errors import ModelError
 
@@ -30,6 +31,10 @@ __all__ = ["EncodedImages", "Geometry", "encode_images", "encode_texts", "place_
 
 # Decoded photos are large and features small: a group bounds the pixels that are in memory at once.
 _IMAGES_AT_ONCE = 8
+# On a CPU the activations of a few crops stay in the caches, and larger batches are slower (ViT-B/16: a tenth).
+_CPU_BATCH = 4
+
+Job = TypeVar("Job")
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,8 @@ def encode_images(
         images: decoded images; taken one group at a time.
         views: which views; each appears in the result.
         seed: with an image's id and the kind and number of a view it determines every random draw.
-        batch_size: crops that are encoded together. Changes speed and memory, and scores only by rounding.
+        batch_size: most crops that are encoded together. Changes speed and memory, and scores only by rounding. On a
+            CPU a few are, in as many threads as torch may use.
         attention: maps [B, g, g] that were computed before.
 
     Raises:
@@ -188,7 +194,7 @@ def _encode_group(
     whole = _WholeImages(tower, group, batch_size)
     attention = known
     if attention is None and source is not None and any(view.needs_attention for view in views):
-        attention = _attend(source, whole, group)
+        attention = _attend(source, whole, group, tower, batch_size)
     geometry = Geometry.of(tower)
     maps = attention.numpy() if attention is not None else [None] * len(group)
     placed = [
@@ -201,7 +207,7 @@ def _encode_group(
             raw = whole.features[:, None]
         elif isinstance(view, FeatureWindows):
             windows = torch.from_numpy(np.stack([places[view] for places in placed]))
-            raw = _guarded(partial(tower.pool_windows, whole.tokens, windows.to(tower.device)), tower, batch_size)
+            raw = _encode_windows(tower, whole.tokens, windows, batch_size)
         else:
             raw = _encode_crops(tower, group, [places[view] for places in placed], batch_size)
         features[view] = unit(raw.float().cpu())
@@ -220,45 +226,68 @@ class _WholeImages:
     def tokens(self) -> Tensor:
         """[B, P + g*g, w], on the device."""
         if self._tokens is None:
-            pixels = self._pixels()
-            self._tokens = _guarded(lambda: self._tower.tokens(pixels), self._tower, self._batch_size)
+            self._tokens = self._run(self._tower.tokens)
         return self._tokens
 
     @property
     def features(self) -> Tensor:
         """[B, d], on the device, not normalised."""
         if self._features is None:
-            if self._tower.grid:
-                self._features = self._tower.pool(self.tokens)
-            else:
-                pixels = self._pixels()
-                self._features = _guarded(lambda: self._tower.encode_image(pixels), self._tower, self._batch_size)
+            self._features = self._tower.pool(self.tokens) if self._tower.grid else self._run(self._tower.encode_image)
         return self._features
 
-    def _pixels(self) -> Tensor:
-        stacked = torch.stack([self._tower.preprocess(image.pixels) for image in self._group])
-        return stacked.to(self._tower.device)
+    def _run(self, network: Callable[[Tensor], Tensor]) -> Tensor:
+        images = [image.pixels for image in self._group]
+        return _run(images, self._tower.preprocess, network, self._tower, self._batch_size)
 
 
-def _attend(source: AttentionSource, whole: _WholeImages, group: list[LoadedImage]) -> Tensor:
+def _attend(
+    source: AttentionSource, whole: _WholeImages, group: list[LoadedImage], tower: Tower, batch_size: int
+) -> Tensor:
     if source.uses_tower_tokens:
         return source.attend_tokens(whole.tokens).float().cpu()
-    return source.attend(torch.stack([source.preprocess(image.pixels) for image in group])).float().cpu()
+    images = [image.pixels for image in group]
+    return _run(images, source.preprocess, source.attend, tower, batch_size).float().cpu()
+
+
+def _encode_windows(tower: Tower, tokens: Tensor, windows: Tensor, batch_size: int) -> Tensor:
+    """Features [B, N, d] of the windows int64 [B, N, 4] of the tokens [B, P + g*g, w] of a group."""
+    if tower.device.type != "cpu":
+        return _guarded(partial(tower.pool_windows, tokens, windows.to(tower.device)), tower, batch_size)
+    pairs = list(zip(torch.split(tokens, 1), torch.split(windows, 1), strict=True))
+    return torch.cat(list(in_threads(lambda pair: tower.pool_windows(*pair), pairs)))
 
 
 def _encode_crops(tower: Tower, group: list[LoadedImage], boxes: list[np.ndarray], batch_size: int) -> Tensor:
     """Features [B, N, d] of the crops of all images of a group, encoded together."""
+    crops = [(image.pixels, box) for image, rows in zip(group, boxes, strict=True) for box in rows.tolist()]
 
-    def crops() -> Iterator[Tensor]:
-        for image, rows in zip(group, boxes, strict=True):
-            for left, upper, right, lower in rows.tolist():
-                yield tower.preprocess_crop(image.pixels.crop((left, upper, right, lower)))
+    def prepare(crop: tuple[Image.Image, list[int]]) -> Tensor:
+        pixels, (left, upper, right, lower) = crop
+        return tower.preprocess_crop(pixels.crop((left, upper, right, lower)))
 
-    pending, parts = crops(), []
-    while batch := list(islice(pending, batch_size)):
-        pixels = torch.stack(batch).to(tower.device)
-        parts.append(_guarded(partial(tower.encode_image, pixels), tower, batch_size).float().cpu())
-    return torch.cat(parts).reshape(len(group), -1, parts[0].shape[-1])
+    features = _run(crops, prepare, tower.encode_image, tower, batch_size)
+    return features.reshape(len(group), -1, features.shape[-1])
+
+
+def _run(
+    jobs: Sequence[Job],
+    prepare: Callable[[Job], Tensor],
+    network: Callable[[Tensor], Tensor],
+    tower: Tower,
+    batch_size: int,
+) -> Tensor:
+    """The pixels of each job through a network: [jobs, ...], on the tower's device.
+
+    On a CPU every thread prepares and encodes jobs of its own; an accelerator encodes while threads prepare.
+    """
+    if tower.device.type == "cpu":
+        parts = even_parts(jobs, min(batch_size, _CPU_BATCH))
+        return torch.cat(list(in_threads(lambda part: network(torch.stack([prepare(job) for job in part])), parts)))
+    ready, done = in_threads(prepare, jobs, ahead=2 * batch_size), []
+    while batch := list(islice(ready, batch_size)):
+        done.append(_guarded(partial(network, torch.stack(batch).to(tower.device)), tower, batch_size))
+    return torch.cat(done)
 
 
 def _guarded(run: Callable[[], Tensor], tower: Tower, batch_size: int) -> Tensor:

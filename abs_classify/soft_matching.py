@@ -17,20 +17,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from abs_classify.matching import check_texts, class_counts, class_sums, row_blocks, wide_dtype, widen
+from abs_classify.threads import in_threads
 from abs_core.errors import ModelError, UsageError
 
 __all__ = ["SoftTexts", "soft", "soft_parts", "soft_prepared", "soft_reference"]
 
-#: elements of a tile: on a CPU what fits the last-level cache, on an accelerator enough to fill it
+_Block: TypeAlias = tuple[slice, slice]
+
+#: elements of the tiles of all threads: on a CPU what fits the last-level cache, on an accelerator enough to fill it
 _TILE_CPU, _TILE_DEVICE = 1 << 20, 1 << 23
-#: elements of the sums that are kept for a block of views
+#: elements of the sums that all threads keep for their blocks of views
 _SUMS = 1 << 22
 _ROWS = 1000
+#: similarities from which on threads are worth starting
+_MANY = 1 << 23
 #: parts in which the dimensions are summed
 _PARTS = 4
 #: natural logarithm of the largest power that float32 may hold, with room for sums
@@ -62,11 +69,18 @@ def soft(views: Tensor, texts: Tensor, owner: Tensor, classes: int, temperature:
 def soft_prepared(views: Tensor, texts: SoftTexts, temperature: float = 0.03) -> Tensor:
     """``soft`` with texts that were prepared before."""
     _check(views, texts, temperature)
-    classes = len(texts.counts)
-    rows, width = _block_sizes(views.shape[0] * views.shape[1], classes, views.device)
+    classes, workers = len(texts.counts), _workers(views, texts)
+    rows, width = _block_sizes(classes, views.device, workers)
+    blocks = _blocks(views.shape[0], views.shape[1], rows, workers)
+
+    def work(block: _Block) -> Tensor:
+        return _block_scores(views[block], texts, temperature, width)
+
+    # tiles are too many to meet other threads after each; blocks are few
+    done = in_threads(work, blocks, ahead=2 * workers) if workers > 1 else map(work, blocks)
     scores = torch.zeros(len(views), classes, dtype=wide_dtype(views.device), device=views.device)
-    for images, part in _blocks(views.shape[0], views.shape[1], rows):
-        scores[images] += _block_scores(views[images, part], texts, temperature, width)
+    for (images, _), added in zip(blocks, done, strict=True):
+        scores[images] += added
     return scores.to(torch.promote_types(widen(views).dtype, texts.centre.dtype))
 
 
@@ -260,19 +274,28 @@ def _centred_product(sums: _Sums, tile: _Tile, size: int) -> Tensor:
     return z
 
 
-def _block_sizes(views: int, classes: int, device: torch.device) -> tuple[int, int]:
-    """Views of a block and texts of a tile, neither 0."""
-    tile = _TILE_CPU if device.type == "cpu" else _TILE_DEVICE
-    rows = max(1, min(max(16, _SUMS // classes), _ROWS, views))
+def _workers(views: Tensor, texts: SoftTexts) -> int:
+    """Threads that share the blocks; 1 leaves it to each operation to use what it can."""
+    many = views.shape[0] * views.shape[1] * len(texts.texts) >= _MANY
+    return torch.get_num_threads() if many and views.device.type == "cpu" else 1
+
+
+def _block_sizes(classes: int, device: torch.device, workers: int) -> tuple[int, int]:
+    """The most views of a block and texts of a tile, for each of ``workers`` threads."""
+    tile = max(1 << 17, _TILE_CPU // workers) if device.type == "cpu" else _TILE_DEVICE
+    rows = max(16, min(_ROWS, _SUMS // workers // classes))
     return rows, max(64, min(8192, tile // rows))
 
 
-def _blocks(images: int, views: int, rows: int) -> Iterator[tuple[slice, slice]]:
-    """Cut [images, views] into blocks of at most ``rows`` views: whole images, or parts of one."""
-    step = max(1, rows // views)
-    for first in range(0, images, step):
-        for start in range(0, views, rows):
-            yield slice(first, first + step), slice(start, start + rows)
+def _blocks(images: int, views: int, rows: int, workers: int) -> list[_Block]:
+    """Cut [images, views] into even blocks of at most ``rows`` views, whole images or parts of one, for all workers."""
+    most = max(1, rows // views)
+    count = min(images, -(-images // (most * workers)) * workers)
+    edges = [images * at // max(1, count) for at in range(count + 1)]
+    pieces = max(-(-views // rows), -(-workers // max(1, count)))
+    step = -(-views // pieces)
+    parts = [slice(start, start + step) for start in range(0, views, step)]
+    return [(slice(first, last), part) for first, last in pairwise(edges) for part in parts]
 
 
 def _check(views: Tensor, texts: SoftTexts, temperature: float) -> None:

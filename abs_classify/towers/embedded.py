@@ -10,8 +10,8 @@ re-weighting of the tokens and costs nearly nothing.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,34 +45,13 @@ from abs_core.extras import EXTRAS, is_installed
 if TYPE_CHECKING:
     Box = tuple[float, float, float, float]
 
-__all__ = ["EmbeddedAttention", "EmbeddedTower", "Recommendation", "load_embedded_tower", "window_weights"]
+__all__ = ["EmbeddedAttention", "EmbeddedTower", "load_embedded_tower", "window_weights"]
 
 _SIZE = 224
 _ATTENTION_SIZE = 320
 _ATTENTION_TEMPERATURE = 0.5
 # Raise it when the recipe changes in a way that the other parts of the digest do not show.
 _RECIPE = 1
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """Settings of ABS that suit a tower.
-
-    Args:
-        views: N, views of each kind.
-        top_k: patches that views may centre on.
-        temperature: of the draw among them.
-        ratio: smallest and largest side of a view, as shares of the image.
-        matching_temperature: of soft matching.
-        feature_views: whether they help.
-    """
-
-    views: int
-    top_k: int
-    temperature: float
-    ratio: tuple[float, float]
-    matching_temperature: float
-    feature_views: bool
 
 
 class EmbeddedTower:
@@ -94,16 +73,12 @@ class EmbeddedTower:
     context_length = SentenceEncoder.context_length
     #: side of the central square that ``preprocess`` takes, as a share of the short side
     crop_fraction = 0.875
-    # Measured on 400 photos of 200 classes, plain / pasted small on a blurred one: whole image 82.0 % / 37.5 %, pixel
-    # views 80.8 / 61.2, pixel and feature views 83.5 / 53.0. More pixel views than 3 hardly change that.
-    recommended = Recommendation(
-        views=20, top_k=10, temperature=0.03, ratio=(0.6, 0.9), matching_temperature=0.03, feature_views=False
-    )
 
     def __init__(
         self, files: EmbeddedFiles, device: torch.device, dtype: torch.dtype, cache_folder: Path | None = None
     ) -> None:
         self._files, self.device, self._dtype, self._cache_folder = files, device, dtype, cache_folder
+        self._loading = threading.RLock()
 
     @cached_property
     def digest(self) -> str:
@@ -193,8 +168,19 @@ class EmbeddedTower:
         """[..., 1280] to [..., 384]: class scores, then the sentence space."""
         return self._semantics.embed(feature @ self._backbone.weight.T + self._backbone.bias)
 
-    @cached_property
+    @property
     def _backbone(self) -> Backbone:
+        # threads that encode the first images ask for it all at once
+        with self._loading:
+            return self._loaded_backbone
+
+    @property
+    def _semantics(self) -> Semantics:
+        with self._loading:
+            return self._loaded_semantics
+
+    @cached_property
+    def _loaded_backbone(self) -> Backbone:
         return load_backbone(self._files, self.device, self._dtype)
 
     @cached_property
@@ -216,7 +202,7 @@ class EmbeddedTower:
         return digest({"recipe": _RECIPE, "files": files, "names": self._texts.names, "glosses": self._texts.glosses})
 
     @cached_property
-    def _semantics(self) -> Semantics:
+    def _loaded_semantics(self) -> Semantics:
         path = None
         if self._cache_folder is not None:
             path = self._cache_folder / f"embedded-anchors-{self._identity.removeprefix('sha256:')}.safetensors"

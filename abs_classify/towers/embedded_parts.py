@@ -20,13 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from abs_classify.threads import in_threads
 from abs_classify.towers.embedded_weights import EmbeddedFiles, ImagenetTexts
 from abs_core.extras import require
 from abs_core.files import atomic_write
 
 __all__ = ["Backbone", "Semantics", "SentenceEncoder", "cached_semantics", "load_backbone"]
 
-_TEXT_BATCH = 64
+_TEXT_BATCH = 32
 # A processor's cache holds the feature maps of a few images: a quarter faster than 16 or more at once.
 _CPU_BATCH = 4
 
@@ -36,7 +37,7 @@ class Backbone:
     """EfficientNet-Lite0 up to its last feature map, and its linear classifier.
 
     Args:
-        network: [B, 3, S, S] to [B, 1280, S / 32, S / 32].
+        network: [B, 3, S, S] to [B, 1280, S / 32, S / 32]. Safe to call from threads.
         weight: [1000, 1280] float32.
         bias: [1000] float32.
     """
@@ -78,7 +79,7 @@ def load_backbone(files: EmbeddedFiles, device: torch.device, dtype: torch.dtype
         if device.type != "cpu":
             features: Tensor = model.forward_features(pixels)
             return features
-        return torch.cat([model.forward_features(few) for few in torch.split(pixels, _CPU_BATCH)])
+        return torch.cat(list(in_threads(model.forward_features, torch.split(pixels, _CPU_BATCH))))
 
     return Backbone(network, weight, bias)
 
@@ -166,11 +167,17 @@ class SentenceEncoder:
         ids = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
         ids = [row if len(row) <= self.context_length else [*row[: self.context_length - 1], row[-1]] for row in ids]
         vectors = torch.empty(len(ids), self.dim, device=self._device)
-        # texts of like length together, so that little is spent on padding
-        order = sorted(range(len(ids)), key=lambda position: len(ids[position]))
-        for at in range(0, len(order), _TEXT_BATCH):
-            chosen = order[at : at + _TEXT_BATCH]
-            vectors[chosen] = self._encode_batch([ids[position] for position in chosen])
+        # texts of like length together, so that little is spent on padding; the long ones first, so that threads end
+        # together
+        order = sorted(range(len(ids)), key=lambda position: -len(ids[position]))
+        batches = [order[at : at + _TEXT_BATCH] for at in range(0, len(order), _TEXT_BATCH)]
+
+        def encode(chosen: list[int]) -> Tensor:
+            return self._encode_batch([ids[position] for position in chosen])
+
+        encoded = in_threads(encode, batches) if self._device.type == "cpu" else map(encode, batches)
+        for chosen, part in zip(batches, encoded, strict=True):
+            vectors[chosen] = part
         return vectors
 
     def _encode_batch(self, ids: Sequence[list[int]]) -> Tensor:

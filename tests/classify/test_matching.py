@@ -82,6 +82,15 @@ def test_soft_matching_is_its_definition(counts: list[int], shuffled: bool) -> N
     assert relative(single, want) < 3e-6
 
 
+def seen(blocks: list[tuple[slice, slice]], images: int, crops: int) -> Tensor:
+    """How often each view is in a block."""
+    times = torch.zeros(images, crops)
+    for block in blocks:
+        assert times[block].numel()
+        times[block] += 1
+    return times
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=12), st.integers(1, 5), st.integers(1, 9), st.data())
 def test_soft_matching_does_not_depend_on_tiles(
@@ -90,9 +99,10 @@ def test_soft_matching_does_not_depend_on_tiles(
     """Every way to cut views and texts gives the same scores, with and without a running maximum."""
     texts, views = texts_with(counts, shuffled=True), vectors(5, images, crops, 32)
     arguments = (views, texts.features, texts.owner, texts.classes)
-    rows, width = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 20))
+    rows, width, workers = (data.draw(st.integers(1, most)) for most in (12, 20, 4))
     problem = texts.soft_texts
-    blocks = soft_matching._blocks(images, crops, rows)
+    blocks = soft_matching._blocks(images, crops, rows, workers)
+    assert torch.equal(seen(blocks, images, crops), torch.ones(images, crops))
     got = torch.zeros(images, texts.classes, dtype=torch.float64)
     for some, part in blocks:
         got[some] += soft_matching._block_scores(views[some, part], problem, 0.03, width)
@@ -167,6 +177,23 @@ def test_clip_like_vectors_stay_within_a_millionth_of_float64() -> None:
     assert 0.1 < float((views[0] @ texts.T).min()) < float((views[0] @ texts.T).max()) < 0.5
     owner = torch.arange(200).repeat_interleave(50)
     assert relative(soft(views, texts, owner, 200), soft_reference(views, texts, owner, 200)) < 3e-7
+
+
+@pytest.mark.parametrize(("images", "crops"), [(1, 300), (3, 100), (30, 7)])
+def test_threads_change_rounding_only(images: int, crops: int) -> None:
+    views, texts = clip_like(images, crops, 700, 60, 32)
+    owner = torch.arange(700).repeat_interleave(60)
+    assert images * crops * len(texts) >= soft_matching._MANY
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = soft(views, texts, owner, 700)
+        torch.set_num_threads(3)
+        three = soft(views, texts, owner, 700)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert relative(three.double(), one.double()) < 1e-6
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of the resident set is read from /proc")

@@ -1,0 +1,326 @@
+"""What ABS costs beside its encoder, and against the authors' structure, with ViT-B/16 of random weights.
+
+    OMP_NUM_THREADS=1 python benchmarks/abs_pipeline.py windows overhead
+    OMP_NUM_THREADS=1 python benchmarks/abs_pipeline.py pipeline --images 1 --repeats 2
+    OMP_NUM_THREADS=1 python benchmarks/abs_pipeline.py bfloat16
+
+``windows``: 50 feature views against one pass of the whole image, and against the whole last block on every view.
+``overhead``: every step beside the encoding of the 50 crops, as a share of that encoding. ``pipeline``: all of ABS
+against ``authors_structure.py``, an image at a time, and their scores. ``bfloat16``: the same with weights cast to
+bfloat16, and how far scores move. What is compared runs in turn, and of ``--repeats`` rounds the least wall time and
+the least processor time count: other work on the machine weighs on the first more than on the second. With
+``--baseline-batch 4`` the baseline encodes as few crops at once as the product does.
+
+Weights are random, but attention is sharp and a few channels are large, as in trained models. Texts are random unit
+vectors with cosines like CLIP's, 50 for each of 1,000 classes; the photos are those of tests/golden.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import timm
+import torch
+from authors_structure import AuthorsStructure
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from abs_classify.attention import AttentionSource, build_attention
+from abs_classify.encoding import Geometry, encode_images, place_views
+from abs_classify.images import LoadedImage, load_image
+from abs_classify.matching import unit
+from abs_classify.soft_matching import SoftTexts, soft_prepared
+from abs_classify.threads import even_parts, in_threads
+from abs_classify.towers.open_clip import OpenClipTower
+from abs_classify.views import AttentionBoxes, FeatureWindows
+from abs_classify.vit_weights import load_vit
+
+PHOTOS = Path(__file__).parents[1] / "tests" / "golden" / "photos"
+CLASSES, TEXTS = 1000, 50
+CROPS_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Least wall time and least processor time, in seconds."""
+
+    wall: float
+    processor: float
+
+    def __truediv__(self, other: Cost) -> Cost:
+        return Cost(self.wall / other.wall, self.processor / other.processor)
+
+    def times(self, factor: float) -> Cost:
+        return Cost(self.wall * factor, self.processor * factor)
+
+
+@dataclass(frozen=True)
+class Models:
+    """The tower, what guides it, which views it sees, and the texts in both forms."""
+
+    tower: OpenClipTower
+    dino: AttentionSource
+    dino_trunk: nn.Module
+    boxes: AttentionBoxes
+    windows: FeatureWindows
+    texts: Tensor
+    prepared: SoftTexts
+
+    def baseline(self, crops_at_once: int) -> AuthorsStructure:
+        assert self.tower.split is not None
+        texts = self.texts.reshape(CLASSES, TEXTS, -1)
+        return AuthorsStructure(
+            self.tower.model,
+            self.tower.preprocess,
+            self.tower.split.embed,
+            self.dino_trunk,
+            self.dino.preprocess,
+            texts,
+            crops_at_once,
+        )
+
+    def scores(self, image: LoadedImage) -> Tensor:
+        """Class scores [C] of the product."""
+        encoded = encode_images(self.tower, self.dino, [image], (self.boxes, self.windows))
+        views = torch.cat([encoded.features[self.windows], encoded.features[self.boxes]], dim=1)
+        return soft_prepared(views, self.prepared)[0]
+
+
+def sharpen(model: Any, queries_and_keys: Sequence[Tensor], bias: Tensor) -> None:
+    """Make attention sharp and a few channels large, as they are in trained models.
+
+    Args:
+        model: changed in place.
+        queries_and_keys: the projections of every block, [2 w, w].
+        bias: of the first block's output, [w].
+    """
+    with torch.no_grad():
+        for weight in queries_and_keys:
+            weight *= 4
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        bias[:3] += torch.tensor([20.0, -10.0, 5.0])
+
+
+def build_models(folder: Path, views: int) -> Models:
+    """Random ViT-B/16 for CLIP and for DINO, and random texts near the mean image feature."""
+    torch.manual_seed(0)
+    logging.disable(logging.WARNING)  # open_clip's, that the weights are random
+    clip = open_clip.create_model("ViT-B-16-quickgelu")
+    blocks = clip.visual.transformer.resblocks
+    sharpen(clip.visual, [block.attn.in_proj_weight[:1536] for block in blocks], blocks[0].mlp.c_proj.bias)
+    tower = OpenClipTower.from_model(clip, name="random ViT-B/16")
+    vit: Any = timm.create_model("vit_base_patch16_224", num_classes=0)
+    sharpen(vit, [block.attn.qkv.weight[:1536] for block in vit.blocks], vit.blocks[0].mlp.fc2.bias)
+    file = folder / "dino.safetensors"
+    save_file(vit.state_dict(), file)
+    spec = f"vit_base_patch16_224.dino@{file}"
+    mean = unit(tower.encode_image(tower.preprocess(read_photos(1)[0].pixels)[None]))
+    texts = normalize(0.3 * mean + torch.randn(CLASSES * TEXTS, tower.embed_dim) / tower.embed_dim**0.5, dim=-1)
+    owner = torch.arange(CLASSES).repeat_interleave(TEXTS)
+    return Models(
+        tower,
+        build_attention(f"dino:{spec}", tower),
+        load_vit(spec).trunk,
+        AttentionBoxes(views),
+        FeatureWindows(views),
+        texts,
+        SoftTexts.of(texts, owner, CLASSES),
+    )
+
+
+def read_photos(count: int) -> list[LoadedImage]:
+    return [load_image(path) for path in sorted(PHOTOS.glob("*.png"))[:count]]
+
+
+def least(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Cost]:
+    """The costs of some work, run in turn ``repeats`` times."""
+    least = dict.fromkeys(runs, Cost(float("inf"), float("inf")))
+    for _ in range(repeats):
+        for name, run in runs.items():
+            wall, processor = time.perf_counter(), time.process_time()
+            run()
+            wall, processor = time.perf_counter() - wall, time.process_time() - processor
+            least[name] = Cost(min(least[name].wall, wall), min(least[name].processor, processor))
+    return least
+
+
+def windows(models: Models, options: argparse.Namespace) -> dict[str, Any]:
+    """50 feature views: their cost in passes of one whole image, and their distance from the whole block's."""
+    tower, (image,) = models.tower, read_photos(1)
+    pixels = tower.preprocess(image.pixels)[None]
+    tokens = tower.tokens(pixels)
+    attention = models.dino.attend(models.dino.preprocess(image.pixels)[None])[0].numpy()
+    placed = place_views(Geometry.of(tower), attention, image.id, image.pixels.size, (models.windows,))
+    where = torch.from_numpy(placed[models.windows])[None]
+    few = least({"block": lambda: tower.pool_windows_by_block(tokens, where)}, 1)
+    many = least(
+        {
+            "whole": lambda: tower.model.encode_image(pixels, normalize=False),
+            "windows": lambda: tower.pool_windows(tokens, where),
+        },
+        5 * options.repeats,
+    )
+    exact = unit(tower.pool_windows_by_block(tokens, where))
+    spread = float((exact - exact.mean(1, keepdim=True)).abs().max())
+    return {
+        "feature views / one whole image": many["windows"] / many["whole"],
+        "the whole block on each view / one whole image": few["block"] / many["whole"],
+        "largest difference of unit features": float((unit(tower.pool_windows(tokens, where)) - exact).abs().max()),
+        "largest difference of a view from their mean": spread,
+    }
+
+
+def overhead(models: Models, options: argparse.Namespace) -> dict[str, Any]:
+    """Each step beside the encoding of 50 crops, per image, as shares of that encoding."""
+    tower, dino, photos = models.tower, models.dino, read_photos(4)
+    pixels = [photo.pixels for photo in photos]
+    tokens = tower.tokens(torch.stack([tower.preprocess(image) for image in pixels]))
+    maps = dino.attend(torch.stack([dino.preprocess(image) for image in pixels])).numpy()
+
+    def place() -> list[dict[Any, Any]]:
+        geometry, views = Geometry.of(tower), (models.boxes, models.windows)
+        return [
+            place_views(geometry, attention, photo.id, photo.pixels.size, views)
+            for photo, attention in zip(photos, maps, strict=True)
+        ]
+
+    placed = place()
+    crops = [(image, box) for image, rows in zip(pixels, placed, strict=True) for box in rows[models.boxes].tolist()]
+    where = torch.from_numpy(placed[0][models.windows])[None]
+    views = unit(torch.randn(1, 2 * options.views, tower.embed_dim))
+    some = CROPS_AT_ONCE * torch.get_num_threads()
+    ready = torch.split(torch.stack([crop(tower, each) for each in crops[:some]]), CROPS_AT_ONCE)
+    own = build_attention("self", tower)
+    costs = least(
+        {
+            "encode": lambda: list(in_threads(tower.encode_image, ready)),
+            "whole image, up to the last block": lambda: forward(pixels, tower.preprocess, tower.tokens),
+            "attention of DINO": lambda: forward(pixels, dino.preprocess, dino.attend),
+            "attention of the tower": lambda: own.attend_tokens(tokens),
+            "drawing and placing 100 views": place,
+            "cropping and resizing": lambda: list(in_threads(lambda each: crop(tower, each), crops)),
+            "feature views": lambda: tower.pool_windows(tokens[:1], where),
+            "matching with 50,000 texts": lambda: soft_prepared(views, models.prepared),
+        },
+        3 * options.repeats,
+    )
+    encoding = costs.pop("encode").times(options.views / some)
+    for name in costs:
+        single = name.startswith(("feature", "matching"))
+        costs[name] = costs[name].times(1 if single else 1 / len(photos)) / encoding
+    dinos, own_name = "attention of DINO", "attention of the tower"
+    return {
+        **costs,
+        "all, attention of DINO": total(costs, own_name),
+        "all, attention of the tower": total(costs, dinos),
+        "seconds to encode the crops": encoding,
+    }
+
+
+def total(costs: Mapping[str, Cost], without: str) -> Cost:
+    chosen = [cost for name, cost in costs.items() if name != without]
+    return Cost(sum(cost.wall for cost in chosen), sum(cost.processor for cost in chosen))
+
+
+def crop(tower: OpenClipTower, job: tuple[Any, list[int]]) -> Tensor:
+    image, (left, upper, right, lower) = job
+    return tower.preprocess_crop(image.crop((left, upper, right, lower)))
+
+
+def forward(images: list[Any], prepare: Callable[[Any], Tensor], network: Callable[[Tensor], Tensor]) -> None:
+    parts = even_parts(images, CROPS_AT_ONCE)
+    list(in_threads(lambda part: network(torch.stack([prepare(image) for image in part])), parts))
+
+
+def pipeline(models: Models, options: argparse.Namespace) -> dict[str, Any]:
+    """All of ABS, an image at a time, against the authors' structure: time, and the scores."""
+    return against_baseline(models, models, options)
+
+
+def bfloat16(models: Models, options: argparse.Namespace) -> dict[str, Any]:
+    """The same, with the weights of the tower in bfloat16; the baseline stays in float32, as published."""
+    clip = copy.deepcopy(models.tower.model)
+    low = OpenClipTower.from_model(clip, name="random ViT-B/16", dtype="bfloat16")
+    return against_baseline(replace(models, tower=low), models, options)
+
+
+def against_baseline(ours: Models, theirs: Models, options: argparse.Namespace) -> dict[str, Any]:
+    baseline, photos = theirs.baseline(options.baseline_batch), read_photos(options.images)
+    pairs = [race(photo, ours, baseline, options.repeats) for photo in photos]
+    costs = [mean([costs[at] for costs, _ in pairs]) for at in (0, 1)]
+    scores = torch.stack([scores for _, scores in pairs])
+    error = ((scores[:, 0] - scores[:, 1]) / scores[:, 1]).abs()
+    best = scores.argmax(-1)
+    return {
+        "all of ABS / the authors' structure": costs[0] / costs[1],
+        "seconds for an image": costs[0],
+        "seconds for an image, authors' structure": costs[1],
+        "largest relative difference of a score": float(error.max()),
+        "same decision": f"{int((best[:, 0] == best[:, 1]).sum())} of {len(photos)}",
+    }
+
+
+def race(
+    photo: LoadedImage, ours: Models, baseline: AuthorsStructure, repeats: int
+) -> tuple[tuple[Cost, Cost], Tensor]:
+    """The costs of both for one photo, and their scores [2, C]."""
+    scores: dict[str, Tensor] = {}
+    draws = (ours.boxes, ours.windows, 0)  # the seed
+    costs = least(
+        {
+            "ours": lambda: scores.update(ours=ours.scores(photo)),
+            "baseline": lambda: scores.update(baseline=baseline.scores(photo.pixels, photo.id, *draws)),
+        },
+        repeats,
+    )
+    return (costs["ours"], costs["baseline"]), torch.stack([scores["ours"], scores["baseline"]])
+
+
+def mean(costs: Sequence[Cost]) -> Cost:
+    return Cost(sum(cost.wall for cost in costs) / len(costs), sum(cost.processor for cost in costs) / len(costs))
+
+
+SECTIONS = {"windows": windows, "overhead": overhead, "pipeline": pipeline, "bfloat16": bfloat16}
+
+
+def show(name: str, value: Any) -> str:
+    if isinstance(value, Cost):
+        return f"  {name:50} {value.wall:8.4f} wall  {value.processor:8.4f} processor"
+    return f"  {name:50} {value if isinstance(value, str) else f'{value:8.1e}'}"
+
+
+def main() -> None:
+    """Parse the options, measure, print tables or JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="+", choices=SECTIONS)
+    for name, default in (("threads", 1), ("images", 1), ("repeats", 2), ("views", 50), ("baseline-batch", 50)):
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"default {default}")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        models = build_models(Path(folder), options.views)
+        for section in options.sections:
+            measured = SECTIONS[section](models, options)
+            if options.json:
+                print(json.dumps({"section": section, "threads": options.threads, **measured}, default=vars))
+                continue
+            print(f"{section}, {options.threads} threads")
+            print("\n".join(show(name, value) for name, value in measured.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Encoding views: many crops in several threads against one crop after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from abs_classify.attention import AttentionSource, DinoAttention, TowerAttention
+from abs_classify.encoding import Geometry, encode_images, place_views
+from abs_classify.images import LoadedImage
+from abs_classify.matching import unit
+from abs_classify.towers.open_clip import OpenClipTower
+from abs_classify.views import AttentionBoxes, FeatureWindows, RandomCrops, ViewSource, WholeImage
+
+DINO = Path(__file__).parents[1] / "golden" / "models" / "dino"
+VIEWS: tuple[ViewSource, ...] = (WholeImage(), RandomCrops(5), AttentionBoxes(7), FeatureWindows(9))
+
+
+@pytest.fixture(autouse=True)
+def three_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def images(golden_photos: list[Image.Image]) -> list[LoadedImage]:
+    """Ten, so that they come in two groups."""
+    turned = [photo.transpose(Image.Transpose.ROTATE_90) for photo in golden_photos]
+    return [LoadedImage(f"sha256:{at:064}", photo) for at, photo in enumerate(golden_photos + turned)]
+
+
+def one_by_one(tower: OpenClipTower, image: LoadedImage, attention: Tensor) -> dict[ViewSource, Tensor]:
+    """The features of one image, a crop at a time."""
+    pixels = tower.preprocess(image.pixels)[None]
+    placed = place_views(Geometry.of(tower), attention.numpy(), image.id, image.pixels.size, VIEWS)
+    features = {}
+    for view, rows in placed.items():
+        if isinstance(view, WholeImage):
+            raw = tower.model.encode_image(pixels, normalize=False)
+        elif isinstance(view, FeatureWindows):
+            raw = tower.pool_windows_by_block(tower.tokens(pixels), torch.from_numpy(rows)[None])[0]
+        else:
+            crops = [image.pixels.crop(tuple(row)) for row in rows.tolist()]
+            raw = torch.cat([tower.encode_image(tower.preprocess_crop(crop)[None]) for crop in crops])
+        features[view] = unit(raw)
+    return features
+
+
+@pytest.mark.parametrize("name", ["dino", "self"])
+def test_threads_and_batches_give_what_single_crops_give(
+    golden_tower: Callable[[int], Any], images: list[LoadedImage], name: str
+) -> None:
+    tower = golden_tower(14)
+    source: AttentionSource = TowerAttention(tower, "self") if name == "self" else DinoAttention(str(DINO))
+    encoded = encode_images(tower, source, iter(images), VIEWS)
+    assert encoded.attention is not None
+    with torch.inference_mode():
+        for at, image in enumerate(images):
+            alone = source.attend(source.preprocess(image.pixels)[None])[0]
+            assert (encoded.attention[at] - alone).abs().max() < 2e-6
+            for view, expected in one_by_one(tower, image, encoded.attention[at]).items():
+                assert (encoded.features[view][at] - expected).abs().max() < 2e-6, view
+                # the crops of an image differ by far more than the two ways do
+                assert view.count == 1 or (expected - expected.mean(0)).abs().max() > 1e-3, view
+
+
+@pytest.mark.parametrize(("threads", "batch_size"), [(1, 64), (1, 1), (2, 3), (8, 64)])
+def test_neither_threads_nor_batches_nor_groups_matter(
+    golden_tower: Callable[[int], Any], images: list[LoadedImage], threads: int, batch_size: int
+) -> None:
+    tower = golden_tower(7)
+    source = TowerAttention(tower, "self")
+    expected = encode_images(tower, source, images, VIEWS)
+    torch.set_num_threads(threads)
+    encoded = encode_images(tower, source, images, VIEWS, batch_size=batch_size)
+    alone = encode_images(tower, source, images[9:], VIEWS, batch_size=batch_size)
+    for view in VIEWS:
+        assert (encoded.features[view] - expected.features[view]).abs().max() < 2e-6
+        assert (alone.features[view][0] - expected.features[view][9]).abs().max() < 2e-6
+
+
+def test_a_tower_without_tokens_encodes_in_threads_too(
+    family_model: Callable[[str], Any], images: list[LoadedImage]
+) -> None:
+    tower = OpenClipTower.from_model(family_model("ResNet"), name="ResNet")
+    views = (WholeImage(), RandomCrops(3))
+    encoded = encode_images(tower, None, images, views)
+    pixels = torch.stack([tower.preprocess(image.pixels) for image in images])
+    torch.testing.assert_close(encoded.features[views[0]][:, 0], unit(tower.encode_image(pixels)), rtol=0, atol=2e-6)
+    assert encoded.features[views[1]].shape == (10, 3, tower.embed_dim)
+    assert encoded.attention is None
