@@ -7,7 +7,8 @@
 ``windows``: 50 feature views against one pass of the whole image, and against the whole last block on every view.
 ``overhead``: every step beside the encoding of the 50 crops, as a share of that encoding. ``pipeline``: all of ABS
 against ``authors_structure.py``, an image at a time, and their scores. ``bfloat16``: the same with weights cast to
-bfloat16, and how far scores move. What is compared runs in turn, and of ``--repeats`` rounds the least wall time and
+bfloat16, and how far scores move. ``embedded``: the same question for trained weights, those of the embedded tower, on
+the demo photos. What is compared runs in turn, and of ``--repeats`` rounds the least wall time and
 the least processor time count: other work on the machine weighs on the first more than on the second. With
 ``--baseline-batch 4`` the baseline encodes as few crops at once as the product does.
 
@@ -37,11 +38,15 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from abs_classify.attention import AttentionSource, build_attention
+from abs_classify.classifier import Classifier
+from abs_classify.datasets import open_dataset
 from abs_classify.encoding import Geometry, encode_images, place_views
 from abs_classify.images import LoadedImage, load_image
 from abs_classify.matching import unit
+from abs_classify.methods import get_method
 from abs_classify.soft_matching import SoftTexts, soft_prepared
 from abs_classify.threads import even_parts, in_threads
+from abs_classify.towers.embedded import load_embedded_tower
 from abs_classify.towers.open_clip import OpenClipTower
 from abs_classify.views import AttentionBoxes, FeatureWindows
 from abs_classify.vit_weights import load_vit
@@ -293,7 +298,33 @@ def mean(costs: Sequence[Cost]) -> Cost:
     return Cost(sum(cost.wall for cost in costs) / len(costs), sum(cost.processor for cost in costs) / len(costs))
 
 
-SECTIONS = {"windows": windows, "overhead": overhead, "pipeline": pipeline, "bfloat16": bfloat16}
+def embedded(_: Models, options: argparse.Namespace) -> dict[str, Any]:
+    """Trained weights in bfloat16 against float32: the embedded tower on the demo photos."""
+    demo = open_dataset("demo")
+    method = replace(get_method("abs"), views=(AttentionBoxes(options.views), FeatureWindows(options.views)))
+    ranked = []
+    for dtype in ("float32", "bfloat16"):
+        classifier = Classifier(load_embedded_tower(dtype=dtype), list(demo.names.values()), method=method)
+        ranked.append(list(classifier.classify([item.path for item in demo.items], top=len(demo.names))))
+    pairs = list(zip(*ranked, strict=True))
+    errors = []
+    for exact, low in pairs:
+        changed = {one.class_id: one.score for one in low.ranking}
+        errors.append(abs(changed[exact.class_id] / exact.score - 1))
+    same = sum(exact.class_id == low.class_id for exact, low in pairs)
+    return {
+        "largest relative difference of the best score": max(errors),
+        "same decision": f"{same} of {len(pairs)}",
+    }
+
+
+SECTIONS = {
+    "windows": windows,
+    "overhead": overhead,
+    "pipeline": pipeline,
+    "bfloat16": bfloat16,
+    "embedded": embedded,
+}
 
 
 def show(name: str, value: Any) -> str:

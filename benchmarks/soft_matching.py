@@ -3,11 +3,11 @@
     python benchmarks/soft_matching.py --classes 1000 --texts 50 --views 100 --dims 512 --images 100 --threads 1
 
 The bare product is every view times every text in float32, into a buffer that is written over. Work is cut into units
-of about 1,000 views. On each unit soft matching, the product in one piece and the product by 100 views run in turn, and
-of ``--repeats`` rounds the least time counts (for the product, the faster form), so that other work on the machine
-weighs little. The preparation of the texts is added to soft matching once. Extra memory is the peak of the resident set
-during one call with all images, above what it was before. The error is against a plain float64 evaluation of
-``--check`` images, relative to each score.
+of about 1,000 views a thread. On each unit soft matching, the product by 1,000 views and the product by 100 views run
+in turn, and of ``--repeats`` rounds the least time counts (for the product, the faster form), so that other work on the
+machine weighs little. The preparation of the texts is added to soft matching once. Extra memory is the peak of the
+resident set during one call with all images, above what it was before. The error is against a plain float64 evaluation
+of ``--check`` images, relative to each score.
 
 The vectors look like CLIP's: image and text vectors around two different means (so cosines lie between about 0.15 and
 0.4), classes around those, views and sentences around their class.
@@ -98,8 +98,8 @@ def extra_memory(run: Callable[[], object]) -> float:
 def compare(views: Tensor, texts: Tensor, owner: Tensor, arguments: argparse.Namespace) -> tuple[float, float]:
     """Seconds of soft matching and of the bare product, from the least times of each unit."""
     prepared = SoftTexts.of(texts, owner, arguments.classes)
-    units = views.split(max(1, 1000 // arguments.views))
-    buffer = torch.empty(units[0].shape[0] * arguments.views, len(texts))
+    units = views.split(max(1, 1000 * arguments.threads // arguments.views))
+    buffer = torch.empty(min(1000, views.shape[0] * views.shape[1]), len(texts))
     least = torch.full((len(units), 2), torch.inf)
     preparation = float("inf")
     for _ in range(arguments.repeats):
