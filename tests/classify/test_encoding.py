@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,11 +13,13 @@ from PIL import Image
 from torch import Tensor
 
 from abs_classify.attention import AttentionSource, DinoAttention, TowerAttention
-from abs_classify.encoding import Geometry, encode_images, place_views
+from abs_classify.encoding import Geometry, _guarded, encode_images, place_views
 from abs_classify.images import LoadedImage
 from abs_classify.matching import unit
+from abs_classify.towers.base import Tower
 from abs_classify.towers.open_clip import OpenClipTower
 from abs_classify.views import AttentionBoxes, FeatureWindows, RandomCrops, ViewSource, WholeImage
+from abs_core.errors import ModelError
 
 DINO = Path(__file__).parents[1] / "golden" / "models" / "dino"
 VIEWS: tuple[ViewSource, ...] = (WholeImage(), RandomCrops(5), AttentionBoxes(7), FeatureWindows(9))
@@ -97,3 +100,26 @@ def test_a_tower_without_tokens_encodes_in_threads_too(
     torch.testing.assert_close(encoded.features[views[0]][:, 0], unit(tower.encode_image(pixels)), rtol=0, atol=2e-6)
     assert encoded.features[views[1]].shape == (10, 3, tower.embed_dim)
     assert encoded.attention is None
+
+
+class _SmallDevice:
+    """A tower on a device that holds five crops at once and no more."""
+
+    name = "small"
+    device = torch.device("cpu")
+
+    def preprocess_crop(self, image: Image.Image) -> Tensor:
+        return torch.zeros(3, *image.size)
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        if len(pixels) > 5:
+            raise torch.OutOfMemoryError("out of memory")
+        return pixels.mean((2, 3))
+
+
+def test_out_of_memory_names_a_batch_size_that_fits() -> None:
+    tower = _SmallDevice()
+    pixels = torch.zeros(64, 3, 8, 8)
+    with pytest.raises(ModelError, match=r"batches of 64 crops\. Use a batch size of 4\."):
+        _guarded(partial(tower.encode_image, pixels), cast("Tower", tower), 64)
+    assert _guarded(partial(tower.encode_image, pixels[:4]), cast("Tower", tower), 4).shape == (4, 3)
