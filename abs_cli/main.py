@@ -78,8 +78,8 @@ def cli(ctx: click.Context, home: Path | None, cache: Path | None, debug: bool) 
 def main(args: list[str] | None = None) -> None:
     """Run ``abs`` and end the process: 0 done, 1 a check failed, 2 wrong input, 130 interrupted."""
     # Read when torch starts its threads: on a busy machine waiting threads then leave the cores to those that compute.
-    # A batch of the embedded language model was measured to take 21 s instead of 162 s so; an idle machine pays nothing
-    # that could be measured.
+    # A batch of the embedded language model was measured to take 21 s instead of 162 s so, on two cores with other
+    # work on them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code: Any = cli.main(args=args, prog_name="abs", standalone_mode=False)

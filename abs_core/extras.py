@@ -14,7 +14,7 @@ __all__ = ["EXTRAS", "find_package_folder", "is_installed", "missing_extra", "re
 #: import name -> (distribution, extra that brings it, what it is needed for)
 EXTRAS: dict[str, tuple[str, str, str]] = {
     "openai": ("openai", "openai", "to reach an OpenAI-compatible server"),
-    "vllm": ("vllm", "vllm", "to run vLLM in this process"),
+    "vllm": ("vllm", "vllm", "to run a vLLM server"),
     "torch": ("torch", "classify", "to classify images or to run a local language model"),
     "transformers": ("transformers", "local", "to run a local language model"),
     "gguf": ("gguf", "local", "to read GGUF files"),

