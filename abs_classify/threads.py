@@ -1,9 +1,10 @@
 """A processor's cores shared out between images instead of within each operation.
 
-An operation that is spread over n cores ends when the slowest of them does, and a network has hundreds of operations.
-On a machine that is busy with other work each of them then waits, and a pass over 40 crops was measured to take up to
-18 times as long on two cores as on one. Here every thread runs whole images on cores of its own, and threads meet once
-at the end. Torch and Pillow let go of the interpreter while they compute, so Python's threads do run side by side.
+An operation that is spread over n cores ends when the slowest of them does, a network has hundreds of operations, and
+OpenMP's threads spin while they wait. Beside other work on the machine those that spin keep the one with work from its
+core: a pass over 40 crops was measured to take up to 18 times as long on two cores as on one. Here every thread runs
+whole images on cores of its own, and threads meet once at the end. Torch and Pillow let go of the interpreter while
+they compute, so Python's threads do run side by side.
 """
 
 from __future__ import annotations
