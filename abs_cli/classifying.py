@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abs_cli.classification import OnError, Scored, identify, score
-from abs_cli.console import Advance
+from abs_cli.console import Advance, json_text
 from abs_cli.evaluating import Plan, model_notes
 from abs_cli.reporting import Explained, classification_page, report_photos
 from abs_cli.stages import Stages
@@ -85,8 +84,7 @@ class Answers:
                 ],
                 "explanation": why.to_dict(top=5) if why is not None else None,
             }
-            # a file name need not be valid Unicode, JSON must be
-            yield json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
+            yield json_text(row)
 
     def write_report(self, path: Path, command: Sequence[str]) -> Path:
         """Write the page of these photos and return its path."""

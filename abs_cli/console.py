@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import click
 
 from abs_core.printable import printable
 
-__all__ = ["Advance", "note", "progress"]
+__all__ = ["Advance", "json_text", "note", "progress"]
 
 
 class Advance(Protocol):
@@ -24,6 +25,11 @@ class Advance(Protocol):
 def note(text: str) -> None:
     """One line on stderr, with everything from outside made harmless."""
     click.echo(printable(text), err=True)
+
+
+def json_text(value: Any) -> str:
+    """JSON on one line; what is no valid Unicode, as file names may be, becomes JSON's own escape."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @contextmanager

@@ -45,9 +45,7 @@ class Plan:
         notes = dict.fromkeys(table.note for table in self.methods.values() if table.note)
         if self.control:
             notes[f"control {self.control}: the descriptions are not the bundle's own"] = None
-        streams = [method.name for method in self.methods if method.stream]
-        if streams:
-            notes[f"{', '.join(streams)}: results depend on the order of the images"] = None
+        notes |= {f"{method.name}: {method.note}": None for method in self.methods if method.note}
         return list(notes)
 
 
@@ -88,9 +86,10 @@ class Evaluation:
         from abs_classify.tables import render_table
         from abs_core.printable import printable
 
-        lines = [f"{self.dataset}: {len(self.scored.photos)} images, {len(self.vocabulary.names)} classes"]
-        lines += [
-            f"classes from {self.vocabulary.source}; model {self.stages.models.name}; seed {self.stages.seed}",
+        run = f"model {self.stages.models.name}; seed {self.stages.seed}"
+        lines = [
+            printable(f"{self.dataset}: {len(self.scored.photos)} images, {len(self.vocabulary.names)} classes"),
+            printable(f"classes from {self.vocabulary.source}; {run}"),
             "",
         ]
         lines += [render_table(self.rows()), ""]

@@ -144,6 +144,8 @@ def generate_bundle(home: Home, labels: str, name: str, options: GenerationOptio
     watcher = _Watcher(label_set, options.per_class)
     with Journal(home.journals / f"{name}.jsonl") as journal, watcher:
         result = generate(label_set, prompts, backend, plan, journal=journal, on_progress=watcher.see)
+    if result.stopped and not result.descriptions:
+        raise KeyboardInterrupt  # there is nothing to keep but the journal
     reference, is_new = _keep(home, store, name, label_set, result, options.licence)
     seconds = time.monotonic() - start
     if watcher.asked and watcher.reused == watcher.asked:

@@ -15,6 +15,8 @@ from abs_cli.stages import Photo, Stages
 from abs_cli.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from abs_classify.explanation import Explanation
     from abs_classify.images import LoadedImage
     from abs_classify.methods import Method
@@ -45,9 +47,12 @@ class Explained:
         views = {view.kind: self._views[view][at] for view in self._method.views}
         return explain(self._method, views, self._stages.texts(self._table), self._table)
 
-    def attention(self, at: int):  # type: ignore[no-untyped-def]
+    def attention(self, at: int) -> np.ndarray | None:
         """The attention map [g, g] of that photo, or None."""
-        return None if self._attention is None else self._attention[at]
+        if self._attention is None:
+            return None
+        one: np.ndarray = self._attention[at]
+        return one
 
     def places(self, at: int, image: LoadedImage) -> tuple[ViewPlaces, ...]:
         """Where the views of that photo lie."""
@@ -140,7 +145,7 @@ def _footer(stages: Stages) -> tuple[tuple[str, str], ...]:
 
 
 def explained_method(methods: Sequence[Method]) -> Method | None:
-    """The method that a page explains: abs if it ran, else the last whose scores are sums over views and texts."""
+    """The method that a page explains: abs if it ran, else the last that looks at each image alone."""
     named = {method.name: method for method in methods if not method.stream}
     return named.get("abs") or (list(named.values())[-1] if named else None)
 

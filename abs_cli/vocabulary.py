@@ -111,7 +111,7 @@ def find_bundle(home: Home, reference: str) -> Bundle:
         UnknownNameError: no such bundle; lists those that are there.
         BundleError, StorageError: it cannot be read, or breaks a rule.
     """
-    from abs_descriptions.bundle import read_bundle
+    from abs_descriptions.bundle import parse_reference, read_bundle
     from abs_descriptions.store import BundleStore
 
     path = Path(reference)
@@ -124,11 +124,11 @@ def find_bundle(home: Home, reference: str) -> Bundle:
     try:
         return store.read(reference)
     except UnknownNameError as error:
-        if store.list() or "@" in reference:
-            raise
-        raise UnknownNameError(
-            "bundle", reference, shipped_bundles(), remedy="Write one with `abs gen-descriptions LABELS --name NAME`"
-        ) from error
+        if store.list(parse_reference(reference).name):
+            raise  # the name is there, and the error lists its versions
+        names = sorted({entry.name for entry in store.list()} | shipped_bundles().keys())
+        remedy = "Write one with `abs gen-descriptions LABELS --name NAME`"
+        raise UnknownNameError("bundle", reference, names, remedy=remedy) from error
 
 
 def shipped_bundles() -> dict[str, Path]:

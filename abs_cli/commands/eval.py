@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from abs_cli.console import note, progress
+from abs_cli.console import json_text, note, progress
 from abs_cli.home import Home
 from abs_cli.options import ModelOptions, class_options, model_options
 from abs_core.errors import DatasetError
@@ -109,7 +108,7 @@ def command(
     evaluation.seconds = time.monotonic() - start
     write_last_run(stages.cache.root, stages.cache.asked)
     if as_json:
-        click.echo(json.dumps(evaluation.to_dict(sys.argv), ensure_ascii=False))
+        click.echo(json_text(evaluation.to_dict(sys.argv)))
     else:
         click.echo(evaluation.text())
     if report is not None:

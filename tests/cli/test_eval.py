@@ -139,4 +139,24 @@ def test_a_stream_method_says_that_order_matters(abs_command: Abs, folder: Calla
     root = folder(cat=["a.png", "b.png"], car=["c.png"])
     ran = abs_command("eval", "--dataset", f"imagefolder:{root}", "--method", method, *QUICK)
     assert ran.code == 0, ran.err
-    assert "depend on the order" in ran.out
+    assert f"note: {method}: scores depend on the order" in ran.out
+
+
+def test_an_unknown_bundle_lists_the_store_and_the_shipped(abs_command: Abs, tmp_path: Path) -> None:
+    source = tmp_path / "own.tsv"
+    source.write_text("cat\tA cat has whiskers and soft fur.\n")
+    assert abs_command("bundle", "import", source, "--name", "own").code == 0
+    assert "valid: own, pets, textures" in abs_command.refuses("bundle", "show", "magic")
+    assert "valid: own@1.0.0" in abs_command.refuses("bundle", "show", "own@2.0.0")
+    assert "pets@1.0.0#sha256:" in abs_command.refuses("bundle", "show", "pets@2.0.0")
+
+
+def test_json_with_a_file_name_that_is_no_unicode(abs_command: Abs, folder: Callable[..., Path]) -> None:
+    root = folder(cat=["a.png", "b.png"])
+    broken = root / "cat" / "b\udcff.png"
+    (root / "cat" / "b.png").rename(broken)
+    broken.write_bytes(b"no image")
+    options = ("--labels", "cat,car", "--method", "clip", "--on-error", "skip", "--json")
+    ran = abs_command("eval", "--dataset", f"imagefolder:{root}", *options, *QUICK)
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)["skipped"][0]["name"].endswith("b\udcff.png")
