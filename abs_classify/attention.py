@@ -42,7 +42,7 @@ _PUBLISHED_GRID = 14
 
 
 class AttentionSource(Protocol):
-    """Where attention maps come from."""
+    """Where attention maps come from. ``preprocess`` and ``attend`` are called from several threads at once."""
 
     @property
     def name(self) -> str:
@@ -65,7 +65,7 @@ class AttentionSource(Protocol):
         ...
 
     def preprocess(self, image: Image.Image) -> Tensor:
-        """A whole RGB image to [3, S, S] float32 on the CPU. Safe to call from threads."""
+        """A whole RGB image to [3, S, S] float32 on the CPU."""
         ...
 
     def attend(self, pixels: Tensor) -> Tensor:

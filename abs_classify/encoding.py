@@ -69,7 +69,7 @@ class Geometry:
         return cls(tower.grid, tower.crop_fraction)
 
 
-def encode_texts(tower: Tower, texts: Sequence[str], *, batch_size: int = 256) -> Tensor:
+def encode_texts(tower: Tower, texts: Sequence[str], *, batch_size: int = 1024) -> Tensor:
     """Unit features [n, d] of texts, float32, on the CPU.
 
     Raises:

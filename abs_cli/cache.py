@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -25,8 +26,10 @@ from abs_core.files import atomic_write, ensure_writable
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Difference", "Entry", "Key", "StageCache", "differences"]
+__all__ = ["DERIVED", "Difference", "Entry", "Key", "StageCache", "differences"]
 
+#: folder, and stage name in listings, of what models unpacked or computed from their weights once
+DERIVED = "derived"
 _LAYOUT = "v1"
 # the limit of the safetensors format itself
 _LARGEST_HEADER = 100_000_000
@@ -146,6 +149,14 @@ class StageCache:
                     status = path.stat()
                     yield Entry(path, folder.name, status.st_size, max(status.st_atime, status.st_mtime))
 
+    def derived(self) -> Iterator[Entry]:
+        """What models unpacked or computed from their weights once: files and folders without a key."""
+        for path in sorted((self.root / DERIVED).glob("*")):
+            with suppress(FileNotFoundError):
+                files = [one.stat() for one in (path.rglob("*") if path.is_dir() else [path]) if one.is_file()]
+                used = max((max(one.st_atime, one.st_mtime) for one in files), default=0.0)
+                yield Entry(path, DERIVED, sum(one.st_size for one in files), used)
+
     def verify(self) -> Iterator[tuple[Entry, bool]]:
         """Read every entry; False marks a damaged one, which is removed so that it is rebuilt."""
         for entry in self.entries():
@@ -154,16 +165,21 @@ class StageCache:
     def prune(self, *, older_than_days: float | None = None, max_bytes: int | None = None) -> list[Entry]:
         """Remove entries that were not used for a time, then the least recently used ones over a size.
 
+        What is derived from weights counts and goes like any entry: it is made again when it is needed.
+
         Returns:
             The removed entries.
         """
-        by_age = sorted(self.entries(), key=lambda entry: entry.used)
+        by_age = sorted([*self.entries(), *self.derived()], key=lambda entry: entry.used)
         total = sum(entry.bytes for entry in by_age)
         limit = time.time() - older_than_days * 86400 if older_than_days is not None else float("-inf")
         removed = []
         for entry in by_age:
             if entry.used < limit or (max_bytes is not None and total > max_bytes):
-                entry.path.unlink(missing_ok=True)
+                if entry.path.is_dir():
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    entry.path.unlink(missing_ok=True)
                 total -= entry.bytes
                 removed.append(entry)
         return removed

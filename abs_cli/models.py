@@ -90,9 +90,15 @@ class Models:
     def tower(self) -> Tower:
         """The tower, loaded when first asked for."""
         from abs_classify.towers import load_tower
+        from abs_classify.towers.base import DTYPES, emulates
 
         note(f"loading {self.name}")
-        return load_tower(self.name, device=self.device, dtype=self.dtype, derived=self._derived)
+        tower = load_tower(self.name, device=self.device, dtype=self.dtype, derived=self._derived)
+        if emulates(tower.device, DTYPES[self.dtype]):
+            note(
+                f"this {tower.device.type} has no unit for {self.dtype} and emulates it; float32 is faster"
+            )
+        return tower
 
     @cached_property
     def source(self) -> AttentionSource:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from abs_cli.cache import StageCache
+from abs_cli.cache import DERIVED, StageCache
 from abs_cli.home import Home
 from abs_cli.memo import DigestMemo
 from abs_cli.models import Models
@@ -44,7 +44,7 @@ class ModelOptions:
 
             model, attention = local_names(WeightsStore(home.root / "models"), model, attention)
         memo = DigestMemo(home.cache)
-        models = Models(model, attention, self.device, self.dtype, memo, home.cache / "derived")
+        models = Models(model, attention, self.device, self.dtype, memo, home.cache / DERIVED)
         return Stages(StageCache(home.cache), models, self.seed, self.batch_size)
 
 

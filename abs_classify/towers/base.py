@@ -2,12 +2,15 @@
 
 Shapes use B images, N views an image, P prefix tokens (CLS, registers), a g x g grid of patch tokens of width w, and
 the embedding size d. A tower switches to inference mode by itself; callers need not care.
+
+On the CPU several threads call one tower at once, each with images of its own: ``preprocess``, ``preprocess_crop``,
+``encode_image``, ``tokens`` and ``pool_windows`` must be safe to call so. A tower that keeps no state between calls is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,7 +20,7 @@ from abs_core.errors import ModelError, UnknownNameError, UsageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["DTYPES", "Tower", "no_feature_views", "resolve_device", "resolve_dtype"]
+__all__ = ["DTYPES", "Tower", "emulates", "no_feature_views", "resolve_device", "resolve_dtype"]
 
 #: Names a user may give. The weights are cast to the dtype; features always leave a tower in float32.
 DTYPES: dict[str, torch.dtype] = {
@@ -70,7 +73,7 @@ class Tower(Protocol):
         ...
 
     def preprocess(self, image: Image) -> Tensor:
-        """The model's own preprocessing of an RGB image: [3, S, S] float32 on the CPU. Safe to call from threads."""
+        """The model's own preprocessing of an RGB image: [3, S, S] float32 on the CPU."""
         ...
 
     def preprocess_crop(self, image: Image) -> Tensor:
@@ -174,3 +177,14 @@ def resolve_dtype(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise UnknownNameError("dtype", name, DTYPES)
     return DTYPES[name]
+
+
+def emulates(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a device has no unit for a dtype, so that its arithmetic is emulated, about ten times slower."""
+    if device.type == "cuda":
+        return dtype == torch.bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or dtype == torch.float32:
+        return False
+    suffix = {torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return not any(present for name, present in capabilities.items() if name.endswith(suffix))

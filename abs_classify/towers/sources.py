@@ -80,7 +80,13 @@ def find_source(name: str, *, allow_download: bool) -> Source:
     config = open_clip.get_model_config(arch)
     published = open_clip.get_pretrained_cfg(arch, tag) if tag else {}
     if tag:
-        _check_activation(arch, config, bool(published.get("quick_gelu", False)), f"the weights {tag!r}")
+        _check_activation(
+            arch,
+            config,
+            bool(published.get("quick_gelu", False)),
+            f"the weights {tag!r}",
+            repository=str(published.get("hf_hub") or "").strip("/"),
+        )
     if at:
         return _from_file(name, arch, config, published, Path(file).expanduser())
     checkpoint = _published_file(name, published["hf_hub"], allow_download=allow_download)
@@ -218,15 +224,25 @@ def _agreed_preprocess(arch: str) -> Mapping[str, Any]:
     return found[0] if found else {}
 
 
-def _check_activation(arch: str, config: Mapping[str, Any], weights_quick: bool, what: str) -> None:
-    """QuickGELU weights on a GELU architecture, or the reverse, give wrong features without any other sign."""
+def _check_activation(
+    arch: str, config: Mapping[str, Any], weights_quick: bool, what: str, repository: str = ""
+) -> None:
+    """QuickGELU weights on a GELU architecture, or the reverse, give wrong features without any other sign.
+
+    ``repository`` is where the weights are published: its own configuration settles what open_clip's lists leave open.
+    """
     if bool(config.get("quick_gelu", False)) == weights_quick:
         return
     twin = f"{arch}-quickgelu" if weights_quick else arch.removesuffix("-quickgelu")
     wanted, has = ("QuickGELU", "GELU") if weights_quick else ("GELU", "QuickGELU")
+    remedy = "Use an architecture with that activation"
+    if twin != arch and twin in open_clip.list_models():
+        remedy = f"Use {twin}"
+    elif repository:
+        remedy = f"Use hf-hub:{repository}, whose own configuration says which activation the weights were trained with"
     raise ModelError(
         f"QuickGELU mismatch: {what} were trained with {wanted}, and the architecture {arch} computes {has}",
-        remedy=f"Use {twin}" if twin in open_clip.list_models() else "Use an architecture with that activation",
+        remedy=remedy,
     )
 
 

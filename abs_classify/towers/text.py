@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from abs_classify.threads import in_threads
 from abs_core.errors import ModelError
 
 __all__ = ["count_tokens", "encode_ids", "find_cut_encoder"]
 
-_TEXTS_AT_ONCE = 256
+# Enough to keep a GPU busy; on a CPU, batches whose activations stay in its caches are a quarter faster.
+_TEXTS_AT_ONCE = {"cuda": 256, "cpu": 64}
 
 Encoder = Callable[[Tensor], Tensor]
 
@@ -33,15 +35,16 @@ def encode_ids(model: Any, ids: Tensor, cut: Encoder | None) -> Tensor:
         [n, d] float32 in the order of ``ids``, not normalised.
     """
     if cut is None:
-        parts = [model.encode_text(batch, normalize=False) for batch in _batches(ids)]
-        return torch.cat(parts).float()
+        return torch.cat(_in_batches(lambda batch: model.encode_text(batch, normalize=False), ids)).float()
     order = ids.argmax(-1).argsort()
-    encoded = torch.cat([cut(batch) for batch in _batches(ids[order])]).float()
+    encoded = torch.cat(_in_batches(cut, ids[order])).float()
     return encoded[order.argsort()]
 
 
-def _batches(ids: Tensor) -> list[Tensor]:
-    return [ids[start : start + _TEXTS_AT_ONCE] for start in range(0, len(ids), _TEXTS_AT_ONCE)]
+def _in_batches(encode: Encoder, ids: Tensor) -> list[Tensor]:
+    device = ids.device.type
+    batches = torch.split(ids, _TEXTS_AT_ONCE.get(device, 256))
+    return list(in_threads(encode, batches) if device == "cpu" else map(encode, batches))
 
 
 def find_cut_encoder(model: Any) -> Encoder | None:

@@ -28,7 +28,8 @@ def command() -> None:
 def list_stages(home: Home, as_json: bool) -> None:
     """Show the entries and bytes of each stage."""
     stages: dict[str, dict[str, int]] = {}
-    for entry in StageCache(home.cache).entries():
+    cache = StageCache(home.cache)
+    for entry in (*cache.entries(), *cache.derived()):
         row = stages.setdefault(entry.stage, {"entries": 0, "bytes": 0})
         row["entries"] += 1
         row["bytes"] += entry.bytes
@@ -38,12 +39,7 @@ def list_stages(home: Home, as_json: bool) -> None:
     click.echo(f"{home.cache}")
     for stage, row in sorted(stages.items()):
         click.echo(f"  {stage:<16} {row['entries']:>8} entries {_size(row['bytes']):>10}")
-    derived = sum(path.stat().st_size for path in (home.cache / "derived").rglob("*") if path.is_file())
-    if derived:
-        click.echo(
-            f"  {'derived':<16} {'':>16} {_size(derived):>10}  unpacked and precomputed weights; delete the folder"
-        )
-    if not stages and not derived:
+    if not stages:
         click.echo("  empty")
 
 

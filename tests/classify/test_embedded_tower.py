@@ -16,7 +16,7 @@ from torch.nn.functional import cosine_similarity, interpolate, normalize
 
 from abs_classify.datasets import open_dataset
 from abs_classify.images import load_image
-from abs_classify.towers.base import Tower
+from abs_classify.towers.base import Tower, emulates
 from abs_classify.towers.embedded import EmbeddedTower, load_embedded_tower, window_weights
 from abs_classify.towers.embedded_parts import Semantics, cached_semantics, load_backbone
 from abs_classify.towers.embedded_weights import PinnedFile, find_embedded_files, imagenet_texts, package_folder
@@ -407,3 +407,11 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     with pytest.raises(MissingExtraError) as caught:
         load_embedded_tower()
     assert caught.value.remedy == "Run: pip install 'abs-toolkit[embedded]'"
+
+
+def test_a_processor_without_a_unit_emulates() -> None:
+    cpu = torch.device("cpu")
+    units = torch.cpu.get_capabilities()
+    assert not emulates(cpu, torch.float32)
+    assert emulates(cpu, torch.bfloat16) != (units["avx512_bf16"] or units["amx_bf16"])
+    assert emulates(cpu, torch.float16) != (units["avx512_fp16"] or units["amx_fp16"])

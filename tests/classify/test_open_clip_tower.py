@@ -337,6 +337,12 @@ def test_a_quickgelu_mismatch_is_an_error(name: str, twin: str) -> None:
     assert twin in caught.value.remedy
 
 
+def test_a_mismatch_without_a_twin_points_to_the_repository() -> None:
+    with pytest.raises(ModelError, match="QuickGELU mismatch") as caught:
+        load_tower("roberta-ViT-B-32/laion2b_s12b_b32k")
+    assert "hf-hub:laion/CLIP-ViT-B-32-roberta-base-laion2B-s12B-b32k" in caught.value.remedy
+
+
 def test_a_quickgelu_mismatch_with_the_configuration_beside(tiny: Any, tmp_path: Path) -> None:
     folder = folder_with_configuration(tiny, tmp_path / "folder", quick_gelu=True)
     with pytest.raises(ModelError, match="QuickGELU mismatch") as caught:

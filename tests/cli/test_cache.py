@@ -112,6 +112,21 @@ def test_prune_removes_the_least_recently_used(tmp_path: Path) -> None:
     assert cache.load(key(seed=2)) is not None
 
 
+def test_prune_removes_what_was_derived_from_weights(tmp_path: Path) -> None:
+    cache = StageCache(tmp_path)
+    unpacked = tmp_path / "derived" / "model"
+    unpacked.mkdir(parents=True)
+    (unpacked / "model.safetensors").write_bytes(bytes(1000))
+    (tmp_path / "derived" / "anchors.safetensors").write_bytes(bytes(10))
+    os.utime(unpacked / "model.safetensors", (1_000, 1_000))
+    assert {(entry.path.name, entry.bytes) for entry in cache.derived()} == {
+        ("model", 1000),
+        ("anchors.safetensors", 10),
+    }
+    assert [entry.path.name for entry in cache.prune(older_than_days=1)] == ["model"]
+    assert [path.name for path in (tmp_path / "derived").iterdir()] == ["anchors.safetensors"]
+
+
 def test_verify_reads_every_entry(tmp_path: Path) -> None:
     cache = StageCache(tmp_path)
     for seed in range(3):
