@@ -1,0 +1,34 @@
+"""How near the product came to stored numbers: tests state differences here, and the run ends with one table."""
+
+from __future__ import annotations
+
+__all__ = ["table", "within"]
+
+_WORST: dict[tuple[str, str], tuple[float, float]] = {}
+
+
+def within(group: str, name: str, difference: float, tolerance: float) -> None:
+    """Assert that a difference keeps to its tolerance, and remember the worst of each name.
+
+    Args:
+        group: what the numbers belong to, a heading of the table.
+        name: of the array or the model.
+        difference: the largest one found, absolute unless the group says otherwise.
+        tolerance: 0 for exact.
+    """
+    before = _WORST.get((group, name), (0.0, 0.0))[0]
+    _WORST[group, name] = (max(before, difference), tolerance)
+    assert difference <= tolerance, f"{group}, {name}: {difference:.2e} is more than {tolerance:.0e}"
+
+
+def table() -> list[str]:
+    """The lines of the table; none where nothing was compared."""
+    groups = list(dict.fromkeys(group for group, _ in _WORST))
+    lines = []
+    for wanted in groups:
+        lines += ["", f"{wanted:<54} {'tolerance':>9} {'worst':>9}"]
+        for (group, name), (worst, tolerance) in _WORST.items():
+            if group == wanted:
+                stated = f"{tolerance:.1e}" if tolerance else "exact"
+                lines.append(f"  {name:<52} {stated:>9} {f'{worst:.1e}' if worst else '0':>9}")
+    return lines
