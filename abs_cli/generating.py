@@ -2,203 +2,291 @@
 
 from __future__ import annotations
 
+import os
+import re
 import tempfile
 import time
-from collections import Counter
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abs_cli.console import note, progress
+from abs_cli.console import Advance, note, progress
+from abs_cli.generation_results import Ahead, Made, Paid, check_report, reasons, write_report
 from abs_cli.home import Home
 from abs_cli.importing import timestamp
+from abs_cli.interrupts import Interrupts
+from abs_core.errors import BackendError, UsageError
 from abs_core.files import ensure_writable
-from abs_core.printable import printable
 
 if TYPE_CHECKING:
     from abs_descriptions.backends.base import Backend
     from abs_descriptions.bundle import Bundle
-    from abs_descriptions.generation import GenerationResult, Progress
+    from abs_descriptions.cleaning import Rules
+    from abs_descriptions.costs import Budget, Prices
+    from abs_descriptions.generation import GenerationResult, Plan, Progress
     from abs_descriptions.labels import LabelSet
     from abs_descriptions.prompts import PromptSet
     from abs_descriptions.store import BundleStore
 
-__all__ = ["GenerationOptions", "Made", "generate_bundle"]
+__all__ = ["GenerationOptions", "generate_bundle", "look_ahead"]
 
 
 @dataclass(frozen=True)
 class GenerationOptions:
-    """What `abs gen-descriptions` may be told, with the names of its options."""
+    """What `abs gen-descriptions` may be told, with the names of its options.
+
+    Args:
+        reach: the fields of ``BackendOptions`` that have an option; None leaves one to the backend.
+    """
 
     backend: str
-    model: str | None
-    base_url: str | None
-    key_variable: str | None
+    reach: Mapping[str, Any]
     prompts: str
     per_class: int
     tries: int
     max_tokens: int
     temperature: float
     seed: int
-    batch_size: int | None
-    concurrency: int | None
-    threads: int | None
+    fit_model: str | None
+    price_in: float | None
+    price_out: float | None
+    prices: Path | None
+    max_cost: float | None
+    report: Path | None
     licence: str
 
 
 @dataclass(frozen=True)
-class Made:
-    """What came of it.
+class _Job:
+    """Everything that can be wrong about an input has been looked at when there is one."""
 
-    Args:
-        reference: the bundle, pinned.
-        is_new: whether the store got a new version.
-        result: what the generation gave.
-        reused: replies that were not paid for again.
-        seconds: of the whole command.
-    """
-
-    reference: str
-    is_new: bool
-    result: GenerationResult
-    reused: int
-    seconds: float
-
-    @property
-    def _asked(self) -> int:
-        return sum(line.asked for line in self.result.report)
-
-    def text(self) -> str:
-        """For a terminal: the reference, what was kept and why the rest was not."""
-        result = self.result
-        reasons = Counter(dict[str, int]())
-        for line in result.report:
-            reasons.update(line.rejected)
-        why = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
-        fewest = min(result.report, key=lambda line: line.accepted)
-        lines = [
-            self.reference,
-            f"  {len(result.descriptions)} sentences of {len(result.report)} classes; "
-            f"fewest: {fewest.accepted} of {printable(fewest.name)}",
-            f"  {self._asked} replies, {self.reused} of them from the journal; rejected: {why or 'none'}",
-        ]
-        if not self.is_new:
-            lines.append("  unchanged: the store has this version already")
-        if result.stopped:
-            lines.append("  PARTIAL: interrupted; the same command goes on from here")
-        for line in result.short:
-            lines.append(f"  short: {printable(line.name)} has {line.accepted} of {result.wanted}")
-        lines += [f"  failed: {printable(reason)}" for reason in result.failures]
-        return "\n".join(lines)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {
-            "bundle": self.reference,
-            "new": self.is_new,
-            "complete": self.result.complete,
-            "replies": self._asked,
-            "reused": self.reused,
-            "seconds": round(self.seconds, 3),
-            "failures": list(self.result.failures),
-            "classes": [
-                {
-                    "id": line.class_id,
-                    "name": line.name,
-                    "asked": line.asked,
-                    "accepted": line.accepted,
-                    "failed": line.failed,
-                    "rejected": dict(line.rejected),
-                }
-                for line in self.result.report
-            ],
-        }
+    label_set: LabelSet
+    store: BundleStore
+    backend: Backend
+    prompts: PromptSet
+    plan: Plan
+    prices: Prices | None
+    budget: Budget | None
+    journal: Path
 
 
 def generate_bundle(home: Home, labels: str, name: str, options: GenerationOptions) -> Made:
     """Write descriptions of a label set and keep them as a bundle.
 
     Raises:
-        LabelError, PromptError, UnknownNameError, UsageError: an input that cannot be used; nothing was asked.
-        BackendError: the model gives no usable reply; what it gave before is in the journal.
+        LabelError, PromptError, UnknownNameError, UsageError, BundleError: an input that cannot be used; nothing was
+            asked.
+        BackendError: the model gives no usable reply, or none that is a description; what it gave is in the journal.
         StorageError: the store or the journal cannot be written.
     """
-    from abs_descriptions.backends.base import Parameters
-    from abs_descriptions.generation import Plan, generate
+    from abs_descriptions.generation import describe_generator, generate
     from abs_descriptions.journal import Journal
+
+    start = time.monotonic()
+    job = _prepare(home, labels, name, options, home.cache / "derived")
+    ensure_writable(home.root)
+    if options.report is not None:
+        check_report(options.report)
+    _check_header(home, name, job, describe_generator(job.prompts, job.backend, job.plan.parameters), options.licence)
+    watcher = _Watcher(job.prices)
+    with Journal(job.journal) as journal, watcher, Interrupts() as interrupts:
+        result = generate(
+            job.label_set,
+            job.prompts,
+            job.backend,
+            job.plan,
+            journal=journal,
+            budget=job.budget,
+            on_progress=watcher.see,
+            may_ask=lambda: not interrupts.asked,
+        )
+    if options.report is not None:
+        write_report(options.report, result)
+    _check_result(result)
+    reference, is_new = _keep(home, job.store, name, job.label_set, result, options.licence)
+    seconds = time.monotonic() - start
+    note(watcher.summary(seconds))
+    return Made(reference, is_new, result, watcher.reused, watcher.cost, seconds)
+
+
+def look_ahead(home: Home, labels: str, name: str, options: GenerationOptions) -> Ahead:
+    """What ``generate_bundle`` would ask with the same arguments. Asks nothing and writes nothing.
+
+    Raises:
+        LabelError, PromptError, UnknownNameError, UsageError: an input that cannot be used.
+        StorageError: the journal cannot be read.
+    """
+    from abs_descriptions import generation
+    from abs_descriptions.journal import Journal
+
+    if options.report is not None:
+        raise UsageError("a dry run writes no file, so there is no report", remedy="Leave out --report or --dry-run")
+    job = _prepare(home, labels, name, options, None)
+    with Journal(job.journal, read_only=True) as journal:
+        return Ahead(
+            generation.look_ahead(job.label_set, job.prompts, job.backend, job.plan, journal=journal), job.prices
+        )
+
+
+def _prepare(home: Home, labels: str, name: str, options: GenerationOptions, derived: Path | None) -> _Job:
+    """Look at every input. ``derived`` keeps what an image-text model computes from its weights; None keeps nothing."""
+    from abs_descriptions.backends.base import Parameters
+    from abs_descriptions.costs import Budget
+    from abs_descriptions.generation import Plan
     from abs_descriptions.labels import read_labels
     from abs_descriptions.store import BundleStore
 
-    start = time.monotonic()
     label_set = read_labels(labels)
     store = BundleStore(home.bundles)
     store.next_version(name)  # refuses a bad name before any work
     backend = _backend(home, options)
-    prompts = _prompts(options)
+    prices = _prices(backend.model, options)
+    if options.max_cost is not None and prices is None:
+        raise UsageError("a cost limit needs prices", remedy="Give --price-in and --price-out, or --prices FILE")
     plan = Plan(
         per_class=options.per_class,
         tries=options.tries,
         parameters=Parameters(max_tokens=options.max_tokens, temperature=options.temperature, seed=options.seed),
+        rules=_rules(home, options.fit_model, derived),
     )
-    ensure_writable(home.root)
-    watcher = _Watcher(label_set, options.per_class)
-    with Journal(home.journals / f"{name}.jsonl") as journal, watcher:
-        result = generate(label_set, prompts, backend, plan, journal=journal, on_progress=watcher.see)
-    if result.stopped and not result.descriptions:
-        raise KeyboardInterrupt  # there is nothing to keep but the journal
-    reference, is_new = _keep(home, store, name, label_set, result, options.licence)
-    seconds = time.monotonic() - start
-    if watcher.asked and watcher.reused == watcher.asked:
-        note(f"every reply came from the journal, {seconds:.1f} s")
-    else:
-        rate = watcher.tokens / max(seconds, 1e-9)
-        note(f"{watcher.asked - watcher.reused} replies, {watcher.tokens} tokens, {rate:.0f} tokens/s, {seconds:.1f} s")
-    return Made(reference, is_new, result, watcher.reused, seconds)
-
-
-class _Watcher:
-    """Shows how far a generation is, and remembers the last figures."""
-
-    def __init__(self, label_set: LabelSet, per_class: int) -> None:
-        self._progress = progress("describing", len(label_set.classes) * per_class, "sentences")
-        self._accepted = 0
-        self.asked = self.reused = self.tokens = 0
-
-    def __enter__(self) -> _Watcher:
-        self._advance = self._progress.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._progress.__exit__(*error)
-
-    def see(self, now: Progress) -> None:
-        """Take note of a step."""
-        self.asked, self.reused, self.tokens = now.done + now.failed, now.reused, now.completion_tokens
-        step, self._accepted = now.accepted - self._accepted, now.accepted
-        self._advance(step, f"{now.done} replies, {now.failed} failed, {now.completion_tokens} tokens")
+    budget = None if prices is None or options.max_cost is None else Budget(prices, options.max_cost)
+    journal = home.journals / f"{name}.jsonl"
+    return _Job(label_set, store, backend, _prompts(options), plan, prices, budget, journal)
 
 
 def _backend(home: Home, options: GenerationOptions) -> Backend:
     from abs_descriptions.backends import BackendOptions, build_backend
 
-    told = BackendOptions(
-        model=options.model,
-        base_url=options.base_url,
-        key_variable=options.key_variable,
-        concurrency=options.concurrency,
-        batch_size=options.batch_size,
-        threads=options.threads,
-        keep=home.cache / "derived",
-    )
-    return build_backend(options.backend, told)
+    variable = options.reach.get("key_variable")
+    # Whoever gives the key itself must not find it in a log.
+    if variable is not None and variable not in os.environ and not re.fullmatch("[A-Z_][A-Z0-9_]{0,60}", variable):
+        raise UsageError(
+            "--key-variable names no environment variable that is set",
+            remedy="Put the key into a variable such as MY_KEY, and give that name, not the key",
+        )
+    # A cache may be emptied; what is known of paid batches stays with what else is paid.
+    keep = home.journals if options.backend == "openai-batch" else home.cache / "derived"
+    return build_backend(options.backend, BackendOptions(**options.reach, keep=keep))
+
+
+def _prices(model: str, options: GenerationOptions) -> Prices | None:
+    from abs_descriptions.costs import Prices, read_prices
+
+    given = (options.price_in, options.price_out)
+    if options.prices is not None:
+        if given != (None, None):
+            raise UsageError("--prices and --price-in or --price-out exclude each other", remedy="Give one of them")
+        return read_prices(options.prices, model)
+    if options.price_in is None and options.price_out is None:
+        return None
+    if options.price_in is None or options.price_out is None:
+        raise UsageError("there is a price for one direction only", remedy="Give both --price-in and --price-out")
+    return Prices(options.price_in, options.price_out)
+
+
+def _rules(home: Home, model: str | None, derived: Path | None) -> Rules:
+    """The rules of cleaning, with the token limit of an image-text model where one is named."""
+    from abs_descriptions.cleaning import Rules
+
+    if model is None:
+        return Rules()
+    from abs_classify.towers import load_tower
+    from abs_classify.towers.catalogue import local_names
+    from abs_classify.towers.weights_store import WeightsStore
+
+    note(f"loading {model}")
+    local = local_names(WeightsStore(home.root / "models"), model, "none")[0]
+    tower = load_tower(local, device="cpu", derived=derived)
+    return Rules(count_tokens=tower.count_tokens, token_limit=tower.context_length)
 
 
 def _prompts(options: GenerationOptions) -> PromptSet:
     from abs_descriptions.prompts import read_prompts
 
-    small = options.backend == "local" and options.model is None
+    small = options.backend in ("local", "vllm") and options.reach.get("model") is None
     default = "objects-small" if small else "objects"
     return read_prompts(default if options.prompts == "auto" else options.prompts)
+
+
+class _Watcher:
+    """Shows how far a generation is, and remembers the last figures."""
+
+    def __init__(self, prices: Prices | None) -> None:
+        self._prices = prices
+        self._shown = ExitStack()
+        self._advance: Advance | None = None
+        self._now: Progress | None = None
+        self._accepted = 0
+
+    def __enter__(self) -> _Watcher:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._shown.close()
+        now = self._now
+        if error[0] is not None and now is not None and now.done:
+            note(f"{now.done} replies are in the journal; the same command goes on from there")
+
+    def see(self, now: Progress) -> None:
+        """Take note of a step."""
+        self._now = now
+        if now.done + now.failed == now.reused:
+            self._accepted = now.accepted
+            return
+        if self._advance is None:
+            # What the journal gave is no part of the rate, nor of the time that is left.
+            if now.reused:
+                note(f"{now.reused} replies from the journal, {self._accepted} of {now.wanted} sentences")
+            left = now.wanted - self._accepted
+            self._advance = self._shown.enter_context(progress("describing", left, "sentences"))
+        step, self._accepted = now.accepted - self._accepted, now.accepted
+        cost = "" if self._prices is None else f", cost {self._prices.cost(now.paid):.4f}"
+        fresh = now.done - now.reused
+        self._advance(step, f"{fresh} replies, {now.failed} failed, {now.paid.total} tokens{cost}")
+
+    @property
+    def reused(self) -> int:
+        """Replies that came from the journal."""
+        return self._now.reused if self._now else 0
+
+    @property
+    def cost(self) -> Paid:
+        """Tokens so far."""
+        from abs_descriptions.costs import Tokens
+
+        return Paid(self._now.paid, self._now.saved, self._prices) if self._now else Paid(Tokens(), Tokens(), None)
+
+    def summary(self, seconds: float) -> str:
+        """The last line: replies, tokens and their rate."""
+        now = self._now
+        if now is None or now.done + now.failed == now.reused:
+            return f"every reply came from the journal, {seconds:.1f} s"
+        rate = now.paid.completion / max(seconds, 1e-9)
+        fresh = now.done + now.failed - now.reused
+        return f"{fresh} replies, {now.paid.completion} tokens, {rate:.0f} tokens/s, {seconds:.1f} s"
+
+
+def _check_result(result: GenerationResult) -> None:
+    """Refuse to store nothing."""
+    if result.descriptions:
+        return
+    if result.stop in ("interrupted", "told to stop"):
+        raise KeyboardInterrupt  # there is nothing to keep but the journal
+    replies = sum(line.asked - line.failed for line in result.report)
+    limit = "the cost limit is reached and " if result.stop else ""
+    failed = f"; the last failed request: {result.failures[-1]}" if result.failures else ""
+    raise BackendError(
+        f"{limit}not one of {replies} replies is a description; rejected: {reasons(result)}{failed}",
+        remedy="Look at the replies in the journal, and change the model, the prompts or --max-tokens",
+    )
+
+
+def _check_header(home: Home, name: str, job: _Job, generator: Any, licence: str) -> None:
+    """Write a bundle of nothing, so that what a bundle cannot hold is refused before anything is paid."""
+    with tempfile.TemporaryDirectory(dir=home.root, prefix=".checking-") as folder:
+        _write(Path(folder) / f"{name}.jsonl", name, "1.0.0", timestamp(), job.label_set, [generator], licence)
 
 
 def _keep(
@@ -208,16 +296,24 @@ def _keep(
     latest = store.list(name)[-1:] if name else []
     with tempfile.TemporaryDirectory(dir=home.root, prefix=".writing-") as folder:
         path = Path(folder) / f"{name}.jsonl"
+        told = (label_set, [result.generator], licence, result)
         for entry in latest:
-            if _write(path, name, entry.version, entry.created, label_set, result, licence).reference == str(entry):
+            if _write(path, name, entry.version, entry.created, *told).reference == str(entry):
                 return str(entry), False
         version = store.next_version(name)
-        _write(path, name, version, timestamp(), label_set, result, licence)
+        _write(path, name, version, timestamp(), *told)
         return str(store.add(path)), True
 
 
 def _write(
-    path: Path, name: str, version: str, created: str, label_set: LabelSet, result: GenerationResult, licence: str
+    path: Path,
+    name: str,
+    version: str,
+    created: str,
+    label_set: LabelSet,
+    generators: list[Any],
+    licence: str,
+    result: GenerationResult | None = None,
 ) -> Bundle:
     from abs_descriptions.bundle import write_bundle
 
@@ -227,9 +323,9 @@ def _write(
         version=version,
         created=created,
         label_set=label_set,
-        generators=[result.generator],
+        generators=generators,
         licence=licence,
-        records=result.descriptions,
-        rejected=result.rejected,
-        complete=result.complete,
+        records=result.descriptions if result else (),
+        rejected=result.rejected if result else (),
+        complete=result.complete if result else False,
     )

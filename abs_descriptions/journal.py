@@ -9,6 +9,7 @@ A run that is killed leaves at most one torn line, which the next run cuts off.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -39,24 +40,26 @@ class Journal:
 
     Args:
         path: made if it is not there, with its folder.
+        read_only: only find what is there, also while another run writes; nothing is made, healed or added.
 
     Raises:
         StorageError: a file that is no journal, that another run uses, or that cannot be read or written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
         self.failures = 0
         """How many failed replies the file holds."""
         self.damaged: list[int] = []
         """Numbers of lines that cannot be read; what they held is asked again."""
         self._offsets: dict[str, int] = {}
-        with storage_errors(path, "write"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream: BinaryIO = path.open("a+b")
+        self._stream = _open_to_read(path) if read_only else _open_to_write(path)
         try:
-            _lock(self._stream, path)
-            self._heal()
+            if read_only:
+                self._check_header()
+            else:
+                _lock(self._stream, path)
+                self._heal()
             self._index()
         except BaseException:
             self._stream.close()
@@ -130,18 +133,24 @@ class Journal:
     def _heal(self) -> None:
         """Cut off a line that was torn when a run was killed; a new file gets its first line."""
         with storage_errors(self.path, "write"):
-            self._stream.seek(0)
-            first = self._stream.read(len(_HEADER_LINE))
-            if first != _HEADER_LINE and not _HEADER_LINE.startswith(first):
-                raise StorageError(
-                    f"{printable(str(self.path), 200)!r} is no journal of a generation", remedy="Name another file"
-                )
-            if first != _HEADER_LINE:
+            if self._check_header() != _HEADER_LINE:
                 self._stream.truncate(0)
                 self._stream.write(_HEADER_LINE)
                 self._stream.flush()
                 return
             self._stream.truncate(self._after_last_line_end())
+
+    def _check_header(self) -> bytes:
+        """The first line, or what there is of it where a run was killed as it wrote it."""
+        with storage_errors(self.path, "read"):
+            self._stream.seek(0)
+            first = self._stream.read(len(_HEADER_LINE))
+        if not _HEADER_LINE.startswith(first):
+            raise StorageError(
+                f"{printable(str(self.path), 200)!r} is no journal of a generation",
+                remedy="Move it away, or name another file",
+            )
+        return first
 
     def _after_last_line_end(self) -> int:
         end = self._size()
@@ -159,6 +168,8 @@ class Journal:
             self._stream.seek(0)
             offset = len(self._stream.readline())
             for number, line in enumerate(self._stream, 2):
+                if not line.endswith(b"\n"):
+                    return  # torn, or another run is writing it
                 record = _parse(line)
                 if record is None:
                     self.damaged.append(number)
@@ -167,6 +178,17 @@ class Journal:
                 else:
                     self.failures += 1
                 offset += len(line)
+
+
+def _open_to_write(path: Path) -> BinaryIO:
+    with storage_errors(path, "write"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a+b")
+
+
+def _open_to_read(path: Path) -> BinaryIO:
+    with storage_errors(path, "read"):
+        return path.open("rb") if path.exists() else io.BytesIO()
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

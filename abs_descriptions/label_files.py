@@ -2,8 +2,10 @@
 
     .txt    one name a line, or "id<TAB>name"; empty lines and lines that begin with # are left out
     .csv    a header with the column name, and optionally id, group, note; commas, semicolons or tabs between
-    .json   {"name", "version", "source", "notes", "classes": [{"id", "name", "group", "note"}]}; only name is needed
-            in a class
+    .json   {"name", "version", "source", "notes", "classes": [{"id", "name", "group", "note", "remark"}]}; only name is
+            needed in a class; notes and remarks are for readers of the file
+
+A note tells a class from its namesakes and is told to the language model: "the bird".
 
 All are UTF-8, with or without a byte order mark.
 """
@@ -151,6 +153,7 @@ class _Class(BaseModel):
     id: str | None = None
     group: str | None = None
     note: str | None = None
+    remark: str | None = None
 
 
 class _File(BaseModel):

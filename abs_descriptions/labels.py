@@ -50,7 +50,7 @@ class ClassName:
         id: stable and unique in its label set; enters bundles, caches and results.
         name: as it is prompted and shown.
         group: a coarser class, where there is one.
-        note: what tells the class from a namesake, or a remark on its source.
+        note: what tells the class from its namesakes: "the bird". It is told to the language model behind the name.
     """
 
     id: str
@@ -234,9 +234,19 @@ def _checked(entry: Entry) -> ClassName:
 
 
 def _extras(entry: Entry) -> tuple[str | None, str | None]:
-    group = _checked_text(entry.group or "", entry.where, "group").strip()
-    note = _checked_text(entry.note or "", entry.where, "note").strip()
-    return group or None, note or None
+    return _short_text(entry.group, entry.where, "group", MAX_ID), _short_text(
+        entry.note, entry.where, "note", MAX_NAME
+    )
+
+
+def _short_text(text: str | None, where: str, what: str, limit: int) -> str | None:
+    short = _checked_text(text or "", where, what).strip()
+    if len(short) > limit:
+        raise LabelError(
+            f"{where}: the {what} has {len(short)} characters ({_shown(short, 40)})",
+            remedy=f"Use at most {limit} characters",
+        )
+    return short or None
 
 
 def _checked_text(text: str, where: str, what: str) -> str:

@@ -2,7 +2,9 @@
 
 A set says in which form the model answers (``kind``), in which language, with which system message and examples, and
 holds one or more prompts. Each prompt is asked about each class; ``{name}`` stands for the class name, ``{article}``
-for its English indefinite article, ``{domain}`` for what the classes are ("a kind of bird").
+for its English indefinite article, ``{domain}`` for what all classes are ("bird"). What tells one ambiguous class from
+its namesakes is a note in the label set, and is asked for as ``name (note)`` whatever the prompt; without a note
+nothing is added.
 
 The shipped sets are prompts/llm/*.yaml.
 """
@@ -12,24 +14,23 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from abs_core.canonical import digest
 from abs_core.errors import PromptError, UnknownNameError
-from abs_core.files import storage_errors
 from abs_core.printable import printable
 from abs_core.resources import prompts_folder
-from abs_descriptions.backends.base import Message
+from abs_descriptions.backends.base import AnswerForm, Message
 from abs_descriptions.languages import Language
+from abs_descriptions.yaml_files import read_yaml
 
 __all__ = ["Example", "Prompt", "PromptSet", "article", "read_prompts", "shipped_prompt_sets"]
 
 PLACEHOLDERS = ("name", "article", "domain")
-_MAX_BYTES = 1024 * 1024
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=8000, strip_whitespace=True)]
@@ -56,14 +57,17 @@ class Example(_Strict):
 class PromptSet(_Strict):
     """A set of prompts; read one with ``read_prompts``.
 
-    ``kind`` is the form of the answers: "sentence" (CuPL) or "phrase", one a line (CLIP-D). ``language`` is the code of
-    the language that answers are expected in ("en"), or "any".
+    ``kind`` is what the answers hold: "sentence" (CuPL) or "phrase", one a line (CLIP-D). ``answer`` is "list" where
+    the prompts ask for the JSON object ``{"descriptions": ["...", "..."]}``: servers and vLLM then hold the model to
+    it, and a reply that is anything else fails. ``language`` is the code of the language that answers are expected in
+    ("en"), or "any".
     """
 
     id: Identifier
     version: Annotated[int, Field(ge=1)]
     description: Text
     kind: Literal["sentence", "phrase"] = "sentence"
+    answer: AnswerForm = "text"
     language: Language = "en"
     domain: str = ""
     system: str = ""
@@ -75,20 +79,31 @@ class PromptSet(_Strict):
         """``sha256:...`` of everything in the set."""
         return digest(self.model_dump(mode="json"))
 
-    def messages(self, prompt: Prompt, name: str) -> tuple[Message, ...]:
-        """The conversation that asks ``prompt`` about a class: system message, examples, question."""
+    def messages(self, prompt: Prompt, name: str, note: str | None = None) -> tuple[Message, ...]:
+        """The conversation that asks ``prompt`` about a class: system message, examples, question.
+
+        Args:
+            prompt: one of the set.
+            name: of the class.
+            note: what tells the class from its namesakes. ``{name}`` in the question then reads ``name (note)``, for
+                example "crane (the bird)"; a final full stop of the note is dropped.
+        """
         turns = [Message("system", self.system.strip())] if self.system.strip() else []
         for example in self.examples:
             turns.append(Message("user", self._fill(prompt.text, example.name)))
             turns.append(Message("assistant", example.text))
-        return (*turns, Message("user", self._fill(prompt.text, name)))
+        told = note.strip().removesuffix(".") if note else ""
+        return (*turns, Message("user", self._fill(prompt.text, f"{name} ({told})" if told else name)))
 
     def _fill(self, text: str, name: str) -> str:
-        values = {"name": name, "article": article(name), "domain": self.domain}
-        return "".join(
-            literal + (values[field] if field is not None else "")
-            for literal, field, _, _ in string.Formatter().parse(text)
-        )
+        values = {"name": name, "article": article(name), "domain": self.domain, None: ""}
+        return "".join(literal + values[field] for literal, field in _parts(text))
+
+
+@lru_cache(maxsize=1024)
+def _parts(text: str) -> tuple[tuple[str, str | None], ...]:
+    """A prompt as pairs of plain text and the placeholder behind it."""
+    return tuple((literal, field) for literal, field, _, _ in string.Formatter().parse(text))
 
 
 def article(name: str) -> str:
@@ -131,34 +146,13 @@ def read_prompts(source: str | Path) -> PromptSet:
 
 def _read_file(path: Path) -> PromptSet:
     shown = f"the prompt file {printable(str(path), 200)!r}"
-    with storage_errors(path, "read"), path.open("rb") as stream:
-        data = stream.read(_MAX_BYTES + 1)
-    if len(data) > _MAX_BYTES:
-        raise PromptError(f"{shown} is over {_MAX_BYTES} bytes", remedy="Name a YAML file of prompts")
-    prompts = _validate(shown, _parse(shown, data))
+    prompts = _validate(shown, read_yaml(path, shown, PromptError))
     repeated = [one for one, count in Counter(prompt.id for prompt in prompts.prompts).items() if count > 1]
     if repeated:
         raise PromptError(f"{shown} has the prompt id {repeated[0]!r} twice", remedy="Give each prompt its own id")
     for prompt in prompts.prompts:
         _check_placeholders(shown, prompt, prompts.domain)
     return prompts
-
-
-def _parse(shown: str, data: bytes) -> Any:
-    try:
-        # Anchors can make a small file huge; prompt sets need none.
-        text = data.decode("utf-8-sig")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise PromptError(f"{shown} uses YAML aliases", remedy="Write the text out")
-        return yaml.safe_load(text)
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise PromptError(f"{shown} line {line}: this is not UTF-8", remedy="Save the file as UTF-8") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" line {mark.line + 1}" if mark is not None else ""
-        problem = printable(str(getattr(error, "problem", None) or "it cannot be read"), 100)
-        raise PromptError(f"{shown}{place}: this is not YAML: {problem}", remedy="Correct that line") from None
 
 
 def _validate(shown: str, value: Any) -> PromptSet:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,19 @@ from abs_descriptions.backends.base import Backend, Failure, Outcome, Parameters
 from abs_descriptions.backends.local import LocalBackend
 from abs_descriptions.bundle import read_bundle, write_bundle
 from abs_descriptions.cleaning import Rules
-from abs_descriptions.generation import GenerationResult, Plan, Progress, describe_generator, generate
+from abs_descriptions.costs import Budget, Prices, Tokens
+from abs_descriptions.generation import (
+    GenerationResult,
+    Outlook,
+    Plan,
+    Progress,
+    Stop,
+    describe_generator,
+    generate,
+    look_ahead,
+)
 from abs_descriptions.journal import Journal
-from abs_descriptions.labels import from_names
+from abs_descriptions.labels import ClassName, LabelSet, from_names
 from abs_descriptions.prompts import PromptSet, read_prompts
 
 PROMPTS = PromptSet(
@@ -140,7 +151,7 @@ def test_nothing_is_asked_twice_and_failures_are_asked_again(tmp_path: Path) -> 
         result = generate(labels, PROMPTS, sound, plan, journal=journal, on_progress=seen.append)
     assert sound.asked == [("dog", 1)]
     assert fetch(result)["dog"] == [0, 1, 2, 3]
-    assert seen[-1] == Progress(12, 12, 0, 11, 10, 5, 12, 12)
+    assert seen[-1] == Progress(12, 12, 0, 11, Tokens(10, 5), Tokens(110, 55), 12, 12)
     none = Script(good)
     with Journal(path) as journal:
         again = generate(labels, PROMPTS, none, plan, journal=journal)
@@ -156,7 +167,7 @@ def test_a_run_that_is_stopped_says_so_and_goes_on_where_it_was(tmp_path: Path, 
     with Journal(path) as journal:
         first = Script(good)
         part = generate(labels, PROMPTS, first, plan, journal=journal, should_stop=lambda: next(count) >= after)
-    assert part.stopped
+    assert part.stop is Stop.TOLD
     assert not part.complete
     assert len(first.asked) == len(part.descriptions) == after
     with Journal(path) as journal:
@@ -174,8 +185,102 @@ def test_an_interrupt_from_the_keyboard_ends_with_what_there_is() -> None:
         return good(name, sample)
 
     result = generate(from_names(NAMES), PROMPTS, Script(rule), Plan(per_class=3))
-    assert result.stopped
+    assert result.stop is Stop.INTERRUPT
     assert len(result.descriptions) == 5
+
+
+class Lazy(Script):
+    """Takes a request only when so many before it have been answered, as a server's backend does."""
+
+    under_way = 3
+
+    def complete(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Outcome]]:
+        source, waiting = iter(requests), list[Request]()
+        while True:
+            waiting += list(islice(source, self.under_way - len(waiting)))
+            if not waiting:
+                return
+            request = waiting.pop(0)
+            name = request.messages[-1].content.partition(" ")[2]
+            self.asked.append((name, request.sample))
+            yield request, self.rule(name, request.sample)
+
+
+def test_what_is_under_way_is_waited_for_when_nothing_more_may_be_asked() -> None:
+    backend = Lazy(good)
+    result = generate(from_names(NAMES), PROMPTS, backend, Plan(per_class=4), may_ask=lambda: len(backend.asked) < 5)
+    assert result.stop is Stop.TOLD
+    assert not result.complete
+    assert len(backend.asked) == len(result.descriptions) == 5 + 2
+    assert [line.asked for line in result.report] == [4, 3, 0]
+
+
+@pytest.mark.parametrize("backend", [Script(good), Lazy(good)], ids=["all at once", "a few at once"])
+@pytest.mark.parametrize("limit", [0.4, 1.0, 1.7])
+def test_a_budget_is_used_and_never_exceeded(tmp_path: Path, backend: Script, limit: float) -> None:
+    backend.asked.clear()
+    # A reply costs 0.02; a request may cost 0.281 to 0.291 before.
+    budget = Budget(Prices(1000, 2000), limit)
+    plan = Plan(per_class=100, parameters=Parameters(max_tokens=1))
+    with Journal(tmp_path / "j.jsonl") as journal:
+        result = generate(from_names(NAMES), PROMPTS, backend, plan, journal=journal, budget=budget)
+    assert result.stop is Stop.COST
+    assert budget.spent == pytest.approx(0.02 * len(backend.asked))
+    assert limit - 0.02 - 0.3 < budget.spent <= limit
+    assert len(result.descriptions) == len(backend.asked)
+    with Journal(tmp_path / "j.jsonl") as journal:
+        again = generate(from_names(NAMES), PROMPTS, backend, plan, journal=journal)
+    assert again.complete
+    assert len(backend.asked) == len(set(backend.asked)) == 300
+
+
+def test_failures_count_with_the_most_that_they_can_cost() -> None:
+    backend = Lazy(lambda name, sample: good(name, sample) if sample == 0 else Failure("the reply is empty"))
+    budget = Budget(Prices(1000, 2000), 2.0)
+    generate(from_names(NAMES), PROMPTS, backend, Plan(10, parameters=Parameters(max_tokens=1)), budget=budget)
+    assert len(backend.asked) <= 1 + 2.0 / 0.28
+    assert budget.spent <= 2.0
+
+
+def test_a_budget_that_pays_no_request_is_refused() -> None:
+    backend = Script(good)
+    with pytest.raises(UsageError, match="cannot pay one request"):
+        generate(from_names(NAMES), PROMPTS, backend, Plan(), budget=Budget(Prices(1000, 2000), 0.1))
+    assert not backend.asked
+
+
+def test_looking_ahead_asks_nothing_and_knows_what_will_be_asked(tmp_path: Path) -> None:
+    def rule(name: str, sample: int) -> Outcome:
+        return Reply("A dog.", "stop", 10, 5) if name == "dog" else good(name, sample)
+
+    labels, path = from_names(NAMES), tmp_path / "j.jsonl"
+    for plan, requests, most in ((Plan(4, 2), 12, 24), (Plan(4, 3), 4, 4), (Plan(6, 3), 10, 10 + 2 * 12)):
+        backend = Script(rule)
+        with Journal(path, read_only=True) as journal:
+            ahead = look_ahead(labels, PROMPTS, backend, plan, journal=journal)
+        assert not backend.asked
+        assert (ahead.requests, ahead.most_requests) == (requests, most)
+        assert ahead.tokens.completion == requests * plan.parameters.max_tokens
+        with Journal(path) as journal:
+            generate(labels, PROMPTS, backend, plan, journal=journal)
+        assert requests <= len(backend.asked) <= most
+    with Journal(path, read_only=True) as journal:
+        done = look_ahead(labels, PROMPTS, backend, plan, journal=journal)
+    assert done == Outlook(0, Tokens(), 0, Tokens(), 30, Tokens(300, 150), 12, 18)
+
+
+def test_a_note_is_asked_and_enters_the_key_of_the_request(tmp_path: Path) -> None:
+    bird, machine = ClassName("b", "crane", note="the bird"), ClassName("m", "crane", note="the machine")
+    backend = Script(lambda name, sample: Reply(f"The crane number {sample}, {name}, is tall.", "stop"))
+    for labels, names in (
+        (LabelSet("l", (bird, machine)), ["crane (the bird)", "crane (the machine)"]),
+        (LabelSet("l", (ClassName("b", "crane"), machine)), ["crane"]),
+        (LabelSet("l", (ClassName("b", "crane", note="a tall bird"), machine)), ["crane (a tall bird)"]),
+    ):
+        backend.asked.clear()
+        with Journal(tmp_path / "j.jsonl") as journal:
+            generate(labels, PROMPTS, backend, Plan(per_class=1), journal=journal)
+        assert backend.asked == [(name, 0) for name in names]
 
 
 def test_what_cannot_be_mended_leaves_a_journal_behind(tmp_path: Path) -> None:

@@ -117,6 +117,26 @@ def test_a_journal_of_another_configuration_answers_nothing(tmp_path: Path) -> N
         assert journal.find(mine) is None
 
 
+def test_a_journal_is_read_without_a_trace_also_while_another_run_writes(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "j.jsonl"
+    with Journal(path, read_only=True) as none:
+        assert (len(none), none.find(mark(0))) == (0, None)
+    assert not path.parent.exists()
+    whole = fill(path, 3)
+    for length in range(len(whole) + 1):
+        path.write_bytes(whole[:length])
+        with Journal(path, read_only=True) as journal:
+            assert (len(journal), journal.damaged) == (max(0, whole[:length].count(b"\n") - 1), [])
+        assert path.read_bytes() == whole[:length]
+    with Journal(path) as writer:
+        writer.add(mark(7), REPLY, {})
+        with Journal(path, read_only=True) as reader:
+            assert reader.find(mark(7)) == REPLY
+    path.write_bytes(b"my notes\n")
+    with pytest.raises(StorageError, match="is no journal"):
+        Journal(path, read_only=True)
+
+
 def test_two_runs_cannot_hold_one_journal(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     path = tmp_path / "j.jsonl"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,8 @@ BAD: dict[str, tuple[str, str | bytes, str]] = {
     "line separator": ("a.txt", "cat\u2028dog\n", "line 1: .* U\\+2028"),
     "too long": ("a.txt", "cat\n" + "x" * 501 + "\n", "line 2: the label has 501 characters"),
     "long id": ("a.txt", "x" * 201 + "\tcat\n", "line 1: the id of 'cat' has 201 characters"),
+    "long note": ("a.csv", "name,note\ncrane," + "x" * 501 + "\n", "line 2: the note has 501 characters"),
+    "long group": ("a.csv", "name,group\ncrane," + "x" * 201 + "\n", "line 2: the group has 201 characters"),
     "id without a name": ("a.txt", "7\t \n", "line 1: there is an id and no label"),
     "csv without a header": ("a.csv", "cat\ndog\n", "line 1: the columns are 'cat'"),
     "csv with an unknown column": ("a.csv", "id,name,notes\n1,cat,x\n", "line 1: the columns are 'id, name, notes'"),
@@ -203,10 +207,28 @@ def test_the_digest_knows_ids_and_names_and_no_order() -> None:
     assert LabelSet("x", (a, b)).digest != LabelSet("x", (a, ClassName("b", "Bee"))).digest
 
 
-def test_a_hundred_thousand_labels_are_read(tmp_path: Path) -> None:
-    labels = read_labels(write(tmp_path, "".join(f"class {number}\n" for number in range(100_000))))
-    assert len(labels.classes) == 100_000
+def test_a_hundred_thousand_labels_are_read_in_time_that_grows_with_their_number(tmp_path: Path) -> None:
+    spent = []
+    for count in (20_000, 100_000):
+        path = write(tmp_path, "".join(f"class {number}\n" for number in range(count)))
+        started = time.process_time()
+        labels = read_labels(path)
+        spent.append(time.process_time() - started)
+        assert len(labels.classes) == count
+        assert labels.digest
     assert labels.resolve("CLASS_99999").id == "class_99999"
+    assert spent[1] < 10 * spent[0] + 1
+
+
+def test_every_shipped_note_can_follow_its_name() -> None:
+    """A note is told to the language model in brackets: "crane (the bird)"."""
+    notes = [one.note for name in shipped_label_sets() for one in read_labels(name).classes if one.note]
+    assert len(notes) > 200
+    for note in notes:
+        assert len(note) < 60
+        assert note[0].islower()
+        assert not note.endswith(".")
+        assert not re.search(r"official|synset|class of its own|spelt|[\"();]", note, re.IGNORECASE), note
 
 
 @given(st.text(max_size=300))

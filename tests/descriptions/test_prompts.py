@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from abs_core.errors import PromptError, UnknownNameError
-from abs_descriptions.backends.base import Message
+from abs_descriptions.backends.base import Message, Parameters, Reply, Request
+from abs_descriptions.backends.structure import checked
 from abs_descriptions.cleaning import Rules, clean
 from abs_descriptions.prompts import PromptSet, article, read_prompts, shipped_prompt_sets
 from abs_descriptions.wording import NameMatcher
@@ -41,6 +42,23 @@ def test_a_conversation_is_system_examples_and_question(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("note", "asked"),
+    [
+        ("the bird", "a crane (the bird), a bird"),
+        ("the bird.", "a crane (the bird), a bird"),
+        ("{name}", "a crane ({name}), a bird"),
+        (None, "a crane, a bird"),
+        ("", "a crane, a bird"),
+    ],
+)
+def test_a_note_follows_the_name_in_the_question_alone(tmp_path: Path, note: str | None, asked: str) -> None:
+    prompts = read_prompts(write(tmp_path, GOOD))
+    *before, question = prompts.messages(prompts.prompts[0], "crane", note)
+    assert question.content == f"Say {{really}} what {asked}, is."
+    assert tuple(before) == prompts.messages(prompts.prompts[0], "crane")[:-1]
+
+
 def test_the_digest_knows_every_word(tmp_path: Path) -> None:
     first = read_prompts(write(tmp_path, GOOD)).digest
     assert read_prompts(write(tmp_path, GOOD + "\n# a remark\n")).digest == first
@@ -53,8 +71,10 @@ def test_every_shipped_set_can_be_read_and_its_examples_would_be_accepted(name: 
     prompts = read_prompts(name)
     assert prompts.id == name
     for example in prompts.examples:
+        answer = checked(Request((), Parameters(), answer=prompts.answer), Reply(example.text, "stop"))
+        assert isinstance(answer, Reply)
         cleaned = clean(
-            example.text,
+            answer.text,
             finish_reason="stop",
             matcher=NameMatcher(example.name),
             name=example.name,
