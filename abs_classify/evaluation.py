@@ -8,6 +8,7 @@ The formulas of the intervals and tests are in ``abs_classify.intervals``.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ __all__ = [
     "EvaluationResult",
     "PairedComparison",
     "Proportion",
+    "Spread",
     "chance_alarm",
     "compare",
     "compare_right",
@@ -74,6 +76,27 @@ class Proportion:
             "low": self.low,
             "high": self.high,
         }
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The same number from several draws of the views.
+
+    Attributes:
+        values: one for each seed, in their order; at least one.
+    """
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """The arithmetic mean."""
+        return fmean(self.values)
+
+    @property
+    def deviation(self) -> float:
+        """The sample standard deviation (n - 1); 0 for one value."""
+        return stdev(self.values) if len(self.values) > 1 else 0.0
 
 
 @dataclass(frozen=True)

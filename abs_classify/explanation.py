@@ -6,7 +6,7 @@ whose scores are no such sums (votes, modes, streams) are explained by their sco
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +111,7 @@ def explain(
     features: TextFeatures,
     table: TextTable,
     scores: Tensor | None = None,
+    among: Sequence[int] = (),
 ) -> Explanation:
     """Explain the prediction for one image.
 
@@ -120,6 +121,7 @@ def explain(
         features: the encoded texts of ``table``.
         table: ids and texts.
         scores: [C] as predicted; None computes them. A stream method needs them.
+        among: positions of the only classes that may win, where a benchmark chooses them after scoring; () for all.
 
     Raises:
         UsageError: a stream method without scores, or scores of other classes.
@@ -128,7 +130,8 @@ def explain(
         scores = _scores(method, views, features)
     if scores.shape != (len(table.class_ids),):
         raise UsageError(f"{list(scores.shape)} scores cannot be explained for {len(table.class_ids)} classes")
-    best = torch.topk(scores, min(2, len(scores))).indices.tolist()
+    places = torch.tensor(among or range(len(scores)))
+    best = places[torch.topk(scores[places], min(2, len(places))).indices].tolist()
     winner, second = best[0], best[1] if len(best) > 1 else None
     contributions = method.matcher.contributions(views, features)
     shares: tuple[tuple[ViewShare, ...], tuple[SentenceShare, ...]] = ((), ())

@@ -1,6 +1,7 @@
-"""The accuracy table: rows of numbers, and their fixed-width text for a terminal or a log.
+"""The accuracy tables: rows of numbers, and their fixed-width text for a terminal or a log.
 
-Pure: results in, rows and text out. The HTML page shows the same rows.
+One table for a data set, with intervals and differences; one over several data sets. Pure: results in, rows and text
+out. The HTML page shows the rows of the first.
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from abs_classify.evaluation import EvaluationResult, PairedComparison, Proportion, compare
+from abs_classify.evaluation import EvaluationResult, PairedComparison, Proportion, Spread, compare
 from abs_core.printable import printable
 
 __all__ = [
     "NO_DIFFERENCE",
     "AccuracyRow",
+    "OverallRow",
     "accuracy_rows",
     "difference_text",
     "p_value_text",
     "proportion_text",
+    "render_differences",
+    "render_overall",
+    "render_spreads",
     "render_table",
 ]
 
@@ -62,6 +67,25 @@ class AccuracyRow:
         }
 
 
+@dataclass(frozen=True)
+class OverallRow:
+    """One combination over several data sets.
+
+    Attributes:
+        labels: what was run: model, bundle, method, as far as they vary.
+        accuracies: data set to top-1 accuracy, 0 to 1, one value for each seed; a data set that was not run is absent.
+    """
+
+    labels: tuple[str, ...]
+    accuracies: Mapping[str, Spread]
+
+    def mean(self, datasets: Sequence[str]) -> float | None:
+        """The unweighted mean over data sets; None unless all of them are there."""
+        if not all(name in self.accuracies for name in datasets):
+            return None
+        return sum(self.accuracies[name].mean for name in datasets) / len(datasets)
+
+
 def accuracy_rows(
     results: Sequence[EvaluationResult],
     views: Mapping[str, str],
@@ -93,21 +117,80 @@ def accuracy_rows(
     )
 
 
-def render_table(rows: Sequence[AccuracyRow]) -> str:
+def render_table(
+    rows: Sequence[AccuracyRow], label_names: Sequence[str] = (), labels: Sequence[Sequence[str]] | None = None
+) -> str:
     """The table as lines of plain text without a final newline; text from outside is made harmless.
 
     Accuracies are in per cent with 95 % intervals, differences in percentage points.
+
+    Args:
+        rows: of the same images.
+        label_names: headings of columns before the method, such as ``model``; none for one model and one bundle.
+        labels: what stands in them, for each row.
     """
     base = next((row.difference.second for row in rows if row.difference is not None), None)
-    header = ["method", "views", "texts", "top-1 % [95 %]", "top-5 %"]
+    header = [*label_names, "method", "views", "texts", "top-1 % [95 %]", "top-5 %"]
     if base is not None:
         header += [f"minus {base} [95 %]  ", "p"]
-    body = [_cells(row, with_difference=base is not None) for row in rows]
-    cells = [[printable(cell, _NAME_WIDTH) for cell in line] for line in [header, *body]]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
-    lines = [_line(line, widths) for line in cells]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([*lines, *_footnotes(rows)])
+    before = [()] * len(rows) if labels is None else labels
+    body = [[*own, *_cells(row, with_difference=base is not None)] for own, row in zip(before, rows, strict=True)]
+    return "\n".join([*_aligned(header, body, len(label_names) + 3), *_footnotes(rows)])
+
+
+def render_spreads(rows: Sequence[tuple[tuple[str, ...], Spread]], label_names: Sequence[str], first_seed: int) -> str:
+    """What other draws of the views give: mean, standard deviation and range of top-1, in per cent.
+
+    Args:
+        rows: (labels, top-1 accuracies, 0 to 1, one for each seed).
+        label_names: headings of the labels.
+        first_seed: the seed of the first value.
+    """
+    header = [*label_names, "seeds", "mean top-1 %", "sd", "least", "most"]
+    body = []
+    for labels, spread in rows:
+        last = first_seed + len(spread.values) - 1
+        numbers = (spread.mean, spread.deviation, min(spread.values), max(spread.values))
+        body.append([*labels, f"{first_seed} to {last}", *(f"{100 * number:.2f}" for number in numbers)])
+    return "\n".join(_aligned(header, body, len(label_names) + 1))
+
+
+def render_differences(rows: Sequence[tuple[tuple[str, str], PairedComparison]]) -> str:
+    """Paired differences of top-1, in percentage points: for each data set and method first minus second.
+
+    Args:
+        rows: ((data set, method), comparison); at least one.
+    """
+    header = ["data set", "method", "images", "only first", "only second", "first minus second [95 %]  ", "p"]
+    body = []
+    for labels, pair in rows:
+        counts = [str(pair.images), str(pair.first_only), str(pair.second_only)]
+        mark = "  " if pair.conclusive else f" {_MARK}"
+        body.append([*labels, *counts, difference_text(pair) + mark, p_value_text(pair.p_value)])
+    lines = _aligned(header, body, 2)
+    lines.append("images that only one of the two got right; 95 % interval: Newcombe (paired); p: exact McNemar")
+    if not all(pair.conclusive for _, pair in rows):
+        lines.append(f"{_MARK} {NO_DIFFERENCE}")
+    return "\n".join(lines)
+
+
+def render_overall(rows: Sequence[OverallRow], label_names: Sequence[str], datasets: Sequence[str]) -> str:
+    """Top-1 accuracy in per cent: combinations as rows, data sets as columns, and their mean where all are there.
+
+    Args:
+        rows: with as many labels as there are ``label_names``.
+        label_names: headings of the columns before the numbers.
+        datasets: the columns, in order.
+    """
+    body = []
+    for row in rows:
+        cells = [_spread_text(row.accuracies.get(name)) for name in datasets]
+        mean = row.mean(datasets)
+        body.append([*row.labels, *cells, "" if mean is None else f"{100 * mean:.1f}"])
+    lines = _aligned([*label_names, *datasets, "mean"], body, len(label_names))
+    if any(len(spread.values) > 1 for row in rows for spread in row.accuracies.values()):
+        lines.append("± standard deviation over seeds")
+    return "\n".join(lines)
 
 
 def proportion_text(share: Proportion) -> str:
@@ -142,10 +225,25 @@ def _cells(row: AccuracyRow, *, with_difference: bool) -> list[str]:
     return [*cells, difference_text(row.difference) + mark, p_value_text(row.difference.p_value)]
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    # names to the left, numbers to the right
-    parts = [c.ljust(w) if i < 3 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
-    return "  ".join(parts).rstrip()
+def _spread_text(spread: Spread | None) -> str:
+    if spread is None:
+        return ""
+    mean = f"{100 * spread.mean:.1f}"
+    return mean if len(spread.values) == 1 else f"{mean} ±{100 * spread.deviation:.1f}"
+
+
+def _aligned(header: Sequence[str], body: Sequence[Sequence[str]], names: int) -> list[str]:
+    """Lines of a table: the first ``names`` columns to the left, numbers to the right."""
+    cells = [[printable(cell, _NAME_WIDTH) for cell in line] for line in [header, *body]]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
+    lines = [
+        "  ".join(
+            c.ljust(w) if i < names else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    ]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return lines
 
 
 def _footnotes(rows: Sequence[AccuracyRow]) -> list[str]:

@@ -31,6 +31,8 @@ __all__ = ["DERIVED", "Difference", "Entry", "Key", "StageCache", "differences"]
 #: folder, and stage name in listings, of what models unpacked or computed from their weights once
 DERIVED = "derived"
 _LAYOUT = "v1"
+# of a stage; a run may miss millions, and what made the first ones new made the others new
+_MISSED_KEPT = 64
 # the limit of the safetensors format itself
 _LARGEST_HEADER = 100_000_000
 
@@ -90,12 +92,14 @@ class StageCache:
 
     Args:
         root: the folder; it is created at the first write, so a read-only cache that holds everything works.
+        hits, misses: how often an entry of a stage was found, and was not.
+        missed: the first keys of each stage that were not found, for ``explain``.
     """
 
     root: Path
     hits: dict[str, int] = field(default_factory=dict)
     misses: dict[str, int] = field(default_factory=dict)
-    asked: list[tuple[Key, bool]] = field(default_factory=list)
+    missed: list[Key] = field(default_factory=list)
     _proved_writable: bool = False
 
     def load(self, key: Key) -> dict[str, np.ndarray] | None:
@@ -103,7 +107,8 @@ class StageCache:
         found = self._read(self._path(key), key)
         counts = self.misses if found is None else self.hits
         counts[key.stage] = counts.get(key.stage, 0) + 1
-        self.asked.append((key, found is not None))
+        if found is None and counts[key.stage] <= _MISSED_KEPT:
+            self.missed.append(key)
         return found
 
     def holds(self, key: Key) -> bool:
@@ -120,7 +125,8 @@ class StageCache:
         payload = {name: array if array.flags.c_contiguous else array.copy() for name, array in arrays.items()}
         metadata = {"key": key.text, "arrays": _arrays_digest(payload)}
         data: bytes = save(payload, metadata=metadata)
-        with atomic_write(self._path(key)) as stream:
+        # what a power cut tears is found by its digest and rebuilt; waiting for a busy disk takes 20 ms an entry
+        with atomic_write(self._path(key), durable=False) as stream:
             stream.write(data)
 
     def require_writable(self) -> None:

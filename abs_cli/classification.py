@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from abs_cli.console import Advance
@@ -59,12 +61,14 @@ class Scored:
         labels: the positions of their true classes; empty where no labels were given.
         methods: the rankings by the method's name.
         skipped: those that were not.
+        selected: positions of the only classes that were ranked; empty for all.
     """
 
     shards: list[list[Photo]]
     labels: list[int]
     methods: dict[str, Sorted]
     skipped: list[Skipped] = field(default_factory=list)
+    selected: Sequence[int] = ()
 
     @property
     def photos(self) -> list[Photo]:
@@ -113,6 +117,7 @@ def score(
     on_error: OnError,
     advance: Advance,
     selected: Sequence[int] = (),
+    known_bad: dict[Photo, Skipped] | None = None,
 ) -> Scored:
     """Score photos with methods.
 
@@ -124,6 +129,7 @@ def score(
         on_error: whether an image that cannot be read stops the run.
         advance: is told of each finished shard.
         selected: positions of the only classes that are ranked, where a benchmark chooses them after scoring all.
+        known_bad: photos that a run before could not read, which are skipped at once; those that are found are added.
 
     Raises:
         ImageError: an image cannot be read and ``on_error`` is "stop"; finished shards stay in the cache.
@@ -131,10 +137,13 @@ def score(
     truth = dict(zip(photos, labels, strict=True)) if labels is not None else {}
     alone = {method: table for method, table in methods.items() if not method.stream}
     kept: list[list[Photo]] = []
-    skipped: list[Skipped] = []
+    bad = {} if known_bad is None else known_bad
+    # encoded shard by shard with the rest, so that a bad image of theirs is found in its shard
+    streamed = list(dict.fromkeys(view for method in methods if method.stream for view in method.views))
     parts: dict[str, list[Sorted]] = {method.name: [] for method in alone}
-    for shard in shards(photos):
-        good = _without_bad(shard, lambda some: stages.scores(some, alone), on_error, skipped)
+    for shard, following in pairwise([*shards(photos), ()]):
+        work = partial(stages.scores, methods=alone, also=streamed, then=following)
+        good = _without_bad(shard, work, on_error, bad)
         if good is not None:
             shard_photos, scores = good
             for name, rows in scores.items():
@@ -149,25 +158,25 @@ def score(
             rows = _select(stages.stream_scores(kept, method, table), selected)
             results[method.name] = _sort(rows, true, method.name)
     ordered = {method.name: results[method.name] for method in methods if method.name in results}
-    return Scored(kept, true or [], ordered, skipped)
+    return Scored(kept, true or [], ordered, [bad[photo] for photo in photos if photo in bad], selected)
 
 
 def _without_bad(
     shard: Sequence[Photo],
     work: Callable[[Sequence[Photo]], dict[str, np.ndarray]],
     on_error: OnError,
-    skipped: list[Skipped],
+    bad: dict[Photo, Skipped],
 ) -> tuple[list[Photo], dict[str, np.ndarray]] | None:
-    good = list(shard)
+    good = [photo for photo in shard if photo not in bad]
     while good:
         try:
             return good, work(good)
-        except BadPhoto as bad:
+        except BadPhoto as found:
             if on_error == "stop":
-                remedy = bad.error.remedy or "Remove it"
-                raise ImageError(bad.error.message, remedy=f"{remedy}, or use --on-error skip") from bad
-            good.remove(bad.photo)
-            skipped.append(Skipped(bad.photo.name, bad.error.message))
+                remedy = found.error.remedy or "Remove it"
+                raise ImageError(found.error.message, remedy=f"{remedy}, or use --on-error skip") from found
+            bad[found.photo] = Skipped(found.photo.name, found.error.message)
+            good = [photo for photo in good if photo != found.photo]
     return None
 
 

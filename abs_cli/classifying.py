@@ -42,7 +42,7 @@ class Answers:
             return [None] * len(self.scored.photos)
         found: list[Explanation | None] = []
         for shard in self.scored.shards:
-            explained = Explained(self.stages, method, table, shard)
+            explained = Explained(self.stages, method, table, shard, self.scored.selected)
             found += [explained.explain(at) for at in range(len(shard))]
         return found
 
@@ -51,7 +51,8 @@ class Answers:
         return [*self.plan.notes, *model_notes(self.stages.models.name)]
 
     def text_lines(self, top: int) -> Iterator[str]:
-        """For a terminal: the photo, its best classes, the sentences that decided."""
+        """For a terminal: where the classes are from; then each photo, its best classes, the sentences that decided."""
+        yield printable(f"classes from {self.vocabulary.source}")
         names = list(self.vocabulary.names.values())
         for at, photo in enumerate(self.scored.photos):
             yield printable(photo.name)

@@ -1,30 +1,29 @@
-"""An evaluation: methods planned, a data set scored, rows of a table, JSON for machines."""
+"""An evaluation: methods planned, the images of a data set scored, every draw of the views beside the first."""
 
 from __future__ import annotations
 
 import dataclasses
-import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from abs_cli.classification import OnError, Scored, identify, score
+from abs_cli.classification import OnError, Scored, Skipped, identify, score
 from abs_cli.console import Advance
+from abs_cli.memo import DigestMemo
 from abs_cli.stages import Photo, Stages
-from abs_cli.vocabulary import Vocabulary, label_positions
+from abs_cli.vocabulary import Vocabulary
 from abs_core.errors import DatasetError
 
 if TYPE_CHECKING:
     from abs_classify.datasets import Dataset, Item
-    from abs_classify.evaluation import EvaluationResult
+    from abs_classify.evaluation import EvaluationResult, Spread
     from abs_classify.methods import Method
-    from abs_classify.tables import AccuracyRow
+    from abs_classify.published import Baseline
     from abs_classify.texts import TextTable
 
-__all__ = ["Evaluation", "Plan", "evaluate_dataset", "plan_methods"]
-
-#: the version of the JSON that `abs eval --json` prints
-_RESULT_SCHEMA = 1
+__all__ = ["Cell", "Evaluation", "Plan", "Subject", "evaluate", "model_notes", "plan_methods", "redrawn"]
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,14 @@ class Plan:
     Args:
         methods: each with its texts.
         control: the name of the control that the descriptions went through, or None.
+        templates: the id of the template set of methods that use one.
+        seed: of everything that is drawn.
     """
 
     methods: Mapping[Method, TextTable]
     control: str | None
+    templates: str
+    seed: int
 
     @property
     def notes(self) -> list[str]:
@@ -50,76 +53,168 @@ class Plan:
 
 
 @dataclass
-class Evaluation:
-    """What `abs eval` found."""
+class Subject:
+    """The images of a data set that are evaluated: identified once, whatever the number of models and bundles.
 
-    dataset: str
-    dataset_notes: Sequence[str]
+    Args:
+        dataset: with all of its images.
+        items: those that count, in order.
+        sample: how they were chosen; empty for all of them.
+        bad: photos that could not be decoded, found by any model.
+    """
+
+    dataset: Dataset
+    items: Sequence[Item]
+    sample: str = ""
+    bad: dict[Photo, Skipped] = field(default_factory=dict)
+    seconds: float = 0.0
+    _identified: tuple[list[Photo | None], list[Skipped]] | None = None
+
+    def identify(self, memo: DigestMemo, on_error: OnError) -> tuple[list[Photo], list[Skipped]]:
+        """The photos whose bytes could be read, and the others.
+
+        Raises:
+            ImageError: an image cannot be read and ``on_error`` is "stop".
+        """
+        if self._identified is None:
+            start = time.perf_counter()
+            self._identified = identify(self.items, memo, on_error)
+            self.seconds = time.perf_counter() - start
+        photos, skipped = self._identified
+        return [photo for photo in photos if photo is not None], skipped
+
+    @property
+    def whole(self) -> bool:
+        """Whether these are all images of a published split, so that published numbers are of the same ones."""
+        from abs_classify.datasets import BENCHMARKS
+
+        known = {one.name: one for one in BENCHMARKS}.get(self.dataset.benchmark)
+        sizes = {split.name: split.images for split in known.splits} if known else {}
+        return len(self.items) == sizes.get(self.dataset.split, -1) and not self.sample
+
+    def notes(self, photos: Sequence[Photo]) -> list[str]:
+        """What must be said of the images: how they were chosen, empty classes, copies."""
+        dataset = self.dataset
+        notes = [*dataset.notes, *([self.sample] if self.sample else [])]
+        used = {photo.item.label for photo in photos}
+        candidates = dataset.selected or [one.id for one in dataset.classes]
+        empty = [one for one in candidates if one not in used]
+        if empty:
+            notes.append(
+                f"{_count(len(empty), 'class has', 'classes have')} no image here, such as {empty[0]!r}: they compete, "
+                "and the mean recall is over the others"
+            )
+        return notes + _copies(photos)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of the grid, planned: it can run, if its images and model can be read.
+
+    Args:
+        subject: the images.
+        bundle: the bundle as the user named it, or None.
+        vocabulary: classes and descriptions.
+        positions: label of the data set to position of its class.
+        plans: one for each seed; those after the first hold only methods that draw something.
+    """
+
+    subject: Subject
+    bundle: str | None
     vocabulary: Vocabulary
-    plan: Plan
+    positions: Mapping[str, int]
+    plans: Sequence[Plan]
+
+    @property
+    def passes(self) -> int:
+        """How often the images are gone through."""
+        return sum(1 for plan in self.plans if plan.methods)
+
+
+@dataclass
+class Evaluation:
+    """What was found for one data set, one model and one bundle.
+
+    Args:
+        cell: what was planned.
+        model: as the user named it.
+        stages: with the features of the first seed in the cache.
+        scored: the rankings of the first seed.
+        results: of the first seed, one for each method.
+        redraws: the results of each further seed, only of methods that draw something.
+        seconds: wall time.
+        stage_seconds: wall time by what it went into.
+    """
+
+    cell: Cell
+    model: str
     stages: Stages
     scored: Scored
     results: Sequence[EvaluationResult]
-    seconds: float = 0.0
+    redraws: Sequence[Sequence[EvaluationResult]]
+    seconds: float
+    stage_seconds: Mapping[str, float]
 
-    def rows(self) -> tuple[AccuracyRow, ...]:
-        """The accuracy table; every method is compared with clip, or with the first one if clip was not run."""
-        from abs_classify.tables import accuracy_rows
+    @property
+    def plan(self) -> Plan:
+        """The plan of the first seed."""
+        return self.cell.plans[0]
 
-        names = [result.method for result in self.results]
-        views = {method.name: _views_text(method) for method in self.plan.methods}
-        texts = {method.name: method.texts.name for method in self.plan.methods}
-        return accuracy_rows(self.results, views, texts, base="clip" if "clip" in names else names[0])
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The classes that an image could get."""
+        return self.cell.vocabulary
+
+    def spread(self, method: str) -> Spread:
+        """Top-1 accuracies of a method over the seeds; one value where it draws nothing."""
+        from abs_classify.evaluation import Spread
+
+        every = [self.results, *self.redraws]
+        return Spread(tuple(one.top1.value for results in every for one in results if one.method == method))
+
+    def baselines(self) -> list[Baseline]:
+        """Published numbers of plain CLIP beside the measured ones, where they are of the same images and model."""
+        from abs_classify.published import SINGLE, Baseline, find_published
+
+        dataset = self.cell.subject.dataset
+        if not self.cell.subject.whole or self.scored.skipped or not _published_candidates(dataset, self.vocabulary):
+            return []
+        templates = {"clip": SINGLE, "clip-e": self.plan.templates}
+        return [
+            Baseline.of(result, published)
+            for result in self.results
+            if result.method in templates
+            for published in find_published(dataset.benchmark, dataset.split, self.model, templates[result.method])
+        ]
 
     def warnings(self) -> list[str]:
         """What the reader must not miss."""
         alarms = [f"{result.method}: {result.alarm}" for result in self.results if result.alarm]
+        off = [one.text for one in self.baselines() if one.off]
         skipped = [f"skipped {one.name}: {one.reason}" for one in self.scored.skipped]
-        return alarms + skipped
+        return alarms + off + skipped
 
     def notes(self) -> list[str]:
         """What the reader should know."""
-        return [*self.dataset_notes, *self.plan.notes, *model_notes(self.stages.models.name)]
+        sound = [one.text for one in self.baselines() if not one.off]
+        subject = self.cell.subject.notes(self.scored.photos)
+        return [*subject, *self._foreign(), *self.plan.notes, *sound, *model_notes(self.model)]
 
-    def text(self) -> str:
-        """The table and what must be read with it, for a terminal."""
-        from abs_classify.tables import render_table
-        from abs_core.printable import printable
+    def _foreign(self) -> list[str]:
+        """A note on classes of the vocabulary that the data set does not know."""
+        from abs_descriptions.labels import fold
 
-        run = f"model {self.stages.models.name}; seed {self.stages.seed}"
-        lines = [
-            printable(f"{self.dataset}: {len(self.scored.photos)} images, {len(self.vocabulary.names)} classes"),
-            printable(f"classes from {self.vocabulary.source}; {run}"),
-            "",
+        used = set(self.cell.positions.values())
+        classes = self.cell.subject.dataset.classes
+        known = {one.id for one in classes} | {fold(one.name) for one in classes}
+        rows = enumerate(self.vocabulary.names.items())
+        extra = [one for at, (one, name) in rows if at not in used and not {one, fold(name)} & known]
+        if not extra:
+            return []
+        some = _count(len(extra), "class", "classes")
+        return [
+            f"the data set lacks {some} of {self.vocabulary.source}, such as {extra[0]!r}; they compete all the same"
         ]
-        lines += [render_table(self.rows()), ""]
-        lines += [f"warning: {printable(line)}" for line in self.warnings()]
-        lines += [f"note: {printable(line)}" for line in self.notes()]
-        return "\n".join(lines).rstrip()
-
-    def to_dict(self, command: Sequence[str]) -> dict[str, Any]:
-        """The result as JSON values."""
-        models = self.stages.models
-        return {
-            "schema": _RESULT_SCHEMA,
-            "dataset": {"name": self.dataset, "images": len(self.scored.photos)},
-            "classes": {"source": self.vocabulary.source, "count": len(self.vocabulary.names)},
-            "model": {"name": models.name, "dtype": models.dtype, **dataclasses.asdict(models.facts)},
-            "seed": self.stages.seed,
-            "control": self.plan.control,
-            "methods": [self._method(result) for result in self.results],
-            "comparisons": [row.difference.to_dict() for row in self.rows() if row.difference is not None],
-            "skipped": [{"name": one.name, "reason": one.reason} for one in self.scored.skipped],
-            "warnings": self.warnings(),
-            "notes": self.notes(),
-            "seconds": round(self.seconds, 3),
-            "command": list(command),
-            "versions": {"python": platform.python_version(), **models.versions},
-        }
-
-    def _method(self, result: EvaluationResult) -> dict[str, Any]:
-        texts = next(table for method, table in self.plan.methods.items() if method.name == result.method)
-        return {**result.to_dict(), "texts_digest": texts.digest}
 
 
 def plan_methods(
@@ -133,7 +228,7 @@ def plan_methods(
         views: replaces the number of views of each kind.
         templates: a template set, for methods that use one.
         control: a control for the descriptions, or None.
-        seed: of the control.
+        seed: of the control, and of texts that are drawn.
 
     Raises:
         UnknownNameError: a method, template set or control that does not exist.
@@ -142,64 +237,129 @@ def plan_methods(
     from abs_classify.controls import apply_control
     from abs_classify.methods import get_method
     from abs_classify.templates import read_template_set
+    from abs_classify.texts import RandomWords
     from abs_classify.views import WholeImage
 
     descriptions = vocabulary.descriptions
     if control is not None:
         descriptions = apply_control(control, descriptions or {}, vocabulary.names, seed)
-    lines = read_template_set(templates).templates
+    template_set = read_template_set(templates)
     methods: dict[Method, TextTable] = {}
     for name in dict.fromkeys(names):
         method = get_method(name)
         if views is not None:
             counted = (v if isinstance(v, WholeImage) else dataclasses.replace(v, count=views) for v in method.views)
             method = dataclasses.replace(method, views=tuple(counted))
-        methods[method] = method.texts.build(vocabulary.names, descriptions, lines)
-    return Plan(methods, control)
+        if isinstance(method.texts, RandomWords):
+            method = dataclasses.replace(method, texts=dataclasses.replace(method.texts, seed=seed))
+        methods[method] = method.texts.build(vocabulary.names, descriptions, template_set.templates)
+    return Plan(methods, control, template_set.id, seed)
 
 
-def evaluate_dataset(
+def redrawn(first: Plan, again: Plan) -> Plan:
+    """The part of a plan of another seed that can differ from the first: other views, or other texts."""
+    before = {method.name: table.digest for method, table in first.methods.items()}
+    methods = {
+        method: table
+        for method, table in again.methods.items()
+        if table.digest != before[method.name] or any(view.kind != "whole" for view in method.views)
+    }
+    return dataclasses.replace(again, methods=methods)
+
+
+def evaluate(
+    cell: Cell,
+    model: str,
     stages: Stages,
-    dataset: Dataset,
-    items: Sequence[Item],
-    vocabulary: Vocabulary,
-    plan: Plan,
     on_error: OnError,
     advance: Advance,
+    passed: Callable[[Cell, str, int, Scored], None] | None = None,
 ) -> Evaluation:
-    """Score the items of a data set and compare the methods.
+    """Score the images of a cell with every seed.
+
+    Args:
+        cell: what was planned.
+        model: as the user named it.
+        stages: of that model, with the first seed.
+        on_error: whether an image that cannot be read stops the run.
+        advance: is told of each finished shard.
+        passed: is given the rankings of each seed: cell, model, seed, rankings.
 
     Raises:
-        DatasetError: a class that the vocabulary lacks, or no image that could be used.
-        ImageError: an image cannot be read and ``on_error`` is "stop".
+        DatasetError: no image could be used.
+        ImageError: an image cannot be read and ``on_error`` is "stop"; finished shards stay in the cache.
     """
+    start, before = time.perf_counter(), {**stages.seconds, "identify": cell.subject.seconds}
+    first: tuple[Scored, list[EvaluationResult]] | None = None
+    redraws = []
+    for plan in cell.plans:
+        if not plan.methods:
+            continue
+        seeded = dataclasses.replace(stages, seed=plan.seed)
+        found = _score_once(cell, plan, seeded, on_error, advance)
+        if passed is not None:
+            passed(cell, model, plan.seed, found[0])
+        if first is None:
+            first = found
+        else:
+            redraws.append(found[1])
+    assert first is not None  # the first plan has methods
+    after = {"identify": cell.subject.seconds, **stages.seconds}
+    spent = {name: total - before.get(name, 0.0) for name, total in after.items()}
+    seconds = time.perf_counter() - start
+    return Evaluation(cell, model, stages, *first, redraws, seconds, spent)
+
+
+def _score_once(
+    cell: Cell, plan: Plan, stages: Stages, on_error: OnError, advance: Advance
+) -> tuple[Scored, list[EvaluationResult]]:
+    import numpy as np
+
     from abs_classify.evaluation import evaluate_ranks
 
-    positions = label_positions(dataset, vocabulary)
-    identified, unreadable = identify(items, stages.models.memo, on_error)
-    pairs: list[tuple[Photo, int]] = [
-        (photo, positions[item.label]) for item, photo in zip(items, identified, strict=True) if photo is not None
-    ]
-    photos, labels = [photo for photo, _ in pairs], [label for _, label in pairs]
-    places = {one: at for at, one in enumerate(vocabulary.names)} | positions
+    dataset, names = cell.subject.dataset, cell.vocabulary.names
+    photos, unreadable = cell.subject.identify(stages.models.memo, on_error)
+    labels = [cell.positions[photo.item.label] for photo in photos]
+    places = {one: at for at, one in enumerate(names)} | dict(cell.positions)
     selected = [places[one] for one in dataset.selected if one in places]
-    scored = score(stages, photos, labels, plan.methods, on_error, advance, selected)
+    scored = score(stages, photos, labels, plan.methods, on_error, advance, selected, cell.subject.bad)
     scored.skipped[:0] = unreadable
     if not scored.photos:
         raise DatasetError(f"no image of {dataset.name} could be used", remedy="See the reasons with --on-error stop")
-    import numpy as np
-
     truth = np.asarray(scored.labels, dtype=np.int64)
-    results = [
-        evaluate_ranks(name, found.ranks, truth, len(vocabulary.names)) for name, found in scored.methods.items()
-    ]
-    return Evaluation(dataset.name, dataset.notes, vocabulary, plan, stages, scored, results)
+    return scored, [evaluate_ranks(name, found.ranks, truth, len(names)) for name, found in scored.methods.items()]
 
 
-def _views_text(method: Method) -> str:
-    """``50 crops + 50 windows``."""
-    words = {"whole": "whole", "random": "random crops", "box": "crops", "window": "windows"}
-    return " + ".join(words[v.kind] if v.kind == "whole" else f"{v.count} {words[v.kind]}" for v in method.views)
+def _published_candidates(dataset: Dataset, vocabulary: Vocabulary) -> bool:
+    """Whether as many classes compete as in the published runs: all of the data set, its own where it has a part."""
+    from abs_classify.datasets import BENCHMARKS
+    from abs_classify.datasets.label_sets import label_set
+
+    known = {one.name: one for one in BENCHMARKS}[dataset.benchmark]
+    own = len(label_set(known.labels).ids)
+    return own in (len(vocabulary.names), len(dataset.selected))
+
+
+def _copies(photos: Sequence[Photo]) -> list[str]:
+    """Notes on images with the same bytes."""
+    counts = Counter(photo.id for photo in photos)
+    labels: dict[str, dict[str, Photo]] = {}
+    for photo in photos:
+        if counts[photo.id] > 1:
+            labels.setdefault(photo.id, {}).setdefault(photo.item.label, photo)
+    if not labels:
+        return []
+    extra = sum(counts[one] - 1 for one in labels)
+    notes = [f"{_count(extra, 'image is a copy', 'images are copies')} of another, byte for byte; each counts"]
+    torn = next((own for own in labels.values() if len(own) > 1), None)
+    if torn is not None:
+        some = " and ".join(f"{photo.name!r} is {label!r}" for label, photo in list(torn.items())[:2])
+        notes.append(f"copies of one image have different labels, so one of them is always wrong: {some}")
+    return notes
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def model_notes(name: str) -> list[str]:

@@ -13,7 +13,7 @@ class Home:
     """The user's folders.
 
     Args:
-        root: holds bundles, journals and, unless ``cache`` says otherwise, the stage cache (``ABS_HOME``).
+        root: holds bundles, journals, results and, unless ``cache`` says otherwise, the stage cache (``ABS_HOME``).
         cache: the stage cache; may lie on another disk and may be shared by several processes (``ABS_CACHE``).
     """
 
@@ -35,3 +35,8 @@ class Home:
     def journals(self) -> Path:
         """The append-only journals of replies from language models."""
         return self.root / "journals"
+
+    @property
+    def results(self) -> Path:
+        """The result files of evaluations."""
+        return self.root / "results"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import click
 
 from abs_cli.home import Home
+from abs_cli.lazy import LazyGroup
 from abs_core.errors import AbsError
 from abs_core.extras import missing_extra
 
@@ -20,9 +20,12 @@ __all__ = ["cli", "main"]
 COMMANDS = {
     "demo": ("demo", "Run the main job on the embedded models and photos, with no download hub."),
     "gen-descriptions": ("gen_descriptions", "Write class descriptions with a language model and store a bundle."),
-    "eval": ("eval", "Classify a labelled data set with several methods and print one table."),
+    "filter-descriptions": ("filter_descriptions", "Remove descriptions that do harm or nothing: a child version."),
+    "lint": ("lint", "Find what is wrong with a bundle or label set before money or scores are spent on it."),
+    "eval": ("eval", "Classify labelled data sets with several methods, models and bundles; tables, result files."),
+    "results": ("results", "List, show and compare the result files of evaluations."),
     "classify": ("classify", "Classify photos, and say why."),
-    "bundle": ("bundle", "List, show, check, compare, import and export description bundles."),
+    "bundle": ("bundle", "List, show, check, compare, change, review and share description bundles."),
     "datasets": ("datasets", "List, show and check the data sets that can be read."),
     "models": ("models", "List, show, pull, verify and import image-text models."),
     "methods": ("methods", "List the methods: views x texts x matching."),
@@ -32,25 +35,12 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
-    """A group that knows its commands by name and imports one only when it runs."""
-
-    def list_commands(self, _ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"abs_cli.commands.{COMMANDS[name][0]}")
-        command: click.Command = module.command
-        return command
-
-    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=LazyGroup,
+    package="abs_cli.commands",
+    table=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(package_name="abs-toolkit", prog_name="abs")
 @click.option(
     "--home",
@@ -69,7 +59,7 @@ class LazyGroup(click.Group):
 def cli(ctx: click.Context, home: Path | None, cache: Path | None, debug: bool) -> None:
     """Training-free image classification with language-model descriptions.
 
-    Results go to stdout, everything else to stderr. A wrong input is exit code 2.
+    Results go to stdout, everything else to stderr. Exit code 1 is a finding, 2 a wrong input, 3 a partial bundle.
     """
     ctx.obj = Home.at(home, cache)
     ctx.meta["debug"] = debug

@@ -14,7 +14,7 @@ from abs_cli.memo import DigestMemo
 from abs_cli.models import Models
 from abs_cli.stages import Stages
 
-__all__ = ["ModelOptions", "class_options", "model_options"]
+__all__ = ["ModelOptions", "class_options", "compute_options", "model_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,9 +50,14 @@ class ModelOptions:
 
 def model_options(function: F) -> F:
     """Add the options that make ``ModelOptions``."""
+    model = click.option("--model", default="embedded", show_default=True, help="Image-text model; see `abs models`.")
+    return model(compute_options(function))
+
+
+def compute_options(function: F) -> F:
+    """Add the options that make ``ModelOptions`` of any model."""
     for option in reversed(
         [
-            click.option("--model", default="embedded", show_default=True, help="Image-text model; see `abs models`."),
             click.option(
                 "--attention",
                 default="auto",

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, cast
 
 from abs_cli.classification import Scored
 from abs_cli.evaluating import Evaluation
+from abs_cli.results.models import ResultRecord
+from abs_cli.results.redaction import redacted
+from abs_cli.results.tables import accuracy_row
 from abs_cli.stages import Photo, Stages
 from abs_cli.vocabulary import Vocabulary
 
@@ -34,8 +37,10 @@ _SUBTITLE = "Training-free classification: where the model looked, and which sen
 class Explained:
     """A photo with its features at hand: explains one method, and draws the views of it."""
 
-    def __init__(self, stages: Stages, method: Method, table: TextTable, shard: Sequence[Photo]) -> None:
-        self._stages, self._method, self._table = stages, method, table
+    def __init__(
+        self, stages: Stages, method: Method, table: TextTable, shard: Sequence[Photo], selected: Sequence[int]
+    ) -> None:
+        self._stages, self._method, self._table, self._selected = stages, method, table, selected
         self._views = stages.views(shard, method.views)
         guided = any(view.needs_attention for view in method.views)
         self._attention = stages.attention(shard) if guided else None
@@ -45,7 +50,7 @@ class Explained:
         from abs_classify.explanation import explain
 
         views = {view.kind: self._views[view][at] for view in self._method.views}
-        return explain(self._method, views, self._stages.texts(self._table), self._table)
+        return explain(self._method, views, self._stages.texts(self._table), self._table, among=self._selected)
 
     def attention(self, at: int) -> np.ndarray | None:
         """The attention map [g, g] of that photo, or None."""
@@ -74,28 +79,32 @@ class Explained:
         )
 
 
-def evaluation_page(evaluation: Evaluation, count: int, command: Sequence[str]) -> ReportPage:
+def evaluation_page(
+    evaluation: Evaluation, records: Sequence[ResultRecord], count: int, command: Sequence[str]
+) -> ReportPage:
     """The page of an evaluation.
 
     Args:
         evaluation: what was found.
+        records: its results.
         count: photos to show; those on which methods disagree or are wrong come first when there are more.
         command: the command line.
     """
     from abs_classify.report_data import ReportPage
 
     vocabulary, scored = evaluation.vocabulary, evaluation.scored
+    dataset = evaluation.cell.subject.dataset.name
     count_text = f"{len(scored.photos)} images, {len(vocabulary.names)} classes"
     facts = (
-        ("data set", f"{evaluation.dataset}: {count_text}"),
+        ("data set", f"{dataset}: {count_text}"),
         ("classes from", vocabulary.source),
         *_run_facts(evaluation.stages, command),
     )
     return ReportPage(
-        title=f"{evaluation.dataset}: {len(evaluation.results)} methods on {len(scored.photos)} images",
+        title=f"{dataset}: {len(evaluation.results)} methods on {len(scored.photos)} images",
         subtitle=_SUBTITLE,
         facts=facts,
-        results=evaluation.rows(),
+        results=tuple(accuracy_row(record) for record in records),
         photos=tuple(report_photos(evaluation.stages, evaluation.plan.methods, vocabulary, scored, count)),
         warnings=tuple(evaluation.warnings()),
         notes=tuple(evaluation.notes()),
@@ -131,7 +140,7 @@ def _run_facts(stages: Stages, command: Sequence[str]) -> tuple[tuple[str, str],
     return (
         ("model", f"{models.name} ({models.dtype}), attention {models.attention}"),
         ("seed", str(stages.seed)),
-        ("command", shlex.join(["abs", *command[1:]])),
+        ("command", shlex.join(["abs", *redacted(command[1:])])),
     )
 
 
@@ -170,7 +179,7 @@ def report_photos(
     start = 0
     for shard in scored.shards:
         wanted = [at for at in range(len(shard)) if start + at in chosen]
-        explained = Explained(stages, method, methods[method], shard) if method and wanted else None
+        explained = Explained(stages, method, methods[method], shard, scored.selected) if method and wanted else None
         for at in wanted:
             image = shard[at].load()
             thumbnail = image.pixels.copy()

@@ -1,31 +1,44 @@
-"""Which cache keys the last run asked for, so that `abs cache explain` can say afterwards why it computed."""
+"""What the last run found in the cache and what not, so that `abs cache explain` can say afterwards why it computed."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from abs_cli.cache import Key
+from abs_cli.cache import Key, StageCache
 from abs_core.errors import StorageError
 from abs_core.files import atomic_write
 
-__all__ = ["read_last_run", "write_last_run"]
+__all__ = ["LastRun", "read_last_run", "write_last_run"]
 
 _NAME = "last-run.json"
 
 
-def write_last_run(folder: Path, asked: list[tuple[Key, bool]]) -> None:
-    """Remember the keys of a run and whether each was found. A folder that cannot be written is left alone."""
-    rows = [{"key": json.loads(key.text), "hit": hit} for key, hit in asked]
-    with suppress(StorageError), atomic_write(folder / _NAME) as stream:
-        stream.write(json.dumps(rows).encode("utf-8"))
+@dataclass(frozen=True)
+class LastRun:
+    """A run as the cache saw it; the fields are those of ``StageCache``."""
+
+    hits: Mapping[str, int]
+    misses: Mapping[str, int]
+    missed: Sequence[Key]
 
 
-def read_last_run(folder: Path) -> list[tuple[Key, bool]]:
-    """The keys of the last run in this cache folder; none if there was no run or its record is damaged."""
+def write_last_run(cache: StageCache) -> None:
+    """Remember what a run asked of its cache. A folder that cannot be written is left alone."""
+    missed = [{"stage": key.stage, "version": key.version, "inputs": key.inputs} for key in cache.missed]
+    run = {"hits": cache.hits, "misses": cache.misses, "missed": missed}
+    with suppress(StorageError), atomic_write(cache.root / _NAME) as stream:
+        stream.write(json.dumps(run).encode("utf-8"))
+
+
+def read_last_run(folder: Path) -> LastRun | None:
+    """The last run that used this cache folder; None if there was none or its record is damaged."""
     try:
-        rows = json.loads((folder / _NAME).read_bytes())
-        return [(Key(r["key"]["stage"], r["key"]["version"], r["key"]["inputs"]), bool(r["hit"])) for r in rows]
+        run = json.loads((folder / _NAME).read_bytes())
+        missed = [Key(one["stage"], one["version"], one["inputs"]) for one in run["missed"]]
+        return LastRun(dict(run["hits"]), dict(run["misses"]), missed)
     except (OSError, ValueError, KeyError, TypeError):
-        return []
+        return None

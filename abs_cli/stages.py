@@ -6,23 +6,28 @@ killed goes on from its last shard. An error is never stored.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from abs_cli.cache import Key, StageCache
 from abs_cli.models import Models
+from abs_cli.reading import ReadAhead
 from abs_core.errors import ImageError
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from abs_classify.attention import AttentionSource
     from abs_classify.datasets import Item
     from abs_classify.images import LoadedImage
     from abs_classify.matchers import TextFeatures
     from abs_classify.methods import Method
     from abs_classify.texts import TextTable
+    from abs_classify.towers.base import Tower
     from abs_classify.views import ViewSource
 
 __all__ = ["SHARD", "BadPhoto", "Photo", "Stages", "shards"]
@@ -81,13 +86,17 @@ class Stages:
         models: the tower and the attention source; loaded at the first miss.
         seed: of all random draws.
         batch_size: crops that are encoded together; not part of any key.
+        seconds: wall time by what it went into: load (models), texts, read (images), encode, match. What came from the
+            cache counts nowhere.
     """
 
     cache: StageCache
     models: Models
     seed: int
     batch_size: int
+    seconds: dict[str, float] = field(default_factory=dict)
     _texts: dict[str, TextFeatures] = field(default_factory=dict, init=False, repr=False)
+    _reader: ReadAhead[Photo, LoadedImage] | None = field(default=None, init=False, repr=False)
 
     def texts(self, table: TextTable) -> TextFeatures:
         """The unit features of a table's texts and of its label texts; kept, since every shard asks for them."""
@@ -105,7 +114,9 @@ class Stages:
             from abs_classify.encoding import encode_texts
 
             self.cache.require_writable()
-            found = {"features": encode_texts(self.models.tower, unique).numpy()}
+            tower = self._load()
+            with self.timed("texts"):
+                found = {"features": encode_texts(tower, unique).numpy()}
             self.cache.store(key, found)
         import torch
 
@@ -117,10 +128,17 @@ class Stages:
             labels=features[[position[text] for text in table.label_texts]],
         )
 
-    def scores(self, photos: Sequence[Photo], methods: Mapping[Method, TextTable]) -> dict[str, np.ndarray]:
+    def scores(
+        self,
+        photos: Sequence[Photo],
+        methods: Mapping[Method, TextTable],
+        also: Sequence[ViewSource] = (),
+        then: Sequence[Photo] = (),
+    ) -> dict[str, np.ndarray]:
         """Class scores [B, C] of one shard for each method that looks at an image alone, by the method's name.
 
-        Each photo is read at most once, whatever the number of methods.
+        Each photo is read at most once, whatever the number of methods. The views ``also`` are encoded with the rest.
+        The first photos of ``then``, the next shard, are read meanwhile.
 
         Raises:
             BadPhoto: a photo cannot be read; nothing of its shard was stored.
@@ -130,12 +148,14 @@ class Stages:
         keys = {method: self._scores_key(photos, method, table) for method, table in methods.items()}
         found = {method: self.cache.load(key) for method, key in keys.items()}
         missing = [method for method, arrays in found.items() if arrays is None]
-        views = self.views(photos, list(dict.fromkeys(view for method in missing for view in method.views)))
+        needed = dict.fromkeys([view for method in missing for view in method.views] + list(also))
+        views = self.views(photos, list(needed), then)
         for method in missing:
             features = {view.kind: views[view] for view in method.views}
             assert not isinstance(method.matcher, StreamMatcher)  # those go through stream_scores
-            scores = method.matcher.scores(features, self.texts(methods[method]))
-            found[method] = {"scores": scores.numpy()}
+            texts = self.texts(methods[method])
+            with self.timed("match"):
+                found[method] = {"scores": method.matcher.scores(features, texts).numpy()}
             self.cache.store(keys[method], found[method] or {})
         return {method.name: arrays["scores"] for method, arrays in found.items() if arrays is not None}
 
@@ -160,13 +180,16 @@ class Stages:
                 views = self.views(shard, method.views)
                 for at in range(len(shard)):
                     one = {view.kind: views[view][at] for view in method.views}
-                    rows.append(method.matcher.step(state, one).numpy())
+                    with self.timed("match"):
+                        rows.append(method.matcher.step(state, one).numpy())
             found = {"scores": np.stack(rows)}
             self.cache.store(key, found)
         return found["scores"]
 
-    def views(self, photos: Sequence[Photo], views: Sequence[ViewSource]) -> dict[ViewSource, torch.Tensor]:
-        """Unit features [B, count, d] of the views of one shard.
+    def views(
+        self, photos: Sequence[Photo], views: Sequence[ViewSource], then: Sequence[Photo] = ()
+    ) -> dict[ViewSource, torch.Tensor]:
+        """Unit features [B, count, d] of the views of one shard; ``then`` as in ``scores``.
 
         Raises:
             BadPhoto: a photo cannot be read; nothing of its shard was stored.
@@ -177,7 +200,7 @@ class Stages:
         found = {view: self.cache.load(key) for view, key in keys.items()}
         missing = [view for view, arrays in found.items() if arrays is None]
         if missing:
-            computed = self._encode(photos, missing)
+            computed = self._encode(photos, missing, then)
             for view in missing:
                 found[view] = {"features": computed[view].numpy()}
                 self.cache.store(keys[view], found[view] or {})
@@ -188,7 +211,9 @@ class Stages:
         found = self.cache.load(self._attention_key(photos))
         return None if found is None else found["attention"]
 
-    def _encode(self, photos: Sequence[Photo], views: Sequence[ViewSource]) -> dict[ViewSource, torch.Tensor]:
+    def _encode(
+        self, photos: Sequence[Photo], views: Sequence[ViewSource], then: Sequence[Photo]
+    ) -> dict[ViewSource, torch.Tensor]:
         import torch
 
         from abs_classify.encoding import encode_images
@@ -196,18 +221,59 @@ class Stages:
         self.cache.require_writable()
         guided = any(view.needs_attention for view in views)
         known = self.attention(photos) if guided else None
-        encoded = encode_images(
-            self.models.tower,
-            self.models.source if guided else None,
-            _read(photos),
-            views,
-            seed=self.seed,
-            batch_size=self.batch_size,
-            attention=torch.from_numpy(known) if known is not None else None,
-        )
+        tower = self._load()
+        source = self._load_source() if guided else None
+        read = self.seconds.get("read", 0.0)
+        with self.timed("encode"):
+            encoded = encode_images(
+                tower,
+                source,
+                self._timed_reads(self._read(photos, views, then)),
+                views,
+                seed=self.seed,
+                batch_size=self.batch_size,
+                attention=torch.from_numpy(known) if known is not None else None,
+            )
+        # images are read inside the encoding; that time is counted once
+        self.seconds["encode"] -= self.seconds.get("read", 0.0) - read
         if known is None and encoded.attention is not None:
             self.cache.store(self._attention_key(photos), {"attention": encoded.attention.numpy()})
         return dict(encoded.features)
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Add the wall time of the block to ``seconds``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[what] = self.seconds.get(what, 0.0) + time.perf_counter() - start
+
+    def _read(
+        self, photos: Sequence[Photo], views: Sequence[ViewSource], then: Sequence[Photo]
+    ) -> Iterator[LoadedImage]:
+        import torch
+
+        if self._reader is None:
+            self._reader = ReadAhead(_read, torch.get_num_threads())
+        cached = all(self.cache.holds(self._views_key(then, view)) for view in views)
+        return self._reader.take(photos, () if cached else then)
+
+    def _timed_reads(self, images: Iterator[LoadedImage]) -> Iterator[LoadedImage]:
+        while True:
+            with self.timed("read"):
+                image = next(images, None)
+            if image is None:
+                return
+            yield image
+
+    def _load(self) -> Tower:
+        with self.timed("load"):
+            return self.models.tower
+
+    def _load_source(self) -> AttentionSource:
+        with self.timed("load"):
+            return self.models.source
 
     def _attention_key(self, photos: Sequence[Photo]) -> Key:
         inputs = {"source": self.models.facts.attention, "pillow": self.models.pillow, "images": _ids(photos)}
@@ -242,13 +308,12 @@ def _ids(photos: Iterable[Photo]) -> list[str]:
     return [photo.id for photo in photos]
 
 
-def _read(photos: Sequence[Photo]) -> Iterator[LoadedImage]:
-    for photo in photos:
-        try:
-            image = photo.load()
-        except ImageError as error:
-            raise BadPhoto(photo, error) from error
-        if image.id != photo.id:
-            changed = ImageError(f"{photo.name!r} changed while it was read", remedy="Run the command again")
-            raise BadPhoto(photo, changed)
-        yield image
+def _read(photo: Photo) -> LoadedImage:
+    try:
+        image = photo.load()
+    except ImageError as error:
+        raise BadPhoto(photo, error) from error
+    if image.id != photo.id:
+        changed = ImageError(f"{photo.name!r} changed while it was read", remedy="Run the command again")
+        raise BadPhoto(photo, changed)
+    return image

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from abs_cli.console import note
 from abs_cli.home import Home
 from abs_core.errors import DatasetError, LabelError, UnknownNameError, UsageError
 from abs_core.resources import data_folder
@@ -73,7 +74,7 @@ def label_positions(dataset: Dataset, vocabulary: Vocabulary) -> dict[str, int]:
         DatasetError: a class of the data that the vocabulary lacks, or two classes of the data that it takes for one.
     """
     positions = {one.id: at for at, one in enumerate(vocabulary.labels.classes)}
-    used = dict.fromkeys(item.label for item in dataset.items)
+    used = dict.fromkeys(dataset.labels)
     found: dict[str, int] = {}
     taken: dict[int, str] = {}
     for one in dataset.classes:
@@ -105,7 +106,7 @@ def _resolve(vocabulary: Vocabulary, dataset: Dataset, *labels: str) -> str:
 
 
 def find_bundle(home: Home, reference: str) -> Bundle:
-    """A validated bundle by reference, or by path if there is such a file.
+    """A validated bundle by reference, or by path if there is such a file. Says on stderr if it was yanked.
 
     Raises:
         UnknownNameError: no such bundle; lists those that are there.
@@ -118,28 +119,41 @@ def find_bundle(home: Home, reference: str) -> Bundle:
     if path.suffix == ".jsonl" or path.is_file():
         return read_bundle(path)
     store = BundleStore(home.bundles)
-    shipped = shipped_bundles().get(reference.partition("@")[0])
-    if shipped is not None and not store.list(reference.partition("@")[0]):
+    parse_reference(reference)  # a range is refused, whoever could answer it
+    name, at, _ = reference.partition("@")
+    shipped = shipped_bundles().get(name)
+    if shipped is not None and not store.list(name):
         return _pinned(read_bundle(shipped), reference)
     try:
-        return store.read(reference)
+        entry = store.resolve(reference)
     except UnknownNameError as error:
-        if store.list(parse_reference(reference).name):
+        # A version of one's own does not hide the shipped one that it came from.
+        if shipped is not None and at and _is_named((bundle := read_bundle(shipped)), reference):
+            return bundle
+        if store.list(name):
             raise  # the name is there, and the error lists its versions
         names = sorted({entry.name for entry in store.list()} | shipped_bundles().keys())
         remedy = "Write one with `abs gen-descriptions LABELS --name NAME`"
         raise UnknownNameError("bundle", reference, names, remedy=remedy) from error
+    yank = store.yank_of(entry)
+    if yank is not None:
+        note(f"warning: {entry.name}@{entry.version} was yanked: {yank.reason}")
+    return store.read(entry.reference)
 
 
 def shipped_bundles() -> dict[str, Path]:
-    """The bundles that ship with the toolkit: name to file. A bundle of that name in the store comes first."""
+    """The bundles that ship with the toolkit: name to file. A bare name means one in the store, if there is any."""
     return {path.name.rpartition("-")[0]: path for path in sorted((data_folder() / "bundles").glob("*.jsonl"))}
 
 
 def _pinned(bundle: Bundle, reference: str) -> Bundle:
-    if not f"{bundle.reference}#".startswith((f"{reference}#", f"{reference}@")):
+    if not _is_named(bundle, reference):
         raise UnknownNameError("bundle", reference, [bundle.reference])
     return bundle
+
+
+def _is_named(bundle: Bundle, reference: str) -> bool:
+    return f"{bundle.reference}#".startswith((f"{reference}#", f"{reference}@"))
 
 
 def _from_bundle(home: Home, reference: str) -> Vocabulary:

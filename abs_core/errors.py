@@ -14,7 +14,8 @@
     ├── DatasetError            a data set: its layout, its labels, its classes
     ├── ModelError              an image-text model: unknown, unsuitable, or with bad numbers in it
     │   └── WeightsError        a weights file: missing, or with a digest that is not the expected one
-    └── CacheError              a stage cache that cannot be used
+    ├── CacheError              a stage cache that cannot be used
+    └── ResultError             a result file: damaged, of another format version, or of other images
 
 The command line prints ``message`` and ``remedy`` on one line and exits with 2.
 """
@@ -35,6 +36,7 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "PromptError",
+    "ResultError",
     "StorageError",
     "UnknownNameError",
     "UsageError",
@@ -135,3 +137,7 @@ class WeightsError(ModelError):
 
 class CacheError(AbsError):
     """A stage cache that cannot be used."""
+
+
+class ResultError(AbsError):
+    """A result file that is damaged, of another format version, or of other images."""

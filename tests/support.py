@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,3 +55,23 @@ def colour(seed: int, size: tuple[int, int] = (64, 48)) -> Image.Image:
     base = generator.integers(0, 200, 3)
     noise = generator.integers(0, 56, (height, width, 3))
     return Image.fromarray((base + noise).astype(np.uint8))
+
+
+def save_small_clip(folder: Path, seed: int = 0) -> Path:
+    """A folder as open_clip saves one, of a small CLIP with random weights: a model that is loaded in no time."""
+    import torch
+    from open_clip.model import CLIP
+    from safetensors.torch import save_file
+
+    parts: dict[str, Any] = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 16, "head_width": 8, "patch_size": 8},
+        "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+    }
+    preprocess = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+    torch.manual_seed(seed)
+    state = {name: each.contiguous() for name, each in CLIP(**parts).state_dict().items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(state, folder / "open_clip_model.safetensors")
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": parts, "preprocess_cfg": preprocess}))
+    return folder

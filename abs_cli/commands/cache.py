@@ -45,23 +45,22 @@ def list_stages(home: Home, as_json: bool) -> None:
 
 @command.command("explain")
 @click.option(
-    "--all", "every", is_flag=True, help="Explain each entry, not only the first that was computed of a stage."
+    "--all", "every", is_flag=True, help="Explain the first 64 that were computed of each stage, not only the first."
 )
 @click.pass_obj
 def explain(home: Home, every: bool) -> None:
     """Say, for the last run, what came from the cache, and what part of each key made the rest new."""
     cache = StageCache(home.cache)
-    asked = read_last_run(home.cache)
-    if not asked:
+    run = read_last_run(home.cache)
+    if run is None:
         click.echo("no run has used this cache yet")
         return
+    for stage in dict.fromkeys([*run.hits, *run.misses]):
+        hits = run.hits.get(stage, 0)
+        click.echo(f"{stage}: {hits} of {hits + run.misses.get(stage, 0)} from the cache")
     explained: set[str] = set()
-    for stage in dict.fromkeys(key.stage for key, _ in asked):
-        hits = sum(1 for key, hit in asked if hit and key.stage == stage)
-        total = sum(1 for key, _ in asked if key.stage == stage)
-        click.echo(f"{stage}: {hits} of {total} from the cache")
-    for key, hit in asked:
-        if not hit and (every or key.stage not in explained):
+    for key in run.missed:
+        if every or key.stage not in explained:
             explained.add(key.stage)
             _explain_one(cache, key)
 

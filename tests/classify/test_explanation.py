@@ -107,6 +107,16 @@ def test_given_scores_decide_who_won() -> None:
         explain(METHODS["clip"], views_of("clip"), features(), TABLE, scores[:2])
 
 
+def test_only_chosen_classes_may_win() -> None:
+    views = views_of("abs")
+    best = explain(METHODS["abs"], views, features(), TABLE)
+    among = [at for at, one in enumerate(TABLE.class_ids) if one != best.winner]
+    chosen = explain(METHODS["abs"], views, features(), TABLE, among=among)
+    assert chosen.winner == best.runner_up
+    assert chosen.winner_score == best.runner_up_score
+    assert best.winner not in {share.class_id for share in chosen.sentences}
+
+
 def test_one_class_has_no_runner_up() -> None:
     table = TextTable(("owl",), ("round eyes", "a beak"), (0, 0), ("a photo of an owl.",))
     texts = TextFeatures(features().features[:2], torch.tensor([0, 0]), features().labels[:1])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from abs_cli.cache import Key, StageCache, differences
+from abs_cli.runlog import read_last_run, write_last_run
 from abs_core.errors import CacheError
 
 
@@ -97,6 +98,23 @@ def test_explain_stays_with_one_kind(tmp_path: Path) -> None:
 def test_differences_go_into_lists_of_equal_length() -> None:
     assert [d.path for d in differences({"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]})] == ["a[1].b"]
     assert [d.path for d in differences({"a": [1]}, {"a": [1, 2]})] == ["a"]
+
+
+def test_a_run_of_any_length_is_remembered_in_bounded_space(tmp_path: Path) -> None:
+    cache = StageCache(tmp_path)
+    for number in range(500):
+        assert cache.load(key(number=number)) is None
+    cache.store(key(number=0), arrays())
+    assert cache.load(key(number=0)) is not None
+    assert len(cache.missed) == 64
+    write_last_run(cache)
+    run = read_last_run(tmp_path)
+    assert run is not None
+    stage = key(number=0).stage
+    assert (run.hits, run.misses) == ({stage: 1}, {stage: 500})
+    assert [one.digest for one in run.missed] == [one.digest for one in cache.missed]
+    (tmp_path / "last-run.json").write_text("{}")
+    assert read_last_run(tmp_path) is None
 
 
 def test_prune_removes_the_least_recently_used(tmp_path: Path) -> None:

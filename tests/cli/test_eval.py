@@ -32,13 +32,14 @@ def test_a_folder_of_images_gives_one_table(abs_command: Abs, folder: Callable[.
 def test_the_result_as_json(abs_command: Abs, folder: Callable[..., Path]) -> None:
     root = folder(cat=["a.png", "b.png"], car=["c.png"])
     ran = abs_command("eval", "--dataset", f"imagefolder:{root}", "--methods", "clip,abs", "--json", *QUICK)
-    result = json.loads(ran.out)
-    assert [row["method"] for row in result["methods"]] == ["clip", "abs"]
-    assert result["dataset"]["images"] == 3
-    assert result["comparisons"][0]["first"] == "abs"
-    assert all(row["texts_digest"].startswith("sha256:") for row in result["methods"])
-    assert result["model"]["tower"].startswith("sha256:")
-    assert result["skipped"] == []
+    clip, attended = json.loads(ran.out)["results"]
+    assert [clip["method"], attended["method"]] == ["clip", "abs"]
+    assert clip["details"]["data"]["images"] == 3
+    assert clip["details"]["difference"] is None
+    assert attended["details"]["difference"]["first"] == "abs"
+    assert all(one["details"]["texts"]["digest"].startswith("sha256:") for one in (clip, attended))
+    assert clip["details"]["weights"]["tower"].startswith("sha256:")
+    assert clip["details"]["data"]["skipped"] == []
 
 
 def test_a_table_with_relative_paths_and_free_columns(abs_command: Abs, tmp_path: Path) -> None:
@@ -93,9 +94,10 @@ def test_a_bad_image_stops_the_run_or_is_counted(abs_command: Abs, folder: Calla
     assert "b.png" in line
     assert "--on-error skip" in line
     ran = abs_command("eval", "--dataset", spec, "--method", "clip", "--on-error", "skip", "--json", *QUICK)
-    result = json.loads(ran.out)
-    assert result["dataset"]["images"] == 2
-    assert [Path(one["name"]).name for one in result["skipped"]] == ["b.png"]
+    (result,) = json.loads(ran.out)["results"]
+    assert result["details"]["data"]["images"] == 2
+    assert [Path(one["name"]).name for one in result["details"]["data"]["skipped"]] == ["b.png"]
+    assert any("skipped" in line and "b.png" in line for line in result["details"]["warnings"])
 
 
 def test_scores_do_not_depend_on_batches_or_order(abs_command: Abs, tmp_path: Path, shared_cache: Path) -> None:
@@ -128,9 +130,9 @@ def test_a_control_changes_the_texts_and_says_so(abs_command: Abs, folder: Calla
     )
     options = ("--bundle", "own", "--method", "cupl", "--control", "swap", "--json")
     swapped = abs_command("eval", "--dataset", f"imagefolder:{root}", *options, *QUICK)
-    before, after = json.loads(plain.out), json.loads(swapped.out)
-    assert before["methods"][0]["texts_digest"] != after["methods"][0]["texts_digest"]
-    assert after["control"] == "swap"
+    before, after = (json.loads(ran.out)["results"][0]["details"] for ran in (plain, swapped))
+    assert before["texts"]["digest"] != after["texts"]["digest"]
+    assert (before["texts"]["control"], after["texts"]["control"]) == (None, "swap")
     assert any("control swap" in note for note in after["notes"])
 
 
@@ -140,6 +142,16 @@ def test_a_stream_method_says_that_order_matters(abs_command: Abs, folder: Calla
     ran = abs_command("eval", "--dataset", f"imagefolder:{root}", "--method", method, *QUICK)
     assert ran.code == 0, ran.err
     assert f"note: {method}: scores depend on the order" in ran.out
+
+
+def test_a_bad_image_of_a_stream_method_alone(abs_command: Abs, folder: Callable[..., Path]) -> None:
+    root = folder(cat=["a.png", "b.png"], car=["c.png"])
+    (root / "cat" / "b.png").write_bytes(b"no image")
+    arguments = ("eval", "--dataset", f"imagefolder:{root}", "--method", "tda", *QUICK)
+    assert "b.png" in abs_command.refuses(*arguments)
+    ran = abs_command(*arguments, "--on-error", "skip")
+    assert ran.code == 0, ran.err
+    assert "2 images, 2 classes" in ran.out
 
 
 def test_an_unknown_bundle_lists_the_store_and_the_shipped(abs_command: Abs, tmp_path: Path) -> None:
@@ -159,4 +171,5 @@ def test_json_with_a_file_name_that_is_no_unicode(abs_command: Abs, folder: Call
     options = ("--labels", "cat,car", "--method", "clip", "--on-error", "skip", "--json")
     ran = abs_command("eval", "--dataset", f"imagefolder:{root}", *options, *QUICK)
     assert ran.code == 0, ran.err
-    assert json.loads(ran.out)["skipped"][0]["name"].endswith("b\udcff.png")
+    (result,) = json.loads(ran.out)["results"]
+    assert result["details"]["data"]["skipped"][0]["name"].endswith("b\\udcff.png")

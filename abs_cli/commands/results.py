@@ -1,0 +1,143 @@
+"""``abs results``: what evaluations found, listed, shown again and compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from abs_cli.console import json_text, note
+from abs_cli.home import Home
+from abs_core.errors import AbsError, ResultError
+from abs_core.printable import printable
+
+if TYPE_CHECKING:
+    from abs_cli.results.models import ResultRecord
+
+__all__ = ["command"]
+
+
+@click.group("results")
+def command() -> None:
+    """List, show and compare the result files that `abs eval` writes."""
+
+
+_RESULTS = click.option(
+    "--results",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for result files.  [default: results/ in --home]",
+)
+
+
+@command.command("ls")
+@_RESULTS
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def list_runs(home: Home, results: Path | None, as_json: bool) -> None:
+    """List the runs, oldest first: when, what, how many results."""
+    from abs_cli.results.folder import ResultsFolder, read_result
+
+    rows = []
+    for run in ResultsFolder(results or home.results).runs():
+        records, unreadable = [], 0
+        for path in sorted(run.glob("*.json")):
+            try:
+                records.append(read_result(path))
+            except AbsError:
+                unreadable += 1
+        rows.append(_row(run.name, records, unreadable))
+    if as_json:
+        click.echo(json_text(rows))
+        return
+    for row in rows:
+        parts = [", ".join(row[name]) for name in ("datasets", "models", "bundles", "methods") if row[name]]
+        tail = f"; {row['unreadable']} files cannot be read, see `abs results show`" if row["unreadable"] else ""
+        click.echo(printable(f"{row['run']}  {row['results']:>3} results  {'; '.join(parts)}{tail}"))
+    if not rows:
+        note("no results yet; `abs eval` writes them")
+
+
+@command.command("show")
+@click.argument("names", nargs=-1, required=True, metavar="RUN|FILE|DIR...")
+@_RESULTS
+@click.option("--export-csv", type=click.Path(dir_okay=False, path_type=Path), help="Write one row for each result.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result records as JSON.")
+@click.pass_obj
+def show(home: Home, names: tuple[str, ...], results: Path | None, export_csv: Path | None, as_json: bool) -> None:
+    """Print the tables of runs again, together: one for each data set, and one over all.
+
+    RUN is the name of a run or its beginning, or `last`.
+    """
+    from abs_cli.results.exporting import write_csv
+    from abs_cli.results.tables import tables_text
+
+    records = _read(home, names, results)
+    if as_json:
+        click.echo(json_text({"results": [record.model_dump(mode="json") for record in records]}))
+    else:
+        click.echo(tables_text(records))
+    if export_csv is not None:
+        write_csv(export_csv, records)
+        note(f"table: {export_csv}")
+
+
+@command.command("compare")
+@click.argument("first", metavar="RUN|FILE|DIR")
+@click.argument("second", metavar="RUN|FILE|DIR")
+@_RESULTS
+@click.pass_obj
+def compare(home: Home, first: str, second: str, results: Path | None) -> None:
+    """Compare two runs on the same images, method by method: paired differences with intervals and exact p-values.
+
+    Two files are compared whatever their methods.
+    """
+    from abs_cli.results.tables import comparison_text
+
+    ours, theirs = _read(home, (first,), results), _read(home, (second,), results)
+    if len(ours) == len(theirs) == 1:
+        pairs = [(ours[0], theirs[0])]
+    else:
+        pairs = [(one, other) for one in ours for other in theirs if _key(one) == _key(other)]
+    if not pairs:
+        raise ResultError(
+            f"{first!r} and {second!r} have no method on the same images in common",
+            remedy="Compare runs on the same images, or name two files",
+        )
+    table = comparison_text(pairs)
+    for name, record in (("first", pairs[0][0]), ("second", pairs[0][1])):
+        weights = record.details.weights.name
+        click.echo(printable(f"{name}: run {record.details.run.id}, model {weights}, {record.details.classes.source}"))
+    click.echo(table)
+
+
+def _read(home: Home, names: tuple[str, ...], results: Path | None) -> list[ResultRecord]:
+    from abs_cli.results.folder import ResultsFolder, read_result
+
+    folder = ResultsFolder(results or home.results)
+    paths = dict.fromkeys(path for name in names for path in folder.find(name))
+    return sorted((read_result(path) for path in paths), key=_order)
+
+
+def _order(record: ResultRecord) -> tuple[str, str, str, str, int]:
+    from abs_classify.methods import METHODS
+
+    rows = list(METHODS)
+    place = rows.index(record.method) if record.method in rows else len(rows)
+    return record.details.data.spec, record.details.weights.name, record.bundle, record.details.run.id, place
+
+
+def _key(record: ResultRecord) -> tuple[str, str]:
+    return record.details.data.images_digest, record.method
+
+
+def _row(run: str, records: list[ResultRecord], unreadable: int) -> dict[str, Any]:
+    return {
+        "run": run,
+        "results": len(records),
+        "datasets": list(dict.fromkeys(record.dataset for record in records)),
+        "models": list(dict.fromkeys(record.details.weights.name for record in records)),
+        "bundles": list(dict.fromkeys(record.bundle.partition("#")[0] for record in records if record.bundle)),
+        "methods": list(dict.fromkeys(record.method for record in records)),
+        "unreadable": unreadable,
+    }

@@ -1,0 +1,225 @@
+"""The grid of an evaluation: data sets x models x bundles x methods, planned whole before anything is computed.
+
+Models run one after the other and are released, so one is in memory at a time. Everything that does not depend on a
+bundle (attention, views) has cache keys without it, so an image is encoded once for each model and view plan.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from abs_cli.classification import OnError, Scored
+from abs_cli.console import Advance, progress
+from abs_cli.evaluating import Cell, Evaluation, Plan, Subject, evaluate, plan_methods, redrawn
+from abs_cli.home import Home
+from abs_cli.stages import Stages
+from abs_cli.vocabulary import Vocabulary, choose_vocabulary, label_positions
+from abs_core.errors import DatasetError, ModelError, UsageError
+
+if TYPE_CHECKING:
+    from abs_classify.datasets import Dataset
+
+__all__ = ["Grid", "Request", "plan_grid", "run_grid"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for.
+
+    Args:
+        datasets, models, bundles: names; without bundles the classes come from ``labels`` or from each data set.
+        methods: rows of the table.
+        labels: class names without descriptions, or None.
+        views, templates, control: as in ``plan_methods``.
+        limit: how many images of each data set, or None.
+        stratified: whether they are drawn from every class, instead of the first.
+        seed: of every draw.
+        seeds: how many draws of the views, with the seeds from ``seed`` on.
+        on_error: whether a bad image stops the run, and combinations that do not fit.
+    """
+
+    datasets: Sequence[str]
+    models: Sequence[str]
+    bundles: Sequence[str]
+    methods: Sequence[str]
+    labels: str | None = None
+    views: int | None = None
+    templates: str = "plain"
+    control: str | None = None
+    limit: int | None = None
+    stratified: bool = False
+    seed: int = 0
+    seeds: int = 1
+    on_error: OnError = "stop"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What will run.
+
+    Args:
+        request: what was asked for.
+        cells: data sets x bundles that fit, each for every model.
+        left_out: why the others do not.
+    """
+
+    request: Request
+    cells: Sequence[Cell]
+    left_out: Sequence[str] = field(default_factory=list)
+
+    @property
+    def combinations(self) -> int:
+        """Data sets x bundles x models."""
+        return len(self.cells) * len(self.request.models)
+
+
+def plan_grid(home: Home, request: Request) -> Grid:
+    """Open the data sets and bundles, match their classes, and build all texts.
+
+    Raises:
+        UsageError, UnknownNameError, DatasetError, BundleError, ...: what is named cannot be used; or a bundle lacks
+            classes of a data set and ``on_error`` is "stop"; or nothing is left to run.
+    """
+    if not request.methods:
+        raise UsageError("no method is named", remedy="Give --methods clip,abs or the like")
+    if request.stratified and request.limit is None:
+        raise UsageError("--stratified says how to choose images, not how many", remedy="Add --limit N")
+    subjects = [_subject(spec, request) for spec in dict.fromkeys(request.datasets)]
+    vocabularies: dict[str, Vocabulary] = {
+        name: choose_vocabulary(home, name, request.labels, None) for name in dict.fromkeys(request.bundles)
+    }
+    pairs = [(subject, bundle) for subject in subjects for bundle in vocabularies or [None]]
+    cells, left_out = [], []
+    for subject, bundle in pairs:
+        own = choose_vocabulary(home, None, request.labels, subject.dataset) if bundle is None else vocabularies[bundle]
+        try:
+            positions = label_positions(subject.dataset, own)
+        except DatasetError as error:
+            if len(pairs) == 1:
+                raise
+            if request.on_error == "stop":
+                remedy = f"{error.remedy}, or leave out what does not fit together with --on-error skip"
+                raise DatasetError(error.message, remedy=remedy) from error
+            left_out.append(error.message)
+            continue
+        cells.append(Cell(subject, bundle, own, positions, _plans(own, request)))
+    if not cells:
+        raise UsageError(f"no bundle fits any data set: {left_out[0]}", remedy="Use a bundle for these classes")
+    return Grid(request, cells, left_out)
+
+
+def run_grid(
+    grid: Grid,
+    stages_of: Callable[[str], Stages],
+    finished: Callable[[Evaluation], None],
+    passed: Callable[[Cell, str, int, Scored], None] | None = None,
+) -> None:
+    """Evaluate every cell with every model.
+
+    Args:
+        grid: what was planned.
+        stages_of: the stages of a model, without loading it.
+        finished: is told of each evaluation when it is done; it must not keep it, since it holds the model.
+        passed: as in ``evaluate``.
+
+    Raises:
+        AbsError: as ``evaluate``, or a model cannot be used; evaluations that ``finished`` was told of are done.
+    """
+    request = grid.request
+    models = list(dict.fromkeys(request.models))
+    for name in models:
+        _check_files(stages_of(name))
+    images = sum(len(cell.subject.items) * cell.passes for cell in grid.cells) * len(models)
+    done = 0
+    with progress("classifying", images, "images") as advance:
+        for name in models:
+            stages = stages_of(name)
+            _check_views(grid, name, stages)
+            for cell in grid.cells:
+                done += 1
+                label = "" if grid.combinations == 1 else f"{_title(cell, name)} ({done} of {grid.combinations})"
+                finished(evaluate(cell, name, stages, request.on_error, _labelled(advance, label), passed))
+            del stages
+            _release()
+
+
+def _subject(spec: str, request: Request) -> Subject:
+    from abs_classify.datasets import open_dataset
+
+    dataset = open_dataset(spec)
+    if not dataset.items:
+        raise DatasetError(f"the data set {dataset.name} has no images", remedy="Check its folder")
+    if request.limit is None or request.limit >= len(dataset.items):
+        return Subject(dataset, dataset.items)
+    if not request.stratified:
+        first = dataset.items[: request.limit]
+        of_classes = len(set(islice(dataset.labels, request.limit)))
+        what = f"the first {request.limit} of {len(dataset.items)} images, of {of_classes} classes: no random sample"
+        return Subject(dataset, first, what)
+    return _stratified(dataset, request.limit, request.seed)
+
+
+def _stratified(dataset: Dataset, limit: int, seed: int) -> Subject:
+    from abs_classify.sampling import stratified
+
+    chosen = stratified(list(dataset.labels), limit, seed)
+    items = [dataset.items[at] for at in chosen]
+    counts = Counter(item.label for item in items).values()
+    each = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else str(min(counts))
+    size = f"{limit} of {len(dataset.items)} images"
+    return Subject(dataset, items, f"a stratified sample of {size}, {each} of each class, seed {seed}")
+
+
+def _plans(vocabulary: Vocabulary, request: Request) -> list[Plan]:
+    def plan(seed: int) -> Plan:
+        return plan_methods(request.methods, vocabulary, request.views, request.templates, request.control, seed)
+
+    first = plan(request.seed)
+    return [first, *(redrawn(first, plan(request.seed + more)) for more in range(1, request.seeds))]
+
+
+def _check_files(stages: Stages) -> None:
+    """Find the weights of a model without reading them, so that a wrong name costs nothing."""
+    from abs_classify.attention import attention_files
+    from abs_classify.towers import tower_files
+
+    tower_files(stages.models.name)
+    attention_files(stages.models.attention, stages.models.name)
+
+
+def _check_views(grid: Grid, name: str, stages: Stages) -> None:
+    with stages.timed("load"):
+        facts = stages.models.facts
+    if facts.grid:
+        return
+    for method in (method for cell in grid.cells for method in cell.plans[0].methods):
+        if any(view.kind == "window" for view in method.views):
+            raise ModelError(
+                f"the model {name!r} has no token grid, and the method {method.name!r} needs feature views",
+                remedy="Use a method without them, such as abs-pixels, or a transformer tower",
+            )
+
+
+def _title(cell: Cell, model: str) -> str:
+    named = [cell.subject.dataset.name, model, cell.bundle or ""]
+    return ", ".join(part for part in named if part)
+
+
+def _labelled(advance: Advance, label: str) -> Advance:
+    def labelled(step: int = 1, remark: str = "") -> None:
+        advance(step, remark or label)
+
+    return labelled
+
+
+def _release() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,1 @@
+"""What `abs eval` leaves behind: result records and files, their tables, and exports."""
