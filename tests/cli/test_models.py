@@ -8,15 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_server import Hub, serving_hub
 
 from abs_classify.towers.catalogue import DINO, canonical_name, known_entries, local_name, local_names
 from abs_classify.towers.licences import licence_of
@@ -26,7 +25,6 @@ from abs_core.errors import WeightsError
 
 GOLDEN_DINO = Path(__file__).parents[1] / "golden" / "models" / "dino"
 SMALL_DINO = "vit_small_patch16_224.dino"
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONFIG: dict[str, Any] = {
     "model_cfg": {
         "embed_dim": 16,
@@ -447,73 +445,6 @@ def test_names_have_one_spelling() -> None:
 # --- with a hub ---
 
 
-@dataclass
-class Hub:
-    """What the local hub server has: repository -> file -> bytes, and what it says about them."""
-
-    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    wrong_digest: set[str] = field(default_factory=set)
-    gated: set[str] = field(default_factory=set)
-    requests: list[str] = field(default_factory=list)
-    address: str = ""
-
-
-def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        """The part of the hub's protocol that its Python client uses to fetch files."""
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-        def do_HEAD(self) -> None:
-            self._answer(body=False)
-
-        def do_GET(self) -> None:
-            self._answer(body=True)
-
-        def _answer(self, body: bool) -> None:
-            path = self.path.partition("?")[0].strip("/")
-            hub.requests.append(f"{self.command} {path}")
-            parts = path.split("/")
-            if parts[:2] == ["api", "models"]:
-                repository, rest = "/".join(parts[2:4]), parts[4:]
-                if repository in hub.files and rest in ([], ["revision", "main"]):
-                    return self._send(json.dumps(self._info(repository)).encode(), {}, body)
-                if repository in hub.files:
-                    return self._send(b"", {"X-Error-Code": "EntryNotFound"}, body, 404)
-                return self._refuse(repository)
-            repository, file = "/".join(parts[:2]), "/".join(parts[4:])
-            if repository in hub.gated or repository not in hub.files:
-                return self._refuse(repository)
-            data = hub.files[repository].get(file)
-            if data is None:
-                return self._send(b"", {"X-Error-Code": "EntryNotFound"}, body, 404)
-            digest = hashlib.sha256(data).hexdigest()
-            return self._send(data, {"ETag": f'"{digest}"', "X-Repo-Commit": COMMIT}, body)
-
-        def _info(self, repository: str) -> dict[str, Any]:
-            siblings = []
-            for name, data in hub.files[repository].items():
-                digest = "0" * 64 if repository in hub.wrong_digest else hashlib.sha256(data).hexdigest()
-                lfs = {"sha256": digest, "size": len(data), "pointerSize": 1} if "." in name else None
-                siblings.append({"rfilename": name, "size": len(data), "lfs": lfs})
-            return {"id": repository, "sha": COMMIT, "siblings": siblings, "tags": [], "private": False, "downloads": 0}
-
-        def _refuse(self, repository: str) -> None:
-            gated = repository in hub.gated
-            self._send(b"", {"X-Error-Code": "GatedRepo" if gated else "RepoNotFound"}, True, 403 if gated else 404)
-
-        def _send(self, data: bytes, headers: dict[str, str], body: bool, status: int = 200) -> None:
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(data))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if body:
-                self.wfile.write(data)
-
-    return Handler
-
-
 @pytest.fixture(scope="module")
 def hub(tiny: Path, small_dino: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     worded = _save_worded_clip(tmp_path_factory.mktemp("worded"))
@@ -525,14 +456,8 @@ def hub(tiny: Path, small_dino: Path, tmp_path_factory: pytest.TempPathFactory) 
         "tiny/empty": {"README.md": b"nothing"},
         f"timm/{SMALL_DINO}": {"model.safetensors": small_dino.read_bytes()},
     }
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
-    hub.address = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield hub
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving_hub(hub):
+        yield hub
 
 
 def _save_worded_clip(folder: Path) -> Path:

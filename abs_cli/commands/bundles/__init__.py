@@ -1,0 +1,1 @@
+"""The commands of ``abs bundle``, one file each."""

@@ -1,0 +1,50 @@
+"""``abs bundle merge``: one bundle out of several."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import click
+
+from abs_cli.home import Home
+
+__all__ = ["command"]
+
+
+@click.command("merge")
+@click.argument("references", nargs=-1, required=True, metavar="BUNDLE BUNDLE...")
+@click.option("--name", help="Of the new bundle.  [default: that of the first]")
+@click.option(
+    "--on-conflict",
+    type=click.Choice(["refuse", "first"]),
+    default="refuse",
+    show_default=True,
+    help="What to do where two bundles disagree: stop, or let the one named earlier win.",
+)
+@click.option(
+    "--labels", metavar="SET", help="Label set of the new bundle, where theirs differ; must have all their classes."
+)
+@click.option("--licence", help="Of the new bundle, where theirs differ.")
+@click.pass_obj
+def command(
+    home: Home,
+    references: tuple[str, ...],
+    name: str | None,
+    on_conflict: Literal["refuse", "first"],
+    labels: str | None,
+    licence: str | None,
+) -> None:
+    """Make one bundle of several, as a new version in the local store. Its header names them all as parents.
+
+    Classes are matched by id. Within a class the descriptions of the first bundle come first, then what the others add;
+    a text that is there already is dropped, and the earlier record stays with its provenance and scores.
+
+    A conflict is one text that is a sentence here and a phrase there, or one record id with two texts. With
+    `--on-conflict first` the later record loses: its text, or its id. Always refused: a class id with two names.
+    Refused unless you say what holds: different label sets (--labels), different licences (--licence).
+
+    Rejected completions of all bundles are kept. docs/bundle-format.md has every rule.
+    """
+    from abs_cli.changing import merge_into_store
+
+    click.echo(str(merge_into_store(home, references, name, on_conflict, labels, licence)))

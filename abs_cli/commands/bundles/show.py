@@ -1,0 +1,72 @@
+"""``abs bundle show``: what is in a bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from abs_cli.home import Home
+from abs_cli.vocabulary import find_bundle
+from abs_core.printable import printable
+
+if TYPE_CHECKING:
+    from abs_descriptions.bundle import Bundle
+
+__all__ = ["command"]
+
+
+@click.command("show")
+@click.argument("reference")
+@click.option("--class", "class_label", metavar="CLASS", help="Only this class, by id or name.")
+@click.option("--json", "as_json", is_flag=True, help="Print the header and the records as JSON lines.")
+@click.pass_obj
+def command(home: Home, reference: str, class_label: str | None, as_json: bool) -> None:
+    """Show the header and the sentences of a bundle."""
+    bundle = find_bundle(home, reference)
+    wanted = _wanted(bundle, class_label)
+    if as_json:
+        click.echo(bundle.header.model_dump_json())
+        for record in bundle.records():
+            if wanted is None or record.class_id == wanted:
+                click.echo(
+                    json.dumps({"class": record.class_id, "kind": record.kind, "text": record.text}, ensure_ascii=False)
+                )
+        return
+    click.echo("\n".join(_header_lines(bundle)))
+    names = {one.id: one.name for one in bundle.header.label_set.classes}
+    current = None
+    for record in bundle.records():
+        if wanted is not None and record.class_id != wanted:
+            continue
+        if record.class_id != current:
+            current = record.class_id
+            click.echo(f"\n{printable(names[current])} ({printable(current)})")
+        click.echo(f"  {printable(record.text)}")
+
+
+def _wanted(bundle: Bundle, label: str | None) -> str | None:
+    if label is None:
+        return None
+    from abs_descriptions.labels import ClassName, LabelSet
+
+    entry = bundle.header.label_set
+    classes = tuple(ClassName(one.id, one.name) for one in entry.classes)
+    return LabelSet(entry.name, classes).resolve(label).id
+
+
+def _header_lines(bundle: Bundle) -> Iterable[str]:
+    header = bundle.header
+    yield printable(bundle.reference)
+    yield f"  created    {header.created}"
+    yield f"  label set  {printable(header.label_set.name)}, {header.counts.classes} classes"
+    yield f"  records    {header.counts.records}, rejected {header.counts.rejected}"
+    for generator in header.generators:
+        yield f"  generator  {printable(generator.backend)} {printable(generator.model or '')}"
+    yield f"  licence    {printable(header.licence)}"
+    for parent in header.parents:
+        yield f"  parent     {printable(parent)}"
+    if not header.complete:
+        yield "  PARTIAL: generation ended before every class had its sentences"

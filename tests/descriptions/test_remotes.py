@@ -1,0 +1,273 @@
+"""Sharing bundles through folders, an S3 server and a hub: what travels, who wins, and which locations there are."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from sharing import PLACES, add, enter_environment, place_of, race, send, store_of, take
+
+from abs_core.errors import BundleError, StorageError, UnknownNameError, UsageError
+from abs_core.files import sha256_file
+from abs_descriptions.bundle import iter_rejected
+from abs_descriptions.remotes import Remote, list_remote, open_remote, parse_location
+from abs_descriptions.remotes.base import object_path
+from abs_descriptions.store import BundleStore
+
+
+@pytest.fixture
+def enter(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], None]:
+    return partial(enter_environment, monkeypatch)
+
+
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest, tmp_path: Path, enter: Callable[[dict[str, str]], None]) -> Iterator[Remote]:
+    """A place of every kind that can be pushed to."""
+    with place_of(request.param, tmp_path) as (location, environment):
+        enter(environment)
+        yield open_remote(parse_location(location))
+
+
+# --- locations ---
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/srv/bundles", "/srv/bundles"),
+        ("/srv/a@b?c#d", "/srv/a@b?c#d"),
+        ("file:///srv/bundles", "/srv/bundles"),
+        ("s3://team/bundles/", "s3://team/bundles"),
+        ("S3://team", "s3://team"),
+        ("gs://team-1/a/b", "gs://team-1/a/b"),
+        ("http://127.0.0.1:8000/x", "http://127.0.0.1:8000/x"),
+        ("https://example.org", "https://example.org"),
+        ("hf://datasets/org/birds", "hf://datasets/org/birds"),
+        ("hf://datasets/org/birds@v1.0", "hf://datasets/org/birds@v1.0"),
+    ],
+)
+def test_good_locations(text: str, shown: str) -> None:
+    assert str(parse_location(text)) == shown
+
+
+def test_a_path_without_a_protocol_is_a_folder() -> None:
+    assert str(parse_location("shared")) == str(Path.cwd() / "shared")
+    assert str(parse_location("~/shared")) == str(Path.home() / "shared")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "empty"),
+        ("file://", "no folder"),
+        ("a\0b", "NUL"),
+        ("memory://x", "unknown protocol of a location 'memory'; valid: file:"),
+        ("github://org:repo@main/x", "unknown protocol"),
+        ("ssh://SECRET@host/x", "unknown protocol"),
+        ("arrow_hdfs://SECRET@host/x", "unknown protocol"),
+        ("ftp://SECRET:SECRET@host/x", "unknown protocol"),
+        ("simplecache::s3://team/x", "chains"),
+        ("zip://x::s3://SECRET:SECRET@team/x", "chains"),
+        ("s3:team/x", "lacks '//'"),
+        ("s3://SECRET:SECRET@team/x", "'@'"),
+        ("s3://SECRET:SEC/RET@team/x", "'@'"),
+        ("https://SECRET:SECRET@host/x", "'@'"),
+        ("https://host/x?X-Amz-Signature=SECRET", "query"),
+        ("https://host/x?access_key=SECRET#SECRET", "query"),
+        ("s3://team/x?versionId=1", "query"),
+        ("gs://team/../x", "climbs"),
+        ("s3://team//x", "empty"),
+        ("s3://team/a b", "sign"),
+        ("s3://team/*", "sign"),
+        ("s3://T/x", "bucket"),
+        ("http:///x", "host"),
+        ("http://ho st/x", "host"),
+        ("hf://models/org/x", "dataset"),
+        ("hf://datasets/org", "dataset"),
+        ("hf://datasets/org/x@main/deeper", "dataset"),
+        ("hf://datasets/../x", "dataset"),
+        ("hf://SECRET:SECRET@datasets/org/x", "dataset"),
+    ],
+)  # fmt: skip
+def test_refused_locations_are_not_repeated(text: str, fault: str) -> None:
+    with pytest.raises(UsageError, match=fault) as refused:
+        parse_location(text)
+    assert "SECRET" not in str(refused.value)
+    assert refused.value.remedy or "valid:" in str(refused.value)
+
+
+# --- every kind of place ---
+
+
+def test_a_bundle_travels_whole(place: Remote, tmp_path: Path) -> None:
+    entry = add(tmp_path / "a")
+    assert [shared.fresh for shared in send(tmp_path / "a", place)] == [True]
+    assert [shared.fresh for shared in send(tmp_path / "a", place)] == [False]
+    listing = list_remote(place)
+    assert ([one.entry for one in listing.versions], listing.faults, listing.cut) == ([entry], [], False)
+
+    assert [shared.fresh for shared in take(tmp_path / "b", place)] == [True]
+    assert [shared.fresh for shared in take(tmp_path / "b", place)] == [False]
+    got = store_of(tmp_path / "b").read("pets@1.0.0")
+    assert got.digest == entry.digest
+    assert [one.text for one in iter_rejected(got.path, got.header)] == ["Sure! A cat."]
+    records = (tmp_path / "b" / "bundles" / "pulls.jsonl").read_text().splitlines()
+    assert [json.loads(record)["bundle"] for record in records] == [str(entry)]
+    assert json.loads(records[0])["from"] == place.address
+
+
+def test_a_version_keeps_its_bytes(place: Remote, tmp_path: Path) -> None:
+    first, second = add(tmp_path / "a"), add(tmp_path / "b", "Another cat.")
+    send(tmp_path / "a", place)
+    with pytest.raises(BundleError, match=f"has pets@1.0.0 with the digest {first.digest}") as refused:
+        send(tmp_path / "b", place)
+    assert "a new version, such as 1.1.0" in refused.value.remedy
+    with pytest.raises(BundleError, match=f"pets@1.0.0 is here with the digest {second.digest}"):
+        take(tmp_path / "b", place)
+    with pytest.raises(BundleError, match=f"not {second.digest}"):
+        take(tmp_path / "c", place, str(second))
+    assert not (tmp_path / "c").exists()
+    assert str(take(tmp_path / "c", place, str(first))[0].entry) == str(first)
+
+
+def test_the_latest_version_is_the_highest_that_is_not_yanked(place: Remote, tmp_path: Path) -> None:
+    store = store_of(tmp_path / "a")
+    for version in ("1.9.0", "1.10.0", "2.0.0-rc.1", "1.11.0"):
+        add(tmp_path / "a", f"Cat {version}.", version)
+    store.yank("pets@1.11.0", "half of it is about dogs")
+    for version in ("1.9.0", "1.10.0", "2.0.0-rc.1", "1.11.0"):
+        send(tmp_path / "a", place, f"pets@{version}")
+    assert take(tmp_path / "b", place)[0].entry.version == "1.10.0"
+    pulled = take(tmp_path / "b", place, "pets@1.11.0")[0]
+    assert (pulled.fresh, pulled.yank) == (True, "half of it is about dogs")
+    assert store_of(tmp_path / "b").resolve("pets").version == "1.10.0"
+    yanks = {one.entry.version: one.yank for one in list_remote(place).versions}
+    assert yanks == {"1.9.0": None, "1.10.0": None, "2.0.0-rc.1": None, "1.11.0": "half of it is about dogs"}
+    with pytest.raises(UnknownNameError, match=r"'pets@3.0.0'; valid: pets@2.0.0-rc.1, pets@1.11.0"):
+        take(tmp_path / "b", place, "pets@3.0.0")
+    with pytest.raises(UnknownNameError, match="'birds'; valid: pets"):
+        take(tmp_path / "b", place, "birds")
+
+
+def test_a_yank_reaches_those_who_have_the_version(place: Remote, tmp_path: Path) -> None:
+    add(tmp_path / "a")
+    send(tmp_path / "a", place)
+    assert take(tmp_path / "b", place)[0].yank is None
+    store_of(tmp_path / "a").yank("pets@1.0.0", "wrong cats")
+    assert send(tmp_path / "a", place, "pets@1.0.0")[0].yank == "wrong cats"
+    with pytest.raises(BundleError, match=r"every version of 'pets' .* is yanked, 1.0.0 because: wrong cats"):
+        take(tmp_path / "b", place)
+    again = take(tmp_path / "b", place, "pets@1.0.0")[0]
+    assert (again.fresh, again.yank) == (False, "wrong cats")
+    mine = store_of(tmp_path / "b")
+    yank = mine.yank_of(mine.resolve("pets@1.0.0"))
+    assert yank is not None
+    assert yank.reason == "wrong cats"
+
+
+def test_parents_travel_when_they_are_asked_for(place: Remote, tmp_path: Path) -> None:
+    home = tmp_path / "a"
+    old = add(home, "Old.", "1.0.0")
+    middle = add(home, "Middle.", "1.1.0", parents=[str(old)])
+    gone = f"pets@0.1.0#sha256:{'0' * 64}"
+    add(home, "New.", "1.2.0", parents=[str(middle), gone])
+    assert len(send(home, place)) == 1
+    sent = send(home, place, with_parents=True)
+    assert [shared.entry.version for shared in sent] == ["1.2.0", "1.1.0", "1.0.0"]
+    assert sent[0].missing == [gone]
+    got = take(tmp_path / "b", place, with_parents=True)
+    assert [shared.entry.version for shared in got] == ["1.2.0", "1.1.0", "1.0.0"]
+    assert got[0].missing == [gone]
+
+
+def test_a_listing_is_bounded(place: Remote, tmp_path: Path) -> None:
+    for number in range(4):
+        add(tmp_path / "a", f"Cat {number}.", f"1.{number}.0")
+        send(tmp_path / "a", place, f"pets@1.{number}.0")
+    listing = list_remote(place, limit=3)
+    assert [one.entry.version for one in listing.versions] == ["1.0.0", "1.1.0", "1.2.0"]
+    assert listing.cut
+    assert not list_remote(place, "birds").versions
+    with pytest.raises(UsageError, match="the name"):
+        list_remote(place, "../birds")
+
+
+# --- folders ---
+
+
+def test_a_shared_folder_is_a_store(tmp_path: Path) -> None:
+    entry = add(tmp_path / "a")
+    send(tmp_path / "a", tmp_path / "shared")
+    assert BundleStore(tmp_path / "shared").list() == [entry]
+    assert BundleStore(tmp_path / "shared").read("pets").digest == entry.digest
+    with pytest.raises(StorageError, match="cannot create"):
+        send(tmp_path / "a", tmp_path / "not mounted" / "shared")
+
+
+def test_pushing_again_mends_a_folder(tmp_path: Path) -> None:
+    entry = add(tmp_path / "a")
+    send(tmp_path / "a", tmp_path / "shared")
+    file = tmp_path / "shared" / object_path(entry.digest)
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(BundleError, match="has the digest"):
+        take(tmp_path / "b", tmp_path / "shared")
+    assert not send(tmp_path / "a", tmp_path / "shared")[0].fresh
+    assert take(tmp_path / "b", tmp_path / "shared")[0].fresh
+
+
+def test_a_damaged_local_copy_is_not_pushed_and_is_mended_by_a_pull(tmp_path: Path) -> None:
+    entry = add(tmp_path / "a")
+    send(tmp_path / "a", tmp_path / "shared")
+    mine = store_of(tmp_path / "a").path("pets")
+    mine.write_bytes(mine.read_bytes().replace(b"A cat.", b"A dog."))
+    with pytest.raises(BundleError):
+        send(tmp_path / "a", tmp_path / "elsewhere")
+    assert not (tmp_path / "elsewhere" / "versions").exists()
+    assert take(tmp_path / "a", tmp_path / "shared")[0].fresh
+    assert sha256_file(mine) == entry.digest
+
+
+@pytest.mark.parametrize(("kind", "rounds"), [("folder", 5), ("s3", 2), ("hf", 2)])
+def test_many_processes_push_at_once(kind: str, rounds: int, tmp_path: Path) -> None:
+    """Other bundles as the same version, and a bundle of its own each, at the same moments."""
+    homes = [tmp_path / f"p{number}" for number in range(6 if kind == "folder" else 3)]
+    for home in homes:
+        for number in range(rounds):
+            add(home, f"The cat of {home.name}, {number}.", f"1.{number}.0")
+            add(home, f"The own cat of {home.name}, {number}.", f"1.{number}.0", home.name)
+    with place_of(kind, tmp_path) as (location, environment):
+        results = race(homes, location, environment, rounds, time.time() + 4)
+        with pytest.MonkeyPatch.context() as patch:
+            enter_environment(patch, environment)
+            taken = take_all(location, tmp_path / "reader")
+    winners = {}
+    for result in results:
+        for reference, fresh, digest, fault in result:
+            if reference.startswith("pets@"):
+                assert fresh == (fault == ""), fault
+                assert fresh or "give yours a new version, such as 1." in fault
+                if fresh:
+                    assert reference not in winners
+                    winners[reference] = digest
+            else:
+                assert fresh, fault
+    assert sorted(winners) == [f"pets@1.{number}.0" for number in range(rounds)]
+    assert len(taken) == rounds * (1 + len(homes))
+    assert {name: digest for name, digest in taken.items() if name.startswith("pets@")} == winners
+    print({reference: digest[7:15] for reference, digest in winners.items()})
+
+
+def take_all(location: str, home: Path) -> dict[str, str]:
+    """Pull, and so verify, everything that a place announces."""
+    remote = open_remote(parse_location(location))
+    listing = list_remote(remote)
+    assert not listing.faults
+    for one in listing.versions:
+        take(home, remote, str(one.entry))
+        got = store_of(home).read(str(one.entry))
+        assert sum(1 for _ in iter_rejected(got.path, got.header)) == 1
+    return {f"{one.entry.name}@{one.entry.version}": one.entry.digest for one in listing.versions}
