@@ -1,10 +1,12 @@
 """CLIP template sets: hand-written prompts with one place for the class name, read from YAML files.
 
-The shipped sets lie in ``prompts/clip/``, one file each, named by its id.
+The shipped sets lie in ``prompts/clip/``, one file each, named by its id. A text file with a template on each line, as
+CLIP_benchmark publishes beside its data sets, is a set too.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,14 +66,15 @@ def read_template_set(source: str | Path) -> TemplateSet:
     """A shipped template set by its id, or any set by its file.
 
     Args:
-        source: an id such as ``imagenet-80``, or a path; a string that ends in .yaml or .yml is a path.
+        source: an id such as ``imagenet-80``, or a path; a string that ends in .yaml, .yml or .txt is a path. In a .txt
+            file each line is a template, with ``{}`` or ``{c}`` for the class name.
 
     Raises:
         UnknownNameError: no shipped set of that id; the message lists them.
         PromptError: the file is not a template set; the message names the file and the field.
         StorageError: the file cannot be read.
     """
-    if isinstance(source, str) and not source.endswith((".yaml", ".yml")):
+    if isinstance(source, str) and not source.endswith((".yaml", ".yml", ".txt")):
         if source not in template_set_names():
             raise UnknownNameError("template set", source, template_set_names())
         return _read(prompts_folder() / "clip" / f"{source}.yaml")
@@ -84,8 +87,10 @@ def _read(path: Path) -> TemplateSet:
     if len(data) > _LONGEST_FILE:
         raise PromptError(f"{path}: a template set of more than {_LONGEST_FILE} bytes", remedy="Split the file")
     try:
-        content: Any = yaml.safe_load(data)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        content: Any = _lines(path, data.decode("utf-8-sig")) if path.suffix == ".txt" else yaml.safe_load(data)
+    except UnicodeDecodeError as error:
+        raise PromptError(f"{path} is not UTF-8", remedy="Save it as UTF-8") from error
+    except (yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PromptError(f"{path}: no valid YAML: {reason}", remedy="Correct the file") from error
     try:
@@ -96,3 +101,9 @@ def _read(path: Path) -> TemplateSet:
         raise PromptError(
             f"{path}: {field}: {first['msg']}", remedy="Give it the fields id, version, source and templates"
         ) from error
+
+
+def _lines(path: Path, text: str) -> dict[str, Any]:
+    name = re.sub("[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:64] or "templates"
+    lines = [line.strip().replace("{c}", "{}") for line in text.splitlines() if line.strip()]
+    return {"id": name.strip("-"), "version": 1, "source": f"the lines of {path.name}", "templates": lines}

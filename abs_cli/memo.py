@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,11 @@ from abs_core.canonical import digest
 from abs_core.files import sha256_file, storage_errors
 
 __all__ = ["DigestMemo"]
+
+# Files of one step: a step is remembered when it is done, and bounds what is held of millions of files.
+_AT_ONCE = 2000
+# Files are read by so many threads; hashing lets go of the interpreter.
+_THREADS = 4
 
 
 class DigestMemo:
@@ -34,8 +40,11 @@ class DigestMemo:
         return self.files([path])[0]
 
     def files(self, paths: Sequence[Path]) -> list[str]:
-        """The sha256 of each file's bytes, as ``file``."""
-        return self._remembered([[_stamp(path)] for path in paths], [partial(sha256_file, path) for path in paths])
+        """The sha256 of each file's bytes, as ``file``. What was read stays remembered when a later file cannot be."""
+        found: list[str] = []
+        for part in (paths[at : at + _AT_ONCE] for at in range(0, len(paths), _AT_ONCE)):
+            found += self._remembered([[_stamp(path)] for path in part], [partial(sha256_file, path) for path in part])
+        return found
 
     def derived(self, what: str, files: Iterable[Path], compute: Callable[[], str]) -> str:
         """A digest that follows from ``what`` (names, options, versions) and from the bytes of ``files``.
@@ -48,14 +57,11 @@ class DigestMemo:
     def _remembered(self, identities: Sequence[Sequence[str]], computes: Sequence[Callable[[], str]]) -> list[str]:
         keys = [digest(list(identity)) for identity in identities]
         known = self._look_up(keys)
-        fresh = {}
-        results = []
-        for key, compute in zip(keys, computes, strict=True):
-            if key not in known:
-                known[key] = fresh[key] = compute()
-            results.append(known[key])
+        missing = {key: compute for key, compute in zip(keys, computes, strict=True) if key not in known}
+        fresh = dict(zip(missing, _all_of(list(missing.values())), strict=True))
         self._write(fresh)
-        return results
+        known |= fresh
+        return [known[key] for key in keys]
 
     def _look_up(self, keys: Sequence[str]) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -76,6 +82,17 @@ class DigestMemo:
             with closing(sqlite3.connect(self._path, timeout=30)) as base, base:
                 base.execute("CREATE TABLE IF NOT EXISTS digests (key TEXT PRIMARY KEY, digest TEXT NOT NULL)")
                 base.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?)", fresh.items())
+
+
+def _all_of(computes: Sequence[Callable[[], str]]) -> list[str]:
+    if len(computes) <= 1:
+        return [compute() for compute in computes]
+    with ThreadPoolExecutor(min(_THREADS, len(computes)), thread_name_prefix="abs-digest") as pool:
+        pending = [pool.submit(compute) for compute in computes]
+        try:
+            return [each.result() for each in pending]
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _stamp(path: Path) -> str:

@@ -43,11 +43,16 @@ def storage_errors(path: Path, doing: str) -> Iterator[None]:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Open a file for writing that appears under ``path`` only when the block ends without an error.
 
     The bytes go to a file beside it, are flushed to the disk, and are renamed; a reader sees the old file or the new
     one, never a part. Parents are created. The block should only write: its own ``OSError`` counts as one of ``path``.
+
+    Args:
+        path: the file.
+        durable: whether to wait until the disk has the bytes. Without it a power cut may leave an empty or torn file,
+            so only for what is checked when it is read and can be made again.
 
     Raises:
         StorageError: a full disk, a read-only folder, a path that cannot be written. Nothing is left behind.
@@ -60,7 +65,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             with os.fdopen(handle, "wb") as stream:
                 yield stream
                 stream.flush()
-                os.fsync(stream.fileno())
+                if durable:
+                    os.fsync(stream.fileno())
             # mkstemp makes files private; shared caches and stores need the usual permissions
             part.chmod(0o666 & ~_umask())
             part.replace(path)

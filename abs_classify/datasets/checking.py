@@ -84,7 +84,7 @@ def check_opening(spec: str, opening: Callable[[str], Dataset]) -> Report:
         data = opening(spec)
     except AbsError as error:
         return Report(spec, False, (), (error.message,), error.remedy)
-    used = {item.label for item in data.items}
+    used = set(data.labels)
     there = (f"{len(data.items)} images of {len(used)} classes", *data.notes)
     cut_off = tuple(_cut_off(data.items))
     step = (

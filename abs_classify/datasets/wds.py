@@ -1,6 +1,7 @@
 """Webdataset shards, on disk or fetched into a folder: ``wds:DIR``, in the layout that CLIP_benchmark publishes.
 
     DIR/classnames.txt          the class names by number
+    DIR/zeroshot_classification_templates.txt      not read here; what ``--templates`` may name
     DIR/test/nshards.txt        how many shards there are
     DIR/test/0.tar ...          members s0000000.webp, s0000000.cls, s0000001.webp, ...
 
@@ -30,6 +31,7 @@ _USAGE = "wds:DIR?split=test"
 _LABELS = ("cls", "json", "txt")
 _MAX_TEXT, _MAX_IMAGE, _MAX_SHARD = 1 << 16, 1 << 28, 1 << 35
 _MAX_SHARDS = 100_000
+_TEMPLATES = "zeroshot_classification_templates.txt"
 _BRANCH = re.compile(r"(https://huggingface\.co/datasets/[^/]+/[^/]+)/tree/([^/]+)")
 
 
@@ -54,7 +56,7 @@ def open_shards(location: str) -> Dataset:
         raise UsageError(f"{place!r} is on a disk, so nothing is fetched", remedy="Leave out to=")
     root = _fetched(place, split, options.get("to", "")) if is_url(place) else Path(place).expanduser()
     shards, names_file = _find_shards(root, split)
-    names = [text for _, text in read_lines(names_file)] if names_file.is_file() else None
+    names = _class_names(names_file) if names_file.is_file() else None
     samples = [sample for shard in shards for sample in _samples(shard)]
     numbered = any(isinstance(sample.label, int) for sample in samples)
     classes = numbered_classes(names, options.get("classes"), f"wds:{place}") if numbered or names else ()
@@ -64,6 +66,18 @@ def open_shards(location: str) -> Dataset:
     _check_unique(samples)
     notes = () if "/tree/" not in place else ("the branch of an address can move; the files that were fetched count",)
     return Dataset(f"wds:{location}", classes or classes_of(item.label for item in items), tuple(items), notes=notes)
+
+
+def _class_names(file: Path) -> list[str]:
+    names: list[str] = []
+    for number, text in read_lines(file):
+        names.append(text)
+        if number != len(names):
+            # left out, it would shift the number of every class below it
+            raise DatasetError(
+                f"line {number - 1} of {str(file)!r} is empty", remedy="Write one class name on each line, by number"
+            )
+    return names
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +227,7 @@ def _fetched(address: str, split: str, to: str) -> Path:
     folder = Path(to).expanduser()
     claim(folder, url)
     fetch(f"{url}/classnames.txt", folder / "classnames.txt", _MAX_TEXT * 16, optional=True)
+    fetch(f"{url}/{_TEMPLATES}", folder / _TEMPLATES, _MAX_TEXT * 16, optional=True)
     fetch(f"{url}/{split}/nshards.txt", folder / split / "nshards.txt", _MAX_TEXT)
     for number in range(_shard_count(folder / split / "nshards.txt")):
         fetch(f"{url}/{split}/{number}.tar", folder / split / f"{number}.tar", _MAX_SHARD)

@@ -53,7 +53,7 @@ def show(spec: str, as_json: bool) -> None:
     from abs_classify.datasets import open_dataset
 
     data = open_dataset(spec)
-    counts = Counter(item.label for item in data.items)
+    counts = Counter(data.labels)
     if as_json:
         click.echo(json.dumps(_as_dict(data, counts), ensure_ascii=False))
         return

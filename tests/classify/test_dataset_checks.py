@@ -200,3 +200,92 @@ def test_what_cannot_be_checked_is_a_usage_error(tmp_path: Path) -> None:
         check_dataset(f"dtdd:{tmp_path}")
     with pytest.raises(UnknownNameError):
         check_dataset(f"dtd:{tmp_path}?split=none")
+
+
+# one layout of each data set: the folder's usual name, an image of it, and what its lists say of that image
+LAYOUTS: dict[str, tuple[str, str, dict[str, str]]] = {
+    "imagenet": ("imagenet", "val/n01440764/a.JPEG", {}),
+    "imagenet-v2": ("v2", "imagenetv2-matched-frequency-format-val/0/a.jpeg", {}),
+    "imagenet-r": ("r", "imagenet-r/n01443537/art_0.jpg", {}),
+    "imagenet-a": ("a", "imagenet-a/n01498041/0.jpg", {}),
+    "imagenet-sketch": ("sets", "sketch/n01440764/sketch_0.JPEG", {}),
+    "cub": (
+        "CUB_200_2011",
+        "images/001.Black_footed_Albatross/a.jpg",
+        {
+            "images.txt": "1 001.Black_footed_Albatross/a.jpg\n",
+            "image_class_labels.txt": "1 1\n",
+            "train_test_split.txt": "1 0\n",
+        },
+    ),
+    "pets": ("pets", "images/Bengal_8.jpg", {"annotations/test.txt": "Bengal_8 6 1 2\n"}),
+    "fgvc-aircraft": ("aircraft", "data/images/1.jpg", {"data/images_variant_test.txt": "1 F-16A/B\n"}),
+    "food101": ("food-101", "images/waffles/1.jpg", {"meta/test.txt": "waffles/1\n"}),
+    "dtd": ("dtd", "images/banded/a.jpg", {"labels/test1.txt": "banded/a.jpg\n"}),
+    "places365": (
+        "places",
+        "val_256/Places365_val_00000001.jpg",
+        {"places365_val.txt": "Places365_val_00000001.jpg 0\n"},
+    ),
+    "sun397": (
+        "sun397",
+        "SUN397/a/abbey/sun_a.jpg",
+        {"split_zhou_SUN397.json": '{"test": [["a/abbey/sun_a.jpg", 0, "abbey"]]}'},
+    ),
+    "eurosat": (
+        "eurosat",
+        "2750/River/River_1.jpg",
+        {"split_zhou_EuroSAT.json": '{"test": [["River/River_1.jpg", 0, "River"]]}'},
+    ),
+    "caltech101": (
+        "caltech-101",
+        "101_ObjectCategories/ant/image_0001.jpg",
+        {"split_zhou_Caltech101.json": '{"test": [["ant/image_0001.jpg", 0, "ant"]]}'},
+    ),
+    "ucf101": (
+        "ucf101",
+        "UCF-101-midframes/Archery/v_Archery_g01_c01.jpg",
+        {"split_zhou_UCF101.json": '{"test": [["Archery/v_Archery_g01_c01.jpg", 0, "Archery"]]}'},
+    ),
+    "cifar10": ("cifar-10-batches-bin", "test_batch.bin", {"test_batch.bin": "\0" * 3073}),
+    "cifar100": ("cifar-100-binary", "test.bin", {"test.bin": "\0" * 3074}),
+}
+
+
+def test_every_data_set_whose_annotations_are_texts_has_a_layout_here() -> None:
+    # those of the other two are MATLAB files
+    assert {each.name for each in BENCHMARKS} - set(LAYOUTS) == {"flowers102", "stanford-cars"}
+
+
+@pytest.mark.parametrize("name", list(LAYOUTS))
+def test_each_data_set_is_found_from_too_high_and_from_too_deep(tmp_path: Path, name: str) -> None:
+    folder, image, lists = LAYOUTS[name]
+    root = tmp_path / "data" / folder
+    put(root / image)
+    for file, content in lists.items():
+        put(root / file, content)
+    assert check(name, root, 1).complete
+    above = check(name, root.parent, 1)
+    assert not above.complete
+    assert "1 level too high" in above.missing[0]
+    where = shlex.split(above.next_step.replace("Write ", ""))[0].removeprefix(f"{name}:")
+    assert check(name, Path(where), 1).complete
+    if inner := Path(image).parts[1:-1]:
+        below = check(name, root / Path(image).parts[0] / "/".join(inner), 1)
+        assert not below.complete
+        assert "too deep" in below.missing[0]
+        assert below.next_step.startswith(f"Write {name}:")
+
+
+@pytest.mark.parametrize("name", [name for name, (_, _, lists) in LAYOUTS.items() if lists and "cifar" not in name])
+def test_each_annotation_file_is_named_when_it_is_missing(tmp_path: Path, name: str) -> None:
+    folder, image, lists = LAYOUTS[name]
+    put(tmp_path / folder / image)
+    for file in lists:
+        for other, content in lists.items():
+            put(tmp_path / folder / other, content)
+        (tmp_path / folder / file).unlink()
+        report = check(name, tmp_path / folder, 1)
+        assert not report.complete
+        assert f"({file})" in report.missing[0]
+        assert report.next_step.startswith(("Download ", "Put "))

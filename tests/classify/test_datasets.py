@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -221,3 +222,18 @@ def test_a_table_that_is_not_there_is_refused(tmp_path: Path) -> None:
         open_dataset(f"csv:{tmp_path / 'none.csv'}")
     with pytest.raises(DatasetError, match="is a directory"):
         open_dataset(f"csv:{tmp_path}")
+
+
+def test_the_digits_of_scikit_learn_become_a_table_that_opens(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "real_sets.py"
+    run = [sys.executable, str(script), "digits", str(tmp_path)]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    spec = f"csv:{tmp_path / 'digits' / 'images.csv'}"
+    assert done.stdout == f"200 images of 10 classes: {spec}\n"
+    data = open_dataset(spec)
+    assert Counter(data.labels) == dict.fromkeys(data.names, 20)
+    assert data.names["digit_seven"] == "digit seven"
+    pixels = load_image(data.items[0].path).pixels
+    assert pixels.size == (224, 224)
+    # ink on paper: most of it is white
+    assert sum(pixels.convert("L").histogram()[:128]) < 224 * 224 / 2

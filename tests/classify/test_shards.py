@@ -18,6 +18,7 @@ from PIL import Image
 from abs_classify.datasets import open_dataset
 from abs_classify.datasets.fetching import check_url
 from abs_classify.images import load_image
+from abs_classify.templates import read_template_set
 from abs_core.errors import DatasetError, ImageError, UsageError
 
 Members = list[tuple[str, bytes]]
@@ -85,6 +86,14 @@ def test_a_shipped_label_set_in_another_order_is_refused(tmp_path: Path) -> None
         open_dataset(f"wds:{published(tmp_path, names)}?classes=cifar10")
     with pytest.raises(DatasetError, match="has 10 classes, but the label set 'cifar100' has 100"):
         open_dataset(f"wds:{tmp_path}?classes=cifar100")
+
+
+def test_an_empty_line_among_class_names_does_not_shift_the_numbers(tmp_path: Path) -> None:
+    root = published(tmp_path, ["blue thing", "", "colourful thing"])
+    with pytest.raises(DatasetError, match=r"line 2 of .*classnames.txt' is empty"):
+        open_dataset(f"wds:{root}")
+    (root / "classnames.txt").write_text("blue thing\r\ncolourful thing\r\n\n")
+    assert [item.label for item in open_dataset(f"wds:{root}").items][:2] == ["colourful thing", "blue thing"]
 
 
 def test_two_classes_of_one_name_keep_apart(tmp_path: Path) -> None:
@@ -247,6 +256,8 @@ def test_shards_are_fetched_once_into_the_folder_that_is_named(
     data = open_dataset(f"wds:{address}/?to={here}")
     assert len(data.items) == 3
     assert all(item.path.is_relative_to(here) for item in data.items)
+    # what the set's publisher pairs with it, for --templates
+    assert read_template_set(here / "zeroshot_classification_templates.txt").templates == ("a photo of a {}.",)
     count = len(asked)
     assert open_dataset(f"wds:{address}/?to={here}").items == data.items
     assert len(asked) == count

@@ -110,3 +110,20 @@ def test_names_and_paths(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot read"):
         read_template_set(tmp_path / "absent.yaml")
     assert read_template_set(str(write(tmp_path / "set.yaml"))).id == "mine"
+
+
+def test_lines_of_a_text_file_are_a_set_too(tmp_path: Path) -> None:
+    path = tmp_path / "zeroshot_classification_templates.txt"
+    path.write_text("\ufeffa photo of a {c}.\n\n  the {} \r\n", encoding="utf-8")
+    found = read_template_set(str(path))
+    assert found.templates == ("a photo of a {}.", "the {}")
+    assert found.id == "zeroshot-classification-templates"
+    path.write_text("a photo.\n")
+    with pytest.raises(PromptError, match=r"exactly one \{\} and no other brace: 'a photo.'"):
+        read_template_set(path)
+    path.write_text("\n")
+    with pytest.raises(PromptError, match="templates: "):
+        read_template_set(path)
+    path.write_bytes(b"caf\xe9 {}")
+    with pytest.raises(PromptError, match="is not UTF-8"):
+        read_template_set(path)
