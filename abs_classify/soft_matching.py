@@ -27,7 +27,7 @@ from abs_classify.matching import check_texts, class_counts, class_sums, row_blo
 from abs_classify.threads import in_threads
 from abs_core.errors import ModelError, UsageError
 
-__all__ = ["SoftTexts", "soft", "soft_parts", "soft_prepared", "soft_reference"]
+__all__ = ["SoftTexts", "soft", "soft_mass", "soft_parts", "soft_prepared", "soft_reference"]
 
 _Block: TypeAlias = tuple[slice, slice]
 
@@ -40,6 +40,8 @@ _ROWS = 1000
 _MANY = 1 << 23
 #: parts in which the dimensions are summed
 _PARTS = 4
+#: elements of the weights that ``soft_mass`` holds at once
+_WEIGHTS = 1 << 23
 #: natural logarithm of the largest power that float32 may hold, with room for sums
 _SAFE_32, _SAFE_64 = 80.0, 700.0
 _LN2 = math.log(2)
@@ -97,6 +99,27 @@ def soft_parts(views: Tensor, texts: Tensor, owner: Tensor, classes: int, temper
     z = views.double() @ texts.double().T / temperature
     weighted = z - class_counts(owner, classes).double().log()[owner]
     return torch.softmax(weighted, dim=1) * z
+
+
+@torch.no_grad()
+def soft_mass(views: Tensor, texts: Tensor, owner: Tensor, classes: int, temperature: float = 0.03) -> Tensor:
+    """The weight with which each text enters the class scores: the sum of q_vm over all views of all images.
+
+    Args:
+        views, texts, owner, classes, temperature: as in ``soft``, and checked as there.
+
+    Returns:
+        [M] in the wide dtype. Each view spreads a weight of 1 over all texts; together they have the number of views.
+    """
+    _check(views, SoftTexts.of(texts, owner, classes), temperature)
+    wide = wide_dtype(views.device)
+    dtype = torch.promote_types(widen(views).dtype, widen(texts).dtype)
+    flat, columns = views.reshape(-1, views.shape[-1]), texts.to(dtype).T / temperature
+    offsets = class_counts(owner, classes).to(dtype).log()[owner]
+    mass = torch.zeros(len(texts), dtype=wide, device=views.device)
+    for block in torch.split(flat, max(1, _WEIGHTS // len(texts))):
+        mass += torch.softmax(block.to(dtype) @ columns - offsets, dim=1).sum(0, dtype=wide)
+    return mass
 
 
 def soft_reference(views: Tensor, texts: Tensor, owner: Tensor, classes: int, temperature: float = 0.03) -> Tensor:

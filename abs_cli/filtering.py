@@ -1,0 +1,290 @@
+"""A bundle to a child version of it that holds fewer descriptions: by their sentences alone, or by what images use.
+
+Here the two libraries meet: ``abs_classify`` says with which weight a text enters the scores of images, and
+``abs_descriptions`` keeps the records that carry it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abs_cli.cache import Key, StageCache
+from abs_cli.changing import child_version, keep
+from abs_cli.classification import OnError, Skipped, identify
+from abs_cli.console import note, progress
+from abs_cli.home import Home
+from abs_cli.importing import timestamp
+from abs_cli.stages import BadPhoto, Photo, Stages, shards
+from abs_cli.vocabulary import shipped_bundles
+from abs_core.canonical import digest
+from abs_core.errors import DatasetError, ImageError, UsageError
+from abs_core.extras import require
+from abs_core.files import ensure_writable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from abs_classify.datasets import Item
+    from abs_classify.methods import Method
+    from abs_classify.texts import TextTable
+    from abs_classify.views import ViewSource
+    from abs_descriptions.bundle import Bundle
+    from abs_descriptions.filtering import Criteria, Encoder, Filtered
+
+__all__ = ["ImageUse", "Selection", "check_child", "filter_by_images", "filter_sentences", "keep_child"]
+
+# whose versions may change an embedding
+_PACKAGES = ("sentence-transformers", "transformers", "tokenizers", "torch")
+
+
+@dataclass(frozen=True)
+class ImageUse:
+    """How a filter asks images which descriptions they use.
+
+    Args:
+        images: a folder of images, at any depth, or a data set as `abs datasets ls` writes it; labels are not read.
+        method: a method with soft matching.
+        views: of each kind; None for the method's own number.
+        on_error: whether an image that cannot be read stops the run.
+    """
+
+    images: str
+    method: str = "abs"
+    views: int | None = None
+    on_error: OnError = "stop"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How much of each class stays: at most ``keep`` descriptions, or those that hold ``share`` of its mass."""
+
+    keep: int | None = None
+    share: float | None = None
+
+
+def filter_sentences(home: Home, bundle: Bundle, encoder: Encoder, criteria: Criteria) -> Filtered:
+    """Judge the descriptions of a bundle by their sentence embeddings, which the stage cache remembers.
+
+    Raises:
+        as ``filter_records``; CacheError: the cache cannot be used.
+    """
+    from abs_descriptions.filtering import encoded_texts, filter_records
+
+    texts = encoded_texts(bundle)
+    unique = sorted(set(texts))
+    cache = StageCache(home.cache)
+    packages = {name: _version(name) for name in _PACKAGES}
+    key = Key("sentence-embeddings", 1, {"encoder": encoder.digest, "texts": digest(unique), "packages": packages})
+    found = cache.load(key)
+    if found is None:
+        cache.require_writable()
+        found = {"vectors": encoder.encode(unique)}
+        cache.store(key, found)
+    position = {text: at for at, text in enumerate(unique)}
+    return filter_records(bundle, encoder, criteria, found["vectors"][[position[text] for text in texts]])
+
+
+def filter_by_images(stages: Stages, bundle: Bundle, use: ImageUse, selection: Selection) -> Filtered:
+    """Keep the descriptions whose weight enters the class scores of the images.
+
+    Args:
+        stages: the cached stages; a run over the same images and views encodes nothing anew.
+        bundle: the parent.
+        use: the images, and how they are looked at.
+        selection: how much stays.
+
+    Raises:
+        UsageError: a method without soft matching, or a class without a description.
+        DatasetError: no image.
+        ImageError: an image cannot be read and ``on_error`` is "stop", or none could be.
+        UnknownNameError, BundleError, ModelError: what is named cannot be used.
+    """
+    from abs_classify.matchers import SoftMatch
+    from abs_descriptions.filtering import filter_by_weight
+
+    method = _method(use)
+    assert isinstance(method.matcher, SoftMatch)  # _method refuses any other
+    table = _texts(method, bundle)
+    photos, skipped = identify(_items(use.images), stages.models.memo, use.on_error)
+    mass, used = _mass(stages, [one for one in photos if one is not None], method, table, use.on_error, skipped)
+    for one in skipped:
+        note(f"skipped {one.name}: {one.reason}")
+    if not used:
+        raise ImageError("none of the images could be read", remedy="See the reasons with --on-error stop")
+    facts = stages.models.facts
+    return filter_by_weight(
+        bundle,
+        mass.tolist(),
+        keep=selection.keep,
+        share=selection.share,
+        model=stages.models.name,
+        parameters={
+            "images": len(used),
+            "images_digest": digest(sorted(used)),
+            "views": sum(view.count for view in method.views),
+            "method": method.key(),
+            "seed": stages.seed,
+            "tower_digest": facts.tower,
+            "attention_digest": facts.attention,
+            "texts_digest": table.digest,
+        },
+    )
+
+
+def keep_child(home: Home, parent: Bundle, filtered: Filtered, name: str | None, out: Path | None) -> tuple[str, bool]:
+    """Write the child version: to a file, or as a new version in the store.
+
+    A child that the store has already, of the same parent and by the same criteria, is not written again; nor is a new
+    version of the parent that would lack nothing.
+
+    Args:
+        home: has the store.
+        parent: what was filtered.
+        filtered: what stays and goes.
+        name: of the child; None: the parent's.
+        out: a file; None: the store.
+
+    Returns:
+        The pinned reference, and whether it was written now.
+    """
+    from abs_descriptions.bundle import read_header
+    from abs_descriptions.filtering import write_child
+    from abs_descriptions.store import BundleStore
+
+    store = BundleStore(home.bundles)
+    chosen = parent.header.name if name is None else name
+    following = child_version(store, chosen, [parent.header])
+
+    def writer(number: str, created: str) -> Callable[[Path], Bundle]:
+        return lambda path: write_child(path, parent, filtered, name=chosen, version=number, created=created)
+
+    if out is not None:
+        return writer(following, timestamp())(out).reference, True
+    if not filtered.removed and chosen == parent.header.name:
+        return parent.reference, False
+    for entry in store.list(chosen):
+        if read_header(store.path(entry.reference)).parents == (parent.reference,):
+            again = _reference(home, writer(entry.version, entry.created))
+            if again == str(entry):
+                return again, False
+    if parent.path in shipped_bundles().values():
+        store.add(parent.path)  # or the pinned parent would be hidden behind its child
+    return str(keep(home, writer(following, timestamp()))), True
+
+
+def check_child(home: Home, parent: Bundle, name: str | None, out: Path | None) -> None:
+    """Find out before any work whether ``keep_child`` could write.
+
+    Raises:
+        UsageError: a name that cannot be one.
+        StorageError: the store, or the folder of the file, cannot be written.
+    """
+    from abs_descriptions.store import BundleStore
+
+    child_version(BundleStore(home.bundles), parent.header.name if name is None else name, [parent.header])
+    ensure_writable(home.root if out is None else out.absolute().parent)
+
+
+def _reference(home: Home, write: Callable[[Path], Bundle]) -> str:
+    import tempfile
+
+    with tempfile.TemporaryDirectory(dir=home.root, prefix=".bundle-") as folder:
+        return write(Path(folder) / "again.jsonl").reference
+
+
+def _method(use: ImageUse) -> Method:
+    from abs_classify.matchers import SoftMatch
+    from abs_classify.methods import METHODS, get_method
+    from abs_classify.views import WholeImage
+
+    method = get_method(use.method)
+    if not isinstance(method.matcher, SoftMatch):
+        soft = ", ".join(name for name, row in METHODS.items() if isinstance(row.matcher, SoftMatch))
+        raise UsageError(f"the method {use.method!r} has no soft matching, so no mass", remedy=f"Choose one of {soft}")
+    if use.views is None:
+        return method
+    counted = (v if isinstance(v, WholeImage) else replace(v, count=use.views) for v in method.views)
+    return replace(method, views=tuple(counted))
+
+
+def _texts(method: Method, bundle: Bundle) -> TextTable:
+    """The texts of the method, one for each record of the bundle, in file order."""
+    from abs_classify.phrases import Description
+
+    names = {one.id: one.name for one in bundle.header.label_set.classes}
+    descriptions = {
+        class_id: [Description(record.text, record.kind) for record in records]
+        for class_id, records in bundle.descriptions().items()
+    }
+    return method.texts.build(names, descriptions, ())
+
+
+def _items(images: str) -> Sequence[Item]:
+    from abs_classify.datasets import Item, open_dataset
+    from abs_classify.datasets.files import images_below
+
+    items: Sequence[Item]
+    if Path(images).is_dir():
+        items = [Item(path, "") for path in images_below(Path(images))]
+    else:
+        items = open_dataset(images).items
+    if not items:
+        raise DatasetError(f"there are no images in {images!r}", remedy="Check the folder")
+    return items
+
+
+def _mass(
+    stages: Stages,
+    photos: Sequence[Photo],
+    method: Method,
+    table: TextTable,
+    on_error: OnError,
+    skipped: list[Skipped],
+) -> tuple[NDArray[np.float64], list[str]]:
+    """The mass of each text [M] over all views of all photos, shard by shard, and the ids of the photos used."""
+    numpy = require("numpy")
+    mass: NDArray[np.float64] = numpy.zeros(len(table.texts))
+    used: list[str] = []
+    with progress("matching", len(photos), "images") as advance:
+        for shard in shards(photos):
+            good = list(shard)
+            while good:
+                try:
+                    features = stages.views(good, method.views)
+                except BadPhoto as bad:
+                    if on_error == "stop":
+                        remedy = bad.error.remedy or "Remove it"
+                        raise ImageError(bad.error.message, remedy=f"{remedy}, or use --on-error skip") from bad
+                    good.remove(bad.photo)
+                    skipped.append(Skipped(bad.photo.name, bad.error.message))
+                    continue
+                mass += _shard_mass(stages, method, features, table).numpy()
+                used += [photo.id for photo in good]
+                break
+            advance(len(shard))
+    return mass, used
+
+
+def _shard_mass(
+    stages: Stages, method: Method, features: Mapping[ViewSource, torch.Tensor], table: TextTable
+) -> torch.Tensor:
+    from abs_classify.matchers import SoftMatch, all_views
+    from abs_classify.soft_matching import soft_mass
+
+    assert isinstance(method.matcher, SoftMatch)
+    texts = stages.texts(table)
+    views = all_views(method.views_by_kind(features))
+    return soft_mass(views, texts.features, texts.owner, texts.classes, method.matcher.temperature)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

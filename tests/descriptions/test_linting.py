@@ -1,0 +1,207 @@
+"""Lint: each rule on what breaks it and on what does not, and its time on a large set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from abs_core.errors import UsageError
+from abs_descriptions.bundle import Description, Kind, Provenance, read_bundle
+from abs_descriptions.labels import ClassName, from_names, read_labels, shipped_label_sets
+from abs_descriptions.linting import RULES, Finding, LintOptions, ambiguous_names, lint
+
+ROOT = Path(__file__).parents[2]
+AMBIGUOUS = ambiguous_names()
+
+
+def classes(*names: str) -> list[ClassName]:
+    return [ClassName(str(at), name) for at, name in enumerate(names)]
+
+
+def described(
+    texts: Mapping[str, Sequence[str]], options: LintOptions | None = None, kind: Kind = "sentence"
+) -> list[Finding]:
+    """Findings for classes by name; counts are left aside unless options ask for them."""
+    own = classes(*texts)
+    records = {one.id: [Description(one.id, text, Provenance("g"), kind) for text in texts[one.name]] for one in own}
+    return lint(own, records, AMBIGUOUS, options or LintOptions(1, 1000))
+
+
+def rules(findings: Sequence[Finding]) -> list[str]:
+    return [finding.rule for finding in findings]
+
+
+def test_the_table_of_ambiguous_names() -> None:
+    assert len(AMBIGUOUS) >= 150
+    for word, senses in AMBIGUOUS.items():
+        assert word == word.casefold().strip()
+        assert len([sense for sense in senses.split(";") if sense.strip()]) >= 2, word
+    assert {"crane", "mouse", "kite", "bat", "jaguar", "seal", "nail"} <= AMBIGUOUS.keys()
+
+
+def test_ambiguous_names_are_found_unless_something_says_which() -> None:
+    names = classes("crane", "Mouse", "kites", "crane (bird)", "crane, a bird", "crane bird", "horse")
+    names += [ClassName("n", "bat", note="the animal"), ClassName("g", "seal", group="animals")]
+    found = lint(names, None, AMBIGUOUS)
+    assert [(one.rule, one.class_id) for one in found if one.rule == "ambiguous-name"] == [
+        ("ambiguous-name", "0"), ("ambiguous-name", "1"), ("ambiguous-name", "2")
+    ]  # fmt: skip
+    assert "construction machine" in found[-3].message
+    assert {one.severity for one in found} == {"warning"}
+
+
+def test_names_that_are_one() -> None:
+    found = lint(classes("T-shirt", "t shirt", "Brick wall", "brick_wall", "cats", "cat", "glass", "bus"), None, {})
+    assert [(one.rule, one.class_id, one.other) for one in found] == [
+        ("duplicate-name", "3", "2"),
+        ("similar-name", "1", "0"),
+        ("similar-name", "5", "4"),
+    ]
+    noted = [ClassName("a", "missile", note="weapon"), ClassName("b", "missile", note="projectile")]
+    assert rules(lint(noted, None, {})) == ["similar-name"]
+    assert rules(lint([noted[0], ClassName("b", "missile")], None, {})) == ["duplicate-name"]
+
+
+def test_counts() -> None:
+    texts = {"horse": ["A horse runs."] * 1, "donkey": [f"A donkey eats thistle number {at}." for at in range(9)]}
+    found = described(texts, LintOptions())
+    assert rules(found) == ["too-few", "unequal-counts"]
+    assert "1 of at least 5" in found[0].message
+    assert (found[1].class_id, found[1].other) == ("1", "0")
+    assert rules(described({"horse": ["A horse runs."], "donkey": []})) == ["no-descriptions"]
+    assert rules(described({"horse": [], "donkey": []})) == ["no-descriptions"] * 2
+    even = {"horse": [f"A horse runs to tree {at}." for at in range(10)], "donkey": texts["donkey"][:5]}
+    assert described(even, LintOptions()) == []
+
+
+def test_a_text_of_two_classes() -> None:
+    found = described({"horse": ["It has four legs."], "donkey": ["it has FOUR legs"], "mare": ["Other words here."]})
+    assert [(one.rule, one.severity, one.class_id, one.other) for one in found] == [("shared-text", "error", "1", "0")]
+    found = described({"horse": ["four legs"], "donkey": ["four legs"]}, kind="phrase")
+    assert [(one.rule, one.severity) for one in found] == [("shared-phrase", "warning")]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("A horse is larger than a donkey.", ["1"]),
+        ("Unlike donkeys and POLKA-DOTTED ponies, horses are large.", ["1", "3"]),
+        ("A horse with polka dotted or polkadotted saddle cloth.", ["3"]),
+        ("The donkeyish horse donkeyed along.", []),
+        ("A sea horse is no horse of the land.", ["4"]),
+        ("You can see a horse.", []),
+        ("The horse beside 東京タワー stands still.", ["6"]),
+    ],
+)
+def test_texts_that_name_another_class(text: str, named: list[str]) -> None:
+    names = ["horse", "donkey", "dotted", "polka-dotted", "sea horse", "can", "東京タワー"]
+    texts = {name: [f"Words of {at} alone."] for at, name in enumerate(names)} | {"horse": [text]}
+    found = [one for one in described(texts) if one.rule == "names-other-class"]
+    assert [one.other for one in found] == named
+    assert all(one.class_id == "0" and one.text == text for one in found)
+
+
+def test_the_own_name_may_hold_another_name() -> None:
+    found = described({"dotted": ["A dotted cloth."], "polka-dotted": ["A polka-dotted cloth.", "A dotted cloth too."]})
+    assert [(one.class_id, one.other, one.text) for one in found] == [("1", "0", "A dotted cloth too.")]
+    both = described({"crane (bird)": ["A crane wades here."], "crane (machine)": ["A crane lifts steel."]})
+    assert both == []
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("Horse now.", "near-empty"),
+        ("A horse has <b>four</b> legs.", "markup"),
+        ("A horse &amp; its rider are here.", "markup"),
+        ("A horse is shown here.\u202e", "control-character"),
+        ("A horse is\x1b[31m shown here.", "control-character"),
+        ("A horse with \u200bhidden space.", "control-character"),
+        ("A horse < 2 m & > 1 m tall is small.", None),
+        ("A horse 🐎\u200d is shown here.", None),
+    ],
+)
+def test_odd_texts(text: str, rule: str | None) -> None:
+    assert rules(described({"horse": [text]})) == ([] if rule is None else [rule])
+
+
+def test_tokens_are_counted_by_the_model_and_only_where_they_may_matter() -> None:
+    asked = []
+
+    def count(text: str) -> int:
+        asked.append(text)
+        return len(text.split()) + 2
+
+    texts = ["A horse " + "runs " * 10, "A horse runs far.", "A horse " + "eats " * 5 + "hay."]
+    found = described({"horse": texts}, LintOptions(1, 1000, count, 10))
+    assert [(one.rule, one.text) for one in found] == [("over-token-limit", texts[0])]
+    assert "14 tokens, the limit is 10" in found[0].message
+    asked.clear()
+    assert described({"horse": texts}, LintOptions(1, 1000, count, 77)) == []
+    assert asked == []
+
+
+def test_errors_come_first_and_every_rule_has_a_severity() -> None:
+    found = described({"crane": ["It flies over there."], "horse": ["It flies over there."]}, LintOptions())
+    assert [one.severity for one in found] == ["error", "warning", "warning", "warning"]
+    assert {severity for severity, _ in RULES.values()} == {"error", "warning"}
+
+
+@pytest.mark.parametrize("wrong", [(0, 2.0), (1, 0.5), (1, float("nan"))])
+def test_limits_out_of_range(wrong: tuple[int, float]) -> None:
+    with pytest.raises(UsageError):
+        LintOptions(*wrong)
+
+
+@pytest.mark.parametrize("name", ["textures", "pets"])
+def test_the_shipped_bundles_are_clean(name: str) -> None:
+    (path,) = (ROOT / "data" / "bundles").glob(f"{name}-*.jsonl")
+    bundle = read_bundle(path)
+    assert lint(bundle.header.label_set.classes, bundle.descriptions(), AMBIGUOUS) == []
+
+
+@pytest.mark.parametrize("name", shipped_label_sets())
+def test_the_shipped_label_sets_have_no_error(name: str) -> None:
+    assert [one for one in lint(read_labels(name).classes, None, AMBIGUOUS) if one.severity == "error"] == []
+
+
+def test_a_thousand_classes_of_fifty_sentences_take_seconds() -> None:
+    """Four times the classes take about four times the time: no text meets every class."""
+    words = [
+        "grey",
+        "long",
+        "thin",
+        "round",
+        "wooden",
+        "shiny",
+        "narrow",
+        "striped",
+        "painted",
+        "folded",
+        "heavy",
+        "pale",
+        "bent",
+    ]
+
+    def measure(count: int) -> float:
+        own = from_names([f"thing {at} of {words[at % 13]}" for at in range(count)]).classes
+        records = {
+            one.id: [
+                Description(
+                    one.id, f"A {one.name} is {words[at % 13]}, {words[at // 13]} and number {at}.", Provenance("g")
+                )
+                for at in range(50)
+            ]
+            for one in own
+        }
+        start = time.process_time()
+        lint(own, records, AMBIGUOUS)
+        return time.process_time() - start
+
+    measure(50)
+    small, large = measure(250), measure(1000)
+    assert large < 8
+    assert large < 10 * small
