@@ -1,4 +1,4 @@
-"""Foreign description files into the store, with the class matching shown first."""
+"""Foreign description files into the store, with the class matching shown first; bundles and archives of them too."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 from abs_cli.console import note
 from abs_cli.home import Home
-from abs_core.errors import UsageError
+from abs_core.errors import BundleError, UsageError
 from abs_core.files import ensure_writable
+from abs_core.printable import printable
 
 if TYPE_CHECKING:
+    from abs_descriptions.bundle_exchange import LabelMatching
     from abs_descriptions.labels import LabelSet
     from abs_descriptions.store import StoreEntry
 
-__all__ = ["import_foreign", "timestamp"]
+__all__ = ["import_bundles", "import_foreign", "is_of_bundles", "timestamp"]
 
 _BY_ENDING = {".json": "cupl", ".tsv": "text", ".txt": "text", ".csv": "csv"}
 
@@ -50,10 +52,7 @@ def import_foreign(
     texts = read_foreign(file, kind)
     label_set = _label_set(labels, dict.fromkeys(text.label for text in texts), name)
     matching = match_labels([text.label for text in texts], label_set)
-    note(f"{len(matching.matched)} labels matched with {len(label_set.classes)} classes of {label_set.name}:")
-    names = {one.id: one.name for one in label_set.classes}
-    for label, class_id in matching.matched.items():
-        note(f"  {label} -> {class_id}" + ("" if names[class_id] == label else f" ({names[class_id]})"))
+    _show_matching(matching, label_set)
     matching.check()
     generator = import_generator(file, kind).model_copy(update={"model": source})
     records, rejected = to_records(texts, matching, generator.id)
@@ -71,8 +70,59 @@ def import_foreign(
             licence=licence,
             records=records,
             rejected=rejected,
+            complete=len({record.class_id for record in records}) == len(label_set.classes),
         )
         return store.add(path)
+
+
+def _show_matching(matching: LabelMatching, label_set: LabelSet) -> None:
+    note(f"{len(matching.matched)} labels matched with {len(label_set.classes)} classes of {label_set.name}:")
+    names = {one.id: one.name for one in label_set.classes}
+    for label, class_id in matching.matched.items():
+        note(f"  {label} -> {class_id}" + ("" if names[class_id] == label else f" ({names[class_id]})"))
+    for label, ids in matching.ambiguous.items():
+        note(f"  {label} -> several: {', '.join(ids)}")
+    for label in matching.unknown:
+        note(f"  {label} -> no class")
+    if matching.missing:
+        shown = ", ".join(matching.missing[:10]) + (", ..." if len(matching.missing) > 10 else "")
+        note(f"warning: {len(matching.missing)} classes get no description: {shown}")
+
+
+def is_of_bundles(file: Path) -> bool:
+    """Whether the name of a file says that it is a bundle or an archive of bundles."""
+    from abs_descriptions.archives import ARCHIVES
+
+    return file.name.lower().endswith((".jsonl", *ARCHIVES))
+
+
+def import_bundles(home: Home, file: Path) -> list[StoreEntry]:
+    """Add a bundle, or all bundles of an archive, to the store as they are. None is added unless all are sound.
+
+    Raises:
+        BundleError: a broken bundle or archive, or a version that the store has with another digest.
+        StorageError: a file cannot be read or written.
+    """
+    from abs_descriptions.archives import unpack_bundles
+    from abs_descriptions.bundle import read_bundle
+    from abs_descriptions.store import BundleStore
+
+    store = BundleStore(home.bundles)
+    if file.name.lower().endswith(".jsonl"):
+        return [store.add(file)]
+    ensure_writable(home.root)
+    with tempfile.TemporaryDirectory(dir=home.root, prefix=".import-") as folder:
+        unpacked = unpack_bundles(file, Path(folder))
+        for name in unpacked.ignored:
+            note(f"left out: {name}")
+        try:
+            for path in unpacked.bundles:
+                read_bundle(path)
+            return [store.add(path) for path in unpacked.bundles]
+        except BundleError as error:
+            # The user knows the archive, not where it was unpacked.
+            message = error.message.replace(printable(folder), printable(str(file)))
+            raise BundleError(message, remedy=error.remedy) from None
 
 
 def timestamp() -> str:

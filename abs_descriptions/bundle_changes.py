@@ -29,11 +29,12 @@ from typing import IO, Any, Literal
 
 from abs_core.errors import BundleError
 from abs_core.printable import printable
-from abs_descriptions.bundles.format import Description, LabelSetLike, Rejection
-from abs_descriptions.bundles.lines import RecordRules, spell_record
+from abs_descriptions.bundles.format import Description, LabelSetLike, Provenance, Rejection
+from abs_descriptions.bundles.lines import RecordRules
 from abs_descriptions.bundles.models import BundleHeader, Generator
 from abs_descriptions.bundles.reader import Bundle, iter_records, read_bundle, read_header
 from abs_descriptions.bundles.rejected import iter_rejected, rejected_path
+from abs_descriptions.bundles.spelling import spell_record
 from abs_descriptions.bundles.spool import SpoolIndex
 from abs_descriptions.bundles.writer import write_bundle
 from abs_descriptions.references import quoted
@@ -287,8 +288,7 @@ def _merged_records(
                 texts[record.text] = record.kind
                 if kept is not None:
                     ids.add(kept)
-                source = replace(record.provenance, generator=mapping[record.provenance.generator])
-                yield replace(record, provenance=source, id=kept)
+                yield replace(record, provenance=_renamed(record.provenance, mapping), id=kept)
 
 
 def _conflict(record: Description, texts: Mapping[str, str], ids: set[str]) -> str | None:
@@ -303,5 +303,18 @@ def _merged_rejected(bundles: Sequence[Bundle], renamed: Sequence[Mapping[str, s
         if not rejected_path(bundle.path).exists():
             continue
         for rejection in iter_rejected(bundle.path, bundle.header):
-            source = replace(rejection.provenance, generator=mapping[rejection.provenance.generator])
-            yield replace(rejection, provenance=source)
+            by = rejection.rejected_by
+            yield replace(
+                rejection,
+                provenance=_renamed(rejection.provenance, mapping),
+                rejected_by=None if by is None else mapping[by],
+            )
+
+
+def _renamed(source: Provenance, mapping: Mapping[str, str]) -> Provenance:
+    return replace(
+        source,
+        generator=mapping[source.generator],
+        accepted_by=None if source.accepted_by is None else mapping[source.accepted_by],
+        edited_by=None if source.edited_by is None else mapping[source.edited_by],
+    )

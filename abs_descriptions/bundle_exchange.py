@@ -2,6 +2,7 @@
 
     cupl     JSON {class: [sentence, ...]}
     clip-d   JSON {class: [descriptor, ...]}, descriptors being phrases
+    waffle   the same, spelled as the scripts of WaffleCLIP spell it (indented by 4, in ASCII)
     text     one "class<TAB>sentence" a line
     csv      columns class, name, kind, text (in: class and text are needed, others are free)
 
@@ -35,7 +36,7 @@ from abs_descriptions.labels import fold
 from abs_descriptions.references import quoted
 
 __all__ = ["FORMATS", "ExportCount", "ForeignText", "LabelMatching", "export_bundle", "import_generator",
-           "match_labels", "read_foreign", "to_records"]  # fmt: skip
+           "match_labels", "read_foreign", "read_foreign_text", "to_records"]  # fmt: skip
 
 MAX_IMPORT_BYTES = 256 * 1024 * 1024
 
@@ -98,7 +99,7 @@ def read_foreign(path: Path, format_name: str) -> list[ForeignText]:
     if reader is None:
         raise UnknownNameError("exchange format", format_name, FORMATS)
     try:
-        return list(reader(_read_text(path)))
+        return list(reader(read_foreign_text(path)))
     except ForeignFault as fault:
         line = "" if fault.line is None else f", line {fault.line}"
         raise BundleError(
@@ -172,7 +173,7 @@ def to_records(
 def export_bundle(path: Path, target: Path, format_name: str, *, key: Literal["name", "id"] = "name") -> ExportCount:
     """Write the descriptions of the bundle at ``path`` in a foreign format. The same bundle gives the same bytes.
 
-    ``cupl`` and ``text`` hold sentences, ``clip-d`` holds phrases, ``csv`` holds both. Classes without a description
+    ``cupl`` and ``text`` hold sentences, ``clip-d`` and ``waffle`` phrases, ``csv`` both. Classes without a description
     of that kind do not appear. In CSV a text that a spreadsheet would run gets an apostrophe before it.
 
     Args:
@@ -219,7 +220,13 @@ class _Tally:
         return kept
 
 
-def _read_text(path: Path) -> str:
+def read_foreign_text(path: Path) -> str:
+    """The text of a file from outside, UTF-8 with or without a byte order mark, of at most ``MAX_IMPORT_BYTES``.
+
+    Raises:
+        StorageError: the file cannot be read.
+        ForeignFault: no file, too large, or no UTF-8; with the line where there is one.
+    """
     with storage_errors(path, "read"):
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):

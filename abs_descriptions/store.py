@@ -3,19 +3,17 @@
     ROOT/objects/sha256/ab/abcd....jsonl            a bundle, named by the sha256 of its bytes
     ROOT/objects/sha256/ab/abcd....rejected.jsonl   the rejected completions beside it, if there are any
     ROOT/versions/birds/1.2.0.json                  the manifest: which bytes birds@1.2.0 is
+    ROOT/versions/birds/1.2.0.yank                  if it is there: that birds@1.2.0 is yanked, and why
 
 Objects are written first and the manifest last, by linking a finished file to a name that must not exist. So a killed
 process leaves at most an object that nothing names, and of two processes that add one version with different bytes
-exactly one succeeds. A version never changes its bytes.
+exactly one succeeds. A version never changes its bytes. Removing goes the other way, the manifest first.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import os
-import tempfile
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,19 +22,20 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from abs_core.canonical import canonical_json
 from abs_core.errors import BundleError, UnknownNameError, UsageError
-from abs_core.files import atomic_write, sha256_file, storage_errors
+from abs_core.files import atomic_write, storage_errors
 from abs_core.printable import printable
+from abs_descriptions.bundles.format import MAX_TEXT, text_fault
 from abs_descriptions.bundles.models import Counts
-from abs_descriptions.bundles.reader import Bundle, read_bundle
+from abs_descriptions.bundles.reader import Bundle, read_bundle, read_header
 from abs_descriptions.bundles.rejected import rejected_path
 from abs_descriptions.references import DIGEST, Reference, Version, name_fault, parse_reference, parse_version, quoted
+from abs_descriptions.store_files import copy_checked, publish
 
-__all__ = ["BundleStore", "StoreEntry"]
+__all__ = ["BundleStore", "StoreEntry", "Yank"]
 
-_CHUNK = 1024 * 1024
 _MAX_MANIFEST = 64 * 1024
 _SHOWN = 20
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_Digest = Annotated[str, StringConstraints(pattern="^" + DIGEST.pattern + r"\z")]
 
 
 class StoreEntry(BaseModel):
@@ -48,7 +47,7 @@ class StoreEntry(BaseModel):
     format_version: Literal[1] = 1
     name: str
     version: str
-    digest: Annotated[str, StringConstraints(pattern="^" + DIGEST.pattern + r"\z")]
+    digest: _Digest
     size: Annotated[int, Field(ge=0)]
     created: str
     complete: bool
@@ -61,6 +60,19 @@ class StoreEntry(BaseModel):
 
     def __str__(self) -> str:
         return str(self.reference)
+
+
+class Yank(BaseModel):
+    """That a version is yanked, and why: it is no longer what a bare name means, and every use of it says so."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    format: Literal["abs-bundle-yank"] = "abs-bundle-yank"
+    format_version: Literal[1] = 1
+    name: str
+    version: str
+    digest: _Digest
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
 
 
 class BundleStore:
@@ -80,19 +92,23 @@ class BundleStore:
         return [self._entry(each, str(version)) for each in names for version in self._versions_of(each)]
 
     def resolve(self, reference: str | Reference) -> StoreEntry:
-        """What a reference means now. A bare name means the highest release, or pre-release if there is no release.
+        """What a reference means now.
+
+        A bare name means the highest release, or pre-release if there is no release. Yanked versions do not count for
+        it; with their version they resolve, and whoever uses one shows ``yank_of``.
 
         Raises:
             UsageError: no reference, or a range.
             UnknownNameError: no such bundle or version; lists those that are there.
-            BundleError: the version is there with another digest than the reference pins.
+            BundleError: the version is there with another digest than the reference pins, or a bare name of which every
+                version is yanked.
             StorageError: the manifest cannot be read.
         """
         wanted = parse_reference(reference) if isinstance(reference, str) else parse_reference(str(reference))
         versions = self._versions_of(wanted.name)
         if not versions:
             raise UnknownNameError("bundle", str(wanted), _shortened(self._names()))
-        version = str(max(versions, key=lambda v: (not v.pre, v))) if wanted.version is None else wanted.version
+        version = self._best(wanted.name, versions) if wanted.version is None else wanted.version
         if parse_version(version) not in versions:
             known = [f"{wanted.name}@{v}" for v in reversed(versions)]
             raise UnknownNameError("bundle", str(wanted), _shortened(known))
@@ -103,6 +119,13 @@ class BundleStore:
                 remedy="Pin the digest that is meant, or get that bundle from where it was pinned",
             )
         return entry
+
+    def resolve_version(self, reference: str | Reference) -> StoreEntry:
+        """As ``resolve``, for what must not depend on what a bare name means; UsageError for a bare name."""
+        wanted = parse_reference(str(reference))
+        if wanted.version is None:
+            raise UsageError(f"{str(wanted)!r} names no version", remedy=f"Name one, such as {wanted.name}@1.2.0")
+        return self.resolve(wanted)
 
     def path(self, reference: str | Reference) -> Path:
         """The file that holds a bundle's bytes; errors as ``resolve``. The file is not checked."""
@@ -138,8 +161,8 @@ class BundleStore:
         target = self._object(bundle.digest)
         # The rejected completions first: a bundle that is there is there whole.
         if rejected_path(path).exists() and header.counts.rejected:
-            _copy(rejected_path(path), rejected_path(target), header.rejected_digest)
-        size = _copy(path, target, bundle.digest)
+            copy_checked(rejected_path(path), rejected_path(target), header.rejected_digest)
+        size = copy_checked(path, target, bundle.digest)
         entry = StoreEntry(
             name=header.name,
             version=header.version,
@@ -150,8 +173,104 @@ class BundleStore:
             counts=header.counts,
         )
         text = canonical_json(entry.model_dump(mode="json")) + "\n"
-        if not _publish(self._manifest(header.name, header.version), text.encode()):
+        if not publish(self._manifest(header.name, header.version), text.encode()):
             self._refuse_other(header.name, header.version, bundle.digest)
+        if not target.is_file():
+            # Somebody removed this version in between: see ``remove``.
+            return self.add(path)
+        return entry
+
+    def yank_of(self, entry: StoreEntry) -> Yank | None:
+        """That a version is yanked, and why; None if it is not.
+
+        Raises:
+            StorageError, BundleError: the yank cannot be read or is broken.
+        """
+        path = self._yank(entry.name, entry.version)
+        with storage_errors(path, "read"):
+            try:
+                with path.open("rb") as stream:
+                    text = stream.read(_MAX_MANIFEST)
+            except FileNotFoundError:
+                return None
+        try:
+            yank = Yank.model_validate_json(text)
+        except ValidationError:
+            yank = None
+        if yank is None or (yank.name, yank.version, yank.digest) != (entry.name, entry.version, entry.digest):
+            raise BundleError(
+                f"{printable(str(path))}, line 1: the yank is broken or of another bundle",
+                remedy="Remove the file, and yank the version again if it should be",
+            )
+        return yank
+
+    def yank(self, reference: str | Reference, reason: str) -> Yank:
+        """Yank one version: a bare name no longer means it. A version that is yanked already gets the new reason.
+
+        Args:
+            reference: with a version.
+            reason: one line for those who use the version.
+
+        Raises:
+            as ``resolve``; UsageError: a bare name, or a reason that cannot be one.
+        """
+        entry = self.resolve_version(reference)
+        fault = text_fault(reason)
+        if fault is not None:
+            raise UsageError(f"the reason {fault}", remedy="Say in one line why the version should not be used")
+        yank = Yank(name=entry.name, version=entry.version, digest=entry.digest, reason=reason)
+        with atomic_write(self._yank(entry.name, entry.version)) as stream:
+            stream.write((canonical_json(yank.model_dump(mode="json")) + "\n").encode())
+        return yank
+
+    def undo_yank(self, reference: str | Reference) -> StoreEntry:
+        """Make a yanked version one like any other.
+
+        Raises:
+            as ``resolve``; UsageError: a bare name, or a version that is not yanked.
+        """
+        entry = self.resolve_version(reference)
+        path = self._yank(entry.name, entry.version)
+        with storage_errors(path, "remove"):
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                raise UsageError(
+                    f"{entry.name}@{entry.version} is not yanked", remedy="Name a yanked version"
+                ) from None
+        return entry
+
+    def children(self, entry: StoreEntry) -> Iterator[StoreEntry]:
+        """The versions in this store whose headers name ``entry`` as a parent; errors as ``list`` and ``read_header``.
+
+        Reads the first line of every bundle.
+        """
+        for other in self.list():
+            if str(entry) in read_header(self._object(other.digest)).parents:
+                yield other
+
+    def remove(self, reference: str | Reference) -> StoreEntry:
+        """Take one version out of the store, with its bytes and its rejected completions. Whether others need it is
+        the caller's question, see ``children``.
+
+        Raises:
+            as ``resolve``; UsageError: a bare name; StorageError: a file cannot be removed.
+        """
+        entry = self.resolve_version(reference)
+        manifest, found = self._manifest(entry.name, entry.version), self._object(entry.digest)
+        with storage_errors(manifest, "remove"):
+            manifest.unlink(missing_ok=True)
+            self._yank(entry.name, entry.version).unlink(missing_ok=True)
+        for path in (found, rejected_path(found)):
+            # Moved away first: whoever adds the version again in this instant either finds the bytes gone and writes
+            # them again, or has published its manifest, which is seen here.
+            away = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+            with storage_errors(path, "remove"), suppress(FileNotFoundError):
+                path.replace(away)
+                if manifest.exists():
+                    away.replace(path)
+                else:
+                    away.unlink()
         return entry
 
     def next_version(self, name: str, bump: Literal["major", "minor", "patch"] = "minor") -> str:
@@ -175,11 +294,24 @@ class BundleStore:
             return str(Version(last.major, last.minor + 1, 0))
         return str(Version(last.major, last.minor, last.patch + 1))
 
+    def _best(self, name: str, versions: Sequence[Version]) -> str:
+        """The version that a bare name means: see ``resolve``."""
+        for version in sorted(versions, key=lambda v: (not v.pre, v), reverse=True):
+            if self.yank_of(self._entry(name, str(version))) is None:
+                return str(version)
+        last = f"{name}@{versions[-1]}"
+        yank = self.yank_of(self._entry(name, str(versions[-1])))
+        raise BundleError(
+            f"every version of {name!r} is yanked, {last} because: {printable(yank.reason if yank else '', 200)}",
+            remedy=f"Name the version if you need it all the same, such as {last}",
+        )
+
     def _names(self) -> Sequence[str]:
         with storage_errors(self._versions, "read"):
             if not self._versions.is_dir():
                 return []
-            return sorted(entry.name for entry in self._versions.iterdir() if name_fault(entry.name) is None)
+            names = sorted(entry.name for entry in self._versions.iterdir() if name_fault(entry.name) is None)
+        return [name for name in names if self._versions_of(name)]  # the folder stays when its last version goes
 
     def _versions_of(self, name: str) -> Sequence[Version]:
         if name_fault(name) is not None:
@@ -219,6 +351,10 @@ class BundleStore:
     def _manifest(self, name: str, version: str) -> Path:
         return self._versions / name / f"{version}.json"
 
+    def _yank(self, name: str, version: str) -> Path:
+        # Not in .json: "1.2.0-rc.yank" is a version, and its manifest would have this name.
+        return self._versions / name / f"{version}.yank"
+
     def _object(self, digest: str) -> Path:
         kind, _, hexadecimal = digest.partition(":")
         return self.root / "objects" / kind / hexadecimal[:2] / f"{hexadecimal}.jsonl"
@@ -226,53 +362,3 @@ class BundleStore:
 
 def _shortened(names: Sequence[str]) -> Sequence[str]:
     return names if len(names) <= _SHOWN else [*names[:_SHOWN], f"and {len(names) - _SHOWN} more"]
-
-
-def _copy(source: Path, target: Path, digest: str) -> int:
-    """Copy a file whose bytes have ``digest``, unless the target has them; the number of bytes."""
-    with storage_errors(source, "read"), source.open("rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
-        if target.is_file() and sha256_file(target) == digest:
-            return size
-        seen = hashlib.sha256()
-        with atomic_write(target) as out:
-            while block := stream.read(_CHUNK):
-                seen.update(block)
-                out.write(block)
-            if "sha256:" + seen.hexdigest() != digest:
-                raise BundleError(
-                    f"{printable(str(source))} changed while it was copied", remedy="Add it again when it is written"
-                )
-    return size
-
-
-def _publish(path: Path, data: bytes) -> bool:
-    """Let a small file appear under a name that must not exist; False if it does."""
-    with storage_errors(path, "write"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(name).chmod(0o644)
-            return _link(Path(name), path)
-        finally:
-            with suppress(OSError):
-                Path(name).unlink()
-
-
-def _link(source: Path, target: Path) -> bool:
-    try:
-        os.link(source, target)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        # A file system without hard links (FAT, some network folders): look first, then rename.
-        if target.exists():
-            return False
-        source.replace(target)
-    return True

@@ -53,6 +53,9 @@ def _json_reader(kind: Kind) -> Callable[[str], Iterator[ForeignText]]:
         for label, texts in value.items():
             if not isinstance(texts, list):
                 raise ForeignFault(f"{quoted(label)} has no list of texts")
+            if not texts:
+                # The class is there all the same; the empty text is rejected where records are made.
+                yield ForeignText(label, "", kind)
             for position, item in enumerate(texts, 1):
                 if not isinstance(item, str):
                     raise ForeignFault(f"text {position} of {quoted(label)} is not a string")
@@ -113,18 +116,20 @@ def _read_csv(text: str) -> Iterator[ForeignText]:
 def _csv_text(row: list[str], places: Mapping[str, int], width: int, line: int) -> ForeignText:
     if len(row) != width:
         raise ForeignFault(f"{len(row)} cells, the first row has {width}", line)
-    cells = {column: _unguarded(row[place]) for column, place in places.items()}
+    cells = {column: unguarded(row[place]) for column, place in places.items()}
     kind = cells.get("kind") or "sentence"
     if kind not in ("sentence", "phrase"):
         raise ForeignFault(f"the kind is {quoted(kind)}, not 'sentence' or 'phrase'", line)
     return ForeignText(cells["class"].strip(), cells["text"], "phrase" if kind == "phrase" else "sentence")
 
 
-def _guarded(cell: str) -> str:
+def guarded(cell: str) -> str:
+    """A cell that no spreadsheet runs: an apostrophe before what it would."""
     return f"'{cell}" if _FORMULA.match(cell) else cell
 
 
-def _unguarded(cell: str) -> str:
+def unguarded(cell: str) -> str:
+    """What ``guarded`` was given."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
@@ -137,6 +142,16 @@ def _spell_json(groups: Iterable[Group]) -> Iterator[bytes]:
     yield b"\n}\n"
 
 
+def _spell_waffle(groups: Iterable[Group]) -> Iterator[bytes]:
+    # As Python's json.dumps(..., indent=4) spells it, which is what that project's scripts write.
+    separator = "{"
+    for label, _, records in groups:
+        texts = ",\n".join("        " + json.dumps(record.text) for record in records)
+        yield f"{separator}\n    {json.dumps(label)}: [\n{texts}\n    ]".encode()
+        separator = ","
+    yield b"\n}"
+
+
 def _spell_lines(groups: Iterable[Group]) -> Iterator[bytes]:
     for label, _, records in groups:
         yield "".join(f"{label}\t{record.text}\n" for record in records).encode()
@@ -147,20 +162,26 @@ def _spell_csv(groups: Iterable[Group]) -> Iterator[bytes]:
     for label, name, records in groups:
         rows = io.StringIO()
         csv.writer(rows, lineterminator="\n").writerows(
-            [_guarded(label), _guarded(name), record.kind, _guarded(record.text)] for record in records
+            [guarded(label), guarded(name), record.kind, guarded(record.text)] for record in records
         )
         yield rows.getvalue().encode()
 
 
 READERS: Mapping[str, Callable[[str], Iterator[ForeignText]]] = MappingProxyType(
-    {"cupl": _json_reader("sentence"), "clip-d": _json_reader("phrase"), "text": _read_lines, "csv": _read_csv}
+    {
+        "cupl": _json_reader("sentence"),
+        "clip-d": _json_reader("phrase"),
+        "waffle": _json_reader("phrase"),
+        "text": _read_lines,
+        "csv": _read_csv,
+    }
 )
 WRITERS: Mapping[str, Callable[[Iterable[Group]], Iterator[bytes]]] = MappingProxyType(
-    {"cupl": _spell_json, "clip-d": _spell_json, "text": _spell_lines, "csv": _spell_csv}
+    {"cupl": _spell_json, "clip-d": _spell_json, "waffle": _spell_waffle, "text": _spell_lines, "csv": _spell_csv}
 )
 #: The kind that a format holds; None: it says the kind of each text.
 KINDS: Mapping[str, Kind | None] = MappingProxyType(
-    {"cupl": "sentence", "clip-d": "phrase", "text": "sentence", "csv": None}
+    {"cupl": "sentence", "clip-d": "phrase", "waffle": "phrase", "text": "sentence", "csv": None}
 )
 #: The names of the formats.
 FORMATS = tuple(READERS)

@@ -48,6 +48,10 @@ class Provenance:
     prompt: str | None = None
     request: str | None = None
     """The digest of the request that was answered, where there was one."""
+    accepted_by: str | None = None
+    """The generator, a reviewer, that accepted the text as it stands."""
+    edited_by: str | None = None
+    """The generator, a reviewer, that last changed the text; ``generator`` and the rest still say where it began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,8 @@ class Rejection:
     reason: str
     provenance: Provenance
     detail: str | None = None
+    rejected_by: str | None = None
+    """The generator, a reviewer, that rejected it; None: a rule did."""
 
 
 class ClassLike(Protocol):

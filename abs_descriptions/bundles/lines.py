@@ -12,7 +12,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
-from json.encoder import encode_basestring
 from math import isfinite
 from typing import Any, cast
 from unicodedata import is_normalized
@@ -31,18 +30,19 @@ from abs_descriptions.bundles.format import (
     text_fault,
     token_fault,
 )
+from abs_descriptions.bundles.spelling import spell_scores
 from abs_descriptions.references import DIGEST, quoted
 
 __all__ = [
     "Fields",
     "LineFault",
     "RecordRules",
+    "are_scores",
     "check_canonical",
     "is_too_deep",
     "parse_json",
     "provenance_from_value",
     "record_from_value",
-    "spell_record",
 ]
 
 CANONICAL = "Write bundles with write_bundle, which spells every line in the one allowed way"
@@ -51,18 +51,32 @@ FETCH = "Fetch or copy the bundle again; to change a bundle, write a new version
 _STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _DECODER = json.JSONDecoder()
 _RECORD_KEYS = frozenset(("class", "id", "kind", "provenance", "scores", "text"))
-_PROVENANCE_KEYS = frozenset(("generator", "prompt", "request", "sample"))
+_PROVENANCE_KEYS = frozenset(("accepted_by", "edited_by", "generator", "prompt", "request", "sample"))
 _JSON_TYPES = {bool: "a truth value", int: "a number", float: "a number", str: "a string", list: "a list"}
 _NUMBERS = frozenset((int, float))
 _MEMORY = 10_000
-#: class, id, kind, generator, prompt, request, sample, scores, text; sample and text as spelled in JSON.
-Fields = tuple[str, str | None, str, str, str | None, str | None, str, Mapping[str, float] | None, str]
+#: class, id, kind, accepted by, edited by, generator, prompt, request, sample, scores, text; sample and text as spelled
+#: in JSON.
+Fields = tuple[
+    str,
+    str | None,
+    str,
+    str | None,
+    str | None,
+    str,
+    str | None,
+    str | None,
+    str,
+    Mapping[str, float] | None,
+    str,
+]
 
 # A string whose spelling is its value. Every repeat is possessive: a hostile line costs one walk.
 _PLAIN = r'[^"\\\x00-\x1f]*+'
 _RECORD = re.compile(
     rf'\{{"class":"(?P<class>{_PLAIN})",(?:"id":"(?P<id>{_PLAIN})",)?"kind":"(?P<kind>phrase|sentence)","provenance":'
-    rf'\{{"generator":"(?P<generator>{_PLAIN})",(?:"prompt":"(?P<prompt>{_PLAIN})",)?'
+    rf'\{{(?:"accepted_by":"(?P<accepted>{_PLAIN})",)?(?:"edited_by":"(?P<edited>{_PLAIN})",)?'
+    rf'"generator":"(?P<generator>{_PLAIN})",(?:"prompt":"(?P<prompt>{_PLAIN})",)?'
     rf'(?:"request":"(?P<request>sha256:[0-9a-f]{{64}})",)?"sample":(?P<sample>0|[1-9][0-9]{{0,14}})\}},'
     rf'(?:"scores":(?P<scores>\{{[^{{}}]*\}}),)?"text":"(?P<text>{_PLAIN}(?:\\["\\]{_PLAIN})*+)"\}}'
 )
@@ -170,10 +184,12 @@ class RecordRules:
         match = _RECORD.fullmatch(line)
         if match is None:
             return None
-        class_id, ident, kind, generator, prompt, request, sample, spelling, text = match.groups()
+        class_id, ident, kind, accepted, edited, generator, prompt, request, sample, spelling, text = match.groups()
         if (
             class_id in self._classes
             and generator in self._generators
+            and (accepted is None or accepted in self._generators)
+            and (edited is None or edited in self._generators)
             and (prompt is None or prompt in self._good_prompts)
             and 0 < len(text) <= MAX_TEXT
             and text.strip() == text
@@ -182,7 +198,7 @@ class RecordRules:
         ):
             scores = None if spelling is None else self._spelled_scores(spelling)
             if spelling is None or scores is not None:
-                return class_id, ident, kind, generator, prompt, request, sample, scores, text
+                return class_id, ident, kind, accepted, edited, generator, prompt, request, sample, scores, text
         return None
 
     def _spelled_scores(self, spelling: str) -> dict[str, float] | None:
@@ -191,7 +207,7 @@ class RecordRules:
             scores: dict[str, Any] = _DECODER.raw_decode(spelling)[0]
         except ValueError:
             return None
-        good = _are_scores(scores) and self._scores_fault(scores) is None and _spell_scores(scores) == spelling
+        good = are_scores(scores) and self.scores_fault(scores) is None and spell_scores(scores) == spelling
         return scores if good else None
 
     def read(self, line: str) -> Description:
@@ -203,8 +219,8 @@ class RecordRules:
         fields = self.fast_match(line)
         if fields is None:
             return self.read_slowly(line)
-        class_id, ident, kind, generator, prompt, request, sample, scores, text = fields
-        source = Provenance(generator, int(sample), prompt, request)
+        class_id, ident, kind, accepted, edited, generator, prompt, request, sample, scores, text = fields
+        source = Provenance(generator, int(sample), prompt, request, accepted, edited)
         text = _DECODER.decode(f'"{text}"') if "\\" in text else text
         return Description(class_id, text, source, cast("Kind", kind), scores, ident)
 
@@ -234,7 +250,7 @@ class RecordRules:
             return f"the text {reason}"
         if record.id is not None and (reason := token_fault(record.id)):
             return f"the id {reason}"
-        if record.scores is not None and (reason := self._scores_fault(record.scores)):
+        if record.scores is not None and (reason := self.scores_fault(record.scores)):
             return reason
         return self.provenance_fault(source)
 
@@ -242,6 +258,10 @@ class RecordRules:
         """What is wrong with a provenance whose fields have the right types."""
         if source.generator not in self._generators:
             return f"the generator {quoted(source.generator)} is not in the header"
+        if source.accepted_by is not None or source.edited_by is not None:
+            reason = self.reviewer_fault(source.accepted_by) or self.reviewer_fault(source.edited_by)
+            if reason is not None:
+                return reason
         if type(source.sample) is not int or not 0 <= source.sample <= MAX_INTEGER:
             return f"the sample is not a whole number from 0 to {MAX_INTEGER}"
         if source.request is not None and DIGEST.fullmatch(source.request) is None:
@@ -254,7 +274,13 @@ class RecordRules:
                 self._good_prompts.add(source.prompt)
         return None
 
-    def _scores_fault(self, scores: Mapping[str, float]) -> str | None:
+    def reviewer_fault(self, who: str | None) -> str | None:
+        """What is wrong with the id of a reviewer, None being none."""
+        known = who is None or who in self._generators
+        return None if known else f"the reviewer {quoted(str(who))} is not in the header"
+
+    def scores_fault(self, scores: Mapping[str, float]) -> str | None:
+        """What is wrong with scores that are numbers."""
         if not 1 <= len(scores) <= MAX_SCORES:
             return f"there are {len(scores)} scores, not 1 to {MAX_SCORES}"
         for name, score in scores.items():
@@ -266,37 +292,6 @@ class RecordRules:
             if not isfinite(score) if isinstance(score, float) else abs(score) > MAX_INTEGER:
                 return f"the score {quoted(name)} is not a finite number of double precision"
         return None
-
-
-def spell_record(record: Description) -> str:
-    """The canonical JSON of a record that keeps the rules; equal to ``canonical_json``, several times as fast."""
-    source = record.provenance
-    ident = "" if record.id is None else f'"id":{encode_basestring(record.id)},'
-    scores = "" if record.scores is None else f'"scores":{_spell_scores(record.scores)},'
-    return (
-        f'{{"class":{encode_basestring(record.class_id)},{ident}"kind":"{record.kind}",'
-        f'"provenance":{_spell_provenance(source)},{scores}"text":{encode_basestring(record.text)}}}'
-    )
-
-
-def _spell_provenance(source: Provenance) -> str:
-    prompt = "" if source.prompt is None else f'"prompt":{encode_basestring(source.prompt)},'
-    request = "" if source.request is None else f'"request":"{source.request}",'
-    return f'{{"generator":{encode_basestring(source.generator)},{prompt}{request}"sample":{source.sample}}}'
-
-
-def _spell_scores(scores: Mapping[str, float]) -> str:
-    # The type's own repr: a subclass (numpy.float64) may have another.
-    return (
-        "{"
-        + ",".join(
-            [
-                f'"{name}":{(float if isinstance(scores[name], float) else int).__repr__(cast("Any", scores[name]))}'
-                for name in (sorted(scores) if len(scores) > 1 else scores)
-            ]
-        )
-        + "}"
-    )
 
 
 def record_from_value(value: dict[str, Any]) -> Description:
@@ -314,7 +309,7 @@ def record_from_value(value: dict[str, Any]) -> Description:
         or type(value.get("kind")) is not str
         or type(value.get("text")) is not str
         or not (ident is None or type(ident) is str)
-        or not (scores is None or _are_scores(scores))
+        or not (scores is None or are_scores(scores))
     ):
         raise LineFault(_shape_fault(value), FETCH)
     return Description(
@@ -329,18 +324,20 @@ def provenance_from_value(source: dict[str, Any]) -> Provenance:
         LineFault: a key is missing or unknown, or a value has another type.
     """
     prompt, request, sample = source.get("prompt"), source.get("request"), source.get("sample")
+    accepted, edited = source.get("accepted_by"), source.get("edited_by")
+    given = [item for item in (prompt, request, accepted, edited) if item is not None]
     if (
-        len(source) != 2 + (prompt is not None) + (request is not None)
+        len(source) != 2 + len(given)
         or type(source.get("generator")) is not str
         or type(sample) is not int
-        or not (prompt is None or type(prompt) is str)
-        or not (request is None or type(request) is str)
+        or any(type(item) is not str for item in given)
     ):
         raise LineFault(_provenance_shape_fault(source), FETCH)
-    return Provenance(source["generator"], sample, prompt, request)
+    return Provenance(source["generator"], sample, prompt, request, accepted, edited)
 
 
-def _are_scores(scores: Any) -> bool:
+def are_scores(scores: Any) -> bool:
+    """Whether a value is an object of numbers."""
     return type(scores) is dict and _NUMBERS.issuperset(map(type, scores.values()))
 
 
@@ -360,7 +357,7 @@ def _provenance_shape_fault(source: dict[str, Any]) -> str:
     reason = _keys_fault("provenance", source, _PROVENANCE_KEYS, ("generator", "sample"))
     if reason is not None:
         return reason
-    for key in ("generator", "prompt", "request"):
+    for key in ("generator", "prompt", "request", "accepted_by", "edited_by"):
         if type(source.get(key, "")) is not str:
             return f"the provenance's {key} is {_type_name(source[key])}, not a string"
     return f"the provenance's sample is {_type_name(source['sample'])}, not a whole number"

@@ -174,6 +174,8 @@ class ProvenanceModel(_Strict):
     sample: Count
     prompt: Token | None = None
     request: Digest | None = None
+    accepted_by: Token | None = None
+    edited_by: Token | None = None
 
 
 class RecordModel(_Strict):
@@ -195,6 +197,7 @@ class RejectionModel(_Strict):
     provenance: ProvenanceModel
     text: Annotated[str, StringConstraints(max_length=MAX_REJECTED_TEXT)]
     detail: Annotated[str, StringConstraints(max_length=MAX_TEXT)] | None = None
+    rejected_by: Token | None = None
 
 
 def header_fault(header: BundleHeader) -> str | None:

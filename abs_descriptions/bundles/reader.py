@@ -192,7 +192,7 @@ class BundlePass:
     def _fields(self, line: str) -> tuple[str, str | None, str]:
         fields = None if self._steps else self._rules.fast_match(line)
         if fields is not None:
-            return fields[0], fields[1], fields[8]
+            return fields[0], fields[1], fields[-1]
         record = self._migrated(line) if self._steps else self._rules.read_slowly(line)
         return record.class_id, record.id, encode_basestring(record.text)[1:-1]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 from unicodedata import normalize
@@ -73,16 +74,17 @@ def check_rejected(path: Path, header: BundleHeader) -> None:
 
 def rejection_value(rejection: Rejection) -> dict[str, Any]:
     """The JSON object of a rejected completion, made storable: see the module's words on odd texts."""
-    source = rejection.provenance
-    optional = {"prompt": source.prompt, "request": source.request}
     value: dict[str, Any] = {
         "class": rejection.class_id,
-        "provenance": {"generator": source.generator, "sample": source.sample}
-        | {key: item for key, item in optional.items() if item is not None},
+        "provenance": {key: item for key, item in asdict(rejection.provenance).items() if item is not None},
         "reason": rejection.reason,
         "text": _storable(rejection.text, MAX_REJECTED_TEXT),
     }
-    return value if rejection.detail is None else value | {"detail": _storable(rejection.detail, MAX_TEXT)}
+    if rejection.detail is not None:
+        value["detail"] = _storable(rejection.detail, MAX_TEXT)
+    if rejection.rejected_by is not None:
+        value["rejected_by"] = rejection.rejected_by
+    return value
 
 
 def _storable(text: str, limit: int) -> str:
@@ -101,10 +103,10 @@ def _read(line: str, rules: RecordRules) -> Rejection:
     if model.model_dump(mode="json", by_alias=True, exclude_none=True) != value:
         raise LineFault("null is written; leave the key out", FETCH)
     source = model.provenance
-    provenance = Provenance(source.generator, source.sample, source.prompt, source.request)
-    reason = rules.provenance_fault(provenance)
+    provenance = Provenance(**source.model_dump())
+    reason = rules.provenance_fault(provenance) or rules.reviewer_fault(model.rejected_by)
     if reason is None and not rules.knows_class(model.class_):
         reason = f"the class {quoted(model.class_)} is not in the label set"
     if reason is not None:
         raise LineFault(reason, FETCH)
-    return Rejection(model.class_, model.text, model.reason, provenance, model.detail)
+    return Rejection(model.class_, model.text, model.reason, provenance, model.detail, model.rejected_by)

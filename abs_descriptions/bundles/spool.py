@@ -31,7 +31,8 @@ class SpoolIndex:
         self._owners = array("L")
         self._starts = array("Q", [0])
         self._texts = array("q")
-        self._ids = array("q")
+        self._ids: dict[int, int] = {}
+        self._last = self._end = 0
         self._in_order = True
 
     def __len__(self) -> int:
@@ -45,12 +46,15 @@ class SpoolIndex:
     def add(self, record: Description, size: int) -> None:
         """Note a record of ``size`` bytes at the end of the file."""
         owner = self._order[record.class_id]
-        if self._owners and self._owners[-1] > owner:
+        if owner < self._last:
             self._in_order = False
+        self._last = owner
+        if record.id is not None:
+            self._ids[len(self._owners)] = hash(record.id)
         self._owners.append(owner)
-        self._starts.append(self._starts[-1] + size)
+        self._end += size
+        self._starts.append(self._end)
         self._texts.append(hash(record.text))
-        self._ids.append(0 if record.id is None else hash(record.id))
 
     def blocks(self, spool: IO[bytes]) -> Iterator[bytes]:
         """The bytes of all records in label set order; within a class as they came."""
@@ -84,11 +88,11 @@ class SpoolIndex:
             owner = self._owners[position]
             if owner != current:
                 current, texts, ids = owner, set(), set()
-            text, ident = self._texts[position], self._ids[position]
-            if text in texts or (ident and ident in ids):
+            text, ident = self._texts[position], self._ids.get(position)
+            if text in texts or (ident is not None and ident in ids):
                 suspects[owner] = None
             texts.add(text)
-            if ident:
+            if ident is not None:
                 ids.add(ident)
         return list(suspects)
 

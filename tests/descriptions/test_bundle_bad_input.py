@@ -28,6 +28,7 @@ from abs_descriptions.bundle import (
 )
 from abs_descriptions.labels import from_names
 
+ROOT = Path(__file__).parents[2]
 Lines = list[bytes]
 
 
@@ -198,6 +199,10 @@ BROKEN: dict[str, tuple[Callable[[Lines], bytes], int, str]] = {
     "a truth value as sample": (
         with_record(record(provenance=PROVENANCE | {"sample": True})), 6, "sample is a truth value"),
     "a negative sample": (with_record(record(provenance=PROVENANCE | {"sample": -1})), 6, "from 0 to"),
+    "an unknown reviewer": (
+        with_record(record(provenance=PROVENANCE | {"accepted_by": "x"})), 6, "the reviewer 'x' is not in the header"),
+    "a number as reviewer": (
+        with_record(record(provenance=PROVENANCE | {"edited_by": 7})), 6, "edited_by is a number, not a string"),
     "a request that is no digest": (
         with_record(record(provenance=PROVENANCE | {"request": "sha256:1"})), 6, "64 hexadecimal digits"),
     "scores that are no numbers": (with_record(record(scores={"a": "1"})), 6, "not an object of numbers"),
@@ -242,6 +247,18 @@ def test_broken_bundle_gets_a_clean_error(tmp_path: Path, case: str) -> None:
         assert printable(str(caught.value)) == str(caught.value)
         assert len(caught.value.message) < 500 + len(str(path))
     assert time.perf_counter() - started < 20
+
+
+def test_table_in_the_docs_is_what_is_said(tmp_path: Path) -> None:
+    """docs/broken-bundles.md shows every case with its message; on a change write its rows again from here."""
+    path = tmp_path / "birds.jsonl"
+    rows = []
+    for case, (breaking, _, _) in BROKEN.items():
+        path.write_bytes(breaking(good_lines(tmp_path)))
+        with pytest.raises(BundleError) as caught:
+            validate(path)
+        rows.append(f"| {case} | `{str(caught.value).replace(str(tmp_path) + '/', '')}` |\n")
+    assert "".join(rows) in (ROOT / "docs" / "broken-bundles.md").read_text(encoding="utf-8")
 
 
 def test_what_the_table_breaks_is_sound_without_the_breaking(tmp_path: Path) -> None:
@@ -331,6 +348,7 @@ class TestRejected:
             (b'"generator":"g"', b'"generator":"h"', "line 1: the generator 'h' is not in the header"),
             (b'"reason":"chatty"', b'"reason":7', "line 2: reason: Input should be a valid string"),
             (b'"reason":"chatty",', b"", "line 2: reason: missing"),
+            (b'"reason":"chatty",', b'"reason":"chatty","rejected_by":"x",', "line 2: the reviewer 'x' is not in"),
             (b'"reason"', b'"raison"', "line 1: "),
             (b"Here", b"H\xffre", "line 2: byte 0xff"),
             (b'"sample":1', b'"sample":1 ', "line 1: not in canonical form"),

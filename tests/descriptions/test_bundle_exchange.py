@@ -65,6 +65,8 @@ EXACT = {
     '  "cat": [\n    "A cat is \\"small\\"."\n  ]\n}\n',
     "clip-d": '{\n  "brick wall": [\n    "grey mortar"\n  ],\n'
     '  "cat": [\n    "whiskers",\n    "pointed ears"\n  ]\n}\n',
+    "waffle": '{\n    "brick wall": [\n        "grey mortar"\n    ],\n'
+    '    "cat": [\n        "whiskers",\n        "pointed ears"\n    ]\n}',
     "text": 'brick wall\tRed bricks, grey mortar.\ncat\tA cat is "small".\n',
     "csv": "class,name,kind,text\n"
     'brick_wall,brick wall,sentence,"Red bricks, grey mortar."\n'
@@ -73,7 +75,7 @@ EXACT = {
     "cat,cat,phrase,whiskers\n"
     "cat,cat,phrase,pointed ears\n",
 }
-COUNTS = {"cupl": (2, 3), "clip-d": (3, 2), "text": (2, 3), "csv": (5, 0)}
+COUNTS = {"cupl": (2, 3), "clip-d": (3, 2), "waffle": (3, 2), "text": (2, 3), "csv": (5, 0)}
 
 
 def test_all_formats_are_tested() -> None:
@@ -90,7 +92,7 @@ def test_export_is_exactly_this(tmp_path: Path, bundle: Path, name: str) -> None
 @pytest.mark.parametrize("name", FORMATS)
 def test_export_import_export_gives_the_same_bytes(tmp_path: Path, name: str) -> None:
     kinds: tuple[Kind, ...] = (
-        ("phrase",) if name == "clip-d" else ("sentence", "phrase") if name == "csv" else ("sentence",)
+        ("phrase",) if name in ("clip-d", "waffle") else ("sentence", "phrase") if name == "csv" else ("sentence",)
     )
     records = [
         Description(class_id, f"{text}{number}", Provenance("hand", number), kinds[number % len(kinds)])
@@ -138,7 +140,7 @@ def test_nothing_to_export_leaves_no_file(tmp_path: Path) -> None:
 
 def test_unknown_format_lists_the_valid_ones(tmp_path: Path, bundle: Path) -> None:
     for work in (lambda: read_foreign(bundle, "yaml"), lambda: export_bundle(bundle, tmp_path / "x", "yaml")):
-        with pytest.raises(UnknownNameError, match="valid: cupl, clip-d, text, csv"):
+        with pytest.raises(UnknownNameError, match="valid: cupl, clip-d, waffle, text, csv"):
             work()
 
 
@@ -218,7 +220,26 @@ def test_files_as_other_programs_write_them(tmp_path: Path) -> None:
     path.write_bytes(b'\xef\xbb\xbfsource,text,class\r\nx,"A cat\r\nwith lines.",cat\r\n\r\n')
     assert read_foreign(path, "csv") == [ForeignText("cat", "A cat\r\nwith lines.", "sentence")]
     path.write_text('{"cat": [], "dog": ["\\u0041 dog."]}')
-    assert read_foreign(path, "clip-d") == [ForeignText("dog", "A dog.", "phrase")]
+    assert read_foreign(path, "clip-d") == [ForeignText("cat", "", "phrase"), ForeignText("dog", "A dog.", "phrase")]
+
+
+def test_a_file_of_waffleclip_comes_out_as_it_went_in(tmp_path: Path) -> None:
+    """Its scripts write ``json.dumps(..., indent=4)``: escapes for what is not ASCII, and no line feed at the end."""
+    texts = {"brick wall": ["grey mortar", "bricks\u2019 edges"], "cat": ['"slit" pupils', "a tail/brush"]}
+    first, second = tmp_path / "descriptors_things.json", tmp_path / "again.json"
+    first.write_text(json.dumps(texts, indent=4))
+    found = read_foreign(first, "waffle")
+    records, rejected = to_records(found, match_labels(texts, LABELS), "hand")
+    assert rejected == []
+    export_bundle(write(tmp_path / "a.jsonl", records).path, second, "waffle")
+    assert second.read_bytes() == first.read_bytes()
+
+
+def test_an_empty_list_is_a_class_and_blanks_around_descriptors_go() -> None:
+    texts = [ForeignText("cat", "", "phrase"), ForeignText("brick wall", "toothed edges  ", "phrase")]
+    records, rejected = to_records(texts, match_labels(["cat", "brick wall"], LABELS), "hand")
+    assert [record.text for record in records] == ["toothed edges"]
+    assert [(one.class_id, one.reason, one.detail) for one in rejected] == [("cat", "unusable", "the text is empty")]
 
 
 BAD: list[tuple[str, bytes, str]] = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -261,6 +262,102 @@ def test_strangers_in_the_folder_are_left_alone(tmp_path: Path) -> None:
     assert [str(entry.version) for entry in store.list()] == ["1.0.0"]
 
 
+def test_yanked_version_is_not_what_a_bare_name_means(tmp_path: Path) -> None:
+    store = filled(tmp_path, "1.0.0", "1.1.0", "2.0.0-rc.1")
+    assert store.yank("pets@1.1.0", "the tails are wrong").reason == "the tails are wrong"
+    assert store.resolve("pets").version == "1.0.0"
+    entry = store.resolve("pets@1.1.0")
+    assert store.resolve(str(entry)) == entry
+    yank = store.yank_of(entry)
+    assert yank is not None
+    assert (yank.version, yank.digest, yank.reason) == ("1.1.0", entry.digest, "the tails are wrong")
+    assert store.yank_of(store.resolve("pets@1.0.0")) is None
+    assert len(store.list()) == 3
+    assert store.next_version("pets") == "2.0.0"
+    assert store.read("pets@1.1.0").digest == entry.digest
+    store.yank("pets@1.0.0", "too")
+    assert store.resolve("pets").version == "2.0.0-rc.1"
+    store.yank("pets@2.0.0-rc.1", "three")
+    with pytest.raises(BundleError, match=r"every version of 'pets' is yanked, pets@2.0.0-rc.1 because: three"):
+        store.resolve("pets")
+    store.undo_yank("pets@1.1.0")
+    assert store.resolve("pets") == entry
+    with pytest.raises(UsageError, match="is not yanked"):
+        store.undo_yank("pets@1.1.0")
+
+
+def test_yank_keeps_the_bytes_it_writes(tmp_path: Path) -> None:
+    store = filled(tmp_path, "1.0.0")
+    yank = store.yank("pets@1.0.0", 'a "reason" \x1b[2J')
+    text = (store.root / "versions" / "pets" / "1.0.0.yank").read_text()
+    assert text == (
+        f'{{"digest":"{yank.digest}","format":"abs-bundle-yank","format_version":1,"name":"pets",'
+        '"reason":"a \\"reason\\" \\u001b[2J","version":"1.0.0"}\n'
+    )
+
+
+def test_yank_of_a_version_called_yank(tmp_path: Path) -> None:
+    store = filled(tmp_path, "1.0.0-rc", "1.0.0-rc.yank")
+    store.yank("pets@1.0.0-rc", "x")
+    assert [str(entry.version) for entry in store.list()] == ["1.0.0-rc", "1.0.0-rc.yank"]
+    assert store.yank_of(store.resolve("pets@1.0.0-rc.yank")) is None
+
+
+@pytest.mark.parametrize("reason", ["", " ", "two\nlines", "x" * 4001, "\ud800", "\0"])
+def test_what_is_no_reason(tmp_path: Path, reason: str) -> None:
+    store = filled(tmp_path, "1.0.0")
+    with pytest.raises(UsageError, match="the reason"):
+        store.yank("pets@1.0.0", reason)
+    assert store.resolve("pets").version == "1.0.0"
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"a":', "yes", '{"reason":"x"}'])
+def test_broken_yank_is_named(tmp_path: Path, text: str) -> None:
+    store = filled(tmp_path, "1.0.0", "1.1.0")
+    (store.root / "versions" / "pets" / "1.1.0.yank").write_text(text)
+    with pytest.raises(BundleError, match=r"1\.1\.0\.yank, line 1: the yank is broken"):
+        store.resolve("pets")
+
+
+def test_what_changes_a_version_needs_one(tmp_path: Path) -> None:
+    store = filled(tmp_path, "1.0.0")
+    for work in (store.remove, store.undo_yank, store.resolve_version, lambda name: store.yank(name, "x")):
+        with pytest.raises(UsageError, match="'pets' names no version"):
+            work("pets")
+        with pytest.raises(UnknownNameError, match=r"valid: pets@1\.0\.0"):
+            work("pets@9.0.0")
+        with pytest.raises(UsageError, match="leading dot"):
+            work("../x@1.0.0")
+    with pytest.raises(BundleError, match="not sha256:0000"):
+        store.remove("pets@1.0.0#sha256:" + "0" * 64)
+    assert store.read("pets").header.version == "1.0.0"
+
+
+def test_remove_leaves_nothing_of_a_version(tmp_path: Path) -> None:
+    store = BundleStore(tmp_path / "store")
+    rejected = [Rejection("cat", "Sure!", "chatty", Provenance("g", 1))]
+    kept = store.add(write(tmp_path, "1.0.0").path)
+    before = sorted(store.root.rglob("*"))
+    store.add(write(tmp_path, "1.1.0", rejected=rejected).path)
+    store.yank("pets@1.1.0", "x")
+    store.remove("pets@1.1.0")
+    assert [path for path in sorted(store.root.rglob("*")) if path.is_file()] == [p for p in before if p.is_file()]
+    assert store.resolve("pets") == kept
+    store.remove("pets@1.0.0")
+    assert store.list() == []
+    with pytest.raises(UnknownNameError, match="valid: none yet"):
+        store.resolve("pets")
+    assert store.add(write(tmp_path, "1.0.0").path) == kept
+
+
+def test_children_are_those_that_name_a_parent(tmp_path: Path) -> None:
+    store = filled(tmp_path, "1.0.0", "1.1.0")
+    parent = store.resolve("pets@1.0.0")
+    child = store.add(write(tmp_path, "1.2.0", text="It purrs.", parents=[str(parent)]).path)
+    assert list(store.children(parent)) == [child]
+    assert list(store.children(child)) == []
+
+
 def test_broken_bundle_is_not_added(tmp_path: Path) -> None:
     path = write(tmp_path).path
     path.write_bytes(path.read_bytes()[:-3])
@@ -341,6 +438,50 @@ def test_many_processes_at_once(tmp_path: Path) -> None:
         refused = [line for line in lines if line.startswith(f"refused pets@{entry.version} exists")]
         assert len(refused) == 4
     assert not [path for path in store.root.rglob("*") if path.suffix == ".part"]
+
+
+def raced(tmp_path: Path) -> tuple[BundleStore, Path]:
+    path = write(tmp_path, "1.0.0", rejected=[Rejection("cat", "Sure!", "chatty", Provenance("g", 1))]).path
+    store = BundleStore(tmp_path / "store")
+    store.add(path)
+    return store, path
+
+
+def assert_whole(store: BundleStore) -> None:
+    found = store.read("pets@1.0.0")
+    assert [rejection.text for rejection in iter_rejected(found.path, found.header)] == ["Sure!"]
+    assert not [path for path in store.root.rglob("*") if path.suffix == ".part"]
+
+
+def test_version_that_is_added_while_it_is_removed_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process adds the version again between the going of its manifest and that of its bytes."""
+    store, path = raced(tmp_path)
+    unlink = Path.unlink
+
+    def and_add_again(target: Path, missing_ok: bool = False) -> None:
+        unlink(target, missing_ok)
+        if target.name == "1.0.0.json":
+            monkeypatch.undo()
+            BundleStore(store.root).add(path)
+
+    monkeypatch.setattr(Path, "unlink", and_add_again)
+    store.remove("pets@1.0.0")
+    assert_whole(store)
+
+
+def test_version_that_is_removed_while_it_is_added_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process removes the version between the look at its bytes and the writing of the manifest."""
+    store, path = raced(tmp_path)
+    link = os.link
+
+    def after_a_removal(source: Path, target: Path) -> None:
+        monkeypatch.undo()
+        BundleStore(store.root).remove("pets@1.0.0")
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", after_a_removal)
+    store.add(path)
+    assert_whole(store)
 
 
 def test_listing_a_thousand_versions_takes_under_a_second(tmp_path: Path) -> None:

@@ -1,0 +1,100 @@
+"""New versions out of bundles that are there: where they get their name and number and enter the store."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from abs_cli.home import Home
+from abs_cli.importing import timestamp
+from abs_cli.vocabulary import find_bundle
+from abs_core.errors import UsageError
+from abs_core.files import ensure_writable
+
+if TYPE_CHECKING:
+    from abs_descriptions.bundle import Bundle, BundleHeader
+    from abs_descriptions.store import BundleStore, StoreEntry
+
+__all__ = ["child_version", "keep", "merge_into_store"]
+
+
+def merge_into_store(
+    home: Home,
+    references: Sequence[str],
+    name: str | None,
+    on_conflict: Literal["refuse", "first"],
+    labels: str | None,
+    licence: str | None,
+) -> StoreEntry:
+    """Merge bundles and keep the result as a new version.
+
+    Args:
+        home: has the store.
+        references: at least two bundles.
+        name: of the result; None: that of the first.
+        on_conflict: see ``merge_bundles``.
+        labels: a label set that has the classes of all; None: they must have one label set.
+        licence: None: they must have one licence.
+
+    Raises:
+        UsageError: fewer than two bundles, or one twice.
+        BundleError, LabelError, UnknownNameError: a bundle or label set that cannot be used, or a conflict.
+    """
+    from abs_descriptions.bundle_changes import merge_bundles
+    from abs_descriptions.labels import read_labels
+    from abs_descriptions.store import BundleStore
+
+    bundles = [find_bundle(home, reference) for reference in references]
+    if len({bundle.digest for bundle in bundles}) != len(bundles) or len(bundles) < 2:
+        raise UsageError("a merge needs at least two different bundles", remedy="Name each bundle once")
+    label_set = None if labels is None else read_labels(labels)
+    first = bundles[0].header
+    chosen = first.name if name is None else name
+    version = child_version(BundleStore(home.bundles), chosen, [bundle.header for bundle in bundles])
+
+    def write(path: Path) -> Bundle:
+        return merge_bundles(
+            path,
+            [bundle.path for bundle in bundles],
+            name=chosen,
+            version=version,
+            created=timestamp(),
+            label_set=label_set,
+            licence=licence,
+            on_conflict=on_conflict,
+        )
+
+    return keep(home, write)
+
+
+def child_version(store: BundleStore, name: str, parents: Sequence[BundleHeader]) -> str:
+    """The version after all of ``name`` in the store and after those of its parents that have this name.
+
+    Raises:
+        UsageError: a name that cannot be one.
+    """
+    from abs_descriptions.references import parse_version
+
+    following = store.next_version(name)
+    for parent in parents:
+        version, after = parse_version(parent.version), parse_version(following)
+        if parent.name == name and version is not None and after is not None and after <= version:
+            following = f"{version.major}.{version.minor + 1}.0"
+    return following
+
+
+def keep(home: Home, write: Callable[[Path], Bundle]) -> StoreEntry:
+    """Let ``write`` write a bundle to a path, and add it to the store.
+
+    Raises:
+        StorageError: the home cannot be written.
+    """
+    from abs_descriptions.store import BundleStore
+
+    ensure_writable(home.root)
+    with tempfile.TemporaryDirectory(dir=home.root, prefix=".bundle-") as folder:
+        path = Path(folder) / "new.jsonl"
+        write(path)
+        return BundleStore(home.bundles).add(path)

@@ -1,0 +1,81 @@
+"""Sheets for reviewers out of the store, and their decisions back into it as a new version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abs_cli.changing import child_version, keep
+from abs_cli.console import note
+from abs_cli.home import Home
+from abs_cli.importing import timestamp
+from abs_cli.vocabulary import find_bundle
+
+if TYPE_CHECKING:
+    from abs_descriptions.bundle import Bundle
+
+__all__ = ["keep_review", "write_sheets"]
+
+# More rows than a browser handles well; a spreadsheet takes a million.
+_MAX_PAGE_ROWS = 50_000
+
+
+def write_sheets(home: Home, reference: str, folder: Path) -> list[Path]:
+    """Write the CSV sheet and the page of a bundle to ``folder``; the page only up to 50,000 descriptions.
+
+    Raises:
+        UnknownNameError, BundleError: the bundle cannot be read.
+        StorageError: the folder cannot be written.
+    """
+    from abs_descriptions.review import write_page, write_sheet
+
+    bundle = find_bundle(home, reference)
+    stem = f"{bundle.header.name}-{bundle.header.version}-review"
+    written = [folder / f"{stem}.csv"]
+    write_sheet(bundle, written[0])
+    if bundle.header.counts.records > _MAX_PAGE_ROWS:
+        note(f"{bundle.header.counts.records} descriptions are too many for a page; there is only the CSV")
+        return written
+    written.append(folder / f"{stem}.html")
+    write_page(bundle, written[1])
+    return written
+
+
+def keep_review(home: Home, reference: str, sheet: Path, reviewer: str, name: str | None) -> str:
+    """Carry out the decisions of a sheet in a new version.
+
+    Args:
+        home: has the store.
+        reference: the bundle that was reviewed.
+        sheet: the CSV that came back.
+        reviewer: who decided.
+        name: of the new bundle; None: that of the reviewed one.
+
+    Returns:
+        The pinned reference of the new version; of the bundle itself if the sheet decides nothing.
+
+    Raises:
+        UsageError, BundleError, UnknownNameError, StorageError: what is named cannot be used.
+    """
+    from abs_descriptions.review import read_sheet, write_reviewed
+    from abs_descriptions.store import BundleStore
+
+    bundle = find_bundle(home, reference)
+    review = read_sheet(sheet, bundle)
+    if not review.rows:
+        note("the sheet decides nothing, so there is no new version")
+        return bundle.reference
+    chosen = bundle.header.name if name is None else name
+    version = child_version(BundleStore(home.bundles), chosen, [bundle.header])
+
+    def write(path: Path) -> Bundle:
+        return write_reviewed(
+            path, bundle, review, reviewer=reviewer, name=chosen, version=version, created=timestamp()
+        )
+
+    entry = keep(home, write)
+    counts = (review.count("accept"), review.count("edit"), review.count("reject"), review.undecided)
+    note("{} accepted, {} edited, {} rejected, {} left as they were".format(*counts))
+    if bundle.header.complete and not entry.complete:
+        note("warning: a class has no description left, so the new version is not complete")
+    return str(entry)

@@ -1,0 +1,230 @@
+"""Review a bundle: a sheet out, the decisions in, and a child version in which they are carried out.
+
+    write_sheet(bundle, path)         CSV, for a spreadsheet
+    write_page(bundle, path)          one HTML page that needs nothing else, and saves the same CSV
+    read_sheet(path, bundle)          the decisions, checked against the bundle
+    write_reviewed(path, bundle, ...) the child version
+
+In the child the reviewer is one of the header's generators, with the digest of the sheet and the counts of decisions.
+An accepted record names the reviewer in ``accepted_by``, an edited one in ``edited_by``; both keep what generated them.
+Rejected texts, and the texts that were edited away, go to the rejected completions with reason and reviewer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+
+from pydantic import JsonValue, ValidationError
+
+from abs_core.errors import BundleError, UsageError
+from abs_core.files import atomic_write, sha256_file
+from abs_core.printable import printable
+from abs_descriptions.bundle_exchange import read_foreign_text
+from abs_descriptions.bundles.foreign import ForeignFault
+from abs_descriptions.bundles.format import Description, Rejection, text_fault
+from abs_descriptions.bundles.header import validation_message
+from abs_descriptions.bundles.models import Generator
+from abs_descriptions.bundles.reader import Bundle
+from abs_descriptions.bundles.rejected import iter_rejected, rejected_path
+from abs_descriptions.bundles.writer import write_bundle
+from abs_descriptions.references import quoted
+from abs_descriptions.review_page import spell_page
+from abs_descriptions.review_sheet import SheetRow, parse_sheet, row_id, spell_sheet
+
+__all__ = ["Review", "read_sheet", "write_page", "write_reviewed", "write_sheet"]
+
+
+@dataclass(frozen=True)
+class Review:
+    """The decisions of one sheet on one bundle.
+
+    ``rows`` are those with a decision, by row id; ``undecided`` counts the others.
+    """
+
+    sheet_digest: str
+    rows: Mapping[str, SheetRow]
+    undecided: int
+
+    def count(self, decision: str) -> int:
+        """How many rows have this decision."""
+        return sum(row.decision == decision for row in self.rows.values())
+
+
+def write_sheet(bundle: Bundle, path: Path) -> None:
+    """Write the sheet of a bundle as CSV.
+
+    Raises:
+        BundleError, StorageError: the bundle is no longer the validated one; a file cannot be read or written.
+    """
+    names = {entry.id: entry.name for entry in bundle.header.label_set.classes}
+    with atomic_write(path) as stream:
+        for block in spell_sheet(bundle.reference, names, bundle.records()):
+            stream.write(block)
+
+
+def write_page(bundle: Bundle, path: Path) -> None:
+    """Write the sheet of a bundle as a page; errors as ``write_sheet``."""
+    with atomic_write(path) as stream:
+        for block in spell_page(bundle.reference, bundle.header, bundle.records()):
+            stream.write(block.encode())
+
+
+def read_sheet(path: Path, bundle: Bundle) -> Review:
+    """Read a sheet back.
+
+    Raises:
+        StorageError: a file cannot be read.
+        BundleError: no sheet, one of another bundle, an unknown decision, a row that is missing, there twice, unknown
+            or no longer with its text, or a new text that cannot be one; names file and line.
+    """
+    try:
+        rows = _rows_by_id(path, bundle.reference)
+        digest = sha256_file(path)
+        decided: dict[str, SheetRow] = {}
+        missing: list[str] = []
+        total = len(rows)
+        for class_id, group in groupby(bundle.records(), key=attrgetter("class_id")):
+            missing += _take_class(class_id, list(group), rows, decided)
+        if rows:
+            stranger = min(rows.values(), key=attrgetter("line"))
+            raise ForeignFault(f"the bundle has no row {quoted(stranger.row)}", stranger.line)
+        if missing:
+            raise ForeignFault(
+                f"{len(missing)} of {bundle.header.counts.records} rows are missing, the first is {missing[0]}"
+            )
+    except ForeignFault as fault:
+        where = printable(str(path)) + ("" if fault.line is None else f", line {fault.line}")
+        raise BundleError(
+            f"{where}: {fault.message}",
+            remedy="Correct the sheet and save it as CSV UTF-8; to keep a sentence leave its row as it was written",
+        ) from None
+    return Review(digest, decided, total - len(decided))
+
+
+def write_reviewed(
+    path: Path, bundle: Bundle, review: Review, *, reviewer: str, name: str, version: str, created: str
+) -> Bundle:
+    """Write the child of ``bundle`` in which the decisions of ``review`` are carried out.
+
+    Scores are of the old text, so an edited record has none.
+
+    Args:
+        reviewer: who decided, 1 to 1,000 characters.
+        created: UTC, ``2025-01-31T12:00:00Z``.
+
+    Raises:
+        UsageError: a reviewer's name that the header cannot hold.
+        BundleError, StorageError: the bundle is no longer the validated one; a file cannot be read or written.
+    """
+    header = bundle.header
+    generator = _reviewer(reviewer, review, {entry.id for entry in header.generators})
+    kept = {record.class_id for record in _reviewed(bundle, review, generator.id)}
+    return write_bundle(
+        path,
+        name=name,
+        version=version,
+        created=created,
+        label_set=header.label_set,
+        generators=[*header.generators, generator],
+        licence=header.licence,
+        records=_reviewed(bundle, review, generator.id),
+        rejected=_rejected(bundle, review, generator.id),
+        parents=[bundle.reference],
+        complete=header.complete and len(kept) == len(header.label_set.classes),
+    )
+
+
+def _rows_by_id(path: Path, reference: str) -> dict[str, SheetRow]:
+    rows: dict[str, SheetRow] = {}
+    for row in parse_sheet(read_foreign_text(path)):
+        if row.bundle != reference:
+            raise ForeignFault(f"the sheet is of {quoted(row.bundle, 120)}, not of {reference}", row.line)
+        if row.row in rows:
+            raise ForeignFault(f"the row {quoted(row.row)} stands already on line {rows[row.row].line}", row.line)
+        rows[row.row] = row
+    return rows
+
+
+def _take_class(
+    class_id: str, records: list[Description], rows: dict[str, SheetRow], decided: dict[str, SheetRow]
+) -> Iterator[str]:
+    """Take the rows of one class from ``rows``, those with a decision to ``decided``; yields what has no row."""
+    texts: Counter[str] = Counter()
+    edited: list[SheetRow] = []
+    for record in records:
+        ident = row_id(record)
+        row = rows.pop(ident, None)
+        if row is None:
+            yield f"{ident}, {quoted(record.text)} of {quoted(class_id)}"
+            continue
+        if row.text.strip() != record.text:
+            raise ForeignFault(
+                f"the text of row {quoted(ident)} is {quoted(row.text)}, in the bundle it is {quoted(record.text)}; "
+                "write changes to new_text",
+                row.line,
+            )
+        if row.decision:
+            decided[ident] = row
+        if row.decision == "edit":
+            _check_new_text(row)
+            edited.append(row)
+        if row.decision != "reject":
+            texts[row.new_text or record.text] += 1
+    for row in edited:
+        if texts[row.new_text] > 1:
+            raise ForeignFault(f"{quoted(class_id)} has the text {quoted(row.new_text)} already", row.line)
+
+
+def _check_new_text(row: SheetRow) -> None:
+    if row.new_text == row.text.strip():
+        raise ForeignFault("the decision is edit and new_text is the old text", row.line)
+    fault = text_fault(row.new_text)
+    if fault is not None:
+        raise ForeignFault(f"the new_text {fault}", row.line)
+
+
+def _reviewer(name: str, review: Review, taken: set[str]) -> Generator:
+    ident, number = "review", 1
+    while ident in taken:
+        number += 1
+        ident = f"review-{number}"
+    parameters: dict[str, JsonValue] = {
+        "accepted": review.count("accept"),
+        "edited": review.count("edit"),
+        "rejected": review.count("reject"),
+        "undecided": review.undecided,
+        "sheet_digest": review.sheet_digest,
+    }
+    try:
+        return Generator(id=ident, backend="review", model=name, parameters=parameters)
+    except ValidationError as error:
+        fault = validation_message(error).partition(": ")[2]
+        raise UsageError(f"the reviewer's name {quoted(name)} {fault}", remedy="Give the name in one line") from None
+
+
+def _reviewed(bundle: Bundle, review: Review, by: str) -> Iterator[Description]:
+    for record in bundle.records():
+        row = review.rows.get(row_id(record))
+        if row is None:
+            yield record
+        elif row.decision == "accept":
+            yield replace(record, provenance=replace(record.provenance, accepted_by=by))
+        elif row.decision == "edit":
+            # An earlier acceptance was of the earlier text.
+            source = replace(record.provenance, edited_by=by, accepted_by=None)
+            yield replace(record, text=row.new_text, scores=None, provenance=source)
+
+
+def _rejected(bundle: Bundle, review: Review, by: str) -> Iterator[Rejection]:
+    if rejected_path(bundle.path).exists():
+        yield from iter_rejected(bundle.path, bundle.header)
+    for record in bundle.records():
+        row = review.rows.get(row_id(record))
+        if row is not None and row.decision in ("reject", "edit"):
+            reason = "review" if row.decision == "reject" else "edited"
+            yield Rejection(record.class_id, record.text, reason, record.provenance, row.reason or None, by)

@@ -1,0 +1,108 @@
+"""A headless browser for tests of pages: Chrome's own protocol over a pair of pipes, no package needed."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+
+
+class Page:
+    """One open page."""
+
+    def __init__(self, write: int, read: int) -> None:
+        self._write, self._read = write, os.fdopen(read, "rb")
+        self._number = 0
+        self._session: str | None = None
+        self.said: list[str] = []
+        """what the page logged: errors, and what its content security policy refused"""
+
+    def call(self, method: str, /, **params: Any) -> dict[str, Any]:
+        self._number += 1
+        message: dict[str, Any] = {"id": self._number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                result: dict[str, Any] = answer["result"]
+                return result
+
+    def _next(self) -> dict[str, Any]:
+        data = bytearray()
+        while (byte := self._read.read(1)) != b"\0":
+            assert byte, "the browser is gone"
+            data += byte
+        answer: dict[str, Any] = json.loads(data)
+        if answer.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled"):
+            self.said.append(json.dumps(answer["params"]))
+        return answer
+
+    def open(self, url: str, downloads: Path) -> None:
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(downloads), eventsEnabled=True)
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+        self.call("Page.navigate", url=url)
+        while self._next().get("method") != "Page.loadEventFired":
+            pass
+
+    def run(self, script: str) -> Any:
+        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, userGesture=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def wait_for_download(self) -> None:
+        while True:
+            event = self._next()
+            if event.get("method") == "Browser.downloadProgress" and event["params"]["state"] == "completed":
+                return
+
+    def picture(self, path: Path) -> None:
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+
+
+@contextmanager
+def browser(profile: Path, size: tuple[int, int] = (1200, 900)) -> Iterator[Page]:
+    """Start the browser with an empty profile; it ends with the block."""
+    assert CHROMIUM is not None
+    to_browser, from_browser = os.pipe(), os.pipe()
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+        "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
+        f"--window-size={size[0]},{size[1]}", f"--user-data-dir={profile}", "--remote-debugging-pipe", "about:blank",
+    ]  # fmt: skip
+
+    def connect() -> None:
+        # The browser reads commands from descriptor 3 and answers on 4; either may be taken by the other's pipe.
+        commands, answers = (fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_browser[0], from_browser[1]))
+        os.dup2(commands, 3)
+        os.dup2(answers, 4)
+
+    process = subprocess.Popen(
+        command, preexec_fn=connect, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    os.close(to_browser[0])
+    os.close(from_browser[1])
+    page = Page(to_browser[1], from_browser[0])
+    try:
+        yield page
+    finally:
+        process.terminate()
+        process.wait(20)
+        os.close(to_browser[1])
+        page._read.close()
