@@ -95,9 +95,7 @@ class Models:
         note(f"loading {self.name}")
         tower = load_tower(self.name, device=self.device, dtype=self.dtype, derived=self._derived)
         if emulates(tower.device, DTYPES[self.dtype]):
-            note(
-                f"this {tower.device.type} has no unit for {self.dtype} and emulates it; float32 is faster"
-            )
+            note(f"this {tower.device.type} has no unit for {self.dtype} and emulates it; float32 is faster")
         return tower
 
     @cached_property

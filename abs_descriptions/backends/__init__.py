@@ -1,7 +1,9 @@
 """Ways to reach a language model, one file each, and the table of them.
 
-build_backend("local")                                  the embedded SmolLM2, in this process
-build_backend("openai", model="gpt-5-mini")             a server that speaks the OpenAI protocol
+build_backend("local")                                               the embedded SmolLM2, in this process
+build_backend("openai", BackendOptions(model="gpt-5-mini"))          a server that speaks the OpenAI protocol
+build_backend("openai-batch", BackendOptions(model=..., keep=...))   the same through its Batch API
+build_backend("vllm", BackendOptions(model="models/qwen"))           a Hugging Face folder through vLLM, in this process
 """
 
 from __future__ import annotations
@@ -13,8 +15,12 @@ from types import MappingProxyType
 
 from abs_core.errors import UnknownNameError, UsageError
 from abs_descriptions.backends.base import Backend, Failure, Message, Outcome, Parameters, Reply, Request
-from abs_descriptions.backends.local import EMBEDDED, LocalBackend
+from abs_descriptions.backends.batch_files import MOST_REQUESTS
+from abs_descriptions.backends.local import LocalBackend
+from abs_descriptions.backends.model_files import EMBEDDED
 from abs_descriptions.backends.openai import OpenAIBackend
+from abs_descriptions.backends.openai_batch import OpenAIBatchBackend
+from abs_descriptions.backends.vllm import VLLMBackend
 
 __all__ = [
     "BACKENDS",
@@ -38,17 +44,22 @@ class BackendOptions:
         model: its name, or the path of a local one.
         base_url: of a server.
         key_variable: the environment variable with the key for that server.
-        concurrency: requests under way at a server.
-        batch_size: rows drawn at once by a local model.
+        concurrency: requests under way at a server, or batches.
+        requests_per_minute, tokens_per_minute: what a server allows; tokens of prompts and replies together.
+        batch_size: rows drawn at once by a local model, or requests in one batch of a server.
+        poll_interval: seconds between two looks at a batch of a server.
         threads: CPU threads of a local model.
-        keep: a folder in which a local model may keep what it unpacked.
+        keep: a folder in which a local model may keep what it unpacked, and batches of a server their records.
     """
 
     model: str | None = None
     base_url: str | None = None
     key_variable: str | None = None
     concurrency: int | None = None
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
     batch_size: int | None = None
+    poll_interval: float | None = None
     threads: int | None = None
     keep: Path | None = None
 
@@ -95,13 +106,39 @@ def _openai(options: BackendOptions) -> Backend:
         base_url=options.base_url,
         key_variable=options.key_variable,
         concurrency=16 if options.concurrency is None else options.concurrency,
+        requests_per_minute=options.requests_per_minute,
+        tokens_per_minute=options.tokens_per_minute,
     )
 
 
-#: Backend by name. ``keep`` is a wish and never an error.
+def _openai_batch(options: BackendOptions) -> Backend:
+    if not options.model:
+        raise UsageError("the backend 'openai-batch' needs a model", remedy="Name one, as the server calls it")
+    if options.keep is None:
+        raise UsageError("the backend 'openai-batch' needs a folder for its records", remedy="Give it with 'keep'")
+    return OpenAIBatchBackend(
+        options.model,
+        options.keep / "openai-batch",
+        base_url=options.base_url,
+        key_variable=options.key_variable,
+        concurrency=8 if options.concurrency is None else options.concurrency,
+        batch_size=MOST_REQUESTS if options.batch_size is None else options.batch_size,
+        poll_interval=30.0 if options.poll_interval is None else options.poll_interval,
+    )
+
+
+def _vllm(options: BackendOptions) -> Backend:
+    return VLLMBackend(options.model or EMBEDDED, batch_size=options.batch_size, keep=options.keep)
+
+
+_SERVER = frozenset(("model", "base_url", "key_variable", "concurrency", "keep"))
+
+#: Backend by name. ``keep`` is a wish and never an error; "openai-batch" needs it.
 BACKENDS: Mapping[str, _Entry] = MappingProxyType(
     {
         "local": _Entry(_local, frozenset(("model", "batch_size", "threads", "keep"))),
-        "openai": _Entry(_openai, frozenset(("model", "base_url", "key_variable", "concurrency", "keep"))),
+        "openai": _Entry(_openai, _SERVER | {"requests_per_minute", "tokens_per_minute"}),
+        "openai-batch": _Entry(_openai_batch, _SERVER | {"batch_size", "poll_interval"}),
+        "vllm": _Entry(_vllm, frozenset(("model", "batch_size", "keep"))),
     }
 )

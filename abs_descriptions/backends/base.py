@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 from abs_core.canonical import digest
 
 __all__ = [
+    "AnswerForm",
     "Backend",
     "Failure",
     "FinishReason",
@@ -24,6 +25,7 @@ __all__ = [
     "request_digest",
 ]
 
+AnswerForm = Literal["text", "list"]
 FinishReason = Literal["stop", "length"]
 
 
@@ -70,12 +72,15 @@ class Request:
         parameters: how to draw.
         sample: counts the completions of one conversation, so that each can be told from the others.
         tag: a number of the caller's own that comes back with the outcome; no part of what is asked.
+        answer: "list" where the model is to be held to a JSON list of texts (``structure.LIST_SCHEMA``). A backend that
+            cannot hold a model to a schema leaves it at the conversation.
     """
 
     messages: tuple[Message, ...]
     parameters: Parameters
     sample: int = 0
     tag: int = 0
+    answer: AnswerForm = "text"
 
     @cached_property
     def draw_seed(self) -> int | None:
@@ -121,7 +126,7 @@ class Backend(Protocol):
 
     @property
     def name(self) -> str:
-        """The name in the registry: "local", "openai"."""
+        """The name in the registry."""
 
     @property
     def model(self) -> str:
@@ -140,11 +145,10 @@ class Backend(Protocol):
 
 def request_digest(backend: Mapping[str, Any], request: Request) -> str:
     """``sha256:...`` of a backend's key and all that is asked of it: what a reply is filed under."""
-    return digest(
-        {
-            "backend": dict(backend),
-            "messages": [[turn.role, turn.content] for turn in request.messages],
-            "parameters": request.parameters.key(),
-            "sample": request.sample,
-        }
-    )
+    asked = {
+        "backend": dict(backend),
+        "messages": [[turn.role, turn.content] for turn in request.messages],
+        "parameters": request.parameters.key(),
+        "sample": request.sample,
+    }
+    return digest(asked if request.answer == "text" else {**asked, "answer": request.answer})

@@ -15,20 +15,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from abs_core.canonical import digest
 from abs_core.errors import BackendError, FatalBackendError, UsageError
 from abs_core.extras import require
-from abs_core.files import sha256_file, storage_errors
 from abs_descriptions.backends.base import Failure, Outcome, Reply, Request
 from abs_descriptions.backends.decoding import Decoder, Drawn, Row
-from abs_descriptions.backends.gguf import EMBEDDED_SHA256, find_embedded_model, load_gguf, unpack_gguf
+from abs_descriptions.backends.gguf import load_gguf, unpack_gguf
+from abs_descriptions.backends.model_files import EMBEDDED, ModelFiles
 
-__all__ = ["EMBEDDED", "LocalBackend", "find_embedded_model"]
+__all__ = ["DTYPES", "DType", "LocalBackend", "choose_dtype"]
 
-#: The name of the embedded model.
-EMBEDDED = "smollm2"
 DType = Literal["auto", "float32", "bfloat16", "float16"]
-_DTYPES: tuple[DType, ...] = ("auto", "float32", "bfloat16", "float16")
+DTYPES: tuple[DType, ...] = ("auto", "float32", "bfloat16", "float16")
 # Requests are sorted and cut into batches window by window, so that memory does not grow with their number.
 _WINDOW = 4096
 _SMALL_MODEL = 1_500_000_000
@@ -38,7 +35,7 @@ class LocalBackend:
     """A causal language model with a chat template, loaded on first use.
 
     Args:
-        model: ``smollm2`` (embedded), the path of a ``.gguf`` file, or a Hugging Face folder with safetensors.
+        model: see ``ModelFiles``.
         batch_size: rows drawn at once.
         threads: CPU threads; None takes what torch takes.
         dtype: "auto" is bfloat16 where the device computes in it, else float32.
@@ -63,30 +60,18 @@ class LocalBackend:
     ) -> None:
         if batch_size < 1 or (threads is not None and threads < 1):
             raise UsageError("the batch size and the number of threads are at least 1", remedy="Give larger numbers")
-        if dtype not in _DTYPES:
-            raise UsageError(f"unknown dtype {dtype!r}", remedy=f"Use one of {', '.join(_DTYPES)}")
-        self.model = Path(model).name
-        self._embedded = model == EMBEDDED
-        self._path = find_embedded_model() if self._embedded else _existing_model(Path(model))
+        if dtype not in DTYPES:
+            raise UsageError(f"unknown dtype {dtype!r}", remedy=f"Use one of {', '.join(DTYPES)}")
+        self._files = ModelFiles(model)
+        self.model = self._files.name
         self._batch_size = batch_size
         self._threads = threads
         self._dtype: DType = dtype
         self.keep = keep
 
-    @cached_property
-    def weights(self) -> str:
-        """``sha256:...`` of the GGUF file, or of the digests of all files of the folder."""
-        if self._embedded:
-            return EMBEDDED_SHA256
-        if self._path.is_file():
-            return sha256_file(self._path)
-        with storage_errors(self._path, "read"):
-            files = sorted(item for item in self._path.iterdir() if item.suffix in (".json", ".safetensors", ".jinja"))
-        return digest({item.name: sha256_file(item) for item in files})
-
     def key(self) -> Mapping[str, Any]:
         """Backend, digest of the weights, dtype as asked for, and the version of the sampler."""
-        return {"backend": self.name, "weights": self.weights, "dtype": self._dtype, "sampler": 1}
+        return {"backend": self.name, "weights": self._files.weights, "dtype": self._dtype, "sampler": 1}
 
     def complete(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Outcome]]:
         """See ``base.Backend``; replies come batch by batch.
@@ -177,10 +162,10 @@ class LocalBackend:
         transformers, torch = require("transformers"), require("torch")
         transformers.utils.logging.disable_progress_bar()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = _choose_dtype(torch, device) if self._dtype == "auto" else getattr(torch, self._dtype)
-        path = self._path
-        if path.is_file() and self.keep is not None:
-            path = unpack_gguf(path, self.weights, self.keep)
+        dtype = choose_dtype(torch, device) if self._dtype == "auto" else getattr(torch, self._dtype)
+        path = self._files.path
+        if self._files.is_gguf and self.keep is not None:
+            path = unpack_gguf(path, self._files.weights, self.keep)
         model, tokenizer = load_gguf(path, dtype) if path.is_file() else _load_folder(path, dtype)
         if tokenizer.chat_template is None:
             raise FatalBackendError(
@@ -217,17 +202,6 @@ class LocalBackend:
             torch.set_num_threads(before)
 
 
-def _existing_model(path: Path) -> Path:
-    if path.suffix.lower() == ".gguf" and path.is_file():
-        return path
-    if (path / "config.json").is_file():
-        return path
-    raise FatalBackendError(
-        f"there is no local language model {str(path)!r}",
-        remedy=f"Name {EMBEDDED!r}, a .gguf file, or a Hugging Face folder with config.json and safetensors",
-    )
-
-
 def _load_folder(path: Path, dtype: Any) -> tuple[Any, Any]:
     transformers = require("transformers")
     try:
@@ -245,7 +219,7 @@ def _load_folder(path: Path, dtype: Any) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _choose_dtype(torch: Any, device: Any) -> Any:
+def choose_dtype(torch: Any, device: Any) -> Any:
     """bfloat16 where the device multiplies in it; elsewhere it is emulated, ten times slower than float32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from abs_core.printable import printable
 from abs_descriptions.backends.base import Reply
 
-__all__ = ["Verdict", "hide", "judge_answer", "judge_status", "retry_after"]
+__all__ = ["Verdict", "hide", "is_quota", "judge_answer", "judge_status", "retry_after"]
 
 # Codes and types of error bodies that no waiting and no other request changes.
 _QUOTA = frozenset(
@@ -39,6 +39,7 @@ class Verdict:
         wait: seconds that the server asks to wait, or None.
         throttled: the server said that there were too many requests.
         remedy: where the run ends, what to do.
+        status: the HTTP status that was judged; 0 where there was none.
     """
 
     action: Literal["again", "give up", "stop"]
@@ -46,6 +47,7 @@ class Verdict:
     wait: float | None = None
     throttled: bool = False
     remedy: str = ""
+    status: int = 0
 
 
 def judge_answer(answer: Any, secret: str | None = None) -> Reply | Verdict:
@@ -97,28 +99,38 @@ def judge_status(status: int, headers: Any, body: Any, host: str, secret: str | 
         host: the server, for messages.
         secret: the key; it is blotted out should the server repeat it.
     """
-    code, kind, said = (_text(body, key) for key in ("code", "type", "message"))
+    codes = {_text(body, "code"), _text(body, "type")}
+    said = _text(body, "message") or _text(body, "detail")
     detail = f": {printable(hide(said, secret), 160)}" if said else ""
-    if status == 402 or code in _QUOTA or kind in _QUOTA:
-        return Verdict("stop", f"the quota at {host} is spent", remedy="Add credit, or use another server")
-    if status == 401:
-        return Verdict(
-            "stop", f"{host} does not accept the key", remedy="Check the key, and whether it is for this host"
-        )
-    if status == 403:
-        return Verdict("stop", f"{host} does not permit this{detail}", remedy="Check the key's rights")
-    if status == 404:
-        return Verdict("stop", f"{host} has no such model or path{detail}", remedy="Check the model and the base URL")
-    if code in _UNFIT or kind in _UNFIT or status == 405:
-        return Verdict("stop", f"{host} cannot take such requests{detail}", remedy="Check the model and its parameters")
-    if 300 <= status < 400:
-        return Verdict(
-            "stop", f"{host} redirects elsewhere; a key is not sent on", remedy="Give the base URL that it redirects to"
-        )
+    ends = _end_of_run(status, codes, host, detail)
+    if ends is not None:
+        return Verdict("stop", ends[0], remedy=ends[1], status=status)
     if status in _RETRIED or status >= 500:
         wait = retry_after(headers, datetime.now(UTC))
-        return Verdict("again", f"status {status}{detail}", wait, throttled=status == 429)
-    return Verdict("give up", f"status {status}{detail}")
+        return Verdict("again", f"status {status}{detail}", wait, throttled=status == 429, status=status)
+    return Verdict("give up", f"status {status}{detail}", status=status)
+
+
+def _end_of_run(status: int, codes: set[str], host: str, detail: str) -> tuple[str, str] | None:
+    """Reason and remedy of what no waiting and no other request changes."""
+    if status == 402 or is_quota(codes):
+        return f"the quota at {host} is spent", "Add credit, or use another server"
+    if status == 401:
+        return f"{host} does not accept the key", "Check the key, and whether it is for this host"
+    if status == 403:
+        return f"{host} does not permit this{detail}", "Check the key's rights"
+    if status == 404:
+        return f"{host} has no such model or path{detail}", "Check the model and the base URL"
+    if codes & _UNFIT or status == 405:
+        return f"{host} cannot take such requests{detail}", "Check the model and its parameters"
+    if 300 <= status < 400:
+        return f"{host} redirects elsewhere; a key is not sent on", "Give the base URL that it redirects to"
+    return None
+
+
+def is_quota(codes: set[str]) -> bool:
+    """Whether one of these codes of errors says that the quota is spent."""
+    return bool(codes & _QUOTA)
 
 
 def _text(body: Any, key: str) -> str:

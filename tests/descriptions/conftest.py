@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from real_server import RealServer, find_command, transformers_serve
 
 from abs_core.extras import find_package_folder, is_installed
 from abs_descriptions.backends.local import LocalBackend
@@ -26,3 +28,21 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> LocalBackend:
         backend = LocalBackend(batch_size=16, keep=tmp_path_factory.mktemp("models"))
         backend.load()
     return backend
+
+
+@pytest.fixture
+def no_ambient_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No address and no key of an OpenAI server comes from whoever runs the tests."""
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_CUSTOM_HEADERS", "OPENAI_ORG_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def real_server(small_model: LocalBackend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    """`transformers serve` with the embedded model."""
+    if find_command() is None or not (is_installed("fastapi") and is_installed("uvicorn")):
+        pytest.skip("transformers[serving] is not installed: no real server was tested")
+    assert small_model.keep is not None
+    (folder,) = small_model.keep.iterdir()
+    with transformers_serve(folder, tmp_path_factory.mktemp("server")) as server:
+        yield server

@@ -15,6 +15,7 @@ from abs_descriptions.backends.base import Failure, Message, Outcome, Parameters
 from abs_descriptions.backends.decoding import Decoder, Row, _draw
 from abs_descriptions.backends.gguf import EMBEDDED_SHA256, find_embedded_model, unpack_gguf
 from abs_descriptions.backends.local import LocalBackend
+from abs_descriptions.backends.model_files import ModelFiles
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -187,3 +188,24 @@ def test_a_damaged_file_or_folder_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(FatalBackendError, match="cannot be loaded"):
         list(LocalBackend(str(tmp_path)).complete([request("a cat")]))
+
+
+def test_a_model_of_the_hub_is_found_in_the_hubs_cache_and_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--some--model"
+    snapshot = repository / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    found = ModelFiles("some/model")
+    assert (found.path, found.name) == (snapshot, "some/model")
+    weights = found.weights
+    (snapshot / "config.json").write_text('{"a": 1}')
+    assert ModelFiles("some/model").weights != weights
+    for name in ("some/other", "some--/x..y", "some/model/more"):
+        with pytest.raises(FatalBackendError, match="no local language model"):
+            ModelFiles(name)

@@ -1,0 +1,206 @@
+"""The openai backend against `transformers serve` with the embedded model, alone and behind a proxy that makes faults.
+
+The table of faults also stands in docs/servers.md, and is compared with it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from real_server import RealServer
+from servers import PASS, Answer, ChatServer, completion, error, serving
+
+from abs_core.errors import FatalBackendError
+from abs_descriptions.backends.base import Failure, Message, Outcome, Parameters, Reply, Request
+from abs_descriptions.backends.openai import OpenAIBackend, Patience
+from abs_descriptions.generation import Plan, generate
+from abs_descriptions.journal import Journal
+from abs_descriptions.labels import from_names
+from abs_descriptions.prompts import PromptSet
+
+pytest.importorskip("openai")
+KEY = "sk-test-0123456789-very-secret"
+DOCS = Path(__file__).parents[2] / "docs" / "servers.md"
+# A reply of two tokens is there much sooner, also on a busy machine.
+TIMEOUT, STALL = 5.0, 60.0
+AGAIN, ALONE, ENDS = "asked again", "this request fails", "the run ends"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A row of the table.
+
+    Args:
+        injected: what the server does.
+        answer: how.
+        seen: what the backend takes it for.
+        outcome: what it does about it.
+    """
+
+    injected: str
+    answer: Answer
+    seen: str
+    outcome: str
+
+
+def ok(raw: bytes, **headers: str) -> Answer:
+    return Answer(200, raw, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+NO_JSON, NO_CHAT = "the reply is no JSON", "the reply is no chat completion"
+FAULTS = [
+    Fault("429, `Retry-After: 1`", error(429, retry_after="1"), "status 429: no", AGAIN),
+    Fault("429 without `Retry-After`", error(429), "status 429: no", AGAIN),
+    Fault("429, `insufficient_quota`", error(429, "insufficient_quota", retry_after="9"),
+          "the quota at HOST is spent", ENDS),
+    Fault("429, `Retry-After: 7200`", error(429, retry_after="7200"),
+          "HOST asks to wait for 7200 s (status 429: no)", ENDS),
+    Fault("402", error(402), "the quota at HOST is spent", ENDS),
+    Fault("401", error(401, message=f"bad key {KEY}"), "HOST does not accept the key", ENDS),
+    Fault("403", error(403, message=f"{KEY} may not"), "HOST does not permit this: *** may not", ENDS),
+    Fault("404", error(404, message="no m"), "HOST has no such model or path: no m", ENDS),
+    Fault("400, `unsupported_parameter`", error(400, "unsupported_parameter", "no seed"),
+          "HOST cannot take such requests: no seed", ENDS),
+    Fault("307 to another host", Answer(307, b"", {"location": "http://127.0.0.1:9/"}),
+          "HOST redirects elsewhere; a key is not sent on", ENDS),
+    Fault("400 for one request", error(400, "context_length_exceeded", "too long"), "status 400: too long", ALONE),
+    Fault("finish reason `content_filter`", completion(None, "content_filter"),
+          "the server's content filter held the reply back", ALONE),
+    Fault("a refusal", completion(None, refusal="I would rather not"), "the model refused: I would rather not", ALONE),
+    Fault("cut before the first word", completion("", "length"),
+          "the reply was cut before its first word; it needs more tokens", ALONE),
+    Fault("408", error(408), "status 408: no", AGAIN),
+    Fault("500", error(500), "status 500: no", AGAIN),
+    Fault("500 without a body", Answer(500), "status 500", AGAIN),
+    Fault("503", error(503), "status 503: no", AGAIN),
+    Fault("a stall", Answer(200, b"{}", delay=STALL), "no reply in time", AGAIN),
+    Fault("a cut body", Answer(200, completion("cut").raw, {"content-length": "9999"}),
+          "the connection broke (RemoteProtocolError)", AGAIN),
+    Fault("the connection closed without a byte", Answer(drop=True),
+          "the connection broke (RemoteProtocolError)", AGAIN),
+    Fault("HTML with 200", ok(b"<html>Bad gateway</html>", content_type="text/html"), NO_CHAT, AGAIN),
+    Fault("HTML with 200 that says it is JSON", ok(b"<html>Bad gateway</html>"), NO_JSON, AGAIN),
+    Fault("an empty body", ok(b""), NO_JSON, AGAIN),
+    Fault("half a JSON text", ok(completion("half").raw[:60]), NO_JSON, AGAIN),
+    Fault("bytes that are no UTF-8", ok(b'{"choices": "\xff\xfe"}'), NO_JSON, AGAIN),
+    Fault("JSON nested 100,000 deep", ok(b"[" * 100_000), NO_JSON, AGAIN),
+    Fault("JSON `null`", ok(b"null"), NO_CHAT, AGAIN),
+    Fault("a JSON list", ok(b"[]"), NO_CHAT, AGAIN),
+    Fault("a JSON number", ok(b"7"), NO_CHAT, AGAIN),
+    Fault("a JSON string", ok(b'"choices"'), NO_CHAT, AGAIN),
+    Fault("an empty object", ok(b"{}"), NO_CHAT, AGAIN),
+    Fault("choices `null`", ok(b'{"choices": null}'), NO_CHAT, AGAIN),
+    Fault("choices that are no list", ok(b'{"choices": {"0": 1}}'), NO_CHAT, AGAIN),
+    Fault("no choices", ok(b'{"choices": []}'), "the reply has no choices", AGAIN),
+    Fault("a choice `null`", ok(b'{"choices": [null]}'), "the reply is empty", AGAIN),
+    Fault("a choice without message", ok(b'{"choices": [{"finish_reason": "stop"}]}'), "the reply is empty", AGAIN),
+    Fault("content `null`", completion(None), "the reply is empty", AGAIN),
+    Fault("content of white space", completion("  \n "), "the reply is empty", AGAIN),
+    Fault("content that is no text", completion([1]), "the reply is empty", AGAIN),
+    Fault("no finish reason", completion("half", None), "the reply ended with 'None'", AGAIN),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def proxy(real_server: RealServer) -> Iterator[ChatServer]:
+    with serving(ChatServer(behind=real_server.url)) as state:
+        yield state
+
+
+@pytest.fixture
+def backend(no_ambient_key: None, monkeypatch: pytest.MonkeyPatch, proxy: ChatServer, real_server: RealServer) -> Any:
+    """A backend at the proxy, which has seen nothing and passes everything on."""
+    monkeypatch.setenv("MY_KEY", KEY)
+    proxy.seen.clear()
+    proxy.behave = lambda number, body: PASS
+    return lambda patience: OpenAIBackend(
+        real_server.model, base_url=proxy.url, key_variable="MY_KEY", concurrency=1, patience=patience
+    )
+
+
+def requests(count: int) -> list[Request]:
+    turns = (Message("user", "Describe a cat."),)
+    return [Request(turns, Parameters(max_tokens=2), sample) for sample in range(count)]
+
+
+def outcomes(backend: OpenAIBackend, count: int) -> list[Outcome]:
+    return [outcome for _, outcome in backend.complete(requests(count))]
+
+
+def is_real(outcome: Outcome) -> bool:
+    return isinstance(outcome, Reply) and outcome.prompt_tokens > 10 and outcome.completion_tokens <= 2
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.injected)
+def test_every_fault_is_seen_and_resolved_as_the_table_says(fault: Fault, backend: Any, proxy: ChatServer) -> None:
+    proxy.behave = lambda number, body: fault.answer if number == 0 else PASS
+    assert told_by(backend, proxy, fault) == fault.seen
+    if fault.outcome == ENDS:
+        return
+    proxy.seen.clear()
+    started = time.monotonic()
+    patience = Patience(first_wait=0.01, longest_wait=0.02, timeout=TIMEOUT)
+    first, *more = outcomes(backend(patience), 1 if fault.outcome == AGAIN else 2)
+    assert is_real(first) == (fault.outcome == AGAIN)
+    assert all(is_real(one) for one in more)
+    assert len(proxy.seen) == 2
+    assert time.monotonic() - started >= float(fault.answer.headers.get("retry-after", 0))
+
+
+def told_by(backend: Any, proxy: ChatServer, fault: Fault) -> str:
+    """What the backend says of a fault when it may not ask again; no more than one request may have been sent."""
+    once = Patience(attempts=1, give_up_after=0.0, timeout=1.0)
+    if fault.outcome == ENDS:
+        with pytest.raises(FatalBackendError) as caught:
+            outcomes(backend(once), 50)
+        assert caught.value.remedy
+        said = caught.value.message
+    else:
+        (outcome,) = outcomes(backend(once), 1)
+        assert isinstance(outcome, Failure)
+        said = outcome.reason
+    assert KEY not in said
+    assert len(proxy.seen) == 1
+    return said.replace(proxy.url.removeprefix("http://").removesuffix("/v1"), "HOST")
+
+
+def test_the_documentation_shows_the_table() -> None:
+    rows = [f"| {one.injected} | {one.seen} | {one.outcome} |" for one in FAULTS]
+    text = DOCS.read_text(encoding="utf-8")
+    start = text.index("| injected |")
+    shown = text[start : text.index("\n\n", start)].splitlines()
+    assert shown[2:] == rows
+
+
+def test_descriptions_come_from_a_real_server_and_only_once(real_server: RealServer, tmp_path: Path) -> None:
+    backend = OpenAIBackend(real_server.model, base_url=real_server.url, concurrency=4)
+    prompts = PromptSet(id="p", version=1, description="d", prompts=({"id": "a", "text": "Describe a {name}."},))
+    plan = Plan(per_class=1, tries=2, parameters=Parameters(max_tokens=20))
+    texts = []
+    for _ in range(2):
+        with Journal(tmp_path / "journal.jsonl") as journal:
+            result = generate(from_names(["cat", "dog"]), prompts, backend, plan, journal=journal)
+        texts.append([one.text for one in result.descriptions])
+        lines = len((tmp_path / "journal.jsonl").read_text().splitlines())
+    assert texts[0] == texts[1]
+    assert lines == 1 + sum(line.asked for line in result.report)
+
+
+def test_a_list_is_asked_for_in_words_where_the_server_knows_no_schemas(real_server: RealServer) -> None:
+    (request,) = requests(1)
+    backend = OpenAIBackend(real_server.model, base_url=real_server.url)
+    ((_, outcome),) = backend.complete([replace(request, answer="list")])
+    assert is_real(outcome)
+
+
+def test_an_unknown_model_and_an_unknown_path_are_errors_that_name_the_server(real_server: RealServer) -> None:
+    (outcome,) = outcomes(OpenAIBackend("another", base_url=real_server.url), 1)
+    assert isinstance(outcome, Failure)
+    assert "another" in outcome.reason
+    with pytest.raises(FatalBackendError, match="no such model or path"):
+        outcomes(OpenAIBackend(real_server.model, base_url=f"{real_server.url}/v2"), 1)
