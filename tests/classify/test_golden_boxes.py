@@ -37,10 +37,10 @@ def run(request: pytest.FixtureRequest) -> tuple[int, dict[str, np.ndarray]]:
     return int(request.param.stem.removeprefix("grid")), arrays(request.param)
 
 
-def agrees(name: str, found: np.ndarray, expected: np.ndarray, tolerance: float = 0) -> None:
+def agrees(name: str, found: np.ndarray, expected: np.ndarray, tolerance: float = 0) -> bool:
     assert found.shape == expected.shape
     difference = np.abs(found.astype(np.float64) - expected.astype(np.float64)).max()
-    within("places and probabilities", name, float(difference), tolerance)
+    return within("places and probabilities", name, float(difference), tolerance)
 
 
 def test_the_golden_runs_are_there() -> None:
@@ -53,28 +53,28 @@ def test_top_20_exact_and_probabilities_within_2e_5(run: tuple[int, dict[str, np
     _, golden = run
     for photo in range(len(SIZES)):
         found = focus(golden[f"{kind}_attn"][photo].reshape(14, 14))
-        agrees(f"{kind}_top20_idx", found.index, golden[f"{kind}_top20_idx"][photo])
-        agrees(f"{kind}_probs", found.probability, golden[f"{kind}_probs"][photo], 2e-5)
-        agrees(f"{kind}_center14", found.index[golden[f"{kind}_draw"][photo]], golden[f"{kind}_center14"][photo])
+        assert agrees(f"{kind}_top20_idx", found.index, golden[f"{kind}_top20_idx"][photo])
+        assert agrees(f"{kind}_probs", found.probability, golden[f"{kind}_probs"][photo], 2e-5)
+        assert agrees(f"{kind}_center14", found.index[golden[f"{kind}_draw"][photo]], golden[f"{kind}_center14"][photo])
 
 
 def test_ranges_exact(run: tuple[int, dict[str, np.ndarray]]) -> None:
     side, golden = run
     for size, expected in zip(SIZES, golden["pix_crop_wh_range"], strict=True):
-        agrees("pix_crop_wh_range", np.asarray(crop_ranges(size)), expected)
-    agrees("feat_cropsize_range", np.asarray(window_range(side)), golden["feat_cropsize_range"])
+        assert agrees("pix_crop_wh_range", np.asarray(crop_ranges(size)), expected)
+    assert agrees("feat_cropsize_range", np.asarray(window_range(side)), golden["feat_cropsize_range"])
 
 
 def test_pixel_boxes_exact(run: tuple[int, dict[str, np.ndarray]]) -> None:
     _, golden = run
     for photo, size in enumerate(SIZES):
         found = pixel_boxes(size, golden["pix_center14"][photo], golden["pix_crop_wh"][photo])
-        agrees("pix_boxes", found, golden["pix_boxes"][photo])
+        assert agrees("pix_boxes", found, golden["pix_boxes"][photo])
 
 
 def test_centres_on_the_token_grid_exact(run: tuple[int, dict[str, np.ndarray]]) -> None:
     side, golden = run
-    agrees("feat_center_grid", map_centres(golden["feat_center14"], 14, side), golden["feat_center_grid"])
+    assert agrees("feat_center_grid", map_centres(golden["feat_center14"], 14, side), golden["feat_center_grid"])
 
 
 def test_the_stored_border_cut_window_has_its_shape(run: tuple[int, dict[str, np.ndarray]]) -> None:
@@ -89,7 +89,7 @@ def test_the_stored_border_cut_window_has_its_shape(run: tuple[int, dict[str, np
 def test_every_box_of_the_table_exact() -> None:
     golden = arrays(GOLDEN / "boxes.npz")
     for (width, height), index, wh, box in zip(golden["size"], golden["idx"], golden["wh"], golden["box"], strict=True):
-        agrees("boxes.npz, every box", pixel_boxes((int(width), int(height)), index, wh), box)
+        assert agrees("boxes.npz, every box", pixel_boxes((int(width), int(height)), index, wh), box)
 
 
 def test_the_table_of_boxes_catches_exact_arithmetic() -> None:
@@ -107,14 +107,14 @@ def test_the_table_of_boxes_catches_exact_arithmetic() -> None:
 def test_every_window_of_the_table_exact(side: int) -> None:
     golden = arrays(GOLDEN / "windows.npz")
     table = golden[f"grid{side}"].astype(np.int64)
-    agrees("windows.npz, every window", feature_windows(table[:, 0], 14, side, table[:, 1]), table[:, 2:])
+    assert agrees("windows.npz, every window", feature_windows(table[:, 0], 14, side, table[:, 1]), table[:, 2:])
     assert set(table[:, 1]) == set(range(window_range(side)[0], window_range(side)[1] + 1))
 
 
 @pytest.mark.parametrize("side", [7, 16])
 def test_the_maps_between_grids_exact(side: int) -> None:
     golden = arrays(GOLDEN / "windows.npz")
-    agrees(f"map14to{side}", map_centres(np.arange(196), 14, side), golden[f"map14to{side}"])
+    assert agrees(f"map14to{side}", map_centres(np.arange(196), 14, side), golden[f"map14to{side}"])
 
 
 def test_the_authors_100_square_crops_exact() -> None:

@@ -28,8 +28,8 @@ def worst(actual: Tensor, expected: np.ndarray) -> float:
     return float(np.abs(actual.double().numpy() - expected.astype(np.float64)).max())
 
 
-def agrees(name: str, difference: float, tolerance: float) -> None:
-    within("images, texts and features", name, difference, tolerance)
+def agrees(name: str, difference: float, tolerance: float) -> bool:
+    return within("images, texts and features", name, difference, tolerance)
 
 
 def unit(features: Tensor) -> Tensor:
@@ -75,20 +75,20 @@ def test_both_published_grids_are_there() -> None:
 
 def test_dino_input(dino: DinoAttention, preprocess: Arrays, golden_photos: list[Image.Image]) -> None:
     pixels = torch.stack([dino.preprocess(photo) for photo in golden_photos])
-    agrees("dino_pixel_values_sub16", worst(pixels[:, :, ::16, ::16], preprocess["dino_pixel_values_sub16"]), 0)
+    assert agrees("dino_pixel_values_sub16", worst(pixels[:, :, ::16, ::16], preprocess["dino_pixel_values_sub16"]), 0)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     levels = (pixels.permute(0, 2, 3, 1) * std + mean) * 255
-    agrees("dino_u8", worst(levels.round(), preprocess["dino_u8"]), 0)
+    assert agrees("dino_u8", worst(levels.round(), preprocess["dino_u8"]), 0)
 
 
 def test_attention_maps(dino: DinoAttention, run: tuple[Arrays, Any], golden_photos: list[Image.Image]) -> None:
     golden, _ = run
     pixels = torch.stack([dino.preprocess(photo) for photo in golden_photos])
-    agrees("head_attn", worst(dino.heads(pixels).flatten(2), golden["head_attn"]), 2e-6)
+    assert agrees("head_attn", worst(dino.heads(pixels).flatten(2), golden["head_attn"]), 2e-6)
     attention = dino.attend(pixels).flatten(1)
-    agrees("pix_attn", worst(attention, golden["pix_attn"]), 2e-6)
-    agrees("feat_attn", worst(attention, golden["feat_attn"]), 2e-6)
-    agrees("pix_top20_idx", worst(attention.topk(20).indices, golden["pix_top20_idx"]), 0)
+    assert agrees("pix_attn", worst(attention, golden["pix_attn"]), 2e-6)
+    assert agrees("feat_attn", worst(attention, golden["feat_attn"]), 2e-6)
+    assert agrees("pix_top20_idx", worst(attention.topk(20).indices, golden["pix_top20_idx"]), 0)
 
 
 def test_clip_input(run: tuple[Arrays, Any], preprocess: Arrays, golden_photos: list[Image.Image]) -> None:
@@ -100,13 +100,13 @@ def test_clip_input(run: tuple[Arrays, Any], preprocess: Arrays, golden_photos: 
         return ((pixels.permute(0, 2, 3, 1) * std + mean) * 255).round()
 
     pixels = torch.stack([tower.preprocess(photo) for photo in golden_photos])
-    agrees("clip_full_sub16", worst(pixels[:, :, ::16, ::16], preprocess["clip_full_sub16"]), 0)
-    agrees("clip_full_u8", worst(levels(pixels), preprocess["clip_full_u8"]), 0)
+    assert agrees("clip_full_sub16", worst(pixels[:, :, ::16, ::16], preprocess["clip_full_sub16"]), 0)
+    assert agrees("clip_full_u8", worst(levels(pixels), preprocess["clip_full_u8"]), 0)
     stored = preprocess.get(f"clip_pixcrop0_photos34_u8_grid{tower.grid}")
     if stored is not None:
         boxes = golden["pix_boxes"][[3, 4], 0].tolist()
         crops = [photo.crop(tuple(box)) for photo, box in zip(golden_photos[3:], boxes, strict=True)]
-        agrees(
+        assert agrees(
             "clip_pixcrop0_photos34_u8",
             worst(levels(torch.stack([tower.preprocess_crop(crop) for crop in crops])), stored),
             0,
@@ -115,10 +115,10 @@ def test_clip_input(run: tuple[Arrays, Any], preprocess: Arrays, golden_photos: 
 
 def test_input_of_the_last_block(run: tuple[Arrays, Any], tokens: Tensor, windows: Tensor) -> None:
     golden, tower = run
-    agrees("last_block_in_full", worst(tokens[0], golden["last_block_in_full"]), 1e-4)
+    assert agrees("last_block_in_full", worst(tokens[0], golden["last_block_in_full"]), 1e-4)
     rows, columns = view_matrices(resize_table(tower.grid, torch.device("cpu")), windows)
     crop = int(golden["dbg_crop_index"])
-    agrees(
+    assert agrees(
         "last_block_in_crop", worst(window_tokens(tokens, rows, columns)[0, crop], golden["last_block_in_crop"]), 1e-4
     )
 
@@ -126,16 +126,16 @@ def test_input_of_the_last_block(run: tuple[Arrays, Any], tokens: Tensor, window
 def test_global_features(run: tuple[Arrays, Any], tokens: Tensor) -> None:
     golden, tower = run
     features = tower.pool(tokens)
-    agrees("global_raw", worst(features, golden["global_raw"]), 1e-4)
-    agrees("global_feature", worst(unit(features), golden["global_feature"]), 1e-5)
+    assert agrees("global_raw", worst(features, golden["global_raw"]), 1e-4)
+    assert agrees("global_feature", worst(unit(features), golden["global_feature"]), 1e-5)
 
 
 @pytest.mark.parametrize("path", ["pool_windows", "pool_windows_by_block"])
 def test_feature_views(run: tuple[Arrays, Any], tokens: Tensor, windows: Tensor, path: str) -> None:
     golden, tower = run
     features = getattr(tower, path)(tokens, windows)
-    agrees("feat_raw", worst(features, golden["feat_raw"]), 1e-4)
-    agrees("feat_features", worst(unit(features), golden["feat_features"]), 1e-5)
+    assert agrees("feat_raw", worst(features, golden["feat_raw"]), 1e-4)
+    assert agrees("feat_features", worst(unit(features), golden["feat_features"]), 1e-5)
 
 
 def test_pixel_views(run: tuple[Arrays, Any], golden_photos: list[Image.Image]) -> None:
@@ -145,8 +145,8 @@ def test_pixel_views(run: tuple[Arrays, Any], golden_photos: list[Image.Image]) 
     ):
         crops = [tower.preprocess_crop(photo.crop(tuple(box))) for box in boxes.tolist()]
         encoded = tower.encode_image(torch.stack(crops))
-        agrees("pix_raw", worst(encoded, raw), 1e-4)
-        agrees("pix_features", worst(unit(encoded), features), 1e-5)
+        assert agrees("pix_raw", worst(encoded, raw), 1e-4)
+        assert agrees("pix_features", worst(unit(encoded), features), 1e-5)
 
 
 def test_text_features(run: tuple[Arrays, Any]) -> None:
@@ -154,5 +154,5 @@ def test_text_features(run: tuple[Arrays, Any]) -> None:
     with np.load(GOLDEN / "text.npz") as text:
         encoded = tower.encode_tokens(torch.from_numpy(text["tokens"]).long().flatten(0, 1))
         encoded = encoded.reshape(text["text_raw"].shape)
-        agrees("text_raw", worst(encoded, text["text_raw"]), 1e-4)
-        agrees("text_features", worst(unit(encoded), text["text_features"]), 1e-5)
+        assert agrees("text_raw", worst(encoded, text["text_raw"]), 1e-4)
+        assert agrees("text_features", worst(unit(encoded), text["text_features"]), 1e-5)

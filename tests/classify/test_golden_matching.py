@@ -34,15 +34,15 @@ def relative(got: Tensor, want: np.ndarray) -> float:
     return float(((got.double() - torch.tensor(want)) / torch.tensor(want)).abs().max())
 
 
-def agrees(name: str, difference: float, tolerance: float) -> None:
-    within("soft matching, relative", name, difference, tolerance)
+def agrees(name: str, difference: float, tolerance: float) -> bool:
+    return within("soft matching, relative", name, difference, tolerance)
 
 
 @pytest.mark.parametrize("name", ["a", "b"])
 def test_float64_scores_are_the_stored_ones(softmatch: dict[str, np.ndarray], name: str) -> None:
     views, texts, owner, classes = case(softmatch, name)
     want = softmatch[f"{name}_logits_f64"]
-    agrees(
+    assert agrees(
         f"{name}_logits_f64, in float64", relative(soft(views.double(), texts.double(), owner, classes), want), 1e-13
     )
     assert relative(soft_reference(views, texts, owner, classes), want) < 1e-13
@@ -55,9 +55,9 @@ def test_float32_scores_are_nearer_to_float64_than_the_authors(softmatch: dict[s
     want = softmatch[f"{name}_logits_f64"]
     assert got.dtype == torch.float32
     # 1e-6 here; half as much again, since the order of sums inside a matrix product is the library's
-    agrees(f"{name}_logits_f64", relative(got, want), 1.5e-6)
+    assert agrees(f"{name}_logits_f64", relative(got, want), 1.5e-6)
     assert relative(got, want) < relative(torch.tensor(softmatch[f"{name}_logits"]), want)
-    agrees(f"{name}_logits", relative(got, softmatch[f"{name}_logits"]), 1e-5)
+    assert agrees(f"{name}_logits", relative(got, softmatch[f"{name}_logits"]), 1e-5)
     assert got.argmax(1).tolist() == softmatch[f"{name}_logits"].argmax(1).tolist()
 
 
@@ -70,6 +70,6 @@ def test_logits_of_the_whole_method_from_the_stored_features(grid: int) -> None:
         table = TextFeatures(features.reshape(-1, dims), owner, features[:, 0])
         views = {"window": torch.tensor(stored["feat_features"]), "box": torch.tensor(stored["pix_features"])}
         got = SoftMatch().scores(views, table)
-        agrees("logits_f64 of the stored features", relative(got, stored["logits_f64"]), 1e-6)
-        agrees("logits of the stored features", relative(got, stored["logits"]), 1e-5)
+        assert agrees("logits_f64 of the stored features", relative(got, stored["logits_f64"]), 1e-6)
+        assert agrees("logits of the stored features", relative(got, stored["logits"]), 1e-5)
         assert got.argmax(1).tolist() == stored["logits_f64"].argmax(1).tolist()

@@ -52,14 +52,14 @@ def stored(file: str, name: str, dtype: torch.dtype) -> Tensor:
     return torch.tensor(load(file)[name if dtype == SINGLE else f"{name}_f64"]).to(dtype)
 
 
-def agrees(file: str, name: str, got: Tensor, *, rows_are_scores: bool = True, tolerance: str = "") -> None:
+def agrees(file: str, name: str, got: Tensor, *, rows_are_scores: bool = True, tolerance: str = "") -> bool:
     want = stored(file, name, got.dtype)
     assert got.shape == want.shape
     precision = "float64" if got.dtype == DOUBLE else "float32"
     allowed = TOLERANCE[tolerance or file][got.dtype == DOUBLE]
-    within(f"rivals, {precision}", f"{file} {name}", float((got - want).abs().max()), allowed)
     if rows_are_scores:
         assert torch.equal(got.argmax(-1), want.argmax(-1))
+    return within(f"rivals, {precision}", f"{file} {name}", float((got - want).abs().max()), allowed)
 
 
 def texts_of(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,11 +91,11 @@ def text_case(name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 def test_text_baselines(name: str, dtype: torch.dtype) -> None:
     raw, owner = text_case(name, dtype)
     weights = matching.class_means(raw, owner, C)
-    agrees("text_baselines", f"W_{name}", weights.T, rows_are_scores=False)
+    assert agrees("text_baselines", f"W_{name}", weights.T, rows_are_scores=False)
     whole = matching.unit(inputs("views", dtype)[:, :1])
-    agrees("text_baselines", f"sim_{name}", matching.cosine(whole[:, 0], weights))
+    assert agrees("text_baselines", f"sim_{name}", matching.cosine(whole[:, 0], weights))
     table = TextFeatures.from_raw(raw, owner, inputs("label_text_raw", dtype))
-    agrees("text_baselines", f"sim_{name}", CosineToMean().scores({"whole": whole}, table))
+    assert agrees("text_baselines", f"sim_{name}", CosineToMean().scores({"whole": whole}, table))
 
 
 @both
@@ -116,13 +116,13 @@ def test_clipd_and_waffle_as_in_their_own_papers(file: str, name: str, matcher: 
     else:
         raw, owner = texts_of(torch.tensor(load("waffle")["waffle_text_raw"]).to(dtype))
     table = TextFeatures.from_raw(raw, owner, inputs("label_text_raw", dtype))
-    agrees(file, name, matcher.scores({"whole": stream[:, None]}, table))
+    assert agrees(file, name, matcher.scores({"whole": stream[:, None]}, table))
 
 
 @both
 def test_clipd_bare_label_line(dtype: torch.dtype) -> None:
     labels = matching.unit(inputs("label_text_raw", dtype))
-    agrees("clipd", "sim_label", matching.cosine(matching.unit(inputs("stream", dtype)), labels))
+    assert agrees("clipd", "sim_label", matching.cosine(matching.unit(inputs("stream", dtype)), labels))
 
 
 @both
@@ -131,10 +131,10 @@ def test_wca_with_the_stored_draws(scale: int, dtype: torch.dtype) -> None:
     views = inputs("views", dtype)
     raw, owner = texts_of(inputs("text_raw", dtype))
     weights = matching.weighted_texts(raw, owner, inputs("label_text_raw", dtype), 2.0)
-    agrees("wca", "W_text", weights.T, rows_are_scores=False)
+    assert agrees("wca", "W_text", weights.T, rows_are_scores=False)
     drawn = torch.tensor(load("wca")[f"crop_index_scale{scale}"])
     images = [matching.weighted_views(views[:, 0], views[:, 1:61], float(scale), index) for index in drawn]
-    agrees("wca", f"sim_scale{scale}", matching.cosine(torch.stack(images), weights))
+    assert agrees("wca", f"sim_scale{scale}", matching.cosine(torch.stack(images), weights))
 
 
 def test_wca_crop_cosines() -> None:
@@ -155,24 +155,26 @@ def split(views: Tensor) -> dict[str, Tensor]:
 @both
 def test_mta(dtype: torch.dtype) -> None:
     views, texts = inputs("views", dtype), table(dtype)
-    agrees("mta", "logits_own", MTA().scores(split(views), texts))
-    agrees("mta", "logits_bench", MTA().scores(split(views), texts))
-    agrees("mta", "logits_own_first16", MTA().scores(split(views[:, :16]), texts))
+    assert agrees("mta", "logits_own", MTA().scores(split(views), texts))
+    assert agrees("mta", "logits_bench", MTA().scores(split(views), texts))
+    assert agrees("mta", "logits_own_first16", MTA().scores(split(views[:, :16]), texts))
     density = mta_mode(views, texts.features)[1]
-    agrees("mta", "weighted_density", density, rows_are_scores=False, tolerance="mta_density")
+    assert agrees("mta", "weighted_density", density, rows_are_scores=False, tolerance="mta_density")
 
 
 @both
 @pytest.mark.parametrize(("tie_break", "ending"), [("tta-vlm", ""), ("upstream", "_upstream")])
 def test_zero(tie_break: TieBreak, ending: str, dtype: torch.dtype) -> None:
-    def agrees_exactly(name: str, got: Tensor) -> None:
+    def agrees_exactly(name: str, got: Tensor) -> bool:
         precision = "float64" if dtype == DOUBLE else "float32"
         want = torch.tensor(load("zero")[name]).to(dtype)
-        within(f"rivals, {precision}", f"zero {name}", float((got - want).abs().max()), 0)
+        return within(f"rivals, {precision}", f"zero {name}", float((got - want).abs().max()), 0)
 
-    agrees_exactly(f"votes{ending}", Zero(tie_break=tie_break).scores(split(inputs("views", dtype)), table(dtype)))
+    assert agrees_exactly(
+        f"votes{ending}", Zero(tie_break=tie_break).scores(split(inputs("views", dtype)), table(dtype))
+    )
     ties = torch.stack([zero_votes(logits, 0.3, tie_break) for logits in inputs("zero_tie_logits", dtype)])
-    agrees_exactly(f"tie_votes{ending}", ties)
+    assert agrees_exactly(f"tie_votes{ending}", ties)
 
 
 @pytest.mark.parametrize("number", range(5))
@@ -202,7 +204,7 @@ def test_zero_own_tie_break_gives_the_vote_to_a_tied_class(number: int) -> None:
 def test_tda(name: str, matcher: TDA, dtype: torch.dtype) -> None:
     stream = inputs("stream", dtype)
     stream = matching.unit(stream) if name == "logits_upstream" else stream
-    agrees("tda", name, run_stream(matcher, {"whole": stream[:, None]}, table(dtype)))
+    assert agrees("tda", name, run_stream(matcher, {"whole": stream[:, None]}, table(dtype)))
 
 
 @both
@@ -218,14 +220,14 @@ def test_tda_caches(dtype: torch.dtype) -> None:
             for c in range(C)
             for place, slot in enumerate(memory.slots(c))
         ]
-        agrees("tda", name, torch.tensor(got, dtype=dtype), rows_are_scores=False)
+        assert agrees("tda", name, torch.tensor(got, dtype=dtype), rows_are_scores=False)
 
 
 @both
 @pytest.mark.parametrize(("name", "matcher"), [("scores", DMN()), ("scores_cap2", DMN(capacity=2))])
 def test_dmn(name: str, matcher: DMN, dtype: torch.dtype) -> None:
     stream = inputs("stream", dtype)
-    agrees("dmn", name, run_stream(matcher, {"whole": stream[:, None]}, table(dtype)))
+    assert agrees("dmn", name, run_stream(matcher, {"whole": stream[:, None]}, table(dtype)))
     state = matcher.start(table(dtype), 40)
     for row in stream:
         matcher.step(state, {"whole": row[None]})
@@ -242,11 +244,11 @@ def test_dmn(name: str, matcher: DMN, dtype: torch.dtype) -> None:
 @both
 def test_onzeta(dtype: torch.dtype) -> None:
     stream = inputs("stream", dtype)
-    agrees("onzeta", "scores", run_stream(OnZeta(), {"whole": stream[:, None]}, table(dtype)))
-    agrees("onzeta", "scores_upstream", run_stream(OnZeta(), {"whole": stream[:, None]}, table(dtype)))
+    assert agrees("onzeta", "scores", run_stream(OnZeta(), {"whole": stream[:, None]}, table(dtype)))
+    assert agrees("onzeta", "scores_upstream", run_stream(OnZeta(), {"whole": stream[:, None]}, table(dtype)))
     state, duals = OnZeta().start(table(dtype), 40), []
     for row in stream:
         OnZeta().step(state, {"whole": row[None]})
         duals.append(state.dual)
-    agrees("onzeta", "rho", torch.stack(duals), rows_are_scores=False)
-    agrees("onzeta", "w_final", state.proxies.T, rows_are_scores=False)
+    assert agrees("onzeta", "rho", torch.stack(duals), rows_are_scores=False)
+    assert agrees("onzeta", "w_final", state.proxies.T, rows_are_scores=False)

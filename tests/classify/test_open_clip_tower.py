@@ -78,7 +78,7 @@ def test_split_equals_the_model(family_model: Callable[[str], Any], family: str)
     assert tokens.shape[1] == prefix + tower.grid**2
     assert own.shape == (2, tower.embed_dim)
     for features in (tower.pool(tokens), tower.encode_image(pixels), tower.split.finish(tokens)):
-        within(
+        assert within(
             "towers split at the last block",
             f"{family}: {pooling}, {'exact short cut' if fast else 'whole block'}",
             float((features - own).abs().max()),
