@@ -155,19 +155,20 @@ def render_spreads(rows: Sequence[tuple[tuple[str, ...], Spread]], label_names: 
     return "\n".join(_aligned(header, body, len(label_names) + 1))
 
 
-def render_differences(rows: Sequence[tuple[tuple[str, str], PairedComparison]]) -> str:
+def render_differences(rows: Sequence[tuple[tuple[str, ...], PairedComparison]], label_names: Sequence[str]) -> str:
     """Paired differences of top-1, in percentage points: for each data set and method first minus second.
 
     Args:
-        rows: ((data set, method), comparison); at least one.
+        rows: (labels, comparison), with as many labels as there are ``label_names``; at least one.
+        label_names: headings of the labels.
     """
-    header = ["data set", "method", "images", "only first", "only second", "first minus second [95 %]  ", "p"]
+    header = [*label_names, "images", "only first", "only second", "first minus second [95 %]  ", "p"]
     body = []
     for labels, pair in rows:
         counts = [str(pair.images), str(pair.first_only), str(pair.second_only)]
         mark = "  " if pair.conclusive else f" {_MARK}"
         body.append([*labels, *counts, difference_text(pair) + mark, p_value_text(pair.p_value)])
-    lines = _aligned(header, body, 2)
+    lines = _aligned(header, body, len(label_names))
     lines.append("images that only one of the two got right; 95 % interval: Newcombe (paired); p: exact McNemar")
     if not all(pair.conclusive for _, pair in rows):
         lines.append(f"{_MARK} {NO_DIFFERENCE}")

@@ -83,7 +83,7 @@ class _Lines:
             return
         self._last = now
         rate = self._done / max(now - self._start, 1e-9)
-        left = (self._total - self._done) / rate if rate else float("inf")
+        left = f"{(self._total - self._done) / rate:.0f} s left" if rate else "time left not known yet"
         tail = f"; {remark}" if remark else ""
         done = f"{self._what}: {self._done} of {self._total} {self._unit}"
-        note(f"{done}, {rate:.1f} {self._unit}/s, {left:.0f} s left{tail}")
+        note(f"{done}, {rate:.1f} {self._unit}/s, {left}{tail}")

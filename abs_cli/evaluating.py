@@ -256,15 +256,26 @@ def plan_methods(
     return Plan(methods, control, template_set.id, seed)
 
 
-def redrawn(first: Plan, again: Plan) -> Plan:
-    """The part of a plan of another seed that can differ from the first: other views, or other texts."""
-    before = {method.name: table.digest for method, table in first.methods.items()}
-    methods = {
-        method: table
-        for method, table in again.methods.items()
-        if table.digest != before[method.name] or any(view.kind != "whole" for view in method.views)
+def redrawn(plans: Sequence[Plan]) -> list[Plan]:
+    """The plans of all seeds, those after the first without the methods that draw nothing: neither views nor texts.
+
+    A method that draws stays in every plan, also where a seed happens to draw the same texts as the first.
+    """
+    texts: dict[str, set[str]] = {}
+    for plan in plans:
+        for method, table in plan.methods.items():
+            texts.setdefault(method.name, set()).add(table.digest)
+    draws = {
+        method.name
+        for method in plans[0].methods
+        if len(texts[method.name]) > 1 or any(view.kind != "whole" for view in method.views)
     }
-    return dataclasses.replace(again, methods=methods)
+
+    def drawing(plan: Plan) -> Plan:
+        kept = {method: table for method, table in plan.methods.items() if method.name in draws}
+        return dataclasses.replace(plan, methods=kept)
+
+    return [plans[0], *map(drawing, plans[1:])]
 
 
 def evaluate(

@@ -173,8 +173,9 @@ def keep_child(home: Home, parent: Bundle, filtered: Filtered, name: str | None,
             again = _reference(home, writer(entry.version, entry.created))
             if again == str(entry):
                 return again, False
-    if parent.path in shipped_bundles().values():
-        store.add(parent.path)  # or the pinned parent would be hidden behind its child
+    versions = {entry.version for entry in store.list(parent.header.name)}
+    if parent.path in shipped_bundles().values() and parent.header.version not in versions:
+        store.add(parent.path)  # so that child and parent can be pushed together
     return str(keep(home, writer(following, timestamp()))), True
 
 

@@ -75,7 +75,7 @@ class Grid:
     @property
     def combinations(self) -> int:
         """Data sets x bundles x models."""
-        return len(self.cells) * len(self.request.models)
+        return len(self.cells) * len(set(self.request.models))
 
 
 def plan_grid(home: Home, request: Request) -> Grid:
@@ -179,8 +179,7 @@ def _plans(vocabulary: Vocabulary, request: Request) -> list[Plan]:
     def plan(seed: int) -> Plan:
         return plan_methods(request.methods, vocabulary, request.views, request.templates, request.control, seed)
 
-    first = plan(request.seed)
-    return [first, *(redrawn(first, plan(request.seed + more)) for more in range(1, request.seeds))]
+    return redrawn([plan(request.seed + more) for more in range(request.seeds)])
 
 
 def _check_files(stages: Stages) -> None:

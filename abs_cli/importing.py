@@ -97,7 +97,7 @@ def is_of_bundles(file: Path) -> bool:
 
 
 def import_bundles(home: Home, file: Path) -> list[StoreEntry]:
-    """Add a bundle, or all bundles of an archive, to the store as they are. None is added unless all are sound.
+    """Add a bundle, or all bundles of an archive, to the store as they are: all of them or none.
 
     Raises:
         BundleError: a broken bundle or archive, or a version that the store has with another digest.
@@ -116,8 +116,15 @@ def import_bundles(home: Home, file: Path) -> list[StoreEntry]:
         for name in unpacked.ignored:
             note(f"left out: {name}")
         try:
-            for path in unpacked.bundles:
-                read_bundle(path)
+            taken: dict[tuple[str, str], str] = {}
+            for bundle in map(read_bundle, unpacked.bundles):
+                own = (bundle.header.name, bundle.header.version)
+                store.refuse_other(*own, bundle.digest)
+                if taken.setdefault(own, bundle.digest) != bundle.digest:
+                    raise BundleError(
+                        f"{printable(str(bundle.path))}: {own[0]}@{own[1]} is in this archive twice, with other bytes",
+                        remedy="Ask which one is meant",
+                    )
             return [store.add(path) for path in unpacked.bundles]
         except BundleError as error:
             # The user knows the archive, not where it was unpacked.

@@ -1,4 +1,4 @@
-"""A click group that imports a command only when it runs, so that ``--help`` starts in a few hundredths of a second."""
+"""Groups of commands: one imports a command only when it runs, so that ``--help`` starts in hundredths of a second."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ from typing import Any
 
 import click
 
-__all__ = ["LazyGroup"]
+__all__ = ["LazyGroup", "PlainGroup"]
+
+_NO_LIMIT = 1000
+
+
+class PlainGroup(click.Group):
+    """A group whose ``--help`` shows the first sentence of each command whole, on several lines where it is long."""
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, self.commands[name].get_short_help_str(_NO_LIMIT)) for name in sorted(self.commands)]
+            )
 
 
 class LazyGroup(click.Group):

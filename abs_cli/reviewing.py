@@ -10,6 +10,7 @@ from abs_cli.console import note
 from abs_cli.home import Home
 from abs_cli.importing import timestamp
 from abs_cli.vocabulary import find_bundle
+from abs_core.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
     from abs_descriptions.bundle import Bundle
@@ -25,6 +26,7 @@ def write_sheets(home: Home, reference: str, folder: Path) -> list[Path]:
 
     Raises:
         UnknownNameError, BundleError: the bundle cannot be read.
+        UsageError: the folder has a sheet of that name with decisions on it, or one that cannot be read.
         StorageError: the folder cannot be written.
     """
     from abs_descriptions.review import write_page, write_sheet
@@ -32,6 +34,7 @@ def write_sheets(home: Home, reference: str, folder: Path) -> list[Path]:
     bundle = find_bundle(home, reference)
     stem = f"{bundle.header.name}-{bundle.header.version}-review"
     written = [folder / f"{stem}.csv"]
+    _refuse_decided(written[0], bundle)
     write_sheet(bundle, written[0])
     if bundle.header.counts.records > _MAX_PAGE_ROWS:
         note(f"{bundle.header.counts.records} descriptions are too many for a page; there is only the CSV")
@@ -79,3 +82,22 @@ def keep_review(home: Home, reference: str, sheet: Path, reviewer: str, name: st
     if bundle.header.complete and not entry.complete:
         note("warning: a class has no description left, so the new version is not complete")
     return str(entry)
+
+
+def _refuse_decided(path: Path, bundle: Bundle) -> None:
+    """Spreadsheets save over the sheet that they opened, so one that is there may be hours of somebody's work."""
+    from abs_descriptions.review import read_sheet
+
+    if not path.exists():
+        return
+    try:
+        decided = len(read_sheet(path, bundle).rows)
+    except BundleError:
+        raise UsageError(
+            f"{str(path)!r} is there and is no sheet of {bundle.reference}", remedy="Name another folder, or move it"
+        ) from None
+    if decided:
+        raise UsageError(
+            f"{str(path)!r} is there with {decided} decisions",
+            remedy="Read it with --read, or name another folder with --out",
+        )

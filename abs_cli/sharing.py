@@ -9,6 +9,7 @@ import click
 
 from abs_cli.console import note
 from abs_cli.home import Home
+from abs_cli.vocabulary import refuse_shipped
 from abs_core.printable import printable
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def push_bundles(home: Home, reference: str, location: str, with_parents: bool) 
     from abs_descriptions.store import BundleStore
 
     remote = open_remote(parse_location(location))
+    refuse_shipped(home, reference)
     for shared in push(BundleStore(home.bundles), reference, remote, with_parents=with_parents):
         note(f"{'pushed to' if shared.fresh else 'already in'} {remote.address}")
         _say(shared, "the local store")

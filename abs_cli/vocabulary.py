@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from abs_cli.console import note
 from abs_cli.home import Home
-from abs_core.errors import DatasetError, LabelError, UnknownNameError, UsageError
+from abs_core.errors import BundleError, DatasetError, LabelError, UnknownNameError, UsageError
 from abs_core.resources import data_folder
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from abs_descriptions.bundle import Bundle
     from abs_descriptions.labels import LabelSet
 
-__all__ = ["Vocabulary", "choose_vocabulary", "find_bundle", "label_positions", "shipped_bundles"]
+__all__ = ["Vocabulary", "choose_vocabulary", "find_bundle", "label_positions", "refuse_shipped", "shipped_bundles"]
 
 
 @dataclass(frozen=True)
@@ -126,12 +126,14 @@ def find_bundle(home: Home, reference: str) -> Bundle:
         return _pinned(read_bundle(shipped), reference)
     try:
         entry = store.resolve(reference)
-    except UnknownNameError as error:
-        # A version of one's own does not hide the shipped one that it came from.
-        if shipped is not None and at and _is_named((bundle := read_bundle(shipped)), reference):
+    except (UnknownNameError, BundleError) as error:
+        # A version of one's own does not hide the shipped one; one of its number does, unless a digest is named.
+        is_unknown = isinstance(error, UnknownNameError)
+        named = shipped is not None and at and (is_unknown or "#" in reference)
+        if shipped is not None and named and _is_named((bundle := read_bundle(shipped)), reference):
             return bundle
-        if store.list(name):
-            raise  # the name is there, and the error lists its versions
+        if not is_unknown or store.list(name):
+            raise  # the name is there, and the error says which versions of it
         names = sorted({entry.name for entry in store.list()} | shipped_bundles().keys())
         remedy = "Write one with `abs gen-descriptions LABELS --name NAME`"
         raise UnknownNameError("bundle", reference, names, remedy=remedy) from error
@@ -144,6 +146,22 @@ def find_bundle(home: Home, reference: str) -> Bundle:
 def shipped_bundles() -> dict[str, Path]:
     """The bundles that ship with the toolkit: name to file. A bare name means one in the store, if there is any."""
     return {path.name.rpartition("-")[0]: path for path in sorted((data_folder() / "bundles").glob("*.jsonl"))}
+
+
+def refuse_shipped(home: Home, reference: str) -> None:
+    """For what changes or copies versions of the local store.
+
+    Raises:
+        UsageError: the reference can only mean a bundle that ships with the toolkit.
+    """
+    from abs_descriptions.store import BundleStore
+
+    name = reference.partition("@")[0]
+    if name in shipped_bundles() and not BundleStore(home.bundles).list(name):
+        raise UsageError(
+            f"{reference!r} ships with the toolkit and is not in the local store",
+            remedy="Name a version of the local store; who has the toolkit has the shipped ones",
+        )
 
 
 def _pinned(bundle: Bundle, reference: str) -> Bundle:

@@ -108,8 +108,10 @@ def _unpack(stream: BinaryIO, path: Path, folder: Path) -> Unpacked:
         if not last.endswith(".jsonl") or last.startswith("."):
             ignored.append(name)
             return
-        if last in taken:
-            raise _Refused(f"two members are called {quoted(last)}: {quoted(taken[last])} and {quoted(name)}")
+        # Not every disk tells "A" from "a".
+        other = next((one for one in taken if one.casefold() == last.casefold()), None)
+        if other is not None:
+            raise _Refused(f"two members are called {quoted(last)}: {quoted(taken[other])} and {quoted(name)}")
         taken[last] = name
         with atomic_write(folder / last) as out:
             while block := read(_CHUNK):

@@ -246,7 +246,7 @@ def _merged_licence(headers: Sequence[BundleHeader], licence: str | None) -> str
     if len(found) > 1:
         raise BundleError(
             f"the bundles have different licences: {', '.join(quoted(each) for each in found)}",
-            remedy="State the licence of the merged bundle",
+            remedy="State the licence of the merged bundle (--licence)",
         )
     return found[0]
 

@@ -75,7 +75,7 @@ class LabelMatching:
             more = "" if len(self.unknown) <= 5 else f" and {len(self.unknown) - 5} more"
             raise BundleError(
                 f"no class is called {', '.join(map(quoted, self.unknown[:5]))}{more}",
-                remedy="Correct the labels, choose another label set, or skip what is not matched",
+                remedy="Correct the labels in the file, or choose another label set",
             )
 
 
@@ -189,7 +189,8 @@ def export_bundle(path: Path, target: Path, format_name: str, *, key: Literal["n
         raise UnknownNameError("exchange format", format_name, FORMATS)
     kind = KINDS[format_name]
     labels = _export_labels(path, key, format_name)
-    names = {entry.id: entry.name for entry in read_header(path).label_set.classes}
+    header = read_header(path)
+    names = {entry.id: entry.name for entry in header.label_set.classes}
     count = _Tally()
     groups = (
         (class_id, kept)
@@ -201,8 +202,8 @@ def export_bundle(path: Path, target: Path, format_name: str, *, key: Literal["n
             stream.write(block)
         if count.written == 0:
             raise BundleError(
-                f"{printable(str(path))} has no {kind or 'description'} to export as {format_name}",
-                remedy=f"Choose another format: {', '.join(FORMATS)}",
+                f"{header.name}@{header.version} has no {kind or 'description'} to export as {format_name}",
+                remedy=f"Choose another format: {', '.join(one for one in FORMATS if KINDS[one] != kind)}",
             )
     return ExportCount(count.written, count.left_out)
 

@@ -199,7 +199,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
             return None
         if record["status"] == "reply":
             _reply(record)
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     return dict(record)
 

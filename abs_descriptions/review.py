@@ -38,6 +38,13 @@ from abs_descriptions.review_sheet import SheetRow, parse_sheet, row_id, spell_s
 
 __all__ = ["Review", "read_sheet", "write_page", "write_reviewed", "write_sheet"]
 
+_CORRECT = "Correct the sheet and save it as CSV UTF-8; to keep a sentence leave its row as it was written"
+_NAME_ITS_OWN = "Read it back on the bundle and version that it is of"
+
+
+class _OtherBundle(ForeignFault):
+    """The sheet is in order, and of another bundle or version."""
+
 
 @dataclass(frozen=True)
 class Review:
@@ -101,7 +108,7 @@ def read_sheet(path: Path, bundle: Bundle) -> Review:
         where = printable(str(path)) + ("" if fault.line is None else f", line {fault.line}")
         raise BundleError(
             f"{where}: {fault.message}",
-            remedy="Correct the sheet and save it as CSV UTF-8; to keep a sentence leave its row as it was written",
+            remedy=_NAME_ITS_OWN if isinstance(fault, _OtherBundle) else _CORRECT,
         ) from None
     return Review(digest, decided, total - len(decided))
 
@@ -143,7 +150,7 @@ def _rows_by_id(path: Path, reference: str) -> dict[str, SheetRow]:
     rows: dict[str, SheetRow] = {}
     for row in parse_sheet(read_foreign_text(path)):
         if row.bundle != reference:
-            raise ForeignFault(f"the sheet is of {quoted(row.bundle, 120)}, not of {reference}", row.line)
+            raise _OtherBundle(f"the sheet is of {quoted(row.bundle, 120)}, not of {reference}", row.line)
         if row.row in rows:
             raise ForeignFault(f"the row {quoted(row.row)} stands already on line {rows[row.row].line}", row.line)
         rows[row.row] = row

@@ -157,7 +157,7 @@ class BundleStore:
         """
         bundle = read_bundle(path)
         header = bundle.header
-        self._refuse_other(header.name, header.version, bundle.digest)
+        self.refuse_other(header.name, header.version, bundle.digest)
         target = self._object(bundle.digest)
         # The rejected completions first: a bundle that is there is there whole.
         if rejected_path(path).exists() and header.counts.rejected:
@@ -174,7 +174,7 @@ class BundleStore:
         )
         text = canonical_json(entry.model_dump(mode="json")) + "\n"
         if not publish(self._manifest(header.name, header.version), text.encode()):
-            self._refuse_other(header.name, header.version, bundle.digest)
+            self.refuse_other(header.name, header.version, bundle.digest)
         if not target.is_file():
             # Somebody removed this version in between: see ``remove``.
             return self.add(path)
@@ -294,6 +294,17 @@ class BundleStore:
             return str(Version(last.major, last.minor + 1, 0))
         return str(Version(last.major, last.minor, last.patch + 1))
 
+    def refuse_other(self, name: str, version: str, digest: str) -> None:
+        """Raise BundleError if the version exists with another digest than this one."""
+        if not self._manifest(name, version).exists():
+            return
+        entry = self._entry(name, version)
+        if entry.digest != digest:
+            raise BundleError(
+                f"{name}@{version} exists with the digest {entry.digest} and cannot become {digest}",
+                remedy=f"Give the bundle a new version, such as {self.next_version(name)}",
+            )
+
     def _best(self, name: str, versions: Sequence[Version]) -> str:
         """The version that a bare name means: see ``resolve``."""
         for version in sorted(versions, key=lambda v: (not v.pre, v), reverse=True):
@@ -337,16 +348,6 @@ class BundleStore:
                 remedy="Remove the file and add the bundle again",
             )
         return entry
-
-    def _refuse_other(self, name: str, version: str, digest: str) -> None:
-        if not self._manifest(name, version).exists():
-            return
-        entry = self._entry(name, version)
-        if entry.digest != digest:
-            raise BundleError(
-                f"{name}@{version} exists with the digest {entry.digest} and cannot become {digest}",
-                remedy=f"Give the bundle a new version, such as {self.next_version(name)}",
-            )
 
     def _manifest(self, name: str, version: str) -> Path:
         return self._versions / name / f"{version}.json"

@@ -114,18 +114,21 @@ def _split_name(head: str, *, has_file: bool) -> tuple[str, str]:
         arch = arch.replace("/", "-")
     if arch not in architectures:
         close = difflib.get_close_matches(arch or head, architectures, n=8, cutoff=0.5)
-        raise UnknownNameError("tower", head, ["embedded", *(close or architectures)], remedy=_NAMES_REMEDY)
+        valid = ["embedded", *(close or architectures)]
+        raise UnknownNameError("image-text model", head, valid, remedy=_NAMES_REMEDY)
     tags = open_clip.list_pretrained_tags_by_model(arch)
     tag = tag.lower().replace("-", "_")
     if tag and tag not in tags:
         raise UnknownNameError(f"weights of {arch}", tag, tags)
     if not tag and not has_file:
         fitting = [name for name in published_names() if name.startswith((f"{arch}/", f"{arch}-quickgelu/"))]
-        raise UnknownNameError("tower", head, fitting, remedy=f"Name the weights too, or a file: {arch}@FILE")
+        raise UnknownNameError(
+            "image-text model", head, fitting, remedy=f"Name the weights too, or a file: {arch}@FILE"
+        )
     return arch, tag
 
 
-_NAMES_REMEDY = "Write ARCH/TAG, ARCH@FILE, hf-hub:ORG/REPO, or local-dir:FOLDER"
+_NAMES_REMEDY = "See `abs models ls`; write ARCH/TAG, ARCH@FILE, hf-hub:ORG/REPO, or local-dir:FOLDER"
 
 
 def _published_file(name: str, location: str, *, allow_download: bool) -> Path:

@@ -9,6 +9,7 @@ import click
 
 from abs_cli.cache import Key, StageCache
 from abs_cli.home import Home
+from abs_cli.lazy import PlainGroup
 from abs_cli.runlog import read_last_run
 from abs_core.printable import printable
 
@@ -17,7 +18,7 @@ __all__ = ["command"]
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
-@click.group("cache")
+@click.group("cache", cls=PlainGroup)
 def command() -> None:
     """List, explain, verify and prune the stage cache."""
 

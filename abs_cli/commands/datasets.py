@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from abs_cli.lazy import PlainGroup
 from abs_core.printable import printable
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.group("datasets")
+@click.group("datasets", cls=PlainGroup)
 def command() -> None:
     """List the data sets that can be read, show one, or say what is missing of one."""
 

@@ -12,7 +12,7 @@ import click
 from abs_cli.console import json_text
 from abs_cli.home import Home
 from abs_cli.vocabulary import find_bundle, shipped_bundles
-from abs_core.errors import LabelError, UsageError
+from abs_core.errors import LabelError, UnknownNameError, UsageError
 from abs_core.printable import printable
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class _Source:
 
 @click.command("lint")
 @click.argument("source", metavar="BUNDLE|LABELS")
-@click.option("--labels", "labels_only", is_flag=True, help="SOURCE is a label set, though a bundle has its name.")
+@click.option("--labels", "labels_only", is_flag=True, help="Take the label set, though a bundle has its name.")
 @click.option("--model", metavar="NAME", help="Count tokens as this image-text model does; see `abs models`.")
 @click.option("--min-descriptions", type=click.IntRange(min=1), default=5, show_default=True, help="Of each class.")
 @click.option(
@@ -96,8 +96,13 @@ def _open(home: Home, source: str, labels_only: bool) -> _Source:
         raise UsageError("nothing is named to check", remedy="Name a bundle, a label set, or class names")
     if "," in source and not Path(source).exists():
         labels = from_names(source.split(","))
-    elif labels_only or not _names_bundle(home, source):
+    elif labels_only:
         labels = read_labels(source)
+    elif not _names_bundle(home, source):
+        try:
+            labels = read_labels(source)
+        except UnknownNameError as error:
+            raise UsageError(f"no bundle is called {source!r}; {error.message}", remedy=error.remedy) from error
     else:
         bundle = find_bundle(home, source)
         return _Source(bundle.reference, bundle.header.label_set.classes, bundle.descriptions())
@@ -136,7 +141,11 @@ def _lines(checked: _Source, findings: Sequence[Finding], errors: int) -> Iterat
             yield f"  {printable(finding.message)}{text}"
         if len(some) > _EXAMPLES:
             yield f"  and {len(some) - _EXAMPLES} more; --json shows all"
-    yield f"\n{errors} errors, {len(findings) - errors} warnings" if findings else "nothing found"
+    yield f"\n{_count(errors, 'error')}, {_count(len(findings) - errors, 'warning')}" if findings else "nothing found"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _value(checked: _Source, findings: Sequence[Finding], errors: int, failed: bool) -> dict[str, Any]:

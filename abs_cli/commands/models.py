@@ -14,6 +14,7 @@ import click
 
 from abs_cli.console import note, progress
 from abs_cli.home import Home
+from abs_cli.lazy import PlainGroup
 from abs_core.extras import require
 from abs_core.printable import printable
 
@@ -28,7 +29,7 @@ __all__ = ["command"]
 _NAME_HELP = "NAME is ARCH/TAG, hf-hub:ORG/REPO, dino or dino:TIMM_NAME, as `abs models ls` shows."
 
 
-@click.group("models")
+@click.group("models", cls=PlainGroup)
 def command() -> None:
     """List, show, pull, verify and import image-text models and DINO. Only `pull` reaches a network."""
 

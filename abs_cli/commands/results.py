@@ -9,6 +9,7 @@ import click
 
 from abs_cli.console import json_text, note
 from abs_cli.home import Home
+from abs_cli.lazy import PlainGroup
 from abs_core.errors import AbsError, ResultError
 from abs_core.printable import printable
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.group("results")
+@click.group("results", cls=PlainGroup)
 def command() -> None:
     """List, show and compare the result files that `abs eval` writes."""
 
@@ -90,24 +91,24 @@ def show(home: Home, names: tuple[str, ...], results: Path | None, export_csv: P
 def compare(home: Home, first: str, second: str, results: Path | None) -> None:
     """Compare two runs on the same images, method by method: paired differences with intervals and exact p-values.
 
-    Two files are compared whatever their methods.
+    Where both runs cross models or bundles, results of the same model and bundle are paired. Two files are compared
+    whatever their methods.
     """
-    from abs_cli.results.tables import comparison_text
+    from abs_cli.results.tables import alike, comparison_text
 
     ours, theirs = _read(home, (first,), results), _read(home, (second,), results)
-    if len(ours) == len(theirs) == 1:
-        pairs = [(ours[0], theirs[0])]
-    else:
-        pairs = [(one, other) for one in ours for other in theirs if _key(one) == _key(other)]
+    pairs = [(ours[0], theirs[0])] if len(ours) == len(theirs) == 1 else alike(ours, theirs)
     if not pairs:
         raise ResultError(
             f"{first!r} and {second!r} have no method on the same images in common",
             remedy="Compare runs on the same images, or name two files",
         )
     table = comparison_text(pairs)
-    for name, record in (("first", pairs[0][0]), ("second", pairs[0][1])):
-        weights = record.details.weights.name
-        click.echo(printable(f"{name}: run {record.details.run.id}, model {weights}, {record.details.classes.source}"))
+    for name, side in zip(("first", "second"), zip(*pairs, strict=True), strict=True):
+        parts = [("run", [one.details.run.id for one in side]), ("model", [one.details.weights.name for one in side])]
+        parts.append(("classes from", [one.details.classes.source for one in side]))
+        facts = [f"{what} {', '.join(dict.fromkeys(values))}" for what, values in parts]
+        click.echo(printable(f"{name}: {'; '.join(facts)}"))
     click.echo(table)
 
 
@@ -125,10 +126,6 @@ def _order(record: ResultRecord) -> tuple[str, str, str, str, int]:
     rows = list(METHODS)
     place = rows.index(record.method) if record.method in rows else len(rows)
     return record.details.data.spec, record.details.weights.name, record.bundle, record.details.run.id, place
-
-
-def _key(record: ResultRecord) -> tuple[str, str]:
-    return record.details.data.images_digest, record.method
 
 
 def _row(run: str, records: list[ResultRecord], unreadable: int) -> dict[str, Any]:

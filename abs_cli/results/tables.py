@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from abs_classify.evaluation import PairedComparison, Spread
     from abs_classify.tables import AccuracyRow, OverallRow
 
-__all__ = ["accuracy_row", "comparison_text", "paired", "tables_text"]
+__all__ = ["accuracy_row", "alike", "comparison_text", "paired", "tables_text"]
 
 
 def tables_text(records: Sequence[ResultRecord]) -> str:
@@ -71,12 +71,48 @@ def paired(first: ResultRecord, second: ResultRecord) -> PairedComparison:
 
 
 def comparison_text(pairs: Iterable[tuple[ResultRecord, ResultRecord]]) -> str:
-    """Paired differences as a table, one line for each pair; positive where the first is better."""
+    """Paired differences as a table, one line for each pair; positive where the first is better.
+
+    Models and bundles have columns where one of the two sides holds several; ``a / b`` is that of the first and of the
+    second.
+    """
     from abs_classify.tables import render_differences
 
     pairs = list(pairs)
-    rows = [(first.dataset, first.method, paired(first, second)) for first, second in pairs]
-    return render_differences([((dataset, method), comparison) for dataset, method, comparison in rows])
+    sides = [list(side) for side in zip(*pairs, strict=True)]
+    names = [
+        name for name in ("model", "bundle") if any(len({_label(one, name) for one in side}) > 1 for side in sides)
+    ]
+    rows = []
+    for first, second in pairs:
+        shown = [" / ".join(dict.fromkeys(_label(one, name) for one in (first, second))) for name in names]
+        rows.append(((first.dataset, *shown, first.method), paired(first, second)))
+    return render_differences(rows, ["data set", *names, "method"])
+
+
+def alike(ours: Sequence[ResultRecord], theirs: Sequence[ResultRecord]) -> list[tuple[ResultRecord, ResultRecord]]:
+    """Which results of two runs are compared: those of one method on the same images.
+
+    Where both runs have several of a method, because they cross models or bundles, those of the same model and bundle
+    are paired; failing that, of the same model; failing that, of the same bundle; failing that, each with each.
+    """
+    groups: dict[tuple[str, str], tuple[list[ResultRecord], list[ResultRecord]]] = {}
+    for side, records in enumerate((ours, theirs)):
+        for record in records:
+            key = (record.details.data.images_digest, record.method)
+            groups.setdefault(key, ([], []))[side].append(record)
+    return [pair for first, second in groups.values() for pair in _closest(first, second)]
+
+
+def _closest(ours: Sequence[ResultRecord], theirs: Sequence[ResultRecord]) -> list[tuple[ResultRecord, ResultRecord]]:
+    every = [(one, other) for one in ours for other in theirs]
+    if min(len(ours), len(theirs)) < 2:
+        return every
+    for names in (("model", "bundle"), ("model",), ("bundle",)):
+        same = [(one, other) for one, other in every if _labels(one, names) == _labels(other, names)]
+        if same:
+            return same
+    return every
 
 
 def _by_images(records: Sequence[ResultRecord]) -> list[list[ResultRecord]]:

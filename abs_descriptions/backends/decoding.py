@@ -13,6 +13,7 @@ distribution at a uniform number. Shapes: B rows, T suffix tokens, V vocabulary,
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -92,6 +93,7 @@ class _Batch:
         self._places = list(range(len(rows)))
         device = model.device
         self._cache = growing_cache(model.config, max(row.max_tokens for row in rows))
+        self._cache_argument = _cache_argument(model)
         self._temperature = torch.tensor([[row.temperature] for row in rows], device=device)
         self._top_p = torch.tensor([[row.top_p] for row in rows], device=device)
         self._uniforms = _uniforms(rows).to(device)
@@ -135,9 +137,9 @@ class _Batch:
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
+            **{self._cache_argument: self._cache},
         )
         logits: torch.Tensor = output.logits[:, -1].float()
         return logits
@@ -168,6 +170,11 @@ class _Batch:
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(drawn), 1)], dim=1)
         self._positions = self._positions + 1
         return drawn[:, None]
+
+
+def _cache_argument(model: Any) -> str:
+    """What a model's forward pass calls its cache: transformers renamed it in 5.24."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 def _shared_prefix(prompts: Sequence[tuple[int, ...]]) -> int:

@@ -26,6 +26,8 @@ _UNFIT = frozenset(
 )
 # A key of a few letters, as local servers accept, stands in any text.
 _SHORTEST_SECRET = 8
+# A count beyond this is none; JSON's numbers may be larger than any float, and costs are floats.
+_MOST_TOKENS = 1 << 40
 _RETRIED = frozenset((408, 409, 425, 429))
 
 
@@ -81,7 +83,7 @@ def judge_answer(answer: Any, secret: str | None = None) -> Reply | Verdict:
 
 def _count(usage: Any, name: str) -> int:
     value = getattr(usage, name, None)
-    return value if isinstance(value, int) and value >= 0 else 0
+    return value if isinstance(value, int) and 0 <= value <= _MOST_TOKENS else 0
 
 
 def hide(text: str, secret: str | None) -> str:
@@ -157,6 +159,6 @@ def retry_after(headers: Any, now: datetime) -> float | None:
 def _until(value: str, now: datetime) -> float:
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return math.nan
     return ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()

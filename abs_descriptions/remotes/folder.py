@@ -31,9 +31,18 @@ class FolderRemote:
         path = self.root / folder
         with storage_errors(path, "read"):
             if not path.is_dir():
+                self._check_there()
                 return []
             with os.scandir(path) as entries:
                 return [entry.name for entry in islice(entries, MAX_NAMES)]
+
+    def _check_there(self) -> None:
+        """A wrong path, or a share that is not mounted, is no place without bundles."""
+        if not self.root.is_dir():
+            raise StorageError(
+                f"cannot read {str(self.root)!r}: no such folder",
+                remedy="Check the path, and that the share is mounted",
+            )
 
     def blocks(self, path: str) -> Generator[bytes, None, None]:
         file = self.root / path

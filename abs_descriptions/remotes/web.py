@@ -58,7 +58,7 @@ class WebRemote:
                     if answer.length:  # the server promised more
                         raise http.client.IncompleteRead(b"", answer.length)
                 return
-            except (OSError, http.client.HTTPException) as error:
+            except (OSError, http.client.HTTPException, ValueError) as error:  # the last for a host that can be none
                 status = None
                 if isinstance(error, urllib.error.HTTPError):
                     status = error.code
@@ -94,6 +94,14 @@ class WebRemote:
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows a server to other web addresses only, and never from an encrypted one to an open one."""
+
+    def http_error_302(self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any) -> Any:
+        try:
+            return super().http_error_302(req, fp, code, msg, headers)
+        except ValueError:  # no address at all
+            raise urllib.error.HTTPError(req.full_url, code, "refused redirect", headers, fp) from None
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str

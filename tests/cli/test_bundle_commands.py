@@ -119,6 +119,66 @@ def test_reviewed_shipped_bundle_does_not_hide_the_shipped_one(abs_command: Abs,
     assert "valid: pets@1.1.0" in abs_command.refuses("bundle", "show", "pets@0.9.0")
 
 
+def test_a_pinned_shipped_bundle_is_found_behind_another_one_of_its_version(abs_command: Abs) -> None:
+    own = texts(abs_command, "pets", "cat\tA cat.")
+    shipped = read_bundle(PETS).reference
+    assert own.startswith("pets@1.0.0#")
+    assert abs_command("bundle", "validate", "pets@1.0.0", own, shipped).out == f"{own}\n{own}\n{shipped}\n"
+    assert "not sha256:0" in abs_command.refuses("bundle", "validate", f"pets@1.0.0#sha256:{'0' * 64}")
+
+
+def test_a_sheet_with_decisions_is_not_written_over(abs_command: Abs, tmp_path: Path) -> None:
+    pinned = texts(abs_command, "own", "cat\tA cat purrs.")
+    write = ("bundle", "review", "own", "--out", tmp_path)
+    sheet = Path(abs_command(*write).out.split()[0])
+    fresh = sheet.read_bytes()
+    assert abs_command(*write).out.split()[0] == str(sheet), "a sheet without decisions is no loss"
+    decided = fresh.removesuffix(b",,,\r\n") + b",accept,,\r\n"
+    for content, fault in ((decided, "with 1 decisions"), (b"notes", f"no sheet of {pinned}")):
+        sheet.write_bytes(content)
+        assert fault in abs_command.refuses(*write)
+        assert sheet.read_bytes() == content
+
+
+def test_show_gives_all_of_a_record_and_counts_classes(abs_command: Abs, tmp_path: Path) -> None:
+    texts(abs_command, "own", "cat\tA cat purrs.", "dog\tA dog barks.")
+    shown = abs_command("bundle", "show", "own", "--json")
+    stored = BundleStore(abs_command.home / "bundles").read("own").path.read_text(encoding="utf-8")
+    assert [json.loads(line) for line in shown.out.splitlines()] == [json.loads(line) for line in stored.splitlines()]
+    (tmp_path / "labels.txt").write_text("cat\ndog\nowl\n")
+    source = tmp_path / "cats.tsv"
+    source.write_text("cat\tA cat purrs.\n")
+    options = ("--name", "part", "--format", "text", "--labels", tmp_path / "labels.txt")
+    assert abs_command("bundle", "import", source, *options).code == 0
+    out = abs_command("bundle", "show", "part").out
+    assert "3 classes, 1 of them with descriptions" in out
+    assert "PARTIAL: a class has no description" in out
+
+
+def test_what_no_format_of_its_kind_can_hold_names_the_others(abs_command: Abs, tmp_path: Path) -> None:
+    texts(abs_command, "own", "cat\tA cat purrs.")
+    said = abs_command.refuses("bundle", "export", "own", tmp_path / "x.json", "--format", "waffle")
+    assert "own@1.0.0 has no phrase to export as waffle. Choose another format: cupl, text, csv." in said
+
+
+def test_a_sheet_of_another_version_is_not_to_be_corrected(abs_command: Abs, tmp_path: Path) -> None:
+    texts(abs_command, "own", "cat\tA cat purrs.")
+    sheet = abs_command("bundle", "review", "own", "--out", tmp_path).out.split()[0]
+    texts(abs_command, "own", "cat\tA cat hunts.")
+    said = abs_command.refuses("bundle", "review", "own", "--read", sheet, "--reviewer", "ann")
+    assert said.endswith("Read it back on the bundle and version that it is of.")
+
+
+@pytest.mark.parametrize(
+    "words", [("push", "pets", "{}"), ("yank", "pets@1.0.0", "--reason", "x"), ("rm", "pets@1.0.0", "--yes")]
+)
+def test_what_ships_with_the_toolkit_is_not_in_the_store(
+    abs_command: Abs, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    said = abs_command.refuses("bundle", *(word.format(tmp_path) for word in words))
+    assert "ships with the toolkit and is not in the local store" in said
+
+
 def test_yank(abs_command: Abs) -> None:
     first = texts(abs_command, "own", "cat\tA cat.")
     second = texts(abs_command, "own", "cat\tA kat.")
@@ -151,7 +211,7 @@ def test_rm(abs_command: Abs, monkeypatch: pytest.MonkeyPatch) -> None:
     assert child in listed
     assert abs_command("bundle", "rm", "one@1.0.0", "--yes", "--force").err == f"removed {parent}\n"
     assert "unknown bundle" in abs_command.refuses("bundle", "rm", "one@1.0.0", "--yes")
-    assert "unknown bundle" in abs_command.refuses("bundle", "rm", "textures@1.0.0", "--yes")
+    assert "ships with the toolkit" in abs_command.refuses("bundle", "rm", "textures@1.0.0", "--yes")
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "n")
     assert "nothing was removed" in abs_command("bundle", "rm", "both@1.0.0").err
@@ -191,6 +251,23 @@ def test_broken_bundle_in_an_archive_names_archive_and_line(abs_command: Abs, tm
     said = abs_command.refuses("bundle", "import", tmp_path / "two.zip")
     assert f"{tmp_path}/two.zip/pets.jsonl, line 5: the text begins or ends with a space" in said
     assert BundleStore(abs_command.home / "bundles").list() == []
+
+
+def test_an_archive_with_a_version_that_is_taken_adds_nothing(abs_command: Abs, tmp_path: Path) -> None:
+    own = texts(abs_command, "own", "cat\tA cat purrs.")
+    store = BundleStore(abs_command.home / "bundles")
+    mine = store.path(own).read_bytes()
+    other = re.sub(rb'"created":"[^"]+"', b'"created":"2020-01-01T00:00:00Z"', mine)
+    for version, fault in (
+        (b"1.0.0", "own@1.0.0 exists with the digest"),
+        (b"2.0.0", f"{tmp_path}/two.zip/own.jsonl: own@2.0.0 is in this archive twice"),
+    ):
+        with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+            archive.write(PETS, "a.jsonl")
+            archive.writestr("b.jsonl", mine.replace(b"1.0.0", version))
+            archive.writestr("own.jsonl", other.replace(b"1.0.0", version))
+        assert fault in abs_command.refuses("bundle", "import", tmp_path / "two.zip")
+        assert [str(entry) for entry in store.list()] == [own]
 
 
 def test_labels_are_shown_before_they_are_used(abs_command: Abs, tmp_path: Path) -> None:
@@ -260,3 +337,12 @@ def test_broken_bundles_are_named_with_their_line(abs_command: Abs, tmp_path: Pa
         for ran in (("bundle", "validate", path), ("bundle", "import", path)):
             assert f"{path}, {words}" in abs_command.refuses(*ran)
     assert BundleStore(abs_command.home / "bundles").list() == []
+
+
+def test_a_limit_without_a_remote_place_is_refused(abs_command: Abs) -> None:
+    assert "--limit is for --remote" in abs_command.refuses("bundle", "ls", "--limit", "3")
+
+
+def test_equal_bundles_have_no_difference(abs_command: Abs) -> None:
+    ran = abs_command("bundle", "diff", "pets", "pets@1.0.0")
+    assert (ran.code, ran.out, ran.err) == (0, "", "no difference in classes or descriptions\n")

@@ -143,6 +143,24 @@ def test_a_shipped_bundle_stays_reachable_behind_its_child(abs_command: Abs, tmp
     assert keep_child(home, parent, filtered, None, None) == (reference, False)
 
 
+def test_a_pinned_shipped_bundle_is_filtered_beside_another_one_of_its_version(
+    abs_command: Abs, tmp_path: Path
+) -> None:
+    home = Home.at(abs_command.home, abs_command.cache)
+    pinned = find_bundle(home, "pets").reference
+    (tmp_path / "pets.tsv").write_text("cat\tA cat purrs.\n")
+    own = abs_command("bundle", "import", tmp_path / "pets.tsv", "--name", "pets").out.strip()
+    assert own.startswith("pets@1.0.0#")
+    assert own != pinned
+    parent = find_bundle(home, pinned)
+    weights = [1.0] * parent.header.counts.records
+    filtered = filter_by_weight(parent, weights, keep=3, share=None, model="none", parameters={})
+    reference, _ = keep_child(home, parent, filtered, None, None)
+    assert reference.startswith("pets@1.1.0#")
+    assert read_bundle(BundleStore(home.bundles).path(reference)).header.parents == (pinned,)
+    assert abs_command("bundle", "validate", own, pinned).code == 0
+
+
 def test_mass_decides_on_unlabelled_images(abs_command: Abs, own: str, images: Path) -> None:
     value = result(abs_command, own, "--images", images, "--min-mass", "0.7", *QUICK)
     child = stored(abs_command, "own")

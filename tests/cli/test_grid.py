@@ -245,6 +245,23 @@ def test_seeds_draw_the_views_anew_and_nothing_else(
     assert len(features) == 7
 
 
+def test_a_seed_that_draws_the_texts_of_the_first_counts_all_the_same(
+    bench: Bench, abs_command: Abs, photos: Callable[..., Path], small_clips: tuple[str, str], tmp_path: Path
+) -> None:
+    data = f"imagefolder:{photos('data', cat=1, car=1, dog=1)}"
+    (tmp_path / "own.tsv").write_text("cat\tIt purrs.\ncar\tIt has wheels.\ndog\tIt barks.\n")
+    assert abs_command("bundle", "import", tmp_path / "own.tsv", "--name", "own").code == 0
+    models, methods = [small_clips[0]] * 2, ("cupl", "clip")
+    grid = plan_grid(bench.home, Request([data], models, ["own"], methods, control="swap", seeds=4))
+    (cell,) = grid.cells
+    # three classes have two cycles: two of four seeds draw the same one
+    drawn = [table.digest for plan in cell.plans for method, table in plan.methods.items() if method.name == "cupl"]
+    assert len(drawn) == 4
+    assert len(set(drawn)) == 2
+    assert [[method.name for method in plan.methods] for plan in cell.plans] == [["cupl", "clip"], *[["cupl"]] * 3]
+    assert grid.combinations == 1, "a model that is named twice runs once"
+
+
 def test_seeds_in_table_and_records(
     abs_command: Abs, photos: Callable[..., Path], small_clips: tuple[str, str]
 ) -> None:

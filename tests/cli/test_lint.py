@@ -35,6 +35,14 @@ def test_warnings_fail_with_strict_only(abs_command: Abs, tmp_path: Path) -> Non
     assert abs_command("lint", name, "--strict", "--min-descriptions", "1").code == 1
 
 
+def test_a_name_of_nothing_and_one_finding(abs_command: Abs, tmp_path: Path) -> None:
+    assert "no bundle is called 'nosuch'; unknown label set 'nosuch'" in abs_command.refuses("lint", "nosuch")
+    (tmp_path / "twice.txt").write_text("owl\nowl\n")
+    ran = abs_command("lint", tmp_path / "twice.txt")
+    assert ran.code == 1
+    assert ran.out.endswith("\n1 error, 0 warnings\n")
+
+
 def test_an_error_is_exit_code_1_and_json_says_all(abs_command: Abs, tmp_path: Path) -> None:
     name = bundle(abs_command, tmp_path, "horse\tIt has four legs.", "donkey\tIt has four legs.")
     ran = abs_command("lint", name, "--json")

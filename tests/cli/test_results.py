@@ -239,6 +239,31 @@ def test_two_runs_are_compared_image_by_image(
     assert "no method on the same images" in line
 
 
+def test_grids_are_compared_bundle_by_bundle(
+    abs_command: Abs, data: Path, small_clips: tuple[str, str], tmp_path: Path
+) -> None:
+    names = ("one", "two")
+    for name in names:
+        source = tmp_path / f"{name}.tsv"
+        source.write_text("".join(f"{each.name}\tA {each.name}, {name}.\n" for each in sorted(data.iterdir())))
+        assert abs_command("bundle", "import", source, "--name", name).code == 0
+    base = ("eval", "--dataset", f"imagefolder:{data}", "--model", small_clips[0], "--methods", "clip,cupl", *FEW)
+    assert abs_command(*base, "--bundle", "one", "--bundle", "two").code == 0
+    shown = abs_command("results", "compare", "last", "last")
+    assert shown.code == 0, shown.err
+    rows = [line.split() for line in shown.out.splitlines() if line.startswith("imagefolder:")]
+    assert [(row[1].partition("@")[0], row[2]) for row in rows] == [(n, m) for m in ("clip", "cupl") for n in names]
+    assert all(row[4:6] == ["0", "0"] for row in rows), "a run does not differ from itself"
+    head = shown.out.splitlines()[0]
+    assert all(f"{name}@1.0.0#sha256:" in head for name in names)
+    assert abs_command(*base, "--bundle", "one").code == 0
+    grid, single = ResultsFolder(abs_command.home / "results").runs()
+    shown = abs_command("results", "compare", single, grid)
+    rows = [line.split() for line in shown.out.splitlines() if line.startswith("imagefolder:")]
+    assert len(rows) == 4
+    assert sum(row[1].startswith("one@") and row[2] == "/" and row[3].startswith("two@") for row in rows) == 2
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

@@ -151,6 +151,13 @@ def test_what_an_unpinned_pull_without_encryption_risks_is_said(abs_command: Abs
     )
 
 
+@pytest.mark.parametrize("words", [("ls", "--remote"), ("pull", "pets"), ("pull", "pets@1.0.0")])
+def test_a_folder_that_is_not_there_is_no_empty_place(abs_command: Abs, tmp_path: Path, words: tuple[str, ...]) -> None:
+    assert "nowhere': no such folder" in abs_command.refuses("bundle", *words, tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert abs_command("bundle", "ls", "--remote", tmp_path / "empty").code == 0
+
+
 def test_a_folder_needs_no_package(tmp_path: Path) -> None:
     entry = add(tmp_path / "a")
     code = (

@@ -141,6 +141,8 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "an encrypted zip": (encrypted_zip, "is encrypted"),
     "a zip with another compression": (lambda: zipped({"pets.jsonl": TEXT}, zipfile.ZIP_LZMA), "with deflate"),
     "two of one name": (lambda: zipped({"a/pets.jsonl": TEXT, "b/pets.jsonl": TEXT}), "two members are called"),
+    "two of one name on some disks": (
+        lambda: zipped({"pets.jsonl": TEXT, "Pets.jsonl": TEXT}), "two members are called"),
     "no bundle": (lambda: zipped({"README": TEXT}), "there is no bundle"),
     "only rejected completions": (lambda: zipped({"pets.rejected.jsonl": TEXT}), "there is no bundle"),
     "nothing": (lambda: b"", "no zip, tar or tar.gz archive"),

@@ -83,6 +83,8 @@ def test_a_line_that_is_damaged_in_the_middle_costs_that_line_only(tmp_path: Pat
         b'{"request": "x", "status": "?"}\n',
     ]
     bad += [b'{"request": "x", "status": "reply", "text": null}\n', b"[" * 100_000 + b"\n", b"\n"]
+    bad.append(lines[2].replace(b'"completion_tokens":', b'"completion_tokens":1e999,"was":'))
+    assert b"1e999" in bad[-1]
     path.write_bytes(b"".join([*lines[:2], *bad, *lines[3:]]))
     with Journal(path) as journal:
         assert journal.damaged == list(range(3, 3 + len(bad)))

@@ -366,11 +366,19 @@ def test_a_worker_of_the_callers_that_fails_is_not_swallowed(server: ChatServer)
         ({"retry-after": "Tue, 31 Dec 2024 00:00:00 GMT"}, 0.0),
         ({"retry-after": "inf"}, None),
         ({"retry-after": "soon"}, None),
+        ({"retry-after": "Wed, 01 Jan 99999999999999999999 00:00:10 GMT"}, None),
+        ({"retry-after": "Wed, 01 Jan 2025 00:00:10 +99999999999999999999999"}, None),
         ({}, None),
     ],
 )
 def test_retry_after_is_read_as_a_number_or_a_date(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers, datetime(2025, 1, 1, tzinfo=UTC)) == seconds
+
+
+def test_a_count_of_tokens_that_cannot_be_one_is_not_taken_over(server: ChatServer) -> None:
+    server.behave = lambda number, body: completion("good", prompt=10**400, drawn=3)
+    (outcome,) = ask(server)
+    assert outcome == Reply("good", "stop", 0, 3)
 
 
 def test_the_registry_names_what_it_has() -> None:

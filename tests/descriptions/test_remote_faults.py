@@ -367,6 +367,8 @@ WEB_FAULTS: dict[str, tuple[Callable[[BaseHTTPRequestHandler], bool], str, int]]
     "a part unasked": (lambda h: reply(h, 206, b"x", Content_Range="bytes 0-0/9"), "cannot read", 3),
     "to a file": (lambda h: reply(h, 302, Location="file:///etc/passwd"), "HTTP 302", 1),
     "to a password": (lambda h: reply(h, 302, Location="http://u:p@127.0.0.1:9/"), "HTTP 302", 1),
+    "to no address": (lambda h: reply(h, 302, Location="http://["), "HTTP 302", 1),
+    "to no name": (lambda h: reply(h, 302, Location=f"http://{'a' * 70}.com/"), "HTTP 302", 1),
     "in circles": (lambda h: reply(h, 302, Location=h.path), "HTTP 302", 5),
     "many headers": (lambda h: reply(h, 200, b"{}", **{f"X-{n}": "y" for n in range(200)}), "cannot read", 3),
     "no HTTP": (lambda h: bool(h.wfile.write(b"hello\r\n\r\n")), "cannot read", 3),
@@ -385,6 +387,12 @@ def test_web_servers_that_misbehave(
         assert len(web.requests) == requests
     assert "u:p@" not in str(refused.value)
     assert not (tmp_path / "b").exists()
+
+
+def test_a_host_that_can_be_none_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("abs_descriptions.remotes.web._PAUSES", ())
+    with pytest.raises(StorageError, match=r"cannot read http://a\.\.b/x"):
+        list_remote(open_remote(parse_location("http://a..b/x")))
 
 
 def test_a_redirect_to_another_web_address_is_followed(published: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 
 import click
 
+from abs_cli.console import note
 from abs_cli.home import Home
 from abs_cli.vocabulary import find_bundle
 from abs_core.printable import printable
@@ -30,8 +31,12 @@ def command(home: Home, old: str, new: str, as_json: bool) -> None:
                 click.echo(f"{change}: {printable(class_id)}")
         for class_id, was, now in labels.renamed:
             click.echo(f"renamed: {printable(class_id)} from {printable(was)} to {printable(now)}")
+    alike = not (labels.added or labels.removed or labels.renamed)
     for one in diff_bundles(before.path, after.path):
+        alike = False
         if as_json:
             click.echo(json.dumps(change_value(one), ensure_ascii=False))
         else:
             click.echo("\n".join(change_lines(one)))
+    if alike:
+        note("no difference in classes or descriptions")

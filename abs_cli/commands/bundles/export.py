@@ -27,4 +27,5 @@ def command(home: Home, reference: str, target: Path, format_name: str, key: Any
     from abs_descriptions.bundle_exchange import export_bundle
 
     count = export_bundle(find_bundle(home, reference).path, target, format_name, key=key)
-    note(f"{count.written} descriptions written to {target}, {count.left_out} of another kind left out")
+    left_out = f", {count.left_out} of another kind left out" if count.left_out else ""
+    note(f"{count.written} descriptions written to {target}{left_out}")

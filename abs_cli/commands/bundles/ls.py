@@ -10,6 +10,7 @@ from abs_cli.console import note
 from abs_cli.home import Home
 from abs_cli.sharing import list_location
 from abs_cli.vocabulary import shipped_bundles
+from abs_core.errors import UsageError
 from abs_core.printable import printable
 
 __all__ = ["command"]
@@ -18,17 +19,18 @@ __all__ = ["command"]
 @click.command("ls")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: one object a bundle, `yanked` the reason or null.")
 @click.option("--remote", metavar="LOCATION", help="List what is there instead, as `abs bundle pull` names places.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="With --remote.")
+@click.option("--limit", type=click.IntRange(1, 100_000), help="Versions, of a remote place.  [default: 1000]")
 @click.pass_obj
-def command(home: Home, as_json: bool, remote: str | None, limit: int) -> None:
+def command(home: Home, as_json: bool, remote: str | None, limit: int | None) -> None:
     """List the bundles of the local store and those that ship with the toolkit, each with its full reference."""
     from abs_descriptions.bundle import read_bundle
     from abs_descriptions.store import BundleStore
 
     if remote is not None:
-        list_location(remote, limit, as_json)
+        list_location(remote, limit or 1000, as_json)
         return
-
+    if limit is not None:
+        raise UsageError("--limit is for --remote: the local store is listed whole", remedy="Leave it out")
     store = BundleStore(home.bundles)
     entries = store.list()
     own = {(entry.name, entry.version) for entry in entries}

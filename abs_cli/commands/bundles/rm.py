@@ -8,6 +8,7 @@ import click
 
 from abs_cli.console import note
 from abs_cli.home import Home
+from abs_cli.vocabulary import refuse_shipped
 from abs_core.errors import UsageError
 
 __all__ = ["command"]
@@ -25,6 +26,7 @@ def command(home: Home, reference: str, yes: bool, force: bool) -> None:
     """
     from abs_descriptions.store import BundleStore
 
+    refuse_shipped(home, reference)
     store = BundleStore(home.bundles)
     entry = store.resolve_version(reference)
     children = [f"{child.name}@{child.version}" for child in store.children(entry)]

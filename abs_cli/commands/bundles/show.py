@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import click
 
+from abs_cli.console import json_text
 from abs_cli.home import Home
 from abs_cli.vocabulary import find_bundle
 from abs_core.printable import printable
 
 if TYPE_CHECKING:
-    from abs_descriptions.bundle import Bundle
+    from abs_descriptions.bundle import Bundle, BundleHeader
 
 __all__ = ["command"]
 
@@ -21,19 +22,20 @@ __all__ = ["command"]
 @click.command("show")
 @click.argument("reference")
 @click.option("--class", "class_label", metavar="CLASS", help="Only this class, by id or name.")
-@click.option("--json", "as_json", is_flag=True, help="Print the header and the records as JSON lines.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the header and the records, with provenance and scores, as JSON lines.",
+)
 @click.pass_obj
 def command(home: Home, reference: str, class_label: str | None, as_json: bool) -> None:
     """Show the header and the sentences of a bundle."""
     bundle = find_bundle(home, reference)
     wanted = _wanted(bundle, class_label)
     if as_json:
-        click.echo(bundle.header.model_dump_json())
-        for record in bundle.records():
-            if wanted is None or record.class_id == wanted:
-                click.echo(
-                    json.dumps({"class": record.class_id, "kind": record.kind, "text": record.text}, ensure_ascii=False)
-                )
+        for line in _json_lines(bundle, wanted):
+            click.echo(json_text(json.loads(line)))
         return
     click.echo("\n".join(_header_lines(bundle)))
     names = {one.id: one.name for one in bundle.header.label_set.classes}
@@ -45,6 +47,17 @@ def command(home: Home, reference: str, class_label: str | None, as_json: bool) 
             current = record.class_id
             click.echo(f"\n{printable(names[current])} ({printable(current)})")
         click.echo(f"  {printable(record.text)}")
+
+
+def _json_lines(bundle: Bundle, wanted: str | None) -> Iterator[str]:
+    """Header and records as the format has them, with provenance and scores."""
+    from abs_descriptions.bundles.header import spell_header
+    from abs_descriptions.bundles.spelling import spell_record
+
+    yield spell_header(bundle.header)
+    for record in bundle.records():
+        if wanted is None or record.class_id == wanted:
+            yield spell_record(record)
 
 
 def _wanted(bundle: Bundle, label: str | None) -> str | None:
@@ -61,7 +74,7 @@ def _header_lines(bundle: Bundle) -> Iterable[str]:
     header = bundle.header
     yield printable(bundle.reference)
     yield f"  created    {header.created}"
-    yield f"  label set  {printable(header.label_set.name)}, {header.counts.classes} classes"
+    yield f"  label set  {printable(header.label_set.name)}, {_classes(header)}"
     yield f"  records    {header.counts.records}, rejected {header.counts.rejected}"
     for generator in header.generators:
         yield f"  generator  {printable(generator.backend)} {printable(generator.model or '')}"
@@ -69,4 +82,9 @@ def _header_lines(bundle: Bundle) -> Iterable[str]:
     for parent in header.parents:
         yield f"  parent     {printable(parent)}"
     if not header.complete:
-        yield "  PARTIAL: generation ended before every class had its sentences"
+        yield "  PARTIAL: a class has no description, or the run that wrote them ended early"
+
+
+def _classes(header: BundleHeader) -> str:
+    total, described = len(header.label_set.classes), header.counts.classes
+    return f"{total} classes" if described == total else f"{total} classes, {described} of them with descriptions"

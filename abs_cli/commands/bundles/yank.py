@@ -6,6 +6,7 @@ import click
 
 from abs_cli.console import note
 from abs_cli.home import Home
+from abs_cli.vocabulary import refuse_shipped
 from abs_core.errors import UsageError
 
 __all__ = ["command"]
@@ -27,6 +28,7 @@ def command(home: Home, reference: str, reason: str | None, undo: bool) -> None:
     store = BundleStore(home.bundles)
     if undo == (reason is not None):
         raise UsageError("a yank needs a reason, and its undoing none", remedy="Give --reason TEXT or --undo")
+    refuse_shipped(home, reference)
     if reason is None:
         click.echo(str(store.undo_yank(reference)))
         return
