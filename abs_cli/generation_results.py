@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from abs_core.errors import UsageError
 from abs_core.files import atomic_write, ensure_writable
 from abs_core.printable import printable
+from abs_core.spreadsheets import guarded
 
 if TYPE_CHECKING:
     from abs_descriptions.costs import Prices, Tokens
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["Ahead", "Made", "Paid", "check_report", "write_report"]
 
 _SHOWN = 10
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -250,12 +250,6 @@ def _csv(result: GenerationResult) -> str:
     writer.writerow(["id", "name", "wanted", "asked", "failed", "accepted", *columns])
     for line in result.report:
         rejected = [line.rejected.get(column, 0) for column in columns]
-        writer.writerow(
-            [_cell(line.class_id), _cell(line.name), result.wanted, line.asked, line.failed, line.accepted, *rejected]
-        )
+        names = [guarded(line.class_id), guarded(line.name)]
+        writer.writerow([*names, result.wanted, line.asked, line.failed, line.accepted, *rejected])
     return stream.getvalue()
-
-
-def _cell(text: str) -> str:
-    # A table program would run what looks like a formula.
-    return f"'{text}" if text.startswith(_FORMULA) else text

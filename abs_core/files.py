@@ -13,8 +13,9 @@ from typing import BinaryIO
 
 from abs_core.errors import StorageError
 
-__all__ = ["atomic_write", "ensure_writable", "sha256_file", "storage_errors"]
+__all__ = ["atomic_write", "ensure_writable", "publish", "sha256_file", "storage_errors"]
 
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _REMEDIES = {
     errno.ENOSPC: "Free some space or choose a folder on another disk",
     errno.EDQUOT: "Free some space or choose a folder on another disk",
@@ -104,3 +105,39 @@ def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
     return current
+
+
+def publish(path: Path, data: bytes) -> bool:
+    """Let a small file appear under a name that must not exist; False if it does.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    with storage_errors(path, "write"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(name).chmod(0o644)
+            return _link(Path(name), path)
+        finally:
+            with suppress(OSError):
+                Path(name).unlink()
+
+
+def _link(source: Path, target: Path) -> bool:
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # A file system without hard links (FAT, some network folders): look first, then rename.
+        if target.exists():
+            return False
+        source.replace(target)
+    return True

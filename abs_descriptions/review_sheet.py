@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from typing import Literal
 from unicodedata import normalize
 
-from abs_descriptions.bundles.foreign import ForeignFault, guarded, unguarded
+from abs_core.spreadsheets import guarded, unguarded
+from abs_descriptions.bundles.foreign import ForeignFault
 from abs_descriptions.bundles.format import Description
 from abs_descriptions.references import quoted
 

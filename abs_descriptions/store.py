@@ -22,14 +22,14 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from abs_core.canonical import canonical_json
 from abs_core.errors import BundleError, UnknownNameError, UsageError
-from abs_core.files import atomic_write, storage_errors
+from abs_core.files import atomic_write, publish, storage_errors
 from abs_core.printable import printable
 from abs_descriptions.bundles.format import MAX_TEXT, text_fault
 from abs_descriptions.bundles.models import Counts
 from abs_descriptions.bundles.reader import Bundle, read_bundle, read_header
 from abs_descriptions.bundles.rejected import rejected_path
 from abs_descriptions.references import DIGEST, Reference, Version, name_fault, parse_reference, parse_version, quoted
-from abs_descriptions.store_files import copy_checked, publish
+from abs_descriptions.store_files import copy_checked
 
 __all__ = ["BundleStore", "StoreEntry", "Yank"]
 

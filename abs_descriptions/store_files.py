@@ -1,22 +1,18 @@
-"""The files of a store that several processes share: what is published is whole, and a name is given once."""
+"""Files on their way into a store that several processes share."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from abs_core.errors import BundleError
 from abs_core.files import atomic_write, sha256_file, storage_errors
 from abs_core.printable import printable
 
-__all__ = ["copy_checked", "publish"]
+__all__ = ["copy_checked"]
 
 _CHUNK = 1024 * 1024
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 def copy_checked(source: Path, target: Path, digest: str) -> int:
@@ -43,39 +39,3 @@ def copy_checked(source: Path, target: Path, digest: str) -> int:
                     f"{printable(str(source))} changed while it was copied", remedy="Add it again when it is written"
                 )
     return size
-
-
-def publish(path: Path, data: bytes) -> bool:
-    """Let a small file appear under a name that must not exist; False if it does.
-
-    Raises:
-        StorageError: the file cannot be written.
-    """
-    with storage_errors(path, "write"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(name).chmod(0o644)
-            return _link(Path(name), path)
-        finally:
-            with suppress(OSError):
-                Path(name).unlink()
-
-
-def _link(source: Path, target: Path) -> bool:
-    try:
-        os.link(source, target)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        # A file system without hard links (FAT, some network folders): look first, then rename.
-        if target.exists():
-            return False
-        source.replace(target)
-    return True

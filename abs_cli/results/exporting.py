@@ -18,6 +18,7 @@ from abs_cli.results.models import ResultRecord
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import MissingExtraError, UsageError
 from abs_core.files import atomic_write
+from abs_core.spreadsheets import guarded
 
 if TYPE_CHECKING:
     from abs_classify.texts import TextTable
@@ -26,8 +27,6 @@ __all__ = ["Predictions", "TextListing", "write_csv"]
 
 # images whose predictions are turned into rows at a time
 _ROWS = 1024
-# what a spreadsheet takes for the beginning of a formula
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def write_csv(path: Path, records: Sequence[ResultRecord]) -> None:
@@ -43,7 +42,9 @@ def write_csv(path: Path, records: Sequence[ResultRecord]) -> None:
     rows = [_csv_row(record) for record in records]
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _plain(cell) for name, cell in row.items()} for row in rows)
+    writer.writerows(
+        {name: guarded(cell) if isinstance(cell, str) else cell for name, cell in row.items()} for row in rows
+    )
     with atomic_write(path) as stream:
         stream.write(text.getvalue().encode("utf-8"))
 
@@ -87,10 +88,6 @@ def _csv_row(record: ResultRecord) -> dict[str, Any]:
         "run": found.run.id,
         "created": found.run.created,
     }
-
-
-def _plain(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
 class _Rows(Protocol):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +16,7 @@ from abs_cli.console import json_text
 from abs_cli.results.models import FORMAT, FORMAT_VERSION, ResultRecord
 from abs_core.canonical import digest
 from abs_core.errors import ResultError, StorageError, UnknownNameError
-from abs_core.files import ensure_writable, storage_errors
+from abs_core.files import ensure_writable, publish, storage_errors
 
 __all__ = ["ResultsFolder", "Run", "file_stem", "read_result"]
 
@@ -80,9 +78,8 @@ class ResultsFolder:
         value = record.model_dump(mode="json")
         name = f"{file_stem(record)}_{_slug(record.method)}-{digest(value).removeprefix('sha256:')[:12]}.json"
         path = self.root / run.id / name
-        with storage_errors(path, "write"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write_new(path, (json_text(value) + "\n").encode("utf-8"))
+        if not publish(path, (json_text(value) + "\n").encode("utf-8")):
+            raise StorageError(f"the result file {str(path)!r} exists already", remedy="Run the evaluation again")
         return path
 
     def runs(self) -> list[Path]:
@@ -169,24 +166,3 @@ def _slug(text: str) -> str:
     kind, colon, place = text.partition(":")
     short = f"{kind}-{Path(place).name}" if colon else text
     return re.sub(r"[^A-Za-z0-9.@-]+", "-", short).strip("-.")[:60] or "x"
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    """Write a file that does not exist yet; it appears whole."""
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        with part.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        try:
-            # a hard link, unlike a rename, never replaces what is there
-            os.link(part, path)
-        except FileExistsError:
-            raise
-        except OSError:  # some network and memory-card file systems have none
-            with path.open("xb") as stream:
-                stream.write(data)
-    finally:
-        with suppress(OSError):
-            part.unlink()

@@ -8,12 +8,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from abs_core.spreadsheets import guarded, unguarded
 from abs_descriptions.bundles.format import Description, Kind
 from abs_descriptions.bundles.lines import is_too_deep
 from abs_descriptions.references import quoted
@@ -21,7 +21,6 @@ from abs_descriptions.references import quoted
 __all__ = ["FORMATS", "KINDS", "READERS", "WRITERS", "ForeignFault", "ForeignText", "Group"]
 
 # What a spreadsheet would run; one apostrophe is put before it, and taken away again on import.
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 #: One class for export: its label, its name, its descriptions.
 Group = tuple[str, str, Sequence[Description]]
@@ -121,16 +120,6 @@ def _csv_text(row: list[str], places: Mapping[str, int], width: int, line: int) 
     if kind not in ("sentence", "phrase"):
         raise ForeignFault(f"the kind is {quoted(kind)}, not 'sentence' or 'phrase'", line)
     return ForeignText(cells["class"].strip(), cells["text"], "phrase" if kind == "phrase" else "sentence")
-
-
-def guarded(cell: str) -> str:
-    """A cell that no spreadsheet runs: an apostrophe before what it would."""
-    return f"'{cell}" if _FORMULA.match(cell) else cell
-
-
-def unguarded(cell: str) -> str:
-    """What ``guarded`` was given."""
-    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def _spell_json(groups: Iterable[Group]) -> Iterator[bytes]:

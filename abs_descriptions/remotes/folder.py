@@ -9,10 +9,10 @@ from itertools import islice
 from pathlib import Path
 
 from abs_core.errors import StorageError
-from abs_core.files import storage_errors
+from abs_core.files import publish, storage_errors
 from abs_descriptions.remotes.base import BLOCK, MAX_NAMES, Piece
 from abs_descriptions.remotes.locations import Location
-from abs_descriptions.store_files import copy_checked, publish
+from abs_descriptions.store_files import copy_checked
 
 __all__ = ["FolderRemote"]
 
