@@ -22,7 +22,7 @@ __all__ = ["ResultsFolder", "Run", "file_stem", "read_result"]
 
 # the bits of a million images are 170 kB, and a run may skip many files; beyond this it is no result
 _LARGEST = 64_000_000
-_RUN = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}")
+_RUN = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ class Run:
     """One run of `abs eval`.
 
     Args:
-        id: the name of its folder: UTC time and eight hex digits that tell apart runs of the same second.
-        created: the same time, as ISO 8601.
+        id: the name of its folder: UTC time to the microsecond, so that runs sort in the order in which they began,
+            and eight hex digits that tell apart runs of the same microsecond.
+        created: the same time, as ISO 8601 to the second.
     """
 
     id: str
@@ -41,7 +42,7 @@ class Run:
     def now(cls) -> Run:
         """A run that starts now."""
         time = datetime.now(UTC)
-        return cls(f"{time:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}", f"{time:%Y-%m-%dT%H:%M:%SZ}")
+        return cls(f"{time:%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(4)}", f"{time:%Y-%m-%dT%H:%M:%SZ}")
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,13 @@ def test_runs_never_overwrite_one_another(run: Callable[..., list[Path]]) -> Non
     assert sorted(first[0].parent.iterdir()) == first
 
 
+def test_runs_of_one_second_stand_in_the_order_in_which_they_began(tmp_path: Path) -> None:
+    began = [Run.now().id for _ in range(200)]
+    for name in began:
+        (tmp_path / name).mkdir()
+    assert [path.name for path in ResultsFolder(tmp_path).runs()] == began
+
+
 def test_a_csv_with_one_row_for_each_result(
     run: Callable[..., list[Path]], abs_command: Abs, tmp_path: Path, small_clips: tuple[str, str]
 ) -> None:
