@@ -10,10 +10,10 @@ for prediction in classifier.classify(["photo.jpg"], explain=True):
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from abs_classify.attention import AttentionSource, build_attention
-from abs_classify.encoding import encode_images, encode_texts
+from abs_classify.encoding import encode_texts, stream_images
 from abs_classify.explanation import Explanation, explain
 from abs_classify.images import LoadedImage, load_image
 from abs_classify.matchers import StreamMatcher, TextFeatures
@@ -29,15 +29,17 @@ from abs_classify.methods import Method, get_method
 from abs_classify.phrases import Description
 from abs_classify.templates import read_template_set
 from abs_classify.texts import TextTable, as_descriptions
+from abs_classify.threads import in_threads
 from abs_core.canonical import sha256_bytes
-from abs_core.errors import UsageError
+from abs_core.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
     from abs_classify.towers.base import Tower
 
 __all__ = ["Classifier", "Prediction", "Ranked"]
 
-_IMAGES_AT_ONCE = 8
+# Decoded photos are large: this many wait at most, whatever the number of images.
+_WAITING = 8
 
 
 @dataclass(frozen=True)
@@ -153,31 +155,35 @@ class Classifier:
             One prediction per image.
 
         Raises:
-            ImageError: an image that cannot be read.
-            UsageError: a stream method when there are no images yet to count; pass a list.
+            ImageError: an image that cannot be read; the predictions of the images before it come first.
+            UsageError: a stream method when there are no images yet to count; or one image where a list is wanted.
         """
+        if isinstance(images, str | Path | bytes | Image.Image):
+            raise UsageError("images is one image", remedy="Pass a list: classify([image])")
         if self.method.stream and not isinstance(images, Sequence):
             raise UsageError(
                 f"the method {self.method.name!r} must know how many images there are", remedy="Pass a list of images"
             )
-        total = len(images) if isinstance(images, Sequence) else 0
+        reader = _Reader(images)
         state = None
-        iterator = iter(images)
-        while group := [_load(image) for image in islice(iterator, _IMAGES_AT_ONCE)]:
-            encoded = encode_images(
-                self.tower, self.source, group, self.method.views, seed=self.seed, batch_size=self.batch_size
-            )
+        for encoded in stream_images(
+            self.tower, self.source, reader, self.method.views, seed=self.seed, batch_size=self.batch_size
+        ):
             views = self.method.views_by_kind(encoded.features)
+            count = len(next(iter(views.values())))
             matcher = self.method.matcher
             if isinstance(matcher, StreamMatcher):
-                state = matcher.start(self.texts, total) if state is None else state
-                rows = [{kind: features[at] for kind, features in views.items()} for at in range(len(group))]
+                assert isinstance(images, Sequence)  # refused above
+                state = matcher.start(self.texts, len(images)) if state is None else state
+                rows = [{kind: features[at] for kind, features in views.items()} for at in range(count)]
                 scores = torch.stack([matcher.step(state, row) for row in rows])
             else:
                 scores = matcher.scores(views, self.texts)
-            for at, image in enumerate(group):
+            for at in range(count):
                 one = {kind: features[at] for kind, features in views.items()}
-                yield self._predict(image, scores[at], one if explain else None, top)
+                yield self._predict(reader.loaded.popleft(), scores[at], one if explain else None, top)
+        if reader.failure is not None:
+            raise reader.failure
 
     def _predict(
         self, image: LoadedImage, scores: torch.Tensor, views: Mapping[str, torch.Tensor] | None, top: int
@@ -206,6 +212,30 @@ def _listed(key: str, own: Sequence[str | Description]) -> Sequence[str | Descri
     if isinstance(own, str):
         as_descriptions({key: own})  # raises the error that says so
     return own
+
+
+class _Reader:
+    """Images that threads read, those of a list a few ahead; another iterable may be slow, so it is not run ahead.
+
+    Attributes:
+        loaded: those that were given to the encoder and whose predictions have not come.
+        failure: of the image that ended it; it waits until the images before have their predictions.
+    """
+
+    def __init__(self, images: Iterable[str | Path | bytes | Image.Image]) -> None:
+        self._images = images
+        self.loaded: deque[LoadedImage] = deque()
+        self.failure: ImageError | None = None
+
+    def __iter__(self) -> Iterator[LoadedImage]:
+        images = self._images
+        ahead = in_threads(_load, images, ahead=_WAITING) if isinstance(images, Sequence) else map(_load, images)
+        try:
+            for image in ahead:
+                self.loaded.append(image)
+                yield image
+        except ImageError as error:
+            self.failure = error
 
 
 def _load(image: str | Path | bytes | Image.Image) -> LoadedImage:

@@ -1,16 +1,19 @@
 """Images and views in, unit features out: one decode, one attention map and one pass over the tokens per image.
 
 This is where the pure parts (views) meet the towers. Images are taken from an iterator in small groups, so memory does
-not grow with their number; the crops of a group are encoded together, whatever image they come from.
+not grow with their number; the crops of a group are encoded together, whatever image they come from. On a CPU every
+thread takes groups and crops as it gets free, and none waits for another; an accelerator takes one group at a time.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +22,7 @@ from torch import Tensor
 
 from abs_classify.images import LoadedImage
 from abs_classify.matching import unit
-from abs_classify.threads import even_parts, in_threads
+from abs_classify.threads import Cores, even_parts, in_threads
 from abs_classify.views import AttentionBoxes, FeatureWindows, RandomCrops, ViewSource, WholeImage
 from abs_core.errors import ModelError
 
@@ -27,10 +30,11 @@ if TYPE_CHECKING:
     from abs_classify.attention import AttentionSource
     from abs_classify.towers.base import Tower
 
-__all__ = ["EncodedImages", "Geometry", "encode_images", "encode_texts", "place_views"]
+__all__ = ["EncodedImages", "Geometry", "encode_images", "encode_texts", "place_views", "stream_images"]
 
 # Decoded photos are large and features small: a group bounds the pixels that are in memory at once.
-_IMAGES_AT_ONCE = 8
+_IMAGES_AT_ONCE = 32
+_PIXELS_AT_ONCE = 16_000_000
 # On a CPU the activations of a few crops stay in the caches, and larger batches are slower (ViT-B/16: a tenth).
 _CPU_BATCH = 4
 
@@ -114,18 +118,33 @@ def encode_images(
             remedy names a batch size that fits).
         ImageError: from the iterator, for an image that cannot be read.
     """
-    _check(tower, source, views, attention)
-    parts: list[EncodedImages] = []
-    done = 0
-    for group in _groups(images, min(_IMAGES_AT_ONCE, batch_size)):
-        known = attention[done : done + len(group)] if attention is not None else None
-        parts.append(_encode_group(tower, source, group, views, seed, batch_size, known))
-        done += len(group)
+    stream = stream_images(tower, source, images, views, seed=seed, batch_size=batch_size, attention=attention)
+    parts = list(stream)
     if not parts:
         return EncodedImages({view: torch.empty(0, view.count, tower.embed_dim) for view in views}, None)
     maps = [part.attention for part in parts if part.attention is not None]
     features = {view: torch.cat([part.features[view] for part in parts]) for view in views}
     return EncodedImages(features, torch.cat(maps) if maps else None)
+
+
+def stream_images(
+    tower: Tower,
+    source: AttentionSource | None,
+    images: Iterable[LoadedImage],
+    views: Sequence[ViewSource],
+    *,
+    seed: int = 0,
+    batch_size: int = 64,
+    attention: Tensor | None = None,
+) -> Iterator[EncodedImages]:
+    """Encode the views of images, and give them a group at a time, in order, while later ones are encoded.
+
+    Arguments and errors are those of ``encode_images``, which joins the groups.
+    """
+    _check(tower, source, views, attention)
+    encoder = _Encoder(tower, source, views, seed, batch_size)
+    known = iter(attention) if attention is not None else None
+    yield from (_on_cpu if tower.device.type == "cpu" else _on_accelerator)(encoder, images, known)
 
 
 def place_views(
@@ -176,49 +195,116 @@ def _check(tower: Tower, source: AttentionSource | None, views: Sequence[ViewSou
         raise ModelError("an attention-guided view needs an attention source", remedy="Name one, such as 'auto'")
 
 
-def _groups(images: Iterable[LoadedImage], size: int) -> Iterator[list[LoadedImage]]:
-    iterator = iter(images)
-    while group := list(islice(iterator, size)):
-        yield group
+@dataclass(frozen=True)
+class _Group:
+    """Some images, and their attention maps [B, g, g] where they were computed before."""
+
+    images: list[LoadedImage]
+    attention: Tensor | None
 
 
-def _encode_group(
-    tower: Tower,
-    source: AttentionSource | None,
-    group: list[LoadedImage],
-    views: Sequence[ViewSource],
-    seed: int,
-    batch_size: int,
-    known: Tensor | None,
-) -> EncodedImages:
-    whole = _WholeImages(tower, group, batch_size)
-    attention = known
-    if attention is None and source is not None and any(view.needs_attention for view in views):
-        attention = _attend(source, whole, group, tower, batch_size)
-    geometry = Geometry.of(tower)
-    maps = attention.numpy() if attention is not None else [None] * len(group)
-    placed = [
-        place_views(geometry, attention_map, image.id, image.pixels.size, views, seed=seed)
-        for image, attention_map in zip(group, maps, strict=True)
-    ]
-    features: dict[ViewSource, Tensor] = {}
-    for view in views:
-        if isinstance(view, WholeImage):
-            raw = whole.features[:, None]
-        elif isinstance(view, FeatureWindows):
-            windows = torch.from_numpy(np.stack([places[view] for places in placed]))
-            raw = _encode_windows(tower, whole.tokens, windows, batch_size)
-        else:
-            raw = _encode_crops(tower, group, [places[view] for places in placed], batch_size)
-        features[view] = unit(raw.float().cpu())
-    return EncodedImages(features, attention)
+def _groups(images: Iterable[LoadedImage], known: Iterator[Tensor] | None, size: int) -> Iterator[_Group]:
+    """Cut images into groups of ``size``, smaller where the images are large."""
+    group: list[LoadedImage] = []
+    pixels = 0
+    for image in chain(images, [None]):
+        if image is not None:
+            group.append(image)
+            pixels += image.pixels.width * image.pixels.height
+        if group and (image is None or len(group) == size or pixels >= _PIXELS_AT_ONCE):
+            yield _Group(group, torch.stack(list(islice(known, len(group)))) if known is not None else None)
+            group, pixels = [], 0
+
+
+class _Run(Protocol):
+    """Puts the pixels of each job through a network: [jobs, ...], on the tower's device."""
+
+    def __call__(
+        self, jobs: Sequence[Job], prepare: Callable[[Job], Tensor], network: Callable[[Tensor], Tensor]
+    ) -> Tensor: ...
+
+
+class _RunLater(Protocol):
+    """The same, and somebody who wants the result must ask for it."""
+
+    def __call__(
+        self, jobs: Sequence[Job], prepare: Callable[[Job], Tensor], network: Callable[[Tensor], Tensor]
+    ) -> Callable[[], Tensor]: ...
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """What is done to every group."""
+
+    tower: Tower
+    source: AttentionSource | None
+    views: Sequence[ViewSource]
+    seed: int
+    batch_size: int
+
+    def begin(self, group: _Group, run: _Run, later: _RunLater) -> Callable[[], EncodedImages]:
+        """Everything but the crops, which ``later`` is asked for; the result waits for them."""
+        whole = _WholeImages(self.tower, group.images, run)
+        attention = group.attention
+        if attention is None and self.source is not None and any(view.needs_attention for view in self.views):
+            attention = self._attend(self.source, whole, run)
+        placed = self._place(group.images, attention)
+        raw: dict[ViewSource, Callable[[], Tensor]] = {}
+        for view in self.views:
+            boxes = [places[view] for places in placed]
+            if isinstance(view, WholeImage):
+                raw[view] = _at_once(whole.features[:, None])
+            elif isinstance(view, FeatureWindows):
+                raw[view] = _at_once(self._pool_windows(whole.tokens, torch.from_numpy(np.stack(boxes))))
+            else:
+                raw[view] = self._crop(group.images, boxes, later)
+        return lambda: EncodedImages({view: unit(wait().float().cpu()) for view, wait in raw.items()}, attention)
+
+    def _attend(self, source: AttentionSource, whole: _WholeImages, run: _Run) -> Tensor:
+        if source.uses_tower_tokens:
+            return source.attend_tokens(whole.tokens).float().cpu()
+        return run(whole.pixels, source.preprocess, source.attend).float().cpu()
+
+    def _place(self, images: list[LoadedImage], attention: Tensor | None) -> list[dict[ViewSource, np.ndarray]]:
+        geometry = Geometry.of(self.tower)
+        maps = attention.numpy() if attention is not None else [None] * len(images)
+        return [
+            place_views(geometry, attention_map, image.id, image.pixels.size, self.views, seed=self.seed)
+            for image, attention_map in zip(images, maps, strict=True)
+        ]
+
+    def _pool_windows(self, tokens: Tensor, windows: Tensor) -> Tensor:
+        """Features [B, N, d] of the windows int64 [B, N, 4] of the tokens [B, P + g*g, w] of a group."""
+        if tokens.device.type != "cpu":
+            pool = partial(self.tower.pool_windows, tokens, windows.to(tokens.device))
+            return _guarded(pool, self.tower, self.batch_size)
+        # what belongs to one image stays in the caches
+        pairs = zip(torch.split(tokens, 1), torch.split(windows, 1), strict=True)
+        return torch.cat([self.tower.pool_windows(*pair) for pair in pairs])
+
+    def _crop(self, images: list[LoadedImage], boxes: list[np.ndarray], later: _RunLater) -> Callable[[], Tensor]:
+        """Features [B, N, d] of the crops of all images of a group, encoded together."""
+        crops = [(image.pixels, box) for image, rows in zip(images, boxes, strict=True) for box in rows.tolist()]
+
+        def prepare(crop: tuple[Image.Image, list[int]]) -> Tensor:
+            pixels, (left, upper, right, lower) = crop
+            return self.tower.preprocess_crop(pixels.crop((left, upper, right, lower)))
+
+        features, count = later(crops, prepare, self.tower.encode_image), len(images)
+        return lambda: torch.unflatten(features(), 0, (count, -1))
+
+
+def _at_once(value: Tensor) -> Callable[[], Tensor]:
+    return lambda: value
 
 
 class _WholeImages:
     """The whole-image pass of a group, run when first asked for and shared by all that need it."""
 
-    def __init__(self, tower: Tower, group: list[LoadedImage], batch_size: int) -> None:
-        self._tower, self._group, self._batch_size = tower, group, batch_size
+    def __init__(self, tower: Tower, images: list[LoadedImage], run: _Run) -> None:
+        self.pixels = [image.pixels for image in images]
+        self._tower, self._run = tower, run
+        # not cached_property: before Python 3.12 one lock of it serves all instances, and only one thread would encode
         self._tokens: Tensor | None = None
         self._features: Tensor | None = None
 
@@ -226,64 +312,88 @@ class _WholeImages:
     def tokens(self) -> Tensor:
         """[B, P + g*g, w], on the device."""
         if self._tokens is None:
-            self._tokens = self._run(self._tower.tokens)
+            self._tokens = self._run(self.pixels, self._tower.preprocess, self._tower.tokens)
         return self._tokens
 
     @property
     def features(self) -> Tensor:
         """[B, d], on the device, not normalised."""
-        if self._features is None:
-            self._features = self._tower.pool(self.tokens) if self._tower.grid else self._run(self._tower.encode_image)
+        if self._features is None and self._tower.grid:
+            self._features = self._tower.pool(self.tokens)
+        elif self._features is None:
+            self._features = self._run(self.pixels, self._tower.preprocess, self._tower.encode_image)
         return self._features
 
-    def _run(self, network: Callable[[Tensor], Tensor]) -> Tensor:
-        images = [image.pixels for image in self._group]
-        return _run(images, self._tower.preprocess, network, self._tower, self._batch_size)
+
+def _on_cpu(
+    encoder: _Encoder, images: Iterable[LoadedImage], known: Iterator[Tensor] | None
+) -> Iterator[EncodedImages]:
+    """Encode in as many threads as torch may use, each with images and crops of its own."""
+    threads, most = torch.get_num_threads(), min(encoder.batch_size, _CPU_BATCH)
+    iterator = iter(images)
+    first = list(islice(iterator, most * threads))
+    if len(first) < threads:
+        yield from _few_on_cpu(encoder, list(_groups(first, known, 1)), most)
+        return
+    with Cores(threads) as cores:
+
+        def later(
+            jobs: Sequence[Job], prepare: Callable[[Job], Tensor], network: Callable[[Tensor], Tensor]
+        ) -> Callable[[], Tensor]:
+            parts = [jobs[at : at + most] for at in range(0, len(jobs), most)]
+            begun = [cores.submit(partial(_directly, part, prepare, network)) for part in parts]
+            return lambda: torch.cat([part.result() for part in begun])
+
+        # one more than can be worked on, so that no thread waits until a result is taken
+        groups = _groups(chain(first, iterator), known, min(most, len(first) // threads))
+        under_way: deque[Future[Callable[[], EncodedImages]]] = deque()
+        for group in groups:
+            under_way.append(cores.submit(partial(encoder.begin, group, _directly, later)))
+            if len(under_way) > cores.workers:
+                yield under_way.popleft().result()()
+        while under_way:
+            yield under_way.popleft().result()()
 
 
-def _attend(
-    source: AttentionSource, whole: _WholeImages, group: list[LoadedImage], tower: Tower, batch_size: int
-) -> Tensor:
-    if source.uses_tower_tokens:
-        return source.attend_tokens(whole.tokens).float().cpu()
-    images = [image.pixels for image in group]
-    return _run(images, source.preprocess, source.attend, tower, batch_size).float().cpu()
+def _few_on_cpu(encoder: _Encoder, groups: Sequence[_Group], most: int) -> Iterator[EncodedImages]:
+    """Encode fewer images than there are threads: side by side, then the crops of each in all threads."""
+
+    def later(
+        jobs: Sequence[Job], prepare: Callable[[Job], Tensor], network: Callable[[Tensor], Tensor]
+    ) -> Callable[[], Tensor]:
+        parts = even_parts(jobs, most)
+        return lambda: torch.cat(list(in_threads(lambda part: _directly(part, prepare, network), parts)))
+
+    begun = in_threads(lambda group: encoder.begin(group, _directly, later), groups)
+    yield from (wait() for wait in list(begun))
 
 
-def _encode_windows(tower: Tower, tokens: Tensor, windows: Tensor, batch_size: int) -> Tensor:
-    """Features [B, N, d] of the windows int64 [B, N, 4] of the tokens [B, P + g*g, w] of a group."""
-    if tower.device.type != "cpu":
-        return _guarded(partial(tower.pool_windows, tokens, windows.to(tower.device)), tower, batch_size)
-    pairs = list(zip(torch.split(tokens, 1), torch.split(windows, 1), strict=True))
-    return torch.cat(list(in_threads(lambda pair: tower.pool_windows(*pair), pairs)))
+def _directly(jobs: Sequence[Job], prepare: Callable[[Job], Tensor], network: Callable[[Tensor], Tensor]) -> Tensor:
+    return network(torch.stack([prepare(job) for job in jobs]))
 
 
-def _encode_crops(tower: Tower, group: list[LoadedImage], boxes: list[np.ndarray], batch_size: int) -> Tensor:
-    """Features [B, N, d] of the crops of all images of a group, encoded together."""
-    crops = [(image.pixels, box) for image, rows in zip(group, boxes, strict=True) for box in rows.tolist()]
+def _on_accelerator(
+    encoder: _Encoder, images: Iterable[LoadedImage], known: Iterator[Tensor] | None
+) -> Iterator[EncodedImages]:
+    """Encode a group at a time. What a device is told to do it does by itself, so the next group is read meanwhile."""
+    run = partial(_in_batches, encoder.tower, encoder.batch_size)
+    under_way: Callable[[], EncodedImages] | None = None
+    for group in _groups(images, known, min(_IMAGES_AT_ONCE, encoder.batch_size)):
+        before, under_way = under_way, encoder.begin(group, run, lambda *job: partial(run, *job))
+        if before is not None:
+            yield before()
+    if under_way is not None:
+        yield under_way()
 
-    def prepare(crop: tuple[Image.Image, list[int]]) -> Tensor:
-        pixels, (left, upper, right, lower) = crop
-        return tower.preprocess_crop(pixels.crop((left, upper, right, lower)))
 
-    features = _run(crops, prepare, tower.encode_image, tower, batch_size)
-    return features.reshape(len(group), -1, features.shape[-1])
-
-
-def _run(
+def _in_batches(
+    tower: Tower,
+    batch_size: int,
     jobs: Sequence[Job],
     prepare: Callable[[Job], Tensor],
     network: Callable[[Tensor], Tensor],
-    tower: Tower,
-    batch_size: int,
 ) -> Tensor:
-    """The pixels of each job through a network: [jobs, ...], on the tower's device.
-
-    On a CPU every thread prepares and encodes jobs of its own; an accelerator encodes while threads prepare.
-    """
-    if tower.device.type == "cpu":
-        parts = even_parts(jobs, min(batch_size, _CPU_BATCH))
-        return torch.cat(list(in_threads(lambda part: network(torch.stack([prepare(job) for job in part])), parts)))
+    """Encode batch after batch while threads prepare the next ones."""
     ready, done = in_threads(prepare, jobs, ahead=2 * batch_size), []
     while batch := list(islice(ready, batch_size)):
         done.append(_guarded(partial(network, torch.stack(batch).to(tower.device)), tower, batch_size))

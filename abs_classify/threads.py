@@ -11,17 +11,61 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice, pairwise
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import torch
 
-__all__ = ["even_parts", "in_threads"]
+__all__ = ["Cores", "even_parts", "in_threads"]
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class Cores:
+    """Threads that divide torch's cores between them, for work that is found bit by bit.
+
+    A context manager; when it ends, work that has not begun is dropped. With one worker there are no threads: work is
+    done where it is submitted.
+
+    Args:
+        workers: how many threads, at most as many as torch may use.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._threads = torch.get_num_threads()
+        self.workers = max(1, min(workers, self._threads))
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        if self.workers > 1:
+            share = (self._threads // self.workers,)
+            self._pool = ThreadPoolExecutor(self.workers, "abs", initializer=torch.set_num_threads, initargs=share)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            # a thread's setting holds for that thread, but threads that start later would begin with it
+            torch.set_num_threads(self._threads)
+
+    def submit(self, work: Callable[[], R]) -> Future[R]:
+        """Have ``work`` done in inference mode. Work may submit further work, but must not wait for it."""
+        if self._pool is not None:
+            return self._pool.submit(_inferring, work)
+        done: Future[R] = Future()
+        try:
+            done.set_result(_inferring(work))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+
+def _inferring(work: Callable[[], R]) -> R:
+    with torch.inference_mode():
+        return work()
 
 
 def in_threads(work: Callable[[T], R], items: Sequence[T], *, ahead: int | None = None) -> Iterator[R]:
@@ -40,21 +84,15 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], *, ahead: int | None 
     Raises:
         Whatever ``work`` raises, for the first item that fails; work that has not begun is dropped.
     """
-    workers = min(torch.get_num_threads(), len(items))
-
-    def run(item: T) -> R:
-        with torch.inference_mode():
-            return work(item)
-
-    if workers <= 1:
-        yield from map(run, items)
+    if min(torch.get_num_threads(), len(items)) <= 1:
+        yield from (_inferring(partial(work, item)) for item in items)
         return
-    with _pool(workers) as pool:
+    with Cores(len(items)) as cores:
         rest = iter(items)
-        pending = deque(pool.submit(run, item) for item in islice(rest, ahead))
+        pending = deque(cores.submit(partial(work, item)) for item in islice(rest, ahead))
         while pending:
             result = pending.popleft().result()
-            pending.extend(pool.submit(run, item) for item in islice(rest, 1))
+            pending.extend(cores.submit(partial(work, item)) for item in islice(rest, 1))
             yield result
 
 
@@ -64,17 +102,3 @@ def even_parts(items: Sequence[T], most: int) -> list[Sequence[T]]:
     count = min(len(items), rounds * torch.get_num_threads())
     edges = [len(items) * at // max(1, count) for at in range(count + 1)]
     return [items[start:stop] for start, stop in pairwise(edges)]
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(
-        workers, thread_name_prefix="abs", initializer=torch.set_num_threads, initargs=(threads // workers,)
-    )
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-        # a thread's setting holds for that thread, but threads that start later would begin with it
-        torch.set_num_threads(threads)

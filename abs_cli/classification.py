@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -141,16 +142,18 @@ def score(
     # encoded shard by shard with the rest, so that a bad image of theirs is found in its shard
     streamed = list(dict.fromkeys(view for method in methods if method.stream for view in method.views))
     parts: dict[str, list[Sorted]] = {method.name: [] for method in alone}
-    for shard, following in pairwise([*shards(photos), ()]):
-        work = partial(stages.scores, methods=alone, also=streamed, then=following)
-        good = _without_bad(shard, work, on_error, bad)
-        if good is not None:
-            shard_photos, scores = good
-            for name, rows in scores.items():
-                true = [truth[photo] for photo in shard_photos] if truth else None
-                parts[name].append(_sort(_select(rows, selected), true, name))
-            kept.append(shard_photos)
-        advance(len(shard))
+    with closing(stages):
+        for shard, following in pairwise([*shards(photos), ()]):
+            then = [photo for photo in following if photo not in bad]
+            work = partial(stages.scores, methods=alone, also=streamed, then=then)
+            good = _without_bad(shard, work, on_error, bad)
+            if good is not None:
+                shard_photos, scores = good
+                for name, rows in scores.items():
+                    true = [truth[photo] for photo in shard_photos] if truth else None
+                    parts[name].append(_sort(_select(rows, selected), true, name))
+                kept.append(shard_photos)
+            advance(len(shard))
     results = {name: _join(rows) for name, rows in parts.items() if rows}
     true = [truth[photo] for shard in kept for photo in shard] if truth else None
     for method, table in methods.items():

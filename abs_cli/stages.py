@@ -7,14 +7,15 @@ killed goes on from its last shard. An error is never stored.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from abs_cli.cache import Key, StageCache
 from abs_cli.models import Models
-from abs_cli.reading import ReadAhead
+from abs_cli.pipeline import Pipeline
 from abs_core.errors import ImageError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ __all__ = ["SHARD", "BadPhoto", "Photo", "Stages", "shards"]
 SHARD = 32
 
 # Raised when the code of a stage changes its result.
-_VERSIONS = {"text-features": 1, "attention": 1, "view-features": 1, "scores": 1}
+_VERSIONS = {"text-features": 1, "attention": 2, "view-features": 2, "scores": 2}
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,18 @@ class BadPhoto(Exception):  # noqa: N818 - not an error for the user until a run
         self.error = error
 
 
+@dataclass(frozen=True)
+class _Encoded:
+    """One image: unit features [count, d] of its views, and its attention map [g, g] if it was computed."""
+
+    features: Mapping[ViewSource, torch.Tensor]
+    attention: torch.Tensor | None
+
+
+if TYPE_CHECKING:
+    _Encoding = Pipeline[Photo, LoadedImage, _Encoded]
+
+
 def shards(photos: Sequence[Photo]) -> Iterator[Sequence[Photo]]:
     """Cut photos into runs of ``SHARD``."""
     for start in range(0, len(photos), SHARD):
@@ -96,7 +109,7 @@ class Stages:
     batch_size: int
     seconds: dict[str, float] = field(default_factory=dict)
     _texts: dict[str, TextFeatures] = field(default_factory=dict, init=False, repr=False)
-    _reader: ReadAhead[Photo, LoadedImage] | None = field(default=None, init=False, repr=False)
+    _ahead: tuple[tuple[ViewSource, ...], _Encoding] | None = field(default=None, init=False, repr=False)
 
     def texts(self, table: TextTable) -> TextFeatures:
         """The unit features of a table's texts and of its label texts; kept, since every shard asks for them."""
@@ -138,7 +151,7 @@ class Stages:
         """Class scores [B, C] of one shard for each method that looks at an image alone, by the method's name.
 
         Each photo is read at most once, whatever the number of methods. The views ``also`` are encoded with the rest.
-        The first photos of ``then``, the next shard, are read meanwhile.
+        The photos of ``then``, the next shard, are begun meanwhile; ``close`` drops them.
 
         Raises:
             BadPhoto: a photo cannot be read; nothing of its shard was stored.
@@ -216,29 +229,63 @@ class Stages:
     ) -> dict[ViewSource, torch.Tensor]:
         import torch
 
-        from abs_classify.encoding import encode_images
-
         self.cache.require_writable()
         guided = any(view.needs_attention for view in views)
         known = self.attention(photos) if guided else None
-        tower = self._load()
-        source = self._load_source() if guided else None
         read = self.seconds.get("read", 0.0)
+        if known is None:
+            pipeline, following = self._going_on(tuple(views), guided), self._like(then, views, guided)
+        else:
+            pipeline, following = self._pipeline(tuple(views), guided, torch.from_numpy(known)), ()
         with self.timed("encode"):
-            encoded = encode_images(
-                tower,
-                source,
-                self._timed_reads(self._read(photos, views, then)),
-                views,
-                seed=self.seed,
-                batch_size=self.batch_size,
-                attention=torch.from_numpy(known) if known is not None else None,
-            )
+            rows = pipeline.take(photos, following)
         # images are read inside the encoding; that time is counted once
         self.seconds["encode"] -= self.seconds.get("read", 0.0) - read
-        if known is None and encoded.attention is not None:
-            self.cache.store(self._attention_key(photos), {"attention": encoded.attention.numpy()})
-        return dict(encoded.features)
+        maps = [row.attention for row in rows if row.attention is not None]
+        if known is None and maps:
+            self.cache.store(self._attention_key(photos), {"attention": torch.stack(maps).numpy()})
+        return {view: torch.stack([row.features[view] for row in rows]) for view in views}
+
+    def _going_on(self, views: tuple[ViewSource, ...], guided: bool) -> _Encoding:
+        """The pipeline that may have begun already, with the shard before."""
+        if self._ahead is None or self._ahead[0] != views:
+            self.close()
+            self._ahead = views, self._pipeline(views, guided)
+        return self._ahead[1]
+
+    def _pipeline(
+        self, views: tuple[ViewSource, ...], guided: bool, attention: torch.Tensor | None = None
+    ) -> _Encoding:
+        import torch
+
+        from abs_classify.encoding import stream_images
+
+        tower = self._load()
+        source = self._load_source() if guided else None
+        encode_groups = partial(
+            stream_images, tower, source, seed=self.seed, batch_size=self.batch_size, attention=attention
+        )
+
+        def encode(images: Iterator[LoadedImage]) -> Generator[_Encoded, None, None]:
+            for group in encode_groups(self._timed_reads(images), views):
+                count = len(group.features[views[0]])
+                maps = group.attention if group.attention is not None else [None] * count
+                for at in range(count):
+                    yield _Encoded({view: group.features[view][at] for view in views}, maps[at])
+
+        return Pipeline(_read, encode, torch.get_num_threads())
+
+    def _like(self, photos: Sequence[Photo], views: Sequence[ViewSource], guided: bool) -> Sequence[Photo]:
+        """Photos that need just what was asked for, so that they can be begun with it; else none."""
+        if any(self.cache.holds(self._views_key(photos, view)) for view in views):
+            return ()
+        return () if guided and self.cache.holds(self._attention_key(photos)) else photos
+
+    def close(self) -> None:
+        """Drop what was begun for shards that nobody has asked for; the stages can be used again."""
+        if self._ahead is not None:
+            self._ahead[1].close()
+        self._ahead = None
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
@@ -248,16 +295,6 @@ class Stages:
             yield
         finally:
             self.seconds[what] = self.seconds.get(what, 0.0) + time.perf_counter() - start
-
-    def _read(
-        self, photos: Sequence[Photo], views: Sequence[ViewSource], then: Sequence[Photo]
-    ) -> Iterator[LoadedImage]:
-        import torch
-
-        if self._reader is None:
-            self._reader = ReadAhead(_read, torch.get_num_threads())
-        cached = all(self.cache.holds(self._views_key(then, view)) for view in views)
-        return self._reader.take(photos, () if cached else then)
 
     def _timed_reads(self, images: Iterator[LoadedImage]) -> Iterator[LoadedImage]:
         while True:

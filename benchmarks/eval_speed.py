@@ -5,12 +5,13 @@
     python benchmarks/eval_speed.py memory --images 200 2000
 
 ``encoder``: every pass that the method asks for, over pixels that are there already, as many crops at once as in a
-run, in as many threads. ``reader``: open, hash, decode and preprocess the same images and crops, in as many threads.
-``run``: what the command does between the loaded model and the accuracies, with an empty cache: hash the files, read,
-encode, match, store. The three take turns; of ``--repeats`` rounds the least wall time and the least processor time
-count. Where encoder and reader share the cores of a CPU, no order of work ends before ``both``: (processor time of
-encoder and reader) / threads. The files are in the page cache for all. ``memory``: peak resident memory of whole
-commands, each in a process of its own, by the number of images. Images are drawn: blobs and noise, as JPEG.
+run, in as many threads, none of which waits before the end. ``reader``: open, hash, decode and preprocess the same
+images and crops, in as many threads. ``run``: what the command does between the loaded model and the accuracies, with
+an empty cache: hash the files, read, encode, match, store. The three take turns; of ``--repeats`` rounds the least wall
+time and the least processor time count. Where encoder and reader share the cores of a CPU, no order of work ends before
+``both``: (processor time of encoder and reader) / threads. The files are in the page cache for all. ``memory``: peak
+resident memory of whole commands, each in a process of its own, by the number of images. Images are drawn: blobs and
+noise, as JPEG.
 """
 
 from __future__ import annotations
@@ -106,14 +107,12 @@ def encode(tower: Tower, source: AttentionSource, method: Method, images: int) -
         return tower.pool(tokens)
 
     def run() -> None:
-        # a run sees eight images at a time
-        for start in range(0, images, 8):
-            group = range(start, min(start + 8, images))
-            if windows or guided or not crops:
-                list(in_threads(whole, even_parts(group, CROPS_AT_ONCE)))
-            if crops:
-                parts = even_parts(range(len(group) * crops), CROPS_AT_ONCE)
-                list(in_threads(lambda part: tower.encode_image(pixels[: len(part)]), parts))
+        # no part waits for another, as no part of a run does
+        if windows or guided or not crops:
+            list(in_threads(whole, even_parts(range(images), CROPS_AT_ONCE)))
+        if crops:
+            parts = even_parts(range(images * crops), CROPS_AT_ONCE)
+            list(in_threads(lambda part: tower.encode_image(pixels[: len(part)]), parts))
 
     return run
 

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
 from abs_classify.attention import AttentionSource, DinoAttention, TowerAttention
-from abs_classify.encoding import Geometry, _guarded, encode_images, place_views
+from abs_classify.encoding import (
+    Geometry,
+    _Encoder,
+    _guarded,
+    _on_accelerator,
+    encode_images,
+    place_views,
+    stream_images,
+)
 from abs_classify.images import LoadedImage
 from abs_classify.matching import unit
 from abs_classify.towers.base import Tower
@@ -75,7 +86,7 @@ def test_threads_and_batches_give_what_single_crops_give(
                 assert view.count == 1 or (expected - expected.mean(0)).abs().max() > 1e-3, view
 
 
-@pytest.mark.parametrize(("threads", "batch_size"), [(1, 64), (1, 1), (2, 3), (8, 64)])
+@pytest.mark.parametrize(("threads", "batch_size"), [(1, 64), (1, 1), (2, 3), (8, 64), (16, 64)])
 def test_neither_threads_nor_batches_nor_groups_matter(
     golden_tower: Callable[[int], Any], images: list[LoadedImage], threads: int, batch_size: int
 ) -> None:
@@ -90,6 +101,30 @@ def test_neither_threads_nor_batches_nor_groups_matter(
         assert (alone.features[view][0] - expected.features[view][9]).abs().max() < 2e-6
 
 
+@pytest.mark.parametrize("batch_size", [64, 4])
+@pytest.mark.parametrize("name", ["dino", "self"])
+def test_what_an_accelerator_is_told_gives_the_same(
+    golden_tower: Callable[[int], Any], images: list[LoadedImage], name: str, batch_size: int
+) -> None:
+    # the calls that a device gets, made on the processor; whether the device does them right shows only on one
+    tower = golden_tower(14)
+    source: AttentionSource = TowerAttention(tower, "self") if name == "self" else DinoAttention(str(DINO))
+    expected = encode_images(tower, source, images, VIEWS)
+    assert expected.attention is not None
+    for known in (None, expected.attention):
+        groups = list(
+            _on_accelerator(
+                _Encoder(tower, source, VIEWS, 0, batch_size), images, None if known is None else iter(known)
+            )
+        )
+        assert [len(group.features[VIEWS[0]]) for group in groups] == ([10] if batch_size == 64 else [4, 4, 2])
+        maps = torch.cat([group.attention for group in groups if group.attention is not None])
+        torch.testing.assert_close(maps, expected.attention, rtol=0, atol=2e-6)
+        for view in VIEWS:
+            found = torch.cat([group.features[view] for group in groups])
+            torch.testing.assert_close(found, expected.features[view], rtol=0, atol=2e-6)
+
+
 def test_a_tower_without_tokens_encodes_in_threads_too(
     family_model: Callable[[str], Any], images: list[LoadedImage]
 ) -> None:
@@ -100,6 +135,60 @@ def test_a_tower_without_tokens_encodes_in_threads_too(
     torch.testing.assert_close(encoded.features[views[0]][:, 0], unit(tower.encode_image(pixels)), rtol=0, atol=2e-6)
     assert encoded.features[views[1]].shape == (10, 3, tower.embed_dim)
     assert encoded.attention is None
+
+
+@pytest.mark.parametrize(("threads", "count"), [(2, 9), (3, 3), (8, 5)])
+def test_threads_encode_side_by_side(threads: int, count: int) -> None:
+    torch.set_num_threads(threads)
+    together = threading.Barrier(min(threads, count), timeout=10)
+
+    class Tower(_SmallTower):
+        def encode_image(self, pixels: Tensor) -> Tensor:
+            if self.passes < together.parties:
+                self.passes += 1
+                together.wait()
+            return super().encode_image(pixels)
+
+    images = [LoadedImage(str(at), Image.new("RGB", (16, 16), (at, 20, 30))) for at in range(count)]
+    encoded = encode_images(cast("Tower", Tower()), None, images, [WholeImage()])
+    assert encoded.features[WholeImage()].shape == (count, 1, 3)
+
+
+def test_large_images_go_in_smaller_groups() -> None:
+    torch.set_num_threads(1)
+    tower = _SmallTower()
+    sides = [100, 100, 3000, 3000, 100, 100, 100, 100, 100]
+    images = [LoadedImage(str(at), Image.new("RGB", (side, side), "red")) for at, side in enumerate(sides)]
+    groups = stream_images(cast("Tower", tower), None, images, [WholeImage()])
+    assert [len(group.features[WholeImage()]) for group in groups] == [4, 4, 1]
+    groups = stream_images(cast("Tower", tower), None, images[2:4] * 2, [WholeImage()])
+    assert [len(group.features[WholeImage()]) for group in groups] == [2, 2]
+
+
+def test_a_stream_that_is_left_leaves_no_threads() -> None:
+    before = threading.active_count()
+    images = (LoadedImage("x", Image.new("RGB", (16, 16), "red")) for _ in itertools.count())
+    stream = stream_images(cast("Tower", _SmallTower()), None, images, [WholeImage(), RandomCrops(5)])
+    assert next(stream).features[RandomCrops(5)].shape[1:] == (5, 3)
+    stream.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+    assert torch.get_num_threads() == 3
+
+
+class _SmallTower:
+    """A tower whose features are the mean colour, with nothing to load."""
+
+    name, embed_dim, grid, crop_fraction = "small", 3, 0, 1.0
+    device = torch.device("cpu")
+    passes = 0
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        return torch.from_numpy(np.array(image.resize((8, 8)), dtype=np.float32)).permute(2, 0, 1)
+
+    preprocess_crop = preprocess
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        return pixels.mean((2, 3))
 
 
 class _SmallDevice:

@@ -1,0 +1,119 @@
+"""The public door: predictions in order, ahead of slow ones but not of slow sources, and none lost to a bad image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from support import save_small_clip
+
+from abs_classify import Classifier, load_tower
+from abs_classify.encoding import encode_images
+from abs_classify.images import load_image
+from abs_classify.methods import get_method
+from abs_classify.views import WholeImage
+from abs_core.errors import ImageError, UsageError
+
+CLASSES = {
+    "tabby": ("A tabby cat has stripes.", "A cat lies on a sofa."),
+    "toaster": ("A toaster holds two slices.",),
+    "lemon": ("A lemon is yellow.",),
+}
+PHOTOS = sorted((Path(__file__).parents[1] / "golden" / "photos").glob("*.png"))
+
+
+@pytest.fixture(params=[1, 2, 16])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Classifier]:
+    """By the name of a method, with five views of each kind."""
+    tower = load_tower(f"local-dir:{save_small_clip(tmp_path_factory.mktemp('clip') / 'small', 0)}")
+
+    def build(name: str) -> Classifier:
+        method = get_method(name)
+        few = tuple(view if isinstance(view, WholeImage) else replace(view, count=5) for view in method.views)
+        names = {"tabby": "tabby cat"}
+        return Classifier(tower, CLASSES, method=replace(method, views=few), names=names, attention="self")
+
+    return build
+
+
+def test_predictions_are_those_of_the_parts(classifier: Callable[[str], Classifier], threads: int) -> None:
+    abs_ = classifier("abs")
+    files = [*PHOTOS, *PHOTOS[::-1]]
+    predictions = list(abs_.classify(files, top=3))
+    images = [load_image(path) for path in files]
+    assert [prediction.image_id for prediction in predictions] == [image.id for image in images]
+    encoded = encode_images(abs_.tower, abs_.source, images, abs_.method.views)
+    scores = abs_.method.matcher.scores(abs_.method.views_by_kind(encoded.features), abs_.texts)  # type: ignore[union-attr]
+    for prediction, row in zip(predictions, scores.tolist(), strict=True):
+        expected = sorted(zip(row, CLASSES, strict=True), reverse=True)
+        assert [one.class_id for one in prediction.ranking] == [name for _, name in expected]
+        assert [one.score for one in prediction.ranking] == pytest.approx([score for score, _ in expected], abs=1e-5)
+    assert {one.name for one in predictions[0].ranking} == {"tabby cat", "toaster", "lemon"}
+
+
+def test_a_list_of_any_kind_and_an_iterator_give_the_same(classifier: Callable[[str], Classifier]) -> None:
+    clip = classifier("clip")
+    kinds: list[Any] = [list(PHOTOS), [str(path) for path in PHOTOS], [path.read_bytes() for path in PHOTOS]]
+    kinds += [iter(PHOTOS), [load_image(path).pixels for path in PHOTOS]]
+    found = [[prediction.ranking for prediction in clip.classify(images)] for images in kinds]
+    for others in found[1:]:
+        for ours, theirs in zip(found[0], others, strict=True):
+            assert [one.class_id for one in ours] == [one.class_id for one in theirs]
+            assert [one.score for one in ours] == pytest.approx([one.score for one in theirs], abs=1e-6)
+
+
+def test_an_iterator_is_not_run_far_ahead(classifier: Callable[[str], Classifier], threads: int) -> None:
+    taken = 0
+
+    def camera() -> Iterator[Path]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield PHOTOS[taken % len(PHOTOS)]
+
+    predictions = classifier("clip").classify(camera())
+    for number in range(1, 8):
+        next(predictions)
+        # what every thread holds, and one group more
+        assert taken <= number + 4 * (threads + 1)
+    predictions.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("place", [0, 1, 5, 9])
+@pytest.mark.parametrize("source", [list, iter])
+def test_the_images_before_a_bad_one_have_their_predictions(
+    classifier: Callable[[str], Classifier], tmp_path: Path, place: int, source: Callable[[list[Path]], Any]
+) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(PHOTOS[0].read_bytes()[:100])
+    files = [*PHOTOS, *PHOTOS]
+    files[place] = bad
+    predictions = classifier("clip").classify(source(files))
+    assert len([next(predictions) for _ in range(place)]) == place
+    with pytest.raises(ImageError, match=r"bad\.png"):
+        next(predictions)
+
+
+def test_one_image_is_no_list(classifier: Callable[[str], Classifier]) -> None:
+    for image in (PHOTOS[0], str(PHOTOS[0]), PHOTOS[0].read_bytes(), Image.new("RGB", (8, 8))):
+        with pytest.raises(UsageError, match=r"classify\(\[image\]\)"):
+            next(classifier("clip").classify(image))  # type: ignore[arg-type]
+
+
+def test_a_stream_method_needs_to_know_how_many_there_are(classifier: Callable[[str], Classifier]) -> None:
+    assert len(list(classifier("onzeta").classify(PHOTOS))) == len(PHOTOS)
+    with pytest.raises(UsageError, match="Pass a list of images"):
+        next(classifier("onzeta").classify(iter(PHOTOS)))

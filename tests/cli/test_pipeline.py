@@ -1,0 +1,186 @@
+"""The pipeline: in order, a little ahead and no more, across calls; and digests remembered step by step."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from abs_cli.memo import DigestMemo
+from abs_cli.pipeline import Pipeline
+from abs_core.canonical import sha256_bytes
+from abs_core.errors import StorageError
+
+
+class Work:
+    """Notes what was begun; fails on what it is told to."""
+
+    def __init__(self, *bad: int) -> None:
+        self.begun: list[int] = []
+        self._bad, self._lock = bad, threading.Lock()
+
+    def __call__(self, item: int) -> int:
+        with self._lock:
+            self.begun.append(item)
+        if item in self._bad:
+            raise ValueError(item)
+        time.sleep(0.001 * (item % 3))
+        return 10 * item
+
+
+class Encode:
+    """Takes a few ahead, as encoders do; notes what arrives and whether it was closed."""
+
+    def __init__(self, ahead: int = 2) -> None:
+        self.begun: list[int] = []
+        self.ended = 0
+        self._ahead = ahead
+
+    def __call__(self, items: Iterator[int]) -> Generator[int, None, None]:
+        waiting: list[int] = []
+        try:
+            for item in items:
+                self.begun.append(item)
+                waiting.append(item)
+                if len(waiting) > self._ahead:
+                    yield waiting.pop(0) + 1
+            yield from (item + 1 for item in waiting)
+        finally:
+            self.ended += 1
+
+
+def settle(work: Work, count: int) -> None:
+    """Wait until as many were begun, and a little longer for any that should not be."""
+    until = time.monotonic() + 5
+    while len(work.begun) < count and time.monotonic() < until:
+        time.sleep(0.002)
+    time.sleep(0.02)
+
+
+def results(items: Sequence[int]) -> list[int]:
+    return [10 * item + 1 for item in items]
+
+
+def test_results_come_in_order_and_each_item_is_read_and_encoded_once() -> None:
+    read, encode = Work(), Encode()
+    pipeline = Pipeline(read, encode, 3)
+    numbers = range(100)
+    found = [pipeline.take(numbers[at : at + 10], numbers[at + 10 : at + 20]) for at in range(0, 100, 10)]
+    assert [result for part in found for result in part] == results(numbers)
+    assert sorted(read.begun) == list(numbers)
+    assert encode.begun == [10 * number for number in numbers]
+    assert encode.ended == 1
+
+
+def test_a_few_items_of_the_next_call_are_begun_and_no_more() -> None:
+    read, encode = Work(), Encode()
+    pipeline = Pipeline(read, encode, 2)
+    assert pipeline.take([0, 1, 2], range(3, 60)) == results([0, 1, 2])
+    settle(read, 12)
+    # three taken, two ahead in the encoder, and seven or eight that are read
+    assert encode.begun == [0, 10, 20, 30, 40]
+    assert sorted(read.begun) in (list(range(12)), list(range(13)))
+    pipeline.close()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_the_encoder_may_be_through_before_the_call_after_the_next_is_announced(size: int) -> None:
+    read, numbers = Work(), range(21)
+    pipeline = Pipeline(read, Encode(ahead=5), 2)
+    found = [pipeline.take(numbers[at : at + size], numbers[at + size : at + 2 * size]) for at in range(0, 21, size)]
+    assert [result for part in found for result in part] == results(numbers)
+    assert sorted(read.begun) == list(numbers)
+
+
+def test_without_a_next_call_everything_ends() -> None:
+    before, encode = threading.active_count(), Encode()
+    pipeline = Pipeline(Work(), encode, 2)
+    assert pipeline.take([0, 1, 2]) == results([0, 1, 2])
+    assert encode.ended == 1
+    assert threading.active_count() == before
+
+
+def test_what_was_begun_for_nobody_is_dropped() -> None:
+    before, read, encode = threading.active_count(), Work(), Encode()
+    pipeline = Pipeline(read, encode, 2)
+    assert pipeline.take([0, 1], range(2, 50)) == results([0, 1])
+    assert pipeline.take([30, 31], [2]) == results([30, 31])
+    assert (encode.ended, read.begun.count(49)) == (1, 0)
+    pipeline.close()
+    assert encode.ended == 2
+    assert threading.active_count() == before
+
+
+def test_an_item_that_fails_is_tried_again_and_those_before_it_are_not() -> None:
+    read, encode = Work(4), Encode()
+    pipeline = Pipeline(read, encode, 2)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="4"):
+            pipeline.take([0, 1, 2, 3, 4, 5])
+    assert pipeline.take([0, 1, 2, 3, 5]) == results([0, 1, 2, 3, 5])
+    assert [read.begun.count(item) for item in range(5)] == [1, 1, 1, 1, 2]
+    assert encode.begun == [0, 10, 20, 30, 50]
+
+
+def test_an_item_of_the_next_call_fails_in_that_call() -> None:
+    pipeline = Pipeline(Work(3), Encode(), 2)
+    assert pipeline.take([0, 1], [2, 3]) == results([0, 1])
+    with pytest.raises(ValueError, match="3"):
+        pipeline.take([2, 3], [4])
+    assert pipeline.take([2], [4]) == results([2])
+    assert pipeline.take([4]) == results([4])
+
+
+def test_a_failure_of_the_encoder_ends_the_call_and_leaves_no_threads() -> None:
+    before = threading.active_count()
+
+    def encode(items: Iterator[int]) -> Generator[int, None, None]:
+        yield next(items)
+        raise ArithmeticError("no direction")
+
+    pipeline = Pipeline(Work(), encode, 2)
+    with pytest.raises(ArithmeticError, match="no direction"):
+        pipeline.take([0, 1], [2])
+    assert threading.active_count() == before
+
+
+def test_an_item_that_comes_twice_gives_two_results() -> None:
+    read = Work()
+    assert Pipeline(read, Encode(), 2).take([3, 3, 4, 3]) == results([3, 3, 4, 3])
+    assert sorted(read.begun) == [3, 4]
+
+
+def test_digests_are_those_of_the_files_and_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("abs_cli.memo._AT_ONCE", 3)
+    paths = [tmp_path / f"{number}.bin" for number in range(10)]
+    for number, path in enumerate(paths):
+        path.write_bytes(b"x" * number)
+    expected = [sha256_bytes(b"x" * number) for number in range(10)]
+    memo = DigestMemo(tmp_path / "cache")
+    assert memo.files(paths[::-1]) == expected[::-1]
+    # the same size and time again, so a digest that comes from the file would be another
+    stamps = [path.stat() for path in paths]
+    for path, status in zip(paths, stamps, strict=True):
+        path.write_bytes(b"y" * status.st_size)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert DigestMemo(tmp_path / "cache").files(paths) == expected
+
+
+def test_a_file_that_cannot_be_read_leaves_the_steps_before_it_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("abs_cli.memo._AT_ONCE", 2)
+    paths = [tmp_path / f"{number}.bin" for number in range(4)]
+    for path in paths[:3]:
+        path.write_bytes(path.name.encode())
+    memo = DigestMemo(tmp_path / "cache")
+    with pytest.raises(StorageError, match=r"3\.bin"):
+        memo.files(paths)
+    status = paths[0].stat()
+    paths[0].write_bytes(b"5.bin")
+    os.utime(paths[0], ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert memo.file(paths[0]) == sha256_bytes(b"0.bin")
