@@ -197,7 +197,7 @@ def _rules(home: Home, model: str | None, derived: Path | None) -> Rules:
     from abs_classify.towers.weights_store import WeightsStore
 
     note(f"loading {model}")
-    local = local_names(WeightsStore(home.root / "models"), model, "none")[0]
+    local = local_names(WeightsStore(home.models), model, "none")[0]
     tower = load_tower(local, device="cpu", derived=derived)
     return Rules(count_tokens=tower.count_tokens, token_limit=tower.context_length)
 
@@ -265,7 +265,8 @@ class _Watcher:
             return f"every reply came from the journal, {seconds:.1f} s"
         rate = now.paid.completion / max(seconds, 1e-9)
         fresh = now.done + now.failed - now.reused
-        return f"{fresh} replies, {now.paid.completion} tokens, {rate:.0f} tokens/s, {seconds:.1f} s"
+        most = "at most " if now.paid.unstated else ""
+        return f"{fresh} replies, {most}{now.paid.completion} tokens, {rate:.0f} tokens/s, {seconds:.1f} s"
 
 
 def _check_result(result: GenerationResult) -> None:

@@ -31,8 +31,8 @@ class Paid:
     """Tokens and what they cost.
 
     Args:
-        paid: of the replies of this run.
-        saved: of the replies that were found in the journal.
+        paid: of what this run asked, every attempt that a server may bill for included.
+        saved: of what is in the journal.
         prices: None where the user gave none.
     """
 
@@ -188,12 +188,15 @@ def _short_line(line: ClassReport, wanted: int) -> str:
 
 
 def _tokens(tokens: Tokens, prices: Prices | None) -> str:
-    text = f"{tokens.prompt} tokens in, {tokens.completion} out"
+    most = "at most " if tokens.unstated else ""
+    text = f"{most}{tokens.prompt} tokens in, {tokens.completion} out"
     return text if prices is None else f"{text}, cost {prices.cost(tokens):.4f}"
 
 
 def _token_values(tokens: Tokens, prices: Prices | None) -> dict[str, Any]:
-    values: dict[str, Any] = {"prompt_tokens": tokens.prompt, "completion_tokens": tokens.completion}
+    values: dict[str, Any] = tokens.to_dict()
+    if not tokens.unstated:
+        del values["unstated"]
     return values if prices is None else {**values, "cost": prices.cost(tokens)}
 
 

@@ -1,17 +1,12 @@
 """What requests cost: prices per million tokens, estimates before they are asked, and a limit that holds.
 
 Prices are the user's; none are built in, because they change and differ from contract to contract.
-
-Before a request is asked, only its text is known. Two numbers are made of it (``likely_prompt_tokens``,
-``most_prompt_tokens``): one near to what models of today count in English text, one that no byte-level tokenizer
-exceeds. A reply has at most ``max_tokens`` tokens.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from abs_core.errors import UnknownNameError, UsageError
 from abs_core.printable import printable
-from abs_descriptions.backends.base import Message, Outcome, Reply, Request
+from abs_descriptions.backends.base import Outcome, Request, Tokens
+from abs_descriptions.backends.tokens import likely_prompt_tokens, most_prompt_tokens, most_tokens, taken_tokens
 from abs_descriptions.yaml_files import read_yaml
 
 __all__ = [
@@ -30,27 +26,10 @@ __all__ = [
     "likely_prompt_tokens",
     "most_prompt_tokens",
     "read_prices",
+    "taken_tokens",
 ]
 
 _MILLION = 1_000_000
-# The marks of a chat template around a message, and those around the conversation.
-_LIKELY_MARKS, _MOST_MARKS, _MOST_AROUND = 4, 16, 256
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Numbers of tokens: of what was asked and of what was answered."""
-
-    prompt: int = 0
-    completion: int = 0
-
-    def __add__(self, other: Tokens) -> Tokens:
-        return Tokens(self.prompt + other.prompt, self.completion + other.completion)
-
-    @property
-    def total(self) -> int:
-        """Both together."""
-        return self.prompt + self.completion
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,31 +84,16 @@ def read_prices(path: Path, model: str) -> Prices:
             remedy="Write MODEL: {in: PRICE, out: PRICE} on each line, per million tokens",
         ) from None
     if model not in found:
-        known = [printable(name, 60) for name in sorted(found)[:20]]
+        known = [printable(name, 60) for name in sorted(found)]
         raise UnknownNameError("model in the price file", printable(model, 100), known, remedy="Add it to the file")
     return Prices(found[model].prompt, found[model].completion)
-
-
-def likely_prompt_tokens(messages: Sequence[Message]) -> int:
-    """About how many tokens a conversation has: one for 4 bytes of UTF-8, and 4 a message. For an estimate."""
-    return sum(_LIKELY_MARKS + math.ceil(_bytes(one.content) / 4) for one in messages)
-
-
-def most_prompt_tokens(messages: Sequence[Message]) -> int:
-    """More tokens than a conversation can have where a token is at least one byte: one a byte, 16 a message, and 256
-    for what a chat template writes by itself. For a limit."""
-    return _MOST_AROUND + sum(_MOST_MARKS + _bytes(one.content) for one in messages)
-
-
-def _bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 class Budget:
     """A limit of cost that requests under way count for with the most that they can cost. Safe between threads.
 
-    A reply then counts with the tokens that the server reports, or with the most where it reports none. A failed
-    request counts with the most: a server may bill for what it answered although it cannot be used.
+    A request then counts with what all its attempts took (``taken_tokens``). One that failed although no attempt can
+    have been billed counts with the most of one attempt.
 
     Args:
         prices: of the model.
@@ -145,6 +109,8 @@ class Budget:
         self.prices, self.limit = prices, limit
         self._lock = threading.Lock()
         self._spent = self._reserved = 0.0
+        # What counts as spent already of requests under way.
+        self._lost: dict[Request, float] = {}
 
     @property
     def spent(self) -> float:
@@ -152,28 +118,41 @@ class Budget:
         return self._spent
 
     def most(self, request: Request) -> float:
-        """The most that a request can cost."""
-        return self.prices.cost(Tokens(most_prompt_tokens(request.messages), request.parameters.max_tokens))
+        """The most that one attempt at a request can cost."""
+        return self.prices.cost(most_tokens(request))
 
     def fits(self, request: Request) -> bool:
         """Whether a request could be paid now."""
         return self._spent + self._reserved + self.most(request) <= self.limit
 
     def reserve(self, request: Request) -> bool:
-        """Set aside the most that a request can cost; False where that could exceed the limit."""
+        """Set aside the most that one attempt at a request can cost; False where that could exceed the limit."""
         with self._lock:
             if not self.fits(request):
                 return False
             self._reserved += self.most(request)
             return True
 
+    def repeat(self, request: Request, lost: Tokens) -> bool:
+        """Keep what was set aside for one more attempt; False where that could exceed the limit.
+
+        Args:
+            request: one that was reserved.
+            lost: what the attempts at it took so far.
+        """
+        with self._lock:
+            self._spend(request, self.prices.cost(lost))
+            return self._spent + self._reserved <= self.limit
+
     def settle(self, request: Request, outcome: Outcome) -> None:
         """Put what a request has cost in place of what was reserved for it."""
-        most = self.most(request)
-        paid = most
-        if isinstance(outcome, Reply) and outcome.prompt_tokens and outcome.completion_tokens:
-            paid = self.prices.cost(Tokens(outcome.prompt_tokens, outcome.completion_tokens))
+        most, taken = self.most(request), taken_tokens(request, outcome)
         with self._lock:
             # Sums of floats leave dust behind, which must not count as a request under way.
             self._reserved = max(0.0, self._reserved - most)
-            self._spent += paid
+            self._spend(request, self.prices.cost(taken) if taken.total else most)
+            self._lost.pop(request, None)
+
+    def _spend(self, request: Request, cost: float) -> None:
+        self._spent += cost - self._lost.get(request, 0.0)
+        self._lost[request] = cost

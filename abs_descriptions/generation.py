@@ -13,16 +13,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from abs_core.canonical import digest
 from abs_core.errors import BackendError, UsageError
-from abs_descriptions.backends.base import Backend, Failure, Outcome, Parameters, Reply, Request, request_digest
+from abs_descriptions.backends.base import Backend, Failure, Outcome, Parameters, Request, request_digest
 from abs_descriptions.backends.structure import checked
 from abs_descriptions.bundle import Generator, PromptSetEntry, Provenance
 from abs_descriptions.bundles.format import MAX_CLASS_NAME, token_fault
 from abs_descriptions.cleaning import description_key
-from abs_descriptions.costs import Budget, Tokens, likely_prompt_tokens
+from abs_descriptions.costs import Budget, Tokens, likely_prompt_tokens, taken_tokens
 from abs_descriptions.drafts import ClassReport, Draft
 from abs_descriptions.generation_types import GenerationResult, Outlook, Plan, Progress, Stop
 from abs_descriptions.journal import Journal
@@ -66,7 +67,8 @@ def generate(
         on_progress: called after each outcome.
         may_ask: asked before each request, in a thread of the backend's. False ends the run as soon as the requests
             under way, which are paid, have come back.
-        should_stop: asked after each outcome. True ends the run at once, with what there is; so does Ctrl-C.
+        should_stop: asked after each outcome. True ends the run at once, with what there is; so does Ctrl-C. Requests
+            under way are cut off: no journal, no count and no budget knows what a server bills for them.
 
     Raises:
         UsageError: a plan that asks for nothing, or a budget that cannot pay one request.
@@ -146,6 +148,7 @@ class _Run:
         self._counts = _Counts()
         self._failures: dict[str, None] = {}
         self._stop: Stop | None = None
+        self._cut_short = False
 
     def result(self) -> GenerationResult:
         """Run all rounds."""
@@ -163,6 +166,8 @@ class _Run:
             self._stop = Stop.INTERRUPT
         for draft in self._drafts:
             self._judge(draft)
+        if self._cut_short and any(len(one.descriptions) < self._plan.per_class for one in self._drafts):
+            self._stop = self._stop or Stop.COST
         return GenerationResult(
             generator=self._generator,
             descriptions=tuple(record for one in self._drafts for record in one.descriptions),
@@ -212,20 +217,20 @@ class _Run:
         """Settle what the journal answers; the rest."""
         pending: deque[_Ask] = deque()
         for position, sample in asks:
-            mark, reply = self._find(position, sample)
+            if self._journal is None or self._journal.is_empty:
+                pending.append((position, sample))
+                continue
+            request = self._request(position, sample)
+            mark = request_digest(self._key, request)
+            self._counts.saved += self._journal.lost(mark)
+            reply = self._journal.find(mark)
             if reply is None:
                 pending.append((position, sample))
                 continue
             self._counts.reused += 1
-            self._counts.saved += Tokens(reply.prompt_tokens, reply.completion_tokens)
+            self._counts.saved += taken_tokens(request, reply)
             self._settle(position, sample, mark, reply)
         return pending
-
-    def _find(self, position: int, sample: int) -> tuple[str, Reply | None]:
-        if self._journal is None or len(self._journal) == 0:
-            return "", None
-        mark = request_digest(self._key, self._request(position, sample))
-        return mark, self._journal.find(mark)
 
     def _ask(self, pending: deque[_Ask]) -> None:
         """Have the backend answer the rest of a round.
@@ -257,10 +262,17 @@ class _Run:
                 self._stop = Stop.TOLD
                 return
             request = self._request(*pending[0])
-            if self.budget is not None and not self.budget.reserve(request):
-                return
+            if self.budget is not None:
+                if not self.budget.reserve(request):
+                    return
+                request = replace(request, may_repeat=partial(self._may_repeat, self.budget, request))
             pending.popleft()
             yield request
+
+    def _may_repeat(self, budget: Budget, request: Request, lost: Tokens) -> bool:
+        can_pay = budget.repeat(request, lost)
+        self._cut_short = self._cut_short or not can_pay
+        return can_pay
 
     def _take(self, outcomes: Iterator[tuple[Request, Outcome]]) -> None:
         try:
@@ -278,11 +290,10 @@ class _Run:
         return Request(messages, self._plan.parameters, sample, tag=position, answer=self._prompts.answer)
 
     def _arrive(self, request: Request, outcome: Outcome) -> None:
+        mark, outcome = request_digest(self._key, request), checked(request, outcome)
         if self.budget is not None:
             self.budget.settle(request, outcome)
-        if isinstance(outcome, Reply):
-            self._counts.paid += Tokens(outcome.prompt_tokens, outcome.completion_tokens)
-        mark, outcome = request_digest(self._key, request), checked(request, outcome)
+        self._counts.paid += taken_tokens(request, outcome)
         if self._journal is not None:
             name = self._drafts[request.tag].name
             about = {"class": name.id, "prompt": self._prompt_id(request.sample), "sample": request.sample}

@@ -52,8 +52,8 @@ class Progress:
         asked: requests so far, those included that the journal answered.
         done, failed: outcomes so far; ``done`` counts good replies.
         reused: good replies that came from the journal.
-        paid: tokens of the replies that did not.
-        saved: tokens of those that did, as they were paid for in earlier runs.
+        paid: tokens of the requests that were asked, all their attempts together (``costs.taken_tokens``).
+        saved: tokens that the journal knows of these and all other requests, as earlier runs paid for them.
         accepted, wanted: descriptions.
     """
 
@@ -108,7 +108,7 @@ class Outlook:
         tokens: of these: ``likely_prompt_tokens`` of what is asked, and the most that can be answered.
         most_requests: of all rounds, should every class need all its tries.
         most_tokens: of these; the prompts as long as those of ``requests`` on average.
-        reused, saved: good replies that the journal has, and their tokens.
+        reused, saved: good replies that the journal has, and the tokens that earlier runs paid.
         accepted, wanted: descriptions that these give, and descriptions in all.
     """
 

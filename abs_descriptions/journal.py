@@ -2,7 +2,8 @@
 
 JSON Lines in UTF-8. The first line says what the file is; each further line holds one outcome under the digest of all
 that was asked (``backends.base.request_digest``), so a journal of another configuration is never mistaken for this
-one: its lines are not found. Only good replies are found again; a failed request is asked again by the next run.
+one: its lines are not found. Only good replies are found again; a failed request is asked again by the next run,
+which knows what its attempts took.
 
 A run that is killed leaves at most one torn line, which the next run cuts off.
 """
@@ -25,7 +26,7 @@ from abs_core.canonical import canonical_json
 from abs_core.errors import StorageError
 from abs_core.files import storage_errors
 from abs_core.printable import printable
-from abs_descriptions.backends.base import Outcome, Reply
+from abs_descriptions.backends.base import Outcome, Reply, Tokens
 
 __all__ = ["Journal"]
 
@@ -36,7 +37,7 @@ _HEADER_LINE = (canonical_json(_HEADER) + "\n").encode()
 class Journal:
     """An append-only file of outcomes, held by one process at a time.
 
-    Only offsets are kept in memory, about 200 bytes a reply.
+    Only offsets are kept in memory, about 200 bytes a reply, and what failed requests took.
 
     Args:
         path: made if it is not there, with its folder.
@@ -53,6 +54,7 @@ class Journal:
         self.damaged: list[int] = []
         """Numbers of lines that cannot be read; what they held is asked again."""
         self._offsets: dict[str, int] = {}
+        self._lost: dict[str, Tokens] = {}
         self._stream = _open_to_read(path) if read_only else _open_to_write(path)
         try:
             if read_only:
@@ -69,6 +71,11 @@ class Journal:
     def __len__(self) -> int:
         """How many good replies can be found."""
         return len(self._offsets)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it knows of no request."""
+        return not self._offsets and not self._lost
 
     def __enter__(self) -> Journal:
         return self
@@ -97,6 +104,10 @@ class Journal:
             record = _parse(self._stream.readline())
         return _reply(record) if record is not None else None
 
+    def lost(self, request: str) -> Tokens:
+        """What was paid for the request with this digest each time that it failed."""
+        return self._lost.get(request, Tokens())
+
     def add(self, request: str, outcome: Outcome, about: Mapping[str, Any]) -> Outcome:
         """Write an outcome; it is with the operating system when this returns.
 
@@ -118,14 +129,21 @@ class Journal:
             record |= {"prompt_tokens": outcome.prompt_tokens, "completion_tokens": outcome.completion_tokens}
         else:
             record |= {"status": "failed", "reason": _storable(outcome.reason)}
+        if outcome.lost.total:
+            record["lost"] = outcome.lost.to_dict()
         with storage_errors(self.path, "write"):
             offset = self._size()
             self._writer.write(record)
         if isinstance(outcome, Reply):
             self._offsets[request] = offset
         else:
-            self.failures += 1
+            self._note_failure(request, outcome.lost)
         return outcome
+
+    def _note_failure(self, request: str, lost: Tokens) -> None:
+        self.failures += 1
+        if lost.total:
+            self._lost[request] = self.lost(request) + lost
 
     def _size(self) -> int:
         return self._stream.seek(0, 2)
@@ -176,7 +194,7 @@ class Journal:
                 elif record["status"] == "reply":
                     self._offsets[record["request"]] = offset
                 else:
-                    self.failures += 1
+                    self._note_failure(record["request"], _lost(record))
                 offset += len(line)
 
 
@@ -197,6 +215,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         record = json.loads(line)
         if not isinstance(record["request"], str) or record["status"] not in ("reply", "failed"):
             return None
+        _lost(record)
         if record["status"] == "reply":
             _reply(record)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
@@ -207,9 +226,13 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 def _reply(record: Mapping[str, Any]) -> Reply:
     if record["finish_reason"] not in ("stop", "length") or not isinstance(record["text"], str):
         raise ValueError("no reply")
-    return Reply(
-        record["text"], record["finish_reason"], int(record["prompt_tokens"]), int(record["completion_tokens"])
-    )
+    counts = int(record["prompt_tokens"]), int(record["completion_tokens"])
+    return Reply(record["text"], record["finish_reason"], *counts, _lost(record))
+
+
+def _lost(record: Mapping[str, Any]) -> Tokens:
+    # Most lines have none, and so have all of older versions.
+    return Tokens.from_dict(record["lost"]) if "lost" in record else Tokens()
 
 
 def _storable(text: str) -> str:

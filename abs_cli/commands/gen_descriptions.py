@@ -68,6 +68,14 @@ def command(home: Home, /, labels: str, name: str, dry_run: bool, as_json: bool,
     abs gen-descriptions labels.txt --name pets
     abs gen-descriptions labels.txt --name pets --backend openai --model gpt-5-mini --dry-run
 
+    \b
+    Label sets that ship with the toolkit:
+      caltech101, cifar10, cifar100, cub-200-2011, demo, dtd, eurosat, fgvc-aircraft, flowers102, food101, imagenet,
+      imagenet-a, imagenet-r, pets, places365, stanford-cars, sun397, ucf101
+    Prompt sets:
+      actions, animals, descriptors, descriptors-json, food, objects, objects-small, satellite, scenes, textures,
+      vehicles
+
     Exit codes: 0 complete, 3 a partial bundle (--max-cost was reached, or a class has no description), 130 a partial
     bundle after Ctrl-C, 2 an error.
     """

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from abs_core.errors import UnknownNameError, UsageError
-from abs_descriptions.backends.base import Backend, Failure, Message, Outcome, Parameters, Reply, Request
+from abs_descriptions.backends.base import Backend, Failure, Message, Outcome, Parameters, Reply, Request, Tokens
 from abs_descriptions.backends.batch_files import MOST_REQUESTS
 from abs_descriptions.backends.local import LocalBackend
 from abs_descriptions.backends.model_files import EMBEDDED
@@ -32,6 +32,7 @@ __all__ = [
     "Parameters",
     "Reply",
     "Request",
+    "Tokens",
     "build_backend",
 ]
 

@@ -5,8 +5,8 @@ A backend decides how many requests run at once and what is asked again. It know
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
@@ -22,11 +22,47 @@ __all__ = [
     "Parameters",
     "Reply",
     "Request",
+    "Tokens",
     "request_digest",
 ]
 
 AnswerForm = Literal["text", "list"]
 FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Numbers of tokens: of what was asked and of what was answered.
+
+    Args:
+        prompt, completion: the numbers.
+        unstated: attempts among these whose tokens nobody states; each counts with the most that it can have taken.
+    """
+
+    prompt: int = 0
+    completion: int = 0
+    unstated: int = 0
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(self.prompt + other.prompt, self.completion + other.completion, self.unstated + other.unstated)
+
+    @property
+    def total(self) -> int:
+        """Of prompts and replies together."""
+        return self.prompt + self.completion
+
+    def to_dict(self) -> dict[str, int]:
+        """As JSON values."""
+        return {"prompt_tokens": self.prompt, "completion_tokens": self.completion, "unstated": self.unstated}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Tokens:
+        """What ``to_dict`` gave.
+
+        Raises:
+            KeyError, OverflowError, TypeError, ValueError: the value is something else.
+        """
+        return cls(*(int(value[name]) for name in ("prompt_tokens", "completion_tokens", "unstated")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +99,10 @@ class Parameters:
         }
 
 
+def _always(_: Tokens) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Request:
     """One completion that is wanted.
@@ -74,6 +114,8 @@ class Request:
         tag: a number of the caller's own that comes back with the outcome; no part of what is asked.
         answer: "list" where the model is to be held to a JSON list of texts (``structure.LIST_SCHEMA``). A backend that
             cannot hold a model to a schema leaves it at the conversation.
+        may_repeat: asked in a thread of the backend's before it asks once more for what a server may bill already,
+            with the tokens of the attempts so far. False fails the request. No part of what is asked.
     """
 
     messages: tuple[Message, ...]
@@ -81,6 +123,7 @@ class Request:
     sample: int = 0
     tag: int = 0
     answer: AnswerForm = "text"
+    may_repeat: Callable[[Tokens], bool] = field(default=_always, compare=False, repr=False)
 
     @cached_property
     def draw_seed(self) -> int | None:
@@ -99,12 +142,14 @@ class Reply:
         text: not empty.
         finish_reason: "stop" where the model ended it, "length" where ``max_tokens`` cut it.
         prompt_tokens, completion_tokens: as counted by the model's tokenizer; 0 where it is not known.
+        lost: tokens of the attempts before this one that a server may bill for, though they gave no reply.
     """
 
     text: str
     finish_reason: FinishReason
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    lost: Tokens = Tokens()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +158,11 @@ class Failure:
 
     Args:
         reason: short, without any secret.
+        lost: tokens of the attempts that a server may bill for.
     """
 
     reason: str
+    lost: Tokens = Tokens()
 
 
 Outcome = Reply | Failure

@@ -1,21 +1,22 @@
 """What was submitted and is not yet collected: one small file for each batch, so that no interrupted run pays twice.
 
 A record is written before a batch is created, when its input file is already at the server, and is removed when every
-reply was handed out. It holds ids and digests; neither texts nor a key.
+reply was handed out. It holds ids, digests and counts; neither texts nor a key.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from abs_core.canonical import canonical_json, digest
 from abs_core.errors import StorageError
 from abs_core.files import atomic_write, storage_errors
+from abs_descriptions.backends.base import Tokens
 
 __all__ = ["BatchRecord", "BatchRecords"]
 
@@ -34,6 +35,7 @@ class BatchRecord:
         batch_id: at the server; "" where it is not known whether the batch was created.
         created: seconds since 1970.
         ids: the custom ids of its requests, sorted.
+        lost: by custom id, what earlier batches took for requests that are asked again in this one.
     """
 
     base_url: str
@@ -42,6 +44,7 @@ class BatchRecord:
     batch_id: str
     created: float
     ids: tuple[str, ...]
+    lost: Mapping[str, Tokens] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -67,13 +70,18 @@ class BatchRecords:
         """The file of a record."""
         return self.folder / f"{record.name}.json"
 
-    def new(self, base_url: str, model: str, file_id: str, ids: Iterable[str]) -> BatchRecord:
+    def new(self, base_url: str, model: str, file_id: str, lost: Mapping[str, Tokens]) -> BatchRecord:
         """Write the record of a batch that is about to be created.
+
+        Args:
+            base_url, model, file_id: see ``BatchRecord``.
+            lost: what earlier batches took for each of its custom ids.
 
         Raises:
             StorageError: the folder cannot be written.
         """
-        record = BatchRecord(base_url, model, file_id, "", time.time(), tuple(sorted(ids)))
+        counts = {name: tokens for name, tokens in lost.items() if tokens.total}
+        record = BatchRecord(base_url, model, file_id, "", time.time(), tuple(sorted(lost)), counts)
         self.save(record)
         return record
 
@@ -91,6 +99,7 @@ class BatchRecords:
             "batch_id": record.batch_id,
             "created": record.created,
             "ids": list(record.ids),
+            "lost": {name: tokens.to_dict() for name, tokens in record.lost.items()},
         }
         with atomic_write(self.path(record)) as stream:
             stream.write(canonical_json(value).encode())
@@ -127,8 +136,10 @@ def _read(path: Path) -> BatchRecord:
         ids = tuple(value["ids"])
         if not all(isinstance(one, str) for one in (*texts.values(), *ids)):
             raise TypeError("no text")
-        return BatchRecord(**texts, created=float(value["created"]), ids=ids)
-    except (ValueError, KeyError, TypeError) as error:
+        # Records of older versions have none.
+        lost = {name: Tokens.from_dict(tokens) for name, tokens in value.get("lost", {}).items()}
+        return BatchRecord(**texts, created=float(value["created"]), ids=ids, lost=lost)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise StorageError(
             f"the record of a batch {str(path)!r} cannot be read",
             remedy="Delete it; if its batch was submitted, its replies are asked for and paid once more",

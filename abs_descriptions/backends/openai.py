@@ -10,12 +10,13 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
 from abs_core.errors import FatalBackendError, UsageError
 from abs_core.extras import require
-from abs_descriptions.backends.base import Failure, Outcome, Reply, Request
+from abs_descriptions.backends.base import Failure, Outcome, Reply, Request, Tokens
 from abs_descriptions.backends.limits import Gate, RateLimits
 from abs_descriptions.backends.openai_server import OpenAIServer, refuses_schema
 from abs_descriptions.backends.patience import Patience, Tries
@@ -70,18 +71,19 @@ class OpenAIBackend:
             MissingExtraError: the extra "openai" is not installed.
             UsageError: the variable that is to hold the key is not set.
             FatalBackendError: a wrong key, a spent quota, an unknown model, a host that cannot be reached. Requests
-                that are under way then are waited for and handed out first, for they are paid.
+                that are under way then are waited for and handed out first, for they are paid; so are, as failures,
+                those that only had attempts that are paid.
         """
         require("openai")
         return _Session(self, self.server.read_key(), iter(requests)).outcomes()
 
 
 class _StopError(Exception):
-    """Ends the run with a verdict."""
+    """Ends the run with a verdict, and a request after attempts that took the tokens ``lost``."""
 
-    def __init__(self, verdict: Verdict) -> None:
+    def __init__(self, verdict: Verdict, lost: Tokens) -> None:
         super().__init__(verdict.reason)
-        self.verdict = verdict
+        self.verdict, self.lost = verdict, lost
 
 
 class _Session:
@@ -160,17 +162,19 @@ class _Session:
             try:
                 self._queue.put((request, await self._ask(client, request)))
             except _StopError as stop:
+                if stop.lost.total:
+                    self._queue.put((request, Failure(stop.verdict.reason, stop.lost)))
                 self._stop = self._stop or stop.verdict
                 self._gate.close()
 
     async def _ask(self, client: Any, request: Request) -> Outcome:
         """Ask until there is a reply or the patience is spent."""
         tries: Tries | None = None
-        schema, refused = True, False
+        schema, refused, lost = True, False, Tokens()
         while True:
             spent = await self._gate.enter(request)
             if spent is None:
-                raise _StopError(self._stop or Verdict("stop", "stopped"))
+                raise _StopError(self._stop or Verdict("stop", "stopped"), lost)
             # The wait for the first turn is no fault of the server's.
             tries = tries or Tries(self._backend.patience, self._loop.time())
             schema = schema and self._schema
@@ -178,16 +182,19 @@ class _Session:
             if isinstance(answer, Reply):
                 self._gate.settle(spent, request, answer)
                 self._schema = self._schema and not refused
-                return answer
+                return replace(answer, lost=lost)
+            lost += answer.lost(request)
             if schema and refuses_schema(request, answer, perhaps=True):
                 # The reply is checked in any case, so that it may be asked for in words alone.
                 schema, refused = False, refuses_schema(request, answer)
                 continue
             if answer.action == "stop":
-                raise _StopError(answer)
+                raise _StopError(answer, lost)
             wait = tries.wait_after(answer, self._loop.time())
             if wait is None:
-                return Failure(tries.reason(answer))
+                return Failure(tries.reason(answer), lost)
+            if answer.billed and not request.may_repeat(lost):
+                return Failure(f"{tries.reason(answer)}; the cost limit allows no further attempt", lost)
             if answer.wait:
                 # The server speaks to all of us, not to this request alone.
                 self._gate.hold_back(wait)

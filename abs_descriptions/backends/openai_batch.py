@@ -13,15 +13,15 @@ import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from abs_core.errors import FatalBackendError, UsageError
+from abs_core.errors import BackendError, FatalBackendError, UsageError
 from abs_core.extras import require
 from abs_core.files import ensure_writable
 from abs_core.printable import printable
-from abs_descriptions.backends.base import Failure, Outcome, Reply, Request
+from abs_descriptions.backends.base import Failure, Outcome, Reply, Request, Tokens
 from abs_descriptions.backends.batch_api import BatchApi, BatchState
 from abs_descriptions.backends.batch_files import MOST_BYTES, MOST_REQUESTS, custom_id, write_batch_file
 from abs_descriptions.backends.batch_records import BatchRecord, BatchRecords
@@ -98,7 +98,8 @@ class OpenAIBatchBackend:
             UsageError: the variable that is to hold the key is not set.
             StorageError: the folder for records cannot be written, or holds one that cannot be read.
             FatalBackendError: a wrong key, a spent quota, an unknown model, no Batch API, a batch that was refused or
-                cancelled. Replies that were collected are handed out first.
+                cancelled. Replies that were collected are handed out first, and as failures those requests whose
+                attempts are paid.
             BackendError: the server does not answer; the batches are found again by the next run.
         """
         require("openai")
@@ -131,9 +132,21 @@ class _Run:
         # Batches of an earlier run are collected when all requests are known that wait for them.
         self._found = [_Live(one, {}) for one in self._records.find(backend.server.base_url, backend.model)]
         self._home = {name: one for one in self._found for name in one.record.ids}
+        self._lost = {name: tokens for one in self._found for name, tokens in one.record.lost.items()}
 
     def outcomes(self) -> Iterator[tuple[Request, Outcome]]:
         """Submit, wait and collect until every request has its outcome."""
+        try:
+            yield from self._work()
+        except BackendError as error:
+            # What waits for a new batch is on no record.
+            for request in self._again:
+                lost = self._lost.get(custom_id(self._backend.key(), request))
+                if lost is not None:
+                    yield request, Failure(error.message, lost)
+            raise
+
+    def _work(self) -> Iterator[tuple[Request, Outcome]]:
         backend = self._backend
         with BatchApi(backend.server, self._key, backend.patience) as self._api:
             while True:
@@ -167,14 +180,22 @@ class _Run:
                     self._again.appendleft(written.left)
                 if not written.requests:
                     break
-                file_id = self._api.upload(path)
-            record = self._records.new(backend.server.base_url, backend.model, file_id, written.requests)
+                file_id = self._upload(path, written.requests)
+            lost = {name: self._lost.get(name, Tokens()) for name in written.requests}
+            record = self._records.new(backend.server.base_url, backend.model, file_id, lost)
             one = _Live(record, dict(written.requests))
             self._home.update(dict.fromkeys(record.ids, one))
             self._start(one, look_up=False)
         else:
             return
         self._resume()
+
+    def _upload(self, path: Path, requests: Mapping[str, list[Request]]) -> str:
+        try:
+            return self._api.upload(path)
+        except BackendError:
+            self._again += _flat(requests)
+            raise
 
     def _resume(self) -> None:
         """Take up the batches of an earlier run that requests wait for; all requests are known now."""
@@ -189,7 +210,7 @@ class _Run:
                 # The earlier run ended before it was created.
                 self._forget(one)
                 self._records.remove(one.record)
-                self._again += [request for same in one.requests.values() for request in same]
+                self._again += _flat(one.requests)
         if self._again:
             self._fill()
 
@@ -235,31 +256,42 @@ class _Run:
             # It was refused before any request of it ran.
             self._forget(one)
             self._records.remove(one.record)
+            self._again += _flat(one.requests)
             raise FatalBackendError(f"{self._backend.server.host} refused a batch: {state.why}", remedy=state.remedy)
         answers = self._api.results(state.batch_id, self._records.path(one.record))
         missing = Verdict("again", f"the batch ended as {state.status} before this request")
         end: Verdict | None = None
-        again: list[Request] = []
+        again: list[tuple[str, list[Request], Verdict]] = []
         for name, requests in one.requests.items():
             outcome = self._outcome(name, requests[0], answers.get(name, missing))
             if isinstance(outcome, Verdict):
                 end = outcome if outcome.action == "stop" else end
-                again += requests
+                again.append((name, requests, outcome))
                 continue
             for request in requests:
                 yield request, outcome
-        self._forget(one)
         if state.status == "cancelled" and again and end is None:
             reason = f"the batch {printable(state.batch_id, 80)!r} was cancelled"
             end = Verdict("stop", reason, remedy="Run the same command again to ask for the rest")
+        # The others are settled, so that it is known now what is left of a cost limit.
+        for name, requests, verdict in again:
+            lost = self._lost.get(name, Tokens())
+            if end is not None or not verdict.billed or requests[0].may_repeat(lost):
+                self._again += requests
+            else:
+                failure = Failure(f"{verdict.reason}; the cost limit allows no further attempt", lost)
+                yield from ((request, failure) for request in requests)
+        self._forget(one)
         if end is not None:
             raise FatalBackendError(end.reason, remedy=end.remedy)
-        self._again += again
 
     def _outcome(self, name: str, request: Request, answer: Reply | Verdict) -> Outcome | Verdict:
         """The outcome of a request; a verdict where it is to be asked again, or where the run ends."""
+        lost = self._lost.get(name, Tokens())
         if isinstance(answer, Reply):
-            return answer
+            return replace(answer, lost=lost)
+        if answer.billed:
+            lost = self._lost[name] = lost + answer.lost(request)
         self._tries[name] += 1
         tries = self._tries[name]
         if refuses_schema(request, answer) and tries == 1 < self._backend.attempts:
@@ -268,7 +300,7 @@ class _Run:
             return Verdict("again", answer.reason)
         if answer.action == "stop" or (answer.action == "again" and tries < self._backend.attempts):
             return answer
-        return Failure(f"{answer.reason} (asked {tries} times)" if tries > 1 else answer.reason)
+        return Failure(f"{answer.reason} (asked {tries} times)" if tries > 1 else answer.reason, lost)
 
     def _forget(self, one: _Live) -> None:
         """All that was waited for is handed out; what nobody asked for yet may be asked for by another run."""
@@ -276,3 +308,7 @@ class _Run:
             self._home.pop(name, None)
         if len(one.requests) == len(one.record.ids):
             self._records.remove(one.record)
+
+
+def _flat(requests: Mapping[str, list[Request]]) -> list[Request]:
+    return [request for same in requests.values() for request in same]

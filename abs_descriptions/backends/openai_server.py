@@ -163,13 +163,14 @@ class OpenAIServer:
         if isinstance(error, openai.APIStatusError):
             return judge_status(error.status_code, error.response.headers, error.body, self.host, key)
         if isinstance(error, (TimeoutError, openai.APITimeoutError)):
-            return Verdict("again", "no reply in time")
+            return Verdict("again", "no reply in time", billed=True)
         if isinstance(error, openai.APIConnectionError):
             cause = type(error.__cause__ or error).__name__
-            if reached or cause not in ("ConnectError", "UnsupportedProtocol", "ProxyError"):
-                return Verdict("again", f"the connection broke ({cause})")
+            sent = cause not in ("ConnectError", "UnsupportedProtocol", "ProxyError")
+            if reached or sent:
+                return Verdict("again", f"the connection broke ({cause})", billed=sent)
             return Verdict("stop", f"{self.host} cannot be reached", remedy="Start the server, or check the base URL")
-        return Verdict("again", "the reply is no JSON")
+        return Verdict("again", "the reply is no JSON", billed=True)
 
 
 def refuses_schema(request: Request, answer: object, *, perhaps: bool = False) -> bool:

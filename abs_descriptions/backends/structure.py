@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from abs_descriptions.backends.base import Failure, Outcome, Reply, Request
+from abs_descriptions.backends.tokens import taken_tokens
 
 __all__ = ["LIST_SCHEMA", "checked"]
 
@@ -26,16 +27,27 @@ def checked(request: Request, outcome: Outcome) -> Outcome:
     """The outcome as it is where text was asked for; where a list was, its texts one a line, or a failure."""
     if request.answer == "text" or not isinstance(outcome, Reply):
         return outcome
-    if outcome.finish_reason == "length":
-        return Failure("the list was cut off; it needs more tokens")
     try:
-        value = json.loads(outcome.text)
+        return replace(outcome, text="\n".join(_lines(outcome)))
+    except _NoListError as fault:
+        return Failure(str(fault), taken_tokens(request, outcome))
+
+
+class _NoListError(Exception):
+    """Why a reply is no list."""
+
+
+def _lines(reply: Reply) -> list[str]:
+    if reply.finish_reason == "length":
+        raise _NoListError("the list was cut off; it needs more tokens")
+    try:
+        value = json.loads(reply.text)
     except (ValueError, RecursionError):
-        return Failure("the reply is not the JSON that was asked for")
+        raise _NoListError("the reply is not the JSON that was asked for") from None
     texts = value.get("descriptions") if isinstance(value, dict) else None
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        return Failure("the reply is JSON and not the list that was asked for")
-    lines = [" ".join(text.split()) for text in texts]
-    if not any(lines):
-        return Failure("the list is empty")
-    return replace(outcome, text="\n".join(line for line in lines if line))
+        raise _NoListError("the reply is JSON and not the list that was asked for")
+    lines = [line for text in texts if (line := " ".join(text.split()))]
+    if not lines:
+        raise _NoListError("the list is empty")
+    return lines

@@ -7,13 +7,14 @@ answer is checked, because the client builds its objects without validating them
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 from abs_core.printable import printable
-from abs_descriptions.backends.base import Reply
+from abs_descriptions.backends.base import Reply, Request, Tokens
+from abs_descriptions.backends.tokens import most_tokens
 
 __all__ = ["Verdict", "hide", "is_quota", "judge_answer", "judge_status", "retry_after"]
 
@@ -42,6 +43,8 @@ class Verdict:
         throttled: the server said that there were too many requests.
         remedy: where the run ends, what to do.
         status: the HTTP status that was judged; 0 where there was none.
+        billed: the server may bill for it: it answered with a success, or what it answered did not arrive.
+        tokens: what the answer states that it took; None where it states nothing.
     """
 
     action: Literal["again", "give up", "stop"]
@@ -50,6 +53,14 @@ class Verdict:
     throttled: bool = False
     remedy: str = ""
     status: int = 0
+    billed: bool = False
+    tokens: Tokens | None = None
+
+    def lost(self, request: Request) -> Tokens:
+        """The tokens of an attempt at ``request`` that was judged so; the most where they are not known."""
+        if not self.billed:
+            return Tokens()
+        return most_tokens(request) if self.tokens is None else self.tokens
 
 
 def judge_answer(answer: Any, secret: str | None = None) -> Reply | Verdict:
@@ -59,6 +70,17 @@ def judge_answer(answer: Any, secret: str | None = None) -> Reply | Verdict:
         answer: what the client returned.
         secret: the key; it is blotted out should the server repeat it.
     """
+    judged = _judge_choices(answer, secret)
+    usage = getattr(answer, "usage", None)
+    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    if isinstance(judged, Reply):
+        return replace(judged, prompt_tokens=prompt or 0, completion_tokens=completion or 0)
+    # No prompt is empty, but what was answered may be.
+    stated = Tokens(prompt, completion) if prompt and completion is not None else None
+    return replace(judged, billed=True, tokens=stated)
+
+
+def _judge_choices(answer: Any, secret: str | None) -> Reply | Verdict:
     choices = getattr(answer, "choices", None)
     if not isinstance(choices, list):
         return Verdict("again", "the reply is no chat completion")
@@ -77,13 +99,12 @@ def judge_answer(answer: Any, secret: str | None = None) -> Reply | Verdict:
         return Verdict("again", "the reply is empty")
     if finish not in ("stop", "length"):
         return Verdict("again", f"the reply ended with {printable(str(finish), 40)!r}")
-    usage = getattr(answer, "usage", None)
-    return Reply(hide(content, secret), finish, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
+    return Reply(hide(content, secret), finish)
 
 
-def _count(usage: Any, name: str) -> int:
+def _count(usage: Any, name: str) -> int | None:
     value = getattr(usage, name, None)
-    return value if isinstance(value, int) and 0 <= value <= _MOST_TOKENS else 0
+    return value if isinstance(value, int) and 0 <= value <= _MOST_TOKENS else None
 
 
 def hide(text: str, secret: str | None) -> str:

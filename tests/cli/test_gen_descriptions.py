@@ -27,6 +27,7 @@ from abs_core.extras import find_package_folder
 from abs_descriptions.backends import BACKENDS, BackendOptions, build_backend
 from abs_descriptions.bundle import Bundle
 from abs_descriptions.cleaning import Reason
+from abs_descriptions.label_files import shipped_names
 from abs_descriptions.labels import from_names
 from abs_descriptions.prompts import read_prompts, shipped_prompt_sets
 from abs_descriptions.store import BundleStore
@@ -53,6 +54,11 @@ def good(name: str, body: dict[str, Any]) -> str:
 def late(seconds: float, text: str) -> str:
     time.sleep(seconds)
     return text
+
+
+def test_the_help_lists_every_set_that_ships(abs_command: Abs) -> None:
+    listed = re.split(r"[\s,]+", abs_command("gen-descriptions", "--help").out)
+    assert {*shipped_names(), *shipped_prompt_sets()} <= set(listed)
 
 
 @dataclass
@@ -299,6 +305,31 @@ def test_replies_without_token_counts_are_charged_the_most(generate: Generate, s
     ran = generate(NAMES, "--per-class", "25", "--max-tokens", "30", *PRICES, "--max-cost", "4")
     assert ran.code == 3
     assert len(server.asked) <= 4 / (0.06 + 0.256)
+
+
+def test_attempts_without_a_usable_reply_are_paid_and_shown(generate: Generate, server: Server) -> None:
+    first = set[int]()
+
+    def behave(name: str, body: dict[str, Any]) -> Answer:
+        if body["seed"] in first:
+            return good(name, body)
+        first.add(body["seed"])
+        return 200, "no chat completion"
+
+    server.behave = behave
+    options = ("--per-class", "2", "--max-tokens", "30", *PRICES)
+    ran = generate(NAMES, *options)
+    # A good reply takes 20 and 10 tokens; before it at most 256 and 16 and a byte each, and 30.
+    assert ran.code == 0
+    assert "paid: at most 2396 tokens in, 320 out, cost 3.0360" in ran.out
+    again = json.loads(generate(NAMES, *options, "--json").out)["tokens"]
+    assert again["paid"] == {"prompt_tokens": 0, "completion_tokens": 0, "cost": 0}
+    assert again["journal"] == {
+        "prompt_tokens": 2396,
+        "completion_tokens": 320,
+        "unstated": 8,
+        "cost": pytest.approx(3.036),
+    }
 
 
 def test_progress_shows_replies_failures_tokens_time_and_cost(generate: Generate, server: Server) -> None:

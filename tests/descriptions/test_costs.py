@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from abs_core.errors import UnknownNameError, UsageError
 from abs_core.extras import find_package_folder, is_installed
-from abs_descriptions.backends.base import Failure, Message, Parameters, Reply, Request
+from abs_descriptions.backends.base import Failure, Message, Parameters, Reply, Request, Tokens
 from abs_descriptions.backends.local import LocalBackend
-from abs_descriptions.costs import Budget, Prices, Tokens, likely_prompt_tokens, most_prompt_tokens, read_prices
+from abs_descriptions.costs import Budget, Prices, likely_prompt_tokens, most_prompt_tokens, read_prices, taken_tokens
 from abs_descriptions.prompts import read_prompts, shipped_prompt_sets
 
 
@@ -89,6 +89,34 @@ def test_a_budget_reserves_the_most_and_settles_what_was_paid() -> None:
     budget.settle(one, Reply("a", "stop", 0, 0))
     assert budget.spent == pytest.approx(2.4)
     assert not budget.fits(one)
+
+
+def test_what_a_request_took_is_the_sum_of_its_attempts() -> None:
+    one, lost = request(), Tokens(7, 3)
+    most = Tokens(most_prompt_tokens(one.messages), 10, 1)
+    assert taken_tokens(one, Reply("a", "stop", 5, 4)) == Tokens(5, 4)
+    assert taken_tokens(one, Reply("a", "stop", 5, 4, lost)) == Tokens(12, 7)
+    assert taken_tokens(one, Reply("a", "stop", 0, 4, lost)) == most + lost
+    assert taken_tokens(one, Failure("the reply is empty", lost)) == lost
+    assert taken_tokens(one, Failure("status 500")) == Tokens()
+
+
+def test_a_budget_pays_each_attempt_and_allows_none_that_could_exceed_it() -> None:
+    budget = Budget(Prices(0, 100_000), 2.5)  # an attempt may cost 1
+    one, other = request("one"), request("other")
+    assert [budget.reserve(each) for each in (one, other)] == [True, True]
+    assert budget.repeat(one, Tokens(0, 4))
+    assert budget.spent == pytest.approx(0.4)
+    assert not budget.repeat(one, Tokens(0, 8))
+    assert budget.spent == pytest.approx(0.8)
+    budget.settle(other, Reply("a", "stop", 5, 1))
+    assert budget.repeat(one, Tokens(0, 8))
+    budget.settle(one, Reply("a", "stop", 5, 3, Tokens(0, 8)))
+    assert budget.spent == pytest.approx(0.1 + 1.1)
+    assert budget.reserve(one)
+    assert not budget.reserve(one)
+    budget.settle(one, Failure("the reply is empty", Tokens(0, 10)))
+    assert budget.spent == pytest.approx(2.2)
 
 
 def test_threads_together_do_not_exceed_a_budget() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from abs_core.errors import StorageError
-from abs_descriptions.backends.base import Failure, Message, Parameters, Reply, Request, request_digest
+from abs_descriptions.backends.base import Failure, Message, Parameters, Reply, Request, Tokens, request_digest
 from abs_descriptions.journal import Journal
 
 REPLY = Reply("A cat has soft ears.", "stop", 12, 7)
@@ -47,6 +47,38 @@ def test_good_replies_are_found_again_and_failed_ones_are_not(tmp_path: Path) ->
     first, *lines = path.read_text().splitlines()
     assert json.loads(first) == {"format": "abs-journal", "format_version": 1}
     assert [json.loads(line)["status"] for line in lines] == ["reply", "failed", "reply"]
+
+
+def test_what_attempts_without_a_reply_took_is_found_again(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    reply = Reply("A cat has soft ears.", "stop", 12, 7, Tokens(282, 20, 1))
+    with Journal(path) as journal:
+        assert journal.is_empty
+        journal.add(mark(1), reply, {})
+        journal.add(mark(2), Failure("the reply is empty", Tokens(7, 0)), {})
+        journal.add(mark(2), Failure("the reply is empty", Tokens(7, 3, 2)), {})
+        journal.add(mark(3), Failure("status 500"), {})
+        known = [journal.lost(mark(number)) for number in range(4)]
+    assert known == [Tokens(), Tokens(), Tokens(14, 3, 2), Tokens()]
+    for read_only in (True, False):
+        with Journal(path, read_only=read_only) as journal:
+            assert journal.find(mark(1)) == reply
+            assert [journal.lost(mark(number)) for number in range(4)] == known
+            assert not journal.is_empty
+
+
+def test_lines_of_older_versions_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    old = [
+        {"format": "abs-journal", "format_version": 1},
+        {"request": mark(1), "class": "cat", "prompt": "a", "sample": 0, "status": "reply", "text": REPLY.text,
+         "finish_reason": "stop", "prompt_tokens": 12, "completion_tokens": 7},
+        {"request": mark(2), "class": "cat", "prompt": "a", "sample": 1, "status": "failed", "reason": "status 500"},
+    ]  # fmt: skip
+    path.write_text("".join(json.dumps(line, sort_keys=True, separators=(",", ":")) + "\n" for line in old))
+    with Journal(path) as journal:
+        assert (journal.find(mark(1)), journal.lost(mark(2))) == (REPLY, Tokens())
+        assert (len(journal), journal.failures, journal.damaged) == (1, 1, [])
 
 
 def test_each_outcome_is_on_the_disk_when_it_is_added(tmp_path: Path) -> None:
@@ -85,6 +117,7 @@ def test_a_line_that_is_damaged_in_the_middle_costs_that_line_only(tmp_path: Pat
     bad += [b'{"request": "x", "status": "reply", "text": null}\n', b"[" * 100_000 + b"\n", b"\n"]
     bad.append(lines[2].replace(b'"completion_tokens":', b'"completion_tokens":1e999,"was":'))
     assert b"1e999" in bad[-1]
+    bad += [lines[2].replace(b'"request":', b'"lost":%s,"request":' % lost) for lost in (b"1", b"{}", b"null")]
     path.write_bytes(b"".join([*lines[:2], *bad, *lines[3:]]))
     with Journal(path) as journal:
         assert journal.damaged == list(range(3, 3 + len(bad)))

@@ -21,7 +21,7 @@ from servers import Answer, BatchServer, Seen, completion_body, error, execute_o
 
 from abs_core.errors import BackendError, FatalBackendError, StorageError, UsageError
 from abs_descriptions.backends import BackendOptions, build_backend
-from abs_descriptions.backends.base import Failure, Message, Outcome, Parameters, Reply, Request
+from abs_descriptions.backends.base import Failure, Message, Outcome, Parameters, Reply, Request, Tokens
 from abs_descriptions.backends.batch_files import custom_id, read_batch_results, write_batch_file
 from abs_descriptions.backends.batch_records import BatchRecord, BatchRecords
 from abs_descriptions.backends.local import LocalBackend
@@ -29,8 +29,10 @@ from abs_descriptions.backends.openai import OpenAIBackend
 from abs_descriptions.backends.openai_batch import OpenAIBatchBackend
 from abs_descriptions.backends.openai_server import OpenAIServer
 from abs_descriptions.backends.patience import Patience
+from abs_descriptions.backends.tokens import most_tokens
 from abs_descriptions.backends.verdicts import Verdict
-from abs_descriptions.generation import Plan, generate
+from abs_descriptions.costs import Budget, Prices
+from abs_descriptions.generation import Plan, Stop, generate
 from abs_descriptions.journal import Journal
 from abs_descriptions.labels import from_names
 from abs_descriptions.prompts import PromptSet
@@ -160,7 +162,12 @@ def test_what_failed_is_asked_again_in_a_new_batch_and_nothing_else(server: Batc
         return [bad[place % 5] if first and place % 5 < 4 else echo([body])[0] for place, body in enumerate(bodies)]
 
     server.execute = some_fail
-    assert ask(backend_at(server, tmp_path), 10) == replies(range(10))
+    got = ask(backend_at(server, tmp_path), 10)
+    # What an answer of 200 states is paid, and the most where it states nothing.
+    paid = {1: Tokens(7, 3), 2: most_tokens(request(2)), 6: Tokens(7, 3), 7: most_tokens(request(7))}
+    assert got == {
+        number: replace(reply, lost=paid.get(number, Tokens())) for number, reply in replies(range(10)).items()
+    }
     assert [len(server.files[one["input_file_id"]].splitlines()) for one in server.batches.values()] == [10, 8]
 
 
@@ -181,6 +188,82 @@ def test_what_fails_for_ever_fails_after_a_bounded_number_of_batches(server: Bat
     assert got.pop(1) == Failure("status 500 (asked 3 times)")
     assert got == replies([0, 2])
     assert len(server.batches) == 3
+
+
+def empty(bodies: Sequence[dict[str, Any]]) -> list[tuple[int, Any]]:
+    return [(200, completion_body(None)) for _ in bodies]
+
+
+def test_batches_that_gave_no_reply_are_paid_all_the_same(server: BatchServer, tmp_path: Path) -> None:
+    server.execute = empty
+    failed = Failure("the reply is empty (asked 3 times)", Tokens(3 * 7, 3 * 3))
+    assert ask(backend_at(server, tmp_path), 3) == dict.fromkeys(range(3), failed)
+
+
+def test_what_earlier_batches_took_is_known_when_a_later_one_is_found_again(
+    server: BatchServer, tmp_path: Path
+) -> None:
+    server.execute = empty
+    server.fault = lambda seen: error(401) if seen.path == "/v1/batches/batch_1" else None
+    with pytest.raises(FatalBackendError, match="key"):
+        ask(backend_at(server, tmp_path), 2)
+    assert len(server.batches) == 2
+    server.fault, server.execute = (lambda seen: None), echo
+    paid = {number: replace(reply, lost=Tokens(7, 3)) for number, reply in replies(range(2)).items()}
+    assert ask(backend_at(server, tmp_path), 2) == paid
+    assert set(server.paid.values()) == {2}
+
+
+@pytest.mark.parametrize("end", ["cancelled", "no upload", "refused"])
+def test_what_was_paid_before_the_end_of_a_run_is_told(server: BatchServer, tmp_path: Path, end: str) -> None:
+    server.execute = empty
+    server.fate = lambda number: {"cancelled": "cancelled", "refused": "failed: no"}.get(
+        end if number else "", "completed"
+    )
+    if end == "no upload":
+        server.fault = lambda seen: error(401) if server.batches and seen.path == "/v1/files" else None
+    got, error_ = ask_until_the_end(backend_at(server, tmp_path), 2)
+    assert error_.remedy
+    assert {type(outcome) for outcome in got.values()} == {Failure}
+    assert (
+        sum(outcome.lost.prompt for outcome in got.values())
+        == 7 * server.paid.total()
+        == (21 if end == "cancelled" else 14)
+    )
+
+
+def test_a_record_of_an_older_version_is_read(server: BatchServer, tmp_path: Path) -> None:
+    with closing(backend_at(server, tmp_path).complete(request(number) for number in range(3))) as outcomes:  # type: ignore[type-var]
+        next(outcomes)
+    (path,) = tmp_path.iterdir()
+    record = json.loads(path.read_text())
+    assert record.pop("lost") == {}
+    path.write_text(json.dumps(record))
+    assert ask(backend_at(server, tmp_path), 3) == replies(range(3))
+    assert len(server.batches) == 1
+
+
+def test_a_cost_limit_holds_for_requests_that_are_put_into_further_batches(server: BatchServer, tmp_path: Path) -> None:
+    prompts = PromptSet(id="p", version=1, description="d", prompts=({"id": "a", "text": "{name}"},))
+    labels, plan = (
+        from_names(f"kind {number}" for number in range(20)),
+        Plan(per_class=3, parameters=Parameters(max_tokens=9)),
+    )
+    most = most_tokens(Request((Message("user", "kind 0"),), plan.parameters))
+
+    def mostly_empty(bodies: Sequence[dict[str, Any]]) -> list[tuple[int, Any]]:
+        texts = [f"A {body['messages'][-1]['content']} has long legs and a tail." for body in bodies]
+        return [
+            (200, completion_body(text if text.startswith("A kind 3 ") else None, prompt=most.prompt, drawn=9))
+            for text in texts
+        ]
+
+    server.execute = mostly_empty
+    budget = Budget(Prices(1e6, 1e6), 100.5 * most.total)
+    result = generate(labels, prompts, backend_at(server, tmp_path), plan, budget=budget)
+    assert result.stop is Stop.COST
+    assert server.paid.total() == 100
+    assert budget.spent == pytest.approx(100 * most.total)
 
 
 def test_what_an_expired_batch_did_not_answer_is_asked_again(server: BatchServer, tmp_path: Path) -> None:
@@ -366,7 +449,7 @@ def test_a_record_of_a_batch_that_was_never_created_is_dropped(server: BatchServ
     backend = backend_at(server, tmp_path)
     ids = sorted(custom_id(backend.key(), request(number)) for number in range(3))
     records = BatchRecords(tmp_path)
-    records.new(server.url, "m", "file-of-another-time", ids)
+    records.new(server.url, "m", "file-of-another-time", dict.fromkeys(ids, Tokens()))
     records.save(BatchRecord(server.url, "m", "file-y", "batch-y", time.time() - 90 * 86400, ("of long ago",)))
     assert ask(backend, 3) == replies(range(3))
     assert len(server.batches) == 1

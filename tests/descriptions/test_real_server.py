@@ -16,8 +16,9 @@ from real_server import RealServer
 from servers import PASS, Answer, ChatServer, completion, error, serving
 
 from abs_core.errors import FatalBackendError
-from abs_descriptions.backends.base import Failure, Message, Outcome, Parameters, Reply, Request
+from abs_descriptions.backends.base import Failure, Message, Outcome, Parameters, Reply, Request, Tokens
 from abs_descriptions.backends.openai import OpenAIBackend, Patience
+from abs_descriptions.backends.tokens import most_tokens
 from abs_descriptions.generation import Plan, generate
 from abs_descriptions.journal import Journal
 from abs_descriptions.labels import from_names
@@ -29,6 +30,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "servers.md"
 # A reply of two tokens is there much sooner, also on a busy machine.
 TIMEOUT, STALL = 5.0, 60.0
 AGAIN, ALONE, ENDS = "asked again", "this request fails", "the run ends"
+NONE, STATED, MOST = "none", "as stated", "the most"
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,14 @@ class Fault:
         answer: how.
         seen: what the backend takes it for.
         outcome: what it does about it.
+        counted: the tokens that count.
     """
 
     injected: str
     answer: Answer
     seen: str
     outcome: str
+    counted: str
 
 
 def ok(raw: bytes, **headers: str) -> Answer:
@@ -54,55 +58,58 @@ def ok(raw: bytes, **headers: str) -> Answer:
 
 NO_JSON, NO_CHAT = "the reply is no JSON", "the reply is no chat completion"
 FAULTS = [
-    Fault("429, `Retry-After: 1`", error(429, retry_after="1"), "status 429: no", AGAIN),
-    Fault("429 without `Retry-After`", error(429), "status 429: no", AGAIN),
+    Fault("429, `Retry-After: 1`", error(429, retry_after="1"), "status 429: no", AGAIN, NONE),
+    Fault("429 without `Retry-After`", error(429), "status 429: no", AGAIN, NONE),
     Fault("429, `insufficient_quota`", error(429, "insufficient_quota", retry_after="9"),
-          "the quota at HOST is spent", ENDS),
+          "the quota at HOST is spent", ENDS, NONE),
     Fault("429, `Retry-After: 7200`", error(429, retry_after="7200"),
-          "HOST asks to wait for 7200 s (status 429: no)", ENDS),
-    Fault("402", error(402), "the quota at HOST is spent", ENDS),
-    Fault("401", error(401, message=f"bad key {KEY}"), "HOST does not accept the key", ENDS),
-    Fault("403", error(403, message=f"{KEY} may not"), "HOST does not permit this: *** may not", ENDS),
-    Fault("404", error(404, message="no m"), "HOST has no such model or path: no m", ENDS),
+          "HOST asks to wait for 7200 s (status 429: no)", ENDS, NONE),
+    Fault("402", error(402), "the quota at HOST is spent", ENDS, NONE),
+    Fault("401", error(401, message=f"bad key {KEY}"), "HOST does not accept the key", ENDS, NONE),
+    Fault("403", error(403, message=f"{KEY} may not"), "HOST does not permit this: *** may not", ENDS, NONE),
+    Fault("404", error(404, message="no m"), "HOST has no such model or path: no m", ENDS, NONE),
     Fault("400, `unsupported_parameter`", error(400, "unsupported_parameter", "no seed"),
-          "HOST cannot take such requests: no seed", ENDS),
+          "HOST cannot take such requests: no seed", ENDS, NONE),
     Fault("307 to another host", Answer(307, b"", {"location": "http://127.0.0.1:9/"}),
-          "HOST redirects elsewhere; a key is not sent on", ENDS),
-    Fault("400 for one request", error(400, "context_length_exceeded", "too long"), "status 400: too long", ALONE),
+          "HOST redirects elsewhere; a key is not sent on", ENDS, NONE),
+    Fault("400 for one request", error(400, "context_length_exceeded", "too long"),
+          "status 400: too long", ALONE, NONE),
     Fault("finish reason `content_filter`", completion(None, "content_filter"),
-          "the server's content filter held the reply back", ALONE),
-    Fault("a refusal", completion(None, refusal="I would rather not"), "the model refused: I would rather not", ALONE),
+          "the server's content filter held the reply back", ALONE, STATED),
+    Fault("a refusal", completion(None, refusal="I would rather not"),
+          "the model refused: I would rather not", ALONE, STATED),
     Fault("cut before the first word", completion("", "length"),
-          "the reply was cut before its first word; it needs more tokens", ALONE),
-    Fault("408", error(408), "status 408: no", AGAIN),
-    Fault("500", error(500), "status 500: no", AGAIN),
-    Fault("500 without a body", Answer(500), "status 500", AGAIN),
-    Fault("503", error(503), "status 503: no", AGAIN),
-    Fault("a stall", Answer(200, b"{}", delay=STALL), "no reply in time", AGAIN),
+          "the reply was cut before its first word; it needs more tokens", ALONE, STATED),
+    Fault("408", error(408), "status 408: no", AGAIN, NONE),
+    Fault("500", error(500), "status 500: no", AGAIN, NONE),
+    Fault("500 without a body", Answer(500), "status 500", AGAIN, NONE),
+    Fault("503", error(503), "status 503: no", AGAIN, NONE),
+    Fault("a stall", Answer(200, b"{}", delay=STALL), "no reply in time", AGAIN, MOST),
     Fault("a cut body", Answer(200, completion("cut").raw, {"content-length": "9999"}),
-          "the connection broke (RemoteProtocolError)", AGAIN),
+          "the connection broke (RemoteProtocolError)", AGAIN, MOST),
     Fault("the connection closed without a byte", Answer(drop=True),
-          "the connection broke (RemoteProtocolError)", AGAIN),
-    Fault("HTML with 200", ok(b"<html>Bad gateway</html>", content_type="text/html"), NO_CHAT, AGAIN),
-    Fault("HTML with 200 that says it is JSON", ok(b"<html>Bad gateway</html>"), NO_JSON, AGAIN),
-    Fault("an empty body", ok(b""), NO_JSON, AGAIN),
-    Fault("half a JSON text", ok(completion("half").raw[:60]), NO_JSON, AGAIN),
-    Fault("bytes that are no UTF-8", ok(b'{"choices": "\xff\xfe"}'), NO_JSON, AGAIN),
-    Fault("JSON nested 100,000 deep", ok(b"[" * 100_000), NO_JSON, AGAIN),
-    Fault("JSON `null`", ok(b"null"), NO_CHAT, AGAIN),
-    Fault("a JSON list", ok(b"[]"), NO_CHAT, AGAIN),
-    Fault("a JSON number", ok(b"7"), NO_CHAT, AGAIN),
-    Fault("a JSON string", ok(b'"choices"'), NO_CHAT, AGAIN),
-    Fault("an empty object", ok(b"{}"), NO_CHAT, AGAIN),
-    Fault("choices `null`", ok(b'{"choices": null}'), NO_CHAT, AGAIN),
-    Fault("choices that are no list", ok(b'{"choices": {"0": 1}}'), NO_CHAT, AGAIN),
-    Fault("no choices", ok(b'{"choices": []}'), "the reply has no choices", AGAIN),
-    Fault("a choice `null`", ok(b'{"choices": [null]}'), "the reply is empty", AGAIN),
-    Fault("a choice without message", ok(b'{"choices": [{"finish_reason": "stop"}]}'), "the reply is empty", AGAIN),
-    Fault("content `null`", completion(None), "the reply is empty", AGAIN),
-    Fault("content of white space", completion("  \n "), "the reply is empty", AGAIN),
-    Fault("content that is no text", completion([1]), "the reply is empty", AGAIN),
-    Fault("no finish reason", completion("half", None), "the reply ended with 'None'", AGAIN),
+          "the connection broke (RemoteProtocolError)", AGAIN, MOST),
+    Fault("HTML with 200", ok(b"<html>Bad gateway</html>", content_type="text/html"), NO_CHAT, AGAIN, MOST),
+    Fault("HTML with 200 that says it is JSON", ok(b"<html>Bad gateway</html>"), NO_JSON, AGAIN, MOST),
+    Fault("an empty body", ok(b""), NO_JSON, AGAIN, MOST),
+    Fault("half a JSON text", ok(completion("half").raw[:60]), NO_JSON, AGAIN, MOST),
+    Fault("bytes that are no UTF-8", ok(b'{"choices": "\xff\xfe"}'), NO_JSON, AGAIN, MOST),
+    Fault("JSON nested 100,000 deep", ok(b"[" * 100_000), NO_JSON, AGAIN, MOST),
+    Fault("JSON `null`", ok(b"null"), NO_CHAT, AGAIN, MOST),
+    Fault("a JSON list", ok(b"[]"), NO_CHAT, AGAIN, MOST),
+    Fault("a JSON number", ok(b"7"), NO_CHAT, AGAIN, MOST),
+    Fault("a JSON string", ok(b'"choices"'), NO_CHAT, AGAIN, MOST),
+    Fault("an empty object", ok(b"{}"), NO_CHAT, AGAIN, MOST),
+    Fault("choices `null`", ok(b'{"choices": null}'), NO_CHAT, AGAIN, MOST),
+    Fault("choices that are no list", ok(b'{"choices": {"0": 1}}'), NO_CHAT, AGAIN, MOST),
+    Fault("no choices", ok(b'{"choices": []}'), "the reply has no choices", AGAIN, MOST),
+    Fault("a choice `null`", ok(b'{"choices": [null]}'), "the reply is empty", AGAIN, MOST),
+    Fault("a choice without message", ok(b'{"choices": [{"finish_reason": "stop"}]}'),
+          "the reply is empty", AGAIN, MOST),
+    Fault("content `null`", completion(None), "the reply is empty", AGAIN, STATED),
+    Fault("content of white space", completion("  \n "), "the reply is empty", AGAIN, STATED),
+    Fault("content that is no text", completion([1]), "the reply is empty", AGAIN, STATED),
+    Fault("no finish reason", completion("half", None), "the reply ended with 'None'", AGAIN, STATED),
 ]  # fmt: skip
 
 
@@ -128,6 +135,9 @@ def requests(count: int) -> list[Request]:
     return [Request(turns, Parameters(max_tokens=2), sample) for sample in range(count)]
 
 
+COUNTED = {NONE: Tokens(), STATED: Tokens(7, 3), MOST: most_tokens(requests(1)[0])}
+
+
 def outcomes(backend: OpenAIBackend, count: int) -> list[Outcome]:
     return [outcome for _, outcome in backend.complete(requests(count))]
 
@@ -147,6 +157,8 @@ def test_every_fault_is_seen_and_resolved_as_the_table_says(fault: Fault, backen
     patience = Patience(first_wait=0.01, longest_wait=0.02, timeout=TIMEOUT)
     first, *more = outcomes(backend(patience), 1 if fault.outcome == AGAIN else 2)
     assert is_real(first) == (fault.outcome == AGAIN)
+    assert first.lost == COUNTED[fault.counted]
+    assert not any(one.lost.total for one in more)
     assert all(is_real(one) for one in more)
     assert len(proxy.seen) == 2
     assert time.monotonic() - started >= float(fault.answer.headers.get("retry-after", 0))
@@ -170,7 +182,7 @@ def told_by(backend: Any, proxy: ChatServer, fault: Fault) -> str:
 
 
 def test_the_documentation_shows_the_table() -> None:
-    rows = [f"| {one.injected} | {one.seen} | {one.outcome} |" for one in FAULTS]
+    rows = [f"| {one.injected} | {one.seen} | {one.outcome} | {one.counted} |" for one in FAULTS]
     text = DOCS.read_text(encoding="utf-8")
     start = text.index("| injected |")
     shown = text[start : text.index("\n\n", start)].splitlines()

@@ -6,7 +6,16 @@ import json
 
 import pytest
 
-from abs_descriptions.backends.base import Failure, Message, Outcome, Parameters, Reply, Request, request_digest
+from abs_descriptions.backends.base import (
+    Failure,
+    Message,
+    Outcome,
+    Parameters,
+    Reply,
+    Request,
+    Tokens,
+    request_digest,
+)
 from abs_descriptions.backends.openai_server import OpenAIServer
 from abs_descriptions.backends.structure import LIST_SCHEMA, checked
 
@@ -42,10 +51,12 @@ def test_what_is_no_such_list_fails(text: str, reason: str) -> None:
     got = answer(text)
     assert isinstance(got, Failure)
     assert reason in got.reason
+    assert got.lost == Tokens(7, 9)
 
 
 def test_a_list_that_was_cut_fails_and_says_what_it_needs() -> None:
-    assert answer('{"descriptions": ["a tail"]}', "length") == Failure("the list was cut off; it needs more tokens")
+    got = answer('{"descriptions": ["a tail"]}', "length")
+    assert got == Failure("the list was cut off; it needs more tokens", Tokens(7, 9))
 
 
 def test_text_and_failures_are_left_as_they_are() -> None:
