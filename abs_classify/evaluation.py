@@ -355,7 +355,8 @@ def chance_alarm(correct: int, images: int, classes: int) -> str | None:
         return None
     if wilson(correct, images)[1] >= (1 + chance) / 2:
         return None
-    side = "under" if correct / images < chance else "at"
+    fewer = 1 - binomial_tail(correct + 1, images, chance) if correct < images else 1.0
+    side = "under" if fewer <= _ALPHA else "at"
     return (
         f"{correct} of {images} images are right: {side} the level of chance among {classes} classes "
         f"({100 * chance:.2g} %). The labels may be in the wrong order, or name other classes than the descriptions"

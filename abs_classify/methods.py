@@ -113,7 +113,7 @@ def get_method(name: str) -> Method:
         UnknownNameError: there is none; the message lists those that there are.
     """
     if name not in METHODS:
-        raise UnknownNameError("method", name, METHODS)
+        raise UnknownNameError("method", name, METHODS, remedy="See `abs methods`")
     return METHODS[name]
 
 

@@ -150,7 +150,8 @@ def _check_name(name: str) -> str:
         raise UnknownNameError("vision transformer", name, close or [DEFAULT_VIT])
     if published is None:
         tags = timm.list_pretrained(f"{name.partition('.')[0]}.*")
-        raise UnknownNameError("weights of a vision transformer", name, tags)
+        remedy = "Name one of its weights, or leave them out for timm's default"
+        raise UnknownNameError("weights of a vision transformer", name, tags, remedy=remedy)
     return str(published.hf_hub_id or "")
 
 

@@ -157,7 +157,8 @@ class StageCache:
 
     def derived(self) -> Iterator[Entry]:
         """What models unpacked or computed from their weights once: files and folders without a key."""
-        for path in sorted((self.root / DERIVED).glob("*")):
+        # hidden is what a process is writing just now, or was when it was killed
+        for path in sorted((self.root / DERIVED).glob("[!.]*")):
             with suppress(FileNotFoundError):
                 files = [one.stat() for one in (path.rglob("*") if path.is_dir() else [path]) if one.is_file()]
                 used = max((max(one.st_atime, one.st_mtime) for one in files), default=0.0)

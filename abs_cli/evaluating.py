@@ -14,7 +14,7 @@ from abs_cli.console import Advance
 from abs_cli.memo import DigestMemo
 from abs_cli.stages import Photo, Stages
 from abs_cli.vocabulary import Vocabulary
-from abs_core.errors import DatasetError
+from abs_core.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:
     from abs_classify.datasets import Dataset, Item
@@ -189,7 +189,11 @@ class Evaluation:
 
     def warnings(self) -> list[str]:
         """What the reader must not miss."""
-        alarms = [f"{result.method}: {result.alarm}" for result in self.results if result.alarm]
+        alarmed: dict[str, list[str]] = {}
+        for result in self.results:
+            if result.alarm:
+                alarmed.setdefault(result.alarm, []).append(result.method)
+        alarms = [f"{', '.join(methods)}: {alarm}" for alarm, methods in alarmed.items()]
         off = [one.text for one in self.baselines() if one.off]
         skipped = [f"skipped {one.name}: {one.reason}" for one in self.scored.skipped]
         return alarms + off + skipped
@@ -232,7 +236,7 @@ def plan_methods(
 
     Raises:
         UnknownNameError: a method, template set or control that does not exist.
-        UsageError: a method that the vocabulary cannot serve.
+        UsageError: a method that the vocabulary cannot serve, or ``views`` where no method has a number of views.
     """
     from abs_classify.controls import apply_control
     from abs_classify.methods import get_method
@@ -253,6 +257,12 @@ def plan_methods(
         if isinstance(method.texts, RandomWords):
             method = dataclasses.replace(method, texts=dataclasses.replace(method.texts, seed=seed))
         methods[method] = method.texts.build(vocabulary.names, descriptions, template_set.templates)
+    if views is not None and all(isinstance(view, WholeImage) for method in methods for view in method.views):
+        chosen = ", ".join(method.name for method in methods)
+        raise UsageError(
+            f"--views sets nothing for methods that look at the whole image alone: {chosen}",
+            remedy="Leave it out, or add a method that draws views, such as abs",
+        )
     return Plan(methods, control, template_set.id, seed)
 
 

@@ -37,6 +37,11 @@ class Home:
         return self.root / "journals"
 
     @property
+    def models(self) -> Path:
+        """The models that were imported, and the records of those that were pulled."""
+        return self.root / "models"
+
+    @property
     def results(self) -> Path:
         """The result files of evaluations."""
         return self.root / "results"

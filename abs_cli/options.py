@@ -42,7 +42,7 @@ class ModelOptions:
             from abs_classify.towers.catalogue import local_names
             from abs_classify.towers.weights_store import WeightsStore
 
-            model, attention = local_names(WeightsStore(home.root / "models"), model, attention)
+            model, attention = local_names(WeightsStore(home.models), model, attention)
         memo = DigestMemo(home.cache)
         models = Models(model, attention, self.device, self.dtype, memo, home.cache / DERIVED)
         return Stages(StageCache(home.cache), models, self.seed, self.batch_size)

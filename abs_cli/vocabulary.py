@@ -135,7 +135,7 @@ def find_bundle(home: Home, reference: str) -> Bundle:
         if not is_unknown or store.list(name):
             raise  # the name is there, and the error says which versions of it
         names = sorted({entry.name for entry in store.list()} | shipped_bundles().keys())
-        remedy = "Write one with `abs gen-descriptions LABELS --name NAME`"
+        remedy = "See `abs bundle ls`, or write one with `abs gen-descriptions LABELS --name NAME`"
         raise UnknownNameError("bundle", reference, names, remedy=remedy) from error
     yank = store.yank_of(entry)
     if yank is not None:

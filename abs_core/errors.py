@@ -22,7 +22,8 @@ The command line prints ``message`` and ``remedy`` on one line and exits with 2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import difflib
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "AbsError",
@@ -42,6 +43,12 @@ __all__ = [
     "UsageError",
     "WeightsError",
 ]
+
+# names that an error lists
+_SHOWN = 8
+# from which likeness on a name may be meant, as in difflib, and the letters of it that are compared
+_CLOSE = 0.6
+_COMPARED = 100
 
 
 class AbsError(Exception):
@@ -71,12 +78,17 @@ class UnknownNameError(UsageError):
     Args:
         kind: what is named, in the singular: "method", "model", "bundle".
         name: the name that was asked for.
-        valid: the names that exist; they are listed in the message.
+        valid: the names that exist. Of more than eight the message lists the closest ones, then those that come first,
+            and says how many more there are; the remedy should then say where all are listed.
     """
 
     def __init__(self, kind: str, name: str, valid: Iterable[str], *, remedy: str = "") -> None:
-        choices = ", ".join(valid) or "none yet"
-        super().__init__(f"unknown {kind} {name!r}; valid: {choices}", remedy=remedy)
+        choices = list(dict.fromkeys(valid))
+        shown, more = choices, ""
+        if len(choices) > _SHOWN:
+            shown = _closest_first(name, choices)[:_SHOWN]
+            more = f" and {len(choices) - _SHOWN} more"
+        super().__init__(f"unknown {kind} {name!r}; valid: {', '.join(shown) or 'none yet'}{more}", remedy=remedy)
 
 
 class MissingExtraError(AbsError):
@@ -141,3 +153,13 @@ class CacheError(AbsError):
 
 class ResultError(AbsError):
     """A result file that is damaged, of another format version, or of other images."""
+
+
+def _closest_first(name: str, choices: Sequence[str]) -> list[str]:
+    """Those that may be meant by their likeness, then the others; equally close ones in the order given."""
+    matcher = difflib.SequenceMatcher(b=name[:_COMPARED].lower())
+    likeness = {}
+    for choice in choices:
+        matcher.set_seq1(choice[:_COMPARED].lower())
+        likeness[choice] = ratio if (ratio := matcher.ratio()) >= _CLOSE else 0.0
+    return sorted(choices, key=lambda choice: -likeness[choice])

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,9 +16,16 @@ from typing import BinaryIO
 
 from abs_core.errors import StorageError
 
-__all__ = ["atomic_write", "ensure_writable", "publish", "sha256_file", "storage_errors"]
+__all__ = ["atomic_write", "ensure_writable", "publish", "remove_leftovers", "sha256_file", "storage_errors"]
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+# every name under which this toolkit writes what is not whole yet
+_LEFTOVER = re.compile(
+    r"\.(?:.+\.)?(?:[a-z0-9_]{8}|[0-9a-f]{32})\.part"
+    r"|\.(?:bundle|checking|import|incoming|input|pull|writing)-[a-z0-9_]{8}"
+)
+# seconds; whoever wrote to something within this time may still be alive
+_STALE = 86400.0
 _REMEDIES = {
     errno.ENOSPC: "Free some space or choose a folder on another disk",
     errno.EDQUOT: "Free some space or choose a folder on another disk",
@@ -99,6 +109,34 @@ def sha256_file(path: Path) -> str:
     """
     with storage_errors(path, "read"), path.open("rb") as stream:
         return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def remove_leftovers(folder: Path, *, deep: bool = True) -> list[Path]:
+    """Remove the half-written files and folders of killed processes that nobody wrote to for a day.
+
+    Args:
+        folder: where to look; it need not exist.
+        deep: whether to look in the folders below, too.
+
+    Returns:
+        What is gone. What cannot be removed, or was touched within a day, stays.
+    """
+    removed = []
+    for parent, folders, files in os.walk(folder):
+        found = [Path(parent, name) for name in (*folders, *files) if _LEFTOVER.fullmatch(name)]
+        folders[:] = [name for name in folders if deep and not _LEFTOVER.fullmatch(name)]
+        for path in found:
+            with suppress(OSError):
+                if time.time() - _last_written(path) > _STALE:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                    removed.append(path)
+    return removed
+
+
+def _last_written(path: Path) -> float:
+    facts = [one.lstat() for one in (path, *path.rglob("*"))]
+    # what was renamed keeps its old time of writing, not its time of change
+    return max(max(one.st_mtime, one.st_ctime) for one in facts)
 
 
 def _umask() -> int:

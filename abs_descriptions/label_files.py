@@ -55,7 +55,7 @@ def read_source(source: str | Path, name: str | None) -> LabelSet:
         "label set",
         printable(str(source), 100),
         shipped_names(),
-        remedy="Name one of these, or a .txt, .csv or .json file of class names",
+        remedy="See `abs gen-descriptions --help`, or name a .txt, .csv or .json file of class names",
     )
 
 

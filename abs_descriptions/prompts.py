@@ -140,7 +140,7 @@ def read_prompts(source: str | Path) -> PromptSet:
         "prompt set",
         printable(str(source), 100),
         shipped_prompt_sets(),
-        remedy="Name one of these, or a YAML file of your own",
+        remedy="See `abs gen-descriptions --help`, or name a YAML file of your own",
     )
 
 

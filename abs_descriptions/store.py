@@ -34,7 +34,6 @@ from abs_descriptions.store_files import copy_checked
 __all__ = ["BundleStore", "StoreEntry", "Yank"]
 
 _MAX_MANIFEST = 64 * 1024
-_SHOWN = 20
 _Digest = Annotated[str, StringConstraints(pattern="^" + DIGEST.pattern + r"\z")]
 
 
@@ -107,11 +106,11 @@ class BundleStore:
         wanted = parse_reference(reference) if isinstance(reference, str) else parse_reference(str(reference))
         versions = self._versions_of(wanted.name)
         if not versions:
-            raise UnknownNameError("bundle", str(wanted), _shortened(self._names()))
+            raise UnknownNameError("bundle", str(wanted), self._names(), remedy="See `abs bundle ls`")
         version = self._best(wanted.name, versions) if wanted.version is None else wanted.version
         if parse_version(version) not in versions:
             known = [f"{wanted.name}@{v}" for v in reversed(versions)]
-            raise UnknownNameError("bundle", str(wanted), _shortened(known))
+            raise UnknownNameError("bundle", str(wanted), known, remedy="See `abs bundle ls`")
         entry = self._entry(wanted.name, version)
         if wanted.digest is not None and wanted.digest != entry.digest:
             raise BundleError(
@@ -359,7 +358,3 @@ class BundleStore:
     def _object(self, digest: str) -> Path:
         kind, _, hexadecimal = digest.partition(":")
         return self.root / "objects" / kind / hexadecimal[:2] / f"{hexadecimal}.jsonl"
-
-
-def _shortened(names: Sequence[str]) -> Sequence[str]:
-    return names if len(names) <= _SHOWN else [*names[:_SHOWN], f"and {len(names) - _SHOWN} more"]

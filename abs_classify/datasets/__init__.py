@@ -111,7 +111,8 @@ def find_kind(spec: str) -> tuple[Kind, str]:
     name, _, location = spec.partition(":")
     kind = next((kind for kind in KINDS if kind.name == name), None)
     if kind is None:
-        remedy = f"For a folder of your own write imagefolder:{spec}" if Path(spec).is_dir() else ""
+        own = f"For a folder of your own write imagefolder:{spec}"
+        remedy = own if spec and Path(spec).is_dir() else "See `abs datasets ls`"
         raise UnknownNameError("data set", spec, available_datasets(), remedy=remedy)
     return kind, location
 

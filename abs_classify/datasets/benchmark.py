@@ -92,7 +92,8 @@ class Benchmark:
             return self.splits[0]
         found = next((split for split in self.splits if split.name == name), None)
         if found is None:
-            raise UnknownNameError(f"split of {self.name}", name, (split.name for split in self.splits))
+            known = (split.name for split in self.splits)
+            raise UnknownNameError(f"split of {self.name}", name, known, remedy="See `abs datasets ls --json`")
         return found
 
     def resized(self, sizes: Mapping[str, int]) -> Benchmark:

@@ -66,7 +66,7 @@ def label_set(name: str) -> LabelSet:
         UnknownNameError: there is no such set; lists the shipped ones.
     """
     if name not in shipped_label_sets():
-        raise UnknownNameError("label set", name, shipped_label_sets())
+        raise UnknownNameError("label set", name, shipped_label_sets(), remedy="See `abs gen-descriptions --help`")
     content = json.loads((data_folder() / "labels" / f"{name}.json").read_text(encoding="utf-8"))
     return LabelSet(name, tuple(ClassName(each["id"], each["name"]) for each in content["classes"]))
 

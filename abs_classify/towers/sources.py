@@ -114,17 +114,17 @@ def _split_name(head: str, *, has_file: bool) -> tuple[str, str]:
         arch = arch.replace("/", "-")
     if arch not in architectures:
         close = difflib.get_close_matches(arch or head, architectures, n=8, cutoff=0.5)
-        valid = ["embedded", *(close or architectures)]
+        valid = [*close, "embedded", *architectures]
         raise UnknownNameError("image-text model", head, valid, remedy=_NAMES_REMEDY)
     tags = open_clip.list_pretrained_tags_by_model(arch)
     tag = tag.lower().replace("-", "_")
     if tag and tag not in tags:
-        raise UnknownNameError(f"weights of {arch}", tag, tags)
+        raise UnknownNameError(f"weights of {arch}", tag, tags, remedy=f"See `abs models ls {arch}`")
     if not tag and not has_file:
-        fitting = [name for name in published_names() if name.startswith((f"{arch}/", f"{arch}-quickgelu/"))]
-        raise UnknownNameError(
-            "image-text model", head, fitting, remedy=f"Name the weights too, or a file: {arch}@FILE"
-        )
+        families = (f"{arch}-quickgelu/", f"{arch}/")
+        fitting = [name for family in families for name in published_names() if name.startswith(family)]
+        remedy = f"Name the weights too, see `abs models ls {arch}`, or a file: {arch}@FILE"
+        raise UnknownNameError("image-text model", head, fitting, remedy=remedy)
     return arch, tag
 
 

@@ -11,6 +11,7 @@ from abs_cli.cache import Key, StageCache
 from abs_cli.home import Home
 from abs_cli.lazy import PlainGroup
 from abs_cli.runlog import read_last_run
+from abs_core.files import remove_leftovers
 from abs_core.printable import printable
 
 __all__ = ["command"]
@@ -103,11 +104,15 @@ def verify(home: Home) -> None:
 @click.option("--max-size", metavar="SIZE", help="Then remove the least recently used down to SIZE, such as 5G.")
 @click.pass_obj
 def prune(home: Home, days: float | None, max_size: str | None) -> None:
-    """Remove old entries."""
+    """Remove old entries, and what killed runs left half-written in the cache and in --home more than a day ago."""
     if days is None and max_size is None:
         raise click.UsageError("say what to remove: --older-than DAYS, --max-size SIZE or both")
     removed = StageCache(home.cache).prune(older_than_days=days, max_bytes=_bytes(max_size))
     click.echo(f"removed {len(removed)} entries, {_size(sum(entry.bytes for entry in removed))}")
+    folders = (home.cache, home.bundles, home.journals, home.results, home.models)
+    left = [*remove_leftovers(home.root, deep=False), *(path for one in folders for path in remove_leftovers(one))]
+    if left:
+        click.echo(f"removed {len(left)} half-written files and folders of killed runs")
 
 
 def _bytes(text: str | None) -> int | None:

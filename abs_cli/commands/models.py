@@ -158,7 +158,7 @@ def import_(home: Home, source: Path, name: str | None) -> None:
 def _store(home: Home) -> WeightsStore:
     from abs_classify.towers.weights_store import WeightsStore
 
-    return WeightsStore(home.root / "models")
+    return WeightsStore(home.models)
 
 
 @contextmanager

@@ -87,14 +87,15 @@ def show(home: Home, names: tuple[str, ...], results: Path | None, export_csv: P
 @click.argument("first", metavar="RUN|FILE|DIR")
 @click.argument("second", metavar="RUN|FILE|DIR")
 @_RESULTS
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with all digits.")
 @click.pass_obj
-def compare(home: Home, first: str, second: str, results: Path | None) -> None:
+def compare(home: Home, first: str, second: str, results: Path | None, as_json: bool) -> None:
     """Compare two runs on the same images, method by method: paired differences with intervals and exact p-values.
 
     Where both runs cross models or bundles, results of the same model and bundle are paired. Two files are compared
     whatever their methods.
     """
-    from abs_cli.results.tables import alike, comparison_text
+    from abs_cli.results.tables import alike, comparison_text, comparison_value
 
     ours, theirs = _read(home, (first,), results), _read(home, (second,), results)
     pairs = [(ours[0], theirs[0])] if len(ours) == len(theirs) == 1 else alike(ours, theirs)
@@ -103,6 +104,9 @@ def compare(home: Home, first: str, second: str, results: Path | None) -> None:
             f"{first!r} and {second!r} have no method on the same images in common",
             remedy="Compare runs on the same images, or name two files",
         )
+    if as_json:
+        click.echo(json_text({"comparisons": [comparison_value(*pair) for pair in pairs]}))
+        return
     table = comparison_text(pairs)
     for name, side in zip(("first", "second"), zip(*pairs, strict=True), strict=True):
         parts = [("run", [one.details.run.id for one in side]), ("model", [one.details.weights.name for one in side])]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from abs_cli.results.models import ResultRecord
 from abs_core.errors import ResultError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from abs_classify.evaluation import PairedComparison, Spread
     from abs_classify.tables import AccuracyRow, OverallRow
 
-__all__ = ["accuracy_row", "alike", "comparison_text", "paired", "tables_text"]
+__all__ = ["accuracy_row", "alike", "comparison_text", "comparison_value", "paired", "tables_text"]
 
 
 def tables_text(records: Sequence[ResultRecord]) -> str:
@@ -88,6 +88,22 @@ def comparison_text(pairs: Iterable[tuple[ResultRecord, ResultRecord]]) -> str:
         shown = [" / ".join(dict.fromkeys(_label(one, name) for one in (first, second))) for name in names]
         rows.append(((first.dataset, *shown, first.method), paired(first, second)))
     return render_differences(rows, ["data set", *names, "method"])
+
+
+def comparison_value(first: ResultRecord, second: ResultRecord) -> dict[str, Any]:
+    """JSON values of the paired difference of two results: what was run on either side, counts, and all digits."""
+    pair = paired(first, second)
+    sides = {
+        name: {
+            "run": one.details.run.id,
+            "model": one.details.weights.name,
+            "bundle": one.bundle,
+            "classes": one.details.classes.source,
+            "method": one.method,
+        }
+        for name, one in (("first", first), ("second", second))
+    }
+    return {"dataset": first.dataset, "images": pair.images, **pair.to_dict(), **sides}
 
 
 def alike(ours: Sequence[ResultRecord], theirs: Sequence[ResultRecord]) -> list[tuple[ResultRecord, ResultRecord]]:

@@ -20,7 +20,6 @@ __all__ = ["Listed", "Listing", "list_remote", "read_entry", "read_yank", "resol
 
 _MAX_BYTES = 64 * 1024
 _AT_ONCE = 8
-_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -182,5 +181,5 @@ def _unknown(remote: Remote, wanted: Reference) -> UnknownNameError:
         known = known or sorted(name for name in remote.names("versions") if name_fault(name) is None)
     except UsageError:  # a web server that shows no index
         known = []
-    more = [f"and {len(known) - _SHOWN} more"] if len(known) > _SHOWN else []
-    return UnknownNameError(f"bundle in {remote.address}", str(wanted), [*known[:_SHOWN], *more])
+    remedy = f"See `abs bundle ls --remote {remote.address}`" if known else ""
+    return UnknownNameError(f"bundle in {remote.address}", str(wanted), known, remedy=remedy)

@@ -10,7 +10,6 @@ import hashlib
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from abs_core.canonical import canonical_json
 from abs_core.errors import BundleError, StorageError, UnknownNameError
-from abs_core.files import sha256_file, storage_errors
+from abs_core.files import remove_leftovers, sha256_file, storage_errors
 from abs_descriptions.bundle import Version, parse_version, read_header, rejected_path
 from abs_descriptions.remotes.base import Piece, Remote, fetch, manifest_path, object_path, rejected_object
 from abs_descriptions.remotes.catalogue import read_entry, read_yank, resolve, versions_of
@@ -30,8 +29,6 @@ __all__ = ["MAX_BYTES", "Shared", "pull", "push"]
 #: Bytes that a bundle, or its rejected completions, may have to be pulled.
 MAX_BYTES = 4 * 1024**3
 
-_TEMPORARY = ".pull-"
-_STALE = 24 * 3600.0  # seconds
 _MAX_BUNDLES = 1000
 
 
@@ -144,10 +141,10 @@ def _pull(store: BundleStore, reference: str, remote: Remote) -> Shared:
     yank = read_yank(remote, entry)
     fresh = not _has(store, entry, remote)
     if fresh:
-        _clean(store.root)
+        remove_leftovers(store.root, deep=False)
         with storage_errors(store.root, "write in"):
             store.root.mkdir(parents=True, exist_ok=True)
-            folder = tempfile.TemporaryDirectory(dir=store.root, prefix=_TEMPORARY)
+            folder = tempfile.TemporaryDirectory(dir=store.root, prefix=".pull-")
         with folder:
             store.add(_download(remote, entry, Path(folder.name)))
         _record(store.root, entry, remote)
@@ -227,14 +224,6 @@ def _take(remote: Remote, source: str, target: Path, limit: int, digest: str) ->
             f"{source} in {remote.address} has the digest {found}, not {digest}",
             remedy="Pull again; if it stays so, tell whoever keeps this place",
         )
-
-
-def _clean(root: Path) -> None:
-    """Remove what pulls left that were killed long ago."""
-    for folder in root.glob(_TEMPORARY + "*"):
-        with suppress(OSError):
-            if time.time() - folder.stat().st_mtime > _STALE:
-                shutil.rmtree(folder)
 
 
 def _record(root: Path, entry: StoreEntry, remote: Remote) -> None:

@@ -91,6 +91,9 @@ def build_family(family: str) -> Any:
     else:
         model = CustomTextCLIP(EMBED, vision, TEXT)
     _sharpen(model)
+    if isinstance(model, CoCa):
+        # open_clip leaves the projection of the caption decoder as the memory was, which may hold NaN
+        torch.nn.init.normal_(model.text_decoder.text_projection)
     return model.eval()
 
 

@@ -38,7 +38,11 @@ def table(folder: Path, text: str | bytes, name: str = "photos.csv") -> str:
 def test_an_unknown_kind_lists_the_valid_ones(spec: str) -> None:
     with pytest.raises(UnknownNameError) as caught:
         open_dataset(spec)
-    assert all(usage in caught.value.message for usage in available_datasets())
+    shown = caught.value.message.partition("valid: ")[2].partition(" and ")[0].split(", ")
+    assert len(shown) == 8
+    assert set(shown) <= set(available_datasets())
+    assert f"and {len(available_datasets()) - 8} more" in caught.value.message
+    assert caught.value.remedy == "See `abs datasets ls`"
 
 
 def test_a_bare_folder_gets_told_how_to_write_it(tmp_path: Path) -> None:

@@ -179,7 +179,14 @@ def test_mean_class_recall_leaves_out_classes_without_images():
 
 @pytest.mark.parametrize(
     ("correct", "images", "classes", "side"),
-    [(5, 1000, 200, "at"), (0, 60, 2, "under"), (50, 100, 2, "at"), (1, 40, 40, "at"), (100, 1000, 10, "at")],
+    [
+        (5, 1000, 200, "at"),
+        (0, 60, 2, "under"),
+        (50, 100, 2, "at"),
+        (1, 40, 40, "at"),
+        (0, 249, 249, "at"),
+        (100, 1000, 10, "at"),
+    ],
 )
 def test_chance_level_raises_the_alarm(correct, images, classes, side):
     alarm = chance_alarm(correct, images, classes)

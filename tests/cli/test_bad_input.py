@@ -21,7 +21,8 @@ from abs_cli.cache import Key, StageCache
 from abs_core.errors import StorageError
 
 ROOT = Path(__file__).parents[2]
-QUICK = ("--threads", "1", "--views", "3")
+PLAIN = ("--threads", "1")
+QUICK = (*PLAIN, "--views", "3")
 
 
 def png_bomb() -> bytes:
@@ -100,12 +101,15 @@ def test_a_class_that_the_vocabulary_lacks(abs_command: Abs, folder: Callable[..
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("--method", "magic"), r"unknown method 'magic'; valid: clip, .*abs"),
-        (("--model", "magic"), r"magic.*valid"),
+        (("--method", "magic"), r"unknown method 'magic'; valid: clip, .* and 11 more. See `abs methods`"),
+        (("--model", "magic"), r"magic.*valid: embedded, .* and \d+ more. See `abs models ls`"),
+        (("--model", "ViT-B-99/openai"), r"valid: ViT-B-\d.* and \d+ more"),
+        (("--model", "ViT-B-32/laion2b"), r"valid: laion2b_\w+, .* and \d+ more. See `abs models ls ViT-B-32`"),
         (("--bundle", "magic"), r"unknown bundle 'magic'; valid: .*pets"),
         (("--attention", "magic"), r"unknown attention source 'magic'; valid: auto, dino"),
         (("--templates", "magic"), r"magic.*valid"),
-        (("--labels", "magic"), r"unknown label set 'magic'; valid: .*pets"),
+        (("--labels", "magic"), r"unknown label set 'magic'; valid: caltech101, .*and \d+ more. See `abs gen-"),
+        (("--labels", "imagnet"), r"valid: imagenet, .*and \d+ more"),
         (("--control", "magic"), r"magic.*valid: .*shuffle"),
         (("--bundle", "pets", "--labels", "cat"), r"--bundle and --labels"),
         (("--device", "magic"), r"magic"),
@@ -206,7 +210,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_read_only_cache_folder(abs_command: Abs, disk: Path, folder: Callable[..., Path]) -> None:
     root = folder(cat=["a.png"])
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    arguments = ("eval", "--dataset", f"imagefolder:{root}", "--method", "clip", *QUICK)
+    arguments = ("eval", "--dataset", f"imagefolder:{root}", "--method", "clip", *PLAIN)
     line = abs_command.refuses(*arguments, cache=disk / "cache")
     assert str(disk) in line
     assert "--cache" in line
@@ -217,7 +221,7 @@ def test_a_read_only_cache_that_holds_everything_works(
     abs_command: Abs, tmp_path: Path, folder: Callable[..., Path], shared_cache: Path
 ) -> None:
     root = folder(cat=["a.png"])
-    arguments = ("eval", "--dataset", f"imagefolder:{root}", "--labels", "cat,dog", "--method", "clip", *QUICK)
+    arguments = ("eval", "--dataset", f"imagefolder:{root}", "--labels", "cat,dog", "--method", "clip", *PLAIN)
     full = abs_command(*arguments)
     assert full.code == 0
     bound = tmp_path / "bound"
@@ -242,7 +246,7 @@ def test_a_full_disk(abs_command: Abs, disk: Path, folder: Callable[..., Path]) 
     with suppress(OSError), (disk / "filler").open("wb", buffering=0) as stream:
         while True:
             stream.write(b"\0" * 1024)
-    arguments = ("eval", "--dataset", f"imagefolder:{root}", "--method", "clip", *QUICK)
+    arguments = ("eval", "--dataset", f"imagefolder:{root}", "--method", "clip", *PLAIN)
     line = abs_command.refuses(*arguments, cache=disk / "cache")
     assert str(disk) in line
     assert "no space left" in line

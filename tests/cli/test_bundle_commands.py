@@ -339,6 +339,17 @@ def test_broken_bundles_are_named_with_their_line(abs_command: Abs, tmp_path: Pa
     assert BundleStore(abs_command.home / "bundles").list() == []
 
 
+def test_every_bundle_is_validated_whatever_the_others_are(abs_command: Abs, tmp_path: Path) -> None:
+    torn = tmp_path / "torn.jsonl"
+    torn.write_bytes(PETS.read_bytes()[:-5])
+    ran = abs_command("bundle", "validate", torn, "pets", "nosuch", PETS)
+    shipped = read_bundle(PETS).reference
+    assert (ran.code, ran.out) == (2, f"{shipped}\n{shipped}\n")
+    first, second = ran.err.splitlines()
+    assert first.startswith(f"abs: error: {torn}, line 778: ")
+    assert second.startswith("abs: error: unknown bundle 'nosuch'")
+
+
 def test_a_limit_without_a_remote_place_is_refused(abs_command: Abs) -> None:
     assert "--limit is for --remote" in abs_command.refuses("bundle", "ls", "--limit", "3")
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support import Abs
 
 from abs_cli.cache import Key, StageCache, differences
 from abs_cli.runlog import read_last_run, write_last_run
@@ -143,6 +145,39 @@ def test_prune_removes_what_was_derived_from_weights(tmp_path: Path) -> None:
     }
     assert [entry.path.name for entry in cache.prune(older_than_days=1)] == ["model"]
     assert [path.name for path in (tmp_path / "derived").iterdir()] == ["anchors.safetensors"]
+
+
+def test_prune_removes_what_killed_runs_left(abs_command: Abs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = StageCache(tmp_path / "own")
+    cache.store(key(seed=1), arrays())
+    (entry,) = cache.entries()
+    home = abs_command.home
+    left = [
+        entry.path.with_name(f".{entry.path.name}.abcdefgh.part"),
+        cache.root / "derived" / ".0123456789ab.abcdefgh.part" / "model.safetensors",
+        home / ".writing-abcdefgh" / "birds.jsonl",
+        home / "bundles" / "objects" / "sha256" / "ab" / ".ab.jsonl.abcdefgh.part",
+        home / "bundles" / ".pull-abcdefgh" / "birds.jsonl",
+        home / "journals" / ".input-abcdefgh" / "input.jsonl",
+        home / "models" / ".incoming-abcdefgh" / "model.safetensors",
+        home / "results" / "run" / ".abcdefgh.part",
+    ]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(10))
+    (home / "own").mkdir()
+    (home / "own" / ".abcdefgh.part").touch()  # in no folder of the toolkit's
+    prune = ("cache", "prune", "--older-than", "5", "--max-size", "1G")
+    assert abs_command(*prune, cache=cache.root).out == "removed 0 entries, 0 B\n"
+    assert list(cache.derived()) == []
+    assert all(path.exists() for path in left)
+    later = time.time() + 2 * 86400
+    monkeypatch.setattr(time, "time", lambda: later)
+    said = abs_command(*prune, cache=cache.root).out.splitlines()
+    assert said[1:] == ["removed 8 half-written files and folders of killed runs"]
+    assert not any(path.exists() for path in left)
+    assert (home / "own" / ".abcdefgh.part").exists()
+    assert cache.load(key(seed=1)) is not None
 
 
 def test_verify_reads_every_entry(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 from support import Abs, colour
 
-QUICK = ("--threads", "1", "--views", "3")
+PLAIN = ("--threads", "1")
+QUICK = (*PLAIN, "--views", "3")
 
 
 def test_a_folder_of_images_gives_one_table(abs_command: Abs, folder: Callable[..., Path]) -> None:
@@ -49,7 +50,7 @@ def test_a_table_with_relative_paths_and_free_columns(abs_command: Abs, tmp_path
         rows = csv.writer(stream)
         rows.writerows([["place", "path", "label"], ["x", "one.png", "cat"], ["y", "two.png", "sports car"]])
     labels = ("--labels", "cat,dog,sports car")
-    ran = abs_command("eval", "--dataset", f"csv:{tmp_path / 'photos.csv'}", *labels, "--method", "clip", *QUICK)
+    ran = abs_command("eval", "--dataset", f"csv:{tmp_path / 'photos.csv'}", *labels, "--method", "clip", *PLAIN)
     assert ran.code == 0, ran.err
     assert "2 images, 3 classes" in ran.out
 
@@ -90,10 +91,10 @@ def test_a_bad_image_stops_the_run_or_is_counted(abs_command: Abs, folder: Calla
     root = folder(cat=["a.png", "b.png"], car=["c.png"])
     (root / "cat" / "b.png").write_bytes(b"no image")
     spec = f"imagefolder:{root}"
-    line = abs_command.refuses("eval", "--dataset", spec, "--method", "clip", *QUICK)
+    line = abs_command.refuses("eval", "--dataset", spec, "--method", "clip", *PLAIN)
     assert "b.png" in line
     assert "--on-error skip" in line
-    ran = abs_command("eval", "--dataset", spec, "--method", "clip", "--on-error", "skip", "--json", *QUICK)
+    ran = abs_command("eval", "--dataset", spec, "--method", "clip", "--on-error", "skip", "--json", *PLAIN)
     (result,) = json.loads(ran.out)["results"]
     assert result["details"]["data"]["images"] == 2
     assert [Path(one["name"]).name for one in result["details"]["data"]["skipped"]] == ["b.png"]
@@ -113,7 +114,7 @@ def test_scores_do_not_depend_on_batches_or_order(abs_command: Abs, tmp_path: Pa
         rows = [json.loads(line) for line in ran.out.splitlines()]
         return {row["path"]: {one["class"]: one["score"] for one in row["ranking"]} for row in rows}
 
-    abs_command("classify", photos[0], "--labels", "cat,car", "--method", "clip", *QUICK)  # fills derived/
+    abs_command("classify", photos[0], "--labels", "cat,car", "--method", "clip", *PLAIN)  # fills derived/
     first, second = scores(photos, "64"), scores(photos[::-1], "2")
     for path, row in first.items():
         assert row == pytest.approx(second[path], rel=2e-4, abs=2e-4)
@@ -126,20 +127,32 @@ def test_a_control_changes_the_texts_and_says_so(abs_command: Abs, folder: Calla
     made = abs_command("bundle", "import", source, "--name", "own")
     assert made.code == 0, made.err
     plain = abs_command(
-        "eval", "--dataset", f"imagefolder:{root}", "--bundle", "own", "--method", "cupl", "--json", *QUICK
+        "eval", "--dataset", f"imagefolder:{root}", "--bundle", "own", "--method", "cupl", "--json", *PLAIN
     )
     options = ("--bundle", "own", "--method", "cupl", "--control", "swap", "--json")
-    swapped = abs_command("eval", "--dataset", f"imagefolder:{root}", *options, *QUICK)
+    swapped = abs_command("eval", "--dataset", f"imagefolder:{root}", *options, *PLAIN)
     before, after = (json.loads(ran.out)["results"][0]["details"] for ran in (plain, swapped))
     assert before["texts"]["digest"] != after["texts"]["digest"]
     assert (before["texts"]["control"], after["texts"]["control"]) == (None, "swap")
     assert any("control swap" in note for note in after["notes"])
 
 
+def test_a_number_of_views_that_no_method_has_is_refused(abs_command: Abs, folder: Callable[..., Path]) -> None:
+    root = folder(cat=["a.png"], car=["c.png"])
+    for command in (
+        ("eval", "--dataset", f"imagefolder:{root}", "--methods", "clip,cupl,tda", *QUICK),
+        ("classify", root / "cat" / "a.png", "--labels", "cat,car", "--method", "clip", *QUICK),
+    ):
+        line = abs_command.refuses(*command)
+        assert "--views sets nothing" in line
+        assert ("clip, cupl, tda" if command[0] == "eval" else "alone: clip.") in line
+        assert "such as abs" in line
+
+
 @pytest.mark.parametrize("method", ["tda", "dmn", "onzeta"])
 def test_a_stream_method_says_that_order_matters(abs_command: Abs, folder: Callable[..., Path], method: str) -> None:
     root = folder(cat=["a.png", "b.png"], car=["c.png"])
-    ran = abs_command("eval", "--dataset", f"imagefolder:{root}", "--method", method, *QUICK)
+    ran = abs_command("eval", "--dataset", f"imagefolder:{root}", "--method", method, *PLAIN)
     assert ran.code == 0, ran.err
     assert f"note: {method}: scores depend on the order" in ran.out
 
@@ -147,7 +160,7 @@ def test_a_stream_method_says_that_order_matters(abs_command: Abs, folder: Calla
 def test_a_bad_image_of_a_stream_method_alone(abs_command: Abs, folder: Callable[..., Path]) -> None:
     root = folder(cat=["a.png", "b.png"], car=["c.png"])
     (root / "cat" / "b.png").write_bytes(b"no image")
-    arguments = ("eval", "--dataset", f"imagefolder:{root}", "--method", "tda", *QUICK)
+    arguments = ("eval", "--dataset", f"imagefolder:{root}", "--method", "tda", *PLAIN)
     assert "b.png" in abs_command.refuses(*arguments)
     ran = abs_command(*arguments, "--on-error", "skip")
     assert ran.code == 0, ran.err
@@ -169,7 +182,7 @@ def test_json_with_a_file_name_that_is_no_unicode(abs_command: Abs, folder: Call
     (root / "cat" / "b.png").rename(broken)
     broken.write_bytes(b"no image")
     options = ("--labels", "cat,car", "--method", "clip", "--on-error", "skip", "--json")
-    ran = abs_command("eval", "--dataset", f"imagefolder:{root}", *options, *QUICK)
+    ran = abs_command("eval", "--dataset", f"imagefolder:{root}", *options, *PLAIN)
     assert ran.code == 0, ran.err
     (result,) = json.loads(ran.out)["results"]
     assert result["details"]["data"]["skipped"][0]["name"].endswith("b\\udcff.png")

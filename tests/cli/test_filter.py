@@ -119,6 +119,27 @@ def test_criteria_can_be_turned_off(abs_command: Abs, own: str) -> None:
     assert "stays as it is" in ran.out
 
 
+def test_what_was_chosen_is_no_surplus(abs_command: Abs, own: str) -> None:
+    """The same command again, on the child that it made: nothing is left to choose from."""
+    options = ("--keep", "3", "--nearer", "off")
+    first = result(abs_command, own, *options)
+    assert first["classes"] == {"grass": 3, "sky": 3, "brick": 3}
+    assert {one["reason"] for one in first["removed"]} == {"near duplicate", "surplus"}
+    again = result(abs_command, own, *options)
+    assert (again["parent"], again["bundle"], again["new"]) == (first["bundle"], first["bundle"], False)
+    assert again["removed"] == []
+    said = abs_command("filter-descriptions", own, *options).out.splitlines()
+    assert said[1].startswith("9 of 9 descriptions stay")
+    assert said[2:] == [f"{first['bundle']} stays as it is"]
+    assert len(BundleStore(abs_command.home / "bundles").list("own")) == 2
+
+
+def test_what_the_images_kept_stays(abs_command: Abs, own: str, images: Path) -> None:
+    first = result(abs_command, own, "--images", images, "--keep", "2", *QUICK)
+    again = result(abs_command, own, "--images", images, "--keep", "2", *QUICK)
+    assert (again["bundle"], again["new"], again["removed"]) == (first["bundle"], False, [])
+
+
 def test_a_file_and_another_name(abs_command: Abs, own: str, tmp_path: Path) -> None:
     out = tmp_path / "made" / "few.jsonl"
     value = result(abs_command, own, "--keep", "1", "--name", "few", "--out", out)

@@ -25,7 +25,8 @@ from abs_cli.results.redaction import redacted
 from abs_core.errors import StorageError
 
 ROOT = Path(__file__).parents[2]
-FEW = ("--threads", "1", "--views", "2", "--attention", "self")
+PLAIN = ("--threads", "1", "--attention", "self")
+FEW = (*PLAIN, "--views", "2")
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def run(abs_command: Abs, data: Path, small_clips: tuple[str, str]) -> Callable[
     def evaluate(*options: str | Path, methods: str = "clip,abs") -> list[Path]:
         before = set((abs_command.home / "results").glob("*"))
         base = ("eval", "--dataset", f"imagefolder:{data}", "--model", small_clips[0], "--methods", methods)
-        ran = abs_command(*base, *options, *FEW)
+        ran = abs_command(*base, *options, *(FEW if "abs" in methods.split(",") else PLAIN))
         assert ran.code == 0, ran.err
         (new,) = set((abs_command.home / "results").glob("*")) - before
         return sorted(new.iterdir())
@@ -177,7 +178,7 @@ def test_a_csv_runs_no_formula(
     colour(1).save(tmp_path / "a.png")
     (tmp_path / "photos.csv").write_text("path,label\na.png,cat\n")
     base = ("eval", "--dataset", f"csv:{tmp_path / 'photos.csv'}", "--labels", "cat,dog", "--method", "clip")
-    ran = abs_command(*base, "--model", small_clips[0], *FEW)
+    ran = abs_command(*base, "--model", small_clips[0], *PLAIN)
     assert ran.code == 0, ran.err
     (path,) = (abs_command.home / "results").rglob("*.json")
     value = json.loads(path.read_text())
@@ -241,6 +242,26 @@ def test_two_runs_are_compared_image_by_image(
         second_only = sum(b and not a for a, b in zip(*right, strict=True))
         row = next(line for line in shown.out.splitlines() if f"  {method}  " in line)
         assert row.split(method)[1].split()[:3] == ["7", str(first_only), str(second_only)]
+    told = json.loads(abs_command("results", "compare", *by_model.values(), "--json").out)["comparisons"]
+    other = json.loads(abs_command("results", "compare", *reversed(by_model.values()), "--json").out)["comparisons"]
+    for ours, theirs, method in zip(told, other, ("clip", "abs"), strict=True):
+        first, second = (read_result(next(run.glob(f"*_{method}-*.json"))) for run in by_model.values())
+        assert ours["dataset"] == first.dataset
+        for side, record in (("first", first), ("second", second)):
+            facts = record.details
+            assert ours[side] == {
+                "run": facts.run.id,
+                "model": facts.weights.name,
+                "bundle": record.bundle,
+                "classes": facts.classes.source,
+                "method": method,
+            }
+        assert ours["images"] == ours["both"] + ours["first_only"] + ours["second_only"] + ours["neither"] == 7
+        assert ours["difference"] == pytest.approx(first.metrics.acc1 - second.metrics.acc1, abs=1e-12)
+        assert (ours["low"], ours["high"]) == pytest.approx((-theirs["high"], -theirs["low"]), abs=1e-12)
+        assert ours["low"] <= ours["difference"] <= ours["high"]
+        assert ours["p_value"] == theirs["p_value"] <= 1
+        assert not ours["conclusive"]
     assert abs_command(*base, "--model", small_clips[0], "--limit", "5").code == 0
     line = abs_command.refuses("results", "compare", by_model[small_clips[0]], "last")
     assert "no method on the same images" in line
@@ -254,13 +275,16 @@ def test_grids_are_compared_bundle_by_bundle(
         source = tmp_path / f"{name}.tsv"
         source.write_text("".join(f"{each.name}\tA {each.name}, {name}.\n" for each in sorted(data.iterdir())))
         assert abs_command("bundle", "import", source, "--name", name).code == 0
-    base = ("eval", "--dataset", f"imagefolder:{data}", "--model", small_clips[0], "--methods", "clip,cupl", *FEW)
+    base = ("eval", "--dataset", f"imagefolder:{data}", "--model", small_clips[0], "--methods", "clip,cupl", *PLAIN)
     assert abs_command(*base, "--bundle", "one", "--bundle", "two").code == 0
     shown = abs_command("results", "compare", "last", "last")
     assert shown.code == 0, shown.err
     rows = [line.split() for line in shown.out.splitlines() if line.startswith("imagefolder:")]
     assert [(row[1].partition("@")[0], row[2]) for row in rows] == [(n, m) for m in ("clip", "cupl") for n in names]
     assert all(row[4:6] == ["0", "0"] for row in rows), "a run does not differ from itself"
+    told = json.loads(abs_command("results", "compare", "last", "last", "--json").out)["comparisons"]
+    assert [one["first"]["bundle"].partition("@")[0] for one in told if one["first"]["method"] == "cupl"] == list(names)
+    assert all(re.fullmatch(r"\w+@1\.0\.0#sha256:[0-9a-f]{64}", one["second"]["classes"]) for one in told)
     head = shown.out.splitlines()[0]
     assert all(f"{name}@1.0.0#sha256:" in head for name in names)
     assert abs_command(*base, "--bundle", "one").code == 0
@@ -320,7 +344,7 @@ def test_damaged_bits_are_named(run: Callable[..., list[Path]], abs_command: Abs
 def test_results_go_where_they_are_sent(
     abs_command: Abs, data: Path, small_clips: tuple[str, str], tmp_path: Path
 ) -> None:
-    base = ("eval", "--dataset", f"imagefolder:{data}", "--model", small_clips[0], "--method", "clip", *FEW)
+    base = ("eval", "--dataset", f"imagefolder:{data}", "--model", small_clips[0], "--method", "clip", *PLAIN)
     assert abs_command(*base, "--results", tmp_path / "here").code == 0
     assert len(list((tmp_path / "here").rglob("*.json"))) == 1
     assert not (abs_command.home / "results").exists()

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import signal
 import subprocess
 import sys
+import tempfile
+import time
+import uuid
 from pathlib import Path
 
 import pytest
 
 from abs_core.errors import StorageError
-from abs_core.files import atomic_write, ensure_writable, sha256_file
+from abs_core.files import atomic_write, ensure_writable, remove_leftovers, sha256_file
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -85,3 +90,53 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     assert "locked" in done.stdout, done.stderr
     assert "permission denied" in done.stdout
     ensure_writable(tmp_path / "open")
+
+
+ROOT = Path(__file__).parents[2]
+_KILLED = """
+import os, signal, sys, tempfile
+from pathlib import Path
+from abs_core.files import atomic_write
+folder = Path(sys.argv[1])
+with atomic_write(folder / "deep" / "a.bin") as stream, tempfile.TemporaryDirectory(dir=folder, prefix=".writing-"):
+    stream.write(bytes(100_000))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_goes_when_it_is_a_day_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = [".keep", ".part", ".config.part", "a.12345678.part", ".input-x", ".other-12345678"]
+    for name in kept:
+        (tmp_path / name).write_text("x")
+    done = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path)], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    left = sorted(path for path in tmp_path.rglob(".*") if path.name not in kept)
+    assert [path.name.partition("-")[0][:7] for path in left] == [".writin", ".a.bin."]
+    assert remove_leftovers(tmp_path) == []
+    later = time.time() + 1.5 * 86400
+    monkeypatch.setattr(time, "time", lambda: later)
+    young = Path(tempfile.mkdtemp(dir=tmp_path, prefix=".input-"))
+    (young / "input.jsonl").write_text("x")
+    os.utime(young / "input.jsonl", (later, later))
+    assert remove_leftovers(tmp_path, deep=False) == left[:1]
+    assert remove_leftovers(tmp_path) == left[1:]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, young.name, "deep"])
+    assert remove_leftovers(tmp_path / "absent") == []
+
+
+def test_every_name_of_what_is_not_whole_yet_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [tmp_path / f".{uuid.uuid4().hex}.jsonl.{uuid.uuid4().hex}.part"]  # as BundleStore.remove has it
+    made[0].touch()
+    sources = [
+        path for package in ("core", "cli", "classify", "descriptions") for path in ROOT.glob(f"abs_{package}/**/*.py")
+    ]
+    for call in (
+        call for path in sources for call in re.findall(r"(?:mk[ds]temp|Directory)\((.*dir=.*)\)", path.read_text())
+    ):
+        parts = [re.search(rf'{name}=f?"([^"]*)"', call) for name in ("prefix", "suffix")]
+        prefix, suffix = (re.sub(r"{[^}]*}", "name", part[1]) if part else "" for part in parts)
+        made.append(Path(tempfile.mkdtemp(dir=tmp_path, prefix=prefix, suffix=suffix)))
+    assert len(made) > 9
+    later = time.time() + 2 * 86400
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert sorted(remove_leftovers(tmp_path)) == sorted(made)

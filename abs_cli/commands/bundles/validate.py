@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from abs_cli.console import note
 from abs_cli.home import Home
 from abs_cli.vocabulary import find_bundle
+from abs_core.errors import AbsError
 
 __all__ = ["command"]
 
@@ -14,6 +16,15 @@ __all__ = ["command"]
 @click.argument("references", nargs=-1, required=True)
 @click.pass_obj
 def command(home: Home, references: tuple[str, ...]) -> None:
-    """Check every rule of the format, and print the full reference of each sound bundle."""
+    """Check every rule of the format, and print the full reference of each sound bundle. Exit code 2 if one is not."""
+    broken = 0
     for reference in references:
-        click.echo(find_bundle(home, reference).reference)
+        try:
+            click.echo(find_bundle(home, reference).reference)
+        except AbsError as error:
+            if click.get_current_context().meta["debug"]:
+                raise
+            broken += 1
+            note(f"abs: error: {error}")
+    if broken:
+        raise SystemExit(2)
