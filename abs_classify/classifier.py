@@ -164,6 +164,8 @@ class Classifier:
             raise UsageError(
                 f"the method {self.method.name!r} must know how many images there are", remedy="Pass a list of images"
             )
+        # before any image: what a tower makes of texts once, it makes here with all cores and where Ctrl-C reaches it
+        texts = self.texts
         reader = _Reader(images)
         state = None
         for encoded in stream_images(
@@ -174,11 +176,11 @@ class Classifier:
             matcher = self.method.matcher
             if isinstance(matcher, StreamMatcher):
                 assert isinstance(images, Sequence)  # refused above
-                state = matcher.start(self.texts, len(images)) if state is None else state
+                state = matcher.start(texts, len(images)) if state is None else state
                 rows = [{kind: features[at] for kind, features in views.items()} for at in range(count)]
                 scores = torch.stack([matcher.step(state, row) for row in rows])
             else:
-                scores = matcher.scores(views, self.texts)
+                scores = matcher.scores(views, texts)
             for at in range(count):
                 one = {kind: features[at] for kind, features in views.items()}
                 yield self._predict(reader.loaded.popleft(), scores[at], one if explain else None, top)

@@ -331,10 +331,12 @@ def _on_cpu(
     """Encode in as many threads as torch may use, each with images and crops of its own."""
     threads, most = torch.get_num_threads(), min(encoder.batch_size, _CPU_BATCH)
     iterator = iter(images)
-    first = list(islice(iterator, most * threads))
+    first, size = _first(iterator, threads, most)
     if len(first) < threads:
         yield from _few_on_cpu(encoder, list(_groups(first, known, 1)), most)
         return
+    # given away one by one, so that nobody holds the first pixels while the last are encoded
+    handed = (first.popleft() for _ in range(len(first)))
     with Cores(threads) as cores:
 
         def later(
@@ -345,7 +347,7 @@ def _on_cpu(
             return lambda: torch.cat([part.result() for part in begun])
 
         # one more than can be worked on, so that no thread waits until a result is taken
-        groups = _groups(chain(first, iterator), known, min(most, len(first) // threads))
+        groups = _groups(chain(handed, iterator), known, size)
         under_way: deque[Future[Callable[[], EncodedImages]]] = deque()
         for group in groups:
             under_way.append(cores.submit(partial(encoder.begin, group, _directly, later)))
@@ -355,14 +357,29 @@ def _on_cpu(
             yield under_way.popleft().result()()
 
 
+def _first(images: Iterator[LoadedImage], threads: int, most: int) -> tuple[deque[LoadedImage], int]:
+    """Images enough to keep every thread busy, and the size of groups, at most ``most``, that gives each thread one."""
+    first: deque[LoadedImage] = deque()
+    pixels = 0
+    for image in islice(images, most * threads):
+        first.append(image)
+        pixels += image.pixels.width * image.pixels.height
+        if pixels >= threads * _PIXELS_AT_ONCE and len(first) >= threads:
+            # large ones: their pixels end a group
+            return first, most
+    return first, min(most, len(first) // threads)
+
+
 def _few_on_cpu(encoder: _Encoder, groups: Sequence[_Group], most: int) -> Iterator[EncodedImages]:
     """Encode fewer images than there are threads: side by side, then the crops of each in all threads."""
 
     def later(
         jobs: Sequence[Job], prepare: Callable[[Job], Tensor], network: Callable[[Tensor], Tensor]
     ) -> Callable[[], Tensor]:
-        parts = even_parts(jobs, most)
-        return lambda: torch.cat(list(in_threads(lambda part: _directly(part, prepare, network), parts)))
+        # cut by the caller, who has all threads; the thread that begins a group has its share of them
+        return lambda: torch.cat(
+            list(in_threads(lambda part: _directly(part, prepare, network), even_parts(jobs, most)))
+        )
 
     begun = in_threads(lambda group: encoder.begin(group, _directly, later), groups)
     yield from (wait() for wait in list(begun))

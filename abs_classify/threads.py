@@ -47,9 +47,11 @@ class Cores:
 
     def __exit__(self, *_: object) -> None:
         if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            # a thread's setting holds for that thread, but threads that start later would begin with it
-            torch.set_num_threads(self._threads)
+            try:
+                self._pool.shutdown(cancel_futures=True)
+            finally:
+                # a thread's setting holds for that thread, but threads that start later would begin with it
+                torch.set_num_threads(self._threads)
 
     def submit(self, work: Callable[[], R]) -> Future[R]:
         """Have ``work`` done in inference mode. Work may submit further work, but must not wait for it."""

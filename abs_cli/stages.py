@@ -161,14 +161,15 @@ class Stages:
         keys = {method: self._scores_key(photos, method, table) for method, table in methods.items()}
         found = {method: self.cache.load(key) for method, key in keys.items()}
         missing = [method for method, arrays in found.items() if arrays is None]
+        # before any image: what a tower makes of texts once, it makes here with all cores and where Ctrl-C reaches it
+        texts = {method: self.texts(methods[method]) for method in missing}
         needed = dict.fromkeys([view for method in missing for view in method.views] + list(also))
         views = self.views(photos, list(needed), then)
         for method in missing:
             features = {view.kind: views[view] for view in method.views}
             assert not isinstance(method.matcher, StreamMatcher)  # those go through stream_scores
-            texts = self.texts(methods[method])
             with self.timed("match"):
-                found[method] = {"scores": method.matcher.scores(features, texts).numpy()}
+                found[method] = {"scores": method.matcher.scores(features, texts[method]).numpy()}
             self.cache.store(keys[method], found[method] or {})
         return {method.name: arrays["scores"] for method, arrays in found.items() if arrays is not None}
 
@@ -236,11 +237,15 @@ class Stages:
         if known is None:
             pipeline, following = self._going_on(tuple(views), guided), self._like(then, views, guided)
         else:
-            pipeline, following = self._pipeline(tuple(views), guided, torch.from_numpy(known)), ()
-        with self.timed("encode"):
-            rows = pipeline.take(photos, following)
-        # images are read inside the encoding; that time is counted once
-        self.seconds["encode"] -= self.seconds.get("read", 0.0) - read
+            # one map for each photo that is encoded: one that comes twice is encoded once
+            unique = dict(zip(photos, torch.from_numpy(known), strict=True))
+            pipeline, following = self._pipeline(tuple(views), guided, torch.stack(list(unique.values()))), ()
+        try:
+            with self.timed("encode"):
+                rows = pipeline.take(photos, following)
+        finally:
+            # images are read inside the encoding; that time is counted once
+            self.seconds["encode"] -= self.seconds.get("read", 0.0) - read
         maps = [row.attention for row in rows if row.attention is not None]
         if known is None and maps:
             self.cache.store(self._attention_key(photos), {"attention": torch.stack(maps).numpy()})

@@ -117,3 +117,13 @@ def test_a_stream_method_needs_to_know_how_many_there_are(classifier: Callable[[
     assert len(list(classifier("onzeta").classify(PHOTOS))) == len(PHOTOS)
     with pytest.raises(UsageError, match="Pass a list of images"):
         next(classifier("onzeta").classify(iter(PHOTOS)))
+
+
+def test_texts_are_encoded_before_the_first_image_is_taken(classifier: Callable[[str], Classifier]) -> None:
+    clip = classifier("clip")
+
+    def camera() -> Iterator[Path]:
+        assert "texts" in vars(clip)
+        yield PHOTOS[0]
+
+    assert len(list(clip.classify(camera()))) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -142,7 +143,7 @@ def test_threads_encode_side_by_side(threads: int, count: int) -> None:
     torch.set_num_threads(threads)
     together = threading.Barrier(min(threads, count), timeout=10)
 
-    class Tower(_SmallTower):
+    class Meeting(_SmallTower):
         def encode_image(self, pixels: Tensor) -> Tensor:
             if self.passes < together.parties:
                 self.passes += 1
@@ -150,7 +151,7 @@ def test_threads_encode_side_by_side(threads: int, count: int) -> None:
             return super().encode_image(pixels)
 
     images = [LoadedImage(str(at), Image.new("RGB", (16, 16), (at, 20, 30))) for at in range(count)]
-    encoded = encode_images(cast("Tower", Tower()), None, images, [WholeImage()])
+    encoded = encode_images(cast("Tower", Meeting()), None, images, [WholeImage()])
     assert encoded.features[WholeImage()].shape == (count, 1, 3)
 
 
@@ -163,6 +164,53 @@ def test_large_images_go_in_smaller_groups() -> None:
     assert [len(group.features[WholeImage()]) for group in groups] == [4, 4, 1]
     groups = stream_images(cast("Tower", tower), None, images[2:4] * 2, [WholeImage()])
     assert [len(group.features[WholeImage()]) for group in groups] == [2, 2]
+
+
+def test_large_images_are_taken_a_group_for_each_thread() -> None:
+    taken = 0
+
+    def images() -> Iterator[LoadedImage]:
+        nonlocal taken
+        for taken in range(1, 31):
+            yield LoadedImage(str(taken), Image.new("RGB", (3000, 3000), "red"))
+
+    sizes = []
+    for group in stream_images(cast("Tower", _SmallTower()), None, images(), [WholeImage()]):
+        sizes.append(len(group.features[WholeImage()]))
+        # two in a group; three threads, a group more, and the one that is given
+        assert taken <= sum(sizes) + 2 * 4
+    assert sizes == [2] * 15
+
+
+def test_images_are_let_go_when_their_features_were_given() -> None:
+    made: list[weakref.ref[Image.Image]] = []
+
+    def images() -> Iterator[LoadedImage]:
+        for at in range(60):
+            image = Image.new("RGB", (16, 16), (at, 20, 30))
+            made.append(weakref.ref(image))
+            yield LoadedImage(str(at), image)
+
+    stream = stream_images(cast("Tower", _SmallTower()), None, images(), [WholeImage(), RandomCrops(5)])
+    for _ in range(5):
+        next(stream)
+    assert [ref() for ref in made[:12]] == [None] * 12
+    stream.close()  # type: ignore[attr-defined]
+
+
+def test_the_crops_of_few_images_are_cut_for_all_threads() -> None:
+    torch.set_num_threads(8)
+    sizes: list[int] = []
+
+    class Counting(_SmallTower):
+        def encode_image(self, pixels: Tensor) -> Tensor:
+            sizes.append(len(pixels))
+            return super().encode_image(pixels)
+
+    images = [LoadedImage(str(at), Image.new("RGB", (16, 16), (at, 20, 30))) for at in range(3)]
+    encode_images(cast("Tower", Counting()), None, images, [RandomCrops(40)])
+    # of each image two for each of the eight threads
+    assert sorted(sizes) == sorted([2, 3, 2, 3, 2, 3, 2, 3] * 2 * 3)
 
 
 def test_a_stream_that_is_left_leaves_no_threads() -> None:

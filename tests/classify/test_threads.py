@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abs_classify.threads import even_parts, in_threads
+from abs_classify.threads import Cores, even_parts, in_threads
 
 
 @pytest.fixture(params=[1, 2, 4])
@@ -57,6 +59,23 @@ def test_threads_divide_the_cores_and_leave_the_setting_alone(four_threads: None
     thread.start()
     thread.join()
     assert torch.get_num_threads() == 4
+    assert later == [4]
+
+
+def test_ctrl_c_while_the_last_work_ends_leaves_the_setting_alone(four_threads: None) -> None:
+    let_go, later = threading.Event(), list[int]()
+
+    def work() -> None:
+        time.sleep(0.2)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        let_go.wait(10)
+
+    with pytest.raises(KeyboardInterrupt), Cores(2) as cores:
+        cores.submit(work)
+    thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    let_go.set()
     assert later == [4]
 
 

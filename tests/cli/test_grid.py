@@ -8,24 +8,31 @@ import json
 import re
 import shutil
 import tarfile
+import time
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support import Abs, Ran, colour
 
+from abs_classify.datasets import Item
 from abs_classify.sampling import quotas, stratified
+from abs_classify.views import AttentionBoxes, WholeImage
 from abs_cli.cache import StageCache
 from abs_cli.evaluating import Evaluation
 from abs_cli.grid import Request, plan_grid, run_grid
 from abs_cli.home import Home
 from abs_cli.options import ModelOptions
-from abs_cli.stages import SHARD, Stages
+from abs_cli.stages import SHARD, BadPhoto, Photo, Stages
+from abs_core.canonical import sha256_bytes
 from abs_core.errors import ImageError, UsageError
 
-FEW = ("--threads", "1", "--views", "2", "--attention", "self")
+PLAIN = ("--threads", "1", "--attention", "self")
+FEW = (*PLAIN, "--views", "2")
 
 
 @pytest.fixture
@@ -157,7 +164,7 @@ def test_a_bundle_for_other_classes_stops_before_any_work_or_is_left_out(
     animals, vehicles = photos("animals", cat=2, dog=2), photos("vehicles", car=2, bus=2)
     arguments = ["eval", "--dataset", f"imagefolder:{animals}", "--dataset", f"imagefolder:{vehicles}"]
     arguments += ["--bundle", bundle("pets", "cat", "dog"), "--bundle", bundle("wheels", "car", "bus")]
-    arguments += ["--model", small_clips[0], "--methods", "clip,cupl", *FEW]
+    arguments += ["--model", small_clips[0], "--methods", "clip,cupl", *PLAIN]
     line = abs_command.refuses(*arguments)
     assert "animals" in line
     assert "wheels@1.0.0" in line
@@ -172,7 +179,7 @@ def test_a_bundle_for_other_classes_stops_before_any_work_or_is_left_out(
     # one row for each method, with a number for both data sets and so a mean
     assert [len(line.split()) for line in overall.splitlines() if line.startswith(("clip", "cupl"))] == [4, 4]
     only = ["eval", "--dataset", f"imagefolder:{animals}", "--bundle", "wheels", "--bundle", "wheels@1.0.0"]
-    line = abs_command.refuses(*only, "--on-error", "skip", "--method", "clip", *FEW)
+    line = abs_command.refuses(*only, "--on-error", "skip", "--method", "clip", *PLAIN)
     assert "no bundle fits" in line
 
 
@@ -181,7 +188,7 @@ def test_a_class_only_in_the_bundle_and_one_only_in_the_data(
 ) -> None:
     data = photos("data", cat=2, dog=2)
     (data / "eel").mkdir()
-    model = ("--model", small_clips[0], "--method", "clip", *FEW)
+    model = ("--model", small_clips[0], "--method", "clip", *PLAIN)
     wide = abs_command(
         "eval", "--dataset", f"imagefolder:{data}", "--bundle", bundle("wide", "cat", "dog", "ox"), *model
     )
@@ -199,7 +206,7 @@ def test_an_empty_class_is_named_and_the_mean_recall_leaves_it_out(
 ) -> None:
     colour(1).save(tmp_path / "a.png")
     (tmp_path / "photos.csv").write_text("path,label\na.png,cat\n")
-    options = ("--labels", "cat,dog,ox", "--method", "clip", "--model", small_clips[0], "--json", *FEW)
+    options = ("--labels", "cat,dog,ox", "--method", "clip", "--model", small_clips[0], "--json", *PLAIN)
     (record,) = records(abs_command("eval", "--dataset", f"csv:{tmp_path / 'photos.csv'}", *options))
     assert record["details"]["data"]["classes_with_images"] == 1
     assert record["details"]["classes"]["count"] == 3
@@ -285,7 +292,7 @@ def test_a_stratified_sample_says_what_it_is(
     abs_command: Abs, photos: Callable[..., Path], small_clips: tuple[str, str]
 ) -> None:
     data = photos("data", ant=2, bee=4, cat=12)
-    arguments = ("eval", "--dataset", f"imagefolder:{data}", "--model", small_clips[0], "--method", "clip", *FEW)
+    arguments = ("eval", "--dataset", f"imagefolder:{data}", "--model", small_clips[0], "--method", "clip", *PLAIN)
     (record,) = records(abs_command(*arguments, "--limit", "9", "--stratified", "--json"))
     assert record["details"]["data"]["sample"] == (
         "a stratified sample of 9 of 18 images, 1 to 6 of each class, seed 0"
@@ -333,7 +340,8 @@ def test_an_image_that_vanishes_in_the_middle_stops_the_run_and_keeps_what_is_do
     assert bench.cache.misses["view-features"] == 2
     assert len(list(bench.cache.entries("view-features"))) == 1
     victim.write_bytes(content)
-    bench.run(datasets=request.datasets, models=request.models, methods=request.methods, labels="cat,dog")
+    again = {"datasets": request.datasets, "models": request.models, "methods": request.methods}
+    bench.run(**again, labels="cat,dog", views=None)
     assert bench.cache.misses["view-features"] == 3  # only the shard that was not finished
     assert bench.found[0][2] == SHARD + 8
 
@@ -345,7 +353,7 @@ def test_a_bad_image_is_found_once_and_skipped_by_every_model_and_bundle(
     (root / "car" / "01.png").write_bytes(b"no image")
     arguments = ["eval", "--dataset", f"imagefolder:{root}", "--model", small_clips[0], "--model", small_clips[1]]
     arguments += ["--bundle", bundle("one", "cat", "car"), "--bundle", bundle("two", "cat", "car")]
-    found = records(abs_command(*arguments, "--methods", "clip,tda", "--on-error", "skip", "--json", *FEW))
+    found = records(abs_command(*arguments, "--methods", "clip,tda", "--on-error", "skip", "--json", *PLAIN))
     assert len(found) == 8
     for record in found:
         assert record["details"]["data"]["images"] == 5
@@ -358,7 +366,7 @@ def test_what_is_done_is_kept_when_a_later_data_set_fails(
     good, bad = photos("good", cat=2, car=2), photos("bad", cat=2, car=2)
     (bad / "car" / "01.png").write_bytes(b"no image")
     arguments = ["eval", "--dataset", f"imagefolder:{good}", "--dataset", f"imagefolder:{bad}"]
-    ran = abs_command(*arguments, "--model", small_clips[0], "--methods", "clip,cupl", *FEW)
+    ran = abs_command(*arguments, "--model", small_clips[0], "--methods", "clip,cupl", *PLAIN)
     assert ran.code == 2
     assert ran.out == ""
     assert "results: 2 files in " in ran.err
@@ -382,7 +390,7 @@ def test_a_label_out_of_range_is_refused(
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
-    model = ("--model", small_clips[0], "--method", "clip", *FEW)
+    model = ("--model", small_clips[0], "--method", "clip", *PLAIN)
     line = abs_command.refuses("eval", "--dataset", f"wds:{tmp_path / 'shards'}", *model)
     assert label in line
     assert "s0" in line or "0.tar" in line or "shards" in line
@@ -392,7 +400,7 @@ def test_a_grid_that_cannot_run_is_refused(
     abs_command: Abs, photos: Callable[..., Path], small_clips: tuple[str, str]
 ) -> None:
     data = photos("data", cat=1, car=1)
-    base = ("eval", "--dataset", f"imagefolder:{data}", *FEW)
+    base = ("eval", "--dataset", f"imagefolder:{data}", *PLAIN)
     wrong = abs_command(*base, "--model", small_clips[0], "--model", "magic", "--method", "clip")
     assert (wrong.code, wrong.out) == (2, "")
     assert "magic" in wrong.err
@@ -412,3 +420,47 @@ def test_a_page_for_each_combination(
     pages = sorted((tmp_path / "pages").iterdir())
     assert [page.name[:3] for page in pages] == ["01-", "02-"]
     assert all("<html" in page.read_text() for page in pages)
+
+
+def test_a_photo_that_comes_twice_keeps_the_attention_of_the_next_one_in_place(
+    bench: Bench, photos: Callable[..., Path], small_clips: tuple[str, str]
+) -> None:
+    paths = sorted(photos("data", cat=4).rglob("*.png"))
+    first, second, third, fourth = (Photo(Item(path, ""), sha256_bytes(path.read_bytes())) for path in paths)
+    stages, shard = bench.stages(small_clips[0]), [first, first, second, third, second, fourth]
+    expected = stages.views([first, second, third, fourth], [AttentionBoxes(3)])[AttentionBoxes(3)]
+    stages.views(shard, [AttentionBoxes(2)])
+    assert bench.cache.misses["attention"] == 2
+    # other views of the same attention
+    found = stages.views(shard, [AttentionBoxes(3)])[AttentionBoxes(3)]
+    assert bench.cache.misses["attention"] == 2
+    torch.testing.assert_close(found, expected[[0, 0, 1, 2, 1, 3]], rtol=0, atol=1e-5)
+    assert (expected[1] - expected[2]).abs().max() > 1e-3
+
+
+def test_texts_are_encoded_before_images(
+    bench: Bench, photos: Callable[..., Path], small_clips: tuple[str, str]
+) -> None:
+    data = f"imagefolder:{photos('data', cat=2, car=1)}"
+    bench.run(datasets=[data], models=[small_clips[0]], methods=("clip", "wca"), labels="cat,car")
+    order = [key.stage for key in bench.cache.missed]
+    assert order.index("view-features") > max(at for at, stage in enumerate(order) if stage == "text-features")
+
+
+@dataclass(frozen=True)
+class SlowDamage:
+    """What is no image, and takes its time."""
+
+    name: str = "slow.png"
+
+    def read(self) -> bytes:
+        time.sleep(0.5)
+        return b"no image"
+
+
+def test_the_time_to_read_a_bad_image_counts_once(bench: Bench, small_clips: tuple[str, str], tmp_path: Path) -> None:
+    stages = bench.stages(small_clips[0])
+    with pytest.raises(BadPhoto):
+        stages.views([Photo(Item(tmp_path, "", SlowDamage()), "sha256:0")], [WholeImage()])
+    assert stages.seconds["read"] > 0.45
+    assert stages.seconds["encode"] < 0.25
