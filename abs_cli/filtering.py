@@ -179,6 +179,17 @@ def keep_child(home: Home, parent: Bundle, filtered: Filtered, name: str | None,
     return str(keep(home, writer(following, timestamp()))), True
 
 
+def spare_own_result(bundle: Bundle, filtered: Filtered) -> Filtered:
+    """Take nothing from a bundle that is what a filter of the same criteria left, if nothing was done to it since.
+
+    What is left is less alike than what there was, so the same criteria may take more of it, and more again.
+    """
+    last = bundle.header.generators[-1] if bundle.header.generators else None
+    if last is None or last.model_copy(update={"id": filtered.filter.id}) != filtered.filter:
+        return filtered
+    return replace(filtered, kept=tuple(bundle.records()), removed=(), spared=0)
+
+
 def check_child(home: Home, parent: Bundle, name: str | None, out: Path | None) -> None:
     """Find out before any work whether ``keep_child`` could write.
 

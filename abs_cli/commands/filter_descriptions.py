@@ -90,7 +90,7 @@ def command(
     abs filter-descriptions birds --keep 20
     abs filter-descriptions birds --images ./photos --model ViT-B-16-quickgelu/openai --keep 20
     """
-    from abs_cli.filtering import check_child, keep_child
+    from abs_cli.filtering import check_child, keep_child, spare_own_result
 
     home: Home = ctx.obj
     bundle = find_bundle(home, reference)
@@ -98,6 +98,8 @@ def command(
     if not dry_run:
         check_child(home, bundle, name, out)
     filtered = _by_sentences(home, bundle, told) if told["images"] is None else _by_images(home, bundle, told)
+    if out is None and name in (None, bundle.header.name):
+        filtered = spare_own_result(bundle, filtered)
     child, is_new = (None, False) if dry_run else keep_child(home, bundle, filtered, name, out)
     if as_json:
         click.echo(json_text(_value(bundle, filtered, child, is_new)))

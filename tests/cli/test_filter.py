@@ -134,6 +134,20 @@ def test_what_was_chosen_is_no_surplus(abs_command: Abs, own: str) -> None:
     assert len(BundleStore(abs_command.home / "bundles").list("own")) == 2
 
 
+def test_the_same_filter_does_not_eat_its_own_child(abs_command: Abs) -> None:
+    """Of what the diverse choice leaves the same criteria would take more, run after run."""
+    first = result(abs_command, "textures", "--keep", "5")
+    said = abs_command("filter-descriptions", "textures", "--keep", "5").out.splitlines()
+    assert said == [first["bundle"], "235 of 235 descriptions stay; fewest of a class: 5 of banded", said[-1]]
+    assert said[-1] == f"{first['bundle']} stays as it is"
+    again = result(abs_command, "textures", "--keep", "5")
+    assert (again["bundle"], again["new"], again["kept"], again["removed"]) == (first["bundle"], False, 235, [])
+    # under another name it is judged, and would lose some
+    assert result(abs_command, "textures", "--keep", "5", "--name", "others")["removed"]
+    other = result(abs_command, "textures", "--keep", "4")
+    assert (other["parent"], other["new"]) == (first["bundle"], True)
+
+
 def test_what_the_images_kept_stays(abs_command: Abs, own: str, images: Path) -> None:
     first = result(abs_command, own, "--images", images, "--keep", "2", *QUICK)
     again = result(abs_command, own, "--images", images, "--keep", "2", *QUICK)
