@@ -24,6 +24,14 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 @pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C raises, also where the tests were started in the background and inherited that it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
 def four_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(4)
@@ -62,7 +70,7 @@ def test_threads_divide_the_cores_and_leave_the_setting_alone(four_threads: None
     assert later == [4]
 
 
-def test_ctrl_c_while_the_last_work_ends_leaves_the_setting_alone(four_threads: None) -> None:
+def test_ctrl_c_while_the_last_work_ends_leaves_the_setting_alone(four_threads: None, ctrl_c: None) -> None:
     let_go, later = threading.Event(), list[int]()
 
     def work() -> None:
