@@ -22,15 +22,16 @@ from torch import Tensor
 
 from abs_classify.images import LoadedImage
 from abs_classify.matching import unit
+from abs_classify.placing import Geometry, place_views
 from abs_classify.threads import Cores, even_parts, in_threads
-from abs_classify.views import AttentionBoxes, FeatureWindows, RandomCrops, ViewSource, WholeImage
+from abs_classify.views import FeatureWindows, ViewSource, WholeImage
 from abs_core.errors import ModelError
 
 if TYPE_CHECKING:
     from abs_classify.attention import AttentionSource
     from abs_classify.towers.base import Tower
 
-__all__ = ["EncodedImages", "Geometry", "encode_images", "encode_texts", "place_views", "stream_images"]
+__all__ = ["EncodedImages", "encode_images", "encode_texts", "stream_images"]
 
 # Decoded photos are large and features small: a group bounds the pixels that are in memory at once.
 _IMAGES_AT_ONCE = 32
@@ -52,25 +53,6 @@ class EncodedImages:
 
     features: Mapping[ViewSource, Tensor]
     attention: Tensor | None
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """What a tower sees of an image.
-
-    Args:
-        grid: side of the tower's token grid; 0 where it has no feature views.
-        crop_fraction: side of the square that the tower sees of the whole image, as a share of the short side; None
-            for a tower that stretches the whole image.
-    """
-
-    grid: int
-    crop_fraction: float | None
-
-    @classmethod
-    def of(cls, tower: Tower) -> Geometry:
-        """The geometry of a tower."""
-        return cls(tower.grid, tower.crop_fraction)
 
 
 def encode_texts(tower: Tower, texts: Sequence[str], *, batch_size: int = 1024) -> Tensor:
@@ -145,44 +127,6 @@ def stream_images(
     encoder = _Encoder(tower, source, views, seed, batch_size)
     known = iter(attention) if attention is not None else None
     yield from (_on_cpu if tower.device.type == "cpu" else _on_accelerator)(encoder, images, known)
-
-
-def place_views(
-    geometry: Geometry,
-    attention: np.ndarray | None,
-    image_id: str,
-    size: tuple[int, int],
-    views: Sequence[ViewSource],
-    *,
-    seed: int = 0,
-) -> dict[ViewSource, np.ndarray]:
-    """Where the views of one image lie.
-
-    Args:
-        geometry: the token grid, and the part of the image that the tower sees.
-        attention: the image's attention map [g, g], or None when no view is guided.
-        image_id: the sha256 of the image's bytes.
-        size: width and height in pixels.
-        views: the view sources.
-        seed: as in ``encode_images``.
-
-    Returns:
-        For crops int64 [N, 4]: left, upper, right, lower in pixels. For windows int64 [N, 4]: first row, end row, first
-        column, end column on the token grid. For the whole image its own box.
-    """
-    placed: dict[ViewSource, np.ndarray] = {}
-    for view in views:
-        if isinstance(view, WholeImage):
-            placed[view] = np.array([[0, 0, *size]], dtype=np.int64)
-        elif isinstance(view, RandomCrops):
-            placed[view] = view.boxes(size, seed, image_id)
-        elif isinstance(view, AttentionBoxes):
-            placed[view] = view.boxes(size, attention, seed, image_id)
-        else:
-            placed[view] = view.windows(
-                geometry.grid, attention, seed, image_id, size, crop_fraction=geometry.crop_fraction
-            )
-    return placed
 
 
 def _check(tower: Tower, source: AttentionSource | None, views: Sequence[ViewSource], attention: Tensor | None) -> None:

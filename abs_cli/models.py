@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from abs_classify.attention import AttentionSource
-    from abs_classify.encoding import Geometry
+    from abs_classify.placing import Geometry
     from abs_classify.towers.base import Tower
 
 __all__ = ["Facts", "Models"]
@@ -45,7 +45,7 @@ class Facts:
     @property
     def geometry(self) -> Geometry:
         """The part of the facts that places views."""
-        from abs_classify.encoding import Geometry
+        from abs_classify.placing import Geometry
 
         return Geometry(self.grid, self.crop_fraction)
 

@@ -61,7 +61,7 @@ class Explained:
 
     def places(self, at: int, image: LoadedImage) -> tuple[ViewPlaces, ...]:
         """Where the views of that photo lie."""
-        from abs_classify.encoding import place_views
+        from abs_classify.placing import place_views
         from abs_classify.report_data import ViewPlaces
 
         geometry = self._stages.models.facts.geometry

@@ -40,10 +40,11 @@ from torch.nn.functional import normalize
 from abs_classify.attention import AttentionSource, build_attention
 from abs_classify.classifier import Classifier
 from abs_classify.datasets import open_dataset
-from abs_classify.encoding import Geometry, encode_images, place_views
+from abs_classify.encoding import encode_images
 from abs_classify.images import LoadedImage, load_image
 from abs_classify.matching import unit
 from abs_classify.methods import get_method
+from abs_classify.placing import Geometry, place_views
 from abs_classify.soft_matching import SoftTexts, soft_prepared
 from abs_classify.threads import even_parts, in_threads
 from abs_classify.towers.embedded import load_embedded_tower

@@ -36,9 +36,9 @@ from torch import Tensor
 
 from abs_classify.attention import AttentionSource
 from abs_classify.datasets import open_dataset
-from abs_classify.encoding import Geometry, place_views
 from abs_classify.images import LoadedImage, load_image
 from abs_classify.methods import Method, get_method
+from abs_classify.placing import Geometry, place_views
 from abs_classify.templates import read_template_set
 from abs_classify.threads import even_parts, in_threads
 from abs_classify.towers.base import Tower

@@ -17,17 +17,10 @@ from PIL import Image
 from torch import Tensor
 
 from abs_classify.attention import AttentionSource, DinoAttention, TowerAttention
-from abs_classify.encoding import (
-    Geometry,
-    _Encoder,
-    _guarded,
-    _on_accelerator,
-    encode_images,
-    place_views,
-    stream_images,
-)
+from abs_classify.encoding import _Encoder, _guarded, _on_accelerator, encode_images, stream_images
 from abs_classify.images import LoadedImage
 from abs_classify.matching import unit
+from abs_classify.placing import Geometry, place_views
 from abs_classify.towers.base import Tower
 from abs_classify.towers.open_clip import OpenClipTower
 from abs_classify.views import AttentionBoxes, FeatureWindows, RandomCrops, ViewSource, WholeImage
