@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from abs_cli.cache import Key, StageCache
 from abs_cli.changing import child_version, keep
@@ -34,10 +34,18 @@ if TYPE_CHECKING:
     from abs_classify.methods import Method
     from abs_classify.texts import TextTable
     from abs_classify.views import ViewSource
-    from abs_descriptions.bundle import Bundle
+    from abs_descriptions.bundle import Bundle, Generator
     from abs_descriptions.filtering import Criteria, Encoder, Filtered
 
-__all__ = ["ImageUse", "Selection", "check_child", "filter_by_images", "filter_sentences", "keep_child"]
+__all__ = [
+    "ImageUse",
+    "Selection",
+    "check_child",
+    "filter_by_images",
+    "filter_sentences",
+    "keep_child",
+    "spare_own_result",
+]
 
 # whose versions may change an embedding
 _PACKAGES = ("sentence-transformers", "transformers", "tokenizers", "torch")
@@ -185,9 +193,15 @@ def spare_own_result(bundle: Bundle, filtered: Filtered) -> Filtered:
     What is left is less alike than what there was, so the same criteria may take more of it, and more again.
     """
     last = bundle.header.generators[-1] if bundle.header.generators else None
-    if last is None or last.model_copy(update={"id": filtered.filter.id}) != filtered.filter:
+    if last is None or _criteria(last) != _criteria(filtered.filter):
         return filtered
     return replace(filtered, kept=tuple(bundle.records()), removed=(), spared=0)
+
+
+def _criteria(filter_: Generator) -> tuple[str, str, dict[str, Any]]:
+    """What a filter was told; the digest of the texts says what it was applied to."""
+    told = {name: value for name, value in filter_.parameters.items() if name != "texts_digest"}
+    return filter_.backend, filter_.model, told
 
 
 def check_child(home: Home, parent: Bundle, name: str | None, out: Path | None) -> None:

@@ -149,9 +149,15 @@ def test_the_same_filter_does_not_eat_its_own_child(abs_command: Abs) -> None:
 
 
 def test_what_the_images_kept_stays(abs_command: Abs, own: str, images: Path) -> None:
-    first = result(abs_command, own, "--images", images, "--keep", "2", *QUICK)
-    again = result(abs_command, own, "--images", images, "--keep", "2", *QUICK)
-    assert (again["bundle"], again["new"], again["removed"]) == (first["bundle"], False, [])
+    for told in (("--min-mass", "0.4"), ("--keep", "1")):
+        first = result(abs_command, own, "--images", images, *told, *QUICK)
+        assert first["new"]
+        assert first["removed"]
+        # under another name it is judged: 0.4 of what is left would be less again
+        renamed = result(abs_command, own, "--images", images, *told, *QUICK, "--name", f"other{told[1][-1]}")
+        assert bool(renamed["removed"]) == (told[0] == "--min-mass")
+        again = result(abs_command, own, "--images", images, *told, *QUICK)
+        assert (again["bundle"], again["new"], again["removed"]) == (first["bundle"], False, [])
 
 
 def test_a_file_and_another_name(abs_command: Abs, own: str, tmp_path: Path) -> None:
