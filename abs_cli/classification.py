@@ -143,6 +143,9 @@ def score(
     streamed = list(dict.fromkeys(view for method in methods if method.stream for view in method.views))
     parts: dict[str, list[Sorted]] = {method.name: [] for method in alone}
     with closing(stages):
+        for method, table in methods.items():
+            if method.stream:
+                stages.texts(table)  # as ``Stages.scores`` does for the others: before any image
         for shard, following in pairwise([*shards(photos), ()]):
             then = [photo for photo in following if photo not in bad]
             work = partial(stages.scores, methods=alone, also=streamed, then=then)

@@ -42,8 +42,10 @@ class Paid:
 
     def text(self) -> str:
         """One line."""
-        line = f"paid: {_tokens(self.paid, self.prices)}"
-        return f"{line}; in the journal, paid before: {_tokens(self.saved, self.prices)}" if self.saved.total else line
+        word = _word(self.prices)
+        line = f"{word}: {_tokens(self.paid, self.prices)}"
+        before = f"; in the journal, {word} before: {_tokens(self.saved, self.prices)}"
+        return line + before if self.saved.total else line
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -135,7 +137,7 @@ class Ahead:
         if look.reused:
             lines.append(
                 f"  from the journal: {look.reused} replies, {look.accepted} of {look.wanted} descriptions; "
-                f"paid before: {_tokens(look.saved, self.prices)}"
+                f"{_word(self.prices)} before: {_tokens(look.saved, self.prices)}"
             )
         tries = f"if every class needs all its tries: {look.most_requests} requests"
         return "\n".join(
@@ -167,6 +169,11 @@ def reasons(result: GenerationResult) -> str:
     for line in result.report:
         total.update(line.rejected)
     return _counted(total)
+
+
+def _word(prices: Prices | None) -> str:
+    """What was done with tokens: a local model is not paid, and where no price is known nothing is said of paying."""
+    return "used" if prices is None else "paid"
 
 
 def _counted(found: Mapping[str, int]) -> str:

@@ -7,11 +7,14 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from support import Abs, colour
+
+from abs_cli.stages import Stages
 
 PLAIN = ("--threads", "1")
 QUICK = (*PLAIN, "--views", "3")
@@ -155,6 +158,27 @@ def test_a_stream_method_says_that_order_matters(abs_command: Abs, folder: Calla
     ran = abs_command("eval", "--dataset", f"imagefolder:{root}", "--method", method, *PLAIN)
     assert ran.code == 0, ran.err
     assert f"note: {method}: scores depend on the order" in ran.out
+
+
+def test_the_texts_of_a_stream_method_are_encoded_before_any_image(
+    abs_command: Abs, folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folder(cat=["a.png", "b.png"], car=["c.png"])
+    colour(990).save(root / "cat" / "a.png")  # so that no other test's cache has this shard
+    order = []
+
+    def note(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any) -> Any:
+            order.append(name)
+            return work(*args)
+
+        return noted
+
+    monkeypatch.setattr(Stages, "_load_texts", note("texts", Stages._load_texts))
+    monkeypatch.setattr(Stages, "_encode", note("images", Stages._encode))
+    ran = abs_command("eval", "--dataset", f"imagefolder:{root}", "--method", "tda", *PLAIN)
+    assert ran.code == 0, ran.err
+    assert order == ["texts", "images"]
 
 
 def test_a_bad_image_of_a_stream_method_alone(abs_command: Abs, folder: Callable[..., Path]) -> None:

@@ -240,6 +240,15 @@ def test_what_was_paid_and_what_the_journal_had_are_told_apart(generate: Generat
     assert "cost" not in json.loads(generate(NAMES, "--per-class", "2", "--json").out)["tokens"]["paid"]
 
 
+def test_without_prices_tokens_are_used_and_nothing_is_said_of_paying(generate: Generate) -> None:
+    assert "used: 160 tokens in, 80 out\n" in generate(NAMES, "--per-class", "2").out
+    more = generate([*NAMES, "elk"], "--per-class", "2", "--dry-run").out
+    assert "; used before: 160 tokens in, 80 out\n" in more
+    last = generate([*NAMES, "elk"], "--per-class", "2").out
+    assert "used: 40 tokens in, 20 out; in the journal, used before: 160 tokens in, 80 out\n" in last
+    assert "paid" not in more + last
+
+
 @pytest.mark.parametrize(
     "content", ["m: {in: 1000, out: 2000}\nother: {in: 1, out: 1}\n", '{"m": {"in": 1e3, "out": 2000}}']
 )
