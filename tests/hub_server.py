@@ -13,9 +13,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote
+
+from web import serve_on_loopback
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 #: Files of dataset repositories from this size on are uploaded as LFS objects.
@@ -43,16 +45,8 @@ class Hub:
 @contextmanager
 def serving_hub(hub: Hub) -> Iterator[Hub]:
     """Run the hub on a free port; its ``address`` is what HF_ENDPOINT takes."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
-    hub.address = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with serve_on_loopback(_handler(hub)) as hub.address:
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def commit_name(repository: str, number: int) -> str:

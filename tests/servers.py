@@ -16,9 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email import message_from_bytes
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
+
+from web import serve_on_loopback
 
 from abs_descriptions.backends.base import Message, Parameters, Reply, Request
 from abs_descriptions.backends.local import LocalBackend
@@ -131,17 +133,9 @@ _S = TypeVar("_S", bound=Server)
 @contextmanager
 def serving(state: _S) -> Iterator[_S]:
     """Run a server on a free port; its ``url`` ends with ``/v1``."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _handler(state)) as http_server:
-        http_server.daemon_threads = True
-        http_server.block_on_close = False
-        state.url = f"http://127.0.0.1:{http_server.server_address[1]}/v1"
-        thread = threading.Thread(target=http_server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield state
-        finally:
-            http_server.shutdown()
-            thread.join()
+    with serve_on_loopback(_handler(state)) as address:
+        state.url = f"{address}/v1"
+        yield state
 
 
 def _handler(state: Server) -> type[BaseHTTPRequestHandler]:

@@ -10,15 +10,15 @@ import os
 import pickle
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
+from web import serve_on_loopback
 
 from abs_classify.datasets import open_dataset
 from abs_classify.images import load_image
@@ -202,13 +202,8 @@ def hub(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
         def do_HEAD(self) -> None:
             self.do_GET()
 
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=running.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{running.server_port}", asked
-    running.shutdown()
-    running.server_close()
-    thread.join()
+    with serve_on_loopback(Hub) as address:
+        yield address, asked
 
 
 @with_pyarrow

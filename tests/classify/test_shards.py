@@ -6,14 +6,14 @@ import io
 import json
 import pickle
 import tarfile
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from web import serve_on_loopback
 
 from abs_classify.datasets import open_dataset
 from abs_classify.datasets.fetching import check_url
@@ -235,13 +235,8 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
         def log_message(self, format: str, *args: object) -> None:
             asked.append(self.path)
 
-    running = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
-    thread = threading.Thread(target=running.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{running.server_port}", folder, asked
-    running.shutdown()
-    running.server_close()
-    thread.join()
+    with serve_on_loopback(partial(Handler, directory=str(folder))) as address:
+        yield address, folder, asked
 
 
 def test_shards_are_fetched_once_into_the_folder_that_is_named(

@@ -15,12 +15,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import Abs, Ran
+from web import serve_on_loopback
 
 from abs_cli.main import main
 from abs_core.extras import find_package_folder
@@ -117,17 +118,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     state = Server()
-    with ThreadingHTTPServer(("127.0.0.1", 0), state.handler()) as http:
-        http.daemon_threads = True
-        http.block_on_close = False
-        # A client that is killed leaves broken pipes behind.
-        http.handle_error = lambda *_: None  # type: ignore[method-assign]
-        state.url = f"http://127.0.0.1:{http.server_address[1]}/v1"
-        thread = threading.Thread(target=http.serve_forever, args=(0.02,))
-        thread.start()
+    with serve_on_loopback(state.handler()) as address:
+        state.url = f"{address}/v1"
         yield state
-        http.shutdown()
-        thread.join()
 
 
 @dataclass

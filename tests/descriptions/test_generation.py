@@ -411,6 +411,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(raw)
     def log_message(self, *args): pass
+ThreadingHTTPServer.request_queue_size = 128  # with five a busy machine resets connections
 server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 print(server.server_address[1], flush=True)
 server.serve_forever()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from sharing import (
     store_of,
     take,
 )
+from web import serve_on_loopback
 
 from abs_core.canonical import canonical_json
 from abs_core.errors import AbsError, StorageError, UnknownNameError, UsageError
@@ -274,17 +275,8 @@ def serving_web(web: Web) -> Iterator[Web]:
         def log_message(self, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(web.folder)))
-    server.daemon_threads = True
-    web.address = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with serve_on_loopback(partial(Handler, directory=str(web.folder))) as web.address:
         yield web
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def reply(handler: BaseHTTPRequestHandler, status: int, data: bytes = b"", **headers: str) -> bool:
