@@ -309,7 +309,7 @@ def rank_of_truth(
             f"scores of shape {scores.shape} do not fit {labels.shape[0] if labels.ndim else 0} labels",
             remedy="Give one row of scores per image",
         )
-    if labels.size and (int(labels.min()) < 0 or int(labels.max()) >= scores.shape[1]):
+    if labels.size and (int(np.min(labels)) < 0 or int(np.max(labels)) >= scores.shape[1]):
         raise UsageError(
             f"a label is outside 0 to {scores.shape[1] - 1}", remedy="Give the position of a class for every image"
         )

@@ -159,7 +159,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _wide_grey(image: Image.Image) -> Image.Image:
     """Grey of more than 8 bits as 8-bit grey: 0..65535 and 0..1 are scaled whole, other ranges from least to most."""
     values = np.asarray(image).astype(np.float64)
-    low, high = float(values.min()), float(values.max())
+    low, high = float(np.min(values)), float(np.max(values))
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError("it holds NaN or infinity")
     top = 1.0 if image.mode == "F" else 65535.0

@@ -313,8 +313,8 @@ def _first_of_each(rows: Floats, limit: float) -> tuple[list[int], dict[int, tup
         for at in range(len(block)):
             cosine, other = float(best[at]), kept[nearest[at]] if known else -1
             fresh = [place - start for place in kept[known:]]
-            if fresh and (value := float(inside[at, fresh].max())) > cosine:
-                cosine, other = value, start + fresh[int(inside[at, fresh].argmax())]
+            if fresh and (value := float(np.max(inside[at, fresh]))) > cosine:
+                cosine, other = value, start + fresh[int(np.argmax(inside[at, fresh]))]
             if cosine >= limit:
                 twins[start + at] = (other, _rounded(cosine))
             else:
@@ -336,7 +336,7 @@ def _marginal_relevance(rows: Floats, keep: int, diversity: float) -> tuple[Plac
     chosen: list[int] = []
     for _ in range(keep):
         score = (1 - diversity) * typical - diversity * cosines if chosen else typical
-        pick = int(np.where(free, score, -np.inf).argmax())
+        pick = int(np.argmax(np.where(free, score, -np.inf)))
         chosen.append(pick)
         free[pick] = False
         likeness = rows @ rows[pick]
