@@ -1,4 +1,7 @@
-"""Digests that are dear to compute, remembered by the (path, size, mtime_ns) of the files they stand for."""
+"""Digests that are dear to compute, remembered by path, size, mtime_ns and ctime_ns of the files they stand for.
+
+The time of modification alone does not do: `cp -p`, archives and image builders set it to what it was before.
+"""
 
 from __future__ import annotations
 
@@ -99,4 +102,4 @@ def _stamp(path: Path) -> str:
     with storage_errors(path, "read"):
         status = path.stat()
     # the bytes of the path: names need not be valid Unicode, and two that differ only in its form are two files
-    return f"{os.fsencode(path.absolute()).hex()} {status.st_size} {status.st_mtime_ns}"
+    return f"{os.fsencode(path.absolute()).hex()} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"

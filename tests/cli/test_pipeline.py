@@ -14,6 +14,7 @@ from abs_cli.memo import DigestMemo
 from abs_cli.pipeline import Pipeline
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import StorageError
+from abs_core.files import sha256_file
 
 
 class Work:
@@ -154,7 +155,22 @@ def test_an_item_that_comes_twice_gives_two_results() -> None:
     assert sorted(read.begun) == [3, 4]
 
 
-def test_digests_are_those_of_the_files_and_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def read_files(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files whose bytes were read for a digest."""
+    read: list[Path] = []
+
+    def reads(path: Path) -> str:
+        read.append(path)
+        return sha256_file(path)
+
+    monkeypatch.setattr("abs_cli.memo.sha256_file", reads)
+    return read
+
+
+def test_digests_are_those_of_the_files_and_read_once(
+    tmp_path: Path, read_files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("abs_cli.memo._AT_ONCE", 3)
     paths = [tmp_path / f"{number}.bin" for number in range(10)]
     for number, path in enumerate(paths):
@@ -162,16 +178,21 @@ def test_digests_are_those_of_the_files_and_read_once(tmp_path: Path, monkeypatc
     expected = [sha256_bytes(b"x" * number) for number in range(10)]
     memo = DigestMemo(tmp_path / "cache")
     assert memo.files(paths[::-1]) == expected[::-1]
-    # the same size and time again, so a digest that comes from the file would be another
-    stamps = [path.stat() for path in paths]
-    for path, status in zip(paths, stamps, strict=True):
-        path.write_bytes(b"y" * status.st_size)
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert DigestMemo(tmp_path / "cache").files(paths) == expected
+    assert sorted(read_files) == paths
+
+
+def test_other_bytes_of_the_same_size_with_the_time_of_the_old_ones_are_noticed(tmp_path: Path) -> None:
+    path, memo = tmp_path / "weights.bin", DigestMemo(tmp_path / "cache")
+    for content in (b"old", b"new"):
+        path.write_bytes(content)
+        os.utime(path, (1, 1))
+        assert memo.file(path) == sha256_bytes(content)
+        time.sleep(0.02)  # file systems tick in milliseconds
 
 
 def test_a_file_that_cannot_be_read_leaves_the_steps_before_it_remembered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, read_files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("abs_cli.memo._AT_ONCE", 2)
     paths = [tmp_path / f"{number}.bin" for number in range(4)]
@@ -180,7 +201,5 @@ def test_a_file_that_cannot_be_read_leaves_the_steps_before_it_remembered(
     memo = DigestMemo(tmp_path / "cache")
     with pytest.raises(StorageError, match=r"3\.bin"):
         memo.files(paths)
-    status = paths[0].stat()
-    paths[0].write_bytes(b"5.bin")
-    os.utime(paths[0], ns=(status.st_atime_ns, status.st_mtime_ns))
     assert memo.file(paths[0]) == sha256_bytes(b"0.bin")
+    assert read_files.count(paths[0]) == 1
