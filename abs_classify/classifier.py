@@ -10,7 +10,9 @@ for prediction in classifier.classify(["photo.jpg"], explain=True):
 
 from __future__ import annotations
 
-from collections import deque
+import os
+import threading
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,15 +25,15 @@ from PIL import Image
 from abs_classify.attention import AttentionSource, build_attention
 from abs_classify.encoding import encode_texts, stream_images
 from abs_classify.explanation import Explanation, explain
-from abs_classify.images import LoadedImage, load_image
+from abs_classify.images import LoadedImage, load_image, upright_rgb
 from abs_classify.matchers import StreamMatcher, TextFeatures
 from abs_classify.methods import Method, get_method
-from abs_classify.phrases import Description
+from abs_classify.phrases import Description, readable
 from abs_classify.templates import read_template_set
 from abs_classify.texts import TextTable, as_descriptions
 from abs_classify.threads import in_threads
 from abs_core.canonical import sha256_bytes
-from abs_core.errors import ImageError, UsageError
+from abs_core.errors import ImageError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from abs_classify.towers.base import Tower
@@ -62,7 +64,7 @@ class Prediction:
     """What an image shows.
 
     Attributes:
-        image_id: the sha256 of the image's bytes; it seeds the image's random draws.
+        image_id: the sha256 of the image's bytes, of a PIL image that of its pixels; it seeds the image's random draws.
         ranking: the best classes, best first.
         explanation: why, if it was asked for.
     """
@@ -102,8 +104,8 @@ class Classifier:
         batch_size: crops that are encoded together; changes speed and memory, and scores by rounding only.
 
     Raises:
-        UnknownNameError: no such method, template set or attention source.
-        UsageError: a class without descriptions, or a method that cannot do without them.
+        UnknownNameError: no such method, template set or attention source, or a name for a class that is not there.
+        UsageError: a class without descriptions or that stands twice, or a method that cannot do without descriptions.
         ModelError: a tower that cannot give the method's views.
     """
 
@@ -121,7 +123,7 @@ class Classifier:
     ) -> None:
         self.tower = tower
         self.method = get_method(method) if isinstance(method, str) else method
-        self.names = {key: (names or {}).get(key, key) for key in descriptions}
+        self.names = _names(descriptions, names or {})
         self.table = self._build_table(descriptions, templates)
         self.seed, self.batch_size = seed, batch_size
         self._attention = attention
@@ -147,8 +149,9 @@ class Classifier:
         """Classify images, in their order, as they come.
 
         Args:
-            images: paths, the bytes of files, or PIL images. Taken in small groups, so they may be many.
-            top: classes in each ranking.
+            images: paths, the bytes of files, or PIL images, which are turned upright and made RGB as files are.
+                Taken in small groups, so they may be many.
+            top: classes in each ranking, 1 or more.
             explain: whether to say which views and sentences carried each prediction.
 
         Yields:
@@ -156,8 +159,11 @@ class Classifier:
 
         Raises:
             ImageError: an image that cannot be read; the predictions of the images before it come first.
-            UsageError: a stream method when there are no images yet to count; or one image where a list is wanted.
+            UsageError: a stream method when there are no images yet to count; one image where a list is wanted; or a
+                ``top`` below 1.
         """
+        if top < 1:
+            raise UsageError(f"top is {top}", remedy="Ask for 1 class or more")
         if isinstance(images, str | Path | bytes | Image.Image):
             raise UsageError("images is one image", remedy="Pass a list: classify([image])")
         if self.method.stream and not isinstance(images, Sequence):
@@ -205,9 +211,20 @@ class Classifier:
                 key: tuple(one if isinstance(one, Description) else Description(one) for one in _listed(key, own))
                 for key, own in descriptions.items()
             }
-        elif isinstance(descriptions, str):
-            raise UsageError(f"the class names are one string, {descriptions!r}", remedy="Give a list of names")
         return self.method.texts.build(self.names, described, read_template_set(templates).templates)
+
+
+def _names(ids: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:
+    if isinstance(ids, str):
+        raise UsageError(f"the class names are one string, {ids!r}", remedy="Give a list of names")
+    counts = Counter(list(ids))  # a Counter of a mapping would take its values for counts
+    twice = [one for one, count in counts.items() if count > 1]
+    if twice:
+        raise UsageError(f"the class {twice[0]!r} stands twice", remedy="Give every class once")
+    for one in given:
+        if one not in counts:
+            raise UnknownNameError("class in names", one, counts, remedy="Give names to these ids only")
+    return {one: given.get(one, readable(one)) for one in counts}
 
 
 def _listed(key: str, own: Sequence[str | Description]) -> Sequence[str | Description]:
@@ -240,9 +257,14 @@ class _Reader:
             self.failure = error
 
 
+# An image is decoded when it is first looked at, and not safely by two threads: one may stand in a list twice.
+_DECODING = threading.Lock()
+
+
 def _load(image: str | Path | bytes | Image.Image) -> LoadedImage:
     if isinstance(image, Image.Image):
-        pixels = image.convert("RGB")
+        with _DECODING:
+            pixels = upright_rgb(image, repr(os.fsdecode(getattr(image, "filename", "")) or "PIL image"))
         # no file, so the id is that of the pixels
         return LoadedImage(sha256_bytes(repr(pixels.size).encode() + pixels.tobytes()), pixels)
     return load_image(Path(image) if isinstance(image, str) else image)

@@ -130,8 +130,9 @@ def explain(
         scores = _scores(method, views, features)
     if scores.shape != (len(table.class_ids),):
         raise UsageError(f"{list(scores.shape)} scores cannot be explained for {len(table.class_ids)} classes")
-    places = torch.tensor(among or range(len(scores)))
-    best = places[torch.topk(scores[places], min(2, len(places))).indices].tolist()
+    # of equal scores the lower position comes first, as in a ranking
+    places = torch.tensor(sorted(among) or range(len(scores)))
+    best = places[torch.argsort(scores[places], descending=True, stable=True)[:2]].tolist()
     winner, second = best[0], best[1] if len(best) > 1 else None
     contributions = method.matcher.contributions(views, features)
     shares: tuple[tuple[ViewShare, ...], tuple[SentenceShare, ...]] = ((), ())

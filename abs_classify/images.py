@@ -21,7 +21,7 @@ from abs_core.canonical import sha256_bytes
 from abs_core.errors import ImageError
 from abs_core.printable import printable
 
-__all__ = ["FORMATS", "MAX_PIXELS", "LoadedImage", "load_image"]
+__all__ = ["FORMATS", "MAX_PIXELS", "LoadedImage", "load_image", "upright_rgb"]
 
 #: The formats that are opened, by Pillow's names; every other decoder stays out of reach.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "MPO")
@@ -76,7 +76,33 @@ def load_image(source: Path | bytes, name: str | None = None) -> LoadedImage:
     data = _read(source, label) if isinstance(source, Path) else source
     if not data:
         raise ImageError(f"the image {label} is empty (0 bytes)", remedy=_REPLACE)
-    return LoadedImage(sha256_bytes(data), _decode(data, label))
+    return LoadedImage(sha256_bytes(data), upright_rgb(_open(data, label), label))
+
+
+def upright_rgb(image: Image.Image, label: str) -> Image.Image:
+    """The pixels of an opened image as ``load_image`` gives them; of several frames the one at which it stands.
+
+    Args:
+        image: stays as it is, but that Pillow reads what it has not read of its file.
+        label: what to call the image in errors.
+
+    Raises:
+        ImageError: it has no pixels or more than ``MAX_PIXELS``, or its file is cut off, damaged or closed.
+    """
+    width, height = image.size
+    if min(width, height) < 1:
+        raise ImageError(f"the image {label} has no pixels ({width} x {height})", remedy=_REPLACE)
+    if width * height > _most_pixels():
+        raise _bomb(label, f"{width} x {height}")
+    try:
+        image.load()
+        pixels = _turn_upright(_to_rgb(image), _orientation(image))
+    except Exception as error:  # Pillow's decoders let through whatever broken data makes them raise
+        reason = printable(str(error) or type(error).__name__, 120).rstrip(".")
+        raise ImageError(f"the image {label} is cut off or damaged: {reason}", remedy=_REPLACE) from error
+    # its orientation, kept, would turn the pixels once more if they came back as an image
+    pixels.info.clear()
+    return pixels
 
 
 def _read(path: Path, label: str) -> bytes:
@@ -88,21 +114,6 @@ def _read(path: Path, label: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise ImageError(f"cannot read the image {label}: {reason}", remedy="Check the path and permissions") from error
-
-
-def _decode(data: bytes, label: str) -> Image.Image:
-    image = _open(data, label)
-    width, height = image.size
-    if min(width, height) < 1:
-        raise ImageError(f"the image {label} has no pixels ({width} x {height})", remedy=_REPLACE)
-    if width * height > MAX_PIXELS:
-        raise _bomb(label, f"{width} x {height}")
-    try:
-        image.load()
-        return _turn_upright(_to_rgb(image), _orientation(image))
-    except Exception as error:  # Pillow's decoders let through whatever broken data makes them raise
-        reason = printable(str(error) or type(error).__name__, 120).rstrip(".")
-        raise ImageError(f"the image {label} is cut off or damaged: {reason}", remedy=_REPLACE) from error
 
 
 def _open(data: bytes, label: str) -> Image.Image:
@@ -121,8 +132,12 @@ def _open(data: bytes, label: str) -> Image.Image:
         raise ImageError(message, remedy=_CONVERT) from error
 
 
+def _most_pixels() -> int:
+    return min(MAX_PIXELS, Image.MAX_IMAGE_PIXELS or MAX_PIXELS)
+
+
 def _bomb(label: str, detail: str) -> ImageError:
-    limit = min(MAX_PIXELS, Image.MAX_IMAGE_PIXELS or MAX_PIXELS) // 1_000_000
+    limit = _most_pixels() // 1_000_000
     return ImageError(
         f"the image {label} is larger than {limit} megapixels ({detail}) and may be a decompression bomb",
         remedy="Scale it down, or leave it out",

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -25,6 +26,12 @@ CLASSES = {
     "lemon": ("A lemon is yellow.",),
 }
 PHOTOS = sorted((Path(__file__).parents[1] / "golden" / "photos").glob("*.png"))
+
+
+def large_photo(path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (1200, 1600, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, quality=95)
+    return path
 
 
 @pytest.fixture(params=[1, 2, 16])
@@ -75,6 +82,41 @@ def test_a_list_of_any_kind_and_an_iterator_give_the_same(classifier: Callable[[
             assert [one.score for one in ours] == pytest.approx([one.score for one in theirs], abs=1e-6)
 
 
+def test_a_pil_image_is_read_as_its_file_is(classifier: Callable[[str], Classifier], tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo = Image.open(PHOTOS[0]).convert("RGB")
+    wide = Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257)
+    see_through = photo.copy()
+    see_through.putalpha(photo.convert("L"))
+    photo.save(tmp_path / "turned.jpg", exif=exif)
+    wide.save(tmp_path / "wide.png")
+    see_through.save(tmp_path / "see_through.png")
+    clip = classifier("clip")
+    files = sorted(tmp_path.iterdir())
+    for ours, theirs in zip(clip.classify(files), clip.classify([Image.open(one) for one in files]), strict=True):
+        assert [one.class_id for one in ours.ranking] == [one.class_id for one in theirs.ranking]
+        assert [one.score for one in ours.ranking] == pytest.approx([one.score for one in theirs.ranking], abs=1e-6)
+    (tmp_path / "cut.png").write_bytes((tmp_path / "wide.png").read_bytes()[:2000])
+    with (
+        Image.open(tmp_path / "cut.png") as cut,
+        pytest.raises(ImageError, match=r"cut\.png' is cut off or damaged"),
+    ):
+        next(clip.classify([cut]))
+
+
+def test_one_pil_image_may_stand_in_a_list_twice(
+    classifier: Callable[[str], Classifier], tmp_path: Path, threads: int
+) -> None:
+    path = large_photo(tmp_path / "photo.jpg")
+    plain = classifier("clip")
+    (alone,) = plain.classify([Image.open(path)])
+    for _ in range(3):
+        opened = Image.open(path)
+        for prediction in plain.classify([opened] * 8):
+            assert prediction.image_id == alone.image_id
+
+
 def test_an_iterator_is_not_run_far_ahead(classifier: Callable[[str], Classifier], threads: int) -> None:
     taken = 0
 
@@ -111,6 +153,26 @@ def test_one_image_is_no_list(classifier: Callable[[str], Classifier]) -> None:
     for image in (PHOTOS[0], str(PHOTOS[0]), PHOTOS[0].read_bytes(), Image.new("RGB", (8, 8))):
         with pytest.raises(UsageError, match=r"classify\(\[image\]\)"):
             next(classifier("clip").classify(image))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("top", [0, -1])
+def test_a_ranking_has_a_class(classifier: Callable[[str], Classifier], top: int) -> None:
+    with pytest.raises(UsageError, match=f"top is {top}"):
+        next(classifier("clip").classify(PHOTOS, top=top))
+
+
+def test_ids_are_names_and_wrong_ones_are_refused(classifier: Callable[[str], Classifier]) -> None:
+    tower = classifier("clip").tower
+    assert Classifier(tower, ["red_fox", "owl"], method="clip", names={"owl": "barn_owl"}).names == {
+        "red_fox": "red fox",
+        "owl": "barn_owl",
+    }
+    with pytest.raises(UsageError, match="the class 'cat' stands twice"):
+        Classifier(tower, ["cat", "dog", "cat"])
+    with pytest.raises(UsageError, match="unknown class in names 'c'; valid: cat, dog"):
+        Classifier(tower, ["cat", "dog"], names={"c": "cat"})
+    with pytest.raises(UsageError, match="the class names are one string, 'noon'"):
+        Classifier(tower, "noon")
 
 
 def test_a_stream_method_needs_to_know_how_many_there_are(classifier: Callable[[str], Classifier]) -> None:

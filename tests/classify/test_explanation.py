@@ -117,6 +117,22 @@ def test_only_chosen_classes_may_win() -> None:
     assert best.winner not in {share.class_id for share in chosen.sentences}
 
 
+def test_of_equal_scores_the_lower_position_wins_as_in_the_ranking() -> None:
+    views = views_of("clip")
+    ids = tuple(f"c{at}" for at in range(1000))
+    table = TextTable(ids, ids, tuple(range(1000)), ids)
+    every = unit(torch.ones(1000, 16))
+    texts = TextFeatures(every, torch.arange(1000), every)
+    for best in (2, 17, 300, 998):
+        scores = torch.zeros(1000)
+        scores[best:] = 1.0
+        explanation = explain(METHODS["clip"], views, texts, table, scores)
+        ranking = torch.argsort(scores, descending=True, stable=True)[:2].tolist()
+        assert [explanation.winner, explanation.runner_up] == [ids[at] for at in ranking]
+    chosen = explain(METHODS["clip"], views, features(), TABLE, torch.ones(3), among=(2, 0))
+    assert (chosen.winner, chosen.runner_up) == ("owl", "cat")
+
+
 def test_one_class_has_no_runner_up() -> None:
     table = TextTable(("owl",), ("round eyes", "a beak"), (0, 0), ("a photo of an owl.",))
     texts = TextFeatures(features().features[:2], torch.tensor([0, 0]), features().labels[:1])

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from abs_classify.images import FORMATS, LoadedImage, load_image
+from abs_classify.images import FORMATS, LoadedImage, load_image, upright_rgb
 from abs_core.errors import ImageError
 
 
@@ -232,6 +232,47 @@ def test_the_exif_orientation_is_applied() -> None:
         exif[0x0112] = orientation
         data = encode(Image.fromarray(np.ascontiguousarray(turn(upright))), "PNG", exif=exif)
         assert (np.asarray(load_image(data).pixels)[..., 0] == upright).all(), orientation
+
+
+def turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encode(noise(), "JPEG", exif=turned()),
+        encode(noise(), "PNG", exif=turned()),
+        encode(noise(), "TIFF", exif=turned()),
+        encode(noise().convert("P"), "GIF", transparency=3),
+        encode(Image.new("RGBA", (3, 2), (0, 0, 0, 128)), "PNG"),
+        encode(Image.fromarray(np.linspace(0, 65535, 256, dtype=np.uint16)[None]), "PNG"),
+        encode(Image.new("CMYK", (20, 20), (0, 255, 255, 0)), "JPEG"),
+    ],
+)
+def test_an_opened_image_gives_the_pixels_of_its_file_and_stays_as_it_is(data: bytes) -> None:
+    opened = Image.open(io.BytesIO(data))
+    opened.load()
+    before = opened.copy()
+    pixels = upright_rgb(opened, "'x'")
+    assert pixels == load_image(data).pixels
+    assert opened.copy() == before
+    assert upright_rgb(pixels, "'x'") == pixels, "upright already"
+    lazily = upright_rgb(Image.open(io.BytesIO(data)), "'x'")
+    assert lazily == pixels
+
+
+def test_an_opened_image_is_refused_as_its_file_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(noise(), "JPEG")
+    with pytest.raises(ImageError, match="the image 'x' is cut off or damaged"):
+        upright_rgb(Image.open(io.BytesIO(data[: len(data) // 2])), "'x'")
+    with pytest.raises(ImageError, match=r"the image 'x' has no pixels \(0 x 5\)"):
+        upright_rgb(Image.new("RGB", (0, 5)), "'x'")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2_000_000)
+    with pytest.raises(ImageError, match="the image 'x' is larger than 2 megapixels"):
+        upright_rgb(Image.new("1", (2_001, 1_000)), "'x'")
 
 
 @pytest.mark.parametrize(
