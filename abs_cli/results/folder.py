@@ -17,6 +17,7 @@ from abs_cli.results.models import FORMAT, FORMAT_VERSION, ResultRecord
 from abs_core.canonical import digest
 from abs_core.errors import ResultError, StorageError, UnknownNameError
 from abs_core.files import ensure_writable, publish, storage_errors
+from abs_core.paths import is_file, is_folder
 
 __all__ = ["ResultsFolder", "Run", "file_stem", "read_result"]
 
@@ -97,9 +98,9 @@ class ResultsFolder:
             ResultError: a folder without results, or a beginning that several runs share.
         """
         path = Path(name)
-        if path.is_file():
+        if is_file(path):
             return [path]
-        if path.is_dir():
+        if is_folder(path):
             return _files(path)
         runs = self.runs()
         found = runs[-1:] if name == "last" else [run for run in runs if name and run.name.startswith(name)]

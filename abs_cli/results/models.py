@@ -5,9 +5,9 @@ The keys at the top are those of CLIP_benchmark, so that its tools read the file
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "Comparison", "Details", "Metrics", "ResultRecord", "Share", "result_schema"]
 
@@ -33,11 +33,17 @@ class Metrics(_Strict):
 class Share(_Strict):
     """A share with its 95 % Wilson interval."""
 
-    successes: int
-    trials: int
+    successes: int = Field(ge=0)
+    trials: int = Field(ge=1)
     value: float
     low: float
     high: float
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> Self:
+        if self.successes > self.trials:
+            raise ValueError(f"{self.successes} successes in {self.trials} trials are no share")
+        return self
 
 
 class Comparison(_Strict):
@@ -74,13 +80,16 @@ class SkippedImage(_Strict):
 
 
 class DataFacts(_Strict):
-    """The images: spec, published name and split, how many, the digest of their ids in order, what was left out."""
+    """The images: spec, published name and split, how many, digests of their ids and labels, what was left out."""
 
     spec: str
     benchmark: str
     split: str
     images: int
-    images_digest: str = Field(pattern=_DIGEST)
+    images_digest: str = Field(pattern=_DIGEST, description="of the ids of the images, in order")
+    labels_digest: str | None = Field(
+        None, pattern=_DIGEST, description="of the label of each image, in the same order; missing in older files"
+    )
     classes_with_images: int
     selected: int = Field(description="classes among which the best was chosen after all were scored; 0 for all")
     sample: str = Field(description="how a part of the images was chosen; empty for all of them")
@@ -131,8 +140,8 @@ class MethodFacts(_Strict):
 class SeedFacts(_Strict):
     """Top-1 accuracies of several draws of the views; one seed where the method draws nothing."""
 
-    seeds: list[int]
-    acc1: list[float]
+    seeds: list[int] = Field(min_length=1)
+    acc1: list[float] = Field(min_length=1)
     mean: float
     deviation: float
     least: float

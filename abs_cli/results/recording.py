@@ -69,6 +69,8 @@ def _shared(evaluation: Evaluation, run: Run, command: Sequence[str]) -> dict[st
             "split": dataset.split,
             "images": len(scored.photos),
             "images_digest": digest([photo.id for photo in scored.photos]),
+            # labels of the data set, not classes of the bundle: bundles with other ids can be compared
+            "labels_digest": digest([photo.item.label for photo in scored.photos]),
             "classes_with_images": len(set(scored.labels)),
             "selected": len(dataset.selected),
             "sample": subject.sample,

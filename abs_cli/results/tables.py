@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,8 @@ def tables_text(records: Sequence[ResultRecord]) -> str:
         records: at least one.
     """
     groups = _by_images(records)
-    parts = [_dataset_text(group) for group in groups]
+    counts = Counter(_images(group[0]) for group in groups)
+    parts = [_dataset_text(group, relabelled=counts[_images(group[0])] > 1) for group in groups]
     if len(groups) > 1:
         parts.append(_overall_text(groups))
     return "\n\n".join(parts)
@@ -55,10 +57,10 @@ def accuracy_row(record: ResultRecord) -> AccuracyRow:
 
 
 def paired(first: ResultRecord, second: ResultRecord) -> PairedComparison:
-    """First minus second, where both are of the same images in the same order.
+    """First minus second, where both are of the same images in the same order with the same labels.
 
     Raises:
-        ResultError: they are of other images, or a file's bits are damaged.
+        ResultError: they are of other images or labels, or a file's bits are damaged.
     """
     from abs_classify.evaluation import compare_right
 
@@ -66,6 +68,12 @@ def paired(first: ResultRecord, second: ResultRecord) -> PairedComparison:
         raise ResultError(
             f"two results of {first.dataset!r} and {second.dataset!r} are of different images and cannot be paired",
             remedy="Compare runs on the same images, with the same --limit and --on-error",
+        )
+    if not _labelled_alike(first, second):
+        raise ResultError(
+            f"two results of {first.dataset!r} and {second.dataset!r} are of the same images with other labels and "
+            "cannot be paired",
+            remedy="Run the evaluation with the older labels again; the cache makes that quick",
         )
     return compare_right(_named(first), _right(first), _named(second), _right(second))
 
@@ -107,17 +115,19 @@ def comparison_value(first: ResultRecord, second: ResultRecord) -> dict[str, Any
 
 
 def alike(ours: Sequence[ResultRecord], theirs: Sequence[ResultRecord]) -> list[tuple[ResultRecord, ResultRecord]]:
-    """Which results of two runs are compared: those of one method on the same images.
+    """Which results of two runs are compared: those of one method on the same images with the same labels.
 
     Where both runs have several of a method, because they cross models or bundles, those of the same model and bundle
-    are paired; failing that, of the same model; failing that, of the same bundle; failing that, each with each.
+    are paired; failing that, of the same model; failing that, of the same bundle; failing that, each with each. Where
+    all differ in their labels they are returned as they are, and ``paired`` refuses them.
     """
     groups: dict[tuple[str, str], tuple[list[ResultRecord], list[ResultRecord]]] = {}
     for side, records in enumerate((ours, theirs)):
         for record in records:
             key = (record.details.data.images_digest, record.method)
             groups.setdefault(key, ([], []))[side].append(record)
-    return [pair for first, second in groups.values() for pair in _closest(first, second)]
+    pairs = [pair for first, second in groups.values() for pair in _closest(first, second)]
+    return [pair for pair in pairs if _labelled_alike(*pair)] or pairs
 
 
 def _closest(ours: Sequence[ResultRecord], theirs: Sequence[ResultRecord]) -> list[tuple[ResultRecord, ResultRecord]]:
@@ -132,18 +142,34 @@ def _closest(ours: Sequence[ResultRecord], theirs: Sequence[ResultRecord]) -> li
 
 
 def _by_images(records: Sequence[ResultRecord]) -> list[list[ResultRecord]]:
-    groups: dict[tuple[str, str], list[ResultRecord]] = {}
+    """Those of the same images and labels together; older ones, whose labels are unknown, with the first of these."""
+    groups: list[list[ResultRecord]] = []
     for record in records:
-        groups.setdefault((record.details.data.spec, record.details.data.images_digest), []).append(record)
-    return list(groups.values())
+        for group in groups:
+            if _images(group[0]) == _images(record) and all(_labelled_alike(one, record) for one in group):
+                group.append(record)
+                break
+        else:
+            groups.append([record])
+    return groups
 
 
-def _dataset_text(group: Sequence[ResultRecord]) -> str:
+def _images(record: ResultRecord) -> tuple[str, str]:
+    return record.details.data.spec, record.details.data.images_digest
+
+
+def _labelled_alike(first: ResultRecord, second: ResultRecord) -> bool:
+    """Whether no label is known to differ; files written before labels had a digest hold none."""
+    digests = {one.details.data.labels_digest for one in (first, second)}
+    return len(digests - {None}) < 2
+
+
+def _dataset_text(group: Sequence[ResultRecord], *, relabelled: bool) -> str:
     from abs_classify.tables import render_table
 
     head = group[0].details
     sizes = {record.details.classes.count for record in group}
-    classes = f", {head.classes.count} classes" if len(sizes) == 1 else ""
+    classes = f", {_count(head.classes.count, 'class', 'classes')}" if len(sizes) == 1 else ""
     varying = _varying(group)
     labels = [_labels(record, varying) for record in group]
     # a result prints in full what it depends on
@@ -153,8 +179,10 @@ def _dataset_text(group: Sequence[ResultRecord]) -> str:
         facts.append(f"model {head.weights.name}")
     seeds = dict.fromkeys(record.details.seeds.seeds[0] for record in group)
     facts.append(f"seed {', '.join(map(str, seeds))}")
+    if relabelled:
+        facts.append(f"labels {next(filter(None, (record.details.data.labels_digest for record in group)))}")
     lines = [
-        printable(f"{head.data.spec}: {head.data.images} images{classes}"),
+        printable(f"{head.data.spec}: {_count(head.data.images, 'image', 'images')}{classes}"),
         printable("; ".join(facts)),
         "",
         render_table([accuracy_row(record) for record in group], varying, labels),
@@ -215,9 +243,13 @@ def _titles(groups: Sequence[Sequence[ResultRecord]]) -> list[str]:
     """Short names of the data sets, all different: of a place on the disk its last part."""
     short = [group[0].dataset.rstrip("/").rpartition("/")[2] or group[0].dataset for group in groups]
     return [
-        name if short.count(name) == 1 else f"{name} ({at}, {group[0].details.data.images} images)"
+        name if short.count(name) == 1 else f"{name} ({at}, {_count(group[0].details.data.images, 'image', 'images')})"
         for at, (name, group) in enumerate(zip(short, groups, strict=True), start=1)
     ]
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _varying(records: Sequence[ResultRecord]) -> list[str]:

@@ -65,7 +65,8 @@ def test_a_result_file_is_valid_and_holds_what_can_change_a_number(run: Callable
         value = json.loads(path.read_text(encoding="utf-8"))
         jsonschema.Draft202012Validator(schema).validate(value)
         found = value["details"]
-        digests = [found["classes"]["digest"], found["texts"]["digest"], found["data"]["images_digest"]]
+        digests = [found["classes"]["digest"], found["texts"]["digest"]]
+        digests += [found["data"]["images_digest"], found["data"]["labels_digest"]]
         digests += [found["weights"]["tower"], found["weights"]["attention"]]
         assert all(re.fullmatch("sha256:[0-9a-f]{64}", one) for one in digests)
         assert found["weights"]["device"] == "cpu"
@@ -267,6 +268,46 @@ def test_two_runs_are_compared_image_by_image(
     assert "no method on the same images" in line
 
 
+def without_labels_digest(path: Path) -> None:
+    """Make a result file as it was before labels had a digest."""
+    value = json.loads(path.read_text(encoding="utf-8"))
+    del value["details"]["data"]["labels_digest"]
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def test_other_labels_of_the_same_images_are_no_other_method(
+    abs_command: Abs, data: Path, small_clips: tuple[str, str]
+) -> None:
+    files = sorted(data.rglob("*.png"))[2:4]
+    listing = data.parent / "photos.csv"
+    base = ("eval", "--dataset", f"csv:{listing}", "--labels", "cat,dog", "--model", small_clips[0], "--method", "clip")
+    for labels in (("cat", "dog"), ("dog", "cat")):
+        rows = [f"{path},{label}" for path, label in zip(files, labels, strict=True)]
+        listing.write_text("\n".join(["path,label", *rows]), encoding="utf-8")
+        ran = abs_command(*base, *PLAIN)
+        assert ran.code == 0, ran.err
+    runs = ResultsFolder(abs_command.home / "results").runs()
+    first, second = (next(run.iterdir()) for run in runs)
+    digests = [read_result(path).details.data.labels_digest for path in (first, second)]
+    for pair in ((runs[0], runs[1]), (first, second)):
+        assert "are of the same images with other labels" in abs_command.refuses("results", "compare", *pair)
+    tables = abs_command("results", "show", *runs).out.split("\n\n2 data sets, top-1 %")[0]
+    assert tables.count(f"csv:{listing}: 2 images, 2 classes\n") == 2
+    assert [line.rpartition("labels ")[2] for line in tables.splitlines() if "; labels " in line] == digests
+    assert "; labels " not in abs_command("results", "show", runs[0]).out
+    # an older file says nothing of its labels
+    without_labels_digest(first)
+    assert abs_command("results", "compare", *runs).code == 0
+    shown = abs_command("results", "show", *runs)
+    assert shown.code == 0, shown.err
+    assert shown.out.count(f"csv:{listing}") == 1
+
+
+def test_a_heading_counts_one_image_in_the_singular(abs_command: Abs, data: Path, small_clips: tuple[str, str]) -> None:
+    base = ("eval", "--dataset", f"imagefolder:{data}", "--limit", "1", "--method", "clip", "--model", small_clips[0])
+    assert f"imagefolder:{data}: 1 image, 7 classes\n" in abs_command(*base, *PLAIN).out
+
+
 def test_grids_are_compared_bundle_by_bundle(
     abs_command: Abs, data: Path, small_clips: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -319,6 +360,28 @@ def test_files_of_other_versions_and_damaged_ones_are_refused(
     listed = abs_command("results", "ls")
     assert listed.code == 0
     assert "1 files cannot be read" in listed.out
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "expected"),
+    [
+        ("seeds", {"seeds": []}, r"damaged at details\.seeds\.seeds"),
+        ("seeds", {"acc1": []}, r"damaged at details\.seeds\.acc1"),
+        ("top1", {"successes": 99}, r"damaged at details\.top1: .*99 successes in 7 trials"),
+        ("top5", {"successes": -1}, r"damaged at details\.top5\.successes"),
+        ("top1", {"trials": 0, "successes": 0}, r"damaged at details\.top1\.trials"),
+    ],
+)
+def test_details_that_cannot_be_are_refused_by_file_name(
+    run: Callable[..., list[Path]], abs_command: Abs, part: str, change: dict[str, Any], expected: str
+) -> None:
+    path = run(methods="clip")[0]
+    value = json.loads(path.read_text(encoding="utf-8"))
+    value["details"][part] |= change
+    path.write_text(json.dumps(value), encoding="utf-8")
+    line = abs_command.refuses("results", "show", path)
+    assert path.name in line
+    assert re.search(expected, line), line
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{", "[" * 100_000, '{"dataset": "x", "metrics": {"acc1": 1}}'])
