@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abs_cli.console import note
 from abs_cli.home import Home
-from abs_core.errors import BundleError, UsageError
+from abs_core.errors import BundleError, LabelError, UsageError
 from abs_core.files import ensure_writable
 from abs_core.printable import printable
 
 if TYPE_CHECKING:
-    from abs_descriptions.bundle_exchange import LabelMatching
+    from abs_descriptions.bundle_exchange import ForeignText, LabelMatching
     from abs_descriptions.labels import LabelSet
     from abs_descriptions.store import StoreEntry
 
@@ -33,24 +34,25 @@ def import_foreign(
         file: what to read.
         name: of the bundle.
         format_name: of the file; None goes by its ending.
-        labels: the label set to match with; None takes the file's own labels as classes.
+        labels: the label set to match with; None takes the file's own labels as classes, with the names it states.
         licence: of the texts.
         source: who or what wrote them.
 
     Raises:
         UsageError: an ending that says nothing.
         BundleError: a broken file, or a label that names no class or several.
-        LabelError, UnknownNameError: a label set that cannot be used.
+        LabelError, UnknownNameError: a label set that cannot be used, or a file that gives one class two names.
     """
     from abs_descriptions.bundle import write_bundle
     from abs_descriptions.bundle_exchange import import_generator, match_labels, read_foreign, to_records
+    from abs_descriptions.labels import read_labels
     from abs_descriptions.store import BundleStore
 
     kind = format_name or _BY_ENDING.get(file.suffix.lower())
     if kind is None:
         raise UsageError(f"the ending of {file.name!r} does not say its format", remedy="Give --format")
     texts = read_foreign(file, kind)
-    label_set = _label_set(labels, dict.fromkeys(text.label for text in texts), name)
+    label_set = _own_labels(file, texts, name) if labels is None else read_labels(labels)
     matching = match_labels([text.label for text in texts], label_set)
     _show_matching(matching, label_set)
     matching.check()
@@ -137,7 +139,26 @@ def timestamp() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _label_set(labels: str | None, found: dict[str, None], name: str) -> LabelSet:
-    from abs_descriptions.labels import from_names, read_labels
+def _own_labels(file: Path, texts: Sequence[ForeignText], name: str) -> LabelSet:
+    """The labels of a file as classes: where it states a name beside a label, the label is the id."""
+    from abs_descriptions.labels import Entry, build_label_set
+    from abs_descriptions.references import quoted
 
-    return from_names(found, name=name) if labels is None else read_labels(labels)
+    where, remedy = printable(str(file)), "Correct the file, or name a label set with --labels"
+    names: dict[str, str | None] = {}
+    for text in texts:
+        stated = names.get(text.label)
+        if stated and text.name and stated != text.name:
+            raise LabelError(
+                f"{where} gives the class {quoted(text.label)} two names, {quoted(stated)} and {quoted(text.name)}",
+                remedy=remedy,
+            )
+        names[text.label] = stated or text.name
+    entries = (
+        Entry(f"{where}, class {position}", stated or label, stated and label)
+        for position, (label, stated) in enumerate(names.items(), 1)
+    )
+    try:
+        return build_label_set(entries, where=where, name=name, source="a list of names")
+    except LabelError as error:
+        raise LabelError(error.message, remedy=remedy) from None

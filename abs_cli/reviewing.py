@@ -79,8 +79,10 @@ def keep_review(home: Home, reference: str, sheet: Path, reviewer: str, name: st
     entry = keep(home, write)
     counts = (review.count("accept"), review.count("edit"), review.count("reject"), review.undecided)
     note("{} accepted, {} edited, {} rejected, {} left as they were".format(*counts))
-    if bundle.header.complete and not entry.complete:
-        note("warning: a class has no description left, so the new version is not complete")
+    left = {record.class_id for record in BundleStore(home.bundles).read(str(entry)).records()}
+    for class_id in dict.fromkeys(record.class_id for record in bundle.records()):
+        if class_id not in left:
+            note(f"warning: the class {class_id} has no description left, so the new version is not complete")
     return str(entry)
 
 

@@ -3,7 +3,8 @@
 The rules of merging, in order:
 
 1. Classes are matched by id. An id that has another name somewhere is refused.
-2. Bundles with different label sets are refused unless ``label_set`` is given, which must have all their classes.
+2. Bundles with different label sets, or different notes of a class, are refused unless ``label_set`` is given, which
+   must have all their classes; its notes hold.
 3. Within a class the descriptions of the first source come first, then what the next ones add.
 4. A text that is there already is dropped: the earlier record stays, with its provenance and scores. If the two
    differ in kind that is a conflict.
@@ -39,19 +40,22 @@ from abs_descriptions.bundles.spool import SpoolIndex
 from abs_descriptions.bundles.writer import write_bundle
 from abs_descriptions.references import quoted
 
-__all__ = ["ClassChange", "LabelChange", "change_lines", "change_value", "diff_bundles", "diff_labels", "merge_bundles"]
+__all__ = ["ClassChange", "LabelChange", "change_lines", "change_value", "count_readmitted", "diff_bundles",
+           "diff_labels", "label_lines", "label_value", "merge_bundles"]  # fmt: skip
 
 _Groups = Iterator[tuple[str, list[Description]]]
 
 
 @dataclass(frozen=True)
 class LabelChange:
-    """How the label set of a newer bundle differs: ids that came, ids that went, ids with another name."""
+    """How the label set of a newer bundle differs: ids that came, that went, with another name, with another note."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
     renamed: tuple[tuple[str, str, str], ...]
     """(id, old name, new name)"""
+    noted: tuple[tuple[str, str | None, str | None], ...]
+    """(id, old note, new note)"""
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,39 @@ class ClassChange:
 
 def diff_labels(old: BundleHeader, new: BundleHeader) -> LabelChange:
     """How the label set of ``new`` differs from that of ``old``. Pure."""
-    before = {entry.id: entry.name for entry in old.label_set.classes}
-    after = {entry.id: entry.name for entry in new.label_set.classes}
+    before = {entry.id: entry for entry in old.label_set.classes}
+    after = {entry.id: entry for entry in new.label_set.classes}
+    both = [(before[class_id], entry) for class_id, entry in after.items() if class_id in before]
     return LabelChange(
         added=tuple(class_id for class_id in after if class_id not in before),
         removed=tuple(class_id for class_id in before if class_id not in after),
-        renamed=tuple((i, before[i], after[i]) for i in after if i in before and before[i] != after[i]),
+        renamed=tuple((was.id, was.name, now.name) for was, now in both if was.name != now.name),
+        noted=tuple((was.id, was.note, now.note) for was, now in both if was.note != now.note),
     )
+
+
+def label_value(change: LabelChange) -> dict[str, Any]:
+    """A label set's change as JSON values, texts as they are: escape them where they are shown."""
+    return {
+        "labels": {
+            "added": list(change.added),
+            "removed": list(change.removed),
+            "renamed": [{"class": class_id, "old": old, "new": new} for class_id, old, new in change.renamed],
+            "noted": [{"class": class_id, "old": old, "new": new} for class_id, old, new in change.noted],
+        }
+    }
+
+
+def label_lines(change: LabelChange) -> Iterator[str]:
+    """A label set's change for a terminal, as ``change_lines``; nothing if there is none."""
+    for class_id in change.added:
+        yield f"new class: {printable(class_id)}"
+    for class_id in change.removed:
+        yield f"class gone: {printable(class_id)}"
+    for class_id, old, new in change.renamed:
+        yield f"renamed: {printable(class_id)} from {printable(old)} to {printable(new)}"
+    for class_id, was, now in change.noted:
+        yield f"note: {printable(class_id)} from {_shown_note(was)} to {_shown_note(now)}"
 
 
 def diff_bundles(old: Path, new: Path) -> Iterator[ClassChange]:
@@ -162,6 +192,23 @@ def merge_bundles(
     )
 
 
+def count_readmitted(merged: Bundle) -> int:
+    """How many descriptions of a merged bundle a reviewer rejected in one of its sources, and another one has.
+
+    Raises:
+        StorageError, BundleError: a file cannot be read or is broken.
+    """
+    if not rejected_path(merged.path).exists():
+        return 0
+    rejections = iter_rejected(merged.path, merged.header)
+    refused = {(one.class_id, one.text) for one in rejections if one.rejected_by is not None}
+    return sum((record.class_id, record.text) in refused for record in merged.records())
+
+
+def _shown_note(note: str | None) -> str:
+    return "none" if note is None else quoted(note)
+
+
 def _class_change(class_id: str, name: str, before: list[Description], after: list[Description]) -> ClassChange:
     old = {record.text: record for record in before}
     new = {record.text: record for record in after}
@@ -226,6 +273,8 @@ def _merged_labels(headers: Sequence[BundleHeader], label_set: LabelSetLike | No
             "the bundles describe different label sets",
             remedy="Name the label set of the merged bundle; it must have all their classes",
         )
+    if label_set is None:
+        _refuse_other_notes(headers)
     names = {entry.id: entry.name for entry in labels.classes}
     for header in headers:
         for entry in header.label_set.classes:
@@ -237,6 +286,17 @@ def _merged_labels(headers: Sequence[BundleHeader], label_set: LabelSetLike | No
                     remedy="Merge bundles whose classes agree, or name a label set that has them all",
                 )
     return labels
+
+
+def _refuse_other_notes(headers: Sequence[BundleHeader]) -> None:
+    first = headers[0]
+    for header in headers[1:]:
+        for class_id, mine, other in diff_labels(first, header).noted:
+            raise BundleError(
+                f"the note of the class {quoted(class_id)} is {_shown_note(mine)} in {first.name}@{first.version} and "
+                f"{_shown_note(other)} in {header.name}@{header.version}",
+                remedy="Name a label set whose notes hold (--labels)",
+            )
 
 
 def _merged_licence(headers: Sequence[BundleHeader], licence: str | None) -> str:

@@ -4,7 +4,8 @@
     clip-d   JSON {class: [descriptor, ...]}, descriptors being phrases
     waffle   the same, spelled as the scripts of WaffleCLIP spell it (indented by 4, in ASCII)
     text     one "class<TAB>sentence" a line
-    csv      columns class, name, kind, text (in: class and text are needed, others are free)
+    csv      columns class, name, kind, text (in: class and text are needed, others are free; in any case, with commas,
+             semicolons or tabs between)
 
 Importing has three steps, so that the class matching can be shown before it is used: read the file (``read_foreign``),
 match its labels with a label set (``match_labels``), make records (``to_records``).
@@ -12,6 +13,7 @@ match its labels with a label set (``match_labels``), make records (``to_records
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections import Counter
@@ -30,7 +32,7 @@ from abs_core.files import atomic_write, sha256_file, storage_errors
 from abs_core.printable import printable
 from abs_descriptions.bundles.foreign import FORMATS, KINDS, READERS, WRITERS, ForeignFault, ForeignText
 from abs_descriptions.bundles.format import Description, Kind, LabelSetLike, Provenance, Rejection, text_fault
-from abs_descriptions.bundles.models import Generator
+from abs_descriptions.bundles.models import BundleHeader, Generator
 from abs_descriptions.bundles.reader import iter_records, read_header
 from abs_descriptions.labels import fold
 from abs_descriptions.references import quoted
@@ -174,7 +176,8 @@ def export_bundle(path: Path, target: Path, format_name: str, *, key: Literal["n
     """Write the descriptions of the bundle at ``path`` in a foreign format. The same bundle gives the same bytes.
 
     ``cupl`` and ``text`` hold sentences, ``clip-d`` and ``waffle`` phrases, ``csv`` both. Classes without a description
-    of that kind do not appear. In CSV a text that a spreadsheet would run gets an apostrophe before it.
+    of that kind do not appear. In CSV a text that a spreadsheet would run gets an apostrophe before it. A ``target``
+    that is a link stays one: what it leads to is written.
 
     Args:
         key: what stands for a class; ids are always unique, names need not be. CSV has both.
@@ -188,8 +191,12 @@ def export_bundle(path: Path, target: Path, format_name: str, *, key: Literal["n
     if writer is None:
         raise UnknownNameError("exchange format", format_name, FORMATS)
     kind = KINDS[format_name]
-    labels = _export_labels(path, key, format_name)
     header = read_header(path)
+    if header.counts.records == 0:
+        raise BundleError(
+            f"{header.name}@{header.version} has no descriptions to export", remedy="Name a bundle that has some"
+        )
+    labels = _export_labels(header, key, format_name)
     names = {entry.id: entry.name for entry in header.label_set.classes}
     count = _Tally()
     groups = (
@@ -197,12 +204,12 @@ def export_bundle(path: Path, target: Path, format_name: str, *, key: Literal["n
         for class_id, group in groupby(iter_records(path), key=attrgetter("class_id"))
         if (kept := count.keep(group, kind))
     )
-    with atomic_write(target) as stream:
+    with atomic_write(Path(os.path.realpath(target))) as stream:
         for block in writer((labels[class_id], names[class_id], kept) for class_id, kept in groups):
             stream.write(block)
         if count.written == 0:
             raise BundleError(
-                f"{header.name}@{header.version} has no {kind or 'description'} to export as {format_name}",
+                f"{header.name}@{header.version} has no {kind} to export as {format_name}",
                 remedy=f"Choose another format: {', '.join(one for one in FORMATS if KINDS[one] != kind)}",
             )
     return ExportCount(count.written, count.left_out)
@@ -254,14 +261,15 @@ def _folded(name: str) -> str:
     return fold(name.replace("-", " "))
 
 
-def _export_labels(path: Path, key: Literal["name", "id"], format_name: str) -> dict[str, str]:
-    classes = read_header(path).label_set.classes
+def _export_labels(header: BundleHeader, key: Literal["name", "id"], format_name: str) -> dict[str, str]:
+    classes = header.label_set.classes
     if key == "id" or format_name == "csv":
         return {entry.id: entry.id for entry in classes}
     labels = {entry.id: entry.name for entry in classes}
     if len(set(labels.values())) != len(labels):
         twice = Counter(labels.values()).most_common(1)[0][0]
         raise BundleError(
-            f"two classes of {printable(str(path))} are called {quoted(twice)}", remedy="Export with class ids as keys"
+            f"two classes of {header.name}@{header.version} are called {quoted(twice)}",
+            remedy="Export with class ids as keys",
         )
     return labels

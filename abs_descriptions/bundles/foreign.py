@@ -8,10 +8,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
+from unicodedata import normalize
 
 from abs_core.spreadsheets import guarded, unguarded
 from abs_descriptions.bundles.format import Description, Kind
@@ -28,11 +30,12 @@ Group = tuple[str, str, Sequence[Description]]
 
 @dataclass(frozen=True, slots=True)
 class ForeignText:
-    """One text of a foreign file, under the label that the file uses."""
+    """One text of a foreign file, under the label that the file uses, with the class's name where it states one."""
 
     label: str
     text: str
     kind: Kind
+    name: str | None = None
 
 
 class ForeignFault(Exception):  # noqa: N818  a BundleError is made of it where the file is known
@@ -97,14 +100,18 @@ def _read_lines(text: str) -> Iterator[ForeignText]:
 
 
 def _read_csv(text: str) -> Iterator[ForeignText]:
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    first = re.split("[\r\n]", text, maxsplit=1)[0]
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
     try:
-        header = [cell.strip() for cell in next(rows, [])]
-        for column in ("class", "text"):
-            if column not in header:
+        header = [cell.strip().casefold() for cell in next(rows, [])]
+        places: dict[str, int] = {}
+        for column in ("class", "text", "kind", "name"):
+            if header.count(column) > 1:
+                raise ForeignFault(f"the first row has more than one column {quoted(column)}", 1)
+            if column in header:
+                places[column] = header.index(column)
+            elif column in ("class", "text"):
                 raise ForeignFault(f"the first row has no column {quoted(column)}", 1)
-        columns: tuple[str, ...] = ("class", "text", "kind")
-        places = {column: header.index(column) for column in columns if column in header}
         for row in rows:
             if row:
                 yield _csv_text(row, places, len(header), rows.line_num)
@@ -119,7 +126,9 @@ def _csv_text(row: list[str], places: Mapping[str, int], width: int, line: int) 
     kind = cells.get("kind") or "sentence"
     if kind not in ("sentence", "phrase"):
         raise ForeignFault(f"the kind is {quoted(kind)}, not 'sentence' or 'phrase'", line)
-    return ForeignText(cells["class"].strip(), cells["text"], "phrase" if kind == "phrase" else "sentence")
+    # A label with a name becomes an id, and ids are in NFC.
+    label, name = normalize("NFC", cells["class"].strip()), cells.get("name", "").strip() or None
+    return ForeignText(label, cells["text"], "phrase" if kind == "phrase" else "sentence", name)
 
 
 def _spell_json(groups: Iterable[Group]) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from abs_core.canonical import canonical_json
-from abs_core.errors import BundleError, StorageError, UnknownNameError
+from abs_core.errors import AbsError, BundleError, StorageError, UnknownNameError
 from abs_core.files import remove_leftovers, sha256_file, storage_errors
 from abs_descriptions.bundle import Version, parse_version, read_header, rejected_path
 from abs_descriptions.remotes.base import Piece, Remote, fetch, manifest_path, object_path, rejected_object
@@ -39,7 +39,7 @@ class Shared:
     Args:
         entry: its manifest.
         fresh: whether it was not at its destination before.
-        yank: why it is yanked, if it is.
+        yank: why it is yanked, if it is; after a pull both reasons, if the store has one of its own.
         parents: pinned references of the bundles it was made of.
         missing: those of them that were to travel with it and were not found.
     """
@@ -60,6 +60,7 @@ def push(store: BundleStore, reference: str, remote: Remote, *, with_parents: bo
     Raises:
         as ``BundleStore.read``; BundleError: the remote has this version with another digest; nothing was overwritten.
         StorageError, UsageError: the remote cannot be written, or not safely.
+        An error of a parent names what travelled before it.
     """
     remote.check_writable()
     return _family(reference, with_parents, lambda one: _push(store, one, remote))
@@ -75,6 +76,7 @@ def pull(store: BundleStore, reference: str, remote: Remote, *, with_parents: bo
         as ``catalogue.resolve``; BundleError: what came is not what the manifest names or breaks a rule of the format,
         or the store has this version with another digest. The store is as it was.
         StorageError: the remote cannot be read, or the store not be written.
+        An error of a parent names what travelled before it.
     """
     return _family(reference, with_parents, lambda one: _pull(store, one, remote))
 
@@ -91,6 +93,9 @@ def _family(reference: str, with_parents: bool, carry: Callable[[str], Shared]) 
                 carried.append(carry(parent))
             except UnknownNameError:
                 child.missing.append(parent)
+            except AbsError as error:
+                error.message += f"; before that travelled: {', '.join(str(one.entry) for one in carried)}"
+                raise
     return carried
 
 
@@ -148,10 +153,12 @@ def _pull(store: BundleStore, reference: str, remote: Remote) -> Shared:
         with folder:
             store.add(_download(remote, entry, Path(folder.name)))
         _record(store.root, entry, remote)
-    if yank is not None and store.yank_of(entry) is None:
+    mine = store.yank_of(entry)
+    if yank is not None and mine is None:
         store.yank(str(entry), yank.reason)
+    reasons = dict.fromkeys(one.reason for one in (yank, mine) if one is not None)
     header = read_header(store.path(str(entry)))
-    return Shared(entry, fresh, yank.reason if yank else None, tuple(header.parents))
+    return Shared(entry, fresh, "; ".join(reasons) or None, tuple(header.parents))
 
 
 def _has(store: BundleStore, entry: StoreEntry, remote: Remote) -> bool:

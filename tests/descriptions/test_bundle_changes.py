@@ -22,7 +22,16 @@ from abs_descriptions.bundle import (
     validate,
     write_bundle,
 )
-from abs_descriptions.bundle_changes import change_lines, change_value, diff_bundles, diff_labels, merge_bundles
+from abs_descriptions.bundle_changes import (
+    change_lines,
+    change_value,
+    count_readmitted,
+    diff_bundles,
+    diff_labels,
+    label_lines,
+    label_value,
+    merge_bundles,
+)
 from abs_descriptions.labels import ClassName, LabelSet, from_names
 
 CREATED = "2025-01-31T12:00:00Z"
@@ -89,11 +98,26 @@ class TestDiff:
         assert (change.class_id, change.kept, [record.text for record in change.removed]) == ("dog", 2, ["E."])
 
     def test_classes_that_came_and_went(self, tmp_path: Path) -> None:
-        other = LabelSet("pets", (ClassName("wolf", "wolf"), ClassName("dog", "hound"), ClassName("cat", "cat")))
+        noted = ClassName("cat", "cat", note="the\u202epet")
+        other = LabelSet("pets", (ClassName("wolf", "wolf"), ClassName("dog", "hound"), noted))
         old = write(tmp_path / "old.jsonl", [*texts("cat", "A."), *texts("dog", "B."), *texts("fish", "C.")])
         new = write(tmp_path / "new.jsonl", [*texts("wolf", "W."), *texts("cat", "A.")], label_set=other)
         labels = diff_labels(old.header, new.header)
-        assert (labels.added, labels.removed, labels.renamed) == (("wolf",), ("fish",), (("dog", "dog", "hound"),))
+        assert label_value(labels) == {
+            "labels": {
+                "added": ["wolf"],
+                "removed": ["fish"],
+                "renamed": [{"class": "dog", "old": "dog", "new": "hound"}],
+                "noted": [{"class": "cat", "old": None, "new": "the\u202epet"}],
+            }
+        }
+        assert list(label_lines(labels)) == [
+            "new class: wolf",
+            "class gone: fish",
+            "renamed: dog from dog to hound",
+            "note: cat from none to 'the\\u202epet'",
+        ]
+        assert not list(label_lines(diff_labels(new.header, new.header)))
         changes = list(diff_bundles(old.path, new.path))
         assert [(c.class_id, c.name, len(c.added), len(c.removed)) for c in changes] == [
             ("wolf", "wolf", 1, 0),
@@ -197,6 +221,14 @@ class TestMerge:
         with pytest.raises(BundleError, match=r"'carp' in b@1.0.0, is called 'fish'"):
             merge(tmp_path, *sources, label_set=PETS)
 
+    def test_notes_must_agree_or_be_given(self, tmp_path: Path) -> None:
+        noted = LabelSet("pets", (*PETS.classes[:2], ClassName("fish", "fish", note="the animal")))
+        sources = [write(tmp_path / "a.jsonl", []), write(tmp_path / "b.jsonl", [], label_set=noted)]
+        with pytest.raises(BundleError, match=r"class 'fish' is none in a@1.0.0 and 'the animal' in b@1.0.0") as caught:
+            merge(tmp_path, *sources)
+        assert "(--labels)" in caught.value.remedy
+        assert merge(tmp_path, *sources, label_set=noted).header.label_set.classes[2].note == "the animal"
+
     def test_licences_must_agree_or_be_stated(self, tmp_path: Path) -> None:
         sources = [write(tmp_path / "a.jsonl", []), write(tmp_path / "b.jsonl", [], licence="MIT")]
         with pytest.raises(BundleError, match=r"different licences: 'CC0-1.0', 'MIT'"):
@@ -210,6 +242,14 @@ class TestMerge:
         merged = merge(tmp_path, first, second)
         found = list(iter_rejected(merged.path, merged.header))
         assert found == [rejection, replace(rejection, provenance=Provenance("g-2"))]
+
+    def test_what_a_reviewer_rejected_and_another_bundle_has_is_counted(self, tmp_path: Path) -> None:
+        refused = [Rejection("cat", text, "review", G, rejected_by="g") for text in ("A.", "Gone.")]
+        ruled = Rejection("cat", "B.", "duplicate", G)
+        first = write(tmp_path / "a.jsonl", texts("cat", "B."), rejected=[*refused, ruled])
+        merged = merge(tmp_path, first, write(tmp_path / "b.jsonl", [*texts("cat", "A."), *texts("dog", "Gone.")]))
+        assert count_readmitted(merged) == 1
+        assert count_readmitted(merge(tmp_path, write(tmp_path / "c.jsonl", texts("cat", "A.")))) == 0
 
     def test_complete_only_if_all_are(self, tmp_path: Path) -> None:
         whole = [record for name in ("cat", "dog", "fish") for record in texts(name, "A.")]

@@ -124,7 +124,7 @@ def test_spreadsheet_runs_nothing(tmp_path: Path) -> None:
 def test_ids_as_keys_where_names_are_not_unique(tmp_path: Path) -> None:
     labels = LabelSet("twins", (ClassName("a", "missile", note="one"), ClassName("b", "missile", note="other")))
     path = write(tmp_path / "a.jsonl", [Description("a", "A.", HAND), Description("b", "B.", HAND)], labels).path
-    with pytest.raises(BundleError, match=r"two classes of .* are called 'missile'"):
+    with pytest.raises(BundleError, match=r"two classes of things@1.0.0 are called 'missile'"):
         export_bundle(path, tmp_path / "out.json", "cupl")
     assert not (tmp_path / "out.json").exists()
     export_bundle(path, tmp_path / "out.json", "cupl", key="id")
@@ -136,6 +136,20 @@ def test_nothing_to_export_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="has no phrase to export as clip-d"):
         export_bundle(path, tmp_path / "out.json", "clip-d")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.jsonl"]
+    empty = write(tmp_path / "empty.jsonl", []).path
+    with pytest.raises(BundleError, match=r"things@1.0.0 has no descriptions to export") as caught:
+        export_bundle(empty, tmp_path / "out.csv", "csv")
+    assert caught.value.remedy == "Name a bundle that has some"
+
+
+def test_export_to_a_link_writes_what_it_leads_to(tmp_path: Path, bundle: Path) -> None:
+    (tmp_path / "far").mkdir()
+    link, target = tmp_path / "out.csv", tmp_path / "far" / "real.csv"
+    link.symlink_to(Path("far") / "real.csv")
+    for _ in range(2):
+        export_bundle(bundle, link, "csv")
+        assert link.is_symlink()
+        assert target.read_bytes() == EXACT["csv"].encode()
 
 
 def test_unknown_format_lists_the_valid_ones(tmp_path: Path, bundle: Path) -> None:
@@ -219,6 +233,12 @@ def test_files_as_other_programs_write_them(tmp_path: Path) -> None:
     assert [text.text for text in read_foreign(path, "text")] == ["A cat.", "A\tcat."]
     path.write_bytes(b'\xef\xbb\xbfsource,text,class\r\nx,"A cat\r\nwith lines.",cat\r\n\r\n')
     assert read_foreign(path, "csv") == [ForeignText("cat", "A cat\r\nwith lines.", "sentence")]
+    for mark in ";\t":
+        path.write_text(f"Class{mark}TEXT{mark}Name\nn01{mark}A robin, red.{mark}robin\nn02{mark}An owl.{mark} \n")
+        assert read_foreign(path, "csv") == [
+            ForeignText("n01", "A robin, red.", "sentence", "robin"),
+            ForeignText("n02", "An owl.", "sentence"),
+        ]
     path.write_text('{"cat": [], "dog": ["\\u0041 dog."]}')
     assert read_foreign(path, "clip-d") == [ForeignText("cat", "", "phrase"), ForeignText("dog", "A dog.", "phrase")]
 
@@ -257,6 +277,7 @@ BAD: list[tuple[str, bytes, str]] = [
     ("text", b"cat\tA cat.\n\nb\xffg", "line 3: byte 0xff is not valid UTF-8"),
     ("csv", b"", "line 1: the first row has no column 'class'"),
     ("csv", b"class,name\n", "line 1: the first row has no column 'text'"),
+    ("csv", b"class,text,Text\n", "line 1: the first row has more than one column 'text'"),
     ("csv", b"class,text\ncat,a,b\n", "line 2: 3 cells, the first row has 2"),
     ("csv", b'class,text\ncat,"a\n', "line 2: no valid CSV"),
     ("csv", b"class,text,kind\ncat,a,poem\n", "line 2: the kind is 'poem'"),

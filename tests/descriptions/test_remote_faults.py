@@ -32,7 +32,7 @@ from sharing import (
 from web import serve_on_loopback
 
 from abs_core.canonical import canonical_json
-from abs_core.errors import AbsError, StorageError, UnknownNameError, UsageError
+from abs_core.errors import AbsError, BundleError, StorageError, UnknownNameError, UsageError
 from abs_descriptions.remotes import list_remote, open_remote, parse_location
 from abs_descriptions.remotes.base import manifest_path, object_path, rejected_object
 from abs_descriptions.remotes.sharing import MAX_BYTES
@@ -41,6 +41,33 @@ from abs_descriptions.remotes.sharing import MAX_BYTES
 @pytest.fixture
 def enter(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], None]:
     return partial(enter_environment, monkeypatch)
+
+
+def test_an_error_of_a_parent_names_what_travelled(tmp_path: Path) -> None:
+    ours, theirs, shared = tmp_path / "a", tmp_path / "b", tmp_path / "shared"
+    child = add(ours, "New.", "1.1.0", parents=[str(add(ours, "Old."))])
+    add(theirs, "Another.")
+    send(theirs, shared)
+    with pytest.raises(BundleError, match=f"; before that travelled: {child}"):
+        send(ours, shared, with_parents=True)
+    (tmp_path / "c").mkdir()
+    send(ours, tmp_path / "c", with_parents=True)
+    with pytest.raises(BundleError, match=f"; before that travelled: {child}"):
+        take(theirs, tmp_path / "c", with_parents=True)
+
+
+def test_a_pull_gives_the_reason_of_a_yank_that_only_the_store_has(tmp_path: Path) -> None:
+    home, shared = tmp_path / "a", tmp_path / "shared"
+    entry = add(home)
+    send(home, shared)
+    store_of(home).yank(str(entry), "no cats")
+    [again] = take(home, shared, str(entry))
+    assert (again.fresh, again.yank) == (False, "no cats")
+    other = add(tmp_path / "b")
+    store_of(tmp_path / "b").yank(str(other), "wrong cats")
+    send(tmp_path / "b", shared, str(other))
+    [both] = take(home, shared, str(entry))
+    assert both.yank == "wrong cats; no cats"
 
 
 # --- places that lie ---

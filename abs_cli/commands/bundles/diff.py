@@ -9,7 +9,6 @@ import click
 from abs_cli.console import note
 from abs_cli.home import Home
 from abs_cli.vocabulary import find_bundle
-from abs_core.printable import printable
 
 __all__ = ["command"]
 
@@ -17,21 +16,29 @@ __all__ = ["command"]
 @click.command("diff")
 @click.argument("old")
 @click.argument("new")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON line per class that differs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines: the label sets, then each class that differs.")
 @click.pass_obj
 def command(home: Home, old: str, new: str, as_json: bool) -> None:
-    """Show what bundle NEW has that OLD has not, and the reverse, by class and sentence."""
-    from abs_descriptions.bundle_changes import change_lines, change_value, diff_bundles, diff_labels
+    """Show what bundle NEW has that OLD has not, and the reverse, by class and sentence.
+
+    With `--json` the first line is {"labels": {"added", "removed", "renamed", "noted"}} if the label sets differ: ids
+    of classes that came and went, and those with another name or note. A line per class follows.
+    """
+    from abs_descriptions.bundle_changes import (
+        change_lines,
+        change_value,
+        diff_bundles,
+        diff_labels,
+        label_lines,
+        label_value,
+    )
 
     before, after = find_bundle(home, old), find_bundle(home, new)
     labels = diff_labels(before.header, after.header)
-    if not as_json:
-        for change, ids in (("new class", labels.added), ("class gone", labels.removed)):
-            for class_id in ids:
-                click.echo(f"{change}: {printable(class_id)}")
-        for class_id, was, now in labels.renamed:
-            click.echo(f"renamed: {printable(class_id)} from {printable(was)} to {printable(now)}")
-    alike = not (labels.added or labels.removed or labels.renamed)
+    lines = list(label_lines(labels))
+    if lines:
+        click.echo(json.dumps(label_value(labels), ensure_ascii=False) if as_json else "\n".join(lines))
+    alike = not lines
     for one in diff_bundles(before.path, after.path):
         alike = False
         if as_json:

@@ -35,7 +35,8 @@ def command(
 ) -> None:
     """Make a bundle of a CuPL JSON, a CLIP-D or WaffleCLIP JSON, a text file (class TAB sentence) or a CSV.
 
-    Shows first which class each of the file's labels means; a label that means none stops the import.
+    Shows first which class each of the file's labels means; a label that means none stops the import. Without --labels
+    they are the classes; where a CSV has a column name, its column class holds their ids.
 
     A bundle (.jsonl), or an archive of bundles (.zip, .tar, .tar.gz), is added to the local store as it is, with its
     own name and version, if it is sound and no other bundle has them.

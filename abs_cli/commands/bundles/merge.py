@@ -6,7 +6,9 @@ from typing import Literal
 
 import click
 
+from abs_cli.console import note
 from abs_cli.home import Home
+from abs_cli.vocabulary import find_bundle
 
 __all__ = ["command"]
 
@@ -41,10 +43,16 @@ def command(
 
     A conflict is one text that is a sentence here and a phrase there, or one record id with two texts. With
     `--on-conflict first` the later record loses: its text, or its id. Always refused: a class id with two names.
-    Refused unless you say what holds: different label sets (--labels), different licences (--licence).
+    Refused unless you say what holds: different label sets or notes (--labels), different licences (--licence).
 
-    Rejected completions of all bundles are kept. docs/bundle-format.md has every rule.
+    Rejected completions of all bundles are kept. What a reviewer rejected in one bundle and another one has is there
+    again; how many there are is said. docs/bundle-format.md has every rule.
     """
     from abs_cli.changing import merge_into_store
+    from abs_descriptions.bundle_changes import count_readmitted
 
-    click.echo(str(merge_into_store(home, references, name, on_conflict, labels, licence)))
+    made = str(merge_into_store(home, references, name, on_conflict, labels, licence))
+    click.echo(made)
+    readmitted = count_readmitted(find_bundle(home, made))
+    if readmitted:
+        note(f"warning: {readmitted} descriptions were rejected by a reviewer in one bundle and are in another one")

@@ -38,6 +38,9 @@ def command(
     if (out is None) == (sheet is None):
         raise UsageError("a review is either written or read", remedy="Give --out DIR, or --read SHEET --reviewer NAME")
     if out is not None:
+        for option, value in (("--reviewer", reviewer), ("--name", name)):
+            if value is not None:
+                raise UsageError(f"{option} is for --read", remedy=f"Leave out {option}, or give --read SHEET")
         for path in write_sheets(home, reference, out):
             click.echo(str(path))
         return
