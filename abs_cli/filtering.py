@@ -6,6 +6,8 @@ Here the two libraries meet: ``abs_classify`` says with which weight a text ente
 
 from __future__ import annotations
 
+import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -23,7 +25,7 @@ from abs_cli.vocabulary import shipped_bundles
 from abs_core.canonical import digest
 from abs_core.errors import DatasetError, ImageError, UsageError
 from abs_core.extras import require
-from abs_core.files import ensure_writable
+from abs_core.files import ensure_writable, storage_errors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from abs_classify.views import ViewSource
     from abs_descriptions.bundle import Bundle, Generator
     from abs_descriptions.filtering import Criteria, Encoder, Filtered
+    from abs_descriptions.store import BundleStore, StoreEntry
 
 __all__ = [
     "ImageUse",
@@ -148,8 +151,9 @@ def filter_by_images(stages: Stages, bundle: Bundle, use: ImageUse, selection: S
 def keep_child(home: Home, parent: Bundle, filtered: Filtered, name: str | None, out: Path | None) -> tuple[str, bool]:
     """Write the child version: to a file, or as a new version in the store.
 
-    A child that the store has already, of the same parent and by the same criteria, is not written again; nor is a new
-    version of the parent that would lack nothing.
+    A child that the store has already, of the same parent and by the same criteria, gets no second version: what was
+    lost of it is put back, and stderr says if it was yanked. Nor is there a new version of the parent that would lack
+    nothing.
 
     Args:
         home: has the store.
@@ -161,7 +165,6 @@ def keep_child(home: Home, parent: Bundle, filtered: Filtered, name: str | None,
     Returns:
         The pinned reference, and whether it was written now.
     """
-    from abs_descriptions.bundle import read_header
     from abs_descriptions.filtering import write_child
     from abs_descriptions.store import BundleStore
 
@@ -176,11 +179,11 @@ def keep_child(home: Home, parent: Bundle, filtered: Filtered, name: str | None,
         return writer(following, timestamp())(out).reference, True
     if not filtered.removed and chosen == parent.header.name:
         return parent.reference, False
-    for entry in store.list(chosen):
-        if read_header(store.path(entry.reference)).parents == (parent.reference,):
-            again = _reference(home, writer(entry.version, entry.created))
-            if again == str(entry):
-                return again, False
+    for entry in reversed(store.list(chosen)):
+        # What is in the store may be lost or torn, so it is the bytes written anew that are compared.
+        same_size = entry.counts.records == len(filtered.kept)
+        if same_size and _has(home, store, entry, writer(entry.version, entry.created)):
+            return str(entry), False
     versions = {entry.version for entry in store.list(parent.header.name)}
     if parent.path in shipped_bundles().values() and parent.header.version not in versions:
         store.add(parent.path)  # so that child and parent can be pushed together
@@ -192,10 +195,16 @@ def spare_own_result(bundle: Bundle, filtered: Filtered) -> Filtered:
 
     What is left is less alike than what there was, so the same criteria may take more of it, and more again.
     """
-    last = bundle.header.generators[-1] if bundle.header.generators else None
-    if last is None or _criteria(last) != _criteria(filtered.filter):
+    header = bundle.header
+    last = header.generators[-1] if header.generators else None
+    # A review is a generator after the filter; a merge has several parents and may bring back what the filter took.
+    if last is None or len(header.parents) != 1 or _criteria(last) != _criteria(filtered.filter):
         return filtered
-    return replace(filtered, kept=tuple(bundle.records()), removed=(), spared=0)
+    kept = tuple(bundle.records())
+    keep = last.parameters.get("keep")
+    if isinstance(keep, int) and max(Counter(record.class_id for record in kept).values()) > keep:
+        return filtered
+    return replace(filtered, kept=kept, removed=(), spared=0)
 
 
 def _criteria(filter_: Generator) -> tuple[str, str, dict[str, Any]]:
@@ -208,20 +217,30 @@ def check_child(home: Home, parent: Bundle, name: str | None, out: Path | None) 
     """Find out before any work whether ``keep_child`` could write.
 
     Raises:
-        UsageError: a name that cannot be one.
+        UsageError: a name that cannot be one, or a file that is the parent itself.
         StorageError: the store, or the folder of the file, cannot be written.
     """
     from abs_descriptions.store import BundleStore
 
     child_version(BundleStore(home.bundles), parent.header.name if name is None else name, [parent.header])
     ensure_writable(home.root if out is None else out.absolute().parent)
+    if out is not None:
+        with storage_errors(out, "write"):
+            if out.exists() and out.samefile(parent.path):
+                raise UsageError(f"--out {str(out)!r} is the bundle to be filtered", remedy="Name another file")
 
 
-def _reference(home: Home, write: Callable[[Path], Bundle]) -> str:
-    import tempfile
-
+def _has(home: Home, store: BundleStore, entry: StoreEntry, write: Callable[[Path], Bundle]) -> bool:
+    """Whether ``write`` writes the bytes of an entry; if so what the store lost of them is put back."""
     with tempfile.TemporaryDirectory(dir=home.root, prefix=".bundle-") as folder:
-        return write(Path(folder) / "again.jsonl").reference
+        path = Path(folder) / "again.jsonl"
+        if write(path).reference != str(entry):
+            return False
+        store.add(path)
+    yank = store.yank_of(entry)
+    if yank is not None:
+        note(f"warning: {entry.name}@{entry.version} was yanked: {yank.reason}")
+    return True
 
 
 def _method(use: ImageUse) -> Method:

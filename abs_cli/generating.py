@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from abs_descriptions.cleaning import Rules
     from abs_descriptions.costs import Budget, Prices
     from abs_descriptions.generation import GenerationResult, Plan, Progress
+    from abs_descriptions.journal import Journal
     from abs_descriptions.labels import LabelSet
     from abs_descriptions.prompts import PromptSet
-    from abs_descriptions.store import BundleStore
+    from abs_descriptions.store import BundleStore, StoreEntry
 
 __all__ = ["GenerationOptions", "generate_bundle", "look_ahead"]
 
@@ -92,6 +93,7 @@ def generate_bundle(home: Home, labels: str, name: str, options: GenerationOptio
     _check_header(home, name, job, describe_generator(job.prompts, job.backend, job.plan.parameters), options.licence)
     watcher = _Watcher(job.prices)
     with Journal(job.journal) as journal, watcher, Interrupts() as interrupts:
+        _note_damage(journal)
         result = generate(
             job.label_set,
             job.prompts,
@@ -125,6 +127,7 @@ def look_ahead(home: Home, labels: str, name: str, options: GenerationOptions) -
         raise UsageError("a dry run writes no file, so there is no report", remedy="Leave out --report or --dry-run")
     job = _prepare(home, labels, name, options, None)
     with Journal(job.journal, read_only=True) as journal:
+        _note_damage(journal)
         return Ahead(
             generation.look_ahead(job.label_set, job.prompts, job.backend, job.plan, journal=journal), job.prices
         )
@@ -210,6 +213,13 @@ def _prompts(options: GenerationOptions) -> PromptSet:
     return read_prompts(default if options.prompts == "auto" else options.prompts)
 
 
+def _note_damage(journal: Journal) -> None:
+    count = len(journal.damaged)
+    if count:
+        lines, they = ("line of the journal is", "it") if count == 1 else ("lines of the journal are", "they")
+        note(f"{count} damaged {lines} left out; what {they} held is asked again")
+
+
 class _Watcher:
     """Shows how far a generation is, and remembers the last figures."""
 
@@ -293,17 +303,30 @@ def _check_header(home: Home, name: str, job: _Job, generator: Any, licence: str
 def _keep(
     home: Home, store: BundleStore, name: str, label_set: LabelSet, result: GenerationResult, licence: str
 ) -> tuple[str, bool]:
-    """The pinned reference, and whether it is new: the same content under the same version is not written again."""
-    latest = store.list(name)[-1:] if name else []
+    """The pinned reference, and whether it is new: a version of the same content is mended, not repeated."""
     with tempfile.TemporaryDirectory(dir=home.root, prefix=".writing-") as folder:
         path = Path(folder) / f"{name}.jsonl"
         told = (label_set, [result.generator], licence, result)
-        for entry in latest:
-            if _write(path, name, entry.version, entry.created, *told).reference == str(entry):
+        for entry in reversed(store.list(name)):
+            same_size = entry.counts.records == len(result.descriptions)
+            if same_size and _write(path, name, entry.version, entry.created, *told).reference == str(entry):
+                store.add(path)
+                _note_standing(store, entry)
                 return str(entry), False
         version = store.next_version(name)
         _write(path, name, version, timestamp(), *told)
         return str(store.add(path)), True
+
+
+def _note_standing(store: BundleStore, entry: StoreEntry) -> None:
+    """Say where a version that was found again is not the one that its bare name means."""
+    yank = store.yank_of(entry)
+    if yank is not None:
+        note(f"warning: {entry.name}@{entry.version} was yanked: {yank.reason}")
+        return
+    meant = store.resolve(entry.name)
+    if meant != entry:
+        note(f"{entry.name} alone means {meant.name}@{meant.version}, not {entry.name}@{entry.version}")
 
 
 def _write(

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from abs_core.errors import LabelError, UnknownNameError
+from abs_core.errors import LabelError, UnknownNameError, UsageError
 from abs_core.files import storage_errors
 from abs_core.printable import printable
 from abs_core.resources import data_folder
@@ -40,6 +40,8 @@ def shipped_names() -> tuple[str, ...]:
 
 def read_source(source: str | Path, name: str | None) -> LabelSet:
     """See ``labels.read_labels``."""
+    if not str(source).strip():
+        raise UsageError(f"{source!r} names no labels", remedy="Name a file, a folder or a shipped label set")
     path = Path(source)
     # something on the disk that happens to bear the name of a shipped set is meant when it is written ./NAME
     if isinstance(source, str) and source in shipped_names():
@@ -167,7 +169,8 @@ class _File(BaseModel):
 
 def _from_json(path: Path, text: str, name: str | None) -> LabelSet:
     try:
-        parsed = _File.model_validate(json.loads(text))
+        # Nothing in the file is a number, and an int of over 4,300 digits would be a ValueError.
+        parsed = _File.model_validate(json.loads(text, parse_int=float))
     except (json.JSONDecodeError, RecursionError) as error:
         line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
         raise LabelError(

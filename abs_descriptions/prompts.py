@@ -1,10 +1,10 @@
 """Prompt sets: what a language model is asked about a class, as versioned YAML files.
 
 A set says in which form the model answers (``kind``), in which language, with which system message and examples, and
-holds one or more prompts. Each prompt is asked about each class; ``{name}`` stands for the class name, ``{article}``
-for its English indefinite article, ``{domain}`` for what all classes are ("bird"). What tells one ambiguous class from
-its namesakes is a note in the label set, and is asked for as ``name (note)`` whatever the prompt; without a note
-nothing is added.
+holds one or more prompts. Each prompt is asked about each class. In a prompt and in the system message ``{name}``
+stands for the class name, ``{article}`` for its English indefinite article, ``{domain}`` for what all classes are
+("bird"). What tells one ambiguous class from its namesakes is a note in the label set, and is asked for as
+``name (note)`` whatever the prompt; without a note nothing is added.
 
 The shipped sets are prompts/llm/*.yaml.
 """
@@ -85,15 +85,16 @@ class PromptSet(_Strict):
         Args:
             prompt: one of the set.
             name: of the class.
-            note: what tells the class from its namesakes. ``{name}`` in the question then reads ``name (note)``, for
-                example "crane (the bird)"; a final full stop of the note is dropped.
+            note: what tells the class from its namesakes. ``{name}`` in the question and in the system message then
+                reads ``name (note)``, for example "crane (the bird)"; a final full stop of the note is dropped.
         """
-        turns = [Message("system", self.system.strip())] if self.system.strip() else []
+        told = note.strip().removesuffix(".") if note else ""
+        asked = f"{name} ({told})" if told else name
+        turns = [Message("system", self._fill(self.system.strip(), asked))] if self.system.strip() else []
         for example in self.examples:
             turns.append(Message("user", self._fill(prompt.text, example.name)))
             turns.append(Message("assistant", example.text))
-        told = note.strip().removesuffix(".") if note else ""
-        return (*turns, Message("user", self._fill(prompt.text, f"{name} ({told})" if told else name)))
+        return (*turns, Message("user", self._fill(prompt.text, asked)))
 
     def _fill(self, text: str, name: str) -> str:
         values = {"name": name, "article": article(name), "domain": self.domain, None: ""}
@@ -102,7 +103,7 @@ class PromptSet(_Strict):
 
 @lru_cache(maxsize=1024)
 def _parts(text: str) -> tuple[tuple[str, str | None], ...]:
-    """A prompt as pairs of plain text and the placeholder behind it."""
+    """A text of a set as pairs of plain text and the placeholder behind it."""
     return tuple((literal, field) for literal, field, _, _ in string.Formatter().parse(text))
 
 
@@ -150,8 +151,11 @@ def _read_file(path: Path) -> PromptSet:
     repeated = [one for one, count in Counter(prompt.id for prompt in prompts.prompts).items() if count > 1]
     if repeated:
         raise PromptError(f"{shown} has the prompt id {repeated[0]!r} twice", remedy="Give each prompt its own id")
+    _check_placeholders(f"{shown}, system", prompts.system, prompts.domain)
     for prompt in prompts.prompts:
-        _check_placeholders(shown, prompt, prompts.domain)
+        where = f"{shown}, prompt {prompt.id!r}"
+        if "name" not in _check_placeholders(where, prompt.text, prompts.domain):
+            raise PromptError(f"{where}: {{name}} is missing", remedy="Say {name} in each prompt")
     return prompts
 
 
@@ -167,25 +171,23 @@ def _validate(shown: str, value: Any) -> PromptSet:
         ) from None
 
 
-def _check_placeholders(shown: str, prompt: Prompt, domain: str) -> None:
+def _check_placeholders(where: str, text: str, domain: str) -> set[str | None]:
+    """Refuse what cannot be filled in; the placeholders that there are."""
     try:
-        fields = [part for part in string.Formatter().parse(prompt.text) if part[1] is not None]
+        fields = [part for part in string.Formatter().parse(text) if part[1] is not None]
     except ValueError as error:
-        raise PromptError(
-            f"{shown}, prompt {prompt.id!r}: {error}", remedy="Write a brace that is meant as one twice: {{ or }}"
-        ) from None
+        raise PromptError(f"{where}: {error}", remedy="Write a brace that is meant as one twice: {{ or }}") from None
     for _, field, form, conversion in fields:
         if field not in PLACEHOLDERS or form or conversion:
             spelled = f"{{{field}{'!' + conversion if conversion else ''}{':' + form if form else ''}}}"
             raise PromptError(
-                f"{shown}, prompt {prompt.id!r}: unknown placeholder {printable(spelled, 100)!r}",
-                remedy="Use {name}, {article} or {domain}",
+                f"{where}: unknown placeholder {printable(spelled, 100)!r}",
+                remedy="Use {name}, {article} or {domain}; write a brace that is meant as one twice",
             )
     names = {field for _, field, _, _ in fields}
-    if "name" not in names:
-        raise PromptError(f"{shown}, prompt {prompt.id!r}: {{name}} is missing", remedy="Say {name} in each prompt")
     if "domain" in names and not domain:
         raise PromptError(
-            f"{shown}, prompt {prompt.id!r}: {{domain}} is used and the set has no domain",
+            f"{where}: {{domain}} is used and the set has no domain",
             remedy="Add the key domain, or leave the placeholder out",
         )
+    return names

@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from abs_core.canonical import canonical_json
-from abs_core.errors import BundleError, UnknownNameError, UsageError
+from abs_core.errors import BundleError, StorageError, UnknownNameError, UsageError
 from abs_core.files import atomic_write, publish, storage_errors
 from abs_core.printable import printable
 from abs_descriptions.bundles.format import MAX_TEXT, text_fault
@@ -240,13 +240,22 @@ class BundleStore:
         return entry
 
     def children(self, entry: StoreEntry) -> Iterator[StoreEntry]:
-        """The versions in this store whose headers name ``entry`` as a parent; errors as ``list`` and ``read_header``.
+        """The versions in this store whose headers name ``entry`` as a parent.
 
-        Reads the first line of every bundle.
+        Reads the first line of every bundle. One that cannot be read needs no parent, and is left out.
+
+        Raises:
+            StorageError: a folder of the store cannot be read.
         """
-        for other in self.list():
-            if str(entry) in read_header(self._object(other.digest)).parents:
-                yield other
+        for name in self._names():
+            for version in self._versions_of(name):
+                try:
+                    other = self._entry(name, str(version))
+                    is_child = str(entry) in read_header(self._object(other.digest)).parents
+                except (BundleError, StorageError):
+                    continue
+                if is_child:
+                    yield other
 
     def remove(self, reference: str | Reference) -> StoreEntry:
         """Take one version out of the store, with its bytes and its rejected completions. Whether others need it is

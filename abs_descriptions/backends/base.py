@@ -5,12 +5,14 @@ A backend decides how many requests run at once and what is asked again. It know
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from abs_core.canonical import digest
+from abs_core.errors import UsageError
 
 __all__ = [
     "AnswerForm",
@@ -82,12 +84,20 @@ class Parameters:
         temperature: 0 takes the likeliest token each time.
         top_p: draws from the likeliest tokens that hold this share of the probability (Holtzman et al. 2020).
         seed: two runs with one seed ask for the same draws; which text comes of it depends on model and machine.
+
+    Raises:
+        UsageError: a temperature or top_p that is not finite, which no request and no bundle can hold.
     """
 
     max_tokens: int = 60
     temperature: float | None = 0.8
     top_p: float | None = 0.95
     seed: int | None = 0
+
+    def __post_init__(self) -> None:
+        for name, value in (("temperature", self.temperature), ("top_p", self.top_p)):
+            if value is not None and not math.isfinite(value):
+                raise UsageError(f"the {name} {value} is not finite", remedy="Give a finite number")
 
     def key(self) -> dict[str, Any]:
         """The parameters as JSON values."""

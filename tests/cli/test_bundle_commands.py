@@ -102,6 +102,9 @@ def test_review_there_and_back(abs_command: Abs, tmp_path: Path) -> None:
     assert "  ~ It runs. [provenance]\n" in changed
     assert "the sheet is of" in abs_command.refuses("bundle", "review", "pets", "--read", back, "--reviewer", "J")
     assert "--reviewer" in abs_command.refuses("bundle", "review", "pets", "--read", back)
+    for name in ("--reviewer", "--name"):
+        assert f"{name} is for --read" in abs_command.refuses("bundle", "review", "pets", "--out", tmp_path, name, "x")
+    assert "2 descriptions were rejected" in abs_command("bundle", "merge", old, "pets@1.1.0", "--name", "both").err
     assert "either written or read" in abs_command.refuses("bundle", "review", "pets")
 
 
@@ -161,6 +164,15 @@ def test_what_no_format_of_its_kind_can_hold_names_the_others(abs_command: Abs, 
     assert "own@1.0.0 has no phrase to export as waffle. Choose another format: cupl, text, csv." in said
 
 
+def test_a_class_that_a_review_empties_is_named(abs_command: Abs, tmp_path: Path) -> None:
+    texts(abs_command, "own", "cat\tA cat.", "dog\tA dog.", "owl\tAn owl.")
+    for label, version in (("cat", "1.0.0"), ("dog", "1.1.0")):
+        sheet = Path(abs_command("bundle", "review", "own", "--out", tmp_path).out.split()[0])
+        sheet.write_bytes(re.sub(rb"(,%b,[^\r]*,),," % label.encode(), rb"\1reject,,", sheet.read_bytes()))
+        made = abs_command("bundle", "review", f"own@{version}", "--read", sheet, "--reviewer", "Ann")
+        assert made.err.split("\n")[1].startswith(f"warning: the class {label} has no description left, so")
+
+
 def test_a_sheet_of_another_version_is_not_to_be_corrected(abs_command: Abs, tmp_path: Path) -> None:
     texts(abs_command, "own", "cat\tA cat purrs.")
     sheet = abs_command("bundle", "review", "own", "--out", tmp_path).out.split()[0]
@@ -218,6 +230,19 @@ def test_rm(abs_command: Abs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "y")
     assert f"removed {child}" in abs_command("bundle", "rm", "both@1.0.0").err
     assert abs_command("bundle", "ls").out.count("two@") == 1
+
+
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_rm_of_what_is_damaged_and_beside_it(abs_command: Abs, force: tuple[str, ...]) -> None:
+    store = BundleStore(abs_command.home / "bundles")
+    for name in ("lost", "torn", "whole"):
+        texts(abs_command, name, f"cat\tA {name} cat.")
+    store.path("lost").unlink()
+    store.path("torn").write_bytes(b"{")
+    for name in ("whole", "lost", "torn"):
+        ran = abs_command("bundle", "rm", f"{name}@1.0.0", "--yes", *force)
+        assert (ran.code, ran.err.partition("#")[0]) == (0, f"removed {name}@1.0.0")
+    assert store.list() == []
 
 
 def test_ranges_are_refused(abs_command: Abs) -> None:
@@ -287,6 +312,12 @@ def test_labels_are_shown_before_they_are_used(abs_command: Abs, tmp_path: Path)
     target = tmp_path / "out.json"
     assert abs_command("bundle", "export", "own", target, "--format", "waffle").code == 0
     assert json.loads(target.read_text()) == {"cat": ["whiskers"], "House Dog": ["a nose"]}
+    target = tmp_path / "out.csv"
+    abs_command("bundle", "export", "own", target, "--format", "csv")
+    abs_command("bundle", "import", target, "--name", "again")
+    assert "House Dog (house_dog)" in abs_command("bundle", "show", "again").out
+    target.write_text("Class;Name;Text\nn01;robin;It sings.\nn01;magpie;It steals.\n")
+    assert "'n01' two names, 'robin' and 'magpie'" in abs_command.refuses("bundle", "import", target, "--name", "again")
 
 
 def test_hostile_texts_are_shown_harmlessly(abs_command: Abs, tmp_path: Path) -> None:
@@ -357,3 +388,12 @@ def test_a_limit_without_a_remote_place_is_refused(abs_command: Abs) -> None:
 def test_equal_bundles_have_no_difference(abs_command: Abs) -> None:
     ran = abs_command("bundle", "diff", "pets", "pets@1.0.0")
     assert (ran.code, ran.out, ran.err) == (0, "", "no difference in classes or descriptions\n")
+
+
+def test_label_sets_that_differ_are_a_json_line(abs_command: Abs, tmp_path: Path) -> None:
+    (tmp_path / "texts.tsv").write_text("c\tIt lifts.\n")
+    for name, note in (("a", ""), ("b", "the machine")):
+        (tmp_path / f"{name}.csv").write_text(f"id,name,note\nc,crane,{note}\n")
+        abs_command("bundle", "import", tmp_path / "texts.tsv", "--name", name, "--labels", tmp_path / f"{name}.csv")
+    first = json.loads(abs_command("bundle", "diff", "a", "b", "--json").out.splitlines()[0])
+    assert first["labels"]["noted"] == [{"class": "c", "old": None, "new": "the machine"}]

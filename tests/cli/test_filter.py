@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from abs_cli.filtering import keep_child
 from abs_cli.home import Home
 from abs_cli.vocabulary import find_bundle
 from abs_core.extras import find_package_folder, is_installed
-from abs_descriptions.bundle import Bundle, iter_rejected, read_bundle
+from abs_descriptions.bundle import Bundle, iter_rejected, read_bundle, write_bundle
 from abs_descriptions.filtering import filter_by_weight
 from abs_descriptions.store import BundleStore
 
@@ -146,6 +147,71 @@ def test_the_same_filter_does_not_eat_its_own_child(abs_command: Abs) -> None:
     assert result(abs_command, "textures", "--keep", "5", "--name", "others")["removed"]
     other = result(abs_command, "textures", "--keep", "4")
     assert (other["parent"], other["new"]) == (first["bundle"], True)
+
+
+def test_what_was_changed_since_the_filter_is_judged_again(abs_command: Abs, own: str, tmp_path: Path) -> None:
+    parent = stored(abs_command, own)
+    few = stored(abs_command, result(abs_command, own)["bundle"])
+    assert abs_command("bundle", "merge", parent.reference, few.reference, "--name", "both").code == 0
+    assert stored(abs_command, "both").header.generators == few.header.generators
+    assert [one["reason"] for one in result(abs_command, "both")["removed"]] == ["near duplicate"]
+    options = ("--keep", "3", "--nearer", "off")
+    child = stored(abs_command, result(abs_command, parent.reference, *options)["bundle"])
+    # a file whose header says of itself what its records belie
+    told = {"name": "odd", "version": "1.0.0", "created": "2025-01-31T12:00:00Z", "licence": "none"}
+    odd = write_bundle(
+        tmp_path / "odd.jsonl",
+        label_set=child.header.label_set,
+        generators=child.header.generators,
+        parents=child.header.parents,
+        records=parent.records(),
+        **told,
+    )
+    assert result(abs_command, odd.path, *options, "--dry-run")["kept"] == 9
+    sheet = Path(abs_command("bundle", "review", child.reference, "--out", tmp_path).out.split()[0])
+    lines = list(csv.reader(sheet.read_text(encoding="utf-8-sig").splitlines()))
+    at, twin = [number for number, line in enumerate(lines) if line[2] == "brick"][:2]
+    decision, new_text = lines[0].index("decision"), lines[0].index("new_text")
+    lines[at][decision], lines[at][new_text] = "edit", lines[twin][lines[0].index("text")].replace(" is ", " was ")
+    with sheet.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows(lines)
+    assert abs_command("bundle", "review", child.reference, "--read", sheet, "--reviewer", "Jane").code == 0
+    again = result(abs_command, own, *options)
+    assert [one["reason"] for one in again["removed"]] == ["near duplicate"]
+
+
+@pytest.mark.parametrize("damage", ["lost", "torn"])
+def test_a_child_that_was_damaged_is_whole_again(abs_command: Abs, own: str, damage: str) -> None:
+    child = stored(abs_command, result(abs_command, own, "--keep", "3")["bundle"])
+    other = stored(abs_command, result(abs_command, "own@1.0.0", "--keep", "2")["bundle"])
+    for path in (child.path, other.path):
+        whole = path.read_bytes()
+        path.unlink()
+        if damage == "torn":
+            path.write_bytes(whole[:-20])
+    again = result(abs_command, "own@1.0.0", "--keep", "3")
+    assert (again["bundle"], again["new"]) == (child.reference, False)
+    assert stored(abs_command, child.reference).header == child.header
+    # what cannot be read beside it stands in nobody's way
+    assert result(abs_command, "own@1.0.0", "--keep", "1")["new"]
+
+
+def test_a_yanked_child_is_returned_with_the_reason(abs_command: Abs, own: str) -> None:
+    child = result(abs_command, own, "--keep", "3")["bundle"]
+    assert abs_command("bundle", "yank", child.partition("#")[0], "--reason", "wrong encoder").code == 0
+    ran = abs_command("filter-descriptions", "own@1.0.0", "--keep", "3")
+    assert ran.out.splitlines()[-1] == f"{child} is there already"
+    assert "warning: own@1.1.0 was yanked: wrong encoder\n" in ran.err
+
+
+def test_a_bundle_is_not_written_over_itself(abs_command: Abs, own: str, tmp_path: Path) -> None:
+    path = tmp_path / "birds.jsonl"
+    path.write_bytes(stored(abs_command, own).path.read_bytes())
+    (tmp_path / "link.jsonl").symlink_to(path)
+    before = path.read_bytes()
+    for out in (path, tmp_path / "link.jsonl"):
+        assert "is the bundle to be filtered" in abs_command.refuses("filter-descriptions", path, "--out", out)
+    assert path.read_bytes() == before
 
 
 def test_what_the_images_kept_stays(abs_command: Abs, own: str, images: Path) -> None:

@@ -481,6 +481,46 @@ def test_what_is_too_long_for_the_image_text_model_is_rejected(generate: Generat
     assert "valid" in generate.refuses(["cat"], "--fit-model", "magic")
 
 
+# ---- the same again
+
+
+def test_the_same_again_does_not_undo_a_review(generate: Generate, tmp_path: Path) -> None:
+    generate(NAMES, "--per-class", "2")
+    first = generate.bundle("zoo").reference
+    assert "alone means" not in generate(NAMES, "--per-class", "2").err
+    sheet = Path(generate.run("bundle", "review", "zoo", "--out", tmp_path).out.split()[0])
+    lines = list(csv.reader(sheet.read_text(encoding="utf-8-sig").splitlines()))
+    lines[1][lines[0].index("decision")] = "reject"
+    with sheet.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows(lines)
+    assert generate.run("bundle", "review", "zoo", "--read", sheet, "--reviewer", "Jane").code == 0
+    again = generate(NAMES, "--per-class", "2")
+    assert again.out.startswith(f"{first}\n")
+    assert "unchanged" in again.out
+    assert "zoo alone means zoo@1.1.0, not zoo@1.0.0\n" in again.err
+    assert len(texts(generate.bundle("zoo"))) == 7
+
+
+@pytest.mark.parametrize("damage", ["lost", "torn"])
+def test_the_same_again_mends_what_the_store_lost(generate: Generate, damage: str) -> None:
+    generate(NAMES, "--per-class", "2")
+    bundle = generate.bundle()
+    whole = bundle.path.read_bytes()
+    bundle.path.unlink()
+    if damage == "torn":
+        bundle.path.write_bytes(whole[:-20])
+    assert "unchanged" in generate(NAMES, "--per-class", "2").out
+    assert generate.bundle().path.read_bytes() == whole
+
+
+def test_the_same_again_says_that_the_version_was_yanked(generate: Generate) -> None:
+    generate(NAMES, "--per-class", "2")
+    assert generate.run("bundle", "yank", "zoo@1.0.0", "--reason", "a bad model").code == 0
+    again = generate(NAMES, "--per-class", "2")
+    assert "unchanged" in again.out
+    assert "warning: zoo@1.0.0 was yanked: a bad model\n" in again.err
+
+
 # ---- reports
 
 
@@ -545,6 +585,24 @@ def test_what_a_bundle_cannot_hold_is_refused_before_anything_is_paid(
     assert words in generate.refuses(NAMES, *options)
     assert not server.asked
     assert not list(generate.run.home.glob(".*"))
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_a_temperature_that_is_none(generate: Generate, server: Server, number: str) -> None:
+    assert f"the temperature {number} is not finite" in generate.refuses(NAMES, "--temperature", number)
+    assert not server.asked
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+def test_an_empty_source_is_not_the_current_folder(
+    generate: Generate, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blank: str
+) -> None:
+    (tmp_path / "here" / "lamp").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    arguments = generate.arguments(NAMES)
+    arguments[1] = blank
+    assert "names no labels" in generate.run.refuses(*arguments)
+    assert not server.asked
 
 
 def test_a_model_that_answers_in_chinese_only(generate: Generate, server: Server, tmp_path: Path) -> None:
@@ -626,6 +684,21 @@ def test_a_journal_of_another_configuration_is_not_used_and_not_harmed(generate:
     again = json.loads(generate(NAMES, "--per-class", "2", "--json").out)
     assert again["reused"] == 8
     assert texts(generate.bundle()) == first
+
+
+def test_damaged_lines_of_the_journal_are_counted(generate: Generate, server: Server) -> None:
+    generate(NAMES, "--per-class", "2")
+    path, first = generate.run.home / "journals" / "zoo.jsonl", texts(generate.bundle())
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join([lines[0], "{}\n", *lines[2:]]), encoding="utf-8")
+    said = "1 damaged line of the journal is left out; what it held is asked again\n"
+    assert said in generate(NAMES, "--per-class", "2", "--dry-run").err
+    before = len(server.asked)
+    assert said in generate(NAMES, "--per-class", "2").err
+    assert len(server.asked) - before == 1
+    assert texts(generate.bundle("zoo")) == first
+    path.write_text("".join([lines[0], "{}\n", "x\n", *lines[3:]]), encoding="utf-8")
+    assert "2 damaged lines of the journal are left out; what they held" in generate(NAMES, "--per-class", "2").err
 
 
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)])

@@ -351,6 +351,14 @@ def test_a_plan_that_asks_for_nothing_is_refused(plan: Plan) -> None:
         generate(from_names(NAMES), PROMPTS, Script(good), plan)
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_no_request_can_hold_are_refused(number: float) -> None:
+    with pytest.raises(UsageError, match=r"the temperature .* is not finite"):
+        Parameters(temperature=number)
+    with pytest.raises(UsageError, match=r"the top_p .* is not finite"):
+        Parameters(top_p=number)
+
+
 def test_thousands_of_classes_take_little_time_each() -> None:
     labels = from_names(f"kind {number}" for number in range(5_000))
     started = time.process_time()

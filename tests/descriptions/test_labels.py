@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abs_core.errors import LabelError, UnknownNameError
+from abs_core.errors import LabelError, UnknownNameError, UsageError
 from abs_descriptions.labels import (
     ClassName,
     LabelSet,
@@ -129,6 +129,7 @@ BAD: dict[str, tuple[str, str | bytes, str]] = {
     "JSON of another shape": ("a.json", '["cat"]', "the whole"),
     "JSON with an unknown key": ("a.json", '{"classes": [{"name": "cat", "wnid": "n1"}]}', "classes.0.wnid"),
     "JSON with a number": ("a.json", '{"classes": [{"name": 7}]}', "classes.0.name"),
+    "JSON with a long number": ("a.json", '{"classes": [{"name": ' + "7" * 5000 + "}]}", "classes.0.name"),
     "JSON with no classes": ("a.json", '{"classes": []}', "no labels"),
     "JSON that nests deeply": ("a.json", "[" * 200_000, "line 1: this is not JSON"),
     "another suffix": ("a.xlsx", "cat", "none of .txt, .csv, .json"),
@@ -151,6 +152,17 @@ def test_a_file_that_is_not_there_is_said_so(tmp_path: Path) -> None:
         read_labels(tmp_path / "none.txt")
     with pytest.raises(UnknownNameError, match="imagenet"):
         read_labels("imagenet-22k")
+
+
+@pytest.mark.parametrize("source", ["", " ", "\t\n"])
+def test_a_source_without_a_name_is_not_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    (tmp_path / "lamp").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="names no labels"):
+        read_labels(source)
+    assert [one.name for one in read_labels(".").classes] == ["lamp"]
 
 
 def test_a_folder_without_folders_is_said_so(tmp_path: Path) -> None:

@@ -42,6 +42,18 @@ def test_a_conversation_is_system_examples_and_question(tmp_path: Path) -> None:
     )
 
 
+def test_the_system_message_is_filled_as_the_question_is(tmp_path: Path) -> None:
+    content = GOOD.replace("Be brief.", "'Of {article} {name}, a {domain}, say {{briefly}}.'")
+    prompts = read_prompts(write(tmp_path, content))
+    for name, note, asked in (
+        ("owl", None, "an owl"),
+        ("crane", "the bird", "a crane (the bird)"),
+        ("{x}", "", "a {x}"),
+    ):
+        system, *_ = prompts.messages(prompts.prompts[0], name, note)
+        assert system == Message("system", f"Of {asked}, a bird, say {{briefly}}.")
+
+
 @pytest.mark.parametrize(
     ("note", "asked"),
     [
@@ -96,6 +108,12 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "format": (GOOD.replace("{name}", "{name:>90}"), "unknown placeholder '{name:>90}'"),
     "open brace": (GOOD.replace("{name}", "{name"), "prompt 'look'"),
     "closing brace": (GOOD.replace("{name}", "name}"), "prompt 'look'"),
+    "unknown placeholder in system": (GOOD.replace("brief", "{brief}"), "system: unknown placeholder '{brief}'"),
+    "open brace in system": (GOOD.replace("brief", "{brief"), "system: "),
+    "no domain in system": (
+        GOOD.replace("brief", "a '{domain}'").replace("domain: bird\n", ""),
+        "system: {domain} is used",
+    ),
     "no name": (GOOD.replace("{name}", "it"), "prompt 'look': {name} is missing"),
     "no domain": (GOOD.replace("domain: bird\n", ""), "prompt 'look': {domain} is used"),
     "unknown key": (GOOD + "temperature: 1\n", "temperature"),

@@ -356,6 +356,13 @@ def test_children_are_those_that_name_a_parent(tmp_path: Path) -> None:
     child = store.add(write(tmp_path, "1.2.0", text="It purrs.", parents=[str(parent)]).path)
     assert list(store.children(parent)) == [child]
     assert list(store.children(child)) == []
+    lost = store.add(write(tmp_path, "1.3.0", text="It meows.", parents=[str(parent)]).path)
+    assert list(store.children(parent)) == [child, lost]
+    store.path(str(lost)).unlink()
+    (store.root / "versions" / "pets" / "1.1.0.json").write_text("{}")
+    assert list(store.children(parent)) == [child]
+    store.path(str(parent)).unlink()
+    assert list(store.children(parent)) == [child]
 
 
 def test_broken_bundle_is_not_added(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ def command(home: Home, reference: str, yes: bool, force: bool) -> None:
     refuse_shipped(home, reference)
     store = BundleStore(home.bundles)
     entry = store.resolve_version(reference)
-    children = [f"{child.name}@{child.version}" for child in store.children(entry)]
-    if children and not force:
+    children = [] if force else [f"{child.name}@{child.version}" for child in store.children(entry)]
+    if children:
         raise UsageError(
             f"{entry.name}@{entry.version} is a parent of {', '.join(children[:5])}",
             remedy="Give --force to remove it all the same",
