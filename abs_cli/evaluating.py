@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from abs_cli.classification import OnError, Scored, Skipped, identify, score
 from abs_cli.console import Advance
 from abs_cli.memo import DigestMemo
+from abs_cli.models import model_notes
 from abs_cli.stages import Photo, Stages
 from abs_cli.vocabulary import Vocabulary
 from abs_core.errors import DatasetError, UsageError
@@ -92,13 +93,15 @@ class Subject:
         sizes = {split.name: split.images for split in known.splits} if known else {}
         return len(self.items) == sizes.get(self.dataset.split, -1) and not self.sample
 
-    def notes(self, photos: Sequence[Photo]) -> list[str]:
-        """What must be said of the images: how they were chosen, empty classes, copies."""
+    def notes(self, photos: Sequence[Photo], names: Mapping[str, str]) -> list[str]:
+        """What must be said of the images: how they were chosen, classes of the vocabulary without any, copies."""
+        from abs_descriptions.labels import fold
+
         dataset = self.dataset
         notes = [*dataset.notes, *([self.sample] if self.sample else [])]
-        used = {photo.item.label for photo in photos}
-        candidates = dataset.selected or [one.id for one in dataset.classes]
-        empty = [one for one in candidates if one not in used]
+        used, folded = {photo.item.label for photo in photos}, set(map(fold, names.values()))
+        left = [one for one in dataset.classes if one.id not in used and one.id in (dataset.selected or [one.id])]
+        empty = [one.id for one in left if one.id in names or {fold(one.id), fold(one.name)} & folded]
         if empty:
             notes.append(
                 f"{_count(len(empty), 'class has', 'classes have')} no image here, such as {empty[0]!r}: they compete, "
@@ -201,7 +204,7 @@ class Evaluation:
     def notes(self) -> list[str]:
         """What the reader should know."""
         sound = [one.text for one in self.baselines() if not one.off]
-        subject = self.cell.subject.notes(self.scored.photos)
+        subject = self.cell.subject.notes(self.scored.photos, self.vocabulary.names)
         return [*subject, *self._foreign(), *self.plan.notes, *sound, *model_notes(self.model)]
 
     def _foreign(self) -> list[str]:
@@ -236,13 +239,12 @@ def plan_methods(
 
     Raises:
         UnknownNameError: a method, template set or control that does not exist.
-        UsageError: a method that the vocabulary cannot serve, or ``views`` where no method has a number of views.
+        UsageError: a method that the vocabulary cannot serve, or ``views`` where no method draws any, or too few.
     """
     from abs_classify.controls import apply_control
     from abs_classify.methods import get_method
     from abs_classify.templates import read_template_set
     from abs_classify.texts import RandomWords
-    from abs_classify.views import WholeImage
 
     descriptions = vocabulary.descriptions
     if control is not None:
@@ -252,18 +254,31 @@ def plan_methods(
     for name in dict.fromkeys(names):
         method = get_method(name)
         if views is not None:
-            counted = (v if isinstance(v, WholeImage) else dataclasses.replace(v, count=views) for v in method.views)
-            method = dataclasses.replace(method, views=tuple(counted))
+            method = _with_views(method, views)
         if isinstance(method.texts, RandomWords):
             method = dataclasses.replace(method, texts=dataclasses.replace(method.texts, seed=seed))
         methods[method] = method.texts.build(vocabulary.names, descriptions, template_set.templates)
-    if views is not None and all(isinstance(view, WholeImage) for method in methods for view in method.views):
+    if views is not None and all(view.kind == "whole" for method in methods for view in method.views):
         chosen = ", ".join(method.name for method in methods)
         raise UsageError(
             f"--views sets nothing for methods that look at the whole image alone: {chosen}",
             remedy="Leave it out, or add a method that draws views, such as abs",
         )
     return Plan(methods, control, template_set.id, seed)
+
+
+def _with_views(method: Method, count: int) -> Method:
+    from abs_classify.rivals import MTA
+    from abs_classify.views import WholeImage
+
+    views = tuple(v if isinstance(v, WholeImage) else dataclasses.replace(v, count=count) for v in method.views)
+    lacking = 5 - sum(view.count for view in views)
+    if isinstance(method.matcher, MTA) and lacking > 0:
+        raise UsageError(
+            f"--views {count} leaves the method {method.name!r} {5 - lacking} views, and it needs at least 5",
+            remedy=f"Write --views {count + lacking} or more",
+        )
+    return dataclasses.replace(method, views=views)
 
 
 def redrawn(plans: Sequence[Plan]) -> list[Plan]:
@@ -348,7 +363,8 @@ def _score_once(
     if not scored.photos:
         raise DatasetError(f"no image of {dataset.name} could be used", remedy="See the reasons with --on-error stop")
     truth = np.asarray(scored.labels, dtype=np.int64)
-    return scored, [evaluate_ranks(name, found.ranks, truth, len(names)) for name, found in scored.methods.items()]
+    winnable = len(selected) or len(names)
+    return scored, [evaluate_ranks(name, found.ranks, truth, winnable) for name, found in scored.methods.items()]
 
 
 def _published_candidates(dataset: Dataset, vocabulary: Vocabulary) -> bool:
@@ -381,14 +397,3 @@ def _copies(photos: Sequence[Photo]) -> list[str]:
 
 def _count(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
-
-
-def model_notes(name: str) -> list[str]:
-    """What must be said wherever a tower is offered."""
-    from abs_classify.towers import EMBEDDED
-
-    if name != EMBEDDED:
-        return []
-    return [
-        "the embedded tower knows what ImageNet-1k knows; it serves to try the pipeline, an open_clip model to do work"
-    ]

@@ -23,6 +23,8 @@ from abs_core.errors import DatasetError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from abs_classify.datasets import Dataset
+    from abs_classify.methods import Method
+    from abs_cli.models import Models
 
 __all__ = ["Grid", "Request", "plan_grid", "run_grid"]
 
@@ -71,6 +73,16 @@ class Grid:
     request: Request
     cells: Sequence[Cell]
     left_out: Sequence[str] = field(default_factory=list)
+
+    @property
+    def methods(self) -> list[Method]:
+        """Those of all cells; further seeds have no others."""
+        return [method for cell in self.cells for method in cell.plans[0].methods]
+
+    @property
+    def windowed(self) -> str:
+        """The name of a method with feature views, if there is one."""
+        return next((one.name for one in self.methods if any(view.kind == "window" for view in one.views)), "")
 
     @property
     def combinations(self) -> int:
@@ -133,13 +145,15 @@ def run_grid(
     request = grid.request
     models = list(dict.fromkeys(request.models))
     for name in models:
-        _check_files(stages_of(name))
+        _check_model(grid, name, _stages(grid, stages_of, name).models)
     images = sum(len(cell.subject.items) * cell.passes for cell in grid.cells) * len(models)
     done = 0
     with progress("classifying", images, "images") as advance:
         for name in models:
-            stages = stages_of(name)
-            _check_views(grid, name, stages)
+            stages = _stages(grid, stages_of, name)
+            with stages.timed("load"):
+                side = stages.models.facts.grid
+            _check_views(grid, name, side)
             for cell in grid.cells:
                 done += 1
                 label = "" if grid.combinations == 1 else f"{_title(cell, name)} ({done} of {grid.combinations})"
@@ -182,26 +196,29 @@ def _plans(vocabulary: Vocabulary, request: Request) -> list[Plan]:
     return redrawn([plan(request.seed + more) for more in range(request.seeds)])
 
 
-def _check_files(stages: Stages) -> None:
-    """Find the weights of a model without reading them, so that a wrong name costs nothing."""
+def _stages(grid: Grid, stages_of: Callable[[str], Stages], name: str) -> Stages:
+    stages = stages_of(name)
+    stages.models = stages.models.for_methods(grid.methods)
+    return stages
+
+
+def _check_model(grid: Grid, name: str, models: Models) -> None:
+    """Find the weights of a model without reading them, and what it lacks, so that a wrong name costs nothing."""
     from abs_classify.attention import attention_files
     from abs_classify.towers import tower_files
 
-    tower_files(stages.models.name)
-    attention_files(stages.models.attention, stages.models.name)
+    tower_files(models.name)
+    attention_files(models.attention, models.name)
+    if grid.windowed:
+        _check_views(grid, name, models.told_grid())
 
 
-def _check_views(grid: Grid, name: str, stages: Stages) -> None:
-    with stages.timed("load"):
-        facts = stages.models.facts
-    if facts.grid:
-        return
-    for method in (method for cell in grid.cells for method in cell.plans[0].methods):
-        if any(view.kind == "window" for view in method.views):
-            raise ModelError(
-                f"the model {name!r} has no token grid, and the method {method.name!r} needs feature views",
-                remedy="Use a method without them, such as abs-pixels, or a transformer tower",
-            )
+def _check_views(grid: Grid, name: str, side: int | None) -> None:
+    if grid.windowed and side == 0:
+        raise ModelError(
+            f"the model {name!r} has no token grid, and the method {grid.windowed!r} needs feature views",
+            remedy="Use a method without them, such as abs-pixels, or a transformer tower",
+        )
 
 
 def _title(cell: Cell, model: str) -> str:

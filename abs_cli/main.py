@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import click
 
 from abs_cli.home import Home
 from abs_cli.lazy import LazyGroup
-from abs_core.errors import AbsError
+from abs_core.errors import AbsError, StorageError
 from abs_core.extras import missing_extra
 
 __all__ = ["cli", "main"]
@@ -35,8 +38,29 @@ COMMANDS = {
 }
 
 
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """End with 0 where the reader of our output left, as `head` does, which click takes for a failure."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        # Python would complain again when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.exceptions.Exit(0) from error
+
+
+class _Commands(LazyGroup):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with _reader_may_leave():  # --help and --version print here
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _reader_may_leave():
+            return super().invoke(ctx)
+
+
 @click.group(
-    cls=LazyGroup,
+    cls=_Commands,
     package="abs_cli.commands",
     table=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -88,16 +112,23 @@ def main(args: list[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(_say("interrupted; run the same command to go on from here", 130))
-    except BrokenPipeError:
-        # the reader of our output left, as `head` does; Python would complain again when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except OSError as error:
+        # of paths that the user wrote; pathlib asks for them in many places
+        if error.errno != errno.ENAMETOOLONG or _wants_traceback(args):
+            raise
+        sys.exit(_say(f"error: {_too_long(str(error.filename))}", 2))
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _wants_traceback(args: list[str] | None) -> bool:
     given = sys.argv[1:] if args is None else args
     return "--debug" in given or os.environ.get("ABS_DEBUG", "") not in ("", "0")
+
+
+def _too_long(path: str) -> AbsError:
+    from abs_core.printable import printable
+
+    return StorageError(f"there can be no file or folder {printable(path, 80)!r}", remedy="Write a shorter name")
 
 
 def _say(line: str, code: int) -> int:

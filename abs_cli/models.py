@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -10,15 +12,17 @@ from typing import TYPE_CHECKING
 
 from abs_cli.console import note
 from abs_cli.memo import DigestMemo
+from abs_core.errors import ModelError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from abs_classify.attention import AttentionSource
+    from abs_classify.methods import Method
     from abs_classify.placing import Geometry
     from abs_classify.towers.base import Tower
 
-__all__ = ["Facts", "Models"]
+__all__ = ["Facts", "Models", "model_notes"]
 
 # packages whose version may change a weight's meaning: architectures, tokenizers, preprocessing
 _PACKAGES = ("abs-toolkit", "open_clip_torch", "timm", "torch", "transformers", "pillow", "numpy")
@@ -66,6 +70,33 @@ class Models:
         self.name, self.attention, self.device, self.dtype = name, attention, device, dtype
         self.memo, self._derived = memo, derived
 
+    def for_methods(self, methods: Iterable[Method]) -> Models:
+        """These models, without their attention source if no view of the methods is placed by attention.
+
+        Raises:
+            UnknownNameError: there is no source of that name, whether one is needed or not.
+        """
+        from abs_classify.attention import attention_files
+        from abs_classify.towers import EMBEDDED
+
+        if any(view.needs_attention for method in methods for view in method.views):
+            return self
+        with suppress(ModelError):  # weights that are not used need not be here
+            attention_files(self.attention, EMBEDDED)
+        return Models(self.name, "none", self.device, self.dtype, self.memo, self._derived)
+
+    def told_grid(self) -> int | None:
+        """The side of the token grid as ``Facts`` has it, told without reading weights; None where that cannot be.
+
+        Raises:
+            WeightsError, ModelError: as in ``draw_portrait``.
+        """
+        from abs_classify.towers.catalogue import entry_of
+        from abs_classify.towers.portrait import draw_portrait
+
+        portrait = draw_portrait(entry_of(self.name), self.name)
+        return None if portrait.remark else portrait.grid
+
     @cached_property
     def facts(self) -> Facts:
         """Digests and geometry: remembered for unchanged weights and packages, else taken from the loaded models."""
@@ -109,6 +140,17 @@ class Models:
         tower, source = self.tower, self.source
         facts = Facts(tower.digest, source.digest, tower.grid, tower.crop_fraction, tower.context_length)
         return json.dumps(asdict(facts))
+
+
+def model_notes(name: str) -> list[str]:
+    """What must be said wherever a tower is offered."""
+    from abs_classify.towers import EMBEDDED
+
+    if name != EMBEDDED:
+        return []
+    return [
+        "the embedded tower knows what ImageNet-1k knows; it serves to try the pipeline, an open_clip model to do work"
+    ]
 
 
 def _version(package: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from abs_cli.console import note
 from abs_cli.home import Home
 from abs_core.errors import BundleError, DatasetError, LabelError, UnknownNameError, UsageError
+from abs_core.paths import exists, is_file
 from abs_core.resources import data_folder
 
 if TYPE_CHECKING:
@@ -18,7 +19,15 @@ if TYPE_CHECKING:
     from abs_descriptions.bundle import Bundle
     from abs_descriptions.labels import LabelSet
 
-__all__ = ["Vocabulary", "choose_vocabulary", "find_bundle", "label_positions", "refuse_shipped", "shipped_bundles"]
+__all__ = [
+    "Vocabulary",
+    "choose_vocabulary",
+    "find_bundle",
+    "is_bundle_name",
+    "label_positions",
+    "refuse_shipped",
+    "shipped_bundles",
+]
 
 
 @dataclass(frozen=True)
@@ -108,6 +117,8 @@ def _resolve(vocabulary: Vocabulary, dataset: Dataset, *labels: str) -> str:
 def find_bundle(home: Home, reference: str) -> Bundle:
     """A validated bundle by reference, or by path if there is such a file. Says on stderr if it was yanked.
 
+    A file without the ending of bundles gives way to a bundle of its name, unless it is written ./NAME.
+
     Raises:
         UnknownNameError: no such bundle; lists those that are there.
         BundleError, StorageError: it cannot be read, or breaks a rule.
@@ -116,7 +127,7 @@ def find_bundle(home: Home, reference: str) -> Bundle:
     from abs_descriptions.store import BundleStore
 
     path = Path(reference)
-    if path.suffix == ".jsonl" or path.is_file():
+    if path.suffix == ".jsonl" or (is_file(path) and not is_bundle_name(home, reference)):
         return read_bundle(path)
     store = BundleStore(home.bundles)
     parse_reference(reference)  # a range is refused, whoever could answer it
@@ -141,6 +152,14 @@ def find_bundle(home: Home, reference: str) -> Bundle:
     if yank is not None:
         note(f"warning: {entry.name}@{entry.version} was yanked: {yank.reason}")
     return store.read(entry.reference)
+
+
+def is_bundle_name(home: Home, reference: str) -> bool:
+    """Whether the local store, or what ships with the toolkit, has a bundle of the name in a reference."""
+    from abs_descriptions.store import BundleStore
+
+    name = reference.partition("@")[0]
+    return name in shipped_bundles() or bool(BundleStore(home.bundles).list(name))
 
 
 def shipped_bundles() -> dict[str, Path]:
@@ -191,7 +210,7 @@ def _from_bundle(home: Home, reference: str) -> Vocabulary:
 def _read_labels(text: str) -> LabelSet:
     from abs_descriptions.labels import from_names, read_labels
 
-    if "," in text and not Path(text).exists():
+    if "," in text and not exists(text):
         return from_names(text.split(","))
     return read_labels(text)
 

@@ -38,7 +38,7 @@ def list_stages(home: Home, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"folder": str(home.cache), "stages": stages}))
         return
-    click.echo(f"{home.cache}")
+    click.echo(printable(str(home.cache)))
     for stage, row in sorted(stages.items()):
         click.echo(f"  {stage:<16} {row['entries']:>8} entries {_size(row['bytes']):>10}")
     if not stages:
@@ -91,7 +91,7 @@ def verify(home: Home) -> None:
             sound += 1
         else:
             damaged += 1
-            click.echo(f"damaged, removed: {entry.path}")
+            click.echo(printable(f"damaged, removed: {entry.path}"))
     click.echo(f"{sound} sound, {damaged} damaged")
     if damaged:
         raise SystemExit(1)

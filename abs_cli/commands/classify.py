@@ -12,6 +12,7 @@ from abs_cli.console import note, progress
 from abs_cli.home import Home
 from abs_cli.options import ModelOptions, class_options, model_options
 from abs_core.errors import ImageError
+from abs_core.paths import is_folder
 
 __all__ = ["command"]
 
@@ -72,8 +73,9 @@ def command(
     stages = ModelOptions(**model).stages(home)
     vocabulary = choose_vocabulary(home, bundle, labels, None)
     plan = plan_methods([method], vocabulary, views, templates, None, stages.seed)
+    stages.models = stages.models.for_methods(plan.methods)
     for photo in photos:
-        if photo.is_dir():
+        if is_folder(photo):
             raise ImageError(f"{str(photo)!r} is a folder", remedy="Name the photos in it, as in FOLDER/*.jpg")
     with progress("classifying", len(photos), "images") as advance:
         answers = classify_photos(stages, list(photos), vocabulary, plan, on_error, advance)

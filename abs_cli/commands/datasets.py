@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from abs_cli.console import json_text
 from abs_cli.lazy import PlainGroup
 from abs_core.printable import printable
 
@@ -56,7 +57,7 @@ def show(spec: str, as_json: bool) -> None:
     data = open_dataset(spec)
     counts = Counter(data.labels)
     if as_json:
-        click.echo(json.dumps(_as_dict(data, counts), ensure_ascii=False))
+        click.echo(json_text(_as_dict(data, counts)))
         return
     empty = sum(1 for one in data.classes if not counts[one.id])
     click.echo(f"{printable(data.name)}: {len(data.items)} images, {len(data.classes)} classes, {empty} without images")
@@ -87,7 +88,7 @@ def check(name: str, root: str | None, split: str | None, as_json: bool) -> int:
         spec += f"{'&' if '?' in spec else '?'}split={split}"
     report = check_dataset(spec)
     if as_json:
-        click.echo(json.dumps(report.to_dict(), ensure_ascii=False))
+        click.echo(json_text(report.to_dict()))
     else:
         _print(report)
     return 0 if report.complete else 1

@@ -17,6 +17,7 @@ from abs_cli.console import json_text, note
 from abs_cli.home import Home
 from abs_cli.options import ModelOptions, compute_options
 from abs_core.errors import AbsError, UsageError
+from abs_core.files import ensure_writable
 
 if TYPE_CHECKING:
     from abs_cli.cache import StageCache
@@ -234,11 +235,6 @@ def _run(home: Home, grid: Grid, options: ModelOptions, outputs: _Outputs) -> No
         if cache:
             write_last_run(cache[0])
     records = keeper.records
-    click.echo(
-        json_text({"results": [record.model_dump(mode="json") for record in records], "left_out": list(grid.left_out)})
-        if outputs.as_json
-        else tables_text(records)
-    )
     if outputs.export_csv is not None:
         write_csv(outputs.export_csv, records)
         note(f"table: {outputs.export_csv}")
@@ -248,6 +244,12 @@ def _run(home: Home, grid: Grid, options: ModelOptions, outputs: _Outputs) -> No
     if outputs.predictions is not None:
         note(f"predictions: {outputs.predictions}")
     keeper.say_what_is_kept()
+    # after all files: the reader of the tables may have left
+    click.echo(
+        json_text({"results": [record.model_dump(mode="json") for record in records], "left_out": list(grid.left_out)})
+        if outputs.as_json
+        else tables_text(records)
+    )
     _say_where_it_came_from(cache[0], time.monotonic() - start)
 
 
@@ -263,6 +265,9 @@ def _keeper(home: Home, grid: Grid, outputs: _Outputs) -> _Keeper:
         )
     folder = ResultsFolder(outputs.results or home.results)
     folder.require_writable()
+    for path in (outputs.export_csv, outputs.texts, outputs.report):
+        if path is not None:
+            ensure_writable(path if path is outputs.report and not _is_page(path) else path.parent)
     return _Keeper(folder, Run.now(), redacted(sys.argv), grid.combinations, outputs, TextListing())
 
 

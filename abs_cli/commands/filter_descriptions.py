@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _SENTENCES = ("near_duplicate", "off_topic", "nearer", "diversity", "least", "encoder")
-_IMAGES = ("min_mass", "method", "views", "on_error", "model", "attention", "device", "dtype", "batch_size", "seed")
+_IMAGES = ("min_mass", "method", "views", "on_error", *ModelOptions.__dataclass_fields__)
 _EXAMPLES = 3
 _MASS = 0.95
 # reason -> what to show of the evidence; the first number, with its sign here, says how clear a case is
@@ -135,6 +135,7 @@ def _by_sentences(home: Home, bundle: Bundle, told: dict[str, Any]) -> Filtered:
 
 
 def _by_images(home: Home, bundle: Bundle, told: dict[str, Any]) -> Filtered:
+    from abs_classify.methods import get_method
     from abs_cli.filtering import ImageUse, Selection, filter_by_images
 
     if told["keep"] is not None and told["min_mass"] is not None:
@@ -142,7 +143,9 @@ def _by_images(home: Home, bundle: Bundle, told: dict[str, Any]) -> Filtered:
     share = _MASS if told["keep"] is None and told["min_mass"] is None else told["min_mass"]
     model = ModelOptions(**{name: told[name] for name in ModelOptions.__dataclass_fields__})
     use = ImageUse(told["images"], told["method"], told["views"], told["on_error"])
-    return filter_by_images(model.stages(home), bundle, use, Selection(told["keep"], share))
+    stages = model.stages(home)
+    stages.models = stages.models.for_methods([get_method(use.method)])
+    return filter_by_images(stages, bundle, use, Selection(told["keep"], share))
 
 
 def _lines(bundle: Bundle, filtered: Filtered) -> Iterator[str]:

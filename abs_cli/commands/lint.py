@@ -11,8 +11,9 @@ import click
 
 from abs_cli.console import json_text
 from abs_cli.home import Home
-from abs_cli.vocabulary import find_bundle, shipped_bundles
+from abs_cli.vocabulary import find_bundle, is_bundle_name
 from abs_core.errors import LabelError, UnknownNameError, UsageError
+from abs_core.paths import exists, is_file, is_folder
 from abs_core.printable import printable
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def command(
     try:
         checked = _open(home, source, labels_only)
     except LabelError as error:
-        if "," not in source and not Path(source).exists():
+        if "," not in source and not exists(source):
             raise
         checked = _Source(source, ())
         findings = [Finding("labels-refused", error.message)]
@@ -94,7 +95,7 @@ def _open(home: Home, source: str, labels_only: bool) -> _Source:
 
     if not source.strip():
         raise UsageError("nothing is named to check", remedy="Name a bundle, a label set, or class names")
-    if "," in source and not Path(source).exists():
+    if "," in source and not exists(source):
         labels = from_names(source.split(","))
     elif labels_only:
         labels = read_labels(source)
@@ -110,13 +111,13 @@ def _open(home: Home, source: str, labels_only: bool) -> _Source:
 
 
 def _names_bundle(home: Home, source: str) -> bool:
-    from abs_descriptions.store import BundleStore
-
-    if Path(source).suffix in (".txt", ".csv", ".json") or Path(source).is_dir():
+    suffix = Path(source).suffix
+    if suffix in (".txt", ".csv", ".json"):
         return False
-    name = source.partition("@")[0]
-    known = Path(source).suffix == ".jsonl" or Path(source).is_file() or name != source or name in shipped_bundles()
-    return known or bool(BundleStore(home.bundles).list(name))
+    # a folder that bears the name of a bundle is meant when it is written ./NAME
+    return is_bundle_name(home, source) or (
+        not is_folder(source) and (suffix == ".jsonl" or is_file(source) or "@" in source)
+    )
 
 
 def _counter(home: Home, model: str) -> tuple[Callable[[str], int], int]:

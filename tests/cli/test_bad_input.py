@@ -258,3 +258,68 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     done = run_elsewhere("", "--debug", "--home", str(tmp_path), "eval", "--dataset", "magic")
     assert done.returncode != 0
     assert "Traceback" in done.stderr
+
+
+LONG = ",".join(f"class {number}" for number in range(60))
+
+
+def test_a_list_of_classes_may_be_longer_than_a_file_name(abs_command: Abs, folder: Callable[..., Path]) -> None:
+    root = folder(cat=["a.png"])
+    options = ("--labels", f"cat,{LONG}", "--method", "clip", *PLAIN)
+    ran = abs_command("eval", "--dataset", f"imagefolder:{root}", *options)
+    assert ran.code == 0, ran.err
+    assert ", 61 classes" in ran.out
+    ran = abs_command("lint", LONG)
+    assert (ran.code, ran.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("eval", "--dataset", "demo", "--bundle", LONG),
+        ("eval", "--dataset", f"imagefolder:{LONG}"),
+        ("classify", LONG, "--labels", "cat,dog", *QUICK),
+        ("filter-descriptions", "pets", "--images", LONG),
+        ("lint", LONG.replace(",", "")),
+        ("results", "show", LONG),
+        ("models", "import", LONG, "--as", "dino"),
+        ("models", "show", f"local-dir:{LONG}"),
+    ],
+)
+def test_a_name_that_no_file_can_have(abs_command: Abs, arguments: tuple[str, ...]) -> None:
+    assert "class 1" in abs_command.refuses(*arguments)
+
+
+def test_threads_without_images_are_refused(abs_command: Abs) -> None:
+    assert "--threads needs --images" in abs_command.refuses("filter-descriptions", "pets", "--threads", "7")
+
+
+def run_without_reader(*args: str) -> subprocess.CompletedProcess[str]:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as stream:
+        return subprocess.run(
+            [sys.executable, "-c", "from abs_cli.main import main; main()", *args],
+            stdout=stream,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("eval", "--help"), ("methods",)])
+def test_the_reader_of_the_output_may_leave(arguments: tuple[str, ...]) -> None:
+    done = run_without_reader(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_reader_of_the_tables_may_leave(tmp_path: Path, folder: Callable[..., Path], shared_cache: Path) -> None:
+    root = folder(cat=["a.png"])
+    arguments = ("--home", str(tmp_path / "home"), "--cache", str(shared_cache), "eval", "--labels", "cat,dog")
+    wanted = ("--dataset", f"imagefolder:{root}", "--method", "clip", "--export-csv", str(tmp_path / "x.csv"))
+    done = run_without_reader(*arguments, *wanted, *PLAIN)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "x.csv").is_file()
+    assert "results: 1 file in " in done.stderr
+    assert "rror" not in done.stderr

@@ -217,3 +217,13 @@ def test_a_cache_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(CacheError, match=r"file.*--cache"):
         StageCache(tmp_path / "file").require_writable()
+
+
+def test_a_folder_whose_name_is_no_unicode(abs_command: Abs, tmp_path: Path) -> None:
+    folder = tmp_path / "cache\udcff"
+    cache = StageCache(folder)
+    cache.store(key(seed=1), arrays())
+    (entry,) = cache.entries()
+    entry.path.write_bytes(b"damaged")
+    for arguments in (["ls"], ["ls", "--json"], ["verify"]):
+        assert "cache\\udcff" in abs_command("cache", *arguments, cache=folder).out

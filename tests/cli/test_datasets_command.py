@@ -91,3 +91,16 @@ def test_names_from_outside_do_not_reach_the_terminal_as_they_are(
     assert "\x1b" not in out
     _, out, _ = run(capsys, "check", "dtd", "--root", str(tmp_path / "\x1b[31mred"))
     assert "\x1b" not in out
+
+
+def test_folder_names_that_are_no_unicode(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    root = tmp_path / "photos\udcff"
+    put(root / "cat" / "a.jpg")
+    put(root / "dtd" / "images" / "banded" / "a.jpg")
+    for options in ((), ("--json",)):
+        code, out, _ = run(capsys, "show", f"imagefolder:{root}", *options)
+        assert code == 0
+        assert "photos\\udcff" in out
+        code, out, _ = run(capsys, "check", "dtd", "--root", str(root), *options)
+        assert code == 1
+        assert "photos\\udcff" in out

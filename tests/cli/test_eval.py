@@ -210,3 +210,43 @@ def test_json_with_a_file_name_that_is_no_unicode(abs_command: Abs, folder: Call
     assert ran.code == 0, ran.err
     (result,) = json.loads(ran.out)["results"]
     assert result["details"]["data"]["skipped"][0]["name"].endswith("b\\udcff.png")
+
+
+def test_too_few_views_for_mta_are_refused_before_any_work(abs_command: Abs, folder: Callable[..., Path]) -> None:
+    root = folder(cat=["a.png"], car=["c.png"])
+    few = ("eval", "--dataset", f"imagefolder:{root}", "--methods", "clip,mta", *PLAIN, "--views")
+    ran = abs_command(*few, "3")
+    assert ran.code == 2
+    assert "'mta' 4 views" in ran.err
+    assert "Write --views 4 or more" in ran.err
+    assert "loading" not in ran.err
+    assert abs_command(*few, "4").code == 0
+
+
+@pytest.mark.parametrize("option", ["--export-csv", "--texts", "--report"])
+def test_a_place_that_cannot_be_written_stops_before_any_work(
+    abs_command: Abs, folder: Callable[..., Path], tmp_path: Path, option: str
+) -> None:
+    root = folder(cat=["a.png"], car=["c.png"])
+    (tmp_path / "file").write_text("")
+    place = tmp_path / "file" / "x.jsonl"
+    ran = abs_command("eval", "--dataset", f"imagefolder:{root}", "--method", "clip", option, place, *PLAIN)
+    assert (ran.code, ran.out) == (2, "")
+    assert str(tmp_path / "file") in ran.err
+    assert not list((abs_command.home / "results").rglob("*.json"))
+
+
+def test_only_classes_of_the_vocabulary_compete(abs_command: Abs, tmp_path: Path) -> None:
+    (tmp_path / "images" / "banded").mkdir(parents=True)
+    (tmp_path / "labels").mkdir()
+    colour(1).save(tmp_path / "images" / "banded" / "a.jpg")
+    (tmp_path / "labels" / "test1.txt").write_text("banded/a.jpg\n")
+    arguments = ("eval", "--dataset", f"dtd:{tmp_path}?partial", "--method", "clip", "--json", *PLAIN)
+
+    def empty(labels: str) -> list[str]:
+        (found,) = json.loads(abs_command(*arguments, "--labels", labels).out)["results"]
+        return [note for note in found["details"]["notes"] if "no image here" in note]
+
+    (line,) = empty("banded,Blotchy,car")
+    assert line.startswith("1 class has no image here, such as 'blotchy'")
+    assert empty("banded,car") == []

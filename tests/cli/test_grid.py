@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import Abs, Ran, colour
+from support import Abs, Ran, colour, save_small_clip
 
 from abs_classify.datasets import Item
 from abs_classify.sampling import quotas, stratified
@@ -464,3 +464,68 @@ def test_the_time_to_read_a_bad_image_counts_once(bench: Bench, small_clips: tup
         stages.views([Photo(Item(tmp_path, "", SlowDamage()), "sha256:0")], [WholeImage()])
     assert stages.seconds["read"] > 0.45
     assert stages.seconds["encode"] < 0.25
+
+
+@pytest.fixture
+def resnet(tmp_path: Path) -> str:
+    """A small open_clip model without token grid."""
+    from open_clip.model import CLIP
+    from safetensors.torch import save_file
+
+    folder = save_small_clip(tmp_path / "resnet")
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["vision_cfg"] = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 64}
+    state = {name: each.contiguous() for name, each in CLIP(**config["model_cfg"]).state_dict().items()}
+    save_file(state, folder / "open_clip_model.safetensors")
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    return f"local-dir:{folder}"
+
+
+def test_a_later_model_without_grid_is_found_before_any_work(
+    abs_command: Abs, photos: Callable[..., Path], small_clips: tuple[str, str], resnet: str
+) -> None:
+    arguments = ("eval", "--dataset", f"imagefolder:{photos('data', cat=1, car=1)}", "--model", small_clips[0])
+    ran = abs_command(*arguments, "--model", resnet, "--methods", "clip,abs-features", *FEW)
+    assert (ran.code, ran.out) == (2, "")
+    assert "has no token grid, and the method 'abs-features' needs feature views" in ran.err
+    assert "loading" not in ran.err
+    assert not list((abs_command.home / "results").rglob("*.json"))
+
+
+def test_what_no_method_needs_is_no_attention(
+    abs_command: Abs,
+    photos: Callable[..., Path],
+    small_clips: tuple[str, str],
+    resnet: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    data = photos("data", cat=1, car=1)
+    plain = ("eval", "--dataset", f"imagefolder:{data}", "--methods", "clip,wca,abs-random", "--threads", "1")
+    report = ("--report", tmp_path / "page.html")
+    for found in records(abs_command(*plain, "--views", "2", "--model", small_clips[0], "--json", *report)):
+        assert found["details"]["weights"]["attention_source"] == "none"
+    assert (tmp_path / "page.html").is_file()
+    line = abs_command.refuses(*plain[:3], "--method", "abs", "--model", small_clips[0])
+    assert "'vit_base_patch16_224.dino' are not on this machine" in line
+    assert "valid: auto, dino" in abs_command.refuses(*plain, "--model", small_clips[0], "--attention", "magic")
+    other = ("--method", "clip", "--model", resnet, "--attention", "self", "--threads", "1")
+    assert abs_command(*plain[:3], *other).code == 0
+    ran = abs_command("classify", data / "cat" / "00.png", "--labels", "cat,car", *other)
+    assert ran.code == 0, ran.err
+    free = ("--images", data, "--method", "abs-random", "--views", "2", "--model", small_clips[0], "--threads", "1")
+    ran = abs_command("filter-descriptions", "textures", *free, "--dry-run")
+    assert ran.code == 0, ran.err
+
+
+def test_chance_is_among_the_classes_that_can_win(
+    abs_command: Abs, tmp_path: Path, small_clips: tuple[str, str]
+) -> None:
+    folder = tmp_path / "imagenet-a" / "n01498041"
+    folder.mkdir(parents=True)
+    colour(1, (24, 20)).save(folder / "a.jpg")
+    model = ("--model", small_clips[0], "--method", "clip", "--json", *PLAIN)
+    (found,) = records(abs_command("eval", "--dataset", f"imagenet-a:{tmp_path}?partial&classes=select", *model))
+    assert found["details"]["chance"] == 1 / 200
+    assert found["details"]["classes"]["count"] == 1000

@@ -116,3 +116,19 @@ def test_hostile_text_is_shown_harmless(abs_command: Abs, tmp_path: Path) -> Non
     assert ran.code == 1
     assert "\x1b" not in ran.out
     assert "control-character" in ran.out
+
+
+def test_a_bundle_goes_before_what_bears_its_name_here(
+    abs_command: Abs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = bundle(abs_command, tmp_path, "horse\tA horse runs.", "donkey\tA donkey brays.")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name / "cat").mkdir(parents=True)
+    (tmp_path / "pets").write_text("no bundle")
+    assert abs_command("lint", name).out.startswith("own@1.0.0#sha256:")
+    assert abs_command("lint", f"./{name}").out.startswith("labels own#sha256:")
+    (tmp_path / "other" / "cat").mkdir(parents=True)
+    assert abs_command("lint", "other").out.startswith("labels other#sha256:")
+    assert abs_command("lint", "pets").out.startswith("pets@1.0.0#sha256:")
+    assert "pets@1.0.0" in abs_command("bundle", "show", "pets").out
+    assert "pets" in abs_command.refuses("bundle", "show", "./pets")
