@@ -13,7 +13,7 @@ import click
 
 from abs_core.printable import printable
 
-__all__ = ["Advance", "json_text", "note", "progress"]
+__all__ = ["Advance", "counted", "json_text", "note", "progress"]
 
 
 class Advance(Protocol):
@@ -30,6 +30,11 @@ def note(text: str) -> None:
 def json_text(value: Any) -> str:
     """JSON on one line; what is no valid Unicode, as file names may be, becomes JSON's own escape."""
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """A number and what is counted: "1 class", "2 classes"."""
+    return f"{number} {one if number == 1 else many}"
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from abs_cli.classification import OnError, Scored, Skipped, identify, score
-from abs_cli.console import Advance
+from abs_cli.console import Advance, counted
 from abs_cli.memo import DigestMemo
 from abs_cli.models import model_notes
 from abs_cli.stages import Photo, Stages
@@ -104,8 +104,8 @@ class Subject:
         empty = [one.id for one in left if one.id in names or {fold(one.id), fold(one.name)} & folded]
         if empty:
             notes.append(
-                f"{_count(len(empty), 'class has', 'classes have')} no image here, such as {empty[0]!r}: they compete, "
-                "and the mean recall is over the others"
+                f"{counted(len(empty), 'class has', 'classes have')} no image here, such as {empty[0]!r}: they "
+                "compete, and the mean recall is over the others"
             )
         return notes + _copies(photos)
 
@@ -218,7 +218,7 @@ class Evaluation:
         extra = [one for at, (one, name) in rows if at not in used and not {one, fold(name)} & known]
         if not extra:
             return []
-        some = _count(len(extra), "class", "classes")
+        some = counted(len(extra), "class", "classes")
         return [
             f"the data set lacks {some} of {self.vocabulary.source}, such as {extra[0]!r}; they compete all the same"
         ]
@@ -387,13 +387,9 @@ def _copies(photos: Sequence[Photo]) -> list[str]:
     if not labels:
         return []
     extra = sum(counts[one] - 1 for one in labels)
-    notes = [f"{_count(extra, 'image is a copy', 'images are copies')} of another, byte for byte; each counts"]
+    notes = [f"{counted(extra, 'image is a copy', 'images are copies')} of another, byte for byte; each counts"]
     torn = next((own for own in labels.values() if len(own) > 1), None)
     if torn is not None:
         some = " and ".join(f"{photo.name!r} is {label!r}" for label, photo in list(torn.items())[:2])
         notes.append(f"copies of one image have different labels, so one of them is always wrong: {some}")
     return notes
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"

@@ -202,7 +202,7 @@ def spare_own_result(bundle: Bundle, filtered: Filtered) -> Filtered:
         return filtered
     kept = tuple(bundle.records())
     keep = last.parameters.get("keep")
-    if isinstance(keep, int) and max(Counter(record.class_id for record in kept).values()) > keep:
+    if isinstance(keep, int) and max(Counter(record.class_id for record in kept).values(), default=0) > keep:
         return filtered
     return replace(filtered, kept=kept, removed=(), spared=0)
 

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, cast
 
 from abs_cli.classification import Scored
+from abs_cli.console import counted
 from abs_cli.evaluating import Evaluation
 from abs_cli.results.models import ResultRecord
 from abs_cli.results.redaction import redacted
@@ -94,14 +95,14 @@ def evaluation_page(
 
     vocabulary, scored = evaluation.vocabulary, evaluation.scored
     dataset = evaluation.cell.subject.dataset.name
-    count_text = f"{len(scored.photos)} images, {len(vocabulary.names)} classes"
+    images = counted(len(scored.photos), "image", "images")
     facts = (
-        ("data set", f"{dataset}: {count_text}"),
+        ("data set", f"{dataset}: {images}, {counted(len(vocabulary.names), 'class', 'classes')}"),
         ("classes from", vocabulary.source),
         *_run_facts(evaluation.stages, command),
     )
     return ReportPage(
-        title=f"{dataset}: {len(evaluation.results)} methods on {len(scored.photos)} images",
+        title=f"{dataset}: {counted(len(evaluation.results), 'method', 'methods')} on {images}",
         subtitle=_SUBTITLE,
         facts=facts,
         results=tuple(accuracy_row(record) for record in records),
@@ -125,7 +126,7 @@ def classification_page(
 
     count = len(scored.photos)
     return ReportPage(
-        title=f"{count} photos, {len(vocabulary.names)} classes",
+        title=f"{counted(count, 'photo', 'photos')}, {counted(len(vocabulary.names), 'class', 'classes')}",
         subtitle=_SUBTITLE,
         facts=(("classes from", vocabulary.source), *_run_facts(stages, command)),
         photos=tuple(report_photos(stages, methods, vocabulary, scored, count)),

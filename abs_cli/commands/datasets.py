@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from abs_cli.console import json_text
+from abs_cli.console import counted, json_text
 from abs_cli.lazy import PlainGroup
 from abs_core.printable import printable
 
@@ -60,7 +60,8 @@ def show(spec: str, as_json: bool) -> None:
         click.echo(json_text(_as_dict(data, counts)))
         return
     empty = sum(1 for one in data.classes if not counts[one.id])
-    click.echo(f"{printable(data.name)}: {len(data.items)} images, {len(data.classes)} classes, {empty} without images")
+    images, classes = counted(len(data.items), "image", "images"), counted(len(data.classes), "class", "classes")
+    click.echo(f"{printable(data.name)}: {images}, {classes}, {empty} without images")
     if data.benchmark:
         click.echo(f"{data.benchmark}, {data.split}")
     for note in data.notes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from abs_cli.console import json_text
+from abs_cli.console import counted, json_text
 from abs_cli.home import Home
 from abs_cli.vocabulary import find_bundle, is_bundle_name
 from abs_core.errors import LabelError, UnknownNameError, UsageError
@@ -142,11 +142,11 @@ def _lines(checked: _Source, findings: Sequence[Finding], errors: int) -> Iterat
             yield f"  {printable(finding.message)}{text}"
         if len(some) > _EXAMPLES:
             yield f"  and {len(some) - _EXAMPLES} more; --json shows all"
-    yield f"\n{_count(errors, 'error')}, {_count(len(findings) - errors, 'warning')}" if findings else "nothing found"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    yield (
+        f"\n{counted(errors, 'error', 'errors')}, {counted(len(findings) - errors, 'warning', 'warnings')}"
+        if findings
+        else "nothing found"
+    )
 
 
 def _value(checked: _Source, findings: Sequence[Finding], errors: int, failed: bool) -> dict[str, Any]:

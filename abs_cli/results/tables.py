@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from abs_cli.console import counted
 from abs_cli.results.models import ResultRecord
 from abs_core.errors import ResultError
 from abs_core.printable import printable
@@ -169,7 +170,7 @@ def _dataset_text(group: Sequence[ResultRecord], *, relabelled: bool) -> str:
 
     head = group[0].details
     sizes = {record.details.classes.count for record in group}
-    classes = f", {_count(head.classes.count, 'class', 'classes')}" if len(sizes) == 1 else ""
+    classes = f", {counted(head.classes.count, 'class', 'classes')}" if len(sizes) == 1 else ""
     varying = _varying(group)
     labels = [_labels(record, varying) for record in group]
     # a result prints in full what it depends on
@@ -182,7 +183,7 @@ def _dataset_text(group: Sequence[ResultRecord], *, relabelled: bool) -> str:
     if relabelled:
         facts.append(f"labels {next(filter(None, (record.details.data.labels_digest for record in group)))}")
     lines = [
-        printable(f"{head.data.spec}: {_count(head.data.images, 'image', 'images')}{classes}"),
+        printable(f"{head.data.spec}: {counted(head.data.images, 'image', 'images')}{classes}"),
         printable("; ".join(facts)),
         "",
         render_table([accuracy_row(record) for record in group], varying, labels),
@@ -243,13 +244,9 @@ def _titles(groups: Sequence[Sequence[ResultRecord]]) -> list[str]:
     """Short names of the data sets, all different: of a place on the disk its last part."""
     short = [group[0].dataset.rstrip("/").rpartition("/")[2] or group[0].dataset for group in groups]
     return [
-        name if short.count(name) == 1 else f"{name} ({at}, {_count(group[0].details.data.images, 'image', 'images')})"
+        name if short.count(name) == 1 else f"{name} ({at}, {counted(group[0].details.data.images, 'image', 'images')})"
         for at, (name, group) in enumerate(zip(short, groups, strict=True), start=1)
     ]
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
 
 
 def _varying(records: Sequence[ResultRecord]) -> list[str]:

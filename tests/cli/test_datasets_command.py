@@ -40,7 +40,7 @@ def test_show_an_incomplete_benchmark(capsys: pytest.CaptureFixture[str], tmp_pa
     assert "found 1 images of dtd (test1), expected 1880" in err
     code, out, _ = run(capsys, "show", f"dtd:{tmp_path}?partial")
     assert code == 0
-    assert out.splitlines()[0].endswith("1 images, 47 classes, 46 without images")
+    assert out.splitlines()[0].endswith(": 1 image, 47 classes, 46 without images")
     assert "note: incomplete" in out
     shown = json.loads(run(capsys, "show", f"dtd:{tmp_path}?partial", "--json")[1])
     assert (shown["benchmark"], shown["split"], shown["images"]) == ("dtd", "test1", 1)
