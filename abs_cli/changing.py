@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from abs_cli.home import Home
 from abs_cli.importing import timestamp
-from abs_cli.vocabulary import find_bundle
+from abs_cli.vocabulary import find_bundle, warn_of_yank
 from abs_core.errors import UsageError
 from abs_core.files import ensure_writable
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from abs_descriptions.bundle import Bundle, BundleHeader
     from abs_descriptions.store import BundleStore, StoreEntry
 
-__all__ = ["child_version", "keep", "merge_into_store"]
+__all__ = ["child_version", "find_again", "keep", "merge_into_store"]
 
 
 def merge_into_store(
@@ -83,6 +83,34 @@ def child_version(store: BundleStore, name: str, parents: Sequence[BundleHeader]
         if parent.name == name and version is not None and after is not None and after <= version:
             following = f"{version.major}.{version.minor + 1}.0"
     return following
+
+
+def find_again(home: Home, name: str, records: int, write: Callable[[Path, str, str], Bundle]) -> StoreEntry | None:
+    """The newest version in the store that ``write`` writes once more, byte for byte; None if there is none.
+
+    What the store lost of that version is put back, and stderr says if it was yanked. What is in the store may be torn,
+    so that bytes written anew are compared with its digest.
+
+    Args:
+        home: has the store.
+        name: of the bundle.
+        records: how many descriptions are written; other versions need no look.
+        write: is given a path, a version and a time of creation.
+    """
+    from abs_descriptions.store import BundleStore
+
+    store = BundleStore(home.bundles)
+    alike = [entry for entry in reversed(store.list(name)) if entry.counts.records == records]
+    if not alike:
+        return None
+    with tempfile.TemporaryDirectory(dir=home.root, prefix=".bundle-") as folder:
+        path = Path(folder) / "again.jsonl"
+        for entry in alike:
+            if write(path, entry.version, entry.created).reference == str(entry):
+                store.add(path)
+                warn_of_yank(store, entry)
+                return entry
+    return None
 
 
 def keep(home: Home, write: Callable[[Path], Bundle]) -> StoreEntry:

@@ -268,14 +268,15 @@ def plan_methods(
 
 
 def _with_views(method: Method, count: int) -> Method:
-    from abs_classify.rivals import MTA
+    from abs_classify.rivals.mta import MIN_VIEWS, MTA
     from abs_classify.views import WholeImage
 
     views = tuple(v if isinstance(v, WholeImage) else dataclasses.replace(v, count=count) for v in method.views)
-    lacking = 5 - sum(view.count for view in views)
+    lacking = MIN_VIEWS - sum(view.count for view in views)
     if isinstance(method.matcher, MTA) and lacking > 0:
         raise UsageError(
-            f"--views {count} leaves the method {method.name!r} {5 - lacking} views, and it needs at least 5",
+            f"--views {count} leaves the method {method.name!r} {MIN_VIEWS - lacking} views, and it needs at least "
+            f"{MIN_VIEWS}",
             remedy=f"Write --views {count + lacking} or more",
         )
     return dataclasses.replace(method, views=views)

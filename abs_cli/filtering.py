@@ -6,16 +6,15 @@ Here the two libraries meet: ``abs_classify`` says with which weight a text ente
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abs_cli.cache import Key, StageCache
-from abs_cli.changing import child_version, keep
+from abs_cli.changing import child_version, find_again, keep
 from abs_cli.classification import OnError, Skipped, identify
 from abs_cli.console import note, progress
 from abs_cli.home import Home
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from abs_classify.views import ViewSource
     from abs_descriptions.bundle import Bundle, Generator
     from abs_descriptions.filtering import Criteria, Encoder, Filtered
-    from abs_descriptions.store import BundleStore, StoreEntry
 
 __all__ = [
     "ImageUse",
@@ -172,22 +170,20 @@ def keep_child(home: Home, parent: Bundle, filtered: Filtered, name: str | None,
     chosen = parent.header.name if name is None else name
     following = child_version(store, chosen, [parent.header])
 
-    def writer(number: str, created: str) -> Callable[[Path], Bundle]:
-        return lambda path: write_child(path, parent, filtered, name=chosen, version=number, created=created)
+    def write(path: Path, number: str, created: str) -> Bundle:
+        return write_child(path, parent, filtered, name=chosen, version=number, created=created)
 
     if out is not None:
-        return writer(following, timestamp())(out).reference, True
+        return write(out, following, timestamp()).reference, True
     if not filtered.removed and chosen == parent.header.name:
         return parent.reference, False
-    for entry in reversed(store.list(chosen)):
-        # What is in the store may be lost or torn, so it is the bytes written anew that are compared.
-        same_size = entry.counts.records == len(filtered.kept)
-        if same_size and _has(home, store, entry, writer(entry.version, entry.created)):
-            return str(entry), False
+    again = find_again(home, chosen, len(filtered.kept), write)
+    if again is not None:
+        return str(again), False
     versions = {entry.version for entry in store.list(parent.header.name)}
     if parent.path in shipped_bundles().values() and parent.header.version not in versions:
         store.add(parent.path)  # so that child and parent can be pushed together
-    return str(keep(home, writer(following, timestamp()))), True
+    return str(keep(home, lambda path: write(path, following, timestamp()))), True
 
 
 def spare_own_result(bundle: Bundle, filtered: Filtered) -> Filtered:
@@ -228,19 +224,6 @@ def check_child(home: Home, parent: Bundle, name: str | None, out: Path | None) 
         with storage_errors(out, "write"):
             if out.exists() and out.samefile(parent.path):
                 raise UsageError(f"--out {str(out)!r} is the bundle to be filtered", remedy="Name another file")
-
-
-def _has(home: Home, store: BundleStore, entry: StoreEntry, write: Callable[[Path], Bundle]) -> bool:
-    """Whether ``write`` writes the bytes of an entry; if so what the store lost of them is put back."""
-    with tempfile.TemporaryDirectory(dir=home.root, prefix=".bundle-") as folder:
-        path = Path(folder) / "again.jsonl"
-        if write(path).reference != str(entry):
-            return False
-        store.add(path)
-    yank = store.yank_of(entry)
-    if yank is not None:
-        note(f"warning: {entry.name}@{entry.version} was yanked: {yank.reason}")
-    return True
 
 
 def _method(use: ImageUse) -> Method:

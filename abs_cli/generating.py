@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from abs_cli.changing import find_again, keep
 from abs_cli.console import Advance, note, progress
 from abs_cli.generation_results import Ahead, Made, Paid, check_report, reasons, write_report
 from abs_cli.home import Home
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from abs_descriptions.journal import Journal
     from abs_descriptions.labels import LabelSet
     from abs_descriptions.prompts import PromptSet
-    from abs_descriptions.store import BundleStore, StoreEntry
+    from abs_descriptions.store import BundleStore
 
 __all__ = ["GenerationOptions", "generate_bundle", "look_ahead"]
 
@@ -304,29 +305,16 @@ def _keep(
     home: Home, store: BundleStore, name: str, label_set: LabelSet, result: GenerationResult, licence: str
 ) -> tuple[str, bool]:
     """The pinned reference, and whether it is new: a version of the same content is mended, not repeated."""
-    with tempfile.TemporaryDirectory(dir=home.root, prefix=".writing-") as folder:
-        path = Path(folder) / f"{name}.jsonl"
-        told = (label_set, [result.generator], licence, result)
-        for entry in reversed(store.list(name)):
-            same_size = entry.counts.records == len(result.descriptions)
-            if same_size and _write(path, name, entry.version, entry.created, *told).reference == str(entry):
-                store.add(path)
-                _note_standing(store, entry)
-                return str(entry), False
-        version = store.next_version(name)
-        _write(path, name, version, timestamp(), *told)
-        return str(store.add(path)), True
 
+    def write(path: Path, version: str, created: str) -> Bundle:
+        return _write(path, name, version, created, label_set, [result.generator], licence, result)
 
-def _note_standing(store: BundleStore, entry: StoreEntry) -> None:
-    """Say where a version that was found again is not the one that its bare name means."""
-    yank = store.yank_of(entry)
-    if yank is not None:
-        note(f"warning: {entry.name}@{entry.version} was yanked: {yank.reason}")
-        return
-    meant = store.resolve(entry.name)
-    if meant != entry:
-        note(f"{entry.name} alone means {meant.name}@{meant.version}, not {entry.name}@{entry.version}")
+    again = find_again(home, name, len(result.descriptions), write)
+    if again is None:
+        return str(keep(home, lambda path: write(path, store.next_version(name), timestamp()))), True
+    if store.yank_of(again) is None and (meant := store.resolve(name)) != again:
+        note(f"{name} alone means {meant.name}@{meant.version}, not {again.name}@{again.version}")
+    return str(again), False
 
 
 def _write(

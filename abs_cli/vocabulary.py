@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from abs_classify.phrases import Descriptions
     from abs_descriptions.bundle import Bundle
     from abs_descriptions.labels import LabelSet
+    from abs_descriptions.store import BundleStore, StoreEntry
 
 __all__ = [
     "Vocabulary",
@@ -27,6 +28,7 @@ __all__ = [
     "label_positions",
     "refuse_shipped",
     "shipped_bundles",
+    "warn_of_yank",
 ]
 
 
@@ -148,10 +150,16 @@ def find_bundle(home: Home, reference: str) -> Bundle:
         names = sorted({entry.name for entry in store.list()} | shipped_bundles().keys())
         remedy = "See `abs bundle ls`, or write one with `abs gen-descriptions LABELS --name NAME`"
         raise UnknownNameError("bundle", reference, names, remedy=remedy) from error
+    warn_of_yank(store, entry)
+    return store.read(entry.reference)
+
+
+def warn_of_yank(store: BundleStore, entry: StoreEntry) -> bool:
+    """Whether a version is yanked; if so, stderr says why."""
     yank = store.yank_of(entry)
     if yank is not None:
         note(f"warning: {entry.name}@{entry.version} was yanked: {yank.reason}")
-    return store.read(entry.reference)
+    return yank is not None
 
 
 def is_bundle_name(home: Home, reference: str) -> bool:

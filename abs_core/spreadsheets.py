@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["guarded", "unguarded"]
+__all__ = ["delimiter", "guarded", "unguarded"]
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+
+def delimiter(text: str) -> str:
+    """What stands between the cells of a CSV, by its first row: a comma, a semicolon or a tab."""
+    first = re.split("[\r\n]", text, maxsplit=1)[0]
+    return max(",;\t", key=first.count)
 
 
 def guarded(cell: str) -> str:

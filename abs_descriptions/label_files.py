@@ -24,6 +24,7 @@ from abs_core.errors import LabelError, UnknownNameError, UsageError
 from abs_core.files import storage_errors
 from abs_core.printable import printable
 from abs_core.resources import data_folder
+from abs_core.spreadsheets import delimiter
 from abs_descriptions.labels import Entry, LabelSet, build_label_set
 
 __all__ = ["read_folder", "read_source", "shipped_names"]
@@ -118,8 +119,7 @@ def _text_entries(path: Path, text: str) -> Iterator[Entry]:
 
 
 def _csv_entries(path: Path, text: str) -> Iterator[Entry]:
-    first = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter(text), strict=True)
     try:
         columns = [cell.strip().casefold() for cell in next(reader)]
         _check_columns(path, columns)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Literal
 from unicodedata import normalize
 
-from abs_core.spreadsheets import guarded, unguarded
+from abs_core.spreadsheets import delimiter, guarded, unguarded
 from abs_descriptions.bundles.foreign import ForeignFault
 from abs_descriptions.bundles.format import Description
 from abs_descriptions.references import quoted
@@ -35,8 +35,6 @@ Decision = Literal["", "accept", "reject", "edit"]
 DECISIONS: tuple[Decision, ...] = ("", "accept", "reject", "edit")
 COLUMNS = ("bundle", "row", "class", "name", "kind", "text", "decision", "new_text", "reason")
 _READ = ("bundle", "row", "text", "decision", "new_text", "reason")
-_DELIMITERS = ",;\t"
-_FIRST_ROW = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ def parse_sheet(text: str) -> Iterator[SheetRow]:
     Raises:
         ForeignFault: no CSV, a column is missing, or a row that says nothing clear; with its line.
     """
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter(text), strict=True)
     try:
         places = _places(next(rows, []))
         begin = rows.line_num
@@ -94,11 +92,6 @@ def parse_sheet(text: str) -> Iterator[SheetRow]:
                 yield _row(cells, places, line)
     except csv.Error as error:
         raise ForeignFault(f"no valid CSV: {error}", rows.line_num) from None
-
-
-def _delimiter(text: str) -> str:
-    first = text[:_FIRST_ROW].splitlines()[0] if text else ""
-    return max(_DELIMITERS, key=first.count)
 
 
 def _places(header: Sequence[str]) -> dict[str, int]:

@@ -12,7 +12,10 @@ from torch import Tensor
 from abs_classify.matchers import Contributions, TextFeatures, all_views
 from abs_core.errors import UsageError
 
-__all__ = ["MTA", "bandwidths", "mta_mode"]
+__all__ = ["MIN_VIEWS", "MTA", "bandwidths", "mta_mode"]
+
+#: of fewer views the nearest 30 % are none
+MIN_VIEWS = 5
 
 #: as in the authors' code, where they are constants
 _OUTER, _INNER, _SETTLED = 5, 5, 1e-6
@@ -90,8 +93,10 @@ def bandwidths(views: Tensor) -> Tensor:
     """
     count = views.shape[1]
     nearest = int(0.3 * (count - 1))
-    if nearest < 1:
-        raise UsageError(f"MTA has {count} views of an image and needs at least 5", remedy="Give it more random crops")
+    if count < MIN_VIEWS:
+        raise UsageError(
+            f"MTA has {count} views of an image and needs at least {MIN_VIEWS}", remedy="Give it more random crops"
+        )
     distance = torch.cdist(views, views, compute_mode="donot_use_mm_for_euclid_dist").square()
     others = distance.sort(dim=-1).values[..., 1 : nearest + 1]
     return (others.mean(-1) / 2).clamp_min(torch.finfo(views.dtype).eps ** 2)

@@ -8,14 +8,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 from unicodedata import normalize
 
-from abs_core.spreadsheets import guarded, unguarded
+from abs_core.spreadsheets import delimiter, guarded, unguarded
 from abs_descriptions.bundles.format import Description, Kind
 from abs_descriptions.bundles.lines import is_too_deep
 from abs_descriptions.references import quoted
@@ -100,8 +99,7 @@ def _read_lines(text: str) -> Iterator[ForeignText]:
 
 
 def _read_csv(text: str) -> Iterator[ForeignText]:
-    first = re.split("[\r\n]", text, maxsplit=1)[0]
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter(text), strict=True)
     try:
         header = [cell.strip().casefold() for cell in next(rows, [])]
         places: dict[str, int] = {}
