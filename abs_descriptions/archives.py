@@ -35,6 +35,8 @@ MAX_MEMBERS = 1000
 MAX_RATIO = 200
 MAX_EXPANDED = 8 * 1024**3
 _CHUNK = 256 * 1024
+# Bytes of UTF-8: what the usual file systems take.
+_LONGEST_NAME = 255
 # What may stand between two members of a tar archive: long names, extended headers, padding.
 _MAX_TAR_HEADERS = 1024 * 1024
 _BROKEN = (
@@ -108,6 +110,8 @@ def _unpack(stream: BinaryIO, path: Path, folder: Path) -> Unpacked:
         if not last.endswith(".jsonl") or last.startswith("."):
             ignored.append(name)
             return
+        if len(last.encode("utf-8", "surrogatepass")) > _LONGEST_NAME:
+            raise _Refused(f"the member {quoted(last)} has a longer name than a file can have")
         # Not every disk tells "A" from "a".
         other = next((one for one in taken if one.casefold() == last.casefold()), None)
         if other is not None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from abs_core.errors import BundleError, StorageError
@@ -116,6 +116,8 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "a tar that climbs": (lambda: tarred(member("../pets.jsonl", TEXT)), "would lie outside"),
     "an absolute name in a tar": (lambda: tarred(member("/etc/pets.jsonl", TEXT)), "would lie outside"),
     "a climbing member that is no bundle": (lambda: tarred(member("../../.bashrc", b"x")), "would lie outside"),
+    "a name that no disk holds": (
+        lambda: tarred(member("x" * 250 + ".jsonl", TEXT)), "has a longer name than a file can have"),
     "a symbolic link in a zip": (lambda: special_zip(0o120777), "is a link or a device"),
     "a device in a zip": (lambda: special_zip(0o020666), "is a link or a device"),
     "a symbolic link in a tar": (
@@ -204,6 +206,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     edits=st.lists(st.tuples(st.integers(0, 10**6), st.binary(min_size=1, max_size=4)), min_size=1, max_size=4),
     cut=st.none() | st.integers(0, 10**6),
 )
+@example(case="tar with long names", edits=[(1099, b".")], cut=None)
 def test_edited_archives_are_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, case: str, edits: list[tuple[int, bytes]], cut: int | None
 ) -> None:
