@@ -6,8 +6,10 @@ import base64
 import fcntl
 import json
 import os
+import select
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,13 +20,20 @@ CHROMIUM = next(
 )
 
 
+# Seconds without a word from the browser, or until a page is there; a hang would tell nobody what is wrong.
+_PATIENCE = 60
+
+
 class Page:
     """One open page."""
 
     def __init__(self, write: int, read: int) -> None:
-        self._write, self._read = write, os.fdopen(read, "rb")
+        self._write, self._read = write, read
+        self._buffer = b""
         self._number = 0
         self._session: str | None = None
+        # An event may come before the answer to the call that set it off, so none is dropped.
+        self._events: list[dict[str, Any]] = []
         self.said: list[str] = []
         """what the page logged: errors, and what its content security policy refused"""
 
@@ -34,19 +43,21 @@ class Page:
         if self._session:
             message["sessionId"] = self._session
         os.write(self._write, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self._next()
-            if answer.get("id") == self._number:
-                assert "error" not in answer, answer
-                result: dict[str, Any] = answer["result"]
-                return result
+        while (answer := self._next()).get("id") != self._number:
+            self._events.append(answer)
+        assert "error" not in answer, answer
+        result: dict[str, Any] = answer["result"]
+        return result
 
     def _next(self) -> dict[str, Any]:
-        data = bytearray()
-        while (byte := self._read.read(1)) != b"\0":
-            assert byte, "the browser is gone"
-            data += byte
-        answer: dict[str, Any] = json.loads(data)
+        while b"\0" not in self._buffer:
+            ready, _, _ = select.select([self._read], [], [], _PATIENCE)
+            assert ready, f"the browser said nothing for {_PATIENCE} s"
+            data = os.read(self._read, 1 << 16)
+            assert data, "the browser is gone"
+            self._buffer += data
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        answer: dict[str, Any] = json.loads(message)
         if answer.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled"):
             self.said.append(json.dumps(answer["params"]))
         return answer
@@ -58,8 +69,10 @@ class Page:
         for domain in ("Page", "Runtime", "Log"):
             self.call(f"{domain}.enable")
         self.call("Page.navigate", url=url)
-        while self._next().get("method") != "Page.loadEventFired":
-            pass
+        until = time.monotonic() + _PATIENCE
+        while not self.run("location.protocol !== 'about:' && document.readyState === 'complete'"):
+            assert time.monotonic() < until, f"{url} was not loaded in {_PATIENCE} s"
+            time.sleep(0.02)
 
     def run(self, script: str) -> Any:
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, userGesture=True)
@@ -68,7 +81,7 @@ class Page:
 
     def wait_for_download(self) -> None:
         while True:
-            event = self._next()
+            event = self._events.pop(0) if self._events else self._next()
             if event.get("method") == "Browser.downloadProgress" and event["params"]["state"] == "completed":
                 return
 
@@ -105,4 +118,4 @@ def browser(profile: Path, size: tuple[int, int] = (1200, 900)) -> Iterator[Page
         process.terminate()
         process.wait(20)
         os.close(to_browser[1])
-        page._read.close()
+        os.close(from_browser[0])
