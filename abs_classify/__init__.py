@@ -6,36 +6,18 @@ The public names are imported when they are first used, so that `import abs_clas
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from abs_classify.classifier import Classifier, Prediction
-    from abs_classify.methods import METHODS, Method, get_method, register
-    from abs_classify.phrases import Description
-    from abs_classify.towers import available_towers, load_tower
-
-__all__ = [
-    "METHODS",
-    "Classifier",
-    "Description",
-    "Method",
-    "Prediction",
-    "available_towers",
-    "get_method",
-    "load_tower",
-    "register",
-]
+from typing import Any
 
 _HOMES = {
     "Classifier": "classifier",
-    "Description": "phrases",
-    "METHODS": "methods",
-    "Method": "methods",
+    "Description": "methods.class_texts",
+    "METHODS": "methods.table",
+    "Method": "methods.table",
     "Prediction": "classifier",
-    "available_towers": "towers",
-    "get_method": "methods",
-    "load_tower": "towers",
-    "register": "methods",
+    "available_towers": "models.registry",
+    "get_method": "methods.table",
+    "load_tower": "models.registry",
+    "register": "methods.table",
 }
 
 

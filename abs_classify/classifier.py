@@ -22,30 +22,30 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 
-from abs_classify.attention import AttentionSource, build_attention
-from abs_classify.encoding import encode_texts, stream_images
+from abs_classify.encoding.encoder import encode_texts, stream_images
 from abs_classify.explanation import Explanation, explain
 from abs_classify.images import LoadedImage, load_image, upright_rgb
-from abs_classify.matchers import StreamMatcher, TextFeatures
-from abs_classify.methods import Method, get_method
-from abs_classify.phrases import Description, readable
-from abs_classify.templates import read_template_set
-from abs_classify.texts import TextTable, as_descriptions
+from abs_classify.methods.class_texts import ClassTexts, as_descriptions, read_template_set
+from abs_classify.methods.phrases import ClassDescription, readable
+from abs_classify.methods.scoring import ClassTextFeatures, StreamMatcher
+from abs_classify.methods.table import Method, get_method
+from abs_classify.models.attention import AttentionBackend, load_attention
 from abs_classify.threads import in_threads
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import ImageError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
-    from abs_classify.towers.base import Tower
+    from abs_classify.models.base import Model
 
-__all__ = ["Classifier", "Prediction", "Ranked"]
+__all__ = ["Classifier", "Prediction", "RankedClass"]
+
 
 # Decoded photos are large: this many wait at most, whatever the number of images.
 _WAITING = 8
 
 
 @dataclass(frozen=True)
-class Ranked:
+class RankedClass:
     """A class and its score.
 
     Attributes:
@@ -70,7 +70,7 @@ class Prediction:
     """
 
     image_id: str
-    ranking: tuple[Ranked, ...]
+    ranking: tuple[RankedClass, ...]
     explanation: Explanation | None = None
 
     @property
@@ -111,13 +111,13 @@ class Classifier:
 
     def __init__(
         self,
-        tower: Tower,
-        descriptions: Mapping[str, Sequence[str | Description]] | Sequence[str],
+        tower: Model,
+        descriptions: Mapping[str, Sequence[str | ClassDescription]] | Sequence[str],
         *,
         method: str | Method = "abs",
         names: Mapping[str, str] | None = None,
         templates: str = "plain",
-        attention: str | AttentionSource = "auto",
+        attention: str | AttentionBackend = "auto",
         seed: int = 0,
         batch_size: int = 64,
     ) -> None:
@@ -129,19 +129,21 @@ class Classifier:
         self._attention = attention
 
     @cached_property
-    def texts(self) -> TextFeatures:
+    def texts(self) -> ClassTextFeatures:
         """The encoded texts."""
         encode = self.tower, self.table.texts
-        return TextFeatures(
-            encode_texts(*encode), torch.tensor(self.table.owner), encode_texts(self.tower, self.table.label_texts)
+        return ClassTextFeatures(
+            encode_texts(*encode),
+            torch.tensor(self.table.class_index),
+            encode_texts(self.tower, self.table.label_texts),
         )
 
     @cached_property
-    def source(self) -> AttentionSource | None:
+    def source(self) -> AttentionBackend | None:
         """Where attention maps come from; None for a method that looks at none."""
         if not any(view.needs_attention for view in self.method.views):
             return None
-        return build_attention(self._attention, self.tower) if isinstance(self._attention, str) else self._attention
+        return load_attention(self._attention, self.tower) if isinstance(self._attention, str) else self._attention
 
     def classify(
         self, images: Iterable[str | Path | bytes | Image.Image], *, top: int = 5, explain: bool = False
@@ -198,17 +200,19 @@ class Classifier:
     ) -> Prediction:
         order = torch.argsort(scores, descending=True, stable=True)[:top].tolist()
         ids = self.table.class_ids
-        ranking = tuple(Ranked(ids[at], self.names[ids[at]], float(scores[at])) for at in order)
+        ranking = tuple(RankedClass(ids[at], self.names[ids[at]], float(scores[at])) for at in order)
         why = None if views is None else explain(self.method, views, self.texts, self.table, scores)
         return Prediction(image.id, ranking, why)
 
     def _build_table(
-        self, descriptions: Mapping[str, Sequence[str | Description]] | Sequence[str], templates: str
-    ) -> TextTable:
+        self, descriptions: Mapping[str, Sequence[str | ClassDescription]] | Sequence[str], templates: str
+    ) -> ClassTexts:
         described = None
         if isinstance(descriptions, Mapping):
             described = {
-                key: tuple(one if isinstance(one, Description) else Description(one) for one in _listed(key, own))
+                key: tuple(
+                    one if isinstance(one, ClassDescription) else ClassDescription(one) for one in _listed(key, own)
+                )
                 for key, own in descriptions.items()
             }
         return self.method.texts.build(self.names, described, read_template_set(templates).templates)
@@ -227,7 +231,7 @@ def _names(ids: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:
     return {one: given.get(one, readable(one)) for one in counts}
 
 
-def _listed(key: str, own: Sequence[str | Description]) -> Sequence[str | Description]:
+def _listed(key: str, own: Sequence[str | ClassDescription]) -> Sequence[str | ClassDescription]:
     if isinstance(own, str):
         as_descriptions({key: own})  # raises the error that says so
     return own

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from abs_classify.matchers import Contributions, TextFeatures
-from abs_classify.methods import Method
-from abs_classify.texts import TextTable
+from abs_classify.methods.class_texts import ClassTexts
+from abs_classify.methods.scoring import ClassTextFeatures, Contributions
+from abs_classify.methods.table import Method
 from abs_core.errors import UsageError
 
 __all__ = ["Explanation", "SentenceShare", "ViewShare", "explain"]
@@ -108,8 +108,8 @@ class Explanation:
 def explain(
     method: Method,
     views: Mapping[str, Tensor],
-    features: TextFeatures,
-    table: TextTable,
+    features: ClassTextFeatures,
+    table: ClassTexts,
     scores: Tensor | None = None,
     among: Sequence[int] = (),
 ) -> Explanation:
@@ -152,7 +152,7 @@ def explain(
     )
 
 
-def _scores(method: Method, views: Mapping[str, Tensor], features: TextFeatures) -> Tensor:
+def _scores(method: Method, views: Mapping[str, Tensor], features: ClassTextFeatures) -> Tensor:
     if method.stream:
         raise UsageError(
             f"the method {method.name!r} scores an image by those before it", remedy="Pass the scores that it gave"
@@ -168,14 +168,14 @@ def _note(method: Method) -> str:
 
 
 def _view_shares(
-    contributions: Contributions, table: TextTable, winner: int, second: int | None
+    contributions: Contributions, table: ClassTexts, winner: int, second: int | None
 ) -> tuple[ViewShare, ...]:
-    own = (contributions.owner == winner).nonzero().squeeze(1)
+    own = (contributions.class_index == winner).nonzero().squeeze(1)
     parts = contributions.parts[:, own]
     values, leading = parts.sum(1).tolist(), own[parts.argmax(1)].tolist()
     others = [0.0] * len(values)
     if second is not None:
-        others = contributions.parts[:, contributions.owner == second].sum(1).tolist()
+        others = contributions.parts[:, contributions.class_index == second].sum(1).tolist()
     shares = [
         ViewShare(kind, index, value, other, table.texts[text])
         for (kind, index), value, other, text in zip(contributions.views, values, others, leading, strict=True)
@@ -184,12 +184,12 @@ def _view_shares(
 
 
 def _sentence_shares(
-    contributions: Contributions, table: TextTable, winner: int, second: int | None
+    contributions: Contributions, table: ClassTexts, winner: int, second: int | None
 ) -> tuple[SentenceShare, ...]:
     totals = contributions.parts.sum(0).tolist()
     shares = [
-        SentenceShare(text, table.class_ids[owner], total, total if owner == winner else -total)
-        for text, owner, total in zip(table.texts, table.owner, totals, strict=True)
-        if owner in (winner, second)
+        SentenceShare(text, table.class_ids[class_index], total, total if class_index == winner else -total)
+        for text, class_index, total in zip(table.texts, table.class_index, totals, strict=True)
+        if class_index in (winner, second)
     ]
     return tuple(sorted(shares, key=lambda share: -abs(share.contribution)))

@@ -19,17 +19,22 @@ from PIL import Image
 
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import ImageError
-from abs_core.printable import printable
+from abs_core.text import printable
 
 __all__ = ["FORMATS", "MAX_PIXELS", "LoadedImage", "load_image", "upright_rgb"]
+
 
 #: The formats that are opened, by Pillow's names; every other decoder stays out of reach.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "MPO")
 
+
 #: More pixels than this are refused. Pillow's own limit, 89 megapixels unless the program changed it, holds as well.
 MAX_PIXELS = 100_000_000
 
+
 _ORIENTATION_TAG = 0x0112
+
+
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -39,8 +44,13 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
 _CONVERT = "Convert it to JPEG or PNG, or leave it out"
+
+
 _REPLACE = "Fetch the file again, or leave it out"
+
 
 # warnings.catch_warnings changes filters that all threads share, so only one of ours may do it at a time.
 _warning_filters = threading.Lock()

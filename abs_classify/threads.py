@@ -20,7 +20,10 @@ import torch
 
 __all__ = ["Cores", "even_parts", "in_threads"]
 
+
 T = TypeVar("T")
+
+
 R = TypeVar("R")
 
 

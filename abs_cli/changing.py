@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from abs_cli.home import Home
 from abs_cli.importing import timestamp
-from abs_cli.vocabulary import find_bundle, warn_of_yank
 from abs_core.errors import UsageError
 from abs_core.files import ensure_writable
+from abs_core.home import Home
+from abs_descriptions.bundles.repository import find_bundle, warn_of_yank
 
 if TYPE_CHECKING:
-    from abs_descriptions.bundle import Bundle, BundleHeader
-    from abs_descriptions.store import BundleStore, StoreEntry
+    from abs_descriptions.bundles import Bundle, BundleHeader
+    from abs_descriptions.bundles.repository import BundleStore, StoreEntry
 
 __all__ = ["child_version", "find_again", "keep", "merge_into_store"]
 
@@ -42,9 +42,9 @@ def merge_into_store(
         UsageError: fewer than two bundles, or one twice.
         BundleError, LabelError, UnknownNameError: a bundle or label set that cannot be used, or a conflict.
     """
-    from abs_descriptions.bundle_changes import merge_bundles
-    from abs_descriptions.labels import read_labels
-    from abs_descriptions.store import BundleStore
+    from abs_core.labels import read_labels
+    from abs_descriptions.bundles.merge import merge_bundles
+    from abs_descriptions.bundles.repository import BundleStore
 
     bundles = [find_bundle(home, reference) for reference in references]
     if len({bundle.digest for bundle in bundles}) != len(bundles) or len(bundles) < 2:
@@ -75,7 +75,7 @@ def child_version(store: BundleStore, name: str, parents: Sequence[BundleHeader]
     Raises:
         UsageError: a name that cannot be one.
     """
-    from abs_descriptions.references import parse_version
+    from abs_descriptions.bundles.references import parse_version
 
     following = store.next_version(name)
     for parent in parents:
@@ -97,7 +97,7 @@ def find_again(home: Home, name: str, records: int, write: Callable[[Path, str, 
         records: how many descriptions are written; other versions need no look.
         write: is given a path, a version and a time of creation.
     """
-    from abs_descriptions.store import BundleStore
+    from abs_descriptions.bundles.repository import BundleStore
 
     store = BundleStore(home.bundles)
     alike = [entry for entry in reversed(store.list(name)) if entry.counts.records == records]
@@ -119,7 +119,7 @@ def keep(home: Home, write: Callable[[Path], Bundle]) -> StoreEntry:
     Raises:
         StorageError: the home cannot be written.
     """
-    from abs_descriptions.store import BundleStore
+    from abs_descriptions.bundles.repository import BundleStore
 
     ensure_writable(home.root)
     with tempfile.TemporaryDirectory(dir=home.root, prefix=".bundle-") as folder:

@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import json
+import _thread
+import importlib
+import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
 
 import click
 
-from abs_core.printable import printable
+from abs_core.text import Advance, printable
 
-__all__ = ["Advance", "counted", "json_text", "note", "progress"]
-
-
-class Advance(Protocol):
-    """Moves a progress line: by ``step``, with an optional remark behind it."""
-
-    def __call__(self, step: int = 1, remark: str = "") -> None: ...
+__all__ = ["Interrupts", "LazyGroup", "PlainGroup", "note", "progress"]
 
 
 def note(text: str) -> None:
     """One line on stderr, with everything from outside made harmless."""
     click.echo(printable(text), err=True)
-
-
-def json_text(value: Any) -> str:
-    """JSON on one line; what is no valid Unicode, as file names may be, becomes JSON's own escape."""
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def counted(number: int, one: str, many: str) -> str:
-    """A number and what is counted: "1 class", "2 classes"."""
-    return f"{number} {one if number == 1 else many}"
 
 
 @contextmanager
@@ -50,7 +39,7 @@ def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
         with _bar(what, total, unit) as advance:
             yield advance
         return
-    yield _Lines(what, total, unit)
+    yield _ProgressLines(what, total, unit)
 
 
 @contextmanager
@@ -73,7 +62,7 @@ def _bar(what: str, total: int, unit: str) -> Iterator[Advance]:
         yield advance
 
 
-class _Lines:
+class _ProgressLines:
     """Progress for logs."""
 
     def __init__(self, what: str, total: int, unit: str, every: float = 10.0) -> None:
@@ -92,3 +81,93 @@ class _Lines:
         tail = f"; {remark}" if remark else ""
         done = f"{self._what}: {self._done} of {self._total} {self._unit}"
         note(f"{done}, {rate:.1f} {self._unit}/s, {left}{tail}")
+
+
+class Interrupts:
+    """Catches Ctrl-C (SIGINT) inside a ``with`` block of the main thread; elsewhere it does nothing.
+
+    The first one sets ``asked``. The second one, or the end of the patience, raises ``KeyboardInterrupt``.
+
+    Args:
+        patience: seconds from the first one to the end.
+    """
+
+    def __init__(self, patience: float = 15.0) -> None:
+        self.asked = False
+        self._patience = patience
+        self._timer: threading.Timer | None = None
+        self._before: Any = None
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        # Not through sys.stderr, in the middle of whose work the signal may have come.
+        line = (
+            f"\nstopping: waiting up to {self._patience:.0f} s for what is under way; press Ctrl-C again to stop now\n"
+        )
+        with suppress(OSError, ValueError):
+            os.write(sys.stderr.fileno(), line.encode())
+        self._timer = threading.Timer(self._patience, _interrupt_main_thread)
+        self._timer.daemon = True
+        self._timer.start()
+
+
+def _interrupt_main_thread() -> None:
+    main = threading.main_thread().ident
+    if main is None or not hasattr(signal, "pthread_kill"):
+        _thread.interrupt_main()
+    else:
+        # To that very thread: it may wait for a lock, which only a signal of its own ends.
+        signal.pthread_kill(main, signal.SIGINT)
+
+
+_NO_LIMIT = 1000
+
+
+class PlainGroup(click.Group):
+    """A group whose ``--help`` shows the first sentence of each command whole, on several lines where it is long."""
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, self.commands[name].get_short_help_str(_NO_LIMIT)) for name in sorted(self.commands)]
+            )
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name.
+
+    Args:
+        package: where the modules lie, such as "abs_cli.commands".
+        table: command -> (module in the package, whose ``command`` it is; the line that ``--help`` shows).
+        settings: what ``click.Group`` takes.
+    """
+
+    def __init__(self, *, package: str, table: Mapping[str, tuple[str, str]], **settings: Any) -> None:
+        super().__init__(**settings)
+        self._package, self._table = package, table
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(self._table)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        if name not in self._table:
+            return None
+        command: click.Command = importlib.import_module(f"{self._package}.{self._table[name][0]}").command
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in self._table.items()])

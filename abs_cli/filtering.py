@@ -13,30 +13,30 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abs_cli.cache import Key, StageCache
+from abs_classify.encoding.cache import CacheKey, StageCache
+from abs_classify.encoding.ranking import OnError, SkippedImageReason, identify
+from abs_classify.encoding.stages import IdentifiedSample, Stages, UnreadableImage, shards
 from abs_cli.changing import child_version, find_again, keep
-from abs_cli.classification import OnError, Skipped, identify
 from abs_cli.console import note, progress
-from abs_cli.home import Home
 from abs_cli.importing import timestamp
-from abs_cli.stages import BadPhoto, Photo, Stages, shards
-from abs_cli.vocabulary import shipped_bundles
 from abs_core.canonical import digest
 from abs_core.errors import DatasetError, ImageError, UsageError
 from abs_core.extras import require
 from abs_core.files import ensure_writable, storage_errors
+from abs_core.home import Home
+from abs_descriptions.bundles.repository import shipped_bundles
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
-    from abs_classify.datasets import Item
-    from abs_classify.methods import Method
-    from abs_classify.texts import TextTable
-    from abs_classify.views import ViewSource
-    from abs_descriptions.bundle import Bundle, Generator
-    from abs_descriptions.filtering import Criteria, Encoder, Filtered
+    from abs_classify.datasets import Sample
+    from abs_classify.methods.class_texts import ClassTexts
+    from abs_classify.methods.table import Method
+    from abs_classify.methods.views import ViewSource
+    from abs_descriptions.bundles import Bundle, Generator
+    from abs_descriptions.filtering import Criteria, Encoder, FilteredBundle
 
 __all__ = [
     "ImageUse",
@@ -47,6 +47,7 @@ __all__ = [
     "keep_child",
     "spare_own_result",
 ]
+
 
 # whose versions may change an embedding
 _PACKAGES = ("sentence-transformers", "transformers", "tokenizers", "torch")
@@ -77,7 +78,7 @@ class Selection:
     share: float | None = None
 
 
-def filter_sentences(home: Home, bundle: Bundle, encoder: Encoder, criteria: Criteria) -> Filtered:
+def filter_sentences(home: Home, bundle: Bundle, encoder: Encoder, criteria: Criteria) -> FilteredBundle:
     """Judge the descriptions of a bundle by their sentence embeddings, which the stage cache remembers.
 
     Raises:
@@ -89,7 +90,7 @@ def filter_sentences(home: Home, bundle: Bundle, encoder: Encoder, criteria: Cri
     unique = sorted(set(texts))
     cache = StageCache(home.cache)
     packages = {name: _version(name) for name in _PACKAGES}
-    key = Key("sentence-embeddings", 1, {"encoder": encoder.digest, "texts": digest(unique), "packages": packages})
+    key = CacheKey("sentence-embeddings", 1, {"encoder": encoder.digest, "texts": digest(unique), "packages": packages})
     found = cache.load(key)
     if found is None:
         cache.require_writable()
@@ -99,7 +100,7 @@ def filter_sentences(home: Home, bundle: Bundle, encoder: Encoder, criteria: Cri
     return filter_records(bundle, encoder, criteria, found["vectors"][[position[text] for text in texts]])
 
 
-def filter_by_images(stages: Stages, bundle: Bundle, use: ImageUse, selection: Selection) -> Filtered:
+def filter_by_images(stages: Stages, bundle: Bundle, use: ImageUse, selection: Selection) -> FilteredBundle:
     """Keep the descriptions whose weight enters the class scores of the images.
 
     Args:
@@ -114,7 +115,7 @@ def filter_by_images(stages: Stages, bundle: Bundle, use: ImageUse, selection: S
         ImageError: an image cannot be read and ``on_error`` is "stop", or none could be.
         UnknownNameError, BundleError, ModelError: what is named cannot be used.
     """
-    from abs_classify.matchers import SoftMatch
+    from abs_classify.methods.scoring import SoftMatch
     from abs_descriptions.filtering import filter_by_weight
 
     method = _method(use)
@@ -146,7 +147,9 @@ def filter_by_images(stages: Stages, bundle: Bundle, use: ImageUse, selection: S
     )
 
 
-def keep_child(home: Home, parent: Bundle, filtered: Filtered, name: str | None, out: Path | None) -> tuple[str, bool]:
+def keep_child(
+    home: Home, parent: Bundle, filtered: FilteredBundle, name: str | None, out: Path | None
+) -> tuple[str, bool]:
     """Write the child version: to a file, or as a new version in the store.
 
     A child that the store has already, of the same parent and by the same criteria, gets no second version: what was
@@ -163,8 +166,8 @@ def keep_child(home: Home, parent: Bundle, filtered: Filtered, name: str | None,
     Returns:
         The pinned reference, and whether it was written now.
     """
+    from abs_descriptions.bundles.repository import BundleStore
     from abs_descriptions.filtering import write_child
-    from abs_descriptions.store import BundleStore
 
     store = BundleStore(home.bundles)
     chosen = parent.header.name if name is None else name
@@ -186,7 +189,7 @@ def keep_child(home: Home, parent: Bundle, filtered: Filtered, name: str | None,
     return str(keep(home, lambda path: write(path, following, timestamp()))), True
 
 
-def spare_own_result(bundle: Bundle, filtered: Filtered) -> Filtered:
+def spare_own_result(bundle: Bundle, filtered: FilteredBundle) -> FilteredBundle:
     """Take nothing from a bundle that is what a filter of the same criteria left, if nothing was done to it since.
 
     What is left is less alike than what there was, so the same criteria may take more of it, and more again.
@@ -216,7 +219,7 @@ def check_child(home: Home, parent: Bundle, name: str | None, out: Path | None) 
         UsageError: a name that cannot be one, or a file that is the parent itself.
         StorageError: the store, or the folder of the file, cannot be written.
     """
-    from abs_descriptions.store import BundleStore
+    from abs_descriptions.bundles.repository import BundleStore
 
     child_version(BundleStore(home.bundles), parent.header.name if name is None else name, [parent.header])
     ensure_writable(home.root if out is None else out.absolute().parent)
@@ -227,9 +230,9 @@ def check_child(home: Home, parent: Bundle, name: str | None, out: Path | None) 
 
 
 def _method(use: ImageUse) -> Method:
-    from abs_classify.matchers import SoftMatch
-    from abs_classify.methods import METHODS, get_method
-    from abs_classify.views import WholeImage
+    from abs_classify.methods.scoring import SoftMatch
+    from abs_classify.methods.table import METHODS, get_method
+    from abs_classify.methods.views import FullImage
 
     method = get_method(use.method)
     if not isinstance(method.matcher, SoftMatch):
@@ -237,29 +240,29 @@ def _method(use: ImageUse) -> Method:
         raise UsageError(f"the method {use.method!r} has no soft matching, so no mass", remedy=f"Choose one of {soft}")
     if use.views is None:
         return method
-    counted = (v if isinstance(v, WholeImage) else replace(v, count=use.views) for v in method.views)
+    counted = (v if isinstance(v, FullImage) else replace(v, count=use.views) for v in method.views)
     return replace(method, views=tuple(counted))
 
 
-def _texts(method: Method, bundle: Bundle) -> TextTable:
+def _texts(method: Method, bundle: Bundle) -> ClassTexts:
     """The texts of the method, one for each record of the bundle, in file order."""
-    from abs_classify.phrases import Description
+    from abs_classify.methods.phrases import ClassDescription
 
     names = {one.id: one.name for one in bundle.header.label_set.classes}
     descriptions = {
-        class_id: [Description(record.text, record.kind) for record in records]
+        class_id: [ClassDescription(record.text, record.kind) for record in records]
         for class_id, records in bundle.descriptions().items()
     }
     return method.texts.build(names, descriptions, ())
 
 
-def _items(images: str) -> Sequence[Item]:
-    from abs_classify.datasets import Item, open_dataset
-    from abs_classify.datasets.files import images_below
+def _items(images: str) -> Sequence[Sample]:
+    from abs_classify.datasets import Sample, open_dataset
+    from abs_classify.datasets.folders import images_below
 
-    items: Sequence[Item]
+    items: Sequence[Sample]
     if Path(images).is_dir():
-        items = [Item(path, "") for path in images_below(Path(images))]
+        items = [Sample(path, "") for path in images_below(Path(images))]
     else:
         items = open_dataset(images).items
     if not items:
@@ -269,11 +272,11 @@ def _items(images: str) -> Sequence[Item]:
 
 def _mass(
     stages: Stages,
-    photos: Sequence[Photo],
+    photos: Sequence[IdentifiedSample],
     method: Method,
-    table: TextTable,
+    table: ClassTexts,
     on_error: OnError,
-    skipped: list[Skipped],
+    skipped: list[SkippedImageReason],
 ) -> tuple[NDArray[np.float64], list[str]]:
     """The mass of each text [M] over all views of all photos, shard by shard, and the ids of the photos used."""
     numpy = require("numpy")
@@ -285,12 +288,12 @@ def _mass(
             while good:
                 try:
                     features = stages.views(good, method.views)
-                except BadPhoto as bad:
+                except UnreadableImage as bad:
                     if on_error == "stop":
                         remedy = bad.error.remedy or "Remove it"
                         raise ImageError(bad.error.message, remedy=f"{remedy}, or use --on-error skip") from bad
                     good.remove(bad.photo)
-                    skipped.append(Skipped(bad.photo.name, bad.error.message))
+                    skipped.append(SkippedImageReason(bad.photo.name, bad.error.message))
                     continue
                 mass += _shard_mass(stages, method, features, table).numpy()
                 used += [photo.id for photo in good]
@@ -300,15 +303,15 @@ def _mass(
 
 
 def _shard_mass(
-    stages: Stages, method: Method, features: Mapping[ViewSource, torch.Tensor], table: TextTable
+    stages: Stages, method: Method, features: Mapping[ViewSource, torch.Tensor], table: ClassTexts
 ) -> torch.Tensor:
-    from abs_classify.matchers import SoftMatch, all_views
-    from abs_classify.soft_matching import soft_mass
+    from abs_classify.methods.scoring import SoftMatch, all_views
+    from abs_classify.methods.soft_matching import soft_usage
 
     assert isinstance(method.matcher, SoftMatch)
     texts = stages.texts(table)
     views = all_views(method.views_by_kind(features))
-    return soft_mass(views, texts.features, texts.owner, texts.classes, method.matcher.temperature)
+    return soft_usage(views, texts.features, texts.class_index, texts.classes, method.matcher.temperature)
 
 
 def _version(package: str) -> str:

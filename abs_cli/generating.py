@@ -13,24 +13,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abs_cli.changing import find_again, keep
-from abs_cli.console import Advance, note, progress
-from abs_cli.generation_results import Ahead, Made, Paid, check_report, reasons, write_report
-from abs_cli.home import Home
+from abs_cli.console import Interrupts, note, progress
 from abs_cli.importing import timestamp
-from abs_cli.interrupts import Interrupts
 from abs_core.errors import BackendError, UsageError
 from abs_core.files import ensure_writable
+from abs_core.home import Home
+from abs_core.text import Advance
+from abs_descriptions.generation.report import (
+    CostEstimate,
+    CostSummary,
+    GenerationSummary,
+    check_report,
+    reasons,
+    write_report,
+)
 
 if TYPE_CHECKING:
-    from abs_descriptions.backends.base import Backend
-    from abs_descriptions.bundle import Bundle
-    from abs_descriptions.cleaning import Rules
-    from abs_descriptions.costs import Budget, Prices
-    from abs_descriptions.generation import GenerationResult, Plan, Progress
-    from abs_descriptions.journal import Journal
-    from abs_descriptions.labels import LabelSet
-    from abs_descriptions.prompts import PromptSet
-    from abs_descriptions.store import BundleStore
+    from abs_core.labels import LabelSet
+    from abs_descriptions.bundles import Bundle
+    from abs_descriptions.bundles.repository import BundleStore
+    from abs_descriptions.generation.cleaning import CleaningRules
+    from abs_descriptions.generation.cost import Budget, Prices
+    from abs_descriptions.generation.journal import Journal
+    from abs_descriptions.generation.prompts import PromptSet
+    from abs_descriptions.generation.providers.base import Provider
+    from abs_descriptions.generation.runner import GenerationPlan, GenerationProgress, GenerationResult
 
 __all__ = ["GenerationOptions", "generate_bundle", "look_ahead"]
 
@@ -66,15 +73,15 @@ class _Job:
 
     label_set: LabelSet
     store: BundleStore
-    backend: Backend
+    backend: Provider
     prompts: PromptSet
-    plan: Plan
+    plan: GenerationPlan
     prices: Prices | None
     budget: Budget | None
     journal: Path
 
 
-def generate_bundle(home: Home, labels: str, name: str, options: GenerationOptions) -> Made:
+def generate_bundle(home: Home, labels: str, name: str, options: GenerationOptions) -> GenerationSummary:
     """Write descriptions of a label set and keep them as a bundle.
 
     Raises:
@@ -83,8 +90,8 @@ def generate_bundle(home: Home, labels: str, name: str, options: GenerationOptio
         BackendError: the model gives no usable reply, or none that is a description; what it gave is in the journal.
         StorageError: the store or the journal cannot be written.
     """
-    from abs_descriptions.generation import describe_generator, generate
-    from abs_descriptions.journal import Journal
+    from abs_descriptions.generation.journal import Journal
+    from abs_descriptions.generation.runner import describe_generator, generate
 
     start = time.monotonic()
     job = _prepare(home, labels, name, options, home.cache / "derived")
@@ -111,36 +118,36 @@ def generate_bundle(home: Home, labels: str, name: str, options: GenerationOptio
     reference, is_new = _keep(home, job.store, name, job.label_set, result, options.licence)
     seconds = time.monotonic() - start
     note(watcher.summary(seconds))
-    return Made(reference, is_new, result, watcher.reused, watcher.cost, seconds)
+    return GenerationSummary(reference, is_new, result, watcher.reused, watcher.cost, seconds)
 
 
-def look_ahead(home: Home, labels: str, name: str, options: GenerationOptions) -> Ahead:
+def look_ahead(home: Home, labels: str, name: str, options: GenerationOptions) -> CostEstimate:
     """What ``generate_bundle`` would ask with the same arguments. Asks nothing and writes nothing.
 
     Raises:
         LabelError, PromptError, UnknownNameError, UsageError: an input that cannot be used.
         StorageError: the journal cannot be read.
     """
-    from abs_descriptions import generation
-    from abs_descriptions.journal import Journal
+    from abs_descriptions.generation import runner as generation
+    from abs_descriptions.generation.journal import Journal
 
     if options.report is not None:
         raise UsageError("a dry run writes no file, so there is no report", remedy="Leave out --report or --dry-run")
     job = _prepare(home, labels, name, options, None)
     with Journal(job.journal, read_only=True) as journal:
         _note_damage(journal)
-        return Ahead(
-            generation.look_ahead(job.label_set, job.prompts, job.backend, job.plan, journal=journal), job.prices
+        return CostEstimate(
+            generation.estimate(job.label_set, job.prompts, job.backend, job.plan, journal=journal), job.prices
         )
 
 
 def _prepare(home: Home, labels: str, name: str, options: GenerationOptions, derived: Path | None) -> _Job:
     """Look at every input. ``derived`` keeps what an image-text model computes from its weights; None keeps nothing."""
-    from abs_descriptions.backends.base import Parameters
-    from abs_descriptions.costs import Budget
-    from abs_descriptions.generation import Plan
-    from abs_descriptions.labels import read_labels
-    from abs_descriptions.store import BundleStore
+    from abs_core.labels import read_labels
+    from abs_descriptions.bundles.repository import BundleStore
+    from abs_descriptions.generation.cost import Budget
+    from abs_descriptions.generation.providers.base import Parameters
+    from abs_descriptions.generation.runner import GenerationPlan
 
     label_set = read_labels(labels)
     store = BundleStore(home.bundles)
@@ -149,7 +156,7 @@ def _prepare(home: Home, labels: str, name: str, options: GenerationOptions, der
     prices = _prices(backend.model, options)
     if options.max_cost is not None and prices is None:
         raise UsageError("a cost limit needs prices", remedy="Give --price-in and --price-out, or --prices FILE")
-    plan = Plan(
+    plan = GenerationPlan(
         per_class=options.per_class,
         tries=options.tries,
         parameters=Parameters(max_tokens=options.max_tokens, temperature=options.temperature, seed=options.seed),
@@ -160,8 +167,8 @@ def _prepare(home: Home, labels: str, name: str, options: GenerationOptions, der
     return _Job(label_set, store, backend, _prompts(options), plan, prices, budget, journal)
 
 
-def _backend(home: Home, options: GenerationOptions) -> Backend:
-    from abs_descriptions.backends import BackendOptions, build_backend
+def _backend(home: Home, options: GenerationOptions) -> Provider:
+    from abs_descriptions.generation.providers.registry import ProviderOptions, build_provider
 
     variable = options.reach.get("key_variable")
     # Whoever gives the key itself must not find it in a log.
@@ -172,11 +179,11 @@ def _backend(home: Home, options: GenerationOptions) -> Backend:
         )
     # A cache may be emptied; what is known of paid batches stays with what else is paid.
     keep = home.journals if options.backend == "openai-batch" else home.cache / "derived"
-    return build_backend(options.backend, BackendOptions(**options.reach, keep=keep))
+    return build_provider(options.backend, ProviderOptions(**options.reach, keep=keep))
 
 
 def _prices(model: str, options: GenerationOptions) -> Prices | None:
-    from abs_descriptions.costs import Prices, read_prices
+    from abs_descriptions.generation.cost import Prices, read_prices
 
     given = (options.price_in, options.price_out)
     if options.prices is not None:
@@ -190,24 +197,23 @@ def _prices(model: str, options: GenerationOptions) -> Prices | None:
     return Prices(options.price_in, options.price_out)
 
 
-def _rules(home: Home, model: str | None, derived: Path | None) -> Rules:
+def _rules(home: Home, model: str | None, derived: Path | None) -> CleaningRules:
     """The rules of cleaning, with the token limit of an image-text model where one is named."""
-    from abs_descriptions.cleaning import Rules
+    from abs_descriptions.generation.cleaning import CleaningRules
 
     if model is None:
-        return Rules()
-    from abs_classify.towers import load_tower
-    from abs_classify.towers.catalogue import local_names
-    from abs_classify.towers.weights_store import WeightsStore
+        return CleaningRules()
+    from abs_classify.models.registry import load_model, local_names
+    from abs_classify.models.store import WeightsStore
 
     note(f"loading {model}")
     local = local_names(WeightsStore(home.models), model, "none")[0]
-    tower = load_tower(local, device="cpu", derived=derived)
-    return Rules(count_tokens=tower.count_tokens, token_limit=tower.context_length)
+    tower = load_model(local, device="cpu", derived=derived)
+    return CleaningRules(count_tokens=tower.count_tokens, token_limit=tower.context_length)
 
 
 def _prompts(options: GenerationOptions) -> PromptSet:
-    from abs_descriptions.prompts import read_prompts
+    from abs_descriptions.generation.prompts import read_prompts
 
     small = options.backend in ("local", "vllm") and options.reach.get("model") is None
     default = "objects-small" if small else "objects"
@@ -228,7 +234,7 @@ class _Watcher:
         self._prices = prices
         self._shown = ExitStack()
         self._advance: Advance | None = None
-        self._now: Progress | None = None
+        self._now: GenerationProgress | None = None
         self._accepted = 0
 
     def __enter__(self) -> _Watcher:
@@ -240,7 +246,7 @@ class _Watcher:
         if error[0] is not None and now is not None and now.done:
             note(f"{now.done} replies are in the journal; the same command goes on from there")
 
-    def see(self, now: Progress) -> None:
+    def see(self, now: GenerationProgress) -> None:
         """Take note of a step."""
         self._now = now
         if now.done + now.failed == now.reused:
@@ -263,11 +269,15 @@ class _Watcher:
         return self._now.reused if self._now else 0
 
     @property
-    def cost(self) -> Paid:
+    def cost(self) -> CostSummary:
         """Tokens so far."""
-        from abs_descriptions.costs import Tokens
+        from abs_descriptions.generation.providers.base import Tokens
 
-        return Paid(self._now.paid, self._now.saved, self._prices) if self._now else Paid(Tokens(), Tokens(), None)
+        return (
+            CostSummary(self._now.paid, self._now.saved, self._prices)
+            if self._now
+            else CostSummary(Tokens(), Tokens(), None)
+        )
 
     def summary(self, seconds: float) -> str:
         """The last line: replies, tokens and their rate."""
@@ -327,7 +337,7 @@ def _write(
     licence: str,
     result: GenerationResult | None = None,
 ) -> Bundle:
-    from abs_descriptions.bundle import write_bundle
+    from abs_descriptions.bundles import write_bundle
 
     return write_bundle(
         path,

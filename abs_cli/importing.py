@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abs_cli.console import note
-from abs_cli.home import Home
 from abs_core.errors import BundleError, LabelError, UsageError
 from abs_core.files import ensure_writable
-from abs_core.printable import printable
+from abs_core.home import Home
+from abs_core.text import printable
 
 if TYPE_CHECKING:
-    from abs_descriptions.bundle_exchange import ForeignText, LabelMatching
-    from abs_descriptions.labels import LabelSet
-    from abs_descriptions.store import StoreEntry
+    from abs_core.labels import LabelSet
+    from abs_descriptions.bundles.exchange import ExternalText, LabelMatching
+    from abs_descriptions.bundles.repository import StoreEntry
 
 __all__ = ["import_bundles", "import_foreign", "is_of_bundles", "timestamp"]
+
 
 _BY_ENDING = {".json": "cupl", ".tsv": "text", ".txt": "text", ".csv": "csv"}
 
@@ -43,15 +44,15 @@ def import_foreign(
         BundleError: a broken file, or a label that names no class or several.
         LabelError, UnknownNameError: a label set that cannot be used, or a file that gives one class two names.
     """
-    from abs_descriptions.bundle import write_bundle
-    from abs_descriptions.bundle_exchange import import_generator, match_labels, read_foreign, to_records
-    from abs_descriptions.labels import read_labels
-    from abs_descriptions.store import BundleStore
+    from abs_core.labels import read_labels
+    from abs_descriptions.bundles import write_bundle
+    from abs_descriptions.bundles.exchange import import_generator, match_labels, read_external, to_records
+    from abs_descriptions.bundles.repository import BundleStore
 
     kind = format_name or _BY_ENDING.get(file.suffix.lower())
     if kind is None:
         raise UsageError(f"the ending of {file.name!r} does not say its format", remedy="Give --format")
-    texts = read_foreign(file, kind)
+    texts = read_external(file, kind)
     label_set = _own_labels(file, texts, name) if labels is None else read_labels(labels)
     matching = match_labels([text.label for text in texts], label_set)
     _show_matching(matching, label_set)
@@ -93,7 +94,7 @@ def _show_matching(matching: LabelMatching, label_set: LabelSet) -> None:
 
 def is_of_bundles(file: Path) -> bool:
     """Whether the name of a file says that it is a bundle or an archive of bundles."""
-    from abs_descriptions.archives import ARCHIVES
+    from abs_descriptions.bundles.archives import ARCHIVES
 
     return file.name.lower().endswith((".jsonl", *ARCHIVES))
 
@@ -105,9 +106,9 @@ def import_bundles(home: Home, file: Path) -> list[StoreEntry]:
         BundleError: a broken bundle or archive, or a version that the store has with another digest.
         StorageError: a file cannot be read or written.
     """
-    from abs_descriptions.archives import unpack_bundles
-    from abs_descriptions.bundle import read_bundle
-    from abs_descriptions.store import BundleStore
+    from abs_descriptions.bundles import read_bundle
+    from abs_descriptions.bundles.archives import unpack_bundles
+    from abs_descriptions.bundles.repository import BundleStore
 
     store = BundleStore(home.bundles)
     if file.name.lower().endswith(".jsonl"):
@@ -139,10 +140,10 @@ def timestamp() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _own_labels(file: Path, texts: Sequence[ForeignText], name: str) -> LabelSet:
+def _own_labels(file: Path, texts: Sequence[ExternalText], name: str) -> LabelSet:
     """The labels of a file as classes: where it states a name beside a label, the label is the id."""
-    from abs_descriptions.labels import Entry, build_label_set
-    from abs_descriptions.references import quoted
+    from abs_core.labels import LabelEntry, build_label_set
+    from abs_descriptions.bundles.references import quoted
 
     where, remedy = printable(str(file)), "Correct the file, or name a label set with --labels"
     names: dict[str, str | None] = {}
@@ -155,7 +156,7 @@ def _own_labels(file: Path, texts: Sequence[ForeignText], name: str) -> LabelSet
             )
         names[text.label] = stated or text.name
     entries = (
-        Entry(f"{where}, class {position}", stated or label, stated and label)
+        LabelEntry(f"{where}, class {position}", stated or label, stated and label)
         for position, (label, stated) in enumerate(names.items(), 1)
     )
     try:

@@ -12,12 +12,13 @@ from typing import Any
 
 import click
 
-from abs_cli.home import Home
-from abs_cli.lazy import LazyGroup
+from abs_cli.console import LazyGroup
 from abs_core.errors import AbsError, StorageError
 from abs_core.extras import missing_extra
+from abs_core.home import Home
 
 __all__ = ["cli", "main"]
+
 
 #: command -> (module under abs_cli.commands, the line that `abs --help` shows)
 COMMANDS = {
@@ -126,13 +127,13 @@ def _wants_traceback(args: list[str] | None) -> bool:
 
 
 def _too_long(path: str) -> AbsError:
-    from abs_core.printable import printable
+    from abs_core.text import printable
 
     return StorageError(f"there can be no file or folder {printable(path, 80)!r}", remedy="Write a shorter name")
 
 
 def _say(line: str, code: int) -> int:
-    from abs_core.printable import printable
+    from abs_core.text import printable
 
     click.echo("abs: " + printable(line), err=True)
     return code

@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 
 import click
 
-from abs_cli.cache import DERIVED, StageCache
-from abs_cli.home import Home
-from abs_cli.memo import DigestMemo
-from abs_cli.models import Models
-from abs_cli.stages import Stages
+from abs_classify.encoding.cache import DERIVED, StageCache
+from abs_classify.encoding.digest_cache import DigestCache
+from abs_classify.encoding.stages import Stages
+from abs_classify.models.deferred import DeferredModel
+from abs_core.home import Home
 
 __all__ = ["ModelOptions", "class_options", "compute_options", "model_options"]
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,12 +40,12 @@ class ModelOptions:
             torch.set_num_threads(self.threads)
         model, attention = self.model, self.attention
         if model != "embedded" or attention not in ("auto", "self", "norm", "none"):
-            from abs_classify.towers.catalogue import local_names
-            from abs_classify.towers.weights_store import WeightsStore
+            from abs_classify.models.registry import local_names
+            from abs_classify.models.store import WeightsStore
 
             model, attention = local_names(WeightsStore(home.models), model, attention)
-        memo = DigestMemo(home.cache)
-        models = Models(model, attention, self.device, self.dtype, memo, home.cache / DERIVED)
+        memo = DigestCache(home.cache)
+        models = DeferredModel(model, attention, self.device, self.dtype, memo, home.cache / DERIVED)
         return Stages(StageCache(home.cache), models, self.seed, self.batch_size)
 
 

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 from abs_cli.changing import child_version, keep
 from abs_cli.console import note
-from abs_cli.home import Home
 from abs_cli.importing import timestamp
-from abs_cli.vocabulary import find_bundle
 from abs_core.errors import BundleError, UsageError
+from abs_core.home import Home
+from abs_descriptions.bundles.repository import find_bundle
 
 if TYPE_CHECKING:
-    from abs_descriptions.bundle import Bundle
+    from abs_descriptions.bundles import Bundle
 
 __all__ = ["keep_review", "write_sheets"]
+
 
 # More rows than a browser handles well; a spreadsheet takes a million.
 _MAX_PAGE_ROWS = 50_000
@@ -29,13 +30,13 @@ def write_sheets(home: Home, reference: str, folder: Path) -> list[Path]:
         UsageError: the folder has a sheet of that name with decisions on it, or one that cannot be read.
         StorageError: the folder cannot be written.
     """
-    from abs_descriptions.review import write_page, write_sheet
+    from abs_descriptions.bundles.review import write_page, write_review_file
 
     bundle = find_bundle(home, reference)
     stem = f"{bundle.header.name}-{bundle.header.version}-review"
     written = [folder / f"{stem}.csv"]
     _refuse_decided(written[0], bundle)
-    write_sheet(bundle, written[0])
+    write_review_file(bundle, written[0])
     if bundle.header.counts.records > _MAX_PAGE_ROWS:
         note(f"{bundle.header.counts.records} descriptions are too many for a page; there is only the CSV")
         return written
@@ -60,11 +61,11 @@ def keep_review(home: Home, reference: str, sheet: Path, reviewer: str, name: st
     Raises:
         UsageError, BundleError, UnknownNameError, StorageError: what is named cannot be used.
     """
-    from abs_descriptions.review import read_sheet, write_reviewed
-    from abs_descriptions.store import BundleStore
+    from abs_descriptions.bundles.repository import BundleStore
+    from abs_descriptions.bundles.review import read_review_file, write_reviewed
 
     bundle = find_bundle(home, reference)
-    review = read_sheet(sheet, bundle)
+    review = read_review_file(sheet, bundle)
     if not review.rows:
         note("the sheet decides nothing, so there is no new version")
         return bundle.reference
@@ -88,12 +89,12 @@ def keep_review(home: Home, reference: str, sheet: Path, reviewer: str, name: st
 
 def _refuse_decided(path: Path, bundle: Bundle) -> None:
     """Spreadsheets save over the sheet that they opened, so one that is there may be hours of somebody's work."""
-    from abs_descriptions.review import read_sheet
+    from abs_descriptions.bundles.review import read_review_file
 
     if not path.exists():
         return
     try:
-        decided = len(read_sheet(path, bundle).rows)
+        decided = len(read_review_file(path, bundle).rows)
     except BundleError:
         raise UsageError(
             f"{str(path)!r} is there and is no sheet of {bundle.reference}", remedy="Name another folder, or move it"

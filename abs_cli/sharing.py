@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from abs_cli.console import note
-from abs_cli.home import Home
-from abs_cli.vocabulary import refuse_shipped
-from abs_core.printable import printable
+from abs_core.home import Home
+from abs_core.text import printable
+from abs_descriptions.bundles.repository import refuse_shipped
 
 if TYPE_CHECKING:
-    from abs_descriptions.remotes import Shared
+    from abs_descriptions.bundles.storage import SharedBundle
 
 __all__ = ["list_location", "pull_bundles", "push_bundles"]
 
@@ -24,8 +24,8 @@ def push_bundles(home: Home, reference: str, location: str, with_parents: bool) 
     Raises:
         as ``parse_location``, ``open_remote`` and ``push``.
     """
-    from abs_descriptions.remotes import open_remote, parse_location, push
-    from abs_descriptions.store import BundleStore
+    from abs_descriptions.bundles.repository import BundleStore
+    from abs_descriptions.bundles.storage import open_remote, parse_location, push
 
     remote = open_remote(parse_location(location))
     refuse_shipped(home, reference)
@@ -40,8 +40,8 @@ def pull_bundles(home: Home, reference: str, location: str, with_parents: bool) 
     Raises:
         as ``parse_location``, ``open_remote`` and ``pull``.
     """
-    from abs_descriptions.remotes import open_remote, parse_location, pull
-    from abs_descriptions.store import BundleStore
+    from abs_descriptions.bundles.repository import BundleStore
+    from abs_descriptions.bundles.storage import open_remote, parse_location, pull
 
     where = parse_location(location)
     remote = open_remote(where)
@@ -58,7 +58,7 @@ def list_location(location: str, limit: int, as_json: bool) -> None:
     Raises:
         as ``parse_location``, ``open_remote`` and ``list_remote``.
     """
-    from abs_descriptions.remotes import list_remote, open_remote, parse_location
+    from abs_descriptions.bundles.storage import list_remote, open_remote, parse_location
 
     remote = open_remote(parse_location(location))
     listing = list_remote(remote, limit=limit)
@@ -73,7 +73,7 @@ def list_location(location: str, limit: int, as_json: bool) -> None:
     note(f"{len(listing.versions)} in {remote.address}{more}")
 
 
-def _say(shared: Shared, source: str) -> None:
+def _say(shared: SharedBundle, source: str) -> None:
     click.echo(str(shared.entry))
     if shared.yank is not None:
         note(f"warning: {shared.entry.name}@{shared.entry.version} is yanked: {shared.yank}")

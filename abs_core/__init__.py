@@ -2,3 +2,5 @@
 
 Imports the standard library only, so that everything above it starts fast.
 """
+
+from __future__ import annotations

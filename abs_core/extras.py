@@ -11,6 +11,7 @@ from abs_core.errors import MissingExtraError
 
 __all__ = ["EXTRAS", "find_package_folder", "is_installed", "missing_extra", "require"]
 
+
 #: import name -> (distribution, extra that brings it, what it is needed for)
 EXTRAS: dict[str, tuple[str, str, str]] = {
     "openai": ("openai", "openai", "to reach an OpenAI-compatible server"),

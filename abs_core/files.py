@@ -12,20 +12,43 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from abs_core.errors import StorageError
+import yaml
 
-__all__ = ["atomic_write", "ensure_writable", "publish", "remove_leftovers", "sha256_file", "storage_errors"]
+from abs_core.errors import AbsError, StorageError
+from abs_core.text import printable
+
+__all__ = [
+    "atomic_write",
+    "data_folder",
+    "ensure_writable",
+    "exists",
+    "is_file",
+    "is_folder",
+    "prompts_folder",
+    "publish",
+    "read_yaml",
+    "remove_leftovers",
+    "sha256_file",
+    "storage_errors",
+]
+
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
 # every name under which this toolkit writes what is not whole yet
 _LEFTOVER = re.compile(
     r"\.(?:.+\.)?(?:[a-z0-9_]{8}|[0-9a-f]{32})\.part"
     r"|\.(?:bundle|checking|import|incoming|input|pull|writing)-[a-z0-9_]{8}"
 )
+
+
 # seconds; whoever wrote to something within this time may still be alive
 _STALE = 86400.0
+
+
 _REMEDIES = {
     errno.ENOSPC: "Free some space or choose a folder on another disk",
     errno.EDQUOT: "Free some space or choose a folder on another disk",
@@ -179,3 +202,70 @@ def _link(source: Path, target: Path) -> bool:
             return False
         source.replace(target)
     return True
+
+
+def exists(path: str | Path) -> bool:
+    """Whether there is anything; False also for what no file system can hold, such as a list of many class names."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is a file."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether there is a folder."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def prompts_folder() -> Path:
+    """The folder with the shipped prompt sets (llm/) and CLIP template sets (clip/)."""
+    return _folder("prompts")
+
+
+def data_folder() -> Path:
+    """The folder with the shipped label sets (labels/) and bundles (bundles/)."""
+    return _folder("data")
+
+
+def _folder(name: str) -> Path:
+    installed = Path(__file__).parent / "shipped" / name
+    if installed.is_dir():
+        return installed
+    return Path(__file__).parents[1] / name
+
+
+_MAX_BYTES = 1024 * 1024
+
+
+def read_yaml(path: Path, what: str, error: type[AbsError]) -> Any:
+    """The value in a YAML file: dicts, lists, strings, numbers, dates, None.
+
+    Args:
+        path: at most a megabyte.
+        what: how a message calls the file, with its path: "the prompt file 'p.yaml'".
+        error: the class to raise; it takes a message and a ``remedy``.
+
+    Raises:
+        AbsError: of the given class: no YAML, no UTF-8, aliases, or too large; names the line where there is one.
+        StorageError: the file cannot be read.
+    """
+    with storage_errors(path, "read"), path.open("rb") as stream:
+        data = stream.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise error(f"{what} is over {_MAX_BYTES} bytes", remedy="Name a smaller YAML file")
+    try:
+        text = data.decode("utf-8-sig")
+        # Anchors can make a small file huge.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise error(f"{what} uses YAML aliases", remedy="Write the text out")
+        return yaml.safe_load(text)
+    except UnicodeDecodeError as fault:
+        line = data[: fault.start].count(b"\n") + 1
+        raise error(f"{what} line {line}: this is not UTF-8", remedy="Save the file as UTF-8") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as fault:
+        mark = getattr(fault, "problem_mark", None)
+        place = f" line {mark.line + 1}" if mark is not None else ""
+        problem = printable(str(getattr(fault, "problem", None) or "it cannot be read"), 100)
+        raise error(f"{what}{place}: this is not YAML: {problem}", remedy="Correct that line") from None

@@ -14,16 +14,19 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
+from abs_core.descriptions import Description
 from abs_core.errors import UsageError
-from abs_core.files import storage_errors
-from abs_core.resources import data_folder
-from abs_descriptions.bundles.format import ClassLike, Description
-from abs_descriptions.labels import fold
-from abs_descriptions.wording import NameMatcher, words
+from abs_core.files import data_folder, storage_errors
+from abs_core.labels import fold
+from abs_descriptions.bundles.format import ClassLike
+from abs_descriptions.generation.naming import NameMatcher
+from abs_descriptions.generation.sentences import words
 
-__all__ = ["RULES", "Finding", "LintOptions", "Severity", "ambiguous_names", "lint"]
+__all__ = ["RULES", "LintFinding", "LintOptions", "Severity", "ambiguous_names", "lint"]
+
 
 Severity = Literal["error", "warning"]
+
 
 #: rule -> (severity, what it says)
 RULES: Mapping[str, tuple[Severity, str]] = MappingProxyType(
@@ -45,11 +48,20 @@ RULES: Mapping[str, tuple[Severity, str]] = MappingProxyType(
     }
 )
 
+
 _NEAR_EMPTY = 3
+
+
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]{0,200}>|&(?:[a-zA-Z]{2,10}|#\d{1,6}|#x[0-9a-fA-F]{1,5});|<!--")
+
+
 _JOINERS = "\u200c\u200d"
+
+
 # a name's first characters under which it is looked up, and what no sentence can do without
 _KEY = 5
+
+
 _COMMON = frozenset(
     "a an and any are as at be but by can do for from go had has have he her his i if in is it its like look "  # noqa: SIM905
     "may no not of off on one or out over she so some that the their they this to two under up was we which will "
@@ -58,7 +70,7 @@ _COMMON = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class LintFinding:
     """Something that is wrong.
 
     Args:
@@ -110,7 +122,7 @@ def lint(
     descriptions: Mapping[str, Sequence[Description]] | None,
     ambiguous: Mapping[str, str],
     options: LintOptions | None = None,
-) -> list[Finding]:
+) -> list[LintFinding]:
     """All findings, errors first, then in the order of ``RULES``, then in that of the classes.
 
     Args:
@@ -140,7 +152,7 @@ def ambiguous_names() -> dict[str, str]:
     return {word: senses for word, _, senses in (line.partition("\t") for line in lines if not line.startswith("#"))}
 
 
-def _duplicate_names(classes: Sequence[ClassLike]) -> Iterator[Finding]:
+def _duplicate_names(classes: Sequence[ClassLike]) -> Iterator[LintFinding]:
     exact: dict[str, ClassLike] = {}
     loose: dict[str, ClassLike] = {}
     for one in classes:
@@ -151,9 +163,9 @@ def _duplicate_names(classes: Sequence[ClassLike]) -> Iterator[Finding]:
             told_apart = one.note and twin.note and one.note != twin.note
             rule = "similar-name" if told_apart else "duplicate-name"
             more = ", apart by their notes, which no image-text model reads" if told_apart else ""
-            yield Finding(rule, f"{_named(one)} and {_named(twin)} have one name{more}", one.id, twin.id)
+            yield LintFinding(rule, f"{_named(one)} and {_named(twin)} have one name{more}", one.id, twin.id)
         elif near is not one:
-            yield Finding("similar-name", f"{_named(one)} and {_named(near)} are all but one name", one.id, near.id)
+            yield LintFinding("similar-name", f"{_named(one)} and {_named(near)} are all but one name", one.id, near.id)
 
 
 def _loose(name: str) -> str:
@@ -164,14 +176,16 @@ def _loose(name: str) -> str:
     )
 
 
-def _ambiguous(classes: Sequence[ClassLike], table: Mapping[str, str]) -> Iterator[Finding]:
+def _ambiguous(classes: Sequence[ClassLike], table: Mapping[str, str]) -> Iterator[LintFinding]:
     for one in classes:
         name = fold(one.name)
         # "crane (bird)" and "crane, bird" say it; "crane bird" is another name
         word = name if name in table else name.removesuffix("s")
         if word in table and not (one.note or one.group):
             message = f"{_named(one)} may mean {table[word]}"
-            yield Finding("ambiguous-name", f"{message}: write which, as in '{word} ({_first(table[word])})'", one.id)
+            yield LintFinding(
+                "ambiguous-name", f"{message}: write which, as in '{word} ({_first(table[word])})'", one.id
+            )
 
 
 def _first(senses: str) -> str:
@@ -180,20 +194,20 @@ def _first(senses: str) -> str:
 
 def _counts(
     classes: Sequence[ClassLike], descriptions: Mapping[str, Sequence[Description]], options: LintOptions
-) -> Iterator[Finding]:
+) -> Iterator[LintFinding]:
     counts = {one.id: len(descriptions.get(one.id, ())) for one in classes}
     for one in classes:
         if counts[one.id] == 0:
-            yield Finding("no-descriptions", f"{_named(one)} has no description", one.id)
+            yield LintFinding("no-descriptions", f"{_named(one)} has no description", one.id)
         elif counts[one.id] < options.min_descriptions:
             few = f"{_named(one)} has {counts[one.id]} of at least {options.min_descriptions} descriptions"
-            yield Finding("too-few", few, one.id)
+            yield LintFinding("too-few", few, one.id)
     described = [one for one in classes if counts[one.id]]
     if not described:
         return
     fewest, most = (choose(described, key=lambda one: counts[one.id]) for choose in (min, max))
     if counts[most.id] > options.max_ratio * counts[fewest.id]:
-        yield Finding(
+        yield LintFinding(
             "unequal-counts",
             f"{_named(most)} has {counts[most.id]} descriptions, {_named(fewest)} has {counts[fewest.id]}",
             most.id,
@@ -203,7 +217,7 @@ def _counts(
 
 def _texts(
     classes: Sequence[ClassLike], descriptions: Mapping[str, Sequence[Description]], options: LintOptions
-) -> Iterator[Finding]:
+) -> Iterator[LintFinding]:
     names = _Names(classes)
     first: dict[tuple[str, ...], ClassLike] = {}
     for one in classes:
@@ -213,20 +227,22 @@ def _texts(
             owner = first.setdefault(tuple(found) or (text,), one)
             if owner.id != one.id:
                 rule = "shared-text" if record.kind == "sentence" else "shared-phrase"
-                yield Finding(rule, f"{_named(one)} and {_named(owner)} share a text", one.id, owner.id, text)
+                yield LintFinding(rule, f"{_named(one)} and {_named(owner)} share a text", one.id, owner.id, text)
             for other in names.others(found, one):
-                yield Finding("names-other-class", f"{_named(one)} names {_named(other)}", one.id, other.id, text)
+                yield LintFinding("names-other-class", f"{_named(one)} names {_named(other)}", one.id, other.id, text)
             if record.kind == "sentence" and len(found) < _NEAR_EMPTY:
-                yield Finding("near-empty", f"{_named(one)} has a sentence of {len(found)} words", one.id, None, text)
+                yield LintFinding(
+                    "near-empty", f"{_named(one)} has a sentence of {len(found)} words", one.id, None, text
+                )
             if _MARKUP.search(text):
-                yield Finding("markup", f"{_named(one)} has a text with markup", one.id, None, text)
+                yield LintFinding("markup", f"{_named(one)} has a text with markup", one.id, None, text)
             hidden = _hidden(text)
             if hidden:
-                yield Finding("control-character", f"{_named(one)} has a text with {hidden}", one.id, None, text)
+                yield LintFinding("control-character", f"{_named(one)} has a text with {hidden}", one.id, None, text)
             tokens = _over(text, options)
             if tokens:
                 message = f"{_named(one)} has a text of {tokens} tokens, the limit is {options.token_limit}"
-                yield Finding("over-token-limit", message, one.id, None, text)
+                yield LintFinding("over-token-limit", message, one.id, None, text)
 
 
 def _hidden(text: str) -> str:

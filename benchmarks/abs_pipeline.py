@@ -37,20 +37,19 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from abs_classify.attention import AttentionSource, build_attention
 from abs_classify.classifier import Classifier
 from abs_classify.datasets import open_dataset
-from abs_classify.encoding import encode_images
+from abs_classify.encoding.encoder import encode_images
 from abs_classify.images import LoadedImage, load_image
-from abs_classify.matching import unit
-from abs_classify.methods import get_method
-from abs_classify.placing import Geometry, place_views
-from abs_classify.soft_matching import SoftTexts, soft_prepared
+from abs_classify.methods.similarity import unit
+from abs_classify.methods.soft_matching import SoftTexts, soft_prepared
+from abs_classify.methods.table import get_method
+from abs_classify.methods.views import AttentionCrops, FeatureWindows, Geometry, place_views
+from abs_classify.models.attention import AttentionBackend, load_attention
+from abs_classify.models.embedded import load_embedded_model
+from abs_classify.models.open_clip import OpenClipModel
+from abs_classify.models.vit import load_vit
 from abs_classify.threads import even_parts, in_threads
-from abs_classify.towers.embedded import load_embedded_tower
-from abs_classify.towers.open_clip import OpenClipTower
-from abs_classify.views import AttentionBoxes, FeatureWindows
-from abs_classify.vit_weights import load_vit
 
 PHOTOS = Path(__file__).parents[1] / "tests" / "golden" / "photos"
 CLASSES, TEXTS = 1000, 50
@@ -75,10 +74,10 @@ class Cost:
 class Models:
     """The tower, what guides it, which views it sees, and the texts in both forms."""
 
-    tower: OpenClipTower
-    dino: AttentionSource
+    tower: OpenClipModel
+    dino: AttentionBackend
     dino_trunk: nn.Module
-    boxes: AttentionBoxes
+    boxes: AttentionCrops
     windows: FeatureWindows
     texts: Tensor
     prepared: SoftTexts
@@ -127,7 +126,7 @@ def build_models(folder: Path, views: int) -> Models:
     clip = open_clip.create_model("ViT-B-16-quickgelu")
     blocks = clip.visual.transformer.resblocks
     sharpen(clip.visual, [block.attn.in_proj_weight[:1536] for block in blocks], blocks[0].mlp.c_proj.bias)
-    tower = OpenClipTower.from_model(clip, name="random ViT-B/16")
+    tower = OpenClipModel.from_model(clip, name="random ViT-B/16")
     vit: Any = timm.create_model("vit_base_patch16_224", num_classes=0)
     sharpen(vit, [block.attn.qkv.weight[:1536] for block in vit.blocks], vit.blocks[0].mlp.fc2.bias)
     file = folder / "dino.safetensors"
@@ -135,15 +134,15 @@ def build_models(folder: Path, views: int) -> Models:
     spec = f"vit_base_patch16_224.dino@{file}"
     mean = unit(tower.encode_image(tower.preprocess(read_photos(1)[0].pixels)[None]))
     texts = normalize(0.3 * mean + torch.randn(CLASSES * TEXTS, tower.embed_dim) / tower.embed_dim**0.5, dim=-1)
-    owner = torch.arange(CLASSES).repeat_interleave(TEXTS)
+    class_index = torch.arange(CLASSES).repeat_interleave(TEXTS)
     return Models(
         tower,
-        build_attention(f"dino:{spec}", tower),
+        load_attention(f"dino:{spec}", tower),
         load_vit(spec).trunk,
-        AttentionBoxes(views),
+        AttentionCrops(views),
         FeatureWindows(views),
         texts,
-        SoftTexts.of(texts, owner, CLASSES),
+        SoftTexts.of(texts, class_index, CLASSES),
     )
 
 
@@ -209,7 +208,7 @@ def overhead(models: Models, options: argparse.Namespace) -> dict[str, Any]:
     views = unit(torch.randn(1, 2 * options.views, tower.embed_dim))
     some = CROPS_AT_ONCE * torch.get_num_threads()
     ready = torch.split(torch.stack([crop(tower, each) for each in crops[:some]]), CROPS_AT_ONCE)
-    own = build_attention("self", tower)
+    own = load_attention("self", tower)
     costs = least(
         {
             "encode": lambda: list(in_threads(tower.encode_image, ready)),
@@ -241,7 +240,7 @@ def total(costs: Mapping[str, Cost], without: str) -> Cost:
     return Cost(sum(cost.wall for cost in chosen), sum(cost.processor for cost in chosen))
 
 
-def crop(tower: OpenClipTower, job: tuple[Any, list[int]]) -> Tensor:
+def crop(tower: OpenClipModel, job: tuple[Any, list[int]]) -> Tensor:
     image, (left, upper, right, lower) = job
     return tower.preprocess_crop(image.crop((left, upper, right, lower)))
 
@@ -259,7 +258,7 @@ def pipeline(models: Models, options: argparse.Namespace) -> dict[str, Any]:
 def bfloat16(models: Models, options: argparse.Namespace) -> dict[str, Any]:
     """The same, with the weights of the tower in bfloat16; the baseline stays in float32, as published."""
     clip = copy.deepcopy(models.tower.model)
-    low = OpenClipTower.from_model(clip, name="random ViT-B/16", dtype="bfloat16")
+    low = OpenClipModel.from_model(clip, name="random ViT-B/16", dtype="bfloat16")
     return against_baseline(replace(models, tower=low), models, options)
 
 
@@ -302,10 +301,10 @@ def mean(costs: Sequence[Cost]) -> Cost:
 def embedded(_: Models, options: argparse.Namespace) -> dict[str, Any]:
     """Trained weights in bfloat16 against float32: the embedded tower on the demo photos."""
     demo = open_dataset("demo")
-    method = replace(get_method("abs"), views=(AttentionBoxes(options.views), FeatureWindows(options.views)))
+    method = replace(get_method("abs"), views=(AttentionCrops(options.views), FeatureWindows(options.views)))
     ranked = []
     for dtype in ("float32", "bfloat16"):
-        classifier = Classifier(load_embedded_tower(dtype=dtype), list(demo.names.values()), method=method)
+        classifier = Classifier(load_embedded_model(dtype=dtype), list(demo.names.values()), method=method)
         ranked.append(list(classifier.classify([item.path for item in demo.items], top=len(demo.names))))
     pairs = list(zip(*ranked, strict=True))
     errors = []

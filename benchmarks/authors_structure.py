@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
-from abs_classify.views import AttentionBoxes, FeatureWindows
+from abs_classify.methods.views import AttentionCrops, FeatureWindows
 
 __all__ = ["AuthorsStructure"]
 
@@ -54,7 +54,7 @@ class AuthorsStructure:
 
     @torch.inference_mode()
     def scores(
-        self, image: Image.Image, image_id: str, boxes: AttentionBoxes, windows: FeatureWindows, seed: int
+        self, image: Image.Image, image_id: str, boxes: AttentionCrops, windows: FeatureWindows, seed: int
     ) -> Tensor:
         """Class scores [C] of an RGB image."""
         pixels = self._pixel_views(image, boxes.boxes(image.size, self._attention(image), seed, image_id))

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from abs_descriptions.bundle import (
+from abs_core.labels import ClassLabel, LabelSet
+from abs_descriptions.bundles import (
     Description,
     Generator,
     Provenance,
@@ -27,16 +28,15 @@ from abs_descriptions.bundle import (
     validate,
     write_bundle,
 )
-from abs_descriptions.bundle_changes import diff_bundles
-from abs_descriptions.labels import ClassName, LabelSet
-from abs_descriptions.store import BundleStore
+from abs_descriptions.bundles.diff import diff_bundles
+from abs_descriptions.bundles.repository import BundleStore
 
 CREATED = "2025-01-31T12:00:00Z"
 REQUEST = "sha256:" + "a" * 64
 
 
 def label_set(classes: int) -> LabelSet:
-    return LabelSet("bench", tuple(ClassName(f"class-{i:06}", f"class {i}") for i in range(classes)))
+    return LabelSet("bench", tuple(ClassLabel(f"class-{i:06}", f"class {i}") for i in range(classes)))
 
 
 def descriptions(options: argparse.Namespace) -> Iterator[Description]:

@@ -34,20 +34,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from abs_classify.attention import AttentionSource
 from abs_classify.datasets import open_dataset
+from abs_classify.encoding.cache import StageCache
+from abs_classify.encoding.digest_cache import DigestCache
+from abs_classify.encoding.ranking import identify, score
+from abs_classify.encoding.stages import Stages
 from abs_classify.images import LoadedImage, load_image
-from abs_classify.methods import Method, get_method
-from abs_classify.placing import Geometry, place_views
-from abs_classify.templates import read_template_set
+from abs_classify.methods.class_texts import read_template_set
+from abs_classify.methods.table import Method, get_method
+from abs_classify.methods.views import FeatureWindows, FullImage, Geometry, place_views
+from abs_classify.models.attention import AttentionBackend
+from abs_classify.models.base import Model
+from abs_classify.models.deferred import DeferredModel
 from abs_classify.threads import even_parts, in_threads
-from abs_classify.towers.base import Tower
-from abs_classify.views import FeatureWindows, WholeImage
-from abs_cli.cache import StageCache
-from abs_cli.classification import identify, score
-from abs_cli.memo import DigestMemo
-from abs_cli.models import Models
-from abs_cli.stages import Stages
 
 CROPS_AT_ONCE = 4
 
@@ -90,11 +89,11 @@ def random_vit(folder: Path) -> str:
     return f"ViT-B-16@{path}"
 
 
-def encode(tower: Tower, source: AttentionSource, method: Method, images: int) -> Callable[[], None]:
+def encode(tower: Model, source: AttentionBackend, method: Method, images: int) -> Callable[[], None]:
     """Every pass of the method, over pixels in memory."""
     pixels = torch.randn(CROPS_AT_ONCE, 3, *tower.preprocess(Image.new("RGB", (64, 64))).shape[1:])
     guide = torch.randn(CROPS_AT_ONCE, 3, *source.preprocess(Image.new("RGB", (64, 64))).shape[1:])
-    crops = sum(view.count for view in method.views if not isinstance(view, WholeImage | FeatureWindows))
+    crops = sum(view.count for view in method.views if not isinstance(view, FullImage | FeatureWindows))
     windows = next((view.count for view in method.views if isinstance(view, FeatureWindows)), 0)
     guided = any(view.needs_attention for view in method.views) and not source.uses_tower_tokens
 
@@ -117,7 +116,7 @@ def encode(tower: Tower, source: AttentionSource, method: Method, images: int) -
     return run
 
 
-def read(tower: Tower, source: AttentionSource, method: Method, table: Path) -> Callable[[], None]:
+def read(tower: Model, source: AttentionBackend, method: Method, table: Path) -> Callable[[], None]:
     """Open, decode and preprocess all images and crops."""
     items = list(open_dataset(f"csv:{table}").items)
     pixel_views = [view for view in method.views if not isinstance(view, FeatureWindows)]
@@ -130,7 +129,7 @@ def read(tower: Tower, source: AttentionSource, method: Method, table: Path) -> 
             source.preprocess(image.pixels)
         placed = place_views(Geometry.of(tower), flat, image.id, image.pixels.size, pixel_views)
         for view, boxes in placed.items():
-            if not isinstance(view, WholeImage):
+            if not isinstance(view, FullImage):
                 for left, upper, right, lower in boxes.tolist():
                     tower.preprocess_crop(image.pixels.crop((left, upper, right, lower)))
 
@@ -141,7 +140,7 @@ def read(tower: Tower, source: AttentionSource, method: Method, table: Path) -> 
     return run
 
 
-def evaluate(models: Models, method: Method, table: Path, folder: Path) -> Callable[[], Cost]:
+def evaluate(models: DeferredModel, method: Method, table: Path, folder: Path) -> Callable[[], Cost]:
     """The command between the loaded model and the accuracies; its texts are encoded before."""
     data = open_dataset(f"csv:{table}")
     text_table = method.texts.build(data.names, None, read_template_set("plain").templates)
@@ -150,7 +149,7 @@ def evaluate(models: Models, method: Method, table: Path, folder: Path) -> Calla
 
     def run() -> Cost:
         with tempfile.TemporaryDirectory(dir=folder) as cache:
-            memo = DigestMemo(Path(cache))
+            memo = DigestCache(Path(cache))
             stages = Stages(StageCache(Path(cache)), models, 0, 64)
             stages.texts(text_table)
 
@@ -180,7 +179,9 @@ def speed(options: argparse.Namespace) -> dict[str, float]:
         folder = Path(name)
         table = draw_images(folder / "images", options.images[0], options.size, 20)
         tower = "embedded" if options.tower == "embedded" else random_vit(folder)
-        models = Models(tower, "auto" if tower == "embedded" else "self", "cpu", "float32", DigestMemo(folder), folder)
+        models = DeferredModel(
+            tower, "auto" if tower == "embedded" else "self", "cpu", "float32", DigestCache(folder), folder
+        )
         method = get_method(options.method)
         run = evaluate(models, method, table, folder)
         encoder = encode(models.tower, models.source, method, options.images[0])

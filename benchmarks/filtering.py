@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from abs_descriptions.bundle import read_bundle
-from abs_descriptions.cleaning import Reason
+from abs_descriptions.bundles import read_bundle
 from abs_descriptions.filtering import Criteria, SentenceEncoder, decide
+from abs_descriptions.generation.cleaning import RejectionReason
 
 
 def measure(classes: int, per_class: int, dims: int = 384, keep: int | None = None) -> None:
@@ -62,7 +62,7 @@ def planted(path: Path, other: Path, seed: int = 0) -> None:
     chosen = [strangers[at] for at in generator.choice(len(strangers), len(places), replace=False)]
     both = np.concatenate([vectors, encoder.encode(chosen)])
     found = decide(both, [*owners.tolist(), *range(len(places))], [*texts, *chosen], criteria).each[len(texts) :]
-    off = sum(one.reason is Reason.OFF_TOPIC for one in found)
+    off = sum(one.reason is RejectionReason.OFF_TOPIC for one in found)
     gone = sum(one.reason is not None for one in found)
     print(f"  of {len(found)} sentences of {foreign.header.name}, one a class, {gone} go, {off} of them as off-topic")
 

@@ -26,8 +26,8 @@ from pathlib import Path
 
 from openai import AsyncOpenAI
 
-from abs_descriptions.backends.base import Failure, Message, Parameters, Request
-from abs_descriptions.backends.openai import OpenAIBackend
+from abs_descriptions.generation.providers.base import Failure, Message, Parameters, Request
+from abs_descriptions.generation.providers.openai_chat import OpenAIChatProvider
 
 Work = Callable[[str, str, int, int], None]
 
@@ -78,7 +78,7 @@ def measure_time(what: str, url: str, model: str, count: int, concurrency: int, 
 
 def measure_memory(url: str, model: str, count: int, concurrency: int) -> dict[str, object]:
     """Resident memory in MiB at a tenth, at half and at the end of one call."""
-    backend = OpenAIBackend(model, base_url=url, concurrency=concurrency)
+    backend = OpenAIChatProvider(model, base_url=url, concurrency=concurrency)
     marks = {count // 10, count // 2, count}
     seen = {}
     for number, (_, outcome) in enumerate(backend.complete(_requests(count)), 1):
@@ -114,7 +114,7 @@ def run_bare(url: str, model: str, count: int, concurrency: int) -> None:
 
 def run_backend(url: str, model: str, count: int, concurrency: int) -> None:
     """The backend, its replies taken as they come."""
-    backend = OpenAIBackend(model, base_url=url, concurrency=concurrency)
+    backend = OpenAIChatProvider(model, base_url=url, concurrency=concurrency)
     for _, outcome in backend.complete(_requests(count)):
         if isinstance(outcome, Failure):
             raise SystemExit(outcome.reason)
@@ -147,7 +147,7 @@ def _embedded() -> Iterator[tuple[str, str]]:
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from real_server import transformers_serve  # type: ignore[import-not-found]
 
-    from abs_descriptions.backends.gguf import EMBEDDED_SHA256, find_embedded_model, unpack_gguf
+    from abs_descriptions.generation.providers.model_files import EMBEDDED_SHA256, find_embedded_model, unpack_gguf
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = unpack_gguf(find_embedded_model(), EMBEDDED_SHA256, Path(scratch) / "models")

@@ -28,8 +28,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from abs_classify.matching import unit
-from abs_classify.soft_matching import SoftTexts, soft, soft_prepared, soft_reference
+from abs_classify.methods.similarity import unit
+from abs_classify.methods.soft_matching import SoftTexts, soft, soft_prepared, soft_reference
 
 
 @dataclass(frozen=True)
@@ -95,15 +95,15 @@ def extra_memory(run: Callable[[], object]) -> float:
     return field("VmHWM") - before
 
 
-def compare(views: Tensor, texts: Tensor, owner: Tensor, arguments: argparse.Namespace) -> tuple[float, float]:
+def compare(views: Tensor, texts: Tensor, class_index: Tensor, arguments: argparse.Namespace) -> tuple[float, float]:
     """Seconds of soft matching and of the bare product, from the least times of each unit."""
-    prepared = SoftTexts.of(texts, owner, arguments.classes)
+    prepared = SoftTexts.of(texts, class_index, arguments.classes)
     units = views.split(max(1, 1000 * arguments.threads // arguments.views))
     buffer = torch.empty(min(1000, views.shape[0] * views.shape[1]), len(texts))
     least = torch.full((len(units), 2), torch.inf)
     preparation = float("inf")
     for _ in range(arguments.repeats):
-        preparation = min(preparation, seconds(lambda: SoftTexts.of(texts, owner, arguments.classes)))
+        preparation = min(preparation, seconds(lambda: SoftTexts.of(texts, class_index, arguments.classes)))
         for times, unit_views in zip(least, units, strict=True):
             matched = seconds(partial(soft_prepared, unit_views, prepared))
             whole = seconds(partial(bare_product, unit_views, texts, len(buffer), buffer))
@@ -118,12 +118,12 @@ def measure(arguments: argparse.Namespace) -> Result:
     torch.set_num_threads(arguments.threads)
     sizes = (arguments.images, arguments.views, arguments.classes, arguments.texts, arguments.dims)
     views, texts = make_vectors(*sizes, seed=arguments.seed)
-    owner = torch.arange(arguments.classes).repeat_interleave(arguments.texts)
-    memory = extra_memory(lambda: soft(views, texts, owner, arguments.classes))
-    soft_seconds, product_seconds = compare(views, texts, owner, arguments)
+    class_index = torch.arange(arguments.classes).repeat_interleave(arguments.texts)
+    memory = extra_memory(lambda: soft(views, texts, class_index, arguments.classes))
+    soft_seconds, product_seconds = compare(views, texts, class_index, arguments)
     some = views[: arguments.check]
-    exact = soft_reference(some, texts, owner, arguments.classes)
-    error = ((soft(some, texts, owner, arguments.classes) - exact) / exact).abs().flatten()
+    exact = soft_reference(some, texts, class_index, arguments.classes)
+    error = ((soft(some, texts, class_index, arguments.classes) - exact) / exact).abs().flatten()
     quantile = float(error.kthvalue(max(1, round(0.99 * len(error)))).values)
     ratio = soft_seconds / product_seconds
     return Result(arguments.threads, soft_seconds, product_seconds, ratio, memory, float(error.max()), quantile)

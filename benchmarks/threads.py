@@ -23,20 +23,20 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from abs_classify.models.base import Model
+from abs_classify.models.embedded import load_embedded_model
 from abs_classify.threads import in_threads
-from abs_classify.towers.base import Tower
-from abs_classify.towers.embedded import load_embedded_tower
 
 
-def load(name: str) -> Tower:
+def load(name: str) -> Model:
     if name == "embedded":
-        return load_embedded_tower()
+        return load_embedded_model()
     import open_clip
 
-    from abs_classify.towers.open_clip import OpenClipTower
+    from abs_classify.models.open_clip import OpenClipModel
 
     logging.disable(logging.WARNING)  # open_clip's, that the weights are random
-    return OpenClipTower.from_model(open_clip.create_model("ViT-B-16-quickgelu"), name="random ViT-B/16")
+    return OpenClipModel.from_model(open_clip.create_model("ViT-B-16-quickgelu"), name="random ViT-B/16")
 
 
 @contextlib.contextmanager
@@ -51,7 +51,7 @@ def busy(programs: int) -> Iterator[None]:
             program.wait()
 
 
-def ways(tower: Tower, batches: tuple[Tensor, ...], threads: int) -> dict[str, Callable[[], Tensor]]:
+def ways(tower: Model, batches: tuple[Tensor, ...], threads: int) -> dict[str, Callable[[], Tensor]]:
     # a batch as small as the tower's own keeps it from making threads itself
     def loop(count: int) -> Tensor:
         torch.set_num_threads(count)

@@ -22,8 +22,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from web import serve_on_loopback
 
-from abs_descriptions.backends.base import Message, Parameters, Reply, Request
-from abs_descriptions.backends.local import LocalBackend
+from abs_descriptions.generation.providers.base import Message, Parameters, Reply, Request
+from abs_descriptions.generation.providers.transformers_local import TransformersProvider
 
 
 @dataclass(frozen=True)
@@ -305,7 +305,7 @@ def _json(value: Any) -> Answer:
     return Answer(200, json.dumps(value).encode())
 
 
-def execute_on(model: LocalBackend) -> Callable[[Bodies], Executed]:
+def execute_on(model: TransformersProvider) -> Callable[[Bodies], Executed]:
     """Has the requests of a batch answered by a model in this process."""
 
     def execute(bodies: Bodies) -> Executed:

@@ -16,10 +16,10 @@ import pytest
 from bucket_server import Bucket, fake_gcs, serving_gcs, serving_s3
 from hub_server import Hub, serving_hub
 
-from abs_descriptions.bundle import Description, Generator, Provenance, Rejection, write_bundle
-from abs_descriptions.labels import from_names
-from abs_descriptions.remotes import Remote, Shared, open_remote, parse_location, pull, push
-from abs_descriptions.store import BundleStore, StoreEntry
+from abs_core.labels import from_names
+from abs_descriptions.bundles import Description, Generator, Provenance, Rejection, write_bundle
+from abs_descriptions.bundles.repository import BundleStore, StoreEntry
+from abs_descriptions.bundles.storage import Remote, SharedBundle, open_remote, parse_location, pull, push
 
 ROOT = Path(__file__).parents[1]
 PLACES = ["folder", "s3", "hf", pytest.param("gs", marks=pytest.mark.skipif(not fake_gcs(), reason="no fake-gcs"))]
@@ -142,11 +142,11 @@ def store_of(home: Path) -> BundleStore:
     return BundleStore(home / "bundles")
 
 
-def send(home: Path, place: Path | str | Remote, reference: str = "pets", **options: Any) -> list[Shared]:
+def send(home: Path, place: Path | str | Remote, reference: str = "pets", **options: Any) -> list[SharedBundle]:
     return push(store_of(home), reference, opened(place), **options)
 
 
-def take(home: Path, place: Path | str | Remote, reference: str = "pets", **options: Any) -> list[Shared]:
+def take(home: Path, place: Path | str | Remote, reference: str = "pets", **options: Any) -> list[SharedBundle]:
     return pull(store_of(home), reference, opened(place), **options)
 
 

@@ -7,8 +7,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from abs_descriptions.bundle import Bundle
-from abs_descriptions.store import BundleStore
+from abs_descriptions.bundles import Bundle
+from abs_descriptions.bundles.repository import BundleStore
 
 #: The key of the server under test.
 KEY = "sk-the-right-key-of-this-server"

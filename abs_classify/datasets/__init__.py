@@ -12,29 +12,27 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from abs_classify.datasets.base import ClassName, Dataset, Item, Source
-from abs_classify.datasets.benchmark import Benchmark
-from abs_classify.datasets.catalogue import BENCHMARKS
-from abs_classify.datasets.checking import Report, check_benchmark, check_opening
+from abs_classify.datasets.base import ByteSource, Dataset, DatasetClass, Sample
+from abs_classify.datasets.benchmarks.base import Benchmark
+from abs_classify.datasets.benchmarks.catalogue import BENCHMARKS
+from abs_classify.datasets.benchmarks.opening import DatasetReport, check_benchmark, check_opening, open_benchmark
 from abs_classify.datasets.demo import open_demo
 from abs_classify.datasets.imagefolder import open_imagefolder
-from abs_classify.datasets.jsonl import open_jsonl
-from abs_classify.datasets.opening import open_benchmark
+from abs_classify.datasets.lists import open_jsonl, open_table
 from abs_classify.datasets.parquet import open_parquet
-from abs_classify.datasets.table import open_table
-from abs_classify.datasets.wds import open_shards
+from abs_classify.datasets.webdataset import open_shards
 from abs_core.errors import UnknownNameError, UsageError
 
 __all__ = [
     "BENCHMARKS",
     "KINDS",
     "Benchmark",
-    "ClassName",
+    "ByteSource",
     "Dataset",
-    "Item",
-    "Kind",
-    "Report",
-    "Source",
+    "DatasetClass",
+    "DatasetKind",
+    "DatasetReport",
+    "Sample",
     "available_datasets",
     "check_dataset",
     "find_kind",
@@ -43,7 +41,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Kind:
+class DatasetKind:
     """A kind of data set.
 
     Args:
@@ -63,18 +61,22 @@ class Kind:
     benchmark: Benchmark | None = None
 
 
-def _published(benchmark: Benchmark) -> Kind:
+def _published(benchmark: Benchmark) -> DatasetKind:
     opening = partial(open_benchmark, benchmark)
-    return Kind(benchmark.name, benchmark.usage, benchmark.summary, opening, benchmark=benchmark)
+    return DatasetKind(benchmark.name, benchmark.usage, benchmark.summary, opening, benchmark=benchmark)
 
 
-KINDS: tuple[Kind, ...] = (
-    Kind("demo", "demo", "20 pictures from scikit-image and scikit-learn, 48 classes", open_demo, located=False),
-    Kind("imagefolder", "imagefolder:DIR", "a folder with one sub-folder of images for each class", open_imagefolder),
-    Kind("csv", "csv:FILE", "a table with the columns path and label", open_table),
-    Kind("jsonl", "jsonl:FILE", 'lines of JSON with "path" and "label"', open_jsonl),
-    Kind("wds", "wds:DIR", "webdataset shards, as CLIP_benchmark publishes them; wds:https://...?to=DIR", open_shards),
-    Kind("hf", "hf:DIR", "parquet files of the Hugging Face hub; hf:OWNER/NAME@REVISION?to=DIR", open_parquet),
+KINDS: tuple[DatasetKind, ...] = (
+    DatasetKind("demo", "demo", "20 pictures from scikit-image and scikit-learn, 48 classes", open_demo, located=False),
+    DatasetKind(
+        "imagefolder", "imagefolder:DIR", "a folder with one sub-folder of images for each class", open_imagefolder
+    ),
+    DatasetKind("csv", "csv:FILE", "a table with the columns path and label", open_table),
+    DatasetKind("jsonl", "jsonl:FILE", 'lines of JSON with "path" and "label"', open_jsonl),
+    DatasetKind(
+        "wds", "wds:DIR", "webdataset shards, as CLIP_benchmark publishes them; wds:https://...?to=DIR", open_shards
+    ),
+    DatasetKind("hf", "hf:DIR", "parquet files of the Hugging Face hub; hf:OWNER/NAME@REVISION?to=DIR", open_parquet),
     *map(_published, BENCHMARKS),
 )
 
@@ -102,7 +104,7 @@ def open_dataset(spec: str) -> Dataset:
     return kind.open(location)
 
 
-def find_kind(spec: str) -> tuple[Kind, str]:
+def find_kind(spec: str) -> tuple[DatasetKind, str]:
     """The kind that a spec is of, and the part after the colon.
 
     Raises:
@@ -117,7 +119,7 @@ def find_kind(spec: str) -> tuple[Kind, str]:
     return kind, location
 
 
-def check_dataset(spec: str) -> Report:
+def check_dataset(spec: str) -> DatasetReport:
     """What is there of a data set, what is missing, and what to do next. Opens no image.
 
     Raises:

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from abs_core.errors import DatasetError, ImageError
+from abs_core.errors import DatasetError, ImageError, UsageError
 
-__all__ = ["ClassName", "Dataset", "Item", "Source", "class_id", "classes_of", "read_bytes"]
+__all__ = [
+    "ByteSource",
+    "Dataset",
+    "DatasetClass",
+    "Sample",
+    "class_id",
+    "classes_of",
+    "flag",
+    "read_bytes",
+    "split_options",
+]
 
 
 @dataclass(frozen=True, slots=True)
-class ClassName:
+class DatasetClass:
     """A class as a data set knows it.
 
     Args:
@@ -26,7 +36,7 @@ class ClassName:
     name: str
 
 
-class Source(Protocol):
+class ByteSource(Protocol):
     """Where the bytes of an image are that has no file of its own. Immutable, hashable, and may be pickled."""
 
     @property
@@ -44,7 +54,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class Sample:
     """An image and its class.
 
     Args:
@@ -56,7 +66,7 @@ class Item:
 
     path: Path
     label: str
-    source: Source | None = None
+    source: ByteSource | None = None
 
     @property
     def name(self) -> str:
@@ -87,8 +97,8 @@ class Dataset:
     """
 
     name: str
-    classes: tuple[ClassName, ...]
-    items: Sequence[Item]
+    classes: tuple[DatasetClass, ...]
+    items: Sequence[Sample]
     benchmark: str = ""
     split: str = ""
     selected: tuple[str, ...] = ()
@@ -126,9 +136,9 @@ def class_id(text: str, place: str) -> str:
     return label
 
 
-def classes_of(labels: Iterable[str]) -> tuple[ClassName, ...]:
+def classes_of(labels: Iterable[str]) -> tuple[DatasetClass, ...]:
     """The classes of some labels, sorted by id; underscores in an id are spaces in its name."""
-    return tuple(ClassName(label, label.replace("_", " ").strip() or label) for label in sorted(set(labels)))
+    return tuple(DatasetClass(label, label.replace("_", " ").strip() or label) for label in sorted(set(labels)))
 
 
 def read_bytes(path: Path, name: str, offset: int = 0, size: int | None = None) -> bytes:
@@ -155,3 +165,48 @@ def read_bytes(path: Path, name: str, offset: int = 0, size: int | None = None) 
     if size is not None and len(data) != size:
         raise ImageError(f"the image {name!r} is cut off", remedy="Fetch the file again, or leave it out")
     return data
+
+
+_TRUE = ("", "1", "true", "yes")
+
+
+def split_options(location: str, known: Iterable[str], usage: str) -> tuple[str, Mapping[str, str]]:
+    """``./dtd?split=test2&partial`` as ``./dtd`` and ``{"split": "test2", "partial": ""}``.
+
+    A path that exists as it stands, question mark and all, has no options.
+
+    Args:
+        location: a place with or without options.
+        known: the options that there are.
+        usage: how a spec of this kind is written, for errors.
+
+    Raises:
+        UsageError: an unknown option, or one that is given twice.
+    """
+    place, mark, tail = location.rpartition("?")
+    if not mark or ("://" not in location and Path(location).exists()):
+        return location, {}
+    options: dict[str, str] = {}
+    for part in tail.split("&"):
+        name, _, value = part.partition("=")
+        if name not in known:
+            raise UsageError(
+                f"{location!r} has the unknown option {name!r}; known: {', '.join(known)}", remedy=f"Write {usage}"
+            )
+        if name in options:
+            raise UsageError(f"{location!r} has the option {name!r} twice", remedy="Give it once")
+        options[name] = value
+    return place, options
+
+
+def flag(options: Mapping[str, str], name: str) -> bool:
+    """Whether an option that takes no value is set.
+
+    Raises:
+        UsageError: it has a value other than 1, true or yes.
+    """
+    if name not in options:
+        return False
+    if options[name].lower() not in _TRUE:
+        raise UsageError(f"the option {name!r} takes no value, but got {options[name]!r}", remedy=f"Write ?{name}")
+    return True

@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from abs_classify.datasets.base import ClassName, Dataset, Item
+from abs_classify.datasets.base import Dataset, DatasetClass, Sample
 from abs_core.errors import DatasetError, MissingExtraError
 from abs_core.extras import EXTRAS, find_package_folder
-from abs_core.resources import data_folder
+from abs_core.files import data_folder
 
-__all__ = ["DEMO_PHOTOS", "open_demo"]
+__all__ = ["DEMO_IMAGES", "open_demo"]
+
 
 #: (package, file in it, class id). Left out: drawings and test patterns (chessboards, colour wheel, logo, phantom), the
 #: second half of a stereo pair (motorcycle_right shows the same scene as motorcycle_left), a patch of a retina beside
 #: the whole one (microaneurysms), a phase reconstruction that nobody could name (cell), and images of a few pixels.
-DEMO_PHOTOS: tuple[tuple[str, str, str], ...] = (
+DEMO_IMAGES: tuple[tuple[str, str, str], ...] = (
     ("skimage", "data/astronaut.png", "astronaut"),
     ("skimage", "data/brick.png", "brick_wall"),
     ("skimage", "data/camera.png", "photographer"),
@@ -58,9 +59,9 @@ def open_demo(location: str = "") -> Dataset:
     """
     if location:
         raise DatasetError(f"the data set 'demo' takes no location, but got {location!r}", remedy="Write demo")
-    folders = {package: _folder(package) for package in sorted({package for package, _, _ in DEMO_PHOTOS})}
-    items = tuple(Item(folders[package] / file, label) for package, file, label in DEMO_PHOTOS)
-    for item, (package, file, _) in zip(items, DEMO_PHOTOS, strict=True):
+    folders = {package: _folder(package) for package in sorted({package for package, _, _ in DEMO_IMAGES})}
+    items = tuple(Sample(folders[package] / file, label) for package, file, label in DEMO_IMAGES)
+    for item, (package, file, _) in zip(items, DEMO_IMAGES, strict=True):
         if not item.path.is_file():
             distribution = EXTRAS[package][0]
             raise DatasetError(
@@ -68,7 +69,7 @@ def open_demo(location: str = "") -> Dataset:
                 remedy="Run: pip install --upgrade 'abs-toolkit[demo]'",
             )
     labels = json.loads((data_folder() / "labels" / "demo.json").read_text(encoding="utf-8"))
-    return Dataset("demo", tuple(ClassName(each["id"], each["name"]) for each in labels["classes"]), items)
+    return Dataset("demo", tuple(DatasetClass(each["id"], each["name"]) for each in labels["classes"]), items)
 
 
 def _folder(package: str) -> Path:

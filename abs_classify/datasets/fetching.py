@@ -15,11 +15,17 @@ from abs_core.files import atomic_write
 
 __all__ = ["check_url", "claim", "fetch", "is_url"]
 
+
 #: Says what a folder of fetched files is a copy of.
 _MARK = ".fetched-from"
 
+
 _CHUNK = 1 << 20
+
+
 _TIMEOUT = 60.0
+
+
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 

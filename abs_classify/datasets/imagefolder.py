@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from abs_classify.datasets.base import Dataset, Item, class_id, classes_of
-from abs_classify.datasets.files import EXTENSIONS, images_below, is_image, list_folder
+from abs_classify.datasets.base import Dataset, Sample, class_id, classes_of
+from abs_classify.datasets.folders import images_below, is_image, list_folder
 from abs_core.errors import DatasetError
 
-__all__ = ["EXTENSIONS", "open_imagefolder"]
+__all__ = ["open_imagefolder"]
+
 
 _LAYOUT = "Make one sub-folder for each class, named by the class, with its images in it"
 
@@ -29,12 +30,12 @@ def open_imagefolder(location: str) -> Dataset:
     if not root.is_dir():
         state = "is no folder" if root.exists() else "does not exist"
         raise DatasetError(f"the image folder {location!r} {state}", remedy="Check the path")
-    items: list[Item] = []
+    items: list[Sample] = []
     folders, files = list_folder(root)
     for name in folders:
         found = list(images_below(root / name))
         label = class_id(name, f"the folder {str(root / name)!r}") if found else ""
-        items.extend(Item(path, label) for path in found)
+        items.extend(Sample(path, label) for path in found)
     if not items:
         loose = any(is_image(name) for name in files)
         what = "images, but none in a class sub-folder" if loose else "no images in its sub-folders"

@@ -14,18 +14,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from abs_classify.datasets.base import Dataset, Item, class_id, classes_of
+from abs_classify.datasets.base import Dataset, Sample, class_id, classes_of, split_options
+from abs_classify.datasets.class_lists import label_at, numbered_classes
 from abs_classify.datasets.fetching import claim
-from abs_classify.datasets.indexed import label_at, numbered_classes
-from abs_classify.datasets.spec import split_options
 from abs_core.errors import DatasetError, ImageError, MissingExtraError, UsageError
 from abs_core.files import atomic_write
 
 __all__ = ["ParquetCell", "ParquetImages", "open_parquet"]
 
+
 _USAGE = "hf:DIR?split=test"
+
+
 _OPTIONS = ("split", "image", "label", "classes", "to")
+
+
 _REPOSITORY = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[^/]+)")
+
+
 #: A row group is decoded at once; more than this is refused.
 _MAX_GROUP = 1 << 31
 
@@ -147,7 +153,7 @@ def _dataset(
             label = class_id(value, place)
         else:
             raise DatasetError(f"{place} has the label {value!r}", remedy="Use a column of numbers or of texts")
-        items.append(Item(path, label, cell))
+        items.append(Sample(path, label, cell))
     return Dataset(f"hf:{location}", classes or classes_of(item.label for item in items), tuple(items))
 
 

@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from abs_classify.report.data import MethodPrediction, ReportExplanation, ReportImage, ViewPart, ViewPlaces
 from abs_classify.report.drawing import peak_words
-from abs_classify.report_data import Explanation, MethodPrediction, ReportPhoto, ViewPart, ViewPlaces
 
 __all__ = [
     "MARKED_VIEWS",
@@ -27,10 +27,14 @@ __all__ = [
     "tag_places",
 ]
 
+
 #: How many of the strongest views get a number and a colour of their own.
 MARKED_VIEWS = 6
+
+
 #: Side of a number's square, in pixels of the drawing.
 TAG = 17
+
 
 _PANEL_TITLES = {
     "whole": "Whole image",
@@ -38,6 +42,8 @@ _PANEL_TITLES = {
     "box": "Attention-guided crops",
     "window": "Feature windows",
 }
+
+
 _VIEW_NAMES = {"whole": "whole image", "random": "random crop", "box": "crop", "window": "window"}
 
 
@@ -133,7 +139,7 @@ class Reasons:
     other_views: tuple[int, str] | None
 
 
-def panels(photo: ReportPhoto) -> tuple[Panel, ...]:
+def panels(photo: ReportImage) -> tuple[Panel, ...]:
     """The photo, its attention map, and one panel for each kind of views but the whole image."""
     truth = f", true label {photo.truth}" if photo.truth is not None else ""
     width, height = photo.size
@@ -187,7 +193,7 @@ def ranking(prediction: MethodPrediction, truth: str | None) -> Ranking:
     return Ranking(prediction.method, prediction.right, tuple(bars), beyond)
 
 
-def reasons(photo: ReportPhoto) -> Reasons | None:
+def reasons(photo: ReportImage) -> Reasons | None:
     """The bars of the explanation, strongest first; None for a photo without one."""
     explanation = photo.explanation
     if explanation is None:
@@ -213,14 +219,14 @@ def reasons(photo: ReportPhoto) -> Reasons | None:
     )
 
 
-def _marked(explanation: Explanation | None) -> list[ViewPart]:
+def _marked(explanation: ReportExplanation | None) -> list[ViewPart]:
     """The strongest views; their place in this list, from 1, is their number everywhere."""
     if explanation is None:
         return []
     return sorted(explanation.views, key=lambda part: -abs(part.contribution))[:MARKED_VIEWS]
 
 
-def _views_panel(photo: ReportPhoto, places: ViewPlaces, marked: Sequence[ViewPart]) -> Panel:
+def _views_panel(photo: ReportImage, places: ViewPlaces, marked: Sequence[ViewPart]) -> Panel:
     boxes = places.pixels(photo.size).tolist()
     numbered = [(n, part) for n, part in enumerate(marked, 1) if part.kind == places.kind and part.index < len(boxes)]
     strong = [_outline(boxes[part.index], number, part.contribution < 0) for number, part in numbered]
@@ -244,7 +250,7 @@ def _outline(box: Sequence[float], number: int = 0, against: bool = False) -> Ou
     return Outline(left, upper, max(right - left, 0.0), max(lower - upper, 0.0), number, against)
 
 
-def _view_bars(photo: ReportPhoto, explanation: Explanation, figures: Callable[[float], str]) -> tuple[Bar, ...]:
+def _view_bars(photo: ReportImage, explanation: ReportExplanation, figures: Callable[[float], str]) -> tuple[Bar, ...]:
     places = {view.kind: view.pixels(photo.size).tolist() for view in photo.views}
     places["whole"] = [[0.0, 0.0, float(photo.size[0]), float(photo.size[1])]]
     ordered = sorted(explanation.views, key=lambda part: -abs(part.contribution))
@@ -269,7 +275,7 @@ def _rest(value: float, count: int, figures: Callable[[float], str]) -> tuple[in
     return (count, figures(value)) if count > 0 else None
 
 
-def _figures(explanation: Explanation) -> Callable[[float], str]:
+def _figures(explanation: ReportExplanation) -> Callable[[float], str]:
     """A function that writes contributions with as many decimals as give the largest of them four figures."""
     sentences = (part.contribution for part in explanation.sentences)
     views = (part.contribution for part in explanation.views)

@@ -16,17 +16,22 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from abs_classify.evaluation.tables import NO_DIFFERENCE, AccuracyRow, difference_text, p_value_text, proportion_text
+from abs_classify.report.data import MethodPrediction, ReportImage, ReportPage
 from abs_classify.report.drawing import heat_uri, photo_uri
 from abs_classify.report.layout import panels, ranking, reasons, tag_places
-from abs_classify.report_data import MethodPrediction, ReportPage, ReportPhoto
-from abs_classify.tables import NO_DIFFERENCE, AccuracyRow, difference_text, p_value_text, proportion_text
 from abs_core.files import atomic_write
-from abs_core.printable import printable
+from abs_core.text import printable
 
 __all__ = ["render_report", "write_report"]
 
+
 _LONG_SIDE = 360
+
+
 _TEXT_LIMIT = 2000
+
+
 # A panel is about this large on screen, in CSS pixels: labels inside a drawing are sized by it.
 _PANEL_SIZE = (270.0, 200.0)
 
@@ -72,7 +77,7 @@ def _shipped(name: str) -> str:
     return files("abs_classify.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _photo(photo: ReportPhoto, number: int) -> dict[str, Any]:
+def _photo(photo: ReportImage, number: int) -> dict[str, Any]:
     main = _main_prediction(photo)
     overlay = "" if photo.attention is None else heat_uri(photo.attention)
     return {
@@ -93,7 +98,7 @@ def _photo(photo: ReportPhoto, number: int) -> dict[str, Any]:
     }
 
 
-def _main_prediction(photo: ReportPhoto) -> MethodPrediction | None:
+def _main_prediction(photo: ReportImage) -> MethodPrediction | None:
     """What the photo is filed under: the method that is explained, else the last one."""
     if not photo.predictions:
         return None

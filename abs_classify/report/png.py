@@ -9,24 +9,37 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
+from abs_classify.report.data import ReportImage
 from abs_classify.report.drawing import flattened, heat_overlay
 from abs_classify.report.layout import TAG, Bar, Outline, Panel, Ranking, Reasons, panels, ranking, reasons, tag_places
-from abs_classify.report_data import ReportPhoto
 from abs_core.files import atomic_write
-from abs_core.printable import printable
+from abs_core.text import printable
 
 __all__ = ["explanation_image", "explanation_png"]
 
+
 _WIDTH, _MARGIN, _GAP = 1240, 28, 16
+
+
 _LINE = 19
+
+
 _SIDE = (_WIDTH - 2 * _MARGIN - 40) // 2
+
+
 _TEXT_LIMIT = 600
+
+
 _GROUND, _INK, _QUIET, _TRACK, _BACKDROP = "#ffffff", "#1c1f24", "#5b6370", "#eceef0", "#eceef0"
+
+
 _FILL, _GOOD, _BAD, _PRO, _CONTRA = "#8491a3", "#0b6e46", "#ad2318", "#1f6fd1", "#c65a00"
+
+
 _NUMBERED = ("#ffb000", "#56c7ff", "#f5f04a", "#ff85bd", "#4be0a8", "#cbb0ff")
 
 
-def explanation_png(photo: ReportPhoto, path: Path) -> None:
+def explanation_png(photo: ReportImage, path: Path) -> None:
     """Write ``explanation_image`` as a PNG file, whole or not at all.
 
     Raises:
@@ -37,7 +50,7 @@ def explanation_png(photo: ReportPhoto, path: Path) -> None:
         picture.save(stream, "PNG", optimize=True)
 
 
-def explanation_image(photo: ReportPhoto) -> PIL.Image.Image:
+def explanation_image(photo: ReportImage) -> PIL.Image.Image:
     """Everything that is known of one photo as an RGB picture, 1240 pixels wide and as high as needed."""
     rankings = [ranking(prediction, photo.truth) for prediction in photo.predictions]
     why = reasons(photo)
@@ -122,7 +135,7 @@ def _wrapped(text: str, font: PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFo
     return [*lines, line] if line else lines
 
 
-def _panel_row(sheet: _Sheet, photo: ReportPhoto, shown: tuple[Panel, ...], y: int) -> int:
+def _panel_row(sheet: _Sheet, photo: ReportImage, shown: tuple[Panel, ...], y: int) -> int:
     width = (_WIDTH - 2 * _MARGIN - _GAP * (len(shown) - 1)) // len(shown)
     height = round(width * min(1.25, max(0.4, photo.size[1] / photo.size[0])))
     bottom = y
@@ -138,7 +151,7 @@ def _panel_row(sheet: _Sheet, photo: ReportPhoto, shown: tuple[Panel, ...], y: i
     return bottom
 
 
-def _panel_image(photo: ReportPhoto, panel: Panel, size: tuple[int, int]) -> PIL.Image.Image:
+def _panel_image(photo: ReportImage, panel: Panel, size: tuple[int, int]) -> PIL.Image.Image:
     picture = flattened(photo.image).resize(size, PIL.Image.Resampling.LANCZOS)
     if panel.kind == "photo":
         return picture

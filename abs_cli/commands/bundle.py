@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-from abs_cli.lazy import LazyGroup
+from abs_cli.console import LazyGroup
 
 __all__ = ["command"]
+
 
 #: command -> (module under abs_cli.commands.bundles, the line that `abs bundle --help` shows)
 COMMANDS = {

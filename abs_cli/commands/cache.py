@@ -7,14 +7,14 @@ import re
 
 import click
 
-from abs_cli.cache import Key, StageCache
-from abs_cli.home import Home
-from abs_cli.lazy import PlainGroup
-from abs_cli.runlog import read_last_run
+from abs_classify.encoding.cache import CacheKey, StageCache, read_last_run
+from abs_cli.console import PlainGroup
 from abs_core.files import remove_leftovers
-from abs_core.printable import printable
+from abs_core.home import Home
+from abs_core.text import printable
 
 __all__ = ["command"]
+
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
@@ -67,7 +67,7 @@ def explain(home: Home, every: bool) -> None:
             _explain_one(cache, key)
 
 
-def _explain_one(cache: StageCache, key: Key) -> None:
+def _explain_one(cache: StageCache, key: CacheKey) -> None:
     nearest = cache.explain(key)
     click.echo(f"{key.stage} {key.digest[:12]} was computed:")
     if nearest is None:

@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from abs_cli.console import note, progress
-from abs_cli.home import Home
 from abs_cli.options import ModelOptions, class_options, model_options
 from abs_core.errors import ImageError
-from abs_core.paths import is_folder
+from abs_core.files import is_folder
+from abs_core.home import Home
 
 __all__ = ["command"]
 
@@ -66,19 +66,19 @@ def command(
     abs classify photo.jpg --bundle birds
     abs classify *.jpg --labels "cat,dog,car" --json
     """
-    from abs_cli.classifying import classify_photos
-    from abs_cli.evaluating import plan_methods
-    from abs_cli.vocabulary import choose_vocabulary
+    from abs_classify.evaluation.job import plan_methods
+    from abs_classify.label_space import choose_label_space
+    from abs_classify.predictions import classify_images
 
     stages = ModelOptions(**model).stages(home)
-    vocabulary = choose_vocabulary(home, bundle, labels, None)
+    vocabulary = choose_label_space(home, bundle, labels, None)
     plan = plan_methods([method], vocabulary, views, templates, None, stages.seed)
     stages.models = stages.models.for_methods(plan.methods)
     for photo in photos:
         if is_folder(photo):
             raise ImageError(f"{str(photo)!r} is a folder", remedy="Name the photos in it, as in FOLDER/*.jpg")
     with progress("classifying", len(photos), "images") as advance:
-        answers = classify_photos(stages, list(photos), vocabulary, plan, on_error, advance)
+        answers = classify_images(stages, list(photos), vocabulary, plan, on_error, advance)
     for line in answers.json_lines(top) if as_json else answers.text_lines(top):
         click.echo(line)
     for one in answers.scored.skipped:

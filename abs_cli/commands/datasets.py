@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from abs_cli.console import counted, json_text
-from abs_cli.lazy import PlainGroup
-from abs_core.printable import printable
+from abs_cli.console import PlainGroup
+from abs_core.text import counted, json_text, printable
 
 if TYPE_CHECKING:
-    from abs_classify.datasets import Dataset, Report
+    from abs_classify.datasets import Dataset, DatasetReport
 
 __all__ = ["command"]
 
@@ -95,7 +94,7 @@ def check(name: str, root: str | None, split: str | None, as_json: bool) -> int:
     return 0 if report.complete else 1
 
 
-def _print(report: Report) -> None:
+def _print(report: DatasetReport) -> None:
     click.echo(f"{printable(report.spec)}: {'complete' if report.complete else 'cannot be used as it is'}")
     for line in report.there:
         click.echo(f"  there    {printable(line)}")

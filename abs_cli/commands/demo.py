@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from abs_cli.console import note
-from abs_cli.home import Home
+from abs_core.home import Home
 
 __all__ = ["command"]
 

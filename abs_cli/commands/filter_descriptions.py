@@ -9,23 +9,32 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from abs_cli.console import json_text, note
-from abs_cli.home import Home
+from abs_cli.console import note
 from abs_cli.options import ModelOptions, model_options
-from abs_cli.vocabulary import find_bundle
 from abs_core.errors import UsageError
-from abs_core.printable import printable
+from abs_core.home import Home
+from abs_core.text import json_text, printable
+from abs_descriptions.bundles.repository import find_bundle
 
 if TYPE_CHECKING:
-    from abs_descriptions.bundle import Bundle
-    from abs_descriptions.filtering import Filtered, Removed
+    from abs_descriptions.bundles import Bundle
+    from abs_descriptions.filtering import FilteredBundle, RemovedDescription
 
 __all__ = ["command"]
 
+
 _SENTENCES = ("near_duplicate", "off_topic", "nearer", "diversity", "least", "encoder")
+
+
 _IMAGES = ("min_mass", "method", "views", "on_error", *ModelOptions.__dataclass_fields__)
+
+
 _EXAMPLES = 3
+
+
 _MASS = 0.95
+
+
 # reason -> what to show of the evidence; the first number, with its sign here, says how clear a case is
 _SHOWN = {
     "near duplicate": (-1, ("cosine", "neighbour")),
@@ -124,7 +133,7 @@ def _refuse_idle(ctx: click.Context, names: tuple[str, ...], images: bool) -> No
             raise UsageError(f"{option} needs --images", remedy="Name a folder of images with --images")
 
 
-def _by_sentences(home: Home, bundle: Bundle, told: dict[str, Any]) -> Filtered:
+def _by_sentences(home: Home, bundle: Bundle, told: dict[str, Any]) -> FilteredBundle:
     from abs_cli.filtering import filter_sentences
     from abs_descriptions.filtering import Criteria, SentenceEncoder
 
@@ -134,8 +143,8 @@ def _by_sentences(home: Home, bundle: Bundle, told: dict[str, Any]) -> Filtered:
     return filter_sentences(home, bundle, SentenceEncoder(told["encoder"]), criteria)
 
 
-def _by_images(home: Home, bundle: Bundle, told: dict[str, Any]) -> Filtered:
-    from abs_classify.methods import get_method
+def _by_images(home: Home, bundle: Bundle, told: dict[str, Any]) -> FilteredBundle:
+    from abs_classify.methods.table import get_method
     from abs_cli.filtering import ImageUse, Selection, filter_by_images
 
     if told["keep"] is not None and told["min_mass"] is not None:
@@ -148,7 +157,7 @@ def _by_images(home: Home, bundle: Bundle, told: dict[str, Any]) -> Filtered:
     return filter_by_images(stages, bundle, use, Selection(told["keep"], share))
 
 
-def _lines(bundle: Bundle, filtered: Filtered) -> Iterator[str]:
+def _lines(bundle: Bundle, filtered: FilteredBundle) -> Iterator[str]:
     """What was removed and why, for a terminal."""
     names = {one.id: one.name for one in bundle.header.label_set.classes}
     counts = _per_class(filtered)
@@ -173,27 +182,27 @@ def _lines(bundle: Bundle, filtered: Filtered) -> Iterator[str]:
     yield ""
 
 
-def _mildness(one: Removed) -> float:
+def _mildness(one: RemovedDescription) -> float:
     """Small for what speaks most clearly against a description."""
     sign, keys = _SHOWN[one.reason.value]
     value = one.evidence[keys[0]]
     return sign * value if isinstance(value, (int, float)) else 0.0
 
 
-def _why(one: Removed) -> str:
+def _why(one: RemovedDescription) -> str:
     _, keys = _SHOWN[one.reason.value]
     shown = {key: one.evidence[key] for key in keys}
     return ", ".join(f"{key} {printable(str(value), 60)}" for key, value in shown.items())
 
 
-def _per_class(filtered: Filtered) -> dict[str, int]:
+def _per_class(filtered: FilteredBundle) -> dict[str, int]:
     counts: dict[str, int] = {}
     for record in filtered.kept:
         counts[record.class_id] = counts.get(record.class_id, 0) + 1
     return counts
 
 
-def _value(bundle: Bundle, filtered: Filtered, child: str | None, is_new: bool) -> dict[str, Any]:
+def _value(bundle: Bundle, filtered: FilteredBundle, child: str | None, is_new: bool) -> dict[str, Any]:
     return {
         "parent": bundle.reference,
         "bundle": child,

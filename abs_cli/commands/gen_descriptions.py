@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
-from abs_cli.console import json_text
-from abs_cli.home import Home
+from abs_core.home import Home
+from abs_core.text import json_text
 
 __all__ = ["command"]
+
 
 # Options that are fields of BackendOptions; which of them a backend has, it says itself.
 _REACH = (
@@ -24,6 +25,8 @@ _REACH = (
     "poll_interval",
     "threads",
 )
+
+
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 

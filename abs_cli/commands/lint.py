@@ -9,21 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from abs_cli.console import counted, json_text
-from abs_cli.home import Home
-from abs_cli.vocabulary import find_bundle, is_bundle_name
 from abs_core.errors import LabelError, UnknownNameError, UsageError
-from abs_core.paths import exists, is_file, is_folder
-from abs_core.printable import printable
+from abs_core.files import exists, is_file, is_folder
+from abs_core.home import Home
+from abs_core.text import counted, json_text, printable
+from abs_descriptions.bundles.repository import find_bundle, is_bundle_name
 
 if TYPE_CHECKING:
-    from abs_descriptions.bundle import Description
+    from abs_descriptions.bundles import Description
     from abs_descriptions.bundles.format import ClassLike
-    from abs_descriptions.linting import Finding
+    from abs_descriptions.linting import LintFinding
 
 __all__ = ["command"]
 
+
 _EXAMPLES = 5
+
+
 _SHOWN = 90
 
 
@@ -67,7 +69,7 @@ def command(
     abs lint birds --model ViT-B-16-quickgelu/openai --strict
     abs lint "crane,mouse,kite"
     """
-    from abs_descriptions.linting import Finding, LintOptions, ambiguous_names, lint
+    from abs_descriptions.linting import LintFinding, LintOptions, ambiguous_names, lint
 
     try:
         checked = _open(home, source, labels_only)
@@ -75,7 +77,7 @@ def command(
         if "," not in source and not exists(source):
             raise
         checked = _Source(source, ())
-        findings = [Finding("labels-refused", error.message)]
+        findings = [LintFinding("labels-refused", error.message)]
     else:
         count, limit = (None, None) if model is None else _counter(home, model)
         options = LintOptions(min_descriptions, max_ratio, count, limit)
@@ -91,7 +93,7 @@ def command(
 
 
 def _open(home: Home, source: str, labels_only: bool) -> _Source:
-    from abs_descriptions.labels import from_names, read_labels
+    from abs_core.labels import from_names, read_labels
 
     if not source.strip():
         raise UsageError("nothing is named to check", remedy="Name a bundle, a label set, or class names")
@@ -129,7 +131,7 @@ def _counter(home: Home, model: str) -> tuple[Callable[[str], int], int]:
     return tower.count_tokens, tower.context_length
 
 
-def _lines(checked: _Source, findings: Sequence[Finding], errors: int) -> Iterator[str]:
+def _lines(checked: _Source, findings: Sequence[LintFinding], errors: int) -> Iterator[str]:
     from abs_descriptions.linting import RULES
 
     yield printable(checked.name)
@@ -149,7 +151,7 @@ def _lines(checked: _Source, findings: Sequence[Finding], errors: int) -> Iterat
     )
 
 
-def _value(checked: _Source, findings: Sequence[Finding], errors: int, failed: bool) -> dict[str, Any]:
+def _value(checked: _Source, findings: Sequence[LintFinding], errors: int, failed: bool) -> dict[str, Any]:
     return {
         "source": checked.name,
         "classes": len(checked.classes),

@@ -13,7 +13,7 @@ __all__ = ["command"]
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> None:
     """List the methods: which views of an image meet which texts, and how they are matched."""
-    from abs_classify.methods import METHODS
+    from abs_classify.methods.table import METHODS
 
     if as_json:
         rows = [

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from abs_cli.console import note, progress
-from abs_cli.home import Home
-from abs_cli.lazy import PlainGroup
+from abs_cli.console import PlainGroup, note, progress
 from abs_core.extras import require
-from abs_core.printable import printable
+from abs_core.home import Home
+from abs_core.text import printable
 
 if TYPE_CHECKING:
-    from abs_classify.towers.catalogue import Row
-    from abs_classify.towers.portrait import Portrait
-    from abs_classify.towers.verifying import Expected
-    from abs_classify.towers.weights_store import Stored, WeightsStore
+    from abs_classify.models.download import ExpectedDigests
+    from abs_classify.models.info import ModelInfo
+    from abs_classify.models.registry import WeightsRow
+    from abs_classify.models.store import StoredWeights, WeightsStore
 
 __all__ = ["command"]
+
 
 _NAME_HELP = "NAME is ARCH/TAG, hf-hub:ORG/REPO, dino or dino:TIMM_NAME, as `abs models ls` shows."
 
@@ -41,7 +41,7 @@ def command() -> None:
 @click.pass_obj
 def list_models(home: Home, filter_: str, here_only: bool, as_json: bool) -> None:
     """List the known models whose name contains FILTER: where they are, size, licence."""
-    from abs_classify.towers.catalogue import list_here, list_known
+    from abs_classify.models.registry import list_here, list_known
 
     rows = list_here(_store(home)) if here_only else list_known(_store(home))
     rows = [row for row in rows if filter_.casefold() in row.entry.name.casefold()]
@@ -63,13 +63,13 @@ def list_models(home: Home, filter_: str, here_only: bool, as_json: bool) -> Non
 def show(home: Home, name: str, as_json: bool) -> None:
     """Show what a model is, what it may be used for, and where its weights are."""
     require("torch")
-    from abs_classify.towers.catalogue import locate
-    from abs_classify.towers.portrait import draw_portrait
-    from abs_classify.towers.verifying import expected_digests
+    from abs_classify.models.download import expected_digests
+    from abs_classify.models.info import read_model_info
+    from abs_classify.models.registry import locate
 
     store = _store(home)
     row = locate(store, name)
-    portrait = draw_portrait(row.entry, row.use)
+    portrait = read_model_info(row.entry, row.use)
     digests = expected_digests(row, store) if row.here else {}
     if as_json:
         files = [{"path": str(path), "sha256": digest} for path, (digest, _) in digests.items()]
@@ -91,9 +91,9 @@ def show(home: Home, name: str, as_json: bool) -> None:
 def pull(home: Home, name: str, folder: Path | None) -> None:
     """Download a model into the hub cache, load it once, and record its sha256."""
     require("torch")
-    from abs_classify.towers.catalogue import entry_of
-    from abs_classify.towers.pulling import offer_of, pull_model, recall_model
-    from abs_classify.towers.transfer import export_plan, plan_export
+    from abs_classify.models.download import offer_of, pull_model, recall_model
+    from abs_classify.models.registry import entry_of
+    from abs_classify.models.transfer import export_plan, plan_export
 
     entry, store = entry_of(name), _store(home)
     stored = recall_model(entry, store)
@@ -119,7 +119,7 @@ def verify(home: Home, name: str | None) -> None:
     They are compared with what was recorded by pull or import, with the hub's digest, or with the digests that are
     pinned in this toolkit. Without NAME everything that is here is looked at.
     """
-    from abs_classify.towers.verifying import verify_all, verify_one
+    from abs_classify.models.download import verify_all, verify_one
 
     counts = {"ok": 0, "differs": 0, "missing": 0, "unrecorded": 0}
     for checked in verify_one(name, _store(home)) if name else verify_all(_store(home)):
@@ -142,7 +142,7 @@ def import_(home: Home, source: Path, name: str | None) -> None:
     A folder made by `abs models pull --to` names its model itself. Safetensors, plain pickled tensors and OpenAI's
     published TorchScript archives are read; nothing that could run code is. The last line printed is the name to use.
     """
-    from abs_classify.towers.transfer import check_plan, import_plan, plan_import
+    from abs_classify.models.transfer import check_plan, import_plan, plan_import
 
     plan = plan_import(source.expanduser().absolute(), name)
     store = _store(home)
@@ -156,7 +156,7 @@ def import_(home: Home, source: Path, name: str | None) -> None:
 
 
 def _store(home: Home) -> WeightsStore:
-    from abs_classify.towers.weights_store import WeightsStore
+    from abs_classify.models.store import WeightsStore
 
     return WeightsStore(home.models)
 
@@ -176,14 +176,14 @@ def _copying(total: int) -> Iterator[Callable[[int], None]]:
         yield advance
 
 
-def _say_stored(stored: Stored) -> None:
+def _say_stored(stored: StoredWeights) -> None:
     for path, file in zip(stored.paths, stored.record.files, strict=True):
         note(f"{file.sha256}  {_size(file.bytes)}  {path}")
     is_attention = stored.record.name.startswith("dino:")
     click.echo(printable(f"--{'attention' if is_attention else 'model'} {shlex.quote(stored.use)}"))
 
 
-def _row_json(row: Row) -> dict[str, Any]:
+def _row_json(row: WeightsRow) -> dict[str, Any]:
     return {
         "name": row.entry.name,
         "use": row.use,
@@ -194,7 +194,7 @@ def _row_json(row: Row) -> dict[str, Any]:
     }
 
 
-def _describe(row: Row, portrait: Portrait) -> Iterator[tuple[str, str]]:
+def _describe(row: WeightsRow, portrait: ModelInfo) -> Iterator[tuple[str, str]]:
     yield "name", row.entry.name
     count = portrait.parameters
     size = f", {count / 1e6:.1f} million parameters, {_size(4 * count)} in float32" if count else ""
@@ -222,7 +222,7 @@ def _image(settings: Mapping[str, Any]) -> str:
     return f"{width} x {height} pixels; {', '.join(words)}; {numbers}"
 
 
-def _whereabouts(row: Row, digests: Expected) -> Iterator[tuple[str, str]]:
+def _whereabouts(row: WeightsRow, digests: ExpectedDigests) -> Iterator[tuple[str, str]]:
     licence = row.entry.licence
     if licence:
         yield "licence", f"{licence.name}: {licence.source}"

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from abs_cli.console import json_text, note
-from abs_cli.home import Home
-from abs_cli.lazy import PlainGroup
+from abs_cli.console import PlainGroup, note
 from abs_core.errors import AbsError, ResultError
-from abs_core.printable import printable
+from abs_core.home import Home
+from abs_core.text import json_text, printable
 
 if TYPE_CHECKING:
-    from abs_cli.results.models import ResultRecord
+    from abs_classify.evaluation.records import ResultRecord
 
 __all__ = ["command"]
 
@@ -37,7 +36,7 @@ _RESULTS = click.option(
 @click.pass_obj
 def list_runs(home: Home, results: Path | None, as_json: bool) -> None:
     """List the runs, oldest first: when, what, how many results."""
-    from abs_cli.results.folder import ResultsFolder, read_result
+    from abs_classify.evaluation.results_folder import ResultsFolder, read_result
 
     rows = []
     for run in ResultsFolder(results or home.results).runs():
@@ -70,8 +69,8 @@ def show(home: Home, names: tuple[str, ...], results: Path | None, export_csv: P
 
     RUN is the name of a run or its beginning, or `last`.
     """
-    from abs_cli.results.exporting import write_csv
-    from abs_cli.results.tables import tables_text
+    from abs_classify.evaluation.export import write_csv
+    from abs_classify.evaluation.result_tables import tables_text
 
     records = _read(home, names, results)
     if as_json:
@@ -95,7 +94,7 @@ def compare(home: Home, first: str, second: str, results: Path | None, as_json: 
     Where both runs cross models or bundles, results of the same model and bundle are paired. Two files are compared
     whatever their methods.
     """
-    from abs_cli.results.tables import alike, comparison_text, comparison_value
+    from abs_classify.evaluation.result_tables import alike, comparison_text, comparison_value
 
     ours, theirs = _read(home, (first,), results), _read(home, (second,), results)
     pairs = [(ours[0], theirs[0])] if len(ours) == len(theirs) == 1 else alike(ours, theirs)
@@ -117,7 +116,7 @@ def compare(home: Home, first: str, second: str, results: Path | None, as_json: 
 
 
 def _read(home: Home, names: tuple[str, ...], results: Path | None) -> list[ResultRecord]:
-    from abs_cli.results.folder import ResultsFolder, read_result
+    from abs_classify.evaluation.results_folder import ResultsFolder, read_result
 
     folder = ResultsFolder(results or home.results)
     paths = dict.fromkeys(path for name in names for path in folder.find(name))
@@ -125,7 +124,7 @@ def _read(home: Home, names: tuple[str, ...], results: Path | None) -> list[Resu
 
 
 def _order(record: ResultRecord) -> tuple[str, str, str, str, int]:
-    from abs_classify.methods import METHODS
+    from abs_classify.methods.table import METHODS
 
     rows = list(METHODS)
     place = rows.index(record.method) if record.method in rows else len(rows)

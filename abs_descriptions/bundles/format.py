@@ -1,85 +1,94 @@
-"""What a bundle is made of: its limits and its records. Pure; docs/bundle-format.md is normative."""
+"""The header and the lines of a bundle as pydantic models: the boundary, the JSON Schema, and the oracle. Pure.
+
+The header is checked by these models, once a file. Records come by the million, so ``lines`` checks them by hand;
+``RecordModel`` states the same rules slowly and is the oracle in the tests.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
+from pydantic_core import core_schema
+
+from abs_core.canonical import digest
+from abs_core.descriptions import Kind
+from abs_descriptions.bundles.references import (
+    DIGEST,
+    NAME,
+    VERSION,
+    name_problem,
+    parse_version,
+    pinned_problem,
+    quoted,
+)
 
 __all__ = [
+    "BundleHeader",
+    "ClassEntry",
     "ClassLike",
-    "Description",
-    "Kind",
+    "Counts",
+    "Generator",
+    "LabelSetEntry",
     "LabelSetLike",
-    "Provenance",
-    "Rejection",
-    "text_fault",
-    "token_fault",
+    "PromptSetEntry",
+    "RecordModel",
+    "RejectionModel",
+    "bundle_schema",
+    "header_problem",
+    "label_set_digest",
+    "text_problem",
+    "token_problem",
 ]
 
+
 FORMAT = "abs-descriptions"
+
+
 FORMAT_VERSION = 1
+
+
 MAX_HEADER_BYTES = 16 * 1024 * 1024
+
+
 MAX_LINE_BYTES = 1024 * 1024
+
+
 MAX_DEPTH = 16
+
+
 MAX_TEXT = 4000
+
+
 MAX_REJECTED_TEXT = 100_000
+
+
 MAX_TOKEN = 200
+
+
 MAX_CLASS_NAME = 1000
+
+
 MAX_SCORES = 64
+
+
 # Integers above this are not exact in JSON readers that use doubles (RFC 8259, section 6).
 MAX_INTEGER = 2**53 - 1
 
-Kind = Literal["sentence", "phrase"]
-KINDS: frozenset[str] = frozenset(("sentence", "phrase"))
+
 SCORE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Where a description comes from: a generator of the header, its prompt, and which sample of that prompt."""
-
-    generator: str
-    sample: int = 0
-    prompt: str | None = None
-    request: str | None = None
-    """The digest of the request that was answered, where there was one."""
-    accepted_by: str | None = None
-    """The generator, a reviewer, that accepted the text as it stands."""
-    edited_by: str | None = None
-    """The generator, a reviewer, that last changed the text; ``generator`` and the rest still say where it began."""
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """One description of one class.
-
-    A ``sentence`` stands alone ("A bird with a red crest."); a ``phrase`` is a CLIP-D descriptor ("a red crest").
-    """
-
-    class_id: str
-    text: str
-    provenance: Provenance
-    kind: Kind = "sentence"
-    scores: Mapping[str, float] | None = None
-    id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """One completion that was not accepted, with a short reason ("cut-off") and, optionally, what was seen."""
-
-    class_id: str
-    text: str
-    reason: str
-    provenance: Provenance
-    detail: str | None = None
-    rejected_by: str | None = None
-    """The generator, a reviewer, that rejected it; None: a rule did."""
 
 
 class ClassLike(Protocol):
@@ -108,7 +117,7 @@ class LabelSetLike(Protocol):
     def digest(self) -> str: ...
 
 
-def token_fault(text: str, limit: int = MAX_TOKEN) -> str | None:
+def token_problem(text: str, limit: int = MAX_TOKEN) -> str | None:
     """Why ``text`` cannot be an id or a name inside a bundle, continuing "... "; None if it can."""
     if not text:
         return "is empty"
@@ -121,7 +130,7 @@ def token_fault(text: str, limit: int = MAX_TOKEN) -> str | None:
     return _unicode_fault(text)
 
 
-def text_fault(text: str) -> str | None:
+def text_problem(text: str) -> str | None:
     """Why ``text`` cannot be a description, continuing "the text ..."; None if it can."""
     stripped = text.strip()
     if not stripped:
@@ -143,3 +152,255 @@ def _unicode_fault(text: str) -> str | None:
     if _SURROGATE.search(text):
         return "holds a lone surrogate"
     return None if unicodedata.is_normalized("NFC", text) else "is not in Unicode form NFC"
+
+
+_CREATED = re.compile(r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z")
+
+
+_CREDENTIALS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,20}://[^/\s@]{1,500}@")
+
+
+def _rule(fault: Callable[[str], str | None]) -> AfterValidator:
+    """A pydantic validator that refuses a string for the reason that ``fault`` gives."""
+
+    def check(text: str) -> str:
+        reason = fault(text)
+        if reason is not None:
+            raise ValueError(reason)
+        return text
+
+    return AfterValidator(check)
+
+
+def _class_name_fault(text: str) -> str | None:
+    return token_problem(text, MAX_CLASS_NAME)
+
+
+def _version_fault(text: str) -> str | None:
+    return None if parse_version(text) else "is no semantic version MAJOR.MINOR.PATCH"
+
+
+def _created_fault(text: str) -> str | None:
+    try:
+        valid = _CREATED.fullmatch(text) is not None and datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")
+    except ValueError:
+        valid = False
+    return None if valid else "is no UTC time such as 2025-01-31T12:00:00Z"
+
+
+def _bounded(number: float) -> float:
+    if isinstance(number, int) and abs(number) > MAX_INTEGER:
+        raise ValueError("is an integer that doubles cannot hold")
+    return number
+
+
+Token = Annotated[str, _rule(token_problem), Field(json_schema_extra={"minLength": 1, "maxLength": MAX_TOKEN})]
+
+
+ClassName = Annotated[
+    str, _rule(_class_name_fault), Field(json_schema_extra={"minLength": 1, "maxLength": MAX_CLASS_NAME})
+]
+
+
+Digest = Annotated[str, StringConstraints(pattern=f"^{DIGEST.pattern}$")]
+
+
+Score = Annotated[int | float, AfterValidator(_bounded)]
+
+
+ScoreName = Annotated[str, StringConstraints(pattern=f"^{SCORE_NAME.pattern}$")]
+
+
+_CLOSED = Field(json_schema_extra={"additionalProperties": False})
+
+
+Scores = Annotated[
+    dict[ScoreName, Score],
+    Field(min_length=1, max_length=MAX_SCORES, json_schema_extra={"additionalProperties": False}),
+]
+
+
+Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
+
+
+Name = Annotated[str, _rule(name_problem), Field(json_schema_extra={"pattern": f"^{NAME.pattern}$"})]
+
+
+SemanticVersion = Annotated[str, _rule(_version_fault), Field(json_schema_extra={"pattern": f"^{VERSION.pattern}$"})]
+
+
+Created = Annotated[str, _rule(_created_fault), Field(json_schema_extra={"pattern": f"^{_CREATED.pattern}$"})]
+
+
+Pinned = Annotated[
+    str, _rule(pinned_problem), Field(json_schema_extra={"pattern": f"^[^@#]+@[^@#]+#{DIGEST.pattern}$"})
+]
+
+
+Text = Annotated[str, _rule(text_problem), Field(json_schema_extra={"minLength": 1, "maxLength": MAX_TEXT})]
+
+
+class _FormatModel(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class ClassEntry(_FormatModel):
+    """A class: its stable id, the name that is shown and prompted, and what tells it from a namesake."""
+
+    id: Token
+    name: ClassName
+    group: Token | None = None
+    note: ClassName | None = None
+
+
+class LabelSetEntry(_FormatModel):
+    """The label set that the bundle describes, whole, so that a bundle is readable alone."""
+
+    name: Token
+    version: Token
+    classes: Annotated[tuple[ClassEntry, ...], Field(min_length=1)]
+    digest: Digest
+
+
+class PromptSetEntry(_FormatModel):
+    """The prompt set that a generator used."""
+
+    id: Token
+    version: Token
+    digest: Digest
+
+
+class Generator(_FormatModel):
+    """What wrote descriptions: a model behind a backend, an importer, a reviewer."""
+
+    id: Token
+    backend: Token
+    model: ClassName
+    parameters: dict[str, JsonValue]
+    prompts: PromptSetEntry | None = None
+
+
+class Counts(_FormatModel):
+    """How much there is: classes with at least one record, records, rejected completions beside the bundle."""
+
+    classes: Count
+    records: Count
+    rejected: Count
+
+
+class BundleHeader(_FormatModel):
+    """Line 1 of a bundle."""
+
+    format: Literal["abs-descriptions"]
+    format_version: Literal[1]
+    name: Name
+    version: SemanticVersion
+    created: Created
+    label_set: LabelSetEntry
+    generators: tuple[Generator, ...]
+    licence: Token
+    parents: tuple[Pinned, ...]
+    complete: bool
+    counts: Counts
+    records_digest: Digest
+    rejected_digest: Digest
+
+
+class ProvenanceModel(_FormatModel):
+    """Where a description comes from."""
+
+    generator: Token
+    sample: Count
+    prompt: Token | None = None
+    request: Digest | None = None
+    accepted_by: Token | None = None
+    edited_by: Token | None = None
+
+
+class RecordModel(_FormatModel):
+    """One description: every line but the first."""
+
+    class_: Annotated[Token, Field(alias="class")]
+    kind: Kind
+    provenance: ProvenanceModel
+    text: Text
+    id: Token | None = None
+    scores: Scores | None = None
+
+
+class RejectionModel(_FormatModel):
+    """One line of the file of rejected completions."""
+
+    class_: Annotated[Token, Field(alias="class")]
+    reason: Token
+    provenance: ProvenanceModel
+    text: Annotated[str, StringConstraints(max_length=MAX_REJECTED_TEXT)]
+    detail: Annotated[str, StringConstraints(max_length=MAX_TEXT)] | None = None
+    rejected_by: Token | None = None
+
+
+def header_problem(header: BundleHeader) -> str | None:
+    """What is wrong between the fields of a header, each valid alone; None if nothing is."""
+    ids = [entry.id for entry in header.label_set.classes]
+    counts = header.counts
+    if len(set(ids)) != len(ids):
+        return f"the class id {_first_repeated(ids)} stands twice in the label set"
+    names = [generator.id for generator in header.generators]
+    if len(set(names)) != len(names):
+        return f"the generator id {_first_repeated(names)} stands twice"
+    if counts.classes > len(ids) or counts.classes > counts.records or (counts.records > 0 and counts.classes == 0):
+        return (
+            f"the counts cannot be: {counts.classes} classes with records among {len(ids)}, in {counts.records} records"
+        )
+    if header.label_set.digest != label_set_digest(header.label_set.classes):
+        return "the digest of the label set is not that of its classes"
+    if header.complete and counts.classes != len(ids):
+        return f"it calls itself complete and describes {counts.classes} of {len(ids)} classes"
+    for position, generator in enumerate(header.generators):
+        if _holds_credentials(generator.model) or _holds_credentials(generator.parameters):
+            return f"generator {position} holds a URL with credentials"
+    return None
+
+
+def label_set_digest(classes: Sequence[ClassLike]) -> str:
+    """``sha256:...`` of the canonical JSON of the pairs [id, name], sorted: no order of classes enters it."""
+    return digest(sorted([entry.id, entry.name] for entry in classes))
+
+
+def _first_repeated(values: Sequence[str]) -> str:
+    counts = Counter(values)
+    return next(quoted(value) for value in values if counts[value] > 1)
+
+
+def _holds_credentials(value: Any) -> bool:
+    if isinstance(value, str):
+        return _CREDENTIALS.search(value) is not None
+    if isinstance(value, Mapping):
+        return any(_holds_credentials(key) or _holds_credentials(item) for key, item in value.items())
+    return isinstance(value, (list, tuple)) and any(_holds_credentials(item) for item in value)
+
+
+class _Generator(GenerateJsonSchema):
+    """What is not given is left out of a bundle, never null, and titles only repeat the keys."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
+        return False
+
+
+def bundle_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a line: header or record; rejected completions under ``$defs/RejectionModel``."""
+    models = [(model, "validation") for model in (BundleHeader, RecordModel, RejectionModel)]
+    _, definitions = models_json_schema(models, by_alias=True, schema_generator=_Generator)  # type: ignore[arg-type]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A line of an abs-descriptions bundle, format version 1",
+        "description": "Line 1 is a BundleHeader, every other line a RecordModel. docs/bundle-format.md is normative.",
+        "oneOf": [{"$ref": "#/$defs/BundleHeader"}, {"$ref": "#/$defs/RecordModel"}],
+        "$defs": definitions["$defs"],
+    }

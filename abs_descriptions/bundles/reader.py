@@ -5,36 +5,271 @@ What was read is known to be whole only when the iteration has ended: counts and
 
 from __future__ import annotations
 
+import hashlib
+import re
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from json.encoder import encode_basestring
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
+from unicodedata import normalize
 
 import jsonlines
+from pydantic import ValidationError
 
 from abs_core.canonical import canonical_json
-from abs_core.printable import printable
-from abs_descriptions.bundles.format import MAX_HEADER_BYTES, Description
-from abs_descriptions.bundles.header import parse_header
-from abs_descriptions.bundles.lines import FETCH, LineFault, RecordRules, check_canonical, parse_json
-from abs_descriptions.bundles.migrations import MIGRATIONS, Migration
-from abs_descriptions.bundles.models import BundleHeader
-from abs_descriptions.bundles.rejected import check_rejected, rejected_path
-from abs_descriptions.bundles.scan import LineScan, open_scan
-from abs_descriptions.references import quoted
+from abs_core.descriptions import Description, Provenance, Rejection
+from abs_core.errors import BundleError
+from abs_core.files import storage_errors
+from abs_core.text import printable
+from abs_descriptions.bundles.codec import (
+    CANONICAL,
+    FETCH,
+    MIGRATIONS,
+    LineError,
+    Migration,
+    RecordRules,
+    check_canonical,
+    parse_header,
+    parse_json,
+    validation_message,
+)
+from abs_descriptions.bundles.format import (
+    MAX_HEADER_BYTES,
+    MAX_LINE_BYTES,
+    MAX_REJECTED_TEXT,
+    MAX_TEXT,
+    BundleHeader,
+    RejectionModel,
+)
+from abs_descriptions.bundles.references import quoted
 
 __all__ = [
     "Bundle",
     "BundlePass",
+    "LineReader",
+    "check_rejected",
     "iter_records",
+    "iter_rejected",
     "load_descriptions",
+    "open_lines",
     "open_pass",
     "read_bundle",
     "read_header",
+    "rejected_path",
+    "rejection_value",
     "validate",
 ]
+
+
+_CHUNK = 256 * 1024
+
+
+class LineReader:
+    """One pass over a file. ``number`` is the line that was given last, ``digest`` covers what was read so far."""
+
+    def __init__(self, path: Path, stream: BinaryIO) -> None:
+        self.path = path
+        self.number = 0
+        self._stream = stream
+        self._whole = hashlib.sha256()
+        self._body = hashlib.sha256()
+
+    @property
+    def digest(self) -> str:
+        """``sha256:`` and the digest of all bytes read so far."""
+        return "sha256:" + self._whole.hexdigest()
+
+    @property
+    def body_digest(self) -> str:
+        """``sha256:`` and the digest of the bytes that ``lines`` has read so far."""
+        return "sha256:" + self._body.hexdigest()
+
+    def error(self, fault: LineError, line: int | None = None) -> BundleError:
+        """The error that names this file and a line, the last one given unless told."""
+        where = f"{printable(str(self.path))}, line {self.number if line is None else line}"
+        return BundleError(f"{where}: {fault.message}", remedy=fault.remedy)
+
+    def first_line(self, limit: int) -> str:
+        """Line 1, without its line feed, of at most ``limit`` bytes.
+
+        Raises:
+            BundleError: an empty or torn file, a line over the limit, invalid UTF-8.
+        """
+        line = self._stream.readline(limit + 1)
+        self.number = 1
+        if not line:
+            raise self.error(LineError("the file is empty", FETCH))
+        if not line.endswith(b"\n"):
+            raise self.error(_too_long(limit) if len(line) > limit else _torn())
+        self._whole.update(line)
+        try:
+            return self._text(line)[:-1]
+        except LineError as fault:
+            raise self.error(fault) from None
+
+    def lines(self) -> Iterator[str]:
+        """All further lines, without their line feeds.
+
+        Raises:
+            BundleError: a torn file, a line over ``MAX_LINE_BYTES``, invalid UTF-8.
+        """
+        tail = b""
+        try:
+            while chunk := self._stream.read(_CHUNK):
+                self._whole.update(chunk)
+                self._body.update(chunk)
+                data = tail + chunk
+                cut = data.rfind(b"\n") + 1
+                tail = data[cut:]
+                yield from self._lines_of(data[:cut])
+                if len(tail) > MAX_LINE_BYTES:
+                    self.number += 1
+                    raise _too_long(MAX_LINE_BYTES)
+            if tail:
+                self.number += 1
+                raise _torn()
+        except LineError as fault:
+            raise self.error(fault) from None
+
+    def _lines_of(self, block: bytes) -> Iterator[str]:
+        try:
+            text = block.decode()
+            odd = len(block) > MAX_LINE_BYTES or "\ufeff" in text or "\x1e" in text
+        except UnicodeDecodeError:
+            odd = True
+        if odd:
+            # One by one, so that the lines before the bad one are given and the bad one is counted.
+            for line in block.split(b"\n")[:-1]:
+                self.number += 1
+                yield self._text(line)
+            return
+        for good in text.split("\n")[:-1]:
+            self.number += 1
+            yield good
+
+    def _text(self, line: bytes) -> str:
+        if len(line) > MAX_LINE_BYTES and self.number > 1:
+            raise _too_long(MAX_LINE_BYTES)
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            reason = f"byte 0x{line[error.start]:02x} in column {error.start + 1} is not valid UTF-8"
+            raise LineError(reason, "Save the file as UTF-8, or fetch the bundle again") from None
+        # jsonlines would drop either silently.
+        if text[:1] in ("\ufeff", "\x1e"):
+            raise LineError("a byte order mark or record separator stands before the JSON object", CANONICAL)
+        return text
+
+
+@contextmanager
+def open_lines(path: Path) -> Iterator[LineReader]:
+    """Open a file for one pass.
+
+    Raises:
+        StorageError: the file does not exist or cannot be read.
+        BundleError: the path is a folder, a pipe or a device.
+    """
+    with storage_errors(path, "read"):
+        # A pipe without a writer would block for ever, a device might never end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise BundleError(f"{printable(str(path))} is not a file", remedy="Name a bundle's .jsonl file")
+        with path.open("rb") as stream:
+            yield LineReader(path, stream)
+
+
+def _too_long(limit: int) -> LineError:
+    return LineError(f"longer than the {limit // 1024**2} MiB that a line may have", FETCH)
+
+
+def _torn() -> LineError:
+    return LineError("the file ends in the middle of this line: it is torn", FETCH)
+
+
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+def rejected_path(path: Path) -> Path:
+    """Where the rejected completions of the bundle at ``path`` lie."""
+    stem = path.name.removesuffix(".jsonl")
+    return path.with_name(f"{stem}.rejected.jsonl")
+
+
+def iter_rejected(path: Path, header: BundleHeader) -> Iterator[Rejection]:
+    """The rejected completions beside the bundle at ``path``, as a stream; none if there are none.
+
+    Raises:
+        StorageError: there should be some and the file cannot be read.
+        BundleError: a rule is broken, or count or digest are not the header's; names file and line.
+    """
+    if header.counts.rejected == 0 and not rejected_path(path).exists():
+        return
+    rules = RecordRules(
+        [entry.id for entry in header.label_set.classes], [generator.id for generator in header.generators]
+    )
+    count = 0
+    with open_lines(rejected_path(path)) as scan:
+        try:
+            with jsonlines.Reader(scan.lines(), loads=cast("Any", lambda line: _read(line, rules))) as reader:
+                for rejection in cast("Iterator[Rejection]", reader):
+                    count += 1
+                    yield rejection
+        except LineError as fault:
+            raise scan.error(fault) from None
+        if (count, scan.digest) != (header.counts.rejected, header.rejected_digest):
+            raise BundleError(
+                f"{printable(str(scan.path))} holds {count} rejected completions with the digest {scan.digest}; "
+                f"the bundle's header says {header.counts.rejected} with {header.rejected_digest}",
+                remedy="Fetch both files again from one place",
+            )
+
+
+def check_rejected(path: Path, header: BundleHeader) -> None:
+    """Check the whole file of rejected completions beside the bundle at ``path``; errors as ``iter_rejected``."""
+    for _ in iter_rejected(path, header):
+        pass
+
+
+def rejection_value(rejection: Rejection) -> dict[str, Any]:
+    """The JSON object of a rejected completion, made storable: see the module's words on odd texts."""
+    value: dict[str, Any] = {
+        "class": rejection.class_id,
+        "provenance": {key: item for key, item in asdict(rejection.provenance).items() if item is not None},
+        "reason": rejection.reason,
+        "text": _storable(rejection.text, MAX_REJECTED_TEXT),
+    }
+    if rejection.detail is not None:
+        value["detail"] = _storable(rejection.detail, MAX_TEXT)
+    if rejection.rejected_by is not None:
+        value["rejected_by"] = rejection.rejected_by
+    return value
+
+
+def _storable(text: str, limit: int) -> str:
+    # Normalised first: NFC can lengthen a text.
+    whole = normalize("NFC", _SURROGATE.sub("\ufffd", text))
+    return whole if len(whole) <= limit else whole[: limit - 1] + "…"
+
+
+def _read(line: str, rules: RecordRules) -> Rejection:
+    value = parse_json(line)
+    try:
+        model = RejectionModel.model_validate_json(line)
+    except ValidationError as error:
+        raise LineError(validation_message(error), FETCH) from None
+    check_canonical(value, line)
+    if model.model_dump(mode="json", by_alias=True, exclude_none=True) != value:
+        raise LineError("null is written; leave the key out", FETCH)
+    source = model.provenance
+    provenance = Provenance(**source.model_dump())
+    reason = rules.provenance_fault(provenance) or rules.reviewer_fault(model.rejected_by)
+    if reason is None and not rules.knows_class(model.class_):
+        reason = f"the class {quoted(model.class_)} is not in the label set"
+    if reason is not None:
+        raise LineError(reason, FETCH)
+    return Rejection(model.class_, model.text, model.reason, provenance, model.detail, model.rejected_by)
 
 
 @dataclass(frozen=True)
@@ -127,19 +362,19 @@ def read_bundle(path: Path, *, digest: str | None = None) -> Bundle:
 @contextmanager
 def open_pass(path: Path, migrations: Mapping[int, Migration] = MIGRATIONS) -> Iterator[BundlePass]:
     """Open a bundle, read its header and stand before its records; errors as ``read_header``."""
-    with open_scan(path) as scan:
+    with open_lines(path) as scan:
         yield BundlePass(scan, migrations)
 
 
 class BundlePass:
     """One pass over one bundle."""
 
-    def __init__(self, scan: LineScan, migrations: Mapping[int, Migration]) -> None:
+    def __init__(self, scan: LineReader, migrations: Mapping[int, Migration]) -> None:
         self.scan = scan
         line = scan.first_line(MAX_HEADER_BYTES)
         try:
             self.header, self._steps = parse_header(line, migrations)
-        except LineFault as fault:
+        except LineError as fault:
             raise scan.error(fault) from None
         classes = [entry.id for entry in self.header.label_set.classes]
         self._rules = RecordRules(classes, [generator.id for generator in self.header.generators])
@@ -152,7 +387,7 @@ class BundlePass:
                 for record in cast("Iterator[Description]", reader):
                     self._accept(record.class_id, record.id, encode_basestring(record.text)[1:-1])
                     yield record
-        except LineFault as fault:
+        except LineError as fault:
             raise self.scan.error(fault) from None
 
     def check_records(self) -> None:
@@ -161,7 +396,7 @@ class BundlePass:
             with jsonlines.Reader(self.scan.lines(), loads=cast("Any", self._fields)) as reader:
                 for class_id, ident, text in cast("Iterator[tuple[str, str | None, str]]", reader):
                     self._accept(class_id, ident, text)
-        except LineFault as fault:
+        except LineError as fault:
             raise self.scan.error(fault) from None
 
     def finish(self, digest: str | None) -> None:
@@ -172,7 +407,7 @@ class BundlePass:
         """
         fault = self._final_fault(digest)
         if fault is not None:
-            raise self.scan.error(LineFault(fault, FETCH))
+            raise self.scan.error(LineError(fault, FETCH))
 
     def _final_fault(self, digest: str | None) -> str | None:
         counts, seen = self.header.counts, self._sequence
@@ -210,7 +445,7 @@ class BundlePass:
 
     def _confirm(self, suspect: str, class_id: str, ident: str | None, text: str) -> None:
         """Raise if an earlier record of the class really has this id or text, not only its hash."""
-        with open_scan(self.scan.path) as again:
+        with open_lines(self.scan.path) as again:
             again.first_line(MAX_HEADER_BYTES)
             for line in again.lines():
                 if again.number >= self.scan.number:
@@ -218,7 +453,7 @@ class BundlePass:
                 earlier = self._fields(line)
                 if earlier[0] == class_id and (earlier[2] == text if suspect == "text" else earlier[1] == ident):
                     shown = quoted(text if suspect == "text" else ident or "")
-                    raise LineFault(
+                    raise LineError(
                         f"the class {quoted(class_id)} has the {suspect} {shown} already on line {again.number}",
                         "Remove one of the two and write the bundle again",
                     )
@@ -246,7 +481,7 @@ class _Sequence:
             self._next_class(class_id, position)
         self.records += 1
         if self.records > self._expected:
-            raise LineFault(f"more records than the header's {self._expected}", FETCH)
+            raise LineError(f"more records than the header's {self._expected}", FETCH)
         suspect = "text" if _seen(self._texts, text) else None
         if ident is not None and _seen(self._ids, ident):
             suspect = suspect or "id"
@@ -254,7 +489,7 @@ class _Sequence:
 
     def _next_class(self, class_id: str, position: int) -> None:
         if position < self._current:
-            raise LineFault(
+            raise LineError(
                 f"the class {quoted(class_id)} stands after a class that follows it in the label set",
                 "Write bundles with write_bundle, which groups the records by class",
             )

@@ -8,41 +8,146 @@ remembering where in the temporary file each one lies: memory grows by 24 bytes 
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, NamedTuple
 
 import jsonlines
 from pydantic import ValidationError
 
 from abs_core.canonical import canonical_json
+from abs_core.descriptions import Description, Rejection
 from abs_core.errors import BundleError
 from abs_core.files import atomic_write, storage_errors
-from abs_core.printable import printable
-from abs_descriptions.bundles.format import MAX_HEADER_BYTES, Description, LabelSetLike, Rejection
-from abs_descriptions.bundles.header import parse_header, spell_header, validation_message
-from abs_descriptions.bundles.lines import LineFault, RecordRules
-from abs_descriptions.bundles.models import (
+from abs_core.text import printable
+from abs_descriptions.bundles.codec import (
+    LineError,
+    RecordRules,
+    RecordSpeller,
+    nfc,
+    parse_header,
+    serialize_header,
+    validation_message,
+)
+from abs_descriptions.bundles.format import (
+    MAX_HEADER_BYTES,
     BundleHeader,
     ClassEntry,
     Counts,
     Generator,
     LabelSetEntry,
+    LabelSetLike,
     RejectionModel,
-    header_fault,
+    header_problem,
 )
-from abs_descriptions.bundles.reader import Bundle
-from abs_descriptions.bundles.rejected import rejected_path, rejection_value
-from abs_descriptions.bundles.speller import RecordSpeller, nfc
-from abs_descriptions.bundles.spool import SpoolIndex
-from abs_descriptions.references import quoted
+from abs_descriptions.bundles.reader import Bundle, rejected_path, rejection_value
+from abs_descriptions.bundles.references import quoted
 
-__all__ = ["write_bundle"]
+__all__ = ["Repeat", "SpoolIndex", "write_bundle"]
 
-_CHUNK = 1024 * 1024
+
+_SPOOL_BUFFER = 1024 * 1024
+
+
+class Repeat(NamedTuple):
+    """A text or an id that stands twice in one class."""
+
+    class_id: str
+    what: str
+    value: str
+
+
+class SpoolIndex:
+    """The class, the place, and hashes of text and id of each record of a temporary file."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._classes = classes
+        self._order = {class_id: position for position, class_id in enumerate(classes)}
+        self._owners = array("L")
+        self._starts = array("Q", [0])
+        self._texts = array("q")
+        self._ids: dict[int, int] = {}
+        self._last = self._end = 0
+        self._in_order = True
+
+    def __len__(self) -> int:
+        return len(self._owners)
+
+    @property
+    def classes(self) -> int:
+        """How many classes have records."""
+        return len(set(self._owners))
+
+    def add(self, record: Description, size: int) -> None:
+        """Note a record of ``size`` bytes at the end of the file."""
+        owner = self._order[record.class_id]
+        if owner < self._last:
+            self._in_order = False
+        self._last = owner
+        if record.id is not None:
+            self._ids[len(self._owners)] = hash(record.id)
+        self._owners.append(owner)
+        self._end += size
+        self._starts.append(self._end)
+        self._texts.append(hash(record.text))
+
+    def blocks(self, spool: IO[bytes]) -> Iterator[bytes]:
+        """The bytes of all records in label set order; within a class as they came."""
+        if not self._in_order:
+            yield from (self._line(spool, position) for position in self._positions())
+            return
+        spool.seek(0)
+        while block := spool.read(_SPOOL_BUFFER):
+            yield block
+
+    def repeat(self, spool: IO[bytes]) -> Repeat | None:
+        """The first class, in label set order, that has a text or an id twice, and which."""
+        for owner in self._suspects():
+            texts: set[str] = set()
+            ids: set[str] = set()
+            for position in (p for p, other in enumerate(self._owners) if other == owner):
+                record = json.loads(self._line(spool, position))
+                for what, seen in (("text", texts), ("id", ids)):
+                    value = record.get(what)
+                    if value in seen:
+                        return Repeat(self._classes[owner], what, value)
+                    if value is not None:
+                        seen.add(value)
+        return None
+
+    def _suspects(self) -> list[int]:
+        """The classes in which a hash stands twice. Equal hashes are no proof."""
+        suspects: dict[int, None] = {}
+        current, texts, ids = -1, set[int](), set[int]()
+        for position in self._positions():
+            owner = self._owners[position]
+            if owner != current:
+                current, texts, ids = owner, set(), set()
+            text, ident = self._texts[position], self._ids.get(position)
+            if text in texts or (ident is not None and ident in ids):
+                suspects[owner] = None
+            texts.add(text)
+            if ident is not None:
+                ids.add(ident)
+        return list(suspects)
+
+    def _positions(self) -> Sequence[int]:
+        count = range(len(self))
+        return count if self._in_order else sorted(count, key=self._owners.__getitem__)
+
+    def _line(self, spool: IO[bytes], position: int) -> bytes:
+        spool.seek(self._starts[position])
+        return spool.read(self._starts[position + 1] - self._starts[position])
+
+
+_COPY_BUFFER = 1024 * 1024
+
+
 _NO_DIGEST = "sha256:" + "0" * 64
 
 
@@ -81,7 +186,7 @@ def write_bundle(
     with storage_errors(path, "write"):
         path.parent.mkdir(parents=True, exist_ok=True)
         # On the target's own disk: the default temporary folder is often memory.
-        with TemporaryFile(dir=path.parent, buffering=_CHUNK) as spool, TemporaryFile(dir=path.parent) as refused:
+        with TemporaryFile(dir=path.parent, buffering=_COPY_BUFFER) as spool, TemporaryFile(dir=path.parent) as refused:
             index = _spool_records(path, spool, records, rules, draft)
             counted, rejected_digest = _spool_rejected(path, refused, rejected, rules)
             header = draft.model_copy(
@@ -138,7 +243,7 @@ def _draft_header(
         )
     except ValidationError as error:
         raise _refusal(name, validation_message(error)) from None
-    fault = header_fault(draft)
+    fault = header_problem(draft)
     if fault is not None:
         raise _refusal(name, fault)
     return draft
@@ -151,9 +256,9 @@ def _refusal(name: str, fault: str) -> BundleError:
 def _header_line(header: BundleHeader) -> bytes:
     """Line 1, read back once by the reader's own rules."""
     try:
-        text = spell_header(header)
+        text = serialize_header(header)
         parse_header(text)
-    except LineFault as fault:
+    except LineError as fault:
         raise _refusal(header.name, fault.message) from None
     except (ValueError, TypeError, RecursionError) as error:
         raise _refusal(header.name, str(error)) from None
@@ -174,7 +279,7 @@ def _spool_records(
         try:
             record, line = speller.spell(record)
             index.add(record, writer.write(line))
-        except LineFault as fault:
+        except LineError as fault:
             raise _bad_record(path, f"record {number}", fault.message) from None
         except (TypeError, AttributeError):
             raise _bad_record(path, f"record {number}", "a field has the wrong type") from None
@@ -207,7 +312,7 @@ def _spool_rejected(path: Path, spool: IO[bytes], rejected: Iterable[Rejection],
             raise _bad_record(path, f"rejected completion {count}", fault)
         writer.write(value)
     spool.seek(0)
-    return count, _digest_of(iter(partial(spool.read, _CHUNK), b""))
+    return count, _digest_of(iter(partial(spool.read, _COPY_BUFFER), b""))
 
 
 def _place_rejected(path: Path, spool: IO[bytes], count: int) -> None:
@@ -217,7 +322,7 @@ def _place_rejected(path: Path, spool: IO[bytes], count: int) -> None:
         return
     spool.seek(0)
     with atomic_write(target) as stream:
-        shutil.copyfileobj(spool, stream, _CHUNK)
+        shutil.copyfileobj(spool, stream, _COPY_BUFFER)
 
 
 def _place(path: Path, header: bytes, blocks: Iterable[bytes]) -> str:

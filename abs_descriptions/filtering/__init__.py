@@ -9,10 +9,17 @@
 
 from __future__ import annotations
 
-from abs_descriptions.filtering.children import Filtered, Removed, filter_generator, write_child
-from abs_descriptions.filtering.decisions import Criteria, Decision, Decisions, decide, heaviest
+from abs_descriptions.filtering.child_version import (
+    FilteredBundle,
+    RemovedDescription,
+    encoded_texts,
+    filter_by_weight,
+    filter_generator,
+    filter_records,
+    write_child,
+)
+from abs_descriptions.filtering.criteria import Criteria, Decision, Decisions, decide, top_by_weight
 from abs_descriptions.filtering.encoders import EMBEDDED_ENCODER, Encoder, SentenceEncoder
-from abs_descriptions.filtering.records import encoded_texts, filter_by_weight, filter_records
 
 __all__ = [
     "EMBEDDED_ENCODER",
@@ -20,14 +27,14 @@ __all__ = [
     "Decision",
     "Decisions",
     "Encoder",
-    "Filtered",
-    "Removed",
+    "FilteredBundle",
+    "RemovedDescription",
     "SentenceEncoder",
     "decide",
     "encoded_texts",
     "filter_by_weight",
     "filter_generator",
     "filter_records",
-    "heaviest",
+    "top_by_weight",
     "write_child",
 ]

@@ -17,8 +17,8 @@ from abs_core.canonical import digest
 from abs_core.errors import ModelError, WeightsError
 from abs_core.extras import require
 from abs_core.files import sha256_file, storage_errors
-from abs_core.pinned import minilm_files, package_folder
-from abs_core.printable import printable
+from abs_core.packaged_weights import minilm_files, package_folder
+from abs_core.text import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,12 +26,18 @@ if TYPE_CHECKING:
 
 __all__ = ["EMBEDDED_ENCODER", "Encoder", "SentenceEncoder"]
 
+
 #: The encoder that comes with the extra `embedded`.
 EMBEDDED_ENCODER = "all-MiniLM-L6-v2"
 
+
 _MODULES = frozenset(("Transformer", "Pooling", "Normalize", "Dense"))
+
+
 # what decides an embedding: configurations, weights, vocabularies
 _SUFFIXES = frozenset((".json", ".safetensors", ".txt", ".model"))
+
+
 _MAX_CONFIG = 1 << 20
 
 

@@ -151,7 +151,7 @@ def _build_golden_tower(grid: int) -> Any:
     from open_clip.model import CLIP
     from safetensors.torch import load_file
 
-    from abs_classify.towers.open_clip import OpenClipTower
+    from abs_classify.models.open_clip import OpenClipModel
 
     parts = [load_file(GOLDEN / "models" / f"clip_{part}.safetensors") for part in ("common", f"grid{grid}")]
     model = CLIP(
@@ -161,4 +161,4 @@ def _build_golden_tower(grid: int) -> Any:
         quick_gelu=True,
     )
     model.load_state_dict({**parts[0], **parts[1]})
-    return OpenClipTower.from_model(model, name=f"golden-{grid}")
+    return OpenClipModel.from_model(model, name=f"golden-{grid}")

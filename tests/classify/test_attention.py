@@ -13,14 +13,14 @@ from PIL import Image
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from abs_classify.attention import (
+from abs_classify.models.attention import (
     DinoAttention,
-    TowerAttention,
+    SelfAttention,
     UniformAttention,
     attention_files,
-    build_attention,
+    load_attention,
 )
-from abs_classify.towers.open_clip import OpenClipTower
+from abs_classify.models.open_clip import OpenClipModel
 from abs_core.errors import ModelError, UnknownNameError, WeightsError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -41,14 +41,14 @@ class _Softmaxes(TorchFunctionMode):
         return result
 
 
-def pixels_for(tower: OpenClipTower, images: int = 2) -> Tensor:
+def pixels_for(tower: OpenClipModel, images: int = 2) -> Tensor:
     size = tower.model.visual.image_size[0]
     return torch.randn(images, 3, size, size, generator=torch.Generator().manual_seed(6))
 
 
 @pytest.mark.parametrize("family", ["SigLIP", "SigLIP 2", "EVA01", "EVA02", "PE", "MobileCLIP2-L", "registers"])
 def test_self_attention_is_what_a_timm_model_computes(family_model: Callable[[str], Any], family: str) -> None:
-    tower = OpenClipTower.from_model(family_model(family), name=family)
+    tower = OpenClipModel.from_model(family_model(family), name=family)
     trunk = tower.model.visual.trunk
     pixels = pixels_for(tower)
     fused = [module for module in trunk.modules() if getattr(module, "fused_attn", False)]
@@ -69,7 +69,7 @@ def test_self_attention_is_what_a_timm_model_computes(family_model: Callable[[st
 
 @pytest.mark.parametrize("family", ["CLIP", "CLIP with layer scale", "CoCa without pooler", "CoCa"])
 def test_self_attention_is_what_an_open_clip_model_computes(family_model: Callable[[str], Any], family: str) -> None:
-    tower = OpenClipTower.from_model(family_model(family), name=family)
+    tower = OpenClipModel.from_model(family_model(family), name=family)
     visual, tokens = tower.model.visual, tower.tokens(pixels_for(tower))
     with torch.inference_mode():
         block = visual.transformer.resblocks[-1]
@@ -85,7 +85,7 @@ def test_self_attention_is_what_an_open_clip_model_computes(family_model: Callab
 
 
 def test_self_attention_with_query_and_key_norm(family_model: Callable[[str], Any]) -> None:
-    tower = OpenClipTower.from_model(family_model("CLIP with query and key norm"), name="qk")
+    tower = OpenClipModel.from_model(family_model("CLIP with query and key norm"), name="qk")
     block, tokens = tower.model.visual.transformer.resblocks[-1], tower.tokens(pixels_for(tower))
     with torch.inference_mode():
         q, k, _ = torch.nn.functional.linear(
@@ -99,7 +99,7 @@ def test_self_attention_with_query_and_key_norm(family_model: Callable[[str], An
 
 @pytest.mark.parametrize("family", ["CLIP", "CLIPA", "ViTamin", "relative positions"])
 def test_norm_attention_orders_patches_by_their_norm(family_model: Callable[[str], Any], family: str) -> None:
-    tower = OpenClipTower.from_model(family_model(family), name=family)
+    tower = OpenClipModel.from_model(family_model(family), name=family)
     assert tower.split is not None
     tokens = tower.tokens(pixels_for(tower))
     attention = tower.self_attention(tokens, "norm").flatten(1)
@@ -113,31 +113,31 @@ def test_norm_attention_orders_patches_by_their_norm(family_model: Callable[[str
 
 
 def test_a_mean_pooled_tower_has_no_attention_of_its_own(family_model: Callable[[str], Any]) -> None:
-    tower = OpenClipTower.from_model(family_model("CLIPA"), name="CLIPA")
+    tower = OpenClipModel.from_model(family_model("CLIPA"), name="CLIPA")
     assert tower.attention_sources() == ("norm",)
     with pytest.raises(ModelError, match="it has: norm"):
         tower.self_attention(tower.tokens(pixels_for(tower)), "self")
     with pytest.raises(ModelError, match="it has: norm"):
-        build_attention("self", tower)
+        load_attention("self", tower)
 
 
 def test_a_convolutional_tower_has_none(family_model: Callable[[str], Any]) -> None:
-    tower = OpenClipTower.from_model(family_model("ResNet"), name="ResNet")
+    tower = OpenClipModel.from_model(family_model("ResNet"), name="ResNet")
     with pytest.raises(ModelError, match="none of its own"):
-        build_attention("norm", tower)
-    assert build_attention("none", tower).grid == 14
+        load_attention("norm", tower)
+    assert load_attention("none", tower).grid == 14
 
 
 def test_tower_attention_from_pixels_and_from_tokens(family_model: Callable[[str], Any]) -> None:
-    tower = OpenClipTower.from_model(family_model("CLIP"), name="CLIP")
-    source = build_attention("self", tower)
-    assert isinstance(source, TowerAttention)
+    tower = OpenClipModel.from_model(family_model("CLIP"), name="CLIP")
+    source = load_attention("self", tower)
+    assert isinstance(source, SelfAttention)
     assert source.uses_tower_tokens
     assert source.grid == 7
     image = Image.new("RGB", (90, 200), (200, 30, 90))
     pixels = source.preprocess(image).unsqueeze(0)
     assert torch.equal(source.attend(pixels), source.attend_tokens(tower.tokens(pixels)))
-    assert source.digest != build_attention("norm", tower).digest
+    assert source.digest != load_attention("norm", tower).digest
 
 
 def test_flat_attention() -> None:
@@ -218,9 +218,9 @@ def test_published_weights_are_not_downloaded_unasked(tmp_path: Path, monkeypatc
     ],
 )
 def test_names_that_are_wrong(family_model: Callable[[str], Any], name: str, kind: type[Exception]) -> None:
-    tower = OpenClipTower.from_model(family_model("CLIP"), name="CLIP")
+    tower = OpenClipModel.from_model(family_model("CLIP"), name="CLIP")
     with pytest.raises(kind):
-        build_attention(name, tower)
+        load_attention(name, tower)
 
 
 def test_a_configuration_of_another_kind(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from abs_classify.datasets import BENCHMARKS, Benchmark, Dataset, open_dataset
-from abs_classify.datasets.label_sets import label_set
-from abs_classify.datasets.opening import open_benchmark
+from abs_classify.datasets.benchmarks.opening import open_benchmark
+from abs_classify.datasets.class_lists import label_set
 from abs_classify.images import load_image
 from abs_core.errors import DatasetError, MissingExtraError, UnknownNameError, UsageError
 

@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 from support import save_small_clip
 
-from abs_classify import Classifier, load_tower
-from abs_classify.encoding import encode_images
+from abs_classify.classifier import Classifier
+from abs_classify.encoding.encoder import encode_images
 from abs_classify.images import load_image
-from abs_classify.methods import get_method
-from abs_classify.views import WholeImage
+from abs_classify.methods.table import get_method
+from abs_classify.methods.views import FullImage
+from abs_classify.models.registry import load_model
 from abs_core.errors import ImageError, UsageError
 
 CLASSES = {
@@ -45,11 +46,11 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Classifier]:
     """By the name of a method, with five views of each kind."""
-    tower = load_tower(f"local-dir:{save_small_clip(tmp_path_factory.mktemp('clip') / 'small', 0)}")
+    tower = load_model(f"local-dir:{save_small_clip(tmp_path_factory.mktemp('clip') / 'small', 0)}")
 
     def build(name: str) -> Classifier:
         method = get_method(name)
-        few = tuple(view if isinstance(view, WholeImage) else replace(view, count=5) for view in method.views)
+        few = tuple(view if isinstance(view, FullImage) else replace(view, count=5) for view in method.views)
         names = {"tabby": "tabby cat"}
         return Classifier(tower, CLASSES, method=replace(method, views=few), names=names, attention="self")
 

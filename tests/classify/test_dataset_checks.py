@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from abs_classify.datasets import BENCHMARKS, Report, check_dataset, open_dataset
-from abs_classify.datasets.checking import check_benchmark
+from abs_classify.datasets import BENCHMARKS, DatasetReport, check_dataset, open_dataset
+from abs_classify.datasets.benchmarks.opening import check_benchmark
 from abs_core.errors import DatasetError, UnknownNameError, UsageError
 
 
@@ -19,7 +19,7 @@ def put(path: Path, content: str = "x") -> Path:
     return path
 
 
-def check(name: str, root: Path, size: int, options: str = "") -> Report:
+def check(name: str, root: Path, size: int, options: str = "") -> DatasetReport:
     """Check with the size of a miniature."""
     found = next(each for each in BENCHMARKS if each.name == name)
     return check_benchmark(found.resized({split.name: size for split in found.splits}), f"{root}{options}")

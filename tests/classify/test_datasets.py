@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from abs_classify.datasets import Item, available_datasets, open_dataset
-from abs_classify.datasets.demo import DEMO_PHOTOS
+from abs_classify.datasets import Sample, available_datasets, open_dataset
+from abs_classify.datasets.demo import DEMO_IMAGES
 from abs_classify.images import load_image
 from abs_core.errors import DatasetError, MissingExtraError, UnknownNameError, UsageError
-from abs_core.resources import data_folder
+from abs_core.files import data_folder
 
 
 def photo(path: Path) -> Path:
@@ -68,7 +68,7 @@ def test_data_sets_import_neither_torch_nor_pillow() -> None:
 
 def test_every_demo_picture_opens_and_has_a_label_of_the_shipped_set() -> None:
     dataset = open_dataset("demo")
-    assert len(dataset.items) == len(DEMO_PHOTOS) == 20
+    assert len(dataset.items) == len(DEMO_IMAGES) == 20
     ids = [load_image(item.path).id for item in dataset.items]
     assert len(set(ids)) == 20
     assert {item.label for item in dataset.items} <= set(dataset.names)
@@ -121,7 +121,7 @@ def test_an_image_folder_is_read_in_a_fixed_order(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     dataset = open_dataset(f"imagefolder:{tmp_path}")
     assert dataset.items == tuple(
-        Item(path, label) for path, label in zip(paths, ["cat", "cat", "golden_retriever"], strict=True)
+        Sample(path, label) for path, label in zip(paths, ["cat", "cat", "golden_retriever"], strict=True)
     )
     assert dataset.names == {"cat": "cat", "golden_retriever": "golden retriever"}
     assert dataset.name == f"imagefolder:{tmp_path}"
@@ -183,7 +183,7 @@ def test_a_table_is_read_in_its_order_with_paths_from_its_folder(tmp_path: Path)
         "again,cat,sub/../other/ü.png\r\n"
     )
     dataset = open_dataset(table(tmp_path, text))
-    assert dataset.items == (Item(near, "red_fox"), Item(far, "cat"))
+    assert dataset.items == (Sample(near, "red_fox"), Sample(far, "cat"))
     assert dataset.names == {"cat": "cat", "red_fox": "red fox"}
 
 

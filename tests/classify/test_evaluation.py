@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from abs_classify.evaluation import (
+from abs_classify.evaluation.metrics import (
     PairedComparison,
     Proportion,
     chance_alarm,
@@ -21,8 +21,8 @@ from abs_classify.evaluation import (
     mean_class_recall,
     rank_of_truth,
 )
-from abs_classify.intervals import binomial_tail, mcnemar_exact, newcombe_paired, wilson
-from abs_classify.tables import accuracy_rows, difference_text, p_value_text, render_table
+from abs_classify.evaluation.significance import binomial_tail, mcnemar_exact, newcombe_paired, wilson
+from abs_classify.evaluation.tables import accuracy_rows, difference_text, p_value_text, render_table
 from abs_core.errors import ModelError, UsageError
 
 

@@ -9,24 +9,24 @@ import torch
 from torch import Tensor
 
 from abs_classify.explanation import explain
-from abs_classify.matchers import TextFeatures, run_stream
-from abs_classify.matching import unit
-from abs_classify.methods import METHODS
-from abs_classify.texts import TextTable
+from abs_classify.methods.class_texts import ClassTexts
+from abs_classify.methods.scoring import ClassTextFeatures, run_stream
+from abs_classify.methods.similarity import unit
+from abs_classify.methods.table import METHODS
 from abs_core.errors import UsageError
 
-TABLE = TextTable(
+TABLE = ClassTexts(
     class_ids=("owl", "fox", "cat"),
     texts=("round eyes", "a beak", "a bushy tail", "whiskers", "pointed ears", "soft paws"),
-    owner=(0, 0, 1, 2, 2, 2),
+    class_index=(0, 0, 1, 2, 2, 2),
     label_texts=("a photo of an owl.", "a photo of a fox.", "a photo of a cat."),
 )
 SUMS = ["clip", "clip-d", "cupl", "wca", "abs", "abs-mean", "abs-hard"]
 
 
-def features() -> TextFeatures:
+def features() -> ClassTextFeatures:
     torch.manual_seed(0)
-    return TextFeatures.from_raw(torch.randn(6, 16) + 1, torch.tensor(TABLE.owner), torch.randn(3, 16) + 1)
+    return ClassTextFeatures.from_raw(torch.randn(6, 16) + 1, torch.tensor(TABLE.class_index), torch.randn(3, 16) + 1)
 
 
 def views_of(name: str) -> dict[str, Tensor]:
@@ -68,7 +68,7 @@ def test_the_strongest_come_first(name: str) -> None:
 def test_the_view_and_the_sentence_that_decide_are_found() -> None:
     """One view looks exactly like one sentence; the others look like nothing."""
     axes = torch.eye(16)
-    texts = TextFeatures(axes[:6], torch.tensor(TABLE.owner), axes[6:9])
+    texts = ClassTextFeatures(axes[:6], torch.tensor(TABLE.class_index), axes[6:9])
     views = {"box": axes[9:16].repeat(8, 1)[:50], "window": axes[9:16].repeat(8, 1)[:50]}
     views["window"][31] = axes[4]
     explanation = explain(METHODS["abs"], views, texts, TABLE)
@@ -120,9 +120,9 @@ def test_only_chosen_classes_may_win() -> None:
 def test_of_equal_scores_the_lower_position_wins_as_in_the_ranking() -> None:
     views = views_of("clip")
     ids = tuple(f"c{at}" for at in range(1000))
-    table = TextTable(ids, ids, tuple(range(1000)), ids)
+    table = ClassTexts(ids, ids, tuple(range(1000)), ids)
     every = unit(torch.ones(1000, 16))
-    texts = TextFeatures(every, torch.arange(1000), every)
+    texts = ClassTextFeatures(every, torch.arange(1000), every)
     for best in (2, 17, 300, 998):
         scores = torch.zeros(1000)
         scores[best:] = 1.0
@@ -134,8 +134,8 @@ def test_of_equal_scores_the_lower_position_wins_as_in_the_ranking() -> None:
 
 
 def test_one_class_has_no_runner_up() -> None:
-    table = TextTable(("owl",), ("round eyes", "a beak"), (0, 0), ("a photo of an owl.",))
-    texts = TextFeatures(features().features[:2], torch.tensor([0, 0]), features().labels[:1])
+    table = ClassTexts(("owl",), ("round eyes", "a beak"), (0, 0), ("a photo of an owl.",))
+    texts = ClassTextFeatures(features().features[:2], torch.tensor([0, 0]), features().labels[:1])
     explanation = explain(METHODS["abs"], views_of("abs"), texts, table)
     assert explanation.runner_up is None
     assert explanation.margin == explanation.winner_score

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
-from abs_classify.towers.feature_views import resize_table, view_matrices, window_tokens
-from abs_classify.towers.open_clip import OpenClipTower
+from abs_classify.models.last_block import resize_table, view_matrices, window_tokens
+from abs_classify.models.open_clip import OpenClipModel
 from abs_core.errors import UsageError
 
 CPU = torch.device("cpu")
@@ -61,7 +61,7 @@ def test_resize_matrices_are_torch_bicubic(grid: int) -> None:
 
 @pytest.mark.parametrize("grid", [7, 14, 16])
 def test_fast_views_equal_the_whole_block(grid: int) -> None:
-    tower = OpenClipTower.from_model(small_clip(grid), name="small")
+    tower = OpenClipModel.from_model(small_clip(grid), name="small")
     assert tower.split is not None
     assert tower.split.cls is not None
     tokens = tower.tokens(torch.randn(3, 3, 8 * grid, 8 * grid, generator=torch.Generator().manual_seed(2)))
@@ -73,7 +73,7 @@ def test_fast_views_equal_the_whole_block(grid: int) -> None:
 
 
 def test_the_attention_of_that_model_is_sharp() -> None:
-    tower = OpenClipTower.from_model(small_clip(14), name="small")
+    tower = OpenClipModel.from_model(small_clip(14), name="small")
     assert tower.split is not None
     assert tower.split.row is not None
     rows = tower.split.row(tower.tokens(torch.randn(1, 3, 112, 112, generator=torch.Generator().manual_seed(3))))
@@ -81,8 +81,8 @@ def test_the_attention_of_that_model_is_sharp() -> None:
 
 
 def test_the_fast_path_keeps_float32_sums_for_low_precision_weights() -> None:
-    exact = OpenClipTower.from_model(small_clip(14), name="small")
-    low = OpenClipTower.from_model(small_clip(14), name="small", dtype="bfloat16")
+    exact = OpenClipModel.from_model(small_clip(14), name="small")
+    low = OpenClipModel.from_model(small_clip(14), name="small", dtype="bfloat16")
     pixels = torch.randn(2, 3, 112, 112, generator=torch.Generator().manual_seed(4))
     windows = random_windows(2, 50, 14)
     ours = low.pool_windows(low.tokens(pixels), windows)
@@ -95,7 +95,7 @@ def test_the_fast_path_keeps_float32_sums_for_low_precision_weights() -> None:
 
 
 def test_batches_and_order_do_not_matter(family_model: Callable[[str], Any]) -> None:
-    tower = OpenClipTower.from_model(family_model("CLIP"), name="CLIP")
+    tower = OpenClipModel.from_model(family_model("CLIP"), name="CLIP")
     tokens = tower.tokens(torch.randn(3, 3, 112, 112, generator=torch.Generator().manual_seed(5)))
     windows = random_windows(3, 70, 7)
     for path in (tower.pool_windows, tower.pool_windows_by_block):
@@ -106,7 +106,7 @@ def test_batches_and_order_do_not_matter(family_model: Callable[[str], Any]) -> 
 
 @pytest.mark.parametrize("family", ["CLIP", "SigLIP"])
 def test_no_views_at_all(family_model: Callable[[str], Any], family: str) -> None:
-    tower = OpenClipTower.from_model(family_model(family), name=family)
+    tower = OpenClipModel.from_model(family_model(family), name=family)
     size = tower.model.visual.image_size[0]
     features = tower.pool_windows(tower.tokens(torch.zeros(2, 3, size, size)), torch.zeros(2, 0, 4, dtype=torch.int64))
     assert features.shape == (2, 0, tower.embed_dim)
@@ -120,7 +120,7 @@ def test_a_window_outside_the_grid_is_named(window: list[int]) -> None:
 
 
 def test_windows_of_a_wrong_shape(family_model: Callable[[str], Any]) -> None:
-    tower = OpenClipTower.from_model(family_model("CLIP"), name="CLIP")
+    tower = OpenClipModel.from_model(family_model("CLIP"), name="CLIP")
     tokens = tower.tokens(torch.zeros(2, 3, 112, 112))
     with pytest.raises(UsageError, match=r"\[images, views, 4\]"):
         tower.pool_windows(tokens, torch.zeros(2, 4, dtype=torch.int64))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from parity import within
 
-from abs_classify.views import (
+from abs_classify.methods.views import (
     crop_ranges,
     feature_windows,
     focus,

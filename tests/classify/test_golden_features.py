@@ -13,8 +13,8 @@ from parity import within
 from PIL import Image
 from torch import Tensor
 
-from abs_classify.attention import DinoAttention
-from abs_classify.towers.feature_views import resize_table, view_matrices, window_tokens
+from abs_classify.models.attention import DinoAttention
+from abs_classify.models.last_block import resize_table, view_matrices, window_tokens
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GRIDS = sorted(int(path.stem.removeprefix("grid")) for path in GOLDEN.glob("grid*.npz"))

@@ -10,8 +10,8 @@ import torch
 from parity import within
 from torch import Tensor
 
-from abs_classify.matchers import SoftMatch, TextFeatures
-from abs_classify.soft_matching import soft, soft_reference
+from abs_classify.methods.scoring import ClassTextFeatures, SoftMatch
+from abs_classify.methods.soft_matching import soft, soft_reference
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -23,11 +23,11 @@ def softmatch() -> dict[str, np.ndarray]:
 
 
 def case(stored: dict[str, np.ndarray], name: str) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Views, texts, owner, classes of case a or b."""
+    """Views, texts, class_index, classes of case a or b."""
     descriptions = stored["a_desc"] if name == "a" else stored["b_desc_int8"].astype(np.float32) / 256
     classes, count, dims = descriptions.shape
-    owner = torch.arange(classes).repeat_interleave(count)
-    return torch.tensor(stored[f"{name}_features"]), torch.tensor(descriptions.reshape(-1, dims)), owner, classes
+    class_index = torch.arange(classes).repeat_interleave(count)
+    return torch.tensor(stored[f"{name}_features"]), torch.tensor(descriptions.reshape(-1, dims)), class_index, classes
 
 
 def relative(got: Tensor, want: np.ndarray) -> float:
@@ -40,18 +40,20 @@ def agrees(name: str, difference: float, tolerance: float) -> bool:
 
 @pytest.mark.parametrize("name", ["a", "b"])
 def test_float64_scores_are_the_stored_ones(softmatch: dict[str, np.ndarray], name: str) -> None:
-    views, texts, owner, classes = case(softmatch, name)
+    views, texts, class_index, classes = case(softmatch, name)
     want = softmatch[f"{name}_logits_f64"]
     assert agrees(
-        f"{name}_logits_f64, in float64", relative(soft(views.double(), texts.double(), owner, classes), want), 1e-13
+        f"{name}_logits_f64, in float64",
+        relative(soft(views.double(), texts.double(), class_index, classes), want),
+        1e-13,
     )
-    assert relative(soft_reference(views, texts, owner, classes), want) < 1e-13
+    assert relative(soft_reference(views, texts, class_index, classes), want) < 1e-13
 
 
 @pytest.mark.parametrize("name", ["a", "b"])
 def test_float32_scores_are_nearer_to_float64_than_the_authors(softmatch: dict[str, np.ndarray], name: str) -> None:
-    views, texts, owner, classes = case(softmatch, name)
-    got = soft(views, texts, owner, classes)
+    views, texts, class_index, classes = case(softmatch, name)
+    got = soft(views, texts, class_index, classes)
     want = softmatch[f"{name}_logits_f64"]
     assert got.dtype == torch.float32
     # 1e-6 here; half as much again, since the order of sums inside a matrix product is the library's
@@ -66,8 +68,8 @@ def test_logits_of_the_whole_method_from_the_stored_features(grid: int) -> None:
     with np.load(GOLDEN / f"grid{grid}.npz") as stored, np.load(GOLDEN / "text.npz") as texts:
         features = torch.tensor(texts["text_features"])
         classes, count, dims = features.shape
-        owner = torch.arange(classes).repeat_interleave(count)
-        table = TextFeatures(features.reshape(-1, dims), owner, features[:, 0])
+        class_index = torch.arange(classes).repeat_interleave(count)
+        table = ClassTextFeatures(features.reshape(-1, dims), class_index, features[:, 0])
         views = {"window": torch.tensor(stored["feat_features"]), "box": torch.tensor(stored["pix_features"])}
         got = SoftMatch().scores(views, table)
         assert agrees("logits_f64 of the stored features", relative(got, stored["logits_f64"]), 1e-6)

@@ -11,19 +11,19 @@ import torch
 from parity import within
 from torch import Tensor
 
-from abs_classify import matching
-from abs_classify.matchers import (
+from abs_classify.methods import similarity as matching
+from abs_classify.methods.baselines import DMN, MTA, TDA, OnZeta
+from abs_classify.methods.baselines.mta import mta_mode
+from abs_classify.methods.baselines.tda import TDACache
+from abs_classify.methods.baselines.zero import TieBreak, Zero, zero_votes
+from abs_classify.methods.scoring import (
+    ClassTextFeatures,
     CosineToMean,
     Matcher,
     MaxSimilarity,
     MeanSimilarity,
-    TextFeatures,
     run_stream,
 )
-from abs_classify.rivals import DMN, MTA, TDA, OnZeta
-from abs_classify.rivals.mta import mta_mode
-from abs_classify.rivals.tda import TDACache
-from abs_classify.rivals.zero import TieBreak, Zero, zero_votes
 
 FOLDER = Path(__file__).parents[1] / "golden" / "rivals"
 C = 20
@@ -70,8 +70,8 @@ def texts_of(features: Tensor) -> tuple[Tensor, Tensor]:
 def descriptors(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The unequally many descriptor features of the clip-d arrays."""
     raw, counts = inputs("text_raw", dtype), load("inputs")["n_desc"].tolist()
-    owner = torch.arange(C).repeat_interleave(torch.tensor(counts))
-    return torch.cat([raw[c, :n] for c, n in enumerate(counts)]), owner
+    class_index = torch.arange(C).repeat_interleave(torch.tensor(counts))
+    return torch.cat([raw[c, :n] for c, n in enumerate(counts)]), class_index
 
 
 def text_case(name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -89,12 +89,12 @@ def text_case(name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 @both
 @pytest.mark.parametrize("name", ["clip", "clip_e", "clip_d", "cupl", "waffle"])
 def test_text_baselines(name: str, dtype: torch.dtype) -> None:
-    raw, owner = text_case(name, dtype)
-    weights = matching.class_means(raw, owner, C)
+    raw, class_index = text_case(name, dtype)
+    weights = matching.class_means(raw, class_index, C)
     assert agrees("text_baselines", f"W_{name}", weights.T, rows_are_scores=False)
     whole = matching.unit(inputs("views", dtype)[:, :1])
     assert agrees("text_baselines", f"sim_{name}", matching.cosine(whole[:, 0], weights))
-    table = TextFeatures.from_raw(raw, owner, inputs("label_text_raw", dtype))
+    table = ClassTextFeatures.from_raw(raw, class_index, inputs("label_text_raw", dtype))
     assert agrees("text_baselines", f"sim_{name}", CosineToMean().scores({"whole": whole}, table))
 
 
@@ -112,10 +112,10 @@ def test_text_baselines(name: str, dtype: torch.dtype) -> None:
 def test_clipd_and_waffle_as_in_their_own_papers(file: str, name: str, matcher: Matcher, dtype: torch.dtype) -> None:
     stream = inputs("stream", dtype)
     if file == "clipd":
-        (raw, owner), stream = descriptors(dtype), matching.unit(stream)
+        (raw, class_index), stream = descriptors(dtype), matching.unit(stream)
     else:
-        raw, owner = texts_of(torch.tensor(load("waffle")["waffle_text_raw"]).to(dtype))
-    table = TextFeatures.from_raw(raw, owner, inputs("label_text_raw", dtype))
+        raw, class_index = texts_of(torch.tensor(load("waffle")["waffle_text_raw"]).to(dtype))
+    table = ClassTextFeatures.from_raw(raw, class_index, inputs("label_text_raw", dtype))
     assert agrees(file, name, matcher.scores({"whole": stream[:, None]}, table))
 
 
@@ -129,8 +129,8 @@ def test_clipd_bare_label_line(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("scale", [4, 2])
 def test_wca_with_the_stored_draws(scale: int, dtype: torch.dtype) -> None:
     views = inputs("views", dtype)
-    raw, owner = texts_of(inputs("text_raw", dtype))
-    weights = matching.weighted_texts(raw, owner, inputs("label_text_raw", dtype), 2.0)
+    raw, class_index = texts_of(inputs("text_raw", dtype))
+    weights = matching.weighted_texts(raw, class_index, inputs("label_text_raw", dtype), 2.0)
     assert agrees("wca", "W_text", weights.T, rows_are_scores=False)
     drawn = torch.tensor(load("wca")[f"crop_index_scale{scale}"])
     images = [matching.weighted_views(views[:, 0], views[:, 1:61], float(scale), index) for index in drawn]
@@ -143,9 +143,9 @@ def test_wca_crop_cosines() -> None:
     assert torch.allclose(got, torch.tensor(load("wca")["crop_weight"]), rtol=0, atol=1e-6)
 
 
-def table(dtype: torch.dtype) -> TextFeatures:
+def table(dtype: torch.dtype) -> ClassTextFeatures:
     labels = inputs("label_text", dtype)
-    return TextFeatures(labels, torch.arange(C), labels)
+    return ClassTextFeatures(labels, torch.arange(C), labels)
 
 
 def split(views: Tensor) -> dict[str, Tensor]:

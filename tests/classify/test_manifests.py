@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from abs_classify.datasets import Dataset, Item, open_dataset
+from abs_classify.datasets import Dataset, Sample, open_dataset
 from abs_classify.images import load_image
 from abs_core.errors import DatasetError, ImageError
 
@@ -38,7 +38,7 @@ def test_lines_are_read_in_their_order_with_paths_from_their_folder(tmp_path: Pa
         {"path": "sub/../other/ü.png", "label": "cat", "id": "2"},
     )
     data = open_dataset(spec)
-    assert data.items == (Item(near, "red_fox"), Item(far, "cat"))
+    assert data.items == (Sample(near, "red_fox"), Sample(far, "cat"))
     assert data.names == {"cat": "cat", "red_fox": "red fox"}
 
 
@@ -111,7 +111,7 @@ def test_a_long_list_takes_little_memory(tmp_path: Path, kind: str) -> None:
 def test_the_items_of_a_list_are_a_sequence_like_any_other(tmp_path: Path) -> None:
     paths = [photo(tmp_path / f"{number}.png") for number in range(5)]
     items = open_dataset(table(tmp_path, "csv", [(path.name, f"c{at % 2}") for at, path in enumerate(paths)])).items
-    plain = tuple(Item(path, f"c{at % 2}") for at, path in enumerate(paths))
+    plain = tuple(Sample(path, f"c{at % 2}") for at, path in enumerate(paths))
     assert items == plain
     assert items[1:3] == plain[1:3]
     assert items[-1] == plain[-1]
@@ -151,7 +151,7 @@ def test_a_list_may_lead_out_of_its_folder_and_one_file_has_one_spelling(tmp_pat
         (str(inner), "dog"),
         ("./x/..//b.png", "dog"),
     ]
-    assert open_dataset(table(tmp_path / "lists", kind, rows)).items == (Item(out, "cat"), Item(inner, "dog"))
+    assert open_dataset(table(tmp_path / "lists", kind, rows)).items == (Sample(out, "cat"), Sample(inner, "dog"))
     rows[4] = ("./b.png", "cat")
     with pytest.raises(DatasetError, match=r"gives './b.png' two labels: 'dog' on line"):
         open_dataset(table(tmp_path / "lists", kind, rows))
@@ -185,7 +185,7 @@ def test_semicolons_are_named_as_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_an_item_reads_its_file_and_says_what_it_is_called(tmp_path: Path) -> None:
-    item = Item(photo(tmp_path / "a.png"), "cat")
+    item = Sample(photo(tmp_path / "a.png"), "cat")
     assert item.name == str(tmp_path / "a.png")
     assert load_image(item.read(), item.name) == load_image(item.path)
     item.path.unlink()

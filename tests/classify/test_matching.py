@@ -14,20 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from abs_classify import matching, soft_matching
-from abs_classify.matchers import (
+from abs_classify.methods import similarity as matching
+from abs_classify.methods import soft_matching
+from abs_classify.methods.baselines import DMN, MTA, TDA, OnZeta, Zero
+from abs_classify.methods.scoring import (
+    ClassTextFeatures,
     CosineToMean,
     HardMatch,
     Matcher,
     MaxSimilarity,
     MeanSimilarity,
     SoftMatch,
-    TextFeatures,
     WeightedCosine,
     run_stream,
 )
-from abs_classify.rivals import DMN, MTA, TDA, OnZeta, Zero
-from abs_classify.soft_matching import soft, soft_reference
+from abs_classify.methods.soft_matching import soft, soft_reference
 from abs_core.errors import ModelError, UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -43,11 +44,11 @@ def vectors(seed: int, *shape: int, offset: float = 1.0) -> Tensor:
     return matching.unit(noise + offset * common)
 
 
-def texts_with(counts: list[int], dims: int = 32, *, shuffled: bool = False) -> TextFeatures:
-    owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+def texts_with(counts: list[int], dims: int = 32, *, shuffled: bool = False) -> ClassTextFeatures:
+    class_index = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     if shuffled:
-        owner = owner[torch.randperm(len(owner), generator=torch.Generator().manual_seed(3))]
-    return TextFeatures(vectors(1, len(owner), dims), owner, vectors(2, len(counts), dims))
+        class_index = class_index[torch.randperm(len(class_index), generator=torch.Generator().manual_seed(3))]
+    return ClassTextFeatures(vectors(1, len(class_index), dims), class_index, vectors(2, len(counts), dims))
 
 
 def views_of(images: int = 3, crops: int = 7, dims: int = 32) -> dict[str, Tensor]:
@@ -58,12 +59,12 @@ def relative(got: Tensor, want: Tensor) -> float:
     return float(((got - want) / want).abs().max())
 
 
-def plain_soft(views: Tensor, texts: TextFeatures, temperature: float) -> Tensor:
+def plain_soft(views: Tensor, texts: ClassTextFeatures, temperature: float) -> Tensor:
     """The definition once more, in loops over images, views and classes."""
     scores = torch.zeros(len(views), texts.classes, dtype=torch.float64)
     for image, rows in enumerate(views):
         for row in rows:
-            z = [texts.features[texts.owner == c] @ row / temperature for c in range(texts.classes)]
+            z = [texts.features[texts.class_index == c] @ row / temperature for c in range(texts.classes)]
             total = sum(float(torch.exp(own).mean()) for own in z)
             for c, own in enumerate(z):
                 scores[image, c] += (torch.exp(own) * own).mean() / total
@@ -75,9 +76,9 @@ def plain_soft(views: Tensor, texts: TextFeatures, temperature: float) -> Tensor
 def test_soft_matching_is_its_definition(counts: list[int], shuffled: bool) -> None:
     texts, views = texts_with(counts, shuffled=shuffled), vectors(5, 3, 7, 32)
     want = plain_soft(views, texts, 0.03)
-    assert relative(soft_reference(views, texts.features, texts.owner, texts.classes), want) < 1e-12
-    assert relative(soft(views, texts.features, texts.owner, texts.classes), want) < 1e-12
-    single = soft(views.float(), texts.features.float(), texts.owner, texts.classes)
+    assert relative(soft_reference(views, texts.features, texts.class_index, texts.classes), want) < 1e-12
+    assert relative(soft(views, texts.features, texts.class_index, texts.classes), want) < 1e-12
+    single = soft(views.float(), texts.features.float(), texts.class_index, texts.classes)
     assert single.dtype == torch.float32
     assert relative(single, want) < 3e-6
 
@@ -98,7 +99,7 @@ def test_soft_matching_does_not_depend_on_tiles(
 ) -> None:
     """Every way to cut views and texts gives the same scores, with and without a running maximum."""
     texts, views = texts_with(counts, shuffled=True), vectors(5, images, crops, 32)
-    arguments = (views, texts.features, texts.owner, texts.classes)
+    arguments = (views, texts.features, texts.class_index, texts.classes)
     rows, width, workers = (data.draw(st.integers(1, most)) for most in (12, 20, 4))
     problem = texts.soft_texts
     blocks = soft_matching._blocks(images, crops, rows, workers)
@@ -114,8 +115,8 @@ def test_soft_matching_does_not_depend_on_tiles(
 
 def test_ten_thousand_texts_for_one_class_and_one_for_another() -> None:
     texts, views = texts_with([1, 10_000, 3]), vectors(5, 2, 5, 32)
-    want = soft_reference(views, texts.features, texts.owner, 3)
-    assert relative(soft(views.float(), texts.features.float(), texts.owner, 3), want) < 3e-6
+    want = soft_reference(views, texts.features, texts.class_index, 3)
+    assert relative(soft(views.float(), texts.features.float(), texts.class_index, 3), want) < 3e-6
     for matcher in MATCHERS:
         assert matcher.scores(views_of(), texts).isfinite().all()
 
@@ -123,38 +124,38 @@ def test_ten_thousand_texts_for_one_class_and_one_for_another() -> None:
 def test_a_class_gains_nothing_by_repeating_its_texts() -> None:
     texts, views = texts_with([2, 2]), vectors(5, 3, 7, 32)
     features = torch.cat([texts.features, texts.features[2:]])
-    owner = torch.cat([texts.owner, texts.owner[2:]])
-    once = soft(views, texts.features, texts.owner, 2)
-    assert relative(soft(views, features, owner, 2), once) < 1e-12
+    class_index = torch.cat([texts.class_index, texts.class_index[2:]])
+    once = soft(views, texts.features, texts.class_index, 2)
+    assert relative(soft(views, features, class_index, 2), once) < 1e-12
 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.001, 1e-5])
 def test_powers_beyond_the_float_range_are_kept_in_it(temperature: float) -> None:
     texts, views = texts_with([3, 1, 700, 2]), vectors(5, 3, 7, 32)
-    want = soft_reference(views, texts.features, texts.owner, 4, temperature)
-    got = soft(views.float(), texts.features.float(), texts.owner, 4, temperature).double()
+    want = soft_reference(views, texts.features, texts.class_index, 4, temperature)
+    got = soft(views.float(), texts.features.float(), texts.class_index, 4, temperature).double()
     assert got.isfinite().all()
     assert float((got - want).abs().max() / want.abs().max()) < 3e-7 / temperature
 
 
 def test_vectors_of_any_norm() -> None:
     texts, views = texts_with([3, 4]), 40 * vectors(5, 3, 7, 32)
-    want = soft_reference(views, texts.features, texts.owner, 2)
-    got = soft(views.float(), texts.features.float(), texts.owner, 2).double()
+    want = soft_reference(views, texts.features, texts.class_index, 2)
+    got = soft(views.float(), texts.features.float(), texts.class_index, 2).double()
     assert float((got - want).abs().max() / want.abs().max()) < 1e-5
 
 
 def test_half_precision_is_stored_but_not_summed() -> None:
     texts, views = texts_with([20, 20, 20]), vectors(5, 3, 7, 32)
     half, own = views.half(), texts.features.half()
-    want = soft_reference(half.double(), own.double(), texts.owner, 3)
-    assert relative(soft(half, own, texts.owner, 3), want) < 3e-6
-    assert soft(half, own, texts.owner, 3).dtype == torch.float32
+    want = soft_reference(half.double(), own.double(), texts.class_index, 3)
+    assert relative(soft(half, own, texts.class_index, 3), want) < 3e-6
+    assert soft(half, own, texts.class_index, 3).dtype == torch.float32
 
 
 def test_no_images_give_no_scores() -> None:
     texts = texts_with([2, 2])
-    assert soft(torch.zeros(0, 5, 32), texts.features.float(), texts.owner, 2).shape == (0, 2)
+    assert soft(torch.zeros(0, 5, 32), texts.features.float(), texts.class_index, 2).shape == (0, 2)
 
 
 def clip_like(images: int, views: int, classes: int, count: int, dims: int) -> tuple[Tensor, Tensor]:
@@ -175,21 +176,21 @@ def clip_like(images: int, views: int, classes: int, count: int, dims: int) -> t
 def test_clip_like_vectors_stay_within_a_millionth_of_float64() -> None:
     views, texts = clip_like(3, 100, 200, 50, 512)
     assert 0.1 < float((views[0] @ texts.T).min()) < float((views[0] @ texts.T).max()) < 0.5
-    owner = torch.arange(200).repeat_interleave(50)
-    assert relative(soft(views, texts, owner, 200), soft_reference(views, texts, owner, 200)) < 3e-7
+    class_index = torch.arange(200).repeat_interleave(50)
+    assert relative(soft(views, texts, class_index, 200), soft_reference(views, texts, class_index, 200)) < 3e-7
 
 
 @pytest.mark.parametrize(("images", "crops"), [(1, 300), (3, 100), (30, 7)])
 def test_threads_change_rounding_only(images: int, crops: int) -> None:
     views, texts = clip_like(images, crops, 700, 60, 32)
-    owner = torch.arange(700).repeat_interleave(60)
+    class_index = torch.arange(700).repeat_interleave(60)
     assert images * crops * len(texts) >= soft_matching._MANY
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        one = soft(views, texts, owner, 700)
+        one = soft(views, texts, class_index, 700)
         torch.set_num_threads(3)
-        three = soft(views, texts, owner, 700)
+        three = soft(views, texts, class_index, 700)
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
@@ -229,14 +230,14 @@ def test_wca_uses_every_crop_once_unless_told() -> None:
 
 def test_wca_weights_stay_finite_at_large_scales() -> None:
     texts = texts_with([3, 5])
-    weights = matching.text_weights(texts.features, texts.owner, texts.labels, 8.0)
-    assert torch.allclose(matching.class_sums(weights, texts.owner, 2), torch.ones(2, dtype=torch.float64))
+    weights = matching.text_weights(texts.features, texts.class_index, texts.labels, 8.0)
+    assert torch.allclose(matching.class_sums(weights, texts.class_index, 2), torch.ones(2, dtype=torch.float64))
 
 
 def test_max_and_hard_take_the_best_text() -> None:
     texts, views = texts_with([2, 3, 1], shuffled=True), vectors(5, 4, 6, 32)
     cosines = views @ texts.features.T
-    best = torch.stack([cosines[..., texts.owner == c].amax(-1) for c in range(3)], dim=-1)
+    best = torch.stack([cosines[..., texts.class_index == c].amax(-1) for c in range(3)], dim=-1)
     assert torch.allclose(MaxSimilarity().scores({"box": views}, texts), best.mean(1))
     won = torch.nn.functional.one_hot(best.argmax(-1), 3)
     assert torch.allclose(HardMatch().scores({"box": views}, texts), (won * best).sum(1))
@@ -244,7 +245,7 @@ def test_max_and_hard_take_the_best_text() -> None:
 
 def test_hard_matching_is_what_soft_matching_sharpens_to() -> None:
     texts, views = texts_with([2, 3, 1]), vectors(5, 4, 6, 32)
-    sharp = soft(views, texts.features, texts.owner, 3, temperature=1e-6) * 1e-6
+    sharp = soft(views, texts.features, texts.class_index, 3, temperature=1e-6) * 1e-6
     assert torch.allclose(sharp, HardMatch().scores({"box": views}, texts), atol=1e-6)
 
 
@@ -281,13 +282,13 @@ def test_methods_that_are_no_sums_have_no_parts(matcher: Matcher) -> None:
 def test_a_text_without_direction_is_named(bad: float) -> None:
     features = torch.ones(5, 4)
     features[3] = bad
-    owner = torch.tensor([0, 0, 1, 1, 2])
+    class_index = torch.tensor([0, 0, 1, 1, 2])
     with pytest.raises(ModelError, match="text 3 of 5, of class 1,"):
-        TextFeatures(features, owner, torch.ones(3, 4))
+        ClassTextFeatures(features, class_index, torch.ones(3, 4))
     with pytest.raises(ModelError, match="text 3 of 5, of class 'owl',"):
-        TextFeatures.from_raw(features, owner, torch.ones(3, 4), ["cat", "owl", "fox"])
+        ClassTextFeatures.from_raw(features, class_index, torch.ones(3, 4), ["cat", "owl", "fox"])
     with pytest.raises(ModelError, match="text 3 of 5, of class 1,"):
-        soft(torch.ones(1, 2, 4), features, owner, 3)
+        soft(torch.ones(1, 2, 4), features, class_index, 3)
 
 
 @pytest.mark.parametrize("bad", [0.0, float("nan"), float("inf")])
@@ -308,11 +309,11 @@ def test_a_view_that_is_not_finite_is_named(matcher: Matcher) -> None:
 
 def test_a_class_without_a_text_is_named() -> None:
     with pytest.raises(UsageError, match="class 1 has no text"):
-        TextFeatures(torch.ones(2, 4), torch.tensor([0, 2]), torch.ones(3, 4))
+        ClassTextFeatures(torch.ones(2, 4), torch.tensor([0, 2]), torch.ones(3, 4))
     with pytest.raises(UsageError, match="class 'owl' has no text"):
-        TextFeatures.from_raw(torch.ones(2, 4), torch.tensor([0, 2]), torch.ones(3, 4), ["cat", "owl", "fox"])
+        ClassTextFeatures.from_raw(torch.ones(2, 4), torch.tensor([0, 2]), torch.ones(3, 4), ["cat", "owl", "fox"])
     with pytest.raises(UsageError, match="belongs to class 3"):
-        TextFeatures(torch.ones(2, 4), torch.tensor([0, 3]), torch.ones(3, 4))
+        ClassTextFeatures(torch.ones(2, 4), torch.tensor([0, 3]), torch.ones(3, 4))
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
@@ -326,9 +327,9 @@ def test_a_temperature_that_cannot_work_is_refused(temperature: float) -> None:
 def test_shapes_that_do_not_fit_are_refused() -> None:
     texts = texts_with([2, 2])
     with pytest.raises(UsageError, match="cannot be matched"):
-        soft(torch.ones(1, 0, 32), texts.features, texts.owner, 2)
+        soft(torch.ones(1, 0, 32), texts.features, texts.class_index, 2)
     with pytest.raises(UsageError, match="cannot be matched"):
-        soft(torch.ones(1, 3, 16), texts.features, texts.owner, 2)
+        soft(torch.ones(1, 3, 16), texts.features, texts.class_index, 2)
     with pytest.raises(UsageError, match="no views"):
         SoftMatch().scores({}, texts)
 
@@ -367,7 +368,7 @@ def test_zero_counts_a_certain_view_whose_probabilities_underflow() -> None:
 
 
 def zero_share(logits: Tensor) -> list[float]:
-    from abs_classify.rivals.zero import zero_votes
+    from abs_classify.methods.baselines.zero import zero_votes
 
     return zero_votes(logits).tolist()
 

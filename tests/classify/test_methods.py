@@ -9,20 +9,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from abs_classify import methods
-from abs_classify.matchers import MeanSimilarity, SoftMatch, TextFeatures, run_stream
-from abs_classify.matching import unit
-from abs_classify.methods import METHODS, Method, get_method, register
-from abs_classify.texts import Description, Sentences, TextTable
-from abs_classify.views import AttentionBoxes, FeatureWindows, RandomCrops, ViewSource, WholeImage
+from abs_classify.methods import table as methods
+from abs_classify.methods.class_texts import ClassTexts, Sentences
+from abs_classify.methods.phrases import ClassDescription
+from abs_classify.methods.scoring import ClassTextFeatures, MeanSimilarity, SoftMatch, run_stream
+from abs_classify.methods.similarity import unit
+from abs_classify.methods.table import METHODS, Method, get_method, register
+from abs_classify.methods.views import AttentionCrops, FeatureWindows, FullImage, RandomCrops, ViewSource
 from abs_core.canonical import digest
 from abs_core.errors import UnknownNameError, UsageError
 
 CLASSES = {"n01": "great_owl", "n02": "fox", "n03": "red panda"}
 DESCRIPTIONS = {
-    "n01": (Description("A great owl has round eyes."), Description("large wings", "phrase")),
-    "n02": (Description("A fox has a bushy tail."),),
-    "n03": (Description("A red panda has rings on its tail."),),
+    "n01": (ClassDescription("A great owl has round eyes."), ClassDescription("large wings", "phrase")),
+    "n02": (ClassDescription("A fox has a bushy tail."),),
+    "n03": (ClassDescription("A red panda has rings on its tail."),),
 }
 NAMES = [
     "clip", "clip-e", "clip-d", "clip-d-wca", "waffle", "waffle-wca", "cupl", "wca", "abs", "abs-random", "abs-pixels",
@@ -39,14 +40,16 @@ def clean_table() -> Iterator[None]:
         del methods._ROWS[name]
 
 
-def table_of(method: Method) -> TextTable:
+def table_of(method: Method) -> ClassTexts:
     return method.texts.build(CLASSES, DESCRIPTIONS, ["a photo of a {}.", "a drawing of a {}."])
 
 
-def features_of(table: TextTable) -> TextFeatures:
+def features_of(table: ClassTexts) -> ClassTextFeatures:
     torch.manual_seed(0)
-    return TextFeatures.from_raw(
-        torch.randn(len(table.texts), 16) + 1, torch.tensor(table.owner), torch.randn(len(table.class_ids), 16) + 1
+    return ClassTextFeatures.from_raw(
+        torch.randn(len(table.texts), 16) + 1,
+        torch.tensor(table.class_index),
+        torch.randn(len(table.class_ids), 16) + 1,
     )
 
 
@@ -63,9 +66,9 @@ def test_the_rows_are_those_of_the_field() -> None:
 
 
 def test_the_published_settings() -> None:
-    assert METHODS["abs"].views == (AttentionBoxes(50), FeatureWindows(50))
+    assert METHODS["abs"].views == (AttentionCrops(50), FeatureWindows(50))
     assert METHODS["abs"].matcher == SoftMatch(0.03)
-    assert METHODS["wca"].views == (WholeImage(), RandomCrops(60, (0.1, 0.9)))
+    assert METHODS["wca"].views == (FullImage(), RandomCrops(60, (0.1, 0.9)))
     assert METHODS["wca"].matcher.key() == {"matcher": "wca", "image_scale": 4.0, "text_scale": 2.0}
     assert sum(view.count for view in METHODS["mta"].views) == 64
     assert all(not view.guided for view in METHODS["abs-random"].views)
@@ -85,7 +88,7 @@ def test_a_user_adds_a_row_in_a_few_lines() -> None:
         Method(
             "mine",
             "whole image and 10 crops, soft",
-            (WholeImage(), RandomCrops(10)),
+            (FullImage(), RandomCrops(10)),
             Sentences(limit=1),
             SoftMatch(0.05),
         )
@@ -96,7 +99,7 @@ def test_a_user_adds_a_row_in_a_few_lines() -> None:
     assert scores.shape == (4, 3)
     assert register(mine) is mine
     with pytest.raises(UsageError, match="'mine' already"):
-        register(Method("mine", "", (WholeImage(),), Sentences(), MeanSimilarity()))
+        register(Method("mine", "", (FullImage(),), Sentences(), MeanSimilarity()))
 
 
 def test_the_table_itself_cannot_be_written() -> None:
@@ -107,7 +110,7 @@ def test_the_table_itself_cannot_be_written() -> None:
 @pytest.mark.parametrize(
     ("name", "views", "message"),
     [
-        ("", (WholeImage(),), "lacks a name or views"),
+        ("", (FullImage(),), "lacks a name or views"),
         ("mine", (), "lacks a name or views"),
         ("mine", (RandomCrops(10), RandomCrops(20)), "two view sources of one kind: random, random"),
     ],
@@ -135,5 +138,5 @@ def test_every_row_runs_and_has_a_key_of_its_own(name: str) -> None:
 
 
 def test_features_that_other_methods_need_are_left_aside() -> None:
-    everything = encoded((WholeImage(), RandomCrops(60), AttentionBoxes(50), FeatureWindows(50)))
+    everything = encoded((FullImage(), RandomCrops(60), AttentionCrops(50), FeatureWindows(50)))
     assert list(METHODS["abs"].views_by_kind(everything)) == ["box", "window"]

@@ -20,10 +20,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from abs_classify.towers import available_towers, load_tower, tower_files
-from abs_classify.towers.base import Tower
-from abs_classify.towers.open_clip import OpenClipTower
-from abs_classify.towers.weights import PUBLISHED_TORCHSCRIPT
+from abs_classify.models.base import Model
+from abs_classify.models.open_clip import OpenClipModel
+from abs_classify.models.registry import available_models, load_model, model_files
+from abs_classify.models.weights import PUBLISHED_TORCHSCRIPT
 from abs_core.errors import ModelError, UnknownNameError, UsageError, WeightsError
 from abs_core.files import sha256_file
 
@@ -58,7 +58,7 @@ FAMILIES = {
 }
 
 
-def image_pixels(tower: OpenClipTower, images: int = 2) -> Tensor:
+def image_pixels(tower: OpenClipModel, images: int = 2) -> Tensor:
     size = tower.model.visual.image_size
     side = size if isinstance(size, int) else size[0]
     return torch.randn(images, 3, side, side, generator=torch.Generator().manual_seed(3))
@@ -67,7 +67,7 @@ def image_pixels(tower: OpenClipTower, images: int = 2) -> Tensor:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_split_equals_the_model(family_model: Callable[[str], Any], family: str) -> None:
     model = family_model(family)
-    tower = OpenClipTower.from_model(model, name=family)
+    tower = OpenClipModel.from_model(model, name=family)
     pooling, prefix, fast = FAMILIES[family]
     assert tower.split is not None
     assert (tower.split.pooling, tower.split.prefix, tower.split.cls is not None) == (pooling, prefix, fast)
@@ -89,7 +89,7 @@ def test_split_equals_the_model(family_model: Callable[[str], Any], family: str)
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_window_of_the_whole_grid_is_the_whole_image(family_model: Callable[[str], Any], family: str) -> None:
-    tower = OpenClipTower.from_model(family_model(family), name=family)
+    tower = OpenClipModel.from_model(family_model(family), name=family)
     tokens, g = tower.tokens(image_pixels(tower)), tower.grid
     windows = torch.tensor([[[0, g, 0, g], [1, g - 1, 0, g // 2]]]).expand(2, -1, -1)
     views, whole = tower.pool_windows(tokens, windows), tower.pool(tokens)
@@ -103,7 +103,7 @@ def test_the_window_of_the_whole_grid_is_the_whole_image(family_model: Callable[
 @pytest.mark.parametrize("family", ["ResNet", "ConvNeXt", "MobileCLIP-S"])
 def test_a_tower_without_tokens_says_so_and_encodes(family_model: Callable[[str], Any], family: str) -> None:
     model = family_model(family)
-    tower = OpenClipTower.from_model(model, name=family)
+    tower = OpenClipModel.from_model(model, name=family)
     assert tower.grid == 0
     assert tower.attention_sources() == ()
     pixels = image_pixels(tower)
@@ -121,8 +121,8 @@ def test_low_precision_weights_give_float32_features_nearby(family_model: Callab
     import copy
 
     model = family_model(family)
-    exact = OpenClipTower.from_model(model, name=family)
-    low = OpenClipTower.from_model(copy.deepcopy(model), name=family, dtype="bfloat16")
+    exact = OpenClipModel.from_model(model, name=family)
+    low = OpenClipModel.from_model(copy.deepcopy(model), name=family, dtype="bfloat16")
     pixels = image_pixels(exact)
     features, ours = exact.encode_image(pixels), low.encode_image(pixels)
     assert low.dtype == torch.bfloat16
@@ -148,7 +148,7 @@ def test_texts_without_their_padding_are_what_the_model_computes(text: dict[str,
     kinds = [CustomTextCLIP] if text.get("embed_cls") else [CLIP, CustomTextCLIP]
     for kind in kinds:
         torch.manual_seed(4)
-        tower = OpenClipTower.from_model(kind(24, CONFIG["vision_cfg"], text_cfg).eval(), name="texts")
+        tower = OpenClipModel.from_model(kind(24, CONFIG["vision_cfg"], text_cfg).eval(), name="texts")
         ids = torch.randint(3, 48, (9, 12), generator=torch.Generator().manual_seed(2))
         for row, end in enumerate([3, 11, 2, 5, 5, 7, 4, 6, 9]):
             ids[row, end], ids[row, end + 1 :] = 49, 0
@@ -159,7 +159,7 @@ def test_texts_without_their_padding_are_what_the_model_computes(text: dict[str,
 
 
 def test_towers_satisfy_the_protocol(family_model: Callable[[str], Any]) -> None:
-    assert isinstance(OpenClipTower.from_model(family_model("CLIP"), name="CLIP"), Tower)
+    assert isinstance(OpenClipModel.from_model(family_model("CLIP"), name="CLIP"), Model)
 
 
 @pytest.fixture(scope="session")
@@ -190,9 +190,9 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("socket.socket.connect", refuse)
 
 
-def load(name: str, **settings: Any) -> OpenClipTower:
-    tower = load_tower(name, device="cpu", **settings)
-    assert isinstance(tower, OpenClipTower)
+def load(name: str, **settings: Any) -> OpenClipModel:
+    tower = load_model(name, device="cpu", **settings)
+    assert isinstance(tower, OpenClipModel)
     return tower
 
 
@@ -208,7 +208,7 @@ def test_a_checkpoint_of_ones_own(tiny: Any, checkpoint: Path) -> None:
         words = tiny.encode_text(open_clip.get_tokenizer(ARCH)(["a photo of a cat", "x " * 50]))
     torch.testing.assert_close(tower.encode_image(pixels[None]), own, rtol=0, atol=1e-5)
     torch.testing.assert_close(tower.encode_text(["a photo of a cat", "x " * 50]), words)
-    assert tower_files(f"{ARCH}@{checkpoint}") == (checkpoint,)
+    assert model_files(f"{ARCH}@{checkpoint}") == (checkpoint,)
 
 
 def test_texts_in_batches(tiny: Any, checkpoint: Path) -> None:
@@ -259,8 +259,8 @@ def test_digests_of_models_in_memory(tiny: Any) -> None:
 
     quick = open_clip.create_model(f"{ARCH}-quickgelu")
     quick.load_state_dict(tiny.state_dict())
-    same, other = (OpenClipTower.from_model(each, name="x").digest for each in (copy.deepcopy(tiny), quick))
-    assert same == OpenClipTower.from_model(tiny, name="another name").digest
+    same, other = (OpenClipModel.from_model(each, name="x").digest for each in (copy.deepcopy(tiny), quick))
+    assert same == OpenClipModel.from_model(tiny, name="another name").digest
     assert same != other
 
 
@@ -273,7 +273,7 @@ def folder_with_configuration(tiny: Any, folder: Path, **model_cfg: Any) -> Path
     return folder
 
 
-def check_squashed(tower: OpenClipTower) -> None:
+def check_squashed(tower: OpenClipModel) -> None:
     image = Image.new("RGB", (64, 32), (255, 255, 255))
     image.paste((0, 0, 0), (0, 0, 32, 32))
     pixels = tower.preprocess(image)
@@ -287,7 +287,7 @@ def test_a_local_folder_brings_its_preprocessing(tiny: Any, tmp_path: Path) -> N
     check_squashed(load(f"local-dir:{folder}"))
     # a checkpoint that is named with its architecture uses the configuration beside it
     check_squashed(load(f"{ARCH}@{folder / 'open_clip_model.safetensors'}"))
-    assert len(tower_files(f"local-dir:{folder}")) == 2
+    assert len(model_files(f"local-dir:{folder}")) == 2
 
 
 def test_a_repository_in_the_hub_cache(tiny: Any, tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_a_repository_in_the_hub_cache(tiny: Any, tmp_path: Path) -> None:
 def test_nothing_is_downloaded_unasked() -> None:
     for name in ("ViT-B-16-quickgelu/openai", "ViT-SO400M-14-SigLIP2/webli", "hf-hub:org/nothing"):
         with pytest.raises(WeightsError, match="nothing is downloaded unasked") as caught:
-            load_tower(name)
+            load_model(name)
         assert f"abs models pull {name}" in caught.value.remedy
 
 
@@ -309,7 +309,7 @@ def test_a_missing_tokenizer_is_named(tiny: Any, tmp_path: Path) -> None:
     text = {**CONFIG["text_cfg"], "hf_tokenizer_name": "org/words"}
     folder = folder_with_configuration(tiny, tmp_path / "folder", text_cfg=text)
     with pytest.raises(WeightsError, match="tokenizer 'org/words'"):
-        load_tower(f"local-dir:{folder}")
+        load_model(f"local-dir:{folder}")
 
 
 def test_a_tokenizer_beside_the_checkpoint(tiny: Any, tmp_path: Path) -> None:
@@ -339,25 +339,25 @@ def test_a_tokenizer_beside_the_checkpoint(tiny: Any, tmp_path: Path) -> None:
 )
 def test_a_quickgelu_mismatch_is_an_error(name: str, twin: str) -> None:
     with pytest.raises(ModelError, match="QuickGELU mismatch") as caught:
-        load_tower(name)
+        load_model(name)
     assert twin in caught.value.remedy
 
 
 def test_a_mismatch_without_a_twin_points_to_the_repository() -> None:
     with pytest.raises(ModelError, match="QuickGELU mismatch") as caught:
-        load_tower("roberta-ViT-B-32/laion2b_s12b_b32k")
+        load_model("roberta-ViT-B-32/laion2b_s12b_b32k")
     assert "hf-hub:laion/CLIP-ViT-B-32-roberta-base-laion2B-s12B-b32k" in caught.value.remedy
 
 
 def test_a_quickgelu_mismatch_with_the_configuration_beside(tiny: Any, tmp_path: Path) -> None:
     folder = folder_with_configuration(tiny, tmp_path / "folder", quick_gelu=True)
     with pytest.raises(ModelError, match="QuickGELU mismatch") as caught:
-        load_tower(f"{ARCH}@{folder / 'open_clip_model.safetensors'}")
+        load_model(f"{ARCH}@{folder / 'open_clip_model.safetensors'}")
     assert f"{ARCH}-quickgelu" in caught.value.remedy
 
 
 def test_names() -> None:
-    names = available_towers()
+    names = available_models()
     assert names[0] == "embedded"
     assert {"ViT-B-16-quickgelu/openai", "ViT-H-14/laion2b_s32b_b79k", "ViT-B-16-SigLIP2/webli"} <= set(names)
     assert "ViT-B-16/openai" not in names
@@ -369,17 +369,17 @@ def test_names() -> None:
         ("ViT-B-16", r"ViT-B-16/\w+, .* and \d+ more. Name the weights too, see `abs models ls ViT-B-16`"),
     ):
         with pytest.raises(UnknownNameError, match=expected):
-            load_tower(name)
+            load_model(name)
     with pytest.raises(UnknownNameError, match="bfloat16"):
-        load_tower("embedded", dtype="float8")
+        load_model("embedded", dtype="float8")
     for device in ("banana", "cuda:99"):
         with pytest.raises(UsageError, match=device):
-            load_tower("ViT-B-16-quickgelu/openai", device=device)
+            load_model("ViT-B-16-quickgelu/openai", device=device)
 
 
 def test_a_bare_checkpoint_of_an_architecture_with_two_preprocessings(checkpoint: Path) -> None:
     with pytest.raises(ModelError, match="differ in their preprocessing") as caught:
-        load_tower(f"ViT-L-14@{checkpoint}")
+        load_model(f"ViT-L-14@{checkpoint}")
     assert "ViT-L-14/TAG@FILE" in caught.value.remedy
 
 
@@ -387,7 +387,7 @@ def test_a_checkpoint_of_another_architecture(tiny: Any, tmp_path: Path) -> None
     wider = open_clip.model.CLIP(24, {**CONFIG["vision_cfg"], "width": 80}, CONFIG["text_cfg"])
     save_file(wider.state_dict(), tmp_path / "wider.safetensors")
     with pytest.raises(WeightsError, match=r"do not fit: .* another shape .first: visual") as caught:
-        load_tower(f"{ARCH}@{tmp_path / 'wider.safetensors'}")
+        load_model(f"{ARCH}@{tmp_path / 'wider.safetensors'}")
     assert "wider.safetensors" in caught.value.message
     assert ARCH in caught.value.message
     few = {name: tensor for name, tensor in tiny.state_dict().items() if "ln_post" not in name}
@@ -395,7 +395,7 @@ def test_a_checkpoint_of_another_architecture(tiny: Any, tmp_path: Path) -> None
     with pytest.raises(
         WeightsError, match=r"2 tensors are missing \(first: visual.ln_post.weight\); 1 tensors are unknown"
     ):
-        load_tower(f"{ARCH}@{tmp_path / 'few.safetensors'}")
+        load_model(f"{ARCH}@{tmp_path / 'few.safetensors'}")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -404,7 +404,7 @@ def test_bad_numbers_in_the_weights(tiny: Any, tmp_path: Path, value: float) -> 
     state["visual.ln_post.weight"][7] = value
     save_file(state, tmp_path / "bad.safetensors")
     with pytest.raises(ModelError, match=r"NaN or infinity in visual.ln_post.weight \(1 of 64"):
-        load_tower(f"{ARCH}@{tmp_path / 'bad.safetensors'}")
+        load_model(f"{ARCH}@{tmp_path / 'bad.safetensors'}")
 
 
 def test_weights_that_overflow_float16(tiny: Any, tmp_path: Path) -> None:
@@ -412,7 +412,7 @@ def test_weights_that_overflow_float16(tiny: Any, tmp_path: Path) -> None:
     state["visual.ln_post.weight"][7] = 1e6
     save_file(state, tmp_path / "large.safetensors")
     with pytest.raises(ModelError, match=r"torch\.float16") as caught:
-        load_tower(f"{ARCH}@{tmp_path / 'large.safetensors'}", dtype="float16")
+        load_model(f"{ARCH}@{tmp_path / 'large.safetensors'}", dtype="float16")
     assert "float32" in caught.value.remedy
 
 
@@ -437,20 +437,20 @@ def test_files_that_are_no_checkpoint(tiny: Any, tmp_path: Path, how: str, monke
     else:
         file.write_bytes({"text": b"hello", "empty": b"", "json": b"{}"}[how])
     with pytest.raises(WeightsError, match=r"file\.pt"):
-        load_tower(f"{ARCH}@{file}")
+        load_model(f"{ARCH}@{file}")
     assert not Path("trap-was-sprung").exists()
     torn = tmp_path / "file.safetensors"
     torn.write_bytes(file.read_bytes())
     with pytest.raises(WeightsError, match="not a readable safetensors file"):
-        load_tower(f"{ARCH}@{torn}")
+        load_model(f"{ARCH}@{torn}")
 
 
 def test_a_file_without_weights(tiny: Any, tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "file.pt")
     with pytest.raises(WeightsError, match="holds no tensors"):
-        load_tower(f"{ARCH}@{tmp_path / 'file.pt'}")
+        load_model(f"{ARCH}@{tmp_path / 'file.pt'}")
     with pytest.raises(WeightsError, match="no weights file"):
-        load_tower(f"{ARCH}@{tmp_path / 'absent.pt'}")
+        load_model(f"{ARCH}@{tmp_path / 'absent.pt'}")
 
 
 class _Archive(torch.nn.Module):
@@ -478,11 +478,11 @@ def test_torchscript_only_with_a_published_sha256(tiny: Any, tmp_path: Path, mon
         warnings.simplefilter("ignore", FutureWarning)
         torch.jit.trace(_Archive(tiny.state_dict()), torch.zeros(1)).save(str(archive))
     with pytest.raises(WeightsError, match="TorchScript archive") as caught:
-        load_tower(f"{ARCH}@{archive}")
+        load_model(f"{ARCH}@{archive}")
     assert "safetensors" in caught.value.remedy
     monkeypatch.setitem(PUBLISHED_TORCHSCRIPT, sha256_file(archive).removeprefix("sha256:"), "tiny")
     with pytest.raises(ModelError, match="QuickGELU mismatch"):
-        load_tower(f"{ARCH}@{archive}")
+        load_model(f"{ARCH}@{archive}")
     tower = load(f"{ARCH}-quickgelu@{archive}")
     half = {name: tensor.half().float() for name, tensor in tiny.state_dict().items()}
     torch.testing.assert_close(tower.model.visual.proj, half["visual.proj"], rtol=0, atol=0)
@@ -499,7 +499,7 @@ def test_every_published_torchscript_is_one_that_open_clip_would_fetch() -> None
 
 
 def test_a_tower_without_a_tokenizer(tiny: Any) -> None:
-    tower = OpenClipTower.from_model(tiny, name="tiny")
+    tower = OpenClipModel.from_model(tiny, name="tiny")
     for ask in (lambda: tower.encode_text(["a"]), lambda: tower.count_tokens("a")):
         with pytest.raises(ModelError, match="without a tokenizer"):
             ask()
@@ -514,13 +514,13 @@ def test_configurations_that_are_broken(tiny: Any, tmp_path: Path, content: str,
     folder = folder_with_configuration(tiny, tmp_path / "folder")
     (folder / "open_clip_config.json").write_text(content)
     with pytest.raises(ModelError, match=message):
-        load_tower(f"local-dir:{folder}")
+        load_model(f"local-dir:{folder}")
 
 
 def test_a_folder_with_two_weights_files(tiny: Any, tmp_path: Path) -> None:
     folder = folder_with_configuration(tiny, tmp_path / "folder")
     (folder / "other.safetensors").write_bytes(b"")
     with pytest.raises(WeightsError, match="one weights file"):
-        load_tower(f"local-dir:{folder}")
+        load_model(f"local-dir:{folder}")
     with pytest.raises(WeightsError, match=r"no open_clip_config\.json"):
-        load_tower(f"local-dir:{tmp_path / 'nowhere'}")
+        load_model(f"local-dir:{tmp_path / 'nowhere'}")

@@ -140,10 +140,10 @@ def test_files_that_are_damaged_or_of_another_split_are_refused(tmp_path: Path) 
 @with_pyarrow
 def test_a_revision_must_be_a_commit_and_a_folder_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'main' is no full commit hash"):
-        open_dataset(f"hf:owner/name@main?to={tmp_path}")
+        open_dataset(f"hf:class_index/name@main?to={tmp_path}")
     with pytest.raises(UsageError, match="must be fetched before") as caught:
-        open_dataset(f"hf:owner/name@{COMMIT}")
-    assert f"hf:owner/name@{COMMIT}?to=DIR" in caught.value.remedy
+        open_dataset(f"hf:class_index/name@{COMMIT}")
+    assert f"hf:class_index/name@{COMMIT}?to=DIR" in caught.value.remedy
 
 
 @with_pyarrow
@@ -151,13 +151,13 @@ def test_a_folder_is_a_copy_of_one_revision(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     folder = tmp_path / "copy"
     with pytest.raises(MissingExtraError, match="huggingface_hub"):
-        open_dataset(f"hf:owner/name@{COMMIT}?to={folder}")
+        open_dataset(f"hf:class_index/name@{COMMIT}?to={folder}")
     # files of a fetch that broke off are not taken for all of them
     write(folder / "data" / "test-00000-of-00002.parquet", ["cat"])
     with pytest.raises(MissingExtraError, match="huggingface_hub"):
-        open_dataset(f"hf:owner/name@{COMMIT}?to={folder}")
-    with pytest.raises(UsageError, match="is a copy of owner/name@"):
-        open_dataset(f"hf:owner/name@{COMMIT[::-1]}?to={folder}")
+        open_dataset(f"hf:class_index/name@{COMMIT}?to={folder}")
+    with pytest.raises(UsageError, match="is a copy of class_index/name@"):
+        open_dataset(f"hf:class_index/name@{COMMIT[::-1]}?to={folder}")
 
 
 @pytest.fixture
@@ -185,12 +185,16 @@ def hub(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
 
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
-            _, resolve, name = path.partition(f"/datasets/owner/name/resolve/{COMMIT}/")
-            if path.startswith("/api/datasets/owner/name"):
+            _, resolve, name = path.partition(f"/datasets/class_index/name/resolve/{COMMIT}/")
+            if path.startswith("/api/datasets/class_index/name"):
                 files = [
                     {"type": "file", "path": file, "size": len(data), "oid": file} for file, data in stored.items()
                 ]
-                info = {"id": "owner/name", "sha": COMMIT, "siblings": [{"rfilename": each["path"]} for each in files]}
+                info = {
+                    "id": "class_index/name",
+                    "sha": COMMIT,
+                    "siblings": [{"rfilename": each["path"]} for each in files],
+                }
                 body = json.dumps(files if "/tree/" in path else info).encode()
                 self.answer(200, body, Content_Type="application/json")
             elif resolve and name in stored:
@@ -215,7 +219,7 @@ def test_a_pinned_revision_is_fetched_with_the_hub_client_and_only_its_parquet(
     copy = tmp_path / "copy"
     code = (
         "from abs_classify.datasets import open_dataset\n"
-        f"print([item.label for item in open_dataset('hf:owner/name@{COMMIT}?to={copy}').items])\n"
+        f"print([item.label for item in open_dataset('hf:class_index/name@{COMMIT}?to={copy}').items])\n"
     )
     environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
     root = str(Path(__file__).parents[2])

@@ -13,22 +13,21 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from abs_classify.evaluation import evaluate_ranks
+from abs_classify.evaluation.metrics import evaluate_ranks
+from abs_classify.evaluation.tables import accuracy_rows
 from abs_classify.report import explanation_image, explanation_png, render_report, write_report
-from abs_classify.report.colour import heat_colours
-from abs_classify.report.drawing import heat_overlay, levels, peak_words, photo_uri, thumbnail
-from abs_classify.report.layout import TAG, Outline, panels, ranking, reasons, tag_places
-from abs_classify.report_data import (
-    Explanation,
+from abs_classify.report.data import (
+    ClassScore,
     MethodPrediction,
-    Prediction,
+    ReportExplanation,
+    ReportImage,
     ReportPage,
-    ReportPhoto,
     SentencePart,
     ViewPart,
     ViewPlaces,
 )
-from abs_classify.tables import accuracy_rows
+from abs_classify.report.drawing import heat_colours, heat_overlay, levels, peak_words, photo_uri, thumbnail
+from abs_classify.report.layout import TAG, Outline, panels, ranking, reasons, tag_places
 from abs_core.errors import StorageError, UsageError
 
 HOSTILE = (
@@ -63,7 +62,7 @@ class Page(HTMLParser):
         return re.sub(r"\s+", " ", " ".join(self.words))
 
 
-def make_photo(name="cat.png", truth="tabby cat", winner="tabby cat", seed=0, size=(640, 427)) -> ReportPhoto:
+def make_photo(name="cat.png", truth="tabby cat", winner="tabby cat", seed=0, size=(640, 427)) -> ReportImage:
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 255, (size[1] // 8 + 1, size[0] // 8 + 1, 3), dtype=np.uint8)
     image = PIL.Image.fromarray(pixels).resize(size, PIL.Image.Resampling.BICUBIC)
@@ -73,9 +72,9 @@ def make_photo(name="cat.png", truth="tabby cat", winner="tabby cat", seed=0, si
     boxes = np.stack([left, upper, left + size[0] // 2, upper + size[1] // 2], axis=1)
     windows = np.array([[0, 4, 1, 6], [2, 7, 2, 7], [2, 7, 2, 7], [0, 7, 0, 7]])
     runner_up = "lynx"
-    top = (Prediction(winner, 700.0, 0.7), Prediction(runner_up, 200.0, 0.2))
+    top = (ClassScore(winner, 700.0, 0.7), ClassScore(runner_up, 200.0, 0.2))
     rank = 1 if truth == winner else 17
-    explanation = Explanation(
+    explanation = ReportExplanation(
         method="abs",
         winner=winner,
         runner_up=runner_up,
@@ -89,7 +88,7 @@ def make_photo(name="cat.png", truth="tabby cat", winner="tabby cat", seed=0, si
         sentence_count=100,
         view_count=54,
     )
-    return ReportPhoto(
+    return ReportImage(
         name=name,
         image=image,
         size=size,
@@ -97,14 +96,14 @@ def make_photo(name="cat.png", truth="tabby cat", winner="tabby cat", seed=0, si
         attention=attention,
         views=(ViewPlaces("box", boxes), ViewPlaces("window", windows, grid=7, area=(106.5, 0.0, 533.5, 427.0))),
         predictions=(
-            MethodPrediction("clip", (Prediction(truth, 0.25), Prediction(runner_up, 0.2)), 1),
+            MethodPrediction("clip", (ClassScore(truth, 0.25), ClassScore(runner_up, 0.2)), 1),
             MethodPrediction("abs", top, rank),
         ),
         explanation=explanation,
     )
 
 
-def make_page(*photos: ReportPhoto, **fields) -> ReportPage:
+def make_page(*photos: ReportImage, **fields) -> ReportPage:
     labels = np.arange(40) % 20
     clip = evaluate_ranks("clip", np.where(np.arange(40) < 20, 1, 9), labels, 20)
     better = evaluate_ranks("abs", np.where(np.arange(40) < 33, 1, 3), labels, 20)
@@ -280,7 +279,7 @@ def test_a_warning_stands_out():
 
 
 def test_scores_without_probabilities_give_bars_in_proportion():
-    low = ranking(MethodPrediction("clip", (Prediction("a", 0.25), Prediction("b", 0.2), Prediction("c", -0.1))), None)
+    low = ranking(MethodPrediction("clip", (ClassScore("a", 0.25), ClassScore("b", 0.2), ClassScore("c", -0.1))), None)
     assert [bar.length for bar in low.bars] == pytest.approx([100, 80, 0])
     assert [bar.value for bar in low.bars] == ["0.250", "0.200", "-0.100"]
     assert low.right is None
@@ -290,7 +289,7 @@ def test_scores_without_probabilities_give_bars_in_proportion():
 def test_extreme_sizes_work(size):
     image = PIL.Image.new("RGB", size, "red")
     places = (ViewPlaces("box", np.array([[0, 0, size[0], size[1]], [0, 0, 0, 0]])),)
-    photo = ReportPhoto("x.png", image, size, attention=np.ones((1, 1)), views=places)
+    photo = ReportImage("x.png", image, size, attention=np.ones((1, 1)), views=places)
     assert "nan" not in re.sub(r"data:[^\"]*", "", render_report(ReportPage("t", photos=(photo,)))).lower()
     assert explanation_image(photo).width == 1240
 
@@ -309,7 +308,7 @@ def test_transparent_pixels_are_white_and_thumbnails_keep_their_aspect():
 
 def test_an_empty_page_and_a_bare_photo_work():
     assert "Nothing" in Page(render_report(ReportPage("Nothing"))).text
-    bare = ReportPhoto("a.png", PIL.Image.new("RGB", (8, 8)), (8, 8))
+    bare = ReportImage("a.png", PIL.Image.new("RGB", (8, 8)), (8, 8))
     shown = Page(render_report(ReportPage("One", photos=(bare,))))
     assert len(shown.all("figure")) == 1
     assert not shown.all("fieldset")
@@ -344,8 +343,8 @@ def test_the_picture_of_an_explanation(tmp_path):
 
 def test_the_picture_grows_with_its_texts():
     long = SentencePart("word " * 100 + "x" * 400, "tabby cat", 1.0)
-    explanation = Explanation("abs", HOSTILE, "b", 2.0, (long,) * 30, (), 30, 0)
-    photo = ReportPhoto("a.png", PIL.Image.new("RGB", (8, 8)), (8, 8), explanation=explanation)
+    explanation = ReportExplanation("abs", HOSTILE, "b", 2.0, (long,) * 30, (), 30, 0)
+    photo = ReportImage("a.png", PIL.Image.new("RGB", (8, 8)), (8, 8), explanation=explanation)
     picture = explanation_image(photo)
     assert picture.height > 3000
     # what is drawn ends above the lower margin and left of the right one
@@ -391,8 +390,8 @@ def test_the_peak_in_words(cell, words):
     [
         lambda: ViewPlaces("box", np.zeros((3, 3), dtype=np.int64)),
         lambda: ViewPlaces("window", np.zeros((3, 4), dtype=np.int64)),
-        lambda: ReportPhoto("a", PIL.Image.new("RGB", (1, 1)), (1, 1), attention=np.full((2, 2), np.nan)),
-        lambda: ReportPhoto("a", PIL.Image.new("RGB", (1, 1)), (1, 1), attention=np.zeros(3)),
+        lambda: ReportImage("a", PIL.Image.new("RGB", (1, 1)), (1, 1), attention=np.full((2, 2), np.nan)),
+        lambda: ReportImage("a", PIL.Image.new("RGB", (1, 1)), (1, 1), attention=np.zeros(3)),
     ],
 )
 def test_data_that_cannot_be_drawn_is_refused(make):

@@ -18,7 +18,7 @@ from web import serve_on_loopback
 from abs_classify.datasets import open_dataset
 from abs_classify.datasets.fetching import check_url
 from abs_classify.images import load_image
-from abs_classify.templates import read_template_set
+from abs_classify.methods.class_texts import read_template_set
 from abs_core.errors import DatasetError, ImageError, UsageError
 
 Members = list[tuple[str, bytes]]

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from abs_classify import soft_matching
-from abs_classify.matching import class_counts, unit
-from abs_classify.soft_matching import soft, soft_mass, soft_parts
+from abs_classify.methods import soft_matching
+from abs_classify.methods.similarity import class_counts, unit
+from abs_classify.methods.soft_matching import soft, soft_parts, soft_usage
 from abs_core.errors import ModelError, UsageError
 
 COUNTS = [3, 1, 5, 2]
@@ -21,15 +21,15 @@ def vectors(seed: int, *shape: int) -> Tensor:
 
 @pytest.fixture
 def problem() -> tuple[Tensor, Tensor, Tensor]:
-    owner = torch.arange(len(COUNTS)).repeat_interleave(torch.tensor(COUNTS))[torch.randperm(11)]
-    return vectors(1, 6, 7, 16), vectors(2, 11, 16), owner
+    class_index = torch.arange(len(COUNTS)).repeat_interleave(torch.tensor(COUNTS))[torch.randperm(11)]
+    return vectors(1, 6, 7, 16), vectors(2, 11, 16), class_index
 
 
 def test_mass_is_the_weight_in_the_scores(problem: tuple[Tensor, Tensor, Tensor]) -> None:
     """q = (q z) / z, with the parts of the score from the oracle."""
-    views, texts, owner = problem
-    mass = soft_mass(views, texts, owner, 4)
-    parts = torch.stack([soft_parts(image, texts, owner, 4) for image in views])
+    views, texts, class_index = problem
+    mass = soft_usage(views, texts, class_index, 4)
+    parts = torch.stack([soft_parts(image, texts, class_index, 4) for image in views])
     weights = parts / (views @ texts.T / 0.03)
     assert torch.allclose(mass, weights.sum((0, 1)), rtol=1e-9)
     assert float(mass.sum()) == pytest.approx(6 * 7)
@@ -37,43 +37,45 @@ def test_mass_is_the_weight_in_the_scores(problem: tuple[Tensor, Tensor, Tensor]
 
 
 def test_mass_and_similarity_give_the_score_of_a_view(problem: tuple[Tensor, Tensor, Tensor]) -> None:
-    views, texts, owner = problem
+    views, texts, class_index = problem
     one = views[:1, :1]
     z = one[0, 0] @ texts.T / 0.03
-    scores = torch.zeros(4, dtype=torch.float64).index_add_(0, owner, soft_mass(one, texts, owner, 4) * z)
-    assert torch.allclose(scores, soft(one, texts, owner, 4)[0], rtol=1e-6)
+    scores = torch.zeros(4, dtype=torch.float64).index_add_(0, class_index, soft_usage(one, texts, class_index, 4) * z)
+    assert torch.allclose(scores, soft(one, texts, class_index, 4)[0], rtol=1e-6)
 
 
 def test_a_class_gains_no_mass_by_repeating_its_texts() -> None:
     """The 1/n_c of unequal counts: every text of one class written twice halves each and leaves the class as it is."""
-    texts, owner = vectors(3, 4, 8), torch.tensor([0, 0, 1, 1])
+    texts, class_index = vectors(3, 4, 8), torch.tensor([0, 0, 1, 1])
     views = vectors(4, 2, 3, 8)
-    once = soft_mass(views, texts, owner, 2)
-    twice = soft_mass(views, torch.cat([texts, texts[:2]]), torch.tensor([0, 0, 1, 1, 0, 0]), 2)
+    once = soft_usage(views, texts, class_index, 2)
+    twice = soft_usage(views, torch.cat([texts, texts[:2]]), torch.tensor([0, 0, 1, 1, 0, 0]), 2)
     assert torch.allclose(twice[:2] + twice[4:], once[:2])
     assert torch.allclose(twice[2:4], once[2:])
-    assert class_counts(owner, 2).tolist() == [2, 2]
+    assert class_counts(class_index, 2).tolist() == [2, 2]
 
 
 @pytest.mark.parametrize("weights", [1, 30, 1 << 23])
 def test_blocks_change_rounding_only(
     problem: tuple[Tensor, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch, weights: int
 ) -> None:
-    views, texts, owner = problem
-    whole = soft_mass(views, texts, owner, 4)
+    views, texts, class_index = problem
+    whole = soft_usage(views, texts, class_index, 4)
     monkeypatch.setattr(soft_matching, "_WEIGHTS", weights)
-    assert torch.allclose(soft_mass(views, texts, owner, 4), whole, rtol=1e-12)
-    assert torch.allclose(soft_mass(views.float(), texts.float(), owner, 4), whole, rtol=1e-3)
-    assert torch.allclose(sum((soft_mass(image[None], texts, owner, 4) for image in views), torch.zeros(11)), whole)
+    assert torch.allclose(soft_usage(views, texts, class_index, 4), whole, rtol=1e-12)
+    assert torch.allclose(soft_usage(views.float(), texts.float(), class_index, 4), whole, rtol=1e-3)
+    assert torch.allclose(
+        sum((soft_usage(image[None], texts, class_index, 4) for image in views), torch.zeros(11)), whole
+    )
 
 
 def test_bad_inputs_are_refused(problem: tuple[Tensor, Tensor, Tensor]) -> None:
-    views, texts, owner = problem
+    views, texts, class_index = problem
     broken = views.clone()
     broken[2, 3] = torch.nan
     with pytest.raises(ModelError, match="view 3 of image 2"):
-        soft_mass(broken, texts, owner, 4)
+        soft_usage(broken, texts, class_index, 4)
     with pytest.raises(UsageError):
-        soft_mass(views, texts, owner, 5)
+        soft_usage(views, texts, class_index, 5)
     with pytest.raises(UsageError):
-        soft_mass(views, texts, owner, 4, temperature=0.0)
+        soft_usage(views, texts, class_index, 4, temperature=0.0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import open_clip
 import pytest
 
-from abs_classify.templates import read_template_set, template_set_names
+from abs_classify.methods.class_texts import read_template_set, template_set_names
 from abs_core.errors import PromptError, StorageError, UnknownNameError
 
 GOOD = {"id": "mine", "version": 1, "source": "me", "templates": ["a {}."]}

@@ -7,26 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from abs_classify.texts import (
-    Description,
+from abs_classify.methods.class_texts import (
+    ClassTexts,
     Descriptors,
     RandomWords,
     Sentences,
     Template,
     TemplateEnsemble,
-    TextTable,
     as_descriptions,
-    clause,
-    descriptor_sentence,
 )
+from abs_classify.methods.phrases import ClassDescription, clause, descriptor_sentence
 from abs_core.errors import AbsError, UnknownNameError, UsageError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "rivals"
 CLASSES = {"n1": "red_panda", "n2": "tractor"}
 MIXED = {
-    "n2": [Description("used on farms", "phrase"), Description("Tractors have two large wheels.")],
-    "n1": [Description("long, bushy tail", "phrase")],
-    "n9": [Description("of a class that is not asked for", "phrase")],
+    "n2": [ClassDescription("used on farms", "phrase"), ClassDescription("Tractors have two large wheels.")],
+    "n1": [ClassDescription("long, bushy tail", "phrase")],
+    "n9": [ClassDescription("of a class that is not asked for", "phrase")],
 }
 ALL_SOURCES = [Template(), TemplateEnsemble(), Descriptors(), RandomWords(), Sentences()]
 
@@ -49,7 +47,7 @@ def test_template() -> None:
     table = Template().build(CLASSES, MIXED, ["not this {}."])
     assert table.class_ids == ("n1", "n2")
     assert table.texts == ("a photo of a red panda.", "a photo of a tractor.")
-    assert table.owner == (0, 1)
+    assert table.class_index == (0, 1)
     assert table.label_texts == table.texts
     assert table.note == ""
 
@@ -57,7 +55,7 @@ def test_template() -> None:
 def test_template_ensemble() -> None:
     table = TemplateEnsemble().build(CLASSES, None, ["a {}.", "the {}."])
     assert table.texts == ("a red panda.", "the red panda.", "a tractor.", "the tractor.")
-    assert table.owner == (0, 0, 1, 1)
+    assert table.class_index == (0, 0, 1, 1)
     assert table.label_texts == ("a photo of a red panda.", "a photo of a tractor.")
 
 
@@ -73,7 +71,7 @@ def test_descriptors_complete_phrases_and_leave_sentences() -> None:
         "tractor, which is used on farms",
         "Tractors have two large wheels.",
     )
-    assert table.owner == (0, 1, 1)
+    assert table.class_index == (0, 1, 1)
     assert Descriptors(stop=True).build(CLASSES, MIXED, []).texts[1] == "tractor, which is used on farms."
 
 
@@ -94,12 +92,12 @@ def test_ten_thousand_descriptions_of_one_class_and_one_of_the_other() -> None:
         "n2": MIXED["n2"],
     }
     table = Sentences().build(CLASSES, many, [])
-    assert table.owner == (0,) * 10_000 + (1, 1)
+    assert table.class_index == (0,) * 10_000 + (1, 1)
 
 
 @pytest.mark.parametrize("nothing", [None, {}, {"n1": [], "n2": []}])
 def test_without_descriptions_the_plain_templates_stand_in_and_the_table_says_so(
-    nothing: dict[str, list[Description]],
+    nothing: dict[str, list[ClassDescription]],
 ) -> None:
     table = Sentences().build(CLASSES, nothing, ["not this {}."])
     assert len(table.texts) == 16
@@ -110,12 +108,12 @@ def test_without_descriptions_the_plain_templates_stand_in_and_the_table_says_so
 
 def test_random_words_are_the_same_for_every_class() -> None:
     table = RandomWords(count=3).build(CLASSES, MIXED, [])
-    assert table.owner == (0,) * 6 + (1,) * 6
+    assert table.class_index == (0,) * 6 + (1,) * 6
     for mine, other in zip(table.texts[:6], table.texts[6:], strict=True):
         assert mine.startswith("A photo of a red panda, which ")
         assert mine.replace("red panda", "tractor") == other
     assert RandomWords(count=3, seed=1).build(CLASSES, MIXED, []).digest != table.digest
-    assert RandomWords(count=3, mode="characters").build(CLASSES, MIXED, []).owner == (0,) * 3 + (1,) * 3
+    assert RandomWords(count=3, mode="characters").build(CLASSES, MIXED, []).class_index == (0,) * 3 + (1,) * 3
 
 
 def test_random_words_take_a_word_list() -> None:
@@ -156,19 +154,19 @@ def test_no_classes_and_empty_names(source: Template) -> None:
 @pytest.mark.parametrize("source", ALL_SOURCES, ids=lambda source: source.name)
 def test_two_classes_may_share_a_name(source: Template) -> None:
     table = source.build({"n1": "missile", "n2": "missile"}, MIXED, ["a {}."])
-    assert set(table.owner) == {0, 1}
+    assert set(table.class_index) == {0, 1}
 
 
 def test_the_digest_sees_every_text_owner_id_and_their_order_but_not_the_note() -> None:
-    base = TextTable(("a", "b"), ("x", "y", "z"), (0, 0, 1), ("l", "m"))
+    base = ClassTexts(("a", "b"), ("x", "y", "z"), (0, 0, 1), ("l", "m"))
     others = [
-        TextTable(("a", "c"), ("x", "y", "z"), (0, 0, 1), ("l", "m")),
-        TextTable(("a", "b"), ("y", "x", "z"), (0, 0, 1), ("l", "m")),
-        TextTable(("a", "b"), ("x", "y", "z"), (0, 1, 1), ("l", "m")),
-        TextTable(("a", "b"), ("x", "y", "z"), (0, 0, 1), ("l", "n")),
+        ClassTexts(("a", "c"), ("x", "y", "z"), (0, 0, 1), ("l", "m")),
+        ClassTexts(("a", "b"), ("y", "x", "z"), (0, 0, 1), ("l", "m")),
+        ClassTexts(("a", "b"), ("x", "y", "z"), (0, 1, 1), ("l", "m")),
+        ClassTexts(("a", "b"), ("x", "y", "z"), (0, 0, 1), ("l", "n")),
     ]
     assert len({base.digest, *(other.digest for other in others)}) == 5
-    assert TextTable(("a", "b"), ("x", "y", "z"), (0, 0, 1), ("l", "m"), "a note").digest == base.digest
+    assert ClassTexts(("a", "b"), ("x", "y", "z"), (0, 0, 1), ("l", "m"), "a note").digest == base.digest
 
 
 @pytest.mark.parametrize(
@@ -179,19 +177,19 @@ def test_the_digest_sees_every_text_owner_id_and_their_order_but_not_the_note() 
         ((("a", "b"), ("x", "y"), (0, 0), ("l", "m")), "the class has no text: b"),
         ((("a", "b"), ("x", "y"), (0,), ("l", "m")), "2 texts with 1 owners"),
         ((("a", "b"), ("x", "y"), (0, 1), ("l",)), "2 classes with 1 label texts"),
-        ((("a", "b"), ("x", "y", "z"), (0, 1, 2), ("l", "m")), "an owner that is not a class"),
+        ((("a", "b"), ("x", "y", "z"), (0, 1, 2), ("l", "m")), "an class_index that is not a class"),
     ],
 )
 def test_a_table_that_does_not_fit(fields: tuple[tuple[str, ...], ...], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        TextTable(*fields)  # type: ignore[arg-type]
+        ClassTexts(*fields)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: Description("  "), UsageError, "a description is empty"),
-        (lambda: Description("x", "word"), UnknownNameError, "valid: sentence, phrase"),  # type: ignore[arg-type]
+        (lambda: ClassDescription("  "), UsageError, "a description is empty"),
+        (lambda: ClassDescription("x", "word"), UnknownNameError, "valid: sentence, phrase"),  # type: ignore[arg-type]
         (lambda: as_descriptions({"n1": "one string"}), UsageError, "class 'n1' are one string"),
         (lambda: Template("a photo."), UsageError, "does not have exactly one {}"),
         (lambda: Template("a {} and {}."), UsageError, "does not have exactly one {}"),

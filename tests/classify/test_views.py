@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from abs_classify.draws import DRAW_SCHEME, cycle, integers, inverse_cdf, permutation, uniforms
-from abs_classify.views import (
-    AttentionBoxes,
+from abs_classify.methods.random import DRAW_SCHEME, cycle, integers, inverse_cdf, permutation, uniforms
+from abs_classify.methods.views import (
+    AttentionCrops,
     FeatureWindows,
+    FullImage,
     RandomCrops,
-    WholeImage,
     align_centres,
     crop_ranges,
     default_top_k,
@@ -63,7 +63,7 @@ def test_frozen_places() -> None:
         [239, 144, 421, 326],
         [66, 3, 419, 356],
     ]
-    assert AttentionBoxes(3).boxes((640, 480), RISING, 0, IMAGE).tolist() == [
+    assert AttentionCrops(3).boxes((640, 480), RISING, 0, IMAGE).tolist() == [
         [169, 303, 640, 480],
         [349, 238, 640, 480],
         [407, 237, 640, 480],
@@ -78,7 +78,7 @@ def test_frozen_places() -> None:
 @pytest.mark.parametrize("few", [1, 2, 20, 49])
 def test_the_first_n_of_50_views_are_a_prefix(few: int) -> None:
     size, attention = (451, 300), noise(14)
-    for source in (RandomCrops, AttentionBoxes):
+    for source in (RandomCrops, AttentionCrops):
         arguments = (size,) if source is RandomCrops else (size, attention)
         many = source(50).boxes(*arguments, 1, IMAGE)
         np.testing.assert_array_equal(source(few).boxes(*arguments, 1, IMAGE), many[:few])
@@ -88,10 +88,10 @@ def test_the_first_n_of_50_views_are_a_prefix(few: int) -> None:
 
 def test_views_do_not_depend_on_what_was_drawn_before() -> None:
     attention = noise(14)
-    alone = {name: AttentionBoxes(5).boxes((300, 200), attention, 0, name) for name in ("a", "b", "c")}
+    alone = {name: AttentionCrops(5).boxes((300, 200), attention, 0, name) for name in ("a", "b", "c")}
     np.random.seed(1)
     for name in ("c", "a", "b", "a"):
-        np.testing.assert_array_equal(AttentionBoxes(5).boxes((300, 200), attention, 0, name), alone[name])
+        np.testing.assert_array_equal(AttentionCrops(5).boxes((300, 200), attention, 0, name), alone[name])
     assert not np.array_equal(alone["a"], alone["b"])
 
 
@@ -196,7 +196,7 @@ def test_attention_that_is_not_finite(value: float) -> None:
     attention[3, 4] = value
     for place in (
         lambda: focus(attention),
-        lambda: AttentionBoxes().boxes((64, 64), attention, 0, IMAGE),
+        lambda: AttentionCrops().boxes((64, 64), attention, 0, IMAGE),
         lambda: FeatureWindows().windows(14, attention, 0, IMAGE, (64, 64)),
     ):
         with pytest.raises(ModelError, match="NaN or infinity in 1 of its 196 patches"):
@@ -224,7 +224,7 @@ def test_attention_of_another_shape(shape: tuple[int, ...]) -> None:
 def test_boxes_of_any_image_lie_inside_and_hold_a_pixel(
     width: int, height: int, side: int, seed: int, aligned: bool, guided: bool
 ) -> None:
-    source = AttentionBoxes(8, alignment="aligned" if aligned else "reference", guided=guided)
+    source = AttentionCrops(8, alignment="aligned" if aligned else "reference", guided=guided)
     for box in (
         source.boxes((width, height), noise(side), seed, IMAGE),
         RandomCrops(8).boxes((width, height), seed, IMAGE),
@@ -238,7 +238,7 @@ def test_boxes_of_any_image_lie_inside_and_hold_a_pixel(
 
 
 def test_a_one_pixel_image_gives_that_pixel() -> None:
-    for boxes in (AttentionBoxes(4).boxes((1, 1), noise(14), 0, IMAGE), RandomCrops(4).boxes((1, 1), 0, IMAGE)):
+    for boxes in (AttentionCrops(4).boxes((1, 1), noise(14), 0, IMAGE), RandomCrops(4).boxes((1, 1), 0, IMAGE)):
         assert boxes.tolist() == [[0, 0, 1, 1]] * 4
     assert crop_ranges((1, 1)).tolist() == [[1, 1], [1, 1]]
 
@@ -278,13 +278,13 @@ def test_aligned_boxes_have_the_exact_centre_and_nothing_else_changes() -> None:
 
 def test_unguided_views_need_no_attention_and_reach_every_patch() -> None:
     attention = noise(14)
-    boxes = AttentionBoxes(20, guided=False)
+    boxes = AttentionCrops(20, guided=False)
     np.testing.assert_array_equal(boxes.boxes((90, 80), None, 0, IMAGE), boxes.boxes((90, 80), attention, 0, IMAGE))
     # windows of one token show the drawn centres: all 256 of the tower's own grid, rows 7 and 15 among them
     windows = FeatureWindows(4000, ratio=(0.01, 0.01), guided=False).windows(16, None, 0, IMAGE, (90, 80))
     assert len({tuple(window) for window in windows}) == 256
     assert not boxes.needs_attention
-    assert AttentionBoxes().needs_attention
+    assert AttentionCrops().needs_attention
 
 
 # --- windows ---
@@ -346,13 +346,13 @@ def test_window_ranges(grid: int, expected: tuple[int, int]) -> None:
 # --- values and bad input ---
 
 
-@pytest.mark.parametrize("source", [WholeImage(), RandomCrops(), AttentionBoxes(), FeatureWindows(count=7, top_k=3)])
+@pytest.mark.parametrize("source", [FullImage(), RandomCrops(), AttentionCrops(), FeatureWindows(count=7, top_k=3)])
 def test_keys_are_json_and_tell_sources_apart(source: Any) -> None:
     key = source.key()
     assert json.loads(canonical_json(key)) == key
     assert key["kind"] == source.kind
     assert source in {source}
-    others = [RandomCrops(61), AttentionBoxes(alignment="aligned"), FeatureWindows(guided=False)]
+    others = [RandomCrops(61), AttentionCrops(alignment="aligned"), FeatureWindows(guided=False)]
     assert all(canonical_json(other.key()) != canonical_json(key) for other in others)
 
 
@@ -360,12 +360,12 @@ def test_keys_are_json_and_tell_sources_apart(source: Any) -> None:
     ("source", "arguments", "message"),
     [
         (RandomCrops, {"count": 0}, "count of the view source 'random' is 0"),
-        (AttentionBoxes, {"count": -1}, "count of the view source 'box' is -1"),
+        (AttentionCrops, {"count": -1}, "count of the view source 'box' is -1"),
         (FeatureWindows, {"count": 2.5}, "count of the view source 'window' is 2.5"),
-        (AttentionBoxes, {"top_k": 0}, "top_k of the view source 'box' is 0"),
+        (AttentionCrops, {"top_k": 0}, "top_k of the view source 'box' is 0"),
         (FeatureWindows, {"temperature": 0.0}, "temperature of the view source 'window' is 0.0"),
-        (AttentionBoxes, {"temperature": float("nan")}, "temperature of the view source 'box' is nan"),
-        (AttentionBoxes, {"ratio": (0.9, 0.6)}, r"ratio of the view source 'box' is \(0.9, 0.6\)"),
+        (AttentionCrops, {"temperature": float("nan")}, "temperature of the view source 'box' is nan"),
+        (AttentionCrops, {"ratio": (0.9, 0.6)}, r"ratio of the view source 'box' is \(0.9, 0.6\)"),
         (FeatureWindows, {"ratio": (0.0, 0.6)}, r"ratio of the view source 'window' is \(0.0, 0.6\)"),
         (RandomCrops, {"ratio": (0.1, 1.1)}, r"ratio of the view source 'random' is \(0.1, 1.1\)"),
         (RandomCrops, {"ratio": (0.1, float("nan"))}, "ratio of the view source 'random'"),
@@ -379,12 +379,12 @@ def test_bad_parameters_are_named_with_their_value(source: Any, arguments: dict[
 
 def test_an_unknown_alignment_lists_the_valid_ones() -> None:
     with pytest.raises(UnknownNameError, match="valid: reference, aligned"):
-        AttentionBoxes(alignment="exact")  # type: ignore[arg-type]
+        AttentionCrops(alignment="exact")  # type: ignore[arg-type]
 
 
 def test_more_patches_wanted_than_there_are() -> None:
     with pytest.raises(UsageError, match="top_k is 50, but the attention map has 49 patches"):
-        AttentionBoxes(top_k=50).boxes((64, 64), noise(7), 0, IMAGE)
+        AttentionCrops(top_k=50).boxes((64, 64), noise(7), 0, IMAGE)
 
 
 @pytest.mark.parametrize(("top_k", "temperature", "named"), [(0, 0.03, "top_k is 0"), (5, 0, "temperature is 0")])
@@ -395,6 +395,6 @@ def test_focus_checks_its_parameters(top_k: int, temperature: float, named: str)
 
 def test_guided_views_without_attention() -> None:
     with pytest.raises(UsageError, match="'box' is guided by attention, and there is no attention map"):
-        AttentionBoxes().boxes((64, 64), None, 0, IMAGE)
+        AttentionCrops().boxes((64, 64), None, 0, IMAGE)
     with pytest.raises(UsageError, match="'window' is guided by attention"):
         FeatureWindows().windows(14, None, 0, IMAGE, (64, 64))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from abs_classify.waffle import read_words, shipped_words, waffle_shape, waffle_strings
+from abs_classify.methods.baselines.waffle import read_words, shipped_words, waffle_shape, waffle_strings
 from abs_core.errors import StorageError, UnknownNameError, UsageError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "rivals"

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from support import Abs, colour
 
-from abs_cli.cache import Key, StageCache
+from abs_classify.encoding.cache import CacheKey, StageCache
 from abs_core.errors import StorageError
 
 ROOT = Path(__file__).parents[2]
@@ -240,9 +240,9 @@ def test_a_read_only_cache_that_holds_everything_works(
 def test_a_full_disk(abs_command: Abs, disk: Path, folder: Callable[..., Path]) -> None:
     root = folder(cat=["a.png"])
     cache = StageCache(disk / "cache")
-    cache.store(Key("scores", 1, {}), {"scores": np.zeros(10)})
+    cache.store(CacheKey("scores", 1, {}), {"scores": np.zeros(10)})
     with pytest.raises(StorageError, match=r"no space left.*another disk"):
-        cache.store(Key("scores", 1, {"large": True}), {"scores": np.zeros(100_000)})
+        cache.store(CacheKey("scores", 1, {"large": True}), {"scores": np.zeros(100_000)})
     with suppress(OSError), (disk / "filler").open("wb", buffering=0) as stream:
         while True:
             stream.write(b"\0" * 1024)

@@ -14,9 +14,9 @@ import pytest
 from support import Abs
 
 from abs_cli.commands.bundle import COMMANDS, command
-from abs_core.resources import data_folder
-from abs_descriptions.bundle import iter_rejected, read_bundle
-from abs_descriptions.store import BundleStore
+from abs_core.files import data_folder
+from abs_descriptions.bundles import iter_rejected, read_bundle
+from abs_descriptions.bundles.repository import BundleStore
 
 PINNED = re.compile(r"[a-z]+@\d+\.\d+\.\d+#sha256:[0-9a-f]{64}\n")
 PETS = data_folder() / "bundles" / "pets-1.0.0.jsonl"

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 from support import Abs
 
-from abs_cli.cache import Key, StageCache, differences
-from abs_cli.runlog import read_last_run, write_last_run
+from abs_classify.encoding.cache import CacheKey, StageCache, differences, read_last_run, write_last_run
 from abs_core.errors import CacheError
 
 
-def key(**inputs: object) -> Key:
-    return Key("view-features", 1, inputs)
+def key(**inputs: object) -> CacheKey:
+    return CacheKey("view-features", 1, inputs)
 
 
 def arrays(seed: int = 0) -> dict[str, np.ndarray]:
@@ -44,8 +43,8 @@ def test_every_part_of_a_key_counts() -> None:
         key(seed=2),
         key(seed="1"),
         key(seed=1, more=None),
-        Key("scores", 1, {"seed": 1}),
-        Key("view-features", 2, {"seed": 1}),
+        CacheKey("scores", 1, {"seed": 1}),
+        CacheKey("view-features", 2, {"seed": 1}),
     ]
     assert len({k.digest for k in keys}) == len(keys)
     assert key(a=1, b=2).digest == key(b=2, a=1).digest
@@ -85,7 +84,7 @@ def test_explain_names_the_part_that_differs(tmp_path: Path) -> None:
     found = cache.explain(key(seed=1, tower={"digest": "sha256:bb", "dtype": "float32"}))
     assert found is not None
     assert [d.path for d in found[1]] in (["inputs.seed"], ["inputs.tower.digest"])
-    assert cache.explain(Key("other", 1, {})) is None
+    assert cache.explain(CacheKey("other", 1, {})) is None
 
 
 def test_explain_stays_with_one_kind(tmp_path: Path) -> None:

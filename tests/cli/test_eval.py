@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from support import Abs, colour
 
-from abs_cli.stages import Stages
+from abs_classify.encoding.stages import Stages
 
 PLAIN = ("--threads", "1")
 QUICK = (*PLAIN, "--views", "3")

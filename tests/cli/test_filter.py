@@ -12,18 +12,17 @@ import pytest
 import torch
 from support import Abs, colour
 
-from abs_classify.attention import build_attention
-from abs_classify.encoding import encode_images, encode_texts
+from abs_classify.encoding.encoder import encode_images, encode_texts
 from abs_classify.images import load_image
-from abs_classify.towers import load_tower
-from abs_classify.views import AttentionBoxes
+from abs_classify.methods.views import AttentionCrops
+from abs_classify.models.attention import load_attention
+from abs_classify.models.registry import load_model
 from abs_cli.filtering import keep_child
-from abs_cli.home import Home
-from abs_cli.vocabulary import find_bundle
 from abs_core.extras import find_package_folder, is_installed
-from abs_descriptions.bundle import Bundle, iter_rejected, read_bundle, write_bundle
+from abs_core.home import Home
+from abs_descriptions.bundles import Bundle, iter_rejected, read_bundle, write_bundle
+from abs_descriptions.bundles.repository import BundleStore, find_bundle
 from abs_descriptions.filtering import filter_by_weight
-from abs_descriptions.store import BundleStore
 
 QUICK = ("--threads", "1", "--views", "3")
 SENTENCES = {
@@ -296,10 +295,10 @@ def test_mass_decides_on_unlabelled_images(abs_command: Abs, own: str, images: P
 def test_the_mass_is_that_of_the_documents(abs_command: Abs, own: str, images: Path) -> None:
     """Encoded anew without the stages, and summed as docs/filtering.md defines it."""
     value = result(abs_command, own, "--images", images, "--keep", "1", "--method", "abs-pixels", *QUICK)
-    tower = load_tower("embedded", device="cpu", dtype="float32", derived=abs_command.cache / "derived")
-    view = AttentionBoxes(3)
+    tower = load_model("embedded", device="cpu", dtype="float32", derived=abs_command.cache / "derived")
+    view = AttentionCrops(3)
     photos = [load_image(path) for path in sorted(images.rglob("*.png"))]
-    views = encode_images(tower, build_attention("auto", tower), photos, [view]).features[view].double()
+    views = encode_images(tower, load_attention("auto", tower), photos, [view]).features[view].double()
     texts = [text for texts in SENTENCES.values() for text in texts]
     counts = torch.tensor([float(len(texts)) for texts in SENTENCES.values() for _ in texts])
     z = views.flatten(0, 1) @ encode_texts(tower, texts).double().T / 0.03

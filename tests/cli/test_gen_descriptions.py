@@ -25,13 +25,12 @@ from web import serve_on_loopback
 
 from abs_cli.main import main
 from abs_core.extras import find_package_folder
-from abs_descriptions.backends import BACKENDS, BackendOptions, build_backend
-from abs_descriptions.bundle import Bundle
-from abs_descriptions.cleaning import Reason
-from abs_descriptions.label_files import shipped_names
-from abs_descriptions.labels import from_names
-from abs_descriptions.prompts import read_prompts, shipped_prompt_sets
-from abs_descriptions.store import BundleStore
+from abs_core.labels import from_names, shipped_names
+from abs_descriptions.bundles import Bundle
+from abs_descriptions.bundles.repository import BundleStore
+from abs_descriptions.generation.cleaning import RejectionReason
+from abs_descriptions.generation.prompts import read_prompts, shipped_prompt_sets
+from abs_descriptions.generation.providers.registry import BACKENDS, ProviderOptions, build_provider
 
 pytest.importorskip("openai")
 ROOT = Path(__file__).parents[2]
@@ -537,7 +536,7 @@ def test_a_report_has_a_line_for_each_class(generate: Generate, server: Server, 
     assert (cat["asked"], cat["accepted"], cat["failed"], cat["wanted"]) == ("4", "4", "0", "4")
     assert bad["name"] == "'=cmd"
     assert (bad["asked"], bad["accepted"]) == ("8", "0")
-    assert 0 < int(bad["failed"]) == 8 - sum(int(bad[reason.value]) for reason in Reason)
+    assert 0 < int(bad["failed"]) == 8 - sum(int(bad[reason.value]) for reason in RejectionReason)
     generate(["cat", "=cmd"], "--per-class", "4", "--tries", "2", "--report", tmp_path / "r.json")
     told = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
     assert [line["accepted"] for line in told["classes"]] == [4, 0]
@@ -811,11 +810,11 @@ def test_what_the_page_shows_is_so(
     for block in blocks["python"]:
         exec(compile(block, "docs/descriptions.md", "exec"), names)
     assert names["plan"].per_class == 10
-    monkeypatch.setitem(names, "backend", build_backend("openai", BackendOptions(model="m", base_url=server.url)))
+    monkeypatch.setitem(names, "backend", build_provider("openai", ProviderOptions(model="m", base_url=server.url)))
     monkeypatch.setitem(names, "labels", from_names(["cat"]))
     names["write"](tmp_path / "journal.jsonl")
     assert len((tmp_path / "journal.jsonl").read_text().splitlines()) > 1
-    for reason in Reason:
+    for reason in RejectionReason:
         assert f"`{reason.value}`" in page
     for name in shipped_prompt_sets():
         assert f"`{name}`" in page

@@ -19,17 +19,16 @@ import pytest
 import torch
 from support import Abs, Ran, colour, save_small_clip
 
-from abs_classify.datasets import Item
-from abs_classify.sampling import quotas, stratified
-from abs_classify.views import AttentionBoxes, WholeImage
-from abs_cli.cache import StageCache
-from abs_cli.evaluating import Evaluation
-from abs_cli.grid import Request, plan_grid, run_grid
-from abs_cli.home import Home
+from abs_classify.datasets import Sample
+from abs_classify.encoding.cache import StageCache
+from abs_classify.encoding.stages import SHARD, IdentifiedSample, Stages, UnreadableImage
+from abs_classify.evaluation.job import Evaluation
+from abs_classify.evaluation.sweep import SweepRequest, plan_sweep, quotas, run_sweep, stratified
+from abs_classify.methods.views import AttentionCrops, FullImage
 from abs_cli.options import ModelOptions
-from abs_cli.stages import SHARD, BadPhoto, Photo, Stages
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import ImageError, UsageError
+from abs_core.home import Home
 
 PLAIN = ("--threads", "1", "--attention", "self")
 FEW = (*PLAIN, "--views", "2")
@@ -84,8 +83,8 @@ class Bench:
         return stages
 
     def run(self, **request: Any) -> None:
-        grid = plan_grid(self.home, Request(**{"models": (), "bundles": (), "views": 2, **request}))
-        run_grid(grid, self.stages, self._finished)
+        grid = plan_sweep(self.home, SweepRequest(**{"models": (), "bundles": (), "views": 2, **request}))
+        run_sweep(grid, self.stages, self._finished)
 
     def _finished(self, evaluation: Evaluation) -> None:
         gc.collect()
@@ -232,8 +231,8 @@ def test_seeds_draw_the_views_anew_and_nothing_else(
 ) -> None:
     data = f"imagefolder:{photos('data', cat=3, car=3)}"
     seen: list[Evaluation] = []
-    request = Request([data], [small_clips[0]], (), ("clip", "abs", "waffle"), views=2, seed=5, seeds=3)
-    run_grid(plan_grid(bench.home, request), lambda model: bench.stages(model, 5), seen.append)
+    request = SweepRequest([data], [small_clips[0]], (), ("clip", "abs", "waffle"), views=2, seed=5, seeds=3)
+    run_sweep(plan_sweep(bench.home, request), lambda model: bench.stages(model, 5), seen.append)
     (found,) = seen
     assert [len(found.spread(name).values) for name in ("clip", "abs", "waffle")] == [1, 3, 3]
     by_kind: dict[str, list[Any]] = {}
@@ -245,8 +244,8 @@ def test_seeds_draw_the_views_anew_and_nothing_else(
     assert len(scored) == 1 + 3 + 3
     # the second seed of this run is the only seed of another: real draws, not copies of the first
     alone: list[Evaluation] = []
-    single = Request([data], [small_clips[0]], (), ("abs",), views=2, seed=6)
-    run_grid(plan_grid(bench.home, single), lambda model: bench.stages(model, 6), alone.append)
+    single = SweepRequest([data], [small_clips[0]], (), ("abs",), views=2, seed=6)
+    run_sweep(plan_sweep(bench.home, single), lambda model: bench.stages(model, 6), alone.append)
     assert alone[0].spread("abs").values[0] == found.spread("abs").values[1]
     features = {entry.digest for entry in bench.cache.entries("view-features")}
     assert len(features) == 7
@@ -259,7 +258,7 @@ def test_a_seed_that_draws_the_texts_of_the_first_counts_all_the_same(
     (tmp_path / "own.tsv").write_text("cat\tIt purrs.\ncar\tIt has wheels.\ndog\tIt barks.\n")
     assert abs_command("bundle", "import", tmp_path / "own.tsv", "--name", "own").code == 0
     models, methods = [small_clips[0]] * 2, ("cupl", "clip")
-    grid = plan_grid(bench.home, Request([data], models, ["own"], methods, control="swap", seeds=4))
+    grid = plan_sweep(bench.home, SweepRequest([data], models, ["own"], methods, control="swap", seeds=4))
     (cell,) = grid.cells
     # three classes have two cycles: two of four seeds draw the same one
     drawn = [table.digest for plan in cell.plans for method, table in plan.methods.items() if method.name == "cupl"]
@@ -329,13 +328,13 @@ def test_an_image_that_vanishes_in_the_middle_stops_the_run_and_keeps_what_is_do
     root = photos("data", cat=SHARD + 8)
     victim = root / "cat" / f"{SHARD + 3:02d}.png"
     content = victim.read_bytes()
-    request = Request([f"imagefolder:{root}"], [small_clips[0]], (), ("clip",), labels="cat,dog")
-    grid = plan_grid(bench.home, request)
+    request = SweepRequest([f"imagefolder:{root}"], [small_clips[0]], (), ("clip",), labels="cat,dog")
+    grid = plan_sweep(bench.home, request)
     photo_list, _ = grid.cells[0].subject.identify(bench.stages(small_clips[0]).models.memo, "stop")
     assert len(photo_list) == SHARD + 8
     victim.unlink()  # it was there when the run began
     with pytest.raises(ImageError, match=re.escape(victim.name)) as refused:
-        run_grid(grid, bench.stages, lambda _: None)
+        run_sweep(grid, bench.stages, lambda _: None)
     assert "--on-error skip" in refused.value.remedy
     assert bench.cache.misses["view-features"] == 2
     assert len(list(bench.cache.entries("view-features"))) == 1
@@ -426,13 +425,15 @@ def test_a_photo_that_comes_twice_keeps_the_attention_of_the_next_one_in_place(
     bench: Bench, photos: Callable[..., Path], small_clips: tuple[str, str]
 ) -> None:
     paths = sorted(photos("data", cat=4).rglob("*.png"))
-    first, second, third, fourth = (Photo(Item(path, ""), sha256_bytes(path.read_bytes())) for path in paths)
+    first, second, third, fourth = (
+        IdentifiedSample(Sample(path, ""), sha256_bytes(path.read_bytes())) for path in paths
+    )
     stages, shard = bench.stages(small_clips[0]), [first, first, second, third, second, fourth]
-    expected = stages.views([first, second, third, fourth], [AttentionBoxes(3)])[AttentionBoxes(3)]
-    stages.views(shard, [AttentionBoxes(2)])
+    expected = stages.views([first, second, third, fourth], [AttentionCrops(3)])[AttentionCrops(3)]
+    stages.views(shard, [AttentionCrops(2)])
     assert bench.cache.misses["attention"] == 2
     # other views of the same attention
-    found = stages.views(shard, [AttentionBoxes(3)])[AttentionBoxes(3)]
+    found = stages.views(shard, [AttentionCrops(3)])[AttentionCrops(3)]
     assert bench.cache.misses["attention"] == 2
     torch.testing.assert_close(found, expected[[0, 0, 1, 2, 1, 3]], rtol=0, atol=1e-5)
     assert (expected[1] - expected[2]).abs().max() > 1e-3
@@ -460,8 +461,8 @@ class SlowDamage:
 
 def test_the_time_to_read_a_bad_image_counts_once(bench: Bench, small_clips: tuple[str, str], tmp_path: Path) -> None:
     stages = bench.stages(small_clips[0])
-    with pytest.raises(BadPhoto):
-        stages.views([Photo(Item(tmp_path, "", SlowDamage()), "sha256:0")], [WholeImage()])
+    with pytest.raises(UnreadableImage):
+        stages.views([IdentifiedSample(Sample(tmp_path, "", SlowDamage()), "sha256:0")], [FullImage()])
     assert stages.seconds["read"] > 0.45
     assert stages.seconds["encode"] < 0.25
 

@@ -17,9 +17,8 @@ from typing import Any
 import pytest
 from hub_server import Hub, serving_hub
 
-from abs_classify.towers.catalogue import DINO, canonical_name, known_entries, local_name, local_names
-from abs_classify.towers.licences import licence_of
-from abs_classify.towers.weights_store import RECORD_FILE, Record, WeightsStore, read_record
+from abs_classify.models.registry import DINO, canonical_name, known_entries, license_of, local_name, local_names
+from abs_classify.models.store import RECORD_FILE, WeightsRecord, WeightsStore, read_record
 from abs_cli.main import main
 from abs_core.errors import WeightsError
 
@@ -153,14 +152,14 @@ def test_the_list_names_every_published_weight_with_a_licence(models: Machine) -
     ],
 )
 def test_licences_go_by_family(repository: str, licence: str) -> None:
-    found = licence_of(repository)
+    found = license_of(repository)
     assert found is not None
     assert found.name == licence
     assert found.source
 
 
 def test_an_unknown_publisher_has_no_licence_here() -> None:
-    assert licence_of("someone/something") is None
+    assert license_of("someone/something") is None
 
 
 def test_what_is_here_is_listed_without_open_clip(tmp_path: Path) -> None:
@@ -237,7 +236,7 @@ def test_a_wrong_name_is_one_line_and_exit_code_2(models: Machine, name: str, co
 
 
 def test_import_copies_a_folder_and_the_printed_name_loads_it(models: Machine, tiny: Path) -> None:
-    from abs_classify.towers import load_tower
+    from abs_classify.models.registry import load_model
 
     ran = models("import", tiny, "--as", "mine")
     assert ran.code == 0
@@ -250,7 +249,7 @@ def test_import_copies_a_folder_and_the_printed_name_loads_it(models: Machine, t
     ]
     digest = hashlib.sha256((tiny / "open_clip_model.safetensors").read_bytes()).hexdigest()
     assert read_record(folder / RECORD_FILE).files[0].sha256 == f"sha256:{digest}"
-    tower = load_tower(f"local-dir:{folder}", device="cpu")
+    tower = load_model(f"local-dir:{folder}", device="cpu")
     assert (tower.grid, tower.embed_dim) == (4, 16)
     store = WeightsStore(models.home / "models")
     assert local_name(store, "mine") == f"local-dir:{folder}"
@@ -338,7 +337,7 @@ def test_import_names_a_missing_or_ambiguous_file(models: Machine, tmp_path: Pat
 
 
 def test_dino_is_imported_by_its_timm_name(models: Machine, small_dino: Path) -> None:
-    from abs_classify.attention import DinoAttention
+    from abs_classify.models.attention import DinoAttention
 
     ran = models("import", small_dino, "--as", f"dino:{SMALL_DINO}")
     assert ran.code == 0, ran.err
@@ -354,7 +353,7 @@ def test_dino_is_imported_by_its_timm_name(models: Machine, small_dino: Path) ->
 
 
 def test_a_hugging_face_dino_must_be_the_model_it_is_imported_as(models: Machine) -> None:
-    from abs_classify.attention import DinoAttention
+    from abs_classify.models.attention import DinoAttention
 
     wrong = models("import", GOLDEN_DINO, "--as", "dino")
     assert wrong.code == 2
@@ -428,7 +427,7 @@ def test_auto_stands_for_an_imported_dino(tmp_path: Path) -> None:
     store = WeightsStore(tmp_path)
     file = {"name": "model.safetensors", "sha256": "sha256:" + "a" * 64, "bytes": 3}
     name = canonical_name("dino")
-    store.record(Record.model_validate({"name": name, "origin": "imported", "layout": "file", "files": [file]}))
+    store.record(WeightsRecord.model_validate({"name": name, "origin": "imported", "layout": "file", "files": [file]}))
     use = f"{name}@{store.folder(name) / 'model.safetensors'}"
     assert local_names(store, "ViT-B-32-quickgelu/openai", "auto") == ("ViT-B-32-quickgelu/openai", use)
     assert local_names(store, "embedded", "auto") == ("embedded", "auto")
@@ -609,7 +608,7 @@ def test_a_machine_without_a_network_imports_what_another_pulled(
 
 def test_a_record_survives_a_round_trip(tmp_path: Path) -> None:
     file = {"name": "model.safetensors", "sha256": "sha256:" + "a" * 64, "bytes": 3}
-    record = Record.model_validate({"name": "dino:x", "origin": "imported", "layout": "file", "files": [file]})
+    record = WeightsRecord.model_validate({"name": "dino:x", "origin": "imported", "layout": "file", "files": [file]})
     store = WeightsStore(tmp_path)
     stored = store.record(record)
     assert store.find("dino:x") == stored

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from abs_cli.memo import DigestMemo
-from abs_cli.pipeline import Pipeline
+from abs_classify.encoding.digest_cache import DigestCache
+from abs_classify.encoding.stages import ReadAhead
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import StorageError
 from abs_core.files import sha256_file
@@ -68,7 +68,7 @@ def results(items: Sequence[int]) -> list[int]:
 
 def test_results_come_in_order_and_each_item_is_read_and_encoded_once() -> None:
     read, encode = Work(), Encode()
-    pipeline = Pipeline(read, encode, 3)
+    pipeline = ReadAhead(read, encode, 3)
     numbers = range(100)
     found = [pipeline.take(numbers[at : at + 10], numbers[at + 10 : at + 20]) for at in range(0, 100, 10)]
     assert [result for part in found for result in part] == results(numbers)
@@ -79,7 +79,7 @@ def test_results_come_in_order_and_each_item_is_read_and_encoded_once() -> None:
 
 def test_a_few_items_of_the_next_call_are_begun_and_no_more() -> None:
     read, encode = Work(), Encode()
-    pipeline = Pipeline(read, encode, 2)
+    pipeline = ReadAhead(read, encode, 2)
     assert pipeline.take([0, 1, 2], range(3, 60)) == results([0, 1, 2])
     settle(read, 12)
     # three taken, two ahead in the encoder, and seven or eight that are read
@@ -91,7 +91,7 @@ def test_a_few_items_of_the_next_call_are_begun_and_no_more() -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_the_encoder_may_be_through_before_the_call_after_the_next_is_announced(size: int) -> None:
     read, numbers = Work(), range(21)
-    pipeline = Pipeline(read, Encode(ahead=5), 2)
+    pipeline = ReadAhead(read, Encode(ahead=5), 2)
     found = [pipeline.take(numbers[at : at + size], numbers[at + size : at + 2 * size]) for at in range(0, 21, size)]
     assert [result for part in found for result in part] == results(numbers)
     assert sorted(read.begun) == list(numbers)
@@ -99,7 +99,7 @@ def test_the_encoder_may_be_through_before_the_call_after_the_next_is_announced(
 
 def test_without_a_next_call_everything_ends() -> None:
     before, encode = threading.active_count(), Encode()
-    pipeline = Pipeline(Work(), encode, 2)
+    pipeline = ReadAhead(Work(), encode, 2)
     assert pipeline.take([0, 1, 2]) == results([0, 1, 2])
     assert encode.ended == 1
     assert threading.active_count() == before
@@ -107,7 +107,7 @@ def test_without_a_next_call_everything_ends() -> None:
 
 def test_what_was_begun_for_nobody_is_dropped() -> None:
     before, read, encode = threading.active_count(), Work(), Encode()
-    pipeline = Pipeline(read, encode, 2)
+    pipeline = ReadAhead(read, encode, 2)
     assert pipeline.take([0, 1], range(2, 50)) == results([0, 1])
     assert pipeline.take([30, 31], [2]) == results([30, 31])
     assert (encode.ended, read.begun.count(49)) == (1, 0)
@@ -118,7 +118,7 @@ def test_what_was_begun_for_nobody_is_dropped() -> None:
 
 def test_an_item_that_fails_is_tried_again_and_those_before_it_are_not() -> None:
     read, encode = Work(4), Encode()
-    pipeline = Pipeline(read, encode, 2)
+    pipeline = ReadAhead(read, encode, 2)
     for _ in range(2):
         with pytest.raises(ValueError, match="4"):
             pipeline.take([0, 1, 2, 3, 4, 5])
@@ -128,7 +128,7 @@ def test_an_item_that_fails_is_tried_again_and_those_before_it_are_not() -> None
 
 
 def test_an_item_of_the_next_call_fails_in_that_call() -> None:
-    pipeline = Pipeline(Work(3), Encode(), 2)
+    pipeline = ReadAhead(Work(3), Encode(), 2)
     assert pipeline.take([0, 1], [2, 3]) == results([0, 1])
     with pytest.raises(ValueError, match="3"):
         pipeline.take([2, 3], [4])
@@ -143,7 +143,7 @@ def test_a_failure_of_the_encoder_ends_the_call_and_leaves_no_threads() -> None:
         yield next(items)
         raise ArithmeticError("no direction")
 
-    pipeline = Pipeline(Work(), encode, 2)
+    pipeline = ReadAhead(Work(), encode, 2)
     with pytest.raises(ArithmeticError, match="no direction"):
         pipeline.take([0, 1], [2])
     assert threading.active_count() == before
@@ -151,7 +151,7 @@ def test_a_failure_of_the_encoder_ends_the_call_and_leaves_no_threads() -> None:
 
 def test_an_item_that_comes_twice_gives_two_results() -> None:
     read = Work()
-    assert Pipeline(read, Encode(), 2).take([3, 3, 4, 3]) == results([3, 3, 4, 3])
+    assert ReadAhead(read, Encode(), 2).take([3, 3, 4, 3]) == results([3, 3, 4, 3])
     assert sorted(read.begun) == [3, 4]
 
 
@@ -164,26 +164,26 @@ def read_files(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         read.append(path)
         return sha256_file(path)
 
-    monkeypatch.setattr("abs_cli.memo.sha256_file", reads)
+    monkeypatch.setattr("abs_classify.encoding.digest_cache.sha256_file", reads)
     return read
 
 
 def test_digests_are_those_of_the_files_and_read_once(
     tmp_path: Path, read_files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("abs_cli.memo._AT_ONCE", 3)
+    monkeypatch.setattr("abs_classify.encoding.digest_cache._AT_ONCE", 3)
     paths = [tmp_path / f"{number}.bin" for number in range(10)]
     for number, path in enumerate(paths):
         path.write_bytes(b"x" * number)
     expected = [sha256_bytes(b"x" * number) for number in range(10)]
-    memo = DigestMemo(tmp_path / "cache")
+    memo = DigestCache(tmp_path / "cache")
     assert memo.files(paths[::-1]) == expected[::-1]
-    assert DigestMemo(tmp_path / "cache").files(paths) == expected
+    assert DigestCache(tmp_path / "cache").files(paths) == expected
     assert sorted(read_files) == paths
 
 
 def test_other_bytes_of_the_same_size_with_the_time_of_the_old_ones_are_noticed(tmp_path: Path) -> None:
-    path, memo = tmp_path / "weights.bin", DigestMemo(tmp_path / "cache")
+    path, memo = tmp_path / "weights.bin", DigestCache(tmp_path / "cache")
     for content in (b"old", b"new"):
         path.write_bytes(content)
         os.utime(path, (1, 1))
@@ -194,11 +194,11 @@ def test_other_bytes_of_the_same_size_with_the_time_of_the_old_ones_are_noticed(
 def test_a_file_that_cannot_be_read_leaves_the_steps_before_it_remembered(
     tmp_path: Path, read_files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("abs_cli.memo._AT_ONCE", 2)
+    monkeypatch.setattr("abs_classify.encoding.digest_cache._AT_ONCE", 2)
     paths = [tmp_path / f"{number}.bin" for number in range(4)]
     for path in paths[:3]:
         path.write_bytes(path.name.encode())
-    memo = DigestMemo(tmp_path / "cache")
+    memo = DigestCache(tmp_path / "cache")
     with pytest.raises(StorageError, match=r"3\.bin"):
         memo.files(paths)
     assert memo.file(paths[0]) == sha256_bytes(b"0.bin")

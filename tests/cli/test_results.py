@@ -15,13 +15,12 @@ import pyarrow.parquet
 import pytest
 from support import Abs, colour
 
-from abs_classify.evaluation import EvaluationResult, Spread, evaluate_ranks
-from abs_classify.published import Baseline, Published, find_published, openai_model, published_numbers
-from abs_classify.tables import OverallRow, render_overall
-from abs_cli.results.folder import ResultsFolder, Run, read_result
-from abs_cli.results.models import FORMAT_VERSION, result_schema
-from abs_cli.results.recording import split_model
-from abs_cli.results.redaction import redacted
+from abs_classify.evaluation.metrics import EvaluationResult, Spread, evaluate_ranks
+from abs_classify.evaluation.published import Baseline, Published, find_published, openai_model, published_numbers
+from abs_classify.evaluation.recording import split_model
+from abs_classify.evaluation.records import FORMAT_VERSION, result_schema
+from abs_classify.evaluation.results_folder import ResultsFolder, Run, read_result, redacted
+from abs_classify.evaluation.tables import OverallRow, render_overall
 from abs_core.errors import StorageError
 
 ROOT = Path(__file__).parents[2]
@@ -482,25 +481,25 @@ def test_whose_weights_a_published_number_is_of(name: str, expected: str | None)
 
 
 def test_the_guard_speaks_where_a_whole_published_split_was_run() -> None:
-    from abs_classify.datasets import Dataset, Item
-    from abs_classify.datasets.label_sets import label_set
-    from abs_cli.classification import Scored, Skipped
-    from abs_cli.evaluating import Cell, Evaluation, Plan, Subject
-    from abs_cli.vocabulary import Vocabulary
-    from abs_descriptions.labels import read_labels
+    from abs_classify.datasets import Dataset, Sample
+    from abs_classify.datasets.class_lists import label_set
+    from abs_classify.encoding.ranking import ScoredImages, SkippedImageReason
+    from abs_classify.evaluation.job import Evaluation, EvaluationJob, EvaluationSplit, MethodPlan
+    from abs_classify.label_space import LabelSpace
+    from abs_core.labels import read_labels
 
     labels = read_labels("dtd")
     classes = label_set("dtd").classes
-    items = tuple(Item(Path(f"{at}.jpg"), classes[at % 47].id) for at in range(1880))
+    items = tuple(Sample(Path(f"{at}.jpg"), classes[at % 47].id) for at in range(1880))
 
     def judge(
         right: int, split: str = "test1", count: int = 1880, model: str = "ViT-B-32-quickgelu/openai"
     ) -> Evaluation:
-        subject = Subject(Dataset("dtd:./dtd", classes, items, "dtd", split), items[:count])
-        cell = Cell(subject, None, Vocabulary(labels, None, "labels"), {}, [Plan({}, None, "dtd", 0)])
+        subject = EvaluationSplit(Dataset("dtd:./dtd", classes, items, "dtd", split), items[:count])
+        cell = EvaluationJob(subject, None, LabelSpace(labels, None, "labels"), {}, [MethodPlan({}, None, "dtd", 0)])
         results = [result(right, count), result(right, count, "clip-e"), result(right, count, "abs")]
         stages: Any = None  # nothing is computed
-        return Evaluation(cell, model, stages, Scored([], [], {}), results, [], 0.0, {})
+        return Evaluation(cell, model, stages, ScoredImages([], [], {}), results, [], 0.0, {})
 
     near, far = judge(820), judge(700)
     assert [(one.method, one.published.percent, one.off) for one in near.baselines()] == [
@@ -513,7 +512,7 @@ def test_the_guard_speaks_where_a_whole_published_split_was_run() -> None:
     for silent in (judge(700, split="test2"), judge(700, count=1879), judge(700, model="embedded")):
         assert silent.baselines() == []
     skipped = judge(700)
-    skipped.scored.skipped.append(Skipped("x.jpg", "no image"))
+    skipped.scored.skipped.append(SkippedImageReason("x.jpg", "no image"))
     assert skipped.baselines() == []
 
 

@@ -14,8 +14,8 @@ import pytest
 from sharing import PLACES, ROOT, SECRETS, add, place_of
 from support import Abs, Ran
 
-from abs_descriptions.bundle import Description, Provenance
-from abs_descriptions.labels import from_names
+from abs_core.labels import from_names
+from abs_descriptions.bundles import Description, Provenance
 
 CLASSES = ["red", "green"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from abs_core.printable import printable
+from abs_core.text import printable
 
 
 @pytest.mark.parametrize(

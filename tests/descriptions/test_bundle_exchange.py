@@ -15,18 +15,27 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from abs_core.errors import BundleError, StorageError, UnknownNameError
-from abs_descriptions.bundle import Bundle, Description, Generator, Kind, Provenance, text_fault, validate, write_bundle
-from abs_descriptions.bundle_exchange import (
+from abs_core.labels import ClassLabel, LabelSet, from_names
+from abs_descriptions.bundles import (
+    Bundle,
+    Description,
+    Generator,
+    Kind,
+    Provenance,
+    text_problem,
+    validate,
+    write_bundle,
+)
+from abs_descriptions.bundles.exchange import (
     FORMATS,
     ExportCount,
-    ForeignText,
+    ExternalText,
     export_bundle,
     import_generator,
     match_labels,
-    read_foreign,
+    read_external,
     to_records,
 )
-from abs_descriptions.labels import ClassName, LabelSet, from_names
 
 LABELS = from_names(["brick wall", "cat", "Border Collie"], name="things")
 HAND = Provenance("hand")
@@ -101,7 +110,7 @@ def test_export_import_export_gives_the_same_bytes(tmp_path: Path, name: str) ->
     ]
     first, second = tmp_path / "first", tmp_path / "second"
     export_bundle(write(tmp_path / "a.jsonl", records).path, first, name)
-    texts = read_foreign(first, name)
+    texts = read_external(first, name)
     matching = match_labels([text.label for text in texts], LABELS)
     matching.check()
     again, rejected = to_records(texts, matching, "hand")
@@ -112,7 +121,7 @@ def test_export_import_export_gives_the_same_bytes(tmp_path: Path, name: str) ->
 
 
 def test_spreadsheet_runs_nothing(tmp_path: Path) -> None:
-    labels = LabelSet("odd", (ClassName("=id", "@name"), ClassName("x", "+x")))
+    labels = LabelSet("odd", (ClassLabel("=id", "@name"), ClassLabel("x", "+x")))
     records = [Description("=id", text, HAND) for text in HOSTILE]
     export_bundle(write(tmp_path / "a.jsonl", records, labels).path, tmp_path / "a.csv", "csv")
     rows = list(csv.reader(io.StringIO((tmp_path / "a.csv").read_text(encoding="utf-8"), newline="")))
@@ -122,7 +131,7 @@ def test_spreadsheet_runs_nothing(tmp_path: Path) -> None:
 
 
 def test_ids_as_keys_where_names_are_not_unique(tmp_path: Path) -> None:
-    labels = LabelSet("twins", (ClassName("a", "missile", note="one"), ClassName("b", "missile", note="other")))
+    labels = LabelSet("twins", (ClassLabel("a", "missile", note="one"), ClassLabel("b", "missile", note="other")))
     path = write(tmp_path / "a.jsonl", [Description("a", "A.", HAND), Description("b", "B.", HAND)], labels).path
     with pytest.raises(BundleError, match=r"two classes of things@1.0.0 are called 'missile'"):
         export_bundle(path, tmp_path / "out.json", "cupl")
@@ -153,7 +162,7 @@ def test_export_to_a_link_writes_what_it_leads_to(tmp_path: Path, bundle: Path) 
 
 
 def test_unknown_format_lists_the_valid_ones(tmp_path: Path, bundle: Path) -> None:
-    for work in (lambda: read_foreign(bundle, "yaml"), lambda: export_bundle(bundle, tmp_path / "x", "yaml")):
+    for work in (lambda: read_external(bundle, "yaml"), lambda: export_bundle(bundle, tmp_path / "x", "yaml")):
         with pytest.raises(UnknownNameError, match="valid: cupl, clip-d, waffle, text, csv"):
             work()
 
@@ -161,8 +170,8 @@ def test_unknown_format_lists_the_valid_ones(tmp_path: Path, bundle: Path) -> No
 def test_matching_is_shown_before_it_is_used() -> None:
     labels = LabelSet(
         "mixed",
-        (ClassName("n1", "missile", note="a"), ClassName("n2", "missile", note="b"), ClassName("cat", "House_Cat"),
-         ClassName("dog", "cat"), ClassName("wolf", "wolf")),
+        (ClassLabel("n1", "missile", note="a"), ClassLabel("n2", "missile", note="b"), ClassLabel("cat", "House_Cat"),
+         ClassLabel("dog", "cat"), ClassLabel("wolf", "wolf")),
     )  # fmt: skip
     matching = match_labels(["missile", "cat", "house-cat", "HOUSE  CAT", "unicorn", "n1", "cat"], labels)
     assert matching.matched == {"cat": "cat", "house-cat": "cat", "HOUSE  CAT": "cat", "n1": "n1"}
@@ -178,14 +187,14 @@ def test_matching_is_shown_before_it_is_used() -> None:
 
 def test_nothing_vanishes_on_import() -> None:
     texts = [
-        ForeignText("cat", "A cat.\r\n  It purrs. ", "sentence"),
-        ForeignText("cat", "A cat. It purrs.", "sentence"),
-        ForeignText("cat", "   ", "sentence"),
-        ForeignText("cat", "a\0b", "sentence"),
-        ForeignText("cat", "x" * 5000, "sentence"),
-        ForeignText("cat", "\ud800", "sentence"),
-        ForeignText("cat", "cafe\u0301", "phrase"),
-        ForeignText("unicorn", "A unicorn.", "sentence"),
+        ExternalText("cat", "A cat.\r\n  It purrs. ", "sentence"),
+        ExternalText("cat", "A cat. It purrs.", "sentence"),
+        ExternalText("cat", "   ", "sentence"),
+        ExternalText("cat", "a\0b", "sentence"),
+        ExternalText("cat", "x" * 5000, "sentence"),
+        ExternalText("cat", "\ud800", "sentence"),
+        ExternalText("cat", "cafe\u0301", "phrase"),
+        ExternalText("unicorn", "A unicorn.", "sentence"),
     ]
     records, rejected = to_records(texts, match_labels(["cat", "unicorn"], LABELS), "import")
     assert records == [
@@ -204,7 +213,7 @@ def test_nothing_vanishes_on_import() -> None:
 def test_import_becomes_a_sound_bundle_that_names_its_source(tmp_path: Path) -> None:
     source = tmp_path / "cupl.json"
     source.write_text(json.dumps({"Cat": ["A cat has whiskers.", "A cat has whiskers."], "brick wall": ["Bricks."]}))
-    texts = read_foreign(source, "cupl")
+    texts = read_external(source, "cupl")
     generator = import_generator(source, "cupl")
     records, rejected = to_records(texts, match_labels([t.label for t in texts], LABELS), generator.id)
     bundle = write_bundle(
@@ -230,17 +239,17 @@ def test_import_becomes_a_sound_bundle_that_names_its_source(tmp_path: Path) -> 
 def test_files_as_other_programs_write_them(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"\xef\xbb\xbfcat\tA cat.\r\n\r\ncat\tA\tcat.\n")
-    assert [text.text for text in read_foreign(path, "text")] == ["A cat.", "A\tcat."]
+    assert [text.text for text in read_external(path, "text")] == ["A cat.", "A\tcat."]
     path.write_bytes(b'\xef\xbb\xbfsource,text,class\r\nx,"A cat\r\nwith lines.",cat\r\n\r\n')
-    assert read_foreign(path, "csv") == [ForeignText("cat", "A cat\r\nwith lines.", "sentence")]
+    assert read_external(path, "csv") == [ExternalText("cat", "A cat\r\nwith lines.", "sentence")]
     for mark in ";\t":
         path.write_text(f"Class{mark}TEXT{mark}Name\nn01{mark}A robin, red.{mark}robin\nn02{mark}An owl.{mark} \n")
-        assert read_foreign(path, "csv") == [
-            ForeignText("n01", "A robin, red.", "sentence", "robin"),
-            ForeignText("n02", "An owl.", "sentence"),
+        assert read_external(path, "csv") == [
+            ExternalText("n01", "A robin, red.", "sentence", "robin"),
+            ExternalText("n02", "An owl.", "sentence"),
         ]
     path.write_text('{"cat": [], "dog": ["\\u0041 dog."]}')
-    assert read_foreign(path, "clip-d") == [ForeignText("cat", "", "phrase"), ForeignText("dog", "A dog.", "phrase")]
+    assert read_external(path, "clip-d") == [ExternalText("cat", "", "phrase"), ExternalText("dog", "A dog.", "phrase")]
 
 
 def test_a_file_of_waffleclip_comes_out_as_it_went_in(tmp_path: Path) -> None:
@@ -248,7 +257,7 @@ def test_a_file_of_waffleclip_comes_out_as_it_went_in(tmp_path: Path) -> None:
     texts = {"brick wall": ["grey mortar", "bricks\u2019 edges"], "cat": ['"slit" pupils', "a tail/brush"]}
     first, second = tmp_path / "descriptors_things.json", tmp_path / "again.json"
     first.write_text(json.dumps(texts, indent=4))
-    found = read_foreign(first, "waffle")
+    found = read_external(first, "waffle")
     records, rejected = to_records(found, match_labels(texts, LABELS), "hand")
     assert rejected == []
     export_bundle(write(tmp_path / "a.jsonl", records).path, second, "waffle")
@@ -256,7 +265,7 @@ def test_a_file_of_waffleclip_comes_out_as_it_went_in(tmp_path: Path) -> None:
 
 
 def test_an_empty_list_is_a_class_and_blanks_around_descriptors_go() -> None:
-    texts = [ForeignText("cat", "", "phrase"), ForeignText("brick wall", "toothed edges  ", "phrase")]
+    texts = [ExternalText("cat", "", "phrase"), ExternalText("brick wall", "toothed edges  ", "phrase")]
     records, rejected = to_records(texts, match_labels(["cat", "brick wall"], LABELS), "hand")
     assert [record.text for record in records] == ["toothed edges"]
     assert [(one.class_id, one.reason, one.detail) for one in rejected] == [("cat", "unusable", "the text is empty")]
@@ -290,7 +299,7 @@ def test_bad_file_gets_a_clean_error(tmp_path: Path, name: str, data: bytes, wor
     path = tmp_path / "file"
     path.write_bytes(data)
     with pytest.raises(BundleError) as caught:
-        read_foreign(path, name)
+        read_external(path, name)
     assert caught.value.message.startswith(str(path))
     assert words in caught.value.message
     assert caught.value.remedy
@@ -300,12 +309,12 @@ def test_bad_file_gets_a_clean_error(tmp_path: Path, name: str, data: bytes, wor
 def test_pipe_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(BundleError, match="pipe: not a file"):
-        read_foreign(tmp_path / "pipe", "text")
+        read_external(tmp_path / "pipe", "text")
 
 
 def test_missing_file_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no such file"):
-        read_foreign(tmp_path / "none.json", "cupl")
+        read_external(tmp_path / "none.json", "cupl")
 
 
 @settings(max_examples=800, deadline=20_000, suppress_health_check=list(HealthCheck), database=None)
@@ -320,9 +329,9 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
     path.write_bytes(data)
     texts: Any = []
     try:
-        texts = read_foreign(path, name)
+        texts = read_external(path, name)
     except BundleError as error:
         assert str(path) in error.message  # noqa: PT017  most bytes are refused, some are not
     records, rejected = to_records(texts, match_labels([text.label for text in texts], LABELS), "hand")
     assert len(records) + len(rejected) <= len(texts)
-    assert all(record.class_id == "cat" and text_fault(record.text) is None for record in records)
+    assert all(record.class_id == "cat" and text_problem(record.text) is None for record in records)

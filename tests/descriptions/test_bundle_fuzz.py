@@ -14,20 +14,11 @@ from pydantic import ValidationError
 
 from abs_core.canonical import canonical_json
 from abs_core.errors import BundleError
-from abs_core.printable import printable
-from abs_descriptions.bundle import (
-    Description,
-    Generator,
-    Provenance,
-    load_descriptions,
-    validate,
-    write_bundle,
-)
-from abs_descriptions.bundles.lines import LineFault, RecordRules, is_too_deep
-from abs_descriptions.bundles.models import RecordModel
-from abs_descriptions.bundles.speller import RecordSpeller
-from abs_descriptions.bundles.spelling import spell_record
-from abs_descriptions.labels import from_names
+from abs_core.labels import from_names
+from abs_core.text import printable
+from abs_descriptions.bundles import Description, Generator, Provenance, load_descriptions, validate, write_bundle
+from abs_descriptions.bundles.codec import LineError, RecordRules, RecordSpeller, is_too_deep, serialize_record
+from abs_descriptions.bundles.format import RecordModel
 
 CLASSES = ["cat", "dog", "été"]
 RULES = RecordRules(CLASSES, ["g", "h"])
@@ -196,18 +187,18 @@ def test_three_readers_of_a_record_agree(value: dict[str, Any], canonical: bool)
     try:
         record = RULES.read_slowly(line)
         said = "x"
-    except LineFault as fault:
+    except LineError as fault:
         record, said = None, fault.message
     assert said
     assert printable(said) == said
     assert (record is not None) == oracle(line)
     if record is None:
         assert RULES.fast_match(line) is None
-        with pytest.raises(LineFault):
+        with pytest.raises(LineError):
             RULES.read(line)
     else:
         assert RULES.read(line) == record
-        assert spell_record(record) == line
+        assert serialize_record(record) == line
 
 
 @cases(1000)
@@ -219,12 +210,12 @@ def test_three_readers_of_a_record_agree(value: dict[str, Any], canonical: bool)
 def test_spelling_is_canonical_json(text: str, scores: dict[str, float] | None, sample: int) -> None:
     record = Description("été", text, Provenance("g", sample, "p"), scores=scores)
     if RULES.fault(record) is None:
-        line = spell_record(record)
+        line = serialize_record(record)
         assert canonical_json(json.loads(line)) == line
         assert RULES.read(line) == RULES.read_slowly(line) == record
     else:
-        with pytest.raises((ValidationError, LineFault)):
-            RULES.read_slowly(spell_record(record))
+        with pytest.raises((ValidationError, LineError)):
+            RULES.read_slowly(serialize_record(record))
 
 
 PIECES = st.sampled_from(["g", "h", "x", "p", "\u00e9", "e\u0301", "", "\ud800", None, True, 1])
@@ -267,7 +258,7 @@ def test_fast_and_slow_speller_agree(records: list[Description]) -> None:
 def spelled(speller: RecordSpeller, record: Description) -> str | None:
     try:
         return speller.spell(record)[1]
-    except (LineFault, TypeError, AttributeError):
+    except (LineError, TypeError, AttributeError):
         return None
 
 

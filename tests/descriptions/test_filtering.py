@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from abs_core.errors import ModelError, UsageError, WeightsError
 from abs_core.extras import find_package_folder, is_installed
-from abs_core.pinned import PinnedFile
-from abs_descriptions.bundle import Bundle, Description, Generator, Provenance, Rejection, iter_rejected, write_bundle
-from abs_descriptions.cleaning import Reason
+from abs_core.labels import from_names
+from abs_core.packaged_weights import PinnedFile
+from abs_descriptions.bundles import Bundle, Description, Generator, Provenance, Rejection, iter_rejected, write_bundle
 from abs_descriptions.filtering import (
     Criteria,
     Decision,
@@ -30,10 +30,10 @@ from abs_descriptions.filtering import (
     encoded_texts,
     filter_by_weight,
     filter_records,
-    heaviest,
+    top_by_weight,
     write_child,
 )
-from abs_descriptions.labels import from_names
+from abs_descriptions.generation.cleaning import RejectionReason
 
 NOTHING = Criteria(near_duplicate=None, off_topic=None, nearer=None)
 
@@ -55,7 +55,7 @@ def two_classes(count: int = 8) -> tuple[NDArray[np.float32], list[int], list[st
     return vectors, [0] * count + [1] * count, [f"{owner} text {at:02}" for owner in "ab" for at in range(count)]
 
 
-def reasons(decisions: Decisions) -> list[Reason | None]:
+def reasons(decisions: Decisions) -> list[RejectionReason | None]:
     return [one.reason for one in decisions.each]
 
 
@@ -87,7 +87,7 @@ def test_near_duplicates_are_those_of_the_plain_rule(count: int) -> None:
     assert (count < 3) or gone
     for one in found.each:
         if one.reason:
-            assert one.reason is Reason.NEAR_DUPLICATE
+            assert one.reason is RejectionReason.NEAR_DUPLICATE
             assert one.measured["cosine"] >= 0.98
             assert one.neighbour is not None
             assert found.each[one.neighbour].reason is None
@@ -108,7 +108,7 @@ def test_a_sentence_far_from_its_class_is_off_topic() -> None:
     own = [one.measured["class-similarity"] for one in found.each[:12]]
     distance = np.array(own) - np.median(own)
     spread = max(float(np.median(np.abs(distance))), 0.05)
-    assert found.each[5].reason is Reason.OFF_TOPIC
+    assert found.each[5].reason is RejectionReason.OFF_TOPIC
     assert found.each[5].measured["modified-z"] == pytest.approx(0.6745 * distance[5] / spread, rel=2e-3)
 
 
@@ -125,7 +125,7 @@ def test_a_sentence_in_the_wrong_class_goes_and_names_the_right_one() -> None:
     found = decide(vectors, owners, texts, Criteria(None, None, 0.1))
     assert [at for at, one in enumerate(found.each) if one.reason] == [3]
     one = found.each[3]
-    assert (one.reason, one.rival) == (Reason.OTHER_CLASS, 1)
+    assert (one.reason, one.rival) == (RejectionReason.OTHER_CLASS, 1)
     rest = vectors[[0, 1, 2, 4, 5, 6, 7, 8, 9]].sum(0)
     other = vectors[10:].sum(0)
     assert one.measured["class-similarity"] == pytest.approx(rest @ vectors[3] / np.linalg.norm(rest), abs=1e-4)
@@ -166,7 +166,7 @@ def test_the_choice_is_that_of_maximal_marginal_relevance() -> None:
     assert {at for at, one in enumerate(found.each) if one.reason is None} == set(chosen)
     for at, one in enumerate(found.each):
         if at not in chosen:
-            assert one.reason is Reason.SURPLUS
+            assert one.reason is RejectionReason.SURPLUS
             assert one.neighbour == max(chosen, key=lambda c: float(rows[at] @ rows[c]))
 
 
@@ -244,13 +244,13 @@ def test_criteria_out_of_range(wrong: dict[str, Any]) -> None:
 
 def test_heaviest_by_number_and_by_share() -> None:
     weights, owners, texts = [0.5, 0.3, 0.1, 0.1, 7.0, 0.0], ["x"] * 4 + ["y"] * 2, list("abdcef")
-    assert heaviest(weights, owners, texts, keep=3, share=None) == (True, True, False, True, True, True)
-    assert heaviest(weights, owners, texts, keep=None, share=0.8) == (True, True, False, False, True, False)
-    assert heaviest(weights, owners, texts, keep=None, share=0.81) == (True, True, False, True, True, False)
-    assert heaviest([0.0] * 3, ["z"] * 3, list("bac"), keep=None, share=0.5) == (False, True, False)
+    assert top_by_weight(weights, owners, texts, keep=3, share=None) == (True, True, False, True, True, True)
+    assert top_by_weight(weights, owners, texts, keep=None, share=0.8) == (True, True, False, False, True, False)
+    assert top_by_weight(weights, owners, texts, keep=None, share=0.81) == (True, True, False, True, True, False)
+    assert top_by_weight([0.0] * 3, ["z"] * 3, list("bac"), keep=None, share=0.5) == (False, True, False)
     for keep, share in ((None, None), (1, 0.5), (0, None), (None, 0.0), (None, 1.1)):
         with pytest.raises(UsageError):
-            heaviest(weights, owners, texts, keep=keep, share=share)
+            top_by_weight(weights, owners, texts, keep=keep, share=share)
 
 
 # --- the encoder -------------------------------------------------------------------------------------------------
@@ -400,8 +400,8 @@ def test_a_filtered_bundle_says_what_went_and_why(tmp_path: Path, encoder: Sente
     parent = mixed(tmp_path)
     filtered = filter_records(parent, encoder, Criteria(near_duplicate=0.9, off_topic=None))
     assert {(one.record.text, one.reason) for one in filtered.removed} == {
-        (CRANES[1], Reason.NEAR_DUPLICATE),
-        (CARS[5], Reason.OTHER_CLASS),
+        (CRANES[1], RejectionReason.NEAR_DUPLICATE),
+        (CARS[5], RejectionReason.OTHER_CLASS),
     }
     child = write_child(
         tmp_path / "child.jsonl", parent, filtered, name="mixed", version="1.1.0", created="2025-02-01T12:00:00Z"
@@ -457,6 +457,6 @@ def test_weights_become_mass_and_share(tmp_path: Path) -> None:
     assert [record.text for record in filtered.kept] == [*CRANES[:3], CARS[5]]
     assert [(record.scores or {})["mass-share"] for record in filtered.kept] == [0.4, 0.3, 0.2, 1.0]
     assert [(record.scores or {})["mass"] for record in filtered.kept] == [0.2, 0.15, 0.1, 0.5]
-    assert {one.reason for one in filtered.removed} == {Reason.UNUSED}
+    assert {one.reason for one in filtered.removed} == {RejectionReason.UNUSED}
     assert filtered.removed[0].evidence == {"mass": 0.025, "mass-share": 0.05}
     assert filtered.filter.parameters == {"keep": None, "min_mass": 0.9, "images": 3}

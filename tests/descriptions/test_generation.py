@@ -17,24 +17,24 @@ from typing import Any
 import pytest
 
 from abs_core.errors import FatalBackendError, UsageError
-from abs_descriptions.backends.base import Backend, Failure, Outcome, Parameters, Reply, Request
-from abs_descriptions.backends.local import LocalBackend
-from abs_descriptions.bundle import read_bundle, write_bundle
-from abs_descriptions.cleaning import Rules
-from abs_descriptions.costs import Budget, Prices, Tokens
-from abs_descriptions.generation import (
+from abs_core.labels import ClassLabel, LabelSet, from_names
+from abs_descriptions.bundles import read_bundle, write_bundle
+from abs_descriptions.generation.cleaning import CleaningRules
+from abs_descriptions.generation.cost import Budget, Prices
+from abs_descriptions.generation.journal import Journal
+from abs_descriptions.generation.prompts import PromptSet, read_prompts
+from abs_descriptions.generation.providers.base import Failure, Outcome, Parameters, Provider, Reply, Request, Tokens
+from abs_descriptions.generation.providers.transformers_local import TransformersProvider
+from abs_descriptions.generation.runner import (
+    GenerationEstimate,
+    GenerationPlan,
+    GenerationProgress,
     GenerationResult,
-    Outlook,
-    Plan,
-    Progress,
-    Stop,
+    StopReason,
     describe_generator,
+    estimate,
     generate,
-    look_ahead,
 )
-from abs_descriptions.journal import Journal
-from abs_descriptions.labels import ClassName, LabelSet, from_names
-from abs_descriptions.prompts import PromptSet, read_prompts
 
 PROMPTS = PromptSet(
     id="p",
@@ -79,8 +79,8 @@ def fetch(result: GenerationResult) -> dict[str, list[int]]:
 
 
 def test_each_class_gets_what_it_needs_and_no_more() -> None:
-    backend: Backend = Script(good)
-    result = generate(from_names(NAMES), PROMPTS, backend, Plan(per_class=4))
+    backend: Provider = Script(good)
+    result = generate(from_names(NAMES), PROMPTS, backend, GenerationPlan(per_class=4))
     assert fetch(result) == {name: [0, 1, 2, 3] for name in NAMES}
     assert result.complete
     assert not result.short
@@ -97,8 +97,8 @@ def test_the_order_of_arrival_changes_nothing(order: int) -> None:
             return Failure("status 500")
         return Reply("Too short." if sample % 3 == 0 else f"The {name} of kind {sample // 2} is soft.", "stop")
 
-    reference = generate(from_names(NAMES), PROMPTS, Script(rule), Plan(per_class=5))
-    result = generate(from_names(NAMES), PROMPTS, Script(rule, order + 1), Plan(per_class=5))
+    reference = generate(from_names(NAMES), PROMPTS, Script(rule), GenerationPlan(per_class=5))
+    result = generate(from_names(NAMES), PROMPTS, Script(rule, order + 1), GenerationPlan(per_class=5))
     assert result.descriptions == reference.descriptions
     assert result.rejected == reference.rejected
     assert result.report == reference.report
@@ -108,7 +108,7 @@ def test_what_is_missing_is_asked_for_with_new_samples() -> None:
     backend = Script(
         lambda name, sample: good(name, sample) if sample >= 3 or name != "dog" else Reply("A dog.", "stop")
     )
-    result = generate(from_names(NAMES), PROMPTS, backend, Plan(per_class=3))
+    result = generate(from_names(NAMES), PROMPTS, backend, GenerationPlan(per_class=3))
     assert fetch(result) == {"cat": [0, 1, 2], "dog": [3, 4, 5], "cow": [0, 1, 2]}
     assert sorted(set(backend.asked)) == sorted(backend.asked)
     assert result.report[1].rejected["too short"] == 3
@@ -116,7 +116,7 @@ def test_what_is_missing_is_asked_for_with_new_samples() -> None:
 
 def test_tries_are_bounded_and_the_others_finish() -> None:
     backend = Script(lambda name, sample: Reply("Nothing to say.", "stop") if name == "dog" else good(name, sample))
-    result = generate(from_names(NAMES), PROMPTS, backend, Plan(per_class=3, tries=5))
+    result = generate(from_names(NAMES), PROMPTS, backend, GenerationPlan(per_class=3, tries=5))
     assert [line.accepted for line in result.report] == [3, 0, 3]
     assert result.report[1].asked == 15
     assert not result.complete
@@ -125,7 +125,9 @@ def test_tries_are_bounded_and_the_others_finish() -> None:
 
 def test_what_is_left_over_is_kept_as_surplus() -> None:
     text = "A cat has soft ears and paws. A cat has a very long tail. A cat sleeps on a red rug."
-    result = generate(from_names(["cat"]), PROMPTS, Script(lambda name, sample: Reply(text, "stop")), Plan(per_class=2))
+    result = generate(
+        from_names(["cat"]), PROMPTS, Script(lambda name, sample: Reply(text, "stop")), GenerationPlan(per_class=2)
+    )
     assert len(result.descriptions) == 2
     assert [one.reason for one in result.rejected].count("surplus") == 1
 
@@ -135,23 +137,23 @@ def test_copies_of_the_examples_are_no_descriptions() -> None:
     example = prompts.examples[0]
     text = example.text.replace(example.name, "cat")
     backend = Script(lambda name, sample: Reply(text if "cat" in name else "The dog of the house is brown.", "stop"))
-    result = generate(from_names(["cat", "dog"]), prompts, backend, Plan(per_class=1, tries=2))
+    result = generate(from_names(["cat", "dog"]), prompts, backend, GenerationPlan(per_class=1, tries=2))
     assert [line.accepted for line in result.report] == [0, 1]
     assert {one.reason for one in result.rejected} == {"duplicate"}
 
 
 def test_nothing_is_asked_twice_and_failures_are_asked_again(tmp_path: Path) -> None:
-    labels, plan, path = from_names(NAMES), Plan(per_class=4), tmp_path / "j.jsonl"
+    labels, plan, path = from_names(NAMES), GenerationPlan(per_class=4), tmp_path / "j.jsonl"
     flaky = Script(lambda name, sample: Failure("status 503") if name == "dog" and sample == 1 else good(name, sample))
     with Journal(path) as journal:
         generate(labels, PROMPTS, flaky, plan, journal=journal)
     sound = Script(good)
-    seen: list[Progress] = []
+    seen: list[GenerationProgress] = []
     with Journal(path) as journal:
         result = generate(labels, PROMPTS, sound, plan, journal=journal, on_progress=seen.append)
     assert sound.asked == [("dog", 1)]
     assert fetch(result)["dog"] == [0, 1, 2, 3]
-    assert seen[-1] == Progress(12, 12, 0, 11, Tokens(10, 5), Tokens(110, 55), 12, 12)
+    assert seen[-1] == GenerationProgress(12, 12, 0, 11, Tokens(10, 5), Tokens(110, 55), 12, 12)
     none = Script(good)
     with Journal(path) as journal:
         again = generate(labels, PROMPTS, none, plan, journal=journal)
@@ -161,13 +163,13 @@ def test_nothing_is_asked_twice_and_failures_are_asked_again(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("after", [1, 5, 11])
 def test_a_run_that_is_stopped_says_so_and_goes_on_where_it_was(tmp_path: Path, after: int) -> None:
-    labels, plan, path = from_names(NAMES), Plan(per_class=4), tmp_path / "j.jsonl"
+    labels, plan, path = from_names(NAMES), GenerationPlan(per_class=4), tmp_path / "j.jsonl"
     whole = generate(labels, PROMPTS, Script(good), plan)
     count = iter(range(1, 100))
     with Journal(path) as journal:
         first = Script(good)
         part = generate(labels, PROMPTS, first, plan, journal=journal, should_stop=lambda: next(count) >= after)
-    assert part.stop is Stop.TOLD
+    assert part.stop is StopReason.TOLD
     assert not part.complete
     assert len(first.asked) == len(part.descriptions) == after
     with Journal(path) as journal:
@@ -184,8 +186,8 @@ def test_an_interrupt_from_the_keyboard_ends_with_what_there_is() -> None:
             raise KeyboardInterrupt
         return good(name, sample)
 
-    result = generate(from_names(NAMES), PROMPTS, Script(rule), Plan(per_class=3))
-    assert result.stop is Stop.INTERRUPT
+    result = generate(from_names(NAMES), PROMPTS, Script(rule), GenerationPlan(per_class=3))
+    assert result.stop is StopReason.INTERRUPT
     assert len(result.descriptions) == 5
 
 
@@ -208,8 +210,10 @@ class Lazy(Script):
 
 def test_what_is_under_way_is_waited_for_when_nothing_more_may_be_asked() -> None:
     backend = Lazy(good)
-    result = generate(from_names(NAMES), PROMPTS, backend, Plan(per_class=4), may_ask=lambda: len(backend.asked) < 5)
-    assert result.stop is Stop.TOLD
+    result = generate(
+        from_names(NAMES), PROMPTS, backend, GenerationPlan(per_class=4), may_ask=lambda: len(backend.asked) < 5
+    )
+    assert result.stop is StopReason.TOLD
     assert not result.complete
     assert len(backend.asked) == len(result.descriptions) == 5 + 2
     assert [line.asked for line in result.report] == [4, 3, 0]
@@ -221,10 +225,10 @@ def test_a_budget_is_used_and_never_exceeded(tmp_path: Path, backend: Script, li
     backend.asked.clear()
     # A reply costs 0.02; a request may cost 0.281 to 0.291 before.
     budget = Budget(Prices(1000, 2000), limit)
-    plan = Plan(per_class=100, parameters=Parameters(max_tokens=1))
+    plan = GenerationPlan(per_class=100, parameters=Parameters(max_tokens=1))
     with Journal(tmp_path / "j.jsonl") as journal:
         result = generate(from_names(NAMES), PROMPTS, backend, plan, journal=journal, budget=budget)
-    assert result.stop is Stop.COST
+    assert result.stop is StopReason.COST
     assert budget.spent == pytest.approx(0.02 * len(backend.asked))
     assert limit - 0.02 - 0.3 < budget.spent <= limit
     assert len(result.descriptions) == len(backend.asked)
@@ -237,7 +241,9 @@ def test_a_budget_is_used_and_never_exceeded(tmp_path: Path, backend: Script, li
 def test_failures_count_with_the_most_that_they_can_cost() -> None:
     backend = Lazy(lambda name, sample: good(name, sample) if sample == 0 else Failure("the reply is empty"))
     budget = Budget(Prices(1000, 2000), 2.0)
-    generate(from_names(NAMES), PROMPTS, backend, Plan(10, parameters=Parameters(max_tokens=1)), budget=budget)
+    generate(
+        from_names(NAMES), PROMPTS, backend, GenerationPlan(10, parameters=Parameters(max_tokens=1)), budget=budget
+    )
     assert len(backend.asked) <= 1 + 2.0 / 0.28
     assert budget.spent <= 2.0
 
@@ -245,7 +251,7 @@ def test_failures_count_with_the_most_that_they_can_cost() -> None:
 def test_a_budget_that_pays_no_request_is_refused() -> None:
     backend = Script(good)
     with pytest.raises(UsageError, match="cannot pay one request"):
-        generate(from_names(NAMES), PROMPTS, backend, Plan(), budget=Budget(Prices(1000, 2000), 0.1))
+        generate(from_names(NAMES), PROMPTS, backend, GenerationPlan(), budget=Budget(Prices(1000, 2000), 0.1))
     assert not backend.asked
 
 
@@ -254,10 +260,14 @@ def test_looking_ahead_asks_nothing_and_knows_what_will_be_asked(tmp_path: Path)
         return Reply("A dog.", "stop", 10, 5) if name == "dog" else good(name, sample)
 
     labels, path = from_names(NAMES), tmp_path / "j.jsonl"
-    for plan, requests, most in ((Plan(4, 2), 12, 24), (Plan(4, 3), 4, 4), (Plan(6, 3), 10, 10 + 2 * 12)):
+    for plan, requests, most in (
+        (GenerationPlan(4, 2), 12, 24),
+        (GenerationPlan(4, 3), 4, 4),
+        (GenerationPlan(6, 3), 10, 10 + 2 * 12),
+    ):
         backend = Script(rule)
         with Journal(path, read_only=True) as journal:
-            ahead = look_ahead(labels, PROMPTS, backend, plan, journal=journal)
+            ahead = estimate(labels, PROMPTS, backend, plan, journal=journal)
         assert not backend.asked
         assert (ahead.requests, ahead.most_requests) == (requests, most)
         assert ahead.tokens.completion == requests * plan.parameters.max_tokens
@@ -265,21 +275,21 @@ def test_looking_ahead_asks_nothing_and_knows_what_will_be_asked(tmp_path: Path)
             generate(labels, PROMPTS, backend, plan, journal=journal)
         assert requests <= len(backend.asked) <= most
     with Journal(path, read_only=True) as journal:
-        done = look_ahead(labels, PROMPTS, backend, plan, journal=journal)
-    assert done == Outlook(0, Tokens(), 0, Tokens(), 30, Tokens(300, 150), 12, 18)
+        done = estimate(labels, PROMPTS, backend, plan, journal=journal)
+    assert done == GenerationEstimate(0, Tokens(), 0, Tokens(), 30, Tokens(300, 150), 12, 18)
 
 
 def test_a_note_is_asked_and_enters_the_key_of_the_request(tmp_path: Path) -> None:
-    bird, machine = ClassName("b", "crane", note="the bird"), ClassName("m", "crane", note="the machine")
+    bird, machine = ClassLabel("b", "crane", note="the bird"), ClassLabel("m", "crane", note="the machine")
     backend = Script(lambda name, sample: Reply(f"The crane number {sample}, {name}, is tall.", "stop"))
     for labels, names in (
         (LabelSet("l", (bird, machine)), ["crane (the bird)", "crane (the machine)"]),
-        (LabelSet("l", (ClassName("b", "crane"), machine)), ["crane"]),
-        (LabelSet("l", (ClassName("b", "crane", note="a tall bird"), machine)), ["crane (a tall bird)"]),
+        (LabelSet("l", (ClassLabel("b", "crane"), machine)), ["crane"]),
+        (LabelSet("l", (ClassLabel("b", "crane", note="a tall bird"), machine)), ["crane (a tall bird)"]),
     ):
         backend.asked.clear()
         with Journal(tmp_path / "j.jsonl") as journal:
-            generate(labels, PROMPTS, backend, Plan(per_class=1), journal=journal)
+            generate(labels, PROMPTS, backend, GenerationPlan(per_class=1), journal=journal)
         assert backend.asked == [(name, 0) for name in names]
 
 
@@ -292,7 +302,7 @@ def test_what_cannot_be_mended_leaves_a_journal_behind(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     backend = Script(rule)
     with Journal(path) as journal, pytest.raises(FatalBackendError):
-        generate(from_names(NAMES), PROMPTS, backend, Plan(per_class=3), journal=journal)
+        generate(from_names(NAMES), PROMPTS, backend, GenerationPlan(per_class=3), journal=journal)
     with Journal(path) as journal:
         assert len(journal) == len(backend.asked) - 1
 
@@ -300,7 +310,11 @@ def test_what_cannot_be_mended_leaves_a_journal_behind(tmp_path: Path) -> None:
 def test_another_prompt_model_or_parameter_is_asked_anew(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     other = PROMPTS.model_copy(update={"system": "Be brief."})
-    for prompts, plan in ((PROMPTS, Plan(2)), (other, Plan(2)), (PROMPTS, Plan(2, parameters=Parameters(61)))):
+    for prompts, plan in (
+        (PROMPTS, GenerationPlan(2)),
+        (other, GenerationPlan(2)),
+        (PROMPTS, GenerationPlan(2, parameters=Parameters(61))),
+    ):
         backend = Script(good)
         with Journal(path) as journal:
             generate(from_names(NAMES), prompts, backend, plan, journal=journal)
@@ -308,15 +322,15 @@ def test_another_prompt_model_or_parameter_is_asked_anew(tmp_path: Path) -> None
     reworded = PROMPTS.model_copy(update={"description": "the same questions"})
     backend = Script(good)
     with Journal(path) as journal:
-        generate(from_names(NAMES), reworded, backend, Plan(2), journal=journal)
+        generate(from_names(NAMES), reworded, backend, GenerationPlan(2), journal=journal)
     assert backend.asked == []
 
 
 def test_the_result_is_a_bundle(tmp_path: Path) -> None:
     labels = from_names(["cat", "東京タワー"])
-    rules = Rules(naming="prefix", count_tokens=len, token_limit=70)
+    rules = CleaningRules(naming="prefix", count_tokens=len, token_limit=70)
     backend = Script(lambda name, sample: Reply(f"It is number {sample} and has a tail. {'It is ' * 20}", "stop"))
-    result = generate(labels, PROMPTS, backend, Plan(per_class=3, tries=1, rules=rules))
+    result = generate(labels, PROMPTS, backend, GenerationPlan(per_class=3, tries=1, rules=rules))
     bundle = write_bundle(
         tmp_path / "b.jsonl",
         name="zoo",
@@ -345,8 +359,10 @@ def test_the_generator_is_named_by_all_that_can_change_its_words() -> None:
     assert describe_generator(PROMPTS.model_copy(update={"version": 3}), backend, Parameters()).id != first.id
 
 
-@pytest.mark.parametrize("plan", [Plan(per_class=0), Plan(tries=0), Plan(parameters=Parameters(max_tokens=0))])
-def test_a_plan_that_asks_for_nothing_is_refused(plan: Plan) -> None:
+@pytest.mark.parametrize(
+    "plan", [GenerationPlan(per_class=0), GenerationPlan(tries=0), GenerationPlan(parameters=Parameters(max_tokens=0))]
+)
+def test_a_plan_that_asks_for_nothing_is_refused(plan: GenerationPlan) -> None:
     with pytest.raises(UsageError):
         generate(from_names(NAMES), PROMPTS, Script(good), plan)
 
@@ -362,16 +378,16 @@ def test_numbers_that_no_request_can_hold_are_refused(number: float) -> None:
 def test_thousands_of_classes_take_little_time_each() -> None:
     labels = from_names(f"kind {number}" for number in range(5_000))
     started = time.process_time()
-    result = generate(labels, PROMPTS, Script(good), Plan(per_class=1))
+    result = generate(labels, PROMPTS, Script(good), GenerationPlan(per_class=1))
     assert len(result.descriptions) == 5_000
     assert (time.process_time() - started) / 5_000 < 0.005
 
 
 def test_the_embedded_model_describes_classes_and_a_second_run_asks_nothing(
-    small_model: LocalBackend, tmp_path: Path
+    small_model: TransformersProvider, tmp_path: Path
 ) -> None:
     labels = from_names(["rocket", "gravel", "brick wall", "microscope slide"])
-    prompts, plan = read_prompts("objects-small"), Plan(per_class=3, parameters=Parameters(max_tokens=60))
+    prompts, plan = read_prompts("objects-small"), GenerationPlan(per_class=3, parameters=Parameters(max_tokens=60))
     with Journal(tmp_path / "j.jsonl") as journal:
         result = generate(labels, prompts, small_model, plan, journal=journal)
     assert result.complete

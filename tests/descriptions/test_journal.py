@@ -13,8 +13,16 @@ from pathlib import Path
 import pytest
 
 from abs_core.errors import StorageError
-from abs_descriptions.backends.base import Failure, Message, Parameters, Reply, Request, Tokens, request_digest
-from abs_descriptions.journal import Journal
+from abs_descriptions.generation.journal import Journal
+from abs_descriptions.generation.providers.base import (
+    Failure,
+    Message,
+    Parameters,
+    Reply,
+    Request,
+    Tokens,
+    request_digest,
+)
 
 REPLY = Reply("A cat has soft ears.", "stop", 12, 7)
 

@@ -12,16 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from abs_core.errors import LabelError, UnknownNameError, UsageError
-from abs_descriptions.labels import (
-    ClassName,
-    LabelSet,
-    fold,
-    from_folder,
-    from_names,
-    read_labels,
-    shipped_label_sets,
-    slug,
-)
+from abs_core.labels import ClassLabel, LabelSet, fold, from_folder, from_names, read_labels, shipped_label_sets, slug
 
 
 def write(folder: Path, content: str | bytes, name: str = "labels.txt") -> Path:
@@ -38,11 +29,11 @@ def test_a_text_file_has_one_name_a_line_comments_and_ids(tmp_path: Path) -> Non
     path = write(tmp_path, "\ufeff# pets\ncat\r\n\n  Brick_Wall \nn01\tgreat white  shark\n東京タワー\nقطة\n")
     labels = read_labels(path)
     assert labels.classes == (
-        ClassName("cat", "cat"),
-        ClassName("brick_wall", "Brick_Wall"),
-        ClassName("n01", "great white shark"),
-        ClassName("東京タワー", "東京タワー"),
-        ClassName("قطة", "قطة"),
+        ClassLabel("cat", "cat"),
+        ClassLabel("brick_wall", "Brick_Wall"),
+        ClassLabel("n01", "great white shark"),
+        ClassLabel("東京タワー", "東京タワー"),
+        ClassLabel("قطة", "قطة"),
     )
     assert labels.name == "labels"
     assert read_labels(str(path), "pets").name == "pets"
@@ -57,8 +48,8 @@ def test_a_csv_file_has_named_columns_in_any_order(tmp_path: Path, delimiter: st
     rows = [["Name", "id", "note", "group"], ['"crane, common"', "", "a bird", "birds"], ["dog", "7", "", ""]]
     labels = read_labels(write(tmp_path, "\n".join(delimiter.join(row) for row in rows), "a.csv"))
     assert labels.classes == (
-        ClassName("crane_common", "crane, common", "birds", "a bird"),
-        ClassName("7", "dog"),
+        ClassLabel("crane_common", "crane, common", "birds", "a bird"),
+        ClassLabel("7", "dog"),
     )
 
 
@@ -66,7 +57,7 @@ def test_a_json_file_states_name_version_and_source(tmp_path: Path) -> None:
     value = {"name": "zoo", "version": "2", "source": "us", "classes": [{"id": "x", "name": "ape"}, {"name": "Asp"}]}
     labels = read_labels(write(tmp_path, json.dumps(value), "a.json"))
     assert (labels.name, labels.version, labels.source) == ("zoo", "2", "us")
-    assert labels.classes == (ClassName("x", "ape"), ClassName("asp", "Asp"))
+    assert labels.classes == (ClassLabel("x", "ape"), ClassLabel("asp", "Asp"))
 
 
 def test_a_folder_gives_its_sub_folders(tmp_path: Path) -> None:
@@ -74,7 +65,7 @@ def test_a_folder_gives_its_sub_folders(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     write(tmp_path, "no class", "readme.txt")
     assert from_folder(tmp_path) == read_labels(tmp_path)
-    assert from_folder(tmp_path).classes == (ClassName("brick_wall", "brick wall"), ClassName("cat", "cat"))
+    assert from_folder(tmp_path).classes == (ClassLabel("brick_wall", "brick wall"), ClassLabel("cat", "cat"))
 
 
 def test_every_shipped_set_can_be_read() -> None:
@@ -197,7 +188,7 @@ def test_two_classes_share_a_name_only_with_notes_that_tell_them_apart(tmp_path:
 
 
 def test_labels_resolve_by_id_then_by_folded_name() -> None:
-    labels = LabelSet("zoo", (ClassName("n1", "Brick wall"), ClassName("n2", "n1 too"), ClassName("brick", "Lime")))
+    labels = LabelSet("zoo", (ClassLabel("n1", "Brick wall"), ClassLabel("n2", "n1 too"), ClassLabel("brick", "Lime")))
     assert labels.resolve("n1").id == "n1"
     assert labels.resolve(" BRICK_wall ").id == "n1"
     assert labels.resolve("brick").id == "brick"
@@ -208,15 +199,15 @@ def test_labels_resolve_by_id_then_by_folded_name() -> None:
 
 def test_ids_are_unique_and_a_set_is_never_empty() -> None:
     with pytest.raises(LabelError, match="twice"):
-        LabelSet("zoo", (ClassName("a", "x"), ClassName("a", "y")))
+        LabelSet("zoo", (ClassLabel("a", "x"), ClassLabel("a", "y")))
     with pytest.raises(LabelError, match="no classes"):
         LabelSet("zoo", ())
 
 
 def test_the_digest_knows_ids_and_names_and_no_order() -> None:
-    a, b = ClassName("a", "ape"), ClassName("b", "bee")
+    a, b = ClassLabel("a", "ape"), ClassLabel("b", "bee")
     assert LabelSet("x", (a, b)).digest == LabelSet("y", (b, a), "9").digest
-    assert LabelSet("x", (a, b)).digest != LabelSet("x", (a, ClassName("b", "Bee"))).digest
+    assert LabelSet("x", (a, b)).digest != LabelSet("x", (a, ClassLabel("b", "Bee"))).digest
 
 
 def test_a_hundred_thousand_labels_are_read_in_time_that_grows_with_their_number(tmp_path: Path) -> None:

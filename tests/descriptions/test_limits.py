@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abs_core.errors import UsageError
-from abs_descriptions.backends.base import Message, Parameters, Reply, Request
-from abs_descriptions.backends.limits import Gate, RateLimits, Spent
+from abs_descriptions.generation.providers.base import Message, Parameters, Reply, Request
+from abs_descriptions.generation.providers.rate_limit import RateLimiter, RateLimits, Reservation
 
 
 class _Jump(selectors.SelectSelector):
@@ -56,12 +56,12 @@ def passages(limits: dict[str, float], asked: Sequence[Request], gaps: Sequence[
     """When each request was let through."""
 
     async def act(loop: VirtualLoop) -> list[float]:
-        gate = Gate(RateLimits(**limits, clock=loop.time))
+        gate = RateLimiter(RateLimits(**limits, clock=loop.time))
         times = []
 
         async def one(number: int, at: float) -> None:
             await asyncio.sleep(at)
-            assert isinstance(await gate.enter(asked[number]), Spent)
+            assert isinstance(await gate.enter(asked[number]), Reservation)
             times.append(loop.time())
 
         at = 0.0
@@ -118,7 +118,7 @@ def test_without_limits_nobody_waits() -> None:
 
 def test_a_reservation_is_corrected_to_what_was_used_and_who_waits_goes_on_at_once() -> None:
     async def act(loop: VirtualLoop) -> list[float]:
-        gate = Gate(RateLimits(tokens_per_minute=130, clock=loop.time))
+        gate = RateLimiter(RateLimits(tokens_per_minute=130, clock=loop.time))
         first = await gate.enter(request(30, 90))  # 30 + 90 tokens
         assert first is not None
         loop.call_later(2.0, gate.settle, first, request(30, 90), Reply("x", "stop", 30, 10))
@@ -133,7 +133,7 @@ def test_a_reservation_is_corrected_to_what_was_used_and_who_waits_goes_on_at_on
 def test_a_correction_that_comes_after_its_minute_changes_nothing() -> None:
     async def act(loop: VirtualLoop) -> float:
         limits = RateLimits(tokens_per_minute=100, clock=loop.time)
-        gate = Gate(limits)
+        gate = RateLimiter(limits)
         late = await gate.enter(request(30, 70))
         assert late is not None
         await gate.enter(request(30, 70))  # at 60 s
@@ -149,7 +149,7 @@ def test_the_estimate_of_prompts_learns_from_what_the_server_counts() -> None:
     assert limits.tokens_of(request(200, 20)) == 200 + 20
     for _ in range(200):
         spent = limits.take(request(200, 20))
-        assert isinstance(spent, Spent)
+        assert isinstance(spent, Reservation)
         limits.settle(spent, request(200, 20), Reply("x", "stop", 150, 5))
     assert limits.tokens_of(request(200, 20)) == pytest.approx(150 + 20, abs=2)
 
@@ -157,14 +157,14 @@ def test_the_estimate_of_prompts_learns_from_what_the_server_counts() -> None:
 def test_a_server_that_counts_no_tokens_leaves_the_estimate() -> None:
     limits = RateLimits(tokens_per_minute=120, clock=lambda: 0.0)
     spent = limits.take(request(30, 60))
-    assert isinstance(spent, Spent)
+    assert isinstance(spent, Reservation)
     limits.settle(spent, request(30, 60), Reply("x", "stop"))
     assert limits.take(request(30, 60)) == 60.0
 
 
 def test_holding_back_holds_everybody_for_the_longest_time_asked_for() -> None:
     async def act(loop: VirtualLoop) -> list[float]:
-        gate = Gate(RateLimits(clock=loop.time))
+        gate = RateLimiter(RateLimits(clock=loop.time))
         gate.hold_back(7.0)
         gate.hold_back(3.0)
         await asyncio.gather(*(gate.enter(request()) for _ in range(5)))
@@ -175,7 +175,7 @@ def test_holding_back_holds_everybody_for_the_longest_time_asked_for() -> None:
 
 def test_closing_lets_nobody_pass_and_ends_all_waiting() -> None:
     async def act(loop: VirtualLoop) -> Any:
-        gate = Gate(RateLimits(requests_per_minute=1, clock=loop.time))
+        gate = RateLimiter(RateLimits(requests_per_minute=1, clock=loop.time))
         first = await gate.enter(request())
         loop.call_later(5.0, gate.close)
         rest = await asyncio.gather(*(gate.enter(request()) for _ in range(3)), gate.pause(50.0))

@@ -9,28 +9,28 @@ from pathlib import Path
 import pytest
 
 from abs_core.errors import UsageError
-from abs_descriptions.bundle import Description, Kind, Provenance, read_bundle
-from abs_descriptions.labels import ClassName, from_names, read_labels, shipped_label_sets
-from abs_descriptions.linting import RULES, Finding, LintOptions, ambiguous_names, lint
+from abs_core.labels import ClassLabel, from_names, read_labels, shipped_label_sets
+from abs_descriptions.bundles import Description, Kind, Provenance, read_bundle
+from abs_descriptions.linting import RULES, LintFinding, LintOptions, ambiguous_names, lint
 
 ROOT = Path(__file__).parents[2]
 AMBIGUOUS = ambiguous_names()
 
 
-def classes(*names: str) -> list[ClassName]:
-    return [ClassName(str(at), name) for at, name in enumerate(names)]
+def classes(*names: str) -> list[ClassLabel]:
+    return [ClassLabel(str(at), name) for at, name in enumerate(names)]
 
 
 def described(
     texts: Mapping[str, Sequence[str]], options: LintOptions | None = None, kind: Kind = "sentence"
-) -> list[Finding]:
+) -> list[LintFinding]:
     """Findings for classes by name; counts are left aside unless options ask for them."""
     own = classes(*texts)
     records = {one.id: [Description(one.id, text, Provenance("g"), kind) for text in texts[one.name]] for one in own}
     return lint(own, records, AMBIGUOUS, options or LintOptions(1, 1000))
 
 
-def rules(findings: Sequence[Finding]) -> list[str]:
+def rules(findings: Sequence[LintFinding]) -> list[str]:
     return [finding.rule for finding in findings]
 
 
@@ -44,7 +44,7 @@ def test_the_table_of_ambiguous_names() -> None:
 
 def test_ambiguous_names_are_found_unless_something_says_which() -> None:
     names = classes("crane", "Mouse", "kites", "crane (bird)", "crane, a bird", "crane bird", "horse")
-    names += [ClassName("n", "bat", note="the animal"), ClassName("g", "seal", group="animals")]
+    names += [ClassLabel("n", "bat", note="the animal"), ClassLabel("g", "seal", group="animals")]
     found = lint(names, None, AMBIGUOUS)
     assert [(one.rule, one.class_id) for one in found if one.rule == "ambiguous-name"] == [
         ("ambiguous-name", "0"), ("ambiguous-name", "1"), ("ambiguous-name", "2")
@@ -60,9 +60,9 @@ def test_names_that_are_one() -> None:
         ("similar-name", "1", "0"),
         ("similar-name", "5", "4"),
     ]
-    noted = [ClassName("a", "missile", note="weapon"), ClassName("b", "missile", note="projectile")]
+    noted = [ClassLabel("a", "missile", note="weapon"), ClassLabel("b", "missile", note="projectile")]
     assert rules(lint(noted, None, {})) == ["similar-name"]
-    assert rules(lint([noted[0], ClassName("b", "missile")], None, {})) == ["duplicate-name"]
+    assert rules(lint([noted[0], ClassLabel("b", "missile")], None, {})) == ["duplicate-name"]
 
 
 def test_counts() -> None:

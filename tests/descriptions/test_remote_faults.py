@@ -33,9 +33,9 @@ from web import serve_on_loopback
 
 from abs_core.canonical import canonical_json
 from abs_core.errors import AbsError, BundleError, StorageError, UnknownNameError, UsageError
-from abs_descriptions.remotes import list_remote, open_remote, parse_location
-from abs_descriptions.remotes.base import manifest_path, object_path, rejected_object
-from abs_descriptions.remotes.sharing import MAX_BYTES
+from abs_descriptions.bundles.sharing import MAX_BYTES
+from abs_descriptions.bundles.storage import list_remote, open_remote, parse_location
+from abs_descriptions.bundles.storage.base import manifest_path, object_path, rejected_object
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_nothing_enters_from_a_place_that_lies(lie: str, tmp_path: Path) -> None
 def test_a_bundle_larger_than_the_disk_is_not_begun(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("abs_descriptions.remotes.sharing.MAX_BYTES", 10**18)
+    monkeypatch.setattr("abs_descriptions.bundles.sharing.MAX_BYTES", 10**18)
     rewrite(published, size=10**17)
     with pytest.raises(StorageError, match="more than are free"):
         take(tmp_path / "b", published, "pets@1.0.0")
@@ -398,7 +398,7 @@ WEB_FAULTS: dict[str, tuple[Callable[[BaseHTTPRequestHandler], bool], str, int]]
 def test_web_servers_that_misbehave(
     kind: str, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("abs_descriptions.remotes.web._PAUSES", (0.01, 0.01))
+    monkeypatch.setattr("abs_descriptions.bundles.storage.web._PAUSES", (0.01, 0.01))
     answer, fault, requests = WEB_FAULTS[kind]
     with serving_web(Web(published, lambda handler, number: answer(handler))) as web:
         with pytest.raises(AbsError, match=fault) as refused:
@@ -409,7 +409,7 @@ def test_web_servers_that_misbehave(
 
 
 def test_a_host_that_can_be_none_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("abs_descriptions.remotes.web._PAUSES", ())
+    monkeypatch.setattr("abs_descriptions.bundles.storage.web._PAUSES", ())
     with pytest.raises(StorageError, match=r"cannot read http://a\.\.b/x"):
         list_remote(open_remote(parse_location("http://a..b/x")))
 

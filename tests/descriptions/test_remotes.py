@@ -13,10 +13,10 @@ from sharing import PLACES, add, enter_environment, place_of, race, send, store_
 
 from abs_core.errors import BundleError, StorageError, UnknownNameError, UsageError
 from abs_core.files import sha256_file
-from abs_descriptions.bundle import iter_rejected
-from abs_descriptions.remotes import Remote, list_remote, open_remote, parse_location
-from abs_descriptions.remotes.base import object_path
-from abs_descriptions.store import BundleStore
+from abs_descriptions.bundles import iter_rejected
+from abs_descriptions.bundles.repository import BundleStore
+from abs_descriptions.bundles.storage import Remote, list_remote, open_remote, parse_location
+from abs_descriptions.bundles.storage.base import object_path
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from abs_core.errors import BundleError, UsageError
-from abs_descriptions.bundle import (
+from abs_core.labels import ClassLabel, LabelSet
+from abs_descriptions.bundles import (
     Bundle,
     Description,
     Generator,
@@ -21,12 +22,11 @@ from abs_descriptions.bundle import (
     read_bundle,
     write_bundle,
 )
-from abs_descriptions.bundle_changes import merge_bundles
-from abs_descriptions.labels import ClassName, LabelSet
-from abs_descriptions.review import Review, read_sheet, write_page, write_reviewed, write_sheet
-from abs_descriptions.review_sheet import COLUMNS, row_id
+from abs_descriptions.bundles.merge import merge_bundles
+from abs_descriptions.bundles.review import Review, read_review_file, write_page, write_review_file, write_reviewed
+from abs_descriptions.bundles.review_file import COLUMNS, row_id
 
-LABELS = LabelSet("pets", (ClassName("001", "=cat"), ClassName("dog", "dog")))
+LABELS = LabelSet("pets", (ClassLabel("001", "=cat"), ClassLabel("dog", "dog")))
 REQUEST = "sha256:" + "a" * 64
 MODEL = Provenance("model", 3, "looks", REQUEST)
 HOSTILE = ["=1+1", "'=1+1", "''+cmd", "@SUM(A1)", "-2", "+3", "'quoted'", '<script>alert("x")</script>', "a\ttab",
@@ -61,7 +61,7 @@ def make(path: Path, cats: list[str], dogs: list[str]) -> Bundle:
 
 
 def sheet_of(bundle: Bundle, folder: Path) -> list[Row]:
-    write_sheet(bundle, folder / "sheet.csv")
+    write_review_file(bundle, folder / "sheet.csv")
     return list(csv.DictReader(io.StringIO((folder / "sheet.csv").read_text("utf-8-sig"), newline="")))
 
 
@@ -95,7 +95,7 @@ def decide(rows: list[Row], text: str, decision: str, new_text: str = "", reason
 def test_sheet_is_exactly_this(tmp_path: Path) -> None:
     bundle = make(tmp_path / "pets.jsonl", ["=1+1"], ['A "dog", brown.'])
     ids = [row_id(record) for record in bundle.records()]
-    write_sheet(bundle, tmp_path / "sheet.csv")
+    write_review_file(bundle, tmp_path / "sheet.csv")
     assert (tmp_path / "sheet.csv").read_bytes().decode() == (
         "\ufeffbundle,row,class,name,kind,text,decision,new_text,reason\r\n"
         f"{bundle.reference},{ids[0]},001,'=cat,sentence,'=1+1,,,\r\n"
@@ -112,8 +112,8 @@ def test_no_cell_of_a_sheet_is_a_formula(tmp_path: Path) -> None:
 
 def test_unedited_sheet_changes_nothing(tmp_path: Path) -> None:
     bundle = make(tmp_path / "pets.jsonl", HOSTILE, HOSTILE)
-    write_sheet(bundle, tmp_path / "sheet.csv")
-    review = read_sheet(tmp_path / "sheet.csv", bundle)
+    write_review_file(bundle, tmp_path / "sheet.csv")
+    review = read_review_file(tmp_path / "sheet.csv", bundle)
     assert (dict(review.rows), review.undecided) == ({}, 2 * len(HOSTILE))
     child = reviewed(bundle, review, tmp_path)
     assert list(child.records()) == list(bundle.records())
@@ -153,7 +153,7 @@ def test_sheet_is_read_as_spreadsheets_save_it(tmp_path: Path, bundle: Bundle, h
     plain = path.read_bytes()
     path.write_bytes(MANGLED[how](plain))
     assert path.read_bytes() != plain
-    assert [(row.decision, row.new_text, row.reason) for row in read_sheet(path, bundle).rows.values()] == [
+    assert [(row.decision, row.new_text, row.reason) for row in read_review_file(path, bundle).rows.values()] == [
         ("edit", 'A cat has "whiskers"; été.', ""),
         ("reject", "", "no, it does not"),
         ("accept", "", ""),
@@ -163,7 +163,7 @@ def test_sheet_is_read_as_spreadsheets_save_it(tmp_path: Path, bundle: Bundle, h
 def test_sheet_may_be_sorted(tmp_path: Path, bundle: Bundle) -> None:
     rows = sheet_of(bundle, tmp_path)
     decide(rows, "It barks.", "reject")
-    review = read_sheet(saved(sorted(rows, key=lambda row: row["text"], reverse=True), tmp_path), bundle)
+    review = read_review_file(saved(sorted(rows, key=lambda row: row["text"], reverse=True), tmp_path), bundle)
     assert [row.text for row in review.rows.values()] == ["It barks."]
 
 
@@ -172,7 +172,7 @@ def test_decisions_become_a_child_version(tmp_path: Path, bundle: Bundle) -> Non
     decide(rows, "A cat has wiskers.", "edit", "A cat has whiskers.", "spelling")
     decide(rows, "It barks.", "reject", reason="dogs do")
     decide(rows, "It purrs.", "accept")
-    review = read_sheet(saved(rows, tmp_path), bundle)
+    review = read_review_file(saved(rows, tmp_path), bundle)
     child = reviewed(bundle, review, tmp_path)
     header = read_bundle(child.path).header
     assert header.parents == (bundle.reference,)
@@ -205,7 +205,7 @@ def test_lines_of_a_reviewed_bundle_are_exactly_these(tmp_path: Path, bundle: Bu
     rows = sheet_of(bundle, tmp_path)
     decide(rows, "It purrs.", "accept")
     decide(rows, "A dog has a nose.", "edit", "A dog has a wet nose.")
-    child = reviewed(bundle, read_sheet(saved(rows, tmp_path), bundle), tmp_path)
+    child = reviewed(bundle, read_review_file(saved(rows, tmp_path), bundle), tmp_path)
     lines = child.path.read_text().split("\n")
     assert lines[3] == (
         '{"class":"001","id":"c2","kind":"sentence","provenance":{"accepted_by":"review","generator":"model",'
@@ -225,12 +225,12 @@ def test_second_review_keeps_the_first(tmp_path: Path, bundle: Bundle) -> None:
     rows = sheet_of(bundle, tmp_path)
     decide(rows, "It purrs.", "accept")
     decide(rows, "It barks.", "edit", "It meows.")
-    first = reviewed(bundle, read_sheet(saved(rows, tmp_path), bundle), tmp_path)
+    first = reviewed(bundle, read_review_file(saved(rows, tmp_path), bundle), tmp_path)
     (tmp_path / "second").mkdir()
     rows = sheet_of(first, tmp_path / "second")
     decide(rows, "It meows.", "accept")
     decide(rows, "It purrs.", "edit", "It purrs softly.")
-    second = reviewed(first, read_sheet(saved(rows, tmp_path / "second"), first), tmp_path / "second", "John")
+    second = reviewed(first, read_review_file(saved(rows, tmp_path / "second"), first), tmp_path / "second", "John")
     assert [(g.id, g.model) for g in second.header.generators][1:] == [("review", "Jane Doe"), ("review-2", "John")]
     by = {record.text: (record.provenance.accepted_by, record.provenance.edited_by) for record in second.records()}
     assert by["It meows."] == ("review-2", "review")
@@ -243,10 +243,10 @@ def test_merge_keeps_who_reviewed(tmp_path: Path, bundle: Bundle) -> None:
     rows = sheet_of(bundle, tmp_path)
     decide(rows, "It barks.", "reject")
     decide(rows, "It purrs.", "accept")
-    one = reviewed(bundle, read_sheet(saved(rows, tmp_path), bundle), tmp_path)
+    one = reviewed(bundle, read_review_file(saved(rows, tmp_path), bundle), tmp_path)
     rows = sheet_of(bundle, tmp_path / "other")
     decide(rows, "A dog has a nose.", "edit", "A dog has a wet nose.")
-    other = reviewed(bundle, read_sheet(saved(rows, tmp_path / "other"), bundle), tmp_path / "other", "John")
+    other = reviewed(bundle, read_review_file(saved(rows, tmp_path / "other"), bundle), tmp_path / "other", "John")
     merged = merge_bundles(
         tmp_path / "merged.jsonl", [one.path, other.path], name="pets", version="2.0.0", created="2025-02-01T12:00:00Z"
     )
@@ -259,7 +259,7 @@ def test_merge_keeps_who_reviewed(tmp_path: Path, bundle: Bundle) -> None:
 def test_class_without_a_sentence_makes_the_child_partial(tmp_path: Path, bundle: Bundle) -> None:
     rows = sheet_of(bundle, tmp_path)
     decide(rows, "A dog has a nose.", "reject")
-    child = reviewed(bundle, read_sheet(saved(rows, tmp_path), bundle), tmp_path)
+    child = reviewed(bundle, read_review_file(saved(rows, tmp_path), bundle), tmp_path)
     assert (bundle.header.complete, child.header.complete, child.header.counts.classes) == (True, False, 1)
 
 
@@ -267,7 +267,7 @@ def test_edited_texts_may_change_places(tmp_path: Path, bundle: Bundle) -> None:
     rows = sheet_of(bundle, tmp_path)
     decide(rows, "It barks.", "edit", "It purrs.")
     decide(rows, "It purrs.", "edit", "It barks.")
-    child = reviewed(bundle, read_sheet(saved(rows, tmp_path), bundle), tmp_path)
+    child = reviewed(bundle, read_review_file(saved(rows, tmp_path), bundle), tmp_path)
     assert [record.text for record in child.records()][1:3] == ["It purrs.", "It barks."]
 
 
@@ -276,7 +276,7 @@ def test_edited_texts_may_change_places(tmp_path: Path, bundle: Bundle) -> None:
 def test_what_is_no_reviewer(tmp_path: Path, bundle: Bundle, name: str, words: str) -> None:
     rows = sheet_of(bundle, tmp_path)
     decide(rows, "It purrs.", "accept")
-    review = read_sheet(saved(rows, tmp_path), bundle)
+    review = read_review_file(saved(rows, tmp_path), bundle)
     with pytest.raises((UsageError, BundleError), match=words):
         reviewed(bundle, review, tmp_path, name)
     assert not (tmp_path / "child.jsonl").exists()
@@ -346,7 +346,7 @@ def test_what_is_no_sheet_gets_a_clean_error(tmp_path: Path, bundle: Bundle, cas
 
 def check(path: Path, bundle: Bundle, begin: str, words: str) -> None:
     with pytest.raises(BundleError) as caught:
-        read_sheet(path, bundle)
+        read_review_file(path, bundle)
     assert caught.value.message.startswith(begin)
     assert words in caught.value.message
     assert caught.value.remedy

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from browser import CHROMIUM, browser
 
-from abs_descriptions.bundle import Bundle, Description, Generator, Provenance, write_bundle
-from abs_descriptions.labels import ClassName, LabelSet
-from abs_descriptions.review import Review, read_sheet, write_page
+from abs_core.labels import ClassLabel, LabelSet
+from abs_descriptions.bundles import Bundle, Description, Generator, Provenance, write_bundle
+from abs_descriptions.bundles.review import Review, read_review_file, write_page
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
 
@@ -23,7 +23,7 @@ def make(path: Path) -> Bundle:
         name="pets",
         version="1.0.0",
         created="2025-01-31T12:00:00Z",
-        label_set=LabelSet("pets", (ClassName("cat", "cat"), ClassName("dog", '"dog" <b>'))),
+        label_set=LabelSet("pets", (ClassLabel("cat", "cat"), ClassLabel("dog", '"dog" <b>'))),
         generators=[Generator(id="g", backend="local", model="m", parameters={})],
         licence="CC0-1.0",
         records=[
@@ -44,7 +44,7 @@ def in_the_browser(folder: Path, bundle: Bundle, *scripts: str) -> Review:
         page.wait_for_download()
         assert page.said == []
         assert page.run("document.title") == "Review of pets 1.0.0"
-    return read_sheet(folder / "pets-1.0.0-decisions.csv", bundle)
+    return read_review_file(folder / "pets-1.0.0-decisions.csv", bundle)
 
 
 def press(number: int, choice: str) -> str:

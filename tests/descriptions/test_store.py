@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from abs_core.errors import BundleError, StorageError, UnknownNameError, UsageError
-from abs_descriptions.bundle import (
+from abs_core.labels import from_names
+from abs_descriptions.bundles import (
     Bundle,
     Description,
     Generator,
@@ -26,9 +27,8 @@ from abs_descriptions.bundle import (
     parse_version,
     write_bundle,
 )
-from abs_descriptions.labels import from_names
-from abs_descriptions.references import name_fault
-from abs_descriptions.store import BundleStore
+from abs_descriptions.bundles.references import name_problem
+from abs_descriptions.bundles.repository import BundleStore
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,7 +59,7 @@ def filled(folder: Path, *versions: str, name: str = "pets") -> BundleStore:
 
 @pytest.mark.parametrize("name", ["birds", "a", "0", "my_birds-2.v1", "_x", "-x", "x" * 100, "concert", "auxiliary"])
 def test_good_names(name: str) -> None:
-    assert name_fault(name) is None
+    assert name_problem(name) is None
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_good_names(name: str) -> None:
 )  # fmt: skip
 def test_bad_names_reach_no_path(tmp_path: Path, name: str) -> None:
     store = filled(tmp_path, "1.0.0")
-    assert name_fault(name) is not None
+    assert name_problem(name) is not None
     with pytest.raises(UsageError):
         store.resolve(f"{name}@1.0.0")
     with pytest.raises(UsageError):

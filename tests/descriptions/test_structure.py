@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from abs_descriptions.backends.base import (
+from abs_descriptions.generation.providers.base import (
     Failure,
     Message,
     Outcome,
@@ -16,8 +16,8 @@ from abs_descriptions.backends.base import (
     Tokens,
     request_digest,
 )
-from abs_descriptions.backends.openai_server import OpenAIServer
-from abs_descriptions.backends.structure import LIST_SCHEMA, checked
+from abs_descriptions.generation.providers.openai_server import OpenAIServer
+from abs_descriptions.generation.providers.response_validation import LIST_SCHEMA, checked
 
 TURNS = (Message("user", "Which features tell a fox?"),)
 TEXT = Request(TURNS, Parameters())

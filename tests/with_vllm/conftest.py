@@ -13,7 +13,7 @@ from real_server import RealServer, free_port, wait_until_up
 from vllm_support import KEY, MODEL_OPTIONS, OFFLINE, Abs
 
 from abs_core.extras import is_installed
-from abs_descriptions.backends.gguf import EMBEDDED_SHA256, find_embedded_model, unpack_gguf
+from abs_descriptions.generation.providers.model_files import EMBEDDED_SHA256, find_embedded_model, unpack_gguf
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

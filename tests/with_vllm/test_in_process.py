@@ -15,21 +15,21 @@ import pytest
 from vllm_support import Abs
 
 from abs_core.errors import FatalBackendError, UsageError
-from abs_descriptions.backends import BackendOptions, build_backend
-from abs_descriptions.backends.base import Failure, Message, Parameters, Reply, Request
-from abs_descriptions.backends.gguf import EMBEDDED_SHA256
-from abs_descriptions.backends.structure import checked
-from abs_descriptions.backends.vllm import VLLMBackend, _outcome, _sampling
-from abs_descriptions.prompts import read_prompts
+from abs_descriptions.generation.prompts import read_prompts
+from abs_descriptions.generation.providers.base import Failure, Message, Parameters, Reply, Request
+from abs_descriptions.generation.providers.model_files import EMBEDDED_SHA256
+from abs_descriptions.generation.providers.registry import ProviderOptions, build_provider
+from abs_descriptions.generation.providers.response_validation import checked
+from abs_descriptions.generation.providers.vllm import VLLMProvider, _outcome, _sampling
 
 BATCH = 12
 
 
 @pytest.fixture(scope="module")
-def backend(cache: Path) -> Iterator[VLLMBackend]:
+def backend(cache: Path) -> Iterator[VLLMProvider]:
     """One engine for all tests of this file; it takes half a minute to start."""
-    made = build_backend("vllm", BackendOptions(batch_size=BATCH, keep=cache / "derived"))
-    assert isinstance(made, VLLMBackend)
+    made = build_provider("vllm", ProviderOptions(batch_size=BATCH, keep=cache / "derived"))
+    assert isinstance(made, VLLMProvider)
     yield made
     made.close()
 
@@ -38,7 +38,7 @@ def request(name: str, sample: int = 0, parameters: Parameters | None = None) ->
     return Request((Message("user", f"What does {name} look like?"),), parameters or Parameters(max_tokens=9), sample)
 
 
-def test_every_request_gets_a_reply_within_its_limit_batch_by_batch(backend: VLLMBackend) -> None:
+def test_every_request_gets_a_reply_within_its_limit_batch_by_batch(backend: VLLMProvider) -> None:
     taken = 0
 
     def asked() -> Iterator[Request]:
@@ -73,7 +73,7 @@ def test_a_request_is_drawn_with_its_own_seed_and_its_own_limits() -> None:
     assert (free.temperature, free.top_p, free.seed) == (1.0, 1.0, None)
 
 
-def test_a_prompt_that_does_not_fit_fails_alone(backend: VLLMBackend) -> None:
+def test_a_prompt_that_does_not_fit_fails_alone(backend: VLLMProvider) -> None:
     asked = [request("a cat"), request("a dog"), request("x " * 9000), request("a fox")]
     got = list(backend.complete(asked))
     assert [one for one, _ in got] == asked
@@ -83,7 +83,7 @@ def test_a_prompt_that_does_not_fit_fails_alone(backend: VLLMBackend) -> None:
     assert "maximum context length" in failure.reason
 
 
-def test_where_a_list_is_asked_for_the_model_is_held_to_it(backend: VLLMBackend) -> None:
+def test_where_a_list_is_asked_for_the_model_is_held_to_it(backend: VLLMProvider) -> None:
     prompts = read_prompts("descriptors-json")
     turns = [prompts.messages(prompts.prompts[0], name) for name in ("fox", "castle", "spoon", "oak")]
     drawn = Parameters(max_tokens=250, temperature=1.0)
@@ -111,26 +111,26 @@ def test_what_vllm_calls_finished_is_a_reply_only_with_a_text() -> None:
 
 
 def test_the_key_needs_no_vllm_and_knows_weights_and_dtype() -> None:
-    assert VLLMBackend().key() == {"backend": "vllm", "weights": EMBEDDED_SHA256, "dtype": "auto"}
-    assert VLLMBackend(dtype="float32").key() != VLLMBackend().key()
-    assert VLLMBackend(batch_size=3).key() == VLLMBackend().key()
+    assert VLLMProvider().key() == {"backend": "vllm", "weights": EMBEDDED_SHA256, "dtype": "auto"}
+    assert VLLMProvider(dtype="float32").key() != VLLMProvider().key()
+    assert VLLMProvider(batch_size=3).key() == VLLMProvider().key()
 
 
 def test_what_cannot_work_is_refused_before_vllm_is_imported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="batch size"):
-        VLLMBackend(batch_size=0)
+        VLLMProvider(batch_size=0)
     with pytest.raises(UsageError, match="dtype"):
-        VLLMBackend(dtype="int4")  # type: ignore[arg-type]
+        VLLMProvider(dtype="int4")  # type: ignore[arg-type]
     with pytest.raises(FatalBackendError, match="no local language model"):
-        VLLMBackend("some/model")
+        VLLMProvider("some/model")
     with pytest.raises(UsageError, match="base_url"):
-        build_backend("vllm", BackendOptions(base_url="http://127.0.0.1:1/v1"))
+        build_provider("vllm", ProviderOptions(base_url="http://127.0.0.1:1/v1"))
 
 
 def test_a_folder_that_is_no_model_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(FatalBackendError, match="cannot load the model"):
-        list(VLLMBackend(str(tmp_path)).complete([request("a cat")]))
+        list(VLLMProvider(str(tmp_path)).complete([request("a cat")]))
 
 
 def test_a_script_without_the_guard_ends_and_says_what_is_missing(tmp_path: Path, model_folder: Path) -> None:

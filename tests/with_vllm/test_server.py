@@ -10,8 +10,8 @@ from real_server import RealServer
 from vllm_support import KEY, Abs
 
 from abs_core.errors import FatalBackendError
-from abs_descriptions.backends import BackendOptions, build_backend
-from abs_descriptions.backends.base import Backend, Failure, Message, Parameters, Reply, Request
+from abs_descriptions.generation.providers.base import Failure, Message, Parameters, Provider, Reply, Request
+from abs_descriptions.generation.providers.registry import ProviderOptions, build_provider
 
 VARIABLE = "KEY_OF_THE_TEST_SERVER"
 
@@ -22,9 +22,9 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, KEY)
 
 
-def reach(server: RealServer, model: str | None = None) -> Backend:
-    options = BackendOptions(model=model or server.model, base_url=server.url, key_variable=VARIABLE, concurrency=16)
-    return build_backend("openai", options)
+def reach(server: RealServer, model: str | None = None) -> Provider:
+    options = ProviderOptions(model=model or server.model, base_url=server.url, key_variable=VARIABLE, concurrency=16)
+    return build_provider("openai", options)
 
 
 def ask(name: str, sample: int = 0) -> Request:

@@ -1,1 +1,3 @@
 """The commands of ``abs bundle``, one file each."""
+
+from __future__ import annotations

@@ -7,8 +7,8 @@ import json
 import click
 
 from abs_cli.console import note
-from abs_cli.home import Home
-from abs_cli.vocabulary import find_bundle
+from abs_core.home import Home
+from abs_descriptions.bundles.repository import find_bundle
 
 __all__ = ["command"]
 
@@ -24,7 +24,7 @@ def command(home: Home, old: str, new: str, as_json: bool) -> None:
     With `--json` the first line is {"labels": {"added", "removed", "renamed", "noted"}} if the label sets differ: ids
     of classes that came and went, and those with another name or note. A line per class follows.
     """
-    from abs_descriptions.bundle_changes import (
+    from abs_descriptions.bundles.diff import (
         change_lines,
         change_value,
         diff_bundles,

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from abs_cli.console import note
-from abs_cli.home import Home
-from abs_cli.vocabulary import find_bundle
+from abs_core.home import Home
+from abs_descriptions.bundles.repository import find_bundle
 
 __all__ = ["command"]
 
@@ -24,7 +24,7 @@ __all__ = ["command"]
 @click.pass_obj
 def command(home: Home, reference: str, target: Path, format_name: str, key: Any) -> None:
     """Write the descriptions of a bundle in another tool's format; the same bundle gives the same bytes."""
-    from abs_descriptions.bundle_exchange import export_bundle
+    from abs_descriptions.bundles.exchange import export_bundle
 
     count = export_bundle(find_bundle(home, reference).path, target, format_name, key=key)
     left_out = f", {count.left_out} of another kind left out" if count.left_out else ""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from abs_cli.home import Home
 from abs_core.errors import UsageError
+from abs_core.home import Home
 
 __all__ = ["command"]
 

@@ -7,11 +7,11 @@ import json
 import click
 
 from abs_cli.console import note
-from abs_cli.home import Home
 from abs_cli.sharing import list_location
-from abs_cli.vocabulary import shipped_bundles
 from abs_core.errors import UsageError
-from abs_core.printable import printable
+from abs_core.home import Home
+from abs_core.text import printable
+from abs_descriptions.bundles.repository import shipped_bundles
 
 __all__ = ["command"]
 
@@ -23,8 +23,8 @@ __all__ = ["command"]
 @click.pass_obj
 def command(home: Home, as_json: bool, remote: str | None, limit: int | None) -> None:
     """List the bundles of the local store and those that ship with the toolkit, each with its full reference."""
-    from abs_descriptions.bundle import read_bundle
-    from abs_descriptions.store import BundleStore
+    from abs_descriptions.bundles import read_bundle
+    from abs_descriptions.bundles.repository import BundleStore
 
     if remote is not None:
         list_location(remote, limit or 1000, as_json)

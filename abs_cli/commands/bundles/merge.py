@@ -7,8 +7,8 @@ from typing import Literal
 import click
 
 from abs_cli.console import note
-from abs_cli.home import Home
-from abs_cli.vocabulary import find_bundle
+from abs_core.home import Home
+from abs_descriptions.bundles.repository import find_bundle
 
 __all__ = ["command"]
 
@@ -49,7 +49,7 @@ def command(
     again; how many there are is said. docs/bundle-format.md has every rule.
     """
     from abs_cli.changing import merge_into_store
-    from abs_descriptions.bundle_changes import count_readmitted
+    from abs_descriptions.bundles.merge import count_readmitted
 
     made = str(merge_into_store(home, references, name, on_conflict, labels, licence))
     click.echo(made)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from abs_cli.home import Home
+from abs_core.home import Home
 
 __all__ = ["command"]
 

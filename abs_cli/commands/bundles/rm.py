@@ -7,9 +7,9 @@ import sys
 import click
 
 from abs_cli.console import note
-from abs_cli.home import Home
-from abs_cli.vocabulary import refuse_shipped
 from abs_core.errors import UsageError
+from abs_core.home import Home
+from abs_descriptions.bundles.repository import refuse_shipped
 
 __all__ = ["command"]
 
@@ -24,7 +24,7 @@ def command(home: Home, reference: str, yes: bool, force: bool) -> None:
 
     Its bytes are gone then, unless they lie elsewhere. To keep a version and only warn of it, use `abs bundle yank`.
     """
-    from abs_descriptions.store import BundleStore
+    from abs_descriptions.bundles.repository import BundleStore
 
     refuse_shipped(home, reference)
     store = BundleStore(home.bundles)

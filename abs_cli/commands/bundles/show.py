@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from abs_cli.console import json_text
-from abs_cli.home import Home
-from abs_cli.vocabulary import find_bundle
-from abs_core.printable import printable
+from abs_core.home import Home
+from abs_core.text import json_text, printable
+from abs_descriptions.bundles.repository import find_bundle
 
 if TYPE_CHECKING:
-    from abs_descriptions.bundle import Bundle, BundleHeader
+    from abs_descriptions.bundles import Bundle, BundleHeader
 
 __all__ = ["command"]
 
@@ -51,22 +50,21 @@ def command(home: Home, reference: str, class_label: str | None, as_json: bool) 
 
 def _json_lines(bundle: Bundle, wanted: str | None) -> Iterator[str]:
     """Header and records as the format has them, with provenance and scores."""
-    from abs_descriptions.bundles.header import spell_header
-    from abs_descriptions.bundles.spelling import spell_record
+    from abs_descriptions.bundles.codec import serialize_header, serialize_record
 
-    yield spell_header(bundle.header)
+    yield serialize_header(bundle.header)
     for record in bundle.records():
         if wanted is None or record.class_id == wanted:
-            yield spell_record(record)
+            yield serialize_record(record)
 
 
 def _wanted(bundle: Bundle, label: str | None) -> str | None:
     if label is None:
         return None
-    from abs_descriptions.labels import ClassName, LabelSet
+    from abs_core.labels import ClassLabel, LabelSet
 
     entry = bundle.header.label_set
-    classes = tuple(ClassName(one.id, one.name) for one in entry.classes)
+    classes = tuple(ClassLabel(one.id, one.name) for one in entry.classes)
     return LabelSet(entry.name, classes).resolve(label).id
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from abs_cli.console import note
-from abs_cli.home import Home
-from abs_cli.vocabulary import find_bundle
 from abs_core.errors import AbsError
+from abs_core.home import Home
+from abs_descriptions.bundles.repository import find_bundle
 
 __all__ = ["command"]
 

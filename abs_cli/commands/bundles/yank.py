@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from abs_cli.console import note
-from abs_cli.home import Home
-from abs_cli.vocabulary import refuse_shipped
 from abs_core.errors import UsageError
+from abs_core.home import Home
+from abs_descriptions.bundles.repository import refuse_shipped
 
 __all__ = ["command"]
 
@@ -23,7 +23,7 @@ def command(home: Home, reference: str, reason: str | None, undo: bool) -> None:
     NAME alone no longer means it. NAME@VERSION still does, with a warning, so that old results can be repeated. Its
     bytes and its digest stay as they are.
     """
-    from abs_descriptions.store import BundleStore
+    from abs_descriptions.bundles.repository import BundleStore
 
     store = BundleStore(home.bundles)
     if undo == (reason is not None):

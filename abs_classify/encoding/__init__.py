@@ -1,0 +1,1 @@
+"""Images in, unit features out, each computed once: the stages, their cache, and rankings of classes."""

@@ -1,0 +1,395 @@
+"""Images and views in, unit features out: one decode, one attention map and one pass over the tokens per image.
+
+This is where the pure parts (views) meet the towers. Images are taken from an iterator in small groups, so memory does
+not grow with their number; the crops of a group are encoded together, whatever image they come from. On a CPU every
+thread takes groups and crops as it gets free, and none waits for another; an accelerator takes one group at a time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from abs_classify.images import LoadedImage
+from abs_classify.methods.similarity import unit
+from abs_classify.methods.views import FeatureWindows, FullImage, Geometry, ViewSource, place_views
+from abs_classify.threads import Cores, even_parts, in_threads
+from abs_core.errors import ModelError
+
+if TYPE_CHECKING:
+    from abs_classify.models.attention import AttentionBackend
+    from abs_classify.models.base import Model
+
+__all__ = ["EncodedImages", "encode_images", "encode_texts", "stream_images"]
+
+
+# Decoded photos are large and features small: a group bounds the pixels that are in memory at once.
+_IMAGES_AT_ONCE = 32
+
+
+_PIXELS_AT_ONCE = 16_000_000
+
+
+# On a CPU the activations of a few crops stay in the caches, and larger batches are slower (ViT-B/16: a tenth).
+_CPU_BATCH = 4
+
+
+Job = TypeVar("Job")
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """Features of some images, in the order in which they were given.
+
+    Args:
+        features: for each view source unit features [B, count, d], float32, on the CPU.
+        attention: attention maps [B, g, g], float32, on the CPU; None where no view asked for them.
+    """
+
+    features: Mapping[ViewSource, Tensor]
+    attention: Tensor | None
+
+
+def encode_texts(tower: Model, texts: Sequence[str], *, batch_size: int = 1024) -> Tensor:
+    """Unit features [n, d] of texts, float32, on the CPU.
+
+    Raises:
+        ModelError: a text whose feature has no direction or is not finite.
+    """
+    parts = [tower.encode_text(texts[at : at + batch_size]).float().cpu() for at in range(0, len(texts), batch_size)]
+    features = torch.cat(parts) if parts else torch.empty(0, tower.embed_dim)
+    norms = features.norm(dim=-1)
+    wrong = (~norms.isfinite() | (norms == 0)).nonzero().flatten().tolist()
+    if wrong:
+        raise ModelError(
+            f"{tower.name} gives the text {texts[wrong[0]]!r} a feature that is zero or not finite",
+            remedy="Check the weights with `abs models verify`",
+        )
+    return unit(features)
+
+
+def encode_images(
+    tower: Model,
+    source: AttentionBackend | None,
+    images: Iterable[LoadedImage],
+    views: Sequence[ViewSource],
+    *,
+    seed: int = 0,
+    batch_size: int = 64,
+    attention: Tensor | None = None,
+) -> EncodedImages:
+    """Encode the views of images.
+
+    Args:
+        tower: the image tower.
+        source: where attention maps come from; may be None when no view is guided or ``attention`` is given.
+        images: decoded images; taken one group at a time.
+        views: which views; each appears in the result.
+        seed: with an image's id and the kind and number of a view it determines every random draw.
+        batch_size: most crops that are encoded together. Changes speed and memory, and scores only by rounding. On a
+            CPU a few are, in as many threads as torch may use.
+        attention: maps [B, g, g] that were computed before.
+
+    Raises:
+        ModelError: the tower has no feature views but ``views`` asks for them; or the device is out of memory (the
+            remedy names a batch size that fits).
+        ImageError: from the iterator, for an image that cannot be read.
+    """
+    stream = stream_images(tower, source, images, views, seed=seed, batch_size=batch_size, attention=attention)
+    parts = list(stream)
+    if not parts:
+        return EncodedImages({view: torch.empty(0, view.count, tower.embed_dim) for view in views}, None)
+    maps = [part.attention for part in parts if part.attention is not None]
+    features = {view: torch.cat([part.features[view] for part in parts]) for view in views}
+    return EncodedImages(features, torch.cat(maps) if maps else None)
+
+
+def stream_images(
+    tower: Model,
+    source: AttentionBackend | None,
+    images: Iterable[LoadedImage],
+    views: Sequence[ViewSource],
+    *,
+    seed: int = 0,
+    batch_size: int = 64,
+    attention: Tensor | None = None,
+) -> Iterator[EncodedImages]:
+    """Encode the views of images, and give them a group at a time, in order, while later ones are encoded.
+
+    Arguments and errors are those of ``encode_images``, which joins the groups.
+    """
+    _check(tower, source, views, attention)
+    encoder = _Encoder(tower, source, views, seed, batch_size)
+    known = iter(attention) if attention is not None else None
+    yield from (_on_cpu if tower.device.type == "cpu" else _on_accelerator)(encoder, images, known)
+
+
+def _check(
+    tower: Model, source: AttentionBackend | None, views: Sequence[ViewSource], attention: Tensor | None
+) -> None:
+    if tower.grid == 0 and any(isinstance(view, FeatureWindows) for view in views):
+        raise ModelError(
+            f"{tower.name} has no token grid, so it gives no feature views",
+            remedy="Use a method without them, such as abs-pixels, or a transformer tower",
+        )
+    if source is None and attention is None and any(view.needs_attention for view in views):
+        raise ModelError("an attention-guided view needs an attention source", remedy="Name one, such as 'auto'")
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Some images, and their attention maps [B, g, g] where they were computed before."""
+
+    images: list[LoadedImage]
+    attention: Tensor | None
+
+
+def _groups(images: Iterable[LoadedImage], known: Iterator[Tensor] | None, size: int) -> Iterator[_Group]:
+    """Cut images into groups of ``size``, smaller where the images are large."""
+    group: list[LoadedImage] = []
+    pixels = 0
+    for image in chain(images, [None]):
+        if image is not None:
+            group.append(image)
+            pixels += image.pixels.width * image.pixels.height
+        if group and (image is None or len(group) == size or pixels >= _PIXELS_AT_ONCE):
+            yield _Group(group, torch.stack(list(islice(known, len(group)))) if known is not None else None)
+            group, pixels = [], 0
+
+
+class _ImageRun(Protocol):
+    """Puts the pixels of each job through a network: [jobs, ...], on the tower's device."""
+
+    def __call__(
+        self, jobs: Sequence[Job], prepare: Callable[[Job], Tensor], network: Callable[[Tensor], Tensor]
+    ) -> Tensor: ...
+
+
+class _RunLater(Protocol):
+    """The same, and somebody who wants the result must ask for it."""
+
+    def __call__(
+        self, jobs: Sequence[Job], prepare: Callable[[Job], Tensor], network: Callable[[Tensor], Tensor]
+    ) -> Callable[[], Tensor]: ...
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """What is done to every group."""
+
+    tower: Model
+    source: AttentionBackend | None
+    views: Sequence[ViewSource]
+    seed: int
+    batch_size: int
+
+    def begin(self, group: _Group, run: _ImageRun, later: _RunLater) -> Callable[[], EncodedImages]:
+        """Everything but the crops, which ``later`` is asked for; the result waits for them."""
+        whole = _WholeImages(self.tower, group.images, run)
+        attention = group.attention
+        if attention is None and self.source is not None and any(view.needs_attention for view in self.views):
+            attention = self._attend(self.source, whole, run)
+        placed = self._place(group.images, attention)
+        raw: dict[ViewSource, Callable[[], Tensor]] = {}
+        for view in self.views:
+            boxes = [places[view] for places in placed]
+            if isinstance(view, FullImage):
+                raw[view] = _at_once(whole.features[:, None])
+            elif isinstance(view, FeatureWindows):
+                raw[view] = _at_once(self._pool_windows(whole.tokens, torch.from_numpy(np.stack(boxes))))
+            else:
+                raw[view] = self._crop(group.images, boxes, later)
+        return lambda: EncodedImages({view: unit(wait().float().cpu()) for view, wait in raw.items()}, attention)
+
+    def _attend(self, source: AttentionBackend, whole: _WholeImages, run: _ImageRun) -> Tensor:
+        if source.uses_tower_tokens:
+            return source.attend_tokens(whole.tokens).float().cpu()
+        return run(whole.pixels, source.preprocess, source.attend).float().cpu()
+
+    def _place(self, images: list[LoadedImage], attention: Tensor | None) -> list[dict[ViewSource, np.ndarray]]:
+        geometry = Geometry.of(self.tower)
+        maps = attention.numpy() if attention is not None else [None] * len(images)
+        return [
+            place_views(geometry, attention_map, image.id, image.pixels.size, self.views, seed=self.seed)
+            for image, attention_map in zip(images, maps, strict=True)
+        ]
+
+    def _pool_windows(self, tokens: Tensor, windows: Tensor) -> Tensor:
+        """Features [B, N, d] of the windows int64 [B, N, 4] of the tokens [B, P + g*g, w] of a group."""
+        if tokens.device.type != "cpu":
+            pool = partial(self.tower.pool_windows, tokens, windows.to(tokens.device))
+            return _guarded(pool, self.tower, self.batch_size)
+        # what belongs to one image stays in the caches
+        pairs = zip(torch.split(tokens, 1), torch.split(windows, 1), strict=True)
+        return torch.cat([self.tower.pool_windows(*pair) for pair in pairs])
+
+    def _crop(self, images: list[LoadedImage], boxes: list[np.ndarray], later: _RunLater) -> Callable[[], Tensor]:
+        """Features [B, N, d] of the crops of all images of a group, encoded together."""
+        crops = [(image.pixels, box) for image, rows in zip(images, boxes, strict=True) for box in rows.tolist()]
+
+        def prepare(crop: tuple[Image.Image, list[int]]) -> Tensor:
+            pixels, (left, upper, right, lower) = crop
+            return self.tower.preprocess_crop(pixels.crop((left, upper, right, lower)))
+
+        features, count = later(crops, prepare, self.tower.encode_image), len(images)
+        return lambda: torch.unflatten(features(), 0, (count, -1))
+
+
+def _at_once(value: Tensor) -> Callable[[], Tensor]:
+    return lambda: value
+
+
+class _WholeImages:
+    """The whole-image pass of a group, run when first asked for and shared by all that need it."""
+
+    def __init__(self, tower: Model, images: list[LoadedImage], run: _ImageRun) -> None:
+        self.pixels = [image.pixels for image in images]
+        self._tower, self._run = tower, run
+        # not cached_property: before Python 3.12 one lock of it serves all instances, and only one thread would encode
+        self._tokens: Tensor | None = None
+        self._features: Tensor | None = None
+
+    @property
+    def tokens(self) -> Tensor:
+        """[B, P + g*g, w], on the device."""
+        if self._tokens is None:
+            self._tokens = self._run(self.pixels, self._tower.preprocess, self._tower.tokens)
+        return self._tokens
+
+    @property
+    def features(self) -> Tensor:
+        """[B, d], on the device, not normalised."""
+        if self._features is None and self._tower.grid:
+            self._features = self._tower.pool(self.tokens)
+        elif self._features is None:
+            self._features = self._run(self.pixels, self._tower.preprocess, self._tower.encode_image)
+        return self._features
+
+
+def _on_cpu(
+    encoder: _Encoder, images: Iterable[LoadedImage], known: Iterator[Tensor] | None
+) -> Iterator[EncodedImages]:
+    """Encode in as many threads as torch may use, each with images and crops of its own."""
+    threads, most = torch.get_num_threads(), min(encoder.batch_size, _CPU_BATCH)
+    iterator = iter(images)
+    first, size = _first(iterator, threads, most)
+    if len(first) < threads:
+        yield from _few_on_cpu(encoder, list(_groups(first, known, 1)), most)
+        return
+    # given away one by one, so that nobody holds the first pixels while the last are encoded
+    handed = (first.popleft() for _ in range(len(first)))
+    with Cores(threads) as cores:
+
+        def later(
+            jobs: Sequence[Job], prepare: Callable[[Job], Tensor], network: Callable[[Tensor], Tensor]
+        ) -> Callable[[], Tensor]:
+            parts = [jobs[at : at + most] for at in range(0, len(jobs), most)]
+            begun = [cores.submit(partial(_directly, part, prepare, network)) for part in parts]
+            return lambda: torch.cat([part.result() for part in begun])
+
+        # one more than can be worked on, so that no thread waits until a result is taken
+        groups = _groups(chain(handed, iterator), known, size)
+        under_way: deque[Future[Callable[[], EncodedImages]]] = deque()
+        for group in groups:
+            under_way.append(cores.submit(partial(encoder.begin, group, _directly, later)))
+            if len(under_way) > cores.workers:
+                yield under_way.popleft().result()()
+        while under_way:
+            yield under_way.popleft().result()()
+
+
+def _first(images: Iterator[LoadedImage], threads: int, most: int) -> tuple[deque[LoadedImage], int]:
+    """Images enough to keep every thread busy, and the size of groups, at most ``most``, that gives each thread one."""
+    first: deque[LoadedImage] = deque()
+    pixels = 0
+    for image in islice(images, most * threads):
+        first.append(image)
+        pixels += image.pixels.width * image.pixels.height
+        if pixels >= threads * _PIXELS_AT_ONCE and len(first) >= threads:
+            # large ones: their pixels end a group
+            return first, most
+    return first, min(most, len(first) // threads)
+
+
+def _few_on_cpu(encoder: _Encoder, groups: Sequence[_Group], most: int) -> Iterator[EncodedImages]:
+    """Encode fewer images than there are threads: side by side, then the crops of each in all threads."""
+
+    def later(
+        jobs: Sequence[Job], prepare: Callable[[Job], Tensor], network: Callable[[Tensor], Tensor]
+    ) -> Callable[[], Tensor]:
+        # cut by the caller, who has all threads; the thread that begins a group has its share of them
+        return lambda: torch.cat(
+            list(in_threads(lambda part: _directly(part, prepare, network), even_parts(jobs, most)))
+        )
+
+    begun = in_threads(lambda group: encoder.begin(group, _directly, later), groups)
+    yield from (wait() for wait in list(begun))
+
+
+def _directly(jobs: Sequence[Job], prepare: Callable[[Job], Tensor], network: Callable[[Tensor], Tensor]) -> Tensor:
+    return network(torch.stack([prepare(job) for job in jobs]))
+
+
+def _on_accelerator(
+    encoder: _Encoder, images: Iterable[LoadedImage], known: Iterator[Tensor] | None
+) -> Iterator[EncodedImages]:
+    """Encode a group at a time. What a device is told to do it does by itself, so the next group is read meanwhile."""
+    run = partial(_in_batches, encoder.tower, encoder.batch_size)
+    under_way: Callable[[], EncodedImages] | None = None
+    for group in _groups(images, known, min(_IMAGES_AT_ONCE, encoder.batch_size)):
+        before, under_way = under_way, encoder.begin(group, run, lambda *job: partial(run, *job))
+        if before is not None:
+            yield before()
+    if under_way is not None:
+        yield under_way()
+
+
+def _in_batches(
+    tower: Model,
+    batch_size: int,
+    jobs: Sequence[Job],
+    prepare: Callable[[Job], Tensor],
+    network: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Encode batch after batch while threads prepare the next ones."""
+    ready, done = in_threads(prepare, jobs, ahead=2 * batch_size), []
+    while batch := list(islice(ready, batch_size)):
+        done.append(_guarded(partial(network, torch.stack(batch).to(tower.device)), tower, batch_size))
+    return torch.cat(done)
+
+
+def _guarded(run: Callable[[], Tensor], tower: Model, batch_size: int) -> Tensor:
+    """Run a pass; if the device is out of memory, find and name a batch size that fits."""
+    try:
+        return run()
+    except torch.OutOfMemoryError as error:
+        fits = _batch_that_fits(tower, batch_size)
+        remedy = f"Use a batch size of {fits}" if fits else "Use a smaller model, a smaller dtype or another device"
+        raise ModelError(
+            f"{tower.device} ran out of memory with batches of {batch_size} crops", remedy=remedy
+        ) from error
+
+
+def _batch_that_fits(tower: Model, batch_size: int) -> int:
+    sample = tower.preprocess_crop(Image.new("RGB", (32, 32)))
+    size = batch_size // 2
+    while size:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        try:
+            tower.encode_image(sample.expand(size, *sample.shape).to(tower.device))
+        except torch.OutOfMemoryError:
+            size //= 2
+        else:
+            return size
+    return 0

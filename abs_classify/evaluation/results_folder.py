@@ -1,0 +1,209 @@
+"""Result files: a folder for each run, a file for each method, written once and never over another."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from abs_classify.evaluation.records import FORMAT, FORMAT_VERSION, ResultRecord
+from abs_core.canonical import digest
+from abs_core.errors import ResultError, StorageError, UnknownNameError
+from abs_core.files import ensure_writable, is_file, is_folder, publish, storage_errors
+from abs_core.text import json_text
+
+__all__ = ["ResultsFolder", "Run", "file_stem", "read_result", "redacted"]
+
+
+# the bits of a million images are 170 kB, and a run may skip many files; beyond this it is no result
+_LARGEST = 64_000_000
+
+
+_RUN = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{8}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of `abs eval`.
+
+    Args:
+        id: the name of its folder: UTC time to the microsecond, so that runs sort in the order in which they began,
+            and eight hex digits that tell apart runs of the same microsecond.
+        created: the same time, as ISO 8601 to the second.
+    """
+
+    id: str
+    created: str
+
+    @classmethod
+    def now(cls) -> Run:
+        """A run that starts now."""
+        time = datetime.now(UTC)
+        return cls(f"{time:%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(4)}", f"{time:%Y-%m-%dT%H:%M:%SZ}")
+
+
+@dataclass(frozen=True)
+class ResultsFolder:
+    """Where result files are kept.
+
+    Args:
+        root: holds one folder for each run.
+    """
+
+    root: Path
+
+    def require_writable(self) -> None:
+        """Prove that results can be kept, before the work whose results they are.
+
+        Raises:
+            StorageError: they cannot; names the option that moves them.
+        """
+        try:
+            ensure_writable(self.root)
+        except StorageError as error:
+            raise StorageError(
+                f"results cannot be kept: {error.message}", remedy="Name another folder with --results DIR"
+            ) from error
+
+    def write(self, run: Run, record: ResultRecord) -> Path:
+        """Keep a result and return its file.
+
+        The file appears whole, under a name of its own: what was run and the digest of its content.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        value = record.model_dump(mode="json")
+        name = f"{file_stem(record)}_{_slug(record.method)}-{digest(value).removeprefix('sha256:')[:12]}.json"
+        path = self.root / run.id / name
+        if not publish(path, (json_text(value) + "\n").encode("utf-8")):
+            raise StorageError(f"the result file {str(path)!r} exists already", remedy="Run the evaluation again")
+        return path
+
+    def runs(self) -> list[Path]:
+        """The folders of all runs, oldest first."""
+        if not self.root.is_dir():
+            return []
+        return sorted(path for path in self.root.iterdir() if _RUN.fullmatch(path.name) and path.is_dir())
+
+    def find(self, name: str) -> list[Path]:
+        """The result files that a name stands for: a file, a folder of them, a run or the beginning of its id, `last`.
+
+        Raises:
+            UnknownNameError: there is nothing of that name; lists the newest runs.
+            ResultError: a folder without results, or a beginning that several runs share.
+        """
+        path = Path(name)
+        if is_file(path):
+            return [path]
+        if is_folder(path):
+            return _files(path)
+        runs = self.runs()
+        found = runs[-1:] if name == "last" else [run for run in runs if name and run.name.startswith(name)]
+        if len(found) > 1:
+            raise ResultError(f"{name!r} begins the names of {len(found)} runs", remedy="Write more of the name")
+        if not found:
+            newest = [run.name for run in reversed(runs[-5:])]
+            raise UnknownNameError("result file, folder or run", name, newest, remedy="See `abs results ls`")
+        return _files(found[0])
+
+
+def read_result(path: Path) -> ResultRecord:
+    """Read a result file.
+
+    Raises:
+        StorageError: it cannot be read.
+        ResultError: it is no result file, is damaged, or is of another format version.
+    """
+    with storage_errors(path, "read"), path.open("rb") as stream:
+        data = stream.read(_LARGEST + 1)
+    shown = str(path)
+    if len(data) > _LARGEST:
+        raise ResultError(f"{shown!r} is too large for a result file", remedy="Name a file that `abs eval` wrote")
+    try:
+        value: Any = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ResultError(f"{shown!r} is no JSON", remedy="Name a file that `abs eval` wrote") from error
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise ResultError(f"{shown!r} is no result file of abs", remedy="Name a file that `abs eval` wrote")
+    if value.get("format_version") != FORMAT_VERSION:
+        raise _other_version(shown, value.get("format_version"))
+    try:
+        return ResultRecord.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        message = f"the result file {shown!r} is damaged at {place}: {first['msg'].lower()}"
+        raise ResultError(message, remedy="Run the evaluation again; the cache makes that quick") from error
+
+
+def _other_version(shown: str, version: object) -> ResultError:
+    newer = isinstance(version, int) and version > FORMAT_VERSION
+    way_on = "Update abs-toolkit" if newer else "Run the evaluation again; the cache makes that quick"
+    return ResultError(
+        f"{shown!r} is of version {version!r} of the result format, and this is version {FORMAT_VERSION}",
+        remedy=f"{way_on}. docs/results.md says what changed between versions",
+    )
+
+
+def _files(folder: Path) -> list[Path]:
+    found = sorted(folder.glob("*.json"))
+    if not found:
+        raise ResultError(f"the folder {str(folder)!r} holds no result files", remedy="See `abs results ls`")
+    return found
+
+
+def file_stem(record: ResultRecord) -> str:
+    """What was run, short and fit for a file name: data set, model and bundle."""
+    parts = (record.dataset, record.details.weights.name, record.bundle.partition("#")[0])
+    return "_".join(_slug(part) for part in parts if part)
+
+
+def _slug(text: str) -> str:
+    # of a place on the disk the kind and the last part: imagefolder:/long/way/birds is imagefolder-birds
+    kind, colon, place = text.partition(":")
+    short = f"{kind}-{Path(place).name}" if colon else text
+    return re.sub(r"[^A-Za-z0-9.@-]+", "-", short).strip("-.")[:60] or "x"
+
+
+_STARS = "***"
+
+
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20}://)[^/\s@]+@")
+
+
+_WORDS = r"[\w.-]*(?:token|secret|password|passwd|api[_-]?key|signature|credential|access[_-]?key)[\w.-]*"
+
+
+_QUERY = re.compile(rf"([?&;]({_WORDS}|sig|key|auth)=)[^&;\s]+", re.IGNORECASE)
+
+
+_OPTION = re.compile(rf"--{_WORDS}", re.IGNORECASE)
+
+
+_KNOWN = re.compile(r"\b(?:hf_|sk-|ghp_|AKIA)[A-Za-z0-9_-]{12,}")
+
+
+def redacted(arguments: Sequence[str]) -> list[str]:
+    """The arguments without user names and passwords in addresses, without keys in queries or options."""
+    shown: list[str] = []
+    hide_next = False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if hide_next:
+            shown.append(_STARS)
+            hide_next = False
+        elif _OPTION.fullmatch(name):
+            shown.append(name + equals + (_STARS if equals else ""))
+            hide_next = not equals
+        else:
+            plain = _QUERY.sub(rf"\g<1>{_STARS}", _USER.sub(rf"\g<1>{_STARS}@", argument))
+            shown.append(_KNOWN.sub(_STARS, plain))
+    return shown

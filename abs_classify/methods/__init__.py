@@ -1,0 +1,1 @@
+"""The methods as rows of one table: views, class texts and a scorer each; baselines beside ABS."""

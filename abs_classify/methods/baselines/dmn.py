@@ -1,0 +1,83 @@
+"""DMN without training: a memory of the stream's own features, read by similarity (Zhang et al., CVPR 2024).
+
+The weak variant of the TTA-VLM comparison: one view, no stored training images. Not compared with the authors' code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from abs_classify.methods.baselines.memory import Memory, entropy_of
+from abs_classify.methods.scoring import ClassTextFeatures, Contributions, full_image
+from abs_classify.methods.similarity import class_sums, unit
+from abs_core.errors import UsageError
+
+__all__ = ["DMN", "DMNState"]
+
+
+@dataclass(eq=False)
+class DMNState:
+    """What has been seen so far."""
+
+    weights: Tensor
+    memory: Memory
+
+
+@dataclass(frozen=True)
+class DMN:
+    """Probabilities of the whole image, plus those from class vectors read out of the memory for this image.
+
+    A full class loses its most uncertain entry to whatever comes, as in the code it follows. Scores sum to 2.
+
+    Attributes:
+        scale: logit scale.
+        capacity: entries a class.
+        beta: sharpness of the reading exp(-beta (1 - cosine)).
+        strength: weight of the memory's probabilities.
+    """
+
+    scale: float = 100.0
+    capacity: int = 50
+    beta: float = 5.5
+    strength: float = 1.0
+
+    def key(self) -> dict[str, Any]:
+        """See ``StreamMatcher``."""
+        return {"matcher": "dmn", **asdict(self)}
+
+    def start(self, texts: ClassTextFeatures, total: int) -> DMNState:
+        """See ``StreamMatcher``."""
+        if total < 1:
+            raise UsageError(f"a stream of {total} images cannot start")
+        weights = texts.means
+        return DMNState(weights, Memory(self.capacity, weights[0]))
+
+    def step(self, state: DMNState, views: Mapping[str, Tensor]) -> Tensor:
+        """See ``StreamMatcher``; looks at the whole image only."""
+        feature = full_image(views)
+        logits = self.scale * state.weights @ feature
+        probability = torch.softmax(logits, dim=-1)
+        state.memory.put(int(logits.argmax()), feature, entropy_of(probability, 1e-5))
+        read = unit(_read(state, unit(feature), self.beta))
+        return probability + self.strength * torch.softmax(self.scale * read @ feature, dim=-1)
+
+    def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions | None:  # noqa: ARG002
+        """None: the memory holds other images."""
+        return None
+
+
+def _read(state: DMNState, feature: Tensor, beta: float) -> Tensor:
+    """Sums [C, d] of each class's text and stored features, weighted by their affinity to ``feature``."""
+
+    def weighted(rows: Tensor) -> Tensor:
+        return torch.exp(-beta * (1 - rows @ feature))[:, None] * rows
+
+    memory = state.memory
+    return weighted(unit(state.weights)) + class_sums(
+        weighted(unit(memory.features)), memory.class_index, len(state.weights)
+    )

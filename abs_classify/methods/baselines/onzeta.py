@@ -1,0 +1,85 @@
+"""OnZeta: online label and proxy learning in closed form (Qian & Hu, ECCV 2024, arXiv 2408.13320)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from abs_classify.methods.scoring import ClassTextFeatures, Contributions, full_image
+from abs_classify.methods.similarity import unit
+from abs_core.errors import UsageError
+
+__all__ = ["OnZeta", "OnZetaState"]
+
+
+#: as in the authors' code: temperatures of texts and of learned proxies, and the step sizes
+_TEXT_TEMPERATURE, _PROXY_TEMPERATURE, _LABEL_STEP, _PROXY_STEP = 0.01, 0.04, 20.0, 0.5
+
+
+@dataclass(eq=False)
+class OnZetaState:
+    """What has been seen so far.
+
+    Attributes:
+        weights: [C, d] unit text vectors.
+        proxies: [C, d] unit, start as the texts.
+        dual: [C], the multipliers rho that push labels towards balance.
+        seen, total: images so far and in all.
+    """
+
+    weights: Tensor
+    proxies: Tensor
+    dual: Tensor
+    seen: int
+    total: int
+
+
+@dataclass(frozen=True)
+class OnZeta:
+    """A mix of labels from texts, pushed towards balanced classes, and from learned class proxies. ImageNet settings.
+
+    Needs the number of images in advance. Step sizes are meant for tens of thousands of images.
+
+    Attributes:
+        balance: least share of a uniform distribution that a class is to get (alpha); 0 leaves labels free.
+        mix: final weight of the proxies' labels (beta); TTA-VLM uses 0.4 outside ImageNet.
+    """
+
+    balance: float = 1.0
+    mix: float = 0.8
+
+    def key(self) -> dict[str, Any]:
+        """See ``StreamMatcher``."""
+        return {"matcher": "onzeta", **asdict(self)}
+
+    def start(self, texts: ClassTextFeatures, total: int) -> OnZetaState:
+        """See ``StreamMatcher``."""
+        if total < 1:
+            raise UsageError(f"a stream of {total} images cannot start")
+        weights = texts.means
+        return OnZetaState(weights, weights, weights.new_zeros(len(weights)), 0, total)
+
+    def step(self, state: OnZetaState, views: Mapping[str, Tensor]) -> Tensor:
+        """See ``StreamMatcher``; looks at the whole image only."""
+        if state.seen >= state.total:
+            raise UsageError(f"the stream was started for {state.total} images and has more")
+        feature = full_image(views)
+        state.seen += 1
+        rate = 1 / sqrt(state.seen)
+        share = self.mix * sqrt(state.seen / state.total)
+        # adding rho inside the softmax multiplies by exp(rho) and normalises, without overflow
+        label = torch.softmax(state.weights @ feature / _TEXT_TEMPERATURE + state.dual, dim=-1)
+        proxy_label = torch.softmax(state.proxies @ feature / _PROXY_TEMPERATURE, dim=-1)
+        state.dual = (state.dual - _LABEL_STEP * rate * (label - self.balance / len(label))).clamp_min(0)
+        step = _PROXY_STEP * rate / _PROXY_TEMPERATURE
+        state.proxies = unit(state.proxies - step * torch.outer(proxy_label - label, feature))
+        return share * proxy_label + (1 - share) * label
+
+    def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions | None:  # noqa: ARG002
+        """None: proxies and multipliers come from other images."""
+        return None

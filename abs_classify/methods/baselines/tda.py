@@ -1,0 +1,118 @@
+"""TDA: two caches of features that the stream itself fills (Karmanov et al., CVPR 2024, arXiv 2403.18293)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from math import log2
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from abs_classify.methods.baselines.memory import Memory, entropy_of
+from abs_classify.methods.scoring import ClassTextFeatures, Contributions, full_image
+from abs_core.errors import UsageError
+
+__all__ = ["TDA", "TDACache", "TDAState"]
+
+
+@dataclass(frozen=True)
+class TDACache:
+    """Settings of one cache.
+
+    Attributes:
+        capacity: entries a class; 0 switches the cache off.
+        alpha: strength of its term.
+        beta: sharpness of the affinity exp(-beta (1 - cosine)).
+    """
+
+    capacity: int
+    alpha: float
+    beta: float
+
+
+@dataclass(eq=False)
+class TDAState:
+    """What has been seen so far. ``masks`` holds, for each slot of ``negative``, the classes that it speaks against."""
+
+    weights: Tensor
+    positive: Memory
+    negative: Memory
+    masks: list[Tensor] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TDA:
+    """Logits of the whole image, plus the affinity to certain images, minus that to uncertain ones. ImageNet settings.
+
+    The caches are updated before they are read, as in both public codes, so an image usually supports itself. The
+    entropy is in nats but divided by log2 C, so the window is (0.29, 0.72) of the largest entropy.
+
+    Attributes:
+        scale: logit scale.
+        positive, negative: the caches.
+        window: entropies, over log2 C, between which an image enters the negative cache.
+        mask: probabilities between which a negative entry speaks against a class.
+        floor: added to probabilities inside the logarithm; 1e-5 in TTA-VLM, 0 in the authors' code.
+    """
+
+    scale: float = 100.0
+    positive: TDACache = TDACache(3, 2.0, 5.0)
+    negative: TDACache = TDACache(2, 0.117, 1.0)
+    window: tuple[float, float] = (0.2, 0.5)
+    mask: tuple[float, float] = (0.03, 1.0)
+    floor: float = 1e-5
+
+    def key(self) -> dict[str, Any]:
+        """See ``StreamMatcher``."""
+        return {"matcher": "tda", **asdict(self), "window": list(self.window), "mask": list(self.mask)}
+
+    def start(self, texts: ClassTextFeatures, total: int) -> TDAState:
+        """See ``StreamMatcher``."""
+        if total < 1:
+            raise UsageError(f"a stream of {total} images cannot start")
+        weights = texts.means
+        positive, negative = (Memory(cache.capacity, weights[0]) for cache in (self.positive, self.negative))
+        return TDAState(weights, positive, negative)
+
+    def step(self, state: TDAState, views: Mapping[str, Tensor]) -> Tensor:
+        """See ``StreamMatcher``; looks at the whole image only."""
+        feature = full_image(views)
+        logits = self.scale * state.weights @ feature
+        probability = torch.softmax(logits, dim=-1)
+        self._update(state, feature, probability, int(logits.argmax()))
+        for cache, memory, sign in ((self.positive, state.positive, 1), (self.negative, state.negative, -1)):
+            if memory.count:
+                affinity = sign * cache.alpha * torch.exp(-cache.beta * (1 - memory.features @ feature))
+                logits = _add(logits, affinity, memory.class_index[:, None] if sign > 0 else state.masks)
+        return logits
+
+    def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions | None:  # noqa: ARG002
+        """None: the caches hold other images."""
+        return None
+
+    def _update(self, state: TDAState, feature: Tensor, probability: Tensor, best: int) -> None:
+        entropy = entropy_of(probability, self.floor)
+        if self.positive.capacity:
+            state.positive.offer(best, feature, entropy)
+        low, high = self.window
+        # with one class the entropy is 0 and there is nothing to speak against
+        uncertain = len(probability) > 1 and low < entropy / log2(len(probability)) < high
+        if not (uncertain and self.negative.capacity):
+            return
+        slot = state.negative.offer(best, feature, entropy)
+        if slot is None:
+            return
+        against = ((probability > self.mask[0]) & (probability < self.mask[1])).nonzero().squeeze(1)
+        if slot == len(state.masks):
+            state.masks.append(against)
+        else:
+            state.masks[slot] = against
+
+
+def _add(logits: Tensor, affinity: Tensor, classes: Tensor | list[Tensor]) -> Tensor:
+    """Add the affinity [n] of each entry to the logits of its classes: n rows of class positions."""
+    lengths = torch.tensor([len(row) for row in classes], device=logits.device)
+    index = torch.cat(list(classes))
+    return logits.index_add(0, index, affinity.repeat_interleave(lengths))

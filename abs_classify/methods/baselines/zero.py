@@ -1,0 +1,91 @@
+"""ZERO: votes of an image's most certain views (Farina et al., NeurIPS 2024, arXiv 2405.18330)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from abs_classify.methods.scoring import ClassTextFeatures, Contributions, all_views
+from abs_core.errors import UsageError
+
+__all__ = ["TieBreak", "Zero", "zero_votes"]
+
+
+TieBreak = Literal["tied", "upstream", "tta-vlm"]
+
+
+@dataclass(frozen=True)
+class Zero:
+    """Vote counts of the 30 % of the views with the lowest entropy, one extra vote where classes tie.
+
+    Attributes:
+        scale: logit scale.
+        gamma: share of the views that vote.
+        tie_break: the last resort of ``zero_votes``.
+    """
+
+    scale: float = 100.0
+    gamma: float = 0.3
+    tie_break: TieBreak = "tied"
+
+    def key(self) -> dict[str, Any]:
+        """See ``Matcher``."""
+        return {"matcher": "zero", **asdict(self)}
+
+    def scores(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Tensor:
+        """See ``Matcher``. Raises UsageError if no view would vote."""
+        logits = self.scale * all_views(views) @ texts.means.T
+        return torch.stack([zero_votes(image, self.gamma, self.tie_break) for image in logits])
+
+    def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions | None:  # noqa: ARG002
+        """None: a vote count is no sum over texts."""
+        return None
+
+
+def zero_votes(logits: Tensor, gamma: float = 0.3, tie_break: TieBreak = "tied") -> Tensor:
+    """Vote counts of one image.
+
+    If classes tie for the most votes, the remaining views are asked by rising entropy, and the first whose best class
+    is one of them gives it one more vote. If there is none, ``tie_break`` decides from the logits of the first
+    remaining view: ``tied`` takes the tied class with the largest. The two public codes each have a slip there, kept
+    for comparison: ``upstream`` takes the largest of all classes except number C-1-c for each tied c, ``tta-vlm``
+    always takes class 0.
+
+    Args:
+        logits: [N, C] at the model's scale.
+        gamma: share of the views that vote, rounded down.
+        tie_break: see above.
+
+    Returns:
+        [C], in the dtype of the logits.
+
+    Raises:
+        UsageError: ``gamma`` leaves no view to vote.
+    """
+    kept = int(gamma * len(logits))
+    if not 1 <= kept <= len(logits):
+        raise UsageError(f"{kept} of {len(logits)} views would vote", remedy="Give ZERO more views, or a gamma up to 1")
+    # entr(0) is 0, where p log p in the authors' code is NaN and would drop the most certain views
+    entropy = torch.special.entr(torch.softmax(logits, dim=-1)).sum(-1)
+    order = torch.argsort(entropy, stable=True)
+    best = logits.argmax(-1)[order]
+    votes = torch.bincount(best[:kept], minlength=logits.shape[1])
+    tied = votes == votes.max()
+    if int(tied.sum()) > 1 and kept < len(logits):
+        votes[_break_tie(logits[order[kept:]], best[kept:], tied, tie_break)] += 1
+    return votes.to(logits.dtype)
+
+
+def _break_tie(remaining: Tensor, best: Tensor, tied: Tensor, tie_break: TieBreak) -> Tensor:
+    """The class that gets the extra vote; ``remaining`` [n, C] and its ``best`` [n] by rising entropy."""
+    helpful = tied[best].nonzero()
+    if len(helpful):
+        return best[helpful[0, 0]]
+    if tie_break == "tta-vlm":
+        return best.new_zeros(())
+    masked = ~tied if tie_break == "tied" else tied.flip(0)
+    return remaining[0].masked_fill(masked, -torch.inf).argmax()

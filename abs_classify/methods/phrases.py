@@ -1,0 +1,96 @@
+"""Class names and phrases, made into sentences. Pure string rules, shared by texts, random words and controls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+from abs_core.errors import UnknownNameError, UsageError
+
+__all__ = [
+    "LABEL_TEMPLATE",
+    "ClassDescription",
+    "ClassNames",
+    "DescriptionKind",
+    "Descriptions",
+    "clause",
+    "descriptor_sentence",
+    "fill",
+    "readable",
+]
+
+
+#: Class id -> class name, in class order.
+ClassNames: TypeAlias = Mapping[str, str]
+
+
+DescriptionKind: TypeAlias = Literal["sentence", "phrase"]
+
+
+#: The text of plain CLIP; WCA weighs descriptions by their similarity to it.
+LABEL_TEMPLATE = "a photo of a {}."
+
+
+@dataclass(frozen=True)
+class ClassDescription:
+    """One description of a class.
+
+    Attributes:
+        text: the words, not empty.
+        kind: ``sentence`` stands alone; ``phrase`` is a descriptor such as "long tail" and is completed by the clause
+            rule wherever a sentence is needed.
+
+    Raises:
+        UsageError: an empty text.
+        UnknownNameError: another kind.
+    """
+
+    text: str
+    kind: DescriptionKind = "sentence"
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(DescriptionKind):
+            raise UnknownNameError("kind of description", str(self.kind), get_args(DescriptionKind))
+        if not self.text.strip():
+            raise UsageError(f"a description is empty: {self.text!r}", remedy="Remove it or give it words")
+
+
+#: Class id -> its descriptions.
+Descriptions: TypeAlias = Mapping[str, Sequence[ClassDescription]]
+
+
+def readable(name: str) -> str:
+    """A class name with spaces for its underscores, as all the methods here write it."""
+    return name.replace("_", " ")
+
+
+def fill(template: str, name: str) -> str:
+    """A template such as "a photo of a {}." with the readable class name in place of ``{}``."""
+    return template.replace("{}", readable(name))
+
+
+def clause(descriptor: str) -> str:
+    """A relative clause from a descriptor, by the rule of CLIP-D (Menon & Vondrick 2023), which WaffleCLIP shares.
+
+    The first match wins, on the raw prefix, case-sensitive and without a word boundary, so "antlers" gives "which is
+    antlers": the published numbers have that in them.
+    """
+    if descriptor.startswith("a"):
+        return f"which is {descriptor}"
+    if descriptor.startswith(("has", "often", "typically", "may", "can")):
+        return f"which {descriptor}"
+    if descriptor.startswith("used"):
+        return f"which is {descriptor}"
+    return f"which has {descriptor}"
+
+
+def descriptor_sentence(name: str, descriptor: str, stop: bool = False) -> str:
+    """The sentence "{class}, {clause}" of CLIP-D.
+
+    Args:
+        name: the class name; underscores become spaces.
+        descriptor: the phrase.
+        stop: end in a full stop, as CLIP-D's own code does on ImageNet only.
+    """
+    return f"{readable(name)}, {clause(descriptor)}{'.' if stop else ''}"

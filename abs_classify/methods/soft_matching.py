@@ -1,0 +1,354 @@
+"""Soft matching of ABS (Cai et al., ICML 2025), streamed: memory does not grow with views times texts.
+
+For views f_v of one image and texts t_m, z_vm = f_v . t_m / temperature. Each view spreads a weight of 1 over ALL texts
+of all classes, q_vm proportional to exp(z_vm) / n_c with n_c the number of texts of m's class (which cancels where all
+classes have equally many, as in the paper). The score of class c is the sum of q_vm z_vm over views and over the texts
+of c.
+
+How it is computed: blocks of views meet blocks of texts in a tile that stays in the processor's cache; a tile is
+reduced at once to two sums a view and class, sum exp(z) and sum exp(z) z. Three things keep float32 scores within a
+millionth of float64: the texts are centred, so that the product rounds their differences and not what they share (the
+shared part, one number a view, is added in float64); the product is summed in four parts, which shortens the chains of
+rounded additions; sums over classes and views are float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from abs_classify.methods.similarity import check_texts, class_counts, class_sums, row_blocks, wide_dtype, widen
+from abs_classify.threads import in_threads
+from abs_core.errors import ModelError, UsageError
+
+__all__ = ["SoftTexts", "soft", "soft_parts", "soft_prepared", "soft_reference", "soft_usage"]
+
+
+_Block: TypeAlias = tuple[slice, slice]
+
+
+#: elements of the tiles of all threads: on a CPU what fits the last-level cache, on an accelerator enough to fill it
+_TILE_CPU, _TILE_DEVICE = 1 << 20, 1 << 23
+
+
+#: elements of the sums that all threads keep for their blocks of views
+_SUMS = 1 << 22
+
+
+_ROWS = 1000
+
+
+#: similarities from which on threads are worth starting
+_MANY = 1 << 23
+
+
+#: parts in which the dimensions are summed
+_PARTS = 4
+
+
+#: elements of the weights that ``soft_mass`` holds at once
+_WEIGHTS = 1 << 23
+
+
+#: natural logarithm of the largest power that float32 may hold, with room for sums
+_SAFE_32, _SAFE_64 = 80.0, 700.0
+
+
+_LN2 = math.log(2)
+
+
+def soft(views: Tensor, texts: Tensor, class_index: Tensor, classes: int, temperature: float = 0.03) -> Tensor:
+    """Class scores of soft matching. For many calls with the same texts see ``SoftTexts`` and ``soft_prepared``.
+
+    Args:
+        views: [B, V, d]; unit vectors as published, but any norm works.
+        texts: [M, d], likewise; in any order, fastest when sorted by class with equally many texts each.
+        class_index: int64 [M], the class of each text.
+        classes: C.
+        temperature: 0.03 as published.
+
+    Returns:
+        [B, C] float32, or float64 if views or texts are float64.
+
+    Raises:
+        ModelError: a text or a view whose features are zero or not finite; the message names it.
+        UsageError: a class without a text, no view, shapes that do not fit, or a temperature that is not positive.
+    """
+    return soft_prepared(views, SoftTexts.of(texts, class_index, classes), temperature)
+
+
+@torch.no_grad()
+def soft_prepared(views: Tensor, texts: SoftTexts, temperature: float = 0.03) -> Tensor:
+    """``soft`` with texts that were prepared before."""
+    _check(views, texts, temperature)
+    classes, workers = len(texts.counts), _workers(views, texts)
+    rows, width = _block_sizes(classes, views.device, workers)
+    blocks = _blocks(views.shape[0], views.shape[1], rows, workers)
+
+    def work(block: _Block) -> Tensor:
+        return _block_scores(views[block], texts, temperature, width)
+
+    # tiles are too many to meet other threads after each; blocks are few
+    done = in_threads(work, blocks, ahead=2 * workers) if workers > 1 else map(work, blocks)
+    scores = torch.zeros(len(views), classes, dtype=wide_dtype(views.device), device=views.device)
+    for (images, _), added in zip(blocks, done, strict=True):
+        scores[images] += added
+    return scores.to(torch.promote_types(widen(views).dtype, texts.centre.dtype))
+
+
+def soft_parts(views: Tensor, texts: Tensor, class_index: Tensor, classes: int, temperature: float = 0.03) -> Tensor:
+    """What each view and text adds to the score of the text's class: q_vm z_vm.
+
+    Args:
+        views: [V, d] of ONE image.
+        texts, class_index, classes, temperature: as in ``soft``.
+
+    Returns:
+        [V, M] float64; the sum over views and over the texts of a class is the class score.
+    """
+    z = views.double() @ texts.double().T / temperature
+    weighted = z - class_counts(class_index, classes).double().log()[class_index]
+    return torch.softmax(weighted, dim=1) * z
+
+
+@torch.no_grad()
+def soft_usage(views: Tensor, texts: Tensor, class_index: Tensor, classes: int, temperature: float = 0.03) -> Tensor:
+    """The weight with which each text enters the class scores: the sum of q_vm over all views of all images.
+
+    Args:
+        views, texts, class_index, classes, temperature: as in ``soft``, and checked as there.
+
+    Returns:
+        [M] in the wide dtype. Each view spreads a weight of 1 over all texts; together they have the number of views.
+    """
+    _check(views, SoftTexts.of(texts, class_index, classes), temperature)
+    wide = wide_dtype(views.device)
+    dtype = torch.promote_types(widen(views).dtype, widen(texts).dtype)
+    flat, columns = views.reshape(-1, views.shape[-1]), texts.to(dtype).T / temperature
+    offsets = class_counts(class_index, classes).to(dtype).log()[class_index]
+    mass = torch.zeros(len(texts), dtype=wide, device=views.device)
+    for block in torch.split(flat, max(1, _WEIGHTS // len(texts))):
+        mass += torch.softmax(block.to(dtype) @ columns - offsets, dim=1).sum(0, dtype=wide)
+    return mass
+
+
+def soft_reference(
+    views: Tensor, texts: Tensor, class_index: Tensor, classes: int, temperature: float = 0.03
+) -> Tensor:
+    """The definition, written down plainly: slow, [V, M] in memory, float64. The oracle of ``soft``.
+
+    Args and result as in ``soft``, the result in float64.
+    """
+    parts = (soft_parts(image, texts, class_index, classes, temperature) for image in views)
+    return torch.stack([class_sums(part.sum(0), class_index, classes) for part in parts])
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """Texts that meet a block of views at once: of ``classes`` classes ``count`` texts each, one class after the other.
+
+    ``slots`` are the places of these classes in the order of the sums. A class with more texts than a tile holds is
+    spread over several tiles, of which only the first is ``fresh``.
+    """
+
+    texts: Tensor | slice
+    slots: slice
+    classes: int
+    count: int
+    weight: float
+    fresh: bool
+
+
+@dataclass(frozen=True)
+class SoftTexts:
+    """Texts prepared for soft matching: checked, and their classes put in the order of their number of texts.
+
+    Attributes:
+        texts: [M, d], as given.
+        order: int64 [M], the texts in the order of their classes' slots; None if they stand so already.
+        counts: int64 [C], number of texts by slot.
+        class_of_slot: int64 [C].
+        centre: [d], the mean text; float32, or float64 for float64 texts.
+        radius: the largest distance of a text from the centre.
+    """
+
+    texts: Tensor
+    order: Tensor | None
+    counts: Tensor
+    class_of_slot: Tensor
+    centre: Tensor
+    radius: float
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, texts: Tensor, class_index: Tensor, classes: int) -> SoftTexts:
+        """Prepare texts [M, d] with class_indices [M] of ``classes`` classes. Raises as ``soft`` does."""
+        check_texts(texts, class_index)
+        counts = class_counts(class_index, classes)
+        class_of_slot = torch.argsort(counts, stable=True)
+        slot_of_class = torch.argsort(class_of_slot)
+        order = torch.argsort(slot_of_class[class_index], stable=True)
+        in_order = bool((order == torch.arange(len(order), device=order.device)).all())
+        centre = torch.stack([widen(block).sum(0) for block in row_blocks(texts)]).sum(0) / len(texts)
+        radius = max(float(torch.linalg.vector_norm(block - centre, dim=1).max()) for block in row_blocks(texts))
+        return cls(texts, None if in_order else order, counts[class_of_slot], class_of_slot, centre, radius)
+
+    def tiles(self, width: int) -> Iterator[_Tile]:
+        """Tiles of at most ``width`` texts, each of classes with equally many texts."""
+        start = slot = 0
+        sizes, numbers = torch.unique_consecutive(self.counts, return_counts=True)
+        for count, number in zip(sizes.tolist(), numbers.tolist(), strict=True):
+            step = max(1, width // count)
+            for first in range(0, number, step):
+                size = min(step, number - first)
+                slots = slice(slot + first, slot + first + size)
+                for a in range(0, count, width):
+                    piece = min(width, count - a) if size == 1 else count
+                    texts = self._select(start, start + size * piece)
+                    start += size * piece
+                    yield _Tile(texts, slots, size, piece, 1.0 / count, a == 0)
+            slot += number
+
+    def _select(self, start: int, stop: int) -> Tensor | slice:
+        return slice(start, stop) if self.order is None else self.order[start:stop]
+
+
+def _block_scores(block: Tensor, problem: SoftTexts, temperature: float, width: int) -> Tensor:
+    """The scores that ``block`` [b, v, d], views of b images, adds: [b, C] in the wide dtype."""
+    dtype = torch.promote_types(widen(block).dtype, problem.centre.dtype)
+    wide = wide_dtype(block.device)
+    flat = block.reshape(-1, block.shape[-1]).to(wide) / temperature
+    offset = flat @ problem.centre.to(wide)
+    bound = float(torch.linalg.vector_norm(flat, dim=1).max()) * problem.radius
+    # powers of 2, whose vectorised form takes half the time of powers of e
+    flat = (flat / _LN2).to(dtype)
+    limit = (_SAFE_64 if dtype == torch.float64 else _SAFE_32) - math.log(len(problem.texts) * max(bound, 1.0))
+    sums = _Sums(problem, flat.T.contiguous(), width, shifted=not bound < limit)
+    powers, products, total = sums.run()
+    scores = torch.empty(len(block), len(problem.counts), dtype=wide, device=block.device)
+    step = max(1, _SUMS // 4 // len(flat))
+    for a in range(0, len(problem.counts), step):
+        slots = slice(a, a + step)
+        # z is the centred product plus the view's offset, and sum e^z z splits accordingly
+        score = products[slots].to(wide).mul_(_LN2).addcmul_(powers[slots].to(wide), offset).div_(total)
+        weight = 1.0 / problem.counts[slots, None].to(wide)
+        scores[:, problem.class_of_slot[slots]] = (weight * score.view(len(score), len(block), -1).sum(-1)).T
+    return scores
+
+
+class _Sums:
+    """Sums of 2^z and of 2^z z per class and view, filled tile by tile; z = views . (texts - centre).
+
+    ``shifted`` takes a running maximum per view out of every power. It is needed only where norms and temperature
+    allow powers beyond the float range, which unit vectors at the published temperature never do.
+    """
+
+    def __init__(self, problem: SoftTexts, views: Tensor, width: int, *, shifted: bool) -> None:
+        self.problem, self.views, self.width = problem, views, width
+        rows, classes = views.shape[1], len(problem.counts)
+        longest = min(width, len(problem.texts))
+        self.z, self.e = views.new_empty(longest * rows), views.new_empty(longest * rows)
+        self.centred = views.new_empty(longest, len(views))
+        self.powers, self.products = views.new_empty(classes, rows), views.new_empty(classes, rows)
+        self.total = torch.zeros(rows, dtype=wide_dtype(views.device), device=views.device)
+        self.largest = views.new_full((rows,), -torch.inf) if shifted else None
+        self.taken_out: list[tuple[_Tile, Tensor]] = []
+
+    def run(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns powers [C, rows], products [C, rows], total [rows] = sum over texts of 2^z / n_c."""
+        for tile in self.problem.tiles(self.width):
+            self._add(tile)
+        if self.largest is not None:
+            for tile, taken in self.taken_out:
+                self._rescale(tile.slots, torch.exp2(taken - self.largest))
+        return self.powers, self.products, self.total
+
+    def _add(self, tile: _Tile) -> None:
+        rows = self.views.shape[1]
+        shape = (tile.classes, tile.count, rows)
+        size = tile.classes * tile.count
+        z = _centred_product(self, tile, size)
+        e = self.e[: size * rows].view(size, rows)
+        torch.exp2(z if self.largest is None else self._shift(tile, z, e), out=e)
+        powers, products = self.powers[tile.slots], self.products[tile.slots]
+        added = e.view(shape).sum(1)
+        self.total += tile.weight * added.sum(0, dtype=self.total.dtype)
+        weighted = e.mul_(z).view(shape).sum(1)
+        if tile.fresh:
+            powers.copy_(added)
+            products.copy_(weighted)
+        else:
+            powers += added
+            products += weighted
+
+    def _shift(self, tile: _Tile, z: Tensor, out: Tensor) -> Tensor:
+        """z minus the running maximum, after what is already summed has been brought to the new maximum."""
+        assert self.largest is not None
+        largest = torch.maximum(self.largest, z.amax(0))
+        self.total *= torch.exp2(self.largest - largest)
+        if not tile.fresh:
+            self._rescale(tile.slots, torch.exp2(self.taken_out.pop()[1] - largest))
+        self.largest = largest
+        self.taken_out.append((tile, largest))
+        return torch.sub(z, largest, out=out)
+
+    def _rescale(self, slots: slice, factor: Tensor) -> None:
+        self.powers[slots] *= factor
+        self.products[slots] *= factor
+
+
+def _centred_product(sums: _Sums, tile: _Tile, size: int) -> Tensor:
+    """(texts - centre) @ views of one tile: [texts, rows], in the buffer of ``sums``."""
+    dims, rows = sums.views.shape
+    z = sums.z[: size * rows].view(size, rows)
+    centred = torch.sub(sums.problem.texts[tile.texts], sums.problem.centre, out=sums.centred[:size])
+    step = max(1, -(-dims // _PARTS))
+    torch.mm(centred[:, :step], sums.views[:step], out=z)
+    for a in range(step, dims, step):
+        z.addmm_(centred[:, a : a + step], sums.views[a : a + step])
+    return z
+
+
+def _workers(views: Tensor, texts: SoftTexts) -> int:
+    """Threads that share the blocks; 1 leaves it to each operation to use what it can."""
+    many = views.shape[0] * views.shape[1] * len(texts.texts) >= _MANY
+    return torch.get_num_threads() if many and views.device.type == "cpu" else 1
+
+
+def _block_sizes(classes: int, device: torch.device, workers: int) -> tuple[int, int]:
+    """The most views of a block and texts of a tile, for each of ``workers`` threads."""
+    tile = max(1 << 17, _TILE_CPU // workers) if device.type == "cpu" else _TILE_DEVICE
+    rows = max(16, min(_ROWS, _SUMS // workers // classes))
+    return rows, max(64, min(8192, tile // rows))
+
+
+def _blocks(images: int, views: int, rows: int, workers: int) -> list[_Block]:
+    """Cut [images, views] into even blocks of at most ``rows`` views, whole images or parts of one, for all workers."""
+    most = max(1, rows // views)
+    count = min(images, -(-images // (most * workers)) * workers)
+    edges = [images * at // max(1, count) for at in range(count + 1)]
+    pieces = max(-(-views // rows), -(-workers // max(1, count)))
+    step = -(-views // pieces)
+    parts = [slice(start, start + step) for start in range(0, views, step)]
+    return [(slice(first, last), part) for first, last in pairwise(edges) for part in parts]
+
+
+def _check(views: Tensor, texts: SoftTexts, temperature: float) -> None:
+    if views.dim() != 3 or not views.shape[1] or views.shape[-1] != texts.texts.shape[-1]:
+        raise UsageError(f"views {list(views.shape)} and texts {list(texts.texts.shape)} cannot be matched")
+    if not (temperature > 0 and math.isfinite(temperature)):
+        raise UsageError(f"the temperature is {temperature}", remedy="Use a positive number, 0.03 as published")
+    norms = torch.linalg.vector_norm(widen(views), dim=-1)
+    bad = ~(norms.isfinite() & (norms > 0))
+    if bool(bad.any()):
+        image, view = bad.nonzero()[0].tolist()
+        raise ModelError(
+            f"view {view} of image {image} was encoded to zeros or to numbers that are not finite",
+            remedy="Check the model's weights and, in half precision, try float32",
+        )

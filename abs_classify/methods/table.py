@@ -1,0 +1,162 @@
+"""The table of methods: each is a row of views, texts and a matcher, and nothing else.
+
+A new method is a new row:
+
+    from abs_classify.methods import Method, register
+    from abs_classify.matchers import SoftMatch
+    from abs_classify.texts import Sentences
+    from abs_classify.views import AttentionBoxes
+
+    register(Method("abs-200", "200 attention-guided crops", (AttentionBoxes(200),), Sentences(), SoftMatch()))
+
+A row need not be registered to be used from Python; registering gives it a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from torch import Tensor
+
+from abs_classify.methods.baselines import DMN, MTA, TDA, OnZeta, Zero
+from abs_classify.methods.class_texts import (
+    ClassTextSource,
+    Descriptors,
+    RandomWords,
+    Sentences,
+    Template,
+    TemplateEnsemble,
+)
+from abs_classify.methods.scoring import (
+    CosineToMean,
+    HardMatch,
+    Matcher,
+    MeanSimilarity,
+    SoftMatch,
+    StreamMatcher,
+    WeightedCosine,
+)
+from abs_classify.methods.views import AttentionCrops, FeatureWindows, FullImage, RandomCrops, ViewSource
+from abs_core.errors import UnknownNameError, UsageError
+
+__all__ = ["METHODS", "Method", "get_method", "register"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row: how an image is looked at, which texts stand for the classes, and how the two are matched.
+
+    Attributes:
+        name: as the user names it.
+        summary: one line for tables and help.
+        views: view sources, each of another kind.
+        texts: where the texts come from.
+        matcher: turns both into class scores.
+
+    Raises:
+        UsageError: no name, no views, or two view sources of one kind.
+    """
+
+    name: str
+    summary: str
+    views: tuple[ViewSource, ...]
+    texts: ClassTextSource
+    matcher: Matcher | StreamMatcher[Any]
+
+    def __post_init__(self) -> None:
+        kinds = [view.kind for view in self.views]
+        if not self.name or not kinds:
+            raise UsageError(f"the method {self.name!r} lacks a name or views", remedy="Give it both")
+        if len(set(kinds)) != len(kinds):
+            raise UsageError(
+                f"the method {self.name!r} has two view sources of one kind: {', '.join(kinds)}",
+                remedy="Name one source of each kind, with a larger count",
+            )
+
+    @property
+    def stream(self) -> bool:
+        """Whether the scores of an image depend on the images before it."""
+        return isinstance(self.matcher, StreamMatcher)
+
+    @property
+    def note(self) -> str:
+        """What must be said beside its results, or nothing."""
+        return "scores depend on the order of the images" if self.stream else ""
+
+    def key(self) -> dict[str, Any]:
+        """JSON values that fix views and matcher; with the digest of the texts they fix the method."""
+        return {"views": [view.key() for view in self.views], "matcher": self.matcher.key()}
+
+    def views_by_kind(self, features: Mapping[ViewSource, Tensor]) -> dict[str, Tensor]:
+        """This method's features out of those of many view sources, by kind, as its matcher takes them."""
+        return {view.kind: features[view] for view in self.views}
+
+
+def get_method(name: str) -> Method:
+    """The row of that name.
+
+    Raises:
+        UnknownNameError: there is none; the message lists those that there are.
+    """
+    if name not in METHODS:
+        raise UnknownNameError("method", name, METHODS, remedy="See `abs methods`")
+    return METHODS[name]
+
+
+def register(method: Method) -> Method:
+    """Add a row to ``METHODS``, so that it can be named; returns it. Registering the same row again does nothing.
+
+    Raises:
+        UsageError: the name belongs to another row.
+    """
+    if _ROWS.get(method.name, method) != method:
+        raise UsageError(f"there is a method {method.name!r} already", remedy="Choose another name")
+    _ROWS[method.name] = method
+    return method
+
+
+_WHOLE = (FullImage(),)
+
+
+_BOXES, _WINDOWS = AttentionCrops(50), FeatureWindows(50)
+
+
+_CROPS_63 = (FullImage(), RandomCrops(63))
+
+
+_FREE = (AttentionCrops(50, guided=False), FeatureWindows(50, guided=False))
+
+
+_ROWS = {
+    row.name: row
+    for row in (
+        Method("clip", "plain CLIP: one template", _WHOLE, Template(), CosineToMean()),
+        Method("clip-e", "CLIP with the data set's templates, averaged", _WHOLE, TemplateEnsemble(), CosineToMean()),
+        Method("clip-d", "descriptors, mean of similarities, as published", _WHOLE, Descriptors(), MeanSimilarity()),
+        Method("clip-d-wca", "descriptors averaged per class, as WCA runs it", _WHOLE, Descriptors(), CosineToMean()),
+        Method("waffle", "random words, mean of similarities, as published", _WHOLE, RandomWords(), MeanSimilarity()),
+        Method("waffle-wca", "random words averaged per class, as WCA runs it", _WHOLE, RandomWords(), CosineToMean()),
+        Method("cupl", "descriptions averaged per class", _WHOLE, Sentences(), CosineToMean()),
+        Method("wca", "60 random crops and descriptions, both weighted", (FullImage(), RandomCrops(60)), Sentences(),
+               WeightedCosine()),
+        Method("abs", "attention-guided crops and feature windows, soft matching", (_BOXES, _WINDOWS), Sentences(),
+               SoftMatch()),
+        Method("abs-random", "abs with views placed at random", _FREE, Sentences(), SoftMatch()),
+        Method("abs-pixels", "abs with the crops only", (_BOXES,), Sentences(), SoftMatch()),
+        Method("abs-features", "abs with the feature windows only", (_WINDOWS,), Sentences(), SoftMatch()),
+        Method("abs-mean", "abs with the mean of all similarities", (_BOXES, _WINDOWS), Sentences(), MeanSimilarity()),
+        Method("abs-hard", "abs with the best text of each view only", (_BOXES, _WINDOWS), Sentences(), HardMatch()),
+        Method("mta", "mode of the whole image and 63 random squares, one template", _CROPS_63, Template(), MTA()),
+        Method("zero", "votes of the most certain of the same views, one template", _CROPS_63, Template(), Zero()),
+        Method("tda", "caches of certain and uncertain images; a stream", _WHOLE, Template(), TDA()),
+        Method("dmn", "memory of the images so far; a stream", _WHOLE, Template(), DMN()),
+        Method("onzeta", "online labels and proxies; a stream", _WHOLE, Template(), OnZeta()),
+    )
+}  # fmt: skip
+
+
+#: name -> row, in the order in which tables show them
+METHODS: Mapping[str, Method] = MappingProxyType(_ROWS)

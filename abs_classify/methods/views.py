@@ -1,0 +1,576 @@
+"""Where views lie: pure integer arithmetic on stored or drawn numbers, as published and as the authors' code runs it.
+
+The method is ABS (Cai et al., ICML 2025, arXiv 2505.13233), the square crops are those of WCA (Li et al., ICML 2024).
+Nothing here draws a random number; ``abs_classify.views`` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abs_classify.methods.random import DRAW_SCHEME, FloatArray, IntArray, integers, inverse_cdf, uniforms
+from abs_core.errors import ModelError, UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from abs_classify.models.base import Model
+
+__all__ = [
+    "PUBLISHED_GRID",
+    "Alignment",
+    "AttentionCrops",
+    "FeatureWindows",
+    "Focus",
+    "FullImage",
+    "Geometry",
+    "GuidedViews",
+    "RandomCrops",
+    "ViewSource",
+    "align_centres",
+    "check_attention",
+    "crop_ranges",
+    "default_top_k",
+    "feature_windows",
+    "focus",
+    "map_centres",
+    "pixel_boxes",
+    "place_views",
+    "square_sides",
+    "window_range",
+]
+
+
+Alignment: TypeAlias = Literal["reference", "aligned"]
+
+
+Ratio: TypeAlias = tuple[float, float]
+
+
+#: Side of the attention grid in the paper: DINO ViT-B/16 at 224 pixels.
+PUBLISHED_GRID = 14
+
+
+_PUBLISHED_PIXELS = 224
+
+
+@dataclass(frozen=True, eq=False)
+class Focus:
+    """The patches that views may centre on.
+
+    Attributes:
+        index: int64 [k], row-major positions on the attention grid, the most attended first.
+        probability: float64 [k], sums to 1.
+    """
+
+    index: IntArray
+    probability: FloatArray
+
+
+def default_top_k(cells: int) -> int:
+    """The published share of patches, 20 of 196, on a grid of ``cells`` patches; at least 1."""
+    return max(1, round(20 / 196 * cells))
+
+
+def check_attention(attention: NDArray[Any]) -> NDArray[Any]:
+    """``attention`` itself, if it is a square map of finite numbers.
+
+    Args:
+        attention: [g, g] real numbers.
+
+    Raises:
+        ModelError: another shape, or NaN or infinity in it.
+    """
+    if attention.ndim != 2 or attention.shape[0] != attention.shape[1] or attention.size == 0:
+        raise ModelError(
+            f"the attention map has the shape {attention.shape}, not [g, g]",
+            remedy="Use an attention source that gives one value for each cell of a square grid",
+        )
+    if not np.isfinite(attention).all():
+        bad = int((~np.isfinite(attention)).sum())
+        raise ModelError(
+            f"the attention map holds NaN or infinity in {bad} of its {attention.size} patches",
+            remedy="Check the weights of the attention source, and use float32 if it runs in half precision",
+        )
+    return attention
+
+
+def focus(attention: NDArray[Any], top_k: int | None = None, temperature: float = 0.03) -> Focus:
+    """The most attended patches and the probability of centring a view on each (ABS: softmax over the top k values).
+
+    Patches that tie with the k-th are kept as well: a map that is the same everywhere then means every patch and not
+    the first k of them. Real maps have no such ties, so k patches are kept, as published.
+
+    Args:
+        attention: [g, g] real numbers.
+        top_k: patches to keep; None keeps a tenth, 20 of 14 x 14.
+        temperature: the softmax divides by it; 0.03 as published.
+
+    Returns:
+        The patches in descending order of attention, ties in order of position.
+
+    Raises:
+        ModelError: the map is not square or not finite.
+        UsageError: ``top_k`` is below 1 or above the number of patches, or ``temperature`` is not above 0.
+    """
+    flat = check_attention(attention).ravel()
+    k = default_top_k(flat.size) if top_k is None else top_k
+    if not 1 <= k <= flat.size:
+        raise UsageError(
+            f"top_k is {k}, but the attention map has {flat.size} patches",
+            remedy=f"Set top_k to a number from 1 to {flat.size}",
+        )
+    if not temperature > 0:
+        raise UsageError(f"temperature is {temperature}; it divides and must be above 0", remedy="Use 0.03 or so")
+    order = np.argsort(-flat, kind="stable")
+    kept = order[flat[order] >= flat[order[k - 1]]]
+    value = flat[kept].astype(np.float64)
+    weight = np.exp((value - value[0]) / temperature)
+    return Focus(kept.astype(np.int64), weight / weight.sum())
+
+
+def crop_ranges(size: tuple[int, int], ratio: Ratio = (0.6, 0.9)) -> IntArray:
+    """Smallest and largest crop width and height of an image (ABS, pixel views).
+
+    Args:
+        size: image width and height in pixels.
+        ratio: smallest and largest share of a side.
+
+    Returns:
+        int64 [2, 2]: rows width and height, columns lowest and highest, both ends meant to be included; at least one
+        pixel, where the published formula gives 0 for images of one pixel.
+    """
+    return np.array([window_range(side, ratio) for side in size], dtype=np.int64)
+
+
+def window_range(grid: int, ratio: Ratio = (0.6, 0.9)) -> tuple[int, int]:
+    """Smallest and largest window size in tokens on a grid of side ``grid``, both included and at least 1 (ABS)."""
+    low, high = (max(1, int(share * grid)) for share in ratio)
+    return low, high
+
+
+def square_sides(size: tuple[int, int], scale: FloatArray) -> IntArray:
+    """Sides of square crops: the integer part of ``scale`` times the short side (WCA), at least one pixel.
+
+    Args:
+        size: image width and height in pixels.
+        scale: [N] shares of the short side.
+
+    Returns:
+        int64 [N].
+    """
+    return np.maximum((scale * min(size)).astype(np.int64), 1)
+
+
+def pixel_boxes(
+    size: tuple[int, int],
+    centre: IntArray,
+    crop_wh: IntArray,
+    *,
+    grid: int = PUBLISHED_GRID,
+    alignment: Alignment = "reference",
+) -> IntArray:
+    """Crops of an image around patches of its attention map (ABS, pixel views).
+
+    The attention map covers the whole image, stretched to a square of 224 pixels with patches of p = 224 / ``grid``
+    pixels. Patch (i, j) starts at x0 = int(float32(p j) * float32(W / 224)), a product in float32 as in the authors'
+    code, ends at x1 = min(x0 + int(p (W / 224)), W), and has its centre at (x0 + x1) // 2. The box goes half the crop
+    size, rounded down, to both sides and is cut at the border, never shifted; rows likewise. On the published grid of
+    14, p is 16. On other grids the same rule holds with their p.
+
+    ``aligned`` changes one thing: the centre is the exact one, the integer part of (2 j + 1) W / (2 ``grid``), free of
+    the rounding of patch edges and of float32. Sizes, halves and cuts stay.
+
+    A box that the formula leaves empty, which needs an image or a crop of a pixel or two, is widened to one pixel.
+
+    Args:
+        size: image width and height in pixels.
+        centre: int [N], row-major positions on the attention grid.
+        crop_wh: int [N, 2], drawn crop width and height in pixels.
+        grid: side of the attention grid.
+        alignment: ``reference`` or ``aligned``.
+
+    Returns:
+        int64 [N, 4]: left, upper, right, lower, as PIL's crop takes them; inside the image, never empty.
+    """
+    row, column = np.divmod(np.asarray(centre, dtype=np.int64), grid)
+    middle = _exact_middle if alignment == "aligned" else _patch_middle
+    width, height = size
+    left, right = _cut(middle(column, width, grid), crop_wh[:, 0], width)
+    upper, lower = _cut(middle(row, height, grid), crop_wh[:, 1], height)
+    return np.stack([left, upper, right, lower], axis=1)
+
+
+def _patch_middle(index: IntArray, side: int, grid: int) -> IntArray:
+    stride = _PUBLISHED_PIXELS / grid
+    scale = side / _PUBLISHED_PIXELS
+    # The authors multiply an integer tensor by a number, which is float32 arithmetic: one less at 73 widths up to 4096.
+    start = ((stride * index).astype(np.float32) * np.float32(scale)).astype(np.int64)
+    end = np.minimum(start + int(stride * scale), side)
+    return np.floor_divide(start + end, 2)
+
+
+def _exact_middle(index: IntArray, side: int, grid: int) -> IntArray:
+    return np.floor_divide((2 * index + 1) * side, 2 * grid)
+
+
+def _cut(middle: IntArray, extent: IntArray, side: int) -> tuple[IntArray, IntArray]:
+    half = np.asarray(extent, dtype=np.int64) // 2
+    low, high = np.maximum(middle - half, 0), np.minimum(middle + half, side)
+    high = np.where(high > low, high, np.minimum(low + 1, side))
+    return np.minimum(low, high - 1), high
+
+
+def map_centres(centre: IntArray, attention_grid: int, grid: int) -> IntArray:
+    """Centres on the attention grid, taken over to the tower's token grid: row i becomes i * grid // attention_grid.
+
+    The authors' rule, extended to all grids. It takes no notice of what part of the image each grid covers.
+
+    Args:
+        centre: int [N], row-major positions on the attention grid.
+        attention_grid: its side.
+        grid: side of the token grid.
+
+    Returns:
+        int64 [N], row-major positions on the token grid.
+    """
+    row, column = np.divmod(np.asarray(centre, dtype=np.int64), attention_grid)
+    mapped: IntArray = (row * grid // attention_grid) * grid + column * grid // attention_grid
+    return mapped
+
+
+def align_centres(
+    centre: IntArray, attention_grid: int, grid: int, size: tuple[int, int], crop_fraction: float | None = 1.0
+) -> IntArray:
+    """Centres on the attention grid, taken over to the token that shows the same place of the image.
+
+    The attention map covers the whole image, the tokens only the square that the tower crops from its middle: the exact
+    patch centre in image pixels is looked up in that square, and a centre outside it goes to the nearest token.
+
+    Args:
+        centre: int [N], row-major positions on the attention grid.
+        attention_grid: its side.
+        grid: side of the token grid.
+        size: image width and height in pixels.
+        crop_fraction: side of the tower's central square as a share of the short side: 1.0 for CLIP, 0.875 for the
+            embedded tower; None for a tower that stretches the whole image.
+
+    Returns:
+        int64 [N], row-major positions on the token grid.
+    """
+    row, column = np.divmod(np.asarray(centre, dtype=np.int64), attention_grid)
+
+    def look_up(index: IntArray, side: int) -> IntArray:
+        seen = float(side) if crop_fraction is None else crop_fraction * min(size)
+        place = (index + 0.5) * side / attention_grid - (side - seen) / 2
+        return np.clip(np.floor(place * grid / seen).astype(np.int64), 0, grid - 1)
+
+    return look_up(row, size[1]) * grid + look_up(column, size[0])
+
+
+def feature_windows(centre: IntArray, attention_grid: int, grid: int, size: IntArray) -> IntArray:
+    """Windows of tokens around patches of the attention map (ABS, feature views).
+
+    With the centre (r, c) on the token grid and h = size // 2: rows r-h .. r+h and columns c-h .. c+h, both ends
+    included, cut at the border of the grid and never shifted, so an uncut window has the odd side 2 h + 1.
+
+    Args:
+        centre: int [N], row-major positions on the attention grid.
+        attention_grid: its side.
+        grid: side of the token grid; equal to ``attention_grid`` if the centres are on it already.
+        size: int [N], drawn window sizes in tokens.
+
+    Returns:
+        int64 [N, 4]: first row, end row, first column, end column; ends are exclusive.
+    """
+    row, column = np.divmod(map_centres(centre, attention_grid, grid), grid)
+    half = np.asarray(size, dtype=np.int64) // 2
+    edges = [(np.maximum(middle - half, 0), np.minimum(middle + half + 1, grid)) for middle in (row, column)]
+    return np.stack([edge for pair in edges for edge in pair], axis=1)
+
+
+@dataclass(frozen=True)
+class FullImage:
+    """The whole image, once, as the tower preprocesses it."""
+
+    kind: ClassVar[str] = "whole"
+    count: ClassVar[int] = 1
+    needs_attention: ClassVar[bool] = False
+
+    def key(self) -> dict[str, Any]:
+        """JSON values that fix these views; they enter cache keys."""
+        return {"kind": self.kind, "count": self.count}
+
+
+@dataclass(frozen=True)
+class RandomCrops:
+    """Random square crops (WCA, Li et al. 2024): side floor(u min(W, H)), u uniform in ``ratio``, at any place.
+
+    Attributes:
+        count: number of crops N.
+        ratio: smallest and largest side as a share of the short side. The authors' code always draws from 0.1 to 0.9,
+            whatever its configuration says.
+
+    Raises:
+        UsageError: ``count`` is below 1, or ``ratio`` is not 0 < low <= high <= 1.
+    """
+
+    kind: ClassVar[str] = "random"
+    needs_attention: ClassVar[bool] = False
+    count: int = 60
+    ratio: Ratio = (0.1, 0.9)
+
+    def __post_init__(self) -> None:
+        _check_positive(self.kind, "count", self.count)
+        _check_ratio(self.kind, self.ratio)
+
+    def key(self) -> dict[str, Any]:
+        """JSON values that fix these views; they enter cache keys."""
+        return _key(self)
+
+    def boxes(self, size: tuple[int, int], seed: int, image_id: str) -> IntArray:
+        """The crops of one image.
+
+        Args:
+            size: image width and height in pixels.
+            seed: the seed of the run.
+            image_id: the image's content id.
+
+        Returns:
+            int64 [N, 4]: left, upper, right, lower.
+        """
+        width, height = size
+        low, high = self.ratio
+        scale, top, left = uniforms(seed, image_id, self.kind, self.count, 3).T
+        side = square_sides(size, low + scale * (high - low))
+        upper = integers(top, 0, height - side)
+        start = integers(left, 0, width - side)
+        return np.stack([start, upper, start + side, upper + side], axis=1)
+
+
+@dataclass(frozen=True)
+class GuidedViews:
+    """What the two kinds of ABS views share: how centres are drawn.
+
+    Attributes:
+        count: number of views N.
+        top_k: most attended patches that may be centres; None for a tenth of them (20 of 14 x 14, 10 of 10 x 10).
+        temperature: of the softmax over their attention.
+        ratio: smallest and largest size as a share of a side.
+        alignment: ``reference`` places views as the authors' code does; ``aligned`` makes attention and view look at
+            the same pixels.
+        guided: False draws centres uniformly over all patches and needs no attention map.
+    """
+
+    kind: ClassVar[str]
+    count: int = 50
+    top_k: int | None = None
+    temperature: float = 0.03
+    ratio: Ratio = (0.6, 0.9)
+    alignment: Alignment = "reference"
+    guided: bool = True
+
+    def __post_init__(self) -> None:
+        _check_positive(self.kind, "count", self.count)
+        _check_ratio(self.kind, self.ratio)
+        if self.top_k is not None:
+            _check_positive(self.kind, "top_k", self.top_k)
+        if not (isfinite(self.temperature) and self.temperature > 0):
+            raise UsageError(
+                f"temperature of the view source {self.kind!r} is {self.temperature}; it divides and must be above 0",
+                remedy="Use 0.03, as published, or another positive number",
+            )
+        if self.alignment not in get_args(Alignment):
+            raise UnknownNameError("alignment", str(self.alignment), get_args(Alignment))
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether placing these views takes an attention map."""
+        return self.guided
+
+    def key(self) -> dict[str, Any]:
+        """JSON values that fix these views; they enter cache keys."""
+        return _key(self)
+
+    def _centres(self, attention: NDArray[Any] | None, uniform: FloatArray, free_grid: int) -> tuple[IntArray, int]:
+        """Drawn centres [N] and the side of the grid that they are on."""
+        if not self.guided:
+            return integers(uniform, 0, free_grid * free_grid - 1), free_grid
+        if attention is None:
+            raise UsageError(
+                f"the view source {self.kind!r} is guided by attention, and there is no attention map",
+                remedy="Name an attention source, or set guided to False",
+            )
+        chosen = focus(attention, self.top_k, self.temperature)
+        return chosen.index[inverse_cdf(uniform, chosen.probability)], attention.shape[0]
+
+
+@dataclass(frozen=True)
+class AttentionCrops(GuidedViews):
+    """Attention-guided crops of the image (ABS, pixel views). Parameters are those of ``GuidedViews``.
+
+    ``aligned`` takes the exact centre of a patch instead of the middle of its rounded edges; see ``pixel_boxes``.
+
+    Raises:
+        UsageError: a parameter that cannot work; the message names it and its value.
+    """
+
+    kind: ClassVar[str] = "box"
+
+    def boxes(self, size: tuple[int, int], attention: NDArray[Any] | None, seed: int, image_id: str) -> IntArray:
+        """The crops of one image.
+
+        Args:
+            size: image width and height in pixels.
+            attention: [g, g], over the whole image; not looked at where ``guided`` is False, which takes the published
+                grid of 14 x 14 patches.
+            seed: the seed of the run.
+            image_id: the image's content id.
+
+        Returns:
+            int64 [N, 4]: left, upper, right, lower.
+
+        Raises:
+            ModelError: the attention map is not square or not finite.
+            UsageError: there is no attention map but one is needed, or ``top_k`` is above its number of patches.
+        """
+        uniform = uniforms(seed, image_id, self.kind, self.count, 3)
+        centre, grid = self._centres(attention, uniform[:, 0], PUBLISHED_GRID)
+        ranges = crop_ranges(size, self.ratio)
+        crop_wh = np.stack([integers(uniform[:, 1 + axis], *ranges[axis]) for axis in (0, 1)], axis=1)
+        return pixel_boxes(size, centre, crop_wh, grid=grid, alignment=self.alignment)
+
+
+@dataclass(frozen=True)
+class FeatureWindows(GuidedViews):
+    """Attention-guided windows of the tower's tokens (ABS, feature views). Parameters are those of ``GuidedViews``.
+
+    ``aligned`` looks the centre up in the square that the tower sees; see ``align_centres``. It has no effect where
+    ``guided`` is False: every token is then equally likely.
+
+    Raises:
+        UsageError: a parameter that cannot work; the message names it and its value.
+    """
+
+    kind: ClassVar[str] = "window"
+
+    def windows(
+        self,
+        grid: int,
+        attention: NDArray[Any] | None,
+        seed: int,
+        image_id: str,
+        size: tuple[int, int],
+        crop_fraction: float | None = 1.0,
+    ) -> IntArray:
+        """The windows of one image.
+
+        Args:
+            grid: side of the tower's token grid.
+            attention: [g, g], over the whole image; not looked at where ``guided`` is False.
+            seed: the seed of the run.
+            image_id: the image's content id.
+            size: image width and height in pixels.
+            crop_fraction: side of the central square that the tower sees, as a share of the short side: 1.0 for CLIP;
+                None for a tower that stretches the whole image. Used by ``aligned`` only.
+
+        Returns:
+            int64 [N, 4]: first row, end row, first column, end column; ends are exclusive.
+
+        Raises:
+            ModelError: the attention map is not square or not finite.
+            UsageError: there is no attention map but one is needed, or ``top_k`` is above its number of patches.
+        """
+        uniform = uniforms(seed, image_id, self.kind, self.count, 2)
+        centre, attention_grid = self._centres(attention, uniform[:, 0], grid)
+        if self.guided and self.alignment == "aligned":
+            centre = align_centres(centre, attention_grid, grid, size, crop_fraction)
+            attention_grid = grid
+        extent = integers(uniform[:, 1], *window_range(grid, self.ratio))
+        return feature_windows(centre, attention_grid, grid, extent)
+
+
+ViewSource: TypeAlias = FullImage | RandomCrops | AttentionCrops | FeatureWindows
+
+
+def _key(source: RandomCrops | GuidedViews) -> dict[str, Any]:
+    fields = asdict(source)
+    return {"kind": source.kind, "draws": DRAW_SCHEME, **fields, "ratio": list(source.ratio)}
+
+
+def _check_positive(kind: str, parameter: str, value: int) -> None:
+    if not isinstance(value, int) or value < 1:
+        raise UsageError(
+            f"{parameter} of the view source {kind!r} is {value}; at least 1 is needed",
+            remedy=f"Set {parameter} to a whole number from 1 on",
+        )
+
+
+def _check_ratio(kind: str, ratio: Ratio) -> None:
+    low, high = ratio
+    if not 0 < low <= high <= 1:
+        raise UsageError(
+            f"ratio of the view source {kind!r} is ({low}, {high}); it must be 0 < low <= high <= 1",
+            remedy="Give the smaller share of a side first, as in (0.6, 0.9)",
+        )
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a tower sees of an image.
+
+    Args:
+        grid: side of the tower's token grid; 0 where it has no feature views.
+        crop_fraction: side of the square that the tower sees of the whole image, as a share of the short side; None
+            for a tower that stretches the whole image.
+    """
+
+    grid: int
+    crop_fraction: float | None
+
+    @classmethod
+    def of(cls, tower: Model) -> Geometry:
+        """The geometry of a tower."""
+        return cls(tower.grid, tower.crop_fraction)
+
+
+def place_views(
+    geometry: Geometry,
+    attention: np.ndarray | None,
+    image_id: str,
+    size: tuple[int, int],
+    views: Sequence[ViewSource],
+    *,
+    seed: int = 0,
+) -> dict[ViewSource, np.ndarray]:
+    """Where the views of one image lie.
+
+    Args:
+        geometry: the token grid, and the part of the image that the tower sees.
+        attention: the image's attention map [g, g], or None when no view is guided.
+        image_id: the sha256 of the image's bytes.
+        size: width and height in pixels.
+        views: the view sources.
+        seed: with the image's id and the kind and number of a view it determines every random draw.
+
+    Returns:
+        For crops int64 [N, 4]: left, upper, right, lower in pixels. For windows int64 [N, 4]: first row, end row, first
+        column, end column on the token grid. For the whole image its own box.
+    """
+    placed: dict[ViewSource, np.ndarray] = {}
+    for view in views:
+        if isinstance(view, FullImage):
+            placed[view] = np.array([[0, 0, *size]], dtype=np.int64)
+        elif isinstance(view, RandomCrops):
+            placed[view] = view.boxes(size, seed, image_id)
+        elif isinstance(view, AttentionCrops):
+            placed[view] = view.boxes(size, attention, seed, image_id)
+        else:
+            placed[view] = view.windows(
+                geometry.grid, attention, seed, image_id, size, crop_fraction=geometry.crop_fraction
+            )
+    return placed

@@ -1,0 +1,1 @@
+"""Image-text models and attention backends: which there are, where their weights lie, how they are run."""

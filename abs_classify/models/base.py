@@ -1,0 +1,191 @@
+"""What the toolkit asks of an image-text model: one protocol, and the choices of every loader, device and dtype.
+
+Shapes use B images, N views an image, P prefix tokens (CLS, registers), a g x g grid of patch tokens of width w, and
+the embedding size d. A tower switches to inference mode by itself; callers need not care.
+
+On the CPU several threads call one tower at once, each with images of its own: ``preprocess``, ``preprocess_crop``,
+``encode_image``, ``tokens`` and ``pool_windows`` must be safe to call so. A tower that keeps no state between calls is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from abs_core.errors import ModelError, UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["DTYPES", "Model", "emulates", "no_feature_views", "resolve_device", "resolve_dtype"]
+
+
+#: Names a user may give. The weights are cast to the dtype; features always leave a tower in float32.
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+@runtime_checkable
+class Model(Protocol):
+    """An image encoder and a text encoder that share one embedding space (CLIP, Radford et al. 2021)."""
+
+    @property
+    def name(self) -> str:
+        """What the user named, such as ``embedded`` or ``ViT-B-16-quickgelu/openai``."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """``sha256:...`` over weights, architecture, preprocessing and dtype. It enters every cache key."""
+        ...
+
+    @property
+    def embed_dim(self) -> int:
+        """The embedding size d."""
+        ...
+
+    @property
+    def grid(self) -> int:
+        """The side g of the token grid, in tokens; 0 where the tower has no feature views."""
+        ...
+
+    @property
+    def crop_fraction(self) -> float | None:
+        """The side of the central square that ``preprocess`` keeps of an image, as a share of its short side.
+
+        1.0 for CLIP; None for a tower that stretches or pads the whole image.
+        """
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        ...
+
+    @property
+    def context_length(self) -> int:
+        """How many tokens a text may have, special tokens included."""
+        ...
+
+    def preprocess(self, image: Image) -> Tensor:
+        """The model's own preprocessing of an RGB image: [3, S, S] float32 on the CPU."""
+        ...
+
+    def preprocess_crop(self, image: Image) -> Tensor:
+        """The preprocessing of a view that was cut from an RGB image; for most towers the same as ``preprocess``."""
+        ...
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """[B, 3, S, S] preprocessed pixels to [B, d] float32 features, not normalised."""
+        ...
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """n texts to [n, d] float32 features, not normalised. Texts beyond ``context_length`` are cut."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens the whole text has, special tokens included, before any cutting."""
+        ...
+
+    def tokens(self, pixels: Tensor) -> Tensor:
+        """[B, 3, S, S] to the input of the last block (or the final feature map): [B, P + g*g, w], prefix tokens first.
+
+        Raises:
+            ModelError: the tower has no feature views (``grid`` is 0).
+        """
+        ...
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """[B, P + g*g, w] to [B, d] float32; ``pool(tokens(x))`` equals ``encode_image(x)`` up to rounding.
+
+        Raises:
+            ModelError: the tower has no feature views.
+        """
+        ...
+
+    def pool_windows(self, tokens: Tensor, windows: Tensor) -> Tensor:
+        """Feature views: cut windows out of the token grid, resize each to g x g, and finish the model on them.
+
+        Args:
+            tokens: [B, P + g*g, w] from ``tokens``.
+            windows: int64 [B, N, 4]: row0, row1, col0, col1 in tokens, ends exclusive.
+
+        Returns:
+            [B, N, d] float32, not normalised.
+
+        Raises:
+            ModelError: the tower has no feature views.
+            UsageError: a window is empty or leaves the grid.
+        """
+        ...
+
+    def attention_sources(self) -> tuple[str, ...]:
+        """Which of ``self`` and ``norm`` the tower can give from its own tokens."""
+        ...
+
+    def self_attention(self, tokens: Tensor, source: str) -> Tensor:
+        """Where the tower itself looks: [B, P + g*g, w] to [B, g, g] float32.
+
+        Raises:
+            ModelError: ``source`` is not among ``attention_sources()``.
+        """
+        ...
+
+    def default_attention(self) -> str:
+        """The attention source to use unless the user names one: ``dino``, ``self`` or ``norm``."""
+        ...
+
+
+def no_feature_views(name: str) -> ModelError:
+    """The error of a tower whose ``grid`` is 0, to be raised where feature views are asked of it."""
+    return ModelError(
+        f"the image tower of {name!r} has no square grid of transformer tokens, so it has no feature views",
+        remedy="Choose a method without feature views, or a tower with a transformer image encoder",
+    )
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device of a name; ``auto`` is the first CUDA device if there is one, else the CPU.
+
+    Raises:
+        UsageError: the name is no device, or the device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UsageError(
+            f"cannot use device {name!r}: {reason}", remedy="Choose auto, cpu, or a cuda device"
+        ) from error
+    return device
+
+
+def resolve_dtype(name: str) -> torch.dtype:
+    """The torch dtype of one of ``DTYPES``.
+
+    Raises:
+        UnknownNameError: any other name.
+    """
+    if name not in DTYPES:
+        raise UnknownNameError("dtype", name, DTYPES)
+    return DTYPES[name]
+
+
+def emulates(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a device has no unit for a dtype, so that its arithmetic is emulated, about ten times slower."""
+    if device.type == "cuda":
+        return dtype == torch.bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or dtype == torch.float32:
+        return False
+    suffix = {torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return not any(present for name, present in capabilities.items() if name.endswith(suffix))

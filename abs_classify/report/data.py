@@ -1,0 +1,229 @@
+"""What a report shows, as plain data: the page, its photos, and why a class won.
+
+Arrays, strings and thumbnails only; whoever fills these needs no knowledge of HTML, and the report none of towers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from abs_classify.evaluation.tables import AccuracyRow
+from abs_core.errors import UsageError
+
+__all__ = [
+    "ClassScore",
+    "MethodPrediction",
+    "ReportExplanation",
+    "ReportImage",
+    "ReportPage",
+    "SentencePart",
+    "ViewKind",
+    "ViewPart",
+    "ViewPlaces",
+]
+
+
+ViewKind = Literal["whole", "random", "box", "window"]
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class in a ranking.
+
+    Attributes:
+        label: the class name as people read it.
+        score: in the method's own unit; comparable inside one method only.
+        probability: 0 to 1 if the method gives one, for the length of the bar; without it bars follow the score.
+    """
+
+    label: str
+    score: float
+    probability: float | None = None
+
+
+@dataclass(frozen=True)
+class MethodPrediction:
+    """What one method says about one photo.
+
+    Attributes:
+        method: its name.
+        top: the best classes, best first; at least one.
+        true_rank: place of the true class among all classes, 1 is best; None without a true label.
+    """
+
+    method: str
+    top: tuple[ClassScore, ...]
+    true_rank: int | None = None
+
+    @property
+    def right(self) -> bool | None:
+        """Whether the first class is the true one; None without a true label."""
+        return None if self.true_rank is None else self.true_rank == 1
+
+
+@dataclass(frozen=True)
+class SentencePart:
+    """What one sentence adds to the difference between winner and runner-up.
+
+    Attributes:
+        text: the sentence.
+        label: the class that it describes.
+        contribution: positive if it speaks for the winner, negative if for the runner-up; in the unit of the score.
+    """
+
+    text: str
+    label: str
+    contribution: float
+
+
+@dataclass(frozen=True)
+class ViewPart:
+    """What one view adds to the difference between winner and runner-up.
+
+    Attributes:
+        kind: which views.
+        index: which of them: the row of that kind's places in ``ReportPhoto``; 0 for the whole image.
+        contribution: positive if it speaks for the winner; in the unit of the score.
+    """
+
+    kind: ViewKind
+    index: int
+    contribution: float
+
+
+@dataclass(frozen=True)
+class ReportExplanation:
+    """Why a method prefers its first class to its second.
+
+    Attributes:
+        method: its name.
+        winner, runner_up: class names.
+        margin: score of the winner minus score of the runner-up.
+        sentences: the strongest, in any order; what they leave of the margin is shown as the rest.
+        views: the strongest, in any order; likewise.
+        sentence_count, view_count: how many there are in all.
+    """
+
+    method: str
+    winner: str
+    runner_up: str
+    margin: float
+    sentences: tuple[SentencePart, ...]
+    views: tuple[ViewPart, ...]
+    sentence_count: int
+    view_count: int
+
+    @property
+    def other_sentences(self) -> float:
+        """The sum of all sentences that are not listed, so that the parts add up to the margin."""
+        return self.margin - sum(part.contribution for part in self.sentences)
+
+    @property
+    def other_views(self) -> float:
+        """The sum of all views that are not listed."""
+        return self.margin - sum(part.contribution for part in self.views)
+
+
+@dataclass(frozen=True)
+class ViewPlaces:
+    """Where the views of one kind lie on a photo.
+
+    Attributes:
+        kind: which views.
+        boxes: int64 [N, 4]: left, upper, right, lower in pixels of the original photo; for windows row0, row1, col0,
+            col1 on the grid, ends exclusive.
+        grid: side of the token grid for windows, 0 for the others.
+        area: the part of the photo that the grid covers: left, upper, right, lower in pixels of the original; None
+            for the whole photo.
+
+    Raises:
+        UsageError: another shape, or windows without a grid.
+    """
+
+    kind: ViewKind
+    boxes: NDArray[np.int64]
+    grid: int = 0
+    area: tuple[float, float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.boxes.ndim != 2 or self.boxes.shape[1] != 4:
+            raise UsageError(
+                f"views of kind {self.kind!r} have the shape {self.boxes.shape}", remedy="Give [N, 4] whole numbers"
+            )
+        if self.kind == "window" and self.grid < 1:
+            raise UsageError("feature windows lack the side of their grid", remedy="Give the tower's grid")
+
+    def pixels(self, size: tuple[int, int]) -> NDArray[np.float64]:
+        """The places in pixels of a photo of ``size`` (width, height): float64 [N, 4] left, upper, right, lower."""
+        if self.kind != "window":
+            return self.boxes.astype(np.float64)
+        left, upper, right, lower = self.area or (0.0, 0.0, float(size[0]), float(size[1]))
+        row0, row1, col0, col1 = (self.boxes.astype(np.float64) / self.grid).T
+        across, down = right - left, lower - upper
+        return np.stack([left + col0 * across, upper + row0 * down, left + col1 * across, upper + row1 * down], axis=1)
+
+
+@dataclass(frozen=True)
+class ReportImage:
+    """One photo with what was computed from it.
+
+    Attributes:
+        name: what the user calls it, usually the file name.
+        image: RGB, upright, of any size; the report shrinks it. Pass a thumbnail if memory matters.
+        size: width and height of the original in pixels, after its orientation is applied; boxes refer to it.
+        truth: the true class name, or None.
+        attention: float [g, g], over the whole image stretched to a square; or None.
+        views: places by kind, in the order in which they are to be shown.
+        predictions: one per method.
+        explanation: of the method that the page explains; or None.
+
+    Raises:
+        UsageError: an attention map that is no finite square matrix.
+    """
+
+    name: str
+    image: PIL.Image.Image
+    size: tuple[int, int]
+    truth: str | None = None
+    attention: NDArray[np.floating] | None = None
+    views: tuple[ViewPlaces, ...] = ()
+    predictions: tuple[MethodPrediction, ...] = ()
+    explanation: ReportExplanation | None = None
+
+    def __post_init__(self) -> None:
+        if self.attention is None:
+            return
+        if self.attention.ndim != 2 or self.attention.size == 0 or not np.isfinite(self.attention).all():
+            raise UsageError(
+                f"the attention map of {self.name!r} is no matrix of finite numbers", remedy="Give a [g, g] map"
+            )
+
+
+@dataclass(frozen=True)
+class ReportPage:
+    """The whole page.
+
+    Attributes:
+        title: one line.
+        subtitle: one sentence under it.
+        facts: what was run, as pairs of name and value: model, bundle with digest, data set, seed, command line.
+        results: the accuracy table; empty if there are no true labels.
+        photos: in the order of the page.
+        warnings: what the reader must not miss: a chance-level alarm, skipped images.
+        notes: honest remarks on how to read the numbers.
+        footer: versions and digests, as pairs of name and value.
+    """
+
+    title: str
+    subtitle: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+    results: tuple[AccuracyRow, ...] = ()
+    photos: tuple[ReportImage, ...] = ()
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    footer: tuple[tuple[str, str], ...] = ()

@@ -1,1 +1,0 @@
-"""What `abs eval` leaves behind: result records and files, their tables, and exports."""

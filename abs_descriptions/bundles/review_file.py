@@ -1,0 +1,131 @@
+"""The sheet on which a colleague accepts, rejects or edits the sentences of a bundle: its rows, CSV in and out. Pure.
+
+A row is one record of the bundle. These columns are read back, in any order; others, such as ``class`` and ``name``,
+are for the eyes:
+
+    bundle     the pinned reference of the bundle, the same in every row
+    row        what names the record: a digest of class and text, so that no sorting or counting can move it
+    text       as in the bundle; a sheet whose texts no longer belong to their rows is refused
+    decision   empty (keep, not looked at), accept, reject, edit
+    new_text   with edit: what the text should be
+    reason     with reject or edit: why
+
+Spreadsheets write semicolons or tabs for commas, carriage returns, and a byte order mark; all are read. Cells that a
+spreadsheet would run as a formula have an apostrophe before them.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+from unicodedata import normalize
+
+from abs_core.descriptions import Description
+from abs_core.text import delimiter, guarded, unguarded
+from abs_descriptions.bundles.exchange import ExternalFormatError
+from abs_descriptions.bundles.references import quoted
+
+__all__ = ["COLUMNS", "DECISIONS", "Decision", "ReviewRow", "parse_review_file", "row_id", "serialize_review_file"]
+
+
+Decision = Literal["", "accept", "reject", "edit"]
+
+
+DECISIONS: tuple[Decision, ...] = ("", "accept", "reject", "edit")
+
+
+COLUMNS = ("bundle", "row", "class", "name", "kind", "text", "decision", "new_text", "reason")
+
+
+_READ = ("bundle", "row", "text", "decision", "new_text", "reason")
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewRow:
+    """One row as it was read. ``line`` is where it begins in the file."""
+
+    line: int
+    bundle: str
+    row: str
+    text: str
+    decision: Decision
+    new_text: str
+    reason: str
+
+
+def row_id(record: Description) -> str:
+    """What names a record on a sheet: ``r`` and 64 bits of the sha256 of class and text, which are unique together."""
+    return "r" + hashlib.sha256(f"{record.class_id}\0{record.text}".encode()).hexdigest()[:16]
+
+
+def serialize_review_file(reference: str, names: dict[str, str], records: Iterable[Description]) -> Iterator[bytes]:
+    """The sheet of a bundle as CSV: commas, CRLF, UTF-8 with a byte order mark, without which Excel guesses.
+
+    Args:
+        reference: pinned, of the bundle.
+        names: class id to name.
+        records: of the bundle.
+    """
+    yield b"\xef\xbb\xbf" + _spell_row(COLUMNS)
+    for record in records:
+        yield _spell_row(
+            (reference, row_id(record), record.class_id, names[record.class_id], record.kind, record.text, "", "", "")
+        )
+
+
+def _spell_row(cells: Sequence[str]) -> bytes:
+    row = io.StringIO()
+    csv.writer(row, lineterminator="\r\n").writerow([guarded(cell) for cell in cells])
+    return row.getvalue().encode()
+
+
+def parse_review_file(text: str) -> Iterator[ReviewRow]:
+    """The rows of a sheet.
+
+    Raises:
+        ForeignFault: no CSV, a column is missing, or a row that says nothing clear; with its line.
+    """
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter(text), strict=True)
+    try:
+        places = _places(next(rows, []))
+        begin = rows.line_num
+        for cells in rows:
+            line, begin = begin + 1, rows.line_num
+            if any(cell.strip() for cell in cells):
+                yield _row(cells, places, line)
+    except csv.Error as error:
+        raise ExternalFormatError(f"no valid CSV: {error}", rows.line_num) from None
+
+
+def _places(header: Sequence[str]) -> dict[str, int]:
+    names = [cell.strip().lower() for cell in header]
+    for column in _READ:
+        if names.count(column) != 1:
+            found = "no column" if column not in names else "more than one column"
+            raise ExternalFormatError(f"the first row has {found} {quoted(column)}", 1)
+    return {column: names.index(column) for column in _READ}
+
+
+def _row(cells: Sequence[str], places: dict[str, int], line: int) -> ReviewRow:
+    # Spreadsheets may leave out empty cells at the end of a row.
+    found = {column: normalize("NFC", unguarded(cells[place])) if place < len(cells) else "" for column, place in
+             places.items()}  # fmt: skip
+    decision = found["decision"].strip().lower()
+    if decision not in DECISIONS:
+        raise ExternalFormatError(
+            f"unknown decision {quoted(decision)}; valid: accept, reject, edit, or an empty cell", line
+        )
+    new_text, reason = found["new_text"].strip(), found["reason"].strip()
+    if decision == "edit" and not new_text:
+        raise ExternalFormatError("the decision is edit and new_text is empty", line)
+    if decision != "edit" and new_text:
+        raise ExternalFormatError(f"there is a new_text and the decision is {quoted(decision)}, not 'edit'", line)
+    if reason and decision not in ("reject", "edit"):
+        raise ExternalFormatError(
+            f"there is a reason and the decision is {quoted(decision)}, not 'reject' or 'edit'", line
+        )
+    return ReviewRow(line, found["bundle"].strip(), found["row"].strip(), found["text"], decision, new_text, reason)

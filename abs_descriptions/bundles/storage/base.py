@@ -1,0 +1,298 @@
+"""What every place for bundles can do, where things lie in it, and how much is taken from it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from abs_core.errors import BundleError, StorageError, UnknownNameError, UsageError
+
+__all__ = [
+    "BLOCK",
+    "MAX_NAMES",
+    "PROTOCOLS",
+    "Location",
+    "Remote",
+    "RemoteBlob",
+    "fetch",
+    "manifest_path",
+    "object_path",
+    "parse_location",
+    "problem_of",
+    "rejected_object",
+    "status_of",
+]
+
+
+#: Bytes that are read at once.
+BLOCK = 1024 * 1024
+
+
+#: Names that one folder may have.
+MAX_NAMES = 100_000
+
+
+_PATIENCE = 60.0  # seconds
+
+
+_SLOWEST = 20_000  # bytes per second
+
+
+# What a client library calls it -> (what it is called here, what to do). Its own words may hold a signed URL.
+_REASONS = {
+    "PermissionError": ("access was refused", "Check the credentials and rights, see docs/sharing.md"),
+    "NoCredentialsError": ("no credentials were found", "Set them as docs/sharing.md says"),
+    "FileNotFoundError": ("there is no such bucket", "Create it, or check its name"),
+    "RepositoryNotFoundError": ("there is no such repository, or not for you", "Create it on the hub, or log in there"),
+    "RevisionNotFoundError": ("there is no such revision", "Name a branch, a tag or a commit of the repository"),
+    "TimeoutError": ("it did not answer in time", "Try again, or check the connection"),
+    "TimeoutException": ("it did not answer in time", "Try again, or check the connection"),
+    "ConnectTimeoutError": ("it did not answer in time", "Try again, or check the connection"),
+    "EndpointConnectionError": ("it cannot be reached", "Check the address and the connection"),
+    "ConnectionError": ("it cannot be reached", "Check the address and the connection"),
+    "ConnectError": ("it cannot be reached", "Check the address and the connection"),
+    "ClientConnectorError": ("it cannot be reached", "Check the address and the connection"),
+    "OfflineModeIsEnabled": ("HF_HUB_OFFLINE forbids it", "Unset HF_HUB_OFFLINE"),
+}
+
+
+@dataclass(frozen=True)
+class RemoteBlob:
+    """A file that goes to a remote: where it goes, where it is, and the digest of its bytes."""
+
+    target: str
+    file: Path
+    digest: str
+
+
+class Remote(Protocol):
+    """A place with the layout of a store. Paths are relative to it, with ``/``."""
+
+    @property
+    def address(self) -> str:
+        """Where it is, for messages and records: without secrets, and with the commit where there is one."""
+
+    def names(self, folder: str) -> Sequence[str]:
+        """The names right in a folder, at most ``MAX_NAMES``, in any order; none if there is no such folder.
+
+        Raises:
+            StorageError: it cannot be read. UsageError: it cannot be listed.
+        """
+
+    def blocks(self, path: str) -> Generator[bytes, None, None]:
+        """The bytes of a file in blocks of at most a few ``BLOCK``, as they come.
+
+        Raises:
+            FileNotFoundError: there is no such file. StorageError: it cannot be read.
+        """
+
+    def check_writable(self) -> None:
+        """Prove that ``publish`` can keep its word here.
+
+        Raises:
+            UsageError: it is not a place to write to. StorageError: the proof failed.
+        """
+
+    def publish(self, pieces: Sequence[RemoteBlob], path: str, data: bytes) -> bool:
+        """Put files that are not there yet, and then, only if there is none, a small file.
+
+        Args:
+            pieces: files whose targets can only mean their bytes.
+            path: of the small file.
+            data: its bytes.
+
+        Returns:
+            Whether the small file was created; False if there was one before, whatever it holds.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+
+
+def manifest_path(name: str, version: str, suffix: str = ".json") -> str:
+    """Where the manifest of a version is, or with ``.yank`` its yank."""
+    return f"versions/{name}/{version}{suffix}"
+
+
+def object_path(digest: str) -> str:
+    """Where the bytes with a digest are."""
+    kind, _, hexadecimal = digest.partition(":")
+    return f"objects/{kind}/{hexadecimal[:2]}/{hexadecimal}.jsonl"
+
+
+def rejected_object(digest: str) -> str:
+    """Where the rejected completions beside the bundle with a digest are."""
+    return object_path(digest).removesuffix(".jsonl") + ".rejected.jsonl"
+
+
+def fetch(remote: Remote, path: str, take: Callable[[bytes], object], limit: int) -> int:
+    """Hand the bytes of a file of a remote to ``take``, block by block; their number.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        BundleError: it has more than ``limit`` bytes; no more than these were taken.
+        StorageError: it cannot be read, or comes slower than 20 kB/s after the first minute.
+    """
+    deadline = time.monotonic() + _PATIENCE + limit / _SLOWEST
+    total = 0
+    with closing(remote.blocks(path)) as blocks:
+        for block in blocks:
+            total += len(block)
+            if total > limit:
+                raise BundleError(
+                    f"{path} in {remote.address} has more than the {limit} bytes that it may have",
+                    remedy="Do not use this place, or tell whoever keeps it",
+                )
+            if time.monotonic() > deadline:
+                raise StorageError(f"{path} comes too slowly from {remote.address}", remedy="Try again later")
+            take(block)
+    return total
+
+
+def problem_of(error: Exception, doing: str, address: str) -> StorageError:
+    """An error of a client library in our words: never in its own, which may hold a signed URL or a header.
+
+    Args:
+        error: what the library raised.
+        doing: continuing "cannot ...": "read", "write".
+        address: of the remote.
+    """
+    chain = [error, *(one for one in (error.__cause__, error.__context__) if one is not None)]
+    kinds = [kind.__name__ for one in chain for kind in type(one).__mro__]
+    reason, remedy = next(
+        (_REASONS[kind] for kind in kinds if kind in _REASONS),
+        (f"the client reports {type(error).__name__}", "Check the address, the connection and the credentials"),
+    )
+    status = status_of(error)
+    return StorageError(f"cannot {doing} {address}: {reason}{f' (HTTP {status})' if status else ''}", remedy=remedy)
+
+
+def status_of(error: Exception) -> int | None:
+    """The HTTP status that an error of a client library, or what caused it, carries; None if there is none."""
+    chain = (error, error.__cause__, error.__context__)
+    return next((code for one in chain if one is not None and (code := _status(one)) is not None), None)
+
+
+def _status(error: BaseException) -> int | None:
+    response = getattr(error, "response", None)
+    if isinstance(response, Mapping):
+        code = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    else:
+        code = getattr(response, "status_code", None) or getattr(error, "code", None) or getattr(error, "status", None)
+    return code if isinstance(code, int) and 100 <= code < 600 else None
+
+
+#: protocol -> what is written after it
+PROTOCOLS = {
+    "file": "//FOLDER (or a path alone)",
+    "s3": "//BUCKET/FOLDER",
+    "gs": "//BUCKET/FOLDER",
+    "http": "//HOST/FOLDER (to pull from)",
+    "https": "//HOST/FOLDER (to pull from)",
+    "hf": "//datasets/OWNER/NAME@REVISION",
+}
+
+
+# Two letters at least: "C:" is a drive.
+_PROTOCOL = re.compile(r"([A-Za-z][A-Za-z0-9+._-]+):")
+
+
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}(:[0-9]{1,5})?")
+
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+
+
+_SEGMENT = re.compile(r"[A-Za-z0-9_.=+,~%-]{1,200}")
+
+
+_HUB = re.compile(
+    r"datasets/(?P<repo>[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95})"
+    r"(?:@(?P<revision>[A-Za-z0-9][A-Za-z0-9_.-]{0,99}))?"
+)
+
+
+@dataclass(frozen=True)
+class Location:
+    """A place for bundles.
+
+    Args:
+        protocol: a key of ``PROTOCOLS``.
+        path: a folder; ``bucket/folder``; ``host/folder``; for hf ``OWNER/NAME``. Without a final slash.
+        revision: for hf a branch, a tag or a commit; else empty.
+    """
+
+    protocol: str
+    path: str
+    revision: str = ""
+
+    def __str__(self) -> str:
+        if self.protocol == "file":
+            return self.path
+        if self.protocol == "hf":
+            return f"hf://datasets/{self.path}" + (f"@{self.revision}" if self.revision else "")
+        return f"{self.protocol}://{self.path}"
+
+
+def parse_location(text: str) -> Location:
+    """Read a location.
+
+    Raises:
+        UnknownNameError: a protocol that is not in ``PROTOCOLS``.
+        UsageError: chained protocols, user information, a query, a path that climbs. The text is not in the message.
+    """
+    if not text or "\0" in text:
+        raise UsageError("the location is empty or holds a NUL character", remedy="Name a folder, or a URL")
+    if "::" in text:
+        raise UsageError("the location chains protocols with '::'", remedy="Name one place, such as s3://team/bundles")
+    match = _PROTOCOL.match(text)
+    if match is None:
+        return _folder(text)
+    protocol, rest = match[1].lower(), text[match.end() :]
+    if protocol not in PROTOCOLS:
+        valid = [f"{name}:{form}" for name, form in PROTOCOLS.items()]
+        raise UnknownNameError("protocol of a location", protocol[:20], valid)
+    if protocol == "file":
+        return _folder(rest.removeprefix("//"))
+    if not rest.startswith("//"):
+        raise _refused(protocol, "lacks '//'")
+    return _hub(rest[2:]) if protocol == "hf" else _address(protocol, rest[2:])
+
+
+def _folder(text: str) -> Location:
+    if not text:
+        raise _refused("file", "names no folder")
+    return Location("file", str(Path(text).expanduser().absolute()))
+
+
+def _address(protocol: str, rest: str) -> Location:
+    if "@" in rest:
+        raise _refused(protocol, "holds '@', as a URL with a user and a password does")
+    if "?" in rest or "#" in rest:
+        raise _refused(protocol, "has a query or a fragment, as a signed URL has")
+    host, _, folder = rest.rstrip("/").partition("/")
+    if not (_HOST if protocol.startswith("http") else _BUCKET).fullmatch(host):
+        raise _refused(protocol, "names no host or bucket that can be one")
+    segments = folder.split("/") if folder else []
+    if any(not _SEGMENT.fullmatch(one) or one in (".", "..") for one in segments):
+        raise _refused(protocol, "has a part that is empty, climbs, or holds a sign that means something else there")
+    return Location(protocol, "/".join([host, *segments]))
+
+
+def _hub(rest: str) -> Location:
+    match = _HUB.fullmatch(rest.rstrip("/"))
+    if match is None or ".." in rest:
+        raise _refused("hf", "names no dataset repository")
+    return Location("hf", match["repo"], match["revision"] or "")
+
+
+def _refused(protocol: str, fault: str) -> UsageError:
+    return UsageError(
+        f"the {protocol}: location {fault}",
+        remedy=f"Write {protocol}:{PROTOCOLS[protocol]}; credentials come from the environment, see docs/sharing.md",
+    )

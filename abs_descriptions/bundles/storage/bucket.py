@@ -1,0 +1,119 @@
+"""Buckets of S3 and of Google Cloud Storage, through fsspec's clients for them.
+
+The manifest is created by a conditional write: ``If-None-Match: *`` on S3, ``ifGenerationMatch=0`` on Google's.
+Not every server that speaks S3's language honours the condition, so every push proves it on a small file of its own
+before anything else is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from itertools import islice
+from typing import Any
+
+from abs_core.errors import StorageError
+from abs_core.extras import require
+from abs_descriptions.bundles.storage.base import BLOCK, MAX_NAMES, Location, RemoteBlob, problem_of, status_of
+
+__all__ = ["BucketRemote", "open_bucket"]
+
+
+_TIMEOUT = 60.0  # seconds
+
+
+_PROOF = "conditional-write"
+
+
+def open_bucket(location: Location) -> BucketRemote:
+    """The bucket of an s3: or gs: location; credentials are those that its client finds.
+
+    Raises:
+        MissingExtraError: s3fs or gcsfs is not installed.
+    """
+    # Not fsspec.filesystem: its caches would show old listings, and instances are shared by all who ask.
+    fresh = {"skip_instance_cache": True, "use_listings_cache": False}
+    if location.protocol == "gs":
+        return BucketRemote(location, require("gcsfs.core").GCSFileSystem(**fresh, timeout=_TIMEOUT))
+    settings = {"connect_timeout": 10, "read_timeout": _TIMEOUT, "retries": {"max_attempts": 3}}
+    return BucketRemote(location, require("s3fs").S3FileSystem(**fresh, config_kwargs=settings))
+
+
+class BucketRemote:
+    """A folder in a bucket as a remote: ``Remote`` says what the methods do.
+
+    Args:
+        location: of the folder.
+        client: the fsspec file system of its protocol.
+    """
+
+    def __init__(self, location: Location, client: Any) -> None:
+        self.address = str(location)
+        self._root = location.path
+        self._client = client
+
+    def names(self, folder: str) -> Sequence[str]:
+        try:
+            found = self._client.ls(f"{self._root}/{folder}", detail=False)
+        except FileNotFoundError:
+            return []
+        except Exception as error:
+            raise problem_of(error, "read", self.address) from None
+        return [str(name).rstrip("/").rpartition("/")[2] for name in islice(found, MAX_NAMES)]
+
+    def blocks(self, path: str) -> Generator[bytes, None, None]:
+        try:
+            stream = self._client.open(f"{self._root}/{path}", "rb", block_size=4 * BLOCK, cache_type="readahead")
+        except FileNotFoundError:
+            raise FileNotFoundError(path) from None
+        except Exception as error:
+            raise problem_of(error, "read", self.address) from None
+        with stream:
+            while True:
+                try:
+                    block: bytes = stream.read(BLOCK)
+                except Exception as error:
+                    raise problem_of(error, "read", self.address) from None
+                if not block:
+                    return
+                yield block
+
+    def check_writable(self) -> None:
+        try:
+            kept = not self._create(_PROOF, b"") or not self._create(_PROOF, b"")
+        except Exception as error:
+            raise problem_of(error, "write", self.address) from None
+        if not kept:
+            raise StorageError(
+                f"{self.address} does not honour conditional writes, so two pushes could overwrite each other",
+                remedy="Use a server that honours If-None-Match, or push to a folder",
+            )
+
+    def publish(self, pieces: Sequence[RemoteBlob], path: str, data: bytes) -> bool:
+        try:
+            for piece in pieces:
+                self._put(piece)
+            return self._create(path, data)
+        except Exception as error:
+            raise problem_of(error, "write", self.address) from None
+
+    def _put(self, piece: RemoteBlob) -> None:
+        target = f"{self._root}/{piece.target}"
+        try:
+            # Buckets show no part of a file, so one of the right length is the one, or somebody's forgery: see pull.
+            if self._client.info(target)["size"] == piece.file.stat().st_size:
+                return
+        except FileNotFoundError:
+            pass
+        self._client.put_file(str(piece.file), target)
+
+    def _create(self, path: str, data: bytes) -> bool:
+        try:
+            self._client.pipe_file(f"{self._root}/{path}", data, mode="create")
+        except FileExistsError:
+            return False
+        except Exception as error:
+            # 412: there is one; 409: another write of it is under way. Not every client has a word of its own for them.
+            if status_of(error) in (409, 412):
+                return False
+            raise
+        return True

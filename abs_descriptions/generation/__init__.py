@@ -1,0 +1,1 @@
+"""A label set and a language model to descriptions: prompts, providers, cleaning, journal, cost."""

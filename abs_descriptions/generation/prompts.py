@@ -1,0 +1,196 @@
+"""Prompt sets: what a language model is asked about a class, as versioned YAML files.
+
+A set says in which form the model answers (``kind``), in which language, with which system message and examples, and
+holds one or more prompts. Each prompt is asked about each class. In a prompt and in the system message ``{name}``
+stands for the class name, ``{article}`` for its English indefinite article, ``{domain}`` for what all classes are
+("bird"). What tells one ambiguous class from its namesakes is a note in the label set, and is asked for as
+``name (note)`` whatever the prompt; without a note nothing is added.
+
+The shipped sets are prompts/llm/*.yaml.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from abs_core.canonical import digest
+from abs_core.errors import PromptError, UnknownNameError
+from abs_core.files import prompts_folder, read_yaml
+from abs_core.text import printable
+from abs_descriptions.generation.providers.base import AnswerForm, Message
+from abs_descriptions.generation.sentences import Language
+
+__all__ = ["Example", "Prompt", "PromptSet", "article", "read_prompts", "shipped_prompt_sets"]
+
+
+PLACEHOLDERS = ("name", "article", "domain")
+
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=8000, strip_whitespace=True)]
+
+
+class _PromptModel(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Prompt(_PromptModel):
+    """One question: its id, stable within the set, and its text with placeholders."""
+
+    id: Identifier
+    text: Text
+
+
+class Example(_PromptModel):
+    """An answer that shows the model what is wanted: a class name that is no likely label, and the text for it."""
+
+    name: Text
+    text: Text
+
+
+class PromptSet(_PromptModel):
+    """A set of prompts; read one with ``read_prompts``.
+
+    ``kind`` is what the answers hold: "sentence" (CuPL) or "phrase", one a line (CLIP-D). ``answer`` is "list" where
+    the prompts ask for the JSON object ``{"descriptions": ["...", "..."]}``: servers and vLLM then hold the model to
+    it, and a reply that is anything else fails. ``language`` is the code of the language that answers are expected in
+    ("en"), or "any".
+    """
+
+    id: Identifier
+    version: Annotated[int, Field(ge=1)]
+    description: Text
+    kind: Literal["sentence", "phrase"] = "sentence"
+    answer: AnswerForm = "text"
+    language: Language = "en"
+    domain: str = ""
+    system: str = ""
+    examples: tuple[Example, ...] = ()
+    prompts: Annotated[tuple[Prompt, ...], Field(min_length=1)]
+
+    @property
+    def digest(self) -> str:
+        """``sha256:...`` of everything in the set."""
+        return digest(self.model_dump(mode="json"))
+
+    def messages(self, prompt: Prompt, name: str, note: str | None = None) -> tuple[Message, ...]:
+        """The conversation that asks ``prompt`` about a class: system message, examples, question.
+
+        Args:
+            prompt: one of the set.
+            name: of the class.
+            note: what tells the class from its namesakes. ``{name}`` in the question and in the system message then
+                reads ``name (note)``, for example "crane (the bird)"; a final full stop of the note is dropped.
+        """
+        told = note.strip().removesuffix(".") if note else ""
+        asked = f"{name} ({told})" if told else name
+        turns = [Message("system", self._fill(self.system.strip(), asked))] if self.system.strip() else []
+        for example in self.examples:
+            turns.append(Message("user", self._fill(prompt.text, example.name)))
+            turns.append(Message("assistant", example.text))
+        return (*turns, Message("user", self._fill(prompt.text, asked)))
+
+    def _fill(self, text: str, name: str) -> str:
+        values = {"name": name, "article": article(name), "domain": self.domain, None: ""}
+        return "".join(literal + values[field] for literal, field in _parts(text))
+
+
+@lru_cache(maxsize=1024)
+def _parts(text: str) -> tuple[tuple[str, str | None], ...]:
+    """A text of a set as pairs of plain text and the placeholder behind it."""
+    return tuple((literal, field) for literal, field, _, _ in string.Formatter().parse(text))
+
+
+def article(name: str) -> str:
+    """The English indefinite article of a name, by its spelling: "an" for "hourglass", "a" for "unicorn"."""
+    word = name.strip().casefold()
+    if re.match(r"(hour|heir|honest|honou?r)", word):
+        return "an"
+    if re.match(r"(uni(?!n)|eu|ewe|one\b|once\b|us(e|u)|ut(e|i)|ur(a|o)|ub|u-)", word):
+        return "a"
+    return "an" if word[:1] in tuple("aeiou") else "a"
+
+
+def shipped_prompt_sets() -> tuple[str, ...]:
+    """The ids of the prompt sets that ship with the toolkit, sorted."""
+    return tuple(sorted(path.stem for path in (prompts_folder() / "llm").glob("*.yaml")))
+
+
+def read_prompts(source: str | Path) -> PromptSet:
+    """A prompt set from a YAML file, or by the id of a shipped one; a file of that very name comes first.
+
+    Raises:
+        PromptError: a file that is no prompt set, or an unknown or missing placeholder; names the file and the prompt.
+        UnknownNameError: neither a file nor a shipped id; lists the shipped ones.
+        StorageError: the file cannot be read.
+    """
+    path = Path(source)
+    if path.is_file():
+        return _read_file(path)
+    if str(source) in shipped_prompt_sets():
+        return _read_file(prompts_folder() / "llm" / f"{source}.yaml")
+    if path.suffix.lower() in (".yaml", ".yml") or len(path.parts) > 1:
+        raise PromptError(f"the prompt file {printable(str(path), 200)!r} does not exist", remedy="Check the path")
+    raise UnknownNameError(
+        "prompt set",
+        printable(str(source), 100),
+        shipped_prompt_sets(),
+        remedy="See `abs gen-descriptions --help`, or name a YAML file of your own",
+    )
+
+
+def _read_file(path: Path) -> PromptSet:
+    shown = f"the prompt file {printable(str(path), 200)!r}"
+    prompts = _validate(shown, read_yaml(path, shown, PromptError))
+    repeated = [one for one, count in Counter(prompt.id for prompt in prompts.prompts).items() if count > 1]
+    if repeated:
+        raise PromptError(f"{shown} has the prompt id {repeated[0]!r} twice", remedy="Give each prompt its own id")
+    _check_placeholders(f"{shown}, system", prompts.system, prompts.domain)
+    for prompt in prompts.prompts:
+        where = f"{shown}, prompt {prompt.id!r}"
+        if "name" not in _check_placeholders(where, prompt.text, prompts.domain):
+            raise PromptError(f"{where}: {{name}} is missing", remedy="Say {name} in each prompt")
+    return prompts
+
+
+def _validate(shown: str, value: Any) -> PromptSet:
+    try:
+        return PromptSet.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = printable(".".join(str(part) for part in first["loc"]) or "the whole", 100)
+        raise PromptError(
+            f"{shown}: {place}: {printable(first['msg'], 150)}",
+            remedy="Write the keys id, version, description and prompts, as in prompts/llm/objects.yaml",
+        ) from None
+
+
+def _check_placeholders(where: str, text: str, domain: str) -> set[str | None]:
+    """Refuse what cannot be filled in; the placeholders that there are."""
+    try:
+        fields = [part for part in string.Formatter().parse(text) if part[1] is not None]
+    except ValueError as error:
+        raise PromptError(f"{where}: {error}", remedy="Write a brace that is meant as one twice: {{ or }}") from None
+    for _, field, form, conversion in fields:
+        if field not in PLACEHOLDERS or form or conversion:
+            spelled = f"{{{field}{'!' + conversion if conversion else ''}{':' + form if form else ''}}}"
+            raise PromptError(
+                f"{where}: unknown placeholder {printable(spelled, 100)!r}",
+                remedy="Use {name}, {article} or {domain}; write a brace that is meant as one twice",
+            )
+    names = {field for _, field, _, _ in fields}
+    if "domain" in names and not domain:
+        raise PromptError(
+            f"{where}: {{domain}} is used and the set has no domain",
+            remedy="Add the key domain, or leave the placeholder out",
+        )
+    return names

@@ -1,0 +1,234 @@
+"""A language model in this process, through ``transformers``: the embedded SmolLM2, a GGUF file, a Hugging Face folder.
+
+Nothing is downloaded. On a CPU a small model is run as several batches at once with one thread each, because threads
+that share one small matrix product wait for each other longer than they compute, and by far where the machine is busy.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from abs_core.errors import BackendError, FatalBackendError, UsageError
+from abs_core.extras import require
+from abs_descriptions.generation.providers.base import Failure, Outcome, Reply, Request
+from abs_descriptions.generation.providers.decoding import DecodedText, Decoder, DecodingRow
+from abs_descriptions.generation.providers.model_files import EMBEDDED, ModelFiles, load_gguf, unpack_gguf
+
+__all__ = ["DTYPES", "DType", "TransformersProvider", "choose_dtype"]
+
+
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+DTYPES: tuple[DType, ...] = ("auto", "float32", "bfloat16", "float16")
+
+
+# Requests are sorted and cut into batches window by window, so that memory does not grow with their number.
+_WINDOW = 4096
+
+
+_SMALL_MODEL = 1_500_000_000
+
+
+class TransformersProvider:
+    """A causal language model with a chat template, loaded on first use.
+
+    Args:
+        model: see ``ModelFiles``.
+        batch_size: rows drawn at once.
+        threads: CPU threads; None takes what torch takes.
+        dtype: "auto" is bfloat16 where the device computes in it, else float32.
+        keep: a folder where a GGUF file is unpacked, once, so that later runs load it in seconds; None unpacks nothing.
+
+    Raises:
+        WeightsError: the embedded model is missing or is not the published file.
+        FatalBackendError: no model at this path.
+        UsageError: a batch size or number of threads below 1, or an unknown dtype.
+    """
+
+    name = "local"
+
+    def __init__(
+        self,
+        model: str = EMBEDDED,
+        *,
+        batch_size: int = 64,
+        threads: int | None = None,
+        dtype: DType = "auto",
+        keep: Path | None = None,
+    ) -> None:
+        if batch_size < 1 or (threads is not None and threads < 1):
+            raise UsageError("the batch size and the number of threads are at least 1", remedy="Give larger numbers")
+        if dtype not in DTYPES:
+            raise UsageError(f"unknown dtype {dtype!r}", remedy=f"Use one of {', '.join(DTYPES)}")
+        self._files = ModelFiles(model)
+        self.model = self._files.name
+        self._batch_size = batch_size
+        self._threads = threads
+        self._dtype: DType = dtype
+        self.keep = keep
+
+    def key(self) -> Mapping[str, Any]:
+        """Backend, digest of the weights, dtype as asked for, and the version of the sampler."""
+        return {"backend": self.name, "weights": self._files.weights, "dtype": self._dtype, "sampler": 1}
+
+    def complete(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Outcome]]:
+        """See ``base.Backend``; replies come batch by batch.
+
+        Raises:
+            MissingExtraError: the extra "local" is not installed.
+            FatalBackendError: the model cannot be read, or has no chat template.
+            BackendError: the device is out of memory.
+        """
+        source = iter(requests)
+        while window := list(islice(source, _WINDOW)):
+            yield from self._complete_window(window)
+
+    def _complete_window(self, window: Sequence[Request]) -> Iterator[tuple[Request, Outcome]]:
+        fitting: list[tuple[DecodingRow, Request]] = []
+        for request in window:
+            row = self._row(request)
+            if len(row.prompt) + row.max_tokens > self._context_length:
+                yield (
+                    request,
+                    Failure(f"the prompt has {len(row.prompt)} tokens, the model takes {self._context_length}"),
+                )
+            else:
+                fitting.append((row, request))
+        # Equal beginnings side by side: a batch then shares a long prefix. Stable, so a resumed run cuts alike.
+        fitting.sort(key=lambda pair: pair[0].prompt)
+        batches = [fitting[at : at + self._batch_size] for at in range(0, len(fitting), self._batch_size)]
+        for batch, drawn in self._decode_all(batches):
+            for (row, request), one in zip(batch, drawn, strict=True):
+                yield request, self._outcome(row, one)
+
+    def _decode_all(
+        self, batches: Sequence[list[tuple[DecodingRow, Request]]]
+    ) -> Iterator[tuple[list[tuple[DecodingRow, Request]], list[DecodedText]]]:
+        """Batches with what was drawn, in order; several at once on a CPU with a small model."""
+        stop = threading.Event()
+        with self._worker_threads() as workers, ThreadPoolExecutor(workers, "decode") as pool:
+            try:
+                futures: list[Future[list[DecodedText]]] = [
+                    pool.submit(self._decode, [row for row, _ in batch], stop) for batch in batches
+                ]
+                for batch, future in zip(batches, futures, strict=True):
+                    yield batch, future.result()
+            finally:
+                stop.set()
+                pool.shutdown(cancel_futures=True)
+
+    def _decode(self, rows: Sequence[DecodingRow], stop: threading.Event) -> list[DecodedText]:
+        torch = require("torch")
+        try:
+            return Decoder(self._loaded[0], self.stop_ids, min(self.stop_ids)).decode(rows, stop.is_set)
+        except torch.OutOfMemoryError as error:
+            raise BackendError(
+                f"the device has too little memory for {len(rows)} rows of {self.model!r}", remedy="Use smaller batches"
+            ) from error
+
+    def _row(self, request: Request) -> DecodingRow:
+        turns = [{"role": turn.role, "content": turn.content} for turn in request.messages]
+        text = self._loaded[1].apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        ids = self._loaded[1](text, add_special_tokens=False)["input_ids"]
+        given = request.parameters
+        return DecodingRow(
+            prompt=tuple(ids),
+            max_tokens=given.max_tokens,
+            temperature=1.0 if given.temperature is None else given.temperature,
+            top_p=1.0 if given.top_p is None else given.top_p,
+            seed=request.draw_seed,
+        )
+
+    def _outcome(self, row: DecodingRow, drawn: DecodedText) -> Outcome:
+        text = self._loaded[1].decode(drawn.tokens, skip_special_tokens=True).strip()
+        if not text:
+            return Failure("an empty reply")
+        finish: Literal["stop", "length"] = "stop" if drawn.stopped else "length"
+        return Reply(text, finish, prompt_tokens=len(row.prompt), completion_tokens=len(drawn.tokens))
+
+    def load(self) -> tuple[Any, Any]:
+        """The model in evaluation mode and its tokenizer; loaded once.
+
+        Raises:
+            MissingExtraError, FatalBackendError: see ``complete``.
+            StorageError: the folder ``keep`` cannot be written.
+        """
+        return self._loaded
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        transformers, torch = require("transformers"), require("torch")
+        transformers.utils.logging.disable_progress_bar()
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = choose_dtype(torch, device) if self._dtype == "auto" else getattr(torch, self._dtype)
+        path = self._files.path
+        if self._files.is_gguf and self.keep is not None:
+            path = unpack_gguf(path, self._files.weights, self.keep)
+        model, tokenizer = load_gguf(path, dtype) if path.is_file() else _load_folder(path, dtype)
+        if tokenizer.chat_template is None:
+            raise FatalBackendError(
+                f"the model {self.model!r} has no chat template",
+                remedy="Use a model that is tuned to follow instructions",
+            )
+        return model.to(device).eval(), tokenizer
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """The tokens that end a reply."""
+        model, tokenizer = self._loaded
+        stated = model.generation_config.eos_token_id
+        ids = stated if isinstance(stated, list) else [stated]
+        return frozenset(token for token in [*ids, tokenizer.eos_token_id] if token is not None)
+
+    @cached_property
+    def _context_length(self) -> int:
+        return int(getattr(self._loaded[0].config, "max_position_embeddings", None) or 2048)
+
+    @contextmanager
+    def _worker_threads(self) -> Iterator[int]:
+        """The number of batches to draw at once; torch's own number of threads is set for it and put back."""
+        torch = require("torch")
+        model = self._loaded[0]
+        before = torch.get_num_threads()
+        threads = self._threads or before
+        small = sum(weight.nbytes for weight in model.parameters()) <= _SMALL_MODEL
+        workers = threads if small and model.device.type == "cpu" else 1
+        torch.set_num_threads(max(1, threads // workers))
+        try:
+            yield workers
+        finally:
+            torch.set_num_threads(before)
+
+
+def _load_folder(path: Path, dtype: Any) -> tuple[Any, Any]:
+    transformers = require("transformers")
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            str(path), local_files_only=True, trust_remote_code=False
+        )
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            str(path), dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise FatalBackendError(
+            f"the model in {str(path)!r} cannot be loaded: {str(error)[:200]}",
+            remedy="Use a folder with config.json, a tokenizer and safetensors of a causal language model",
+        ) from error
+    return model, tokenizer
+
+
+def choose_dtype(torch: Any, device: Any) -> Any:
+    """bfloat16 where the device multiplies in it; elsewhere it is emulated, ten times slower than float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    native = any(present for name, present in capabilities.items() if name.endswith("bf16"))
+    return torch.bfloat16 if native else torch.float32
