@@ -12,19 +12,26 @@ import pytest
 from abs_core.errors import FatalBackendError, UsageError, WeightsError
 from abs_core.files import sha256_file
 from abs_descriptions.generation.providers.base import Failure, Message, Outcome, Parameters, Reply, Request
-from abs_descriptions.generation.providers.decoding import Decoder, DecodingRow, _draw
 from abs_descriptions.generation.providers.model_files import (
     EMBEDDED_SHA256,
     ModelFiles,
     find_embedded_model,
     unpack_gguf,
 )
+from abs_descriptions.generation.providers.sampling import Row, _sample, sample_batch
 from abs_descriptions.generation.providers.transformers_local import TransformersProvider
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 GREEDY = Parameters(max_tokens=12, temperature=0.0)
+
+
+def tiny_llama(vocabulary: int) -> Any:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": vocabulary, "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4}
+    config = transformers.AutoConfig.for_model("llama", **sizes, num_hidden_layers=2, num_key_value_heads=2)
+    return transformers.AutoModelForCausalLM.from_config(config).eval()
 
 
 def request(name: str, sample: int = 0, parameters: Parameters = GREEDY) -> Request:
@@ -69,6 +76,40 @@ def test_each_sample_has_its_own_seed_and_a_seed_gives_the_same_draws(small_mode
     assert len({reply.text for reply in first.values()}) > 1
 
 
+def test_a_row_depends_on_its_seed_and_not_on_the_batch() -> None:
+    model = tiny_llama(96)
+    rows = [Row((1, 2, 3 + seed % 4, 9)[: 3 + seed % 2], 5 + seed, 0.9, 0.95, seed) for seed in range(12)]
+    stop = frozenset((7, 11, 13))
+    alone = [sample_batch(model, [row], stop)[0] for row in rows]
+    assert sample_batch(model, rows, stop) == alone
+    assert sample_batch(model, rows[::-1], stop) == alone[::-1]
+    assert {result.stopped for result in alone} == {True, False}
+    for row, result in zip(rows, alone, strict=True):
+        assert len(result.tokens) <= row.max_tokens
+        assert result.stopped or len(result.tokens) == row.max_tokens
+        assert not stop.intersection(result.tokens)
+
+
+def test_a_cancelled_batch_ends_after_the_call_at_hand() -> None:
+    answers = iter((False, True))
+    (result,) = sample_batch(tiny_llama(96), [Row((1, 2), 50, 0.9, 1.0, 3)], frozenset((95,)), lambda: next(answers))
+    assert 0 < len(result.tokens) < 50
+    assert not result.stopped
+
+
+def test_the_sampling_settings_of_a_models_folder_change_nothing(
+    small_model: TransformersProvider, tmp_path: Path
+) -> None:
+    tokenizer = small_model.load()[1]
+    tokenizer.save_pretrained(tmp_path)
+    tiny_llama(len(tokenizer)).save_pretrained(tmp_path)
+    asked = [request("a cat", sample, Parameters(max_tokens=20)) for sample in range(3)]
+    plain = replies(TransformersProvider(str(tmp_path)).complete(asked))
+    settings = {"repetition_penalty": 9.0, "no_repeat_ngram_size": 1, "do_sample": True, "top_k": 1, "max_length": 2}
+    (tmp_path / "generation_config.json").write_text(json.dumps(settings))
+    assert replies(TransformersProvider(str(tmp_path)).complete(asked)) == plain
+
+
 def test_a_prompt_that_does_not_fit_fails_alone(small_model: TransformersProvider) -> None:
     got = dict(small_model.complete([request("x " * 9000), request("a cat")]))
     kinds = {len(one.messages[0].content) > 100: type(outcome) for one, outcome in got.items()}
@@ -83,7 +124,7 @@ def test_closing_the_iterator_ends_the_work_and_puts_the_threads_back(small_mode
     assert torch.get_num_threads() == before
 
 
-def test_what_is_drawn_greedily_is_the_likeliest_token_of_a_plain_pass(small_model: TransformersProvider) -> None:
+def test_greedy_sampling_takes_the_likeliest_token_of_a_plain_pass(small_model: TransformersProvider) -> None:
     model, tokenizer = small_model.load()
     prompts = [
         tuple(tokenizer(text)["input_ids"]) for text in ("A cat is", "A cat has", "The brick wall of a house is")
@@ -92,15 +133,15 @@ def test_what_is_drawn_greedily_is_the_likeliest_token_of_a_plain_pass(small_mod
 
 
 def _check_greedy(model: Any, prompts: list[tuple[int, ...]], stop: frozenset[int]) -> None:
-    """Each drawn token is, within rounding, the likeliest of one uncached pass over all tokens before it."""
-    rows = [DecodingRow(prompt, 4 + 2 * place, 0.0, 1.0, None) for place, prompt in enumerate(prompts)]
-    for row, drawn in zip(rows, Decoder(model, stop, min(stop)).decode(rows), strict=True):
-        assert drawn.stopped or len(drawn.tokens) == row.max_tokens
-        whole = [*row.prompt, *drawn.tokens]
+    """Each sampled token is, within rounding, the likeliest of one uncached pass over all tokens before it."""
+    rows = [Row(prompt, 4 + 2 * place, 0.0, 1.0, None) for place, prompt in enumerate(prompts)]
+    for row, result in zip(rows, sample_batch(model, rows, stop), strict=True):
+        assert result.stopped or len(result.tokens) == row.max_tokens
+        whole = [*row.prompt, *result.tokens]
         with torch.inference_mode():
             logits = model(input_ids=torch.tensor([whole])).logits[0].float()
-        for at, token in enumerate(drawn.tokens, len(row.prompt) - 1):
-            assert logits[at, token] >= logits[at].max() - 1e-3
+        for position, token in enumerate(result.tokens, len(row.prompt) - 1):
+            assert logits[position, token] >= logits[position].max() - 1e-3
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gemma3_text", "mistral", "qwen3"])
@@ -115,7 +156,7 @@ def test_models_of_other_families_are_read_alike(family: str) -> None:
     torch.manual_seed(0)
     config = transformers.AutoConfig.for_model(family, **more[family])
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
-    # No token ends a row, so that every row runs to its limit and the batch shrinks on the way.
+    # No token ends a row, so every row runs to its limit and the batch shrinks on the way.
     _check_greedy(model, [(1, 2, 3, 4), (1, 2, 9), (1, 2, 3, 5, 6, 7, 8), (1, 2, 9)], stop=frozenset((95,)))
 
 
@@ -124,11 +165,11 @@ def test_tokens_come_from_the_nucleus_in_proportion() -> None:
     uniforms = torch.linspace(0, 1, 2001)[:-1, None]
     logits = probability.log().expand(2000, -1)
     ones = torch.ones(2000, 1)
-    shares = torch.bincount(_draw(logits, ones, ones, uniforms), minlength=4) / 2000
+    shares = torch.bincount(_sample(logits, ones, ones, uniforms), minlength=4) / 2000
     assert torch.allclose(shares, probability[0], atol=2e-3)
-    shares = torch.bincount(_draw(logits, ones, 0.79 * ones, uniforms), minlength=4) / 2000
+    shares = torch.bincount(_sample(logits, ones, 0.79 * ones, uniforms), minlength=4) / 2000
     assert torch.allclose(shares, torch.tensor([0.625, 0.375, 0.0, 0.0]), atol=2e-3)
-    shares = torch.bincount(_draw(logits, 0.5 * ones, ones, uniforms), minlength=4) / 2000
+    shares = torch.bincount(_sample(logits, 0.5 * ones, ones, uniforms), minlength=4) / 2000
     squared = probability[0] ** 2
     assert torch.allclose(shares, squared / squared.sum(), atol=2e-3)
 

@@ -18,8 +18,8 @@ from typing import Any, Literal
 from abs_core.errors import BackendError, FatalBackendError, UsageError
 from abs_core.extras import require
 from abs_descriptions.generation.providers.base import Failure, Outcome, Reply, Request
-from abs_descriptions.generation.providers.decoding import DecodedText, Decoder, DecodingRow
 from abs_descriptions.generation.providers.model_files import EMBEDDED, ModelFiles, load_gguf, unpack_gguf
+from abs_descriptions.generation.providers.sampling import Row, SampledTokens, sample_batch
 
 __all__ = ["DTYPES", "DType", "TransformersProvider", "choose_dtype"]
 
@@ -42,7 +42,7 @@ class TransformersProvider:
 
     Args:
         model: see ``ModelFiles``.
-        batch_size: rows drawn at once.
+        batch_size: rows sampled at once.
         threads: CPU threads; None takes what torch takes.
         dtype: "auto" is bfloat16 where the device computes in it, else float32.
         keep: a folder where a GGUF file is unpacked, once, so that later runs load it in seconds; None unpacks nothing.
@@ -92,7 +92,7 @@ class TransformersProvider:
             yield from self._complete_window(window)
 
     def _complete_window(self, window: Sequence[Request]) -> Iterator[tuple[Request, Outcome]]:
-        fitting: list[tuple[DecodingRow, Request]] = []
+        fitting: list[tuple[Row, Request]] = []
         for request in window:
             row = self._row(request)
             if len(row.prompt) + row.max_tokens > self._context_length:
@@ -104,20 +104,20 @@ class TransformersProvider:
                 fitting.append((row, request))
         # Equal beginnings side by side: a batch then shares a long prefix. Stable, so a resumed run cuts alike.
         fitting.sort(key=lambda pair: pair[0].prompt)
-        batches = [fitting[at : at + self._batch_size] for at in range(0, len(fitting), self._batch_size)]
-        for batch, drawn in self._decode_all(batches):
-            for (row, request), one in zip(batch, drawn, strict=True):
-                yield request, self._outcome(row, one)
+        batches = [fitting[start : start + self._batch_size] for start in range(0, len(fitting), self._batch_size)]
+        for batch, results in self._sample_all(batches):
+            for (row, request), sampled in zip(batch, results, strict=True):
+                yield request, self._outcome(row, sampled)
 
-    def _decode_all(
-        self, batches: Sequence[list[tuple[DecodingRow, Request]]]
-    ) -> Iterator[tuple[list[tuple[DecodingRow, Request]], list[DecodedText]]]:
-        """Batches with what was drawn, in order; several at once on a CPU with a small model."""
+    def _sample_all(
+        self, batches: Sequence[list[tuple[Row, Request]]]
+    ) -> Iterator[tuple[list[tuple[Row, Request]], list[SampledTokens]]]:
+        """Batches with their sampled tokens, in order; several at once on a CPU with a small model."""
         stop = threading.Event()
-        with self._worker_threads() as workers, ThreadPoolExecutor(workers, "decode") as pool:
+        with self._worker_threads() as workers, ThreadPoolExecutor(workers, "sample") as pool:
             try:
-                futures: list[Future[list[DecodedText]]] = [
-                    pool.submit(self._decode, [row for row, _ in batch], stop) for batch in batches
+                futures: list[Future[list[SampledTokens]]] = [
+                    pool.submit(self._sample, [row for row, _ in batch], stop) for batch in batches
                 ]
                 for batch, future in zip(batches, futures, strict=True):
                     yield batch, future.result()
@@ -125,21 +125,21 @@ class TransformersProvider:
                 stop.set()
                 pool.shutdown(cancel_futures=True)
 
-    def _decode(self, rows: Sequence[DecodingRow], stop: threading.Event) -> list[DecodedText]:
+    def _sample(self, rows: Sequence[Row], stop: threading.Event) -> list[SampledTokens]:
         torch = require("torch")
         try:
-            return Decoder(self._loaded[0], self.stop_ids, min(self.stop_ids)).decode(rows, stop.is_set)
+            return sample_batch(self._loaded[0], rows, self.stop_ids, stop.is_set)
         except torch.OutOfMemoryError as error:
             raise BackendError(
                 f"the device has too little memory for {len(rows)} rows of {self.model!r}", remedy="Use smaller batches"
             ) from error
 
-    def _row(self, request: Request) -> DecodingRow:
+    def _row(self, request: Request) -> Row:
         turns = [{"role": turn.role, "content": turn.content} for turn in request.messages]
         text = self._loaded[1].apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         ids = self._loaded[1](text, add_special_tokens=False)["input_ids"]
         given = request.parameters
-        return DecodingRow(
+        return Row(
             prompt=tuple(ids),
             max_tokens=given.max_tokens,
             temperature=1.0 if given.temperature is None else given.temperature,
@@ -147,12 +147,12 @@ class TransformersProvider:
             seed=request.draw_seed,
         )
 
-    def _outcome(self, row: DecodingRow, drawn: DecodedText) -> Outcome:
-        text = self._loaded[1].decode(drawn.tokens, skip_special_tokens=True).strip()
+    def _outcome(self, row: Row, sampled: SampledTokens) -> Outcome:
+        text = self._loaded[1].decode(sampled.tokens, skip_special_tokens=True).strip()
         if not text:
             return Failure("an empty reply")
-        finish: Literal["stop", "length"] = "stop" if drawn.stopped else "length"
-        return Reply(text, finish, prompt_tokens=len(row.prompt), completion_tokens=len(drawn.tokens))
+        finish: Literal["stop", "length"] = "stop" if sampled.stopped else "length"
+        return Reply(text, finish, prompt_tokens=len(row.prompt), completion_tokens=len(sampled.tokens))
 
     def load(self) -> tuple[Any, Any]:
         """The model in evaluation mode and its tokenizer; loaded once.
@@ -178,6 +178,8 @@ class TransformersProvider:
                 f"the model {self.model!r} has no chat template",
                 remedy="Use a model that is tuned to follow instructions",
             )
+        # What else a model's folder sets, such as a repetition penalty, would change the logits.
+        model.generation_config = transformers.GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
         return model.to(device).eval(), tokenizer
 
     @cached_property
@@ -194,7 +196,7 @@ class TransformersProvider:
 
     @contextmanager
     def _worker_threads(self) -> Iterator[int]:
-        """The number of batches to draw at once; torch's own number of threads is set for it and put back."""
+        """The number of batches to sample at once; torch's own number of threads is set for it and put back."""
         torch = require("torch")
         model = self._loaded[0]
         before = torch.get_num_threads()
