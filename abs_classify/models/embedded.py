@@ -34,8 +34,8 @@ from abs_classify.models.embedded_parts import (
     load_tokenizer,
 )
 from abs_core.canonical import digest
-from abs_core.errors import MissingExtraError, ModelError, UsageError
-from abs_core.extras import EXTRAS, is_installed
+from abs_core.errors import ModelError, UsageError
+from abs_core.extras import require_installed
 
 __all__ = ["EmbeddedAttention", "EmbeddedModel", "load_embedded_model", "window_weights"]
 
@@ -283,8 +283,7 @@ def load_embedded_model(device: str = "cpu", dtype: str = "float32", cache_folde
     """
     where, kind = resolve_device(device), resolve_dtype(dtype)
     for module in ("timm", "open_clip", "transformers"):
-        if not is_installed(module):
-            raise MissingExtraError(EXTRAS[module][0], "embedded", "for the embedded tower")
+        require_installed(module, extra="embedded")
     files = find_embedded_files()
     for file in files.all():
         file.read()

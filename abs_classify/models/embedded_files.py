@@ -10,7 +10,8 @@ import importlib.util
 from dataclasses import dataclass
 
 from abs_core.errors import ModelError
-from abs_core.packaged_weights import PinnedFile, minilm_files, package_folder
+from abs_core.extras import package_folder
+from abs_core.packaged_weights import PinnedFile, minilm_files
 
 __all__ = ["EMBEDDED", "EmbeddedFiles", "ImagenetTexts", "find_embedded_files", "imagenet_texts"]
 
@@ -81,7 +82,7 @@ def imagenet_texts() -> ImagenetTexts:
         MissingExtraError: open_clip or timm is not installed.
         ModelError: the installed versions no longer hold the lists.
     """
-    info = package_folder("timm") / "data" / "_info"
+    info = package_folder("timm", extra="embedded") / "data" / "_info"
     try:
         synsets = (info / "imagenet_synsets.txt").read_text(encoding="utf-8").split()
         lines = (info / "imagenet_synset_to_definition.txt").read_text(encoding="utf-8").splitlines()
@@ -103,7 +104,7 @@ def imagenet_texts() -> ImagenetTexts:
 
 def _class_names() -> tuple[str, ...]:
     # Importing open_clip takes seconds (it brings torch, timm and torchvision); the list stands in a file of its own.
-    path = package_folder("open_clip") / "zero_shot_metadata.py"
+    path = package_folder("open_clip", extra="embedded") / "zero_shot_metadata.py"
     spec = importlib.util.spec_from_file_location("_open_clip_zero_shot_metadata", path)
     if spec is None or spec.loader is None:
         raise OSError(f"cannot load {str(path)!r}")

@@ -155,7 +155,7 @@ class EmbeddedTextEncoder:
     context_length = 256
 
     def __init__(self, files: EmbeddedFiles, device: torch.device) -> None:
-        transformers = require("transformers")
+        transformers = require("transformers", extra="embedded")
         from safetensors.torch import load
 
         state = load(files.sentences.read())

@@ -54,7 +54,7 @@ __all__ = [
     "iter_records",
     "iter_rejected",
     "load_descriptions",
-    "open_lines",
+    "open_line_reader",
     "open_pass",
     "read_bundle",
     "read_header",
@@ -165,7 +165,7 @@ class LineReader:
 
 
 @contextmanager
-def open_lines(path: Path) -> Iterator[LineReader]:
+def open_line_reader(path: Path) -> Iterator[LineReader]:
     """Open a file for one pass.
 
     Raises:
@@ -210,7 +210,7 @@ def iter_rejected(path: Path, header: BundleHeader) -> Iterator[Rejection]:
         [entry.id for entry in header.label_set.classes], [generator.id for generator in header.generators]
     )
     count = 0
-    with open_lines(rejected_path(path)) as scan:
+    with open_line_reader(rejected_path(path)) as scan:
         try:
             with jsonlines.Reader(scan.lines(), loads=cast("Any", lambda line: _read(line, rules))) as reader:
                 for rejection in cast("Iterator[Rejection]", reader):
@@ -362,7 +362,7 @@ def read_bundle(path: Path, *, digest: str | None = None) -> Bundle:
 @contextmanager
 def open_pass(path: Path, migrations: Mapping[int, Migration] = MIGRATIONS) -> Iterator[BundlePass]:
     """Open a bundle, read its header and stand before its records; errors as ``read_header``."""
-    with open_lines(path) as scan:
+    with open_line_reader(path) as scan:
         yield BundlePass(scan, migrations)
 
 
@@ -445,7 +445,7 @@ class BundlePass:
 
     def _confirm(self, suspect: str, class_id: str, ident: str | None, text: str) -> None:
         """Raise if an earlier record of the class really has this id or text, not only its hash."""
-        with open_lines(self.scan.path) as again:
+        with open_line_reader(self.scan.path) as again:
             again.first_line(MAX_HEADER_BYTES)
             for line in again.lines():
                 if again.number >= self.scan.number:

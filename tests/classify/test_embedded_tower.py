@@ -21,7 +21,8 @@ from abs_classify.models.embedded import EmbeddedModel, load_embedded_model, win
 from abs_classify.models.embedded_files import find_embedded_files, imagenet_texts
 from abs_classify.models.embedded_parts import Semantics, cached_semantics, load_backbone
 from abs_core.errors import MissingExtraError, ModelError, StorageError, UnknownNameError, UsageError, WeightsError
-from abs_core.packaged_weights import PinnedFile, package_folder
+from abs_core.extras import package_folder
+from abs_core.packaged_weights import PinnedFile
 
 CPU = torch.device("cpu")
 

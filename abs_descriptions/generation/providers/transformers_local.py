@@ -126,7 +126,7 @@ class TransformersProvider:
                 pool.shutdown(cancel_futures=True)
 
     def _decode(self, rows: Sequence[DecodingRow], stop: threading.Event) -> list[DecodedText]:
-        torch = require("torch")
+        torch = require("torch", extra="local")
         try:
             return Decoder(self._loaded[0], self.stop_ids, min(self.stop_ids)).decode(rows, stop.is_set)
         except torch.OutOfMemoryError as error:
@@ -165,7 +165,7 @@ class TransformersProvider:
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        transformers, torch = require("transformers"), require("torch")
+        transformers, torch = require("transformers"), require("torch", extra="local")
         transformers.utils.logging.disable_progress_bar()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         dtype = choose_dtype(torch, device) if self._dtype == "auto" else getattr(torch, self._dtype)
@@ -195,7 +195,7 @@ class TransformersProvider:
     @contextmanager
     def _worker_threads(self) -> Iterator[int]:
         """The number of batches to draw at once; torch's own number of threads is set for it and put back."""
-        torch = require("torch")
+        torch = require("torch", extra="local")
         model = self._loaded[0]
         before = torch.get_num_threads()
         threads = self._threads or before
