@@ -18,7 +18,7 @@ from abs_cli.importing import timestamp
 from abs_core.errors import BackendError, UsageError
 from abs_core.files import ensure_writable
 from abs_core.home import Home
-from abs_core.text import Advance
+from abs_core.progress import Advance
 from abs_descriptions.generation.report import (
     CostEstimate,
     CostSummary,

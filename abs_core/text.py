@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from typing import Any, Protocol
+from typing import Any
 
-__all__ = ["Advance", "counted", "delimiter", "guarded", "json_text", "printable", "unguarded"]
+__all__ = ["counted", "delimiter", "guarded", "json_text", "printable", "unguarded"]
 
 
 # Cc: control (terminal escapes), Cf: bidirectional overrides and zero-width characters, Cs: lone surrogates,
@@ -33,12 +33,6 @@ def _escape(char: str) -> str:
     if char in "\u200c\u200d":
         return char
     return char.encode("unicode_escape").decode("ascii")
-
-
-class Advance(Protocol):
-    """Moves a progress line: by ``step``, with an optional remark behind it."""
-
-    def __call__(self, step: int = 1, remark: str = "") -> None: ...
 
 
 def json_text(value: Any) -> str:

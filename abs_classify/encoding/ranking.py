@@ -13,7 +13,7 @@ from abs_classify.encoding.digest_cache import DigestCache
 from abs_classify.encoding.stages import IdentifiedSample, Stages, UnreadableImage, shards
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import ImageError, StorageError
-from abs_core.text import Advance
+from abs_core.progress import Advance
 
 if TYPE_CHECKING:
     import numpy as np

@@ -15,7 +15,8 @@ from abs_classify.encoding.stages import IdentifiedSample, Stages
 from abs_classify.label_space import LabelSpace
 from abs_classify.models.deferred import model_notes
 from abs_core.errors import DatasetError, UsageError
-from abs_core.text import Advance, counted
+from abs_core.progress import Advance
+from abs_core.text import counted
 
 if TYPE_CHECKING:
     from abs_classify.datasets import Dataset, Sample

@@ -25,11 +25,10 @@ from abs_classify.evaluation.job import (
     reseeded,
 )
 from abs_classify.label_space import LabelSpace, choose_label_space, label_positions
-from abs_cli.console import progress
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import DatasetError, ModelError, UsageError
 from abs_core.home import Home
-from abs_core.text import Advance
+from abs_core.progress import Advance, Progress, no_progress
 
 if TYPE_CHECKING:
     from abs_classify.datasets import Dataset
@@ -197,6 +196,7 @@ def run_sweep(
     stages_of: Callable[[str], Stages],
     finished: Callable[[Evaluation], None],
     passed: Callable[[EvaluationJob, str, int, ScoredImages], None] | None = None,
+    progress: Progress = no_progress,
 ) -> None:
     """Evaluate every cell with every model.
 
@@ -205,6 +205,7 @@ def run_sweep(
         stages_of: the stages of a model, without loading it.
         finished: is told of each evaluation when it is done; it must not keep it, since it holds the model.
         passed: as in ``evaluate``.
+        progress: shows how many images are done.
 
     Raises:
         AbsError: as ``evaluate``, or a model cannot be used; evaluations that ``finished`` was told of are done.

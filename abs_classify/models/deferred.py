@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -11,7 +12,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from abs_classify.encoding.digest_cache import DigestCache
-from abs_cli.console import note
 from abs_core.errors import ModelError
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from abs_classify.models.base import Model
 
 __all__ = ["DeferredModel", "ModelFacts", "model_notes"]
+
+
+_logger = logging.getLogger(__name__)
 
 
 # packages whose version may change a weight's meaning: architectures, tokenizers, preprocessing
@@ -124,10 +127,10 @@ class DeferredModel:
         from abs_classify.models.base import DTYPES, emulates
         from abs_classify.models.registry import load_model
 
-        note(f"loading {self.name}")
+        _logger.info("loading %s", self.name)
         tower = load_model(self.name, device=self.device, dtype=self.dtype, derived=self._derived)
         if emulates(tower.device, DTYPES[self.dtype]):
-            note(f"this {tower.device.type} has no unit for {self.dtype} and emulates it; float32 is faster")
+            _logger.info("this %s has no unit for %s and emulates it; float32 is faster", tower.device.type, self.dtype)
         return tower
 
     @cached_property

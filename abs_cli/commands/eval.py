@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from abs_cli.console import note
+from abs_cli.console import note, progress
 from abs_cli.options import ModelOptions, compute_options
 from abs_core.errors import AbsError, UsageError
 from abs_core.files import ensure_writable
@@ -231,7 +231,7 @@ def _run(home: Home, grid: Sweep, options: ModelOptions, outputs: _Outputs) -> N
 
     try:
         with Predictions(outputs.predictions) if outputs.predictions else nullcontext() as predictions:
-            run_sweep(grid, stages_of, keeper.keep, predictions.add if predictions else None)
+            run_sweep(grid, stages_of, keeper.keep, predictions.add if predictions else None, progress)
     except (AbsError, KeyboardInterrupt):
         keeper.say_what_is_kept()
         raise
