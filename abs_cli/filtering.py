@@ -140,7 +140,7 @@ def filter_by_images(stages: Stages, bundle: Bundle, use: ImageUse, selection: S
             "views": sum(view.count for view in method.views),
             "method": method.key(),
             "seed": stages.seed,
-            "tower_digest": facts.tower,
+            "tower_digest": facts.model,
             "attention_digest": facts.attention,
             "texts_digest": table.digest,
         },

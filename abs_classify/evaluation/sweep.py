@@ -277,14 +277,14 @@ def _check_model(grid: Sweep, name: str, models: DeferredModel) -> None:
     model_files(models.name)
     attention_files(models.attention, models.name)
     if grid.windowed:
-        _check_views(grid, name, models.told_grid())
+        _check_views(grid, name, models.grid_from_config())
 
 
 def _check_views(grid: Sweep, name: str, side: int | None) -> None:
     if grid.windowed and side == 0:
         raise ModelError(
             f"the model {name!r} has no token grid, and the method {grid.windowed!r} needs feature views",
-            remedy="Use a method without them, such as abs-pixels, or a transformer tower",
+            remedy="Use a method without them, such as abs-pixels, or a transformer model",
         )
 
 

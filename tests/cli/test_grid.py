@@ -74,7 +74,7 @@ class Bench:
 
     def __init__(self, home: Path, cache: StageCache) -> None:
         self.home, self.cache = Home.at(home, cache.root), cache
-        self.towers: list[weakref.ref[Any]] = []
+        self.models: list[weakref.ref[Any]] = []
         self.found: list[tuple[str, str, int, list[float]]] = []
 
     def stages(self, model: str, seed: int = 0) -> Stages:
@@ -88,12 +88,12 @@ class Bench:
 
     def _finished(self, evaluation: Evaluation) -> None:
         gc.collect()
-        alive = sum(ref() is not None for ref in self.towers)
-        if "tower" in vars(evaluation.stages.models):
-            tower = evaluation.stages.models.tower
-            assert alive == sum(ref() is tower for ref in self.towers), "an earlier model is still in memory"
+        alive = sum(ref() is not None for ref in self.models)
+        if "model" in vars(evaluation.stages.models):
+            model = evaluation.stages.models.model
+            assert alive == sum(ref() is model for ref in self.models), "an earlier model is still in memory"
             if not alive:
-                self.towers.append(weakref.ref(tower))
+                self.models.append(weakref.ref(model))
         found = [result.top1.value for result in evaluation.results]
         self.found.append((evaluation.cell.bundle or "", evaluation.model, len(evaluation.scored.photos), found))
 
@@ -120,7 +120,7 @@ def test_an_image_is_encoded_once_whatever_the_methods_and_bundles(
     keys = [key for key in bench.cache.missed if key.stage in ("view-features", "attention")]
     assert not any(name in key.text for key in keys for name in names)
     assert [len(values) for *_, values in bench.found] == [len(methods)] * len(names) * models
-    assert len(bench.towers) == models
+    assert len(bench.models) == models
 
     bench.run(datasets=[data], models=small_clips, bundles=[bundle("four", "cat", "car")], methods=methods)
     assert bench.cache.misses["view-features"] == shards * views * models
