@@ -7,7 +7,7 @@ import re
 import unicodedata
 from typing import Any
 
-__all__ = ["counted", "delimiter", "guarded", "json_text", "printable", "unguarded"]
+__all__ = ["counted", "delimiter", "guarded", "json_text", "printable", "unguarded", "valid_unicode"]
 
 
 # Cc: control (terminal escapes), Cf: bidirectional overrides and zero-width characters, Cs: lone surrogates,
@@ -37,7 +37,12 @@ def _escape(char: str) -> str:
 
 def json_text(value: Any) -> str:
     """JSON on one line; what is no valid Unicode, as file names may be, becomes JSON's own escape."""
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
+    return valid_unicode(json.dumps(value, ensure_ascii=False))
+
+
+def valid_unicode(text: str) -> str:
+    """``text`` with lone surrogates, which stand for bytes of file names that are no text, as ``\\udcff``."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def counted(number: int, one: str, many: str) -> str:
