@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from abs_classify.encoding.digest_cache import DigestCache
-from abs_classify.encoding.ranking import OnError, ScoredImages, SkippedImageReason, identify, score
+from abs_classify.encoding.ranking import OnError, ScoredImages, SkippedImage, identify, score
 from abs_classify.encoding.stages import IdentifiedSample, Stages
 from abs_classify.label_space import LabelSpace
 from abs_classify.models.deferred import model_notes
 from abs_core.errors import DatasetError, UsageError
-from abs_core.text import Advance, counted
+from abs_core.progress import Advance
+from abs_core.text import counted
 
 if TYPE_CHECKING:
     from abs_classify.datasets import Dataset, Sample
@@ -67,11 +68,11 @@ class EvaluationSplit:
     dataset: Dataset
     items: Sequence[Sample]
     sample: str = ""
-    bad: dict[IdentifiedSample, SkippedImageReason] = field(default_factory=dict)
+    bad: dict[IdentifiedSample, SkippedImage] = field(default_factory=dict)
     seconds: float = 0.0
-    _identified: tuple[list[IdentifiedSample | None], list[SkippedImageReason]] | None = None
+    _identified: tuple[list[IdentifiedSample | None], list[SkippedImage]] | None = None
 
-    def identify(self, memo: DigestCache, on_error: OnError) -> tuple[list[IdentifiedSample], list[SkippedImageReason]]:
+    def identify(self, memo: DigestCache, on_error: OnError) -> tuple[list[IdentifiedSample], list[SkippedImage]]:
         """The photos whose bytes could be read, and the others.
 
         Raises:

