@@ -7,9 +7,10 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from abs_classify.evaluation.job import Evaluation, MethodPlan
+from abs_classify.evaluation.job import Evaluation
 from abs_classify.evaluation.records import FORMAT, FORMAT_VERSION, ResultRecord
 from abs_classify.evaluation.results_folder import Run
+from abs_classify.methods.plan import MethodPlan
 from abs_core.canonical import digest
 
 if TYPE_CHECKING:

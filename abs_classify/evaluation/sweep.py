@@ -19,12 +19,11 @@ from abs_classify.evaluation.job import (
     Evaluation,
     EvaluationJob,
     EvaluationSplit,
-    MethodPlan,
     evaluate,
-    plan_methods,
     reseeded,
 )
 from abs_classify.label_space import LabelSpace, label_positions
+from abs_classify.methods.plan import MethodPlan, plan_methods
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import DatasetError, ModelError, UsageError
 from abs_core.progress import Advance, Progress, no_progress

@@ -66,7 +66,7 @@ def command(
     abs classify photo.jpg --bundle birds
     abs classify *.jpg --labels "cat,dog,car" --json
     """
-    from abs_classify.evaluation.job import plan_methods
+    from abs_classify.methods.plan import plan_methods
     from abs_classify.predictions import classify_images
 
     stages = ModelOptions(**model).stages(home)

@@ -484,8 +484,9 @@ def test_the_guard_speaks_where_a_whole_published_split_was_run() -> None:
     from abs_classify.datasets import Dataset, Sample
     from abs_classify.datasets.class_lists import label_set
     from abs_classify.encoding.ranking import ScoredImages, SkippedImage
-    from abs_classify.evaluation.job import Evaluation, EvaluationJob, EvaluationSplit, MethodPlan
+    from abs_classify.evaluation.job import Evaluation, EvaluationJob, EvaluationSplit
     from abs_classify.label_space import LabelSpace
+    from abs_classify.methods.plan import MethodPlan
     from abs_core.labels import read_labels
 
     labels = read_labels("dtd")
