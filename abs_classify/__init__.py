@@ -14,9 +14,9 @@ _HOMES = {
     "METHODS": "methods.table",
     "Method": "methods.table",
     "Prediction": "classifier",
-    "available_towers": "models.registry",
+    "available_models": "models.registry",
     "get_method": "methods.table",
-    "load_tower": "models.registry",
+    "load_model": "models.registry",
     "register": "methods.table",
 }
 

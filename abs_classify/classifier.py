@@ -1,9 +1,9 @@
-"""The public door: a tower, descriptions and a method in, predictions out, and why.
+"""The public door: a model, descriptions and a method in, predictions out, and why.
 
-from abs_classify import Classifier, load_tower
+from abs_classify import Classifier, load_model
 
-tower = load_tower("ViT-B-16-quickgelu/openai")
-classifier = Classifier(tower, {"cat": ["A cat has whiskers."], "dog": ["A dog wags its tail."]})
+model = load_model("ViT-B-16-quickgelu/openai")
+classifier = Classifier(model, {"cat": ["A cat has whiskers."], "dog": ["A dog wags its tail."]})
 for prediction in classifier.classify(["photo.jpg"], explain=True):
     print(prediction.name, prediction.explanation.sentences[0].text)
 """
@@ -93,25 +93,25 @@ class Classifier:
     """Classifies images by class descriptions, without training.
 
     Args:
-        tower: the image-text model, see ``load_tower``.
+        model: the image-text model, see ``load_model``.
         descriptions: class id to sentences or ``Description``s, in class order; or class names alone, which then serve
             as ids. A bundle enters as such a mapping.
         method: a row of the table, or its name, see ``METHODS``.
         names: class id to class name; an id without one is its own name, with spaces for underscores.
         templates: the template set for methods that use one: a shipped id or a file.
-        attention: where attention maps come from, see ``build_attention``, or a source.
+        attention: where attention maps come from, see ``load_attention``, or a source.
         seed: with an image's id and a view's kind and number it determines every random draw.
         batch_size: crops that are encoded together; changes speed and memory, and scores by rounding only.
 
     Raises:
-        UnknownNameError: no such method, template set or attention source, or a name for a class that is not there.
+        UnknownNameError: no such method, template set or attention backend, or a name for a class that is not there.
         UsageError: a class without descriptions or that stands twice, or a method that cannot do without descriptions.
-        ModelError: a tower that cannot give the method's views.
+        ModelError: a model that cannot give the method's views.
     """
 
     def __init__(
         self,
-        tower: Model,
+        model: Model,
         descriptions: Mapping[str, Sequence[str | ClassDescription]] | Sequence[str],
         *,
         method: str | Method = "abs",
@@ -121,7 +121,7 @@ class Classifier:
         seed: int = 0,
         batch_size: int = 64,
     ) -> None:
-        self.tower = tower
+        self.model = model
         self.method = get_method(method) if isinstance(method, str) else method
         self.names = _names(descriptions, names or {})
         self.table = self._build_table(descriptions, templates)
@@ -131,11 +131,11 @@ class Classifier:
     @cached_property
     def texts(self) -> ClassTextFeatures:
         """The encoded texts."""
-        encode = self.tower, self.table.texts
+        encode = self.model, self.table.texts
         return ClassTextFeatures(
             encode_texts(*encode),
             torch.tensor(self.table.class_index),
-            encode_texts(self.tower, self.table.label_texts),
+            encode_texts(self.model, self.table.label_texts),
         )
 
     @cached_property
@@ -143,7 +143,7 @@ class Classifier:
         """Where attention maps come from; None for a method that looks at none."""
         if not any(view.needs_attention for view in self.method.views):
             return None
-        return load_attention(self._attention, self.tower) if isinstance(self._attention, str) else self._attention
+        return load_attention(self._attention, self.model) if isinstance(self._attention, str) else self._attention
 
     def classify(
         self, images: Iterable[str | Path | bytes | Image.Image], *, top: int = 5, explain: bool = False
@@ -172,12 +172,12 @@ class Classifier:
             raise UsageError(
                 f"the method {self.method.name!r} must know how many images there are", remedy="Pass a list of images"
             )
-        # before any image: what a tower makes of texts once, it makes here with all cores and where Ctrl-C reaches it
+        # before any image: what a model makes of texts once, it makes here with all cores and where Ctrl-C reaches it
         texts = self.texts
         reader = _Reader(images)
         state = None
         for encoded in stream_images(
-            self.tower, self.source, reader, self.method.views, seed=self.seed, batch_size=self.batch_size
+            self.model, self.source, reader, self.method.views, seed=self.seed, batch_size=self.batch_size
         ):
             views = self.method.views_by_kind(encoded.features)
             count = len(next(iter(views.values())))

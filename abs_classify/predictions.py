@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from abs_classify.encoding.ranking import OnError, ScoredImages, identify, score
 from abs_classify.encoding.stages import Stages
-from abs_classify.evaluation.job import MethodPlan
 from abs_classify.label_space import LabelSpace
+from abs_classify.methods.plan import MethodPlan
 from abs_classify.models.deferred import model_notes
 from abs_classify.report.contents import Explained, classification_page, report_images
 from abs_core.errors import ImageError
-from abs_core.text import Advance, json_text, printable
+from abs_core.progress import Advance
+from abs_core.text import json_text, printable
 
 if TYPE_CHECKING:
     from abs_classify.explanation import Explanation

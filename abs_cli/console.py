@@ -1,9 +1,10 @@
-"""What the user sees while work runs, on stderr: messages, and progress with rate and remaining time."""
+"""What the user sees while work runs, on stderr: messages, also those that the libraries log, and progress."""
 
 from __future__ import annotations
 
 import _thread
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -16,9 +17,10 @@ from typing import Any
 
 import click
 
-from abs_core.text import Advance, printable
+from abs_core.progress import Advance
+from abs_core.text import printable
 
-__all__ = ["Interrupts", "LazyGroup", "PlainGroup", "note", "progress"]
+__all__ = ["Interrupts", "LazyGroup", "PlainGroup", "note", "progress", "show_log_messages"]
 
 
 def note(text: str) -> None:
@@ -26,24 +28,48 @@ def note(text: str) -> None:
     click.echo(printable(text), err=True)
 
 
+class _NoteHandler(logging.Handler):
+    """Shows what a library logs as ``note`` does, a warning marked as such."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one message."""
+        try:
+            prefix = "warning: " if record.levelno >= logging.WARNING else ""
+            note(prefix + record.getMessage())
+        except Exception:
+            self.handleError(record)
+
+
+_LIBRARIES = ("abs_core", "abs_descriptions", "abs_classify")
+
+
+def show_log_messages() -> None:
+    """Show on stderr what the libraries log, from informational messages on. A second call changes nothing."""
+    for name in _LIBRARIES:
+        logger = logging.getLogger(name)
+        if not any(isinstance(handler, _NoteHandler) for handler in logger.handlers):
+            logger.addHandler(_NoteHandler())
+            logger.setLevel(logging.INFO)
+
+
 @contextmanager
-def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
+def progress(title: str, total: int, unit: str) -> Iterator[Advance]:
     """Show done, total, rate and remaining time; a plain line every ten seconds where stderr is no terminal.
 
     Args:
-        what: the work, in a few words.
+        title: the work, in a few words.
         total: the number of units.
         unit: the unit, in the plural.
     """
     if sys.stderr.isatty():
-        with _bar(what, total, unit) as advance:
+        with _bar(title, total, unit) as advance:
             yield advance
         return
-    yield _ProgressLines(what, total, unit)
+    yield _ProgressLines(title, total, unit)
 
 
 @contextmanager
-def _bar(what: str, total: int, unit: str) -> Iterator[Advance]:
+def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.text import Text
@@ -54,7 +80,7 @@ def _bar(what: str, total: int, unit: str) -> Iterator[Advance]:
 
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()]
     with Progress(*columns, TextColumn("{task.fields[remark]}"), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total, remark="")
+        task = bar.add_task(title, total=total, remark="")
 
         def advance(step: int = 1, remark: str = "") -> None:
             bar.update(task, advance=step, remark=printable(remark))
@@ -65,8 +91,8 @@ def _bar(what: str, total: int, unit: str) -> Iterator[Advance]:
 class _ProgressLines:
     """Progress for logs."""
 
-    def __init__(self, what: str, total: int, unit: str, every: float = 10.0) -> None:
-        self._what, self._total, self._unit, self._every = what, total, unit, every
+    def __init__(self, title: str, total: int, unit: str, every: float = 10.0) -> None:
+        self._title, self._total, self._unit, self._every = title, total, unit, every
         self._start = self._last = time.monotonic()
         self._done = 0
 
@@ -79,7 +105,7 @@ class _ProgressLines:
         rate = self._done / max(now - self._start, 1e-9)
         left = f"{(self._total - self._done) / rate:.0f} s left" if rate else "time left not known yet"
         tail = f"; {remark}" if remark else ""
-        done = f"{self._what}: {self._done} of {self._total} {self._unit}"
+        done = f"{self._title}: {self._done} of {self._total} {self._unit}"
         note(f"{done}, {rate:.1f} {self._unit}/s, {left}{tail}")
 
 

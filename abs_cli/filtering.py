@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abs_classify.encoding.cache import CacheKey, StageCache
-from abs_classify.encoding.ranking import OnError, SkippedImageReason, identify
+from abs_classify.encoding.ranking import OnError, SkippedImage, identify
 from abs_classify.encoding.stages import IdentifiedSample, Stages, UnreadableImage, shards
 from abs_cli.changing import child_version, find_again, keep
 from abs_cli.console import note, progress
@@ -140,7 +140,7 @@ def filter_by_images(stages: Stages, bundle: Bundle, use: ImageUse, selection: S
             "views": sum(view.count for view in method.views),
             "method": method.key(),
             "seed": stages.seed,
-            "tower_digest": facts.tower,
+            "tower_digest": facts.model,
             "attention_digest": facts.attention,
             "texts_digest": table.digest,
         },
@@ -276,7 +276,7 @@ def _mass(
     method: Method,
     table: ClassTexts,
     on_error: OnError,
-    skipped: list[SkippedImageReason],
+    skipped: list[SkippedImage],
 ) -> tuple[NDArray[np.float64], list[str]]:
     """The mass of each text [M] over all views of all photos, shard by shard, and the ids of the photos used."""
     numpy = require("numpy")
@@ -293,7 +293,7 @@ def _mass(
                         remedy = bad.error.remedy or "Remove it"
                         raise ImageError(bad.error.message, remedy=f"{remedy}, or use --on-error skip") from bad
                     good.remove(bad.photo)
-                    skipped.append(SkippedImageReason(bad.photo.name, bad.error.message))
+                    skipped.append(SkippedImage.of(bad.photo.name, bad.error))
                     continue
                 mass += _shard_mass(stages, method, features, table).numpy()
                 used += [photo.id for photo in good]

@@ -18,7 +18,7 @@ from abs_cli.importing import timestamp
 from abs_core.errors import BackendError, UsageError
 from abs_core.files import ensure_writable
 from abs_core.home import Home
-from abs_core.text import Advance
+from abs_core.progress import Advance
 from abs_descriptions.generation.report import (
     CostEstimate,
     CostSummary,
@@ -208,8 +208,8 @@ def _rules(home: Home, model: str | None, derived: Path | None) -> CleaningRules
 
     note(f"loading {model}")
     local = local_names(WeightsStore(home.models), model, "none")[0]
-    tower = load_model(local, device="cpu", derived=derived)
-    return CleaningRules(count_tokens=tower.count_tokens, token_limit=tower.context_length)
+    loaded = load_model(local, device="cpu", derived=derived)
+    return CleaningRules(count_tokens=loaded.count_tokens, token_limit=loaded.context_length)
 
 
 def _prompts(options: GenerationOptions) -> PromptSet:

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from abs_cli.console import LazyGroup
+from abs_cli.console import LazyGroup, show_log_messages
 from abs_core.errors import AbsError, StorageError
 from abs_core.extras import missing_extra
 from abs_core.home import Home
@@ -88,6 +88,7 @@ def cli(ctx: click.Context, home: Path | None, cache: Path | None, debug: bool) 
     """
     ctx.obj = Home.at(home, cache)
     ctx.meta["debug"] = debug
+    show_log_messages()
 
 
 def main(args: list[str] | None = None) -> None:

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from abs_classify.encoding.cache import DERIVED, StageCache
 from abs_classify.encoding.digest_cache import DigestCache
 from abs_classify.encoding.stages import Stages
+from abs_classify.label_space import LabelSpace, dataset_label_space, undescribed
 from abs_classify.models.deferred import DeferredModel
+from abs_core.errors import UsageError
+from abs_core.files import exists
 from abs_core.home import Home
+from abs_descriptions.bundles.repository import find_bundle
 
-__all__ = ["ModelOptions", "class_options", "compute_options", "model_options"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from abs_classify.datasets import Dataset
+    from abs_classify.methods.phrases import ClassDescription
+    from abs_core.labels import LabelSet
+
+__all__ = ["ModelOptions", "choose_label_space", "class_options", "compute_options", "model_options"]
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -97,3 +108,49 @@ def class_options(function: F) -> F:
         "--labels", metavar="NAMES", help="Class names without descriptions: 'cat,dog,car', a file, or a shipped set."
     )
     return bundle(labels(function))
+
+
+def choose_label_space(home: Home, bundle: str | None, labels: str | None, dataset: Dataset | None) -> LabelSpace:
+    """The classes from a bundle, from labels, or from the data set itself, in this order.
+
+    Args:
+        home: has the bundle store.
+        bundle: a bundle reference, ``name``, ``name@version`` or ``name@version#sha256:...``, or a path to a file.
+        labels: a comma-separated list, a label file, or the name of a shipped label set.
+        dataset: whose classes count where neither is given.
+
+    Raises:
+        UsageError: both a bundle and labels, or nothing at all.
+        UnknownNameError, BundleError, LabelError: what is named cannot be used.
+    """
+    if bundle is not None and labels is not None:
+        raise UsageError("--bundle and --labels both name the classes", remedy="Give one of them")
+    if bundle is not None:
+        return _from_bundle(home, bundle)
+    if labels is not None:
+        return undescribed(_read_labels(labels))
+    if dataset is not None:
+        return dataset_label_space(dataset)
+    raise UsageError("nothing says which classes there are", remedy="Give --bundle NAME or --labels 'cat,dog,car'")
+
+
+def _from_bundle(home: Home, reference: str) -> LabelSpace:
+    from abs_classify.methods.phrases import ClassDescription
+    from abs_core.labels import ClassLabel, LabelSet
+
+    bundle = find_bundle(home, reference)
+    header = bundle.header
+    classes = tuple(ClassLabel(one.id, one.name) for one in header.label_set.classes)
+    descriptions: dict[str, Sequence[ClassDescription]] = {
+        class_id: [ClassDescription(record.text, record.kind) for record in records]
+        for class_id, records in bundle.descriptions().items()
+    }
+    return LabelSpace(LabelSet(header.label_set.name, classes), descriptions, bundle.reference)
+
+
+def _read_labels(text: str) -> LabelSet:
+    from abs_core.labels import from_names, read_labels
+
+    if "," in text and not exists(text):
+        return from_names(text.split(","))
+    return read_labels(text)

@@ -5,6 +5,7 @@
     │   └── UnknownNameError    a name that is not in a list; shows the list
     ├── MissingExtraError       a package that is not installed; shows the pip command
     ├── StorageError            a full disk, a read-only folder, a path that cannot be written
+    ├── DownloadError           a file on the web that cannot be downloaded
     ├── LabelError              a label set
     ├── PromptError             a prompt set
     ├── BackendError            a language model or its server
@@ -31,6 +32,7 @@ __all__ = [
     "BundleError",
     "CacheError",
     "DatasetError",
+    "DownloadError",
     "FatalBackendError",
     "ImageError",
     "LabelError",
@@ -114,6 +116,21 @@ class MissingExtraError(AbsError):
 
 class StorageError(AbsError):
     """A file or folder that cannot be read or written."""
+
+
+class DownloadError(AbsError):
+    """A file on the web that cannot be downloaded.
+
+    Args:
+        url: its address.
+        reason: what went wrong, a sentence in which the file is "it".
+        remedy: as of every error.
+        status: of the HTTP response, if there was one.
+    """
+
+    def __init__(self, url: str, reason: str, *, remedy: str, status: int | None = None) -> None:
+        super().__init__(f"cannot download {url}: {reason}", remedy=remedy)
+        self.reason, self.status = reason, status
 
 
 class LabelError(AbsError):

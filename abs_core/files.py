@@ -26,6 +26,7 @@ __all__ = [
     "exists",
     "is_file",
     "is_folder",
+    "lock_file",
     "prompts_folder",
     "publish",
     "read_yaml",
@@ -36,6 +37,9 @@ __all__ = [
 
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 # every name under which this toolkit writes what is not whole yet
@@ -122,6 +126,31 @@ def ensure_writable(folder: Path) -> None:
             probe.write(b"\0" * 4096)
             probe.flush()
             os.fsync(probe.fileno())
+
+
+def lock_file(stream: BinaryIO, *, wait: bool) -> bool:
+    """Lock a file until it is closed, where the system can.
+
+    Args:
+        stream: the open file.
+        wait: whether to wait for whoever holds the lock.
+
+    Returns:
+        False if another holds it; True as well where the system has no such locks.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        # some network folders have none
+        if error.errno not in _NO_LOCKS:
+            raise
+    return True
 
 
 def sha256_file(path: Path) -> str:

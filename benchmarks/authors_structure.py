@@ -6,7 +6,7 @@ soft matching on tensors [views, classes, texts] of which several exist at once.
 the draws are those of the product, so what differs is the structure alone.
 
 It is a little faster than the original: only the last layer of the attention model materialises its weights, and both
-attention passes run on the device of the tower.
+attention passes run on the device of the model.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class AuthorsStructure:
 
     Args:
         model: an open_clip CLIP with a CLS-pooled ViT.
-        preprocess: a PIL image to the tower's pixels [3, S, S].
+        preprocess: a PIL image to the model's pixels [3, S, S].
         embed: pixels [B, 3, S, S] to the input of the last block, [B, 1 + g*g, w].
         dino: a timm ViT.
         dino_preprocess: a PIL image to its pixels.

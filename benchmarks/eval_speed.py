@@ -89,21 +89,21 @@ def random_vit(folder: Path) -> str:
     return f"ViT-B-16@{path}"
 
 
-def encode(tower: Model, source: AttentionBackend, method: Method, images: int) -> Callable[[], None]:
+def encode(model: Model, source: AttentionBackend, method: Method, images: int) -> Callable[[], None]:
     """Every pass of the method, over pixels in memory."""
-    pixels = torch.randn(CROPS_AT_ONCE, 3, *tower.preprocess(Image.new("RGB", (64, 64))).shape[1:])
+    pixels = torch.randn(CROPS_AT_ONCE, 3, *model.preprocess(Image.new("RGB", (64, 64))).shape[1:])
     guide = torch.randn(CROPS_AT_ONCE, 3, *source.preprocess(Image.new("RGB", (64, 64))).shape[1:])
     crops = sum(view.count for view in method.views if not isinstance(view, FullImage | FeatureWindows))
     windows = next((view.count for view in method.views if isinstance(view, FeatureWindows)), 0)
-    guided = any(view.needs_attention for view in method.views) and not source.uses_tower_tokens
+    guided = any(view.needs_attention for view in method.views) and not source.uses_model_tokens
 
     def whole(part: Sequence[int]) -> Tensor:
-        tokens = tower.tokens(pixels[: len(part)])
+        tokens = model.tokens(pixels[: len(part)])
         if windows:
-            tower.pool_windows(tokens, torch.tensor([0, 4, 0, 4]).repeat(len(part), windows, 1))
+            model.pool_windows(tokens, torch.tensor([0, 4, 0, 4]).repeat(len(part), windows, 1))
         if guided:
             source.attend(guide[: len(part)])
-        return tower.pool(tokens)
+        return model.pool(tokens)
 
     def run() -> None:
         # no part waits for another, as no part of a run does
@@ -111,12 +111,12 @@ def encode(tower: Model, source: AttentionBackend, method: Method, images: int) 
             list(in_threads(whole, even_parts(range(images), CROPS_AT_ONCE)))
         if crops:
             parts = even_parts(range(images * crops), CROPS_AT_ONCE)
-            list(in_threads(lambda part: tower.encode_image(pixels[: len(part)]), parts))
+            list(in_threads(lambda part: model.encode_image(pixels[: len(part)]), parts))
 
     return run
 
 
-def read(tower: Model, source: AttentionBackend, method: Method, table: Path) -> Callable[[], None]:
+def read(model: Model, source: AttentionBackend, method: Method, table: Path) -> Callable[[], None]:
     """Open, decode and preprocess all images and crops."""
     items = list(open_dataset(f"csv:{table}").items)
     pixel_views = [view for view in method.views if not isinstance(view, FeatureWindows)]
@@ -124,14 +124,14 @@ def read(tower: Model, source: AttentionBackend, method: Method, table: Path) ->
     flat = np.full((source.grid, source.grid), 1.0, dtype=np.float32) if guided else None
 
     def one(image: LoadedImage) -> None:
-        tower.preprocess(image.pixels)
-        if guided and not source.uses_tower_tokens:
+        model.preprocess(image.pixels)
+        if guided and not source.uses_model_tokens:
             source.preprocess(image.pixels)
-        placed = place_views(Geometry.of(tower), flat, image.id, image.pixels.size, pixel_views)
+        placed = place_views(Geometry.of(model), flat, image.id, image.pixels.size, pixel_views)
         for view, boxes in placed.items():
             if not isinstance(view, FullImage):
                 for left, upper, right, lower in boxes.tolist():
-                    tower.preprocess_crop(image.pixels.crop((left, upper, right, lower)))
+                    model.preprocess_crop(image.pixels.crop((left, upper, right, lower)))
 
     def run() -> None:
         for _ in in_threads(lambda item: one(load_image(item.read(), item.name)), items, ahead=8):
@@ -178,14 +178,14 @@ def speed(options: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         table = draw_images(folder / "images", options.images[0], options.size, 20)
-        tower = "embedded" if options.tower == "embedded" else random_vit(folder)
+        model = "embedded" if options.model == "embedded" else random_vit(folder)
         models = DeferredModel(
-            tower, "auto" if tower == "embedded" else "self", "cpu", "float32", DigestCache(folder), folder
+            model, "auto" if model == "embedded" else "self", "cpu", "float32", DigestCache(folder), folder
         )
         method = get_method(options.method)
         run = evaluate(models, method, table, folder)
-        encoder = encode(models.tower, models.source, method, options.images[0])
-        reader = read(models.tower, models.source, method, table)
+        encoder = encode(models.model, models.attention_backend, method, options.images[0])
+        reader = read(models.model, models.attention_backend, method, table)
         rounds = [(timed(encoder), timed(reader), run()) for _ in range(options.repeats + 1)][1:]
     names = ("encoder", "reader", "run")
     wall = {part: min(costs[at].wall for costs in rounds) for at, part in enumerate(names)}
@@ -231,7 +231,7 @@ def child(options: argparse.Namespace) -> None:
 def main() -> None:
     """Parse the options, measure, print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tower", choices=("embedded", "vit", "memory", "child"))
+    parser.add_argument("model", choices=("embedded", "vit", "memory", "child"))
     parser.add_argument("--method", default="clip", help="a method that looks at one image at a time; default clip")
     parser.add_argument("--images", type=int, nargs="+", default=[100], help="default 100; several for memory")
     parser.add_argument("--size", type=int, nargs=2, default=(500, 375), help="width and height; default 500 375")
@@ -241,10 +241,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     options.size = tuple(options.size)
-    if options.tower == "child":
+    if options.model == "child":
         child(options)
         return
-    found = memory(options) if options.tower == "memory" else speed(options)
+    found = memory(options) if options.model == "memory" else speed(options)
     if options.json:
         print(json.dumps({**vars(options), **found}))
         return

@@ -51,15 +51,15 @@ def busy(programs: int) -> Iterator[None]:
             program.wait()
 
 
-def ways(tower: Model, batches: tuple[Tensor, ...], threads: int) -> dict[str, Callable[[], Tensor]]:
-    # a batch as small as the tower's own keeps it from making threads itself
+def ways(model: Model, batches: tuple[Tensor, ...], threads: int) -> dict[str, Callable[[], Tensor]]:
+    # a batch as small as the model's own keeps it from making threads itself
     def loop(count: int) -> Tensor:
         torch.set_num_threads(count)
-        return torch.cat([tower.encode_image(batch) for batch in batches])
+        return torch.cat([model.encode_image(batch) for batch in batches])
 
     def between() -> Tensor:
         torch.set_num_threads(threads)
-        return torch.cat(list(in_threads(tower.encode_image, batches)))
+        return torch.cat(list(in_threads(model.encode_image, batches)))
 
     return {"one": lambda: loop(1), "within": lambda: loop(threads), "between": between}
 
@@ -67,13 +67,13 @@ def ways(tower: Model, batches: tuple[Tensor, ...], threads: int) -> dict[str, C
 def main() -> None:
     """Parse the options, measure, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tower", choices=("embedded", "vit"))
+    parser.add_argument("model", choices=("embedded", "vit"))
     for name, default in (("threads", 2), ("crops", 40), ("batch", 4), ("repeats", 4), ("busy", 0)):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"default {default}")
     options = parser.parse_args()
-    tower = load(options.tower)
+    model = load(options.model)
     pixels = torch.randn(options.crops, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    runs = ways(tower, torch.split(pixels, options.batch), options.threads)
+    runs = ways(model, torch.split(pixels, options.batch), options.threads)
     expected = runs["one"]()
     rounds: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     apart = dict.fromkeys(runs, 0.0)
@@ -84,7 +84,7 @@ def main() -> None:
                 features = run()
                 rounds[name].append((time.perf_counter() - wall, time.process_time() - processor))
                 apart[name] = max(apart[name], float((features - expected).abs().max()))
-    print(f"{options.tower}, {options.threads} threads, {options.busy} busy programs beside, milliseconds a crop")
+    print(f"{options.model}, {options.threads} threads, {options.busy} busy programs beside, milliseconds a crop")
     for name, times in rounds.items():
         walls, used = [wall for wall, _ in times], min(processor for _, processor in times)
         least, most, used = (1e3 * each / options.crops for each in (min(walls), max(walls), used))

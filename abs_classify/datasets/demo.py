@@ -7,11 +7,10 @@ at the picture; the 48 candidate classes are those of ``data/labels/demo.json``.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from abs_classify.datasets.base import Dataset, DatasetClass, Sample
-from abs_core.errors import DatasetError, MissingExtraError
-from abs_core.extras import EXTRAS, find_package_folder
+from abs_core.errors import DatasetError
+from abs_core.extras import distribution_name, package_folder
 from abs_core.files import data_folder
 
 __all__ = ["DEMO_IMAGES", "open_demo"]
@@ -59,21 +58,15 @@ def open_demo(location: str = "") -> Dataset:
     """
     if location:
         raise DatasetError(f"the data set 'demo' takes no location, but got {location!r}", remedy="Write demo")
-    folders = {package: _folder(package) for package in sorted({package for package, _, _ in DEMO_IMAGES})}
+    folders = {
+        package: package_folder(package, extra="demo") for package in sorted({package for package, _, _ in DEMO_IMAGES})
+    }
     items = tuple(Sample(folders[package] / file, label) for package, file, label in DEMO_IMAGES)
     for item, (package, file, _) in zip(items, DEMO_IMAGES, strict=True):
         if not item.path.is_file():
-            distribution = EXTRAS[package][0]
             raise DatasetError(
-                f"the installed {distribution} lacks the demo picture {file!r}",
+                f"the installed {distribution_name(package)} lacks the demo picture {file!r}",
                 remedy="Run: pip install --upgrade 'abs-toolkit[demo]'",
             )
     labels = json.loads((data_folder() / "labels" / "demo.json").read_text(encoding="utf-8"))
     return Dataset("demo", tuple(DatasetClass(each["id"], each["name"]) for each in labels["classes"]), items)
-
-
-def _folder(package: str) -> Path:
-    folder = find_package_folder(package)
-    if folder is None:
-        raise MissingExtraError(*EXTRAS[package])
-    return folder

@@ -6,7 +6,6 @@ names in the file's metadata, or a text. Read with pyarrow.
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import threading
@@ -17,7 +16,8 @@ from typing import Any
 from abs_classify.datasets.base import Dataset, Sample, class_id, classes_of, split_options
 from abs_classify.datasets.class_lists import label_at, numbered_classes
 from abs_classify.datasets.fetching import claim
-from abs_core.errors import DatasetError, ImageError, MissingExtraError, UsageError
+from abs_core.errors import DatasetError, ImageError, UsageError
+from abs_core.extras import require
 from abs_core.files import atomic_write
 
 __all__ = ["ParquetCell", "ParquetImages", "open_parquet"]
@@ -239,10 +239,7 @@ def _opened(parquet: Any, path: Path) -> Any:
 
 
 def _pyarrow() -> Any:
-    try:
-        return importlib.import_module("pyarrow.parquet")
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("pyarrow", "datasets", "to read parquet files") from error
+    return require("pyarrow.parquet", purpose="to read parquet files")
 
 
 def _fetched(name: str, revision: str, to: str, split: str) -> Path:
@@ -260,10 +257,7 @@ def _fetched(name: str, revision: str, to: str, split: str) -> Path:
     complete = folder / f".{split}-complete"
     if claim(folder, f"{name}@{revision}") and complete.is_file():
         return folder
-    try:
-        hub = importlib.import_module("huggingface_hub")
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("huggingface_hub", "datasets", "to fetch from the Hugging Face hub") from error
+    hub = require("huggingface_hub", extra="datasets", purpose="to fetch from the Hugging Face hub")
     try:
         hub.snapshot_download(
             repo_id=name,

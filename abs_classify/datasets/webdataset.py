@@ -21,9 +21,10 @@ from typing import IO, BinaryIO, cast
 
 from abs_classify.datasets.base import Dataset, DatasetClass, Sample, class_id, classes_of, read_bytes, split_options
 from abs_classify.datasets.class_lists import label_at, numbered_classes
-from abs_classify.datasets.fetching import check_url, claim, fetch, is_url
+from abs_classify.datasets.fetching import claim, fetch
 from abs_classify.datasets.folders import is_image, list_folder, read_lines
 from abs_core.errors import DatasetError, ImageError, UsageError
+from abs_core.http import is_url, validate_url
 
 __all__ = ["Member", "open_shards", "tar_members"]
 
@@ -311,7 +312,7 @@ def _shard_count(file: Path) -> int:
 
 def _fetched(address: str, split: str, to: str) -> Path:
     """Fetch what is not there yet into the folder that the user named."""
-    url = _BRANCH.sub(r"\1/resolve/\2", check_url(address))
+    url = _BRANCH.sub(r"\1/resolve/\2", validate_url(address))
     if not to:
         raise UsageError(
             f"the shards at {address} must be fetched before they can be read",

@@ -1,6 +1,6 @@
 """Images and views in, unit features out: one decode, one attention map and one pass over the tokens per image.
 
-This is where the pure parts (views) meet the towers. Images are taken from an iterator in small groups, so memory does
+This is where the pure parts (views) meet the models. Images are taken from an iterator in small groups, so memory does
 not grow with their number; the crops of a group are encoded together, whatever image they come from. On a CPU every
 thread takes groups and crops as it gets free, and none waits for another; an accelerator takes one group at a time.
 """
@@ -60,26 +60,26 @@ class EncodedImages:
     attention: Tensor | None
 
 
-def encode_texts(tower: Model, texts: Sequence[str], *, batch_size: int = 1024) -> Tensor:
+def encode_texts(model: Model, texts: Sequence[str], *, batch_size: int = 1024) -> Tensor:
     """Unit features [n, d] of texts, float32, on the CPU.
 
     Raises:
         ModelError: a text whose feature has no direction or is not finite.
     """
-    parts = [tower.encode_text(texts[at : at + batch_size]).float().cpu() for at in range(0, len(texts), batch_size)]
-    features = torch.cat(parts) if parts else torch.empty(0, tower.embed_dim)
+    parts = [model.encode_text(texts[at : at + batch_size]).float().cpu() for at in range(0, len(texts), batch_size)]
+    features = torch.cat(parts) if parts else torch.empty(0, model.embed_dim)
     norms = features.norm(dim=-1)
     wrong = (~norms.isfinite() | (norms == 0)).nonzero().flatten().tolist()
     if wrong:
         raise ModelError(
-            f"{tower.name} gives the text {texts[wrong[0]]!r} a feature that is zero or not finite",
+            f"{model.name} gives the text {texts[wrong[0]]!r} a feature that is zero or not finite",
             remedy="Check the weights with `abs models verify`",
         )
     return unit(features)
 
 
 def encode_images(
-    tower: Model,
+    model: Model,
     source: AttentionBackend | None,
     images: Iterable[LoadedImage],
     views: Sequence[ViewSource],
@@ -91,7 +91,7 @@ def encode_images(
     """Encode the views of images.
 
     Args:
-        tower: the image tower.
+        model: the image encoder.
         source: where attention maps come from; may be None when no view is guided or ``attention`` is given.
         images: decoded images; taken one group at a time.
         views: which views; each appears in the result.
@@ -101,21 +101,21 @@ def encode_images(
         attention: maps [B, g, g] that were computed before.
 
     Raises:
-        ModelError: the tower has no feature views but ``views`` asks for them; or the device is out of memory (the
+        ModelError: the model has no feature views but ``views`` asks for them; or the device is out of memory (the
             remedy names a batch size that fits).
         ImageError: from the iterator, for an image that cannot be read.
     """
-    stream = stream_images(tower, source, images, views, seed=seed, batch_size=batch_size, attention=attention)
+    stream = stream_images(model, source, images, views, seed=seed, batch_size=batch_size, attention=attention)
     parts = list(stream)
     if not parts:
-        return EncodedImages({view: torch.empty(0, view.count, tower.embed_dim) for view in views}, None)
+        return EncodedImages({view: torch.empty(0, view.count, model.embed_dim) for view in views}, None)
     maps = [part.attention for part in parts if part.attention is not None]
     features = {view: torch.cat([part.features[view] for part in parts]) for view in views}
     return EncodedImages(features, torch.cat(maps) if maps else None)
 
 
 def stream_images(
-    tower: Model,
+    model: Model,
     source: AttentionBackend | None,
     images: Iterable[LoadedImage],
     views: Sequence[ViewSource],
@@ -128,22 +128,22 @@ def stream_images(
 
     Arguments and errors are those of ``encode_images``, which joins the groups.
     """
-    _check(tower, source, views, attention)
-    encoder = _Encoder(tower, source, views, seed, batch_size)
+    _check(model, source, views, attention)
+    encoder = _Encoder(model, source, views, seed, batch_size)
     known = iter(attention) if attention is not None else None
-    yield from (_on_cpu if tower.device.type == "cpu" else _on_accelerator)(encoder, images, known)
+    yield from (_on_cpu if model.device.type == "cpu" else _on_accelerator)(encoder, images, known)
 
 
 def _check(
-    tower: Model, source: AttentionBackend | None, views: Sequence[ViewSource], attention: Tensor | None
+    model: Model, source: AttentionBackend | None, views: Sequence[ViewSource], attention: Tensor | None
 ) -> None:
-    if tower.grid == 0 and any(isinstance(view, FeatureWindows) for view in views):
+    if model.grid == 0 and any(isinstance(view, FeatureWindows) for view in views):
         raise ModelError(
-            f"{tower.name} has no token grid, so it gives no feature views",
-            remedy="Use a method without them, such as abs-pixels, or a transformer tower",
+            f"{model.name} has no token grid, so it gives no feature views",
+            remedy="Use a method without them, such as abs-pixels, or a transformer model",
         )
     if source is None and attention is None and any(view.needs_attention for view in views):
-        raise ModelError("an attention-guided view needs an attention source", remedy="Name one, such as 'auto'")
+        raise ModelError("an attention-guided view needs an attention backend", remedy="Name one, such as 'auto'")
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _groups(images: Iterable[LoadedImage], known: Iterator[Tensor] | None, size:
 
 
 class _ImageRun(Protocol):
-    """Puts the pixels of each job through a network: [jobs, ...], on the tower's device."""
+    """Puts the pixels of each job through a network: [jobs, ...], on the model's device."""
 
     def __call__(
         self, jobs: Sequence[Job], prepare: Callable[[Job], Tensor], network: Callable[[Tensor], Tensor]
@@ -187,7 +187,7 @@ class _RunLater(Protocol):
 class _Encoder:
     """What is done to every group."""
 
-    tower: Model
+    model: Model
     source: AttentionBackend | None
     views: Sequence[ViewSource]
     seed: int
@@ -195,7 +195,7 @@ class _Encoder:
 
     def begin(self, group: _Group, run: _ImageRun, later: _RunLater) -> Callable[[], EncodedImages]:
         """Everything but the crops, which ``later`` is asked for; the result waits for them."""
-        whole = _WholeImages(self.tower, group.images, run)
+        whole = _WholeImages(self.model, group.images, run)
         attention = group.attention
         if attention is None and self.source is not None and any(view.needs_attention for view in self.views):
             attention = self._attend(self.source, whole, run)
@@ -212,12 +212,12 @@ class _Encoder:
         return lambda: EncodedImages({view: unit(wait().float().cpu()) for view, wait in raw.items()}, attention)
 
     def _attend(self, source: AttentionBackend, whole: _WholeImages, run: _ImageRun) -> Tensor:
-        if source.uses_tower_tokens:
+        if source.uses_model_tokens:
             return source.attend_tokens(whole.tokens).float().cpu()
         return run(whole.pixels, source.preprocess, source.attend).float().cpu()
 
     def _place(self, images: list[LoadedImage], attention: Tensor | None) -> list[dict[ViewSource, np.ndarray]]:
-        geometry = Geometry.of(self.tower)
+        geometry = Geometry.of(self.model)
         maps = attention.numpy() if attention is not None else [None] * len(images)
         return [
             place_views(geometry, attention_map, image.id, image.pixels.size, self.views, seed=self.seed)
@@ -227,11 +227,11 @@ class _Encoder:
     def _pool_windows(self, tokens: Tensor, windows: Tensor) -> Tensor:
         """Features [B, N, d] of the windows int64 [B, N, 4] of the tokens [B, P + g*g, w] of a group."""
         if tokens.device.type != "cpu":
-            pool = partial(self.tower.pool_windows, tokens, windows.to(tokens.device))
-            return _guarded(pool, self.tower, self.batch_size)
+            pool = partial(self.model.pool_windows, tokens, windows.to(tokens.device))
+            return _guarded(pool, self.model, self.batch_size)
         # what belongs to one image stays in the caches
         pairs = zip(torch.split(tokens, 1), torch.split(windows, 1), strict=True)
-        return torch.cat([self.tower.pool_windows(*pair) for pair in pairs])
+        return torch.cat([self.model.pool_windows(*pair) for pair in pairs])
 
     def _crop(self, images: list[LoadedImage], boxes: list[np.ndarray], later: _RunLater) -> Callable[[], Tensor]:
         """Features [B, N, d] of the crops of all images of a group, encoded together."""
@@ -239,9 +239,9 @@ class _Encoder:
 
         def prepare(crop: tuple[Image.Image, list[int]]) -> Tensor:
             pixels, (left, upper, right, lower) = crop
-            return self.tower.preprocess_crop(pixels.crop((left, upper, right, lower)))
+            return self.model.preprocess_crop(pixels.crop((left, upper, right, lower)))
 
-        features, count = later(crops, prepare, self.tower.encode_image), len(images)
+        features, count = later(crops, prepare, self.model.encode_image), len(images)
         return lambda: torch.unflatten(features(), 0, (count, -1))
 
 
@@ -252,9 +252,9 @@ def _at_once(value: Tensor) -> Callable[[], Tensor]:
 class _WholeImages:
     """The whole-image pass of a group, run when first asked for and shared by all that need it."""
 
-    def __init__(self, tower: Model, images: list[LoadedImage], run: _ImageRun) -> None:
+    def __init__(self, model: Model, images: list[LoadedImage], run: _ImageRun) -> None:
         self.pixels = [image.pixels for image in images]
-        self._tower, self._run = tower, run
+        self._model, self._run = model, run
         # not cached_property: before Python 3.12 one lock of it serves all instances, and only one thread would encode
         self._tokens: Tensor | None = None
         self._features: Tensor | None = None
@@ -263,16 +263,16 @@ class _WholeImages:
     def tokens(self) -> Tensor:
         """[B, P + g*g, w], on the device."""
         if self._tokens is None:
-            self._tokens = self._run(self.pixels, self._tower.preprocess, self._tower.tokens)
+            self._tokens = self._run(self.pixels, self._model.preprocess, self._model.tokens)
         return self._tokens
 
     @property
     def features(self) -> Tensor:
         """[B, d], on the device, not normalised."""
-        if self._features is None and self._tower.grid:
-            self._features = self._tower.pool(self.tokens)
+        if self._features is None and self._model.grid:
+            self._features = self._model.pool(self.tokens)
         elif self._features is None:
-            self._features = self._run(self.pixels, self._tower.preprocess, self._tower.encode_image)
+            self._features = self._run(self.pixels, self._model.preprocess, self._model.encode_image)
         return self._features
 
 
@@ -344,7 +344,7 @@ def _on_accelerator(
     encoder: _Encoder, images: Iterable[LoadedImage], known: Iterator[Tensor] | None
 ) -> Iterator[EncodedImages]:
     """Encode a group at a time. What a device is told to do it does by itself, so the next group is read meanwhile."""
-    run = partial(_in_batches, encoder.tower, encoder.batch_size)
+    run = partial(_in_batches, encoder.model, encoder.batch_size)
     under_way: Callable[[], EncodedImages] | None = None
     for group in _groups(images, known, min(_IMAGES_AT_ONCE, encoder.batch_size)):
         before, under_way = under_way, encoder.begin(group, run, lambda *job: partial(run, *job))
@@ -355,7 +355,7 @@ def _on_accelerator(
 
 
 def _in_batches(
-    tower: Model,
+    model: Model,
     batch_size: int,
     jobs: Sequence[Job],
     prepare: Callable[[Job], Tensor],
@@ -364,30 +364,30 @@ def _in_batches(
     """Encode batch after batch while threads prepare the next ones."""
     ready, done = in_threads(prepare, jobs, ahead=2 * batch_size), []
     while batch := list(islice(ready, batch_size)):
-        done.append(_guarded(partial(network, torch.stack(batch).to(tower.device)), tower, batch_size))
+        done.append(_guarded(partial(network, torch.stack(batch).to(model.device)), model, batch_size))
     return torch.cat(done)
 
 
-def _guarded(run: Callable[[], Tensor], tower: Model, batch_size: int) -> Tensor:
+def _guarded(run: Callable[[], Tensor], model: Model, batch_size: int) -> Tensor:
     """Run a pass; if the device is out of memory, find and name a batch size that fits."""
     try:
         return run()
     except torch.OutOfMemoryError as error:
-        fits = _batch_that_fits(tower, batch_size)
+        fits = _batch_that_fits(model, batch_size)
         remedy = f"Use a batch size of {fits}" if fits else "Use a smaller model, a smaller dtype or another device"
         raise ModelError(
-            f"{tower.device} ran out of memory with batches of {batch_size} crops", remedy=remedy
+            f"{model.device} ran out of memory with batches of {batch_size} crops", remedy=remedy
         ) from error
 
 
-def _batch_that_fits(tower: Model, batch_size: int) -> int:
-    sample = tower.preprocess_crop(Image.new("RGB", (32, 32)))
+def _batch_that_fits(model: Model, batch_size: int) -> int:
+    sample = model.preprocess_crop(Image.new("RGB", (32, 32)))
     size = batch_size // 2
     while size:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         try:
-            tower.encode_image(sample.expand(size, *sample.shape).to(tower.device))
+            model.encode_image(sample.expand(size, *sample.shape).to(model.device))
         except torch.OutOfMemoryError:
             size //= 2
         else:

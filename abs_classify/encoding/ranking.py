@@ -7,22 +7,24 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from abs_classify.encoding.digest_cache import DigestCache
 from abs_classify.encoding.stages import IdentifiedSample, Stages, UnreadableImage, shards
 from abs_core.canonical import sha256_bytes
-from abs_core.errors import ImageError, StorageError
-from abs_core.text import Advance
+from abs_core.errors import AbsError, ImageError, ModelError, StorageError, UsageError
+from abs_core.progress import Advance
+from abs_core.text import valid_unicode
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from abs_classify.datasets import Sample
     from abs_classify.methods.class_texts import ClassTexts
     from abs_classify.methods.table import Method
 
-__all__ = ["MethodRanking", "OnError", "ScoredImages", "SkippedImageReason", "identify", "score"]
+__all__ = ["MethodRanking", "OnError", "ScoredImages", "SkippedImage", "identify", "rank_of_truth", "score"]
 
 
 OnError = Literal["stop", "skip"]
@@ -33,11 +35,16 @@ _KEPT = 5
 
 
 @dataclass(frozen=True)
-class SkippedImageReason:
+class SkippedImage:
     """An image that could not be used, and why."""
 
     name: str
     reason: str
+
+    @classmethod
+    def of(cls, name: str, error: AbsError) -> SkippedImage:
+        """With the message of an error as the reason, and both in valid Unicode, which file names need not be."""
+        return cls(valid_unicode(name), valid_unicode(error.message))
 
 
 @dataclass
@@ -70,7 +77,7 @@ class ScoredImages:
     shards: list[list[IdentifiedSample]]
     labels: list[int]
     methods: dict[str, MethodRanking]
-    skipped: list[SkippedImageReason] = field(default_factory=list)
+    skipped: list[SkippedImage] = field(default_factory=list)
     selected: Sequence[int] = ()
 
     @property
@@ -81,7 +88,7 @@ class ScoredImages:
 
 def identify(
     items: Sequence[Sample], memo: DigestCache, on_error: OnError
-) -> tuple[list[IdentifiedSample | None], list[SkippedImageReason]]:
+) -> tuple[list[IdentifiedSample | None], list[SkippedImage]]:
     """The content ids of images; None stands for one that was skipped.
 
     Raises:
@@ -103,7 +110,7 @@ def identify(
                 remedy = error.remedy or "Restore the file"
                 raise ImageError(error.message, remedy=f"{remedy}, or use --on-error skip") from error
             photos.append(None)
-            skipped.append(SkippedImageReason(item.name, error.message))
+            skipped.append(SkippedImage.of(item.name, error))
     return photos, skipped
 
 
@@ -122,7 +129,7 @@ def score(
     on_error: OnError,
     advance: Advance,
     selected: Sequence[int] = (),
-    known_bad: dict[IdentifiedSample, SkippedImageReason] | None = None,
+    known_bad: dict[IdentifiedSample, SkippedImage] | None = None,
 ) -> ScoredImages:
     """Score photos with methods.
 
@@ -175,7 +182,7 @@ def _without_bad(
     shard: Sequence[IdentifiedSample],
     work: Callable[[Sequence[IdentifiedSample]], dict[str, np.ndarray]],
     on_error: OnError,
-    bad: dict[IdentifiedSample, SkippedImageReason],
+    bad: dict[IdentifiedSample, SkippedImage],
 ) -> tuple[list[IdentifiedSample], dict[str, np.ndarray]] | None:
     good = [photo for photo in shard if photo not in bad]
     while good:
@@ -185,7 +192,7 @@ def _without_bad(
             if on_error == "stop":
                 remedy = found.error.remedy or "Remove it"
                 raise ImageError(found.error.message, remedy=f"{remedy}, or use --on-error skip") from found
-            bad[found.photo] = SkippedImageReason(found.photo.name, found.error.message)
+            bad[found.photo] = SkippedImage.of(found.photo.name, found.error)
             good = [photo for photo in good if photo != found.photo]
     return None
 
@@ -201,10 +208,6 @@ def _select(scores: np.ndarray, selected: Sequence[int]) -> np.ndarray:
 
 
 def _sort(scores: np.ndarray, labels: Sequence[int] | None, method: str) -> MethodRanking:
-    import numpy as np
-
-    from abs_classify.evaluation.metrics import rank_of_truth
-
     top = np.argsort(-scores, axis=1, kind="stable")[:, :_KEPT]
     empty = np.empty(0, dtype=np.int64)
     ranks = empty if labels is None else rank_of_truth(scores, np.asarray(labels, dtype=np.int64), method)
@@ -212,8 +215,46 @@ def _sort(scores: np.ndarray, labels: Sequence[int] | None, method: str) -> Meth
 
 
 def _join(parts: Sequence[MethodRanking]) -> MethodRanking:
-    import numpy as np
-
     return MethodRanking(
         *(np.concatenate([getattr(part, name) for part in parts]) for name in ("top", "scores", "ranks"))
     )
+
+
+def rank_of_truth(
+    scores: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], method: str
+) -> NDArray[np.int64]:
+    """The place of the true class among all classes, 1 is best.
+
+    Of equal scores the lower class position comes first, as in ``argmax``, so rank 1 is the same as being predicted.
+
+    Args:
+        scores: float [n, C].
+        labels: int [n].
+        method: named in errors.
+
+    Returns:
+        int64 [n], 1 to C.
+
+    Raises:
+        UsageError: shapes that do not fit, or a label that is no class.
+        ModelError: a score that is not a finite number.
+    """
+    if scores.ndim != 2 or labels.shape != scores.shape[:1]:
+        raise UsageError(
+            f"scores of shape {scores.shape} do not fit {labels.shape[0] if labels.ndim else 0} labels",
+            remedy="Give one row of scores per image",
+        )
+    if labels.size and (int(np.min(labels)) < 0 or int(np.max(labels)) >= scores.shape[1]):
+        raise UsageError(
+            f"a label is outside 0 to {scores.shape[1] - 1}", remedy="Give the position of a class for every image"
+        )
+    if not np.isfinite(scores).all():
+        raise ModelError(
+            f"the scores of method {method!r} hold numbers that are not finite",
+            remedy="Check the model's weights, or run it in float32",
+        )
+    true_score = np.take_along_axis(scores, labels[:, None], axis=1)
+    earlier = np.arange(scores.shape[1]) < labels[:, None]
+    ahead = (scores > true_score) | ((scores == true_score) & earlier)
+    ranks: NDArray[np.int64] = 1 + ahead.sum(axis=1, dtype=np.int64)
+    return ranks

@@ -206,7 +206,7 @@ class Stages:
 
     Args:
         cache: where results are kept.
-        models: the tower and the attention source; loaded at the first miss.
+        models: the model and the attention backend; loaded at the first miss.
         seed: of all random draws.
         batch_size: crops that are encoded together; not part of any key.
         seconds: wall time by what it went into: load (models), texts, read (images), encode, match. What came from the
@@ -231,15 +231,15 @@ class Stages:
         from abs_classify.methods.scoring import ClassTextFeatures
 
         unique = list(dict.fromkeys((*table.texts, *table.label_texts)))
-        key = self._key("text-features", {"tower": self.models.facts.tower, "texts": unique})
+        key = self._key("text-features", {"tower": self.models.facts.model, "texts": unique})
         found = self.cache.load(key)
         if found is None:
             from abs_classify.encoding.encoder import encode_texts
 
             self.cache.require_writable()
-            tower = self._load()
+            model = self._load()
             with self.timed("texts"):
-                found = {"features": encode_texts(tower, unique).numpy()}
+                found = {"features": encode_texts(model, unique).numpy()}
             self.cache.store(key, found)
         import torch
 
@@ -271,7 +271,7 @@ class Stages:
         keys = {method: self._scores_key(photos, method, table) for method, table in methods.items()}
         found = {method: self.cache.load(key) for method, key in keys.items()}
         missing = [method for method, arrays in found.items() if arrays is None]
-        # before any image: what a tower makes of texts once, it makes here with all cores and where Ctrl-C reaches it
+        # before any image: what a model makes of texts once, it makes here with all cores and where Ctrl-C reaches it
         texts = {method: self.texts(methods[method]) for method in missing}
         needed = dict.fromkeys([view for method in missing for view in method.views] + list(also))
         views = self.views(photos, list(needed), then)
@@ -377,10 +377,10 @@ class Stages:
 
         from abs_classify.encoding.encoder import stream_images
 
-        tower = self._load()
+        model = self._load()
         source = self._load_source() if guided else None
         encode_groups = partial(
-            stream_images, tower, source, seed=self.seed, batch_size=self.batch_size, attention=attention
+            stream_images, model, source, seed=self.seed, batch_size=self.batch_size, attention=attention
         )
 
         def encode(images: Iterator[LoadedImage]) -> Generator[_Encoded, None, None]:
@@ -425,11 +425,11 @@ class Stages:
 
     def _load(self) -> Model:
         with self.timed("load"):
-            return self.models.tower
+            return self.models.model
 
     def _load_source(self) -> AttentionBackend:
         with self.timed("load"):
-            return self.models.source
+            return self.models.attention_backend
 
     def _attention_key(self, photos: Sequence[IdentifiedSample]) -> CacheKey:
         inputs = {"source": self.models.facts.attention, "pillow": self.models.pillow, "images": _ids(photos)}
@@ -449,7 +449,7 @@ class Stages:
 
     def _view_inputs(self, view: ViewSource) -> dict[str, Any]:
         # what decodes and resizes: a release of Pillow changed how it rounds
-        inputs: dict[str, Any] = {"tower": self.models.facts.tower, "view": view.key(), "pillow": self.models.pillow}
+        inputs: dict[str, Any] = {"tower": self.models.facts.model, "view": view.key(), "pillow": self.models.pillow}
         if view.kind != "whole":
             inputs["seed"] = self.seed
         if view.needs_attention:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -15,7 +14,8 @@ from abs_classify.encoding.ranking import ScoredImages
 from abs_classify.evaluation.job import Evaluation, EvaluationJob
 from abs_classify.evaluation.records import ResultRecord
 from abs_core.canonical import sha256_bytes
-from abs_core.errors import MissingExtraError, UsageError
+from abs_core.errors import UsageError
+from abs_core.extras import require
 from abs_core.files import atomic_write
 from abs_core.text import guarded, json_text
 
@@ -201,14 +201,11 @@ class _ParquetWriter(AbstractContextManager["_ParquetWriter"]):
 
 
 def _parquet(stream: BinaryIO) -> _ParquetWriter:
-    return _ParquetWriter(stream, _arrow(), importlib.import_module("pyarrow.parquet"))
+    return _ParquetWriter(stream, _arrow(), require("pyarrow.parquet"))
 
 
 def _arrow() -> Any:
-    try:
-        return importlib.import_module("pyarrow")
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("pyarrow", "datasets", "to write parquet files") from error
+    return require("pyarrow", purpose="to write parquet files")
 
 
 class TextListing:

@@ -10,47 +10,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from abs_classify.encoding.digest_cache import DigestCache
-from abs_classify.encoding.ranking import OnError, ScoredImages, SkippedImageReason, identify, score
+from abs_classify.encoding.ranking import OnError, ScoredImages, SkippedImage, identify, score
 from abs_classify.encoding.stages import IdentifiedSample, Stages
 from abs_classify.label_space import LabelSpace
+from abs_classify.methods.plan import MethodPlan
 from abs_classify.models.deferred import model_notes
-from abs_core.errors import DatasetError, UsageError
-from abs_core.text import Advance, counted
+from abs_core.errors import DatasetError
+from abs_core.progress import Advance
+from abs_core.text import counted
 
 if TYPE_CHECKING:
     from abs_classify.datasets import Dataset, Sample
     from abs_classify.evaluation.metrics import EvaluationResult, Spread
     from abs_classify.evaluation.published import Baseline
-    from abs_classify.methods.class_texts import ClassTexts
-    from abs_classify.methods.table import Method
 
-__all__ = ["Evaluation", "EvaluationJob", "EvaluationSplit", "MethodPlan", "evaluate", "plan_methods", "reseeded"]
-
-
-@dataclass(frozen=True)
-class MethodPlan:
-    """What is compared.
-
-    Args:
-        methods: each with its texts.
-        control: the name of the control that the descriptions went through, or None.
-        templates: the id of the template set of methods that use one.
-        seed: of everything that is drawn.
-    """
-
-    methods: Mapping[Method, ClassTexts]
-    control: str | None
-    templates: str
-    seed: int
-
-    @property
-    def notes(self) -> list[str]:
-        """What a reader of the numbers must know about texts and order."""
-        notes = dict.fromkeys(table.note for table in self.methods.values() if table.note)
-        if self.control:
-            notes[f"control {self.control}: the descriptions are not the bundle's own"] = None
-        notes |= {f"{method.name}: {method.note}": None for method in self.methods if method.note}
-        return list(notes)
+__all__ = ["Evaluation", "EvaluationJob", "EvaluationSplit", "evaluate", "reseeded"]
 
 
 @dataclass
@@ -67,11 +41,11 @@ class EvaluationSplit:
     dataset: Dataset
     items: Sequence[Sample]
     sample: str = ""
-    bad: dict[IdentifiedSample, SkippedImageReason] = field(default_factory=dict)
+    bad: dict[IdentifiedSample, SkippedImage] = field(default_factory=dict)
     seconds: float = 0.0
-    _identified: tuple[list[IdentifiedSample | None], list[SkippedImageReason]] | None = None
+    _identified: tuple[list[IdentifiedSample | None], list[SkippedImage]] | None = None
 
-    def identify(self, memo: DigestCache, on_error: OnError) -> tuple[list[IdentifiedSample], list[SkippedImageReason]]:
+    def identify(self, memo: DigestCache, on_error: OnError) -> tuple[list[IdentifiedSample], list[SkippedImage]]:
         """The photos whose bytes could be read, and the others.
 
         Raises:
@@ -222,63 +196,6 @@ class Evaluation:
         return [
             f"the data set lacks {some} of {self.vocabulary.source}, such as {extra[0]!r}; they compete all the same"
         ]
-
-
-def plan_methods(
-    names: Sequence[str], vocabulary: LabelSpace, views: int | None, templates: str, control: str | None, seed: int
-) -> MethodPlan:
-    """Choose methods and build their texts, so that every wrong name is found before any work.
-
-    Args:
-        names: of methods.
-        vocabulary: classes and descriptions.
-        views: replaces the number of views of each kind.
-        templates: a template set, for methods that use one.
-        control: a control for the descriptions, or None.
-        seed: of the control, and of texts that are drawn.
-
-    Raises:
-        UnknownNameError: a method, template set or control that does not exist.
-        UsageError: a method that the vocabulary cannot serve, or ``views`` where no method draws any, or too few.
-    """
-    from abs_classify.methods.class_texts import RandomWords, read_template_set
-    from abs_classify.methods.controls import apply_control
-    from abs_classify.methods.table import get_method
-
-    descriptions = vocabulary.descriptions
-    if control is not None:
-        descriptions = apply_control(control, descriptions or {}, vocabulary.names, seed)
-    template_set = read_template_set(templates)
-    methods: dict[Method, ClassTexts] = {}
-    for name in dict.fromkeys(names):
-        method = get_method(name)
-        if views is not None:
-            method = _with_views(method, views)
-        if isinstance(method.texts, RandomWords):
-            method = dataclasses.replace(method, texts=dataclasses.replace(method.texts, seed=seed))
-        methods[method] = method.texts.build(vocabulary.names, descriptions, template_set.templates)
-    if views is not None and all(view.kind == "whole" for method in methods for view in method.views):
-        chosen = ", ".join(method.name for method in methods)
-        raise UsageError(
-            f"--views sets nothing for methods that look at the whole image alone: {chosen}",
-            remedy="Leave it out, or add a method that draws views, such as abs",
-        )
-    return MethodPlan(methods, control, template_set.id, seed)
-
-
-def _with_views(method: Method, count: int) -> Method:
-    from abs_classify.methods.baselines.mta import MIN_VIEWS, MTA
-    from abs_classify.methods.views import FullImage
-
-    views = tuple(v if isinstance(v, FullImage) else dataclasses.replace(v, count=count) for v in method.views)
-    lacking = MIN_VIEWS - sum(view.count for view in views)
-    if isinstance(method.matcher, MTA) and lacking > 0:
-        raise UsageError(
-            f"--views {count} leaves the method {method.name!r} {MIN_VIEWS - lacking} views, and it needs at least "
-            f"{MIN_VIEWS}",
-            remedy=f"Write --views {count + lacking} or more",
-        )
-    return dataclasses.replace(method, views=views)
 
 
 def reseeded(plans: Sequence[MethodPlan]) -> list[MethodPlan]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abs_classify.evaluation.significance import binomial_tail, mcnemar_exact, newcombe_paired, wilson
-from abs_core.errors import ModelError, UsageError
+from abs_core.errors import UsageError
 
 __all__ = [
     "EvaluationResult",
@@ -25,10 +25,8 @@ __all__ = [
     "chance_alarm",
     "compare",
     "compare_right",
-    "evaluate",
     "evaluate_ranks",
     "mean_class_recall",
-    "rank_of_truth",
 ]
 
 
@@ -209,21 +207,6 @@ class EvaluationResult:
         }
 
 
-def evaluate(method: str, scores: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]) -> EvaluationResult:
-    """Accuracies of one method from its scores.
-
-    Args:
-        method: its name, for the result and for errors.
-        scores: float [n, C], higher is better.
-        labels: int [n], the position of the true class, 0 to C - 1.
-
-    Raises:
-        UsageError: no images, shapes that do not fit, or a label that is no class.
-        ModelError: a score that is not a finite number.
-    """
-    return evaluate_ranks(method, rank_of_truth(scores, labels, method), labels, scores.shape[1])
-
-
 def evaluate_ranks(
     method: str, ranks: NDArray[np.int64], labels: NDArray[np.integer[Any]], classes: int
 ) -> EvaluationResult:
@@ -284,46 +267,6 @@ def compare_right(
     return PairedComparison(
         first, second, int((a & b).sum()), int((a & ~b).sum()), int((~a & b).sum()), int((~a & ~b).sum())
     )
-
-
-def rank_of_truth(
-    scores: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], method: str
-) -> NDArray[np.int64]:
-    """The place of the true class among all classes, 1 is best.
-
-    Of equal scores the lower class position comes first, as in ``argmax``, so rank 1 is the same as being predicted.
-
-    Args:
-        scores: float [n, C].
-        labels: int [n].
-        method: named in errors.
-
-    Returns:
-        int64 [n], 1 to C.
-
-    Raises:
-        UsageError: shapes that do not fit, or a label that is no class.
-        ModelError: a score that is not a finite number.
-    """
-    if scores.ndim != 2 or labels.shape != scores.shape[:1]:
-        raise UsageError(
-            f"scores of shape {scores.shape} do not fit {labels.shape[0] if labels.ndim else 0} labels",
-            remedy="Give one row of scores per image",
-        )
-    if labels.size and (int(np.min(labels)) < 0 or int(np.max(labels)) >= scores.shape[1]):
-        raise UsageError(
-            f"a label is outside 0 to {scores.shape[1] - 1}", remedy="Give the position of a class for every image"
-        )
-    if not np.isfinite(scores).all():
-        raise ModelError(
-            f"the scores of method {method!r} hold numbers that are not finite",
-            remedy="Check the model's weights, or run it in float32",
-        )
-    own = np.take_along_axis(scores, labels[:, None], axis=1)
-    earlier = np.arange(scores.shape[1]) < labels[:, None]
-    ahead = (scores > own) | ((scores == own) & earlier)
-    places: NDArray[np.int64] = 1 + ahead.sum(axis=1, dtype=np.int64)
-    return places
 
 
 def mean_class_recall(right: NDArray[np.bool_], labels: NDArray[np.integer[Any]]) -> float:

@@ -28,7 +28,7 @@ TOLERANCE = 1.0
 SINGLE = "single"
 
 
-_TOWER = re.compile(r"ViT-([BL])-(\d\d)(-quickgelu)?/openai(@.*)?", re.DOTALL)
+_MODEL = re.compile(r"ViT-([BL])-(\d\d)(-quickgelu)?/openai(@.*)?", re.DOTALL)
 
 
 _NAMES = ("ViT-B/32", "ViT-B/16", "ViT-L/14")
@@ -119,15 +119,15 @@ class Baseline:
 
 
 def openai_model(name: str) -> str | None:
-    """The published name of a tower with OpenAI's weights, such as ``ViT-B/16`` for ``ViT-B-16-quickgelu/openai``.
+    """The published name of a model with OpenAI's weights, such as ``ViT-B/16`` for ``ViT-B-16-quickgelu/openai``.
 
     Args:
-        name: as ``load_tower`` takes it; a file behind ``@`` is taken at its word.
+        name: as ``load_model`` takes it; a file behind ``@`` is taken at its word.
 
     Returns:
-        None for every other tower, also for ``ViT-L-14-336``, of which no number is listed.
+        None for every other model, also for ``ViT-L-14-336``, of which no number is listed.
     """
-    found = _TOWER.fullmatch(name)
+    found = _MODEL.fullmatch(name)
     known = f"ViT-{found[1]}/{found[2]}" if found else ""
     return known if known in _NAMES else None
 
@@ -139,7 +139,7 @@ def find_published(
 
     Args:
         dataset, split: names of a benchmark and its part; empty for other images.
-        model: the tower's name.
+        model: the model's name.
         templates: ``single``, or the id of the template set.
         numbers: where to look; the shipped table by default.
     """

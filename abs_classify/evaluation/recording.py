@@ -7,9 +7,10 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from abs_classify.evaluation.job import Evaluation, MethodPlan
+from abs_classify.evaluation.job import Evaluation
 from abs_classify.evaluation.records import FORMAT, FORMAT_VERSION, ResultRecord
 from abs_classify.evaluation.results_folder import Run
+from abs_classify.methods.plan import MethodPlan
 from abs_core.canonical import digest
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _weights(evaluation: Evaluation) -> dict[str, Any]:
     models = evaluation.stages.models
     return {
         "name": evaluation.model,
-        "tower": models.facts.tower,
+        "tower": models.facts.model,
         "attention_source": models.attention,
         "attention": models.facts.attention,
         "grid": models.facts.grid,

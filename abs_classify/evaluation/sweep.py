@@ -19,17 +19,14 @@ from abs_classify.evaluation.job import (
     Evaluation,
     EvaluationJob,
     EvaluationSplit,
-    MethodPlan,
     evaluate,
-    plan_methods,
     reseeded,
 )
-from abs_classify.label_space import LabelSpace, choose_label_space, label_positions
-from abs_cli.console import progress
+from abs_classify.label_space import LabelSpace, label_positions
+from abs_classify.methods.plan import MethodPlan, plan_methods
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import DatasetError, ModelError, UsageError
-from abs_core.home import Home
-from abs_core.text import Advance
+from abs_core.progress import Advance, Progress, no_progress
 
 if TYPE_CHECKING:
     from abs_classify.datasets import Dataset
@@ -155,8 +152,12 @@ class Sweep:
         return len(self.cells) * len(set(self.request.models))
 
 
-def plan_sweep(home: Home, request: SweepRequest) -> Sweep:
+def plan_sweep(request: SweepRequest, label_space_of: Callable[[str | None, Dataset | None], LabelSpace]) -> Sweep:
     """Open the data sets and bundles, match their classes, and build all texts.
+
+    Args:
+        request: what was asked for.
+        label_space_of: the classes of a bundle; without one, those that ``labels`` names, or the data set's own.
 
     Raises:
         UsageError, UnknownNameError, DatasetError, BundleError, ...: what is named cannot be used; or a bundle lacks
@@ -167,15 +168,11 @@ def plan_sweep(home: Home, request: SweepRequest) -> Sweep:
     if request.stratified and request.limit is None:
         raise UsageError("--stratified says how to choose images, not how many", remedy="Add --limit N")
     subjects = [_subject(spec, request) for spec in dict.fromkeys(request.datasets)]
-    vocabularies: dict[str, LabelSpace] = {
-        name: choose_label_space(home, name, request.labels, None) for name in dict.fromkeys(request.bundles)
-    }
+    vocabularies: dict[str, LabelSpace] = {name: label_space_of(name, None) for name in dict.fromkeys(request.bundles)}
     pairs = [(subject, bundle) for subject in subjects for bundle in vocabularies or [None]]
     cells, left_out = [], []
     for subject, bundle in pairs:
-        own = (
-            choose_label_space(home, None, request.labels, subject.dataset) if bundle is None else vocabularies[bundle]
-        )
+        own = label_space_of(None, subject.dataset) if bundle is None else vocabularies[bundle]
         try:
             positions = label_positions(subject.dataset, own)
         except DatasetError as error:
@@ -197,6 +194,7 @@ def run_sweep(
     stages_of: Callable[[str], Stages],
     finished: Callable[[Evaluation], None],
     passed: Callable[[EvaluationJob, str, int, ScoredImages], None] | None = None,
+    progress: Progress = no_progress,
 ) -> None:
     """Evaluate every cell with every model.
 
@@ -205,6 +203,7 @@ def run_sweep(
         stages_of: the stages of a model, without loading it.
         finished: is told of each evaluation when it is done; it must not keep it, since it holds the model.
         passed: as in ``evaluate``.
+        progress: shows how many images are done.
 
     Raises:
         AbsError: as ``evaluate``, or a model cannot be used; evaluations that ``finished`` was told of are done.
@@ -276,14 +275,14 @@ def _check_model(grid: Sweep, name: str, models: DeferredModel) -> None:
     model_files(models.name)
     attention_files(models.attention, models.name)
     if grid.windowed:
-        _check_views(grid, name, models.told_grid())
+        _check_views(grid, name, models.grid_from_config())
 
 
 def _check_views(grid: Sweep, name: str, side: int | None) -> None:
     if grid.windowed and side == 0:
         raise ModelError(
             f"the model {name!r} has no token grid, and the method {grid.windowed!r} needs feature views",
-            remedy="Use a method without them, such as abs-pixels, or a transformer tower",
+            remedy="Use a method without them, such as abs-pixels, or a transformer model",
         )
 
 

@@ -171,8 +171,8 @@ class ClassTexts:
             raise UsageError(f"the class id {twice!r} stands twice", remedy="Give every class an id of its own")
         if len(self.class_index) != len(self.texts) or len(self.label_texts) != len(self.class_ids):
             raise UsageError(
-                f"a text table has {len(self.texts)} texts with {len(self.class_index)} class_indices, and {len(self.class_ids)} "
-                f"classes with {len(self.label_texts)} label texts",
+                f"there are {len(self.texts)} texts with {len(self.class_index)} class indices, and "
+                f"{len(self.class_ids)} classes with {len(self.label_texts)} label texts",
                 remedy="Give every text one class_index and every class one label text",
             )
         if not set(self.class_index) <= set(range(len(self.class_ids))):

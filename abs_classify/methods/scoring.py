@@ -64,7 +64,7 @@ class ClassTextFeatures:
     def from_raw(
         cls, features: Tensor, class_index: Tensor, labels: Tensor, class_ids: Sequence[str] | None = None
     ) -> ClassTextFeatures:
-        """Normalise what a text tower gives; ``class_ids`` lets errors name the class. Shapes and errors as above."""
+        """Normalise what a text encoder gives; ``class_ids`` lets errors name the class. Shapes and errors as above."""
         matching.check_texts(features, class_index, class_ids)
         matching.class_counts(class_index, len(labels), class_ids)
         return cls(matching.unit(features), class_index, matching.unit(labels))

@@ -1,8 +1,8 @@
 """How views and texts become class scores: pure functions on plain tensors.
 
-Shapes, here and in every function below: B images, V views of each, d dimensions, M texts, C classes. ``class_index`` [M]
-says which class (0 .. C-1) a text belongs to; a class may have any number of texts from one on. Everything works in the
-dtype of its inputs (float64 in, float64 out; half precision is widened to float32), on their device.
+Shapes, here and in every function below: B images, V views of each, d dimensions, M texts, C classes. ``class_index``
+[M] says which class (0 .. C-1) a text belongs to; a class may have any number of texts from one on. Everything works in
+the dtype of its inputs (float64 in, float64 out; half precision is widened to float32), on their device.
 
 Soft matching, the heart of ABS, lives in ``soft_matching.py``.
 """

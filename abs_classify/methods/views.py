@@ -88,13 +88,13 @@ def check_attention(attention: NDArray[Any]) -> NDArray[Any]:
     if attention.ndim != 2 or attention.shape[0] != attention.shape[1] or attention.size == 0:
         raise ModelError(
             f"the attention map has the shape {attention.shape}, not [g, g]",
-            remedy="Use an attention source that gives one value for each cell of a square grid",
+            remedy="Use an attention backend that gives one value for each cell of a square grid",
         )
     if not np.isfinite(attention).all():
         bad = int((~np.isfinite(attention)).sum())
         raise ModelError(
             f"the attention map holds NaN or infinity in {bad} of its {attention.size} patches",
-            remedy="Check the weights of the attention source, and use float32 if it runs in half precision",
+            remedy="Check the weights of the attention backend, and use float32 if it runs in half precision",
         )
     return attention
 
@@ -226,7 +226,7 @@ def _cut(middle: IntArray, extent: IntArray, side: int) -> tuple[IntArray, IntAr
 
 
 def map_centres(centre: IntArray, attention_grid: int, grid: int) -> IntArray:
-    """Centres on the attention grid, taken over to the tower's token grid: row i becomes i * grid // attention_grid.
+    """Centres on the attention grid, taken over to the model's token grid: row i becomes i * grid // attention_grid.
 
     The authors' rule, extended to all grids. It takes no notice of what part of the image each grid covers.
 
@@ -248,7 +248,7 @@ def align_centres(
 ) -> IntArray:
     """Centres on the attention grid, taken over to the token that shows the same place of the image.
 
-    The attention map covers the whole image, the tokens only the square that the tower crops from its middle: the exact
+    The attention map covers the whole image, the tokens only the square that the model crops from its middle: the exact
     patch centre in image pixels is looked up in that square, and a centre outside it goes to the nearest token.
 
     Args:
@@ -256,8 +256,8 @@ def align_centres(
         attention_grid: its side.
         grid: side of the token grid.
         size: image width and height in pixels.
-        crop_fraction: side of the tower's central square as a share of the short side: 1.0 for CLIP, 0.875 for the
-            embedded tower; None for a tower that stretches the whole image.
+        crop_fraction: side of the model's central square as a share of the short side: 1.0 for CLIP, 0.875 for the
+            embedded model; None for a model that stretches the whole image.
 
     Returns:
         int64 [N], row-major positions on the token grid.
@@ -295,7 +295,7 @@ def feature_windows(centre: IntArray, attention_grid: int, grid: int, size: IntA
 
 @dataclass(frozen=True)
 class FullImage:
-    """The whole image, once, as the tower preprocesses it."""
+    """The whole image, once, as the model preprocesses it."""
 
     kind: ClassVar[str] = "whole"
     count: ClassVar[int] = 1
@@ -403,7 +403,7 @@ class GuidedViews:
         if attention is None:
             raise UsageError(
                 f"the view source {self.kind!r} is guided by attention, and there is no attention map",
-                remedy="Name an attention source, or set guided to False",
+                remedy="Name an attention backend, or set guided to False",
             )
         chosen = focus(attention, self.top_k, self.temperature)
         return chosen.index[inverse_cdf(uniform, chosen.probability)], attention.shape[0]
@@ -447,9 +447,9 @@ class AttentionCrops(GuidedViews):
 
 @dataclass(frozen=True)
 class FeatureWindows(GuidedViews):
-    """Attention-guided windows of the tower's tokens (ABS, feature views). Parameters are those of ``GuidedViews``.
+    """Attention-guided windows of the model's tokens (ABS, feature views). Parameters are those of ``GuidedViews``.
 
-    ``aligned`` looks the centre up in the square that the tower sees; see ``align_centres``. It has no effect where
+    ``aligned`` looks the centre up in the square that the model sees; see ``align_centres``. It has no effect where
     ``guided`` is False: every token is then equally likely.
 
     Raises:
@@ -470,13 +470,13 @@ class FeatureWindows(GuidedViews):
         """The windows of one image.
 
         Args:
-            grid: side of the tower's token grid.
+            grid: side of the model's token grid.
             attention: [g, g], over the whole image; not looked at where ``guided`` is False.
             seed: the seed of the run.
             image_id: the image's content id.
             size: image width and height in pixels.
-            crop_fraction: side of the central square that the tower sees, as a share of the short side: 1.0 for CLIP;
-                None for a tower that stretches the whole image. Used by ``aligned`` only.
+            crop_fraction: side of the central square that the model sees, as a share of the short side: 1.0 for CLIP;
+                None for a model that stretches the whole image. Used by ``aligned`` only.
 
         Returns:
             int64 [N, 4]: first row, end row, first column, end column; ends are exclusive.
@@ -521,21 +521,21 @@ def _check_ratio(kind: str, ratio: Ratio) -> None:
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a tower sees of an image.
+    """What a model sees of an image.
 
     Args:
-        grid: side of the tower's token grid; 0 where it has no feature views.
-        crop_fraction: side of the square that the tower sees of the whole image, as a share of the short side; None
-            for a tower that stretches the whole image.
+        grid: side of the model's token grid; 0 where it has no feature views.
+        crop_fraction: side of the square that the model sees of the whole image, as a share of the short side; None
+            for a model that stretches the whole image.
     """
 
     grid: int
     crop_fraction: float | None
 
     @classmethod
-    def of(cls, tower: Model) -> Geometry:
-        """The geometry of a tower."""
-        return cls(tower.grid, tower.crop_fraction)
+    def of(cls, model: Model) -> Geometry:
+        """The geometry of a model."""
+        return cls(model.grid, model.crop_fraction)
 
 
 def place_views(
@@ -550,7 +550,7 @@ def place_views(
     """Where the views of one image lie.
 
     Args:
-        geometry: the token grid, and the part of the image that the tower sees.
+        geometry: the token grid, and the part of the image that the model sees.
         attention: the image's attention map [g, g], or None when no view is guided.
         image_id: the sha256 of the image's bytes.
         size: width and height in pixels.

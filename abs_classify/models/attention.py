@@ -1,10 +1,10 @@
 """Attention maps: where in an image the object is likely to be, as a grid of non-negative numbers.
 
 ``dino`` is what ABS publishes (arXiv 2505.13233, section 3): the last layer's attention from CLS to the patches of
-DINO ViT-B/16 (Caron et al. 2021), mean over heads. ``self`` and ``norm`` come from the tower itself and cost nothing
+DINO ViT-B/16 (Caron et al. 2021), mean over heads. ``self`` and ``norm`` come from the model itself and cost nothing
 beside its own pass; ``none`` is flat. Attention is computed from queries and keys, in batches, once for each image.
 
-Shapes: B images, h heads, a g x g attention grid, which need not be the tower's.
+Shapes: B images, h heads, a g x g attention grid, which need not be the model's.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-#: The names that ``build_attention`` knows; ``dino`` may be followed by a colon and a model.
+#: The names that ``load_attention`` knows; ``dino`` may be followed by a colon and a model.
 ATTENTION_NAMES = ("auto", "dino", "dino:TIMM_NAME", "dino:PATH", "self", "norm", "none")
 
 
@@ -62,8 +62,8 @@ class AttentionBackend(Protocol):
         ...
 
     @property
-    def uses_tower_tokens(self) -> bool:
-        """Whether the maps come from the tower's tokens, so that no pass over pixels is needed."""
+    def uses_model_tokens(self) -> bool:
+        """Whether the maps come from the model's tokens, so that no pass over pixels is needed."""
         ...
 
     def preprocess(self, image: Image.Image) -> Tensor:
@@ -75,7 +75,7 @@ class AttentionBackend(Protocol):
         ...
 
     def attend_tokens(self, tokens: Tensor) -> Tensor:
-        """The tower's tokens [B, P + g*g, w] to maps [B, g, g] float32.
+        """The model's tokens [B, P + g*g, w] to maps [B, g, g] float32.
 
         Raises:
             ModelError: the source needs pixels.
@@ -100,7 +100,7 @@ class DinoAttention:
             or without attention that can be read.
     """
 
-    uses_tower_tokens = False
+    uses_model_tokens = False
 
     def __init__(
         self,
@@ -151,45 +151,45 @@ class DinoAttention:
         Raises:
             ModelError: always.
         """
-        raise ModelError(f"the attention source {self.name!r} needs pixels, not the tower's {tokens.shape[1]} tokens")
+        raise ModelError(f"the attention backend {self.name!r} needs pixels, not the model's {tokens.shape[1]} tokens")
 
 
 class SelfAttention:
-    """The tower's own attention, from the tokens that its whole-image pass leaves anyway.
+    """The model's own attention, from the tokens that its whole-image pass leaves anyway.
 
     Args:
-        tower: the image tower.
+        model: the image encoder.
         source: ``self`` or ``norm``.
 
     Raises:
-        ModelError: the tower does not have this source.
+        ModelError: the model does not have this source.
     """
 
-    uses_tower_tokens = True
+    uses_model_tokens = True
 
-    def __init__(self, tower: Model, source: str) -> None:
-        if source not in tower.attention_sources():
-            has = ", ".join(tower.attention_sources()) or "none of its own"
+    def __init__(self, model: Model, source: str) -> None:
+        if source not in model.attention_backends():
+            has = ", ".join(model.attention_backends()) or "none of its own"
             raise ModelError(
-                f"the tower {tower.name!r} has no attention {source!r}; it has: {has}",
+                f"the model {model.name!r} has no attention {source!r}; it has: {has}",
                 remedy="Choose one that it has, dino, or none",
             )
         self.name = source
-        self.grid = tower.grid
-        self.digest = digest({"attention": source, "tower": tower.digest})
-        self._tower = tower
+        self.grid = model.grid
+        self.digest = digest({"attention": source, "tower": model.digest})
+        self._model = model
 
     def preprocess(self, image: Image.Image) -> Tensor:
-        """The tower's own preprocessing of a whole image."""
-        return self._tower.preprocess(image)
+        """The model's own preprocessing of a whole image."""
+        return self._model.preprocess(image)
 
     def attend(self, pixels: Tensor) -> Tensor:
         """[B, 3, S, S] to [B, g, g] float32."""
-        return self.attend_tokens(self._tower.tokens(pixels))
+        return self.attend_tokens(self._model.tokens(pixels))
 
     def attend_tokens(self, tokens: Tensor) -> Tensor:
         """[B, P + g*g, w] to [B, g, g] float32."""
-        return self._tower.self_attention(tokens, self.name)
+        return self._model.self_attention(tokens, self.name)
 
 
 class UniformAttention:
@@ -200,7 +200,7 @@ class UniformAttention:
     """
 
     name = "none"
-    uses_tower_tokens = False
+    uses_model_tokens = False
 
     def __init__(self, grid: int = _PUBLISHED_GRID) -> None:
         self.grid = grid
@@ -219,46 +219,46 @@ class UniformAttention:
         return self.attend(tokens)
 
 
-def load_attention(name: str, tower: Model, *, allow_download: bool = False) -> AttentionBackend:
-    """The attention source of a name.
+def load_attention(name: str, model: Model, *, allow_download: bool = False) -> AttentionBackend:
+    """The attention backend of a name.
 
     Args:
-        name: ``auto`` (what the tower recommends), ``dino``, ``dino:`` and a timm name, folder or file, ``self``,
-            ``norm``, ``none``. A tower with an attention source of its own gives it for ``auto``, ``self``, ``norm``.
-        tower: lends its tokens, its grid and its device.
+        name: ``auto`` (what the model recommends), ``dino``, ``dino:`` and a timm name, folder or file, ``self``,
+            ``norm``, ``none``. A model with an attention backend of its own gives it for ``auto``, ``self``, ``norm``.
+        model: lends its tokens, its grid and its device.
         allow_download: whether missing weights may be fetched.
 
     Raises:
         UnknownNameError: any other name.
-        ModelError: the tower does not have this source.
+        ModelError: the model does not have this source.
         WeightsError: DINO's weights are not on this machine.
     """
-    own = getattr(tower, "own_attention", None)
+    own = getattr(model, "own_attention", None)
     if name in ("auto", "self", "norm") and own is not None:
         source: AttentionBackend = own()
         return source
     if name == "auto":
-        return load_attention(tower.default_attention(), tower, allow_download=allow_download)
+        return load_attention(model.default_attention(), model, allow_download=allow_download)
     if name in ("self", "norm"):
-        return SelfAttention(tower, name)
+        return SelfAttention(model, name)
     if name == "none":
-        return UniformAttention(tower.grid or _PUBLISHED_GRID)
-    return DinoAttention(_dino_weights(name), name=name, device=tower.device, allow_download=allow_download)
+        return UniformAttention(model.grid or _PUBLISHED_GRID)
+    return DinoAttention(_dino_weights(name), name=name, device=model.device, allow_download=allow_download)
 
 
-def attention_files(name: str, tower: str) -> tuple[Path, ...]:
-    """The files that decide an attention source, beside those of its tower, without reading them.
+def attention_files(name: str, model: str) -> tuple[Path, ...]:
+    """The files that decide an attention backend, beside those of its model, without reading them.
 
     Args:
-        name: as in ``build_attention``.
-        tower: the tower's name.
+        name: as in ``load_attention``.
+        model: the model's name.
 
     Raises:
-        UnknownNameError, WeightsError: as in ``build_attention``.
+        UnknownNameError, WeightsError: as in ``load_attention``.
     """
     from abs_classify.models.embedded_files import EMBEDDED
 
-    if name in ("self", "norm", "none") or (name == "auto" and tower == EMBEDDED):
+    if name in ("self", "norm", "none") or (name == "auto" and model == EMBEDDED):
         return ()
     return vit_files(_dino_weights("dino" if name == "auto" else name))
 
@@ -268,5 +268,5 @@ def _dino_weights(name: str) -> str:
         return DEFAULT_VIT
     head, colon, spec = name.partition(":")
     if head != "dino" or not colon or not spec:
-        raise UnknownNameError("attention source", name, ATTENTION_NAMES)
+        raise UnknownNameError("attention backend", name, ATTENTION_NAMES)
     return spec

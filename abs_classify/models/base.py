@@ -1,10 +1,10 @@
 """What the toolkit asks of an image-text model: one protocol, and the choices of every loader, device and dtype.
 
 Shapes use B images, N views an image, P prefix tokens (CLS, registers), a g x g grid of patch tokens of width w, and
-the embedding size d. A tower switches to inference mode by itself; callers need not care.
+the embedding size d. A model switches to inference mode by itself; callers need not care.
 
-On the CPU several threads call one tower at once, each with images of its own: ``preprocess``, ``preprocess_crop``,
-``encode_image``, ``tokens`` and ``pool_windows`` must be safe to call so. A tower that keeps no state between calls is.
+On the CPU several threads call one model at once, each with images of its own: ``preprocess``, ``preprocess_crop``,
+``encode_image``, ``tokens`` and ``pool_windows`` must be safe to call so. A model that keeps no state between calls is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["DTYPES", "Model", "emulates", "no_feature_views", "resolve_device", "resolve_dtype"]
 
 
-#: Names a user may give. The weights are cast to the dtype; features always leave a tower in float32.
+#: Names a user may give. The weights are cast to the dtype; features always leave a model in float32.
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -52,14 +52,14 @@ class Model(Protocol):
 
     @property
     def grid(self) -> int:
-        """The side g of the token grid, in tokens; 0 where the tower has no feature views."""
+        """The side g of the token grid, in tokens; 0 where the model has no feature views."""
         ...
 
     @property
     def crop_fraction(self) -> float | None:
         """The side of the central square that ``preprocess`` keeps of an image, as a share of its short side.
 
-        1.0 for CLIP; None for a tower that stretches or pads the whole image.
+        1.0 for CLIP; None for a model that stretches or pads the whole image.
         """
         ...
 
@@ -78,7 +78,7 @@ class Model(Protocol):
         ...
 
     def preprocess_crop(self, image: Image) -> Tensor:
-        """The preprocessing of a view that was cut from an RGB image; for most towers the same as ``preprocess``."""
+        """The preprocessing of a view that was cut from an RGB image; for most models the same as ``preprocess``."""
         ...
 
     def encode_image(self, pixels: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ class Model(Protocol):
         """[B, 3, S, S] to the input of the last block (or the final feature map): [B, P + g*g, w], prefix tokens first.
 
         Raises:
-            ModelError: the tower has no feature views (``grid`` is 0).
+            ModelError: the model has no feature views (``grid`` is 0).
         """
         ...
 
@@ -105,7 +105,7 @@ class Model(Protocol):
         """[B, P + g*g, w] to [B, d] float32; ``pool(tokens(x))`` equals ``encode_image(x)`` up to rounding.
 
         Raises:
-            ModelError: the tower has no feature views.
+            ModelError: the model has no feature views.
         """
         ...
 
@@ -120,33 +120,33 @@ class Model(Protocol):
             [B, N, d] float32, not normalised.
 
         Raises:
-            ModelError: the tower has no feature views.
+            ModelError: the model has no feature views.
             UsageError: a window is empty or leaves the grid.
         """
         ...
 
-    def attention_sources(self) -> tuple[str, ...]:
-        """Which of ``self`` and ``norm`` the tower can give from its own tokens."""
+    def attention_backends(self) -> tuple[str, ...]:
+        """Which of ``self`` and ``norm`` the model can give from its own tokens."""
         ...
 
     def self_attention(self, tokens: Tensor, source: str) -> Tensor:
-        """Where the tower itself looks: [B, P + g*g, w] to [B, g, g] float32.
+        """Where the model itself looks: [B, P + g*g, w] to [B, g, g] float32.
 
         Raises:
-            ModelError: ``source`` is not among ``attention_sources()``.
+            ModelError: ``source`` is not among ``attention_backends()``.
         """
         ...
 
     def default_attention(self) -> str:
-        """The attention source to use unless the user names one: ``dino``, ``self`` or ``norm``."""
+        """The attention backend to use unless the user names one: ``dino``, ``self`` or ``norm``."""
         ...
 
 
 def no_feature_views(name: str) -> ModelError:
-    """The error of a tower whose ``grid`` is 0, to be raised where feature views are asked of it."""
+    """The error of a model whose ``grid`` is 0, to be raised where feature views are asked of it."""
     return ModelError(
-        f"the image tower of {name!r} has no square grid of transformer tokens, so it has no feature views",
-        remedy="Choose a method without feature views, or a tower with a transformer image encoder",
+        f"the image encoder of {name!r} has no square grid of transformer tokens, so it has no feature views",
+        remedy="Choose a method without feature views, or a model with a transformer image encoder",
     )
 
 

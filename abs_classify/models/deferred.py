@@ -1,8 +1,9 @@
-"""The tower and the attention source of a run: known by digest at once, loaded only when something must be computed."""
+"""The model and the attention backend of a run: known by digest at once, loaded only when they must compute."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -11,7 +12,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from abs_classify.encoding.digest_cache import DigestCache
-from abs_cli.console import note
 from abs_core.errors import ModelError
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["DeferredModel", "ModelFacts", "model_notes"]
 
 
+_logger = logging.getLogger(__name__)
+
+
 # packages whose version may change a weight's meaning: architectures, tokenizers, preprocessing
 _PACKAGES = ("abs-toolkit", "open_clip_torch", "timm", "torch", "transformers", "pillow", "numpy")
 
@@ -34,18 +37,29 @@ class ModelFacts:
     """What must be known of the models before, and often instead of, loading them.
 
     Args:
-        tower: digest of the tower.
-        attention: digest of the attention source.
+        model: digest of the model.
+        attention: digest of the attention backend.
         grid: side of the token grid, 0 without feature views.
-        crop_fraction: share of the short side that the tower sees of the whole image; None where it stretches it.
+        crop_fraction: share of the short side that the model sees of the whole image; None where it stretches it.
         context_length: tokens that a text may have.
     """
 
-    tower: str
+    model: str
     attention: str
     grid: int
     crop_fraction: float | None
     context_length: int
+
+    def to_json(self) -> str:
+        """The facts as the digest cache remembers them; "tower" is the name of the model there."""
+        values = asdict(self)
+        return json.dumps({"tower": values.pop("model"), **values})
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelFacts:
+        """The facts that ``to_json`` wrote."""
+        values = json.loads(text)
+        return cls(model=values.pop("tower"), **values)
 
     @property
     def geometry(self) -> Geometry:
@@ -56,15 +70,15 @@ class ModelFacts:
 
 
 class DeferredModel:
-    """A tower and an attention source by name.
+    """A model and an attention backend by name.
 
     Args:
-        name: the tower, as `abs models` lists it.
-        attention: the attention source, "auto" for the tower's own recommendation.
+        name: the model, as `abs models` lists it.
+        attention: the attention backend, "auto" for the model's own recommendation.
         device: "auto", "cpu", "cuda", "cuda:1".
         dtype: of the weights: "float32", "bfloat16", "float16".
         memo: remembers digests between runs.
-        derived: folder for what a tower computes from its weights once.
+        derived: folder for what a model computes from its weights once.
     """
 
     def __init__(self, name: str, attention: str, device: str, dtype: str, memo: DigestCache, derived: Path) -> None:
@@ -72,7 +86,7 @@ class DeferredModel:
         self.memo, self._derived = memo, derived
 
     def for_methods(self, methods: Iterable[Method]) -> DeferredModel:
-        """These models, without their attention source if no view of the methods is placed by attention.
+        """These models, without their attention backend if no view of the methods is placed by attention.
 
         Raises:
             UnknownNameError: there is no source of that name, whether one is needed or not.
@@ -86,17 +100,17 @@ class DeferredModel:
             attention_files(self.attention, EMBEDDED)
         return DeferredModel(self.name, "none", self.device, self.dtype, self.memo, self._derived)
 
-    def told_grid(self) -> int | None:
-        """The side of the token grid as ``Facts`` has it, told without reading weights; None where that cannot be.
+    def grid_from_config(self) -> int | None:
+        """The side of the token grid, read from the configuration; None where that does not say.
 
         Raises:
-            WeightsError, ModelError: as in ``draw_portrait``.
+            WeightsError, ModelError: as in ``read_model_info``.
         """
         from abs_classify.models.info import read_model_info
         from abs_classify.models.registry import entry_of
 
-        portrait = read_model_info(entry_of(self.name), self.name)
-        return None if portrait.remark else portrait.grid
+        info = read_model_info(entry_of(self.name), self.name)
+        return None if info.remark else info.grid
 
     @cached_property
     def facts(self) -> ModelFacts:
@@ -106,7 +120,7 @@ class DeferredModel:
 
         what = json.dumps([self.name, self.attention, self.dtype, [_version(package) for package in _PACKAGES]])
         files = [*model_files(self.name), *attention_files(self.attention, self.name)]
-        return ModelFacts(**json.loads(self.memo.derived(what, files, self._find_facts)))
+        return ModelFacts.from_json(self.memo.derived(what, files, self._find_facts))
 
     @property
     def pillow(self) -> str:
@@ -119,38 +133,38 @@ class DeferredModel:
         return {package: found for package in _PACKAGES if (found := _version(package))}
 
     @cached_property
-    def tower(self) -> Model:
-        """The tower, loaded when first asked for."""
+    def model(self) -> Model:
+        """The model, loaded when first asked for."""
         from abs_classify.models.base import DTYPES, emulates
         from abs_classify.models.registry import load_model
 
-        note(f"loading {self.name}")
-        tower = load_model(self.name, device=self.device, dtype=self.dtype, derived=self._derived)
-        if emulates(tower.device, DTYPES[self.dtype]):
-            note(f"this {tower.device.type} has no unit for {self.dtype} and emulates it; float32 is faster")
-        return tower
+        _logger.info("loading %s", self.name)
+        model = load_model(self.name, device=self.device, dtype=self.dtype, derived=self._derived)
+        if emulates(model.device, DTYPES[self.dtype]):
+            _logger.info("this %s has no unit for %s and emulates it; float32 is faster", model.device.type, self.dtype)
+        return model
 
     @cached_property
-    def source(self) -> AttentionBackend:
-        """The attention source, loaded when first asked for."""
+    def attention_backend(self) -> AttentionBackend:
+        """The attention backend, loaded when first asked for."""
         from abs_classify.models.attention import load_attention
 
-        return load_attention(self.attention, self.tower)
+        return load_attention(self.attention, self.model)
 
     def _find_facts(self) -> str:
-        tower, source = self.tower, self.source
-        facts = ModelFacts(tower.digest, source.digest, tower.grid, tower.crop_fraction, tower.context_length)
-        return json.dumps(asdict(facts))
+        model, backend = self.model, self.attention_backend
+        facts = ModelFacts(model.digest, backend.digest, model.grid, model.crop_fraction, model.context_length)
+        return facts.to_json()
 
 
 def model_notes(name: str) -> list[str]:
-    """What must be said wherever a tower is offered."""
+    """What must be said wherever a model is offered."""
     from abs_classify.models.embedded_files import EMBEDDED
 
     if name != EMBEDDED:
         return []
     return [
-        "the embedded tower knows what ImageNet-1k knows; it serves to try the pipeline, an open_clip model to do work"
+        "the embedded model knows what ImageNet-1k knows; it serves to try the pipeline, an open_clip model to do work"
     ]
 
 

@@ -55,10 +55,10 @@ class DownloadOffer:
 
 
 def load_once(name: str, *, allow_download: bool = False) -> None:
-    """Load a tower or a source of attention on the CPU and let it go: proof that its weights are here, fit and finite.
+    """Load a model or an attention backend on the CPU and let it go: proof that its weights are here, fit and finite.
 
     Raises:
-        AbsError: as ``load_tower`` and ``DinoAttention``.
+        AbsError: as ``load_model`` and ``DinoAttention``.
     """
     if not name.startswith("dino:"):
         load_model(name, device="cpu", allow_download=allow_download)

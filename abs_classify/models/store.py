@@ -71,7 +71,7 @@ class WeightsRecord(BaseModel):
         format: this format and its version.
         name: the model, as ``abs models ls`` names it.
         origin: whether the files lie in the hub cache or beside the record.
-        layout: how ``load_tower`` or ``build_attention`` is to be told where they are: by the model's own name, by the
+        layout: how ``load_model`` or ``load_attention`` is to be told where they are: by the model's own name, by the
             weights file, or by the folder.
         repository: the hub repository that has these weights, ``organisation/name``; empty where there is none.
         folder: where the files are; empty where they are beside the record.

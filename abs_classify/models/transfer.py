@@ -137,7 +137,7 @@ def _cached_tokenizer(name: str) -> list[Path]:
     tokenizer, text = text_repositories(name)
     if text:
         raise ModelError(
-            f"the text tower of {name!r} is built from another hub repository, {text}, so it cannot travel in a folder",
+            f"the text encoder of {name!r} is built from another hub repository, {text}, so no folder can hold it",
             remedy=f"Copy the hub cache to the other machine: {constants.HF_HUB_CACHE}",
         )
     config = try_to_load_from_cache(tokenizer, "tokenizer_config.json") if tokenizer else None

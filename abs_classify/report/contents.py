@@ -159,7 +159,7 @@ def _footer(stages: Stages) -> tuple[tuple[str, str], ...]:
     return (
         ("abs-toolkit", version("abs-toolkit")),
         ("python", platform.python_version()),
-        ("tower", stages.models.facts.tower),
+        ("tower", stages.models.facts.model),
         ("attention", stages.models.facts.attention),
     )
 
@@ -257,7 +257,7 @@ def _shown(explanation: Explanation, vocabulary: LabelSpace) -> ShownExplanation
 
 
 def _seen(size: tuple[int, int], crop_fraction: float | None) -> tuple[float, float, float, float] | None:
-    """The central square of an image that the tower sees; None for all of it."""
+    """The central square of an image that the model sees; None for all of it."""
     if crop_fraction is None:
         return None
     side = crop_fraction * min(size)

@@ -1,6 +1,6 @@
 """What a report shows, as plain data: the page, its photos, and why a class won.
 
-Arrays, strings and thumbnails only; whoever fills these needs no knowledge of HTML, and the report none of towers.
+Arrays, strings and thumbnails only; whoever fills these needs no knowledge of HTML, and the report none of models.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class ViewPlaces:
                 f"views of kind {self.kind!r} have the shape {self.boxes.shape}", remedy="Give [N, 4] whole numbers"
             )
         if self.kind == "window" and self.grid < 1:
-            raise UsageError("feature windows lack the side of their grid", remedy="Give the tower's grid")
+            raise UsageError("feature windows lack the side of their grid", remedy="Give the model's grid")
 
     def pixels(self, size: tuple[int, int]) -> NDArray[np.float64]:
         """The places in pixels of a photo of ``size`` (width, height): float64 [N, 4] left, upper, right, lower."""

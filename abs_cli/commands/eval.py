@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from abs_cli.console import note
-from abs_cli.options import ModelOptions, compute_options
+from abs_cli.console import note, progress
+from abs_cli.options import ModelOptions, choose_label_space, compute_options
 from abs_core.errors import AbsError, UsageError
 from abs_core.files import ensure_writable
 from abs_core.home import Home
@@ -200,7 +200,8 @@ def command(home: Home, /, **given: Any) -> None:
     """
     from abs_classify.evaluation.sweep import SweepRequest, plan_sweep
 
-    grid = plan_sweep(home, SweepRequest(**_fields_of(SweepRequest, given)))
+    request = SweepRequest(**_fields_of(SweepRequest, given))
+    grid = plan_sweep(request, lambda bundle, dataset: choose_label_space(home, bundle, request.labels, dataset))
     options = ModelOptions(model="", **_fields_of(ModelOptions, given))
     _run(home, grid, options, _Outputs(**_fields_of(_Outputs, given)))
 
@@ -231,7 +232,7 @@ def _run(home: Home, grid: Sweep, options: ModelOptions, outputs: _Outputs) -> N
 
     try:
         with Predictions(outputs.predictions) if outputs.predictions else nullcontext() as predictions:
-            run_sweep(grid, stages_of, keeper.keep, predictions.add if predictions else None)
+            run_sweep(grid, stages_of, keeper.keep, predictions.add if predictions else None, progress)
     except (AbsError, KeyboardInterrupt):
         keeper.say_what_is_kept()
         raise

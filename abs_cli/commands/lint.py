@@ -127,8 +127,8 @@ def _counter(home: Home, model: str) -> tuple[Callable[[str], int], int]:
     from abs_cli.options import ModelOptions
 
     options = ModelOptions(model, attention="none", device="cpu", dtype="float32", batch_size=1, seed=0, threads=None)
-    tower = options.stages(home).models.tower
-    return tower.count_tokens, tower.context_length
+    loaded = options.stages(home).models.model
+    return loaded.count_tokens, loaded.context_length
 
 
 def _lines(checked: _Source, findings: Sequence[LintFinding], errors: int) -> Iterator[str]:

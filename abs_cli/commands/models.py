@@ -51,8 +51,8 @@ def list_models(home: Home, filter_: str, here_only: bool, as_json: bool) -> Non
     width = max((len(row.entry.name) for row in rows), default=0)
     for row in rows:
         place, size = (row.here.place, _size(row.here.bytes)) if row.here else ("-", "-")
-        licence = row.entry.licence.name if row.entry.licence else "not known"
-        click.echo(printable(f"{row.entry.name:<{width}}  {place:<9}  {size:>8}  {licence}"))
+        license = row.entry.license.name if row.entry.license else "not known"
+        click.echo(printable(f"{row.entry.name:<{width}}  {place:<9}  {size:>8}  {license}"))
     note(f"{len(rows)} models, {sum(1 for row in rows if row.here)} here. `abs models show NAME` says more.")
 
 
@@ -69,13 +69,13 @@ def show(home: Home, name: str, as_json: bool) -> None:
 
     store = _store(home)
     row = locate(store, name)
-    portrait = read_model_info(row.entry, row.use)
+    info = read_model_info(row.entry, row.use)
     digests = expected_digests(row, store) if row.here else {}
     if as_json:
         files = [{"path": str(path), "sha256": digest} for path, (digest, _) in digests.items()]
-        click.echo(json.dumps({**_row_json(row), **asdict(portrait), "files": files}))
+        click.echo(json.dumps({**_row_json(row), **asdict(info), "files": files}))
         return
-    for label, value in (*_describe(row, portrait), *_whereabouts(row, digests)):
+    for label, value in (*_describe(row, info), *_whereabouts(row, digests)):
         click.echo(printable(f"{label:<14} {value}"))
 
 
@@ -99,8 +99,8 @@ def pull(home: Home, name: str, folder: Path | None) -> None:
     stored = recall_model(entry, store)
     if stored is None:
         offer = offer_of(entry)
-        licence = f", licence {entry.licence.name}" if entry.licence else ""
-        note(f"downloading {offer.file} of {entry.repository}, {_size(offer.bytes)}{licence}")
+        license = f", licence {entry.license.name}" if entry.license else ""
+        note(f"downloading {offer.file} of {entry.repository}, {_size(offer.bytes)}{license}")
         stored = pull_model(entry, store, offer)
     _say_stored(stored)
     if folder is not None:
@@ -190,27 +190,27 @@ def _row_json(row: WeightsRow) -> dict[str, Any]:
         "place": row.here.place if row.here else None,
         "bytes": row.here.bytes if row.here else None,
         "repository": row.entry.repository or None,
-        "licence": asdict(row.entry.licence) if row.entry.licence else None,
+        "licence": asdict(row.entry.license) if row.entry.license else None,
     }
 
 
-def _describe(row: WeightsRow, portrait: ModelInfo) -> Iterator[tuple[str, str]]:
+def _describe(row: WeightsRow, info: ModelInfo) -> Iterator[tuple[str, str]]:
     yield "name", row.entry.name
-    count = portrait.parameters
+    count = info.parameters
     size = f", {count / 1e6:.1f} million parameters, {_size(4 * count)} in float32" if count else ""
-    yield "architecture", portrait.architecture + size
-    yield "image", _image(portrait.preprocess)
-    if portrait.grid:
-        yield "tokens", f"a grid of {portrait.grid} x {portrait.grid}, {portrait.pooling} pooling"
+    yield "architecture", info.architecture + size
+    yield "image", _image(info.preprocess)
+    if info.grid:
+        yield "tokens", f"a grid of {info.grid} x {info.grid}, {info.pooling} pooling"
     if not row.entry.is_attention:
-        yield "embedding", f"{portrait.embed_dim} numbers"
-        yield "texts", f"up to {portrait.context_length} tokens, tokenizer: {portrait.tokenizer}"
-        yield "QuickGELU", "yes" if portrait.quick_gelu else "no"
-        if not portrait.remark:
-            yield "feature views", "yes" if portrait.grid else "no, pixel views only"
-        own = ", ".join(portrait.attention) or "none"
-        yield "attention", f"by default {portrait.default_attention}; of its own: {own}"
-    yield "note", portrait.remark or "told from the configuration; no weights were read"
+        yield "embedding", f"{info.embed_dim} numbers"
+        yield "texts", f"up to {info.context_length} tokens, tokenizer: {info.tokenizer}"
+        yield "QuickGELU", "yes" if info.quick_gelu else "no"
+        if not info.remark:
+            yield "feature views", "yes" if info.grid else "no, pixel views only"
+        own = ", ".join(info.attention) or "none"
+        yield "attention", f"by default {info.default_attention}; of its own: {own}"
+    yield "note", info.remark or "told from the configuration; no weights were read"
 
 
 def _image(settings: Mapping[str, Any]) -> str:
@@ -223,11 +223,11 @@ def _image(settings: Mapping[str, Any]) -> str:
 
 
 def _whereabouts(row: WeightsRow, digests: ExpectedDigests) -> Iterator[tuple[str, str]]:
-    licence = row.entry.licence
-    if licence:
-        yield "licence", f"{licence.name}: {licence.source}"
-        if licence.note:
-            yield "", licence.note
+    license = row.entry.license
+    if license:
+        yield "licence", f"{license.name}: {license.source}"
+        if license.note:
+            yield "", license.note
     else:
         yield "licence", "not known; read what its publisher says"
     if row.here is None:

@@ -1,10 +1,4 @@
-"""One line of a bundle: JSON text to a checked record, and a record to its only spelling. Pure.
-
-A million lines are read in seconds, so there are two ways through. The fast one is a regular expression of the one
-allowed spelling; it says yes or nothing. The slow one parses, checks every rule, rebuilds the spelling and compares it
-with the line (which finds other key orders, spaces, escapes, number spellings and repeated keys); it says what is
-wrong. The slow one is the fast one's oracle, and ``format.RecordModel`` is the oracle of both.
-"""
+"""One line of a bundle: JSON text to a checked record, and a record to its canonical JSON. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +11,7 @@ from json.encoder import encode_basestring
 from math import isfinite
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
-from unicodedata import is_normalized, normalize
+from unicodedata import normalize
 
 from pydantic import ValidationError
 
@@ -30,7 +24,6 @@ from abs_descriptions.bundles.format import (
     MAX_DEPTH,
     MAX_INTEGER,
     MAX_SCORES,
-    MAX_TEXT,
     SCORE_NAME,
     BundleHeader,
     header_problem,
@@ -41,12 +34,9 @@ from abs_descriptions.bundles.references import DIGEST, quoted
 
 __all__ = [
     "MIGRATIONS",
-    "Fields",
     "LineError",
     "Migration",
     "RecordRules",
-    "RecordSpeller",
-    "are_scores",
     "check_canonical",
     "is_too_deep",
     "nfc",
@@ -56,49 +46,9 @@ __all__ = [
     "record_from_value",
     "serialize_header",
     "serialize_record",
-    "serialize_record_head",
-    "serialize_scores",
     "steps_from",
     "validation_message",
 ]
-
-
-def serialize_record(record: Description) -> str:
-    """The canonical JSON of a record that keeps the rules; equal to ``canonical_json``, several times as fast."""
-    source = record.provenance
-    request = "" if source.request is None else f'"request":"{source.request}",'
-    scores = "" if record.scores is None else f'"scores":{serialize_scores(record.scores)},'
-    return f'{serialize_record_head(record)}{request}"sample":{source.sample}}},{scores}"text":{encode_basestring(record.text)}}}'
-
-
-def serialize_record_head(record: Description) -> str:
-    """The part of a record's spelling before request and sample: many records of a bundle have the same."""
-    source = record.provenance
-    ident = "" if record.id is None else f'"id":{encode_basestring(record.id)},'
-    prompt = "" if source.prompt is None else f'"prompt":{encode_basestring(source.prompt)},'
-    return (
-        f'{{"class":{encode_basestring(record.class_id)},{ident}"kind":"{record.kind}","provenance":'
-        f'{{{_spell_reviewers(source)}"generator":{encode_basestring(source.generator)},{prompt}'
-    )
-
-
-def _spell_reviewers(source: Provenance) -> str:
-    who = {"accepted_by": source.accepted_by, "edited_by": source.edited_by}
-    return "".join(f'"{key}":{encode_basestring(item)},' for key, item in who.items() if item is not None)
-
-
-def serialize_scores(scores: Mapping[str, float]) -> str:
-    # The type's own repr: a subclass (numpy.float64) may have another.
-    return (
-        "{"
-        + ",".join(
-            [
-                f'"{name}":{(float if isinstance(scores[name], float) else int).__repr__(cast("Any", scores[name]))}'
-                for name in (sorted(scores) if len(scores) > 1 else scores)
-            ]
-        )
-        + "}"
-    )
 
 
 CANONICAL = "Write bundles with write_bundle, which spells every line in the one allowed way"
@@ -125,40 +75,7 @@ _JSON_TYPES = {bool: "a truth value", int: "a number", float: "a number", str: "
 _NUMBERS = frozenset((int, float))
 
 
-_MEMORY_LINES = 10_000
-
-
-#: class, id, kind, accepted by, edited by, generator, prompt, request, sample, scores, text; sample and text as spelled
-#: in JSON.
-Fields = tuple[
-    str,
-    str | None,
-    str,
-    str | None,
-    str | None,
-    str,
-    str | None,
-    str | None,
-    str,
-    Mapping[str, float] | None,
-    str,
-]
-
-
-# A string whose spelling is its value. Every repeat is possessive: a hostile line costs one walk.
-_PLAIN = r'[^"\\\x00-\x1f]*+'
-
-
-_RECORD = re.compile(
-    rf'\{{"class":"(?P<class>{_PLAIN})",(?:"id":"(?P<id>{_PLAIN})",)?"kind":"(?P<kind>phrase|sentence)","provenance":'
-    rf'\{{(?:"accepted_by":"(?P<accepted>{_PLAIN})",)?(?:"edited_by":"(?P<edited>{_PLAIN})",)?'
-    rf'"generator":"(?P<generator>{_PLAIN})",(?:"prompt":"(?P<prompt>{_PLAIN})",)?'
-    rf'(?:"request":"(?P<request>sha256:[0-9a-f]{{64}})",)?"sample":(?P<sample>0|[1-9][0-9]{{0,14}})\}},'
-    rf'(?:"scores":(?P<scores>\{{[^{{}}]*\}}),)?"text":"(?P<text>{_PLAIN}(?:\\["\\]{_PLAIN})*+)"\}}'
-)
-
-
-class LineError(Exception):
+class LineError(Exception):  # an AbsError is made of it where file and line are known
     """What is wrong with a line, and the remedy. Not a ``ValueError``: jsonlines would catch it."""
 
     def __init__(self, message: str, remedy: str) -> None:
@@ -171,7 +88,7 @@ def parse_json(line: str) -> dict[str, Any]:
     """The object that a line holds.
 
     Raises:
-        LineFault: no JSON object, JSON with something after it, or nesting deeper than the limit.
+        LineError: no JSON object, JSON with something after it, or nesting deeper than the limit.
     """
     if line[:1] != "{":
         raise LineError(_not_an_object(line), FETCH)
@@ -214,17 +131,21 @@ def check_canonical(value: Any, line: str) -> None:
     """Check that ``line`` is the canonical JSON of ``value``.
 
     Raises:
-        LineFault: it is another spelling of the value, or no value that has one.
+        LineError: it is another spelling of the value, or no value that has one.
     """
     try:
-        spelling = canonical_json(value)
+        canonical = canonical_json(value)
     except ValueError:
         raise LineError("a number that is not finite, or two keys that are equal in Unicode form NFC", FETCH) from None
-    if spelling != line:
-        raise LineError(f"not in canonical form ({_spelling_difference(line, spelling)})", CANONICAL)
+    if canonical != line:
+        raise _not_canonical(line, canonical)
 
 
-def _spelling_difference(line: str, spelling: str) -> str:
+def _not_canonical(line: str, canonical: str) -> LineError:
+    return LineError(f"not in canonical form ({_difference(line, canonical)})", CANONICAL)
+
+
+def _difference(line: str, canonical: str) -> str:
     repeated: list[str] = []
 
     def note_repeats(pairs: list[tuple[str, Any]]) -> None:
@@ -233,12 +154,12 @@ def _spelling_difference(line: str, spelling: str) -> str:
     json.loads(line, object_pairs_hook=note_repeats)
     if repeated:
         return f"the key {quoted(repeated[0])} stands twice"
-    position = next((i for i, (a, b) in enumerate(zip(line, spelling, strict=False)) if a != b), len(spelling))
+    position = next((i for i, (a, b) in enumerate(zip(line, canonical, strict=False)) if a != b), len(canonical))
     return f"it differs from column {position + 1}: {quoted(line[position : position + 21], 20)}"
 
 
 class RecordRules:
-    """The rules of one record of one bundle. All methods say what is wrong, or None.
+    """The rules of the records of one bundle. The methods in ``_problem`` say what is wrong, or None.
 
     Args:
         classes: the ids of the label set.
@@ -248,73 +169,43 @@ class RecordRules:
     def __init__(self, classes: Collection[str], generators: Collection[str]) -> None:
         self._classes = frozenset(classes)
         self._generators = frozenset(generators)
-        self._good_prompts: set[str] = set()
-        self._good_score_names: set[str] = set()
 
     def knows_class(self, class_id: str) -> bool:
         """Whether the class is in the label set."""
         return class_id in self._classes
 
-    def fast_match(self, line: str) -> Fields | None:
-        """The fields of a line that keeps every rule; None says nothing: the line may be good or bad."""
-        match = _RECORD.fullmatch(line)
-        if match is None:
-            return None
-        class_id, ident, kind, accepted, edited, generator, prompt, request, sample, spelling, text = match.groups()
-        if (
-            class_id in self._classes
-            and generator in self._generators
-            and (accepted is None or accepted in self._generators)
-            and (edited is None or edited in self._generators)
-            and (prompt is None or prompt in self._good_prompts)
-            and 0 < len(text) <= MAX_TEXT
-            and text.strip() == text
-            and (text.isascii() or is_normalized("NFC", text))
-            and (ident is None or token_problem(ident) is None)
-        ):
-            scores = None if spelling is None else self._spelled_scores(spelling)
-            if spelling is None or scores is not None:
-                return class_id, ident, kind, accepted, edited, generator, prompt, request, sample, scores, text
-        return None
-
-    def _spelled_scores(self, spelling: str) -> dict[str, float] | None:
-        """The scores that are spelled like this if they keep the rules, else None."""
-        try:
-            scores: dict[str, Any] = _DECODER.raw_decode(spelling)[0]
-        except ValueError:
-            return None
-        good = are_scores(scores) and self.scores_fault(scores) is None and serialize_scores(scores) == spelling
-        return scores if good else None
-
     def read(self, line: str) -> Description:
         """The record on a line.
 
         Raises:
-            LineFault: the line breaks a rule of the format.
-        """
-        fields = self.fast_match(line)
-        if fields is None:
-            return self.read_slowly(line)
-        class_id, ident, kind, accepted, edited, generator, prompt, request, sample, scores, text = fields
-        source = Provenance(generator, int(sample), prompt, request, accepted, edited)
-        text = _DECODER.decode(f'"{text}"') if "\\" in text else text
-        return Description(class_id, text, source, cast("Kind", kind), scores, ident)
-
-    def read_slowly(self, line: str) -> Description:
-        """The record on a line, by the way that says what is wrong.
-
-        Raises:
-            LineFault: the line breaks a rule of the format.
+            LineError: the line breaks a rule of the format.
         """
         value = parse_json(line)
         record = record_from_value(value)
-        reason = self.fault(record)
+        reason = self.problem(record)
         if reason is not None:
             raise LineError(reason, FETCH)
-        check_canonical(value, line)
+        canonical = serialize_record(record)
+        if canonical != line:
+            raise _not_canonical(line, canonical)
         return record
 
-    def fault(self, record: Description) -> str | None:
+    def normalized(self, record: Description) -> Description:
+        """A record that keeps the rules, its strings brought to Unicode form NFC where they are not in it.
+
+        Raises:
+            LineError: the record breaks a rule.
+            TypeError, AttributeError: a field has the wrong type.
+        """
+        if self.problem(record) is None:
+            return record
+        record = _normalized(record)
+        reason = self.problem(record)
+        if reason is not None:
+            raise LineError(reason, "Clean the descriptions before writing them")
+        return record
+
+    def problem(self, record: Description) -> str | None:
         """What is wrong with a record whose fields have the right types."""
         source = record.provenance
         if record.class_id not in self._classes:
@@ -326,45 +217,36 @@ class RecordRules:
             return f"the text {reason}"
         if record.id is not None and (reason := token_problem(record.id)):
             return f"the id {reason}"
-        if record.scores is not None and (reason := self.scores_fault(record.scores)):
+        if record.scores is not None and (reason := self.scores_problem(record.scores)):
             return reason
-        return self.provenance_fault(source)
+        return self.provenance_problem(source)
 
-    def provenance_fault(self, source: Provenance) -> str | None:
+    def provenance_problem(self, source: Provenance) -> str | None:
         """What is wrong with a provenance whose fields have the right types."""
         if source.generator not in self._generators:
             return f"the generator {quoted(source.generator)} is not in the header"
-        if source.accepted_by is not None or source.edited_by is not None:
-            reason = self.reviewer_fault(source.accepted_by) or self.reviewer_fault(source.edited_by)
-            if reason is not None:
-                return reason
+        if reason := self.reviewer_problem(source.accepted_by) or self.reviewer_problem(source.edited_by):
+            return reason
         if type(source.sample) is not int or not 0 <= source.sample <= MAX_INTEGER:
             return f"the sample is not a whole number from 0 to {MAX_INTEGER}"
         if source.request is not None and DIGEST.fullmatch(source.request) is None:
             return f"the request {quoted(source.request)} is not sha256: and 64 hexadecimal digits"
-        if source.prompt is not None and source.prompt not in self._good_prompts:
-            reason = token_problem(source.prompt)
-            if reason is not None:
-                return f"the prompt id {reason}"
-            if len(self._good_prompts) < _MEMORY_LINES:
-                self._good_prompts.add(source.prompt)
+        if source.prompt is not None and (reason := token_problem(source.prompt)):
+            return f"the prompt id {reason}"
         return None
 
-    def reviewer_fault(self, who: str | None) -> str | None:
+    def reviewer_problem(self, who: str | None) -> str | None:
         """What is wrong with the id of a reviewer, None being none."""
         known = who is None or who in self._generators
         return None if known else f"the reviewer {quoted(str(who))} is not in the header"
 
-    def scores_fault(self, scores: Mapping[str, float]) -> str | None:
+    def scores_problem(self, scores: Mapping[str, float]) -> str | None:
         """What is wrong with scores that are numbers."""
         if not 1 <= len(scores) <= MAX_SCORES:
             return f"there are {len(scores)} scores, not 1 to {MAX_SCORES}"
         for name, score in scores.items():
-            if name not in self._good_score_names:
-                if SCORE_NAME.fullmatch(name) is None:
-                    return f"the score name {quoted(name)} is not 1 to 100 of a-z, 0-9, '.', '_', '-'"
-                if len(self._good_score_names) < _MEMORY_LINES:
-                    self._good_score_names.add(name)
+            if SCORE_NAME.fullmatch(name) is None:
+                return f"the score name {quoted(name)} is not 1 to 100 of a-z, 0-9, '.', '_', '-'"
             if not isfinite(score) if isinstance(score, float) else abs(score) > MAX_INTEGER:
                 return f"the score {quoted(name)} is not a finite number of double precision"
         return None
@@ -374,7 +256,7 @@ def record_from_value(value: dict[str, Any]) -> Description:
     """The record that a JSON object holds, with the right types; its values are not yet checked.
 
     Raises:
-        LineFault: a key is missing or unknown, or a value has another type.
+        LineError: a key is missing or unknown, or a value has another type.
     """
     source = value.get("provenance")
     ident, scores = value.get("id"), value.get("scores")
@@ -385,9 +267,9 @@ def record_from_value(value: dict[str, Any]) -> Description:
         or type(value.get("kind")) is not str
         or type(value.get("text")) is not str
         or not (ident is None or type(ident) is str)
-        or not (scores is None or are_scores(scores))
+        or not (scores is None or _are_numbers(scores))
     ):
-        raise LineError(_shape_fault(value), FETCH)
+        raise LineError(_shape_problem(value), FETCH)
     return Description(
         value["class"], value["text"], provenance_from_value(source), cast("Kind", value["kind"]), scores, ident
     )
@@ -397,7 +279,7 @@ def provenance_from_value(source: dict[str, Any]) -> Provenance:
     """The provenance that a JSON object holds, with the right types.
 
     Raises:
-        LineFault: a key is missing or unknown, or a value has another type.
+        LineError: a key is missing or unknown, or a value has another type.
     """
     prompt, request, sample = source.get("prompt"), source.get("request"), source.get("sample")
     accepted, edited = source.get("accepted_by"), source.get("edited_by")
@@ -408,17 +290,60 @@ def provenance_from_value(source: dict[str, Any]) -> Provenance:
         or type(sample) is not int
         or any(type(item) is not str for item in given)
     ):
-        raise LineError(_provenance_shape_fault(source), FETCH)
+        raise LineError(_provenance_shape_problem(source), FETCH)
     return Provenance(source["generator"], sample, prompt, request, accepted, edited)
 
 
-def are_scores(scores: Any) -> bool:
-    """Whether a value is an object of numbers."""
+def serialize_record(record: Description) -> str:
+    """The canonical JSON of a record that keeps the rules.
+
+    What ``canonical_json`` would make of it, several times as fast: reading a line compares it with this.
+    """
+    source, scores = record.provenance, ""
+    if record.scores is not None:
+        members = ",".join([f'"{name}":{_number(score)}' for name, score in sorted(record.scores.items())])
+        scores = f'"scores":{{{members}}},'
+    return (
+        f'{{"class":{encode_basestring(record.class_id)},{_member("id", record.id)}"kind":"{record.kind}",'
+        f'"provenance":{{{_member("accepted_by", source.accepted_by)}{_member("edited_by", source.edited_by)}'
+        f'"generator":{encode_basestring(source.generator)},{_member("prompt", source.prompt)}'
+        f'{_member("request", source.request)}"sample":{source.sample}}},'
+        f'{scores}"text":{encode_basestring(record.text)}}}'
+    )
+
+
+def _number(score: float) -> str:
+    # The built-in type's repr: that of a subclass such as numpy.float64 or bool may be no JSON number.
+    return float.__repr__(score) if isinstance(score, float) else int.__repr__(score)
+
+
+def _member(key: str, value: str | None) -> str:
+    return "" if value is None else f'"{key}":{encode_basestring(value)},'
+
+
+def nfc(value: Any) -> Any:
+    """A string in Unicode form NFC; anything else as it is, for whoever checks it next."""
+    return normalize("NFC", value) if isinstance(value, str) else value
+
+
+def _normalized(record: Description) -> Description:
+    given = record.provenance
+    source = replace(
+        given,
+        generator=nfc(given.generator),
+        prompt=nfc(given.prompt),
+        accepted_by=nfc(given.accepted_by),
+        edited_by=nfc(given.edited_by),
+    )
+    return replace(record, class_id=nfc(record.class_id), text=nfc(record.text), id=nfc(record.id), provenance=source)
+
+
+def _are_numbers(scores: Any) -> bool:
     return type(scores) is dict and _NUMBERS.issuperset(map(type, scores.values()))
 
 
-def _shape_fault(value: dict[str, Any]) -> str:
-    reason = _keys_fault("record", value, _RECORD_KEYS, ("class", "kind", "provenance", "text"))
+def _shape_problem(value: dict[str, Any]) -> str:
+    reason = _keys_problem("record", value, _RECORD_KEYS, ("class", "kind", "provenance", "text"))
     if reason is not None:
         return reason
     for key in ("class", "kind", "text", "id"):
@@ -429,8 +354,8 @@ def _shape_fault(value: dict[str, Any]) -> str:
     return "the scores are not an object of numbers"
 
 
-def _provenance_shape_fault(source: dict[str, Any]) -> str:
-    reason = _keys_fault("provenance", source, _PROVENANCE_KEYS, ("generator", "sample"))
+def _provenance_shape_problem(source: dict[str, Any]) -> str:
+    reason = _keys_problem("provenance", source, _PROVENANCE_KEYS, ("generator", "sample"))
     if reason is not None:
         return reason
     for key in ("generator", "prompt", "request", "accepted_by", "edited_by"):
@@ -439,7 +364,7 @@ def _provenance_shape_fault(source: dict[str, Any]) -> str:
     return f"the provenance's sample is {_type_name(source['sample'])}, not a whole number"
 
 
-def _keys_fault(what: str, value: Mapping[str, Any], known: Collection[str], needed: Collection[str]) -> str | None:
+def _keys_problem(what: str, value: Mapping[str, Any], known: Collection[str], needed: Collection[str]) -> str | None:
     unknown = sorted(set(value) - set(known))
     if unknown:
         return f"the {what} has an unknown key {quoted(unknown[0])}"
@@ -469,7 +394,7 @@ def steps_from(version: object, migrations: Mapping[int, Migration] = MIGRATIONS
     """The steps from ``version`` to ``FORMAT_VERSION``, in order; none for a file of today.
 
     Raises:
-        LineFault: no format version, or one that this release does not know.
+        LineError: no format version, or one that this release does not know.
     """
     if type(version) is not int:
         raise LineError("the format version is no whole number", "Check that the file is a description bundle")
@@ -497,26 +422,26 @@ def parse_header(
     """The header on a line, and the steps that bring the records after it to today's format.
 
     Raises:
-        LineFault: no bundle, an unknown format version, or a header that breaks a rule.
+        LineError: no bundle, an unknown format version, or a header that breaks a rule.
     """
     value = parse_json(line)
     if value.get("format") != FORMAT:
-        found = quoted(value["format"]) if isinstance(value.get("format"), str) else "missing"
+        stated = quoted(value["format"]) if isinstance(value.get("format"), str) else "missing"
         raise LineError(
-            f"this is no description bundle (its format is {found}, not '{FORMAT}')", "Name a bundle's .jsonl file"
+            f"this is no description bundle (its format is {stated}, not '{FORMAT}')", "Name a bundle's .jsonl file"
         )
     steps = steps_from(value.get("format_version"), migrations)
     if steps:
         check_canonical(value, line)
         for step in steps:
             value = step.header(value)
-        spelling = canonical_json(value)
+        canonical = canonical_json(value)
     else:
-        spelling = line
-    header = _validated(spelling)
+        canonical = line
+    header = _validated(canonical)
     if not steps:
         check_canonical(value, line)
-    if serialize_header(header) != spelling:
+    if serialize_header(header) != canonical:
         raise LineError("the header is wrong: null is written; leave the key out", FETCH)
     reason = header_problem(header)
     if reason is not None:
@@ -553,87 +478,3 @@ def serialize_header(header: BundleHeader) -> str:
     """
     value: dict[str, Any] = header.model_dump(mode="json", exclude_none=True)
     return canonical_json(value)
-
-
-_MEMORY_SPELLER = 10_000
-
-
-class RecordSpeller:
-    """Spells the records of one bundle.
-
-    The fast way is for records without an id and a reviewer whose class, kind, generator and prompt were met before; it
-    gives a line or nothing. The slow one brings strings to NFC and says what is wrong.
-    """
-
-    def __init__(self, rules: RecordRules) -> None:
-        self._rules = rules
-        self._heads: dict[tuple[str, str, str, str | None], str] = {}
-        self._request: str | None = None
-
-    def spell(self, record: Description) -> tuple[Description, str]:
-        """The record, its strings in NFC, and its spelling.
-
-        Raises:
-            LineFault: the record breaks a rule.
-            TypeError, AttributeError: a field has the wrong type.
-        """
-        line = self._spell_fast(record)
-        return (record, line) if line is not None else self._spell_slowly(record)
-
-    def _spell_fast(self, record: Description) -> str | None:
-        source, text, scores = record.provenance, record.text, record.scores
-        head = self._heads.get((record.class_id, record.kind, source.generator, source.prompt))
-        sample, request = source.sample, source.request
-        if (
-            head is None
-            or record.id is not None
-            or source.accepted_by is not None
-            or source.edited_by is not None
-            or type(sample) is not int
-            or not 0 <= sample <= MAX_INTEGER
-            or text_problem(text) is not None
-        ):
-            return None
-        if request is not None and request != self._request:
-            if DIGEST.fullmatch(request) is None:
-                return None
-            self._request = request
-        asked = "" if request is None else f'"request":"{request}",'
-        if scores is None:
-            return f'{head}{asked}"sample":{sample}}},"text":{encode_basestring(text)}}}'
-        if not are_scores(scores) or self._rules.scores_fault(scores) is not None:
-            return None
-        scored = serialize_scores(scores)
-        return f'{head}{asked}"sample":{sample}}},"scores":{scored},"text":{encode_basestring(text)}}}'
-
-    def _spell_slowly(self, record: Description) -> tuple[Description, str]:
-        fault = self._rules.fault(record)
-        if fault is not None:
-            record = _normalised(record)
-            fault = self._rules.fault(record)
-        if fault is not None:
-            raise LineError(fault, "Clean the descriptions before writing them")
-        source = record.provenance
-        if record.id is None and source.accepted_by is None and source.edited_by is None:
-            if len(self._heads) >= _MEMORY_SPELLER:
-                self._heads.clear()
-            self._heads[record.class_id, record.kind, source.generator, source.prompt] = serialize_record_head(record)
-        return record, serialize_record(record)
-
-
-def _normalised(record: Description) -> Description:
-    """The record with its free strings in NFC."""
-    given = record.provenance
-    source = replace(
-        given,
-        generator=nfc(given.generator),
-        prompt=nfc(given.prompt),
-        accepted_by=nfc(given.accepted_by),
-        edited_by=nfc(given.edited_by),
-    )
-    return replace(record, class_id=nfc(record.class_id), text=nfc(record.text), id=nfc(record.id), provenance=source)
-
-
-def nfc(value: Any) -> Any:
-    """A string in Unicode form NFC; anything else as it is, for whoever checks it next."""
-    return normalize("NFC", value) if isinstance(value, str) else value

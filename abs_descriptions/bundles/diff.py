@@ -30,11 +30,11 @@ from typing import IO, Any
 
 from abs_core.descriptions import Description
 from abs_core.text import printable
-from abs_descriptions.bundles.codec import RecordRules, serialize_record
+from abs_descriptions.bundles.codec import RecordRules
 from abs_descriptions.bundles.format import BundleHeader
 from abs_descriptions.bundles.reader import iter_records, read_header
 from abs_descriptions.bundles.references import quoted
-from abs_descriptions.bundles.writer import SpoolIndex
+from abs_descriptions.bundles.writer import SpoolFile
 
 __all__ = [
     "ClassChange",
@@ -205,10 +205,10 @@ def _grouped(path: Path, order: Sequence[str], spool: IO[bytes]) -> _Groups:
 def _reordered(
     records: Iterable[Description], header: BundleHeader, order: Sequence[str], spool: IO[bytes]
 ) -> Iterator[Description]:
-    index = SpoolIndex(order)
+    spool_file = SpoolFile(spool, order)
     for record in records:
-        index.add(record, spool.write(serialize_record(record).encode() + b"\n"))
+        spool_file.add(record)
     rules = RecordRules(order, [generator.id for generator in header.generators])
-    for block in index.blocks(spool):
+    for block in spool_file.blocks():
         for line in block.decode().split("\n")[:-1]:
             yield rules.read(line)

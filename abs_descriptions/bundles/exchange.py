@@ -60,8 +60,6 @@ __all__ = [
 ]
 
 
-# What a spreadsheet would run; one apostrophe is put before it, and taken away again on import.
-
 #: One class for export: its label, its name, its descriptions.
 Group = tuple[str, str, Sequence[Description]]
 
@@ -76,7 +74,7 @@ class ExternalText:
     name: str | None = None
 
 
-class ExternalFormatError(Exception):
+class ExternalFormatError(Exception):  # a BundleError is made of it where the file is known
     """What is wrong with a foreign file, and on which line if it is known."""
 
     def __init__(self, message: str, line: int | None = None) -> None:
@@ -168,7 +166,7 @@ def _csv_text(row: list[str], places: Mapping[str, int], width: int, line: int) 
     return ExternalText(label, cells["text"], "phrase" if kind == "phrase" else "sentence", name)
 
 
-def _spell_json(groups: Iterable[Group]) -> Iterator[bytes]:
+def _serialize_json(groups: Iterable[Group]) -> Iterator[bytes]:
     separator = "{"
     for label, _, records in groups:
         texts = ",\n".join("    " + json.dumps(record.text, ensure_ascii=False) for record in records)
@@ -177,7 +175,7 @@ def _spell_json(groups: Iterable[Group]) -> Iterator[bytes]:
     yield b"\n}\n"
 
 
-def _spell_waffle(groups: Iterable[Group]) -> Iterator[bytes]:
+def _serialize_waffle(groups: Iterable[Group]) -> Iterator[bytes]:
     # As Python's json.dumps(..., indent=4) spells it, which is what that project's scripts write.
     separator = "{"
     for label, _, records in groups:
@@ -187,12 +185,12 @@ def _spell_waffle(groups: Iterable[Group]) -> Iterator[bytes]:
     yield b"\n}"
 
 
-def _spell_lines(groups: Iterable[Group]) -> Iterator[bytes]:
+def _serialize_lines(groups: Iterable[Group]) -> Iterator[bytes]:
     for label, _, records in groups:
         yield "".join(f"{label}\t{record.text}\n" for record in records).encode()
 
 
-def _spell_csv(groups: Iterable[Group]) -> Iterator[bytes]:
+def _serialize_csv(groups: Iterable[Group]) -> Iterator[bytes]:
     yield b"class,name,kind,text\n"
     for label, name, records in groups:
         rows = io.StringIO()
@@ -214,7 +212,13 @@ READERS: Mapping[str, Callable[[str], Iterator[ExternalText]]] = MappingProxyTyp
 
 
 WRITERS: Mapping[str, Callable[[Iterable[Group]], Iterator[bytes]]] = MappingProxyType(
-    {"cupl": _spell_json, "clip-d": _spell_json, "waffle": _spell_waffle, "text": _spell_lines, "csv": _spell_csv}
+    {
+        "cupl": _serialize_json,
+        "clip-d": _serialize_json,
+        "waffle": _serialize_waffle,
+        "text": _serialize_lines,
+        "csv": _serialize_csv,
+    }
 )
 
 
@@ -422,7 +426,7 @@ def read_external_text(path: Path) -> str:
 
     Raises:
         StorageError: the file cannot be read.
-        ForeignFault: no file, too large, or no UTF-8; with the line where there is one.
+        ExternalFormatError: no file, too large, or no UTF-8; with the line where there is one.
     """
     with storage_errors(path, "read"):
         status = path.stat()

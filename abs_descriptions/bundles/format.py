@@ -1,7 +1,7 @@
-"""The header and the lines of a bundle as pydantic models: the boundary, the JSON Schema, and the oracle. Pure.
+"""The header and the lines of a bundle as pydantic models: the boundary and the JSON Schema. Pure.
 
-The header is checked by these models, once a file. Records come by the million, so ``lines`` checks them by hand;
-``RecordModel`` states the same rules slowly and is the oracle in the tests.
+The header and the rejected completions are checked by these models. Descriptions come by the million, so ``lines``
+checks them by hand; ``RecordModel`` states the same rules for the JSON Schema, and the tests compare the two.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def token_problem(text: str, limit: int = MAX_TOKEN) -> str | None:
         return "holds a control character"
     if text.strip() != text:
         return "begins or ends with a space"
-    return _unicode_fault(text)
+    return _unicode_problem(text)
 
 
 def text_problem(text: str) -> str | None:
@@ -143,10 +143,10 @@ def text_problem(text: str) -> str | None:
         return "holds a line break"
     if len(stripped) != len(text):
         return "begins or ends with a space"
-    return _unicode_fault(text)
+    return _unicode_problem(text)
 
 
-def _unicode_fault(text: str) -> str | None:
+def _unicode_problem(text: str) -> str | None:
     if text.isascii():
         return None
     if _SURROGATE.search(text):
@@ -160,11 +160,11 @@ _CREATED = re.compile(r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5
 _CREDENTIALS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,20}://[^/\s@]{1,500}@")
 
 
-def _rule(fault: Callable[[str], str | None]) -> AfterValidator:
-    """A pydantic validator that refuses a string for the reason that ``fault`` gives."""
+def _rule(problem: Callable[[str], str | None]) -> AfterValidator:
+    """A pydantic validator that refuses a string for the reason that ``problem`` gives."""
 
     def check(text: str) -> str:
-        reason = fault(text)
+        reason = problem(text)
         if reason is not None:
             raise ValueError(reason)
         return text
@@ -172,15 +172,15 @@ def _rule(fault: Callable[[str], str | None]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _class_name_fault(text: str) -> str | None:
+def _class_name_problem(text: str) -> str | None:
     return token_problem(text, MAX_CLASS_NAME)
 
 
-def _version_fault(text: str) -> str | None:
+def _version_problem(text: str) -> str | None:
     return None if parse_version(text) else "is no semantic version MAJOR.MINOR.PATCH"
 
 
-def _created_fault(text: str) -> str | None:
+def _created_problem(text: str) -> str | None:
     try:
         valid = _CREATED.fullmatch(text) is not None and datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")
     except ValueError:
@@ -198,7 +198,7 @@ Token = Annotated[str, _rule(token_problem), Field(json_schema_extra={"minLength
 
 
 ClassName = Annotated[
-    str, _rule(_class_name_fault), Field(json_schema_extra={"minLength": 1, "maxLength": MAX_CLASS_NAME})
+    str, _rule(_class_name_problem), Field(json_schema_extra={"minLength": 1, "maxLength": MAX_CLASS_NAME})
 ]
 
 
@@ -226,10 +226,10 @@ Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 Name = Annotated[str, _rule(name_problem), Field(json_schema_extra={"pattern": f"^{NAME.pattern}$"})]
 
 
-SemanticVersion = Annotated[str, _rule(_version_fault), Field(json_schema_extra={"pattern": f"^{VERSION.pattern}$"})]
+SemanticVersion = Annotated[str, _rule(_version_problem), Field(json_schema_extra={"pattern": f"^{VERSION.pattern}$"})]
 
 
-Created = Annotated[str, _rule(_created_fault), Field(json_schema_extra={"pattern": f"^{_CREATED.pattern}$"})]
+Created = Annotated[str, _rule(_created_problem), Field(json_schema_extra={"pattern": f"^{_CREATED.pattern}$"})]
 
 
 Pinned = Annotated[

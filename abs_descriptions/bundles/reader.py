@@ -11,9 +11,8 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from json.encoder import encode_basestring
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Literal, cast
 from unicodedata import normalize
 
 import jsonlines
@@ -68,7 +67,7 @@ _CHUNK = 256 * 1024
 
 
 class LineReader:
-    """One pass over a file. ``number`` is the line that was given last, ``digest`` covers what was read so far."""
+    """One pass over a file. ``number`` is the line that was read last, ``digest`` covers what was read so far."""
 
     def __init__(self, path: Path, stream: BinaryIO) -> None:
         self.path = path
@@ -87,10 +86,9 @@ class LineReader:
         """``sha256:`` and the digest of the bytes that ``lines`` has read so far."""
         return "sha256:" + self._body.hexdigest()
 
-    def error(self, fault: LineError, line: int | None = None) -> BundleError:
-        """The error that names this file and a line, the last one given unless told."""
-        where = f"{printable(str(self.path))}, line {self.number if line is None else line}"
-        return BundleError(f"{where}: {fault.message}", remedy=fault.remedy)
+    def error(self, problem: LineError) -> BundleError:
+        """The error that names this file and the line that was read last."""
+        return BundleError(f"{printable(str(self.path))}, line {self.number}: {problem.message}", remedy=problem.remedy)
 
     def first_line(self, limit: int) -> str:
         """Line 1, without its line feed, of at most ``limit`` bytes.
@@ -107,8 +105,8 @@ class LineReader:
         self._whole.update(line)
         try:
             return self._text(line)[:-1]
-        except LineError as fault:
-            raise self.error(fault) from None
+        except LineError as error:
+            raise self.error(error) from None
 
     def lines(self) -> Iterator[str]:
         """All further lines, without their line feeds.
@@ -131,8 +129,8 @@ class LineReader:
             if tail:
                 self.number += 1
                 raise _torn()
-        except LineError as fault:
-            raise self.error(fault) from None
+        except LineError as error:
+            raise self.error(error) from None
 
     def _lines_of(self, block: bytes) -> Iterator[str]:
         try:
@@ -141,7 +139,7 @@ class LineReader:
         except UnicodeDecodeError:
             odd = True
         if odd:
-            # One by one, so that the lines before the bad one are given and the bad one is counted.
+            # One by one, so that the lines before the bad one are read and the bad one is counted.
             for line in block.split(b"\n")[:-1]:
                 self.number += 1
                 yield self._text(line)
@@ -210,17 +208,18 @@ def iter_rejected(path: Path, header: BundleHeader) -> Iterator[Rejection]:
         [entry.id for entry in header.label_set.classes], [generator.id for generator in header.generators]
     )
     count = 0
-    with open_line_reader(rejected_path(path)) as scan:
+    with open_line_reader(rejected_path(path)) as line_reader:
         try:
-            with jsonlines.Reader(scan.lines(), loads=cast("Any", lambda line: _read(line, rules))) as reader:
+            with jsonlines.Reader(line_reader.lines(), loads=cast("Any", lambda line: _read(line, rules))) as reader:
                 for rejection in cast("Iterator[Rejection]", reader):
                     count += 1
                     yield rejection
-        except LineError as fault:
-            raise scan.error(fault) from None
-        if (count, scan.digest) != (header.counts.rejected, header.rejected_digest):
+        except LineError as error:
+            raise line_reader.error(error) from None
+        if (count, line_reader.digest) != (header.counts.rejected, header.rejected_digest):
             raise BundleError(
-                f"{printable(str(scan.path))} holds {count} rejected completions with the digest {scan.digest}; "
+                f"{printable(str(line_reader.path))} holds {count} rejected completions "
+                f"with the digest {line_reader.digest}; "
                 f"the bundle's header says {header.counts.rejected} with {header.rejected_digest}",
                 remedy="Fetch both files again from one place",
             )
@@ -264,7 +263,7 @@ def _read(line: str, rules: RecordRules) -> Rejection:
         raise LineError("null is written; leave the key out", FETCH)
     source = model.provenance
     provenance = Provenance(**source.model_dump())
-    reason = rules.provenance_fault(provenance) or rules.reviewer_fault(model.rejected_by)
+    reason = rules.provenance_problem(provenance) or rules.reviewer_problem(model.rejected_by)
     if reason is None and not rules.knows_class(model.class_):
         reason = f"the class {quoted(model.class_)} is not in the label set"
     if reason is not None:
@@ -351,9 +350,10 @@ def validate(path: Path, *, digest: str | None = None) -> BundleHeader:
 def read_bundle(path: Path, *, digest: str | None = None) -> Bundle:
     """Validate a bundle and return what names it; arguments and errors as ``validate``."""
     with open_pass(path) as reading:
-        reading.check_records()
+        for _ in reading.records():
+            pass
         reading.finish(digest)
-        bundle = Bundle(path, reading.header, reading.scan.digest)
+        bundle = Bundle(path, reading.header, reading.line_reader.digest)
     if rejected_path(path).exists():
         check_rejected(path, bundle.header)
     return bundle
@@ -362,20 +362,20 @@ def read_bundle(path: Path, *, digest: str | None = None) -> Bundle:
 @contextmanager
 def open_pass(path: Path, migrations: Mapping[int, Migration] = MIGRATIONS) -> Iterator[BundlePass]:
     """Open a bundle, read its header and stand before its records; errors as ``read_header``."""
-    with open_line_reader(path) as scan:
-        yield BundlePass(scan, migrations)
+    with open_line_reader(path) as line_reader:
+        yield BundlePass(line_reader, migrations)
 
 
 class BundlePass:
     """One pass over one bundle."""
 
-    def __init__(self, scan: LineReader, migrations: Mapping[int, Migration]) -> None:
-        self.scan = scan
-        line = scan.first_line(MAX_HEADER_BYTES)
+    def __init__(self, line_reader: LineReader, migrations: Mapping[int, Migration]) -> None:
+        self.line_reader = line_reader
+        line = line_reader.first_line(MAX_HEADER_BYTES)
         try:
             self.header, self._steps = parse_header(line, migrations)
-        except LineError as fault:
-            raise scan.error(fault) from None
+        except LineError as error:
+            raise line_reader.error(error) from None
         classes = [entry.id for entry in self.header.label_set.classes]
         self._rules = RecordRules(classes, [generator.id for generator in self.header.generators])
         self._sequence = _Sequence(classes, self.header.counts.records)
@@ -383,21 +383,12 @@ class BundlePass:
     def records(self) -> Iterator[Description]:
         """All records. Raises ``BundleError``; ``finish`` is to follow."""
         try:
-            with jsonlines.Reader(self.scan.lines(), loads=cast("Any", self._read)) as reader:
+            with jsonlines.Reader(self.line_reader.lines(), loads=cast("Any", self._read)) as reader:
                 for record in cast("Iterator[Description]", reader):
-                    self._accept(record.class_id, record.id, encode_basestring(record.text)[1:-1])
+                    self._accept(record)
                     yield record
-        except LineError as fault:
-            raise self.scan.error(fault) from None
-
-    def check_records(self) -> None:
-        """Check all records without building them. Raises ``BundleError``; ``finish`` is to follow."""
-        try:
-            with jsonlines.Reader(self.scan.lines(), loads=cast("Any", self._fields)) as reader:
-                for class_id, ident, text in cast("Iterator[tuple[str, str | None, str]]", reader):
-                    self._accept(class_id, ident, text)
-        except LineError as fault:
-            raise self.scan.error(fault) from None
+        except LineError as error:
+            raise self.line_reader.error(error) from None
 
     def finish(self, digest: str | None) -> None:
         """Compare counts and digests, after the last record.
@@ -405,56 +396,50 @@ class BundlePass:
         Raises:
             BundleError: fewer records or other counts than the header says, or bytes that are not the expected ones.
         """
-        fault = self._final_fault(digest)
-        if fault is not None:
-            raise self.scan.error(LineError(fault, FETCH))
+        problem = self._final_problem(digest)
+        if problem is not None:
+            raise self.line_reader.error(LineError(problem, FETCH))
 
-    def _final_fault(self, digest: str | None) -> str | None:
+    def _final_problem(self, digest: str | None) -> str | None:
         counts, seen = self.header.counts, self._sequence
         if seen.records != counts.records:
             return f"the file ends after {seen.records} of the header's {counts.records} records: it is torn or edited"
         if seen.classes != counts.classes:
             return f"the header counts {counts.classes} classes with records, the file has {seen.classes}"
-        if self.scan.body_digest != self.header.records_digest:
-            return f"the records have the digest {self.scan.body_digest}, the header says {self.header.records_digest}"
-        if digest is not None and digest != self.scan.digest:
-            return f"the file has the digest {self.scan.digest}, expected was {printable(digest, 80)}"
+        body_digest, file_digest = self.line_reader.body_digest, self.line_reader.digest
+        if body_digest != self.header.records_digest:
+            return f"the records have the digest {body_digest}, the header says {self.header.records_digest}"
+        if digest is not None and digest != file_digest:
+            return f"the file has the digest {file_digest}, expected was {printable(digest, 80)}"
         return None
 
     def _read(self, line: str) -> Description:
-        return self._migrated(line) if self._steps else self._rules.read(line)
-
-    def _fields(self, line: str) -> tuple[str, str | None, str]:
-        fields = None if self._steps else self._rules.fast_match(line)
-        if fields is not None:
-            return fields[0], fields[1], fields[-1]
-        record = self._migrated(line) if self._steps else self._rules.read_slowly(line)
-        return record.class_id, record.id, encode_basestring(record.text)[1:-1]
-
-    def _migrated(self, line: str) -> Description:
+        if not self._steps:
+            return self._rules.read(line)
         value = parse_json(line)
         check_canonical(value, line)
         for step in self._steps:
             value = step.record(value)
-        return self._rules.read_slowly(canonical_json(value))
+        return self._rules.read(canonical_json(value))
 
-    def _accept(self, class_id: str, ident: str | None, text: str) -> None:
-        suspect = self._sequence.add(class_id, ident, text)
+    def _accept(self, record: Description) -> None:
+        suspect = self._sequence.add(record)
         if suspect is not None:
-            self._confirm(suspect, class_id, ident, text)
+            self._confirm(suspect, record)
 
-    def _confirm(self, suspect: str, class_id: str, ident: str | None, text: str) -> None:
-        """Raise if an earlier record of the class really has this id or text, not only its hash."""
-        with open_line_reader(self.scan.path) as again:
+    def _confirm(self, suspect: Literal["text", "id"], record: Description) -> None:
+        """Raise if an earlier record of the class really has this text or id, not only its hash."""
+        value = getattr(record, suspect)
+        with open_line_reader(self.line_reader.path) as again:
             again.first_line(MAX_HEADER_BYTES)
             for line in again.lines():
-                if again.number >= self.scan.number:
+                if again.number >= self.line_reader.number:
                     return
-                earlier = self._fields(line)
-                if earlier[0] == class_id and (earlier[2] == text if suspect == "text" else earlier[1] == ident):
-                    shown = quoted(text if suspect == "text" else ident or "")
+                earlier = self._read(line)
+                if earlier.class_id == record.class_id and getattr(earlier, suspect) == value:
                     raise LineError(
-                        f"the class {quoted(class_id)} has the {suspect} {shown} already on line {again.number}",
+                        f"the class {quoted(record.class_id)} has the {suspect} {quoted(value)} already "
+                        f"on line {again.number}",
                         "Remove one of the two and write the bundle again",
                     )
 
@@ -474,18 +459,17 @@ class _Sequence:
         self.classes = 0
         self.records = 0
 
-    def add(self, class_id: str, ident: str | None, text: str) -> str | None:
+    def add(self, record: Description) -> Literal["text", "id"] | None:
         """Take one record; returns "text" or "id" where that may have been there before in this class."""
-        position = self._positions[class_id]
+        position = self._positions[record.class_id]
         if position != self._current:
-            self._next_class(class_id, position)
+            self._next_class(record.class_id, position)
         self.records += 1
         if self.records > self._expected:
             raise LineError(f"more records than the header's {self._expected}", FETCH)
-        suspect = "text" if _seen(self._texts, text) else None
-        if ident is not None and _seen(self._ids, ident):
-            suspect = suspect or "id"
-        return suspect
+        repeats_text = _seen(self._texts, record.text)
+        repeats_id = record.id is not None and _seen(self._ids, record.id)
+        return "text" if repeats_text else "id" if repeats_id else None
 
     def _next_class(self, class_id: str, position: int) -> None:
         if position < self._current:

@@ -13,6 +13,7 @@ exactly one succeeds. A version never changes its bytes. Removing goes the other
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import uuid
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from abs_cli.console import note
 from abs_core.canonical import canonical_json
 from abs_core.errors import BundleError, StorageError, UnknownNameError, UsageError
 from abs_core.files import atomic_write, data_folder, is_file, publish, sha256_file, storage_errors
@@ -51,6 +51,9 @@ __all__ = [
     "shipped_bundles",
     "warn_of_yank",
 ]
+
+
+_logger = logging.getLogger(__name__)
 
 
 _CHUNK = 1024 * 1024
@@ -459,10 +462,10 @@ def find_bundle(home: Home, reference: str) -> Bundle:
 
 
 def warn_of_yank(store: BundleStore, entry: StoreEntry) -> bool:
-    """Whether a version is yanked; if so, stderr says why."""
+    """Whether a version is yanked; if so, a warning says why."""
     yank = store.yank_of(entry)
     if yank is not None:
-        note(f"warning: {entry.name}@{entry.version} was yanked: {yank.reason}")
+        _logger.warning("%s@%s was yanked: %s", entry.name, entry.version, yank.reason)
     return yank is not None
 
 

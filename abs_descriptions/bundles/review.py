@@ -43,7 +43,7 @@ _CORRECT = "Correct the sheet and save it as CSV UTF-8; to keep a sentence leave
 _NAME_ITS_OWN = "Read it back on the bundle and version that it is of"
 
 
-class OtherBundleError(ExternalFormatError):
+class _OtherBundleError(ExternalFormatError):
     """The sheet is in order, and of another bundle or version."""
 
 
@@ -109,7 +109,7 @@ def read_review_file(path: Path, bundle: Bundle) -> Review:
         where = printable(str(path)) + ("" if fault.line is None else f", line {fault.line}")
         raise BundleError(
             f"{where}: {fault.message}",
-            remedy=_NAME_ITS_OWN if isinstance(fault, OtherBundleError) else _CORRECT,
+            remedy=_NAME_ITS_OWN if isinstance(fault, _OtherBundleError) else _CORRECT,
         ) from None
     return Review(digest, decided, total - len(decided))
 
@@ -151,7 +151,7 @@ def _rows_by_id(path: Path, reference: str) -> dict[str, ReviewRow]:
     rows: dict[str, ReviewRow] = {}
     for row in parse_review_file(read_external_text(path)):
         if row.bundle != reference:
-            raise OtherBundleError(f"the sheet is of {quoted(row.bundle, 120)}, not of {reference}", row.line)
+            raise _OtherBundleError(f"the sheet is of {quoted(row.bundle, 120)}, not of {reference}", row.line)
         if row.row in rows:
             raise ExternalFormatError(
                 f"the row {quoted(row.row)} stands already on line {rows[row.row].line}", row.line

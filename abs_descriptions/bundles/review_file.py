@@ -87,7 +87,7 @@ def parse_review_file(text: str) -> Iterator[ReviewRow]:
     """The rows of a sheet.
 
     Raises:
-        ForeignFault: no CSV, a column is missing, or a row that says nothing clear; with its line.
+        ExternalFormatError: no CSV, a column is missing, or a row that says nothing clear; with its line.
     """
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter(text), strict=True)
     try:

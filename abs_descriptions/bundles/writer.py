@@ -28,10 +28,10 @@ from abs_core.text import printable
 from abs_descriptions.bundles.codec import (
     LineError,
     RecordRules,
-    RecordSpeller,
     nfc,
     parse_header,
     serialize_header,
+    serialize_record,
     validation_message,
 )
 from abs_descriptions.bundles.format import (
@@ -48,7 +48,7 @@ from abs_descriptions.bundles.format import (
 from abs_descriptions.bundles.reader import Bundle, rejected_path, rejection_value
 from abs_descriptions.bundles.references import quoted
 
-__all__ = ["Repeat", "SpoolIndex", "write_bundle"]
+__all__ = ["Repeat", "SpoolFile", "write_bundle"]
 
 
 _SPOOL_BUFFER = 1024 * 1024
@@ -62,13 +62,20 @@ class Repeat(NamedTuple):
     value: str
 
 
-class SpoolIndex:
-    """The class, the place, and hashes of text and id of each record of a temporary file."""
+class SpoolFile:
+    """Records in a temporary file, and in memory the class, the place and the hashes of text and id of each.
 
-    def __init__(self, classes: Sequence[str]) -> None:
+    Args:
+        stream: an empty temporary file.
+        classes: the ids of the label set, in its order.
+    """
+
+    def __init__(self, stream: IO[bytes], classes: Sequence[str]) -> None:
+        self._stream = stream
+        self._writer = jsonlines.Writer(stream, dumps=str)  # what it is given is JSON already
         self._classes = classes
         self._order = {class_id: position for position, class_id in enumerate(classes)}
-        self._owners = array("L")
+        self._class_indices = array("L")
         self._starts = array("Q", [0])
         self._texts = array("q")
         self._ids: dict[int, int] = {}
@@ -76,46 +83,46 @@ class SpoolIndex:
         self._in_order = True
 
     def __len__(self) -> int:
-        return len(self._owners)
+        return len(self._class_indices)
 
     @property
     def classes(self) -> int:
         """How many classes have records."""
-        return len(set(self._owners))
+        return len(set(self._class_indices))
 
-    def add(self, record: Description, size: int) -> None:
-        """Note a record of ``size`` bytes at the end of the file."""
-        owner = self._order[record.class_id]
-        if owner < self._last:
+    def add(self, record: Description) -> None:
+        """Write a record that keeps the rules at the end of the file."""
+        class_index = self._order[record.class_id]
+        if class_index < self._last:
             self._in_order = False
-        self._last = owner
+        self._last = class_index
         if record.id is not None:
-            self._ids[len(self._owners)] = hash(record.id)
-        self._owners.append(owner)
-        self._end += size
+            self._ids[len(self._class_indices)] = hash(record.id)
+        self._class_indices.append(class_index)
+        self._end += self._writer.write(serialize_record(record))
         self._starts.append(self._end)
         self._texts.append(hash(record.text))
 
-    def blocks(self, spool: IO[bytes]) -> Iterator[bytes]:
+    def blocks(self) -> Iterator[bytes]:
         """The bytes of all records in label set order; within a class as they came."""
         if not self._in_order:
-            yield from (self._line(spool, position) for position in self._positions())
+            yield from (self._line(position) for position in self._positions())
             return
-        spool.seek(0)
-        while block := spool.read(_SPOOL_BUFFER):
+        self._stream.seek(0)
+        while block := self._stream.read(_SPOOL_BUFFER):
             yield block
 
-    def repeat(self, spool: IO[bytes]) -> Repeat | None:
+    def repeat(self) -> Repeat | None:
         """The first class, in label set order, that has a text or an id twice, and which."""
-        for owner in self._suspects():
+        for class_index in self._suspects():
             texts: set[str] = set()
             ids: set[str] = set()
-            for position in (p for p, other in enumerate(self._owners) if other == owner):
-                record = json.loads(self._line(spool, position))
+            for position in (p for p, other in enumerate(self._class_indices) if other == class_index):
+                record = json.loads(self._line(position))
                 for what, seen in (("text", texts), ("id", ids)):
                     value = record.get(what)
                     if value in seen:
-                        return Repeat(self._classes[owner], what, value)
+                        return Repeat(self._classes[class_index], what, value)
                     if value is not None:
                         seen.add(value)
         return None
@@ -125,12 +132,12 @@ class SpoolIndex:
         suspects: dict[int, None] = {}
         current, texts, ids = -1, set[int](), set[int]()
         for position in self._positions():
-            owner = self._owners[position]
-            if owner != current:
-                current, texts, ids = owner, set(), set()
+            class_index = self._class_indices[position]
+            if class_index != current:
+                current, texts, ids = class_index, set(), set()
             text, ident = self._texts[position], self._ids.get(position)
             if text in texts or (ident is not None and ident in ids):
-                suspects[owner] = None
+                suspects[class_index] = None
             texts.add(text)
             if ident is not None:
                 ids.add(ident)
@@ -138,11 +145,11 @@ class SpoolIndex:
 
     def _positions(self) -> Sequence[int]:
         count = range(len(self))
-        return count if self._in_order else sorted(count, key=self._owners.__getitem__)
+        return count if self._in_order else sorted(count, key=self._class_indices.__getitem__)
 
-    def _line(self, spool: IO[bytes], position: int) -> bytes:
-        spool.seek(self._starts[position])
-        return spool.read(self._starts[position + 1] - self._starts[position])
+    def _line(self, position: int) -> bytes:
+        self._stream.seek(self._starts[position])
+        return self._stream.read(self._starts[position + 1] - self._starts[position])
 
 
 _COPY_BUFFER = 1024 * 1024
@@ -186,20 +193,24 @@ def write_bundle(
     with storage_errors(path, "write"):
         path.parent.mkdir(parents=True, exist_ok=True)
         # On the target's own disk: the default temporary folder is often memory.
-        with TemporaryFile(dir=path.parent, buffering=_COPY_BUFFER) as spool, TemporaryFile(dir=path.parent) as refused:
-            index = _spool_records(path, spool, records, rules, draft)
-            counted, rejected_digest = _spool_rejected(path, refused, rejected, rules)
+        with (
+            TemporaryFile(dir=path.parent, buffering=_COPY_BUFFER) as accepted,
+            TemporaryFile(dir=path.parent) as refused,
+        ):
+            spool_file = SpoolFile(accepted, [entry.id for entry in draft.label_set.classes])
+            _spool_records(path, spool_file, records, rules)
+            rejected_count, rejected_digest = _spool_rejected(path, refused, rejected, rules)
             header = draft.model_copy(
                 update={
                     "complete": complete,
-                    "counts": Counts(classes=index.classes, records=len(index), rejected=counted),
-                    "records_digest": _digest_of(index.blocks(spool)),
+                    "counts": Counts(classes=spool_file.classes, records=len(spool_file), rejected=rejected_count),
+                    "records_digest": _digest_of(spool_file.blocks()),
                     "rejected_digest": rejected_digest,
                 }
             )
             line = _header_line(header)
-            _place_rejected(path, refused, counted)
-            return Bundle(path, header, _place(path, line, index.blocks(spool)))
+            _place_rejected(path, refused, rejected_count)
+            return Bundle(path, header, _place(path, line, spool_file.blocks()))
 
 
 def _digest_of(blocks: Iterable[bytes]) -> str:
@@ -243,14 +254,14 @@ def _draft_header(
         )
     except ValidationError as error:
         raise _refusal(name, validation_message(error)) from None
-    fault = header_problem(draft)
-    if fault is not None:
-        raise _refusal(name, fault)
+    problem = header_problem(draft)
+    if problem is not None:
+        raise _refusal(name, problem)
     return draft
 
 
-def _refusal(name: str, fault: str) -> BundleError:
-    return BundleError(f"cannot write the bundle {quoted(str(name))}: {fault}", remedy="Correct the named value")
+def _refusal(name: str, problem: str) -> BundleError:
+    return BundleError(f"cannot write the bundle {quoted(str(name))}: {problem}", remedy="Correct the named value")
 
 
 def _header_line(header: BundleHeader) -> bytes:
@@ -258,8 +269,8 @@ def _header_line(header: BundleHeader) -> bytes:
     try:
         text = serialize_header(header)
         parse_header(text)
-    except LineError as fault:
-        raise _refusal(header.name, fault.message) from None
+    except LineError as error:
+        raise _refusal(header.name, error.message) from None
     except (ValueError, TypeError, RecursionError) as error:
         raise _refusal(header.name, str(error)) from None
     line = text.encode() + b"\n"
@@ -268,61 +279,56 @@ def _header_line(header: BundleHeader) -> bytes:
     return line
 
 
-def _spool_records(
-    path: Path, spool: IO[bytes], records: Iterable[Description], rules: RecordRules, draft: BundleHeader
-) -> SpoolIndex:
-    """Write checked records to ``spool`` as they come."""
-    index = SpoolIndex([entry.id for entry in draft.label_set.classes])
-    speller = RecordSpeller(rules)
-    writer = jsonlines.Writer(spool, dumps=str)  # the lines are spelled already
+def _spool_records(path: Path, spool_file: SpoolFile, records: Iterable[Description], rules: RecordRules) -> None:
+    """Write checked records to ``spool_file`` as they come."""
     for number, record in enumerate(records, 1):
         try:
-            record, line = speller.spell(record)
-            index.add(record, writer.write(line))
-        except LineError as fault:
-            raise _bad_record(path, f"record {number}", fault.message) from None
+            spool_file.add(rules.normalized(record))
+        except LineError as error:
+            raise _bad_record(path, f"record {number}", error.message) from None
         except (TypeError, AttributeError):
             raise _bad_record(path, f"record {number}", "a field has the wrong type") from None
-    repeat = index.repeat(spool)
+    repeat = spool_file.repeat()
     if repeat is not None:
         raise _bad_record(path, f"class {quoted(repeat.class_id)}", f"the {repeat.what} {quoted(repeat.value)} repeats")
-    return index
 
 
-def _bad_record(path: Path, which: str, fault: str) -> BundleError:
+def _bad_record(path: Path, which: str, problem: str) -> BundleError:
     return BundleError(
-        f"cannot write {printable(str(path))}: {which}: {fault}", remedy="Clean the descriptions before writing them"
+        f"cannot write {printable(str(path))}: {which}: {problem}", remedy="Clean the descriptions before writing them"
     )
 
 
-def _spool_rejected(path: Path, spool: IO[bytes], rejected: Iterable[Rejection], rules: RecordRules) -> tuple[int, str]:
-    """Write rejected completions to ``spool``; their number and the digest of the bytes."""
+def _spool_rejected(
+    path: Path, stream: IO[bytes], rejected: Iterable[Rejection], rules: RecordRules
+) -> tuple[int, str]:
+    """Write rejected completions to ``stream``; their number and the digest of the bytes."""
     count = 0
-    writer = jsonlines.Writer(spool, dumps=canonical_json)
+    writer = jsonlines.Writer(stream, dumps=canonical_json)
     for count, rejection in enumerate(rejected, 1):
         value = rejection_value(rejection)
-        fault = rules.provenance_fault(rejection.provenance) or rules.reviewer_fault(rejection.rejected_by)
+        problem = rules.provenance_problem(rejection.provenance) or rules.reviewer_problem(rejection.rejected_by)
         if not rules.knows_class(rejection.class_id):
-            fault = f"the class {quoted(rejection.class_id)} is not in the label set"
+            problem = f"the class {quoted(rejection.class_id)} is not in the label set"
         try:
             RejectionModel.model_validate_json(canonical_json(value))
         except ValidationError as error:
-            fault = validation_message(error)
-        if fault is not None:
-            raise _bad_record(path, f"rejected completion {count}", fault)
+            problem = validation_message(error)
+        if problem is not None:
+            raise _bad_record(path, f"rejected completion {count}", problem)
         writer.write(value)
-    spool.seek(0)
-    return count, _digest_of(iter(partial(spool.read, _COPY_BUFFER), b""))
+    stream.seek(0)
+    return count, _digest_of(iter(partial(stream.read, _COPY_BUFFER), b""))
 
 
-def _place_rejected(path: Path, spool: IO[bytes], count: int) -> None:
+def _place_rejected(path: Path, rejected_file: IO[bytes], count: int) -> None:
     target = rejected_path(path)
     if count == 0:
         target.unlink(missing_ok=True)
         return
-    spool.seek(0)
+    rejected_file.seek(0)
     with atomic_write(target) as stream:
-        shutil.copyfileobj(spool, stream, _COPY_BUFFER)
+        shutil.copyfileobj(rejected_file, stream, _COPY_BUFFER)
 
 
 def _place(path: Path, header: bytes, blocks: Iterable[bytes]) -> str:

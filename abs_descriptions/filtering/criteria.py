@@ -1,6 +1,6 @@
 """Which sentences to keep: pure functions of an embedding matrix, class_indices and texts. numpy alone.
 
-Shapes: n sentences, d dimensions, C classes; ``vectors`` [n, d] float32 unit rows, ``class_indices`` [n] class positions.
+Shapes: n sentences, d dimensions, C classes; ``vectors`` [n, d] float32 unit rows, ``class_indices`` [n] positions.
 Within a class sentences stand in the order of their texts before anything is compared, so no result depends on the
 order of the records, and every tie goes to the text that comes first. No n x n matrix is ever held: similarities are
 taken within a class, or between a block of sentences and the C class centroids.

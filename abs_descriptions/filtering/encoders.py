@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from abs_core.canonical import digest
 from abs_core.errors import ModelError, WeightsError
-from abs_core.extras import require
+from abs_core.extras import package_folder, require
 from abs_core.files import sha256_file, storage_errors
-from abs_core.packaged_weights import minilm_files, package_folder
+from abs_core.packaged_weights import minilm_files
 from abs_core.text import printable
 
 if TYPE_CHECKING:

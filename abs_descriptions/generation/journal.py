@@ -24,7 +24,7 @@ import jsonlines
 
 from abs_core.canonical import canonical_json
 from abs_core.errors import StorageError
-from abs_core.files import storage_errors
+from abs_core.files import lock_file, storage_errors
 from abs_core.text import printable
 from abs_descriptions.generation.providers.base import Outcome, Reply, Tokens
 
@@ -245,13 +245,7 @@ def _storable(text: str) -> str:
 
 def _lock(stream: BinaryIO, path: Path) -> None:
     """Keep other runs out until the stream is closed, where the system can."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not lock_file(stream, wait=False):
         raise StorageError(
             f"the journal {printable(str(path), 200)!r} is in use by another run", remedy="Wait for it to end"
-        ) from None
+        )

@@ -1,4 +1,4 @@
-"""Shared by the tests of abs_classify: the golden models and photos, and tiny models of every tower family."""
+"""Shared by the tests of abs_classify: the golden models and photos, and tiny models of every model family."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
-# One tiny text tower serves all: the image tower is what differs between families.
+# One tiny text encoder serves all: the image encoder is what differs between families.
 TEXT = {"context_length": 16, "vocab_size": 100, "width": 32, "heads": 2, "layers": 1}
 
 # open_clip's own VisionTransformer: 112 pixels, patches of 16, so a grid of 7.
@@ -142,12 +142,12 @@ def golden_photos() -> list[Image.Image]:
 
 
 @pytest.fixture(scope="session")
-def golden_tower() -> Callable[[int], Any]:
-    """A grid to the golden CLIP of that grid as a tower, built once. It has no tokenizer: feed ids to encode_tokens."""
-    return cache(_build_golden_tower)
+def golden_model() -> Callable[[int], Any]:
+    """A grid to the golden CLIP of that grid as a model, built once. It has no tokenizer: feed ids to encode_tokens."""
+    return cache(_build_golden_model)
 
 
-def _build_golden_tower(grid: int) -> Any:
+def _build_golden_model(grid: int) -> Any:
     from open_clip.model import CLIP
     from safetensors.torch import load_file
 

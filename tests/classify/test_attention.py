@@ -41,16 +41,16 @@ class _Softmaxes(TorchFunctionMode):
         return result
 
 
-def pixels_for(tower: OpenClipModel, images: int = 2) -> Tensor:
-    size = tower.model.visual.image_size[0]
+def pixels_for(model: OpenClipModel, images: int = 2) -> Tensor:
+    size = model.network.visual.image_size[0]
     return torch.randn(images, 3, size, size, generator=torch.Generator().manual_seed(6))
 
 
 @pytest.mark.parametrize("family", ["SigLIP", "SigLIP 2", "EVA01", "EVA02", "PE", "MobileCLIP2-L", "registers"])
 def test_self_attention_is_what_a_timm_model_computes(family_model: Callable[[str], Any], family: str) -> None:
-    tower = OpenClipModel.from_model(family_model(family), name=family)
-    trunk = tower.model.visual.trunk
-    pixels = pixels_for(tower)
+    model = OpenClipModel.from_model(family_model(family), name=family)
+    trunk = model.network.visual.trunk
+    pixels = pixels_for(model)
     fused = [module for module in trunk.modules() if getattr(module, "fused_attn", False)]
     for module in fused:
         module.fused_attn = False
@@ -60,17 +60,17 @@ def test_self_attention_is_what_a_timm_model_computes(family_model: Callable[[st
         module.fused_attn = True
     # the last softmax is the pooling head's, or the last block's, whose first row belongs to CLS
     expected = record.seen[-1][:, :, 0].mean(1)
-    prefix = 0 if expected.shape[-1] == tower.grid**2 else trunk.num_prefix_tokens
-    expected = expected[:, prefix:].reshape(2, tower.grid, tower.grid)
-    ours = tower.self_attention(tower.tokens(pixels), "self")
+    prefix = 0 if expected.shape[-1] == model.grid**2 else trunk.num_prefix_tokens
+    expected = expected[:, prefix:].reshape(2, model.grid, model.grid)
+    ours = model.self_attention(model.tokens(pixels), "self")
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-6)
     assert ours.amax() > 1.5 * ours.mean()
 
 
 @pytest.mark.parametrize("family", ["CLIP", "CLIP with layer scale", "CoCa without pooler", "CoCa"])
 def test_self_attention_is_what_an_open_clip_model_computes(family_model: Callable[[str], Any], family: str) -> None:
-    tower = OpenClipModel.from_model(family_model(family), name=family)
-    visual, tokens = tower.model.visual, tower.tokens(pixels_for(tower))
+    model = OpenClipModel.from_model(family_model(family), name=family)
+    visual, tokens = model.network.visual, model.tokens(pixels_for(model))
     with torch.inference_mode():
         block = visual.transformer.resblocks[-1]
         if visual.attn_pool is None:
@@ -80,13 +80,13 @@ def test_self_attention_is_what_an_open_clip_model_computes(family_model: Callab
             pool = visual.attn_pool
             x = pool.ln_k(block(tokens))
             _, weights = pool.attn(pool.ln_q(pool.query).expand(2, -1, -1), x, x, need_weights=True)
-    expected = weights[:, 0, 1:].reshape(2, tower.grid, tower.grid)
-    torch.testing.assert_close(tower.self_attention(tokens, "self"), expected, rtol=0, atol=1e-6)
+    expected = weights[:, 0, 1:].reshape(2, model.grid, model.grid)
+    torch.testing.assert_close(model.self_attention(tokens, "self"), expected, rtol=0, atol=1e-6)
 
 
 def test_self_attention_with_query_and_key_norm(family_model: Callable[[str], Any]) -> None:
-    tower = OpenClipModel.from_model(family_model("CLIP with query and key norm"), name="qk")
-    block, tokens = tower.model.visual.transformer.resblocks[-1], tower.tokens(pixels_for(tower))
+    model = OpenClipModel.from_model(family_model("CLIP with query and key norm"), name="qk")
+    block, tokens = model.network.visual.transformer.resblocks[-1], model.tokens(pixels_for(model))
     with torch.inference_mode():
         q, k, _ = torch.nn.functional.linear(
             block.ln_1(tokens), block.attn.in_proj_weight, block.attn.in_proj_bias
@@ -94,50 +94,50 @@ def test_self_attention_with_query_and_key_norm(family_model: Callable[[str], An
         q, k = (each.unflatten(-1, (4, 16)).transpose(1, 2) for each in (q, k))
         weights = (block.attn.ln_q(q) @ block.attn.ln_k(k).transpose(-1, -2) / 4).softmax(-1)
     expected = weights[:, :, 0, 1:].mean(1).reshape(2, 7, 7)
-    torch.testing.assert_close(tower.self_attention(tokens, "self"), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(model.self_attention(tokens, "self"), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", ["CLIP", "CLIPA", "ViTamin", "relative positions"])
 def test_norm_attention_orders_patches_by_their_norm(family_model: Callable[[str], Any], family: str) -> None:
-    tower = OpenClipModel.from_model(family_model(family), name=family)
-    assert tower.split is not None
-    tokens = tower.tokens(pixels_for(tower))
-    attention = tower.self_attention(tokens, "norm").flatten(1)
+    model = OpenClipModel.from_model(family_model(family), name=family)
+    assert model.split is not None
+    tokens = model.tokens(pixels_for(model))
+    attention = model.self_attention(tokens, "norm").flatten(1)
     torch.testing.assert_close(attention.sum(1), torch.ones(2))
     with torch.inference_mode():
-        norms = tower.split.block(tokens)[:, tower.split.prefix :].norm(dim=-1)
+        norms = model.split.block(tokens)[:, model.split.prefix :].norm(dim=-1)
     assert torch.equal(attention.argmax(1), norms.argmax(1))
     standard = (norms - norms.mean(1, keepdim=True)) / norms.std(1, unbiased=False, keepdim=True)
     ratio = (attention.amax(1) / attention.amin(1)).log()
     torch.testing.assert_close(ratio, 2 * (standard.amax(1) - standard.amin(1)), rtol=1e-4, atol=1e-4)
 
 
-def test_a_mean_pooled_tower_has_no_attention_of_its_own(family_model: Callable[[str], Any]) -> None:
-    tower = OpenClipModel.from_model(family_model("CLIPA"), name="CLIPA")
-    assert tower.attention_sources() == ("norm",)
+def test_a_mean_pooled_model_has_no_attention_of_its_own(family_model: Callable[[str], Any]) -> None:
+    model = OpenClipModel.from_model(family_model("CLIPA"), name="CLIPA")
+    assert model.attention_backends() == ("norm",)
     with pytest.raises(ModelError, match="it has: norm"):
-        tower.self_attention(tower.tokens(pixels_for(tower)), "self")
+        model.self_attention(model.tokens(pixels_for(model)), "self")
     with pytest.raises(ModelError, match="it has: norm"):
-        load_attention("self", tower)
+        load_attention("self", model)
 
 
-def test_a_convolutional_tower_has_none(family_model: Callable[[str], Any]) -> None:
-    tower = OpenClipModel.from_model(family_model("ResNet"), name="ResNet")
+def test_a_convolutional_model_has_none(family_model: Callable[[str], Any]) -> None:
+    model = OpenClipModel.from_model(family_model("ResNet"), name="ResNet")
     with pytest.raises(ModelError, match="none of its own"):
-        load_attention("norm", tower)
-    assert load_attention("none", tower).grid == 14
+        load_attention("norm", model)
+    assert load_attention("none", model).grid == 14
 
 
-def test_tower_attention_from_pixels_and_from_tokens(family_model: Callable[[str], Any]) -> None:
-    tower = OpenClipModel.from_model(family_model("CLIP"), name="CLIP")
-    source = load_attention("self", tower)
+def test_model_attention_from_pixels_and_from_tokens(family_model: Callable[[str], Any]) -> None:
+    model = OpenClipModel.from_model(family_model("CLIP"), name="CLIP")
+    source = load_attention("self", model)
     assert isinstance(source, SelfAttention)
-    assert source.uses_tower_tokens
+    assert source.uses_model_tokens
     assert source.grid == 7
     image = Image.new("RGB", (90, 200), (200, 30, 90))
     pixels = source.preprocess(image).unsqueeze(0)
-    assert torch.equal(source.attend(pixels), source.attend_tokens(tower.tokens(pixels)))
-    assert source.digest != load_attention("norm", tower).digest
+    assert torch.equal(source.attend(pixels), source.attend_tokens(model.tokens(pixels)))
+    assert source.digest != load_attention("norm", model).digest
 
 
 def test_flat_attention() -> None:
@@ -218,9 +218,9 @@ def test_published_weights_are_not_downloaded_unasked(tmp_path: Path, monkeypatc
     ],
 )
 def test_names_that_are_wrong(family_model: Callable[[str], Any], name: str, kind: type[Exception]) -> None:
-    tower = OpenClipModel.from_model(family_model("CLIP"), name="CLIP")
+    model = OpenClipModel.from_model(family_model("CLIP"), name="CLIP")
     with pytest.raises(kind):
-        load_attention(name, tower)
+        load_attention(name, model)
 
 
 def test_a_configuration_of_another_kind(tmp_path: Path) -> None:

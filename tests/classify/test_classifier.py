@@ -46,13 +46,13 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Classifier]:
     """By the name of a method, with five views of each kind."""
-    tower = load_model(f"local-dir:{save_small_clip(tmp_path_factory.mktemp('clip') / 'small', 0)}")
+    model = load_model(f"local-dir:{save_small_clip(tmp_path_factory.mktemp('clip') / 'small', 0)}")
 
     def build(name: str) -> Classifier:
         method = get_method(name)
         few = tuple(view if isinstance(view, FullImage) else replace(view, count=5) for view in method.views)
         names = {"tabby": "tabby cat"}
-        return Classifier(tower, CLASSES, method=replace(method, views=few), names=names, attention="self")
+        return Classifier(model, CLASSES, method=replace(method, views=few), names=names, attention="self")
 
     return build
 
@@ -63,7 +63,7 @@ def test_predictions_are_those_of_the_parts(classifier: Callable[[str], Classifi
     predictions = list(abs_.classify(files, top=3))
     images = [load_image(path) for path in files]
     assert [prediction.image_id for prediction in predictions] == [image.id for image in images]
-    encoded = encode_images(abs_.tower, abs_.source, images, abs_.method.views)
+    encoded = encode_images(abs_.model, abs_.source, images, abs_.method.views)
     scores = abs_.method.matcher.scores(abs_.method.views_by_kind(encoded.features), abs_.texts)  # type: ignore[union-attr]
     for prediction, row in zip(predictions, scores.tolist(), strict=True):
         expected = sorted(zip(row, CLASSES, strict=True), reverse=True)
@@ -163,17 +163,17 @@ def test_a_ranking_has_a_class(classifier: Callable[[str], Classifier], top: int
 
 
 def test_ids_are_names_and_wrong_ones_are_refused(classifier: Callable[[str], Classifier]) -> None:
-    tower = classifier("clip").tower
-    assert Classifier(tower, ["red_fox", "owl"], method="clip", names={"owl": "barn_owl"}).names == {
+    model = classifier("clip").model
+    assert Classifier(model, ["red_fox", "owl"], method="clip", names={"owl": "barn_owl"}).names == {
         "red_fox": "red fox",
         "owl": "barn_owl",
     }
     with pytest.raises(UsageError, match="the class 'cat' stands twice"):
-        Classifier(tower, ["cat", "dog", "cat"])
+        Classifier(model, ["cat", "dog", "cat"])
     with pytest.raises(UsageError, match="unknown class in names 'c'; valid: cat, dog"):
-        Classifier(tower, ["cat", "dog"], names={"c": "cat"})
+        Classifier(model, ["cat", "dog"], names={"c": "cat"})
     with pytest.raises(UsageError, match="the class names are one string, 'noon'"):
-        Classifier(tower, "noon")
+        Classifier(model, "noon")
 
 
 def test_a_stream_method_needs_to_know_how_many_there_are(classifier: Callable[[str], Classifier]) -> None:

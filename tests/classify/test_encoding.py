@@ -52,36 +52,36 @@ def images(golden_photos: list[Image.Image]) -> list[LoadedImage]:
     return [LoadedImage(f"sha256:{at:064}", photo) for at, photo in enumerate(golden_photos + turned)]
 
 
-def one_by_one(tower: OpenClipModel, image: LoadedImage, attention: Tensor) -> dict[ViewSource, Tensor]:
+def one_by_one(model: OpenClipModel, image: LoadedImage, attention: Tensor) -> dict[ViewSource, Tensor]:
     """The features of one image, a crop at a time."""
-    pixels = tower.preprocess(image.pixels)[None]
-    placed = place_views(Geometry.of(tower), attention.numpy(), image.id, image.pixels.size, VIEWS)
+    pixels = model.preprocess(image.pixels)[None]
+    placed = place_views(Geometry.of(model), attention.numpy(), image.id, image.pixels.size, VIEWS)
     features = {}
     for view, rows in placed.items():
         if isinstance(view, FullImage):
-            raw = tower.model.encode_image(pixels, normalize=False)
+            raw = model.network.encode_image(pixels, normalize=False)
         elif isinstance(view, FeatureWindows):
-            raw = tower.pool_windows_by_block(tower.tokens(pixels), torch.from_numpy(rows)[None])[0]
+            raw = model.pool_windows_by_block(model.tokens(pixels), torch.from_numpy(rows)[None])[0]
         else:
             crops = [image.pixels.crop(tuple(row)) for row in rows.tolist()]
-            raw = torch.cat([tower.encode_image(tower.preprocess_crop(crop)[None]) for crop in crops])
+            raw = torch.cat([model.encode_image(model.preprocess_crop(crop)[None]) for crop in crops])
         features[view] = unit(raw)
     return features
 
 
 @pytest.mark.parametrize("name", ["dino", "self"])
 def test_threads_and_batches_give_what_single_crops_give(
-    golden_tower: Callable[[int], Any], images: list[LoadedImage], name: str
+    golden_model: Callable[[int], Any], images: list[LoadedImage], name: str
 ) -> None:
-    tower = golden_tower(14)
-    source: AttentionBackend = SelfAttention(tower, "self") if name == "self" else DinoAttention(str(DINO))
-    encoded = encode_images(tower, source, iter(images), VIEWS)
+    model = golden_model(14)
+    source: AttentionBackend = SelfAttention(model, "self") if name == "self" else DinoAttention(str(DINO))
+    encoded = encode_images(model, source, iter(images), VIEWS)
     assert encoded.attention is not None
     with torch.inference_mode():
         for at, image in enumerate(images):
             alone = source.attend(source.preprocess(image.pixels)[None])[0]
             assert (encoded.attention[at] - alone).abs().max() < 2e-6
-            for view, expected in one_by_one(tower, image, encoded.attention[at]).items():
+            for view, expected in one_by_one(model, image, encoded.attention[at]).items():
                 assert (encoded.features[view][at] - expected).abs().max() < 2e-6, view
                 # the crops of an image differ by far more than the two ways do
                 assert view.count == 1 or (expected - expected.mean(0)).abs().max() > 1e-3, view
@@ -89,14 +89,14 @@ def test_threads_and_batches_give_what_single_crops_give(
 
 @pytest.mark.parametrize(("threads", "batch_size"), [(1, 64), (1, 1), (2, 3), (8, 64), (16, 64)])
 def test_neither_threads_nor_batches_nor_groups_matter(
-    golden_tower: Callable[[int], Any], images: list[LoadedImage], threads: int, batch_size: int
+    golden_model: Callable[[int], Any], images: list[LoadedImage], threads: int, batch_size: int
 ) -> None:
-    tower = golden_tower(7)
-    source = SelfAttention(tower, "self")
-    expected = encode_images(tower, source, images, VIEWS)
+    model = golden_model(7)
+    source = SelfAttention(model, "self")
+    expected = encode_images(model, source, images, VIEWS)
     torch.set_num_threads(threads)
-    encoded = encode_images(tower, source, images, VIEWS, batch_size=batch_size)
-    alone = encode_images(tower, source, images[9:], VIEWS, batch_size=batch_size)
+    encoded = encode_images(model, source, images, VIEWS, batch_size=batch_size)
+    alone = encode_images(model, source, images[9:], VIEWS, batch_size=batch_size)
     for view in VIEWS:
         assert (encoded.features[view] - expected.features[view]).abs().max() < 2e-6
         assert (alone.features[view][0] - expected.features[view][9]).abs().max() < 2e-6
@@ -105,17 +105,17 @@ def test_neither_threads_nor_batches_nor_groups_matter(
 @pytest.mark.parametrize("batch_size", [64, 4])
 @pytest.mark.parametrize("name", ["dino", "self"])
 def test_what_an_accelerator_is_told_gives_the_same(
-    golden_tower: Callable[[int], Any], images: list[LoadedImage], name: str, batch_size: int
+    golden_model: Callable[[int], Any], images: list[LoadedImage], name: str, batch_size: int
 ) -> None:
     # the calls that a device gets, made on the processor; whether the device does them right shows only on one
-    tower = golden_tower(14)
-    source: AttentionBackend = SelfAttention(tower, "self") if name == "self" else DinoAttention(str(DINO))
-    expected = encode_images(tower, source, images, VIEWS)
+    model = golden_model(14)
+    source: AttentionBackend = SelfAttention(model, "self") if name == "self" else DinoAttention(str(DINO))
+    expected = encode_images(model, source, images, VIEWS)
     assert expected.attention is not None
     for known in (None, expected.attention):
         groups = list(
             _on_accelerator(
-                _Encoder(tower, source, VIEWS, 0, batch_size), images, None if known is None else iter(known)
+                _Encoder(model, source, VIEWS, 0, batch_size), images, None if known is None else iter(known)
             )
         )
         assert [len(group.features[VIEWS[0]]) for group in groups] == ([10] if batch_size == 64 else [4, 4, 2])
@@ -126,15 +126,15 @@ def test_what_an_accelerator_is_told_gives_the_same(
             torch.testing.assert_close(found, expected.features[view], rtol=0, atol=2e-6)
 
 
-def test_a_tower_without_tokens_encodes_in_threads_too(
+def test_a_model_without_tokens_encodes_in_threads_too(
     family_model: Callable[[str], Any], images: list[LoadedImage]
 ) -> None:
-    tower = OpenClipModel.from_model(family_model("ResNet"), name="ResNet")
+    model = OpenClipModel.from_model(family_model("ResNet"), name="ResNet")
     views = (FullImage(), RandomCrops(3))
-    encoded = encode_images(tower, None, images, views)
-    pixels = torch.stack([tower.preprocess(image.pixels) for image in images])
-    torch.testing.assert_close(encoded.features[views[0]][:, 0], unit(tower.encode_image(pixels)), rtol=0, atol=2e-6)
-    assert encoded.features[views[1]].shape == (10, 3, tower.embed_dim)
+    encoded = encode_images(model, None, images, views)
+    pixels = torch.stack([model.preprocess(image.pixels) for image in images])
+    torch.testing.assert_close(encoded.features[views[0]][:, 0], unit(model.encode_image(pixels)), rtol=0, atol=2e-6)
+    assert encoded.features[views[1]].shape == (10, 3, model.embed_dim)
     assert encoded.attention is None
 
 
@@ -143,7 +143,7 @@ def test_threads_encode_side_by_side(threads: int, count: int) -> None:
     torch.set_num_threads(threads)
     together = threading.Barrier(min(threads, count), timeout=10)
 
-    class Meeting(_SmallTower):
+    class Meeting(_SmallModel):
         def encode_image(self, pixels: Tensor) -> Tensor:
             if self.passes < together.parties:
                 self.passes += 1
@@ -157,12 +157,12 @@ def test_threads_encode_side_by_side(threads: int, count: int) -> None:
 
 def test_large_images_go_in_smaller_groups() -> None:
     torch.set_num_threads(1)
-    tower = _SmallTower()
+    model = _SmallModel()
     sides = [100, 100, 3000, 3000, 100, 100, 100, 100, 100]
     images = [LoadedImage(str(at), Image.new("RGB", (side, side), "red")) for at, side in enumerate(sides)]
-    groups = stream_images(cast("Model", tower), None, images, [FullImage()])
+    groups = stream_images(cast("Model", model), None, images, [FullImage()])
     assert [len(group.features[FullImage()]) for group in groups] == [4, 4, 1]
-    groups = stream_images(cast("Model", tower), None, images[2:4] * 2, [FullImage()])
+    groups = stream_images(cast("Model", model), None, images[2:4] * 2, [FullImage()])
     assert [len(group.features[FullImage()]) for group in groups] == [2, 2]
 
 
@@ -175,7 +175,7 @@ def test_large_images_are_taken_a_group_for_each_thread() -> None:
             yield LoadedImage(str(taken), Image.new("RGB", (3000, 3000), "red"))
 
     sizes = []
-    for group in stream_images(cast("Model", _SmallTower()), None, images(), [FullImage()]):
+    for group in stream_images(cast("Model", _SmallModel()), None, images(), [FullImage()]):
         sizes.append(len(group.features[FullImage()]))
         # two in a group; three threads, a group more, and the one that is given
         assert taken <= sum(sizes) + 2 * 4
@@ -191,7 +191,7 @@ def test_images_are_let_go_when_their_features_were_given() -> None:
             made.append(weakref.ref(image))
             yield LoadedImage(str(at), image)
 
-    stream = stream_images(cast("Model", _SmallTower()), None, images(), [FullImage(), RandomCrops(5)])
+    stream = stream_images(cast("Model", _SmallModel()), None, images(), [FullImage(), RandomCrops(5)])
     for _ in range(5):
         next(stream)
     assert [ref() for ref in made[:12]] == [None] * 12
@@ -202,7 +202,7 @@ def test_the_crops_of_few_images_are_cut_for_all_threads() -> None:
     torch.set_num_threads(8)
     sizes: list[int] = []
 
-    class Counting(_SmallTower):
+    class Counting(_SmallModel):
         def encode_image(self, pixels: Tensor) -> Tensor:
             sizes.append(len(pixels))
             return super().encode_image(pixels)
@@ -216,15 +216,15 @@ def test_the_crops_of_few_images_are_cut_for_all_threads() -> None:
 def test_a_stream_that_is_left_leaves_no_threads() -> None:
     before = threading.active_count()
     images = (LoadedImage("x", Image.new("RGB", (16, 16), "red")) for _ in itertools.count())
-    stream = stream_images(cast("Model", _SmallTower()), None, images, [FullImage(), RandomCrops(5)])
+    stream = stream_images(cast("Model", _SmallModel()), None, images, [FullImage(), RandomCrops(5)])
     assert next(stream).features[RandomCrops(5)].shape[1:] == (5, 3)
     stream.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
     assert torch.get_num_threads() == 3
 
 
-class _SmallTower:
-    """A tower whose features are the mean colour, with nothing to load."""
+class _SmallModel:
+    """A model whose features are the mean colour, with nothing to load."""
 
     name, embed_dim, grid, crop_fraction = "small", 3, 0, 1.0
     device = torch.device("cpu")
@@ -240,7 +240,7 @@ class _SmallTower:
 
 
 class _SmallDevice:
-    """A tower on a device that holds five crops at once and no more."""
+    """A model on a device that holds five crops at once and no more."""
 
     name = "small"
     device = torch.device("cpu")
@@ -255,8 +255,8 @@ class _SmallDevice:
 
 
 def test_out_of_memory_names_a_batch_size_that_fits() -> None:
-    tower = _SmallDevice()
+    model = _SmallDevice()
     pixels = torch.zeros(64, 3, 8, 8)
     with pytest.raises(ModelError, match=r"batches of 64 crops\. Use a batch size of 4\."):
-        _guarded(partial(tower.encode_image, pixels), cast("Model", tower), 64)
-    assert _guarded(partial(tower.encode_image, pixels[:4]), cast("Model", tower), 4).shape == (4, 3)
+        _guarded(partial(model.encode_image, pixels), cast("Model", model), 64)
+    assert _guarded(partial(model.encode_image, pixels[:4]), cast("Model", model), 4).shape == (4, 3)

@@ -10,20 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from abs_classify.encoding.ranking import rank_of_truth
 from abs_classify.evaluation.metrics import (
+    EvaluationResult,
     PairedComparison,
     Proportion,
     chance_alarm,
     compare,
     compare_right,
-    evaluate,
     evaluate_ranks,
     mean_class_recall,
-    rank_of_truth,
 )
 from abs_classify.evaluation.significance import binomial_tail, mcnemar_exact, newcombe_paired, wilson
 from abs_classify.evaluation.tables import accuracy_rows, difference_text, p_value_text, render_table
 from abs_core.errors import ModelError, UsageError
+
+
+def evaluate(method: str, scores: np.ndarray, labels: np.ndarray) -> EvaluationResult:
+    return evaluate_ranks(method, rank_of_truth(scores, labels, method), labels, scores.shape[1])
 
 
 # Newcombe (1998), Stat. Med. 17, 857-872, table I, method 3: four decimals.

@@ -61,22 +61,22 @@ def test_resize_matrices_are_torch_bicubic(grid: int) -> None:
 
 @pytest.mark.parametrize("grid", [7, 14, 16])
 def test_fast_views_equal_the_whole_block(grid: int) -> None:
-    tower = OpenClipModel.from_model(small_clip(grid), name="small")
-    assert tower.split is not None
-    assert tower.split.cls is not None
-    tokens = tower.tokens(torch.randn(3, 3, 8 * grid, 8 * grid, generator=torch.Generator().manual_seed(2)))
+    model = OpenClipModel.from_model(small_clip(grid), name="small")
+    assert model.split is not None
+    assert model.split.cls is not None
+    tokens = model.tokens(torch.randn(3, 3, 8 * grid, 8 * grid, generator=torch.Generator().manual_seed(2)))
     windows = random_windows(3, 50, grid)
-    fast, whole = tower.pool_windows(tokens, windows), tower.pool_windows_by_block(tokens, windows)
+    fast, whole = model.pool_windows(tokens, windows), model.pool_windows_by_block(tokens, windows)
     assert (normalize(fast, dim=-1) - normalize(whole, dim=-1)).abs().max() < 1e-6
     # the views differ from one another by far more than the two paths do
     assert (normalize(fast, dim=-1)[:, 1:] - normalize(fast, dim=-1)[:, :1]).abs().amax(-1).median() > 0.01
 
 
 def test_the_attention_of_that_model_is_sharp() -> None:
-    tower = OpenClipModel.from_model(small_clip(14), name="small")
-    assert tower.split is not None
-    assert tower.split.row is not None
-    rows = tower.split.row(tower.tokens(torch.randn(1, 3, 112, 112, generator=torch.Generator().manual_seed(3))))
+    model = OpenClipModel.from_model(small_clip(14), name="small")
+    assert model.split is not None
+    assert model.split.row is not None
+    rows = model.split.row(model.tokens(torch.randn(1, 3, 112, 112, generator=torch.Generator().manual_seed(3))))
     assert rows.amax(-1).mean() > 5 / rows.shape[-1]
 
 
@@ -95,10 +95,10 @@ def test_the_fast_path_keeps_float32_sums_for_low_precision_weights() -> None:
 
 
 def test_batches_and_order_do_not_matter(family_model: Callable[[str], Any]) -> None:
-    tower = OpenClipModel.from_model(family_model("CLIP"), name="CLIP")
-    tokens = tower.tokens(torch.randn(3, 3, 112, 112, generator=torch.Generator().manual_seed(5)))
+    model = OpenClipModel.from_model(family_model("CLIP"), name="CLIP")
+    tokens = model.tokens(torch.randn(3, 3, 112, 112, generator=torch.Generator().manual_seed(5)))
     windows = random_windows(3, 70, 7)
-    for path in (tower.pool_windows, tower.pool_windows_by_block):
+    for path in (model.pool_windows, model.pool_windows_by_block):
         together = path(tokens, windows)
         alone = torch.cat([path(tokens[i : i + 1], windows[i : i + 1].flip(1)).flip(1) for i in range(3)])
         torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
@@ -106,10 +106,10 @@ def test_batches_and_order_do_not_matter(family_model: Callable[[str], Any]) -> 
 
 @pytest.mark.parametrize("family", ["CLIP", "SigLIP"])
 def test_no_views_at_all(family_model: Callable[[str], Any], family: str) -> None:
-    tower = OpenClipModel.from_model(family_model(family), name=family)
-    size = tower.model.visual.image_size[0]
-    features = tower.pool_windows(tower.tokens(torch.zeros(2, 3, size, size)), torch.zeros(2, 0, 4, dtype=torch.int64))
-    assert features.shape == (2, 0, tower.embed_dim)
+    model = OpenClipModel.from_model(family_model(family), name=family)
+    size = model.network.visual.image_size[0]
+    features = model.pool_windows(model.tokens(torch.zeros(2, 3, size, size)), torch.zeros(2, 0, 4, dtype=torch.int64))
+    assert features.shape == (2, 0, model.embed_dim)
 
 
 @pytest.mark.parametrize("window", [[0, 0, 0, 7], [3, 2, 0, 7], [0, 8, 0, 7], [-1, 3, 0, 7], [0, 7, 6, 8]])
@@ -120,9 +120,9 @@ def test_a_window_outside_the_grid_is_named(window: list[int]) -> None:
 
 
 def test_windows_of_a_wrong_shape(family_model: Callable[[str], Any]) -> None:
-    tower = OpenClipModel.from_model(family_model("CLIP"), name="CLIP")
-    tokens = tower.tokens(torch.zeros(2, 3, 112, 112))
+    model = OpenClipModel.from_model(family_model("CLIP"), name="CLIP")
+    tokens = model.tokens(torch.zeros(2, 3, 112, 112))
     with pytest.raises(UsageError, match=r"\[images, views, 4\]"):
-        tower.pool_windows(tokens, torch.zeros(2, 4, dtype=torch.int64))
+        model.pool_windows(tokens, torch.zeros(2, 4, dtype=torch.int64))
     with pytest.raises(UsageError, match="1 sets of windows for 2 images"):
-        tower.pool_windows(tokens, random_windows(1, 3, 7))
+        model.pool_windows(tokens, random_windows(1, 3, 7))

@@ -48,25 +48,25 @@ def dino() -> DinoAttention:
 
 
 @pytest.fixture(scope="module", params=GRIDS)
-def run(request: pytest.FixtureRequest, golden_tower: Callable[[int], Any]) -> tuple[Arrays, Any]:
+def run(request: pytest.FixtureRequest, golden_model: Callable[[int], Any]) -> tuple[Arrays, Any]:
     with np.load(GOLDEN / f"grid{request.param}.npz") as arrays:
-        return dict(arrays), golden_tower(request.param)
+        return dict(arrays), golden_model(request.param)
 
 
 @pytest.fixture(scope="module")
 def tokens(run: tuple[Arrays, Any], golden_photos: list[Image.Image]) -> Tensor:
-    _, tower = run
-    return tower.tokens(torch.stack([tower.preprocess(photo) for photo in golden_photos]))
+    _, model = run
+    return model.tokens(torch.stack([model.preprocess(photo) for photo in golden_photos]))
 
 
 @pytest.fixture(scope="module")
 def windows(run: tuple[Arrays, Any]) -> Tensor:
     """The windows of the stored centres and sizes: half the size to both sides of the centre, both ends kept, cut."""
-    golden, tower = run
-    row, column = golden["feat_center_grid"] // tower.grid, golden["feat_center_grid"] % tower.grid
+    golden, model = run
+    row, column = golden["feat_center_grid"] // model.grid, golden["feat_center_grid"] % model.grid
     half = golden["feat_cropsize"] // 2
     ends = [np.maximum(row - half, 0), row + half + 1, np.maximum(column - half, 0), column + half + 1]
-    return torch.from_numpy(np.minimum(np.stack(ends, -1), tower.grid))
+    return torch.from_numpy(np.minimum(np.stack(ends, -1), model.grid))
 
 
 def test_both_published_grids_are_there() -> None:
@@ -92,31 +92,31 @@ def test_attention_maps(dino: DinoAttention, run: tuple[Arrays, Any], golden_pho
 
 
 def test_clip_input(run: tuple[Arrays, Any], preprocess: Arrays, golden_photos: list[Image.Image]) -> None:
-    golden, tower = run
+    golden, model = run
     mean = torch.tensor([0.48145466, 0.4578275, 0.40821073])
     std = torch.tensor([0.26862954, 0.26130258, 0.27577711])
 
     def levels(pixels: Tensor) -> Tensor:
         return ((pixels.permute(0, 2, 3, 1) * std + mean) * 255).round()
 
-    pixels = torch.stack([tower.preprocess(photo) for photo in golden_photos])
+    pixels = torch.stack([model.preprocess(photo) for photo in golden_photos])
     assert agrees("clip_full_sub16", worst(pixels[:, :, ::16, ::16], preprocess["clip_full_sub16"]), 0)
     assert agrees("clip_full_u8", worst(levels(pixels), preprocess["clip_full_u8"]), 0)
-    stored = preprocess.get(f"clip_pixcrop0_photos34_u8_grid{tower.grid}")
+    stored = preprocess.get(f"clip_pixcrop0_photos34_u8_grid{model.grid}")
     if stored is not None:
         boxes = golden["pix_boxes"][[3, 4], 0].tolist()
         crops = [photo.crop(tuple(box)) for photo, box in zip(golden_photos[3:], boxes, strict=True)]
         assert agrees(
             "clip_pixcrop0_photos34_u8",
-            worst(levels(torch.stack([tower.preprocess_crop(crop) for crop in crops])), stored),
+            worst(levels(torch.stack([model.preprocess_crop(crop) for crop in crops])), stored),
             0,
         )
 
 
 def test_input_of_the_last_block(run: tuple[Arrays, Any], tokens: Tensor, windows: Tensor) -> None:
-    golden, tower = run
+    golden, model = run
     assert agrees("last_block_in_full", worst(tokens[0], golden["last_block_in_full"]), 1e-4)
-    rows, columns = view_matrices(resize_table(tower.grid, torch.device("cpu")), windows)
+    rows, columns = view_matrices(resize_table(model.grid, torch.device("cpu")), windows)
     crop = int(golden["dbg_crop_index"])
     assert agrees(
         "last_block_in_crop", worst(window_tokens(tokens, rows, columns)[0, crop], golden["last_block_in_crop"]), 1e-4
@@ -124,35 +124,35 @@ def test_input_of_the_last_block(run: tuple[Arrays, Any], tokens: Tensor, window
 
 
 def test_global_features(run: tuple[Arrays, Any], tokens: Tensor) -> None:
-    golden, tower = run
-    features = tower.pool(tokens)
+    golden, model = run
+    features = model.pool(tokens)
     assert agrees("global_raw", worst(features, golden["global_raw"]), 1e-4)
     assert agrees("global_feature", worst(unit(features), golden["global_feature"]), 1e-5)
 
 
 @pytest.mark.parametrize("path", ["pool_windows", "pool_windows_by_block"])
 def test_feature_views(run: tuple[Arrays, Any], tokens: Tensor, windows: Tensor, path: str) -> None:
-    golden, tower = run
-    features = getattr(tower, path)(tokens, windows)
+    golden, model = run
+    features = getattr(model, path)(tokens, windows)
     assert agrees("feat_raw", worst(features, golden["feat_raw"]), 1e-4)
     assert agrees("feat_features", worst(unit(features), golden["feat_features"]), 1e-5)
 
 
 def test_pixel_views(run: tuple[Arrays, Any], golden_photos: list[Image.Image]) -> None:
-    golden, tower = run
+    golden, model = run
     for photo, boxes, raw, features in zip(
         golden_photos, golden["pix_boxes"], golden["pix_raw"], golden["pix_features"], strict=True
     ):
-        crops = [tower.preprocess_crop(photo.crop(tuple(box))) for box in boxes.tolist()]
-        encoded = tower.encode_image(torch.stack(crops))
+        crops = [model.preprocess_crop(photo.crop(tuple(box))) for box in boxes.tolist()]
+        encoded = model.encode_image(torch.stack(crops))
         assert agrees("pix_raw", worst(encoded, raw), 1e-4)
         assert agrees("pix_features", worst(unit(encoded), features), 1e-5)
 
 
 def test_text_features(run: tuple[Arrays, Any]) -> None:
-    _, tower = run
+    _, model = run
     with np.load(GOLDEN / "text.npz") as text:
-        encoded = tower.encode_tokens(torch.from_numpy(text["tokens"]).long().flatten(0, 1))
+        encoded = model.encode_tokens(torch.from_numpy(text["tokens"]).long().flatten(0, 1))
         encoded = encoded.reshape(text["text_raw"].shape)
         assert agrees("text_raw", worst(encoded, text["text_raw"]), 1e-4)
         assert agrees("text_features", worst(unit(encoded), text["text_features"]), 1e-5)

@@ -150,11 +150,11 @@ def test_a_revision_must_be_a_commit_and_a_folder_named(tmp_path: Path) -> None:
 def test_a_folder_is_a_copy_of_one_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     folder = tmp_path / "copy"
-    with pytest.raises(MissingExtraError, match="huggingface_hub"):
+    with pytest.raises(MissingExtraError, match="huggingface-hub"):
         open_dataset(f"hf:class_index/name@{COMMIT}?to={folder}")
     # files of a fetch that broke off are not taken for all of them
     write(folder / "data" / "test-00000-of-00002.parquet", ["cat"])
-    with pytest.raises(MissingExtraError, match="huggingface_hub"):
+    with pytest.raises(MissingExtraError, match="huggingface-hub"):
         open_dataset(f"hf:class_index/name@{COMMIT}?to={folder}")
     with pytest.raises(UsageError, match="is a copy of class_index/name@"):
         open_dataset(f"hf:class_index/name@{COMMIT[::-1]}?to={folder}")

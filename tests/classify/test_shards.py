@@ -16,10 +16,10 @@ from PIL import Image
 from web import serve_on_loopback
 
 from abs_classify.datasets import open_dataset
-from abs_classify.datasets.fetching import check_url
 from abs_classify.images import load_image
 from abs_classify.methods.class_texts import read_template_set
 from abs_core.errors import DatasetError, ImageError, UsageError
+from abs_core.http import validate_url
 
 Members = list[tuple[str, bytes]]
 
@@ -298,7 +298,7 @@ def test_two_sources_never_mix_in_one_folder(server: tuple[str, Path, list[str]]
 )
 def test_an_address_that_may_not_be_fetched_is_refused_without_repeating_a_secret(address: str) -> None:
     with pytest.raises(UsageError) as caught:
-        check_url(address)
+        validate_url(address)
     assert "secret" not in str(caught.value)
 
 

@@ -280,7 +280,7 @@ def test_unguided_views_need_no_attention_and_reach_every_patch() -> None:
     attention = noise(14)
     boxes = AttentionCrops(20, guided=False)
     np.testing.assert_array_equal(boxes.boxes((90, 80), None, 0, IMAGE), boxes.boxes((90, 80), attention, 0, IMAGE))
-    # windows of one token show the drawn centres: all 256 of the tower's own grid, rows 7 and 15 among them
+    # windows of one token show the drawn centres: all 256 of the model's own grid, rows 7 and 15 among them
     windows = FeatureWindows(4000, ratio=(0.01, 0.01), guided=False).windows(16, None, 0, IMAGE, (90, 80))
     assert len({tuple(window) for window in windows}) == 256
     assert not boxes.needs_attention
@@ -317,7 +317,7 @@ def test_a_square_image_is_aligned_already() -> None:
 
 
 def test_alignment_of_a_wide_image() -> None:
-    # twice as wide as high: the tower sees the middle half, so patch columns 3.5 to 10.5 fill its grid
+    # twice as wide as high: the model sees the middle half, so patch columns 3.5 to 10.5 fill its grid
     columns = align_centres(np.arange(14), 14, 14, (400, 200)) % 14
     assert columns.tolist() == [0, 0, 0, 0, 2, 4, 6, 8, 10, 12, 13, 13, 13, 13]
     rows = align_centres(np.arange(14) * 14 + 7, 14, 14, (400, 200)) // 14

@@ -11,7 +11,7 @@ from support import Abs, colour, save_small_clip
 
 @pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stage cache for the whole session, so that what towers derive is computed once."""
+    """A stage cache for the whole session, so that what models derive is computed once."""
     return tmp_path_factory.mktemp("cache")
 
 

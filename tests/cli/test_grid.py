@@ -23,9 +23,9 @@ from abs_classify.datasets import Sample
 from abs_classify.encoding.cache import StageCache
 from abs_classify.encoding.stages import SHARD, IdentifiedSample, Stages, UnreadableImage
 from abs_classify.evaluation.job import Evaluation
-from abs_classify.evaluation.sweep import SweepRequest, plan_sweep, quotas, run_sweep, stratified
+from abs_classify.evaluation.sweep import Sweep, SweepRequest, plan_sweep, quotas, run_sweep, stratified
 from abs_classify.methods.views import AttentionCrops, FullImage
-from abs_cli.options import ModelOptions
+from abs_cli.options import ModelOptions, choose_label_space
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import ImageError, UsageError
 from abs_core.home import Home
@@ -74,7 +74,7 @@ class Bench:
 
     def __init__(self, home: Path, cache: StageCache) -> None:
         self.home, self.cache = Home.at(home, cache.root), cache
-        self.towers: list[weakref.ref[Any]] = []
+        self.models: list[weakref.ref[Any]] = []
         self.found: list[tuple[str, str, int, list[float]]] = []
 
     def stages(self, model: str, seed: int = 0) -> Stages:
@@ -83,17 +83,22 @@ class Bench:
         return stages
 
     def run(self, **request: Any) -> None:
-        grid = plan_sweep(self.home, SweepRequest(**{"models": (), "bundles": (), "views": 2, **request}))
+        grid = self.plan(SweepRequest(**{"models": (), "bundles": (), "views": 2, **request}))
         run_sweep(grid, self.stages, self._finished)
+
+    def plan(self, request: SweepRequest) -> Sweep:
+        return plan_sweep(
+            request, lambda bundle, dataset: choose_label_space(self.home, bundle, request.labels, dataset)
+        )
 
     def _finished(self, evaluation: Evaluation) -> None:
         gc.collect()
-        alive = sum(ref() is not None for ref in self.towers)
-        if "tower" in vars(evaluation.stages.models):
-            tower = evaluation.stages.models.tower
-            assert alive == sum(ref() is tower for ref in self.towers), "an earlier model is still in memory"
+        alive = sum(ref() is not None for ref in self.models)
+        if "model" in vars(evaluation.stages.models):
+            model = evaluation.stages.models.model
+            assert alive == sum(ref() is model for ref in self.models), "an earlier model is still in memory"
             if not alive:
-                self.towers.append(weakref.ref(tower))
+                self.models.append(weakref.ref(model))
         found = [result.top1.value for result in evaluation.results]
         self.found.append((evaluation.cell.bundle or "", evaluation.model, len(evaluation.scored.photos), found))
 
@@ -120,7 +125,7 @@ def test_an_image_is_encoded_once_whatever_the_methods_and_bundles(
     keys = [key for key in bench.cache.missed if key.stage in ("view-features", "attention")]
     assert not any(name in key.text for key in keys for name in names)
     assert [len(values) for *_, values in bench.found] == [len(methods)] * len(names) * models
-    assert len(bench.towers) == models
+    assert len(bench.models) == models
 
     bench.run(datasets=[data], models=small_clips, bundles=[bundle("four", "cat", "car")], methods=methods)
     assert bench.cache.misses["view-features"] == shards * views * models
@@ -232,7 +237,7 @@ def test_seeds_draw_the_views_anew_and_nothing_else(
     data = f"imagefolder:{photos('data', cat=3, car=3)}"
     seen: list[Evaluation] = []
     request = SweepRequest([data], [small_clips[0]], (), ("clip", "abs", "waffle"), views=2, seed=5, seeds=3)
-    run_sweep(plan_sweep(bench.home, request), lambda model: bench.stages(model, 5), seen.append)
+    run_sweep(bench.plan(request), lambda model: bench.stages(model, 5), seen.append)
     (found,) = seen
     assert [len(found.spread(name).values) for name in ("clip", "abs", "waffle")] == [1, 3, 3]
     by_kind: dict[str, list[Any]] = {}
@@ -245,7 +250,7 @@ def test_seeds_draw_the_views_anew_and_nothing_else(
     # the second seed of this run is the only seed of another: real draws, not copies of the first
     alone: list[Evaluation] = []
     single = SweepRequest([data], [small_clips[0]], (), ("abs",), views=2, seed=6)
-    run_sweep(plan_sweep(bench.home, single), lambda model: bench.stages(model, 6), alone.append)
+    run_sweep(bench.plan(single), lambda model: bench.stages(model, 6), alone.append)
     assert alone[0].spread("abs").values[0] == found.spread("abs").values[1]
     features = {entry.digest for entry in bench.cache.entries("view-features")}
     assert len(features) == 7
@@ -258,7 +263,7 @@ def test_a_seed_that_draws_the_texts_of_the_first_counts_all_the_same(
     (tmp_path / "own.tsv").write_text("cat\tIt purrs.\ncar\tIt has wheels.\ndog\tIt barks.\n")
     assert abs_command("bundle", "import", tmp_path / "own.tsv", "--name", "own").code == 0
     models, methods = [small_clips[0]] * 2, ("cupl", "clip")
-    grid = plan_sweep(bench.home, SweepRequest([data], models, ["own"], methods, control="swap", seeds=4))
+    grid = bench.plan(SweepRequest([data], models, ["own"], methods, control="swap", seeds=4))
     (cell,) = grid.cells
     # three classes have two cycles: two of four seeds draw the same one
     drawn = [table.digest for plan in cell.plans for method, table in plan.methods.items() if method.name == "cupl"]
@@ -329,7 +334,7 @@ def test_an_image_that_vanishes_in_the_middle_stops_the_run_and_keeps_what_is_do
     victim = root / "cat" / f"{SHARD + 3:02d}.png"
     content = victim.read_bytes()
     request = SweepRequest([f"imagefolder:{root}"], [small_clips[0]], (), ("clip",), labels="cat,dog")
-    grid = plan_sweep(bench.home, request)
+    grid = bench.plan(request)
     photo_list, _ = grid.cells[0].subject.identify(bench.stages(small_clips[0]).models.memo, "stop")
     assert len(photo_list) == SHARD + 8
     victim.unlink()  # it was there when the run began

@@ -122,7 +122,7 @@ def test_the_list_names_every_published_weight_with_a_licence(models: Machine) -
     entries = {entry.name: entry for entry in known_entries()}
     assert next(iter(entries)) == "embedded"
     assert len(entries) > 150
-    assert [name for name, entry in entries.items() if entry.licence is None] == []
+    assert [name for name, entry in entries.items() if entry.license is None] == []
     assert entries["ViT-B-16-quickgelu/openai"].repository == "timm/vit_base_patch16_clip_224.openai"
     assert entries["ViTamin-S/datacomp1b"].files == ("pytorch_model.safetensors", "pytorch_model.bin")
     assert "ViT-B-16/openai" not in entries  # a QuickGELU mismatch
@@ -194,7 +194,7 @@ def test_show_tells_a_model_from_its_configuration(models: Machine) -> None:
         assert piece in text
 
 
-def test_show_says_which_towers_have_no_feature_views(models: Machine) -> None:
+def test_show_says_which_models_have_no_feature_views(models: Machine) -> None:
     resnet = models("show", "RN50-quickgelu/openai").out
     assert "no, pixel views only" in resnet
     siglip = json.loads(models("show", "ViT-B-16-SigLIP/webli", "--json").out)
@@ -202,13 +202,13 @@ def test_show_says_which_towers_have_no_feature_views(models: Machine) -> None:
     assert siglip["preprocess"]["mean"] == [0.5, 0.5, 0.5]
 
 
-def test_show_says_what_the_configuration_of_a_text_tower_hides(models: Machine) -> None:
+def test_show_says_what_the_configuration_of_a_text_model_hides(models: Machine) -> None:
     hidden = models("show", "xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k").out
     assert "xlm-roberta-base, which is not here" in hidden
     assert "feature views" not in hidden.split("note")[0]
 
 
-def test_show_of_the_embedded_tower_and_of_dino(models: Machine) -> None:
+def test_show_of_the_embedded_model_and_of_dino(models: Machine) -> None:
     embedded = models("show", "embedded").out
     assert "pinned in this toolkit" in embedded
     assert "a grid of 7 x 7" in embedded
@@ -249,8 +249,8 @@ def test_import_copies_a_folder_and_the_printed_name_loads_it(models: Machine, t
     ]
     digest = hashlib.sha256((tiny / "open_clip_model.safetensors").read_bytes()).hexdigest()
     assert read_record(folder / RECORD_FILE).files[0].sha256 == f"sha256:{digest}"
-    tower = load_model(f"local-dir:{folder}", device="cpu")
-    assert (tower.grid, tower.embed_dim) == (4, 16)
+    model = load_model(f"local-dir:{folder}", device="cpu")
+    assert (model.grid, model.embed_dim) == (4, 16)
     store = WeightsStore(models.home / "models")
     assert local_name(store, "mine") == f"local-dir:{folder}"
     assert local_name(store, "theirs") == "theirs"
@@ -380,7 +380,7 @@ def test_verify_finds_what_changed(models: Machine, tiny: Path) -> None:
     assert f"missing    {weights}" in gone.out
 
 
-def test_verify_compares_the_embedded_tower_with_pinned_digests(models: Machine) -> None:
+def test_verify_compares_the_embedded_model_with_pinned_digests(models: Machine) -> None:
     ran = models("verify", "embedded")
     assert (ran.code, ran.out.count("pinned in this toolkit")) == (0, 4)
 

@@ -483,9 +483,10 @@ def test_whose_weights_a_published_number_is_of(name: str, expected: str | None)
 def test_the_guard_speaks_where_a_whole_published_split_was_run() -> None:
     from abs_classify.datasets import Dataset, Sample
     from abs_classify.datasets.class_lists import label_set
-    from abs_classify.encoding.ranking import ScoredImages, SkippedImageReason
-    from abs_classify.evaluation.job import Evaluation, EvaluationJob, EvaluationSplit, MethodPlan
+    from abs_classify.encoding.ranking import ScoredImages, SkippedImage
+    from abs_classify.evaluation.job import Evaluation, EvaluationJob, EvaluationSplit
     from abs_classify.label_space import LabelSpace
+    from abs_classify.methods.plan import MethodPlan
     from abs_core.labels import read_labels
 
     labels = read_labels("dtd")
@@ -512,7 +513,7 @@ def test_the_guard_speaks_where_a_whole_published_split_was_run() -> None:
     for silent in (judge(700, split="test2"), judge(700, count=1879), judge(700, model="embedded")):
         assert silent.baselines() == []
     skipped = judge(700)
-    skipped.scored.skipped.append(SkippedImageReason("x.jpg", "no image"))
+    skipped.scored.skipped.append(SkippedImage("x.jpg", "no image"))
     assert skipped.baselines() == []
 
 

@@ -64,6 +64,8 @@ def test_the_installed_wheel_works(installed: Path, tmp_path: Path, shared_cache
     assert ran.returncode == 0, ran.stderr
     assert "demo: 20 images, 48 classes" in ran.stdout
     assert (tmp_path / "page.html").stat().st_size > 100_000
+    (gs,) = (line for line in run(installed, tmp_path, "doctor").stdout.splitlines() if "extra gs" in line)
+    assert "to share bundles through Google Cloud Storage" in gs
     listed = run(installed, tmp_path, "bundle", "ls")
     assert "textures@1.0.0#sha256:" in listed.stdout
 

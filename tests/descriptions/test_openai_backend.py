@@ -16,13 +16,13 @@ import pytest
 from servers import Answer, ChatServer, completion, error, serving
 
 from abs_core.errors import AbsError, BackendError, FatalBackendError, UsageError
+from abs_core.http import retry_after
 from abs_core.labels import from_names
 from abs_descriptions.generation.journal import Journal
 from abs_descriptions.generation.prompts import PromptSet
 from abs_descriptions.generation.providers.base import Failure, Message, Outcome, Parameters, Reply, Request
 from abs_descriptions.generation.providers.openai_chat import OpenAIChatProvider
 from abs_descriptions.generation.providers.registry import ProviderOptions, build_provider
-from abs_descriptions.generation.providers.response_validation import retry_after
 from abs_descriptions.generation.providers.retry import RetryPolicy
 from abs_descriptions.generation.runner import GenerationPlan, generate
 

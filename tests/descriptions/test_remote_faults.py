@@ -29,7 +29,7 @@ from sharing import (
     store_of,
     take,
 )
-from web import serve_on_loopback
+from web import reply, serve_on_loopback
 
 from abs_core.canonical import canonical_json
 from abs_core.errors import AbsError, BundleError, StorageError, UnknownNameError, UsageError
@@ -306,15 +306,6 @@ def serving_web(web: Web) -> Iterator[Web]:
         yield web
 
 
-def reply(handler: BaseHTTPRequestHandler, status: int, data: bytes = b"", **headers: str) -> bool:
-    handler.send_response(status)
-    for name, value in {"Content-Length": str(len(data)), **headers}.items():
-        handler.send_header(name.replace("_", "-"), value)
-    handler.end_headers()
-    handler.wfile.write(data)
-    return True
-
-
 @pytest.fixture
 def published(tmp_path: Path) -> Path:
     add(tmp_path / "a")
@@ -398,7 +389,7 @@ WEB_FAULTS: dict[str, tuple[Callable[[BaseHTTPRequestHandler], bool], str, int]]
 def test_web_servers_that_misbehave(
     kind: str, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("abs_descriptions.bundles.storage.web._PAUSES", (0.01, 0.01))
+    monkeypatch.setattr("abs_core.http._PAUSES", (0.01, 0.01))
     answer, fault, requests = WEB_FAULTS[kind]
     with serving_web(Web(published, lambda handler, number: answer(handler))) as web:
         with pytest.raises(AbsError, match=fault) as refused:
@@ -409,7 +400,7 @@ def test_web_servers_that_misbehave(
 
 
 def test_a_host_that_can_be_none_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("abs_descriptions.bundles.storage.web._PAUSES", ())
+    monkeypatch.setattr("abs_core.http._PAUSES", ())
     with pytest.raises(StorageError, match=r"cannot read http://a\.\.b/x"):
         list_remote(open_remote(parse_location("http://a..b/x")))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ from abs_classify.datasets.base import Sample
 from abs_classify.datasets.benchmarks.layouts import MissingPath, unknown_class, wanted_file, wanted_folder
 from abs_classify.datasets.class_lists import BenchmarkLabels
 from abs_classify.datasets.folders import inside, read_lines
-from abs_core.errors import DatasetError, MissingExtraError
+from abs_core.errors import DatasetError
+from abs_core.extras import require
 
 __all__ = ["CarsMat", "FlowersMat", "ImagenetDevkit"]
 
@@ -171,10 +171,7 @@ def _load(file: Path, key: str) -> Any:
         MissingExtraError: scipy is not installed.
         DatasetError: the file cannot be read, or has no such variable.
     """
-    try:
-        loadmat = importlib.import_module("scipy.io").loadmat
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("scipy", "datasets", "to read the .mat annotations of this data set") from error
+    loadmat = require("scipy.io", purpose="to read the .mat annotations of this data set").loadmat
     try:
         content = loadmat(str(file), squeeze_me=True, variable_names=[key])
     except Exception as error:  # scipy lets through whatever a broken file makes it raise

@@ -118,7 +118,7 @@ def unpack_gguf(path: Path, sha256: str, keep: Path) -> Path:
     target = keep / sha256.removeprefix("sha256:")
     if _is_whole(target):
         return target
-    torch = require("torch")
+    torch = require("torch", extra="local")
     model, tokenizer = load_gguf(path, torch.float32)
     with storage_errors(keep, "write in"):
         keep.mkdir(parents=True, exist_ok=True)

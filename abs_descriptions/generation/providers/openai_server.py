@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from abs_core.errors import UsageError
 from abs_core.extras import require
+from abs_core.http import is_loopback
 from abs_descriptions.generation.providers.base import Request
 from abs_descriptions.generation.providers.response_validation import LIST_SCHEMA, ValidatedResponse, classify_status
 
@@ -19,9 +20,6 @@ __all__ = ["OpenAIServer", "refuses_schema"]
 
 
 _OFFICIAL = "https://api.openai.com/v1"
-
-
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 # What a request may carry; the client adds more from the environment, which is none of the server's business.
@@ -133,7 +131,7 @@ class OpenAIServer:
         }
 
     def _http(self, strip: Any) -> dict[str, Any]:
-        loopback = (urlsplit(self.base_url).hostname or "") in _LOOPBACK
+        loopback = is_loopback(self.base_url)
         return {"follow_redirects": False, "trust_env": not loopback, "event_hooks": {"request": [strip]}}
 
     def _strip_headers(self, request: Any, key: str | None) -> None:

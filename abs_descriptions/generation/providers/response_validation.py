@@ -7,12 +7,11 @@ answer is checked, because the client builds its objects without validating them
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
+from abs_core.http import retry_after
 from abs_core.text import printable
 from abs_descriptions.generation.providers.base import (
     Failure,
@@ -24,16 +23,7 @@ from abs_descriptions.generation.providers.base import (
     taken_tokens,
 )
 
-__all__ = [
-    "LIST_SCHEMA",
-    "ValidatedResponse",
-    "checked",
-    "classify_status",
-    "hide",
-    "is_quota",
-    "retry_after",
-    "validate_answer",
-]
+__all__ = ["LIST_SCHEMA", "ValidatedResponse", "checked", "classify_status", "hide", "is_quota", "validate_answer"]
 
 
 #: One object with one list of texts. Only keywords that OpenAI's strict mode and vLLM both know.
@@ -225,26 +215,3 @@ def _text(body: Any, key: str) -> str:
     inner = body.get("error", body) if isinstance(body, dict) else None
     value = inner.get(key) if isinstance(inner, dict) else None
     return value if isinstance(value, str) else ""
-
-
-def retry_after(headers: Any, now: datetime) -> float | None:
-    """The seconds that ``Retry-After`` asks to wait, as a number or as a date (RFC 9110, 10.2.3); None without one."""
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        value = headers.get(name)
-        if value is None:
-            continue
-        try:
-            seconds = float(value) / unit
-        except ValueError:
-            seconds = _until(value, now)
-        if math.isfinite(seconds):
-            return max(0.0, seconds)
-    return None
-
-
-def _until(value: str, now: datetime) -> float:
-    try:
-        date = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return math.nan
-    return ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()

@@ -126,7 +126,7 @@ class TransformersProvider:
                 pool.shutdown(cancel_futures=True)
 
     def _sample(self, rows: Sequence[Row], stop: threading.Event) -> list[SampledTokens]:
-        torch = require("torch")
+        torch = require("torch", extra="local")
         try:
             return sample_batch(self._loaded[0], rows, self.stop_ids, stop.is_set)
         except torch.OutOfMemoryError as error:
@@ -165,7 +165,7 @@ class TransformersProvider:
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        transformers, torch = require("transformers"), require("torch")
+        transformers, torch = require("transformers"), require("torch", extra="local")
         transformers.utils.logging.disable_progress_bar()
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         dtype = choose_dtype(torch, device) if self._dtype == "auto" else getattr(torch, self._dtype)
@@ -197,7 +197,7 @@ class TransformersProvider:
     @contextmanager
     def _worker_threads(self) -> Iterator[int]:
         """The number of batches to sample at once; torch's own number of threads is set for it and put back."""
-        torch = require("torch")
+        torch = require("torch", extra="local")
         model = self._loaded[0]
         before = torch.get_num_threads()
         threads = self._threads or before

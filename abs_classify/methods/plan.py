@@ -1,0 +1,112 @@
+"""Methods chosen for a run, each with the texts of its classes, so that every wrong name is found before any work."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from abs_classify.label_space import LabelSpace
+from abs_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from abs_classify.methods.class_texts import ClassTexts
+    from abs_classify.methods.table import Method
+
+__all__ = ["MethodPlan", "plan_methods", "with_view_count"]
+
+
+@dataclass(frozen=True)
+class MethodPlan:
+    """What is compared.
+
+    Args:
+        methods: each with its class texts.
+        control: the name of the control that the descriptions went through, or None.
+        templates: the id of the template set of methods that use one.
+        seed: of every random draw.
+    """
+
+    methods: Mapping[Method, ClassTexts]
+    control: str | None
+    templates: str
+    seed: int
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the numbers must know about texts and order."""
+        notes = dict.fromkeys(texts.note for texts in self.methods.values() if texts.note)
+        if self.control:
+            notes[f"control {self.control}: the descriptions are not the bundle's own"] = None
+        notes |= {f"{method.name}: {method.note}": None for method in self.methods if method.note}
+        return list(notes)
+
+
+def plan_methods(
+    methods: Sequence[str | Method],
+    label_space: LabelSpace,
+    views: int | None,
+    templates: str,
+    control: str | None,
+    seed: int,
+) -> MethodPlan:
+    """Choose methods and build their class texts.
+
+    Args:
+        methods: rows of the table, or their names.
+        label_space: classes and descriptions.
+        views: replaces the number of views of each kind; None for the method's own.
+        templates: a template set, for methods that use one.
+        control: a control for the descriptions, or None.
+        seed: of the control, and of texts that are drawn.
+
+    Raises:
+        UnknownNameError: a method, template set or control that does not exist.
+        UsageError: a method that the label space cannot serve, or ``views`` where no method draws any, or too few.
+    """
+    from abs_classify.methods.class_texts import RandomWords, read_template_set
+    from abs_classify.methods.controls import apply_control
+    from abs_classify.methods.table import get_method
+
+    chosen = [get_method(method) if isinstance(method, str) else method for method in dict.fromkeys(methods)]
+    descriptions = label_space.descriptions
+    if control is not None:
+        descriptions = apply_control(control, descriptions or {}, label_space.names, seed)
+    template_set = read_template_set(templates)
+    planned: dict[Method, ClassTexts] = {}
+    for method in chosen:
+        if views is not None:
+            method = with_view_count(method, views)
+        if isinstance(method.texts, RandomWords):
+            method = dataclasses.replace(method, texts=dataclasses.replace(method.texts, seed=seed))
+        planned[method] = method.texts.build(label_space.names, descriptions, template_set.templates)
+    if views is not None and all(view.kind == "whole" for method in planned for view in method.views):
+        names = ", ".join(method.name for method in planned)
+        raise UsageError(
+            f"--views sets nothing for methods that look at the whole image alone: {names}",
+            remedy="Leave it out, or add a method that draws views, such as abs",
+        )
+    return MethodPlan(planned, control, template_set.id, seed)
+
+
+def with_view_count(method: Method, count: int) -> Method:
+    """A method with ``count`` views of each kind, but for the full image, of which there is one.
+
+    Raises:
+        UsageError: the method needs more views.
+    """
+    from abs_classify.methods.baselines.mta import MIN_VIEWS, MTA
+    from abs_classify.methods.views import FullImage
+
+    views = tuple(
+        view if isinstance(view, FullImage) else dataclasses.replace(view, count=count) for view in method.views
+    )
+    lacking = MIN_VIEWS - sum(view.count for view in views)
+    if isinstance(method.matcher, MTA) and lacking > 0:
+        raise UsageError(
+            f"--views {count} leaves the method {method.name!r} {MIN_VIEWS - lacking} views, and it needs at least "
+            f"{MIN_VIEWS}",
+            remedy=f"Write --views {count + lacking} or more",
+        )
+    return dataclasses.replace(method, views=views)

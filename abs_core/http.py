@@ -1,0 +1,466 @@
+"""Files by http and https, for everything of ours that downloads them: one policy for addresses, redirects and retries.
+
+    validate_url(url)                an address that a user wrote
+    read_url(url)                    its bytes in blocks, as they come
+    download(url, target, ...)       a file that is there whole or not at all, resumed where an earlier run ended
+
+Only http and https are spoken, never with credentials in an address, never from https on to http. What fails in a way
+that may pass (no connection, a connection that breaks, the statuses 408, 425, 429 and 5xx) is asked again up to twice
+without any progress between; a server that says how long to wait (``Retry-After``) is believed up to a minute. A
+transfer that is slower than 20 kB/s after its first minute, pauses included, is ended, which bounds the time of all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException, HTTPMessage, HTTPResponse, IncompleteRead
+from pathlib import Path
+from socket import gaierror
+from typing import IO, Any, BinaryIO
+from urllib.parse import urlsplit
+
+from abs_core.errors import DownloadError, UsageError
+from abs_core.files import lock_file, sha256_file, storage_errors
+
+__all__ = ["download", "is_loopback", "is_url", "read_url", "retry_after", "validate_url"]
+
+
+_BLOCK = 1 << 20
+
+
+_TIMEOUT = 30.0  # seconds, for each wait
+
+
+_PAUSES = (0.5, 2.0)  # seconds before the second and the third attempt
+
+
+_LONGEST_PAUSE = 60.0  # seconds that a server may ask to wait
+
+
+_GRACE = 60.0  # seconds before a transfer can be too slow
+
+
+_SLOWEST = 20_000  # bytes per second
+
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+_TRANSIENT = (408, 425, 429)
+
+
+# an address that can be none is a ValueError: a label of 64 letters, a port that is no number
+_FAILURES = (OSError, HTTPException, ValueError)
+
+
+def is_url(text: str) -> bool:
+    """Whether a location is on the web rather than on a disk."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
+
+
+def is_loopback(url: str) -> bool:
+    """Whether an address names this machine."""
+    return (urlsplit(url).hostname or "") in _LOOPBACK
+
+
+def validate_url(url: str) -> str:
+    """The address without a slash at its end, if a user may have it downloaded.
+
+    Raises:
+        UsageError: a scheme other than https (http only from this machine), credentials, a query, or a chain of them.
+    """
+    _require_allowed(url, plain_http=False)
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if "::" in parts.path or parts.query or parts.fragment or not host:
+        raise UsageError(f"the address on {host!r} is no plain one", remedy="Write it without '::', query and fragment")
+    return url.rstrip("/")
+
+
+def read_url(url: str, *, plain_http: bool = False) -> Generator[bytes, None, None]:
+    """The bytes of a file in blocks of at most 1 MiB, as they come.
+
+    What breaks off is resumed where it ended. A server that names no version of the file (``ETag``, ``Last-Modified``)
+    is trusted to have the same one still, so check a digest of the whole.
+
+    Args:
+        url: the address; it is shown in errors, so it should hold no secret.
+        plain_http: whether http is allowed from other machines than this one.
+
+    Raises:
+        UsageError: an address that may not be opened.
+        DownloadError: the server does not give it, or another version of it after a break.
+    """
+    transfer, done, version = _Transfer(url, plain_http, trusting=True), 0, ""
+    with closing(transfer.blocks()) as blocks:
+        for position, block in blocks:
+            if not block:
+                if done and transfer.version != version:
+                    raise DownloadError(url, "it changed while it was read", remedy="Try again")
+                version = transfer.version
+            elif position + len(block) > done:
+                yield block[max(0, done - position) :]
+                done = position + len(block)
+
+
+def download(url: str, target: Path, *, max_bytes: int, sha256: str | None = None, plain_http: bool = False) -> bool:
+    """Download a file, unless there is one under ``target``.
+
+    The bytes go to a file beside it, which is flushed and renamed. It stays when the download breaks off, and the next
+    one of the same address resumes it, provided that the server has the same version still (``If-Range``). Of several
+    processes with the same target one downloads and the others wait for it.
+
+    Args:
+        url: the address; it is shown in errors, so it should hold no secret.
+        target: where the file is to be. Parents are created.
+        max_bytes: that it may have.
+        sha256: ``sha256:`` and the hex digest that it must have, if known.
+        plain_http: whether http is allowed from other machines than this one.
+
+    Returns:
+        Whether it was downloaded; False if it was there.
+
+    Raises:
+        UsageError: an address that may not be opened.
+        DownloadError: the server does not give it, it is too large, or not the expected one.
+        StorageError: it cannot be written.
+    """
+    trusting = sha256 is not None
+    partial = _PartialFile(url, target)
+    with storage_errors(target, "write"):
+        if target.is_file():
+            return False
+        with partial.open(trusting=trusting) as stream:
+            if target.is_file():  # another process was faster
+                return False
+            begin = stream.tell()
+            transfer = _Transfer(url, plain_http, trusting=trusting, position=begin, version=partial.version)
+            _write(transfer, partial, stream, max_bytes)
+            if sha256 is not None and (digest := sha256_file(partial.path)) != sha256:
+                partial.discard()
+                reason = f"it is not the expected file: expected {sha256}, got {digest}"
+                raise DownloadError(url, reason, remedy="Check the address, or try again")
+            partial.path.replace(target)
+    return True
+
+
+def _write(transfer: _Transfer, partial: _PartialFile, stream: BinaryIO, max_bytes: int) -> None:
+    with closing(transfer.blocks()) as blocks:
+        for position, block in blocks:
+            if not block:
+                stream.seek(0)
+                stream.truncate()
+                partial.begin(transfer.version)
+            if max(transfer.size or 0, position + len(block)) > max_bytes:
+                partial.discard()
+                reason = f"it has more than the {max_bytes} bytes that it may have"
+                raise DownloadError(transfer.url, reason, remedy="Check the address")
+            stream.write(block)
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def retry_after(headers: Any, now: datetime) -> float | None:
+    """The seconds that ``Retry-After`` asks to wait, as a number or as a date (RFC 9110, 10.2.3); None without one."""
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            seconds = float(value) / unit
+        except ValueError:
+            date = _date(value)
+            seconds = math.nan if date is None else (date - now).total_seconds()
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
+    return None
+
+
+class _Transfer:
+    """The bytes of one address in several attempts.
+
+    Args:
+        url: the address.
+        plain_http: as for ``download``.
+        trusting: whether to resume a file of which the server names no version.
+        position: of the first byte to ask for.
+        version: that a resumed file must still have, as ``If-Range`` takes it; empty for any.
+
+    Attributes:
+        size: of the whole file in bytes, where the server says it.
+    """
+
+    def __init__(self, url: str, plain_http: bool, *, trusting: bool, position: int = 0, version: str = "") -> None:
+        _require_allowed(url, plain_http)
+        self.url, self._trusting, self._position, self.version = url, trusting, position, version
+        self.size: int | None = None
+        self._opener = _build_opener(plain_http)
+        self._failures, self._received, self._seconds = 0, 0, 0.0
+
+    def blocks(self) -> Generator[tuple[int, bytes], None, None]:
+        """Blocks with their position, which is 0 again, with an empty block, whenever the file begins anew."""
+        while True:
+            try:
+                with self._clock():
+                    response = self._ask()
+                with closing(response):
+                    if self._position == 0:
+                        yield 0, b""
+                    while block := self._read(response):
+                        yield self._position, block
+                        self._position += len(block)
+                    if response.length:  # the server promised more
+                        raise IncompleteRead(b"", response.length)
+                return
+            except _FAILURES as error:
+                pause = self._pause_after(error)
+            with self._clock():
+                time.sleep(pause)
+
+    def _ask(self) -> HTTPResponse:
+        headers = {"Accept-Encoding": "identity", "User-Agent": "abs-toolkit"}
+        if self._position:
+            headers["Range"] = f"bytes={self._position}-"
+            if self.version:
+                headers["If-Range"] = self.version
+        request = urllib.request.Request(self.url, headers=headers)  # noqa: S310
+        try:
+            response: HTTPResponse = self._opener.open(request, timeout=_TIMEOUT)
+        except urllib.error.HTTPError as error:
+            if error.code != 416 or not self._position:
+                raise
+            error.close()  # the file is not as long any more
+            self._position = 0
+            return self._ask()
+        try:
+            self._accept(response)
+        except HTTPException:
+            response.close()
+            raise
+        return response
+
+    def _accept(self, response: HTTPResponse) -> None:
+        version, begin = _version_of(response.headers), f"bytes {self._position}-"
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise HTTPException("the answer is compressed")
+        if response.status == 200:
+            # also where a range was asked for: the server knows no ranges, or has another version
+            self._position, self.version = 0, version
+        elif self._position and version and self.version and version != self.version:
+            self._position = 0
+            raise HTTPException("a range of another version")
+        elif not (
+            response.status == 206 and self._position and response.headers.get("Content-Range", "").startswith(begin)
+        ):
+            raise HTTPException("a part that was not asked for")
+        self.size = None if response.length is None else self._position + response.length
+
+    def _read(self, response: HTTPResponse) -> bytes:
+        with self._clock():
+            block = response.read1(_BLOCK)
+        if block:
+            self._failures = 0
+            self._received += len(block)
+        if self._seconds > _GRACE + self._received / _SLOWEST:
+            raise DownloadError(self.url, "it comes too slowly", remedy="Try again later")
+        return block
+
+    @contextmanager
+    def _clock(self) -> Iterator[None]:
+        """Count what the server takes, not what is done with its bytes."""
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds += time.monotonic() - begin
+
+    def _pause_after(self, error: Exception) -> float:
+        """Seconds to wait before the next attempt.
+
+        Raises:
+            DownloadError: there is none.
+        """
+        status, wait = None, None
+        if isinstance(error, urllib.error.HTTPError):
+            status, wait = error.code, retry_after(error.headers, datetime.now(UTC))
+            error.close()
+        passing = status is None or status in _TRANSIENT or status >= 500
+        if not passing or self._failures == len(_PAUSES) or (wait or 0) > _LONGEST_PAUSE:
+            reason, remedy = _explain(error, wait)
+            raise DownloadError(self.url, reason, remedy=remedy, status=status) from None
+        if not self.version and not self._trusting:
+            self._position = 0
+        pause = max(wait or 0.0, _PAUSES[self._failures])
+        self._failures += 1
+        return pause
+
+
+class _PartialFile:
+    """What there is of a download beside its target: its bytes, and a file with their version that is the lock."""
+
+    def __init__(self, url: str, target: Path) -> None:
+        key = hashlib.sha256(url.encode()).hexdigest()[:32]
+        self._target = target
+        self.path = target.with_name(f".{target.name[:80]}.{key}.part")
+        self._state_path = target.with_name(f".{target.name[:80]}.version.{key}.part")
+        self.version = ""
+
+    @contextmanager
+    def open(self, *, trusting: bool) -> Iterator[BinaryIO]:
+        """Hold the lock and give the bytes to write on, at their end. What cannot be resumed is removed afterwards."""
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        with self._locked_state() as self._state:
+            self.version = self._state.read().decode("ascii", "replace")
+            try:
+                with _open_or_create(self.path) as stream:
+                    if not self.version and not trusting:
+                        stream.truncate(0)
+                    stream.seek(0, os.SEEK_END)
+                    yield stream
+            finally:
+                size = self.path.stat().st_size if self.path.exists() else 0
+                if not size or not (self.version or trusting):
+                    self.discard()
+
+    def begin(self, version: str) -> None:
+        """Note the version of the bytes that follow."""
+        self.version = version
+        self._state.seek(0)
+        self._state.truncate()
+        self._state.write(version.encode("ascii"))
+        self._state.flush()
+
+    def discard(self) -> None:
+        """Remove what there is."""
+        for path in (self.path, self._state_path):
+            with suppress(OSError):
+                path.unlink()
+
+    def _locked_state(self) -> BinaryIO:
+        while True:
+            stream = _open_or_create(self._state_path)
+            lock_file(stream, wait=True)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(stream.fileno()), self._state_path.stat()):
+                    return stream
+            stream.close()  # whoever had the lock has ended and removed the file
+
+
+def _open_or_create(path: Path) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+
+
+class _RefusedRedirectError(urllib.error.HTTPError):
+    """A redirect to where a user could not have pointed either."""
+
+
+class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows a server to allowed addresses only, and never from an encrypted one to an open one."""
+
+    def __init__(self, plain_http: bool) -> None:
+        self._plain_http = plain_http
+
+    def http_error_302(self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any) -> Any:
+        try:
+            return super().http_error_302(req, fp, code, msg, headers)
+        except ValueError:
+            raise _RefusedRedirectError(req.full_url, code, "the address is invalid", headers, fp) from None
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        try:
+            _require_allowed(newurl, self._plain_http)
+        except UsageError as error:
+            raise _RefusedRedirectError(req.full_url, code, error.message, headers, fp) from None
+        if req.type == "https" and urlsplit(newurl).scheme != "https":
+            raise _RefusedRedirectError(req.full_url, code, "the address is without encryption", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _build_opener(plain_http: bool) -> urllib.request.OpenerDirector:
+    """Speaks http and https alone; urllib's own also opens files and ftp."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.UnknownHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        _CheckedRedirects(plain_http),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
+def _require_allowed(url: str, plain_http: bool) -> None:
+    """Refuse an address without repeating it: what is wrong with it may be a password."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise UsageError("the address is invalid", remedy="Write an https:// address") from None
+    if parts.scheme != "https" and not (parts.scheme == "http" and (plain_http or host in _LOOPBACK)):
+        raise UsageError(f"the address scheme {parts.scheme!r} is not allowed", remedy="Write an https:// address")
+    if "@" in parts.netloc:
+        raise UsageError(f"the address on {host!r} holds credentials", remedy="Write it without them")
+
+
+def _version_of(headers: HTTPMessage) -> str:
+    """What ``If-Range`` may hold (RFC 9110, 13.1.5): a strong ``ETag``, or a date that no later change can have."""
+    tag, changed = headers.get("ETag", ""), headers.get("Last-Modified", "")
+    if re.fullmatch(r'"[\x21\x23-\x7e]{1,200}"', tag):
+        return tag
+    last, now = _date(changed), _date(headers.get("Date", ""))
+    is_strong = last is not None and now is not None and now - last >= timedelta(minutes=1)
+    return changed if is_strong and changed.isascii() and changed.isprintable() else ""
+
+
+def _date(value: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
+
+
+def _explain(error: Exception, wait: float | None) -> tuple[str, str]:
+    """Reason and remedy, never in the words of the library: these may hold a signed address."""
+    if isinstance(error, _RefusedRedirectError):
+        return f"it redirects elsewhere, and {error.msg} (HTTP {error.code})", "Use another source"
+    if isinstance(error, urllib.error.HTTPError):
+        if error.code < 400:
+            return f"it redirects in circles, or to no web address (HTTP {error.code})", "Use another source"
+        fails = "fails" if error.code >= 500 else "refuses it"
+        remedy = "Check the address" if error.code < 500 else "Try again later"
+        if wait is not None and wait > _LONGEST_PAUSE:
+            remedy = f"The server asks to wait for {wait:.0f} s; try again then"
+        return f"the server {fails} (HTTP {error.code})", remedy
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(cause, TimeoutError):
+        return "it did not answer in time", "Try again, or check the connection"
+    if isinstance(cause, IncompleteRead):
+        return "it broke off", "Try again"
+    if isinstance(cause, ssl.SSLError):
+        return f"the encrypted connection failed ({cause.reason})", "Check the address and the date of this machine"
+    if isinstance(cause, gaierror):
+        return "its host name cannot be resolved", "Check the address and the connection"
+    if isinstance(cause, ConnectionError) and not isinstance(cause, ConnectionRefusedError):
+        return "the connection broke", "Try again"
+    if isinstance(cause, OSError):
+        return "it cannot be reached", "Check the address and the connection"
+    return f"it gives no proper answer ({type(cause).__name__})", "Check the address"

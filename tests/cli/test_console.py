@@ -1,0 +1,33 @@
+"""What the user sees on stderr while work runs."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from abs_cli.console import progress, show_log_messages
+
+
+@pytest.mark.parametrize("library", ["abs_core", "abs_descriptions", "abs_classify"])
+def test_messages_of_a_library_are_shown_once_and_made_harmless(
+    library: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_log_messages()
+    show_log_messages()
+    logger = logging.getLogger(f"{library}.room.module")
+    logger.debug("not for the user")
+    logger.info("loading %s", "a\x1b[2J")
+    logger.warning("birds@1.2.0 was yanked: %s", "wrong names")
+    assert capsys.readouterr().err == "loading a\\x1b[2J\nwarning: birds@1.2.0 was yanked: wrong names\n"
+
+
+def test_progress_of_a_log_shows_rate_and_remark(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter([100.0, 105.0, 111.0])
+    monkeypatch.setattr("abs_cli.console.time.monotonic", lambda: next(moments))
+    with progress("classifying", 30, "images") as advance:
+        advance(10)
+        advance(12, "pets")
+    assert capsys.readouterr().err == "classifying: 22 of 30 images, 2.0 images/s, 4 s left; pets\n"
