@@ -11,15 +11,14 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
-from abs_core.descriptions import DescriptionKind
-from abs_core.labels import ClassLabel, LabelSet
+from abs_core.canonical import digest
+from abs_core.descriptions import Kind
 from abs_descriptions.bundles.references import (
     DIGEST,
     NAME,
@@ -33,14 +32,17 @@ from abs_descriptions.bundles.references import (
 __all__ = [
     "BundleHeader",
     "ClassEntry",
+    "ClassLike",
     "Counts",
     "Generator",
     "LabelSetEntry",
+    "LabelSetLike",
     "PromptSetEntry",
     "RecordModel",
     "RejectionModel",
     "bundle_schema",
     "header_problem",
+    "label_set_digest",
     "text_problem",
     "token_problem",
 ]
@@ -87,6 +89,32 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+class ClassLike(Protocol):
+    """A class of a label set."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def group(self) -> str | None: ...
+    @property
+    def note(self) -> str | None: ...
+
+
+class LabelSetLike(Protocol):
+    """A label set as the writer needs it: ``labels.LabelSet`` and ``LabelSetEntry`` both are one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def classes(self) -> Sequence[ClassLike]: ...
+    @property
+    def digest(self) -> str: ...
 
 
 def token_problem(text: str, limit: int = MAX_TOKEN) -> str | None:
@@ -268,7 +296,7 @@ class BundleHeader(_FormatModel):
     name: Name
     version: SemanticVersion
     created: Created
-    label_set_entry: LabelSetEntry = Field(alias="label_set")
+    label_set: LabelSetEntry
     generators: tuple[Generator, ...]
     licence: Token
     parents: tuple[Pinned, ...]
@@ -276,13 +304,6 @@ class BundleHeader(_FormatModel):
     counts: Counts
     records_digest: Digest
     rejected_digest: Digest
-
-    @cached_property
-    def label_set(self) -> LabelSet:
-        """The classes that the bundle describes."""
-        entry = self.label_set_entry
-        classes = tuple(ClassLabel(label.id, label.name, label.group, label.note) for label in entry.classes)
-        return LabelSet(entry.name, classes, entry.version)
 
 
 class ProvenanceModel(_FormatModel):
@@ -300,7 +321,7 @@ class RecordModel(_FormatModel):
     """One description: every line but the first."""
 
     class_: Annotated[Token, Field(alias="class")]
-    kind: DescriptionKind
+    kind: Kind
     provenance: ProvenanceModel
     text: Text
     id: Token | None = None
@@ -320,7 +341,7 @@ class RejectionModel(_FormatModel):
 
 def header_problem(header: BundleHeader) -> str | None:
     """What is wrong between the fields of a header, each valid alone; None if nothing is."""
-    ids = [entry.id for entry in header.label_set_entry.classes]
+    ids = [entry.id for entry in header.label_set.classes]
     counts = header.counts
     if len(set(ids)) != len(ids):
         return f"the class id {_first_repeated(ids)} stands twice in the label set"
@@ -331,7 +352,7 @@ def header_problem(header: BundleHeader) -> str | None:
         return (
             f"the counts cannot be: {counts.classes} classes with records among {len(ids)}, in {counts.records} records"
         )
-    if header.label_set_entry.digest != header.label_set.digest:
+    if header.label_set.digest != label_set_digest(header.label_set.classes):
         return "the digest of the label set is not that of its classes"
     if header.complete and counts.classes != len(ids):
         return f"it calls itself complete and describes {counts.classes} of {len(ids)} classes"
@@ -339,6 +360,11 @@ def header_problem(header: BundleHeader) -> str | None:
         if _holds_credentials(generator.model) or _holds_credentials(generator.parameters):
             return f"generator {position} holds a URL with credentials"
     return None
+
+
+def label_set_digest(classes: Sequence[ClassLike]) -> str:
+    """``sha256:...`` of the canonical JSON of the pairs [id, name], sorted: no order of classes enters it."""
+    return digest(sorted([entry.id, entry.name] for entry in classes))
 
 
 def _first_repeated(values: Sequence[str]) -> str:
