@@ -26,13 +26,14 @@ from abs_classify.encoding.encoder import encode_texts, stream_images
 from abs_classify.explanation import Explanation, explain
 from abs_classify.images import LoadedImage, load_image, upright_rgb
 from abs_classify.methods.class_texts import ClassTexts, as_descriptions, read_template_set
-from abs_classify.methods.phrases import ClassDescription, readable
+from abs_classify.methods.phrases import readable
 from abs_classify.methods.scoring import ClassTextFeatures, StreamMatcher
 from abs_classify.methods.table import Method, get_method
 from abs_classify.models.attention import load_attention
 from abs_classify.models.base import AttentionBackend
 from abs_classify.threads import in_threads
 from abs_core.canonical import sha256_bytes
+from abs_core.descriptions import Description
 from abs_core.errors import ImageError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Classifier:
     def __init__(
         self,
         model: Model,
-        descriptions: Mapping[str, Sequence[str | ClassDescription]] | Sequence[str],
+        descriptions: Mapping[str, Sequence[str | Description]] | Sequence[str],
         *,
         method: str | Method = "abs",
         names: Mapping[str, str] | None = None,
@@ -206,14 +207,12 @@ class Classifier:
         return Prediction(image.id, ranking, why)
 
     def _build_table(
-        self, descriptions: Mapping[str, Sequence[str | ClassDescription]] | Sequence[str], templates: str
+        self, descriptions: Mapping[str, Sequence[str | Description]] | Sequence[str], templates: str
     ) -> ClassTexts:
         described = None
         if isinstance(descriptions, Mapping):
             described = {
-                key: tuple(
-                    one if isinstance(one, ClassDescription) else ClassDescription(one) for one in _listed(key, own)
-                )
+                key: tuple(one if isinstance(one, Description) else Description(one) for one in _listed(key, own))
                 for key, own in descriptions.items()
             }
         return self.method.texts.build(self.names, described, read_template_set(templates).templates)
@@ -232,7 +231,7 @@ def _names(ids: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:
     return {one: given.get(one, readable(one)) for one in counts}
 
 
-def _listed(key: str, own: Sequence[str | ClassDescription]) -> Sequence[str | ClassDescription]:
+def _listed(key: str, own: Sequence[str | Description]) -> Sequence[str | Description]:
     if isinstance(own, str):
         as_descriptions({key: own})  # raises the error that says so
     return own

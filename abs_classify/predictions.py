@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from abs_classify.encoding.ranking import OnError, ScoredImages, identify, score
 from abs_classify.encoding.stages import Stages
-from abs_classify.label_space import LabelSpace
 from abs_classify.methods.plan import MethodPlan
 from abs_classify.models.deferred import model_notes
 from abs_classify.report.contents import Explained, classification_page, report_images
+from abs_core.descriptions import LabelSpace
 from abs_core.errors import ImageError
 from abs_core.progress import Advance
 from abs_core.text import json_text, printable

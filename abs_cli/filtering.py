@@ -246,14 +246,8 @@ def _method(use: ImageUse) -> Method:
 
 def _texts(method: Method, bundle: Bundle) -> ClassTexts:
     """The texts of the method, one for each record of the bundle, in file order."""
-    from abs_classify.methods.phrases import ClassDescription
-
-    names = {one.id: one.name for one in bundle.header.label_set.classes}
-    descriptions = {
-        class_id: [ClassDescription(record.text, record.kind) for record in records]
-        for class_id, records in bundle.descriptions().items()
-    }
-    return method.texts.build(names, descriptions, ())
+    space = bundle.label_space()
+    return method.texts.build(space.names, space.descriptions, ())
 
 
 def _items(images: str) -> Sequence[Sample]:

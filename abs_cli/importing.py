@@ -80,7 +80,7 @@ def import_foreign(
 
 def _show_matching(matching: LabelMatching, label_set: LabelSet) -> None:
     note(f"{len(matching.matched)} labels matched with {len(label_set.classes)} classes of {label_set.name}:")
-    names = {one.id: one.name for one in label_set.classes}
+    names = label_set.names
     for label, class_id in matching.matched.items():
         note(f"  {label} -> {class_id}" + ("" if names[class_id] == label else f" ({names[class_id]})"))
     for label, ids in matching.ambiguous.items():

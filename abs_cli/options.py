@@ -11,18 +11,15 @@ import click
 from abs_classify.encoding.cache import DERIVED, StageCache
 from abs_classify.encoding.digest_cache import DigestCache
 from abs_classify.encoding.stages import Stages
-from abs_classify.label_space import LabelSpace, dataset_label_space, undescribed
 from abs_classify.models.deferred import DeferredModel
+from abs_core.descriptions import LabelSpace
 from abs_core.errors import UsageError
 from abs_core.files import exists
 from abs_core.home import Home
 from abs_descriptions.bundles.repository import find_bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from abs_classify.datasets import Dataset
-    from abs_classify.methods.phrases import ClassDescription
     from abs_core.labels import LabelSet
 
 __all__ = ["ModelOptions", "choose_label_space", "class_options", "compute_options", "model_options"]
@@ -126,26 +123,12 @@ def choose_label_space(home: Home, bundle: str | None, labels: str | None, datas
     if bundle is not None and labels is not None:
         raise UsageError("--bundle and --labels both name the classes", remedy="Give one of them")
     if bundle is not None:
-        return _from_bundle(home, bundle)
+        return find_bundle(home, bundle).label_space()
     if labels is not None:
-        return undescribed(_read_labels(labels))
+        return LabelSpace.of_labels(_read_labels(labels))
     if dataset is not None:
-        return dataset_label_space(dataset)
+        return LabelSpace.of_labels(dataset.label_set)
     raise UsageError("nothing says which classes there are", remedy="Give --bundle NAME or --labels 'cat,dog,car'")
-
-
-def _from_bundle(home: Home, reference: str) -> LabelSpace:
-    from abs_classify.methods.phrases import ClassDescription
-    from abs_core.labels import ClassLabel, LabelSet
-
-    bundle = find_bundle(home, reference)
-    header = bundle.header
-    classes = tuple(ClassLabel(one.id, one.name) for one in header.label_set.classes)
-    descriptions: dict[str, Sequence[ClassDescription]] = {
-        class_id: [ClassDescription(record.text, record.kind) for record in records]
-        for class_id, records in bundle.descriptions().items()
-    }
-    return LabelSpace(LabelSet(header.label_set.name, classes), descriptions, bundle.reference)
 
 
 def _read_labels(text: str) -> LabelSet:

@@ -1,18 +1,31 @@
-"""What a bundle is made of: its limits and its records. Pure; docs/bundle-format.md is normative."""
+"""Descriptions of classes: what a bundle stores and what images are classified with.
+
+docs/bundle-format.md is normative for what a bundle stores.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
-__all__ = ["Description", "Kind", "Provenance", "Rejection"]
+from abs_core.labels import LabelSet
+
+__all__ = [
+    "DESCRIPTION_KINDS",
+    "Description",
+    "DescriptionKind",
+    "Descriptions",
+    "LabelSpace",
+    "Provenance",
+    "Rejection",
+]
 
 
-Kind = Literal["sentence", "phrase"]
+DescriptionKind: TypeAlias = Literal["sentence", "phrase"]
 
 
-KINDS: frozenset[str] = frozenset(("sentence", "phrase"))
+DESCRIPTION_KINDS: frozenset[str] = frozenset(("sentence", "phrase"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +43,36 @@ class Provenance:
     """The generator, a reviewer, that last changed the text; ``generator`` and the rest still say where it began."""
 
 
+_NO_PROVENANCE = Provenance("")
+
+
 @dataclass(frozen=True, slots=True)
 class Description:
     """One description of one class.
 
-    A ``sentence`` stands alone ("A bird with a red crest."); a ``phrase`` is a CLIP-D descriptor ("a red crest").
+    ``Description("long tail", "phrase")`` is enough to classify with. ``write_bundle`` needs ``class_id`` and
+    ``provenance`` as well, and refuses a description without them.
+
+    Args:
+        text: the words, not empty.
+        kind: a ``sentence`` stands alone ("A bird with a red crest."); a ``phrase`` is a CLIP-D descriptor ("a red
+            crest"), which the clause rule completes wherever a sentence is needed.
+        class_id: the class in the bundle's label set; empty outside of a bundle.
+        provenance: where the text comes from; without a generator outside of a bundle.
+        scores: by name, as filters record them.
+        id: unique in its class, where the bundle gives ids.
     """
 
-    class_id: str
     text: str
-    provenance: Provenance
-    kind: Kind = "sentence"
-    scores: Mapping[str, float] | None = None
-    id: str | None = None
+    kind: DescriptionKind = "sentence"
+    class_id: str = field(default="", kw_only=True)
+    provenance: Provenance = field(default=_NO_PROVENANCE, kw_only=True)
+    scores: Mapping[str, float] | None = field(default=None, kw_only=True)
+    id: str | None = field(default=None, kw_only=True)
+
+
+#: Class id -> its descriptions.
+Descriptions: TypeAlias = Mapping[str, Sequence[Description]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +86,28 @@ class Rejection:
     detail: str | None = None
     rejected_by: str | None = None
     """The generator, a reviewer, that rejected it; None: a rule did."""
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The classes that an image can be assigned to, and what describes them.
+
+    Args:
+        labels: the candidate classes; class positions are positions in this set.
+        descriptions: class id to descriptions; None if there are only class names.
+        source: what to print beside every result: a bundle reference with its digest, or the label set's digest.
+    """
+
+    labels: LabelSet
+    descriptions: Descriptions | None
+    source: str
+
+    @classmethod
+    def of_labels(cls, labels: LabelSet) -> LabelSpace:
+        """The classes of a label set, without descriptions."""
+        return cls(labels, None, f"labels {labels.name}#{labels.digest}")
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """Class id to class name, in class order."""
+        return self.labels.names

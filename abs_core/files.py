@@ -14,8 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import yaml
-
 from abs_core.errors import AbsError, StorageError
 from abs_core.text import printable
 
@@ -280,6 +278,8 @@ def read_yaml(path: Path, what: str, error: type[AbsError]) -> Any:
         AbsError: of the given class: no YAML, no UTF-8, aliases, or too large; names the line where there is one.
         StorageError: the file cannot be read.
     """
+    import yaml  # few commands read YAML, and all import this module
+
     with storage_errors(path, "read"), path.open("rb") as stream:
         data = stream.read(_MAX_BYTES + 1)
     if len(data) > _MAX_BYTES:

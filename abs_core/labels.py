@@ -1,12 +1,13 @@
 """Label sets: classes with stable ids, and the pure rules that every label obeys.
 
-    read_labels("pets.txt")          a file: .txt, .csv or .json (see ``label_files``)
+    read_labels("pets.txt")          a file: .txt, .csv or .json
     read_labels("imagenet")          a set that ships with the toolkit
+    shipped_label_set("imagenet")    the same, read without checks
     from_names(["cat", "dog"])       a list
     from_folder(Path("train"))       one class per sub-folder
 
-A class is known by its id, never by its position. Where no id is given it is a slug of the name, which depends on
-that name alone, so adding or sorting labels changes no id.
+A class is identified by its id, never by its position. Where no id is given it is a slug of the name, which depends on
+that name alone, so adding or sorting labels changes no id. Imports the standard library only.
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Any
 
 from abs_core.canonical import digest
 from abs_core.errors import LabelError, UnknownNameError, UsageError
@@ -32,15 +32,16 @@ from abs_core.text import delimiter, printable
 
 __all__ = [
     "ClassLabel",
+    "LabelEntry",
     "LabelSet",
+    "build_label_set",
+    "compact",
     "fold",
     "from_folder",
     "from_names",
-    "read_folder",
     "read_labels",
-    "read_source",
+    "shipped_label_set",
     "shipped_label_sets",
-    "shipped_names",
     "slug",
 ]
 
@@ -54,7 +55,7 @@ MAX_ID = 200
 _SLUG_LENGTH = 120
 
 
-# The joiners that emoji and the Persian and Indic scripts need; every other format character only hides or reorders.
+# Emoji and the Persian and Indic scripts need these joiners; every other format character only hides or reorders text.
 _JOINERS = "\u200c\u200d"
 
 
@@ -66,7 +67,8 @@ class ClassLabel:
         id: stable and unique in its label set; enters bundles, caches and results.
         name: as it is prompted and shown.
         group: a coarser class, where there is one.
-        note: what tells the class from its namesakes: "the bird". It is told to the language model behind the name.
+        note: what distinguishes the class from another of the same name: "the bird". The language model reads it after
+            the name.
     """
 
     id: str
@@ -80,13 +82,14 @@ class LabelSet:
     """Classes with unique ids.
 
     Args:
-        name: how the set is called, for example "pets".
-        classes: in the order of the source; nothing depends on it.
+        name: of the set, for example "pets".
+        classes: in the order of the source. For a published benchmark this is the official order, so that an official
+            class number is a position; nothing else depends on it.
         version: of the list.
         source: where the list comes from, in words.
 
     Raises:
-        LabelError: no class at all, or an id twice.
+        LabelError: there is no class at all, or an id appears twice.
     """
 
     name: str
@@ -96,65 +99,100 @@ class LabelSet:
 
     def __post_init__(self) -> None:
         if not self.classes:
-            raise LabelError(f"the label set {_shown(self.name)} has no classes", remedy="Give at least one label")
+            raise LabelError(f"the label set {_quoted(self.name)} has no classes", remedy="Give at least one label")
         seen: set[str] = set()
-        for one in self.classes:
-            if one.id in seen:
+        for label in self.classes:
+            if label.id in seen:
                 raise LabelError(
-                    f"the label set {_shown(self.name)} has the class id {_shown(one.id)} twice",
+                    f"the class id {_quoted(label.id)} appears twice in the label set {_quoted(self.name)}",
                     remedy="Give each class an id of its own",
                 )
-            seen.add(one.id)
+            seen.add(label.id)
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """The class ids, in order."""
+        return tuple(label.id for label in self.classes)
+
+    @cached_property
+    def names(self) -> Mapping[str, str]:
+        """Class id to class name, in order."""
+        return {label.id: label.name for label in self.classes}
 
     @cached_property
     def digest(self) -> str:
         """``sha256:...`` of the ids and names, sorted by id: the same classes in another order are the same set."""
-        return digest(sorted([one.id, one.name] for one in self.classes))
+        return digest(sorted([label.id, label.name] for label in self.classes))
 
     @cached_property
     def _by_id(self) -> Mapping[str, ClassLabel]:
-        return {one.id: one for one in self.classes}
+        return {label.id: label for label in self.classes}
 
     @cached_property
     def _by_name(self) -> Mapping[str, tuple[ClassLabel, ...]]:
-        found: dict[str, tuple[ClassLabel, ...]] = {}
-        for one in self.classes:
-            key = fold(one.name)
-            found[key] = (*found.get(key, ()), one)
-        return found
+        by_name: dict[str, tuple[ClassLabel, ...]] = {}
+        for label in self.classes:
+            key = fold(label.name)
+            by_name[key] = (*by_name.get(key, ()), label)
+        return by_name
 
-    def resolve(self, label: str) -> ClassLabel:
+    @cached_property
+    def _by_compact_id(self) -> Mapping[str, str]:
+        return {compact(label.id): label.id for label in self.classes}
+
+    def find_id(self, text: str) -> str | None:
+        """The id that equals ``text`` except for case and for what separates words (``compact``); None without one.
+
+        ``HandstandPushups``, ``Handstand_Pushups`` and ``handstand pushups`` are one id; so are
+        ``apartment_building/outdoor`` and ``apartment_building-outdoor``.
+        """
+        return self._by_compact_id.get(compact(text))
+
+    def id_at(self, position: int) -> str | None:
+        """The id at a position, counted from 0; None if there is no such position."""
+        return self.ids[position] if 0 <= position < len(self.ids) else None
+
+    def resolve(self, text: str) -> ClassLabel:
         """The class with this id, else the one with this name after folding (``fold``).
 
         Raises:
-            LabelError: no class or several classes match; names close matches or the ids to choose from.
+            LabelError: no class or several classes match; suggests close matches or lists the ids to choose from.
         """
-        exact = self._by_id.get(label)
+        exact = self._by_id.get(text)
         if exact is not None:
             return exact
-        named = self._by_name.get(fold(label), ())
+        named = self._by_name.get(fold(text), ())
         if len(named) == 1:
             return named[0]
         if named:
-            ids = ", ".join(_shown(one.id) for one in named[:5])
-            raise LabelError(f"the label {_shown(label)} names several classes", remedy=f"Use an id: {ids}")
+            ids = ", ".join(_quoted(label.id) for label in named[:5])
+            raise LabelError(f"the label {_quoted(text)} names several classes", remedy=f"Use an id: {ids}")
         raise LabelError(
-            f"the label {_shown(label)} is not in the label set {_shown(self.name)}", remedy=self._suggestion(label)
+            f"the label {_quoted(text)} is not in the label set {_quoted(self.name)}", remedy=self._suggestion(text)
         )
 
-    def _suggestion(self, label: str) -> str:
-        folded = {fold(one.id): one.id for one in self.classes} | {
-            key: ones[0].name for key, ones in self._by_name.items()
+    def _suggestion(self, text: str) -> str:
+        folded = {fold(label.id): label.id for label in self.classes} | {
+            key: labels[0].name for key, labels in self._by_name.items()
         }
-        close = [folded[key] for key in difflib.get_close_matches(fold(label)[:MAX_NAME], folded, n=3, cutoff=0.6)]
+        close = [folded[key] for key in difflib.get_close_matches(fold(text)[:MAX_NAME], folded, n=3, cutoff=0.6)]
         if close:
-            return f"Write {' or '.join(_shown(name) for name in dict.fromkeys(close))} if that is meant"
-        return f"Use one of its {len(self.classes)} labels, for example {_shown(self.classes[0].name)}"
+            return f"Write {' or '.join(_quoted(name) for name in dict.fromkeys(close))} if that is meant"
+        return f"Use one of its {len(self.classes)} labels, for example {_quoted(self.classes[0].name)}"
 
 
 def fold(name: str) -> str:
-    """``name`` with case, width, and runs of spaces and underscores evened out: "Brick_wall " is "brick wall"."""
+    """``name`` without differences of case, width, spacing and underscores: "Brick_wall " is "brick wall"."""
     return " ".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").split())
+
+
+def compact(name: str) -> str:
+    """The letters and digits of ``fold(name)``: "Brick-wall " is "brickwall".
+
+    For matching published ids, folder names and class lists with each other. No two ids of a shipped set are equal
+    after it; for label sets of users it is too coarse ("C++" and "C#").
+    """
+    return re.sub(r"[\W_]+", "", fold(name))
 
 
 def slug(name: str) -> str:
@@ -172,18 +210,18 @@ def slug(name: str) -> str:
 
 
 def _separator(char: str) -> str:
-    # Symbols and the few punctuation marks that tell names apart; commas, quotes and brackets do not.
-    tells_apart = unicodedata.category(char)[0] == "S" or char in "#%&*@!?/\\"
-    return f"_x{ord(char):x}_" if tells_apart else "_"
+    # Symbols and a few punctuation marks distinguish names; commas, quotes and brackets do not.
+    distinguishes = unicodedata.category(char)[0] == "S" or char in "#%&*@!?/\\"
+    return f"_x{ord(char):x}_" if distinguishes else "_"
 
 
 @dataclass(frozen=True, slots=True)
 class LabelEntry:
-    """A class as it stood in its source, before the rules.
+    """A class as its source gives it, not yet checked.
 
     Args:
         where: how a message begins: "labels.txt line 3".
-        name, id, group, note: as written; no id means the slug of the name.
+        name, id, group, note: as written; without an id it becomes the slug of the name.
     """
 
     where: str
@@ -198,9 +236,12 @@ def build_label_set(
 ) -> LabelSet:
     """Check entries one by one and against each other. Pure.
 
-    ``where`` is what a message calls the whole: the path of the file.
+    Two classes may share a name only if both have notes and the notes differ (ImageNet has two such pairs).
 
-    Two classes may share a name only where both carry a note that tells them apart (ImageNet has two such pairs).
+    Args:
+        entries: in the order of the source.
+        where: what a message calls the source as a whole: the path of the file.
+        name, source, version: of the label set.
 
     Raises:
         LabelError: a rule is broken; names the place.
@@ -209,86 +250,89 @@ def build_label_set(
     names: dict[str, tuple[str, ClassLabel]] = {}
     ids: dict[str, str] = {}
     for entry in entries:
-        one = _checked(entry)
-        key = fold(one.name)
-        if key in names and not (one.note and names[key][1].note and one.note != names[key][1].note):
+        label = _checked_label(entry)
+        key = fold(label.name)
+        if key in names and not (label.note and names[key][1].note and label.note != names[key][1].note):
             raise LabelError(
-                f"{entry.where}: the label {_shown(one.name)} is there already ({names[key][0]})",
-                remedy="Remove one of them, or give both an id and a note that tells them apart",
+                f"{entry.where}: the label {_quoted(label.name)} appears twice, first in {names[key][0]}",
+                remedy="Remove one of them, or give both an id and a note that distinguishes them",
             )
-        if one.id in ids:
+        if label.id in ids:
             raise LabelError(
-                f"{entry.where}: the id {_shown(one.id)} of {_shown(one.name)} is there already ({ids[one.id]})",
+                f"{entry.where}: the id {_quoted(label.id)} of {_quoted(label.name)} appears twice, "
+                f"first in {ids[label.id]}",
                 remedy="Give each class an id of its own",
             )
-        names[key] = (entry.where, one)
-        ids[one.id] = entry.where
-        classes.append(one)
+        names[key] = (entry.where, label)
+        ids[label.id] = entry.where
+        classes.append(label)
     if not classes:
         raise LabelError(f"{where} has no labels", remedy="Write one class name on each line")
     return LabelSet(_checked_text(name, "the label set", "name"), tuple(classes), version, source)
 
 
-def _checked(entry: LabelEntry) -> ClassLabel:
+def _checked_label(entry: LabelEntry) -> ClassLabel:
     name = " ".join(_checked_text(entry.name, entry.where, "label").split())
     if not name:
-        raise LabelError(f"{entry.where}: the label is only spaces", remedy="Remove it or write a class name there")
+        raise LabelError(f"{entry.where}: the label is blank", remedy="Remove it or write a class name there")
     if len(name) > MAX_NAME:
         raise LabelError(
-            f"{entry.where}: the label has {len(name)} characters ({_shown(name, 40)})",
-            remedy=f"Use names of at most {MAX_NAME} characters",
+            f"{entry.where}: the label may have up to {MAX_NAME} characters, got {len(name)} ({_quoted(name, 40)})",
+            remedy="Shorten it",
         )
-    if entry.id is None:
-        return ClassLabel(slug(name), name, *_extras(entry))
-    identifier = _checked_text(entry.id, entry.where, "id").strip()
+    identifier = slug(name) if entry.id is None else _checked_text(entry.id, entry.where, "id").strip()
     if not identifier or len(identifier) > MAX_ID:
         raise LabelError(
-            f"{entry.where}: the id of {_shown(name)} has {len(identifier)} characters",
-            remedy=f"Use ids of 1 to {MAX_ID} characters",
+            f"{entry.where}: the id of {_quoted(name)} must have 1 to {MAX_ID} characters, got {len(identifier)}",
+            remedy="Write another id, or leave it out",
         )
-    return ClassLabel(identifier, name, *_extras(entry))
+    group = _optional_text(entry.group, entry.where, "group", MAX_ID)
+    note = _optional_text(entry.note, entry.where, "note", MAX_NAME)
+    return ClassLabel(identifier, name, group, note)
 
 
-def _extras(entry: LabelEntry) -> tuple[str | None, str | None]:
-    return _short_text(entry.group, entry.where, "group", MAX_ID), _short_text(
-        entry.note, entry.where, "note", MAX_NAME
-    )
-
-
-def _short_text(text: str | None, where: str, what: str, limit: int) -> str | None:
+def _optional_text(text: str | None, where: str, what: str, limit: int) -> str | None:
     short = _checked_text(text or "", where, what).strip()
     if len(short) > limit:
         raise LabelError(
-            f"{where}: the {what} has {len(short)} characters ({_shown(short, 40)})",
-            remedy=f"Use at most {limit} characters",
+            f"{where}: the {what} may have up to {limit} characters, got {len(short)} ({_quoted(short, 40)})",
+            remedy="Shorten it",
         )
     return short or None
 
 
 def _checked_text(text: str, where: str, what: str) -> str:
-    """``text`` in NFC, or the reason why it cannot be shown and compared."""
+    """``text`` in NFC.
+
+    Raises:
+        LabelError: it holds a character that cannot be shown or compared.
+    """
     for char in text:
         category = unicodedata.category(char)
         if category in ("Cc", "Cs", "Zl", "Zp") or (category == "Cf" and char not in _JOINERS):
             raise LabelError(
-                f"{where}: the {what} {_shown(text)} holds the control character U+{ord(char):04X}",
+                f"{where}: the {what} {_quoted(text)} contains the control character U+{ord(char):04X}",
                 remedy="Remove that character",
             )
     return unicodedata.normalize("NFC", text)
+
+
+def _quoted(text: str, limit: int = 60) -> str:
+    return f"'{printable(text[: limit + 1], limit)}'"
 
 
 def from_names(names: Iterable[str], *, name: str = "labels") -> LabelSet:
     """A label set from names in memory.
 
     Raises:
-        LabelError: no name, a name twice, only spaces, control characters, or over 500 characters.
+        LabelError: no name, a name twice, a blank one, control characters, or over 500 characters.
     """
-    entries = (LabelEntry(f"label {position}", text) for position, text in enumerate(names, 1))
+    entries = (LabelEntry(f"label {number}", text) for number, text in enumerate(names, 1))
     return build_label_set(entries, where="the list of labels", name=name, source="a list of names")
 
 
 def from_folder(folder: Path, *, name: str | None = None) -> LabelSet:
-    """A label set from the sub-folders of a folder, one class each; hidden folders are left out.
+    """A label set from the sub-folders of a folder, one class each; hidden folders are ignored.
 
     The id is the slug of the folder's name, the class name is the folder's name with spaces for underscores.
 
@@ -296,35 +340,49 @@ def from_folder(folder: Path, *, name: str | None = None) -> LabelSet:
         LabelError: no sub-folder, or names that break a rule.
         StorageError: the folder cannot be read.
     """
-
-    return read_folder(folder, name)
-
-
-def read_labels(source: str | Path, name: str | None = None) -> LabelSet:
-    """A label set from a ``.txt``, ``.csv`` or ``.json`` file, from a folder, or by the name of a shipped one.
-
-    Args:
-        source: a path, or a shipped name such as "imagenet"; something on the disk of that very name is meant by
-            "./imagenet".
-        name: what to call the set; by default the name it states, else the name of the file.
-
-    Raises:
-        LabelError: a bad file; names file and line.
-        UnknownNameError: neither a file nor a shipped name; lists the shipped ones.
-        StorageError: the file cannot be read.
-    """
-
-    return read_source(source, name)
+    with storage_errors(folder, "read"):
+        folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not folders:
+        raise LabelError(f"the folder {_shown(folder)} has no sub-folders", remedy="Give each class its own folder")
+    entries = (LabelEntry(f"{_shown(folder)} folder {text!r}", text.replace("_", " ")) for text in folders)
+    set_name = name or folder.resolve().name or "labels"
+    return build_label_set(entries, where=_shown(folder), name=set_name, source="the names of sub-folders")
 
 
 def shipped_label_sets() -> tuple[str, ...]:
-    """The names of the label sets that ship with the toolkit, sorted."""
+    """The names of the label sets in data/labels/, sorted."""
+    return tuple(sorted(path.stem for path in _shipped_folder().glob("*.json")))
 
-    return shipped_names()
+
+@cache
+def shipped_label_set(name: str) -> LabelSet:
+    """A label set of data/labels/, for a benchmark in the official order of its classes.
+
+    What ships keeps the rules of ``build_label_set``, so it is read without checks.
+
+    Raises:
+        UnknownNameError: there is no such set; lists the shipped ones.
+    """
+    if name not in shipped_label_sets():
+        raise _unknown_label_set(name)
+    content = json.loads((_shipped_folder() / f"{name}.json").read_text(encoding="utf-8"))
+    classes = tuple(
+        ClassLabel(entry["id"], entry["name"], entry.get("group"), entry.get("note")) for entry in content["classes"]
+    )
+    return LabelSet(content["name"], classes, content["version"], content["source"])
 
 
-def _shown(text: str, limit: int = 60) -> str:
-    return f"'{printable(text[: limit + 1], limit)}'"
+def _shipped_folder() -> Path:
+    return data_folder() / "labels"
+
+
+def _unknown_label_set(name: str) -> UnknownNameError:
+    return UnknownNameError(
+        "label set",
+        printable(name, 100),
+        shipped_label_sets(),
+        remedy="See `abs gen-descriptions --help`, or name a .txt, .csv or .json file of class names",
+    )
 
 
 _SUFFIXES = (".txt", ".csv", ".json")
@@ -336,84 +394,78 @@ _COLUMNS = ("id", "name", "group", "note")
 _MAX_BYTES = 256 * 1024 * 1024
 
 
-def shipped_names() -> tuple[str, ...]:
-    """The names of the label sets in data/labels/, sorted."""
-    return tuple(sorted(path.stem for path in (data_folder() / "labels").glob("*.json")))
+def read_labels(source: str | Path, name: str | None = None) -> LabelSet:
+    """A label set from a ``.txt``, ``.csv`` or ``.json`` file, from a folder, or by the name of a shipped one.
 
+    Args:
+        source: a path, or a shipped name such as "imagenet", which comes before a file or folder of that name; write
+            "./imagenet" for the latter.
+        name: what to call the set; by default the name that the file states, else the file's own name.
 
-def read_source(source: str | Path, name: str | None) -> LabelSet:
-    """See ``labels.read_labels``."""
+    Raises:
+        LabelError: a bad file; names file and line.
+        UsageError: an empty source.
+        UnknownNameError: neither a file nor a shipped name; lists the shipped ones.
+        StorageError: the file cannot be read.
+    """
     if not str(source).strip():
         raise UsageError(f"{source!r} names no labels", remedy="Name a file, a folder or a shipped label set")
+    if isinstance(source, str) and source in shipped_label_sets():
+        shipped = shipped_label_set(source)
+        return LabelSet(name or shipped.name, shipped.classes, shipped.version, shipped.source)
     path = Path(source)
-    # something on the disk that happens to bear the name of a shipped set is meant when it is written ./NAME
-    if isinstance(source, str) and source in shipped_names():
-        return _read_file(data_folder() / "labels" / f"{source}.json", name)
     with storage_errors(path, "read"):
         if path.is_dir():
-            return read_folder(path, name)
+            return from_folder(path, name=name)
         if path.exists():
             return _read_file(path, name)
     if path.suffix.lower() in _SUFFIXES or len(path.parts) > 1:
-        raise LabelError(f"the label file {_file(path)} does not exist", remedy="Check the path")
-    raise UnknownNameError(
-        "label set",
-        printable(str(source), 100),
-        shipped_names(),
-        remedy="See `abs gen-descriptions --help`, or name a .txt, .csv or .json file of class names",
-    )
-
-
-def read_folder(folder: Path, name: str | None) -> LabelSet:
-    """See ``labels.from_folder``."""
-    with storage_errors(folder, "read"):
-        names = sorted(item.name for item in folder.iterdir() if item.is_dir() and not item.name.startswith("."))
-    if not names:
-        raise LabelError(f"the folder {_file(folder)} has no sub-folders", remedy="Give each class a folder of its own")
-    entries = (LabelEntry(f"{_file(folder)} folder {text!r}", text.replace("_", " ")) for text in names)
-    shown = name or folder.resolve().name or "labels"
-    return build_label_set(entries, where=_file(folder), name=shown, source="the names of sub-folders")
+        raise LabelError(f"the label file {_shown(path)} does not exist", remedy="Check the path")
+    raise _unknown_label_set(str(source))
 
 
 def _read_file(path: Path, name: str | None) -> LabelSet:
     suffix = path.suffix.lower()
     if suffix not in _SUFFIXES:
         raise LabelError(
-            f"the label file {_file(path)} is none of {', '.join(_SUFFIXES)}",
-            remedy="Name it .txt if it holds one class name a line",
+            f"the label file {_shown(path)} must end in one of {', '.join(_SUFFIXES)}",
+            remedy="Name it .txt if it has one class name per line",
         )
     text = _decode(path)
     if not text.strip("\r\n"):
-        raise LabelError(f"the label file {_file(path)} is empty", remedy="Write one class name on each line")
+        raise LabelError(f"the label file {_shown(path)} is empty", remedy="Write one class name on each line")
     if suffix == ".json":
         return _from_json(path, text, name)
     entries = _text_entries(path, text) if suffix == ".txt" else _csv_entries(path, text)
-    return build_label_set(entries, where=_file(path), name=name or path.stem, source=f"the file {path.name}")
+    return build_label_set(entries, where=_shown(path), name=name or path.stem, source=f"the file {path.name}")
 
 
 def _decode(path: Path) -> str:
     with storage_errors(path, "read"):
         size = path.stat().st_size
         if size > _MAX_BYTES:
-            raise LabelError(f"the label file {_file(path)} has {size} bytes", remedy="Name a file of class names")
+            raise LabelError(
+                f"the label file {_shown(path)} may have up to {_MAX_BYTES >> 20} MB, got {size} bytes",
+                remedy="Name a file of class names",
+            )
         data = path.read_bytes()
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise LabelError(f"{_file(path)} line {line}: this is not UTF-8", remedy="Save the file as UTF-8") from None
+        raise LabelError(f"{_shown(path)} line {line} is not valid UTF-8", remedy="Save the file as UTF-8") from None
 
 
 def _text_entries(path: Path, text: str) -> Iterator[LabelEntry]:
-    # Only \n and \r\n end a line: str.splitlines would also cut at characters that are refused with a reason.
+    # Only \n and \r\n end a line: str.splitlines would also split at characters that are refused with a reason.
     for number, line in enumerate(text.split("\n"), 1):
         content = line.removesuffix("\r")
         if not content or content.startswith("#"):
             continue
-        where = f"{_file(path)} line {number}"
+        where = f"{_shown(path)} line {number}"
         identifier, tab, name = content.rpartition("\t")
         if tab and not name.strip() and identifier.strip():
-            raise LabelError(f"{where}: there is an id and no label", remedy="Write the class name after the tab")
+            raise LabelError(f"{where} has an id and no label", remedy="Write the class name after the tab")
         if tab and identifier.strip():
             yield LabelEntry(where, name, identifier)
         else:
@@ -428,17 +480,17 @@ def _csv_entries(path: Path, text: str) -> Iterator[LabelEntry]:
         for row in reader:
             if not row:
                 continue
-            where = f"{_file(path)} line {reader.line_num}"
+            where = f"{_shown(path)} line {reader.line_num}"
             if len(row) != len(columns):
                 raise LabelError(
-                    f"{where}: {len(row)} cells where the header has {len(columns)}",
-                    remedy="Put a cell that holds a comma in double quotes",
+                    f"{where} must have {len(columns)} cells as the header has, got {len(row)}",
+                    remedy="Put a cell that contains a comma in double quotes",
                 )
             cells = dict(zip(columns, row, strict=True))
             yield LabelEntry(where, cells["name"], cells.get("id") or None, cells.get("group"), cells.get("note"))
     except csv.Error as error:
         raise LabelError(
-            f"{_file(path)} line {reader.line_num}: {error}", remedy="Write the file as comma-separated values"
+            f"{_shown(path)} line {reader.line_num}: {error}", remedy="Write the file as comma-separated values"
         ) from None
 
 
@@ -446,57 +498,70 @@ def _check_columns(path: Path, columns: list[str]) -> None:
     unknown = [column for column in columns if column not in _COLUMNS]
     if "name" not in columns or unknown or len(set(columns)) != len(columns):
         raise LabelError(
-            f"{_file(path)} line 1: the columns are {printable(', '.join(columns), 120)!r}",
+            f"{_shown(path)} line 1: the columns must be name and, optionally, id, group and note, "
+            f"got {printable(', '.join(columns), 120)!r}",
             remedy="Begin the file with the header id,name or id,name,group,note",
         )
 
 
-class _Class(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-    name: str
-    id: str | None = None
-    group: str | None = None
-    note: str | None = None
-    remark: str | None = None
+_EXAMPLE = 'Write {"classes": [{"id": "...", "name": "..."}]}'
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-    classes: list[_Class]
-    name: str | None = None
-    version: str = Field("1.0.0", min_length=1, max_length=100)
-    source: str = ""
-    notes: str = ""
+_MAX_VERSION = 100
 
 
 def _from_json(path: Path, text: str, name: str | None) -> LabelSet:
+    where = _shown(path)
     try:
         # Nothing in the file is a number, and an int of over 4,300 digits would be a ValueError.
-        parsed = _File.model_validate(json.loads(text, parse_int=float))
+        content = json.loads(text, parse_int=float)
     except (json.JSONDecodeError, RecursionError) as error:
         line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
+        raise LabelError(f"{where} line {line} is not valid JSON", remedy="Check the file with a JSON editor") from None
+    stated = _json_texts(content, ("name", "version", "source", "notes"), where, also=("classes",))
+    rows = content.get("classes")
+    if not isinstance(rows, list):
+        raise LabelError(f"{where}: 'classes' must be a list, got {_json_type(rows)}", remedy=_EXAMPLE)
+    version = stated.get("version", "1.0.0")
+    if not 1 <= len(version) <= _MAX_VERSION:
         raise LabelError(
-            f"{_file(path)} line {line}: this is not JSON", remedy="Check the file with a JSON editor"
-        ) from None
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise LabelError(
-            f"{_file(path)}: {printable(place, 100)}: {printable(first['msg'], 100)}",
-            remedy='Write {"classes": [{"id": "...", "name": "..."}]}',
-        ) from None
-    entries = (
-        LabelEntry(f"{_file(path)} class {position}", one.name, one.id, one.group, one.note)
-        for position, one in enumerate(parsed.classes, 1)
-    )
+            f"{where}: the version must have 1 to {_MAX_VERSION} characters, got {len(version)}",
+            remedy="Write a version such as 1.0.0",
+        )
     return build_label_set(
-        entries,
-        where=_file(path),
-        name=name or parsed.name or path.stem,
-        version=parsed.version,
-        source=parsed.source or f"the file {path.name}",
+        (_json_entry(row, f"{where} class {number}") for number, row in enumerate(rows, 1)),
+        where=where,
+        name=name or stated.get("name") or path.stem,
+        version=version,
+        source=stated.get("source") or f"the file {path.name}",
     )
 
 
-def _file(path: Path) -> str:
+def _json_entry(row: Any, where: str) -> LabelEntry:
+    texts = _json_texts(row, (*_COLUMNS, "remark"), where)
+    if "name" not in texts:
+        raise LabelError(f"{where} has no name", remedy=_EXAMPLE)
+    return LabelEntry(where, texts["name"], texts.get("id"), texts.get("group"), texts.get("note"))
+
+
+def _json_texts(value: Any, keys: tuple[str, ...], where: str, also: tuple[str, ...] = ()) -> dict[str, str]:
+    """The strings of a JSON object under ``keys``; null counts as left out. It may have the keys ``also`` besides."""
+    if not isinstance(value, dict):
+        raise LabelError(f"{where} must be an object, got {_json_type(value)}", remedy=_EXAMPLE)
+    for key, text in value.items():
+        if key not in (*keys, *also):
+            raise LabelError(
+                f"{where}: unknown key {_quoted(key)}; known: {', '.join((*keys, *also))}", remedy="Remove it"
+            )
+        if key in keys and not isinstance(text, str | None):
+            raise LabelError(f"{where}: {key!r} must be a string, got {_json_type(text)}", remedy=_EXAMPLE)
+    return {key: value[key] for key in keys if value.get(key) is not None}
+
+
+def _json_type(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", float: "a number"}
+    return names.get(type(value), "nothing")
+
+
+def _shown(path: Path) -> str:
     return printable(str(path), 200)

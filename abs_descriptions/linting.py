@@ -17,8 +17,7 @@ from typing import Literal
 from abs_core.descriptions import Description
 from abs_core.errors import UsageError
 from abs_core.files import data_folder, storage_errors
-from abs_core.labels import fold
-from abs_descriptions.bundles.format import ClassLike
+from abs_core.labels import ClassLabel, fold
 from abs_descriptions.generation.naming import NameMatcher
 from abs_descriptions.generation.sentences import words
 
@@ -118,7 +117,7 @@ class LintOptions:
 
 
 def lint(
-    classes: Sequence[ClassLike],
+    classes: Sequence[ClassLabel],
     descriptions: Mapping[str, Sequence[Description]] | None,
     ambiguous: Mapping[str, str],
     options: LintOptions | None = None,
@@ -152,9 +151,9 @@ def ambiguous_names() -> dict[str, str]:
     return {word: senses for word, _, senses in (line.partition("\t") for line in lines if not line.startswith("#"))}
 
 
-def _duplicate_names(classes: Sequence[ClassLike]) -> Iterator[LintFinding]:
-    exact: dict[str, ClassLike] = {}
-    loose: dict[str, ClassLike] = {}
+def _duplicate_names(classes: Sequence[ClassLabel]) -> Iterator[LintFinding]:
+    exact: dict[str, ClassLabel] = {}
+    loose: dict[str, ClassLabel] = {}
     for one in classes:
         name, key = fold(one.name), _loose(one.name)
         twin = exact.setdefault(name, one)
@@ -176,7 +175,7 @@ def _loose(name: str) -> str:
     )
 
 
-def _ambiguous(classes: Sequence[ClassLike], table: Mapping[str, str]) -> Iterator[LintFinding]:
+def _ambiguous(classes: Sequence[ClassLabel], table: Mapping[str, str]) -> Iterator[LintFinding]:
     for one in classes:
         name = fold(one.name)
         # "crane (bird)" and "crane, bird" say it; "crane bird" is another name
@@ -193,7 +192,7 @@ def _first(senses: str) -> str:
 
 
 def _counts(
-    classes: Sequence[ClassLike], descriptions: Mapping[str, Sequence[Description]], options: LintOptions
+    classes: Sequence[ClassLabel], descriptions: Mapping[str, Sequence[Description]], options: LintOptions
 ) -> Iterator[LintFinding]:
     counts = {one.id: len(descriptions.get(one.id, ())) for one in classes}
     for one in classes:
@@ -216,10 +215,10 @@ def _counts(
 
 
 def _texts(
-    classes: Sequence[ClassLike], descriptions: Mapping[str, Sequence[Description]], options: LintOptions
+    classes: Sequence[ClassLabel], descriptions: Mapping[str, Sequence[Description]], options: LintOptions
 ) -> Iterator[LintFinding]:
     names = _Names(classes)
-    first: dict[tuple[str, ...], ClassLike] = {}
+    first: dict[tuple[str, ...], ClassLabel] = {}
     for one in classes:
         for record in descriptions.get(one.id, ()):
             text, found = record.text, words(record.text)
@@ -271,8 +270,8 @@ class _Names:
     while a spelling may still begin so, so the time does not grow with the number of classes.
     """
 
-    def __init__(self, classes: Sequence[ClassLike]) -> None:
-        self._owners: dict[str, list[ClassLike]] = defaultdict(list)
+    def __init__(self, classes: Sequence[ClassLabel]) -> None:
+        self._owners: dict[str, list[ClassLabel]] = defaultdict(list)
         self._longest: dict[str, int] = defaultdict(int)
         for one in classes:
             if "".join(words(one.name)) in _COMMON or any(unicodedata.category(c)[0] == "S" for c in one.name):
@@ -283,7 +282,7 @@ class _Names:
                     start = form[:length]
                     self._longest[start] = max(self._longest[start], len(form))
 
-    def others(self, found: Sequence[str], own: ClassLike) -> Iterator[ClassLike]:
+    def others(self, found: Sequence[str], own: ClassLabel) -> Iterator[ClassLabel]:
         """Each other class that the words ``found`` name, once."""
         seen = {own.id}
         after = 0
@@ -299,8 +298,8 @@ class _Names:
                     seen.add(one.id)
                     yield one
 
-    def _match(self, found: Sequence[str], at: int) -> tuple[int, Sequence[ClassLike]]:
-        joined, best, named = "", 0, list[ClassLike]()
+    def _match(self, found: Sequence[str], at: int) -> tuple[int, Sequence[ClassLabel]]:
+        joined, best, named = "", 0, list[ClassLabel]()
         for stop in range(at, len(found)):
             joined += found[stop]
             if len(joined) > self._longest.get(joined[:_KEY], 0):
@@ -311,5 +310,5 @@ class _Names:
         return best, named
 
 
-def _named(one: ClassLike) -> str:
+def _named(one: ClassLabel) -> str:
     return f"'{one.name}'" if fold(one.name).replace(" ", "_") == one.id else f"'{one.name}' ({one.id})"

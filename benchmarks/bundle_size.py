@@ -49,9 +49,9 @@ def descriptions(options: argparse.Namespace) -> Iterator[Description]:
         if i % 100 == 0:
             text = f'A so-called "red" bird, number {i}, with a curved black beak, seen from below.'
         yield Description(
-            f"class-{i * options.classes // options.records:06}",
             text,
-            Provenance("model", i % 50, "animals-3", REQUEST),
+            class_id=f"class-{i * options.classes // options.records:06}",
+            provenance=Provenance("model", i % 50, "animals-3", REQUEST),
             scores={"clip": i / options.records} if options.scores else None,
         )
 

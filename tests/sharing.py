@@ -37,7 +37,7 @@ def add(home: Path, text: str = "A cat.", version: str = "1.0.0", name: str = "p
         "label_set": from_names(["cat"]),
         "generators": [Generator(id="g", backend="hand", model="none", parameters={})],
         "licence": "CC0-1.0",
-        "records": [Description("cat", text, Provenance("g"))],
+        "records": [Description(text, class_id="cat", provenance=Provenance("g"))],
         "rejected": [Rejection("cat", f"Sure! {text}", "chatty", Provenance("g", 1))],
     }
     path = home / "new.jsonl"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from abs_classify.datasets.base import ByteSource, Dataset, DatasetClass, Sample
+from abs_classify.datasets.base import ByteSource, Dataset, Sample
 from abs_classify.datasets.benchmarks.base import Benchmark
 from abs_classify.datasets.benchmarks.catalogue import BENCHMARKS
 from abs_classify.datasets.benchmarks.opening import DatasetReport, check_benchmark, check_opening, open_benchmark
@@ -29,7 +29,6 @@ __all__ = [
     "Benchmark",
     "ByteSource",
     "Dataset",
-    "DatasetClass",
     "DatasetKind",
     "DatasetReport",
     "Sample",

@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from abs_core.errors import DatasetError, ImageError, UsageError
+from abs_core.descriptions import LabelSpace
+from abs_core.errors import DatasetError, ImageError, LabelError, UsageError
+from abs_core.labels import ClassLabel, LabelSet, compact, shipped_label_set, shipped_label_sets
 
 __all__ = [
     "ByteSource",
     "Dataset",
-    "DatasetClass",
     "Sample",
     "class_id",
+    "class_positions",
     "classes_of",
     "flag",
+    "label_at",
+    "numbered_classes",
     "read_bytes",
     "split_options",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetClass:
-    """A class as a data set knows it.
-
-    Args:
-        id: the stable id by which labels are compared.
-        name: what to call it in a text.
-    """
-
-    id: str
-    name: str
 
 
 class ByteSource(Protocol):
@@ -97,7 +89,7 @@ class Dataset:
     """
 
     name: str
-    classes: tuple[DatasetClass, ...]
+    classes: tuple[ClassLabel, ...]
     items: Sequence[Sample]
     benchmark: str = ""
     split: str = ""
@@ -113,7 +105,53 @@ class Dataset:
     @property
     def names(self) -> dict[str, str]:
         """Class id to class name, in class order."""
-        return {each.id: each.name for each in self.classes}
+        return {label.id: label.name for label in self.classes}
+
+    @property
+    def label_set(self) -> LabelSet:
+        """The candidate classes as a label set named after the data set.
+
+        Raises:
+            LabelError: there are none, or two of them have one id.
+        """
+        return LabelSet(self.name, self.classes)
+
+
+def class_positions(dataset: Dataset, space: LabelSpace) -> dict[str, int]:
+    """For each class of the data set that has images, its position in a label space, found by id, else by name.
+
+    Raises:
+        DatasetError: the label space lacks such a class, or two of them are one class in it.
+    """
+    positions = {class_id: position for position, class_id in enumerate(space.labels.ids)}
+    used = set(dataset.labels)
+    assigned: dict[int, str] = {}
+    for label in dataset.classes:
+        if label.id not in used:
+            continue
+        position = positions[_resolve(label, dataset, space).id]
+        if position in assigned:
+            raise DatasetError(
+                f"the classes {assigned[position]!r} and {label.id!r} of {dataset.name} are one class in "
+                f"{space.source}",
+                remedy="Give the classes ids of their own",
+            )
+        assigned[position] = label.id
+    return {class_id: position for position, class_id in assigned.items()}
+
+
+def _resolve(label: ClassLabel, dataset: Dataset, space: LabelSpace) -> ClassLabel:
+    try:
+        return space.labels.resolve(label.id)
+    except LabelError:
+        pass
+    try:
+        return space.labels.resolve(label.name)
+    except LabelError as error:
+        raise DatasetError(
+            f"the data set {dataset.name} has the class {label.id!r}, which {space.source} lacks",
+            remedy=error.remedy or "Use a bundle for these classes, or write one with `abs gen-descriptions`",
+        ) from error
 
 
 def class_id(text: str, place: str) -> str:
@@ -136,9 +174,78 @@ def class_id(text: str, place: str) -> str:
     return label
 
 
-def classes_of(labels: Iterable[str]) -> tuple[DatasetClass, ...]:
+def classes_of(labels: Iterable[str]) -> tuple[ClassLabel, ...]:
     """The classes of some labels, sorted by id; underscores in an id are spaces in its name."""
-    return tuple(DatasetClass(label, label.replace("_", " ").strip() or label) for label in sorted(set(labels)))
+    return tuple(ClassLabel(label, label.replace("_", " ").strip() or label) for label in sorted(set(labels)))
+
+
+# Sources spell names differently ("tench, Tinca tinca"); a list in another order has next to none in common.
+_ALIKE = 0.5
+
+
+def numbered_classes(names: Sequence[str] | None, chosen: str | None, place: str) -> tuple[ClassLabel, ...]:
+    """The classes in the order of their numbers.
+
+    Args:
+        names: the class names that come with the data, by number; None if none do.
+        chosen: the shipped label set that the user says they are; None to recognise one whose names are these, in this
+            order. Without any, a class's id is its name.
+        place: names the data set in errors.
+
+    Raises:
+        UnknownNameError: there is no such label set.
+        DatasetError: the chosen set has other classes or another order than the names, or nothing names the classes.
+    """
+    if chosen is not None:
+        known = shipped_label_set(chosen)
+        if names is not None:
+            _check_names(names, known, place)
+        return known.classes
+    if names is None:
+        raise DatasetError(
+            f"{place} has numbers for labels, and nothing says which classes they are",
+            remedy="Name one of the shipped label sets, such as ?classes=imagenet, if its order is meant",
+        )
+    compact_names = [compact(name) for name in names]
+    for candidate in map(shipped_label_set, shipped_label_sets()):
+        if compact_names in (list(map(compact, candidate.names.values())), list(map(compact, candidate.ids))):
+            return candidate.classes
+    counts = Counter(names)
+    ids = [f"{name} ({number})" if counts[name] > 1 else name for number, name in enumerate(names)]
+    return tuple(ClassLabel(class_id(text, place), name) for text, name in zip(ids, names, strict=True))
+
+
+def label_at(classes: Sequence[ClassLabel], number: int, place: str) -> str:
+    """The id of a numbered class.
+
+    Raises:
+        DatasetError: the number is out of range.
+    """
+    if not 0 <= number < len(classes):
+        raise DatasetError(
+            f"{place} has the label {number}, but there are {len(classes)} classes, numbered from 0",
+            remedy="Check that the class names belong to these images",
+        )
+    return classes[number].id
+
+
+def _check_names(names: Sequence[str], known: LabelSet, place: str) -> None:
+    remedy = "Leave out classes=, or name the label set that these images have"
+    if len(names) != len(known.classes):
+        raise DatasetError(
+            f"{place} has {len(names)} classes, but the label set {known.name!r} has {len(known.classes)}",
+            remedy=remedy,
+        )
+    alike = 0
+    for name, label in zip(names, known.classes, strict=True):
+        parts = {compact(name), *(compact(part) for part in name.split(","))}
+        alike += bool(parts & {compact(label.id), compact(label.name)})
+    if alike < _ALIKE * len(names):
+        raise DatasetError(
+            f"only {alike} of the {len(names)} class names of {place} stand where {known.name!r} has them, "
+            "so its order is another",
+            remedy=remedy,
+        )
 
 
 def read_bytes(path: Path, name: str, offset: int = 0, size: int | None = None) -> bytes:

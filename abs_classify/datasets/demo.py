@@ -6,12 +6,10 @@ at the picture; the 48 candidate classes are those of ``data/labels/demo.json``.
 
 from __future__ import annotations
 
-import json
-
-from abs_classify.datasets.base import Dataset, DatasetClass, Sample
+from abs_classify.datasets.base import Dataset, Sample
 from abs_core.errors import DatasetError
 from abs_core.extras import distribution_name, package_folder
-from abs_core.files import data_folder
+from abs_core.labels import shipped_label_set
 
 __all__ = ["DEMO_IMAGES", "open_demo"]
 
@@ -68,5 +66,4 @@ def open_demo(location: str = "") -> Dataset:
                 f"the installed {distribution_name(package)} lacks the demo picture {file!r}",
                 remedy="Run: pip install --upgrade 'abs-toolkit[demo]'",
             )
-    labels = json.loads((data_folder() / "labels" / "demo.json").read_text(encoding="utf-8"))
-    return Dataset("demo", tuple(DatasetClass(each["id"], each["name"]) for each in labels["classes"]), items)
+    return Dataset("demo", shipped_label_set("demo").classes, items)

@@ -13,8 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from abs_classify.datasets.base import Dataset, Sample, class_id, classes_of, split_options
-from abs_classify.datasets.class_lists import label_at, numbered_classes
+from abs_classify.datasets.base import (
+    Dataset,
+    Sample,
+    class_id,
+    classes_of,
+    label_at,
+    numbered_classes,
+    split_options,
+)
 from abs_classify.datasets.fetching import claim
 from abs_core.errors import DatasetError, ImageError, UsageError
 from abs_core.extras import require

@@ -19,12 +19,21 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, cast
 
-from abs_classify.datasets.base import Dataset, DatasetClass, Sample, class_id, classes_of, read_bytes, split_options
-from abs_classify.datasets.class_lists import label_at, numbered_classes
+from abs_classify.datasets.base import (
+    Dataset,
+    Sample,
+    class_id,
+    classes_of,
+    label_at,
+    numbered_classes,
+    read_bytes,
+    split_options,
+)
 from abs_classify.datasets.fetching import claim, fetch
 from abs_classify.datasets.folders import is_image, list_folder, read_lines
 from abs_core.errors import DatasetError, ImageError, UsageError
 from abs_core.http import is_url, validate_url
+from abs_core.labels import ClassLabel
 
 __all__ = ["Member", "open_shards", "tar_members"]
 
@@ -231,7 +240,7 @@ def _read_label(member: Member, ending: str, place: str) -> int | str:
     return value
 
 
-def _label(sample: _ShardSample, classes: tuple[DatasetClass, ...], place: str) -> str:
+def _label(sample: _ShardSample, classes: tuple[ClassLabel, ...], place: str) -> str:
     where = f"the sample {sample.key!r} of {str(sample.image.path)!r}"
     if isinstance(sample.label, int):
         return label_at(classes, sample.label, where)

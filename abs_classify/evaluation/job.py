@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from abs_classify.encoding.digest_cache import DigestCache
 from abs_classify.encoding.ranking import OnError, ScoredImages, SkippedImage, identify, score
 from abs_classify.encoding.stages import IdentifiedSample, Stages
-from abs_classify.label_space import LabelSpace
 from abs_classify.methods.plan import MethodPlan
 from abs_classify.models.deferred import model_notes
+from abs_core.descriptions import LabelSpace
 from abs_core.errors import DatasetError
 from abs_core.progress import Advance
 from abs_core.text import counted
@@ -287,10 +287,10 @@ def _score_once(
 def _published_candidates(dataset: Dataset, vocabulary: LabelSpace) -> bool:
     """Whether as many classes compete as in the published runs: all of the data set, its own where it has a part."""
     from abs_classify.datasets import BENCHMARKS
-    from abs_classify.datasets.class_lists import label_set
+    from abs_core.labels import shipped_label_set
 
     known = {one.name: one for one in BENCHMARKS}[dataset.benchmark]
-    own = len(label_set(known.labels).ids)
+    own = len(shipped_label_set(known.labels).classes)
     return own in (len(vocabulary.names), len(dataset.selected))
 
 

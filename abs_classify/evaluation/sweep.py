@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from abs_classify.datasets.base import class_positions
 from abs_classify.encoding.ranking import OnError, ScoredImages
 from abs_classify.encoding.stages import Stages
 from abs_classify.evaluation.job import (
@@ -22,9 +23,9 @@ from abs_classify.evaluation.job import (
     evaluate,
     reseeded,
 )
-from abs_classify.label_space import LabelSpace, label_positions
 from abs_classify.methods.plan import MethodPlan, plan_methods
 from abs_core.canonical import sha256_bytes
+from abs_core.descriptions import LabelSpace
 from abs_core.errors import DatasetError, ModelError, UsageError
 from abs_core.progress import Advance, Progress, no_progress
 
@@ -174,7 +175,7 @@ def plan_sweep(request: SweepRequest, label_space_of: Callable[[str | None, Data
     for subject, bundle in pairs:
         own = label_space_of(None, subject.dataset) if bundle is None else vocabularies[bundle]
         try:
-            positions = label_positions(subject.dataset, own)
+            positions = class_positions(subject.dataset, own)
         except DatasetError as error:
             if len(pairs) == 1:
                 raise

@@ -17,17 +17,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from abs_classify.methods.baselines.waffle import WaffleMode, shipped_words, waffle_strings
-from abs_classify.methods.phrases import (
-    LABEL_TEMPLATE,
-    ClassDescription,
-    ClassNames,
-    DescriptionKind,
-    Descriptions,
-    descriptor_sentence,
-    fill,
-    readable,
-)
+from abs_classify.methods.phrases import LABEL_TEMPLATE, ClassNames, descriptor_sentence, fill, readable
 from abs_core.canonical import digest
+from abs_core.descriptions import DESCRIPTION_KINDS, Description, DescriptionKind, Descriptions
 from abs_core.errors import PromptError, UnknownNameError, UsageError
 from abs_core.files import prompts_folder, storage_errors
 
@@ -369,26 +361,25 @@ class Sentences:
 
 def as_descriptions(
     texts: Mapping[str, Iterable[str]], kind: DescriptionKind = "sentence"
-) -> dict[str, tuple[ClassDescription, ...]]:
+) -> dict[str, tuple[Description, ...]]:
     """Descriptions from plain strings, for callers who have a mapping of class id to strings.
 
     Raises:
-        UsageError: an empty string, or one string where a list of strings belongs.
+        UsageError: one string where a list of strings belongs.
     """
     for key, value in texts.items():
         if isinstance(value, str):
             raise UsageError(f"the descriptions of class {key!r} are one string", remedy="Give a list of strings")
-    return {key: tuple(ClassDescription(text, kind) for text in value) for key, value in texts.items()}
+    return {key: tuple(Description(text, kind) for text in value) for key, value in texts.items()}
 
 
-def descriptions_of(
-    classes: ClassNames, descriptions: Descriptions | None
-) -> list[tuple[ClassDescription, ...]] | None:
+def descriptions_of(classes: ClassNames, descriptions: Descriptions | None) -> list[tuple[Description, ...]] | None:
     """The descriptions of each class, in class order; None if there is no description at all.
 
     Raises:
-        UsageError: no classes, a class without a name, a class that has no description while others have some, or
-            descriptions of other classes only.
+        UsageError: no classes, a class without a name, a class that has no description while others have some, an
+            empty description, or descriptions of other classes only.
+        UnknownNameError: an unknown kind of description.
     """
     _check_names(classes)
     if not descriptions or not any(descriptions.values()):
@@ -402,10 +393,20 @@ def descriptions_of(
         )
     if bare:
         raise _without("description", bare)
+    for descriptions_of_class in owned:
+        for description in descriptions_of_class:
+            _check_description(description)
     return owned
 
 
-def _sentence(name: str, description: ClassDescription, stop: bool = False) -> str:
+def _check_description(description: Description) -> None:
+    if description.kind not in DESCRIPTION_KINDS:
+        raise UnknownNameError("kind of description", str(description.kind), sorted(DESCRIPTION_KINDS, reverse=True))
+    if not description.text.strip():
+        raise UsageError(f"a description is empty: {description.text!r}", remedy="Remove it or give it words")
+
+
+def _sentence(name: str, description: Description, stop: bool = False) -> str:
     if description.kind == "sentence":
         return description.text
     return descriptor_sentence(name, description.text, stop)

@@ -18,14 +18,15 @@ from typing import TypeAlias
 
 from abs_classify.methods.baselines.waffle import shipped_words, waffle_strings
 from abs_classify.methods.class_texts import descriptions_of
-from abs_classify.methods.phrases import LABEL_TEMPLATE, ClassDescription, ClassNames, Descriptions, fill, readable
+from abs_classify.methods.phrases import LABEL_TEMPLATE, ClassNames, fill, readable
 from abs_classify.methods.random import cycle, permutation
+from abs_core.descriptions import Description, Descriptions
 from abs_core.errors import UnknownNameError, UsageError
 
 __all__ = ["CONTROLS", "Control", "apply_control", "classname_only", "rename", "shuffle", "swap", "waffle"]
 
 
-Controlled: TypeAlias = dict[str, tuple[ClassDescription, ...]]
+Controlled: TypeAlias = dict[str, tuple[Description, ...]]
 
 
 Control: TypeAlias = Callable[[Descriptions, ClassNames, int], Controlled]
@@ -99,7 +100,7 @@ def waffle(descriptions: Descriptions, classes: ClassNames, seed: int) -> Contro
     characters = [one.text for own in owned for one in own]
     texts = waffle_strings(list(classes.values()), characters, shipped_words(), count=-(-most // 2), seed=seed)
     return {
-        key: tuple(ClassDescription(text) for text in random[: len(own)])
+        key: tuple(Description(text) for text in random[: len(own)])
         for key, own, random in zip(classes, owned, texts, strict=True)
     }
 
@@ -113,7 +114,7 @@ def classname_only(descriptions: Descriptions, classes: ClassNames, seed: int) -
         seed: not looked at; nothing is random here.
     """
     del descriptions, seed
-    return {key: (ClassDescription(fill(LABEL_TEMPLATE, name)),) for key, name in classes.items()}
+    return {key: (Description(fill(LABEL_TEMPLATE, name)),) for key, name in classes.items()}
 
 
 #: Name on the command line -> control.
@@ -167,13 +168,13 @@ def _plural_ending(name: str) -> str:
     return "es" if name.endswith(("x", "z", "ch", "sh")) else "s"
 
 
-def _given(description: ClassDescription, donor: str, receiver: str) -> ClassDescription:
+def _given(description: Description, donor: str, receiver: str) -> Description:
     if donor == receiver:
         return description
-    return ClassDescription(rename(description.text, donor, receiver), description.kind)
+    return Description(rename(description.text, donor, receiver), description.kind)
 
 
-def _owned(control: str, descriptions: Descriptions, classes: ClassNames) -> list[tuple[ClassDescription, ...]]:
+def _owned(control: str, descriptions: Descriptions, classes: ClassNames) -> list[tuple[Description, ...]]:
     owned = descriptions_of(classes, descriptions)
     if owned is None:
         raise UsageError(

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
-
-from abs_core.errors import UnknownNameError, UsageError
+from collections.abc import Mapping
+from typing import TypeAlias
 
 __all__ = [
     "LABEL_TEMPLATE",
-    "ClassDescription",
     "ClassNames",
-    "DescriptionKind",
-    "Descriptions",
     "clause",
     "descriptor_sentence",
     "fill",
@@ -25,39 +19,8 @@ __all__ = [
 ClassNames: TypeAlias = Mapping[str, str]
 
 
-DescriptionKind: TypeAlias = Literal["sentence", "phrase"]
-
-
 #: The text of plain CLIP; WCA weighs descriptions by their similarity to it.
 LABEL_TEMPLATE = "a photo of a {}."
-
-
-@dataclass(frozen=True)
-class ClassDescription:
-    """One description of a class.
-
-    Attributes:
-        text: the words, not empty.
-        kind: ``sentence`` stands alone; ``phrase`` is a descriptor such as "long tail" and is completed by the clause
-            rule wherever a sentence is needed.
-
-    Raises:
-        UsageError: an empty text.
-        UnknownNameError: another kind.
-    """
-
-    text: str
-    kind: DescriptionKind = "sentence"
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(DescriptionKind):
-            raise UnknownNameError("kind of description", str(self.kind), get_args(DescriptionKind))
-        if not self.text.strip():
-            raise UsageError(f"a description is empty: {self.text!r}", remedy="Remove it or give it words")
-
-
-#: Class id -> its descriptions.
-Descriptions: TypeAlias = Mapping[str, Sequence[ClassDescription]]
 
 
 def readable(name: str) -> str:

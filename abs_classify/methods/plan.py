@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from abs_classify.label_space import LabelSpace
+from abs_core.descriptions import LabelSpace
 from abs_core.errors import UsageError
 
 if TYPE_CHECKING:

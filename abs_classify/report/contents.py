@@ -15,7 +15,7 @@ from abs_classify.evaluation.job import Evaluation
 from abs_classify.evaluation.records import ResultRecord
 from abs_classify.evaluation.result_tables import accuracy_row
 from abs_classify.evaluation.results_folder import redacted
-from abs_classify.label_space import LabelSpace
+from abs_core.descriptions import LabelSpace
 from abs_core.text import counted
 
 if TYPE_CHECKING:

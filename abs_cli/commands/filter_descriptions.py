@@ -159,7 +159,7 @@ def _by_images(home: Home, bundle: Bundle, told: dict[str, Any]) -> FilteredBund
 
 def _lines(bundle: Bundle, filtered: FilteredBundle) -> Iterator[str]:
     """What was removed and why, for a terminal."""
-    names = {one.id: one.name for one in bundle.header.label_set.classes}
+    names = bundle.header.label_set.names
     counts = _per_class(filtered)
     fewest = min(counts, key=lambda class_id: counts[class_id])
     total = len(filtered.kept) + len(filtered.removed)

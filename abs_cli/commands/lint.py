@@ -16,8 +16,8 @@ from abs_core.text import counted, json_text, printable
 from abs_descriptions.bundles.repository import find_bundle, is_bundle_name
 
 if TYPE_CHECKING:
+    from abs_core.labels import ClassLabel
     from abs_descriptions.bundles import Description
-    from abs_descriptions.bundles.format import ClassLike
     from abs_descriptions.linting import LintFinding
 
 __all__ = ["command"]
@@ -34,7 +34,7 @@ class _Source:
     """What is checked: classes, and descriptions if it is a bundle."""
 
     name: str
-    classes: Sequence[ClassLike]
+    classes: Sequence[ClassLabel]
     descriptions: Mapping[str, Sequence[Description]] | None = None
 
 

@@ -13,14 +13,13 @@ completions lie beside it. docs/bundle-format.md is normative.
 
 from __future__ import annotations
 
-from abs_core.descriptions import Description, Kind, Provenance, Rejection
+from abs_core.descriptions import Description, Provenance, Rejection
 from abs_descriptions.bundles.format import (
     BundleHeader,
     ClassEntry,
     Counts,
     Generator,
     LabelSetEntry,
-    LabelSetLike,
     PromptSetEntry,
     text_problem,
 )
@@ -44,9 +43,7 @@ __all__ = [
     "Counts",
     "Description",
     "Generator",
-    "Kind",
     "LabelSetEntry",
-    "LabelSetLike",
     "PromptSetEntry",
     "Provenance",
     "Reference",

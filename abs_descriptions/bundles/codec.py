@@ -16,7 +16,7 @@ from unicodedata import normalize
 from pydantic import ValidationError
 
 from abs_core.canonical import canonical_json
-from abs_core.descriptions import KINDS, Description, Kind, Provenance
+from abs_core.descriptions import DESCRIPTION_KINDS, Description, DescriptionKind, Provenance
 from abs_core.text import printable
 from abs_descriptions.bundles.format import (
     FORMAT,
@@ -210,7 +210,7 @@ class RecordRules:
         source = record.provenance
         if record.class_id not in self._classes:
             return f"the class {quoted(record.class_id)} is not in the label set"
-        if record.kind not in KINDS:
+        if record.kind not in DESCRIPTION_KINDS:
             return f"the kind is {quoted(record.kind)}, not 'sentence' or 'phrase'"
         reason = text_problem(record.text)
         if reason is not None:
@@ -271,7 +271,12 @@ def record_from_value(value: dict[str, Any]) -> Description:
     ):
         raise LineError(_shape_problem(value), FETCH)
     return Description(
-        value["class"], value["text"], provenance_from_value(source), cast("Kind", value["kind"]), scores, ident
+        value["text"],
+        cast("DescriptionKind", value["kind"]),
+        class_id=value["class"],
+        provenance=provenance_from_value(source),
+        scores=scores,
+        id=ident,
     )
 
 
@@ -476,5 +481,5 @@ def serialize_header(header: BundleHeader) -> str:
     Raises:
         ValueError: the parameters of a generator hold a number that is not finite.
     """
-    value: dict[str, Any] = header.model_dump(mode="json", exclude_none=True)
+    value: dict[str, Any] = header.model_dump(mode="json", by_alias=True, exclude_none=True)
     return canonical_json(value)

@@ -31,13 +31,13 @@ from unicodedata import normalize
 
 from pydantic import JsonValue
 
-from abs_core.descriptions import Description, Kind, Provenance, Rejection
+from abs_core.descriptions import Description, DescriptionKind, Provenance, Rejection
 from abs_core.errors import BundleError, UnknownNameError
 from abs_core.files import atomic_write, sha256_file, storage_errors
-from abs_core.labels import fold
+from abs_core.labels import LabelSet, fold
 from abs_core.text import delimiter, guarded, printable, unguarded
 from abs_descriptions.bundles.codec import is_too_deep
-from abs_descriptions.bundles.format import BundleHeader, Generator, LabelSetLike, text_problem
+from abs_descriptions.bundles.format import BundleHeader, Generator, text_problem
 from abs_descriptions.bundles.reader import iter_records, read_header
 from abs_descriptions.bundles.references import quoted
 
@@ -70,7 +70,7 @@ class ExternalText:
 
     label: str
     text: str
-    kind: Kind
+    kind: DescriptionKind
     name: str | None = None
 
 
@@ -83,7 +83,7 @@ class ExternalFormatError(Exception):  # a BundleError is made of it where the f
         self.line = line
 
 
-def _json_reader(kind: Kind) -> Callable[[str], Iterator[ExternalText]]:
+def _json_reader(kind: DescriptionKind) -> Callable[[str], Iterator[ExternalText]]:
     def read(text: str) -> Iterator[ExternalText]:
         value = _parse(text)
         if not isinstance(value, dict):
@@ -223,7 +223,7 @@ WRITERS: Mapping[str, Callable[[Iterable[Group]], Iterator[bytes]]] = MappingPro
 
 
 #: The kind that a format holds; None: it says the kind of each text.
-KINDS: Mapping[str, Kind | None] = MappingProxyType(
+KINDS: Mapping[str, DescriptionKind | None] = MappingProxyType(
     {"cupl": "sentence", "clip-d": "phrase", "waffle": "phrase", "text": "sentence", "csv": None}
 )
 
@@ -303,7 +303,7 @@ def read_external(path: Path, format_name: str) -> list[ExternalText]:
         ) from None
 
 
-def match_labels(labels: Iterable[str], label_set: LabelSetLike) -> LabelMatching:
+def match_labels(labels: Iterable[str], label_set: LabelSet) -> LabelMatching:
     """Match the labels of a foreign file with a label set. Pure; never raises."""
     ids = {entry.id for entry in label_set.classes}
     exact = _by_name(label_set, str)
@@ -361,7 +361,7 @@ def to_records(
             rejected.append(Rejection(class_id, foreign.text, reason, source, fault and f"the text {fault}"))
             continue
         taken.add(text)
-        records.append(Description(class_id, text, source, foreign.kind))
+        records.append(Description(text, foreign.kind, class_id=class_id, provenance=source))
     return records, rejected
 
 
@@ -390,7 +390,7 @@ def export_bundle(path: Path, target: Path, format_name: str, *, key: Literal["n
             f"{header.name}@{header.version} has no descriptions to export", remedy="Name a bundle that has some"
         )
     labels = _export_labels(header, key, format_name)
-    names = {entry.id: entry.name for entry in header.label_set.classes}
+    names = header.label_set.names
     count = _Tally()
     groups = (
         (class_id, kept)
@@ -413,7 +413,7 @@ class _Tally:
         self.written = 0
         self.left_out = 0
 
-    def keep(self, group: Iterable[Description], kind: Kind | None) -> list[Description]:
+    def keep(self, group: Iterable[Description], kind: DescriptionKind | None) -> list[Description]:
         records = list(group)
         kept = [record for record in records if kind is None or record.kind == kind]
         self.written += len(kept)
@@ -442,7 +442,7 @@ def read_external_text(path: Path) -> str:
         raise ExternalFormatError(f"byte 0x{data[error.start]:02x} is not valid UTF-8", line) from None
 
 
-def _by_name(label_set: LabelSetLike, fold: Callable[[str], str]) -> dict[str, tuple[str, ...]]:
+def _by_name(label_set: LabelSet, fold: Callable[[str], str]) -> dict[str, tuple[str, ...]]:
     names: dict[str, tuple[str, ...]] = {}
     for entry in label_set.classes:
         key = fold(entry.name)

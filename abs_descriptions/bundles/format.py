@@ -11,14 +11,15 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal, Protocol
+from functools import cached_property
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
-from abs_core.canonical import digest
-from abs_core.descriptions import Kind
+from abs_core.descriptions import DescriptionKind
+from abs_core.labels import ClassLabel, LabelSet
 from abs_descriptions.bundles.references import (
     DIGEST,
     NAME,
@@ -32,17 +33,14 @@ from abs_descriptions.bundles.references import (
 __all__ = [
     "BundleHeader",
     "ClassEntry",
-    "ClassLike",
     "Counts",
     "Generator",
     "LabelSetEntry",
-    "LabelSetLike",
     "PromptSetEntry",
     "RecordModel",
     "RejectionModel",
     "bundle_schema",
     "header_problem",
-    "label_set_digest",
     "text_problem",
     "token_problem",
 ]
@@ -89,32 +87,6 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-
-
-class ClassLike(Protocol):
-    """A class of a label set."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def group(self) -> str | None: ...
-    @property
-    def note(self) -> str | None: ...
-
-
-class LabelSetLike(Protocol):
-    """A label set as the writer needs it: ``labels.LabelSet`` and ``LabelSetEntry`` both are one."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def classes(self) -> Sequence[ClassLike]: ...
-    @property
-    def digest(self) -> str: ...
 
 
 def token_problem(text: str, limit: int = MAX_TOKEN) -> str | None:
@@ -296,7 +268,7 @@ class BundleHeader(_FormatModel):
     name: Name
     version: SemanticVersion
     created: Created
-    label_set: LabelSetEntry
+    label_set_entry: LabelSetEntry = Field(alias="label_set")
     generators: tuple[Generator, ...]
     licence: Token
     parents: tuple[Pinned, ...]
@@ -304,6 +276,13 @@ class BundleHeader(_FormatModel):
     counts: Counts
     records_digest: Digest
     rejected_digest: Digest
+
+    @cached_property
+    def label_set(self) -> LabelSet:
+        """The classes that the bundle describes."""
+        entry = self.label_set_entry
+        classes = tuple(ClassLabel(label.id, label.name, label.group, label.note) for label in entry.classes)
+        return LabelSet(entry.name, classes, entry.version)
 
 
 class ProvenanceModel(_FormatModel):
@@ -321,7 +300,7 @@ class RecordModel(_FormatModel):
     """One description: every line but the first."""
 
     class_: Annotated[Token, Field(alias="class")]
-    kind: Kind
+    kind: DescriptionKind
     provenance: ProvenanceModel
     text: Text
     id: Token | None = None
@@ -341,7 +320,7 @@ class RejectionModel(_FormatModel):
 
 def header_problem(header: BundleHeader) -> str | None:
     """What is wrong between the fields of a header, each valid alone; None if nothing is."""
-    ids = [entry.id for entry in header.label_set.classes]
+    ids = [entry.id for entry in header.label_set_entry.classes]
     counts = header.counts
     if len(set(ids)) != len(ids):
         return f"the class id {_first_repeated(ids)} stands twice in the label set"
@@ -352,7 +331,7 @@ def header_problem(header: BundleHeader) -> str | None:
         return (
             f"the counts cannot be: {counts.classes} classes with records among {len(ids)}, in {counts.records} records"
         )
-    if header.label_set.digest != label_set_digest(header.label_set.classes):
+    if header.label_set_entry.digest != header.label_set.digest:
         return "the digest of the label set is not that of its classes"
     if header.complete and counts.classes != len(ids):
         return f"it calls itself complete and describes {counts.classes} of {len(ids)} classes"
@@ -360,11 +339,6 @@ def header_problem(header: BundleHeader) -> str | None:
         if _holds_credentials(generator.model) or _holds_credentials(generator.parameters):
             return f"generator {position} holds a URL with credentials"
     return None
-
-
-def label_set_digest(classes: Sequence[ClassLike]) -> str:
-    """``sha256:...`` of the canonical JSON of the pairs [id, name], sorted: no order of classes enters it."""
-    return digest(sorted([entry.id, entry.name] for entry in classes))
 
 
 def _first_repeated(values: Sequence[str]) -> str:

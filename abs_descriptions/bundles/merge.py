@@ -26,8 +26,9 @@ from typing import Literal
 
 from abs_core.descriptions import Description, Provenance, Rejection
 from abs_core.errors import BundleError
+from abs_core.labels import LabelSet
 from abs_descriptions.bundles.diff import _aligned, _shown_note, diff_labels
-from abs_descriptions.bundles.format import BundleHeader, Generator, LabelSetLike
+from abs_descriptions.bundles.format import BundleHeader, Generator
 from abs_descriptions.bundles.reader import Bundle, iter_rejected, read_bundle, rejected_path
 from abs_descriptions.bundles.references import quoted
 from abs_descriptions.bundles.writer import write_bundle
@@ -42,7 +43,7 @@ def merge_bundles(
     name: str,
     version: str,
     created: str,
-    label_set: LabelSetLike | None = None,
+    label_set: LabelSet | None = None,
     licence: str | None = None,
     on_conflict: Literal["refuse", "first"] = "refuse",
 ) -> Bundle:
@@ -72,7 +73,7 @@ def merge_bundles(
         label_set=labels,
         generators=generators,
         licence=_merged_licence(headers, licence),
-        records=_merged_records(sources, [entry.id for entry in labels.classes], renamed, on_conflict == "first"),
+        records=_merged_records(sources, labels.ids, renamed, on_conflict == "first"),
         rejected=_merged_rejected(bundles, renamed),
         parents=list(dict.fromkeys(bundle.reference for bundle in bundles)),
         complete=all(header.complete for header in headers) and all(entry.id in covered for entry in labels.classes),
@@ -92,7 +93,7 @@ def count_readmitted(merged: Bundle) -> int:
     return sum((record.class_id, record.text) in refused for record in merged.records())
 
 
-def _merged_labels(headers: Sequence[BundleHeader], label_set: LabelSetLike | None) -> LabelSetLike:
+def _merged_labels(headers: Sequence[BundleHeader], label_set: LabelSet | None) -> LabelSet:
     labels = headers[0].label_set if label_set is None else label_set
     if label_set is None and any(header.label_set.digest != labels.digest for header in headers):
         raise BundleError(
@@ -101,7 +102,7 @@ def _merged_labels(headers: Sequence[BundleHeader], label_set: LabelSetLike | No
         )
     if label_set is None:
         _refuse_other_notes(headers)
-    names = {entry.id: entry.name for entry in labels.classes}
+    names = labels.names
     for header in headers:
         for entry in header.label_set.classes:
             if names.get(entry.id) != entry.name:

@@ -19,7 +19,7 @@ import jsonlines
 from pydantic import ValidationError
 
 from abs_core.canonical import canonical_json
-from abs_core.descriptions import Description, Provenance, Rejection
+from abs_core.descriptions import Description, LabelSpace, Provenance, Rejection
 from abs_core.errors import BundleError
 from abs_core.files import storage_errors
 from abs_core.text import printable
@@ -291,6 +291,10 @@ class Bundle:
     def descriptions(self) -> dict[str, list[Description]]:
         """Class id -> its records, as ``load_descriptions``; raises ``BundleError`` as ``records`` does."""
         return load_descriptions(self.path, digest=self.digest)
+
+    def label_space(self) -> LabelSpace:
+        """The classes with their descriptions, to classify with; raises ``BundleError`` as ``records`` does."""
+        return LabelSpace(self.header.label_set, self.descriptions(), self.reference)
 
 
 def read_header(path: Path) -> BundleHeader:

@@ -69,7 +69,7 @@ def write_review_file(bundle: Bundle, path: Path) -> None:
     Raises:
         BundleError, StorageError: the bundle is no longer the validated one; a file cannot be read or written.
     """
-    names = {entry.id: entry.name for entry in bundle.header.label_set.classes}
+    names = bundle.header.label_set.names
     with atomic_write(path) as stream:
         for block in serialize_review_file(bundle.reference, names, bundle.records()):
             stream.write(block)

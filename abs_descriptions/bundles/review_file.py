@@ -19,7 +19,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from unicodedata import normalize
@@ -62,7 +62,7 @@ def row_id(record: Description) -> str:
     return "r" + hashlib.sha256(f"{record.class_id}\0{record.text}".encode()).hexdigest()[:16]
 
 
-def serialize_review_file(reference: str, names: dict[str, str], records: Iterable[Description]) -> Iterator[bytes]:
+def serialize_review_file(reference: str, names: Mapping[str, str], records: Iterable[Description]) -> Iterator[bytes]:
     """The sheet of a bundle as CSV: commas, CRLF, UTF-8 with a byte order mark, without which Excel guesses.
 
     Args:

@@ -73,7 +73,7 @@ def render_review_page(reference: str, header: BundleHeader, records: Iterable[D
         file=_shown(f"{header.name}-{header.version}-decisions.csv"),
         count=header.counts.records,
     )
-    names = {entry.id: entry.name for entry in header.label_set.classes}
+    names = header.label_set.names
     for class_id, group in groupby(records, key=attrgetter("class_id")):
         yield f'<section data-class="{escape(class_id)}" data-name="{escape(names[class_id])}">\n'
         yield f"<h2>{_shown(names[class_id])}<small>{_shown(class_id)}</small></h2>\n<ul>\n"

@@ -24,6 +24,7 @@ from abs_core.canonical import canonical_json
 from abs_core.descriptions import Description, Rejection
 from abs_core.errors import BundleError
 from abs_core.files import atomic_write, storage_errors
+from abs_core.labels import LabelSet
 from abs_core.text import printable
 from abs_descriptions.bundles.codec import (
     LineError,
@@ -41,7 +42,6 @@ from abs_descriptions.bundles.format import (
     Counts,
     Generator,
     LabelSetEntry,
-    LabelSetLike,
     RejectionModel,
     header_problem,
 )
@@ -164,7 +164,7 @@ def write_bundle(
     name: str,
     version: str,
     created: str,
-    label_set: LabelSetLike,
+    label_set: LabelSet,
     generators: Sequence[Generator],
     licence: str,
     records: Iterable[Description],
@@ -224,7 +224,7 @@ def _draft_header(
     name: str,
     version: str,
     created: str,
-    label_set: LabelSetLike,
+    label_set: LabelSet,
     generators: Sequence[Generator],
     licence: str,
     parents: Sequence[str],

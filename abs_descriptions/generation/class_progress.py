@@ -114,7 +114,7 @@ class ClassProgress:
         if len(self.descriptions) >= wanted:
             self.rejected.append(Rejection(self.name.id, text, RejectionReason.SURPLUS.value, source))
         else:
-            self.descriptions.append(Description(self.name.id, text, source, rules.kind))
+            self.descriptions.append(Description(text, rules.kind, class_id=self.name.id, provenance=source))
 
     def report(self) -> ClassReport:
         """The line of the report."""

@@ -12,9 +12,9 @@ from PIL import Image
 
 from abs_classify.datasets import BENCHMARKS, Benchmark, Dataset, open_dataset
 from abs_classify.datasets.benchmarks.opening import open_benchmark
-from abs_classify.datasets.class_lists import label_set
 from abs_classify.images import load_image
 from abs_core.errors import DatasetError, MissingExtraError, UnknownNameError, UsageError
+from abs_core.labels import shipped_label_set
 
 
 def benchmark(name: str, **sizes: int) -> Benchmark:
@@ -73,7 +73,7 @@ def test_parts_have_names_of_their_own_and_label_sets_exist(name: str) -> None:
     found = benchmark(name)
     names = [split.name for split in found.splits]
     assert len(set(names)) == len(names)
-    ids = label_set(found.labels).ids
+    ids = shipped_label_set(found.labels).ids
     assert all(set(split.without) <= set(ids) for split in found.splits)
 
 
@@ -223,7 +223,7 @@ def test_imagenet_v2_folders_are_numbers_and_not_places_in_a_sorted_list(tmp_pat
     # sorted as texts these are 0, 1, 10, 2, 999: the third would get the label of class 2
     files(tmp_path, *(f"{below}/{number}/a.jpeg" for number in (0, 1, 2, 10, 999)))
     data = open_benchmark(benchmark("imagenet-v2", matched_frequency=5), str(tmp_path))
-    ids = label_set("imagenet").ids
+    ids = shipped_label_set("imagenet").ids
     assert {item.path.parent.name: item.label for item in data.items} == {
         number: ids[int(number)] for number in ("0", "1", "2", "10", "999")
     }
@@ -381,7 +381,7 @@ def test_cars(tmp_path: Path) -> None:
     cars(tmp_path, "cars_test_annos_withlabels.mat")
     data = open_benchmark(benchmark("stanford-cars", test=2), str(tmp_path))
     assert [item.label for item in data.items] == [
-        label_set("stanford-cars").ids[180],
+        shipped_label_set("stanford-cars").ids[180],
         "am_general_hummer_suv_2000",
     ]
 
@@ -427,7 +427,7 @@ def test_food_lists_leave_out_the_ending(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", ["val_large", "val_256"])
 def test_places_counts_from_zero_and_keeps_indoor_and_outdoor_apart(tmp_path: Path, folder: str) -> None:
     files(tmp_path, *(f"{folder}/Places365_val_0000000{number}.jpg" for number in (1, 2, 3)))
-    ids = label_set("places365").ids
+    ids = shipped_label_set("places365").ids
     at = [ids.index("church/indoor"), ids.index("church/outdoor"), 0]
     lines = "".join(f"Places365_val_0000000{number}.jpg {label}\n" for number, label in enumerate(at, 1))
     texts(tmp_path, {"places365_val.txt": lines})
@@ -678,7 +678,7 @@ def test_torchvision_reads_dtd_and_pets_as_we_do(tmp_path: Path) -> None:
     texts(root, {"annotations/test.txt": "Bengal_8 6 1 2\namerican_bulldog_203 2 2 1\nAbyssinian_201 1 1 1\n"})
     ours = open_benchmark(benchmark("pets", test=3), str(root))
     theirs = datasets.OxfordIIITPet(str(base), split="test")
-    ids = label_set("pets").ids
+    ids = shipped_label_set("pets").ids
     assert [(item.path, item.label) for item in ours.items] == [
         (path, ids[label]) for path, label in zip(theirs._images, theirs._labels, strict=True)
     ]
@@ -724,10 +724,10 @@ def test_torchvision_reads_sun_caltech_and_cars_as_we_do(tmp_path: Path) -> None
     assert [item.label for item in ours.items] == [theirs.categories[label] for label in theirs.y]
 
     cars(base / "stanford_cars", "cars_test_annos_withlabels.mat")
-    names = np.array([[each.name for each in label_set("stanford-cars").classes]], dtype=object)
+    names = np.array([[each.name for each in shipped_label_set("stanford-cars").classes]], dtype=object)
     (base / "stanford_cars" / "devkit").mkdir()
     pytest.importorskip("scipy.io").savemat(base / "stanford_cars" / "devkit" / "cars_meta.mat", {"class_names": names})
     ours = open_benchmark(benchmark("stanford-cars", test=2), str(base / "stanford_cars"))
     theirs = datasets.StanfordCars(str(base), split="test")
-    ids = label_set("stanford-cars").ids
+    ids = shipped_label_set("stanford-cars").ids
     assert [(str(item.path), item.label) for item in ours.items] == [(path, ids[at]) for path, at in theirs._samples]

@@ -6,21 +6,21 @@ import pytest
 
 from abs_classify.methods.class_texts import Sentences
 from abs_classify.methods.controls import CONTROLS, apply_control, classname_only, rename, shuffle, swap, waffle
-from abs_classify.methods.phrases import ClassDescription
+from abs_core.descriptions import Description
 from abs_core.errors import UnknownNameError, UsageError
 
 CLASSES = {"n1": "hen", "n2": "red_panda", "n3": "axe", "n4": "tractor", "n5": "Egyptian Mau"}
 DESCRIPTIONS = {
-    "n1": [ClassDescription("A hen is a bird with a comb."), ClassDescription("two legs", "phrase")],
-    "n2": [ClassDescription("Red pandas have a long, bushy tail.")],
+    "n1": [Description("A hen is a bird with a comb."), Description("two legs", "phrase")],
+    "n2": [Description("Red pandas have a long, bushy tail.")],
     "n3": [
-        ClassDescription("You can tell an axe by its blade."),
-        ClassDescription("a handle", "phrase"),
-        ClassDescription("Axes cut."),
+        Description("You can tell an axe by its blade."),
+        Description("a handle", "phrase"),
+        Description("Axes cut."),
     ],
-    "n4": [ClassDescription("The tractor's wheels are large.")],
-    "n5": [ClassDescription("An Egyptian Mau has spots."), ClassDescription("An Egyptian Mau is a cat.")],
-    "n9": [ClassDescription("Nobody asked for this.")],
+    "n4": [Description("The tractor's wheels are large.")],
+    "n5": [Description("An Egyptian Mau has spots."), Description("An Egyptian Mau is a cat.")],
+    "n9": [Description("Nobody asked for this.")],
 }
 
 
@@ -47,7 +47,7 @@ def test_counts_stay(control: object) -> None:
 
 def test_shuffle_deals_out_every_description_once() -> None:
     plain = {
-        key: [ClassDescription(f"text {key} {i}.") for i in range(count)]
+        key: [Description(f"text {key} {i}.") for i in range(count)]
         for key, count in zip(CLASSES, (3, 1, 4, 1, 5), strict=True)
     }
     seen = set()
@@ -61,7 +61,7 @@ def test_shuffle_deals_out_every_description_once() -> None:
 
 
 def test_swap_moves_whole_lists_and_leaves_no_class_its_own() -> None:
-    plain = {key: [ClassDescription(f"text {key} {i}.") for i in range(3)] for key in CLASSES}
+    plain = {key: [Description(f"text {key} {i}.") for i in range(3)] for key in CLASSES}
     for seed in range(20):
         result = swap(plain, CLASSES, seed)
         donors = {key: own[0].text.split()[1] for key, own in result.items()}
@@ -97,7 +97,7 @@ def test_waffle_says_the_class_and_random_parts_only() -> None:
 
 def test_classname_only() -> None:
     result = classname_only({}, CLASSES, 0)
-    assert result["n2"] == (ClassDescription("a photo of a red panda."),)
+    assert result["n2"] == (Description("a photo of a red panda."),)
     assert [len(own) for own in result.values()] == [1] * 5
 
 

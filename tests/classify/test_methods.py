@@ -11,19 +11,19 @@ from torch import Tensor
 
 from abs_classify.methods import table as methods
 from abs_classify.methods.class_texts import ClassTexts, Sentences
-from abs_classify.methods.phrases import ClassDescription
 from abs_classify.methods.scoring import ClassTextFeatures, MeanSimilarity, SoftMatch, run_stream
 from abs_classify.methods.similarity import unit
 from abs_classify.methods.table import METHODS, Method, get_method, register
 from abs_classify.methods.views import AttentionCrops, FeatureWindows, FullImage, RandomCrops, ViewSource
 from abs_core.canonical import digest
+from abs_core.descriptions import Description
 from abs_core.errors import UnknownNameError, UsageError
 
 CLASSES = {"n01": "great_owl", "n02": "fox", "n03": "red panda"}
 DESCRIPTIONS = {
-    "n01": (ClassDescription("A great owl has round eyes."), ClassDescription("large wings", "phrase")),
-    "n02": (ClassDescription("A fox has a bushy tail."),),
-    "n03": (ClassDescription("A red panda has rings on its tail."),),
+    "n01": (Description("A great owl has round eyes."), Description("large wings", "phrase")),
+    "n02": (Description("A fox has a bushy tail."),),
+    "n03": (Description("A red panda has rings on its tail."),),
 }
 NAMES = [
     "clip", "clip-e", "clip-d", "clip-d-wca", "waffle", "waffle-wca", "cupl", "wca", "abs", "abs-random", "abs-pixels",

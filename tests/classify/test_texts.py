@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,16 +16,18 @@ from abs_classify.methods.class_texts import (
     Template,
     TemplateEnsemble,
     as_descriptions,
+    descriptions_of,
 )
-from abs_classify.methods.phrases import ClassDescription, clause, descriptor_sentence
+from abs_classify.methods.phrases import clause, descriptor_sentence
+from abs_core.descriptions import Description
 from abs_core.errors import AbsError, UnknownNameError, UsageError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "rivals"
 CLASSES = {"n1": "red_panda", "n2": "tractor"}
 MIXED = {
-    "n2": [ClassDescription("used on farms", "phrase"), ClassDescription("Tractors have two large wheels.")],
-    "n1": [ClassDescription("long, bushy tail", "phrase")],
-    "n9": [ClassDescription("of a class that is not asked for", "phrase")],
+    "n2": [Description("used on farms", "phrase"), Description("Tractors have two large wheels.")],
+    "n1": [Description("long, bushy tail", "phrase")],
+    "n9": [Description("of a class that is not asked for", "phrase")],
 }
 ALL_SOURCES = [Template(), TemplateEnsemble(), Descriptors(), RandomWords(), Sentences()]
 
@@ -97,7 +100,7 @@ def test_ten_thousand_descriptions_of_one_class_and_one_of_the_other() -> None:
 
 @pytest.mark.parametrize("nothing", [None, {}, {"n1": [], "n2": []}])
 def test_without_descriptions_the_plain_templates_stand_in_and_the_table_says_so(
-    nothing: dict[str, list[ClassDescription]],
+    nothing: dict[str, list[Description]],
 ) -> None:
     table = Sentences().build(CLASSES, nothing, ["not this {}."])
     assert len(table.texts) == 16
@@ -188,8 +191,12 @@ def test_a_table_that_does_not_fit(fields: tuple[tuple[str, ...], ...], message:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: ClassDescription("  "), UsageError, "a description is empty"),
-        (lambda: ClassDescription("x", "word"), UnknownNameError, "valid: sentence, phrase"),  # type: ignore[arg-type]
+        (lambda: descriptions_of({"a": "cat"}, {"a": [Description("  ")]}), UsageError, "a description is empty"),
+        (
+            lambda: descriptions_of({"a": "cat"}, {"a": [Description("x", cast("Any", "word"))]}),
+            UnknownNameError,
+            "valid: sentence, phrase",
+        ),
         (lambda: as_descriptions({"n1": "one string"}), UsageError, "class 'n1' are one string"),
         (lambda: Template("a photo."), UsageError, "does not have exactly one {}"),
         (lambda: Template("a {} and {}."), UsageError, "does not have exactly one {}"),

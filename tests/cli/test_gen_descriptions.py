@@ -25,7 +25,7 @@ from web import serve_on_loopback
 
 from abs_cli.main import main
 from abs_core.extras import find_package_folder
-from abs_core.labels import from_names, shipped_names
+from abs_core.labels import from_names, shipped_label_sets
 from abs_descriptions.bundles import Bundle
 from abs_descriptions.bundles.repository import BundleStore
 from abs_descriptions.generation.cleaning import RejectionReason
@@ -58,7 +58,7 @@ def late(seconds: float, text: str) -> str:
 
 def test_the_help_lists_every_set_that_ships(abs_command: Abs) -> None:
     listed = re.split(r"[\s,]+", abs_command("gen-descriptions", "--help").out)
-    assert {*shipped_names(), *shipped_prompt_sets()} <= set(listed)
+    assert {*shipped_label_sets(), *shipped_prompt_sets()} <= set(listed)
 
 
 @dataclass

@@ -482,15 +482,14 @@ def test_whose_weights_a_published_number_is_of(name: str, expected: str | None)
 
 def test_the_guard_speaks_where_a_whole_published_split_was_run() -> None:
     from abs_classify.datasets import Dataset, Sample
-    from abs_classify.datasets.class_lists import label_set
     from abs_classify.encoding.ranking import ScoredImages, SkippedImage
     from abs_classify.evaluation.job import Evaluation, EvaluationJob, EvaluationSplit
-    from abs_classify.label_space import LabelSpace
     from abs_classify.methods.plan import MethodPlan
-    from abs_core.labels import read_labels
+    from abs_core.descriptions import LabelSpace
+    from abs_core.labels import shipped_label_set
 
-    labels = read_labels("dtd")
-    classes = label_set("dtd").classes
+    labels = shipped_label_set("dtd")
+    classes = labels.classes
     items = tuple(Sample(Path(f"{at}.jpg"), classes[at % 47].id) for at in range(1880))
 
     def judge(

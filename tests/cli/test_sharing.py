@@ -50,7 +50,7 @@ def test_two_homes_share_review_and_compare(
             ours.home,
             name="colours",
             label_set=from_names(CLASSES),
-            records=[Description(label, text, Provenance("g")) for label, text in texts],
+            records=[Description(text, class_id=label, provenance=Provenance("g")) for label, text in texts],
             rejected=[],
         )
     )

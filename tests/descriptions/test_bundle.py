@@ -19,7 +19,6 @@ from abs_descriptions.bundles import (
     Bundle,
     Description,
     Generator,
-    LabelSetLike,
     PromptSetEntry,
     Provenance,
     Rejection,
@@ -34,7 +33,7 @@ from abs_descriptions.bundles import (
 )
 from abs_descriptions.bundles import format as limits
 from abs_descriptions.bundles.codec import Migration, RecordRules
-from abs_descriptions.bundles.format import bundle_schema, label_set_digest
+from abs_descriptions.bundles.format import bundle_schema
 from abs_descriptions.bundles.reader import open_pass
 
 STORED = Path(__file__).parent / "stored"
@@ -52,9 +51,16 @@ MODEL = Generator(
     prompts=PromptSetEntry(id="animals", version="1.2.0", digest="sha256:" + "cd" * 32),
 )
 RECORDS = [
-    Description("cat", "A cat has whiskers.", Provenance("model", 0, "looks", REQUEST), scores={"b": 1, "a": 0.25}),
-    Description("cat", 'Its eyes are called "slit-eyed" \\ green.', Provenance("model", 1, "looks")),
-    Description("dog", "un museau d'épagneul 🐕", Provenance("hand"), "phrase", id="d-1"),
+    Description(
+        "A cat has whiskers.",
+        class_id="cat",
+        provenance=Provenance("model", 0, "looks", REQUEST),
+        scores={"b": 1, "a": 0.25},
+    ),
+    Description(
+        'Its eyes are called "slit-eyed" \\ green.', class_id="cat", provenance=Provenance("model", 1, "looks")
+    ),
+    Description("un museau d'épagneul 🐕", "phrase", class_id="dog", provenance=Provenance("hand"), id="d-1"),
 ]
 REJECTED = [
     Rejection("cat", "Sure! Here is", "chatty", Provenance("model", 2, "looks", REQUEST), "begins with 'Sure'"),
@@ -163,7 +169,10 @@ def test_every_line_is_canonical(tmp_path: Path) -> None:
 
 
 def test_order_of_arrival_does_not_change_the_order_of_classes(tmp_path: Path) -> None:
-    many = [Description("cat" if i % 3 else "dog", f"Text {i}.", Provenance("hand", i)) for i in range(1000)]
+    many = [
+        Description(f"Text {i}.", class_id="cat" if i % 3 else "dog", provenance=Provenance("hand", i))
+        for i in range(1000)
+    ]
     write(tmp_path / "mixed.jsonl", many)
     write(tmp_path / "sorted.jsonl", sorted(many, key=lambda record: record.class_id))
     assert (tmp_path / "mixed.jsonl").read_bytes() == (tmp_path / "sorted.jsonl").read_bytes()
@@ -173,7 +182,9 @@ def test_order_of_arrival_does_not_change_the_order_of_classes(tmp_path: Path) -
 
 def test_strings_are_brought_to_nfc(tmp_path: Path) -> None:
     labels = LabelSet("cafe\u0301", (ClassLabel("cafe\u0301", "cafe\u0301"),))
-    record = Description("cafe\u0301", "A cafe\u0301.", Provenance("hand", 0, "cafe\u0301"), id="cafe\u0301")
+    record = Description(
+        "A cafe\u0301.", class_id="cafe\u0301", provenance=Provenance("hand", 0, "cafe\u0301"), id="cafe\u0301"
+    )
     bundle = write(tmp_path / "a.jsonl", [record], label_set=labels, licence="cafe\u0301")
     [read] = bundle.records()
     assert (read.class_id, read.text, read.provenance.prompt, read.id) == ("café", "A café.", "café", "café")
@@ -182,11 +193,12 @@ def test_strings_are_brought_to_nfc(tmp_path: Path) -> None:
 
 
 def test_label_set_digest_is_that_of_the_label_set(tmp_path: Path) -> None:
-    labels: LabelSetLike = from_names(["Zürich", "a cat", "東京"], name="mixed")
+    labels = from_names(["Zürich", "a cat", "東京"], name="mixed")
     bundle = write(tmp_path / "a.jsonl", [], label_set=labels, complete=False)
-    entry: LabelSetLike = bundle.header.label_set
-    assert entry.digest == labels.digest == label_set_digest(labels.classes)
-    again = write(tmp_path / "b.jsonl", [], label_set=entry, complete=False)
+    stored = bundle.header.label_set
+    assert stored.classes == labels.classes
+    assert bundle.header.label_set_entry.digest == stored.digest == labels.digest
+    again = write(tmp_path / "b.jsonl", [], label_set=stored, complete=False)
     assert again.digest == bundle.digest
 
 
@@ -225,7 +237,11 @@ def test_partial_bundle_says_so(tmp_path: Path) -> None:
 def test_stream_can_be_left_early(tmp_path: Path) -> None:
     """The end of the file is torn, and nobody who stops before it has to know."""
     path = tmp_path / "a.jsonl"
-    write(path, (Description("cat", f"Text {i}.", Provenance("hand", i)) for i in range(20_000)), complete=False)
+    write(
+        path,
+        (Description(f"Text {i}.", class_id="cat", provenance=Provenance("hand", i)) for i in range(20_000)),
+        complete=False,
+    )
     path.write_bytes(path.read_bytes()[:-10])
     stream = iter_records(path)
     assert next(stream).text == "Text 0."
@@ -234,26 +250,35 @@ def test_stream_can_be_left_early(tmp_path: Path) -> None:
 
 
 HERE = Provenance("hand")
+
+
+def cat(text: str, kind: Any = "sentence", **fields: Any) -> Description:
+    """A description that keeps every rule but for the fields given."""
+    return Description(text, kind, **{"class_id": "cat", "provenance": HERE, **fields})
+
+
 REFUSED: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "a text twice": ([*RECORDS, RECORDS[0]], {}, "class 'cat': the text 'A cat has whiskers.' repeats"),
     "a text twice after NFC": (
-        [Description("cat", "caf\u00e9", HERE), Description("cat", "cafe\u0301", HERE)], {}, "the text 'café' repeats"),
+        [cat("caf\u00e9"), cat("cafe\u0301")], {}, "the text 'café' repeats"),
     "an id twice": (
-        [*RECORDS, Description("dog", "A dog.", HERE, id="d-1")], {}, "class 'dog': the id 'd-1' repeats"),
-    "an unknown class": ([Description("wolf", "A wolf.", HERE)], {}, "record 1: the class 'wolf' is not in the label"),
-    "an unknown generator": ([Description("cat", "A.", Provenance("x"))], {}, "record 1: the generator 'x'"),
-    "an empty text": ([*RECORDS, Description("cat", "", HERE)], {}, "record 4: the text is empty"),
-    "a line break": ([Description("cat", "a\nb", HERE)], {}, "line break"),
-    "a NUL": ([Description("cat", "a\0b", HERE)], {}, "NUL"),
-    "a lone surrogate": ([Description("cat", "a\ud800b", HERE)], {}, "lone surrogate"),
-    "a text too long": ([Description("cat", "é" * 4001, HERE)], {}, "longer than 4000"),
-    "a number as text": ([Description("cat", cast("Any", 7), HERE)], {}, "wrong type"),
-    "a kind": ([Description("cat", "a", HERE, cast("Any", "poem"))], {}, "kind"),
-    "NaN": ([Description("cat", "a", HERE, scores={"a": float("nan")})], {}, "finite"),
-    "a huge integer": ([Description("cat", "a", HERE, scores={"a": 2**60})], {}, "finite number of double precision"),
-    "a score name": ([Description("cat", "a", HERE, scores={"a\"b": 1.0})], {}, "score name"),
-    "a truth value as sample": ([Description("cat", "a", Provenance("hand", True))], {}, "sample"),
-    "a request": ([Description("cat", "a", Provenance("hand", 0, None, "abc"))], {}, "request"),
+        [*RECORDS, cat("A dog.", class_id="dog", id="d-1")], {}, "class 'dog': the id 'd-1' repeats"),
+    "an unknown class": ([cat("A wolf.", class_id="wolf")], {}, "record 1: the class 'wolf' is not in the label"),
+    "an unknown generator": ([cat("A.", provenance=Provenance("x"))], {}, "record 1: the generator 'x'"),
+    "no class": ([cat("A.", class_id="")], {}, "record 1: the class '' is not in the label set"),
+    "no provenance": ([Description("A.", class_id="cat")], {}, "record 1: the generator '' is not in the header"),
+    "an empty text": ([*RECORDS, cat("")], {}, "record 4: the text is empty"),
+    "a line break": ([cat("a\nb")], {}, "line break"),
+    "a NUL": ([cat("a\0b")], {}, "NUL"),
+    "a lone surrogate": ([cat("a\ud800b")], {}, "lone surrogate"),
+    "a text too long": ([cat("é" * 4001)], {}, "longer than 4000"),
+    "a number as text": ([cat(cast("Any", 7))], {}, "wrong type"),
+    "a kind": ([cat("a", "poem")], {}, "kind"),
+    "NaN": ([cat("a", scores={"a": float("nan")})], {}, "finite"),
+    "a huge integer": ([cat("a", scores={"a": 2**60})], {}, "finite number of double precision"),
+    "a score name": ([cat("a", scores={"a\"b": 1.0})], {}, "score name"),
+    "a truth value as sample": ([cat("a", provenance=Provenance("hand", True))], {}, "sample"),
+    "a request": ([cat("a", provenance=Provenance("hand", 0, None, "abc"))], {}, "request"),
     "a class without records": (RECORDS[:2], {}, "complete and describes 1 of 2"),
     "a name that climbs": (RECORDS, {"name": "../pets"}, "name: "),
     "a range for a version": (RECORDS, {"version": "^1.0.0"}, "version: "),
@@ -341,8 +366,8 @@ class TestMigrations:
         path = STORED / "format-0.jsonl"
         steps = {0: Migration(self.header, self.record)}
         assert self.read(path, steps) == [
-            Description("cat", "A cat has whiskers.", Provenance("hand")),
-            Description("dog", 'A "dog" barks.', Provenance("hand"), "phrase"),
+            Description("A cat has whiskers.", class_id="cat", provenance=Provenance("hand")),
+            Description('A "dog" barks.', "phrase", class_id="dog", provenance=Provenance("hand")),
         ]
         with open_pass(path, steps) as reading:
             assert len(list(reading.records())) == 2

@@ -44,10 +44,12 @@ def good_lines(folder: Path) -> Lines:
         generators=[Generator(id="g", backend="local", model="m", parameters={"temperature": 0.7})],
         licence="CC0-1.0",
         records=[
-            Description("cat", "A cat has whiskers.", Provenance("g", 0, "p1"), id="c1"),
-            Description("cat", "A cat has a tail.", Provenance("g", 1, "p1"), id="c2"),
-            Description("dog", "A dog barks.", Provenance("g", 0, "p1")),
-            Description("dog", "a wet nose", Provenance("g", 1, "p2"), "phrase", {"clip": 0.25}),
+            Description("A cat has whiskers.", class_id="cat", provenance=Provenance("g", 0, "p1"), id="c1"),
+            Description("A cat has a tail.", class_id="cat", provenance=Provenance("g", 1, "p1"), id="c2"),
+            Description("A dog barks.", class_id="dog", provenance=Provenance("g", 0, "p1")),
+            Description(
+                "a wet nose", "phrase", class_id="dog", provenance=Provenance("g", 1, "p2"), scores={"clip": 0.25}
+            ),
         ],
     )
     return path.read_bytes().split(b"\n")[:-1]
@@ -332,7 +334,10 @@ class TestRejected:
             label_set=from_names(["cat", "dog"]),
             generators=[Generator(id="g", backend="local", model="m", parameters={})],
             licence="CC0-1.0",
-            records=[Description("cat", "A cat.", Provenance("g")), Description("dog", "A dog.", Provenance("g"))],
+            records=[
+                Description("A cat.", class_id="cat", provenance=Provenance("g")),
+                Description("A dog.", class_id="dog", provenance=Provenance("g")),
+            ],
             rejected=[
                 Rejection("cat", "A c", "cut-off", Provenance("g", 1, "p")),
                 Rejection("dog", "Sure! Here", "chatty", Provenance("g", 2, "p"), "begins with 'Sure'"),

@@ -43,7 +43,7 @@ def generator(name: str = "g", **changes: Any) -> Generator:
 
 
 def texts(class_id: str, *found: str) -> list[Description]:
-    return [Description(class_id, text, G) for text in found]
+    return [Description(text, class_id=class_id, provenance=G) for text in found]
 
 
 def write(path: Path, records: Sequence[Description], **changes: Any) -> Bundle:
@@ -160,14 +160,14 @@ class TestMerge:
         assert validate(merged.path) == merged.header
 
     def test_earlier_record_wins_with_its_provenance(self, tmp_path: Path) -> None:
-        mine = Description("cat", "A.", Provenance("g", 1), scores={"clip": 0.5})
-        theirs = Description("cat", "A.", Provenance("g", 9))
+        mine = Description("A.", class_id="cat", provenance=Provenance("g", 1), scores={"clip": 0.5})
+        theirs = Description("A.", class_id="cat", provenance=Provenance("g", 9))
         merged = merge(tmp_path, write(tmp_path / "a.jsonl", [mine]), write(tmp_path / "b.jsonl", [theirs]))
         assert list(merged.records()) == [mine]
 
     def test_kind_conflict(self, tmp_path: Path) -> None:
         first = write(tmp_path / "a.jsonl", texts("cat", "whiskers"))
-        second = write(tmp_path / "b.jsonl", [Description("cat", "whiskers", G, "phrase")])
+        second = write(tmp_path / "b.jsonl", [Description("whiskers", "phrase", class_id="cat", provenance=G)])
         with pytest.raises(BundleError, match="'cat' has a conflict: 'whiskers' is a sentence and a phrase") as caught:
             merge(tmp_path, first, second)
         assert caught.value.remedy
@@ -176,8 +176,8 @@ class TestMerge:
         assert kept.kind == "sentence"
 
     def test_id_conflict(self, tmp_path: Path) -> None:
-        first = write(tmp_path / "a.jsonl", [Description("cat", "A.", G, id="1")])
-        second = write(tmp_path / "b.jsonl", [Description("cat", "B.", G, id="1")])
+        first = write(tmp_path / "a.jsonl", [Description("A.", class_id="cat", provenance=G, id="1")])
+        second = write(tmp_path / "b.jsonl", [Description("B.", class_id="cat", provenance=G, id="1")])
         with pytest.raises(BundleError, match="two texts have the id '1'"):
             merge(tmp_path, first, second)
         assert [r.id for r in merge(tmp_path, first, second, on_conflict="first").records()] == ["1", None]

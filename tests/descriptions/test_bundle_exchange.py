@@ -14,13 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from abs_core.descriptions import DescriptionKind
 from abs_core.errors import BundleError, StorageError, UnknownNameError
 from abs_core.labels import ClassLabel, LabelSet, from_names
 from abs_descriptions.bundles import (
     Bundle,
     Description,
     Generator,
-    Kind,
     Provenance,
     text_problem,
     validate,
@@ -60,11 +60,11 @@ def write(path: Path, records: list[Description], label_set: LabelSet = LABELS) 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     records = [
-        Description("brick_wall", "Red bricks, grey mortar.", HAND),
-        Description("brick_wall", "grey mortar", HAND, "phrase"),
-        Description("cat", 'A cat is "small".', HAND),
-        Description("cat", "whiskers", HAND, "phrase"),
-        Description("cat", "pointed ears", HAND, "phrase"),
+        Description("Red bricks, grey mortar.", class_id="brick_wall", provenance=HAND),
+        Description("grey mortar", "phrase", class_id="brick_wall", provenance=HAND),
+        Description('A cat is "small".', class_id="cat", provenance=HAND),
+        Description("whiskers", "phrase", class_id="cat", provenance=HAND),
+        Description("pointed ears", "phrase", class_id="cat", provenance=HAND),
     ]
     return write(tmp_path / "things.jsonl", records).path
 
@@ -100,11 +100,13 @@ def test_export_is_exactly_this(tmp_path: Path, bundle: Path, name: str) -> None
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_export_import_export_gives_the_same_bytes(tmp_path: Path, name: str) -> None:
-    kinds: tuple[Kind, ...] = (
+    kinds: tuple[DescriptionKind, ...] = (
         ("phrase",) if name in ("clip-d", "waffle") else ("sentence", "phrase") if name == "csv" else ("sentence",)
     )
     records = [
-        Description(class_id, f"{text}{number}", Provenance("hand", number), kinds[number % len(kinds)])
+        Description(
+            f"{text}{number}", kinds[number % len(kinds)], class_id=class_id, provenance=Provenance("hand", number)
+        )
         for class_id in ("brick_wall", "border_collie")
         for number, text in enumerate(HOSTILE)
     ]
@@ -122,7 +124,7 @@ def test_export_import_export_gives_the_same_bytes(tmp_path: Path, name: str) ->
 
 def test_spreadsheet_runs_nothing(tmp_path: Path) -> None:
     labels = LabelSet("odd", (ClassLabel("=id", "@name"), ClassLabel("x", "+x")))
-    records = [Description("=id", text, HAND) for text in HOSTILE]
+    records = [Description(text, class_id="=id", provenance=HAND) for text in HOSTILE]
     export_bundle(write(tmp_path / "a.jsonl", records, labels).path, tmp_path / "a.csv", "csv")
     rows = list(csv.reader(io.StringIO((tmp_path / "a.csv").read_text(encoding="utf-8"), newline="")))
     assert [row[3] for row in rows[1:6]] == ["'=1+1", "''=1+1", "'''+cmd", "'@SUM(A1)", "'-2"]
@@ -132,7 +134,11 @@ def test_spreadsheet_runs_nothing(tmp_path: Path) -> None:
 
 def test_ids_as_keys_where_names_are_not_unique(tmp_path: Path) -> None:
     labels = LabelSet("twins", (ClassLabel("a", "missile", note="one"), ClassLabel("b", "missile", note="other")))
-    path = write(tmp_path / "a.jsonl", [Description("a", "A.", HAND), Description("b", "B.", HAND)], labels).path
+    path = write(
+        tmp_path / "a.jsonl",
+        [Description("A.", class_id="a", provenance=HAND), Description("B.", class_id="b", provenance=HAND)],
+        labels,
+    ).path
     with pytest.raises(BundleError, match=r"two classes of things@1.0.0 are called 'missile'"):
         export_bundle(path, tmp_path / "out.json", "cupl")
     assert not (tmp_path / "out.json").exists()
@@ -141,7 +147,7 @@ def test_ids_as_keys_where_names_are_not_unique(tmp_path: Path) -> None:
 
 
 def test_nothing_to_export_leaves_no_file(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", [Description("cat", "A cat.", HAND)]).path
+    path = write(tmp_path / "a.jsonl", [Description("A cat.", class_id="cat", provenance=HAND)]).path
     with pytest.raises(BundleError, match="has no phrase to export as clip-d"):
         export_bundle(path, tmp_path / "out.json", "clip-d")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.jsonl"]
@@ -198,8 +204,8 @@ def test_nothing_vanishes_on_import() -> None:
     ]
     records, rejected = to_records(texts, match_labels(["cat", "unicorn"], LABELS), "import")
     assert records == [
-        Description("cat", "A cat. It purrs.", Provenance("import", 0)),
-        Description("cat", "café", Provenance("import", 6), "phrase"),
+        Description("A cat. It purrs.", class_id="cat", provenance=Provenance("import", 0)),
+        Description("café", "phrase", class_id="cat", provenance=Provenance("import", 6)),
     ]
     assert [(r.reason, r.detail, r.provenance.sample) for r in rejected] == [
         ("duplicate", None, 1),

@@ -39,7 +39,9 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         generators=[Generator(id="g", backend="b", model="m", parameters={"t": [0.5, None]})],
         licence="CC0-1.0",
         records=[
-            Description(name, f'The {name} is "{word}".', Provenance("g", i, "p"), scores={"s": i / 7})
+            Description(
+                f'The {name} is "{word}".', class_id=name, provenance=Provenance("g", i, "p"), scores={"s": i / 7}
+            )
             for i, word in enumerate(["big", "schön", "速い"])
             for name in CLASSES
         ],
@@ -199,7 +201,7 @@ def test_reader_and_model_of_a_record_agree(value: dict[str, Any], canonical: bo
     sample=st.integers(0, 2**53),
 )
 def test_serialized_records_are_canonical_json(text: str, scores: dict[str, float] | None, sample: int) -> None:
-    record = Description("été", text, Provenance("g", sample, "p"), scores=scores)
+    record = Description(text, class_id="été", provenance=Provenance("g", sample, "p"), scores=scores)
     line = serialize_record(record)
     if RULES.problem(record) is None:
         assert canonical_json(json.loads(line)) == line

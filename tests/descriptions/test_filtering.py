@@ -391,8 +391,11 @@ def bundle_of(folder: Path, records: Sequence[Description], rejected: Sequence[R
 
 
 def mixed(folder: Path) -> Bundle:
-    records = [Description("crane", text, Provenance("g", at)) for at, text in enumerate(CRANES)]
-    records += [Description("car", text, Provenance("g", at), scores={"old": 1}) for at, text in enumerate(CARS)]
+    records = [Description(text, class_id="crane", provenance=Provenance("g", at)) for at, text in enumerate(CRANES)]
+    records += [
+        Description(text, class_id="car", provenance=Provenance("g", at), scores={"old": 1})
+        for at, text in enumerate(CARS)
+    ]
     return bundle_of(folder, records, [Rejection("car", "Sure!", "chatty", Provenance("g", 9))])
 
 
@@ -439,7 +442,7 @@ def test_phrases_are_compared_with_their_class_name(tmp_path: Path, encoder: Sen
         "car": ["four wheels", "black tyres", "a grille"],
     }
     records = [
-        Description(one, text, Provenance("g", at), "phrase")
+        Description(text, "phrase", class_id=one, provenance=Provenance("g", at))
         for one, texts in phrases.items()
         for at, text in enumerate(texts)
     ]

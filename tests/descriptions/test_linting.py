@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from abs_core.descriptions import DescriptionKind
 from abs_core.errors import UsageError
 from abs_core.labels import ClassLabel, from_names, read_labels, shipped_label_sets
-from abs_descriptions.bundles import Description, Kind, Provenance, read_bundle
+from abs_descriptions.bundles import Description, Provenance, read_bundle
 from abs_descriptions.linting import RULES, LintFinding, LintOptions, ambiguous_names, lint
 
 ROOT = Path(__file__).parents[2]
@@ -22,11 +23,14 @@ def classes(*names: str) -> list[ClassLabel]:
 
 
 def described(
-    texts: Mapping[str, Sequence[str]], options: LintOptions | None = None, kind: Kind = "sentence"
+    texts: Mapping[str, Sequence[str]], options: LintOptions | None = None, kind: DescriptionKind = "sentence"
 ) -> list[LintFinding]:
     """Findings for classes by name; counts are left aside unless options ask for them."""
     own = classes(*texts)
-    records = {one.id: [Description(one.id, text, Provenance("g"), kind) for text in texts[one.name]] for one in own}
+    records = {
+        one.id: [Description(text, kind, class_id=one.id, provenance=Provenance("g")) for text in texts[one.name]]
+        for one in own
+    }
     return lint(own, records, AMBIGUOUS, options or LintOptions(1, 1000))
 
 
@@ -191,7 +195,9 @@ def test_a_thousand_classes_of_fifty_sentences_take_seconds() -> None:
         records = {
             one.id: [
                 Description(
-                    one.id, f"A {one.name} is {words[at % 13]}, {words[at // 13]} and number {at}.", Provenance("g")
+                    f"A {one.name} is {words[at % 13]}, {words[at // 13]} and number {at}.",
+                    class_id=one.id,
+                    provenance=Provenance("g"),
                 )
                 for at in range(50)
             ]

@@ -52,8 +52,11 @@ def make(path: Path, cats: list[str], dogs: list[str]) -> Bundle:
         generators=[Generator(id="model", backend="local", model="m", parameters={})],
         licence="CC0-1.0",
         records=[
-            *(Description("001", text, MODEL, scores={"clip": 0.5}, id=f"c{i}") for i, text in enumerate(cats)),
-            *(Description("dog", text, MODEL) for text in dogs),
+            *(
+                Description(text, class_id="001", provenance=MODEL, scores={"clip": 0.5}, id=f"c{i}")
+                for i, text in enumerate(cats)
+            ),
+            *(Description(text, class_id="dog", provenance=MODEL) for text in dogs),
         ],
         rejected=[Rejection("dog", "Sure!", "chatty", MODEL)],
         complete=bool(cats and dogs),
@@ -188,11 +191,20 @@ def test_decisions_become_a_child_version(tmp_path: Path, bundle: Bundle) -> Non
         "sheet_digest": review.sheet_digest,
     }
     assert list(child.records()) == [
-        Description("001", "A cat has whiskers.", Provenance("model", 3, "looks", REQUEST, None, "review"), id="c0"),
         Description(
-            "001", "It purrs.", Provenance("model", 3, "looks", REQUEST, "review"), scores={"clip": 0.5}, id="c2"
+            "A cat has whiskers.",
+            class_id="001",
+            provenance=Provenance("model", 3, "looks", REQUEST, None, "review"),
+            id="c0",
         ),
-        Description("dog", "A dog has a nose.", MODEL),
+        Description(
+            "It purrs.",
+            class_id="001",
+            provenance=Provenance("model", 3, "looks", REQUEST, "review"),
+            scores={"clip": 0.5},
+            id="c2",
+        ),
+        Description("A dog has a nose.", class_id="dog", provenance=MODEL),
     ]
     assert list(iter_rejected(child.path, header)) == [
         Rejection("dog", "Sure!", "chatty", MODEL),

@@ -27,8 +27,8 @@ def make(path: Path) -> Bundle:
         generators=[Generator(id="g", backend="local", model="m", parameters={})],
         licence="CC0-1.0",
         records=[
-            *(Description("cat", text, Provenance("g")) for text in TEXTS),
-            Description("dog", "a wet nose", Provenance("g"), "phrase"),
+            *(Description(text, class_id="cat", provenance=Provenance("g")) for text in TEXTS),
+            Description("a wet nose", "phrase", class_id="dog", provenance=Provenance("g")),
         ],
     )
 

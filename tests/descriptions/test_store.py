@@ -41,7 +41,7 @@ def write_to(path: Path, text: str = "A cat.", **changes: Any) -> Bundle:
         "label_set": from_names(["cat"]),
         "generators": [Generator(id="g", backend="hand", model="none", parameters={})],
         "licence": "CC0-1.0",
-        "records": [Description("cat", text, Provenance("g"))],
+        "records": [Description(text, class_id="cat", provenance=Provenance("g"))],
     }
     return write_bundle(path, **fields | changes)
 

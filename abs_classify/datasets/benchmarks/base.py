@@ -8,8 +8,8 @@ from pathlib import Path
 
 from abs_classify.datasets.base import Sample, flag, split_options
 from abs_classify.datasets.benchmarks.layouts import LayoutReader
-from abs_classify.datasets.class_lists import BenchmarkLabels, label_set
 from abs_core.errors import DatasetError, UnknownNameError
+from abs_core.labels import LabelSet, shipped_label_set
 
 __all__ = ["Archive", "Benchmark", "BenchmarkSplit", "SplitChoice", "choose", "count_problem", "existing", "usable"]
 
@@ -127,7 +127,7 @@ def choose(benchmark: Benchmark, location: str) -> SplitChoice:
     return SplitChoice(location, Path(place).expanduser(), split, flag(options, "partial"), classes)
 
 
-def usable(split: BenchmarkSplit, root: Path, labels: BenchmarkLabels) -> LayoutReader | None:
+def usable(split: BenchmarkSplit, root: Path, labels: LabelSet) -> LayoutReader | None:
     """The first of a part's layouts that is there."""
     return next((reader for reader in split.readers if not reader.missing(root, labels)), None)
 
@@ -166,4 +166,4 @@ def _repeated(items: Sequence[Sample]) -> Iterator[Sample]:
 
 def _classes_without(benchmark: Benchmark, split: BenchmarkSplit, items: Sequence[Sample]) -> list[str]:
     used = {item.label for item in items}
-    return [one for one in label_set(benchmark.labels).ids if one not in used and one not in split.without]
+    return [one for one in shipped_label_set(benchmark.labels).ids if one not in used and one not in split.without]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from abs_classify.datasets.base import Sample, read_bytes
 from abs_classify.datasets.benchmarks.layouts import MissingPath, unknown_class, wanted_file
-from abs_classify.datasets.class_lists import BenchmarkLabels
 from abs_core.errors import DatasetError
+from abs_core.labels import LabelSet
 
 __all__ = ["CifarBinary", "CifarRecord"]
 
@@ -82,7 +82,7 @@ class CifarBinary:
         """How many things must be there."""
         return len(self.files)
 
-    def missing(self, root: Path, labels: BenchmarkLabels) -> tuple[MissingPath, ...]:  # noqa: ARG002 - as of every reader
+    def missing(self, root: Path, labels: LabelSet) -> tuple[MissingPath, ...]:  # noqa: ARG002 - as of every reader
         """Each of the files; says so where only the Python version is there."""
         pickled = (root / self.python).is_file()
         remedy = (
@@ -92,7 +92,7 @@ class CifarBinary:
         found = [wanted_file(root / file, "images and labels", remedy if pickled else "") for file in self.files]
         return tuple(missing for each in found for missing in each)
 
-    def items(self, root: Path, labels: BenchmarkLabels) -> Iterator[Sample]:
+    def items(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
         """The images in the order of the files."""
         size = self.head + 3 * _PLANE
         for file in self.files:
@@ -104,7 +104,7 @@ class CifarBinary:
                     remedy=f"Extract {self.archive} again",
                 )
             for index, number in enumerate(_labels(path, size, self.head)):
-                label = labels.at(number)
+                label = labels.id_at(number)
                 if label is None:
                     raise unknown_class(f"record {index} of {str(path)!r}", number, labels)
                 yield Sample(path, label, CifarRecord(path, index, self.head))

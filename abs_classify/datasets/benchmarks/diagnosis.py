@@ -11,8 +11,8 @@ from pathlib import Path
 from abs_classify.datasets.base import Sample
 from abs_classify.datasets.benchmarks.base import Archive, Benchmark, SplitChoice, usable
 from abs_classify.datasets.benchmarks.layouts import MissingPath
-from abs_classify.datasets.class_lists import BenchmarkLabels, label_set
 from abs_core.errors import DatasetError
+from abs_core.labels import LabelSet, shipped_label_set
 
 __all__ = ["Diagnosis", "diagnose", "extraction", "spec_at", "way_on"]
 
@@ -43,7 +43,7 @@ def diagnose(benchmark: Benchmark, choice: SplitChoice) -> Diagnosis:
         benchmark: the data set.
         choice: what was asked of it.
     """
-    root, labels = choice.root, label_set(benchmark.labels)
+    root, labels = choice.root, shipped_label_set(benchmark.labels)
     what = f"the folder {str(root)!r}"
     if not root.is_dir():
         return _no_folder(benchmark, choice)
@@ -124,7 +124,7 @@ def _below(root: Path) -> Iterator[tuple[int, Path]]:
         level = below[:_MOST]
 
 
-def _fewest_missing(choice: SplitChoice, root: Path, labels: BenchmarkLabels) -> tuple[float, tuple[MissingPath, ...]]:
+def _fewest_missing(choice: SplitChoice, root: Path, labels: LabelSet) -> tuple[float, tuple[MissingPath, ...]]:
     """How far the nearest layout is from being there, and what it lacks."""
     every = [(reader.missing(root, labels), reader.needs) for reader in choice.split.readers]
     # one that can say more than "fetch it" has recognised something
@@ -132,7 +132,7 @@ def _fewest_missing(choice: SplitChoice, root: Path, labels: BenchmarkLabels) ->
     return min(far, key=lambda pair: pair[0])
 
 
-def _nearest(choice: SplitChoice, labels: BenchmarkLabels) -> tuple[int, Path, tuple[MissingPath, ...]]:
+def _nearest(choice: SplitChoice, labels: LabelSet) -> tuple[int, Path, tuple[MissingPath, ...]]:
     """The folder around the root, or the root itself, in which least is missing: levels off, folder, what."""
     least, missing = _fewest_missing(choice, choice.root, labels)
     best = (0, choice.root, missing)

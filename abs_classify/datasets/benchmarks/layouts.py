@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from abs_classify.datasets.base import Sample
-from abs_classify.datasets.class_lists import BenchmarkLabels, fold
 from abs_classify.datasets.folders import MAX_ANNOTATION_BYTES, inside, is_image, list_folder, read_lines
 from abs_core.errors import DatasetError
+from abs_core.labels import LabelSet, compact
 
 __all__ = [
     "ClassFolders",
@@ -76,11 +76,11 @@ class LayoutReader(Protocol):
         """How many things must be there at least; ``missing`` names at most as many."""
         ...
 
-    def missing(self, root: Path, labels: BenchmarkLabels) -> tuple[MissingPath, ...]:
+    def missing(self, root: Path, labels: LabelSet) -> tuple[MissingPath, ...]:
         """What is not there; empty where ``items`` can be called. Cheap: reads no list and opens no image."""
         ...
 
-    def items(self, root: Path, labels: BenchmarkLabels) -> Iterator[Sample]:
+    def items(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
         """The images in the order of the layout; those that a list names may be absent.
 
         Raises:
@@ -107,7 +107,7 @@ def wanted_folder(path: Path, what: str, remedy: str = "") -> tuple[MissingPath,
     return () if there else (MissingPath(path, what, remedy),)
 
 
-def unknown_class(place: str, label: object, labels: BenchmarkLabels) -> DatasetError:
+def unknown_class(place: str, label: object, labels: LabelSet) -> DatasetError:
     """The error for a label that the published label set does not have."""
     return DatasetError(
         f"{place} has the label {label!r}, which is none of the {len(labels.ids)} classes of {labels.name!r}",
@@ -119,28 +119,28 @@ def unknown_class(place: str, label: object, labels: BenchmarkLabels) -> Dataset
 _DEPTH = 3
 
 
-FolderLabel = Callable[[str, BenchmarkLabels], str | None]
+FolderLabel = Callable[[str, LabelSet], str | None]
 
 
-def by_name(folder: str, labels: BenchmarkLabels) -> str | None:
+def by_name(folder: str, labels: LabelSet) -> str | None:
     """The class that a folder's path names, but for case and separators."""
-    return labels.find(folder)
+    return labels.find_id(folder)
 
 
-def under_letters(folder: str, labels: BenchmarkLabels) -> str | None:
+def under_letters(folder: str, labels: LabelSet) -> str | None:
     """The class that a path under a folder of one letter names: ``a/apse/indoor`` is ``apse/indoor``."""
     letter, _, name = folder.partition("/")
-    return labels.find(name) if len(letter) == 1 else None
+    return labels.find_id(name) if len(letter) == 1 else None
 
 
-def by_number(folder: str, labels: BenchmarkLabels) -> str | None:
+def by_number(folder: str, labels: LabelSet) -> str | None:
     """The class at the position that a folder's name is: ``10`` comes after ``9`` and not after ``1``.
 
     ImageNet-V2 names its folders so. Copies with WordNet ids as folder names are around, and are read too.
     """
     if folder.isascii() and folder.isdigit():
-        return labels.at(int(folder))
-    return labels.find(folder)
+        return labels.id_at(int(folder))
+    return labels.find_id(folder)
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class ClassFolders:
         """How many things must be there."""
         return 1
 
-    def missing(self, root: Path, labels: BenchmarkLabels) -> tuple[MissingPath, ...]:
+    def missing(self, root: Path, labels: LabelSet) -> tuple[MissingPath, ...]:
         """The folder of class folders, or a class folder in it. Looks at names only."""
         folder = root / self.folder
         absent = wanted_folder(folder, "the folder of class folders")
@@ -182,11 +182,11 @@ class ClassFolders:
             return ()
         return (MissingPath(folder, f"the folders of its {len(labels.ids)} classes"),)
 
-    def items(self, root: Path, labels: BenchmarkLabels) -> Iterator[Sample]:
+    def items(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
         """The images of the class folders, in the order of the folders' names."""
         yield from self._items(root / self.folder, labels, "")
 
-    def _items(self, top: Path, labels: BenchmarkLabels, relative: str) -> Iterator[Sample]:
+    def _items(self, top: Path, labels: LabelSet, relative: str) -> Iterator[Sample]:
         folders, _ = list_folder(top / relative)
         for name in folders:
             below = f"{relative}/{name}" if relative else name
@@ -204,7 +204,7 @@ class ClassFolders:
 
 
 #: From path, label and name of an entry to the class id.
-EntryLabel = Callable[[str, int, BenchmarkLabels], str | None]
+EntryLabel = Callable[[str, int, LabelSet], str | None]
 
 
 _COOP_REMEDY = "Fetch the split file again; DATASETS.md of the CoOp repository links it"
@@ -214,24 +214,24 @@ _COOP_REMEDY = "Fetch the split file again; DATASETS.md of the CoOp repository l
 _ALIKE = 0.8
 
 
-def by_folder(path: str, _label: int, labels: BenchmarkLabels) -> str | None:
+def by_folder(path: str, _label: int, labels: LabelSet) -> str | None:
     """The class that the image's folder names."""
-    return labels.find(path.rpartition("/")[0])
+    return labels.find_id(path.rpartition("/")[0])
 
 
-def by_letter(path: str, _label: int, labels: BenchmarkLabels) -> str | None:
+def by_letter(path: str, _label: int, labels: LabelSet) -> str | None:
     """The class that the image's folder names, less the folder of one letter above it."""
-    return labels.find(path.rpartition("/")[0].partition("/")[2])
+    return labels.find_id(path.rpartition("/")[0].partition("/")[2])
 
 
-def by_breed(path: str, _label: int, labels: BenchmarkLabels) -> str | None:
+def by_breed(path: str, _label: int, labels: LabelSet) -> str | None:
     """The class that the file's name begins with: ``Abyssinian_201.jpg``."""
-    return labels.find(path.rpartition("_")[0])
+    return labels.find_id(path.rpartition("_")[0])
 
 
-def by_label(_path: str, label: int, labels: BenchmarkLabels) -> str | None:
+def by_label(_path: str, label: int, labels: LabelSet) -> str | None:
     """The class whose official number is one more than the label."""
-    return labels.at(label)
+    return labels.id_at(label)
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ class CoopSplit:
         """How many things must be there."""
         return 2
 
-    def missing(self, root: Path, labels: BenchmarkLabels) -> tuple[MissingPath, ...]:  # noqa: ARG002 - as of every reader
+    def missing(self, root: Path, labels: LabelSet) -> tuple[MissingPath, ...]:  # noqa: ARG002 - as of every reader
         """The split file, the folder of images, or both."""
         where = f"Download {self.file} (linked in DATASETS.md of the CoOp repository) to {str(root / self.file)!r}"
         return (
@@ -268,7 +268,7 @@ class CoopSplit:
             *wanted_folder(root / self.images, "the folder of images"),
         )
 
-    def items(self, root: Path, labels: BenchmarkLabels) -> Iterator[Sample]:
+    def items(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
         """The images in the order of the file."""
         file = root / self.file
         entries = _entries(file, self.part)
@@ -318,12 +318,12 @@ def _is_entry(row: Any) -> bool:
     )
 
 
-def _check_names(file: Path, spelled: dict[str, str], labels: BenchmarkLabels) -> None:
+def _check_names(file: Path, spelled: dict[str, str], labels: LabelSet) -> None:
     """Refuse labels that count in another order than the published classes do."""
     # the suite puts the year of a car first, so words are compared as a set
-    words = {name: sorted(fold(word) for word in name.replace("-", " ").split()) for name in labels.names.values()}
+    words = {name: sorted(compact(word) for word in name.replace("-", " ").split()) for name in labels.names.values()}
     alike = sum(
-        sorted(fold(word) for word in name.replace("-", " ").split()) == words[labels.names[label]]
+        sorted(compact(word) for word in name.replace("-", " ").split()) == words[labels.names[label]]
         for label, name in spelled.items()
     )
     if alike < _ALIKE * len(spelled):
@@ -350,7 +350,7 @@ class CubTables:
     layout = "images.txt, image_class_labels.txt, train_test_split.txt and images/"
     needs = 4
 
-    def missing(self, root: Path, labels: BenchmarkLabels) -> tuple[MissingPath, ...]:  # noqa: ARG002 - as of every reader
+    def missing(self, root: Path, labels: LabelSet) -> tuple[MissingPath, ...]:  # noqa: ARG002 - as of every reader
         """Each of the three files, and the folder of images."""
         return (
             *wanted_file(root / "images.txt", "the paths of the images"),
@@ -359,7 +359,7 @@ class CubTables:
             *wanted_folder(root / "images", "the folder of images"),
         )
 
-    def items(self, root: Path, labels: BenchmarkLabels) -> Iterator[Sample]:
+    def items(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
         """The images in the order of ``images.txt``."""
         numbers = _table(root / "image_class_labels.txt")
         training = _table(root / "train_test_split.txt")
@@ -374,10 +374,10 @@ class CubTables:
                 continue
             place = f"the image number {image} of {str(root)!r}"
             number = numbers[image]
-            label = labels.at(int(number) - 1) if number.isdigit() else None
+            label = labels.id_at(int(number) - 1) if number.isdigit() else None
             folder = relative.partition("/")[0]
             # the folder begins with the class number, so the two files can be held against each other
-            if label is None or labels.find(folder) != label:
+            if label is None or labels.find_id(folder) != label:
                 raise unknown_class(place, f"{number} ({folder})", labels)
             yield Sample(inside(root / "images", relative, place), label)
 
@@ -393,64 +393,64 @@ def _table(path: Path) -> dict[str, str]:
 
 
 #: From a line to the image's path under the folder of images, what the line says of its class, and the class id.
-Parse = Callable[[str, BenchmarkLabels], tuple[str, str, str | None]]
+Parse = Callable[[str, LabelSet], tuple[str, str, str | None]]
 
 
-def dtd(line: str, labels: BenchmarkLabels) -> tuple[str, str, str | None]:
+def dtd(line: str, labels: LabelSet) -> tuple[str, str, str | None]:
     """``banded/banded_0002.jpg``: the folder is the class."""
     folder = line.split("/")[0]
-    return line, folder, labels.find(folder)
+    return line, folder, labels.find_id(folder)
 
 
-def food101(line: str, labels: BenchmarkLabels) -> tuple[str, str, str | None]:
+def food101(line: str, labels: LabelSet) -> tuple[str, str, str | None]:
     """``apple_pie/1011328``: the folder is the class, and ``.jpg`` is left out."""
     folder = line.split("/")[0]
-    return f"{line}.jpg", folder, labels.find(folder)
+    return f"{line}.jpg", folder, labels.find_id(folder)
 
 
-def pets(line: str, labels: BenchmarkLabels) -> tuple[str, str, str | None]:
+def pets(line: str, labels: LabelSet) -> tuple[str, str, str | None]:
     """``Abyssinian_201 1 1 1``: image, class number from 1 on, species, breed number within the species.
 
     A sort of the file names puts the cats, which have capitals, before the dogs; only the number counts. The breed in
     the file's name must agree with it.
     """
     image, number = line.split()[:2]
-    label = labels.at(int(number) - 1)
+    label = labels.id_at(int(number) - 1)
     breed = image.rpartition("_")[0]
-    return f"{image}.jpg", f"{number} ({breed})", label if label == labels.find(breed) else None
+    return f"{image}.jpg", f"{number} ({breed})", label if label == labels.find_id(breed) else None
 
 
-def places365(line: str, labels: BenchmarkLabels) -> tuple[str, str, str | None]:
+def places365(line: str, labels: LabelSet) -> tuple[str, str, str | None]:
     """``Places365_val_00000001.jpg 165``: image and class number from 0 on."""
     image, number = line.split()
-    return image, number, labels.at(int(number))
+    return image, number, labels.id_at(int(number))
 
 
-def aircraft(line: str, labels: BenchmarkLabels) -> tuple[str, str, str | None]:
+def aircraft(line: str, labels: LabelSet) -> tuple[str, str, str | None]:
     """``1514522 F-16A/B``: image without ``.jpg``, and the variant, which may hold spaces and slashes."""
     image, _, variant = line.partition(" ")
-    return f"{image}.jpg", variant, labels.find(variant)
+    return f"{image}.jpg", variant, labels.find_id(variant)
 
 
-def sun397(line: str, labels: BenchmarkLabels) -> tuple[str, str, str | None]:
+def sun397(line: str, labels: LabelSet) -> tuple[str, str, str | None]:
     """``/a/apse/indoor/sun_blhbltknhczdswwd.jpg``: the path between the letter and the file is the class."""
     path = line.lstrip("/")
     name = "/".join(path.split("/")[1:-1])
-    return path, name, labels.find(name)
+    return path, name, labels.find_id(name)
 
 
-def ucf101(line: str, labels: BenchmarkLabels) -> tuple[str, str, str | None]:
+def ucf101(line: str, labels: LabelSet) -> tuple[str, str, str | None]:
     """``ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi 1``: a video; its middle frame lies in ``Apply_Eye_Makeup``."""
     action, _, video = line.split()[0].partition("/")
     folder = "_".join(re.findall("[A-Z][^A-Z]*", action))
-    return f"{folder}/{video.removesuffix('.avi')}.jpg", action, labels.find(action)
+    return f"{folder}/{video.removesuffix('.avi')}.jpg", action, labels.find_id(action)
 
 
-def imagenet_kaggle(line: str, labels: BenchmarkLabels) -> tuple[str, str, str | None]:
+def imagenet_kaggle(line: str, labels: LabelSet) -> tuple[str, str, str | None]:
     """``ILSVRC2012_val_00000001,n03995372 85 1 499 272``: image, then class and box for each object (of one class)."""
     image, _, objects = line.partition(",")
     wnid = objects.split()[0]
-    return f"{image}.JPEG", wnid, labels.find(wnid)
+    return f"{image}.JPEG", wnid, labels.find_id(wnid)
 
 
 @dataclass(frozen=True)
@@ -481,14 +481,14 @@ class ListFile:
         """How many things must be there."""
         return 2
 
-    def missing(self, root: Path, labels: BenchmarkLabels) -> tuple[MissingPath, ...]:  # noqa: ARG002 - as of every reader
+    def missing(self, root: Path, labels: LabelSet) -> tuple[MissingPath, ...]:  # noqa: ARG002 - as of every reader
         """The list, the folder of images, or both."""
         return (
             *wanted_file(root / self.file, "the list of the images"),
             *wanted_folder(root / self.images, "the folder of images"),
         )
 
-    def items(self, root: Path, labels: BenchmarkLabels) -> Iterator[Sample]:
+    def items(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
         """The images in the order of the list."""
         path = root / self.file
         for number, line in read_lines(path, self.comment):

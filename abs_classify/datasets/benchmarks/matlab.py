@@ -9,10 +9,10 @@ from typing import Any
 
 from abs_classify.datasets.base import Sample
 from abs_classify.datasets.benchmarks.layouts import MissingPath, unknown_class, wanted_file, wanted_folder
-from abs_classify.datasets.class_lists import BenchmarkLabels
 from abs_classify.datasets.folders import inside, read_lines
 from abs_core.errors import DatasetError
 from abs_core.extras import require
+from abs_core.labels import LabelSet
 
 __all__ = ["CarsMat", "FlowersMat", "ImagenetDevkit"]
 
@@ -43,7 +43,7 @@ class FlowersMat:
         """How many things must be there."""
         return 3
 
-    def missing(self, root: Path, labels: BenchmarkLabels) -> tuple[MissingPath, ...]:  # noqa: ARG002 - as of every reader
+    def missing(self, root: Path, labels: LabelSet) -> tuple[MissingPath, ...]:  # noqa: ARG002 - as of every reader
         """Either file, and the folder of images."""
         return (
             *wanted_file(root / "imagelabels.mat", "the classes of the images", _download(root, "imagelabels.mat")),
@@ -51,12 +51,12 @@ class FlowersMat:
             *wanted_folder(root / "jpg", "the folder of images"),
         )
 
-    def items(self, root: Path, labels: BenchmarkLabels) -> Iterator[Sample]:
+    def items(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
         """The images in the order of ``setid.mat``."""
         numbers = _integers(root / "imagelabels.mat", "labels")
         for image in _integers(root / "setid.mat", self.key):
             place = f"the image number {image} of {str(root / 'setid.mat')!r}"
-            label = labels.at(numbers[image - 1] - 1) if 1 <= image <= len(numbers) else None
+            label = labels.id_at(numbers[image - 1] - 1) if 1 <= image <= len(numbers) else None
             if label is None:
                 raise unknown_class(place, numbers[image - 1 : image], labels)
             yield Sample(root / "jpg" / f"image_{image:05d}.jpg", label)
@@ -84,7 +84,7 @@ class CarsMat:
         """How many things must be there."""
         return 2
 
-    def missing(self, root: Path, labels: BenchmarkLabels) -> tuple[MissingPath, ...]:  # noqa: ARG002 - as of every reader
+    def missing(self, root: Path, labels: LabelSet) -> tuple[MissingPath, ...]:  # noqa: ARG002 - as of every reader
         """The annotations, the folder of images, or both."""
         remedy = f"Put {Path(self.file).name} (linked in DATASETS.md of the CoOp repository) in {str(root)!r}"
         return (
@@ -92,7 +92,7 @@ class CarsMat:
             *wanted_folder(root / self.images, "the folder of images"),
         )
 
-    def items(self, root: Path, labels: BenchmarkLabels) -> Iterator[Sample]:
+    def items(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
         """The images in the order of the annotations."""
         file = root / self.file
         rows = _load(file, "annotations")
@@ -103,7 +103,7 @@ class CarsMat:
         for row in rows:
             name, number = str(row["fname"]), int(row["class"])
             place = f"the image {name!r} of {str(file)!r}"
-            label = labels.at(number - 1)
+            label = labels.id_at(number - 1)
             if label is None:
                 raise unknown_class(place, number, labels)
             yield Sample(inside(root / self.images, name, place), label)
@@ -132,7 +132,7 @@ class ImagenetDevkit:
         """How many things must be there."""
         return 3
 
-    def missing(self, root: Path, labels: BenchmarkLabels) -> tuple[MissingPath, ...]:  # noqa: ARG002 - as of every reader
+    def missing(self, root: Path, labels: LabelSet) -> tuple[MissingPath, ...]:  # noqa: ARG002 - as of every reader
         """The two files of the devkit, and the folder of images."""
         data = root / self._data
         return (
@@ -141,13 +141,13 @@ class ImagenetDevkit:
             *wanted_file(root / self.images / "ILSVRC2012_val_00000001.JPEG", "the first image"),
         )
 
-    def items(self, root: Path, labels: BenchmarkLabels) -> Iterator[Sample]:
+    def items(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
         """The images by number."""
         truth = root / self._data / "ILSVRC2012_validation_ground_truth.txt"
         synsets = _load(root / self._data / "meta.mat", "synsets")
         wnids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
         for image, (number, line) in enumerate(read_lines(truth), 1):
-            label = labels.find(wnids.get(int(line), "")) if line.isdigit() else None
+            label = labels.find_id(wnids.get(int(line), "")) if line.isdigit() else None
             if label is None:
                 raise unknown_class(f"line {number} of {str(truth)!r}", line, labels)
             yield Sample(root / self.images / f"ILSVRC2012_val_{image:08d}.JPEG", label)

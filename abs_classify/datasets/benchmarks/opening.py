@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from abs_classify.datasets.base import Dataset, DatasetClass, Sample
+from abs_classify.datasets.base import Dataset, Sample
 from abs_classify.datasets.benchmarks.base import Benchmark, SplitChoice, choose, count_problem, existing, usable
 from abs_classify.datasets.benchmarks.diagnosis import diagnose, way_on
-from abs_classify.datasets.class_lists import BenchmarkLabels, label_set
 from abs_core.errors import AbsError, DatasetError, MissingExtraError
+from abs_core.labels import ClassLabel, LabelSet, shipped_label_set
 
 __all__ = ["DatasetReport", "check_benchmark", "check_opening", "open_benchmark"]
 
@@ -51,7 +51,7 @@ def check_benchmark(benchmark: Benchmark, location: str) -> DatasetReport:
     """
     choice = choose(benchmark, location)
     spec = f"{benchmark.name}:{location}"
-    labels = label_set(benchmark.labels)
+    labels = shipped_label_set(benchmark.labels)
     there: list[str] = []
     missing: list[str] = []
     try:
@@ -94,7 +94,7 @@ def check_opening(spec: str, opening: Callable[[str], Dataset]) -> DatasetReport
 
 
 def _other_splits(benchmark: Benchmark, choice: SplitChoice) -> list[str]:
-    labels = label_set(benchmark.labels)
+    labels = shipped_label_set(benchmark.labels)
     ready = [
         split.name
         for split in benchmark.splits
@@ -122,7 +122,7 @@ def open_benchmark(benchmark: Benchmark, location: str) -> Dataset:
         MissingExtraError: its annotations need a package that is not installed.
     """
     choice = choose(benchmark, location)
-    labels = label_set(benchmark.labels)
+    labels = shipped_label_set(benchmark.labels)
     reader = usable(choice.split, choice.root, labels)
     if reader is None:
         found = diagnose(benchmark, choice)
@@ -142,13 +142,13 @@ def open_benchmark(benchmark: Benchmark, location: str) -> Dataset:
 
 
 def _candidates(
-    benchmark: Benchmark, choice: SplitChoice, labels: BenchmarkLabels
-) -> tuple[tuple[DatasetClass, ...], tuple[str, ...], tuple[str, ...]]:
+    benchmark: Benchmark, choice: SplitChoice, labels: LabelSet
+) -> tuple[tuple[ClassLabel, ...], tuple[str, ...], tuple[str, ...]]:
     """Candidate classes, those to choose among after scoring, and what to say of them."""
     own = tuple(each for each in labels.classes if each.id not in choice.split.without)
     if not benchmark.superset:
         return own, (), ()
-    every = label_set(benchmark.superset)
+    every = shipped_label_set(benchmark.superset)
     few, many = len(own), len(every.classes)
     if choice.classes == "all":
         return every.classes, (), (f"all {many} classes of {every.name} compete; published numbers choose among {few}",)

@@ -37,7 +37,7 @@ def command(home: Home, reference: str, class_label: str | None, as_json: bool) 
             click.echo(json_text(json.loads(line)))
         return
     click.echo("\n".join(_header_lines(bundle)))
-    names = {one.id: one.name for one in bundle.header.label_set.classes}
+    names = bundle.header.label_set.names
     current = None
     for record in bundle.records():
         if wanted is not None and record.class_id != wanted:
@@ -59,13 +59,7 @@ def _json_lines(bundle: Bundle, wanted: str | None) -> Iterator[str]:
 
 
 def _wanted(bundle: Bundle, label: str | None) -> str | None:
-    if label is None:
-        return None
-    from abs_core.labels import ClassLabel, LabelSet
-
-    entry = bundle.header.label_set
-    classes = tuple(ClassLabel(one.id, one.name) for one in entry.classes)
-    return LabelSet(entry.name, classes).resolve(label).id
+    return None if label is None else bundle.header.label_set.resolve(label).id
 
 
 def _header_lines(bundle: Bundle) -> Iterable[str]:

@@ -12,7 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from abs_core.errors import LabelError, UnknownNameError, UsageError
-from abs_core.labels import ClassLabel, LabelSet, fold, from_folder, from_names, read_labels, shipped_label_sets, slug
+from abs_core.files import data_folder
+from abs_core.labels import (
+    ClassLabel,
+    LabelSet,
+    compact,
+    fold,
+    from_folder,
+    from_names,
+    read_labels,
+    shipped_label_set,
+    shipped_label_sets,
+    slug,
+)
+
+# as released: they stand in the headers of bundles and in result files
+IMAGENET = "sha256:465d255ab9983fb1bbfcdb754a646668c9f2741fa229c6717f81507ef2973577"
+PETS = "sha256:381a8346be91274f7df01cc6fae4118a18c3111c9a349fc0aafd5c54484cc9ac"
+LISTED = "sha256:eb2a733c0b87330363812b41491067fe7fdaa4fc1cbde39580c62df18e0ba556"
 
 
 def write(folder: Path, content: str | bytes, name: str = "labels.txt") -> Path:
@@ -72,8 +89,13 @@ def test_every_shipped_set_can_be_read() -> None:
     names = shipped_label_sets()
     assert {"imagenet", "dtd", "pets", "demo"} <= set(names)
     for name in names:
-        assert read_labels(name).name == name
+        checked = read_labels(data_folder() / "labels" / f"{name}.json")
+        assert shipped_label_set(name) == read_labels(name) == checked
+        assert checked.name == name
+        assert len({compact(identifier) for identifier in checked.ids}) == len(checked.classes)
     assert len(read_labels("imagenet").classes) == 1000
+    with pytest.raises(UnknownNameError, match="imagenet"):
+        shipped_label_set("imagenet-22k")
 
 
 def test_a_shipped_set_comes_before_a_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,42 +110,66 @@ BAD: dict[str, tuple[str, str | bytes, str]] = {
     "empty": ("a.txt", "", "empty"),
     "only line ends": ("a.txt", "\n\r\n\n", "empty"),
     "only comments": ("a.txt", "# nothing\n", "no labels"),
-    "only spaces": ("a.txt", "cat\n   \ndog\n", "line 2: the label is only spaces"),
-    "only a tab": ("a.txt", "cat\n\t\n", "line 2: the label is only spaces"),
-    "no-break spaces": ("a.txt", "cat\n\u00a0\u3000\n", "line 2: the label is only spaces"),
-    "twice": ("a.txt", "cat\ndog\ncat\n", "line 3: the label 'cat' is there already (.*line 1)"),
-    "twice but for case": ("a.txt", "Brick Wall\nbrick_wall\n", "line 2: the label 'brick_wall' is there already"),
-    "twice but for form": ("a.txt", "caf\u00e9\ncafe\u0301\n", "line 2: .* is there already"),
-    "twice in two widths": ("a.txt", "cat\nｃａｔ\n", "line 2: .* is there already"),
-    "equal ids": ("a.txt", "1\tcat\n1\tdog\n", "line 2: the id '1' of 'dog' is there already"),
+    "only spaces": ("a.txt", "cat\n   \ndog\n", "line 2: the label is blank"),
+    "only a tab": ("a.txt", "cat\n\t\n", "line 2: the label is blank"),
+    "no-break spaces": ("a.txt", "cat\n\u00a0\u3000\n", "line 2: the label is blank"),
+    "twice": ("a.txt", "cat\ndog\ncat\n", "line 3: the label 'cat' appears twice, first in .*line 1"),
+    "twice but for case": ("a.txt", "Brick Wall\nbrick_wall\n", "line 2: the label 'brick_wall' appears twice"),
+    "twice but for form": ("a.txt", "caf\u00e9\ncafe\u0301\n", "line 2: .* appears twice"),
+    "twice in two widths": ("a.txt", "cat\nｃａｔ\n", "line 2: .* appears twice"),
+    "equal ids": ("a.txt", "1\tcat\n1\tdog\n", "line 2: the id '1' of 'dog' appears twice, first in .*line 1"),
     "equal slugs": ("a.txt", "t-shirt\nt.shirt\n", "line 2: the id 't_shirt'"),
-    "no UTF-8": ("a.txt", b"cat\nz\xfcrich\n", "line 2: this is not UTF-8"),
-    "UTF-16": ("a.txt", "cat\n".encode("utf-16"), "line 1: this is not UTF-8"),
-    "control character": ("a.txt", "cat\nd\x1b[31mog\n", r"line 2: the label 'd\\x1b\[31mog' holds .* U\+001B"),
+    "no UTF-8": ("a.txt", b"cat\nz\xfcrich\n", "line 2 is not valid UTF-8"),
+    "UTF-16": ("a.txt", "cat\n".encode("utf-16"), "line 1 is not valid UTF-8"),
+    "control character": ("a.txt", "cat\nd\x1b[31mog\n", r"line 2: the label 'd\\x1b\[31mog' contains .* U\+001B"),
     "NUL": ("a.txt", "c\0at\n", "line 1: .* U\\+0000"),
     "hidden character": ("a.txt", "cat\nc\u200bat\n", "line 2: .* U\\+200B"),
     "reordering": ("a.txt", "\u202etac\n", "line 1: .* U\\+202E"),
     "line separator": ("a.txt", "cat\u2028dog\n", "line 1: .* U\\+2028"),
-    "too long": ("a.txt", "cat\n" + "x" * 501 + "\n", "line 2: the label has 501 characters"),
-    "long id": ("a.txt", "x" * 201 + "\tcat\n", "line 1: the id of 'cat' has 201 characters"),
-    "long note": ("a.csv", "name,note\ncrane," + "x" * 501 + "\n", "line 2: the note has 501 characters"),
-    "long group": ("a.csv", "name,group\ncrane," + "x" * 201 + "\n", "line 2: the group has 201 characters"),
-    "id without a name": ("a.txt", "7\t \n", "line 1: there is an id and no label"),
-    "csv without a header": ("a.csv", "cat\ndog\n", "line 1: the columns are 'cat'"),
-    "csv with an unknown column": ("a.csv", "id,name,notes\n1,cat,x\n", "line 1: the columns are 'id, name, notes'"),
+    "too long": ("a.txt", "cat\n" + "x" * 501 + "\n", "line 2: the label may have up to 500 characters, got 501"),
+    "long id": ("a.txt", "x" * 201 + "\tcat\n", "line 1: the id of 'cat' must have 1 to 200 characters, got 201"),
+    "long note": (
+        "a.csv",
+        "name,note\ncrane," + "x" * 501 + "\n",
+        "line 2: the note may have up to 500 characters, got 501",
+    ),
+    "long group": (
+        "a.csv",
+        "name,group\ncrane," + "x" * 201 + "\n",
+        "line 2: the group may have up to 200 characters, got 201",
+    ),
+    "id without a name": ("a.txt", "7\t \n", "line 1 has an id and no label"),
+    "csv without a header": ("a.csv", "cat\ndog\n", "line 1: the columns must be .*, got 'cat'"),
+    "csv with an unknown column": (
+        "a.csv",
+        "id,name,notes\n1,cat,x\n",
+        "line 1: the columns must be .*, got 'id, name, notes'",
+    ),
     "csv with a column twice": ("a.csv", "name,name\ncat,dog\n", "line 1: the columns"),
-    "csv with a short row": ("a.csv", "id,name\n1,cat\n2\n", "line 3: 1 cells where the header has 2"),
+    "csv with a short row": ("a.csv", "id,name\n1,cat\n2\n", "line 3 must have 2 cells as the header has, got 1"),
     "csv with an open quote": ("a.csv", 'id,name\n1,"cat\n', "line 2: "),
     "csv with only a header": ("a.csv", "id,name\n", "no labels"),
-    "csv with a blank name": ("a.csv", "id,name\n1,  \n", "line 2: the label is only spaces"),
-    "no JSON": ("a.json", '{"classes": [\n{"name": }]}', "line 2: this is not JSON"),
-    "JSON of another shape": ("a.json", '["cat"]', "the whole"),
-    "JSON with an unknown key": ("a.json", '{"classes": [{"name": "cat", "wnid": "n1"}]}', "classes.0.wnid"),
-    "JSON with a number": ("a.json", '{"classes": [{"name": 7}]}', "classes.0.name"),
-    "JSON with a long number": ("a.json", '{"classes": [{"name": ' + "7" * 5000 + "}]}", "classes.0.name"),
+    "csv with a blank name": ("a.csv", "id,name\n1,  \n", "line 2: the label is blank"),
+    "no JSON": ("a.json", '{"classes": [\n{"name": }]}', "line 2 is not valid JSON"),
+    "JSON of another shape": ("a.json", '["cat"]', "must be an object, got a list"),
+    "JSON with an unknown key": (
+        "a.json",
+        '{"classes": [{"name": "cat", "wnid": "n1"}]}',
+        "class 1: unknown key 'wnid'",
+    ),
+    "JSON with an unknown key above": ("a.json", '{"classes": [], "class": []}', "unknown key 'class'"),
+    "JSON without classes": ("a.json", '{"name": "zoo"}', "'classes' must be a list, got nothing"),
+    "JSON without a name": ("a.json", '{"classes": [{"id": "cat"}]}', "class 1 has no name"),
+    "JSON with an empty version": ("a.json", '{"classes": [], "version": ""}', "1 to 100 characters, got 0"),
+    "JSON with a number": ("a.json", '{"classes": [{"name": 7}]}', "class 1: 'name' must be a string, got a number"),
+    "JSON with a long number": (
+        "a.json",
+        '{"classes": [{"name": ' + "7" * 5000 + "}]}",
+        "class 1: 'name' must be a string",
+    ),
     "JSON with no classes": ("a.json", '{"classes": []}', "no labels"),
-    "JSON that nests deeply": ("a.json", "[" * 200_000, "line 1: this is not JSON"),
-    "another suffix": ("a.xlsx", "cat", "none of .txt, .csv, .json"),
+    "JSON that nests deeply": ("a.json", "[" * 200_000, "line 1 is not valid JSON"),
+    "another suffix": ("a.xlsx", "cat", "must end in one of .txt, .csv, .json"),
 }
 
 
@@ -208,6 +254,22 @@ def test_the_digest_knows_ids_and_names_and_no_order() -> None:
     a, b = ClassLabel("a", "ape"), ClassLabel("b", "bee")
     assert LabelSet("x", (a, b)).digest == LabelSet("y", (b, a), "9").digest
     assert LabelSet("x", (a, b)).digest != LabelSet("x", (a, ClassLabel("b", "Bee"))).digest
+
+
+def test_the_digests_that_bundles_and_results_hold_stay(tmp_path: Path) -> None:
+    assert shipped_label_set("imagenet").digest == IMAGENET
+    assert shipped_label_set("pets").digest == PETS
+    assert read_labels(write(tmp_path, "n1\tBrick_Wall\ncafé\n# x\nC++\n")).digest == LISTED
+
+
+def test_ids_are_found_by_position_and_by_their_letters_alone() -> None:
+    labels = LabelSet("zoo", (ClassLabel("apartment_building/outdoor", "x"), ClassLabel("HandstandPushups", "y")))
+    assert labels.ids == ("apartment_building/outdoor", "HandstandPushups")
+    assert labels.names == {"apartment_building/outdoor": "x", "HandstandPushups": "y"}
+    assert labels.find_id("Apartment building-outdoor") == "apartment_building/outdoor"
+    assert labels.find_id("Handstand_Pushups") == "HandstandPushups"
+    assert labels.find_id("x") is None
+    assert [labels.id_at(number) for number in (-1, 1, 2)] == [None, "HandstandPushups", None]
 
 
 def test_a_hundred_thousand_labels_are_read_in_time_that_grows_with_their_number(tmp_path: Path) -> None:
