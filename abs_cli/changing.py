@@ -62,7 +62,7 @@ def merge_into_store(
             version=version,
             created=timestamp(),
             label_set=label_set,
-            licence=licence,
+            license=licence,
             on_conflict=on_conflict,
         )
 

@@ -346,7 +346,7 @@ def _write(
         created=created,
         label_set=label_set,
         generators=generators,
-        licence=licence,
+        license=licence,
         records=result.descriptions if result else (),
         rejected=result.rejected if result else (),
         complete=result.complete if result else False,

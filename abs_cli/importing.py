@@ -70,7 +70,7 @@ def import_foreign(
             created=timestamp(),
             label_set=label_set,
             generators=[generator],
-            licence=licence,
+            license=licence,
             records=records,
             rejected=rejected,
             complete=len({record.class_id for record in records}) == len(label_set.classes),
