@@ -29,7 +29,8 @@ from abs_classify.methods.class_texts import ClassTexts, as_descriptions, read_t
 from abs_classify.methods.phrases import readable
 from abs_classify.methods.scoring import ClassTextFeatures, StreamMatcher
 from abs_classify.methods.table import Method, get_method
-from abs_classify.models.attention import AttentionBackend, load_attention
+from abs_classify.models.attention import load_attention
+from abs_classify.models.base import AttentionBackend
 from abs_classify.threads import in_threads
 from abs_core.canonical import sha256_bytes
 from abs_core.descriptions import Description

@@ -1,23 +1,20 @@
-"""New versions out of bundles that are there: where they get their name and number and enter the store."""
+"""Bundles merged into a new version in the store."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from abs_cli.importing import timestamp
 from abs_core.errors import UsageError
-from abs_core.files import ensure_writable
 from abs_core.home import Home
-from abs_descriptions.bundles.repository import find_bundle, warn_of_yank
+from abs_descriptions.bundles.repository import find_bundle
 
 if TYPE_CHECKING:
-    from abs_descriptions.bundles import Bundle, BundleHeader
-    from abs_descriptions.bundles.repository import BundleStore, StoreEntry
+    from abs_descriptions.bundles import Bundle
+    from abs_descriptions.bundles.repository import StoreEntry
 
-__all__ = ["child_version", "find_again", "keep", "merge_into_store"]
+__all__ = ["merge_into_store"]
 
 
 def merge_into_store(
@@ -44,6 +41,7 @@ def merge_into_store(
     """
     from abs_core.labels import read_labels
     from abs_descriptions.bundles.merge import merge_bundles
+    from abs_descriptions.bundles.new_versions import add_version, child_version, timestamp
     from abs_descriptions.bundles.repository import BundleStore
 
     bundles = [find_bundle(home, reference) for reference in references]
@@ -52,7 +50,8 @@ def merge_into_store(
     label_set = None if labels is None else read_labels(labels)
     first = bundles[0].header
     chosen = first.name if name is None else name
-    version = child_version(BundleStore(home.bundles), chosen, [bundle.header for bundle in bundles])
+    store = BundleStore(home.bundles)
+    version = child_version(store, chosen, [bundle.header for bundle in bundles])
 
     def write(path: Path) -> Bundle:
         return merge_bundles(
@@ -62,67 +61,8 @@ def merge_into_store(
             version=version,
             created=timestamp(),
             label_set=label_set,
-            licence=licence,
+            license=licence,
             on_conflict=on_conflict,
         )
 
-    return keep(home, write)
-
-
-def child_version(store: BundleStore, name: str, parents: Sequence[BundleHeader]) -> str:
-    """The version after all of ``name`` in the store and after those of its parents that have this name.
-
-    Raises:
-        UsageError: a name that cannot be one.
-    """
-    from abs_descriptions.bundles.references import parse_version
-
-    following = store.next_version(name)
-    for parent in parents:
-        version, after = parse_version(parent.version), parse_version(following)
-        if parent.name == name and version is not None and after is not None and after <= version:
-            following = f"{version.major}.{version.minor + 1}.0"
-    return following
-
-
-def find_again(home: Home, name: str, records: int, write: Callable[[Path, str, str], Bundle]) -> StoreEntry | None:
-    """The newest version in the store that ``write`` writes once more, byte for byte; None if there is none.
-
-    What the store lost of that version is put back, and stderr says if it was yanked. What is in the store may be torn,
-    so that bytes written anew are compared with its digest.
-
-    Args:
-        home: has the store.
-        name: of the bundle.
-        records: how many descriptions are written; other versions need no look.
-        write: is given a path, a version and a time of creation.
-    """
-    from abs_descriptions.bundles.repository import BundleStore
-
-    store = BundleStore(home.bundles)
-    alike = [entry for entry in reversed(store.list(name)) if entry.counts.records == records]
-    if not alike:
-        return None
-    with tempfile.TemporaryDirectory(dir=home.root, prefix=".bundle-") as folder:
-        path = Path(folder) / "again.jsonl"
-        for entry in alike:
-            if write(path, entry.version, entry.created).reference == str(entry):
-                store.add(path)
-                warn_of_yank(store, entry)
-                return entry
-    return None
-
-
-def keep(home: Home, write: Callable[[Path], Bundle]) -> StoreEntry:
-    """Let ``write`` write a bundle to a path, and add it to the store.
-
-    Raises:
-        StorageError: the home cannot be written.
-    """
-    from abs_descriptions.bundles.repository import BundleStore
-
-    ensure_writable(home.root)
-    with tempfile.TemporaryDirectory(dir=home.root, prefix=".bundle-") as folder:
-        path = Path(folder) / "new.jsonl"
-        write(path)
-        return BundleStore(home.bundles).add(path)
+    return add_version(store, write)

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 from abs_classify.encoding.cache import CacheKey, StageCache
 from abs_classify.encoding.ranking import OnError, SkippedImage, identify
 from abs_classify.encoding.stages import IdentifiedSample, Stages, UnreadableImage, shards
-from abs_cli.changing import child_version, find_again, keep
 from abs_cli.console import note, progress
-from abs_cli.importing import timestamp
 from abs_core.canonical import digest
 from abs_core.errors import DatasetError, ImageError, UsageError
 from abs_core.extras import require
 from abs_core.files import ensure_writable, storage_errors
 from abs_core.home import Home
+from abs_descriptions.bundles.new_versions import add_version, child_version, find_same_version, timestamp
 from abs_descriptions.bundles.repository import shipped_bundles
 
 if TYPE_CHECKING:
@@ -180,13 +179,13 @@ def keep_child(
         return write(out, following, timestamp()).reference, True
     if not filtered.removed and chosen == parent.header.name:
         return parent.reference, False
-    again = find_again(home, chosen, len(filtered.kept), write)
+    again = find_same_version(store, chosen, len(filtered.kept), write)
     if again is not None:
         return str(again), False
     versions = {entry.version for entry in store.list(parent.header.name)}
     if parent.path in shipped_bundles().values() and parent.header.version not in versions:
         store.add(parent.path)  # so that child and parent can be pushed together
-    return str(keep(home, lambda path: write(path, following, timestamp()))), True
+    return str(add_version(store, lambda path: write(path, following, timestamp()))), True
 
 
 def spare_own_result(bundle: Bundle, filtered: FilteredBundle) -> FilteredBundle:

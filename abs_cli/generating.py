@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abs_cli.changing import find_again, keep
 from abs_cli.console import Interrupts, note, progress
-from abs_cli.importing import timestamp
 from abs_core.errors import BackendError, UsageError
 from abs_core.files import ensure_writable
 from abs_core.home import Home
 from abs_core.progress import Advance
+from abs_descriptions.bundles.new_versions import add_version, find_same_version, timestamp
 from abs_descriptions.generation.report import (
     CostEstimate,
     CostSummary,
@@ -115,7 +114,7 @@ def generate_bundle(home: Home, labels: str, name: str, options: GenerationOptio
     if options.report is not None:
         write_report(options.report, result)
     _check_result(result)
-    reference, is_new = _keep(home, job.store, name, job.label_set, result, options.licence)
+    reference, is_new = _keep(job.store, name, job.label_set, result, options.licence)
     seconds = time.monotonic() - start
     note(watcher.summary(seconds))
     return GenerationSummary(reference, is_new, result, watcher.reused, watcher.cost, seconds)
@@ -312,16 +311,16 @@ def _check_header(home: Home, name: str, job: _Job, generator: Any, licence: str
 
 
 def _keep(
-    home: Home, store: BundleStore, name: str, label_set: LabelSet, result: GenerationResult, licence: str
+    store: BundleStore, name: str, label_set: LabelSet, result: GenerationResult, licence: str
 ) -> tuple[str, bool]:
     """The pinned reference, and whether it is new: a version of the same content is mended, not repeated."""
 
     def write(path: Path, version: str, created: str) -> Bundle:
         return _write(path, name, version, created, label_set, [result.generator], licence, result)
 
-    again = find_again(home, name, len(result.descriptions), write)
+    again = find_same_version(store, name, len(result.descriptions), write)
     if again is None:
-        return str(keep(home, lambda path: write(path, store.next_version(name), timestamp()))), True
+        return str(add_version(store, lambda path: write(path, store.next_version(name), timestamp()))), True
     if store.yank_of(again) is None and (meant := store.resolve(name)) != again:
         note(f"{name} alone means {meant.name}@{meant.version}, not {again.name}@{again.version}")
     return str(again), False
@@ -346,7 +345,7 @@ def _write(
         created=created,
         label_set=label_set,
         generators=generators,
-        licence=licence,
+        license=licence,
         records=result.descriptions if result else (),
         rejected=result.rejected if result else (),
         complete=result.complete if result else False,

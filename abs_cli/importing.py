@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from abs_descriptions.bundles.exchange import ExternalText, LabelMatching
     from abs_descriptions.bundles.repository import StoreEntry
 
-__all__ = ["import_bundles", "import_foreign", "is_of_bundles", "timestamp"]
+__all__ = ["import_bundles", "import_foreign", "is_of_bundles"]
 
 
 _BY_ENDING = {".json": "cupl", ".tsv": "text", ".txt": "text", ".csv": "csv"}
@@ -47,6 +46,7 @@ def import_foreign(
     from abs_core.labels import read_labels
     from abs_descriptions.bundles import write_bundle
     from abs_descriptions.bundles.exchange import import_generator, match_labels, read_external, to_records
+    from abs_descriptions.bundles.new_versions import timestamp
     from abs_descriptions.bundles.repository import BundleStore
 
     kind = format_name or _BY_ENDING.get(file.suffix.lower())
@@ -70,7 +70,7 @@ def import_foreign(
             created=timestamp(),
             label_set=label_set,
             generators=[generator],
-            licence=licence,
+            license=licence,
             records=records,
             rejected=rejected,
             complete=len({record.class_id for record in records}) == len(label_set.classes),
@@ -133,11 +133,6 @@ def import_bundles(home: Home, file: Path) -> list[StoreEntry]:
             # The user knows the archive, not where it was unpacked.
             message = error.message.replace(printable(folder), printable(str(file)))
             raise BundleError(message, remedy=error.remedy) from None
-
-
-def timestamp() -> str:
-    """Now, as bundles write it: UTC, to the second."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _own_labels(file: Path, texts: Sequence[ExternalText], name: str) -> LabelSet:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abs_cli.changing import child_version, keep
 from abs_cli.console import note
-from abs_cli.importing import timestamp
 from abs_core.errors import BundleError, UsageError
 from abs_core.home import Home
 from abs_descriptions.bundles.repository import find_bundle
@@ -61,6 +59,7 @@ def keep_review(home: Home, reference: str, sheet: Path, reviewer: str, name: st
     Raises:
         UsageError, BundleError, UnknownNameError, StorageError: what is named cannot be used.
     """
+    from abs_descriptions.bundles.new_versions import add_version, child_version, timestamp
     from abs_descriptions.bundles.repository import BundleStore
     from abs_descriptions.bundles.review import read_review_file, write_reviewed
 
@@ -70,17 +69,18 @@ def keep_review(home: Home, reference: str, sheet: Path, reviewer: str, name: st
         note("the sheet decides nothing, so there is no new version")
         return bundle.reference
     chosen = bundle.header.name if name is None else name
-    version = child_version(BundleStore(home.bundles), chosen, [bundle.header])
+    store = BundleStore(home.bundles)
+    version = child_version(store, chosen, [bundle.header])
 
     def write(path: Path) -> Bundle:
         return write_reviewed(
             path, bundle, review, reviewer=reviewer, name=chosen, version=version, created=timestamp()
         )
 
-    entry = keep(home, write)
+    entry = add_version(store, write)
     counts = (review.count("accept"), review.count("edit"), review.count("reject"), review.undecided)
     note("{} accepted, {} edited, {} rejected, {} left as they were".format(*counts))
-    left = {record.class_id for record in BundleStore(home.bundles).read(str(entry)).records()}
+    left = {record.class_id for record in store.read(str(entry)).records()}
     for class_id in dict.fromkeys(record.class_id for record in bundle.records()):
         if class_id not in left:
             note(f"warning: the class {class_id} has no description left, so the new version is not complete")

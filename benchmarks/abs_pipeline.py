@@ -45,7 +45,7 @@ from abs_classify.methods.similarity import unit
 from abs_classify.methods.soft_matching import SoftTexts, soft_prepared
 from abs_classify.methods.table import get_method
 from abs_classify.methods.views import AttentionCrops, FeatureWindows, Geometry, place_views
-from abs_classify.models.attention import AttentionBackend, load_attention
+from abs_classify.models.attention import DinoAttention
 from abs_classify.models.embedded import load_embedded_model
 from abs_classify.models.open_clip import OpenClipModel
 from abs_classify.models.vit import load_vit
@@ -75,7 +75,7 @@ class Models:
     """The model, what guides it, which views it sees, and the texts in both forms."""
 
     model: OpenClipModel
-    dino: AttentionBackend
+    dino: DinoAttention
     dino_trunk: nn.Module
     boxes: AttentionCrops
     windows: FeatureWindows
@@ -137,7 +137,7 @@ def build_models(folder: Path, views: int) -> Models:
     class_index = torch.arange(CLASSES).repeat_interleave(TEXTS)
     return Models(
         model,
-        load_attention(f"dino:{spec}", model),
+        DinoAttention(spec),
         load_vit(spec).trunk,
         AttentionCrops(views),
         FeatureWindows(views),
@@ -167,7 +167,7 @@ def windows(models: Models, options: argparse.Namespace) -> dict[str, Any]:
     model, (image,) = models.model, read_photos(1)
     pixels = model.preprocess(image.pixels)[None]
     tokens = model.tokens(pixels)
-    attention = models.dino.attend(models.dino.preprocess(image.pixels)[None])[0].numpy()
+    attention = models.dino.maps(models.dino.preprocess(image.pixels)[None])[0].numpy()
     placed = place_views(Geometry.of(model), attention, image.id, image.pixels.size, (models.windows,))
     where = torch.from_numpy(placed[models.windows])[None]
     few = least({"block": lambda: model.pool_windows_by_block(tokens, where)}, 1)
@@ -193,7 +193,7 @@ def overhead(models: Models, options: argparse.Namespace) -> dict[str, Any]:
     model, dino, photos = models.model, models.dino, read_photos(4)
     pixels = [photo.pixels for photo in photos]
     tokens = model.tokens(torch.stack([model.preprocess(image) for image in pixels]))
-    maps = dino.attend(torch.stack([dino.preprocess(image) for image in pixels])).numpy()
+    maps = dino.maps(torch.stack([dino.preprocess(image) for image in pixels])).numpy()
 
     def place() -> list[dict[Any, Any]]:
         geometry, views = Geometry.of(model), (models.boxes, models.windows)
@@ -208,13 +208,12 @@ def overhead(models: Models, options: argparse.Namespace) -> dict[str, Any]:
     views = unit(torch.randn(1, 2 * options.views, model.embed_dim))
     some = CROPS_AT_ONCE * torch.get_num_threads()
     ready = torch.split(torch.stack([crop(model, each) for each in crops[:some]]), CROPS_AT_ONCE)
-    own = load_attention("self", model)
     costs = least(
         {
             "encode": lambda: list(in_threads(model.encode_image, ready)),
             "whole image, up to the last block": lambda: forward(pixels, model.preprocess, model.tokens),
-            "attention of DINO": lambda: forward(pixels, dino.preprocess, dino.attend),
-            "attention of the model": lambda: own.attend_tokens(tokens),
+            "attention of DINO": lambda: forward(pixels, dino.preprocess, dino.maps),
+            "attention of the model": lambda: model.query_attention(tokens),
             "drawing and placing 100 views": place,
             "cropping and resizing": lambda: list(in_threads(lambda each: crop(model, each), crops)),
             "feature views": lambda: model.pool_windows(tokens[:1], where),

@@ -64,7 +64,7 @@ def write(path: Path, options: argparse.Namespace, version: str = "1.0.0") -> No
         created=CREATED,
         label_set=label_set(options.classes),
         generators=[Generator(id="model", backend="bench", model="none", parameters={})],
-        licence="CC0-1.0",
+        license="CC0-1.0",
         records=descriptions(options),
     )
 
@@ -79,7 +79,7 @@ def copy(path: Path, target: Path) -> None:
         created=CREATED,
         label_set=header.label_set,
         generators=header.generators,
-        licence=header.licence,
+        license=header.license,
         records=(
             replace(record, text=record.text + " It flies.") if number % 100 == 0 else record
             for number, record in enumerate(iter_records(path))

@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ from abs_classify.images import LoadedImage, load_image
 from abs_classify.methods.class_texts import read_template_set
 from abs_classify.methods.table import Method, get_method
 from abs_classify.methods.views import FeatureWindows, FullImage, Geometry, place_views
-from abs_classify.models.attention import AttentionBackend
+from abs_classify.models.attention import SelfAttention
 from abs_classify.models.base import Model
 from abs_classify.models.deferred import DeferredModel
 from abs_classify.threads import even_parts, in_threads
@@ -89,20 +90,20 @@ def random_vit(folder: Path) -> str:
     return f"ViT-B-16@{path}"
 
 
-def encode(model: Model, source: AttentionBackend, method: Method, images: int) -> Callable[[], None]:
+def encode(model: Model, source: Any, method: Method, images: int) -> Callable[[], None]:
     """Every pass of the method, over pixels in memory."""
     pixels = torch.randn(CROPS_AT_ONCE, 3, *model.preprocess(Image.new("RGB", (64, 64))).shape[1:])
-    guide = torch.randn(CROPS_AT_ONCE, 3, *source.preprocess(Image.new("RGB", (64, 64))).shape[1:])
     crops = sum(view.count for view in method.views if not isinstance(view, FullImage | FeatureWindows))
     windows = next((view.count for view in method.views if isinstance(view, FeatureWindows)), 0)
-    guided = any(view.needs_attention for view in method.views) and not source.uses_model_tokens
+    guided = any(view.needs_attention for view in method.views) and not isinstance(source, SelfAttention)
+    guide = source.preprocess(Image.new("RGB", (64, 64))).expand(CROPS_AT_ONCE, -1, -1, -1) if guided else pixels
 
     def whole(part: Sequence[int]) -> Tensor:
         tokens = model.tokens(pixels[: len(part)])
         if windows:
             model.pool_windows(tokens, torch.tensor([0, 4, 0, 4]).repeat(len(part), windows, 1))
         if guided:
-            source.attend(guide[: len(part)])
+            source.maps(guide[: len(part)])
         return model.pool(tokens)
 
     def run() -> None:
@@ -116,7 +117,7 @@ def encode(model: Model, source: AttentionBackend, method: Method, images: int) 
     return run
 
 
-def read(model: Model, source: AttentionBackend, method: Method, table: Path) -> Callable[[], None]:
+def read(model: Model, source: Any, method: Method, table: Path) -> Callable[[], None]:
     """Open, decode and preprocess all images and crops."""
     items = list(open_dataset(f"csv:{table}").items)
     pixel_views = [view for view in method.views if not isinstance(view, FeatureWindows)]
@@ -125,7 +126,7 @@ def read(model: Model, source: AttentionBackend, method: Method, table: Path) ->
 
     def one(image: LoadedImage) -> None:
         model.preprocess(image.pixels)
-        if guided and not source.uses_model_tokens:
+        if guided and not isinstance(source, SelfAttention):
             source.preprocess(image.pixels)
         placed = place_views(Geometry.of(model), flat, image.id, image.pixels.size, pixel_views)
         for view, boxes in placed.items():

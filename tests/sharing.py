@@ -36,7 +36,7 @@ def add(home: Path, text: str = "A cat.", version: str = "1.0.0", name: str = "p
         "created": "2025-01-31T12:00:00Z",
         "label_set": from_names(["cat"]),
         "generators": [Generator(id="g", backend="hand", model="none", parameters={})],
-        "licence": "CC0-1.0",
+        "license": "CC0-1.0",
         "records": [Description(text, class_id="cat", provenance=Provenance("g"))],
         "rejected": [Rejection("cat", f"Sure! {text}", "chatty", Provenance("g", 1))],
     }

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from abs_cli.main import main
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from abs_classify.models.base import Model
 
 
 @dataclass
@@ -75,3 +81,23 @@ def save_small_clip(folder: Path, seed: int = 0) -> Path:
     save_file(state, folder / "open_clip_model.safetensors")
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": parts, "preprocess_cfg": preprocess}))
     return folder
+
+
+@dataclass(frozen=True)
+class ImagesInMemory:
+    """An image group, as attention backends take one, that computes everything in one batch."""
+
+    images: Sequence[Image.Image]
+    model: Model
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def tokens(self) -> Tensor:
+        return self.run(self.model.preprocess, self.model.tokens)
+
+    def run(self, preprocess: Callable[[Image.Image], Tensor], network: Callable[[Tensor], Tensor]) -> Tensor:
+        import torch
+
+        return network(torch.stack([preprocess(image) for image in self.images]))

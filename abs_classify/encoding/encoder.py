@@ -27,8 +27,7 @@ from abs_classify.threads import Cores, even_parts, in_threads
 from abs_core.errors import ModelError
 
 if TYPE_CHECKING:
-    from abs_classify.models.attention import AttentionBackend
-    from abs_classify.models.base import Model
+    from abs_classify.models.base import AttentionBackend, Model
 
 __all__ = ["EncodedImages", "encode_images", "encode_texts", "stream_images"]
 
@@ -198,7 +197,7 @@ class _Encoder:
         whole = _WholeImages(self.model, group.images, run)
         attention = group.attention
         if attention is None and self.source is not None and any(view.needs_attention for view in self.views):
-            attention = self._attend(self.source, whole, run)
+            attention = self.source.attend(whole).float().cpu()
         placed = self._place(group.images, attention)
         raw: dict[ViewSource, Callable[[], Tensor]] = {}
         for view in self.views:
@@ -210,11 +209,6 @@ class _Encoder:
             else:
                 raw[view] = self._crop(group.images, boxes, later)
         return lambda: EncodedImages({view: unit(wait().float().cpu()) for view, wait in raw.items()}, attention)
-
-    def _attend(self, source: AttentionBackend, whole: _WholeImages, run: _ImageRun) -> Tensor:
-        if source.uses_model_tokens:
-            return source.attend_tokens(whole.tokens).float().cpu()
-        return run(whole.pixels, source.preprocess, source.attend).float().cpu()
 
     def _place(self, images: list[LoadedImage], attention: Tensor | None) -> list[dict[ViewSource, np.ndarray]]:
         geometry = Geometry.of(self.model)
@@ -253,17 +247,24 @@ class _WholeImages:
     """The whole-image pass of a group, run when first asked for and shared by all that need it."""
 
     def __init__(self, model: Model, images: list[LoadedImage], run: _ImageRun) -> None:
-        self.pixels = [image.pixels for image in images]
+        self._pixels = [image.pixels for image in images]
         self._model, self._run = model, run
         # not cached_property: before Python 3.12 one lock of it serves all instances, and only one thread would encode
         self._tokens: Tensor | None = None
         self._features: Tensor | None = None
 
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def run(self, preprocess: Callable[[Image.Image], Tensor], network: Callable[[Tensor], Tensor]) -> Tensor:
+        """Every image through a network: [B, ...], on the device."""
+        return self._run(self._pixels, preprocess, network)
+
     @property
     def tokens(self) -> Tensor:
         """[B, P + g*g, w], on the device."""
         if self._tokens is None:
-            self._tokens = self._run(self.pixels, self._model.preprocess, self._model.tokens)
+            self._tokens = self.run(self._model.preprocess, self._model.tokens)
         return self._tokens
 
     @property
@@ -272,7 +273,7 @@ class _WholeImages:
         if self._features is None and self._model.grid:
             self._features = self._model.pool(self.tokens)
         elif self._features is None:
-            self._features = self._run(self.pixels, self._model.preprocess, self._model.encode_image)
+            self._features = self.run(self._model.preprocess, self._model.encode_image)
         return self._features
 
 

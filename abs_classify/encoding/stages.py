@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from abs_classify.methods.scoring import ClassTextFeatures
     from abs_classify.methods.table import Method
     from abs_classify.methods.views import ViewSource
-    from abs_classify.models.attention import AttentionBackend
-    from abs_classify.models.base import Model
+    from abs_classify.models.base import AttentionBackend, Model
 
 __all__ = ["SHARD", "IdentifiedSample", "ReadAhead", "Stages", "UnreadableImage", "shards"]
 

@@ -1,15 +1,15 @@
-"""What the toolkit asks of an image-text model: one protocol, and the choices of every loader, device and dtype.
+"""What the toolkit asks of an image-text model and of an attention backend, and what every loader chooses.
 
 Shapes use B images, N views an image, P prefix tokens (CLS, registers), a g x g grid of patch tokens of width w, and
-the embedding size d. A model switches to inference mode by itself; callers need not care.
+the embedding size d. A model switches to inference mode by itself.
 
-On the CPU several threads call one model at once, each with images of its own: ``preprocess``, ``preprocess_crop``,
+On the CPU several threads call one model at once, each with its own images: ``preprocess``, ``preprocess_crop``,
 ``encode_image``, ``tokens`` and ``pool_windows`` must be safe to call so. A model that keeps no state between calls is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
@@ -20,7 +20,16 @@ from abs_core.errors import ModelError, UnknownNameError, UsageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["DTYPES", "Model", "emulates", "no_feature_views", "resolve_device", "resolve_dtype"]
+__all__ = [
+    "DTYPES",
+    "AttentionBackend",
+    "ImageGroup",
+    "Model",
+    "emulates",
+    "no_feature_views",
+    "resolve_device",
+    "resolve_dtype",
+]
 
 
 #: Names a user may give. The weights are cast to the dtype; features always leave a model in float32.
@@ -33,7 +42,10 @@ DTYPES: dict[str, torch.dtype] = {
 
 @runtime_checkable
 class Model(Protocol):
-    """An image encoder and a text encoder that share one embedding space (CLIP, Radford et al. 2021)."""
+    """An image encoder and a text encoder that share one embedding space (CLIP, Radford et al. 2021).
+
+    Feature views are optional: ``tokens``, ``pool`` and ``pool_windows`` work where ``grid`` is not 0.
+    """
 
     @property
     def name(self) -> str:
@@ -125,20 +137,60 @@ class Model(Protocol):
         """
         ...
 
-    def attention_backends(self) -> tuple[str, ...]:
-        """Which of ``self`` and ``norm`` the model can give from its own tokens."""
-        ...
-
-    def self_attention(self, tokens: Tensor, source: str) -> Tensor:
-        """Where the model itself looks: [B, P + g*g, w] to [B, g, g] float32.
-
-        Raises:
-            ModelError: ``source`` is not among ``attention_backends()``.
-        """
+    def attention_backends(self) -> Mapping[str, Callable[[], AttentionBackend]]:
+        """The backends that need no weights beside the model's, by name: ``self``, ``norm``, both or none."""
         ...
 
     def default_attention(self) -> str:
-        """The attention backend to use unless the user names one: ``dino``, ``self`` or ``norm``."""
+        """The attention backend to use unless the user names one: ``dino``, or one of ``attention_backends``."""
+        ...
+
+
+class ImageGroup(Protocol):
+    """Some images of a run, as an attention backend sees them: nothing is computed before it is asked for."""
+
+    def __len__(self) -> int:
+        """Their number B."""
+        ...
+
+    @property
+    def tokens(self) -> Tensor:
+        """The model's tokens of the full images, [B, P + g*g, w]; its pass over them is shared with the views."""
+        ...
+
+    def run(self, preprocess: Callable[[Image], Tensor], network: Callable[[Tensor], Tensor]) -> Tensor:
+        """Put every image through a network of the backend's own.
+
+        Args:
+            preprocess: an RGB image to [3, S, S] float32 on the CPU. It is called from several threads at once.
+            network: [n, 3, S, S] on the model's device to [n, ...]. It is called from several threads at once.
+
+        Returns:
+            [B, ...] as ``network`` gives them.
+        """
+        ...
+
+
+class AttentionBackend(Protocol):
+    """Where attention maps come from: where in an image the object is likely to be."""
+
+    @property
+    def name(self) -> str:
+        """What the user named."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """``sha256:...`` over all that decides the maps. It enters every cache key."""
+        ...
+
+    @property
+    def grid(self) -> int:
+        """Side g of the maps, in patches. It need not be the model's."""
+        ...
+
+    def attend(self, images: ImageGroup) -> Tensor:
+        """B images to maps [B, g, g] float32, not negative."""
         ...
 
 

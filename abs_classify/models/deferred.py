@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     from abs_classify.methods.table import Method
     from abs_classify.methods.views import Geometry
-    from abs_classify.models.attention import AttentionBackend
-    from abs_classify.models.base import Model
+    from abs_classify.models.base import AttentionBackend, Model
 
 __all__ = ["DeferredModel", "ModelFacts", "model_notes"]
 

@@ -11,7 +11,9 @@ re-weighting of the tokens and costs nearly nothing.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,23 +23,34 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from abs_classify.models.base import resolve_device, resolve_dtype
-from abs_classify.models.embedded_files import EmbeddedFiles, ImagenetTexts, find_embedded_files, imagenet_texts
-from abs_classify.models.embedded_parts import (
-    Backbone,
-    EmbeddedTextEncoder,
-    Semantics,
-    build_anchors,
-    cached_semantics,
-    load_backbone,
-    load_tokenizer,
+from abs_classify.models.base import AttentionBackend, ImageGroup, resolve_device, resolve_dtype
+from abs_classify.models.embedded_files import (
+    EMBED_DIM,
+    EMBEDDED,
+    GRID,
+    MAX_TOKENS,
+    EmbeddedFiles,
+    ImagenetTexts,
+    find_embedded_files,
+    imagenet_texts,
 )
+from abs_classify.models.embedded_networks import ImageBackbone, SentenceEncoder, load_tokenizer
 from abs_core.canonical import digest
-from abs_core.errors import ModelError, UsageError
+from abs_core.errors import UsageError
 from abs_core.extras import require_installed
+from abs_core.files import atomic_write
 
-__all__ = ["EmbeddedAttention", "EmbeddedModel", "load_embedded_model", "window_weights"]
+__all__ = [
+    "EmbeddedAttention",
+    "EmbeddedModel",
+    "Semantics",
+    "cached_semantics",
+    "load_embedded_model",
+    "norm_map",
+    "window_weights",
+]
 
 
 if TYPE_CHECKING:
@@ -58,29 +71,36 @@ _RECIPE = 1
 
 
 class EmbeddedModel:
-    """EfficientNet-Lite0 and MiniLM behind the protocol of ``abs_classify.models.base.Model``.
+    """EfficientNet-Lite0 and MiniLM behind the protocol ``Model``.
 
     Weights are verified when the model is made, and read when they are first needed. The dtype concerns the
     convolutions; texts and the map between the spaces stay in float32.
 
     Args:
         files: the weights.
+        texts: what the classes of the backbone mean.
         device: where to run.
         dtype: of the convolutions.
         cache_folder: keeps the anchors, which take seconds to compute; without it they are computed each time.
     """
 
-    name = "embedded"
-    embed_dim = EmbeddedTextEncoder.dim
-    grid = 7
-    context_length = EmbeddedTextEncoder.context_length
+    name = EMBEDDED
+    embed_dim = EMBED_DIM
+    grid = GRID
+    context_length = MAX_TOKENS
     #: side of the central square that ``preprocess`` takes, as a share of the short side
     crop_fraction = 0.875
 
     def __init__(
-        self, files: EmbeddedFiles, device: torch.device, dtype: torch.dtype, cache_folder: Path | None = None
+        self,
+        files: EmbeddedFiles,
+        texts: ImagenetTexts,
+        device: torch.device,
+        dtype: torch.dtype,
+        cache_folder: Path | None = None,
     ) -> None:
-        self._files, self.device, self._dtype, self._cache_folder = files, device, dtype, cache_folder
+        self._files, self._texts, self._cache_folder = files, texts, cache_folder
+        self.device, self._dtype = device, dtype
         self._loading = threading.RLock()
 
     @cached_property
@@ -113,7 +133,7 @@ class EmbeddedModel:
     @torch.inference_mode()
     def tokens(self, pixels: Tensor) -> Tensor:
         """[B, 3, 224, 224] to the last feature map, [B, 49, 1280] float32, row by row."""
-        return self._backbone.network(pixels).float().flatten(2).transpose(1, 2)
+        return self._backbone(pixels).float().flatten(2).transpose(1, 2)
 
     @torch.inference_mode()
     def pool(self, tokens: Tensor) -> Tensor:
@@ -139,40 +159,29 @@ class EmbeddedModel:
         weights = (table[row0, row1][..., :, None] * table[col0, col1][..., None, :]).flatten(-2)
         return self._finish(weights @ tokens)
 
-    def attention_backends(self) -> tuple[str, ...]:
-        """``norm``: the pooling is a mean and has no query of its own."""
-        return ("norm",)
-
-    @torch.inference_mode()
-    def self_attention(self, tokens: Tensor, source: str) -> Tensor:
-        """Token norms of the 7 x 7 grid as an attention map, [B, 49, 1280] to [B, 7, 7] float32, each summing to 1.
-
-        Raises:
-            ModelError: ``source`` is not ``norm``.
-        """
-        if source not in self.attention_backends():
-            raise ModelError(f"the embedded model has no attention {source!r}", remedy="Choose norm")
-        return _norm_map(tokens).reshape(-1, self.grid, self.grid)
+    def attention_backends(self) -> Mapping[str, Callable[[], AttentionBackend]]:
+        """``norm``, which ``self`` stands for as well: the pooling is a mean and has no query of its own."""
+        return dict.fromkeys(("norm", "self"), self.own_attention)
 
     def default_attention(self) -> str:
-        """``norm``, for which ``own_attention`` looks at 10 x 10 places instead of the tokens' 7 x 7."""
+        """``norm``, at 10 x 10 places instead of the tokens' 7 x 7."""
         return "norm"
 
     def own_attention(self) -> EmbeddedAttention:
-        """The attention backend that suits the model best."""
+        """The attention ``norm``."""
         return EmbeddedAttention(self)
 
     @torch.inference_mode()
     def feature_map(self, pixels: Tensor) -> Tensor:
         """[B, 3, S, S] to [B, 1280, S / 32, S / 32] float32."""
-        return self._backbone.network(pixels).float()
+        return self._backbone(pixels).float()
 
     def _finish(self, feature: Tensor) -> Tensor:
         """[..., 1280] to [..., 384]: class scores, then the sentence space."""
         return self._semantics.embed(feature @ self._backbone.weight.T + self._backbone.bias)
 
     @property
-    def _backbone(self) -> Backbone:
+    def _backbone(self) -> ImageBackbone:
         # threads that encode the first images ask for it all at once
         with self._loading:
             return self._loaded_backbone
@@ -183,20 +192,16 @@ class EmbeddedModel:
             return self._loaded_semantics
 
     @cached_property
-    def _loaded_backbone(self) -> Backbone:
-        return load_backbone(self._files, self.device, self._dtype)
+    def _loaded_backbone(self) -> ImageBackbone:
+        return ImageBackbone(self._files, self.device, self._dtype)
 
     @cached_property
-    def _sentences(self) -> EmbeddedTextEncoder:
-        return EmbeddedTextEncoder(self._files, self.device)
+    def _sentences(self) -> SentenceEncoder:
+        return SentenceEncoder(self._files, self.device)
 
     @cached_property
     def _tokenizer(self) -> Any:
         return load_tokenizer(self._files)
-
-    @cached_property
-    def _texts(self) -> ImagenetTexts:
-        return imagenet_texts()
 
     @cached_property
     def _identity(self) -> str:
@@ -220,7 +225,7 @@ class EmbeddedAttention:
     """Where the embedded model looks: token norms at 320 pixels, a 10 x 10 map of the whole image, squashed square.
 
     The softmax of the standardised norms, divided by 0.5. On blurred composites its top token fell inside the pasted
-    photo 96 times in 100.
+    image 96 times in 100.
 
     Args:
         model: lends its backbone.
@@ -228,8 +233,6 @@ class EmbeddedAttention:
 
     name = "norm"
     grid = _ATTENTION_SIZE // 32
-    #: it sees more than the model's tokens show, so it needs a pass of its own
-    uses_model_tokens = False
 
     def __init__(self, model: EmbeddedModel) -> None:
         self._model = model
@@ -251,20 +254,14 @@ class EmbeddedAttention:
         return _to_tensor(image, (0.0, 0.0, float(image.width), float(image.height)), _ATTENTION_SIZE)
 
     @torch.inference_mode()
-    def attend(self, pixels: Tensor) -> Tensor:
+    def maps(self, pixels: Tensor) -> Tensor:
         """[B, 3, 320, 320] to [B, 10, 10] float32; each map sums to 1."""
         features = self._model.feature_map(pixels)
-        return _norm_map(features.flatten(2).transpose(1, 2)).reshape(-1, self.grid, self.grid)
+        return norm_map(features.flatten(2).transpose(1, 2)).reshape(-1, self.grid, self.grid)
 
-    def attend_tokens(self, tokens: Tensor) -> Tensor:
-        """Not possible: the map is finer than the model's tokens.
-
-        Raises:
-            ModelError: always.
-        """
-        raise ModelError(
-            f"the attention of the embedded model needs its own pass over pixels, not {tokens.shape[1]} tokens"
-        )
+    def attend(self, images: ImageGroup) -> Tensor:
+        """The maps of B images, [B, 10, 10] float32. They are finer than the model's tokens and need their own pass."""
+        return images.run(self.preprocess, self.maps)
 
 
 def load_embedded_model(device: str = "cpu", dtype: str = "float32", cache_folder: Path | None = None) -> EmbeddedModel:
@@ -282,12 +279,88 @@ def load_embedded_model(device: str = "cpu", dtype: str = "float32", cache_folde
         UsageError: an unknown device or dtype.
     """
     where, kind = resolve_device(device), resolve_dtype(dtype)
-    for module in ("timm", "open_clip", "transformers"):
-        require_installed(module, extra="embedded")
+    require_installed("tokenizers", extra="embedded")
     files = find_embedded_files()
     for file in files.all():
         file.read()
-    return EmbeddedModel(files, where, kind, cache_folder)
+    return EmbeddedModel(files, imagenet_texts(), where, kind, cache_folder)
+
+
+@dataclass(frozen=True)
+class Semantics:
+    """From class scores to the sentence space, and the centre of that space.
+
+    Convex combination of semantic embeddings (ConSE, Norouzi et al. 2014), plus a ridge map from centred scores to
+    anchors (a linear map as in DeViSE, Frome et al. 2013).
+
+    Args:
+        anchors: T, unit vectors of the 1000 classes [1000, 384], float32, centred twice.
+        mean: mu [384], what texts of the form "a photo of a ..." share.
+        ridge: T (T'T + 10 I)^-1 [1000, 384].
+    """
+
+    anchors: Tensor
+    mean: Tensor
+    ridge: Tensor
+
+    @classmethod
+    def of(cls, anchors: Tensor, mean: Tensor) -> Semantics:
+        """Add the ridge map, penalty 10, to the anchors [1000, 384] and the mean [384]."""
+        wide = anchors.double()
+        gram = wide.T @ wide + 10.0 * torch.eye(wide.shape[1], dtype=wide.dtype, device=wide.device)
+        return cls(anchors, mean, torch.linalg.solve(gram, wide.T).T.contiguous().float())
+
+    def embed(self, logits: Tensor) -> Tensor:
+        """[..., 1000] class scores to [..., 384] in the sentence space, not normalised."""
+        convex = normalize(logits.softmax(dim=-1) @ self.anchors, dim=-1)
+        linear = normalize((logits - logits.mean(dim=-1, keepdim=True)) @ self.ridge, dim=-1)
+        return convex + 0.3 * linear
+
+
+def build_anchors(texts: ImagenetTexts, encode: Callable[[Sequence[str]], Tensor]) -> tuple[Tensor, Tensor]:
+    """Anchors [1000, 384] and mean [384] from the class texts; the second centring of the anchors matters."""
+    photos = encode([f"a photo of a {name}." for name in texts.names])
+    glossed = [f"{name}: {gloss}" for name, gloss in zip(texts.names, texts.glosses, strict=True)]
+    anchors = normalize(encode(texts.names) + photos + encode(glossed), dim=-1)
+    mean = photos.mean(dim=0)
+    anchors = normalize(anchors - mean, dim=-1)
+    return normalize(anchors - anchors.mean(dim=0), dim=-1), mean
+
+
+def cached_semantics(build: Callable[[], tuple[Tensor, Tensor]], path: Path | None, device: torch.device) -> Semantics:
+    """The semantics, from ``path`` if it holds them, else built and kept there.
+
+    Args:
+        build: gives anchors and mean, which takes seconds.
+        path: a safetensors file whose name tells all that the numbers depend on; a damaged one is written anew.
+        device: where to put the tensors.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    kept = _read_anchors(path) if path is not None else None
+    if kept is None:
+        kept = build()
+        if path is not None:
+            from safetensors.torch import save
+
+            with atomic_write(path) as stream:
+                stream.write(save({"anchors": kept[0].cpu(), "mean": kept[1].cpu()}))
+    return Semantics.of(kept[0].to(device), kept[1].to(device))
+
+
+def _read_anchors(path: Path) -> tuple[Tensor, Tensor] | None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    with suppress(OSError, SafetensorError, KeyError):
+        tensors = load(path.read_bytes())
+        anchors, mean = tensors["anchors"], tensors["mean"]
+        fits = anchors.shape == (1000, EMBED_DIM) and mean.shape == (EMBED_DIM,)
+        # NaN fails the comparison; unit rows tell most other damage
+        if fits and bool(mean.isfinite().all()) and bool(((anchors.norm(dim=-1) - 1).abs() < 1e-4).all()):
+            return anchors.float(), mean.float()
+    return None
 
 
 def window_weights(grid: int) -> Tensor:
@@ -322,7 +395,7 @@ def _cubic(distance: NDArray[np.float64], a: float = -0.75) -> NDArray[np.float6
     return kernel
 
 
-def _norm_map(tokens: Tensor) -> Tensor:
+def norm_map(tokens: Tensor) -> Tensor:
     """[B, n, w] tokens to [B, n]: softmax of standardised token norms over 0.5; even where all norms are equal."""
     norms = tokens.float().norm(dim=-1)
     spread = norms.std(dim=-1, keepdim=True, correction=0).clamp_min(1e-6)

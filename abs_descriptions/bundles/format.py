@@ -270,7 +270,7 @@ class BundleHeader(_FormatModel):
     created: Created
     label_set_entry: LabelSetEntry = Field(alias="label_set")
     generators: tuple[Generator, ...]
-    licence: Token
+    license: Annotated[Token, Field(alias="licence")]
     parents: tuple[Pinned, ...]
     complete: bool
     counts: Counts

@@ -12,7 +12,7 @@ The rules of merging, in order:
 6. A conflict is refused, or with ``on_conflict="first"`` the earlier record wins and the later one loses (its text,
    or its id).
 7. Equal generators become one. A generator id with another meaning gets "-2", "-3" and so on appended.
-8. Different licences are refused unless ``licence`` is given.
+8. Different licences are refused unless ``license`` is given.
 9. Rejected completions that lie beside the sources are all kept. The parents are the sources, pinned.
 10. The merged bundle is complete if all sources are and every class is in one of them.
 """
@@ -44,7 +44,7 @@ def merge_bundles(
     version: str,
     created: str,
     label_set: LabelSet | None = None,
-    licence: str | None = None,
+    license: str | None = None,
     on_conflict: Literal["refuse", "first"] = "refuse",
 ) -> Bundle:
     """Write one bundle with the descriptions of several.
@@ -72,7 +72,7 @@ def merge_bundles(
         created=created,
         label_set=labels,
         generators=generators,
-        licence=_merged_licence(headers, licence),
+        license=_merged_license(headers, license),
         records=_merged_records(sources, labels.ids, renamed, on_conflict == "first"),
         rejected=_merged_rejected(bundles, renamed),
         parents=list(dict.fromkeys(bundle.reference for bundle in bundles)),
@@ -126,10 +126,10 @@ def _refuse_other_notes(headers: Sequence[BundleHeader]) -> None:
             )
 
 
-def _merged_licence(headers: Sequence[BundleHeader], licence: str | None) -> str:
-    if licence is not None:
-        return licence
-    found = list(dict.fromkeys(header.licence for header in headers))
+def _merged_license(headers: Sequence[BundleHeader], license: str | None) -> str:
+    if license is not None:
+        return license
+    found = list(dict.fromkeys(header.license for header in headers))
     if len(found) > 1:
         raise BundleError(
             f"the bundles have different licences: {', '.join(quoted(each) for each in found)}",

@@ -139,7 +139,7 @@ def write_reviewed(
         created=created,
         label_set=header.label_set,
         generators=[*header.generators, generator],
-        licence=header.licence,
+        license=header.license,
         records=_reviewed(bundle, review, generator.id),
         rejected=_rejected(bundle, review, generator.id),
         parents=[bundle.reference],

@@ -166,7 +166,7 @@ def write_bundle(
     created: str,
     label_set: LabelSet,
     generators: Sequence[Generator],
-    licence: str,
+    license: str,
     records: Iterable[Description],
     rejected: Iterable[Rejection] = (),
     parents: Sequence[str] = (),
@@ -188,7 +188,7 @@ def write_bundle(
         BundleError: a record or header field that breaks a rule of the format; nothing is written.
         StorageError: the files cannot be written.
     """
-    draft = _draft_header(name, version, created, label_set, generators, licence, parents)
+    draft = _draft_header(name, version, created, label_set, generators, license, parents)
     rules = RecordRules([entry.id for entry in draft.label_set.classes], [entry.id for entry in draft.generators])
     with storage_errors(path, "write"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -226,7 +226,7 @@ def _draft_header(
     created: str,
     label_set: LabelSet,
     generators: Sequence[Generator],
-    licence: str,
+    license: str,
     parents: Sequence[str],
 ) -> BundleHeader:
     """The header before anything is counted, every field checked and in NFC."""
@@ -237,20 +237,22 @@ def _draft_header(
         labels = LabelSetEntry(
             name=nfc(label_set.name), version=nfc(label_set.version), classes=classes, digest=label_set.digest
         )
-        draft = BundleHeader(
-            format="abs-descriptions",
-            format_version=1,
-            name=name,
-            version=version,
-            created=created,
-            label_set=labels,
-            generators=tuple(generators),
-            licence=nfc(licence),
-            parents=tuple(parents),
-            complete=False,
-            counts=Counts(classes=0, records=0, rejected=0),
-            records_digest=_NO_DIGEST,
-            rejected_digest=_NO_DIGEST,
+        draft = BundleHeader.model_validate(
+            {
+                "format": "abs-descriptions",
+                "format_version": 1,
+                "name": name,
+                "version": version,
+                "created": created,
+                "label_set": labels,
+                "generators": tuple(generators),
+                "licence": nfc(license),
+                "parents": tuple(parents),
+                "complete": False,
+                "counts": Counts(classes=0, records=0, rejected=0),
+                "records_digest": _NO_DIGEST,
+                "rejected_digest": _NO_DIGEST,
+            }
         )
     except ValidationError as error:
         raise _refusal(name, validation_message(error)) from None

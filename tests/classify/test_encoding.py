@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support import ImagesInMemory
 from torch import Tensor
 
 from abs_classify.encoding.encoder import _Encoder, _guarded, _on_accelerator, encode_images, stream_images
@@ -28,7 +29,7 @@ from abs_classify.methods.views import (
     ViewSource,
     place_views,
 )
-from abs_classify.models.attention import AttentionBackend, DinoAttention, SelfAttention
+from abs_classify.models.attention import load_attention
 from abs_classify.models.base import Model
 from abs_classify.models.open_clip import OpenClipModel
 from abs_core.errors import ModelError
@@ -74,12 +75,12 @@ def test_threads_and_batches_give_what_single_crops_give(
     golden_model: Callable[[int], Any], images: list[LoadedImage], name: str
 ) -> None:
     model = golden_model(14)
-    source: AttentionBackend = SelfAttention(model, "self") if name == "self" else DinoAttention(str(DINO))
+    source = load_attention("self" if name == "self" else f"dino:{DINO}", model)
     encoded = encode_images(model, source, iter(images), VIEWS)
     assert encoded.attention is not None
     with torch.inference_mode():
         for at, image in enumerate(images):
-            alone = source.attend(source.preprocess(image.pixels)[None])[0]
+            alone = source.attend(ImagesInMemory([image.pixels], model))[0]
             assert (encoded.attention[at] - alone).abs().max() < 2e-6
             for view, expected in one_by_one(model, image, encoded.attention[at]).items():
                 assert (encoded.features[view][at] - expected).abs().max() < 2e-6, view
@@ -92,7 +93,7 @@ def test_neither_threads_nor_batches_nor_groups_matter(
     golden_model: Callable[[int], Any], images: list[LoadedImage], threads: int, batch_size: int
 ) -> None:
     model = golden_model(7)
-    source = SelfAttention(model, "self")
+    source = load_attention("self", model)
     expected = encode_images(model, source, images, VIEWS)
     torch.set_num_threads(threads)
     encoded = encode_images(model, source, images, VIEWS, batch_size=batch_size)
@@ -109,7 +110,7 @@ def test_what_an_accelerator_is_told_gives_the_same(
 ) -> None:
     # the calls that a device gets, made on the processor; whether the device does them right shows only on one
     model = golden_model(14)
-    source: AttentionBackend = SelfAttention(model, "self") if name == "self" else DinoAttention(str(DINO))
+    source = load_attention("self" if name == "self" else f"dino:{DINO}", model)
     expected = encode_images(model, source, images, VIEWS)
     assert expected.attention is not None
     for known in (None, expected.attention):

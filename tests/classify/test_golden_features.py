@@ -85,7 +85,7 @@ def test_attention_maps(dino: DinoAttention, run: tuple[Arrays, Any], golden_pho
     golden, _ = run
     pixels = torch.stack([dino.preprocess(photo) for photo in golden_photos])
     assert agrees("head_attn", worst(dino.heads(pixels).flatten(2), golden["head_attn"]), 2e-6)
-    attention = dino.attend(pixels).flatten(1)
+    attention = dino.maps(pixels).flatten(1)
     assert agrees("pix_attn", worst(attention, golden["pix_attn"]), 2e-6)
     assert agrees("feat_attn", worst(attention, golden["feat_attn"]), 2e-6)
     assert agrees("pix_top20_idx", worst(attention.topk(20).indices, golden["pix_top20_idx"]), 0)

@@ -105,7 +105,7 @@ def test_a_model_without_tokens_says_so_and_encodes(family_model: Callable[[str]
     network = family_model(family)
     model = OpenClipModel.from_model(network, name=family)
     assert model.grid == 0
-    assert model.attention_backends() == ()
+    assert model.attention_backends() == {}
     pixels = image_pixels(model)
     with torch.inference_mode():
         own = network.encode_image(pixels, normalize=False)

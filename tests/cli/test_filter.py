@@ -157,7 +157,7 @@ def test_what_was_changed_since_the_filter_is_judged_again(abs_command: Abs, own
     options = ("--keep", "3", "--nearer", "off")
     child = stored(abs_command, result(abs_command, parent.reference, *options)["bundle"])
     # a file whose header says of itself what its records belie
-    told = {"name": "odd", "version": "1.0.0", "created": "2025-01-31T12:00:00Z", "licence": "none"}
+    told = {"name": "odd", "version": "1.0.0", "created": "2025-01-31T12:00:00Z", "license": "none"}
     odd = write_bundle(
         tmp_path / "odd.jsonl",
         label_set=child.header.label_set,

@@ -76,7 +76,7 @@ def write(path: Path, records: Any = RECORDS, **changes: Any) -> Bundle:
         "created": CREATED,
         "label_set": PETS,
         "generators": [MODEL, HAND],
-        "licence": "CC0-1.0",
+        "license": "CC0-1.0",
     }
     return write_bundle(path, records=records, **fields | changes)
 
@@ -185,10 +185,10 @@ def test_strings_are_brought_to_nfc(tmp_path: Path) -> None:
     record = Description(
         "A cafe\u0301.", class_id="cafe\u0301", provenance=Provenance("hand", 0, "cafe\u0301"), id="cafe\u0301"
     )
-    bundle = write(tmp_path / "a.jsonl", [record], label_set=labels, licence="cafe\u0301")
+    bundle = write(tmp_path / "a.jsonl", [record], label_set=labels, license="cafe\u0301")
     [read] = bundle.records()
     assert (read.class_id, read.text, read.provenance.prompt, read.id) == ("café", "A café.", "café", "café")
-    assert bundle.header.label_set.classes[0].name == bundle.header.licence == "café"
+    assert bundle.header.label_set.classes[0].name == bundle.header.license == "café"
     assert b"e\xcc\x81" not in (tmp_path / "a.jsonl").read_bytes()
 
 
@@ -285,7 +285,7 @@ REFUSED: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "build metadata": (RECORDS, {"version": "1.0.0+x"}, "version: "),
     "no UTC time": (RECORDS, {"created": "2025-01-31T12:00:00+01:00"}, "created: "),
     "a parent that is not pinned": (RECORDS, {"parents": ["pets@1.0.0"]}, "names no digest"),
-    "no licence": (RECORDS, {"licence": ""}, "licence: "),
+    "no licence": (RECORDS, {"license": ""}, "licence: "),
     "a generator twice": (RECORDS, {"generators": [MODEL, HAND, HAND]}, "'hand' stands twice"),
     "a secret in a URL": (
         RECORDS,
@@ -334,7 +334,7 @@ def test_unwritable_place_is_a_storage_error(tmp_path: Path) -> None:
 
 def test_validated_bundle_that_changed_is_refused(tmp_path: Path) -> None:
     bundle = write(tmp_path / "pets.jsonl")
-    write(tmp_path / "pets.jsonl", licence="MIT")
+    write(tmp_path / "pets.jsonl", license="MIT")
     with pytest.raises(BundleError, match="expected was sha256:"):
         bundle.descriptions()
 
@@ -372,7 +372,7 @@ class TestMigrations:
         with open_pass(path, steps) as reading:
             assert len(list(reading.records())) == 2
             reading.finish("sha256:" + hashlib.sha256(path.read_bytes()).hexdigest())
-            assert reading.header.licence == "CC0-1.0"
+            assert reading.header.license == "CC0-1.0"
 
     def test_old_file_is_checked_before_and_after(self, tmp_path: Path) -> None:
         data = (STORED / "format-0.jsonl").read_bytes()

@@ -42,7 +42,7 @@ def good_lines(folder: Path) -> Lines:
         created="2025-01-31T12:00:00Z",
         label_set=from_names(["cat", "dog"], name="pets"),
         generators=[Generator(id="g", backend="local", model="m", parameters={"temperature": 0.7})],
-        licence="CC0-1.0",
+        license="CC0-1.0",
         records=[
             Description("A cat has whiskers.", class_id="cat", provenance=Provenance("g", 0, "p1"), id="c1"),
             Description("A cat has a tail.", class_id="cat", provenance=Provenance("g", 1, "p1"), id="c2"),
@@ -291,7 +291,7 @@ def test_header_changes_are_seen_by_the_bundle_digest_only(tmp_path: Path) -> No
     path = tmp_path / "pets.jsonl"
     lines = good_lines(tmp_path)
     path.write_bytes(swapped(lines, b"CC0-1.0", b"CC0-1.1"))
-    assert validate(path).licence == "CC0-1.1"
+    assert validate(path).license == "CC0-1.1"
     with pytest.raises(BundleError):
         validate(path, digest="sha256:" + hashlib.sha256(joined(lines)).hexdigest())
 
@@ -333,7 +333,7 @@ class TestRejected:
             created="2025-01-31T12:00:00Z",
             label_set=from_names(["cat", "dog"]),
             generators=[Generator(id="g", backend="local", model="m", parameters={})],
-            licence="CC0-1.0",
+            license="CC0-1.0",
             records=[
                 Description("A cat.", class_id="cat", provenance=Provenance("g")),
                 Description("A dog.", class_id="dog", provenance=Provenance("g")),

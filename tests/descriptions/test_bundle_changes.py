@@ -53,7 +53,7 @@ def write(path: Path, records: Sequence[Description], **changes: Any) -> Bundle:
         "created": CREATED,
         "label_set": PETS,
         "generators": [generator()],
-        "licence": "CC0-1.0",
+        "license": "CC0-1.0",
         "complete": False,
     }
     return write_bundle(path, records=records, **fields | changes)
@@ -156,7 +156,7 @@ class TestMerge:
             "fish": ["F."],
         }
         assert merged.header.parents == (first.reference, second.reference)
-        assert (merged.header.name, merged.header.version, merged.header.licence) == ("merged", "2.0.0", "CC0-1.0")
+        assert (merged.header.name, merged.header.version, merged.header.license) == ("merged", "2.0.0", "CC0-1.0")
         assert validate(merged.path) == merged.header
 
     def test_earlier_record_wins_with_its_provenance(self, tmp_path: Path) -> None:
@@ -229,10 +229,10 @@ class TestMerge:
         assert merge(tmp_path, *sources, label_set=noted).header.label_set.classes[2].note == "the animal"
 
     def test_licences_must_agree_or_be_stated(self, tmp_path: Path) -> None:
-        sources = [write(tmp_path / "a.jsonl", []), write(tmp_path / "b.jsonl", [], licence="MIT")]
+        sources = [write(tmp_path / "a.jsonl", []), write(tmp_path / "b.jsonl", [], license="MIT")]
         with pytest.raises(BundleError, match=r"different licences: 'CC0-1.0', 'MIT'"):
             merge(tmp_path, *sources)
-        assert merge(tmp_path, *sources, licence="MIT AND CC0-1.0").header.licence == "MIT AND CC0-1.0"
+        assert merge(tmp_path, *sources, license="MIT AND CC0-1.0").header.license == "MIT AND CC0-1.0"
 
     def test_rejected_completions_are_kept(self, tmp_path: Path) -> None:
         rejection = Rejection("cat", "Sure!", "chatty", G)

@@ -51,7 +51,7 @@ def write(path: Path, records: list[Description], label_set: LabelSet = LABELS) 
         created="2025-01-31T12:00:00Z",
         label_set=label_set,
         generators=[Generator(id="hand", backend="hand", model="none", parameters={})],
-        licence="CC0-1.0",
+        license="CC0-1.0",
         records=records,
         complete=False,
     )
@@ -229,7 +229,7 @@ def test_import_becomes_a_sound_bundle_that_names_its_source(tmp_path: Path) -> 
         created="2025-01-31T12:00:00Z",
         label_set=LABELS,
         generators=[generator],
-        licence="unknown",
+        license="unknown",
         records=records,
         rejected=rejected,
         complete=False,

@@ -37,7 +37,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         created="2025-01-31T12:00:00Z",
         label_set=from_names(CLASSES),
         generators=[Generator(id="g", backend="b", model="m", parameters={"t": [0.5, None]})],
-        licence="CC0-1.0",
+        license="CC0-1.0",
         records=[
             Description(
                 f'The {name} is "{word}".', class_id=name, provenance=Provenance("g", i, "p"), scores={"s": i / 7}

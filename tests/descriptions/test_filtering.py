@@ -384,7 +384,7 @@ def bundle_of(folder: Path, records: Sequence[Description], rejected: Sequence[R
             Generator(id="g", backend="hand", model="none", parameters={}),
             Generator(id="filter", backend="filter", model="another", parameters={}),
         ],
-        licence="CC0-1.0",
+        license="CC0-1.0",
         records=records,
         rejected=rejected,
     )
@@ -411,7 +411,7 @@ def test_a_filtered_bundle_says_what_went_and_why(tmp_path: Path, encoder: Sente
     )
     header = child.header
     assert header.parents == (parent.reference,)
-    assert (header.label_set, header.licence, header.complete) == (parent.header.label_set, "CC0-1.0", True)
+    assert (header.label_set, header.license, header.complete) == (parent.header.label_set, "CC0-1.0", True)
     assert [generator.id for generator in header.generators] == ["g", "filter", "filter-2"]
     used = header.generators[-1]
     assert (used.backend, used.model) == ("filter", "all-MiniLM-L6-v2")

@@ -338,7 +338,7 @@ def test_the_result_is_a_bundle(tmp_path: Path) -> None:
         created="2025-01-01T00:00:00Z",
         label_set=labels,
         generators=[result.generator],
-        licence="CC0-1.0",
+        license="CC0-1.0",
         records=result.descriptions,
         rejected=result.rejected,
         complete=result.complete,

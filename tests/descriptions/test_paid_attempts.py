@@ -293,7 +293,7 @@ def test_a_bundle_does_not_depend_on_the_attempts(server: ChatServer, tmp_path: 
             created="2025-01-01T00:00:00Z",
             label_set=from_names(NAMES),
             generators=[result.generator],
-            licence="CC0-1.0",
+            license="CC0-1.0",
             records=result.descriptions,
             rejected=result.rejected,
             complete=result.complete,

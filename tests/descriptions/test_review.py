@@ -50,7 +50,7 @@ def make(path: Path, cats: list[str], dogs: list[str]) -> Bundle:
         created="2025-01-31T12:00:00Z",
         label_set=LABELS,
         generators=[Generator(id="model", backend="local", model="m", parameters={})],
-        licence="CC0-1.0",
+        license="CC0-1.0",
         records=[
             *(
                 Description(text, class_id="001", provenance=MODEL, scores={"clip": 0.5}, id=f"c{i}")

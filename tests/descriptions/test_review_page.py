@@ -25,7 +25,7 @@ def make(path: Path) -> Bundle:
         created="2025-01-31T12:00:00Z",
         label_set=LabelSet("pets", (ClassLabel("cat", "cat"), ClassLabel("dog", '"dog" <b>'))),
         generators=[Generator(id="g", backend="local", model="m", parameters={})],
-        licence="CC0-1.0",
+        license="CC0-1.0",
         records=[
             *(Description(text, class_id="cat", provenance=Provenance("g")) for text in TEXTS),
             Description("a wet nose", "phrase", class_id="dog", provenance=Provenance("g")),

@@ -40,7 +40,7 @@ def write_to(path: Path, text: str = "A cat.", **changes: Any) -> Bundle:
         "created": "2025-01-31T12:00:00Z",
         "label_set": from_names(["cat"]),
         "generators": [Generator(id="g", backend="hand", model="none", parameters={})],
-        "licence": "CC0-1.0",
+        "license": "CC0-1.0",
         "records": [Description(text, class_id="cat", provenance=Provenance("g"))],
     }
     return write_bundle(path, **fields | changes)

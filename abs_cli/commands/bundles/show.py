@@ -70,7 +70,7 @@ def _header_lines(bundle: Bundle) -> Iterable[str]:
     yield f"  records    {header.counts.records}, rejected {header.counts.rejected}"
     for generator in header.generators:
         yield f"  generator  {printable(generator.backend)} {printable(generator.model or '')}"
-    yield f"  licence    {printable(header.licence)}"
+    yield f"  licence    {printable(header.license)}"
     for parent in header.parents:
         yield f"  parent     {printable(parent)}"
     if not header.complete:
