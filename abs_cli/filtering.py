@@ -257,7 +257,7 @@ def _items(images: str) -> Sequence[Sample]:
     if Path(images).is_dir():
         items = [Sample(path, "") for path in images_below(Path(images))]
     else:
-        items = open_dataset(images).items
+        items = open_dataset(images).samples
     if not items:
         raise DatasetError(f"there are no images in {images!r}", remedy="Check the folder")
     return items

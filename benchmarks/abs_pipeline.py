@@ -304,7 +304,7 @@ def embedded(_: Models, options: argparse.Namespace) -> dict[str, Any]:
     ranked = []
     for dtype in ("float32", "bfloat16"):
         classifier = Classifier(load_embedded_model(dtype=dtype), list(demo.names.values()), method=method)
-        ranked.append(list(classifier.classify([item.path for item in demo.items], top=len(demo.names))))
+        ranked.append(list(classifier.classify([item.path for item in demo.samples], top=len(demo.names))))
     pairs = list(zip(*ranked, strict=True))
     errors = []
     for exact, low in pairs:

@@ -119,7 +119,7 @@ def encode(model: Model, source: Any, method: Method, images: int) -> Callable[[
 
 def read(model: Model, source: Any, method: Method, table: Path) -> Callable[[], None]:
     """Open, decode and preprocess all images and crops."""
-    items = list(open_dataset(f"csv:{table}").items)
+    items = list(open_dataset(f"csv:{table}").samples)
     pixel_views = [view for view in method.views if not isinstance(view, FeatureWindows)]
     guided = any(view.needs_attention for view in method.views)
     flat = np.full((source.grid, source.grid), 1.0, dtype=np.float32) if guided else None
@@ -155,7 +155,7 @@ def evaluate(models: DeferredModel, method: Method, table: Path, folder: Path) -
             stages.texts(text_table)
 
             def work() -> None:
-                photos = [photo for photo in identify(data.items, memo, "stop")[0] if photo is not None]
+                photos = [photo for photo in identify(data.samples, memo, "stop")[0] if photo is not None]
                 score(stages, photos, truth, {method: text_table}, "stop", silent)
 
             return timed(work)

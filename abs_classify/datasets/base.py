@@ -81,7 +81,7 @@ class Dataset:
     Args:
         name: what the user named, such as ``imagefolder:./val``.
         classes: the candidate classes; every label of an item is among them.
-        items: the images, in a fixed order; of a long list a sequence that makes them as they are asked for.
+        samples: the images, in a fixed order; of a long list a sequence that makes them as they are asked for.
         benchmark: the published data set that this is, such as ``dtd``; empty for images of the user's own.
         split: which part of it, such as ``test1``; empty where there are no parts.
         selected: class ids among which the best is chosen after all ``classes`` were scored; empty for all of them.
@@ -90,7 +90,7 @@ class Dataset:
 
     name: str
     classes: tuple[ClassLabel, ...]
-    items: Sequence[Sample]
+    samples: Sequence[Sample]
     benchmark: str = ""
     split: str = ""
     selected: tuple[str, ...] = ()
@@ -99,8 +99,8 @@ class Dataset:
     @property
     def labels(self) -> Iterator[str]:
         """The class id of each image, in order; of a list of millions without making an ``Item`` of each."""
-        known = getattr(self.items, "labels", None)
-        return iter(known) if known is not None else (item.label for item in self.items)
+        known = getattr(self.samples, "labels", None)
+        return iter(known) if known is not None else (item.label for item in self.samples)
 
     @property
     def names(self) -> dict[str, str]:

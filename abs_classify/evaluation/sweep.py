@@ -233,14 +233,14 @@ def _subject(spec: str, request: SweepRequest) -> EvaluationSplit:
     from abs_classify.datasets import open_dataset
 
     dataset = open_dataset(spec)
-    if not dataset.items:
+    if not dataset.samples:
         raise DatasetError(f"the data set {dataset.name} has no images", remedy="Check its folder")
-    if request.limit is None or request.limit >= len(dataset.items):
-        return EvaluationSplit(dataset, dataset.items)
+    if request.limit is None or request.limit >= len(dataset.samples):
+        return EvaluationSplit(dataset, dataset.samples)
     if not request.stratified:
-        first = dataset.items[: request.limit]
+        first = dataset.samples[: request.limit]
         of_classes = len(set(islice(dataset.labels, request.limit)))
-        what = f"the first {request.limit} of {len(dataset.items)} images, of {of_classes} classes: no random sample"
+        what = f"the first {request.limit} of {len(dataset.samples)} images, of {of_classes} classes: no random sample"
         return EvaluationSplit(dataset, first, what)
     return _stratified(dataset, request.limit, request.seed)
 
@@ -248,10 +248,10 @@ def _subject(spec: str, request: SweepRequest) -> EvaluationSplit:
 def _stratified(dataset: Dataset, limit: int, seed: int) -> EvaluationSplit:
 
     chosen = stratified(list(dataset.labels), limit, seed)
-    items = [dataset.items[at] for at in chosen]
+    items = [dataset.samples[at] for at in chosen]
     counts = Counter(item.label for item in items).values()
     each = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else str(min(counts))
-    size = f"{limit} of {len(dataset.items)} images"
+    size = f"{limit} of {len(dataset.samples)} images"
     return EvaluationSplit(dataset, items, f"a stratified sample of {size}, {each} of each class, seed {seed}")
 
 

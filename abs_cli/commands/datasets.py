@@ -59,7 +59,7 @@ def show(spec: str, as_json: bool) -> None:
         click.echo(json_text(_as_dict(data, counts)))
         return
     empty = sum(1 for one in data.classes if not counts[one.id])
-    images, classes = counted(len(data.items), "image", "images"), counted(len(data.classes), "class", "classes")
+    images, classes = counted(len(data.samples), "image", "images"), counted(len(data.classes), "class", "classes")
     click.echo(f"{printable(data.name)}: {images}, {classes}, {empty} without images")
     if data.benchmark:
         click.echo(f"{data.benchmark}, {data.split}")
@@ -108,7 +108,7 @@ def _as_dict(data: Dataset, counts: Counter[str]) -> dict[str, object]:
         "name": data.name,
         "benchmark": data.benchmark,
         "split": data.split,
-        "images": len(data.items),
+        "images": len(data.samples),
         "classes": [{"id": one.id, "name": one.name, "images": counts[one.id]} for one in data.classes],
         "selected": list(data.selected),
         "notes": list(data.notes),

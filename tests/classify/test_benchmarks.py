@@ -43,7 +43,7 @@ def texts(root: Path, contents: Mapping[str, str]) -> Path:
 
 
 def labels_of(data: Dataset, root: Path) -> dict[str, str]:
-    return {item.path.relative_to(root).as_posix(): item.label for item in data.items}
+    return {item.path.relative_to(root).as_posix(): item.label for item in data.samples}
 
 
 # declarations
@@ -91,7 +91,7 @@ def test_an_unknown_split_or_option_lists_the_valid_ones(tmp_path: Path) -> None
 def test_a_folder_whose_name_has_a_question_mark_is_a_folder(tmp_path: Path) -> None:
     root = files(tmp_path / "what?split=x", "labels/.keep", "images/banded/a.jpg")
     texts(root, {"labels/test1.txt": "banded/a.jpg\n"})
-    assert len(open_benchmark(benchmark("dtd", test1=1), str(root)).items) == 1
+    assert len(open_benchmark(benchmark("dtd", test1=1), str(root)).samples) == 1
 
 
 # completeness
@@ -118,7 +118,7 @@ def test_dtd_is_the_test_of_partition_1_unless_another_is_asked_for(tmp_path: Pa
     assert (data.benchmark, data.split, data.name) == ("dtd", "test1", f"dtd:{root}")
     assert len(data.classes) == 47
     other = open_benchmark(small, f"{root}?split=test2")
-    assert [item.path.name for item in other.items] == ["banded_0004.jpg", "zigzagged_0004.jpg"]
+    assert [item.path.name for item in other.samples] == ["banded_0004.jpg", "zigzagged_0004.jpg"]
 
 
 def test_a_size_that_is_not_the_published_one_is_refused_and_partial_goes_on(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_size_that_is_not_the_published_one_is_refused_and_partial_goes_on(tmp
     assert "45 classes have none" in caught.value.message
     assert f"dtd:{root}?partial" in caught.value.remedy
     data = open_dataset(f"dtd:{root}?partial")
-    assert len(data.items) == 2
+    assert len(data.samples) == 2
     assert data.notes == (
         "incomplete: found 2 images of dtd (test1), expected 1880; 45 classes have none, such as 'blotchy'",
     )
@@ -141,7 +141,7 @@ def test_an_image_that_a_list_names_and_that_is_not_there_is_named(tmp_path: Pat
     with pytest.raises(DatasetError, match=r"1 of 2 images of dtd \(test1\) are missing, the first is .*banded_0001"):
         open_benchmark(small, str(root))
     data = open_benchmark(small, f"{root}?split=test1&partial")
-    assert [item.label for item in data.items] == ["zigzagged"]
+    assert [item.label for item in data.samples] == ["zigzagged"]
 
 
 def test_partial_does_not_accept_nothing_at_all(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_imagenet_in_class_folders(tmp_path: Path, below: str) -> None:
     # found in an order that is not that of the classes
     files(tmp_path, *(f"{below}/{wnid}/ILSVRC2012_val_0000000{at}.JPEG" for at, wnid in enumerate(reversed(WNIDS), 1)))
     data = open_benchmark(benchmark("imagenet", val=3), str(tmp_path))
-    assert {item.path.parent.name: item.label for item in data.items} == dict(zip(WNIDS, WNIDS, strict=True))
+    assert {item.path.parent.name: item.label for item in data.samples} == dict(zip(WNIDS, WNIDS, strict=True))
     assert len(data.classes) == 1000
     assert data.names["n01440764"] == "tench"
 
@@ -199,7 +199,7 @@ def test_imagenet_as_kaggle_has_it(tmp_path: Path) -> None:
     )
     texts(tmp_path, {"LOC_val_solution.csv": rows})
     data = open_benchmark(benchmark("imagenet", val=2), str(tmp_path))
-    assert {item.path.name: item.label for item in data.items} == {
+    assert {item.path.name: item.label for item in data.samples} == {
         "ILSVRC2012_val_00000001.JPEG": "n03995372",
         "ILSVRC2012_val_00000002.JPEG": "n01443537",
     }
@@ -215,7 +215,7 @@ def test_imagenet_with_the_devkit_whose_numbers_are_not_the_order_of_the_ids(tmp
     savemat(data / "meta.mat", {"synsets": synsets})
     texts(data, {"ILSVRC2012_validation_ground_truth.txt": "490\n1\n"})
     found = open_benchmark(benchmark("imagenet", val=2), str(tmp_path))
-    assert [(item.path.name[-6:-5], item.label) for item in found.items] == [("1", "n01440764"), ("2", "n02119789")]
+    assert [(item.path.name[-6:-5], item.label) for item in found.samples] == [("1", "n01440764"), ("2", "n02119789")]
 
 
 @pytest.mark.parametrize("below", ["imagenetv2-matched-frequency-format-val", "."])
@@ -224,7 +224,7 @@ def test_imagenet_v2_folders_are_numbers_and_not_places_in_a_sorted_list(tmp_pat
     files(tmp_path, *(f"{below}/{number}/a.jpeg" for number in (0, 1, 2, 10, 999)))
     data = open_benchmark(benchmark("imagenet-v2", matched_frequency=5), str(tmp_path))
     ids = shipped_label_set("imagenet").ids
-    assert {item.path.parent.name: item.label for item in data.items} == {
+    assert {item.path.parent.name: item.label for item in data.samples} == {
         number: ids[int(number)] for number in ("0", "1", "2", "10", "999")
     }
     assert ids[10] == "n01530575"
@@ -233,7 +233,7 @@ def test_imagenet_v2_folders_are_numbers_and_not_places_in_a_sorted_list(tmp_pat
 def test_imagenet_v2_folders_with_wordnet_ids_are_read_too_and_foreign_numbers_refused(tmp_path: Path) -> None:
     small = benchmark("imagenet-v2", matched_frequency=1)
     files(tmp_path / "ids", "n01440764/a.jpeg")
-    assert open_benchmark(small, str(tmp_path / "ids")).items[0].label == "n01440764"
+    assert open_benchmark(small, str(tmp_path / "ids")).samples[0].label == "n01440764"
     files(tmp_path / "many", "0/a.jpeg", "1000/a.jpeg")
     with pytest.raises(DatasetError, match="'1000', which is none of the 1000 classes"):
         open_benchmark(small, str(tmp_path / "many"))
@@ -277,7 +277,7 @@ def test_imagenet_r_is_not_taken_for_imagenet_a(tmp_path: Path) -> None:
 @pytest.mark.parametrize("below", ["sketch", "images", "."])
 def test_imagenet_sketch(tmp_path: Path, below: str) -> None:
     files(tmp_path, f"{below}/n15075141/sketch_0.JPEG")
-    assert open_benchmark(benchmark("imagenet-sketch", test=1), str(tmp_path)).items[0].label == "n15075141"
+    assert open_benchmark(benchmark("imagenet-sketch", test=1), str(tmp_path)).samples[0].label == "n15075141"
 
 
 # fine-grained sets
@@ -303,12 +303,12 @@ def cub(root: Path, **changes: str) -> Path:
 
 def test_cub_joins_its_three_files_by_image_number(tmp_path: Path) -> None:
     data = open_benchmark(benchmark("cub", test=2), str(cub(tmp_path)))
-    assert {item.path.name: item.label for item in data.items} == {
+    assert {item.path.name: item.label for item in data.samples} == {
         "Black_Footed_Albatross_0046_18.jpg": "001.Black_footed_Albatross",
         "Common_Yellowthroat_0003_190521.jpg": "200.Common_Yellowthroat",
     }
     train = open_benchmark(benchmark("cub", train=1), f"{tmp_path}?split=train")
-    assert [item.path.name for item in train.items] == ["Black_Footed_Albatross_0009_34.jpg"]
+    assert [item.path.name for item in train.samples] == ["Black_Footed_Albatross_0009_34.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ def test_pets_are_labelled_by_number_and_not_by_sorted_names(tmp_path: Path) -> 
     files(tmp_path, *(f"images/{name}.jpg" for name in ("Bengal_8", "american_bulldog_203", "Abyssinian_201")))
     texts(tmp_path, {"annotations/test.txt": lines})
     data = open_benchmark(benchmark("pets", test=3), str(tmp_path))
-    assert [(item.path.stem, item.label) for item in data.items] == [
+    assert [(item.path.stem, item.label) for item in data.samples] == [
         ("Bengal_8", "bengal"),
         ("american_bulldog_203", "american_bulldog"),
         ("Abyssinian_201", "abyssinian"),
@@ -351,12 +351,12 @@ def test_flowers_count_from_one_and_the_test_is_tstid(tmp_path: Path) -> None:
         {"trnid": np.array([[2]]), "valid": np.array([[4]]), "tstid": np.array([[3, 1]], dtype=np.uint16)},
     )
     data = open_benchmark(benchmark("flowers102", test=2), str(tmp_path))
-    assert [(item.path.name, item.label) for item in data.items] == [
+    assert [(item.path.name, item.label) for item in data.samples] == [
         ("image_00003.jpg", "blackberry_lily"),
         ("image_00001.jpg", "passion_flower"),
     ]
     train = open_benchmark(benchmark("flowers102", train=1), f"{tmp_path}?split=train")
-    assert train.items[0].label == "pink_primrose"
+    assert train.samples[0].label == "pink_primrose"
 
 
 def test_mat_files_without_scipy_say_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,7 +380,7 @@ def cars(root: Path, name: str, classes: bool = True) -> None:
 def test_cars(tmp_path: Path) -> None:
     cars(tmp_path, "cars_test_annos_withlabels.mat")
     data = open_benchmark(benchmark("stanford-cars", test=2), str(tmp_path))
-    assert [item.label for item in data.items] == [
+    assert [item.label for item in data.samples] == [
         shipped_label_set("stanford-cars").ids[180],
         "am_general_hummer_suv_2000",
     ]
@@ -405,7 +405,7 @@ def test_aircraft_variants_may_hold_slashes_and_spaces(tmp_path: Path, base: str
     files(tmp_path, f"{base}images/1514522.jpg", f"{base}images/0747566.jpg")
     texts(tmp_path, {f"{base}images_variant_test.txt": "1514522 F-16A/B\n0747566 Cessna 172\n"})
     data = open_benchmark(benchmark("fgvc-aircraft", test=2), str(tmp_path))
-    assert [(item.path.name, item.label) for item in data.items] == [
+    assert [(item.path.name, item.label) for item in data.samples] == [
         ("1514522.jpg", "F-16A/B"),
         ("0747566.jpg", "Cessna 172"),
     ]
@@ -415,7 +415,7 @@ def test_food_lists_leave_out_the_ending(tmp_path: Path) -> None:
     files(tmp_path, "images/apple_pie/1011328.jpg", "images/waffles/971843.jpg", "images/waffles/1.jpg")
     texts(tmp_path, {"meta/test.txt": "waffles/971843\napple_pie/1011328\n"})
     data = open_benchmark(benchmark("food101", test=2), str(tmp_path))
-    assert [(item.path.name, item.label) for item in data.items] == [
+    assert [(item.path.name, item.label) for item in data.samples] == [
         ("971843.jpg", "waffles"),
         ("1011328.jpg", "apple_pie"),
     ]
@@ -432,7 +432,7 @@ def test_places_counts_from_zero_and_keeps_indoor_and_outdoor_apart(tmp_path: Pa
     lines = "".join(f"Places365_val_0000000{number}.jpg {label}\n" for number, label in enumerate(at, 1))
     texts(tmp_path, {"places365_val.txt": lines})
     data = open_benchmark(benchmark("places365", val=3), str(tmp_path))
-    assert [item.label for item in data.items] == ["church/indoor", "church/outdoor", "airfield"]
+    assert [item.label for item in data.samples] == ["church/indoor", "church/outdoor", "airfield"]
     assert len(data.classes) == len({each.name for each in data.classes}) == 365
     assert data.notes == (f"read from places365_val.txt and {folder}/",)
 
@@ -440,7 +440,7 @@ def test_places_counts_from_zero_and_keeps_indoor_and_outdoor_apart(tmp_path: Pa
 def test_places_in_class_folders(tmp_path: Path) -> None:
     files(tmp_path, "val/church-indoor/a.jpg", "val/church/outdoor/b.jpg", "val/airfield/c.jpg")
     data = open_benchmark(benchmark("places365", val=3), str(tmp_path))
-    assert {item.path.name: item.label for item in data.items} == {
+    assert {item.path.name: item.label for item in data.samples} == {
         "a.jpg": "church/indoor",
         "b.jpg": "church/outdoor",
         "c.jpg": "airfield",
@@ -452,7 +452,7 @@ def test_sun_by_partition_and_whole(tmp_path: Path) -> None:
     files(tmp_path, *names)
     texts(tmp_path, {"Partitions/Testing_01.txt": "/a/apse/indoor/sun_b.jpg\n/a/abbey/sun_a.jpg\n"})
     small = benchmark("sun397", test1=2, all=3)
-    assert [item.label for item in open_benchmark(small, f"{tmp_path}?split=test1").items] == ["apse/indoor", "abbey"]
+    assert [item.label for item in open_benchmark(small, f"{tmp_path}?split=test1").samples] == ["apse/indoor", "abbey"]
     assert list(labels_of(open_benchmark(small, f"{tmp_path}?split=all"), tmp_path).values()) == [
         "abbey",
         "apse/indoor",
@@ -469,14 +469,14 @@ def test_the_sets_without_an_official_split_want_that_of_the_coop_suite(tmp_path
     assert "DATASETS.md of the CoOp repository" in caught.value.remedy
     assert f"eurosat:{tmp_path}?split=all" in caught.value.remedy
     data = open_benchmark(benchmark("eurosat", all=2), f"{tmp_path}?split=all")
-    assert [item.label for item in data.items] == ["River", "SeaLake"]
+    assert [item.label for item in data.samples] == ["River", "SeaLake"]
 
 
 def test_caltech_leaves_the_background_out(tmp_path: Path) -> None:
     base = "101_ObjectCategories"
     files(tmp_path, f"{base}/BACKGROUND_Google/image_0001.jpg", f"{base}/Faces/image_0001.jpg")
     data = open_benchmark(benchmark("caltech101", all=1), f"{tmp_path}?split=all")
-    assert [item.label for item in data.items] == ["Faces"]
+    assert [item.label for item in data.samples] == ["Faces"]
     assert len(data.classes) == 101
 
 
@@ -487,8 +487,8 @@ def test_ucf_frames_are_found_by_the_names_of_their_videos(tmp_path: Path) -> No
     texts(tmp_path, {"ucfTrainTestlist/testlist01.txt": videos})
     small = benchmark("ucf101", test1=2, all=2)
     expected = ["ApplyEyeMakeup", "HandstandPushups"]
-    assert [item.label for item in open_benchmark(small, f"{tmp_path}?split=test1").items] == expected
-    assert [item.label for item in open_benchmark(small, f"{tmp_path}?split=all").items] == expected
+    assert [item.label for item in open_benchmark(small, f"{tmp_path}?split=test1").samples] == expected
+    assert [item.label for item in open_benchmark(small, f"{tmp_path}?split=all").samples] == expected
 
 
 # the split files of the CoOp suite
@@ -556,8 +556,8 @@ def coop(root: Path, name: str, entries: object = None) -> Path:
 def test_a_split_file_of_the_coop_suite(tmp_path: Path, name: str) -> None:
     expected = COOP[name][3]
     data = open_benchmark(benchmark(name, coop_test=len(expected)), f"{coop(tmp_path, name)}?split=coop-test")
-    assert [item.label for item in data.items] == expected
-    assert all(item.path.is_file() for item in data.items)
+    assert [item.label for item in data.samples] == expected
+    assert all(item.path.is_file() for item in data.samples)
 
 
 def test_the_caltech_of_the_coop_suite_has_a_hundred_classes(tmp_path: Path) -> None:
@@ -619,18 +619,18 @@ def test_cifar_pixels_and_fine_labels(
 ) -> None:
     images = cifar(tmp_path / file, head, numbers, np.random.default_rng(0))
     data = open_benchmark(benchmark(name, test=3), str(tmp_path))
-    assert [item.label for item in data.items] == ids
-    for item, image in zip(data.items, images, strict=True):
+    assert [item.label for item in data.samples] == ids
+    for item, image in zip(data.samples, images, strict=True):
         np.testing.assert_array_equal(np.asarray(load_image(item.read(), item.name).pixels), image)
-    assert [item.name for item in data.items][1] == f"{tmp_path / file}::record 1"
-    assert len({item.name for item in data.items}) == 3
+    assert [item.name for item in data.samples][1] == f"{tmp_path / file}::record 1"
+    assert len({item.name for item in data.samples}) == 3
 
 
 def test_cifar_training_has_five_files(tmp_path: Path) -> None:
     for number in range(1, 6):
         cifar(tmp_path / f"data_batch_{number}.bin", 1, [number], np.random.default_rng(number))
     data = open_benchmark(benchmark("cifar10", train=5), f"{tmp_path}?split=train")
-    assert [item.path.name for item in data.items] == [f"data_batch_{number}.bin" for number in range(1, 6)]
+    assert [item.path.name for item in data.samples] == [f"data_batch_{number}.bin" for number in range(1, 6)]
 
 
 def test_the_pickles_of_cifar_are_never_opened(tmp_path: Path) -> None:
@@ -658,8 +658,8 @@ def test_cifar_as_folders_of_images(tmp_path: Path) -> None:
     (tmp_path / "test" / "aquarium_fish").mkdir(parents=True)
     Image.new("RGB", (32, 32)).save(tmp_path / "test" / "aquarium_fish" / "0001.png")
     data = open_benchmark(benchmark("cifar100", test=1), str(tmp_path))
-    assert [item.label for item in data.items] == ["aquarium_fish"]
-    assert load_image(data.items[0].read()).pixels.size == (32, 32)
+    assert [item.label for item in data.samples] == ["aquarium_fish"]
+    assert load_image(data.samples[0].read()).pixels.size == (32, 32)
 
 
 # torchvision's readers, where they know the same layout, say the same
@@ -670,8 +670,8 @@ def test_torchvision_reads_dtd_and_pets_as_we_do(tmp_path: Path) -> None:
     root = dtd(base / "dtd" / "dtd")
     ours = open_benchmark(benchmark("dtd", test1=2), str(root))
     theirs = datasets.DTD(str(base), split="test", partition=1)
-    assert [item.path for item in ours.items] == [Path(path) for path in theirs._image_files]
-    assert [item.label for item in ours.items] == [theirs.classes[label] for label in theirs._labels]
+    assert [item.path for item in ours.samples] == [Path(path) for path in theirs._image_files]
+    assert [item.label for item in ours.samples] == [theirs.classes[label] for label in theirs._labels]
 
     root = base / "oxford-iiit-pet"
     files(root, *(f"images/{name}.jpg" for name in ("Bengal_8", "american_bulldog_203", "Abyssinian_201")))
@@ -679,7 +679,7 @@ def test_torchvision_reads_dtd_and_pets_as_we_do(tmp_path: Path) -> None:
     ours = open_benchmark(benchmark("pets", test=3), str(root))
     theirs = datasets.OxfordIIITPet(str(base), split="test")
     ids = shipped_label_set("pets").ids
-    assert [(item.path, item.label) for item in ours.items] == [
+    assert [(item.path, item.label) for item in ours.samples] == [
         (path, ids[label]) for path, label in zip(theirs._images, theirs._labels, strict=True)
     ]
 
@@ -692,7 +692,7 @@ def test_torchvision_reads_food_and_aircraft_as_we_do(tmp_path: Path) -> None:
     texts(root, {"meta/test.txt": "apple_pie/1011328\nwaffles/971843\n", "meta/test.json": json.dumps(listed)})
     ours = open_benchmark(benchmark("food101", test=2), str(root))
     theirs = datasets.Food101(str(base), split="test")
-    assert [(item.path, item.label) for item in ours.items] == [
+    assert [(item.path, item.label) for item in ours.samples] == [
         (path, theirs.classes[label]) for path, label in zip(theirs._image_files, theirs._labels, strict=True)
     ]
 
@@ -702,7 +702,7 @@ def test_torchvision_reads_food_and_aircraft_as_we_do(tmp_path: Path) -> None:
     texts(root / "data", {"variants.txt": "Cessna 172\nF-16A/B\n"})
     ours = open_benchmark(benchmark("fgvc-aircraft", test=2), str(root))
     theirs = datasets.FGVCAircraft(str(base), split="test")
-    assert [(str(item.path), item.label) for item in ours.items] == [
+    assert [(str(item.path), item.label) for item in ours.samples] == [
         (path, theirs.classes[label]) for path, label in zip(theirs._image_files, theirs._labels, strict=True)
     ]
 
@@ -713,7 +713,7 @@ def test_torchvision_reads_sun_caltech_and_cars_as_we_do(tmp_path: Path) -> None
     texts(base, {"SUN397/ClassName.txt": "/a/abbey\n/a/apse/indoor\n"})
     ours = open_benchmark(benchmark("sun397", all=2), f"{base}?split=all")
     theirs = datasets.SUN397(str(base))
-    assert {item.path: item.label for item in ours.items} == {
+    assert {item.path: item.label for item in ours.samples} == {
         path: theirs.classes[label] for path, label in zip(theirs._image_files, theirs._labels, strict=True)
     }
 
@@ -721,7 +721,7 @@ def test_torchvision_reads_sun_caltech_and_cars_as_we_do(tmp_path: Path) -> None
     files(root, *(f"101_ObjectCategories/{name}/image_0001.jpg" for name in ("BACKGROUND_Google", "Faces", "ant")))
     ours = open_benchmark(benchmark("caltech101", all=2), f"{root}?split=all")
     theirs = datasets.Caltech101(str(base))
-    assert [item.label for item in ours.items] == [theirs.categories[label] for label in theirs.y]
+    assert [item.label for item in ours.samples] == [theirs.categories[label] for label in theirs.y]
 
     cars(base / "stanford_cars", "cars_test_annos_withlabels.mat")
     names = np.array([[each.name for each in shipped_label_set("stanford-cars").classes]], dtype=object)
@@ -730,4 +730,4 @@ def test_torchvision_reads_sun_caltech_and_cars_as_we_do(tmp_path: Path) -> None
     ours = open_benchmark(benchmark("stanford-cars", test=2), str(base / "stanford_cars"))
     theirs = datasets.StanfordCars(str(base), split="test")
     ids = shipped_label_set("stanford-cars").ids
-    assert [(str(item.path), item.label) for item in ours.items] == [(path, ids[at]) for path, at in theirs._samples]
+    assert [(str(item.path), item.label) for item in ours.samples] == [(path, ids[at]) for path, at in theirs._samples]

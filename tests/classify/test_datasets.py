@@ -68,10 +68,10 @@ def test_data_sets_import_neither_torch_nor_pillow() -> None:
 
 def test_every_demo_picture_opens_and_has_a_label_of_the_shipped_set() -> None:
     dataset = open_dataset("demo")
-    assert len(dataset.items) == len(DEMO_IMAGES) == 20
-    ids = [load_image(item.path).id for item in dataset.items]
+    assert len(dataset.samples) == len(DEMO_IMAGES) == 20
+    ids = [load_image(item.path).id for item in dataset.samples]
     assert len(set(ids)) == 20
-    assert {item.label for item in dataset.items} <= set(dataset.names)
+    assert {item.label for item in dataset.samples} <= set(dataset.names)
     assert len(dataset.classes) == 48
 
 
@@ -120,7 +120,7 @@ def test_an_image_folder_is_read_in_a_fixed_order(tmp_path: Path) -> None:
     (tmp_path / "cat" / "notes.txt").write_text("no image")
     (tmp_path / "empty").mkdir()
     dataset = open_dataset(f"imagefolder:{tmp_path}")
-    assert dataset.items == tuple(
+    assert dataset.samples == tuple(
         Sample(path, label) for path, label in zip(paths, ["cat", "cat", "golden_retriever"], strict=True)
     )
     assert dataset.names == {"cat": "cat", "golden_retriever": "golden retriever"}
@@ -129,7 +129,7 @@ def test_an_image_folder_is_read_in_a_fixed_order(tmp_path: Path) -> None:
 
 def test_a_broken_image_is_found_when_it_is_opened_and_not_before(tmp_path: Path) -> None:
     photo(tmp_path / "cat" / "a.png").write_bytes(b"broken")
-    assert len(open_dataset(f"imagefolder:{tmp_path}").items) == 1
+    assert len(open_dataset(f"imagefolder:{tmp_path}").samples) == 1
 
 
 def test_links_are_followed_and_a_loop_of_links_ends(tmp_path: Path) -> None:
@@ -139,13 +139,13 @@ def test_links_are_followed_and_a_loop_of_links_ends(tmp_path: Path) -> None:
     (root / "cat" / "link.png").symlink_to(real)
     (root / "cat" / "again").symlink_to(root / "cat")
     (root / "dog").symlink_to(real.parent)
-    items = open_dataset(f"imagefolder:{root}").items
+    items = open_dataset(f"imagefolder:{root}").samples
     assert [(item.path.name, item.label) for item in items] == [("link.png", "cat"), ("a.png", "dog")]
 
 
 def test_a_folder_name_in_decomposed_unicode_gives_the_composed_label(tmp_path: Path) -> None:
     photo(tmp_path / "cafe\u0301" / "a.png")
-    assert open_dataset(f"imagefolder:{tmp_path}").items[0].label == "caf\u00e9"
+    assert open_dataset(f"imagefolder:{tmp_path}").samples[0].label == "caf\u00e9"
 
 
 def test_folders_without_images_are_refused(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_table_is_read_in_its_order_with_paths_from_its_folder(tmp_path: Path)
         "again,cat,sub/../other/ü.png\r\n"
     )
     dataset = open_dataset(table(tmp_path, text))
-    assert dataset.items == (Sample(near, "red_fox"), Sample(far, "cat"))
+    assert dataset.samples == (Sample(near, "red_fox"), Sample(far, "cat"))
     assert dataset.names == {"cat": "cat", "red_fox": "red fox"}
 
 
@@ -237,7 +237,7 @@ def test_the_digits_of_scikit_learn_become_a_table_that_opens(tmp_path: Path) ->
     data = open_dataset(spec)
     assert Counter(data.labels) == dict.fromkeys(data.names, 20)
     assert data.names["digit_seven"] == "digit seven"
-    pixels = load_image(data.items[0].path).pixels
+    pixels = load_image(data.samples[0].path).pixels
     assert pixels.size == (224, 224)
     # ink on paper: most of it is white
     assert sum(pixels.convert("L").histogram()[:128]) < 224 * 224 / 2

@@ -67,7 +67,7 @@ def model(connections: list[object], folder: Path) -> EmbeddedModel:
 
 @pytest.fixture(scope="module")
 def photos() -> dict[str, Image.Image]:
-    return {item.label: load_image(item.path).pixels for item in open_dataset("demo").items}
+    return {item.label: load_image(item.path).pixels for item in open_dataset("demo").samples}
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_it_tells_many_demo_pictures_from_48_classes(model: EmbeddedModel, token
     ids = list(dataset.names)
     texts = normalize(model.encode_text([f"a photo of a {name}." for name in dataset.names.values()]), dim=-1)
     best = (normalize(model.pool(tokens), dim=-1) @ texts.T).argmax(dim=1)
-    right = {item.label for item, at in zip(dataset.items, best.tolist(), strict=True) if ids[at] == item.label}
+    right = {item.label for item, at in zip(dataset.samples, best.tolist(), strict=True) if ids[at] == item.label}
     assert {"cat", "motorcycle", "cup_of_coffee", "rocket", "flower"} <= right
     assert len(right) >= 8
 

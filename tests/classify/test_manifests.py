@@ -38,7 +38,7 @@ def test_lines_are_read_in_their_order_with_paths_from_their_folder(tmp_path: Pa
         {"path": "sub/../other/ü.png", "label": "cat", "id": "2"},
     )
     data = open_dataset(spec)
-    assert data.items == (Sample(near, "red_fox"), Sample(far, "cat"))
+    assert data.samples == (Sample(near, "red_fox"), Sample(far, "cat"))
     assert data.names == {"cat": "cat", "red_fox": "red fox"}
 
 
@@ -101,7 +101,7 @@ def test_a_long_list_takes_little_memory(tmp_path: Path, kind: str) -> None:
     data = open_dataset(spec)
     kept, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(data.items) == 100_000
+    assert len(data.samples) == 100_000
     assert len(set(map(id, data.labels))) == 1000
     # so a million images take less than 100 MB, and 200 MB while they are read
     assert kept < 10e6
@@ -110,7 +110,7 @@ def test_a_long_list_takes_little_memory(tmp_path: Path, kind: str) -> None:
 
 def test_the_items_of_a_list_are_a_sequence_like_any_other(tmp_path: Path) -> None:
     paths = [photo(tmp_path / f"{number}.png") for number in range(5)]
-    items = open_dataset(table(tmp_path, "csv", [(path.name, f"c{at % 2}") for at, path in enumerate(paths)])).items
+    items = open_dataset(table(tmp_path, "csv", [(path.name, f"c{at % 2}") for at, path in enumerate(paths)])).samples
     plain = tuple(Sample(path, f"c{at % 2}") for at, path in enumerate(paths))
     assert items == plain
     assert items[1:3] == plain[1:3]
@@ -131,7 +131,7 @@ def test_files_of_a_large_folder_are_all_looked_for(tmp_path: Path) -> None:
     for number in range(2000):
         (tmp_path / "many" / f"not_listed_{number}").touch()
     rows = [(f"many/{number}.png", "cat") for number in range(100)]
-    assert len(open_dataset(table(tmp_path, "csv", rows)).items) == 100
+    assert len(open_dataset(table(tmp_path, "csv", rows)).samples) == 100
     (tmp_path / "many" / "50.png").unlink()
     (tmp_path / "many" / "70.png").unlink()
     (tmp_path / "many" / "70.png").mkdir()
@@ -151,7 +151,7 @@ def test_a_list_may_lead_out_of_its_folder_and_one_file_has_one_spelling(tmp_pat
         (str(inner), "dog"),
         ("./x/..//b.png", "dog"),
     ]
-    assert open_dataset(table(tmp_path / "lists", kind, rows)).items == (Sample(out, "cat"), Sample(inner, "dog"))
+    assert open_dataset(table(tmp_path / "lists", kind, rows)).samples == (Sample(out, "cat"), Sample(inner, "dog"))
     rows[4] = ("./b.png", "cat")
     with pytest.raises(DatasetError, match=r"gives './b.png' two labels: 'dog' on line"):
         open_dataset(table(tmp_path / "lists", kind, rows))
@@ -162,7 +162,7 @@ def test_a_list_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.Monkey
     photo(tmp_path / "b.png")
     table(tmp_path / "here", "csv", [("a.png", "cat"), ("./a.png", "cat"), ("../b.png", "dog")])
     monkeypatch.chdir(tmp_path / "here")
-    items = open_dataset("csv:long.csv").items
+    items = open_dataset("csv:long.csv").samples
     assert [item.label for item in items] == ["cat", "dog"]
     assert all(item.path.is_file() for item in items)
 

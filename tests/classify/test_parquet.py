@@ -55,20 +55,20 @@ def test_the_files_of_a_split_are_read_in_their_order(tmp_path: Path) -> None:
     write(tmp_path / "data" / "test-00000-of-00002.parquet", [0, 1, 0, 0, 1], ["cat", "dog"])
     write(tmp_path / "data" / "train-00000-of-00001.parquet", [0], ["cat", "dog"])
     data = open_dataset(f"hf:{tmp_path}")
-    assert [item.label for item in data.items] == ["cat", "dog", "cat", "cat", "dog", "dog", "dog"]
-    pixels = [load_image(item.read(), item.name).pixels for item in data.items[:5]]
+    assert [item.label for item in data.samples] == ["cat", "dog", "cat", "cat", "dog", "dog", "dog"]
+    pixels = [load_image(item.read(), item.name).pixels for item in data.samples[:5]]
     assert [image.getpixel((0, 0)) for image in pixels] == [
         load_image(picture(color)).pixels.getpixel((0, 0)) for color in COLORS
     ]
-    assert data.items[4].name == f"{tmp_path}/data/test-00000-of-00002.parquet::row 4, image"
-    assert len({item.name for item in data.items}) == 7
-    assert len(open_dataset(f"hf:{tmp_path}?split=train").items) == 1
+    assert data.samples[4].name == f"{tmp_path}/data/test-00000-of-00002.parquet::row 4, image"
+    assert len({item.name for item in data.samples}) == 7
+    assert len(open_dataset(f"hf:{tmp_path}?split=train").samples) == 1
 
 
 @with_pyarrow
 def test_items_are_read_by_threads_and_other_processes(tmp_path: Path) -> None:
     write(tmp_path / "test.parquet", ["a", "b", "a", "b", "a"])
-    items = open_dataset(f"hf:{tmp_path}").items * 20
+    items = open_dataset(f"hf:{tmp_path}").samples * 20
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda item: item.read(), items)) == [picture(color) for color in COLORS] * 20
     again = pickle.loads(pickle.dumps(items[3]))
@@ -80,16 +80,16 @@ def test_items_are_read_by_threads_and_other_processes(tmp_path: Path) -> None:
 def test_names_of_a_shipped_set_give_its_ids_and_long_names_are_compared_by_part(tmp_path: Path) -> None:
     names = ["airplane, aeroplane", "car, automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
     path = write(tmp_path / "test.parquet", [1, 0], names)
-    assert [item.label for item in open_dataset(f"hf:{path}?classes=cifar10").items] == ["automobile", "airplane"]
-    assert [item.label for item in open_dataset(f"hf:{path}").items] == ["car, automobile", "airplane, aeroplane"]
+    assert [item.label for item in open_dataset(f"hf:{path}?classes=cifar10").samples] == ["automobile", "airplane"]
+    assert [item.label for item in open_dataset(f"hf:{path}").samples] == ["car, automobile", "airplane, aeroplane"]
 
 
 @with_pyarrow
 def test_columns_of_other_names_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / "test.parquet", ["x", "y"], kind=["cat", "dog"], photo=[picture("red"), picture("blue")])
     data = open_dataset(f"hf:{path}?image=photo&label=kind")
-    assert [item.label for item in data.items] == ["cat", "dog"]
-    assert data.items[1].read() == picture("blue")
+    assert [item.label for item in data.samples] == ["cat", "dog"]
+    assert data.samples[1].read() == picture("blue")
     with pytest.raises(DatasetError, match="its columns: image, label, kind, photo"):
         open_dataset(f"hf:{path}?label=nothing")
 
@@ -121,7 +121,7 @@ def test_an_image_that_is_only_a_path_is_not_followed(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table({"image": [{"bytes": None, "path": "/etc/passwd"}], "label": ["a"]}), path)
-    item = open_dataset(f"hf:{path}").items[0]
+    item = open_dataset(f"hf:{path}").samples[0]
     with pytest.raises(ImageError, match="has no bytes in the file"):
         item.read()
 
@@ -219,7 +219,7 @@ def test_a_pinned_revision_is_fetched_with_the_hub_client_and_only_its_parquet(
     copy = tmp_path / "copy"
     code = (
         "from abs_classify.datasets import open_dataset\n"
-        f"print([item.label for item in open_dataset('hf:class_index/name@{COMMIT}?to={copy}').items])\n"
+        f"print([item.label for item in open_dataset('hf:class_index/name@{COMMIT}?to={copy}').samples])\n"
     )
     environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
     root = str(Path(__file__).parents[2])

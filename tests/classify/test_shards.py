@@ -53,22 +53,22 @@ def published(root: Path, names: list[str] | None = None) -> Path:
 
 def test_a_published_set_is_read_in_the_order_of_its_shards(tmp_path: Path) -> None:
     data = open_dataset(f"wds:{published(tmp_path)}")
-    assert [item.label for item in data.items] == ["colourful thing", "blue thing", "colourful thing"]
-    pixels = [load_image(item.read(), item.name).pixels for item in data.items]
+    assert [item.label for item in data.samples] == ["colourful thing", "blue thing", "colourful thing"]
+    pixels = [load_image(item.read(), item.name).pixels for item in data.samples]
     assert [image.getpixel((0, 0)) for image in pixels] == [(255, 0, 0), (0, 0, 255), (0, 255, 0)]
-    assert data.items[0].name == f"{tmp_path}/test/0.tar::s0000000.webp"
-    assert data.items[0].path == tmp_path / "test" / "0.tar"
+    assert data.samples[0].name == f"{tmp_path}/test/0.tar::s0000000.webp"
+    assert data.samples[0].path == tmp_path / "test" / "0.tar"
     # an item may be sent to another process
-    assert pickle.loads(pickle.dumps(data.items[1])) == data.items[1]
+    assert pickle.loads(pickle.dumps(data.samples[1])) == data.samples[1]
 
 
 def test_ten_shards_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     for number in range(11):
         shard(tmp_path / f"{number}.tar", [(f"k{number}.png", picture("red", "PNG")), (f"k{number}.txt", b"cat")])
     data = open_dataset(f"wds:{tmp_path}")
-    assert [item.path.name for item in data.items] == [f"{number}.tar" for number in range(11)]
+    assert [item.path.name for item in data.samples] == [f"{number}.tar" for number in range(11)]
     data = open_dataset(f"wds:{tmp_path}/{{8..10}}.tar")
-    assert [item.path.name for item in data.items] == ["8.tar", "9.tar", "10.tar"]
+    assert [item.path.name for item in data.samples] == ["8.tar", "9.tar", "10.tar"]
     with pytest.raises(DatasetError, match=r"the shard .*11\.tar' is not there"):
         open_dataset(f"wds:{tmp_path}/{{9..11}}.tar")
 
@@ -76,8 +76,8 @@ def test_ten_shards_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 def test_names_of_a_shipped_label_set_give_its_stable_ids(tmp_path: Path) -> None:
     names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
     data = open_dataset(f"wds:{published(tmp_path, names)}?classes=cifar10")
-    assert [item.label for item in data.items] == ["automobile", "airplane", "automobile"]
-    assert data.items == open_dataset(f"wds:{tmp_path}?split=test").items
+    assert [item.label for item in data.samples] == ["automobile", "airplane", "automobile"]
+    assert data.samples == open_dataset(f"wds:{tmp_path}?split=test").samples
 
 
 def test_a_shipped_label_set_in_another_order_is_refused(tmp_path: Path) -> None:
@@ -93,12 +93,12 @@ def test_an_empty_line_among_class_names_does_not_shift_the_numbers(tmp_path: Pa
     with pytest.raises(DatasetError, match=r"line 2 of .*classnames.txt' is empty"):
         open_dataset(f"wds:{root}")
     (root / "classnames.txt").write_text("blue thing\r\ncolourful thing\r\n\n")
-    assert [item.label for item in open_dataset(f"wds:{root}").items][:2] == ["colourful thing", "blue thing"]
+    assert [item.label for item in open_dataset(f"wds:{root}").samples][:2] == ["colourful thing", "blue thing"]
 
 
 def test_two_classes_of_one_name_keep_apart(tmp_path: Path) -> None:
     data = open_dataset(f"wds:{published(tmp_path, ['sunglasses', 'sunglasses'])}")
-    assert [item.label for item in data.items] == ["sunglasses (1)", "sunglasses (0)", "sunglasses (1)"]
+    assert [item.label for item in data.samples] == ["sunglasses (1)", "sunglasses (0)", "sunglasses (1)"]
     assert [each.name for each in data.classes] == ["sunglasses", "sunglasses"]
 
 
@@ -107,7 +107,7 @@ def test_labels_may_be_texts_or_json(tmp_path: Path) -> None:
         ("x/1.jpg", picture("red")), ("x/1.json", json.dumps({"label": "cat", "url": "..."}).encode()),
         ("x/2.jpg", picture("red")), ("x/2.txt", "katze ü".encode()), ("x/2.pyd", b"not read"),
     ])  # fmt: skip
-    assert [item.label for item in open_dataset(f"wds:{tmp_path / 'a.tar'}").items] == ["cat", "katze ü"]
+    assert [item.label for item in open_dataset(f"wds:{tmp_path / 'a.tar'}").samples] == ["cat", "katze ü"]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_numbers_without_class_names_are_refused_unless_the_user_names_them(tmp_
     shard(tmp_path / "0.tar", [("a.jpg", picture("red")), ("a.cls", b"1")])
     with pytest.raises(DatasetError, match="nothing says which classes they are"):
         open_dataset(f"wds:{tmp_path}")
-    assert open_dataset(f"wds:{tmp_path}?classes=cifar10").items[0].label == "automobile"
+    assert open_dataset(f"wds:{tmp_path}?classes=cifar10").samples[0].label == "automobile"
 
 
 def test_missing_shards_are_counted(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_a_compressed_a_cut_off_and_a_foreign_file_are_refused(tmp_path: Path) -
 
 
 def test_a_shard_that_changes_under_a_run_is_an_error_of_the_image(tmp_path: Path) -> None:
-    item = open_dataset(f"wds:{published(tmp_path)}").items[0]
+    item = open_dataset(f"wds:{published(tmp_path)}").samples[0]
     (tmp_path / "test" / "0.tar").write_bytes(b"short")
     with pytest.raises(ImageError, match=r"0\.tar::s0000000\.webp' is cut off"):
         item.read()
@@ -249,14 +249,14 @@ def test_shards_are_fetched_once_into_the_folder_that_is_named(
     assert asked == []
     here = tmp_path / "here"
     data = open_dataset(f"wds:{address}/?to={here}")
-    assert len(data.items) == 3
-    assert all(item.path.is_relative_to(here) for item in data.items)
+    assert len(data.samples) == 3
+    assert all(item.path.is_relative_to(here) for item in data.samples)
     # what the set's publisher pairs with it, for --templates
     assert read_template_set(here / "zeroshot_classification_templates.txt").templates == ("a photo of a {}.",)
     count = len(asked)
-    assert open_dataset(f"wds:{address}/?to={here}").items == data.items
+    assert open_dataset(f"wds:{address}/?to={here}").samples == data.samples
     assert len(asked) == count
-    assert len(open_dataset(f"wds:{here}").items) == 3
+    assert len(open_dataset(f"wds:{here}").samples) == 3
 
 
 def test_a_fetch_that_broke_off_goes_on(server: tuple[str, Path, list[str]], tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_a_fetch_that_broke_off_goes_on(server: tuple[str, Path, list[str]], tmp
         open_dataset(f"wds:{address}?to={tmp_path / 'here'}")
     (folder / "later.tar").rename(folder / "test" / "1.tar")
     asked.clear()
-    assert len(open_dataset(f"wds:{address}?to={tmp_path / 'here'}").items) == 3
+    assert len(open_dataset(f"wds:{address}?to={tmp_path / 'here'}").samples) == 3
     assert asked == ["/test/1.tar"]
 
 

@@ -407,7 +407,7 @@ from pathlib import Path
 from abs_descriptions.backends.openai import OpenAIBackend
 from abs_descriptions.generation import Plan, generate
 from abs_descriptions.journal import Journal
-from abs_descriptions.labels import from_names
+from abs_core.labels import from_names
 from abs_descriptions.prompts import PromptSet
 prompts = PromptSet(id="p", version=1, description="d", prompts=({"id": "a", "text": "Tell {name}"},))
 backend = OpenAIBackend("m", base_url=sys.argv[2], concurrency=4)

@@ -92,7 +92,7 @@ class CifarBinary:
         found = [wanted_file(root / file, "images and labels", remedy if pickled else "") for file in self.files]
         return tuple(missing for each in found for missing in each)
 
-    def items(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
+    def samples(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
         """The images in the order of the files."""
         size = self.head + 3 * _PLANE
         for file in self.files:

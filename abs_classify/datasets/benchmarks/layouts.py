@@ -77,10 +77,10 @@ class LayoutReader(Protocol):
         ...
 
     def missing(self, root: Path, labels: LabelSet) -> tuple[MissingPath, ...]:
-        """What is not there; empty where ``items`` can be called. Cheap: reads no list and opens no image."""
+        """What is not there; empty where ``samples`` can be called. Cheap: reads no list and opens no image."""
         ...
 
-    def items(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
+    def samples(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
         """The images in the order of the layout; those that a list names may be absent.
 
         Raises:
@@ -182,7 +182,7 @@ class ClassFolders:
             return ()
         return (MissingPath(folder, f"the folders of its {len(labels.ids)} classes"),)
 
-    def items(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
+    def samples(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
         """The images of the class folders, in the order of the folders' names."""
         yield from self._items(root / self.folder, labels, "")
 
@@ -268,7 +268,7 @@ class CoopSplit:
             *wanted_folder(root / self.images, "the folder of images"),
         )
 
-    def items(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
+    def samples(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
         """The images in the order of the file."""
         file = root / self.file
         entries = _entries(file, self.part)
@@ -359,7 +359,7 @@ class CubTables:
             *wanted_folder(root / "images", "the folder of images"),
         )
 
-    def items(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
+    def samples(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
         """The images in the order of ``images.txt``."""
         numbers = _table(root / "image_class_labels.txt")
         training = _table(root / "train_test_split.txt")
@@ -488,7 +488,7 @@ class ListFile:
             *wanted_folder(root / self.images, "the folder of images"),
         )
 
-    def items(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
+    def samples(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
         """The images in the order of the list."""
         path = root / self.file
         for number, line in read_lines(path, self.comment):

@@ -51,7 +51,7 @@ class FlowersMat:
             *wanted_folder(root / "jpg", "the folder of images"),
         )
 
-    def items(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
+    def samples(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
         """The images in the order of ``setid.mat``."""
         numbers = _integers(root / "imagelabels.mat", "labels")
         for image in _integers(root / "setid.mat", self.key):
@@ -92,7 +92,7 @@ class CarsMat:
             *wanted_folder(root / self.images, "the folder of images"),
         )
 
-    def items(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
+    def samples(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
         """The images in the order of the annotations."""
         file = root / self.file
         rows = _load(file, "annotations")
@@ -141,7 +141,7 @@ class ImagenetDevkit:
             *wanted_file(root / self.images / "ILSVRC2012_val_00000001.JPEG", "the first image"),
         )
 
-    def items(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
+    def samples(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
         """The images by number."""
         truth = root / self._data / "ILSVRC2012_validation_ground_truth.txt"
         synsets = _load(root / self._data / "meta.mat", "synsets")

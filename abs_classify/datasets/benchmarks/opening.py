@@ -60,7 +60,7 @@ def check_benchmark(benchmark: Benchmark, location: str) -> DatasetReport:
             found = diagnose(benchmark, choice)
             return DatasetReport(spec, False, tuple(_other_splits(benchmark, choice)), (found.message,), found.remedy)
         there.append(f"{choice.split.name}: {reader.layout}")
-        listed = list(reader.items(choice.root, labels))
+        listed = list(reader.samples(choice.root, labels))
         items = existing(listed)
         there.append(f"{len(items)} images of {len({item.label for item in items})} classes")
         there += _other_splits(benchmark, choice)
@@ -85,8 +85,8 @@ def check_opening(spec: str, opening: Callable[[str], Dataset]) -> DatasetReport
     except AbsError as error:
         return DatasetReport(spec, False, (), (error.message,), error.remedy)
     used = set(data.labels)
-    there = (f"{len(data.items)} images of {len(used)} classes", *data.notes)
-    cut_off = tuple(_cut_off(data.items))
+    there = (f"{len(data.samples)} images of {len(used)} classes", *data.notes)
+    cut_off = tuple(_cut_off(data.samples))
     step = (
         "Fetch the empty files again, or leave them out" if cut_off else f"Run: abs eval --dataset {shlex.quote(spec)}"
     )
@@ -127,7 +127,7 @@ def open_benchmark(benchmark: Benchmark, location: str) -> Dataset:
     if reader is None:
         found = diagnose(benchmark, choice)
         raise DatasetError(found.message, remedy=found.remedy)
-    listed = list(reader.items(choice.root, labels))
+    listed = list(reader.samples(choice.root, labels))
     items = existing(listed)
     fault = count_problem(benchmark, choice.split, listed, items)
     if fault and (not choice.partial or not items):
