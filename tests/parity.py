@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["table", "within"]
+__all__ = ["add", "rows", "table", "within"]
 
 _WORST: dict[tuple[str, str], tuple[float, float]] = {}
 
@@ -16,11 +16,22 @@ def within(group: str, name: str, difference: float, tolerance: float) -> bool:
         difference: the largest one found, absolute unless the group says otherwise.
         tolerance: 0 for exact.
     """
-    before = _WORST.get((group, name), (0.0, 0.0))[0]
-    _WORST[group, name] = (max(before, difference), tolerance)
+    add([(group, name, difference, tolerance)])
     if not difference <= tolerance:
         print(f"{group}, {name}: {difference:.2e} is more than {tolerance:.0e}")
     return difference <= tolerance
+
+
+def rows() -> list[tuple[str, str, float, float]]:
+    """Group, name, worst difference and tolerance of everything that was compared in this process."""
+    return [(group, name, worst, tolerance) for (group, name), (worst, tolerance) in _WORST.items()]
+
+
+def add(differences: list[tuple[str, str, float, float]]) -> None:
+    """Keep the worst difference of each group and name."""
+    for group, name, difference, tolerance in differences:
+        before = _WORST.get((group, name), (0.0, 0.0))[0]
+        _WORST[group, name] = (max(before, difference), tolerance)
 
 
 def table() -> list[str]:

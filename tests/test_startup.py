@@ -1,0 +1,91 @@
+"""What starts without the heavy libraries: importing the packages, and every command that computes no feature."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ["torch", "transformers", "openai", "vllm", "sentence_transformers", "open_clip", "timm"]
+# Runs `abs` with the arguments and prints the heavy libraries that it imported, behind what it printed itself.
+RUN = f"""
+import sys
+from abs_cli.main import main
+try:
+    main(sys.argv[1:])
+finally:
+    print("imported:", *(name for name in {HEAVY!r} if name in sys.modules))
+"""
+
+
+def imported_by(home: Path, *args: str) -> tuple[subprocess.CompletedProcess[str], str]:
+    """Run a command in a process of its own; the heavy libraries that it imported, separated by spaces."""
+    command = [sys.executable, "-c", RUN, "--home", str(home), "--cache", str(home / "cache"), *args]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("imported:"), done
+    return done, last.removeprefix("imported:").strip()
+
+
+def test_descriptions_and_the_command_line_are_imported_without_heavy_libraries() -> None:
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for package in ("abs_core", "abs_descriptions", "abs_cli")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if path.name != "__main__.py"
+    ]
+    code = (
+        "import importlib, sys\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "--help",
+        "methods",
+        "models ls",
+        "doctor",
+        "datasets ls",
+        "bundle ls",
+        "bundle show textures",
+        "bundle validate textures",
+        "lint textures",
+        "results ls",
+        "cache ls",
+        "eval --help",
+    ],
+)
+def test_a_command_that_computes_no_feature_imports_no_heavy_library(command: str, tmp_path: Path) -> None:
+    done, imported = imported_by(tmp_path, *command.split())
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) > 1
+    assert imported == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "error"),
+    [
+        ("classify missing.jpg --labels cat,dog", "missing.jpg"),
+        ("classify README.md --labels cat,dog --method abss", "abss"),
+        ("classify README.md --bundle birdz", "birdz"),
+        ("eval --dataset imagefolder:missing --methods clip", "missing"),
+        ("eval --dataset imagefolder:tests --methods clpi", "clpi"),
+        ("eval --dataset imagenot:tests --methods clip", "imagenot"),
+    ],
+)
+def test_a_wrong_path_or_name_is_found_before_a_heavy_library_is_imported(
+    command: str, error: str, tmp_path: Path
+) -> None:
+    done, imported = imported_by(tmp_path, *command.split())
+    assert done.returncode == 2, done.stderr
+    assert error in done.stderr
+    assert imported == ""
