@@ -27,7 +27,7 @@ from abs_classify.explanation import Explanation, explain
 from abs_classify.images import LoadedImage, load_image, upright_rgb
 from abs_classify.methods.class_texts import ClassTexts, as_descriptions, read_template_set
 from abs_classify.methods.phrases import readable
-from abs_classify.methods.scoring import ClassTextFeatures, StreamMatcher
+from abs_classify.methods.scoring import ClassTextFeatures, StreamScorer
 from abs_classify.methods.table import Method, get_method
 from abs_classify.models.attention import load_attention
 from abs_classify.models.base import AttentionBackend
@@ -183,14 +183,14 @@ class Classifier:
         ):
             views = self.method.views_by_kind(encoded.features)
             count = len(next(iter(views.values())))
-            matcher = self.method.matcher
-            if isinstance(matcher, StreamMatcher):
+            scorer = self.method.scorer
+            if isinstance(scorer, StreamScorer):
                 assert isinstance(images, Sequence)  # refused above
-                state = matcher.start(texts, len(images)) if state is None else state
+                state = scorer.start(texts, len(images)) if state is None else state
                 rows = [{kind: features[at] for kind, features in views.items()} for at in range(count)]
-                scores = torch.stack([matcher.step(state, row) for row in rows])
+                scores = torch.stack([scorer.step(state, row) for row in rows])
             else:
-                scores = matcher.scores(views, texts)
+                scores = scorer.scores(views, texts)
             for at in range(count):
                 one = {kind: features[at] for kind, features in views.items()}
                 yield self._predict(reader.loaded.popleft(), scores[at], one if explain else None, top)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from abs_classify.methods.class_texts import ClassTexts
-from abs_classify.methods.scoring import ClassTextFeatures, Contributions
-from abs_classify.methods.table import Method
+from abs_classify.methods.scoring import AdditiveScorer, ClassTextFeatures, Contributions, StreamScorer
 from abs_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from abs_classify.methods.class_texts import ClassTexts
+    from abs_classify.methods.table import Method
 
 __all__ = ["Explanation", "SentenceShare", "ViewShare", "explain"]
 
@@ -126,6 +127,8 @@ def explain(
     Raises:
         UsageError: a stream method without scores, or scores of other classes.
     """
+    import torch
+
     if scores is None:
         scores = _scores(method, views, features)
     if scores.shape != (len(table.class_ids),):
@@ -134,9 +137,9 @@ def explain(
     places = torch.tensor(sorted(among) or range(len(scores)))
     best = places[torch.argsort(scores[places], descending=True, stable=True)[:2]].tolist()
     winner, second = best[0], best[1] if len(best) > 1 else None
-    contributions = method.matcher.contributions(views, features)
     shares: tuple[tuple[ViewShare, ...], tuple[SentenceShare, ...]] = ((), ())
-    if contributions is not None:
+    if isinstance(method.scorer, AdditiveScorer):
+        contributions = method.scorer.contributions(views, features)
         shares = (
             _view_shares(contributions, table, winner, second),
             _sentence_shares(contributions, table, winner, second),
@@ -148,22 +151,24 @@ def explain(
         float(scores[winner]),
         0.0 if second is None else float(scores[second]),
         *shares,
-        note=_note(method) if contributions is None else "",
+        note=_note(method),
     )
 
 
 def _scores(method: Method, views: Mapping[str, Tensor], features: ClassTextFeatures) -> Tensor:
-    if method.stream:
+    if isinstance(method.scorer, StreamScorer):
         raise UsageError(
             f"the method {method.name!r} scores an image by those before it", remedy="Pass the scores that it gave"
         )
     batch = {kind: rows[None] for kind, rows in views.items()}
-    return method.matcher.scores(batch, features)[0]  # type: ignore[union-attr]
+    return method.scorer.scores(batch, features)[0]
 
 
 def _note(method: Method) -> str:
     if method.stream:
         return f"{method.name} scores an image by the images before it, so no sentence or view has a share of its own"
+    if isinstance(method.scorer, AdditiveScorer):
+        return ""
     return f"the scores of {method.name} are no sums over views and sentences, so none has a share of its own"
 
 

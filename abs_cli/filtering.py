@@ -118,7 +118,7 @@ def filter_by_images(stages: Stages, bundle: Bundle, use: ImageUse, selection: S
     from abs_descriptions.filtering import filter_by_weight
 
     method = _method(use)
-    assert isinstance(method.matcher, SoftMatch)  # _method refuses any other
+    assert isinstance(method.scorer, SoftMatch)  # _method refuses any other
     table = _texts(method, bundle)
     photos, skipped = identify(_items(use.images), stages.models.memo, use.on_error)
     mass, used = _mass(stages, [one for one in photos if one is not None], method, table, use.on_error, skipped)
@@ -234,8 +234,8 @@ def _method(use: ImageUse) -> Method:
     from abs_classify.methods.views import FullImage
 
     method = get_method(use.method)
-    if not isinstance(method.matcher, SoftMatch):
-        soft = ", ".join(name for name, row in METHODS.items() if isinstance(row.matcher, SoftMatch))
+    if not isinstance(method.scorer, SoftMatch):
+        soft = ", ".join(name for name, row in METHODS.items() if isinstance(row.scorer, SoftMatch))
         raise UsageError(f"the method {use.method!r} has no soft matching, so no mass", remedy=f"Choose one of {soft}")
     if use.views is None:
         return method
@@ -301,10 +301,10 @@ def _shard_mass(
     from abs_classify.methods.scoring import SoftMatch, all_views
     from abs_classify.methods.soft_matching import soft_usage
 
-    assert isinstance(method.matcher, SoftMatch)
+    assert isinstance(method.scorer, SoftMatch)
     texts = stages.texts(table)
     views = all_views(method.views_by_kind(features))
-    return soft_usage(views, texts.features, texts.class_index, texts.classes, method.matcher.temperature)
+    return soft_usage(views, texts.features, texts.class_index, texts.classes, method.scorer.temperature)
 
 
 def _version(package: str) -> str:

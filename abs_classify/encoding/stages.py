@@ -265,7 +265,7 @@ class Stages:
         Raises:
             BadPhoto: a photo cannot be read; nothing of its shard was stored.
         """
-        from abs_classify.methods.scoring import StreamMatcher
+        from abs_classify.methods.scoring import StreamScorer
 
         keys = {method: self._scores_key(photos, method, table) for method, table in methods.items()}
         found = {method: self.cache.load(key) for method, key in keys.items()}
@@ -276,9 +276,9 @@ class Stages:
         views = self.views(photos, list(needed), then)
         for method in missing:
             features = {view.kind: views[view] for view in method.views}
-            assert not isinstance(method.matcher, StreamMatcher)  # those go through stream_scores
+            assert not isinstance(method.scorer, StreamScorer)  # those go through stream_scores
             with self.timed("match"):
-                found[method] = {"scores": method.matcher.scores(features, texts[method]).numpy()}
+                found[method] = {"scores": method.scorer.scores(features, texts[method]).numpy()}
             self.cache.store(keys[method], found[method] or {})
         return {method.name: arrays["scores"] for method, arrays in found.items() if arrays is not None}
 
@@ -292,21 +292,21 @@ class Stages:
         """
         import numpy as np
 
-        from abs_classify.methods.scoring import StreamMatcher
+        from abs_classify.methods.scoring import StreamScorer
 
-        assert isinstance(method.matcher, StreamMatcher)  # the caller asked method.stream
+        assert isinstance(method.scorer, StreamScorer)  # the caller asked method.stream
         photos = [photo for shard in shards for photo in shard]
         key = self._scores_key(photos, method, table)
         found = self.cache.load(key)
         if found is None:
-            state = method.matcher.start(self.texts(table), len(photos))
+            state = method.scorer.start(self.texts(table), len(photos))
             rows = []
             for shard in shards:
                 views = self.views(shard, method.views)
                 for at in range(len(shard)):
                     one = {view.kind: views[view][at] for view in method.views}
                     with self.timed("match"):
-                        rows.append(method.matcher.step(state, one).numpy())
+                        rows.append(method.scorer.step(state, one).numpy())
             found = {"scores": np.stack(rows)}
             self.cache.store(key, found)
         return found["scores"]
@@ -439,7 +439,7 @@ class Stages:
 
     def _scores_key(self, photos: Sequence[IdentifiedSample], method: Method, table: ClassTexts) -> CacheKey:
         inputs = {
-            "matcher": method.matcher.key(),
+            "matcher": method.scorer.key(),
             "views": [self._view_inputs(view) for view in method.views],
             "texts": table.digest,
             "images": _ids(photos),

@@ -103,7 +103,7 @@ def with_view_count(method: Method, count: int) -> Method:
         view if isinstance(view, FullImage) else dataclasses.replace(view, count=count) for view in method.views
     )
     lacking = MIN_VIEWS - sum(view.count for view in views)
-    if isinstance(method.matcher, MTA) and lacking > 0:
+    if isinstance(method.scorer, MTA) and lacking > 0:
         raise UsageError(
             f"--views {count} leaves the method {method.name!r} {MIN_VIEWS - lacking} views, and it needs at least "
             f"{MIN_VIEWS}",

@@ -1,8 +1,10 @@
-"""Matchers: frozen values that turn the features of views and texts into class scores, and say what carried a score.
+"""Scorers: frozen parameters that turn the features of views and texts into class scores, and say what carried a score.
 
-A matcher sees views as a mapping from their kind ("whole", "random", "box", "window") to unit features, and texts as
-``TextFeatures``. Its arithmetic is in ``matching.py`` and ``soft_matching.py``. A stream matcher, which learns from the
-images that it has seen, scores one image after the other instead.
+A scorer sees views as a mapping from their kind ("whole", "random", "box", "window") to unit features, and texts as
+``ClassTextFeatures``. Its arithmetic is in ``similarity.py`` and ``soft_matching.py``. A stream scorer, which learns
+from the images that it has seen, scores one image after the other instead.
+
+A scorer imports torch when it first computes, so that the table of methods can be listed without it.
 """
 
 from __future__ import annotations
@@ -10,25 +12,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
-import torch
-from torch import Tensor
-
-from abs_classify.methods import similarity as matching
-from abs_classify.methods.soft_matching import SoftTexts, soft_parts, soft_prepared
 from abs_core.errors import ModelError, UsageError
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from abs_classify.methods.soft_matching import SoftTexts
+
 __all__ = [
+    "AdditiveScorer",
     "ClassTextFeatures",
     "Contributions",
     "CosineToMean",
     "HardMatch",
-    "Matcher",
     "MaxSimilarity",
     "MeanSimilarity",
+    "Scorer",
     "SoftMatch",
-    "StreamMatcher",
+    "StreamScorer",
     "WeightedCosine",
     "all_views",
     "full_image",
@@ -56,18 +60,24 @@ class ClassTextFeatures:
     labels: Tensor
 
     def __post_init__(self) -> None:
-        matching.check_texts(self.features, self.class_index)
-        matching.check_texts(self.labels, torch.arange(len(self.labels), device=self.labels.device))
-        matching.class_counts(self.class_index, len(self.labels))
+        import torch
+
+        from abs_classify.methods.similarity import check_texts, class_counts
+
+        check_texts(self.features, self.class_index)
+        check_texts(self.labels, torch.arange(len(self.labels), device=self.labels.device))
+        class_counts(self.class_index, len(self.labels))
 
     @classmethod
     def from_raw(
         cls, features: Tensor, class_index: Tensor, labels: Tensor, class_ids: Sequence[str] | None = None
     ) -> ClassTextFeatures:
         """Normalise what a text encoder gives; ``class_ids`` lets errors name the class. Shapes and errors as above."""
-        matching.check_texts(features, class_index, class_ids)
-        matching.class_counts(class_index, len(labels), class_ids)
-        return cls(matching.unit(features), class_index, matching.unit(labels))
+        from abs_classify.methods.similarity import check_texts, class_counts, unit
+
+        check_texts(features, class_index, class_ids)
+        class_counts(class_index, len(labels), class_ids)
+        return cls(unit(features), class_index, unit(labels))
 
     @property
     def classes(self) -> int:
@@ -77,13 +87,17 @@ class ClassTextFeatures:
     @cached_property
     def means(self) -> Tensor:
         """[C, d] unit: each class's normalised mean text, which for a single text is that text untouched."""
+        from abs_classify.methods.similarity import class_means
+
         if len(self.features) == self.classes:
-            return self.features[torch.argsort(self.class_index)]
-        return matching.class_means(self.features, self.class_index, self.classes)
+            return self.features[self.class_index.argsort()]
+        return class_means(self.features, self.class_index, self.classes)
 
     @cached_property
     def soft_texts(self) -> SoftTexts:
-        """The texts as soft matching wants them."""
+        """The texts, prepared for soft matching."""
+        from abs_classify.methods.soft_matching import SoftTexts
+
         return SoftTexts.of(self.features, self.class_index, self.classes)
 
     def to(self, device: torch.device | str) -> ClassTextFeatures:
@@ -107,14 +121,18 @@ class Contributions:
 
     def scores(self, classes: int) -> Tensor:
         """The class scores [C] that the parts add up to, float64."""
-        return matching.class_sums(self.parts.sum(0), self.class_index, classes)
+        from abs_classify.methods.similarity import class_sums
+
+        return class_sums(self.parts.sum(0), self.class_index, classes)
 
     def by_view(self, classes: int) -> Tensor:
         """What each view adds to each class: [V, C] float64."""
-        return matching.class_sums(self.parts.T, self.class_index, classes).T
+        from abs_classify.methods.similarity import class_sums
+
+        return class_sums(self.parts.T, self.class_index, classes).T
 
 
-class Matcher(Protocol):
+class Scorer(Protocol):
     """Scores every image by itself."""
 
     def key(self) -> dict[str, Any]:
@@ -132,11 +150,16 @@ class Matcher(Protocol):
 
         Raises:
             ModelError: features that are not finite; the message names image and view.
-            UsageError: a kind of view that this matcher needs is missing.
+            UsageError: a kind of view that this scorer needs is missing.
         """
 
-    def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions | None:
-        """What carried the scores of ONE image, or None if its scores are no sum over views and texts.
+
+@runtime_checkable
+class AdditiveScorer(Scorer, Protocol):
+    """A scorer whose scores are sums over views and texts, so that each of them has a share of its own."""
+
+    def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions:
+        """What carried the scores of ONE image.
 
         Args:
             views: kind -> unit features [N, d].
@@ -148,11 +171,11 @@ State = TypeVar("State")
 
 
 @runtime_checkable
-class StreamMatcher(Protocol[State]):
+class StreamScorer(Protocol[State]):
     """Scores images one after the other; what it has seen changes what it says, so the order of images matters."""
 
     def key(self) -> dict[str, Any]:
-        """As in ``Matcher``; whoever caches scores must add the order of the images."""
+        """As in ``Scorer``; whoever caches scores must add the order of the images."""
 
     def start(self, texts: ClassTextFeatures, total: int) -> State:
         """The state before the first of ``total`` images. Raises UsageError if ``total`` is below 1."""
@@ -160,37 +183,40 @@ class StreamMatcher(Protocol[State]):
     def step(self, state: State, views: Mapping[str, Tensor]) -> Tensor:
         """Scores [C] of the next image, from its unit features by kind [N, d]; updates ``state``."""
 
-    def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions | None:
-        """Always None: a score depends on the images before."""
 
+def run_stream(scorer: StreamScorer[Any], views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Tensor:
+    """Scores [B, C] of B images in their order, from a fresh state; views as for ``Scorer.scores``."""
+    import torch
 
-def run_stream(matcher: StreamMatcher[Any], views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Tensor:
-    """Scores [B, C] of B images in their order, from a fresh state; views as for ``Matcher.scores``."""
     images = len(next(iter(views.values())))
-    state = matcher.start(texts, images)
+    state = scorer.start(texts, images)
     rows = ({kind: features[i] for kind, features in views.items()} for i in range(images))
-    return torch.stack([matcher.step(state, row) for row in rows])
+    return torch.stack([scorer.step(state, row) for row in rows])
 
 
 @dataclass(frozen=True)
 class CosineToMean:
     """Cosine of the view with each class's normalised mean text; several views are averaged.
 
-    The matcher of clip, clip-e and cupl, and of clip-d and waffle as WCA and ABS run them.
+    The scorer of clip, clip-e and cupl, and of clip-d and waffle as WCA and ABS run them.
     """
 
     def key(self) -> dict[str, Any]:
-        """See ``Matcher``."""
+        """See ``Scorer``."""
         return {"matcher": "cosine-to-mean"}
 
     def scores(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Tensor:
-        """See ``Matcher``."""
-        return matching.cosine(all_views(views).mean(1), texts.means)
+        """See ``Scorer``."""
+        from abs_classify.methods.similarity import cosine
+
+        return cosine(all_views(views).mean(1), texts.means)
 
     def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions:
         """f . unit(sum of t_m) is the sum of f . t_m over the length of the sum, so it splits exactly by text."""
-        unit_texts = matching.unit(texts.features.double())
-        lengths = matching.class_sums(unit_texts, texts.class_index, texts.classes).norm(dim=-1)
+        from abs_classify.methods.similarity import class_sums, unit
+
+        unit_texts = unit(texts.features.double())
+        lengths = class_sums(unit_texts, texts.class_index, texts.classes).norm(dim=-1)
         return _linear(views, unit_texts / lengths[texts.class_index, None], texts.class_index)
 
 
@@ -199,16 +225,20 @@ class MeanSimilarity:
     """Mean of the cosines with a class's texts and over views: clip-d and waffle as in their own papers, abs-mean."""
 
     def key(self) -> dict[str, Any]:
-        """See ``Matcher``."""
+        """See ``Scorer``."""
         return {"matcher": "mean-similarity"}
 
     def scores(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Tensor:
-        """See ``Matcher``."""
-        return matching.mean_similarity(all_views(views), texts.features, texts.class_index, texts.classes)
+        """See ``Scorer``."""
+        from abs_classify.methods.similarity import mean_similarity
+
+        return mean_similarity(all_views(views), texts.features, texts.class_index, texts.classes)
 
     def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions:
         """Every cosine over the number of texts and views."""
-        counts = matching.class_counts(texts.class_index, texts.classes)[texts.class_index, None]
+        from abs_classify.methods.similarity import class_counts
+
+        counts = class_counts(texts.class_index, texts.classes)[texts.class_index, None]
         return _linear(views, texts.features.double() / counts, texts.class_index)
 
 
@@ -217,21 +247,23 @@ class MaxSimilarity:
     """The largest cosine with a text of the class, averaged over views (the ``max`` option of CLIP-D, WaffleCLIP)."""
 
     def key(self) -> dict[str, Any]:
-        """See ``Matcher``."""
+        """See ``Scorer``."""
         return {"matcher": "max-similarity"}
 
     def scores(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Tensor:
-        """See ``Matcher``."""
-        return matching.max_similarity(all_views(views), texts.features, texts.class_index, texts.classes)
+        """See ``Scorer``."""
+        from abs_classify.methods.similarity import max_similarity
+
+        return max_similarity(all_views(views), texts.features, texts.class_index, texts.classes)
 
     def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions:
         """The best text of each class carries it alone; of equal ones the first."""
         parts = _linear(views, texts.features.double(), texts.class_index)
-        best = torch.zeros_like(parts.parts)
+        best = parts.parts.new_zeros(parts.parts.shape)
         for position in range(texts.classes):
-            own = (texts.class_index == position).nonzero().squeeze(1)
-            value, index = parts.parts[:, own].max(1)
-            best[torch.arange(len(best)), own[index]] = value
+            of_class = (texts.class_index == position).nonzero().squeeze(1)
+            value, index = parts.parts[:, of_class].max(1, keepdim=True)
+            best.scatter_(1, of_class[index], value)
         return Contributions(best, parts.views, parts.class_index)
 
 
@@ -240,18 +272,21 @@ class HardMatch:
     """Each view gives its largest cosine to that text's class, and nothing to others: soft matching's sharp limit."""
 
     def key(self) -> dict[str, Any]:
-        """See ``Matcher``."""
+        """See ``Scorer``."""
         return {"matcher": "hard"}
 
     def scores(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Tensor:
-        """See ``Matcher``."""
-        return matching.hard(all_views(views), texts.features, texts.class_index, texts.classes)
+        """See ``Scorer``."""
+        from abs_classify.methods.similarity import hard
+
+        return hard(all_views(views), texts.features, texts.class_index, texts.classes)
 
     def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions:
         """One cosine a view."""
         cosines = all_views(views).double() @ texts.features.double().T
         value, index = cosines.max(1, keepdim=True)
-        return Contributions(torch.zeros_like(cosines).scatter_(1, index, value), view_labels(views), texts.class_index)
+        parts = cosines.new_zeros(cosines.shape).scatter_(1, index, value)
+        return Contributions(parts, view_labels(views), texts.class_index)
 
 
 @dataclass(frozen=True)
@@ -271,15 +306,19 @@ class SoftMatch:
             )
 
     def key(self) -> dict[str, Any]:
-        """See ``Matcher``."""
+        """See ``Scorer``."""
         return {"matcher": "soft", "temperature": self.temperature}
 
     def scores(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Tensor:
-        """See ``Matcher``."""
+        """See ``Scorer``."""
+        from abs_classify.methods.soft_matching import soft_prepared
+
         return soft_prepared(all_views(views), texts.soft_texts, self.temperature)
 
     def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions:
         """q_vm z_vm, the summands of the score."""
+        from abs_classify.methods.soft_matching import soft_parts
+
         parts = soft_parts(all_views(views), texts.features, texts.class_index, texts.classes, self.temperature)
         return Contributions(parts, view_labels(views), texts.class_index)
 
@@ -288,8 +327,8 @@ class SoftMatch:
 class WeightedCosine:
     """WCA (Li et al., ICML 2024): cosine of a weighted sum of crops with a weighted sum of each class's texts.
 
-    Needs the whole image, which weighs the crops and is not one of them. Every crop is used once; the authors draw 60
-    of their crops with replacement and repeat (``matching.weighted_views`` takes such a draw).
+    Needs the full image, which weighs the crops and is not one of them. Every crop is used once; the authors draw 60
+    of their crops with replacement and repeat (``similarity.weighted_views`` takes such a draw).
 
     Attributes:
         image_scale: the exponent of crop weights, e^image_scale; 4.0 as published.
@@ -300,34 +339,40 @@ class WeightedCosine:
     text_scale: float = 2.0
 
     def key(self) -> dict[str, Any]:
-        """See ``Matcher``."""
+        """See ``Scorer``."""
         return {"matcher": "wca", "image_scale": self.image_scale, "text_scale": self.text_scale}
 
     def scores(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Tensor:
-        """See ``Matcher``."""
-        whole, crops = full_image(views), all_views(_without_full_image(views))
-        image = matching.weighted_views(whole, crops, self.image_scale)
-        classes = matching.weighted_texts(texts.features, texts.class_index, texts.labels, self.text_scale)
-        return matching.cosine(image, classes)
+        """See ``Scorer``."""
+        from abs_classify.methods.similarity import cosine, weighted_texts, weighted_views
+
+        image = weighted_views(full_image(views), all_views(_without_full_image(views)), self.image_scale)
+        return cosine(image, weighted_texts(texts.features, texts.class_index, texts.labels, self.text_scale))
 
     def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions:
         """Both sides are weighted sums over their length, so every pair of crop and text has its exact share.
 
-        The row of the whole image is zero.
+        The row of the full image is zero.
         """
-        whole, crops = full_image(views).double(), all_views(_without_full_image(views)).double()
-        weights = matching.view_weights(whole[None], crops[None], self.image_scale)[0]
-        terms = weights[:, None] * matching.unit(crops)
-        terms = terms / terms.sum(0).norm()
-        features = matching.unit(texts.features.double())
-        shares = matching.text_weights(features, texts.class_index, texts.labels.double(), self.text_scale)
-        sides = shares[:, None] * features
-        lengths = matching.class_sums(sides, texts.class_index, texts.classes).norm(dim=-1)
-        part = terms @ (sides / lengths[texts.class_index, None]).T
-        rows = [part.new_zeros(len(v), part.shape[1]) if k == "whole" else None for k, v in views.items()]
-        pieces = iter(part.split([len(v) for k, v in views.items() if k != "whole"]))
-        parts = torch.cat([next(pieces) if row is None else row for row in rows])
-        return Contributions(parts, view_labels(views), texts.class_index)
+        import torch
+
+        from abs_classify.methods.similarity import class_sums, text_weights, unit, view_weights
+
+        image, crops = full_image(views).double(), all_views(_without_full_image(views)).double()
+        weights = view_weights(image[None], crops[None], self.image_scale)[0]
+        view_terms = weights[:, None] * unit(crops)
+        view_terms = view_terms / view_terms.sum(0).norm()
+        features = unit(texts.features.double())
+        weights = text_weights(features, texts.class_index, texts.labels.double(), self.text_scale)
+        text_terms = weights[:, None] * features
+        lengths = class_sums(text_terms, texts.class_index, texts.classes).norm(dim=-1)
+        crop_parts = view_terms @ (text_terms / lengths[texts.class_index, None]).T
+        per_kind = iter(crop_parts.split([len(rows) for kind, rows in views.items() if kind != "whole"]))
+        parts = [
+            crop_parts.new_zeros(len(rows), crop_parts.shape[1]) if kind == "whole" else next(per_kind)
+            for kind, rows in views.items()
+        ]
+        return Contributions(torch.cat(parts), view_labels(views), texts.class_index)
 
 
 def all_views(views: Mapping[str, Tensor]) -> Tensor:
@@ -341,21 +386,23 @@ def all_views(views: Mapping[str, Tensor]) -> Tensor:
         raise UsageError("there are no views to match", remedy="Give the method at least one view source")
     for kind, features in views.items():
         _check_finite(kind, features)
+    import torch
+
     parts = list(views.values())
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
 
 
 def full_image(views: Mapping[str, Tensor]) -> Tensor:
-    """The features of the whole image: [B, d], or [d] of one image.
+    """The features of the full image: [B, d], or [d] of one image.
 
     Raises:
         ModelError: a feature that is not finite.
-        UsageError: the whole image is not among the views.
+        UsageError: the full image is not among the views.
     """
     if "whole" not in views:
         raise UsageError(
-            f"this matcher needs the whole image, and the views are: {', '.join(views) or 'none'}",
-            remedy="Add WholeImage() to the views of the method",
+            f"this method needs the full image, and the views are: {', '.join(views) or 'none'}",
+            remedy="Add FullImage() to the views of the method",
         )
     _check_finite("whole", views["whole"])
     return views["whole"][..., 0, :]
@@ -380,7 +427,7 @@ def _check_finite(kind: str, features: Tensor) -> None:
 def _without_full_image(views: Mapping[str, Tensor]) -> dict[str, Tensor]:
     crops = {kind: features for kind, features in views.items() if kind != "whole"}
     if not crops:
-        raise UsageError("this matcher needs crops beside the whole image", remedy="Add RandomCrops() to the views")
+        raise UsageError("this method needs crops beside the full image", remedy="Add RandomCrops() to the views")
     return crops
 
 

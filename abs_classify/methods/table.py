@@ -1,15 +1,15 @@
-"""The table of methods: each is a row of views, texts and a matcher, and nothing else.
+"""The table of methods: each is a row of views, class texts and a scorer, and nothing else.
 
 A new method is a new row:
 
-    from abs_classify.methods import Method, register
-    from abs_classify.matchers import SoftMatch
-    from abs_classify.texts import Sentences
-    from abs_classify.views import AttentionBoxes
+    from abs_classify import Method, register
+    from abs_classify.methods.class_texts import Sentences
+    from abs_classify.methods.scoring import SoftMatch
+    from abs_classify.methods.views import AttentionCrops
 
-    register(Method("abs-200", "200 attention-guided crops", (AttentionBoxes(200),), Sentences(), SoftMatch()))
+    register(Method("abs-200", "200 attention-guided crops", (AttentionCrops(200),), Sentences(), SoftMatch()))
 
-A row need not be registered to be used from Python; registering gives it a name.
+A row can be used from Python without being registered; registering makes its name known. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from abs_classify.methods.baselines import DMN, MTA, TDA, OnZeta, Zero
 from abs_classify.methods.class_texts import (
@@ -33,28 +31,31 @@ from abs_classify.methods.class_texts import (
 from abs_classify.methods.scoring import (
     CosineToMean,
     HardMatch,
-    Matcher,
     MeanSimilarity,
+    Scorer,
     SoftMatch,
-    StreamMatcher,
+    StreamScorer,
     WeightedCosine,
 )
 from abs_classify.methods.views import AttentionCrops, FeatureWindows, FullImage, RandomCrops, ViewSource
 from abs_core.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["METHODS", "Method", "get_method", "register"]
 
 
 @dataclass(frozen=True)
 class Method:
-    """One row: how an image is looked at, which texts stand for the classes, and how the two are matched.
+    """One row: which views of an image are used, which texts stand for the classes, and how the two give scores.
 
     Attributes:
-        name: as the user names it.
+        name: what users call it.
         summary: one line for tables and help.
-        views: view sources, each of another kind.
-        texts: where the texts come from.
-        matcher: turns both into class scores.
+        views: view sources, one of each kind at most.
+        texts: makes the class texts.
+        scorer: turns the features of both into class scores.
 
     Raises:
         UsageError: no name, no views, or two view sources of one kind.
@@ -64,7 +65,7 @@ class Method:
     summary: str
     views: tuple[ViewSource, ...]
     texts: ClassTextSource
-    matcher: Matcher | StreamMatcher[Any]
+    scorer: Scorer | StreamScorer[Any]
 
     def __post_init__(self) -> None:
         kinds = [view.kind for view in self.views]
@@ -79,7 +80,7 @@ class Method:
     @property
     def stream(self) -> bool:
         """Whether the scores of an image depend on the images before it."""
-        return isinstance(self.matcher, StreamMatcher)
+        return isinstance(self.scorer, StreamScorer)
 
     @property
     def note(self) -> str:
@@ -87,11 +88,11 @@ class Method:
         return "scores depend on the order of the images" if self.stream else ""
 
     def key(self) -> dict[str, Any]:
-        """JSON values that fix views and matcher; with the digest of the texts they fix the method."""
-        return {"views": [view.key() for view in self.views], "matcher": self.matcher.key()}
+        """JSON values that fix views and scorer; with the digest of the texts they fix the method."""
+        return {"views": [view.key() for view in self.views], "matcher": self.scorer.key()}
 
     def views_by_kind(self, features: Mapping[ViewSource, Tensor]) -> dict[str, Tensor]:
-        """This method's features out of those of many view sources, by kind, as its matcher takes them."""
+        """This method's features out of those of many view sources, by kind, as its scorer takes them."""
         return {view.kind: features[view] for view in self.views}
 
 
@@ -149,7 +150,7 @@ _ROWS = {
         Method("abs-features", "abs with the feature windows only", (_WINDOWS,), Sentences(), SoftMatch()),
         Method("abs-mean", "abs with the mean of all similarities", (_BOXES, _WINDOWS), Sentences(), MeanSimilarity()),
         Method("abs-hard", "abs with the best text of each view only", (_BOXES, _WINDOWS), Sentences(), HardMatch()),
-        Method("mta", "mode of the whole image and 63 random squares, one template", _CROPS_63, Template(), MTA()),
+        Method("mta", "mode of the full image and 63 random squares, one template", _CROPS_63, Template(), MTA()),
         Method("zero", "votes of the most certain of the same views, one template", _CROPS_63, Template(), Zero()),
         Method("tda", "caches of certain and uncertain images; a stream", _WHOLE, Template(), TDA()),
         Method("dmn", "memory of the images so far; a stream", _WHOLE, Template(), DMN()),

@@ -22,7 +22,7 @@ def command(as_json: bool) -> None:
                 "summary": method.summary,
                 "views": [view.key() for view in method.views],
                 "texts": method.texts.name,
-                "matcher": method.matcher.key(),
+                "matcher": method.scorer.key(),
                 "stream": method.stream,
             }
             for method in METHODS.values()

@@ -64,7 +64,7 @@ def test_predictions_are_those_of_the_parts(classifier: Callable[[str], Classifi
     images = [load_image(path) for path in files]
     assert [prediction.image_id for prediction in predictions] == [image.id for image in images]
     encoded = encode_images(abs_.model, abs_.source, images, abs_.method.views)
-    scores = abs_.method.matcher.scores(abs_.method.views_by_kind(encoded.features), abs_.texts)  # type: ignore[union-attr]
+    scores = abs_.method.scorer.scores(abs_.method.views_by_kind(encoded.features), abs_.texts)  # type: ignore[union-attr]
     for prediction, row in zip(predictions, scores.tolist(), strict=True):
         expected = sorted(zip(row, CLASSES, strict=True), reverse=True)
         assert [one.class_id for one in prediction.ranking] == [name for _, name in expected]

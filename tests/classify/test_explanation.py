@@ -37,7 +37,7 @@ def views_of(name: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize("name", SUMS)
 def test_shares_add_up_to_scores_and_margin(name: str) -> None:
     views = views_of(name)
-    scores = METHODS[name].matcher.scores({kind: rows[None] for kind, rows in views.items()}, features())[0]
+    scores = METHODS[name].scorer.scores({kind: rows[None] for kind, rows in views.items()}, features())[0]
     explanation = explain(METHODS[name], views, features(), TABLE)
     order = scores.argsort(descending=True).tolist()
     assert [explanation.winner, explanation.runner_up] == [TABLE.class_ids[c] for c in order[:2]]
@@ -92,7 +92,7 @@ def test_a_stream_says_so_and_needs_its_scores() -> None:
     views = views_of("tda")
     with pytest.raises(UsageError, match="by those before it"):
         explain(METHODS["tda"], views, features(), TABLE)
-    scores = run_stream(METHODS["tda"].matcher, {"whole": views["whole"][None]}, features())[0]
+    scores = run_stream(METHODS["tda"].scorer, {"whole": views["whole"][None]}, features())[0]
     explanation = explain(METHODS["tda"], views, features(), TABLE, scores)
     assert "images before it" in explanation.note
     assert explanation.winner == TABLE.class_ids[int(scores.argmax())]

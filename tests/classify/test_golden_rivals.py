@@ -19,9 +19,9 @@ from abs_classify.methods.baselines.zero import TieBreak, Zero, zero_votes
 from abs_classify.methods.scoring import (
     ClassTextFeatures,
     CosineToMean,
-    Matcher,
     MaxSimilarity,
     MeanSimilarity,
+    Scorer,
     run_stream,
 )
 
@@ -100,7 +100,7 @@ def test_text_baselines(name: str, dtype: torch.dtype) -> None:
 
 @both
 @pytest.mark.parametrize(
-    ("file", "name", "matcher"),
+    ("file", "name", "scorer"),
     [
         ("clipd", "sim_mean", MeanSimilarity()),
         ("clipd", "sim_max", MaxSimilarity()),
@@ -109,14 +109,14 @@ def test_text_baselines(name: str, dtype: torch.dtype) -> None:
         ("waffle", "sim_merge", CosineToMean()),
     ],
 )
-def test_clipd_and_waffle_as_in_their_own_papers(file: str, name: str, matcher: Matcher, dtype: torch.dtype) -> None:
+def test_clipd_and_waffle_as_in_their_own_papers(file: str, name: str, scorer: Scorer, dtype: torch.dtype) -> None:
     stream = inputs("stream", dtype)
     if file == "clipd":
         (raw, class_index), stream = descriptors(dtype), matching.unit(stream)
     else:
         raw, class_index = texts_of(torch.tensor(load("waffle")["waffle_text_raw"]).to(dtype))
     table = ClassTextFeatures.from_raw(raw, class_index, inputs("label_text_raw", dtype))
-    assert agrees(file, name, matcher.scores({"whole": stream[:, None]}, table))
+    assert agrees(file, name, scorer.scores({"whole": stream[:, None]}, table))
 
 
 @both
@@ -193,7 +193,7 @@ def test_zero_own_tie_break_gives_the_vote_to_a_tied_class(number: int) -> None:
 
 @both
 @pytest.mark.parametrize(
-    ("name", "matcher"),
+    ("name", "scorer"),
     [
         ("logits", TDA()),
         ("logits_pos_only", TDA(negative=OFF)),
@@ -201,10 +201,10 @@ def test_zero_own_tie_break_gives_the_vote_to_a_tied_class(number: int) -> None:
         ("logits_upstream", TDA(floor=0.0)),
     ],
 )
-def test_tda(name: str, matcher: TDA, dtype: torch.dtype) -> None:
+def test_tda(name: str, scorer: TDA, dtype: torch.dtype) -> None:
     stream = inputs("stream", dtype)
     stream = matching.unit(stream) if name == "logits_upstream" else stream
-    assert agrees("tda", name, run_stream(matcher, {"whole": stream[:, None]}, table(dtype)))
+    assert agrees("tda", name, run_stream(scorer, {"whole": stream[:, None]}, table(dtype)))
 
 
 @both
@@ -224,15 +224,15 @@ def test_tda_caches(dtype: torch.dtype) -> None:
 
 
 @both
-@pytest.mark.parametrize(("name", "matcher"), [("scores", DMN()), ("scores_cap2", DMN(capacity=2))])
-def test_dmn(name: str, matcher: DMN, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("name", "scorer"), [("scores", DMN()), ("scores_cap2", DMN(capacity=2))])
+def test_dmn(name: str, scorer: DMN, dtype: torch.dtype) -> None:
     stream = inputs("stream", dtype)
-    assert agrees("dmn", name, run_stream(matcher, {"whole": stream[:, None]}, table(dtype)))
-    state = matcher.start(table(dtype), 40)
+    assert agrees("dmn", name, run_stream(scorer, {"whole": stream[:, None]}, table(dtype)))
+    state = scorer.start(table(dtype), 40)
     for row in stream:
-        matcher.step(state, {"whole": row[None]})
+        scorer.step(state, {"whole": row[None]})
     slots = [state.memory.slots(c) for c in range(C)]
-    if matcher.capacity == 50:
+    if scorer.capacity == 50:
         assert [len(own) for own in slots] == load("dmn")["counts"].tolist()
         return
     # the stored table keeps entries in places of their own and has 0 in empty ones

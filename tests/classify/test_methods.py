@@ -67,13 +67,13 @@ def test_the_rows_are_those_of_the_field() -> None:
 
 def test_the_published_settings() -> None:
     assert METHODS["abs"].views == (AttentionCrops(50), FeatureWindows(50))
-    assert METHODS["abs"].matcher == SoftMatch(0.03)
+    assert METHODS["abs"].scorer == SoftMatch(0.03)
     assert METHODS["wca"].views == (FullImage(), RandomCrops(60, (0.1, 0.9)))
-    assert METHODS["wca"].matcher.key() == {"matcher": "wca", "image_scale": 4.0, "text_scale": 2.0}
+    assert METHODS["wca"].scorer.key() == {"matcher": "wca", "image_scale": 4.0, "text_scale": 2.0}
     assert sum(view.count for view in METHODS["mta"].views) == 64
     assert all(not view.guided for view in METHODS["abs-random"].views)
     assert METHODS["clip-d"].texts == METHODS["clip-d-wca"].texts
-    assert METHODS["clip-d"].matcher != METHODS["clip-d-wca"].matcher
+    assert METHODS["clip-d"].scorer != METHODS["clip-d-wca"].scorer
 
 
 def test_an_unknown_method_is_told_the_known_ones() -> None:
@@ -95,7 +95,7 @@ def test_a_user_adds_a_row_in_a_few_lines() -> None:
     )
     assert get_method("mine") is mine
     assert list(METHODS)[-1] == "mine"
-    scores = mine.matcher.scores(mine.views_by_kind(encoded(mine.views)), features_of(table_of(mine)))
+    scores = mine.scorer.scores(mine.views_by_kind(encoded(mine.views)), features_of(table_of(mine)))
     assert scores.shape == (4, 3)
     assert register(mine) is mine
     with pytest.raises(UsageError, match="'mine' already"):
@@ -125,14 +125,14 @@ def test_every_row_runs_and_has_a_key_of_its_own(name: str) -> None:
     method = METHODS[name]
     table = table_of(method)
     views, texts = method.views_by_kind(encoded(method.views)), features_of(table)
-    run = run_stream if method.stream else lambda matcher, *rest: matcher.scores(*rest)
-    scores = run(method.matcher, views, texts)
+    run = run_stream if method.stream else lambda scorer, *rest: scorer.scores(*rest)
+    scores = run(method.scorer, views, texts)
     assert scores.shape == (4, 3)
     assert scores.dtype == torch.float32
     assert scores.isfinite().all()
     key = json.loads(json.dumps(method.key()))
     assert key == method.key()
-    # rows with the same views and matcher differ in their texts
+    # rows with the same views and scorer differ in their texts
     same = [row for row in METHODS.values() if digest(row.key()) == digest(key)]
     assert len({(type(row.texts), digest(row.key())) for row in same}) == len(same)
 

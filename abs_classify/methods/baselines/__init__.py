@@ -1,4 +1,4 @@
-"""Training-free test-time rivals on the same features: one module a method, pure functions and a matcher each.
+"""Training-free test-time rivals on the same features: one module a method, pure functions and a scorer each.
 
     mta.py      MTA, MeanShift for test-time augmentation (Zanella & Ben Ayed, CVPR 2024); per image
     zero.py     ZERO (Farina et al., NeurIPS 2024); per image

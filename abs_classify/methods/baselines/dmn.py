@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from abs_classify.methods.baselines.memory import Memory, entropy_of
-from abs_classify.methods.scoring import ClassTextFeatures, Contributions, full_image
-from abs_classify.methods.similarity import class_sums, unit
+from abs_classify.methods.scoring import ClassTextFeatures, full_image
 from abs_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["DMN", "DMNState"]
 
@@ -30,7 +29,7 @@ class DMNState:
 
 @dataclass(frozen=True)
 class DMN:
-    """Probabilities of the whole image, plus those from class vectors read out of the memory for this image.
+    """Probabilities of the full image, plus those from class vectors read out of the memory for this image.
 
     A full class loses its most uncertain entry to whatever comes, as in the code it follows. Scores sum to 2.
 
@@ -47,35 +46,35 @@ class DMN:
     strength: float = 1.0
 
     def key(self) -> dict[str, Any]:
-        """See ``StreamMatcher``."""
+        """See ``StreamScorer``."""
         return {"matcher": "dmn", **asdict(self)}
 
     def start(self, texts: ClassTextFeatures, total: int) -> DMNState:
-        """See ``StreamMatcher``."""
+        """See ``StreamScorer``."""
         if total < 1:
             raise UsageError(f"a stream of {total} images cannot start")
         weights = texts.means
         return DMNState(weights, Memory(self.capacity, weights[0]))
 
     def step(self, state: DMNState, views: Mapping[str, Tensor]) -> Tensor:
-        """See ``StreamMatcher``; looks at the whole image only."""
+        """See ``StreamScorer``; looks at the full image only."""
+        from abs_classify.methods.similarity import unit
+
         feature = full_image(views)
         logits = self.scale * state.weights @ feature
-        probability = torch.softmax(logits, dim=-1)
+        probability = logits.softmax(-1)
         state.memory.put(int(logits.argmax()), feature, entropy_of(probability, 1e-5))
         read = unit(_read(state, unit(feature), self.beta))
-        return probability + self.strength * torch.softmax(self.scale * read @ feature, dim=-1)
-
-    def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions | None:  # noqa: ARG002
-        """None: the memory holds other images."""
-        return None
+        return probability + self.strength * (self.scale * read @ feature).softmax(-1)
 
 
 def _read(state: DMNState, feature: Tensor, beta: float) -> Tensor:
     """Sums [C, d] of each class's text and stored features, weighted by their affinity to ``feature``."""
 
+    from abs_classify.methods.similarity import class_sums, unit
+
     def weighted(rows: Tensor) -> Tensor:
-        return torch.exp(-beta * (1 - rows @ feature))[:, None] * rows
+        return (-beta * (1 - rows @ feature)).exp()[:, None] * rows
 
     memory = state.memory
     return weighted(unit(state.weights)) + class_sums(

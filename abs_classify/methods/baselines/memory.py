@@ -1,9 +1,11 @@
-"""Features that a stream method remembers: at most so many a class, each with the entropy of its prediction."""
+"""Features that a stream method remembers: up to a number for each class, each with the entropy of its prediction."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Memory", "entropy_of"]
 
@@ -20,7 +22,7 @@ class Memory:
         self.capacity = capacity
         self.count = 0
         self._features = like.new_empty(8, len(like))
-        self._owner = torch.empty(8, dtype=torch.int64, device=like.device)
+        self._class_index = like.new_zeros(8).long()
         self._entropies: list[float] = []
         self._slots: dict[int, list[int]] = {}
 
@@ -32,7 +34,7 @@ class Memory:
     @property
     def class_index(self) -> Tensor:
         """int64 [count]: the class of each."""
-        return self._owner[: self.count]
+        return self._class_index[: self.count]
 
     def entropy(self, slot: int) -> float:
         """The entropy that was stored with a slot."""
@@ -43,7 +45,7 @@ class Memory:
         return sorted(self._slots.get(position, []), key=self._entropies.__getitem__)
 
     def full(self, position: int) -> bool:
-        """Whether a class has all the entries that it may have."""
+        """Whether a class has all the entries that it can have."""
         return len(self._slots.get(position, [])) >= self.capacity
 
     def put(self, position: int, feature: Tensor, entropy: float) -> int:
@@ -69,11 +71,11 @@ class Memory:
     def _grow(self, position: int, entropy: float) -> int:
         if self.count == len(self._features):
             # doubling keeps the cost of copying below that of storing
-            self._features = torch.cat([self._features, torch.empty_like(self._features)])
-            self._owner = torch.cat([self._owner, torch.empty_like(self._owner)])
+            self._features = self._features.repeat(2, 1)
+            self._class_index = self._class_index.repeat(2)
         slot = self.count
         self.count += 1
-        self._owner[slot] = position
+        self._class_index[slot] = position
         self._entropies.append(entropy)
         self._slots.setdefault(position, []).append(slot)
         return slot
@@ -81,6 +83,8 @@ class Memory:
 
 def entropy_of(probability: Tensor, floor: float) -> float:
     """-sum p log(p + floor) in nats; with a floor of 0 the exact entropy."""
+    import torch
+
     if floor == 0:
         return float(torch.special.entr(probability).sum())
     return -float((probability * torch.log(probability + floor)).sum())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from abs_classify.methods.scoring import ClassTextFeatures, Contributions, all_views
+from abs_classify.methods.scoring import ClassTextFeatures, all_views
 from abs_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["MIN_VIEWS", "MTA", "bandwidths", "mta_mode"]
 
@@ -41,18 +41,14 @@ class MTA:
     lambda_y: float = 0.2
 
     def key(self) -> dict[str, Any]:
-        """See ``Matcher``."""
+        """See ``Scorer``."""
         return {"matcher": "mta", **asdict(self)}
 
     def scores(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Tensor:
-        """See ``Matcher``. Raises UsageError for fewer than 5 views, which leave no neighbours for the bandwidth."""
+        """See ``Scorer``. Raises UsageError for fewer than 5 views, which leave no neighbours for the bandwidth."""
         weights = texts.means
         mode, _ = mta_mode(all_views(views), weights, self.scale, self.lambda_q, self.lambda_y)
         return self.scale * mode @ weights.T
-
-    def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions | None:  # noqa: ARG002
-        """None: the mode is found by iteration and is no fixed sum over views."""
-        return None
 
 
 def mta_mode(
@@ -72,11 +68,11 @@ def mta_mode(
         UsageError: N is below 5.
     """
     width = 2 * bandwidths(views)
-    probability = torch.softmax(scale * views @ weights.T, dim=-1)
+    probability = (scale * views @ weights.T).softmax(-1)
     affinity = lambda_q * probability @ probability.transpose(1, 2)
     mode = views[:, 0]
     inlierness = views.new_full(views.shape[:2], 1 / views.shape[1])
-    density = torch.zeros_like(inlierness)
+    density = inlierness.new_zeros(inlierness.shape)
     for _ in range(_OUTER):
         kernel = _kernel(views, mode, width)
         inlierness = _inlierness(kernel, affinity, inlierness, lambda_y)
@@ -93,6 +89,8 @@ def bandwidths(views: Tensor) -> Tensor:
     Raises:
         UsageError: N is below 5, which leaves no neighbour.
     """
+    import torch
+
     count = views.shape[1]
     nearest = int(0.3 * (count - 1))
     if count < MIN_VIEWS:
@@ -105,11 +103,13 @@ def bandwidths(views: Tensor) -> Tensor:
 
 
 def _kernel(views: Tensor, mode: Tensor, width: Tensor) -> Tensor:
-    return torch.exp(-(views - mode[:, None]).square().sum(-1) / width)
+    return (-(views - mode[:, None]).square().sum(-1) / width).exp()
 
 
 def _inlierness(kernel: Tensor, affinity: Tensor, start: Tensor, lambda_y: float) -> Tensor:
     """Fixed-point steps y <- softmax((kernel + affinity y) / lambda_y), each image until it has settled."""
+    import torch
+
     current, moving = start, torch.ones_like(start[:, :1], dtype=torch.bool)
     for _ in range(_INNER):
         logits = (kernel + torch.einsum("bij,bj->bi", affinity, current)) / lambda_y
@@ -121,6 +121,8 @@ def _inlierness(kernel: Tensor, affinity: Tensor, start: Tensor, lambda_y: float
 
 def _mean_shift(views: Tensor, start: Tensor, inlierness: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
     """Mean-shift steps of the mode on the unit sphere, each image until it has settled, and the last densities."""
+    import torch
+
     mode, moving = start, torch.ones_like(start[:, :1], dtype=torch.bool)
     density = torch.zeros_like(inlierness)
     for _ in range(_INNER):

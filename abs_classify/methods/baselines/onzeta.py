@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from abs_classify.methods.scoring import ClassTextFeatures, Contributions, full_image
-from abs_classify.methods.similarity import unit
+from abs_classify.methods.scoring import ClassTextFeatures, full_image
 from abs_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["OnZeta", "OnZetaState"]
 
@@ -54,18 +53,20 @@ class OnZeta:
     mix: float = 0.8
 
     def key(self) -> dict[str, Any]:
-        """See ``StreamMatcher``."""
+        """See ``StreamScorer``."""
         return {"matcher": "onzeta", **asdict(self)}
 
     def start(self, texts: ClassTextFeatures, total: int) -> OnZetaState:
-        """See ``StreamMatcher``."""
+        """See ``StreamScorer``."""
         if total < 1:
             raise UsageError(f"a stream of {total} images cannot start")
         weights = texts.means
         return OnZetaState(weights, weights, weights.new_zeros(len(weights)), 0, total)
 
     def step(self, state: OnZetaState, views: Mapping[str, Tensor]) -> Tensor:
-        """See ``StreamMatcher``; looks at the whole image only."""
+        """See ``StreamScorer``; looks at the full image only."""
+        from abs_classify.methods.similarity import unit
+
         if state.seen >= state.total:
             raise UsageError(f"the stream was started for {state.total} images and has more")
         feature = full_image(views)
@@ -73,13 +74,9 @@ class OnZeta:
         rate = 1 / sqrt(state.seen)
         share = self.mix * sqrt(state.seen / state.total)
         # adding rho inside the softmax multiplies by exp(rho) and normalises, without overflow
-        label = torch.softmax(state.weights @ feature / _TEXT_TEMPERATURE + state.dual, dim=-1)
-        proxy_label = torch.softmax(state.proxies @ feature / _PROXY_TEMPERATURE, dim=-1)
+        label = (state.weights @ feature / _TEXT_TEMPERATURE + state.dual).softmax(-1)
+        proxy_label = (state.proxies @ feature / _PROXY_TEMPERATURE).softmax(-1)
         state.dual = (state.dual - _LABEL_STEP * rate * (label - self.balance / len(label))).clamp_min(0)
         step = _PROXY_STEP * rate / _PROXY_TEMPERATURE
-        state.proxies = unit(state.proxies - step * torch.outer(proxy_label - label, feature))
+        state.proxies = unit(state.proxies - step * (proxy_label - label).outer(feature))
         return share * proxy_label + (1 - share) * label
-
-    def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions | None:  # noqa: ARG002
-        """None: proxies and multipliers come from other images."""
-        return None

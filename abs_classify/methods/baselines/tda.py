@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from math import log2
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from abs_classify.methods.baselines.memory import Memory, entropy_of
-from abs_classify.methods.scoring import ClassTextFeatures, Contributions, full_image
+from abs_classify.methods.scoring import ClassTextFeatures, full_image
 from abs_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["TDA", "TDACache", "TDAState"]
 
@@ -44,7 +44,7 @@ class TDAState:
 
 @dataclass(frozen=True)
 class TDA:
-    """Logits of the whole image, plus the affinity to certain images, minus that to uncertain ones. ImageNet settings.
+    """Logits of the full image, plus the affinity to certain images, minus that to uncertain ones. ImageNet settings.
 
     The caches are updated before they are read, as in both public codes, so an image usually supports itself. The
     entropy is in nats but divided by log2 C, so the window is (0.29, 0.72) of the largest entropy.
@@ -65,11 +65,11 @@ class TDA:
     floor: float = 1e-5
 
     def key(self) -> dict[str, Any]:
-        """See ``StreamMatcher``."""
+        """See ``StreamScorer``."""
         return {"matcher": "tda", **asdict(self), "window": list(self.window), "mask": list(self.mask)}
 
     def start(self, texts: ClassTextFeatures, total: int) -> TDAState:
-        """See ``StreamMatcher``."""
+        """See ``StreamScorer``."""
         if total < 1:
             raise UsageError(f"a stream of {total} images cannot start")
         weights = texts.means
@@ -77,20 +77,16 @@ class TDA:
         return TDAState(weights, positive, negative)
 
     def step(self, state: TDAState, views: Mapping[str, Tensor]) -> Tensor:
-        """See ``StreamMatcher``; looks at the whole image only."""
+        """See ``StreamScorer``; looks at the full image only."""
         feature = full_image(views)
         logits = self.scale * state.weights @ feature
-        probability = torch.softmax(logits, dim=-1)
+        probability = logits.softmax(-1)
         self._update(state, feature, probability, int(logits.argmax()))
         for cache, memory, sign in ((self.positive, state.positive, 1), (self.negative, state.negative, -1)):
             if memory.count:
-                affinity = sign * cache.alpha * torch.exp(-cache.beta * (1 - memory.features @ feature))
+                affinity = sign * cache.alpha * (-cache.beta * (1 - memory.features @ feature)).exp()
                 logits = _add(logits, affinity, memory.class_index[:, None] if sign > 0 else state.masks)
         return logits
-
-    def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions | None:  # noqa: ARG002
-        """None: the caches hold other images."""
-        return None
 
     def _update(self, state: TDAState, feature: Tensor, probability: Tensor, best: int) -> None:
         entropy = entropy_of(probability, self.floor)
@@ -113,6 +109,8 @@ class TDA:
 
 def _add(logits: Tensor, affinity: Tensor, classes: Tensor | list[Tensor]) -> Tensor:
     """Add the affinity [n] of each entry to the logits of its classes: n rows of class positions."""
+    import torch
+
     lengths = torch.tensor([len(row) for row in classes], device=logits.device)
     index = torch.cat(list(classes))
     return logits.index_add(0, index, affinity.repeat_interleave(lengths))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from math import inf
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
-
-from abs_classify.methods.scoring import ClassTextFeatures, Contributions, all_views
+from abs_classify.methods.scoring import ClassTextFeatures, all_views
 from abs_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["TieBreak", "Zero", "zero_votes"]
 
@@ -33,17 +34,15 @@ class Zero:
     tie_break: TieBreak = "tied"
 
     def key(self) -> dict[str, Any]:
-        """See ``Matcher``."""
+        """See ``Scorer``."""
         return {"matcher": "zero", **asdict(self)}
 
     def scores(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Tensor:
-        """See ``Matcher``. Raises UsageError if no view would vote."""
+        """See ``Scorer``. Raises UsageError if no view would vote."""
+        import torch
+
         logits = self.scale * all_views(views) @ texts.means.T
         return torch.stack([zero_votes(image, self.gamma, self.tie_break) for image in logits])
-
-    def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions | None:  # noqa: ARG002
-        """None: a vote count is no sum over texts."""
-        return None
 
 
 def zero_votes(logits: Tensor, gamma: float = 0.3, tie_break: TieBreak = "tied") -> Tensor:
@@ -66,14 +65,16 @@ def zero_votes(logits: Tensor, gamma: float = 0.3, tie_break: TieBreak = "tied")
     Raises:
         UsageError: ``gamma`` leaves no view to vote.
     """
+    import torch
+
     kept = int(gamma * len(logits))
     if not 1 <= kept <= len(logits):
         raise UsageError(f"{kept} of {len(logits)} views would vote", remedy="Give ZERO more views, or a gamma up to 1")
     # entr(0) is 0, where p log p in the authors' code is NaN and would drop the most certain views
-    entropy = torch.special.entr(torch.softmax(logits, dim=-1)).sum(-1)
-    order = torch.argsort(entropy, stable=True)
+    entropy = torch.special.entr(logits.softmax(-1)).sum(-1)
+    order = entropy.argsort(stable=True)
     best = logits.argmax(-1)[order]
-    votes = torch.bincount(best[:kept], minlength=logits.shape[1])
+    votes = best[:kept].bincount(minlength=logits.shape[1])
     tied = votes == votes.max()
     if int(tied.sum()) > 1 and kept < len(logits):
         votes[_break_tie(logits[order[kept:]], best[kept:], tied, tie_break)] += 1
@@ -88,4 +89,4 @@ def _break_tie(remaining: Tensor, best: Tensor, tied: Tensor, tie_break: TieBrea
     if tie_break == "tta-vlm":
         return best.new_zeros(())
     masked = ~tied if tie_break == "tied" else tied.flip(0)
-    return remaining[0].masked_fill(masked, -torch.inf).argmax()
+    return remaining[0].masked_fill(masked, -inf).argmax()
