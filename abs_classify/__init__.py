@@ -15,6 +15,8 @@ _HOMES = {
     "Method": "methods.table",
     "Prediction": "classifier",
     "available_models": "models.registry",
+    "compare": "evaluation.comparison",
+    "evaluate": "evaluation.sweep",
     "get_method": "methods.table",
     "load_model": "models.registry",
     "register": "methods.table",

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from abs_classify.encoding.cache import DERIVED, StageCache
-from abs_classify.encoding.digest_cache import DigestCache
-from abs_classify.encoding.stages import Stages
-from abs_classify.models.deferred import DeferredModel
+from abs_classify.encoding.cache import StageCache
+from abs_classify.encoding.stages import ModelSettings, Stages, open_stages
+from abs_classify.models.store import WeightsStore
 from abs_core.descriptions import LabelSpace
 from abs_core.errors import UsageError
 from abs_core.files import exists
@@ -46,15 +45,8 @@ class ModelOptions:
             import torch
 
             torch.set_num_threads(self.threads)
-        model, attention = self.model, self.attention
-        if model != "embedded" or attention not in ("auto", "self", "norm", "none"):
-            from abs_classify.models.registry import local_names
-            from abs_classify.models.store import WeightsStore
-
-            model, attention = local_names(WeightsStore(home.models), model, attention)
-        memo = DigestCache(home.cache)
-        models = DeferredModel(model, attention, self.device, self.dtype, memo, home.cache / DERIVED)
-        return Stages(StageCache(home.cache), models, self.seed, self.batch_size)
+        settings = ModelSettings(self.attention, self.device, self.dtype, self.seed, self.batch_size)
+        return open_stages(StageCache(home.cache), settings, WeightsStore(home.models), self.model)
 
 
 def model_options(function: F) -> F:

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from abs_classify.encoding.cache import CacheKey, StageCache
+from abs_classify.encoding.cache import DERIVED, CacheKey, StageCache
+from abs_classify.encoding.digest_cache import DigestCache
 from abs_classify.models.deferred import DeferredModel
+from abs_classify.models.embedded_files import EMBEDDED
 from abs_core.errors import ImageError
 
 if TYPE_CHECKING:
@@ -30,8 +32,18 @@ if TYPE_CHECKING:
     from abs_classify.methods.table import Method
     from abs_classify.methods.views import ViewSource
     from abs_classify.models.base import AttentionBackend, Model
+    from abs_classify.models.store import WeightsStore
 
-__all__ = ["SHARD", "IdentifiedSample", "ReadAhead", "Stages", "UnreadableImage", "shards"]
+__all__ = [
+    "SHARD",
+    "IdentifiedSample",
+    "ModelSettings",
+    "ReadAhead",
+    "Stages",
+    "UnreadableImage",
+    "open_stages",
+    "shards",
+]
 
 
 T = TypeVar("T", bound=Hashable)
@@ -457,6 +469,47 @@ class Stages:
 
     def _key(self, stage: str, inputs: Mapping[str, Any]) -> CacheKey:
         return CacheKey(stage, _VERSIONS[stage], inputs)
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """How models see images.
+
+    Args:
+        attention: where attention maps come from, see ``load_attention``.
+        device: "auto", "cpu", "cuda", "cuda:1".
+        dtype: of the weights: "float32", "bfloat16", "float16".
+        seed: of all random draws.
+        batch_size: crops that are encoded together.
+    """
+
+    attention: str = "auto"
+    device: str = "auto"
+    dtype: str = "float32"
+    seed: int = 0
+    batch_size: int = 64
+
+
+def open_stages(cache: StageCache, settings: ModelSettings, weights: WeightsStore | None, model: str) -> Stages:
+    """The stages of a model by name, which is loaded when something must be computed.
+
+    Args:
+        cache: where results are kept; digests of files and what models compute from their weights go beside it.
+        settings: how the model sees images.
+        weights: models that were imported, if there are any.
+        model: as ``load_model`` takes it, or the name under which it was imported.
+
+    Raises:
+        WeightsError: a record of an imported model is damaged.
+    """
+    name, attention = model, settings.attention
+    if weights is not None and (model != EMBEDDED or attention not in ("auto", "self", "norm", "none")):
+        from abs_classify.models.registry import local_names
+
+        name, attention = local_names(weights, model, attention)
+    memo = DigestCache(cache.root)
+    models = DeferredModel(name, attention, settings.device, settings.dtype, memo, cache.root / DERIVED)
+    return Stages(cache, models, settings.seed, settings.batch_size)
 
 
 def _ids(photos: Iterable[IdentifiedSample]) -> list[str]:

@@ -11,13 +11,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from abs_classify.encoding.ranking import ScoredImages
-from abs_classify.evaluation.job import Evaluation, EvaluationJob
+from abs_classify.evaluation.job import Evaluation, RankedPass
 from abs_classify.evaluation.records import ResultRecord
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import UsageError
 from abs_core.extras import require
 from abs_core.files import atomic_write
-from abs_core.text import guarded, json_text
+from abs_core.text import guarded, json_text, valid_unicode
 
 if TYPE_CHECKING:
     from abs_classify.methods.class_texts import ClassTexts
@@ -50,8 +50,8 @@ def write_csv(path: Path, records: Sequence[ResultRecord]) -> None:
 
 
 def _csv_row(record: ResultRecord) -> dict[str, Any]:
-    found = record.details
-    other = found.difference
+    details = record.details
+    difference = details.difference
     return {
         "dataset": record.dataset,
         "model": record.model,
@@ -62,31 +62,31 @@ def _csv_row(record: ResultRecord) -> dict[str, Any]:
         "bundle": record.bundle,
         "method": record.method,
         **record.metrics.model_dump(),
-        "acc1_low": found.top1.low,
-        "acc1_high": found.top1.high,
-        "acc1_mean_over_seeds": found.seeds.mean,
-        "acc1_sd_over_seeds": found.seeds.deviation,
-        "seeds": len(found.seeds.seeds),
-        "first_seed": found.seeds.seeds[0],
-        "minus": None if other is None else other.second,
-        "difference": None if other is None else other.difference,
-        "difference_low": None if other is None else other.low,
-        "difference_high": None if other is None else other.high,
-        "p_value": None if other is None else other.p_value,
-        "images": found.data.images,
-        "skipped": len(found.data.skipped),
-        "classes": found.classes.count,
-        "split": found.data.split,
-        "spec": found.data.spec,
-        "control": found.texts.control,
-        "texts": found.texts.count,
-        "texts_digest": found.texts.digest,
-        "tower": found.weights.tower,
-        "attention": found.weights.attention,
-        "dtype": found.weights.dtype,
-        "device": found.weights.device,
-        "run": found.run.id,
-        "created": found.run.created,
+        "acc1_low": details.top1.low,
+        "acc1_high": details.top1.high,
+        "acc1_mean_over_seeds": details.seeds.mean,
+        "acc1_sd_over_seeds": details.seeds.deviation,
+        "seeds": len(details.seeds.seeds),
+        "first_seed": details.seeds.seeds[0],
+        "minus": None if difference is None else difference.second,
+        "difference": None if difference is None else difference.difference,
+        "difference_low": None if difference is None else difference.low,
+        "difference_high": None if difference is None else difference.high,
+        "p_value": None if difference is None else difference.p_value,
+        "images": details.data.images,
+        "skipped": len(details.data.skipped),
+        "classes": details.classes.count,
+        "split": details.data.split,
+        "spec": details.data.spec,
+        "control": details.texts.control,
+        "texts": details.texts.count,
+        "texts_digest": details.texts.digest,
+        "tower": details.weights.tower,
+        "attention": details.weights.attention,
+        "dtype": details.weights.dtype,
+        "device": details.weights.device,
+        "run": details.run.id,
+        "created": details.run.created,
     }
 
 
@@ -132,37 +132,36 @@ class Predictions(AbstractContextManager["Predictions"]):
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def add(self, cell: EvaluationJob, model: str, seed: int, scored: ScoredImages) -> None:
-        """Write the predictions of all methods of one pass through the images of a cell."""
-        classes = list(cell.vocabulary.names)
+    def add(self, ranked: RankedPass) -> None:
+        """Write the predictions of all methods of one pass through the images of a job."""
+        label_space = ranked.job.label_space
         shared = {
-            "dataset": cell.subject.dataset.name,
-            "model": model,
-            "bundle": "" if cell.bundle is None else cell.vocabulary.source,
-            "seed": seed,
+            "dataset": ranked.job.split.dataset.name,
+            "model": ranked.model,
+            "bundle": "" if label_space.descriptions is None else label_space.source,
+            "seed": ranked.seed,
         }
-        for rows in _batches(scored, classes, shared):
+        for rows in _batches(ranked.scored, list(label_space.names), shared):
             self._rows.write(rows)
 
 
 def _batches(scored: ScoredImages, classes: Sequence[str], shared: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
     photos = scored.photos
-    for method, found in scored.methods.items():
+    for method, ranking in scored.methods.items():
         for start in range(0, len(photos), _ROWS):
-            part = range(start, min(start + _ROWS, len(photos)))
             yield [
                 {
                     **shared,
                     "method": method,
                     "image": photos[at].id,
-                    "path": photos[at].name.encode("utf-8", "backslashreplace").decode("utf-8"),
+                    "path": valid_unicode(photos[at].name),
                     "label": classes[scored.labels[at]],
-                    "rank": int(found.ranks[at]),
-                    "correct": bool(found.ranks[at] == 1),
-                    "top": [classes[position] for position in found.top[at].tolist()],
-                    "scores": found.scores[at].tolist(),
+                    "rank": int(ranking.ranks[at]),
+                    "correct": bool(ranking.ranks[at] == 1),
+                    "top": [classes[position] for position in ranking.top[at].tolist()],
+                    "scores": ranking.scores[at].tolist(),
                 }
-                for at in part
+                for at in range(start, min(start + _ROWS, len(photos)))
             ]
 
 
@@ -216,7 +215,7 @@ class TextListing:
 
     def add(self, evaluation: Evaluation) -> None:
         """Remember the texts of all methods and seeds."""
-        for plan in evaluation.cell.plans:
+        for plan in evaluation.job.plans:
             self._tables |= {table.digest: table for table in plan.methods.values()}
 
     def write(self, path: Path) -> None:
@@ -229,11 +228,10 @@ class TextListing:
         """
         with atomic_write(path) as stream:
             for digest, table in self._tables.items():
-                own = [
-                    (table.class_ids[at], text, False) for at, text in zip(table.class_index, table.texts, strict=True)
-                ]
-                labels = [(one, text, True) for one, text in zip(table.class_ids, table.label_texts, strict=True)]
-                for one, text, label in own + labels:
-                    row = {"texts_digest": digest, "class": one, "text": text, "label": label}
+                class_of_text = [table.class_ids[position] for position in table.class_index]
+                texts = [(*pair, False) for pair in zip(class_of_text, table.texts, strict=True)]
+                labels = [(*pair, True) for pair in zip(table.class_ids, table.label_texts, strict=True)]
+                for class_id, text, label in texts + labels:
+                    row = {"texts_digest": digest, "class": class_id, "text": text, "label": label}
                     row["sha256"] = sha256_bytes(text.encode("utf-8"))
                     stream.write((json_text(row) + "\n").encode("utf-8"))

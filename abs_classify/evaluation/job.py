@@ -1,104 +1,47 @@
-"""An evaluation: methods planned, the images of a data set scored, every draw of the views beside the first."""
+"""An evaluation: the images of a data set scored with one model, every draw of the views beside the first."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from abs_classify.encoding.digest_cache import DigestCache
-from abs_classify.encoding.ranking import OnError, ScoredImages, SkippedImage, identify, score
-from abs_classify.encoding.stages import IdentifiedSample, Stages
+import numpy as np
+
+from abs_classify.encoding.ranking import OnError, ScoredImages, score
+from abs_classify.encoding.stages import Stages
+from abs_classify.evaluation.metrics import MethodResult, SeedSpread, evaluate_ranks
+from abs_classify.evaluation.published import SINGLE, BaselineCheck, find_published
+from abs_classify.evaluation.split import EvaluationSplit, benchmarks_by_name
 from abs_classify.methods.plan import MethodPlan
 from abs_classify.models.deferred import model_notes
 from abs_core.descriptions import LabelSpace
 from abs_core.errors import DatasetError
+from abs_core.labels import fold, shipped_label_set
 from abs_core.progress import Advance
 from abs_core.text import counted
 
 if TYPE_CHECKING:
-    from abs_classify.datasets import Dataset, Sample
-    from abs_classify.evaluation.metrics import EvaluationResult, Spread
-    from abs_classify.evaluation.published import Baseline
+    from abs_classify.datasets import Dataset
 
-__all__ = ["Evaluation", "EvaluationJob", "EvaluationSplit", "evaluate", "reseeded"]
-
-
-@dataclass
-class EvaluationSplit:
-    """The images of a data set that are evaluated: identified once, whatever the number of models and bundles.
-
-    Args:
-        dataset: with all of its images.
-        items: those that count, in order.
-        sample: how they were chosen; empty for all of them.
-        bad: photos that could not be decoded, found by any model.
-    """
-
-    dataset: Dataset
-    items: Sequence[Sample]
-    sample: str = ""
-    bad: dict[IdentifiedSample, SkippedImage] = field(default_factory=dict)
-    seconds: float = 0.0
-    _identified: tuple[list[IdentifiedSample | None], list[SkippedImage]] | None = None
-
-    def identify(self, memo: DigestCache, on_error: OnError) -> tuple[list[IdentifiedSample], list[SkippedImage]]:
-        """The photos whose bytes could be read, and the others.
-
-        Raises:
-            ImageError: an image cannot be read and ``on_error`` is "stop".
-        """
-        if self._identified is None:
-            start = time.perf_counter()
-            self._identified = identify(self.items, memo, on_error)
-            self.seconds = time.perf_counter() - start
-        photos, skipped = self._identified
-        return [photo for photo in photos if photo is not None], skipped
-
-    @property
-    def whole(self) -> bool:
-        """Whether these are all images of a published split, so that published numbers are of the same ones."""
-        from abs_classify.datasets import BENCHMARKS
-
-        known = {one.name: one for one in BENCHMARKS}.get(self.dataset.benchmark)
-        sizes = {split.name: split.images for split in known.splits} if known else {}
-        return len(self.items) == sizes.get(self.dataset.split, -1) and not self.sample
-
-    def notes(self, photos: Sequence[IdentifiedSample], names: Mapping[str, str]) -> list[str]:
-        """What must be said of the images: how they were chosen, classes of the vocabulary without any, copies."""
-        from abs_core.labels import fold
-
-        dataset = self.dataset
-        notes = [*dataset.notes, *([self.sample] if self.sample else [])]
-        used, folded = {photo.item.label for photo in photos}, set(map(fold, names.values()))
-        left = [one for one in dataset.classes if one.id not in used and one.id in (dataset.selected or [one.id])]
-        empty = [one.id for one in left if one.id in names or {fold(one.id), fold(one.name)} & folded]
-        if empty:
-            notes.append(
-                f"{counted(len(empty), 'class has', 'classes have')} no image here, such as {empty[0]!r}: they "
-                "compete, and the mean recall is over the others"
-            )
-        return notes + _copies(photos)
+__all__ = ["Evaluation", "EvaluationJob", "RankedPass", "reseeded", "run_job"]
 
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """One combination of the grid, planned: it can run, if its images and model can be read.
+    """A data set and a label space, planned for every model: it can run, if its images and the model can be read.
 
     Args:
-        subject: the images.
-        bundle: the bundle as the user named it, or None.
-        vocabulary: classes and descriptions.
+        split: the images.
+        label_space: classes and descriptions.
         positions: label of the data set to position of its class.
         plans: one for each seed; those after the first hold only methods that draw something.
     """
 
-    subject: EvaluationSplit
-    bundle: str | None
-    vocabulary: LabelSpace
+    split: EvaluationSplit
+    label_space: LabelSpace
     positions: Mapping[str, int]
     plans: Sequence[MethodPlan]
 
@@ -108,12 +51,29 @@ class EvaluationJob:
         return sum(1 for plan in self.plans if plan.methods)
 
 
-@dataclass
-class Evaluation:
-    """What was found for one data set, one model and one bundle.
+@dataclass(frozen=True)
+class RankedPass:
+    """The rankings of one seed.
 
     Args:
-        cell: what was planned.
+        job: the images and classes.
+        model: as the user named it.
+        seed: of the views and texts.
+        scored: the rankings.
+    """
+
+    job: EvaluationJob
+    model: str
+    seed: int
+    scored: ScoredImages
+
+
+@dataclass
+class Evaluation:
+    """A job that was run with one model.
+
+    Args:
+        job: what was planned.
         model: as the user named it.
         stages: with the features of the first seed in the cache.
         scored: the rankings of the first seed.
@@ -123,79 +83,81 @@ class Evaluation:
         stage_seconds: wall time by what it went into.
     """
 
-    cell: EvaluationJob
+    job: EvaluationJob
     model: str
     stages: Stages
     scored: ScoredImages
-    results: Sequence[EvaluationResult]
-    redraws: Sequence[Sequence[EvaluationResult]]
+    results: Sequence[MethodResult]
+    redraws: Sequence[Sequence[MethodResult]]
     seconds: float
     stage_seconds: Mapping[str, float]
 
     @property
     def plan(self) -> MethodPlan:
         """The plan of the first seed."""
-        return self.cell.plans[0]
+        return self.job.plans[0]
 
     @property
-    def vocabulary(self) -> LabelSpace:
+    def label_space(self) -> LabelSpace:
         """The classes that an image could get."""
-        return self.cell.vocabulary
+        return self.job.label_space
 
-    def spread(self, method: str) -> Spread:
+    def spread(self, method: str) -> SeedSpread:
         """Top-1 accuracies of a method over the seeds; one value where it draws nothing."""
-        from abs_classify.evaluation.metrics import Spread
+        by_seed = [self.results, *self.redraws]
+        accuracies = [result.top1.value for results in by_seed for result in results if result.method == method]
+        return SeedSpread.of(accuracies, self.plan.seed)
 
-        every = [self.results, *self.redraws]
-        return Spread(tuple(one.top1.value for results in every for one in results if one.method == method))
-
-    def baselines(self) -> list[Baseline]:
+    def baselines(self) -> list[BaselineCheck]:
         """Published numbers of plain CLIP beside the measured ones, where they are of the same images and model."""
-        from abs_classify.evaluation.published import SINGLE, Baseline, find_published
-
-        dataset = self.cell.subject.dataset
-        if not self.cell.subject.whole or self.scored.skipped or not _published_candidates(dataset, self.vocabulary):
-            return []
-        templates = {"clip": SINGLE, "clip-e": self.plan.templates}
-        return [
-            Baseline.of(result, published)
-            for result in self.results
-            if result.method in templates
-            for published in find_published(dataset.benchmark, dataset.split, self.model, templates[result.method])
-        ]
+        return [check for check, _ in self._checked()]
 
     def warnings(self) -> list[str]:
         """What the reader must not miss."""
-        alarmed: dict[str, list[str]] = {}
+        methods_by_alarm: dict[str, list[str]] = {}
         for result in self.results:
             if result.alarm:
-                alarmed.setdefault(result.alarm, []).append(result.method)
-        alarms = [f"{', '.join(methods)}: {alarm}" for alarm, methods in alarmed.items()]
-        off = [one.text for one in self.baselines() if one.off]
-        skipped = [f"skipped {one.name}: {one.reason}" for one in self.scored.skipped]
+                methods_by_alarm.setdefault(result.alarm, []).append(result.method)
+        alarms = [f"{', '.join(methods)}: {alarm}" for alarm, methods in methods_by_alarm.items()]
+        off = [check.text(result.top1) for check, result in self._checked() if check.off]
+        skipped = [f"skipped {image.name}: {image.reason}" for image in self.scored.skipped]
         return alarms + off + skipped
 
     def notes(self) -> list[str]:
         """What the reader should know."""
-        sound = [one.text for one in self.baselines() if not one.off]
-        subject = self.cell.subject.notes(self.scored.photos, self.vocabulary.names)
-        return [*subject, *self._foreign(), *self.plan.notes, *sound, *model_notes(self.model)]
+        near = [check.text(result.top1) for check, result in self._checked() if not check.off]
+        images = self.job.split.notes(self.scored.photos, self.label_space.names)
+        return [*images, *self._classes_without_data(), *self.plan.notes, *near, *model_notes(self.model)]
 
-    def _foreign(self) -> list[str]:
-        """A note on classes of the vocabulary that the data set does not know."""
-        from abs_core.labels import fold
+    def _checked(self) -> list[tuple[BaselineCheck, MethodResult]]:
+        split = self.job.split
+        if not split.whole or self.scored.skipped or not _published_candidates(split.dataset, self.label_space):
+            return []
+        templates = {"clip": SINGLE, "clip-e": self.plan.templates}
+        return [
+            (BaselineCheck.of(result, number), result)
+            for result in self.results
+            if result.method in templates
+            for number in find_published(
+                split.dataset.benchmark, split.dataset.split, self.model, templates[result.method]
+            )
+        ]
 
-        used = set(self.cell.positions.values())
-        classes = self.cell.subject.dataset.classes
-        known = {one.id for one in classes} | {fold(one.name) for one in classes}
-        rows = enumerate(self.vocabulary.names.items())
-        extra = [one for at, (one, name) in rows if at not in used and not {one, fold(name)} & known]
+    def _classes_without_data(self) -> list[str]:
+        """A note on classes of the label space that the data set does not know."""
+        used = set(self.job.positions.values())
+        classes = self.job.split.dataset.classes
+        known = {entry.id for entry in classes} | {fold(entry.name) for entry in classes}
+        candidates = enumerate(self.label_space.names.items())
+        extra = [
+            class_id
+            for position, (class_id, name) in candidates
+            if position not in used and not {class_id, fold(name)} & known
+        ]
         if not extra:
             return []
-        some = counted(len(extra), "class", "classes")
-        return [
-            f"the data set lacks {some} of {self.vocabulary.source}, such as {extra[0]!r}; they compete all the same"
-        ]
+        count, source = counted(len(extra), "class", "classes"), self.label_space.source
+        return [f"the data set lacks {count} of {source}, such as {extra[0]!r}; they compete all the same"]
 
 
 def reseeded(plans: Sequence[MethodPlan]) -> list[MethodPlan]:
@@ -220,93 +182,65 @@ def reseeded(plans: Sequence[MethodPlan]) -> list[MethodPlan]:
     return [plans[0], *map(drawing, plans[1:])]
 
 
-def evaluate(
-    cell: EvaluationJob,
+def run_job(
+    job: EvaluationJob,
     model: str,
     stages: Stages,
     on_error: OnError,
     advance: Advance,
-    passed: Callable[[EvaluationJob, str, int, ScoredImages], None] | None = None,
+    ranked: Callable[[RankedPass], None] | None = None,
 ) -> Evaluation:
-    """Score the images of a cell with every seed.
+    """Score the images of a job with every seed.
 
     Args:
-        cell: what was planned.
+        job: what was planned.
         model: as the user named it.
         stages: of that model, with the first seed.
         on_error: whether an image that cannot be read stops the run.
         advance: is told of each finished shard.
-        passed: is given the rankings of each seed: cell, model, seed, rankings.
+        ranked: is given the rankings of each seed.
 
     Raises:
         DatasetError: no image could be used.
         ImageError: an image cannot be read and ``on_error`` is "stop"; finished shards stay in the cache.
     """
-    start, before = time.perf_counter(), {**stages.seconds, "identify": cell.subject.seconds}
-    first: tuple[ScoredImages, list[EvaluationResult]] | None = None
-    redraws = []
-    for plan in cell.plans:
+    start, before = time.perf_counter(), {**stages.seconds, "identify": job.split.seconds}
+    first: ScoredImages | None = None
+    results: list[list[MethodResult]] = []
+    for plan in job.plans:
         if not plan.methods:
             continue
-        seeded = dataclasses.replace(stages, seed=plan.seed)
-        found = _score_once(cell, plan, seeded, on_error, advance)
-        if passed is not None:
-            passed(cell, model, plan.seed, found[0])
-        if first is None:
-            first = found
-        else:
-            redraws.append(found[1])
+        scored, pass_results = _run_pass(job, plan, dataclasses.replace(stages, seed=plan.seed), on_error, advance)
+        if ranked is not None:
+            ranked(RankedPass(job, model, plan.seed, scored))
+        first = scored if first is None else first
+        results.append(pass_results)
     assert first is not None  # the first plan has methods
-    after = {"identify": cell.subject.seconds, **stages.seconds}
-    spent = {name: total - before.get(name, 0.0) for name, total in after.items()}
+    after = {"identify": job.split.seconds, **stages.seconds}
+    stage_seconds = {name: total - before.get(name, 0.0) for name, total in after.items()}
     seconds = time.perf_counter() - start
-    return Evaluation(cell, model, stages, *first, redraws, seconds, spent)
+    return Evaluation(job, model, stages, first, results[0], results[1:], seconds, stage_seconds)
 
 
-def _score_once(
-    cell: EvaluationJob, plan: MethodPlan, stages: Stages, on_error: OnError, advance: Advance
-) -> tuple[ScoredImages, list[EvaluationResult]]:
-    import numpy as np
-
-    from abs_classify.evaluation.metrics import evaluate_ranks
-
-    dataset, names = cell.subject.dataset, cell.vocabulary.names
-    photos, unreadable = cell.subject.identify(stages.models.memo, on_error)
-    labels = [cell.positions[photo.item.label] for photo in photos]
-    places = {one: at for at, one in enumerate(names)} | dict(cell.positions)
-    selected = [places[one] for one in dataset.selected if one in places]
-    scored = score(stages, photos, labels, plan.methods, on_error, advance, selected, cell.subject.bad)
+def _run_pass(
+    job: EvaluationJob, plan: MethodPlan, stages: Stages, on_error: OnError, advance: Advance
+) -> tuple[ScoredImages, list[MethodResult]]:
+    dataset, names = job.split.dataset, job.label_space.names
+    photos, unreadable = job.split.identify(stages.models.memo, on_error)
+    labels = [job.positions[photo.item.label] for photo in photos]
+    positions = {class_id: position for position, class_id in enumerate(names)} | dict(job.positions)
+    selected = [positions[class_id] for class_id in dataset.selected if class_id in positions]
+    scored = score(stages, photos, labels, plan.methods, on_error, advance, selected, job.split.bad)
     scored.skipped[:0] = unreadable
     if not scored.photos:
         raise DatasetError(f"no image of {dataset.name} could be used", remedy="See the reasons with --on-error stop")
     truth = np.asarray(scored.labels, dtype=np.int64)
-    winnable = len(selected) or len(names)
-    return scored, [evaluate_ranks(name, found.ranks, truth, winnable) for name, found in scored.methods.items()]
+    candidates = len(selected) or len(names)
+    results = [evaluate_ranks(name, ranking.ranks, truth, candidates) for name, ranking in scored.methods.items()]
+    return scored, results
 
 
-def _published_candidates(dataset: Dataset, vocabulary: LabelSpace) -> bool:
+def _published_candidates(dataset: Dataset, label_space: LabelSpace) -> bool:
     """Whether as many classes compete as in the published runs: all of the data set, its own where it has a part."""
-    from abs_classify.datasets import BENCHMARKS
-    from abs_core.labels import shipped_label_set
-
-    known = {one.name: one for one in BENCHMARKS}[dataset.benchmark]
-    own = len(shipped_label_set(known.labels).classes)
-    return own in (len(vocabulary.names), len(dataset.selected))
-
-
-def _copies(photos: Sequence[IdentifiedSample]) -> list[str]:
-    """Notes on images with the same bytes."""
-    counts = Counter(photo.id for photo in photos)
-    labels: dict[str, dict[str, IdentifiedSample]] = {}
-    for photo in photos:
-        if counts[photo.id] > 1:
-            labels.setdefault(photo.id, {}).setdefault(photo.item.label, photo)
-    if not labels:
-        return []
-    extra = sum(counts[one] - 1 for one in labels)
-    notes = [f"{counted(extra, 'image is a copy', 'images are copies')} of another, byte for byte; each counts"]
-    torn = next((own for own in labels.values() if len(own) > 1), None)
-    if torn is not None:
-        some = " and ".join(f"{photo.name!r} is {label!r}" for label, photo in list(torn.items())[:2])
-        notes.append(f"copies of one image have different labels, so one of them is always wrong: {some}")
-    return notes
+    classes = len(shipped_label_set(benchmarks_by_name()[dataset.benchmark].labels).ids)
+    return classes in (len(label_space.names), len(dataset.selected))

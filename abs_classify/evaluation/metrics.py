@@ -1,30 +1,31 @@
 """How good a method is, and how sure one can be: accuracies with intervals, paired comparisons, a chance alarm.
 
-Pure: arrays of scores or ranks in, frozen results out; no file, no network, no device.
-
-The formulas of the intervals and tests are in ``abs_classify.intervals``.
+Pure: arrays of ranks in, frozen results out; no file, no network, no device. Result files hold the pydantic models as
+they are. The formulas of the intervals and tests are in ``abs_classify.evaluation.significance``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from abs_classify.evaluation.significance import binomial_tail, mcnemar_exact, newcombe_paired, wilson
 from abs_core.errors import UsageError
+from abs_core.text import valid_unicode
 
 __all__ = [
-    "EvaluationResult",
+    "MethodResult",
     "PairedComparison",
     "Proportion",
-    "Spread",
+    "ResultPart",
+    "SeedSpread",
     "chance_alarm",
-    "compare",
-    "compare_right",
     "evaluate_ranks",
     "mean_class_recall",
 ]
@@ -33,79 +34,84 @@ __all__ = [
 _ALPHA = 0.05
 
 
-@dataclass(frozen=True)
-class Proportion:
-    """A share of successes with its Wilson 95 % interval; all three numbers between 0 and 1.
+class ResultPart(BaseModel):
+    """What a result file consists of: frozen, and read as strictly as it was written."""
 
-    Raises:
-        UsageError: no trials, or counts that contradict each other.
-    """
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
-    successes: int
-    trials: int
+    @model_validator(mode="before")
+    @classmethod
+    def _make_valid_unicode(cls, value: Any) -> Any:
+        # names of files and what is said of them may hold bytes that are no text
+        return _valid_unicode(value)
 
-    def __post_init__(self) -> None:
-        if self.trials < 1 or not 0 <= self.successes <= self.trials:
+
+def _valid_unicode(value: Any) -> Any:
+    if isinstance(value, str):
+        return valid_unicode(value)
+    if isinstance(value, dict):
+        return {_valid_unicode(name): _valid_unicode(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_valid_unicode(item) for item in value]
+    return value
+
+
+class Proportion(ResultPart):
+    """A share with its 95 % Wilson interval."""
+
+    successes: int = Field(ge=0)
+    trials: int = Field(ge=1)
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, successes: int, trials: int) -> Self:
+        """The proportion that two counts make.
+
+        Raises:
+            UsageError: no trials, or counts that contradict each other.
+        """
+        if trials < 1 or not 0 <= successes <= trials:
             raise UsageError(
-                f"{self.successes} successes in {self.trials} trials are no proportion",
-                remedy="Give at least one image",
+                f"{successes} successes in {trials} trials are no proportion", remedy="Give at least one image"
             )
+        low, high = wilson(successes, trials)
+        return cls(successes=successes, trials=trials, value=successes / trials, low=low, high=high)
 
-    @property
-    def value(self) -> float:
-        """Successes by trials."""
-        return self.successes / self.trials
-
-    @property
-    def low(self) -> float:
-        """The lower end of the interval."""
-        return wilson(self.successes, self.trials)[0]
-
-    @property
-    def high(self) -> float:
-        """The upper end of the interval."""
-        return wilson(self.successes, self.trials)[1]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values: the counts, the share and the ends of its interval."""
-        return {
-            "successes": self.successes,
-            "trials": self.trials,
-            "value": self.value,
-            "low": self.low,
-            "high": self.high,
-        }
+    @model_validator(mode="after")
+    def _check_counts(self) -> Self:
+        if self.successes > self.trials:
+            raise ValueError(f"{self.successes} successes in {self.trials} trials are no share")
+        return self
 
 
-@dataclass(frozen=True)
-class Spread:
-    """The same number from several draws of the views.
+class SeedSpread(ResultPart):
+    """Top-1 accuracies of several draws of the views; one seed where the method draws nothing."""
 
-    Attributes:
-        values: one for each seed, in their order; at least one.
-    """
+    seeds: list[int] = Field(min_length=1)
+    acc1: list[float] = Field(min_length=1)
+    mean: float
+    #: the sample standard deviation (n - 1); 0 for one value
+    deviation: float
+    least: float
+    most: float
 
-    values: tuple[float, ...]
+    @classmethod
+    def of(cls, accuracies: Sequence[float], first_seed: int = 0) -> Self:
+        """The spread of the accuracies, at least one, of as many seeds from ``first_seed`` on."""
+        return cls(
+            seeds=list(range(first_seed, first_seed + len(accuracies))),
+            acc1=list(accuracies),
+            mean=fmean(accuracies),
+            deviation=stdev(accuracies) if len(accuracies) > 1 else 0.0,
+            least=min(accuracies),
+            most=max(accuracies),
+        )
 
-    @property
-    def mean(self) -> float:
-        """The arithmetic mean."""
-        return fmean(self.values)
 
-    @property
-    def deviation(self) -> float:
-        """The sample standard deviation (n - 1); 0 for one value."""
-        return stdev(self.values) if len(self.values) > 1 else 0.0
-
-
-@dataclass(frozen=True)
-class PairedComparison:
-    """Two methods on the same images: how often each was right where the other was not.
-
-    Attributes:
-        first, second: the methods' names; every difference is first minus second.
-        both, first_only, second_only, neither: numbers of images.
-    """
+class PairedComparison(ResultPart):
+    """First minus second on the same images: counts, 95 % Newcombe interval, exact McNemar p."""
 
     first: str
     second: str
@@ -113,74 +119,86 @@ class PairedComparison:
     first_only: int
     second_only: int
     neither: int
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    conclusive: bool
+
+    @classmethod
+    def of_counts(cls, first: str, second: str, *, both: int, first_only: int, second_only: int, neither: int) -> Self:
+        """The comparison of two methods by how often each was right where the other was not.
+
+        It is conclusive if the interval leaves out zero and p < 0.05. Both are asked for because on few images they can
+        disagree, and then nothing should be claimed.
+
+        Args:
+            first, second: the methods' names; every difference is first minus second.
+            both, first_only, second_only, neither: numbers of images that were right, at least one in all.
+        """
+        low, high = newcombe_paired(both, first_only, second_only, neither)
+        p_value = mcnemar_exact(first_only, second_only)
+        return cls(
+            first=first,
+            second=second,
+            both=both,
+            first_only=first_only,
+            second_only=second_only,
+            neither=neither,
+            difference=(first_only - second_only) / (both + first_only + second_only + neither),
+            low=low,
+            high=high,
+            p_value=p_value,
+            conclusive=(low > 0 or high < 0) and p_value < _ALPHA,
+        )
+
+    @classmethod
+    def of_images(
+        cls, first: str, first_right: NDArray[np.bool_], second: str, second_right: NDArray[np.bool_]
+    ) -> Self:
+        """The comparison of two methods from bool [n] arrays that say which images each got right.
+
+        Raises:
+            UsageError: arrays of different or zero length.
+        """
+        if first_right.shape != second_right.shape or first_right.size == 0:
+            raise UsageError(
+                f"{first!r} has {first_right.size} results and {second!r} {second_right.size}, so they cannot be "
+                "paired",
+                remedy="Run both methods on the same images",
+            )
+        a, b = first_right.astype(bool), second_right.astype(bool)
+        return cls.of_counts(
+            first,
+            second,
+            both=int((a & b).sum()),
+            first_only=int((a & ~b).sum()),
+            second_only=int((~a & b).sum()),
+            neither=int((~a & ~b).sum()),
+        )
 
     @property
     def images(self) -> int:
         """How many images were compared."""
         return self.both + self.first_only + self.second_only + self.neither
 
-    @property
-    def difference(self) -> float:
-        """Accuracy of the first minus accuracy of the second, -1 to 1."""
-        return (self.first_only - self.second_only) / self.images
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the difference, Newcombe's method 10."""
-        return newcombe_paired(self.both, self.first_only, self.second_only, self.neither)
-
-    @property
-    def p_value(self) -> float:
-        """The two-sided exact McNemar p-value."""
-        return mcnemar_exact(self.first_only, self.second_only)
-
-    @property
-    def conclusive(self) -> bool:
-        """Whether this many images can show a difference: the interval leaves out zero and p < 0.05.
-
-        Both are asked for because on few images they can disagree, and then nothing should be claimed.
-        """
-        low, high = self.interval
-        return (low > 0 or high < 0) and self.p_value < _ALPHA
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values: names, counts, the difference with its interval, p-value and verdict."""
-        low, high = self.interval
-        return {
-            "first": self.first,
-            "second": self.second,
-            "both": self.both,
-            "first_only": self.first_only,
-            "second_only": self.second_only,
-            "neither": self.neither,
-            "difference": self.difference,
-            "low": low,
-            "high": high,
-            "p_value": self.p_value,
-            "conclusive": self.conclusive,
-        }
-
 
 @dataclass(frozen=True)
-class EvaluationResult:
+class MethodResult:
     """What one method reached on one data set.
 
     Attributes:
         method: its name.
-        images: n, how many were classified.
         classes: C, how many classes it could choose from.
-        classes_seen: how many classes have at least one image; ``mean_recall`` is a mean over these.
         top1, top5: share of images whose class is the first, or among the first five; top5 is None for C <= 5, where
             it says nothing.
-        mean_recall: mean over classes of the share of its images that are right, 0 to 1.
+        mean_recall: mean over the classes with images of the share of their images that are right, 0 to 1.
         alarm: None, or a sentence that says why the accuracy looks like chance.
         ranks: int64 [n], the place of the true class, 1 is best; in the order of the images.
     """
 
     method: str
-    images: int
     classes: int
-    classes_seen: int
     top1: Proportion
     top5: Proportion | None
     mean_recall: float
@@ -192,24 +210,18 @@ class EvaluationResult:
         """Bool [n]: which images are right."""
         return np.equal(self.ranks, 1)
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values of everything but the ranks."""
-        return {
-            "method": self.method,
-            "images": self.images,
-            "classes": self.classes,
-            "classes_seen": self.classes_seen,
-            "chance": 1 / self.classes,
-            "top1": self.top1.to_dict(),
-            "top5": None if self.top5 is None else self.top5.to_dict(),
-            "mean_recall": self.mean_recall,
-            "alarm": self.alarm,
-        }
+    def minus(self, other: MethodResult) -> PairedComparison:
+        """The paired difference to another method on the same images in the same order.
+
+        Raises:
+            UsageError: results of different numbers of images.
+        """
+        return PairedComparison.of_images(self.method, self.right, other.method, other.right)
 
 
 def evaluate_ranks(
     method: str, ranks: NDArray[np.int64], labels: NDArray[np.integer[Any]], classes: int
-) -> EvaluationResult:
+) -> MethodResult:
     """Accuracies from the place of the true class, for runs whose scores come in shards.
 
     Args:
@@ -228,44 +240,14 @@ def evaluate_ranks(
         )
     right = ranks == 1
     correct, images = int(right.sum()), int(ranks.size)
-    return EvaluationResult(
+    return MethodResult(
         method=method,
-        images=images,
         classes=classes,
-        classes_seen=int(np.unique(labels).size),
-        top1=Proportion(correct, images),
-        top5=Proportion(int((ranks <= 5).sum()), images) if classes > 5 else None,
+        top1=Proportion.of(correct, images),
+        top5=Proportion.of(int((ranks <= 5).sum()), images) if classes > 5 else None,
         mean_recall=mean_class_recall(right, labels),
         alarm=chance_alarm(correct, images, classes),
         ranks=np.asarray(ranks, dtype=np.int64),
-    )
-
-
-def compare(first: EvaluationResult, second: EvaluationResult) -> PairedComparison:
-    """First minus second on the same images in the same order.
-
-    Raises:
-        UsageError: results of different numbers of images.
-    """
-    return compare_right(first.method, first.right, second.method, second.right)
-
-
-def compare_right(
-    first: str, first_right: NDArray[np.bool_], second: str, second_right: NDArray[np.bool_]
-) -> PairedComparison:
-    """A paired comparison from bool [n] arrays that say which images each method got right.
-
-    Raises:
-        UsageError: arrays of different or zero length.
-    """
-    if first_right.shape != second_right.shape or first_right.size == 0:
-        raise UsageError(
-            f"{first!r} has {first_right.size} results and {second!r} {second_right.size}, so they cannot be paired",
-            remedy="Run both methods on the same images",
-        )
-    a, b = first_right.astype(bool), second_right.astype(bool)
-    return PairedComparison(
-        first, second, int((a & b).sum()), int((a & ~b).sum()), int((~a & b).sum()), int((~a & ~b).sum())
     )
 
 

@@ -7,16 +7,15 @@ preprocessing, and then nothing that is compared with it means anything. Pure bu
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Literal, cast
 
-from abs_classify.evaluation.metrics import EvaluationResult
+from abs_classify.evaluation.metrics import MethodResult, Proportion, ResultPart
 from abs_core.errors import StorageError
 from abs_core.files import data_folder, storage_errors
 
-__all__ = ["TOLERANCE", "Baseline", "Published", "find_published", "openai_model", "published_numbers"]
+__all__ = ["TOLERANCE", "BaselineCheck", "PublishedNumber", "find_published", "openai_model", "published_numbers"]
 
 
 #: Points between measured and published beyond which a baseline is called off. Rounding, resizing and precision were
@@ -31,11 +30,14 @@ SINGLE = "single"
 _MODEL = re.compile(r"ViT-([BL])-(\d\d)(-quickgelu)?/openai(@.*)?", re.DOTALL)
 
 
+PublishedMetric = Literal["acc1", "mean_per_class_recall"]
+
+
 _NAMES = ("ViT-B/32", "ViT-B/16", "ViT-L/14")
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedNumber:
     """A number that somebody else reports.
 
     Attributes:
@@ -51,71 +53,54 @@ class Published:
     split: str
     model: str
     templates: str
-    metric: str
+    metric: PublishedMetric
     percent: float
     source: str
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """A published number beside the measured one.
-
-    Attributes:
-        method: whose number was measured, ``clip`` or ``clip-e``.
-        published: the other.
-        percent: what was measured, in the metric of the published number.
-        low, high: the 95 % Wilson interval of the measured top-1 accuracy, in per cent; None for a mean of recalls.
-    """
+class BaselineCheck(ResultPart):
+    """A published number of plain CLIP beside the measured one."""
 
     method: str
-    published: Published
-    percent: float
-    low: float | None
-    high: float | None
+    metric: Literal["acc1", "mean_per_class_recall"]
+    measured: float
+    published: float
+    difference: float
+    #: whether the two are further apart than ``TOLERANCE``
+    off: bool
+    source: str
 
     @classmethod
-    def of(cls, result: EvaluationResult, published: Published) -> Baseline:
+    def of(cls, result: MethodResult, number: PublishedNumber) -> BaselineCheck:
         """The comparison of a result with a published number of the same images."""
-        if published.metric == "acc1":
-            top1 = result.top1
-            return cls(result.method, published, 100 * top1.value, 100 * top1.low, 100 * top1.high)
-        return cls(result.method, published, 100 * result.mean_recall, None, None)
+        percent = 100 * (result.top1.value if number.metric == "acc1" else result.mean_recall)
+        difference = percent - number.percent
+        return cls(
+            method=result.method,
+            metric=number.metric,
+            measured=percent / 100,
+            published=number.percent / 100,
+            difference=difference / 100,
+            off=abs(difference) > TOLERANCE,
+            source=number.source,
+        )
 
-    @property
-    def difference(self) -> float:
-        """Measured minus published, in percentage points."""
-        return self.percent - self.published.percent
+    def text(self, top1: Proportion) -> str:
+        """One sentence that shows both.
 
-    @property
-    def off(self) -> bool:
-        """Whether the two are further apart than ``TOLERANCE``."""
-        return abs(self.difference) > TOLERANCE
-
-    @property
-    def text(self) -> str:
-        """One sentence that shows both."""
-        what = "top-1" if self.published.metric == "acc1" else "mean recall per class"
-        interval = "" if self.low is None or self.high is None else f" [{self.low:.2f}, {self.high:.2f}]"
-        both = f"{self.method}: {what} {self.percent:.2f}{interval} measured, {self.published.percent:.2f} published"
-        line = f"{both} ({self.published.source}), {self.difference:+.2f} points"
+        Args:
+            top1: the measured top-1 accuracy, whose interval is shown beside a published one.
+        """
+        metric = "top-1" if self.metric == "acc1" else "mean recall per class"
+        interval = f" [{100 * top1.low:.2f}, {100 * top1.high:.2f}]" if self.metric == "acc1" else ""
+        measured = f"{self.method}: {metric} {100 * self.measured:.2f}{interval} measured"
+        line = f"{measured}, {100 * self.published:.2f} published ({self.source}), {100 * self.difference:+.2f} points"
         if not self.off:
             return line
         return (
             f"{line}: more than {TOLERANCE:g} apart, so the class names, the templates, the split or the preprocessing "
             "are not those of the published run"
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values of all fields, with difference and verdict."""
-        return {
-            "method": self.method,
-            "metric": self.published.metric,
-            "measured": self.percent / 100,
-            "published": self.published.percent / 100,
-            "difference": self.difference / 100,
-            "off": self.off,
-            "source": self.published.source,
-        }
 
 
 def openai_model(name: str) -> str | None:
@@ -127,30 +112,29 @@ def openai_model(name: str) -> str | None:
     Returns:
         None for every other model, also for ``ViT-L-14-336``, of which no number is listed.
     """
-    found = _MODEL.fullmatch(name)
-    known = f"ViT-{found[1]}/{found[2]}" if found else ""
-    return known if known in _NAMES else None
+    match = _MODEL.fullmatch(name)
+    published = f"ViT-{match[1]}/{match[2]}" if match else ""
+    return published if published in _NAMES else None
 
 
-def find_published(
-    dataset: str, split: str, model: str, templates: str, numbers: Iterable[Published] | None = None
-) -> tuple[Published, ...]:
+def find_published(dataset: str, split: str, model: str, templates: str) -> tuple[PublishedNumber, ...]:
     """What is published of a whole split; nothing for a data set, split, model or template set that is not listed.
 
     Args:
         dataset, split: names of a benchmark and its part; empty for other images.
         model: the model's name.
         templates: ``single``, or the id of the template set.
-        numbers: where to look; the shipped table by default.
     """
-    known = openai_model(model)
-    wanted = (dataset, split, known, templates)
-    rows = published_numbers() if numbers is None else numbers
-    return tuple(one for one in rows if (one.dataset, one.split, one.model, one.templates) == wanted)
+    wanted = (dataset, split, openai_model(model), templates)
+    return tuple(
+        number
+        for number in published_numbers()
+        if (number.dataset, number.split, number.model, number.templates) == wanted
+    )
 
 
 @cache
-def published_numbers() -> tuple[Published, ...]:
+def published_numbers() -> tuple[PublishedNumber, ...]:
     """The shipped table, ``data/published.tsv``.
 
     Raises:
@@ -168,5 +152,5 @@ def published_numbers() -> tuple[Published, ...]:
 
 def _published(
     dataset: str, split: str, model: str, templates: str, metric: str, percent: str, source: str
-) -> Published:
-    return Published(dataset, split, model, templates, metric, float(percent), source)
+) -> PublishedNumber:
+    return PublishedNumber(dataset, split, model, templates, cast("PublishedMetric", metric), float(percent), source)

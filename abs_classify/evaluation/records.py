@@ -1,15 +1,48 @@
-"""A result file as pydantic models: the boundary, and the source of docs/results.schema.json. Pure.
+"""Result records: what a method reached on a data set, with everything that can change the number, as a file holds it.
 
-The keys at the top are those of CLIP_benchmark, so that its tools read the file; everything else stands in ``details``.
+The models are the boundary to files and the source of docs/results.schema.json. The keys at the top are those of
+CLIP_benchmark, so that its tools read the file; everything else stands in ``details``.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+import base64
+import json
+import platform
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, JsonValue
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "Comparison", "Details", "Metrics", "ResultRecord", "Share", "result_schema"]
+from abs_classify.encoding.ranking import SkippedImage
+from abs_classify.evaluation.metrics import MethodResult, PairedComparison, Proportion, ResultPart, SeedSpread
+from abs_classify.evaluation.published import BaselineCheck
+from abs_core.canonical import digest
+from abs_core.errors import ResultError
+
+if TYPE_CHECKING:
+    from abs_classify.evaluation.job import Evaluation
+    from abs_classify.methods.plan import MethodPlan
+    from abs_classify.methods.table import Method
+
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "Details",
+    "Metrics",
+    "ResultRecord",
+    "Run",
+    "records_of",
+    "redacted",
+    "result_schema",
+    "split_model",
+]
 
 
 FORMAT = "abs-result"
@@ -19,14 +52,17 @@ FORMAT = "abs-result"
 FORMAT_VERSION = 1
 
 
+_TASK: Literal["zeroshot_classification"] = "zeroshot_classification"
+
+
+# of the templates, which ship in English only; class names and descriptions may be in any language
+_LANGUAGE = "en"
+
+
 _DIGEST = r"^sha256:[0-9a-f]{64}$"
 
 
-class _ResultModel(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class Metrics(_ResultModel):
+class Metrics(ResultPart):
     """Shares between 0 and 1. ``acc5`` is null for five classes or fewer; the recall is a mean over classes present."""
 
     acc1: float = Field(ge=0, le=1)
@@ -34,39 +70,7 @@ class Metrics(_ResultModel):
     mean_per_class_recall: float = Field(ge=0, le=1)
 
 
-class Share(_ResultModel):
-    """A share with its 95 % Wilson interval."""
-
-    successes: int = Field(ge=0)
-    trials: int = Field(ge=1)
-    value: float
-    low: float
-    high: float
-
-    @model_validator(mode="after")
-    def _check_counts(self) -> Self:
-        if self.successes > self.trials:
-            raise ValueError(f"{self.successes} successes in {self.trials} trials are no share")
-        return self
-
-
-class Comparison(_ResultModel):
-    """First minus second on the same images: counts, 95 % Newcombe interval, exact McNemar p."""
-
-    first: str
-    second: str
-    both: int
-    first_only: int
-    second_only: int
-    neither: int
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    conclusive: bool
-
-
-class RunFacts(_ResultModel):
+class RunFacts(ResultPart):
     """The run: name, UTC start, command line without credentials; wall seconds of this combination, also by stage."""
 
     id: str
@@ -76,14 +80,7 @@ class RunFacts(_ResultModel):
     stage_seconds: dict[str, float]
 
 
-class SkippedImage(_ResultModel):
-    """An image that could not be used, and why."""
-
-    name: str
-    reason: str
-
-
-class DataFacts(_ResultModel):
+class DataFacts(ResultPart):
     """The images: spec, published name and split, how many, digests of their ids and labels, what was left out."""
 
     spec: str
@@ -100,7 +97,7 @@ class DataFacts(_ResultModel):
     skipped: list[SkippedImage]
 
 
-class ClassFacts(_ResultModel):
+class ClassFacts(ResultPart):
     """The candidate classes: where they come from, how many, the digest of their ids and names."""
 
     source: str
@@ -108,7 +105,7 @@ class ClassFacts(_ResultModel):
     digest: str = Field(pattern=_DIGEST)
 
 
-class WeightFacts(_ResultModel):
+class WeightFacts(ResultPart):
     """The models: name, digests over weights, architecture, preprocessing and dtype, and where they ran."""
 
     name: str
@@ -122,7 +119,7 @@ class WeightFacts(_ResultModel):
     device: str
 
 
-class TextFacts(_ResultModel):
+class TextFacts(ResultPart):
     """The texts that were encoded: their source, number, and one digest over all of them with their classes."""
 
     source: str
@@ -132,7 +129,7 @@ class TextFacts(_ResultModel):
     control: str | None = Field(description="how the descriptions were changed; null for not at all")
 
 
-class MethodFacts(_ResultModel):
+class MethodFacts(ResultPart):
     """The row of the method table: views in words and as keys, matcher, whether the order of images matters."""
 
     views: str
@@ -141,30 +138,7 @@ class MethodFacts(_ResultModel):
     stream: bool
 
 
-class SeedFacts(_ResultModel):
-    """Top-1 accuracies of several draws of the views; one seed where the method draws nothing."""
-
-    seeds: list[int] = Field(min_length=1)
-    acc1: list[float] = Field(min_length=1)
-    mean: float
-    deviation: float
-    least: float
-    most: float
-
-
-class BaselineFacts(_ResultModel):
-    """A published number of plain CLIP beside the measured one."""
-
-    method: str
-    metric: Literal["acc1", "mean_per_class_recall"]
-    measured: float
-    published: float
-    difference: float
-    off: bool
-    source: str
-
-
-class Details(_ResultModel):
+class Details(ResultPart):
     """What CLIP_benchmark has no key for."""
 
     run: RunFacts
@@ -173,20 +147,20 @@ class Details(_ResultModel):
     weights: WeightFacts
     texts: TextFacts
     method: MethodFacts
-    seeds: SeedFacts
-    top1: Share
-    top5: Share | None
+    seeds: SeedSpread
+    top1: Proportion
+    top5: Proportion | None
     chance: float
     alarm: str | None
-    difference: Comparison | None = Field(description="this method minus the base method of the run")
+    difference: PairedComparison | None = Field(description="this method minus the base method of the run")
     right: str = Field(description="base64 of one bit an image, in order, most significant first: whether it is right")
-    baselines: list[BaselineFacts]
+    baselines: list[BaselineCheck]
     warnings: list[str]
     notes: list[str]
     versions: dict[str, str]
 
 
-class ResultRecord(_ResultModel):
+class ResultRecord(ResultPart):
     """One method on one data set, with one model and one bundle. Its metrics are those of the first seed."""
 
     format: Literal["abs-result"]
@@ -201,12 +175,261 @@ class ResultRecord(_ResultModel):
     bundle: str = Field(description="a pinned reference; empty without descriptions")
     details: Details
 
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Bool [n]: which images are right, in order.
+
+        Raises:
+            ResultError: the file's bits are damaged.
+        """
+        images = self.details.data.images
+        try:
+            packed = np.frombuffer(base64.b64decode(self.details.right, validate=True), dtype=np.uint8)
+        except ValueError as error:
+            raise self._damaged() from error
+        if packed.size != (images + 7) // 8:
+            raise self._damaged()
+        return np.unpackbits(packed, count=images).astype(bool)
+
+    def label(self, name: str) -> str:
+        """A short name of its ``run``, ``model`` or ``bundle``, to tell results apart in a table."""
+        if name == "model":
+            return self.details.weights.name
+        if name == "run":
+            return self.details.run.id
+        reference, _, pinned = self.bundle.partition("#")
+        # enough to tell apart two bundles of one name and version; the whole digest stands above the table
+        return f"{reference}#{pinned.removeprefix('sha256:')[:6]}" if reference else "none"
+
+    def labels(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Several of its labels."""
+        return tuple(map(self.label, names))
+
+    def may_share_labels(self, other: ResultRecord) -> bool:
+        """Whether no label is known to differ; files written before labels had a digest hold none."""
+        digests = {self.details.data.labels_digest, other.details.data.labels_digest}
+        return len(digests - {None}) < 2
+
+    def _damaged(self) -> ResultError:
+        return ResultError(
+            f"the result of {self.method!r} of run {self.details.run.id} has damaged bits",
+            remedy="Run the evaluation again; the cache makes that quick",
+        )
+
+
+# how the schema has named these parts since version 1
+_SCHEMA_NAMES = {
+    "Proportion": "Share",
+    "PairedComparison": "Comparison",
+    "SeedSpread": "SeedFacts",
+    "BaselineCheck": "BaselineFacts",
+}
+
 
 def result_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a result file."""
-    schema = ResultRecord.model_json_schema()
+    text = json.dumps(ResultRecord.model_json_schema())
+    for name, published in _SCHEMA_NAMES.items():
+        text = text.replace(f'"{name}"', f'"{published}"').replace(f'/{name}"', f'/{published}"')
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **schema,
+        **json.loads(text),
         "title": f"A result file of abs eval, format version {FORMAT_VERSION}",
     }
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of `abs eval`, or one call of ``evaluate``.
+
+    Args:
+        id: the name of its folder: UTC time to the microsecond, so that runs sort in the order in which they began,
+            and eight hex digits that tell apart runs of the same microsecond.
+        created: the same time, as ISO 8601 to the second.
+        command: the command line without credentials; empty for a run without one.
+    """
+
+    id: str
+    created: str
+    command: Sequence[str] = ()
+
+    @classmethod
+    def now(cls, command: Sequence[str] = ()) -> Run:
+        """A run that starts now."""
+        time = datetime.now(UTC)
+        run_id = f"{time:%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(4)}"
+        return cls(run_id, f"{time:%Y-%m-%dT%H:%M:%SZ}", redacted(command))
+
+
+def records_of(evaluation: Evaluation, run: Run) -> list[ResultRecord]:
+    """A record for each method of an evaluation, in the order of the table.
+
+    Each is compared with clip, or with the first method if clip was not run.
+
+    Args:
+        evaluation: one data set, model and label space.
+        run: what it is part of.
+    """
+    results = evaluation.results
+    base = next((result for result in results if result.method == "clip"), results[0])
+    shared = _shared_details(evaluation, run)
+    return [_record(evaluation, result, base, shared) for result in results]
+
+
+def split_model(name: str) -> tuple[str, str]:
+    """CLIP_benchmark's two names of a model, architecture and weights: ``ViT-B-16/openai`` is ViT-B-16 and openai."""
+    model, at, file = name.partition("@")
+    if ":" in model:  # hf-hub:ORG/REPO and local-dir:FOLDER are one name
+        return name, ""
+    architecture, _, tag = model.partition("/")
+    return architecture, tag + at + file
+
+
+def _shared_details(evaluation: Evaluation, run: Run) -> dict[str, Any]:
+    """The details that all methods of an evaluation have in common."""
+    label_space = evaluation.job.label_space
+    stage_seconds = {name: round(seconds, 3) for name, seconds in evaluation.stage_seconds.items()}
+    return {
+        "run": RunFacts(
+            id=run.id,
+            created=run.created,
+            command=list(run.command),
+            seconds=round(evaluation.seconds, 3),
+            stage_seconds=stage_seconds,
+        ),
+        "data": _data_facts(evaluation),
+        "classes": ClassFacts(
+            source=label_space.source, count=len(label_space.names), digest=label_space.labels.digest
+        ),
+        "weights": _weight_facts(evaluation),
+        "warnings": evaluation.warnings(),
+        "notes": evaluation.notes(),
+        "versions": {"python": platform.python_version(), **evaluation.stages.models.versions},
+    }
+
+
+def _data_facts(evaluation: Evaluation) -> DataFacts:
+    split, scored = evaluation.job.split, evaluation.scored
+    dataset = split.dataset
+    return DataFacts(
+        spec=dataset.name,
+        benchmark=dataset.benchmark,
+        split=dataset.split,
+        images=len(scored.photos),
+        images_digest=digest([photo.id for photo in scored.photos]),
+        # labels of the data set, not classes of the bundle: bundles with other ids can be compared
+        labels_digest=digest([photo.item.label for photo in scored.photos]),
+        classes_with_images=len(set(scored.labels)),
+        selected=len(dataset.selected),
+        sample=split.sample,
+        skipped=scored.skipped,
+    )
+
+
+def _weight_facts(evaluation: Evaluation) -> WeightFacts:
+    from abs_classify.models.base import resolve_device
+
+    models = evaluation.stages.models
+    return WeightFacts(
+        name=evaluation.model,
+        tower=models.facts.model,
+        attention_source=models.attention,
+        attention=models.facts.attention,
+        grid=models.facts.grid,
+        crop_fraction=models.facts.crop_fraction,
+        context_length=models.facts.context_length,
+        dtype=models.dtype,
+        device=str(resolve_device(models.device)),
+    )
+
+
+def _record(evaluation: Evaluation, result: MethodResult, base: MethodResult, shared: dict[str, Any]) -> ResultRecord:
+    architecture, weights = split_model(evaluation.model)
+    dataset, label_space = evaluation.job.split.dataset, evaluation.job.label_space
+    method, texts = _method_facts(evaluation.plan, result.method)
+    details = Details(
+        **shared,
+        texts=texts,
+        method=method,
+        seeds=evaluation.spread(result.method),
+        top1=result.top1,
+        top5=result.top5,
+        chance=1 / result.classes,
+        alarm=result.alarm,
+        difference=None if result is base else result.minus(base),
+        right=base64.b64encode(np.packbits(result.right).tobytes()).decode("ascii"),
+        baselines=[check for check in evaluation.baselines() if check.method == result.method],
+    )
+    return ResultRecord(
+        format="abs-result",
+        format_version=1,
+        dataset=dataset.benchmark or dataset.name,
+        model=architecture,
+        pretrained=weights,
+        task=_TASK,
+        language=_LANGUAGE,
+        metrics=Metrics(
+            acc1=result.top1.value,
+            acc5=None if result.top5 is None else result.top5.value,
+            mean_per_class_recall=result.mean_recall,
+        ),
+        method=result.method,
+        bundle="" if label_space.descriptions is None else label_space.source,
+        details=details,
+    )
+
+
+def _method_facts(plan: MethodPlan, name: str) -> tuple[MethodFacts, TextFacts]:
+    method, texts = next((method, texts) for method, texts in plan.methods.items() if method.name == name)
+    # as JSON has them: a tuple is a list
+    key = json.loads(json.dumps(method.key()))
+    facts = MethodFacts(views=_views_text(method), view_keys=key["views"], matcher=key["matcher"], stream=method.stream)
+    return facts, TextFacts(
+        source=method.texts.name,
+        count=len(texts.texts),
+        digest=texts.digest,
+        templates=plan.templates,
+        control=plan.control,
+    )
+
+
+def _views_text(method: Method) -> str:
+    """``50 crops + 50 windows``."""
+    words = {"whole": "whole", "random": "random crops", "box": "crops", "window": "windows"}
+    return " + ".join(words[v.kind] if v.kind == "whole" else f"{v.count} {words[v.kind]}" for v in method.views)
+
+
+_STARS = "***"
+
+
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20}://)[^/\s@]+@")
+
+
+_WORDS = r"[\w.-]*(?:token|secret|password|passwd|api[_-]?key|signature|credential|access[_-]?key)[\w.-]*"
+
+
+_QUERY = re.compile(rf"([?&;]({_WORDS}|sig|key|auth)=)[^&;\s]+", re.IGNORECASE)
+
+
+_OPTION = re.compile(rf"--{_WORDS}", re.IGNORECASE)
+
+
+_KNOWN = re.compile(r"\b(?:hf_|sk-|ghp_|AKIA)[A-Za-z0-9_-]{12,}")
+
+
+def redacted(arguments: Sequence[str]) -> list[str]:
+    """The arguments without user names and passwords in addresses, without keys in queries or options."""
+    shown: list[str] = []
+    hide_next = False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if hide_next:
+            shown.append(_STARS)
+            hide_next = False
+        elif _OPTION.fullmatch(name):
+            shown.append(name + equals + (_STARS if equals else ""))
+            hide_next = not equals
+        else:
+            plain = _QUERY.sub(rf"\g<1>{_STARS}", _USER.sub(rf"\g<1>{_STARS}@", argument))
+            shown.append(_KNOWN.sub(_STARS, plain))
+    return shown

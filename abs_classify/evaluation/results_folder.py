@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,11 @@ from pydantic import ValidationError
 
 from abs_classify.evaluation.records import FORMAT, FORMAT_VERSION, ResultRecord
 from abs_core.canonical import digest
-from abs_core.errors import ResultError, StorageError, UnknownNameError
+from abs_core.errors import AbsError, ResultError, StorageError, UnknownNameError
 from abs_core.files import ensure_writable, is_file, is_folder, publish, storage_errors
 from abs_core.text import json_text
 
-__all__ = ["ResultsFolder", "Run", "file_stem", "read_result", "redacted"]
+__all__ = ["ResultsFolder", "RunSummary", "file_stem", "read_result", "read_results"]
 
 
 # the bits of a million images are 170 kB, and a run may skip many files; beyond this it is no result
@@ -27,26 +25,6 @@ _LARGEST = 64_000_000
 
 
 _RUN = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{8}")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of `abs eval`.
-
-    Args:
-        id: the name of its folder: UTC time to the microsecond, so that runs sort in the order in which they began,
-            and eight hex digits that tell apart runs of the same microsecond.
-        created: the same time, as ISO 8601 to the second.
-    """
-
-    id: str
-    created: str
-
-    @classmethod
-    def now(cls) -> Run:
-        """A run that starts now."""
-        time = datetime.now(UTC)
-        return cls(f"{time:%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(4)}", f"{time:%Y-%m-%dT%H:%M:%SZ}")
 
 
 @dataclass(frozen=True)
@@ -72,7 +50,7 @@ class ResultsFolder:
                 f"results cannot be kept: {error.message}", remedy="Name another folder with --results DIR"
             ) from error
 
-    def write(self, run: Run, record: ResultRecord) -> Path:
+    def write(self, record: ResultRecord) -> Path:
         """Keep a result and return its file.
 
         The file appears whole, under a name of its own: what was run and the digest of its content.
@@ -82,7 +60,7 @@ class ResultsFolder:
         """
         value = record.model_dump(mode="json")
         name = f"{file_stem(record)}_{_slug(record.method)}-{digest(value).removeprefix('sha256:')[:12]}.json"
-        path = self.root / run.id / name
+        path = self.root / record.details.run.id / name
         if not publish(path, (json_text(value) + "\n").encode("utf-8")):
             raise StorageError(f"the result file {str(path)!r} exists already", remedy="Run the evaluation again")
         return path
@@ -114,6 +92,82 @@ class ResultsFolder:
             raise UnknownNameError("result file, folder or run", name, newest, remedy="See `abs results ls`")
         return _files(found[0])
 
+    def read(self, names: Sequence[str]) -> list[ResultRecord]:
+        """The results that names stand for, each once, in the order of the tables.
+
+        Raises:
+            UnknownNameError, ResultError: as ``find`` and ``read_result``.
+        """
+        return _read_all(path for name in names for path in self.find(name))
+
+    def summaries(self) -> list[RunSummary]:
+        """What each run holds, oldest first."""
+        return [RunSummary.of(run) for run in self.runs()]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What the folder of a run holds.
+
+    Attributes:
+        run: its id.
+        results: how many results.
+        datasets, models, bundles, methods: their names, in the order of the files.
+        unreadable: how many files cannot be read.
+    """
+
+    run: str
+    results: int
+    datasets: list[str]
+    models: list[str]
+    bundles: list[str]
+    methods: list[str]
+    unreadable: int
+
+    @classmethod
+    def of(cls, folder: Path) -> RunSummary:
+        """The summary of a run's folder."""
+        records, unreadable = [], 0
+        for path in sorted(folder.glob("*.json")):
+            try:
+                records.append(read_result(path))
+            except AbsError:
+                unreadable += 1
+        return cls(
+            run=folder.name,
+            results=len(records),
+            datasets=_unique(record.dataset for record in records),
+            models=_unique(record.details.weights.name for record in records),
+            bundles=_unique(record.bundle.partition("#")[0] for record in records if record.bundle),
+            methods=_unique(record.method for record in records),
+            unreadable=unreadable,
+        )
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def read_results(path: Path) -> list[ResultRecord]:
+    """The results of a file, or of all files in a folder, in the order of the tables.
+
+    Raises:
+        StorageError, ResultError: as ``read_result``, or the folder holds no results.
+    """
+    return _read_all(_files(path) if is_folder(path) else [path])
+
+
+def _read_all(paths: Iterable[Path]) -> list[ResultRecord]:
+    return sorted(map(read_result, dict.fromkeys(paths)), key=_order)
+
+
+def _order(record: ResultRecord) -> tuple[str, str, str, str, int]:
+    from abs_classify.methods.table import METHODS
+
+    names = list(METHODS)
+    place = names.index(record.method) if record.method in names else len(names)
+    return record.details.data.spec, record.details.weights.name, record.bundle, record.details.run.id, place
+
 
 def read_result(path: Path) -> ResultRecord:
     """Read a result file.
@@ -136,7 +190,7 @@ def read_result(path: Path) -> ResultRecord:
     if value.get("format_version") != FORMAT_VERSION:
         raise _other_version(shown, value.get("format_version"))
     try:
-        return ResultRecord.model_validate(value)
+        return ResultRecord.model_validate_json(json.dumps(value))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -171,39 +225,3 @@ def _slug(text: str) -> str:
     kind, colon, place = text.partition(":")
     short = f"{kind}-{Path(place).name}" if colon else text
     return re.sub(r"[^A-Za-z0-9.@-]+", "-", short).strip("-.")[:60] or "x"
-
-
-_STARS = "***"
-
-
-_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20}://)[^/\s@]+@")
-
-
-_WORDS = r"[\w.-]*(?:token|secret|password|passwd|api[_-]?key|signature|credential|access[_-]?key)[\w.-]*"
-
-
-_QUERY = re.compile(rf"([?&;]({_WORDS}|sig|key|auth)=)[^&;\s]+", re.IGNORECASE)
-
-
-_OPTION = re.compile(rf"--{_WORDS}", re.IGNORECASE)
-
-
-_KNOWN = re.compile(r"\b(?:hf_|sk-|ghp_|AKIA)[A-Za-z0-9_-]{12,}")
-
-
-def redacted(arguments: Sequence[str]) -> list[str]:
-    """The arguments without user names and passwords in addresses, without keys in queries or options."""
-    shown: list[str] = []
-    hide_next = False
-    for argument in arguments:
-        name, equals, _ = argument.partition("=")
-        if hide_next:
-            shown.append(_STARS)
-            hide_next = False
-        elif _OPTION.fullmatch(name):
-            shown.append(name + equals + (_STARS if equals else ""))
-            hide_next = not equals
-        else:
-            plain = _QUERY.sub(rf"\g<1>{_STARS}", _USER.sub(rf"\g<1>{_STARS}@", argument))
-            shown.append(_KNOWN.sub(_STARS, plain))
-    return shown

@@ -1,105 +1,55 @@
-"""The grid of an evaluation: data sets x models x bundles x methods, planned whole before anything is computed.
+"""Evaluations of data sets x models x label spaces x methods, planned whole before anything is computed.
 
-Models run one after the other and are released, so one is in memory at a time. Everything that does not depend on a
-bundle (attention, views) has cache keys without it, so an image is encoded once for each model and view plan.
+Models run one after the other and are released, so one is in memory at a time. Everything that does not depend on class
+texts (attention, views) has cache keys without them, so an image is encoded once for each model and view plan.
 """
 
 from __future__ import annotations
 
 import gc
-from collections import Counter
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, overload
 
 from abs_classify.datasets.base import class_positions
-from abs_classify.encoding.ranking import OnError, ScoredImages
-from abs_classify.encoding.stages import Stages
-from abs_classify.evaluation.job import (
-    Evaluation,
-    EvaluationJob,
-    EvaluationSplit,
-    evaluate,
-    reseeded,
-)
+from abs_classify.encoding.cache import StageCache, write_last_run
+from abs_classify.encoding.ranking import OnError
+from abs_classify.encoding.stages import ModelSettings, Stages, open_stages
+from abs_classify.evaluation.job import Evaluation, EvaluationJob, RankedPass, reseeded, run_job
+from abs_classify.evaluation.records import ResultRecord, Run, records_of
+from abs_classify.evaluation.results_folder import ResultsFolder
+from abs_classify.evaluation.split import open_split
+from abs_classify.evaluation.tables import tables_text
 from abs_classify.methods.plan import MethodPlan, plan_methods
-from abs_core.canonical import sha256_bytes
 from abs_core.descriptions import LabelSpace
 from abs_core.errors import DatasetError, ModelError, UsageError
+from abs_core.labels import LabelSet, from_names
 from abs_core.progress import Advance, Progress, no_progress
+from abs_core.text import counted
 
 if TYPE_CHECKING:
     from abs_classify.datasets import Dataset
     from abs_classify.methods.table import Method
     from abs_classify.models.deferred import DeferredModel
+    from abs_classify.models.store import WeightsStore
 
-__all__ = ["Sweep", "SweepRequest", "plan_sweep", "quotas", "run_sweep", "stratified"]
-
-
-def stratified(labels: Sequence[str], limit: int, seed: int) -> list[int]:
-    """Positions of a stratified sample, in ascending order.
-
-    Which images of a class are taken follows from the seed, the label and the place of an image among those of its
-    class, so the sample is the same on every machine, and a class's larger share holds its smaller one.
-
-    Args:
-        labels: the class of each image, in the order of the data set.
-        limit: how many images to take, at least one for each class that has any.
-        seed: of the choice.
-
-    Raises:
-        UsageError: ``limit`` is below the number of classes that have images, so the sample would leave some out.
-    """
-    places: dict[str, list[int]] = {}
-    for at, label in enumerate(labels):
-        places.setdefault(label, []).append(at)
-    if limit < len(places):
-        raise UsageError(
-            f"a stratified sample of {limit} images cannot hold one of each of the {len(places)} classes",
-            remedy=f"Take at least {len(places)}, or leave out --stratified",
-        )
-    wanted = quotas({label: len(own) for label, own in places.items()}, limit)
-    chosen = []
-    for label, own in places.items():
-        order = sorted((sha256_bytes(f"{seed}\0{nth}\0{label}".encode()), at) for nth, at in enumerate(own))
-        chosen += [at for _, at in order[: wanted[label]]]
-    return sorted(chosen)
+__all__ = ["EvaluationResults", "Sweep", "SweepOptions", "evaluate", "plan_sweep", "run_sweep"]
 
 
-def quotas(sizes: dict[str, int], limit: int) -> dict[str, int]:
-    """How many images of each class: its share of ``limit`` by largest remainder, at least one, at most all it has.
-
-    Args:
-        sizes: images of each class, each at least one.
-        limit: how many in all; at least the number of classes.
-
-    Returns:
-        Class to count; the counts sum to ``limit``, or to all images where those are fewer.
-    """
-    total = sum(sizes.values())
-    if limit >= total:
-        return dict(sizes)
-    shares = {label: limit * size / total for label, size in sizes.items()}
-    given = {label: max(1, int(share)) for label, share in shares.items()}
-    # what the minimum of one took too much is taken back where most was given beyond the share, and the rest goes the
-    # other way; equal remainders are told apart by the label
-    while (left := limit - sum(given.values())) != 0:
-        step = 1 if left > 0 else -1
-        open_ = [label for label in sizes if (given[label] < sizes[label] if step > 0 else given[label] > 1)]
-        best = max(open_, key=lambda label: (step * (shares[label] - given[label]), label))
-        given[best] += step
-    return given
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class SweepRequest:
-    """What the user asked for.
+class SweepOptions:
+    """What is the same for all combinations.
 
     Args:
-        datasets, models, bundles: names; without bundles the classes come from ``labels`` or from each data set.
-        methods: rows of the table.
-        labels: class names without descriptions, or None.
+        methods: rows of the table, or their names.
         views, templates, control: as in ``plan_methods``.
         limit: how many images of each data set, or None.
         stratified: whether they are drawn from every class, instead of the first.
@@ -108,11 +58,7 @@ class SweepRequest:
         on_error: whether a bad image stops the run, and combinations that do not fit.
     """
 
-    datasets: Sequence[str]
-    models: Sequence[str]
-    bundles: Sequence[str]
-    methods: Sequence[str]
-    labels: str | None = None
+    methods: Sequence[str | Method]
     views: int | None = None
     templates: str = "plain"
     control: str | None = None
@@ -128,175 +74,352 @@ class Sweep:
     """What will run.
 
     Args:
-        request: what was asked for.
-        cells: data sets x bundles that fit, each for every model.
-        left_out: why the others do not.
+        models: their names, each once.
+        jobs: data sets x label spaces that fit, each for every model.
+        on_error: as in ``SweepOptions``.
+        left_out: why the other label spaces do not fit.
     """
 
-    request: SweepRequest
-    cells: Sequence[EvaluationJob]
+    models: Sequence[str]
+    jobs: Sequence[EvaluationJob]
+    on_error: OnError = "stop"
     left_out: Sequence[str] = field(default_factory=list)
 
     @property
     def methods(self) -> list[Method]:
-        """Those of all cells; further seeds have no others."""
-        return [method for cell in self.cells for method in cell.plans[0].methods]
+        """Those of all jobs; further seeds have no others."""
+        return [method for job in self.jobs for method in job.plans[0].methods]
 
     @property
-    def windowed(self) -> str:
+    def window_method(self) -> str:
         """The name of a method with feature views, if there is one."""
-        return next((one.name for one in self.methods if any(view.kind == "window" for view in one.views)), "")
+        return next((method.name for method in self.methods if any(view.kind == "window" for view in method.views)), "")
 
     @property
     def combinations(self) -> int:
-        """Data sets x bundles x models."""
-        return len(self.cells) * len(set(self.request.models))
+        """Data sets x label spaces x models."""
+        return len(self.jobs) * len(self.models)
 
 
-def plan_sweep(request: SweepRequest, label_space_of: Callable[[str | None, Dataset | None], LabelSpace]) -> Sweep:
-    """Open the data sets and bundles, match their classes, and build all texts.
+@dataclass(frozen=True)
+class EvaluationResults(Sequence[ResultRecord]):
+    """The results of an evaluation, in the order in which they were computed.
 
     Args:
-        request: what was asked for.
-        label_space_of: the classes of a bundle; without one, those that ``labels`` names, or the data set's own.
+        records: one for each data set, model, label space and method.
+        left_out: why label spaces were left out that do not fit a data set.
+        folder: where the result files are; None if none were asked for.
+        reused, computed: stage to the number of its cache entries that were there, and were not.
+    """
+
+    records: Sequence[ResultRecord]
+    left_out: Sequence[str]
+    folder: Path | None
+    reused: Mapping[str, int]
+    computed: Mapping[str, int]
+
+    @overload
+    def __getitem__(self, index: int) -> ResultRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ResultRecord]: ...
+    def __getitem__(self, index: int | slice) -> ResultRecord | Sequence[ResultRecord]:
+        return self.records[index]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __str__(self) -> str:
+        """The tables of the results."""
+        return tables_text(self.records)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values: the records as their files have them, and what was left out."""
+        return {
+            "results": [record.model_dump(mode="json") for record in self.records],
+            "left_out": list(self.left_out),
+        }
+
+
+def evaluate(
+    datasets: str | Dataset | Sequence[str | Dataset],
+    models: str | Sequence[str] = "embedded",
+    methods: str | Method | Sequence[str | Method] = ("clip", "cupl", "wca", "abs"),
+    *,
+    descriptions: LabelSpace | Sequence[LabelSpace] | None = None,
+    labels: LabelSet | Sequence[str] | None = None,
+    seeds: int = 1,
+    seed: int = 0,
+    limit: int | None = None,
+    stratified: bool = False,
+    views: int | None = None,
+    templates: str = "plain",
+    control: str | None = None,
+    attention: str = "auto",
+    device: str = "auto",
+    dtype: str = "float32",
+    batch_size: int = 64,
+    on_error: OnError = "stop",
+    cache: StageCache | Path | str | None = None,
+    weights: WeightsStore | None = None,
+    results: Path | str | None = None,
+    command: Sequence[str] = (),
+    progress: Progress = no_progress,
+    planned: Callable[[Sweep], None] | None = None,
+    ranked: Callable[[RankedPass], None] | None = None,
+    finished: Callable[[Evaluation, Sequence[ResultRecord]], None] | None = None,
+) -> EvaluationResults:
+    """Classify labelled data sets with several models, descriptions and methods, and say how good each is.
+
+    Everything is planned before anything is computed: data sets are opened, classes matched, texts built and weights
+    found, so a wrong name costs nothing. Every stage is cached: the same call again costs seconds, another method or
+    label space only what it adds.
+
+    Args:
+        datasets: data sets or their specs, see ``open_dataset``.
+        models: names of image-text models, see ``available_models``.
+        methods: rows of the table or their names, see ``METHODS``.
+        descriptions: candidate classes with their descriptions; several are crossed with the data sets.
+        labels: candidate classes without descriptions. With neither, the classes are those of each data set.
+        seeds: how many draws of the views, with the seeds from ``seed`` on.
+        seed: of every random draw.
+        limit: how many images of each data set; None for all.
+        stratified: whether these are drawn from every class, instead of the first.
+        views: how many views of each kind; None for the method's own number.
+        templates: the template set of methods that use one: a shipped id or a file.
+        control: changes the descriptions: shuffle, swap, waffle or classname-only.
+        attention: where attention maps come from, see ``load_attention``.
+        device: auto, cpu, cuda or cuda:N.
+        dtype: of the weights: float32, bfloat16 or float16; scores are float32.
+        batch_size: crops that are encoded together; changes speed and memory, and scores by rounding only.
+        on_error: whether an image that cannot be read stops the run, or is left out and named in the results; likewise
+            a label space that lacks classes of a data set.
+        cache: keeps what was computed; a folder, or None to keep nothing beyond this call.
+        weights: models that were imported.
+        results: a folder for result files; each is written as soon as it is there.
+        command: the command line that the results name, from which credentials are removed.
+        progress: shows how many images are done.
+        planned: is told what will run, before anything is computed.
+        ranked: is given the rankings of each data set, model, label space and seed.
+        finished: is given each evaluation with its results. It must not keep it, since it holds the model.
 
     Raises:
-        UsageError, UnknownNameError, DatasetError, BundleError, ...: what is named cannot be used; or a bundle lacks
-            classes of a data set and ``on_error`` is "stop"; or nothing is left to run.
+        UnknownNameError, UsageError, DatasetError, ModelError: what is named cannot be used, or does not go together.
+        ImageError: an image cannot be read and ``on_error`` is "stop"; results that were finished before are kept.
+        StorageError, CacheError: a folder cannot be written.
     """
-    if not request.methods:
-        raise UsageError("no method is named", remedy="Give --methods clip,abs or the like")
-    if request.stratified and request.limit is None:
-        raise UsageError("--stratified says how to choose images, not how many", remedy="Add --limit N")
-    subjects = [_subject(spec, request) for spec in dict.fromkeys(request.datasets)]
-    vocabularies: dict[str, LabelSpace] = {name: label_space_of(name, None) for name in dict.fromkeys(request.bundles)}
-    pairs = [(subject, bundle) for subject in subjects for bundle in vocabularies or [None]]
-    cells, left_out = [], []
-    for subject, bundle in pairs:
-        own = label_space_of(None, subject.dataset) if bundle is None else vocabularies[bundle]
+    options = SweepOptions(_listed(methods), views, templates, control, limit, stratified, seed, seeds, on_error)
+    sweep = plan_sweep(_listed(datasets), _listed(models), _label_spaces(descriptions, labels), options)
+    keeper = _Keeper(None if results is None else ResultsFolder(Path(results)), Run.now(command), finished)
+    keeper.require_writable()
+    if planned is not None:
+        planned(sweep)
+    for reason in sweep.left_out:
+        _log.info("left out: %s", reason)
+    with _opened(cache) as stage_cache:
+        settings = ModelSettings(attention, device, dtype, seed, batch_size)
         try:
-            positions = class_positions(subject.dataset, own)
+            run_sweep(sweep, partial(open_stages, stage_cache, settings, weights), keeper.keep, ranked, progress)
+        finally:
+            keeper.log_files()
+    return EvaluationResults(keeper.records, sweep.left_out, keeper.run_folder, stage_cache.hits, stage_cache.misses)
+
+
+def plan_sweep(
+    datasets: Sequence[str | Dataset],
+    models: Sequence[str],
+    label_spaces: Sequence[LabelSpace],
+    options: SweepOptions,
+) -> Sweep:
+    """Open the data sets, match their classes with the label spaces, and build all class texts.
+
+    Args:
+        datasets, models: as in ``evaluate``; what is named twice runs once.
+        label_spaces: candidate classes; none for those of each data set.
+        options: everything else.
+
+    Raises:
+        UsageError, UnknownNameError, DatasetError, ...: what is named cannot be used; or a label space lacks classes of
+            a data set and ``on_error`` is "stop"; or nothing is left to run.
+    """
+    if not options.methods:
+        raise UsageError("no method is named", remedy="Give --methods clip,abs or the like")
+    if options.stratified and options.limit is None:
+        raise UsageError("--stratified says how to choose images, not how many", remedy="Add --limit N")
+    splits = [
+        open_split(dataset, options.limit, stratified=options.stratified, seed=options.seed)
+        for dataset in _each_once(datasets)
+    ]
+    pairs = [
+        (split, label_space)
+        for split in splits
+        for label_space in label_spaces or [LabelSpace.of_labels(split.dataset.label_set)]
+    ]
+    jobs, left_out = [], []
+    for split, label_space in pairs:
+        try:
+            positions = class_positions(split.dataset, label_space)
         except DatasetError as error:
             if len(pairs) == 1:
                 raise
-            if request.on_error == "stop":
+            if options.on_error == "stop":
                 remedy = f"{error.remedy}, or leave out what does not fit together with --on-error skip"
                 raise DatasetError(error.message, remedy=remedy) from error
             left_out.append(error.message)
             continue
-        cells.append(EvaluationJob(subject, bundle, own, positions, _plans(own, request)))
-    if not cells:
+        jobs.append(EvaluationJob(split, label_space, positions, _plans(label_space, options)))
+    if not jobs:
         raise UsageError(f"no bundle fits any data set: {left_out[0]}", remedy="Use a bundle for these classes")
-    return Sweep(request, cells, left_out)
+    return Sweep(list(dict.fromkeys(models)), jobs, options.on_error, left_out)
 
 
 def run_sweep(
-    grid: Sweep,
+    sweep: Sweep,
     stages_of: Callable[[str], Stages],
     finished: Callable[[Evaluation], None],
-    passed: Callable[[EvaluationJob, str, int, ScoredImages], None] | None = None,
+    ranked: Callable[[RankedPass], None] | None = None,
     progress: Progress = no_progress,
 ) -> None:
-    """Evaluate every cell with every model.
+    """Run every job with every model.
 
     Args:
-        grid: what was planned.
+        sweep: what was planned.
         stages_of: the stages of a model, without loading it.
-        finished: is told of each evaluation when it is done; it must not keep it, since it holds the model.
-        passed: as in ``evaluate``.
+        finished: is given each evaluation when it is done; it must not keep it, since it holds the model.
+        ranked: as in ``run_job``.
         progress: shows how many images are done.
 
     Raises:
-        AbsError: as ``evaluate``, or a model cannot be used; evaluations that ``finished`` was told of are done.
+        AbsError: as ``run_job``, or a model cannot be used; evaluations that ``finished`` was given are done.
     """
-    request = grid.request
-    models = list(dict.fromkeys(request.models))
-    for name in models:
-        _check_model(grid, name, _stages(grid, stages_of, name).models)
-    images = sum(len(cell.subject.items) * cell.passes for cell in grid.cells) * len(models)
-    done = 0
+    for model in sweep.models:
+        _check_model(sweep, model, _stages(sweep, stages_of, model).models)
+    images = sum(len(job.split.samples) * job.passes for job in sweep.jobs) * len(sweep.models)
+    number = 0
     with progress("classifying", images, "images") as advance:
-        for name in models:
-            stages = _stages(grid, stages_of, name)
+        for model in sweep.models:
+            stages = _stages(sweep, stages_of, model)
             with stages.timed("load"):
-                side = stages.models.facts.grid
-            _check_views(grid, name, side)
-            for cell in grid.cells:
-                done += 1
-                label = "" if grid.combinations == 1 else f"{_title(cell, name)} ({done} of {grid.combinations})"
-                finished(evaluate(cell, name, stages, request.on_error, _labelled(advance, label), passed))
+                grid = stages.models.facts.grid
+            _check_grid(sweep, model, grid)
+            for job in sweep.jobs:
+                number += 1
+                remark = "" if sweep.combinations == 1 else f"{_title(job, model)} ({number} of {sweep.combinations})"
+                finished(run_job(job, model, stages, sweep.on_error, _with_remark(advance, remark), ranked))
             del stages
             _release()
 
 
-def _subject(spec: str, request: SweepRequest) -> EvaluationSplit:
-    from abs_classify.datasets import open_dataset
+@dataclass
+class _Keeper:
+    """Makes the records of each evaluation, and writes their files if there is a folder for them."""
 
-    dataset = open_dataset(spec)
-    if not dataset.samples:
-        raise DatasetError(f"the data set {dataset.name} has no images", remedy="Check its folder")
-    if request.limit is None or request.limit >= len(dataset.samples):
-        return EvaluationSplit(dataset, dataset.samples)
-    if not request.stratified:
-        first = dataset.samples[: request.limit]
-        of_classes = len(set(islice(dataset.labels, request.limit)))
-        what = f"the first {request.limit} of {len(dataset.samples)} images, of {of_classes} classes: no random sample"
-        return EvaluationSplit(dataset, first, what)
-    return _stratified(dataset, request.limit, request.seed)
+    folder: ResultsFolder | None
+    run: Run
+    finished: Callable[[Evaluation, Sequence[ResultRecord]], None] | None
+    records: list[ResultRecord] = field(default_factory=list)
+
+    @property
+    def run_folder(self) -> Path | None:
+        return None if self.folder is None else self.folder.root / self.run.id
+
+    def require_writable(self) -> None:
+        if self.folder is not None:
+            self.folder.require_writable()
+
+    def keep(self, evaluation: Evaluation) -> None:
+        records = records_of(evaluation, self.run)
+        if self.folder is not None:
+            for record in records:
+                self.folder.write(record)
+        self.records += records
+        if self.finished is not None:
+            self.finished(evaluation, records)
+
+    def log_files(self) -> None:
+        """Say where the result files are, if there are any, also when the run was stopped."""
+        if self.folder is not None and self.records:
+            _log.info("results: %s in %s", counted(len(self.records), "file", "files"), self.run_folder)
 
 
-def _stratified(dataset: Dataset, limit: int, seed: int) -> EvaluationSplit:
+def _listed(value: Any) -> list[Any]:
+    from abs_classify.datasets import Dataset
+    from abs_classify.methods.table import Method
 
-    chosen = stratified(list(dataset.labels), limit, seed)
-    items = [dataset.samples[at] for at in chosen]
-    counts = Counter(item.label for item in items).values()
-    each = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else str(min(counts))
-    size = f"{limit} of {len(dataset.samples)} images"
-    return EvaluationSplit(dataset, items, f"a stratified sample of {size}, {each} of each class, seed {seed}")
+    return [value] if isinstance(value, str | Dataset | Method) else list(value)
 
 
-def _plans(vocabulary: LabelSpace, request: SweepRequest) -> list[MethodPlan]:
+def _each_once(datasets: Sequence[str | Dataset]) -> list[str | Dataset]:
+    return list({dataset if isinstance(dataset, str) else id(dataset): dataset for dataset in datasets}.values())
+
+
+def _label_spaces(
+    descriptions: LabelSpace | Sequence[LabelSpace] | None, labels: LabelSet | Sequence[str] | None
+) -> list[LabelSpace]:
+    if descriptions is not None and labels is not None:
+        raise UsageError("descriptions and labels both name the classes", remedy="Give one of them")
+    if labels is not None:
+        return [LabelSpace.of_labels(labels if isinstance(labels, LabelSet) else from_names(labels))]
+    if isinstance(descriptions, LabelSpace):
+        return [descriptions]
+    return list(descriptions or ())
+
+
+@contextmanager
+def _opened(cache: StageCache | Path | str | None) -> Iterator[StageCache]:
+    """The cache of a run, which counts what was computed over all models; a passing one where nothing is kept."""
+    if cache is None:
+        with TemporaryDirectory(prefix="abs-") as folder:
+            yield StageCache(Path(folder))
+        return
+    stage_cache = cache if isinstance(cache, StageCache) else StageCache(Path(cache))
+    try:
+        yield stage_cache
+    finally:
+        write_last_run(stage_cache)
+
+
+def _plans(label_space: LabelSpace, options: SweepOptions) -> list[MethodPlan]:
     def plan(seed: int) -> MethodPlan:
-        return plan_methods(request.methods, vocabulary, request.views, request.templates, request.control, seed)
+        return plan_methods(options.methods, label_space, options.views, options.templates, options.control, seed)
 
-    return reseeded([plan(request.seed + more) for more in range(request.seeds)])
+    return reseeded([plan(options.seed + further) for further in range(options.seeds)])
 
 
-def _stages(grid: Sweep, stages_of: Callable[[str], Stages], name: str) -> Stages:
-    stages = stages_of(name)
-    stages.models = stages.models.for_methods(grid.methods)
+def _stages(sweep: Sweep, stages_of: Callable[[str], Stages], model: str) -> Stages:
+    stages = stages_of(model)
+    stages.models = stages.models.for_methods(sweep.methods)
     return stages
 
 
-def _check_model(grid: Sweep, name: str, models: DeferredModel) -> None:
+def _check_model(sweep: Sweep, name: str, models: DeferredModel) -> None:
     """Find the weights of a model without reading them, and what it lacks, so that a wrong name costs nothing."""
     from abs_classify.models.attention import attention_files
     from abs_classify.models.registry import model_files
 
     model_files(models.name)
     attention_files(models.attention, models.name)
-    if grid.windowed:
-        _check_views(grid, name, models.grid_from_config())
+    if sweep.window_method:
+        _check_grid(sweep, name, models.grid_from_config())
 
 
-def _check_views(grid: Sweep, name: str, side: int | None) -> None:
-    if grid.windowed and side == 0:
+def _check_grid(sweep: Sweep, model: str, grid: int | None) -> None:
+    if sweep.window_method and grid == 0:
         raise ModelError(
-            f"the model {name!r} has no token grid, and the method {grid.windowed!r} needs feature views",
+            f"the model {model!r} has no token grid, and the method {sweep.window_method!r} needs feature views",
             remedy="Use a method without them, such as abs-pixels, or a transformer model",
         )
 
 
-def _title(cell: EvaluationJob, model: str) -> str:
-    named = [cell.subject.dataset.name, model, cell.bundle or ""]
-    return ", ".join(part for part in named if part)
+def _title(job: EvaluationJob, model: str) -> str:
+    bundle = "" if job.label_space.descriptions is None else job.label_space.source.partition("#")[0]
+    return ", ".join(part for part in (job.split.dataset.name, model, bundle) if part)
 
 
-def _labelled(advance: Advance, label: str) -> Advance:
-    def labelled(step: int = 1, remark: str = "") -> None:
-        advance(step, remark or label)
+def _with_remark(advance: Advance, default: str) -> Advance:
+    def advance_with_remark(step: int = 1, remark: str = "") -> None:
+        advance(step, remark or default)
 
-    return labelled
+    return advance_with_remark
 
 
 def _release() -> None:

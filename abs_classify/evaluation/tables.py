@@ -1,30 +1,28 @@
-"""The accuracy tables: rows of numbers, and their fixed-width text for a terminal or a log.
+"""Result records as fixed-width text for a terminal or a log: a table for each data set, and one over all of them.
 
-One table for a data set, with intervals and differences; one over several data sets. Pure: results in, rows and text
-out. The HTML page shows the rows of the first.
+Accuracies are in per cent with 95 % intervals, differences in percentage points. Text from outside is made harmless.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from abs_classify.evaluation.metrics import EvaluationResult, PairedComparison, Proportion, Spread, compare
-from abs_core.text import printable
+from abs_classify.evaluation.metrics import PairedComparison, Proportion, SeedSpread
+from abs_classify.evaluation.records import ResultRecord
+from abs_core.text import counted, printable
 
 __all__ = [
     "NO_DIFFERENCE",
-    "AccuracyRow",
     "OverallRow",
-    "accuracy_rows",
     "difference_text",
     "p_value_text",
     "proportion_text",
     "render_differences",
     "render_overall",
-    "render_spreads",
     "render_table",
+    "tables_text",
 ]
 
 
@@ -39,40 +37,6 @@ _NAME_WIDTH = 40
 
 
 @dataclass(frozen=True)
-class AccuracyRow:
-    """One method in the table.
-
-    Attributes:
-        method: its name.
-        views: which parts of an image it looks at, in a few words.
-        texts: which texts it compares them with, in a few words.
-        top1, top5: shares with intervals; top5 is None where there are five classes or fewer.
-        difference: this method minus the base method on the same images; None for the base itself.
-        mean_recall: mean recall per class, 0 to 1.
-    """
-
-    method: str
-    views: str
-    texts: str
-    top1: Proportion
-    top5: Proportion | None
-    difference: PairedComparison | None
-    mean_recall: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values of all fields."""
-        return {
-            "method": self.method,
-            "views": self.views,
-            "texts": self.texts,
-            "top1": self.top1.to_dict(),
-            "top5": None if self.top5 is None else self.top5.to_dict(),
-            "difference": None if self.difference is None else self.difference.to_dict(),
-            "mean_recall": self.mean_recall,
-        }
-
-
-@dataclass(frozen=True)
 class OverallRow:
     """One combination over several data sets.
 
@@ -82,7 +46,7 @@ class OverallRow:
     """
 
     labels: tuple[str, ...]
-    accuracies: Mapping[str, Spread]
+    accuracies: Mapping[str, SeedSpread]
 
     def mean(self, datasets: Sequence[str]) -> float | None:
         """The unweighted mean over data sets; None unless all of them are there."""
@@ -91,73 +55,40 @@ class OverallRow:
         return sum(self.accuracies[name].mean for name in datasets) / len(datasets)
 
 
-def accuracy_rows(
-    results: Sequence[EvaluationResult],
-    views: Mapping[str, str],
-    texts: Mapping[str, str],
-    base: str = "clip",
-) -> tuple[AccuracyRow, ...]:
-    """One row per result, in the given order, each compared with the base method if that was run.
+def tables_text(records: Sequence[ResultRecord]) -> str:
+    """A table for each data set, and one over all of them where there are several; with what must be read beside them.
 
     Args:
-        results: of the same images in the same order.
-        views, texts: method name to a few words; a missing name gives an empty cell.
-        base: the method to compare with.
-
-    Raises:
-        UsageError: results of different numbers of images.
+        records: at least one.
     """
-    reference = next((result for result in results if result.method == base), None)
-    return tuple(
-        AccuracyRow(
-            method=result.method,
-            views=views.get(result.method, ""),
-            texts=texts.get(result.method, ""),
-            top1=result.top1,
-            top5=result.top5,
-            difference=None if reference is None or result is reference else compare(result, reference),
-            mean_recall=result.mean_recall,
-        )
-        for result in results
-    )
+    groups = _by_images(records)
+    counts = Counter(_images(group[0]) for group in groups)
+    parts = [_dataset_text(group, relabelled=counts[_images(group[0])] > 1) for group in groups]
+    if len(groups) > 1:
+        parts.append(_overall_text(groups))
+    return "\n\n".join(parts)
 
 
 def render_table(
-    rows: Sequence[AccuracyRow], label_names: Sequence[str] = (), labels: Sequence[Sequence[str]] | None = None
+    records: Sequence[ResultRecord], label_names: Sequence[str] = (), labels: Sequence[Sequence[str]] | None = None
 ) -> str:
-    """The table as lines of plain text without a final newline; text from outside is made harmless.
-
-    Accuracies are in per cent with 95 % intervals, differences in percentage points.
+    """The table of one data set as lines of plain text without a final newline.
 
     Args:
-        rows: of the same images.
+        records: of the same images.
         label_names: headings of columns before the method, such as ``model``; none for one model and one bundle.
-        labels: what stands in them, for each row.
+        labels: what stands in them, for each record.
     """
-    base = next((row.difference.second for row in rows if row.difference is not None), None)
+    differences = [record.details.difference for record in records if record.details.difference is not None]
     header = [*label_names, "method", "views", "texts", "top-1 % [95 %]", "top-5 %"]
-    if base is not None:
-        header += [f"minus {base} [95 %]  ", "p"]
-    before = [()] * len(rows) if labels is None else labels
-    body = [[*own, *_cells(row, with_difference=base is not None)] for own, row in zip(before, rows, strict=True)]
-    return "\n".join([*_aligned(header, body, len(label_names) + 3), *_footnotes(rows)])
-
-
-def render_spreads(rows: Sequence[tuple[tuple[str, ...], Spread]], label_names: Sequence[str], first_seed: int) -> str:
-    """What other draws of the views give: mean, standard deviation and range of top-1, in per cent.
-
-    Args:
-        rows: (labels, top-1 accuracies, 0 to 1, one for each seed).
-        label_names: headings of the labels.
-        first_seed: the seed of the first value.
-    """
-    header = [*label_names, "seeds", "mean top-1 %", "sd", "least", "most"]
-    body = []
-    for labels, spread in rows:
-        last = first_seed + len(spread.values) - 1
-        numbers = (spread.mean, spread.deviation, min(spread.values), max(spread.values))
-        body.append([*labels, f"{first_seed} to {last}", *(f"{100 * number:.2f}" for number in numbers)])
-    return "\n".join(_aligned(header, body, len(label_names) + 1))
+    if differences:
+        header += [f"minus {differences[0].second} [95 %]  ", "p"]
+    before = [()] * len(records) if labels is None else labels
+    body = [
+        [*first_cells, *_cells(record, with_difference=bool(differences))]
+        for first_cells, record in zip(before, records, strict=True)
+    ]
+    return "\n".join([*_aligned(header, body, len(label_names) + 3), *_footnotes(records, differences)])
 
 
 def render_differences(rows: Sequence[tuple[tuple[str, ...], PairedComparison]], label_names: Sequence[str]) -> str:
@@ -171,8 +102,7 @@ def render_differences(rows: Sequence[tuple[tuple[str, ...], PairedComparison]],
     body = []
     for labels, pair in rows:
         counts = [str(pair.images), str(pair.first_only), str(pair.second_only)]
-        mark = "  " if pair.conclusive else f" {_MARK}"
-        body.append([*labels, *counts, difference_text(pair) + mark, p_value_text(pair.p_value)])
+        body.append([*labels, *counts, _marked_difference(pair), p_value_text(pair.p_value)])
     lines = _aligned(header, body, len(label_names))
     lines.append("images that only one of the two got right; 95 % interval: Newcombe (paired); p: exact McNemar")
     if not all(pair.conclusive for _, pair in rows):
@@ -194,7 +124,7 @@ def render_overall(rows: Sequence[OverallRow], label_names: Sequence[str], datas
         mean = row.mean(datasets)
         body.append([*row.labels, *cells, "" if mean is None else f"{100 * mean:.1f}"])
     lines = _aligned([*label_names, *datasets, "mean"], body, len(label_names))
-    if any(len(spread.values) > 1 for row in rows for spread in row.accuracies.values()):
+    if any(len(spread.acc1) > 1 for row in rows for spread in row.accuracies.values()):
         lines.append("± standard deviation over seeds")
     return "\n".join(lines)
 
@@ -206,8 +136,7 @@ def proportion_text(share: Proportion) -> str:
 
 def difference_text(comparison: PairedComparison) -> str:
     """``+2.5 [+0.4, +4.6]``: percentage points with their 95 % interval."""
-    low, high = comparison.interval
-    return f"{_signed(comparison.difference)} [{_signed(low)}, {_signed(high)}]"
+    return f"{_signed(comparison.difference)} [{_signed(comparison.low)}, {_signed(comparison.high)}]"
 
 
 def p_value_text(p_value: float) -> str:
@@ -215,27 +144,139 @@ def p_value_text(p_value: float) -> str:
     return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
+def _by_images(records: Sequence[ResultRecord]) -> list[list[ResultRecord]]:
+    """Those of the same images and labels together; older ones, whose labels are unknown, with the first of these."""
+    groups: list[list[ResultRecord]] = []
+    for record in records:
+        for group in groups:
+            if _images(group[0]) == _images(record) and all(other.may_share_labels(record) for other in group):
+                group.append(record)
+                break
+        else:
+            groups.append([record])
+    return groups
+
+
+def _images(record: ResultRecord) -> tuple[str, str]:
+    return record.details.data.spec, record.details.data.images_digest
+
+
+def _dataset_text(group: Sequence[ResultRecord], *, relabelled: bool) -> str:
+    head = group[0].details
+    sizes = {record.details.classes.count for record in group}
+    classes = f", {counted(head.classes.count, 'class', 'classes')}" if len(sizes) == 1 else ""
+    varying = _varying(group)
+    labels = [record.labels(varying) for record in group]
+    # a result prints in full what it depends on
+    sources = dict.fromkeys(record.details.classes.source for record in group)
+    facts = [f"classes from {', '.join(sources)}"]
+    if "model" not in varying:
+        facts.append(f"model {head.weights.name}")
+    seeds = dict.fromkeys(record.details.seeds.seeds[0] for record in group)
+    facts.append(f"seed {', '.join(map(str, seeds))}")
+    if relabelled:
+        facts.append(f"labels {next(filter(None, (record.details.data.labels_digest for record in group)))}")
+    lines = [
+        printable(f"{head.data.spec}: {counted(head.data.images, 'image', 'images')}{classes}"),
+        printable("; ".join(facts)),
+        "",
+        render_table(group, varying, labels),
+        "",
+        *_spreads(group, varying),
+        *_remarks(group, varying),
+    ]
+    return "\n".join(lines).rstrip()
+
+
+def _spreads(group: Sequence[ResultRecord], varying: Sequence[str]) -> list[str]:
+    """What other draws of the views give: mean, standard deviation and range of top-1, in per cent."""
+    rows = []
+    for record in group:
+        spread = record.details.seeds
+        if len(spread.seeds) > 1:
+            numbers = (spread.mean, spread.deviation, spread.least, spread.most)
+            seeds = f"{spread.seeds[0]} to {spread.seeds[-1]}"
+            rows.append([*record.labels(varying), record.method, seeds, *(f"{100 * number:.2f}" for number in numbers)])
+    if not rows:
+        return []
+    header = [*varying, "method", "seeds", "mean top-1 %", "sd", "least", "most"]
+    return ["the views drawn anew with other seeds:", *_aligned(header, rows, len(varying) + 2), ""]
+
+
+def _remarks(group: Sequence[ResultRecord], varying: Sequence[str]) -> list[str]:
+    """Warnings and notes, each once; those that do not hold for all combinations say for which."""
+    combinations = {record.labels(varying) for record in group}
+    lines = []
+    for kind in ("warning", "note"):
+        remarks: dict[str, dict[tuple[str, ...], None]] = {}
+        for record in group:
+            for text in record.details.warnings if kind == "warning" else record.details.notes:
+                remarks.setdefault(text, {})[record.labels(varying)] = None
+        for text, where in remarks.items():
+            place = "" if len(where) == len(combinations) else f"{', '.join(map(' '.join, where))}: "
+            lines.append(printable(f"{kind}: {place}{text}"))
+    return lines
+
+
+def _overall_text(groups: Sequence[Sequence[ResultRecord]]) -> str:
+    titles = _titles(groups)
+    records = [record for group in groups for record in group]
+    # where each data set ran with one bundle, its own, rows of one method belong together
+    several = any(len({record.bundle for record in group}) > 1 for group in groups)
+    names = [name for name in _varying(records) if name != "bundle" or several]
+    rows: dict[tuple[str, ...], dict[str, SeedSpread]] = {}
+    for title, group in zip(titles, groups, strict=True):
+        for record in group:
+            key = (*record.labels(names), record.method)
+            rows.setdefault(key, {})[title] = record.details.seeds
+    overall = [OverallRow(key, cells) for key, cells in rows.items()]
+    head = f"{len(groups)} data sets, top-1 %"
+    if not several and len({record.bundle for record in records}) > 1:
+        head += ", each with its own bundle"
+    return f"{head}\n\n{render_overall(overall, [*names, 'method'], titles)}"
+
+
+def _titles(groups: Sequence[Sequence[ResultRecord]]) -> list[str]:
+    """Short names of the data sets, all different: of a place on the disk its last part."""
+    short = [group[0].dataset.rstrip("/").rpartition("/")[2] or group[0].dataset for group in groups]
+    return [
+        name if short.count(name) == 1 else f"{name} ({at}, {counted(group[0].details.data.images, 'image', 'images')})"
+        for at, (name, group) in enumerate(zip(short, groups, strict=True), start=1)
+    ]
+
+
+def _varying(records: Sequence[ResultRecord]) -> list[str]:
+    """Which of run, model and bundle differ between records, and so need a column."""
+    several = [name for name in ("model", "bundle") if len({record.label(name) for record in records}) > 1]
+    seen = {(record.details.data.spec, *record.labels(several), record.method) for record in records}
+    return ["run", *several] if len(seen) < len(records) else several
+
+
 def _signed(share: float) -> str:
     points = round(100 * share, 1)
     return f"{points:+.1f}" if points else "0.0"
 
 
-def _cells(row: AccuracyRow, *, with_difference: bool) -> list[str]:
-    top5 = "" if row.top5 is None else f"{100 * row.top5.value:.1f}"
-    cells = [row.method, row.views, row.texts, proportion_text(row.top1), top5]
+def _marked_difference(comparison: PairedComparison) -> str:
+    return difference_text(comparison) + ("  " if comparison.conclusive else f" {_MARK}")
+
+
+def _cells(record: ResultRecord, *, with_difference: bool) -> list[str]:
+    details = record.details
+    top5 = "" if details.top5 is None else f"{100 * details.top5.value:.1f}"
+    cells = [record.method, details.method.views, details.texts.source, proportion_text(details.top1), top5]
     if not with_difference:
         return cells
-    if row.difference is None:
+    if details.difference is None:
         return [*cells, "", ""]
-    mark = "  " if row.difference.conclusive else f" {_MARK}"
-    return [*cells, difference_text(row.difference) + mark, p_value_text(row.difference.p_value)]
+    return [*cells, _marked_difference(details.difference), p_value_text(details.difference.p_value)]
 
 
-def _spread_text(spread: Spread | None) -> str:
+def _spread_text(spread: SeedSpread | None) -> str:
     if spread is None:
         return ""
     mean = f"{100 * spread.mean:.1f}"
-    return mean if len(spread.values) == 1 else f"{mean} ±{100 * spread.deviation:.1f}"
+    return mean if len(spread.acc1) == 1 else f"{mean} ±{100 * spread.deviation:.1f}"
 
 
 def _aligned(header: Sequence[str], body: Sequence[Sequence[str]], names: int) -> list[str]:
@@ -252,12 +293,11 @@ def _aligned(header: Sequence[str], body: Sequence[Sequence[str]], names: int) -
     return lines
 
 
-def _footnotes(rows: Sequence[AccuracyRow]) -> list[str]:
-    if not rows:
+def _footnotes(records: Sequence[ResultRecord], differences: Sequence[PairedComparison]) -> list[str]:
+    if not records:
         return []
-    notes = [
-        f"{rows[0].top1.trials} images; 95 % intervals: Wilson, for differences Newcombe (paired); p: exact McNemar"
-    ]
-    if any(row.difference is not None and not row.difference.conclusive for row in rows):
+    images = records[0].details.top1.trials
+    notes = [f"{images} images; 95 % intervals: Wilson, for differences Newcombe (paired); p: exact McNemar"]
+    if not all(difference.conclusive for difference in differences):
         notes.append(f"{_MARK} {NO_DIFFERENCE}")
     return notes

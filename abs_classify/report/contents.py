@@ -7,15 +7,18 @@ import platform
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from abs_classify.encoding.ranking import ScoredImages
 from abs_classify.encoding.stages import IdentifiedSample, Stages
 from abs_classify.evaluation.job import Evaluation
-from abs_classify.evaluation.records import ResultRecord
-from abs_classify.evaluation.result_tables import accuracy_row
-from abs_classify.evaluation.results_folder import redacted
+from abs_classify.evaluation.records import ResultRecord, redacted
+from abs_classify.evaluation.results_folder import file_stem
+from abs_classify.report.page import write_report
 from abs_core.descriptions import LabelSpace
+from abs_core.errors import UsageError
+from abs_core.files import ensure_writable
 from abs_core.text import counted
 
 if TYPE_CHECKING:
@@ -28,7 +31,14 @@ if TYPE_CHECKING:
     from abs_classify.report.data import MethodPrediction, ReportImage, ReportPage, ViewKind, ViewPlaces
     from abs_classify.report.data import ReportExplanation as ShownExplanation
 
-__all__ = ["Explained", "classification_page", "evaluation_page", "explained_method", "report_images"]
+__all__ = [
+    "EvaluationPages",
+    "Explained",
+    "classification_page",
+    "evaluation_page",
+    "explained_method",
+    "report_images",
+]
 
 
 _THUMBNAIL = 720
@@ -90,33 +100,73 @@ class Explained:
         )
 
 
+class EvaluationPages:
+    """Writes a page for each evaluation.
+
+    Args:
+        path: a file for the page of the only evaluation, or a folder.
+        images: how many images a page shows.
+        command: the command line.
+    """
+
+    def __init__(self, path: Path, images: int, command: Sequence[str]) -> None:
+        self._path, self._images, self._command = path, images, command
+        self._is_page = path.suffix.lower() in (".html", ".htm")
+        self._count, self._expected = 0, 1
+
+    def require_room(self, evaluations: int) -> None:
+        """Prove that so many pages can be written, before the work that they show.
+
+        Raises:
+            UsageError: there are several, and the path is that of one page.
+            StorageError: the folder cannot be written.
+        """
+        if self._is_page and evaluations > 1:
+            raise UsageError(
+                f"--report {str(self._path)!r} is one page, and there are {evaluations} combinations",
+                remedy="Name a folder",
+            )
+        ensure_writable(self._path.parent if self._is_page else self._path)
+        self._expected = evaluations
+
+    def add(self, evaluation: Evaluation, records: Sequence[ResultRecord]) -> Path:
+        """Write the page of an evaluation and return its path."""
+        self._count += 1
+        path = self._path
+        if not self._is_page:
+            name = f"{self._count:02d}-{file_stem(records[0])}.html" if self._expected > 1 else "index.html"
+            path = path / name
+        write_report(evaluation_page(evaluation, records, self._images, self._command), path)
+        return path
+
+
 def evaluation_page(
     evaluation: Evaluation, records: Sequence[ResultRecord], count: int, command: Sequence[str]
 ) -> ReportPage:
     """The page of an evaluation.
 
     Args:
-        evaluation: what was found.
+        evaluation: what was run.
         records: its results.
         count: photos to show; those on which methods disagree or are wrong come first when there are more.
         command: the command line.
     """
     from abs_classify.report.data import ReportPage
 
-    vocabulary, scored = evaluation.vocabulary, evaluation.scored
-    dataset = evaluation.cell.subject.dataset.name
+    label_space, scored = evaluation.label_space, evaluation.scored
+    dataset = evaluation.job.split.dataset.name
     images = counted(len(scored.photos), "image", "images")
     facts = (
-        ("data set", f"{dataset}: {images}, {counted(len(vocabulary.names), 'class', 'classes')}"),
-        ("classes from", vocabulary.source),
+        ("data set", f"{dataset}: {images}, {counted(len(label_space.names), 'class', 'classes')}"),
+        ("classes from", label_space.source),
         *_run_facts(evaluation.stages, command),
     )
     return ReportPage(
         title=f"{dataset}: {counted(len(evaluation.results), 'method', 'methods')} on {images}",
         subtitle=_SUBTITLE,
         facts=facts,
-        results=tuple(accuracy_row(record) for record in records),
-        photos=tuple(report_images(evaluation.stages, evaluation.plan.methods, vocabulary, scored, count)),
+        results=tuple(records),
+        photos=tuple(report_images(evaluation.stages, evaluation.plan.methods, label_space, scored, count)),
         warnings=tuple(evaluation.warnings()),
         notes=tuple(evaluation.notes()),
         footer=_footer(evaluation.stages),

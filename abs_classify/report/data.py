@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from abs_classify.evaluation.tables import AccuracyRow
+from abs_classify.evaluation.records import ResultRecord
 from abs_core.errors import UsageError
 
 __all__ = [
@@ -212,7 +212,7 @@ class ReportPage:
         title: one line.
         subtitle: one sentence under it.
         facts: what was run, as pairs of name and value: model, bundle with digest, data set, seed, command line.
-        results: the accuracy table; empty if there are no true labels.
+        results: the records of the accuracy table; empty if there are no true labels.
         photos: in the order of the page.
         warnings: what the reader must not miss: a chance-level alarm, skipped images.
         notes: honest remarks on how to read the numbers.
@@ -222,7 +222,7 @@ class ReportPage:
     title: str
     subtitle: str = ""
     facts: tuple[tuple[str, str], ...] = ()
-    results: tuple[AccuracyRow, ...] = ()
+    results: tuple[ResultRecord, ...] = ()
     photos: tuple[ReportImage, ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -16,7 +16,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from abs_classify.evaluation.tables import NO_DIFFERENCE, AccuracyRow, difference_text, p_value_text, proportion_text
+from abs_classify.evaluation.records import ResultRecord
+from abs_classify.evaluation.tables import NO_DIFFERENCE, difference_text, p_value_text, proportion_text
 from abs_classify.report.data import MethodPrediction, ReportImage, ReportPage
 from abs_classify.report.drawing import heat_uri, photo_uri
 from abs_classify.report.layout import panels, ranking, reasons, tag_places
@@ -126,35 +127,36 @@ def _counts(photos: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _results(rows: Sequence[AccuracyRow]) -> dict[str, Any]:
-    differences = [row.difference for row in rows if row.difference is not None]
-    reach = max((abs(end) for difference in differences for end in difference.interval), default=0.0) or 1.0
+def _results(records: Sequence[ResultRecord]) -> dict[str, Any]:
+    differences = [record.details.difference for record in records if record.details.difference is not None]
+    ends = [abs(end) for difference in differences for end in (difference.low, difference.high)]
+    reach = max(ends, default=0.0) or 1.0
     return {
-        "rows": [_result(row, reach) for row in rows],
+        "rows": [_result(record, reach) for record in records],
         "base": differences[0].second if differences else "",
-        "images": rows[0].top1.trials if rows else 0,
+        "images": records[0].details.top1.trials if records else 0,
     }
 
 
-def _result(row: AccuracyRow, reach: float) -> dict[str, Any]:
+def _result(record: ResultRecord, reach: float) -> dict[str, Any]:
+    top1, top5, difference = record.details.top1, record.details.top5, record.details.difference
     cells: dict[str, Any] = {
-        "method": row.method,
-        "views": row.views,
-        "texts": row.texts,
-        "top1": proportion_text(row.top1),
-        "range": (100 * row.top1.low, 100 * row.top1.value, 100 * row.top1.high),
-        "top5": "" if row.top5 is None else f"{100 * row.top5.value:.1f}",
-        "recall": f"{100 * row.mean_recall:.1f}",
+        "method": record.method,
+        "views": record.details.method.views,
+        "texts": record.details.texts.source,
+        "top1": proportion_text(top1),
+        "range": (100 * top1.low, 100 * top1.value, 100 * top1.high),
+        "top5": "" if top5 is None else f"{100 * top5.value:.1f}",
+        "recall": f"{100 * record.metrics.mean_per_class_recall:.1f}",
         "difference": None,
     }
-    if row.difference is not None:
-        low, high = row.difference.interval
-        better = "better" if row.difference.difference > 0 else "worse"
+    if difference is not None:
+        better = "better" if difference.difference > 0 else "worse"
         cells["difference"] = {
-            "text": difference_text(row.difference).replace("-", "\u2212"),
-            "range": [50 + 50 * value / reach for value in (low, row.difference.difference, high)],
-            "p": p_value_text(row.difference.p_value),
-            "verdict": better if row.difference.conclusive else NO_DIFFERENCE,
-            "conclusive": row.difference.conclusive,
+            "text": difference_text(difference).replace("-", "\u2212"),
+            "range": [50 + 50 * value / reach for value in (difference.low, difference.difference, difference.high)],
+            "p": p_value_text(difference.p_value),
+            "verdict": better if difference.conclusive else NO_DIFFERENCE,
+            "conclusive": difference.conclusive,
         }
     return cells

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from abs_cli.console import PlainGroup, note
-from abs_core.errors import AbsError, ResultError
 from abs_core.home import Home
 from abs_core.text import json_text, printable
-
-if TYPE_CHECKING:
-    from abs_classify.evaluation.records import ResultRecord
 
 __all__ = ["command"]
 
@@ -36,25 +32,17 @@ _RESULTS = click.option(
 @click.pass_obj
 def list_runs(home: Home, results: Path | None, as_json: bool) -> None:
     """List the runs, oldest first: when, what, how many results."""
-    from abs_classify.evaluation.results_folder import ResultsFolder, read_result
+    from abs_classify.evaluation.results_folder import ResultsFolder
 
-    rows = []
-    for run in ResultsFolder(results or home.results).runs():
-        records, unreadable = [], 0
-        for path in sorted(run.glob("*.json")):
-            try:
-                records.append(read_result(path))
-            except AbsError:
-                unreadable += 1
-        rows.append(_row(run.name, records, unreadable))
+    runs = ResultsFolder(results or home.results).summaries()
     if as_json:
-        click.echo(json_text(rows))
+        click.echo(json_text([asdict(run) for run in runs]))
         return
-    for row in rows:
-        parts = [", ".join(row[name]) for name in ("datasets", "models", "bundles", "methods") if row[name]]
-        tail = f"; {row['unreadable']} files cannot be read, see `abs results show`" if row["unreadable"] else ""
-        click.echo(printable(f"{row['run']}  {row['results']:>3} results  {'; '.join(parts)}{tail}"))
-    if not rows:
+    for run in runs:
+        parts = [", ".join(names) for names in (run.datasets, run.models, run.bundles, run.methods) if names]
+        tail = f"; {run.unreadable} files cannot be read, see `abs results show`" if run.unreadable else ""
+        click.echo(printable(f"{run.run}  {run.results:>3} results  {'; '.join(parts)}{tail}"))
+    if not runs:
         note("no results yet; `abs eval` writes them")
 
 
@@ -70,9 +58,10 @@ def show(home: Home, names: tuple[str, ...], results: Path | None, export_csv: P
     RUN is the name of a run or its beginning, or `last`.
     """
     from abs_classify.evaluation.export import write_csv
-    from abs_classify.evaluation.result_tables import tables_text
+    from abs_classify.evaluation.results_folder import ResultsFolder
+    from abs_classify.evaluation.tables import tables_text
 
-    records = _read(home, names, results)
+    records = ResultsFolder(results or home.results).read(names)
     if as_json:
         click.echo(json_text({"results": [record.model_dump(mode="json") for record in records]}))
     else:
@@ -88,56 +77,18 @@ def show(home: Home, names: tuple[str, ...], results: Path | None, export_csv: P
 @_RESULTS
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with all digits.")
 @click.pass_obj
-def compare(home: Home, first: str, second: str, results: Path | None, as_json: bool) -> None:
+def compare_runs(home: Home, first: str, second: str, results: Path | None, as_json: bool) -> None:
     """Compare two runs on the same images, method by method: paired differences with intervals and exact p-values.
 
     Where both runs cross models or bundles, results of the same model and bundle are paired. Two files are compared
     whatever their methods.
     """
-    from abs_classify.evaluation.result_tables import alike, comparison_text, comparison_value
-
-    ours, theirs = _read(home, (first,), results), _read(home, (second,), results)
-    pairs = [(ours[0], theirs[0])] if len(ours) == len(theirs) == 1 else alike(ours, theirs)
-    if not pairs:
-        raise ResultError(
-            f"{first!r} and {second!r} have no method on the same images in common",
-            remedy="Compare runs on the same images, or name two files",
-        )
-    if as_json:
-        click.echo(json_text({"comparisons": [comparison_value(*pair) for pair in pairs]}))
-        return
-    table = comparison_text(pairs)
-    for name, side in zip(("first", "second"), zip(*pairs, strict=True), strict=True):
-        parts = [("run", [one.details.run.id for one in side]), ("model", [one.details.weights.name for one in side])]
-        parts.append(("classes from", [one.details.classes.source for one in side]))
-        facts = [f"{what} {', '.join(dict.fromkeys(values))}" for what, values in parts]
-        click.echo(printable(f"{name}: {'; '.join(facts)}"))
-    click.echo(table)
-
-
-def _read(home: Home, names: tuple[str, ...], results: Path | None) -> list[ResultRecord]:
-    from abs_classify.evaluation.results_folder import ResultsFolder, read_result
+    from abs_classify.evaluation.comparison import compare, comparison_text
+    from abs_classify.evaluation.results_folder import ResultsFolder
 
     folder = ResultsFolder(results or home.results)
-    paths = dict.fromkeys(path for name in names for path in folder.find(name))
-    return sorted((read_result(path) for path in paths), key=_order)
-
-
-def _order(record: ResultRecord) -> tuple[str, str, str, str, int]:
-    from abs_classify.methods.table import METHODS
-
-    rows = list(METHODS)
-    place = rows.index(record.method) if record.method in rows else len(rows)
-    return record.details.data.spec, record.details.weights.name, record.bundle, record.details.run.id, place
-
-
-def _row(run: str, records: list[ResultRecord], unreadable: int) -> dict[str, Any]:
-    return {
-        "run": run,
-        "results": len(records),
-        "datasets": list(dict.fromkeys(record.dataset for record in records)),
-        "models": list(dict.fromkeys(record.details.weights.name for record in records)),
-        "bundles": list(dict.fromkeys(record.bundle.partition("#")[0] for record in records if record.bundle)),
-        "methods": list(dict.fromkeys(record.method for record in records)),
-        "unreadable": unreadable,
-    }
+    comparisons = compare(folder.read([first]), folder.read([second]))
+    if as_json:
+        click.echo(json_text({"comparisons": [comparison.to_dict() for comparison in comparisons]}))
+    else:
+        click.echo(comparison_text(comparisons))

@@ -12,9 +12,9 @@ from importlib.resources import files
 import numpy as np
 import PIL.Image
 import pytest
+from result_records import make_records
 
 from abs_classify.evaluation.metrics import evaluate_ranks
-from abs_classify.evaluation.tables import accuracy_rows
 from abs_classify.report import explanation_image, explanation_png, render_report, write_report
 from abs_classify.report.data import (
     ClassScore,
@@ -108,13 +108,13 @@ def make_page(*photos: ReportImage, **fields) -> ReportPage:
     clip = evaluate_ranks("clip", np.where(np.arange(40) < 20, 1, 9), labels, 20)
     better = evaluate_ranks("abs", np.where(np.arange(40) < 33, 1, 3), labels, 20)
     same = evaluate_ranks("cupl", np.where(np.arange(40) < 21, 1, 3), labels, 20)
-    rows = accuracy_rows([clip, same, better], {"abs": "50 crops, 50 windows"}, {"clip": "a photo of a {}."})
+    records = make_records([clip, same, better], {"abs": "50 crops, 50 windows"}, {"clip": "a photo of a {}."})
     return ReportPage(
         **{
             "title": "Forty photos",
             "subtitle": "Without training.",
             "facts": (("Seed", "0"), ("Descriptions", "demo@0.1.0#sha256:" + "a" * 64)),
-            "results": rows,
+            "results": tuple(records),
             "photos": photos,
             "notes": ("It knows what ImageNet knows.",),
             "footer": (("torch", "2.6.0"),),
@@ -164,7 +164,7 @@ def test_hostile_text_is_shown_and_does_nothing(page):
         notes=(HOSTILE,),
         warnings=(HOSTILE,),
         footer=((HOSTILE, HOSTILE),),
-        results=accuracy_rows([evaluate_ranks(HOSTILE, np.array([1, 2]), np.array([0, 1]), 8)], {}, {}),
+        results=tuple(make_records([evaluate_ranks(HOSTILE, np.array([1, 2]), np.array([0, 1]), 8)])),
     )
     text = render_report(hostile)
     shown = Page(text)

@@ -21,14 +21,17 @@ from support import Abs, Ran, colour, save_small_clip
 
 from abs_classify.datasets import Sample
 from abs_classify.encoding.cache import StageCache
-from abs_classify.encoding.stages import SHARD, IdentifiedSample, Stages, UnreadableImage
+from abs_classify.encoding.stages import SHARD, IdentifiedSample, ModelSettings, Stages, UnreadableImage, open_stages
 from abs_classify.evaluation.job import Evaluation
-from abs_classify.evaluation.sweep import Sweep, SweepRequest, plan_sweep, quotas, run_sweep, stratified
+from abs_classify.evaluation.metrics import SeedSpread
+from abs_classify.evaluation.split import quotas, stratified_positions
+from abs_classify.evaluation.sweep import EvaluationResults, Sweep, evaluate
 from abs_classify.methods.views import AttentionCrops, FullImage
-from abs_cli.options import ModelOptions, choose_label_space
 from abs_core.canonical import sha256_bytes
+from abs_core.descriptions import LabelSpace
 from abs_core.errors import ImageError, UsageError
 from abs_core.home import Home
+from abs_descriptions.bundles.repository import find_bundle
 
 PLAIN = ("--threads", "1", "--attention", "self")
 FEW = (*PLAIN, "--views", "2")
@@ -70,28 +73,33 @@ def records(ran: Ran) -> list[dict[str, Any]]:
 
 
 class Bench:
-    """Runs grids without the command line, with one cache, and keeps what was found."""
+    """Evaluates without the command line, with one cache, and keeps what is told of each evaluation."""
 
     def __init__(self, home: Path, cache: StageCache) -> None:
         self.home, self.cache = Home.at(home, cache.root), cache
         self.models: list[weakref.ref[Any]] = []
-        self.found: list[tuple[str, str, int, list[float]]] = []
+        self.accuracies: list[list[float]] = []
+        self.plans: list[Sweep] = []
 
-    def stages(self, model: str, seed: int = 0) -> Stages:
-        stages = ModelOptions(model, "self", "cpu", "float32", 64, seed, 1).stages(self.home)
-        stages.cache = self.cache
-        return stages
+    def stages(self, model: str) -> Stages:
+        return open_stages(self.cache, ModelSettings("self", "cpu"), None, model)
 
-    def run(self, **request: Any) -> None:
-        grid = self.plan(SweepRequest(**{"models": (), "bundles": (), "views": 2, **request}))
-        run_sweep(grid, self.stages, self._finished)
+    def label_spaces(self, *names: str) -> list[LabelSpace]:
+        return [find_bundle(self.home, name).label_space() for name in names]
 
-    def plan(self, request: SweepRequest) -> Sweep:
-        return plan_sweep(
-            request, lambda bundle, dataset: choose_label_space(self.home, bundle, request.labels, dataset)
+    def run(self, dataset: str, models: Any, methods: Any, **settings: Any) -> EvaluationResults:
+        settings = {"attention": "self", "device": "cpu", "views": 2, **settings}
+        return evaluate(
+            dataset,
+            models,
+            methods,
+            cache=self.cache,
+            planned=self.plans.append,
+            finished=self._finished,
+            **settings,
         )
 
-    def _finished(self, evaluation: Evaluation) -> None:
+    def _finished(self, evaluation: Evaluation, records: Any) -> None:
         gc.collect()
         alive = sum(ref() is not None for ref in self.models)
         if "model" in vars(evaluation.stages.models):
@@ -99,8 +107,7 @@ class Bench:
             assert alive == sum(ref() is model for ref in self.models), "an earlier model is still in memory"
             if not alive:
                 self.models.append(weakref.ref(model))
-        found = [result.top1.value for result in evaluation.results]
-        self.found.append((evaluation.cell.bundle or "", evaluation.model, len(evaluation.scored.photos), found))
+        self.accuracies.append([result.top1.value for result in evaluation.results])
 
 
 @pytest.fixture
@@ -115,7 +122,7 @@ def test_an_image_is_encoded_once_whatever_the_methods_and_bundles(
     shards = 2
     names = [bundle("one", "cat", "car"), bundle("two", "cat", "car"), bundle("three", "cat", "car", "dog")]
     methods = ("clip", "cupl", "abs", "abs-pixels", "abs-features", "wca")
-    bench.run(datasets=[data], models=small_clips, bundles=names, methods=methods)
+    bench.run(data, small_clips, methods, descriptions=bench.label_spaces(*names))
     views = len(["whole", "random crops", "crops", "windows"])
     models = len(small_clips)
     assert bench.cache.misses["view-features"] == shards * views * models
@@ -124,10 +131,11 @@ def test_an_image_is_encoded_once_whatever_the_methods_and_bundles(
     assert len(stored) == shards * views * models
     keys = [key for key in bench.cache.missed if key.stage in ("view-features", "attention")]
     assert not any(name in key.text for key in keys for name in names)
-    assert [len(values) for *_, values in bench.found] == [len(methods)] * len(names) * models
+    assert [len(values) for values in bench.accuracies] == [len(methods)] * len(names) * models
     assert len(bench.models) == models
 
-    bench.run(datasets=[data], models=small_clips, bundles=[bundle("four", "cat", "car")], methods=methods)
+    further = bench.label_spaces(bundle("four", "cat", "car"))
+    bench.run(data, small_clips, methods, descriptions=further)
     assert bench.cache.misses["view-features"] == shards * views * models
     assert bench.cache.misses["attention"] == shards * models
 
@@ -231,15 +239,16 @@ def test_copies_of_one_image_count_and_are_named(
     assert any("different labels" in note and "'car'" in note and "'cat'" in note for note in notes)
 
 
+def spreads(results: EvaluationResults) -> dict[str, SeedSpread]:
+    return {record.method: record.details.seeds for record in results}
+
+
 def test_seeds_draw_the_views_anew_and_nothing_else(
     bench: Bench, photos: Callable[..., Path], small_clips: tuple[str, str]
 ) -> None:
     data = f"imagefolder:{photos('data', cat=3, car=3)}"
-    seen: list[Evaluation] = []
-    request = SweepRequest([data], [small_clips[0]], (), ("clip", "abs", "waffle"), views=2, seed=5, seeds=3)
-    run_sweep(bench.plan(request), lambda model: bench.stages(model, 5), seen.append)
-    (found,) = seen
-    assert [len(found.spread(name).values) for name in ("clip", "abs", "waffle")] == [1, 3, 3]
+    found = spreads(bench.run(data, small_clips[0], ("clip", "abs", "waffle"), seed=5, seeds=3))
+    assert [len(found[name].acc1) for name in ("clip", "abs", "waffle")] == [1, 3, 3]
     by_kind: dict[str, list[Any]] = {}
     for key in bench.cache.missed:
         if key.stage == "view-features":
@@ -248,10 +257,8 @@ def test_seeds_draw_the_views_anew_and_nothing_else(
     scored = [key.inputs["matcher"] for key in bench.cache.missed if key.stage == "scores"]
     assert len(scored) == 1 + 3 + 3
     # the second seed of this run is the only seed of another: real draws, not copies of the first
-    alone: list[Evaluation] = []
-    single = SweepRequest([data], [small_clips[0]], (), ("abs",), views=2, seed=6)
-    run_sweep(bench.plan(single), lambda model: bench.stages(model, 6), alone.append)
-    assert alone[0].spread("abs").values[0] == found.spread("abs").values[1]
+    alone = spreads(bench.run(data, small_clips[0], "abs", seed=6))
+    assert alone["abs"].acc1[0] == found["abs"].acc1[1]
     features = {entry.digest for entry in bench.cache.entries("view-features")}
     assert len(features) == 7
 
@@ -262,15 +269,16 @@ def test_a_seed_that_draws_the_texts_of_the_first_counts_all_the_same(
     data = f"imagefolder:{photos('data', cat=1, car=1, dog=1)}"
     (tmp_path / "own.tsv").write_text("cat\tIt purrs.\ncar\tIt has wheels.\ndog\tIt barks.\n")
     assert abs_command("bundle", "import", tmp_path / "own.tsv", "--name", "own").code == 0
-    models, methods = [small_clips[0]] * 2, ("cupl", "clip")
-    grid = bench.plan(SweepRequest([data], models, ["own"], methods, control="swap", seeds=4))
-    (cell,) = grid.cells
+    settings = {"views": None, "control": "swap", "seeds": 4, "descriptions": bench.label_spaces("own")}
+    bench.run(data, [small_clips[0]] * 2, ("cupl", "clip"), **settings)
+    (sweep,) = bench.plans
+    (job,) = sweep.jobs
     # three classes have two cycles: two of four seeds draw the same one
-    drawn = [table.digest for plan in cell.plans for method, table in plan.methods.items() if method.name == "cupl"]
+    drawn = [table.digest for plan in job.plans for method, table in plan.methods.items() if method.name == "cupl"]
     assert len(drawn) == 4
     assert len(set(drawn)) == 2
-    assert [[method.name for method in plan.methods] for plan in cell.plans] == [["cupl", "clip"], *[["cupl"]] * 3]
-    assert grid.combinations == 1, "a model that is named twice runs once"
+    assert [[method.name for method in plan.methods] for plan in job.plans] == [["cupl", "clip"], *[["cupl"]] * 3]
+    assert sweep.combinations == 1, "a model that is named twice runs once"
 
 
 def test_seeds_in_table_and_records(
@@ -310,13 +318,13 @@ def test_a_stratified_sample_says_what_it_is(
 
 def test_stratified_positions() -> None:
     labels = [label for label, count in (("a", 2), ("b", 4), ("c", 12)) for _ in range(count)]
-    chosen = stratified(labels, 9, 0)
-    assert chosen == sorted(set(chosen)) == stratified(labels, 9, 0)
+    chosen = stratified_positions(labels, 9, 0)
+    assert chosen == sorted(set(chosen)) == stratified_positions(labels, 9, 0)
     assert [sum(labels[at] == label for at in chosen) for label in "abc"] == [1, 2, 6]
-    assert any(stratified(labels, 9, seed) != chosen for seed in range(1, 4))
-    assert stratified(labels, 18, 0) == list(range(18))
+    assert any(stratified_positions(labels, 9, seed) != chosen for seed in range(1, 4))
+    assert stratified_positions(labels, 18, 0) == list(range(18))
     with pytest.raises(UsageError, match=r"2 images.*3 classes"):
-        stratified(labels, 2, 0)
+        stratified_positions(labels, 2, 0)
 
 
 @pytest.mark.parametrize("limit", range(4, 60))
@@ -333,21 +341,22 @@ def test_an_image_that_vanishes_in_the_middle_stops_the_run_and_keeps_what_is_do
     root = photos("data", cat=SHARD + 8)
     victim = root / "cat" / f"{SHARD + 3:02d}.png"
     content = victim.read_bytes()
-    request = SweepRequest([f"imagefolder:{root}"], [small_clips[0]], (), ("clip",), labels="cat,dog")
-    grid = bench.plan(request)
-    photo_list, _ = grid.cells[0].subject.identify(bench.stages(small_clips[0]).models.memo, "stop")
-    assert len(photo_list) == SHARD + 8
-    victim.unlink()  # it was there when the run began
+    data = f"imagefolder:{root}"
+
+    def remove(sweep: Sweep) -> None:
+        images, _ = sweep.jobs[0].split.identify(bench.stages(small_clips[0]).models.memo, "stop")
+        assert len(images) == SHARD + 8
+        victim.unlink()  # it was there when the run began
+
     with pytest.raises(ImageError, match=re.escape(victim.name)) as refused:
-        run_sweep(grid, bench.stages, lambda _: None)
+        evaluate(data, small_clips[0], "clip", cache=bench.cache, labels=["cat", "dog"], planned=remove)
     assert "--on-error skip" in refused.value.remedy
     assert bench.cache.misses["view-features"] == 2
     assert len(list(bench.cache.entries("view-features"))) == 1
     victim.write_bytes(content)
-    again = {"datasets": request.datasets, "models": request.models, "methods": request.methods}
-    bench.run(**again, labels="cat,dog", views=None)
+    (record,) = bench.run(data, small_clips[0], "clip", labels=["cat", "dog"], views=None)
     assert bench.cache.misses["view-features"] == 3  # only the shard that was not finished
-    assert bench.found[0][2] == SHARD + 8
+    assert record.details.data.images == SHARD + 8
 
 
 def test_a_bad_image_is_found_once_and_skipped_by_every_model_and_bundle(
@@ -448,7 +457,7 @@ def test_texts_are_encoded_before_images(
     bench: Bench, photos: Callable[..., Path], small_clips: tuple[str, str]
 ) -> None:
     data = f"imagefolder:{photos('data', cat=2, car=1)}"
-    bench.run(datasets=[data], models=[small_clips[0]], methods=("clip", "wca"), labels="cat,car")
+    bench.run(data, small_clips[0], ("clip", "wca"), labels=["cat", "car"])
     order = [key.stage for key in bench.cache.missed]
     assert order.index("view-features") > max(at for at, stage in enumerate(order) if stage == "text-features")
 

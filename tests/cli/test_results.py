@@ -15,12 +15,8 @@ import pyarrow.parquet
 import pytest
 from support import Abs, colour
 
-from abs_classify.evaluation.metrics import EvaluationResult, Spread, evaluate_ranks
-from abs_classify.evaluation.published import Baseline, Published, find_published, openai_model, published_numbers
-from abs_classify.evaluation.recording import split_model
-from abs_classify.evaluation.records import FORMAT_VERSION, result_schema
-from abs_classify.evaluation.results_folder import ResultsFolder, Run, read_result, redacted
-from abs_classify.evaluation.tables import OverallRow, render_overall
+from abs_classify.evaluation.records import FORMAT_VERSION, Run, redacted, result_schema, split_model
+from abs_classify.evaluation.results_folder import ResultsFolder, read_result
 from abs_core.errors import StorageError
 
 ROOT = Path(__file__).parents[2]
@@ -138,10 +134,9 @@ def test_runs_never_overwrite_one_another(run: Callable[..., list[Path]]) -> Non
     assert all(path.exists() for path in [*first, *second])
     record = read_result(first[0])
     folder = ResultsFolder(first[0].parents[1])
-    again = Run(record.details.run.id, record.details.run.created)
     content = first[0].read_bytes()
     with pytest.raises(StorageError, match="exists"):
-        folder.write(again, record)
+        folder.write(record)
     assert first[0].read_bytes() == content
     assert sorted(first[0].parent.iterdir()) == first
 
@@ -443,107 +438,3 @@ def test_a_command_line_keeps_no_credentials() -> None:
 )
 def test_the_two_names_of_a_model(name: str, expected: tuple[str, str]) -> None:
     assert split_model(name) == expected
-
-
-def result(right: int, images: int, method: str = "clip") -> EvaluationResult:
-    ranks = np.where(np.arange(images) < right, 1, 2)
-    return evaluate_ranks(method, ranks, np.arange(images) % 47, 47)
-
-
-def test_the_guard_warns_beyond_one_point() -> None:
-    published = Published("dtd", "test1", "ViT-B/32", "single", "acc1", 42.93, "somebody")
-    near, far = Baseline.of(result(818, 1880), published), Baseline.of(result(770, 1880), published)
-    assert not near.off
-    assert near.difference == pytest.approx(100 * 818 / 1880 - 42.93)
-    assert "43.51 [41.29, 45.76] measured, 42.93 published (somebody), +0.58 points" in near.text
-    assert far.off
-    assert far.text.endswith("are not those of the published run")
-    recall = Published("pets", "test", "ViT-B/32", "pets", "mean_per_class_recall", 87.0, "somebody")
-    measured = result(900, 1880)
-    assert Baseline.of(measured, recall).percent == pytest.approx(100 * measured.mean_recall)
-    assert Baseline.of(measured, recall).low is None
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("ViT-B-32-quickgelu/openai", "ViT-B/32"),
-        ("ViT-B-16-quickgelu/openai", "ViT-B/16"),
-        ("ViT-L-14-quickgelu/openai@/some/file.safetensors", "ViT-L/14"),
-        ("ViT-L-14-336-quickgelu/openai", None),
-        ("ViT-B-16/datacomp_xl_s13b_b90k", None),
-        ("ViT-L-16/openai", None),
-        ("embedded", None),
-    ],
-)
-def test_whose_weights_a_published_number_is_of(name: str, expected: str | None) -> None:
-    assert openai_model(name) == expected
-
-
-def test_the_guard_speaks_where_a_whole_published_split_was_run() -> None:
-    from abs_classify.datasets import Dataset, Sample
-    from abs_classify.encoding.ranking import ScoredImages, SkippedImage
-    from abs_classify.evaluation.job import Evaluation, EvaluationJob, EvaluationSplit
-    from abs_classify.methods.plan import MethodPlan
-    from abs_core.descriptions import LabelSpace
-    from abs_core.labels import shipped_label_set
-
-    labels = shipped_label_set("dtd")
-    classes = labels.classes
-    items = tuple(Sample(Path(f"{at}.jpg"), classes[at % 47].id) for at in range(1880))
-
-    def judge(
-        right: int, split: str = "test1", count: int = 1880, model: str = "ViT-B-32-quickgelu/openai"
-    ) -> Evaluation:
-        subject = EvaluationSplit(Dataset("dtd:./dtd", classes, items, "dtd", split), items[:count])
-        cell = EvaluationJob(subject, None, LabelSpace(labels, None, "labels"), {}, [MethodPlan({}, None, "dtd", 0)])
-        results = [result(right, count), result(right, count, "clip-e"), result(right, count, "abs")]
-        stages: Any = None  # nothing is computed
-        return Evaluation(cell, model, stages, ScoredImages([], [], {}), results, [], 0.0, {})
-
-    near, far = judge(820), judge(700)
-    assert [(one.method, one.published.percent, one.off) for one in near.baselines()] == [
-        ("clip", 42.93, False),
-        ("clip-e", 44.36, False),
-    ]
-    assert near.warnings() == []
-    assert sum("published" in line for line in near.notes()) == 2
-    assert [line.partition(":")[0] for line in far.warnings()] == ["clip", "clip-e"]
-    for silent in (judge(700, split="test2"), judge(700, count=1879), judge(700, model="embedded")):
-        assert silent.baselines() == []
-    skipped = judge(700)
-    skipped.scored.skipped.append(SkippedImage("x.jpg", "no image"))
-    assert skipped.baselines() == []
-
-
-def test_a_mean_over_data_sets_needs_all_of_them() -> None:
-    both = OverallRow(("b",), {"x": Spread((0.5, 0.7)), "y": Spread((0.2,))})
-    one = OverallRow(("o",), {"x": Spread((0.4,))})
-    lines = render_overall([both, one], ["method"], ["x", "y"]).splitlines()
-    assert [line.split() for line in lines[2:4]] == [["b", "60.0", "±14.1", "20.0", "40.0"], ["o", "40.0"]]
-    assert lines[4] == "± standard deviation over seeds"
-
-
-def test_published_numbers_by_data_set_split_model_and_templates() -> None:
-    model = "ViT-B-16-quickgelu/openai"
-    (single,) = find_published("imagenet", "val", model, "single")
-    (ensemble,) = find_published("imagenet", "val", model, "imagenet-80")
-    assert (single.percent, ensemble.percent) == (66.74, 68.34)
-    assert find_published("dtd", "test2", model, "single") == ()
-    assert find_published("dtd", "test1", "embedded", "single") == ()
-    assert find_published("", "", model, "single") == ()
-    (pets,) = find_published("pets", "test", model, "pets")
-    assert (pets.metric, pets.percent) == ("mean_per_class_recall", 88.86)
-
-
-def test_the_table_of_published_numbers_is_sound() -> None:
-    from abs_classify.datasets import BENCHMARKS
-
-    rows = published_numbers()
-    keys = [(row.dataset, row.split, row.model, row.templates, row.metric) for row in rows]
-    assert len(set(keys)) == len(keys)
-    splits = {(one.name, split.name) for one in BENCHMARKS for split in one.splits}
-    assert all((row.dataset, row.split) in splits for row in rows if row.split != "-")
-    assert {row.dataset for row in rows} <= {one.name for one in BENCHMARKS}
-    assert all(openai_model(f"{row.model.replace('/', '-')}-quickgelu/openai") == row.model for row in rows)
-    assert all(0 < row.percent < 100 and row.metric in ("acc1", "mean_per_class_recall") for row in rows)
