@@ -50,6 +50,7 @@ def show_log_messages() -> None:
         if not any(isinstance(handler, _NoteHandler) for handler in logger.handlers):
             logger.addHandler(_NoteHandler())
             logger.setLevel(logging.INFO)
+            logger.propagate = False  # other packages give the root logger a handler, and a line would come twice
 
 
 @contextmanager

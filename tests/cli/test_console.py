@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import pytest
 
@@ -11,8 +12,10 @@ from abs_cli.console import progress, show_log_messages
 
 @pytest.mark.parametrize("library", ["abs_core", "abs_descriptions", "abs_classify"])
 def test_messages_of_a_library_are_shown_once_and_made_harmless(
-    library: str, capsys: pytest.CaptureFixture[str]
+    library: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # as a package does that calls logging.basicConfig when it is imported
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.StreamHandler(sys.stderr)])
     show_log_messages()
     show_log_messages()
     logger = logging.getLogger(f"{library}.room.module")
