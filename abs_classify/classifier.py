@@ -25,7 +25,7 @@ from PIL import Image
 from abs_classify.encoding.encoder import encode_texts, stream_images
 from abs_classify.explanation import Explanation, explain
 from abs_classify.images import LoadedImage, load_image, upright_rgb
-from abs_classify.methods.class_texts import ClassTexts, as_descriptions, read_template_set
+from abs_classify.methods.class_texts import ClassTextInputs, ClassTexts, as_descriptions, read_template_set
 from abs_classify.methods.phrases import readable
 from abs_classify.methods.scoring import ClassTextFeatures, StreamScorer
 from abs_classify.methods.table import Method, get_method
@@ -215,7 +215,7 @@ class Classifier:
                 key: tuple(one if isinstance(one, Description) else Description(one) for one in _listed(key, own))
                 for key, own in descriptions.items()
             }
-        return self.method.texts.build(self.names, described, read_template_set(templates).templates)
+        return self.method.texts.build(ClassTextInputs(self.names, described, read_template_set(templates).templates))
 
 
 def _names(ids: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:

@@ -245,8 +245,10 @@ def _method(use: ImageUse) -> Method:
 
 def _texts(method: Method, bundle: Bundle) -> ClassTexts:
     """The texts of the method, one for each record of the bundle, in file order."""
+    from abs_classify.methods.class_texts import ClassTextInputs
+
     space = bundle.label_space()
-    return method.texts.build(space.names, space.descriptions, ())
+    return method.texts.build(ClassTextInputs(space.names, space.descriptions))
 
 
 def _items(images: str) -> Sequence[Sample]:

@@ -41,7 +41,7 @@ from abs_classify.encoding.digest_cache import DigestCache
 from abs_classify.encoding.ranking import identify, score
 from abs_classify.encoding.stages import Stages
 from abs_classify.images import LoadedImage, load_image
-from abs_classify.methods.class_texts import read_template_set
+from abs_classify.methods.class_texts import ClassTextInputs, read_template_set
 from abs_classify.methods.table import Method, get_method
 from abs_classify.methods.views import FeatureWindows, FullImage, Geometry, place_views
 from abs_classify.models.attention import SelfAttention
@@ -144,7 +144,7 @@ def read(model: Model, source: Any, method: Method, table: Path) -> Callable[[],
 def evaluate(models: DeferredModel, method: Method, table: Path, folder: Path) -> Callable[[], Cost]:
     """The command between the loaded model and the accuracies; its texts are encoded before."""
     data = open_dataset(f"csv:{table}")
-    text_table = method.texts.build(data.names, None, read_template_set("plain").templates)
+    text_table = method.texts.build(ClassTextInputs(data.names, None, read_template_set("plain").templates))
     places = {label: at for at, label in enumerate(data.names)}
     truth = [places[label] for label in data.labels]
 

@@ -1,7 +1,8 @@
-"""Which texts stand for the classes: a template, an ensemble, descriptors, random words, descriptions.
+"""The texts that stand for the classes: a template, an ensemble of templates, descriptors, random words, descriptions.
 
-A text source turns class names, descriptions and templates into a ``TextTable``, in which every text has an class_index
-class. How the texts are encoded and matched is not decided here.
+A source of class texts turns class names, descriptions and templates into ``ClassTexts``, in which every text belongs
+to one class. Template sets, as shipped or in a user's file, are read here too. How texts are encoded and matched is not
+decided here.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from abs_core.errors import PromptError, UnknownNameError, UsageError
 from abs_core.files import prompts_folder, storage_errors
 
 __all__ = [
+    "ClassTextInputs",
     "ClassTextSource",
     "ClassTexts",
     "Descriptors",
@@ -33,13 +35,12 @@ __all__ = [
     "TemplateEnsemble",
     "TemplateSet",
     "as_descriptions",
-    "descriptions_of",
     "read_template_set",
     "template_set_names",
 ]
 
 
-_LONGEST_FILE = 100_000
+_MAX_BYTES = 100_000
 
 
 _Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
@@ -52,9 +53,9 @@ class TemplateSet(BaseModel):
     """A versioned list of templates.
 
     Attributes:
-        id: lower-case name, equal to the file's name among the shipped sets.
-        version: counts up when a template changes.
-        source: where the wording comes from, and its licence.
+        id: lower-case name; of a shipped set it is the file's name.
+        version: rises when a template changes.
+        source: where the wording comes from, and its license.
         templates: at least one; each with exactly one ``{}`` and no other brace.
     """
 
@@ -105,16 +106,18 @@ def read_template_set(source: str | Path) -> TemplateSet:
 
 def _read(path: Path) -> TemplateSet:
     with storage_errors(path, "read"), path.open("rb") as stream:
-        data = stream.read(_LONGEST_FILE + 1)
-    if len(data) > _LONGEST_FILE:
-        raise PromptError(f"{path}: a template set of more than {_LONGEST_FILE} bytes", remedy="Split the file")
+        data = stream.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise PromptError(
+            f"{path}: the template set is larger than {_MAX_BYTES:,} bytes", remedy="Split it into several files"
+        )
     try:
         content: Any = _lines(path, data.decode("utf-8-sig")) if path.suffix == ".txt" else yaml.safe_load(data)
     except UnicodeDecodeError as error:
         raise PromptError(f"{path} is not UTF-8", remedy="Save it as UTF-8") from error
     except (yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise PromptError(f"{path}: no valid YAML: {reason}", remedy="Correct the file") from error
+        raise PromptError(f"{path} is not valid YAML: {reason}", remedy="Correct the file") from error
     try:
         return TemplateSet.model_validate(content)
     except ValidationError as error:
@@ -131,7 +134,8 @@ def _lines(path: Path, text: str) -> dict[str, Any]:
     return {"id": name.strip("-"), "version": 1, "source": f"the lines of {path.name}", "templates": lines}
 
 
-_NAMED_AT_MOST = 3
+#: classes that an error names; it counts the rest
+_MAX_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -140,16 +144,18 @@ class ClassTexts:
 
     Attributes:
         class_ids: C ids, all different.
-        texts: M texts, each class at least one.
+        class_names: C names, for people.
+        texts: M texts, at least one for each class.
         class_index: M positions in ``class_ids``, one for each text.
-        label_texts: C texts "a photo of a {class}.", which WCA weighs descriptions by.
+        label_texts: C texts "a photo of a {class}.", by which WCA weighs descriptions.
         note: what a reader of the results must know about these texts, or nothing.
 
     Raises:
-        UsageError: no classes, an id twice, a class without a text, or lengths that do not fit.
+        UsageError: no classes, a repeated id, a class without a text, or lengths that do not fit.
     """
 
     class_ids: tuple[str, ...]
+    class_names: tuple[str, ...]
     texts: tuple[str, ...]
     class_index: tuple[int, ...]
     label_texts: tuple[str, ...]
@@ -157,29 +163,96 @@ class ClassTexts:
 
     def __post_init__(self) -> None:
         if not self.class_ids:
-            raise UsageError("a text table has no classes", remedy="Give at least one class")
+            raise UsageError("there are no classes", remedy="Give at least one class")
         if len(set(self.class_ids)) != len(self.class_ids):
-            twice = next(name for name in self.class_ids if self.class_ids.count(name) > 1)
-            raise UsageError(f"the class id {twice!r} stands twice", remedy="Give every class an id of its own")
-        if len(self.class_index) != len(self.texts) or len(self.label_texts) != len(self.class_ids):
+            repeated = next(class_id for class_id in self.class_ids if self.class_ids.count(class_id) > 1)
+            raise UsageError(f"the class id {repeated!r} appears twice", remedy="Give every class an id of its own")
+        if len(self.class_index) != len(self.texts) or not (
+            len(self.label_texts) == len(self.class_names) == len(self.class_ids)
+        ):
             raise UsageError(
                 f"there are {len(self.texts)} texts with {len(self.class_index)} class indices, and "
-                f"{len(self.class_ids)} classes with {len(self.label_texts)} label texts",
-                remedy="Give every text one class_index and every class one label text",
+                f"{len(self.class_ids)} classes with {len(self.class_names)} names and {len(self.label_texts)} label "
+                "texts",
+                remedy="Give every text one class index, and every class one name and one label text",
             )
         if not set(self.class_index) <= set(range(len(self.class_ids))):
-            raise UsageError(
-                "a text table names an class_index that is not a class", remedy="Use positions in class_ids"
-            )
-        class_indices = set(self.class_index)
-        bare = [name for position, name in enumerate(self.class_ids) if position not in class_indices]
-        if bare:
-            raise _without("text", bare)
+            raise UsageError("a class index is not the position of a class", remedy="Use positions in class_ids")
+        with_text = set(self.class_index)
+        without = [class_id for position, class_id in enumerate(self.class_ids) if position not in with_text]
+        if without:
+            raise _lacking("text", without)
 
     @cached_property
     def digest(self) -> str:
-        """``sha256:`` and the hex digest of all ids and texts, in order; the note does not enter."""
+        """``sha256:`` and the hex digest of all ids and texts, in order; names and note do not enter."""
         return digest([self.class_ids, self.texts, self.class_index, self.label_texts])
+
+
+@dataclass(frozen=True)
+class ClassTextInputs:
+    """What class texts can be made of.
+
+    Attributes:
+        classes: class id -> class name, in class order. Underscores in names become spaces.
+        descriptions: class id -> descriptions; ids that are not in ``classes`` are ignored. None if there are none.
+        templates: the data set's own templates, each with one ``{}``.
+
+    Raises:
+        UsageError: no classes, or a class without a name.
+    """
+
+    classes: ClassNames
+    descriptions: Descriptions | None = None
+    templates: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not self.classes:
+            raise UsageError("there are no classes", remedy="Give at least one class name")
+        for class_id, name in self.classes.items():
+            if not readable(name).strip():
+                raise UsageError(f"the class {class_id!r} has an empty name: {name!r}", remedy="Give it a name")
+
+    def descriptions_by_class(self) -> list[tuple[Description, ...]] | None:
+        """The descriptions of each class, in class order; None if there is no description at all.
+
+        Raises:
+            UsageError: a class that has no description while others have some, an empty description, or descriptions
+                of other classes only.
+            UnknownNameError: an unknown kind of description.
+        """
+        if not self.descriptions or not any(self.descriptions.values()):
+            return None
+        by_class = [tuple(self.descriptions.get(class_id, ())) for class_id in self.classes]
+        if not any(by_class):
+            raise UsageError(
+                f"none of the {len(by_class)} classes has a description, though {len(self.descriptions)} other classes "
+                "have",
+                remedy="Use the descriptions that were written for these classes; they are matched by class id",
+            )
+        without = [
+            f"{class_id} ({readable(name)})"
+            for (class_id, name), descriptions in zip(self.classes.items(), by_class, strict=True)
+            if not descriptions
+        ]
+        if without:
+            raise _lacking("description", without)
+        for descriptions in by_class:
+            for description in descriptions:
+                _check_description(description)
+        return by_class
+
+    def class_texts(self, texts: Sequence[Sequence[str]], note: str = "") -> ClassTexts:
+        """The texts of each class, in class order, put together."""
+        names = tuple(self.classes.values())
+        return ClassTexts(
+            class_ids=tuple(self.classes),
+            class_names=names,
+            texts=tuple(text for texts_of_class in texts for text in texts_of_class),
+            class_index=tuple(position for position, texts_of_class in enumerate(texts) for _ in texts_of_class),
+            label_texts=tuple(fill(LABEL_TEMPLATE, name) for name in names),
+            note=note,
+        )
 
 
 class ClassTextSource(Protocol):
@@ -189,13 +262,8 @@ class ClassTextSource(Protocol):
     def name(self) -> str:
         """A short name for tables and reports."""
 
-    def build(self, classes: ClassNames, descriptions: Descriptions | None, templates: Sequence[str]) -> ClassTexts:
+    def build(self, inputs: ClassTextInputs) -> ClassTexts:
         """The texts.
-
-        Args:
-            classes: class id -> class name, in class order. Underscores in names become spaces.
-            descriptions: class id -> descriptions; ids that are not in ``classes`` are left aside. None without any.
-            templates: the data set's own templates, each with one ``{}``.
 
         Raises:
             UsageError: a class that gets no text, with its id and name, or an input that this source cannot do without.
@@ -216,18 +284,13 @@ class Template:
     def __post_init__(self) -> None:
         if self.template.count("{}") != 1:
             raise UsageError(
-                f"the template {self.template!r} does not have exactly one {{}}",
+                f"the template {self.template!r} must have exactly one {{}}",
                 remedy="Write {} once, where the class name belongs",
             )
 
-    def build(
-        self,
-        classes: ClassNames,
-        descriptions: Descriptions | None,  # noqa: ARG002 - the protocol's
-        templates: Sequence[str],  # noqa: ARG002 - the protocol's
-    ) -> ClassTexts:
-        """The template with each class name; descriptions and templates are not looked at. See ``TextSource``."""
-        return _table(classes, [[fill(self.template, name)] for name in classes.values()])
+    def build(self, inputs: ClassTextInputs) -> ClassTexts:
+        """The template with each class name."""
+        return inputs.class_texts([[fill(self.template, name)] for name in inputs.classes.values()])
 
 
 @dataclass(frozen=True)
@@ -236,21 +299,18 @@ class TemplateEnsemble:
 
     name: ClassVar[str] = "templates"
 
-    def build(
-        self,
-        classes: ClassNames,
-        descriptions: Descriptions | None,  # noqa: ARG002 - the protocol's
-        templates: Sequence[str],
-    ) -> ClassTexts:
-        """All templates with each class name; descriptions are not looked at. See ``TextSource``."""
-        if not templates:
-            raise UsageError("there are no templates to ensemble", remedy="Name a template set, such as 'plain'")
-        return _table(classes, [[fill(template, name) for template in templates] for name in classes.values()])
+    def build(self, inputs: ClassTextInputs) -> ClassTexts:
+        """All templates with each class name."""
+        if not inputs.templates:
+            raise UsageError("there are no templates to average", remedy="Name a template set, such as 'plain'")
+        return inputs.class_texts(
+            [[fill(template, name) for template in inputs.templates] for name in inputs.classes.values()]
+        )
 
 
 @dataclass(frozen=True)
 class Descriptors:
-    """Descriptors as clauses, "{class}, which has {descriptor}" (CLIP-D: Menon & Vondrick, ICLR 2023).
+    """Descriptions as clauses, "{class}, which has {descriptor}" (CLIP-D: Menon & Vondrick, ICLR 2023).
 
     A description of the kind ``sentence`` is used as it is: the rule would make "which has It is a bird" of it.
 
@@ -261,25 +321,19 @@ class Descriptors:
     name: ClassVar[str] = "descriptors"
     stop: bool = False
 
-    def build(
-        self,
-        classes: ClassNames,
-        descriptions: Descriptions | None,
-        templates: Sequence[str],  # noqa: ARG002 - the protocol's
-    ) -> ClassTexts:
-        """One text for each description; templates are not looked at. See ``TextSource``."""
-        owned = descriptions_of(classes, descriptions)
-        if owned is None:
+    def build(self, inputs: ClassTextInputs) -> ClassTexts:
+        """One text for each description."""
+        by_class = inputs.descriptions_by_class()
+        if by_class is None:
             raise UsageError(
                 "this method needs descriptions, and there are none for these classes",
                 remedy="Name a bundle of descriptions for these classes, or choose a method that does without",
             )
-        return _table(
-            classes,
+        return inputs.class_texts(
             [
-                [_sentence(name, one, self.stop) for one in own]
-                for name, own in zip(classes.values(), owned, strict=True)
-            ],
+                [_sentence(name, description, self.stop) for description in descriptions]
+                for name, descriptions in zip(inputs.classes.values(), by_class, strict=True)
+            ]
         )
 
 
@@ -287,11 +341,12 @@ class Descriptors:
 class RandomWords:
     """Random words and characters in place of descriptors (WaffleCLIP: Roth et al., ICCV 2023).
 
-    Descriptions, where there are any, lend their characters to the random texts and nothing else.
+    Descriptions, where there are any, lend their characters to the random texts and nothing else. The random parts are
+    the same for every class.
 
     Attributes:
         count: draws for a class; 15, as published, makes 30 texts.
-        seed: of the draws; the authors use the number of the repetition.
+        seed: of the random numbers; the authors use the number of the repetition.
         mode: ``waffle`` for words and characters in turn, ``characters`` for characters only.
         words: the word list; None for the shipped one.
     """
@@ -302,19 +357,14 @@ class RandomWords:
     mode: WaffleMode = "waffle"
     words: tuple[str, ...] | None = None
 
-    def build(
-        self,
-        classes: ClassNames,
-        descriptions: Descriptions | None,
-        templates: Sequence[str],  # noqa: ARG002 - the protocol's
-    ) -> ClassTexts:
-        """Random texts, the same random parts for every class; templates are not looked at. See ``TextSource``."""
-        _check_names(classes)
-        descriptors = [one.text for key in classes for one in (descriptions or {}).get(key, ())]
+    def build(self, inputs: ClassTextInputs) -> ClassTexts:
+        """Random texts, of words, of characters or of both."""
+        known = inputs.descriptions or {}
+        descriptors = [description.text for class_id in inputs.classes for description in known.get(class_id, ())]
         words = shipped_words() if self.words is None else self.words
-        names = list(classes.values())
-        return _table(
-            classes, waffle_strings(names, descriptors, words, count=self.count, seed=self.seed, mode=self.mode)
+        names = list(inputs.classes.values())
+        return inputs.class_texts(
+            waffle_strings(names, descriptors, words, count=self.count, seed=self.seed, mode=self.mode)
         )
 
 
@@ -323,10 +373,11 @@ class Sentences:
     """Descriptions as sentences (CuPL: Pratt et al., ICCV 2023; WCA; ABS).
 
     Sentences are used as they are, the class name is not added; phrases become "{class}, {clause}". Without any
-    description the texts are a template set, so that a method runs on class names alone; the table's note says so.
+    description the texts are those of a template set, so that a method runs on class names alone; the note says so.
 
     Attributes:
-        limit: use the first so many descriptions of each class only, as the authors of ABS do with 50; None for all.
+        limit: use the first descriptions of each class only, up to this number (the authors of ABS use 50); None for
+            all.
         fallback: id or file of the template set for the case without descriptions.
     """
 
@@ -336,26 +387,20 @@ class Sentences:
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
-            raise UsageError(f"limit of descriptions is {self.limit}; at least 1 is needed", remedy="Set 1 or more")
+            raise UsageError(f"limit of descriptions must be at least 1, got {self.limit}", remedy="Set 1 or more")
 
-    def build(
-        self,
-        classes: ClassNames,
-        descriptions: Descriptions | None,
-        templates: Sequence[str],  # noqa: ARG002 - the protocol's
-    ) -> ClassTexts:
-        """One text for each description; the data set's templates are not looked at. See ``TextSource``."""
-        owned = descriptions_of(classes, descriptions)
-        if owned is None:
+    def build(self, inputs: ClassTextInputs) -> ClassTexts:
+        """One text for each description."""
+        names, by_class = inputs.classes.values(), inputs.descriptions_by_class()
+        if by_class is None:
             plain = read_template_set(self.fallback)
-            texts = [[fill(template, name) for template in plain.templates] for name in classes.values()]
-            return _table(classes, texts, f"no descriptions: the template set {plain.id!r} stands in for them")
-        return _table(
-            classes,
+            texts = [[fill(template, name) for template in plain.templates] for name in names]
+            return inputs.class_texts(texts, f"no descriptions: the template set {plain.id!r} stands in for them")
+        return inputs.class_texts(
             [
-                [_sentence(name, one) for one in own[: self.limit]]
-                for name, own in zip(classes.values(), owned, strict=True)
-            ],
+                [_sentence(name, description) for description in descriptions[: self.limit]]
+                for name, descriptions in zip(names, by_class, strict=True)
+            ]
         )
 
 
@@ -367,36 +412,13 @@ def as_descriptions(
     Raises:
         UsageError: one string where a list of strings belongs.
     """
-    for key, value in texts.items():
-        if isinstance(value, str):
-            raise UsageError(f"the descriptions of class {key!r} are one string", remedy="Give a list of strings")
-    return {key: tuple(Description(text, kind) for text in value) for key, value in texts.items()}
-
-
-def descriptions_of(classes: ClassNames, descriptions: Descriptions | None) -> list[tuple[Description, ...]] | None:
-    """The descriptions of each class, in class order; None if there is no description at all.
-
-    Raises:
-        UsageError: no classes, a class without a name, a class that has no description while others have some, an
-            empty description, or descriptions of other classes only.
-        UnknownNameError: an unknown kind of description.
-    """
-    _check_names(classes)
-    if not descriptions or not any(descriptions.values()):
-        return None
-    owned = [tuple(descriptions.get(key, ())) for key in classes]
-    bare = [f"{key} ({readable(name)})" for (key, name), own in zip(classes.items(), owned, strict=True) if not own]
-    if len(bare) == len(owned):
-        raise UsageError(
-            f"none of the {len(owned)} classes has a description, though {len(descriptions)} other classes have",
-            remedy="Use the descriptions that were written for these classes; they are matched by class id",
-        )
-    if bare:
-        raise _without("description", bare)
-    for descriptions_of_class in owned:
-        for description in descriptions_of_class:
-            _check_description(description)
-    return owned
+    for class_id, of_class in texts.items():
+        if isinstance(of_class, str):
+            raise UsageError(
+                f"the descriptions of class {class_id!r} must be a list of strings, got one string",
+                remedy="Give a list of strings",
+            )
+    return {class_id: tuple(Description(text, kind) for text in of_class) for class_id, of_class in texts.items()}
 
 
 def _check_description(description: Description) -> None:
@@ -412,30 +434,11 @@ def _sentence(name: str, description: Description, stop: bool = False) -> str:
     return descriptor_sentence(name, description.text, stop)
 
 
-def _table(classes: ClassNames, texts: Sequence[Sequence[str]], note: str = "") -> ClassTexts:
-    _check_names(classes)
-    return ClassTexts(
-        class_ids=tuple(classes),
-        texts=tuple(text for own in texts for text in own),
-        class_index=tuple(position for position, own in enumerate(texts) for _ in own),
-        label_texts=tuple(fill(LABEL_TEMPLATE, name) for name in classes.values()),
-        note=note,
-    )
-
-
-def _check_names(classes: ClassNames) -> None:
-    if not classes:
-        raise UsageError("there are no classes", remedy="Give at least one class name")
-    for key, name in classes.items():
-        if not readable(name).strip():
-            raise UsageError(f"the class {key!r} has an empty name: {name!r}", remedy="Give it a name")
-
-
-def _without(what: str, bare: Sequence[str]) -> UsageError:
-    shown = ", ".join(bare[:_NAMED_AT_MOST])
-    more = f" and {len(bare) - _NAMED_AT_MOST} more" if len(bare) > _NAMED_AT_MOST else ""
-    subject = "the class has" if len(bare) == 1 else "these classes have"
+def _lacking(what: str, classes: Sequence[str]) -> UsageError:
+    named = ", ".join(classes[:_MAX_NAMED])
+    more = f" and {len(classes) - _MAX_NAMED} more" if len(classes) > _MAX_NAMED else ""
+    subject = "the class has" if len(classes) == 1 else "these classes have"
     return UsageError(
-        f"{subject} no {what}: {shown}{more}",
+        f"{subject} no {what}: {named}{more}",
         remedy=f"Write at least one {what} for every class, or leave the class out",
     )

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from abs_classify.methods.baselines.waffle import shipped_words, waffle_strings
-from abs_classify.methods.class_texts import descriptions_of
+from abs_classify.methods.class_texts import ClassTextInputs
 from abs_classify.methods.phrases import LABEL_TEMPLATE, ClassNames, fill, readable
 from abs_classify.methods.random import cycle, permutation
 from abs_core.descriptions import Description, Descriptions
@@ -175,7 +175,7 @@ def _given(description: Description, donor: str, receiver: str) -> Description:
 
 
 def _owned(control: str, descriptions: Descriptions, classes: ClassNames) -> list[tuple[Description, ...]]:
-    owned = descriptions_of(classes, descriptions)
+    owned = ClassTextInputs(classes, descriptions).descriptions_by_class()
     if owned is None:
         raise UsageError(
             f"the control {control!r} needs descriptions, and there are none for these classes",

@@ -65,7 +65,7 @@ def plan_methods(
         UnknownNameError: a method, template set or control that does not exist.
         UsageError: a method that the label space cannot serve, or ``views`` where no method draws any, or too few.
     """
-    from abs_classify.methods.class_texts import RandomWords, read_template_set
+    from abs_classify.methods.class_texts import ClassTextInputs, RandomWords, read_template_set
     from abs_classify.methods.controls import apply_control
     from abs_classify.methods.table import get_method
 
@@ -74,13 +74,14 @@ def plan_methods(
     if control is not None:
         descriptions = apply_control(control, descriptions or {}, label_space.names, seed)
     template_set = read_template_set(templates)
+    inputs = ClassTextInputs(label_space.names, descriptions, template_set.templates)
     planned: dict[Method, ClassTexts] = {}
     for method in chosen:
         if views is not None:
             method = with_view_count(method, views)
         if isinstance(method.texts, RandomWords):
             method = dataclasses.replace(method, texts=dataclasses.replace(method.texts, seed=seed))
-        planned[method] = method.texts.build(label_space.names, descriptions, template_set.templates)
+        planned[method] = method.texts.build(inputs)
     if views is not None and all(view.kind == "whole" for method in planned for view in method.views):
         names = ", ".join(method.name for method in planned)
         raise UsageError(

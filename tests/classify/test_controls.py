@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from abs_classify.methods.class_texts import Sentences
+from abs_classify.methods.class_texts import ClassTextInputs, Sentences
 from abs_classify.methods.controls import CONTROLS, apply_control, classname_only, rename, shuffle, swap, waffle
 from abs_core.descriptions import Description
 from abs_core.errors import UnknownNameError, UsageError
@@ -29,7 +29,7 @@ def test_a_control_is_deterministic_and_feeds_every_class(name: str) -> None:
     one = apply_control(name, DESCRIPTIONS, CLASSES, 3)
     assert one == apply_control(name, DESCRIPTIONS, dict(CLASSES), 3)
     assert list(one) == list(CLASSES)
-    table = Sentences().build(CLASSES, one, [])
+    table = Sentences().build(ClassTextInputs(CLASSES, one))
     assert set(table.class_index) == set(range(5))
 
 

@@ -17,6 +17,7 @@ from abs_core.errors import UsageError
 
 TABLE = ClassTexts(
     class_ids=("owl", "fox", "cat"),
+    class_names=("barn owl", "red fox", "house cat"),
     texts=("round eyes", "a beak", "a bushy tail", "whiskers", "pointed ears", "soft paws"),
     class_index=(0, 0, 1, 2, 2, 2),
     label_texts=("a photo of an owl.", "a photo of a fox.", "a photo of a cat."),
@@ -120,7 +121,7 @@ def test_only_chosen_classes_may_win() -> None:
 def test_of_equal_scores_the_lower_position_wins_as_in_the_ranking() -> None:
     views = views_of("clip")
     ids = tuple(f"c{at}" for at in range(1000))
-    table = ClassTexts(ids, ids, tuple(range(1000)), ids)
+    table = ClassTexts(ids, ids, ids, tuple(range(1000)), ids)
     every = unit(torch.ones(1000, 16))
     texts = ClassTextFeatures(every, torch.arange(1000), every)
     for best in (2, 17, 300, 998):
@@ -134,7 +135,7 @@ def test_of_equal_scores_the_lower_position_wins_as_in_the_ranking() -> None:
 
 
 def test_one_class_has_no_runner_up() -> None:
-    table = ClassTexts(("owl",), ("round eyes", "a beak"), (0, 0), ("a photo of an owl.",))
+    table = ClassTexts(("owl",), ("barn owl",), ("round eyes", "a beak"), (0, 0), ("a photo of an owl.",))
     texts = ClassTextFeatures(features().features[:2], torch.tensor([0, 0]), features().labels[:1])
     explanation = explain(METHODS["abs"], views_of("abs"), texts, table)
     assert explanation.runner_up is None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from abs_classify.methods import table as methods
-from abs_classify.methods.class_texts import ClassTexts, Sentences
+from abs_classify.methods.class_texts import ClassTextInputs, ClassTexts, Sentences
 from abs_classify.methods.scoring import ClassTextFeatures, MeanSimilarity, SoftMatch, run_stream
 from abs_classify.methods.similarity import unit
 from abs_classify.methods.table import METHODS, Method, get_method, register
@@ -41,7 +41,7 @@ def clean_table() -> Iterator[None]:
 
 
 def table_of(method: Method) -> ClassTexts:
-    return method.texts.build(CLASSES, DESCRIPTIONS, ["a photo of a {}.", "a drawing of a {}."])
+    return method.texts.build(ClassTextInputs(CLASSES, DESCRIPTIONS, ["a photo of a {}.", "a drawing of a {}."]))
 
 
 def features_of(table: ClassTexts) -> ClassTextFeatures:

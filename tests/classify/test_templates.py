@@ -98,7 +98,7 @@ def test_hostile_or_broken_yaml(tmp_path: Path, content: bytes) -> None:
 def test_an_oversized_file(tmp_path: Path) -> None:
     path = tmp_path / "set.yaml"
     path.write_bytes(b"#" * 100_001)
-    with pytest.raises(PromptError, match="more than 100000 bytes"):
+    with pytest.raises(PromptError, match="larger than 100,000 bytes"):
         read_template_set(path)
 
 
