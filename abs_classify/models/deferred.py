@@ -108,7 +108,7 @@ class DeferredModel:
         from abs_classify.models.info import read_model_info
         from abs_classify.models.registry import entry_of
 
-        info = read_model_info(entry_of(self.name), self.name)
+        info = read_model_info(entry_of(self.name), self.name, remember=self.memo.derived)
         return None if info.remark else info.grid
 
     @cached_property

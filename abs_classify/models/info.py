@@ -1,21 +1,33 @@
-"""What a model is, told from its configuration: it is built on torch's meta device, and no weights are read."""
+"""What a model is, read from its configuration: it is built on torch's meta device, and no weights are read.
+
+Building takes seconds, most of which are imports, so callers may remember what was found.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from abs_classify.models.embedded_files import EMBEDDED
-from abs_classify.models.last_block import EncoderSplit, split_image_encoder, split_timm
-from abs_classify.models.registry import ModelEntry
-from abs_classify.models.weights import no_downloads, without_advice
+from abs_classify.models.embedded_files import EMBED_DIM, EMBEDDED, GRID, MAX_TOKENS
+from abs_classify.models.open_clip_catalogue import read_catalogue
+from abs_classify.models.open_clip_sources import find_source
+from abs_classify.models.registry import ModelEntry, files_of
+from abs_classify.models.weights import no_downloads
 from abs_core.errors import ModelError, UsageError, WeightsError
 from abs_core.extras import require
 
-__all__ = ["ModelInfo", "read_model_info", "text_repositories"]
+if TYPE_CHECKING:
+    from abs_classify.models.last_block import EncoderSplit
+
+__all__ = ["ModelInfo", "Remember", "read_model_info", "text_repositories"]
+
+
+# Packages that decide what a configuration becomes.
+_PACKAGES = ("open_clip_torch", "timm", "torch", "transformers")
 
 
 @dataclass(frozen=True)
@@ -51,12 +63,22 @@ class ModelInfo:
     remark: str = ""
 
 
-def read_model_info(entry: ModelEntry, use: str) -> ModelInfo:
+#: Remembers a text that follows from a description and from files, as ``DigestCache.derived`` does.
+Remember = Callable[[str, Iterable[Path], Callable[[], str]], str]
+
+
+class _IncompleteInfo(Exception):  # noqa: N818 - it carries a result
+    def __init__(self, info: ModelInfo) -> None:
+        self.info = info
+
+
+def read_model_info(entry: ModelEntry, use: str, *, remember: Remember | None = None) -> ModelInfo:
     """Describe a model.
 
     Args:
         entry: the model.
         use: the name that loads it, which says where its configuration is if open_clip does not know it.
+        remember: keeps what was found until a package or a file changes; what could not be found is not kept.
 
     Raises:
         WeightsError: a hub repository or a folder whose configuration is not on this machine.
@@ -65,10 +87,41 @@ def read_model_info(entry: ModelEntry, use: str) -> ModelInfo:
     """
     if entry.name == EMBEDDED:
         return _embedded()
+    if remember is None:
+        return _build(entry, use)
+
+    def describe() -> str:
+        info = _build(entry, use)
+        if info.remark:
+            raise _IncompleteInfo(info)
+        return json.dumps(asdict(info))
+
+    what = json.dumps(["model info", use, [_version(package) for package in _PACKAGES]])
+    try:
+        values = json.loads(remember(what, _files(entry, use), describe))
+    except _IncompleteInfo as incomplete:
+        return incomplete.info
+    return ModelInfo(**{**values, "attention": tuple(values["attention"])})
+
+
+def _build(entry: ModelEntry, use: str) -> ModelInfo:
     if entry.is_attention:
         return _vit(use.removeprefix("dino:"))
     require("open_clip")
     return _open_clip(use)
+
+
+def _files(entry: ModelEntry, use: str) -> tuple[Path, ...]:
+    """The files that decide what is said of a model; none where open_clip or timm knows it by name."""
+    known = entry.repository and use == entry.name and not use.startswith("hf-hub:")
+    return () if known else files_of(use)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def text_repositories(name: str) -> tuple[str, str]:
@@ -82,14 +135,12 @@ def text_repositories(name: str) -> tuple[str, str]:
 
 
 def _embedded() -> ModelInfo:
-    from abs_classify.models.embedded import EmbeddedModel
-
     return ModelInfo(
         architecture="EfficientNet-Lite0 with all-MiniLM-L6-v2, joined without training",
         parameters=0,
-        grid=EmbeddedModel.grid,
-        embed_dim=EmbeddedModel.embed_dim,
-        context_length=EmbeddedModel.context_length,
+        grid=GRID,
+        embed_dim=EMBED_DIM,
+        context_length=MAX_TOKENS,
         tokenizer="all-MiniLM-L6-v2",
         preprocess={"size": [224, 224], "mean": [127 / 255] * 3, "std": [128 / 255] * 3, "interpolation": "bicubic"},
         quick_gelu=False,
@@ -101,19 +152,17 @@ def _embedded() -> ModelInfo:
 
 def _vit(spec: str) -> ModelInfo:
     """An attention backend: published timm models from their configuration, local files by loading them."""
-    require("timm")
-    import timm
+    timm = require("timm")
+    import torch
 
+    from abs_classify.models.last_block import split_timm
     from abs_classify.models.vit import load_vit
 
     if timm.is_model(spec.partition(".")[0]) and "@" not in spec:
         with torch.device("meta"), no_downloads():
             trunk = timm.create_model(spec, pretrained=False, num_classes=0).eval()
-        size, mean, std = (
-            trunk.pretrained_cfg["input_size"][-1],
-            trunk.pretrained_cfg["mean"],
-            trunk.pretrained_cfg["std"],
-        )
+        config = trunk.pretrained_cfg
+        size, mean, std = config["input_size"][-1], config["mean"], config["std"]
     else:
         loaded = load_vit(spec)
         trunk, size, mean, std = loaded.trunk, loaded.size, loaded.mean, loaded.std
@@ -137,6 +186,10 @@ def _vit(spec: str) -> ModelInfo:
 
 def _open_clip(name: str) -> ModelInfo:
     import open_clip
+    import torch
+
+    from abs_classify.models.checkpoint import without_advice
+    from abs_classify.models.last_block import split_image_encoder
 
     model_name, config, preprocess = _read_configuration(name)
     text = config.get("text_cfg", {})
@@ -175,11 +228,11 @@ def _open_clip(name: str) -> ModelInfo:
         grid=split.grid if split else 0,
         preprocess=_settings(model),
         pooling=split.pooling if split else "",
-        attention=_sources(split),
+        attention=_own_attention(split),
     )
 
 
-def _sources(split: EncoderSplit | None) -> tuple[str, ...]:
+def _own_attention(split: EncoderSplit | None) -> tuple[str, ...]:
     if split is None:
         return ()
     return ("self", "norm") if split.row is not None else ("norm",)
@@ -189,16 +242,12 @@ def _settings(model: Any) -> dict[str, Any]:
     import open_clip
 
     side = model.visual.image_size
-    found = {**open_clip.get_model_preprocess_cfg(model), "size": [side, side] if isinstance(side, int) else side}
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
+    settings = {**open_clip.get_model_preprocess_cfg(model), "size": [side, side] if isinstance(side, int) else side}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
 
 
 def _read_configuration(name: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Architecture, configuration and preprocessing; of published weights also when the weights are not here."""
-    import open_clip
-
-    from abs_classify.models.open_clip_sources import find_source
-
     try:
         source = find_source(name, allow_download=False)
         return source.model, dict(source.config), dict(source.preprocess)
@@ -206,8 +255,9 @@ def _read_configuration(name: str) -> tuple[str, dict[str, Any], dict[str, Any]]
         if ":" in name or "@" in name:
             raise
     arch, _, tag = name.rpartition("/")
-    published = open_clip.get_pretrained_cfg(arch, tag)
+    catalogue = read_catalogue()
+    published = catalogue.weights(arch, tag)
     if not published:
         raise UsageError(f"{name!r} names no published weights", remedy="Write ARCH/TAG")
     keys = ("mean", "std", "interpolation", "resize_mode")
-    return arch, open_clip.get_model_config(arch), {key: published[key] for key in keys}
+    return arch, dict(catalogue.configs[arch]), {key: published[key] for key in keys}

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from abs_classify.models.attention import SelfAttention
 from abs_classify.models.base import AttentionBackend, no_feature_views, resolve_device, resolve_dtype
+from abs_classify.models.checkpoint import check_finite, fit_state, read_checkpoint, state_digest, without_advice
 from abs_classify.models.last_block import (
     EncoderSplit,
     fast_views,
@@ -30,14 +31,7 @@ from abs_classify.models.last_block import (
     view_matrices,
 )
 from abs_classify.models.open_clip_sources import CheckpointSource, find_source
-from abs_classify.models.weights import (
-    check_finite,
-    fit_state,
-    no_downloads,
-    read_checkpoint,
-    state_digest,
-    without_advice,
-)
+from abs_classify.models.weights import no_downloads
 from abs_classify.threads import in_threads
 from abs_core.canonical import digest
 from abs_core.errors import ModelError, UsageError, WeightsError

@@ -14,23 +14,18 @@ Nothing is downloaded unless the caller allows it.
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import open_clip
-
-from abs_classify.models.weights import PUBLISHED_TORCHSCRIPT, hub_file, is_torchscript
+from abs_classify.models.open_clip_catalogue import read_catalogue
+from abs_classify.models.weights import CONFIG_FILE, PUBLISHED_TORCHSCRIPT, hub_file, is_torchscript, read_json
 from abs_core.errors import ModelError, UnknownNameError, WeightsError
 from abs_core.files import sha256_file
 
-__all__ = ["CheckpointSource", "find_source", "published_names"]
-
-
-_CONFIG = "open_clip_config.json"
+__all__ = ["CheckpointSource", "find_source"]
 
 
 # what open_clip's own tokenizers take
@@ -82,8 +77,9 @@ def find_source(name: str, *, allow_download: bool) -> CheckpointSource:
         return _from_folder(name, Path(name.removeprefix("local-dir:")).expanduser())
     head, at, file = name.partition("@")
     arch, tag = _split_name(head, has_file=bool(at))
-    config = open_clip.get_model_config(arch)
-    published = open_clip.get_pretrained_cfg(arch, tag) if tag else {}
+    catalogue = read_catalogue()
+    config = catalogue.configs[arch]
+    published = catalogue.weights(arch, tag)
     if tag:
         _check_activation(
             arch,
@@ -99,19 +95,10 @@ def find_source(name: str, *, allow_download: bool) -> CheckpointSource:
     return CheckpointSource(name, arch, config, preprocess, checkpoint, arch)
 
 
-def published_names() -> tuple[str, ...]:
-    """All published weights of open_clip as ``ARCH/TAG``, without the pairs that are a QuickGELU mismatch."""
-    return tuple(
-        f"{arch}/{tag}"
-        for arch, tag in open_clip.list_pretrained()
-        if bool(open_clip.get_model_config(arch).get("quick_gelu", False))
-        == bool(open_clip.get_pretrained_cfg(arch, tag).get("quick_gelu", False))
-    )
-
-
 def _split_name(head: str, *, has_file: bool) -> tuple[str, str]:
     """``ARCH/TAG`` to its parts; the tag may be left out only where a file is named."""
-    architectures = open_clip.list_models()
+    catalogue = read_catalogue()
+    architectures = catalogue.configs
     if head.replace("/", "-") in architectures:
         arch, tag = head.replace("/", "-"), ""
     else:
@@ -121,13 +108,13 @@ def _split_name(head: str, *, has_file: bool) -> tuple[str, str]:
         close = difflib.get_close_matches(arch or head, architectures, n=8, cutoff=0.5)
         valid = [*close, "embedded", *architectures]
         raise UnknownNameError("image-text model", head, valid, remedy=_NAMES_REMEDY)
-    tags = open_clip.list_pretrained_tags_by_model(arch)
+    tags = catalogue.published.get(arch, {})
     tag = tag.lower().replace("-", "_")
     if tag and tag not in tags:
         raise UnknownNameError(f"weights of {arch}", tag, tags, remedy=f"See `abs models ls {arch}`")
     if not tag and not has_file:
         families = (f"{arch}-quickgelu/", f"{arch}/")
-        fitting = [name for family in families for name in published_names() if name.startswith(family)]
+        fitting = [name for family in families for name in catalogue.names() if name.startswith(family)]
         remedy = f"Name the weights too, see `abs models ls {arch}`, or a file: {arch}@FILE"
         raise UnknownNameError("image-text model", head, fitting, remedy=remedy)
     return arch, tag
@@ -142,10 +129,10 @@ def _published_file(name: str, location: str, *, allow_download: bool) -> Path:
     names = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
     if file:
         names = [f"{Path(file).stem}.safetensors", file]
-    found = hub_file(f"{organisation}/{repository}", names, allow_download=allow_download)
-    if found is None:
+    path = hub_file(f"{organisation}/{repository}", names, allow_download=allow_download)
+    if path is None:
         raise _not_here(name, f"{organisation}/{repository}", allow_download=allow_download)
-    return found
+    return path
 
 
 def _not_here(name: str, repository: str, *, allow_download: bool) -> WeightsError:
@@ -163,7 +150,7 @@ def _not_here(name: str, repository: str, *, allow_download: bool) -> WeightsErr
 
 def _from_hub(name: str, *, allow_download: bool) -> CheckpointSource:
     repository = name.removeprefix("hf-hub:")
-    file = hub_file(repository, [_CONFIG], allow_download=allow_download)
+    file = hub_file(repository, [CONFIG_FILE], allow_download=allow_download)
     if file is None:
         raise _not_here(name, repository, allow_download=allow_download)
     config = _read_config(file)
@@ -180,12 +167,12 @@ def _from_hub(name: str, *, allow_download: bool) -> CheckpointSource:
 
 
 def _from_folder(name: str, folder: Path) -> CheckpointSource:
-    config = _read_config(folder / _CONFIG)
+    config = _read_config(folder / CONFIG_FILE)
     candidates = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt"))
     if len(candidates) != 1:
-        found = ", ".join(path.name for path in candidates) or "none"
+        names = ", ".join(path.name for path in candidates) or "none"
         raise WeightsError(
-            f"the folder {str(folder)!r} should hold one weights file; found: {found}",
+            f"the folder {str(folder)!r} should hold one weights file; found: {names}",
             remedy="Leave one .safetensors file in it",
         )
     return CheckpointSource(
@@ -195,16 +182,16 @@ def _from_folder(name: str, folder: Path) -> CheckpointSource:
         preprocess=config.get("preprocess_cfg", {}),
         checkpoint=candidates[0],
         tokenizer=f"local-dir:{folder}",
-        configuration=folder / _CONFIG,
+        configuration=folder / CONFIG_FILE,
     )
 
 
 def _from_file(
-    name: str, arch: str, config: dict[str, Any], published: Mapping[str, Any], file: Path
+    name: str, arch: str, config: Mapping[str, Any], published: Mapping[str, Any], file: Path
 ) -> CheckpointSource:
     if not file.is_file():
         raise WeightsError(f"there is no weights file {str(file)!r}", remedy="Check the path after the @")
-    beside = file.parent / _CONFIG
+    beside = file.parent / CONFIG_FILE
     theirs = _read_config(beside) if beside.is_file() else {}
     if theirs:
         _check_activation(
@@ -220,18 +207,17 @@ def _from_file(
 
 def _agreed_preprocess(arch: str) -> Mapping[str, Any]:
     """The preprocessing that all published weights of an architecture share; nothing where there are none."""
-    found: list[dict[str, Any]] = []
-    for tag in open_clip.list_pretrained_tags_by_model(arch):
-        published = open_clip.get_pretrained_cfg(arch, tag)
-        kept = {key: published[key] for key in _PREPROCESS_KEYS}
-        if kept not in found:
-            found.append(kept)
-    if len(found) > 1:
+    choices: list[dict[str, Any]] = []
+    for published in read_catalogue().published.get(arch, {}).values():
+        preprocess = {key: published[key] for key in _PREPROCESS_KEYS}
+        if preprocess not in choices:
+            choices.append(preprocess)
+    if len(choices) > 1:
         raise ModelError(
             f"published weights of {arch} differ in their preprocessing, and a bare checkpoint does not say its own",
-            remedy=f"Name the weights it comes from ({arch}/TAG@FILE), or put an {_CONFIG} beside the file",
+            remedy=f"Name the weights it comes from ({arch}/TAG@FILE), or put an {CONFIG_FILE} beside the file",
         )
-    return found[0] if found else {}
+    return choices[0] if choices else {}
 
 
 def _check_activation(
@@ -246,7 +232,7 @@ def _check_activation(
     twin = f"{arch}-quickgelu" if weights_quick else arch.removesuffix("-quickgelu")
     wanted, has = ("QuickGELU", "GELU") if weights_quick else ("GELU", "QuickGELU")
     remedy = "Use an architecture with that activation"
-    if twin != arch and twin in open_clip.list_models():
+    if twin != arch and twin in read_catalogue().configs:
         remedy = f"Use {twin}"
     elif repository:
         remedy = f"Use hf-hub:{repository}, whose own configuration says which activation the weights were trained with"
@@ -257,13 +243,10 @@ def _check_activation(
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WeightsError(f"there is no {_CONFIG} in {str(path.parent)!r}", remedy="Check the folder") from error
-    except ValueError as error:
-        raise WeightsError(f"{str(path)!r} is not JSON: {error}") from error
-    if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
+    if not path.is_file():
+        raise WeightsError(f"there is no {CONFIG_FILE} in {str(path.parent)!r}", remedy="Check the folder")
+    config = read_json(path)
+    if not isinstance(config.get("model_cfg"), dict):
         raise WeightsError(f"{str(path)!r} has no 'model_cfg'", remedy="Give the configuration that open_clip writes")
     _check_tokenizer_options(path, config["model_cfg"].get("text_cfg"))
     return config

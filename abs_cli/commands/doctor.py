@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import platform
@@ -85,17 +86,33 @@ def _extras() -> list[DoctorFinding]:
 def _devices() -> list[DoctorFinding]:
     if not is_installed("torch"):
         return []
+    threads = os.environ.get("OMP_NUM_THREADS")
+    limit = f", OMP_NUM_THREADS is {threads}" if threads else ""
+    return [DoctorFinding("cpu", True, f"{os.cpu_count()} cores{limit}"), *_cuda_devices()]
+
+
+def _cuda_devices() -> list[DoctorFinding]:
+    nothing = DoctorFinding("cuda", False, "no CUDA device; everything runs on the CPU")
+    # torch takes seconds to import, and without a driver there is nothing to ask it; with one only torch can say
+    # whether it was built for it
+    if not _has_cuda_driver():
+        return [nothing]
     import torch
 
-    findings = [DoctorFinding("cpu", True, f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")]
-    if torch.cuda.is_available():
-        for number in range(torch.cuda.device_count()):
-            facts = torch.cuda.get_device_properties(number)
-            memory = facts.total_memory / 2**30
-            findings.append(DoctorFinding(f"cuda:{number}", True, f"{facts.name}, {memory:.0f} GiB"))
-    else:
-        findings.append(DoctorFinding("cuda", False, "no CUDA device; everything runs on the CPU"))
-    return findings
+    if not torch.cuda.is_available():
+        return [nothing]
+    return [
+        DoctorFinding(f"cuda:{number}", True, f"{device.name}, {device.total_memory / 2**30:.0f} GiB")
+        for number, device in enumerate(map(torch.cuda.get_device_properties, range(torch.cuda.device_count())))
+    ]
+
+
+def _has_cuda_driver() -> bool:
+    try:
+        ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _models() -> list[DoctorFinding]:

@@ -62,14 +62,14 @@ def list_models(home: Home, filter_: str, here_only: bool, as_json: bool) -> Non
 @click.pass_obj
 def show(home: Home, name: str, as_json: bool) -> None:
     """Show what a model is, what it may be used for, and where its weights are."""
-    require("torch")
+    from abs_classify.encoding.digest_cache import DigestCache
     from abs_classify.models.download import expected_digests
     from abs_classify.models.info import read_model_info
     from abs_classify.models.registry import locate
 
     store = _store(home)
     row = locate(store, name)
-    info = read_model_info(row.entry, row.use)
+    info = read_model_info(row.entry, row.use, remember=DigestCache(home.cache).derived)
     digests = expected_digests(row, store) if row.here else {}
     if as_json:
         files = [{"path": str(path), "sha256": digest} for path, (digest, _) in digests.items()]
@@ -210,7 +210,7 @@ def _describe(row: WeightsRow, info: ModelInfo) -> Iterator[tuple[str, str]]:
             yield "feature views", "yes" if info.grid else "no, pixel views only"
         own = ", ".join(info.attention) or "none"
         yield "attention", f"by default {info.default_attention}; of its own: {own}"
-    yield "note", info.remark or "told from the configuration; no weights were read"
+    yield "note", info.remark or "read from the configuration, without the weights"
 
 
 def _image(settings: Mapping[str, Any]) -> str:

@@ -231,5 +231,5 @@ def test_a_configuration_of_another_kind(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="does not describe one"):
         DinoAttention(str(tmp_path))
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(WeightsError, match="not readable JSON"):
+    with pytest.raises(WeightsError, match="is not JSON"):
         DinoAttention(str(tmp_path))

@@ -508,7 +508,7 @@ def test_a_model_without_a_tokenizer(tiny: Any) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "not JSON"), ("[]", "no 'model_cfg'"), ('{"model_cfg": {"embed_dim": 3}}', "cannot build")],
+    [("{", "not JSON"), ("[]", "not a JSON object"), ('{"model_cfg": {"embed_dim": 3}}', "cannot build")],
 )
 def test_configurations_that_are_broken(tiny: Any, tmp_path: Path, content: str, message: str) -> None:
     folder = folder_with_configuration(tiny, tmp_path / "folder")
