@@ -53,6 +53,7 @@ def test_descriptions_and_the_command_line_are_imported_without_heavy_libraries(
         "--help",
         "methods",
         "models ls",
+        "models show embedded",
         "doctor",
         "datasets ls",
         "bundle ls",
