@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 
 from abs_classify.encoding.encoder import encode_texts, stream_images
-from abs_classify.explanation import Explanation, explain
+from abs_classify.explanation import Explanation, RankedClass, explain
 from abs_classify.images import LoadedImage, load_image, upright_rgb
 from abs_classify.methods.class_texts import ClassTextInputs, ClassTexts, as_descriptions, read_template_set
 from abs_classify.methods.phrases import readable
@@ -39,26 +39,11 @@ from abs_core.errors import ImageError, UnknownNameError, UsageError
 if TYPE_CHECKING:
     from abs_classify.models.base import Model
 
-__all__ = ["Classifier", "Prediction", "RankedClass"]
+__all__ = ["Classifier", "Prediction"]
 
 
 # Decoded photos are large: this many wait at most, whatever the number of images.
 _WAITING = 8
-
-
-@dataclass(frozen=True)
-class RankedClass:
-    """A class and its score.
-
-    Attributes:
-        class_id: the class's id.
-        name: its name.
-        score: in the method's own unit; comparable within one image only.
-    """
-
-    class_id: str
-    name: str
-    score: float
 
 
 @dataclass(frozen=True)

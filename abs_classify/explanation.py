@@ -1,13 +1,13 @@
 """Why a class won: which views and which sentences carried its score, against the runner-up.
 
-Scores of most methods are sums over views and texts (``Contributions``), so the shares here add up to them. Methods
-whose scores are no such sums (votes, modes, streams) are explained by their scores only, and the explanation says so.
+The scores of most methods are sums over views and texts (``Contributions``), so the shares here add up to them. Methods
+whose scores are not such sums (votes, modes, streams) are explained by their scores only, and the explanation says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from abs_classify.methods.scoring import AdditiveScorer, ClassTextFeatures, Contributions, StreamScorer
@@ -19,17 +19,32 @@ if TYPE_CHECKING:
     from abs_classify.methods.class_texts import ClassTexts
     from abs_classify.methods.table import Method
 
-__all__ = ["Explanation", "SentenceShare", "ViewShare", "explain"]
+__all__ = ["Explanation", "RankedClass", "SentenceShare", "ViewShare", "explain"]
+
+
+@dataclass(frozen=True)
+class RankedClass:
+    """A class and its score, as rankings list them.
+
+    Attributes:
+        class_id: the class's id.
+        name: its name.
+        score: in the method's own unit; comparable within one image only.
+    """
+
+    class_id: str
+    name: str
+    score: float
 
 
 @dataclass(frozen=True)
 class ViewShare:
-    """What one view adds.
+    """What one view adds to the scores of the winner and the runner-up.
 
     Attributes:
         kind: of the view: "whole", "random", "box" or "window".
         index: its number within the kind, which is its row among the places of that kind.
-        winner, runner_up: its share of either class's score; the runner-up's is 0 if there is no second class.
+        winner, runner_up: its share of the score of either class; the runner-up's is 0 if there is no second class.
         sentence: the winner's sentence that carried most of ``winner``.
     """
 
@@ -47,7 +62,7 @@ class ViewShare:
 
 @dataclass(frozen=True)
 class SentenceShare:
-    """What one sentence of the winner or the runner-up adds.
+    """What one sentence about the winner or the runner-up adds.
 
     Attributes:
         text: the sentence.
@@ -66,42 +81,59 @@ class SentenceShare:
 class Explanation:
     """Why a method prefers its first class to its second, for one image.
 
+    The contributions of all views add up to ``margin``, and so do those of all sentences.
+
     Attributes:
         method: its name.
-        winner, runner_up: class ids; ``runner_up`` is None if there is one class only.
-        winner_score, runner_up_score: in the method's own unit; 0 without a runner-up.
-        views: every view, the largest contribution (of either sign) first; their contributions add up to ``margin``.
-        sentences: every sentence of the two classes, in the same order; likewise.
-        note: why ``views`` and ``sentences`` are empty, or nothing.
+        winner: the best class.
+        runner_up: the second class; None if there is one class only.
+        views: the largest contribution (of either sign) first; all, or those that ``strongest`` left.
+        sentences: those of the two classes, likewise.
+        view_count, sentence_count: how many there are in all.
+        note: why there are no views and sentences, or nothing.
     """
 
     method: str
-    winner: str
-    runner_up: str | None
-    winner_score: float
-    runner_up_score: float
+    winner: RankedClass
+    runner_up: RankedClass | None
     views: tuple[ViewShare, ...] = ()
     sentences: tuple[SentenceShare, ...] = ()
+    view_count: int = 0
+    sentence_count: int = 0
     note: str = ""
 
     @property
     def margin(self) -> float:
-        """Score of the winner minus score of the runner-up."""
-        return self.winner_score - self.runner_up_score
+        """Score of the winner minus score of the runner-up, which is 0 if there is none."""
+        return self.winner.score - (0.0 if self.runner_up is None else self.runner_up.score)
+
+    @property
+    def other_views(self) -> float:
+        """What the views that are not listed contribute together."""
+        return self.margin - sum(share.contribution for share in self.views)
+
+    @property
+    def other_sentences(self) -> float:
+        """What the sentences that are not listed contribute together."""
+        return self.margin - sum(share.contribution for share in self.sentences)
+
+    def strongest(self, count: int) -> Explanation:
+        """The same with the first ``count`` views and sentences only."""
+        return replace(self, views=self.views[:count], sentences=self.sentences[:count])
 
     def to_dict(self, top: int | None = None) -> dict[str, Any]:
-        """JSON values; ``top`` keeps that many views and sentences, None all. Counts tell how many there were."""
+        """JSON values; ``top`` keeps that many views and sentences, None all."""
         return {
             "method": self.method,
-            "winner": self.winner,
-            "runner_up": self.runner_up,
-            "winner_score": self.winner_score,
-            "runner_up_score": self.runner_up_score,
+            "winner": self.winner.class_id,
+            "runner_up": None if self.runner_up is None else self.runner_up.class_id,
+            "winner_score": self.winner.score,
+            "runner_up_score": 0.0 if self.runner_up is None else self.runner_up.score,
             "margin": self.margin,
             "views": [vars(share) | {"contribution": share.contribution} for share in self.views[:top]],
             "sentences": [dict(vars(share)) for share in self.sentences[:top]],
-            "view_count": len(self.views),
-            "sentence_count": len(self.sentences),
+            "view_count": self.view_count,
+            "sentence_count": self.sentence_count,
             "note": self.note,
         }
 
@@ -110,7 +142,7 @@ def explain(
     method: Method,
     views: Mapping[str, Tensor],
     features: ClassTextFeatures,
-    table: ClassTexts,
+    class_texts: ClassTexts,
     scores: Tensor | None = None,
     among: Sequence[int] = (),
 ) -> Explanation:
@@ -119,8 +151,8 @@ def explain(
     Args:
         method: the row of the table.
         views: kind -> unit features [N, d] of this image.
-        features: the encoded texts of ``table``.
-        table: ids and texts.
+        features: the encoded ``class_texts``.
+        class_texts: the texts of the classes.
         scores: [C] as predicted; None computes them. A stream method needs them.
         among: positions of the only classes that may win, where a benchmark chooses them after scoring; () for all.
 
@@ -129,28 +161,32 @@ def explain(
     """
     import torch
 
+    ids = class_texts.class_ids
     if scores is None:
         scores = _scores(method, views, features)
-    if scores.shape != (len(table.class_ids),):
-        raise UsageError(f"{list(scores.shape)} scores cannot be explained for {len(table.class_ids)} classes")
+    if scores.shape != (len(ids),):
+        raise UsageError(f"{list(scores.shape)} scores cannot be explained for {len(ids)} classes")
     # of equal scores the lower position comes first, as in a ranking
-    places = torch.tensor(sorted(among) or range(len(scores)))
-    best = places[torch.argsort(scores[places], descending=True, stable=True)[:2]].tolist()
+    positions = torch.tensor(sorted(among) or range(len(scores)))
+    best = positions[torch.argsort(scores[positions], descending=True, stable=True)[:2]].tolist()
     winner, second = best[0], best[1] if len(best) > 1 else None
-    shares: tuple[tuple[ViewShare, ...], tuple[SentenceShare, ...]] = ((), ())
+    ranked = [
+        RankedClass(ids[position], class_texts.class_names[position], float(scores[position])) for position in best
+    ]
+    view_shares: tuple[ViewShare, ...] = ()
+    sentence_shares: tuple[SentenceShare, ...] = ()
     if isinstance(method.scorer, AdditiveScorer):
         contributions = method.scorer.contributions(views, features)
-        shares = (
-            _view_shares(contributions, table, winner, second),
-            _sentence_shares(contributions, table, winner, second),
-        )
+        view_shares = _view_shares(contributions, class_texts, winner, second)
+        sentence_shares = _sentence_shares(contributions, class_texts, winner, second)
     return Explanation(
-        method.name,
-        table.class_ids[winner],
-        None if second is None else table.class_ids[second],
-        float(scores[winner]),
-        0.0 if second is None else float(scores[second]),
-        *shares,
+        method=method.name,
+        winner=ranked[0],
+        runner_up=None if second is None else ranked[1],
+        views=view_shares,
+        sentences=sentence_shares,
+        view_count=len(view_shares),
+        sentence_count=len(sentence_shares),
         note=_note(method),
     )
 
@@ -173,28 +209,28 @@ def _note(method: Method) -> str:
 
 
 def _view_shares(
-    contributions: Contributions, table: ClassTexts, winner: int, second: int | None
+    contributions: Contributions, class_texts: ClassTexts, winner: int, second: int | None
 ) -> tuple[ViewShare, ...]:
-    own = (contributions.class_index == winner).nonzero().squeeze(1)
-    parts = contributions.parts[:, own]
-    values, leading = parts.sum(1).tolist(), own[parts.argmax(1)].tolist()
+    texts_of_winner = (contributions.class_index == winner).nonzero().squeeze(1)
+    parts = contributions.parts[:, texts_of_winner]
+    values, leading = parts.sum(1).tolist(), texts_of_winner[parts.argmax(1)].tolist()
     others = [0.0] * len(values)
     if second is not None:
         others = contributions.parts[:, contributions.class_index == second].sum(1).tolist()
     shares = [
-        ViewShare(kind, index, value, other, table.texts[text])
+        ViewShare(kind, index, value, other, class_texts.texts[text])
         for (kind, index), value, other, text in zip(contributions.views, values, others, leading, strict=True)
     ]
     return tuple(sorted(shares, key=lambda share: -abs(share.contribution)))
 
 
 def _sentence_shares(
-    contributions: Contributions, table: ClassTexts, winner: int, second: int | None
+    contributions: Contributions, class_texts: ClassTexts, winner: int, second: int | None
 ) -> tuple[SentenceShare, ...]:
     totals = contributions.parts.sum(0).tolist()
     shares = [
-        SentenceShare(text, table.class_ids[class_index], total, total if class_index == winner else -total)
-        for text, class_index, total in zip(table.texts, table.class_index, totals, strict=True)
+        SentenceShare(text, class_texts.class_ids[class_index], total, total if class_index == winner else -total)
+        for text, class_index, total in zip(class_texts.texts, class_texts.class_index, totals, strict=True)
         if class_index in (winner, second)
     ]
     return tuple(sorted(shares, key=lambda share: -abs(share.contribution)))

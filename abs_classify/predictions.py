@@ -12,7 +12,7 @@ from abs_classify.encoding.ranking import OnError, ScoredImages, identify, score
 from abs_classify.encoding.stages import Stages
 from abs_classify.methods.plan import MethodPlan
 from abs_classify.models.deferred import model_notes
-from abs_classify.report.contents import Explained, classification_page, report_images
+from abs_classify.report.contents import ShardExplainer, classification_page, report_images
 from abs_core.descriptions import LabelSpace
 from abs_core.errors import ImageError
 from abs_core.progress import Advance
@@ -44,8 +44,8 @@ class Predictions:
             return [None] * len(self.scored.photos)
         found: list[Explanation | None] = []
         for shard in self.scored.shards:
-            explained = Explained(self.stages, method, table, shard, self.scored.selected)
-            found += [explained.explain(at) for at in range(len(shard))]
+            explainer = ShardExplainer(self.stages, method, table, shard, self.scored.selected)
+            found += [explainer.explain(at) for at in range(len(shard))]
         return found
 
     def notes(self) -> list[str]:
@@ -63,7 +63,7 @@ class Predictions:
             why = self.explanations[at]
             if why is None or why.runner_up is None:
                 continue
-            winner, second = (printable(self.vocabulary.names[one]) for one in (why.winner, why.runner_up))
+            winner, second = (printable(ranked.name) for ranked in (why.winner, why.runner_up))
             yield f"  why {winner}, not {second}:"
             if why.note:
                 yield f"    {why.note}"

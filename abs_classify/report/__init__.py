@@ -1,11 +1,11 @@
-"""Reports for people: one self-contained HTML page, or one PNG that explains one photo.
+"""Reports for people: one self-contained HTML page, or one PNG that explains one image.
 
-    page.py       the page: what the template shows, and the file that is written
-    drawing.py    pixels: thumbnails and heat overlays
-    colour.py     the colour map
-    png.py        one explanation as one picture
-
-The data that goes in is in ``abs_classify.report_data``.
+data.py       what a page shows, as plain data
+contents.py   fills it from the results of a run
+layout.py     outlines, rankings and reasons, worked out from the data; page and picture draw the same
+page.py       the page: the values of the template, and the file that is written
+png.py        one explanation as one picture
+drawing.py    pixels: thumbnails, the colour map and heat overlays
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From what a run found to what a page shows: photos with attention, views, rankings and reasons."""
+"""From the results of a run to what a page shows: images with their attention, views, rankings and explanation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from abs_classify.encoding.ranking import ScoredImages
 from abs_classify.encoding.stages import IdentifiedSample, Stages
@@ -23,17 +23,17 @@ from abs_core.text import counted
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
     from abs_classify.explanation import Explanation
     from abs_classify.images import LoadedImage
     from abs_classify.methods.class_texts import ClassTexts
     from abs_classify.methods.table import Method
-    from abs_classify.report.data import MethodPrediction, ReportImage, ReportPage, ViewKind, ViewPlaces
-    from abs_classify.report.data import ReportExplanation as ShownExplanation
+    from abs_classify.report.data import MethodPrediction, ReportImage, ReportPage, ViewPlaces
 
 __all__ = [
     "EvaluationPages",
-    "Explained",
+    "ShardExplainer",
     "classification_page",
     "evaluation_page",
     "explained_method",
@@ -44,56 +44,65 @@ __all__ = [
 _THUMBNAIL = 720
 
 
-_SENTENCES, _VIEWS = 8, 8
+#: views and sentences of an explanation that are shown
+_SHARES = 8
 
 
 _SUBTITLE = "Training-free classification: where the model looked, and which sentences decided."
 
 
-class Explained:
-    """A photo with its features at hand: explains one method, and draws the views of it."""
+class ShardExplainer:
+    """Explains one method on the images of a shard, from their cached features, and says where its views lie.
+
+    Args:
+        stages: with the features of the shard in the cache.
+        method: the method to explain.
+        class_texts: its texts.
+        shard: the images.
+        selected: positions of the only classes that may win; () for all.
+    """
 
     def __init__(
         self,
         stages: Stages,
         method: Method,
-        table: ClassTexts,
+        class_texts: ClassTexts,
         shard: Sequence[IdentifiedSample],
         selected: Sequence[int],
     ) -> None:
-        self._stages, self._method, self._table, self._selected = stages, method, table, selected
+        self._stages, self._method, self._class_texts, self._selected = stages, method, class_texts, selected
         self._views = stages.views(shard, method.views)
         guided = any(view.needs_attention for view in method.views)
         self._attention = stages.attention(shard) if guided else None
 
-    def explain(self, at: int) -> Explanation:
-        """Why the method prefers its first class, for the photo at a place in the shard."""
+    def explain(self, position: int) -> Explanation:
+        """Why the method prefers its first class, for the image at a position in the shard."""
         from abs_classify.explanation import explain
 
-        views = {view.kind: self._views[view][at] for view in self._method.views}
-        return explain(self._method, views, self._stages.texts(self._table), self._table, among=self._selected)
+        views = {view.kind: self._views[view][position] for view in self._method.views}
+        features = self._stages.texts(self._class_texts)
+        return explain(self._method, views, features, self._class_texts, among=self._selected)
 
-    def attention(self, at: int) -> np.ndarray | None:
-        """The attention map [g, g] of that photo, or None."""
-        if self._attention is None:
-            return None
-        one: np.ndarray = self._attention[at]
-        return one
+    def attention(self, position: int) -> NDArray[np.floating] | None:
+        """The attention map [g, g] of that image; None if no view of the method is guided."""
+        return None if self._attention is None else self._attention[position]
 
-    def places(self, at: int, image: LoadedImage) -> tuple[ViewPlaces, ...]:
-        """Where the views of that photo lie."""
+    def places(self, position: int, image: LoadedImage) -> tuple[ViewPlaces, ...]:
+        """Where the views of that image lie, of every kind but the full image."""
         from abs_classify.methods.views import place_views
         from abs_classify.report.data import ViewPlaces
 
         geometry = self._stages.models.facts.geometry
         size = image.pixels.size
-        placed = place_views(geometry, self.attention(at), image.id, size, self._method.views, seed=self._stages.seed)
+        placed = place_views(
+            geometry, self.attention(position), image.id, size, self._method.views, seed=self._stages.seed
+        )
         return tuple(
             ViewPlaces(
-                cast("ViewKind", view.kind),
+                view.kind,
                 boxes,
                 grid=geometry.grid if view.kind == "window" else 0,
-                area=_seen(size, geometry.crop_fraction) if view.kind == "window" else None,
+                area=_visible_square(size, geometry.crop_fraction) if view.kind == "window" else None,
             )
             for view, boxes in placed.items()
             if view.kind != "whole"
@@ -148,7 +157,7 @@ def evaluation_page(
     Args:
         evaluation: what was run.
         records: its results.
-        count: photos to show; those on which methods disagree or are wrong come first when there are more.
+        count: images to show; of more, those on which methods disagree or are wrong come first.
         command: the command line.
     """
     from abs_classify.report.data import ReportPage
@@ -176,21 +185,21 @@ def evaluation_page(
 def classification_page(
     stages: Stages,
     methods: Mapping[Method, ClassTexts],
-    vocabulary: LabelSpace,
+    label_space: LabelSpace,
     scored: ScoredImages,
     notes: Sequence[str],
     command: Sequence[str],
 ) -> ReportPage:
-    """The page of photos without labels; arguments as in ``report_photos``, all photos are shown."""
+    """The page of images without labels; arguments as in ``report_images``. All images are shown."""
     from abs_classify.report.data import ReportPage
 
     count = len(scored.photos)
     return ReportPage(
-        title=f"{counted(count, 'photo', 'photos')}, {counted(len(vocabulary.names), 'class', 'classes')}",
+        title=f"{counted(count, 'photo', 'photos')}, {counted(len(label_space.names), 'class', 'classes')}",
         subtitle=_SUBTITLE,
-        facts=(("classes from", vocabulary.source), *_run_facts(stages, command)),
-        photos=tuple(report_images(stages, methods, vocabulary, scored, count)),
-        warnings=tuple(f"skipped {one.name}: {one.reason}" for one in scored.skipped),
+        facts=(("classes from", label_space.source), *_run_facts(stages, command)),
+        photos=tuple(report_images(stages, methods, label_space, scored, count)),
+        warnings=tuple(f"skipped {image.name}: {image.reason}" for image in scored.skipped),
         notes=tuple(notes),
         footer=_footer(stages),
     )
@@ -221,26 +230,28 @@ def explained_method(methods: Sequence[Method]) -> Method | None:
 
 
 def report_images(
-    stages: Stages, methods: Mapping[Method, ClassTexts], vocabulary: LabelSpace, scored: ScoredImages, count: int
+    stages: Stages, methods: Mapping[Method, ClassTexts], label_space: LabelSpace, scored: ScoredImages, count: int
 ) -> Iterator[ReportImage]:
-    """What the page shows of each photo.
+    """What the page shows of each image.
 
     Args:
         stages: with the features in the cache.
-        methods: those that were run, with their texts.
-        vocabulary: the class names.
+        methods: those that were run, with their class texts.
+        label_space: the class names.
         scored: the rankings.
-        count: photos to show.
+        count: how many images to show; those on which methods disagree come first, then those that one gets wrong.
     """
     from abs_classify.report.data import ReportImage
 
     method = explained_method(list(methods))
     chosen = _choose(scored, count)
-    names = list(vocabulary.names.values())
+    classes = list(label_space.names.items())
     start = 0
     for shard in scored.shards:
         wanted = [at for at in range(len(shard)) if start + at in chosen]
-        explained = Explained(stages, method, methods[method], shard, scored.selected) if method and wanted else None
+        explainer = (
+            ShardExplainer(stages, method, methods[method], shard, scored.selected) if method and wanted else None
+        )
         for at in wanted:
             image = shard[at].load()
             thumbnail = image.pixels.copy()
@@ -249,11 +260,11 @@ def report_images(
                 name=shard[at].name.rpartition(os.sep)[2],
                 image=thumbnail,
                 size=image.pixels.size,
-                truth=names[scored.labels[start + at]] if scored.labels else None,
-                attention=explained.attention(at) if explained else None,
-                views=explained.places(at, image) if explained else (),
-                predictions=tuple(_predictions(scored, start + at, names)),
-                explanation=_shown(explained.explain(at), vocabulary) if explained else None,
+                truth=classes[scored.labels[start + at]][1] if scored.labels else None,
+                attention=explainer.attention(at) if explainer else None,
+                views=explainer.places(at, image) if explainer else (),
+                predictions=tuple(_predictions(scored, start + at, classes)),
+                explanation=_comparison(explainer.explain(at)) if explainer else None,
             )
         start += len(shard)
 
@@ -262,51 +273,36 @@ def _choose(scored: ScoredImages, count: int) -> set[int]:
     total = len(scored.photos)
     if total <= count:
         return set(range(total))
-    tops = [found.top[:, 0] for found in scored.methods.values()]
-    wrong = [found.ranks != 1 for found in scored.methods.values() if len(found.ranks)]
+    best = [ranking.top[:, 0] for ranking in scored.methods.values()]
+    wrong = [ranking.ranks != 1 for ranking in scored.methods.values() if len(ranking.ranks)]
 
-    def dull(at: int) -> int:
-        disagree = len({int(top[at]) for top in tops}) > 1
-        return 0 if disagree else 1 if any(one[at] for one in wrong) else 2
+    def order(image: int) -> int:
+        if len({int(classes[image]) for classes in best}) > 1:
+            return 0
+        return 1 if any(is_wrong[image] for is_wrong in wrong) else 2
 
-    return set(sorted(range(total), key=dull)[:count])
-
-
-def _predictions(scored: ScoredImages, at: int, names: Sequence[str]) -> Iterator[MethodPrediction]:
-    from abs_classify.report.data import ClassScore, MethodPrediction
-
-    for name, found in scored.methods.items():
-        top = tuple(
-            ClassScore(names[position], float(score))
-            for position, score in zip(found.top[at].tolist(), found.scores[at].tolist(), strict=True)
-        )
-        yield MethodPrediction(name, top, int(found.ranks[at]) if len(found.ranks) else None)
+    return set(sorted(range(total), key=order)[:count])
 
 
-def _shown(explanation: Explanation, vocabulary: LabelSpace) -> ShownExplanation | None:
-    from abs_classify.report.data import ReportExplanation as ShownExplanation
-    from abs_classify.report.data import SentencePart, ViewPart
+def _predictions(scored: ScoredImages, image: int, classes: Sequence[tuple[str, str]]) -> Iterator[MethodPrediction]:
+    from abs_classify.explanation import RankedClass
+    from abs_classify.report.data import MethodPrediction
 
+    for name, method_ranking in scored.methods.items():
+        best, scores = method_ranking.top[image].tolist(), method_ranking.scores[image].tolist()
+        ranked = zip(best, scores, strict=True)
+        top = tuple(RankedClass(*classes[int(position)], float(score)) for position, score in ranked)
+        yield MethodPrediction(name, top, int(method_ranking.ranks[image]) if len(method_ranking.ranks) else None)
+
+
+def _comparison(explanation: Explanation) -> Explanation | None:
+    """The explanation with its strongest shares; None if there are none, or no runner-up to compare with."""
     if not explanation.views or explanation.runner_up is None:
         return None
-    names = vocabulary.names
-    return ShownExplanation(
-        method=explanation.method,
-        winner=names[explanation.winner],
-        runner_up=names[explanation.runner_up],
-        margin=explanation.margin,
-        sentences=tuple(
-            SentencePart(one.text, names[one.class_id], one.contribution) for one in explanation.sentences[:_SENTENCES]
-        ),
-        views=tuple(
-            ViewPart(cast("ViewKind", one.kind), one.index, one.contribution) for one in explanation.views[:_VIEWS]
-        ),
-        sentence_count=len(explanation.sentences),
-        view_count=len(explanation.views),
-    )
+    return explanation.strongest(_SHARES)
 
 
-def _seen(size: tuple[int, int], crop_fraction: float | None) -> tuple[float, float, float, float] | None:
+def _visible_square(size: tuple[int, int], crop_fraction: float | None) -> tuple[float, float, float, float] | None:
     """The central square of an image that the model sees; None for all of it."""
     if crop_fraction is None:
         return None

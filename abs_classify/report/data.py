@@ -6,44 +6,21 @@ Arrays, strings and thumbnails only; whoever fills these needs no knowledge of H
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
 from abs_classify.evaluation.records import ResultRecord
+from abs_classify.explanation import Explanation, RankedClass
 from abs_core.errors import UsageError
 
 __all__ = [
-    "ClassScore",
     "MethodPrediction",
-    "ReportExplanation",
     "ReportImage",
     "ReportPage",
-    "SentencePart",
-    "ViewKind",
-    "ViewPart",
     "ViewPlaces",
 ]
-
-
-ViewKind = Literal["whole", "random", "box", "window"]
-
-
-@dataclass(frozen=True)
-class ClassScore:
-    """One class in a ranking.
-
-    Attributes:
-        label: the class name as people read it.
-        score: in the method's own unit; comparable inside one method only.
-        probability: 0 to 1 if the method gives one, for the length of the bar; without it bars follow the score.
-    """
-
-    label: str
-    score: float
-    probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +34,7 @@ class MethodPrediction:
     """
 
     method: str
-    top: tuple[ClassScore, ...]
+    top: tuple[RankedClass, ...]
     true_rank: int | None = None
 
     @property
@@ -67,74 +44,11 @@ class MethodPrediction:
 
 
 @dataclass(frozen=True)
-class SentencePart:
-    """What one sentence adds to the difference between winner and runner-up.
-
-    Attributes:
-        text: the sentence.
-        label: the class that it describes.
-        contribution: positive if it speaks for the winner, negative if for the runner-up; in the unit of the score.
-    """
-
-    text: str
-    label: str
-    contribution: float
-
-
-@dataclass(frozen=True)
-class ViewPart:
-    """What one view adds to the difference between winner and runner-up.
-
-    Attributes:
-        kind: which views.
-        index: which of them: the row of that kind's places in ``ReportPhoto``; 0 for the whole image.
-        contribution: positive if it speaks for the winner; in the unit of the score.
-    """
-
-    kind: ViewKind
-    index: int
-    contribution: float
-
-
-@dataclass(frozen=True)
-class ReportExplanation:
-    """Why a method prefers its first class to its second.
-
-    Attributes:
-        method: its name.
-        winner, runner_up: class names.
-        margin: score of the winner minus score of the runner-up.
-        sentences: the strongest, in any order; what they leave of the margin is shown as the rest.
-        views: the strongest, in any order; likewise.
-        sentence_count, view_count: how many there are in all.
-    """
-
-    method: str
-    winner: str
-    runner_up: str
-    margin: float
-    sentences: tuple[SentencePart, ...]
-    views: tuple[ViewPart, ...]
-    sentence_count: int
-    view_count: int
-
-    @property
-    def other_sentences(self) -> float:
-        """The sum of all sentences that are not listed, so that the parts add up to the margin."""
-        return self.margin - sum(part.contribution for part in self.sentences)
-
-    @property
-    def other_views(self) -> float:
-        """The sum of all views that are not listed."""
-        return self.margin - sum(part.contribution for part in self.views)
-
-
-@dataclass(frozen=True)
 class ViewPlaces:
     """Where the views of one kind lie on a photo.
 
     Attributes:
-        kind: which views.
+        kind: "whole", "random", "box" or "window".
         boxes: int64 [N, 4]: left, upper, right, lower in pixels of the original photo; for windows row0, row1, col0,
             col1 on the grid, ends exclusive.
         grid: side of the token grid for windows, 0 for the others.
@@ -145,7 +59,7 @@ class ViewPlaces:
         UsageError: another shape, or windows without a grid.
     """
 
-    kind: ViewKind
+    kind: str
     boxes: NDArray[np.int64]
     grid: int = 0
     area: tuple[float, float, float, float] | None = None
@@ -180,7 +94,7 @@ class ReportImage:
         attention: float [g, g], over the whole image stretched to a square; or None.
         views: places by kind, in the order in which they are to be shown.
         predictions: one per method.
-        explanation: of the method that the page explains; or None.
+        explanation: of the method that the page explains, with the strongest views and sentences; or None.
 
     Raises:
         UsageError: an attention map that is no finite square matrix.
@@ -193,7 +107,7 @@ class ReportImage:
     attention: NDArray[np.floating] | None = None
     views: tuple[ViewPlaces, ...] = ()
     predictions: tuple[MethodPrediction, ...] = ()
-    explanation: ReportExplanation | None = None
+    explanation: Explanation | None = None
 
     def __post_init__(self) -> None:
         if self.attention is None:

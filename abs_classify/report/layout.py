@@ -9,7 +9,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from abs_classify.report.data import MethodPrediction, ReportExplanation, ReportImage, ViewPart, ViewPlaces
+from abs_classify.explanation import Explanation, ViewShare
+from abs_classify.report.data import MethodPrediction, ReportImage, ViewPlaces
 from abs_classify.report.drawing import peak_words
 
 __all__ = [
@@ -157,7 +158,7 @@ def panels(photo: ReportImage) -> tuple[Panel, ...]:
 def tag_places(marked: Sequence[Outline], unit: float) -> list[tuple[Outline, float, float]]:
     """Where the numbers go: on the upper edge of their own outline, else on the lower, where no other number stands.
 
-    Without a free place, which takes many small outlines, a number covers another in part.
+    Without a free place, which takes many small outlines, a number covers another in share.
 
     Args:
         marked: the outlines of one panel, in any order; the strongest is placed first.
@@ -177,16 +178,14 @@ def tag_places(marked: Sequence[Outline], unit: float) -> list[tuple[Outline, fl
 
 
 def ranking(prediction: MethodPrediction, truth: str | None) -> Ranking:
-    """The bars of one method: probabilities as they are, scores in proportion to the best."""
+    """The bars of one method, in proportion to the best score."""
     best = max((entry.score for entry in prediction.top), default=0.0)
     decimals = _decimals((entry.score for entry in prediction.top), 3)
     bars = []
     for place, entry in enumerate(prediction.top, start=1):
-        if entry.probability is not None:
-            length, value = 100 * entry.probability, _per_cent(entry.probability)
-        else:
-            length, value = (100 * entry.score / best if best > 0 else 0.0), f"{entry.score:.{decimals}f}"
-        bars.append(Bar(entry.label, min(100.0, max(0.0, length)), value, is_true=place == prediction.true_rank))
+        length = 100 * entry.score / best if best > 0 else 0.0
+        value = f"{entry.score:.{decimals}f}"
+        bars.append(Bar(entry.name, min(100.0, max(0.0, length)), value, is_true=place == prediction.true_rank))
     beyond = ""
     if prediction.true_rank is not None and prediction.true_rank > len(prediction.top):
         beyond = f"true label {truth}: place {prediction.true_rank}"
@@ -194,23 +193,22 @@ def ranking(prediction: MethodPrediction, truth: str | None) -> Ranking:
 
 
 def reasons(photo: ReportImage) -> Reasons | None:
-    """The bars of the explanation, strongest first; None for a photo without one."""
+    """The bars of the explanation, strongest first; None for a photo without one, or without a runner-up."""
     explanation = photo.explanation
-    if explanation is None:
+    if explanation is None or explanation.runner_up is None:
         return None
     figures = _figures(explanation)
-    sentences = sorted(explanation.sentences, key=lambda part: -abs(part.contribution))
-    largest = max((abs(part.contribution) for part in sentences), default=0.0) or 1.0
-    labels = dict.fromkeys((explanation.winner, explanation.runner_up, *(part.label for part in sentences)))
+    sentences = sorted(explanation.sentences, key=lambda share: -abs(share.contribution))
+    largest = max((abs(share.contribution) for share in sentences), default=0.0) or 1.0
     groups = []
-    for label in labels:
-        parts = [part for part in sentences if part.label == label]
-        bars = tuple(Bar(p.text, 100 * p.contribution / largest, figures(p.contribution)) for p in parts)
-        groups.append(Group(label, bars))
+    for ranked in (explanation.winner, explanation.runner_up):
+        shares = [share for share in sentences if share.class_id == ranked.class_id]
+        bars = tuple(Bar(s.text, 100 * s.contribution / largest, figures(s.contribution)) for s in shares)
+        groups.append(Group(ranked.name, bars))
     return Reasons(
         method=explanation.method,
-        winner=explanation.winner,
-        runner_up=explanation.runner_up,
+        winner=explanation.winner.name,
+        runner_up=explanation.runner_up.name,
         margin=figures(explanation.margin),
         groups=tuple(group for group in groups if group.bars),
         views=_view_bars(photo, explanation, figures),
@@ -219,18 +217,20 @@ def reasons(photo: ReportImage) -> Reasons | None:
     )
 
 
-def _marked(explanation: ReportExplanation | None) -> list[ViewPart]:
+def _marked(explanation: Explanation | None) -> list[ViewShare]:
     """The strongest views; their place in this list, from 1, is their number everywhere."""
     if explanation is None:
         return []
-    return sorted(explanation.views, key=lambda part: -abs(part.contribution))[:MARKED_VIEWS]
+    return sorted(explanation.views, key=lambda share: -abs(share.contribution))[:MARKED_VIEWS]
 
 
-def _views_panel(photo: ReportImage, places: ViewPlaces, marked: Sequence[ViewPart]) -> Panel:
+def _views_panel(photo: ReportImage, places: ViewPlaces, marked: Sequence[ViewShare]) -> Panel:
     boxes = places.pixels(photo.size).tolist()
-    numbered = [(n, part) for n, part in enumerate(marked, 1) if part.kind == places.kind and part.index < len(boxes)]
-    strong = [_outline(boxes[part.index], number, part.contribution < 0) for number, part in numbered]
-    taken = {part.index for _, part in numbered}
+    numbered = [
+        (n, share) for n, share in enumerate(marked, 1) if share.kind == places.kind and share.index < len(boxes)
+    ]
+    strong = [_outline(boxes[share.index], number, share.contribution < 0) for number, share in numbered]
+    taken = {share.index for _, share in numbered}
     faint = dict.fromkeys(_outline(box) for index, box in enumerate(boxes) if index not in taken)
     title = _PANEL_TITLES[places.kind]
     note = f"{len(boxes)} {'view' if len(boxes) == 1 else 'views'}" + (f", {len(strong)} numbered" if strong else "")
@@ -250,22 +250,22 @@ def _outline(box: Sequence[float], number: int = 0, against: bool = False) -> Ou
     return Outline(left, upper, max(right - left, 0.0), max(lower - upper, 0.0), number, against)
 
 
-def _view_bars(photo: ReportImage, explanation: ReportExplanation, figures: Callable[[float], str]) -> tuple[Bar, ...]:
+def _view_bars(photo: ReportImage, explanation: Explanation, figures: Callable[[float], str]) -> tuple[Bar, ...]:
     places = {view.kind: view.pixels(photo.size).tolist() for view in photo.views}
     places["whole"] = [[0.0, 0.0, float(photo.size[0]), float(photo.size[1])]]
-    ordered = sorted(explanation.views, key=lambda part: -abs(part.contribution))
-    largest = max((abs(part.contribution) for part in ordered), default=0.0) or 1.0
+    ordered = sorted(explanation.views, key=lambda share: -abs(share.contribution))
+    largest = max((abs(share.contribution) for share in ordered), default=0.0) or 1.0
     bars = []
-    for number, part in enumerate(ordered, start=1):
-        boxes = places.get(part.kind, [])
-        name = _VIEW_NAMES[part.kind] + ("" if part.kind == "whole" else f" {part.index + 1}")
+    for number, share in enumerate(ordered, start=1):
+        boxes = places.get(share.kind, [])
+        name = _VIEW_NAMES[share.kind] + ("" if share.kind == "whole" else f" {share.index + 1}")
         bars.append(
             Bar(
                 name,
-                100 * part.contribution / largest,
-                figures(part.contribution),
+                100 * share.contribution / largest,
+                figures(share.contribution),
                 number=number if number <= MARKED_VIEWS else 0,
-                outline=_outline(boxes[part.index]) if part.index < len(boxes) else None,
+                outline=_outline(boxes[share.index]) if share.index < len(boxes) else None,
             )
         )
     return tuple(bars)
@@ -275,10 +275,10 @@ def _rest(value: float, count: int, figures: Callable[[float], str]) -> tuple[in
     return (count, figures(value)) if count > 0 else None
 
 
-def _figures(explanation: ReportExplanation) -> Callable[[float], str]:
+def _figures(explanation: Explanation) -> Callable[[float], str]:
     """A function that writes contributions with as many decimals as give the largest of them four figures."""
-    sentences = (part.contribution for part in explanation.sentences)
-    views = (part.contribution for part in explanation.views)
+    sentences = (share.contribution for share in explanation.sentences)
+    views = (share.contribution for share in explanation.views)
     decimals = _decimals((explanation.margin, *sentences, *views), 4)
 
     def write(value: float) -> str:
@@ -294,8 +294,3 @@ def _decimals(values: Iterable[float], figures: int) -> int:
     if largest == 0 or not math.isfinite(largest):
         return figures
     return min(9, max(0, figures - 1 - math.floor(math.log10(largest))))
-
-
-def _per_cent(share: float) -> str:
-    percent = 100 * share
-    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.1f} %"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from abs_classify.explanation import explain
+from abs_classify.explanation import RankedClass, explain
 from abs_classify.methods.class_texts import ClassTexts
 from abs_classify.methods.scoring import ClassTextFeatures, run_stream
 from abs_classify.methods.similarity import unit
@@ -41,17 +41,18 @@ def test_shares_add_up_to_scores_and_margin(name: str) -> None:
     scores = METHODS[name].scorer.scores({kind: rows[None] for kind, rows in views.items()}, features())[0]
     explanation = explain(METHODS[name], views, features(), TABLE)
     order = scores.argsort(descending=True).tolist()
-    assert [explanation.winner, explanation.runner_up] == [TABLE.class_ids[c] for c in order[:2]]
-    assert explanation.winner_score == pytest.approx(float(scores.max()), rel=1e-6)
+    assert [explanation.winner, explanation.runner_up] == [
+        RankedClass(TABLE.class_ids[c], TABLE.class_names[c], float(scores[c])) for c in order[:2]
+    ]
     assert explanation.note == ""
 
     near = {"rel": 1e-5, "abs": 1e-6}
-    assert sum(view.winner for view in explanation.views) == pytest.approx(explanation.winner_score, **near)
-    assert sum(view.runner_up for view in explanation.views) == pytest.approx(explanation.runner_up_score, **near)
+    assert sum(view.winner for view in explanation.views) == pytest.approx(explanation.winner.score, **near)
+    assert sum(view.runner_up for view in explanation.views) == pytest.approx(explanation.runner_up.score, **near)
     assert sum(view.contribution for view in explanation.views) == pytest.approx(explanation.margin, **near)
     assert sum(text.contribution for text in explanation.sentences) == pytest.approx(explanation.margin, **near)
-    own = [text.score for text in explanation.sentences if text.class_id == explanation.winner]
-    assert sum(own) == pytest.approx(explanation.winner_score, **near)
+    own = [text.score for text in explanation.sentences if text.class_id == explanation.winner.class_id]
+    assert sum(own) == pytest.approx(explanation.winner.score, **near)
 
 
 @pytest.mark.parametrize("name", SUMS)
@@ -62,7 +63,7 @@ def test_the_strongest_come_first(name: str) -> None:
         assert sizes == sorted(sizes, reverse=True)
     expected = {(view.kind, index) for view in METHODS[name].views for index in range(view.count)}
     assert {(view.kind, view.index) for view in explanation.views} == expected
-    both = (explanation.winner, explanation.runner_up)
+    both = (explanation.winner.class_id, explanation.runner_up.class_id)
     assert {text.class_id for text in explanation.sentences} == set(both)
 
 
@@ -73,7 +74,7 @@ def test_the_view_and_the_sentence_that_decide_are_found() -> None:
     views = {"box": axes[9:16].repeat(8, 1)[:50], "window": axes[9:16].repeat(8, 1)[:50]}
     views["window"][31] = axes[4]
     explanation = explain(METHODS["abs"], views, texts, TABLE)
-    assert explanation.winner == "cat"
+    assert explanation.winner.class_id == "cat"
     assert (explanation.views[0].kind, explanation.views[0].index) == ("window", 31)
     assert explanation.views[0].sentence == "pointed ears"
     assert explanation.sentences[0].text == "pointed ears"
@@ -96,13 +97,13 @@ def test_a_stream_says_so_and_needs_its_scores() -> None:
     scores = run_stream(METHODS["tda"].scorer, {"whole": views["whole"][None]}, features())[0]
     explanation = explain(METHODS["tda"], views, features(), TABLE, scores)
     assert "images before it" in explanation.note
-    assert explanation.winner == TABLE.class_ids[int(scores.argmax())]
+    assert explanation.winner.class_id == TABLE.class_ids[int(scores.argmax())]
 
 
 def test_given_scores_decide_who_won() -> None:
     scores = torch.tensor([0.1, 0.3, 0.2])
     explanation = explain(METHODS["clip"], views_of("clip"), features(), TABLE, scores)
-    assert (explanation.winner, explanation.runner_up) == ("fox", "cat")
+    assert (explanation.winner.name, explanation.runner_up.name) == ("red fox", "house cat")
     assert explanation.margin == pytest.approx(0.1)
     with pytest.raises(UsageError, match=r"\[2\] scores cannot be explained for 3 classes"):
         explain(METHODS["clip"], views_of("clip"), features(), TABLE, scores[:2])
@@ -111,11 +112,10 @@ def test_given_scores_decide_who_won() -> None:
 def test_only_chosen_classes_may_win() -> None:
     views = views_of("abs")
     best = explain(METHODS["abs"], views, features(), TABLE)
-    among = [at for at, one in enumerate(TABLE.class_ids) if one != best.winner]
+    among = [at for at, class_id in enumerate(TABLE.class_ids) if class_id != best.winner.class_id]
     chosen = explain(METHODS["abs"], views, features(), TABLE, among=among)
     assert chosen.winner == best.runner_up
-    assert chosen.winner_score == best.runner_up_score
-    assert best.winner not in {share.class_id for share in chosen.sentences}
+    assert best.winner.class_id not in {share.class_id for share in chosen.sentences}
 
 
 def test_of_equal_scores_the_lower_position_wins_as_in_the_ranking() -> None:
@@ -129,9 +129,9 @@ def test_of_equal_scores_the_lower_position_wins_as_in_the_ranking() -> None:
         scores[best:] = 1.0
         explanation = explain(METHODS["clip"], views, texts, table, scores)
         ranking = torch.argsort(scores, descending=True, stable=True)[:2].tolist()
-        assert [explanation.winner, explanation.runner_up] == [ids[at] for at in ranking]
+        assert [explanation.winner.class_id, explanation.runner_up.class_id] == [ids[at] for at in ranking]
     chosen = explain(METHODS["clip"], views, features(), TABLE, torch.ones(3), among=(2, 0))
-    assert (chosen.winner, chosen.runner_up) == ("owl", "cat")
+    assert (chosen.winner.class_id, chosen.runner_up.class_id) == ("owl", "cat")
 
 
 def test_one_class_has_no_runner_up() -> None:
@@ -139,14 +139,15 @@ def test_one_class_has_no_runner_up() -> None:
     texts = ClassTextFeatures(features().features[:2], torch.tensor([0, 0]), features().labels[:1])
     explanation = explain(METHODS["abs"], views_of("abs"), texts, table)
     assert explanation.runner_up is None
-    assert explanation.margin == explanation.winner_score
+    assert explanation.margin == explanation.winner.score
     assert sum(view.contribution for view in explanation.views) == pytest.approx(explanation.margin, rel=1e-5)
 
 
 def test_as_json() -> None:
     explanation = explain(METHODS["abs"], views_of("abs"), features(), TABLE)
     data = json.loads(json.dumps(explanation.to_dict(top=3)))
-    assert data["winner"] == explanation.winner
+    assert (data["winner"], data["runner_up"]) == (explanation.winner.class_id, explanation.runner_up.class_id)
+    assert data["winner_score"] == explanation.winner.score
     assert data["margin"] == pytest.approx(explanation.margin)
     assert len(data["views"]) == 3
     assert data["view_count"] == 100

@@ -15,15 +15,12 @@ import pytest
 from result_records import make_records
 
 from abs_classify.evaluation.metrics import evaluate_ranks
+from abs_classify.explanation import Explanation, RankedClass, SentenceShare, ViewShare
 from abs_classify.report import explanation_image, explanation_png, render_report, write_report
 from abs_classify.report.data import (
-    ClassScore,
     MethodPrediction,
-    ReportExplanation,
     ReportImage,
     ReportPage,
-    SentencePart,
-    ViewPart,
     ViewPlaces,
 )
 from abs_classify.report.drawing import heat_colours, heat_overlay, levels, peak_words, photo_uri, thumbnail
@@ -62,6 +59,10 @@ class Page(HTMLParser):
         return re.sub(r"\s+", " ", " ".join(self.words))
 
 
+def ranked(name: str, score: float) -> RankedClass:
+    return RankedClass(name, name, score)
+
+
 def make_photo(name="cat.png", truth="tabby cat", winner="tabby cat", seed=0, size=(640, 427)) -> ReportImage:
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 255, (size[1] // 8 + 1, size[0] // 8 + 1, 3), dtype=np.uint8)
@@ -72,19 +73,22 @@ def make_photo(name="cat.png", truth="tabby cat", winner="tabby cat", seed=0, si
     boxes = np.stack([left, upper, left + size[0] // 2, upper + size[1] // 2], axis=1)
     windows = np.array([[0, 4, 1, 6], [2, 7, 2, 7], [2, 7, 2, 7], [0, 7, 0, 7]])
     runner_up = "lynx"
-    top = (ClassScore(winner, 700.0, 0.7), ClassScore(runner_up, 200.0, 0.2))
+    top = (ranked(winner, 700.0), ranked(runner_up, 200.0))
     rank = 1 if truth == winner else 17
-    explanation = ReportExplanation(
+    explanation = Explanation(
         method="abs",
-        winner=winner,
-        runner_up=runner_up,
-        margin=500.0,
+        winner=top[0],
+        runner_up=top[1],
         sentences=(
-            SentencePart("The tabby cat has a striped coat.", winner, 300.0),
-            SentencePart("The lynx has tufted ears.", runner_up, -100.5),
-            SentencePart("Tabby cats have an M on the forehead.", winner, 250.0),
+            SentenceShare("The tabby cat has a striped coat.", winner, 300.0, 300.0),
+            SentenceShare("The lynx has tufted ears.", runner_up, 100.5, -100.5),
+            SentenceShare("Tabby cats have an M on the forehead.", winner, 250.0, 250.0),
         ),
-        views=(ViewPart("box", 7, 210.0), ViewPart("window", 0, 90.0), ViewPart("box", 3, -40.0)),
+        views=(
+            ViewShare("box", 7, 310.0, 100.0, "The tabby cat has a striped coat."),
+            ViewShare("window", 0, 90.0, 0.0, "The tabby cat has a striped coat."),
+            ViewShare("box", 3, 10.0, 50.0, "The tabby cat has a striped coat."),
+        ),
         sentence_count=100,
         view_count=54,
     )
@@ -96,7 +100,7 @@ def make_photo(name="cat.png", truth="tabby cat", winner="tabby cat", seed=0, si
         attention=attention,
         views=(ViewPlaces("box", boxes), ViewPlaces("window", windows, grid=7, area=(106.5, 0.0, 533.5, 427.0))),
         predictions=(
-            MethodPrediction("clip", (ClassScore(truth, 0.25), ClassScore(runner_up, 0.2)), 1),
+            MethodPrediction("clip", (ranked(truth, 0.25), ranked(runner_up, 0.2)), 1),
             MethodPrediction("abs", top, rank),
         ),
         explanation=explanation,
@@ -278,8 +282,8 @@ def test_a_warning_stands_out():
     assert "at the level of chance" in shown.text
 
 
-def test_scores_without_probabilities_give_bars_in_proportion():
-    low = ranking(MethodPrediction("clip", (ClassScore("a", 0.25), ClassScore("b", 0.2), ClassScore("c", -0.1))), None)
+def test_bars_are_in_proportion_to_scores():
+    low = ranking(MethodPrediction("clip", (ranked("a", 0.25), ranked("b", 0.2), ranked("c", -0.1))), None)
     assert [bar.length for bar in low.bars] == pytest.approx([100, 80, 0])
     assert [bar.value for bar in low.bars] == ["0.250", "0.200", "-0.100"]
     assert low.right is None
@@ -342,8 +346,9 @@ def test_the_picture_of_an_explanation(tmp_path):
 
 
 def test_the_picture_grows_with_its_texts():
-    long = SentencePart("word " * 100 + "x" * 400, "tabby cat", 1.0)
-    explanation = ReportExplanation("abs", HOSTILE, "b", 2.0, (long,) * 30, (), 30, 0)
+    long = SentenceShare("word " * 100 + "x" * 400, "tabby cat", 1.0, 1.0)
+    best = RankedClass("tabby cat", HOSTILE, 3.0)
+    explanation = Explanation("abs", best, ranked("b", 1.0), (), (long,) * 30, 0, 30)
     photo = ReportImage("a.png", PIL.Image.new("RGB", (8, 8)), (8, 8), explanation=explanation)
     picture = explanation_image(photo)
     assert picture.height > 3000
