@@ -1,4 +1,4 @@
-"""The public door: a model, descriptions and a method in, predictions out, and why.
+"""Images in, predictions out, and why: a model, descriptions and a method.
 
 from abs_classify import Classifier, load_model
 
@@ -10,40 +10,70 @@ for prediction in classifier.classify(["photo.jpg"], explain=True):
 
 from __future__ import annotations
 
-import os
-import threading
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from PIL import Image
-
-from abs_classify.encoding.encoder import encode_texts, stream_images
+from abs_classify.datasets.base import Sample
+from abs_classify.encoding.cache import DERIVED, MemoryCache, StageCache, open_cache
+from abs_classify.encoding.digest_cache import DigestCache
+from abs_classify.encoding.samples import (
+    IdentifiedSample,
+    ImageInput,
+    OnError,
+    SkippedImage,
+    UnreadableSample,
+    as_sample,
+    batched,
+    identify,
+)
+from abs_classify.encoding.stages import SHARD, Stages
 from abs_classify.explanation import Explanation, RankedClass, explain
-from abs_classify.images import LoadedImage, load_image, upright_rgb
-from abs_classify.methods.class_texts import ClassTextInputs, ClassTexts, as_descriptions, read_template_set
 from abs_classify.methods.phrases import readable
-from abs_classify.methods.scoring import ClassTextFeatures, StreamScorer
-from abs_classify.methods.table import Method, get_method
-from abs_classify.models.attention import load_attention
-from abs_classify.models.base import AttentionBackend
-from abs_classify.threads import in_threads
-from abs_core.canonical import sha256_bytes
-from abs_core.descriptions import Description
+from abs_classify.methods.plan import plan_methods
+from abs_classify.models.deferred import DeferredModel, LoadedModel, model_notes
+from abs_core.descriptions import Description, LabelSpace
 from abs_core.errors import ImageError, UnknownNameError, UsageError
+from abs_core.labels import ClassLabel, LabelSet
+from abs_core.progress import Advance, Progress, no_progress
 
 if TYPE_CHECKING:
-    from abs_classify.models.base import Model
+    import torch
 
-__all__ = ["Classifier", "Prediction"]
+    from abs_classify.encoding.ranking import MethodRanking, ScoredShard
+    from abs_classify.methods.scoring import ClassTextFeatures
+    from abs_classify.methods.table import Method
+    from abs_classify.models.base import AttentionBackend, Model
+
+__all__ = ["Classifier", "PredictedShard", "Prediction", "Predictions"]
 
 
-# Decoded photos are large: this many wait at most, whatever the number of images.
-_WAITING = 8
+# Without a cache: images for each thread that are encoded together, and results of a stage that are kept for the next.
+_IMAGES_PER_THREAD = 4
+
+
+_LATEST_RESULTS = 4
+
+
+# what a page or picture shows of a ranking, however few classes were asked for
+_SHOWN_CLASSES = 5
+
+
+@dataclass(frozen=True)
+class PredictedShard:
+    """Images that were encoded together, whose features are found together.
+
+    Attributes:
+        images: in order.
+        ranking: of these images.
+    """
+
+    images: Sequence[IdentifiedSample]
+    ranking: MethodRanking
 
 
 @dataclass(frozen=True)
@@ -51,14 +81,20 @@ class Prediction:
     """What an image shows.
 
     Attributes:
+        image_name: its path, or what else there is to call it by.
         image_id: the sha256 of the image's bytes, of a PIL image that of its pixels; it seeds the image's random draws.
         ranking: the best classes, best first.
         explanation: why, if it was asked for.
+        shard: the images with which this one was encoded.
+        position: of this image in its shard.
     """
 
+    image_name: str
     image_id: str
     ranking: tuple[RankedClass, ...]
     explanation: Explanation | None = None
+    shard: PredictedShard | None = field(default=None, repr=False, compare=False)
+    position: int = field(default=0, repr=False, compare=False)
 
     @property
     def class_id(self) -> str:
@@ -76,184 +112,294 @@ class Prediction:
         return self.ranking[0].score
 
 
+class Predictions(Iterator[Prediction]):
+    """Predictions, each as soon as it is computed.
+
+    Attributes:
+        skipped: the images so far that could not be read, where they do not stop the run.
+    """
+
+    def __init__(self, predictions: Generator[Prediction, None, None], skipped: list[SkippedImage]) -> None:
+        self._predictions = predictions
+        self.skipped: Sequence[SkippedImage] = skipped
+
+    def __next__(self) -> Prediction:
+        return next(self._predictions)
+
+    def close(self) -> None:
+        """End the run: what was begun for further images is dropped."""
+        self._predictions.close()
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is wanted of each image, as in ``Classifier.classify``."""
+
+    top: int
+    explain: bool
+    on_error: OnError
+    progress: Progress
+
+
 class Classifier:
     """Classifies images by class descriptions, without training.
 
     Args:
-        model: the image-text model, see ``load_model``.
+        model: the image-text model, see ``load_model``; or its name, or a ``DeferredModel``, which are loaded when
+            there is something to compute.
         descriptions: class id to sentences or ``Description``s, in class order; or class names alone, which then serve
-            as ids. A bundle enters as such a mapping.
+            as ids; or a label space, such as a bundle's.
         method: a row of the table, or its name, see ``METHODS``.
         names: class id to class name; an id without one is its own name, with spaces for underscores.
         templates: the template set for methods that use one: a shipped id or a file.
-        attention: where attention maps come from, see ``load_attention``, or a source.
+        attention: where attention maps come from, see ``load_attention``, or a backend. A ``DeferredModel`` has one.
+        views: replaces the method's number of views of each kind.
         seed: with an image's id and a view's kind and number it determines every random draw.
         batch_size: crops that are encoded together; changes speed and memory, and scores by rounding only.
+        cache: a folder, or a cache, that keeps the results of every stage; None computes everything and stores nothing.
 
     Raises:
-        UnknownNameError: no such method, template set or attention backend, or a name for a class that is not there.
-        UsageError: a class without descriptions or that stands twice, or a method that cannot do without descriptions.
-        ModelError: a model that cannot give the method's views.
+        UnknownNameError: no such model, method, template set or attention backend, or a name for a class that is not
+            there.
+        UsageError: a class without descriptions or that appears twice, a method that cannot do without descriptions, or
+            ``views`` that the method has no use for.
+        WeightsError: the weights of a model that was named are not on this machine.
     """
 
     def __init__(
         self,
-        model: Model,
-        descriptions: Mapping[str, Sequence[str | Description]] | Sequence[str],
+        model: Model | DeferredModel | str,
+        descriptions: LabelSpace | Mapping[str, Sequence[str | Description]] | Sequence[str],
         *,
         method: str | Method = "abs",
         names: Mapping[str, str] | None = None,
         templates: str = "plain",
         attention: str | AttentionBackend = "auto",
+        views: int | None = None,
         seed: int = 0,
         batch_size: int = 64,
+        cache: StageCache | Path | str | None = None,
     ) -> None:
-        self.model = model
-        self.method = get_method(method) if isinstance(method, str) else method
-        self.names = _names(descriptions, names or {})
-        self.table = self._build_table(descriptions, templates)
-        self.seed, self.batch_size = seed, batch_size
-        self._attention = attention
+        self.label_space = _label_space(descriptions, names or {})
+        plan = plan_methods([method], self.label_space, views, templates, None, seed)
+        ((self.method, self.class_texts),) = plan.methods.items()
+        self._cache = open_cache(cache)
+        models = _deferred(model, attention, self._cache).for_methods(plan.methods)
+        models.find_files()
+        self.stages = Stages(self._cache or MemoryCache(_LATEST_RESULTS), models, seed, batch_size)
+        self.notes: Sequence[str] = [*plan.notes, *model_notes(models.name)]
+
+    @property
+    def model(self) -> Model:
+        """The image-text model, loaded if it was not."""
+        return self.stages.models.model
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """Class id to class name, in class order."""
+        return self.label_space.names
 
     @cached_property
-    def texts(self) -> ClassTextFeatures:
-        """The encoded texts."""
-        encode = self.model, self.table.texts
-        return ClassTextFeatures(
-            encode_texts(*encode),
-            torch.tensor(self.table.class_index),
-            encode_texts(self.model, self.table.label_texts),
-        )
-
-    @cached_property
-    def source(self) -> AttentionBackend | None:
-        """Where attention maps come from; None for a method that looks at none."""
-        if not any(view.needs_attention for view in self.method.views):
-            return None
-        return load_attention(self._attention, self.model) if isinstance(self._attention, str) else self._attention
+    def text_features(self) -> ClassTextFeatures:
+        """The encoded class texts."""
+        return self.stages.text_features(self.class_texts)
 
     def classify(
-        self, images: Iterable[str | Path | bytes | Image.Image], *, top: int = 5, explain: bool = False
-    ) -> Iterator[Prediction]:
+        self,
+        images: Iterable[ImageInput],
+        *,
+        top: int = 5,
+        explain: bool = False,
+        on_error: OnError = "stop",
+        progress: Progress = no_progress,
+    ) -> Predictions:
         """Classify images, in their order, as they come.
 
         Args:
-            images: paths, the bytes of files, or PIL images, which are turned upright and made RGB as files are.
-                Taken in small groups, so they may be many.
+            images: paths, the bytes of files, PIL images, which are turned upright and made RGB as files are, or
+                entries of a data set. Taken in small groups, so they may be many; of a list, a group ahead.
             top: classes in each ranking, 1 or more.
             explain: whether to say which views and sentences carried each prediction.
+            on_error: "stop": an image that cannot be read raises ``ImageError``, after the predictions of the images
+                before it. "skip": it gets no prediction, and ``skipped`` of the result names it.
+            progress: shows how many images of a list are done.
 
-        Yields:
-            One prediction per image.
+        Returns:
+            An iterator of one prediction for each image. A stream method gives the first when all images are encoded.
 
         Raises:
-            ImageError: an image that cannot be read; the predictions of the images before it come first.
-            UsageError: a stream method when there are no images yet to count; one image where a list is wanted; or a
-                ``top`` below 1.
+            ImageError: from the iterator, see ``on_error``.
+            ModelError: from the iterator: the model cannot give the method's views.
+            UsageError: a stream method and no list of images, which cannot be counted; one image where a list is
+                wanted; or a ``top`` below 1.
         """
+        from PIL import Image
+
         if top < 1:
-            raise UsageError(f"top is {top}", remedy="Ask for 1 class or more")
-        if isinstance(images, str | Path | bytes | Image.Image):
+            raise UsageError(f"top must be 1 or more, got {top}", remedy="Ask for 1 class or more")
+        if isinstance(images, str | Path | bytes | Sample | Image.Image):
             raise UsageError("images is one image", remedy="Pass a list: classify([image])")
         if self.method.stream and not isinstance(images, Sequence):
             raise UsageError(
                 f"the method {self.method.name!r} must know how many images there are", remedy="Pass a list of images"
             )
-        # before any image: what a model makes of texts once, it makes here with all cores and where Ctrl-C reaches it
-        texts = self.texts
-        reader = _Reader(images)
-        state = None
-        for encoded in stream_images(
-            self.model, self.source, reader, self.method.views, seed=self.seed, batch_size=self.batch_size
-        ):
-            views = self.method.views_by_kind(encoded.features)
-            count = len(next(iter(views.values())))
-            scorer = self.method.scorer
-            if isinstance(scorer, StreamScorer):
-                assert isinstance(images, Sequence)  # refused above
-                state = scorer.start(texts, len(images)) if state is None else state
-                rows = [{kind: features[at] for kind, features in views.items()} for at in range(count)]
-                scores = torch.stack([scorer.step(state, row) for row in rows])
-            else:
-                scores = scorer.scores(views, texts)
-            for at in range(count):
-                one = {kind: features[at] for kind, features in views.items()}
-                yield self._predict(reader.loaded.popleft(), scores[at], one if explain else None, top)
-        if reader.failure is not None:
-            raise reader.failure
+        skipped: list[SkippedImage] = []
+        return Predictions(self._predict(images, _Request(top, explain, on_error, progress), skipped), skipped)
 
     def _predict(
-        self, image: LoadedImage, scores: torch.Tensor, views: Mapping[str, torch.Tensor] | None, top: int
-    ) -> Prediction:
-        order = torch.argsort(scores, descending=True, stable=True)[:top].tolist()
-        ids = self.table.class_ids
-        ranking = tuple(RankedClass(ids[at], self.names[ids[at]], float(scores[at])) for at in order)
-        why = None if views is None else explain(self.method, views, self.texts, self.table, scores)
-        return Prediction(image.id, ranking, why)
+        self, images: Iterable[ImageInput], request: _Request, skipped: list[SkippedImage]
+    ) -> Generator[Prediction, None, None]:
+        _ = self.text_features  # before any image: here with all cores, and where Ctrl-C reaches it
+        total = len(images) if isinstance(images, Sequence) else None
+        stages = self.stages_of_run()
+        progress = request.progress if total is not None else no_progress
+        with progress("classifying", total or 0, "images") as advance:
+            scored_shards = self._scored(stages, images, request.on_error, advance)
+            with closing(_streamed(stages, self, scored_shards) if self.method.stream else scored_shards) as shards:
+                for shard in shards:
+                    skipped.extend(shard.skipped)
+                    yield from self._predictions(stages, shard, request)
 
-    def _build_table(
-        self, descriptions: Mapping[str, Sequence[str | Description]] | Sequence[str], templates: str
-    ) -> ClassTexts:
-        described = None
-        if isinstance(descriptions, Mapping):
-            described = {
-                key: tuple(one if isinstance(one, Description) else Description(one) for one in _listed(key, own))
-                for key, own in descriptions.items()
-            }
-        return self.method.texts.build(ClassTextInputs(self.names, described, read_template_set(templates).templates))
+    def stages_of_run(self) -> Stages:
+        """Stages for one run over some images; without a cache they remember what the next step of the run needs."""
+        return self.stages.for_run(self._cache or MemoryCache(None if self.method.stream else _LATEST_RESULTS))
+
+    def identified(self, images: Iterable[ImageInput]) -> Iterator[Sequence[IdentifiedSample | UnreadableSample]]:
+        """The images with their content ids, in the groups in which they are encoded; none is taken ahead of these."""
+        for group in batched(images, self._group_size):
+            yield identify([as_sample(image) for image in group], self.stages.models.digests)
+
+    def _scored(
+        self, stages: Stages, images: Iterable[ImageInput], on_error: OnError, advance: Advance
+    ) -> Generator[ScoredShard, None, None]:
+        from abs_classify.encoding.ranking import score_shards
+
+        methods, ahead = {self.method: self.class_texts}, isinstance(images, Sequence)
+        with closing(
+            score_shards(stages, self.identified(images), methods, on_error, ahead=ahead, partial_shards=True)
+        ) as shards:
+            for scored in shards:
+                advance(scored.size)
+                yield scored
+
+    @property
+    def _group_size(self) -> int:
+        """Images that are encoded before their predictions are given: with a cache those of an entry."""
+        import torch
+
+        return SHARD if self._cache is not None else min(SHARD, _IMAGES_PER_THREAD * torch.get_num_threads())
+
+    def _predictions(self, stages: Stages, scored: ScoredShard, request: _Request) -> Iterator[Prediction]:
+        from abs_classify.encoding.ranking import rank_classes
+
+        if not scored.images:
+            return
+        scores = scored.scores[self.method.name]
+        ranking = rank_classes(scores, None, self.method.name, max(request.top, _SHOWN_CLASSES))
+        shard = PredictedShard(scored.images, ranking)
+        explanations = self._explanations(stages, scored) if request.explain else [None] * len(scored.images)
+        classes = [RankedClass(class_id, name, 0.0) for class_id, name in self.names.items()]
+        for position, (image, explanation) in enumerate(zip(scored.images, explanations, strict=True)):
+            best = zip(ranking.top[position].tolist(), ranking.scores[position].tolist(), strict=True)
+            ranked = tuple(
+                RankedClass(classes[class_index].class_id, classes[class_index].name, score)
+                for class_index, score in list(best)[: request.top]
+            )
+            yield Prediction(image.name, image.id, ranked, explanation, shard, position)
+
+    def _explanations(self, stages: Stages, scored: ScoredShard) -> list[Explanation | None]:
+        import torch
+
+        views = self.method.views_by_kind(stages.views(scored.images, self.method.views))
+        scores = torch.from_numpy(scored.scores[self.method.name])
+
+        def features(position: int) -> dict[str, torch.Tensor]:
+            return {kind: rows[position] for kind, rows in views.items()}
+
+        return [
+            explain(self.method, features(position), self.text_features, self.class_texts, scores[position])
+            for position in range(len(scored.images))
+        ]
 
 
-def _names(ids: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:
-    if isinstance(ids, str):
-        raise UsageError(f"the class names are one string, {ids!r}", remedy="Give a list of names")
-    counts = Counter(list(ids))  # a Counter of a mapping would take its values for counts
-    twice = [one for one, count in counts.items() if count > 1]
-    if twice:
-        raise UsageError(f"the class {twice[0]!r} stands twice", remedy="Give every class once")
-    for one in given:
-        if one not in counts:
-            raise UnknownNameError("class in names", one, counts, remedy="Give names to these ids only")
-    return {one: given.get(one, readable(one)) for one in counts}
+def _streamed(
+    stages: Stages, classifier: Classifier, encoded: Generator[ScoredShard, None, None]
+) -> Generator[ScoredShard, None, None]:
+    """The shards of a stream method with their scores, which follow from all images together.
 
-
-def _listed(key: str, own: Sequence[str | Description]) -> Sequence[str | Description]:
-    if isinstance(own, str):
-        as_descriptions({key: own})  # raises the error that says so
-    return own
-
-
-class _Reader:
-    """Images that threads read, those of a list a few ahead; another iterable may be slow, so it is not run ahead.
-
-    Attributes:
-        loaded: those that were given to the encoder and whose predictions have not come.
-        failure: of the image that ended it; it waits until the images before have their predictions.
+    Raises:
+        ImageError: as the encoded shards do, after those before it.
     """
+    from abs_classify.encoding.ranking import ScoredShard
 
-    def __init__(self, images: Iterable[str | Path | bytes | Image.Image]) -> None:
-        self._images = images
-        self.loaded: deque[LoadedImage] = deque()
-        self.failure: ImageError | None = None
+    shards: list[ScoredShard] = []
+    failure: ImageError | None = None
+    try:
+        for shard in encoded:
+            shards.append(shard)
+    except ImageError as error:
+        failure = error
+    readable = [shard.images for shard in shards if shard.images]
+    method = classifier.method
+    rows = stages.stream_scores(readable, method, classifier.class_texts) if readable else None
+    start = 0
+    for shard in shards:
+        stop = start + len(shard.images)
+        yield ScoredShard(shard.images, {} if rows is None else {method.name: rows[start:stop]}, shard.skipped)
+        start = stop
+    if failure is not None:
+        raise failure
 
-    def __iter__(self) -> Iterator[LoadedImage]:
-        images = self._images
-        ahead = in_threads(_load, images, ahead=_WAITING) if isinstance(images, Sequence) else map(_load, images)
-        try:
-            for image in ahead:
-                self.loaded.append(image)
-                yield image
-        except ImageError as error:
-            self.failure = error
+
+def _deferred(
+    model: Model | DeferredModel | str, attention: str | AttentionBackend, cache: StageCache | None
+) -> DeferredModel:
+    digests = DigestCache(None if cache is None else cache.root)
+    if isinstance(model, DeferredModel):
+        if attention != "auto":
+            raise UsageError("a DeferredModel has an attention backend of its own", remedy="Leave out attention")
+        return model
+    if not isinstance(model, str):
+        return LoadedModel(model, attention, digests)
+    if not isinstance(attention, str):
+        raise UsageError(
+            "an attention backend fits a model that is loaded, and a name was given", remedy="Pass load_model(name)"
+        )
+    return DeferredModel(model, attention, "auto", "float32", digests, None if cache is None else cache.root / DERIVED)
 
 
-# An image is decoded when it is first looked at, and not safely by two threads: one may stand in a list twice.
-_DECODING = threading.Lock()
+def _label_space(
+    descriptions: LabelSpace | Mapping[str, Sequence[str | Description]] | Sequence[str], names: Mapping[str, str]
+) -> LabelSpace:
+    if isinstance(descriptions, LabelSpace):
+        classes = {label.id: label.name for label in descriptions.labels.classes}
+        _check_named(names, classes)
+        renamed = tuple(ClassLabel(class_id, names.get(class_id, name)) for class_id, name in classes.items())
+        labels = LabelSet(descriptions.labels.name, renamed) if names else descriptions.labels
+        return LabelSpace(labels, descriptions.descriptions, descriptions.source)
+    if isinstance(descriptions, str):
+        raise UsageError(f"the class names are one string, {descriptions!r}", remedy="Give a list of names")
+    counts = Counter(list(descriptions))  # a Counter of a mapping would take its values for counts
+    twice = [class_id for class_id, count in counts.items() if count > 1]
+    if twice:
+        raise UsageError(f"the class {twice[0]!r} appears twice", remedy="Give every class once")
+    _check_named(names, counts)
+    labels = LabelSet("classes", tuple(ClassLabel(key, names.get(key, readable(key))) for key in counts))
+    undescribed = LabelSpace.of_labels(labels)
+    if not isinstance(descriptions, Mapping):
+        return undescribed
+    described = {class_id: _described(class_id, texts) for class_id, texts in descriptions.items()}
+    return LabelSpace(labels, described, undescribed.source)
 
 
-def _load(image: str | Path | bytes | Image.Image) -> LoadedImage:
-    if isinstance(image, Image.Image):
-        with _DECODING:
-            pixels = upright_rgb(image, repr(os.fsdecode(getattr(image, "filename", "")) or "PIL image"))
-        # no file, so the id is that of the pixels
-        return LoadedImage(sha256_bytes(repr(pixels.size).encode() + pixels.tobytes()), pixels)
-    return load_image(Path(image) if isinstance(image, str) else image)
+def _check_named(names: Mapping[str, str], classes: Iterable[str]) -> None:
+    known = set(classes)
+    for class_id in names:
+        if class_id not in known:
+            raise UnknownNameError("class in names", class_id, classes, remedy="Give names to these ids only")
+
+
+def _described(class_id: str, texts: Sequence[str | Description]) -> tuple[Description, ...]:
+    if isinstance(texts, str):
+        raise UsageError(f"the descriptions of class {class_id!r} are one string", remedy="Give a list of strings")
+    return tuple(text if isinstance(text, Description) else Description(text) for text in texts)

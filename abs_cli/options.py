@@ -18,6 +18,7 @@ from abs_core.home import Home
 from abs_descriptions.bundles.repository import find_bundle
 
 if TYPE_CHECKING:
+    from abs_classify.classifier import Classifier
     from abs_classify.datasets import Dataset
     from abs_core.labels import LabelSet
 
@@ -41,12 +42,42 @@ class ModelOptions:
 
     def stages(self, home: Home) -> Stages:
         """The cached stages for these options."""
+        settings = ModelSettings(self.attention, self.device, self.dtype, self.seed, self.batch_size)
+        stages = open_stages(StageCache(home.cache), settings, WeightsStore(home.models), self.model)
+        self._set_threads()
+        return stages
+
+    def classifier(
+        self, home: Home, label_space: LabelSpace, *, method: str, views: int | None, templates: str = "plain"
+    ) -> Classifier:
+        """A classifier with the user's cache; everything that is named is checked, and nothing is loaded.
+
+        Raises:
+            as ``Classifier``.
+        """
+        from abs_classify.classifier import Classifier
+
+        settings = ModelSettings(self.attention, self.device, self.dtype, self.seed, self.batch_size)
+        cache = StageCache(home.cache)
+        stages = open_stages(cache, settings, WeightsStore(home.models), self.model)
+        classifier = Classifier(
+            stages.models,
+            label_space,
+            method=method,
+            templates=templates,
+            views=views,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            cache=cache,
+        )
+        self._set_threads()
+        return classifier
+
+    def _set_threads(self) -> None:
         if self.threads is not None:
             import torch
 
             torch.set_num_threads(self.threads)
-        settings = ModelSettings(self.attention, self.device, self.dtype, self.seed, self.batch_size)
-        return open_stages(StageCache(home.cache), settings, WeightsStore(home.models), self.model)
 
 
 def model_options(function: F) -> F:

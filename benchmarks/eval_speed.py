@@ -38,7 +38,8 @@ from torch import Tensor
 from abs_classify.datasets import open_dataset
 from abs_classify.encoding.cache import StageCache
 from abs_classify.encoding.digest_cache import DigestCache
-from abs_classify.encoding.ranking import identify, score
+from abs_classify.encoding.ranking import score
+from abs_classify.encoding.samples import identify_readable
 from abs_classify.encoding.stages import Stages
 from abs_classify.images import LoadedImage, load_image
 from abs_classify.methods.class_texts import ClassTextInputs, read_template_set
@@ -150,12 +151,12 @@ def evaluate(models: DeferredModel, method: Method, table: Path, folder: Path) -
 
     def run() -> Cost:
         with tempfile.TemporaryDirectory(dir=folder) as cache:
-            memo = DigestCache(Path(cache))
+            digests = DigestCache(Path(cache))
             stages = Stages(StageCache(Path(cache)), models, 0, 64)
-            stages.texts(text_table)
+            stages.text_features(text_table)
 
             def work() -> None:
-                photos = [photo for photo in identify(data.samples, memo, "stop")[0] if photo is not None]
+                photos, _ = identify_readable(data.samples, digests, "stop")
                 score(stages, photos, truth, {method: text_table}, "stop", silent)
 
             return timed(work)

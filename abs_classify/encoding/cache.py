@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from abs_core.canonical import canonical_json, sha256_bytes
 from abs_core.errors import CacheError, StorageError
@@ -32,8 +32,11 @@ __all__ = [
     "CacheKey",
     "KeyDifference",
     "LastRun",
+    "MemoryCache",
+    "ResultCache",
     "StageCache",
     "differences",
+    "open_cache",
     "read_last_run",
     "write_last_run",
 ]
@@ -101,6 +104,61 @@ class KeyDifference:
     path: str
     ours: Any
     theirs: Any
+
+
+class ResultCache(Protocol):
+    """Where results of stages are kept; a ``StageCache``, or a ``MemoryCache`` where nothing is to be stored."""
+
+    def load(self, key: CacheKey) -> dict[str, np.ndarray] | None:
+        """The arrays that were stored under ``key``, or None."""
+        ...
+
+    def holds(self, key: CacheKey) -> bool:
+        """Whether there is an entry under ``key``."""
+        ...
+
+    def store(self, key: CacheKey, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep the arrays under ``key``."""
+        ...
+
+    def require_writable(self) -> None:
+        """Prove that results can be stored, before long work whose results would be lost."""
+        ...
+
+
+class MemoryCache:
+    """The latest results of a run, in memory: what the next stage and an explanation ask for again, and no more.
+
+    Args:
+        limit: entries of each stage that are kept; None for all.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._entries: dict[str, dict[str, dict[str, np.ndarray]]] = {}
+
+    def load(self, key: CacheKey) -> dict[str, np.ndarray] | None:
+        """The arrays that were stored under ``key``, or None."""
+        return self._entries.get(key.stage, {}).get(key.digest)
+
+    def holds(self, key: CacheKey) -> bool:
+        """Whether there is an entry under ``key``."""
+        return key.digest in self._entries.get(key.stage, {})
+
+    def store(self, key: CacheKey, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep the arrays under ``key``, and forget the oldest of the stage beyond the limit."""
+        entries = self._entries.setdefault(key.stage, {})
+        entries[key.digest] = dict(arrays)
+        if self._limit is not None and len(entries) > self._limit:
+            del entries[next(iter(entries))]
+
+    def require_writable(self) -> None:
+        """Memory can be written."""
+
+
+def open_cache(place: StageCache | Path | str | None) -> StageCache | None:
+    """A cache by its folder; one that is open, and None, stay what they are."""
+    return StageCache(Path(place).expanduser().absolute()) if isinstance(place, str | Path) else place
 
 
 @dataclass

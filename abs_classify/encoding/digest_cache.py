@@ -31,11 +31,11 @@ class DigestCache:
     """A small database beside the cache, shared by processes. Losing it costs time, never a result.
 
     Args:
-        folder: the cache folder. Where it cannot be written, digests are computed anew each time.
+        folder: the cache folder. Where it cannot be written, and without one, digests are computed anew each time.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "digests.sqlite"
+    def __init__(self, folder: Path | None) -> None:
+        self._path = None if folder is None else folder / "digests.sqlite"
 
     def file(self, path: Path) -> str:
         """The sha256 of a file's bytes, read only if the file changed since it was last read.
@@ -71,7 +71,7 @@ class DigestCache:
 
     def _look_up(self, keys: Sequence[str]) -> dict[str, str]:
         found: dict[str, str] = {}
-        if not self._path.is_file():
+        if self._path is None or not self._path.is_file():
             return found
         with suppress(sqlite3.Error), closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True)) as base:
             for start in range(0, len(keys), 500):
@@ -81,7 +81,7 @@ class DigestCache:
         return found
 
     def _write(self, fresh: dict[str, str]) -> None:
-        if not fresh:
+        if not fresh or self._path is None:
             return
         with suppress(OSError, sqlite3.Error):
             self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,55 +1,45 @@
-"""Shard by shard through a data set: identify, score, rank; bad images stop the run or are counted."""
+"""Shard by shard through images: score and rank; an image that cannot be read stops the run or is left out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from abs_classify.encoding.digest_cache import DigestCache
-from abs_classify.encoding.stages import IdentifiedSample, Stages, UnreadableImage, shards
-from abs_core.canonical import sha256_bytes
-from abs_core.errors import AbsError, ImageError, ModelError, StorageError, UsageError
+from abs_classify.encoding.samples import (
+    IdentifiedSample,
+    OnError,
+    SkippedImage,
+    UnreadableImage,
+    UnreadableSample,
+    batched,
+    stopping_error,
+)
+from abs_classify.encoding.stages import SHARD, Stages
+from abs_core.errors import AbsError, ModelError, UsageError
 from abs_core.progress import Advance
-from abs_core.text import valid_unicode
 
 if TYPE_CHECKING:
-    from abs_classify.datasets import Sample
     from abs_classify.methods.class_texts import ClassTexts
     from abs_classify.methods.table import Method
+    from abs_classify.methods.views import ViewSource
 
-__all__ = ["MethodRanking", "OnError", "ScoredImages", "SkippedImage", "identify", "rank_of_truth", "score"]
-
-
-OnError = Literal["stop", "skip"]
+__all__ = ["MethodRanking", "ScoredImages", "ScoredShard", "rank_classes", "rank_of_truth", "score", "score_shards"]
 
 
 #: classes of a ranking that are kept; the rest of the scores stay in the cache
 _KEPT = 5
 
 
-@dataclass(frozen=True)
-class SkippedImage:
-    """An image that could not be used, and why."""
-
-    name: str
-    reason: str
-
-    @classmethod
-    def of(cls, name: str, error: AbsError) -> SkippedImage:
-        """With the message of an error as the reason, and both in valid Unicode, which file names need not be."""
-        return cls(valid_unicode(name), valid_unicode(error.message))
-
-
 @dataclass
 class MethodRanking:
-    """The best classes of one method for some photos.
+    """The best classes of one method for some images.
 
     Args:
         top: int64 [n, k], positions of the best classes, best first; ties go to the lower position.
@@ -64,13 +54,13 @@ class MethodRanking:
 
 @dataclass
 class ScoredImages:
-    """What a run found.
+    """The images of a run and the classes that each method ranked first for them.
 
     Args:
-        shards: the photos that were scored, in order, as they were cached together.
+        shards: the images that were scored, in order, as they were cached together.
         labels: the positions of their true classes; empty where no labels were given.
         methods: the rankings by the method's name.
-        skipped: those that were not.
+        skipped: the images that could not be read.
         selected: positions of the only classes that were ranked; empty for all.
     """
 
@@ -82,119 +72,173 @@ class ScoredImages:
 
     @property
     def photos(self) -> list[IdentifiedSample]:
-        """All photos that were scored, in order."""
-        return [photo for shard in self.shards for photo in shard]
+        """All images that were scored, in order."""
+        return [image for shard in self.shards for image in shard]
 
 
-def identify(
-    items: Sequence[Sample], memo: DigestCache, on_error: OnError
-) -> tuple[list[IdentifiedSample | None], list[SkippedImage]]:
-    """The content ids of images; None stands for one that was skipped.
+@dataclass(frozen=True)
+class ScoredShard:
+    """The readable images of one shard, with their scores.
+
+    Args:
+        images: in order; none where no image of the shard could be read.
+        scores: float32 [B, C] by the name of each method that looks at an image alone.
+        skipped: the images of the shard that could not be read.
+    """
+
+    images: Sequence[IdentifiedSample]
+    scores: Mapping[str, np.ndarray]
+    skipped: Sequence[SkippedImage]
+
+    @property
+    def size(self) -> int:
+        """How many images of the shard are done."""
+        return len(self.images) + len(self.skipped)
+
+
+@dataclass
+class _Shards:
+    """What is done to every shard."""
+
+    stages: Stages
+    methods: Mapping[Method, ClassTexts]
+    also: Sequence[ViewSource]
+    on_error: OnError
+    skipped: dict[IdentifiedSample | UnreadableSample, SkippedImage]
+    partial_shards: bool
+
+    def score(
+        self, shard: Sequence[IdentifiedSample | UnreadableSample], following: Sequence[IdentifiedSample]
+    ) -> tuple[ScoredShard, AbsError | None]:
+        """The scores of the readable images, where an error ends the run of those before it, and that error."""
+        alone = {method: texts for method, texts in self.methods.items() if not method.stream}
+        # encoded shard by shard with the rest, so that an unreadable image of theirs is found in its shard
+        streamed = [view for method in self.methods if method.stream for view in method.views]
+        also = list(dict.fromkeys([*streamed, *self.also]))
+        work = partial(self.stages.scores, methods=alone, also=also, then=following)
+        images, failure = self._readable(shard)
+        while images:
+            try:
+                scores = work(images)
+                return ScoredShard(images, scores, self._skipped_of(shard)), failure
+            except UnreadableImage as unreadable:
+                if self.on_error == "stop":
+                    images, failure = self._before(unreadable.image, images), unreadable.error
+                else:
+                    self.skipped[unreadable.image] = SkippedImage.of(unreadable.image.name, unreadable.error)
+                    images = [image for image in images if image != unreadable.image]
+        return ScoredShard([], {}, self._skipped_of(shard)), failure
+
+    def _before(self, unreadable: IdentifiedSample, images: list[IdentifiedSample]) -> list[IdentifiedSample]:
+        return images[: images.index(unreadable)] if self.partial_shards else []
+
+    def _skipped_of(self, shard: Sequence[IdentifiedSample | UnreadableSample]) -> list[SkippedImage]:
+        return [self.skipped[image] for image in shard if image in self.skipped]
+
+    def _readable(
+        self, shard: Sequence[IdentifiedSample | UnreadableSample]
+    ) -> tuple[list[IdentifiedSample], AbsError | None]:
+        """The images that are not known to be unreadable; if that ends the run, those before the first one."""
+        images: list[IdentifiedSample] = []
+        for entry in shard:
+            if isinstance(entry, UnreadableSample):
+                if self.on_error == "stop":
+                    return images if self.partial_shards else [], entry.error
+                self.skipped[entry] = SkippedImage.of(entry.name, entry.error)
+            elif entry not in self.skipped:
+                images.append(entry)
+        return images, None
+
+
+def score_shards(
+    stages: Stages,
+    shards: Iterable[Sequence[IdentifiedSample | UnreadableSample]],
+    methods: Mapping[Method, ClassTexts],
+    on_error: OnError,
+    skipped: dict[IdentifiedSample | UnreadableSample, SkippedImage] | None = None,
+    also: Sequence[ViewSource] = (),
+    ahead: bool = True,
+    partial_shards: bool = False,
+) -> Generator[ScoredShard, None, None]:
+    """Score images shard by shard with the methods that look at an image alone, and encode the views of the others.
+
+    Args:
+        stages: of this run; closed in the end.
+        shards: the images, in order.
+        methods: each with its class texts.
+        on_error: whether an image that cannot be read stops the run.
+        skipped: images that are known to be unreadable, which are left out; those that turn out to be so are added.
+        also: views that are encoded besides.
+        ahead: whether to take the next shard, and begin with its images, while this one is encoded.
+        partial_shards: whether, of the shard with an image that stops the run, the images before it are scored.
+
+    Yields:
+        One result for each shard.
 
     Raises:
-        ImageError: an image cannot be read and ``on_error`` is "stop".
+        ImageError: an image cannot be read and ``on_error`` is "stop"; finished shards stay in the cache.
     """
-    try:
-        files = [item.path for item in items if item.source is None]
-        known = dict(zip(files, memo.files(files), strict=True))
-    except StorageError:
-        known = {}  # one of them cannot be read: find out which
-    photos: list[IdentifiedSample | None] = []
-    skipped = []
-    for item in items:
-        try:
-            found = known.get(item.path) if item.source is None else None
-            photos.append(IdentifiedSample(item, found or _identify(item, memo)))
-        except (StorageError, ImageError) as error:
-            if on_error == "stop":
-                remedy = error.remedy or "Restore the file"
-                raise ImageError(error.message, remedy=f"{remedy}, or use --on-error skip") from error
-            photos.append(None)
-            skipped.append(SkippedImage.of(item.name, error))
-    return photos, skipped
-
-
-def _identify(item: Sample, memo: DigestCache) -> str:
-    if item.source is None:
-        return memo.file(item.path)
-    # the container's stamp stands for the member's: a changed shard is read anew
-    return memo.derived(f"image {item.source.name}", [item.path], lambda: sha256_bytes(item.read()))
+    skipped = {} if skipped is None else skipped
+    work = _Shards(stages, methods, also, on_error, skipped, partial_shards)
+    with closing(stages):
+        for method, class_texts in methods.items():
+            if method.stream:
+                stages.text_features(class_texts)  # as ``Stages.scores`` does for the others: before any image
+        pairs = pairwise(chain(shards, [()])) if ahead else ((shard, ()) for shard in shards)
+        for shard, following in pairs:
+            then = [entry for entry in following if isinstance(entry, IdentifiedSample) and entry not in skipped]
+            scored, failure = work.score(shard, then)
+            yield scored
+            if failure is not None:
+                raise stopping_error(failure) from failure
 
 
 def score(
     stages: Stages,
-    photos: Sequence[IdentifiedSample],
+    images: Sequence[IdentifiedSample],
     labels: Sequence[int] | None,
     methods: Mapping[Method, ClassTexts],
     on_error: OnError,
     advance: Advance,
     selected: Sequence[int] = (),
-    known_bad: dict[IdentifiedSample, SkippedImage] | None = None,
+    known_unreadable: dict[IdentifiedSample | UnreadableSample, SkippedImage] | None = None,
 ) -> ScoredImages:
-    """Score photos with methods.
+    """Score and rank images with methods.
 
     Args:
         stages: the cached stages.
-        photos: in order; stream methods depend on it.
+        images: in order; stream methods depend on it.
         labels: positions of the true classes, or None.
-        methods: each with its texts.
+        methods: each with its class texts.
         on_error: whether an image that cannot be read stops the run.
-        advance: is told of each finished shard.
+        advance: is called with the size of each finished shard.
         selected: positions of the only classes that are ranked, where a benchmark chooses them after scoring all.
-        known_bad: photos that a run before could not read, which are skipped at once; those that are found are added.
+        known_unreadable: images that a run before could not read, which are left out at once; those that turn out to be
+            unreadable are added.
 
     Raises:
-        ImageError: an image cannot be read and ``on_error`` is "stop"; finished shards stay in the cache.
+        ImageError: as in ``score_shards``.
     """
-    truth = dict(zip(photos, labels, strict=True)) if labels is not None else {}
-    alone = {method: table for method, table in methods.items() if not method.stream}
-    kept: list[list[IdentifiedSample]] = []
-    bad = {} if known_bad is None else known_bad
-    # encoded shard by shard with the rest, so that a bad image of theirs is found in its shard
-    streamed = list(dict.fromkeys(view for method in methods if method.stream for view in method.views))
-    parts: dict[str, list[MethodRanking]] = {method.name: [] for method in alone}
-    with closing(stages):
-        for method, table in methods.items():
-            if method.stream:
-                stages.texts(table)  # as ``Stages.scores`` does for the others: before any image
-        for shard, following in pairwise([*shards(photos), ()]):
-            then = [photo for photo in following if photo not in bad]
-            work = partial(stages.scores, methods=alone, also=streamed, then=then)
-            good = _without_bad(shard, work, on_error, bad)
-            if good is not None:
-                shard_photos, scores = good
-                for name, rows in scores.items():
-                    true = [truth[photo] for photo in shard_photos] if truth else None
-                    parts[name].append(_sort(_select(rows, selected), true, name))
-                kept.append(shard_photos)
-            advance(len(shard))
-    results = {name: _join(rows) for name, rows in parts.items() if rows}
-    true = [truth[photo] for shard in kept for photo in shard] if truth else None
-    for method, table in methods.items():
-        if method.stream and kept:
-            rows = _select(stages.stream_scores(kept, method, table), selected)
-            results[method.name] = _sort(rows, true, method.name)
+    truth = dict(zip(images, labels, strict=True)) if labels is not None else {}
+    shards: list[list[IdentifiedSample]] = []
+    left_out: list[SkippedImage] = []
+    parts: dict[str, list[MethodRanking]] = {}
+    for scored in score_shards(stages, batched(images, SHARD), methods, on_error, known_unreadable):
+        if scored.images:
+            true = [truth[image] for image in scored.images] if truth else None
+            for name, rows in scored.scores.items():
+                parts.setdefault(name, []).append(rank_classes(_select(rows, selected), true, name))
+            shards.append(list(scored.images))
+        left_out += scored.skipped
+        advance(scored.size)
+    results = {name: _join(rows) for name, rows in parts.items()}
+    true = [truth[image] for shard in shards for image in shard] if truth else None
+    for method, class_texts in methods.items():
+        if method.stream and shards:
+            rows = _select(stages.stream_scores(shards, method, class_texts), selected)
+            results[method.name] = rank_classes(rows, true, method.name)
     ordered = {method.name: results[method.name] for method in methods if method.name in results}
-    return ScoredImages(kept, true or [], ordered, [bad[photo] for photo in photos if photo in bad], selected)
-
-
-def _without_bad(
-    shard: Sequence[IdentifiedSample],
-    work: Callable[[Sequence[IdentifiedSample]], dict[str, np.ndarray]],
-    on_error: OnError,
-    bad: dict[IdentifiedSample, SkippedImage],
-) -> tuple[list[IdentifiedSample], dict[str, np.ndarray]] | None:
-    good = [photo for photo in shard if photo not in bad]
-    while good:
-        try:
-            return good, work(good)
-        except UnreadableImage as found:
-            if on_error == "stop":
-                remedy = found.error.remedy or "Remove it"
-                raise ImageError(found.error.message, remedy=f"{remedy}, or use --on-error skip") from found
-            bad[found.photo] = SkippedImage.of(found.photo.name, found.error)
-            good = [photo for photo in good if photo != found.photo]
-    return None
+    return ScoredImages(shards, true or [], ordered, left_out, selected)
 
 
 def _select(scores: np.ndarray, selected: Sequence[int]) -> np.ndarray:
@@ -207,8 +251,19 @@ def _select(scores: np.ndarray, selected: Sequence[int]) -> np.ndarray:
     return lowered
 
 
-def _sort(scores: np.ndarray, labels: Sequence[int] | None, method: str) -> MethodRanking:
-    top = np.argsort(-scores, axis=1, kind="stable")[:, :_KEPT]
+def rank_classes(scores: np.ndarray, labels: Sequence[int] | None, method: str, count: int = _KEPT) -> MethodRanking:
+    """The best classes of each image.
+
+    Args:
+        scores: float32 [n, C].
+        labels: positions of the true classes, or None.
+        method: named in errors.
+        count: how many classes to keep.
+
+    Raises:
+        ModelError: as in ``rank_of_truth``, where there are labels.
+    """
+    top = np.argsort(-scores, axis=1, kind="stable")[:, :count]
     empty = np.empty(0, dtype=np.int64)
     ranks = empty if labels is None else rank_of_truth(scores, np.asarray(labels, dtype=np.int64), method)
     return MethodRanking(top, np.take_along_axis(scores, top, axis=1), ranks)

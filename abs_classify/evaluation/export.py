@@ -22,7 +22,7 @@ from abs_core.text import guarded, json_text, valid_unicode
 if TYPE_CHECKING:
     from abs_classify.methods.class_texts import ClassTexts
 
-__all__ = ["Predictions", "TextListing", "write_csv"]
+__all__ = ["PredictionWriter", "TextListing", "write_csv"]
 
 
 # images whose predictions are turned into rows at a time
@@ -96,7 +96,7 @@ class _Rows(Protocol):
     def write(self, rows: list[dict[str, Any]]) -> None: ...
 
 
-class Predictions(AbstractContextManager["Predictions"]):
+class PredictionWriter(AbstractContextManager["PredictionWriter"]):
     """Writes what every method said of every image: a line, or a row of parquet, for each image and method.
 
     Rows are written some at a time, so memory does not grow with them. The file appears under its name, whole, at the
@@ -120,7 +120,7 @@ class Predictions(AbstractContextManager["Predictions"]):
         self._stack = ExitStack()
         self._arrow = _arrow() if path.suffix.lower() == ".parquet" else None
 
-    def __enter__(self) -> Predictions:
+    def __enter__(self) -> PredictionWriter:
         stream = self._stack.enter_context(atomic_write(self._path))
         self._rows: _Rows = (
             _JsonLinesWriter(stream) if self._arrow is None else self._stack.enter_context(_parquet(stream))

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from abs_classify.encoding.ranking import OnError, ScoredImages, score
+from abs_classify.encoding.ranking import ScoredImages, score
+from abs_classify.encoding.samples import OnError
 from abs_classify.encoding.stages import Stages
 from abs_classify.evaluation.metrics import MethodResult, SeedSpread, evaluate_ranks
 from abs_classify.evaluation.published import SINGLE, BaselineCheck, find_published
@@ -226,8 +227,8 @@ def _run_pass(
     job: EvaluationJob, plan: MethodPlan, stages: Stages, on_error: OnError, advance: Advance
 ) -> tuple[ScoredImages, list[MethodResult]]:
     dataset, names = job.split.dataset, job.label_space.names
-    photos, unreadable = job.split.identify(stages.models.memo, on_error)
-    labels = [job.positions[photo.item.label] for photo in photos]
+    photos, unreadable = job.split.identify(stages.models.digests, on_error)
+    labels = [job.positions[photo.sample.label] for photo in photos]
     positions = {class_id: position for position, class_id in enumerate(names)} | dict(job.positions)
     selected = [positions[class_id] for class_id in dataset.selected if class_id in positions]
     scored = score(stages, photos, labels, plan.methods, on_error, advance, selected, job.split.bad)

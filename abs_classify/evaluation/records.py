@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, JsonValue
 
-from abs_classify.encoding.ranking import SkippedImage
+from abs_classify.encoding.samples import SkippedImage
 from abs_classify.evaluation.metrics import MethodResult, PairedComparison, Proportion, ResultPart, SeedSpread
 from abs_classify.evaluation.published import BaselineCheck
 from abs_core.canonical import digest
@@ -318,7 +318,7 @@ def _data_facts(evaluation: Evaluation) -> DataFacts:
         images=len(scored.photos),
         images_digest=digest([photo.id for photo in scored.photos]),
         # labels of the data set, not classes of the bundle: bundles with other ids can be compared
-        labels_digest=digest([photo.item.label for photo in scored.photos]),
+        labels_digest=digest([photo.sample.label for photo in scored.photos]),
         classes_with_images=len(set(scored.labels)),
         selected=len(dataset.selected),
         sample=split.sample,

@@ -10,8 +10,13 @@ from itertools import islice
 
 from abs_classify.datasets import BENCHMARKS, Benchmark, Dataset, Sample, open_dataset
 from abs_classify.encoding.digest_cache import DigestCache
-from abs_classify.encoding.ranking import OnError, SkippedImage, identify
-from abs_classify.encoding.stages import IdentifiedSample
+from abs_classify.encoding.samples import (
+    IdentifiedSample,
+    OnError,
+    SkippedImage,
+    UnreadableSample,
+    identify_readable,
+)
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import DatasetError, UsageError
 from abs_core.labels import fold
@@ -35,11 +40,11 @@ class EvaluationSplit:
     dataset: Dataset
     samples: Sequence[Sample]
     sample: str = ""
-    bad: dict[IdentifiedSample, SkippedImage] = field(default_factory=dict)
+    bad: dict[IdentifiedSample | UnreadableSample, SkippedImage] = field(default_factory=dict)
     seconds: float = 0.0
-    _identified: tuple[list[IdentifiedSample | None], list[SkippedImage]] | None = None
+    _identified: tuple[list[IdentifiedSample], list[SkippedImage]] | None = None
 
-    def identify(self, memo: DigestCache, on_error: OnError) -> tuple[list[IdentifiedSample], list[SkippedImage]]:
+    def identify(self, digests: DigestCache, on_error: OnError) -> tuple[list[IdentifiedSample], list[SkippedImage]]:
         """The images whose bytes could be read, and the others.
 
         Raises:
@@ -47,10 +52,9 @@ class EvaluationSplit:
         """
         if self._identified is None:
             start = time.perf_counter()
-            self._identified = identify(self.samples, memo, on_error)
+            self._identified = identify_readable(self.samples, digests, on_error)
             self.seconds = time.perf_counter() - start
-        photos, skipped = self._identified
-        return [photo for photo in photos if photo is not None], skipped
+        return self._identified
 
     @property
     def whole(self) -> bool:
@@ -63,7 +67,7 @@ class EvaluationSplit:
         """What must be said of the images: how they were chosen, candidate classes without any, copies."""
         dataset = self.dataset
         notes = [*dataset.notes, *([self.sample] if self.sample else [])]
-        used, folded = {photo.item.label for photo in photos}, set(map(fold, names.values()))
+        used, folded = {photo.sample.label for photo in photos}, set(map(fold, names.values()))
         empty = [
             entry.id
             for entry in dataset.classes
@@ -182,7 +186,7 @@ def _copies(photos: Sequence[IdentifiedSample]) -> list[str]:
     labels: dict[str, dict[str, IdentifiedSample]] = {}
     for photo in photos:
         if counts[photo.id] > 1:
-            labels.setdefault(photo.id, {}).setdefault(photo.item.label, photo)
+            labels.setdefault(photo.id, {}).setdefault(photo.sample.label, photo)
     if not labels:
         return []
     extra = sum(counts[image_id] - 1 for image_id in labels)

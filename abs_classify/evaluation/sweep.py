@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from abs_classify.datasets.base import class_positions
 from abs_classify.encoding.cache import StageCache, write_last_run
-from abs_classify.encoding.ranking import OnError
+from abs_classify.encoding.samples import OnError
 from abs_classify.encoding.stages import ModelSettings, Stages, open_stages
 from abs_classify.evaluation.job import Evaluation, EvaluationJob, RankedPass, reseeded, run_job
 from abs_classify.evaluation.records import ResultRecord, Run, records_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from abs_classify.methods.views import Geometry
     from abs_classify.models.base import AttentionBackend, Model
 
-__all__ = ["DeferredModel", "ModelFacts", "model_notes"]
+__all__ = ["DeferredModel", "LoadedModel", "ModelFacts", "model_notes"]
 
 
 _logger = logging.getLogger(__name__)
@@ -76,13 +76,15 @@ class DeferredModel:
         attention: the attention backend, "auto" for the model's own recommendation.
         device: "auto", "cpu", "cuda", "cuda:1".
         dtype: of the weights: "float32", "bfloat16", "float16".
-        memo: remembers digests between runs.
-        derived: folder for what a model computes from its weights once.
+        digests: remembers digests between runs.
+        derived: folder for what a model computes from its weights once; None keeps nothing.
     """
 
-    def __init__(self, name: str, attention: str, device: str, dtype: str, memo: DigestCache, derived: Path) -> None:
+    def __init__(
+        self, name: str, attention: str, device: str, dtype: str, digests: DigestCache, derived: Path | None
+    ) -> None:
         self.name, self.attention, self.device, self.dtype = name, attention, device, dtype
-        self.memo, self._derived = memo, derived
+        self.digests, self._derived = digests, derived
 
     def for_methods(self, methods: Iterable[Method]) -> DeferredModel:
         """These models, without their attention backend if no view of the methods is placed by attention.
@@ -97,7 +99,24 @@ class DeferredModel:
             return self
         with suppress(ModelError):  # weights that are not used need not be here
             attention_files(self.attention, EMBEDDED)
-        return DeferredModel(self.name, "none", self.device, self.dtype, self.memo, self._derived)
+        return self._without_attention()
+
+    def _without_attention(self) -> DeferredModel:
+        return DeferredModel(self.name, "none", self.device, self.dtype, self.digests, self._derived)
+
+    def find_files(self) -> Sequence[Path]:
+        """The files of the weights, without reading them, so that a wrong name costs nothing.
+
+        Raises:
+            UnknownNameError: no such model or attention backend.
+            WeightsError, ModelError: the weights are not on this machine, or cannot be used.
+        """
+        from abs_classify.models.registry import model_files
+
+        files = model_files(self.name)
+        from abs_classify.models.attention import attention_files
+
+        return [*files, *attention_files(self.attention, self.name)]
 
     def grid_from_config(self) -> int | None:
         """The side of the token grid, read from the configuration; None where that does not say.
@@ -108,18 +127,14 @@ class DeferredModel:
         from abs_classify.models.info import read_model_info
         from abs_classify.models.registry import entry_of
 
-        info = read_model_info(entry_of(self.name), self.name, remember=self.memo.derived)
+        info = read_model_info(entry_of(self.name), self.name, remember=self.digests.derived)
         return None if info.remark else info.grid
 
     @cached_property
     def facts(self) -> ModelFacts:
         """Digests and geometry: remembered for unchanged weights and packages, else taken from the loaded models."""
-        from abs_classify.models.attention import attention_files
-        from abs_classify.models.registry import model_files
-
         what = json.dumps([self.name, self.attention, self.dtype, [_version(package) for package in _PACKAGES]])
-        files = [*model_files(self.name), *attention_files(self.attention, self.name)]
-        return ModelFacts.from_json(self.memo.derived(what, files, self._find_facts))
+        return ModelFacts.from_json(self.digests.derived(what, self.find_files(), lambda: self._find_facts().to_json()))
 
     @property
     def pillow(self) -> str:
@@ -150,10 +165,38 @@ class DeferredModel:
 
         return load_attention(self.attention, self.model)
 
-    def _find_facts(self) -> str:
+    def _find_facts(self) -> ModelFacts:
         model, backend = self.model, self.attention_backend
-        facts = ModelFacts(model.digest, backend.digest, model.grid, model.crop_fraction, model.context_length)
-        return facts.to_json()
+        return ModelFacts(model.digest, backend.digest, model.grid, model.crop_fraction, model.context_length)
+
+
+class LoadedModel(DeferredModel):
+    """A model that is loaded, with its attention backend.
+
+    Args:
+        model: the model.
+        attention: the name of an attention backend, or one.
+        digests: remembers digests of images between runs.
+    """
+
+    def __init__(self, model: Model, attention: str | AttentionBackend, digests: DigestCache) -> None:
+        named = attention if isinstance(attention, str) else attention.name
+        super().__init__(model.name, named, str(model.device), "as loaded", digests, None)
+        self.model = model
+        if not isinstance(attention, str):
+            self.attention_backend = attention
+
+    def _without_attention(self) -> LoadedModel:
+        return LoadedModel(self.model, "none", self.digests)
+
+    def find_files(self) -> Sequence[Path]:
+        """None: what is loaded needs no file."""
+        return ()
+
+    @cached_property
+    def facts(self) -> ModelFacts:
+        """Digests and geometry of the loaded models."""
+        return self._find_facts()
 
 
 def model_notes(name: str) -> list[str]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abs_classify.encoding.ranking import ScoredImages
-from abs_classify.encoding.stages import IdentifiedSample, Stages
+from abs_classify.encoding.samples import IdentifiedSample
+from abs_classify.encoding.stages import Stages
 from abs_classify.evaluation.job import Evaluation
 from abs_classify.evaluation.records import ResultRecord, redacted
 from abs_classify.evaluation.results_folder import file_stem
@@ -80,7 +81,7 @@ class ShardExplainer:
         from abs_classify.explanation import explain
 
         views = {view.kind: self._views[view][position] for view in self._method.views}
-        features = self._stages.texts(self._class_texts)
+        features = self._stages.text_features(self._class_texts)
         return explain(self._method, views, features, self._class_texts, among=self._selected)
 
     def attention(self, position: int) -> NDArray[np.floating] | None:

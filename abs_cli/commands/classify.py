@@ -1,20 +1,32 @@
-"""``abs classify``: photos in, classes out, and why."""
+"""``abs classify``: images in, classes out, and why."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from abs_cli.console import note, progress
 from abs_cli.options import ModelOptions, choose_label_space, class_options, model_options
-from abs_core.errors import ImageError
-from abs_core.files import is_folder
+from abs_core.errors import ImageError, StorageError
+from abs_core.files import is_folder, storage_errors
 from abs_core.home import Home
+from abs_core.text import json_text, printable
+
+if TYPE_CHECKING:
+    from abs_classify.classifier import Classifier, Prediction
+    from abs_classify.encoding.samples import OnError
 
 __all__ = ["command"]
+
+
+_SENTENCES = 3
+
+
+_EXPLAINED = 5
 
 
 @click.command("classify")
@@ -66,25 +78,89 @@ def command(
     abs classify photo.jpg --bundle birds
     abs classify *.jpg --labels "cat,dog,car" --json
     """
-    from abs_classify.methods.plan import plan_methods
-    from abs_classify.predictions import classify_images
-
-    stages = ModelOptions(**model).stages(home)
-    vocabulary = choose_label_space(home, bundle, labels, None)
-    plan = plan_methods([method], vocabulary, views, templates, None, stages.seed)
-    stages.models = stages.models.for_methods(plan.methods)
-    for photo in photos:
-        if is_folder(photo):
-            raise ImageError(f"{str(photo)!r} is a folder", remedy="Name the photos in it, as in FOLDER/*.jpg")
-    with progress("classifying", len(photos), "images") as advance:
-        answers = classify_images(stages, list(photos), vocabulary, plan, on_error, advance)
-    for line in answers.json_lines(top) if as_json else answers.text_lines(top):
+    _check_paths(photos, on_error)
+    label_space = choose_label_space(home, bundle, labels, None)
+    classifier = ModelOptions(**model).classifier(home, label_space, method=method, views=views, templates=templates)
+    run = classifier.classify(
+        list(photos), top=top, explain=not classifier.method.stream, on_error=on_error, progress=progress
+    )
+    predictions = list(run)
+    if not predictions:
+        raise _none_readable()
+    for line in (_json_lines if as_json else _text_lines)(classifier, predictions):
         click.echo(line)
-    for one in answers.scored.skipped:
-        note(f"skipped {one.name}: {one.reason}")
-    for remark in answers.notes():
+    for skipped in run.skipped:
+        note(f"skipped {skipped.name}: {skipped.reason}")
+    for remark in classifier.notes:
         note(f"note: {remark}")
     if report is not None:
-        note(f"report: {answers.write_report(report, sys.argv)}")
+        from abs_classify.report.classification import write_classification_report
+
+        page = write_classification_report(classifier, predictions, report, skipped=run.skipped, command=sys.argv)
+        note(f"report: {page}")
     if png is not None:
-        note(f"pictures: {answers.write_pictures(png)} in {png}")
+        from abs_classify.report.classification import write_explanation_pictures
+
+        note(f"pictures: {write_explanation_pictures(classifier, predictions, png)} in {png}")
+
+
+def _check_paths(paths: Sequence[Path], on_error: OnError) -> None:
+    """Find a wrong path before anything is loaded.
+
+    Raises:
+        ImageError: a path is a folder; or a file is not there and ``on_error`` is "stop", or none of them is.
+    """
+    from abs_classify.encoding.samples import stopping_error
+
+    missing = 0
+    for path in paths:
+        if is_folder(path):
+            raise ImageError(f"{str(path)!r} is a folder", remedy="Name the photos in it, as in FOLDER/*.jpg")
+        try:
+            with storage_errors(path, "read"):
+                path.stat()
+        except StorageError as error:
+            if on_error == "stop":
+                raise stopping_error(error) from error
+            missing += 1
+    if missing == len(paths):
+        raise _none_readable()
+
+
+def _none_readable() -> ImageError:
+    return ImageError("none of the photos could be read", remedy="See the reasons with --on-error stop")
+
+
+def _text_lines(classifier: Classifier, predictions: Sequence[Prediction]) -> Iterator[str]:
+    """For a terminal: where the classes are from; then each image, its best classes, the sentences that decided."""
+    yield printable(f"classes from {classifier.label_space.source}")
+    for prediction in predictions:
+        yield printable(prediction.image_name)
+        for ranked in prediction.ranking:
+            yield f"  {ranked.score:>10.4g}  {printable(ranked.name)}"
+        why = prediction.explanation
+        if why is None or why.runner_up is None:
+            continue
+        yield f"  why {printable(why.winner.name)}, not {printable(why.runner_up.name)}:"
+        if why.note:
+            yield f"    {why.note}"
+        for sentence in why.sentences[:_SENTENCES]:
+            yield f"    {sentence.contribution:>+10.4g}  {printable(sentence.text)}"
+
+
+def _json_lines(classifier: Classifier, predictions: Sequence[Prediction]) -> Iterator[str]:
+    """One JSON text for each image."""
+    for prediction in predictions:
+        why = prediction.explanation
+        row: dict[str, Any] = {
+            "path": prediction.image_name,
+            "image": prediction.image_id,
+            "method": classifier.method.name,
+            "classes_from": classifier.label_space.source,
+            "model": classifier.stages.models.name,
+            "ranking": [
+                {"class": ranked.class_id, "name": ranked.name, "score": ranked.score} for ranked in prediction.ranking
+            ],
+            "explanation": why.to_dict(top=_EXPLAINED) if why is not None else None,
+        }
+        yield json_text(row)

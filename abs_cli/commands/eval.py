@@ -153,7 +153,7 @@ def command(
     abs eval --dataset pets:./pets --dataset dtd:./dtd --bundle pets --bundle textures --on-error skip
     """
     from abs_classify import evaluate
-    from abs_classify.evaluation.export import Predictions, TextListing, write_csv
+    from abs_classify.evaluation.export import PredictionWriter, TextListing, write_csv
     from abs_classify.models.store import WeightsStore
     from abs_classify.report.contents import EvaluationPages
 
@@ -177,7 +177,7 @@ def command(
         if pages is not None:
             note(f"report: {pages.add(evaluation, records)}")
 
-    with nullcontext() if predictions is None else Predictions(predictions) as rows:
+    with nullcontext() if predictions is None else PredictionWriter(predictions) as rows:
         found = evaluate(
             descriptions=_label_spaces(home, bundles, labels),
             cache=home.cache,

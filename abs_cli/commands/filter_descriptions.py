@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from abs_cli.console import note
+from abs_cli.console import note, progress
 from abs_cli.options import ModelOptions, model_options
 from abs_core.errors import UsageError
 from abs_core.home import Home
@@ -144,17 +144,21 @@ def _by_sentences(home: Home, bundle: Bundle, told: dict[str, Any]) -> FilteredB
 
 
 def _by_images(home: Home, bundle: Bundle, told: dict[str, Any]) -> FilteredBundle:
-    from abs_classify.methods.table import get_method
-    from abs_cli.filtering import ImageUse, Selection, filter_by_images
+    from abs_classify.usage import measure_usage, open_images
+    from abs_descriptions.filtering import filter_by_weight
 
     if told["keep"] is not None and told["min_mass"] is not None:
         raise UsageError("--keep and --min-mass both say how much stays", remedy="Give one of them")
     share = _MASS if told["keep"] is None and told["min_mass"] is None else told["min_mass"]
-    model = ModelOptions(**{name: told[name] for name in ModelOptions.__dataclass_fields__})
-    use = ImageUse(told["images"], told["method"], told["views"], told["on_error"])
-    stages = model.stages(home)
-    stages.models = stages.models.for_methods([get_method(use.method)])
-    return filter_by_images(stages, bundle, use, Selection(told["keep"], share))
+    images = open_images(told["images"])
+    options = ModelOptions(**{name: told[name] for name in ModelOptions.__dataclass_fields__})
+    classifier = options.classifier(home, bundle.label_space(), method=told["method"], views=told["views"])
+    usage = measure_usage(classifier, images, on_error=told["on_error"], progress=progress)
+    for skipped in usage.skipped:
+        note(f"skipped {skipped.name}: {skipped.reason}")
+    return filter_by_weight(
+        bundle, usage.weights, keep=told["keep"], share=share, model=usage.model, parameters=usage.parameters
+    )
 
 
 def _lines(bundle: Bundle, filtered: FilteredBundle) -> Iterator[str]:

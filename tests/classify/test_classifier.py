@@ -63,8 +63,8 @@ def test_predictions_are_those_of_the_parts(classifier: Callable[[str], Classifi
     predictions = list(abs_.classify(files, top=3))
     images = [load_image(path) for path in files]
     assert [prediction.image_id for prediction in predictions] == [image.id for image in images]
-    encoded = encode_images(abs_.model, abs_.source, images, abs_.method.views)
-    scores = abs_.method.scorer.scores(abs_.method.views_by_kind(encoded.features), abs_.texts)  # type: ignore[union-attr]
+    encoded = encode_images(abs_.model, abs_.stages.models.attention_backend, images, abs_.method.views)
+    scores = abs_.method.scorer.scores(abs_.method.views_by_kind(encoded.features), abs_.text_features)  # type: ignore[union-attr]
     for prediction, row in zip(predictions, scores.tolist(), strict=True):
         expected = sorted(zip(row, CLASSES, strict=True), reverse=True)
         assert [one.class_id for one in prediction.ranking] == [name for _, name in expected]
@@ -158,7 +158,7 @@ def test_one_image_is_no_list(classifier: Callable[[str], Classifier]) -> None:
 
 @pytest.mark.parametrize("top", [0, -1])
 def test_a_ranking_has_a_class(classifier: Callable[[str], Classifier], top: int) -> None:
-    with pytest.raises(UsageError, match=f"top is {top}"):
+    with pytest.raises(UsageError, match=f"top must be 1 or more, got {top}"):
         next(classifier("clip").classify(PHOTOS, top=top))
 
 
@@ -168,7 +168,7 @@ def test_ids_are_names_and_wrong_ones_are_refused(classifier: Callable[[str], Cl
         "red_fox": "red fox",
         "owl": "barn_owl",
     }
-    with pytest.raises(UsageError, match="the class 'cat' stands twice"):
+    with pytest.raises(UsageError, match="the class 'cat' appears twice"):
         Classifier(model, ["cat", "dog", "cat"])
     with pytest.raises(UsageError, match="unknown class in names 'c'; valid: cat, dog"):
         Classifier(model, ["cat", "dog"], names={"c": "cat"})
@@ -186,7 +186,7 @@ def test_texts_are_encoded_before_the_first_image_is_taken(classifier: Callable[
     clip = classifier("clip")
 
     def camera() -> Iterator[Path]:
-        assert "texts" in vars(clip)
+        assert "text_features" in vars(clip)
         yield PHOTOS[0]
 
     assert len(list(clip.classify(camera()))) == 1

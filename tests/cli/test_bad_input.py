@@ -106,7 +106,7 @@ def test_a_class_that_the_vocabulary_lacks(abs_command: Abs, folder: Callable[..
         (("--model", "ViT-B-99/openai"), r"valid: ViT-B-\d.* and \d+ more"),
         (("--model", "ViT-B-32/laion2b"), r"valid: laion2b_\w+, .* and \d+ more. See `abs models ls ViT-B-32`"),
         (("--bundle", "magic"), r"unknown bundle 'magic'; valid: .*pets"),
-        (("--attention", "magic"), r"unknown attention source 'magic'; valid: auto, dino"),
+        (("--attention", "magic"), r"unknown attention backend 'magic'; valid: auto, dino"),
         (("--templates", "magic"), r"magic.*valid"),
         (("--labels", "magic"), r"unknown label set 'magic'; valid: caltech101, .*and \d+ more. See `abs gen-"),
         (("--labels", "imagnet"), r"valid: imagenet, .*and \d+ more"),

@@ -21,7 +21,8 @@ from support import Abs, Ran, colour, save_small_clip
 
 from abs_classify.datasets import Sample
 from abs_classify.encoding.cache import StageCache
-from abs_classify.encoding.stages import SHARD, IdentifiedSample, ModelSettings, Stages, UnreadableImage, open_stages
+from abs_classify.encoding.samples import IdentifiedSample, UnreadableImage
+from abs_classify.encoding.stages import SHARD, ModelSettings, Stages, open_stages
 from abs_classify.evaluation.job import Evaluation
 from abs_classify.evaluation.metrics import SeedSpread
 from abs_classify.evaluation.split import quotas, stratified_positions
@@ -344,7 +345,7 @@ def test_an_image_that_vanishes_in_the_middle_stops_the_run_and_keeps_what_is_do
     data = f"imagefolder:{root}"
 
     def remove(sweep: Sweep) -> None:
-        images, _ = sweep.jobs[0].split.identify(bench.stages(small_clips[0]).models.memo, "stop")
+        images, _ = sweep.jobs[0].split.identify(bench.stages(small_clips[0]).models.digests, "stop")
         assert len(images) == SHARD + 8
         victim.unlink()  # it was there when the run began
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from abs_classify.encoding.digest_cache import DigestCache
-from abs_classify.encoding.stages import ReadAhead
+from abs_classify.encoding.read_ahead import ReadAhead
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import StorageError
 from abs_core.files import sha256_file

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from abs_classify.datasets import Dataset, Sample
-from abs_classify.encoding.ranking import ScoredImages, SkippedImage
+from abs_classify.encoding.ranking import ScoredImages
+from abs_classify.encoding.samples import SkippedImage
 from abs_classify.evaluation.job import Evaluation, EvaluationJob
 from abs_classify.evaluation.metrics import MethodResult, evaluate_ranks
 from abs_classify.evaluation.split import EvaluationSplit

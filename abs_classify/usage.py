@@ -1,0 +1,142 @@
+"""Which descriptions images use: the weight with which each enters the class scores of soft matching.
+
+Labels are not needed. ``abs_descriptions.filtering.filter_by_weight`` makes a child version of a bundle from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from abs_classify.encoding.samples import ImageInput, OnError, SkippedImage
+from abs_classify.methods.table import METHODS, Method
+from abs_core.canonical import digest
+from abs_core.errors import DatasetError, ImageError, UsageError
+from abs_core.progress import Progress, no_progress
+
+if TYPE_CHECKING:
+    import torch
+
+    from abs_classify.classifier import Classifier
+    from abs_classify.datasets import Sample
+    from abs_classify.methods.scoring import SoftMatch
+
+__all__ = ["DescriptionUsage", "measure_usage", "open_images"]
+
+
+@dataclass(frozen=True)
+class DescriptionUsage:
+    """How much images use each description.
+
+    Attributes:
+        weights: one for each class text, class after class, in order: the soft matching weights that it gets, summed
+            over the views of all images; none negative.
+        image_ids: of the images that were looked at.
+        skipped: the images that could not be read.
+        model: the name of the model.
+        parameters: how the weights were measured, as JSON values, to be stored with what is made of them.
+    """
+
+    weights: Sequence[float]
+    image_ids: Sequence[str]
+    skipped: Sequence[SkippedImage]
+    model: str
+    parameters: Mapping[str, Any]
+
+
+def measure_usage(
+    classifier: Classifier,
+    images: Sequence[ImageInput],
+    *,
+    on_error: OnError = "stop",
+    progress: Progress = no_progress,
+) -> DescriptionUsage:
+    """Measure how much images use each description.
+
+    Args:
+        classifier: with a method of soft matching; with a cache, another run over the images encodes nothing anew.
+        images: as in ``Classifier.classify``; labels are not read.
+        on_error: whether an image that cannot be read stops the run.
+        progress: shows how many images are done.
+
+    Raises:
+        UsageError: the method of the classifier has no soft matching.
+        ImageError: an image cannot be read and ``on_error`` is "stop", or none could be.
+    """
+    import torch
+
+    from abs_classify.encoding.ranking import score_shards
+
+    method, class_texts = classifier.method, classifier.class_texts
+    scorer = _soft_scorer(method)
+    weights = torch.zeros(len(class_texts.texts), dtype=torch.float64)
+    image_ids: list[str] = []
+    skipped: list[SkippedImage] = []
+    stages = classifier.stages_of_run()
+    shards = score_shards(stages, classifier.identified(images), {}, on_error, also=method.views)
+    with progress("matching", len(images), "images") as advance, closing(shards):
+        for shard in shards:
+            skipped += shard.skipped
+            if shard.images:
+                features = method.views_by_kind(stages.views(shard.images, method.views))
+                weights += _usage(scorer, features, classifier)
+                image_ids += [image.id for image in shard.images]
+            advance(shard.size)
+    if not image_ids:
+        raise ImageError("none of the images could be read", remedy="See the reasons with --on-error stop")
+    facts = stages.models.facts
+    parameters = {
+        "images": len(image_ids),
+        "images_digest": digest(sorted(image_ids)),
+        "views": sum(view.count for view in method.views),
+        "method": method.key(),
+        "seed": stages.seed,
+        "tower_digest": facts.model,
+        "attention_digest": facts.attention,
+        "texts_digest": class_texts.digest,
+    }
+    return DescriptionUsage(weights.tolist(), image_ids, skipped, stages.models.name, parameters)
+
+
+def open_images(place: str) -> Sequence[Sample]:
+    """All images of a folder, at any depth, or of a data set as ``open_dataset`` takes it.
+
+    Raises:
+        DatasetError: there are none, or the data set cannot be read.
+        UnknownNameError, UsageError: as in ``open_dataset``.
+    """
+    from abs_classify.datasets import Sample, open_dataset
+    from abs_classify.datasets.folders import images_below
+
+    samples: Sequence[Sample]
+    if Path(place).is_dir():
+        samples = [Sample(path, "") for path in images_below(Path(place))]
+    else:
+        samples = open_dataset(place).samples
+    if not samples:
+        raise DatasetError(f"there are no images in {place!r}", remedy="Check the folder")
+    return samples
+
+
+def _soft_scorer(method: Method) -> SoftMatch:
+    from abs_classify.methods.scoring import SoftMatch
+
+    if not isinstance(method.scorer, SoftMatch):
+        soft = ", ".join(name for name, row in METHODS.items() if isinstance(row.scorer, SoftMatch))
+        raise UsageError(
+            f"the method {method.name!r} has no soft matching, so it gives descriptions no weights",
+            remedy=f"Choose one of {soft}",
+        )
+    return method.scorer
+
+
+def _usage(scorer: SoftMatch, views: Mapping[str, torch.Tensor], classifier: Classifier) -> torch.Tensor:
+    """The weight [M] of each class text over all views of some images."""
+    from abs_classify.methods.scoring import all_views
+    from abs_classify.methods.soft_matching import soft_usage
+
+    texts = classifier.text_features
+    return soft_usage(all_views(views), texts.features, texts.class_index, texts.classes, scorer.temperature)
