@@ -19,7 +19,7 @@ from typing import TypeAlias
 from abs_classify.methods.baselines.waffle import shipped_words, waffle_strings
 from abs_classify.methods.class_texts import ClassTextInputs
 from abs_classify.methods.phrases import LABEL_TEMPLATE, ClassNames, fill, readable
-from abs_classify.methods.random import cycle, permutation
+from abs_classify.methods.random import random_cycle, random_permutation
 from abs_core.descriptions import Description, Descriptions
 from abs_core.errors import UnknownNameError, UsageError
 
@@ -49,7 +49,7 @@ def shuffle(descriptions: Descriptions, classes: ClassNames, seed: int) -> Contr
     owned = _owned("shuffle", descriptions, classes)
     names = list(classes.values())
     pool = [(donor, one) for donor, own in enumerate(owned) for one in own]
-    order = iter(permutation(seed, "control:shuffle", len(pool)))
+    order = iter(random_permutation(seed, "control:shuffle", len(pool)))
     result: Controlled = {}
     for receiver, (key, own) in enumerate(zip(classes, owned, strict=True)):
         dealt = [pool[next(order)] for _ in own]
@@ -74,7 +74,7 @@ def swap(descriptions: Descriptions, classes: ClassNames, seed: int) -> Controll
     if len(owned) < 2:
         raise UsageError("the control 'swap' needs two classes or more, not one", remedy="Use another control")
     names = list(classes.values())
-    donors = cycle(seed, "control:swap", len(owned))
+    donors = random_cycle(seed, "control:swap", len(owned))
     return {
         key: tuple(_given(one, names[donor], names[receiver]) for one in owned[donor])
         for receiver, (key, donor) in enumerate(zip(classes, donors, strict=True))

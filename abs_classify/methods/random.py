@@ -1,4 +1,4 @@
-"""Random numbers that depend on what is drawn and on nothing else.
+"""Random numbers that depend on what they are for and on nothing else.
 
 A number is read from the sha256 of (seed, image id, kind of view, view number), so it is the same on every platform, in
 every batch, order, worker and shard, and the first n of N views are a prefix of any larger N.
@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from abs_core.canonical import canonical_json
 
-__all__ = ["DRAW_SCHEME", "FloatArray", "IntArray", "cycle", "integers", "inverse_cdf", "permutation", "uniforms"]
+__all__ = [
+    "RANDOM_SCHEME",
+    "FloatArray",
+    "IntArray",
+    "inverse_cdf",
+    "random_cycle",
+    "random_permutation",
+    "scale_to_integers",
+    "uniform_numbers",
+]
 
 
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -23,15 +32,15 @@ FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 
 
-#: Enters every hash and every cache key; a change of the scheme changes all draws and must change this name.
-DRAW_SCHEME = "sha256-53bit-1"
+#: Enters every hash and every cache key; a change of the scheme changes all random numbers and must change this name.
+RANDOM_SCHEME = "sha256-53bit-1"
 
 
 _WORDS_PER_DIGEST = 4
 
 
-def uniforms(seed: int, image_id: str, kind: str, count: int, n: int) -> FloatArray:
-    """Uniform numbers for ``count`` views, ``n`` for each.
+def uniform_numbers(seed: int, image_id: str, kind: str, count: int, n: int) -> FloatArray:
+    """Uniform random numbers for ``count`` views, ``n`` for each.
 
     View v takes its numbers from the sha256 of the canonical JSON ``[scheme, seed, image id, kind, v, block]``: every
     digest gives four 64-bit big-endian words, of which the upper 53 bits become a double; further blocks follow when
@@ -39,8 +48,8 @@ def uniforms(seed: int, image_id: str, kind: str, count: int, n: int) -> FloatAr
 
     Args:
         seed: the seed of the run, any integer.
-        image_id: the image's content id; the name of the draw where there is no image.
-        kind: the kind of view, so that two kinds draw independently.
+        image_id: the image's content id; empty where there is no image.
+        kind: the kind of view, so that two kinds get independent numbers; without an image the name of the purpose.
         count: number of views N.
         n: numbers for each view.
 
@@ -48,7 +57,7 @@ def uniforms(seed: int, image_id: str, kind: str, count: int, n: int) -> FloatAr
         Array [count, n] of doubles in [0, 1).
     """
     blocks = -(-n // _WORDS_PER_DIGEST)
-    prefix = canonical_json([DRAW_SCHEME, int(seed), image_id, kind])[:-1]
+    prefix = canonical_json([RANDOM_SCHEME, int(seed), image_id, kind])[:-1]
     digests = b"".join(
         hashlib.sha256(f"{prefix},{view},{block}]".encode()).digest()
         for view in range(count)
@@ -58,8 +67,8 @@ def uniforms(seed: int, image_id: str, kind: str, count: int, n: int) -> FloatAr
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def integers(uniform: FloatArray, low: int | IntArray, high: int | IntArray) -> IntArray:
-    """Integers from ``low`` to ``high``, both included, by scaling uniform numbers.
+def scale_to_integers(uniform: FloatArray, low: int | IntArray, high: int | IntArray) -> IntArray:
+    """Uniform numbers scaled to integers from ``low`` to ``high``, both included.
 
     Args:
         uniform: [N] doubles in [0, 1).
@@ -74,31 +83,31 @@ def integers(uniform: FloatArray, low: int | IntArray, high: int | IntArray) -> 
 
 
 def inverse_cdf(uniform: FloatArray, probability: FloatArray) -> IntArray:
-    """Positions drawn with replacement from a discrete distribution, by inverting its cumulative sum.
+    """Positions sampled with replacement from a discrete distribution, by inverting its cumulative sum.
 
     Args:
         uniform: [N] doubles in [0, 1).
         probability: [k] doubles, not negative, with a positive sum.
 
     Returns:
-        int64 [N], positions 0 .. k-1; a position of probability zero is never drawn.
+        int64 [N], positions 0 .. k-1; a position of probability zero never occurs.
     """
     cumulative = np.cumsum(probability, dtype=np.float64)
     position: IntArray = np.searchsorted(cumulative, uniform * cumulative[-1], side="right").astype(np.int64)
     return position
 
 
-def permutation(seed: int, name: str, n: int) -> IntArray:
-    """A uniformly random permutation of 0 .. n-1, fixed by ``seed`` and the ``name`` of the draw.
+def random_permutation(seed: int, purpose: str, n: int) -> IntArray:
+    """A uniformly random permutation of 0 .. n-1, fixed by the seed and the name of its purpose.
 
     Returns:
         int64 [n].
     """
-    return np.argsort(uniforms(seed, "", name, n, 1)[:, 0], kind="stable").astype(np.int64)
+    return np.argsort(uniform_numbers(seed, "", purpose, n, 1)[:, 0], kind="stable").astype(np.int64)
 
 
-def cycle(seed: int, name: str, n: int) -> IntArray:
-    """A random permutation of 0 .. n-1 that is one single cycle, so that nothing stays in its place.
+def random_cycle(seed: int, purpose: str, n: int) -> IntArray:
+    """A random permutation of 0 .. n-1 that is one single cycle, so that nothing keeps its place.
 
     Sattolo's algorithm: uniform over the (n-1)! cyclic permutations.
 
@@ -106,8 +115,8 @@ def cycle(seed: int, name: str, n: int) -> IntArray:
         int64 [n]; for n = 1 the only permutation there is, which moves nothing.
     """
     order = np.arange(n, dtype=np.int64)
-    draws = uniforms(seed, "", name, n, 1)[:, 0]
+    uniform = uniform_numbers(seed, "", purpose, n, 1)[:, 0]
     for last in range(n - 1, 0, -1):
-        other = int(draws[last] * last)
+        other = int(uniform[last] * last)
         order[last], order[other] = order[other], order[last]
     return order

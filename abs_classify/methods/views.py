@@ -1,7 +1,11 @@
-"""Where views lie: pure integer arithmetic on stored or drawn numbers, as published and as the authors' code runs it.
+"""Views of an image, and where they lie: pure arithmetic, as published and as the authors' code runs it.
 
-The method is ABS (Cai et al., ICML 2025, arXiv 2505.13233), the square crops are those of WCA (Li et al., ICML 2024).
-Nothing here draws a random number; ``abs_classify.views`` does.
+    FullImage        the image itself, once (kind "whole")
+    RandomCrops      random square crops: WCA (Li et al., ICML 2024) (kind "random")
+    AttentionCrops   crops around attended patches: ABS (Cai et al., ICML 2025, arXiv 2505.13233) (kind "box")
+    FeatureWindows   windows of tokens around attended patches: ABS (kind "window")
+
+The names of the kinds enter random numbers and cache keys.
 """
 
 from __future__ import annotations
@@ -14,7 +18,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from abs_classify.methods.random import DRAW_SCHEME, FloatArray, IntArray, integers, inverse_cdf, uniforms
+from abs_classify.methods.random import (
+    RANDOM_SCHEME,
+    FloatArray,
+    IntArray,
+    inverse_cdf,
+    scale_to_integers,
+    uniform_numbers,
+)
 from abs_core.errors import ModelError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -60,7 +71,7 @@ _PUBLISHED_PIXELS = 224
 
 @dataclass(frozen=True, eq=False)
 class Focus:
-    """The patches that views may centre on.
+    """The patches that views can be centred on.
 
     Attributes:
         index: int64 [k], row-major positions on the attention grid, the most attended first.
@@ -71,9 +82,9 @@ class Focus:
     probability: FloatArray
 
 
-def default_top_k(cells: int) -> int:
-    """The published share of patches, 20 of 196, on a grid of ``cells`` patches; at least 1."""
-    return max(1, round(20 / 196 * cells))
+def default_top_k(patches: int) -> int:
+    """The published share of patches, 20 of 196, of any number of patches; at least 1."""
+    return max(1, round(20 / 196 * patches))
 
 
 def check_attention(attention: NDArray[Any]) -> NDArray[Any]:
@@ -87,13 +98,13 @@ def check_attention(attention: NDArray[Any]) -> NDArray[Any]:
     """
     if attention.ndim != 2 or attention.shape[0] != attention.shape[1] or attention.size == 0:
         raise ModelError(
-            f"the attention map has the shape {attention.shape}, not [g, g]",
-            remedy="Use an attention backend that gives one value for each cell of a square grid",
+            f"the attention map must have the shape [g, g], got {list(attention.shape)}",
+            remedy="Use an attention backend that gives one value for each patch of a square grid",
         )
     if not np.isfinite(attention).all():
-        bad = int((~np.isfinite(attention)).sum())
+        count = int((~np.isfinite(attention)).sum())
         raise ModelError(
-            f"the attention map holds NaN or infinity in {bad} of its {attention.size} patches",
+            f"the attention map holds NaN or infinity in {count} of its {attention.size} patches",
             remedy="Check the weights of the attention backend, and use float32 if it runs in half precision",
         )
     return attention
@@ -107,8 +118,8 @@ def focus(attention: NDArray[Any], top_k: int | None = None, temperature: float 
 
     Args:
         attention: [g, g] real numbers.
-        top_k: patches to keep; None keeps a tenth, 20 of 14 x 14.
-        temperature: the softmax divides by it; 0.03 as published.
+        top_k: how many patches to keep; None keeps a tenth, 20 of 14 x 14.
+        temperature: of the softmax; 0.03 as published.
 
     Returns:
         The patches in descending order of attention, ties in order of position.
@@ -121,11 +132,11 @@ def focus(attention: NDArray[Any], top_k: int | None = None, temperature: float 
     k = default_top_k(flat.size) if top_k is None else top_k
     if not 1 <= k <= flat.size:
         raise UsageError(
-            f"top_k is {k}, but the attention map has {flat.size} patches",
-            remedy=f"Set top_k to a number from 1 to {flat.size}",
+            f"top_k must be from 1 to {flat.size}, the patches of the attention map, got {k}",
+            remedy="Choose a number in that range",
         )
     if not temperature > 0:
-        raise UsageError(f"temperature is {temperature}; it divides and must be above 0", remedy="Use 0.03 or so")
+        raise UsageError(f"temperature must be above 0, got {temperature}", remedy="Use 0.03, as published")
     order = np.argsort(-flat, kind="stable")
     kept = order[flat[order] >= flat[order[k - 1]]]
     value = flat[kept].astype(np.float64)
@@ -141,8 +152,8 @@ def crop_ranges(size: tuple[int, int], ratio: Ratio = (0.6, 0.9)) -> IntArray:
         ratio: smallest and largest share of a side.
 
     Returns:
-        int64 [2, 2]: rows width and height, columns lowest and highest, both ends meant to be included; at least one
-        pixel, where the published formula gives 0 for images of one pixel.
+        int64 [2, 2]: rows width and height, columns smallest and largest, both included; at least one pixel, where the
+        published formula gives 0 for images of one pixel.
     """
     return np.array([window_range(side, ratio) for side in size], dtype=np.int64)
 
@@ -176,7 +187,7 @@ def pixel_boxes(
 ) -> IntArray:
     """Crops of an image around patches of its attention map (ABS, pixel views).
 
-    The attention map covers the whole image, stretched to a square of 224 pixels with patches of p = 224 / ``grid``
+    The attention map covers the full image, stretched to a square of 224 pixels with patches of p = 224 / ``grid``
     pixels. Patch (i, j) starts at x0 = int(float32(p j) * float32(W / 224)), a product in float32 as in the authors'
     code, ends at x1 = min(x0 + int(p (W / 224)), W), and has its centre at (x0 + x1) // 2. The box goes half the crop
     size, rounded down, to both sides and is cut at the border, never shifted; rows likewise. On the published grid of
@@ -190,7 +201,7 @@ def pixel_boxes(
     Args:
         size: image width and height in pixels.
         centre: int [N], row-major positions on the attention grid.
-        crop_wh: int [N, 2], drawn crop width and height in pixels.
+        crop_wh: int [N, 2], sampled crop width and height in pixels.
         grid: side of the attention grid.
         alignment: ``reference`` or ``aligned``.
 
@@ -228,7 +239,7 @@ def _cut(middle: IntArray, extent: IntArray, side: int) -> tuple[IntArray, IntAr
 def map_centres(centre: IntArray, attention_grid: int, grid: int) -> IntArray:
     """Centres on the attention grid, taken over to the model's token grid: row i becomes i * grid // attention_grid.
 
-    The authors' rule, extended to all grids. It takes no notice of what part of the image each grid covers.
+    The authors' rule, extended to all grids. It ignores that the two grids may cover different parts of the image.
 
     Args:
         centre: int [N], row-major positions on the attention grid.
@@ -248,7 +259,7 @@ def align_centres(
 ) -> IntArray:
     """Centres on the attention grid, taken over to the token that shows the same place of the image.
 
-    The attention map covers the whole image, the tokens only the square that the model crops from its middle: the exact
+    The attention map covers the full image, the tokens only the square that the model crops from its middle: the exact
     patch centre in image pixels is looked up in that square, and a centre outside it goes to the nearest token.
 
     Args:
@@ -257,7 +268,7 @@ def align_centres(
         grid: side of the token grid.
         size: image width and height in pixels.
         crop_fraction: side of the model's central square as a share of the short side: 1.0 for CLIP, 0.875 for the
-            embedded model; None for a model that stretches the whole image.
+            embedded model; None for a model that stretches the full image.
 
     Returns:
         int64 [N], row-major positions on the token grid.
@@ -265,9 +276,9 @@ def align_centres(
     row, column = np.divmod(np.asarray(centre, dtype=np.int64), attention_grid)
 
     def look_up(index: IntArray, side: int) -> IntArray:
-        seen = float(side) if crop_fraction is None else crop_fraction * min(size)
-        place = (index + 0.5) * side / attention_grid - (side - seen) / 2
-        return np.clip(np.floor(place * grid / seen).astype(np.int64), 0, grid - 1)
+        visible = float(side) if crop_fraction is None else crop_fraction * min(size)
+        offset = (index + 0.5) * side / attention_grid - (side - visible) / 2
+        return np.clip(np.floor(offset * grid / visible).astype(np.int64), 0, grid - 1)
 
     return look_up(row, size[1]) * grid + look_up(column, size[0])
 
@@ -282,7 +293,7 @@ def feature_windows(centre: IntArray, attention_grid: int, grid: int, size: IntA
         centre: int [N], row-major positions on the attention grid.
         attention_grid: its side.
         grid: side of the token grid; equal to ``attention_grid`` if the centres are on it already.
-        size: int [N], drawn window sizes in tokens.
+        size: int [N], sampled window sizes in tokens.
 
     Returns:
         int64 [N, 4]: first row, end row, first column, end column; ends are exclusive.
@@ -295,7 +306,7 @@ def feature_windows(centre: IntArray, attention_grid: int, grid: int, size: IntA
 
 @dataclass(frozen=True)
 class FullImage:
-    """The whole image, once, as the model preprocesses it."""
+    """The full image, once, as the model preprocesses it."""
 
     kind: ClassVar[str] = "whole"
     count: ClassVar[int] = 1
@@ -308,11 +319,11 @@ class FullImage:
 
 @dataclass(frozen=True)
 class RandomCrops:
-    """Random square crops (WCA, Li et al. 2024): side floor(u min(W, H)), u uniform in ``ratio``, at any place.
+    """Random square crops of WCA (Li et al. 2024): side floor(u min(W, H)), u uniform in ``ratio``, at any place.
 
     Attributes:
         count: number of crops N.
-        ratio: smallest and largest side as a share of the short side. The authors' code always draws from 0.1 to 0.9,
+        ratio: smallest and largest side as a share of the short side. The authors' code always uses 0.1 to 0.9,
             whatever its configuration says.
 
     Raises:
@@ -345,25 +356,25 @@ class RandomCrops:
         """
         width, height = size
         low, high = self.ratio
-        scale, top, left = uniforms(seed, image_id, self.kind, self.count, 3).T
+        scale, top, left = uniform_numbers(seed, image_id, self.kind, self.count, 3).T
         side = square_sides(size, low + scale * (high - low))
-        upper = integers(top, 0, height - side)
-        start = integers(left, 0, width - side)
+        upper = scale_to_integers(top, 0, height - side)
+        start = scale_to_integers(left, 0, width - side)
         return np.stack([start, upper, start + side, upper + side], axis=1)
 
 
 @dataclass(frozen=True)
 class GuidedViews:
-    """What the two kinds of ABS views share: how centres are drawn.
+    """What the two kinds of ABS views share: how their centres are sampled.
 
     Attributes:
         count: number of views N.
-        top_k: most attended patches that may be centres; None for a tenth of them (20 of 14 x 14, 10 of 10 x 10).
+        top_k: how many of the most attended patches can be centres; None for a tenth (20 of 14 x 14, 10 of 10 x 10).
         temperature: of the softmax over their attention.
         ratio: smallest and largest size as a share of a side.
         alignment: ``reference`` places views as the authors' code does; ``aligned`` makes attention and view look at
             the same pixels.
-        guided: False draws centres uniformly over all patches and needs no attention map.
+        guided: False samples centres uniformly over all patches and needs no attention map.
     """
 
     kind: ClassVar[str]
@@ -381,7 +392,7 @@ class GuidedViews:
             _check_positive(self.kind, "top_k", self.top_k)
         if not (isfinite(self.temperature) and self.temperature > 0):
             raise UsageError(
-                f"temperature of the view source {self.kind!r} is {self.temperature}; it divides and must be above 0",
+                f"temperature of the view source {self.kind!r} must be above 0, got {self.temperature}",
                 remedy="Use 0.03, as published, or another positive number",
             )
         if self.alignment not in get_args(Alignment):
@@ -397,16 +408,16 @@ class GuidedViews:
         return _key(self)
 
     def _centres(self, attention: NDArray[Any] | None, uniform: FloatArray, free_grid: int) -> tuple[IntArray, int]:
-        """Drawn centres [N] and the side of the grid that they are on."""
+        """Sampled centres [N] and the side of the grid that they are on."""
         if not self.guided:
-            return integers(uniform, 0, free_grid * free_grid - 1), free_grid
+            return scale_to_integers(uniform, 0, free_grid * free_grid - 1), free_grid
         if attention is None:
             raise UsageError(
                 f"the view source {self.kind!r} is guided by attention, and there is no attention map",
                 remedy="Name an attention backend, or set guided to False",
             )
-        chosen = focus(attention, self.top_k, self.temperature)
-        return chosen.index[inverse_cdf(uniform, chosen.probability)], attention.shape[0]
+        focused = focus(attention, self.top_k, self.temperature)
+        return focused.index[inverse_cdf(uniform, focused.probability)], attention.shape[0]
 
 
 @dataclass(frozen=True)
@@ -426,8 +437,8 @@ class AttentionCrops(GuidedViews):
 
         Args:
             size: image width and height in pixels.
-            attention: [g, g], over the whole image; not looked at where ``guided`` is False, which takes the published
-                grid of 14 x 14 patches.
+            attention: [g, g], over the full image; ignored where ``guided`` is False, which uses the published grid of
+                14 x 14 patches.
             seed: the seed of the run.
             image_id: the image's content id.
 
@@ -438,10 +449,10 @@ class AttentionCrops(GuidedViews):
             ModelError: the attention map is not square or not finite.
             UsageError: there is no attention map but one is needed, or ``top_k`` is above its number of patches.
         """
-        uniform = uniforms(seed, image_id, self.kind, self.count, 3)
+        uniform = uniform_numbers(seed, image_id, self.kind, self.count, 3)
         centre, grid = self._centres(attention, uniform[:, 0], PUBLISHED_GRID)
         ranges = crop_ranges(size, self.ratio)
-        crop_wh = np.stack([integers(uniform[:, 1 + axis], *ranges[axis]) for axis in (0, 1)], axis=1)
+        crop_wh = np.stack([scale_to_integers(uniform[:, 1 + axis], *ranges[axis]) for axis in (0, 1)], axis=1)
         return pixel_boxes(size, centre, crop_wh, grid=grid, alignment=self.alignment)
 
 
@@ -471,12 +482,12 @@ class FeatureWindows(GuidedViews):
 
         Args:
             grid: side of the model's token grid.
-            attention: [g, g], over the whole image; not looked at where ``guided`` is False.
+            attention: [g, g], over the full image; ignored where ``guided`` is False.
             seed: the seed of the run.
             image_id: the image's content id.
             size: image width and height in pixels.
             crop_fraction: side of the central square that the model sees, as a share of the short side: 1.0 for CLIP;
-                None for a model that stretches the whole image. Used by ``aligned`` only.
+                None for a model that stretches the full image. Used by ``aligned`` only.
 
         Returns:
             int64 [N, 4]: first row, end row, first column, end column; ends are exclusive.
@@ -485,12 +496,12 @@ class FeatureWindows(GuidedViews):
             ModelError: the attention map is not square or not finite.
             UsageError: there is no attention map but one is needed, or ``top_k`` is above its number of patches.
         """
-        uniform = uniforms(seed, image_id, self.kind, self.count, 2)
+        uniform = uniform_numbers(seed, image_id, self.kind, self.count, 2)
         centre, attention_grid = self._centres(attention, uniform[:, 0], grid)
         if self.guided and self.alignment == "aligned":
             centre = align_centres(centre, attention_grid, grid, size, crop_fraction)
             attention_grid = grid
-        extent = integers(uniform[:, 1], *window_range(grid, self.ratio))
+        extent = scale_to_integers(uniform[:, 1], *window_range(grid, self.ratio))
         return feature_windows(centre, attention_grid, grid, extent)
 
 
@@ -499,14 +510,14 @@ ViewSource: TypeAlias = FullImage | RandomCrops | AttentionCrops | FeatureWindow
 
 def _key(source: RandomCrops | GuidedViews) -> dict[str, Any]:
     fields = asdict(source)
-    return {"kind": source.kind, "draws": DRAW_SCHEME, **fields, "ratio": list(source.ratio)}
+    return {"kind": source.kind, "draws": RANDOM_SCHEME, **fields, "ratio": list(source.ratio)}
 
 
 def _check_positive(kind: str, parameter: str, value: int) -> None:
     if not isinstance(value, int) or value < 1:
         raise UsageError(
-            f"{parameter} of the view source {kind!r} is {value}; at least 1 is needed",
-            remedy=f"Set {parameter} to a whole number from 1 on",
+            f"{parameter} of the view source {kind!r} must be a whole number from 1 on, got {value}",
+            remedy=f"Correct {parameter}",
         )
 
 
@@ -514,7 +525,7 @@ def _check_ratio(kind: str, ratio: Ratio) -> None:
     low, high = ratio
     if not 0 < low <= high <= 1:
         raise UsageError(
-            f"ratio of the view source {kind!r} is ({low}, {high}); it must be 0 < low <= high <= 1",
+            f"ratio of the view source {kind!r} must be 0 < low <= high <= 1, got ({low}, {high})",
             remedy="Give the smaller share of a side first, as in (0.6, 0.9)",
         )
 
@@ -525,8 +536,8 @@ class Geometry:
 
     Args:
         grid: side of the model's token grid; 0 where it has no feature views.
-        crop_fraction: side of the square that the model sees of the whole image, as a share of the short side; None
-            for a model that stretches the whole image.
+        crop_fraction: side of the square that the model sees of the full image, as a share of the short side; None
+            for a model that stretches the full image.
     """
 
     grid: int
@@ -555,11 +566,11 @@ def place_views(
         image_id: the sha256 of the image's bytes.
         size: width and height in pixels.
         views: the view sources.
-        seed: with the image's id and the kind and number of a view it determines every random draw.
+        seed: with the image's id and the kind and number of a view it fixes every random number.
 
     Returns:
         For crops int64 [N, 4]: left, upper, right, lower in pixels. For windows int64 [N, 4]: first row, end row, first
-        column, end column on the token grid. For the whole image its own box.
+        column, end column on the token grid. For the full image [[0, 0, width, height]].
     """
     placed: dict[ViewSource, np.ndarray] = {}
     for view in views:
