@@ -178,7 +178,8 @@ class LazyGroup(click.Group):
 
     Args:
         package: where the modules lie, such as "abs_cli.commands".
-        table: command -> (module in the package, whose ``command`` it is; the line that ``--help`` shows).
+        table: command -> (module in the package, whose ``command`` it is, or module and name as "eval:command"; the
+            line that ``--help`` shows).
         settings: what ``click.Group`` takes.
     """
 
@@ -192,7 +193,8 @@ class LazyGroup(click.Group):
     def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
         if name not in self._table:
             return None
-        command: click.Command = importlib.import_module(f"{self._package}.{self._table[name][0]}").command
+        module, _, attribute = self._table[name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"{self._package}.{module}"), attribute or "command")
         return command
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -13,8 +13,8 @@ from abs_core.canonical import digest
 from abs_core.errors import UsageError
 from abs_core.files import ensure_writable, storage_errors
 from abs_core.home import Home
+from abs_descriptions.bundles.lookup import shipped_bundles
 from abs_descriptions.bundles.new_versions import add_version, child_version, find_same_version, timestamp
-from abs_descriptions.bundles.repository import shipped_bundles
 
 if TYPE_CHECKING:
     from abs_descriptions.bundles import Bundle, Generator
@@ -73,10 +73,10 @@ def keep_child(
     Returns:
         The pinned reference, and whether it was written now.
     """
-    from abs_descriptions.bundles.repository import BundleStore
+    from abs_descriptions.bundles.repository import Repository
     from abs_descriptions.filtering import write_child
 
-    store = BundleStore(home.bundles)
+    store = Repository.local(home.bundles)
     chosen = parent.header.name if name is None else name
     following = child_version(store, chosen, [parent.header])
 
@@ -126,9 +126,9 @@ def check_child(home: Home, parent: Bundle, name: str | None, out: Path | None) 
         UsageError: a name that cannot be one, or a file that is the parent itself.
         StorageError: the store, or the folder of the file, cannot be written.
     """
-    from abs_descriptions.bundles.repository import BundleStore
+    from abs_descriptions.bundles.repository import Repository
 
-    child_version(BundleStore(home.bundles), parent.header.name if name is None else name, [parent.header])
+    child_version(Repository.local(home.bundles), parent.header.name if name is None else name, [parent.header])
     ensure_writable(home.root if out is None else out.absolute().parent)
     if out is not None:
         with storage_errors(out, "write"):

@@ -30,7 +30,7 @@ from abs_descriptions.generation.report import (
 if TYPE_CHECKING:
     from abs_core.labels import LabelSet
     from abs_descriptions.bundles import Bundle
-    from abs_descriptions.bundles.repository import BundleStore
+    from abs_descriptions.bundles.repository import Repository
     from abs_descriptions.generation.cleaning import CleaningRules
     from abs_descriptions.generation.cost import Budget, Prices
     from abs_descriptions.generation.journal import Journal
@@ -71,7 +71,7 @@ class _Job:
     """Everything that can be wrong about an input has been looked at when there is one."""
 
     label_set: LabelSet
-    store: BundleStore
+    store: Repository
     backend: Provider
     prompts: PromptSet
     plan: GenerationPlan
@@ -143,13 +143,13 @@ def look_ahead(home: Home, labels: str, name: str, options: GenerationOptions) -
 def _prepare(home: Home, labels: str, name: str, options: GenerationOptions, derived: Path | None) -> _Job:
     """Look at every input. ``derived`` keeps what an image-text model computes from its weights; None keeps nothing."""
     from abs_core.labels import read_labels
-    from abs_descriptions.bundles.repository import BundleStore
+    from abs_descriptions.bundles.repository import Repository
     from abs_descriptions.generation.cost import Budget
     from abs_descriptions.generation.providers.base import Parameters
     from abs_descriptions.generation.runner import GenerationPlan
 
     label_set = read_labels(labels)
-    store = BundleStore(home.bundles)
+    store = Repository.local(home.bundles)
     store.next_version(name)  # refuses a bad name before any work
     backend = _backend(home, options)
     prices = _prices(backend.model, options)
@@ -311,7 +311,7 @@ def _check_header(home: Home, name: str, job: _Job, generator: Any, licence: str
 
 
 def _keep(
-    store: BundleStore, name: str, label_set: LabelSet, result: GenerationResult, licence: str
+    store: Repository, name: str, label_set: LabelSet, result: GenerationResult, licence: str
 ) -> tuple[str, bool]:
     """The pinned reference, and whether it is new: a version of the same content is mended, not repeated."""
 

@@ -15,7 +15,8 @@ from abs_core.descriptions import LabelSpace
 from abs_core.errors import UsageError
 from abs_core.files import exists
 from abs_core.home import Home
-from abs_descriptions.bundles.repository import find_bundle
+from abs_descriptions.bundles.lookup import find_bundle
+from abs_descriptions.bundles.repository import Repository
 
 if TYPE_CHECKING:
     from abs_classify.classifier import Classifier
@@ -146,7 +147,7 @@ def choose_label_space(home: Home, bundle: str | None, labels: str | None, datas
     if bundle is not None and labels is not None:
         raise UsageError("--bundle and --labels both name the classes", remedy="Give one of them")
     if bundle is not None:
-        return find_bundle(home, bundle).label_space()
+        return find_bundle(Repository.local(home.bundles), bundle).label_space()
     if labels is not None:
         return LabelSpace.of_labels(_read_labels(labels))
     if dataset is not None:

@@ -29,7 +29,7 @@ from abs_descriptions.bundles import (
     write_bundle,
 )
 from abs_descriptions.bundles.diff import diff_bundles
-from abs_descriptions.bundles.repository import BundleStore
+from abs_descriptions.bundles.repository import Repository
 
 CREATED = "2025-01-31T12:00:00Z"
 REQUEST = "sha256:" + "a" * 64
@@ -98,7 +98,7 @@ def diff(old: Path, new: Path) -> None:
 
 
 def fill(folder: Path, versions: int) -> None:
-    store = BundleStore(folder)
+    store = Repository.local(folder)
     options = argparse.Namespace(records=10, classes=10, scores=False, shuffled=False)
     for number in range(versions):
         path = folder.parent / "one.jsonl"
@@ -107,7 +107,7 @@ def fill(folder: Path, versions: int) -> None:
 
 
 def listing(folder: Path) -> None:
-    BundleStore(folder).list()
+    Repository.local(folder).list()
 
 
 def measured(label: str, work: Callable[..., object], *arguments: object) -> None:

@@ -18,8 +18,9 @@ from hub_server import Hub, serving_hub
 
 from abs_core.labels import from_names
 from abs_descriptions.bundles import Description, Generator, Provenance, Rejection, write_bundle
-from abs_descriptions.bundles.repository import BundleStore, StoreEntry
-from abs_descriptions.bundles.storage import Remote, SharedBundle, open_remote, parse_location, pull, push
+from abs_descriptions.bundles.manifest import Manifest
+from abs_descriptions.bundles.repository import Repository
+from abs_descriptions.bundles.sharing import CopiedBundle, copy_bundles
 
 ROOT = Path(__file__).parents[1]
 PLACES = ["folder", "s3", "hf", pytest.param("gs", marks=pytest.mark.skipif(not fake_gcs(), reason="no fake-gcs"))]
@@ -27,7 +28,7 @@ PLACES = ["folder", "s3", "hf", pytest.param("gs", marks=pytest.mark.skipif(not 
 SECRETS = ("AKIAEXAMPLEEXAMPLE01", "wJalrXUtnFEMIsecretsecret", "hf_abcdefghijklmnopqrstuvwxyz")
 
 
-def add(home: Path, text: str = "A cat.", version: str = "1.0.0", name: str = "pets", **changes: Any) -> StoreEntry:
+def add(home: Path, text: str = "A cat.", version: str = "1.0.0", name: str = "pets", **changes: Any) -> Manifest:
     """Write a bundle of one class into the store of a home."""
     home.mkdir(exist_ok=True)
     fields: dict[str, Any] = {
@@ -42,7 +43,7 @@ def add(home: Path, text: str = "A cat.", version: str = "1.0.0", name: str = "p
     }
     path = home / "new.jsonl"
     write_bundle(path, **fields | changes)
-    return BundleStore(home / "bundles").add(path)
+    return Repository.local(home / "bundles").add(path)
 
 
 @contextmanager
@@ -102,18 +103,18 @@ _RACER = """
 import json, sys, time
 from pathlib import Path
 from abs_core.errors import AbsError
-from abs_descriptions.remotes import open_remote, parse_location, push
-from abs_descriptions.store import BundleStore
+from abs_descriptions.bundles.repository import Repository
+from abs_descriptions.bundles.sharing import copy_bundles
 
-store, location, start, rounds = BundleStore(Path(sys.argv[1])), sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
+store, location, start, rounds = Repository.local(Path(sys.argv[1])), sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
 said = []
 for number in range(rounds):
-    remote = open_remote(parse_location(location))
+    remote = Repository.open(location)
     time.sleep(max(0, start + number * 0.5 - time.time()))
     for reference in (f"pets@1.{number}.0", f"{sys.argv[5]}@1.{number}.0"):
         try:
-            done = push(store, reference, remote)[0]
-            said.append([reference, done.fresh, done.entry.digest, ""])
+            done = copy_bundles(reference, store, remote)[0]
+            said.append([reference, done.is_new, done.manifest.digest, ""])
         except AbsError as error:
             said.append([reference, False, "", str(error)])
 print(json.dumps(said))
@@ -138,20 +139,20 @@ def race(
     return results
 
 
-def store_of(home: Path) -> BundleStore:
-    return BundleStore(home / "bundles")
+def store_of(home: Path) -> Repository:
+    return Repository.local(home / "bundles")
 
 
-def send(home: Path, place: Path | str | Remote, reference: str = "pets", **options: Any) -> list[SharedBundle]:
-    return push(store_of(home), reference, opened(place), **options)
+def send(home: Path, place: Path | str | Repository, reference: str = "pets", **options: Any) -> list[CopiedBundle]:
+    return copy_bundles(reference, store_of(home), opened(place), **options)
 
 
-def take(home: Path, place: Path | str | Remote, reference: str = "pets", **options: Any) -> list[SharedBundle]:
-    return pull(store_of(home), reference, opened(place), **options)
+def take(home: Path, place: Path | str | Repository, reference: str = "pets", **options: Any) -> list[CopiedBundle]:
+    return copy_bundles(reference, opened(place), store_of(home), **options)
 
 
-def opened(place: Path | str | Remote) -> Remote:
-    return open_remote(parse_location(str(place))) if isinstance(place, Path | str) else place
+def opened(place: Path | str | Repository) -> Repository:
+    return Repository.open(str(place)) if isinstance(place, Path | str) else place
 
 
 def enter_environment(patch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from abs_descriptions.bundles import Bundle
-from abs_descriptions.bundles.repository import BundleStore
+from abs_descriptions.bundles.repository import Repository
 
 #: The key of the server under test.
 KEY = "sk-the-right-key-of-this-server"
@@ -51,4 +51,4 @@ class Abs:
 
     def bundle(self, name: str) -> Bundle:
         """The newest version of a bundle of this home."""
-        return BundleStore(self.home / "bundles").read(name)
+        return Repository.local(self.home / "bundles").read(name)

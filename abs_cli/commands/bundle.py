@@ -1,31 +1,179 @@
-"""``abs bundle``: what the local store holds, what is in a bundle, whether it is sound, and how it travels."""
+"""``abs bundle`` and its commands ``ls, show, validate``: what there is, what is in a bundle, whether it is sound."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
 import click
 
-from abs_cli.console import LazyGroup
+from abs_cli.console import LazyGroup, note
+from abs_core.errors import AbsError, UsageError
+from abs_core.home import Home
+from abs_core.text import json_text, printable
+
+if TYPE_CHECKING:
+    from abs_descriptions.bundles import Bundle, BundleHeader
 
 __all__ = ["command"]
 
 
-#: command -> (module under abs_cli.commands.bundles, the line that `abs bundle --help` shows)
+#: command -> (module under abs_cli.commands and name in it, the line that `abs bundle --help` shows)
 COMMANDS = {
-    "ls": ("ls", "List the bundles of the local store and those that ship with the toolkit."),
-    "show": ("show", "Show the header and the sentences of a bundle."),
-    "validate": ("validate", "Check every rule of the format."),
-    "diff": ("diff", "Compare two bundles by class and sentence."),
-    "merge": ("merge", "Make one bundle of several."),
-    "review": ("review", "Write a sheet on which a colleague decides on every sentence, or read it back."),
-    "import": ("importing", "Make a bundle of another tool's file."),
-    "export": ("export", "Write a bundle in another tool's format."),
-    "push": ("push", "Copy a bundle to a folder, a bucket or the Hugging Face hub."),
-    "pull": ("pull", "Fetch a bundle that others share, and check all of it."),
-    "yank": ("yank", "Mark a version as one that should not be used, and say why."),
-    "rm": ("rm", "Remove a version from the local store."),
+    "ls": ("bundle:list_command", "List the bundles of the local store and those that ship with the toolkit."),
+    "show": ("bundle:show_command", "Show the header and the sentences of a bundle."),
+    "validate": ("bundle:validate_command", "Check every rule of the format."),
+    "diff": ("bundle_changes:diff_command", "Compare two bundles by class and sentence."),
+    "merge": ("bundle_changes:merge_command", "Make one bundle of several."),
+    "review": (
+        "bundle_changes:review_command",
+        "Let a colleague decide on every sentence in a file, and read it back.",
+    ),
+    "import": ("bundle_sharing:import_command", "Make a bundle of another tool's file, or add bundles from files."),
+    "export": ("bundle_sharing:export_command", "Write a bundle in another tool's format."),
+    "push": ("bundle_sharing:push_command", "Copy a bundle to a folder, a bucket or the Hugging Face hub."),
+    "pull": ("bundle_sharing:pull_command", "Fetch a bundle that others share, and check all of it."),
+    "yank": ("bundle_changes:yank_command", "Mark a version as one that should not be used, and say why."),
+    "rm": ("bundle_changes:rm_command", "Remove a version from the local store."),
 }
 
 
-@click.group("bundle", cls=LazyGroup, package="abs_cli.commands.bundles", table=COMMANDS)
+@click.group("bundle", cls=LazyGroup, package="abs_cli.commands", table=COMMANDS)
 def command() -> None:
     """List, show, check, compare, change, review and share description bundles."""
+
+
+@click.command("ls")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: one object a bundle, `yanked` the reason or null.")
+@click.option("--remote", metavar="LOCATION", help="List what is there instead; LOCATION as for `abs bundle pull`.")
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), help="List up to N versions of a remote location.  [default: 1000]"
+)
+@click.pass_obj
+def list_command(home: Home, as_json: bool, remote: str | None, limit: int | None) -> None:
+    """List the bundles of the local store and those that ship with the toolkit, each with its full reference."""
+    from abs_descriptions.bundles.repository import Repository
+
+    if remote is None:
+        if limit is not None:
+            raise UsageError("--limit is for --remote: the local store is listed whole", remedy="Leave it out")
+        _print_local(home, as_json)
+        return
+    repository = Repository.open(remote)
+    catalogue = repository.catalogue(limit or 1000)
+    for problem in catalogue.problems:
+        note(f"left out: {problem}")
+    _print_references([(str(entry.manifest), entry.yanked) for entry in catalogue.entries], as_json)
+    more = "; there are more, see --limit" if catalogue.truncated else ""
+    note(f"{len(catalogue.entries)} in {repository.address}{more}")
+
+
+def _print_local(home: Home, as_json: bool) -> None:
+    from abs_descriptions.bundles import read_bundle
+    from abs_descriptions.bundles.lookup import shipped_bundles
+    from abs_descriptions.bundles.repository import Repository
+
+    store = Repository.local(home.bundles)
+    references: list[tuple[str, str | None]] = []
+    versions = set()
+    for manifest in store.list():
+        yank = store.yank_of(manifest)
+        references.append((str(manifest), None if yank is None else yank.reason))
+        versions.add((manifest.name, manifest.version))
+    shipped = [read_bundle(path) for path in shipped_bundles().values()]
+    shown = [bundle for bundle in shipped if (bundle.header.name, bundle.header.version) not in versions]
+    _print_references([*references, *((bundle.reference, None) for bundle in shown)], as_json)
+    note(f"{len(versions)} in {home.bundles}, {len(shown)} shipped with the toolkit")
+
+
+def _print_references(references: Iterable[tuple[str, str | None]], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([{"reference": reference, "yanked": reason} for reference, reason in references]))
+        return
+    for reference, reason in references:
+        click.echo(reference + ("" if reason is None else f"  YANKED: {printable(reason)}"))
+
+
+@click.command("show")
+@click.argument("reference", metavar="BUNDLE")
+@click.option("--class", "class_label", metavar="CLASS", help="Show only this class, by id or name.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the header and the records, with provenance and scores, as JSON lines.",
+)
+@click.pass_obj
+def show_command(home: Home, reference: str, class_label: str | None, as_json: bool) -> None:
+    """Show the header and the sentences of a bundle: NAME, NAME@VERSION, a pinned reference or a file."""
+    from abs_descriptions.bundles.lookup import find_bundle
+    from abs_descriptions.bundles.repository import Repository
+
+    bundle = find_bundle(Repository.local(home.bundles), reference)
+    class_id = None if class_label is None else bundle.header.label_set.resolve(class_label).id
+    if as_json:
+        for line in _json_lines(bundle, class_id):
+            click.echo(json_text(json.loads(line)))
+        return
+    click.echo("\n".join(_header_lines(bundle)))
+    names = bundle.header.label_set.names
+    current = None
+    for record in bundle.records():
+        if class_id is not None and record.class_id != class_id:
+            continue
+        if record.class_id != current:
+            current = record.class_id
+            click.echo(f"\n{printable(names[current])} ({printable(current)})")
+        click.echo(f"  {printable(record.text)}")
+
+
+def _json_lines(bundle: Bundle, class_id: str | None) -> Iterator[str]:
+    """Header and records as the format has them, with provenance and scores."""
+    from abs_descriptions.bundles.codec import serialize_header, serialize_record
+
+    yield serialize_header(bundle.header)
+    for record in bundle.records():
+        if class_id is None or record.class_id == class_id:
+            yield serialize_record(record)
+
+
+def _header_lines(bundle: Bundle) -> Iterable[str]:
+    header = bundle.header
+    yield printable(bundle.reference)
+    yield f"  created    {header.created}"
+    yield f"  label set  {printable(header.label_set.name)}, {_count_classes(header)}"
+    yield f"  records    {header.counts.records}, rejected {header.counts.rejected}"
+    for generator in header.generators:
+        yield f"  generator  {printable(generator.backend)} {printable(generator.model or '')}"
+    yield f"  license    {printable(header.license)}"
+    for parent in header.parents:
+        yield f"  parent     {printable(parent)}"
+    if not header.complete:
+        yield "  PARTIAL: a class has no description, or the run that wrote them ended early"
+
+
+def _count_classes(header: BundleHeader) -> str:
+    total, described = len(header.label_set.classes), header.counts.classes
+    return f"{total} classes" if described == total else f"{total} classes, {described} of them with descriptions"
+
+
+@click.command("validate")
+@click.argument("references", nargs=-1, required=True, metavar="BUNDLE...")
+@click.pass_obj
+def validate_command(home: Home, references: tuple[str, ...]) -> None:
+    """Check every rule of the format, and print the full reference of each sound bundle. Exit code 2 if one is not."""
+    from abs_descriptions.bundles.lookup import find_bundle
+    from abs_descriptions.bundles.repository import Repository
+
+    store, broken = Repository.local(home.bundles), 0
+    for reference in references:
+        try:
+            click.echo(find_bundle(store, reference).reference)
+        except AbsError as error:
+            if click.get_current_context().meta["debug"]:
+                raise
+            broken += 1
+            note(f"abs: error: {error}")
+    if broken:
+        raise SystemExit(2)

@@ -14,7 +14,8 @@ from abs_cli.options import ModelOptions, model_options
 from abs_core.errors import UsageError
 from abs_core.home import Home
 from abs_core.text import json_text, printable
-from abs_descriptions.bundles.repository import find_bundle
+from abs_descriptions.bundles.lookup import find_bundle
+from abs_descriptions.bundles.repository import Repository
 
 if TYPE_CHECKING:
     from abs_descriptions.bundles import Bundle
@@ -102,7 +103,7 @@ def command(
     from abs_cli.filtering import check_child, keep_child, spare_own_result
 
     home: Home = ctx.obj
-    bundle = find_bundle(home, reference)
+    bundle = find_bundle(Repository.local(home.bundles), reference)
     _refuse_idle(ctx, _SENTENCES if told["images"] is not None else _IMAGES, told["images"] is not None)
     if not dry_run:
         check_child(home, bundle, name, out)

@@ -13,7 +13,8 @@ from abs_core.errors import LabelError, UnknownNameError, UsageError
 from abs_core.files import exists, is_file, is_folder
 from abs_core.home import Home
 from abs_core.text import counted, json_text, printable
-from abs_descriptions.bundles.repository import find_bundle, is_bundle_name
+from abs_descriptions.bundles.lookup import find_bundle, is_bundle_name
+from abs_descriptions.bundles.repository import Repository
 
 if TYPE_CHECKING:
     from abs_core.labels import ClassLabel
@@ -107,7 +108,7 @@ def _open(home: Home, source: str, labels_only: bool) -> _Source:
         except UnknownNameError as error:
             raise UsageError(f"no bundle is called {source!r}; {error.message}", remedy=error.remedy) from error
     else:
-        bundle = find_bundle(home, source)
+        bundle = find_bundle(Repository.local(home.bundles), source)
         return _Source(bundle.reference, bundle.header.label_set.classes, bundle.descriptions())
     return _Source(f"labels {labels.name}#{labels.digest}", labels.classes)
 
@@ -117,7 +118,7 @@ def _names_bundle(home: Home, source: str) -> bool:
     if suffix in (".txt", ".csv", ".json"):
         return False
     # a folder that bears the name of a bundle is meant when it is written ./NAME
-    return is_bundle_name(home, source) or (
+    return is_bundle_name(Repository.local(home.bundles), source) or (
         not is_folder(source) and (suffix == ".jsonl" or is_file(source) or "@" in source)
     )
 

@@ -1,21 +1,4 @@
-"""What differs between two bundles, and one bundle out of several. Streams: memory holds one class at a time.
-
-The rules of merging, in order:
-
-1. Classes are matched by id. An id that has another name somewhere is refused.
-2. Bundles with different label sets, or different notes of a class, are refused unless ``label_set`` is given, which
-   must have all their classes; its notes hold.
-3. Within a class the descriptions of the first source come first, then what the next ones add.
-4. A text that is there already is dropped: the earlier record stays, with its provenance and scores. If the two
-   differ in kind that is a conflict.
-5. A record id that is there already with another text is a conflict.
-6. A conflict is refused, or with ``on_conflict="first"`` the earlier record wins and the later one loses (its text,
-   or its id).
-7. Equal generators become one. A generator id with another meaning gets "-2", "-3" and so on appended.
-8. Different licences are refused unless ``licence`` is given.
-9. Rejected completions that lie beside the sources are all kept. The parents are the sources, pinned.
-10. The merged bundle is complete if all sources are and every class is in one of them.
-"""
+"""What differs between two bundles, class by class. Streams: memory holds one class at a time."""
 
 from __future__ import annotations
 
@@ -39,12 +22,14 @@ from abs_descriptions.bundles.writer import SpoolFile
 __all__ = [
     "ClassChange",
     "LabelChange",
+    "align_classes",
     "change_lines",
     "change_value",
     "diff_bundles",
     "diff_labels",
     "label_lines",
     "label_value",
+    "show_note",
 ]
 
 
@@ -112,7 +97,7 @@ def label_lines(change: LabelChange) -> Iterator[str]:
     for class_id, old, new in change.renamed:
         yield f"renamed: {printable(class_id)} from {printable(old)} to {printable(new)}"
     for class_id, was, now in change.noted:
-        yield f"note: {printable(class_id)} from {_shown_note(was)} to {_shown_note(now)}"
+        yield f"note: {printable(class_id)} from {show_note(was)} to {show_note(now)}"
 
 
 def diff_bundles(old: Path, new: Path) -> Iterator[ClassChange]:
@@ -124,7 +109,7 @@ def diff_bundles(old: Path, new: Path) -> Iterator[ClassChange]:
     newer, older = (read_header(path).label_set.classes for path in (new, old))
     names = {entry.id: entry.name for entry in (*older, *newer)}
     order = list(dict.fromkeys(entry.id for entry in (*newer, *older)))
-    for class_id, (before, after) in _aligned((old, new), order):
+    for class_id, (before, after) in align_classes((old, new), order):
         change = _class_change(class_id, names[class_id], before, after)
         if change.added or change.removed or change.altered:
             yield change
@@ -153,7 +138,8 @@ def change_lines(change: ClassChange) -> Iterator[str]:
         yield f"  ~ {printable(new.text)} [{', '.join(_altered_fields(old, new))}]"
 
 
-def _shown_note(note: str | None) -> str:
+def show_note(note: str | None) -> str:
+    """The note of a class for a message."""
     return "none" if note is None else quoted(note)
 
 
@@ -175,29 +161,29 @@ def _altered_fields(old: Description, new: Description) -> list[str]:
     return [name for name in ("kind", "provenance", "scores", "id") if getattr(old, name) != getattr(new, name)]
 
 
-def _aligned(paths: Sequence[Path], order: Sequence[str]) -> Iterator[tuple[str, tuple[list[Description], ...]]]:
+def align_classes(paths: Sequence[Path], order: Sequence[str]) -> Iterator[tuple[str, tuple[list[Description], ...]]]:
     """For each class of ``order`` its records in each file."""
     with ExitStack() as stack:
         streams = [_grouped(path, order, stack.enter_context(TemporaryFile())) for path in paths]
         heads = [next(stream, None) for stream in streams]
         for class_id in order:
-            found: list[list[Description]] = []
+            groups: list[list[Description]] = []
             for position, head in enumerate(heads):
                 if head is not None and head[0] == class_id:
-                    found.append(head[1])
+                    groups.append(head[1])
                     heads[position] = next(streams[position], None)
                 else:
-                    found.append([])
-            yield class_id, tuple(found)
+                    groups.append([])
+            yield class_id, tuple(groups)
 
 
 def _grouped(path: Path, order: Sequence[str], spool: IO[bytes]) -> _Groups:
     """The records of a file class by class in ``order``; through a temporary file where its own order is another."""
     position = {class_id: number for number, class_id in enumerate(order)}
     header = read_header(path)
-    own = [position[entry.id] for entry in header.label_set.classes]
+    positions = [position[class_id] for class_id in header.label_set.ids]
     records: Iterable[Description] = iter_records(path)
-    if own != sorted(own):
+    if positions != sorted(positions):
         records = _reordered(records, header, order, spool)
     return ((class_id, list(group)) for class_id, group in groupby(records, key=attrgetter("class_id")))
 

@@ -1,4 +1,4 @@
-"""What differs between two bundles, and one bundle out of several. Streams: memory holds one class at a time.
+"""One bundle out of several. Streams: memory holds one class at a time.
 
 The rules of merging, in order:
 
@@ -12,28 +12,35 @@ The rules of merging, in order:
 6. A conflict is refused, or with ``on_conflict="first"`` the earlier record wins and the later one loses (its text,
    or its id).
 7. Equal generators become one. A generator id with another meaning gets "-2", "-3" and so on appended.
-8. Different licences are refused unless ``license`` is given.
+8. Different licenses are refused unless ``license`` is given.
 9. Rejected completions that lie beside the sources are all kept. The parents are the sources, pinned.
 10. The merged bundle is complete if all sources are and every class is in one of them.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from abs_core.descriptions import Description, Provenance, Rejection
-from abs_core.errors import BundleError
+from abs_core.errors import BundleError, UsageError
 from abs_core.labels import LabelSet
-from abs_descriptions.bundles.diff import _aligned, _shown_note, diff_labels
+from abs_descriptions.bundles.diff import align_classes, diff_labels, show_note
 from abs_descriptions.bundles.format import BundleHeader, Generator
+from abs_descriptions.bundles.manifest import Manifest
+from abs_descriptions.bundles.new_versions import add_version, child_version, timestamp
 from abs_descriptions.bundles.reader import Bundle, iter_rejected, read_bundle, rejected_path
 from abs_descriptions.bundles.references import quoted
+from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.writer import write_bundle
 
-__all__ = ["count_readmitted", "merge_bundles"]
+__all__ = ["add_merged", "count_readmitted", "merge_bundles"]
+
+
+_logger = logging.getLogger(__name__)
 
 
 def merge_bundles(
@@ -80,6 +87,53 @@ def merge_bundles(
     )
 
 
+def add_merged(
+    repository: Repository,
+    bundles: Sequence[Bundle],
+    *,
+    name: str | None = None,
+    label_set: LabelSet | None = None,
+    license: str | None = None,
+    on_conflict: Literal["refuse", "first"] = "refuse",
+) -> Manifest:
+    """Merge bundles and add the result as a new version. A warning says how many texts a review had rejected.
+
+    Args:
+        repository: a local store.
+        bundles: at least two.
+        name: of the result; None: that of the first.
+        label_set: has the classes of all; None: they must have one label set.
+        license: None: they must have one license.
+        on_conflict: see the module's documentation.
+
+    Raises:
+        UsageError: fewer than two bundles, or one twice.
+        BundleError: a bundle that cannot be used, or one of the rules refuses. StorageError: the store is not written.
+    """
+    if len({bundle.digest for bundle in bundles}) != len(bundles) or len(bundles) < 2:
+        raise UsageError("a merge needs at least two different bundles", remedy="Name each bundle once")
+    chosen = bundles[0].header.name if name is None else name
+    version = child_version(repository, chosen, [bundle.header for bundle in bundles])
+
+    def write(path: Path) -> Bundle:
+        return merge_bundles(
+            path,
+            [bundle.path for bundle in bundles],
+            name=chosen,
+            version=version,
+            created=timestamp(),
+            label_set=label_set,
+            license=license,
+            on_conflict=on_conflict,
+        )
+
+    manifest = add_version(repository, write)
+    readmitted = count_readmitted(repository.read(manifest))
+    if readmitted:
+        _logger.warning("%d descriptions were rejected by a reviewer in one bundle and are in another one", readmitted)
+    return manifest
+
+
 def count_readmitted(merged: Bundle) -> int:
     """How many descriptions of a merged bundle a reviewer rejected in one of its sources, and another one has.
 
@@ -89,7 +143,7 @@ def count_readmitted(merged: Bundle) -> int:
     if not rejected_path(merged.path).exists():
         return 0
     rejections = iter_rejected(merged.path, merged.header)
-    refused = {(one.class_id, one.text) for one in rejections if one.rejected_by is not None}
+    refused = {(entry.class_id, entry.text) for entry in rejections if entry.rejected_by is not None}
     return sum((record.class_id, record.text) in refused for record in merged.records())
 
 
@@ -106,9 +160,9 @@ def _merged_labels(headers: Sequence[BundleHeader], label_set: LabelSet | None) 
     for header in headers:
         for entry in header.label_set.classes:
             if names.get(entry.id) != entry.name:
-                found = "is missing" if entry.id not in names else f"is called {quoted(names[entry.id])}"
+                conflict = "is missing" if entry.id not in names else f"is called {quoted(names[entry.id])}"
                 raise BundleError(
-                    f"the class {quoted(entry.id)}, {quoted(entry.name)} in {header.name}@{header.version}, {found} "
+                    f"the class {quoted(entry.id)}, {quoted(entry.name)} in {header.name}@{header.version}, {conflict} "
                     f"in the label set {quoted(labels.name)}",
                     remedy="Merge bundles whose classes agree, or name a label set that has them all",
                 )
@@ -120,8 +174,8 @@ def _refuse_other_notes(headers: Sequence[BundleHeader]) -> None:
     for header in headers[1:]:
         for class_id, mine, other in diff_labels(first, header).noted:
             raise BundleError(
-                f"the note of the class {quoted(class_id)} is {_shown_note(mine)} in {first.name}@{first.version} and "
-                f"{_shown_note(other)} in {header.name}@{header.version}",
+                f"the note of the class {quoted(class_id)} is {show_note(mine)} in {first.name}@{first.version} and "
+                f"{show_note(other)} in {header.name}@{header.version}",
                 remedy="Name a label set whose notes hold (--labels)",
             )
 
@@ -129,13 +183,13 @@ def _refuse_other_notes(headers: Sequence[BundleHeader]) -> None:
 def _merged_license(headers: Sequence[BundleHeader], license: str | None) -> str:
     if license is not None:
         return license
-    found = list(dict.fromkeys(header.license for header in headers))
-    if len(found) > 1:
+    licenses = list(dict.fromkeys(header.license for header in headers))
+    if len(licenses) > 1:
         raise BundleError(
-            f"the bundles have different licences: {', '.join(quoted(each) for each in found)}",
-            remedy="State the licence of the merged bundle (--licence)",
+            f"the bundles have different licenses: {', '.join(map(quoted, licenses))}",
+            remedy="Name the license of the merged bundle (--license)",
         )
-    return found[0]
+    return licenses[0]
 
 
 def _merged_generators(headers: Sequence[BundleHeader]) -> tuple[list[Generator], list[dict[str, str]]]:
@@ -158,7 +212,7 @@ def _merged_generators(headers: Sequence[BundleHeader]) -> tuple[list[Generator]
 def _merged_records(
     sources: Sequence[Path], order: Sequence[str], renamed: Sequence[Mapping[str, str]], first_wins: bool
 ) -> Iterator[Description]:
-    for class_id, groups in _aligned(sources, order):
+    for class_id, groups in align_classes(sources, order):
         texts: dict[str, str] = {}
         ids: set[str] = set()
         for group, mapping in zip(groups, renamed, strict=True):
@@ -190,11 +244,11 @@ def _merged_rejected(bundles: Sequence[Bundle], renamed: Sequence[Mapping[str, s
         if not rejected_path(bundle.path).exists():
             continue
         for rejection in iter_rejected(bundle.path, bundle.header):
-            by = rejection.rejected_by
+            reviewer = rejection.rejected_by
             yield replace(
                 rejection,
                 provenance=_renamed(rejection.provenance, mapping),
-                rejected_by=None if by is None else mapping[by],
+                rejected_by=None if reviewer is None else mapping[reviewer],
             )
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from abs_core.files import ensure_writable
 from abs_descriptions.bundles.format import BundleHeader
+from abs_descriptions.bundles.manifest import Manifest
 from abs_descriptions.bundles.reader import Bundle
 from abs_descriptions.bundles.references import parse_version
-from abs_descriptions.bundles.repository import BundleStore, StoreEntry, warn_of_yank
+from abs_descriptions.bundles.repository import Repository
 
 __all__ = ["add_version", "child_version", "find_same_version", "timestamp"]
 
@@ -21,13 +22,13 @@ def timestamp() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def child_version(store: BundleStore, name: str, parents: Sequence[BundleHeader] = ()) -> str:
+def child_version(repository: Repository, name: str, parents: Sequence[BundleHeader] = ()) -> str:
     """The version after all versions of ``name`` in the store and after those of its parents that have this name.
 
     Raises:
         UsageError: an invalid name.
     """
-    following = store.next_version(name)
+    following = repository.next_version(name)
     for parent in parents:
         version, after = parse_version(parent.version), parse_version(following)
         if parent.name == name and version is not None and after is not None and after <= version:
@@ -36,40 +37,41 @@ def child_version(store: BundleStore, name: str, parents: Sequence[BundleHeader]
 
 
 def find_same_version(
-    store: BundleStore, name: str, records: int, write: Callable[[Path, str, str], Bundle]
-) -> StoreEntry | None:
+    repository: Repository, name: str, records: int, write: Callable[[Path, str, str], Bundle]
+) -> Manifest | None:
     """The newest version in the store that ``write`` reproduces byte for byte; None if there is none.
 
     What the store has lost of that version is restored, and a warning says if it was yanked. The stored file may be
     damaged, so newly written bytes are compared with its digest.
 
     Args:
-        store: where to look.
+        repository: a local store.
         name: of the bundle.
         records: the number of descriptions written; versions with another number are not compared.
         write: takes a path, a version and a time of creation.
     """
-    candidates = [entry for entry in reversed(store.list(name)) if entry.counts.records == records]
+    candidates = [version for version in reversed(repository.list(name)) if version.counts.records == records]
     if not candidates:
         return None
-    with tempfile.TemporaryDirectory(dir=store.root, prefix=".bundle-") as folder:
+    with tempfile.TemporaryDirectory(dir=repository.root, prefix=".bundle-") as folder:
         path = Path(folder) / "again.jsonl"
-        for entry in candidates:
-            if write(path, entry.version, entry.created).reference == str(entry):
-                store.add(path)
-                warn_of_yank(store, entry)
-                return entry
+        for manifest in candidates:
+            if write(path, manifest.version, manifest.created).reference == str(manifest):
+                repository.add(path)
+                repository.warn_if_yanked(manifest)
+                return manifest
     return None
 
 
-def add_version(store: BundleStore, write: Callable[[Path], Bundle]) -> StoreEntry:
-    """Have ``write`` write a bundle to a path, and add it to the store.
+def add_version(repository: Repository, write: Callable[[Path], Bundle]) -> Manifest:
+    """Have ``write`` write a bundle to a path, and add it to the repository.
 
     Raises:
         StorageError: the store cannot be written.
     """
-    ensure_writable(store.root)
-    with tempfile.TemporaryDirectory(dir=store.root, prefix=".bundle-") as folder:
+    if repository.root is not None:
+        ensure_writable(repository.root)
+    with tempfile.TemporaryDirectory(dir=repository.root, prefix=".bundle-") as folder:
         path = Path(folder) / "new.jsonl"
         write(path)
-        return store.add(path)
+        return repository.add(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import total_ordering
+from typing import Literal
 
 from abs_core.errors import UsageError
 from abs_core.text import printable
@@ -85,6 +86,16 @@ class Version:
         tail = "-" + ".".join(self.pre) if self.pre else ""
         return f"{self.major}.{self.minor}.{self.patch}{tail}"
 
+    def following(self, bump: Literal["major", "minor", "patch"]) -> Version:
+        """The next release: after a pre-release the release itself."""
+        if self.pre:
+            return Version(self.major, self.minor, self.patch)
+        if bump == "major":
+            return Version(self.major + 1, 0, 0)
+        if bump == "minor":
+            return Version(self.major, self.minor + 1, 0)
+        return Version(self.major, self.minor, self.patch + 1)
+
     def __lt__(self, other: Version) -> bool:
         return self._key() < other._key()
 
@@ -131,9 +142,9 @@ def parse_reference(text: str) -> Reference:
     """
     head, hash_sign, digest = text.partition("#")
     name, at, version = head.partition("@")
-    fault = name_problem(name)
-    if fault is not None:
-        raise UsageError(f"bundle reference {quoted(text)}: the name {fault}", remedy="Choose another name")
+    problem = name_problem(name)
+    if problem is not None:
+        raise UsageError(f"bundle reference {quoted(text)}: the name {problem}", remedy="Choose another name")
     if at and parse_version(version) is None:
         if _RANGE.search(version) or version == "latest" or version.count(".") < 2:
             raise UsageError(

@@ -1,37 +1,41 @@
-"""Bundles by name and version in a folder that several processes may share.
+"""Bundles by name and version: in the local store, a shared folder, a bucket, on the Hugging Face hub or a web server.
 
-    ROOT/objects/sha256/ab/abcd....jsonl            a bundle, named by the sha256 of its bytes
-    ROOT/objects/sha256/ab/abcd....rejected.jsonl   the rejected completions beside it, if there are any
-    ROOT/versions/birds/1.2.0.json                  the manifest: which bytes birds@1.2.0 is
-    ROOT/versions/birds/1.2.0.yank                  if it is there: that birds@1.2.0 is yanked, and why
+    Repository.local(folder)                 the store of one user; several of that user's processes may share it
+    Repository.open("s3://team/bundles")     a place that others write as well
 
-Objects are written first and the manifest last, by linking a finished file to a name that must not exist. So a killed
-process leaves at most an object that nothing names, and of two processes that add one version with different bytes
-exactly one succeeds. A version never changes its bytes. Removing goes the other way, the manifest first.
+``manifest`` says where everything lies. Objects are written first and the manifest last, by an operation that fails if
+there is one. So a killed process leaves at most an object that nothing names, and of two processes that add one version
+with different bytes exactly one succeeds. A version never changes its bytes. Removing goes the other way, the manifest
+first. Whatever is read is checked: it may be damaged in the local store, and hostile anywhere else.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import uuid
+import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-
-from abs_core.canonical import canonical_json
-from abs_core.errors import BundleError, StorageError, UnknownNameError, UsageError
-from abs_core.files import atomic_write, data_folder, is_file, publish, sha256_file, storage_errors
-from abs_core.home import Home
+from abs_core.errors import AbsError, BundleError, StorageError, UnknownNameError, UsageError
+from abs_core.files import sha256_file, storage_errors
 from abs_core.text import printable
-from abs_descriptions.bundles.format import MAX_TEXT, Counts, text_problem
+from abs_descriptions.bundles.format import text_problem
+from abs_descriptions.bundles.manifest import (
+    VERSIONS,
+    Manifest,
+    Yank,
+    manifest_path,
+    parse_manifest,
+    parse_yank,
+    yank_path,
+)
 from abs_descriptions.bundles.reader import Bundle, read_bundle, read_header, rejected_path
 from abs_descriptions.bundles.references import (
-    DIGEST,
     Reference,
     Version,
     name_problem,
@@ -39,226 +43,285 @@ from abs_descriptions.bundles.references import (
     parse_version,
     quoted,
 )
+from abs_descriptions.bundles.storage import Blob, Storage, open_storage, parse_location
+from abs_descriptions.bundles.storage.base import EditableStorage, fetch
+from abs_descriptions.bundles.storage.folder import FolderStorage
 
-__all__ = [
-    "BundleStore",
-    "StoreEntry",
-    "Yank",
-    "copy_checked",
-    "find_bundle",
-    "is_bundle_name",
-    "refuse_shipped",
-    "shipped_bundles",
-    "warn_of_yank",
-]
+__all__ = ["MAX_BYTES", "Catalogue", "CatalogueEntry", "Repository"]
 
 
 _logger = logging.getLogger(__name__)
 
 
-_CHUNK = 1024 * 1024
+#: Bytes that a bundle, or its rejected completions, may have to be downloaded.
+MAX_BYTES = 4 * 1024**3
 
 
-def copy_checked(source: Path, target: Path, digest: str) -> int:
-    """Copy a file whose bytes have ``digest``, unless the target has them.
+_MAX_SMALL_FILE = 64 * 1024
 
-    Returns:
-        The number of bytes.
 
-    Raises:
-        StorageError: a file cannot be read or written.
-        BundleError: the source's bytes have another digest.
+# Small files that are read at a time.
+_CONCURRENCY = 8
+
+
+@dataclass(frozen=True)
+class CatalogueEntry:
+    """A version, and the reason if it is yanked."""
+
+    manifest: Manifest
+    yanked: str | None
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """What a repository holds.
+
+    Args:
+        entries: by name and semantic precedence.
+        problems: what could not be read.
+        truncated: whether there is more than was asked for.
     """
-    with storage_errors(source, "read"), source.open("rb") as stream:
-        size = os.fstat(stream.fileno()).st_size
-        if target.is_file() and sha256_file(target) == digest:
-            return size
-        seen = hashlib.sha256()
-        with atomic_write(target) as out:
-            while block := stream.read(_CHUNK):
-                seen.update(block)
-                out.write(block)
-            if "sha256:" + seen.hexdigest() != digest:
-                raise BundleError(
-                    f"{printable(str(source))} changed while it was copied", remedy="Add it again when it is written"
-                )
-    return size
+
+    entries: Sequence[CatalogueEntry]
+    problems: Sequence[AbsError]
+    truncated: bool
 
 
-_MAX_MANIFEST = 64 * 1024
+class Repository:
+    """The bundles in a storage."""
 
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
 
-_Digest = Annotated[str, StringConstraints(pattern="^" + DIGEST.pattern + r"\z")]
+    @classmethod
+    def local(cls, folder: Path) -> Repository:
+        """The local store. A folder that does not exist is an empty store; writing creates it."""
+        return cls(FolderStorage(folder))
 
+    @classmethod
+    def open(cls, location: str) -> Repository:
+        """A place that others write as well: a folder, or a URL as in docs/sharing.md. Nothing is asked of it yet.
 
-class StoreEntry(BaseModel):
-    """A manifest: one version of one bundle, and what a listing shows of it. ``str`` gives the pinned reference."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    format: Literal["abs-bundle-manifest"] = "abs-bundle-manifest"
-    format_version: Literal[1] = 1
-    name: str
-    version: str
-    digest: _Digest
-    size: Annotated[int, Field(ge=0)]
-    created: str
-    complete: bool
-    counts: Counts
+        Raises:
+            UsageError: no location, or one that holds a secret.
+            MissingExtraError: the package that speaks its protocol is not installed.
+        """
+        return cls(open_storage(parse_location(location)))
 
     @property
-    def reference(self) -> Reference:
-        """The pinned reference."""
-        return Reference(self.name, self.version, self.digest)
+    def address(self) -> str:
+        """Where it is, without secrets; on the hub with the commit."""
+        return self._storage.address
 
-    def __str__(self) -> str:
-        return str(self.reference)
+    @property
+    def root(self) -> Path | None:
+        """The folder of a local store; None for a place that others write as well."""
+        return self._storage.root
 
+    def names(self) -> Sequence[str]:
+        """The names that have a version, sorted.
 
-class Yank(BaseModel):
-    """That a version is yanked, and why: it is no longer what a bare name means, and every use of it says so."""
+        Raises:
+            StorageError: the storage cannot be read. UsageError: it cannot be listed.
+        """
+        names = sorted(name for name in self._storage.names(VERSIONS) if name_problem(name) is None)
+        # In a folder the one of a name stays when its last version goes.
+        return [name for name in names if self.versions(name)] if self.root is not None else names
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    def versions(self, name: str) -> Sequence[Version]:
+        """The versions of a bundle by semantic precedence, yanked ones as well; errors as ``names``."""
+        return self._versions_and_yanks(name)[0]
 
-    format: Literal["abs-bundle-yank"] = "abs-bundle-yank"
-    format_version: Literal[1] = 1
-    name: str
-    version: str
-    digest: _Digest
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
-
-
-class BundleStore:
-    """The bundles in one folder. A folder that does not exist is an empty store; writing creates it."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._versions = root / "versions"
-
-    def list(self, name: str | None = None) -> list[StoreEntry]:
+    def list(self, name: str | None = None) -> list[Manifest]:
         """All versions, by name and then by semantic precedence; of one name if it is given.
 
         Raises:
-            StorageError, BundleError: a manifest cannot be read or is broken.
+            StorageError, BundleError: a manifest cannot be read or is broken. UsageError: the storage cannot be listed.
         """
-        names = self._names() if name is None else [name]
-        return [self._entry(each, str(version)) for each in names for version in self._versions_of(each)]
+        names = self.names() if name is None else [name]
+        versions = [(each, str(version)) for each in names for version in self.versions(each)]
+        with ThreadPoolExecutor(_CONCURRENCY) as pool:
+            manifests = pool.map(lambda version: self._manifest(*version), versions)
+            return [manifest for manifest in manifests if manifest is not None]
 
-    def resolve(self, reference: str | Reference) -> StoreEntry:
+    def catalogue(self, limit: int = 1000) -> Catalogue:
+        """The first ``limit`` versions, with their yanks, whatever the rest is like.
+
+        Raises:
+            StorageError: the storage cannot be read. UsageError: it cannot be listed.
+        """
+        wanted: list[tuple[str, str, bool]] = []
+        for name in self.names():
+            if len(wanted) > limit:
+                break
+            versions, yanked = self._versions_and_yanks(name)
+            wanted += [(name, str(version), str(version) in yanked) for version in versions]
+        with ThreadPoolExecutor(_CONCURRENCY) as pool:
+            entries = list(pool.map(lambda version: self._catalogue_entry(*version), wanted[:limit]))
+        return Catalogue(
+            [entry for entry in entries if isinstance(entry, CatalogueEntry)],
+            [entry for entry in entries if isinstance(entry, AbsError)],
+            len(wanted) > limit,
+        )
+
+    def resolve(self, reference: str | Reference) -> Manifest:
         """What a reference means now.
 
         A bare name means the highest release, or pre-release if there is no release. Yanked versions do not count for
         it; with their version they resolve, and whoever uses one shows ``yank_of``.
 
         Raises:
-            UsageError: no reference, or a range.
+            UsageError: no reference, a range, or a bare name where the storage cannot be listed.
             UnknownNameError: no such bundle or version; lists those that are there.
-            BundleError: the version is there with another digest than the reference pins, or a bare name of which every
-                version is yanked.
-            StorageError: the manifest cannot be read.
+            BundleError: the version has another digest than the reference pins, its manifest is broken, or every
+                version of a bare name is yanked.
+            StorageError: the storage cannot be read.
         """
-        wanted = parse_reference(reference) if isinstance(reference, str) else parse_reference(str(reference))
-        versions = self._versions_of(wanted.name)
-        if not versions:
-            raise UnknownNameError("bundle", str(wanted), self._names(), remedy="See `abs bundle ls`")
-        version = self._best(wanted.name, versions) if wanted.version is None else wanted.version
-        if parse_version(version) not in versions:
-            known = [f"{wanted.name}@{v}" for v in reversed(versions)]
-            raise UnknownNameError("bundle", str(wanted), known, remedy="See `abs bundle ls`")
-        entry = self._entry(wanted.name, version)
-        if wanted.digest is not None and wanted.digest != entry.digest:
+        wanted = parse_reference(str(reference))
+        version = wanted.version or self._best_version(wanted.name)
+        manifest = None if version is None else self._manifest(wanted.name, version)
+        if manifest is None:
+            raise self._unknown(wanted)
+        if wanted.digest is not None and wanted.digest != manifest.digest:
             raise BundleError(
-                f"{wanted.name}@{version} is in the store with the digest {entry.digest}, not {wanted.digest}",
-                remedy="Pin the digest that is meant, or get that bundle from where it was pinned",
+                f"{self.address} has {wanted.name}@{version} with the digest {manifest.digest}, not {wanted.digest}",
+                remedy="Pin the digest that is meant, and do not use the bundle before you know who changed it",
             )
-        return entry
+        return manifest
 
-    def resolve_version(self, reference: str | Reference) -> StoreEntry:
+    def resolve_version(self, reference: str | Reference) -> Manifest:
         """As ``resolve``, for what must not depend on what a bare name means; UsageError for a bare name."""
         wanted = parse_reference(str(reference))
         if wanted.version is None:
             raise UsageError(f"{str(wanted)!r} names no version", remedy=f"Name one, such as {wanted.name}@1.2.0")
         return self.resolve(wanted)
 
-    def path(self, reference: str | Reference) -> Path:
-        """The file that holds a bundle's bytes; errors as ``resolve``. The file is not checked."""
-        return self._object(self.resolve(reference).digest)
-
-    def read(self, reference: str | Reference) -> Bundle:
-        """A bundle by reference, validated and with the digest that its manifest names.
+    def path(self, reference: str | Reference | Manifest) -> Path:
+        """The file of the local store that holds a bundle's bytes. It is not checked.
 
         Raises:
-            as ``resolve``, and BundleError or StorageError if the bytes are broken or gone.
+            as ``resolve``; UsageError: not a local store.
         """
-        entry = self.resolve(reference)
-        bundle = read_bundle(self._object(entry.digest), digest=entry.digest)
-        if (bundle.header.name, bundle.header.version) != (entry.name, entry.version):
-            raise BundleError(
-                f"the manifest of {entry.name}@{entry.version} names the bytes of {bundle.reference}",
-                remedy="Remove the manifest and add the bundle again",
-            )
+        if self.root is None:
+            raise UsageError(f"{self.address} is not a local store", remedy="Pull the bundle first")
+        return self.root / self._meant(reference).object_path
+
+    def read(self, reference: str | Reference | Manifest, folder: Path | None = None) -> Bundle:
+        """A bundle by reference, validated and with the digest that its manifest names.
+
+        Args:
+            reference: of the bundle, or its manifest.
+            folder: an empty one to which the bundle and its rejected completions are downloaded; None: they are read
+                where they are, in a local store.
+
+        Raises:
+            as ``resolve``; BundleError: the bytes are not what the manifest names, or break a rule of the format.
+            StorageError: the bytes cannot be read, or not written to the folder.
+        """
+        manifest = self._meant(reference)
+        path = self.path(manifest) if folder is None else self._download(manifest, folder)
+        bundle = read_bundle(path, digest=manifest.digest)
+        if not manifest.describes(bundle.header):
+            raise self._misreported(manifest, bundle.header.name, bundle.header.version)
         return bundle
 
-    def add(self, path: Path) -> StoreEntry:
+    def add(self, path: Path) -> Manifest:
         """Validate the bundle at ``path`` and keep it, with its rejected completions, under its name and version.
 
-        Adding the same bytes again changes nothing (and mends an object that was lost or damaged).
+        Adding the same bytes again changes nothing, and in a folder restores an object that was lost or damaged.
 
         Raises:
             BundleError: the bundle is broken, or its version exists with another digest.
-            StorageError: the store cannot be written.
+            StorageError, UsageError: the storage cannot be written.
         """
         bundle = read_bundle(path)
-        header = bundle.header
-        self.refuse_other(header.name, header.version, bundle.digest)
-        target = self._object(bundle.digest)
-        # The rejected completions first: a bundle that is there is there whole.
-        if rejected_path(path).exists() and header.counts.rejected:
-            copy_checked(rejected_path(path), rejected_path(target), header.rejected_digest)
-        size = copy_checked(path, target, bundle.digest)
-        entry = StoreEntry(
-            name=header.name,
-            version=header.version,
-            digest=bundle.digest,
-            size=size,
-            created=header.created,
-            complete=header.complete,
-            counts=header.counts,
-        )
-        text = canonical_json(entry.model_dump(mode="json")) + "\n"
-        if not publish(self._manifest(header.name, header.version), text.encode()):
-            self.refuse_other(header.name, header.version, bundle.digest)
-        if not target.is_file():
-            # Somebody removed this version in between: see ``remove``.
-            return self.add(path)
-        return entry
+        self.publish(bundle)
+        return self._manifest_of(bundle)
 
-    def yank_of(self, entry: StoreEntry) -> Yank | None:
+    def publish(self, bundle: Bundle) -> bool:
+        """As ``add``, of a bundle that was validated; whether its version is new here."""
+        manifest = self._manifest_of(bundle)
+        self.refuse_conflict(manifest)
+        blobs = [Blob(manifest.object_path, bundle.path, bundle.digest)]
+        if bundle.header.counts.rejected and rejected_path(bundle.path).exists():
+            # The rejected completions first: a bundle that is there is there whole.
+            rejected = rejected_path(bundle.path)
+            blobs.insert(0, Blob(manifest.rejected_path, rejected, bundle.header.rejected_digest))
+        path = manifest_path(manifest.name, manifest.version)
+        created = self._storage.publish(blobs, path, manifest.serialize())
+        if not created and not self.refuse_conflict(manifest):
+            raise StorageError(f"{self.address} is being changed by somebody else", remedy="Try again")
+        return created
+
+    def publish_yank(self, yank: Yank) -> None:
+        """Yank a version for the reason that it has elsewhere, unless it is yanked here."""
+        self._storage.publish([], yank_path(yank.name, yank.version), yank.serialize())
+
+    def check_writable(self) -> None:
+        """Prove that bundles can be published here without overwriting those of others.
+
+        Raises:
+            StorageError, UsageError: they cannot.
+        """
+        self._storage.check_writable()
+
+    def holds(self, manifest: Manifest) -> bool:
+        """Whether this is a local store that has a bundle whole, with its rejected completions."""
+        existing = None if self.root is None else self._manifest(manifest.name, manifest.version)
+        if existing is None or existing.digest != manifest.digest:
+            return False
+        path = self.path(existing)
+        whole = path.is_file() and sha256_file(path) == existing.digest
+        return whole and (not existing.counts.rejected or rejected_path(path).is_file())
+
+    def refuse_conflict(self, manifest: Manifest, other: Repository | None = None) -> bool:
+        """Whether the version of a manifest exists here.
+
+        Args:
+            manifest: of a bundle that is to be added.
+            other: a repository with versions of that name; the error proposes one that is free in both.
+
+        Raises:
+            BundleError: it exists with another digest.
+        """
+        existing = self._manifest(manifest.name, manifest.version)
+        if existing is not None and existing.digest != manifest.digest:
+            versions = [self.next_version(manifest.name), *([other.next_version(manifest.name)] if other else [])]
+            free = max(version for text in versions if (version := parse_version(text)) is not None)
+            raise BundleError(
+                f"{self.address} has {manifest.name}@{manifest.version} with the digest {existing.digest}, not "
+                f"{manifest.digest}",
+                remedy=f"Give yours a new version, such as {free}",
+            )
+        return existing is not None
+
+    def yank_of(self, manifest: Manifest) -> Yank | None:
         """That a version is yanked, and why; None if it is not.
 
         Raises:
             StorageError, BundleError: the yank cannot be read or is broken.
         """
-        path = self._yank(entry.name, entry.version)
-        with storage_errors(path, "read"):
-            try:
-                with path.open("rb") as stream:
-                    text = stream.read(_MAX_MANIFEST)
-            except FileNotFoundError:
-                return None
-        try:
-            yank = Yank.model_validate_json(text)
-        except ValidationError:
-            yank = None
-        if yank is None or (yank.name, yank.version, yank.digest) != (entry.name, entry.version, entry.digest):
+        path = yank_path(manifest.name, manifest.version)
+        data = self._read_small_file(path)
+        if data is None:
+            return None
+        yank = parse_yank(data, manifest)
+        if yank is None:
             raise BundleError(
-                f"{printable(str(path))}, line 1: the yank is broken or of another bundle",
+                f"{self.address}/{path}, line 1: the yank is broken or of another bundle",
                 remedy="Remove the file, and yank the version again if it should be",
             )
         return yank
 
+    def warn_if_yanked(self, manifest: Manifest) -> None:
+        """Log a warning with the reason if a version is yanked; errors as ``yank_of``."""
+        yank = self.yank_of(manifest)
+        if yank is not None:
+            _logger.warning("%s@%s was yanked: %s", manifest.name, manifest.version, yank.reason)
+
     def yank(self, reference: str | Reference, reason: str) -> Yank:
-        """Yank one version: a bare name no longer means it. A version that is yanked already gets the new reason.
+        """Yank one version: a bare name no longer means it. A version that is yanked already gets the new reason, or
+        keeps the old one where files cannot be replaced.
 
         Args:
             reference: with a version.
@@ -267,240 +330,208 @@ class BundleStore:
         Raises:
             as ``resolve``; UsageError: a bare name, or a reason that cannot be one.
         """
-        entry = self.resolve_version(reference)
-        fault = text_problem(reason)
-        if fault is not None:
-            raise UsageError(f"the reason {fault}", remedy="Say in one line why the version should not be used")
-        yank = Yank(name=entry.name, version=entry.version, digest=entry.digest, reason=reason)
-        with atomic_write(self._yank(entry.name, entry.version)) as stream:
-            stream.write((canonical_json(yank.model_dump(mode="json")) + "\n").encode())
+        manifest = self.resolve_version(reference)
+        problem = text_problem(reason)
+        if problem is not None:
+            raise UsageError(f"the reason {problem}", remedy="Say in one line why the version should not be used")
+        yank = Yank(name=manifest.name, version=manifest.version, digest=manifest.digest, reason=reason)
+        if not isinstance(self._storage, EditableStorage):
+            self.publish_yank(yank)
+            return self.yank_of(manifest) or yank
+        self._storage.replace(yank_path(manifest.name, manifest.version), yank.serialize())
         return yank
 
-    def undo_yank(self, reference: str | Reference) -> StoreEntry:
+    def undo_yank(self, reference: str | Reference) -> Manifest:
         """Make a yanked version one like any other.
 
         Raises:
-            as ``resolve``; UsageError: a bare name, or a version that is not yanked.
+            as ``resolve``; UsageError: a bare name, a version that is not yanked, or files that cannot be removed.
         """
-        entry = self.resolve_version(reference)
-        path = self._yank(entry.name, entry.version)
-        with storage_errors(path, "remove"):
-            try:
-                path.unlink()
-            except FileNotFoundError:
-                raise UsageError(
-                    f"{entry.name}@{entry.version} is not yanked", remedy="Name a yanked version"
-                ) from None
-        return entry
+        manifest = self.resolve_version(reference)
+        if not self._editable_storage().remove(yank_path(manifest.name, manifest.version)):
+            raise UsageError(f"{manifest.name}@{manifest.version} is not yanked", remedy="Name a yanked version")
+        return manifest
 
-    def children(self, entry: StoreEntry) -> Iterator[StoreEntry]:
-        """The versions in this store whose headers name ``entry`` as a parent.
+    def children(self, parent: Manifest) -> Iterator[Manifest]:
+        """The versions in this local store whose headers name ``parent``.
 
         Reads the first line of every bundle. One that cannot be read needs no parent, and is left out.
 
         Raises:
-            StorageError: a folder of the store cannot be read.
+            StorageError: a folder of the store cannot be read. UsageError: not a local store.
         """
-        for name in self._names():
-            for version in self._versions_of(name):
+        for name in self.names():
+            for version in self.versions(name):
                 try:
-                    other = self._entry(name, str(version))
-                    is_child = str(entry) in read_header(self._object(other.digest)).parents
+                    manifest = self._manifest(name, str(version))
+                    is_child = manifest is not None and str(parent) in read_header(self.path(manifest)).parents
                 except (BundleError, StorageError):
                     continue
-                if is_child:
-                    yield other
+                if manifest is not None and is_child:
+                    yield manifest
 
-    def remove(self, reference: str | Reference) -> StoreEntry:
-        """Take one version out of the store, with its bytes and its rejected completions. Whether others need it is
-        the caller's question, see ``children``.
+    def remove(self, reference: str | Reference) -> Manifest:
+        """Remove one version with its bytes and its rejected completions. Whether others need it is for the caller to
+        ask, see ``children``.
 
         Raises:
-            as ``resolve``; UsageError: a bare name; StorageError: a file cannot be removed.
+            as ``resolve``; UsageError: a bare name, or files that cannot be removed; StorageError: one is not removed.
         """
-        entry = self.resolve_version(reference)
-        manifest, found = self._manifest(entry.name, entry.version), self._object(entry.digest)
-        with storage_errors(manifest, "remove"):
-            manifest.unlink(missing_ok=True)
-            self._yank(entry.name, entry.version).unlink(missing_ok=True)
-        for path in (found, rejected_path(found)):
-            # Moved away first: whoever adds the version again in this instant either finds the bytes gone and writes
-            # them again, or has published its manifest, which is seen here.
-            away = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-            with storage_errors(path, "remove"), suppress(FileNotFoundError):
-                path.replace(away)
-                if manifest.exists():
-                    away.replace(path)
-                else:
-                    away.unlink()
-        return entry
+        manifest = self.resolve_version(reference)
+        path = manifest_path(manifest.name, manifest.version)
+        storage = self._editable_storage()
+        storage.remove(path, [manifest.object_path, manifest.rejected_path])
+        storage.remove(yank_path(manifest.name, manifest.version))
+        return manifest
 
     def next_version(self, name: str, bump: Literal["major", "minor", "patch"] = "minor") -> str:
         """The version that follows the highest one of ``name``; "1.0.0" if there is none, X.Y.Z after X.Y.Z-pre.
 
         Raises:
-            UsageError: a name that cannot be one.
+            UsageError: a name that cannot be one, or a storage that cannot be listed.
         """
-        fault = name_problem(name)
-        if fault is not None:
-            raise UsageError(f"the bundle name {quoted(name)} {fault}", remedy="Choose another name")
-        versions = self._versions_of(name)
-        if not versions:
-            return "1.0.0"
-        last = versions[-1]
-        if last.pre:
-            return str(Version(last.major, last.minor, last.patch))
-        if bump == "major":
-            return str(Version(last.major + 1, 0, 0))
-        if bump == "minor":
-            return str(Version(last.major, last.minor + 1, 0))
-        return str(Version(last.major, last.minor, last.patch + 1))
+        problem = name_problem(name)
+        if problem is not None:
+            raise UsageError(f"the bundle name {quoted(name)} {problem}", remedy="Choose another name")
+        versions = self.versions(name)
+        return str(versions[-1].following(bump)) if versions else "1.0.0"
 
-    def refuse_other(self, name: str, version: str, digest: str) -> None:
-        """Raise BundleError if the version exists with another digest than this one."""
-        if not self._manifest(name, version).exists():
-            return
-        entry = self._entry(name, version)
-        if entry.digest != digest:
-            raise BundleError(
-                f"{name}@{version} exists with the digest {entry.digest} and cannot become {digest}",
-                remedy=f"Give the bundle a new version, such as {self.next_version(name)}",
-            )
+    def _meant(self, reference: str | Reference | Manifest) -> Manifest:
+        return reference if isinstance(reference, Manifest) else self.resolve(reference)
 
-    def _best(self, name: str, versions: Sequence[Version]) -> str:
-        """The version that a bare name means: see ``resolve``."""
-        for version in sorted(versions, key=lambda v: (not v.pre, v), reverse=True):
-            if self.yank_of(self._entry(name, str(version))) is None:
-                return str(version)
-        last = f"{name}@{versions[-1]}"
-        yank = self.yank_of(self._entry(name, str(versions[-1])))
-        raise BundleError(
-            f"every version of {name!r} is yanked, {last} because: {printable(yank.reason if yank else '', 200)}",
-            remedy=f"Name the version if you need it all the same, such as {last}",
-        )
+    def _editable_storage(self) -> EditableStorage:
+        if not isinstance(self._storage, EditableStorage):
+            raise UsageError(f"nothing can be removed from {self.address} here", remedy="Use the tools of that service")
+        return self._storage
 
-    def _names(self) -> Sequence[str]:
-        with storage_errors(self._versions, "read"):
-            if not self._versions.is_dir():
-                return []
-            names = sorted(entry.name for entry in self._versions.iterdir() if name_problem(entry.name) is None)
-        return [name for name in names if self._versions_of(name)]  # the folder stays when its last version goes
-
-    def _versions_of(self, name: str) -> Sequence[Version]:
+    def _versions_and_yanks(self, name: str) -> tuple[Sequence[Version], set[str]]:
         if name_problem(name) is not None:
-            return []
-        folder = self._versions / name
-        with storage_errors(folder, "read"):
-            if not folder.is_dir():
-                return []
-            files = [entry.name for entry in folder.iterdir() if entry.suffix == ".json"]
-        return sorted(version for file in files if (version := parse_version(file.removesuffix(".json"))))
+            return [], set()
+        files = self._storage.names(f"{VERSIONS}/{name}")
+        stems = [file.removesuffix(".json") for file in files if file.endswith(".json")]
+        yanked = {file.removesuffix(".yank") for file in files if file.endswith(".yank")}
+        return sorted(version for stem in stems if (version := parse_version(stem))), yanked
 
-    def _entry(self, name: str, version: str) -> StoreEntry:
-        path = self._manifest(name, version)
-        with storage_errors(path, "read"), path.open("rb") as stream:
-            text = stream.read(_MAX_MANIFEST)
-        try:
-            entry = StoreEntry.model_validate_json(text)
-        except ValidationError:
-            entry = None
-        if entry is None or (entry.name, entry.version) != (name, version):
-            raise BundleError(
-                f"{printable(str(path))}, line 1: the manifest is broken or of another bundle",
-                remedy="Remove the file and add the bundle again",
-            )
-        return entry
-
-    def _manifest(self, name: str, version: str) -> Path:
-        return self._versions / name / f"{version}.json"
-
-    def _yank(self, name: str, version: str) -> Path:
-        # Not in .json: "1.2.0-rc.yank" is a version, and its manifest would have this name.
-        return self._versions / name / f"{version}.yank"
-
-    def _object(self, digest: str) -> Path:
-        kind, _, hexadecimal = digest.partition(":")
-        return self.root / "objects" / kind / hexadecimal[:2] / f"{hexadecimal}.jsonl"
-
-
-def find_bundle(home: Home, reference: str) -> Bundle:
-    """A validated bundle by reference, or by path if there is such a file. Says on stderr if it was yanked.
-
-    A file without the ending of bundles gives way to a bundle of its name, unless it is written ./NAME.
-
-    Raises:
-        UnknownNameError: no such bundle; lists those that are there.
-        BundleError, StorageError: it cannot be read, or breaks a rule.
-    """
-    from abs_descriptions.bundles.reader import read_bundle
-    from abs_descriptions.bundles.references import parse_reference
-
-    path = Path(reference)
-    if path.suffix == ".jsonl" or (is_file(path) and not is_bundle_name(home, reference)):
-        return read_bundle(path)
-    store = BundleStore(home.bundles)
-    parse_reference(reference)  # a range is refused, whoever could answer it
-    name, at, _ = reference.partition("@")
-    shipped = shipped_bundles().get(name)
-    if shipped is not None and not store.list(name):
-        return _pinned(read_bundle(shipped), reference)
-    try:
-        entry = store.resolve(reference)
-    except (UnknownNameError, BundleError) as error:
-        # A version of one's own does not hide the shipped one; one of its number does, unless a digest is named.
-        is_unknown = isinstance(error, UnknownNameError)
-        named = shipped is not None and at and (is_unknown or "#" in reference)
-        if shipped is not None and named and _is_named((bundle := read_bundle(shipped)), reference):
-            return bundle
-        if not is_unknown or store.list(name):
-            raise  # the name is there, and the error says which versions of it
-        names = sorted({entry.name for entry in store.list()} | shipped_bundles().keys())
-        remedy = "See `abs bundle ls`, or write one with `abs gen-descriptions LABELS --name NAME`"
-        raise UnknownNameError("bundle", reference, names, remedy=remedy) from error
-    warn_of_yank(store, entry)
-    return store.read(entry.reference)
-
-
-def warn_of_yank(store: BundleStore, entry: StoreEntry) -> bool:
-    """Whether a version is yanked; if so, a warning says why."""
-    yank = store.yank_of(entry)
-    if yank is not None:
-        _logger.warning("%s@%s was yanked: %s", entry.name, entry.version, yank.reason)
-    return yank is not None
-
-
-def is_bundle_name(home: Home, reference: str) -> bool:
-    """Whether the local store, or what ships with the toolkit, has a bundle of the name in a reference."""
-
-    name = reference.partition("@")[0]
-    return name in shipped_bundles() or bool(BundleStore(home.bundles).list(name))
-
-
-def shipped_bundles() -> dict[str, Path]:
-    """The bundles that ship with the toolkit: name to file. A bare name means one in the store, if there is any."""
-    return {path.name.rpartition("-")[0]: path for path in sorted((data_folder() / "bundles").glob("*.jsonl"))}
-
-
-def refuse_shipped(home: Home, reference: str) -> None:
-    """For what changes or copies versions of the local store.
-
-    Raises:
-        UsageError: the reference can only mean a bundle that ships with the toolkit.
-    """
-
-    name = reference.partition("@")[0]
-    if name in shipped_bundles() and not BundleStore(home.bundles).list(name):
-        raise UsageError(
-            f"{reference!r} ships with the toolkit and is not in the local store",
-            remedy="Name a version of the local store; who has the toolkit has the shipped ones",
+    def _best_version(self, name: str) -> str | None:
+        """The version that a bare name means, see ``resolve``; None if there is no version."""
+        versions, yanked = self._versions_and_yanks(name)
+        for version in sorted(versions, key=lambda v: (not v.pre, v), reverse=True):
+            if str(version) not in yanked or not self._is_yanked(name, str(version)):
+                return str(version)
+        if not versions:
+            return None
+        last = str(versions[-1])
+        manifest = self._manifest(name, last)
+        yank = None if manifest is None else self.yank_of(manifest)
+        reason = printable(yank.reason if yank else "", 200)
+        raise BundleError(
+            f"every version of {name!r} is yanked, {name}@{last} because: {reason}",
+            remedy=f"Name the version if you need it all the same, such as {name}@{last}",
         )
 
+    def _is_yanked(self, name: str, version: str) -> bool:
+        manifest = self._manifest(name, version)
+        return manifest is not None and self.yank_of(manifest) is not None
 
-def _pinned(bundle: Bundle, reference: str) -> Bundle:
-    if not _is_named(bundle, reference):
-        raise UnknownNameError("bundle", reference, [bundle.reference])
-    return bundle
+    def _unknown(self, wanted: Reference) -> UnknownNameError:
+        try:
+            known = [f"{wanted.name}@{version}" for version in reversed(self.versions(wanted.name))] or self.names()
+        except UsageError:  # a web server that shows no index
+            return UnknownNameError("bundle", str(wanted), [])
+        where = "" if self.root is not None else f" --remote {self.address}"
+        return UnknownNameError("bundle", str(wanted), known, remedy=f"See `abs bundle ls{where}`")
 
+    def _manifest(self, name: str, version: str) -> Manifest | None:
+        """The manifest of a version; None if there is none.
 
-def _is_named(bundle: Bundle, reference: str) -> bool:
-    return f"{bundle.reference}#".startswith((f"{reference}#", f"{reference}@"))
+        Raises:
+            BundleError: it is broken or of another bundle. StorageError: it cannot be read.
+        """
+        path = manifest_path(name, version)
+        data = self._read_small_file(path)
+        if data is None:
+            return None
+        manifest = parse_manifest(data, name, version)
+        if manifest is None:
+            raise BundleError(
+                f"{self.address}/{path}, line 1: the manifest is broken or of another bundle",
+                remedy="Remove the file and add the bundle again, or tell whoever keeps this place",
+            )
+        return manifest
+
+    def _catalogue_entry(self, name: str, version: str, yanked: bool) -> CatalogueEntry | AbsError:
+        try:
+            manifest = self._manifest(name, version)
+            if manifest is None:
+                return StorageError(f"{name}@{version} in {self.address} was just removed", remedy="List it again")
+            yank = self.yank_of(manifest) if yanked else None
+        except AbsError as error:
+            return error
+        return CatalogueEntry(manifest, yank.reason if yank else None)
+
+    def _read_small_file(self, path: str) -> bytes | None:
+        data = bytearray()
+        try:
+            fetch(self._storage, path, data.extend, _MAX_SMALL_FILE)
+        except FileNotFoundError:
+            return None
+        return bytes(data)
+
+    def _manifest_of(self, bundle: Bundle) -> Manifest:
+        with storage_errors(bundle.path, "read"):
+            return Manifest.of(bundle.header, bundle.digest, bundle.path.stat().st_size)
+
+    def _download(self, manifest: Manifest, folder: Path) -> Path:
+        """Fetch a bundle, and its rejected completions if they are there; only the digests are checked."""
+        version = f"{manifest.name}@{manifest.version}"
+        if manifest.size > MAX_BYTES:
+            raise BundleError(
+                f"{version} in {self.address} has {manifest.size} bytes, more than {MAX_BYTES}",
+                remedy="Split it by classes",
+            )
+        if shutil.disk_usage(folder).free < 2 * manifest.size:
+            raise StorageError(
+                f"{version} needs {2 * manifest.size} bytes while it is fetched, more than are free",
+                remedy="Free some space or choose a home on another disk",
+            )
+        path = folder / f"{manifest.name}.jsonl"
+        try:
+            self._save(manifest.object_path, path, manifest.size, manifest.digest)
+        except FileNotFoundError:
+            raise BundleError(
+                f"{self.address} lists {version} but lacks its bytes", remedy="Push it again from where it is whole"
+            ) from None
+        header = read_header(path)
+        if not manifest.describes(header):
+            raise self._misreported(manifest, header.name, header.version)
+        if header.counts.rejected:
+            with suppress(FileNotFoundError):  # the format allows them to be missing
+                self._save(manifest.rejected_path, rejected_path(path), MAX_BYTES, header.rejected_digest)
+        return path
+
+    def _save(self, source: str, target: Path, limit: int, expected: str) -> None:
+        digest = hashlib.sha256()
+        with storage_errors(target, "write"):
+            stream = target.open("wb", buffering=0)
+
+        def write(block: bytes) -> None:
+            digest.update(block)
+            with storage_errors(target, "write"):
+                rest = memoryview(block)
+                while rest:
+                    rest = rest[stream.write(rest) :]
+
+        with stream:
+            fetch(self._storage, source, write, limit)
+        if "sha256:" + digest.hexdigest() != expected:
+            raise BundleError(
+                f"{self.address}/{source} has the digest sha256:{digest.hexdigest()}, not {expected}",
+                remedy="Try again; if it stays so, tell whoever keeps this place",
+            )
+
+    def _misreported(self, manifest: Manifest, name: str, version: str) -> BundleError:
+        return BundleError(
+            f"the manifest of {manifest.name}@{manifest.version} in {self.address} names the bytes of {name}@{version} "
+            "or misreports them",
+            remedy="Remove the manifest and add the bundle again, or tell whoever keeps this place",
+        )

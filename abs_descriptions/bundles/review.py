@@ -1,17 +1,18 @@
-"""Review a bundle: a sheet out, the decisions in, and a child version in which they are carried out.
+"""Review a bundle: a review file out, the decisions in, and a child version in which they are carried out.
 
-    write_sheet(bundle, path)         CSV, for a spreadsheet
-    write_page(bundle, path)          one HTML page that needs nothing else, and saves the same CSV
-    read_sheet(path, bundle)          the decisions, checked against the bundle
-    write_reviewed(path, bundle, ...) the child version
+    write_review(bundle, folder)                the review file for a spreadsheet, and the same as an HTML page
+    read_review_file(path, bundle)              the decisions, checked against the bundle
+    add_reviewed(repository, bundle, path, ...) the child version in a store
 
-In the child the reviewer is one of the header's generators, with the digest of the sheet and the counts of decisions.
-An accepted record names the reviewer in ``accepted_by``, an edited one in ``edited_by``; both keep what generated them.
-Rejected texts, and the texts that were edited away, go to the rejected completions with reason and reviewer.
+In the child the reviewer is one of the header's generators, with the digest of the review file and the counts of
+decisions. An accepted record names the reviewer in ``accepted_by``, an edited one in ``edited_by``; both keep what
+generated them. Rejected texts, and the texts that were edited away, go to the rejected completions with reason and
+reviewer.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -28,33 +29,50 @@ from abs_core.text import printable
 from abs_descriptions.bundles.codec import validation_message
 from abs_descriptions.bundles.exchange import ExternalFormatError, read_external_text
 from abs_descriptions.bundles.format import Generator, text_problem
+from abs_descriptions.bundles.new_versions import add_version, child_version, timestamp
 from abs_descriptions.bundles.reader import Bundle, iter_rejected, rejected_path
 from abs_descriptions.bundles.references import quoted
+from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.review_file import ReviewRow, parse_review_file, row_id, serialize_review_file
 from abs_descriptions.bundles.review_page import render_review_page
 from abs_descriptions.bundles.writer import write_bundle
 
-__all__ = ["Review", "read_review_file", "write_page", "write_review_file", "write_reviewed"]
+__all__ = [
+    "Review",
+    "add_reviewed",
+    "read_review_file",
+    "write_page",
+    "write_review",
+    "write_review_file",
+    "write_reviewed",
+]
 
 
-_CORRECT = "Correct the sheet and save it as CSV UTF-8; to keep a sentence leave its row as it was written"
+_logger = logging.getLogger(__name__)
 
 
-_NAME_ITS_OWN = "Read it back on the bundle and version that it is of"
+# More rows than a browser handles well; a spreadsheet takes a million.
+_MAX_PAGE_ROWS = 50_000
+
+
+_CORRECT = "Correct the review file and save it as CSV UTF-8; to keep a sentence leave its row as it was written"
+
+
+_NAME_ITS_OWN = "Read it with the bundle and version that it is of"
 
 
 class _OtherBundleError(ExternalFormatError):
-    """The sheet is in order, and of another bundle or version."""
+    """The review file is in order, and of another bundle or version."""
 
 
 @dataclass(frozen=True)
 class Review:
-    """The decisions of one sheet on one bundle.
+    """The decisions of one review file on one bundle.
 
     ``rows`` are those with a decision, by row id; ``undecided`` counts the others.
     """
 
-    sheet_digest: str
+    file_digest: str
     rows: Mapping[str, ReviewRow]
     undecided: int
 
@@ -64,7 +82,7 @@ class Review:
 
 
 def write_review_file(bundle: Bundle, path: Path) -> None:
-    """Write the sheet of a bundle as CSV.
+    """Write the review file of a bundle, a CSV.
 
     Raises:
         BundleError, StorageError: the bundle is no longer the validated one; a file cannot be read or written.
@@ -76,19 +94,58 @@ def write_review_file(bundle: Bundle, path: Path) -> None:
 
 
 def write_page(bundle: Bundle, path: Path) -> None:
-    """Write the sheet of a bundle as a page; errors as ``write_sheet``."""
+    """Write the same as a page for a browser; errors as ``write_review_file``."""
     with atomic_write(path) as stream:
         for block in render_review_page(bundle.reference, bundle.header, bundle.records()):
             stream.write(block.encode())
 
 
+def write_review(bundle: Bundle, folder: Path) -> list[Path]:
+    """Write the review file of a bundle to a folder, and up to 50,000 descriptions also its page.
+
+    Returns:
+        The paths of what was written.
+
+    Raises:
+        UsageError: the folder has a review file of that name with decisions in it, or one that cannot be read.
+        BundleError, StorageError: as ``write_review_file``.
+    """
+    stem = f"{bundle.header.name}-{bundle.header.version}-review"
+    csv_path, page_path = folder / f"{stem}.csv", folder / f"{stem}.html"
+    _refuse_decided(csv_path, bundle)
+    write_review_file(bundle, csv_path)
+    if bundle.header.counts.records > _MAX_PAGE_ROWS:
+        _logger.info("%d descriptions are too many for a page; there is only the CSV", bundle.header.counts.records)
+        return [csv_path]
+    write_page(bundle, page_path)
+    return [csv_path, page_path]
+
+
+def _refuse_decided(path: Path, bundle: Bundle) -> None:
+    """Spreadsheets save over the file that they opened, so one that is there may be hours of somebody's work."""
+    if not path.exists():
+        return
+    try:
+        decided = len(read_review_file(path, bundle).rows)
+    except BundleError:
+        raise UsageError(
+            f"{str(path)!r} exists and is no review file of {bundle.reference}",
+            remedy="Name another folder, or move it",
+        ) from None
+    if decided:
+        raise UsageError(
+            f"{str(path)!r} exists with {decided} decisions",
+            remedy="Read it with --read, or name another folder with --out",
+        )
+
+
 def read_review_file(path: Path, bundle: Bundle) -> Review:
-    """Read a sheet back.
+    """Read a review file back.
 
     Raises:
         StorageError: a file cannot be read.
-        BundleError: no sheet, one of another bundle, an unknown decision, a row that is missing, there twice, unknown
-            or no longer with its text, or a new text that cannot be one; names file and line.
+        BundleError: no review file, one of another bundle, an unknown decision, a row that is missing, repeated,
+            unknown or no longer with its text, or a new text that cannot be one; names file and line.
     """
     try:
         rows = _rows_by_id(path, bundle.reference)
@@ -99,17 +156,17 @@ def read_review_file(path: Path, bundle: Bundle) -> Review:
         for class_id, group in groupby(bundle.records(), key=attrgetter("class_id")):
             missing += _take_class(class_id, list(group), rows, decided)
         if rows:
-            stranger = min(rows.values(), key=attrgetter("line"))
-            raise ExternalFormatError(f"the bundle has no row {quoted(stranger.row)}", stranger.line)
+            unknown = min(rows.values(), key=attrgetter("line"))
+            raise ExternalFormatError(f"the bundle has no row {quoted(unknown.row)}", unknown.line)
         if missing:
             raise ExternalFormatError(
                 f"{len(missing)} of {bundle.header.counts.records} rows are missing, the first is {missing[0]}"
             )
-    except ExternalFormatError as fault:
-        where = printable(str(path)) + ("" if fault.line is None else f", line {fault.line}")
+    except ExternalFormatError as error:
+        where = printable(str(path)) + ("" if error.line is None else f", line {error.line}")
         raise BundleError(
-            f"{where}: {fault.message}",
-            remedy=_NAME_ITS_OWN if isinstance(fault, _OtherBundleError) else _CORRECT,
+            f"{where}: {error.message}",
+            remedy=_NAME_ITS_OWN if isinstance(error, _OtherBundleError) else _CORRECT,
         ) from None
     return Review(digest, decided, total - len(decided))
 
@@ -147,15 +204,51 @@ def write_reviewed(
     )
 
 
+def add_reviewed(repository: Repository, bundle: Bundle, path: Path, *, reviewer: str, name: str | None = None) -> str:
+    """Carry out the decisions of a review file in a new version. What was decided is logged.
+
+    Args:
+        repository: a local store.
+        bundle: that was reviewed.
+        path: the review file that came back.
+        reviewer: who decided, 1 to 1,000 characters.
+        name: of the new bundle; None: that of the reviewed one.
+
+    Returns:
+        The pinned reference of the new version; of the bundle itself if nothing was decided.
+
+    Raises:
+        as ``read_review_file`` and ``write_reviewed``; StorageError: the store cannot be written.
+    """
+    review = read_review_file(path, bundle)
+    if not review.rows:
+        _logger.info("the review file holds no decision, so there is no new version")
+        return bundle.reference
+    chosen = bundle.header.name if name is None else name
+    version = child_version(repository, chosen, [bundle.header])
+
+    def write(child: Path) -> Bundle:
+        return write_reviewed(
+            child, bundle, review, reviewer=reviewer, name=chosen, version=version, created=timestamp()
+        )
+
+    manifest = add_version(repository, write)
+    counts = [review.count(decision) for decision in ("accept", "edit", "reject")]
+    _logger.info("%d accepted, %d edited, %d rejected, %d left as they were", *counts, review.undecided)
+    described = {record.class_id for record in repository.read(manifest).records()}
+    for class_id in dict.fromkeys(record.class_id for record in bundle.records()):
+        if class_id not in described:
+            _logger.warning("the class %s has no description left, so the new version is not complete", class_id)
+    return str(manifest)
+
+
 def _rows_by_id(path: Path, reference: str) -> dict[str, ReviewRow]:
     rows: dict[str, ReviewRow] = {}
     for row in parse_review_file(read_external_text(path)):
         if row.bundle != reference:
-            raise _OtherBundleError(f"the sheet is of {quoted(row.bundle, 120)}, not of {reference}", row.line)
+            raise _OtherBundleError(f"the review file is of {quoted(row.bundle, 120)}, not of {reference}", row.line)
         if row.row in rows:
-            raise ExternalFormatError(
-                f"the row {quoted(row.row)} stands already on line {rows[row.row].line}", row.line
-            )
+            raise ExternalFormatError(f"the row {quoted(row.row)} is already on line {rows[row.row].line}", row.line)
         rows[row.row] = row
     return rows
 
@@ -193,9 +286,9 @@ def _take_class(
 def _check_new_text(row: ReviewRow) -> None:
     if row.new_text == row.text.strip():
         raise ExternalFormatError("the decision is edit and new_text is the old text", row.line)
-    fault = text_problem(row.new_text)
-    if fault is not None:
-        raise ExternalFormatError(f"the new_text {fault}", row.line)
+    problem = text_problem(row.new_text)
+    if problem is not None:
+        raise ExternalFormatError(f"the new_text {problem}", row.line)
 
 
 def _reviewer(name: str, review: Review, taken: set[str]) -> Generator:
@@ -208,33 +301,33 @@ def _reviewer(name: str, review: Review, taken: set[str]) -> Generator:
         "edited": review.count("edit"),
         "rejected": review.count("reject"),
         "undecided": review.undecided,
-        "sheet_digest": review.sheet_digest,
+        "sheet_digest": review.file_digest,
     }
     try:
         return Generator(id=ident, backend="review", model=name, parameters=parameters)
     except ValidationError as error:
-        fault = validation_message(error).partition(": ")[2]
-        raise UsageError(f"the reviewer's name {quoted(name)} {fault}", remedy="Give the name in one line") from None
+        problem = validation_message(error).partition(": ")[2]
+        raise UsageError(f"the reviewer's name {quoted(name)} {problem}", remedy="Give the name in one line") from None
 
 
-def _reviewed(bundle: Bundle, review: Review, by: str) -> Iterator[Description]:
+def _reviewed(bundle: Bundle, review: Review, reviewer: str) -> Iterator[Description]:
     for record in bundle.records():
         row = review.rows.get(row_id(record))
         if row is None:
             yield record
         elif row.decision == "accept":
-            yield replace(record, provenance=replace(record.provenance, accepted_by=by))
+            yield replace(record, provenance=replace(record.provenance, accepted_by=reviewer))
         elif row.decision == "edit":
             # An earlier acceptance was of the earlier text.
-            source = replace(record.provenance, edited_by=by, accepted_by=None)
+            source = replace(record.provenance, edited_by=reviewer, accepted_by=None)
             yield replace(record, text=row.new_text, scores=None, provenance=source)
 
 
-def _rejected(bundle: Bundle, review: Review, by: str) -> Iterator[Rejection]:
+def _rejected(bundle: Bundle, review: Review, reviewer: str) -> Iterator[Rejection]:
     if rejected_path(bundle.path).exists():
         yield from iter_rejected(bundle.path, bundle.header)
     for record in bundle.records():
         row = review.rows.get(row_id(record))
         if row is not None and row.decision in ("reject", "edit"):
             reason = "review" if row.decision == "reject" else "edited"
-            yield Rejection(record.class_id, record.text, reason, record.provenance, row.reason or None, by)
+            yield Rejection(record.class_id, record.text, reason, record.provenance, row.reason or None, reviewer)

@@ -1,11 +1,11 @@
-"""The sheet on which a colleague accepts, rejects or edits the sentences of a bundle: its rows, CSV in and out. Pure.
+"""The file in which a colleague accepts, rejects or edits the sentences of a bundle: its rows, CSV in and out. Pure.
 
 A row is one record of the bundle. These columns are read back, in any order; others, such as ``class`` and ``name``,
-are for the eyes:
+are for the reader alone:
 
     bundle     the pinned reference of the bundle, the same in every row
     row        what names the record: a digest of class and text, so that no sorting or counting can move it
-    text       as in the bundle; a sheet whose texts no longer belong to their rows is refused
+    text       as in the bundle; a file whose texts no longer belong to their rows is refused
     decision   empty (keep, not looked at), accept, reject, edit
     new_text   with edit: what the text should be
     reason     with reject or edit: why
@@ -46,7 +46,7 @@ _READ = ("bundle", "row", "text", "decision", "new_text", "reason")
 
 @dataclass(frozen=True, slots=True)
 class ReviewRow:
-    """One row as it was read. ``line`` is where it begins in the file."""
+    """One row as it was read. ``line`` is the one in the file that it begins on."""
 
     line: int
     bundle: str
@@ -58,33 +58,33 @@ class ReviewRow:
 
 
 def row_id(record: Description) -> str:
-    """What names a record on a sheet: ``r`` and 64 bits of the sha256 of class and text, which are unique together."""
+    """What names a record in a review file: ``r`` and 64 bits of the sha256 of class and text, unique together."""
     return "r" + hashlib.sha256(f"{record.class_id}\0{record.text}".encode()).hexdigest()[:16]
 
 
 def serialize_review_file(reference: str, names: Mapping[str, str], records: Iterable[Description]) -> Iterator[bytes]:
-    """The sheet of a bundle as CSV: commas, CRLF, UTF-8 with a byte order mark, without which Excel guesses.
+    """The review file of a bundle: commas, CRLF, UTF-8 with a byte order mark, without which Excel guesses.
 
     Args:
         reference: pinned, of the bundle.
         names: class id to name.
         records: of the bundle.
     """
-    yield b"\xef\xbb\xbf" + _spell_row(COLUMNS)
+    yield b"\xef\xbb\xbf" + _serialize_row(COLUMNS)
     for record in records:
-        yield _spell_row(
+        yield _serialize_row(
             (reference, row_id(record), record.class_id, names[record.class_id], record.kind, record.text, "", "", "")
         )
 
 
-def _spell_row(cells: Sequence[str]) -> bytes:
+def _serialize_row(cells: Sequence[str]) -> bytes:
     row = io.StringIO()
     csv.writer(row, lineterminator="\r\n").writerow([guarded(cell) for cell in cells])
     return row.getvalue().encode()
 
 
 def parse_review_file(text: str) -> Iterator[ReviewRow]:
-    """The rows of a sheet.
+    """The rows of a review file.
 
     Raises:
         ExternalFormatError: no CSV, a column is missing, or a row that says nothing clear; with its line.
@@ -105,21 +105,23 @@ def _places(header: Sequence[str]) -> dict[str, int]:
     names = [cell.strip().lower() for cell in header]
     for column in _READ:
         if names.count(column) != 1:
-            found = "no column" if column not in names else "more than one column"
-            raise ExternalFormatError(f"the first row has {found} {quoted(column)}", 1)
+            number = "no column" if column not in names else "more than one column"
+            raise ExternalFormatError(f"the first row has {number} {quoted(column)}", 1)
     return {column: names.index(column) for column in _READ}
 
 
 def _row(cells: Sequence[str], places: dict[str, int], line: int) -> ReviewRow:
     # Spreadsheets may leave out empty cells at the end of a row.
-    found = {column: normalize("NFC", unguarded(cells[place])) if place < len(cells) else "" for column, place in
-             places.items()}  # fmt: skip
-    decision = found["decision"].strip().lower()
+    values = {
+        column: normalize("NFC", unguarded(cells[place])) if place < len(cells) else ""
+        for column, place in places.items()
+    }
+    decision = values["decision"].strip().lower()
     if decision not in DECISIONS:
         raise ExternalFormatError(
             f"unknown decision {quoted(decision)}; valid: accept, reject, edit, or an empty cell", line
         )
-    new_text, reason = found["new_text"].strip(), found["reason"].strip()
+    new_text, reason = values["new_text"].strip(), values["reason"].strip()
     if decision == "edit" and not new_text:
         raise ExternalFormatError("the decision is edit and new_text is empty", line)
     if decision != "edit" and new_text:
@@ -128,4 +130,4 @@ def _row(cells: Sequence[str], places: dict[str, int], line: int) -> ReviewRow:
         raise ExternalFormatError(
             f"there is a reason and the decision is {quoted(decision)}, not 'reject' or 'edit'", line
         )
-    return ReviewRow(line, found["bundle"].strip(), found["row"].strip(), found["text"], decision, new_text, reason)
+    return ReviewRow(line, values["bundle"].strip(), values["row"].strip(), values["text"], decision, new_text, reason)

@@ -1,4 +1,4 @@
-"""The sheet of ``review_sheet`` as one HTML page: decisions are marked on it and saved as the same CSV. Pure.
+"""The review file as one HTML page: decisions are marked on it and saved as the same CSV. Pure.
 
 The page loads nothing and sends nothing: styles and script are inline and allowed by their hashes, and a content
 security policy forbids the rest. Every string passes through ``printable`` and ``html.escape``. It needs no package

@@ -16,7 +16,7 @@ from support import Abs
 from abs_cli.commands.bundle import COMMANDS, command
 from abs_core.files import data_folder
 from abs_descriptions.bundles import iter_rejected, read_bundle
-from abs_descriptions.bundles.repository import BundleStore
+from abs_descriptions.bundles.repository import Repository
 
 PINNED = re.compile(r"[a-z]+@\d+\.\d+\.\d+#sha256:[0-9a-f]{64}\n")
 PETS = data_folder() / "bundles" / "pets-1.0.0.jsonl"
@@ -64,7 +64,9 @@ def test_merge_settles_conflicts_as_told(abs_command: Abs, tmp_path: Path) -> No
     assert "'a cat' is a sentence and a phrase" in abs_command.refuses("bundle", "merge", "sentence", "phrase")
     made = abs_command("bundle", "merge", "sentence", "phrase", "--on-conflict", "first", "--name", "x")
     assert made.code == 0
-    assert [record.kind for record in BundleStore(abs_command.home / "bundles").read("x").records()] == ["sentence"]
+    assert [record.kind for record in Repository.local(abs_command.home / "bundles").read("x").records()] == [
+        "sentence"
+    ]
     said = " ".join(abs_command("bundle", "merge", "--help").out.split())
     assert "With `--on-conflict first` the later record loses: its text, or its id" in said
 
@@ -74,7 +76,7 @@ def test_review_there_and_back(abs_command: Abs, tmp_path: Path) -> None:
     written = abs_command("bundle", "review", "pets", "--out", tmp_path / "sheets").out.split()
     assert [Path(path).name for path in written] == ["pets-1.0.0-review.csv", "pets-1.0.0-review.html"]
     unedited = abs_command("bundle", "review", "pets", "--read", written[0], "--reviewer", "Jane")
-    assert (unedited.out, "decides nothing" in unedited.err) == (f"{old}\n", True)
+    assert (unedited.out, "holds no decision" in unedited.err) == (f"{old}\n", True)
     with Path(written[0]).open(encoding="utf-8-sig", newline="") as stream:
         rows = list(csv.DictReader(stream))
     rows[0].update(decision="edit", new_text="A cat has whiskers.")
@@ -89,7 +91,7 @@ def test_review_there_and_back(abs_command: Abs, tmp_path: Path) -> None:
     assert PINNED.fullmatch(made.out), made
     assert made.out.startswith("pets@1.1.0#")
     assert made.err == "1 accepted, 1 edited, 1 rejected, 1 left as they were\n"
-    store = BundleStore(abs_command.home / "bundles")
+    store = Repository.local(abs_command.home / "bundles")
     child = store.read("pets")
     assert child.header.parents == (old,)
     assert child.header.generators[-1].model == "Jane Doe"
@@ -100,7 +102,7 @@ def test_review_there_and_back(abs_command: Abs, tmp_path: Path) -> None:
     changed = abs_command("bundle", "diff", "pets@1.0.0", "pets").out
     assert "  - It barks.\n  + A cat has whiskers.\n" in changed
     assert "  ~ It runs. [provenance]\n" in changed
-    assert "the sheet is of" in abs_command.refuses("bundle", "review", "pets", "--read", back, "--reviewer", "J")
+    assert "the review file is of" in abs_command.refuses("bundle", "review", "pets", "--read", back, "--reviewer", "J")
     assert "--reviewer" in abs_command.refuses("bundle", "review", "pets", "--read", back)
     for name in ("--reviewer", "--name"):
         assert f"{name} is for --read" in abs_command.refuses("bundle", "review", "pets", "--out", tmp_path, name, "x")
@@ -137,7 +139,7 @@ def test_a_sheet_with_decisions_is_not_written_over(abs_command: Abs, tmp_path: 
     fresh = sheet.read_bytes()
     assert abs_command(*write).out.split()[0] == str(sheet), "a sheet without decisions is no loss"
     decided = fresh.removesuffix(b",,,\r\n") + b",accept,,\r\n"
-    for content, fault in ((decided, "with 1 decisions"), (b"notes", f"no sheet of {pinned}")):
+    for content, fault in ((decided, "with 1 decisions"), (b"notes", f"no review file of {pinned}")):
         sheet.write_bytes(content)
         assert fault in abs_command.refuses(*write)
         assert sheet.read_bytes() == content
@@ -146,7 +148,7 @@ def test_a_sheet_with_decisions_is_not_written_over(abs_command: Abs, tmp_path: 
 def test_show_gives_all_of_a_record_and_counts_classes(abs_command: Abs, tmp_path: Path) -> None:
     texts(abs_command, "own", "cat\tA cat purrs.", "dog\tA dog barks.")
     shown = abs_command("bundle", "show", "own", "--json")
-    stored = BundleStore(abs_command.home / "bundles").read("own").path.read_text(encoding="utf-8")
+    stored = Repository.local(abs_command.home / "bundles").read("own").path.read_text(encoding="utf-8")
     assert [json.loads(line) for line in shown.out.splitlines()] == [json.loads(line) for line in stored.splitlines()]
     (tmp_path / "labels.txt").write_text("cat\ndog\nowl\n")
     source = tmp_path / "cats.tsv"
@@ -178,7 +180,7 @@ def test_a_sheet_of_another_version_is_not_to_be_corrected(abs_command: Abs, tmp
     sheet = abs_command("bundle", "review", "own", "--out", tmp_path).out.split()[0]
     texts(abs_command, "own", "cat\tA cat hunts.")
     said = abs_command.refuses("bundle", "review", "own", "--read", sheet, "--reviewer", "ann")
-    assert said.endswith("Read it back on the bundle and version that it is of.")
+    assert said.endswith("Read it with the bundle and version that it is of.")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +204,9 @@ def test_yank(abs_command: Abs) -> None:
     listed = json.loads(abs_command("bundle", "ls", "--json").out)
     assert {"reference": second, "yanked": "a typo\u202e"} in listed
     assert {"reference": first, "yanked": None} in listed
-    assert "alone is refused" in abs_command("bundle", "yank", "own@1.0.0", "--reason", "old").err
+    assert (
+        "without a version is refused from now on" in abs_command("bundle", "yank", "own@1.0.0", "--reason", "old").err
+    )
     assert "every version of 'own' is yanked" in abs_command.refuses("classify", "x.jpg", "--bundle", "own")
     assert abs_command("bundle", "yank", "own@1.1.0", "--undo").out == f"{second}\n"
     assert abs_command("bundle", "validate", "own").out == f"{second}\n"
@@ -234,7 +238,7 @@ def test_rm(abs_command: Abs, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("force", [(), ("--force",)])
 def test_rm_of_what_is_damaged_and_beside_it(abs_command: Abs, force: tuple[str, ...]) -> None:
-    store = BundleStore(abs_command.home / "bundles")
+    store = Repository.local(abs_command.home / "bundles")
     for name in ("lost", "torn", "whole"):
         texts(abs_command, name, f"cat\tA {name} cat.")
     store.path("lost").unlink()
@@ -275,16 +279,16 @@ def test_broken_bundle_in_an_archive_names_archive_and_line(abs_command: Abs, tm
         archive.write(PETS.with_name("textures-1.0.0.jsonl"), "a.jsonl")
     said = abs_command.refuses("bundle", "import", tmp_path / "two.zip")
     assert f"{tmp_path}/two.zip/pets.jsonl, line 5: the text begins or ends with a space" in said
-    assert BundleStore(abs_command.home / "bundles").list() == []
+    assert Repository.local(abs_command.home / "bundles").list() == []
 
 
 def test_an_archive_with_a_version_that_is_taken_adds_nothing(abs_command: Abs, tmp_path: Path) -> None:
     own = texts(abs_command, "own", "cat\tA cat purrs.")
-    store = BundleStore(abs_command.home / "bundles")
+    store = Repository.local(abs_command.home / "bundles")
     mine = store.path(own).read_bytes()
     other = re.sub(rb'"created":"[^"]+"', b'"created":"2020-01-01T00:00:00Z"', mine)
     for version, fault in (
-        (b"1.0.0", "own@1.0.0 exists with the digest"),
+        (b"1.0.0", "has own@1.0.0 with the digest"),
         (b"2.0.0", f"{tmp_path}/two.zip/own.jsonl: own@2.0.0 is in this archive twice"),
     ):
         with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
@@ -349,7 +353,7 @@ def test_hostile_texts_are_shown_harmlessly(abs_command: Abs, tmp_path: Path) ->
     assert page.count("<script>") == 1
     assert "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;" in page
     assert abs_command("bundle", "import", exported, "--name", "again").code == 0
-    store = BundleStore(abs_command.home / "bundles")
+    store = Repository.local(abs_command.home / "bundles")
     assert [record.text for record in store.read("again").records()] == HOSTILE
 
 
@@ -367,7 +371,7 @@ def test_broken_bundles_are_named_with_their_line(abs_command: Abs, tmp_path: Pa
         path.write_bytes(broken)
         for ran in (("bundle", "validate", path), ("bundle", "import", path)):
             assert f"{path}, {words}" in abs_command.refuses(*ran)
-    assert BundleStore(abs_command.home / "bundles").list() == []
+    assert Repository.local(abs_command.home / "bundles").list() == []
 
 
 def test_every_bundle_is_validated_whatever_the_others_are(abs_command: Abs, tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from abs_cli.filtering import keep_child
 from abs_core.extras import find_package_folder, is_installed
 from abs_core.home import Home
 from abs_descriptions.bundles import Bundle, iter_rejected, read_bundle, write_bundle
-from abs_descriptions.bundles.repository import BundleStore, find_bundle
+from abs_descriptions.bundles.lookup import find_bundle
+from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.filtering import filter_by_weight
 
 QUICK = ("--threads", "1", "--views", "3")
@@ -75,7 +76,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def stored(abs_command: Abs, reference: str) -> Bundle:
-    return BundleStore(abs_command.home / "bundles").read(reference)
+    return Repository.local(abs_command.home / "bundles").read(reference)
 
 
 def result(abs_command: Abs, *args: Any) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def test_a_child_version_says_what_went(abs_command: Abs, own: str) -> None:
     again = abs_command("filter-descriptions", "own@1.0.0")
     assert again.out.splitlines()[-1] == f"{reference} is there already"
     assert abs_command("filter-descriptions", "own").out.splitlines()[-1] == f"{reference} stays as it is"
-    assert len(BundleStore(abs_command.home / "bundles").list("own")) == 2
+    assert len(Repository.local(abs_command.home / "bundles").list("own")) == 2
 
 
 def test_a_dry_run_writes_nothing(abs_command: Abs, own: str) -> None:
@@ -109,7 +110,7 @@ def test_a_dry_run_writes_nothing(abs_command: Abs, own: str) -> None:
     assert value["classes"] == {"grass": 2, "sky": 2, "brick": 2}
     assert {one["reason"] for one in value["removed"]} == {"near duplicate", "surplus"}
     assert all(one["evidence"]["cosine"] <= 1 for one in value["removed"])
-    assert len(BundleStore(abs_command.home / "bundles").list()) == 1
+    assert len(Repository.local(abs_command.home / "bundles").list()) == 1
     assert "dry run: nothing was written" in abs_command("filter-descriptions", own, "--dry-run").err
 
 
@@ -131,7 +132,7 @@ def test_what_was_chosen_is_no_surplus(abs_command: Abs, own: str) -> None:
     said = abs_command("filter-descriptions", own, *options).out.splitlines()
     assert said[1].startswith("9 of 9 descriptions stay")
     assert said[2:] == [f"{first['bundle']} stays as it is"]
-    assert len(BundleStore(abs_command.home / "bundles").list("own")) == 2
+    assert len(Repository.local(abs_command.home / "bundles").list("own")) == 2
 
 
 def test_the_same_filter_does_not_eat_its_own_child(abs_command: Abs) -> None:
@@ -232,13 +233,13 @@ def test_a_file_and_another_name(abs_command: Abs, own: str, tmp_path: Path) -> 
     assert child.reference == value["bundle"]
     assert (child.header.name, child.header.version, child.header.counts.records) == ("few", "1.0.0", 3)
     assert child.header.counts.rejected == 9
-    assert BundleStore(abs_command.home / "bundles").list("few") == []
+    assert Repository.local(abs_command.home / "bundles").list("few") == []
     assert abs_command("bundle", "validate", out).code == 0
 
 
 def test_a_shipped_bundle_stays_reachable_behind_its_child(abs_command: Abs, tmp_path: Path) -> None:
     home = Home.at(abs_command.home, abs_command.cache)
-    parent = find_bundle(home, "pets")
+    parent = find_bundle(Repository.local(home.bundles), "pets")
     weights = [1.0] * parent.header.counts.records
     filtered = filter_by_weight(parent, weights, keep=3, share=None, model="none", parameters={})
     reference, is_new = keep_child(home, parent, filtered, None, None)
@@ -253,17 +254,17 @@ def test_a_pinned_shipped_bundle_is_filtered_beside_another_one_of_its_version(
     abs_command: Abs, tmp_path: Path
 ) -> None:
     home = Home.at(abs_command.home, abs_command.cache)
-    pinned = find_bundle(home, "pets").reference
+    pinned = find_bundle(Repository.local(home.bundles), "pets").reference
     (tmp_path / "pets.tsv").write_text("cat\tA cat purrs.\n")
     own = abs_command("bundle", "import", tmp_path / "pets.tsv", "--name", "pets").out.strip()
     assert own.startswith("pets@1.0.0#")
     assert own != pinned
-    parent = find_bundle(home, pinned)
+    parent = find_bundle(Repository.local(home.bundles), pinned)
     weights = [1.0] * parent.header.counts.records
     filtered = filter_by_weight(parent, weights, keep=3, share=None, model="none", parameters={})
     reference, _ = keep_child(home, parent, filtered, None, None)
     assert reference.startswith("pets@1.1.0#")
-    assert read_bundle(BundleStore(home.bundles).path(reference)).header.parents == (pinned,)
+    assert read_bundle(Repository.local(home.bundles).path(reference)).header.parents == (pinned,)
     assert abs_command("bundle", "validate", own, pinned).code == 0
 
 
@@ -357,7 +358,7 @@ def test_wrong_input(abs_command: Abs, own: str, images: Path, tmp_path: Path, a
     (tmp_path / "empty").mkdir()
     places = {"DIR": str(images), "EMPTY": str(tmp_path / "empty")}
     assert expected in abs_command.refuses("filter-descriptions", own, *(places.get(arg, arg) for arg in args))
-    assert len(BundleStore(abs_command.home / "bundles").list()) == 1
+    assert len(Repository.local(abs_command.home / "bundles").list()) == 1
 
 
 def test_what_cannot_be_written_is_found_before_the_work(abs_command: Abs, own: str, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from abs_cli.main import main
 from abs_core.extras import find_package_folder
 from abs_core.labels import from_names, shipped_label_sets
 from abs_descriptions.bundles import Bundle
-from abs_descriptions.bundles.repository import BundleStore
+from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.generation.cleaning import RejectionReason
 from abs_descriptions.generation.prompts import read_prompts, shipped_prompt_sets
 from abs_descriptions.generation.providers.registry import BACKENDS, ProviderOptions, build_provider
@@ -154,7 +154,7 @@ class Generate:
         return subprocess.Popen([*command, *folders, *arguments], env=environment, **pipes)
 
     def bundle(self, reference: str = "zoo@1.0.0", home: Path | None = None) -> Bundle:
-        return BundleStore((home or self.run.home) / "bundles").read(reference)
+        return Repository.local((home or self.run.home) / "bundles").read(reference)
 
     def journal(self, home: Path | None = None) -> list[dict[str, Any]]:
         lines = ((home or self.run.home) / "journals" / "zoo.jsonl").read_text(encoding="utf-8").splitlines()

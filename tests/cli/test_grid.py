@@ -32,7 +32,8 @@ from abs_core.canonical import sha256_bytes
 from abs_core.descriptions import LabelSpace
 from abs_core.errors import ImageError, UsageError
 from abs_core.home import Home
-from abs_descriptions.bundles.repository import find_bundle
+from abs_descriptions.bundles.lookup import find_bundle
+from abs_descriptions.bundles.repository import Repository
 
 PLAIN = ("--threads", "1", "--attention", "self")
 FEW = (*PLAIN, "--views", "2")
@@ -86,7 +87,7 @@ class Bench:
         return open_stages(self.cache, ModelSettings("self", "cpu"), None, model)
 
     def label_spaces(self, *names: str) -> list[LabelSpace]:
-        return [find_bundle(self.home, name).label_space() for name in names]
+        return [find_bundle(Repository.local(self.home.bundles), name).label_space() for name in names]
 
     def run(self, dataset: str, models: Any, methods: Any, **settings: Any) -> EvaluationResults:
         settings = {"attention": "self", "device": "cpu", "views": 2, **settings}

@@ -125,7 +125,7 @@ def test_what_a_killed_process_left_goes_when_it_is_a_day_old(tmp_path: Path, mo
 
 
 def test_every_name_of_what_is_not_whole_yet_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = [tmp_path / f".{uuid.uuid4().hex}.jsonl.{uuid.uuid4().hex}.part"]  # as BundleStore.remove has it
+    made = [tmp_path / f".{uuid.uuid4().hex}.jsonl.{uuid.uuid4().hex}.part"]  # as FolderStorage.remove has it
     made[0].touch()
     sources = [
         path for package in ("core", "cli", "classify", "descriptions") for path in ROOT.glob(f"abs_{package}/**/*.py")

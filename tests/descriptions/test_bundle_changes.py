@@ -228,9 +228,9 @@ class TestMerge:
         assert "(--labels)" in caught.value.remedy
         assert merge(tmp_path, *sources, label_set=noted).header.label_set.classes[2].note == "the animal"
 
-    def test_licences_must_agree_or_be_stated(self, tmp_path: Path) -> None:
+    def test_licenses_must_agree_or_be_stated(self, tmp_path: Path) -> None:
         sources = [write(tmp_path / "a.jsonl", []), write(tmp_path / "b.jsonl", [], license="MIT")]
-        with pytest.raises(BundleError, match=r"different licences: 'CC0-1.0', 'MIT'"):
+        with pytest.raises(BundleError, match=r"different licenses: 'CC0-1.0', 'MIT'"):
             merge(tmp_path, *sources)
         assert merge(tmp_path, *sources, license="MIT AND CC0-1.0").header.license == "MIT AND CC0-1.0"
 

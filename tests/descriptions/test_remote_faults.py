@@ -33,9 +33,8 @@ from web import reply, serve_on_loopback
 
 from abs_core.canonical import canonical_json
 from abs_core.errors import AbsError, BundleError, StorageError, UnknownNameError, UsageError
-from abs_descriptions.bundles.sharing import MAX_BYTES
-from abs_descriptions.bundles.storage import list_remote, open_remote, parse_location
-from abs_descriptions.bundles.storage.base import manifest_path, object_path, rejected_object
+from abs_descriptions.bundles.manifest import manifest_path, yank_path
+from abs_descriptions.bundles.repository import MAX_BYTES, Repository
 
 
 @pytest.fixture
@@ -48,11 +47,11 @@ def test_an_error_of_a_parent_names_what_travelled(tmp_path: Path) -> None:
     child = add(ours, "New.", "1.1.0", parents=[str(add(ours, "Old."))])
     add(theirs, "Another.")
     send(theirs, shared)
-    with pytest.raises(BundleError, match=f"; before that travelled: {child}"):
+    with pytest.raises(BundleError, match=f"; copied before that: {child}"):
         send(ours, shared, with_parents=True)
     (tmp_path / "c").mkdir()
     send(ours, tmp_path / "c", with_parents=True)
-    with pytest.raises(BundleError, match=f"; before that travelled: {child}"):
+    with pytest.raises(BundleError, match=f"; copied before that: {child}"):
         take(theirs, tmp_path / "c", with_parents=True)
 
 
@@ -62,12 +61,12 @@ def test_a_pull_gives_the_reason_of_a_yank_that_only_the_store_has(tmp_path: Pat
     send(home, shared)
     store_of(home).yank(str(entry), "no cats")
     [again] = take(home, shared, str(entry))
-    assert (again.fresh, again.yank) == (False, "no cats")
+    assert (again.is_new, again.yanked) == (False, "no cats")
     other = add(tmp_path / "b")
     store_of(tmp_path / "b").yank(str(other), "wrong cats")
     send(tmp_path / "b", shared, str(other))
     [both] = take(home, shared, str(entry))
-    assert both.yank == "wrong cats; no cats"
+    assert both.yanked == "wrong cats; no cats"
 
 
 # --- places that lie ---
@@ -80,11 +79,11 @@ def rewrite(shared: Path, **changes: Any) -> None:
 
 def deliver(shared: Path, data: bytes) -> None:
     """Announce other bytes as pets@1.0.0, with their own digest."""
-    digest = "sha256:" + hashlib.sha256(data).hexdigest()
-    path = shared / object_path(digest)
+    hexadecimal = hashlib.sha256(data).hexdigest()
+    path = shared / "objects" / "sha256" / hexadecimal[:2] / f"{hexadecimal}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
-    rewrite(shared, digest=digest, size=len(data))
+    rewrite(shared, digest=f"sha256:{hexadecimal}", size=len(data))
 
 
 def bundle_bytes(shared: Path) -> bytes:
@@ -102,19 +101,19 @@ def replace_object(shared: Path, change: Callable[[Path], object]) -> None:
 
 
 LIES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no JSON": (lambda s: write_manifest(s, b"<html>"), "the file is broken"),
-    "not UTF-8": (lambda s: write_manifest(s, b'{"name": "\xff"}'), "the file is broken"),
-    "deep JSON": (lambda s: write_manifest(s, b"[" * 60_000), "the file is broken"),
+    "no JSON": (lambda s: write_manifest(s, b"<html>"), "the manifest is broken"),
+    "not UTF-8": (lambda s: write_manifest(s, b'{"name": "\xff"}'), "the manifest is broken"),
+    "deep JSON": (lambda s: write_manifest(s, b"[" * 60_000), "the manifest is broken"),
     "a huge manifest": (lambda s: write_manifest(s, b" " * 100_000), "more than the 65536 bytes"),
-    "a climbing name": (lambda s: rewrite(s, name="../../x"), "the file is broken"),
-    "another version": (lambda s: rewrite(s, version="9.0.0"), "the file is broken"),
-    "an unknown key": (lambda s: rewrite(s, path="/etc/passwd"), "the file is broken"),
-    "a climbing digest": (lambda s: rewrite(s, digest="sha256:../../x"), "the file is broken"),
-    "a size of text": (lambda s: rewrite(s, size="1"), "the file is broken"),
-    "a negative size": (lambda s: rewrite(s, size=-1), "the file is broken"),
+    "a climbing name": (lambda s: rewrite(s, name="../../x"), "the manifest is broken"),
+    "another version": (lambda s: rewrite(s, version="9.0.0"), "the manifest is broken"),
+    "an unknown key": (lambda s: rewrite(s, path="/etc/passwd"), "the manifest is broken"),
+    "a climbing digest": (lambda s: rewrite(s, digest="sha256:../../x"), "the manifest is broken"),
+    "a size of text": (lambda s: rewrite(s, size="1"), "the manifest is broken"),
+    "a negative size": (lambda s: rewrite(s, size=-1), "the manifest is broken"),
     "an absurd size": (lambda s: rewrite(s, size=MAX_BYTES + 1), f"more than {MAX_BYTES}"),
     "a size too small": (lambda s: rewrite(s, size=10), "more than the 10 bytes"),
-    "another digest": (lambda s: rewrite(s, digest="sha256:" + "0" * 64), "has not its bytes"),
+    "another digest": (lambda s: rewrite(s, digest="sha256:" + "0" * 64), "lacks its bytes"),
     "false counts": (lambda s: rewrite(s, counts={"classes": 9, "records": 9, "rejected": 1}), "misreports them"),
     "false date": (lambda s: rewrite(s, created="now"), "misreports them"),
     "bytes that changed": (
@@ -130,7 +129,7 @@ LIES: dict[str, tuple[Callable[[Path], object], str]] = {
     "another bundle": (lambda s: deliver(s, bundle_bytes(s).replace(b'"pets"', b'"bets"')), "names the bytes of bets@"),
     "a long line": (lambda s: deliver(s, bundle_bytes(s) + b'"' + b"x" * 2_000_000), "line 3"),
     "other rejections": (lambda s: next(s.rglob("*.rejected.jsonl")).write_bytes(b"{}\n"), "has the digest"),
-    "a broken yank": (lambda s: (s / manifest_path("pets", "1.0.0", ".yank")).write_bytes(b"{}"), "the file is broken"),
+    "a broken yank": (lambda s: (s / yank_path("pets", "1.0.0")).write_bytes(b"{}"), "the yank is broken"),
 }
 
 
@@ -153,7 +152,7 @@ def test_nothing_enters_from_a_place_that_lies(lie: str, tmp_path: Path) -> None
 def test_a_bundle_larger_than_the_disk_is_not_begun(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("abs_descriptions.bundles.sharing.MAX_BYTES", 10**18)
+    monkeypatch.setattr("abs_descriptions.bundles.repository.MAX_BYTES", 10**18)
     rewrite(published, size=10**17)
     with pytest.raises(StorageError, match="more than are free"):
         take(tmp_path / "b", published, "pets@1.0.0")
@@ -172,8 +171,8 @@ def test_the_manifest_is_written_last_and_conditionally(tmp_path: Path, enter: C
     assert writes == [
         "PUT /team/x/conditional-write *",
         "PUT /team/x/conditional-write *",
-        f"PUT /team/x/{rejected_object(entry.digest)}",
-        f"PUT /team/x/{object_path(entry.digest)}",
+        f"PUT /team/x/{entry.rejected_path}",
+        f"PUT /team/x/{entry.object_path}",
         "PUT /team/x/versions/pets/1.0.0.json *",
     ]
 
@@ -206,18 +205,18 @@ def test_a_push_that_is_killed_announces_nothing(at: str, tmp_path: Path, enter:
         pusher.kill()
         pusher.communicate()
         go_on.set()
-        remote = open_remote(parse_location("s3://team/x"))
-        assert list_remote(remote).versions == []
-        assert send(tmp_path / "a", remote)[0].fresh
-        assert take(tmp_path / "b", remote)[0].entry == entry
+        remote = Repository.open("s3://team/x")
+        assert remote.catalogue().entries == []
+        assert send(tmp_path / "a", remote)[0].is_new
+        assert take(tmp_path / "b", remote)[0].manifest == entry
 
 
 _PUSH = """
 import sys
 from pathlib import Path
-from abs_descriptions.remotes import open_remote, parse_location, push
-from abs_descriptions.store import BundleStore
-push(BundleStore(Path(sys.argv[1])), "pets", open_remote(parse_location(sys.argv[2])))
+from abs_descriptions.bundles.repository import Repository
+from abs_descriptions.bundles.sharing import copy_bundles
+copy_bundles("pets", Repository.local(Path(sys.argv[1])), Repository.open(sys.argv[2]))
 """
 
 
@@ -255,8 +254,8 @@ def test_a_pull_belongs_to_one_commit(tmp_path: Path, enter: Callable[..., None]
         old = commit_name("org/pets", 1)
         send(tmp_path / "a", "hf://datasets/org/pets", "pets@1.1.0")
         assert hub.lfs  # the longer one went up as a large file
-        assert take(tmp_path / "b", f"hf://datasets/org/pets@{old}")[0].entry.version == "1.0.0"
-        assert take(tmp_path / "b", "hf://datasets/org/pets")[0].entry.version == "1.1.0"
+        assert take(tmp_path / "b", f"hf://datasets/org/pets@{old}")[0].manifest.version == "1.0.0"
+        assert take(tmp_path / "b", "hf://datasets/org/pets")[0].manifest.version == "1.1.0"
         with pytest.raises(UsageError, match="is a commit, which cannot change"):
             send(tmp_path / "a", f"hf://datasets/org/pets@{old}")
         with pytest.raises(StorageError, match="no such revision"):
@@ -317,9 +316,9 @@ def published(tmp_path: Path) -> Path:
 
 def test_a_web_server_shows_what_is_in_a_folder(published: Path, tmp_path: Path) -> None:
     with serving_web(Web(published, lambda handler, number: False)) as web:
-        assert take(tmp_path / "b", web.address)[0].entry.version == "1.10.0"
-        assert take(tmp_path / "b", web.address, "pets@1.0.0")[0].fresh
-        assert len(list_remote(open_remote(parse_location(web.address))).versions) == 2
+        assert take(tmp_path / "b", web.address)[0].manifest.version == "1.10.0"
+        assert take(tmp_path / "b", web.address, "pets@1.0.0")[0].is_new
+        assert len(Repository.open(web.address).catalogue().entries) == 2
         with pytest.raises(UsageError, match="can only be pulled from"):
             send(tmp_path / "a", web.address)
         with pytest.raises(UnknownNameError, match=r"valid: pets@1\.10\.0, pets@1\.0\.0"):
@@ -331,7 +330,7 @@ def test_a_web_server_without_an_index_gives_named_versions(published: Path, tmp
         return handler.path.endswith("/") and reply(handler, 404)
 
     with serving_web(Web(published, fault)) as web:
-        assert take(tmp_path / "b", web.address, "pets@1.0.0")[0].fresh
+        assert take(tmp_path / "b", web.address, "pets@1.0.0")[0].is_new
         with pytest.raises(UsageError, match="shows no index of versions/pets/"):
             take(tmp_path / "b", web.address)
         with pytest.raises(UnknownNameError, match="valid: none yet"):
@@ -355,7 +354,7 @@ def test_what_broke_off_goes_on_where_it_ended(published: Path, tmp_path: Path) 
         return reply(handler, 206, data[begin:], Content_Range=f"bytes {begin}-{len(data) - 1}/{len(data)}")
 
     with serving_web(Web(published, fault)) as web:
-        assert take(tmp_path / "b", web.address)[0].entry.version == "1.10.0"
+        assert take(tmp_path / "b", web.address)[0].manifest.version == "1.10.0"
         assert store_of(tmp_path / "b").read("pets").header.version == "1.10.0"
 
 
@@ -402,7 +401,7 @@ def test_web_servers_that_misbehave(
 def test_a_host_that_can_be_none_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("abs_core.http._PAUSES", ())
     with pytest.raises(StorageError, match=r"cannot read http://a\.\.b/x"):
-        list_remote(open_remote(parse_location("http://a..b/x")))
+        Repository.open("http://a..b/x").catalogue()
 
 
 def test_a_redirect_to_another_web_address_is_followed(published: Path, tmp_path: Path) -> None:
@@ -412,7 +411,7 @@ def test_a_redirect_to_another_web_address_is_followed(published: Path, tmp_path
             return reply(handler, 302, Location=f"{there.address}{handler.path}?X-Amz-Signature=SECRET")
 
         with serving_web(Web(published, fault)) as web:
-            assert take(tmp_path / "b", web.address, "pets@1.0.0")[0].fresh
+            assert take(tmp_path / "b", web.address, "pets@1.0.0")[0].is_new
     assert "SECRET" not in "".join(path.read_text() for path in (tmp_path / "b").rglob("*") if path.is_file())
 
 
@@ -445,10 +444,11 @@ def test_a_pull_that_is_interrupted_leaves_nothing(
         go_on.set()
         later = time.time() + 2 * 86400
         monkeypatch.setattr(time, "time", lambda: later)
-        assert take(tmp_path / "b", web.address)[0].fresh
+        assert take(tmp_path / "b", web.address)[0].is_new
         assert sorted(path.name for path in root.iterdir()) == ["objects", "pulls.jsonl", "versions"]
 
 
-_PULL = _PUSH.replace("import open_remote, parse_location, push", "import open_remote, parse_location, pull").replace(
-    "\npush(", "\npull("
+_PULL = _PUSH.replace(
+    "Repository.local(Path(sys.argv[1])), Repository.open(sys.argv[2])",
+    "Repository.open(sys.argv[2]), Repository.local(Path(sys.argv[1]))",
 )

@@ -14,9 +14,8 @@ from sharing import PLACES, add, enter_environment, place_of, race, send, store_
 from abs_core.errors import BundleError, StorageError, UnknownNameError, UsageError
 from abs_core.files import sha256_file
 from abs_descriptions.bundles import iter_rejected
-from abs_descriptions.bundles.repository import BundleStore
-from abs_descriptions.bundles.storage import Remote, list_remote, open_remote, parse_location
-from abs_descriptions.bundles.storage.base import object_path
+from abs_descriptions.bundles.repository import Repository
+from abs_descriptions.bundles.storage import parse_location
 
 
 @pytest.fixture
@@ -25,11 +24,13 @@ def enter(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], None]:
 
 
 @pytest.fixture(params=PLACES)
-def place(request: pytest.FixtureRequest, tmp_path: Path, enter: Callable[[dict[str, str]], None]) -> Iterator[Remote]:
+def place(
+    request: pytest.FixtureRequest, tmp_path: Path, enter: Callable[[dict[str, str]], None]
+) -> Iterator[Repository]:
     """A place of every kind that can be pushed to."""
     with place_of(request.param, tmp_path) as (location, environment):
         enter(environment)
-        yield open_remote(parse_location(location))
+        yield Repository.open(location)
 
 
 # --- locations ---
@@ -103,15 +104,15 @@ def test_refused_locations_are_not_repeated(text: str, fault: str) -> None:
 # --- every kind of place ---
 
 
-def test_a_bundle_travels_whole(place: Remote, tmp_path: Path) -> None:
+def test_a_bundle_travels_whole(place: Repository, tmp_path: Path) -> None:
     entry = add(tmp_path / "a")
-    assert [shared.fresh for shared in send(tmp_path / "a", place)] == [True]
-    assert [shared.fresh for shared in send(tmp_path / "a", place)] == [False]
-    listing = list_remote(place)
-    assert ([one.entry for one in listing.versions], listing.faults, listing.cut) == ([entry], [], False)
+    assert [shared.is_new for shared in send(tmp_path / "a", place)] == [True]
+    assert [shared.is_new for shared in send(tmp_path / "a", place)] == [False]
+    listing = place.catalogue()
+    assert ([one.manifest for one in listing.entries], listing.problems, listing.truncated) == ([entry], [], False)
 
-    assert [shared.fresh for shared in take(tmp_path / "b", place)] == [True]
-    assert [shared.fresh for shared in take(tmp_path / "b", place)] == [False]
+    assert [shared.is_new for shared in take(tmp_path / "b", place)] == [True]
+    assert [shared.is_new for shared in take(tmp_path / "b", place)] == [False]
     got = store_of(tmp_path / "b").read("pets@1.0.0")
     assert got.digest == entry.digest
     assert [one.text for one in iter_rejected(got.path, got.header)] == ["Sure! A cat."]
@@ -120,32 +121,32 @@ def test_a_bundle_travels_whole(place: Remote, tmp_path: Path) -> None:
     assert json.loads(records[0])["from"] == place.address
 
 
-def test_a_version_keeps_its_bytes(place: Remote, tmp_path: Path) -> None:
+def test_a_version_keeps_its_bytes(place: Repository, tmp_path: Path) -> None:
     first, second = add(tmp_path / "a"), add(tmp_path / "b", "Another cat.")
     send(tmp_path / "a", place)
     with pytest.raises(BundleError, match=f"has pets@1.0.0 with the digest {first.digest}") as refused:
         send(tmp_path / "b", place)
-    assert "a new version, such as 1.1.0" in refused.value.remedy
-    with pytest.raises(BundleError, match=f"pets@1.0.0 is here with the digest {second.digest}"):
+    assert refused.value.remedy == "Give yours a new version, such as 1.1.0"
+    with pytest.raises(BundleError, match=f"has pets@1.0.0 with the digest {second.digest}"):
         take(tmp_path / "b", place)
     with pytest.raises(BundleError, match=f"not {second.digest}"):
         take(tmp_path / "c", place, str(second))
     assert not (tmp_path / "c").exists()
-    assert str(take(tmp_path / "c", place, str(first))[0].entry) == str(first)
+    assert str(take(tmp_path / "c", place, str(first))[0].manifest) == str(first)
 
 
-def test_the_latest_version_is_the_highest_that_is_not_yanked(place: Remote, tmp_path: Path) -> None:
+def test_the_latest_version_is_the_highest_that_is_not_yanked(place: Repository, tmp_path: Path) -> None:
     store = store_of(tmp_path / "a")
     for version in ("1.9.0", "1.10.0", "2.0.0-rc.1", "1.11.0"):
         add(tmp_path / "a", f"Cat {version}.", version)
     store.yank("pets@1.11.0", "half of it is about dogs")
     for version in ("1.9.0", "1.10.0", "2.0.0-rc.1", "1.11.0"):
         send(tmp_path / "a", place, f"pets@{version}")
-    assert take(tmp_path / "b", place)[0].entry.version == "1.10.0"
+    assert take(tmp_path / "b", place)[0].manifest.version == "1.10.0"
     pulled = take(tmp_path / "b", place, "pets@1.11.0")[0]
-    assert (pulled.fresh, pulled.yank) == (True, "half of it is about dogs")
+    assert (pulled.is_new, pulled.yanked) == (True, "half of it is about dogs")
     assert store_of(tmp_path / "b").resolve("pets").version == "1.10.0"
-    yanks = {one.entry.version: one.yank for one in list_remote(place).versions}
+    yanks = {one.manifest.version: one.yanked for one in place.catalogue().entries}
     assert yanks == {"1.9.0": None, "1.10.0": None, "2.0.0-rc.1": None, "1.11.0": "half of it is about dogs"}
     with pytest.raises(UnknownNameError, match=r"'pets@3.0.0'; valid: pets@2.0.0-rc.1, pets@1.11.0"):
         take(tmp_path / "b", place, "pets@3.0.0")
@@ -153,23 +154,23 @@ def test_the_latest_version_is_the_highest_that_is_not_yanked(place: Remote, tmp
         take(tmp_path / "b", place, "birds")
 
 
-def test_a_yank_reaches_those_who_have_the_version(place: Remote, tmp_path: Path) -> None:
+def test_a_yank_reaches_those_who_have_the_version(place: Repository, tmp_path: Path) -> None:
     add(tmp_path / "a")
     send(tmp_path / "a", place)
-    assert take(tmp_path / "b", place)[0].yank is None
+    assert take(tmp_path / "b", place)[0].yanked is None
     store_of(tmp_path / "a").yank("pets@1.0.0", "wrong cats")
-    assert send(tmp_path / "a", place, "pets@1.0.0")[0].yank == "wrong cats"
-    with pytest.raises(BundleError, match=r"every version of 'pets' .* is yanked, 1.0.0 because: wrong cats"):
+    assert send(tmp_path / "a", place, "pets@1.0.0")[0].yanked == "wrong cats"
+    with pytest.raises(BundleError, match=r"every version of 'pets' is yanked, pets@1.0.0 because: wrong cats"):
         take(tmp_path / "b", place)
     again = take(tmp_path / "b", place, "pets@1.0.0")[0]
-    assert (again.fresh, again.yank) == (False, "wrong cats")
+    assert (again.is_new, again.yanked) == (False, "wrong cats")
     mine = store_of(tmp_path / "b")
     yank = mine.yank_of(mine.resolve("pets@1.0.0"))
     assert yank is not None
     assert yank.reason == "wrong cats"
 
 
-def test_parents_travel_when_they_are_asked_for(place: Remote, tmp_path: Path) -> None:
+def test_parents_travel_when_they_are_asked_for(place: Repository, tmp_path: Path) -> None:
     home = tmp_path / "a"
     old = add(home, "Old.", "1.0.0")
     middle = add(home, "Middle.", "1.1.0", parents=[str(old)])
@@ -177,23 +178,22 @@ def test_parents_travel_when_they_are_asked_for(place: Remote, tmp_path: Path) -
     add(home, "New.", "1.2.0", parents=[str(middle), gone])
     assert len(send(home, place)) == 1
     sent = send(home, place, with_parents=True)
-    assert [shared.entry.version for shared in sent] == ["1.2.0", "1.1.0", "1.0.0"]
+    assert [shared.manifest.version for shared in sent] == ["1.2.0", "1.1.0", "1.0.0"]
     assert sent[0].missing == [gone]
     got = take(tmp_path / "b", place, with_parents=True)
-    assert [shared.entry.version for shared in got] == ["1.2.0", "1.1.0", "1.0.0"]
+    assert [shared.manifest.version for shared in got] == ["1.2.0", "1.1.0", "1.0.0"]
     assert got[0].missing == [gone]
 
 
-def test_a_listing_is_bounded(place: Remote, tmp_path: Path) -> None:
+def test_a_listing_is_bounded(place: Repository, tmp_path: Path) -> None:
     for number in range(4):
         add(tmp_path / "a", f"Cat {number}.", f"1.{number}.0")
         send(tmp_path / "a", place, f"pets@1.{number}.0")
-    listing = list_remote(place, limit=3)
-    assert [one.entry.version for one in listing.versions] == ["1.0.0", "1.1.0", "1.2.0"]
-    assert listing.cut
-    assert not list_remote(place, "birds").versions
-    with pytest.raises(UsageError, match="the name"):
-        list_remote(place, "../birds")
+    listing = place.catalogue(3)
+    assert [one.manifest.version for one in listing.entries] == ["1.0.0", "1.1.0", "1.2.0"]
+    assert listing.truncated
+    assert place.list("birds") == place.list("../birds") == []
+    assert [str(version) for version in place.versions("pets")] == ["1.0.0", "1.1.0", "1.2.0", "1.3.0"]
 
 
 # --- folders ---
@@ -202,8 +202,8 @@ def test_a_listing_is_bounded(place: Remote, tmp_path: Path) -> None:
 def test_a_shared_folder_is_a_store(tmp_path: Path) -> None:
     entry = add(tmp_path / "a")
     send(tmp_path / "a", tmp_path / "shared")
-    assert BundleStore(tmp_path / "shared").list() == [entry]
-    assert BundleStore(tmp_path / "shared").read("pets").digest == entry.digest
+    assert Repository.local(tmp_path / "shared").list() == [entry]
+    assert Repository.local(tmp_path / "shared").read("pets").digest == entry.digest
     with pytest.raises(StorageError, match="cannot create"):
         send(tmp_path / "a", tmp_path / "not mounted" / "shared")
 
@@ -211,12 +211,12 @@ def test_a_shared_folder_is_a_store(tmp_path: Path) -> None:
 def test_pushing_again_mends_a_folder(tmp_path: Path) -> None:
     entry = add(tmp_path / "a")
     send(tmp_path / "a", tmp_path / "shared")
-    file = tmp_path / "shared" / object_path(entry.digest)
+    file = tmp_path / "shared" / entry.object_path
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(BundleError, match="has the digest"):
         take(tmp_path / "b", tmp_path / "shared")
-    assert not send(tmp_path / "a", tmp_path / "shared")[0].fresh
-    assert take(tmp_path / "b", tmp_path / "shared")[0].fresh
+    assert not send(tmp_path / "a", tmp_path / "shared")[0].is_new
+    assert take(tmp_path / "b", tmp_path / "shared")[0].is_new
 
 
 def test_a_damaged_local_copy_is_not_pushed_and_is_mended_by_a_pull(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_a_damaged_local_copy_is_not_pushed_and_is_mended_by_a_pull(tmp_path: Pa
     with pytest.raises(BundleError):
         send(tmp_path / "a", tmp_path / "elsewhere")
     assert not (tmp_path / "elsewhere" / "versions").exists()
-    assert take(tmp_path / "a", tmp_path / "shared")[0].fresh
+    assert take(tmp_path / "a", tmp_path / "shared")[0].is_new
     assert sha256_file(mine) == entry.digest
 
 
@@ -249,7 +249,7 @@ def test_many_processes_push_at_once(kind: str, rounds: int, tmp_path: Path) -> 
         for reference, fresh, digest, fault in result:
             if reference.startswith("pets@"):
                 assert fresh == (fault == ""), fault
-                assert fresh or "give yours a new version, such as 1." in fault
+                assert fresh or "Give yours a new version, such as 1." in fault
                 if fresh:
                     assert reference not in winners
                     winners[reference] = digest
@@ -263,11 +263,11 @@ def test_many_processes_push_at_once(kind: str, rounds: int, tmp_path: Path) -> 
 
 def take_all(location: str, home: Path) -> dict[str, str]:
     """Pull, and so verify, everything that a place announces."""
-    remote = open_remote(parse_location(location))
-    listing = list_remote(remote)
-    assert not listing.faults
-    for one in listing.versions:
-        take(home, remote, str(one.entry))
-        got = store_of(home).read(str(one.entry))
+    remote = Repository.open(location)
+    listing = remote.catalogue()
+    assert not listing.problems
+    for one in listing.entries:
+        take(home, remote, str(one.manifest))
+        got = store_of(home).read(str(one.manifest))
         assert sum(1 for _ in iter_rejected(got.path, got.header)) == 1
-    return {f"{one.entry.name}@{one.entry.version}": one.entry.digest for one in listing.versions}
+    return {f"{one.manifest.name}@{one.manifest.version}": one.manifest.digest for one in listing.entries}

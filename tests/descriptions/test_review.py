@@ -188,7 +188,7 @@ def test_decisions_become_a_child_version(tmp_path: Path, bundle: Bundle) -> Non
         "edited": 1,
         "rejected": 1,
         "undecided": 1,
-        "sheet_digest": review.sheet_digest,
+        "sheet_digest": review.file_digest,
     }
     assert list(child.records()) == [
         Description(
@@ -299,10 +299,10 @@ def put(at: int, **cells: str) -> Edit:
 
 
 BAD: dict[str, tuple[Edit, int | None, str]] = {
-    "another bundle": (put(1, bundle="pets@1.0.0#sha256:" + "0" * 64), 3, "the sheet is of 'pets@1.0.0#sha256:0000"),
-    "no bundle": (put(0, bundle=""), 2, "the sheet is of ''"),
+    "another bundle": (put(1, bundle=f"pets@1.0.0#sha256:{'0' * 64}"), 3, "file is of 'pets@1.0.0#sha256:0000"),
+    "no bundle": (put(0, bundle=""), 2, "the review file is of ''"),
     "a missing row": (lambda rows: rows.pop(1), None, "1 of 4 rows are missing, the first is r"),
-    "a row twice": (lambda rows: rows.append(rows[1]), 6, "stands already on line 3"),
+    "a row twice": (lambda rows: rows.append(rows[1]), 6, "is already on line 3"),
     "an unknown decision": (put(2, decision="maybe"), 4, "unknown decision 'maybe'; valid: accept, reject, edit"),
     "a changed row id": (put(3, row="r0000000000000000"), 5, "the bundle has no row 'r0000000000000000'"),
     "a changed text": (put(0, text="A cat has whiskers."), 2, "the text of row"),

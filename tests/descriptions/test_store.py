@@ -28,7 +28,7 @@ from abs_descriptions.bundles import (
     write_bundle,
 )
 from abs_descriptions.bundles.references import name_problem
-from abs_descriptions.bundles.repository import BundleStore
+from abs_descriptions.bundles.repository import Repository
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,8 +50,8 @@ def write(folder: Path, version: str = "1.0.0", name: str = "pets", **changes: A
     return write_to(folder / f"{name}-{version}.jsonl", version=version, name=name, **changes)
 
 
-def filled(folder: Path, *versions: str, name: str = "pets") -> BundleStore:
-    store = BundleStore(folder / "store")
+def filled(folder: Path, *versions: str, name: str = "pets") -> Repository:
+    store = Repository.local(folder / "store")
     for version in versions:
         store.add(write(folder, version, name).path)
     return store
@@ -138,7 +138,7 @@ def test_bad_references_say_why(text: str, words: str) -> None:
 
 def test_add_resolve_and_read(tmp_path: Path) -> None:
     bundle = write(tmp_path)
-    store = BundleStore(tmp_path / "store")
+    store = Repository.local(tmp_path / "store")
     entry = store.add(bundle.path)
     assert str(entry) == bundle.reference
     assert store.list() == [entry]
@@ -154,7 +154,7 @@ def test_add_resolve_and_read(tmp_path: Path) -> None:
 
 def test_rejected_completions_come_along(tmp_path: Path) -> None:
     rejected = [Rejection("cat", "Sure!", "chatty", Provenance("g", 1))]
-    store = BundleStore(tmp_path / "store")
+    store = Repository.local(tmp_path / "store")
     store.add(write(tmp_path, rejected=rejected).path)
     read = store.read("pets")
     assert list(iter_rejected(read.path, read.header)) == rejected
@@ -171,7 +171,7 @@ def test_bare_name_is_the_highest_release(tmp_path: Path) -> None:
 
 
 def test_unknown_names_list_the_valid_ones(tmp_path: Path) -> None:
-    empty = BundleStore(tmp_path / "nothing")
+    empty = Repository.local(tmp_path / "nothing")
     assert empty.list() == []
     with pytest.raises(UnknownNameError, match="valid: none yet"):
         empty.resolve("pets")
@@ -187,16 +187,16 @@ def test_unknown_names_list_the_valid_ones(tmp_path: Path) -> None:
 def test_version_never_changes_its_bytes(tmp_path: Path) -> None:
     store = filled(tmp_path, "1.0.0")
     [before] = store.list()
-    with pytest.raises(BundleError, match=r"pets@1.0.0 exists with the digest") as caught:
+    with pytest.raises(BundleError, match=r"has pets@1.0.0 with the digest") as caught:
         store.add(write(tmp_path, text="Another cat.").path)
-    assert caught.value.remedy == "Give the bundle a new version, such as 1.1.0"
+    assert caught.value.remedy == "Give yours a new version, such as 1.1.0"
     assert store.list() == [before]
     assert store.read("pets").digest == before.digest
 
 
 def test_same_bytes_again_change_nothing_and_mend(tmp_path: Path) -> None:
     bundle = write(tmp_path)
-    store = BundleStore(tmp_path / "store")
+    store = Repository.local(tmp_path / "store")
     entry = store.add(bundle.path)
     files = sorted(path for path in store.root.rglob("*") if path.is_file())
     assert store.add(bundle.path) == entry
@@ -224,13 +224,17 @@ def test_object_that_is_another_bundle_is_refused(tmp_path: Path) -> None:
         store.read("pets@1.0.0")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"name":"pets"}', "x" * 100_000, "\ud800"])
-def test_broken_manifest_is_named(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [(text, "manifest is broken") for text in ("", "{", "[]", '{"name":"pets"}', "\ud800")]
+    + [("x" * 100_000, "more than the 65536 bytes")],
+)
+def test_broken_manifest_is_named(tmp_path: Path, text: str, problem: str) -> None:
     store = filled(tmp_path, "1.0.0")
     manifest = tmp_path / "store" / "versions" / "pets" / "1.0.0.json"
     manifest.write_bytes(text.encode("utf-8", "surrogatepass"))
     for work in (store.list, lambda: store.resolve("pets"), lambda: store.read("pets")):
-        with pytest.raises(BundleError, match="manifest is broken") as caught:
+        with pytest.raises(BundleError, match=problem) as caught:
             work()
         assert str(manifest) in caught.value.message
         assert caught.value.remedy
@@ -334,7 +338,7 @@ def test_what_changes_a_version_needs_one(tmp_path: Path) -> None:
 
 
 def test_remove_leaves_nothing_of_a_version(tmp_path: Path) -> None:
-    store = BundleStore(tmp_path / "store")
+    store = Repository.local(tmp_path / "store")
     rejected = [Rejection("cat", "Sure!", "chatty", Provenance("g", 1))]
     kept = store.add(write(tmp_path, "1.0.0").path)
     before = sorted(store.root.rglob("*"))
@@ -368,7 +372,7 @@ def test_children_are_those_that_name_a_parent(tmp_path: Path) -> None:
 def test_broken_bundle_is_not_added(tmp_path: Path) -> None:
     path = write(tmp_path).path
     path.write_bytes(path.read_bytes()[:-3])
-    store = BundleStore(tmp_path / "store")
+    store = Repository.local(tmp_path / "store")
     with pytest.raises(BundleError, match="torn"):
         store.add(path)
     assert not store.root.exists()
@@ -393,21 +397,21 @@ def test_unwritable_store_is_a_storage_error(tmp_path: Path) -> None:
     bundle = write(tmp_path)
     (tmp_path / "store").write_text("a file where the folder should be")
     with pytest.raises(StorageError, match="store"):
-        BundleStore(tmp_path / "store").add(bundle.path)
+        Repository.local(tmp_path / "store").add(bundle.path)
 
 
 ADD = """
 import sys
 from pathlib import Path
 from abs_core.errors import AbsError
-from abs_descriptions.store import BundleStore
+from abs_descriptions.bundles.repository import Repository
 store, ready, go, *paths = map(Path, sys.argv[1:])
 ready.touch()
 while not go.exists():
     pass
 for path in paths:
     try:
-        print("added", BundleStore(store).add(path))
+        print("added", Repository.local(store).add(path))
     except AbsError as error:
         print("refused", error.message)
 """
@@ -436,25 +440,25 @@ def test_many_processes_at_once(tmp_path: Path) -> None:
     lines = [line for process in processes for line in process.communicate(timeout=60)[0].splitlines()]
     assert [process.returncode for process in processes] == [0] * 8
     assert len(lines) == 160
-    store = BundleStore(tmp_path / "store")
+    store = Repository.local(tmp_path / "store")
     assert [entry.version for entry in store.list()] == versions
     for entry in store.list():
         assert store.read(entry.reference).digest == entry.digest
         added = {line for line in lines if line.startswith(f"added pets@{entry.version}#")}
         assert added == {f"added {entry}"}
-        refused = [line for line in lines if line.startswith(f"refused pets@{entry.version} exists")]
+        refused = [line for line in lines if line.startswith(f"refused {store.address} has pets@{entry.version} with")]
         assert len(refused) == 4
     assert not [path for path in store.root.rglob("*") if path.suffix == ".part"]
 
 
-def raced(tmp_path: Path) -> tuple[BundleStore, Path]:
+def raced(tmp_path: Path) -> tuple[Repository, Path]:
     path = write(tmp_path, "1.0.0", rejected=[Rejection("cat", "Sure!", "chatty", Provenance("g", 1))]).path
-    store = BundleStore(tmp_path / "store")
+    store = Repository.local(tmp_path / "store")
     store.add(path)
     return store, path
 
 
-def assert_whole(store: BundleStore) -> None:
+def assert_whole(store: Repository) -> None:
     found = store.read("pets@1.0.0")
     assert [rejection.text for rejection in iter_rejected(found.path, found.header)] == ["Sure!"]
     assert not [path for path in store.root.rglob("*") if path.suffix == ".part"]
@@ -469,7 +473,7 @@ def test_version_that_is_added_while_it_is_removed_is_whole(tmp_path: Path, monk
         unlink(target, missing_ok)
         if target.name == "1.0.0.json":
             monkeypatch.undo()
-            BundleStore(store.root).add(path)
+            Repository.local(store.root).add(path)
 
     monkeypatch.setattr(Path, "unlink", and_add_again)
     store.remove("pets@1.0.0")
@@ -483,7 +487,7 @@ def test_version_that_is_removed_while_it_is_added_is_whole(tmp_path: Path, monk
 
     def after_a_removal(source: Path, target: Path) -> None:
         monkeypatch.undo()
-        BundleStore(store.root).remove("pets@1.0.0")
+        Repository.local(store.root).remove("pets@1.0.0")
         link(source, target)
 
     monkeypatch.setattr(os, "link", after_a_removal)

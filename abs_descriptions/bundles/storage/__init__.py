@@ -1,49 +1,37 @@
-"""Bundles shared between stores: through a folder, a bucket, a web server or the Hugging Face hub.
+"""Where bundles are kept: a folder, a bucket, a web server to read from, a dataset repository of the Hugging Face hub.
 
-    parse_location(text)       which places there are, and what none may hold
-    open_remote(location)      a place as a ``Remote``: list, read, publish
-    push, pull, list_remote    what a store does with one
-
-The layout in every place is that of the local store, so a shared folder is a store. docs/sharing.md is normative.
+parse_location(text)    which locations there are, and what none may hold
+open_storage(text)      a location as a ``Storage``, over which there is a ``Repository``
 """
 
 from __future__ import annotations
 
-from abs_descriptions.bundles.sharing import RemoteListing, SharedBundle, list_remote, pull, push
-from abs_descriptions.bundles.storage.base import PROTOCOLS, Location, Remote, parse_location
+from pathlib import Path
 
-__all__ = [
-    "PROTOCOLS",
-    "Location",
-    "Remote",
-    "RemoteListing",
-    "SharedBundle",
-    "list_remote",
-    "open_remote",
-    "parse_location",
-    "pull",
-    "push",
-]
+from abs_descriptions.bundles.storage.base import Blob, Storage
+from abs_descriptions.bundles.storage.location import PROTOCOLS, Location, parse_location
+
+__all__ = ["PROTOCOLS", "Blob", "Location", "Storage", "open_storage", "parse_location"]
 
 
-def open_remote(location: Location) -> Remote:
-    """The place that a location names. Nothing is asked of it yet.
+def open_storage(location: Location) -> Storage:
+    """The storage at a location, which others write as well. Nothing is asked of it yet.
 
     Raises:
         MissingExtraError: the package that speaks its protocol is not installed.
     """
     if location.protocol == "file":
-        from abs_descriptions.bundles.storage.folder import FolderRemote
+        from abs_descriptions.bundles.storage.folder import FolderStorage
 
-        return FolderRemote(location)
+        return FolderStorage(Path(location.path), shared=True)
     if location.protocol in ("http", "https"):
-        from abs_descriptions.bundles.storage.web import WebRemote
+        from abs_descriptions.bundles.storage.web import WebStorage
 
-        return WebRemote(location)
+        return WebStorage(location)
     if location.protocol == "hf":
-        from abs_descriptions.bundles.storage.hub import HubRemote
+        from abs_descriptions.bundles.storage.hub import HubStorage
 
-        return HubRemote(location)
+        return HubStorage(location)
     from abs_descriptions.bundles.storage.bucket import open_bucket
 
     return open_bucket(location)

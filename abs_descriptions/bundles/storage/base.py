@@ -1,32 +1,17 @@
-"""What every place for bundles can do, where things lie in it, and how much is taken from it."""
+"""What every storage of bundles can do, how much is read from it, and its client's errors in our words."""
 
 from __future__ import annotations
 
-import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from abs_core.errors import BundleError, StorageError, UnknownNameError, UsageError
+from abs_core.errors import BundleError, StorageError
 
-__all__ = [
-    "BLOCK",
-    "MAX_NAMES",
-    "PROTOCOLS",
-    "Location",
-    "Remote",
-    "RemoteBlob",
-    "fetch",
-    "manifest_path",
-    "object_path",
-    "parse_location",
-    "problem_of",
-    "rejected_object",
-    "status_of",
-]
+__all__ = ["BLOCK", "MAX_NAMES", "Blob", "EditableStorage", "Storage", "fetch", "problem_of", "status_of"]
 
 
 #: Bytes that are read at once.
@@ -37,7 +22,7 @@ BLOCK = 1024 * 1024
 MAX_NAMES = 100_000
 
 
-_PATIENCE = 60.0  # seconds
+_GRACE = 60.0  # seconds before a transfer can be too slow
 
 
 _SLOWEST = 20_000  # bytes per second
@@ -62,28 +47,35 @@ _REASONS = {
 
 
 @dataclass(frozen=True)
-class RemoteBlob:
-    """A file that goes to a remote: where it goes, where it is, and the digest of its bytes."""
+class Blob:
+    """A large file to be published: where it goes, where it is on this machine, and the digest of its bytes."""
 
-    target: str
+    path: str
     file: Path
     digest: str
 
 
-class Remote(Protocol):
-    """A place with the layout of a store. Paths are relative to it, with ``/``."""
+class Storage(ABC):
+    """A place with files for a ``Repository``. Paths are relative to it, with ``/``.
 
-    @property
-    def address(self) -> str:
-        """Where it is, for messages and records: without secrets, and with the commit where there is one."""
+    Attributes:
+        address: where it is, for messages and records: without secrets, and with the commit where there is one.
+        root: its folder, if it is one on this machine that only we write, so that its files are read where they are;
+            None: others write there as well, and nothing that is read there is trusted until it has been checked.
+    """
 
+    address: str
+    root: Path | None = None
+
+    @abstractmethod
     def names(self, folder: str) -> Sequence[str]:
-        """The names right in a folder, at most ``MAX_NAMES``, in any order; none if there is no such folder.
+        """The names directly in a folder, at most ``MAX_NAMES``, in any order; none if there is no such folder.
 
         Raises:
             StorageError: it cannot be read. UsageError: it cannot be listed.
         """
 
+    @abstractmethod
     def blocks(self, path: str) -> Generator[bytes, None, None]:
         """The bytes of a file in blocks of at most a few ``BLOCK``, as they come.
 
@@ -91,18 +83,20 @@ class Remote(Protocol):
             FileNotFoundError: there is no such file. StorageError: it cannot be read.
         """
 
+    @abstractmethod
     def check_writable(self) -> None:
-        """Prove that ``publish`` can keep its word here.
+        """Prove that ``publish`` can keep its promise here.
 
         Raises:
-            UsageError: it is not a place to write to. StorageError: the proof failed.
+            UsageError: nothing can be written there. StorageError: the proof failed.
         """
 
-    def publish(self, pieces: Sequence[RemoteBlob], path: str, data: bytes) -> bool:
-        """Put files that are not there yet, and then, only if there is none, a small file.
+    @abstractmethod
+    def publish(self, blobs: Sequence[Blob], path: str, data: bytes) -> bool:
+        """Write files that are not there yet, and then, only if there is none, a small file.
 
         Args:
-            pieces: files whose targets can only mean their bytes.
+            blobs: files whose paths stand for their bytes.
             path: of the small file.
             data: its bytes.
 
@@ -114,42 +108,49 @@ class Remote(Protocol):
         """
 
 
-def manifest_path(name: str, version: str, suffix: str = ".json") -> str:
-    """Where the manifest of a version is, or with ``.yank`` its yank."""
-    return f"versions/{name}/{version}{suffix}"
+class EditableStorage(Storage):
+    """A storage whose files can also be replaced and removed."""
+
+    @abstractmethod
+    def replace(self, path: str, data: bytes) -> None:
+        """Write a small file, whether there is one or not.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+
+    @abstractmethod
+    def remove(self, path: str, blob_paths: Sequence[str] = ()) -> bool:
+        """Remove a small file, and then large ones that only it named, unless it is published again meanwhile.
+
+        Returns:
+            Whether there was such a small file.
+
+        Raises:
+            StorageError: a file cannot be removed.
+        """
 
 
-def object_path(digest: str) -> str:
-    """Where the bytes with a digest are."""
-    kind, _, hexadecimal = digest.partition(":")
-    return f"objects/{kind}/{hexadecimal[:2]}/{hexadecimal}.jsonl"
-
-
-def rejected_object(digest: str) -> str:
-    """Where the rejected completions beside the bundle with a digest are."""
-    return object_path(digest).removesuffix(".jsonl") + ".rejected.jsonl"
-
-
-def fetch(remote: Remote, path: str, take: Callable[[bytes], object], limit: int) -> int:
-    """Hand the bytes of a file of a remote to ``take``, block by block; their number.
+def fetch(storage: Storage, path: str, take: Callable[[bytes], object], limit: int) -> int:
+    """Hand the bytes of a file to ``take``, block by block; their number.
 
     Raises:
         FileNotFoundError: there is no such file.
         BundleError: it has more than ``limit`` bytes; no more than these were taken.
         StorageError: it cannot be read, or comes slower than 20 kB/s after the first minute.
     """
-    deadline = time.monotonic() + _PATIENCE + limit / _SLOWEST
+    deadline = time.monotonic() + _GRACE + limit / _SLOWEST
     total = 0
-    with closing(remote.blocks(path)) as blocks:
+    with closing(storage.blocks(path)) as blocks:
         for block in blocks:
             total += len(block)
             if total > limit:
                 raise BundleError(
-                    f"{path} in {remote.address} has more than the {limit} bytes that it may have",
+                    f"{storage.address}/{path} has more than the {limit} bytes that it may have",
                     remedy="Do not use this place, or tell whoever keeps it",
                 )
             if time.monotonic() > deadline:
-                raise StorageError(f"{path} comes too slowly from {remote.address}", remedy="Try again later")
+                raise StorageError(f"{storage.address}/{path} comes too slowly", remedy="Try again later")
             take(block)
     return total
 
@@ -160,10 +161,10 @@ def problem_of(error: Exception, doing: str, address: str) -> StorageError:
     Args:
         error: what the library raised.
         doing: continuing "cannot ...": "read", "write".
-        address: of the remote.
+        address: of the storage.
     """
-    chain = [error, *(one for one in (error.__cause__, error.__context__) if one is not None)]
-    kinds = [kind.__name__ for one in chain for kind in type(one).__mro__]
+    chain = [link for link in (error, error.__cause__, error.__context__) if link is not None]
+    kinds = [kind.__name__ for link in chain for kind in type(link).__mro__]
     reason, remedy = next(
         (_REASONS[kind] for kind in kinds if kind in _REASONS),
         (f"the client reports {type(error).__name__}", "Check the address, the connection and the credentials"),
@@ -175,7 +176,7 @@ def problem_of(error: Exception, doing: str, address: str) -> StorageError:
 def status_of(error: Exception) -> int | None:
     """The HTTP status that an error of a client library, or what caused it, carries; None if there is none."""
     chain = (error, error.__cause__, error.__context__)
-    return next((code for one in chain if one is not None and (code := _status(one)) is not None), None)
+    return next((code for link in chain if link is not None and (code := _status(link)) is not None), None)
 
 
 def _status(error: BaseException) -> int | None:
@@ -185,114 +186,3 @@ def _status(error: BaseException) -> int | None:
     else:
         code = getattr(response, "status_code", None) or getattr(error, "code", None) or getattr(error, "status", None)
     return code if isinstance(code, int) and 100 <= code < 600 else None
-
-
-#: protocol -> what is written after it
-PROTOCOLS = {
-    "file": "//FOLDER (or a path alone)",
-    "s3": "//BUCKET/FOLDER",
-    "gs": "//BUCKET/FOLDER",
-    "http": "//HOST/FOLDER (to pull from)",
-    "https": "//HOST/FOLDER (to pull from)",
-    "hf": "//datasets/OWNER/NAME@REVISION",
-}
-
-
-# Two letters at least: "C:" is a drive.
-_PROTOCOL = re.compile(r"([A-Za-z][A-Za-z0-9+._-]+):")
-
-
-_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}(:[0-9]{1,5})?")
-
-
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
-
-
-_SEGMENT = re.compile(r"[A-Za-z0-9_.=+,~%-]{1,200}")
-
-
-_HUB = re.compile(
-    r"datasets/(?P<repo>[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95})"
-    r"(?:@(?P<revision>[A-Za-z0-9][A-Za-z0-9_.-]{0,99}))?"
-)
-
-
-@dataclass(frozen=True)
-class Location:
-    """A place for bundles.
-
-    Args:
-        protocol: a key of ``PROTOCOLS``.
-        path: a folder; ``bucket/folder``; ``host/folder``; for hf ``OWNER/NAME``. Without a final slash.
-        revision: for hf a branch, a tag or a commit; else empty.
-    """
-
-    protocol: str
-    path: str
-    revision: str = ""
-
-    def __str__(self) -> str:
-        if self.protocol == "file":
-            return self.path
-        if self.protocol == "hf":
-            return f"hf://datasets/{self.path}" + (f"@{self.revision}" if self.revision else "")
-        return f"{self.protocol}://{self.path}"
-
-
-def parse_location(text: str) -> Location:
-    """Read a location.
-
-    Raises:
-        UnknownNameError: a protocol that is not in ``PROTOCOLS``.
-        UsageError: chained protocols, user information, a query, a path that climbs. The text is not in the message.
-    """
-    if not text or "\0" in text:
-        raise UsageError("the location is empty or holds a NUL character", remedy="Name a folder, or a URL")
-    if "::" in text:
-        raise UsageError("the location chains protocols with '::'", remedy="Name one place, such as s3://team/bundles")
-    match = _PROTOCOL.match(text)
-    if match is None:
-        return _folder(text)
-    protocol, rest = match[1].lower(), text[match.end() :]
-    if protocol not in PROTOCOLS:
-        valid = [f"{name}:{form}" for name, form in PROTOCOLS.items()]
-        raise UnknownNameError("protocol of a location", protocol[:20], valid)
-    if protocol == "file":
-        return _folder(rest.removeprefix("//"))
-    if not rest.startswith("//"):
-        raise _refused(protocol, "lacks '//'")
-    return _hub(rest[2:]) if protocol == "hf" else _address(protocol, rest[2:])
-
-
-def _folder(text: str) -> Location:
-    if not text:
-        raise _refused("file", "names no folder")
-    return Location("file", str(Path(text).expanduser().absolute()))
-
-
-def _address(protocol: str, rest: str) -> Location:
-    if "@" in rest:
-        raise _refused(protocol, "holds '@', as a URL with a user and a password does")
-    if "?" in rest or "#" in rest:
-        raise _refused(protocol, "has a query or a fragment, as a signed URL has")
-    host, _, folder = rest.rstrip("/").partition("/")
-    if not (_HOST if protocol.startswith("http") else _BUCKET).fullmatch(host):
-        raise _refused(protocol, "names no host or bucket that can be one")
-    segments = folder.split("/") if folder else []
-    if any(not _SEGMENT.fullmatch(one) or one in (".", "..") for one in segments):
-        raise _refused(protocol, "has a part that is empty, climbs, or holds a sign that means something else there")
-    return Location(protocol, "/".join([host, *segments]))
-
-
-def _hub(rest: str) -> Location:
-    match = _HUB.fullmatch(rest.rstrip("/"))
-    if match is None or ".." in rest:
-        raise _refused("hf", "names no dataset repository")
-    return Location("hf", match["repo"], match["revision"] or "")
-
-
-def _refused(protocol: str, fault: str) -> UsageError:
-    return UsageError(
-        f"the {protocol}: location {fault}",
-        remedy=f"Write {protocol}:{PROTOCOLS[protocol]}; credentials come from the environment, see docs/sharing.md",
-    )

@@ -13,9 +13,10 @@ from typing import Any
 
 from abs_core.errors import StorageError
 from abs_core.extras import require
-from abs_descriptions.bundles.storage.base import BLOCK, MAX_NAMES, Location, RemoteBlob, problem_of, status_of
+from abs_descriptions.bundles.storage.base import BLOCK, MAX_NAMES, Blob, Storage, problem_of, status_of
+from abs_descriptions.bundles.storage.location import Location
 
-__all__ = ["BucketRemote", "open_bucket"]
+__all__ = ["BucketStorage", "open_bucket"]
 
 
 _TIMEOUT = 60.0  # seconds
@@ -24,7 +25,7 @@ _TIMEOUT = 60.0  # seconds
 _PROOF = "conditional-write"
 
 
-def open_bucket(location: Location) -> BucketRemote:
+def open_bucket(location: Location) -> BucketStorage:
     """The bucket of an s3: or gs: location; credentials are those that its client finds.
 
     Raises:
@@ -33,13 +34,13 @@ def open_bucket(location: Location) -> BucketRemote:
     # Not fsspec.filesystem: its caches would show old listings, and instances are shared by all who ask.
     fresh = {"skip_instance_cache": True, "use_listings_cache": False}
     if location.protocol == "gs":
-        return BucketRemote(location, require("gcsfs.core").GCSFileSystem(**fresh, timeout=_TIMEOUT))
+        return BucketStorage(location, require("gcsfs.core").GCSFileSystem(**fresh, timeout=_TIMEOUT))
     settings = {"connect_timeout": 10, "read_timeout": _TIMEOUT, "retries": {"max_attempts": 3}}
-    return BucketRemote(location, require("s3fs").S3FileSystem(**fresh, config_kwargs=settings))
+    return BucketStorage(location, require("s3fs").S3FileSystem(**fresh, config_kwargs=settings))
 
 
-class BucketRemote:
-    """A folder in a bucket as a remote: ``Remote`` says what the methods do.
+class BucketStorage(Storage):
+    """A folder in a bucket as a storage.
 
     Args:
         location: of the folder.
@@ -53,12 +54,12 @@ class BucketRemote:
 
     def names(self, folder: str) -> Sequence[str]:
         try:
-            found = self._client.ls(f"{self._root}/{folder}", detail=False)
+            paths = self._client.ls(f"{self._root}/{folder}", detail=False)
         except FileNotFoundError:
             return []
         except Exception as error:
             raise problem_of(error, "read", self.address) from None
-        return [str(name).rstrip("/").rpartition("/")[2] for name in islice(found, MAX_NAMES)]
+        return [str(path).rstrip("/").rpartition("/")[2] for path in islice(paths, MAX_NAMES)]
 
     def blocks(self, path: str) -> Generator[bytes, None, None]:
         try:
@@ -79,32 +80,32 @@ class BucketRemote:
 
     def check_writable(self) -> None:
         try:
-            kept = not self._create(_PROOF, b"") or not self._create(_PROOF, b"")
+            honoured = not self._create(_PROOF, b"") or not self._create(_PROOF, b"")
         except Exception as error:
             raise problem_of(error, "write", self.address) from None
-        if not kept:
+        if not honoured:
             raise StorageError(
                 f"{self.address} does not honour conditional writes, so two pushes could overwrite each other",
                 remedy="Use a server that honours If-None-Match, or push to a folder",
             )
 
-    def publish(self, pieces: Sequence[RemoteBlob], path: str, data: bytes) -> bool:
+    def publish(self, blobs: Sequence[Blob], path: str, data: bytes) -> bool:
         try:
-            for piece in pieces:
-                self._put(piece)
+            for blob in blobs:
+                self._put(blob)
             return self._create(path, data)
         except Exception as error:
             raise problem_of(error, "write", self.address) from None
 
-    def _put(self, piece: RemoteBlob) -> None:
-        target = f"{self._root}/{piece.target}"
+    def _put(self, blob: Blob) -> None:
+        target = f"{self._root}/{blob.path}"
         try:
             # Buckets show no part of a file, so one of the right length is the one, or somebody's forgery: see pull.
-            if self._client.info(target)["size"] == piece.file.stat().st_size:
+            if self._client.info(target)["size"] == blob.file.stat().st_size:
                 return
         except FileNotFoundError:
             pass
-        self._client.put_file(str(piece.file), target)
+        self._client.put_file(str(blob.file), target)
 
     def _create(self, path: str, data: bytes) -> bool:
         try:
@@ -112,7 +113,7 @@ class BucketRemote:
         except FileExistsError:
             return False
         except Exception as error:
-            # 412: there is one; 409: another write of it is under way. Not every client has a word of its own for them.
+            # 412: there is one; 409: another write of it is under way. Not every client has its own error for them.
             if status_of(error) in (409, 412):
                 return False
             raise

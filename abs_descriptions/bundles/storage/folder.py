@@ -1,57 +1,65 @@
-"""A folder that several people or machines see, such as a network share. Needs no package."""
+"""A folder: the local store of one user, or one that several people or machines see, such as a network share.
+
+Files appear under their names whole or not at all. A manifest is published by linking a finished file to a name that
+must not exist, so of two processes exactly one creates it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
+import uuid
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from abs_core.errors import StorageError
-from abs_core.files import publish, storage_errors
-from abs_descriptions.bundles.repository import copy_checked
-from abs_descriptions.bundles.storage.base import BLOCK, MAX_NAMES, Location, RemoteBlob
+from abs_core.errors import BundleError, StorageError
+from abs_core.files import atomic_write, publish, sha256_file, storage_errors
+from abs_core.text import printable
+from abs_descriptions.bundles.storage.base import BLOCK, MAX_NAMES, Blob, EditableStorage
 
-__all__ = ["FolderRemote"]
+__all__ = ["FolderStorage"]
 
 
-class FolderRemote:
-    """A folder as a remote: ``Remote`` says what the methods do. It is created on the first push, its parent is not."""
+class FolderStorage(EditableStorage):
+    """A folder as a storage.
 
-    def __init__(self, location: Location) -> None:
-        self.root = Path(location.path)
+    Args:
+        path: of the folder.
+        shared: False for the local store, which is empty until it is written and then created with its parents. A
+            shared folder has to be there, or its parent where it is pushed to, so that a share that is not mounted is
+            noticed.
+    """
 
-    @property
-    def address(self) -> str:
-        return str(self.root)
+    def __init__(self, path: Path, *, shared: bool = False) -> None:
+        self.address = str(path)
+        self.root = None if shared else path
+        self._path = path
 
     def names(self, folder: str) -> Sequence[str]:
-        path = self.root / folder
+        path = self._path / folder
         with storage_errors(path, "read"):
             if not path.is_dir():
-                self._check_there()
+                if self.root is None:
+                    self._require_folder()
                 return []
             with os.scandir(path) as entries:
                 return [entry.name for entry in islice(entries, MAX_NAMES)]
 
-    def _check_there(self) -> None:
-        """A wrong path, or a share that is not mounted, is no place without bundles."""
-        if not self.root.is_dir():
-            raise StorageError(
-                f"cannot read {str(self.root)!r}: no such folder",
-                remedy="Check the path, and that the share is mounted",
-            )
-
     def blocks(self, path: str) -> Generator[bytes, None, None]:
-        file = self.root / path
+        file = self._path / path
         try:
             # Without waiting: a pipe of that name would hold the reader for ever.
             handle = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise _unreadable(file, error) from error
+            reason = (error.strerror or "it cannot be opened").lower()
+            raise StorageError(
+                f"cannot read {str(file)!r}: {reason}", remedy="Check the path and its permissions"
+            ) from error
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
             raise StorageError(f"cannot read {str(file)!r}: it is no regular file", remedy="Remove it")
@@ -64,15 +72,68 @@ class FolderRemote:
                 yield block
 
     def check_writable(self) -> None:
-        with storage_errors(self.root, "create"):
-            self.root.mkdir(exist_ok=True)
+        if self.root is None:
+            with storage_errors(self._path, "create"):
+                self._path.mkdir(exist_ok=True)
 
-    def publish(self, pieces: Sequence[RemoteBlob], path: str, data: bytes) -> bool:
-        for piece in pieces:
-            copy_checked(piece.file, self.root / piece.target, piece.digest)
-        return publish(self.root / path, data)
+    def publish(self, blobs: Sequence[Blob], path: str, data: bytes) -> bool:
+        created = False
+        while True:
+            for blob in blobs:
+                _copy(blob, self._path / blob.path)
+            created = publish(self._path / path, data) or created
+            # Else somebody removed the version between the two: see ``remove``.
+            if all((self._path / blob.path).is_file() for blob in blobs):
+                return created
+
+    def replace(self, path: str, data: bytes) -> None:
+        with atomic_write(self._path / path) as stream:
+            stream.write(data)
+
+    def remove(self, path: str, blob_paths: Sequence[str] = ()) -> bool:
+        file, existed = self._path / path, True
+        with storage_errors(file, "remove"):
+            try:
+                file.unlink()
+            except FileNotFoundError:
+                existed = False
+        for blob in (self._path / blob_path for blob_path in blob_paths):
+            # Moved away first: whoever publishes the version again in this instant either finds the bytes gone and
+            # writes them again, or has published its manifest, which is seen here.
+            moved = blob.with_name(f".{blob.name}.{uuid.uuid4().hex}.part")
+            with storage_errors(blob, "remove"), suppress(FileNotFoundError):
+                blob.replace(moved)
+                if file.exists():
+                    moved.replace(blob)
+                else:
+                    moved.unlink()
+        return existed
+
+    def _require_folder(self) -> None:
+        if not self._path.is_dir():
+            raise StorageError(
+                f"cannot read {self.address!r}: no such folder",
+                remedy="Check the path, and that the share is mounted",
+            )
 
 
-def _unreadable(file: Path, error: OSError) -> StorageError:
-    reason = (error.strerror or "it cannot be opened").lower()
-    return StorageError(f"cannot read {str(file)!r}: {reason}", remedy="Check the path and its permissions")
+def _copy(blob: Blob, target: Path) -> None:
+    """Copy a file, unless the target has its bytes already.
+
+    Raises:
+        StorageError: a file cannot be read or written.
+        BundleError: the file's bytes have another digest.
+    """
+    with storage_errors(blob.file, "read"), blob.file.open("rb") as stream:
+        if target.is_file() and sha256_file(target) == blob.digest:
+            return
+        copied = hashlib.sha256()
+        with atomic_write(target) as out:
+            while block := stream.read(BLOCK):
+                copied.update(block)
+                out.write(block)
+            if "sha256:" + copied.hexdigest() != blob.digest:
+                raise BundleError(
+                    f"{printable(str(blob.file))} changed while it was copied",
+                    remedy="Add it again when it has been written",
+                )

@@ -14,22 +14,23 @@ from typing import Any
 
 from abs_core.errors import StorageError, UsageError
 from abs_core.extras import require
-from abs_descriptions.bundles.storage.base import BLOCK, MAX_NAMES, Location, RemoteBlob, problem_of, status_of
+from abs_descriptions.bundles.storage.base import BLOCK, MAX_NAMES, Blob, Storage, problem_of, status_of
+from abs_descriptions.bundles.storage.location import Location
 
-__all__ = ["HubRemote"]
+__all__ = ["HubStorage"]
 
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-_TRIES = 6
+_ATTEMPTS = 6
 
 
 _TIMEOUT = 30.0  # seconds
 
 
-class HubRemote:
-    """A dataset repository as a remote: ``Remote`` says what the methods do.
+class HubStorage(Storage):
+    """A dataset repository as a storage.
 
     Args:
         location: of the repository. The token is the one that the hub's client finds.
@@ -42,21 +43,18 @@ class HubRemote:
         self._files: Any = hub.HfFileSystem(skip_instance_cache=True)
         self._repo, self._revision = location.path, location.revision or "main"
         self._commit = ""
-
-    @property
-    def address(self) -> str:
-        return f"hf://datasets/{self._repo}@{self._commit or self._revision}"
+        self.address = f"hf://datasets/{self._repo}@{self._revision}"
 
     def names(self, folder: str) -> Sequence[str]:
         try:
-            found = self._files.ls(self._path(folder), detail=False)
+            paths = self._files.ls(self._path(folder), detail=False)
         except FileNotFoundError:
             return []
         except StorageError:
             raise
         except Exception as error:
             raise problem_of(error, "read", self.address) from None
-        return [str(name).rpartition("/")[2] for name in islice(found, MAX_NAMES)]
+        return [str(path).rpartition("/")[2] for path in islice(paths, MAX_NAMES)]
 
     def blocks(self, path: str) -> Generator[bytes, None, None]:
         try:
@@ -74,13 +72,13 @@ class HubRemote:
         if _COMMIT.fullmatch(self._revision):
             raise UsageError(f"{self.address} is a commit, which cannot change", remedy="Push to a branch")
 
-    def publish(self, pieces: Sequence[RemoteBlob], path: str, data: bytes) -> bool:
-        for attempt in range(_TRIES):
-            self._commit = self._last_commit()
+    def publish(self, blobs: Sequence[Blob], path: str, data: bytes) -> bool:
+        for attempt in range(_ATTEMPTS):
+            self._move_to(self._last_commit())
             if self._has(path):
                 return False
             try:
-                self._commit = self._follow(self._commit, pieces, path, data)
+                self._move_to(self._write_commit(self._commit, blobs, path, data))
             except StorageError:
                 raise
             except Exception as error:
@@ -89,23 +87,23 @@ class HubRemote:
                 time.sleep(0.2 * 2**attempt)
             else:
                 return True
-        raise StorageError(f"others push to {self.address} all the time", remedy="Try again later")
+        raise StorageError(f"others keep pushing to {self.address}", remedy="Try again later")
 
-    def _follow(self, parent: str, pieces: Sequence[RemoteBlob], path: str, data: bytes) -> str:
-        """Write one commit; its hash."""
-        new = [self._add(path_in_repo=piece.target, path_or_fileobj=str(piece.file)) for piece in pieces]
-        done = self._api.create_commit(
+    def _write_commit(self, parent: str, blobs: Sequence[Blob], path: str, data: bytes) -> str:
+        """Write one commit that follows ``parent``; its hash."""
+        additions = [self._add(path_in_repo=blob.path, path_or_fileobj=str(blob.file)) for blob in blobs]
+        info = self._api.create_commit(
             repo_id=self._repo,
             repo_type="dataset",
             revision=self._revision,
             parent_commit=parent,
-            operations=[*new, self._add(path_in_repo=path, path_or_fileobj=data)],
+            operations=[*additions, self._add(path_in_repo=path, path_or_fileobj=data)],
             commit_message=f"Add {path}",
         )
-        commit = self._checked(done.oid)
-        wanted = {path, *(piece.target for piece in pieces)}
-        found = self._api.get_paths_info(self._repo, sorted(wanted), revision=commit, repo_type="dataset")
-        if {one.path for one in found} != wanted:  # the client leaves out what a .gitignore there names
+        commit = self._require_commit(info.oid)
+        pushed = {path, *(blob.path for blob in blobs)}
+        present = self._api.get_paths_info(self._repo, sorted(pushed), revision=commit, repo_type="dataset")
+        if {entry.path for entry in present} != pushed:  # the client leaves out what a .gitignore there names
             raise StorageError(
                 f"the commit {commit} of {self.address} lacks a part of what was pushed",
                 remedy="Take lines that match objects/ or versions/ out of its .gitignore, and push again",
@@ -115,23 +113,29 @@ class HubRemote:
     def _has(self, path: str) -> bool:
         try:
             # Not the file system's exists(), which takes a failed request for a no.
-            found = self._api.get_paths_info(self._repo, [path], revision=self._commit, repo_type="dataset")
+            present = self._api.get_paths_info(self._repo, [path], revision=self._commit, repo_type="dataset")
         except Exception as error:
             raise problem_of(error, "read", self.address) from None
-        return bool(found)
+        return bool(present)
 
     def _path(self, path: str) -> str:
-        self._commit = self._commit or self._last_commit()
+        if not self._commit:
+            self._move_to(self._last_commit())
         return f"datasets/{self._repo}@{self._commit}/{path}"
+
+    def _move_to(self, commit: str) -> None:
+        """Read at this commit from now on."""
+        self._commit = commit
+        self.address = f"hf://datasets/{self._repo}@{commit}"
 
     def _last_commit(self) -> str:
         try:
             info = self._api.repo_info(self._repo, repo_type="dataset", revision=self._revision, timeout=_TIMEOUT)
         except Exception as error:
             raise problem_of(error, "read", self.address) from None
-        return self._checked(info.sha)
+        return self._require_commit(info.sha)
 
-    def _checked(self, commit: object) -> str:
+    def _require_commit(self, commit: object) -> str:
         if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
             raise StorageError(f"the hub names no commit for {self.address}", remedy="Try again later")
         return commit

@@ -1,7 +1,7 @@
 """A folder behind a web server: to pull from. Needs no package.
 
 Any server of static files will do. A version that is named is fetched by its path; to find the latest one the server
-has to show an index of the folder, as Apache, nginx and ``python -m http.server`` do when they are told to.
+has to show an index of the folder, as Apache, nginx and ``python -m http.server`` do when they are configured to.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from urllib.parse import unquote
 
 from abs_core.errors import DownloadError, StorageError, UsageError
 from abs_core.http import read_url
-from abs_descriptions.bundles.storage.base import MAX_NAMES, Location, RemoteBlob, fetch
+from abs_descriptions.bundles.storage.base import MAX_NAMES, Blob, Storage, fetch
+from abs_descriptions.bundles.storage.location import Location
 
-__all__ = ["WebRemote"]
+__all__ = ["WebStorage"]
 
 
 _MAX_INDEX = 16 * 1024 * 1024
@@ -24,8 +25,8 @@ _MAX_INDEX = 16 * 1024 * 1024
 _LINK = re.compile(rb"""href\s*=\s*["']([^"'/?#]{1,300})/?["']""", re.IGNORECASE)
 
 
-class WebRemote:
-    """A folder behind a web server as a remote: ``Remote`` says what the methods do."""
+class WebStorage(Storage):
+    """A folder behind a web server as a storage."""
 
     def __init__(self, location: Location) -> None:
         self.address = str(location)
@@ -38,8 +39,8 @@ class WebRemote:
             raise UsageError(
                 f"{self.address} shows no index of {folder}/", remedy="Name the version, such as birds@1.2.0"
             ) from None
-        found = (unquote(link.decode("ascii", "replace")) for link in _LINK.findall(page))
-        return list(islice(dict.fromkeys(found), MAX_NAMES))
+        names = (unquote(link.decode("ascii", "replace")) for link in _LINK.findall(page))
+        return list(islice(dict.fromkeys(names), MAX_NAMES))
 
     def blocks(self, path: str) -> Generator[bytes, None, None]:
         try:
@@ -54,6 +55,6 @@ class WebRemote:
             f"{self.address} can only be pulled from", remedy="Push to the folder or the bucket that the server shows"
         )
 
-    def publish(self, pieces: Sequence[RemoteBlob], path: str, data: bytes) -> bool:  # noqa: ARG002
+    def publish(self, blobs: Sequence[Blob], path: str, data: bytes) -> bool:  # noqa: ARG002
         self.check_writable()
         return False

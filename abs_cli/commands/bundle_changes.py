@@ -1,0 +1,197 @@
+"""``abs bundle diff, merge, review, yank, rm``: versions compared, made of others, marked and removed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from abs_cli.console import note
+from abs_core.errors import UsageError
+from abs_core.home import Home
+from abs_descriptions.bundles.lookup import find_bundle, refuse_shipped
+from abs_descriptions.bundles.repository import Repository
+
+__all__ = ["diff_command", "merge_command", "review_command", "rm_command", "yank_command"]
+
+
+@click.command("diff")
+@click.argument("old")
+@click.argument("new")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines: the label sets, then each class that differs.")
+@click.pass_obj
+def diff_command(home: Home, old: str, new: str, as_json: bool) -> None:
+    """Show what bundle NEW has that OLD has not, and the reverse, by class and sentence.
+
+    With `--json` the first line is {"labels": {"added", "removed", "renamed", "noted"}} if the label sets differ: ids
+    of classes that came and went, and those with another name or note. A line per class follows.
+    """
+    from abs_descriptions.bundles.diff import (
+        change_lines,
+        change_value,
+        diff_bundles,
+        diff_labels,
+        label_lines,
+        label_value,
+    )
+
+    store = Repository.local(home.bundles)
+    before, after = find_bundle(store, old), find_bundle(store, new)
+    labels = diff_labels(before.header, after.header)
+    lines = list(label_lines(labels))
+    if lines:
+        click.echo(json.dumps(label_value(labels), ensure_ascii=False) if as_json else "\n".join(lines))
+    differ = bool(lines)
+    for change in diff_bundles(before.path, after.path):
+        differ = True
+        click.echo(json.dumps(change_value(change), ensure_ascii=False) if as_json else "\n".join(change_lines(change)))
+    if not differ:
+        note("no difference in classes or descriptions")
+
+
+@click.command("merge")
+@click.argument("references", nargs=-1, required=True, metavar="BUNDLE BUNDLE...")
+@click.option("--name", help="Name of the new bundle.  [default: that of the first]")
+@click.option(
+    "--on-conflict",
+    type=click.Choice(["refuse", "first"]),
+    default="refuse",
+    show_default=True,
+    help="What to do where two bundles disagree: stop, or keep what the one named earlier says.",
+)
+@click.option(
+    "--labels", metavar="SET", help="Label set of the new bundle, where theirs differ; must have all their classes."
+)
+@click.option("--license", "--licence", "license_name", help="License of the new bundle, where theirs differ.")
+@click.pass_obj
+def merge_command(
+    home: Home,
+    references: tuple[str, ...],
+    name: str | None,
+    on_conflict: Literal["refuse", "first"],
+    labels: str | None,
+    license_name: str | None,
+) -> None:
+    """Make one bundle of several, as a new version in the local store. Its header names them all as parents.
+
+    Classes are matched by id. Within a class the descriptions of the first bundle come first, then what the others add;
+    a text that is there already is dropped, and the earlier record stays with its provenance and scores.
+
+    A conflict is one text that is a sentence here and a phrase there, or one record id with two texts. With
+    `--on-conflict first` the later record loses: its text, or its id. A class id with two names is always refused.
+    Different label sets or notes are refused unless you give --labels, different licenses unless you give --license.
+
+    Rejected completions of all bundles are kept. What a reviewer rejected in one bundle and another one has is back in
+    the new one; a warning says how many there are. docs/bundle-format.md has every rule.
+    """
+    from abs_core.labels import read_labels
+    from abs_descriptions.bundles.merge import add_merged
+
+    store = Repository.local(home.bundles)
+    manifest = add_merged(
+        store,
+        [find_bundle(store, reference) for reference in references],
+        name=name,
+        label_set=None if labels is None else read_labels(labels),
+        license=license_name,
+        on_conflict=on_conflict,
+    )
+    click.echo(str(manifest))
+
+
+@click.command("review")
+@click.argument("reference", metavar="BUNDLE")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write the review file to.")
+@click.option(
+    "--read",
+    "review_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Review file (CSV) that came back.",
+)
+@click.option("--reviewer", metavar="NAME", help="Who decided; recorded in the new version.")
+@click.option("--name", help="Name of the new bundle.  [default: that of the reviewed one]")
+@click.pass_obj
+def review_command(
+    home: Home, reference: str, out: Path | None, review_file: Path | None, reviewer: str | None, name: str | None
+) -> None:
+    """Write a review file in which a colleague accepts, edits or rejects sentences, or read it back.
+
+    `--out DIR` writes it twice: as CSV for a spreadsheet, and as an HTML page that opens in any browser, needs no
+    network and saves the decisions as the same CSV.
+
+    `--read FILE --reviewer NAME` makes a child version. Accepted sentences name the reviewer; edited ones too, and
+    keep what generated them; rejected ones go to the rejected completions with reason and reviewer. An empty decision
+    keeps a sentence. A file of another bundle, or one with missing, repeated or changed rows, is refused.
+    """
+    from abs_descriptions.bundles.review import add_reviewed, write_review
+
+    if (out is None) == (review_file is None):
+        raise UsageError("a review is either written or read", remedy="Give --out DIR, or --read FILE --reviewer NAME")
+    store = Repository.local(home.bundles)
+    if out is not None:
+        for option, value in (("--reviewer", reviewer), ("--name", name)):
+            if value is not None:
+                raise UsageError(f"{option} is for --read", remedy=f"Leave out {option}, or give --read FILE")
+        for path in write_review(find_bundle(store, reference), out):
+            click.echo(str(path))
+        return
+    if reviewer is None or review_file is None:
+        raise UsageError("--read needs the name of the reviewer", remedy="Give --reviewer NAME")
+    click.echo(add_reviewed(store, find_bundle(store, reference), review_file, reviewer=reviewer, name=name))
+
+
+@click.command("yank")
+@click.argument("reference", metavar="NAME@VERSION")
+@click.option("--reason", help="Why it should not be used; shown wherever it is.")
+@click.option("--undo", is_flag=True, help="Make a yanked version one like any other again.")
+@click.pass_obj
+def yank_command(home: Home, reference: str, reason: str | None, undo: bool) -> None:
+    """Mark a version of the local store as one that should not be used.
+
+    NAME alone no longer means it. NAME@VERSION still does, with a warning, so that old results can be repeated. Its
+    bytes and its digest stay as they are.
+    """
+    store = Repository.local(home.bundles)
+    if undo == (reason is not None):
+        raise UsageError("give either a reason or --undo", remedy="Give --reason TEXT or --undo")
+    refuse_shipped(store, reference)
+    if reason is None:
+        click.echo(str(store.undo_yank(reference)))
+        return
+    yank = store.yank(reference, reason)
+    click.echo(f"{yank.name}@{yank.version}#{yank.digest}")
+    if all(store.yank_of(manifest) for manifest in store.list(yank.name)):
+        note(f"every version of {yank.name} is yanked now; {yank.name!r} without a version is refused from now on")
+
+
+@click.command("rm")
+@click.argument("reference", metavar="NAME@VERSION")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="Remove it even if a version of the local store names it as a parent.")
+@click.pass_obj
+def rm_command(home: Home, reference: str, yes: bool, force: bool) -> None:
+    """Remove a version from the local store, with its rejected completions.
+
+    Its bytes are gone then, unless there is a copy elsewhere. To keep a version and only warn of it, use
+    `abs bundle yank`.
+    """
+    store = Repository.local(home.bundles)
+    refuse_shipped(store, reference)
+    manifest = store.resolve_version(reference)
+    children = [] if force else [f"{child.name}@{child.version}" for child in store.children(manifest)]
+    if children:
+        raise UsageError(
+            f"{manifest.name}@{manifest.version} is a parent of {', '.join(children[:5])}",
+            remedy="Give --force to remove it all the same",
+        )
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"removing {manifest} has to be confirmed", remedy="Give --yes")
+        if not click.confirm(f"Remove {manifest} with {manifest.counts.records} descriptions?", err=True):
+            note("nothing was removed")
+            return
+    store.remove(reference)
+    note(f"removed {manifest}")

@@ -1,0 +1,146 @@
+"""``abs bundle import, export, push, pull``: bundles and descriptions to and from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from abs_cli.console import note
+from abs_core.errors import UsageError
+from abs_core.home import Home
+from abs_descriptions.bundles.lookup import find_bundle, refuse_shipped
+from abs_descriptions.bundles.repository import Repository
+
+if TYPE_CHECKING:
+    from abs_descriptions.bundles.sharing import CopiedBundle
+
+__all__ = ["export_command", "import_command", "pull_command", "push_command"]
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--name", help="Name of the new bundle. A bundle that is imported keeps its own.")
+@click.option(
+    "--format", "format_name", help="cupl, clip-d, waffle, text or csv.  [default: by the file's ending, .json is cupl]"
+)
+@click.option(
+    "--labels", metavar="SET", help="Label set to match the file's classes with.  [default: those of the file]"
+)
+@click.option("--license", "--licence", "license_name", help="License of the texts.  [default: not stated]")
+@click.option("--source", help="Who or what wrote the texts.  [default: not stated]")
+@click.pass_obj
+def import_command(
+    home: Home,
+    file: Path,
+    name: str | None,
+    format_name: str | None,
+    labels: str | None,
+    license_name: str | None,
+    source: str | None,
+) -> None:
+    """Make a bundle of a CuPL JSON, a CLIP-D or WaffleCLIP JSON, a text file (class TAB sentence) or a CSV.
+
+    Shows first which class each of the file's labels means; a label that means none stops the import. Without --labels
+    they are the classes; where a CSV has a column name, its column class holds their ids.
+
+    A bundle (.jsonl), or an archive of bundles (.zip, .tar, .tar.gz), is added to the local store as it is, with its
+    own name and version, if it is sound and no other bundle has them.
+    """
+    from abs_core.labels import read_labels
+    from abs_descriptions.bundles.importing import holds_bundles, import_bundles, import_descriptions
+
+    store = Repository.local(home.bundles)
+    if format_name is None and holds_bundles(file):
+        if any(value is not None for value in (name, labels, license_name, source)):
+            raise UsageError(
+                f"{file.name!r} holds bundles, which have a name, a label set, a license and sources of their own",
+                remedy="Leave out --name, --labels, --license and --source",
+            )
+        for manifest in import_bundles(store, file):
+            click.echo(str(manifest))
+        return
+    if name is None:
+        raise UsageError("the new bundle needs a name", remedy="Give --name NAME")
+    manifest = import_descriptions(
+        store,
+        file,
+        name=name,
+        format_name=format_name,
+        label_set=None if labels is None else read_labels(labels),
+        license=license_name or "not stated",
+        source=source or "not stated",
+    )
+    click.echo(str(manifest))
+
+
+@click.command("export")
+@click.argument("reference", metavar="BUNDLE")
+@click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--format", "format_name", required=True, help="cupl, clip-d, waffle, text or csv.")
+@click.option(
+    "--key",
+    type=click.Choice(["name", "id"]),
+    default="name",
+    show_default=True,
+    help="Write each class by its name or by its id.",
+)
+@click.pass_obj
+def export_command(home: Home, reference: str, target: Path, format_name: str, key: Any) -> None:
+    """Write the descriptions of a bundle in another tool's format; the same bundle gives the same bytes."""
+    from abs_descriptions.bundles.exchange import export_bundle
+
+    bundle = find_bundle(Repository.local(home.bundles), reference)
+    count = export_bundle(bundle.path, target, format_name, key=key)
+    left_out = f", {count.left_out} of another kind left out" if count.left_out else ""
+    note(f"{count.written} descriptions written to {target}{left_out}")
+
+
+@click.command("push")
+@click.argument("reference", metavar="BUNDLE")
+@click.argument("location")
+@click.option("--with-parents", is_flag=True, help="Also those that it was made of, and theirs.")
+@click.pass_obj
+def push_command(home: Home, reference: str, location: str, with_parents: bool) -> None:
+    """Copy a bundle of the local store to a folder, s3://, gs:// or hf://datasets/OWNER/NAME, and print its reference.
+
+    A version that is there with other content is never overwritten. Credentials come from the environment, never from
+    LOCATION.
+    """
+    from abs_descriptions.bundles.sharing import copy_bundles
+
+    store, remote = Repository.local(home.bundles), Repository.open(location)
+    refuse_shipped(store, reference)
+    for bundle in copy_bundles(reference, store, remote, with_parents=with_parents):
+        note(f"{'pushed to' if bundle.is_new else 'already in'} {remote.address}")
+        _print_copied(bundle, "the local store")
+
+
+@click.command("pull")
+@click.argument("reference", metavar="BUNDLE")
+@click.argument("location")
+@click.option("--with-parents", is_flag=True, help="Also those that it was made of, and theirs.")
+@click.pass_obj
+def pull_command(home: Home, reference: str, location: str, with_parents: bool) -> None:
+    """Fetch a bundle from a folder, s3://, gs://, http(s):// or hf://datasets/OWNER/NAME@COMMIT.
+
+    Digest, header and every record are checked before it enters the local store. Prints the pinned reference.
+    NAME means the latest version that is not yanked; NAME@VERSION#sha256:... can only mean one file.
+    """
+    from abs_descriptions.bundles.sharing import copy_bundles
+
+    remote = Repository.open(location)
+    if remote.address.startswith("http:") and "#" not in reference:
+        note("http: is not encrypted; whoever is between can change what comes, unless the reference pins its digest")
+    for bundle in copy_bundles(reference, remote, Repository.local(home.bundles), with_parents=with_parents):
+        note(f"{'pulled from' if bundle.is_new else 'already here, as in'} {remote.address}")
+        _print_copied(bundle, remote.address)
+
+
+def _print_copied(bundle: CopiedBundle, source: str) -> None:
+    click.echo(str(bundle.manifest))
+    if bundle.yanked is not None:
+        note(f"warning: {bundle.manifest.name}@{bundle.manifest.version} is yanked: {bundle.yanked}")
+    for parent in bundle.missing:
+        note(f"its parent {parent} is not in {source}")
