@@ -1,8 +1,8 @@
 """Data sets behind one registry: a spec such as ``imagefolder:./val`` or ``dtd:./dtd`` in, labelled images out.
 
-A new kind of data set is a module with one opening function and a line in ``KINDS``; a new benchmark is a declaration
-in ``catalogue``. Labels are class ids as the data set has them, for a benchmark those of ``data/labels``; matching them
-with the classes of a bundle is the caller's part. Imports no torch. Nothing is downloaded unless a spec says where to.
+A new kind of data set is a module with one opening function and a row in ``KINDS``; a new benchmark is a declaration in
+``catalogue``. Labels are class ids as the data set has them, for a benchmark those of ``data/labels``; the caller
+matches them with the classes of a bundle. Imports no torch. Nothing is downloaded unless a spec names a folder for it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 from abs_classify.datasets.base import ByteSource, Dataset, Sample
 from abs_classify.datasets.benchmarks.base import Benchmark
 from abs_classify.datasets.benchmarks.catalogue import BENCHMARKS
-from abs_classify.datasets.benchmarks.opening import DatasetReport, check_benchmark, check_opening, open_benchmark
+from abs_classify.datasets.benchmarks.diagnosis import DatasetReport, check_benchmark, check_opening
+from abs_classify.datasets.benchmarks.opening import open_benchmark
 from abs_classify.datasets.demo import open_demo
 from abs_classify.datasets.imagefolder import open_imagefolder
 from abs_classify.datasets.lists import open_jsonl, open_table
@@ -47,9 +48,9 @@ class DatasetKind:
         name: the part of a spec before the colon.
         usage: how a spec of this kind is written.
         summary: one line for lists.
-        open: from the part of the spec after the colon to the data set.
-        located: whether there must be such a part.
-        benchmark: the declaration, where the kind is one published data set.
+        open: opens the data set from the part of a spec after the colon.
+        located: whether that part is required.
+        benchmark: the declaration, if the kind is a published data set.
     """
 
     name: str
@@ -66,7 +67,7 @@ def _published(benchmark: Benchmark) -> DatasetKind:
 
 
 KINDS: tuple[DatasetKind, ...] = (
-    DatasetKind("demo", "demo", "20 pictures from scikit-image and scikit-learn, 48 classes", open_demo, located=False),
+    DatasetKind("demo", "demo", "20 images from scikit-image and scikit-learn, 48 classes", open_demo, located=False),
     DatasetKind(
         "imagefolder", "imagefolder:DIR", "a folder with one sub-folder of images for each class", open_imagefolder
     ),
@@ -81,7 +82,7 @@ KINDS: tuple[DatasetKind, ...] = (
 
 
 def available_datasets() -> tuple[str, ...]:
-    """How the known kinds of data sets are written."""
+    """How a spec of each kind is written."""
     return tuple(kind.usage for kind in KINDS)
 
 
@@ -89,22 +90,22 @@ def open_dataset(spec: str) -> Dataset:
     """Open a data set.
 
     Args:
-        spec: one of ``available_datasets()``, with DIR and FILE filled in. Options follow a question mark.
+        spec: as in ``available_datasets()``, with DIR and FILE filled in. Options follow a question mark.
 
     Raises:
         UnknownNameError: an unknown kind; the message lists the known ones.
-        UsageError: DIR or FILE is left out, or an option does not exist.
+        UsageError: DIR or FILE is missing, or an option is unknown.
         DatasetError: the data set cannot be used as it is.
-        MissingExtraError: the packages it needs are not installed.
+        MissingExtraError: a package that it needs is not installed.
     """
     kind, location = find_kind(spec)
     if kind.located and not location:
-        raise UsageError(f"the data set {spec!r} names no place", remedy=f"Write {kind.usage}")
+        raise UsageError(f"the data set {spec!r} has no location", remedy=f"Write {kind.usage}")
     return kind.open(location)
 
 
 def find_kind(spec: str) -> tuple[DatasetKind, str]:
-    """The kind that a spec is of, and the part after the colon.
+    """The kind of a spec, and its part after the colon.
 
     Raises:
         UnknownNameError: an unknown kind; the message lists the known ones.
@@ -112,21 +113,21 @@ def find_kind(spec: str) -> tuple[DatasetKind, str]:
     name, _, location = spec.partition(":")
     kind = next((kind for kind in KINDS if kind.name == name), None)
     if kind is None:
-        own = f"For a folder of your own write imagefolder:{spec}"
-        remedy = own if spec and Path(spec).is_dir() else "See `abs datasets ls`"
+        is_folder = spec and Path(spec).is_dir()
+        remedy = f"For a folder of your own images write imagefolder:{spec}" if is_folder else "See `abs datasets ls`"
         raise UnknownNameError("data set", spec, available_datasets(), remedy=remedy)
     return kind, location
 
 
 def check_dataset(spec: str) -> DatasetReport:
-    """What is there of a data set, what is missing, and what to do next. Opens no image.
+    """What a data set has, what it lacks, and what to do next. Opens no image.
 
     Raises:
         UnknownNameError, UsageError: as ``open_dataset``.
     """
     kind, location = find_kind(spec)
     if kind.located and not location:
-        raise UsageError(f"nothing says where the data set {spec!r} is", remedy="Give its folder: --root DIR")
+        raise UsageError(f"the data set {spec!r} has no location", remedy="Give its folder: --root DIR")
     if kind.benchmark is not None:
         return check_benchmark(kind.benchmark, location)
     return check_opening(spec, open_dataset)

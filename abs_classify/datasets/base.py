@@ -1,4 +1,4 @@
-"""What a data set is: images, each with the id of its class. Imports no torch and opens no image."""
+"""What a data set is: samples, each an image with the id of its class. Imports no torch and opens no image."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ __all__ = [
 
 
 class ByteSource(Protocol):
-    """Where the bytes of an image are that has no file of its own. Immutable, hashable, and may be pickled."""
+    """Where the bytes of an image are that has no file of its own. Immutable, hashable, and can be pickled."""
 
     @property
     def name(self) -> str:
-        """What to call the image inside its file; together with the file's content it names the same bytes for ever."""
+        """The image's name inside its file. With the content of the file it identifies the image's bytes."""
         ...
 
     def read(self) -> bytes:
-        """An encoded image. Safe to call from threads.
+        """The encoded image. Safe to call from threads.
 
         Raises:
-            ImageError: the file that holds it cannot be read, or changed.
+            ImageError: the file that contains it cannot be read, or has changed.
         """
         ...
 
@@ -50,10 +50,10 @@ class Sample:
     """An image and its class.
 
     Args:
-        path: the image's file, or the file that holds it among others. It is there; whether the image is one is found
-            out when it is opened.
+        path: the image's file, or the file that contains it among others. The file exists; whether it is a readable
+            image shows when it is opened.
         label: the id of its class.
-        source: where in ``path`` the image is; None where the file is the image.
+        source: where in ``path`` the image is; None if the file is the image.
     """
 
     path: Path
@@ -66,7 +66,7 @@ class Sample:
         return str(self.path) if self.source is None else f"{self.path}::{self.source.name}"
 
     def read(self) -> bytes:
-        """The bytes of the image's file, or of the image in its file: what ``abs_classify.images.load_image`` opens.
+        """The encoded image, as ``abs_classify.images.load_image`` takes it.
 
         Raises:
             ImageError: it cannot be read; the message names it.
@@ -79,13 +79,13 @@ class Dataset:
     """Labelled images.
 
     Args:
-        name: what the user named, such as ``imagefolder:./val``.
-        classes: the candidate classes; every label of an item is among them.
-        samples: the images, in a fixed order; of a long list a sequence that makes them as they are asked for.
-        benchmark: the published data set that this is, such as ``dtd``; empty for images of the user's own.
-        split: which part of it, such as ``test1``; empty where there are no parts.
-        selected: class ids among which the best is chosen after all ``classes`` were scored; empty for all of them.
-        notes: what a reader of results must know: an incomplete set, the choice of classes.
+        name: as the user wrote it, such as ``imagefolder:./val``.
+        classes: the candidate classes; the label of every sample is the id of one.
+        samples: in a fixed order. For a long list this is a sequence that creates them on access.
+        benchmark: the published data set that this is, such as ``dtd``; empty for a user's own images.
+        split: such as ``test1``; empty if there are no splits.
+        selected: ids of the classes that can win, although all ``classes`` are scored; empty if all of them can.
+        notes: what a reader of the results must know, such as an incomplete set or the choice of classes.
     """
 
     name: str
@@ -98,9 +98,9 @@ class Dataset:
 
     @property
     def labels(self) -> Iterator[str]:
-        """The class id of each image, in order; of a list of millions without making an ``Item`` of each."""
-        known = getattr(self.samples, "labels", None)
-        return iter(known) if known is not None else (item.label for item in self.samples)
+        """The class id of each sample, in order. For a long list no ``Sample`` is created."""
+        labels = getattr(self.samples, "labels", None)
+        return iter(labels) if labels is not None else (sample.label for sample in self.samples)
 
     @property
     def names(self) -> dict[str, str]:
@@ -118,10 +118,10 @@ class Dataset:
 
 
 def class_positions(dataset: Dataset, space: LabelSpace) -> dict[str, int]:
-    """For each class of the data set that has images, its position in a label space, found by id, else by name.
+    """The position in a label space of each class of the data set that has images; matched by id, else by name.
 
     Raises:
-        DatasetError: the label space lacks such a class, or two of them are one class in it.
+        DatasetError: a class is not in the label space, or two classes are the same one there.
     """
     positions = {class_id: position for position, class_id in enumerate(space.labels.ids)}
     used = set(dataset.labels)
@@ -132,9 +132,9 @@ def class_positions(dataset: Dataset, space: LabelSpace) -> dict[str, int]:
         position = positions[_resolve(label, dataset, space).id]
         if position in assigned:
             raise DatasetError(
-                f"the classes {assigned[position]!r} and {label.id!r} of {dataset.name} are one class in "
+                f"the classes {assigned[position]!r} and {label.id!r} of {dataset.name} are the same class in "
                 f"{space.source}",
-                remedy="Give the classes ids of their own",
+                remedy="Give the two classes different ids",
             )
         assigned[position] = label.id
     return {class_id: position for position, class_id in assigned.items()}
@@ -149,62 +149,62 @@ def _resolve(label: ClassLabel, dataset: Dataset, space: LabelSpace) -> ClassLab
         return space.labels.resolve(label.name)
     except LabelError as error:
         raise DatasetError(
-            f"the data set {dataset.name} has the class {label.id!r}, which {space.source} lacks",
+            f"the class {label.id!r} of the data set {dataset.name} is not in {space.source}",
             remedy=error.remedy or "Use a bundle for these classes, or write one with `abs gen-descriptions`",
         ) from error
 
 
-def class_id(text: str, place: str) -> str:
-    """A label as it was found, without spaces around it and in Unicode NFC, as ids in bundles are.
+def class_id(text: str, where: str) -> str:
+    """A label as class id: without surrounding spaces and in Unicode NFC, as ids in bundles are.
 
     Args:
         text: a folder name or a table entry.
-        place: where it was found, for the error.
+        where: how an error begins: "line 3 of 'photos.csv'".
 
     Raises:
-        DatasetError: it is empty, or no valid Unicode.
+        DatasetError: it is empty, or is not valid Unicode.
     """
     label = unicodedata.normalize("NFC", text).strip()
     if not label:
-        raise DatasetError(f"{place} has an empty label", remedy="Give every image the id of its class")
+        raise DatasetError(f"{where} has an empty label", remedy="Give every image the id of its class")
     try:
         label.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise DatasetError(f"{place} has a label that is not UTF-8: {text!r}", remedy="Rename it") from error
+        raise DatasetError(f"{where} has a label that is not valid UTF-8: {text!r}", remedy="Rename it") from error
     return label
 
 
 def classes_of(labels: Iterable[str]) -> tuple[ClassLabel, ...]:
-    """The classes of some labels, sorted by id; underscores in an id are spaces in its name."""
+    """The classes with these ids, sorted by id. A class's name is its id with spaces for underscores."""
     return tuple(ClassLabel(label, label.replace("_", " ").strip() or label) for label in sorted(set(labels)))
 
 
-# Sources spell names differently ("tench, Tinca tinca"); a list in another order has next to none in common.
-_ALIKE = 0.5
+# Sources spell class names differently ("tench, Tinca tinca"); a list in another order agrees almost nowhere.
+_MIN_AGREEMENT = 0.5
 
 
-def numbered_classes(names: Sequence[str] | None, chosen: str | None, place: str) -> tuple[ClassLabel, ...]:
-    """The classes in the order of their numbers.
+def numbered_classes(names: Sequence[str] | None, label_set: str | None, where: str) -> tuple[ClassLabel, ...]:
+    """The classes in the order of their numbers, for data whose labels are numbers.
 
     Args:
-        names: the class names that come with the data, by number; None if none do.
-        chosen: the shipped label set that the user says they are; None to recognise one whose names are these, in this
-            order. Without any, a class's id is its name.
-        place: names the data set in errors.
+        names: the class names that come with the data, by number; None if there are none.
+        label_set: the shipped label set that the user names; None: the one whose names are these in this order, if
+            there is one. Otherwise the id of a class is its name.
+        where: names the data set in errors.
 
     Raises:
         UnknownNameError: there is no such label set.
-        DatasetError: the chosen set has other classes or another order than the names, or nothing names the classes.
+        DatasetError: the named set has other classes or another order, or nothing says what the numbers mean.
     """
-    if chosen is not None:
-        known = shipped_label_set(chosen)
+    if label_set is not None:
+        shipped = shipped_label_set(label_set)
         if names is not None:
-            _check_names(names, known, place)
-        return known.classes
+            _check_names(names, shipped, where)
+        return shipped.classes
     if names is None:
         raise DatasetError(
-            f"{place} has numbers for labels, and nothing says which classes they are",
-            remedy="Name one of the shipped label sets, such as ?classes=imagenet, if its order is meant",
+            f"the labels of {where} are numbers, and nothing says which classes they are",
+            remedy="Name the shipped label set that they count in, such as ?classes=imagenet",
         )
     compact_names = [compact(name) for name in names]
     for candidate in map(shipped_label_set, shipped_label_sets()):
@@ -212,50 +212,50 @@ def numbered_classes(names: Sequence[str] | None, chosen: str | None, place: str
             return candidate.classes
     counts = Counter(names)
     ids = [f"{name} ({number})" if counts[name] > 1 else name for number, name in enumerate(names)]
-    return tuple(ClassLabel(class_id(text, place), name) for text, name in zip(ids, names, strict=True))
+    return tuple(ClassLabel(class_id(text, where), name) for text, name in zip(ids, names, strict=True))
 
 
-def label_at(classes: Sequence[ClassLabel], number: int, place: str) -> str:
-    """The id of a numbered class.
+def label_at(classes: Sequence[ClassLabel], number: int, where: str) -> str:
+    """The id of the class with a number, counted from 0.
 
     Raises:
         DatasetError: the number is out of range.
     """
     if not 0 <= number < len(classes):
         raise DatasetError(
-            f"{place} has the label {number}, but there are {len(classes)} classes, numbered from 0",
+            f"{where}: the label must be a class number from 0 to {len(classes) - 1}, got {number}",
             remedy="Check that the class names belong to these images",
         )
     return classes[number].id
 
 
-def _check_names(names: Sequence[str], known: LabelSet, place: str) -> None:
-    remedy = "Leave out classes=, or name the label set that these images have"
-    if len(names) != len(known.classes):
+def _check_names(names: Sequence[str], label_set: LabelSet, where: str) -> None:
+    remedy = "Leave out classes=, or name the label set of these images"
+    if len(names) != len(label_set.classes):
         raise DatasetError(
-            f"{place} has {len(names)} classes, but the label set {known.name!r} has {len(known.classes)}",
+            f"{where} has {len(names)} classes, but the label set {label_set.name!r} has {len(label_set.classes)}",
             remedy=remedy,
         )
-    alike = 0
-    for name, label in zip(names, known.classes, strict=True):
-        parts = {compact(name), *(compact(part) for part in name.split(","))}
-        alike += bool(parts & {compact(label.id), compact(label.name)})
-    if alike < _ALIKE * len(names):
+    agreeing = 0
+    for name, label in zip(names, label_set.classes, strict=True):
+        spellings = {compact(name), *(compact(part) for part in name.split(","))}
+        agreeing += bool(spellings & {compact(label.id), compact(label.name)})
+    if agreeing < _MIN_AGREEMENT * len(names):
         raise DatasetError(
-            f"only {alike} of the {len(names)} class names of {place} stand where {known.name!r} has them, "
-            "so its order is another",
+            f"{where} has its classes in another order than the label set {label_set.name!r}: only {agreeing} of "
+            f"{len(names)} class names agree",
             remedy=remedy,
         )
 
 
 def read_bytes(path: Path, name: str, offset: int = 0, size: int | None = None) -> bytes:
-    """Bytes of a file.
+    """The bytes of an image.
 
     Args:
         path: the file.
-        name: what to call the image in the error.
-        offset: where to start, in bytes.
-        size: how many bytes; None for all.
+        name: of the image, for errors.
+        offset: where the image starts, in bytes.
+        size: of the image, in bytes; None: up to the end of the file.
 
     Raises:
         ImageError: the file cannot be read, or ends before ``size`` bytes.
@@ -270,7 +270,7 @@ def read_bytes(path: Path, name: str, offset: int = 0, size: int | None = None) 
             f"cannot read the image {name!r}: {reason}", remedy="Check the path and permissions"
         ) from error
     if size is not None and len(data) != size:
-        raise ImageError(f"the image {name!r} is cut off", remedy="Fetch the file again, or leave it out")
+        raise ImageError(f"the image {name!r} is truncated", remedy="Fetch the file again, or remove it")
     return data
 
 
@@ -280,34 +280,34 @@ _TRUE = ("", "1", "true", "yes")
 def split_options(location: str, known: Iterable[str], usage: str) -> tuple[str, Mapping[str, str]]:
     """``./dtd?split=test2&partial`` as ``./dtd`` and ``{"split": "test2", "partial": ""}``.
 
-    A path that exists as it stands, question mark and all, has no options.
+    An existing path that contains a question mark has no options.
 
     Args:
-        location: a place with or without options.
-        known: the options that there are.
+        location: a path or address, with or without options.
+        known: the valid options.
         usage: how a spec of this kind is written, for errors.
 
     Raises:
         UsageError: an unknown option, or one that is given twice.
     """
-    place, mark, tail = location.rpartition("?")
+    path, mark, query = location.rpartition("?")
     if not mark or ("://" not in location and Path(location).exists()):
         return location, {}
     options: dict[str, str] = {}
-    for part in tail.split("&"):
+    for part in query.split("&"):
         name, _, value = part.partition("=")
         if name not in known:
             raise UsageError(
-                f"{location!r} has the unknown option {name!r}; known: {', '.join(known)}", remedy=f"Write {usage}"
+                f"unknown option {name!r} in {location!r}; known: {', '.join(known)}", remedy=f"Write {usage}"
             )
         if name in options:
-            raise UsageError(f"{location!r} has the option {name!r} twice", remedy="Give it once")
+            raise UsageError(f"the option {name!r} appears twice in {location!r}", remedy="Give it once")
         options[name] = value
-    return place, options
+    return path, options
 
 
 def flag(options: Mapping[str, str], name: str) -> bool:
-    """Whether an option that takes no value is set.
+    """Whether an option without a value is set.
 
     Raises:
         UsageError: it has a value other than 1, true or yes.
@@ -315,5 +315,5 @@ def flag(options: Mapping[str, str], name: str) -> bool:
     if name not in options:
         return False
     if options[name].lower() not in _TRUE:
-        raise UsageError(f"the option {name!r} takes no value, but got {options[name]!r}", remedy=f"Write ?{name}")
+        raise UsageError(f"the option {name!r} takes no value, got {options[name]!r}", remedy=f"Write ?{name}")
     return True

@@ -1,4 +1,4 @@
-"""Files from the web in a folder that the user named: whole or not at all, and never those of two sources."""
+"""Download the files of a data set into a folder that the user names: complete files, all from one source."""
 
 from __future__ import annotations
 
@@ -11,49 +11,49 @@ from abs_core.http import download
 __all__ = ["claim", "fetch"]
 
 
-#: Says what a folder of fetched files is a copy of.
-_MARK = ".fetched-from"
+# names the source of the files beside it
+_MARKER = ".fetched-from"
 
 
 def claim(folder: Path, source: str) -> bool:
-    """Mark a folder as a copy of one source, so that the files of two never mix.
+    """Mark a folder as a copy of one source, so that files of two sources never mix.
 
     Returns:
-        Whether it was one before.
+        Whether it was marked before.
 
     Raises:
-        UsageError: the folder holds other files, or a copy of something else.
+        UsageError: the folder contains other files, or a copy of another source.
         StorageError: it cannot be written.
     """
-    mark = folder / _MARK
-    if mark.is_file():
-        other = mark.read_text(encoding="utf-8").strip()
-        if other != source:
+    marker = folder / _MARKER
+    if marker.is_file():
+        marked = marker.read_text(encoding="utf-8").strip()
+        if marked != source:
             raise UsageError(
-                f"the folder {str(folder)!r} is a copy of {other}", remedy="Name another folder with ?to=DIR"
+                f"the folder {str(folder)!r} is a copy of {marked}", remedy="Name another folder with ?to=DIR"
             )
         return True
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{str(folder)!r} is not a new or empty folder", remedy="Name another folder with ?to=DIR")
-    with atomic_write(mark) as stream:
+        raise UsageError(f"the folder {str(folder)!r} must be new or empty", remedy="Name another folder with ?to=DIR")
+    with atomic_write(marker) as stream:
         stream.write(source.encode())
     return False
 
 
 def fetch(url: str, target: Path, limit: int, optional: bool = False) -> bool:
-    """Fetch a file, unless it is there.
+    """Download a file, unless it exists.
 
     Args:
-        url: passed ``validate_url``.
-        target: where to put it.
-        limit: the most bytes that it may have.
-        optional: whether it may not exist.
+        url: an address that passed ``validate_url``.
+        target: the file to write.
+        limit: its maximum size in bytes.
+        optional: whether the server may not have it.
 
     Returns:
-        Whether the file is there now.
+        Whether the file exists now.
 
     Raises:
-        DatasetError: the server does not give it, or it is too large.
+        DatasetError: the server does not send it, or it is too large.
         StorageError: it cannot be written.
     """
     try:
@@ -62,6 +62,6 @@ def fetch(url: str, target: Path, limit: int, optional: bool = False) -> bool:
         if optional and error.status in (403, 404):
             return False
         is_answer = error.status is not None and error.status >= 400
-        what = f"{url} answers {error.status}" if is_answer else f"cannot fetch {url}: {error.reason}"
-        raise DatasetError(what, remedy=error.remedy) from error
+        problem = f"the server answered {error.status}" if is_answer else error.reason
+        raise DatasetError(f"cannot fetch {url}: {problem}", remedy=error.remedy) from error
     return True

@@ -1,4 +1,4 @@
-"""Folders and annotation files as strangers made them: listed in a fixed order, bounded, and never followed outside."""
+"""Folders and annotation files from untrusted sources: listed in a fixed order, limited in size, paths inside."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from abs_core.errors import DatasetError
 __all__ = ["EXTENSIONS", "MAX_ANNOTATION_BYTES", "images_below", "inside", "is_image", "list_folder", "read_lines"]
 
 
-#: What an image file's name may end with, in lower case: the formats that ``abs_classify.images`` opens.
+#: The file name extensions of images, in lower case: of the formats that ``abs_classify.images`` opens.
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".mpo"}
 )
 
 
-#: An annotation file may be so large; the largest published one that is read here has 10 MB.
+#: The largest annotation file that is read; the largest published one has 10 MB.
 MAX_ANNOTATION_BYTES = 1 << 28
 
 
 def is_image(name: str) -> bool:
-    """Whether a file's name ends as an image's does."""
-    stem, dot, ending = name.rpartition(".")
-    return bool(stem and dot) and f".{ending.lower()}" in EXTENSIONS
+    """Whether a file name has the extension of an image."""
+    stem, dot, extension = name.rpartition(".")
+    return bool(stem and dot) and f".{extension.lower()}" in EXTENSIONS
 
 
 def list_folder(folder: Path) -> tuple[list[str], list[str]]:
-    """The names of a folder's sub-folders and of its files, both sorted, without hidden ones. Links are followed.
+    """The names of the sub-folders and of the files in a folder, both sorted, without hidden ones. Follows links.
 
     Raises:
         DatasetError: the folder cannot be read.
@@ -49,50 +49,55 @@ def list_folder(folder: Path) -> tuple[list[str], list[str]]:
     return sorted(folders), sorted(files)
 
 
-def images_below(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
-    """The images of a folder tree, in the order of their names.
-
-    Args:
-        folder: where to begin.
-        above: identifies the folders it lies in, so that a link to one of them ends there.
+def images_below(folder: Path) -> Iterator[Path]:
+    """The images in a folder at any depth, in the order of their names. Follows links; a loop of links ends.
 
     Raises:
         DatasetError: a folder cannot be read.
     """
+    return _images_below(folder, frozenset())
+
+
+def _images_below(folder: Path, parents: frozenset[tuple[int, int]]) -> Iterator[Path]:
     status = folder.stat()
-    here = (status.st_dev, status.st_ino)
-    if here in above:
+    identity = (status.st_dev, status.st_ino)
+    if identity in parents:
         return
     folders, files = list_folder(folder)
-    inner = set(folders)
+    is_folder = set(folders)
     for name in sorted((*folders, *filter(is_image, files))):
-        if name in inner:
-            yield from images_below(folder / name, above | {here})
+        if name in is_folder:
+            yield from _images_below(folder / name, parents | {identity})
         else:
             yield folder / name
 
 
-def inside(folder: Path, relative: str, place: str) -> Path:
-    """A path that an annotation file gives, under the folder that it is relative to.
+def inside(folder: Path, relative: str, where: str) -> Path:
+    """A path from an annotation file, joined to the folder that it is relative to.
+
+    Args:
+        folder: the folder.
+        relative: the path.
+        where: how an error begins: "line 3 of 'list.txt'".
 
     Raises:
-        DatasetError: it is absolute or leads outside.
+        DatasetError: the path is absolute or leads outside the folder.
     """
     parts = PurePosixPath(relative).parts
     if not parts or relative.startswith("/") or ".." in parts or "\\" in relative or "\0" in relative:
         raise DatasetError(
-            f"{place} names the file {relative!r}, which is not inside {str(folder)!r}",
+            f"{where}: the path must lie inside {str(folder)!r}, got {relative!r}",
             remedy="Do not use this file; fetch the official one",
         )
     return folder.joinpath(*parts)
 
 
 def read_lines(path: Path, comment: str = "\n") -> Iterator[tuple[int, str]]:
-    """Number and text of each line of an annotation file that is neither empty nor a comment.
+    """Number and text of each line of an annotation file that is neither blank nor a comment.
 
     Args:
         path: the file.
-        comment: what comments begin with; by default there are none, since a class may be called ``#``.
+        comment: the prefix of comments; by default there are none, since a class may be called ``#``.
 
     Raises:
         DatasetError: the file cannot be read, is too large, or is not UTF-8.
@@ -100,7 +105,7 @@ def read_lines(path: Path, comment: str = "\n") -> Iterator[tuple[int, str]]:
     try:
         if path.stat().st_size > MAX_ANNOTATION_BYTES:
             raise DatasetError(
-                f"the annotation file {str(path)!r} has more than {MAX_ANNOTATION_BYTES >> 20} MB",
+                f"the annotation file {str(path)!r} is larger than {MAX_ANNOTATION_BYTES >> 20} MB",
                 remedy="Fetch the official file again",
             )
         with path.open(encoding="utf-8-sig") as stream:
@@ -112,4 +117,6 @@ def read_lines(path: Path, comment: str = "\n") -> Iterator[tuple[int, str]]:
         reason = (error.strerror or str(error)).lower()
         raise DatasetError(f"cannot read {str(path)!r}: {reason}", remedy="Check its permissions") from error
     except UnicodeDecodeError as error:
-        raise DatasetError(f"{str(path)!r} is no text file", remedy="Fetch the official file again") from error
+        raise DatasetError(
+            f"{str(path)!r} is not a text file in UTF-8", remedy="Fetch the official file again"
+        ) from error

@@ -1,7 +1,7 @@
-"""Parquet files as the Hugging Face hub has them, on disk or of a pinned revision: ``hf:DIR``.
+"""Parquet files in the layout of the Hugging Face hub, on disk or of a pinned revision: ``hf:DIR``.
 
-A row has an image, a struct of ``bytes`` and ``path`` of which only the bytes are read, and a label, a number with the
-names in the file's metadata, or a text. Read with pyarrow.
+A row has an image and a label. The image is a struct of ``bytes`` and ``path``, of which only the bytes are read. The
+label is a string, or a number whose class name the file's metadata gives. Read with pyarrow.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from abs_classify.datasets.base import (
 )
 from abs_classify.datasets.fetching import claim
 from abs_core.errors import DatasetError, ImageError, UsageError
-from abs_core.extras import require
+from abs_core.extras import require, require_installed
 from abs_core.files import atomic_write
 
 __all__ = ["ParquetCell", "ParquetImages", "open_parquet"]
@@ -39,17 +39,17 @@ _OPTIONS = ("split", "image", "label", "classes", "to")
 _REPOSITORY = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[^/]+)")
 
 
-#: A row group is decoded at once; more than this is refused.
+# bytes; a row group is decoded as a whole
 _MAX_GROUP = 1 << 31
 
 
 @dataclass(frozen=True)
 class ParquetImages:
-    """The image columns of some parquet files. Keeps the row group that was read last, so reading in order is cheap.
+    """The image column of parquet files. Keeps the row group that was read last, so that reading in order is cheap.
 
     Args:
         files: the files.
-        column: of the image.
+        column: its name.
     """
 
     files: tuple[Path, ...]
@@ -58,7 +58,7 @@ class ParquetImages:
     _lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
     def cell(self, file: int, group: int, row: int) -> bytes | None:
-        """The bytes of an image; None where the row has none. Safe to call from threads."""
+        """The bytes of an image; None if the row has none. Safe to call from threads."""
         with self._lock:
             if (file, group) not in self._last:
                 self._last.clear()
@@ -67,20 +67,20 @@ class ParquetImages:
         return rows[row] if row < len(rows) else None
 
     def __reduce__(self) -> tuple[type[ParquetImages], tuple[tuple[Path, ...], str]]:
-        # another process has locks and a last group of its own
+        # another process needs its own lock and row group
         return ParquetImages, (self.files, self.column)
 
 
 @dataclass(frozen=True, slots=True)
 class ParquetCell:
-    """The image in one row.
+    """The image in one row; the ``ByteSource`` of a sample.
 
     Args:
         images: the files.
-        file: which of them.
-        group: the row group in it.
-        row: the row in the group.
-        number: the row in the file, for messages.
+        file: position of the file.
+        group: position of the row group in the file.
+        row: position of the row in the group.
+        number: position of the row in the file, for messages.
     """
 
     images: ParquetImages
@@ -95,7 +95,7 @@ class ParquetCell:
         return f"row {self.number}, {self.images.column}"
 
     def read(self) -> bytes:
-        """The image's bytes.
+        """The encoded image.
 
         Raises:
             ImageError: the row has none, or the file is damaged.
@@ -111,34 +111,36 @@ class ParquetCell:
 
 
 def open_parquet(location: str) -> Dataset:
-    """The rows of parquet files.
+    """The rows of parquet files, in their order.
 
     Args:
-        location: a ``.parquet`` file; a folder with such files, in it or in ``data/``; or ``OWNER/NAME@REVISION`` with
-            a full commit hash and the option ``to``, a folder that the files are fetched into, once. Other options:
-            ``split`` (by default ``test``: the files whose name begins so), ``image`` and ``label`` (columns),
-            ``classes`` (a shipped label set in whose order numbers count).
+        location: a ``.parquet`` file, a folder with such files in it or in ``data/``, or ``OWNER/NAME@REVISION`` with
+            a full commit hash and the option ``to``, the folder that the files are downloaded into, once. Other
+            options: ``split`` (default: ``test``), the prefix of the file names; ``image`` and ``label``, the columns;
+            ``classes``, the shipped label set that numbers count in.
 
     Raises:
-        UsageError: an unknown option; a revision that is not pinned; no folder to fetch into.
-        DatasetError: there are no such files or columns, or a label that is out of range.
+        UsageError: an unknown option, a revision that is not pinned, or no folder to download into.
+        DatasetError: missing files or columns, or a label that is out of range.
         MissingExtraError: pyarrow, or for a repository huggingface_hub, is not installed.
     """
     place, options = split_options(location, _OPTIONS, _USAGE)
-    parquet = _pyarrow()
+    require_installed("pyarrow", extra="datasets")  # before a download, and imported after the path is known to be good
     split = options.get("split", "test")
     root = Path(place)
     if not root.exists() and (repository := _REPOSITORY.fullmatch(place)):
-        root = _fetched(repository["name"], repository["revision"], options.get("to", ""), split)
-    files = _files(root, split)
-    schema = _opened(parquet, files[0]).schema_arrow
+        root = _download(repository["name"], repository["revision"], options.get("to", ""), split)
+    files = _find_files(root, split)
+    schema = _open(files[0]).schema_arrow
     features = _features(schema)
-    image = options.get("image") or _pick(features, "Image", ("image", "img"), schema, files[0])
-    label = options.get("label") or _pick(features, "ClassLabel", ("label", "labels", "fine_label"), schema, files[0])
+    image = options.get("image") or _find_column(features, "Image", ("image", "img"), schema, files[0])
+    label = options.get("label") or _find_column(
+        features, "ClassLabel", ("label", "labels", "fine_label"), schema, files[0]
+    )
     images = ParquetImages(tuple(files), image)
     cells: list[tuple[ParquetCell, Any]] = []
-    for at, file in enumerate(files):
-        cells += _cells(_opened(parquet, file), images, at, label)
+    for file in range(len(files)):
+        cells += _cells(images, file, label)
     if not cells:
         raise DatasetError(f"the files of {place!r} have no rows", remedy="Check the path and the split")
     names = features.get(label, {}).get("names")
@@ -146,43 +148,49 @@ def open_parquet(location: str) -> Dataset:
 
 
 def _dataset(
-    location: str, cells: list[tuple[ParquetCell, Any]], names: list[str] | None, chosen: str | None
+    location: str, cells: list[tuple[ParquetCell, Any]], names: list[str] | None, label_set: str | None
 ) -> Dataset:
     numbered = any(type(value) is int for _, value in cells)
-    classes = numbered_classes(names, chosen, f"hf:{location}") if numbered else ()
-    items = []
+    classes = numbered_classes(names, label_set, f"hf:{location}") if numbered else ()
+    samples = []
     for cell, value in cells:
         path = cell.images.files[cell.file]
-        place = f"row {cell.number} of {str(path)!r}"
+        where = f"row {cell.number} of {str(path)!r}"
         if type(value) is int and numbered:
-            label = label_at(classes, value, place)
+            label = label_at(classes, value, where)
         elif isinstance(value, str) and not numbered:
-            label = class_id(value, place)
+            label = class_id(value, where)
         else:
-            raise DatasetError(f"{place} has the label {value!r}", remedy="Use a column of numbers or of texts")
-        items.append(Sample(path, label, cell))
-    return Dataset(f"hf:{location}", classes or classes_of(item.label for item in items), tuple(items))
+            raise DatasetError(
+                f"{where}: the label must be a number or a string, as in the other rows, got {value!r}",
+                remedy="Use a column of numbers or of strings",
+            )
+        samples.append(Sample(path, label, cell))
+    return Dataset(f"hf:{location}", classes or classes_of(sample.label for sample in samples), tuple(samples))
 
 
-def _cells(file: Any, images: ParquetImages, at: int, label: str) -> list[tuple[ParquetCell, Any]]:
-    path = images.files[at]
-    if label not in file.schema_arrow.names or images.column not in file.schema_arrow.names:
+def _cells(images: ParquetImages, position: int, label: str) -> list[tuple[ParquetCell, Any]]:
+    """The images of one file with the values of their labels."""
+    path = images.files[position]
+    file = _open(path)
+    columns = file.schema_arrow.names
+    missing = [column for column in (images.column, label) if column not in columns]
+    if missing:
         raise DatasetError(
-            f"{str(path)!r} has no column {label!r} or {images.column!r}; its columns: "
-            f"{', '.join(file.schema_arrow.names)}",
-            remedy="Name them: ?image=COLUMN&label=COLUMN",
+            f"{str(path)!r} has no column {missing[0]!r}; its columns: {', '.join(columns)}",
+            remedy="Name the columns: ?image=COLUMN&label=COLUMN",
         )
-    found: list[tuple[ParquetCell, Any]] = []
+    cells: list[tuple[ParquetCell, Any]] = []
     for group in range(file.num_row_groups):
         values = file.read_row_group(group, columns=[label]).column(label).to_pylist()
         for row, value in enumerate(values):
-            found.append((ParquetCell(images, at, group, row, len(found)), value))
-    return found
+            cells.append((ParquetCell(images, position, group, row, len(cells)), value))
+    return cells
 
 
 def _read_group(path: Path, group: int, column: str) -> list[bytes | None]:
     try:
-        file = _opened(_pyarrow(), path)
+        file = _open(path)
         if file.metadata.row_group(group).total_byte_size > _MAX_GROUP:
             raise DatasetError(
                 f"a row group of {str(path)!r} has more than {_MAX_GROUP >> 30} GB", remedy="Write smaller row groups"
@@ -194,28 +202,28 @@ def _read_group(path: Path, group: int, column: str) -> list[bytes | None]:
     return [cell if isinstance(cell, bytes) else None for cell in cells]
 
 
-def _files(root: Path, split: str) -> list[Path]:
+def _find_files(root: Path, split: str) -> list[Path]:
     if root.is_file():
         return [root]
     for folder in (root, root / "data"):
-        found = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
-        chosen = [path for path in found if path.name.startswith((f"{split}-", f"{split}."))]
-        if chosen:
-            return chosen
-        if found:
-            splits = ", ".join(dict.fromkeys(re.split("[-.]", path.name)[0] for path in found))
+        files = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
+        of_split = [path for path in files if path.name.startswith((f"{split}-", f"{split}."))]
+        if of_split:
+            return of_split
+        if files:
+            splits = ", ".join(dict.fromkeys(re.split("[-.]", path.name)[0] for path in files))
             raise DatasetError(
-                f"there is no parquet file of the split {split!r} in {str(folder)!r}; there are: {splits}",
+                f"{str(folder)!r} has no parquet file of the split {split!r}; its splits: {splits}",
                 remedy="Choose one with ?split=NAME",
             )
     raise DatasetError(
-        f"there are no parquet files in {str(root)!r}",
+        f"{str(root)!r} has no parquet files",
         remedy="Name a folder with .parquet files, or OWNER/NAME@COMMIT?to=DIR of the Hugging Face hub",
     )
 
 
 def _features(schema: Any) -> dict[str, dict[str, Any]]:
-    """What the hub's own metadata says of the columns; empty where there is none."""
+    """The columns as the hub's metadata describe them; empty if there are none."""
     try:
         content = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, ValueError, TypeError, RecursionError):
@@ -223,48 +231,48 @@ def _features(schema: Any) -> dict[str, dict[str, Any]]:
     return {name: value for name, value in content.items() if isinstance(value, dict)} if content else {}
 
 
-def _pick(features: dict[str, dict[str, Any]], kind: str, usual: tuple[str, ...], schema: Any, file: Path) -> str:
-    said = [name for name, value in features.items() if value.get("_type") == kind]
-    found = said or [name for name in usual if name in schema.names]
-    if len(said) <= 1 and found:
-        return found[0]
-    preferred = [name for name in usual if name in said]
+def _find_column(
+    features: dict[str, dict[str, Any]], kind: str, usual: tuple[str, ...], schema: Any, file: Path
+) -> str:
+    """The column that the metadata declares to be of a kind, else one with a usual name."""
+    declared = [name for name, value in features.items() if value.get("_type") == kind]
+    candidates = declared or [name for name in usual if name in schema.names]
+    if len(declared) <= 1 and candidates:
+        return candidates[0]
+    preferred = [name for name in usual if name in declared]
     if preferred:
         return preferred[0]
-    what = "image" if kind == "Image" else "label"
+    option = "image" if kind == "Image" else "label"
     raise DatasetError(
-        f"{str(file)!r} does not say which column is the {what}; its columns: {', '.join(schema.names)}",
-        remedy=f"Name it: ?{what}=COLUMN",
+        f"{str(file)!r} does not say which column is the {option}; its columns: {', '.join(schema.names)}",
+        remedy=f"Name it: ?{option}=COLUMN",
     )
 
 
-def _opened(parquet: Any, path: Path) -> Any:
+def _open(path: Path) -> Any:
+    parquet = require("pyarrow.parquet", purpose="to read parquet files")
     try:
         return parquet.ParquetFile(path)
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{str(path)!r} is no parquet file, or is damaged", remedy="Fetch it again") from error
+        raise DatasetError(f"{str(path)!r} is not a parquet file, or is damaged", remedy="Fetch it again") from error
 
 
-def _pyarrow() -> Any:
-    return require("pyarrow.parquet", purpose="to read parquet files")
-
-
-def _fetched(name: str, revision: str, to: str, split: str) -> Path:
+def _download(name: str, revision: str, to: str, split: str) -> Path:
     if not re.fullmatch(r"[0-9a-f]{40}", revision):
         raise UsageError(
-            f"{revision!r} is no full commit hash, and a branch of {name} can change its images",
-            remedy=f"Write hf:{name}@COMMIT?to=DIR with the 40 digits that the hub shows under its history",
+            f"the revision of {name} must be a full commit hash, since a branch can change, got {revision!r}",
+            remedy=f"Write hf:{name}@COMMIT?to=DIR with the 40 digits from the history on the hub",
         )
     if not to:
         raise UsageError(
-            f"the files of {name} must be fetched before they can be read",
-            remedy=f"Say into which folder: hf:{name}@{revision}?to=DIR",
+            f"the files of {name} must be downloaded before they can be read",
+            remedy=f"Name a folder for them: hf:{name}@{revision}?to=DIR",
         )
     folder = Path(to).expanduser()
     complete = folder / f".{split}-complete"
     if claim(folder, f"{name}@{revision}") and complete.is_file():
         return folder
-    hub = require("huggingface_hub", extra="datasets", purpose="to fetch from the Hugging Face hub")
+    hub = require("huggingface_hub", extra="datasets", purpose="to download from the Hugging Face hub")
     try:
         hub.snapshot_download(
             repo_id=name,
@@ -275,7 +283,7 @@ def _fetched(name: str, revision: str, to: str, split: str) -> Path:
         )
     except Exception as error:  # the hub client has many errors of its own, and those of its HTTP client
         raise DatasetError(
-            f"cannot fetch {name} at {revision}: {type(error).__name__}", remedy="Check the name and the connection"
+            f"cannot download {name} at {revision}: {type(error).__name__}", remedy="Check the name and the connection"
         ) from error
     with atomic_write(complete):
         return folder

@@ -1,12 +1,13 @@
-"""Webdataset shards, on disk or fetched into a folder: ``wds:DIR``, in the layout that CLIP_benchmark publishes.
+"""Webdataset shards, on disk or downloaded into a folder: ``wds:DIR``, in the layout that CLIP_benchmark publishes.
 
-    DIR/classnames.txt          the class names by number
-    DIR/zeroshot_classification_templates.txt      not read here; what ``--templates`` may name
-    DIR/test/nshards.txt        how many shards there are
-    DIR/test/0.tar ...          members s0000000.webp, s0000000.cls, s0000001.webp, ...
+    DIR/classnames.txt                          the class names by number
+    DIR/zeroshot_classification_templates.txt   not read here; for ``--templates``
+    DIR/test/nshards.txt                        the number of shards
+    DIR/test/0.tar ...                          members s0000000.webp, s0000000.cls, s0000001.webp, ...
 
-Members that share the name up to its first dot are a sample. Images, ``cls``, ``txt`` and ``json`` are read; all others
-are left alone. ``tar_index`` says why the webdataset package is not needed.
+Members whose names are equal up to the first dot form a sample. Images, ``cls``, ``txt`` and ``json`` are read, all
+other members are ignored. The webdataset package is not needed: it reads shards as a stream, while random access takes
+an index of the members, which the standard library gives.
 """
 
 from __future__ import annotations
@@ -38,22 +39,22 @@ from abs_core.labels import ClassLabel
 __all__ = ["Member", "open_shards", "tar_members"]
 
 
-# Headers are read whole: 512 bytes each, and long names. Contents are skipped.
+# Only headers are read, of 512 bytes each, and long names; contents are skipped.
 _MAX_HEADER = 1 << 20
 
 
-_REMEDY = "Fetch the shard again from a source that you trust"
+_UNTRUSTED = "Fetch the shard again from a source that you trust"
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A regular file inside a tar file, which is a ``Source`` of an item.
+    """A regular file inside a tar file; the ``ByteSource`` of a sample.
 
     Args:
         path: the tar file.
-        member: its name in there.
-        offset: where its bytes begin.
-        size: how many they are.
+        member: the name of the file inside.
+        offset: where it starts, in bytes.
+        size: in bytes.
     """
 
     path: Path
@@ -63,24 +64,24 @@ class Member:
 
     @property
     def name(self) -> str:
-        """Its name in the tar file."""
+        """Its name inside the tar file."""
         return self.member
 
     def read(self) -> bytes:
-        """Its bytes.
+        """Its content.
 
         Raises:
-            ImageError: the tar file cannot be read, or is shorter than it was.
+            ImageError: the tar file cannot be read, or has become shorter.
         """
         return read_bytes(self.path, f"{self.path}::{self.member}", self.offset, self.size)
 
 
 def tar_members(path: Path) -> Iterator[Member]:
-    """The regular files of an uncompressed tar file, in its order. Folders are left out.
+    """The regular files in an uncompressed tar file, in its order. Folders are ignored.
 
     Raises:
-        DatasetError: it is no such file, is cut off, or holds a link, a device, a sparse file, a path that leads
-            outside or a header that is too large.
+        DatasetError: it is not such a file, is truncated, or contains a link, a device, a sparse file, a path that
+            leads outside, or an oversized header.
     """
     try:
         with path.open("rb") as stream, tarfile.open(fileobj=_headers(stream), mode="r:") as archive:
@@ -90,12 +91,12 @@ def tar_members(path: Path) -> Iterator[Member]:
                 parts = PurePosixPath(info.name).parts
                 if not info.isreg() or info.issparse() or info.name.startswith("/") or ".." in parts:
                     raise DatasetError(
-                        f"{str(path)!r} holds {info.name[:80]!r}, which is no plain file inside it", remedy=_REMEDY
+                        f"{str(path)!r} may contain regular files only, got {info.name[:80]!r}", remedy=_UNTRUSTED
                     )
                 yield Member(path, info.name, info.offset_data, info.size)
     except tarfile.TarError as error:
         raise DatasetError(
-            f"{str(path)!r} is no uncompressed tar file, or is cut off: {error}",
+            f"{str(path)!r} is not an uncompressed tar file, or is truncated: {error}",
             remedy="Fetch the shard again; unpack it first if its name ends in .gz",
         ) from error
     except OSError as error:
@@ -108,7 +109,7 @@ def _headers(stream: BinaryIO) -> IO[bytes]:
 
 
 class _Headers:
-    """A file of which only short pieces may be read, so that a header cannot claim gigabytes."""
+    """A file that refuses long reads, so that no header can claim gigabytes."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -123,10 +124,11 @@ class _Headers:
 _USAGE = "wds:DIR?split=test"
 
 
+# the extensions of labels, the preferred one first
 _LABELS = ("cls", "json", "txt")
 
 
-_MAX_TEXT, _MAX_IMAGE, _MAX_SHARD = 1 << 16, 1 << 28, 1 << 35
+_MAX_TEXT, _MAX_IMAGE, _MAX_SHARD = 1 << 16, 1 << 28, 1 << 35  # bytes
 
 
 _MAX_SHARDS = 100_000
@@ -139,36 +141,36 @@ _BRANCH = re.compile(r"(https://huggingface\.co/datasets/[^/]+/[^/]+)/tree/([^/]
 
 
 def open_shards(location: str) -> Dataset:
-    """The samples of webdataset shards, in the order of the shards.
+    """The samples in webdataset shards, in the order of the shards.
 
     Args:
-        location: a folder as above or with the ``.tar`` files themselves, one ``.tar`` file, a pattern such as
-            ``DIR/train-{0000..0003}.tar``, or the ``https`` address of such a folder (of a data set on the Hugging Face
-            hub, ``.../tree/BRANCH``). Options: ``split`` (by default ``test``); ``classes``, a shipped label set in
-            whose order the labels count; ``to``, the folder that files of an address are fetched into, once.
+        location: a folder as above, or a folder of ``.tar`` files, a ``.tar`` file, a pattern such as
+            ``DIR/train-{0000..0003}.tar``, or the ``https`` address of a folder as above (for a data set on the Hugging
+            Face hub ``.../tree/BRANCH``). Options: ``split`` (default: ``test``); ``classes``, the shipped label set
+            that numbers count in; ``to``, the folder that an address is downloaded into, once.
 
     Raises:
-        UsageError: an unknown option, an address that may not be fetched, or one without ``to``.
-        DatasetError: shards are missing or broken, or a sample has no label, no image, or several of them.
+        UsageError: an unknown option, an address that is not allowed, or one without ``to``.
+        DatasetError: shards are missing or broken, or a sample does not have exactly one image and a label.
     """
     place, options = split_options(location, ("split", "classes", "to"), _USAGE)
     split = options.get("split", "test")
     if not re.fullmatch(r"[A-Za-z0-9._-]*", split) or ".." in split:
-        raise UsageError(f"the split {split!r} is no folder name", remedy="Write a name such as test")
+        raise UsageError(f"the split must be a folder name, got {split!r}", remedy="Write a name such as test")
     if "to" in options and not is_url(place):
-        raise UsageError(f"{place!r} is on a disk, so nothing is fetched", remedy="Leave out to=")
-    root = _fetched(place, split, options.get("to", "")) if is_url(place) else Path(place).expanduser()
+        raise UsageError(f"to= is for https addresses, got the path {place!r}", remedy="Leave out to=")
+    root = _download(place, split, options.get("to", "")) if is_url(place) else Path(place).expanduser()
     shards, names_file = _find_shards(root, split)
     names = _class_names(names_file) if names_file.is_file() else None
-    samples = [sample for shard in shards for sample in _samples(shard)]
-    numbered = any(isinstance(sample.label, int) for sample in samples)
+    entries = [entry for shard in shards for entry in _entries(shard)]
+    numbered = any(isinstance(entry.label, int) for entry in entries)
     classes = numbered_classes(names, options.get("classes"), f"wds:{place}") if numbered or names else ()
-    items = [Sample(each.image.path, _label(each, classes, place), each.image) for each in samples]
-    if not items:
-        raise DatasetError(f"the shards of {place!r} hold no samples", remedy="Check the path")
-    _check_unique(samples)
-    notes = () if "/tree/" not in place else ("the branch of an address can move; the files that were fetched count",)
-    return Dataset(f"wds:{location}", classes or classes_of(item.label for item in items), tuple(items), notes=notes)
+    labelled = tuple(Sample(entry.image.path, _label(entry, classes, place), entry.image) for entry in entries)
+    if not labelled:
+        raise DatasetError(f"the shards of {place!r} contain no samples", remedy="Check the path")
+    _check_unique(entries)
+    notes = ("a branch can change; these are the files as they were downloaded",) if "/tree/" in place else ()
+    return Dataset(f"wds:{location}", classes or classes_of(sample.label for sample in labelled), labelled, notes=notes)
 
 
 def _class_names(file: Path) -> list[str]:
@@ -176,101 +178,109 @@ def _class_names(file: Path) -> list[str]:
     for number, text in read_lines(file):
         names.append(text)
         if number != len(names):
-            # left out, it would shift the number of every class below it
+            # ignored, it would shift the number of every class below it
             raise DatasetError(
-                f"line {number - 1} of {str(file)!r} is empty", remedy="Write one class name on each line, by number"
+                f"line {number - 1} of {str(file)!r} is blank", remedy="Write one class name on each line, by number"
             )
     return names
 
 
 @dataclass(frozen=True, slots=True)
-class _ShardSample:
+class _ShardEntry:
     key: str
     image: Member
     label: int | str
 
+    @property
+    def where(self) -> str:
+        return _where(self.key, self.image.path)
 
-def _samples(shard: Path) -> Iterator[_ShardSample]:
-    parts: dict[str, Member] = {}
+
+def _where(key: str, shard: Path) -> str:
+    return f"the sample {key!r} of {str(shard)!r}"
+
+
+def _entries(shard: Path) -> Iterator[_ShardEntry]:
+    members: dict[str, Member] = {}
     current = ""
     for member in tar_members(shard):
         folder, slash, file = member.name.rpartition("/")
-        stem, _, ending = file.partition(".")
+        stem, _, extension = file.partition(".")
         key = f"{folder}{slash}{stem}"
-        if parts and key != current:
-            yield _sample(current, parts)
-            parts = {}
+        if members and key != current:
+            yield _entry(current, shard, members)
+            members = {}
         current = key
-        if ending.lower() in _LABELS or is_image(f"x.{ending}"):
-            parts[ending.lower()] = member
-    if parts:
-        yield _sample(current, parts)
+        if extension.lower() in _LABELS or is_image(f"x.{extension}"):
+            members[extension.lower()] = member
+    if members:
+        yield _entry(current, shard, members)
 
 
-def _sample(key: str, parts: dict[str, Member]) -> _ShardSample:
-    first = next(iter(parts.values()))
-    place = f"the sample {key!r} of {str(first.path)!r}"
-    images = [member for ending, member in parts.items() if ending not in _LABELS]
+def _entry(key: str, shard: Path, members: dict[str, Member]) -> _ShardEntry:
+    """The sample with these members, by extension."""
+    where = _where(key, shard)
+    images = [member for extension, member in members.items() if extension not in _LABELS]
     if len(images) != 1:
-        count = f"{len(images)} images" if images else "no image"
-        raise DatasetError(f"{place} has {count}", remedy="Write one image for each sample")
+        raise DatasetError(f"{where} must have one image, got {len(images)}", remedy="Write one image per sample")
     if images[0].size > _MAX_IMAGE:
-        raise DatasetError(f"{place} has an image of more than {_MAX_IMAGE >> 20} MB", remedy="Leave it out")
-    ending = next((each for each in _LABELS if each in parts), None)
-    if ending is None:
-        raise DatasetError(f"{place} has no label: no .cls, .json or .txt", remedy="Write one for each sample")
-    return _ShardSample(key, images[0], _read_label(parts[ending], ending, place))
+        raise DatasetError(f"{where} has an image of more than {_MAX_IMAGE >> 20} MB", remedy="Remove it")
+    extension = next((extension for extension in _LABELS if extension in members), None)
+    if extension is None:
+        raise DatasetError(f"{where} has no label (.cls, .json or .txt)", remedy="Write one for each sample")
+    return _ShardEntry(key, images[0], _read_label(members[extension], extension, where))
 
 
-def _read_label(member: Member, ending: str, place: str) -> int | str:
+def _read_label(member: Member, extension: str, where: str) -> int | str:
     """A class number or a class id."""
     remedy = "Write a number, a class id, or JSON with 'label'"
     if member.size > _MAX_TEXT:
-        raise DatasetError(f"{place} has a .{ending} of {member.size} bytes", remedy=remedy)
+        raise DatasetError(
+            f"{where}: the .{extension} may have up to {_MAX_TEXT} bytes, got {member.size}", remedy=remedy
+        )
     try:
         text = member.read().decode("utf-8").strip()
-        value = json.loads(text)["label"] if ending == "json" else text
+        value = json.loads(text)["label"] if extension == "json" else text
     except (ImageError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DatasetError(f"{place} has a .{ending} that cannot be read", remedy=remedy) from error
+        raise DatasetError(f"{where} has a .{extension} that cannot be read", remedy=remedy) from error
     if isinstance(value, str):
-        is_number = ending == "cls" and value.isascii() and value.lstrip("-").isdigit() and len(value) < 10
-        return int(value) if is_number else class_id(value, place)
+        is_number = extension == "cls" and value.isascii() and value.lstrip("-").isdigit() and len(value) < 10
+        return int(value) if is_number else class_id(value, where)
     if type(value) is not int:
-        raise DatasetError(f"{place} has a label that is neither a number nor a text", remedy=remedy)
+        raise DatasetError(f"{where}: the label must be a number or a string, got {value!r:.60}", remedy=remedy)
     return value
 
 
-def _label(sample: _ShardSample, classes: tuple[ClassLabel, ...], place: str) -> str:
-    where = f"the sample {sample.key!r} of {str(sample.image.path)!r}"
-    if isinstance(sample.label, int):
-        return label_at(classes, sample.label, where)
-    if not classes or any(sample.label == each.id for each in classes):
-        return sample.label
-    named = [each.id for each in classes if each.name == sample.label]
+def _label(entry: _ShardEntry, classes: tuple[ClassLabel, ...], place: str) -> str:
+    if isinstance(entry.label, int):
+        return label_at(classes, entry.label, entry.where)
+    if not classes or any(entry.label == label.id for label in classes):
+        return entry.label
+    named = [label.id for label in classes if label.name == entry.label]
     if len(named) != 1:
         raise DatasetError(
-            f"{where} has the label {sample.label!r}, which is no class of {place!r}", remedy="Correct it"
+            f"{entry.where} has the label {entry.label!r}, which is not a class of {place!r}", remedy="Correct it"
         )
     return named[0]
 
 
-def _check_unique(samples: list[_ShardSample]) -> None:
-    seen: dict[str, Path] = {}
-    for each in samples:
-        other = seen.setdefault(each.key, each.image.path)
-        if other != each.image.path:
+def _check_unique(entries: list[_ShardEntry]) -> None:
+    shards: dict[str, Path] = {}
+    for entry in entries:
+        first = shards.setdefault(entry.key, entry.image.path)
+        if first != entry.image.path:
             raise DatasetError(
-                f"the sample {each.key!r} is in {str(other)!r} and in {str(each.image.path)!r}",
-                remedy="Keep one of the two shards, or give samples keys of their own",
+                f"the sample {entry.key!r} appears twice, in {str(first)!r} and in {str(entry.image.path)!r}",
+                remedy="Keep one of the two shards, or give the samples different keys",
             )
 
 
 def _find_shards(root: Path, split: str) -> tuple[list[Path], Path]:
-    """The shards in the order of their numbers, and where class names would be."""
+    """The shards in the order of their numbers, and the path of their class names, which may not exist."""
     if root.suffix == ".tar":
         shards = _expand(root)
         if missing := [str(shard) for shard in shards if not shard.is_file()]:
-            raise DatasetError(f"the shard {missing[0]!r} is not there", remedy="Check the path")
+            raise DatasetError(f"the shard {missing[0]!r} does not exist", remedy="Check the path")
         return shards, root.parent / "classnames.txt"
     folder = root / split if (root / split).is_dir() else root
     if not folder.is_dir():
@@ -285,29 +295,29 @@ def _find_shards(root: Path, split: str) -> tuple[list[Path], Path]:
 
 
 def _counted(folder: Path) -> list[Path]:
-    """The shards that ``nshards.txt`` says there are."""
+    """The shards that ``nshards.txt`` counts."""
     count = _shard_count(folder / "nshards.txt")
     shards = [folder / f"{number}.tar" for number in range(count)]
-    absent = [shard.name for shard in shards if not shard.is_file()]
-    if absent:
+    missing = [shard.name for shard in shards if not shard.is_file()]
+    if missing:
         raise DatasetError(
-            f"{len(absent)} of {count} shards are missing in {str(folder)!r}, the first is {absent[0]!r}",
-            remedy="Fetch them, or remove nshards.txt to go on with those that are there",
+            f"{len(missing)} of {count} shards are missing in {str(folder)!r}, the first is {missing[0]!r}",
+            remedy="Fetch them, or remove nshards.txt to use the others",
         )
     return shards
 
 
 def _expand(pattern: Path) -> list[Path]:
     """``a-{08..11}.tar`` as four paths."""
-    found = re.search(r"\{(\d+)\.\.(\d+)\}", pattern.name)
-    if found is None:
+    span = re.search(r"\{(\d+)\.\.(\d+)\}", pattern.name)
+    if span is None:
         return [pattern]
-    first, last = int(found[1]), int(found[2])
+    first, last = int(span[1]), int(span[2])
     if not 0 <= last - first < _MAX_SHARDS:
-        raise UsageError(f"the range {found[0]!r} is empty or too long", remedy="Write {first..last}")
-    width = len(found[1])
+        raise UsageError(f"the range {span[0]!r} must contain 1 to {_MAX_SHARDS} shards", remedy="Write {first..last}")
+    width = len(span[1])
     return [
-        pattern.with_name(f"{pattern.name[: found.start()]}{number:0{width}d}{pattern.name[found.end() :]}")
+        pattern.with_name(f"{pattern.name[: span.start()]}{number:0{width}d}{pattern.name[span.end() :]}")
         for number in range(first, last + 1)
     ]
 
@@ -315,17 +325,19 @@ def _expand(pattern: Path) -> list[Path]:
 def _shard_count(file: Path) -> int:
     text = next((line for _, line in read_lines(file)), "")
     if not text.isdigit() or not 0 < int(text[:10]) < _MAX_SHARDS:
-        raise DatasetError(f"{str(file)!r} holds no number of shards", remedy="Fetch it again")
+        raise DatasetError(
+            f"{str(file)!r} must contain the number of shards, got {text[:40]!r}", remedy="Fetch it again"
+        )
     return int(text)
 
 
-def _fetched(address: str, split: str, to: str) -> Path:
-    """Fetch what is not there yet into the folder that the user named."""
+def _download(address: str, split: str, to: str) -> Path:
+    """Download the files that the folder does not have yet."""
     url = _BRANCH.sub(r"\1/resolve/\2", validate_url(address))
     if not to:
         raise UsageError(
-            f"the shards at {address} must be fetched before they can be read",
-            remedy=f"Say into which folder: wds:{address}?to=DIR",
+            f"the shards at {address} must be downloaded before they can be read",
+            remedy=f"Name a folder for them: wds:{address}?to=DIR",
         )
     folder = Path(to).expanduser()
     claim(folder, url)

@@ -80,11 +80,11 @@ def test_parts_have_names_of_their_own_and_label_sets_exist(name: str) -> None:
 def test_an_unknown_split_or_option_lists_the_valid_ones(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"unknown split of dtd 'val'; valid: val1, val2, .* and \d+ more"):
         open_dataset(f"dtd:{tmp_path}?split=val")
-    with pytest.raises(UsageError, match="unknown option 'part'; known: split, partial"):
+    with pytest.raises(UsageError, match="unknown option 'part' in .*; known: split, partial"):
         open_dataset(f"dtd:{tmp_path}?part=test1")
     with pytest.raises(UsageError, match="twice"):
         open_dataset(f"dtd:{tmp_path}?split=test1&split=test2")
-    with pytest.raises(UsageError, match="takes no value, but got 'half'"):
+    with pytest.raises(UsageError, match="takes no value, got 'half'"):
         open_dataset(f"dtd:{tmp_path}?partial=half")
 
 
@@ -163,14 +163,14 @@ def test_an_image_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
 def test_a_list_that_leads_outside_the_folder_is_refused(tmp_path: Path, line: str) -> None:
     root = dtd(tmp_path / "dtd")
     texts(root, {"labels/test1.txt": f"{line}\n"})
-    with pytest.raises(DatasetError, match=r"not inside|none of the 47 classes"):
+    with pytest.raises(DatasetError, match=r"must lie inside|must be one of the 47 classes"):
         open_benchmark(benchmark("dtd", test1=1), str(root))
 
 
 def test_a_class_that_the_published_set_lacks_is_refused_by_line(tmp_path: Path) -> None:
     root = dtd(tmp_path / "dtd")
     texts(root, {"labels/test1.txt": "banded/banded_0001.jpg\nfluffy/fluffy_0001.jpg\n"})
-    with pytest.raises(DatasetError, match=r"line 2 of .*test1.txt' has the label 'fluffy'"):
+    with pytest.raises(DatasetError, match=r"line 2 of .*test1.txt': the label must be one of the 47 .*, got 'fluffy'"):
         open_benchmark(benchmark("dtd", test1=2), str(root))
 
 
@@ -235,7 +235,7 @@ def test_imagenet_v2_folders_with_wordnet_ids_are_read_too_and_foreign_numbers_r
     files(tmp_path / "ids", "n01440764/a.jpeg")
     assert open_benchmark(small, str(tmp_path / "ids")).samples[0].label == "n01440764"
     files(tmp_path / "many", "0/a.jpeg", "1000/a.jpeg")
-    with pytest.raises(DatasetError, match="'1000', which is none of the 1000 classes"):
+    with pytest.raises(DatasetError, match="must be one of the 1000 classes of 'imagenet', got '1000'"):
         open_benchmark(small, str(tmp_path / "many"))
 
 
@@ -270,7 +270,7 @@ def test_the_subsets_of_imagenet_say_among_which_classes_the_best_is_chosen(
 def test_imagenet_r_is_not_taken_for_imagenet_a(tmp_path: Path) -> None:
     # both have goldfinch; only R has goldfish
     files(tmp_path, "imagenet-a/n01531178/x.jpg", "imagenet-a/n01443537/x.jpg")
-    with pytest.raises(DatasetError, match="'n01443537', which is none of the 200 classes of 'imagenet-a'"):
+    with pytest.raises(DatasetError, match="one of the 200 classes of 'imagenet-a', got 'n01443537'"):
         open_benchmark(benchmark("imagenet-a", test=2), str(tmp_path))
 
 
@@ -314,11 +314,11 @@ def test_cub_joins_its_three_files_by_image_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"image_class_labels": "1 2\n2 1\n10 200\n"}, r"'2 \(001.Black_footed_Albatross\)', which is none"),
+        ({"image_class_labels": "1 2\n2 1\n10 200\n"}, r"must be one of .*, got '2 \(001.Black_footed_Albatross\)'"),
         ({"image_class_labels": "1 1\n2 1\n"}, "the image number 10 .* has no class or no split"),
         ({"train_test_split": "1 0\n2 1\n10 test\n"}, "the image number 10 .* has no class or no split"),
-        ({"train_test_split": "1 0\n1 0\n"}, "line 2 of .*train_test_split.txt' is not a new number"),
-        ({"image_class_labels": "1 1\n2 1\n10 201\n"}, "none of the 200 classes"),
+        ({"train_test_split": "1 0\n1 0\n"}, "line 2 of .*train_test_split.txt' must be a new image number"),
+        ({"image_class_labels": "1 1\n2 1\n10 201\n"}, r"of the 200 classes .*, got '201 \(200.Common_Yellowthroat\)'"),
     ],
 )
 def test_cub_files_that_do_not_belong_together_are_refused(tmp_path: Path, changes: dict[str, str], said: str) -> None:
@@ -338,7 +338,7 @@ def test_pets_are_labelled_by_number_and_not_by_sorted_names(tmp_path: Path) -> 
         ("Abyssinian_201", "abyssinian"),
     ]
     texts(tmp_path, {"annotations/test.txt": lines.replace("Bengal_8 6", "Bengal_8 2")})
-    with pytest.raises(DatasetError, match=r"line 2 of .*test.txt' has the label '2 \(Bengal\)'"):
+    with pytest.raises(DatasetError, match=r"line 2 of .*test.txt': the label must be one of .*, got '2 \(Bengal\)'"):
         open_benchmark(benchmark("pets", test=3), str(tmp_path))
 
 
@@ -388,7 +388,7 @@ def test_cars(tmp_path: Path) -> None:
 
 def test_car_annotations_without_classes_are_told_from_those_with(tmp_path: Path) -> None:
     cars(tmp_path, "cars_test_annos_withlabels.mat", classes=False)
-    with pytest.raises(DatasetError, match="name no classes") as caught:
+    with pytest.raises(DatasetError, match="have no classes") as caught:
         open_benchmark(benchmark("stanford-cars", test=2), str(tmp_path))
     assert "_withlabels.mat" in caught.value.remedy
 
@@ -396,7 +396,7 @@ def test_car_annotations_without_classes_are_told_from_those_with(tmp_path: Path
 def test_a_mat_file_that_is_none_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("scipy.io")
     files(tmp_path, "cars_test/00001.jpg", "cars_test_annos_withlabels.mat")
-    with pytest.raises(DatasetError, match="is no MATLAB file"):
+    with pytest.raises(DatasetError, match="is not a MATLAB file"):
         open_benchmark(benchmark("stanford-cars", test=1), str(tmp_path))
 
 
@@ -570,14 +570,14 @@ def test_the_caltech_of_the_coop_suite_has_a_hundred_classes(tmp_path: Path) -> 
     ("name", "entries", "said"),
     [
         ("stanford-cars", [["cars_test/00001.jpg", 1, "2000 AM General Hummer SUV"]], "0 of 1 class names"),
-        ("stanford-cars", [["cars_test/00001.jpg", 196, "2012 Acura RL Sedan"]], "none of the 196 classes"),
+        ("stanford-cars", [["cars_test/00001.jpg", 196, "2012 Acura RL Sedan"]], "must be one of the 196 classes"),
         (
             "eurosat",
             [["River/River_1.jpg", 0, "River"], ["AnnualCrop/AnnualCrop_1.jpg", 0, "River"]],
             "is that of 'River'",
         ),
         ("food101", [["apple_pie/1.jpg", 0, "a"], ["apple_pie/2.jpg", 1, "b"]], "one class several labels"),
-        ("dtd", [["banded/../../x.jpg", 0, "banded"]], "none of the 47 classes|not inside"),
+        ("dtd", [["banded/../../x.jpg", 0, "banded"]], "must lie inside"),
         ("dtd", [["banded/banded_0001.jpg", "0", "banded"]], "no list 'test' of"),
         ("dtd", {"a": 1}, "no list 'test' of"),
     ],
@@ -590,7 +590,7 @@ def test_a_split_file_that_is_wrong_is_refused(tmp_path: Path, name: str, entrie
 def test_a_web_page_in_place_of_a_split_file_is_refused(tmp_path: Path) -> None:
     root = coop(tmp_path, "dtd")
     (root / COOP["dtd"][0]).write_text("<html>Google Drive - Quota exceeded</html>")
-    with pytest.raises(DatasetError, match="is no JSON file"):
+    with pytest.raises(DatasetError, match="is not a JSON file"):
         open_benchmark(benchmark("dtd", coop_test=2), f"{root}?split=coop-test")
 
 
@@ -647,10 +647,10 @@ def test_cifar_files_that_are_cut_off_or_of_another_set_are_refused(tmp_path: Pa
     path = tmp_path / "test_batch.bin"
     cifar(path, 1, [1, 2], np.random.default_rng(0))
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(DatasetError, match="6141 bytes, which is no multiple of 3073"):
+    with pytest.raises(DatasetError, match="must be a multiple of 3073 bytes, got 6141"):
         open_benchmark(benchmark("cifar10", test=2), str(tmp_path))
     cifar(path, 1, [10], np.random.default_rng(0))
-    with pytest.raises(DatasetError, match=r"record 0 of .* has the label 10"):
+    with pytest.raises(DatasetError, match=r"record 0 of .* must be one of the 10 classes .*, got 10"):
         open_benchmark(benchmark("cifar10", test=1), str(tmp_path))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from abs_classify.datasets import BENCHMARKS, DatasetReport, check_dataset, open_dataset
-from abs_classify.datasets.benchmarks.opening import check_benchmark
+from abs_classify.datasets.benchmarks.diagnosis import check_benchmark
 from abs_core.errors import DatasetError, UnknownNameError, UsageError
 
 
@@ -73,7 +73,7 @@ def test_a_missing_annotation_file_is_named_with_where_it_comes_from(dtd: Path) 
     assert "the list of the images (labels/test1.txt)" in report.missing[0]
     assert report.next_step == (
         "Download dtd-r1.0.1.tar.gz from https://www.robots.ox.ac.uk/~vgg/data/dtd/ and extract it in "
-        f"'{dtd.parent}', or use what is there: dtd:{dtd}?split=val1"
+        f"'{dtd.parent}', or use another split: dtd:{dtd}?split=val1"
     )
 
 
@@ -95,7 +95,7 @@ def test_an_archive_that_was_not_extracted_is_extracted_by_the_command_that_is_s
     report = check("dtd", root, 1)
     assert not report.complete
     step = report.next_step
-    assert step.startswith("Extract the archive that lies there: tar -xf ")
+    assert step.startswith("Extract the archive that is there: tar -xf ")
     command = shlex.split(step.partition(": ")[2])
     assert command[:2] == ["tar", "-xf"]
     with tarfile.open(command[2]) as archive:
@@ -119,7 +119,7 @@ def test_a_half_extracted_archive_is_counted_and_extracted_again(dtd: Path) -> N
     assert "1 of 2 images of dtd (test1) are missing" in report.missing[0]
     assert report.next_step == (
         f"Extract it again: tar -xf {dtd.parent}/dtd-r1.0.1.tar.gz -C {dtd.parent}, "
-        f"or go on with the images that are there: dtd:{dtd}?partial"
+        f"or continue with the images that are there: dtd:{dtd}?partial"
     )
 
 
@@ -194,7 +194,7 @@ def test_the_user_s_own_kinds_are_checked_by_opening(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_checked_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="nothing says where the data set 'dtd' is"):
+    with pytest.raises(UsageError, match="the data set 'dtd' has no location"):
         check_dataset("dtd")
     with pytest.raises(UnknownNameError):
         check_dataset(f"dtdd:{tmp_path}")

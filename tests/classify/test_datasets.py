@@ -52,7 +52,7 @@ def test_a_bare_folder_gets_told_how_to_write_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spec", ["imagefolder", "imagefolder:", "csv:"])
 def test_a_kind_without_its_place_is_refused(spec: str) -> None:
-    with pytest.raises(UsageError, match="names no place"):
+    with pytest.raises(UsageError, match="has no location"):
         open_dataset(spec)
 
 
@@ -158,14 +158,14 @@ def test_folders_without_images_are_refused(tmp_path: Path) -> None:
         open_dataset(spec)
     with pytest.raises(DatasetError, match="does not exist"):
         open_dataset(f"imagefolder:{tmp_path / 'none'}")
-    with pytest.raises(DatasetError, match="is no folder"):
+    with pytest.raises(DatasetError, match="is not a folder"):
         open_dataset(f"imagefolder:{tmp_path / 'a.png'}")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems want UTF-8 names")
 def test_a_class_folder_whose_name_is_no_unicode_is_refused_on_one_printable_line(tmp_path: Path) -> None:
     photo(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9/a.png")))
-    with pytest.raises(DatasetError, match="not UTF-8") as caught:
+    with pytest.raises(DatasetError, match="not valid UTF-8") as caught:
         open_dataset(f"imagefolder:{tmp_path}")
     str(caught.value).encode("utf-8")
 
@@ -206,9 +206,9 @@ def test_a_table_is_read_in_its_order_with_paths_from_its_folder(tmp_path: Path)
             r"2 of 2 files of .* are missing, the first is the file 'b.png' on line 2",
         ),
         ("path,label\na.png,cat\n./a.png,dog\n", "two labels: 'cat' on line 2 and 'dog' on line 3"),
-        ('path,label\na.png,"cat', "no valid CSV after line"),
-        ('path,label\n"a.png"x,cat\n', "no valid CSV after line 1"),
-        (b"path,label\na.png,caf\xe9\n", "is not UTF-8"),
+        ('path,label\na.png,"cat', "not valid CSV after line"),
+        ('path,label\n"a.png"x,cat\n', "not valid CSV after line 1"),
+        (b"path,label\na.png,caf\xe9\n", "is not valid UTF-8"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused_by_name_and_line(tmp_path: Path, text: str | bytes, said: str) -> None:

@@ -45,11 +45,11 @@ def test_lines_are_read_in_their_order_with_paths_from_their_folder(tmp_path: Pa
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        (["{"], "line 1 of .*photos.jsonl' is no JSON"),
-        (["[" * 100_000], "line 1 of .* is no JSON"),
-        (["[]"], "line 1 of .* is no object with"),
-        ([{"path": "a.png"}], "is no object with the texts 'path' and 'label'"),
-        ([{"path": "a.png", "label": 3}], "is no object with"),
+        (["{"], "line 1 of .*photos.jsonl' is not valid JSON"),
+        (["[" * 100_000], "line 1 of .* is not valid JSON"),
+        (["[]"], "line 1 of .* must be an object with"),
+        ([{"path": "a.png"}], "must be an object with the strings 'path' and 'label'"),
+        ([{"path": "a.png", "label": 3}], "must be an object with"),
         ([{"path": "a.png", "label": " "}], "line 1 of .* has an empty label"),
         ([{"path": " ", "label": "cat"}], "line 1 of .* has no path"),
         ([{"path": "a\0.png", "label": "cat"}], "line 1 of .* has no path"),
@@ -57,7 +57,7 @@ def test_lines_are_read_in_their_order_with_paths_from_their_folder(tmp_path: Pa
         (["", {"path": "a.png", "label": "cat"}, {"path": "./a.png", "label": "dog"}], "on line 2 and 'dog' on line 3"),
         (
             [{"path": "a.png", "label": "cat", "id": "x"}, {"path": "c.png", "label": "cat", "id": "x"}],
-            "line 2 of .* has the id 'x' of line 1",
+            "line 2 of .*: the id 'x' appears twice, first on line 1",
         ),
         ([{"path": "a.png", "label": "c" * (1 << 20)}], "line 1 of .* is longer than 1 MB"),
         ([""], "lists no images"),
@@ -75,7 +75,7 @@ def test_a_list_that_is_not_there_or_not_utf_8_is_refused(tmp_path: Path) -> Non
     with pytest.raises(DatasetError, match=r"cannot read the list .*none\.jsonl': no such file"):
         open_dataset(f"jsonl:{tmp_path / 'none.jsonl'}")
     (tmp_path / "latin.jsonl").write_bytes(b'{"path": "caf\xe9.png", "label": "a"}')
-    with pytest.raises(DatasetError, match="is not UTF-8"):
+    with pytest.raises(DatasetError, match="is not valid UTF-8"):
         open_dataset(f"jsonl:{tmp_path / 'latin.jsonl'}")
 
 
@@ -172,7 +172,7 @@ def test_two_rows_of_a_table_with_one_id_are_refused_by_line(tmp_path: Path) -> 
     photo(tmp_path / "b.png")
     path = tmp_path / "photos.csv"
     path.write_text("id,path,label\nx,a.png,cat\n,b.png,cat\nx,b.png,cat\n")
-    with pytest.raises(DatasetError, match=r"line 4 of .*photos.csv' has the id 'x' of line 2"):
+    with pytest.raises(DatasetError, match=r"line 4 of .*photos.csv': the id 'x' appears twice, first on line 2"):
         open_dataset(f"csv:{path}")
 
 

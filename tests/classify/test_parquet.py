@@ -98,11 +98,11 @@ def test_columns_of_other_names_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "names", "said"),
     [
-        ([0, 2], ["cat", "dog"], "row 1 of .* has the label 2, but there are 2 classes"),
+        ([0, 2], ["cat", "dog"], "row 1 of .*: the label must be a class number from 0 to 1, got 2"),
         ([0, 1], None, "nothing says which classes they are"),
-        ([0, None], ["cat", "dog"], "row 1 of .* has the label None"),
+        ([0, None], ["cat", "dog"], "row 1 of .*: the label must be .*, got None"),
         (["cat", " "], None, "row 1 of .* has an empty label"),
-        ([1.5, 2.0], None, "row 0 of .* has the label 1.5"),
+        ([1.5, 2.0], None, "row 0 of .*: the label must be .*, got 1.5"),
         ([], None, "have no rows"),
     ],
 )
@@ -129,21 +129,21 @@ def test_an_image_that_is_only_a_path_is_not_followed(tmp_path: Path) -> None:
 @with_pyarrow
 def test_files_that_are_damaged_or_of_another_split_are_refused(tmp_path: Path) -> None:
     (tmp_path / "test.parquet").write_bytes(b"PAR1 nonsense")
-    with pytest.raises(DatasetError, match="is no parquet file"):
+    with pytest.raises(DatasetError, match="is not a parquet file"):
         open_dataset(f"hf:{tmp_path}")
-    with pytest.raises(DatasetError, match=r"no parquet file of the split 'val' in .*; there are: test"):
+    with pytest.raises(DatasetError, match=r"has no parquet file of the split 'val'; its splits: test"):
         open_dataset(f"hf:{tmp_path}?split=val")
-    with pytest.raises(DatasetError, match="there are no parquet files in"):
+    with pytest.raises(DatasetError, match="has no parquet files"):
         open_dataset(f"hf:{tmp_path / 'none'}")
 
 
 @with_pyarrow
 def test_a_revision_must_be_a_commit_and_a_folder_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'main' is no full commit hash"):
-        open_dataset(f"hf:class_index/name@main?to={tmp_path}")
-    with pytest.raises(UsageError, match="must be fetched before") as caught:
-        open_dataset(f"hf:class_index/name@{COMMIT}")
-    assert f"hf:class_index/name@{COMMIT}?to=DIR" in caught.value.remedy
+    with pytest.raises(UsageError, match="must be a full commit hash, .*, got 'main'"):
+        open_dataset(f"hf:owner/name@main?to={tmp_path}")
+    with pytest.raises(UsageError, match="must be downloaded before") as caught:
+        open_dataset(f"hf:owner/name@{COMMIT}")
+    assert f"hf:owner/name@{COMMIT}?to=DIR" in caught.value.remedy
 
 
 @with_pyarrow
@@ -151,13 +151,13 @@ def test_a_folder_is_a_copy_of_one_revision(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     folder = tmp_path / "copy"
     with pytest.raises(MissingExtraError, match="huggingface-hub"):
-        open_dataset(f"hf:class_index/name@{COMMIT}?to={folder}")
+        open_dataset(f"hf:owner/name@{COMMIT}?to={folder}")
     # files of a fetch that broke off are not taken for all of them
     write(folder / "data" / "test-00000-of-00002.parquet", ["cat"])
     with pytest.raises(MissingExtraError, match="huggingface-hub"):
-        open_dataset(f"hf:class_index/name@{COMMIT}?to={folder}")
-    with pytest.raises(UsageError, match="is a copy of class_index/name@"):
-        open_dataset(f"hf:class_index/name@{COMMIT[::-1]}?to={folder}")
+        open_dataset(f"hf:owner/name@{COMMIT}?to={folder}")
+    with pytest.raises(UsageError, match="is a copy of owner/name@"):
+        open_dataset(f"hf:owner/name@{COMMIT[::-1]}?to={folder}")
 
 
 @pytest.fixture
@@ -185,13 +185,13 @@ def hub(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
 
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
-            _, resolve, name = path.partition(f"/datasets/class_index/name/resolve/{COMMIT}/")
-            if path.startswith("/api/datasets/class_index/name"):
+            _, resolve, name = path.partition(f"/datasets/owner/name/resolve/{COMMIT}/")
+            if path.startswith("/api/datasets/owner/name"):
                 files = [
                     {"type": "file", "path": file, "size": len(data), "oid": file} for file, data in stored.items()
                 ]
                 info = {
-                    "id": "class_index/name",
+                    "id": "owner/name",
                     "sha": COMMIT,
                     "siblings": [{"rfilename": each["path"]} for each in files],
                 }
@@ -219,7 +219,7 @@ def test_a_pinned_revision_is_fetched_with_the_hub_client_and_only_its_parquet(
     copy = tmp_path / "copy"
     code = (
         "from abs_classify.datasets import open_dataset\n"
-        f"print([item.label for item in open_dataset('hf:class_index/name@{COMMIT}?to={copy}').samples])\n"
+        f"print([item.label for item in open_dataset('hf:owner/name@{COMMIT}?to={copy}').samples])\n"
     )
     environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
     root = str(Path(__file__).parents[2])
@@ -241,5 +241,6 @@ def test_a_pinned_revision_is_fetched_with_the_hub_client_and_only_its_parquet(
 
 def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    (tmp_path / "test.parquet").touch()
     with pytest.raises(MissingExtraError, match=r"'pyarrow'.*abs-toolkit\[datasets\]"):
         open_dataset(f"hf:{tmp_path}")

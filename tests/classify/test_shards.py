@@ -69,7 +69,7 @@ def test_ten_shards_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     assert [item.path.name for item in data.samples] == [f"{number}.tar" for number in range(11)]
     data = open_dataset(f"wds:{tmp_path}/{{8..10}}.tar")
     assert [item.path.name for item in data.samples] == ["8.tar", "9.tar", "10.tar"]
-    with pytest.raises(DatasetError, match=r"the shard .*11\.tar' is not there"):
+    with pytest.raises(DatasetError, match=r"the shard .*11\.tar' does not exist"):
         open_dataset(f"wds:{tmp_path}/{{9..11}}.tar")
 
 
@@ -82,7 +82,7 @@ def test_names_of_a_shipped_label_set_give_its_stable_ids(tmp_path: Path) -> Non
 
 def test_a_shipped_label_set_in_another_order_is_refused(tmp_path: Path) -> None:
     names = ["truck", "ship", "horse", "frog", "dog", "deer", "cat", "bird", "automobile", "airplane"]
-    with pytest.raises(DatasetError, match=r"only 0 of the 10 class names .* so its order is another"):
+    with pytest.raises(DatasetError, match=r"another order than the label set 'cifar10': only 0 of 10 class names"):
         open_dataset(f"wds:{published(tmp_path, names)}?classes=cifar10")
     with pytest.raises(DatasetError, match="has 10 classes, but the label set 'cifar100' has 100"):
         open_dataset(f"wds:{tmp_path}?classes=cifar100")
@@ -90,7 +90,7 @@ def test_a_shipped_label_set_in_another_order_is_refused(tmp_path: Path) -> None
 
 def test_an_empty_line_among_class_names_does_not_shift_the_numbers(tmp_path: Path) -> None:
     root = published(tmp_path, ["blue thing", "", "colourful thing"])
-    with pytest.raises(DatasetError, match=r"line 2 of .*classnames.txt' is empty"):
+    with pytest.raises(DatasetError, match=r"line 2 of .*classnames.txt' is blank"):
         open_dataset(f"wds:{root}")
     (root / "classnames.txt").write_text("blue thing\r\ncolourful thing\r\n\n")
     assert [item.label for item in open_dataset(f"wds:{root}").samples][:2] == ["colourful thing", "blue thing"]
@@ -113,20 +113,20 @@ def test_labels_may_be_texts_or_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("members", "said"),
     [
-        ([("a.jpg", b"x"), ("a.cls", b"7")], "has the label 7, but there are 2 classes"),
-        ([("a.jpg", b"x"), ("a.cls", b"-1")], "has the label -1"),
+        ([("a.jpg", b"x"), ("a.cls", b"7")], "must be a class number from 0 to 1, got 7"),
+        ([("a.jpg", b"x"), ("a.cls", b"-1")], "must be a class number from 0 to 1, got -1"),
         ([("a.jpg", b"x")], "the sample 'a' of .* has no label"),
-        ([("a.cls", b"1")], "has no image"),
-        ([("a.jpg", b"x"), ("a.png", b"x"), ("a.cls", b"1")], "has 2 images"),
+        ([("a.cls", b"1")], "must have one image, got 0"),
+        ([("a.jpg", b"x"), ("a.png", b"x"), ("a.cls", b"1")], "must have one image, got 2"),
         ([("a.jpg", b"x"), ("a.json", b"[1]")], "has a .json that cannot be read"),
         ([("a.jpg", b"x"), ("a.json", b"{}")], "has a .json that cannot be read"),
-        ([("a.jpg", b"x"), ("a.json", b'{"label": 1.5}')], "neither a number nor a text"),
+        ([("a.jpg", b"x"), ("a.json", b'{"label": 1.5}')], "must be a number or a string, got 1.5"),
         ([("a.jpg", b"x"), ("a.cls", b"\xff")], "has a .cls that cannot be read"),
         ([("a.jpg", b"x"), ("a.txt", b" ")], "empty label"),
-        ([("a.jpg", b"x"), ("a.txt", b"horse")], "has the label 'horse', which is no class"),
-        ([("a.jpg", b"x"), ("a.txt", b"1" * 70_000)], "has a .txt of 70000 bytes"),
-        ([], "hold no samples"),
-        ([("readme.md", b"x")], "hold no samples"),
+        ([("a.jpg", b"x"), ("a.txt", b"horse")], "has the label 'horse', which is not a class"),
+        ([("a.jpg", b"x"), ("a.txt", b"1" * 70_000)], "the .txt may have up to 65536 bytes, got 70000"),
+        ([], "contain no samples"),
+        ([("readme.md", b"x")], "contain no samples"),
     ],
 )
 def test_a_sample_that_cannot_be_used_is_named(tmp_path: Path, members: Members, said: str) -> None:
@@ -139,7 +139,7 @@ def test_a_sample_that_cannot_be_used_is_named(tmp_path: Path, members: Members,
 def test_one_key_in_two_shards_is_refused(tmp_path: Path) -> None:
     for number in (0, 1):
         shard(tmp_path / f"{number}.tar", [("same.png", picture("red", "PNG")), ("same.txt", b"cat")])
-    with pytest.raises(DatasetError, match="the sample 'same' is in"):
+    with pytest.raises(DatasetError, match="the sample 'same' appears twice, in"):
         open_dataset(f"wds:{tmp_path}")
 
 
@@ -185,7 +185,7 @@ def test_a_hostile_member_is_refused(tmp_path: Path, change: Callable[[tarfile.T
     change(info)
     with tarfile.open(tmp_path / "0.tar", "w") as archive:
         archive.addfile(info)
-    with pytest.raises(DatasetError, match="which is no plain file inside it"):
+    with pytest.raises(DatasetError, match="may contain regular files only, got"):
         open_dataset(f"wds:{tmp_path}")
 
 
@@ -205,17 +205,17 @@ def test_a_compressed_a_cut_off_and_a_foreign_file_are_refused(tmp_path: Path) -
     path = shard(tmp_path / "0.tar", members)
     whole = path.read_bytes()
     path.write_bytes(whole[:50_000])
-    with pytest.raises(DatasetError, match="is cut off"):
+    with pytest.raises(DatasetError, match="is truncated"):
         open_dataset(f"wds:{tmp_path}")
     path.write_bytes(b"\x1f\x8b" + whole)
-    with pytest.raises(DatasetError, match="is no uncompressed tar file"):
+    with pytest.raises(DatasetError, match="is not an uncompressed tar file"):
         open_dataset(f"wds:{tmp_path}")
 
 
 def test_a_shard_that_changes_under_a_run_is_an_error_of_the_image(tmp_path: Path) -> None:
     item = open_dataset(f"wds:{published(tmp_path)}").samples[0]
     (tmp_path / "test" / "0.tar").write_bytes(b"short")
-    with pytest.raises(ImageError, match=r"0\.tar::s0000000\.webp' is cut off"):
+    with pytest.raises(ImageError, match=r"0\.tar::s0000000\.webp' is truncated"):
         item.read()
     (tmp_path / "test" / "0.tar").unlink()
     with pytest.raises(ImageError, match="no such file"):
@@ -243,7 +243,7 @@ def test_shards_are_fetched_once_into_the_folder_that_is_named(
     server: tuple[str, Path, list[str]], tmp_path: Path
 ) -> None:
     address, _, asked = server
-    with pytest.raises(UsageError, match="must be fetched before") as caught:
+    with pytest.raises(UsageError, match="must be downloaded before") as caught:
         open_dataset(f"wds:{address}")
     assert f"wds:{address}?to=DIR" in caught.value.remedy
     assert asked == []
@@ -262,7 +262,7 @@ def test_shards_are_fetched_once_into_the_folder_that_is_named(
 def test_a_fetch_that_broke_off_goes_on(server: tuple[str, Path, list[str]], tmp_path: Path) -> None:
     address, folder, asked = server
     (folder / "test" / "1.tar").rename(folder / "later.tar")
-    with pytest.raises(DatasetError, match=r"/test/1.tar answers 404"):
+    with pytest.raises(DatasetError, match=r"cannot fetch .*/test/1.tar: the server answered 404"):
         open_dataset(f"wds:{address}?to={tmp_path / 'here'}")
     (folder / "later.tar").rename(folder / "test" / "1.tar")
     asked.clear()
@@ -276,9 +276,9 @@ def test_two_sources_never_mix_in_one_folder(server: tuple[str, Path, list[str]]
     open_dataset(f"wds:{address}?to={here}")
     with pytest.raises(UsageError, match=f"is a copy of {address}"):
         open_dataset(f"wds:{address}/test?to={here}")
-    with pytest.raises(UsageError, match="is not a new or empty folder"):
+    with pytest.raises(UsageError, match="must be new or empty"):
         open_dataset(f"wds:{address}?to={server[1]}")
-    with pytest.raises(UsageError, match="nothing is fetched"):
+    with pytest.raises(UsageError, match="to= is for https addresses"):
         open_dataset(f"wds:{server[1]}?to={here}")
 
 

@@ -1,1 +1,1 @@
-"""Published data sets, declared: parts, sizes, layouts, and what is missing of them on disk."""
+"""Published data sets: their declarations (splits, sizes, layouts), how to read them, and what is missing on disk."""

@@ -1,4 +1,4 @@
-"""A published data set, declared: its parts, their sizes, the layouts they come in."""
+"""The declaration of a published data set: its splits, their sizes, and the layouts they come in."""
 
 from __future__ import annotations
 
@@ -7,43 +7,53 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from abs_classify.datasets.base import Sample, flag, split_options
-from abs_classify.datasets.benchmarks.layouts import LayoutReader
+from abs_classify.datasets.benchmarks.layouts import BenchmarkRoot, LayoutReader
 from abs_core.errors import DatasetError, UnknownNameError
-from abs_core.labels import LabelSet, shipped_label_set
+from abs_core.labels import shipped_label_set
 
-__all__ = ["Archive", "Benchmark", "BenchmarkSplit", "SplitChoice", "choose", "count_problem", "existing", "usable"]
+__all__ = [
+    "Archive",
+    "Benchmark",
+    "BenchmarkSplit",
+    "SplitChoice",
+    "choose_split",
+    "completeness_problem",
+    "existing_samples",
+    "missing_samples",
+    "usable_reader",
+]
 
 
-#: How the classes of a subset of another benchmark compete; the first is the default.
+#: Which classes compete, for a benchmark with a part of the classes of another one; the first is the default.
 CLASS_CHOICES = ("subset", "all", "select")
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A file that the data set is published in.
+    """An archive that the data set is published in.
 
     Args:
-        name: of the file.
-        brings: what it holds, as beginnings of paths relative to the root.
-        into: the folder to extract it in, relative to the root.
+        name: the name of the file.
+        contents: what it contains, as prefixes of paths relative to the root; empty: everything else.
+        into: the folder to extract it into, relative to the root.
         url: the page or address that it comes from.
     """
 
     name: str
-    brings: tuple[str, ...]
+    contents: tuple[str, ...]
     into: str
     url: str
 
 
 @dataclass(frozen=True)
 class BenchmarkSplit:
-    """One part of a data set.
+    """A split of a data set.
 
     Args:
         name: such as ``test``.
-        images: how many there are when it is complete.
-        readers: its layouts; the first that is there is read.
-        without: ids of classes that it has no images of, so that they are no candidates.
+        images: the number of images when it is complete.
+        readers: of its layouts; the first layout that is there is read.
+        without: ids of classes that have no images in it and so are not candidates.
     """
 
     name: str
@@ -60,9 +70,9 @@ class Benchmark:
         name: the part of a spec before the colon.
         summary: one line for lists.
         labels: its label set in ``data/labels``.
-        splits: its parts; the first is the one that papers report.
-        archives: the files it comes in.
-        superset: the label set of the benchmark whose classes it has a part of; empty if it stands alone.
+        splits: the first is the one that papers report.
+        archives: the files it is published in.
+        superset: the label set of the benchmark that it shares a part of the classes of; empty if there is none.
     """
 
     name: str
@@ -83,28 +93,36 @@ class Benchmark:
         return ("split", "partial", "classes") if self.superset else ("split", "partial")
 
     def split(self, name: str | None) -> BenchmarkSplit:
-        """A part by name, or the first.
+        """The split of a name; None: the first.
 
         Raises:
-            UnknownNameError: there is no such part; lists them.
+            UnknownNameError: there is no such split; lists them.
         """
         if name is None:
             return self.splits[0]
-        found = next((split for split in self.splits if split.name == name), None)
-        if found is None:
-            known = (split.name for split in self.splits)
-            raise UnknownNameError(f"split of {self.name}", name, known, remedy="See `abs datasets ls --json`")
-        return found
+        split = next((split for split in self.splits if split.name == name), None)
+        if split is None:
+            names = (split.name for split in self.splits)
+            raise UnknownNameError(f"split of {self.name}", name, names, remedy="See `abs datasets ls --json`")
+        return split
 
     def resized(self, sizes: Mapping[str, int]) -> Benchmark:
-        """The same data set with other sizes: for a deliberate, documented subset, such as a miniature for a test."""
+        """The same data set with other sizes, by split: for a deliberate subset, such as a miniature in a test."""
         splits = tuple(replace(split, images=sizes.get(split.name, split.images)) for split in self.splits)
         return replace(self, splits=splits)
 
 
 @dataclass(frozen=True)
 class SplitChoice:
-    """What a spec asks of a benchmark: root folder, part, whether it may be incomplete, and which classes compete."""
+    """What a spec says about a benchmark.
+
+    Args:
+        location: the part of the spec after the colon.
+        root: the folder of the data set.
+        split: which split.
+        partial: whether it may be incomplete.
+        classes: which classes compete, one of ``CLASS_CHOICES``.
+    """
 
     location: str
     root: Path
@@ -113,57 +131,68 @@ class SplitChoice:
     classes: str
 
 
-def choose(benchmark: Benchmark, location: str) -> SplitChoice:
-    """Read the part of a spec after the colon.
+def choose_split(benchmark: Benchmark, location: str) -> SplitChoice:
+    """Parse the part of a spec after the colon.
 
     Raises:
-        UsageError, UnknownNameError: an option, a split or a choice of classes that does not exist.
+        UsageError, UnknownNameError: an unknown option, split or choice of classes.
     """
-    place, options = split_options(location, benchmark.options, f"{benchmark.usage}?split=NAME")
+    root, options = split_options(location, benchmark.options, f"{benchmark.usage}?split=NAME")
     classes = options.get("classes", CLASS_CHOICES[0])
     if classes not in CLASS_CHOICES:
         raise UnknownNameError(f"choice of classes of {benchmark.name}", classes, CLASS_CHOICES)
     split = benchmark.split(options.get("split"))
-    return SplitChoice(location, Path(place).expanduser(), split, flag(options, "partial"), classes)
+    return SplitChoice(location, Path(root).expanduser(), split, flag(options, "partial"), classes)
 
 
-def usable(split: BenchmarkSplit, root: Path, labels: LabelSet) -> LayoutReader | None:
-    """The first of a part's layouts that is there."""
-    return next((reader for reader in split.readers if not reader.missing(root, labels)), None)
+def usable_reader(split: BenchmarkSplit, root: BenchmarkRoot) -> LayoutReader | None:
+    """The reader of the first layout of a split that is there; None if there is none."""
+    return next((reader for reader in split.readers if not reader.missing(root)), None)
 
 
-def existing(items: Sequence[Sample]) -> list[Sample]:
-    """The items whose files are there."""
-    return [item for item in items if item.source is not None or item.path.is_file()]
+def existing_samples(listed: Sequence[Sample]) -> list[Sample]:
+    """The samples whose files exist."""
+    return [sample for sample in listed if sample.source is not None or sample.path.is_file()]
 
 
-def count_problem(
-    benchmark: Benchmark, split: BenchmarkSplit, listed: Sequence[Sample], items: Sequence[Sample]
+def completeness_problem(
+    benchmark: Benchmark, split: BenchmarkSplit, listed: Sequence[Sample], samples: Sequence[Sample]
 ) -> str:
-    """Why a part is not complete; empty if it is."""
-    what = f"{benchmark.name} ({split.name})"
-    if twice := next(_repeated(listed), None):
-        raise DatasetError(f"{what} lists the image {twice.name!r} twice", remedy="Fetch its annotations again")
-    if len(items) < len(listed):
-        there = {item.name for item in items}
-        first = next(item.name for item in listed if item.name not in there)
-        return f"{len(listed) - len(items)} of {len(listed)} images of {what} are missing, the first is {first!r}"
-    if len(items) == split.images:
+    """Why a split is incomplete; empty if it is complete.
+
+    Args:
+        benchmark, split: the declaration.
+        listed: the samples that the annotations list.
+        samples: those of them that exist.
+
+    Raises:
+        DatasetError: an image is listed twice.
+    """
+    name = f"{benchmark.name} ({split.name})"
+    if repeated := next(_repeated(listed), None):
+        raise DatasetError(f"{name} lists the image {repeated.name!r} twice", remedy="Fetch its annotations again")
+    if len(samples) < len(listed):
+        first = next(iter(missing_samples(listed, samples)))
+        count = len(listed) - len(samples)
+        return f"{count} of {len(listed)} images of {name} are missing, the first is {first.name!r}"
+    if len(samples) == split.images:
         return ""
-    empty = _classes_without(benchmark, split, items)
-    some = f"; {len(empty)} classes have none, such as {empty[0]!r}" if empty else ""
-    return f"found {len(items)} images of {what}, expected {split.images}{some}"
+    used = {sample.label for sample in samples} | set(split.without)
+    empty = [class_id for class_id in shipped_label_set(benchmark.labels).ids if class_id not in used]
+    example = f"; {len(empty)} classes have none, such as {empty[0]!r}" if empty else ""
+    return f"found {len(samples)} images of {name}, expected {split.images}{example}"
 
 
-def _repeated(items: Sequence[Sample]) -> Iterator[Sample]:
+def missing_samples(listed: Sequence[Sample], samples: Sequence[Sample]) -> Iterator[Sample]:
+    """The listed samples that are not among ``samples``."""
+    names = {sample.name for sample in samples}
+    return (sample for sample in listed if sample.name not in names)
+
+
+def _repeated(samples: Sequence[Sample]) -> Iterator[Sample]:
     seen: set[tuple[str, object]] = set()
-    for item in items:
-        key = (str(item.path), item.source)
+    for sample in samples:
+        key = (str(sample.path), sample.source)
         if key in seen:
-            yield item
+            yield sample
         seen.add(key)
-
-
-def _classes_without(benchmark: Benchmark, split: BenchmarkSplit, items: Sequence[Sample]) -> list[str]:
-    used = {item.label for item in items}
-    return [one for one in shipped_label_set(benchmark.labels).ids if one not in used and one not in split.without]

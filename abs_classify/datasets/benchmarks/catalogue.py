@@ -1,13 +1,12 @@
-"""The published data sets: parts, sizes, layouts. Adding one is adding a declaration.
+"""The published data sets: splits, sizes, layouts. To add one, add its declaration.
 
-Sizes: ImageNet and its relatives, CUB, Pets, DTD, Food-101, Places365, Flowers102, Cars, Aircraft, SUN397, CIFAR: their
-papers and README files. The splits ``coop-*``: table 6 of "Learning to Prompt for Vision-Language Models" (Zhou et al.,
-2022). The first split of each is the one that papers on zero-shot classification report.
+Sources of the sizes: for ``coop-*`` table 6 of "Learning to Prompt for Vision-Language Models" (Zhou et al., 2022), for
+all other splits the papers and README files of the data sets. The first split of each is the one that papers on
+zero-shot classification report.
 """
 
 from __future__ import annotations
 
-from abs_classify.datasets.benchmarks import layouts as list_files
 from abs_classify.datasets.benchmarks.base import Archive, Benchmark, BenchmarkSplit
 from abs_classify.datasets.benchmarks.cifar import CifarBinary
 from abs_classify.datasets.benchmarks.layouts import (
@@ -16,11 +15,19 @@ from abs_classify.datasets.benchmarks.layouts import (
     CubTables,
     EntryLabel,
     ListFile,
+    aircraft_line,
     by_breed,
     by_folder,
     by_label,
     by_letter,
     by_number,
+    dtd_line,
+    food101_line,
+    imagenet_kaggle_line,
+    pets_line,
+    places365_line,
+    sun397_line,
+    ucf101_line,
     under_letters,
 )
 from abs_classify.datasets.benchmarks.matlab import CarsMat, FlowersMat, ImagenetDevkit
@@ -41,16 +48,25 @@ def _coop(
     label: EntryLabel = by_folder,
     without: tuple[str, ...] = (),
 ) -> tuple[BenchmarkSplit, ...]:
-    """The parts of a split file of the CoOp suite; ``sizes`` of test, val, train."""
+    """The splits of a split file of the CoOp suite.
+
+    Args:
+        file: the split file.
+        images: folders that may be the one its paths start from.
+        sizes: of test, val and train.
+        label: from an entry to the class id.
+        without: ids of classes that it leaves out.
+    """
     return tuple(
         BenchmarkSplit(f"coop-{part}", size, tuple(CoopSplit(file, part, folder, label) for folder in images), without)
         for part, size in zip(("test", "val", "train"), sizes, strict=True)
     )
 
 
-def _numbered(kind: str, size: int, folders: tuple[str, ...], other: tuple[str, ...]) -> BenchmarkSplit:
-    places = (*folders, ".")
-    return BenchmarkSplit(kind, size, tuple(ClassFolders(place, by_number, other=other) for place in places))
+def _variant(name: str, size: int, folders: tuple[str, ...], other: tuple[str, ...]) -> BenchmarkSplit:
+    """A variant of ImageNet-V2, in one of the folders or in the root unless its name has a word of ``other``."""
+    readers = tuple(ClassFolders(folder, by_number, other=other) for folder in (*folders, "."))
+    return BenchmarkSplit(name, size, readers)
 
 
 _IMAGENET = (
@@ -66,7 +82,7 @@ _IMAGENET = (
                     ClassFolders("val"),
                     ClassFolders("images/val"),
                     ClassFolders("ILSVRC/Data/CLS-LOC/val"),
-                    ListFile("LOC_val_solution.csv", "ILSVRC/Data/CLS-LOC/val", list_files.imagenet_kaggle, header=1),
+                    ListFile("LOC_val_solution.csv", "ILSVRC/Data/CLS-LOC/val", imagenet_kaggle_line, header=1),
                     ImagenetDevkit("val"),
                     ImagenetDevkit("."),
                     ClassFolders("."),
@@ -88,19 +104,19 @@ _IMAGENET = (
         "ImageNet-V2: 10,000 new test images of the 1,000 classes, in three variants",
         "imagenet",
         (
-            _numbered(
+            _variant(
                 "matched-frequency",
                 10_000,
                 ("imagenetv2-matched-frequency-format-val", "imagenet-matched-frequency-format-val"),
                 ("threshold", "top-images"),
             ),
-            _numbered(
+            _variant(
                 "threshold-0.7",
                 10_000,
                 ("imagenetv2-threshold0.7-format-val", "imagenet-threshold-0.7-format-val"),
                 ("matched-frequency", "top-images"),
             ),
-            _numbered(
+            _variant(
                 "top-images",
                 10_000,
                 ("imagenetv2-top-images-format-val", "imagenet-top-images-format-val"),
@@ -157,9 +173,9 @@ _FINE = (
         "Oxford-IIIT Pet: 3,669 test photos of 37 breeds",
         "pets",
         (
-            BenchmarkSplit("test", 3_669, (ListFile("annotations/test.txt", "images", list_files.pets, comment="#"),)),
+            BenchmarkSplit("test", 3_669, (ListFile("annotations/test.txt", "images", pets_line, comment="#"),)),
             BenchmarkSplit(
-                "trainval", 3_680, (ListFile("annotations/trainval.txt", "images", list_files.pets, comment="#"),)
+                "trainval", 3_680, (ListFile("annotations/trainval.txt", "images", pets_line, comment="#"),)
             ),
             *_coop("split_zhou_OxfordPets.json", ("images",), (3_669, 736, 2_944), by_breed),
         ),
@@ -210,7 +226,7 @@ _FINE = (
                 part,
                 size,
                 tuple(
-                    ListFile(f"{base}images_variant_{part}.txt", f"{base}images", list_files.aircraft)
+                    ListFile(f"{base}images_variant_{part}.txt", f"{base}images", aircraft_line)
                     for base in ("data/", "")
                 ),
             )
@@ -223,8 +239,8 @@ _FINE = (
         "Food-101: 25,250 test photos",
         "food101",
         (
-            BenchmarkSplit("test", 25_250, (ListFile("meta/test.txt", "images", list_files.food101),)),
-            BenchmarkSplit("train", 75_750, (ListFile("meta/train.txt", "images", list_files.food101),)),
+            BenchmarkSplit("test", 25_250, (ListFile("meta/test.txt", "images", food101_line),)),
+            BenchmarkSplit("train", 75_750, (ListFile("meta/train.txt", "images", food101_line),)),
             *_coop("split_zhou_Food101.json", ("images",), (30_300, 20_200, 50_500)),
         ),
         (Archive("food-101.tar.gz", (), "..", "https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/"),),
@@ -240,7 +256,7 @@ _SCENES = (
         (
             *(
                 BenchmarkSplit(
-                    f"{part}{partition}", 1_880, (ListFile(f"labels/{part}{partition}.txt", "images", list_files.dtd),)
+                    f"{part}{partition}", 1_880, (ListFile(f"labels/{part}{partition}.txt", "images", dtd_line),)
                 )
                 for partition in range(1, 11)
                 for part in ("test", "val", "train")
@@ -258,12 +274,12 @@ _SCENES = (
                 "val",
                 36_500,
                 (
-                    ListFile("places365_val.txt", "val_large", list_files.places365),
-                    ListFile("places365_val.txt", "val_256", list_files.places365),
+                    ListFile("places365_val.txt", "val_large", places365_line),
+                    ListFile("places365_val.txt", "val_256", places365_line),
                     ClassFolders("val"),
                 ),
             ),
-            BenchmarkSplit("val-256", 36_500, (ListFile("places365_val.txt", "val_256", list_files.places365),)),
+            BenchmarkSplit("val-256", 36_500, (ListFile("places365_val.txt", "val_256", places365_line),)),
         ),
         (
             Archive("filelist_places365-standard.tar", ("places365_val.txt",), ".", "http://places2.csail.mit.edu/"),
@@ -282,7 +298,7 @@ _SCENES = (
                     f"test{partition}",
                     19_850,
                     tuple(
-                        ListFile(f"{folder}Testing_{partition:02d}.txt", "SUN397", list_files.sun397)
+                        ListFile(f"{folder}Testing_{partition:02d}.txt", "SUN397", sun397_line)
                         for folder in ("", "Partitions/")
                     ),
                 )
@@ -340,7 +356,7 @@ _OBJECTS = (
         (
             *_coop("split_zhou_UCF101.json", ("UCF-101-midframes",), (3_783, 1_898, 7_639)),
             BenchmarkSplit(
-                "test1", 3_783, (ListFile("ucfTrainTestlist/testlist01.txt", "UCF-101-midframes", list_files.ucf101),)
+                "test1", 3_783, (ListFile("ucfTrainTestlist/testlist01.txt", "UCF-101-midframes", ucf101_line),)
             ),
             BenchmarkSplit("all", 13_320, (ClassFolders("UCF-101-midframes"),)),
         ),

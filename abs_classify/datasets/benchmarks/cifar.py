@@ -1,6 +1,6 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, 2009) in their binary version. The pickles of the Python version are never read.
 
-A record is one label byte (two in CIFAR-100: coarse, fine) and 3 x 1024 bytes: a 32 x 32 image, plane by plane.
+A record is one label byte (two in CIFAR-100: coarse, fine) and 3 x 1024 bytes: a 32 x 32 image, channel by channel.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from abs_classify.datasets.base import Sample, read_bytes
-from abs_classify.datasets.benchmarks.layouts import MissingPath, unknown_class, wanted_file
+from abs_classify.datasets.benchmarks.layouts import BenchmarkRoot, MissingPath, missing_file, unknown_class
 from abs_core.errors import DatasetError
-from abs_core.labels import LabelSet
 
 __all__ = ["CifarBinary", "CifarRecord"]
 
@@ -20,22 +19,22 @@ __all__ = ["CifarBinary", "CifarRecord"]
 _SIDE = 32
 
 
-_PLANE = _SIDE * _SIDE
+_CHANNEL = _SIDE * _SIDE
 
 
 @dataclass(frozen=True, slots=True)
 class CifarRecord:
-    """One image of a binary file.
+    """One image of a binary file; the ``ByteSource`` of a sample.
 
     Args:
         path: the file.
-        index: the record, from 0 on.
-        head: label bytes before the pixels.
+        index: of the record, from 0 on.
+        label_bytes: their number before the pixels.
     """
 
     path: Path
     index: int
-    head: int
+    label_bytes: int
 
     @property
     def name(self) -> str:
@@ -43,78 +42,80 @@ class CifarRecord:
         return f"record {self.index}"
 
     def read(self) -> bytes:
-        """The image as a PPM file, which keeps every pixel as it is.
+        """The image as a PPM file, which keeps every pixel exactly.
 
         Raises:
-            ImageError: the file cannot be read, or ends before.
+            ImageError: the file cannot be read, or is truncated.
         """
-        size = self.head + 3 * _PLANE
-        planes = read_bytes(self.path, f"{self.path}::{self.name}", self.index * size, size)[self.head :]
-        pixels = bytearray(3 * _PLANE)
+        size = self.label_bytes + 3 * _CHANNEL
+        channels = read_bytes(self.path, f"{self.path}::{self.name}", self.index * size, size)[self.label_bytes :]
+        pixels = bytearray(3 * _CHANNEL)
         for channel in range(3):
-            pixels[channel::3] = planes[channel * _PLANE : (channel + 1) * _PLANE]
+            pixels[channel::3] = channels[channel * _CHANNEL : (channel + 1) * _CHANNEL]
         return b"P6 %d %d 255\n" % (_SIDE, _SIDE) + bytes(pixels)
 
 
 @dataclass(frozen=True)
 class CifarBinary:
-    """The binary files of one part.
+    """The binary files of one split.
 
     Args:
         files: in their order, relative to the root.
-        head: label bytes before each image; the last of them is the class.
-        python: what the Python version of the first file is called, for a helpful message.
-        archive: the archive of the binary version.
+        label_bytes: their number before each image; the last one is the class.
+        pickle: the name of the first file in the Python version, to recognize that version.
+        archive: of the binary version.
     """
 
     files: tuple[str, ...]
-    head: int
-    python: str
+    label_bytes: int
+    pickle: str
     archive: str
 
     @property
     def layout(self) -> str:
-        """The files it reads."""
+        """The files that it reads."""
         return ", ".join(self.files)
 
     @property
-    def needs(self) -> int:
-        """How many things must be there."""
+    def required_paths(self) -> int:
+        """How many files it needs."""
         return len(self.files)
 
-    def missing(self, root: Path, labels: LabelSet) -> tuple[MissingPath, ...]:  # noqa: ARG002 - as of every reader
-        """Each of the files; says so where only the Python version is there."""
-        pickled = (root / self.python).is_file()
+    def missing(self, root: BenchmarkRoot) -> tuple[MissingPath, ...]:
+        """The files; the remedy says so if only the Python version is there."""
         remedy = (
-            f"Only the Python version is there, whose pickles are never opened, since a pickle can run any program: "
-            f"download the binary version, {self.archive}, and extract it beside it"
+            f"Download the binary version, {self.archive}, and extract it beside the Python version, whose pickles are "
+            "never opened, since a pickle can run any program"
+            if (root.path / self.pickle).is_file()
+            else ""
         )
-        found = [wanted_file(root / file, "images and labels", remedy if pickled else "") for file in self.files]
-        return tuple(missing for each in found for missing in each)
+        return tuple(
+            path for file in self.files for path in missing_file(root.path / file, "images and labels", remedy)
+        )
 
-    def samples(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
+    def samples(self, root: BenchmarkRoot) -> Iterator[Sample]:
         """The images in the order of the files."""
-        size = self.head + 3 * _PLANE
+        size = self.label_bytes + 3 * _CHANNEL
         for file in self.files:
-            path = root / file
+            path = root.path / file
             total = path.stat().st_size
             if total % size:
                 raise DatasetError(
-                    f"{str(path)!r} has {total} bytes, which is no multiple of {size}",
+                    f"the size of {str(path)!r} must be a multiple of {size} bytes, got {total}",
                     remedy=f"Extract {self.archive} again",
                 )
-            for index, number in enumerate(_labels(path, size, self.head)):
-                label = labels.id_at(number)
+            for index, number in enumerate(_class_numbers(path, size, self.label_bytes)):
+                label = root.labels.id_at(number)
                 if label is None:
-                    raise unknown_class(f"record {index} of {str(path)!r}", number, labels)
-                yield Sample(path, label, CifarRecord(path, index, self.head))
+                    raise unknown_class(f"record {index} of {str(path)!r}", number, root.labels)
+                yield Sample(path, label, CifarRecord(path, index, self.label_bytes))
 
 
-def _labels(path: Path, size: int, head: int) -> Iterator[int]:
+def _class_numbers(path: Path, size: int, label_bytes: int) -> Iterator[int]:
     try:
         with path.open("rb") as stream:
             while record := stream.read(size):
-                yield record[head - 1]
+                yield record[label_bytes - 1]
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise DatasetError(f"cannot read {str(path)!r}: {reason}", remedy="Check its permissions") from error

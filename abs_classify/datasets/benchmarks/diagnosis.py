@@ -1,34 +1,145 @@
-"""Why a folder is not the data set that it should be, and the one thing to do next."""
+"""What a data set has, what it lacks, and the exact next step: the answer to ``abs datasets check``."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from abs_classify.datasets.base import Sample
-from abs_classify.datasets.benchmarks.base import Archive, Benchmark, SplitChoice, usable
-from abs_classify.datasets.benchmarks.layouts import MissingPath
-from abs_core.errors import DatasetError
+from abs_classify.datasets.base import Dataset, Sample
+from abs_classify.datasets.benchmarks.base import (
+    Archive,
+    Benchmark,
+    SplitChoice,
+    choose_split,
+    completeness_problem,
+    existing_samples,
+    missing_samples,
+    usable_reader,
+)
+from abs_classify.datasets.benchmarks.layouts import BenchmarkRoot, MissingPath
+from abs_core.errors import AbsError, DatasetError, MissingExtraError
 from abs_core.labels import LabelSet, shipped_label_set
 
-__all__ = ["Diagnosis", "diagnose", "extraction", "spec_at", "way_on"]
+__all__ = [
+    "DatasetReport",
+    "Diagnosis",
+    "check_benchmark",
+    "check_opening",
+    "diagnose",
+    "extraction_command",
+    "next_step",
+    "spec_with_root",
+]
 
 
-#: How far above the given folder the data set is looked for, how far below, and among how many folders.
-_ABOVE, _BELOW, _MOST = 3, 2, 300
+@dataclass(frozen=True)
+class DatasetReport:
+    """The result of ``abs datasets check``.
+
+    Args:
+        spec: what was checked, as ``--dataset`` takes it.
+        complete: whether it can be used as it is.
+        there: what is there.
+        missing: what is missing or wrong.
+        next_step: one imperative sentence.
+    """
+
+    spec: str
+    complete: bool
+    there: tuple[str, ...]
+    missing: tuple[str, ...]
+    next_step: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+
+def check_benchmark(benchmark: Benchmark, location: str) -> DatasetReport:
+    """Check the folder of a published data set. Reads lists and file sizes; opens no image.
+
+    Args:
+        benchmark: its declaration.
+        location: the root folder, with options.
+
+    Raises:
+        UsageError: an unknown option or split.
+    """
+    choice = choose_split(benchmark, location)
+    spec = f"{benchmark.name}:{location}"
+    root = BenchmarkRoot(choice.root, shipped_label_set(benchmark.labels))
+    there: list[str] = []
+    try:
+        reader = usable_reader(choice.split, root)
+        if reader is None:
+            diagnosis = diagnose(benchmark, choice)
+            others = tuple(_other_splits(benchmark, choice, root))
+            return DatasetReport(spec, False, others, (diagnosis.message,), diagnosis.remedy)
+        there.append(f"{choice.split.name}: {reader.layout}")
+        listed = list(reader.samples(root))
+        samples = existing_samples(listed)
+        there.append(f"{len(samples)} images of {len({sample.label for sample in samples})} classes")
+        there += _other_splits(benchmark, choice, root)
+        problem = completeness_problem(benchmark, choice.split, listed, samples)
+    except (DatasetError, MissingExtraError) as error:
+        return DatasetReport(spec, False, tuple(there), (error.message,), error.remedy)
+    missing = [*([problem] if problem else []), *_empty_files(samples)]
+    step = next_step(benchmark, choice, listed, samples) if missing else _use(spec)
+    return DatasetReport(spec, not missing, tuple(there), tuple(missing), step)
+
+
+def check_opening(spec: str, opening: Callable[[str], Dataset]) -> DatasetReport:
+    """Check a data set of another kind by opening it.
+
+    Args:
+        spec: of the data set.
+        opening: opens it.
+    """
+    try:
+        dataset = opening(spec)
+    except AbsError as error:
+        return DatasetReport(spec, False, (), (error.message,), error.remedy)
+    there = (f"{len(dataset.samples)} images of {len(set(dataset.labels))} classes", *dataset.notes)
+    empty = tuple(_empty_files(dataset.samples))
+    step = "Fetch the empty files again, or remove them" if empty else _use(spec)
+    return DatasetReport(spec, not empty, there, empty, step)
+
+
+def _use(spec: str) -> str:
+    return f"Run: abs eval --dataset {shlex.quote(spec)}"
+
+
+def _other_splits(benchmark: Benchmark, choice: SplitChoice, root: BenchmarkRoot) -> list[str]:
+    usable = [
+        split.name
+        for split in benchmark.splits
+        if split is not choice.split and root.path.is_dir() and usable_reader(split, root) is not None
+    ]
+    return [f"other splits that can be read: {', '.join(usable)}"] if usable else []
+
+
+def _empty_files(samples: Sequence[Sample]) -> list[str]:
+    """Files of no bytes, as an interrupted extraction leaves them."""
+    empty = [sample for sample in samples if sample.source is None and sample.path.stat().st_size == 0]
+    return [f"{len(empty)} images are empty files (0 bytes), the first is {empty[0].name!r}"] if empty else []
+
+
+# How many levels above and below the given folder the data set is searched, and in how many folders.
+_ABOVE, _BELOW, _MAX_FOLDERS = 3, 2, 300
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Why a benchmark's part cannot be read.
+    """Why a split of a benchmark cannot be read.
 
     Args:
         message: what is wrong.
         remedy: what to do, an imperative.
-        missing: what is not there; empty where the root itself is wrong.
+        missing: what is missing; empty if the root itself is wrong.
     """
 
     message: str
@@ -37,132 +148,137 @@ class Diagnosis:
 
 
 def diagnose(benchmark: Benchmark, choice: SplitChoice) -> Diagnosis:
-    """Find out what is wrong with a root folder in which no layout of the part is there.
+    """Find out what is wrong with a root folder that has no layout of the split.
 
     Args:
         benchmark: the data set.
-        choice: what was asked of it.
+        choice: what the spec asks for.
     """
     root, labels = choice.root, shipped_label_set(benchmark.labels)
-    what = f"the folder {str(root)!r}"
     if not root.is_dir():
-        return _no_folder(benchmark, choice)
-    steps, place, missing = _nearest(choice, labels)
-    levels = f"{abs(steps)} level{'s' if abs(steps) > 1 else ''} too {'high' if steps > 0 else 'deep'}"
-    misplaced = f"{what} is {levels} for {benchmark.name}, which lies in {str(place)!r}"
+        return _diagnose_root(benchmark, choice)
+    levels, folder, missing = _nearest(choice, labels)
+    distance = f"{abs(levels)} level{'s' if abs(levels) > 1 else ''} too {'high' if levels > 0 else 'deep'}"
+    misplaced = f"the folder {str(root)!r} is {distance} for {benchmark.name}, which lies in {str(folder)!r}"
     if not missing:
-        return Diagnosis(misplaced, f"Write {spec_at(benchmark, choice, place)}")
-    shown = "; ".join(f"{each.what} ({_relative(each.path, place)})" for each in missing)
-    lacks = f"lacks, for {benchmark.name} ({choice.split.name}), {shown}"
-    message = f"{misplaced} and {lacks}" if steps else f"{what} {lacks}"
-    remedy = missing[0].remedy or _fetch(benchmark, place, missing[0])
-    ready = [split.name for split in benchmark.splits if usable(split, place, labels) is not None]
-    if ready:
-        remedy += f", or use what is there: {benchmark.name}:{place}?split={ready[0]}"
+        return Diagnosis(misplaced, f"Write {spec_with_root(benchmark, choice, folder)}")
+    paths = "; ".join(f"{path.what} ({_relative(path.path, folder)})" for path in missing)
+    lacks = f"lacks, for {benchmark.name} ({choice.split.name}), {paths}"
+    message = f"{misplaced} and {lacks}" if levels else f"the folder {str(root)!r} {lacks}"
+    remedy = missing[0].remedy or _fetch(benchmark, folder, missing[0])
+    usable = [
+        split.name for split in benchmark.splits if usable_reader(split, BenchmarkRoot(folder, labels)) is not None
+    ]
+    if usable:
+        remedy += f", or use another split: {benchmark.name}:{folder}?split={usable[0]}"
     return Diagnosis(message, remedy, missing)
 
 
-def way_on(benchmark: Benchmark, choice: SplitChoice, listed: Sequence[Sample], items: Sequence[Sample]) -> str:
-    """What to do about a part that is there but incomplete."""
-    there = {item.name for item in items}
-    absent = next((item.path for item in listed if item.name not in there), None)
-    archive = _archive_for(benchmark, choice.root, absent or (items[0].path if items else choice.root))
-    again = f"Extract it again: {extraction(archive, choice.root)}" if archive else "Fetch it again"
+def next_step(benchmark: Benchmark, choice: SplitChoice, listed: Sequence[Sample], samples: Sequence[Sample]) -> str:
+    """What to do about a split that is there but incomplete; arguments as for ``completeness_problem``."""
+    first = next((sample.path for sample in missing_samples(listed, samples)), None)
+    archive = _archive_of(benchmark, choice.root, first or (samples[0].path if samples else choice.root))
+    fetch = f"Extract it again: {extraction_command(archive, choice.root)}" if archive else "Fetch it again"
     if archive and _find(archive, choice.root) is None:
-        again = (
-            f"Download {archive.name} again from {archive.url} and extract it in {str(_into(archive, choice.root))!r}"
-        )
+        target = str(_target(archive, choice.root))
+        fetch = f"Download {archive.name} again from {archive.url} and extract it in {target!r}"
     mark = "&" if "?" in choice.location else "?"
-    return f"{again}, or go on with the images that are there: {benchmark.name}:{choice.location}{mark}partial"
+    return f"{fetch}, or continue with the images that are there: {benchmark.name}:{choice.location}{mark}partial"
 
 
-def extraction(archive: Archive, root: Path) -> str:
-    """The command that extracts an archive to where the data set's root is ``root``."""
-    found = shlex.quote(str(_find(archive, root) or root / archive.name))
-    into = shlex.quote(str(_into(archive, root)))
-    return f"unzip -o {found} -d {into}" if archive.name.endswith(".zip") else f"tar -xf {found} -C {into}"
+def extraction_command(archive: Archive, root: Path) -> str:
+    """The command that extracts an archive so that ``root`` becomes the root of the data set."""
+    file = shlex.quote(str(_find(archive, root) or root / archive.name))
+    target = shlex.quote(str(_target(archive, root)))
+    return f"unzip -o {file} -d {target}" if archive.name.endswith(".zip") else f"tar -xf {file} -C {target}"
 
 
-def spec_at(benchmark: Benchmark, choice: SplitChoice, root: Path) -> str:
+def spec_with_root(benchmark: Benchmark, choice: SplitChoice, root: Path) -> str:
     """The spec with another root and the same options."""
     _, mark, options = choice.location.rpartition("?")
     return f"{benchmark.name}:{root}{mark}{options if mark else ''}"
 
 
-def _no_folder(benchmark: Benchmark, choice: SplitChoice) -> Diagnosis:
+def _diagnose_root(benchmark: Benchmark, choice: SplitChoice) -> Diagnosis:
+    """Why the root is not a folder."""
     root = choice.root
-    archive = next((each for each in benchmark.archives if each.name == root.name), None)
+    archive = next((archive for archive in benchmark.archives if archive.name == root.name), None)
     if archive is not None and root.is_file():
-        home = root.parent / benchmark.name
-        folder = home if archive.into == "." else home.parent
+        extracted = root.parent / benchmark.name
+        folder = extracted if archive.into == "." else extracted.parent
         return Diagnosis(
             f"{str(root)!r} is the archive of {benchmark.name}, not its folder",
-            f"Extract it: {extraction(archive, home)}; then name the folder that it makes in {str(folder)!r}",
+            f"Extract it: {extraction_command(archive, extracted)}; then name the folder that this creates in "
+            f"{str(folder)!r}",
         )
-    state = "is no folder" if root.exists() else "does not exist"
-    return Diagnosis(f"the root {str(root)!r} of {benchmark.name} {state}", "Check the path")
-
-
-def _near(root: Path) -> Iterator[tuple[int, Path]]:
-    """Folders above (negative) and below (positive) a root, the nearest first."""
-    absolute = root.absolute()
-    for step, above in enumerate(islice(absolute.parents, _ABOVE), 1):
-        yield -step, above
-    yield from islice(_below(root), _MOST)
-
-
-def _below(root: Path) -> Iterator[tuple[int, Path]]:
-    level = [root]
-    for step in range(1, _BELOW + 1):
-        below: list[Path] = []
-        for folder in level:
-            try:
-                below += islice((each for each in sorted(folder.iterdir()) if each.is_dir()), _MOST)
-            except OSError:
-                continue
-        yield from ((step, each) for each in below)
-        level = below[:_MOST]
-
-
-def _fewest_missing(choice: SplitChoice, root: Path, labels: LabelSet) -> tuple[float, tuple[MissingPath, ...]]:
-    """How far the nearest layout is from being there, and what it lacks."""
-    every = [(reader.missing(root, labels), reader.needs) for reader in choice.split.readers]
-    # one that can say more than "fetch it" has recognised something
-    far = [(len(missing) / needs - 0.01 * any(each.remedy for each in missing), missing) for missing, needs in every]
-    return min(far, key=lambda pair: pair[0])
+    problem = "is not a folder" if root.exists() else "does not exist"
+    return Diagnosis(f"the root {str(root)!r} of {benchmark.name} {problem}", "Check the path")
 
 
 def _nearest(choice: SplitChoice, labels: LabelSet) -> tuple[int, Path, tuple[MissingPath, ...]]:
-    """The folder around the root, or the root itself, in which least is missing: levels off, folder, what."""
-    least, missing = _fewest_missing(choice, choice.root, labels)
+    """The folder near the root, or the root itself, that lacks least: levels below the root, folder, what it lacks."""
+    least, missing = _fewest_missing(choice, BenchmarkRoot(choice.root, labels))
     best = (0, choice.root, missing)
-    for steps, near in _near(choice.root):
+    for levels, folder in _nearby(choice.root):
         try:
-            far, missing = _fewest_missing(choice, near, labels)
+            share, missing = _fewest_missing(choice, BenchmarkRoot(folder, labels))
         except DatasetError:
             continue  # a folder that may not be read
-        if far < least:
-            least, best = far, (steps, near, missing)
+        if share < least:
+            least, best = share, (levels, folder, missing)
         if not missing:
             break
     return best
 
 
+def _fewest_missing(choice: SplitChoice, root: BenchmarkRoot) -> tuple[float, tuple[MissingPath, ...]]:
+    """The share of the nearest layout that is missing, and what is missing of it."""
+    candidates = [(reader.missing(root), reader.required_paths) for reader in choice.split.readers]
+    # a layout that has a remedy of its own has recognized something, so it comes before an equal one
+    shares = [
+        (len(missing) / count - 0.01 * any(path.remedy for path in missing), missing) for missing, count in candidates
+    ]
+    return min(shares, key=lambda pair: pair[0])
+
+
+def _nearby(root: Path) -> Iterator[tuple[int, Path]]:
+    """Folders above (negative levels) and below (positive levels) a root, the nearest first."""
+    for levels, parent in enumerate(islice(root.absolute().parents, _ABOVE), 1):
+        yield -levels, parent
+    yield from islice(_below(root), _MAX_FOLDERS)
+
+
+def _below(root: Path) -> Iterator[tuple[int, Path]]:
+    parents = [root]
+    for level in range(1, _BELOW + 1):
+        folders: list[Path] = []
+        for parent in parents:
+            try:
+                folders += islice((path for path in sorted(parent.iterdir()) if path.is_dir()), _MAX_FOLDERS)
+            except OSError:
+                continue
+        yield from ((level, folder) for folder in folders)
+        parents = folders[:_MAX_FOLDERS]
+
+
 def _fetch(benchmark: Benchmark, root: Path, missing: MissingPath) -> str:
-    archive = _archive_for(benchmark, root, missing.path)
+    archive = _archive_of(benchmark, root, missing.path)
     if archive is None:
         return f"Put {missing.what} at {str(missing.path)!r}"
     if _find(archive, root) is not None:
-        return f"Extract the archive that lies there: {extraction(archive, root)}"
-    return f"Download {archive.name} from {archive.url} and extract it in {str(_into(archive, root))!r}"
+        return f"Extract the archive that is there: {extraction_command(archive, root)}"
+    return f"Download {archive.name} from {archive.url} and extract it in {str(_target(archive, root))!r}"
 
 
-def _archive_for(benchmark: Benchmark, root: Path, path: Path) -> Archive | None:
+def _archive_of(benchmark: Benchmark, root: Path, path: Path) -> Archive | None:
+    """The archive that contains a path; of several one that is on disk."""
     relative = _relative(path, root)
-    fitting = [each for each in benchmark.archives if any(relative.startswith(begin) for begin in each.brings)]
-    fitting = fitting or [each for each in benchmark.archives if not each.brings]
-    here = [each for each in fitting if _find(each, root) is not None]
-    return next(iter(here or fitting), None)
+    fitting = [
+        archive for archive in benchmark.archives if any(relative.startswith(prefix) for prefix in archive.contents)
+    ]
+    fitting = fitting or [archive for archive in benchmark.archives if not archive.contents]
+    on_disk = [archive for archive in fitting if _find(archive, root) is not None]
+    return next(iter(on_disk or fitting), None)
 
 
 def _find(archive: Archive, root: Path) -> Path | None:
@@ -170,7 +286,7 @@ def _find(archive: Archive, root: Path) -> Path | None:
     return next((folder / archive.name for folder in folders if (folder / archive.name).is_file()), None)
 
 
-def _into(archive: Archive, root: Path) -> Path:
+def _target(archive: Archive, root: Path) -> Path:
     return root.absolute().parent if archive.into == ".." else root / archive.into
 
 

@@ -1,9 +1,7 @@
-"""The split files of the CoOp suite (Zhou et al., 2022): ``{"train": [[path, label, classname], ...], "val", "test"}``.
+"""The layouts that published data sets come in, and their readers: class folders, lists of images, CoOp splits, CUB.
 
-The label is a position in an order that only that suite has (it leaves classes out, renames them, sorts anew). So the
-class is taken from the image's path, and label and class must go together in the whole file. Flowers102 and
-StanfordCars keep every image in one folder; there the label is the official class number less one, and the names are
-held against the published ones.
+Layouts with annotations in MATLAB files are in ``matlab``, the binary files of CIFAR in ``cifar``. Every reader finds
+the class of an image by what the annotations say, never by a position in a sorted list.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from abs_classify.datasets.base import Sample
 from abs_classify.datasets.folders import MAX_ANNOTATION_BYTES, inside, is_image, list_folder, read_lines
@@ -21,41 +19,57 @@ from abs_core.errors import DatasetError
 from abs_core.labels import LabelSet, compact
 
 __all__ = [
+    "BenchmarkRoot",
     "ClassFolders",
+    "CoopEntry",
     "CoopSplit",
     "CubTables",
     "LayoutReader",
     "ListFile",
+    "ListedImage",
     "MissingPath",
-    "aircraft",
+    "aircraft_line",
     "by_breed",
     "by_folder",
     "by_label",
     "by_letter",
     "by_name",
     "by_number",
-    "dtd",
-    "food101",
-    "imagenet_kaggle",
-    "pets",
-    "places365",
-    "sun397",
-    "ucf101",
+    "dtd_line",
+    "food101_line",
+    "imagenet_kaggle_line",
+    "missing_file",
+    "missing_folder",
+    "pets_line",
+    "places365_line",
+    "sun397_line",
+    "ucf101_line",
     "under_letters",
     "unknown_class",
-    "wanted_file",
-    "wanted_folder",
 ]
 
 
 @dataclass(frozen=True)
+class BenchmarkRoot:
+    """A folder that may be the root of a published data set.
+
+    Args:
+        path: the folder.
+        labels: the published classes.
+    """
+
+    path: Path
+    labels: LabelSet
+
+
+@dataclass(frozen=True)
 class MissingPath:
-    """Something that a reader needs and that is not there.
+    """A file or folder that a reader needs and that does not exist.
 
     Args:
         path: where it should be.
         what: what it is, such as "the list of test images".
-        remedy: what else than extracting an archive brings it; empty where nothing does.
+        remedy: how to get it if not by extracting an archive; empty if there is no other way.
     """
 
     path: Path
@@ -64,79 +78,80 @@ class MissingPath:
 
 
 class LayoutReader(Protocol):
-    """One official layout of one part of a data set."""
+    """The reader of one published layout of one split of a data set."""
 
     @property
     def layout(self) -> str:
-        """The files and folders it reads, for lists and messages."""
+        """The files and folders that it reads, for lists and messages."""
         ...
 
     @property
-    def needs(self) -> int:
-        """How many things must be there at least; ``missing`` names at most as many."""
+    def required_paths(self) -> int:
+        """How many files and folders it needs at least; ``missing`` returns at most as many."""
         ...
 
-    def missing(self, root: Path, labels: LabelSet) -> tuple[MissingPath, ...]:
-        """What is not there; empty where ``samples`` can be called. Cheap: reads no list and opens no image."""
+    def missing(self, root: BenchmarkRoot) -> tuple[MissingPath, ...]:
+        """What does not exist; if empty, ``samples`` can be called. Fast: reads no list and opens no image."""
         ...
 
-    def samples(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
-        """The images in the order of the layout; those that a list names may be absent.
+    def samples(self, root: BenchmarkRoot) -> Iterator[Sample]:
+        """The samples in the order of the layout. The files of those that a list names may not exist.
 
         Raises:
-            DatasetError: an annotation file is broken, names a class that ``labels`` lacks, or leads outside ``root``.
+            DatasetError: an annotation file is broken, names an unknown class, or has a path that leads outside.
         """
         ...
 
 
-def wanted_file(path: Path, what: str, remedy: str = "") -> tuple[MissingPath, ...]:
-    """Empty if there is such a file that is not empty."""
+def missing_file(path: Path, what: str, remedy: str = "") -> tuple[MissingPath, ...]:
+    """Empty if the path is a file with content."""
     try:
-        there = path.is_file() and path.stat().st_size > 0
+        exists = path.is_file() and path.stat().st_size > 0
     except OSError:
-        there = False
-    return () if there else (MissingPath(path, what, remedy),)
+        exists = False
+    return () if exists else (MissingPath(path, what, remedy),)
 
 
-def wanted_folder(path: Path, what: str, remedy: str = "") -> tuple[MissingPath, ...]:
-    """Empty if there is such a folder with something in it."""
+def missing_folder(path: Path, what: str, remedy: str = "") -> tuple[MissingPath, ...]:
+    """Empty if the path is a folder with content."""
     try:
-        there = path.is_dir() and any(path.iterdir())
+        exists = path.is_dir() and any(path.iterdir())
     except OSError:
-        there = False
-    return () if there else (MissingPath(path, what, remedy),)
+        exists = False
+    return () if exists else (MissingPath(path, what, remedy),)
 
 
-def unknown_class(place: str, label: object, labels: LabelSet) -> DatasetError:
-    """The error for a label that the published label set does not have."""
+def unknown_class(where: str, label: object, labels: LabelSet) -> DatasetError:
+    """The error for a label that is not a class of the published data set."""
     return DatasetError(
-        f"{place} has the label {label!r}, which is none of the {len(labels.ids)} classes of {labels.name!r}",
+        f"{where}: the label must be one of the {len(labels.ids)} classes of {labels.name!r}, got {label!r}",
         remedy="Check that this is the data set that you named, or read it as imagefolder: or csv:",
     )
 
 
-#: How deep class folders may lie: a/apartment_building/outdoor.
+# How deep class folders may be nested: a/apartment_building/outdoor.
 _DEPTH = 3
 
 
+#: From the path of a folder to the class id.
 FolderLabel = Callable[[str, LabelSet], str | None]
 
 
 def by_name(folder: str, labels: LabelSet) -> str | None:
-    """The class that a folder's path names, but for case and separators."""
+    """The class with the id that the path of the folder spells; case and separators do not matter."""
     return labels.find_id(folder)
 
 
 def under_letters(folder: str, labels: LabelSet) -> str | None:
-    """The class that a path under a folder of one letter names: ``a/apse/indoor`` is ``apse/indoor``."""
+    """The class of a path below a folder of one letter: ``a/apse/indoor`` is ``apse/indoor``."""
     letter, _, name = folder.partition("/")
     return labels.find_id(name) if len(letter) == 1 else None
 
 
 def by_number(folder: str, labels: LabelSet) -> str | None:
-    """The class at the position that a folder's name is: ``10`` comes after ``9`` and not after ``1``.
+    """The class with the number that is the folder's name; so ``10`` comes after ``9`` and not after ``1``.
 
-    ImageNet-V2 names its folders so. Copies with WordNet ids as folder names are around, and are read too.
+    ImageNet-V2 has such folders. Copies of it with WordNet ids as folder names exist and are read too.
     """
     if folder.isascii() and folder.isdigit():
         return labels.id_at(int(folder))
@@ -145,13 +160,13 @@ def by_number(folder: str, labels: LabelSet) -> str | None:
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """Images in folders that are named by their class.
+    """Images in folders that are named after their class.
 
     Args:
-        folder: where the class folders lie, relative to the root; "." for the root itself.
-        label: from a class folder's path, relative to ``folder``, to the class id.
-        ignored: folders beside the class folders that are no classes, although they hold images.
-        other: words in a root's own name that say it is another part of the data set.
+        folder: the parent of the class folders, relative to the root; "." for the root itself.
+        label: from the path of a class folder, relative to ``folder``, to the class id.
+        ignored: folders with images that are not classes.
+        other: words in the name of ``folder`` by which it is another split of the data set.
     """
 
     folder: str
@@ -161,88 +176,236 @@ class ClassFolders:
 
     @property
     def layout(self) -> str:
-        """The files and folders it reads."""
+        """The files and folders that it reads."""
         return "class folders" if self.folder == "." else f"class folders in {self.folder}/"
 
     @property
-    def needs(self) -> int:
-        """How many things must be there."""
+    def required_paths(self) -> int:
+        """How many files and folders it needs."""
         return 1
 
-    def missing(self, root: Path, labels: LabelSet) -> tuple[MissingPath, ...]:
-        """The folder of class folders, or a class folder in it. Looks at names only."""
-        folder = root / self.folder
-        absent = wanted_folder(folder, "the folder of class folders")
-        if absent:
-            return absent
+    def missing(self, root: BenchmarkRoot) -> tuple[MissingPath, ...]:
+        """The parent of the class folders, or a class folder in it. Looks at names only."""
+        folder = root.path / self.folder
+        missing = missing_folder(folder, "the folder of class folders")
+        if missing:
+            return missing
         names, _ = list_folder(folder)
-        letters = [f"{name}/{below}" for name in names if len(name) == 1 for below in list_folder(folder / name)[0]]
-        other = any(word in folder.resolve().name for word in self.other)
-        if not other and any(self.label(name, labels) is not None for name in (*names, *letters)):
+        nested = [f"{name}/{inner}" for name in names if len(name) == 1 for inner in list_folder(folder / name)[0]]
+        is_other = any(word in folder.resolve().name for word in self.other)
+        if not is_other and any(self.label(name, root.labels) is not None for name in (*names, *nested)):
             return ()
-        return (MissingPath(folder, f"the folders of its {len(labels.ids)} classes"),)
+        return (MissingPath(folder, f"the folders of its {len(root.labels.ids)} classes"),)
 
-    def samples(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
+    def samples(self, root: BenchmarkRoot) -> Iterator[Sample]:
         """The images of the class folders, in the order of the folders' names."""
-        yield from self._items(root / self.folder, labels, "")
+        yield from self._samples(root.path / self.folder, root.labels, "")
 
-    def _items(self, top: Path, labels: LabelSet, relative: str) -> Iterator[Sample]:
-        folders, _ = list_folder(top / relative)
+    def _samples(self, top: Path, labels: LabelSet, parent: str) -> Iterator[Sample]:
+        folders, _ = list_folder(top / parent)
         for name in folders:
-            below = f"{relative}/{name}" if relative else name
-            if below in self.ignored:
+            folder = f"{parent}/{name}" if parent else name
+            if folder in self.ignored:
                 continue
-            label = self.label(below, labels)
-            inner, files = list_folder(top / below)
+            label = self.label(folder, labels)
+            inner, files = list_folder(top / folder)
             images = [file for file in files if is_image(file)]
             if images and label is None:
-                raise unknown_class(f"the folder {str(top / below)!r}", below, labels)
+                raise unknown_class(f"the folder {str(top / folder)!r}", folder, labels)
             for file in images:
-                yield Sample(top / below / file, label or "")
-            if inner and below.count("/") < _DEPTH - 1:
-                yield from self._items(top, labels, below)
+                yield Sample(top / folder / file, label or "")
+            if inner and folder.count("/") < _DEPTH - 1:
+                yield from self._samples(top, labels, folder)
 
 
-#: From path, label and name of an entry to the class id.
-EntryLabel = Callable[[str, int, LabelSet], str | None]
+class ListedImage(NamedTuple):
+    """A line of a list of images.
+
+    Args:
+        path: of the image, relative to the folder of images.
+        annotation: what the line says about the class.
+        label: the class id; None if it is not a published class.
+    """
+
+    path: str
+    annotation: str
+    label: str | None
 
 
-_COOP_REMEDY = "Fetch the split file again; DATASETS.md of the CoOp repository links it"
+#: Parses a line of a list. May raise ValueError or IndexError.
+LineParser = Callable[[str, LabelSet], ListedImage]
 
 
-# Published names differ in spelling between sources; a shifted or permuted list has next to none in common.
-_ALIKE = 0.8
+def dtd_line(line: str, labels: LabelSet) -> ListedImage:
+    """``banded/banded_0002.jpg``: the folder is the class."""
+    folder = line.split("/")[0]
+    return ListedImage(line, folder, labels.find_id(folder))
 
 
-def by_folder(path: str, _label: int, labels: LabelSet) -> str | None:
+def food101_line(line: str, labels: LabelSet) -> ListedImage:
+    """``apple_pie/1011328``: the folder is the class, and ``.jpg`` is left out."""
+    folder = line.split("/")[0]
+    return ListedImage(f"{line}.jpg", folder, labels.find_id(folder))
+
+
+def pets_line(line: str, labels: LabelSet) -> ListedImage:
+    """``Abyssinian_201 1 1 1``: image, class number from 1 on, species, number of the breed within the species.
+
+    A sort of the file names puts the cats, which have capitals, before the dogs; only the number counts. The breed in
+    the file name must agree with it.
+    """
+    image, number = line.split()[:2]
+    label = labels.id_at(int(number) - 1)
+    breed = image.rpartition("_")[0]
+    return ListedImage(f"{image}.jpg", f"{number} ({breed})", label if label == labels.find_id(breed) else None)
+
+
+def places365_line(line: str, labels: LabelSet) -> ListedImage:
+    """``Places365_val_00000001.jpg 165``: image and class number from 0 on."""
+    image, number = line.split()
+    return ListedImage(image, number, labels.id_at(int(number)))
+
+
+def aircraft_line(line: str, labels: LabelSet) -> ListedImage:
+    """``1514522 F-16A/B``: image without ``.jpg``, and the variant, which may contain spaces and slashes."""
+    image, _, variant = line.partition(" ")
+    return ListedImage(f"{image}.jpg", variant, labels.find_id(variant))
+
+
+def sun397_line(line: str, labels: LabelSet) -> ListedImage:
+    """``/a/apse/indoor/sun_blhbltknhczdswwd.jpg``: the path between the letter and the file is the class."""
+    path = line.lstrip("/")
+    name = "/".join(path.split("/")[1:-1])
+    return ListedImage(path, name, labels.find_id(name))
+
+
+def ucf101_line(line: str, labels: LabelSet) -> ListedImage:
+    """``ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi 1``: a video, whose middle frame is in ``Apply_Eye_Makeup``."""
+    action, _, video = line.split()[0].partition("/")
+    folder = "_".join(re.findall("[A-Z][^A-Z]*", action))
+    return ListedImage(f"{folder}/{video.removesuffix('.avi')}.jpg", action, labels.find_id(action))
+
+
+def imagenet_kaggle_line(line: str, labels: LabelSet) -> ListedImage:
+    """``ILSVRC2012_val_00000001,n03995372 85 1 499 272``: image, then class and box of each object (of one class)."""
+    image, _, objects = line.partition(",")
+    wnid = objects.split()[0]
+    return ListedImage(f"{image}.JPEG", wnid, labels.find_id(wnid))
+
+
+@dataclass(frozen=True)
+class ListFile:
+    """A text file that lists the images of one split.
+
+    Args:
+        file: the list, relative to the root.
+        images: the folder that its paths start from, relative to the root.
+        parse: parses a line.
+        header: the number of lines at the top that name columns.
+        comment: the prefix of comments; by default there are none.
+    """
+
+    file: str
+    images: str
+    parse: LineParser
+    header: int = 0
+    comment: str = "\n"
+
+    @property
+    def layout(self) -> str:
+        """The files and folders that it reads."""
+        return f"{self.file} and {self.images}/"
+
+    @property
+    def required_paths(self) -> int:
+        """How many files and folders it needs."""
+        return 2
+
+    def missing(self, root: BenchmarkRoot) -> tuple[MissingPath, ...]:
+        """The list and the folder of images."""
+        return (
+            *missing_file(root.path / self.file, "the list of the images"),
+            *missing_folder(root.path / self.images, "the folder of images"),
+        )
+
+    def samples(self, root: BenchmarkRoot) -> Iterator[Sample]:
+        """The images in the order of the list."""
+        path = root.path / self.file
+        for number, line in read_lines(path, self.comment):
+            if number <= self.header:
+                continue
+            where = f"line {number} of {str(path)!r}"
+            try:
+                image = self.parse(line, root.labels)
+            except (ValueError, IndexError) as error:
+                raise DatasetError(
+                    f"{where} is not in the format of the official list: {line[:80]!r}",
+                    remedy="Fetch the official file again",
+                ) from error
+            if image.label is None:
+                raise unknown_class(where, image.annotation, root.labels)
+            yield Sample(inside(root.path / self.images, image.path, where), image.label)
+
+
+class CoopEntry(NamedTuple):
+    """An entry of a split file of the CoOp suite.
+
+    Args:
+        path: of the image.
+        label: a position in an order of classes that only the suite has.
+        name: of the class.
+    """
+
+    path: str
+    label: int
+    name: str
+
+
+#: From an entry to the class id.
+EntryLabel = Callable[[CoopEntry, LabelSet], str | None]
+
+
+def by_folder(entry: CoopEntry, labels: LabelSet) -> str | None:
     """The class that the image's folder names."""
-    return labels.find_id(path.rpartition("/")[0])
+    return labels.find_id(entry.path.rpartition("/")[0])
 
 
-def by_letter(path: str, _label: int, labels: LabelSet) -> str | None:
-    """The class that the image's folder names, less the folder of one letter above it."""
-    return labels.find_id(path.rpartition("/")[0].partition("/")[2])
+def by_letter(entry: CoopEntry, labels: LabelSet) -> str | None:
+    """The class that the image's folder names, without the folder of one letter above it."""
+    return labels.find_id(entry.path.rpartition("/")[0].partition("/")[2])
 
 
-def by_breed(path: str, _label: int, labels: LabelSet) -> str | None:
-    """The class that the file's name begins with: ``Abyssinian_201.jpg``."""
-    return labels.find_id(path.rpartition("_")[0])
+def by_breed(entry: CoopEntry, labels: LabelSet) -> str | None:
+    """The class that the file name begins with: ``Abyssinian_201.jpg``."""
+    return labels.find_id(entry.path.rpartition("_")[0])
 
 
-def by_label(_path: str, label: int, labels: LabelSet) -> str | None:
+def by_label(entry: CoopEntry, labels: LabelSet) -> str | None:
     """The class whose official number is one more than the label."""
-    return labels.id_at(label)
+    return labels.id_at(entry.label)
+
+
+_FETCH_SPLIT = "Fetch the split file again; DATASETS.md of the CoOp repository links it"
+
+
+# Sources spell class names differently; a shifted or permuted list agrees almost nowhere.
+_MIN_AGREEMENT = 0.8
 
 
 @dataclass(frozen=True)
 class CoopSplit:
-    """One part of a split file.
+    """One split of a split file of the CoOp suite (Zhou et al., 2022): ``{"train": [[path, label, name], ...], ...}``.
+
+    The label is a position in an order that only the suite has (it leaves classes out, renames them, sorts anew), so
+    the class is taken from the image's path, and label and class must correspond in the whole file. Flowers102 and
+    StanfordCars keep all images in one folder; there the label is the official class number less one, and the names
+    are compared with the published ones.
 
     Args:
         file: the split file, relative to the root.
         part: ``train``, ``val`` or ``test``.
         images: the folder that its paths start from, relative to the root.
-        label: says an entry's class.
+        label: from an entry to the class id.
     """
 
     file: str
@@ -252,60 +415,61 @@ class CoopSplit:
 
     @property
     def layout(self) -> str:
-        """The files and folders it reads."""
+        """The files and folders that it reads."""
         return f"{self.file} ({self.part}) and {self.images}/"
 
     @property
-    def needs(self) -> int:
-        """How many things must be there."""
+    def required_paths(self) -> int:
+        """How many files and folders it needs."""
         return 2
 
-    def missing(self, root: Path, labels: LabelSet) -> tuple[MissingPath, ...]:  # noqa: ARG002 - as of every reader
-        """The split file, the folder of images, or both."""
-        where = f"Download {self.file} (linked in DATASETS.md of the CoOp repository) to {str(root / self.file)!r}"
+    def missing(self, root: BenchmarkRoot) -> tuple[MissingPath, ...]:
+        """The split file and the folder of images."""
+        file = root.path / self.file
+        remedy = f"Download {self.file} (linked in DATASETS.md of the CoOp repository) to {str(file)!r}"
         return (
-            *wanted_file(root / self.file, "the split of the CoOp suite", where),
-            *wanted_folder(root / self.images, "the folder of images"),
+            *missing_file(file, "the split of the CoOp suite", remedy),
+            *missing_folder(root.path / self.images, "the folder of images"),
         )
 
-    def samples(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
+    def samples(self, root: BenchmarkRoot) -> Iterator[Sample]:
         """The images in the order of the file."""
-        file = root / self.file
-        entries = _entries(file, self.part)
+        file = root.path / self.file
         ids: dict[int, str] = {}
-        spelled: dict[str, str] = {}
-        for number, (path, label, name) in enumerate(entries, 1):
-            place = f"entry {number} of {self.part!r} in {str(file)!r}"
-            found = self.label(path, label, labels)
-            if found is None:
-                raise unknown_class(place, f"{label} ({path})", labels)
-            if ids.setdefault(label, found) != found:
+        names: dict[str, str] = {}
+        for number, entry in enumerate(_read_entries(file, self.part), 1):
+            where = f"entry {number} of {self.part!r} in {str(file)!r}"
+            label = self.label(entry, root.labels)
+            if label is None:
+                raise unknown_class(where, f"{entry.label} ({entry.path})", root.labels)
+            if ids.setdefault(entry.label, label) != label:
                 raise DatasetError(
-                    f"{place} gives {found!r} the label {label}, which is that of {ids[label]!r}", remedy=_COOP_REMEDY
+                    f"{where} gives {label!r} the label {entry.label}, which is that of {ids[entry.label]!r}",
+                    remedy=_FETCH_SPLIT,
                 )
-            spelled[found] = name
-            yield Sample(inside(root / self.images, path, place), found)
+            names[label] = entry.name
+            yield Sample(inside(root.path / self.images, entry.path, where), label)
         if len(set(ids.values())) != len(ids):
-            raise DatasetError(f"{str(file)!r} gives one class several labels", remedy=_COOP_REMEDY)
+            raise DatasetError(f"{str(file)!r} gives one class several labels", remedy=_FETCH_SPLIT)
         if self.label is by_label:
-            _check_names(file, spelled, labels)
+            _check_names(file, names, root.labels)
 
 
-def _entries(file: Path, part: str) -> list[tuple[str, int, str]]:
+def _read_entries(file: Path, part: str) -> list[CoopEntry]:
     try:
         if file.stat().st_size > MAX_ANNOTATION_BYTES:
-            raise DatasetError(f"{str(file)!r} has more than {MAX_ANNOTATION_BYTES >> 20} MB", remedy=_COOP_REMEDY)
+            raise DatasetError(f"{str(file)!r} is larger than {MAX_ANNOTATION_BYTES >> 20} MB", remedy=_FETCH_SPLIT)
         content: Any = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise DatasetError(f"cannot read {str(file)!r}: {reason}", remedy="Check its permissions") from error
     except (ValueError, RecursionError) as error:
-        # an HTML page that says "too many downloads" is what often lies here
-        raise DatasetError(f"{str(file)!r} is no JSON file", remedy=_COOP_REMEDY) from error
+        # often this is an HTML page that says "too many downloads"
+        raise DatasetError(f"{str(file)!r} is not a JSON file", remedy=_FETCH_SPLIT) from error
     rows = content.get(part) if isinstance(content, dict) else None
     if not isinstance(rows, list) or not all(map(_is_entry, rows)):
-        raise DatasetError(f"{str(file)!r} has no list {part!r} of [path, label, classname]", remedy=_COOP_REMEDY)
-    return [(row[0], row[1], row[2]) for row in rows]
+        raise DatasetError(f"{str(file)!r} has no list {part!r} of [path, label, name]", remedy=_FETCH_SPLIT)
+    return [CoopEntry(*row) for row in rows]
 
 
 def _is_entry(row: Any) -> bool:
@@ -318,189 +482,81 @@ def _is_entry(row: Any) -> bool:
     )
 
 
-def _check_names(file: Path, spelled: dict[str, str], labels: LabelSet) -> None:
-    """Refuse labels that count in another order than the published classes do."""
-    # the suite puts the year of a car first, so words are compared as a set
-    words = {name: sorted(compact(word) for word in name.replace("-", " ").split()) for name in labels.names.values()}
-    alike = sum(
-        sorted(compact(word) for word in name.replace("-", " ").split()) == words[labels.names[label]]
-        for label, name in spelled.items()
-    )
-    if alike < _ALIKE * len(spelled):
+def _check_names(file: Path, names: dict[str, str], labels: LabelSet) -> None:
+    """Refuse labels that count in another order than the published classes do.
+
+    Args:
+        file: the split file, for the error.
+        names: class id to the name that the file gives it.
+        labels: the published classes.
+    """
+    agreeing = sum(_words(name) == _words(labels.names[label]) for label, name in names.items())
+    if agreeing < _MIN_AGREEMENT * len(names):
         raise DatasetError(
-            f"{alike} of {len(spelled)} class names in {str(file)!r} are those of {labels.name!r} at their labels, "
-            "so its labels count in another order",
-            remedy=_COOP_REMEDY,
+            f"the labels of {str(file)!r} count in another order than the classes of {labels.name!r}: only {agreeing} "
+            f"of {len(names)} class names agree",
+            remedy=_FETCH_SPLIT,
         )
 
 
-_CUB_REMEDY = "Fetch CUB_200_2011.tgz again; all its text files belong together"
+def _words(name: str) -> list[str]:
+    """The words of a name in any order: the suite puts the year of a car first."""
+    return sorted(compact(word) for word in name.replace("-", " ").split())
+
+
+_FETCH_CUB = "Fetch CUB_200_2011.tgz again; all its text files belong together"
 
 
 @dataclass(frozen=True)
 class CubTables:
-    """``images.txt``, ``image_class_labels.txt`` and ``train_test_split.txt``: number, then path, class number, 0 or 1.
+    """``images.txt``, ``image_class_labels.txt`` and ``train_test_split.txt``: image number, then path, class, 0 or 1.
 
     Args:
-        training: which images: True for those of training, False for those of the test, None for all.
+        training: which images: True: those for training, False: those for testing, None: all.
     """
 
     training: bool | None
 
     layout = "images.txt, image_class_labels.txt, train_test_split.txt and images/"
-    needs = 4
+    required_paths = 4
 
-    def missing(self, root: Path, labels: LabelSet) -> tuple[MissingPath, ...]:  # noqa: ARG002 - as of every reader
-        """Each of the three files, and the folder of images."""
+    def missing(self, root: BenchmarkRoot) -> tuple[MissingPath, ...]:
+        """The three files and the folder of images."""
         return (
-            *wanted_file(root / "images.txt", "the paths of the images"),
-            *wanted_file(root / "image_class_labels.txt", "the classes of the images"),
-            *wanted_file(root / "train_test_split.txt", "the split into training and test"),
-            *wanted_folder(root / "images", "the folder of images"),
+            *missing_file(root.path / "images.txt", "the paths of the images"),
+            *missing_file(root.path / "image_class_labels.txt", "the classes of the images"),
+            *missing_file(root.path / "train_test_split.txt", "the split into training and test"),
+            *missing_folder(root.path / "images", "the folder of images"),
         )
 
-    def samples(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
+    def samples(self, root: BenchmarkRoot) -> Iterator[Sample]:
         """The images in the order of ``images.txt``."""
-        numbers = _table(root / "image_class_labels.txt")
-        training = _table(root / "train_test_split.txt")
-        paths = _table(root / "images.txt")
-        for image, relative in paths.items():
+        numbers = _read_table(root.path / "image_class_labels.txt")
+        training = _read_table(root.path / "train_test_split.txt")
+        paths = _read_table(root.path / "images.txt")
+        for image, path in paths.items():
+            where = f"the image number {image} of {str(root.path / 'images.txt')!r}"
             if image not in numbers or training.get(image) not in ("0", "1"):
-                raise DatasetError(
-                    f"the image number {image} of {str(root / 'images.txt')!r} has no class or no split",
-                    remedy=_CUB_REMEDY,
-                )
+                raise DatasetError(f"{where} has no class or no split", remedy=_FETCH_CUB)
             if self.training is not None and (training[image] == "1") != self.training:
                 continue
-            place = f"the image number {image} of {str(root)!r}"
             number = numbers[image]
-            label = labels.id_at(int(number) - 1) if number.isdigit() else None
-            folder = relative.partition("/")[0]
-            # the folder begins with the class number, so the two files can be held against each other
-            if label is None or labels.find_id(folder) != label:
-                raise unknown_class(place, f"{number} ({folder})", labels)
-            yield Sample(inside(root / "images", relative, place), label)
+            label = root.labels.id_at(int(number) - 1) if number.isdigit() else None
+            folder = path.partition("/")[0]
+            # the name of the folder begins with the class number, so the two files can be compared
+            if label is None or root.labels.find_id(folder) != label:
+                raise unknown_class(where, f"{number} ({folder})", root.labels)
+            yield Sample(inside(root.path / "images", path, where), label)
 
 
-def _table(path: Path) -> dict[str, str]:
+def _read_table(path: Path) -> dict[str, str]:
     rows: dict[str, str] = {}
     for number, line in read_lines(path):
         key, _, value = line.partition(" ")
         if not key.isdigit() or not value or key in rows:
-            raise DatasetError(f"line {number} of {str(path)!r} is not a new number and a value", remedy=_CUB_REMEDY)
+            raise DatasetError(
+                f"line {number} of {str(path)!r} must be a new image number and a value, got {line[:80]!r}",
+                remedy=_FETCH_CUB,
+            )
         rows[key] = value.strip()
     return rows
-
-
-#: From a line to the image's path under the folder of images, what the line says of its class, and the class id.
-Parse = Callable[[str, LabelSet], tuple[str, str, str | None]]
-
-
-def dtd(line: str, labels: LabelSet) -> tuple[str, str, str | None]:
-    """``banded/banded_0002.jpg``: the folder is the class."""
-    folder = line.split("/")[0]
-    return line, folder, labels.find_id(folder)
-
-
-def food101(line: str, labels: LabelSet) -> tuple[str, str, str | None]:
-    """``apple_pie/1011328``: the folder is the class, and ``.jpg`` is left out."""
-    folder = line.split("/")[0]
-    return f"{line}.jpg", folder, labels.find_id(folder)
-
-
-def pets(line: str, labels: LabelSet) -> tuple[str, str, str | None]:
-    """``Abyssinian_201 1 1 1``: image, class number from 1 on, species, breed number within the species.
-
-    A sort of the file names puts the cats, which have capitals, before the dogs; only the number counts. The breed in
-    the file's name must agree with it.
-    """
-    image, number = line.split()[:2]
-    label = labels.id_at(int(number) - 1)
-    breed = image.rpartition("_")[0]
-    return f"{image}.jpg", f"{number} ({breed})", label if label == labels.find_id(breed) else None
-
-
-def places365(line: str, labels: LabelSet) -> tuple[str, str, str | None]:
-    """``Places365_val_00000001.jpg 165``: image and class number from 0 on."""
-    image, number = line.split()
-    return image, number, labels.id_at(int(number))
-
-
-def aircraft(line: str, labels: LabelSet) -> tuple[str, str, str | None]:
-    """``1514522 F-16A/B``: image without ``.jpg``, and the variant, which may hold spaces and slashes."""
-    image, _, variant = line.partition(" ")
-    return f"{image}.jpg", variant, labels.find_id(variant)
-
-
-def sun397(line: str, labels: LabelSet) -> tuple[str, str, str | None]:
-    """``/a/apse/indoor/sun_blhbltknhczdswwd.jpg``: the path between the letter and the file is the class."""
-    path = line.lstrip("/")
-    name = "/".join(path.split("/")[1:-1])
-    return path, name, labels.find_id(name)
-
-
-def ucf101(line: str, labels: LabelSet) -> tuple[str, str, str | None]:
-    """``ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi 1``: a video; its middle frame lies in ``Apply_Eye_Makeup``."""
-    action, _, video = line.split()[0].partition("/")
-    folder = "_".join(re.findall("[A-Z][^A-Z]*", action))
-    return f"{folder}/{video.removesuffix('.avi')}.jpg", action, labels.find_id(action)
-
-
-def imagenet_kaggle(line: str, labels: LabelSet) -> tuple[str, str, str | None]:
-    """``ILSVRC2012_val_00000001,n03995372 85 1 499 272``: image, then class and box for each object (of one class)."""
-    image, _, objects = line.partition(",")
-    wnid = objects.split()[0]
-    return f"{image}.JPEG", wnid, labels.find_id(wnid)
-
-
-@dataclass(frozen=True)
-class ListFile:
-    """A text file that lists the images of one part of a data set.
-
-    Args:
-        file: the list, relative to the root.
-        images: the folder that its paths start from, relative to the root.
-        parse: reads a line.
-        header: lines at the top that name columns.
-        comment: what comments begin with; by default there are none.
-    """
-
-    file: str
-    images: str
-    parse: Parse
-    header: int = 0
-    comment: str = "\n"
-
-    @property
-    def layout(self) -> str:
-        """The files and folders it reads."""
-        return f"{self.file} and {self.images}/"
-
-    @property
-    def needs(self) -> int:
-        """How many things must be there."""
-        return 2
-
-    def missing(self, root: Path, labels: LabelSet) -> tuple[MissingPath, ...]:  # noqa: ARG002 - as of every reader
-        """The list, the folder of images, or both."""
-        return (
-            *wanted_file(root / self.file, "the list of the images"),
-            *wanted_folder(root / self.images, "the folder of images"),
-        )
-
-    def samples(self, root: Path, labels: LabelSet) -> Iterator[Sample]:
-        """The images in the order of the list."""
-        path = root / self.file
-        for number, line in read_lines(path, self.comment):
-            if number <= self.header:
-                continue
-            place = f"line {number} of {str(path)!r}"
-            try:
-                relative, said, label = self.parse(line, labels)
-            except (ValueError, IndexError) as error:
-                raise DatasetError(
-                    f"{place} is not as the official list is: {line[:80]!r}", remedy="Fetch the official file again"
-                ) from error
-            if label is None:
-                raise unknown_class(place, said, labels)
-            yield Sample(inside(root / self.images, relative, place), label)
