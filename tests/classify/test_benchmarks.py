@@ -80,7 +80,7 @@ def test_parts_have_names_of_their_own_and_label_sets_exist(name: str) -> None:
 def test_an_unknown_split_or_option_lists_the_valid_ones(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"unknown split of dtd 'val'; valid: val1, val2, .* and \d+ more"):
         open_dataset(f"dtd:{tmp_path}?split=val")
-    with pytest.raises(UsageError, match="unknown option 'part' in .*; known: split, partial"):
+    with pytest.raises(UsageError, match=r"unknown option 'part' in .*; known: split, partial"):
         open_dataset(f"dtd:{tmp_path}?part=test1")
     with pytest.raises(UsageError, match="twice"):
         open_dataset(f"dtd:{tmp_path}?split=test1&split=test2")

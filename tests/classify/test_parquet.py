@@ -139,7 +139,7 @@ def test_files_that_are_damaged_or_of_another_split_are_refused(tmp_path: Path) 
 
 @with_pyarrow
 def test_a_revision_must_be_a_commit_and_a_folder_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="must be a full commit hash, .*, got 'main'"):
+    with pytest.raises(UsageError, match=r"must be a full commit hash, .*, got 'main'"):
         open_dataset(f"hf:owner/name@main?to={tmp_path}")
     with pytest.raises(UsageError, match="must be downloaded before") as caught:
         open_dataset(f"hf:owner/name@{COMMIT}")
