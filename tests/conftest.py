@@ -1,11 +1,36 @@
-"""The table of parity at the end of a run."""
+"""Small models for all tests, and the table of parity at the end of a run."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import parity
 import pytest
+from support import colour, save_small_clip
+
+
+@pytest.fixture(scope="session")
+def small_clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Two small open_clip models with random weights, by name."""
+    folders = [save_small_clip(tmp_path_factory.mktemp("clip") / str(seed), seed) for seed in range(2)]
+    return f"local-dir:{folders[0]}", f"local-dir:{folders[1]}"
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Builds a folder of images: its name, and class name -> number of images."""
+
+    def build(name: str, **classes: int) -> Path:
+        for number, (label, count) in enumerate(classes.items()):
+            for at in range(count):
+                path = tmp_path / name / label / f"{at:02d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                colour(1000 * len(name) + 100 * number + at, (24, 20)).save(path)
+        return tmp_path / name
+
+    return build
 
 
 @pytest.hookimpl(trylast=True)

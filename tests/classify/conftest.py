@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from evaluations import Bench
 from PIL import Image
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -162,3 +163,9 @@ def _build_golden_model(grid: int) -> Any:
     )
     model.load_state_dict({**parts[0], **parts[1]})
     return OpenClipModel.from_model(model, name=f"golden-{grid}")
+
+
+@pytest.fixture
+def bench(tmp_path: Path, small_clips: tuple[str, str]) -> Bench:
+    """Evaluates with the first of the small models and a cache of its own."""
+    return Bench(tmp_path / "bench", small_clips[0])

@@ -6,20 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import Abs, colour, save_small_clip
+from support import Abs, colour
 
 
 @pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stage cache for the whole session, so that what models derive is computed once."""
     return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="session")
-def small_clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """Two small open_clip models with random weights, as `--model` takes them."""
-    folders = [save_small_clip(tmp_path_factory.mktemp("clip") / str(seed), seed) for seed in range(2)]
-    return f"local-dir:{folders[0]}", f"local-dir:{folders[1]}"
 
 
 @pytest.fixture
