@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, overload
 
 from abs_classify.datasets.base import class_positions
-from abs_classify.encoding.cache import StageCache, write_last_run
+from abs_classify.encoding.cache import StageCache, open_cache, write_last_run
 from abs_classify.encoding.samples import OnError
 from abs_classify.encoding.stages import ModelSettings, Stages, open_stages
 from abs_classify.evaluation.job import Evaluation, EvaluationJob, RankedPass, reseeded, run_job
@@ -365,17 +365,17 @@ def _label_spaces(
 
 
 @contextmanager
-def _opened(cache: StageCache | Path | str | None) -> Iterator[StageCache]:
+def _opened(place: StageCache | Path | str | None) -> Iterator[StageCache]:
     """The cache of a run, which counts what was computed over all models; a passing one where nothing is kept."""
+    cache = open_cache(place)
     if cache is None:
         with TemporaryDirectory(prefix="abs-") as folder:
             yield StageCache(Path(folder))
         return
-    stage_cache = cache if isinstance(cache, StageCache) else StageCache(Path(cache))
     try:
-        yield stage_cache
+        yield cache
     finally:
-        write_last_run(stage_cache)
+        write_last_run(cache)
 
 
 def _plans(label_space: LabelSpace, options: SweepOptions) -> list[MethodPlan]:

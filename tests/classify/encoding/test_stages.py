@@ -12,7 +12,7 @@ import torch
 from evaluations import Bench
 
 from abs_classify.datasets import Sample
-from abs_classify.encoding.stages import IdentifiedSample, UnreadableImage
+from abs_classify.encoding.samples import IdentifiedSample, UnreadableImage
 from abs_classify.methods.views import AttentionCrops, FullImage
 from abs_core.canonical import sha256_bytes
 

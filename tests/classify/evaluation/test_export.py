@@ -12,12 +12,12 @@ import pyarrow.parquet
 import pytest
 from evaluations import Bench
 
-from abs_classify.evaluation.export import Predictions, TextListing, write_csv
+from abs_classify.evaluation.export import PredictionWriter, TextListing, write_csv
 from abs_core.errors import UsageError
 
 
 def predictions(bench: Bench, data: Path, path: Path, **options: Any) -> Any:
-    with Predictions(path) as rows:
+    with PredictionWriter(path) as rows:
         return bench.run(data, ranked=rows.add, **options)
 
 
@@ -57,7 +57,7 @@ def test_predictions_as_parquet_are_those_of_jsonl(bench: Bench, seven: Path, tm
 
 def test_predictions_go_nowhere_but_to_two_kinds_of_files(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"\.jsonl"):
-        Predictions(tmp_path / "all.xlsx")
+        PredictionWriter(tmp_path / "all.xlsx")
 
 
 def test_predictions_of_a_run_that_stops_leave_no_file(bench: Bench, seven: Path, tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_an_image_that_vanishes_in_the_middle_stops_the_run_and_keeps_what_is_do
     content = victim.read_bytes()
 
     def remove(sweep: Sweep) -> None:
-        images, _ = sweep.jobs[0].split.identify(bench.stages().models.memo, "stop")
+        images, _ = sweep.jobs[0].split.identify(bench.stages().models.digests, "stop")
         assert len(images) == SHARD + 8
         victim.unlink()  # it was there when the run began
 
