@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from abs_classify.models.base import Model
 
 
+#: The root of the checkout.
+ROOT = Path(__file__).parents[1]
+
+
 @dataclass
 class Ran:
     """What a command left behind."""

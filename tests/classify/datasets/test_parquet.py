@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from support import ROOT
 from web import serve_on_loopback
 
 from abs_classify.datasets import open_dataset
@@ -222,8 +223,7 @@ def test_a_pinned_revision_is_fetched_with_the_hub_client_and_only_its_parquet(
         f"print([item.label for item in open_dataset('hf:owner/name@{COMMIT}?to={copy}').samples])\n"
     )
     environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
-    root = str(Path(__file__).parents[2])
-    environment["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
     def run() -> str:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)

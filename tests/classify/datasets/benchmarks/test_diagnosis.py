@@ -1,4 +1,4 @@
-"""``check_dataset``: what is there of a data set, what is missing, and the exact next step."""
+"""What a data set has, what it lacks, and the exact next step."""
 
 from __future__ import annotations
 
@@ -7,16 +7,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from miniatures import write_text
 
 from abs_classify.datasets import BENCHMARKS, DatasetReport, check_dataset, open_dataset
 from abs_classify.datasets.benchmarks.diagnosis import check_benchmark
 from abs_core.errors import DatasetError, UnknownNameError, UsageError
-
-
-def put(path: Path, content: str = "x") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content)
-    return path
 
 
 def check(name: str, root: Path, size: int, options: str = "") -> DatasetReport:
@@ -28,10 +23,10 @@ def check(name: str, root: Path, size: int, options: str = "") -> DatasetReport:
 @pytest.fixture
 def dtd(tmp_path: Path) -> Path:
     root = tmp_path / "data" / "dtd"
-    put(root / "images" / "banded" / "banded_0001.jpg")
-    put(root / "images" / "dotted" / "dotted_0001.jpg")
-    put(root / "labels" / "test1.txt", "banded/banded_0001.jpg\ndotted/dotted_0001.jpg\n")
-    put(root / "labels" / "val1.txt", "banded/banded_0001.jpg\ndotted/dotted_0001.jpg\n")
+    write_text(root / "images" / "banded" / "banded_0001.jpg")
+    write_text(root / "images" / "dotted" / "dotted_0001.jpg")
+    write_text(root / "labels" / "test1.txt", "banded/banded_0001.jpg\ndotted/dotted_0001.jpg\n")
+    write_text(root / "labels" / "val1.txt", "banded/banded_0001.jpg\ndotted/dotted_0001.jpg\n")
     return root
 
 
@@ -86,8 +81,8 @@ def test_too_high_and_an_annotation_file_is_missing(dtd: Path) -> None:
 
 def test_an_archive_that_was_not_extracted_is_extracted_by_the_command_that_is_shown(tmp_path: Path) -> None:
     source = tmp_path / "source dtd"
-    put(source / "dtd" / "images" / "banded" / "a.jpg")
-    put(source / "dtd" / "labels" / "test1.txt", "banded/a.jpg\n")
+    write_text(source / "dtd" / "images" / "banded" / "a.jpg")
+    write_text(source / "dtd" / "labels" / "test1.txt", "banded/a.jpg\n")
     root = tmp_path / "my data" / "dtd"
     root.mkdir(parents=True)
     with tarfile.open(root.parent / "dtd-r1.0.1.tar.gz", "w:gz") as archive:
@@ -104,7 +99,7 @@ def test_an_archive_that_was_not_extracted_is_extracted_by_the_command_that_is_s
 
 
 def test_the_archive_itself_is_not_the_folder(tmp_path: Path) -> None:
-    path = put(tmp_path / "dtd-r1.0.1.tar.gz")
+    path = write_text(tmp_path / "dtd-r1.0.1.tar.gz")
     report = check("dtd", path, 1)
     assert "is the archive of dtd, not its folder" in report.missing[0]
     assert f"tar -xf {path} -C {tmp_path}" in report.next_step
@@ -112,7 +107,7 @@ def test_the_archive_itself_is_not_the_folder(tmp_path: Path) -> None:
 
 def test_a_half_extracted_archive_is_counted_and_extracted_again(dtd: Path) -> None:
     (dtd / "images" / "dotted" / "dotted_0001.jpg").unlink()
-    put(dtd.parent / "dtd-r1.0.1.tar.gz")
+    write_text(dtd.parent / "dtd-r1.0.1.tar.gz")
     report = check("dtd", dtd, 2)
     assert not report.complete
     assert "1 images of 1 classes" in report.there
@@ -124,14 +119,14 @@ def test_a_half_extracted_archive_is_counted_and_extracted_again(dtd: Path) -> N
 
 
 def test_a_file_that_was_cut_off_is_found(dtd: Path) -> None:
-    put(dtd / "images" / "dotted" / "dotted_0001.jpg", "")
+    write_text(dtd / "images" / "dotted" / "dotted_0001.jpg", "")
     report = check("dtd", dtd, 2)
     assert not report.complete
     assert "1 images are empty files (0 bytes)" in report.missing[0]
 
 
 def test_class_folders_that_are_not_all_there(tmp_path: Path) -> None:
-    put(tmp_path / "val" / "n01440764" / "a.JPEG")
+    write_text(tmp_path / "val" / "n01440764" / "a.JPEG")
     report = check("imagenet", tmp_path, 3)
     assert "found 1 images of imagenet (val), expected 3; 999 classes have none" in report.missing[0]
     assert "ILSVRC2012_img_val.tar" in report.next_step
@@ -139,7 +134,7 @@ def test_class_folders_that_are_not_all_there(tmp_path: Path) -> None:
 
 
 def test_loose_imagenet_images_want_the_devkit(tmp_path: Path) -> None:
-    put(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG")
+    write_text(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG")
     report = check("imagenet", tmp_path, 1)
     assert "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt" in report.missing[0]
     assert "Download ILSVRC2012_devkit_t12.tar.gz" in report.next_step
@@ -147,17 +142,17 @@ def test_loose_imagenet_images_want_the_devkit(tmp_path: Path) -> None:
 
 def test_the_training_images_in_place_of_the_validation(tmp_path: Path) -> None:
     for number in range(5):
-        put(tmp_path / "train" / "n01440764" / f"{number}.JPEG")
+        write_text(tmp_path / "train" / "n01440764" / f"{number}.JPEG")
     report = check("imagenet", tmp_path / "train", 2)
     assert "found 5 images of imagenet (val), expected 2" in report.missing[0]
 
 
 def test_places_images_without_their_list_and_the_list_without_images(tmp_path: Path) -> None:
-    put(tmp_path / "a" / "val_256" / "Places365_val_00000001.jpg")
+    write_text(tmp_path / "a" / "val_256" / "Places365_val_00000001.jpg")
     report = check("places365", tmp_path / "a", 1)
     assert "the list of the images (places365_val.txt)" in report.missing[0]
     assert "filelist_places365-standard.tar" in report.next_step
-    put(tmp_path / "b" / "places365_val.txt", "Places365_val_00000001.jpg 3\n")
+    write_text(tmp_path / "b" / "places365_val.txt", "Places365_val_00000001.jpg 3\n")
     report = check("places365", tmp_path / "b", 1)
     assert "the folder of images (val_large)" in report.missing[0]
     assert "val_large.tar" in report.next_step
@@ -171,7 +166,7 @@ def test_an_empty_folder_and_none(tmp_path: Path) -> None:
     assert report.missing == (f"the root '{tmp_path / 'none'}' of cub does not exist",)
 
 
-@pytest.mark.parametrize("name", [each.name for each in BENCHMARKS])
+@pytest.mark.parametrize("name", [benchmark.name for benchmark in BENCHMARKS])
 def test_every_benchmark_has_a_next_step_for_an_empty_folder(tmp_path: Path, name: str) -> None:
     root = tmp_path / "empty"
     root.mkdir()
@@ -183,13 +178,13 @@ def test_every_benchmark_has_a_next_step_for_an_empty_folder(tmp_path: Path, nam
 
 
 def test_the_user_s_own_kinds_are_checked_by_opening(tmp_path: Path) -> None:
-    put(tmp_path / "cat" / "a.png")
+    write_text(tmp_path / "cat" / "a.png")
     assert check_dataset(f"imagefolder:{tmp_path}").there == ("1 images of 1 classes",)
     assert check_dataset(f"imagefolder:{tmp_path}").complete
     report = check_dataset(f"csv:{tmp_path / 'none.csv'}")
     assert not report.complete
     assert "cannot read the table" in report.missing[0]
-    put(tmp_path / "cat" / "b.png", "")
+    write_text(tmp_path / "cat" / "b.png", "")
     assert "1 images are empty files" in check_dataset(f"imagefolder:{tmp_path}").missing[0]
 
 
@@ -254,16 +249,16 @@ LAYOUTS: dict[str, tuple[str, str, dict[str, str]]] = {
 
 def test_every_data_set_whose_annotations_are_texts_has_a_layout_here() -> None:
     # those of the other two are MATLAB files
-    assert {each.name for each in BENCHMARKS} - set(LAYOUTS) == {"flowers102", "stanford-cars"}
+    assert {benchmark.name for benchmark in BENCHMARKS} - set(LAYOUTS) == {"flowers102", "stanford-cars"}
 
 
 @pytest.mark.parametrize("name", list(LAYOUTS))
 def test_each_data_set_is_found_from_too_high_and_from_too_deep(tmp_path: Path, name: str) -> None:
     folder, image, lists = LAYOUTS[name]
     root = tmp_path / "data" / folder
-    put(root / image)
+    write_text(root / image)
     for file, content in lists.items():
-        put(root / file, content)
+        write_text(root / file, content)
     assert check(name, root, 1).complete
     above = check(name, root.parent, 1)
     assert not above.complete
@@ -280,10 +275,10 @@ def test_each_data_set_is_found_from_too_high_and_from_too_deep(tmp_path: Path, 
 @pytest.mark.parametrize("name", [name for name, (_, _, lists) in LAYOUTS.items() if lists and "cifar" not in name])
 def test_each_annotation_file_is_named_when_it_is_missing(tmp_path: Path, name: str) -> None:
     folder, image, lists = LAYOUTS[name]
-    put(tmp_path / folder / image)
+    write_text(tmp_path / folder / image)
     for file in lists:
         for other, content in lists.items():
-            put(tmp_path / folder / other, content)
+            write_text(tmp_path / folder / other, content)
         (tmp_path / folder / file).unlink()
         report = check(name, tmp_path / folder, 1)
         assert not report.complete
