@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 #: The root of the checkout.
 ROOT = Path(__file__).parents[1]
 
+#: Arrays that the authors\' code computed, with the models and images that it computed them of.
+GOLDEN = ROOT / "tests" / "golden"
+
 
 @dataclass
 class Ran:

@@ -52,7 +52,7 @@ _MANY = 1 << 23
 _PARTS = 4
 
 
-#: elements of the weights that ``soft_mass`` holds at once
+#: elements of the weights that ``soft_usage`` holds at once
 _WEIGHTS = 1 << 23
 
 
@@ -132,10 +132,10 @@ def soft_usage(views: Tensor, texts: Tensor, class_index: Tensor, classes: int, 
     dtype = torch.promote_types(widen(views).dtype, widen(texts).dtype)
     flat, columns = views.reshape(-1, views.shape[-1]), texts.to(dtype).T / temperature
     offsets = class_counts(class_index, classes).to(dtype).log()[class_index]
-    mass = torch.zeros(len(texts), dtype=wide, device=views.device)
+    usage = torch.zeros(len(texts), dtype=wide, device=views.device)
     for block in torch.split(flat, max(1, _WEIGHTS // len(texts))):
-        mass += torch.softmax(block.to(dtype) @ columns - offsets, dim=1).sum(0, dtype=wide)
-    return mass
+        usage += torch.softmax(block.to(dtype) @ columns - offsets, dim=1).sum(0, dtype=wide)
+    return usage
 
 
 def soft_reference(

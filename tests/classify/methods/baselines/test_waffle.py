@@ -7,18 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import GOLDEN
 
 from abs_classify.methods.baselines.waffle import read_words, shipped_words, waffle_shape, waffle_strings
 from abs_core.errors import StorageError, UnknownNameError, UsageError
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "rivals"
+BASELINES = GOLDEN / "rivals"
 # entries of the authors' word list, which is not stored here; the draws depend on their number
 AUTHORS_WORDS = 4330
 
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, np.ndarray]:
-    with np.load(GOLDEN / "waffle.npz") as stored:
+    with np.load(BASELINES / "waffle.npz") as stored:
         return {name: stored[name] for name in stored.files}
 
 
@@ -50,7 +51,7 @@ def test_characters_only_exact(golden: dict[str, np.ndarray]) -> None:
 
 def test_the_600_strings_of_wca_exact() -> None:
     # the authors' word list is not stored: its words are known only where they were drawn, and are sorted there
-    with np.load(GOLDEN / "text_baselines.npz") as stored:
+    with np.load(BASELINES / "text_baselines.npz") as stored:
         expected = stored["waffle_strings"].tolist()
         names = [str(name).replace("_", " ") for name in stored["class_names"]]
     alphabet = "-0123456789cdes"

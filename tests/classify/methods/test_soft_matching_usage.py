@@ -1,4 +1,4 @@
-"""The mass of a text is the weight with which it enters the class scores of soft matching."""
+"""The usage weight of a text is the weight with which it enters the class scores of soft matching."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def problem() -> tuple[Tensor, Tensor, Tensor]:
     return vectors(1, 6, 7, 16), vectors(2, 11, 16), class_index
 
 
-def test_mass_is_the_weight_in_the_scores(problem: tuple[Tensor, Tensor, Tensor]) -> None:
+def test_usage_is_the_weight_in_the_scores(problem: tuple[Tensor, Tensor, Tensor]) -> None:
     """q = (q z) / z, with the parts of the score from the oracle."""
     views, texts, class_index = problem
-    mass = soft_usage(views, texts, class_index, 4)
+    usage = soft_usage(views, texts, class_index, 4)
     parts = torch.stack([soft_parts(image, texts, class_index, 4) for image in views])
     weights = parts / (views @ texts.T / 0.03)
-    assert torch.allclose(mass, weights.sum((0, 1)), rtol=1e-9)
-    assert float(mass.sum()) == pytest.approx(6 * 7)
-    assert mass.shape == (11,)
+    assert torch.allclose(usage, weights.sum((0, 1)), rtol=1e-9)
+    assert float(usage.sum()) == pytest.approx(6 * 7)
+    assert usage.shape == (11,)
 
 
-def test_mass_and_similarity_give_the_score_of_a_view(problem: tuple[Tensor, Tensor, Tensor]) -> None:
+def test_usage_and_similarity_give_the_score_of_a_view(problem: tuple[Tensor, Tensor, Tensor]) -> None:
     views, texts, class_index = problem
     one = views[:1, :1]
     z = one[0, 0] @ texts.T / 0.03
@@ -44,7 +44,7 @@ def test_mass_and_similarity_give_the_score_of_a_view(problem: tuple[Tensor, Ten
     assert torch.allclose(scores, soft(one, texts, class_index, 4)[0], rtol=1e-6)
 
 
-def test_a_class_gains_no_mass_by_repeating_its_texts() -> None:
+def test_a_class_gains_no_usage_by_repeating_its_texts() -> None:
     """The 1/n_c of unequal counts: every text of one class written twice halves each and leaves the class as it is."""
     texts, class_index = vectors(3, 4, 8), torch.tensor([0, 0, 1, 1])
     views = vectors(4, 2, 3, 8)

@@ -1,4 +1,4 @@
-"""Boxes, windows, ranges and probabilities against the numbers of the authors' code (tests/golden)."""
+"""Boxes, windows, ranges and probabilities against the numbers of the authors' code."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from parity import within
+from support import GOLDEN
 
 from abs_classify.methods.views import (
     crop_ranges,
@@ -20,10 +21,15 @@ from abs_classify.methods.views import (
     window_range,
 )
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+pytestmark = pytest.mark.golden
+
+
 RUNS = sorted(GOLDEN.glob("grid*.npz"))
+
 SIDES = [int(path.stem.removeprefix("grid")) for path in RUNS]
+
 META = json.loads((GOLDEN / "meta.json").read_text(encoding="utf-8"))
+
 SIZES = [(width, height) for width, height in META["photos"].values()]
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from parity import within
+from support import GOLDEN
 from torch import Tensor
 
 from abs_classify.methods.scoring import ClassTextFeatures, SoftMatch
 from abs_classify.methods.soft_matching import soft, soft_reference
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+pytestmark = pytest.mark.golden
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,10 @@
-"""Text tables: every source, its wording, its limits and its errors; CLIP-D's wording is that of its authors."""
+"""Class texts: every source, its wording, its limits and its errors."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import pytest
 
 from abs_classify.methods.class_texts import (
@@ -19,32 +17,18 @@ from abs_classify.methods.class_texts import (
     TemplateEnsemble,
     as_descriptions,
 )
-from abs_classify.methods.phrases import clause, descriptor_sentence
 from abs_core.descriptions import Description
 from abs_core.errors import AbsError, UnknownNameError, UsageError
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "rivals"
 CLASSES = {"n1": "red_panda", "n2": "tractor"}
+
 MIXED = {
     "n2": [Description("used on farms", "phrase"), Description("Tractors have two large wheels.")],
     "n1": [Description("long, bushy tail", "phrase")],
     "n9": [Description("of a class that is not asked for", "phrase")],
 }
+
 ALL_SOURCES = [Template(), TemplateEnsemble(), Descriptors(), RandomWords(), Sentences()]
-
-
-def test_the_clip_d_rule_gives_the_authors_clauses_and_sentences() -> None:
-    with np.load(GOLDEN / "clipd.npz") as golden:
-        for descriptor, expected, plain, imagenet in zip(
-            golden["descriptor"],
-            golden["clause"],
-            golden["sentence_clipd"],
-            golden["sentence_clipd_imagenet"],
-            strict=True,
-        ):
-            assert clause(str(descriptor)) == expected
-            assert descriptor_sentence("toy_widget", str(descriptor)) == plain
-            assert descriptor_sentence("toy_widget", str(descriptor), stop=True) == imagenet
 
 
 def test_template() -> None:
