@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ from abs_classify.models.embedded_files import (
     find_embedded_files,
     imagenet_texts,
 )
-from abs_classify.models.embedded_networks import ImageBackbone, SentenceEncoder, load_tokenizer
+from abs_classify.models.embedded_networks import ImageBackbone, SentenceEncoder
 from abs_core.canonical import digest
 from abs_core.errors import UsageError
 from abs_core.extras import require_installed
@@ -73,8 +73,8 @@ _RECIPE = 1
 class EmbeddedModel:
     """EfficientNet-Lite0 and MiniLM behind the protocol ``Model``.
 
-    Weights are verified when the model is made, and read when they are first needed. The dtype concerns the
-    convolutions; texts and the map between the spaces stay in float32.
+    Weights are verified and read when the model is made; the map between the two spaces is computed, or read from the
+    cache, when it is first needed. The dtype concerns the convolutions; texts and the map stay in float32.
 
     Args:
         files: the weights.
@@ -82,6 +82,9 @@ class EmbeddedModel:
         device: where to run.
         dtype: of the convolutions.
         cache_folder: keeps the anchors, which take seconds to compute; without it they are computed each time.
+
+    Raises:
+        WeightsError: a weights file is missing or not the expected one.
     """
 
     name = EMBEDDED
@@ -101,7 +104,9 @@ class EmbeddedModel:
     ) -> None:
         self._files, self._texts, self._cache_folder = files, texts, cache_folder
         self.device, self._dtype = device, dtype
-        self._loading = threading.RLock()
+        self._backbone = ImageBackbone(files, device, dtype)
+        self._sentences = SentenceEncoder(files, device)
+        self._building = threading.RLock()
 
     @cached_property
     def digest(self) -> str:
@@ -128,7 +133,7 @@ class EmbeddedModel:
 
     def count_tokens(self, text: str) -> int:
         """How many tokens the whole text has, special tokens included."""
-        return len(self._tokenizer.encode(text).ids)
+        return self._sentences.count_tokens(text)
 
     @torch.inference_mode()
     def tokens(self, pixels: Tensor) -> Tensor:
@@ -181,27 +186,10 @@ class EmbeddedModel:
         return self._semantics.embed(feature @ self._backbone.weight.T + self._backbone.bias)
 
     @property
-    def _backbone(self) -> ImageBackbone:
-        # threads that encode the first images ask for it all at once
-        with self._loading:
-            return self._loaded_backbone
-
-    @property
     def _semantics(self) -> Semantics:
-        with self._loading:
-            return self._loaded_semantics
-
-    @cached_property
-    def _loaded_backbone(self) -> ImageBackbone:
-        return ImageBackbone(self._files, self.device, self._dtype)
-
-    @cached_property
-    def _sentences(self) -> SentenceEncoder:
-        return SentenceEncoder(self._files, self.device)
-
-    @cached_property
-    def _tokenizer(self) -> Any:
-        return load_tokenizer(self._files)
+        # threads that encode the first images ask for it all at once
+        with self._building:
+            return self._built_semantics
 
     @cached_property
     def _identity(self) -> str:
@@ -210,7 +198,7 @@ class EmbeddedModel:
         return digest({"recipe": _RECIPE, "files": files, "names": self._texts.names, "glosses": self._texts.glosses})
 
     @cached_property
-    def _loaded_semantics(self) -> Semantics:
+    def _built_semantics(self) -> Semantics:
         path = None
         if self._cache_folder is not None:
             path = self._cache_folder / f"embedded-anchors-{self._identity.removeprefix('sha256:')}.safetensors"
@@ -265,7 +253,7 @@ class EmbeddedAttention:
 
 
 def load_embedded_model(device: str = "cpu", dtype: str = "float32", cache_folder: Path | None = None) -> EmbeddedModel:
-    """The embedded model, its weights verified.
+    """Load the embedded model.
 
     Args:
         device: ``cpu``, ``cuda``, ``cuda:1``, ``auto``.
@@ -280,10 +268,7 @@ def load_embedded_model(device: str = "cpu", dtype: str = "float32", cache_folde
     """
     where, kind = resolve_device(device), resolve_dtype(dtype)
     require_installed("tokenizers", extra="embedded")
-    files = find_embedded_files()
-    for file in files.all():
-        file.read()
-    return EmbeddedModel(files, imagenet_texts(), where, kind, cache_folder)
+    return EmbeddedModel(find_embedded_files(), imagenet_texts(), where, kind, cache_folder)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,7 +28,7 @@ from torch.nn.functional import (
 from abs_classify.models.embedded_files import EMBED_DIM, MAX_TOKENS, EmbeddedFiles
 from abs_classify.threads import in_threads
 
-__all__ = ["ImageBackbone", "SentenceEncoder", "load_tokenizer"]
+__all__ = ["ImageBackbone", "SentenceEncoder"]
 
 
 _TEXTS_AT_ONCE = 32
@@ -157,13 +156,20 @@ class SentenceEncoder:
 
     def __init__(self, files: EmbeddedFiles, device: torch.device) -> None:
         from safetensors.torch import load
+        from tokenizers import Tokenizer
 
         config = json.loads(files.config.read())
         self._heads, self._eps = int(config["num_attention_heads"]), float(config["layer_norm_eps"])
         self._layers = int(config["num_hidden_layers"])
         self._state = {name: tensor.to(device) for name, tensor in load(files.sentences.read()).items()}
-        self._tokenizer = load_tokenizer(files)
+        self._tokenizer = Tokenizer.from_str(files.tokenizer.read().decode("utf-8"))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
         self._device = device
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens the whole text has, special tokens included."""
+        return len(self._tokenizer.encode(text).ids)
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> Tensor:
@@ -220,17 +226,3 @@ class SentenceEncoder:
     def _norm(self, x: Tensor, name: str) -> Tensor:
         name = f"{name}.LayerNorm"
         return layer_norm(x, x.shape[-1:], self._state[f"{name}.weight"], self._state[f"{name}.bias"], self._eps)
-
-
-def load_tokenizer(files: EmbeddedFiles) -> Any:
-    """MiniLM's tokenizer, a ``tokenizers.Tokenizer`` that neither cuts nor pads.
-
-    Raises:
-        WeightsError: the file is missing or not the expected one.
-    """
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_str(files.tokenizer.read().decode("utf-8"))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
