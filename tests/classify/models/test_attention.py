@@ -24,7 +24,7 @@ from abs_classify.models.attention import (
 from abs_classify.models.open_clip import OpenClipModel
 from abs_core.errors import ModelError, UnknownNameError, WeightsError
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 DINO = GOLDEN / "models" / "dino"
 
 

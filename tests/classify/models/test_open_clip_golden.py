@@ -16,7 +16,7 @@ from torch import Tensor
 from abs_classify.models.attention import DinoAttention
 from abs_classify.models.last_block import resize_table, view_matrices, window_tokens
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 GRIDS = sorted(int(path.stem.removeprefix("grid")) for path in GOLDEN.glob("grid*.npz"))
 
 Arrays = Mapping[str, np.ndarray]
