@@ -36,7 +36,7 @@ from abs_classify.models.embedded_files import (
     find_embedded_files,
     imagenet_texts,
 )
-from abs_classify.models.embedded_networks import ImageBackbone, SentenceEncoder
+from abs_classify.models.embedded_networks import ImageBackbone, EmbeddedTextEncoder
 from abs_core.canonical import digest
 from abs_core.errors import UsageError
 from abs_core.extras import require_installed
@@ -105,7 +105,7 @@ class EmbeddedModel:
         self._files, self._texts, self._cache_folder = files, texts, cache_folder
         self.device, self._dtype = device, dtype
         self._backbone = ImageBackbone(files, device, dtype)
-        self._sentences = SentenceEncoder(files, device)
+        self._sentences = EmbeddedTextEncoder(files, device)
         self._building = threading.RLock()
 
     @cached_property

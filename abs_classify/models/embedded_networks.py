@@ -28,7 +28,7 @@ from torch.nn.functional import (
 from abs_classify.models.embedded_files import EMBED_DIM, MAX_TOKENS, EmbeddedFiles
 from abs_classify.threads import in_threads
 
-__all__ = ["ImageBackbone", "SentenceEncoder"]
+__all__ = ["ImageBackbone", "EmbeddedTextEncoder"]
 
 
 _TEXTS_AT_ONCE = 32
@@ -143,7 +143,7 @@ def _fold_batch_norm(state: dict[str, Tensor], conv: str, norm: str) -> tuple[Te
     return weight, state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale
 
 
-class SentenceEncoder:
+class EmbeddedTextEncoder:
     """all-MiniLM-L6-v2: the mean of a BERT's last hidden states over a text's tokens, to unit length; float32.
 
     Args:

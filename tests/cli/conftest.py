@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from model_weights import CONFIG, SMALL_DINO, Machine, save_clip, save_zeros
 from support import Abs, colour
 
 
@@ -34,3 +35,26 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return build
+
+
+@pytest.fixture
+def models(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Machine:
+    # where the hub client keeps its cache is a constant of its own, read from HF_HOME when it is first imported
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return Machine(tmp_path / "home", capsys)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as open_clip saves one: a small CLIP with random weights."""
+    return save_clip(tmp_path_factory.mktemp("tiny"), CONFIG)
+
+
+@pytest.fixture(scope="session")
+def small_dino(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import timm
+    import torch
+
+    with torch.device("meta"):
+        model = timm.create_model(SMALL_DINO, pretrained=False, num_classes=0)
+    return save_zeros(model, tmp_path_factory.mktemp("dino") / "dino.safetensors")
