@@ -36,7 +36,7 @@ from abs_classify.models.embedded_files import (
     find_embedded_files,
     imagenet_texts,
 )
-from abs_classify.models.embedded_networks import ImageBackbone, EmbeddedTextEncoder
+from abs_classify.models.embedded_networks import EmbeddedTextEncoder, ImageBackbone
 from abs_core.canonical import digest
 from abs_core.errors import UsageError
 from abs_core.extras import require_installed

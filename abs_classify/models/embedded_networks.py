@@ -28,7 +28,7 @@ from torch.nn.functional import (
 from abs_classify.models.embedded_files import EMBED_DIM, MAX_TOKENS, EmbeddedFiles
 from abs_classify.threads import in_threads
 
-__all__ = ["ImageBackbone", "EmbeddedTextEncoder"]
+__all__ = ["EmbeddedTextEncoder", "ImageBackbone"]
 
 
 _TEXTS_AT_ONCE = 32
