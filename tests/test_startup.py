@@ -78,6 +78,7 @@ def test_a_command_that_computes_no_feature_imports_no_heavy_library(command: st
         ("classify missing.jpg --labels cat,dog", "missing.jpg"),
         ("classify README.md --labels cat,dog --method abss", "abss"),
         ("classify README.md --bundle birdz", "birdz"),
+        ("classify README.md --labels cat,dog --model ViT-B-99/openai", "ViT-B-99"),
         ("eval --dataset imagefolder:missing --methods clip", "missing"),
         ("eval --dataset imagefolder:tests --methods clpi", "clpi"),
         ("eval --dataset imagenot:tests --methods clip", "imagenot"),

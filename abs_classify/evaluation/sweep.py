@@ -393,11 +393,7 @@ def _stages(sweep: Sweep, stages_of: Callable[[str], Stages], model: str) -> Sta
 
 def _check_model(sweep: Sweep, name: str, models: DeferredModel) -> None:
     """Find the weights of a model without reading them, and what it lacks, so that a wrong name costs nothing."""
-    from abs_classify.models.attention import attention_files
-    from abs_classify.models.registry import model_files
-
-    model_files(models.name)
-    attention_files(models.attention, models.name)
+    models.find_files()
     if sweep.window_method:
         _check_grid(sweep, name, models.grid_from_config())
 

@@ -85,38 +85,44 @@ class DeferredModel:
     ) -> None:
         self.name, self.attention, self.device, self.dtype = name, attention, device, dtype
         self.digests, self._derived = digests, derived
+        self._unused_attention: str | None = None
 
     def for_methods(self, methods: Iterable[Method]) -> DeferredModel:
-        """These models, without their attention backend if no view of the methods is placed by attention.
-
-        Raises:
-            UnknownNameError: there is no source of that name, whether one is needed or not.
-        """
-        from abs_classify.models.attention import attention_files
-        from abs_classify.models.embedded_files import EMBEDDED
-
+        """These models, without their attention backend if no view of the methods is placed by attention."""
         if any(view.needs_attention for method in methods for view in method.views):
             return self
-        with suppress(ModelError):  # weights that are not used need not be here
-            attention_files(self.attention, EMBEDDED)
         return self._without_attention()
 
     def _without_attention(self) -> DeferredModel:
-        return DeferredModel(self.name, "none", self.device, self.dtype, self.digests, self._derived)
+        models = DeferredModel(self.name, "none", self.device, self.dtype, self.digests, self._derived)
+        models._unused_attention = self.attention
+        return models
 
     def find_files(self) -> Sequence[Path]:
         """The files of the weights, without reading them, so that a wrong name costs nothing.
 
         Raises:
-            UnknownNameError: no such model or attention backend.
+            UnknownNameError: no such model or attention backend, whether one is needed or not.
             WeightsError, ModelError: the weights are not on this machine, or cannot be used.
         """
         from abs_classify.models.registry import model_files
 
         files = model_files(self.name)
-        from abs_classify.models.attention import attention_files
+        if self._unused_attention is None:
+            from abs_classify.models.attention import attention_files
 
-        return [*files, *attention_files(self.attention, self.name)]
+            return [*files, *attention_files(self.attention, self.name)]
+        if self._unused_attention != "auto":
+            self._check_attention_name(self._unused_attention)
+        return files
+
+    @staticmethod
+    def _check_attention_name(name: str) -> None:
+        from abs_classify.models.attention import attention_files
+        from abs_classify.models.embedded_files import EMBEDDED
+
+        with suppress(ModelError):  # weights that are not used need not be here
+            attention_files(name, EMBEDDED)
 
     def grid_from_config(self) -> int | None:
         """The side of the token grid, read from the configuration; None where that does not say.
@@ -183,10 +189,13 @@ class LoadedModel(DeferredModel):
         named = attention if isinstance(attention, str) else attention.name
         super().__init__(model.name, named, str(model.device), "as loaded", digests, None)
         self.model = model
+        self._is_named = isinstance(attention, str)
         if not isinstance(attention, str):
             self.attention_backend = attention
 
     def _without_attention(self) -> LoadedModel:
+        if self._is_named:
+            self._check_attention_name(self.attention)
         return LoadedModel(self.model, "none", self.digests)
 
     def find_files(self) -> Sequence[Path]:
