@@ -1,28 +1,20 @@
-"""Data sets behind one registry: a spec such as ``imagefolder:./val`` or ``dtd:./dtd`` in, labelled images out.
+"""Data sets: a spec such as ``imagefolder:./val`` or ``dtd:./dtd`` in, labelled images out.
 
-A new kind of data set is a module with one opening function and a row in ``KINDS``; a new benchmark is a declaration in
-``catalogue``. Labels are class ids as the data set has them, for a benchmark those of ``data/labels``; the caller
-matches them with the classes of a bundle. Imports no torch. Nothing is downloaded unless a spec names a folder for it.
+``open_dataset`` opens one, ``check_dataset`` says what is missing of one, ``KINDS`` lists the kinds. The public names
+are imported when they are first used, so that a module of this package can be imported without the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from abs_classify.datasets.base import ByteSource, Dataset, Sample
-from abs_classify.datasets.benchmarks.base import Benchmark
-from abs_classify.datasets.benchmarks.catalogue import BENCHMARKS
-from abs_classify.datasets.benchmarks.diagnosis import DatasetReport, check_benchmark, check_opening
-from abs_classify.datasets.benchmarks.opening import open_benchmark
-from abs_classify.datasets.demo import open_demo
-from abs_classify.datasets.imagefolder import open_imagefolder
-from abs_classify.datasets.lists import open_jsonl, open_table
-from abs_classify.datasets.parquet import open_parquet
-from abs_classify.datasets.webdataset import open_shards
-from abs_core.errors import UnknownNameError, UsageError
+if TYPE_CHECKING:
+    from abs_classify.datasets.base import ByteSource, Dataset, Sample
+    from abs_classify.datasets.benchmarks.base import Benchmark
+    from abs_classify.datasets.benchmarks.catalogue import BENCHMARKS
+    from abs_classify.datasets.benchmarks.diagnosis import DatasetReport
+    from abs_classify.datasets.registry import KINDS, DatasetKind, available_datasets, check_dataset, open_dataset
 
 __all__ = [
     "BENCHMARKS",
@@ -35,99 +27,26 @@ __all__ = [
     "Sample",
     "available_datasets",
     "check_dataset",
-    "find_kind",
     "open_dataset",
 ]
 
 
-@dataclass(frozen=True)
-class DatasetKind:
-    """A kind of data set.
-
-    Args:
-        name: the part of a spec before the colon.
-        usage: how a spec of this kind is written.
-        summary: one line for lists.
-        open: opens the data set from the part of a spec after the colon.
-        located: whether that part is required.
-        benchmark: the declaration, if the kind is a published data set.
-    """
-
-    name: str
-    usage: str
-    summary: str
-    open: Callable[[str], Dataset]
-    located: bool = True
-    benchmark: Benchmark | None = None
+_MODULES = {
+    "BENCHMARKS": "benchmarks.catalogue",
+    "KINDS": "registry",
+    "Benchmark": "benchmarks.base",
+    "ByteSource": "base",
+    "Dataset": "base",
+    "DatasetKind": "registry",
+    "DatasetReport": "benchmarks.diagnosis",
+    "Sample": "base",
+    "available_datasets": "registry",
+    "check_dataset": "registry",
+    "open_dataset": "registry",
+}
 
 
-def _published(benchmark: Benchmark) -> DatasetKind:
-    opening = partial(open_benchmark, benchmark)
-    return DatasetKind(benchmark.name, benchmark.usage, benchmark.summary, opening, benchmark=benchmark)
-
-
-KINDS: tuple[DatasetKind, ...] = (
-    DatasetKind("demo", "demo", "20 images from scikit-image and scikit-learn, 48 classes", open_demo, located=False),
-    DatasetKind(
-        "imagefolder", "imagefolder:DIR", "a folder with one sub-folder of images for each class", open_imagefolder
-    ),
-    DatasetKind("csv", "csv:FILE", "a table with the columns path and label", open_table),
-    DatasetKind("jsonl", "jsonl:FILE", 'lines of JSON with "path" and "label"', open_jsonl),
-    DatasetKind(
-        "wds", "wds:DIR", "webdataset shards, as CLIP_benchmark publishes them; wds:https://...?to=DIR", open_shards
-    ),
-    DatasetKind("hf", "hf:DIR", "parquet files of the Hugging Face hub; hf:OWNER/NAME@REVISION?to=DIR", open_parquet),
-    *map(_published, BENCHMARKS),
-)
-
-
-def available_datasets() -> tuple[str, ...]:
-    """How a spec of each kind is written."""
-    return tuple(kind.usage for kind in KINDS)
-
-
-def open_dataset(spec: str) -> Dataset:
-    """Open a data set.
-
-    Args:
-        spec: as in ``available_datasets()``, with DIR and FILE filled in. Options follow a question mark.
-
-    Raises:
-        UnknownNameError: an unknown kind; the message lists the known ones.
-        UsageError: DIR or FILE is missing, or an option is unknown.
-        DatasetError: the data set cannot be used as it is.
-        MissingExtraError: a package that it needs is not installed.
-    """
-    kind, location = find_kind(spec)
-    if kind.located and not location:
-        raise UsageError(f"the data set {spec!r} has no location", remedy=f"Write {kind.usage}")
-    return kind.open(location)
-
-
-def find_kind(spec: str) -> tuple[DatasetKind, str]:
-    """The kind of a spec, and its part after the colon.
-
-    Raises:
-        UnknownNameError: an unknown kind; the message lists the known ones.
-    """
-    name, _, location = spec.partition(":")
-    kind = next((kind for kind in KINDS if kind.name == name), None)
-    if kind is None:
-        is_folder = spec and Path(spec).is_dir()
-        remedy = f"For a folder of your own images write imagefolder:{spec}" if is_folder else "See `abs datasets ls`"
-        raise UnknownNameError("data set", spec, available_datasets(), remedy=remedy)
-    return kind, location
-
-
-def check_dataset(spec: str) -> DatasetReport:
-    """What a data set has, what it lacks, and what to do next. Opens no image.
-
-    Raises:
-        UnknownNameError, UsageError: as ``open_dataset``.
-    """
-    kind, location = find_kind(spec)
-    if kind.located and not location:
-        raise UsageError(f"the data set {spec!r} has no location", remedy="Give its folder: --root DIR")
-    if kind.benchmark is not None:
-        return check_benchmark(kind.benchmark, location)
-    return check_opening(spec, open_dataset)
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,4 +1,4 @@
-"""``abs datasets``: which data sets can be read, what is in one, and what is missing of one."""
+"""``abs datasets``: the kinds of data sets, the content of one, and what is missing of one."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["command"]
 
 @click.group("datasets", cls=PlainGroup)
 def command() -> None:
-    """List the data sets that can be read, show one, or say what is missing of one."""
+    """List the kinds of data sets, show a data set, or check what it lacks."""
 
 
 @command.command("ls")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_kinds(as_json: bool) -> None:
-    """List the kinds of data sets and how they are written."""
+    """List the kinds of data sets and how to write them."""
     from abs_classify.datasets import KINDS
 
     if as_json:
@@ -49,7 +49,7 @@ def list_kinds(as_json: bool) -> None:
 def show(spec: str, as_json: bool) -> None:
     """Count the images and classes of the data set SPEC, such as imagefolder:./val. Opens no image.
 
-    Options of a published data set follow a question mark: 'dtd:./dtd?split=test2', 'dtd:./dtd?partial'.
+    Options follow a question mark: 'dtd:./dtd?split=test2', 'dtd:./dtd?partial'.
     """
     from abs_classify.datasets import open_dataset
 
@@ -58,28 +58,28 @@ def show(spec: str, as_json: bool) -> None:
     if as_json:
         click.echo(json_text(_as_dict(data, counts)))
         return
-    empty = sum(1 for one in data.classes if not counts[one.id])
+    empty = sum(1 for label in data.classes if not counts[label.id])
     images, classes = counted(len(data.samples), "image", "images"), counted(len(data.classes), "class", "classes")
     click.echo(f"{printable(data.name)}: {images}, {classes}, {empty} without images")
     if data.benchmark:
         click.echo(f"{data.benchmark}, {data.split}")
     for note in data.notes:
         click.echo(f"note: {printable(note)}")
-    for one in data.classes:
-        name = "" if one.name == one.id else f"  {one.name}"
-        click.echo(f"{counts[one.id]:>7}  {printable(one.id + name)}")
+    for label in data.classes:
+        name = "" if label.name == label.id else f"  {label.name}"
+        click.echo(f"{counts[label.id]:>7}  {printable(label.id + name)}")
 
 
 @command.command("check")
 @click.argument("name")
-@click.option("--root", metavar="DIR", help="The folder of the data set, or the file of a list.")
-@click.option("--split", metavar="NAME", help="Which part; by default the one that papers report.")
+@click.option("--root", metavar="DIR", help="The folder of the data set, or the file that lists it.")
+@click.option("--split", metavar="NAME", help="Which split; default: the one that papers report.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(name: str, root: str | None, split: str | None, as_json: bool) -> int:
-    """Say what is there of the data set NAME, what is missing, and what to do next. Opens no image.
+    """Say what the data set NAME has, what it lacks, and what to do next. Opens no image.
 
-    NAME is a kind that `abs datasets ls` lists, with its folder in --root, or a whole spec. The exit code is 1 if it
-    cannot be used as it is.
+    NAME is a kind of data set, as `abs datasets ls` lists them, with its folder in --root, or a whole spec. The exit
+    code is 1 if the data set cannot be used as it is.
     """
     from abs_classify.datasets import check_dataset
 
@@ -97,7 +97,7 @@ def check(name: str, root: str | None, split: str | None, as_json: bool) -> int:
 def _print(report: DatasetReport) -> None:
     click.echo(f"{printable(report.spec)}: {'complete' if report.complete else 'cannot be used as it is'}")
     for line in report.there:
-        click.echo(f"  there    {printable(line)}")
+        click.echo(f"  found    {printable(line)}")
     for line in report.missing:
         click.echo(f"  missing  {printable(line)}")
     click.echo(f"  next     {printable(report.next_step)}")
@@ -109,7 +109,7 @@ def _as_dict(data: Dataset, counts: Counter[str]) -> dict[str, object]:
         "benchmark": data.benchmark,
         "split": data.split,
         "images": len(data.samples),
-        "classes": [{"id": one.id, "name": one.name, "images": counts[one.id]} for one in data.classes],
+        "classes": [{"id": label.id, "name": label.name, "images": counts[label.id]} for label in data.classes],
         "selected": list(data.selected),
         "notes": list(data.notes),
     }

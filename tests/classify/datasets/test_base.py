@@ -1,4 +1,4 @@
-"""Samples and what they are called."""
+"""Samples and what they are called, and the classes of a data set in a label space."""
 
 from __future__ import annotations
 
@@ -7,15 +7,53 @@ from pathlib import Path
 import pytest
 from miniatures import write_image
 
-from abs_classify.datasets import Sample
+from abs_classify.datasets import Dataset, Sample
+from abs_classify.datasets.base import class_positions
 from abs_classify.images import load_image
-from abs_core.errors import ImageError
+from abs_core.descriptions import LabelSpace
+from abs_core.errors import DatasetError, ImageError, LabelError
+from abs_core.labels import ClassLabel, LabelSet, shipped_label_set
+
+SPACE = LabelSpace.of_labels(
+    LabelSet("zoo", (ClassLabel("n1", "cat"), ClassLabel("n2", "dog"), ClassLabel("n3", "owl")))
+)
 
 
-def test_an_item_reads_its_file_and_says_what_it_is_called(tmp_path: Path) -> None:
+def dataset(*labels: str, classes: tuple[ClassLabel, ...]) -> Dataset:
+    return Dataset("csv:a.csv", classes, [Sample(Path(f"{label}.png"), label) for label in labels])
+
+
+def test_a_sample_reads_its_file_and_says_what_it_is_called(tmp_path: Path) -> None:
     sample = Sample(write_image(tmp_path / "a.png"), "cat")
     assert sample.name == str(tmp_path / "a.png")
     assert load_image(sample.read(), sample.name) == load_image(sample.path)
     sample.path.unlink()
     with pytest.raises(ImageError, match=r"cannot read the image .*a\.png': no such file"):
         sample.read()
+
+
+def test_classes_are_matched_by_id_then_by_name_and_those_without_images_are_not_asked_for() -> None:
+    classes = (ClassLabel("n3", "dog"), ClassLabel("x", "Cat"), ClassLabel("unused", "unused"))
+    assert class_positions(dataset("x", "n3", "x", classes=classes), SPACE) == {"n3": 2, "x": 0}
+
+
+def test_a_class_that_the_label_space_lacks_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(
+        DatasetError, match=rf"the class 'x' of .* is not in labels zoo#{SPACE.labels.digest}"
+    ) as caught:
+        class_positions(dataset("x", classes=(ClassLabel("x", "cats"),)), SPACE)
+    assert "'cat'" in caught.value.remedy
+
+
+def test_two_classes_that_are_one_in_the_label_space_are_refused() -> None:
+    classes = (ClassLabel("n1", "kitten"), ClassLabel("x", "cat"))
+    with pytest.raises(DatasetError, match="the classes 'n1' and 'x' of csv:a.csv are the same class in labels zoo"):
+        class_positions(dataset("n1", "x", classes=classes), SPACE)
+
+
+def test_the_classes_of_a_data_set_are_a_label_set() -> None:
+    pets = shipped_label_set("pets")
+    labels = dataset("abyssinian", classes=pets.classes).label_set
+    assert (labels.name, labels.digest) == ("csv:a.csv", pets.digest)
+    with pytest.raises(LabelError, match="has no classes"):
+        _ = dataset(classes=()).label_set
