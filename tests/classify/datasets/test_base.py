@@ -47,7 +47,7 @@ def test_a_class_that_the_label_space_lacks_is_refused_with_a_suggestion() -> No
 
 def test_two_classes_that_are_one_in_the_label_space_are_refused() -> None:
     classes = (ClassLabel("n1", "kitten"), ClassLabel("x", "cat"))
-    with pytest.raises(DatasetError, match="the classes 'n1' and 'x' of csv:a.csv are the same class in labels zoo"):
+    with pytest.raises(DatasetError, match=r"the classes 'n1' and 'x' of csv:a.csv are the same class in labels zoo"):
         class_positions(dataset("n1", "x", classes=classes), SPACE)
 
 
