@@ -100,13 +100,13 @@ class ParquetCell:
         Raises:
             ImageError: the row has none, or the file is damaged.
         """
-        place = f"{self.images.files[self.file]}::{self.name}"
+        image = f"{self.images.files[self.file]}::{self.name}"
         try:
             data = self.images.cell(self.file, self.group, self.row)
         except DatasetError as error:
             raise ImageError(error.message, remedy=error.remedy) from error
         if data is None:
-            raise ImageError(f"the image {place!r} has no bytes in the file", remedy="Use files with embedded images")
+            raise ImageError(f"the image {image!r} has no bytes in the file", remedy="Use files with embedded images")
         return data
 
 
@@ -124,11 +124,11 @@ def open_parquet(location: str) -> Dataset:
         DatasetError: missing files or columns, or a label that is out of range.
         MissingExtraError: pyarrow, or for a repository huggingface_hub, is not installed.
     """
-    place, options = split_options(location, _OPTIONS, _USAGE)
+    source, options = split_options(location, _OPTIONS, _USAGE)
     require_installed("pyarrow", extra="datasets")  # before a download, and imported after the path is known to be good
     split = options.get("split", "test")
-    root = Path(place)
-    if not root.exists() and (repository := _REPOSITORY.fullmatch(place)):
+    root = Path(source)
+    if not root.exists() and (repository := _REPOSITORY.fullmatch(source)):
         root = _download(repository["name"], repository["revision"], options.get("to", ""), split)
     files = _find_files(root, split)
     schema = _open(files[0]).schema_arrow
@@ -142,7 +142,7 @@ def open_parquet(location: str) -> Dataset:
     for file in range(len(files)):
         cells += _cells(images, file, label)
     if not cells:
-        raise DatasetError(f"the files of {place!r} have no rows", remedy="Check the path and the split")
+        raise DatasetError(f"the files of {source!r} have no rows", remedy="Check the path and the split")
     names = features.get(label, {}).get("names")
     return _dataset(location, cells, names if isinstance(names, list) else None, options.get("classes"))
 

@@ -153,24 +153,24 @@ def open_shards(location: str) -> Dataset:
         UsageError: an unknown option, an address that is not allowed, or one without ``to``.
         DatasetError: shards are missing or broken, or a sample does not have exactly one image and a label.
     """
-    place, options = split_options(location, ("split", "classes", "to"), _USAGE)
+    source, options = split_options(location, ("split", "classes", "to"), _USAGE)
     split = options.get("split", "test")
     if not re.fullmatch(r"[A-Za-z0-9._-]*", split) or ".." in split:
         raise UsageError(f"the split must be a folder name, got {split!r}", remedy="Write a name such as test")
-    if "to" in options and not is_url(place):
-        raise UsageError(f"to= is for https addresses, got the path {place!r}", remedy="Leave out to=")
-    root = _download(place, split, options.get("to", "")) if is_url(place) else Path(place).expanduser()
+    if "to" in options and not is_url(source):
+        raise UsageError(f"to= is for https addresses, got the path {source!r}", remedy="Leave out to=")
+    root = _download(source, split, options.get("to", "")) if is_url(source) else Path(source).expanduser()
     shards, names_file = _find_shards(root, split)
     names = _class_names(names_file) if names_file.is_file() else None
     entries = [entry for shard in shards for entry in _entries(shard)]
     numbered = any(isinstance(entry.label, int) for entry in entries)
-    classes = numbered_classes(names, options.get("classes"), f"wds:{place}") if numbered or names else ()
-    labelled = tuple(Sample(entry.image.path, _label(entry, classes, place), entry.image) for entry in entries)
-    if not labelled:
-        raise DatasetError(f"the shards of {place!r} contain no samples", remedy="Check the path")
+    classes = numbered_classes(names, options.get("classes"), f"wds:{source}") if numbered or names else ()
+    samples = tuple(Sample(entry.image.path, _label(entry, classes, source), entry.image) for entry in entries)
+    if not samples:
+        raise DatasetError(f"the shards of {source!r} contain no samples", remedy="Check the path")
     _check_unique(entries)
-    notes = ("a branch can change; these are the files as they were downloaded",) if "/tree/" in place else ()
-    return Dataset(f"wds:{location}", classes or classes_of(sample.label for sample in labelled), labelled, notes=notes)
+    notes = ("a branch can change; these are the files as they were downloaded",) if "/tree/" in source else ()
+    return Dataset(f"wds:{location}", classes or classes_of(sample.label for sample in samples), samples, notes=notes)
 
 
 def _class_names(file: Path) -> list[str]:
@@ -244,14 +244,14 @@ def _read_label(member: Member, extension: str, where: str) -> int | str:
     except (ImageError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DatasetError(f"{where} has a .{extension} that cannot be read", remedy=remedy) from error
     if isinstance(value, str):
-        is_number = extension == "cls" and value.isascii() and value.lstrip("-").isdigit() and len(value) < 10
+        is_number = extension == "cls" and re.fullmatch("-?[0-9]{1,9}", value)
         return int(value) if is_number else class_id(value, where)
     if type(value) is not int:
         raise DatasetError(f"{where}: the label must be a number or a string, got {value!r:.60}", remedy=remedy)
     return value
 
 
-def _label(entry: _ShardEntry, classes: tuple[ClassLabel, ...], place: str) -> str:
+def _label(entry: _ShardEntry, classes: tuple[ClassLabel, ...], source: str) -> str:
     if isinstance(entry.label, int):
         return label_at(classes, entry.label, entry.where)
     if not classes or any(entry.label == label.id for label in classes):
@@ -259,7 +259,7 @@ def _label(entry: _ShardEntry, classes: tuple[ClassLabel, ...], place: str) -> s
     named = [label.id for label in classes if label.name == entry.label]
     if len(named) != 1:
         raise DatasetError(
-            f"{entry.where} has the label {entry.label!r}, which is not a class of {place!r}", remedy="Correct it"
+            f"{entry.where} has the label {entry.label!r}, which is not a class of {source!r}", remedy="Correct it"
         )
     return named[0]
 

@@ -39,7 +39,7 @@ def write(folder: Path, content: str | bytes, name: str = "labels.txt") -> Path:
 
 
 def names_of(labels: LabelSet) -> list[str]:
-    return [one.name for one in labels.classes]
+    return [label.name for label in labels.classes]
 
 
 def test_a_text_file_has_one_name_a_line_comments_and_ids(tmp_path: Path) -> None:
@@ -102,8 +102,8 @@ def test_a_shipped_set_comes_before_a_folder_of_its_name(tmp_path: Path, monkeyp
     (tmp_path / "demo" / "lamp").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert len(read_labels("demo").classes) == 48
-    assert [one.name for one in read_labels("./demo").classes] == ["lamp"]
-    assert [one.name for one in read_labels(Path("demo")).classes] == ["lamp"]
+    assert [label.name for label in read_labels("./demo").classes] == ["lamp"]
+    assert [label.name for label in read_labels(Path("demo")).classes] == ["lamp"]
 
 
 BAD: dict[str, tuple[str, str | bytes, str]] = {
@@ -199,7 +199,7 @@ def test_a_source_without_a_name_is_not_the_current_folder(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="names no labels"):
         read_labels(source)
-    assert [one.name for one in read_labels(".").classes] == ["lamp"]
+    assert [label.name for label in read_labels(".").classes] == ["lamp"]
 
 
 def test_a_folder_without_folders_is_said_so(tmp_path: Path) -> None:
@@ -218,13 +218,13 @@ def test_names_of_500_characters_and_all_scripts_are_labels() -> None:
     names = ["x" * 500, "שלום עולם", "猫", "👩\u200d🚀", "C++", "C#", "Größe", "می\u200cخواهم", "---"]
     labels = from_names(names)
     assert names_of(labels) == names
-    assert all(0 < len(one.id) <= 200 for one in labels.classes)
+    assert all(0 < len(label.id) <= 200 for label in labels.classes)
 
 
 def test_two_classes_share_a_name_only_with_notes_that_tell_them_apart(tmp_path: Path) -> None:
     head = "id,name,note\n"
     labels = read_labels(write(tmp_path, head + "1,crane,a bird\n2,crane,a machine\n", "a.csv"))
-    assert [one.id for one in labels.classes] == ["1", "2"]
+    assert [label.id for label in labels.classes] == ["1", "2"]
     with pytest.raises(LabelError, match="names several classes") as caught:
         labels.resolve("Crane")
     assert "'1', '2'" in caught.value.remedy
@@ -272,6 +272,7 @@ def test_ids_are_found_by_position_and_by_their_letters_alone() -> None:
     assert [labels.id_at(number) for number in (-1, 1, 2)] == [None, "HandstandPushups", None]
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_labels_are_read_in_time_that_grows_with_their_number(tmp_path: Path) -> None:
     spent = []
     for count in (20_000, 100_000):
@@ -287,7 +288,7 @@ def test_a_hundred_thousand_labels_are_read_in_time_that_grows_with_their_number
 
 def test_every_shipped_note_can_follow_its_name() -> None:
     """A note is told to the language model in brackets: "crane (the bird)"."""
-    notes = [one.note for name in shipped_label_sets() for one in read_labels(name).classes if one.note]
+    notes = [label.note for name in shipped_label_sets() for label in read_labels(name).classes if label.note]
     assert len(notes) > 200
     for note in notes:
         assert len(note) < 60
@@ -296,6 +297,7 @@ def test_every_shipped_note_can_follow_its_name() -> None:
         assert not re.search(r"official|synset|class of its own|spelt|[\"();]", note, re.IGNORECASE), note
 
 
+@pytest.mark.fuzz
 @given(st.text(max_size=300))
 def test_whatever_a_file_holds_it_is_a_label_set_or_an_error_of_ours(text: str) -> None:
     try:
@@ -307,10 +309,11 @@ def test_whatever_a_file_holds_it_is_a_label_set_or_an_error_of_ours(text: str) 
     assert "\n" not in shown
     if shown:
         return
-    assert len({one.id for one in labels.classes}) == len(labels.classes)
-    assert len({fold(one.name) for one in labels.classes}) == len(labels.classes)
+    assert len({label.id for label in labels.classes}) == len(labels.classes)
+    assert len({fold(label.name) for label in labels.classes}) == len(labels.classes)
 
 
+@pytest.mark.fuzz
 @given(st.text(min_size=1, max_size=500))
 def test_a_slug_depends_on_the_folded_name_alone_and_is_its_own_slug(name: str) -> None:
     assert slug(name) == slug(f" {name.replace(' ', '_')} ")

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 
-#: Which classes compete, for a benchmark with a part of the classes of another one; the first is the default.
+#: Which classes compete, if those of a benchmark are a subset of a larger label set; the first is the default.
 CLASS_CHOICES = ("subset", "all", "select")
 
 
@@ -72,7 +72,7 @@ class Benchmark:
         labels: its label set in ``data/labels``.
         splits: the first is the one that papers report.
         archives: the files it is published in.
-        superset: the label set of the benchmark that it shares a part of the classes of; empty if there is none.
+        superset: the label set that its classes are a subset of; empty if they are of no other one.
     """
 
     name: str

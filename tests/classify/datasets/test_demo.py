@@ -29,10 +29,10 @@ def test_every_demo_picture_opens_and_has_a_label_of_the_shipped_set() -> None:
 def test_the_demo_labels_are_stable_snake_case_and_all_different() -> None:
     shipped = json.loads((data_folder() / "labels" / "demo.json").read_text(encoding="utf-8"))
     assert shipped["name"] == "demo"
-    ids = [each["id"] for each in shipped["classes"]]
+    ids = [entry["id"] for entry in shipped["classes"]]
     assert ids == sorted(set(ids))
-    assert all(each["id"] == each["name"].replace(" ", "_") for each in shipped["classes"])
-    assert all(each["name"].replace(" ", "").isalpha() and each["name"].islower() for each in shipped["classes"])
+    assert all(entry["id"] == entry["name"].replace(" ", "_") for entry in shipped["classes"])
+    assert all(entry["name"].replace(" ", "").isalpha() and entry["name"].islower() for entry in shipped["classes"])
 
 
 def test_the_demo_takes_no_location() -> None:

@@ -24,6 +24,7 @@ def list_file(folder: Path, kind: str, rows: Sequence[tuple[str, str]]) -> str:
     return f"{kind}:{path}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_a_long_list_takes_little_memory(tmp_path: Path, kind: str) -> None:
     # 100,000 paths on a thousand files: each of a hundred links leads to the same folder
@@ -33,7 +34,9 @@ def test_a_long_list_takes_little_memory(tmp_path: Path, kind: str) -> None:
     for number in range(100):
         (tmp_path / f"link{number}").symlink_to(tmp_path / "real")
     spec = list_file(
-        tmp_path, kind, [(f"link{at // 1000}/{at % 1000}.png", f"class_{at % 1000}") for at in range(100_000)]
+        tmp_path,
+        kind,
+        [(f"link{number // 1000}/{number % 1000}.png", f"class_{number % 1000}") for number in range(100_000)],
     )
     tracemalloc.start()
     data = open_dataset(spec)
@@ -49,9 +52,9 @@ def test_a_long_list_takes_little_memory(tmp_path: Path, kind: str) -> None:
 def test_the_items_of_a_list_are_a_sequence_like_any_other(tmp_path: Path) -> None:
     paths = [write_image(tmp_path / f"{number}.png") for number in range(5)]
     samples = open_dataset(
-        list_file(tmp_path, "csv", [(path.name, f"c{at % 2}") for at, path in enumerate(paths)])
+        list_file(tmp_path, "csv", [(path.name, f"c{number % 2}") for number, path in enumerate(paths)])
     ).samples
-    plain = tuple(Sample(path, f"c{at % 2}") for at, path in enumerate(paths))
+    plain = tuple(Sample(path, f"c{number % 2}") for number, path in enumerate(paths))
     assert samples == plain
     assert samples[1:3] == plain[1:3]
     assert samples[-1] == plain[-1]

@@ -56,24 +56,24 @@ def test_the_files_of_a_split_are_read_in_their_order(tmp_path: Path) -> None:
     write(tmp_path / "data" / "test-00000-of-00002.parquet", [0, 1, 0, 0, 1], ["cat", "dog"])
     write(tmp_path / "data" / "train-00000-of-00001.parquet", [0], ["cat", "dog"])
     data = open_dataset(f"hf:{tmp_path}")
-    assert [item.label for item in data.samples] == ["cat", "dog", "cat", "cat", "dog", "dog", "dog"]
-    pixels = [load_image(item.read(), item.name).pixels for item in data.samples[:5]]
+    assert [sample.label for sample in data.samples] == ["cat", "dog", "cat", "cat", "dog", "dog", "dog"]
+    pixels = [load_image(sample.read(), sample.name).pixels for sample in data.samples[:5]]
     assert [image.getpixel((0, 0)) for image in pixels] == [
         load_image(picture(color)).pixels.getpixel((0, 0)) for color in COLORS
     ]
     assert data.samples[4].name == f"{tmp_path}/data/test-00000-of-00002.parquet::row 4, image"
-    assert len({item.name for item in data.samples}) == 7
+    assert len({sample.name for sample in data.samples}) == 7
     assert len(open_dataset(f"hf:{tmp_path}?split=train").samples) == 1
 
 
 @with_pyarrow
 def test_items_are_read_by_threads_and_other_processes(tmp_path: Path) -> None:
     write(tmp_path / "test.parquet", ["a", "b", "a", "b", "a"])
-    items = open_dataset(f"hf:{tmp_path}").samples * 20
+    samples = open_dataset(f"hf:{tmp_path}").samples * 20
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(lambda item: item.read(), items)) == [picture(color) for color in COLORS] * 20
-    again = pickle.loads(pickle.dumps(items[3]))
-    assert again == items[3]
+        assert list(pool.map(lambda sample: sample.read(), samples)) == [picture(color) for color in COLORS] * 20
+    again = pickle.loads(pickle.dumps(samples[3]))
+    assert again == samples[3]
     assert again.read() == picture("white")
 
 
@@ -81,15 +81,15 @@ def test_items_are_read_by_threads_and_other_processes(tmp_path: Path) -> None:
 def test_names_of_a_shipped_set_give_its_ids_and_long_names_are_compared_by_part(tmp_path: Path) -> None:
     names = ["airplane, aeroplane", "car, automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
     path = write(tmp_path / "test.parquet", [1, 0], names)
-    assert [item.label for item in open_dataset(f"hf:{path}?classes=cifar10").samples] == ["automobile", "airplane"]
-    assert [item.label for item in open_dataset(f"hf:{path}").samples] == ["car, automobile", "airplane, aeroplane"]
+    assert [sample.label for sample in open_dataset(f"hf:{path}?classes=cifar10").samples] == ["automobile", "airplane"]
+    assert [sample.label for sample in open_dataset(f"hf:{path}").samples] == ["car, automobile", "airplane, aeroplane"]
 
 
 @with_pyarrow
 def test_columns_of_other_names_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / "test.parquet", ["x", "y"], kind=["cat", "dog"], photo=[picture("red"), picture("blue")])
     data = open_dataset(f"hf:{path}?image=photo&label=kind")
-    assert [item.label for item in data.samples] == ["cat", "dog"]
+    assert [sample.label for sample in data.samples] == ["cat", "dog"]
     assert data.samples[1].read() == picture("blue")
     with pytest.raises(DatasetError, match="its columns: image, label, kind, photo"):
         open_dataset(f"hf:{path}?label=nothing")
@@ -97,7 +97,7 @@ def test_columns_of_other_names_are_named(tmp_path: Path) -> None:
 
 @with_pyarrow
 @pytest.mark.parametrize(
-    ("labels", "names", "said"),
+    ("labels", "names", "message"),
     [
         ([0, 2], ["cat", "dog"], "row 1 of .*: the label must be a class number from 0 to 1, got 2"),
         ([0, 1], None, "nothing says which classes they are"),
@@ -108,10 +108,10 @@ def test_columns_of_other_names_are_named(tmp_path: Path) -> None:
     ],
 )
 def test_labels_that_cannot_be_used_are_named_by_row(
-    tmp_path: Path, labels: list[Any], names: list[str] | None, said: str
+    tmp_path: Path, labels: list[Any], names: list[str] | None, message: str
 ) -> None:
     path = write(tmp_path / "test.parquet", labels, names)
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=message):
         open_dataset(f"hf:{path}")
 
 
@@ -122,9 +122,9 @@ def test_an_image_that_is_only_a_path_is_not_followed(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table({"image": [{"bytes": None, "path": "/etc/passwd"}], "label": ["a"]}), path)
-    item = open_dataset(f"hf:{path}").samples[0]
+    sample = open_dataset(f"hf:{path}").samples[0]
     with pytest.raises(ImageError, match="has no bytes in the file"):
-        item.read()
+        sample.read()
 
 
 @with_pyarrow
@@ -194,7 +194,7 @@ def hub(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
                 info = {
                     "id": "owner/name",
                     "sha": COMMIT,
-                    "siblings": [{"rfilename": each["path"]} for each in files],
+                    "siblings": [{"rfilename": file["path"]} for file in files],
                 }
                 body = json.dumps(files if "/tree/" in path else info).encode()
                 self.answer(200, body, Content_Type="application/json")
@@ -220,7 +220,7 @@ def test_a_pinned_revision_is_fetched_with_the_hub_client_and_only_its_parquet(
     copy = tmp_path / "copy"
     code = (
         "from abs_classify.datasets import open_dataset\n"
-        f"print([item.label for item in open_dataset('hf:owner/name@{COMMIT}?to={copy}').samples])\n"
+        f"print([sample.label for sample in open_dataset('hf:owner/name@{COMMIT}?to={copy}').samples])\n"
     )
     environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -53,12 +53,12 @@ def published(root: Path, names: list[str] | None = None) -> Path:
 
 def test_a_published_set_is_read_in_the_order_of_its_shards(tmp_path: Path) -> None:
     data = open_dataset(f"wds:{published(tmp_path)}")
-    assert [item.label for item in data.samples] == ["colourful thing", "blue thing", "colourful thing"]
-    pixels = [load_image(item.read(), item.name).pixels for item in data.samples]
+    assert [sample.label for sample in data.samples] == ["colourful thing", "blue thing", "colourful thing"]
+    pixels = [load_image(sample.read(), sample.name).pixels for sample in data.samples]
     assert [image.getpixel((0, 0)) for image in pixels] == [(255, 0, 0), (0, 0, 255), (0, 255, 0)]
     assert data.samples[0].name == f"{tmp_path}/test/0.tar::s0000000.webp"
     assert data.samples[0].path == tmp_path / "test" / "0.tar"
-    # an item may be sent to another process
+    # an sample may be sent to another process
     assert pickle.loads(pickle.dumps(data.samples[1])) == data.samples[1]
 
 
@@ -66,9 +66,9 @@ def test_ten_shards_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     for number in range(11):
         shard(tmp_path / f"{number}.tar", [(f"k{number}.png", picture("red", "PNG")), (f"k{number}.txt", b"cat")])
     data = open_dataset(f"wds:{tmp_path}")
-    assert [item.path.name for item in data.samples] == [f"{number}.tar" for number in range(11)]
+    assert [sample.path.name for sample in data.samples] == [f"{number}.tar" for number in range(11)]
     data = open_dataset(f"wds:{tmp_path}/{{8..10}}.tar")
-    assert [item.path.name for item in data.samples] == ["8.tar", "9.tar", "10.tar"]
+    assert [sample.path.name for sample in data.samples] == ["8.tar", "9.tar", "10.tar"]
     with pytest.raises(DatasetError, match=r"the shard .*11\.tar' does not exist"):
         open_dataset(f"wds:{tmp_path}/{{9..11}}.tar")
 
@@ -76,7 +76,7 @@ def test_ten_shards_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 def test_names_of_a_shipped_label_set_give_its_stable_ids(tmp_path: Path) -> None:
     names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
     data = open_dataset(f"wds:{published(tmp_path, names)}?classes=cifar10")
-    assert [item.label for item in data.samples] == ["automobile", "airplane", "automobile"]
+    assert [sample.label for sample in data.samples] == ["automobile", "airplane", "automobile"]
     assert data.samples == open_dataset(f"wds:{tmp_path}?split=test").samples
 
 
@@ -93,13 +93,13 @@ def test_an_empty_line_among_class_names_does_not_shift_the_numbers(tmp_path: Pa
     with pytest.raises(DatasetError, match=r"line 2 of .*classnames.txt' is blank"):
         open_dataset(f"wds:{root}")
     (root / "classnames.txt").write_text("blue thing\r\ncolourful thing\r\n\n")
-    assert [item.label for item in open_dataset(f"wds:{root}").samples][:2] == ["colourful thing", "blue thing"]
+    assert [sample.label for sample in open_dataset(f"wds:{root}").samples][:2] == ["colourful thing", "blue thing"]
 
 
 def test_two_classes_of_one_name_keep_apart(tmp_path: Path) -> None:
     data = open_dataset(f"wds:{published(tmp_path, ['sunglasses', 'sunglasses'])}")
-    assert [item.label for item in data.samples] == ["sunglasses (1)", "sunglasses (0)", "sunglasses (1)"]
-    assert [each.name for each in data.classes] == ["sunglasses", "sunglasses"]
+    assert [sample.label for sample in data.samples] == ["sunglasses (1)", "sunglasses (0)", "sunglasses (1)"]
+    assert [label.name for label in data.classes] == ["sunglasses", "sunglasses"]
 
 
 def test_labels_may_be_texts_or_json(tmp_path: Path) -> None:
@@ -107,11 +107,11 @@ def test_labels_may_be_texts_or_json(tmp_path: Path) -> None:
         ("x/1.jpg", picture("red")), ("x/1.json", json.dumps({"label": "cat", "url": "..."}).encode()),
         ("x/2.jpg", picture("red")), ("x/2.txt", "katze ü".encode()), ("x/2.pyd", b"not read"),
     ])  # fmt: skip
-    assert [item.label for item in open_dataset(f"wds:{tmp_path / 'a.tar'}").samples] == ["cat", "katze ü"]
+    assert [sample.label for sample in open_dataset(f"wds:{tmp_path / 'a.tar'}").samples] == ["cat", "katze ü"]
 
 
 @pytest.mark.parametrize(
-    ("members", "said"),
+    ("members", "message"),
     [
         ([("a.jpg", b"x"), ("a.cls", b"7")], "must be a class number from 0 to 1, got 7"),
         ([("a.jpg", b"x"), ("a.cls", b"-1")], "must be a class number from 0 to 1, got -1"),
@@ -122,6 +122,7 @@ def test_labels_may_be_texts_or_json(tmp_path: Path) -> None:
         ([("a.jpg", b"x"), ("a.json", b"{}")], "has a .json that cannot be read"),
         ([("a.jpg", b"x"), ("a.json", b'{"label": 1.5}')], "must be a number or a string, got 1.5"),
         ([("a.jpg", b"x"), ("a.cls", b"\xff")], "has a .cls that cannot be read"),
+        ([("a.jpg", b"x"), ("a.cls", b"--1")], "has the label '--1', which is not a class"),
         ([("a.jpg", b"x"), ("a.txt", b" ")], "empty label"),
         ([("a.jpg", b"x"), ("a.txt", b"horse")], "has the label 'horse', which is not a class"),
         ([("a.jpg", b"x"), ("a.txt", b"1" * 70_000)], "the .txt may have up to 65536 bytes, got 70000"),
@@ -129,10 +130,10 @@ def test_labels_may_be_texts_or_json(tmp_path: Path) -> None:
         ([("readme.md", b"x")], "contain no samples"),
     ],
 )
-def test_a_sample_that_cannot_be_used_is_named(tmp_path: Path, members: Members, said: str) -> None:
+def test_a_sample_that_cannot_be_used_is_named(tmp_path: Path, members: Members, message: str) -> None:
     shard(tmp_path / "0.tar", members)
     (tmp_path / "classnames.txt").write_text("cat\ndog\n")
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=message):
         open_dataset(f"wds:{tmp_path}")
 
 
@@ -213,13 +214,13 @@ def test_a_compressed_a_cut_off_and_a_foreign_file_are_refused(tmp_path: Path) -
 
 
 def test_a_shard_that_changes_under_a_run_is_an_error_of_the_image(tmp_path: Path) -> None:
-    item = open_dataset(f"wds:{published(tmp_path)}").samples[0]
+    sample = open_dataset(f"wds:{published(tmp_path)}").samples[0]
     (tmp_path / "test" / "0.tar").write_bytes(b"short")
     with pytest.raises(ImageError, match=r"0\.tar::s0000000\.webp' is truncated"):
-        item.read()
+        sample.read()
     (tmp_path / "test" / "0.tar").unlink()
     with pytest.raises(ImageError, match="no such file"):
-        item.read()
+        sample.read()
 
 
 # from the web
@@ -250,7 +251,7 @@ def test_shards_are_fetched_once_into_the_folder_that_is_named(
     here = tmp_path / "here"
     data = open_dataset(f"wds:{address}/?to={here}")
     assert len(data.samples) == 3
-    assert all(item.path.is_relative_to(here) for item in data.samples)
+    assert all(sample.path.is_relative_to(here) for sample in data.samples)
     # what the set's publisher pairs with it, for --templates
     assert read_template_set(here / "zeroshot_classification_templates.txt").templates == ("a photo of a {}.",)
     count = len(asked)

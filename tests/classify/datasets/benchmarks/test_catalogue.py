@@ -10,7 +10,7 @@ from abs_core.labels import shipped_label_set
 
 
 def test_the_declared_sizes_are_the_published_ones() -> None:
-    sizes = {each.name: each.splits[0].images for each in BENCHMARKS}
+    sizes = {benchmark.name: benchmark.splits[0].images for benchmark in BENCHMARKS}
     assert sizes == {
         "imagenet": 50_000, "imagenet-v2": 10_000, "imagenet-r": 30_000, "imagenet-a": 7_500,
         "imagenet-sketch": 50_889, "cub": 5_794, "pets": 3_669, "flowers102": 6_149, "stanford-cars": 8_041,
@@ -18,9 +18,9 @@ def test_the_declared_sizes_are_the_published_ones() -> None:
         "eurosat": 8_100, "caltech101": 2_465, "ucf101": 3_783, "cifar10": 10_000, "cifar100": 10_000,
     }  # fmt: skip
     coop = {
-        each.name: next(split.images for split in each.splits if split.name == "coop-test")
-        for each in BENCHMARKS
-        if any(split.name == "coop-test" for split in each.splits)
+        benchmark.name: next(split.images for split in benchmark.splits if split.name == "coop-test")
+        for benchmark in BENCHMARKS
+        if any(split.name == "coop-test" for split in benchmark.splits)
     }
     assert coop == {
         "pets": 3_669, "flowers102": 2_463, "stanford-cars": 8_041, "food101": 30_300, "dtd": 1_692,
@@ -30,8 +30,8 @@ def test_the_declared_sizes_are_the_published_ones() -> None:
 
 @pytest.mark.parametrize("name", [benchmark.name for benchmark in BENCHMARKS])
 def test_parts_have_names_of_their_own_and_label_sets_exist(name: str) -> None:
-    found = miniature(name)
-    names = [split.name for split in found.splits]
+    benchmark = miniature(name)
+    names = [split.name for split in benchmark.splits]
     assert len(set(names)) == len(names)
-    ids = shipped_label_set(found.labels).ids
-    assert all(set(split.without) <= set(ids) for split in found.splits)
+    ids = shipped_label_set(benchmark.labels).ids
+    assert all(set(split.without) <= set(ids) for split in benchmark.splits)

@@ -16,8 +16,8 @@ from abs_core.errors import DatasetError, UnknownNameError, UsageError
 
 def check(name: str, root: Path, size: int, options: str = "") -> DatasetReport:
     """Check with the size of a miniature."""
-    found = next(each for each in BENCHMARKS if each.name == name)
-    return check_benchmark(found.resized({split.name: size for split in found.splits}), f"{root}{options}")
+    benchmark = next(benchmark for benchmark in BENCHMARKS if benchmark.name == name)
+    return check_benchmark(benchmark.resized({split.name: size for split in benchmark.splits}), f"{root}{options}")
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_an_empty_folder_and_none(tmp_path: Path) -> None:
 def test_every_benchmark_has_a_next_step_for_an_empty_folder(tmp_path: Path, name: str) -> None:
     root = tmp_path / "empty"
     root.mkdir()
-    for split in next(each for each in BENCHMARKS if each.name == name).splits:
+    for split in next(benchmark for benchmark in BENCHMARKS if benchmark.name == name).splits:
         report = check_dataset(f"{name}:{root}?split={split.name}")
         assert not report.complete
         assert report.next_step.startswith(("Download ", "Put "))

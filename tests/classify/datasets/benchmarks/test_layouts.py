@@ -16,9 +16,10 @@ WNIDS = ("n01440764", "n01443537", "n01484850")
 
 @pytest.mark.parametrize("below", ["val", "images/val", "ILSVRC/Data/CLS-LOC/val", "."])
 def test_imagenet_in_class_folders(tmp_path: Path, below: str) -> None:
-    # found in an order that is not that of the classes
+    # in another order than the classes
     write_files(
-        tmp_path, *(f"{below}/{wnid}/ILSVRC2012_val_0000000{at}.JPEG" for at, wnid in enumerate(reversed(WNIDS), 1))
+        tmp_path,
+        *(f"{below}/{wnid}/ILSVRC2012_val_0000000{number}.JPEG" for number, wnid in enumerate(reversed(WNIDS), 1)),
     )
     data = open_benchmark(miniature("imagenet", val=3), str(tmp_path))
     assert {sample.path.parent.name: sample.label for sample in data.samples} == dict(zip(WNIDS, WNIDS, strict=True))
@@ -156,12 +157,12 @@ def test_food_lists_leave_out_the_ending(tmp_path: Path) -> None:
 def test_places_counts_from_zero_and_keeps_indoor_and_outdoor_apart(tmp_path: Path, folder: str) -> None:
     write_files(tmp_path, *(f"{folder}/Places365_val_0000000{number}.jpg" for number in (1, 2, 3)))
     ids = shipped_label_set("places365").ids
-    at = [ids.index("church/indoor"), ids.index("church/outdoor"), 0]
-    lines = "".join(f"Places365_val_0000000{number}.jpg {label}\n" for number, label in enumerate(at, 1))
+    numbers = [ids.index("church/indoor"), ids.index("church/outdoor"), 0]
+    lines = "".join(f"Places365_val_0000000{number}.jpg {label}\n" for number, label in enumerate(numbers, 1))
     write_texts(tmp_path, {"places365_val.txt": lines})
     data = open_benchmark(miniature("places365", val=3), str(tmp_path))
     assert [sample.label for sample in data.samples] == ["church/indoor", "church/outdoor", "airfield"]
-    assert len(data.classes) == len({each.name for each in data.classes}) == 365
+    assert len(data.classes) == len({label.name for label in data.classes}) == 365
     assert data.notes == (f"read from places365_val.txt and {folder}/",)
 
 

@@ -74,12 +74,12 @@ def test_torchvision_reads_sun_caltech_and_cars_as_we_do(tmp_path: Path) -> None
     assert [sample.label for sample in ours.samples] == [theirs.categories[label] for label in theirs.y]
 
     cars(base / "stanford_cars", "cars_test_annos_withlabels.mat")
-    names = np.array([[each.name for each in shipped_label_set("stanford-cars").classes]], dtype=object)
+    names = np.array([[label.name for label in shipped_label_set("stanford-cars").classes]], dtype=object)
     (base / "stanford_cars" / "devkit").mkdir()
     pytest.importorskip("scipy.io").savemat(base / "stanford_cars" / "devkit" / "cars_meta.mat", {"class_names": names})
     ours = open_benchmark(miniature("stanford-cars", test=2), str(base / "stanford_cars"))
     theirs = datasets.StanfordCars(str(base), split="test")
     ids = shipped_label_set("stanford-cars").ids
     assert [(str(sample.path), sample.label) for sample in ours.samples] == [
-        (path, ids[at]) for path, at in theirs._samples
+        (path, ids[number]) for path, number in theirs._samples
     ]

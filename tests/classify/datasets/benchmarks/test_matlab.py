@@ -22,8 +22,8 @@ def test_imagenet_with_the_devkit_whose_numbers_are_not_the_order_of_the_ids(tmp
     synsets[0, 0], synsets[1, 0] = (1.0, "n02119789", "kit fox"), (490.0, "n01440764", "tench")
     savemat(data / "meta.mat", {"synsets": synsets})
     write_texts(data, {"ILSVRC2012_validation_ground_truth.txt": "490\n1\n"})
-    found = open_benchmark(miniature("imagenet", val=2), str(tmp_path))
-    assert [(sample.path.name[-6:-5], sample.label) for sample in found.samples] == [
+    dataset = open_benchmark(miniature("imagenet", val=2), str(tmp_path))
+    assert [(sample.path.name[-6:-5], sample.label) for sample in dataset.samples] == [
         ("1", "n01440764"),
         ("2", "n02119789"),
     ]

@@ -13,8 +13,8 @@ from abs_cli.main import main
 def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as ended:
         main(["datasets", *args])
-    found = capsys.readouterr()
-    return int(ended.value.code or 0), found.out, found.err
+    output = capsys.readouterr()
+    return int(ended.value.code or 0), output.out, output.err
 
 
 def put(path: Path, content: str = "x") -> Path:
@@ -70,17 +70,19 @@ def test_check_of_a_complete_folder_ends_in_0(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         (["check", "dtd"], "--root DIR"),
         (["check", "nothing", "--root", "."], "unknown data set"),
         (["check", "dtd", "--root", ".", "--split", "none"], "valid: test1"),
     ],
 )
-def test_a_check_that_cannot_be_made_ends_in_2(capsys: pytest.CaptureFixture[str], args: list[str], said: str) -> None:
+def test_a_check_that_cannot_be_made_ends_in_2(
+    capsys: pytest.CaptureFixture[str], args: list[str], message: str
+) -> None:
     code, _, err = run(capsys, *args)
     assert code == 2
-    assert said in err
+    assert message in err
 
 
 def test_names_from_outside_do_not_reach_the_terminal_as_they_are(
