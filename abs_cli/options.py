@@ -44,7 +44,7 @@ class ModelOptions:
     def stages(self, home: Home) -> Stages:
         """The cached stages for these options."""
         settings = ModelSettings(self.attention, self.device, self.dtype, self.seed, self.batch_size)
-        stages = open_stages(StageCache(home.cache), settings, WeightsStore(home.models), self.model)
+        stages = open_stages(StageCache(home.cache), self.model, settings, WeightsStore(home.models))
         self._set_threads()
         return stages
 
@@ -60,7 +60,7 @@ class ModelOptions:
 
         settings = ModelSettings(self.attention, self.device, self.dtype, self.seed, self.batch_size)
         cache = StageCache(home.cache)
-        stages = open_stages(cache, settings, WeightsStore(home.models), self.model)
+        stages = open_stages(cache, self.model, settings, WeightsStore(home.models))
         classifier = Classifier(
             stages.models,
             label_space,

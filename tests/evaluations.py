@@ -13,12 +13,12 @@ from abs_classify.encoding.cache import StageCache
 from abs_classify.encoding.stages import ModelSettings, Stages, open_stages
 from abs_classify.evaluation.job import Evaluation
 from abs_classify.evaluation.records import ResultRecord
-from abs_classify.evaluation.sweep import EvaluationResults, Sweep
+from abs_classify.evaluation.sweep import EvaluationObserver, EvaluationResults, Sweep
 from abs_core.descriptions import Description, LabelSpace
 from abs_core.labels import from_names
 
 
-class Bench:
+class Bench(EvaluationObserver):
     """Evaluates on the CPU with attention of the model itself and two views of each kind, unless an option says more.
 
     Attributes:
@@ -43,7 +43,7 @@ class Bench:
         datasets = f"imagefolder:{dataset}" if isinstance(dataset, Path) else dataset
         drawn = any(view.kind != "whole" for name in methods.split(",") for view in get_method(name).views)
         settings = {"models": self.model, "attention": "self", "device": "cpu", "views": 2 if drawn else None}
-        settings |= {"planned": self.sweeps.append, "finished": self._finished}
+        settings["observer"] = self
         return evaluate(
             datasets,
             methods=methods.split(","),
@@ -59,9 +59,12 @@ class Bench:
 
     def stages(self) -> Stages:
         """The stages of the model."""
-        return open_stages(self.cache, ModelSettings("self", "cpu"), None, self.model)
+        return open_stages(self.cache, self.model, ModelSettings("self", "cpu"))
 
-    def _finished(self, evaluation: Evaluation, records: Sequence[ResultRecord]) -> None:
+    def planned(self, sweep: Sweep) -> None:
+        self.sweeps.append(sweep)
+
+    def finished(self, evaluation: Evaluation, records: Sequence[ResultRecord]) -> None:
         gc.collect()
         alive = sum(ref() is not None for ref in self.models)
         if "model" in vars(evaluation.stages.models):

@@ -343,14 +343,14 @@ class ModelSettings:
     batch_size: int = 64
 
 
-def open_stages(cache: StageCache, settings: ModelSettings, weights: WeightsStore | None, model: str) -> Stages:
+def open_stages(cache: StageCache, model: str, settings: ModelSettings, weights: WeightsStore | None = None) -> Stages:
     """The stages of a model by name, which is loaded when something must be computed.
 
     Args:
         cache: where results are kept; digests of files and what models compute from their weights go beside it.
+        model: as ``load_model`` takes it, or the name under which it was imported.
         settings: how the model sees images.
         weights: models that were imported, if there are any.
-        model: as ``load_model`` takes it, or the name under which it was imported.
 
     Raises:
         WeightsError: a record of an imported model is damaged.

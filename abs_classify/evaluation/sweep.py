@@ -140,6 +140,19 @@ class EvaluationResults(Sequence[ResultRecord]):
         }
 
 
+class EvaluationObserver:
+    """Is told what an evaluation does while it runs; each method does nothing unless it is overridden."""
+
+    def planned(self, sweep: Sweep) -> None:
+        """What will run, before anything is computed. An error that is raised here stops the evaluation."""
+
+    def ranked(self, ranked: RankedPass) -> None:
+        """The rankings of a data set, model, label space and seed."""
+
+    def finished(self, evaluation: Evaluation, records: Sequence[ResultRecord]) -> None:
+        """An evaluation and its results. It must not be kept, since it holds the model."""
+
+
 def evaluate(
     datasets: str | Dataset | Sequence[str | Dataset],
     models: str | Sequence[str] = "embedded",
@@ -154,74 +167,44 @@ def evaluate(
     views: int | None = None,
     templates: str = "plain",
     control: str | None = None,
+    on_error: OnError = "stop",
     attention: str = "auto",
     device: str = "auto",
     dtype: str = "float32",
     batch_size: int = 64,
-    on_error: OnError = "stop",
-    cache: StageCache | Path | str | None = None,
+    threads: int | None = None,
     weights: WeightsStore | None = None,
+    cache: StageCache | Path | str | None = None,
     results: Path | str | None = None,
     command: Sequence[str] = (),
     progress: Progress = no_progress,
-    planned: Callable[[Sweep], None] | None = None,
-    ranked: Callable[[RankedPass], None] | None = None,
-    finished: Callable[[Evaluation, Sequence[ResultRecord]], None] | None = None,
+    observer: EvaluationObserver | None = None,
 ) -> EvaluationResults:
     """Classify labelled data sets with several models, descriptions and methods, and say how good each is.
 
-    Everything is planned before anything is computed: data sets are opened, classes matched, texts built and weights
-    found, so a wrong name costs nothing. Every stage is cached: the same call again costs seconds, another method or
-    label space only what it adds.
+    Everything is planned before anything is computed, so a wrong name costs nothing.
 
     Args:
-        datasets: data sets or their specs, see ``open_dataset``.
-        models: names of image-text models, see ``available_models``.
-        methods: rows of the table or their names, see ``METHODS``.
-        descriptions: candidate classes with their descriptions; several are crossed with the data sets.
-        labels: candidate classes without descriptions. With neither, the classes are those of each data set.
-        seeds: how many draws of the views, with the seeds from ``seed`` on.
-        seed: of every random draw.
-        limit: how many images of each data set; None for all.
-        stratified: whether these are drawn from every class, instead of the first.
-        views: how many views of each kind; None for the method's own number.
-        templates: the template set of methods that use one: a shipped id or a file.
-        control: changes the descriptions: shuffle, swap, waffle or classname-only.
-        attention: where attention maps come from, see ``load_attention``.
-        device: auto, cpu, cuda or cuda:N.
-        dtype: of the weights: float32, bfloat16 or float16; scores are float32.
-        batch_size: crops that are encoded together; changes speed and memory, and scores by rounding only.
-        on_error: whether an image that cannot be read stops the run, or is left out and named in the results; likewise
-            a label space that lacks classes of a data set.
-        cache: keeps what was computed; a folder, or None to keep nothing beyond this call.
+        datasets, models, methods: see ``open_dataset``, ``available_models`` and ``METHODS``; all are crossed.
+        descriptions, labels: candidate classes with or without descriptions; of each data set where neither is given.
+        seeds, seed, limit, stratified, views, templates, control, on_error: see ``SweepOptions``.
+        attention, device, dtype, batch_size: see ``ModelSettings``.
+        threads: of torch, in the whole process.
         weights: models that were imported.
-        results: a folder for result files; each is written as soon as it is there.
-        command: the command line that the results name, from which credentials are removed.
-        progress: shows how many images are done.
-        planned: is told what will run, before anything is computed.
-        ranked: is given the rankings of each data set, model, label space and seed.
-        finished: is given each evaluation with its results. It must not keep it, since it holds the model.
+        cache: a folder that keeps what was computed; None to keep nothing beyond this call.
+        results, command: a folder for result files, and the command line that they name, without credentials.
+        progress, observer: are told how many images are done, and of each result.
 
     Raises:
-        UnknownNameError, UsageError, DatasetError, ModelError: what is named cannot be used, or does not go together.
-        ImageError: an image cannot be read and ``on_error`` is "stop"; results that were finished before are kept.
-        StorageError, CacheError: a folder cannot be written.
+        AbsError: what is named cannot be used, or an image cannot be read; results that are there are kept.
     """
     options = SweepOptions(_listed(methods), views, templates, control, limit, stratified, seed, seeds, on_error)
     sweep = plan_sweep(_listed(datasets), _listed(models), _label_spaces(descriptions, labels), options)
-    keeper = _Keeper(None if results is None else ResultsFolder(Path(results)), Run.now(command), finished)
-    keeper.require_writable()
-    if planned is not None:
-        planned(sweep)
-    for reason in sweep.left_out:
-        _log.info("left out: %s", reason)
-    with _opened(cache) as stage_cache:
-        settings = ModelSettings(attention, device, dtype, seed, batch_size)
-        try:
-            run_sweep(sweep, partial(open_stages, stage_cache, settings, weights), keeper.keep, ranked, progress)
-        finally:
-            keeper.log_files()
-    return EvaluationResults(keeper.records, sweep.left_out, keeper.run_folder, stage_cache.hits, stage_cache.misses)
+    keeper = _Keeper(None if results is None else ResultsFolder(Path(results)), Run.now(command), observer)
+    stages_of = partial(
+        open_stages, settings=ModelSettings(attention, device, dtype, seed, batch_size), weights=weights
+    )
+    return _run(sweep, stages_of, keeper, cache, threads, progress)
 
 
 def plan_sweep(
@@ -272,6 +255,27 @@ def plan_sweep(
     return Sweep(list(dict.fromkeys(models)), jobs, options.on_error, left_out)
 
 
+def _run(
+    sweep: Sweep,
+    stages_of: Callable[[StageCache, str], Stages],
+    keeper: _Keeper,
+    place: StageCache | Path | str | None,
+    threads: int | None,
+    progress: Progress,
+) -> EvaluationResults:
+    keeper.prepare(sweep)
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    with _opened(place) as cache:
+        try:
+            run_sweep(sweep, partial(stages_of, cache), keeper.keep, keeper.observer.ranked, progress)
+        finally:
+            keeper.log_files()
+    return EvaluationResults(keeper.records, sweep.left_out, keeper.run_folder, cache.hits, cache.misses)
+
+
 def run_sweep(
     sweep: Sweep,
     stages_of: Callable[[str], Stages],
@@ -309,35 +313,35 @@ def run_sweep(
             _release()
 
 
-@dataclass
 class _Keeper:
     """Makes the records of each evaluation, and writes their files if there is a folder for them."""
 
-    folder: ResultsFolder | None
-    run: Run
-    finished: Callable[[Evaluation, Sequence[ResultRecord]], None] | None
-    records: list[ResultRecord] = field(default_factory=list)
+    def __init__(self, folder: ResultsFolder | None, run: Run, observer: EvaluationObserver | None) -> None:
+        self._folder, self._run = folder, run
+        self.observer = EvaluationObserver() if observer is None else observer
+        self.run_folder = None if folder is None else folder.root / run.id
+        self.records: list[ResultRecord] = []
 
-    @property
-    def run_folder(self) -> Path | None:
-        return None if self.folder is None else self.folder.root / self.run.id
-
-    def require_writable(self) -> None:
-        if self.folder is not None:
-            self.folder.require_writable()
+    def prepare(self, sweep: Sweep) -> None:
+        """Prove that results can be kept, and tell what will run."""
+        if self._folder is not None:
+            self._folder.require_writable()
+        self.observer.planned(sweep)
+        for reason in sweep.left_out:
+            _log.info("left out: %s", reason)
 
     def keep(self, evaluation: Evaluation) -> None:
-        records = records_of(evaluation, self.run)
-        if self.folder is not None:
+        """Keep the results of an evaluation."""
+        records = records_of(evaluation, self._run)
+        if self._folder is not None:
             for record in records:
-                self.folder.write(record)
+                self._folder.write(record)
         self.records += records
-        if self.finished is not None:
-            self.finished(evaluation, records)
+        self.observer.finished(evaluation, records)
 
     def log_files(self) -> None:
         """Say where the result files are, if there are any, also when the run was stopped."""
-        if self.folder is not None and self.records:
+        if self.run_folder is not None and self.records:
             _log.info("results: %s in %s", counted(len(self.records), "file", "files"), self.run_folder)
 
 

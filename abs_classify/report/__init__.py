@@ -2,6 +2,8 @@
 
 data.py       what a page shows, as plain data
 contents.py   fills it from the results of a run
+evaluation.py      the pages of an evaluation, and the other files beside its results
+classification.py  the page and pictures of images without labels
 layout.py     outlines, rankings and reasons, worked out from the data; page and picture draw the same
 page.py       the page: the values of the template, and the file that is written
 png.py        one explanation as one picture

@@ -7,7 +7,6 @@ import platform
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abs_classify.encoding.ranking import ScoredImages
@@ -15,11 +14,7 @@ from abs_classify.encoding.samples import IdentifiedSample
 from abs_classify.encoding.stages import Stages
 from abs_classify.evaluation.job import Evaluation
 from abs_classify.evaluation.records import ResultRecord, redacted
-from abs_classify.evaluation.results_folder import file_stem
-from abs_classify.report.page import write_report
 from abs_core.descriptions import LabelSpace
-from abs_core.errors import UsageError
-from abs_core.files import ensure_writable
 from abs_core.text import counted
 
 if TYPE_CHECKING:
@@ -33,7 +28,6 @@ if TYPE_CHECKING:
     from abs_classify.report.data import MethodPrediction, ReportImage, ReportPage, ViewPlaces
 
 __all__ = [
-    "EvaluationPages",
     "ShardExplainer",
     "classification_page",
     "evaluation_page",
@@ -108,46 +102,6 @@ class ShardExplainer:
             for view, boxes in placed.items()
             if view.kind != "whole"
         )
-
-
-class EvaluationPages:
-    """Writes a page for each evaluation.
-
-    Args:
-        path: a file for the page of the only evaluation, or a folder.
-        images: how many images a page shows.
-        command: the command line.
-    """
-
-    def __init__(self, path: Path, images: int, command: Sequence[str]) -> None:
-        self._path, self._images, self._command = path, images, command
-        self._is_page = path.suffix.lower() in (".html", ".htm")
-        self._count, self._expected = 0, 1
-
-    def require_room(self, evaluations: int) -> None:
-        """Prove that so many pages can be written, before the work that they show.
-
-        Raises:
-            UsageError: there are several, and the path is that of one page.
-            StorageError: the folder cannot be written.
-        """
-        if self._is_page and evaluations > 1:
-            raise UsageError(
-                f"--report {str(self._path)!r} is one page, and there are {evaluations} combinations",
-                remedy="Name a folder",
-            )
-        ensure_writable(self._path.parent if self._is_page else self._path)
-        self._expected = evaluations
-
-    def add(self, evaluation: Evaluation, records: Sequence[ResultRecord]) -> Path:
-        """Write the page of an evaluation and return its path."""
-        self._count += 1
-        path = self._path
-        if not self._is_page:
-            name = f"{self._count:02d}-{file_stem(records[0])}.html" if self._expected > 1 else "index.html"
-            path = path / name
-        write_report(evaluation_page(evaluation, records, self._images, self._command), path)
-        return path
 
 
 def evaluation_page(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +11,13 @@ import click
 
 from abs_cli.console import note, progress
 from abs_cli.options import choose_label_space, compute_options
-from abs_core.files import ensure_writable
 from abs_core.home import Home
 from abs_core.text import json_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from abs_classify.evaluation.job import Evaluation
-    from abs_classify.evaluation.records import ResultRecord
-    from abs_classify.evaluation.sweep import EvaluationResults, Sweep
+    from abs_classify.evaluation.sweep import EvaluationResults
     from abs_core.descriptions import LabelSpace
 
 __all__ = ["command"]
@@ -139,7 +135,6 @@ def command(
     report: Path | None,
     report_photos: int,
     as_json: bool,
-    threads: int | None,
     **settings: Any,
 ) -> None:
     """Classify labelled data sets with several methods, models and bundles, and print tables.
@@ -153,54 +148,31 @@ def command(
     abs eval --dataset pets:./pets --dataset dtd:./dtd --bundle pets --bundle textures --on-error skip
     """
     from abs_classify import evaluate
-    from abs_classify.evaluation.export import PredictionWriter, TextListing, write_csv
     from abs_classify.models.store import WeightsStore
-    from abs_classify.report.contents import EvaluationPages
+    from abs_classify.report.evaluation import EvaluationFiles
 
     start = time.monotonic()
-    pages = None if report is None else EvaluationPages(report, report_photos, sys.argv)
-    listing = TextListing()
-
-    def planned(sweep: Sweep) -> None:
-        if pages is not None:
-            pages.require_room(sweep.combinations)
-        for path in (export_csv, texts):
-            if path is not None:
-                ensure_writable(path.parent)
-        if threads is not None:
-            import torch
-
-            torch.set_num_threads(threads)
-
-    def finished(evaluation: Evaluation, records: Sequence[ResultRecord]) -> None:
-        listing.add(evaluation)
-        if pages is not None:
-            note(f"report: {pages.add(evaluation, records)}")
-
-    with nullcontext() if predictions is None else PredictionWriter(predictions) as rows:
-        found = evaluate(
+    with EvaluationFiles(
+        predictions=predictions,
+        texts=texts,
+        table=export_csv,
+        report=report,
+        report_images=report_photos,
+        command=sys.argv,
+    ) as files:
+        evaluated = evaluate(
             descriptions=_label_spaces(home, bundles, labels),
             cache=home.cache,
             weights=WeightsStore(home.models),
             results=results or home.results,
             command=sys.argv,
             progress=progress,
-            planned=planned,
-            ranked=None if rows is None else rows.add,
-            finished=finished,
+            observer=files,
             **settings,
         )
-    if export_csv is not None:
-        write_csv(export_csv, found)
-        note(f"table: {export_csv}")
-    if texts is not None:
-        listing.write(texts)
-        note(f"texts: {texts}")
-    if predictions is not None:
-        note(f"predictions: {predictions}")
     # after all files: the reader of the tables may have left
-    click.echo(json_text(found.to_dict()) if as_json else str(found))
-    _say_where_it_came_from(found, time.monotonic() - start)
+    click.echo(json_text(evaluated.to_dict()) if as_json else str(evaluated))
+    _say_where_it_came_from(evaluated, time.monotonic() - start)
 
 
 def _label_spaces(home: Home, bundles: Sequence[str], labels: str | None) -> list[LabelSpace]:

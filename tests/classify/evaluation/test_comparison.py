@@ -10,9 +10,9 @@ from evaluations import Bench, described
 
 from abs_classify import compare
 from abs_classify.evaluation.comparison import comparison_text
-from abs_classify.evaluation.export import PredictionWriter
 from abs_classify.evaluation.results_folder import read_result
 from abs_classify.evaluation.tables import tables_text
+from abs_classify.report.evaluation import EvaluationFiles
 from abs_core.errors import ResultError
 
 SEVEN = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
@@ -23,8 +23,8 @@ def test_two_runs_are_compared_image_by_image(
 ) -> None:
     runs, right = [], []
     for model in small_clips:
-        with PredictionWriter(tmp_path / "rows.jsonl") as rows:
-            runs.append(bench.run(seven, models=model, ranked=rows.add))
+        with EvaluationFiles(predictions=tmp_path / "rows.jsonl") as files:
+            runs.append(bench.run(seven, models=model, observer=files))
         lines = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
         right.append({(line["method"], line["image"]): line["correct"] for line in lines})
     comparisons = compare(*runs)

@@ -12,13 +12,15 @@ import pyarrow.parquet
 import pytest
 from evaluations import Bench
 
-from abs_classify.evaluation.export import PredictionWriter, TextListing, write_csv
+from abs_classify.evaluation.export import PredictionWriter, write_csv
+from abs_classify.evaluation.sweep import EvaluationResults
+from abs_classify.report.evaluation import EvaluationFiles
 from abs_core.errors import UsageError
 
 
-def predictions(bench: Bench, data: Path, path: Path, **options: Any) -> Any:
-    with PredictionWriter(path) as rows:
-        return bench.run(data, ranked=rows.add, **options)
+def predictions(bench: Bench, data: Path, path: Path, **options: Any) -> EvaluationResults:
+    with EvaluationFiles(predictions=path) as files:
+        return bench.run(data, observer=files, **options)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -90,9 +92,8 @@ def test_a_csv_runs_no_formula(bench: Bench, seven: Path, tmp_path: Path) -> Non
 
 
 def test_every_text_that_was_encoded_can_be_listed(bench: Bench, seven: Path, tmp_path: Path) -> None:
-    listing = TextListing()
-    results = bench.run(seven, "clip,cupl", finished=lambda evaluation, _: listing.add(evaluation))
-    listing.write(tmp_path / "texts.jsonl")
+    with EvaluationFiles(texts=tmp_path / "texts.jsonl") as files:
+        results = bench.run(seven, "clip,cupl", observer=files)
     lines = read_lines(tmp_path / "texts.jsonl")
     for record in results:
         texts = record.details.texts

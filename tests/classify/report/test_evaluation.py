@@ -1,0 +1,60 @@
+"""The files beside the results of an evaluation."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from evaluations import Bench
+
+from abs_classify.report.evaluation import EvaluationFiles
+from abs_core.errors import ImageError, StorageError, UsageError
+
+Folder = Callable[..., Path]
+
+
+def test_each_file_is_written_that_is_asked_for(bench: Bench, image_folder: Folder, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    places = {"predictions": out / "p.jsonl", "texts": out / "t.jsonl", "table": out / "r.csv", "report": out / "pages"}
+    with EvaluationFiles(**places) as files:
+        bench.run(image_folder("data", cat=1, car=1), observer=files)
+    written = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert written == ["p.jsonl", "pages/index.html", "r.csv", "t.jsonl"]
+    with places["table"].open(newline="", encoding="utf-8") as stream:
+        assert [row["method"] for row in csv.DictReader(stream)] == ["clip", "abs"]
+    with EvaluationFiles() as nothing:
+        bench.run(image_folder("data", cat=1, car=1), observer=nothing)
+
+
+def test_several_evaluations_have_a_page_each(
+    bench: Bench, image_folder: Folder, small_clips: tuple[str, str], tmp_path: Path
+) -> None:
+    data = image_folder("data", cat=1, car=1)
+    with EvaluationFiles(report=tmp_path / "pages", command=["abs", "--token", "secret"]) as files:
+        bench.run(data, models=small_clips, observer=files)
+    pages = sorted((tmp_path / "pages").iterdir())
+    assert [page.name[:3] for page in pages] == ["01-", "02-"]
+    assert all("<html" in page.read_text() and "secret" not in page.read_text() for page in pages)
+    with pytest.raises(UsageError, match="2 combinations"), EvaluationFiles(report=tmp_path / "page.html") as one:
+        bench.run(data, models=small_clips, observer=one)
+
+
+@pytest.mark.parametrize("kind", ["texts", "table", "report"])
+def test_a_file_that_cannot_be_written_stops_the_run_before_it_begins(
+    bench: Bench, image_folder: Folder, tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="file"), EvaluationFiles(**{kind: tmp_path / "file" / "x"}) as files:
+        bench.run(image_folder("data", cat=1), observer=files, results=bench.results)
+    assert not bench.cache.misses
+
+
+def test_a_run_that_stops_leaves_no_table(bench: Bench, image_folder: Folder, tmp_path: Path) -> None:
+    data = image_folder("data", cat=2)
+    (data / "cat" / "01.png").write_bytes(b"no image")
+    with pytest.raises(ImageError), EvaluationFiles(table=tmp_path / "r.csv", texts=tmp_path / "t.jsonl") as files:
+        bench.run(data, "clip", observer=files)
+    assert not (tmp_path / "r.csv").exists()
+    assert not (tmp_path / "t.jsonl").exists()
