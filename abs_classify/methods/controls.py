@@ -1,12 +1,12 @@
-"""Controls: the same experiment with descriptions whose meaning is wrong, random or gone.
+"""Controls: the same experiment with descriptions whose meaning is wrong, random or absent.
 
 If a method gains as much with them as with the right descriptions, the gain does not come from what the descriptions
-say (Roth et al., ICCV 2023, made the point with WaffleCLIP). Every control is a pure function of descriptions, class
+mean (Roth et al., ICCV 2023, made the point with WaffleCLIP). Every control is a pure function of descriptions, class
 names and a seed. ``shuffle`` and ``waffle`` keep the number of descriptions of each class.
 
-``shuffle`` and ``swap`` put the receiver's class name where a description names its donor, with article, capital and
-plural, so that only the meaning changes and not which class is named. The name is found as whole words in any case;
-synonyms and irregular plurals of the donor's name stay.
+``shuffle`` and ``swap`` replace the name of the class that a description comes from (the donor) by that of the class
+that gets it (the receiver), with article, capital and plural, so that only the meaning changes and not which class is
+named. Names are found as whole words in any case; synonyms and irregular plurals of the donor's name stay.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ Control: TypeAlias = Callable[[Descriptions, ClassNames, int], Controlled]
 
 
 def shuffle(descriptions: Descriptions, classes: ClassNames, seed: int) -> Controlled:
-    """All descriptions of all classes, dealt out at random.
+    """All descriptions of all classes, redistributed at random.
 
     Args:
         descriptions: class id -> descriptions; each class of ``classes`` has some.
         classes: class id -> class name, in class order.
-        seed: fixes the deal.
+        seed: fixes the order.
 
     Returns:
         Class id -> descriptions, as many as before.
@@ -46,21 +46,21 @@ def shuffle(descriptions: Descriptions, classes: ClassNames, seed: int) -> Contr
     Raises:
         UsageError: a class without descriptions.
     """
-    owned = _owned("shuffle", descriptions, classes)
+    by_class = _by_class("shuffle", descriptions, classes)
     names = list(classes.values())
-    pool = [(donor, one) for donor, own in enumerate(owned) for one in own]
+    pool = [(names[donor], description) for donor, of_class in enumerate(by_class) for description in of_class]
     order = iter(random_permutation(seed, "control:shuffle", len(pool)))
     result: Controlled = {}
-    for receiver, (key, own) in enumerate(zip(classes, owned, strict=True)):
-        dealt = [pool[next(order)] for _ in own]
-        result[key] = tuple(_given(one, names[donor], names[receiver]) for donor, one in dealt)
+    for (class_id, name), of_class in zip(classes.items(), by_class, strict=True):
+        chosen = [pool[next(order)] for _ in of_class]
+        result[class_id] = tuple(_moved(description, donor, name) for donor, description in chosen)
     return result
 
 
 def swap(descriptions: Descriptions, classes: ClassNames, seed: int) -> Controlled:
-    """Whole lists of descriptions, each class getting those of another.
+    """All descriptions of a class given to another class.
 
-    The classes form one random cycle, so no class keeps its own. The number of descriptions travels with the list.
+    The classes form one random cycle, so no class keeps its own descriptions, nor their number.
 
     Args:
         descriptions: class id -> descriptions; each class of ``classes`` has some.
@@ -70,14 +70,14 @@ def swap(descriptions: Descriptions, classes: ClassNames, seed: int) -> Controll
     Raises:
         UsageError: a class without descriptions, or one class only.
     """
-    owned = _owned("swap", descriptions, classes)
-    if len(owned) < 2:
-        raise UsageError("the control 'swap' needs two classes or more, not one", remedy="Use another control")
+    by_class = _by_class("swap", descriptions, classes)
+    if len(by_class) < 2:
+        raise UsageError("the control 'swap' needs two classes or more, got one", remedy="Use another control")
     names = list(classes.values())
-    donors = random_cycle(seed, "control:swap", len(owned))
+    donors = random_cycle(seed, "control:swap", len(by_class))
     return {
-        key: tuple(_given(one, names[donor], names[receiver]) for one in owned[donor])
-        for receiver, (key, donor) in enumerate(zip(classes, donors, strict=True))
+        class_id: tuple(_moved(description, names[donor], name) for description in by_class[donor])
+        for (class_id, name), donor in zip(classes.items(), donors, strict=True)
     }
 
 
@@ -95,26 +95,26 @@ def waffle(descriptions: Descriptions, classes: ClassNames, seed: int) -> Contro
     Raises:
         UsageError: a class without descriptions, or a seed outside the range.
     """
-    owned = _owned("waffle", descriptions, classes)
-    most = max(len(own) for own in owned)
-    characters = [one.text for own in owned for one in own]
+    by_class = _by_class("waffle", descriptions, classes)
+    most = max(len(of_class) for of_class in by_class)
+    characters = [description.text for of_class in by_class for description in of_class]
     texts = waffle_strings(list(classes.values()), characters, shipped_words(), count=-(-most // 2), seed=seed)
     return {
-        key: tuple(Description(text) for text in random[: len(own)])
-        for key, own, random in zip(classes, owned, texts, strict=True)
+        class_id: tuple(Description(text) for text in random_texts[: len(of_class)])
+        for class_id, of_class, random_texts in zip(classes, by_class, texts, strict=True)
     }
 
 
 def classname_only(descriptions: Descriptions, classes: ClassNames, seed: int) -> Controlled:
-    """One sentence for each class that says its name and nothing else: "a photo of a {class}."
+    """One sentence for each class, with its name and nothing else: "a photo of a {class}."
 
     Args:
-        descriptions: not looked at.
+        descriptions: ignored.
         classes: class id -> class name, in class order.
-        seed: not looked at; nothing is random here.
+        seed: ignored; nothing is random here.
     """
     del descriptions, seed
-    return {key: (Description(fill(LABEL_TEMPLATE, name)),) for key, name in classes.items()}
+    return {class_id: (Description(fill(LABEL_TEMPLATE, name)),) for class_id, name in classes.items()}
 
 
 #: Name on the command line -> control.
@@ -136,21 +136,21 @@ def apply_control(name: str, descriptions: Descriptions, classes: ClassNames, se
 
 
 def rename(text: str, donor: str, receiver: str) -> str:
-    """``text`` with the class name ``receiver`` wherever ``donor`` stands as whole words.
+    """``text`` with the class name ``receiver`` wherever ``donor`` appears as whole words.
 
-    A regular plural is kept, an article before the name is fitted to the new name by its first letter, and a capital
-    first letter is kept where the donor's name has none of its own.
+    A regular plural is kept, an article before the name follows the first letter of the new name, and a capital first
+    letter is kept unless the donor's name always has one.
 
     Args:
         text: a sentence or phrase.
-        donor: class name to be replaced; underscores match spaces and hyphens.
-        receiver: class name to be put in; underscores become spaces.
+        donor: the class name to replace; underscores match spaces and hyphens.
+        receiver: the class name to insert; underscores become spaces.
     """
     old, new = readable(donor).split(), readable(receiver)
     name = r"[\s_-]+".join(re.escape(word) for word in old)
     pattern = rf"(?<!\w)(?:(?P<article>an?)(?P<gap>\s+))?(?P<name>{name})(?P<plural>e?s)?(?!\w)"
 
-    def put(match: re.Match[str]) -> str:
+    def replacement(match: re.Match[str]) -> str:
         capital = match["name"][0].isupper() and not old[0][0].isupper()
         word = new[:1].upper() + new[1:] if capital else new
         word += _plural_ending(new) if match["plural"] else ""
@@ -159,7 +159,7 @@ def rename(text: str, donor: str, receiver: str) -> str:
         article = "an" if new[:1].lower() in "aeiou" else "a"
         return match["article"][0] + article[1:] + match["gap"] + word
 
-    return re.sub(pattern, put, text, flags=re.IGNORECASE)
+    return re.sub(pattern, replacement, text, flags=re.IGNORECASE)
 
 
 def _plural_ending(name: str) -> str:
@@ -168,17 +168,17 @@ def _plural_ending(name: str) -> str:
     return "es" if name.endswith(("x", "z", "ch", "sh")) else "s"
 
 
-def _given(description: Description, donor: str, receiver: str) -> Description:
+def _moved(description: Description, donor: str, receiver: str) -> Description:
     if donor == receiver:
         return description
     return Description(rename(description.text, donor, receiver), description.kind)
 
 
-def _owned(control: str, descriptions: Descriptions, classes: ClassNames) -> list[tuple[Description, ...]]:
-    owned = ClassTextInputs(classes, descriptions).descriptions_by_class()
-    if owned is None:
+def _by_class(control: str, descriptions: Descriptions, classes: ClassNames) -> list[tuple[Description, ...]]:
+    by_class = ClassTextInputs(classes, descriptions).descriptions_by_class()
+    if by_class is None:
         raise UsageError(
             f"the control {control!r} needs descriptions, and there are none for these classes",
             remedy="Name a bundle of descriptions, or use the control 'classname-only'",
         )
-    return owned
+    return by_class

@@ -1,4 +1,4 @@
-"""Class names and phrases, made into sentences. Pure string rules, shared by texts, random words and controls."""
+"""Sentences from class names and phrases: pure string rules, shared by class texts, random words and controls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LABEL_TEMPLATE = "a photo of a {}."
 
 
 def readable(name: str) -> str:
-    """A class name with spaces for its underscores, as all the methods here write it."""
+    """A class name with spaces for its underscores, as all methods here write it."""
     return name.replace("_", " ")
 
 
@@ -37,7 +37,7 @@ def clause(descriptor: str) -> str:
     """A relative clause from a descriptor, by the rule of CLIP-D (Menon & Vondrick 2023), which WaffleCLIP shares.
 
     The first match wins, on the raw prefix, case-sensitive and without a word boundary, so "antlers" gives "which is
-    antlers": the published numbers have that in them.
+    antlers": the published numbers include that.
     """
     if descriptor.startswith("a"):
         return f"which is {descriptor}"

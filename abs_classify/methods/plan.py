@@ -1,4 +1,4 @@
-"""Methods chosen for a run, each with the texts of its classes, so that every wrong name is found before any work."""
+"""The methods of a run, each with its class texts, so that every wrong name is found before any work."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["MethodPlan", "plan_methods", "with_view_count"]
 
 @dataclass(frozen=True)
 class MethodPlan:
-    """What is compared.
+    """The methods of a run.
 
     Args:
         methods: each with its class texts.
-        control: the name of the control that the descriptions went through, or None.
+        control: the name of the control that changed the descriptions, or None.
         templates: the id of the template set of methods that use one.
-        seed: of every random draw.
+        seed: of all random numbers.
     """
 
     methods: Mapping[Method, ClassTexts]
@@ -35,7 +35,7 @@ class MethodPlan:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the numbers must know about texts and order."""
+        """What a reader of the results must know about texts and the order of images."""
         notes = dict.fromkeys(texts.note for texts in self.methods.values() if texts.note)
         if self.control:
             notes[f"control {self.control}: the descriptions are not the bundle's own"] = None
@@ -59,11 +59,11 @@ def plan_methods(
         views: replaces the number of views of each kind; None for the method's own.
         templates: a template set, for methods that use one.
         control: a control for the descriptions, or None.
-        seed: of the control, and of texts that are drawn.
+        seed: of the control, and of random texts.
 
     Raises:
         UnknownNameError: a method, template set or control that does not exist.
-        UsageError: a method that the label space cannot serve, or ``views`` where no method draws any, or too few.
+        UsageError: a method that the label space cannot serve, or ``views`` where no method samples any, or too few.
     """
     from abs_classify.methods.class_texts import ClassTextInputs, RandomWords, read_template_set
     from abs_classify.methods.controls import apply_control
@@ -85,8 +85,8 @@ def plan_methods(
     if views is not None and all(view.kind == "whole" for method in planned for view in method.views):
         names = ", ".join(method.name for method in planned)
         raise UsageError(
-            f"--views sets nothing for methods that look at the whole image alone: {names}",
-            remedy="Leave it out, or add a method that draws views, such as abs",
+            f"--views has no effect on methods that use the full image alone: {names}",
+            remedy="Leave it out, or add a method with sampled views, such as abs",
         )
     return MethodPlan(planned, control, template_set.id, seed)
 

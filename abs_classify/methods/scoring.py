@@ -107,7 +107,7 @@ class ClassTextFeatures:
 
 @dataclass(frozen=True, eq=False)
 class Contributions:
-    """What each view and text adds to the class scores of one image.
+    """The share of each view and text in the class scores of one image.
 
     Attributes:
         parts: [V, M] float64; the sum over views and over the texts of a class is that class's score.
@@ -133,7 +133,7 @@ class Contributions:
 
 
 class Scorer(Protocol):
-    """Scores every image by itself."""
+    """Scores each image by itself."""
 
     def key(self) -> dict[str, Any]:
         """JSON values that fix the scores, given views and texts; they enter cache keys."""
@@ -172,10 +172,10 @@ State = TypeVar("State")
 
 @runtime_checkable
 class StreamScorer(Protocol[State]):
-    """Scores images one after the other; what it has seen changes what it says, so the order of images matters."""
+    """Scores images one after the other; each score depends on the images before, so their order matters."""
 
     def key(self) -> dict[str, Any]:
-        """As in ``Scorer``; whoever caches scores must add the order of the images."""
+        """As in ``Scorer``; a cache key must also have the order of the images."""
 
     def start(self, texts: ClassTextFeatures, total: int) -> State:
         """The state before the first of ``total`` images. Raises UsageError if ``total`` is below 1."""
@@ -269,7 +269,7 @@ class MaxSimilarity:
 
 @dataclass(frozen=True)
 class HardMatch:
-    """Each view gives its largest cosine to that text's class, and nothing to others: soft matching's sharp limit."""
+    """Each view gives its largest cosine to that text's class, and nothing to others: the limit of soft matching."""
 
     def key(self) -> dict[str, Any]:
         """See ``Scorer``."""
@@ -302,7 +302,7 @@ class SoftMatch:
     def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise UsageError(
-                f"the temperature is {self.temperature}", remedy="Use a positive number, 0.03 as published"
+                f"the temperature must be above 0, got {self.temperature}", remedy="Use 0.03, as published"
             )
 
     def key(self) -> dict[str, Any]:
@@ -327,8 +327,8 @@ class SoftMatch:
 class WeightedCosine:
     """WCA (Li et al., ICML 2024): cosine of a weighted sum of crops with a weighted sum of each class's texts.
 
-    Needs the full image, which weighs the crops and is not one of them. Every crop is used once; the authors draw 60
-    of their crops with replacement and repeat (``similarity.weighted_views`` takes such a draw).
+    Needs the full image, which weighs the crops and is not one of them. Every crop is used once; the authors sample 60
+    of their crops with replacement and repeat (``similarity.weighted_views`` takes such a sample).
 
     Attributes:
         image_scale: the exponent of crop weights, e^image_scale; 4.0 as published.
@@ -350,7 +350,7 @@ class WeightedCosine:
         return cosine(image, weighted_texts(texts.features, texts.class_index, texts.labels, self.text_scale))
 
     def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions:
-        """Both sides are weighted sums over their length, so every pair of crop and text has its exact share.
+        """Both sides are weighted sums divided by their norm, so every pair of crop and text has its exact share.
 
         The row of the full image is zero.
         """
@@ -383,7 +383,7 @@ def all_views(views: Mapping[str, Tensor]) -> Tensor:
         UsageError: there is no view.
     """
     if not views:
-        raise UsageError("there are no views to match", remedy="Give the method at least one view source")
+        raise UsageError("there are no views to score", remedy="Give the method at least one view source")
     for kind, features in views.items():
         _check_finite(kind, features)
     import torch
@@ -432,6 +432,6 @@ def _without_full_image(views: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _linear(views: Mapping[str, Tensor], texts: Tensor, class_index: Tensor) -> Contributions:
-    """Parts of a score that is the mean over views of f . t summed over ``texts`` [M, d]."""
+    """Contributions to a score that is the mean over views of f . t, summed over ``texts`` [M, d]."""
     features = all_views(views).double()
     return Contributions(features @ texts.T / len(features), view_labels(views), class_index)

@@ -1,10 +1,10 @@
-"""How views and texts become class scores: pure functions on plain tensors.
+"""From the features of views and texts to class scores: pure functions on plain tensors.
 
 Shapes, here and in every function below: B images, V views of each, d dimensions, M texts, C classes. ``class_index``
-[M] says which class (0 .. C-1) a text belongs to; a class may have any number of texts from one on. Everything works in
-the dtype of its inputs (float64 in, float64 out; half precision is widened to float32), on their device.
+[M] gives the class (0 .. C-1) of each text; a class has one text or more. Everything works in the dtype of its inputs
+(float64 in, float64 out; half precision is widened to float32), on their device.
 
-Soft matching, the heart of ABS, lives in ``soft_matching.py``.
+Soft matching, the heart of ABS, is in ``soft_matching.py``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _BLOCK = 1 << 22
 
 
 def widen(x: Tensor) -> Tensor:
-    """``x`` in float32, or in float64 if that is what it is: half precision is for storing, not for summing."""
+    """``x`` in float32, or in float64 if it is float64 already: half precision is for storing, not for summing."""
     return x if x.dtype == torch.float64 else x.float()
 
 
@@ -73,7 +73,7 @@ def unit(x: Tensor) -> Tensor:
 
 
 def check_texts(features: Tensor, class_index: Tensor, class_ids: Sequence[str] | None = None) -> None:
-    """Check that text features can be matched.
+    """Check that text features can be compared with views.
 
     Args:
         features: [M, d], of any norm.
@@ -86,7 +86,7 @@ def check_texts(features: Tensor, class_index: Tensor, class_ids: Sequence[str] 
     """
     if features.dim() != 2 or class_index.shape != features.shape[:1] or not len(features):
         raise UsageError(
-            f"text features {list(features.shape)} and class_indices {list(class_index.shape)} do not fit together"
+            f"text features {list(features.shape)} and class indices {list(class_index.shape)} do not fit together"
         )
     bad = _bad(torch.cat([torch.linalg.vector_norm(widen(block), dim=-1) for block in row_blocks(features)]))
     if bool(bad.any()):
@@ -100,7 +100,7 @@ def check_texts(features: Tensor, class_index: Tensor, class_ids: Sequence[str] 
 
 
 def class_counts(class_index: Tensor, classes: int, class_ids: Sequence[str] | None = None) -> Tensor:
-    """How many texts each class has.
+    """The number of texts of each class.
 
     Args:
         class_index: int64 [M].
@@ -111,10 +111,12 @@ def class_counts(class_index: Tensor, classes: int, class_ids: Sequence[str] | N
         int64 [C], all at least 1.
 
     Raises:
-        UsageError: an class_index outside 0 .. C-1, or a class without a text; the message names it.
+        UsageError: a class index outside 0 .. C-1, or a class without a text; the message names it.
     """
     if len(class_index) and (int(class_index.min()) < 0 or int(class_index.max()) >= classes):
-        raise UsageError(f"a text belongs to class {int(class_index.max())} or {int(class_index.min())} of {classes}")
+        raise UsageError(
+            f"class indices must be from 0 to {classes - 1}, got {int(class_index.min())} to {int(class_index.max())}"
+        )
     counts = torch.bincount(class_index, minlength=classes)
     if bool((counts == 0).any()):
         position = int((counts == 0).nonzero()[0])
@@ -181,17 +183,17 @@ def max_similarity(views: Tensor, texts: Tensor, class_index: Tensor, classes: i
     """
     flat = views.reshape(-1, views.shape[-1])
     best = flat.new_full((len(flat), classes), -torch.inf)
-    step = max(1, _BLOCK // len(texts))
-    for start in range(0, len(flat), step):
-        similarity = flat[start : start + step] @ texts.T
-        best[start : start + step].scatter_reduce_(1, class_index.expand_as(similarity), similarity, "amax")
+    size = max(1, _BLOCK // len(texts))
+    for views_block, best_block in zip(flat.split(size), best.split(size), strict=True):
+        similarity = views_block @ texts.T
+        best_block.scatter_reduce_(1, class_index.expand_as(similarity), similarity, "amax")
     return best.view(*views.shape[:2], classes).mean(1)
 
 
 def hard(views: Tensor, texts: Tensor, class_index: Tensor, classes: int) -> Tensor:
     """Hard matching: each view gives its largest cosine to the class of that text, and nothing to the others.
 
-    What ``soft`` becomes when its softmax is as sharp as can be; the ablation of soft matching.
+    The limit of ``soft`` for a temperature of 0; the ablation of soft matching.
 
     Args:
         views: [B, V, d], unit.
@@ -203,38 +205,37 @@ def hard(views: Tensor, texts: Tensor, class_index: Tensor, classes: int) -> Ten
         [B, C]: sums over views.
     """
     flat = views.reshape(-1, views.shape[-1])
-    best = [(flat[i : i + step] @ texts.T).max(1) for step in [max(1, _BLOCK // len(texts))]
-            for i in range(0, len(flat), step)]  # fmt: skip
-    value = torch.cat([b.values for b in best]).view(views.shape[:2])
-    winner = class_index[torch.cat([b.indices for b in best])].view(views.shape[:2])
+    best = [(block @ texts.T).max(1) for block in flat.split(max(1, _BLOCK // len(texts)))]
+    value = torch.cat([block.values for block in best]).view(views.shape[:2])
+    winner = class_index[torch.cat([block.indices for block in best])].view(views.shape[:2])
     wide = wide_dtype(views.device)
     sums = torch.zeros(len(views), classes, dtype=wide, device=views.device).scatter_add_(1, winner, value.to(wide))
     return sums.to(value.dtype)
 
 
-def view_weights(whole: Tensor, crops: Tensor, image_scale: float, crop_index: Tensor | None = None) -> Tensor:
-    """WCA's weight of each crop: softmax of e^image_scale times its cosine with the whole image (Li et al. 2024).
+def view_weights(full: Tensor, crops: Tensor, image_scale: float, crop_index: Tensor | None = None) -> Tensor:
+    """WCA's weight of each crop: softmax of e^image_scale times its cosine with the full image (Li et al. 2024).
 
     Args:
-        whole: [B, d], of any norm.
+        full: [B, d], of any norm.
         crops: [B, V, d], of any norm.
         image_scale: the exponent; 4.0 as published.
-        crop_index: int64 [n], the crops to use, with repetitions. As published, 60 numbers are drawn with replacement
-            once for a whole run; None uses every crop once, the same weighting without the noise of the draw.
+        crop_index: int64 [n], the crops to use, with repetitions. As published, 60 numbers are sampled with replacement
+            once for a whole run; None uses every crop once, the same weighting without the noise of sampling.
 
     Returns:
-        [B, V], summing to 1 over views; a crop drawn twice has twice the weight.
+        [B, V], summing to 1 over views; a crop that is used twice has twice the weight.
     """
-    logits = math.exp(image_scale) * torch.einsum("bd,bvd->bv", unit(whole), unit(crops))
+    logits = math.exp(image_scale) * torch.einsum("bd,bvd->bv", unit(full), unit(crops))
     if crop_index is None:
         return torch.softmax(logits, dim=-1)
-    drawn = torch.softmax(logits[:, crop_index], dim=-1)
-    return torch.zeros_like(logits).index_add_(1, crop_index, drawn)
+    weights = torch.softmax(logits[:, crop_index], dim=-1)
+    return torch.zeros_like(logits).index_add_(1, crop_index, weights)
 
 
-def weighted_views(whole: Tensor, crops: Tensor, image_scale: float, crop_index: Tensor | None = None) -> Tensor:
+def weighted_views(full: Tensor, crops: Tensor, image_scale: float, crop_index: Tensor | None = None) -> Tensor:
     """WCA's image vector: the normalised sum of unit crops under ``view_weights``; same arguments, [B, d]."""
-    weights = view_weights(whole, crops, image_scale, crop_index)
+    weights = view_weights(full, crops, image_scale, crop_index)
     return unit(torch.einsum("bv,bvd->bd", weights, unit(crops)))
 
 
@@ -264,7 +265,7 @@ def weighted_texts(texts: Tensor, class_index: Tensor, labels: Tensor, text_scal
 
 def row_blocks(x: Tensor, size: int = 1024) -> Iterator[Tensor]:
     """``x`` in blocks of at most ``size`` rows, so that a wider copy of each stays small."""
-    return (x[start : start + size] for start in range(0, len(x), size))
+    return iter(x.split(size))
 
 
 def wide_dtype(device: torch.device) -> torch.dtype:

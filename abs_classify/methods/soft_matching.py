@@ -5,11 +5,11 @@ of all classes, q_vm proportional to exp(z_vm) / n_c with n_c the number of text
 classes have equally many, as in the paper). The score of class c is the sum of q_vm z_vm over views and over the texts
 of c.
 
-How it is computed: blocks of views meet blocks of texts in a tile that stays in the processor's cache; a tile is
-reduced at once to two sums a view and class, sum exp(z) and sum exp(z) z. Three things keep float32 scores within a
-millionth of float64: the texts are centred, so that the product rounds their differences and not what they share (the
-shared part, one number a view, is added in float64); the product is summed in four parts, which shortens the chains of
-rounded additions; sums over classes and views are float64.
+How it is computed: a block of views times a block of texts is a tile that stays in the processor's cache; each tile is
+reduced at once to two sums for each view and class, sum exp(z) and sum exp(z) z. Three things keep float32 scores
+within a millionth of float64: the texts are centred, so that the product rounds their differences and not what they
+share (the shared part, one number for each view, is added in float64); the product is summed in four parts, which
+shortens the chains of rounded additions; sums over classes and views are float64.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ _Block: TypeAlias = tuple[slice, slice]
 _TILE_CPU, _TILE_DEVICE = 1 << 20, 1 << 23
 
 
-#: elements of the sums that all threads keep for their blocks of views
+#: elements of the sums of all threads for their blocks of views
 _SUMS = 1 << 22
 
 
 _ROWS = 1000
 
 
-#: similarities from which on threads are worth starting
+#: similarities from which on threads pay
 _MANY = 1 << 23
 
 
-#: parts in which the dimensions are summed
+#: parts that the sum over dimensions is cut into
 _PARTS = 4
 
 
@@ -68,7 +68,7 @@ def soft(views: Tensor, texts: Tensor, class_index: Tensor, classes: int, temper
 
     Args:
         views: [B, V, d]; unit vectors as published, but any norm works.
-        texts: [M, d], likewise; in any order, fastest when sorted by class with equally many texts each.
+        texts: [M, d], likewise; in any order, fastest when sorted by class with as many texts in each.
         class_index: int64 [M], the class of each text.
         classes: C.
         temperature: 0.03 as published.
@@ -94,7 +94,7 @@ def soft_prepared(views: Tensor, texts: SoftTexts, temperature: float = 0.03) ->
     def work(block: _Block) -> Tensor:
         return _block_scores(views[block], texts, temperature, width)
 
-    # tiles are too many to meet other threads after each; blocks are few
+    # threads wait for each other after a block, not after a tile: tiles are too many
     done = in_threads(work, blocks, ahead=2 * workers) if workers > 1 else map(work, blocks)
     scores = torch.zeros(len(views), classes, dtype=wide_dtype(views.device), device=views.device)
     for (images, _), added in zip(blocks, done, strict=True):
@@ -141,7 +141,7 @@ def soft_usage(views: Tensor, texts: Tensor, class_index: Tensor, classes: int, 
 def soft_reference(
     views: Tensor, texts: Tensor, class_index: Tensor, classes: int, temperature: float = 0.03
 ) -> Tensor:
-    """The definition, written down plainly: slow, [V, M] in memory, float64. The oracle of ``soft``.
+    """The definition as it stands: slow, [V, M] in memory, float64. The oracle of ``soft``.
 
     Args and result as in ``soft``, the result in float64.
     """
@@ -151,7 +151,7 @@ def soft_reference(
 
 @dataclass(frozen=True)
 class _Tile:
-    """Texts that meet a block of views at once: of ``classes`` classes ``count`` texts each, one class after the other.
+    """Texts that are multiplied with a block of views at once: ``count`` of each of ``classes`` classes, in order.
 
     ``slots`` are the places of these classes in the order of the sums. A class with more texts than a tile holds is
     spread over several tiles, of which only the first is ``fresh``.
@@ -171,7 +171,7 @@ class SoftTexts:
 
     Attributes:
         texts: [M, d], as given.
-        order: int64 [M], the texts in the order of their classes' slots; None if they stand so already.
+        order: int64 [M], the texts in the order of their classes' slots; None if they are in it already.
         counts: int64 [C], number of texts by slot.
         class_of_slot: int64 [C].
         centre: [d], the mean text; float32, or float64 for float64 texts.
@@ -188,7 +188,7 @@ class SoftTexts:
     @classmethod
     @torch.no_grad()
     def of(cls, texts: Tensor, class_index: Tensor, classes: int) -> SoftTexts:
-        """Prepare texts [M, d] with class_indices [M] of ``classes`` classes. Raises as ``soft`` does."""
+        """Prepare texts [M, d] with class indices [M] of ``classes`` classes. Raises as ``soft`` does."""
         check_texts(texts, class_index)
         counts = class_counts(class_index, classes)
         class_of_slot = torch.argsort(counts, stable=True)
@@ -208,37 +208,37 @@ class SoftTexts:
             for first in range(0, number, step):
                 size = min(step, number - first)
                 slots = slice(slot + first, slot + first + size)
-                for a in range(0, count, width):
-                    piece = min(width, count - a) if size == 1 else count
+                for offset in range(0, count, width):
+                    piece = min(width, count - offset) if size == 1 else count
                     texts = self._select(start, start + size * piece)
                     start += size * piece
-                    yield _Tile(texts, slots, size, piece, 1.0 / count, a == 0)
+                    yield _Tile(texts, slots, size, piece, 1.0 / count, offset == 0)
             slot += number
 
     def _select(self, start: int, stop: int) -> Tensor | slice:
         return slice(start, stop) if self.order is None else self.order[start:stop]
 
 
-def _block_scores(block: Tensor, problem: SoftTexts, temperature: float, width: int) -> Tensor:
+def _block_scores(block: Tensor, texts: SoftTexts, temperature: float, width: int) -> Tensor:
     """The scores that ``block`` [b, v, d], views of b images, adds: [b, C] in the wide dtype."""
-    dtype = torch.promote_types(widen(block).dtype, problem.centre.dtype)
+    dtype = torch.promote_types(widen(block).dtype, texts.centre.dtype)
     wide = wide_dtype(block.device)
     flat = block.reshape(-1, block.shape[-1]).to(wide) / temperature
-    offset = flat @ problem.centre.to(wide)
-    bound = float(torch.linalg.vector_norm(flat, dim=1).max()) * problem.radius
+    offset = flat @ texts.centre.to(wide)
+    bound = float(torch.linalg.vector_norm(flat, dim=1).max()) * texts.radius
     # powers of 2, whose vectorised form takes half the time of powers of e
     flat = (flat / _LN2).to(dtype)
-    limit = (_SAFE_64 if dtype == torch.float64 else _SAFE_32) - math.log(len(problem.texts) * max(bound, 1.0))
-    sums = _Sums(problem, flat.T.contiguous(), width, shifted=not bound < limit)
+    limit = (_SAFE_64 if dtype == torch.float64 else _SAFE_32) - math.log(len(texts.texts) * max(bound, 1.0))
+    sums = _Sums(texts, flat.T.contiguous(), width, shifted=not bound < limit)
     powers, products, total = sums.run()
-    scores = torch.empty(len(block), len(problem.counts), dtype=wide, device=block.device)
+    scores = torch.empty(len(block), len(texts.counts), dtype=wide, device=block.device)
     step = max(1, _SUMS // 4 // len(flat))
-    for a in range(0, len(problem.counts), step):
-        slots = slice(a, a + step)
+    for start in range(0, len(texts.counts), step):
+        slots = slice(start, start + step)
         # z is the centred product plus the view's offset, and sum e^z z splits accordingly
         score = products[slots].to(wide).mul_(_LN2).addcmul_(powers[slots].to(wide), offset).div_(total)
-        weight = 1.0 / problem.counts[slots, None].to(wide)
-        scores[:, problem.class_of_slot[slots]] = (weight * score.view(len(score), len(block), -1).sum(-1)).T
+        weight = 1.0 / texts.counts[slots, None].to(wide)
+        scores[:, texts.class_of_slot[slots]] = (weight * score.view(len(score), len(block), -1).sum(-1)).T
     return scores
 
 
@@ -249,10 +249,10 @@ class _Sums:
     allow powers beyond the float range, which unit vectors at the published temperature never do.
     """
 
-    def __init__(self, problem: SoftTexts, views: Tensor, width: int, *, shifted: bool) -> None:
-        self.problem, self.views, self.width = problem, views, width
-        rows, classes = views.shape[1], len(problem.counts)
-        longest = min(width, len(problem.texts))
+    def __init__(self, texts: SoftTexts, views: Tensor, width: int, *, shifted: bool) -> None:
+        self.texts, self.views, self.width = texts, views, width
+        rows, classes = views.shape[1], len(texts.counts)
+        longest = min(width, len(texts.texts))
         self.z, self.e = views.new_empty(longest * rows), views.new_empty(longest * rows)
         self.centred = views.new_empty(longest, len(views))
         self.powers, self.products = views.new_empty(classes, rows), views.new_empty(classes, rows)
@@ -262,7 +262,7 @@ class _Sums:
 
     def run(self) -> tuple[Tensor, Tensor, Tensor]:
         """Returns powers [C, rows], products [C, rows], total [rows] = sum over texts of 2^z / n_c."""
-        for tile in self.problem.tiles(self.width):
+        for tile in self.texts.tiles(self.width):
             self._add(tile)
         if self.largest is not None:
             for tile, taken in self.taken_out:
@@ -307,11 +307,11 @@ def _centred_product(sums: _Sums, tile: _Tile, size: int) -> Tensor:
     """(texts - centre) @ views of one tile: [texts, rows], in the buffer of ``sums``."""
     dims, rows = sums.views.shape
     z = sums.z[: size * rows].view(size, rows)
-    centred = torch.sub(sums.problem.texts[tile.texts], sums.problem.centre, out=sums.centred[:size])
+    centred = torch.sub(sums.texts.texts[tile.texts], sums.texts.centre, out=sums.centred[:size])
     step = max(1, -(-dims // _PARTS))
     torch.mm(centred[:, :step], sums.views[:step], out=z)
-    for a in range(step, dims, step):
-        z.addmm_(centred[:, a : a + step], sums.views[a : a + step])
+    for start in range(step, dims, step):
+        z.addmm_(centred[:, start : start + step], sums.views[start : start + step])
     return z
 
 
@@ -332,7 +332,7 @@ def _blocks(images: int, views: int, rows: int, workers: int) -> list[_Block]:
     """Cut [images, views] into even blocks of at most ``rows`` views, whole images or parts of one, for all workers."""
     most = max(1, rows // views)
     count = min(images, -(-images // (most * workers)) * workers)
-    edges = [images * at // max(1, count) for at in range(count + 1)]
+    edges = [images * number // max(1, count) for number in range(count + 1)]
     pieces = max(-(-views // rows), -(-workers // max(1, count)))
     step = -(-views // pieces)
     parts = [slice(start, start + step) for start in range(0, views, step)]
@@ -343,7 +343,7 @@ def _check(views: Tensor, texts: SoftTexts, temperature: float) -> None:
     if views.dim() != 3 or not views.shape[1] or views.shape[-1] != texts.texts.shape[-1]:
         raise UsageError(f"views {list(views.shape)} and texts {list(texts.texts.shape)} cannot be matched")
     if not (temperature > 0 and math.isfinite(temperature)):
-        raise UsageError(f"the temperature is {temperature}", remedy="Use a positive number, 0.03 as published")
+        raise UsageError(f"the temperature must be above 0, got {temperature}", remedy="Use 0.03, as published")
     norms = torch.linalg.vector_norm(widen(views), dim=-1)
     bad = ~(norms.isfinite() & (norms > 0))
     if bool(bad.any()):

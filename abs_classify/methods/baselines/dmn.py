@@ -21,7 +21,7 @@ __all__ = ["DMN", "DMNState"]
 
 @dataclass(eq=False)
 class DMNState:
-    """What has been seen so far."""
+    """The stream so far."""
 
     weights: Tensor
     memory: Memory
@@ -29,13 +29,14 @@ class DMNState:
 
 @dataclass(frozen=True)
 class DMN:
-    """Probabilities of the full image, plus those from class vectors read out of the memory for this image.
+    """Probabilities of the full image, plus those from class vectors that are read from the memory for this image.
 
-    A full class loses its most uncertain entry to whatever comes, as in the code it follows. Scores sum to 2.
+    Where the memory of a class is full, a new entry replaces the most uncertain one, as in the code it follows. Scores
+    sum to 2.
 
     Attributes:
         scale: logit scale.
-        capacity: entries a class.
+        capacity: entries for each class.
         beta: sharpness of the reading exp(-beta (1 - cosine)).
         strength: weight of the memory's probabilities.
     """
@@ -52,7 +53,7 @@ class DMN:
     def start(self, texts: ClassTextFeatures, total: int) -> DMNState:
         """See ``StreamScorer``."""
         if total < 1:
-            raise UsageError(f"a stream of {total} images cannot start")
+            raise UsageError(f"a stream must have at least 1 image, got {total} images")
         weights = texts.means
         return DMNState(weights, Memory(self.capacity, weights[0]))
 

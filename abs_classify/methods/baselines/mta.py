@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["MIN_VIEWS", "MTA", "bandwidths", "mta_mode"]
 
 
-#: of fewer views the nearest 30 % are none
+#: with fewer views the nearest 30 % of the others are none
 MIN_VIEWS = 5
 
 
@@ -27,7 +27,7 @@ _OUTER, _INNER, _SETTLED = 5, 5, 1e-6
 class MTA:
     """Cosine of the mode of the views with each class, times the logit scale.
 
-    The first view is the start of the search, so name the whole image first. The authors use random resized crops with
+    The first view is the start of the search, so list the full image first. The authors use random resized crops with
     flips, 64 views in all.
 
     Attributes:
@@ -87,7 +87,7 @@ def bandwidths(views: Tensor) -> Tensor:
     all alike get a tiny bandwidth instead of 0.
 
     Raises:
-        UsageError: N is below 5, which leaves no neighbour.
+        UsageError: N is below 5, which leaves no neighbours.
     """
     import torch
 
@@ -95,7 +95,7 @@ def bandwidths(views: Tensor) -> Tensor:
     nearest = int(0.3 * (count - 1))
     if count < MIN_VIEWS:
         raise UsageError(
-            f"MTA has {count} views of an image and needs at least {MIN_VIEWS}", remedy="Give it more random crops"
+            f"MTA needs at least {MIN_VIEWS} views of an image, got {count} views", remedy="Give it more random crops"
         )
     distance = torch.cdist(views, views, compute_mode="donot_use_mm_for_euclid_dist").square()
     others = distance.sort(dim=-1).values[..., 1 : nearest + 1]

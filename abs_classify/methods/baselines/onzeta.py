@@ -22,13 +22,13 @@ _TEXT_TEMPERATURE, _PROXY_TEMPERATURE, _LABEL_STEP, _PROXY_STEP = 0.01, 0.04, 20
 
 @dataclass(eq=False)
 class OnZetaState:
-    """What has been seen so far.
+    """The stream so far.
 
     Attributes:
         weights: [C, d] unit text vectors.
         proxies: [C, d] unit, start as the texts.
         dual: [C], the multipliers rho that push labels towards balance.
-        seen, total: images so far and in all.
+        seen, total: number of images so far and in all.
     """
 
     weights: Tensor
@@ -45,7 +45,7 @@ class OnZeta:
     Needs the number of images in advance. Step sizes are meant for tens of thousands of images.
 
     Attributes:
-        balance: least share of a uniform distribution that a class is to get (alpha); 0 leaves labels free.
+        balance: least share of a uniform distribution that each class gets (alpha); 0 leaves labels free.
         mix: final weight of the proxies' labels (beta); TTA-VLM uses 0.4 outside ImageNet.
     """
 
@@ -59,7 +59,7 @@ class OnZeta:
     def start(self, texts: ClassTextFeatures, total: int) -> OnZetaState:
         """See ``StreamScorer``."""
         if total < 1:
-            raise UsageError(f"a stream of {total} images cannot start")
+            raise UsageError(f"a stream must have at least 1 image, got {total} images")
         weights = texts.means
         return OnZetaState(weights, weights, weights.new_zeros(len(weights)), 0, total)
 
@@ -68,7 +68,7 @@ class OnZeta:
         from abs_classify.methods.similarity import unit
 
         if state.seen >= state.total:
-            raise UsageError(f"the stream was started for {state.total} images and has more")
+            raise UsageError(f"the stream was started for {state.total} images, and there are more")
         feature = full_image(views)
         state.seen += 1
         rate = 1 / sqrt(state.seen)

@@ -22,7 +22,7 @@ class TDACache:
     """Settings of one cache.
 
     Attributes:
-        capacity: entries a class; 0 switches the cache off.
+        capacity: entries for each class; 0 switches the cache off.
         alpha: strength of its term.
         beta: sharpness of the affinity exp(-beta (1 - cosine)).
     """
@@ -34,7 +34,7 @@ class TDACache:
 
 @dataclass(eq=False)
 class TDAState:
-    """What has been seen so far. ``masks`` holds, for each slot of ``negative``, the classes that it speaks against."""
+    """The stream so far. ``masks`` holds, for each slot of ``negative``, the classes that it speaks against."""
 
     weights: Tensor
     positive: Memory
@@ -71,7 +71,7 @@ class TDA:
     def start(self, texts: ClassTextFeatures, total: int) -> TDAState:
         """See ``StreamScorer``."""
         if total < 1:
-            raise UsageError(f"a stream of {total} images cannot start")
+            raise UsageError(f"a stream must have at least 1 image, got {total} images")
         weights = texts.means
         positive, negative = (Memory(cache.capacity, weights[0]) for cache in (self.positive, self.negative))
         return TDAState(weights, positive, negative)
@@ -93,7 +93,7 @@ class TDA:
         if self.positive.capacity:
             state.positive.offer(best, feature, entropy)
         low, high = self.window
-        # with one class the entropy is 0 and there is nothing to speak against
+        # with one class the entropy is 0 and there is no class to speak against
         uncertain = len(probability) > 1 and low < entropy / log2(len(probability)) < high
         if not (uncertain and self.negative.capacity):
             return

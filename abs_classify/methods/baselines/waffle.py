@@ -31,14 +31,14 @@ _LARGEST_SEED = 2**32 - 1
 
 @dataclass(frozen=True)
 class WaffleShape:
-    """How long the random parts are, so that they resemble the data set's class names.
+    """The lengths of the random parts, chosen so that they resemble the data set's class names.
 
     Attributes:
         words: words in a word text.
-        word_length: every word is cut to so many characters.
+        word_length: the number of characters that every word is cut to.
         groups: groups in a character text, joined with ", ".
         characters: characters in all groups together, a multiple of ``groups``.
-        alphabet: the characters to draw from, sorted.
+        alphabet: the characters to choose from, sorted.
     """
 
     words: int
@@ -81,23 +81,23 @@ def waffle_strings(
 ) -> list[list[str]]:
     """Random texts for every class.
 
-    Texts are drawn for each class in turn, then one class is drawn as the donor, and all classes take the donor's texts
-    with their own name in place of the donor's. The replacement is plain, so it also hits random parts and the words
-    "A photo of a" if they hold the donor's name: the authors' code does so.
+    Texts are sampled for each class in turn, then one class is sampled as the donor, and all classes take the donor's
+    texts with their own name in place of the donor's. The replacement is plain, so it also changes random parts and the
+    words "A photo of a" if they contain the donor's name: the authors' code does so.
 
     Args:
         names: class names, in order; at least one.
         descriptors: all the descriptors of the data set, for the alphabet.
         words: the word list; every word or character is one full permutation of its pool, so its length matters.
-        count: draws for a class.
+        count: samples for each class.
         seed: of numpy's legacy generator; the authors use the number of the repetition, 0, 1, ...
-        mode: ``waffle`` gives a word text and a character text in turn, ``characters`` character texts only.
+        mode: ``waffle`` alternates word texts and character texts, ``characters`` gives character texts only.
 
     Returns:
         For each class 2 ``count`` texts, or ``count`` with ``characters``: "A photo of a {class}, {clause}."
 
     Raises:
-        UsageError: no names, no words, a count below 1, a seed that the generator does not take.
+        UsageError: no names, no words, a count below 1, a seed that the generator does not accept.
         UnknownNameError: another mode.
     """
     _check(names, words, count, seed, mode)
@@ -105,25 +105,25 @@ def waffle_strings(
     generator = np.random.RandomState(seed)
     pool = [word[: shape.word_length] for word in words]
 
-    def draw(items: Sequence[str]) -> str:
+    def choose(items: Sequence[str]) -> str:
         return items[int(generator.permutation(len(items))[0])]
 
-    drawn = [_fragments(draw, shape, pool, count, mode) for _ in names]
+    fragments = [_fragments(choose, shape, pool, count, mode) for _ in names]
     donor = int(generator.randint(0, len(names)))
-    own = readable(names[donor])
-    texts = [f"A photo of a {own}, {clause(fragment)}." for fragment in drawn[donor]]
-    return [[text.replace(own, readable(name)) for text in texts] for name in names]
+    donor_name = readable(names[donor])
+    texts = [f"A photo of a {donor_name}, {clause(fragment)}." for fragment in fragments[donor]]
+    return [[text.replace(donor_name, readable(name)) for text in texts] for name in names]
 
 
 def _fragments(
-    draw: Callable[[Sequence[str]], str], shape: WaffleShape, pool: Sequence[str], count: int, mode: WaffleMode
+    choose: Callable[[Sequence[str]], str], shape: WaffleShape, pool: Sequence[str], count: int, mode: WaffleMode
 ) -> list[str]:
     fragments = []
     for _ in range(count):
         if mode == "waffle":
-            fragments.append(" ".join(draw(pool) for _ in range(shape.words)))
+            fragments.append(" ".join(choose(pool) for _ in range(shape.words)))
         length = shape.characters // shape.groups
-        groups = ["".join(draw(shape.alphabet) for _ in range(length)) for _ in range(shape.groups)]
+        groups = ["".join(choose(shape.alphabet) for _ in range(length)) for _ in range(shape.groups)]
         fragments.append(", ".join(groups))
     return fragments
 
@@ -134,17 +134,18 @@ def _check(names: Sequence[str], words: Sequence[str], count: int, seed: int, mo
     if not words:
         raise UsageError("the word list for random texts is empty", remedy="Give at least one word")
     if count < 1:
-        raise UsageError(f"count of random texts is {count}; at least 1 is needed", remedy="Set count to 1 or more")
+        raise UsageError(f"count of random texts must be at least 1, got {count}", remedy="Set count to 1 or more")
     if not 0 <= seed <= _LARGEST_SEED:
         raise UsageError(
-            f"seed of the random texts is {seed}, outside 0 to {_LARGEST_SEED}", remedy="Choose a seed in that range"
+            f"seed of the random texts must be from 0 to {_LARGEST_SEED}, got {seed}",
+            remedy="Choose a seed in that range",
         )
     if mode not in get_args(WaffleMode):
         raise UnknownNameError("mode of random texts", mode, get_args(WaffleMode))
 
 
 def read_words(path: Path) -> tuple[str, ...]:
-    """A word list from a UTF-8 text file: one word a line, lines that start with # are comments.
+    """A word list from a UTF-8 text file: one word in each line; lines that start with # are comments.
 
     Raises:
         StorageError: the file cannot be read.

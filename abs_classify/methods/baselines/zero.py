@@ -21,7 +21,7 @@ TieBreak = Literal["tied", "upstream", "tta-vlm"]
 
 @dataclass(frozen=True)
 class Zero:
-    """Vote counts of the 30 % of the views with the lowest entropy, one extra vote where classes tie.
+    """Vote counts of the 30 % of the views with the lowest entropy, with one more vote where classes tie.
 
     Attributes:
         scale: logit scale.

@@ -197,8 +197,16 @@ def test_class_texts_that_do_not_fit(fields: dict[str, tuple[Any, ...]], message
         (lambda: Template("a photo."), UsageError, "must have exactly one {}"),
         (lambda: Template("a {} and {}."), UsageError, "must have exactly one {}"),
         (lambda: Sentences(limit=0), UsageError, "limit of descriptions must be at least 1, got 0"),
-        (lambda: RandomWords(count=0).build(ClassTextInputs(CLASSES)), UsageError, "count of random texts is 0"),
-        (lambda: RandomWords(seed=-1).build(ClassTextInputs(CLASSES)), UsageError, "seed of the random texts is -1"),
+        (
+            lambda: RandomWords(count=0).build(ClassTextInputs(CLASSES)),
+            UsageError,
+            "count of random texts must be at least 1, got 0",
+        ),
+        (
+            lambda: RandomWords(seed=-1).build(ClassTextInputs(CLASSES)),
+            UsageError,
+            "seed of the random texts must be .* got -1",
+        ),
         (
             lambda: RandomWords(words=()).build(ClassTextInputs(CLASSES)),
             UsageError,

@@ -94,7 +94,7 @@ def test_a_class_without_a_text_is_named() -> None:
         ClassTextFeatures(torch.ones(2, 4), torch.tensor([0, 2]), torch.ones(3, 4))
     with pytest.raises(UsageError, match="class 'owl' has no text"):
         ClassTextFeatures.from_raw(torch.ones(2, 4), torch.tensor([0, 2]), torch.ones(3, 4), ["cat", "owl", "fox"])
-    with pytest.raises(UsageError, match="belongs to class 3"):
+    with pytest.raises(UsageError, match="class indices must be from 0 to 2, got 0 to 3"):
         ClassTextFeatures(torch.ones(2, 4), torch.tensor([0, 3]), torch.ones(3, 4))
 
 

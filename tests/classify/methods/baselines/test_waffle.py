@@ -136,7 +136,7 @@ def test_bad_input() -> None:
         waffle_strings([], [], ["word"])
     with pytest.raises(UsageError, match="word list for random texts is empty"):
         waffle_strings(["a"], [], [])
-    with pytest.raises(UsageError, match="seed of the random texts is 4294967296"):
+    with pytest.raises(UsageError, match="seed of the random texts must be from 0 to 4294967295, got 4294967296"):
         waffle_strings(["a"], [], ["word"], seed=2**32)
     with pytest.raises(UnknownNameError, match="valid: waffle, characters"):
         waffle_strings(["a"], [], ["word"], mode="words")  # type: ignore[arg-type]
