@@ -184,7 +184,7 @@ def max_similarity(views: Tensor, texts: Tensor, class_index: Tensor, classes: i
     flat = views.reshape(-1, views.shape[-1])
     best = flat.new_full((len(flat), classes), -torch.inf)
     size = max(1, _BLOCK // len(texts))
-    for views_block, best_block in zip(flat.split(size), best.split(size), strict=True):
+    for views_block, best_block in zip(torch.split(flat, size), torch.split(best, size), strict=True):
         similarity = views_block @ texts.T
         best_block.scatter_reduce_(1, class_index.expand_as(similarity), similarity, "amax")
     return best.view(*views.shape[:2], classes).mean(1)
@@ -205,7 +205,7 @@ def hard(views: Tensor, texts: Tensor, class_index: Tensor, classes: int) -> Ten
         [B, C]: sums over views.
     """
     flat = views.reshape(-1, views.shape[-1])
-    best = [(block @ texts.T).max(1) for block in flat.split(max(1, _BLOCK // len(texts)))]
+    best = [(block @ texts.T).max(1) for block in torch.split(flat, max(1, _BLOCK // len(texts)))]
     value = torch.cat([block.values for block in best]).view(views.shape[:2])
     winner = class_index[torch.cat([block.indices for block in best])].view(views.shape[:2])
     wide = wide_dtype(views.device)
@@ -265,7 +265,7 @@ def weighted_texts(texts: Tensor, class_index: Tensor, labels: Tensor, text_scal
 
 def row_blocks(x: Tensor, size: int = 1024) -> Iterator[Tensor]:
     """``x`` in blocks of at most ``size`` rows, so that a wider copy of each stays small."""
-    return iter(x.split(size))
+    return iter(torch.split(x, size))
 
 
 def wide_dtype(device: torch.device) -> torch.dtype:
