@@ -18,7 +18,7 @@ from abs_core.text import json_text, printable
 
 if TYPE_CHECKING:
     from abs_classify.classifier import Classifier, Prediction
-    from abs_classify.encoding.samples import OnError
+    from abs_classify.encoding.samples import OnError, SkippedImage
 
 __all__ = ["command"]
 
@@ -78,8 +78,8 @@ def command(
     abs classify photo.jpg --bundle birds
     abs classify *.jpg --labels "cat,dog,car" --json
     """
-    _check_paths(photos, on_error)
     label_space = choose_label_space(home, bundle, labels, None)
+    _check_paths(photos, on_error)
     classifier = ModelOptions(**model).classifier(home, label_space, method=method, views=views, templates=templates)
     run = classifier.classify(
         list(photos), top=top, explain=not classifier.method.stream, on_error=on_error, progress=progress
@@ -93,14 +93,25 @@ def command(
         note(f"skipped {skipped.name}: {skipped.reason}")
     for remark in classifier.notes:
         note(f"note: {remark}")
-    if report is not None:
-        from abs_classify.report.classification import write_classification_report
+    _write_pages(classifier, predictions, run.skipped, report, png)
 
-        page = write_classification_report(classifier, predictions, report, skipped=run.skipped, command=sys.argv)
+
+def _write_pages(
+    classifier: Classifier,
+    predictions: Sequence[Prediction],
+    skipped: Sequence[SkippedImage],
+    report: Path | None,
+    png: Path | None,
+) -> None:
+    """Write the page and the pictures that are wanted, and say where they are."""
+    if report is None and png is None:
+        return
+    from abs_classify.report.classification import write_classification_report, write_explanation_pictures
+
+    if report is not None:
+        page = write_classification_report(classifier, predictions, report, skipped=skipped, command=sys.argv)
         note(f"report: {page}")
     if png is not None:
-        from abs_classify.report.classification import write_explanation_pictures
-
         note(f"pictures: {write_explanation_pictures(classifier, predictions, png)} in {png}")
 
 

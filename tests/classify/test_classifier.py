@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import save_small_clip
+from support import GOLDEN, save_small_clip
 
 from abs_classify.classifier import Classifier
 from abs_classify.encoding.encoder import encode_images
@@ -26,7 +26,7 @@ CLASSES = {
     "toaster": ("A toaster holds two slices.",),
     "lemon": ("A lemon is yellow.",),
 }
-PHOTOS = sorted((Path(__file__).parents[1] / "golden" / "photos").glob("*.png"))
+PHOTOS = sorted((GOLDEN / "photos").glob("*.png"))
 
 
 def large_photo(path: Path) -> Path:

@@ -7,14 +7,13 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import ImagesInMemory
+from support import GOLDEN, ImagesInMemory
 from torch import Tensor
 
 from abs_classify.encoding.encoder import _Encoder, _guarded, _on_accelerator, encode_images, stream_images
@@ -34,7 +33,7 @@ from abs_classify.models.base import Model
 from abs_classify.models.open_clip import OpenClipModel
 from abs_core.errors import ModelError
 
-DINO = Path(__file__).parents[1] / "golden" / "models" / "dino"
+DINO = GOLDEN / "models" / "dino"
 VIEWS: tuple[ViewSource, ...] = (FullImage(), RandomCrops(5), AttentionCrops(7), FeatureWindows(9))
 
 

@@ -1,20 +1,14 @@
-"""The pipeline: in order, a little ahead and no more, across calls; and digests remembered step by step."""
+"""The read-ahead: in order, a little ahead and no more, across calls."""
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
-from pathlib import Path
 
 import pytest
 
-from abs_classify.encoding.digest_cache import DigestCache
 from abs_classify.encoding.read_ahead import ReadAhead
-from abs_core.canonical import sha256_bytes
-from abs_core.errors import StorageError
-from abs_core.files import sha256_file
 
 
 class Work:
@@ -153,53 +147,3 @@ def test_an_item_that_comes_twice_gives_two_results() -> None:
     read = Work()
     assert ReadAhead(read, Encode(), 2).take([3, 3, 4, 3]) == results([3, 3, 4, 3])
     assert sorted(read.begun) == [3, 4]
-
-
-@pytest.fixture
-def read_files(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The files whose bytes were read for a digest."""
-    read: list[Path] = []
-
-    def reads(path: Path) -> str:
-        read.append(path)
-        return sha256_file(path)
-
-    monkeypatch.setattr("abs_classify.encoding.digest_cache.sha256_file", reads)
-    return read
-
-
-def test_digests_are_those_of_the_files_and_read_once(
-    tmp_path: Path, read_files: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("abs_classify.encoding.digest_cache._AT_ONCE", 3)
-    paths = [tmp_path / f"{number}.bin" for number in range(10)]
-    for number, path in enumerate(paths):
-        path.write_bytes(b"x" * number)
-    expected = [sha256_bytes(b"x" * number) for number in range(10)]
-    memo = DigestCache(tmp_path / "cache")
-    assert memo.files(paths[::-1]) == expected[::-1]
-    assert DigestCache(tmp_path / "cache").files(paths) == expected
-    assert sorted(read_files) == paths
-
-
-def test_other_bytes_of_the_same_size_with_the_time_of_the_old_ones_are_noticed(tmp_path: Path) -> None:
-    path, memo = tmp_path / "weights.bin", DigestCache(tmp_path / "cache")
-    for content in (b"old", b"new"):
-        path.write_bytes(content)
-        os.utime(path, (1, 1))
-        assert memo.file(path) == sha256_bytes(content)
-        time.sleep(0.02)  # file systems tick in milliseconds
-
-
-def test_a_file_that_cannot_be_read_leaves_the_steps_before_it_remembered(
-    tmp_path: Path, read_files: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("abs_classify.encoding.digest_cache._AT_ONCE", 2)
-    paths = [tmp_path / f"{number}.bin" for number in range(4)]
-    for path in paths[:3]:
-        path.write_bytes(path.name.encode())
-    memo = DigestCache(tmp_path / "cache")
-    with pytest.raises(StorageError, match=r"3\.bin"):
-        memo.files(paths)
-    assert memo.file(paths[0]) == sha256_bytes(b"0.bin")
-    assert read_files.count(paths[0]) == 1
