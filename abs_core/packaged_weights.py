@@ -61,10 +61,10 @@ class PinnedFile:
             raise WeightsError(f"the weights file {str(self.path)!r} is missing", remedy=remedy)
         with storage_errors(self.path, "read"):
             data = self.path.read_bytes()
-        found = "sha256:" + hashlib.sha256(data).hexdigest()
-        if found != self.sha256:
+        actual = "sha256:" + hashlib.sha256(data).hexdigest()
+        if actual != self.sha256:
             message = (
-                f"the weights file {str(self.path)!r} is not the expected one: expected {self.sha256}, found {found}"
+                f"the weights file {str(self.path)!r} is not the expected one: expected {self.sha256}, found {actual}"
             )
             raise WeightsError(message, remedy=remedy)
         return data

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from typing import Any
 
-__all__ = ["counted", "delimiter", "guarded", "json_text", "printable", "unguarded", "valid_unicode"]
+__all__ = ["counted", "delimiter", "format_bytes", "guarded", "json_text", "printable", "unguarded", "valid_unicode"]
 
 
 # Cc: control (terminal escapes), Cf: bidirectional overrides and zero-width characters, Cs: lone surrogates,
@@ -51,6 +51,14 @@ def counted(number: int, one: str, many: str) -> str:
 
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+
+def format_bytes(count: int) -> str:
+    """A number of bytes with one decimal: "1.5 GB", "20.0 kB", "12 B"."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} B"
 
 
 def delimiter(text: str) -> str:

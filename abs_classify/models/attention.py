@@ -2,7 +2,7 @@
 
 ``dino`` is what ABS publishes (arXiv 2505.13233, section 3): the last layer's attention from CLS to the patches of
 DINO ViT-B/16 (Caron et al. 2021), mean over heads. ``self`` and ``norm`` come from the model itself and cost nothing
-beside its own pass; ``none`` is flat. Attention is computed once for each image.
+besides its own pass; ``none`` is uniform. Attention is computed once for each image.
 
 Shapes: B images, h heads, a g x g attention grid, which need not be the model's.
 """
@@ -73,7 +73,7 @@ class DinoAttention:
         split = split_timm(loaded.trunk.to(device), pooling="token")
         if split is None or split.row is None or split.prefix == 0:
             raise ModelError(
-                f"{weights!r} has no CLS token whose attention could be read",
+                f"the vision transformer {weights!r} has no CLS token whose attention can be read",
                 remedy=f"Choose a vision transformer with one, such as {DEFAULT_VIT}",
             )
         self.name = name
@@ -130,7 +130,7 @@ class SelfAttention:
 
 
 class UniformAttention:
-    """The same attention everywhere. Nothing is looked at.
+    """The same attention everywhere, whatever the image.
 
     Args:
         grid: side g of the map.
@@ -181,7 +181,7 @@ def _own_backend(name: str, model: Model) -> AttentionBackend:
 
 
 def attention_files(name: str, model: str) -> tuple[Path, ...]:
-    """The files that decide an attention backend, beside those of its model, without reading them.
+    """The files that decide an attention backend, besides those of its model, without reading them.
 
     Args:
         name: as in ``load_attention``.

@@ -127,37 +127,37 @@ def fit_state(module: nn.Module, state: Mapping[str, Tensor], *, what: str, opti
         module: receives the tensors.
         state: by parameter name.
         what: names the checkpoint and the architecture in the error.
-        optional: names that may be missing, or be there without a place.
+        optional: names that may be missing, or be in the checkpoint in vain.
 
     Raises:
         WeightsError: tensors are missing, unknown, or of another shape, so the checkpoint is of another architecture.
     """
-    own = module.state_dict()
-    missing = [name for name in own if name not in state and name not in optional]
-    unknown = [name for name in state if name not in own and name not in optional]
+    expected = module.state_dict()
+    missing = [name for name in expected if name not in state and name not in optional]
+    unknown = [name for name in state if name not in expected and name not in optional]
     shapes = [
-        f"{name} is {list(state[name].shape)}, not {list(own[name].shape)}"
-        for name in own
-        if name in state and state[name].shape != own[name].shape
+        f"{name} is {list(state[name].shape)}, not {list(expected[name].shape)}"
+        for name in expected
+        if name in state and state[name].shape != expected[name].shape
     ]
     problems = [
-        f"{len(found)} tensors {trouble} (first: {found[0]})"
-        for found, trouble in ((shapes, "have another shape"), (missing, "are missing"), (unknown, "are unknown"))
-        if found
+        f"{len(names)} tensors {problem} (first: {names[0]})"
+        for names, problem in ((shapes, "have another shape"), (missing, "are missing"), (unknown, "are unknown"))
+        if names
     ]
     if problems:
         raise WeightsError(
             f"{what} do not fit: {'; '.join(problems)}",
             remedy="Name the architecture that the checkpoint was trained with",
         )
-    module.load_state_dict({name: value for name, value in state.items() if name in own}, strict=False)
+    module.load_state_dict({name: value for name, value in state.items() if name in expected}, strict=False)
 
 
 def check_finite(module: nn.Module, *, what: str) -> None:
     """Refuse weights with NaN or infinity in them.
 
     Args:
-        module: all its parameters and buffers are looked at, but for masks, which hold infinity by design.
+        module: its parameters and persistent buffers are checked; attention masks, which hold infinity, are neither.
         what: names the model in the error.
 
     Raises:
@@ -168,7 +168,7 @@ def check_finite(module: nn.Module, *, what: str) -> None:
             bad = int((~torch.isfinite(tensor)).sum())
             raise ModelError(
                 f"{what} hold NaN or infinity in {name} ({bad} of {tensor.numel()} numbers, {tensor.dtype})",
-                remedy="Fetch the weights again, or use float32 if they do not fit float16",
+                remedy="Download the weights again, or use float32 if they overflow float16",
             )
 
 

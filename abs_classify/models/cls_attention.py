@@ -60,10 +60,10 @@ def find_projections(attention: nn.Module) -> Projections | None:
     if kind not in _KINDS or getattr(attention, "logit_scale", None) is not None:
         return None
     heads = int(attention.num_heads)  # type: ignore[arg-type]
-    found = _packed(attention) or _fused(attention) or _separate(attention)
-    if found is None:
+    projections = _packed(attention) or _fused(attention) or _separate(attention)
+    if projections is None:
         return None
-    weights, biases = found
+    weights, biases = projections
     return Projections(
         *weights,
         *biases,
@@ -127,9 +127,9 @@ def _bias_thirds(packed: Tensor | None) -> _Biases:
 
 def _first_module(module: nn.Module, *names: str) -> nn.Module:
     for name in names:
-        found = getattr(module, name, None)
-        if isinstance(found, nn.Module):
-            return found
+        child = getattr(module, name, None)
+        if isinstance(child, nn.Module):
+            return child
     return nn.Identity()
 
 

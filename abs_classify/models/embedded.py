@@ -1,4 +1,4 @@
-"""The embedded model: zero-shot classification from weights that come with Python packages, no model hub needed.
+"""The embedded model: zero-shot classification with weights that come as Python packages, without a model hub.
 
 It joins an ImageNet classifier with a sentence encoder, without training (ConSE, Norouzi et al. 2014; DeViSE, Frome et
 al. 2013): an image becomes the average of the sentence vectors of the ImageNet classes it resembles. So it knows what
@@ -266,9 +266,9 @@ def load_embedded_model(device: str = "cpu", dtype: str = "float32", cache_folde
         ModelError: the ImageNet class texts are not where they should be.
         UsageError: an unknown device or dtype.
     """
-    where, kind = resolve_device(device), resolve_dtype(dtype)
+    resolved_device, resolved_dtype = resolve_device(device), resolve_dtype(dtype)
     require_installed("tokenizers", extra="embedded")
-    return EmbeddedModel(find_embedded_files(), imagenet_texts(), where, kind, cache_folder)
+    return EmbeddedModel(find_embedded_files(), imagenet_texts(), resolved_device, resolved_dtype, cache_folder)
 
 
 @dataclass(frozen=True)
@@ -304,10 +304,10 @@ class Semantics:
 
 def build_anchors(texts: ImagenetTexts, encode: Callable[[Sequence[str]], Tensor]) -> tuple[Tensor, Tensor]:
     """Anchors [1000, 384] and mean [384] from the class texts; the second centring of the anchors matters."""
-    photos = encode([f"a photo of a {name}." for name in texts.names])
+    prompted = encode([f"a photo of a {name}." for name in texts.names])
     glossed = [f"{name}: {gloss}" for name, gloss in zip(texts.names, texts.glosses, strict=True)]
-    anchors = normalize(encode(texts.names) + photos + encode(glossed), dim=-1)
-    mean = photos.mean(dim=0)
+    anchors = normalize(encode(texts.names) + prompted + encode(glossed), dim=-1)
+    mean = prompted.mean(dim=0)
     anchors = normalize(anchors - mean, dim=-1)
     return normalize(anchors - anchors.mean(dim=0), dim=-1), mean
 
@@ -317,21 +317,21 @@ def cached_semantics(build: Callable[[], tuple[Tensor, Tensor]], path: Path | No
 
     Args:
         build: gives anchors and mean, which takes seconds.
-        path: a safetensors file whose name tells all that the numbers depend on; a damaged one is written anew.
+        path: a safetensors file whose name tells all that the numbers depend on; a damaged one is replaced.
         device: where to put the tensors.
 
     Raises:
         StorageError: the file cannot be written.
     """
-    kept = _read_anchors(path) if path is not None else None
-    if kept is None:
-        kept = build()
+    numbers = _read_anchors(path) if path is not None else None
+    if numbers is None:
+        numbers = build()
         if path is not None:
             from safetensors.torch import save
 
             with atomic_write(path) as stream:
-                stream.write(save({"anchors": kept[0].cpu(), "mean": kept[1].cpu()}))
-    return Semantics.of(kept[0].to(device), kept[1].to(device))
+                stream.write(save({"anchors": numbers[0].cpu(), "mean": numbers[1].cpu()}))
+    return Semantics.of(numbers[0].to(device), numbers[1].to(device))
 
 
 def _read_anchors(path: Path) -> tuple[Tensor, Tensor] | None:
@@ -364,11 +364,11 @@ def window_weights(grid: int) -> Tensor:
     for start in range(grid):
         for end in range(start + 1, grid + 1):
             length = end - start
-            place = (np.arange(grid) + 0.5) * length / grid - 0.5
-            first = np.floor(place).astype(int)
+            position = (np.arange(grid) + 0.5) * length / grid - 0.5
+            first = np.floor(position).astype(int)
             for tap in (-1, 0, 1, 2):
                 token = np.clip(first + tap, 0, length - 1) + start
-                np.add.at(table[start, end], token, _cubic(np.abs(place - first - tap)) / grid)
+                np.add.at(table[start, end], token, _cubic(np.abs(position - first - tap)) / grid)
     return torch.from_numpy(table).float()
 
 

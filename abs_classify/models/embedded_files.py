@@ -71,7 +71,7 @@ class ImagenetTexts:
     """What the 1000 outputs of the backbone mean.
 
     Args:
-        names: open_clip's cleaned class names; two of them stand twice.
+        names: open_clip's cleaned class names; two of them occur twice.
         glosses: the WordNet definitions of the same classes, from timm.
     """
 
@@ -125,7 +125,7 @@ def imagenet_texts() -> ImagenetTexts:
 
 
 def _class_names() -> tuple[str, ...]:
-    # Importing open_clip takes seconds (it brings torch, timm and torchvision); the list stands in a file of its own.
+    # Importing open_clip takes seconds (it brings torch, timm and torchvision); the list has a file of its own.
     path = package_folder("open_clip", extra="embedded") / "zero_shot_metadata.py"
     spec = importlib.util.spec_from_file_location("_open_clip_zero_shot_metadata", path)
     if spec is None or spec.loader is None:

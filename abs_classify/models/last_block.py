@@ -1,7 +1,10 @@
-"""An image encoder in two parts: everything up to the input of its last block, and the last block with what follows.
+"""The last block of an image encoder: an encoder split in front of it, and feature views, which start from its input.
 
 Nothing of a model is copied or patched. open_clip's own VisionTransformer and timm's ViT, EVA and relative-position
-models expose the parts; this module names them in one way. A model of any other kind has no split.
+models expose the two parts; here both have the same interface. A model of any other kind has no split.
+
+A feature view cuts a window out of the token grid, resizes it to the whole grid, and runs the last block on it. For
+CLS-pooled plain blocks the same result follows from the original tokens without running the block (``fast_views``).
 """
 
 from __future__ import annotations
@@ -158,7 +161,7 @@ def split_timm(trunk: Any, head: nn.Module | None = None, pooling: Pooling | Non
         trunk: a timm model in eval mode: VisionTransformer (also hybrid: MobileCLIP-B, ViTamin), Eva (EVA, EVA02, PE)
             or VisionTransformerRelPos.
         head: what follows the trunk (the adapter's projection), applied to [B, d'].
-        pooling: whose attention ``Split.row`` gives; by default what the trunk pools.
+        pooling: whose attention ``EncoderSplit.row`` gives; by default that of the trunk.
     """
     from timm.models.eva import Eva
     from timm.models.vision_transformer import VisionTransformer
@@ -208,9 +211,9 @@ def _timm_pooling(trunk: Any) -> Pooling | None:
 
 
 def _block_arguments(trunk: Any) -> Callable[[], dict[str, Tensor]]:
-    """What the last block takes beside the tokens: rotary embedding or a shared position bias.
+    """What the last block takes besides the tokens: a rotary embedding or a shared position bias.
 
-    Asked for at each call, because timm may keep either as a module whose buffers move with the device.
+    Computed at each call, because timm may keep either as a module whose buffers move with the device.
     """
     rope, shared = getattr(trunk, "rope", None), getattr(trunk, "shared_rel_pos", None)
 
@@ -313,7 +316,7 @@ def to_grid(flat: Tensor, grid: int) -> Tensor:
 _SETS_AT_ONCE = 128
 
 
-#: Floats that the fast path holds at once beside its inputs (about 128 MiB).
+#: Floats that the fast path holds at once besides its inputs (about 128 MiB).
 _FLOATS_AT_ONCE = 1 << 25
 
 
@@ -351,7 +354,7 @@ def view_matrices(table: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
     """
     grid = table.shape[-1]
     if windows.ndim != 3 or windows.shape[-1] != 4:
-        raise UsageError(f"feature windows have shape {list(windows.shape)}, not [images, views, 4]")
+        raise UsageError(f"feature windows must have the shape [images, views, 4], got {list(windows.shape)}")
     low, high = windows[..., 0::2], windows[..., 1::2]
     bad = ((low < 0) | (high > grid) | (low >= high)).any(-1)
     if bool(bad.any()):
@@ -395,10 +398,10 @@ def full_views(finish: Callable[[Tensor], Tensor], tokens: Tensor, rows: Tensor,
         [B, N, d] in the dtype of ``finish``.
     """
     batch, count = rows.shape[:2]
-    class_index = torch.arange(batch, device=rows.device).repeat_interleave(count)
+    image_index = torch.arange(batch, device=rows.device).repeat_interleave(count)
     rows, columns = rows.flatten(0, 1).unsqueeze(1), columns.flatten(0, 1).unsqueeze(1)
     parts = [
-        finish(window_tokens(tokens[class_index[part]], rows[part], columns[part]).squeeze(1))
+        finish(window_tokens(tokens[image_index[part]], rows[part], columns[part]).squeeze(1))
         for part in torch.split(torch.arange(batch * count, device=rows.device), _SETS_AT_ONCE)
     ]
     return torch.cat(parts).reshape(batch, count, -1)
@@ -422,7 +425,7 @@ def fast_views(block: ClsBlock, tokens: Tensor, rows: Tensor, columns: Tensor) -
     step = max(1, _FLOATS_AT_ONCE // max(floats, 1))
     parts = [
         block.finish(part[:, None, 0].expand(-1, count, -1), block.values(_mixed_tokens(block, part, r, c)))
-        for part, r, c in zip(*(torch.split(each, step) for each in (tokens, rows, columns)), strict=True)
+        for part, r, c in zip(*(torch.split(tensor, step) for tensor in (tokens, rows, columns)), strict=True)
     ]
     return torch.cat(parts)
 

@@ -363,7 +363,7 @@ def load_open_clip_model(name: str, *, device: str, dtype: str, allow_download: 
         WeightsError: the weights are not here, cannot be read safely, or are of another architecture.
         ModelError: a QuickGELU mismatch, or NaN in the weights.
     """
-    place, number = resolve_device(device), resolve_dtype(dtype)
+    resolved_device, resolved_dtype = resolve_device(device), resolve_dtype(dtype)
     source = find_source(name, allow_download=allow_download)
     if allow_download:
         model, tokenizer = _build(source), _build_tokenizer(source)
@@ -371,7 +371,7 @@ def load_open_clip_model(name: str, *, device: str, dtype: str, allow_download: 
         with no_downloads():
             model, tokenizer = _build(source), _build_tokenizer(source)
     settings = _preprocess_settings(model)
-    _settle(model, place, number, what=f"the weights of {name!r}")
+    _settle(model, resolved_device, resolved_dtype, what=f"the weights of {name!r}")
     return OpenClipModel(
         model,
         image_transform_v2(PreprocessCfg(**settings), is_train=False),

@@ -75,8 +75,8 @@ def find_source(name: str, *, allow_download: bool) -> CheckpointSource:
         return _from_hub(name, allow_download=allow_download)
     if name.startswith("local-dir:"):
         return _from_folder(name, Path(name.removeprefix("local-dir:")).expanduser())
-    head, at, file = name.partition("@")
-    arch, tag = _split_name(head, has_file=bool(at))
+    head, sign, file = name.partition("@")
+    arch, tag = _split_name(head, has_file=bool(sign))
     catalogue = read_catalogue()
     config = catalogue.configs[arch]
     published = catalogue.weights(arch, tag)
@@ -88,7 +88,7 @@ def find_source(name: str, *, allow_download: bool) -> CheckpointSource:
             f"the weights {tag!r}",
             repository=str(published.get("hf_hub") or "").strip("/"),
         )
-    if at:
+    if sign:
         return _from_file(name, arch, config, published, Path(file).expanduser())
     checkpoint = _published_file(name, published["hf_hub"], allow_download=allow_download)
     preprocess = {key: published[key] for key in _PREPROCESS_KEYS}
@@ -191,15 +191,14 @@ def _from_file(
 ) -> CheckpointSource:
     if not file.is_file():
         raise WeightsError(f"there is no weights file {str(file)!r}", remedy="Check the path after the @")
-    beside = file.parent / CONFIG_FILE
-    theirs = _read_config(beside) if beside.is_file() else {}
-    if theirs:
-        _check_activation(
-            arch, config, bool(theirs["model_cfg"].get("quick_gelu", False)), f"the checkpoint {file.name!r}"
-        )
-    preprocess = theirs.get("preprocess_cfg") or published or _agreed_preprocess(arch)
-    kept = {key: preprocess[key] for key in _PREPROCESS_KEYS if key in preprocess}
-    source = CheckpointSource(name, arch, config, kept, file, arch, beside if theirs else None)
+    configuration = file.parent / CONFIG_FILE
+    own_config = _read_config(configuration) if configuration.is_file() else {}
+    if own_config:
+        weights_quick = bool(own_config["model_cfg"].get("quick_gelu", False))
+        _check_activation(arch, config, weights_quick, f"the checkpoint {file.name!r}")
+    settings = own_config.get("preprocess_cfg") or published or _agreed_preprocess(arch)
+    preprocess = {key: settings[key] for key in _PREPROCESS_KEYS if key in settings}
+    source = CheckpointSource(name, arch, config, preprocess, file, arch, configuration if own_config else None)
     if is_torchscript(file) and source.sha256.removeprefix("sha256:") in PUBLISHED_TORCHSCRIPT:
         _check_activation(arch, config, True, f"OpenAI's {file.name!r}")
     return source
@@ -214,8 +213,8 @@ def _agreed_preprocess(arch: str) -> Mapping[str, Any]:
             choices.append(preprocess)
     if len(choices) > 1:
         raise ModelError(
-            f"published weights of {arch} differ in their preprocessing, and a bare checkpoint does not say its own",
-            remedy=f"Name the weights it comes from ({arch}/TAG@FILE), or put an {CONFIG_FILE} beside the file",
+            f"published weights of {arch} differ in their preprocessing, and a bare checkpoint does not name its own",
+            remedy=f"Name the weights that it comes from ({arch}/TAG@FILE), or put an {CONFIG_FILE} beside it",
         )
     return choices[0] if choices else {}
 
@@ -225,7 +224,7 @@ def _check_activation(
 ) -> None:
     """QuickGELU weights on a GELU architecture, or the reverse, give wrong features without any other sign.
 
-    ``repository`` is where the weights are published: its own configuration settles what open_clip's lists leave open.
+    ``repository`` is where the weights are published: its own configuration settles what open_clip's lists do not say.
     """
     if bool(config.get("quick_gelu", False)) == weights_quick:
         return
@@ -247,7 +246,9 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise WeightsError(f"there is no {CONFIG_FILE} in {str(path.parent)!r}", remedy="Check the folder")
     config = read_json(path)
     if not isinstance(config.get("model_cfg"), dict):
-        raise WeightsError(f"{str(path)!r} has no 'model_cfg'", remedy="Give the configuration that open_clip writes")
+        raise WeightsError(
+            f"{str(path)!r} has no 'model_cfg'", remedy="Use the configuration that open_clip saves with a model"
+        )
     _check_tokenizer_options(path, config["model_cfg"].get("text_cfg"))
     return config
 
@@ -255,9 +256,9 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _check_tokenizer_options(path: Path, text: object) -> None:
     """Refuse tokenizer options beyond open_clip's own: the rest reaches transformers, where one of them runs code."""
     options = text.get("tokenizer_kwargs") if isinstance(text, dict) else None
-    foreign = set(options or ()) - _TOKENIZER_OPTIONS
-    if foreign:
+    refused = set(options or ()) - _TOKENIZER_OPTIONS
+    if refused:
         raise WeightsError(
-            f"{str(path)!r} sets tokenizer options that are not allowed: {', '.join(sorted(map(repr, foreign)))}",
+            f"{str(path)!r} sets tokenizer options that are not allowed: {', '.join(sorted(map(repr, refused)))}",
             remedy="Remove them if you trust the rest of the folder",
         )

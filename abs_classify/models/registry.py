@@ -1,4 +1,4 @@
-"""Which weights are known, and which of them are on this machine.
+"""Which models are known, which of them are on this machine, and loading them by name.
 
 Known are the embedded model, open_clip's published weights, and DINO's as an attention backend. Here are those that
 came with a package, lie in the local hub cache, or were imported. Nothing reaches a network, no weights are read, and
@@ -75,7 +75,7 @@ def load_model(
         device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda``, ``cuda:1``.
         dtype: ``float32``, ``bfloat16`` or ``float16``; the weights are cast. Features are float32 in any case.
         allow_download: whether what is missing may be fetched from the hub.
-        derived: a folder that keeps what the embedded model computes from its weights once.
+        derived: a folder that keeps what the embedded model computes from its weights.
 
     Raises:
         UnknownNameError: no such model or dtype.
@@ -127,7 +127,7 @@ _RESEARCH = "research only: no product and no service"
 _NON_COMMERCIAL = "non-commercial use only"
 
 
-#: pattern on the hub repository -> licence. The first match holds, so a family stands before what it derives from.
+#: pattern on the hub repository -> licence. The first match counts, so a family comes before what it derives from.
 _FAMILIES: tuple[tuple[str, License], ...] = (
     (
         r"^visheratin/",
@@ -177,7 +177,7 @@ def license_of(repository: str) -> License | None:
     return next((license for pattern, license in _FAMILIES if re.search(pattern, repository)), None)
 
 
-#: What ``dino`` stands for, and its smaller and finer relatives (Caron et al. 2021), as timm names them.
+#: The model that ``dino`` means, and its smaller and finer relatives (Caron et al. 2021), as timm names them.
 DINO = (
     "vit_base_patch16_224.dino",
     "vit_base_patch8_224.dino",
@@ -214,7 +214,7 @@ class ModelEntry:
 
     @property
     def is_attention(self) -> bool:
-        """Whether it is an attention backend, not a model."""
+        """Whether it is an attention backend, not an image-text model."""
         return self.name.startswith("dino:")
 
 
@@ -238,7 +238,7 @@ class LocalWeights:
 
 @dataclass(frozen=True)
 class WeightsRow:
-    """A line of the list: a model, where it is (None: not here), and the name that loads it from there."""
+    """A model of the list, where its weights are (None: not here), and the name that loads it from there."""
 
     entry: ModelEntry
     here: LocalWeights | None
@@ -297,9 +297,9 @@ def entry_of(name: str) -> ModelEntry:
         MissingExtraError: open_clip or timm is not installed.
     """
     name = canonical_name(name)
-    own = {entry.name: entry for entry in _own_entries()}
-    if name in own:
-        return own[name]
+    named = {entry.name: entry for entry in _own_entries()}
+    if name in named:
+        return named[name]
     if name.startswith("hf-hub:"):
         repository = name.removeprefix("hf-hub:")
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repository):
@@ -308,17 +308,20 @@ def entry_of(name: str) -> ModelEntry:
     try:
         files_of(name)
     except WeightsError:
-        # a known name whose weights are not here; a local path that is not there has nothing to be known of
-        if "@" in name or name.startswith("local-dir:") or (name.startswith("dino:") and _is_path(name)):
+        # a known name may have no weights here; of a path that is not there nothing is known
+        if _is_local(name):
             raise
-    if "@" in name or name.startswith("local-dir:") or (name.startswith("dino:") and _is_path(name)):
+    if _is_local(name):
         return ModelEntry(name, "", (), None)
     return _timm_entry(name) if name.startswith("dino:") else _published_entry(name)
 
 
-def _is_path(name: str) -> bool:
-    spec = name.removeprefix("dino:")
-    return "/" in spec or spec.startswith(("~", ".")) or Path(spec).exists()
+def _is_local(name: str) -> bool:
+    """Whether a name stands for files of the user's own."""
+    if "@" in name or name.startswith("local-dir:"):
+        return True
+    kind, _, spec = name.partition(":")
+    return kind == "dino" and ("/" in spec or spec.startswith(("~", ".")) or Path(spec).exists())
 
 
 def _timm_entry(name: str) -> ModelEntry:
@@ -397,14 +400,14 @@ def local_names(store: WeightsStore, model: str, attention: str) -> tuple[str, s
     Args:
         store: what was imported.
         model: as ``load_model`` takes it.
-        attention: as ``load_attention`` takes it; ``auto`` stands for DINO with every model but the embedded one.
+        attention: as ``load_attention`` takes it; ``auto`` means DINO with every model but the embedded one.
 
     Raises:
         WeightsError: a record in the store is damaged.
     """
     wanted = "dino" if attention == "auto" and model != EMBEDDED else attention
-    found = local_name(store, wanted)
-    return local_name(store, model), attention if found == wanted else found
+    use = local_name(store, wanted)
+    return local_name(store, model), attention if use == wanted else use
 
 
 def list_known(store: WeightsStore) -> list[WeightsRow]:
@@ -427,10 +430,10 @@ def list_here(store: WeightsStore) -> list[WeightsRow]:
     """
     stored = store.all()
     rows = [_cache_row(entry) for entry in _own_entries()]
-    explained = {_recorded_entry(each).repository for each in stored} | {row.entry.repository for row in rows}
-    strangers = [repository for repository in _cached_repositories() if repository not in explained]
-    if strangers:
-        rows += [_cache_row(entry) for entry in _open_clip_entries() if entry.repository in strangers]
+    explained = {_recorded_entry(weights).repository for weights in stored} | {row.entry.repository for row in rows}
+    others = [repository for repository in _cached_repositories() if repository not in explained]
+    if others:
+        rows += [_cache_row(entry) for entry in _open_clip_entries() if entry.repository in others]
     return [row for row in _merge(rows, stored) if row.here]
 
 
@@ -448,12 +451,12 @@ def _cache_row(entry: ModelEntry) -> WeightsRow:
 def _merge(rows: Iterable[WeightsRow], stored: Iterable[StoredWeights]) -> list[WeightsRow]:
     """Rows with imported files in the place of cached ones, then what was pulled or imported under other names."""
     merged = {row.entry.name: row for row in rows}
-    for each in stored:
-        name = each.record.name
-        if each.record.layout != "name":
-            merged[name] = _stored_row(each, _recorded_entry(each))
+    for weights in stored:
+        name = weights.record.name
+        if weights.record.layout != "name":
+            merged[name] = _stored_row(weights, _recorded_entry(weights))
         elif name not in merged:
-            merged[name] = _cache_row(_recorded_entry(each))
+            merged[name] = _cache_row(_recorded_entry(weights))
     return list(merged.values())
 
 

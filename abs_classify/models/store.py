@@ -1,11 +1,11 @@
-"""The local store of weights: one folder for each model that was pulled or imported, with a record of what is in it.
+"""The local store of weights: one folder for each model that was pulled or imported, with a record of its files.
 
     STORE/ViT-B-16-quickgelu--openai/abs-model.json     the record: name, files, sha256
                                      model.safetensors   the weights, if they were imported
 
-A pulled model's files stay in the hub cache, and the record says where. The record lets ``abs models verify`` tell
-later whether a file is still the one that was checked. The same folder, record included, is how weights travel to a
-machine without a network. Imports no torch.
+The files of a pulled model stay in the hub cache, and the record says where. With the record ``abs models verify``
+finds files that have changed since they were checked. The same folder, record included, carries weights to a machine
+without a network. Imports no torch.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class WeightsRecord(BaseModel):
         format: this format and its version.
         name: the model, as ``abs models ls`` names it.
         origin: whether the files lie in the hub cache or beside the record.
-        layout: how ``load_model`` or ``load_attention`` is to be told where they are: by the model's own name, by the
-            weights file, or by the folder.
+        layout: what names them for ``load_model`` or ``load_attention``: the model's own name, the weights file, or the
+            folder.
         repository: the hub repository that has these weights, ``organisation/name``; empty where there is none.
         folder: where the files are; empty where they are beside the record.
         files: the weights first.
@@ -137,8 +137,8 @@ class WeightsStore:
         Raises:
             WeightsError: a record is damaged.
         """
-        found = [StoredWeights(read_record(path), path.parent) for path in self.root.glob(f"*/{RECORD_FILE}")]
-        return sorted(found, key=lambda stored: stored.record.name)
+        stored = [StoredWeights(read_record(path), path.parent) for path in self.root.glob(f"*/{RECORD_FILE}")]
+        return sorted(stored, key=lambda weights: weights.record.name)
 
     def find(self, name: str) -> StoredWeights | None:
         """The model of this name, if it was pulled or imported.
@@ -161,7 +161,7 @@ class WeightsStore:
         return StoredWeights(record, home)
 
     def require_free(self, name: str) -> None:
-        """Make sure that no files of this model were imported before. The record of a pull does not count.
+        """Make sure that no files of this model are imported yet. The record of a pull does not count.
 
         Raises:
             UsageError: names the folder that is in the way.
@@ -169,7 +169,7 @@ class WeightsStore:
         folder = self.folder(name)
         if folder.exists() and any(path.name != RECORD_FILE for path in folder.iterdir()):
             raise UsageError(
-                f"{name!r} was imported before, into {str(folder)!r}", remedy="Delete that folder to import it anew"
+                f"{name!r} is already imported, into {str(folder)!r}", remedy="Delete that folder to import it again"
             )
 
     @contextmanager
@@ -177,7 +177,7 @@ class WeightsStore:
         """A fresh folder to fill, which becomes the model's when the block ends without an error.
 
         Raises:
-            UsageError: files of this model were imported before.
+            UsageError: files of this model are already imported.
             StorageError: the store cannot be written.
         """
         self.require_free(name)
@@ -188,7 +188,7 @@ class WeightsStore:
         try:
             yield fresh
             with storage_errors(final, "write"):
-                # the record of a pull may stand there; it describes the same model in the hub cache
+                # the record of a pull may be there; it describes the same model in the hub cache
                 (final / RECORD_FILE).unlink(missing_ok=True)
                 if final.exists():
                     final.rmdir()
@@ -230,13 +230,13 @@ def write_record(folder: Path, record: WeightsRecord) -> None:
         stream.write(canonical_json(record.model_dump(mode="json")).encode() + b"\n")
 
 
-def copy_file(source: Path, target: Path, advance: Callable[[int], None]) -> StoredFile:
+def copy_file(source: Path, target: Path, copied: Callable[[int], None]) -> StoredFile:
     """Copy a file and compute its digest on the way.
 
     Args:
         source: the file; links are followed.
         target: the copy.
-        advance: told the bytes of each step.
+        copied: called with the number of bytes of each step.
 
     Raises:
         StorageError: the source cannot be read or the copy cannot be written.
@@ -249,5 +249,5 @@ def copy_file(source: Path, target: Path, advance: Callable[[int], None]) -> Sto
             copy.write(chunk)
             total.update(chunk)
             size += len(chunk)
-            advance(len(chunk))
+            copied(len(chunk))
     return StoredFile(name=target.name, sha256=f"sha256:{total.hexdigest()}", bytes=size)

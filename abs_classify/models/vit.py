@@ -79,7 +79,7 @@ def vit_files(spec: str, *, allow_download: bool = False) -> tuple[Path, ...]:
 
 
 def load_vit(spec: str, *, allow_download: bool = False) -> LoadedVit:
-    """Load a vision transformer (the forms of ``spec`` stand in the module's docstring).
+    """Load a vision transformer (the module's docstring has the forms of ``spec``).
 
     Raises:
         UnknownNameError: timm knows no such model.
@@ -102,9 +102,9 @@ def load_vit(spec: str, *, allow_download: bool = False) -> LoadedVit:
 
 
 def _find_source(spec: str, *, allow_download: bool) -> _VitSource:
-    arch, at, file = spec.partition("@")
-    path = Path(file if at else spec).expanduser()
-    if at:
+    arch, sign, file = spec.partition("@")
+    path = Path(file if sign else spec).expanduser()
+    if sign:
         _check_name(arch)
         return _VitSource(path, arch)
     if path.is_dir():
@@ -181,7 +181,7 @@ def _build_hugging_face(config: Mapping[str, Any]) -> _Built:
     from timm.models.vision_transformer import VisionTransformer
 
     if config.get("hidden_act", "gelu") != "gelu":
-        raise ModelError(f"the vision transformer uses {config['hidden_act']!r}; only gelu is known here")
+        raise ModelError(f"the activation of the vision transformer must be gelu, got {config['hidden_act']!r}")
     try:
         width, hidden = int(config["hidden_size"]), int(config["intermediate_size"])
         trunk = VisionTransformer(

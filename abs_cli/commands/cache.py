@@ -11,7 +11,7 @@ from abs_classify.encoding.cache import CacheKey, StageCache, read_last_run
 from abs_cli.console import PlainGroup
 from abs_core.files import remove_leftovers
 from abs_core.home import Home
-from abs_core.text import printable
+from abs_core.text import format_bytes, printable
 
 __all__ = ["command"]
 
@@ -40,7 +40,7 @@ def list_stages(home: Home, as_json: bool) -> None:
         return
     click.echo(printable(str(home.cache)))
     for stage, row in sorted(stages.items()):
-        click.echo(f"  {stage:<16} {row['entries']:>8} entries {_size(row['bytes']):>10}")
+        click.echo(f"  {stage:<16} {row['entries']:>8} entries {format_bytes(row['bytes']):>10}")
     if not stages:
         click.echo("  empty")
 
@@ -108,7 +108,7 @@ def prune(home: Home, days: float | None, max_size: str | None) -> None:
     if days is None and max_size is None:
         raise click.UsageError("say what to remove: --older-than DAYS, --max-size SIZE or both")
     removed = StageCache(home.cache).prune(older_than_days=days, max_bytes=_bytes(max_size))
-    click.echo(f"removed {len(removed)} entries, {_size(sum(entry.bytes for entry in removed))}")
+    click.echo(f"removed {len(removed)} entries, {format_bytes(sum(entry.bytes for entry in removed))}")
     folders = (home.cache, home.bundles, home.journals, home.results, home.models)
     left = [*remove_leftovers(home.root, deep=False), *(path for one in folders for path in remove_leftovers(one))]
     if left:
@@ -122,13 +122,6 @@ def _bytes(text: str | None) -> int | None:
     if not found:
         raise click.BadParameter(f"{text!r} is no size; write it like 500M or 5G", param_hint="--max-size")
     return int(float(found[1]) * _UNITS[found[2]])
-
-
-def _size(count: int) -> str:
-    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if count >= unit:
-            return f"{count / unit:.1f} {name}"
-    return f"{count} B"
 
 
 def _short(value: object) -> str:

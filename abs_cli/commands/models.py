@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ import click
 from abs_cli.console import PlainGroup, note, progress
 from abs_core.extras import require
 from abs_core.home import Home
-from abs_core.text import printable
+from abs_core.text import format_bytes, printable
 
 if TYPE_CHECKING:
     from abs_classify.models.download import ExpectedDigests
@@ -50,7 +49,7 @@ def list_models(home: Home, filter_: str, here_only: bool, as_json: bool) -> Non
         return
     width = max((len(row.entry.name) for row in rows), default=0)
     for row in rows:
-        place, size = (row.here.place, _size(row.here.bytes)) if row.here else ("-", "-")
+        place, size = (row.here.place, format_bytes(row.here.bytes)) if row.here else ("-", "-")
         license = row.entry.license.name if row.entry.license else "not known"
         click.echo(printable(f"{row.entry.name:<{width}}  {place:<9}  {size:>8}  {license}"))
     note(f"{len(rows)} models, {sum(1 for row in rows if row.here)} here. `abs models show NAME` says more.")
@@ -91,22 +90,13 @@ def show(home: Home, name: str, as_json: bool) -> None:
 def pull(home: Home, name: str, folder: Path | None) -> None:
     """Download a model into the hub cache, load it once, and record its sha256."""
     require("torch")
-    from abs_classify.models.download import offer_of, pull_model, recall_model
-    from abs_classify.models.registry import entry_of
-    from abs_classify.models.transfer import export_plan, plan_export
+    from abs_classify.models.download import pull_model
+    from abs_classify.models.transfer import export_weights
 
-    entry, store = entry_of(name), _store(home)
-    stored = recall_model(entry, store)
-    if stored is None:
-        offer = offer_of(entry)
-        license = f", licence {entry.license.name}" if entry.license else ""
-        note(f"downloading {offer.file} of {entry.repository}, {_size(offer.bytes)}{license}")
-        stored = pull_model(entry, store, offer)
-    _say_stored(stored)
+    stored = pull_model(name, _store(home))
+    _print_stored(stored)
     if folder is not None:
-        plan = plan_export(stored)
-        with _copying(plan.bytes) as advance:
-            export_plan(plan, folder.expanduser().absolute(), advance)
+        export_weights(stored, folder.expanduser().absolute(), progress=progress)
         note(f"on the other machine: abs models import {shlex.quote(str(folder))}")
 
 
@@ -116,17 +106,17 @@ def pull(home: Home, name: str, folder: Path | None) -> None:
 def verify(home: Home, name: str | None) -> None:
     """Compute the sha256 of weights again and compare. Exit code 1 if a file differs or is missing.
 
-    They are compared with what was recorded by pull or import, with the hub's digest, or with the digests that are
-    pinned in this toolkit. Without NAME everything that is here is looked at.
+    They are compared with what pull or import recorded, with the hub's digest, or with the digests that are pinned in
+    this toolkit. Without NAME all weights on this machine are verified.
     """
-    from abs_classify.models.download import verify_all, verify_one
+    from abs_classify.models.download import verify_all, verify_model
 
     counts = {"ok": 0, "differs": 0, "missing": 0, "unrecorded": 0}
-    for checked in verify_one(name, _store(home)) if name else verify_all(_store(home)):
+    for checked in verify_model(name, _store(home)) if name else verify_all(_store(home)):
         counts[checked.verdict] += 1
         detail = f", expected {checked.expected}" if checked.verdict == "differs" else ""
         source = f" ({checked.source})" if checked.source else ""
-        click.echo(printable(f"{checked.verdict:<10} {checked.path} {checked.found}{detail}{source}"))
+        click.echo(printable(f"{checked.verdict:<10} {checked.path} {checked.actual}{detail}{source}"))
     note(", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count or verdict == "ok"))
     if counts["differs"] or counts["missing"]:
         raise SystemExit(1)
@@ -142,17 +132,9 @@ def import_(home: Home, source: Path, name: str | None) -> None:
     A folder made by `abs models pull --to` names its model itself. Safetensors, plain pickled tensors and OpenAI's
     published TorchScript archives are read; nothing that could run code is. The last line printed is the name to use.
     """
-    from abs_classify.models.transfer import check_plan, import_plan, plan_import
+    from abs_classify.models.transfer import import_weights
 
-    plan = plan_import(source.expanduser().absolute(), name)
-    store = _store(home)
-    store.require_free(plan.name)
-    require("torch")
-    note(f"checking that {plan.weights.name} fits {plan.name}")
-    check_plan(plan)
-    with _copying(plan.bytes) as advance:
-        stored = import_plan(plan, store, advance)
-    _say_stored(stored)
+    _print_stored(import_weights(source.expanduser().absolute(), name, _store(home), progress=progress))
 
 
 def _store(home: Home) -> WeightsStore:
@@ -161,24 +143,9 @@ def _store(home: Home) -> WeightsStore:
     return WeightsStore(home.models)
 
 
-@contextmanager
-def _copying(total: int) -> Iterator[Callable[[int], None]]:
-    """Progress in megabytes for steps in bytes."""
-    megabyte, left = 10**6, 0
-    with progress("copying", max(1, total // megabyte), "MB") as tell:
-
-        def advance(count: int) -> None:
-            nonlocal left
-            done, left = divmod(left + count, megabyte)
-            if done:
-                tell(done)
-
-        yield advance
-
-
-def _say_stored(stored: StoredWeights) -> None:
+def _print_stored(stored: StoredWeights) -> None:
     for path, file in zip(stored.paths, stored.record.files, strict=True):
-        note(f"{file.sha256}  {_size(file.bytes)}  {path}")
+        note(f"{file.sha256}  {format_bytes(file.bytes)}  {path}")
     is_attention = stored.record.name.startswith("dino:")
     click.echo(printable(f"--{'attention' if is_attention else 'model'} {shlex.quote(stored.use)}"))
 
@@ -197,7 +164,7 @@ def _row_json(row: WeightsRow) -> dict[str, Any]:
 def _describe(row: WeightsRow, info: ModelInfo) -> Iterator[tuple[str, str]]:
     yield "name", row.entry.name
     count = info.parameters
-    size = f", {count / 1e6:.1f} million parameters, {_size(4 * count)} in float32" if count else ""
+    size = f", {count / 1e6:.1f} million parameters, {format_bytes(4 * count)} in float32" if count else ""
     yield "architecture", info.architecture + size
     yield "image", _image(info.preprocess)
     if info.grid:
@@ -233,15 +200,8 @@ def _whereabouts(row: WeightsRow, digests: ExpectedDigests) -> Iterator[tuple[st
     if row.here is None:
         yield "here", f"no; run: abs models pull {row.entry.name}"
         return
-    yield "here", f"{row.here.place}, {_size(row.here.bytes)}"
+    yield "here", f"{row.here.place}, {format_bytes(row.here.bytes)}"
     for path, (digest, source) in digests.items():
         yield "file", str(path)
         yield "", f"{digest} ({source})" if digest else "sha256 not recorded; `abs models verify NAME` computes it"
     yield "use", f"--{'attention' if row.entry.is_attention else 'model'} {shlex.quote(row.use)}"
-
-
-def _size(count: int) -> str:
-    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if count >= unit:
-            return f"{count / unit:.1f} {name}"
-    return f"{count} B"

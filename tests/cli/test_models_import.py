@@ -51,7 +51,7 @@ def test_import_takes_a_name_once(models: Machine, tiny: Path) -> None:
     assert models("import", tiny, "--as", "mine").code == 0
     again = models("import", tiny, "--as", "mine")
     assert again.code == 2
-    assert "was imported before" in again.err
+    assert "is already imported" in again.err
 
 
 def test_import_of_a_file_for_a_named_architecture(models: Machine, tmp_path: Path) -> None:

@@ -85,9 +85,9 @@ def test_an_entry_under_another_key_is_not_believed(tmp_path: Path) -> None:
 
 def test_explain_names_the_part_that_differs(tmp_path: Path) -> None:
     cache = StageCache(tmp_path)
-    cache.store(key(seed=1, model={"digest": "sha256:aa", "dtype": "float32"}), arrays())
-    cache.store(key(seed=2, model={"digest": "sha256:bb", "dtype": "float32"}), arrays())
-    found = cache.explain(key(seed=1, model={"digest": "sha256:bb", "dtype": "float32"}))
+    cache.store(key(seed=1, tower={"digest": "sha256:aa", "dtype": "float32"}), arrays())
+    cache.store(key(seed=2, tower={"digest": "sha256:bb", "dtype": "float32"}), arrays())
+    found = cache.explain(key(seed=1, tower={"digest": "sha256:bb", "dtype": "float32"}))
     assert found is not None
     assert [d.path for d in found[1]] in (["inputs.seed"], ["inputs.model.digest"])
     assert cache.explain(CacheKey("other", 1, {})) is None
