@@ -54,10 +54,10 @@ def ranked(name: str, score: float) -> RankedClass:
     return RankedClass(name, name, score)
 
 
-def make_photo(name="cat.png", truth="tabby cat", winner="tabby cat", seed=0, size=(640, 427)) -> ReportImage:
+def make_image(name="cat.png", truth="tabby cat", winner="tabby cat", seed=0, size=(640, 427)) -> ReportImage:
     rng = np.random.default_rng(seed)
-    pixels = rng.integers(0, 255, (size[1] // 8 + 1, size[0] // 8 + 1, 3), dtype=np.uint8)
-    image = PIL.Image.fromarray(pixels).resize(size, PIL.Image.Resampling.BICUBIC)
+    noise = rng.integers(0, 255, (size[1] // 8 + 1, size[0] // 8 + 1, 3), dtype=np.uint8)
+    pixels = PIL.Image.fromarray(noise).resize(size, PIL.Image.Resampling.BICUBIC)
     attention = np.zeros((14, 14))
     attention[2, 11] = 1.0
     left, upper = rng.integers(0, size[0] // 3, 50), rng.integers(0, size[1] // 3, 50)
@@ -85,7 +85,7 @@ def make_photo(name="cat.png", truth="tabby cat", winner="tabby cat", seed=0, si
     )
     return ReportImage(
         name=name,
-        image=image,
+        pixels=pixels,
         size=size,
         truth=truth,
         attention=attention,
@@ -98,7 +98,7 @@ def make_photo(name="cat.png", truth="tabby cat", winner="tabby cat", seed=0, si
     )
 
 
-def make_page(*photos: ReportImage, **fields) -> ReportPage:
+def make_page(*images: ReportImage, **fields) -> ReportPage:
     labels = np.arange(40) % 20
     clip = evaluate_ranks("clip", np.where(np.arange(40) < 20, 1, 9), labels, 20)
     better = evaluate_ranks("abs", np.where(np.arange(40) < 33, 1, 3), labels, 20)
@@ -106,11 +106,11 @@ def make_page(*photos: ReportImage, **fields) -> ReportPage:
     records = make_records([clip, same, better], {"abs": "50 crops, 50 windows"}, {"clip": "a photo of a {}."})
     return ReportPage(
         **{
-            "title": "Forty photos",
+            "title": "Forty images",
             "subtitle": "Without training.",
             "facts": (("Seed", "0"), ("Descriptions", "demo@0.1.0#sha256:" + "a" * 64)),
             "results": tuple(records),
-            "photos": photos,
+            "images": images,
             "notes": ("It knows what ImageNet knows.",),
             "footer": (("torch", "2.6.0"),),
             **fields,

@@ -14,6 +14,9 @@ from abs_classify.encoding.samples import IdentifiedSample
 from abs_classify.encoding.stages import Stages
 from abs_classify.evaluation.job import Evaluation
 from abs_classify.evaluation.records import ResultRecord, redacted
+from abs_classify.explanation import Explanation, RankedClass, explain
+from abs_classify.methods.views import place_views
+from abs_classify.report.data import MethodPrediction, ReportImage, ReportPage, ViewPlaces
 from abs_core.descriptions import LabelSpace
 from abs_core.text import counted
 
@@ -21,11 +24,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from abs_classify.explanation import Explanation
     from abs_classify.images import LoadedImage
     from abs_classify.methods.class_texts import ClassTexts
     from abs_classify.methods.table import Method
-    from abs_classify.report.data import MethodPrediction, ReportImage, ReportPage, ViewPlaces
 
 __all__ = [
     "ShardExplainer",
@@ -72,8 +73,6 @@ class ShardExplainer:
 
     def explain(self, position: int) -> Explanation:
         """Why the method prefers its first class, for the image at a position in the shard."""
-        from abs_classify.explanation import explain
-
         views = {view.kind: self._views[view][position] for view in self._method.views}
         features = self._stages.text_features(self._class_texts)
         return explain(self._method, views, features, self._class_texts, among=self._selected)
@@ -84,9 +83,6 @@ class ShardExplainer:
 
     def places(self, position: int, image: LoadedImage) -> tuple[ViewPlaces, ...]:
         """Where the views of that image lie, of every kind but the full image."""
-        from abs_classify.methods.views import place_views
-        from abs_classify.report.data import ViewPlaces
-
         geometry = self._stages.models.facts.geometry
         size = image.pixels.size
         placed = place_views(
@@ -115,8 +111,6 @@ def evaluation_page(
         count: images to show; of more, those on which methods disagree or are wrong come first.
         command: the command line.
     """
-    from abs_classify.report.data import ReportPage
-
     label_space, scored = evaluation.label_space, evaluation.scored
     dataset = evaluation.job.split.dataset.name
     images = counted(len(scored.photos), "image", "images")
@@ -130,7 +124,7 @@ def evaluation_page(
         subtitle=_SUBTITLE,
         facts=facts,
         results=tuple(records),
-        photos=tuple(report_images(evaluation.stages, evaluation.plan.methods, label_space, scored, count)),
+        images=tuple(report_images(evaluation.stages, evaluation.plan.methods, label_space, scored, count)),
         warnings=tuple(evaluation.warnings()),
         notes=tuple(evaluation.notes()),
         footer=_footer(evaluation.stages),
@@ -146,14 +140,12 @@ def classification_page(
     command: Sequence[str],
 ) -> ReportPage:
     """The page of images without labels; arguments as in ``report_images``. All images are shown."""
-    from abs_classify.report.data import ReportPage
-
     count = len(scored.photos)
     return ReportPage(
-        title=f"{counted(count, 'photo', 'photos')}, {counted(len(label_space.names), 'class', 'classes')}",
+        title=f"{counted(count, 'image', 'images')}, {counted(len(label_space.names), 'class', 'classes')}",
         subtitle=_SUBTITLE,
         facts=(("classes from", label_space.source), *_run_facts(stages, command)),
-        photos=tuple(report_images(stages, methods, label_space, scored, count)),
+        images=tuple(report_images(stages, methods, label_space, scored, count)),
         warnings=tuple(f"skipped {image.name}: {image.reason}" for image in scored.skipped),
         notes=tuple(notes),
         footer=_footer(stages),
@@ -173,8 +165,8 @@ def _footer(stages: Stages) -> tuple[tuple[str, str], ...]:
     return (
         ("abs-toolkit", version("abs-toolkit")),
         ("python", platform.python_version()),
-        ("tower", stages.models.facts.model),
-        ("attention", stages.models.facts.attention),
+        ("model digest", stages.models.facts.model),
+        ("attention digest", stages.models.facts.attention),
     )
 
 
@@ -196,8 +188,6 @@ def report_images(
         scored: the rankings.
         count: how many images to show; those on which methods disagree come first, then those that one gets wrong.
     """
-    from abs_classify.report.data import ReportImage
-
     method = explained_method(list(methods))
     chosen = _choose(scored, count)
     classes = list(label_space.names.items())
@@ -213,7 +203,7 @@ def report_images(
             thumbnail.thumbnail((_THUMBNAIL, _THUMBNAIL))
             yield ReportImage(
                 name=shard[at].name.rpartition(os.sep)[2],
-                image=thumbnail,
+                pixels=thumbnail,
                 size=image.pixels.size,
                 truth=classes[scored.labels[start + at]][1] if scored.labels else None,
                 attention=explainer.attention(at) if explainer else None,
@@ -240,9 +230,6 @@ def _choose(scored: ScoredImages, count: int) -> set[int]:
 
 
 def _predictions(scored: ScoredImages, image: int, classes: Sequence[tuple[str, str]]) -> Iterator[MethodPrediction]:
-    from abs_classify.explanation import RankedClass
-    from abs_classify.report.data import MethodPrediction
-
     for name, method_ranking in scored.methods.items():
         best, scores = method_ranking.top[image].tolist(), method_ranking.scores[image].tolist()
         ranked = zip(best, scores, strict=True)

@@ -1,4 +1,4 @@
-"""What a report shows, as plain data: the page, its photos, and why a class won.
+"""What a report shows, as plain data: the page, its images, and their places and predictions.
 
 Arrays, strings and thumbnails only; whoever fills these needs no knowledge of HTML, and the report none of models.
 """
@@ -25,7 +25,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class MethodPrediction:
-    """What one method says about one photo.
+    """What one method predicts for one image.
 
     Attributes:
         method: its name.
@@ -45,15 +45,15 @@ class MethodPrediction:
 
 @dataclass(frozen=True)
 class ViewPlaces:
-    """Where the views of one kind lie on a photo.
+    """Where the views of one kind lie on an image.
 
     Attributes:
         kind: "whole", "random", "box" or "window".
-        boxes: int64 [N, 4]: left, upper, right, lower in pixels of the original photo; for windows row0, row1, col0,
-            col1 on the grid, ends exclusive.
+        boxes: int64 [N, 4]: left, upper, right, lower in pixels of the original image; for windows first row, end
+            row, first column, end column on the grid, ends exclusive.
         grid: side of the token grid for windows, 0 for the others.
-        area: the part of the photo that the grid covers: left, upper, right, lower in pixels of the original; None
-            for the whole photo.
+        area: the part of the image that the grid covers: left, upper, right, lower in pixels of the original; None
+            for the full image.
 
     Raises:
         UsageError: another shape, or windows without a grid.
@@ -73,7 +73,7 @@ class ViewPlaces:
             raise UsageError("feature windows lack the side of their grid", remedy="Give the model's grid")
 
     def pixels(self, size: tuple[int, int]) -> NDArray[np.float64]:
-        """The places in pixels of a photo of ``size`` (width, height): float64 [N, 4] left, upper, right, lower."""
+        """The places in pixels of an image of ``size`` (width, height): float64 [N, 4] left, upper, right, lower."""
         if self.kind != "window":
             return self.boxes.astype(np.float64)
         left, upper, right, lower = self.area or (0.0, 0.0, float(size[0]), float(size[1]))
@@ -84,14 +84,14 @@ class ViewPlaces:
 
 @dataclass(frozen=True)
 class ReportImage:
-    """One photo with what was computed from it.
+    """One image with what was computed from it.
 
     Attributes:
         name: what the user calls it, usually the file name.
-        image: RGB, upright, of any size; the report shrinks it. Pass a thumbnail if memory matters.
+        pixels: RGB, upright, of any size; the report shrinks them. Pass a thumbnail if memory matters.
         size: width and height of the original in pixels, after its orientation is applied; boxes refer to it.
         truth: the true class name, or None.
-        attention: float [g, g], over the whole image stretched to a square; or None.
+        attention: float [g, g], over the full image stretched to a square; or None.
         views: places by kind, in the order in which they are to be shown.
         predictions: one per method.
         explanation: of the method that the page explains, with the strongest views and sentences; or None.
@@ -101,7 +101,7 @@ class ReportImage:
     """
 
     name: str
-    image: PIL.Image.Image
+    pixels: PIL.Image.Image
     size: tuple[int, int]
     truth: str | None = None
     attention: NDArray[np.floating] | None = None
@@ -114,22 +114,22 @@ class ReportImage:
             return
         if self.attention.ndim != 2 or self.attention.size == 0 or not np.isfinite(self.attention).all():
             raise UsageError(
-                f"the attention map of {self.name!r} is no matrix of finite numbers", remedy="Give a [g, g] map"
+                f"the attention map of {self.name!r} must be a matrix of finite numbers", remedy="Give a [g, g] map"
             )
 
 
 @dataclass(frozen=True)
 class ReportPage:
-    """The whole page.
+    """The page.
 
     Attributes:
         title: one line.
         subtitle: one sentence under it.
         facts: what was run, as pairs of name and value: model, bundle with digest, data set, seed, command line.
         results: the records of the accuracy table; empty if there are no true labels.
-        photos: in the order of the page.
-        warnings: what the reader must not miss: a chance-level alarm, skipped images.
-        notes: honest remarks on how to read the numbers.
+        images: in the order of the page.
+        warnings: what the reader must not miss: accuracies at chance level, skipped images.
+        notes: remarks on how to read the numbers.
         footer: versions and digests, as pairs of name and value.
     """
 
@@ -137,7 +137,7 @@ class ReportPage:
     subtitle: str = ""
     facts: tuple[tuple[str, str], ...] = ()
     results: tuple[ResultRecord, ...] = ()
-    photos: tuple[ReportImage, ...] = ()
+    images: tuple[ReportImage, ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     footer: tuple[tuple[str, str], ...] = ()

@@ -1,4 +1,4 @@
-"""Pixels of a report: thumbnails and heat overlays, as pictures and as data: URIs. No files, no HTML."""
+"""Pixels of a report: thumbnails and heat overlays, as images and as data: URIs. No files, no HTML."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-__all__ = ["flattened", "heat_colours", "heat_overlay", "heat_uri", "levels", "peak_words", "photo_uri", "thumbnail"]
+__all__ = ["flattened", "heat_colours", "heat_overlay", "heat_uri", "jpeg_uri", "levels", "peak_words", "thumbnail"]
 
 
 # OKLab to the cube roots of cone responses, and from cone responses to linear sRGB (Ottosson's matrices)
@@ -75,7 +75,7 @@ def _gamma(linear: NDArray[np.float64]) -> NDArray[np.float64]:
 _OVERLAY_SIDE = 64
 
 
-# The lowest values still dim the photo, so that the highest stand out; neither hides it.
+# The lowest values still dim the image, so that the highest stand out; neither hides it.
 _OPACITY = (0.30, 0.72)
 
 
@@ -95,7 +95,7 @@ def flattened(image: PIL.Image.Image) -> PIL.Image.Image:
     return PIL.Image.alpha_composite(ground, layer).convert("RGB")
 
 
-def photo_uri(image: PIL.Image.Image, long_side: int) -> str:
+def jpeg_uri(image: PIL.Image.Image, long_side: int) -> str:
     """A ``data:image/jpeg`` URI of a thumbnail at quality 80, without metadata."""
     buffer = io.BytesIO()
     thumbnail(image, long_side).save(buffer, "JPEG", quality=80, optimize=True)
@@ -110,10 +110,10 @@ def levels(attention: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def heat_overlay(attention: NDArray[np.floating]) -> PIL.Image.Image:
-    """The map in colour with transparency, a palette image of 64 x 64 pixels to be stretched over the photo.
+    """The map in colour with transparency, a palette image of 64 x 64 pixels to be stretched over the image.
 
     Args:
-        attention: float [g, g], over the whole photo.
+        attention: float [g, g], over the full image.
     """
     small = PIL.Image.fromarray(levels(attention).astype(np.float32))
     smooth = np.asarray(small.resize((_OVERLAY_SIDE, _OVERLAY_SIDE), PIL.Image.Resampling.BICUBIC))

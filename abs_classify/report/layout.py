@@ -1,4 +1,4 @@
-"""What a report shows of one photo, worked out from the data: outlines, rankings, reasons. No HTML, no pixels.
+"""What a report shows of one image, worked out from the data: outlines, rankings, reasons. No HTML, no pixels.
 
 The page and the picture draw the same layout, so that they cannot disagree.
 """
@@ -38,19 +38,19 @@ TAG = 17
 
 
 _PANEL_TITLES = {
-    "whole": "Whole image",
+    "whole": "Full image",
     "random": "Random crops",
     "box": "Attention-guided crops",
     "window": "Feature windows",
 }
 
 
-_VIEW_NAMES = {"whole": "whole image", "random": "random crop", "box": "crop", "window": "window"}
+_VIEW_NAMES = {"whole": "full image", "random": "random crop", "box": "crop", "window": "window"}
 
 
 @dataclass(frozen=True)
 class Outline:
-    """A rectangle in pixels of the original photo.
+    """A rectangle in pixels of the original image.
 
     Attributes:
         x, y, width, height: its place and size.
@@ -68,14 +68,14 @@ class Outline:
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of the photo.
+    """One drawing of the image.
 
     Attributes:
-        kind: "photo", "attention" or the kind of views.
+        kind: "image", "attention" or the kind of views.
         title, note: what stands under it.
         alt: what it shows, for people who do not see it.
         faint, marked: outlines; of equal faint ones only one, the strongest marked one last.
-        area: the part that a token grid covers, if it is not the whole photo.
+        area: the part that a token grid covers, if it is not the whole image.
     """
 
     kind: str
@@ -140,18 +140,18 @@ class Reasons:
     other_views: tuple[int, str] | None
 
 
-def panels(photo: ReportImage) -> tuple[Panel, ...]:
-    """The photo, its attention map, and one panel for each kind of views but the whole image."""
-    truth = f", true label {photo.truth}" if photo.truth is not None else ""
-    width, height = photo.size
-    out = [Panel("photo", "Photo", f"{width} × {height} pixels", f"The photo {photo.name}{truth}")]
-    if photo.attention is not None:
-        rows, columns = photo.attention.shape
+def panels(image: ReportImage) -> tuple[Panel, ...]:
+    """The image, its attention map, and one panel for each kind of views but the full image."""
+    truth = f", true label {image.truth}" if image.truth is not None else ""
+    width, height = image.size
+    out = [Panel("image", "Image", f"{width} × {height} pixels", f"The image {image.name}{truth}")]
+    if image.attention is not None:
+        rows, columns = image.attention.shape
         note = f"{rows} × {columns} patches, brighter is more"
-        alt = f"Attention over {photo.name}: highest in {peak_words(photo.attention)}"
+        alt = f"Attention over {image.name}: highest in {peak_words(image.attention)}"
         out.append(Panel("attention", "Attention", note, alt))
-    marked = _marked(photo.explanation)
-    out.extend(_views_panel(photo, places, marked) for places in photo.views if places.kind != "whole")
+    marked = _marked(image.explanation)
+    out.extend(_views_panel(image, places, marked) for places in image.views if places.kind != "whole")
     return tuple(out)
 
 
@@ -162,10 +162,10 @@ def tag_places(marked: Sequence[Outline], unit: float) -> list[tuple[Outline, fl
 
     Args:
         marked: the outlines of one panel, in any order; the strongest is placed first.
-        unit: pixels of the photo per pixel of the drawing. A number takes ``TAG`` by ``TAG`` pixels of the drawing.
+        unit: pixels of the image per pixel of the drawing. A number takes ``TAG`` by ``TAG`` pixels of the drawing.
 
     Returns:
-        Each outline with the left upper corner of its number, in pixels of the photo.
+        Each outline with the left upper corner of its number, in pixels of the image.
     """
     side, placed = TAG * unit, list[tuple[Outline, float, float]]()
     for outline in sorted(marked, key=lambda o: o.number):
@@ -192,9 +192,9 @@ def ranking(prediction: MethodPrediction, truth: str | None) -> Ranking:
     return Ranking(prediction.method, prediction.right, tuple(bars), beyond)
 
 
-def reasons(photo: ReportImage) -> Reasons | None:
-    """The bars of the explanation, strongest first; None for a photo without one, or without a runner-up."""
-    explanation = photo.explanation
+def reasons(image: ReportImage) -> Reasons | None:
+    """The bars of the explanation, strongest first; None for an image without one, or without a runner-up."""
+    explanation = image.explanation
     if explanation is None or explanation.runner_up is None:
         return None
     figures = _figures(explanation)
@@ -211,7 +211,7 @@ def reasons(photo: ReportImage) -> Reasons | None:
         runner_up=explanation.runner_up.name,
         margin=figures(explanation.margin),
         groups=tuple(group for group in groups if group.bars),
-        views=_view_bars(photo, explanation, figures),
+        views=_view_bars(image, explanation, figures),
         other_sentences=_rest(explanation.other_sentences, explanation.sentence_count - len(sentences), figures),
         other_views=_rest(explanation.other_views, explanation.view_count - len(explanation.views), figures),
     )
@@ -224,8 +224,8 @@ def _marked(explanation: Explanation | None) -> list[ViewShare]:
     return sorted(explanation.views, key=lambda share: -abs(share.contribution))[:MARKED_VIEWS]
 
 
-def _views_panel(photo: ReportImage, places: ViewPlaces, marked: Sequence[ViewShare]) -> Panel:
-    boxes = places.pixels(photo.size).tolist()
+def _views_panel(image: ReportImage, places: ViewPlaces, marked: Sequence[ViewShare]) -> Panel:
+    boxes = places.pixels(image.size).tolist()
     numbered = [
         (n, share) for n, share in enumerate(marked, 1) if share.kind == places.kind and share.index < len(boxes)
     ]
@@ -238,7 +238,7 @@ def _views_panel(photo: ReportImage, places: ViewPlaces, marked: Sequence[ViewSh
         places.kind,
         title,
         note,
-        f"{title} outlined on {photo.name}: {note}" + (" by how much they decided" if strong else ""),
+        f"{title} outlined on {image.name}: {note}" + (" by how much they decided" if strong else ""),
         tuple(faint),
         tuple(reversed(strong)),
         None if places.kind != "window" or places.area is None else _outline(places.area),
@@ -250,9 +250,9 @@ def _outline(box: Sequence[float], number: int = 0, against: bool = False) -> Ou
     return Outline(left, upper, max(right - left, 0.0), max(lower - upper, 0.0), number, against)
 
 
-def _view_bars(photo: ReportImage, explanation: Explanation, figures: Callable[[float], str]) -> tuple[Bar, ...]:
-    places = {view.kind: view.pixels(photo.size).tolist() for view in photo.views}
-    places["whole"] = [[0.0, 0.0, float(photo.size[0]), float(photo.size[1])]]
+def _view_bars(image: ReportImage, explanation: Explanation, figures: Callable[[float], str]) -> tuple[Bar, ...]:
+    places = {view.kind: view.pixels(image.size).tolist() for view in image.views}
+    places["whole"] = [[0.0, 0.0, float(image.size[0]), float(image.size[1])]]
     ordered = sorted(explanation.views, key=lambda share: -abs(share.contribution))
     largest = max((abs(share.contribution) for share in ordered), default=0.0) or 1.0
     bars = []

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from abs_classify.evaluation.records import ResultRecord
 from abs_classify.evaluation.tables import NO_DIFFERENCE, difference_text, p_value_text, proportion_text
 from abs_classify.report.data import MethodPrediction, ReportImage, ReportPage
-from abs_classify.report.drawing import heat_uri, photo_uri
+from abs_classify.report.drawing import heat_uri, jpeg_uri
 from abs_classify.report.layout import panels, ranking, reasons, tag_places
 from abs_core.files import atomic_write
 from abs_core.text import printable
@@ -58,14 +58,14 @@ def render_report(page: ReportPage) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    photos = [_photo(photo, number) for number, photo in enumerate(page.photos, start=1)]
+    images = [_image(image, number) for number, image in enumerate(page.images, start=1)]
     return environment.from_string(_shipped("template.html.j2")).render(
         page=page,
         style=Markup(style),  # noqa: S704 - our own file
         style_hash=base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii"),
         results=_results(page.results),
-        photos=photos,
-        counts=_counts(photos),
+        images=images,
+        counts=_counts(images),
         tag_places=tag_places,
     )
 
@@ -78,33 +78,33 @@ def _shipped(name: str) -> str:
     return files("abs_classify.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _photo(photo: ReportImage, number: int) -> dict[str, Any]:
-    main = _main_prediction(photo)
-    overlay = "" if photo.attention is None else heat_uri(photo.attention)
+def _image(image: ReportImage, number: int) -> dict[str, Any]:
+    main = _main_prediction(image)
+    overlay = "" if image.attention is None else heat_uri(image.attention)
     return {
         "id": number,
-        "name": photo.name,
-        "truth": photo.truth,
-        "size": photo.size,
-        "uri": Markup(photo_uri(photo.image, _LONG_SIDE)),  # noqa: S704 - base64 of our own making
+        "name": image.name,
+        "truth": image.truth,
+        "size": image.size,
+        "uri": Markup(jpeg_uri(image.pixels, _LONG_SIDE)),  # noqa: S704 - base64 of our own making
         "overlay": Markup(overlay),  # noqa: S704 - base64 of our own making
-        "unit": max(photo.size[0] / _PANEL_SIZE[0], photo.size[1] / _PANEL_SIZE[1]),
-        "panels": panels(photo),
-        "rankings": [ranking(prediction, photo.truth) for prediction in photo.predictions],
+        "unit": max(image.size[0] / _PANEL_SIZE[0], image.size[1] / _PANEL_SIZE[1]),
+        "panels": panels(image),
+        "rankings": [ranking(prediction, image.truth) for prediction in image.predictions],
         "main": "" if main is None else main.method,
         "right": None if main is None else main.right,
-        "mixed": {prediction.right for prediction in photo.predictions} >= {True, False},
-        "verdict": _verdict(photo.predictions),
-        "why": reasons(photo),
+        "mixed": {prediction.right for prediction in image.predictions} >= {True, False},
+        "verdict": _verdict(image.predictions),
+        "why": reasons(image),
     }
 
 
-def _main_prediction(photo: ReportImage) -> MethodPrediction | None:
-    """What the photo is filed under: the method that is explained, else the last one."""
-    if not photo.predictions:
+def _main_prediction(image: ReportImage) -> MethodPrediction | None:
+    """The prediction that the image is sorted by: the method that is explained, else the last one."""
+    if not image.predictions:
         return None
-    name = photo.explanation.method if photo.explanation else photo.predictions[-1].method
-    return next((p for p in photo.predictions if p.method == name), photo.predictions[-1])
+    name = image.explanation.method if image.explanation else image.predictions[-1].method
+    return next((p for p in image.predictions if p.method == name), image.predictions[-1])
 
 
 def _verdict(predictions: Sequence[MethodPrediction]) -> str:
@@ -117,13 +117,13 @@ def _verdict(predictions: Sequence[MethodPrediction]) -> str:
     return "wrong" if len(wrong) == len(judged) else "wrong: " + ", ".join(wrong)
 
 
-def _counts(photos: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _counts(images: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "main": next((photo["main"] for photo in photos if photo["main"]), ""),
-        "all": len(photos),
-        "wrong": sum(photo["right"] is False for photo in photos),
-        "mixed": sum(photo["mixed"] for photo in photos),
-        "judged": sum(photo["right"] is not None for photo in photos),
+        "main": next((image["main"] for image in images if image["main"]), ""),
+        "all": len(images),
+        "wrong": sum(image["right"] is False for image in images),
+        "mixed": sum(image["mixed"] for image in images),
+        "judged": sum(image["right"] is not None for image in images),
     }
 
 

@@ -1,4 +1,4 @@
-"""One explanation as one picture: the photo, where was looked, the classes, and the sentences that decided."""
+"""One explanation as one picture: the image, where the model looked, the classes, and the sentences that decided."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ _FILL, _GOOD, _BAD, _PRO, _CONTRA = "#8491a3", "#0b6e46", "#ad2318", "#1f6fd1", 
 _NUMBERED = ("#ffb000", "#56c7ff", "#f5f04a", "#ff85bd", "#4be0a8", "#cbb0ff")
 
 
-def explanation_png(photo: ReportImage, path: Path) -> None:
+def explanation_png(image: ReportImage, path: Path) -> None:
     """Write ``explanation_image`` as a PNG file, whole or not at all.
 
     Raises:
         StorageError: the file cannot be written.
     """
-    picture = explanation_image(photo)
+    picture = explanation_image(image)
     with atomic_write(path) as stream:
         picture.save(stream, "PNG", optimize=True)
 
 
-def explanation_image(photo: ReportImage) -> PIL.Image.Image:
-    """Everything that is known of one photo as an RGB picture, 1240 pixels wide and as high as needed."""
-    rankings = [ranking(prediction, photo.truth) for prediction in photo.predictions]
-    why = reasons(photo)
+def explanation_image(image: ReportImage) -> PIL.Image.Image:
+    """Everything that is known of one image as an RGB picture, 1240 pixels wide and as high as needed."""
+    rankings = [ranking(prediction, image.truth) for prediction in image.predictions]
+    why = reasons(image)
     sheet = _Sheet()
-    truth = "" if photo.truth is None else f"true label: {photo.truth}"
-    sheet.text(_MARGIN, _MARGIN, photo.name, size=26, width=_WIDTH - 2 * _MARGIN)
+    truth = "" if image.truth is None else f"true label: {image.truth}"
+    sheet.text(_MARGIN, _MARGIN, image.name, size=26, width=_WIDTH - 2 * _MARGIN)
     y = sheet.text(_MARGIN, _MARGIN + 34, truth, colour=_QUIET, width=_WIDTH - 2 * _MARGIN) + 12
-    y = _panel_row(sheet, photo, panels(photo), y) + 18
+    y = _panel_row(sheet, image, panels(image), y) + 18
     if why is None:
         y = _ranking_column(sheet, rankings, _MARGIN, y, _WIDTH - 2 * _MARGIN)
     else:
@@ -135,34 +135,34 @@ def _wrapped(text: str, font: PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFo
     return [*lines, line] if line else lines
 
 
-def _panel_row(sheet: _Sheet, photo: ReportImage, shown: tuple[Panel, ...], y: int) -> int:
+def _panel_row(sheet: _Sheet, image: ReportImage, shown: tuple[Panel, ...], y: int) -> int:
     width = (_WIDTH - 2 * _MARGIN - _GAP * (len(shown) - 1)) // len(shown)
-    height = round(width * min(1.25, max(0.4, photo.size[1] / photo.size[0])))
+    height = round(width * min(1.25, max(0.4, image.size[1] / image.size[0])))
     bottom = y
     for index, panel in enumerate(shown):
         x = _MARGIN + index * (width + _GAP)
         sheet.rectangle(x, y, x + width - 1, y + height - 1, _BACKDROP)
-        scale = min(width / photo.size[0], height / photo.size[1])
-        size = (max(1, round(photo.size[0] * scale)), max(1, round(photo.size[1] * scale)))
-        picture = _panel_image(photo, panel, size)
+        scale = min(width / image.size[0], height / image.size[1])
+        size = (max(1, round(image.size[0] * scale)), max(1, round(image.size[1] * scale)))
+        picture = _panel_image(image, panel, size)
         sheet.paste(picture, x + (width - size[0]) // 2, y + (height - size[1]) // 2)
         under = sheet.text(x, y + height + 6, panel.title, width=width)
         bottom = max(bottom, sheet.text(x, under, panel.note, size=13, colour=_QUIET, width=width))
     return bottom
 
 
-def _panel_image(photo: ReportImage, panel: Panel, size: tuple[int, int]) -> PIL.Image.Image:
-    picture = flattened(photo.image).resize(size, PIL.Image.Resampling.LANCZOS)
-    if panel.kind == "photo":
+def _panel_image(image: ReportImage, panel: Panel, size: tuple[int, int]) -> PIL.Image.Image:
+    picture = flattened(image.pixels).resize(size, PIL.Image.Resampling.LANCZOS)
+    if panel.kind == "image":
         return picture
     if panel.kind == "attention":
-        if photo.attention is None:
+        if image.attention is None:
             return picture
-        heat = heat_overlay(photo.attention).convert("RGBA").resize(size, PIL.Image.Resampling.BICUBIC)
+        heat = heat_overlay(image.attention).convert("RGBA").resize(size, PIL.Image.Resampling.BICUBIC)
         return PIL.Image.alpha_composite(picture.convert("L").convert("RGBA"), heat).convert("RGB")
     picture = PIL.Image.blend(picture, PIL.Image.new("RGB", size, "black"), 0.38)
     pen = PIL.ImageDraw.Draw(picture, "RGBA")
-    scale = size[0] / photo.size[0], size[1] / photo.size[1]
+    scale = size[0] / image.size[0], size[1] / image.size[1]
     for outline in panel.faint:
         pen.rectangle(_corners(outline, scale), outline=(255, 255, 255, 80))
     if panel.area is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import PIL.Image
 import pytest
-from report_pages import make_photo
+from report_pages import make_image
 
 from abs_classify.report.data import (
     ReportImage,
@@ -15,7 +15,7 @@ from abs_core.errors import UsageError
 
 
 def test_windows_lie_on_the_area_that_the_grid_covers():
-    places = make_photo().views[1]
+    places = make_image().views[1]
     pixels = places.pixels((640, 427))
     assert pixels[3] == pytest.approx(places.area)
     # rows 0 to 4 and columns 1 to 6 of 7 on a square of 427 that starts at x = 106.5

@@ -9,12 +9,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from abs_classify.report.drawing import heat_colours, heat_overlay, levels, peak_words, photo_uri, thumbnail
+from abs_classify.report.drawing import heat_colours, heat_overlay, jpeg_uri, levels, peak_words, thumbnail
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "CMYK", "1"])
 def test_every_image_mode_becomes_a_jpeg(mode):
-    uri = photo_uri(PIL.Image.new(mode, (40, 20)), 360)
+    uri = jpeg_uri(PIL.Image.new(mode, (40, 20)), 360)
     picture = PIL.Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
     assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", (40, 20))
 

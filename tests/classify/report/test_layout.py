@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from report_pages import make_photo, ranked
+from report_pages import make_image, ranked
 
 from abs_classify.report.data import (
     MethodPrediction,
@@ -12,16 +12,16 @@ from abs_classify.report.layout import TAG, Outline, panels, ranking, reasons, t
 
 
 def test_equal_windows_are_outlined_once_and_all_are_counted():
-    panel = panels(make_photo())[3]
+    panel = panels(make_image())[3]
     assert panel.note == "4 views, 1 numbered"
     assert len(panel.faint) == 2
     assert [outline.number for outline in panel.marked] == [2]
 
 
 def test_views_are_numbered_by_strength_and_those_against_are_marked():
-    crops = panels(make_photo())[2]
+    crops = panels(make_image())[2]
     assert [(o.number, o.against) for o in crops.marked] == [(3, True), (1, False)]
-    why = reasons(make_photo())
+    why = reasons(make_image())
     assert [(bar.number, bar.text) for bar in why.views] == [(1, "crop 8"), (2, "window 1"), (3, "crop 4")]
 
 
@@ -40,7 +40,7 @@ def test_numbers_do_not_hide_each_other_where_there_is_room():
 
 
 def test_the_parts_add_up_to_the_margin():
-    why = reasons(make_photo())
+    why = reasons(make_image())
     shown = [bar.value for group in why.groups for bar in group.bars]
     values = [float(value.replace("\u2212", "-")) for value in [*shown, why.other_sentences[1]]]
     assert sum(values) == pytest.approx(500)

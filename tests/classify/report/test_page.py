@@ -10,7 +10,7 @@ from importlib.resources import files
 import numpy as np
 import PIL.Image
 import pytest
-from report_pages import HOSTILE, Page, make_page, make_photo
+from report_pages import HOSTILE, Page, make_image, make_page
 from result_records import make_records
 
 from abs_classify.evaluation.metrics import evaluate_ranks
@@ -25,7 +25,7 @@ from abs_core.errors import StorageError
 
 @pytest.fixture(scope="module")
 def page() -> Page:
-    return Page(render_report(make_page(make_photo(), make_photo("b.png", winner="dog", seed=1))))
+    return Page(render_report(make_page(make_image(), make_image("b.png", winner="dog", seed=1))))
 
 
 def test_the_page_loads_nothing_and_runs_nothing(page):
@@ -40,7 +40,7 @@ def test_the_page_loads_nothing_and_runs_nothing(page):
 
 
 def test_the_policy_allows_exactly_the_style_of_the_page():
-    text = render_report(make_page(make_photo()))
+    text = render_report(make_page(make_image()))
     [policy] = [a for a in Page(text).all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
     style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)
     assert style is not None
@@ -54,10 +54,10 @@ def test_the_policy_allows_exactly_the_style_of_the_page():
 
 
 def test_hostile_text_is_shown_and_does_nothing(page):
-    photo = make_photo(name=HOSTILE, truth=HOSTILE, winner=HOSTILE)
+    image = make_image(name=HOSTILE, truth=HOSTILE, winner=HOSTILE)
     hostile = make_page(
-        photo,
-        make_photo(name=HOSTILE, truth=None),
+        image,
+        make_image(name=HOSTILE, truth=None),
         title=HOSTILE,
         subtitle=HOSTILE,
         facts=((HOSTILE, HOSTILE),),
@@ -94,11 +94,11 @@ def test_every_drawing_has_words_or_is_decoration(page):
 
 
 def test_boxes_are_drawn_in_pixels_of_the_original():
-    photo = make_photo()
-    shown = Page(render_report(make_page(photo)))
+    image = make_image()
+    shown = Page(render_report(make_page(image)))
     drawn = {tuple(float(r[k]) for k in ("x", "y", "width", "height")) for r in shown.all("rect", "faint")}
     drawn |= {tuple(float(r[k]) for k in ("x", "y", "width", "height")) for r in shown.all("rect", "line")}
-    boxes = photo.views[0].boxes
+    boxes = image.views[0].boxes
     expected = {(float(a), float(b), float(c - a), float(d - b)) for a, b, c, d in boxes}
     assert expected <= drawn
     strongest = shown.all("rect", "n1")[0]
@@ -129,26 +129,26 @@ def test_a_warning_stands_out():
 
 @pytest.mark.parametrize("size", [(1, 1), (20000, 30), (30, 2000)])
 def test_extreme_sizes_work(size):
-    image = PIL.Image.new("RGB", size, "red")
+    pixels = PIL.Image.new("RGB", size, "red")
     places = (ViewPlaces("box", np.array([[0, 0, size[0], size[1]], [0, 0, 0, 0]])),)
-    photo = ReportImage("x.png", image, size, attention=np.ones((1, 1)), views=places)
-    assert "nan" not in re.sub(r"data:[^\"]*", "", render_report(ReportPage("t", photos=(photo,)))).lower()
-    assert explanation_image(photo).width == 1240
+    image = ReportImage("x.png", pixels, size, attention=np.ones((1, 1)), views=places)
+    assert "nan" not in re.sub(r"data:[^\"]*", "", render_report(ReportPage("t", images=(image,)))).lower()
+    assert explanation_image(image).width == 1240
 
 
-def test_an_empty_page_and_a_bare_photo_work():
+def test_an_empty_page_and_a_bare_image_work():
     assert "Nothing" in Page(render_report(ReportPage("Nothing"))).text
     bare = ReportImage("a.png", PIL.Image.new("RGB", (8, 8)), (8, 8))
-    shown = Page(render_report(ReportPage("One", photos=(bare,))))
+    shown = Page(render_report(ReportPage("One", images=(bare,))))
     assert len(shown.all("figure")) == 1
     assert not shown.all("fieldset")
 
 
-def test_twenty_photos_stay_under_two_and_a_half_megabytes(tmp_path):
+def test_twenty_images_stay_under_two_and_a_half_megabytes(tmp_path):
     path = tmp_path / "deep" / "report.html"
-    write_report(make_page(*(make_photo(f"{n}.png", seed=n) for n in range(20))), path)
+    write_report(make_page(*(make_image(f"{n}.png", seed=n) for n in range(20))), path)
     assert path.stat().st_size < 2_500_000
-    # each photo is stored once, however often it is shown
+    # each image is stored once, however often it is shown
     assert path.read_text(encoding="utf-8").count("data:image/jpeg") == 20
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import PIL.Image
-from report_pages import HOSTILE, make_photo, ranked
+from report_pages import HOSTILE, make_image, ranked
 
 from abs_classify.explanation import Explanation, RankedClass, SentenceShare
 from abs_classify.report import explanation_image, explanation_png
@@ -15,7 +15,7 @@ from abs_classify.report.data import (
 
 def test_the_picture_of_an_explanation(tmp_path):
     path = tmp_path / "cat.png"
-    explanation_png(make_photo(), path)
+    explanation_png(make_image(), path)
     picture = PIL.Image.open(path)
     picture.load()
     assert (picture.format, picture.mode, picture.width) == ("PNG", "RGB", 1240)
@@ -28,8 +28,8 @@ def test_the_picture_grows_with_its_texts():
     long = SentenceShare("word " * 100 + "x" * 400, "tabby cat", 1.0, 1.0)
     best = RankedClass("tabby cat", HOSTILE, 3.0)
     explanation = Explanation("abs", best, ranked("b", 1.0), (), (long,) * 30, 0, 30)
-    photo = ReportImage("a.png", PIL.Image.new("RGB", (8, 8)), (8, 8), explanation=explanation)
-    picture = explanation_image(photo)
+    image = ReportImage("a.png", PIL.Image.new("RGB", (8, 8)), (8, 8), explanation=explanation)
+    picture = explanation_image(image)
     assert picture.height > 3000
     # what is drawn ends above the lower margin and left of the right one
     ink = np.asarray(picture.convert("L")) < 200
