@@ -14,36 +14,26 @@ from typing import Any
 
 import pytest
 from bucket_server import Bucket, fake_gcs, serving_gcs, serving_s3
+from bundle_samples import write_cat
 from hub_server import Hub, serving_hub
+from support import ROOT
 
-from abs_core.labels import from_names
-from abs_descriptions.bundles import Description, Generator, Provenance, Rejection, write_bundle
+from abs_descriptions.bundles import Provenance, Rejection
 from abs_descriptions.bundles.manifest import Manifest
 from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.sharing import CopiedBundle, copy_bundles
 
-ROOT = Path(__file__).parents[1]
 PLACES = ["folder", "s3", "hf", pytest.param("gs", marks=pytest.mark.skipif(not fake_gcs(), reason="no fake-gcs"))]
 #: Credentials that must not be seen anywhere.
 SECRETS = ("AKIAEXAMPLEEXAMPLE01", "wJalrXUtnFEMIsecretsecret", "hf_abcdefghijklmnopqrstuvwxyz")
 
 
 def add(home: Path, text: str = "A cat.", version: str = "1.0.0", name: str = "pets", **changes: Any) -> Manifest:
-    """Write a bundle of one class into the store of a home."""
+    """Write a bundle of one class into the store of a home, with a rejected completion."""
     home.mkdir(exist_ok=True)
-    fields: dict[str, Any] = {
-        "name": name,
-        "version": version,
-        "created": "2025-01-31T12:00:00Z",
-        "label_set": from_names(["cat"]),
-        "generators": [Generator(id="g", backend="hand", model="none", parameters={})],
-        "license": "CC0-1.0",
-        "records": [Description(text, class_id="cat", provenance=Provenance("g"))],
-        "rejected": [Rejection("cat", f"Sure! {text}", "chatty", Provenance("g", 1))],
-    }
-    path = home / "new.jsonl"
-    write_bundle(path, **fields | changes)
-    return Repository.local(home / "bundles").add(path)
+    rejected = [Rejection("cat", f"Sure! {text}", "chatty", Provenance("g", 1))]
+    fields = {"version": version, "name": name, "rejected": rejected}
+    return store_of(home).add(write_cat(home / "new.jsonl", text, **fields | changes).path)
 
 
 @contextmanager

@@ -1,10 +1,9 @@
 """Description bundles: the versioned format in which class descriptions are kept, shared and checked.
 
     read_header(path)         line 1 alone
-    validate(path)            every rule, as a stream
     iter_records(path)        the records, as a stream
     load_descriptions(path)   class id -> records
-    read_bundle(path)         a validated file with its pinned reference
+    read_bundle(path)         every rule is checked; a bundle with its pinned reference
     write_bundle(path, ...)   records in any order -> one exact sequence of bytes
 
 A bundle is a ``.jsonl`` file that never changes: a change is a new version whose header names its parent. Rejected
@@ -31,7 +30,6 @@ from abs_descriptions.bundles.reader import (
     read_bundle,
     read_header,
     rejected_path,
-    validate,
 )
 from abs_descriptions.bundles.references import Reference, Version, parse_reference, parse_version
 from abs_descriptions.bundles.writer import write_bundle
@@ -58,6 +56,5 @@ __all__ = [
     "read_header",
     "rejected_path",
     "text_problem",
-    "validate",
     "write_bundle",
 ]

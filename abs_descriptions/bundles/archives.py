@@ -62,7 +62,7 @@ _BROKEN = (
 
 @dataclass(frozen=True)
 class Unpacked:
-    """The bundles of an archive, and the names of members that are none and were left in it."""
+    """The bundles of an archive, and the names of its other members, which were ignored."""
 
     bundles: tuple[Path, ...]
     ignored: tuple[str, ...]
@@ -83,7 +83,7 @@ class _Budget:
         self._left -= count
         if self._left < 0:
             raise _Refused(
-                f"it expands to more than {MAX_RATIO} times its size or {MAX_EXPANDED // 1024**3} GiB, as no texts do"
+                f"it expands to more than {MAX_RATIO} times its size or {MAX_EXPANDED // 1024**3} GiB, as no text does"
             )
 
     def member(self, name: str) -> None:
@@ -109,7 +109,7 @@ def unpack_bundles(path: Path, folder: Path) -> Unpacked:
             raise _error(path, "not a file")
         with path.open("rb") as stream:
             try:
-                with _corrupt_is_clean():
+                with _corrupt_is_refused():
                     return _unpack(stream, path, folder)
             except _Refused as refused:
                 raise _error(path, str(refused)) from None
@@ -117,7 +117,7 @@ def unpack_bundles(path: Path, folder: Path) -> Unpacked:
 
 def _unpack(stream: BinaryIO, path: Path, folder: Path) -> Unpacked:
     budget = _Budget(path.stat().st_size)
-    taken: dict[str, str] = {}
+    written: dict[str, str] = {}
     ignored: list[str] = []
 
     def take(name: str, read: Callable[[int], bytes]) -> None:
@@ -128,26 +128,26 @@ def _unpack(stream: BinaryIO, path: Path, folder: Path) -> Unpacked:
         if len(last.encode("utf-8", "surrogatepass")) > _LONGEST_NAME:
             raise _Refused(f"the member {quoted(last)} has a longer name than a file can have")
         # Not every disk tells "A" from "a".
-        other = next((one for one in taken if one.casefold() == last.casefold()), None)
+        other = next((name for name in written if name.casefold() == last.casefold()), None)
         if other is not None:
-            raise _Refused(f"two members are called {quoted(last)}: {quoted(taken[other])} and {quoted(name)}")
-        taken[last] = name
+            raise _Refused(f"two members are called {quoted(last)}: {quoted(written[other])} and {quoted(name)}")
+        written[last] = name
         with atomic_write(folder / last) as out:
             while block := read(_CHUNK):
                 out.write(block)
 
     if zipfile.is_zipfile(stream):
-        _each_of_zip(stream, budget, take)
+        _unpack_zip(stream, budget, take)
     else:
         stream.seek(0)
-        _each_of_tar(stream, budget, take)
-    bundles = tuple(folder / last for last in sorted(taken) if not last.endswith(".rejected.jsonl"))
+        _unpack_tar(stream, budget, take)
+    bundles = tuple(folder / last for last in sorted(written) if not last.endswith(".rejected.jsonl"))
     if not bundles:
-        raise _Refused("there is no bundle, a file in .jsonl, in it")
+        raise _Refused("there is no bundle, a .jsonl file, in it")
     return Unpacked(bundles, tuple(ignored))
 
 
-def _each_of_zip(stream: BinaryIO, budget: _Budget, take: Callable[[str, Callable[[int], bytes]], None]) -> None:
+def _unpack_zip(stream: BinaryIO, budget: _Budget, take: Callable[[str, Callable[[int], bytes]], None]) -> None:
     with zipfile.ZipFile(stream) as archive:
         for member in archive.infolist():
             budget.member(member.filename)
@@ -165,7 +165,7 @@ def _each_of_zip(stream: BinaryIO, budget: _Budget, take: Callable[[str, Callabl
                 take(member.filename, _counted(content, budget))
 
 
-def _each_of_tar(stream: BinaryIO, budget: _Budget, take: Callable[[str, Callable[[int], bytes]], None]) -> None:
+def _unpack_tar(stream: BinaryIO, budget: _Budget, take: Callable[[str, Callable[[int], bytes]], None]) -> None:
     start = stream.read(2)
     stream.seek(0)
     plain = gzip.GzipFile(fileobj=stream) if start == b"\x1f\x8b" else stream
@@ -184,7 +184,7 @@ def _each_of_tar(stream: BinaryIO, budget: _Budget, take: Callable[[str, Callabl
             bounded.allowed = member.size + _MAX_TAR_HEADERS
             content = archive.extractfile(member)
             if content is not None:
-                take(member.name, _cleanly(content.read))
+                take(member.name, _refusing_corrupt(content.read))
     # To the end, where gzip has its checksum.
     bounded.allowed = _MAX_TAR_HEADERS
     while bounded.read(_CHUNK):
@@ -216,31 +216,31 @@ def _counted(content: IO[bytes], budget: _Budget) -> Callable[[int], bytes]:
         budget.spend(len(block))
         return block
 
-    return _cleanly(read)
+    return _refusing_corrupt(read)
 
 
-def _cleanly(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
+def _refusing_corrupt(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
     # Here, because to whoever writes the bytes an OSError of the archive would look like one of the target.
     def wrapped(size: int) -> bytes:
-        with _corrupt_is_clean():
+        with _corrupt_is_refused():
             return read(size)
 
     return wrapped
 
 
 @contextmanager
-def _corrupt_is_clean() -> Iterator[None]:
+def _corrupt_is_refused() -> Iterator[None]:
     """Whatever the two libraries raise for bytes that are no archive."""
     try:
         yield
     except _BROKEN as error:
         reason = printable(str(error), 200) or type(error).__name__
-        raise _Refused(f"no zip, tar or tar.gz archive, or a broken one ({reason})") from None
+        raise _Refused(f"not a zip, tar or tar.gz archive, or a broken one ({reason})") from None
     except OSError as error:
         # What a place before the beginning of the file gives, which only the archive can have asked for.
         if error.errno != errno.EINVAL:
             raise
-        raise _Refused("no zip, tar or tar.gz archive, or a broken one") from None
+        raise _Refused("not a zip, tar or tar.gz archive, or a broken one") from None
 
 
 def _error(path: Path, reason: str) -> BundleError:

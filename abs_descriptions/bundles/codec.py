@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 
-CANONICAL = "Write bundles with write_bundle, which spells every line in the one allowed way"
+CANONICAL = "Write bundles with write_bundle, which writes every line in its one canonical form"
 
 
 FETCH = "Fetch or copy the bundle again; to change a bundle, write a new version"
@@ -101,18 +101,18 @@ def parse_json(line: str) -> dict[str, Any]:
             reason = f"{error.msg.lower().removesuffix(' at')}, column {error.pos + 1}"
         else:
             reason = "a number with too many digits"
-        raise LineError(f"no valid JSON: {reason}", FETCH) from None
+        raise LineError(f"invalid JSON: {reason}", FETCH) from None
     if end != len(line):
-        raise LineError(f"more follows the JSON object: {quoted(line[end:], 20)}", CANONICAL)
+        raise LineError(f"there is more after the JSON object: {quoted(line[end:], 20)}", CANONICAL)
     return cast("dict[str, Any]", value)
 
 
 def _not_an_object(line: str) -> str:
     if not line.strip():
-        return "an empty line"
+        return "the line is empty"
     if line[0] == "\ufeff":
         return "a byte order mark before the JSON object"
-    return f"no JSON object: {quoted(line, 20)}"
+    return f"not a JSON object: {quoted(line, 20)}"
 
 
 def is_too_deep(line: str) -> bool:
@@ -131,7 +131,7 @@ def check_canonical(value: Any, line: str) -> None:
     """Check that ``line`` is the canonical JSON of ``value``.
 
     Raises:
-        LineError: it is another spelling of the value, or no value that has one.
+        LineError: it is written differently, or the value has no canonical form.
     """
     try:
         canonical = canonical_json(value)
@@ -153,7 +153,7 @@ def _difference(line: str, canonical: str) -> str:
 
     json.loads(line, object_pairs_hook=note_repeats)
     if repeated:
-        return f"the key {quoted(repeated[0])} stands twice"
+        return f"the key {quoted(repeated[0])} appears twice"
     position = next((i for i, (a, b) in enumerate(zip(line, canonical, strict=False)) if a != b), len(canonical))
     return f"it differs from column {position + 1}: {quoted(line[position : position + 21], 20)}"
 
@@ -211,7 +211,7 @@ class RecordRules:
         if record.class_id not in self._classes:
             return f"the class {quoted(record.class_id)} is not in the label set"
         if record.kind not in DESCRIPTION_KINDS:
-            return f"the kind is {quoted(record.kind)}, not 'sentence' or 'phrase'"
+            return f"the kind must be 'sentence' or 'phrase', got {quoted(record.kind)}"
         reason = text_problem(record.text)
         if reason is not None:
             return f"the text {reason}"
@@ -228,9 +228,9 @@ class RecordRules:
         if reason := self.reviewer_problem(source.accepted_by) or self.reviewer_problem(source.edited_by):
             return reason
         if type(source.sample) is not int or not 0 <= source.sample <= MAX_INTEGER:
-            return f"the sample is not a whole number from 0 to {MAX_INTEGER}"
+            return f"the sample must be a whole number from 0 to {MAX_INTEGER}"
         if source.request is not None and DIGEST.fullmatch(source.request) is None:
-            return f"the request {quoted(source.request)} is not sha256: and 64 hexadecimal digits"
+            return f"the request must be sha256: and 64 hexadecimal digits, got {quoted(source.request)}"
         if source.prompt is not None and (reason := token_problem(source.prompt)):
             return f"the prompt id {reason}"
         return None
@@ -243,12 +243,12 @@ class RecordRules:
     def scores_problem(self, scores: Mapping[str, float]) -> str | None:
         """What is wrong with scores that are numbers."""
         if not 1 <= len(scores) <= MAX_SCORES:
-            return f"there are {len(scores)} scores, not 1 to {MAX_SCORES}"
+            return f"there must be 1 to {MAX_SCORES} scores, got {len(scores)}"
         for name, score in scores.items():
             if SCORE_NAME.fullmatch(name) is None:
-                return f"the score name {quoted(name)} is not 1 to 100 of a-z, 0-9, '.', '_', '-'"
+                return f"a score name must be 1 to 100 of a-z, 0-9, '.', '_', '-', got {quoted(name)}"
             if not isfinite(score) if isinstance(score, float) else abs(score) > MAX_INTEGER:
-                return f"the score {quoted(name)} is not a finite number of double precision"
+                return f"the score {quoted(name)} must be a finite number of double precision"
         return None
 
 
@@ -353,10 +353,10 @@ def _shape_problem(value: dict[str, Any]) -> str:
         return reason
     for key in ("class", "kind", "text", "id"):
         if type(value.get(key, "")) is not str:
-            return f"the {key} is {_type_name(value[key])}, not a string"
+            return f"the {key} must be a string, got {_type_name(value[key])}"
     if type(value["provenance"]) is not dict:
-        return f"the provenance is {_type_name(value['provenance'])}, not an object"
-    return "the scores are not an object of numbers"
+        return f"the provenance must be an object, got {_type_name(value['provenance'])}"
+    return "the scores must be an object of numbers"
 
 
 def _provenance_shape_problem(source: dict[str, Any]) -> str:
@@ -365,8 +365,8 @@ def _provenance_shape_problem(source: dict[str, Any]) -> str:
         return reason
     for key in ("generator", "prompt", "request", "accepted_by", "edited_by"):
         if type(source.get(key, "")) is not str:
-            return f"the provenance's {key} is {_type_name(source[key])}, not a string"
-    return f"the provenance's sample is {_type_name(source['sample'])}, not a whole number"
+            return f"the provenance's {key} must be a string, got {_type_name(source[key])}"
+    return f"the provenance's sample must be a whole number, got {_type_name(source['sample'])}"
 
 
 def _keys_problem(what: str, value: Mapping[str, Any], known: Collection[str], needed: Collection[str]) -> str | None:
@@ -402,7 +402,7 @@ def steps_from(version: object, migrations: Mapping[int, Migration] = MIGRATIONS
         LineError: no format version, or one that this release does not know.
     """
     if type(version) is not int:
-        raise LineError("the format version is no whole number", "Check that the file is a description bundle")
+        raise LineError("the format version is not a whole number", "Check that the file is a description bundle")
     if version > FORMAT_VERSION:
         raise LineError(
             f"format version {_shown(version)} is not known; this release reads up to {FORMAT_VERSION}",
@@ -433,7 +433,7 @@ def parse_header(
     if value.get("format") != FORMAT:
         stated = quoted(value["format"]) if isinstance(value.get("format"), str) else "missing"
         raise LineError(
-            f"this is no description bundle (its format is {stated}, not '{FORMAT}')", "Name a bundle's .jsonl file"
+            f"this is not a description bundle (its format is {stated}, not '{FORMAT}')", "Name a bundle's .jsonl file"
         )
     steps = steps_from(value.get("format_version"), migrations)
     if steps:
@@ -447,10 +447,10 @@ def parse_header(
     if not steps:
         check_canonical(value, line)
     if serialize_header(header) != canonical:
-        raise LineError("the header is wrong: null is written; leave the key out", FETCH)
+        raise LineError("the header is invalid: null is not allowed; leave the key out", FETCH)
     reason = header_problem(header)
     if reason is not None:
-        raise LineError(f"the header is wrong: {reason}", FETCH)
+        raise LineError(f"the header is invalid: {reason}", FETCH)
     return header, steps
 
 
@@ -461,7 +461,7 @@ def _validated(line: str) -> BundleHeader:
         # Python's parser, which came first, takes lone surrogates; pydantic's calls them invalid JSON.
         surrogate = error.errors()[0]["type"] == "json_invalid" and _SURROGATE.search(line)
         reason = "a lone surrogate" if surrogate else validation_message(error)
-        raise LineError(f"the header is wrong: {reason}", FETCH) from None
+        raise LineError(f"the header is invalid: {reason}", FETCH) from None
 
 
 def validation_message(error: ValidationError) -> str:

@@ -1,13 +1,13 @@
-"""Other people's description files in, and the same formats out, byte for byte the same every time.
+"""External formats: description files of other tools in, and the same formats out, byte for byte the same every time.
 
     cupl     JSON {class: [sentence, ...]}
     clip-d   JSON {class: [descriptor, ...]}, descriptors being phrases
-    waffle   the same, spelled as the scripts of WaffleCLIP spell it (indented by 4, in ASCII)
+    waffle   the same as the scripts of WaffleCLIP write it (indented by 4, in ASCII)
     text     one "class<TAB>sentence" a line
     csv      columns class, name, kind, text (in: class and text are needed, others are free; in any case, with commas,
              semicolons or tabs between)
 
-Importing has three steps, so that the class matching can be shown before it is used: read the file (``read_foreign``),
+Importing has three steps, so that the class matching can be shown before it is used: read the file (``read_external``),
 match its labels with a label set (``match_labels``), make records (``to_records``).
 """
 
@@ -66,7 +66,7 @@ Group = tuple[str, str, Sequence[Description]]
 
 @dataclass(frozen=True, slots=True)
 class ExternalText:
-    """One text of a foreign file, under the label that the file uses, with the class's name where it states one."""
+    """One text of an external file, under the label that the file uses, with the class's name where it states one."""
 
     label: str
     text: str
@@ -75,7 +75,7 @@ class ExternalText:
 
 
 class ExternalFormatError(Exception):  # a BundleError is made of it where the file is known
-    """What is wrong with a foreign file, and on which line if it is known."""
+    """What is wrong with an external file, and on which line if it is known."""
 
     def __init__(self, message: str, line: int | None = None) -> None:
         super().__init__(message)
@@ -104,13 +104,13 @@ def _json_reader(kind: DescriptionKind) -> Callable[[str], Iterator[ExternalText
 
 def _parse(text: str) -> Any:
     if is_too_deep(text):
-        raise ExternalFormatError("nested too deep")
+        raise ExternalFormatError("nested too deeply")
     try:
         return json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
-        raise ExternalFormatError(f"no valid JSON: {error.msg.lower()}", error.lineno) from None
+        raise ExternalFormatError(f"invalid JSON: {error.msg.lower()}", error.lineno) from None
     except ValueError:
-        raise ExternalFormatError("no valid JSON: a number with too many digits") from None
+        raise ExternalFormatError("invalid JSON: a number with too many digits") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise ExternalFormatError(f"the class {quoted(key)} stands twice")
+                raise ExternalFormatError(f"the class {quoted(key)} appears twice")
             seen.add(key)
     return value
 
@@ -151,7 +151,7 @@ def _read_csv(text: str) -> Iterator[ExternalText]:
             if row:
                 yield _csv_text(row, places, len(header), rows.line_num)
     except csv.Error as error:
-        raise ExternalFormatError(f"no valid CSV: {error}", rows.line_num) from None
+        raise ExternalFormatError(f"invalid CSV: {error}", rows.line_num) from None
 
 
 def _csv_text(row: list[str], places: Mapping[str, int], width: int, line: int) -> ExternalText:
@@ -160,7 +160,7 @@ def _csv_text(row: list[str], places: Mapping[str, int], width: int, line: int) 
     cells = {column: unguarded(row[place]) for column, place in places.items()}
     kind = cells.get("kind") or "sentence"
     if kind not in ("sentence", "phrase"):
-        raise ExternalFormatError(f"the kind is {quoted(kind)}, not 'sentence' or 'phrase'", line)
+        raise ExternalFormatError(f"the kind must be 'sentence' or 'phrase', got {quoted(kind)}", line)
     # A label with a name becomes an id, and ids are in NFC.
     label, name = normalize("NFC", cells["class"].strip()), cells.get("name", "").strip() or None
     return ExternalText(label, cells["text"], "phrase" if kind == "phrase" else "sentence", name)
@@ -176,7 +176,7 @@ def _serialize_json(groups: Iterable[Group]) -> Iterator[bytes]:
 
 
 def _serialize_waffle(groups: Iterable[Group]) -> Iterator[bytes]:
-    # As Python's json.dumps(..., indent=4) spells it, which is what that project's scripts write.
+    # As Python's json.dumps(..., indent=4) writes it, as that project's scripts do.
     separator = "{"
     for label, _, records in groups:
         texts = ",\n".join("        " + json.dumps(record.text) for record in records)
@@ -240,7 +240,7 @@ _LINE_BREAK = re.compile(r"\s*[\r\n]+\s*")
 
 @dataclass(frozen=True)
 class LabelMatching:
-    """Which class each label of a foreign file means. Show it before using it.
+    """Which class each label of an external file means. Show it before using it.
 
     Matching tries the id, then the exact name, then the name without regard to case, spaces, "_" and "-".
     """
@@ -283,7 +283,7 @@ class ExportCount:
 
 
 def read_external(path: Path, format_name: str) -> list[ExternalText]:
-    """The texts of a foreign file, in file order.
+    """The texts of an external file, in file order.
 
     Raises:
         UnknownNameError: no such format.
@@ -295,16 +295,16 @@ def read_external(path: Path, format_name: str) -> list[ExternalText]:
         raise UnknownNameError("exchange format", format_name, FORMATS)
     try:
         return list(reader(read_external_text(path)))
-    except ExternalFormatError as fault:
-        line = "" if fault.line is None else f", line {fault.line}"
+    except ExternalFormatError as error:
+        line = "" if error.line is None else f", line {error.line}"
         raise BundleError(
-            f"{printable(str(path))}{line}: {fault.message}",
+            f"{printable(str(path))}{line}: {error.message}",
             remedy=f"Correct the file, or name another format: {', '.join(FORMATS)}",
         ) from None
 
 
 def match_labels(labels: Iterable[str], label_set: LabelSet) -> LabelMatching:
-    """Match the labels of a foreign file with a label set. Pure; never raises."""
+    """Match the labels of an external file with a label set. Pure; never raises."""
     ids = {entry.id for entry in label_set.classes}
     exact = _by_name(label_set, str)
     folded = _by_name(label_set, _folded)
@@ -312,11 +312,11 @@ def match_labels(labels: Iterable[str], label_set: LabelSet) -> LabelMatching:
     ambiguous: dict[str, tuple[str, ...]] = {}
     unknown: list[str] = []
     for label in dict.fromkeys(labels):
-        found = (label,) if label in ids else exact.get(label) or folded.get(_folded(label)) or ()
-        if len(found) == 1:
-            matched[label] = found[0]
-        elif found:
-            ambiguous[label] = found
+        candidates = (label,) if label in ids else exact.get(label) or folded.get(_folded(label)) or ()
+        if len(candidates) == 1:
+            matched[label] = candidates[0]
+        elif candidates:
+            ambiguous[label] = candidates
         else:
             unknown.append(label)
     named = set(matched.values())
@@ -346,34 +346,35 @@ def to_records(
     rejected: list[Rejection] = []
     seen: dict[str, set[str]] = {}
     samples: dict[str, int] = {}
-    for foreign in texts:
-        class_id = matching.matched.get(foreign.label)
+    for external in texts:
+        class_id = matching.matched.get(external.label)
         if class_id is None:
             continue
         sample = samples.get(class_id, 0)
         samples[class_id] = sample + 1
-        text = normalize("NFC", _LINE_BREAK.sub(" ", foreign.text).strip())
+        text = normalize("NFC", _LINE_BREAK.sub(" ", external.text).strip())
         source = Provenance(generator, sample)
-        taken = seen.setdefault(class_id, set())
-        fault = text_problem(text)
-        if fault is not None or text in taken:
-            reason = "duplicate" if fault is None else "unusable"
-            rejected.append(Rejection(class_id, foreign.text, reason, source, fault and f"the text {fault}"))
+        class_texts = seen.setdefault(class_id, set())
+        problem = text_problem(text)
+        if problem is not None or text in class_texts:
+            reason = "duplicate" if problem is None else "unusable"
+            detail = None if problem is None else f"the text {problem}"
+            rejected.append(Rejection(class_id, external.text, reason, source, detail))
             continue
-        taken.add(text)
-        records.append(Description(text, foreign.kind, class_id=class_id, provenance=source))
+        class_texts.add(text)
+        records.append(Description(text, external.kind, class_id=class_id, provenance=source))
     return records, rejected
 
 
 def export_bundle(path: Path, target: Path, format_name: str, *, key: Literal["name", "id"] = "name") -> ExportCount:
-    """Write the descriptions of the bundle at ``path`` in a foreign format. The same bundle gives the same bytes.
+    """Write the descriptions of the bundle at ``path`` in an external format. The same bundle gives the same bytes.
 
     ``cupl`` and ``text`` hold sentences, ``clip-d`` and ``waffle`` phrases, ``csv`` both. Classes without a description
     of that kind do not appear. In CSV a text that a spreadsheet would run gets an apostrophe before it. A ``target``
     that is a link stays one: what it leads to is written.
 
     Args:
-        key: what stands for a class; ids are always unique, names need not be. CSV has both.
+        key: by what a class is written; ids are always unique, names need not be. CSV has both.
 
     Raises:
         UnknownNameError: no such format.
@@ -391,21 +392,21 @@ def export_bundle(path: Path, target: Path, format_name: str, *, key: Literal["n
         )
     labels = _export_labels(header, key, format_name)
     names = header.label_set.names
-    count = _Tally()
+    tally = _Tally()
     groups = (
         (class_id, kept)
         for class_id, group in groupby(iter_records(path), key=attrgetter("class_id"))
-        if (kept := count.keep(group, kind))
+        if (kept := tally.keep(group, kind))
     )
     with atomic_write(Path(os.path.realpath(target))) as stream:
         for block in writer((labels[class_id], names[class_id], kept) for class_id, kept in groups):
             stream.write(block)
-        if count.written == 0:
+        if tally.written == 0:
             raise BundleError(
                 f"{header.name}@{header.version} has no {kind} to export as {format_name}",
-                remedy=f"Choose another format: {', '.join(one for one in FORMATS if KINDS[one] != kind)}",
+                remedy=f"Choose another format: {', '.join(name for name in FORMATS if KINDS[name] != kind)}",
             )
-    return ExportCount(count.written, count.left_out)
+    return ExportCount(tally.written, tally.left_out)
 
 
 class _Tally:
@@ -460,9 +461,9 @@ def _export_labels(header: BundleHeader, key: Literal["name", "id"], format_name
         return {entry.id: entry.id for entry in classes}
     labels = {entry.id: entry.name for entry in classes}
     if len(set(labels.values())) != len(labels):
-        twice = Counter(labels.values()).most_common(1)[0][0]
+        repeated = Counter(labels.values()).most_common(1)[0][0]
         raise BundleError(
-            f"two classes of {header.name}@{header.version} are called {quoted(twice)}",
+            f"two classes of {header.name}@{header.version} are called {quoted(repeated)}",
             remedy="Export with class ids as keys",
         )
     return labels

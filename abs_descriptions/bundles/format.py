@@ -96,7 +96,7 @@ def token_problem(text: str, limit: int = MAX_TOKEN) -> str | None:
     if len(text) > limit:
         return f"is longer than {limit} characters"
     if _CONTROL.search(text):
-        return "holds a control character"
+        return "contains a control character"
     if text.strip() != text:
         return "begins or ends with a space"
     return _unicode_problem(text)
@@ -110,9 +110,9 @@ def text_problem(text: str) -> str | None:
     if len(text) > MAX_TEXT:
         return f"is longer than {MAX_TEXT} characters"
     if "\0" in text:
-        return "holds a NUL character"
+        return "contains a NUL character"
     if "\n" in text or "\r" in text:
-        return "holds a line break"
+        return "contains a line break"
     if len(stripped) != len(text):
         return "begins or ends with a space"
     return _unicode_problem(text)
@@ -122,7 +122,7 @@ def _unicode_problem(text: str) -> str | None:
     if text.isascii():
         return None
     if _SURROGATE.search(text):
-        return "holds a lone surrogate"
+        return "contains a lone surrogate"
     return None if unicodedata.is_normalized("NFC", text) else "is not in Unicode form NFC"
 
 
@@ -149,7 +149,7 @@ def _class_name_problem(text: str) -> str | None:
 
 
 def _version_problem(text: str) -> str | None:
-    return None if parse_version(text) else "is no semantic version MAJOR.MINOR.PATCH"
+    return None if parse_version(text) else "is not a semantic version MAJOR.MINOR.PATCH"
 
 
 def _created_problem(text: str) -> str | None:
@@ -157,7 +157,7 @@ def _created_problem(text: str) -> str | None:
         valid = _CREATED.fullmatch(text) is not None and datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")
     except ValueError:
         valid = False
-    return None if valid else "is no UTC time such as 2025-01-31T12:00:00Z"
+    return None if valid else "is not a UTC time such as 2025-01-31T12:00:00Z"
 
 
 def _bounded(number: float) -> float:
@@ -323,21 +323,22 @@ def header_problem(header: BundleHeader) -> str | None:
     ids = [entry.id for entry in header.label_set_entry.classes]
     counts = header.counts
     if len(set(ids)) != len(ids):
-        return f"the class id {_first_repeated(ids)} stands twice in the label set"
+        return f"the class id {_first_repeated(ids)} appears twice in the label set"
     names = [generator.id for generator in header.generators]
     if len(set(names)) != len(names):
-        return f"the generator id {_first_repeated(names)} stands twice"
+        return f"the generator id {_first_repeated(names)} appears twice"
     if counts.classes > len(ids) or counts.classes > counts.records or (counts.records > 0 and counts.classes == 0):
         return (
-            f"the counts cannot be: {counts.classes} classes with records among {len(ids)}, in {counts.records} records"
+            f"the counts are impossible: {counts.classes} classes with records among {len(ids)}, in {counts.records} "
+            "records"
         )
     if header.label_set_entry.digest != header.label_set.digest:
         return "the digest of the label set is not that of its classes"
     if header.complete and counts.classes != len(ids):
-        return f"it calls itself complete and describes {counts.classes} of {len(ids)} classes"
+        return f"it is marked complete but describes {counts.classes} of {len(ids)} classes"
     for position, generator in enumerate(header.generators):
         if _holds_credentials(generator.model) or _holds_credentials(generator.parameters):
-            return f"generator {position} holds a URL with credentials"
+            return f"generator {position} contains a URL with credentials"
     return None
 
 

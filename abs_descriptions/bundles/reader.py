@@ -59,7 +59,6 @@ __all__ = [
     "read_header",
     "rejected_path",
     "rejection_value",
-    "validate",
 ]
 
 
@@ -94,14 +93,14 @@ class LineReader:
         """Line 1, without its line feed, of at most ``limit`` bytes.
 
         Raises:
-            BundleError: an empty or torn file, a line over the limit, invalid UTF-8.
+            BundleError: an empty or truncated file, a line over the limit, invalid UTF-8.
         """
         line = self._stream.readline(limit + 1)
         self.number = 1
         if not line:
             raise self.error(LineError("the file is empty", FETCH))
         if not line.endswith(b"\n"):
-            raise self.error(_too_long(limit) if len(line) > limit else _torn())
+            raise self.error(_too_long(limit) if len(line) > limit else _truncated())
         self._whole.update(line)
         try:
             return self._text(line)[:-1]
@@ -112,7 +111,7 @@ class LineReader:
         """All further lines, without their line feeds.
 
         Raises:
-            BundleError: a torn file, a line over ``MAX_LINE_BYTES``, invalid UTF-8.
+            BundleError: a truncated file, a line over ``MAX_LINE_BYTES``, invalid UTF-8.
         """
         tail = b""
         try:
@@ -128,7 +127,7 @@ class LineReader:
                     raise _too_long(MAX_LINE_BYTES)
             if tail:
                 self.number += 1
-                raise _torn()
+                raise _truncated()
         except LineError as error:
             raise self.error(error) from None
 
@@ -158,7 +157,7 @@ class LineReader:
             raise LineError(reason, "Save the file as UTF-8, or fetch the bundle again") from None
         # jsonlines would drop either silently.
         if text[:1] in ("\ufeff", "\x1e"):
-            raise LineError("a byte order mark or record separator stands before the JSON object", CANONICAL)
+            raise LineError("a byte order mark or record separator precedes the JSON object", CANONICAL)
         return text
 
 
@@ -182,8 +181,8 @@ def _too_long(limit: int) -> LineError:
     return LineError(f"longer than the {limit // 1024**2} MiB that a line may have", FETCH)
 
 
-def _torn() -> LineError:
-    return LineError("the file ends in the middle of this line: it is torn", FETCH)
+def _truncated() -> LineError:
+    return LineError("the file ends in the middle of this line: it is truncated", FETCH)
 
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -232,7 +231,7 @@ def check_rejected(path: Path, header: BundleHeader) -> None:
 
 
 def rejection_value(rejection: Rejection) -> dict[str, Any]:
-    """The JSON object of a rejected completion, made storable: see the module's words on odd texts."""
+    """The JSON object of a rejected completion, made storable: lone surrogates become U+FFFD, long texts are cut."""
     value: dict[str, Any] = {
         "class": rejection.class_id,
         "provenance": {key: item for key, item in asdict(rejection.provenance).items() if item is not None},
@@ -260,7 +259,7 @@ def _read(line: str, rules: RecordRules) -> Rejection:
         raise LineError(validation_message(error), FETCH) from None
     check_canonical(value, line)
     if model.model_dump(mode="json", by_alias=True, exclude_none=True) != value:
-        raise LineError("null is written; leave the key out", FETCH)
+        raise LineError("null is not allowed; leave the key out", FETCH)
     source = model.provenance
     provenance = Provenance(**source.model_dump())
     reason = rules.provenance_problem(provenance) or rules.reviewer_problem(model.rejected_by)
@@ -298,7 +297,7 @@ class Bundle:
 
 
 def read_header(path: Path) -> BundleHeader:
-    """The header of a bundle. Checks line 1 alone: the records may still be torn or false.
+    """The header of a bundle. Checks line 1 alone: the records may still be truncated or invalid.
 
     Raises:
         StorageError: the file cannot be read.
@@ -335,24 +334,20 @@ def load_descriptions(path: Path, *, digest: str | None = None) -> dict[str, lis
     return loaded
 
 
-def validate(path: Path, *, digest: str | None = None) -> BundleHeader:
-    """Check a whole bundle, and the rejected completions beside it if they are there.
+def read_bundle(path: Path, *, digest: str | None = None) -> Bundle:
+    """Validate a whole bundle, and the rejected completions beside it if they are there.
 
     Args:
+        path: of the bundle's file.
         digest: what the sha256 of the whole file must be, ``sha256:...``; None: not compared.
 
     Returns:
-        The header.
+        The header, the digest, and access to the records.
 
     Raises:
         StorageError: a file cannot be read.
         BundleError: a rule is broken; names file and line.
     """
-    return read_bundle(path, digest=digest).header
-
-
-def read_bundle(path: Path, *, digest: str | None = None) -> Bundle:
-    """Validate a bundle and return what names it; arguments and errors as ``validate``."""
     with open_pass(path) as reading:
         for _ in reading.records():
             pass
@@ -407,14 +402,15 @@ class BundlePass:
     def _final_problem(self, digest: str | None) -> str | None:
         counts, seen = self.header.counts, self._sequence
         if seen.records != counts.records:
-            return f"the file ends after {seen.records} of the header's {counts.records} records: it is torn or edited"
+            end = f"{seen.records} of the header's {counts.records} records"
+            return f"the file ends after {end}: it is truncated or edited"
         if seen.classes != counts.classes:
             return f"the header counts {counts.classes} classes with records, the file has {seen.classes}"
         body_digest, file_digest = self.line_reader.body_digest, self.line_reader.digest
         if body_digest != self.header.records_digest:
             return f"the records have the digest {body_digest}, the header says {self.header.records_digest}"
         if digest is not None and digest != file_digest:
-            return f"the file has the digest {file_digest}, expected was {printable(digest, 80)}"
+            return f"the file has the digest {file_digest}, not the expected {printable(digest, 80)}"
         return None
 
     def _read(self, line: str) -> Description:
@@ -478,7 +474,7 @@ class _Sequence:
     def _next_class(self, class_id: str, position: int) -> None:
         if position < self._current:
             raise LineError(
-                f"the class {quoted(class_id)} stands after a class that follows it in the label set",
+                f"the class {quoted(class_id)} comes after a class that follows it in the label set",
                 "Write bundles with write_bundle, which groups the records by class",
             )
         self._current = position

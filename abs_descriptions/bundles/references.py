@@ -61,7 +61,7 @@ def name_problem(name: str) -> str | None:
     does not end in a full stop (Windows drops it) and is no Windows device.
     """
     if not NAME.fullmatch(name):
-        return "is not 1 to 100 of a-z, 0-9, '.', '_', '-' without a leading dot"
+        return "must be 1 to 100 of a-z, 0-9, '.', '_', '-' without a leading dot"
     if name.endswith("."):
         return "ends in a full stop"
     if name.partition(".")[0] in _RESERVED:
@@ -106,7 +106,7 @@ class Version:
 
 
 def parse_version(text: str) -> Version | None:
-    """The semantic version that ``text`` spells, or None if it spells none."""
+    """The semantic version that ``text`` writes, or None if it is none."""
     match = VERSION.fullmatch(text)
     if match is None:
         return None
@@ -138,7 +138,7 @@ def parse_reference(text: str) -> Reference:
     """Read ``name``, ``name@version`` or ``name@version#sha256:HEX``.
 
     Raises:
-        UsageError: a name that could climb out of a store, a range, a version that is none, a digest that is none.
+        UsageError: a name that could climb out of a store, a range, an invalid version or digest.
     """
     head, hash_sign, digest = text.partition("#")
     name, at, version = head.partition("@")
@@ -152,7 +152,7 @@ def parse_reference(text: str) -> Reference:
                 remedy="Name one version, such as name@1.2.0",
             )
         raise UsageError(
-            f"bundle reference {quoted(text)}: {quoted(version)} is no semantic version",
+            f"bundle reference {quoted(text)}: {quoted(version)} is not a semantic version",
             remedy="Write MAJOR.MINOR.PATCH, such as 1.2.0 or 1.3.0-rc.1, in lower case and without '+'",
         )
     if hash_sign and not (at and DIGEST.fullmatch(digest)):

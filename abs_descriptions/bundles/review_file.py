@@ -98,7 +98,7 @@ def parse_review_file(text: str) -> Iterator[ReviewRow]:
             if any(cell.strip() for cell in cells):
                 yield _row(cells, places, line)
     except csv.Error as error:
-        raise ExternalFormatError(f"no valid CSV: {error}", rows.line_num) from None
+        raise ExternalFormatError(f"invalid CSV: {error}", rows.line_num) from None
 
 
 def _places(header: Sequence[str]) -> dict[str, int]:

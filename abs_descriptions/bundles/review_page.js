@@ -94,7 +94,7 @@ function recall() {
   }
 }
 
-// As in abs_descriptions/bundles/foreign.py: an apostrophe before what a spreadsheet would run.
+// As in abs_core/text.py: an apostrophe before what a spreadsheet would run.
 const guarded = (text) => (/^'*[=+\-@\t\r]/.test(text) ? "'" + text : text);
 const cell = (text) => '"' + guarded(text).replaceAll('"', '""') + '"';
 

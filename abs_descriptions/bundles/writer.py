@@ -55,7 +55,7 @@ _SPOOL_BUFFER = 1024 * 1024
 
 
 class Repeat(NamedTuple):
-    """A text or an id that stands twice in one class."""
+    """A text or an id that appears twice in one class."""
 
     class_id: str
     what: str
@@ -128,7 +128,7 @@ class SpoolFile:
         return None
 
     def _suspects(self) -> list[int]:
-        """The classes in which a hash stands twice. Equal hashes are no proof."""
+        """The classes in which a hash appears twice. Equal hashes are no proof."""
         suspects: dict[int, None] = {}
         current, texts, ids = -1, set[int](), set[int]()
         for position in self._positions():
@@ -292,7 +292,8 @@ def _spool_records(path: Path, spool_file: SpoolFile, records: Iterable[Descript
             raise _bad_record(path, f"record {number}", "a field has the wrong type") from None
     repeat = spool_file.repeat()
     if repeat is not None:
-        raise _bad_record(path, f"class {quoted(repeat.class_id)}", f"the {repeat.what} {quoted(repeat.value)} repeats")
+        problem = f"the {repeat.what} {quoted(repeat.value)} appears twice"
+        raise _bad_record(path, f"class {quoted(repeat.class_id)}", problem)
 
 
 def _bad_record(path: Path, which: str, problem: str) -> BundleError:

@@ -22,8 +22,8 @@ from abs_descriptions.bundles import (
     Description,
     Generator,
     Provenance,
+    read_bundle,
     text_problem,
-    validate,
     write_bundle,
 )
 from abs_descriptions.bundles.exchange import (
@@ -210,9 +210,9 @@ def test_nothing_vanishes_on_import() -> None:
     assert [(r.reason, r.detail, r.provenance.sample) for r in rejected] == [
         ("duplicate", None, 1),
         ("unusable", "the text is empty", 2),
-        ("unusable", "the text holds a NUL character", 3),
+        ("unusable", "the text contains a NUL character", 3),
         ("unusable", "the text is longer than 4000 characters", 4),
-        ("unusable", "the text holds a lone surrogate", 5),
+        ("unusable", "the text contains a lone surrogate", 5),
     ]
 
 
@@ -234,7 +234,7 @@ def test_import_becomes_a_sound_bundle_that_names_its_source(tmp_path: Path) -> 
         rejected=rejected,
         complete=False,
     )
-    assert validate(bundle.path).counts.rejected == 1
+    assert read_bundle(bundle.path).header.counts.rejected == 1
     assert bundle.header.generators[0].parameters == {
         "format": "cupl",
         "file_digest": "sha256:" + hashlib.sha256(source.read_bytes()).hexdigest(),
@@ -278,15 +278,15 @@ def test_an_empty_list_is_a_class_and_blanks_around_descriptors_go() -> None:
 
 
 BAD: list[tuple[str, bytes, str]] = [
-    ("cupl", b"", "line 1: no valid JSON"),
-    ("cupl", b'{"cat": [\n"a",\n}', "line 3: no valid JSON"),
+    ("cupl", b"", "line 1: invalid JSON"),
+    ("cupl", b'{"cat": [\n"a",\n}', "line 3: invalid JSON"),
     ("cupl", b"[1]", "not a JSON object of lists"),
     ("cupl", b'{"cat": "a"}', "'cat' has no list of texts"),
     ("cupl", b'{"cat": ["a", 7]}', "text 2 of 'cat' is not a string"),
-    ("cupl", b'{"cat": ["a"], "cat": ["b"]}', "the class 'cat' stands twice"),
+    ("cupl", b'{"cat": ["a"], "cat": ["b"]}', "the class 'cat' appears twice"),
     ("cupl", b'{"cat": [' + b"[" * 100_000, "nested too deep"),
     ("clip-d", b'{"cat": [' + b"1" * 10_000 + b"]}", "a number with too many digits"),
-    ("clip-d", b'{"\x1b": 1}', "line 1: no valid JSON"),
+    ("clip-d", b'{"\x1b": 1}', "line 1: invalid JSON"),
     ("clip-d", b'{"\\u001b[2J": 1}', "'\\x1b[2J' has no list"),
     ("text", b"cat A cat.", "line 1: no tab"),
     ("text", b"cat\tA cat.\n\nb\xffg", "line 3: byte 0xff is not valid UTF-8"),
@@ -294,9 +294,9 @@ BAD: list[tuple[str, bytes, str]] = [
     ("csv", b"class,name\n", "line 1: the first row has no column 'text'"),
     ("csv", b"class,text,Text\n", "line 1: the first row has more than one column 'text'"),
     ("csv", b"class,text\ncat,a,b\n", "line 2: 3 cells, the first row has 2"),
-    ("csv", b'class,text\ncat,"a\n', "line 2: no valid CSV"),
-    ("csv", b"class,text,kind\ncat,a,poem\n", "line 2: the kind is 'poem'"),
-    ("csv", b"class,text\ncat," + b"x" * 200_000 + b"\n", "line 2: no valid CSV: field larger"),
+    ("csv", b'class,text\ncat,"a\n', "line 2: invalid CSV"),
+    ("csv", b"class,text,kind\ncat,a,poem\n", "line 2: the kind must be 'sentence' or 'phrase', got 'poem'"),
+    ("csv", b"class,text\ncat," + b"x" * 200_000 + b"\n", "line 2: invalid CSV: field larger"),
 ]
 
 

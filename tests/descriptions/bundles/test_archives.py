@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support import ROOT
 
 from abs_core.errors import BundleError, StorageError
 from abs_descriptions.bundles.archives import unpack_bundles
 
-ROOT = Path(__file__).parents[2]
 TEXT = b"".join(b'{"class":"cat","text":"A cat with %d whiskers."}\n' % number for number in range(300))
 
 
@@ -147,12 +147,12 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: zipped({"pets.jsonl": TEXT, "Pets.jsonl": TEXT}), "two members are called"),
     "no bundle": (lambda: zipped({"README": TEXT}), "there is no bundle"),
     "only rejected completions": (lambda: zipped({"pets.rejected.jsonl": TEXT}), "there is no bundle"),
-    "nothing": (lambda: b"", "no zip, tar or tar.gz archive"),
+    "nothing": (lambda: b"", "not a zip, tar or tar.gz archive"),
     "an empty zip": (lambda: zipped({}), "there is no bundle"),
-    "no archive": (lambda: TEXT, "no zip, tar or tar.gz archive"),
-    "a torn zip": (lambda: zipped({"pets.jsonl": TEXT})[:-30], "no zip, tar or tar.gz archive"),
-    "a torn tar": (lambda: tarred(member("pets.jsonl", TEXT))[:2000], "broken one"),
-    "a torn tar.gz": (lambda: gzip.compress(tarred(member("pets.jsonl", TEXT)))[:300], "broken one"),
+    "no archive": (lambda: TEXT, "not a zip, tar or tar.gz archive"),
+    "a truncated zip": (lambda: zipped({"pets.jsonl": TEXT})[:-30], "not a zip, tar or tar.gz archive"),
+    "a truncated tar": (lambda: tarred(member("pets.jsonl", TEXT))[:2000], "broken one"),
+    "a truncated tar.gz": (lambda: gzip.compress(tarred(member("pets.jsonl", TEXT)))[:300], "broken one"),
     "a zip with another content": (
         lambda: zipped({"pets.jsonl": TEXT}, zipfile.ZIP_STORED).replace(b"A cat with 7 ", b"A dog with 7 "),
         "Bad CRC-32"),

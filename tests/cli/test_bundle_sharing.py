@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sharing import PLACES, ROOT, SECRETS, add, place_of
-from support import Abs, Ran
+from sharing import PLACES, SECRETS, add, place_of
+from support import ROOT, Abs, Ran
 
 from abs_core.labels import from_names
 from abs_descriptions.bundles import Description, Provenance

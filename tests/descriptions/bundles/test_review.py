@@ -317,7 +317,7 @@ BAD: dict[str, tuple[Edit, int | None, str]] = {
     "two edits into one": (
         lambda rows: [row.update(decision="edit", new_text="It sits.") for row in rows[:2]],
         2, "has the text 'It sits.' already"),
-    "an edit of two lines": (put(0, decision="edit", new_text="a\nb"), 2, "the new_text holds a line break"),
+    "an edit of two lines": (put(0, decision="edit", new_text="a\nb"), 2, "the new_text contains a line break"),
     "an edit too long": (put(0, decision="edit", new_text="x" * 4001), 2, "longer than 4000 characters"),
     "terminal escapes": (put(0, decision="\x1b[2J\u202e"), 2, "unknown decision '\\x1b[2j\\u202e'"),
 }  # fmt: skip
@@ -339,12 +339,12 @@ RAW: dict[str, tuple[bytes, str, str]] = {
         b"bundle,row,text,decision,new_text,reason,row\r\n", ", line 1", "more than one column 'row'"),
     "latin-1": (b"bundle,row,text,decision,new_text,reason\r\n,,caf\xe9,,,\r\n", ", line 2", "byte 0xe9"),
     "an open quotation mark": (
-        b'bundle,row,text,decision,new_text,reason\r\n,"a,,,,\r\n', ", line 2", "no valid CSV"),
+        b'bundle,row,text,decision,new_text,reason\r\n,"a,,,,\r\n', ", line 2", "invalid CSV"),
     "only the columns": (b"bundle,row,text,decision,new_text,reason\r\n", "", "4 of 4 rows are missing"),
     "a bundle": (b'{"class":"cat"}\n', ", line 1", "no column"),
     "NUL": (b"bundle,row,text,decision,new_text,reason\r\n\0,,,,,\r\n", ", line 2", ""),
     "a cell of a megabyte": (
-        b"bundle,row,text,decision,new_text,reason\r\n" + b"x" * 1_000_000, ", line 2", "no valid CSV"),
+        b"bundle,row,text,decision,new_text,reason\r\n" + b"x" * 1_000_000, ", line 2", "invalid CSV"),
 }  # fmt: skip
 
 

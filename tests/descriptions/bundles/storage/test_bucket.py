@@ -1,0 +1,102 @@
+"""Buckets: conditional writes, pushes that are killed, and servers that refuse."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from bucket_server import Bucket, serving_s3
+from sharing import (
+    SECRETS,
+    add,
+    python,
+    s3_environment,
+    send,
+    take,
+)
+
+from abs_core.errors import StorageError
+from abs_descriptions.bundles.repository import Repository
+
+# --- S3 ---
+
+
+def test_the_manifest_is_written_last_and_conditionally(tmp_path: Path, enter: Callable[..., None]) -> None:
+    entry = add(tmp_path / "a")
+    with serving_s3(Bucket()) as bucket:
+        enter(s3_environment(bucket))
+        send(tmp_path / "a", "s3://team/x")
+    writes = [request for request in bucket.requests if request.startswith("PUT /team/")]
+    assert writes == [
+        "PUT /team/x/conditional-write *",
+        "PUT /team/x/conditional-write *",
+        f"PUT /team/x/{entry.rejected_path}",
+        f"PUT /team/x/{entry.object_path}",
+        "PUT /team/x/versions/pets/1.0.0.json *",
+    ]
+
+
+def test_a_server_that_ignores_conditions_is_refused(tmp_path: Path, enter: Callable[..., None]) -> None:
+    add(tmp_path / "a")
+    with serving_s3(Bucket(honours_conditions=False)) as bucket:
+        enter(s3_environment(bucket))
+        with pytest.raises(StorageError, match="does not honour conditional writes"):
+            send(tmp_path / "a", "s3://team/x")
+    assert not any("versions" in request or "objects" in request for request in bucket.requests)
+
+
+@pytest.mark.parametrize("at", ["objects", "versions"])
+def test_a_push_that_is_killed_announces_nothing(at: str, tmp_path: Path, enter: Callable[..., None]) -> None:
+    entry = add(tmp_path / "a")
+    reached, go_on = threading.Event(), threading.Event()
+
+    def before(method: str, path: str) -> None:
+        if method == "PUT" and f"/{at}/" in path and not reached.is_set():
+            reached.set()
+            go_on.wait(30)
+            raise ConnectionAbortedError("the client is gone")
+
+    with serving_s3(Bucket(before=before)) as bucket:
+        environment = s3_environment(bucket)
+        enter(environment)
+        pusher = python(_PUSH, environment, str(tmp_path / "a" / "bundles"), "s3://team/x")
+        assert reached.wait(30)
+        pusher.kill()
+        pusher.communicate()
+        go_on.set()
+        remote = Repository.open("s3://team/x")
+        assert remote.catalogue().entries == []
+        assert send(tmp_path / "a", remote)[0].is_new
+        assert take(tmp_path / "b", remote)[0].manifest == entry
+
+
+_PUSH = """
+import sys
+from pathlib import Path
+from abs_descriptions.bundles.repository import Repository
+from abs_descriptions.bundles.sharing import copy_bundles
+copy_bundles("pets", Repository.local(Path(sys.argv[1])), Repository.open(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "cannot be reached"),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_EC2_METADATA_DISABLED": "true"}, "no credentials"),
+        ({"BUCKET": "nobody"}, "there is no such bucket"),
+    ],
+)
+def test_what_keeps_a_bucket_from_us_is_said(
+    change: dict[str, str], fault: str, tmp_path: Path, enter: Callable[..., None]
+) -> None:
+    add(tmp_path / "a")
+    with serving_s3(Bucket()) as bucket:
+        enter(s3_environment(bucket) | change)
+        with pytest.raises(StorageError, match=fault) as refused:
+            send(tmp_path / "a", f"s3://{change.get('BUCKET', 'team')}/x")
+    assert refused.value.remedy
+    assert refused.value.__suppress_context__
+    assert not any(secret in str(refused.value) for secret in SECRETS)
