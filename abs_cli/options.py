@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from abs_classify.datasets import Dataset
     from abs_core.labels import LabelSet
 
-__all__ = ["ModelOptions", "choose_label_space", "class_options", "compute_options", "model_options"]
+__all__ = ["ModelOptions", "RenamedOption", "choose_label_space", "class_options", "compute_options", "model_options"]
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -79,6 +79,26 @@ class ModelOptions:
             import torch
 
             torch.set_num_threads(self.threads)
+
+
+class RenamedOption(click.Option):
+    """An option whose former names still work, without a line in ``--help``.
+
+    Args:
+        former: the former names.
+    """
+
+    def __init__(self, declarations: Sequence[str], *, former: Sequence[str], **settings: Any) -> None:
+        super().__init__([*declarations, *former], **settings)
+        self._former = former
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The line of the present names."""
+        every, self.opts = self.opts, [name for name in self.opts if name not in self._former]
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts = every
 
 
 def model_options(function: F) -> F:

@@ -71,7 +71,7 @@ class ScoredImages:
     selected: Sequence[int] = ()
 
     @property
-    def photos(self) -> list[IdentifiedSample]:
+    def images(self) -> list[IdentifiedSample]:
         """All images that were scored, in order."""
         return [image for shard in self.shards for image in shard]
 

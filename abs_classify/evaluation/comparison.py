@@ -71,7 +71,7 @@ def compare(first: Results, second: Results) -> list[ResultComparison]:
             "the two runs have no method on the same images in common",
             remedy="Compare runs on the same images, or name two files",
         )
-    return [ResultComparison(one, other, _paired(one, other)) for one, other in pairs]
+    return [ResultComparison(*pair, _paired(*pair)) for pair in pairs]
 
 
 def comparison_text(comparisons: Sequence[ResultComparison]) -> str:
@@ -139,15 +139,15 @@ def _pairs(ours: Sequence[ResultRecord], theirs: Sequence[ResultRecord]) -> list
             key = (record.details.data.images_digest, record.method)
             groups.setdefault(key, ([], []))[side].append(record)
     pairs = [pair for first, second in groups.values() for pair in _closest(first, second)]
-    return [(one, other) for one, other in pairs if one.may_share_labels(other)] or pairs
+    return [(left, right) for left, right in pairs if left.may_share_labels(right)] or pairs
 
 
 def _closest(ours: Sequence[ResultRecord], theirs: Sequence[ResultRecord]) -> list[tuple[ResultRecord, ResultRecord]]:
-    pairs = [(one, other) for one in ours for other in theirs]
+    pairs = [(left, right) for left in ours for right in theirs]
     if min(len(ours), len(theirs)) < 2:
         return pairs
     for names in (("model", "bundle"), ("model",), ("bundle",)):
-        same = [(one, other) for one, other in pairs if one.labels(names) == other.labels(names)]
+        same = [(left, right) for left, right in pairs if left.labels(names) == right.labels(names)]
         if same:
             return same
     return pairs

@@ -114,7 +114,8 @@ class PredictionWriter(AbstractContextManager["PredictionWriter"]):
     def __init__(self, path: Path) -> None:
         if path.suffix.lower() not in (".jsonl", ".parquet"):
             raise UsageError(
-                f"{str(path)!r} is no name for predictions", remedy="End it in .jsonl, or in .parquet for pyarrow"
+                f"predictions go to a .jsonl or .parquet file, got {str(path)!r}",
+                remedy="Change the ending of its name",
             )
         self._path = path
         self._stack = ExitStack()
@@ -146,22 +147,22 @@ class PredictionWriter(AbstractContextManager["PredictionWriter"]):
 
 
 def _batches(scored: ScoredImages, classes: Sequence[str], shared: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
-    photos = scored.photos
+    images = scored.images
     for method, ranking in scored.methods.items():
-        for start in range(0, len(photos), _ROWS):
+        for start in range(0, len(images), _ROWS):
             yield [
                 {
                     **shared,
                     "method": method,
-                    "image": photos[at].id,
-                    "path": valid_unicode(photos[at].name),
+                    "image": images[at].id,
+                    "path": valid_unicode(images[at].name),
                     "label": classes[scored.labels[at]],
                     "rank": int(ranking.ranks[at]),
                     "correct": bool(ranking.ranks[at] == 1),
                     "top": [classes[position] for position in ranking.top[at].tolist()],
                     "scores": ranking.scores[at].tolist(),
                 }
-                for at in range(start, min(start + _ROWS, len(photos)))
+                for at in range(start, min(start + _ROWS, len(images)))
             ]
 
 

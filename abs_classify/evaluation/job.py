@@ -1,4 +1,4 @@
-"""An evaluation: the images of a data set scored with one model, every draw of the views beside the first."""
+"""A job: the images of a data set, classified by every method with one model and each seed."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class Evaluation:
     def notes(self) -> list[str]:
         """What the reader should know."""
         near = [check.text(result.top1) for check, result in self._checked() if not check.off]
-        images = self.job.split.notes(self.scored.photos, self.label_space.names)
+        images = self.job.split.notes(self.scored.images, self.label_space.names)
         return [*images, *self._classes_without_data(), *self.plan.notes, *near, *model_notes(self.model)]
 
     def _checked(self) -> list[tuple[BaselineCheck, MethodResult]]:
@@ -168,8 +168,8 @@ def reseeded(plans: Sequence[MethodPlan]) -> list[MethodPlan]:
     """
     texts: dict[str, set[str]] = {}
     for plan in plans:
-        for method, table in plan.methods.items():
-            texts.setdefault(method.name, set()).add(table.digest)
+        for method, class_texts in plan.methods.items():
+            texts.setdefault(method.name, set()).add(class_texts.digest)
     draws = {
         method.name
         for method in plans[0].methods
@@ -177,7 +177,7 @@ def reseeded(plans: Sequence[MethodPlan]) -> list[MethodPlan]:
     }
 
     def drawing(plan: MethodPlan) -> MethodPlan:
-        kept = {method: table for method, table in plan.methods.items() if method.name in draws}
+        kept = {method: texts for method, texts in plan.methods.items() if method.name in draws}
         return dataclasses.replace(plan, methods=kept)
 
     return [plans[0], *map(drawing, plans[1:])]
@@ -227,13 +227,13 @@ def _run_pass(
     job: EvaluationJob, plan: MethodPlan, stages: Stages, on_error: OnError, advance: Advance
 ) -> tuple[ScoredImages, list[MethodResult]]:
     dataset, names = job.split.dataset, job.label_space.names
-    photos, unreadable = job.split.identify(stages.models.digests, on_error)
-    labels = [job.positions[photo.sample.label] for photo in photos]
+    images, unreadable = job.split.identify(stages.models.digests, on_error)
+    labels = [job.positions[image.sample.label] for image in images]
     positions = {class_id: position for position, class_id in enumerate(names)} | dict(job.positions)
     selected = [positions[class_id] for class_id in dataset.selected if class_id in positions]
-    scored = score(stages, photos, labels, plan.methods, on_error, advance, selected, job.split.bad)
+    scored = score(stages, images, labels, plan.methods, on_error, advance, selected, job.split.bad)
     scored.skipped[:0] = unreadable
-    if not scored.photos:
+    if not scored.images:
         raise DatasetError(f"no image of {dataset.name} could be used", remedy="See the reasons with --on-error stop")
     truth = np.asarray(scored.labels, dtype=np.int64)
     candidates = len(selected) or len(names)

@@ -74,7 +74,8 @@ class Proportion(ResultPart):
         """
         if trials < 1 or not 0 <= successes <= trials:
             raise UsageError(
-                f"{successes} successes in {trials} trials are no proportion", remedy="Give at least one image"
+                f"a proportion needs a trial or more and at most as many successes, got {successes} of {trials}",
+                remedy="Give at least one image",
             )
         low, high = wilson(successes, trials)
         return cls(successes=successes, trials=trials, value=successes / trials, low=low, high=high)
@@ -82,7 +83,9 @@ class Proportion(ResultPart):
     @model_validator(mode="after")
     def _check_counts(self) -> Self:
         if self.successes > self.trials:
-            raise ValueError(f"{self.successes} successes in {self.trials} trials are no share")
+            raise ValueError(
+                f"there must be at most as many successes as trials, got {self.successes} of {self.trials}"
+            )
         return self
 
 

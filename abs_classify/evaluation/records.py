@@ -315,13 +315,13 @@ def _data_facts(evaluation: Evaluation) -> DataFacts:
         spec=dataset.name,
         benchmark=dataset.benchmark,
         split=dataset.split,
-        images=len(scored.photos),
-        images_digest=digest([photo.id for photo in scored.photos]),
+        images=len(scored.images),
+        images_digest=digest([image.id for image in scored.images]),
         # labels of the data set, not classes of the bundle: bundles with other ids can be compared
-        labels_digest=digest([photo.sample.label for photo in scored.photos]),
+        labels_digest=digest([image.sample.label for image in scored.images]),
         classes_with_images=len(set(scored.labels)),
         selected=len(dataset.selected),
-        sample=split.sample,
+        sample=split.sampling,
         skipped=scored.skipped,
     )
 

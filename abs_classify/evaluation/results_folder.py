@@ -20,7 +20,7 @@ from abs_core.text import json_text
 __all__ = ["ResultsFolder", "RunSummary", "file_stem", "read_result", "read_results"]
 
 
-# the bits of a million images are 170 kB, and a run may skip many files; beyond this it is no result
+# the bits of a million images are 170 kB, and a run may skip many images; a larger file is no result
 _LARGEST = 64_000_000
 
 
@@ -38,7 +38,7 @@ class ResultsFolder:
     root: Path
 
     def require_writable(self) -> None:
-        """Prove that results can be kept, before the work whose results they are.
+        """Prove that results can be written, before the work whose results they are.
 
         Raises:
             StorageError: they cannot; names the option that moves them.
@@ -47,7 +47,7 @@ class ResultsFolder:
             ensure_writable(self.root)
         except StorageError as error:
             raise StorageError(
-                f"results cannot be kept: {error.message}", remedy="Name another folder with --results DIR"
+                f"results cannot be written: {error.message}", remedy="Name another folder with --results DIR"
             ) from error
 
     def write(self, record: ResultRecord) -> Path:
@@ -84,13 +84,15 @@ class ResultsFolder:
         if is_folder(path):
             return _files(path)
         runs = self.runs()
-        found = runs[-1:] if name == "last" else [run for run in runs if name and run.name.startswith(name)]
-        if len(found) > 1:
-            raise ResultError(f"{name!r} begins the names of {len(found)} runs", remedy="Write more of the name")
-        if not found:
+        matches = runs[-1:] if name == "last" else [run for run in runs if name and run.name.startswith(name)]
+        if len(matches) > 1:
+            raise ResultError(
+                f"{name!r} is ambiguous: {len(matches)} runs begin with it", remedy="Write more of the name"
+            )
+        if not matches:
             newest = [run.name for run in reversed(runs[-5:])]
             raise UnknownNameError("result file, folder or run", name, newest, remedy="See `abs results ls`")
-        return _files(found[0])
+        return _files(matches[0])
 
     def read(self, names: Sequence[str]) -> list[ResultRecord]:
         """The results that names stand for, each once, in the order of the tables.
@@ -184,9 +186,9 @@ def read_result(path: Path) -> ResultRecord:
     try:
         value: Any = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise ResultError(f"{shown!r} is no JSON", remedy="Name a file that `abs eval` wrote") from error
+        raise ResultError(f"{shown!r} is not valid JSON", remedy="Name a file that `abs eval` wrote") from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise ResultError(f"{shown!r} is no result file of abs", remedy="Name a file that `abs eval` wrote")
+        raise ResultError(f"{shown!r} is not a result file of `abs eval`", remedy="Name a file that `abs eval` wrote")
     if value.get("format_version") != FORMAT_VERSION:
         raise _other_version(shown, value.get("format_version"))
     try:

@@ -32,14 +32,14 @@ class EvaluationSplit:
     Args:
         dataset: with all of its images.
         samples: those that count, in order.
-        sample: how they were chosen; empty for all of them.
+        sampling: how they were chosen; empty for all of them.
         bad: images that could not be decoded, found by any model.
         seconds: wall time of reading and identifying the images.
     """
 
     dataset: Dataset
     samples: Sequence[Sample]
-    sample: str = ""
+    sampling: str = ""
     bad: dict[IdentifiedSample | UnreadableSample, SkippedImage] = field(default_factory=dict)
     seconds: float = 0.0
     _identified: tuple[list[IdentifiedSample], list[SkippedImage]] | None = None
@@ -61,13 +61,13 @@ class EvaluationSplit:
         """Whether these are all images of a published split, so that published numbers are of the same ones."""
         benchmark = benchmarks_by_name().get(self.dataset.benchmark)
         sizes = {split.name: split.images for split in benchmark.splits} if benchmark else {}
-        return len(self.samples) == sizes.get(self.dataset.split, -1) and not self.sample
+        return len(self.samples) == sizes.get(self.dataset.split, -1) and not self.sampling
 
-    def notes(self, photos: Sequence[IdentifiedSample], names: Mapping[str, str]) -> list[str]:
+    def notes(self, images: Sequence[IdentifiedSample], names: Mapping[str, str]) -> list[str]:
         """What must be said of the images: how they were chosen, candidate classes without any, copies."""
         dataset = self.dataset
-        notes = [*dataset.notes, *([self.sample] if self.sample else [])]
-        used, folded = {photo.sample.label for photo in photos}, set(map(fold, names.values()))
+        notes = [*dataset.notes, *([self.sampling] if self.sampling else [])]
+        used, folded = {image.sample.label for image in images}, set(map(fold, names.values()))
         empty = [
             entry.id
             for entry in dataset.classes
@@ -80,7 +80,7 @@ class EvaluationSplit:
                 f"{counted(len(empty), 'class has', 'classes have')} no image here, such as {empty[0]!r}: they "
                 "compete, and the mean recall is over the others"
             )
-        return notes + _copies(photos)
+        return notes + _copies(images)
 
 
 def open_split(dataset: str | Dataset, limit: int | None, *, stratified: bool, seed: int) -> EvaluationSplit:
@@ -105,8 +105,8 @@ def open_split(dataset: str | Dataset, limit: int | None, *, stratified: bool, s
     if stratified:
         return _stratified_split(dataset, limit, seed)
     classes = len(set(islice(dataset.labels, limit)))
-    sample = f"the first {limit} of {len(dataset.samples)} images, of {classes} classes: no random sample"
-    return EvaluationSplit(dataset, dataset.samples[:limit], sample)
+    sampling = f"the first {limit} of {len(dataset.samples)} images, of {classes} classes: no random sample"
+    return EvaluationSplit(dataset, dataset.samples[:limit], sampling)
 
 
 def _stratified_split(dataset: Dataset, limit: int, seed: int) -> EvaluationSplit:
@@ -165,8 +165,8 @@ def quotas(sizes: dict[str, int], limit: int) -> dict[str, int]:
         return dict(sizes)
     shares = {label: limit * size / total for label, size in sizes.items()}
     counts = {label: max(1, int(share)) for label, share in shares.items()}
-    # what the minimum of one took too much is taken back where most was given beyond the share, and the rest goes the
-    # other way; equal remainders are told apart by the label
+    # images that the minimum of one took too many are taken back where most were taken beyond the share, and missing
+    # ones are added where most are lacking; the label decides between equal remainders
     while (left := limit - sum(counts.values())) != 0:
         step = 1 if left > 0 else -1
         candidates = [label for label in sizes if (counts[label] < sizes[label] if step > 0 else counts[label] > 1)]
@@ -180,19 +180,19 @@ def benchmarks_by_name() -> dict[str, Benchmark]:
     return {benchmark.name: benchmark for benchmark in BENCHMARKS}
 
 
-def _copies(photos: Sequence[IdentifiedSample]) -> list[str]:
+def _copies(images: Sequence[IdentifiedSample]) -> list[str]:
     """Notes on images with the same bytes."""
-    counts = Counter(photo.id for photo in photos)
+    counts = Counter(image.id for image in images)
     labels: dict[str, dict[str, IdentifiedSample]] = {}
-    for photo in photos:
-        if counts[photo.id] > 1:
-            labels.setdefault(photo.id, {}).setdefault(photo.sample.label, photo)
+    for image in images:
+        if counts[image.id] > 1:
+            labels.setdefault(image.id, {}).setdefault(image.sample.label, image)
     if not labels:
         return []
     extra = sum(counts[image_id] - 1 for image_id in labels)
     notes = [f"{counted(extra, 'image is a copy', 'images are copies')} of another, byte for byte; each counts"]
     conflict = next((by_label for by_label in labels.values() if len(by_label) > 1), None)
     if conflict is not None:
-        both = " and ".join(f"{photo.name!r} is {label!r}" for label, photo in list(conflict.items())[:2])
+        both = " and ".join(f"{image.name!r} is {label!r}" for label, image in list(conflict.items())[:2])
         notes.append(f"copies of one image have different labels, so one of them is always wrong: {both}")
     return notes

@@ -141,7 +141,7 @@ class EvaluationResults(Sequence[ResultRecord]):
 
 
 class EvaluationObserver:
-    """Is told what an evaluation does while it runs; each method does nothing unless it is overridden."""
+    """Follows an evaluation while it runs; each method does nothing unless it is overridden."""
 
     def planned(self, sweep: Sweep) -> None:
         """What will run, before anything is computed. An error that is raised here stops the evaluation."""
@@ -193,13 +193,13 @@ def evaluate(
         weights: models that were imported.
         cache: a folder that keeps what was computed; None to keep nothing beyond this call.
         results, command: a folder for result files, and the command line that they name, without credentials.
-        progress, observer: are told how many images are done, and of each result.
+        progress, observer: show how many images are done, and follow each result.
 
     Raises:
         AbsError: what is named cannot be used, or an image cannot be read; results that are there are kept.
     """
-    options = SweepOptions(_listed(methods), views, templates, control, limit, stratified, seed, seeds, on_error)
-    sweep = plan_sweep(_listed(datasets), _listed(models), _label_spaces(descriptions, labels), options)
+    options = SweepOptions(_as_list(methods), views, templates, control, limit, stratified, seed, seeds, on_error)
+    sweep = plan_sweep(_as_list(datasets), _as_list(models), _label_spaces(descriptions, labels), options)
     keeper = _Keeper(None if results is None else ResultsFolder(Path(results)), Run.now(command), observer)
     stages_of = partial(
         open_stages, settings=ModelSettings(attention, device, dtype, seed, batch_size), weights=weights
@@ -225,9 +225,9 @@ def plan_sweep(
             a data set and ``on_error`` is "stop"; or nothing is left to run.
     """
     if not options.methods:
-        raise UsageError("no method is named", remedy="Give --methods clip,abs or the like")
+        raise UsageError("no method is named", remedy="Name at least one, as in --methods clip,abs")
     if options.stratified and options.limit is None:
-        raise UsageError("--stratified says how to choose images, not how many", remedy="Add --limit N")
+        raise UsageError("--stratified needs the number of images to draw", remedy="Add --limit N")
     splits = [
         open_split(dataset, options.limit, stratified=options.stratified, seed=options.seed)
         for dataset in _each_once(datasets)
@@ -345,7 +345,7 @@ class _Keeper:
             _log.info("results: %s in %s", counted(len(self.records), "file", "files"), self.run_folder)
 
 
-def _listed(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     from abs_classify.datasets import Dataset
     from abs_classify.methods.table import Method
 
@@ -360,7 +360,7 @@ def _label_spaces(
     descriptions: LabelSpace | Sequence[LabelSpace] | None, labels: LabelSet | Sequence[str] | None
 ) -> list[LabelSpace]:
     if descriptions is not None and labels is not None:
-        raise UsageError("descriptions and labels both name the classes", remedy="Give one of them")
+        raise UsageError("descriptions and labels both say which classes there are", remedy="Pass one of them")
     if labels is not None:
         return [LabelSpace.of_labels(labels if isinstance(labels, LabelSet) else from_names(labels))]
     if isinstance(descriptions, LabelSpace):

@@ -113,7 +113,7 @@ def evaluation_page(
     """
     label_space, scored = evaluation.label_space, evaluation.scored
     dataset = evaluation.job.split.dataset.name
-    images = counted(len(scored.photos), "image", "images")
+    images = counted(len(scored.images), "image", "images")
     facts = (
         ("data set", f"{dataset}: {images}, {counted(len(label_space.names), 'class', 'classes')}"),
         ("classes from", label_space.source),
@@ -140,7 +140,7 @@ def classification_page(
     command: Sequence[str],
 ) -> ReportPage:
     """The page of images without labels; arguments as in ``report_images``. All images are shown."""
-    count = len(scored.photos)
+    count = len(scored.images)
     return ReportPage(
         title=f"{counted(count, 'image', 'images')}, {counted(len(label_space.names), 'class', 'classes')}",
         subtitle=_SUBTITLE,
@@ -215,7 +215,7 @@ def report_images(
 
 
 def _choose(scored: ScoredImages, count: int) -> set[int]:
-    total = len(scored.photos)
+    total = len(scored.images)
     if total <= count:
         return set(range(total))
     best = [ranking.top[:, 0] for ranking in scored.methods.values()]

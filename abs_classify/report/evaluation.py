@@ -88,7 +88,7 @@ class EvaluationFiles(EvaluationObserver, AbstractContextManager["EvaluationFile
         self._combinations = sweep.combinations
         if self._is_page and sweep.combinations > 1:
             raise UsageError(
-                f"--report {str(self._report)!r} is one page, and there are {sweep.combinations} combinations",
+                f"--report must be a folder for {sweep.combinations} combinations, got {str(self._report)!r}",
                 remedy="Name a folder",
             )
         page_folder = self._report.parent if self._report is not None and self._is_page else self._report

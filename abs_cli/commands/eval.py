@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abs_cli.console import note, progress
-from abs_cli.options import choose_label_space, compute_options
+from abs_cli.options import RenamedOption, choose_label_space, compute_options
 from abs_core.home import Home
 from abs_core.text import json_text
 
@@ -67,7 +67,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
     show_default=True,
     metavar="M1,M2,...",
     callback=_names,
-    help="Rows of the table; see `abs methods`.",
+    help="Methods to compare; see `abs methods`.",
 )
 @click.option(
     "--views",
@@ -90,35 +90,37 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
     default=1,
     show_default=True,
     metavar="N",
-    help="Draw the views N times, with the seeds from --seed on.",
+    help="Repeat what is random with N seeds, from --seed on.",
 )
 @click.option(
     "--on-error",
     type=click.Choice(["stop", "skip"]),
     default="stop",
     show_default=True,
-    help="What an image that cannot be read does to the run, and a bundle that does not fit a data set; "
-    "skipped ones are counted and named.",
+    help="Stop at an image that cannot be read, or a bundle that does not fit a data set, or skip it; "
+    "what is skipped is counted and named.",
 )
 @click.option(
     "--results",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for result files.  [default: results/ in --home]",
 )
-@click.option("--predictions", type=_PATH, help="Write what was predicted for each image: .jsonl or .parquet.")
+@click.option("--predictions", type=_PATH, help="Write the predictions for each image: .jsonl or .parquet.")
 @click.option("--texts", type=_PATH, help="Write every text that was encoded, with digests: .jsonl.")
-@click.option("--export-csv", type=_PATH, help="Write one row for each result.")
+@click.option("--export-csv", type=_PATH, help="Write a CSV file with one row for each result.")
 @click.option(
     "--report",
     type=click.Path(path_type=Path),
-    help="Write an HTML page: a file, or a folder for index.html; for a grid a folder of pages.",
+    help="Write an HTML page: a file, or a folder for index.html; for several combinations a folder of pages.",
 )
 @click.option(
-    "--report-photos",
+    "--report-images",
+    cls=RenamedOption,
+    former=["--report-photos"],
     type=click.IntRange(min=0),
     default=60,
     show_default=True,
-    help="Photos on a page.",
+    help="Images shown on a page.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result records as JSON, not tables.")
 @compute_options
@@ -133,7 +135,7 @@ def command(
     texts: Path | None,
     export_csv: Path | None,
     report: Path | None,
-    report_photos: int,
+    report_images: int,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -157,7 +159,7 @@ def command(
         texts=texts,
         table=export_csv,
         report=report,
-        report_images=report_photos,
+        report_images=report_images,
         command=sys.argv,
     ) as files:
         evaluated = evaluate(

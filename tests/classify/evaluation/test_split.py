@@ -25,7 +25,7 @@ def test_a_part_of_the_images_says_how_it_was_chosen(bench: Bench, image_folder:
         open_split(f"imagefolder:{data}", 2, stratified=True, seed=0)
     with pytest.raises(UsageError, match="--limit"):
         bench.run(data, "clip", stratified=True)
-    assert open_split(f"imagefolder:{data}", 18, stratified=False, seed=0).sample == ""
+    assert open_split(f"imagefolder:{data}", 18, stratified=False, seed=0).sampling == ""
 
 
 def test_stratified_positions() -> None:
