@@ -162,8 +162,8 @@ def diagnose(benchmark: Benchmark, choice: SplitChoice) -> Diagnosis:
     misplaced = f"the folder {str(root)!r} is {distance} for {benchmark.name}, which lies in {str(folder)!r}"
     if not missing:
         return Diagnosis(misplaced, f"Write {spec_with_root(benchmark, choice, folder)}")
-    paths = "; ".join(f"{path.what} ({_relative(path.path, folder)})" for path in missing)
-    lacks = f"lacks, for {benchmark.name} ({choice.split.name}), {paths}"
+    paths = ", ".join(f"{path.what} ({_relative(path.path, folder)})" for path in missing)
+    lacks = f"lacks files of {benchmark.name} ({choice.split.name}): {paths}"
     message = f"{misplaced} and {lacks}" if levels else f"the folder {str(root)!r} {lacks}"
     remedy = missing[0].remedy or _fetch(benchmark, folder, missing[0])
     usable = [

@@ -65,7 +65,7 @@ def test_imagenet_v2_folders_with_wordnet_ids_are_read_too_and_foreign_numbers_r
 
 def test_a_variant_of_imagenet_v2_is_not_taken_for_another(tmp_path: Path) -> None:
     root = write_files(tmp_path / "imagenetv2-top-images-format-val", "0/a.jpeg")
-    with pytest.raises(DatasetError, match=r"lacks, for imagenet-v2 \(matched-frequency\)"):
+    with pytest.raises(DatasetError, match=r"lacks files of imagenet-v2 \(matched-frequency\)"):
         open_benchmark(miniature("imagenet-v2", matched_frequency=1), str(root))
     assert open_benchmark(miniature("imagenet-v2", top_images=1), f"{root}?split=top-images").split == "top-images"
 

@@ -50,7 +50,7 @@ def test_the_subsets_of_imagenet_say_among_which_classes_the_best_is_chosen(
 def test_the_sets_without_an_official_split_want_that_of_the_coop_suite(tmp_path: Path) -> None:
     write_files(tmp_path, "2750/River/River_1.jpg", "2750/SeaLake/SeaLake_1.jpg")
     with pytest.raises(
-        DatasetError, match=r"lacks, for eurosat \(coop-test\), .* \(split_zhou_EuroSAT.json\)"
+        DatasetError, match=r"lacks files of eurosat \(coop-test\): .* \(split_zhou_EuroSAT.json\)"
     ) as caught:
         open_dataset(f"eurosat:{tmp_path}")
     assert "DATASETS.md of the CoOp repository" in caught.value.remedy
