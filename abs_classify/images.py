@@ -1,7 +1,7 @@
-"""Image files in, upright 8-bit RGB pixels out; whatever cannot be read in full is refused with one clear error.
+"""From image files to upright 8-bit RGB pixels; what cannot be read in full is an error that names the image.
 
-Files come from strangers: Pillow may try a named list of formats only, decompression bombs are refused before anything
-is decoded, and a file that ends early is an error rather than a grey lower half.
+Files come from strangers: Pillow may try a fixed list of formats only, decompression bombs are refused before anything
+is decoded, and a file that ends early is an error rather than an image with a grey lower half.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from abs_core.text import printable
 __all__ = ["FORMATS", "MAX_PIXELS", "LoadedImage", "load_image", "upright_rgb"]
 
 
-#: The formats that are opened, by Pillow's names; every other decoder stays out of reach.
+#: The formats that are opened, by Pillow's names; no other decoder is tried.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "MPO")
 
 
-#: More pixels than this are refused. Pillow's own limit, 89 megapixels unless the program changed it, holds as well.
+#: An image with more pixels is refused. Pillow's own limit, 89 megapixels unless the program changed it, holds as well.
 MAX_PIXELS = 100_000_000
 
 
@@ -52,7 +52,7 @@ _CONVERT = "Convert it to JPEG or PNG, or leave it out"
 _REPLACE = "Fetch the file again, or leave it out"
 
 
-# warnings.catch_warnings changes filters that all threads share, so only one of ours may do it at a time.
+# warnings.catch_warnings changes filters that all threads share, so one thread at a time may use it here.
 _warning_filters = threading.Lock()
 
 
@@ -61,8 +61,8 @@ class LoadedImage:
     """A decoded image.
 
     Args:
-        id: ``sha256:...`` of the file's bytes; it names the image in caches and seeds its random draws.
-        pixels: RGB, 8 bits a channel, turned upright as its EXIF orientation says, at least 1 x 1.
+        id: ``sha256:...`` of the file's bytes; it is the key of the image in caches and seeds its random numbers.
+        pixels: RGB, 8 bits a channel, turned upright by its EXIF orientation, at least 1 x 1.
     """
 
     id: str
@@ -70,16 +70,16 @@ class LoadedImage:
 
 
 def load_image(source: Path | bytes, name: str | None = None) -> LoadedImage:
-    """Read and decode an image: the first frame, over white where it is transparent, 16-bit grey scaled to 8 bits.
+    """Read and decode an image: the first frame, on white where it is transparent, 16-bit grey scaled to 8 bits.
 
     Safe to call from threads.
 
     Args:
         source: a file, or the bytes of one.
-        name: what to call the image in errors; by default the path.
+        name: the name of the image in errors; by default the path.
 
     Raises:
-        ImageError: the file cannot be read, is empty, has none of the formats ``FORMATS``, has more than ``MAX_PIXELS``
+        ImageError: the file cannot be read, is empty, is in none of the ``FORMATS``, has more than ``MAX_PIXELS``
             pixels, or is cut off or damaged. The message names the image.
     """
     label = repr(name if name is not None else str(source) if isinstance(source, Path) else "image bytes")
@@ -90,11 +90,11 @@ def load_image(source: Path | bytes, name: str | None = None) -> LoadedImage:
 
 
 def upright_rgb(image: Image.Image, label: str) -> Image.Image:
-    """The pixels of an opened image as ``load_image`` gives them; of several frames the one at which it stands.
+    """The pixels of an opened image as ``load_image`` gives them; of several frames the current one.
 
     Args:
-        image: stays as it is, but that Pillow reads what it has not read of its file.
-        label: what to call the image in errors.
+        image: is not changed, except that Pillow reads the rest of its file.
+        label: the name of the image in errors.
 
     Raises:
         ImageError: it has no pixels or more than ``MAX_PIXELS``, or its file is cut off, damaged or closed.
@@ -107,10 +107,10 @@ def upright_rgb(image: Image.Image, label: str) -> Image.Image:
     try:
         image.load()
         pixels = _turn_upright(_to_rgb(image), _orientation(image))
-    except Exception as error:  # Pillow's decoders let through whatever broken data makes them raise
+    except Exception as error:  # on broken data Pillow's decoders can raise anything
         reason = printable(str(error) or type(error).__name__, 120).rstrip(".")
         raise ImageError(f"the image {label} is cut off or damaged: {reason}", remedy=_REPLACE) from error
-    # its orientation, kept, would turn the pixels once more if they came back as an image
+    # an orientation that is kept would turn the pixels once more if they were passed in again
     pixels.info.clear()
     return pixels
 
@@ -118,7 +118,7 @@ def upright_rgb(image: Image.Image, label: str) -> Image.Image:
 def _read(path: Path, label: str) -> bytes:
     try:
         if path.exists() and not path.is_file():
-            kind = "a folder" if path.is_dir() else "no regular file"
+            kind = "a folder" if path.is_dir() else "not a regular file"
             raise ImageError(f"the image {label} is {kind}", remedy="Name an image file")
         return path.read_bytes()
     except (OSError, ValueError) as error:
@@ -130,15 +130,15 @@ def _open(data: bytes, label: str) -> Image.Image:
     """The image with its header read and nothing decoded."""
     try:
         with _warning_filters, warnings.catch_warnings():
-            # complaints about odd metadata do not concern the pixels
+            # warnings about odd metadata do not concern the pixels
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             return Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise _bomb(label, "its header claims too many pixels") from error
-    except Exception as error:  # as above: a broken header can raise anything
+    except Exception as error:  # a broken header can raise anything, too
         formats = ", ".join(FORMATS)
-        message = f"{label} is no image of the formats {formats}, or its beginning is damaged"
+        message = f"{label} is not an image in one of the formats {formats}, or its header is damaged"
         raise ImageError(message, remedy=_CONVERT) from error
 
 
@@ -176,13 +176,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", pixels.size, "white")
         return Image.alpha_composite(white, pixels).convert("RGB")
     if image.mode == "RGB":
-        # a plain image lets go of the file's bytes and of its plugin
+        # a copy keeps neither the bytes of the file nor its decoder
         return image.copy()
     return image.convert("RGB")
 
 
 def _wide_grey(image: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits as 8-bit grey: 0..65535 and 0..1 are scaled whole, other ranges from least to most."""
+    """Grey of more than 8 bits as 8-bit grey: from 0..65535 (of floats 0..1), other values from their range."""
     values = np.asarray(image).astype(np.float64)
     low, high = float(np.min(values)), float(np.max(values))
     if not (math.isfinite(low) and math.isfinite(high)):

@@ -19,7 +19,7 @@ def test_the_python_page_runs_in_order(capsys: pytest.CaptureFixture[str]) -> No
         exec(compile(block, "docs/python.md", "exec"), names)
     said = capsys.readouterr().out
     assert "pets@1.0.0#sha256:" in said
-    assert "abs-with-whole" in said
+    assert "abs-with-full" in said
 
 
 @pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)

@@ -59,7 +59,7 @@ def test_every_format_of_the_list_is_read(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["ICO", "PDF", "TGA", "SGI", "JPEG2000", "DDS", "PCX"])
 def test_a_format_outside_the_list_is_refused(kind: str) -> None:
-    with pytest.raises(ImageError, match=r"^'photo.x' is no image of the formats JPEG, PNG") as caught:
+    with pytest.raises(ImageError, match=r"^'photo.x' is not an image in one of the formats JPEG, PNG") as caught:
         load_image(encode(noise(), kind), "photo.x")
     assert caught.value.remedy
 
@@ -76,9 +76,9 @@ def test_a_truncated_file_is_refused(kind: str, share: float) -> None:
     ("data", "said"),
     [
         (b"", r"'x' is empty \(0 bytes\)"),
-        (b"hello, I am no image at all", "'x' is no image"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "'x' is no image"),
-        (b"\xff\xd8\xff", "'x' is no image"),
+        (b"hello, I am no image at all", "'x' is not an image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "'x' is not an image"),
+        (b"\xff\xd8\xff", "'x' is not an image"),
         (png_header(0, 5), "'x' "),
     ],
 )
@@ -111,7 +111,7 @@ def test_a_file_that_is_missing_or_a_folder_or_a_pipe_is_refused(tmp_path: Path)
         load_image(Path("a\0b.png"))
     pipe = tmp_path / "pipe.png"
     os.mkfifo(pipe)
-    with pytest.raises(ImageError, match="is no regular file"):
+    with pytest.raises(ImageError, match="is not a regular file"):
         load_image(pipe)
 
 
