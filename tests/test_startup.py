@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import abs_descriptions
+
 ROOT = Path(__file__).parents[1]
 HEAVY = ["torch", "transformers", "openai", "vllm", "sentence_transformers", "open_clip", "timm"]
 # Runs `abs` with the arguments and prints the heavy libraries that it imported, behind what it printed itself.
@@ -45,6 +47,14 @@ def test_descriptions_and_the_command_line_are_imported_without_heavy_libraries(
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+def test_the_public_names_of_the_description_library_are_there() -> None:
+    assert len(abs_descriptions.__all__) > 10
+    for name in abs_descriptions.__all__:
+        assert getattr(abs_descriptions, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        abs_descriptions.nothing  # noqa: B018
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,10 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: one object a bundle, `yanked` the reason or null.")
 @click.option("--remote", metavar="LOCATION", help="List what is there instead; LOCATION as for `abs bundle pull`.")
 @click.option(
-    "--limit", type=click.IntRange(1, 100_000), help="List up to N versions of a remote location.  [default: 1000]"
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    help="List up to N versions of a remote location.  [default: 1000]",
 )
 @click.pass_obj
 def list_command(home: Home, as_json: bool, remote: str | None, limit: int | None) -> None:

@@ -54,7 +54,7 @@ def diff_command(home: Home, old: str, new: str, as_json: bool) -> None:
 
 @click.command("merge")
 @click.argument("references", nargs=-1, required=True, metavar="BUNDLE BUNDLE...")
-@click.option("--name", help="Name of the new bundle.  [default: that of the first]")
+@click.option("--name", metavar="NAME", help="Name of the new bundle.  [default: that of the first]")
 @click.option(
     "--on-conflict",
     type=click.Choice(["refuse", "first"]),
@@ -65,7 +65,9 @@ def diff_command(home: Home, old: str, new: str, as_json: bool) -> None:
 @click.option(
     "--labels", metavar="SET", help="Label set of the new bundle, where theirs differ; must have all their classes."
 )
-@click.option("--license", "--licence", "license_name", help="License of the new bundle, where theirs differ.")
+@click.option(
+    "--license", "--licence", "license_name", metavar="SPDX", help="License of the new bundle, where theirs differ."
+)
 @click.pass_obj
 def merge_command(
     home: Home,
@@ -112,7 +114,7 @@ def merge_command(
     help="Review file (CSV) that came back.",
 )
 @click.option("--reviewer", metavar="NAME", help="Who decided; recorded in the new version.")
-@click.option("--name", help="Name of the new bundle.  [default: that of the reviewed one]")
+@click.option("--name", metavar="NAME", help="Name of the new bundle.  [default: that of the reviewed one]")
 @click.pass_obj
 def review_command(
     home: Home, reference: str, out: Path | None, review_file: Path | None, reviewer: str | None, name: str | None
@@ -145,7 +147,7 @@ def review_command(
 
 @click.command("yank")
 @click.argument("reference", metavar="NAME@VERSION")
-@click.option("--reason", help="Why it should not be used; shown wherever it is.")
+@click.option("--reason", metavar="TEXT", help="Why it should not be used; shown wherever it is.")
 @click.option("--undo", is_flag=True, help="Make a yanked version one like any other again.")
 @click.pass_obj
 def yank_command(home: Home, reference: str, reason: str | None, undo: bool) -> None:

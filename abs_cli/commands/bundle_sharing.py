@@ -21,15 +21,20 @@ __all__ = ["export_command", "import_command", "pull_command", "push_command"]
 
 @click.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--name", help="Name of the new bundle. A bundle that is imported keeps its own.")
+@click.option("--name", metavar="NAME", help="Name of the new bundle. A bundle that is imported keeps its own.")
 @click.option(
-    "--format", "format_name", help="cupl, clip-d, waffle, text or csv.  [default: by the file's ending, .json is cupl]"
+    "--format",
+    "format_name",
+    metavar="FORMAT",
+    help="cupl, clip-d, waffle, text or csv.  [default: by the file's ending, .json is cupl]",
 )
 @click.option(
     "--labels", metavar="SET", help="Label set to match the file's classes with.  [default: those of the file]"
 )
-@click.option("--license", "--licence", "license_name", help="License of the texts.  [default: not stated]")
-@click.option("--source", help="Who or what wrote the texts.  [default: not stated]")
+@click.option(
+    "--license", "--licence", "license_name", metavar="SPDX", help="License of the texts.  [default: not stated]"
+)
+@click.option("--source", metavar="TEXT", help="Who or what wrote the texts.  [default: not stated]")
 @click.pass_obj
 def import_command(
     home: Home,
@@ -78,7 +83,7 @@ def import_command(
 @click.command("export")
 @click.argument("reference", metavar="BUNDLE")
 @click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--format", "format_name", required=True, help="cupl, clip-d, waffle, text or csv.")
+@click.option("--format", "format_name", metavar="FORMAT", required=True, help="cupl, clip-d, waffle, text or csv.")
 @click.option(
     "--key",
     type=click.Choice(["name", "id"]),
@@ -100,7 +105,7 @@ def export_command(home: Home, reference: str, target: Path, format_name: str, k
 @click.command("push")
 @click.argument("reference", metavar="BUNDLE")
 @click.argument("location")
-@click.option("--with-parents", is_flag=True, help="Also those that it was made of, and theirs.")
+@click.option("--with-parents", is_flag=True, help="Also copy the bundles that it was made of, and theirs.")
 @click.pass_obj
 def push_command(home: Home, reference: str, location: str, with_parents: bool) -> None:
     """Copy a bundle of the local store to a folder, s3://, gs:// or hf://datasets/OWNER/NAME, and print its reference.
@@ -120,7 +125,7 @@ def push_command(home: Home, reference: str, location: str, with_parents: bool) 
 @click.command("pull")
 @click.argument("reference", metavar="BUNDLE")
 @click.argument("location")
-@click.option("--with-parents", is_flag=True, help="Also those that it was made of, and theirs.")
+@click.option("--with-parents", is_flag=True, help="Also copy the bundles that it was made of, and theirs.")
 @click.pass_obj
 def pull_command(home: Home, reference: str, location: str, with_parents: bool) -> None:
     """Fetch a bundle from a folder, s3://, gs://, http(s):// or hf://datasets/OWNER/NAME@COMMIT.

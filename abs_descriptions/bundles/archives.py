@@ -128,9 +128,9 @@ def _unpack(stream: BinaryIO, path: Path, folder: Path) -> Unpacked:
         if len(last.encode("utf-8", "surrogatepass")) > _LONGEST_NAME:
             raise _Refused(f"the member {quoted(last)} has a longer name than a file can have")
         # Not every disk tells "A" from "a".
-        other = next((name for name in written if name.casefold() == last.casefold()), None)
-        if other is not None:
-            raise _Refused(f"two members are called {quoted(last)}: {quoted(written[other])} and {quoted(name)}")
+        namesake = next((file for file in written if file.casefold() == last.casefold()), None)
+        if namesake is not None:
+            raise _Refused(f"two members are called {quoted(last)}: {quoted(written[namesake])} and {quoted(name)}")
         written[last] = name
         with atomic_write(folder / last) as out:
             while block := read(_CHUNK):

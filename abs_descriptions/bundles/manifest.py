@@ -129,5 +129,5 @@ def parse_yank(data: bytes, manifest: Manifest) -> Yank | None:
         yank = Yank.model_validate_json(data)
     except ValidationError:
         return None
-    same = (yank.name, yank.version, yank.digest) == (manifest.name, manifest.version, manifest.digest)
-    return yank if same and text_problem(yank.reason) is None else None
+    is_of_it = (yank.name, yank.version, yank.digest) == (manifest.name, manifest.version, manifest.digest)
+    return yank if is_of_it and text_problem(yank.reason) is None else None

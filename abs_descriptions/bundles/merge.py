@@ -172,10 +172,10 @@ def _merged_labels(headers: Sequence[BundleHeader], label_set: LabelSet | None) 
 def _refuse_other_notes(headers: Sequence[BundleHeader]) -> None:
     first = headers[0]
     for header in headers[1:]:
-        for class_id, mine, other in diff_labels(first, header).noted:
+        for class_id, first_note, note in diff_labels(first, header).noted:
             raise BundleError(
-                f"the note of the class {quoted(class_id)} is {show_note(mine)} in {first.name}@{first.version} and "
-                f"{show_note(other)} in {header.name}@{header.version}",
+                f"the note of the class {quoted(class_id)} is {show_note(first_note)} in {first.name}@{first.version} "
+                f"and {show_note(note)} in {header.name}@{header.version}",
                 remedy="Name a label set whose notes hold (--labels)",
             )
 
@@ -234,8 +234,8 @@ def _merged_records(
 
 def _conflict(record: Description, texts: Mapping[str, str], ids: set[str]) -> str | None:
     if record.text in texts:
-        other = texts[record.text]
-        return None if other == record.kind else f"{quoted(record.text)} is a {other} and a {record.kind}"
+        kind = texts[record.text]
+        return None if kind == record.kind else f"{quoted(record.text)} is a {kind} and a {record.kind}"
     return f"two texts have the id {quoted(record.id)}" if record.id is not None and record.id in ids else None
 
 

@@ -141,11 +141,11 @@ def parse_reference(text: str) -> Reference:
         UsageError: a name that could climb out of a store, a range, an invalid version or digest.
     """
     head, hash_sign, digest = text.partition("#")
-    name, at, version = head.partition("@")
+    name, at_sign, version = head.partition("@")
     problem = name_problem(name)
     if problem is not None:
         raise UsageError(f"bundle reference {quoted(text)}: the name {problem}", remedy="Choose another name")
-    if at and parse_version(version) is None:
+    if at_sign and parse_version(version) is None:
         if _RANGE.search(version) or version == "latest" or version.count(".") < 2:
             raise UsageError(
                 f"bundle reference {quoted(text)} names a range, not a version",
@@ -155,12 +155,12 @@ def parse_reference(text: str) -> Reference:
             f"bundle reference {quoted(text)}: {quoted(version)} is not a semantic version",
             remedy="Write MAJOR.MINOR.PATCH, such as 1.2.0 or 1.3.0-rc.1, in lower case and without '+'",
         )
-    if hash_sign and not (at and DIGEST.fullmatch(digest)):
+    if hash_sign and not (at_sign and DIGEST.fullmatch(digest)):
         raise UsageError(
             f"bundle reference {quoted(text, 120)} is not pinned correctly",
             remedy="Write name@version#sha256: and 64 hexadecimal digits in lower case",
         )
-    return Reference(name, version if at else None, digest if hash_sign else None)
+    return Reference(name, version if at_sign else None, digest if hash_sign else None)
 
 
 def pinned_problem(text: str) -> str | None:

@@ -139,7 +139,7 @@ class Repository:
             StorageError, BundleError: a manifest cannot be read or is broken. UsageError: the storage cannot be listed.
         """
         names = self.names() if name is None else [name]
-        versions = [(each, str(version)) for each in names for version in self.versions(each)]
+        versions = [(bundle_name, str(version)) for bundle_name in names for version in self.versions(bundle_name)]
         with ThreadPoolExecutor(_CONCURRENCY) as pool:
             manifests = pool.map(lambda version: self._manifest(*version), versions)
             return [manifest for manifest in manifests if manifest is not None]

@@ -291,9 +291,9 @@ def _check_new_text(row: ReviewRow) -> None:
         raise ExternalFormatError(f"the new_text {problem}", row.line)
 
 
-def _reviewer(name: str, review: Review, taken: set[str]) -> Generator:
+def _reviewer(name: str, review: Review, existing: set[str]) -> Generator:
     ident, number = "review", 1
-    while ident in taken:
+    while ident in existing:
         number += 1
         ident = f"review-{number}"
     parameters: dict[str, JsonValue] = {

@@ -92,9 +92,9 @@ def parse_review_file(text: str) -> Iterator[ReviewRow]:
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter(text), strict=True)
     try:
         places = _places(next(rows, []))
-        begin = rows.line_num
+        last_line = rows.line_num
         for cells in rows:
-            line, begin = begin + 1, rows.line_num
+            line, last_line = last_line + 1, rows.line_num
             if any(cell.strip() for cell in cells):
                 yield _row(cells, places, line)
     except csv.Error as error:

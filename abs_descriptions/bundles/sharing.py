@@ -96,7 +96,7 @@ def _copy(reference: str, source: Repository, target: Repository) -> CopiedBundl
     existing_yank = target.yank_of(manifest)
     if yank is not None and existing_yank is None:
         target.publish_yank(yank)
-    reasons = dict.fromkeys(each.reason for each in (yank, existing_yank) if each is not None)
+    reasons = dict.fromkeys(known.reason for known in (yank, existing_yank) if known is not None)
     return CopiedBundle(manifest, is_new, "; ".join(reasons) or None, parents)
 
 

@@ -107,7 +107,7 @@ def _address(protocol: str, rest: str) -> Location:
     if not (_HOST if protocol.startswith("http") else _BUCKET).fullmatch(host):
         raise _refused(protocol, "names no host or bucket that can be one")
     segments = folder.split("/") if folder else []
-    if any(not _SEGMENT.fullmatch(one) or one in (".", "..") for one in segments):
+    if any(not _SEGMENT.fullmatch(segment) or segment in (".", "..") for segment in segments):
         raise _refused(protocol, "has a part that is empty, climbs, or holds a sign that means something else there")
     return Location(protocol, "/".join([host, *segments]))
 
@@ -119,8 +119,8 @@ def _hub(rest: str) -> Location:
     return Location("hf", match["repo"], match["revision"] or "")
 
 
-def _refused(protocol: str, fault: str) -> UsageError:
+def _refused(protocol: str, problem: str) -> UsageError:
     return UsageError(
-        f"the {protocol}: location {fault}",
+        f"the {protocol}: location {problem}",
         remedy=f"Write {protocol}:{PROTOCOLS[protocol]}; credentials come from the environment, see docs/sharing.md",
     )

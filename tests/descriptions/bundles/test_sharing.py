@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from sharing import add, enter_environment, place_of, race, send, store_of, take
 
-from abs_core.errors import BundleError, StorageError, UnknownNameError
+from abs_core.errors import BundleError, StorageError, UnknownNameError, UsageError
 from abs_core.files import sha256_file
 from abs_descriptions.bundles import iter_rejected
 from abs_descriptions.bundles.repository import Repository
+from abs_descriptions.bundles.sharing import copy_bundles
 
 # --- every kind of place ---
 
@@ -107,6 +108,40 @@ def test_a_listing_is_bounded(place: Repository, tmp_path: Path) -> None:
     assert listing.truncated
     assert place.list("birds") == place.list("../birds") == []
     assert [str(version) for version in place.versions("pets")] == ["1.0.0", "1.1.0", "1.2.0", "1.3.0"]
+
+
+def test_a_version_is_yanked_where_it_is(place: Repository, tmp_path: Path) -> None:
+    entry = add(tmp_path / "a")
+    send(tmp_path / "a", place)
+    assert place.yank("pets@1.0.0", "wrong cats").reason == "wrong cats"
+    with pytest.raises(BundleError, match="every version of 'pets' is yanked"):
+        place.resolve("pets")
+    assert place.resolve("pets@1.0.0") == entry
+    if place.address.startswith(str(tmp_path)):
+        assert place.yank("pets@1.0.0", "no cats").reason == "no cats"
+        assert place.undo_yank("pets@1.0.0") == place.remove("pets@1.0.0") == entry
+        assert place.list() == []
+        return
+    assert place.yank("pets@1.0.0", "no cats").reason == "wrong cats"
+    for work in (place.undo_yank, place.remove):
+        with pytest.raises(UsageError, match="nothing can be removed from"):
+            work("pets@1.0.0")
+    assert place.list() == [entry]
+
+
+def test_a_bundle_is_read_and_copied_from_one_place_to_another(place: Repository, tmp_path: Path) -> None:
+    entry = add(tmp_path / "a")
+    send(tmp_path / "a", place)
+    with pytest.raises(UsageError, match="is not a local store"):
+        place.read("pets")
+    (tmp_path / "download").mkdir()
+    bundle = place.read("pets", tmp_path / "download")
+    assert (bundle.reference, bundle.path.parent) == (str(entry), tmp_path / "download")
+    elsewhere = Repository.open(str(tmp_path / "elsewhere"))
+    assert [copied.is_new for copied in copy_bundles("pets", place, elsewhere)] == [True]
+    assert [copied.is_new for copied in copy_bundles("pets", place, elsewhere)] == [False]
+    assert take(tmp_path / "b", elsewhere)[0].manifest == entry
+    assert not (tmp_path / "elsewhere" / "pulls.jsonl").exists()
 
 
 # --- folders ---
