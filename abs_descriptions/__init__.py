@@ -24,26 +24,53 @@ if TYPE_CHECKING:
     from abs_descriptions.bundles.review import add_reviewed, write_review
     from abs_descriptions.bundles.sharing import copy_bundles
     from abs_descriptions.bundles.writer import write_bundle
+    from abs_descriptions.filtering.bundle_filters import SentenceFilter
+    from abs_descriptions.filtering.child_version import FilterOutput, filter_bundle
+    from abs_descriptions.filtering.criteria import Criteria
+    from abs_descriptions.filtering.encoders import SentenceEncoder
+    from abs_descriptions.generation.cleaning import CleaningRules
+    from abs_descriptions.generation.cost import Prices
+    from abs_descriptions.generation.pipeline import estimate_cost, generate
+    from abs_descriptions.generation.providers.base import Parameters
+    from abs_descriptions.generation.providers.registry import ProviderOptions, build_provider
+    from abs_descriptions.generation.runner import GenerationPlan
+    from abs_descriptions.linting import LintOptions, lint_bundle, lint_labels
 
 __all__ = [
     "Bundle",
     "BundleHeader",
     "ClassLabel",
+    "CleaningRules",
+    "Criteria",
     "Description",
+    "FilterOutput",
+    "GenerationPlan",
     "Generator",
     "LabelSet",
     "LabelSpace",
+    "LintOptions",
+    "Parameters",
+    "Prices",
     "Provenance",
+    "ProviderOptions",
     "Rejection",
     "Repository",
+    "SentenceEncoder",
+    "SentenceFilter",
     "add_merged",
     "add_reviewed",
+    "build_provider",
     "copy_bundles",
     "diff_bundles",
+    "estimate_cost",
     "export_bundle",
+    "filter_bundle",
     "find_bundle",
+    "generate",
     "import_bundles",
     "import_descriptions",
+    "lint_bundle",
+    "lint_labels",
     "merge_bundles",
     "read_bundle",
     "read_labels",
@@ -56,21 +83,37 @@ _MODULES = {
     "Bundle": "abs_descriptions.bundles.reader",
     "BundleHeader": "abs_descriptions.bundles.format",
     "ClassLabel": "abs_core.labels",
+    "CleaningRules": "abs_descriptions.generation.cleaning",
+    "Criteria": "abs_descriptions.filtering.criteria",
     "Description": "abs_core.descriptions",
+    "FilterOutput": "abs_descriptions.filtering.child_version",
+    "GenerationPlan": "abs_descriptions.generation.runner",
     "Generator": "abs_descriptions.bundles.format",
     "LabelSet": "abs_core.labels",
     "LabelSpace": "abs_core.descriptions",
+    "LintOptions": "abs_descriptions.linting",
+    "Parameters": "abs_descriptions.generation.providers.base",
+    "Prices": "abs_descriptions.generation.cost",
     "Provenance": "abs_core.descriptions",
+    "ProviderOptions": "abs_descriptions.generation.providers.registry",
     "Rejection": "abs_core.descriptions",
     "Repository": "abs_descriptions.bundles.repository",
+    "SentenceEncoder": "abs_descriptions.filtering.encoders",
+    "SentenceFilter": "abs_descriptions.filtering.bundle_filters",
     "add_merged": "abs_descriptions.bundles.merge",
     "add_reviewed": "abs_descriptions.bundles.review",
+    "build_provider": "abs_descriptions.generation.providers.registry",
     "copy_bundles": "abs_descriptions.bundles.sharing",
     "diff_bundles": "abs_descriptions.bundles.diff",
+    "estimate_cost": "abs_descriptions.generation.pipeline",
     "export_bundle": "abs_descriptions.bundles.exchange",
+    "filter_bundle": "abs_descriptions.filtering.child_version",
     "find_bundle": "abs_descriptions.bundles.lookup",
+    "generate": "abs_descriptions.generation.pipeline",
     "import_bundles": "abs_descriptions.bundles.importing",
     "import_descriptions": "abs_descriptions.bundles.importing",
+    "lint_bundle": "abs_descriptions.linting",
+    "lint_labels": "abs_descriptions.linting",
     "merge_bundles": "abs_descriptions.bundles.merge",
     "read_bundle": "abs_descriptions.bundles.reader",
     "read_labels": "abs_core.labels",

@@ -1,7 +1,7 @@
-"""What is wrong with class names and descriptions, found before money or scores are spent. Pure but for one table.
+"""Problems of class names and descriptions, found before money is spent on generation or scores are computed.
 
-``lint`` takes a label set and, where there are some, descriptions, and gives findings, each of one of ``RULES``. It
-reads each text once: names are found by a table of spellings, not by comparing every text with every class.
+``lint_bundle`` and ``lint_labels`` report findings, each under one of ``RULES``. Each text is read once: names are
+found in a table of spellings, not by comparing every text with every class.
 """
 
 from __future__ import annotations
@@ -12,38 +12,50 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
-from abs_core.descriptions import Description
-from abs_core.errors import UsageError
+from abs_core.descriptions import Description, LabelSpace
+from abs_core.errors import LabelError, UsageError
 from abs_core.files import data_folder, storage_errors
-from abs_core.labels import ClassLabel, fold
+from abs_core.labels import ClassLabel, LabelSet, fold
+from abs_descriptions.bundles.reader import Bundle
 from abs_descriptions.generation.naming import NameMatcher
 from abs_descriptions.generation.sentences import words
 
-__all__ = ["RULES", "LintFinding", "LintOptions", "Severity", "ambiguous_names", "lint"]
+__all__ = [
+    "RULES",
+    "LintFinding",
+    "LintOptions",
+    "LintReport",
+    "Severity",
+    "ambiguous_names",
+    "lint_bundle",
+    "lint_descriptions",
+    "lint_labels",
+    "report_refused_labels",
+]
 
 
 Severity = Literal["error", "warning"]
 
 
-#: rule -> (severity, what it says)
+#: rule -> (severity, what it reports)
 RULES: Mapping[str, tuple[Severity, str]] = MappingProxyType(
     {
-        "labels-refused": ("error", "the label set breaks a rule, so it cannot be read"),
-        "duplicate-name": ("error", "two classes have one name and no notes that tell them apart"),
+        "labels-refused": ("error", "the label set is invalid"),
+        "duplicate-name": ("error", "two classes have the same name and no notes that distinguish them"),
         "no-descriptions": ("error", "a class has no description"),
-        "shared-text": ("error", "two classes have one sentence"),
-        "over-token-limit": ("error", "the image-text model does not see the end of a text"),
-        "control-character": ("error", "a text holds a character that hides or reorders others"),
-        "similar-name": ("warning", "two names differ by number, spaces or a note alone"),
-        "ambiguous-name": ("warning", "a name means several things, and nothing says which"),
+        "shared-text": ("error", "two classes have the same sentence"),
+        "over-token-limit": ("error", "a text is longer than the image-text model reads"),
+        "control-character": ("error", "a text contains a character that hides or reorders others"),
+        "similar-name": ("warning", "two names differ only in number, spaces or a note"),
+        "ambiguous-name": ("warning", "a name has several meanings, and nothing says which is meant"),
         "too-few": ("warning", "a class has few descriptions"),
         "unequal-counts": ("warning", "one class has many more descriptions than another"),
         "names-other-class": ("warning", "a text names another class of the set"),
-        "shared-phrase": ("warning", "two classes have one phrase"),
+        "shared-phrase": ("warning", "two classes have the same phrase"),
         "near-empty": ("warning", "a sentence has hardly any words"),
-        "markup": ("warning", "a text holds HTML"),
+        "markup": ("warning", "a text contains HTML"),
     }
 )
 
@@ -57,7 +69,7 @@ _MARKUP = re.compile(r"</?[a-zA-Z][^<>]{0,200}>|&(?:[a-zA-Z]{2,10}|#\d{1,6}|#x[0
 _JOINERS = "\u200c\u200d"
 
 
-# a name's first characters under which it is looked up, and what no sentence can do without
+# Names are looked up by this many first characters; common words are never taken for names.
 _KEY = 5
 
 
@@ -70,14 +82,14 @@ _COMMON = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class LintFinding:
-    """Something that is wrong.
+    """One problem.
 
     Args:
-        rule: a key of ``RULES``, which give the severity.
-        message: what is wrong and with which class or text.
-        class_id: the class, where it is about one.
-        other: id of the other class, where there is one.
-        text: the description, where it is about one.
+        rule: a key of ``RULES``.
+        message: what is wrong, and with which class or text.
+        class_id: the class, if the finding is about one.
+        other: id of the other class, if there is one.
+        text: the description, if the finding is about one.
     """
 
     rule: str
@@ -88,19 +100,19 @@ class LintFinding:
 
     @property
     def severity(self) -> Severity:
-        """How bad it is."""
+        """The severity of its rule."""
         return RULES[self.rule][0]
 
 
 @dataclass(frozen=True, slots=True)
 class LintOptions:
-    """What counts as wrong.
+    """The limits.
 
     Args:
-        min_descriptions: a class with fewer has too few.
-        max_ratio: the most descriptions of a class over the fewest of another.
-        count_tokens: how many tokens the image-text model sees in a text; None counts none.
-        token_limit: texts with more are over the limit.
+        min_descriptions: a class with fewer descriptions is reported.
+        max_ratio: highest number of descriptions of any class, divided by the lowest of any other.
+        count_tokens: counts the tokens of a text as the image-text model does; None counts none.
+        token_limit: texts with more tokens are reported; None reports none.
 
     Raises:
         UsageError: a number out of range.
@@ -113,10 +125,96 @@ class LintOptions:
 
     def __post_init__(self) -> None:
         if self.min_descriptions < 1 or not self.max_ratio >= 1:
-            raise UsageError("a limit of lint is below 1", remedy="Give numbers from 1 on")
+            raise UsageError(
+                f"min_descriptions and max_ratio must be at least 1, "
+                f"got {self.min_descriptions} and {self.max_ratio:g}",
+                remedy="Give larger numbers",
+            )
 
 
-def lint(
+@dataclass(frozen=True, slots=True)
+class LintReport:
+    """All problems of one bundle or label set.
+
+    Args:
+        source: reference of the bundle, or name and digest of the label set.
+        classes: number of classes.
+        descriptions: number of descriptions; None for a label set.
+        findings: errors first.
+    """
+
+    source: str
+    classes: int
+    descriptions: int | None
+    findings: tuple[LintFinding, ...]
+
+    @property
+    def errors(self) -> int:
+        """Number of errors."""
+        return sum(finding.severity == "error" for finding in self.findings)
+
+    @property
+    def warnings(self) -> int:
+        """Number of warnings."""
+        return len(self.findings) - self.errors
+
+    def failed(self, *, strict: bool = False) -> bool:
+        """Whether there is an error or, if ``strict``, a warning."""
+        return bool(self.errors or (strict and self.findings))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "source": self.source,
+            "classes": self.classes,
+            "descriptions": self.descriptions,
+            "errors": self.errors,
+            "warnings": self.warnings,
+            "findings": [
+                {
+                    "rule": finding.rule,
+                    "severity": finding.severity,
+                    "message": finding.message,
+                    "class": finding.class_id,
+                    "other": finding.other,
+                    "text": finding.text,
+                }
+                for finding in self.findings
+            ],
+        }
+
+
+def lint_bundle(bundle: Bundle, options: LintOptions | None = None) -> LintReport:
+    """Check the class names and the descriptions of a bundle.
+
+    Raises:
+        BundleError: the file is no longer the one that was validated.
+        StorageError: the file, or the table of ambiguous names, cannot be read.
+    """
+    return _report(bundle.label_space(), options)
+
+
+def lint_labels(labels: LabelSet, options: LintOptions | None = None) -> LintReport:
+    """Check the class names of a label set, before descriptions are written.
+
+    Raises:
+        StorageError: the table of ambiguous names cannot be read.
+    """
+    return _report(LabelSpace.of_labels(labels), options)
+
+
+def report_refused_labels(source: str, error: LabelError) -> LintReport:
+    """The report on labels that are not a valid label set: why they are refused is the only finding."""
+    return LintReport(source, 0, None, (LintFinding("labels-refused", error.message),))
+
+
+def _report(space: LabelSpace, options: LintOptions | None) -> LintReport:
+    findings = lint_descriptions(space.labels.classes, space.descriptions, ambiguous_names(), options)
+    count = None if space.descriptions is None else sum(len(records) for records in space.descriptions.values())
+    return LintReport(space.source, len(space.labels.classes), count, tuple(findings))
+
+
+def lint_descriptions(
     classes: Sequence[ClassLabel],
     descriptions: Mapping[str, Sequence[Description]] | None,
     ambiguous: Mapping[str, str],
@@ -126,21 +224,21 @@ def lint(
 
     Args:
         classes: of the label set.
-        descriptions: class id to descriptions; None where there are only labels yet.
-        ambiguous: word to its senses, ``ambiguous_names()``.
-        options: what counts as wrong.
+        descriptions: class id -> descriptions; None for labels alone.
+        ambiguous: word -> its senses, ``ambiguous_names()``.
+        options: the limits.
     """
-    told = options or LintOptions()
-    found = [*_duplicate_names(classes), *_ambiguous(classes, ambiguous)]
+    options = options or LintOptions()
+    findings = [*_duplicate_names(classes), *_ambiguous(classes, ambiguous)]
     if descriptions is not None:
-        found += _counts(classes, descriptions, told)
-        found += _texts(classes, descriptions, told)
-    order = {rule: at for at, rule in enumerate(RULES)}
-    return sorted(found, key=lambda finding: order[finding.rule])
+        findings += _counts(classes, descriptions, options)
+        findings += _texts(classes, descriptions, options)
+    order = {rule: position for position, rule in enumerate(RULES)}
+    return sorted(findings, key=lambda finding: order[finding.rule])
 
 
 def ambiguous_names() -> dict[str, str]:
-    """The shipped table of ambiguous English names: folded word to its senses.
+    """The shipped table of ambiguous English names: folded word -> its senses.
 
     Raises:
         StorageError: the table cannot be read.
@@ -154,21 +252,21 @@ def ambiguous_names() -> dict[str, str]:
 def _duplicate_names(classes: Sequence[ClassLabel]) -> Iterator[LintFinding]:
     exact: dict[str, ClassLabel] = {}
     loose: dict[str, ClassLabel] = {}
-    for one in classes:
-        name, key = fold(one.name), _loose(one.name)
-        twin = exact.setdefault(name, one)
-        near = loose.setdefault(key, one)
-        if twin is not one:
-            told_apart = one.note and twin.note and one.note != twin.note
-            rule = "similar-name" if told_apart else "duplicate-name"
-            more = ", apart by their notes, which no image-text model reads" if told_apart else ""
-            yield LintFinding(rule, f"{_named(one)} and {_named(twin)} have one name{more}", one.id, twin.id)
-        elif near is not one:
-            yield LintFinding("similar-name", f"{_named(one)} and {_named(near)} are all but one name", one.id, near.id)
+    for label in classes:
+        twin = exact.setdefault(fold(label.name), label)
+        near = loose.setdefault(_loose(label.name), label)
+        pair = f"{_quoted(label)} and {_quoted(twin if twin is not label else near)}"
+        if twin is not label:
+            differ = label.note and twin.note and label.note != twin.note
+            rule = "similar-name" if differ else "duplicate-name"
+            notes = "; only their notes differ, which no image-text model reads" if differ else ""
+            yield LintFinding(rule, f"{pair} have the same name{notes}", label.id, twin.id)
+        elif near is not label:
+            yield LintFinding("similar-name", f"{pair} have almost the same name", label.id, near.id)
 
 
 def _loose(name: str) -> str:
-    """A name without spaces, hyphens and case, its last word in the singular where English forms it by -s."""
+    """A name without spaces, hyphens and case, and without a plural -s at its end."""
     joined = "".join(words(name)) or fold(name)
     return (
         joined[:-1] if len(joined) > 3 and joined.endswith("s") and not joined.endswith(("ss", "us", "is")) else joined
@@ -176,39 +274,34 @@ def _loose(name: str) -> str:
 
 
 def _ambiguous(classes: Sequence[ClassLabel], table: Mapping[str, str]) -> Iterator[LintFinding]:
-    for one in classes:
-        name = fold(one.name)
-        # "crane (bird)" and "crane, bird" say it; "crane bird" is another name
+    for label in classes:
+        name = fold(label.name)
+        # "crane (bird)" and "crane, bird" say which is meant; "crane bird" is another name.
         word = name if name in table else name.removesuffix("s")
-        if word in table and not (one.note or one.group):
-            message = f"{_named(one)} may mean {table[word]}"
-            yield LintFinding(
-                "ambiguous-name", f"{message}: write which, as in '{word} ({_first(table[word])})'", one.id
-            )
-
-
-def _first(senses: str) -> str:
-    return senses.partition(";")[0].strip()
+        if word in table and not (label.note or label.group):
+            example = f"'{word} ({table[word].partition(';')[0].strip()})'"
+            message = f"{_quoted(label)} may mean {table[word]}: say which, as in {example}"
+            yield LintFinding("ambiguous-name", message, label.id)
 
 
 def _counts(
     classes: Sequence[ClassLabel], descriptions: Mapping[str, Sequence[Description]], options: LintOptions
 ) -> Iterator[LintFinding]:
-    counts = {one.id: len(descriptions.get(one.id, ())) for one in classes}
-    for one in classes:
-        if counts[one.id] == 0:
-            yield LintFinding("no-descriptions", f"{_named(one)} has no description", one.id)
-        elif counts[one.id] < options.min_descriptions:
-            few = f"{_named(one)} has {counts[one.id]} of at least {options.min_descriptions} descriptions"
-            yield LintFinding("too-few", few, one.id)
-    described = [one for one in classes if counts[one.id]]
+    counts = {label.id: len(descriptions.get(label.id, ())) for label in classes}
+    for label in classes:
+        if counts[label.id] == 0:
+            yield LintFinding("no-descriptions", f"{_quoted(label)} has no description", label.id)
+        elif counts[label.id] < options.min_descriptions:
+            few = f"{_quoted(label)} has {counts[label.id]} of at least {options.min_descriptions} descriptions"
+            yield LintFinding("too-few", few, label.id)
+    described = [label for label in classes if counts[label.id]]
     if not described:
         return
-    fewest, most = (choose(described, key=lambda one: counts[one.id]) for choose in (min, max))
+    fewest, most = (choose(described, key=lambda label: counts[label.id]) for choose in (min, max))
     if counts[most.id] > options.max_ratio * counts[fewest.id]:
         yield LintFinding(
             "unequal-counts",
-            f"{_named(most)} has {counts[most.id]} descriptions, {_named(fewest)} has {counts[fewest.id]}",
+            f"{_quoted(most)} has {counts[most.id]} descriptions, {_quoted(fewest)} has {counts[fewest.id]}",
             most.id,
             fewest.id,
         )
@@ -217,34 +310,41 @@ def _counts(
 def _texts(
     classes: Sequence[ClassLabel], descriptions: Mapping[str, Sequence[Description]], options: LintOptions
 ) -> Iterator[LintFinding]:
-    names = _Names(classes)
+    names = _NameIndex(classes)
     first: dict[tuple[str, ...], ClassLabel] = {}
-    for one in classes:
-        for record in descriptions.get(one.id, ()):
-            text, found = record.text, words(record.text)
-            # a text that several classes have says nothing for any; reported at the second class
-            owner = first.setdefault(tuple(found) or (text,), one)
-            if owner.id != one.id:
+    for label in classes:
+        for record in descriptions.get(label.id, ()):
+            text, text_words = record.text, words(record.text)
+            # A text that several classes share distinguishes none of them; it is reported at the second class.
+            owner = first.setdefault(tuple(text_words) or (text,), label)
+            if owner.id != label.id:
                 rule = "shared-text" if record.kind == "sentence" else "shared-phrase"
-                yield LintFinding(rule, f"{_named(one)} and {_named(owner)} share a text", one.id, owner.id, text)
-            for other in names.others(found, one):
-                yield LintFinding("names-other-class", f"{_named(one)} names {_named(other)}", one.id, other.id, text)
-            if record.kind == "sentence" and len(found) < _NEAR_EMPTY:
-                yield LintFinding(
-                    "near-empty", f"{_named(one)} has a sentence of {len(found)} words", one.id, None, text
-                )
-            if _MARKUP.search(text):
-                yield LintFinding("markup", f"{_named(one)} has a text with markup", one.id, None, text)
-            hidden = _hidden(text)
-            if hidden:
-                yield LintFinding("control-character", f"{_named(one)} has a text with {hidden}", one.id, None, text)
-            tokens = _over(text, options)
-            if tokens:
-                message = f"{_named(one)} has a text of {tokens} tokens, the limit is {options.token_limit}"
-                yield LintFinding("over-token-limit", message, one.id, None, text)
+                message = f"{_quoted(label)} and {_quoted(owner)} share a text"
+                yield LintFinding(rule, message, label.id, owner.id, text)
+            for other in names.others(text_words, label):
+                message = f"{_quoted(label)} names {_quoted(other)}"
+                yield LintFinding("names-other-class", message, label.id, other.id, text)
+            for rule, problem in _text_problems(record, len(text_words), options):
+                yield LintFinding(rule, f"{_quoted(label)} has a {problem}", label.id, None, text)
 
 
-def _hidden(text: str) -> str:
+def _text_problems(record: Description, word_count: int, options: LintOptions) -> Iterator[tuple[str, str]]:
+    """Rule and message, continuing "the class has a ...", of what is wrong with one text."""
+    text = record.text
+    if record.kind == "sentence" and word_count < _NEAR_EMPTY:
+        yield "near-empty", f"sentence of {word_count} words"
+    if _MARKUP.search(text):
+        yield "markup", "text with markup"
+    hidden = _hidden_character(text)
+    if hidden:
+        yield "control-character", f"text with {hidden}"
+    tokens = _excess_tokens(text, options)
+    if tokens:
+        yield "over-token-limit", f"text of {tokens} tokens, the limit is {options.token_limit}"
+
+
+def _hidden_character(text: str) -> str:
+    """The first control or invisible character, as U+XXXX; empty if there is none."""
     if text.isascii() and text.isprintable():
         return ""
     for char in text:
@@ -253,62 +353,64 @@ def _hidden(text: str) -> str:
     return ""
 
 
-def _over(text: str, options: LintOptions) -> int:
+def _excess_tokens(text: str, options: LintOptions) -> int:
+    """The number of tokens of a text over the limit; 0 if it is within."""
     if options.count_tokens is None or options.token_limit is None:
         return 0
-    # no token is shorter than a byte, and two mark the ends
+    # A token has at least one byte, and two more mark the ends.
     if len(text.encode("utf-8", "replace")) + 2 <= options.token_limit:
         return 0
     tokens = options.count_tokens(text)
     return tokens if tokens > options.token_limit else 0
 
 
-class _Names:
-    """Finds the classes that a text names, the longest name at each place; its own name is no finding.
+class _NameIndex:
+    """Finds the classes that a text names, the longest name at each place; the class's own name is no finding.
 
-    Spellings are joined words, as ``NameMatcher`` has them, in one table. From a place in a text words are joined only
-    while a spelling may still begin so, so the time does not grow with the number of classes.
+    Spellings are joined words, as ``NameMatcher`` has them, in one table. From a place in a text, words are joined only
+    while a spelling may still begin that way, so the time does not grow with the number of classes.
     """
 
     def __init__(self, classes: Sequence[ClassLabel]) -> None:
-        self._owners: dict[str, list[ClassLabel]] = defaultdict(list)
+        self._labels: dict[str, list[ClassLabel]] = defaultdict(list)
         self._longest: dict[str, int] = defaultdict(int)
-        for one in classes:
-            if "".join(words(one.name)) in _COMMON or any(unicodedata.category(c)[0] == "S" for c in one.name):
+        for label in classes:
+            if "".join(words(label.name)) in _COMMON or any(unicodedata.category(c)[0] == "S" for c in label.name):
                 continue
-            for form in NameMatcher(one.name).forms:
-                self._owners[form].append(one)
+            for form in NameMatcher(label.name).forms:
+                self._labels[form].append(label)
                 for length in range(1, min(len(form), _KEY) + 1):
                     start = form[:length]
                     self._longest[start] = max(self._longest[start], len(form))
 
-    def others(self, found: Sequence[str], own: ClassLabel) -> Iterator[ClassLabel]:
-        """Each other class that the words ``found`` name, once."""
+    def others(self, text_words: Sequence[str], own: ClassLabel) -> Iterator[ClassLabel]:
+        """Each class other than ``own`` that the words of a text name, once."""
         seen = {own.id}
         after = 0
-        for at, word in enumerate(found):
-            if at < after or len(word) > self._longest.get(word[:_KEY], 0):
+        for position, word in enumerate(text_words):
+            if position < after or len(word) > self._longest.get(word[:_KEY], 0):
                 continue
-            length, named = self._match(found, at)
-            after = at + length
-            if any(one.id == own.id for one in named):
+            length, named = self._match(text_words, position)
+            after = position + length
+            if any(label.id == own.id for label in named):
                 continue
-            for one in named:
-                if one.id not in seen:
-                    seen.add(one.id)
-                    yield one
+            for label in named:
+                if label.id not in seen:
+                    seen.add(label.id)
+                    yield label
 
-    def _match(self, found: Sequence[str], at: int) -> tuple[int, Sequence[ClassLabel]]:
+    def _match(self, text_words: Sequence[str], start: int) -> tuple[int, Sequence[ClassLabel]]:
+        """The longest name that begins at ``start``: its number of words, and the classes with this name."""
         joined, best, named = "", 0, list[ClassLabel]()
-        for stop in range(at, len(found)):
-            joined += found[stop]
+        for stop in range(start, len(text_words)):
+            joined += text_words[stop]
             if len(joined) > self._longest.get(joined[:_KEY], 0):
                 break
-            owners = self._owners.get(joined)
-            if owners:
-                best, named = stop + 1 - at, owners
+            labels = self._labels.get(joined)
+            if labels:
+                best, named = stop + 1 - start, labels
         return best, named
 
 
-def _named(one: ClassLabel) -> str:
-    return f"'{one.name}'" if fold(one.name).replace(" ", "_") == one.id else f"'{one.name}' ({one.id})"
+def _quoted(label: ClassLabel) -> str:
+    return f"'{label.name}'" if fold(label.name).replace(" ", "_") == label.id else f"'{label.name}' ({label.id})"

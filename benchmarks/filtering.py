@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from abs_descriptions.bundles import read_bundle
-from abs_descriptions.filtering import Criteria, SentenceEncoder, decide
+from abs_descriptions.filtering.criteria import Criteria, decide
+from abs_descriptions.filtering.encoders import SentenceEncoder
 from abs_descriptions.generation.cleaning import RejectionReason
 
 
@@ -50,13 +51,13 @@ def planted(path: Path, other: Path, seed: int = 0) -> None:
     encoder = SentenceEncoder()
     vectors = encoder.encode(texts)
     criteria = Criteria(near_duplicate=None)
-    goes = np.array([one.reason is not None for one in decide(vectors, owners.tolist(), texts, criteria).each])
+    goes = np.array([one.reason is not None for one in decide(vectors, owners.tolist(), texts, criteria).decisions])
     print(f"{own.header.name}: {goes.sum()} of {len(goes)} sentences go as they are ({goes.mean():.1%})")
     generator = np.random.default_rng(seed)
     moved = generator.choice(len(texts), len(texts) // 20, replace=False)
     mixed = owners.copy()
     mixed[moved] = (owners[moved] + generator.integers(1, len(places), len(moved))) % len(places)
-    goes = np.array([one.reason is not None for one in decide(vectors, mixed.tolist(), texts, criteria).each])
+    goes = np.array([one.reason is not None for one in decide(vectors, mixed.tolist(), texts, criteria).decisions])
     print(f"  of {len(moved)} sentences moved into another class {goes[moved].mean():.1%} go")
     strangers = [record.text for record in foreign.records()]
     chosen = [strangers[at] for at in generator.choice(len(strangers), len(places), replace=False)]

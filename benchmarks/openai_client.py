@@ -64,24 +64,24 @@ def measure_time(what: str, url: str, model: str, count: int, concurrency: int, 
             start = clock()
             way(url, model, count, concurrency)
             times[name].append(clock() - start)
-    bare, backend = min(times["bare"]), min(times["backend"])
+    bare, provider = min(times["bare"]), min(times["backend"])
     shown: dict[str, object] = {name: [round(one, 3) for one in seconds] for name, seconds in times.items()}
     if what == "throughput":
-        return {**shown, "backend_to_bare": round(bare / backend, 3)}
+        return {**shown, "backend_to_bare": round(bare / provider, 3)}
     per = {
         "bare_ms": 1e3 * bare / count,
-        "backend_ms": 1e3 * backend / count,
-        "above_ms": 1e3 * (backend - bare) / count,
+        "backend_ms": 1e3 * provider / count,
+        "above_ms": 1e3 * (provider - bare) / count,
     }
     return {**shown, **{name: round(value, 3) for name, value in per.items()}}
 
 
 def measure_memory(url: str, model: str, count: int, concurrency: int) -> dict[str, object]:
     """Resident memory in MiB at a tenth, at half and at the end of one call."""
-    backend = OpenAIChatProvider(model, base_url=url, concurrency=concurrency)
+    provider = OpenAIChatProvider(model, base_url=url, concurrency=concurrency)
     marks = {count // 10, count // 2, count}
     seen = {}
-    for number, (_, outcome) in enumerate(backend.complete(_requests(count)), 1):
+    for number, (_, outcome) in enumerate(provider.complete(_requests(count)), 1):
         if isinstance(outcome, Failure):
             raise SystemExit(outcome.reason)
         if number in marks:
@@ -114,8 +114,8 @@ def run_bare(url: str, model: str, count: int, concurrency: int) -> None:
 
 def run_backend(url: str, model: str, count: int, concurrency: int) -> None:
     """The backend, its replies taken as they come."""
-    backend = OpenAIChatProvider(model, base_url=url, concurrency=concurrency)
-    for _, outcome in backend.complete(_requests(count)):
+    provider = OpenAIChatProvider(model, base_url=url, concurrency=concurrency)
+    for _, outcome in provider.complete(_requests(count)):
         if isinstance(outcome, Failure):
             raise SystemExit(outcome.reason)
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from abs_classify.models.base import Model
 
+#: The checkout.
+ROOT = Path(__file__).parents[1]
+
 
 #: The root of the checkout.
 ROOT = Path(__file__).parents[1]

@@ -18,8 +18,14 @@ from abs_descriptions.bundles.lookup import find_bundle
 from abs_descriptions.bundles.repository import Repository
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
     from abs_descriptions.bundles import Bundle
-    from abs_descriptions.filtering import FilteredBundle, RemovedDescription
+    from abs_descriptions.filtering.bundle_filters import FilteredBundle, RemovedDescription, SentenceFilter
+    from abs_descriptions.filtering.child_version import FilterResult
 
 __all__ = ["command"]
 
@@ -87,7 +93,14 @@ class NumberOrOff(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 @model_options
 @click.pass_context
 def command(
-    ctx: click.Context, /, reference: str, name: str | None, out: Path | None, dry_run: bool, as_json: bool, **told: Any
+    ctx: click.Context,
+    /,
+    reference: str,
+    name: str | None,
+    out: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Write a child version of BUNDLE without the descriptions that do harm or nothing.
 
@@ -100,28 +113,30 @@ def command(
     abs filter-descriptions birds --keep 20
     abs filter-descriptions birds --images ./photos --model ViT-B-16-quickgelu/openai --keep 20
     """
-    from abs_cli.filtering import check_child, keep_child, spare_own_result
+    from abs_descriptions import filter_bundle
+    from abs_descriptions.filtering.child_version import FilterOutput
 
     home: Home = ctx.obj
     bundle = find_bundle(Repository.local(home.bundles), reference)
-    _refuse_idle(ctx, _SENTENCES if told["images"] is not None else _IMAGES, told["images"] is not None)
-    if not dry_run:
-        check_child(home, bundle, name, out)
-    filtered = _by_sentences(home, bundle, told) if told["images"] is None else _by_images(home, bundle, told)
-    if out is None and name in (None, bundle.header.name):
-        filtered = spare_own_result(bundle, filtered)
-    child, is_new = (None, False) if dry_run else keep_child(home, bundle, filtered, name, out)
+    by_images = options["images"] is not None
+    _refuse_idle(ctx, _SENTENCES if by_images else _IMAGES, by_images)
+    result = filter_bundle(
+        bundle,
+        (lambda bundle: _by_images(home, bundle, options)) if by_images else _sentence_filter(home, options),
+        FilterOutput(Repository.local(home.bundles), name, out),
+        dry_run=dry_run,
+    )
     if as_json:
-        click.echo(json_text(_value(bundle, filtered, child, is_new)))
+        click.echo(json_text(_value(bundle, result)))
         return
-    for line in _lines(bundle, filtered):
+    for line in _lines(bundle, result.filtered):
         click.echo(line)
-    if child is None:
+    if result.reference is None:
         note("dry run: nothing was written")
-    elif not filtered.removed and not is_new:
-        click.echo(f"{child} stays as it is")
+    elif not result.filtered.removed and not result.is_new:
+        click.echo(f"{result.reference} is unchanged")
     else:
-        click.echo(child if is_new else f"{child} is there already")
+        click.echo(result.reference if result.is_new else f"{result.reference} exists already")
 
 
 def _refuse_idle(ctx: click.Context, names: tuple[str, ...], images: bool) -> None:
@@ -134,31 +149,51 @@ def _refuse_idle(ctx: click.Context, names: tuple[str, ...], images: bool) -> No
             raise UsageError(f"{option} needs --images", remedy="Name a folder of images with --images")
 
 
-def _by_sentences(home: Home, bundle: Bundle, told: dict[str, Any]) -> FilteredBundle:
-    from abs_cli.filtering import filter_sentences
-    from abs_descriptions.filtering import Criteria, SentenceEncoder
+class _StageEmbeddings:
+    """Sentence embeddings in the stage cache: an ``EmbeddingCache``."""
+
+    def __init__(self, home: Home) -> None:
+        self._folder = home.cache
+
+    def embeddings(self, inputs: Mapping[str, Any], compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+        from abs_classify.encoding.cache import CacheKey, StageCache
+
+        cache = StageCache(self._folder)
+        key = CacheKey("sentence-embeddings", 1, inputs)
+        stored = cache.load(key)
+        if stored is None:
+            cache.require_writable()
+            stored = {"vectors": compute()}
+            cache.store(key, stored)
+        return stored["vectors"]
+
+
+def _sentence_filter(home: Home, options: dict[str, Any]) -> SentenceFilter:
+    from abs_descriptions.filtering.bundle_filters import SentenceFilter
+    from abs_descriptions.filtering.criteria import Criteria
+    from abs_descriptions.filtering.encoders import SentenceEncoder
 
     criteria = Criteria(
-        **{name: told[name] for name in ("near_duplicate", "off_topic", "nearer", "keep", "diversity", "least")}
+        **{name: options[name] for name in ("near_duplicate", "off_topic", "nearer", "keep", "diversity", "least")}
     )
-    return filter_sentences(home, bundle, SentenceEncoder(told["encoder"]), criteria)
+    return SentenceFilter(criteria, SentenceEncoder(options["encoder"]), _StageEmbeddings(home))
 
 
-def _by_images(home: Home, bundle: Bundle, told: dict[str, Any]) -> FilteredBundle:
+def _by_images(home: Home, bundle: Bundle, given: dict[str, Any]) -> FilteredBundle:
     from abs_classify.usage import measure_usage, open_images
-    from abs_descriptions.filtering import filter_by_weight
+    from abs_descriptions.filtering.bundle_filters import filter_by_weight
 
-    if told["keep"] is not None and told["min_mass"] is not None:
+    if given["keep"] is not None and given["min_mass"] is not None:
         raise UsageError("--keep and --min-mass both say how much stays", remedy="Give one of them")
-    share = _MASS if told["keep"] is None and told["min_mass"] is None else told["min_mass"]
-    images = open_images(told["images"])
-    options = ModelOptions(**{name: told[name] for name in ModelOptions.__dataclass_fields__})
-    classifier = options.classifier(home, bundle.label_space(), method=told["method"], views=told["views"])
-    usage = measure_usage(classifier, images, on_error=told["on_error"], progress=progress)
+    share = _MASS if given["keep"] is None and given["min_mass"] is None else given["min_mass"]
+    images = open_images(given["images"])
+    options = ModelOptions(**{name: given[name] for name in ModelOptions.__dataclass_fields__})
+    classifier = options.classifier(home, bundle.label_space(), method=given["method"], views=given["views"])
+    usage = measure_usage(classifier, images, on_error=given["on_error"], progress=progress)
     for skipped in usage.skipped:
         note(f"skipped {skipped.name}: {skipped.reason}")
     return filter_by_weight(
-        bundle, usage.weights, keep=told["keep"], share=share, model=usage.model, parameters=usage.parameters
+        bundle, usage.weights, keep=given["keep"], share=share, model=usage.model, parameters=usage.parameters
     )
 
 
@@ -173,8 +208,8 @@ def _lines(bundle: Bundle, filtered: FilteredBundle) -> Iterator[str]:
         f"{len(filtered.kept)} of {total} descriptions stay; fewest of a class: "
         f"{counts[fewest]} of {printable(names[fewest])}"
     )
-    if filtered.spared:
-        yield f"{filtered.spared} would have gone and stay, so that their class keeps enough"
+    if filtered.protected:
+        yield f"{filtered.protected} failed a criterion and stay, so that their class keeps its minimum"
     if not filtered.removed:
         return
     yield f"\n{'reason':<26}{'removed':>8}{'classes':>9}"
@@ -207,14 +242,15 @@ def _per_class(filtered: FilteredBundle) -> dict[str, int]:
     return counts
 
 
-def _value(bundle: Bundle, filtered: FilteredBundle, child: str | None, is_new: bool) -> dict[str, Any]:
+def _value(bundle: Bundle, result: FilterResult) -> dict[str, Any]:
+    filtered = result.filtered
     return {
         "parent": bundle.reference,
-        "bundle": child,
-        "new": is_new,
+        "bundle": result.reference,
+        "new": result.is_new,
         "filter": {"model": filtered.filter.model, "parameters": filtered.filter.parameters},
         "kept": len(filtered.kept),
-        "spared": filtered.spared,
+        "spared": filtered.protected,
         "classes": _per_class(filtered),
         "removed": [
             {

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from abs_core.errors import UsageError
 from abs_core.home import Home
-from abs_core.text import json_text
+from abs_core.text import json_text, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from abs_descriptions.generation.class_progress import ClassReport
+    from abs_descriptions.generation.cleaning import CleaningRules
+    from abs_descriptions.generation.cost import Prices
+    from abs_descriptions.generation.providers.base import Provider, Tokens
+    from abs_descriptions.generation.report import CostEstimate, CostSummary, GenerationSummary
+    from abs_descriptions.generation.runner import GenerationPlan, GenerationResult
 
 __all__ = ["command"]
 
 
-# Options that are fields of BackendOptions; which of them a backend has, it says itself.
-_REACH = (
+# Options that are fields of ``ProviderOptions``; a provider says itself which of them it has.
+_PROVIDER_OPTIONS = (
     "model",
     "base_url",
     "key_variable",
@@ -30,42 +43,75 @@ _REACH = (
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
+# Classes with too few descriptions that are listed in the terminal.
+_LISTED = 10
+
+
 @click.command("gen-descriptions")
 @click.argument("labels", metavar="LABELS")
-@click.option("--name", required=True, help="Of the bundle; an existing one gets a new version if anything changed.")
-@click.option("--backend", default="local", show_default=True, help="local, openai (also for vllm serve) and others.")
-@click.option("--model", help="A model of the backend.  [default for local and vllm: the embedded smollm2]")
-@click.option("--base-url", metavar="URL", help="Of an OpenAI-compatible server.")
-@click.option("--key-variable", metavar="NAME", help="Environment variable with the key for that server.")
-@click.option("--prompts", default="auto", show_default=True, help="Prompt set: a shipped id or a YAML file.")
-@click.option("--per-class", type=click.IntRange(min=1), default=10, show_default=True, help="Wanted of each class.")
-@click.option("--tries", type=click.IntRange(min=1), default=4, show_default=True, help="Samples per description.")
-@click.option("--max-tokens", type=click.IntRange(min=1), default=60, show_default=True, help="Of one reply.")
-@click.option("--temperature", type=click.FloatRange(min=0), default=0.8, show_default=True, help="Of the draws.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the draws.")
 @click.option(
-    "--fit-model", metavar="MODEL", help="Reject what is too long for this image-text model; see `abs models`."
+    "--name", required=True, help="Name of the bundle; an existing one gets a new version if anything changed."
 )
-@click.option("--price-in", type=float, metavar="PRICE", help="Of a million tokens of prompts, in any currency.")
-@click.option("--price-out", type=float, metavar="PRICE", help="Of a million tokens of replies.")
+@click.option(
+    "--backend",
+    default="local",
+    show_default=True,
+    help="local, vllm, openai (any server with the OpenAI protocol) or openai-batch.",
+)
+@click.option("--model", help="Model of the backend.  [default for local and vllm: the embedded smollm2]")
+@click.option("--base-url", metavar="URL", help="Address of an OpenAI-compatible server.")
+@click.option("--key-variable", metavar="NAME", help="Environment variable with the key for that server.")
+@click.option(
+    "--prompts", default="auto", show_default=True, help="Prompt set: the id of a shipped one, or a YAML file."
+)
+@click.option(
+    "--per-class", type=click.IntRange(min=1), default=10, show_default=True, help="Descriptions wanted for each class."
+)
+@click.option(
+    "--tries", type=click.IntRange(min=1), default=4, show_default=True, help="Maximum samples per wanted description."
+)
+@click.option(
+    "--max-tokens", type=click.IntRange(min=1), default=60, show_default=True, help="Maximum tokens of a reply."
+)
+@click.option(
+    "--temperature", type=click.FloatRange(min=0), default=0.8, show_default=True, help="Sampling temperature."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed for sampling.")
+@click.option("--fit-model", metavar="MODEL", help="Reject texts too long for this image-text model; see `abs models`.")
+@click.option("--price-in", type=float, metavar="PRICE", help="Price of a million prompt tokens, in any currency.")
+@click.option("--price-out", type=float, metavar="PRICE", help="Price of a million reply tokens.")
 @click.option("--prices", type=_FILE, metavar="FILE", help="YAML or JSON with both by model: {MODEL: {in: 1, out: 4}}.")
-@click.option("--max-cost", type=float, metavar="COST", help="Of this run; it ends with a partial bundle before that.")
-@click.option("--dry-run", is_flag=True, help="Say how much would be asked and what it costs; ask and write nothing.")
-@click.option("--report", type=_FILE, metavar="FILE", help="A line for each class, .csv or .json.")
+@click.option(
+    "--max-cost", type=float, metavar="COST", help="Cost limit of this run; it stops with a partial bundle before that."
+)
+@click.option("--dry-run", is_flag=True, help="Print the number of requests and their cost; send and write nothing.")
+@click.option("--report", type=_FILE, metavar="FILE", help="Write one line for each class, as .csv or .json.")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Requests in flight to a server.  [default: 16]")
-@click.option("--requests-per-minute", type=click.FloatRange(min=0, min_open=True), help="That a server allows.")
-@click.option("--tokens-per-minute", type=click.FloatRange(min=0, min_open=True), help="That a server allows.")
-@click.option("--poll-interval", type=click.FloatRange(min=0, min_open=True), help="Seconds, of a batch of a server.")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Of a local model, or of a batch of a server.")
+@click.option(
+    "--requests-per-minute", type=click.FloatRange(min=0, min_open=True), help="Limit on requests to a server."
+)
+@click.option(
+    "--tokens-per-minute", type=click.FloatRange(min=0, min_open=True), help="Limit on tokens to and from a server."
+)
+@click.option(
+    "--poll-interval",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds between two checks of a batch.  [default: 30]",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), help="Batch size of a local model, or requests in one batch file."
+)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of a local model.  [default: all cores]")
-@click.option("--licence", default="not stated", show_default=True, help="Of the descriptions, for the bundle.")
+@click.option(
+    "--license", "--licence", "license", default="not stated", show_default=True, help="License of the descriptions."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(home: Home, /, labels: str, name: str, dry_run: bool, as_json: bool, **options: Any) -> int:
     """Write descriptions for the classes in LABELS and store them as a bundle.
 
-    LABELS is a text file with one class name a line, a CSV or JSON file, a folder with one sub-folder per class, or the
-    name of a shipped label set. Interrupt it when you like: every reply is kept, and the same command goes on.
+    LABELS is a text file with one class name per line, a CSV or JSON file, a folder with one subfolder per class, or
+    the name of a shipped label set. You can interrupt it at any time: every reply is kept, the same command resumes.
 
     \b
     abs gen-descriptions labels.txt --name pets
@@ -82,14 +128,202 @@ def command(home: Home, /, labels: str, name: str, dry_run: bool, as_json: bool,
     Exit codes: 0 complete, 3 a partial bundle (--max-cost was reached, or a class has no description), 130 a partial
     bundle after Ctrl-C, 2 an error.
     """
-    from abs_cli.generating import GenerationOptions, generate_bundle, look_ahead
+    from abs_cli.console import Interrupts, progress
+    from abs_core.labels import read_labels
+    from abs_descriptions import estimate_cost, generate
+    from abs_descriptions.bundles.repository import Repository
 
-    reach = {field: value for field in _REACH if (value := options.pop(field)) is not None}
-    told = GenerationOptions(reach=reach, **options)
+    if dry_run and options["report"] is not None:
+        raise UsageError("--report and --dry-run exclude each other", remedy="Leave one of them out")
+    label_set = read_labels(labels)
+    repository = Repository.local(home.bundles)
+    repository.next_version(name)  # refuses an invalid name before the work that follows
+    provider = _provider(home, options)
+    prices = _prices(provider.model, options)
+    inputs: dict[str, Any] = {
+        "prompts": None if options["prompts"] == "auto" else options["prompts"],
+        "plan": _plan(home, options, keep_derived=not dry_run),
+        "journals": home.journals,
+        "prices": prices,
+    }
     if dry_run:
-        ahead = look_ahead(home, labels, name, told)
-        click.echo(json_text(ahead.to_dict()) if as_json else ahead.text())
+        estimate = estimate_cost(label_set, name, provider, **inputs)
+        click.echo(json_text(estimate.to_dict()) if as_json else _estimate_text(estimate))
         return 0
-    made = generate_bundle(home, labels, name, told)
-    click.echo(json_text(made.to_dict()) if as_json else made.text())
-    return made.exit_code
+    with Interrupts() as interrupts:
+        summary = generate(
+            label_set,
+            name,
+            provider,
+            output=repository,
+            max_cost=options["max_cost"],
+            report=options["report"],
+            license=options["license"],
+            progress=progress,
+            may_ask=lambda: not interrupts.asked,
+            **inputs,
+        )
+    if summary.reference is None:
+        raise KeyboardInterrupt  # there is nothing but the journal
+    click.echo(json_text(summary.to_dict()) if as_json else _summary_text(summary))
+    return _exit_code(summary.result)
+
+
+def _provider(home: Home, options: Mapping[str, Any]) -> Provider:
+    from abs_descriptions.generation.providers.registry import ProviderOptions, build_provider
+
+    variable = options["key_variable"]
+    # A user who gives the key itself must not find it in a log.
+    if variable is not None and variable not in os.environ and not re.fullmatch("[A-Z_][A-Z0-9_]{0,60}", variable):
+        raise UsageError(
+            "--key-variable must be the name of an environment variable that is set",
+            remedy="Put the key into a variable such as MY_KEY, and give that name, not the key",
+        )
+    given = {field: options[field] for field in _PROVIDER_OPTIONS if options[field] is not None}
+    # A cache may be emptied; the records of paid batches stay with the journals.
+    keep = home.journals if options["backend"] == "openai-batch" else home.cache / "derived"
+    return build_provider(options["backend"], ProviderOptions(**given, keep=keep))
+
+
+def _prices(model: str, options: Mapping[str, Any]) -> Prices | None:
+    from abs_descriptions.generation.cost import Prices, read_prices
+
+    price_in, price_out = options["price_in"], options["price_out"]
+    if options["prices"] is not None:
+        if price_in is not None or price_out is not None:
+            raise UsageError("--prices and --price-in or --price-out exclude each other", remedy="Give one of them")
+        return read_prices(options["prices"], model)
+    if (price_in is None) != (price_out is None):
+        raise UsageError("--price-in and --price-out must be given together", remedy="Give both")
+    if price_in is None or price_out is None:
+        if options["max_cost"] is not None:
+            raise UsageError("--max-cost needs prices", remedy="Give --price-in and --price-out, or --prices FILE")
+        return None
+    return Prices(price_in, price_out)
+
+
+def _plan(home: Home, options: Mapping[str, Any], *, keep_derived: bool) -> GenerationPlan:
+    from abs_descriptions.generation.providers.base import Parameters
+    from abs_descriptions.generation.runner import GenerationPlan
+
+    return GenerationPlan(
+        per_class=options["per_class"],
+        tries=options["tries"],
+        parameters=Parameters(
+            max_tokens=options["max_tokens"], temperature=options["temperature"], seed=options["seed"]
+        ),
+        rules=_rules(home, options["fit_model"], keep_derived=keep_derived),
+    )
+
+
+def _rules(home: Home, model: str | None, *, keep_derived: bool) -> CleaningRules:
+    """The cleaning rules, with the token limit of an image-text model if one is named."""
+    from abs_descriptions.generation.cleaning import CleaningRules
+
+    if model is None:
+        return CleaningRules()
+    from abs_classify.models.registry import load_model, local_names
+    from abs_classify.models.store import WeightsStore
+    from abs_cli.console import note
+
+    note(f"loading {model}")
+    local = local_names(WeightsStore(home.models), model, "none")[0]
+    loaded = load_model(local, device="cpu", derived=home.cache / "derived" if keep_derived else None)
+    return CleaningRules(count_tokens=loaded.count_tokens, token_limit=loaded.context_length)
+
+
+def _exit_code(result: GenerationResult) -> int:
+    """0 for a complete bundle; 130 for a partial one after Ctrl-C, 3 for any other partial one."""
+    if result.complete:
+        return 0
+    return 3 if result.stop in (None, "cost limit") else 130
+
+
+def _summary_text(summary: GenerationSummary) -> str:
+    """The reference, what was kept, and why the rest was not."""
+    from abs_descriptions.generation.report import rejection_counts
+
+    result = summary.result
+    fewest = min(result.report, key=lambda line: line.accepted)
+    replies = sum(line.asked for line in result.report)
+    lines = [
+        str(summary.reference),
+        f"  {len(result.descriptions)} sentences of {len(result.report)} classes; "
+        f"fewest: {fewest.accepted} of {printable(fewest.name, 60)}",
+        f"  {replies} replies, {summary.reused} of them from the journal; "
+        f"rejected: {_counts(rejection_counts(result))}",
+        f"  {_cost_text(summary.cost)}",
+    ]
+    if not summary.is_new:
+        lines.append("  unchanged: the store has this version already")
+    if not result.complete:
+        lines.append(f"  PARTIAL: {_why_partial(result)}")
+    lines += [f"  {line}" for line in _short_classes(result)]
+    lines += [f"  failed: {printable(reason)}" for reason in result.failures]
+    return "\n".join(lines)
+
+
+def _why_partial(result: GenerationResult) -> str:
+    if result.stop is None:
+        empty = sum(not line.accepted for line in result.report)
+        return f"{empty} {'class has' if empty == 1 else 'classes have'} no description"
+    why = "the cost limit is reached" if result.stop == "cost limit" else "interrupted"
+    return f"{why}; the same command resumes from here"
+
+
+def _short_classes(result: GenerationResult) -> list[str]:
+    """The classes with the fewest descriptions, and how many more have too few."""
+    short = sorted(result.short, key=lambda line: line.accepted)
+    lines = [_short_class(line, result.wanted) for line in short[:_LISTED]]
+    if len(short) > _LISTED:
+        lines.append(f"short: {len(short) - _LISTED} more classes; --report FILE or --json lists all")
+    return lines
+
+
+def _short_class(line: ClassReport, wanted: int) -> str:
+    reasons = _counts({**line.rejected, **({"failed": line.failed} if line.failed else {})})
+    return f"short: {printable(line.name, 60)} has {line.accepted} of {wanted} (of {line.asked} replies: {reasons})"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    """Reasons and their numbers, the most frequent first: "duplicate 7, chatty 2"."""
+    ordered = sorted(counts.items(), key=lambda entry: -entry[1])
+    return ", ".join(f"{reason} {count}" for reason, count in ordered) or "none"
+
+
+def _cost_text(cost: CostSummary) -> str:
+    verb = _verb(cost.prices)
+    line = f"{verb}: {_tokens_text(cost.paid, cost.prices)}"
+    if not cost.saved.total:
+        return line
+    return f"{line}; in the journal, {verb} before: {_tokens_text(cost.saved, cost.prices)}"
+
+
+def _estimate_text(estimate: CostEstimate) -> str:
+    requests, prices = estimate.requests, estimate.prices
+    lines = ["dry run: no request was sent, nothing was written"]
+    if requests.reused:
+        lines.append(
+            f"  from the journal: {requests.reused} replies, {requests.accepted} of {requests.wanted} descriptions; "
+            f"{_verb(prices)} before: {_tokens_text(requests.saved, prices)}"
+        )
+    return "\n".join(
+        [
+            *lines,
+            f"  to request: {requests.requests} requests, {_tokens_text(requests.tokens, prices)}",
+            f"  if every class needs all its tries: {requests.max_requests} requests, "
+            f"{_tokens_text(requests.max_tokens, prices)}",
+            "  tokens in are estimated: 1 for 4 bytes of text and 4 per message; tokens out are the maximum",
+        ]
+    )
+
+
+def _verb(prices: Prices | None) -> str:
+    """Nobody pays for a local model, and without prices nothing is said of paying."""
+    return "used" if prices is None else "paid"
+
+
+def _tokens_text(tokens: Tokens, prices: Prices | None) -> str:
+    at_most = "at most " if tokens.unstated else ""
+    text = f"{at_most}{tokens.prompt} tokens in, {tokens.completion} out"
+    return text if prices is None else f"{text}, cost {prices.cost(tokens):.4f}"

@@ -1,11 +1,10 @@
-"""``abs lint``: what is wrong with a bundle or label set, for people and for CI."""
+"""``abs lint``: problems of a bundle or label set, for people and for CI."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,37 +16,36 @@ from abs_descriptions.bundles.lookup import find_bundle, is_bundle_name
 from abs_descriptions.bundles.repository import Repository
 
 if TYPE_CHECKING:
-    from abs_core.labels import ClassLabel
-    from abs_descriptions.bundles import Description
-    from abs_descriptions.linting import LintFinding
+    from abs_core.labels import LabelSet
+    from abs_descriptions.bundles import Bundle
+    from abs_descriptions.linting import LintOptions, LintReport
 
 __all__ = ["command"]
 
 
-_EXAMPLES = 5
-
-
-_SHOWN = 90
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What is checked: classes, and descriptions if it is a bundle."""
-
-    name: str
-    classes: Sequence[ClassLabel]
-    descriptions: Mapping[str, Sequence[Description]] | None = None
+# Findings of a rule that are listed in the terminal, and the characters of a text that are shown.
+_LISTED, _SHOWN = 5, 90
 
 
 @click.command("lint")
 @click.argument("source", metavar="BUNDLE|LABELS")
-@click.option("--labels", "labels_only", is_flag=True, help="Take the label set, though a bundle has its name.")
+@click.option("--labels", "labels_only", is_flag=True, help="Check the label set, even if a bundle has its name.")
 @click.option("--model", metavar="NAME", help="Count tokens as this image-text model does; see `abs models`.")
-@click.option("--min-descriptions", type=click.IntRange(min=1), default=5, show_default=True, help="Of each class.")
 @click.option(
-    "--max-ratio", type=click.FloatRange(min=1), default=2.0, show_default=True, help="Most over fewest descriptions."
+    "--min-descriptions",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Warn of a class with fewer descriptions.",
 )
-@click.option("--strict", is_flag=True, help="Warnings count as errors for the exit code.")
+@click.option(
+    "--max-ratio",
+    type=click.FloatRange(min=1),
+    default=2.0,
+    show_default=True,
+    help="Warn if a class has this many times the descriptions of another.",
+)
+@click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with every finding.")
 @click.pass_obj
 def command(
@@ -61,70 +59,71 @@ def command(
     strict: bool,
     as_json: bool,
 ) -> int:
-    """Find what is wrong with a bundle, or with a label set before anything is generated.
+    """Find problems of a bundle, or of a label set before descriptions are generated.
 
-    The exit code is 0 if there is no error, 1 if there is one (with --strict: or a warning), 2 for a wrong input.
+    The exit code is 0 without an error, 1 with one (with --strict: or with a warning), 2 for an invalid input.
 
     \b
     abs lint labels.txt
     abs lint birds --model ViT-B-16-quickgelu/openai --strict
     abs lint "crane,mouse,kite"
     """
-    from abs_descriptions.linting import LintFinding, LintOptions, ambiguous_names, lint
+    from abs_descriptions.linting import LintOptions, report_refused_labels
 
     try:
         checked = _open(home, source, labels_only)
     except LabelError as error:
         if "," not in source and not exists(source):
             raise
-        checked = _Source(source, ())
-        findings = [LintFinding("labels-refused", error.message)]
+        report = report_refused_labels(source, error)
     else:
-        count, limit = (None, None) if model is None else _counter(home, model)
-        options = LintOptions(min_descriptions, max_ratio, count, limit)
-        findings = lint(checked.classes, checked.descriptions, ambiguous_names(), options)
-    errors = sum(finding.severity == "error" for finding in findings)
-    failed = bool(errors or (strict and findings))
+        count, limit = (None, None) if model is None else _token_counter(home, model)
+        report = _lint(checked, LintOptions(min_descriptions, max_ratio, count, limit))
+    failed = report.failed(strict=strict)
     if as_json:
-        click.echo(json_text(_value(checked, findings, errors, failed)))
+        click.echo(json_text({**report.to_dict(), "failed": failed}))
     else:
-        for line in _lines(checked, findings, errors):
+        for line in _lines(report):
             click.echo(line)
     return int(failed)
 
 
-def _open(home: Home, source: str, labels_only: bool) -> _Source:
+def _lint(checked: Bundle | LabelSet, options: LintOptions) -> LintReport:
+    from abs_core.labels import LabelSet
+    from abs_descriptions.linting import lint_bundle, lint_labels
+
+    return lint_labels(checked, options) if isinstance(checked, LabelSet) else lint_bundle(checked, options)
+
+
+def _open(home: Home, source: str, labels_only: bool) -> Bundle | LabelSet:
     from abs_core.labels import from_names, read_labels
 
     if not source.strip():
-        raise UsageError("nothing is named to check", remedy="Name a bundle, a label set, or class names")
+        raise UsageError("the name of what to check is empty", remedy="Name a bundle, a label set, or class names")
     if "," in source and not exists(source):
-        labels = from_names(source.split(","))
-    elif labels_only:
-        labels = read_labels(source)
-    elif not _names_bundle(home, source):
-        try:
-            labels = read_labels(source)
-        except UnknownNameError as error:
-            raise UsageError(f"no bundle is called {source!r}; {error.message}", remedy=error.remedy) from error
-    else:
-        bundle = find_bundle(Repository.local(home.bundles), source)
-        return _Source(bundle.reference, bundle.header.label_set.classes, bundle.descriptions())
-    return _Source(f"labels {labels.name}#{labels.digest}", labels.classes)
+        return from_names(source.split(","))
+    if labels_only:
+        return read_labels(source)
+    if _names_bundle(home, source):
+        return find_bundle(Repository.local(home.bundles), source)
+    try:
+        return read_labels(source)
+    except UnknownNameError as error:
+        raise UsageError(f"no bundle is called {source!r}; {error.message}", remedy=error.remedy) from error
 
 
 def _names_bundle(home: Home, source: str) -> bool:
     suffix = Path(source).suffix
     if suffix in (".txt", ".csv", ".json"):
         return False
-    # a folder that bears the name of a bundle is meant when it is written ./NAME
+    # A folder with the name of a bundle is written ./NAME.
     return is_bundle_name(Repository.local(home.bundles), source) or (
         not is_folder(source) and (suffix == ".jsonl" or is_file(source) or "@" in source)
     )
 
 
-def _counter(home: Home, model: str) -> tuple[Callable[[str], int], int]:
-    """The image-text model's own count of tokens, and its limit."""
+def _token_counter(home: Home, model: str) -> tuple[Callable[[str], int], int]:
+    """The token counter of an image-text model, and its limit."""
     from abs_cli.options import ModelOptions
 
     options = ModelOptions(model, attention="none", device="cpu", dtype="float32", batch_size=1, seed=0, threads=None)
@@ -132,45 +131,20 @@ def _counter(home: Home, model: str) -> tuple[Callable[[str], int], int]:
     return loaded.count_tokens, loaded.context_length
 
 
-def _lines(checked: _Source, findings: Sequence[LintFinding], errors: int) -> Iterator[str]:
+def _lines(report: LintReport) -> Iterator[str]:
     from abs_descriptions.linting import RULES
 
-    yield printable(checked.name)
-    for rule in dict.fromkeys(finding.rule for finding in findings):
-        some = [finding for finding in findings if finding.rule == rule]
-        severity, says = RULES[rule]
-        yield f"\n{severity}: {rule} ({len(some)}): {says}"
-        for finding in some[:_EXAMPLES]:
+    yield printable(report.source)
+    for rule in dict.fromkeys(finding.rule for finding in report.findings):
+        findings = [finding for finding in report.findings if finding.rule == rule]
+        severity, meaning = RULES[rule]
+        yield f"\n{severity}: {rule} ({len(findings)}): {meaning}"
+        for finding in findings[:_LISTED]:
             text = "" if finding.text is None else f": {printable(finding.text, _SHOWN)}"
             yield f"  {printable(finding.message)}{text}"
-        if len(some) > _EXAMPLES:
-            yield f"  and {len(some) - _EXAMPLES} more; --json shows all"
-    yield (
-        f"\n{counted(errors, 'error', 'errors')}, {counted(len(findings) - errors, 'warning', 'warnings')}"
-        if findings
-        else "nothing found"
-    )
-
-
-def _value(checked: _Source, findings: Sequence[LintFinding], errors: int, failed: bool) -> dict[str, Any]:
-    return {
-        "source": checked.name,
-        "classes": len(checked.classes),
-        "descriptions": None
-        if checked.descriptions is None
-        else sum(len(texts) for texts in checked.descriptions.values()),
-        "errors": errors,
-        "warnings": len(findings) - errors,
-        "failed": failed,
-        "findings": [
-            {
-                "rule": finding.rule,
-                "severity": finding.severity,
-                "message": finding.message,
-                "class": finding.class_id,
-                "other": finding.other,
-                "text": finding.text,
-            }
-            for finding in findings
-        ],
-    }
+        if len(findings) > _LISTED:
+            yield f"  and {len(findings) - _LISTED} more; --json lists all"
+    if report.findings:
+        yield f"\n{counted(report.errors, 'error', 'errors')}, {counted(report.warnings, 'warning', 'warnings')}"
+    else:
+        yield "nothing found"

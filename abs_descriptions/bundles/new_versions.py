@@ -14,12 +14,29 @@ from abs_descriptions.bundles.reader import Bundle
 from abs_descriptions.bundles.references import parse_version
 from abs_descriptions.bundles.repository import Repository
 
-__all__ = ["add_version", "child_version", "find_same_version", "timestamp"]
+__all__ = ["add_version", "check_output", "child_version", "find_same_version", "timestamp"]
 
 
 def timestamp() -> str:
     """The current time as bundles write it: UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def check_output(output: Repository | Path) -> Path | None:
+    """Prove that a bundle can be written to a repository or file.
+
+    Returns:
+        The folder that is written in; None if the repository is not local.
+
+    Raises:
+        StorageError, UsageError: it cannot be written.
+    """
+    folder = output.root if isinstance(output, Repository) else output.absolute().parent
+    if folder is not None:
+        ensure_writable(folder)
+    elif isinstance(output, Repository):
+        output.check_writable()
+    return folder
 
 
 def child_version(repository: Repository, name: str, parents: Sequence[BundleHeader] = ()) -> str:

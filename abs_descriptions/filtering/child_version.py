@@ -1,84 +1,144 @@
-"""Decisions applied to the records of a bundle: which text stands for a record, and what becomes of the numbers."""
+"""Filter a bundle into a child version, which says what was removed and why.
+
+filter_bundle(bundle, SentenceFilter(Criteria(keep=20)), FilterOutput(repository))
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from pydantic import JsonValue
+from typing import Any
 
 from abs_core.canonical import canonical_json
-from abs_core.descriptions import Description, Rejection
-from abs_core.errors import BundleError
-from abs_descriptions.bundles.format import MAX_SCORES, BundleHeader, Generator
+from abs_core.descriptions import Rejection
+from abs_core.errors import UsageError
+from abs_core.files import storage_errors
+from abs_descriptions.bundles.format import Generator
+from abs_descriptions.bundles.lookup import shipped_bundles
+from abs_descriptions.bundles.new_versions import (
+    add_version,
+    check_output,
+    child_version,
+    find_same_version,
+    timestamp,
+)
 from abs_descriptions.bundles.reader import Bundle, iter_rejected, rejected_path
+from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.writer import write_bundle
-from abs_descriptions.filtering.criteria import Criteria, Decision, decide, top_by_weight
-from abs_descriptions.filtering.encoders import Encoder
-from abs_descriptions.generation.cleaning import RejectionReason
+from abs_descriptions.filtering.bundle_filters import FilteredBundle, RemovedDescription
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-__all__ = [
-    "FilteredBundle",
-    "RemovedDescription",
-    "encoded_texts",
-    "filter_by_weight",
-    "filter_generator",
-    "filter_records",
-    "write_child",
-]
+__all__ = ["FilterOutput", "FilterResult", "filter_bundle", "write_child"]
 
 
 @dataclass(frozen=True)
-class RemovedDescription:
-    """A record that goes.
+class FilterResult:
+    """What a filter decided, and where the child version is.
 
     Args:
-        record: as it stood in the parent.
-        reason: why.
-        evidence: what was measured, and with which limit it was compared; JSON values.
+        filtered: what stays and what goes.
+        reference: the pinned reference of the child, or of the parent if nothing was removed; None after a dry run.
+        is_new: whether the child was written now.
     """
 
-    record: Description
-    reason: RejectionReason
-    evidence: Mapping[str, JsonValue]
+    filtered: FilteredBundle
+    reference: str | None
+    is_new: bool
 
 
 @dataclass(frozen=True)
-class FilteredBundle:
-    """What a filter decided of all records of a bundle.
+class FilterOutput:
+    """Where a child version goes.
 
     Args:
-        kept: with what was measured in their scores, in the parent's order.
-        removed: in the parent's order.
-        filter: the generator entry that says what decided.
-        spared: records that a criterion spoke against and that stay, so that their class keeps enough.
+        repository: it gets a new version; if there is a ``file``, it only determines the version number.
+        name: of the child; None: the parent's.
+        file: the file to write; None: the repository.
     """
 
-    kept: tuple[Description, ...]
-    removed: tuple[RemovedDescription, ...]
-    filter: Generator
-    spared: int = 0
+    repository: Repository
+    name: str | None = None
+    file: Path | None = None
+
+    def check(self, parent: Bundle) -> None:
+        """Find out before any work whether ``write`` could write.
+
+        Raises:
+            UsageError: an invalid name, or a file that is the parent itself.
+            StorageError: the repository, or the folder of the file, cannot be written.
+        """
+        child_version(self.repository, self._name(parent), [parent.header])
+        check_output(self.file or self.repository)
+        if self.file is not None:
+            with storage_errors(self.file, "write"):
+                if self.file.exists() and self.file.samefile(parent.path):
+                    raise UsageError(
+                        f"the output must not be the bundle that is filtered, got {str(self.file)!r}",
+                        remedy="Name another file",
+                    )
+
+    def settle(self, parent: Bundle, filtered: FilteredBundle) -> FilteredBundle:
+        """Keep everything of a parent that is itself what a filter with the same criteria left, unchanged since then.
+
+        Descriptions that were filtered are less alike than before, so the same criteria might remove more of them, and
+        more again each time. A child with a name or file of its own is filtered as asked.
+        """
+        is_same_bundle = self.file is None and self.name in (None, parent.header.name)
+        return _keep_own_result(parent, filtered) if is_same_bundle else filtered
+
+    def write(self, parent: Bundle, filtered: FilteredBundle) -> FilterResult:
+        """Write the child version, to the file or as a new version of the repository.
+
+        A child that the repository has already, of the same parent and by the same criteria, is not written twice: what
+        was lost of it is restored, and a warning says if it was yanked. Nor is a child written that would be the parent
+        once more.
+
+        Raises:
+            BundleError, StorageError: as ``write_child``, or the repository cannot be written.
+        """
+        name = self._name(parent)
+        version = child_version(self.repository, name, [parent.header])
+
+        def write(path: Path, number: str, created: str) -> Bundle:
+            return write_child(path, parent, filtered, name=name, version=number, created=created)
+
+        if self.file is not None:
+            return FilterResult(filtered, write(self.file, version, timestamp()).reference, True)
+        if not filtered.removed and name == parent.header.name:
+            return FilterResult(filtered, parent.reference, False)
+        same = find_same_version(self.repository, name, len(filtered.kept), write)
+        if same is not None:
+            return FilterResult(filtered, str(same), False)
+        versions = {manifest.version for manifest in self.repository.list(parent.header.name)}
+        if parent.path in shipped_bundles().values() and parent.header.version not in versions:
+            self.repository.add(parent.path)  # so that child and parent can be pushed together
+        manifest = add_version(self.repository, lambda path: write(path, version, timestamp()))
+        return FilterResult(filtered, str(manifest), True)
+
+    def _name(self, parent: Bundle) -> str:
+        return parent.header.name if self.name is None else self.name
 
 
-def filter_generator(header: BundleHeader, model: str, parameters: Mapping[str, JsonValue]) -> Generator:
-    """The entry that a filter gets in the header of the child: backend "filter", an id that the parent has not used.
+def filter_bundle(
+    bundle: Bundle, judge: Callable[[Bundle], FilteredBundle], output: FilterOutput, *, dry_run: bool = False
+) -> FilterResult:
+    """Write a child version of a bundle with the descriptions that a filter keeps.
 
     Args:
-        header: of the parent.
-        model: what measured: a sentence encoder or an image-text model.
-        parameters: criteria and digests.
+        bundle: the parent.
+        judge: decides what stays: a ``SentenceFilter``, or a function that ends in ``filter_by_weight``.
+        output: where the child goes.
+        dry_run: only decide, write nothing.
+
+    Raises:
+        UsageError, StorageError: the child cannot be written there; found out before ``judge`` is called.
+        BundleError: the bundle has no records, or is no longer the one that was validated; and what ``judge`` raises.
     """
-    taken = {generator.id for generator in header.generators}
-    number = 1
-    while (ident := "filter" if number == 1 else f"filter-{number}") in taken:
-        number += 1
-    return Generator(id=ident, backend="filter", model=model, parameters=dict(parameters))
+    if not dry_run:
+        output.check(bundle)
+    filtered = output.settle(bundle, judge(bundle))
+    return FilterResult(filtered, None, False) if dry_run else output.write(bundle, filtered)
 
 
 def write_child(
@@ -110,130 +170,31 @@ def write_child(
 def _rejections(parent: Bundle, removed: Sequence[RemovedDescription]) -> Iterator[Rejection]:
     if rejected_path(parent.path).exists():
         yield from iter_rejected(parent.path, parent.header)
-    for one in removed:
-        record = one.record
+    for removal in removed:
+        record = removal.record
         yield Rejection(
-            record.class_id, record.text, one.reason.value, record.provenance, canonical_json(dict(one.evidence))
+            record.class_id,
+            record.text,
+            removal.reason.value,
+            record.provenance,
+            canonical_json(dict(removal.evidence)),
         )
 
 
-# enough to find a sentence again; a detail holds 4,000 characters
-_SHOWN = 300
+def _keep_own_result(parent: Bundle, filtered: FilteredBundle) -> FilteredBundle:
+    header = parent.header
+    last = header.generators[-1] if header.generators else None
+    # A review is a generator after the filter; a merge has several parents and may bring back what the filter removed.
+    if last is None or len(header.parents) != 1 or _criteria(last) != _criteria(filtered.filter):
+        return filtered
+    kept = tuple(parent.records())
+    keep = last.parameters.get("keep")
+    if isinstance(keep, int) and max(Counter(record.class_id for record in kept).values(), default=0) > keep:
+        return filtered
+    return replace(filtered, kept=kept, removed=(), protected=0)
 
 
-def encoded_texts(bundle: Bundle) -> list[str]:
-    """The text by which each record is compared, in file order: a sentence itself, a phrase after its class name."""
-    names = {one.id: one.name.replace("_", " ") for one in bundle.header.label_set.classes}
-    return [
-        record.text if record.kind == "sentence" else f"{names[record.class_id]}: {record.text}"
-        for record in bundle.records()
-    ]
-
-
-def filter_records(
-    bundle: Bundle, encoder: Encoder, criteria: Criteria, vectors: NDArray[np.float32] | None = None
-) -> FilteredBundle:
-    """Judge the records of a bundle by their sentence embeddings.
-
-    Args:
-        bundle: the parent.
-        encoder: makes the embeddings; its name and digest enter the child.
-        criteria: what to apply.
-        vectors: [records, d] unit rows, those of ``encoded_texts`` if they are there already.
-
-    Raises:
-        BundleError: the bundle has no records, or is no longer the one that was validated.
-        ModelError, WeightsError, MissingExtraError, StorageError: the encoder cannot be used.
-    """
-    records = _records(bundle)
-    if vectors is None:
-        # each text once and in a fixed order, so that the order of the records changes nothing
-        texts = encoded_texts(bundle)
-        unique = sorted(set(texts))
-        position = {text: at for at, text in enumerate(unique)}
-        vectors = encoder.encode(unique)[[position[text] for text in texts]]
-    classes = [one.id for one in bundle.header.label_set.classes]
-    places = {class_id: at for at, class_id in enumerate(classes)}
-    decisions = decide(
-        vectors, [places[record.class_id] for record in records], [record.text for record in records], criteria
-    )
-    parameters: dict[str, JsonValue] = {**asdict(criteria), "encoder_digest": encoder.digest}
-    kept, removed = [], []
-    for record, decision in zip(records, decisions.each, strict=True):
-        if decision.reason is None:
-            kept.append(_scored(record, decision.measured))
-        else:
-            removed.append(RemovedDescription(record, decision.reason, _evidence(decision, records, classes)))
-    return FilteredBundle(
-        tuple(kept), tuple(removed), filter_generator(bundle.header, encoder.name, parameters), decisions.spared
-    )
-
-
-def filter_by_weight(
-    bundle: Bundle,
-    weights: Sequence[float],
-    *,
-    keep: int | None,
-    share: float | None,
-    model: str,
-    parameters: Mapping[str, JsonValue],
-) -> FilteredBundle:
-    """Keep the records that carry the weight of their class, as a classification measured it.
-
-    Args:
-        bundle: the parent.
-        weights: one a record, in file order, none negative.
-        keep: at most so many of each class; or
-        share: as many of each class as together hold this share of its weight.
-        model: what measured the weights.
-        parameters: how they were measured; enter the child.
-
-    Raises:
-        BundleError: the bundle has no records, or is no longer the one that was validated.
-        UsageError: not exactly one of ``keep`` and ``share``.
-    """
-    records = _records(bundle)
-    stays = top_by_weight(
-        weights, [record.class_id for record in records], [r.text for r in records], keep=keep, share=share
-    )
-    totals: dict[str, float] = {}
-    for record, weight in zip(records, weights, strict=True):
-        totals[record.class_id] = totals.get(record.class_id, 0.0) + weight
-    whole = sum(totals.values())
-    kept, removed = [], []
-    for record, weight, stay in zip(records, weights, stays, strict=True):
-        part = totals[record.class_id]
-        measured = {
-            "mass": round(weight / whole, 9) if whole else 0.0,
-            "mass-share": round(weight / part, 6) if part else 0.0,
-        }
-        if stay:
-            kept.append(_scored(record, measured))
-        else:
-            removed.append(RemovedDescription(record, RejectionReason.UNUSED, {**measured}))
-    chosen: dict[str, JsonValue] = {"keep": keep, "min_mass": share}
-    return FilteredBundle(tuple(kept), tuple(removed), filter_generator(bundle.header, model, {**chosen, **parameters}))
-
-
-def _records(bundle: Bundle) -> list[Description]:
-    records = list(bundle.records())
-    if not records:
-        raise BundleError(f"{bundle.reference} has no records", remedy="Name a bundle with descriptions")
-    return records
-
-
-def _scored(record: Description, measured: Mapping[str, float]) -> Description:
-    """The record with what was measured; numbers of the same name from an earlier filter give way."""
-    scores = {**(record.scores or {}), **measured}
-    return replace(record, scores=dict(list(scores.items())[-MAX_SCORES:]) or None)
-
-
-def _evidence(decision: Decision, records: Sequence[Description], classes: Sequence[str]) -> dict[str, JsonValue]:
-    evidence: dict[str, JsonValue] = dict(decision.measured)
-    if decision.neighbour is not None:
-        # a text stands once in a class, so where there is no id it is the sentence's identity
-        other = records[decision.neighbour]
-        evidence["neighbour"] = other.id or other.text[:_SHOWN]
-    if decision.rival is not None:
-        evidence["rival"] = classes[decision.rival]
-    return evidence
+def _criteria(generator: Generator) -> tuple[str, str, dict[str, Any]]:
+    """The settings of a filter; the digest of the texts says what it was applied to, and is none of them."""
+    settings = {name: value for name, value in generator.parameters.items() if name != "texts_digest"}
+    return generator.backend, generator.model, settings

@@ -1,8 +1,8 @@
-"""Sentence encoders behind one small protocol. sentence-transformers is imported when the first text is encoded.
+"""Sentence encoders behind a small protocol. sentence-transformers is imported when the first text is encoded.
 
-Nothing is fetched: a model is the embedded one, a folder, or a name that the hub cache on this machine holds. No code
-of a model runs (``trust_remote_code`` is off and only the library's own modules are taken), and weights are read from
-safetensors alone.
+Nothing is downloaded: a model is the embedded one, a folder, or a name in the hub cache of this machine. No code of a
+model runs (``trust_remote_code`` is off and only the library's own modules are accepted), and weights are read from
+safetensors only.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 __all__ = ["EMBEDDED_ENCODER", "Encoder", "SentenceEncoder"]
 
 
-#: The encoder that comes with the extra `embedded`.
+#: The encoder that the extra ``embedded`` installs.
 EMBEDDED_ENCODER = "all-MiniLM-L6-v2"
 
 
 _MODULES = frozenset(("Transformer", "Pooling", "Normalize", "Dense"))
 
 
-# what decides an embedding: configurations, weights, vocabularies
+# The files that determine an embedding: configurations, weights, vocabularies.
 _SUFFIXES = frozenset((".json", ".safetensors", ".txt", ".model"))
 
 
@@ -42,20 +42,20 @@ _MAX_CONFIG = 1 << 20
 
 
 class Encoder(Protocol):
-    """From texts to points on the unit sphere."""
+    """Maps texts to points on the unit sphere."""
 
     @property
     def name(self) -> str:
-        """What the user named."""
+        """The name that the user gave."""
         ...
 
     @property
     def digest(self) -> str:
-        """``sha256:...`` over everything of the model that decides an embedding."""
+        """``sha256:...`` of everything in the model that determines an embedding."""
         ...
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """n texts to unit rows [n, d], float32; each the same, but for rounding, whatever the other texts are."""
+        """Unit rows [n, d], float32, for n texts; apart from rounding, a row does not depend on the other texts."""
         ...
 
 
@@ -64,8 +64,8 @@ class SentenceEncoder:
 
     Args:
         name: ``EMBEDDED_ENCODER``, a folder, or a hub name such as "sentence-transformers/all-mpnet-base-v2" that was
-            fetched before.
-        device: as torch names it; None for the library's choice.
+            downloaded before.
+        device: a torch device; None leaves it to the library.
         batch_size: texts encoded together.
     """
 
@@ -79,7 +79,7 @@ class SentenceEncoder:
 
         Raises:
             MissingExtraError: the package of the embedded encoder is not installed.
-            ModelError: there is no such model on this machine, or one that would run code or unpickle.
+            ModelError: this machine has no such model, or it would run code or unpickle.
             WeightsError: a file of the embedded encoder is not the expected one.
             StorageError: a file cannot be read.
         """
@@ -93,7 +93,7 @@ class SentenceEncoder:
         return digest({path.relative_to(folder).as_posix(): sha256_file(path) for path in paths})
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """See ``Encoder``. Texts beyond the model's limit are cut by the library.
+        """See ``Encoder``. The library truncates texts beyond the model's limit.
 
         Raises:
             as ``digest``, and MissingExtraError without sentence-transformers.
@@ -120,7 +120,7 @@ class SentenceEncoder:
 
     @cached_property
     def _model(self) -> Any:
-        assert self.digest  # what is loaded has been checked
+        assert self.digest  # computing it verifies the files
         require("transformers").utils.logging.disable_progress_bar()
         library = require("sentence_transformers")
         try:
@@ -140,53 +140,59 @@ class SentenceEncoder:
 
 
 def _hub_folder(name: str) -> Path:
-    """The snapshot of a hub model in the cache of this machine."""
+    """The folder of a hub model in the cache of this machine."""
     full = name if "/" in name else f"sentence-transformers/{name}"
     if name.startswith((".", "/", "~")) or full.count("/") != 1:
-        raise ModelError(f"there is no folder {printable(name, 200)!r}", remedy="Check the path of the encoder")
+        raise ModelError(
+            f"the sentence encoder must be an existing folder or a hub name, got {printable(name, 200)!r}",
+            remedy="Check the path of the encoder",
+        )
     hub = require("transformers").utils.hub
     try:
-        found = hub.cached_file(full, "modules.json", local_files_only=True)
+        config = hub.cached_file(full, "modules.json", local_files_only=True)
     except (OSError, ValueError):
-        found = None
-    if found is None:
+        config = None
+    if config is None:
         raise ModelError(
-            f"the sentence encoder {printable(name, 200)!r} is not on this machine, and nothing is fetched unasked",
+            f"the sentence encoder {printable(name, 200)!r} is not on this machine and is not downloaded automatically",
             remedy=f"Run: hf download {printable(full, 200)}",
         )
-    return Path(found).parent
+    return Path(config).parent
 
 
 def _check_folder(folder: Path, name: str) -> None:
-    """Refuse a model that is none of the library's own modules, or whose weights are pickles."""
+    """Refuse a model with modules that are not the library's own, or with pickled weights."""
     shown = printable(name, 200)
     modules = _read_json(folder / "modules.json", shown)
     if not isinstance(modules, list) or not modules:
-        raise ModelError(f"{shown!r} has no modules", remedy="Name a folder that sentence-transformers has saved")
+        raise ModelError(f"{shown!r} has no modules", remedy="Name a folder saved by sentence-transformers")
     for module in modules:
         kind, path = (str(module.get(key, "")) if isinstance(module, dict) else "" for key in ("type", "path"))
         if not kind.startswith("sentence_transformers.") or kind.rpartition(".")[2] not in _MODULES:
             raise ModelError(
-                f"{shown!r} has a module of the type {printable(kind, 100)!r}, which may run code of its own",
-                remedy=f"Name an encoder that is made of {', '.join(sorted(_MODULES))}",
+                f"{shown!r} has a module of the type {printable(kind, 100)!r}, which may run code",
+                remedy=f"Use an encoder with modules of the types {', '.join(sorted(_MODULES))} only",
             )
         if Path(path).is_absolute() or ".." in Path(path).parts:
-            raise ModelError(f"{shown!r} has a module outside its folder", remedy="Do not use this model")
+            raise ModelError(f"{shown!r} has a module outside its folder", remedy="Use another model")
         _check_weights(folder / path, kind.rpartition(".")[2], shown)
 
 
 def _check_weights(folder: Path, kind: str, shown: str) -> None:
     if kind in ("Transformer", "Dense") and not any(folder.glob("*.safetensors")):
         raise WeightsError(
-            f"the weights of {shown!r} are not safetensors, and others are not loaded",
-            remedy="Take a revision with model.safetensors, or convert the model",
+            f"the weights of {shown!r} must be safetensors",
+            remedy="Use a revision with model.safetensors, or convert the model",
         )
     if kind != "Dense":
         return
     config = _read_json(folder / "config.json", shown)
     activation = str(config.get("activation_function", "torch.nn.")) if isinstance(config, dict) else ""
     if not activation.startswith("torch.nn."):
-        raise ModelError(f"{shown!r} names the activation {printable(activation, 100)!r}", remedy="Do not use it")
+        raise ModelError(
+            f"the activation of {shown!r} must be one of torch.nn, got {printable(activation, 100)!r}",
+            remedy="Use another model",
+        )
 
 
 def _read_json(path: Path, shown: str) -> Any:
@@ -195,8 +201,10 @@ def _read_json(path: Path, shown: str) -> Any:
             return json.loads(stream.read(_MAX_CONFIG))
     except FileNotFoundError:
         raise ModelError(
-            f"{shown!r} is no sentence-transformers model: it has no {path.name}",
-            remedy="Name a folder that sentence-transformers has saved",
+            f"{shown!r} is not a sentence-transformers model: it has no {path.name}",
+            remedy="Name a folder saved by sentence-transformers",
         ) from None
     except ValueError as error:
-        raise ModelError(f"{printable(str(path), 200)!r} is no JSON", remedy="Fetch the model again") from error
+        raise ModelError(
+            f"{printable(str(path), 200)!r} is not valid JSON", remedy="Download the model again"
+        ) from error

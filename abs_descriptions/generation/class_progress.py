@@ -1,4 +1,4 @@
-"""One class of a generation: what was asked, what came, and what was kept of it. Pure."""
+"""The progress of one class in a generation: what was requested, what arrived, and what was kept of it. Pure."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from abs_descriptions.generation.providers.base import Reply
 __all__ = ["ClassProgress", "ClassReport"]
 
 
-# A class that yields little is asked for at most this many samples for each description that it lacks.
-_LEAST_YIELD = 0.25
+# The lowest yield that is assumed: at most four samples are requested for each missing description.
+_MIN_YIELD = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class ClassReport:
-    """What came of one class: samples with an outcome, failed ones, accepted descriptions, rejections by reason."""
+    """The outcome for one class: samples with an outcome, failed ones, accepted descriptions, rejections by reason."""
 
     class_id: str
     name: str
@@ -38,15 +38,15 @@ class ClassProgress:
     """The state of one class during a run.
 
     Args:
-        name: the class.
-        asked: samples so far.
-        failed: those among them that got no usable reply.
-        waiting: those that have no outcome yet.
-        replies: sample to the digest of its request and its reply, until they are judged.
+        label: the class.
+        asked: samples requested so far.
+        failed: samples without a usable reply.
+        waiting: samples without an outcome so far.
+        replies: sample number -> (digest of its request, reply), until they are cleaned.
         descriptions, rejected: what was kept, and what was not.
     """
 
-    name: ClassLabel
+    label: ClassLabel
     asked: int = 0
     failed: int = 0
     waiting: int = 0
@@ -55,31 +55,35 @@ class ClassProgress:
     rejected: list[Rejection] = field(default_factory=list)
     _seen: AbstractSet[str] = frozenset()
 
-    def ask(self, wanted: int, limit: int) -> range:
-        """The samples to ask for next, as many as are likely to fill what is missing; they wait from now on.
+    def next_samples(self, wanted: int, limit: int) -> range:
+        """The samples to request next, as many as will probably supply what is missing; they count as waiting.
 
         Args:
-            wanted: descriptions that the class is to have.
-            limit: samples that it may be asked for in all.
+            wanted: descriptions wanted for the class.
+            limit: the most samples that may be requested in all.
         """
         missing = wanted - len(self.descriptions)
-        rate = max(_LEAST_YIELD, len(self.descriptions) / self.asked) if self.asked else 1.0
+        rate = max(_MIN_YIELD, len(self.descriptions) / self.asked) if self.asked else 1.0
         count = max(0, min(limit - self.asked, math.ceil(missing / rate)))
         samples = range(self.asked, self.asked + count)
         self.asked += count
         self.waiting += count
         return samples
 
-    def judge(
-        self, rules: CleaningRules, wanted: int, shown: frozenset[str], source: Callable[[int, str], Provenance]
+    def clean_replies(
+        self,
+        rules: CleaningRules,
+        wanted: int,
+        example_keys: frozenset[str],
+        provenance: Callable[[int, str], Provenance],
     ) -> int:
-        """Clean the replies that wait to be judged, in the order of their samples.
+        """Clean the replies that have arrived, in the order of their samples.
 
         Args:
-            rules: of cleaning.
-            wanted: descriptions that the class is to have; more are surplus.
-            shown: ``description_key`` of the examples in the prompts.
-            source: the provenance of a sample and the digest of its request.
+            rules: cleaning rules.
+            wanted: descriptions wanted for the class; more are surplus.
+            example_keys: ``description_key`` of the examples in the prompts.
+            provenance: takes a sample number and the digest of its request.
 
         Returns:
             How many descriptions were added.
@@ -88,23 +92,24 @@ class ClassProgress:
             return 0
         before = len(self.descriptions)
         # Made anew each time, because most classes are judged once and there may be 100,000.
-        matcher = NameMatcher(self.name.name)
-        seen = {*self._seen, *shown}
-        for sample, (mark, reply) in sorted(self.replies.items()):
-            where = source(sample, mark)
+        matcher = NameMatcher(self.label.name)
+        seen = {*self._seen, *example_keys}
+        for sample, (request_id, reply) in sorted(self.replies.items()):
+            source = provenance(sample, request_id)
             cleaned = clean(
                 reply.text,
                 finish_reason=reply.finish_reason,
                 matcher=matcher,
-                name=self.name.name,
+                name=self.label.name,
                 rules=rules,
                 seen=seen,
             )
             for text in cleaned.accepted:
                 seen.add(description_key(text, matcher))
-                self._accept(text, where, rules, wanted)
+                self._accept(text, source, rules, wanted)
             self.rejected += [
-                Rejection(self.name.id, no.text, no.reason.value, where, no.detail or None) for no in cleaned.rejected
+                Rejection(self.label.id, rejected.text, rejected.reason.value, source, rejected.detail or None)
+                for rejected in cleaned.rejected
             ]
         self._seen = seen
         self.replies.clear()
@@ -112,17 +117,17 @@ class ClassProgress:
 
     def _accept(self, text: str, source: Provenance, rules: CleaningRules, wanted: int) -> None:
         if len(self.descriptions) >= wanted:
-            self.rejected.append(Rejection(self.name.id, text, RejectionReason.SURPLUS.value, source))
+            self.rejected.append(Rejection(self.label.id, text, RejectionReason.SURPLUS.value, source))
         else:
-            self.descriptions.append(Description(text, rules.kind, class_id=self.name.id, provenance=source))
+            self.descriptions.append(Description(text, rules.kind, class_id=self.label.id, provenance=source))
 
     def report(self) -> ClassReport:
-        """The line of the report."""
+        """The report entry of this class."""
         return ClassReport(
-            class_id=self.name.id,
-            name=self.name.name,
+            class_id=self.label.id,
+            name=self.label.name,
             asked=self.asked - self.waiting,
             failed=self.failed,
             accepted=len(self.descriptions),
-            rejected=dict(Counter(no.reason for no in self.rejected)),
+            rejected=dict(Counter(rejection.reason for rejection in self.rejected)),
         )

@@ -1,4 +1,4 @@
-"""What `abs gen-descriptions` says in the end: as text, as JSON, and as a report with a line for each class."""
+"""The outcome of a generation: tokens and cost, what was kept, and a report with one line for each class."""
 
 from __future__ import annotations
 
@@ -6,25 +6,21 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abs_core.errors import UsageError
 from abs_core.files import atomic_write, ensure_writable
-from abs_core.text import guarded, printable
+from abs_core.text import guarded
+from abs_descriptions.generation.cleaning import RejectionReason
 
 if TYPE_CHECKING:
-    from abs_descriptions.generation.class_progress import ClassReport
     from abs_descriptions.generation.cost import Prices
     from abs_descriptions.generation.providers.base import Tokens
     from abs_descriptions.generation.runner import GenerationEstimate, GenerationResult
 
-__all__ = ["CostEstimate", "CostSummary", "GenerationSummary", "check_report", "write_report"]
-
-
-_SHOWN = 10
+__all__ = ["CostEstimate", "CostSummary", "GenerationSummary", "check_report_path", "rejection_counts", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -32,21 +28,14 @@ class CostSummary:
     """Tokens and what they cost.
 
     Args:
-        paid: of what this run asked, every attempt that a server may bill for included.
-        saved: of what is in the journal.
-        prices: None where the user gave none.
+        paid: tokens of the requests of this run, including every attempt that a server may bill for.
+        saved: tokens that earlier runs paid for, as the journal records them.
+        prices: None if the user gave none.
     """
 
     paid: Tokens
     saved: Tokens
     prices: Prices | None
-
-    def text(self) -> str:
-        """One line."""
-        word = _word(self.prices)
-        line = f"{word}: {_tokens(self.paid, self.prices)}"
-        before = f"; in the journal, {word} before: {_tokens(self.saved, self.prices)}"
-        return line + before if self.saved.total else line
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -55,57 +44,24 @@ class CostSummary:
 
 @dataclass(frozen=True)
 class GenerationSummary:
-    """What came of a generation.
+    """The outcome of a generation and the bundle that holds it.
 
     Args:
-        reference: the bundle, pinned.
-        is_new: whether the store got a new version.
-        result: what the generation gave.
-        reused: replies that were not paid for again.
-        cost: tokens, and what they cost.
-        seconds: of the whole command.
+        reference: the pinned reference of the bundle; None if the run was interrupted before there was anything to
+            keep.
+        is_new: whether the bundle was written now; False if the repository already had this very version.
+        result: descriptions, rejections and the report.
+        reused: replies that came from the journal.
+        cost: tokens and what they cost.
+        seconds: time taken.
     """
 
-    reference: str
+    reference: str | None
     is_new: bool
     result: GenerationResult
     reused: int
     cost: CostSummary
     seconds: float
-
-    @property
-    def exit_code(self) -> int:
-        """0 for a complete bundle; 130 for a partial one after Ctrl-C, 3 for any other partial one."""
-        if self.result.complete:
-            return 0
-        return 3 if self.result.stop in (None, "cost limit") else 130
-
-    def text(self) -> str:
-        """For a terminal: the reference, what was kept and why the rest was not."""
-        result = self.result
-        fewest = min(result.report, key=lambda line: line.accepted)
-        asked = sum(line.asked for line in result.report)
-        lines = [
-            self.reference,
-            f"  {len(result.descriptions)} sentences of {len(result.report)} classes; "
-            f"fewest: {fewest.accepted} of {printable(fewest.name, 60)}",
-            f"  {asked} replies, {self.reused} of them from the journal; rejected: {reasons(result)}",
-            f"  {self.cost.text()}",
-        ]
-        if not self.is_new:
-            lines.append("  unchanged: the store has this version already")
-        if not result.complete:
-            lines.append(f"  PARTIAL: {self._why_partial()}")
-        lines += [f"  {line}" for line in _short_lines(result)]
-        lines += [f"  failed: {printable(reason)}" for reason in result.failures]
-        return "\n".join(lines)
-
-    def _why_partial(self) -> str:
-        if self.result.stop is None:
-            none = sum(not line.accepted for line in self.result.report)
-            return f"{none} {'class has' if none == 1 else 'classes have'} no description"
-        why = "the cost limit is reached" if self.result.stop == "cost limit" else "interrupted"
-        return f"{why}; the same command goes on from here"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -126,79 +82,36 @@ class GenerationSummary:
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What a generation would ask, for `--dry-run`."""
+    """What a generation would request and what that would cost.
 
-    outlook: GenerationEstimate
+    Args:
+        requests: numbers of requests and tokens.
+        prices: None if the user gave none.
+    """
+
+    requests: GenerationEstimate
     prices: Prices | None
-
-    def text(self) -> str:
-        """For a terminal."""
-        look = self.outlook
-        lines = ["dry run: nothing was asked, nothing was written"]
-        if look.reused:
-            lines.append(
-                f"  from the journal: {look.reused} replies, {look.accepted} of {look.wanted} descriptions; "
-                f"{_word(self.prices)} before: {_tokens(look.saved, self.prices)}"
-            )
-        tries = f"if every class needs all its tries: {look.most_requests} requests"
-        return "\n".join(
-            [
-                *lines,
-                f"  to ask: {look.requests} requests, {_tokens(look.tokens, self.prices)}",
-                f"  {tries}, {_tokens(look.most_tokens, self.prices)}",
-                "  tokens in are estimated: one for 4 bytes of text, 4 a message; tokens out are the most there can be",
-            ]
-        )
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        look = self.outlook
+        estimate = self.requests
         return {
             "dry_run": True,
-            "journal": {"replies": look.reused, **_token_values(look.saved, self.prices)},
-            "to_ask": {"requests": look.requests, **_token_values(look.tokens, self.prices)},
-            "all_tries": {"requests": look.most_requests, **_token_values(look.most_tokens, self.prices)},
-            "accepted": look.accepted,
-            "wanted": look.wanted,
+            "journal": {"replies": estimate.reused, **_token_values(estimate.saved, self.prices)},
+            "to_ask": {"requests": estimate.requests, **_token_values(estimate.tokens, self.prices)},
+            "all_tries": {"requests": estimate.max_requests, **_token_values(estimate.max_tokens, self.prices)},
+            "accepted": estimate.accepted,
+            "wanted": estimate.wanted,
             "estimate": "prompt tokens: one for 4 bytes of UTF-8 and 4 a message; completion tokens: the most",
         }
 
 
-def reasons(result: GenerationResult) -> str:
-    """Why completions were rejected, the commonest reason first: "duplicate 7, chatty 2"."""
-    total = Counter(dict[str, int]())
+def rejection_counts(result: GenerationResult) -> Counter[str]:
+    """How many completions were rejected for each reason."""
+    counts = Counter(dict[str, int]())
     for line in result.report:
-        total.update(line.rejected)
-    return _counted(total)
-
-
-def _word(prices: Prices | None) -> str:
-    """What was done with tokens: a local model is not paid, and where no price is known nothing is said of paying."""
-    return "used" if prices is None else "paid"
-
-
-def _counted(found: Mapping[str, int]) -> str:
-    return ", ".join(f"{reason} {count}" for reason, count in Counter(found).most_common()) or "none"
-
-
-def _short_lines(result: GenerationResult) -> list[str]:
-    """The shortest classes, and how many more there are."""
-    short = sorted(result.short, key=lambda line: line.accepted)
-    lines = [_short_line(line, result.wanted) for line in short[:_SHOWN]]
-    if len(short) > _SHOWN:
-        lines.append(f"short: {len(short) - _SHOWN} more classes; --report FILE or --json names all")
-    return lines
-
-
-def _short_line(line: ClassReport, wanted: int) -> str:
-    why = _counted({**line.rejected, **({"failed": line.failed} if line.failed else {})})
-    return f"short: {printable(line.name, 60)} has {line.accepted} of {wanted} (of {line.asked} replies: {why})"
-
-
-def _tokens(tokens: Tokens, prices: Prices | None) -> str:
-    most = "at most " if tokens.unstated else ""
-    text = f"{most}{tokens.prompt} tokens in, {tokens.completion} out"
-    return text if prices is None else f"{text}, cost {prices.cost(tokens):.4f}"
+        counts.update(line.rejected)
+    return counts
 
 
 def _token_values(tokens: Tokens, prices: Prices | None) -> dict[str, Any]:
@@ -226,20 +139,20 @@ def report_value(result: GenerationResult) -> dict[str, Any]:
     }
 
 
-def check_report(path: Path) -> None:
-    """Refuse a report file that could not be written when the money is spent.
+def check_report_path(path: Path) -> None:
+    """Refuse a report file that could not be written, before any money is spent.
 
     Raises:
-        UsageError: an ending that says no format.
+        UsageError: the file name ends in neither .csv nor .json.
         StorageError: its folder cannot be written.
     """
     if path.suffix.lower() not in (".csv", ".json"):
-        raise UsageError(f"the report {path.name!r} ends neither in .csv nor in .json", remedy="Name it so")
+        raise UsageError(f"the report must be a .csv or .json file, got {path.name!r}", remedy="Give another name")
     ensure_writable(path.absolute().parent)
 
 
 def write_report(path: Path, result: GenerationResult) -> None:
-    """One line a class: asked, failed, accepted, and rejected by reason.
+    """Write one line for each class: requested, failed, accepted, and rejected by reason; as JSON or CSV.
 
     Raises:
         StorageError: the file cannot be written.
@@ -253,8 +166,6 @@ def write_report(path: Path, result: GenerationResult) -> None:
 
 
 def _csv(result: GenerationResult) -> str:
-    from abs_descriptions.generation.cleaning import RejectionReason
-
     columns = [reason.value for reason in RejectionReason]
     stream = io.StringIO()
     writer = csv.writer(stream)

@@ -1,11 +1,11 @@
-"""Label set x prompt set x backend -> descriptions, in rounds, until each class has enough or has had its tries.
+"""Label set x prompt set x provider -> descriptions, in rounds, until each class has enough or its tries are used up.
 
-Each class gets samples 0, 1, 2, ...; sample s asks prompt s mod P. The requests of a round go to the backend together,
+Each class gets samples 0, 1, 2, ...; sample s asks prompt s mod P. The requests of a round go to the provider together,
 whatever their class, so that its batches are full. A class is cleaned in the order of its samples as soon as all its
-replies of the round are there, so that the order of arrival changes nothing. What is missing then is asked for with
-new samples in the next round.
+replies of the round have arrived, so the order of arrival has no effect. What is then missing is requested with new
+samples in the next round.
 
-Every outcome passes through the journal before anything else, and what the journal has is not asked again.
+Every outcome is written to the journal before anything else happens, and what the journal holds is not requested again.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from abs_descriptions.generation.providers.base import (
     Provider,
     Request,
     Tokens,
-    likely_prompt_tokens,
+    estimate_prompt_tokens,
     request_digest,
-    taken_tokens,
+    used_tokens,
 )
-from abs_descriptions.generation.providers.response_validation import checked
+from abs_descriptions.generation.providers.response_validation import validate_outcome
 
 __all__ = [
     "GenerationEstimate",
@@ -48,28 +48,28 @@ __all__ = [
     "GenerationResult",
     "StopReason",
     "describe_generator",
-    "estimate",
-    "generate",
+    "estimate_requests",
+    "run_generation",
 ]
 
 
 class StopReason(StrEnum):
-    """Why a generation ended before every class had enough or had had its tries."""
+    """Why a generation ended before every class had enough descriptions or had used up its tries."""
 
     INTERRUPT = "interrupted"
-    TOLD = "told to stop"
+    REQUESTED = "told to stop"
     COST = "cost limit"
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationPlan:
-    """How much is wanted and how it is drawn.
+    """How many descriptions are wanted and how they are sampled.
 
     Args:
-        per_class: accepted descriptions that each class is to have.
-        tries: a class is asked for at most ``tries * per_class`` samples.
-        parameters: of each request.
-        rules: of cleaning; kind and language come from the prompt set whatever they say here.
+        per_class: accepted descriptions wanted for each class.
+        tries: at most ``tries * per_class`` samples are requested for a class.
+        parameters: sampling parameters of each request.
+        rules: cleaning rules; kind and language always come from the prompt set.
     """
 
     per_class: int = 20
@@ -79,20 +79,20 @@ class GenerationPlan:
 
     @property
     def limit(self) -> int:
-        """Samples that a class may be asked for."""
+        """The most samples that are requested for a class."""
         return self.per_class * self.tries
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationProgress:
-    """Where a generation stands.
+    """How far a generation has come.
 
     Args:
-        asked: requests so far, those included that the journal answered.
+        asked: requests so far, including those answered by the journal.
         done, failed: outcomes so far; ``done`` counts good replies.
         reused: good replies that came from the journal.
-        paid: tokens of the requests that were asked, all their attempts together (``costs.taken_tokens``).
-        saved: tokens that the journal knows of these and all other requests, as earlier runs paid for them.
+        paid: tokens of the requests that were sent, all their attempts together (``used_tokens``).
+        saved: tokens of these requests that earlier runs paid for, as the journal records them.
         accepted, wanted: descriptions.
     """
 
@@ -108,15 +108,15 @@ class GenerationProgress:
 
 @dataclass(frozen=True, slots=True)
 class GenerationResult:
-    """What a generation gave, in the order of the label set and of the samples.
+    """The outcome of a generation, in the order of the label set and of the samples.
 
     Args:
         generator: the header entry of a bundle that all provenance points to.
         descriptions, rejected: records of a bundle.
-        report: one line a class.
-        wanted: descriptions a class was to have.
-        stop: why it ended early; None where it did not.
-        failures: up to ten distinct reasons of failed requests.
+        report: one entry for each class.
+        wanted: descriptions that were wanted for each class.
+        stop: why it ended early; None if it did not.
+        failures: up to ten distinct reasons of failed requests, the latest one last.
     """
 
     generator: Generator
@@ -129,46 +129,46 @@ class GenerationResult:
 
     @property
     def short(self) -> tuple[ClassReport, ...]:
-        """The classes that have fewer descriptions than were wanted."""
+        """The classes with fewer descriptions than wanted."""
         return tuple(line for line in self.report if line.accepted < self.wanted)
 
     @property
     def complete(self) -> bool:
-        """It was not stopped, and every class has at least one description."""
+        """Whether it ran to its end and every class has at least one description."""
         return self.stop is None and all(line.accepted for line in self.report)
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationEstimate:
-    """What a generation would ask, and what the journal answers already.
+    """What a generation would request, and what the journal already answers.
 
     Args:
-        requests: that are sure to be asked; rejected replies make them more.
-        tokens: of these: ``likely_prompt_tokens`` of what is asked, and the most that can be answered.
-        most_requests: of all rounds, should every class need all its tries.
-        most_tokens: of these; the prompts as long as those of ``requests`` on average.
-        reused, saved: good replies that the journal has, and the tokens that earlier runs paid.
-        accepted, wanted: descriptions that these give, and descriptions in all.
+        requests: requests that will certainly be sent; rejected replies add to them.
+        tokens: of these requests: prompt tokens by ``estimate_prompt_tokens``, completion tokens at their maximum.
+        max_requests: requests of all rounds if every class needs all its tries.
+        max_tokens: tokens of ``max_requests``, with prompts as long as those of ``requests`` on average.
+        reused, saved: good replies in the journal, and the tokens that earlier runs paid for.
+        accepted, wanted: descriptions that these replies give, and descriptions wanted in all.
     """
 
     requests: int
     tokens: Tokens
-    most_requests: int
-    most_tokens: Tokens
+    max_requests: int
+    max_tokens: Tokens
     reused: int
     saved: Tokens
     accepted: int
     wanted: int
 
 
-# A class, by its position, and the sample to ask for.
-_Ask = tuple[int, int]
+# The position of a class, and a sample number.
+_SampleKey = tuple[int, int]
 
 
-def generate(
+def run_generation(
     labels: LabelSet,
     prompts: PromptSet,
-    backend: Provider,
+    provider: Provider,
     plan: GenerationPlan,
     *,
     journal: Journal | None = None,
@@ -180,57 +180,64 @@ def generate(
     """Write descriptions for every class.
 
     Args:
-        journal: where outcomes are kept and found again; None keeps none.
-        budget: nothing is asked that could exceed it; None sets no limit.
+        labels: the classes.
+        prompts: what the language model is asked about each.
+        provider: the language model.
+        plan: how many descriptions are wanted and how they are sampled.
+        journal: where outcomes are recorded and found again; None records none.
+        budget: no request is sent that could exceed it; None sets no limit.
         on_progress: called after each outcome.
-        may_ask: asked before each request, in a thread of the backend's. False ends the run as soon as the requests
-            under way, which are paid, have come back.
-        should_stop: asked after each outcome. True ends the run at once, with what there is; so does Ctrl-C. Requests
-            under way are cut off: no journal, no count and no budget knows what a server bills for them.
+        may_ask: called before each request, in a thread of the provider. False ends the run once the requests in
+            flight, which are paid for, have been answered.
+        should_stop: called after each outcome. True ends the run at once with what has arrived; so does Ctrl-C.
+            Requests in flight are cancelled: no journal, total or budget accounts for what a server bills for them.
 
     Raises:
-        UsageError: a plan that asks for nothing, or a budget that cannot pay one request.
-        FatalBackendError: a wrong key, a spent quota, no such model: what the journal has stays.
-        BackendError: not one request of the first round got a usable reply.
+        UsageError: a plan that requests nothing, or a budget too small for a single request.
+        FatalBackendError: a wrong key, an exhausted quota, an unknown model; the journal keeps what it has.
+        BackendError: no request of the first round got a usable reply.
         StorageError: the journal cannot be written.
     """
-    run = _GenerationRun(labels, prompts, backend, plan, journal)
+    run = _GenerationRun(labels, prompts, provider, plan, journal)
     run.budget, run.on_progress, run.may_ask, run.should_stop = budget, on_progress, may_ask, should_stop
     return run.result()
 
 
-def estimate(
-    labels: LabelSet, prompts: PromptSet, backend: Provider, plan: GenerationPlan, *, journal: Journal | None = None
+def estimate_requests(
+    labels: LabelSet, prompts: PromptSet, provider: Provider, plan: GenerationPlan, *, journal: Journal | None = None
 ) -> GenerationEstimate:
-    """What ``generate`` would ask next with the same arguments. Asks nothing and writes nothing.
+    """What ``run_generation`` would request with the same arguments. Sends nothing and writes nothing.
 
     Raises:
-        UsageError: a plan that asks for nothing.
+        UsageError: a plan that requests nothing.
         StorageError: the journal cannot be read.
     """
-    return _GenerationRun(labels, prompts, backend, plan, journal).outlook()
+    return _GenerationRun(labels, prompts, provider, plan, journal).estimate()
 
 
-def describe_generator(prompts: PromptSet, backend: Provider, parameters: Parameters) -> Generator:
-    """The header entry of a bundle: backend, model, parameters and prompt set, with an id made of their digest.
+def describe_generator(prompts: PromptSet, provider: Provider, parameters: Parameters) -> Generator:
+    """The header entry of a bundle: provider, model, parameters and prompt set, with an id made of their digest.
 
     Raises:
-        UsageError: the name of the model is one that a bundle cannot hold.
+        UsageError: a model name that a bundle cannot hold.
     """
-    fault = token_problem(backend.model, MAX_CLASS_NAME)
-    if fault is not None:
-        raise UsageError(f"the name of the model {fault}", remedy="Check the name")
-    told: dict[str, Any] = {**backend.key(), **parameters.key()}
-    mark = digest([told, backend.model, prompts.digest]).removeprefix("sha256:")[:12]
-    entry = PromptSetEntry(id=prompts.id, version=str(prompts.version), digest=prompts.digest)
+    problem = token_problem(provider.model, MAX_CLASS_NAME)
+    if problem is not None:
+        raise UsageError(f"the name of the model {problem}", remedy="Check the name")
+    settings: dict[str, Any] = {**provider.key(), **parameters.key()}
+    short_digest = digest([settings, provider.model, prompts.digest]).removeprefix("sha256:")[:12]
     return Generator(
-        id=f"{backend.name}-{mark}", backend=backend.name, model=backend.model, parameters=told, prompts=entry
+        id=f"{provider.name}-{short_digest}",
+        backend=provider.name,
+        model=provider.model,
+        parameters=settings,
+        prompts=PromptSetEntry(id=prompts.id, version=str(prompts.version), digest=prompts.digest),
     )
 
 
 @dataclass(slots=True)
 class _Counts:
-    """What has happened so far."""
+    """Totals so far."""
 
     asked: int = 0
     done: int = 0
@@ -250,19 +257,23 @@ class _GenerationRun:
     should_stop: Callable[[], bool] = staticmethod(lambda: False)
 
     def __init__(
-        self, labels: LabelSet, prompts: PromptSet, backend: Provider, plan: GenerationPlan, journal: Journal | None
+        self, labels: LabelSet, prompts: PromptSet, provider: Provider, plan: GenerationPlan, journal: Journal | None
     ) -> None:
         if plan.per_class < 1 or plan.tries < 1 or plan.parameters.max_tokens < 1:
             raise UsageError(
-                "a generation needs at least one description, one try and one token", remedy="Ask for more"
+                "descriptions per class, tries and tokens must be at least 1, "
+                f"got {plan.per_class}, {plan.tries} and {plan.parameters.max_tokens}",
+                remedy="Give larger numbers",
             )
-        self._prompts, self._backend, self._plan, self._journal = prompts, backend, plan, journal
-        self._key = backend.key()
-        self._generator = describe_generator(prompts, backend, plan.parameters)
+        self._prompts, self._provider, self._plan, self._journal = prompts, provider, plan, journal
+        self._key = provider.key()
+        self._generator = describe_generator(prompts, provider, plan.parameters)
         self._rules = replace(plan.rules, kind=prompts.kind, language=prompts.language)
         # A small model copies its examples with another name in them.
-        self._shown = frozenset(description_key(one.text, NameMatcher(one.name)) for one in prompts.examples)
-        self._drafts = [ClassProgress(one) for one in labels.classes]
+        self._example_keys = frozenset(
+            description_key(example.text, NameMatcher(example.name)) for example in prompts.examples
+        )
+        self._classes = [ClassProgress(label) for label in labels.classes]
         self._counts = _Counts()
         self._failures: dict[str, None] = {}
         self._stop: StopReason | None = None
@@ -272,112 +283,112 @@ class _GenerationRun:
         """Run all rounds."""
         try:
             first = True
-            while self._stop is None and (asks := self._next_round()):
-                self._ask(self._reuse(asks))
+            while self._stop is None and (samples := self._next_round()):
+                self._request_all(self._reuse(samples))
                 if first and self._stop is None and not self._counts.done:
                     raise BackendError(
-                        f"not one of {len(asks)} requests got a usable reply; the last one: {list(self._failures)[-1]}",
+                        f"none of {len(samples)} requests got a usable reply; the last one: {list(self._failures)[-1]}",
                         remedy="Check the model and the server",
                     )
                 first = False
         except KeyboardInterrupt:
             self._stop = StopReason.INTERRUPT
-        for draft in self._drafts:
-            self._judge(draft)
-        if self._cut_short and any(len(one.descriptions) < self._plan.per_class for one in self._drafts):
+        for progress in self._classes:
+            self._clean(progress)
+        if self._cut_short and any(len(progress.descriptions) < self._plan.per_class for progress in self._classes):
             self._stop = self._stop or StopReason.COST
         return GenerationResult(
             generator=self._generator,
-            descriptions=tuple(record for one in self._drafts for record in one.descriptions),
-            rejected=tuple(record for one in self._drafts for record in one.rejected),
-            report=tuple(one.report() for one in self._drafts),
+            descriptions=tuple(record for progress in self._classes for record in progress.descriptions),
+            rejected=tuple(record for progress in self._classes for record in progress.rejected),
+            report=tuple(progress.report() for progress in self._classes),
             wanted=self._plan.per_class,
             stop=self._stop,
             failures=tuple(self._failures)[:10],
         )
 
-    def outlook(self) -> GenerationEstimate:
-        """Run the rounds that the journal answers, and count what comes then; a class that waits is left alone."""
-        pending: deque[_Ask] = deque()
-        while asks := self._next_round():
-            pending += self._reuse(asks)
+    def estimate(self) -> GenerationEstimate:
+        """Run the rounds that the journal answers and count what follows; a class with open requests is left alone."""
+        pending: deque[_SampleKey] = deque()
+        while samples := self._next_round():
+            pending += self._reuse(samples)
         completion = self._plan.parameters.max_tokens
-        prompt = sum(likely_prompt_tokens(self._request(*ask).messages) for ask in pending)
-        most = sum(
-            draft.waiting + self._plan.limit - draft.asked
-            for draft in self._drafts
-            if draft.waiting or len(draft.descriptions) < self._plan.per_class
+        prompt = sum(estimate_prompt_tokens(self._request(*sample).messages) for sample in pending)
+        max_requests = sum(
+            progress.waiting + self._plan.limit - progress.asked
+            for progress in self._classes
+            if progress.waiting or len(progress.descriptions) < self._plan.per_class
         )
         counts = self._counts
         return GenerationEstimate(
             requests=len(pending),
             tokens=Tokens(prompt, completion * len(pending)),
-            most_requests=most,
-            most_tokens=Tokens(round(prompt / max(1, len(pending)) * most), completion * most),
+            max_requests=max_requests,
+            max_tokens=Tokens(round(prompt / max(1, len(pending)) * max_requests), completion * max_requests),
             reused=counts.reused,
             saved=counts.saved,
             accepted=counts.accepted,
-            wanted=self._plan.per_class * len(self._drafts),
+            wanted=self._plan.per_class * len(self._classes),
         )
 
-    def _next_round(self) -> list[_Ask]:
-        """What to ask for; nothing where every class has enough or has had its tries."""
-        asks = [
+    def _next_round(self) -> list[_SampleKey]:
+        """The samples to request; none if every class has enough or has used up its tries."""
+        samples = [
             (position, sample)
-            for position, draft in enumerate(self._drafts)
-            if not draft.waiting
-            for sample in draft.ask(self._plan.per_class, self._plan.limit)
+            for position, progress in enumerate(self._classes)
+            if not progress.waiting
+            for sample in progress.next_samples(self._plan.per_class, self._plan.limit)
         ]
-        self._counts.asked += len(asks)
-        return asks
+        self._counts.asked += len(samples)
+        return samples
 
-    def _reuse(self, asks: list[_Ask]) -> deque[_Ask]:
-        """Settle what the journal answers; the rest."""
-        pending: deque[_Ask] = deque()
-        for position, sample in asks:
+    def _reuse(self, samples: list[_SampleKey]) -> deque[_SampleKey]:
+        """Settle what the journal answers; returns the rest."""
+        pending: deque[_SampleKey] = deque()
+        for position, sample in samples:
             if self._journal is None or self._journal.is_empty:
                 pending.append((position, sample))
                 continue
             request = self._request(position, sample)
-            mark = request_digest(self._key, request)
-            self._counts.saved += self._journal.lost(mark)
-            reply = self._journal.find(mark)
+            request_id = request_digest(self._key, request)
+            self._counts.saved += self._journal.lost(request_id)
+            reply = self._journal.find(request_id)
             if reply is None:
                 pending.append((position, sample))
                 continue
             self._counts.reused += 1
-            self._counts.saved += taken_tokens(request, reply)
-            self._settle(position, sample, mark, reply)
+            self._counts.saved += used_tokens(request, reply)
+            self._settle(position, sample, request_id, reply)
         return pending
 
-    def _ask(self, pending: deque[_Ask]) -> None:
-        """Have the backend answer the rest of a round.
+    def _request_all(self, pending: deque[_SampleKey]) -> None:
+        """Have the provider answer the rest of a round.
 
-        A backend is given no more requests than the budget can pay should each cost the most. When these are back, they
-        have cost less, and it is given more, until not one more can be paid.
+        The provider gets no more requests than the budget can pay if each costs its maximum. Once they are answered
+        they have cost less, and it gets more, until the budget cannot pay another one.
         """
         while pending and self._stop is None:
             if not self._can_pay(pending[0]):
                 self._stop = StopReason.COST
                 return
-            self._take(self._backend.complete(self._hand_out(pending)))
+            self._receive(self._provider.complete(self._requests(pending)))
 
-    def _can_pay(self, ask: _Ask) -> bool:
-        if self.budget is None or self.budget.fits(self._request(*ask)):
+    def _can_pay(self, sample: _SampleKey) -> bool:
+        if self.budget is None or self.budget.fits(self._request(*sample)):
             return True
         if not self._counts.done and not self.budget.spent:
             raise UsageError(
-                f"the cost limit {self.budget.limit:g} cannot pay one request, which costs up to "
-                f"{self.budget.most(self._request(*ask)):.2g}",
-                remedy="Raise the limit, or ask for fewer tokens",
+                f"the cost limit must cover one request, which costs up to "
+                f"{self.budget.max_cost(self._request(*sample)):.2g}, got {self.budget.limit:g}",
+                remedy="Raise the limit, or lower the number of tokens",
             )
         return False
 
-    def _hand_out(self, pending: deque[_Ask]) -> Iterator[Request]:
-        """Requests, as the backend takes them."""
+    def _requests(self, pending: deque[_SampleKey]) -> Iterator[Request]:
+        """Requests, taken from ``pending`` as the provider asks for them."""
         while pending:
             if not self.may_ask():
-                self._stop = StopReason.TOLD
+                self._stop = StopReason.REQUESTED
                 return
             request = self._request(*pending[0])
             if self.budget is not None:
@@ -392,53 +403,55 @@ class _GenerationRun:
         self._cut_short = self._cut_short or not can_pay
         return can_pay
 
-    def _take(self, outcomes: Iterator[tuple[Request, Outcome]]) -> None:
+    def _receive(self, outcomes: Iterator[tuple[Request, Outcome]]) -> None:
         try:
             for request, outcome in outcomes:
-                self._arrive(request, outcome)
+                self._record(request, outcome)
                 if self.should_stop():
-                    self._stop = StopReason.TOLD
+                    self._stop = StopReason.REQUESTED
                     return
         finally:
             _close(outcomes)
 
     def _request(self, position: int, sample: int) -> Request:
-        prompt, name = self._prompts.prompts[sample % len(self._prompts.prompts)], self._drafts[position].name
-        messages = self._prompts.messages(prompt, name.name, name.note)
+        prompt, label = self._prompts.prompts[sample % len(self._prompts.prompts)], self._classes[position].label
+        messages = self._prompts.messages(prompt, label.name, label.note)
         return Request(messages, self._plan.parameters, sample, tag=position, answer=self._prompts.answer)
 
-    def _arrive(self, request: Request, outcome: Outcome) -> None:
-        mark, outcome = request_digest(self._key, request), checked(request, outcome)
+    def _record(self, request: Request, outcome: Outcome) -> None:
+        request_id, outcome = request_digest(self._key, request), validate_outcome(request, outcome)
         if self.budget is not None:
             self.budget.settle(request, outcome)
-        self._counts.paid += taken_tokens(request, outcome)
+        self._counts.paid += used_tokens(request, outcome)
         if self._journal is not None:
-            name = self._drafts[request.tag].name
-            about = {"class": name.id, "prompt": self._prompt_id(request.sample), "sample": request.sample}
-            outcome = self._journal.add(mark, outcome, about)
-        self._settle(request.tag, request.sample, mark, outcome)
+            label = self._classes[request.tag].label
+            context = {"class": label.id, "prompt": self._prompt_id(request.sample), "sample": request.sample}
+            outcome = self._journal.add(request_id, outcome, context)
+        self._settle(request.tag, request.sample, request_id, outcome)
 
-    def _settle(self, position: int, sample: int, mark: str, outcome: Outcome) -> None:
-        draft = self._drafts[position]
-        draft.waiting -= 1
+    def _settle(self, position: int, sample: int, request_id: str, outcome: Outcome) -> None:
+        progress = self._classes[position]
+        progress.waiting -= 1
         if isinstance(outcome, Failure):
-            draft.failed += 1
+            progress.failed += 1
             self._counts.failed += 1
-            # The last one comes last, also when it was there before.
+            # The latest reason comes last, even if it occurred before.
             self._failures.pop(outcome.reason, None)
             self._failures[outcome.reason] = None
         else:
-            draft.replies[sample] = (mark, outcome)
+            progress.replies[sample] = (request_id, outcome)
             self._counts.done += 1
-        if draft.waiting == 0:
-            self._judge(draft)
+        if progress.waiting == 0:
+            self._clean(progress)
         self.on_progress(self._progress())
 
-    def _judge(self, draft: ClassProgress) -> None:
-        self._counts.accepted += draft.judge(self._rules, self._plan.per_class, self._shown, self._source)
+    def _clean(self, progress: ClassProgress) -> None:
+        self._counts.accepted += progress.clean_replies(
+            self._rules, self._plan.per_class, self._example_keys, self._provenance
+        )
 
-    def _source(self, sample: int, mark: str) -> Provenance:
-        return Provenance(self._generator.id, sample, self._prompt_id(sample), mark)
+    def _provenance(self, sample: int, request_id: str) -> Provenance:
+        return Provenance(self._generator.id, sample, self._prompt_id(sample), request_id)
 
     def _prompt_id(self, sample: int) -> str:
         return self._prompts.prompts[sample % len(self._prompts.prompts)].id
@@ -453,12 +466,12 @@ class _GenerationRun:
             paid=counts.paid,
             saved=counts.saved,
             accepted=counts.accepted,
-            wanted=self._plan.per_class * len(self._drafts),
+            wanted=self._plan.per_class * len(self._classes),
         )
 
 
 def _close(outcomes: Iterator[tuple[Request, Outcome]]) -> None:
-    """End a backend's work where it is a generator, which has something to put away."""
+    """Have a provider clean up if it is a generator."""
     close = getattr(outcomes, "close", None)
     if close is not None:
         close()

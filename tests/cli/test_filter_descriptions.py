@@ -17,13 +17,13 @@ from abs_classify.images import load_image
 from abs_classify.methods.views import AttentionCrops
 from abs_classify.models.attention import load_attention
 from abs_classify.models.registry import load_model
-from abs_cli.filtering import keep_child
 from abs_core.extras import find_package_folder, is_installed
 from abs_core.home import Home
 from abs_descriptions.bundles import Bundle, iter_rejected, read_bundle, write_bundle
 from abs_descriptions.bundles.lookup import find_bundle
 from abs_descriptions.bundles.repository import Repository
-from abs_descriptions.filtering import filter_by_weight
+from abs_descriptions.filtering.bundle_filters import filter_by_weight
+from abs_descriptions.filtering.child_version import FilterOutput, FilterResult
 
 QUICK = ("--threads", "1", "--views", "3")
 SENTENCES = {
@@ -99,8 +99,8 @@ def test_a_child_version_says_what_went(abs_command: Abs, own: str) -> None:
     assert child.header.parents == (stored(abs_command, "own@1.0.0").reference,)
     assert [one.reason for one in iter_rejected(child.path, child.header)] == ["near duplicate"]
     again = abs_command("filter-descriptions", "own@1.0.0")
-    assert again.out.splitlines()[-1] == f"{reference} is there already"
-    assert abs_command("filter-descriptions", "own").out.splitlines()[-1] == f"{reference} stays as it is"
+    assert again.out.splitlines()[-1] == f"{reference} exists already"
+    assert abs_command("filter-descriptions", "own").out.splitlines()[-1] == f"{reference} is unchanged"
     assert len(Repository.local(abs_command.home / "bundles").list("own")) == 2
 
 
@@ -117,7 +117,7 @@ def test_a_dry_run_writes_nothing(abs_command: Abs, own: str) -> None:
 def test_criteria_can_be_turned_off(abs_command: Abs, own: str) -> None:
     ran = abs_command("filter-descriptions", own, "--near-duplicate", "off", "--off-topic", "off", "--nearer", "off")
     assert "12 of 12 descriptions stay" in ran.out
-    assert "stays as it is" in ran.out
+    assert "is unchanged" in ran.out
 
 
 def test_what_was_chosen_is_no_surplus(abs_command: Abs, own: str) -> None:
@@ -131,7 +131,7 @@ def test_what_was_chosen_is_no_surplus(abs_command: Abs, own: str) -> None:
     assert again["removed"] == []
     said = abs_command("filter-descriptions", own, *options).out.splitlines()
     assert said[1].startswith("9 of 9 descriptions stay")
-    assert said[2:] == [f"{first['bundle']} stays as it is"]
+    assert said[2:] == [f"{first['bundle']} is unchanged"]
     assert len(Repository.local(abs_command.home / "bundles").list("own")) == 2
 
 
@@ -140,7 +140,7 @@ def test_the_same_filter_does_not_eat_its_own_child(abs_command: Abs) -> None:
     first = result(abs_command, "textures", "--keep", "5")
     said = abs_command("filter-descriptions", "textures", "--keep", "5").out.splitlines()
     assert said == [first["bundle"], "235 of 235 descriptions stay; fewest of a class: 5 of banded", said[-1]]
-    assert said[-1] == f"{first['bundle']} stays as it is"
+    assert said[-1] == f"{first['bundle']} is unchanged"
     again = result(abs_command, "textures", "--keep", "5")
     assert (again["bundle"], again["new"], again["kept"], again["removed"]) == (first["bundle"], False, 235, [])
     # under another name it is judged, and would lose some
@@ -200,7 +200,7 @@ def test_a_yanked_child_is_returned_with_the_reason(abs_command: Abs, own: str) 
     child = result(abs_command, own, "--keep", "3")["bundle"]
     assert abs_command("bundle", "yank", child.partition("#")[0], "--reason", "wrong encoder").code == 0
     ran = abs_command("filter-descriptions", "own@1.0.0", "--keep", "3")
-    assert ran.out.splitlines()[-1] == f"{child} is there already"
+    assert ran.out.splitlines()[-1] == f"{child} exists already"
     assert "warning: own@1.1.0 was yanked: wrong encoder\n" in ran.err
 
 
@@ -210,7 +210,9 @@ def test_a_bundle_is_not_written_over_itself(abs_command: Abs, own: str, tmp_pat
     (tmp_path / "link.jsonl").symlink_to(path)
     before = path.read_bytes()
     for out in (path, tmp_path / "link.jsonl"):
-        assert "is the bundle to be filtered" in abs_command.refuses("filter-descriptions", path, "--out", out)
+        assert "must not be the bundle that is filtered" in abs_command.refuses(
+            "filter-descriptions", path, "--out", out
+        )
     assert path.read_bytes() == before
 
 
@@ -242,12 +244,14 @@ def test_a_shipped_bundle_stays_reachable_behind_its_child(abs_command: Abs, tmp
     parent = find_bundle(Repository.local(home.bundles), "pets")
     weights = [1.0] * parent.header.counts.records
     filtered = filter_by_weight(parent, weights, keep=3, share=None, model="none", parameters={})
-    reference, is_new = keep_child(home, parent, filtered, None, None)
-    assert is_new
-    assert reference.startswith("pets@1.1.0#sha256:")
+    output = FilterOutput(Repository.local(home.bundles))
+    child = output.write(parent, filtered)
+    assert child.is_new
+    assert child.reference is not None
+    assert child.reference.startswith("pets@1.1.0#sha256:")
     assert stored(abs_command, "pets").header.counts.records == 3 * 37
     assert abs_command("bundle", "validate", parent.reference).out.strip() == parent.reference
-    assert keep_child(home, parent, filtered, None, None) == (reference, False)
+    assert output.write(parent, filtered) == FilterResult(filtered, child.reference, False)
 
 
 def test_a_pinned_shipped_bundle_is_filtered_beside_another_one_of_its_version(
@@ -262,7 +266,8 @@ def test_a_pinned_shipped_bundle_is_filtered_beside_another_one_of_its_version(
     parent = find_bundle(Repository.local(home.bundles), pinned)
     weights = [1.0] * parent.header.counts.records
     filtered = filter_by_weight(parent, weights, keep=3, share=None, model="none", parameters={})
-    reference, _ = keep_child(home, parent, filtered, None, None)
+    reference = FilterOutput(Repository.local(home.bundles)).write(parent, filtered).reference
+    assert reference is not None
     assert reference.startswith("pets@1.1.0#")
     assert read_bundle(Repository.local(home.bundles).path(reference)).header.parents == (pinned,)
     assert abs_command("bundle", "validate", own, pinned).code == 0
@@ -350,7 +355,7 @@ def test_a_bad_image_stops_or_is_skipped(abs_command: Abs, own: str, images: Pat
         (["--images", "EMPTY"], "no images"),
         (["--images", "nowhere"], "unknown data set"),
         (["--encoder", "no-such-encoder"], "not on this machine"),
-        (["--near-duplicate", "2"], "cosine of 2"),
+        (["--near-duplicate", "2"], "must be in (0, 1], got 2.0"),
         (["--name", "No Name", "--keep", "1"], "No Name"),
     ],
 )

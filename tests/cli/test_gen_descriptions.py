@@ -26,11 +26,11 @@ from web import serve_on_loopback
 from abs_cli.main import main
 from abs_core.extras import find_package_folder
 from abs_core.labels import from_names, shipped_label_sets
-from abs_descriptions.bundles import Bundle
+from abs_descriptions.bundles import Bundle, read_bundle
 from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.generation.cleaning import RejectionReason
 from abs_descriptions.generation.prompts import read_prompts, shipped_prompt_sets
-from abs_descriptions.generation.providers.registry import BACKENDS, ProviderOptions, build_provider
+from abs_descriptions.generation.providers.registry import PROVIDERS, ProviderOptions, build_provider
 
 pytest.importorskip("openai")
 ROOT = Path(__file__).parents[2]
@@ -185,7 +185,7 @@ def test_a_dry_run_says_what_it_would_cost_and_touches_nothing(generate: Generat
     options = ("--per-class", "5", "--tries", "3", "--max-tokens", "40", "--dry-run", *PRICES)
     ran = generate(NAMES, *options)
     assert ran.code == 0
-    assert "to ask: 20 requests" in ran.out
+    assert "to request: 20 requests" in ran.out
     told = json.loads(generate(NAMES, *options, "--json").out)
     # "Tell cat" and "Say cat" have 8 and 7 bytes: 2 tokens each, and 4 for the message.
     assert told["to_ask"] == {
@@ -254,12 +254,12 @@ def test_prices_come_from_a_file(generate: Generate, tmp_path: Path, content: st
     ("content", "options", "words"),
     [
         (None, ("--max-cost", "1"), "needs prices"),
-        (None, ("--price-in", "1"), "one direction"),
-        (None, ("--price-in", "-1", "--price-out", "1"), "the price -1.0"),
-        (None, ("--price-in", "nan", "--price-out", "1"), "the price nan"),
+        (None, ("--price-in", "1"), "must be given together"),
+        (None, ("--price-in", "-1", "--price-out", "1"), "got '-1'"),
+        (None, ("--price-in", "nan", "--price-out", "1"), "got 'nan'"),
         (None, (*PRICES, "--max-cost", "0"), "cost limit"),
         (None, (*PRICES, "--max-cost", "inf"), "cost limit"),
-        (None, (*PRICES, "--max-cost", "0.01"), "cannot pay one request"),
+        (None, (*PRICES, "--max-cost", "0.01"), "must cover one request"),
         ("m: {in: 1, out: 2}", PRICES, "exclude each other"),
         ("other: {in: 1, out: 2}", (), "valid: other"),
         ("m: {in: 1}", (), "m.out"),
@@ -588,7 +588,9 @@ def test_what_a_bundle_cannot_hold_is_refused_before_anything_is_paid(
 
 @pytest.mark.parametrize("number", ["nan", "inf"])
 def test_a_temperature_that_is_none(generate: Generate, server: Server, number: str) -> None:
-    assert f"the temperature {number} is not finite" in generate.refuses(NAMES, "--temperature", number)
+    assert f"the temperature must be a finite number, got '{number}'" in generate.refuses(
+        NAMES, "--temperature", number
+    )
     assert not server.asked
 
 
@@ -607,7 +609,7 @@ def test_an_empty_source_is_not_the_current_folder(
 def test_a_model_that_answers_in_chinese_only(generate: Generate, server: Server, tmp_path: Path) -> None:
     server.behave = lambda name, body: f"这只动物{body['seed']}有柔软的耳朵和一条长长的尾巴。"
     line = generate.refuses(NAMES, "--per-class", "2", "--tries", "3", "--report", tmp_path / "r.csv")
-    assert "not one of 24 replies is a description; rejected: another language 24" in line
+    assert "none of 24 replies is a description; rejected: another language 24" in line
     assert len(server.asked) == 24
     assert [row["another language"] for row in rows(tmp_path / "r.csv")] == ["6"] * 4
     assert not list(generate.run.home.glob("bundles/**/*.jsonl"))
@@ -690,14 +692,14 @@ def test_damaged_lines_of_the_journal_are_counted(generate: Generate, server: Se
     path, first = generate.run.home / "journals" / "zoo.jsonl", texts(generate.bundle())
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     path.write_text("".join([lines[0], "{}\n", *lines[2:]]), encoding="utf-8")
-    said = "1 damaged line of the journal is left out; what it held is asked again\n"
+    said = "ignoring 1 damaged line of the journal; the replies in it are requested again\n"
     assert said in generate(NAMES, "--per-class", "2", "--dry-run").err
     before = len(server.asked)
     assert said in generate(NAMES, "--per-class", "2").err
     assert len(server.asked) - before == 1
     assert texts(generate.bundle("zoo")) == first
     path.write_text("".join([lines[0], "{}\n", "x\n", *lines[3:]]), encoding="utf-8")
-    assert "2 damaged lines of the journal are left out; what they held" in generate(NAMES, "--per-class", "2").err
+    assert "ignoring 2 damaged lines of the journal" in generate(NAMES, "--per-class", "2").err
 
 
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)])
@@ -809,16 +811,17 @@ def test_what_the_page_shows_is_so(
     names: dict[str, Any] = {}
     for block in blocks["python"]:
         exec(compile(block, "docs/descriptions.md", "exec"), names)
-    assert names["plan"].per_class == 10
-    monkeypatch.setitem(names, "backend", build_provider("openai", ProviderOptions(model="m", base_url=server.url)))
+    assert names["settings"]["plan"].per_class == 10
+    monkeypatch.setitem(names, "provider", build_provider("openai", ProviderOptions(model="m", base_url=server.url)))
     monkeypatch.setitem(names, "labels", from_names(["cat"]))
-    names["write"](tmp_path / "journal.jsonl")
-    assert len((tmp_path / "journal.jsonl").read_text().splitlines()) > 1
+    server.behave = lambda name, body: f"This cat number {body['seed']} has a long tail."
+    names["write"](tmp_path / "python")
+    assert len(read_bundle(tmp_path / "python" / "my-pets.jsonl").descriptions()["cat"]) == 10
     for reason in RejectionReason:
         assert f"`{reason.value}`" in page
     for name in shipped_prompt_sets():
         assert f"`{name}`" in page
-    for name, entry in BACKENDS.items():
+    for name, entry in PROVIDERS.items():
         (row,) = re.findall(rf"^\| `{name}`.*$", page, flags=re.M)
         named = {option.replace("-", "_") for option in re.findall(r"`--([a-z-]+)`", row)}
         assert named == entry.options - {"keep"}

@@ -25,9 +25,9 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> TransformersProvide
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", refuse)
         patch.setattr(socket, "getaddrinfo", refuse)
-        backend = TransformersProvider(batch_size=16, keep=tmp_path_factory.mktemp("models"))
-        backend.load()
-    return backend
+        provider = TransformersProvider(batch_size=16, keep=tmp_path_factory.mktemp("models"))
+        provider.load()
+    return provider
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from abs_core.descriptions import DescriptionKind
 from abs_core.errors import UsageError
 from abs_core.labels import ClassLabel, from_names, read_labels, shipped_label_sets
 from abs_descriptions.bundles import Description, Provenance, read_bundle
-from abs_descriptions.linting import RULES, LintFinding, LintOptions, ambiguous_names, lint
+from abs_descriptions.linting import RULES, LintFinding, LintOptions, ambiguous_names, lint_descriptions
 
 ROOT = Path(__file__).parents[2]
 AMBIGUOUS = ambiguous_names()
@@ -31,7 +31,7 @@ def described(
         one.id: [Description(text, kind, class_id=one.id, provenance=Provenance("g")) for text in texts[one.name]]
         for one in own
     }
-    return lint(own, records, AMBIGUOUS, options or LintOptions(1, 1000))
+    return lint_descriptions(own, records, AMBIGUOUS, options or LintOptions(1, 1000))
 
 
 def rules(findings: Sequence[LintFinding]) -> list[str]:
@@ -49,7 +49,7 @@ def test_the_table_of_ambiguous_names() -> None:
 def test_ambiguous_names_are_found_unless_something_says_which() -> None:
     names = classes("crane", "Mouse", "kites", "crane (bird)", "crane, a bird", "crane bird", "horse")
     names += [ClassLabel("n", "bat", note="the animal"), ClassLabel("g", "seal", group="animals")]
-    found = lint(names, None, AMBIGUOUS)
+    found = lint_descriptions(names, None, AMBIGUOUS)
     assert [(one.rule, one.class_id) for one in found if one.rule == "ambiguous-name"] == [
         ("ambiguous-name", "0"), ("ambiguous-name", "1"), ("ambiguous-name", "2")
     ]  # fmt: skip
@@ -58,15 +58,17 @@ def test_ambiguous_names_are_found_unless_something_says_which() -> None:
 
 
 def test_names_that_are_one() -> None:
-    found = lint(classes("T-shirt", "t shirt", "Brick wall", "brick_wall", "cats", "cat", "glass", "bus"), None, {})
+    found = lint_descriptions(
+        classes("T-shirt", "t shirt", "Brick wall", "brick_wall", "cats", "cat", "glass", "bus"), None, {}
+    )
     assert [(one.rule, one.class_id, one.other) for one in found] == [
         ("duplicate-name", "3", "2"),
         ("similar-name", "1", "0"),
         ("similar-name", "5", "4"),
     ]
     noted = [ClassLabel("a", "missile", note="weapon"), ClassLabel("b", "missile", note="projectile")]
-    assert rules(lint(noted, None, {})) == ["similar-name"]
-    assert rules(lint([noted[0], ClassLabel("b", "missile")], None, {})) == ["duplicate-name"]
+    assert rules(lint_descriptions(noted, None, {})) == ["similar-name"]
+    assert rules(lint_descriptions([noted[0], ClassLabel("b", "missile")], None, {})) == ["duplicate-name"]
 
 
 def test_counts() -> None:
@@ -164,12 +166,14 @@ def test_limits_out_of_range(wrong: tuple[int, float]) -> None:
 def test_the_shipped_bundles_are_clean(name: str) -> None:
     (path,) = (ROOT / "data" / "bundles").glob(f"{name}-*.jsonl")
     bundle = read_bundle(path)
-    assert lint(bundle.header.label_set.classes, bundle.descriptions(), AMBIGUOUS) == []
+    assert lint_descriptions(bundle.header.label_set.classes, bundle.descriptions(), AMBIGUOUS) == []
 
 
 @pytest.mark.parametrize("name", shipped_label_sets())
 def test_the_shipped_label_sets_have_no_error(name: str) -> None:
-    assert [one for one in lint(read_labels(name).classes, None, AMBIGUOUS) if one.severity == "error"] == []
+    assert [
+        one for one in lint_descriptions(read_labels(name).classes, None, AMBIGUOUS) if one.severity == "error"
+    ] == []
 
 
 def test_a_thousand_classes_of_fifty_sentences_take_seconds() -> None:
@@ -204,7 +208,7 @@ def test_a_thousand_classes_of_fifty_sentences_take_seconds() -> None:
             for one in own
         }
         start = time.process_time()
-        lint(own, records, AMBIGUOUS)
+        lint_descriptions(own, records, AMBIGUOUS)
         return time.process_time() - start
 
     measure(50)

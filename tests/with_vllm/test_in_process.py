@@ -26,7 +26,7 @@ BATCH = 12
 
 
 @pytest.fixture(scope="module")
-def backend(cache: Path) -> Iterator[VLLMProvider]:
+def provider(cache: Path) -> Iterator[VLLMProvider]:
     """One engine for all tests of this file; it takes half a minute to start."""
     made = build_provider("vllm", ProviderOptions(batch_size=BATCH, keep=cache / "derived"))
     assert isinstance(made, VLLMProvider)
@@ -38,7 +38,7 @@ def request(name: str, sample: int = 0, parameters: Parameters | None = None) ->
     return Request((Message("user", f"What does {name} look like?"),), parameters or Parameters(max_tokens=9), sample)
 
 
-def test_every_request_gets_a_reply_within_its_limit_batch_by_batch(backend: VLLMProvider) -> None:
+def test_every_request_gets_a_reply_within_its_limit_batch_by_batch(provider: VLLMProvider) -> None:
     taken = 0
 
     def asked() -> Iterator[Request]:
@@ -48,7 +48,7 @@ def test_every_request_gets_a_reply_within_its_limit_batch_by_batch(backend: VLL
                 taken += 1
                 yield request(name, sample, Parameters(max_tokens=6 + sample, temperature=1.0))
 
-    outcomes = backend.complete(asked())
+    outcomes = provider.complete(asked())
     first = next(outcomes)
     assert taken == BATCH
     got = [first, *outcomes]
@@ -73,9 +73,9 @@ def test_a_request_is_drawn_with_its_own_seed_and_its_own_limits() -> None:
     assert (free.temperature, free.top_p, free.seed) == (1.0, 1.0, None)
 
 
-def test_a_prompt_that_does_not_fit_fails_alone(backend: VLLMProvider) -> None:
+def test_a_prompt_that_does_not_fit_fails_alone(provider: VLLMProvider) -> None:
     asked = [request("a cat"), request("a dog"), request("x " * 9000), request("a fox")]
-    got = list(backend.complete(asked))
+    got = list(provider.complete(asked))
     assert [one for one, _ in got] == asked
     assert [type(outcome) for _, outcome in got] == [Reply, Reply, Failure, Reply]
     failure = got[2][1]
@@ -83,13 +83,13 @@ def test_a_prompt_that_does_not_fit_fails_alone(backend: VLLMProvider) -> None:
     assert "maximum context length" in failure.reason
 
 
-def test_where_a_list_is_asked_for_the_model_is_held_to_it(backend: VLLMProvider) -> None:
+def test_where_a_list_is_asked_for_the_model_is_held_to_it(provider: VLLMProvider) -> None:
     prompts = read_prompts("descriptors-json")
     turns = [prompts.messages(prompts.prompts[0], name) for name in ("fox", "castle", "spoon", "oak")]
     drawn = Parameters(max_tokens=250, temperature=1.0)
     # Without examples and schema a model of this size writes no JSON.
     asked = [Request(one, drawn, sample, answer="list") for one in turns for sample in range(3)]
-    ended = [(one, reply) for one, reply in backend.complete(asked) if isinstance(reply, Reply)]
+    ended = [(one, reply) for one, reply in provider.complete(asked) if isinstance(reply, Reply)]
     whole = [(one, reply) for one, reply in ended if reply.finish_reason == "stop"]
     assert len(whole) >= 6
     for one, reply in whole:
@@ -136,9 +136,9 @@ def test_a_folder_that_is_no_model_is_one_error(tmp_path: Path) -> None:
 def test_a_script_without_the_guard_ends_and_says_what_is_missing(tmp_path: Path, model_folder: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "from abs_descriptions.backends.base import Message, Parameters, Request\n"
-        "from abs_descriptions.backends.vllm import VLLMBackend\n"
-        f"backend = VLLMBackend({str(model_folder)!r})\n"
+        "from abs_descriptions.generation.providers.base import Message, Parameters, Request\n"
+        "from abs_descriptions.generation.providers.vllm import VLLMProvider\n"
+        f"backend = VLLMProvider({str(model_folder)!r})\n"
         "print(list(backend.complete([Request((Message('user', 'Hello'),), Parameters())])))\n"
     )
     ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=600)

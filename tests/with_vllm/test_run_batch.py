@@ -12,7 +12,7 @@ from vllm_support import MODEL_OPTIONS, OFFLINE
 from abs_descriptions.generation.providers.base import Message, Parameters, Reply, Request
 from abs_descriptions.generation.providers.openai_batch_api import read_batch_results, write_batch_file
 from abs_descriptions.generation.providers.openai_server import OpenAIServer
-from abs_descriptions.generation.providers.response_validation import ValidatedResponse
+from abs_descriptions.generation.providers.response_validation import ResponseProblem
 
 SERVER = OpenAIServer("http://127.0.0.1:8000/v1", None)
 
@@ -42,7 +42,7 @@ def test_run_batch_executes_what_was_written_and_its_results_are_read(tmp_path: 
     for name, (one, *_) in written.requests.items():
         found = got[name]
         if len(one.messages[0].content) > 1000:
-            assert isinstance(found, ValidatedResponse), found
+            assert isinstance(found, ResponseProblem), found
             assert (found.action, found.status) == ("give up", 400)
         else:
             assert isinstance(found, Reply), found

@@ -1,6 +1,6 @@
-"""The protocol of a backend: requests go in, replies come out as they arrive.
+"""The protocol of a provider of language models: requests go in, replies come out as they arrive.
 
-A backend decides how many requests run at once and what is asked again. It knows nothing of classes, files or journals.
+A provider decides how many requests run at once and which are retried. It knows nothing of classes, files or journals.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = [
     "Reply",
     "Request",
     "Tokens",
-    "likely_prompt_tokens",
-    "most_prompt_tokens",
-    "most_tokens",
+    "estimate_prompt_tokens",
+    "max_prompt_tokens",
+    "max_tokens_per_attempt",
     "request_digest",
-    "taken_tokens",
+    "used_tokens",
 ]
 
 
@@ -41,11 +41,11 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Numbers of tokens: of what was asked and of what was answered.
+    """Token counts of prompts and completions.
 
     Args:
-        prompt, completion: the numbers.
-        unstated: attempts among these whose tokens nobody states; each counts with the most that it can have taken.
+        prompt, completion: the counts.
+        unstated: attempts whose tokens no answer states; each is counted with the maximum it can have taken.
     """
 
     prompt: int = 0
@@ -57,7 +57,7 @@ class Tokens:
 
     @property
     def total(self) -> int:
-        """Of prompts and replies together."""
+        """Tokens of prompts and completions together."""
         return self.prompt + self.completion
 
     def to_dict(self) -> dict[str, int]:
@@ -66,10 +66,10 @@ class Tokens:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Tokens:
-        """What ``to_dict`` gave.
+        """The inverse of ``to_dict``.
 
         Raises:
-            KeyError, OverflowError, TypeError, ValueError: the value is something else.
+            KeyError, OverflowError, TypeError, ValueError: the value has another form.
         """
         return cls(*(int(value[name]) for name in ("prompt_tokens", "completion_tokens", "unstated")))
 
@@ -84,16 +84,16 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """How a reply is drawn; what is None is left to the model.
+    """Sampling parameters; None leaves one to the model.
 
     Args:
-        max_tokens: at most so many tokens a reply.
-        temperature: 0 takes the likeliest token each time.
-        top_p: draws from the likeliest tokens that hold this share of the probability (Holtzman et al. 2020).
-        seed: two runs with one seed ask for the same draws; which text comes of it depends on model and machine.
+        max_tokens: the maximum length of a reply.
+        temperature: 0 always takes the most likely token.
+        top_p: samples from the most likely tokens that together have this probability (Holtzman et al. 2020).
+        seed: two runs with the same seed send the same requests; the text also depends on model and machine.
 
     Raises:
-        UsageError: a temperature or top_p that is not finite, which no request and no bundle can hold.
+        UsageError: a temperature or top_p that is not finite, which neither a request nor a bundle can hold.
     """
 
     max_tokens: int = 60
@@ -104,7 +104,7 @@ class Parameters:
     def __post_init__(self) -> None:
         for name, value in (("temperature", self.temperature), ("top_p", self.top_p)):
             if value is not None and not math.isfinite(value):
-                raise UsageError(f"the {name} {value} is not finite", remedy="Give a finite number")
+                raise UsageError(f"the {name} must be a finite number, got '{value}'", remedy="Give another number")
 
     def key(self) -> dict[str, Any]:
         """The parameters as JSON values."""
@@ -122,17 +122,17 @@ def _always(_: Tokens) -> bool:
 
 @dataclass(frozen=True)
 class Request:
-    """One completion that is wanted.
+    """A request for one completion.
 
     Args:
-        messages: the conversation so far, the last turn is the user's.
-        parameters: how to draw.
-        sample: counts the completions of one conversation, so that each can be told from the others.
-        tag: a number of the caller's own that comes back with the outcome; no part of what is asked.
-        answer: "list" where the model is to be held to a JSON list of texts (``structure.LIST_SCHEMA``). A backend that
-            cannot hold a model to a schema leaves it at the conversation.
-        may_repeat: asked in a thread of the backend's before it asks once more for what a server may bill already,
-            with the tokens of the attempts so far. False fails the request. No part of what is asked.
+        messages: the conversation so far; the last turn is the user's.
+        parameters: sampling parameters.
+        sample: number of the completion among those of the same conversation.
+        tag: a number of the caller's that comes back with the outcome; not sent.
+        answer: "list" to constrain the model to a JSON list of texts (``response_validation.LIST_SCHEMA``). A provider
+            that cannot constrain a model sends the conversation alone.
+        may_repeat: called in a thread of the provider before another attempt at a request that a server may already
+            bill, with the tokens of the attempts so far. False fails the request. Not sent.
     """
 
     messages: tuple[Message, ...]
@@ -144,7 +144,7 @@ class Request:
 
     @cached_property
     def draw_seed(self) -> int | None:
-        """The seed of this very sample, in [0, 2^31): from the seed, the conversation and the sample number alone."""
+        """The seed of this sample, in [0, 2^31): a function of the seed, the conversation and the sample number."""
         if self.parameters.seed is None:
             return None
         content = [[turn.role, turn.content] for turn in self.messages]
@@ -157,9 +157,9 @@ class Reply:
 
     Args:
         text: not empty.
-        finish_reason: "stop" where the model ended it, "length" where ``max_tokens`` cut it.
-        prompt_tokens, completion_tokens: as counted by the model's tokenizer; 0 where it is not known.
-        lost: tokens of the attempts before this one that a server may bill for, though they gave no reply.
+        finish_reason: "stop" if the model ended it, "length" if ``max_tokens`` cut it off.
+        prompt_tokens, completion_tokens: as counted by the model's tokenizer; 0 if unknown.
+        lost: tokens of earlier attempts that a server may bill for although they gave no reply.
     """
 
     text: str
@@ -171,10 +171,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A request that got no usable reply after everything that the backend tries.
+    """A request that got no usable reply after all attempts.
 
     Args:
-        reason: short, without any secret.
+        reason: short, without secrets.
         lost: tokens of the attempts that a server may bill for.
     """
 
@@ -194,23 +194,23 @@ class Provider(Protocol):
 
     @property
     def model(self) -> str:
-        """What the user calls the model."""
+        """The name by which the user calls the model."""
 
     def key(self) -> Mapping[str, Any]:
-        """Everything but the request that can change a reply, as JSON values and without secrets."""
+        """Everything except the request that can change a reply, as JSON values and without secrets."""
 
     def complete(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Outcome]]:
         """Each request with its outcome, in the order of arrival; closing the iterator stops the work.
 
         Raises:
-            FatalBackendError: asking again cannot mend it.
+            FatalBackendError: an error for which a retry is no remedy.
         """
 
 
-def request_digest(backend: Mapping[str, Any], request: Request) -> str:
-    """``sha256:...`` of a backend's key and all that is asked of it: what a reply is filed under."""
+def request_digest(provider: Mapping[str, Any], request: Request) -> str:
+    """``sha256:...`` of a provider's key and everything sent to it: what identifies a reply in the journal."""
     asked = {
-        "backend": dict(backend),
+        "backend": dict(provider),
         "messages": [[turn.role, turn.content] for turn in request.messages],
         "parameters": request.parameters.key(),
         "sample": request.sample,
@@ -218,33 +218,33 @@ def request_digest(backend: Mapping[str, Any], request: Request) -> str:
     return digest(asked if request.answer == "text" else {**asked, "answer": request.answer})
 
 
-# The marks of a chat template around a message, and those around the conversation.
-_LIKELY_MARKS, _MOST_MARKS, _MOST_AROUND = 4, 16, 256
+# Tokens that a chat template adds to a message (likely and at most), and to the conversation.
+_LIKELY_MARKS, _MAX_MARKS, _MAX_AROUND = 4, 16, 256
 
 
-def likely_prompt_tokens(messages: Sequence[Message]) -> int:
-    """About how many tokens a conversation has: one for 4 bytes of UTF-8, and 4 a message. For an estimate."""
-    return sum(_LIKELY_MARKS + math.ceil(_bytes(one.content) / 4) for one in messages)
+def estimate_prompt_tokens(messages: Sequence[Message]) -> int:
+    """The likely number of tokens of a conversation: one for 4 bytes of UTF-8, and 4 per message."""
+    return sum(_LIKELY_MARKS + math.ceil(_bytes(message.content) / 4) for message in messages)
 
 
-def most_prompt_tokens(messages: Sequence[Message]) -> int:
-    """More tokens than a conversation can have where a token is at least one byte: one a byte, 16 a message, and 256
-    for what a chat template writes by itself. For a limit."""
-    return _MOST_AROUND + sum(_MOST_MARKS + _bytes(one.content) for one in messages)
+def max_prompt_tokens(messages: Sequence[Message]) -> int:
+    """An upper bound for the tokens of a conversation, as a token has at least one byte: one per byte, 16 per message,
+    and 256 for what a chat template adds."""
+    return _MAX_AROUND + sum(_MAX_MARKS + _bytes(message.content) for message in messages)
 
 
-def most_tokens(request: Request) -> Tokens:
-    """The most that one attempt at a request can take."""
-    return Tokens(most_prompt_tokens(request.messages), request.parameters.max_tokens, unstated=1)
+def max_tokens_per_attempt(request: Request) -> Tokens:
+    """The maximum number of tokens of one attempt at a request."""
+    return Tokens(max_prompt_tokens(request.messages), request.parameters.max_tokens, unstated=1)
 
 
-def taken_tokens(request: Request, outcome: Outcome) -> Tokens:
-    """What all attempts at a request took; a reply whose tokens are not known counts with the most."""
+def used_tokens(request: Request, outcome: Outcome) -> Tokens:
+    """The tokens of all attempts at a request; a reply without token counts is counted with the maximum."""
     if isinstance(outcome, Failure):
         return outcome.lost
     if outcome.prompt_tokens and outcome.completion_tokens:
         return outcome.lost + Tokens(outcome.prompt_tokens, outcome.completion_tokens)
-    return outcome.lost + most_tokens(request)
+    return outcome.lost + max_tokens_per_attempt(request)
 
 
 def _bytes(text: str) -> int:

@@ -1,8 +1,8 @@
-"""The OpenAI Batch API: requests go as files, replies come within a day and cost half.
+"""The OpenAI Batch API: requests are uploaded as files, replies arrive within a day and cost half.
 
-Each batch is uploaded, created, looked at from time to time, and collected. What it did not answer is asked again in a
-new batch, a bounded number of times. What was submitted is on record (``batch_records``): an interrupted run leaves its
-batches at work, and the next run with the same requests finds them instead of asking and paying again.
+Each batch is uploaded, created, polled, and collected. What it did not answer is put into a new batch, a bounded number
+of times. Submitted batches are recorded: an interrupted run leaves them running at the server, and the next run with
+the same requests finds them instead of sending and paying for them again.
 
 Equal requests share one line of a file and one reply.
 """
@@ -25,15 +25,15 @@ from abs_core.files import atomic_write, ensure_writable, storage_errors
 from abs_core.text import printable
 from abs_descriptions.generation.providers.base import Failure, Outcome, Reply, Request, Tokens
 from abs_descriptions.generation.providers.openai_batch_api import (
-    MOST_BYTES,
-    MOST_REQUESTS,
+    MAX_BYTES,
+    MAX_REQUESTS,
     BatchApi,
     BatchState,
     custom_id,
     write_batch_file,
 )
 from abs_descriptions.generation.providers.openai_server import OpenAIServer, refuses_schema
-from abs_descriptions.generation.providers.response_validation import ValidatedResponse
+from abs_descriptions.generation.providers.response_validation import ResponseProblem
 from abs_descriptions.generation.providers.retry import RetryPolicy
 
 __all__ = ["BatchRecord", "BatchRecords", "OpenAIBatchProvider"]
@@ -42,21 +42,21 @@ __all__ = ["BatchRecord", "BatchRecords", "OpenAIBatchProvider"]
 _FORMAT = {"format": "abs-batch", "format_version": 1}
 
 
-# Servers keep the files of a batch for about 30 days; what is older than this cannot be collected any more.
+# Servers keep the files of a batch for about 30 days; an older batch can no longer be collected.
 _KEPT_SECONDS = 45 * 86400
 
 
 @dataclass(frozen=True, slots=True)
 class BatchRecord:
-    """A batch.
+    """A submitted batch.
 
     Args:
         base_url, model: where it was submitted.
-        file_id: of the input file at the server.
-        batch_id: at the server; "" where it is not known whether the batch was created.
+        file_id: the server's id of the input file.
+        batch_id: the server's id of the batch; "" if it is unknown whether the batch was created.
         created: seconds since 1970.
         ids: the custom ids of its requests, sorted.
-        lost: by custom id, what earlier batches took for requests that are asked again in this one.
+        lost: custom id -> tokens that earlier batches took for this request.
     """
 
     base_url: str
@@ -69,19 +69,19 @@ class BatchRecord:
 
     @property
     def name(self) -> str:
-        """A name for its file, made of its ids."""
+        """The name of its file, derived from its ids."""
         return digest(list(self.ids)).removeprefix("sha256:")
 
     def with_batch(self, batch_id: str) -> BatchRecord:
-        """The record when the batch is known."""
+        """The record with the id of the batch."""
         return replace(self, batch_id=batch_id)
 
 
 class BatchRecords:
-    """The records in a folder.
+    """The records of submitted batches in a folder.
 
     Args:
-        folder: made when it is needed.
+        folder: created when it is needed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -96,7 +96,7 @@ class BatchRecords:
 
         Args:
             base_url, model, file_id: see ``BatchRecord``.
-            lost: what earlier batches took for each of its custom ids.
+            lost: custom id -> tokens that earlier batches took, for every request of the batch.
 
         Raises:
             StorageError: the folder cannot be written.
@@ -126,24 +126,24 @@ class BatchRecords:
             stream.write(canonical_json(value).encode())
 
     def remove(self, record: BatchRecord) -> None:
-        """Forget a batch."""
+        """Delete a record."""
         with storage_errors(self.folder, "write in"):
             self.path(record).unlink(missing_ok=True)
 
     def find(self, base_url: str, model: str) -> list[BatchRecord]:
-        """The batches of a model at a server; records too old to be of use are removed.
+        """The batches of a model at a server; records too old to be of use are deleted.
 
         Raises:
-            StorageError: a record that cannot be read. It is not passed over, for then its replies would be paid again.
+            StorageError: a record that cannot be read. It is not skipped, because its replies would be paid for twice.
         """
-        found = []
+        records = []
         for path in sorted(self.folder.glob("*.json")):
             record = _read(path)
             if record.created < time.time() - _KEPT_SECONDS:
                 path.unlink(missing_ok=True)
             elif (record.base_url, record.model) == (base_url, model):
-                found.append(record)
-        return found
+                records.append(record)
+        return records
 
 
 def _read(path: Path) -> BatchRecord:
@@ -155,20 +155,20 @@ def _read(path: Path) -> BatchRecord:
             raise ValueError("another format")
         texts = {name: value[name] for name in ("base_url", "model", "file_id", "batch_id")}
         ids = tuple(value["ids"])
-        if not all(isinstance(one, str) for one in (*texts.values(), *ids)):
-            raise TypeError("no text")
-        # Records of older versions have none.
+        if not all(isinstance(text, str) for text in (*texts.values(), *ids)):
+            raise TypeError("not a text")
+        # Records of older versions have no such key.
         lost = {name: Tokens.from_dict(tokens) for name, tokens in value.get("lost", {}).items()}
         return BatchRecord(**texts, created=float(value["created"]), ids=ids, lost=lost)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise StorageError(
             f"the record of a batch {str(path)!r} cannot be read",
-            remedy="Delete it; if its batch was submitted, its replies are asked for and paid once more",
+            remedy="Delete it; if its batch was submitted, its requests are sent and paid for once more",
         ) from error
 
 
-# A batch that the server has no room for is tried again, at most so many times and at most an hour apart: a day.
-_QUEUE_TRIES, _LONGEST_QUEUE_WAIT = 30, 3600.0
+# A batch for which the server has no capacity is created again, up to this often and at most an hour apart: for a day.
+_QUEUE_ATTEMPTS, _LONGEST_QUEUE_WAIT = 30, 3600.0
 
 
 class OpenAIBatchProvider:
@@ -176,18 +176,18 @@ class OpenAIBatchProvider:
 
     Args:
         model: as the server calls it.
-        keep: the folder for the records of batches under way. A run that is to find the batches of another must name
-            the same folder.
+        keep: the folder for the records of submitted batches. A run finds the batches of an earlier run in the same
+            folder.
         base_url, key_variable: see ``OpenAIServer``.
-        concurrency: batches under way at once.
+        concurrency: batches in progress at once.
         batch_size: requests in one batch, at most 50,000.
         batch_bytes: of one input file, at most 200 MB.
-        poll_interval: seconds between two looks at the batches.
-        attempts: batches that a request is put into before it fails.
-        patience: when to repeat a call to the server that went wrong.
+        poll_interval: seconds between two checks of the batches.
+        attempts: the number of batches that a request is put into before it fails.
+        retry_policy: when to repeat a failed call to the server.
 
     Raises:
-        UsageError: a base URL that is none, or that holds credentials; a number out of its range.
+        UsageError: an invalid base URL, or one with credentials; a number out of its range.
     """
 
     name = "openai-batch"
@@ -200,19 +200,22 @@ class OpenAIBatchProvider:
         base_url: str | None = None,
         key_variable: str | None = None,
         concurrency: int = 8,
-        batch_size: int = MOST_REQUESTS,
-        batch_bytes: int = MOST_BYTES,
+        batch_size: int = MAX_REQUESTS,
+        batch_bytes: int = MAX_BYTES,
         poll_interval: float = 30.0,
         attempts: int = 3,
-        patience: RetryPolicy | None = None,
+        retry_policy: RetryPolicy | None = None,
     ) -> None:
-        if not (1 <= batch_size <= MOST_REQUESTS and 1 <= batch_bytes <= MOST_BYTES):
+        if not (1 <= batch_size <= MAX_REQUESTS and 1 <= batch_bytes <= MAX_BYTES):
             raise UsageError(
-                f"a batch has 1 to {MOST_REQUESTS} requests and at most {MOST_BYTES} bytes", remedy="Give another size"
+                f"a batch must have 1 to {MAX_REQUESTS} requests and up to {MAX_BYTES} bytes, "
+                f"got {batch_size} and {batch_bytes}",
+                remedy="Give another size",
             )
         if concurrency < 1 or attempts < 1 or not poll_interval > 0:
             raise UsageError(
-                "the concurrency and the attempts are at least 1 and the poll interval is above zero",
+                "concurrency and attempts must be at least 1 and the poll interval above 0, "
+                f"got {concurrency}, {attempts} and {poll_interval:g}",
                 remedy="Give larger numbers",
             )
         self.model = model
@@ -220,23 +223,22 @@ class OpenAIBatchProvider:
         self.server = OpenAIServer(base_url, key_variable)
         self.concurrency, self.batch_size, self.batch_bytes = concurrency, batch_size, batch_bytes
         self.poll_interval, self.attempts = poll_interval, attempts
-        self.patience = patience or RetryPolicy()
+        self.retry_policy = retry_policy or RetryPolicy()
 
     def key(self) -> Mapping[str, Any]:
-        """That of the backend "openai": a reply is the same whichever way it is asked for, so a journal serves both."""
+        """The key of "openai": a reply is the same whichever way it is requested, so both share a journal."""
         return {"backend": "openai", "base_url": self.server.base_url, "model": self.model}
 
     def complete(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Outcome]]:
-        """See ``base.Backend``; replies come batch by batch. Closing the iterator leaves the batches at work.
+        """See ``base.Provider``; outcomes are yielded batch by batch. Closing the iterator leaves the batches running.
 
         Raises:
             MissingExtraError: the extra "openai" is not installed.
-            UsageError: the variable that is to hold the key is not set.
-            StorageError: the folder for records cannot be written, or holds one that cannot be read.
-            FatalBackendError: a wrong key, a spent quota, an unknown model, no Batch API, a batch that was refused or
-                cancelled. Replies that were collected are handed out first, and as failures those requests whose
-                attempts are paid.
-            BackendError: the server does not answer; the batches are found again by the next run.
+            UsageError: the environment variable for the key is not set.
+            StorageError: the folder for records cannot be written, or a record in it cannot be read.
+            FatalBackendError: a wrong key, an exhausted quota, an unknown model, no Batch API, a batch that was refused
+                or cancelled. Before that, collected replies are yielded and, as failures, requests with paid attempts.
+            BackendError: the server does not answer; the next run finds the batches again.
         """
         require("openai")
         key = self.server.read_key()
@@ -245,8 +247,8 @@ class OpenAIBatchProvider:
 
 
 @dataclass(slots=True, eq=False)
-class _Live:
-    """A batch under way, and who waits for its replies."""
+class _ActiveBatch:
+    """A batch in progress, and the requests that wait for its replies."""
 
     record: BatchRecord
     requests: dict[str, list[Request]]
@@ -257,60 +259,61 @@ class _Live:
 class _BatchRun:
     """One call of ``complete``."""
 
-    def __init__(self, backend: OpenAIBatchProvider, key: str | None, requests: Iterator[Request]) -> None:
-        self._backend, self._key, self._requests = backend, key, requests
-        self._records = BatchRecords(backend.keep)
+    def __init__(self, provider: OpenAIBatchProvider, key: str | None, requests: Iterator[Request]) -> None:
+        self._provider, self._key, self._requests = provider, key, requests
+        self._records = BatchRecords(provider.keep)
         self._again: deque[Request] = deque()
-        self._tries = Counter[str]()
-        self._live: list[_Live] = []
+        self._attempts = Counter[str]()
+        self._active: list[_ActiveBatch] = []
         self._schema = True
         self._api: BatchApi
-        # Batches of an earlier run are collected when all requests are known that wait for them.
-        self._found = [_Live(one, {}) for one in self._records.find(backend.server.base_url, backend.model)]
-        self._home = {name: one for one in self._found for name in one.record.ids}
-        self._lost = {name: tokens for one in self._found for name, tokens in one.record.lost.items()}
+        # Batches of an earlier run are collected once all requests that wait for them are known.
+        records = self._records.find(provider.server.base_url, provider.model)
+        self._earlier = [_ActiveBatch(record, {}) for record in records]
+        self._batch_of = {name: batch for batch in self._earlier for name in batch.record.ids}
+        self._lost = {name: tokens for record in records for name, tokens in record.lost.items()}
 
     def outcomes(self) -> Iterator[tuple[Request, Outcome]]:
         """Submit, wait and collect until every request has its outcome."""
         try:
             yield from self._work()
         except BackendError as error:
-            # What waits for a new batch is on no record.
+            # Requests that wait for a new batch are on no record.
             for request in self._again:
-                lost = self._lost.get(custom_id(self._backend.key(), request))
+                lost = self._lost.get(custom_id(self._provider.key(), request))
                 if lost is not None:
                     yield request, Failure(error.message, lost)
             raise
 
     def _work(self) -> Iterator[tuple[Request, Outcome]]:
-        backend = self._backend
-        with BatchApi(backend.server, self._key, backend.patience) as self._api:
+        provider = self._provider
+        with BatchApi(provider.server, self._key, provider.retry_policy) as self._api:
             while True:
                 self._fill()
-                if not self._live:
+                if not self._active:
                     return
-                ended = [(one, state) for one in [*self._live] if (state := self._look(one)) is not None]
-                for one, state in ended:
-                    self._live.remove(one)
-                    yield from self._collect(one, state)
+                ended = [(batch, state) for batch in [*self._active] if (state := self._poll(batch)) is not None]
+                for batch, state in ended:
+                    self._active.remove(batch)
+                    yield from self._collect(batch, state)
                 if not ended:
-                    time.sleep(backend.poll_interval)
+                    time.sleep(provider.poll_interval)
 
     def _fill(self) -> None:
-        """Put new batches under way while there is room and there are requests."""
-        backend, source = self._backend, self._source()
-        while len(self._live) < backend.concurrency:
-            with tempfile.TemporaryDirectory(dir=backend.keep, prefix=".input-") as folder:
+        """Start new batches while there is capacity and there are requests."""
+        provider, source = self._provider, self._source()
+        while len(self._active) < provider.concurrency:
+            with tempfile.TemporaryDirectory(dir=provider.keep, prefix=".input-") as folder:
                 path = Path(folder) / "input.jsonl"
                 written = write_batch_file(
                     path,
                     source,
-                    server=backend.server,
-                    model=backend.model,
-                    key=backend.key(),
+                    server=provider.server,
+                    model=provider.model,
+                    key=provider.key(),
                     schema=self._schema,
-                    most_requests=backend.batch_size,
-                    most_bytes=backend.batch_bytes,
+                    max_requests=provider.batch_size,
+                    max_bytes=provider.batch_bytes,
                 )
                 if written.left is not None:
                     self._again.appendleft(written.left)
@@ -318,10 +321,10 @@ class _BatchRun:
                     break
                 file_id = self._upload(path, written.requests)
             lost = {name: self._lost.get(name, Tokens()) for name in written.requests}
-            record = self._records.new(backend.server.base_url, backend.model, file_id, lost)
-            one = _Live(record, dict(written.requests))
-            self._home.update(dict.fromkeys(record.ids, one))
-            self._start(one, look_up=False)
+            record = self._records.new(provider.server.base_url, provider.model, file_id, lost)
+            batch = _ActiveBatch(record, dict(written.requests))
+            self._batch_of.update(dict.fromkeys(record.ids, batch))
+            self._start(batch, look_up=False)
         else:
             return
         self._resume()
@@ -334,73 +337,75 @@ class _BatchRun:
             raise
 
     def _resume(self) -> None:
-        """Take up the batches of an earlier run that requests wait for; all requests are known now."""
-        for one in [one for one in self._found if one.requests]:
-            self._found.remove(one)
-            batch_id = one.record.batch_id or self._api.find(one.record.file_id)
+        """Resume the batches of an earlier run that requests wait for; all requests are known now."""
+        for batch in [batch for batch in self._earlier if batch.requests]:
+            self._earlier.remove(batch)
+            batch_id = batch.record.batch_id or self._api.find(batch.record.file_id)
             if batch_id:
-                one.record = one.record.with_batch(batch_id)
-                self._records.save(one.record)
-                self._live.append(one)
+                batch.record = batch.record.with_batch(batch_id)
+                self._records.save(batch.record)
+                self._active.append(batch)
             else:
-                # The earlier run ended before it was created.
-                self._forget(one)
-                self._records.remove(one.record)
-                self._again += _flat(one.requests)
+                # The earlier run ended before the batch was created.
+                self._forget(batch)
+                self._records.remove(batch.record)
+                self._again += _flat(batch.requests)
         if self._again:
             self._fill()
 
     def _source(self) -> Iterator[Request]:
-        """Requests to be put into a new batch; one that is in a batch already waits for that one."""
-        key = self._backend.key()
+        """Requests for new batches; one that is in a batch already waits for that batch."""
+        key = self._provider.key()
         while True:
             request = self._again.popleft() if self._again else next(self._requests, None)
             if request is None:
                 return
             name = custom_id(key, request)
-            home = self._home.get(name)
-            if home is None:
+            batch = self._batch_of.get(name)
+            if batch is None:
                 yield request
             else:
-                home.requests.setdefault(name, []).append(request)
+                batch.requests.setdefault(name, []).append(request)
 
-    def _start(self, one: _Live, *, look_up: bool) -> None:
-        one.record = one.record.with_batch(self._api.create(one.record.file_id, look_up=look_up))
-        self._records.save(one.record)
-        self._live.append(one)
+    def _start(self, batch: _ActiveBatch, *, look_up: bool) -> None:
+        batch.record = batch.record.with_batch(self._api.create(batch.record.file_id, look_up=look_up))
+        self._records.save(batch.record)
+        self._active.append(batch)
 
-    def _look(self, one: _Live) -> BatchState | None:
-        """The state of a batch that has ended, else None; one that was refused for want of room is created anew."""
-        if time.monotonic() < one.not_before:
+    def _poll(self, batch: _ActiveBatch) -> BatchState | None:
+        """The state of a batch that has ended, else None; one refused for lack of capacity is created again."""
+        if time.monotonic() < batch.not_before:
             return None
-        if not one.record.batch_id:
-            self._live.remove(one)
-            self._start(one, look_up=True)
-        state = self._api.look(one.record.batch_id, self._records.path(one.record))
-        if state.is_queue_full and one.refused < _QUEUE_TRIES:
-            wait = min(self._backend.poll_interval * 2**one.refused, _LONGEST_QUEUE_WAIT)
-            one.refused += 1
-            one.not_before = time.monotonic() + wait
-            one.record = one.record.with_batch("")
-            self._records.save(one.record)
+        if not batch.record.batch_id:
+            self._active.remove(batch)
+            self._start(batch, look_up=True)
+        state = self._api.poll(batch.record.batch_id, self._records.path(batch.record))
+        if state.is_queue_full and batch.refused < _QUEUE_ATTEMPTS:
+            wait = min(self._provider.poll_interval * 2**batch.refused, _LONGEST_QUEUE_WAIT)
+            batch.refused += 1
+            batch.not_before = time.monotonic() + wait
+            batch.record = batch.record.with_batch("")
+            self._records.save(batch.record)
             return None
         return state if state.has_ended else None
 
-    def _collect(self, one: _Live, state: BatchState) -> Iterator[tuple[Request, Outcome]]:
-        """Hand out replies and final failures, and put what is to be asked again where new batches are made of."""
+    def _collect(self, batch: _ActiveBatch, state: BatchState) -> Iterator[tuple[Request, Outcome]]:
+        """Yield replies and final failures, and queue the other requests for new batches."""
         if state.status == "failed":
-            # It was refused before any request of it ran.
-            self._forget(one)
-            self._records.remove(one.record)
-            self._again += _flat(one.requests)
-            raise FatalBackendError(f"{self._backend.server.host} refused a batch: {state.why}", remedy=state.remedy)
-        answers = self._api.results(state.batch_id, self._records.path(one.record))
-        missing = ValidatedResponse("again", f"the batch ended as {state.status} before this request")
-        end: ValidatedResponse | None = None
-        again: list[tuple[str, list[Request], ValidatedResponse]] = []
-        for name, requests in one.requests.items():
+            # It was refused before any of its requests ran.
+            self._forget(batch)
+            self._records.remove(batch.record)
+            self._again += _flat(batch.requests)
+            raise FatalBackendError(
+                f"{self._provider.server.host} refused a batch: {state.reason}", remedy=state.remedy
+            )
+        answers = self._api.results(state.batch_id, self._records.path(batch.record))
+        missing = ResponseProblem("again", f"the batch ended as {state.status} before this request")
+        end: ResponseProblem | None = None
+        again: list[tuple[str, list[Request], ResponseProblem]] = []
+        for name, requests in batch.requests.items():
             outcome = self._outcome(name, requests[0], answers.get(name, missing))
-            if isinstance(outcome, ValidatedResponse):
+            if isinstance(outcome, ResponseProblem):
                 end = outcome if outcome.action == "stop" else end
                 again.append((name, requests, outcome))
                 continue
@@ -408,43 +413,43 @@ class _BatchRun:
                 yield request, outcome
         if state.status == "cancelled" and again and end is None:
             reason = f"the batch {printable(state.batch_id, 80)!r} was cancelled"
-            end = ValidatedResponse("stop", reason, remedy="Run the same command again to ask for the rest")
-        # The others are settled, so that it is known now what is left of a cost limit.
-        for name, requests, verdict in again:
+            end = ResponseProblem("stop", reason, remedy="Run the same command again to request the rest")
+        # All others are settled, so what is left of a cost limit is known now.
+        for name, requests, problem in again:
             lost = self._lost.get(name, Tokens())
-            if end is not None or not verdict.billed or requests[0].may_repeat(lost):
+            if end is not None or not problem.billed or requests[0].may_repeat(lost):
                 self._again += requests
             else:
-                failure = Failure(f"{verdict.reason}; the cost limit allows no further attempt", lost)
+                failure = Failure(f"{problem.reason}; the cost limit allows no further attempt", lost)
                 yield from ((request, failure) for request in requests)
-        self._forget(one)
+        self._forget(batch)
         if end is not None:
             raise FatalBackendError(end.reason, remedy=end.remedy)
 
-    def _outcome(self, name: str, request: Request, answer: Reply | ValidatedResponse) -> Outcome | ValidatedResponse:
-        """The outcome of a request; a verdict where it is to be asked again, or where the run ends."""
+    def _outcome(self, name: str, request: Request, answer: Reply | ResponseProblem) -> Outcome | ResponseProblem:
+        """The outcome of a request; a problem if it is to be repeated, or if the run ends."""
         lost = self._lost.get(name, Tokens())
         if isinstance(answer, Reply):
             return replace(answer, lost=lost)
         if answer.billed:
             lost = self._lost[name] = lost + answer.lost(request)
-        self._tries[name] += 1
-        tries = self._tries[name]
-        if refuses_schema(request, answer) and tries == 1 < self._backend.attempts:
-            # The reply is checked in any case, so that it may be asked for in words alone.
+        self._attempts[name] += 1
+        attempts = self._attempts[name]
+        if refuses_schema(request, answer) and attempts == 1 < self._provider.attempts:
+            # The reply is validated in any case, so a list can be requested without a schema.
             self._schema = False
-            return ValidatedResponse("again", answer.reason)
-        if answer.action == "stop" or (answer.action == "again" and tries < self._backend.attempts):
+            return ResponseProblem("again", answer.reason)
+        if answer.action == "stop" or (answer.action == "again" and attempts < self._provider.attempts):
             return answer
-        return Failure(f"{answer.reason} (asked {tries} times)" if tries > 1 else answer.reason, lost)
+        return Failure(f"{answer.reason} ({attempts} attempts)" if attempts > 1 else answer.reason, lost)
 
-    def _forget(self, one: _Live) -> None:
-        """All that was waited for is handed out; what nobody asked for yet may be asked for by another run."""
-        for name in one.record.ids:
-            self._home.pop(name, None)
-        if len(one.requests) == len(one.record.ids):
-            self._records.remove(one.record)
+    def _forget(self, batch: _ActiveBatch) -> None:
+        """Forget a collected batch; its record stays if another run may still wait for some of its replies."""
+        for name in batch.record.ids:
+            self._batch_of.pop(name, None)
+        if len(batch.requests) == len(batch.record.ids):
+            self._records.remove(batch.record)
 
 
 def _flat(requests: Mapping[str, list[Request]]) -> list[Request]:
-    return [request for same in requests.values() for request in same]
+    return [request for equal in requests.values() for request in equal]

@@ -1,7 +1,7 @@
-"""The five calls of the OpenAI Batch API that a batch needs, each repeated until it is answered or patience is spent.
+"""The five calls of the OpenAI Batch API that a batch needs, each repeated as the retry policy says.
 
-Only one of them costs money, the creation of a batch. It is never simply repeated: where it is not known whether a
-batch was created, the server is asked for a batch of that input file first.
+Only the creation of a batch costs money. It is never simply repeated: if it is unknown whether a batch was created, the
+server's batches are searched for one of that input file first.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from abs_core.text import printable
 from abs_descriptions.generation.providers.base import Reply, Request, request_digest
 from abs_descriptions.generation.providers.openai_server import OpenAIServer
 from abs_descriptions.generation.providers.response_validation import (
-    ValidatedResponse,
+    ResponseProblem,
     classify_status,
-    hide,
-    is_quota,
-    validate_answer,
+    is_quota_code,
+    redact,
+    validate_completion,
 )
 from abs_descriptions.generation.providers.retry import RetryPolicy, RetryState
 
 __all__ = [
     "CHAT_URL",
-    "MOST_BYTES",
-    "MOST_REQUESTS",
+    "MAX_BYTES",
+    "MAX_REQUESTS",
     "BatchApi",
     "BatchState",
     "WrittenBatch",
@@ -44,24 +44,24 @@ __all__ = [
 ]
 
 
-#: Limits of one file, as OpenAI publishes them.
-MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000
+#: Limits of one file, as published by OpenAI.
+MAX_REQUESTS, MAX_BYTES = 50_000, 200_000_000
 
 
 CHAT_URL = "/v1/chat/completions"
 
 
-# Digits of a digest; servers are known to take ids of up to 64 characters.
+# Digits of a digest; servers accept ids of up to 64 characters.
 _ID_LENGTH = 40
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenBatch:
-    """What stands in an input file.
+    """The content of an input file.
 
     Args:
-        requests: by custom id, in the order of the file; equal requests share one line.
-        left: the request that no longer fitted, or None where all were written.
+        requests: custom id -> equal requests, which share one line, in the order of the file.
+        left: the request that did not fit any more; None if all were written.
     """
 
     requests: Mapping[str, list[Request]]
@@ -69,7 +69,7 @@ class WrittenBatch:
 
 
 def custom_id(key: Mapping[str, Any], request: Request) -> str:
-    """The name of a request in the files of a batch: 40 hexadecimal digits of ``request_digest``."""
+    """The id of a request in the files of a batch: 40 hexadecimal digits of ``request_digest``."""
     return request_digest(key, request).removeprefix("sha256:")[:_ID_LENGTH]
 
 
@@ -81,18 +81,19 @@ def write_batch_file(
     model: str,
     key: Mapping[str, Any],
     schema: bool = True,
-    most_requests: int = MOST_REQUESTS,
-    most_bytes: int = MOST_BYTES,
+    max_requests: int = MAX_REQUESTS,
+    max_bytes: int = MAX_BYTES,
 ) -> WrittenBatch:
-    """Write requests into an input file until it is full or none is left; not more than one too many is taken.
+    """Write requests into an input file until it is full or none is left; takes at most one request too many.
 
     Args:
         path: appears only when it is complete.
-        server: says how the body of a request is spelled.
+        requests: taken one by one.
+        server: makes the body of a request.
         model: as the server calls it.
-        key: the backend's, see ``custom_id``.
+        key: of the provider, see ``custom_id``.
         schema: see ``OpenAIServer.chat_body``.
-        most_requests, most_bytes: of the file. A first request that is larger by itself is written all the same.
+        max_requests, max_bytes: of the file. A first request larger than that is written all the same.
 
     Raises:
         StorageError: the file cannot be written.
@@ -106,7 +107,7 @@ def write_batch_file(
                 written[name].append(request)
                 continue
             line = _line(name, server.chat_body(model, request, schema=schema))
-            if written and (len(written) >= most_requests or size + len(line) > most_bytes):
+            if written and (len(written) >= max_requests or size + len(line) > max_bytes):
                 return WrittenBatch(written, request)
             stream.write(line)
             size += len(line)
@@ -121,16 +122,16 @@ def _line(name: str, body: Mapping[str, Any]) -> bytes:
 
 def read_batch_results(
     lines: Iterable[bytes], host: str, secret: str | None = None
-) -> Iterator[tuple[str, Reply | ValidatedResponse]]:
-    """Custom ids with what the results of an output or error file say.
+) -> Iterator[tuple[str, Reply | ResponseProblem]]:
+    """Custom ids with their results in an output or error file.
 
     Args:
-        lines: of the file; empty ones are passed over.
+        lines: of the file; empty ones are skipped.
         host: the server, for messages.
-        secret: the key; it is blotted out should the server repeat it.
+        secret: the key; it is redacted if the server repeats it.
 
     Raises:
-        ValueError: a line that is no result: the file is damaged, or is another.
+        ValueError: a line that is not a result: a damaged file, or another one.
     """
     for line in lines:
         if not line.strip():
@@ -140,23 +141,23 @@ def read_batch_results(
             name = record.get("custom_id") if isinstance(record, dict) else None
             if not isinstance(name, str):
                 raise ValueError("a line without a custom id")
-            judged = _judge(record, host, secret)
+            result = _result(record, host, secret)
         except RecursionError:
-            raise ValueError("a line that is nested too deeply") from None
-        yield name, judged
+            raise ValueError("a line nested too deeply") from None
+        yield name, result
 
 
-def _judge(record: Mapping[str, Any], host: str, secret: str | None) -> Reply | ValidatedResponse:
+def _result(record: Mapping[str, Any], host: str, secret: str | None) -> Reply | ResponseProblem:
     response = record.get("response")
     if isinstance(response, dict):
         status, body = response.get("status_code"), response.get("body")
         if status == 200:
-            return validate_answer(_objects(body), secret)
+            return validate_completion(_objects(body), secret)
         if isinstance(status, int):
             return classify_status(status, {}, body, host, secret)
     error = record.get("error")
     code = error.get("code") if isinstance(error, dict) else None
-    return ValidatedResponse(
+    return ResponseProblem(
         "again", f"the batch gave no reply ({code})" if isinstance(code, str) else "the batch gave no reply"
     )
 
@@ -177,54 +178,54 @@ _ENDED = frozenset(("completed", "failed", "expired", "cancelled"))
 _QUEUE_FULL = "token_limit_exceeded"
 
 
-# How many batches are looked through for one of a given input file, the newest first.
-_LOOKED_THROUGH = 5000
+# How many batches are searched for one of a given input file, the newest first.
+_MAX_SEARCHED = 5000
 
 
 @dataclass(frozen=True, slots=True)
 class BatchState:
-    """A batch as the server tells of it.
+    """A batch as the server reports it.
 
     Args:
-        batch_id: its name.
+        batch_id: its id.
         status: "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled".
-        files: ids of the output and the error file, as far as there are any.
-        completed: requests that got a reply.
-        why, remedy: of a batch that failed.
-        is_queue_full: it failed because too much waits already.
+        files: ids of the output and the error file, if there are any.
+        completed: number of requests with a reply.
+        reason, remedy: of a batch that failed.
+        is_queue_full: it failed because too many tokens are enqueued already.
     """
 
     batch_id: str
     status: str
     files: tuple[str, ...]
     completed: int
-    why: str
+    reason: str
     remedy: str
     is_queue_full: bool
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing will change any more."""
+        """Whether it has reached its final status."""
         return self.status in _ENDED
 
 
 class BatchApi:
     """A connection to the files and batches of a server; a context manager.
 
-    Every method raises ``BackendError`` where the server does not answer in spite of all patience, and
-    ``FatalBackendError`` where asking again cannot mend it.
+    Every method raises ``BackendError`` if the server does not answer after all retries, and ``FatalBackendError`` if a
+    retry is no remedy.
 
     Args:
-        server: where.
+        server: where to connect to.
         key: from ``OpenAIServer.read_key``.
-        patience: when to repeat a call.
+        retry_policy: when to repeat a failed call.
     """
 
-    def __init__(self, server: OpenAIServer, key: str | None, patience: RetryPolicy) -> None:
+    def __init__(self, server: OpenAIServer, key: str | None, retry_policy: RetryPolicy) -> None:
         openai = require("openai")
-        self._faults = (openai.OpenAIError, TimeoutError, ValueError, RecursionError)
-        self._server, self._key, self._patience = server, key, patience
-        self._client = server.open(key, patience.timeout)
+        self._client_errors = (openai.OpenAIError, TimeoutError, ValueError, RecursionError)
+        self._server, self._key, self._retry_policy = server, key, retry_policy
+        self._client = server.open(key, retry_policy.timeout)
         self._reached = False
 
     def __enter__(self) -> BatchApi:
@@ -237,55 +238,57 @@ class BatchApi:
 
     def upload(self, path: Path) -> str:
         """Upload an input file; its id at the server."""
-        gone = (f"{self._server.host} has no Batch API", "Use the backend 'openai' for this server")
-        return self._call(lambda: _text(self._client.files.create(file=path, purpose="batch"), "id"), gone)
+        no_api = (f"{self._server.host} has no Batch API", "Use the backend 'openai' for this server")
+        return self._call(lambda: _text(self._client.files.create(file=path, purpose="batch"), "id"), no_api)
 
     def create(self, file_id: str, *, look_up: bool) -> str:
         """Create the batch of an input file; its id.
 
         Args:
-            look_up: it may have been created before, without our knowing its id.
+            file_id: the server's id of the input file.
+            look_up: it may have been created before, so search for it first.
         """
-        known = not look_up
+        must_search = look_up
 
         def create() -> str:
-            nonlocal known
-            found = None if known else self._search(file_id)
-            # Should this attempt fail, the batch may be there all the same.
-            known = False
-            return found or _text(
+            nonlocal must_search
+            existing = self._search(file_id) if must_search else None
+            # If this attempt fails, the batch may have been created all the same.
+            must_search = True
+            return existing or _text(
                 self._client.batches.create(input_file_id=file_id, endpoint=CHAT_URL, completion_window="24h"), "id"
             )
 
         return self._call(create)
 
     def find(self, file_id: str) -> str | None:
-        """The batch of an input file, or None where there is none that did not fail."""
+        """The id of the batch of an input file; None if there is none, or only a failed one."""
         return self._call(lambda: self._search(file_id))
 
-    def look(self, batch_id: str, forget: Path) -> BatchState:
+    def poll(self, batch_id: str, record: Path) -> BatchState:
         """The state of a batch.
 
         Args:
-            forget: the record to delete, for messages.
+            batch_id: the server's id.
+            record: the record of the batch, for messages.
         """
-        return self._call(lambda: self._state(batch_id), self._gone(batch_id, forget))
+        return self._call(lambda: self._state(batch_id), self._unknown_batch(batch_id, record))
 
-    def results(self, batch_id: str, forget: Path) -> dict[str, Reply | ValidatedResponse]:
-        """The results of a batch that has ended, by custom id; a reply counts more than an error.
+    def results(self, batch_id: str, record: Path) -> dict[str, Reply | ResponseProblem]:
+        """The results of a batch that has ended, by custom id; a reply takes precedence over an error.
 
-        The whole of its files is held in memory. Files that are damaged or not yet complete are fetched again.
+        Its files are held in memory. Files that are damaged or not yet complete are downloaded again.
         """
-        return self._call(lambda: self._download(batch_id), self._gone(batch_id, forget))
+        return self._call(lambda: self._download(batch_id), self._unknown_batch(batch_id, record))
 
-    def _gone(self, batch_id: str, forget: Path) -> tuple[str, str]:
+    def _unknown_batch(self, batch_id: str, record: Path) -> tuple[str, str]:
         return (
-            f"{self._server.host} does not know the batch {printable(batch_id, 80)!r} or its files any more",
-            f"Delete {str(forget)!r} to ask for its replies, and pay for them, once more",
+            f"{self._server.host} no longer has the batch {printable(batch_id, 80)!r} or its files",
+            f"Delete {str(record)!r} to send its requests, and pay for them, once more",
         )
 
     def _search(self, file_id: str) -> str | None:
-        for batch in islice(self._client.batches.list(limit=100), _LOOKED_THROUGH):
+        for batch in islice(self._client.batches.list(limit=100), _MAX_SEARCHED):
             if getattr(batch, "input_file_id", None) == file_id and getattr(batch, "status", None) != "failed":
                 return _text(batch, "id")
         return None
@@ -295,54 +298,56 @@ class BatchApi:
         files = (getattr(batch, name, None) for name in ("output_file_id", "error_file_id"))
         completed = getattr(getattr(batch, "request_counts", None), "completed", None)
         data = getattr(getattr(batch, "errors", None), "data", None)
-        errors = [(getattr(one, "code", None), getattr(one, "message", None)) for one in data or ()]
+        errors = [(getattr(error, "code", None), getattr(error, "message", None)) for error in data or ()]
         codes = {code for code, _ in errors if isinstance(code, str)}
-        said = next((message for _, message in errors if isinstance(message, str)), "no reason given")
+        reason = next((message for _, message in errors if isinstance(message, str)), "no reason given")
         status = _text(batch, "status")
         return BatchState(
             batch_id=batch_id,
             status=status,
-            files=tuple(one for one in files if isinstance(one, str) and one),
+            files=tuple(file_id for file_id in files if isinstance(file_id, str) and file_id),
             completed=completed if isinstance(completed, int) else 0,
-            why=printable(hide(said, self._key), 200),
-            remedy="Add credit, or use another server" if is_quota(codes) else "Check the model; try smaller batches",
+            reason=printable(redact(reason, self._key), 200),
+            remedy="Add credit, or use another server"
+            if is_quota_code(codes)
+            else "Check the model; try smaller batches",
             is_queue_full=status == "failed" and _QUEUE_FULL in codes,
         )
 
-    def _download(self, batch_id: str) -> dict[str, Reply | ValidatedResponse]:
+    def _download(self, batch_id: str) -> dict[str, Reply | ResponseProblem]:
         state = self._state(batch_id)
-        found: dict[str, Reply | ValidatedResponse] = {}
+        results: dict[str, Reply | ResponseProblem] = {}
         for file_id in state.files:
             lines = self._client.files.content(file_id).content.split(b"\n")
             for name, answer in read_batch_results(lines, self._server.host, self._key):
-                if not isinstance(found.get(name), Reply):
-                    found[name] = answer
-        if len(found) < state.completed:
+                if not isinstance(results.get(name), Reply):
+                    results[name] = answer
+        if len(results) < state.completed:
             raise ValueError("fewer results than the batch has")
-        return found
+        return results
 
-    def _call(self, act: Callable[[], _T], gone: tuple[str, str] | None = None) -> _T:
-        """The result of ``act``; ``gone`` is reason and remedy where the server has no such thing."""
-        tries = RetryState(self._patience, time.monotonic())
+    def _call(self, operation: Callable[[], _T], not_found: tuple[str, str] | None = None) -> _T:
+        """The result of ``operation``, with retries; ``not_found`` is reason and remedy for the status 404 or 405."""
+        state = RetryState(self._retry_policy, time.monotonic())
         while True:
             try:
-                result = act()
-            except self._faults as error:
-                verdict = self._server.judge_error(error, self._key, reached=self._reached)
+                result = operation()
+            except self._client_errors as error:
+                problem = self._server.classify_error(error, self._key, reached=self._reached)
             else:
                 self._reached = True
                 return result
-            self._reached = self._reached or verdict.status > 0
-            verdict = self._patience.cap(verdict, self._server.host)
-            if gone is not None and verdict.status in (404, 405):
-                raise FatalBackendError(gone[0], remedy=gone[1])
-            if verdict.action != "again":
-                raise FatalBackendError(verdict.reason, remedy=verdict.remedy or "Check the model and the server")
-            wait = tries.wait_after(verdict, time.monotonic())
+            self._reached = self._reached or problem.status > 0
+            problem = self._retry_policy.cap(problem, self._server.host)
+            if not_found is not None and problem.status in (404, 405):
+                raise FatalBackendError(not_found[0], remedy=not_found[1])
+            if problem.action != "again":
+                raise FatalBackendError(problem.reason, remedy=problem.remedy or "Check the model and the server")
+            wait = state.wait_after(problem, time.monotonic())
             if wait is None:
                 raise BackendError(
-                    f"{self._server.host} does not serve the batch: {tries.reason(verdict)}",
-                    remedy="Run the same command again later; batches that were submitted are found again",
+                    f"{self._server.host} does not serve the batch: {state.reason(problem)}",
+                    remedy="Run the same command again later; it finds the submitted batches",
                 )
             time.sleep(wait)
 

@@ -1,9 +1,9 @@
-"""Requests and tokens per minute: what a server allows, kept to before it complains.
+"""Rate limits: the requests and tokens per minute that a server allows, enforced before it complains.
 
-Both limits are sliding windows: no 60 seconds ever hold more than was allowed, wherever they begin. (A token bucket
-allows twice as much in its first minute.) The tokens of a request are not known when it is sent. They are reserved:
-the prompt's as estimated from its bytes, the reply's as ``max_tokens``. When the reply is there, the reservation is
-corrected to what was really used, and the estimate of prompts learns from it.
+Both limits are sliding windows: no 60 seconds contain more than is allowed, wherever they begin. (A token bucket allows
+twice as much in its first minute.) The tokens of a request are not known when it is sent, so they are reserved: those
+of the prompt as estimated from its bytes, those of the reply as ``max_tokens``. When the reply arrives, the reservation
+is corrected to the tokens used, and the estimate of prompts learns from it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ __all__ = ["RateLimiter", "RateLimits", "Reservation"]
 _MINUTE = 60.0
 
 
-# Before the first reply: a token is three bytes, as if that had been seen on so many bytes.
+# The estimate before the first reply: a token has three bytes, as if this many had been observed.
 _PRIOR_BYTES, _PRIOR_TOKENS = 300, 100
 
 
 @dataclass(slots=True, eq=False)
 class Reservation:
-    """What one attempt takes of a limit: when, how many tokens, and whether it still counts."""
+    """What one attempt takes from a limit: when, how many tokens, and whether it is still in the window."""
 
     time: float
     amount: int
@@ -40,51 +40,50 @@ class Reservation:
 
 
 class _Window:
-    """A sliding window of at most ``limit`` a minute; a limit below one is one in a longer window."""
+    """A sliding window of at most ``limit`` per minute; a limit below one allows one in a longer window."""
 
     def __init__(self, limit: float) -> None:
         self._length = _MINUTE * max(1.0, 1.0 / limit)
         self._limit = max(1, math.floor(limit))
-        self._spent: deque[Reservation] = deque()
+        self._reservations: deque[Reservation] = deque()
         self._used = 0
 
     def wait(self, now: float, amount: int) -> float:
-        """Seconds until ``amount`` fits; one that never would fits into an empty window."""
-        while self._spent and self._spent[0].time <= now - self._length:
-            gone = self._spent.popleft()
-            gone.counts = False
-            self._used -= gone.amount
-        left = self._used + min(amount, self._limit) - self._limit
-        for one in self._spent:
-            if left <= 0:
+        """Seconds until ``amount`` fits; an amount over the limit fits into an empty window."""
+        while self._reservations and self._reservations[0].time <= now - self._length:
+            expired = self._reservations.popleft()
+            expired.counts = False
+            self._used -= expired.amount
+        excess = self._used + min(amount, self._limit) - self._limit
+        for reservation in self._reservations:
+            if excess <= 0:
                 break
-            left -= one.amount
-            until = one.time + self._length - now
-            if left <= 0:
-                return until
+            excess -= reservation.amount
+            if excess <= 0:
+                return reservation.time + self._length - now
         return 0.0
 
     def add(self, now: float, amount: int) -> Reservation:
-        spent = Reservation(now, min(amount, self._limit))
-        self._spent.append(spent)
-        self._used += spent.amount
-        return spent
+        reservation = Reservation(now, min(amount, self._limit))
+        self._reservations.append(reservation)
+        self._used += reservation.amount
+        return reservation
 
-    def correct(self, spent: Reservation, amount: int) -> None:
-        if spent.counts:
-            self._used += amount - spent.amount
-            spent.amount = amount
+    def correct(self, reservation: Reservation, amount: int) -> None:
+        if reservation.counts:
+            self._used += amount - reservation.amount
+            reservation.amount = amount
 
 
 class RateLimits:
-    """The limits of one server, over all calls of a backend; safe to be used from several threads.
+    """The limits of one server, across all calls of a provider. Thread-safe.
 
     Args:
         requests_per_minute, tokens_per_minute: None for no limit. Tokens are those of prompts and replies together.
-        clock: seconds, never going back.
+        clock: monotonic seconds.
 
     Raises:
-        UsageError: a limit that is not above zero.
+        UsageError: a limit that is not a positive finite number.
     """
 
     def __init__(
@@ -94,26 +93,30 @@ class RateLimits:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        for what, limit in (("requests", requests_per_minute), ("tokens", tokens_per_minute)):
+        for unit, limit in (("requests", requests_per_minute), ("tokens", tokens_per_minute)):
             if limit is not None and not (limit > 0 and math.isfinite(limit)):
-                raise UsageError(f"the limit of {what} per minute is not above zero", remedy="Give a larger number")
+                raise UsageError(
+                    f"the {unit} per minute must be a number above 0, got '{limit:g}'", remedy="Give a positive number"
+                )
         self._requests = None if requests_per_minute is None else _Window(requests_per_minute)
         self._tokens = None if tokens_per_minute is None else _Window(tokens_per_minute)
         self._clock = clock
         self._lock = threading.Lock()
         self._not_before = -math.inf
-        self._seen_bytes, self._seen_tokens = _PRIOR_BYTES, _PRIOR_TOKENS
+        self._observed_bytes, self._observed_tokens = _PRIOR_BYTES, _PRIOR_TOKENS
 
-    def tokens_of(self, request: Request) -> int:
-        """The tokens to reserve for a request: its prompt as estimated, and as many as its reply may have."""
+    def estimate_tokens(self, request: Request) -> int:
+        """The tokens to reserve for a request: its prompt as estimated, its reply at its maximum."""
         if self._tokens is None:
             return 0
-        return math.ceil(_bytes_of(request) * self._seen_tokens / self._seen_bytes) + request.parameters.max_tokens
+        return (
+            math.ceil(_bytes_of(request) * self._observed_tokens / self._observed_bytes) + request.parameters.max_tokens
+        )
 
-    def take(self, request: Request) -> Reservation | float:
-        """Take what the request needs, or say in how many seconds to come again."""
+    def reserve(self, request: Request) -> Reservation | float:
+        """Reserve what the request needs, or return the seconds to wait before the next try."""
         with self._lock:
-            now, amount = self._clock(), self.tokens_of(request)
+            now, amount = self._clock(), self.estimate_tokens(request)
             wait = self._not_before - now
             if self._requests is not None:
                 wait = max(wait, self._requests.wait(now, 1))
@@ -125,17 +128,17 @@ class RateLimits:
                 self._requests.add(now, 1)
             return Reservation(now, 0) if self._tokens is None else self._tokens.add(now, amount)
 
-    def settle(self, spent: Reservation, request: Request, reply: Reply) -> None:
-        """Correct what was reserved to what was used; a server that counts no tokens leaves it as it is."""
+    def settle(self, reservation: Reservation, request: Request, reply: Reply) -> None:
+        """Correct a reservation to the tokens used; without token counts from the server it stays as it is."""
         if self._tokens is None or not reply.prompt_tokens:
             return
         with self._lock:
-            self._tokens.correct(spent, reply.prompt_tokens + reply.completion_tokens)
-            self._seen_bytes += _bytes_of(request)
-            self._seen_tokens += reply.prompt_tokens
+            self._tokens.correct(reservation, reply.prompt_tokens + reply.completion_tokens)
+            self._observed_bytes += _bytes_of(request)
+            self._observed_tokens += reply.prompt_tokens
 
-    def hold_back(self, seconds: float) -> None:
-        """Let nothing pass for so long: the server asked for it."""
+    def throttle(self, seconds: float) -> None:
+        """Send nothing for this many seconds, because the server asked for it."""
         with self._lock:
             self._not_before = max(self._not_before, self._clock() + seconds)
 
@@ -145,10 +148,10 @@ def _bytes_of(request: Request) -> int:
 
 
 class RateLimiter:
-    """Where the workers of one event loop wait for the limits, first come, first served.
+    """Makes the workers of one event loop wait for the limits, first come, first served.
 
     Args:
-        limits: shared with other gates.
+        limits: shared by all rate limiters of a provider.
     """
 
     def __init__(self, limits: RateLimits) -> None:
@@ -157,32 +160,32 @@ class RateLimiter:
         self._changed = asyncio.Event()
         self._closed = asyncio.Event()
 
-    async def enter(self, request: Request) -> Reservation | None:
-        """Wait until the request may be sent; None where the gate was closed meanwhile."""
+    async def acquire(self, request: Request) -> Reservation | None:
+        """Wait until the request may be sent; None if the rate limiter was closed meanwhile."""
         async with self._turn:
             while not self._closed.is_set():
-                taken = self._limits.take(request)
-                if isinstance(taken, Reservation):
-                    return taken
+                reserved = self._limits.reserve(request)
+                if isinstance(reserved, Reservation):
+                    return reserved
                 self._changed.clear()
-                await _wait(self._changed, taken)
+                await _wait(self._changed, reserved)
         return None
 
     async def pause(self, seconds: float) -> None:
-        """Wait, but not beyond the closing of the gate."""
+        """Wait, but no longer than until the rate limiter is closed."""
         await _wait(self._closed, seconds)
 
-    def settle(self, spent: Reservation, request: Request, reply: Reply) -> None:
-        """See ``RateLimits.settle``; who waits looks again."""
-        self._limits.settle(spent, request, reply)
+    def settle(self, reservation: Reservation, request: Request, reply: Reply) -> None:
+        """See ``RateLimits.settle``; waiting workers try again."""
+        self._limits.settle(reservation, request, reply)
         self._changed.set()
 
-    def hold_back(self, seconds: float) -> None:
-        """See ``RateLimits.hold_back``."""
-        self._limits.hold_back(seconds)
+    def throttle(self, seconds: float) -> None:
+        """See ``RateLimits.throttle``."""
+        self._limits.throttle(seconds)
 
     def close(self) -> None:
-        """Let nobody pass any more and end all waiting."""
+        """Let no further request pass and end all waiting."""
         self._closed.set()
         self._changed.set()
 

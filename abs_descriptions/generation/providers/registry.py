@@ -1,9 +1,9 @@
-"""Ways to reach a language model, one file each, and the table of them.
+"""The table of providers, the values of ``--backend``.
 
-build_backend("local")                                               the embedded SmolLM2, in this process
-build_backend("openai", BackendOptions(model="gpt-5-mini"))          a server that speaks the OpenAI protocol
-build_backend("openai-batch", BackendOptions(model=..., keep=...))   the same through its Batch API
-build_backend("vllm", BackendOptions(model="models/qwen"))           a Hugging Face folder through vLLM, in this process
+build_provider("local")                                                the embedded SmolLM2, in this process
+build_provider("openai", ProviderOptions(model="gpt-5-mini"))          a server that speaks the OpenAI protocol
+build_provider("openai-batch", ProviderOptions(model=..., keep=...))   the same through its Batch API
+build_provider("vllm", ProviderOptions(model="models/qwen"))           a folder through vLLM, in this process
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from abs_core.errors import UnknownNameError, UsageError
 from abs_descriptions.generation.providers.base import Provider
 from abs_descriptions.generation.providers.model_files import EMBEDDED
 from abs_descriptions.generation.providers.openai_batch import OpenAIBatchProvider
-from abs_descriptions.generation.providers.openai_batch_api import MOST_REQUESTS
+from abs_descriptions.generation.providers.openai_batch_api import MAX_REQUESTS
 from abs_descriptions.generation.providers.openai_chat import OpenAIChatProvider
 from abs_descriptions.generation.providers.transformers_local import TransformersProvider
 from abs_descriptions.generation.providers.vllm import VLLMProvider
 
-__all__ = ["BACKENDS", "ProviderOptions", "build_provider"]
+__all__ = ["PROVIDERS", "ProviderOptions", "build_provider"]
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderOptions:
-    """What a user may say about a backend; None leaves it to the backend.
+    """Options of providers; None leaves one to the provider.
 
     Args:
         model: its name, or the path of a local one.
-        base_url: of a server.
+        base_url: address of a server.
         key_variable: the environment variable with the key for that server.
-        concurrency: requests under way at a server, or batches.
-        requests_per_minute, tokens_per_minute: what a server allows; tokens of prompts and replies together.
-        batch_size: rows drawn at once by a local model, or requests in one batch of a server.
-        poll_interval: seconds between two looks at a batch of a server.
+        concurrency: requests, or batches, in flight to a server.
+        requests_per_minute, tokens_per_minute: limits of a server; tokens of prompts and replies together.
+        batch_size: rows decoded together by a local model, or requests in one batch file of a server.
+        poll_interval: seconds between two checks of a server's batches.
         threads: CPU threads of a local model.
-        keep: a folder in which a local model may keep what it unpacked, and batches of a server their records.
+        keep: a folder where a local model keeps what it unpacks, and the Batch API its records.
     """
 
     model: str | None = None
@@ -54,21 +54,20 @@ class ProviderOptions:
 
 
 def build_provider(name: str, options: ProviderOptions | None = None) -> Provider:
-    """The backend of this name. No model is loaded and no server is asked before its first request.
+    """The provider of this name. No model is loaded and no server is contacted before its first request.
 
     Raises:
-        UnknownNameError: no such backend; lists those that there are.
-        UsageError: an option that the backend does not have, or a model that it needs.
+        UnknownNameError: no such provider; lists those that exist.
+        UsageError: an option that the provider does not have, or a missing model.
         WeightsError, FatalBackendError: a local model that is missing or is not the expected one.
     """
-    entry = BACKENDS.get(name)
+    entry = PROVIDERS.get(name)
     if entry is None:
-        raise UnknownNameError("backend", name, BACKENDS)
+        raise UnknownNameError("backend", name, PROVIDERS)
     options = options or ProviderOptions()
-    given = [one.name for one in fields(options) if getattr(options, one.name) is not None]
-    strange = [one for one in given if one not in entry.options]
-    if strange:
-        raise UsageError(f"the backend {name!r} has no option {strange[0]!r}", remedy="Leave it out")
+    for option in fields(options):
+        if getattr(options, option.name) is not None and option.name not in entry.options:
+            raise UsageError(f"the backend {name!r} has no option {option.name!r}", remedy="Leave it out")
     return entry.build(options)
 
 
@@ -111,7 +110,7 @@ def _openai_batch(options: ProviderOptions) -> Provider:
         base_url=options.base_url,
         key_variable=options.key_variable,
         concurrency=8 if options.concurrency is None else options.concurrency,
-        batch_size=MOST_REQUESTS if options.batch_size is None else options.batch_size,
+        batch_size=MAX_REQUESTS if options.batch_size is None else options.batch_size,
         poll_interval=30.0 if options.poll_interval is None else options.poll_interval,
     )
 
@@ -123,8 +122,8 @@ def _vllm(options: ProviderOptions) -> Provider:
 _SERVER = frozenset(("model", "base_url", "key_variable", "concurrency", "keep"))
 
 
-#: Backend by name. ``keep`` is a wish and never an error; "openai-batch" needs it.
-BACKENDS: Mapping[str, _ProviderEntry] = MappingProxyType(
+#: Name -> provider. Every provider accepts ``keep``; "openai-batch" needs it.
+PROVIDERS: Mapping[str, _ProviderEntry] = MappingProxyType(
     {
         "local": _ProviderEntry(_local, frozenset(("model", "batch_size", "threads", "keep"))),
         "openai": _ProviderEntry(_openai, _SERVER | {"requests_per_minute", "tokens_per_minute"}),

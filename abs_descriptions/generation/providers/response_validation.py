@@ -1,7 +1,7 @@
-"""What a server's answer means: a reply, something to ask again, something to give up, or the end of the run. Pure.
+"""Response validation: is a server's answer a reply, and if not, is it a reason to retry, give up or stop? Pure.
 
-Works on the objects of the openai client by their attributes, so that it needs no import of it. Every field of an
-answer is checked, because the client builds its objects without validating them.
+Works on the attributes of the objects of the openai client, so it does not import the client. Every field of an answer
+is checked, because the client builds its objects without validating them.
 """
 
 from __future__ import annotations
@@ -19,14 +19,22 @@ from abs_descriptions.generation.providers.base import (
     Reply,
     Request,
     Tokens,
-    most_tokens,
-    taken_tokens,
+    max_tokens_per_attempt,
+    used_tokens,
 )
 
-__all__ = ["LIST_SCHEMA", "ValidatedResponse", "checked", "classify_status", "hide", "is_quota", "validate_answer"]
+__all__ = [
+    "LIST_SCHEMA",
+    "ResponseProblem",
+    "classify_status",
+    "is_quota_code",
+    "redact",
+    "validate_completion",
+    "validate_outcome",
+]
 
 
-#: One object with one list of texts. Only keywords that OpenAI's strict mode and vLLM both know.
+#: An object with one list of texts. Only keywords that both OpenAI's strict mode and vLLM support.
 LIST_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"descriptions": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 12}},
@@ -35,37 +43,37 @@ LIST_SCHEMA: dict[str, Any] = {
 }
 
 
-def checked(request: Request, outcome: Outcome) -> Outcome:
-    """The outcome as it is where text was asked for; where a list was, its texts one a line, or a failure."""
+def validate_outcome(request: Request, outcome: Outcome) -> Outcome:
+    """The outcome itself if text was requested; if a list was, its texts, one per line, or a failure."""
     if request.answer == "text" or not isinstance(outcome, Reply):
         return outcome
     try:
         return replace(outcome, text="\n".join(_lines(outcome)))
-    except _NoListError as fault:
-        return Failure(str(fault), taken_tokens(request, outcome))
+    except _InvalidListError as error:
+        return Failure(str(error), used_tokens(request, outcome))
 
 
-class _NoListError(Exception):
-    """Why a reply is no list."""
+class _InvalidListError(Exception):
+    """Why a reply is not the list that was requested."""
 
 
 def _lines(reply: Reply) -> list[str]:
     if reply.finish_reason == "length":
-        raise _NoListError("the list was cut off; it needs more tokens")
+        raise _InvalidListError("the list is cut off; it needs more tokens")
     try:
         value = json.loads(reply.text)
     except (ValueError, RecursionError):
-        raise _NoListError("the reply is not the JSON that was asked for") from None
+        raise _InvalidListError("the reply is not the JSON that was requested") from None
     texts = value.get("descriptions") if isinstance(value, dict) else None
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise _NoListError("the reply is JSON and not the list that was asked for")
+        raise _InvalidListError("the reply is JSON but not the list that was requested")
     lines = [line for text in texts if (line := " ".join(text.split()))]
     if not lines:
-        raise _NoListError("the list is empty")
+        raise _InvalidListError("the list is empty")
     return lines
 
 
-# Codes and types of error bodies that no waiting and no other request changes.
+# Codes and types of error bodies for which neither waiting nor another request helps.
 _QUOTA = frozenset(
     ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "quota_exceeded", "access_terminated")
 )
@@ -76,30 +84,30 @@ _UNFIT = frozenset(
 )
 
 
-# A key of a few letters, as local servers accept, stands in any text.
-_SHORTEST_SECRET = 8
+# A key of a few letters, as local servers accept, occurs in any text.
+_MIN_SECRET = 8
 
 
-# A count beyond this is none; JSON's numbers may be larger than any float, and costs are floats.
-_MOST_TOKENS = 1 << 40
+# A larger count is not plausible; JSON numbers may exceed any float, and costs are floats.
+_MAX_TOKEN_COUNT = 1 << 40
 
 
 _RETRIED = frozenset((408, 409, 425, 429))
 
 
 @dataclass(frozen=True, slots=True)
-class ValidatedResponse:
-    """What to do about an answer that is no reply.
+class ResponseProblem:
+    """What is wrong with an answer, and what to do about it.
 
     Args:
-        action: "again" asks once more, "give up" fails this request, "stop" ends the run.
-        reason: short; holds nothing of the request.
+        action: "again" retries, "give up" fails this request, "stop" ends the run.
+        reason: short; contains nothing of the request.
         wait: seconds that the server asks to wait, or None.
-        throttled: the server said that there were too many requests.
-        remedy: where the run ends, what to do.
-        status: the HTTP status that was judged; 0 where there was none.
-        billed: the server may bill for it: it answered with a success, or what it answered did not arrive.
-        tokens: what the answer states that it took; None where it states nothing.
+        throttled: the server reported too many requests.
+        remedy: what the user can do, if the run ends.
+        status: the HTTP status; 0 if there was none.
+        billed: the server may bill for it: it answered with a success, or its answer did not arrive.
+        tokens: the tokens that the answer states; None if it states none.
     """
 
     action: Literal["again", "give up", "stop"]
@@ -112,87 +120,87 @@ class ValidatedResponse:
     tokens: Tokens | None = None
 
     def lost(self, request: Request) -> Tokens:
-        """The tokens of an attempt at ``request`` that was judged so; the most where they are not known."""
+        """The tokens of the attempt at ``request`` that had this problem; the maximum if they are not known."""
         if not self.billed:
             return Tokens()
-        return most_tokens(request) if self.tokens is None else self.tokens
+        return max_tokens_per_attempt(request) if self.tokens is None else self.tokens
 
 
-def validate_answer(answer: Any, secret: str | None = None) -> Reply | ValidatedResponse:
+def validate_completion(answer: Any, secret: str | None = None) -> Reply | ResponseProblem:
     """A reply from a chat completion, or what is wrong with it.
 
     Args:
         answer: what the client returned.
-        secret: the key; it is blotted out should the server repeat it.
+        secret: the key; it is redacted if the server repeats it.
     """
-    judged = _judge_choices(answer, secret)
+    result = _validate_choices(answer, secret)
     usage = getattr(answer, "usage", None)
     prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-    if isinstance(judged, Reply):
-        return replace(judged, prompt_tokens=prompt or 0, completion_tokens=completion or 0)
-    # No prompt is empty, but what was answered may be.
+    if isinstance(result, Reply):
+        return replace(result, prompt_tokens=prompt or 0, completion_tokens=completion or 0)
+    # No prompt is empty, but a completion may be.
     stated = Tokens(prompt, completion) if prompt and completion is not None else None
-    return replace(judged, billed=True, tokens=stated)
+    return replace(result, billed=True, tokens=stated)
 
 
-def _judge_choices(answer: Any, secret: str | None) -> Reply | ValidatedResponse:
+def _validate_choices(answer: Any, secret: str | None) -> Reply | ResponseProblem:
     choices = getattr(answer, "choices", None)
     if not isinstance(choices, list):
-        return ValidatedResponse("again", "the reply is no chat completion")
+        return ResponseProblem("again", "the reply is not a chat completion")
     if not choices:
-        return ValidatedResponse("again", "the reply has no choices")
+        return ResponseProblem("again", "the reply has no choices")
     message, finish = getattr(choices[0], "message", None), getattr(choices[0], "finish_reason", None)
     content = getattr(message, "content", None)
     refusal = getattr(message, "refusal", None)
     if finish == "content_filter":
-        return ValidatedResponse("give up", "the server's content filter held the reply back")
+        return ResponseProblem("give up", "the server's content filter blocked the reply")
     if isinstance(refusal, str) and refusal and not content:
-        return ValidatedResponse("give up", f"the model refused: {printable(hide(refusal, secret), 120)}")
+        return ResponseProblem("give up", f"the model refused: {printable(redact(refusal, secret), 120)}")
     if not isinstance(content, str) or not content.strip():
         if finish == "length":
-            return ValidatedResponse("give up", "the reply was cut before its first word; it needs more tokens")
-        return ValidatedResponse("again", "the reply is empty")
+            return ResponseProblem("give up", "the reply was cut off before its first word; it needs more tokens")
+        return ResponseProblem("again", "the reply is empty")
     if finish not in ("stop", "length"):
-        return ValidatedResponse("again", f"the reply ended with {printable(str(finish), 40)!r}")
-    return Reply(hide(content, secret), finish)
+        return ResponseProblem("again", f"the reply ended with {printable(str(finish), 40)!r}")
+    return Reply(redact(content, secret), finish)
 
 
 def _count(usage: Any, name: str) -> int | None:
     value = getattr(usage, name, None)
-    return value if isinstance(value, int) and 0 <= value <= _MOST_TOKENS else None
+    return value if isinstance(value, int) and 0 <= value <= _MAX_TOKEN_COUNT else None
 
 
-def hide(text: str, secret: str | None) -> str:
-    """``text`` with the secret blotted out."""
-    return text if secret is None or len(secret) < _SHORTEST_SECRET else text.replace(secret, "***")
+def redact(text: str, secret: str | None) -> str:
+    """``text`` with the secret replaced by asterisks."""
+    return text if secret is None or len(secret) < _MIN_SECRET else text.replace(secret, "***")
 
 
-def classify_status(status: int, headers: Any, body: Any, host: str, secret: str | None = None) -> ValidatedResponse:
+def classify_status(status: int, headers: Any, body: Any, host: str, secret: str | None = None) -> ResponseProblem:
     """What an HTTP status outside 2xx means.
 
     Args:
         status: the code.
         headers: mapping with ``get``.
-        body: the ``error`` object of the answer, or whatever came instead.
+        body: the ``error`` object of the answer, or whatever the server sent instead.
         host: the server, for messages.
-        secret: the key; it is blotted out should the server repeat it.
+        secret: the key; it is redacted if the server repeats it.
     """
     codes = {_text(body, "code"), _text(body, "type")}
     said = _text(body, "message") or _text(body, "detail")
-    detail = f": {printable(hide(said, secret), 160)}" if said else ""
+    detail = f": {printable(redact(said, secret), 160)}" if said else ""
     ends = _end_of_run(status, codes, host, detail)
     if ends is not None:
-        return ValidatedResponse("stop", ends[0], remedy=ends[1], status=status)
+        return ResponseProblem("stop", ends[0], remedy=ends[1], status=status)
     if status in _RETRIED or status >= 500:
         wait = retry_after(headers, datetime.now(UTC))
-        return ValidatedResponse("again", f"status {status}{detail}", wait, throttled=status == 429, status=status)
-    return ValidatedResponse("give up", f"status {status}{detail}", status=status)
+        return ResponseProblem("again", f"status {status}{detail}", wait, throttled=status == 429, status=status)
+    return ResponseProblem("give up", f"status {status}{detail}", status=status)
 
 
 def _end_of_run(status: int, codes: set[str], host: str, detail: str) -> tuple[str, str] | None:
-    """Reason and remedy of what no waiting and no other request changes."""
-    if status == 402 or is_quota(codes):
-        return f"the quota at {host} is spent", "Add credit, or use another server"
+    """Reason and remedy if neither waiting nor another request helps."""
+    if status == 402 or is_quota_code(codes):
+        return f"the quota at {host} is exhausted", "Add credit, or use another server"
     if status == 401:
         return f"{host} does not accept the key", "Check the key, and whether it is for this host"
     if status == 403:
@@ -202,12 +210,12 @@ def _end_of_run(status: int, codes: set[str], host: str, detail: str) -> tuple[s
     if codes & _UNFIT or status == 405:
         return f"{host} cannot take such requests{detail}", "Check the model and its parameters"
     if 300 <= status < 400:
-        return f"{host} redirects elsewhere; a key is not sent on", "Give the base URL that it redirects to"
+        return f"{host} redirects elsewhere; the key is not sent there", "Give the base URL of the target"
     return None
 
 
-def is_quota(codes: set[str]) -> bool:
-    """Whether one of these codes of errors says that the quota is spent."""
+def is_quota_code(codes: set[str]) -> bool:
+    """Whether one of these error codes says that the quota is exhausted."""
     return bool(codes & _QUOTA)
 
 

@@ -212,8 +212,8 @@ FILLER = """
 import resource, signal, sys
 from pathlib import Path
 from abs_core.errors import StorageError
-from abs_descriptions.backends.base import Reply
-from abs_descriptions.journal import Journal
+from abs_descriptions.generation.journal import Journal
+from abs_descriptions.generation.providers.base import Reply
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with Journal(Path(sys.argv[1])) as journal:
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
@@ -240,8 +240,8 @@ def test_a_disk_that_fills_up_is_one_error_and_costs_one_reply(tmp_path: Path) -
 WRITER = """
 import sys
 from pathlib import Path
-from abs_descriptions.backends.base import Reply
-from abs_descriptions.journal import Journal
+from abs_descriptions.generation.journal import Journal
+from abs_descriptions.generation.providers.base import Reply
 with Journal(Path(sys.argv[1])) as journal:
     for number in range(10**9):
         journal.add(f"sha256:{number:064x}", Reply("x" * 2000, "stop"), {})

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from servers import Answer, ChatServer, completion, error, serving
+from support import ROOT
 
 from abs_core.errors import BackendError, FatalBackendError
 from abs_core.labels import from_names
@@ -31,7 +32,7 @@ from abs_descriptions.generation.providers.base import (
     Reply,
     Request,
     Tokens,
-    most_tokens,
+    max_tokens_per_attempt,
 )
 from abs_descriptions.generation.providers.openai_chat import OpenAIChatProvider
 from abs_descriptions.generation.providers.retry import RetryPolicy
@@ -40,8 +41,8 @@ from abs_descriptions.generation.runner import (
     GenerationProgress,
     GenerationResult,
     StopReason,
-    estimate,
-    generate,
+    estimate_requests,
+    run_generation,
 )
 
 pytest.importorskip("openai")
@@ -88,13 +89,15 @@ class Ran:
 
 
 def run(server: ChatServer, journal: Path, budget: Budget | None = None, **options: Any) -> Ran:
-    backend = OpenAIChatProvider("m", base_url=server.url, patience=HASTE, concurrency=options.pop("concurrency", 4))
+    provider = OpenAIChatProvider(
+        "m", base_url=server.url, retry_policy=HASTE, concurrency=options.pop("concurrency", 4)
+    )
     said: list[GenerationProgress] = []
     with Journal(journal) as kept:
-        result = generate(
+        result = run_generation(
             from_names(NAMES),
             PROMPTS,
-            backend,
+            provider,
             options.pop("plan", PLAN),
             journal=kept,
             budget=budget,
@@ -103,14 +106,14 @@ def run(server: ChatServer, journal: Path, budget: Budget | None = None, **optio
     return Ran(result, said[-1])
 
 
-def ask(server: ChatServer, asked: Request, **patience: Any) -> Outcome:
-    backend = OpenAIChatProvider("m", base_url=server.url, patience=replace(HASTE, **patience))
-    ((_, outcome),) = backend.complete([asked])
+def ask(server: ChatServer, asked: Request, **retry_policy: Any) -> Outcome:
+    provider = OpenAIChatProvider("m", base_url=server.url, retry_policy=replace(HASTE, **retry_policy))
+    ((_, outcome),) = provider.complete([asked])
     return outcome
 
 
 ASKED = Request((Message("user", "Tell cat"),), Parameters(max_tokens=20))
-MOST = most_tokens(ASKED)
+MOST = max_tokens_per_attempt(ASKED)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +186,9 @@ def test_totals_the_limit_and_the_journal_count_every_attempt(server: ChatServer
     assert (again.now.paid, again.now.saved) == (Tokens(), ran.now.paid)
     assert again.result == ran.result
     with Journal(tmp_path / "j.jsonl", read_only=True) as kept:
-        ahead = estimate(from_names(NAMES), PROMPTS, OpenAIChatProvider("m", base_url=server.url), PLAN, journal=kept)
+        ahead = estimate_requests(
+            from_names(NAMES), PROMPTS, OpenAIChatProvider("m", base_url=server.url), PLAN, journal=kept
+        )
     assert (ahead.requests, ahead.saved) == (0, ran.now.paid)
 
 
@@ -217,11 +222,11 @@ def test_what_failed_requests_took_is_known_to_the_run_that_asks_them_again(serv
 
 def test_a_list_that_is_none_is_paid_also_by_the_journal(server: ChatServer, tmp_path: Path) -> None:
     prompts = PROMPTS.model_copy(update={"answer": "list"})
-    backend = OpenAIChatProvider("m", base_url=server.url, patience=HASTE)
+    provider = OpenAIChatProvider("m", base_url=server.url, retry_policy=HASTE)
     server.behave = Twice(EMPTY)  # and then a sentence, which is not the JSON that was asked for
     for _ in range(2):
         with Journal(tmp_path / "j.jsonl") as kept, pytest.raises(BackendError, match="not the JSON"):
-            generate(from_names(["cat"]), prompts, backend, GenerationPlan(1, 1, PLAN.parameters), journal=kept)
+            run_generation(from_names(["cat"]), prompts, provider, GenerationPlan(1, 1, PLAN.parameters), journal=kept)
     lines = [json.loads(line) for line in (tmp_path / "j.jsonl").read_text().splitlines()[1:]]
     counts = [Tokens.from_dict(line["lost"]) for line in lines]
     assert counts == [Tokens(21, 9), Tokens(7, 3)]
@@ -231,7 +236,7 @@ def test_a_list_that_is_none_is_paid_also_by_the_journal(server: ChatServer, tmp
 
 def test_a_run_that_ends_tells_what_its_last_requests_took(server: ChatServer) -> None:
     server.behave = lambda number, body: error(402) if number else EMPTY
-    outcomes = OpenAIChatProvider("m", base_url=server.url, patience=HASTE, concurrency=1).complete([ASKED])
+    outcomes = OpenAIChatProvider("m", base_url=server.url, retry_policy=HASTE, concurrency=1).complete([ASKED])
     asked, outcome = next(outcomes)
     assert asked == ASKED
     assert isinstance(outcome, Failure)
@@ -246,7 +251,7 @@ def test_a_cost_limit_holds_whatever_is_under_way(
     server: ChatServer, tmp_path: Path, concurrency: int, bad: int
 ) -> None:
     """The server bills the most for each attempt, and two of three, or almost all, are in vain."""
-    most = most_tokens(Request((Message("user", "Tell cat"),), PLAN.parameters))
+    most = max_tokens_per_attempt(Request((Message("user", "Tell cat"),), PLAN.parameters))
     fine = completion("", prompt=most.prompt, drawn=20)
 
     def behave(number: int, body: dict[str, Any]) -> Answer:
@@ -268,7 +273,7 @@ def test_a_cost_limit_holds_whatever_is_under_way(
 def test_a_request_that_the_limit_kept_from_further_attempts_makes_the_run_partial(
     server: ChatServer, tmp_path: Path
 ) -> None:
-    most = most_tokens(Request((Message("user", "Tell cat"),), PLAN.parameters))
+    most = max_tokens_per_attempt(Request((Message("user", "Tell cat"),), PLAN.parameters))
     server.behave = lambda number, body: completion(
         good(body) if number < 2 else None, prompt=most.prompt, drawn=most.completion
     )
@@ -305,8 +310,8 @@ def test_a_bundle_does_not_depend_on_the_attempts(server: ChatServer, tmp_path: 
 RUNNER = """
 import sys
 from pathlib import Path
-sys.path[:0] = [sys.argv[3], sys.argv[4]]
-from test_paid_attempts import ChatServer, run
+sys.path[:0] = sys.argv[3:]
+from test_runner_paid_attempts import ChatServer, run
 run(ChatServer(url=sys.argv[2]), Path(sys.argv[1]), concurrency=1)
 """
 
@@ -322,8 +327,8 @@ def test_a_run_that_goes_on_after_a_kill_counts_the_same(server: ChatServer, tmp
 
     server.seen.clear()
     server.behave = hold
-    path, here = tmp_path / "killed.jsonl", Path(__file__).parent
-    command = [sys.executable, "-c", RUNNER, str(path), server.url, str(here), str(here.parent)]
+    path = tmp_path / "killed.jsonl"
+    command = [sys.executable, "-c", RUNNER, str(path), server.url, str(Path(__file__).parent), str(ROOT / "tests")]
     with subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
         wait_for(lambda: len(server.seen) == 10 and path.read_bytes().count(b"\n") == 4)
         os.kill(process.pid, signal.SIGKILL)

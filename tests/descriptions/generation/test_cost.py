@@ -21,9 +21,9 @@ from abs_descriptions.generation.providers.base import (
     Reply,
     Request,
     Tokens,
-    likely_prompt_tokens,
-    most_prompt_tokens,
-    taken_tokens,
+    estimate_prompt_tokens,
+    max_prompt_tokens,
+    used_tokens,
 )
 from abs_descriptions.generation.providers.transformers_local import TransformersProvider
 
@@ -58,12 +58,12 @@ def test_prices_are_read_by_model(tmp_path: Path) -> None:
 @given(st.text(max_size=300))
 def test_no_text_has_more_tokens_than_the_most(text: str) -> None:
     messages = [Message("system", text), Message("user", text)]
-    assert len(text.encode("utf-8", "surrogatepass")) * 2 < most_prompt_tokens(messages)
-    assert likely_prompt_tokens(messages) < most_prompt_tokens(messages)
+    assert len(text.encode("utf-8", "surrogatepass")) * 2 < max_prompt_tokens(messages)
+    assert estimate_prompt_tokens(messages) < max_prompt_tokens(messages)
 
 
 def test_lone_surrogates_can_be_counted() -> None:
-    assert likely_prompt_tokens([Message("user", "\ud800")]) == 5
+    assert estimate_prompt_tokens([Message("user", "\ud800")]) == 5
 
 
 @pytest.mark.skipif(
@@ -81,15 +81,15 @@ def test_the_estimate_is_near_to_what_a_tokenizer_counts(small_model: Transforme
                 turns = [{"role": turn.role, "content": turn.content} for turn in messages]
                 text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
                 found = len(tokenizer(text, add_special_tokens=False)["input_ids"])
-                assert found <= most_prompt_tokens(messages)
-                likely, counted = likely + likely_prompt_tokens(messages), counted + found
+                assert found <= max_prompt_tokens(messages)
+                likely, counted = likely + estimate_prompt_tokens(messages), counted + found
     assert 0.75 < likely / counted < 1.33
 
 
 def test_a_budget_reserves_the_most_and_settles_what_was_paid() -> None:
     budget = Budget(Prices(0, 100_000), 2.5)  # a request may cost 1
     one = request()
-    assert budget.most(one) == 1
+    assert budget.max_cost(one) == 1
     assert [budget.reserve(one) for _ in range(3)] == [True, True, False]
     budget.settle(one, Reply("a", "stop", 5, 4))
     assert budget.spent == pytest.approx(0.4)
@@ -103,12 +103,12 @@ def test_a_budget_reserves_the_most_and_settles_what_was_paid() -> None:
 
 def test_what_a_request_took_is_the_sum_of_its_attempts() -> None:
     one, lost = request(), Tokens(7, 3)
-    most = Tokens(most_prompt_tokens(one.messages), 10, 1)
-    assert taken_tokens(one, Reply("a", "stop", 5, 4)) == Tokens(5, 4)
-    assert taken_tokens(one, Reply("a", "stop", 5, 4, lost)) == Tokens(12, 7)
-    assert taken_tokens(one, Reply("a", "stop", 0, 4, lost)) == most + lost
-    assert taken_tokens(one, Failure("the reply is empty", lost)) == lost
-    assert taken_tokens(one, Failure("status 500")) == Tokens()
+    most = Tokens(max_prompt_tokens(one.messages), 10, 1)
+    assert used_tokens(one, Reply("a", "stop", 5, 4)) == Tokens(5, 4)
+    assert used_tokens(one, Reply("a", "stop", 5, 4, lost)) == Tokens(12, 7)
+    assert used_tokens(one, Reply("a", "stop", 0, 4, lost)) == most + lost
+    assert used_tokens(one, Failure("the reply is empty", lost)) == lost
+    assert used_tokens(one, Failure("status 500")) == Tokens()
 
 
 def test_a_budget_pays_each_attempt_and_allows_none_that_could_exceed_it() -> None:

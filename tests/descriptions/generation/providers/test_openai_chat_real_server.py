@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from real_server import RealServer
 from servers import PASS, Answer, ChatServer, completion, error, serving
+from support import ROOT
 
 from abs_core.errors import FatalBackendError
 from abs_core.labels import from_names
@@ -27,19 +28,19 @@ from abs_descriptions.generation.providers.base import (
     Reply,
     Request,
     Tokens,
-    most_tokens,
+    max_tokens_per_attempt,
 )
 from abs_descriptions.generation.providers.openai_chat import OpenAIChatProvider
 from abs_descriptions.generation.providers.retry import RetryPolicy
-from abs_descriptions.generation.runner import GenerationPlan, generate
+from abs_descriptions.generation.runner import GenerationPlan, run_generation
 
 pytest.importorskip("openai")
 KEY = "sk-test-0123456789-very-secret"
-DOCS = Path(__file__).parents[2] / "docs" / "servers.md"
+DOCS = ROOT / "docs" / "servers.md"
 # A reply of two tokens is there much sooner, also on a busy machine.
 TIMEOUT, STALL = 5.0, 60.0
-AGAIN, ALONE, ENDS = "asked again", "this request fails", "the run ends"
-NONE, STATED, MOST = "none", "as stated", "the most"
+AGAIN, ALONE, ENDS = "retried", "this request fails", "the run ends"
+NONE, STATED, MOST = "none", "as stated", "the maximum"
 
 
 @dataclass(frozen=True)
@@ -65,30 +66,30 @@ def ok(raw: bytes, **headers: str) -> Answer:
     return Answer(200, raw, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
-NO_JSON, NO_CHAT = "the reply is no JSON", "the reply is no chat completion"
+NO_JSON, NO_CHAT = "the reply is not JSON", "the reply is not a chat completion"
 FAULTS = [
     Fault("429, `Retry-After: 1`", error(429, retry_after="1"), "status 429: no", AGAIN, NONE),
     Fault("429 without `Retry-After`", error(429), "status 429: no", AGAIN, NONE),
     Fault("429, `insufficient_quota`", error(429, "insufficient_quota", retry_after="9"),
-          "the quota at HOST is spent", ENDS, NONE),
+          "the quota at HOST is exhausted", ENDS, NONE),
     Fault("429, `Retry-After: 7200`", error(429, retry_after="7200"),
           "HOST asks to wait for 7200 s (status 429: no)", ENDS, NONE),
-    Fault("402", error(402), "the quota at HOST is spent", ENDS, NONE),
+    Fault("402", error(402), "the quota at HOST is exhausted", ENDS, NONE),
     Fault("401", error(401, message=f"bad key {KEY}"), "HOST does not accept the key", ENDS, NONE),
     Fault("403", error(403, message=f"{KEY} may not"), "HOST does not permit this: *** may not", ENDS, NONE),
     Fault("404", error(404, message="no m"), "HOST has no such model or path: no m", ENDS, NONE),
     Fault("400, `unsupported_parameter`", error(400, "unsupported_parameter", "no seed"),
           "HOST cannot take such requests: no seed", ENDS, NONE),
     Fault("307 to another host", Answer(307, b"", {"location": "http://127.0.0.1:9/"}),
-          "HOST redirects elsewhere; a key is not sent on", ENDS, NONE),
+          "HOST redirects elsewhere; the key is not sent there", ENDS, NONE),
     Fault("400 for one request", error(400, "context_length_exceeded", "too long"),
           "status 400: too long", ALONE, NONE),
     Fault("finish reason `content_filter`", completion(None, "content_filter"),
-          "the server's content filter held the reply back", ALONE, STATED),
+          "the server's content filter blocked the reply", ALONE, STATED),
     Fault("a refusal", completion(None, refusal="I would rather not"),
           "the model refused: I would rather not", ALONE, STATED),
     Fault("cut before the first word", completion("", "length"),
-          "the reply was cut before its first word; it needs more tokens", ALONE, STATED),
+          "the reply was cut off before its first word; it needs more tokens", ALONE, STATED),
     Fault("408", error(408), "status 408: no", AGAIN, NONE),
     Fault("500", error(500), "status 500: no", AGAIN, NONE),
     Fault("500 without a body", Answer(500), "status 500", AGAIN, NONE),
@@ -129,13 +130,13 @@ def proxy(real_server: RealServer) -> Iterator[ChatServer]:
 
 
 @pytest.fixture
-def backend(no_ambient_key: None, monkeypatch: pytest.MonkeyPatch, proxy: ChatServer, real_server: RealServer) -> Any:
+def provider(no_ambient_key: None, monkeypatch: pytest.MonkeyPatch, proxy: ChatServer, real_server: RealServer) -> Any:
     """A backend at the proxy, which has seen nothing and passes everything on."""
     monkeypatch.setenv("MY_KEY", KEY)
     proxy.seen.clear()
     proxy.behave = lambda number, body: PASS
-    return lambda patience: OpenAIChatProvider(
-        real_server.model, base_url=proxy.url, key_variable="MY_KEY", concurrency=1, patience=patience
+    return lambda retry_policy: OpenAIChatProvider(
+        real_server.model, base_url=proxy.url, key_variable="MY_KEY", concurrency=1, retry_policy=retry_policy
     )
 
 
@@ -144,11 +145,11 @@ def requests(count: int) -> list[Request]:
     return [Request(turns, Parameters(max_tokens=2), sample) for sample in range(count)]
 
 
-COUNTED = {NONE: Tokens(), STATED: Tokens(7, 3), MOST: most_tokens(requests(1)[0])}
+COUNTED = {NONE: Tokens(), STATED: Tokens(7, 3), MOST: max_tokens_per_attempt(requests(1)[0])}
 
 
-def outcomes(backend: OpenAIChatProvider, count: int) -> list[Outcome]:
-    return [outcome for _, outcome in backend.complete(requests(count))]
+def outcomes(provider: OpenAIChatProvider, count: int) -> list[Outcome]:
+    return [outcome for _, outcome in provider.complete(requests(count))]
 
 
 def is_real(outcome: Outcome) -> bool:
@@ -156,15 +157,15 @@ def is_real(outcome: Outcome) -> bool:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.injected)
-def test_every_fault_is_seen_and_resolved_as_the_table_says(fault: Fault, backend: Any, proxy: ChatServer) -> None:
+def test_every_fault_is_seen_and_resolved_as_the_table_says(fault: Fault, provider: Any, proxy: ChatServer) -> None:
     proxy.behave = lambda number, body: fault.answer if number == 0 else PASS
-    assert told_by(backend, proxy, fault) == fault.seen
+    assert told_by(provider, proxy, fault) == fault.seen
     if fault.outcome == ENDS:
         return
     proxy.seen.clear()
     started = time.monotonic()
-    patience = RetryPolicy(first_wait=0.01, longest_wait=0.02, timeout=TIMEOUT)
-    first, *more = outcomes(backend(patience), 1 if fault.outcome == AGAIN else 2)
+    retry_policy = RetryPolicy(first_wait=0.01, longest_wait=0.02, timeout=TIMEOUT)
+    first, *more = outcomes(provider(retry_policy), 1 if fault.outcome == AGAIN else 2)
     assert is_real(first) == (fault.outcome == AGAIN)
     assert first.lost == COUNTED[fault.counted]
     assert not any(one.lost.total for one in more)
@@ -173,16 +174,16 @@ def test_every_fault_is_seen_and_resolved_as_the_table_says(fault: Fault, backen
     assert time.monotonic() - started >= float(fault.answer.headers.get("retry-after", 0))
 
 
-def told_by(backend: Any, proxy: ChatServer, fault: Fault) -> str:
+def told_by(provider: Any, proxy: ChatServer, fault: Fault) -> str:
     """What the backend says of a fault when it may not ask again; no more than one request may have been sent."""
     once = RetryPolicy(attempts=1, give_up_after=0.0, timeout=1.0)
     if fault.outcome == ENDS:
         with pytest.raises(FatalBackendError) as caught:
-            outcomes(backend(once), 50)
+            outcomes(provider(once), 50)
         assert caught.value.remedy
         said = caught.value.message
     else:
-        (outcome,) = outcomes(backend(once), 1)
+        (outcome,) = outcomes(provider(once), 1)
         assert isinstance(outcome, Failure)
         said = outcome.reason
     assert KEY not in said
@@ -199,13 +200,13 @@ def test_the_documentation_shows_the_table() -> None:
 
 
 def test_descriptions_come_from_a_real_server_and_only_once(real_server: RealServer, tmp_path: Path) -> None:
-    backend = OpenAIChatProvider(real_server.model, base_url=real_server.url, concurrency=4)
+    provider = OpenAIChatProvider(real_server.model, base_url=real_server.url, concurrency=4)
     prompts = PromptSet(id="p", version=1, description="d", prompts=({"id": "a", "text": "Describe a {name}."},))
     plan = GenerationPlan(per_class=1, tries=2, parameters=Parameters(max_tokens=20))
     texts = []
     for _ in range(2):
         with Journal(tmp_path / "journal.jsonl") as journal:
-            result = generate(from_names(["cat", "dog"]), prompts, backend, plan, journal=journal)
+            result = run_generation(from_names(["cat", "dog"]), prompts, provider, plan, journal=journal)
         texts.append([one.text for one in result.descriptions])
         lines = len((tmp_path / "journal.jsonl").read_text().splitlines())
     assert texts[0] == texts[1]
@@ -214,8 +215,8 @@ def test_descriptions_come_from_a_real_server_and_only_once(real_server: RealSer
 
 def test_a_list_is_asked_for_in_words_where_the_server_knows_no_schemas(real_server: RealServer) -> None:
     (request,) = requests(1)
-    backend = OpenAIChatProvider(real_server.model, base_url=real_server.url)
-    ((_, outcome),) = backend.complete([replace(request, answer="list")])
+    provider = OpenAIChatProvider(real_server.model, base_url=real_server.url)
+    ((_, outcome),) = provider.complete([replace(request, answer="list")])
     assert is_real(outcome)
 
 

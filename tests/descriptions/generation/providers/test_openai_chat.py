@@ -24,7 +24,7 @@ from abs_descriptions.generation.providers.base import Failure, Message, Outcome
 from abs_descriptions.generation.providers.openai_chat import OpenAIChatProvider
 from abs_descriptions.generation.providers.registry import ProviderOptions, build_provider
 from abs_descriptions.generation.providers.retry import RetryPolicy
-from abs_descriptions.generation.runner import GenerationPlan, generate
+from abs_descriptions.generation.runner import GenerationPlan, run_generation
 
 KEY = "sk-test-0123456789-very-secret"
 HASTE = RetryPolicy(attempts=4, first_wait=0.01, longest_wait=0.02, longest_retry_after=5, give_up_after=20, timeout=2)
@@ -42,14 +42,14 @@ def request(text: str = "What does a cat look like?", sample: int = 0) -> Reques
 
 
 def ask(server: ChatServer, count: int = 1, **options: Any) -> list[Outcome]:
-    backend = OpenAIChatProvider("m", base_url=server.url, patience=options.pop("patience", HASTE), **options)
-    return [outcome for _, outcome in backend.complete(request(sample=number) for number in range(count))]
+    provider = OpenAIChatProvider("m", base_url=server.url, retry_policy=options.pop("patience", HASTE), **options)
+    return [outcome for _, outcome in provider.complete(request(sample=number) for number in range(count))]
 
 
 def test_a_reply_comes_back_with_its_request_and_what_was_sent_is_what_was_asked(server: ChatServer) -> None:
-    backend = OpenAIChatProvider("m", base_url=server.url)
+    provider = OpenAIChatProvider("m", base_url=server.url)
     asked = request()
-    assert list(backend.complete([asked])) == [(asked, Reply("ok", "stop", 7, 3))]
+    assert list(provider.complete([asked])) == [(asked, Reply("ok", "stop", 7, 3))]
     body = server.seen[0].body
     assert body == {
         "model": "m",
@@ -75,8 +75,8 @@ def test_a_server_that_knows_no_schemas_is_asked_in_words_alone(server: ChatServ
 
     server.behave = behave
     lists = [replace(request(sample=number), answer="list") for number in range(3)]
-    backend = OpenAIChatProvider("m", base_url=server.url, concurrency=1, patience=HASTE)
-    assert [outcome for _, outcome in backend.complete(lists)] == [Reply("good", "stop", 7, 3)] * 3
+    provider = OpenAIChatProvider("m", base_url=server.url, concurrency=1, retry_policy=HASTE)
+    assert [outcome for _, outcome in provider.complete(lists)] == [Reply("good", "stop", 7, 3)] * 3
     # A status that says so is believed for all requests; 500 may be chance, and the next request tries it again.
     assert len(server.seen) == asked
     schema = server.seen[0].body["response_format"]["json_schema"]
@@ -87,8 +87,8 @@ def test_a_server_that_knows_no_schemas_is_asked_in_words_alone(server: ChatServ
 def test_a_list_that_is_refused_in_any_form_fails_alone(server: ChatServer) -> None:
     server.behave = lambda number, body: error(400, message="too long") if number < 2 else "good"
     lists = [replace(request(sample=number), answer="list") for number in range(2)]
-    backend = OpenAIChatProvider("m", base_url=server.url, concurrency=1, patience=HASTE)
-    first, second = (outcome for _, outcome in backend.complete(lists))
+    provider = OpenAIChatProvider("m", base_url=server.url, concurrency=1, retry_policy=HASTE)
+    first, second = (outcome for _, outcome in provider.complete(lists))
     assert isinstance(first, Failure)
     assert isinstance(second, Reply)
     assert ["response_format" in one.body for one in server.seen] == [True, False, True]
@@ -96,9 +96,9 @@ def test_a_list_that_is_refused_in_any_form_fails_alone(server: ChatServer) -> N
 
 def test_many_requests_are_bounded_by_the_concurrency_and_none_is_lost(server: ChatServer) -> None:
     server.behave = lambda number, body: time.sleep(0.01) or f"reply {body['seed']}"
-    backend = OpenAIChatProvider("m", base_url=server.url, concurrency=4)
+    provider = OpenAIChatProvider("m", base_url=server.url, concurrency=4)
     asked = [request(sample=number) for number in range(40)]
-    got = list(backend.complete(iter(asked)))
+    got = list(provider.complete(iter(asked)))
     assert {one.sample: outcome.text for one, outcome in got if isinstance(outcome, Reply)} == {
         one.sample: f"reply {one.draw_seed}" for one in asked
     }
@@ -130,7 +130,7 @@ def test_a_lasting_fault_is_a_failure_after_a_bounded_number_of_attempts(server:
     server.behave = lambda number, body: fault
     (outcome,) = ask(server)
     assert isinstance(outcome, Failure)
-    assert "asked 4 times" in outcome.reason
+    assert "4 attempts" in outcome.reason
     assert len(server.seen) == 4
 
 
@@ -164,8 +164,8 @@ def test_one_retry_after_holds_all_workers_back(server: ChatServer) -> None:
     ids=["requests", "tokens"],
 )
 def test_no_more_is_sent_than_a_minute_may_hold(server: ChatServer, limit: dict[str, float], count: int) -> None:
-    backend = OpenAIChatProvider("m", base_url=server.url, patience=HASTE, **limit)  # type: ignore[arg-type]
-    outcomes = backend.complete(request(sample=number) for number in range(20))
+    provider = OpenAIChatProvider("m", base_url=server.url, retry_policy=HASTE, **limit)  # type: ignore[arg-type]
+    outcomes = provider.complete(request(sample=number) for number in range(20))
     assert [next(outcomes)[1] for _ in range(count)] == [Reply("ok", "stop", 7, 3)] * count
     time.sleep(0.5)
     assert len(server.seen) == count
@@ -173,7 +173,7 @@ def test_no_more_is_sent_than_a_minute_may_hold(server: ChatServer, limit: dict[
     outcomes.close()  # type: ignore[attr-defined]
     assert time.monotonic() - started < 2
     # Another call of the backend, such as the next round of a generation, knows of this one.
-    assert isinstance(backend.limits.take(request()), float)
+    assert isinstance(provider.limits.reserve(request()), float)
 
 
 def test_being_throttled_for_long_is_no_failure(server: ChatServer) -> None:
@@ -237,10 +237,10 @@ def test_a_host_that_is_not_there_ends_the_run_at_once() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    backend = OpenAIChatProvider("m", base_url=f"http://127.0.0.1:{port}/v1")
+    provider = OpenAIChatProvider("m", base_url=f"http://127.0.0.1:{port}/v1")
     started = time.monotonic()
     with pytest.raises(FatalBackendError, match="cannot be reached"):
-        list(backend.complete([request()]))
+        list(provider.complete([request()]))
     assert time.monotonic() - started < 5
 
 
@@ -311,15 +311,15 @@ def test_the_key_is_written_nowhere(
         return f"A cat is a small furry animal with the key {KEY}. A cat has {number} soft paws and a long tail."
 
     server.behave = behave
-    backend = OpenAIChatProvider("m", base_url=server.url, key_variable="MY_KEY", patience=HASTE)
+    provider = OpenAIChatProvider("m", base_url=server.url, key_variable="MY_KEY", retry_policy=HASTE)
     prompts = PromptSet(id="p", version=1, description="d", prompts=({"id": "a", "text": "Tell {name}"},))
     path = tmp_path / "journal.jsonl"
     with Journal(path) as journal:
-        result = generate(
-            from_names(["cat", "dog"]), prompts, backend, GenerationPlan(per_class=2, tries=2), journal=journal
+        result = run_generation(
+            from_names(["cat", "dog"]), prompts, provider, GenerationPlan(per_class=2, tries=2), journal=journal
         )
     assert [line.accepted for line in result.report] == [2, 0]
-    everything = [path.read_text(), repr(result), caplog.text, json.dumps(dict(backend.key())), repr(backend)]
+    everything = [path.read_text(), repr(result), caplog.text, json.dumps(dict(provider.key())), repr(provider)]
     assert server.seen[0].headers["authorization"] == f"Bearer {KEY}"
     assert not [text for text in everything if KEY in text]
 
@@ -332,25 +332,25 @@ def test_one_class_that_gets_nonsense_for_ever_does_not_hold_the_others_up(serve
         )
 
     server.behave = behave
-    backend = OpenAIChatProvider("m", base_url=server.url, patience=HASTE)
+    provider = OpenAIChatProvider("m", base_url=server.url, retry_policy=HASTE)
     prompts = PromptSet(id="p", version=1, description="d", prompts=({"id": "a", "text": "Tell {name}"},))
     with Journal(tmp_path / "j.jsonl") as journal:
-        result = generate(
-            from_names(["cat", "dog", "cow"]), prompts, backend, GenerationPlan(3, tries=2), journal=journal
+        result = run_generation(
+            from_names(["cat", "dog", "cow"]), prompts, provider, GenerationPlan(3, tries=2), journal=journal
         )
     assert [line.accepted for line in result.report] == [3, 0, 3]
     assert [line.class_id for line in result.short] == ["dog"]
     assert not result.complete
     assert result.report[1].asked == result.report[1].failed == 6
-    assert any("no JSON" in reason for reason in result.failures)
+    assert any("not JSON" in reason for reason in result.failures)
 
 
 def test_a_server_that_never_gives_a_usable_reply_is_an_error(server: ChatServer) -> None:
     server.behave = lambda number, body: completion(None)
-    backend = OpenAIChatProvider("m", base_url=server.url, patience=HASTE)
+    provider = OpenAIChatProvider("m", base_url=server.url, retry_policy=HASTE)
     prompts = PromptSet(id="p", version=1, description="d", prompts=({"id": "a", "text": "Tell {name}"},))
-    with pytest.raises(BackendError, match="not one of 2 requests"):
-        generate(from_names(["cat"]), prompts, backend, GenerationPlan(per_class=2))
+    with pytest.raises(BackendError, match="none of 2 requests"):
+        run_generation(from_names(["cat"]), prompts, provider, GenerationPlan(per_class=2))
 
 
 def test_a_worker_of_the_callers_that_fails_is_not_swallowed(server: ChatServer) -> None:
@@ -393,5 +393,5 @@ def test_the_registry_names_what_it_has() -> None:
         build_provider("openai")
     with pytest.raises(UsageError, match="batch_size"):
         build_provider("openai", ProviderOptions(model="m", batch_size=3))
-    backend = build_provider("openai", ProviderOptions(model="m", base_url="http://127.0.0.1:1/v1/"))
-    assert backend.key() == {"backend": "openai", "base_url": "http://127.0.0.1:1/v1", "model": "m"}
+    provider = build_provider("openai", ProviderOptions(model="m", base_url="http://127.0.0.1:1/v1/"))
+    assert provider.key() == {"backend": "openai", "base_url": "http://127.0.0.1:1/v1", "model": "m"}

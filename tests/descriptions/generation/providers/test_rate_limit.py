@@ -61,7 +61,7 @@ def passages(limits: dict[str, float], asked: Sequence[Request], gaps: Sequence[
 
         async def one(number: int, at: float) -> None:
             await asyncio.sleep(at)
-            assert isinstance(await gate.enter(asked[number]), Reservation)
+            assert isinstance(await gate.acquire(asked[number]), Reservation)
             times.append(loop.time())
 
         at = 0.0
@@ -119,12 +119,12 @@ def test_without_limits_nobody_waits() -> None:
 def test_a_reservation_is_corrected_to_what_was_used_and_who_waits_goes_on_at_once() -> None:
     async def act(loop: VirtualLoop) -> list[float]:
         gate = RateLimiter(RateLimits(tokens_per_minute=130, clock=loop.time))
-        first = await gate.enter(request(30, 90))  # 30 + 90 tokens
+        first = await gate.acquire(request(30, 90))  # 30 + 90 tokens
         assert first is not None
         loop.call_later(2.0, gate.settle, first, request(30, 90), Reply("x", "stop", 30, 10))
-        await gate.enter(request(30, 50))
+        await gate.acquire(request(30, 50))
         small = loop.time()
-        await gate.enter(request(30, 50))
+        await gate.acquire(request(30, 50))
         return [small, loop.time()]
 
     assert run(act) == pytest.approx([2.0, 62.0])
@@ -134,11 +134,11 @@ def test_a_correction_that_comes_after_its_minute_changes_nothing() -> None:
     async def act(loop: VirtualLoop) -> float:
         limits = RateLimits(tokens_per_minute=100, clock=loop.time)
         gate = RateLimiter(limits)
-        late = await gate.enter(request(30, 70))
+        late = await gate.acquire(request(30, 70))
         assert late is not None
-        await gate.enter(request(30, 70))  # at 60 s
+        await gate.acquire(request(30, 70))  # at 60 s
         gate.settle(late, request(30, 70), Reply("x", "stop", 1, 1))
-        await gate.enter(request(30, 70))
+        await gate.acquire(request(30, 70))
         return loop.time()
 
     assert run(act) == pytest.approx(120.0)
@@ -146,28 +146,28 @@ def test_a_correction_that_comes_after_its_minute_changes_nothing() -> None:
 
 def test_the_estimate_of_prompts_learns_from_what_the_server_counts() -> None:
     limits = RateLimits(tokens_per_minute=10**9)
-    assert limits.tokens_of(request(200, 20)) == 200 + 20
+    assert limits.estimate_tokens(request(200, 20)) == 200 + 20
     for _ in range(200):
-        spent = limits.take(request(200, 20))
+        spent = limits.reserve(request(200, 20))
         assert isinstance(spent, Reservation)
         limits.settle(spent, request(200, 20), Reply("x", "stop", 150, 5))
-    assert limits.tokens_of(request(200, 20)) == pytest.approx(150 + 20, abs=2)
+    assert limits.estimate_tokens(request(200, 20)) == pytest.approx(150 + 20, abs=2)
 
 
 def test_a_server_that_counts_no_tokens_leaves_the_estimate() -> None:
     limits = RateLimits(tokens_per_minute=120, clock=lambda: 0.0)
-    spent = limits.take(request(30, 60))
+    spent = limits.reserve(request(30, 60))
     assert isinstance(spent, Reservation)
     limits.settle(spent, request(30, 60), Reply("x", "stop"))
-    assert limits.take(request(30, 60)) == 60.0
+    assert limits.reserve(request(30, 60)) == 60.0
 
 
 def test_holding_back_holds_everybody_for_the_longest_time_asked_for() -> None:
     async def act(loop: VirtualLoop) -> list[float]:
         gate = RateLimiter(RateLimits(clock=loop.time))
-        gate.hold_back(7.0)
-        gate.hold_back(3.0)
-        await asyncio.gather(*(gate.enter(request()) for _ in range(5)))
+        gate.throttle(7.0)
+        gate.throttle(3.0)
+        await asyncio.gather(*(gate.acquire(request()) for _ in range(5)))
         return [loop.time()]
 
     assert run(act) == pytest.approx([7.0])
@@ -176,9 +176,9 @@ def test_holding_back_holds_everybody_for_the_longest_time_asked_for() -> None:
 def test_closing_lets_nobody_pass_and_ends_all_waiting() -> None:
     async def act(loop: VirtualLoop) -> Any:
         gate = RateLimiter(RateLimits(requests_per_minute=1, clock=loop.time))
-        first = await gate.enter(request())
+        first = await gate.acquire(request())
         loop.call_later(5.0, gate.close)
-        rest = await asyncio.gather(*(gate.enter(request()) for _ in range(3)), gate.pause(50.0))
+        rest = await asyncio.gather(*(gate.acquire(request()) for _ in range(3)), gate.pause(50.0))
         return first is not None, rest, loop.time()
 
     assert run(act) == (True, [None] * 4, pytest.approx(5.0))

@@ -17,7 +17,7 @@ from abs_descriptions.generation.providers.base import (
     request_digest,
 )
 from abs_descriptions.generation.providers.openai_server import OpenAIServer
-from abs_descriptions.generation.providers.response_validation import LIST_SCHEMA, checked
+from abs_descriptions.generation.providers.response_validation import LIST_SCHEMA, validate_outcome
 
 TURNS = (Message("user", "Which features tell a fox?"),)
 TEXT = Request(TURNS, Parameters())
@@ -25,7 +25,7 @@ LIST = Request(TURNS, Parameters(), answer="list")
 
 
 def answer(text: str, finish: str = "stop") -> Outcome:
-    return checked(LIST, Reply(text, "length" if finish == "length" else "stop", 7, 9))
+    return validate_outcome(LIST, Reply(text, "length" if finish == "length" else "stop", 7, 9))
 
 
 def test_a_list_becomes_one_line_for_each_text() -> None:
@@ -56,13 +56,13 @@ def test_what_is_no_such_list_fails(text: str, reason: str) -> None:
 
 def test_a_list_that_was_cut_fails_and_says_what_it_needs() -> None:
     got = answer('{"descriptions": ["a tail"]}', "length")
-    assert got == Failure("the list was cut off; it needs more tokens", Tokens(7, 9))
+    assert got == Failure("the list is cut off; it needs more tokens", Tokens(7, 9))
 
 
 def test_text_and_failures_are_left_as_they_are() -> None:
     for outcome in (Reply("no JSON", "length"), Failure("no reply in time")):
-        assert checked(TEXT, outcome) is outcome
-    assert checked(LIST, Failure("no reply in time")) == Failure("no reply in time")
+        assert validate_outcome(TEXT, outcome) is outcome
+    assert validate_outcome(LIST, Failure("no reply in time")) == Failure("no reply in time")
 
 
 def test_a_server_is_asked_for_the_schema_only_where_a_list_is_wanted() -> None:

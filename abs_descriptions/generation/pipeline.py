@@ -1,0 +1,341 @@
+"""From a label set to a bundle: every input is checked before the first request, and the outcome is kept.
+
+``generate`` is what ``abs gen-descriptions`` runs, ``estimate_cost`` what it runs with ``--dry-run``.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from abs_core.errors import BackendError, UsageError
+from abs_core.labels import LabelSet, read_labels
+from abs_core.progress import Advance, Progress, no_progress
+from abs_core.text import counted
+from abs_descriptions.bundles import Bundle, Generator, write_bundle
+from abs_descriptions.bundles.new_versions import (
+    add_version,
+    check_output,
+    child_version,
+    find_same_version,
+    timestamp,
+)
+from abs_descriptions.bundles.references import name_problem, quoted
+from abs_descriptions.bundles.repository import Repository
+from abs_descriptions.generation.cost import Budget, Prices
+from abs_descriptions.generation.journal import Journal
+from abs_descriptions.generation.prompts import PromptSet, read_prompts
+from abs_descriptions.generation.providers.base import Provider, Tokens
+from abs_descriptions.generation.providers.model_files import EMBEDDED
+from abs_descriptions.generation.report import (
+    CostEstimate,
+    CostSummary,
+    GenerationSummary,
+    check_report_path,
+    rejection_counts,
+    write_report,
+)
+from abs_descriptions.generation.runner import (
+    GenerationPlan,
+    GenerationProgress,
+    GenerationResult,
+    StopReason,
+    describe_generator,
+    estimate_requests,
+    run_generation,
+)
+
+__all__ = ["default_prompts", "estimate_cost", "generate"]
+
+
+_logger = logging.getLogger(__name__)
+
+
+# The version of a bundle that goes into a file and not into a repository.
+_FIRST_VERSION = "1.0.0"
+
+
+def default_prompts(provider: Provider) -> str:
+    """The prompt set for a language model: ``objects-small`` for the embedded one, ``objects`` for all others."""
+    return "objects-small" if provider.name in ("local", "vllm") and provider.model == EMBEDDED else "objects"
+
+
+def generate(
+    labels: LabelSet | str | Path,
+    name: str,
+    provider: Provider,
+    *,
+    output: Repository | Path,
+    prompts: PromptSet | str | Path | None = None,
+    plan: GenerationPlan | None = None,
+    journals: Path | None = None,
+    prices: Prices | None = None,
+    max_cost: float | None = None,
+    report: Path | None = None,
+    license: str = "not stated",
+    progress: Progress = no_progress,
+    may_ask: Callable[[], bool] = lambda: True,
+) -> GenerationSummary:
+    """Write descriptions of every class with a language model and keep them as a bundle.
+
+    A repository that already has a version with exactly this content gets no new one: what was lost of that version is
+    restored. Ctrl-C ends the run and keeps what has arrived.
+
+    Args:
+        labels: the classes: a label set, a file or folder, or the name of a shipped set.
+        name: of the bundle, and of its journal.
+        provider: the language model, see ``build_provider``.
+        output: a repository, which gets a new version, or the file to write.
+        prompts: a prompt set, a YAML file, or the id of a shipped set; None: ``default_prompts``.
+        plan: how many descriptions are wanted and how they are sampled.
+        journals: a folder. Replies are recorded in ``NAME.jsonl`` in it, and found again there; None records none.
+        prices: of the model; None computes no cost.
+        max_cost: no request is sent that could exceed this cost; needs ``prices``.
+        report: a .csv or .json file for one line about each class.
+        license: of the descriptions.
+        progress: shows how far the work is.
+        may_ask: called before each request, in a thread of the provider. False ends the run once the requests in
+            flight have been answered.
+
+    Returns:
+        What was kept, requested and paid. A partial bundle has ``result.complete`` False.
+
+    Raises:
+        LabelError, PromptError, UnknownNameError, UsageError, BundleError: an input that cannot be used; nothing was
+            requested.
+        BackendError: the model gives no usable reply, or no reply that is a description; the journal has the replies.
+        StorageError: the repository, a file or the journal cannot be written.
+    """
+    start = time.monotonic()
+    inputs = _Inputs.of(labels, name, provider, prompts, plan, journals)
+    budget = _budget(prices, max_cost)
+    if report is not None:
+        check_report_path(report)
+    target = _Target(output, name, inputs.labels, license)
+    target.check(describe_generator(inputs.prompts, provider, inputs.plan.parameters))
+    monitor = _Monitor(prices, progress, is_journaled=journals is not None)
+    with inputs.open_journal() as journal, monitor:
+        result = run_generation(
+            inputs.labels,
+            inputs.prompts,
+            provider,
+            inputs.plan,
+            journal=journal,
+            budget=budget,
+            on_progress=monitor.update,
+            may_ask=may_ask,
+        )
+    if report is not None:
+        write_report(report, result)
+    reference, is_new = _keep(target, result)
+    seconds = time.monotonic() - start
+    if reference is not None:
+        _logger.info(monitor.summary(seconds))
+    return GenerationSummary(reference, is_new, result, monitor.reused, monitor.cost, seconds)
+
+
+def estimate_cost(
+    labels: LabelSet | str | Path,
+    name: str,
+    provider: Provider,
+    *,
+    prompts: PromptSet | str | Path | None = None,
+    plan: GenerationPlan | None = None,
+    journals: Path | None = None,
+    prices: Prices | None = None,
+) -> CostEstimate:
+    """What ``generate`` would request with the same arguments, and its cost. Sends nothing and writes nothing.
+
+    Raises:
+        LabelError, PromptError, UnknownNameError, UsageError: an input that cannot be used.
+        StorageError: the journal cannot be read.
+    """
+    inputs = _Inputs.of(labels, name, provider, prompts, plan, journals)
+    with inputs.open_journal(read_only=True) as journal:
+        return CostEstimate(
+            estimate_requests(inputs.labels, inputs.prompts, provider, inputs.plan, journal=journal), prices
+        )
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What is read before anything is requested."""
+
+    labels: LabelSet
+    prompts: PromptSet
+    plan: GenerationPlan
+    journal: Path | None
+
+    @classmethod
+    def of(
+        cls,
+        labels: LabelSet | str | Path,
+        name: str,
+        provider: Provider,
+        prompts: PromptSet | str | Path | None,
+        plan: GenerationPlan | None,
+        journals: Path | None,
+    ) -> _Inputs:
+        """Read the labels and the prompts, and check the name, which is the name of a file as well."""
+        label_set = labels if isinstance(labels, LabelSet) else read_labels(labels)
+        problem = name_problem(name)
+        if problem is not None:
+            raise UsageError(f"the bundle name {quoted(name)} {problem}", remedy="Choose another name")
+        prompts = default_prompts(provider) if prompts is None else prompts
+        prompt_set = prompts if isinstance(prompts, PromptSet) else read_prompts(prompts)
+        return cls(
+            label_set, prompt_set, plan or GenerationPlan(), None if journals is None else journals / f"{name}.jsonl"
+        )
+
+    def open_journal(self, *, read_only: bool = False) -> Journal | nullcontext[None]:
+        """The journal, in a ``with`` block, where there is one; says how many of its lines are damaged."""
+        if self.journal is None:
+            return nullcontext()
+        journal = Journal(self.journal, read_only=read_only)
+        if journal.damaged:
+            lines = counted(len(journal.damaged), "damaged line", "damaged lines")
+            _logger.info("ignoring %s of the journal; the replies in it are requested again", lines)
+        return journal
+
+
+def _budget(prices: Prices | None, max_cost: float | None) -> Budget | None:
+    if max_cost is None:
+        return None
+    if prices is None:
+        raise UsageError("a cost limit needs prices", remedy="Give the prices of the model")
+    return Budget(prices, max_cost)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where the bundle goes, and what its header says whatever the model writes."""
+
+    output: Repository | Path
+    name: str
+    labels: LabelSet
+    license: str
+
+    def check(self, generator: Generator) -> None:
+        """Write an empty bundle, so that what a bundle cannot hold is refused before anything is paid for."""
+        with tempfile.TemporaryDirectory(dir=check_output(self.output), prefix=".checking-") as folder:
+            self.write(Path(folder) / f"{self.name}.jsonl", _FIRST_VERSION, timestamp(), generator)
+
+    def write(
+        self, path: Path, version: str, created: str, generator: Generator, result: GenerationResult | None = None
+    ) -> Bundle:
+        """Write the bundle to a file."""
+        return write_bundle(
+            path,
+            name=self.name,
+            version=version,
+            created=created,
+            label_set=self.labels,
+            generators=[generator],
+            license=self.license,
+            records=result.descriptions if result else (),
+            rejected=result.rejected if result else (),
+            complete=result.complete if result else False,
+        )
+
+
+def _keep(target: _Target, result: GenerationResult) -> tuple[str | None, bool]:
+    """The pinned reference of the bundle, and whether it was written now; None if there is nothing to keep."""
+    if not result.descriptions:
+        if result.stop in (StopReason.INTERRUPT, StopReason.REQUESTED):
+            return None, False
+        raise _nothing_usable(result)
+
+    def write(path: Path, version: str, created: str) -> Bundle:
+        return target.write(path, version, created, result.generator, result)
+
+    repository = target.output
+    if not isinstance(repository, Repository):
+        return write(repository, _FIRST_VERSION, timestamp()).reference, True
+    same = find_same_version(repository, target.name, len(result.descriptions), write)
+    if same is None:
+        version = child_version(repository, target.name)
+        return str(add_version(repository, lambda path: write(path, version, timestamp()))), True
+    if repository.yank_of(same) is None and (current := repository.resolve(target.name)) != same:
+        _logger.info(
+            "%s alone means %s@%s, not %s@%s", target.name, current.name, current.version, same.name, same.version
+        )
+    return str(same), False
+
+
+def _nothing_usable(result: GenerationResult) -> BackendError:
+    replies = sum(line.asked - line.failed for line in result.report)
+    limit = "the cost limit is reached and " if result.stop else ""
+    reasons = ", ".join(f"{reason} {count}" for reason, count in rejection_counts(result).most_common()) or "none"
+    failed = f"; the last failed request: {result.failures[-1]}" if result.failures else ""
+    return BackendError(
+        f"{limit}none of {replies} replies is a description; rejected: {reasons}{failed}",
+        remedy="Look at the replies in the journal, and change the model, the prompts or --max-tokens",
+    )
+
+
+class _Monitor:
+    """Shows the progress of a generation and remembers the latest figures."""
+
+    def __init__(self, prices: Prices | None, progress: Progress, *, is_journaled: bool) -> None:
+        self._prices, self._progress, self._is_journaled = prices, progress, is_journaled
+        self._display = ExitStack()
+        self._advance: Advance | None = None
+        self._latest: GenerationProgress | None = None
+        self._accepted = 0
+
+    def __enter__(self) -> _Monitor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._display.close()
+        if error is not None and self._is_journaled and self._latest is not None and self._latest.done:
+            _logger.info("%d replies are in the journal; the same command resumes from there", self._latest.done)
+
+    def update(self, latest: GenerationProgress) -> None:
+        """Show the state after an outcome."""
+        self._latest = latest
+        if latest.done + latest.failed == latest.reused:
+            self._accepted = latest.accepted
+            return
+        if self._advance is None:
+            # What the journal supplied counts neither for the rate nor for the remaining time.
+            if latest.reused:
+                _logger.info(
+                    "%d replies from the journal, %d of %d sentences", latest.reused, self._accepted, latest.wanted
+                )
+            remaining = latest.wanted - self._accepted
+            self._advance = self._display.enter_context(self._progress("describing", remaining, "sentences"))
+        step, self._accepted = latest.accepted - self._accepted, latest.accepted
+        cost = "" if self._prices is None else f", cost {self._prices.cost(latest.paid):.4f}"
+        replies = latest.done - latest.reused
+        self._advance(step, f"{replies} replies, {latest.failed} failed, {latest.paid.total} tokens{cost}")
+
+    @property
+    def reused(self) -> int:
+        """Replies that came from the journal."""
+        return self._latest.reused if self._latest else 0
+
+    @property
+    def cost(self) -> CostSummary:
+        """Tokens so far."""
+        if self._latest is None:
+            return CostSummary(Tokens(), Tokens(), None)
+        return CostSummary(self._latest.paid, self._latest.saved, self._prices)
+
+    def summary(self, seconds: float) -> str:
+        """One line at the end: replies, tokens and their rate."""
+        latest = self._latest
+        if latest is None or latest.done + latest.failed == latest.reused:
+            return f"every reply came from the journal, {seconds:.1f} s"
+        rate = latest.paid.completion / max(seconds, 1e-9)
+        requests = latest.done + latest.failed - latest.reused
+        at_most = "at most " if latest.paid.unstated else ""
+        return f"{requests} replies, {at_most}{latest.paid.completion} tokens, {rate:.0f} tokens/s, {seconds:.1f} s"
