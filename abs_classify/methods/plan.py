@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from abs_classify.methods.baselines.mta import MIN_VIEWS, MTA
+from abs_classify.methods.class_texts import ClassTextInputs, ClassTexts, RandomWords, read_template_set
+from abs_classify.methods.controls import apply_control
+from abs_classify.methods.table import Method, get_method
+from abs_classify.methods.views import FullImage
 from abs_core.descriptions import LabelSpace
 from abs_core.errors import UsageError
 
-if TYPE_CHECKING:
-    from abs_classify.methods.class_texts import ClassTexts
-    from abs_classify.methods.table import Method
-
-__all__ = ["MethodPlan", "plan_methods", "with_view_count"]
+__all__ = ["MethodPlan", "plan_methods"]
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,6 @@ def plan_methods(
         UnknownNameError: a method, template set or control that does not exist.
         UsageError: a method that the label space cannot serve, or ``views`` where no method samples any, or too few.
     """
-    from abs_classify.methods.class_texts import ClassTextInputs, RandomWords, read_template_set
-    from abs_classify.methods.controls import apply_control
-    from abs_classify.methods.table import get_method
-
     chosen = [get_method(method) if isinstance(method, str) else method for method in dict.fromkeys(methods)]
     descriptions = label_space.descriptions
     if control is not None:
@@ -78,7 +74,7 @@ def plan_methods(
     planned: dict[Method, ClassTexts] = {}
     for method in chosen:
         if views is not None:
-            method = with_view_count(method, views)
+            method = _with_view_count(method, views)
         if isinstance(method.texts, RandomWords):
             method = dataclasses.replace(method, texts=dataclasses.replace(method.texts, seed=seed))
         planned[method] = method.texts.build(inputs)
@@ -91,23 +87,19 @@ def plan_methods(
     return MethodPlan(planned, control, template_set.id, seed)
 
 
-def with_view_count(method: Method, count: int) -> Method:
-    """A method with ``count`` views of each kind, but for the full image, of which there is one.
+def _with_view_count(method: Method, count: int) -> Method:
+    """A method with ``count`` views of each kind; of the full image there is always one.
 
     Raises:
         UsageError: the method needs more views.
     """
-    from abs_classify.methods.baselines.mta import MIN_VIEWS, MTA
-    from abs_classify.methods.views import FullImage
-
     views = tuple(
         view if isinstance(view, FullImage) else dataclasses.replace(view, count=count) for view in method.views
     )
-    lacking = MIN_VIEWS - sum(view.count for view in views)
-    if isinstance(method.scorer, MTA) and lacking > 0:
+    total = sum(view.count for view in views)
+    if isinstance(method.scorer, MTA) and total < MIN_VIEWS:
         raise UsageError(
-            f"--views {count} leaves the method {method.name!r} {MIN_VIEWS - lacking} views, and it needs at least "
-            f"{MIN_VIEWS}",
-            remedy=f"Write --views {count + lacking} or more",
+            f"the method {method.name!r} needs at least {MIN_VIEWS} views, and --views {count} gives it {total}",
+            remedy=f"Use --views {count + MIN_VIEWS - total} or more",
         )
     return dataclasses.replace(method, views=views)

@@ -12,8 +12,7 @@ import pytest
 import torch
 from evaluations import Bench
 from PIL import Image
-
-GOLDEN = Path(__file__).parents[1] / "golden"
+from support import GOLDEN
 
 # One tiny text encoder serves all: the image encoder is what differs between families.
 TEXT = {"context_length": 16, "vocab_size": 100, "width": 32, "heads": 2, "layers": 1}
