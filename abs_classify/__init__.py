@@ -1,36 +1,69 @@
 """Classify images with class descriptions, without training: ABS and the methods it competes with.
 
+    from abs_classify import Classifier, compare, evaluate
+
 The public names are imported when they are first used, so that `import abs_classify` costs nothing.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_HOMES = {
+if TYPE_CHECKING:
+    from abs_classify.classifier import Classifier, Prediction, Predictions
+    from abs_classify.evaluation.comparison import compare
+    from abs_classify.evaluation.sweep import EvaluationObserver, EvaluationResults, evaluate
+    from abs_classify.methods.table import METHODS, Method, get_method, register
+    from abs_classify.models.registry import available_models, load_model
+    from abs_classify.usage import measure_usage
+    from abs_core.descriptions import Description, LabelSpace
+
+__all__ = [
+    "METHODS",
+    "Classifier",
+    "Description",
+    "EvaluationObserver",
+    "EvaluationResults",
+    "LabelSpace",
+    "Method",
+    "Prediction",
+    "Predictions",
+    "available_models",
+    "compare",
+    "evaluate",
+    "get_method",
+    "load_model",
+    "measure_usage",
+    "register",
+]
+
+
+_MODULES = {
+    "METHODS": "abs_classify.methods.table",
     "Classifier": "abs_classify.classifier",
     "Description": "abs_core.descriptions",
+    "EvaluationObserver": "abs_classify.evaluation.sweep",
+    "EvaluationResults": "abs_classify.evaluation.sweep",
     "LabelSpace": "abs_core.descriptions",
-    "METHODS": "abs_classify.methods.table",
     "Method": "abs_classify.methods.table",
     "Prediction": "abs_classify.classifier",
     "Predictions": "abs_classify.classifier",
     "available_models": "abs_classify.models.registry",
     "compare": "abs_classify.evaluation.comparison",
     "evaluate": "abs_classify.evaluation.sweep",
+    "measure_usage": "abs_classify.usage",
     "get_method": "abs_classify.methods.table",
     "load_model": "abs_classify.models.registry",
-    "measure_usage": "abs_classify.usage",
     "register": "abs_classify.methods.table",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_MODULES])
