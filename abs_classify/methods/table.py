@@ -91,6 +91,17 @@ class Method:
         """JSON values that fix views and scorer; with the digest of the texts they fix the method."""
         return {"views": [view.key() for view in self.views], "matcher": self.scorer.key()}
 
+    def to_dict(self) -> dict[str, Any]:
+        """The row as JSON values."""
+        return {
+            "name": self.name,
+            "summary": self.summary,
+            "views": [view.key() for view in self.views],
+            "texts": self.texts.name,
+            "matcher": self.scorer.key(),
+            "stream": self.stream,
+        }
+
     def views_by_kind(self, features: Mapping[ViewSource, Tensor]) -> dict[str, Tensor]:
         """This method's features out of those of many view sources, by kind, as its scorer takes them."""
         return {view.kind: features[view] for view in self.views}

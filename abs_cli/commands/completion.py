@@ -1,4 +1,4 @@
-"""``abs completion``: the script that teaches a shell the names of commands and options."""
+"""``abs completion``: the script with which a shell completes commands and options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``abs demo``: the main job on what the package index brings, as two commands that a user would type."""
+"""``abs demo``: the two main commands, on models and images that come from the package index."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ __all__ = ["command"]
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
 @click.pass_context
 def command(ctx: click.Context, report: Path, threads: int | None) -> None:
-    """Run the main job on the embedded models and photos, with no download hub.
+    """Run the two main commands on the embedded models and example images, without a model hub.
 
-    Writes descriptions of 48 everyday classes with the embedded language model, classifies the 20 pictures that
+    Writes descriptions of 48 everyday classes with the embedded language model, classifies the 20 images that
     scikit-image and scikit-learn ship, prints one table and writes one HTML page.
     """
     from abs_cli.commands.eval import command as evaluate
@@ -34,22 +34,10 @@ def command(ctx: click.Context, report: Path, threads: int | None) -> None:
 
     start = time.monotonic()
     common = ["--threads", str(threads)] if threads else []
+    evaluation = ["--dataset", "demo", "--bundle", "demo", "--methods", "clip,cupl,wca,abs"]
     steps = [
         (generate, ["demo", "--name", "demo", *common]),
-        (
-            evaluate,
-            [
-                "--dataset",
-                "demo",
-                "--bundle",
-                "demo",
-                "--methods",
-                "clip,cupl,wca,abs",
-                "--report",
-                str(report),
-                *common,
-            ],
-        ),
+        (evaluate, [*evaluation, "--report", str(report), *common]),
     ]
     home: Home = ctx.obj
     for step, arguments in steps:
@@ -57,7 +45,7 @@ def command(ctx: click.Context, report: Path, threads: int | None) -> None:
         with step.make_context(str(step.name), list(arguments), parent=ctx, obj=home) as inner:
             step.invoke(inner)
     note(
-        "The embedded models prove the pipeline, not the idea: a language model of 135 million parameters writes "
-        "well-formed and mostly wrong sentences."
+        "The embedded models show that the pipeline works, not how well: a language model of 135 million parameters "
+        "writes well-formed and mostly wrong sentences."
     )
     note(f"demo: {time.monotonic() - start:.1f} s in all; open {report}")

@@ -1,4 +1,4 @@
-"""``abs methods``: the rows that an evaluation can have."""
+"""``abs methods``: the table of methods."""
 
 from __future__ import annotations
 
@@ -12,22 +12,11 @@ __all__ = ["command"]
 @click.command("methods")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> None:
-    """List the methods: which views of an image meet which texts, and how they are matched."""
+    """List the methods: which views of an image are compared with which texts of the classes, and how."""
     from abs_classify.methods.table import METHODS
 
     if as_json:
-        rows = [
-            {
-                "name": method.name,
-                "summary": method.summary,
-                "views": [view.key() for view in method.views],
-                "texts": method.texts.name,
-                "matcher": method.scorer.key(),
-                "stream": method.stream,
-            }
-            for method in METHODS.values()
-        ]
-        click.echo(json.dumps(rows))
+        click.echo(json.dumps([method.to_dict() for method in METHODS.values()]))
         return
     for method in METHODS.values():
         click.echo(f"{method.name:<14} {method.summary}")
