@@ -272,12 +272,10 @@ class Classifier:
     def _scored(
         self, stages: Stages, images: Iterable[ImageInput], on_error: OnError, advance: Advance
     ) -> Generator[ScoredShard, None, None]:
-        from abs_classify.encoding.ranking import score_shards
+        from abs_classify.encoding.ranking import ShardScorer
 
-        methods, ahead = {self.method: self.class_texts}, isinstance(images, Sequence)
-        with closing(
-            score_shards(stages, self.identified(images), methods, on_error, ahead=ahead, partial_shards=True)
-        ) as shards:
+        scorer = ShardScorer(stages, {self.method: self.class_texts}, on_error, partial_shards=True)
+        with closing(scorer.score(self.identified(images), ahead=isinstance(images, Sequence))) as shards:
             for scored in shards:
                 advance(scored.size)
                 yield scored

@@ -68,7 +68,7 @@ def measure_usage(
     """
     import torch
 
-    from abs_classify.encoding.ranking import score_shards
+    from abs_classify.encoding.ranking import ShardScorer
 
     method, class_texts = classifier.method, classifier.class_texts
     scorer = _soft_scorer(method)
@@ -76,7 +76,7 @@ def measure_usage(
     image_ids: list[str] = []
     skipped: list[SkippedImage] = []
     stages = classifier.stages_of_run()
-    shards = score_shards(stages, classifier.identified(images), {}, on_error, also=method.views)
+    shards = ShardScorer(stages, {}, on_error, also=method.views).score(classifier.identified(images))
     with progress("matching", len(images), "images") as advance, closing(shards):
         for shard in shards:
             skipped += shard.skipped

@@ -38,7 +38,7 @@ from torch import Tensor
 from abs_classify.datasets import open_dataset
 from abs_classify.encoding.cache import StageCache
 from abs_classify.encoding.digest_cache import DigestCache
-from abs_classify.encoding.ranking import score
+from abs_classify.encoding.ranking import ShardScorer, rank_images
 from abs_classify.encoding.samples import identify_readable
 from abs_classify.encoding.stages import Stages
 from abs_classify.images import LoadedImage, load_image
@@ -157,7 +157,7 @@ def evaluate(models: DeferredModel, method: Method, table: Path, folder: Path) -
 
             def work() -> None:
                 photos, _ = identify_readable(data.samples, digests, "stop")
-                score(stages, photos, truth, {method: text_table}, "stop", silent)
+                rank_images(ShardScorer(stages, {method: text_table}), photos, silent, truth)
 
             return timed(work)
 

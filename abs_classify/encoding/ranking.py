@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +29,15 @@ if TYPE_CHECKING:
     from abs_classify.methods.table import Method
     from abs_classify.methods.views import ViewSource
 
-__all__ = ["MethodRanking", "ScoredImages", "ScoredShard", "rank_classes", "rank_of_truth", "score", "score_shards"]
+__all__ = [
+    "MethodRanking",
+    "ScoredImages",
+    "ScoredShard",
+    "ShardScorer",
+    "rank_classes",
+    "rank_images",
+    "rank_of_truth",
+]
 
 
 #: classes of a ranking that are kept; the rest of the scores stay in the cache
@@ -97,43 +104,77 @@ class ScoredShard:
 
 
 @dataclass
-class _Shards:
-    """What is done to every shard."""
+class ShardScorer:
+    """Scores images shard by shard with the methods that look at an image alone, and encodes the views of the others.
+
+    Args:
+        stages: of this run.
+        methods: each with its class texts.
+        on_error: whether an image that cannot be read stops the run.
+        also: views that are encoded besides.
+        skipped: images that are known to be unreadable, which are left out; those that turn out to be so are added.
+        partial_shards: whether, of the shard with an image that stops the run, the images before it are scored.
+    """
 
     stages: Stages
     methods: Mapping[Method, ClassTexts]
-    also: Sequence[ViewSource]
-    on_error: OnError
-    skipped: dict[IdentifiedSample | UnreadableSample, SkippedImage]
-    partial_shards: bool
+    on_error: OnError = "stop"
+    also: Sequence[ViewSource] = ()
+    skipped: dict[IdentifiedSample | UnreadableSample, SkippedImage] = field(default_factory=dict)
+    partial_shards: bool = False
 
     def score(
-        self, shard: Sequence[IdentifiedSample | UnreadableSample], following: Sequence[IdentifiedSample]
+        self, shards: Iterable[Sequence[IdentifiedSample | UnreadableSample]], *, ahead: bool = True
+    ) -> Generator[ScoredShard, None, None]:
+        """Score images, and close the stages in the end.
+
+        Args:
+            shards: the images, in order.
+            ahead: whether to take the next shard, and begin with its images, while this one is encoded.
+
+        Yields:
+            One result for each shard.
+
+        Raises:
+            ImageError: an image cannot be read and ``on_error`` is "stop"; finished shards stay in the cache.
+        """
+        with closing(self.stages):
+            for method, class_texts in self.methods.items():
+                if method.stream:
+                    self.stages.text_features(class_texts)  # as ``Stages.scores`` does: before any image
+            pairs = pairwise(chain(shards, [()])) if ahead else ((shard, ()) for shard in shards)
+            for shard, following in pairs:
+                scored, failure = self._score_shard(shard, following)
+                yield scored
+                if failure is not None:
+                    raise stopping_error(failure) from failure
+
+    def _score_shard(
+        self,
+        shard: Sequence[IdentifiedSample | UnreadableSample],
+        following: Sequence[IdentifiedSample | UnreadableSample],
     ) -> tuple[ScoredShard, AbsError | None]:
         """The scores of the readable images, where an error ends the run of those before it, and that error."""
-        alone = {method: texts for method, texts in self.methods.items() if not method.stream}
-        # encoded shard by shard with the rest, so that an unreadable image of theirs is found in its shard
-        streamed = [view for method in self.methods if method.stream for view in method.views]
-        also = list(dict.fromkeys([*streamed, *self.also]))
-        work = partial(self.stages.scores, methods=alone, also=also, then=following)
+        then = [entry for entry in following if isinstance(entry, IdentifiedSample) and entry not in self.skipped]
         images, failure = self._readable(shard)
         while images:
             try:
-                scores = work(images)
-                return ScoredShard(images, scores, self._skipped_of(shard)), failure
+                scores = self._scores(images, then)
             except UnreadableImage as unreadable:
                 if self.on_error == "stop":
                     images, failure = self._before(unreadable.image, images), unreadable.error
                 else:
                     self.skipped[unreadable.image] = SkippedImage.of(unreadable.image.name, unreadable.error)
                     images = [image for image in images if image != unreadable.image]
+            else:
+                return ScoredShard(images, scores, self._skipped_of(shard)), failure
         return ScoredShard([], {}, self._skipped_of(shard)), failure
 
-    def _before(self, unreadable: IdentifiedSample, images: list[IdentifiedSample]) -> list[IdentifiedSample]:
-        return images[: images.index(unreadable)] if self.partial_shards else []
-
-    def _skipped_of(self, shard: Sequence[IdentifiedSample | UnreadableSample]) -> list[SkippedImage]:
-        return [self.skipped[image] for image in shard if image in self.skipped]
+    def _scores(self, images: Sequence[IdentifiedSample], then: Sequence[IdentifiedSample]) -> dict[str, np.ndarray]:
+        alone = {method: class_texts for method, class_texts in self.methods.items() if not method.stream}
+        # encoded shard by shard with the rest, so that an unreadable image of theirs is found in its shard
+        streamed = [view for method in self.methods if method.stream for view in method.views]
+        return self.stages.scores(images, alone, list(dict.fromkeys([*streamed, *self.also])), then)
 
     def _readable(
         self, shard: Sequence[IdentifiedSample | UnreadableSample]
@@ -149,96 +190,52 @@ class _Shards:
                 images.append(entry)
         return images, None
 
+    def _before(self, unreadable: IdentifiedSample, images: list[IdentifiedSample]) -> list[IdentifiedSample]:
+        return images[: images.index(unreadable)] if self.partial_shards else []
 
-def score_shards(
-    stages: Stages,
-    shards: Iterable[Sequence[IdentifiedSample | UnreadableSample]],
-    methods: Mapping[Method, ClassTexts],
-    on_error: OnError,
-    skipped: dict[IdentifiedSample | UnreadableSample, SkippedImage] | None = None,
-    also: Sequence[ViewSource] = (),
-    ahead: bool = True,
-    partial_shards: bool = False,
-) -> Generator[ScoredShard, None, None]:
-    """Score images shard by shard with the methods that look at an image alone, and encode the views of the others.
-
-    Args:
-        stages: of this run; closed in the end.
-        shards: the images, in order.
-        methods: each with its class texts.
-        on_error: whether an image that cannot be read stops the run.
-        skipped: images that are known to be unreadable, which are left out; those that turn out to be so are added.
-        also: views that are encoded besides.
-        ahead: whether to take the next shard, and begin with its images, while this one is encoded.
-        partial_shards: whether, of the shard with an image that stops the run, the images before it are scored.
-
-    Yields:
-        One result for each shard.
-
-    Raises:
-        ImageError: an image cannot be read and ``on_error`` is "stop"; finished shards stay in the cache.
-    """
-    skipped = {} if skipped is None else skipped
-    work = _Shards(stages, methods, also, on_error, skipped, partial_shards)
-    with closing(stages):
-        for method, class_texts in methods.items():
-            if method.stream:
-                stages.text_features(class_texts)  # as ``Stages.scores`` does for the others: before any image
-        pairs = pairwise(chain(shards, [()])) if ahead else ((shard, ()) for shard in shards)
-        for shard, following in pairs:
-            then = [entry for entry in following if isinstance(entry, IdentifiedSample) and entry not in skipped]
-            scored, failure = work.score(shard, then)
-            yield scored
-            if failure is not None:
-                raise stopping_error(failure) from failure
+    def _skipped_of(self, shard: Sequence[IdentifiedSample | UnreadableSample]) -> list[SkippedImage]:
+        return [self.skipped[image] for image in shard if image in self.skipped]
 
 
-def score(
-    stages: Stages,
+def rank_images(
+    scorer: ShardScorer,
     images: Sequence[IdentifiedSample],
-    labels: Sequence[int] | None,
-    methods: Mapping[Method, ClassTexts],
-    on_error: OnError,
     advance: Advance,
+    labels: Sequence[int] | None = None,
     selected: Sequence[int] = (),
-    known_unreadable: dict[IdentifiedSample | UnreadableSample, SkippedImage] | None = None,
 ) -> ScoredImages:
-    """Score and rank images with methods.
+    """Score images with methods, and rank the classes of each.
 
     Args:
-        stages: the cached stages.
+        scorer: the methods, and what they run on.
         images: in order; stream methods depend on it.
-        labels: positions of the true classes, or None.
-        methods: each with its class texts.
-        on_error: whether an image that cannot be read stops the run.
         advance: is called with the size of each finished shard.
+        labels: positions of the true classes, or None.
         selected: positions of the only classes that are ranked, where a benchmark chooses them after scoring all.
-        known_unreadable: images that a run before could not read, which are left out at once; those that turn out to be
-            unreadable are added.
 
     Raises:
-        ImageError: as in ``score_shards``.
+        ImageError: as in ``ShardScorer.score``.
     """
     truth = dict(zip(images, labels, strict=True)) if labels is not None else {}
     shards: list[list[IdentifiedSample]] = []
-    left_out: list[SkippedImage] = []
+    skipped: list[SkippedImage] = []
     parts: dict[str, list[MethodRanking]] = {}
-    for scored in score_shards(stages, batched(images, SHARD), methods, on_error, known_unreadable):
+    for scored in scorer.score(batched(images, SHARD)):
         if scored.images:
             true = [truth[image] for image in scored.images] if truth else None
             for name, rows in scored.scores.items():
                 parts.setdefault(name, []).append(rank_classes(_select(rows, selected), true, name))
             shards.append(list(scored.images))
-        left_out += scored.skipped
+        skipped += scored.skipped
         advance(scored.size)
-    results = {name: _join(rows) for name, rows in parts.items()}
+    rankings = {name: _join(rows) for name, rows in parts.items()}
     true = [truth[image] for shard in shards for image in shard] if truth else None
-    for method, class_texts in methods.items():
+    for method, class_texts in scorer.methods.items():
         if method.stream and shards:
-            rows = _select(stages.stream_scores(shards, method, class_texts), selected)
-            results[method.name] = rank_classes(rows, true, method.name)
-    ordered = {method.name: results[method.name] for method in methods if method.name in results}
-    return ScoredImages(shards, true or [], ordered, left_out, selected)
+            rows = _select(scorer.stages.stream_scores(shards, method, class_texts), selected)
+            rankings[method.name] = rank_classes(rows, true, method.name)
+    ordered = {method.name: rankings[method.name] for method in scorer.methods if method.name in rankings}
+    return ScoredImages(shards, true or [], ordered, skipped, selected)
 
 
 def _select(scores: np.ndarray, selected: Sequence[int]) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from abs_classify.encoding.ranking import ScoredImages, score
+from abs_classify.encoding.ranking import ScoredImages, ShardScorer, rank_images
 from abs_classify.encoding.samples import OnError
 from abs_classify.encoding.stages import Stages
 from abs_classify.evaluation.metrics import MethodResult, SeedSpread, evaluate_ranks
@@ -231,7 +231,8 @@ def _run_pass(
     labels = [job.positions[image.sample.label] for image in images]
     positions = {class_id: position for position, class_id in enumerate(names)} | dict(job.positions)
     selected = [positions[class_id] for class_id in dataset.selected if class_id in positions]
-    scored = score(stages, images, labels, plan.methods, on_error, advance, selected, job.split.bad)
+    scorer = ShardScorer(stages, plan.methods, on_error, skipped=job.split.bad)
+    scored = rank_images(scorer, images, advance, labels, selected)
     scored.skipped[:0] = unreadable
     if not scored.images:
         raise DatasetError(f"no image of {dataset.name} could be used", remedy="See the reasons with --on-error stop")

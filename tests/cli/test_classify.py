@@ -88,7 +88,7 @@ def test_a_page_and_a_picture_for_each_photo(
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     for path in photos:
         assert path.name in page
-    assert "3 photos, 3 classes" in page
+    assert "3 images, 3 classes" in page
     pictures = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert pictures == ["0001-c.png", "0002-a.png", "0003-b.png"]
     with Image.open(tmp_path / "pictures" / pictures[0]) as picture:
