@@ -1,10 +1,10 @@
-"""A processor's cores shared out between images instead of within each operation.
+"""Threads over images, so that a processor's cores are divided between images instead of within each operation.
 
 An operation that is spread over n cores ends when the slowest of them does, a network has hundreds of operations, and
-OpenMP's threads spin while they wait. Beside other work on the machine those that spin keep the one with work from its
-core: a pass over 40 crops was measured to take up to 18 times as long on two cores as on one. Here every thread runs
-whole images on cores of its own, and threads meet once at the end. Torch and Pillow let go of the interpreter while
-they compute, so Python's threads do run side by side.
+OpenMP's threads spin while they wait. On a busy machine the spinning threads keep the working one from its core: a pass
+over 40 crops was measured to take up to 18 times as long on two cores as on one. Here every thread computes whole
+images on its own cores, and threads wait for each other once, at the end. Torch and Pillow release the interpreter lock
+while they compute, so Python's threads do run in parallel.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 
 class Cores:
-    """Threads that divide torch's cores between them, for work that is found bit by bit.
+    """Threads that divide torch's cores between them, for work that is submitted piece by piece.
 
     A context manager; when it ends, work that has not begun is dropped. With one worker there are no threads: work is
     done where it is submitted.
@@ -102,7 +102,7 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], *, ahead: int | None 
 
 
 def even_parts(items: Sequence[T], most: int) -> list[Sequence[T]]:
-    """Cut a sequence into parts of at most ``most`` items and nearly equal size, so many that all threads get alike."""
+    """Cut a sequence into parts of nearly equal size, at most ``most`` items each, so that all threads get as many."""
     rounds = -(-len(items) // (most * torch.get_num_threads()))
     count = min(len(items), rounds * torch.get_num_threads())
     edges = [len(items) * at // max(1, count) for at in range(count + 1)]
