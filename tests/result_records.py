@@ -8,28 +8,34 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from abs_classify.evaluation.metrics import MethodResult, SeedSpread
-from abs_classify.evaluation.records import Details, Metrics, ResultRecord
+from abs_classify.evaluation.records import Details, Metrics, ResultRecord, Run
 from abs_core.canonical import digest
 
 _ANY = digest([])
+_A_RUN = Run("a run", "")
 
 
 def make_records(
-    results: Sequence[MethodResult], views: Mapping[str, str] | None = None, texts: Mapping[str, str] | None = None
+    results: Sequence[MethodResult],
+    views: Mapping[str, str] | None = None,
+    texts: Mapping[str, str] | None = None,
+    run: Run = _A_RUN,
 ) -> list[ResultRecord]:
     """Records of methods on the same images, each compared with clip if that is among them.
 
     Args:
         results: what the methods reached.
         views, texts: method to the words that a table shows.
+        run: what they are part of.
     """
     base = next((result for result in results if result.method == "clip"), None)
-    return [_record(result, base, (views or {}).get(result.method, ""), (texts or {})) for result in results]
+    words = [((views or {}).get(result.method, ""), (texts or {}).get(result.method, "")) for result in results]
+    return [_record(result, base, *pair, run) for result, pair in zip(results, words, strict=True)]
 
 
-def _record(result: MethodResult, base: MethodResult | None, views: str, texts: Mapping[str, str]) -> ResultRecord:
+def _record(result: MethodResult, base: MethodResult | None, views: str, texts: str, run: Run) -> ResultRecord:
     details = {
-        "run": {"id": "a run", "created": "", "command": [], "seconds": 0.0, "stage_seconds": {}},
+        "run": {"id": run.id, "created": run.created, "command": [], "seconds": 0.0, "stage_seconds": {}},
         "data": {
             "spec": "images",
             "benchmark": "",
@@ -55,7 +61,7 @@ def _record(result: MethodResult, base: MethodResult | None, views: str, texts: 
             "device": "cpu",
         },
         "texts": {
-            "source": texts.get(result.method, ""),
+            "source": texts,
             "count": 1,
             "digest": _ANY,
             "templates": "plain",

@@ -6,9 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from result_records import make_records
 
 import abs_descriptions
+from abs_classify.evaluation.metrics import evaluate_ranks
+from abs_classify.evaluation.records import Run
+from abs_classify.evaluation.results_folder import ResultsFolder
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ["torch", "transformers", "openai", "vllm", "sentence_transformers", "open_clip", "timm"]
@@ -70,7 +75,6 @@ def test_the_public_names_of_the_description_library_are_there() -> None:
         "bundle show textures",
         "bundle validate textures",
         "lint textures",
-        "results ls",
         "cache ls",
         "eval --help",
     ],
@@ -80,6 +84,17 @@ def test_a_command_that_computes_no_feature_imports_no_heavy_library(command: st
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) > 1
     assert imported == ""
+
+
+def test_results_are_listed_and_shown_without_heavy_libraries(tmp_path: Path) -> None:
+    folder = ResultsFolder(tmp_path / "results")
+    for record in make_records([evaluate_ranks("clip", np.array([1, 2]), np.array([0, 1]), 2)], run=Run.now()):
+        folder.write(record)
+    for command in ("results ls", "results show last", "results compare last last"):
+        done, imported = imported_by(tmp_path, *command.split())
+        assert done.returncode == 0, done.stderr
+        assert "clip" in done.stdout
+        assert imported == ""
 
 
 @pytest.mark.parametrize(
