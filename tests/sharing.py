@@ -97,17 +97,17 @@ from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.sharing import copy_bundles
 
 store, location, start, rounds = Repository.local(Path(sys.argv[1])), sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
-said = []
+outcomes = []
 for number in range(rounds):
     remote = Repository.open(location)
     time.sleep(max(0, start + number * 0.5 - time.time()))
     for reference in (f"pets@1.{number}.0", f"{sys.argv[5]}@1.{number}.0"):
         try:
             done = copy_bundles(reference, store, remote)[0]
-            said.append([reference, done.is_new, done.manifest.digest, ""])
+            outcomes.append([reference, done.is_new, done.manifest.digest, ""])
         except AbsError as error:
-            said.append([reference, False, "", str(error)])
-print(json.dumps(said))
+            outcomes.append([reference, False, "", str(error)])
+print(json.dumps(outcomes))
 """
 
 
@@ -119,13 +119,13 @@ def race(
     Returns:
         for each process a list of reference, whether it was first, digest, error.
     """
-    told = [str(start), str(rounds)]
-    racers = [python(_RACER, environment, str(home / "bundles"), location, *told, home.name) for home in homes]
+    arguments = [str(start), str(rounds)]
+    racers = [python(_RACER, environment, str(home / "bundles"), location, *arguments, home.name) for home in homes]
     results = []
     for racer in racers:
         out, err = racer.communicate(timeout=120)
         assert racer.returncode == 0, err
-        results.append([tuple(one) for one in json.loads(out)])
+        results.append([tuple(outcome) for outcome in json.loads(out)])
     return results
 
 

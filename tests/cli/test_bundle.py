@@ -23,10 +23,10 @@ def test_every_command_is_there_and_says_what_it_does() -> None:
     assert isinstance(command, click.Group)
     context = click.Context(command)
     for name in COMMANDS:
-        one = command.get_command(context, name)
-        assert one is not None
-        assert one.name == name
-        assert one.help
+        subcommand = command.get_command(context, name)
+        assert subcommand is not None
+        assert subcommand.name == name
+        assert subcommand.help
 
 
 def test_a_pinned_shipped_bundle_is_found_behind_another_one_of_its_version(abs_command: Abs) -> None:
@@ -75,15 +75,15 @@ def test_hostile_texts_are_shown_harmlessly(abs_command: Abs, tmp_path: Path) ->
         assert ran.code == 0
         assert all(line.isprintable() for line in (ran.out + ran.err).split("\n")), ran
     assert "\\x1b[2J\\x1b]0;x\\x07" in abs_command("bundle", "show", "own").out
-    exported, sheets = tmp_path / "out.csv", tmp_path / "sheets"
+    exported, reviews = tmp_path / "out.csv", tmp_path / "reviews"
     assert abs_command("bundle", "export", "own", exported, "--format", "csv").code == 0
-    assert abs_command("bundle", "review", "own", "--out", sheets).code == 0
-    for path in (exported, sheets / "own-1.0.0-review.csv"):
+    assert abs_command("bundle", "review", "own", "--out", reviews).code == 0
+    for path in (exported, reviews / "own-1.0.0-review.csv"):
         with path.open(encoding="utf-8-sig", newline="") as stream:
             cells = [cell for row in csv.reader(stream) for cell in row]
         assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
         assert "'=HYPERLINK(1)" in cells
-    page = (sheets / "own-1.0.0-review.html").read_text()
+    page = (reviews / "own-1.0.0-review.html").read_text()
     assert page.count("<script>") == 1
     assert "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;" in page
     assert abs_command("bundle", "import", exported, "--name", "again").code == 0

@@ -19,17 +19,17 @@ PETS = data_folder() / "bundles" / "pets-1.0.0.jsonl"
 
 
 def test_merge(abs_command: Abs) -> None:
-    one = import_texts(abs_command, "one", "cat\tA cat purrs.", "dog\tA dog barks.")
-    two = import_texts(abs_command, "two", "cat\tA cat purrs.", "cat\tIt meows.", "dog\tIt runs.")
+    first = import_texts(abs_command, "one", "cat\tA cat purrs.", "dog\tA dog barks.")
+    second = import_texts(abs_command, "two", "cat\tA cat purrs.", "cat\tIt meows.", "dog\tIt runs.")
     made = abs_command("bundle", "merge", "one", "two", "--name", "both")
     assert PINNED.fullmatch(made.out), made
     shown = abs_command("bundle", "show", "both").out
-    assert f"parent     {one}\n" in shown
-    assert f"parent     {two}\n" in shown
+    assert f"parent     {first}\n" in shown
+    assert f"parent     {second}\n" in shown
     assert "A cat purrs.\n  It meows.\n\ndog (dog)\n  A dog barks.\n  It runs.\n" in shown
     again = abs_command("bundle", "merge", "one", "two")
     assert again.out.startswith("one@1.1.0#")
-    assert "at least two different bundles" in abs_command.refuses("bundle", "merge", "one@1.0.0", one)
+    assert "at least two different bundles" in abs_command.refuses("bundle", "merge", "one@1.0.0", first)
     import_texts(abs_command, "wolves", "wolf\tA wolf howls.")
     assert "different label sets" in abs_command.refuses("bundle", "merge", "one", "wolves")
 
@@ -44,15 +44,15 @@ def test_merge_settles_conflicts_as_told(abs_command: Abs, tmp_path: Path) -> No
     assert [record.kind for record in Repository.local(abs_command.home / "bundles").read("x").records()] == [
         "sentence"
     ]
-    said = " ".join(abs_command("bundle", "merge", "--help").out.split())
-    assert "With `--on-conflict first` the later record loses: its text, or its id" in said
+    message = " ".join(abs_command("bundle", "merge", "--help").out.split())
+    assert "With `--on-conflict first` the later record loses: its text, or its id" in message
 
 
 def test_review_there_and_back(abs_command: Abs, tmp_path: Path) -> None:
     old = import_texts(
         abs_command, "pets", "cat\tA cat has wiskers.", "cat\tIt barks.", "dog\tIt runs.", "dog\tIt sits."
     )
-    written = abs_command("bundle", "review", "pets", "--out", tmp_path / "sheets").out.split()
+    written = abs_command("bundle", "review", "pets", "--out", tmp_path / "reviews").out.split()
     assert [Path(path).name for path in written] == ["pets-1.0.0-review.csv", "pets-1.0.0-review.html"]
     unedited = abs_command("bundle", "review", "pets", "--read", written[0], "--reviewer", "Jane")
     assert (unedited.out, "holds no decision" in unedited.err) == (f"{old}\n", True)
@@ -74,7 +74,7 @@ def test_review_there_and_back(abs_command: Abs, tmp_path: Path) -> None:
     child = store.read("pets")
     assert child.header.parents == (old,)
     assert child.header.generators[-1].model == "Jane Doe"
-    assert [(one.text, one.detail) for one in iter_rejected(child.path, child.header)] == [
+    assert [(rejection.text, rejection.detail) for rejection in iter_rejected(child.path, child.header)] == [
         ("A cat has wiskers.", None),
         ("It barks.", "dogs do"),
     ]
@@ -90,11 +90,11 @@ def test_review_there_and_back(abs_command: Abs, tmp_path: Path) -> None:
 
 
 def test_reviewed_shipped_bundle_does_not_hide_the_shipped_one(abs_command: Abs, tmp_path: Path) -> None:
-    sheet = Path(abs_command("bundle", "review", "pets", "--out", tmp_path).out.split()[0])
-    rows = sheet.read_bytes().split(b"\r\n")
+    review_file = Path(abs_command("bundle", "review", "pets", "--out", tmp_path).out.split()[0])
+    rows = review_file.read_bytes().split(b"\r\n")
     rows[1] = rows[1].removesuffix(b",,,") + b",accept,,"
-    sheet.write_bytes(b"\r\n".join(rows))
-    made = abs_command("bundle", "review", "pets", "--read", sheet, "--reviewer", "Jane")
+    review_file.write_bytes(b"\r\n".join(rows))
+    made = abs_command("bundle", "review", "pets", "--read", review_file, "--reviewer", "Jane")
     assert made.out.startswith("pets@1.1.0#"), made
     shipped = read_bundle(PETS).reference
     listed = abs_command("bundle", "ls").out.split("\n")
@@ -103,34 +103,34 @@ def test_reviewed_shipped_bundle_does_not_hide_the_shipped_one(abs_command: Abs,
     assert "valid: pets@1.1.0" in abs_command.refuses("bundle", "show", "pets@0.9.0")
 
 
-def test_a_sheet_with_decisions_is_not_written_over(abs_command: Abs, tmp_path: Path) -> None:
+def test_a_review_file_with_decisions_is_not_written_over(abs_command: Abs, tmp_path: Path) -> None:
     pinned = import_texts(abs_command, "own", "cat\tA cat purrs.")
     write = ("bundle", "review", "own", "--out", tmp_path)
-    sheet = Path(abs_command(*write).out.split()[0])
-    fresh = sheet.read_bytes()
-    assert abs_command(*write).out.split()[0] == str(sheet), "a sheet without decisions is no loss"
+    review_file = Path(abs_command(*write).out.split()[0])
+    fresh = review_file.read_bytes()
+    assert abs_command(*write).out.split()[0] == str(review_file), "a review_file without decisions is no loss"
     decided = fresh.removesuffix(b",,,\r\n") + b",accept,,\r\n"
-    for content, fault in ((decided, "with 1 decisions"), (b"notes", f"no review file of {pinned}")):
-        sheet.write_bytes(content)
-        assert fault in abs_command.refuses(*write)
-        assert sheet.read_bytes() == content
+    for content, problem in ((decided, "with 1 decisions"), (b"notes", f"no review file of {pinned}")):
+        review_file.write_bytes(content)
+        assert problem in abs_command.refuses(*write)
+        assert review_file.read_bytes() == content
 
 
 def test_a_class_that_a_review_empties_is_named(abs_command: Abs, tmp_path: Path) -> None:
     import_texts(abs_command, "own", "cat\tA cat.", "dog\tA dog.", "owl\tAn owl.")
     for label, version in (("cat", "1.0.0"), ("dog", "1.1.0")):
-        sheet = Path(abs_command("bundle", "review", "own", "--out", tmp_path).out.split()[0])
-        sheet.write_bytes(re.sub(rb"(,%b,[^\r]*,),," % label.encode(), rb"\1reject,,", sheet.read_bytes()))
-        made = abs_command("bundle", "review", f"own@{version}", "--read", sheet, "--reviewer", "Ann")
+        review_file = Path(abs_command("bundle", "review", "own", "--out", tmp_path).out.split()[0])
+        review_file.write_bytes(re.sub(rb"(,%b,[^\r]*,),," % label.encode(), rb"\1reject,,", review_file.read_bytes()))
+        made = abs_command("bundle", "review", f"own@{version}", "--read", review_file, "--reviewer", "Ann")
         assert made.err.split("\n")[1].startswith(f"warning: the class {label} has no description left, so")
 
 
-def test_a_sheet_of_another_version_is_not_to_be_corrected(abs_command: Abs, tmp_path: Path) -> None:
+def test_a_review_file_of_another_version_is_not_to_be_corrected(abs_command: Abs, tmp_path: Path) -> None:
     import_texts(abs_command, "own", "cat\tA cat purrs.")
-    sheet = abs_command("bundle", "review", "own", "--out", tmp_path).out.split()[0]
+    review_file = abs_command("bundle", "review", "own", "--out", tmp_path).out.split()[0]
     import_texts(abs_command, "own", "cat\tA cat hunts.")
-    said = abs_command.refuses("bundle", "review", "own", "--read", sheet, "--reviewer", "ann")
-    assert said.endswith("Read it with the bundle and version that it is of.")
+    message = abs_command.refuses("bundle", "review", "own", "--read", review_file, "--reviewer", "ann")
+    assert message.endswith("Read it with the bundle and version that it is of.")
 
 
 def test_yank(abs_command: Abs) -> None:
@@ -209,5 +209,5 @@ def test_label_sets_that_differ_are_a_json_line(abs_command: Abs, tmp_path: Path
 def test_what_ships_with_the_toolkit_is_not_in_the_store(
     abs_command: Abs, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
-    said = abs_command.refuses("bundle", *(word.format(tmp_path) for word in words))
-    assert "ships with the toolkit and is not in the local store" in said
+    message = abs_command.refuses("bundle", *(word.format(tmp_path) for word in words))
+    assert "ships with the toolkit and is not in the local store" in message

@@ -57,17 +57,17 @@ def test_two_homes_share_review_and_compare(
     assert ours("bundle", "push", "colours", shared) == Ran(0, f"{first}\n", f"pushed to {shared}\n")
 
     assert theirs("bundle", "pull", "colours", shared).out == f"{first}\n"
-    assert theirs("bundle", "review", "colours", "--out", tmp_path / "sheets").code == 0
-    sheet = next((tmp_path / "sheets").glob("*.csv"))
-    with sheet.open(encoding="utf-8-sig", newline="") as stream:
+    assert theirs("bundle", "review", "colours", "--out", tmp_path / "reviews").code == 0
+    review_file = next((tmp_path / "reviews").glob("*.csv"))
+    with review_file.open(encoding="utf-8-sig", newline="") as stream:
         rows = list(csv.DictReader(stream))
     row = next(row for row in rows if "gras" in row["text"])
     row["decision"], row["new_text"] = "edit", "Like grass."
-    with sheet.open("w", encoding="utf-8-sig", newline="") as stream:
+    with review_file.open("w", encoding="utf-8-sig", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    reviewed = theirs("bundle", "review", first, "--read", sheet, "--reviewer", "Ada")
+    reviewed = theirs("bundle", "review", first, "--read", review_file, "--reviewer", "Ada")
     second = reviewed.out.strip()
     assert second.startswith("colours@1.1.0#sha256:"), reviewed.err
     assert theirs("bundle", "push", "colours", shared).out == f"{second}\n"
@@ -84,7 +84,7 @@ def test_two_homes_share_review_and_compare(
         assert reference in ran.out
 
     listed = ours("bundle", "ls", "--remote", shared, "--json")
-    assert json.loads(listed.out) == [{"reference": one, "yanked": None} for one in (first, second)]
+    assert json.loads(listed.out) == [{"reference": reference, "yanked": None} for reference in (first, second)]
 
 
 def test_a_yank_is_shown_wherever_the_version_goes(
@@ -121,10 +121,10 @@ def test_a_bundle_travels_between_machines_and_no_secret_does(kind: str, tmp_pat
     assert f"with the digest {entry.digest}, not {other.digest}" in refused.err
     if kind == "hf":
         assert "pulled from hf://datasets/org/pets@" in pulled.err
-    said = "".join(text for one in (pushed, pulled, refused, listed) for text in (one.out, one.err))
+    printed = "".join(ran.out + ran.err for ran in (pushed, pulled, refused, listed))
     kept = [path.read_bytes() for home in "abc" for path in (tmp_path / home).rglob("*") if path.is_file()]
     for secret in SECRETS:
-        assert secret not in said
+        assert secret not in printed
         assert not any(secret.encode() in data for data in kept)
 
 

@@ -20,8 +20,8 @@ PETS = data_folder() / "bundles" / "pets-1.0.0.jsonl"
 
 def test_what_no_format_of_its_kind_can_hold_names_the_others(abs_command: Abs, tmp_path: Path) -> None:
     import_texts(abs_command, "own", "cat\tA cat purrs.")
-    said = abs_command.refuses("bundle", "export", "own", tmp_path / "x.json", "--format", "waffle")
-    assert "own@1.0.0 has no phrase to export as waffle. Choose another format: cupl, text, csv." in said
+    message = abs_command.refuses("bundle", "export", "own", tmp_path / "x.json", "--format", "waffle")
+    assert "own@1.0.0 has no phrase to export as waffle. Choose another format: cupl, text, csv." in message
 
 
 def test_bundles_and_archives_come_in_as_they_are(abs_command: Abs, tmp_path: Path) -> None:
@@ -35,8 +35,8 @@ def test_bundles_and_archives_come_in_as_they_are(abs_command: Abs, tmp_path: Pa
     with tarfile.open(tmp_path / "all.tgz", "w:gz") as packed:
         packed.add(PETS.parent, "bundles")
     assert len(PINNED.findall(abs_command("bundle", "import", tmp_path / "all.tgz").out)) == 2
-    said = abs_command.refuses("bundle", "import", tmp_path / "all.tgz", "--name", "x")
-    assert "Leave out --name" in said
+    message = abs_command.refuses("bundle", "import", tmp_path / "all.tgz", "--name", "x")
+    assert "Leave out --name" in message
     assert "--name" in abs_command.refuses("bundle", "import", __file__, "--format", "text")
 
 
@@ -46,25 +46,25 @@ def test_broken_bundle_in_an_archive_names_archive_and_line(abs_command: Abs, tm
     with zipfile.ZipFile(tmp_path / "two.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("pets.jsonl", b"\n".join(lines))
         archive.write(PETS.with_name("textures-1.0.0.jsonl"), "a.jsonl")
-    said = abs_command.refuses("bundle", "import", tmp_path / "two.zip")
-    assert f"{tmp_path}/two.zip/pets.jsonl, line 5: the text begins or ends with a space" in said
+    message = abs_command.refuses("bundle", "import", tmp_path / "two.zip")
+    assert f"{tmp_path}/two.zip/pets.jsonl, line 5: the text begins or ends with a space" in message
     assert Repository.local(abs_command.home / "bundles").list() == []
 
 
 def test_an_archive_with_a_version_that_is_taken_adds_nothing(abs_command: Abs, tmp_path: Path) -> None:
     own = import_texts(abs_command, "own", "cat\tA cat purrs.")
     store = Repository.local(abs_command.home / "bundles")
-    mine = store.path(own).read_bytes()
-    other = re.sub(rb'"created":"[^"]+"', b'"created":"2020-01-01T00:00:00Z"', mine)
-    for version, fault in (
+    data = store.path(own).read_bytes()
+    other = re.sub(rb'"created":"[^"]+"', b'"created":"2020-01-01T00:00:00Z"', data)
+    for version, problem in (
         (b"1.0.0", "has own@1.0.0 with the digest"),
         (b"2.0.0", f"{tmp_path}/two.zip/own.jsonl: own@2.0.0 is in this archive twice"),
     ):
         with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
             archive.write(PETS, "a.jsonl")
-            archive.writestr("b.jsonl", mine.replace(b"1.0.0", version))
+            archive.writestr("b.jsonl", data.replace(b"1.0.0", version))
             archive.writestr("own.jsonl", other.replace(b"1.0.0", version))
-        assert fault in abs_command.refuses("bundle", "import", tmp_path / "two.zip")
+        assert problem in abs_command.refuses("bundle", "import", tmp_path / "two.zip")
         assert [str(entry) for entry in store.list()] == [own]
 
 

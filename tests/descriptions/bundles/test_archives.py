@@ -94,16 +94,16 @@ def bomb_in_a_header() -> bytes:
 def lying_zip() -> bytes:
     """A member that says it has 10 bytes and expands to 20 MB."""
     data = bytearray(zipped({"pets.jsonl": b"\0" * 20_000_000}))
-    for signature, at in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
-        place = data.index(signature) + at
+    for signature, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
+        place = data.index(signature) + offset
         data[place : place + 4] = struct.pack("<I", 10)
     return bytes(data)
 
 
 def encrypted_zip() -> bytes:
     data = bytearray(zipped({"pets.jsonl": TEXT}))
-    for signature, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        data[data.index(signature) + at] |= 1
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(signature) + offset] |= 1
     return bytes(data)
 
 
@@ -174,9 +174,9 @@ def test_hostile_archive_is_refused(tmp_path: Path, case: str) -> None:
     assert words in caught.value.message
     assert caught.value.remedy
     assert str(caught.value).isprintable()
-    assert {found.name for found in tmp_path.iterdir()} == {"in"}
-    written = [found for found in tmp_path.rglob("*") if found.is_file() and found != path]
-    assert all(found.parent == tmp_path / "in" / "out" for found in written)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"in"}
+    written = [file for file in tmp_path.rglob("*") if file.is_file() and file != path]
+    assert all(file.parent == tmp_path / "in" / "out" for file in written)
 
 
 def test_table_in_the_docs_is_what_is_said(tmp_path: Path) -> None:
@@ -185,8 +185,8 @@ def test_table_in_the_docs_is_what_is_said(tmp_path: Path) -> None:
     for case, (build, _) in HOSTILE.items():
         path = tmp_path / "birds.archive"
         path.write_bytes(build())
-        said, _ = attempt(path, tmp_path / "out")
-        shown = said.replace(f"{tmp_path}/", "").partition(". Ask for")[0]
+        message, _ = attempt(path, tmp_path / "out")
+        shown = message.replace(f"{tmp_path}/", "").partition(". Ask for")[0]
         # What Python's libraries say in brackets is theirs to change.
         rows.append(f"| {case} | `{shown.partition(' (')[0]}` |\n")
     assert "".join(rows) in (ROOT / "docs" / "broken-bundles.md").read_text(encoding="utf-8")
@@ -200,6 +200,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         unpack_bundles(tmp_path / "none.zip", tmp_path)
 
 
+@pytest.mark.fuzz
 @settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(
     case=st.sampled_from(sorted(SOUND)),
@@ -212,14 +213,14 @@ def test_edited_archives_are_read_or_refused(
 ) -> None:
     data = bytearray(SOUND[case][1])
     for place, new in edits:
-        at = place % len(data)
-        data[at : at + len(new)] = new
+        start = place % len(data)
+        data[start : start + len(new)] = new
     folder = tmp_path_factory.mktemp("archive")
     path = folder / "a"
     path.write_bytes(bytes(data if cut is None else data[: cut % len(data)]))
-    said, bundles = attempt(path, folder / "out")
-    assert said.startswith(f"{path}: " if not bundles else "")
-    assert said.isprintable()
+    message, bundles = attempt(path, folder / "out")
+    assert message.startswith(f"{path}: " if not bundles else "")
+    assert message.isprintable()
     assert all(bundle.parent == folder / "out" for bundle in bundles)
 
 

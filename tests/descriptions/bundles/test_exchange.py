@@ -263,8 +263,8 @@ def test_a_file_of_waffleclip_comes_out_as_it_went_in(tmp_path: Path) -> None:
     texts = {"brick wall": ["grey mortar", "bricks\u2019 edges"], "cat": ['"slit" pupils', "a tail/brush"]}
     first, second = tmp_path / "descriptors_things.json", tmp_path / "again.json"
     first.write_text(json.dumps(texts, indent=4))
-    found = read_external(first, "waffle")
-    records, rejected = to_records(found, match_labels(texts, LABELS), "hand")
+    external = read_external(first, "waffle")
+    records, rejected = to_records(external, match_labels(texts, LABELS), "hand")
     assert rejected == []
     export_bundle(write(tmp_path / "a.jsonl", records).path, second, "waffle")
     assert second.read_bytes() == first.read_bytes()
@@ -274,7 +274,9 @@ def test_an_empty_list_is_a_class_and_blanks_around_descriptors_go() -> None:
     texts = [ExternalText("cat", "", "phrase"), ExternalText("brick wall", "toothed edges  ", "phrase")]
     records, rejected = to_records(texts, match_labels(["cat", "brick wall"], LABELS), "hand")
     assert [record.text for record in records] == ["toothed edges"]
-    assert [(one.class_id, one.reason, one.detail) for one in rejected] == [("cat", "unusable", "the text is empty")]
+    assert [(rejection.class_id, rejection.reason, rejection.detail) for rejection in rejected] == [
+        ("cat", "unusable", "the text is empty")
+    ]
 
 
 BAD: list[tuple[str, bytes, str]] = [
@@ -323,6 +325,8 @@ def test_missing_file_is_a_storage_error(tmp_path: Path) -> None:
         read_external(tmp_path / "none.json", "cupl")
 
 
+@pytest.mark.fuzz
+@pytest.mark.slow
 @settings(max_examples=800, deadline=20_000, suppress_health_check=list(HealthCheck), database=None)
 @given(
     name=st.sampled_from(FORMATS),

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
+import pytest
+from bundle_samples import write_cat
 from support import ROOT
 
 from abs_descriptions.bundles import format as limits
 from abs_descriptions.bundles.codec import RecordRules
 from abs_descriptions.bundles.format import bundle_schema
+from abs_descriptions.bundles.repository import Repository
 
 STORED = Path(__file__).parent / "stored"
 
@@ -48,3 +52,19 @@ def test_limits_in_the_docs_are_those_of_the_code() -> None:
         f"1 to {limits.MAX_SCORES} names",
     ):
         assert words in page
+
+
+@pytest.mark.parametrize("page", ["bundle-format.md", "sharing.md"])
+def test_python_in_the_docs_runs(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    bundle = write_cat(tmp_path / "birds-1.2.0.jsonl", name="birds", version="1.2.0")
+    Repository.local(tmp_path / ".abs" / "bundles").add(bundle.path)
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8").replace("/mnt/team", str(tmp_path))
+    blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, page, "exec"), {})
+    assert bundle.reference in capsys.readouterr().out

@@ -34,7 +34,7 @@ class TestMerge:
         second = write_texts(tmp_path / "b.jsonl", [*texts("cat", "B.", "C."), *texts("dog", "D.")])
         merged = merge(tmp_path, first, second)
         loaded = load_descriptions(merged.path)
-        assert {key: [r.text for r in found] for key, found in loaded.items()} == {
+        assert {key: [record.text for record in records] for key, records in loaded.items()} == {
             "cat": ["A.", "B.", "C."],
             "dog": ["D."],
             "fish": ["F."],
@@ -44,10 +44,12 @@ class TestMerge:
         assert read_bundle(merged.path).header == merged.header
 
     def test_earlier_record_wins_with_its_provenance(self, tmp_path: Path) -> None:
-        mine = Description("A.", class_id="cat", provenance=Provenance("g", 1), scores={"clip": 0.5})
-        theirs = Description("A.", class_id="cat", provenance=Provenance("g", 9))
-        merged = merge(tmp_path, write_texts(tmp_path / "a.jsonl", [mine]), write_texts(tmp_path / "b.jsonl", [theirs]))
-        assert list(merged.records()) == [mine]
+        earlier = Description("A.", class_id="cat", provenance=Provenance("g", 1), scores={"clip": 0.5})
+        later = Description("A.", class_id="cat", provenance=Provenance("g", 9))
+        merged = merge(
+            tmp_path, write_texts(tmp_path / "a.jsonl", [earlier]), write_texts(tmp_path / "b.jsonl", [later])
+        )
+        assert list(merged.records()) == [earlier]
 
     def test_kind_conflict(self, tmp_path: Path) -> None:
         first = write_texts(tmp_path / "a.jsonl", texts("cat", "whiskers"))
@@ -123,8 +125,8 @@ class TestMerge:
         first = write_texts(tmp_path / "a.jsonl", [], rejected=[rejection])
         second = write_texts(tmp_path / "b.jsonl", [], rejected=[rejection], generators=[generator(model="other")])
         merged = merge(tmp_path, first, second)
-        found = list(iter_rejected(merged.path, merged.header))
-        assert found == [rejection, replace(rejection, provenance=Provenance("g-2"))]
+        rejected = list(iter_rejected(merged.path, merged.header))
+        assert rejected == [rejection, replace(rejection, provenance=Provenance("g-2"))]
 
     def test_what_a_reviewer_rejected_and_another_bundle_has_is_counted(self, tmp_path: Path) -> None:
         refused = [Rejection("cat", text, "review", G, rejected_by="g") for text in ("A.", "Gone.")]

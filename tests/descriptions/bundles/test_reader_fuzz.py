@@ -19,6 +19,8 @@ from abs_descriptions.bundles import Description, Generator, Provenance, load_de
 from abs_descriptions.bundles.codec import LineError, RecordRules, is_too_deep, serialize_record
 from abs_descriptions.bundles.format import RecordModel
 
+pytestmark = [pytest.mark.fuzz, pytest.mark.slow]
+
 CLASSES = ["cat", "dog", "été"]
 RULES = RecordRules(CLASSES, ["g", "h"])
 
@@ -51,15 +53,15 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def outcome(path: Path) -> BundleError | None:
     """What the two ways of reading, with and without building records, agree on."""
-    found: list[BundleError | None] = []
+    outcomes: list[BundleError | None] = []
     for reading in (read_bundle, load_descriptions):
         try:
             reading(path)
-            found.append(None)
+            outcomes.append(None)
         except BundleError as error:
-            found.append(error)
-    assert len({str(error) for error in found}) == 1
-    return found[0]
+            outcomes.append(error)
+    assert len({str(error) for error in outcomes}) == 1
+    return outcomes[0]
 
 
 def is_clean(error: BundleError, path: Path) -> bool:
@@ -82,8 +84,8 @@ def edits(draw: st.DrawFn) -> list[tuple[str, float, float, bytes]]:
 
 
 def edited(data: bytes, changes: list[tuple[str, float, float, bytes]]) -> bytes:
-    for action, one, other, piece in changes:
-        start, end = sorted((int(one * len(data)), int(other * len(data))))
+    for action, first, second, piece in changes:
+        start, end = sorted((int(first * len(data)), int(second * len(data))))
         end = min(end, start + 200) if action != "cut" or len(piece) % 2 else end
         middle = {"cut": b"", "copy": data[start:end] * 2, "insert": piece + data[start:end], "replace": piece}[action]
         data = data[:start] + middle + data[end:]

@@ -19,6 +19,8 @@ from abs_descriptions.bundles import (
 )
 from abs_descriptions.bundles.repository import Repository
 
+pytestmark = pytest.mark.faults
+
 ADD = """
 import sys
 from pathlib import Path
@@ -78,8 +80,8 @@ def raced(tmp_path: Path) -> tuple[Repository, Path]:
 
 
 def assert_whole(store: Repository) -> None:
-    found = store.read("pets@1.0.0")
-    assert [rejection.text for rejection in iter_rejected(found.path, found.header)] == ["Sure!"]
+    bundle = store.read("pets@1.0.0")
+    assert [rejection.text for rejection in iter_rejected(bundle.path, bundle.header)] == ["Sure!"]
     assert not [path for path in store.root.rglob("*") if path.suffix == ".part"]
 
 

@@ -1,4 +1,4 @@
-"""Review sheets: what a spreadsheet does to them, what the decisions become, and what is refused with its line."""
+"""Review files: what a spreadsheet does to them, what the decisions become, and what is refused with its line."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def make(path: Path, cats: list[str], dogs: list[str]) -> Bundle:
     )
 
 
-def sheet_of(bundle: Bundle, folder: Path) -> list[Row]:
-    write_review_file(bundle, folder / "sheet.csv")
-    return list(csv.DictReader(io.StringIO((folder / "sheet.csv").read_text("utf-8-sig"), newline="")))
+def rows_of(bundle: Bundle, folder: Path) -> list[Row]:
+    write_review_file(bundle, folder / "review.csv")
+    return list(csv.DictReader(io.StringIO((folder / "review.csv").read_text("utf-8-sig"), newline="")))
 
 
 def saved(rows: list[Row], folder: Path, delimiter: str = ",", end: str = "\r\n") -> Path:
@@ -95,11 +95,11 @@ def decide(rows: list[Row], text: str, decision: str, new_text: str = "", reason
     row.update(decision=decision, new_text=new_text, reason=reason)
 
 
-def test_sheet_is_exactly_this(tmp_path: Path) -> None:
+def test_review_file_is_exactly_this(tmp_path: Path) -> None:
     bundle = make(tmp_path / "pets.jsonl", ["=1+1"], ['A "dog", brown.'])
     ids = [row_id(record) for record in bundle.records()]
-    write_review_file(bundle, tmp_path / "sheet.csv")
-    assert (tmp_path / "sheet.csv").read_bytes().decode() == (
+    write_review_file(bundle, tmp_path / "review.csv")
+    assert (tmp_path / "review.csv").read_bytes().decode() == (
         "\ufeffbundle,row,class,name,kind,text,decision,new_text,reason\r\n"
         f"{bundle.reference},{ids[0]},001,'=cat,sentence,'=1+1,,,\r\n"
         f'{bundle.reference},{ids[1]},dog,dog,sentence,"A ""dog"", brown.",,,\r\n'
@@ -107,16 +107,16 @@ def test_sheet_is_exactly_this(tmp_path: Path) -> None:
     assert ids[0] == "r" + hashlib.sha256(b"001\0=1+1").hexdigest()[:16]
 
 
-def test_no_cell_of_a_sheet_is_a_formula(tmp_path: Path) -> None:
+def test_no_cell_of_a_review_file_is_a_formula(tmp_path: Path) -> None:
     bundle = make(tmp_path / "pets.jsonl", HOSTILE, HOSTILE)
-    for row in sheet_of(bundle, tmp_path):
+    for row in rows_of(bundle, tmp_path):
         assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in row.values())
 
 
-def test_unedited_sheet_changes_nothing(tmp_path: Path) -> None:
+def test_unedited_review_file_changes_nothing(tmp_path: Path) -> None:
     bundle = make(tmp_path / "pets.jsonl", HOSTILE, HOSTILE)
-    write_review_file(bundle, tmp_path / "sheet.csv")
-    review = read_review_file(tmp_path / "sheet.csv", bundle)
+    write_review_file(bundle, tmp_path / "review.csv")
+    review = read_review_file(tmp_path / "review.csv", bundle)
     assert (dict(review.rows), review.undecided) == ({}, 2 * len(HOSTILE))
     child = reviewed(bundle, review, tmp_path)
     assert list(child.records()) == list(bundle.records())
@@ -147,8 +147,8 @@ MANGLED: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("how", MANGLED)
-def test_sheet_is_read_as_spreadsheets_save_it(tmp_path: Path, bundle: Bundle, how: str) -> None:
-    rows = sheet_of(bundle, tmp_path)
+def test_review_file_is_read_as_spreadsheets_save_it(tmp_path: Path, bundle: Bundle, how: str) -> None:
+    rows = rows_of(bundle, tmp_path)
     decide(rows, "A cat has wiskers.", "edit", 'A cat has "whiskers"; été.')
     decide(rows, "It barks.", "reject", reason="no, it does not")
     decide(rows, "It purrs.", "accept")
@@ -163,15 +163,15 @@ def test_sheet_is_read_as_spreadsheets_save_it(tmp_path: Path, bundle: Bundle, h
     ]
 
 
-def test_sheet_may_be_sorted(tmp_path: Path, bundle: Bundle) -> None:
-    rows = sheet_of(bundle, tmp_path)
+def test_review_file_may_be_sorted(tmp_path: Path, bundle: Bundle) -> None:
+    rows = rows_of(bundle, tmp_path)
     decide(rows, "It barks.", "reject")
     review = read_review_file(saved(sorted(rows, key=lambda row: row["text"], reverse=True), tmp_path), bundle)
     assert [row.text for row in review.rows.values()] == ["It barks."]
 
 
 def test_decisions_become_a_child_version(tmp_path: Path, bundle: Bundle) -> None:
-    rows = sheet_of(bundle, tmp_path)
+    rows = rows_of(bundle, tmp_path)
     decide(rows, "A cat has wiskers.", "edit", "A cat has whiskers.", "spelling")
     decide(rows, "It barks.", "reject", reason="dogs do")
     decide(rows, "It purrs.", "accept")
@@ -214,7 +214,7 @@ def test_decisions_become_a_child_version(tmp_path: Path, bundle: Bundle) -> Non
 
 
 def test_lines_of_a_reviewed_bundle_are_exactly_these(tmp_path: Path, bundle: Bundle) -> None:
-    rows = sheet_of(bundle, tmp_path)
+    rows = rows_of(bundle, tmp_path)
     decide(rows, "It purrs.", "accept")
     decide(rows, "A dog has a nose.", "edit", "A dog has a wet nose.")
     child = reviewed(bundle, read_review_file(saved(rows, tmp_path), bundle), tmp_path)
@@ -234,12 +234,12 @@ def test_lines_of_a_reviewed_bundle_are_exactly_these(tmp_path: Path, bundle: Bu
 
 
 def test_second_review_keeps_the_first(tmp_path: Path, bundle: Bundle) -> None:
-    rows = sheet_of(bundle, tmp_path)
+    rows = rows_of(bundle, tmp_path)
     decide(rows, "It purrs.", "accept")
     decide(rows, "It barks.", "edit", "It meows.")
     first = reviewed(bundle, read_review_file(saved(rows, tmp_path), bundle), tmp_path)
     (tmp_path / "second").mkdir()
-    rows = sheet_of(first, tmp_path / "second")
+    rows = rows_of(first, tmp_path / "second")
     decide(rows, "It meows.", "accept")
     decide(rows, "It purrs.", "edit", "It purrs softly.")
     second = reviewed(first, read_review_file(saved(rows, tmp_path / "second"), first), tmp_path / "second", "John")
@@ -252,31 +252,39 @@ def test_second_review_keeps_the_first(tmp_path: Path, bundle: Bundle) -> None:
 
 def test_merge_keeps_who_reviewed(tmp_path: Path, bundle: Bundle) -> None:
     (tmp_path / "other").mkdir()
-    rows = sheet_of(bundle, tmp_path)
+    rows = rows_of(bundle, tmp_path)
     decide(rows, "It barks.", "reject")
     decide(rows, "It purrs.", "accept")
-    one = reviewed(bundle, read_review_file(saved(rows, tmp_path), bundle), tmp_path)
-    rows = sheet_of(bundle, tmp_path / "other")
+    first = reviewed(bundle, read_review_file(saved(rows, tmp_path), bundle), tmp_path)
+    rows = rows_of(bundle, tmp_path / "other")
     decide(rows, "A dog has a nose.", "edit", "A dog has a wet nose.")
-    other = reviewed(bundle, read_review_file(saved(rows, tmp_path / "other"), bundle), tmp_path / "other", "John")
+    second = reviewed(bundle, read_review_file(saved(rows, tmp_path / "other"), bundle), tmp_path / "other", "John")
     merged = merge_bundles(
-        tmp_path / "merged.jsonl", [one.path, other.path], name="pets", version="2.0.0", created="2025-02-01T12:00:00Z"
+        tmp_path / "merged.jsonl",
+        [first.path, second.path],
+        name="pets",
+        version="2.0.0",
+        created="2025-02-01T12:00:00Z",
     )
     assert [(g.id, g.model) for g in merged.header.generators][1:] == [("review", "Jane Doe"), ("review-2", "John")]
     edited = [record for record in merged.records() if record.provenance.edited_by]
     assert [(record.text, record.provenance.edited_by) for record in edited] == [("A dog has a wet nose.", "review-2")]
-    assert {one.rejected_by for one in iter_rejected(merged.path, merged.header)} == {None, "review", "review-2"}
+    assert {rejection.rejected_by for rejection in iter_rejected(merged.path, merged.header)} == {
+        None,
+        "review",
+        "review-2",
+    }
 
 
 def test_class_without_a_sentence_makes_the_child_partial(tmp_path: Path, bundle: Bundle) -> None:
-    rows = sheet_of(bundle, tmp_path)
+    rows = rows_of(bundle, tmp_path)
     decide(rows, "A dog has a nose.", "reject")
     child = reviewed(bundle, read_review_file(saved(rows, tmp_path), bundle), tmp_path)
     assert (bundle.header.complete, child.header.complete, child.header.counts.classes) == (True, False, 1)
 
 
 def test_edited_texts_may_change_places(tmp_path: Path, bundle: Bundle) -> None:
-    rows = sheet_of(bundle, tmp_path)
+    rows = rows_of(bundle, tmp_path)
     decide(rows, "It barks.", "edit", "It purrs.")
     decide(rows, "It purrs.", "edit", "It barks.")
     child = reviewed(bundle, read_review_file(saved(rows, tmp_path), bundle), tmp_path)
@@ -286,7 +294,7 @@ def test_edited_texts_may_change_places(tmp_path: Path, bundle: Bundle) -> None:
 @pytest.mark.parametrize(("name", "words"), [("", "empty"), ("a\nb", "control character"), ("x" * 1001, "1000"),
                                              (" x", "begins or ends"), ("https://u:p@h/", "credentials")])  # fmt: skip
 def test_what_is_no_reviewer(tmp_path: Path, bundle: Bundle, name: str, words: str) -> None:
-    rows = sheet_of(bundle, tmp_path)
+    rows = rows_of(bundle, tmp_path)
     decide(rows, "It purrs.", "accept")
     review = read_review_file(saved(rows, tmp_path), bundle)
     with pytest.raises((UsageError, BundleError), match=words):
@@ -294,8 +302,8 @@ def test_what_is_no_reviewer(tmp_path: Path, bundle: Bundle, name: str, words: s
     assert not (tmp_path / "child.jsonl").exists()
 
 
-def put(at: int, **cells: str) -> Edit:
-    return lambda rows: rows[at].update(cells)
+def put(position: int, **cells: str) -> Edit:
+    return lambda rows: rows[position].update(cells)
 
 
 BAD: dict[str, tuple[Edit, int | None, str]] = {
@@ -324,9 +332,9 @@ BAD: dict[str, tuple[Edit, int | None, str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_sheet_gets_a_clean_error(tmp_path: Path, bundle: Bundle, case: str) -> None:
+def test_bad_review_file_gets_a_clean_error(tmp_path: Path, bundle: Bundle, case: str) -> None:
     edit, line, words = BAD[case]
-    rows = sheet_of(bundle, tmp_path)
+    rows = rows_of(bundle, tmp_path)
     edit(rows)
     path = saved(rows, tmp_path)
     check(path, bundle, str(path) + ("" if line is None else f", line {line}") + ": ", words)
@@ -349,7 +357,7 @@ RAW: dict[str, tuple[bytes, str, str]] = {
 
 
 @pytest.mark.parametrize("case", RAW)
-def test_what_is_no_sheet_gets_a_clean_error(tmp_path: Path, bundle: Bundle, case: str) -> None:
+def test_what_is_no_review_file_gets_a_clean_error(tmp_path: Path, bundle: Bundle, case: str) -> None:
     data, where, words = RAW[case]
     path = tmp_path / "back.csv"
     path.write_bytes(data)

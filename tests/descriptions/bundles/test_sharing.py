@@ -23,13 +23,13 @@ def test_a_bundle_travels_whole(place: Repository, tmp_path: Path) -> None:
     assert [shared.is_new for shared in send(tmp_path / "a", place)] == [True]
     assert [shared.is_new for shared in send(tmp_path / "a", place)] == [False]
     listing = place.catalogue()
-    assert ([one.manifest for one in listing.entries], listing.problems, listing.truncated) == ([entry], [], False)
+    assert ([entry.manifest for entry in listing.entries], listing.problems, listing.truncated) == ([entry], [], False)
 
     assert [shared.is_new for shared in take(tmp_path / "b", place)] == [True]
     assert [shared.is_new for shared in take(tmp_path / "b", place)] == [False]
     got = store_of(tmp_path / "b").read("pets@1.0.0")
     assert got.digest == entry.digest
-    assert [one.text for one in iter_rejected(got.path, got.header)] == ["Sure! A cat."]
+    assert [rejection.text for rejection in iter_rejected(got.path, got.header)] == ["Sure! A cat."]
     records = (tmp_path / "b" / "bundles" / "pulls.jsonl").read_text().splitlines()
     assert [json.loads(record)["bundle"] for record in records] == [str(entry)]
     assert json.loads(records[0])["from"] == place.address
@@ -60,7 +60,7 @@ def test_the_latest_version_is_the_highest_that_is_not_yanked(place: Repository,
     pulled = take(tmp_path / "b", place, "pets@1.11.0")[0]
     assert (pulled.is_new, pulled.yanked) == (True, "half of it is about dogs")
     assert store_of(tmp_path / "b").resolve("pets").version == "1.10.0"
-    yanks = {one.manifest.version: one.yanked for one in place.catalogue().entries}
+    yanks = {listed.manifest.version: listed.yanked for listed in place.catalogue().entries}
     assert yanks == {"1.9.0": None, "1.10.0": None, "2.0.0-rc.1": None, "1.11.0": "half of it is about dogs"}
     with pytest.raises(UnknownNameError, match=r"'pets@3.0.0'; valid: pets@2.0.0-rc.1, pets@1.11.0"):
         take(tmp_path / "b", place, "pets@3.0.0")
@@ -78,8 +78,8 @@ def test_a_yank_reaches_those_who_have_the_version(place: Repository, tmp_path: 
         take(tmp_path / "b", place)
     again = take(tmp_path / "b", place, "pets@1.0.0")[0]
     assert (again.is_new, again.yanked) == (False, "wrong cats")
-    mine = store_of(tmp_path / "b")
-    yank = mine.yank_of(mine.resolve("pets@1.0.0"))
+    store = store_of(tmp_path / "b")
+    yank = store.yank_of(store.resolve("pets@1.0.0"))
     assert yank is not None
     assert yank.reason == "wrong cats"
 
@@ -104,7 +104,7 @@ def test_a_listing_is_bounded(place: Repository, tmp_path: Path) -> None:
         add(tmp_path / "a", f"Cat {number}.", f"1.{number}.0")
         send(tmp_path / "a", place, f"pets@1.{number}.0")
     listing = place.catalogue(3)
-    assert [one.manifest.version for one in listing.entries] == ["1.0.0", "1.1.0", "1.2.0"]
+    assert [listed.manifest.version for listed in listing.entries] == ["1.0.0", "1.1.0", "1.2.0"]
     assert listing.truncated
     assert place.list("birds") == place.list("../birds") == []
     assert [str(version) for version in place.versions("pets")] == ["1.0.0", "1.1.0", "1.2.0", "1.3.0"]
@@ -170,15 +170,16 @@ def test_pushing_again_mends_a_folder(tmp_path: Path) -> None:
 def test_a_damaged_local_copy_is_not_pushed_and_is_mended_by_a_pull(tmp_path: Path) -> None:
     entry = add(tmp_path / "a")
     send(tmp_path / "a", tmp_path / "shared")
-    mine = store_of(tmp_path / "a").path("pets")
-    mine.write_bytes(mine.read_bytes().replace(b"A cat.", b"A dog."))
+    path = store_of(tmp_path / "a").path("pets")
+    path.write_bytes(path.read_bytes().replace(b"A cat.", b"A dog."))
     with pytest.raises(BundleError):
         send(tmp_path / "a", tmp_path / "elsewhere")
     assert not (tmp_path / "elsewhere" / "versions").exists()
     assert take(tmp_path / "a", tmp_path / "shared")[0].is_new
-    assert sha256_file(mine) == entry.digest
+    assert sha256_file(path) == entry.digest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "rounds"), [("folder", 5), ("s3", 2), ("hf", 2)])
 def test_many_processes_push_at_once(kind: str, rounds: int, tmp_path: Path) -> None:
     """Other bundles as the same version, and a bundle of its own each, at the same moments."""
@@ -194,15 +195,15 @@ def test_many_processes_push_at_once(kind: str, rounds: int, tmp_path: Path) -> 
             taken = take_all(location, tmp_path / "reader")
     winners = {}
     for result in results:
-        for reference, fresh, digest, fault in result:
+        for reference, is_new, digest, problem in result:
             if reference.startswith("pets@"):
-                assert fresh == (fault == ""), fault
-                assert fresh or "Give yours a new version, such as 1." in fault
-                if fresh:
+                assert is_new == (problem == ""), problem
+                assert is_new or "Give yours a new version, such as 1." in problem
+                if is_new:
                     assert reference not in winners
                     winners[reference] = digest
             else:
-                assert fresh, fault
+                assert is_new, problem
     assert sorted(winners) == [f"pets@1.{number}.0" for number in range(rounds)]
     assert len(taken) == rounds * (1 + len(homes))
     assert {name: digest for name, digest in taken.items() if name.startswith("pets@")} == winners
@@ -214,8 +215,8 @@ def take_all(location: str, home: Path) -> dict[str, str]:
     remote = Repository.open(location)
     listing = remote.catalogue()
     assert not listing.problems
-    for one in listing.entries:
-        take(home, remote, str(one.manifest))
-        got = store_of(home).read(str(one.manifest))
+    for listed in listing.entries:
+        take(home, remote, str(listed.manifest))
+        got = store_of(home).read(str(listed.manifest))
         assert sum(1 for _ in iter_rejected(got.path, got.header)) == 1
-    return {f"{one.manifest.name}@{one.manifest.version}": one.manifest.digest for one in listing.entries}
+    return {f"{listed.manifest.name}@{listed.manifest.version}": listed.manifest.digest for listed in listing.entries}

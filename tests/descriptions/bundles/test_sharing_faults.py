@@ -23,6 +23,8 @@ from abs_core.errors import AbsError, BundleError, StorageError
 from abs_descriptions.bundles.manifest import manifest_path, yank_path
 from abs_descriptions.bundles.repository import MAX_BYTES
 
+pytestmark = pytest.mark.faults
+
 
 def test_an_error_of_a_parent_names_what_travelled(tmp_path: Path) -> None:
     ours, theirs, shared = tmp_path / "a", tmp_path / "b", tmp_path / "shared"
@@ -121,10 +123,10 @@ def test_nothing_enters_from_a_place_that_lies(lie: str, tmp_path: Path) -> None
     add(tmp_path / "a")
     send(tmp_path / "a", shared)
     store_of(tmp_path / "b").root.mkdir(parents=True)
-    change, fault = LIES[lie]
+    change, problem = LIES[lie]
     change(shared)
     began = time.monotonic()
-    with pytest.raises(AbsError, match=fault) as refused:
+    with pytest.raises(AbsError, match=problem) as refused:
         take(tmp_path / "b", shared, "pets@1.0.0")
     assert time.monotonic() - began < 5
     assert len(str(refused.value)) < 1000

@@ -23,6 +23,9 @@ from abs_descriptions.bundles.repository import Repository
 # --- S3 ---
 
 
+pytestmark = pytest.mark.faults
+
+
 def test_the_manifest_is_written_last_and_conditionally(tmp_path: Path, enter: Callable[..., None]) -> None:
     entry = add(tmp_path / "a")
     with serving_s3(Bucket()) as bucket:
@@ -47,13 +50,13 @@ def test_a_server_that_ignores_conditions_is_refused(tmp_path: Path, enter: Call
     assert not any("versions" in request or "objects" in request for request in bucket.requests)
 
 
-@pytest.mark.parametrize("at", ["objects", "versions"])
-def test_a_push_that_is_killed_announces_nothing(at: str, tmp_path: Path, enter: Callable[..., None]) -> None:
+@pytest.mark.parametrize("folder", ["objects", "versions"])
+def test_a_push_that_is_killed_announces_nothing(folder: str, tmp_path: Path, enter: Callable[..., None]) -> None:
     entry = add(tmp_path / "a")
     reached, go_on = threading.Event(), threading.Event()
 
     def before(method: str, path: str) -> None:
-        if method == "PUT" and f"/{at}/" in path and not reached.is_set():
+        if method == "PUT" and f"/{folder}/" in path and not reached.is_set():
             reached.set()
             go_on.wait(30)
             raise ConnectionAbortedError("the client is gone")
@@ -81,8 +84,9 @@ copy_bundles("pets", Repository.local(Path(sys.argv[1])), Repository.open(sys.ar
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("change", "fault"),
+    ("change", "problem"),
     [
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "cannot be reached"),
         ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_EC2_METADATA_DISABLED": "true"}, "no credentials"),
@@ -90,12 +94,12 @@ copy_bundles("pets", Repository.local(Path(sys.argv[1])), Repository.open(sys.ar
     ],
 )
 def test_what_keeps_a_bucket_from_us_is_said(
-    change: dict[str, str], fault: str, tmp_path: Path, enter: Callable[..., None]
+    change: dict[str, str], problem: str, tmp_path: Path, enter: Callable[..., None]
 ) -> None:
     add(tmp_path / "a")
     with serving_s3(Bucket()) as bucket:
         enter(s3_environment(bucket) | change)
-        with pytest.raises(StorageError, match=fault) as refused:
+        with pytest.raises(StorageError, match=problem) as refused:
             send(tmp_path / "a", f"s3://{change.get('BUCKET', 'team')}/x")
     assert refused.value.remedy
     assert refused.value.__suppress_context__

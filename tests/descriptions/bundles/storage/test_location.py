@@ -37,7 +37,7 @@ def test_a_path_without_a_protocol_is_a_folder() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"),
+    ("text", "problem"),
     [
         ("", "empty"),
         ("file://", "no folder"),
@@ -70,8 +70,8 @@ def test_a_path_without_a_protocol_is_a_folder() -> None:
         ("hf://SECRET:SECRET@datasets/org/x", "dataset"),
     ],
 )  # fmt: skip
-def test_refused_locations_are_not_repeated(text: str, fault: str) -> None:
-    with pytest.raises(UsageError, match=fault) as refused:
+def test_refused_locations_are_not_repeated(text: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem) as refused:
         parse_location(text)
     assert "SECRET" not in str(refused.value)
     assert refused.value.remedy or "valid:" in str(refused.value)

@@ -26,11 +26,14 @@ from abs_descriptions.bundles.repository import Repository
 # --- web servers ---
 
 
-class Web:
-    """A web server over a folder that can misbehave: ``fault`` sees each request first and says whether it answered."""
+pytestmark = pytest.mark.faults
 
-    def __init__(self, folder: Path, fault: Callable[[BaseHTTPRequestHandler, int], bool]) -> None:
-        self.folder, self.fault = folder, fault
+
+class Web:
+    """A web server over a folder: ``misbehave`` sees each request first and says whether it answered."""
+
+    def __init__(self, folder: Path, misbehave: Callable[[BaseHTTPRequestHandler, int], bool]) -> None:
+        self.folder, self.misbehave = folder, misbehave
         self.requests: list[str] = []
         self.address = ""
 
@@ -40,7 +43,7 @@ def serving_web(web: Web) -> Iterator[Web]:
     class Handler(SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
             web.requests.append(self.path)
-            if not web.fault(self, len(web.requests)):
+            if not web.misbehave(self, len(web.requests)):
                 super().do_GET()
 
         def log_message(self, *args: object) -> None:
@@ -62,10 +65,10 @@ def test_a_web_server_shows_what_is_in_a_folder(published: Path, tmp_path: Path)
 
 
 def test_a_web_server_without_an_index_gives_named_versions(published: Path, tmp_path: Path) -> None:
-    def fault(handler: BaseHTTPRequestHandler, number: int) -> bool:
+    def misbehave(handler: BaseHTTPRequestHandler, number: int) -> bool:
         return handler.path.endswith("/") and reply(handler, 404)
 
-    with serving_web(Web(published, fault)) as web:
+    with serving_web(Web(published, misbehave)) as web:
         assert take(tmp_path / "b", web.address, "pets@1.0.0")[0].is_new
         with pytest.raises(UsageError, match="shows no index of versions/pets/"):
             take(tmp_path / "b", web.address)
@@ -74,7 +77,7 @@ def test_a_web_server_without_an_index_gives_named_versions(published: Path, tmp
 
 
 def test_what_broke_off_goes_on_where_it_ended(published: Path, tmp_path: Path) -> None:
-    def fault(handler: BaseHTTPRequestHandler, number: int) -> bool:
+    def misbehave(handler: BaseHTTPRequestHandler, number: int) -> bool:
         file = published / handler.path.lstrip("/")
         if not handler.path.startswith("/objects/") or "rejected" in handler.path:
             return number == 1 and reply(handler, 503)
@@ -89,7 +92,7 @@ def test_what_broke_off_goes_on_where_it_ended(published: Path, tmp_path: Path) 
         begin = int(wanted.removeprefix("bytes=").removesuffix("-"))
         return reply(handler, 206, data[begin:], Content_Range=f"bytes {begin}-{len(data) - 1}/{len(data)}")
 
-    with serving_web(Web(published, fault)) as web:
+    with serving_web(Web(published, misbehave)) as web:
         assert take(tmp_path / "b", web.address)[0].manifest.version == "1.10.0"
         assert store_of(tmp_path / "b").read("pets").header.version == "1.10.0"
 
@@ -125,9 +128,9 @@ def test_web_servers_that_misbehave(
     kind: str, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("abs_core.http._PAUSES", (0.01, 0.01))
-    answer, fault, requests = WEB_FAULTS[kind]
+    answer, problem, requests = WEB_FAULTS[kind]
     with serving_web(Web(published, lambda handler, number: answer(handler))) as web:
-        with pytest.raises(AbsError, match=fault) as refused:
+        with pytest.raises(AbsError, match=problem) as refused:
             take(tmp_path / "b", web.address, "pets@1.0.0")
         assert len(web.requests) == requests
     assert "u:p@" not in str(refused.value)
@@ -143,10 +146,10 @@ def test_a_host_that_can_be_none_is_said_so(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_redirect_to_another_web_address_is_followed(published: Path, tmp_path: Path) -> None:
     with serving_web(Web(published, lambda handler, number: False)) as there:
 
-        def fault(handler: BaseHTTPRequestHandler, number: int) -> bool:
+        def misbehave(handler: BaseHTTPRequestHandler, number: int) -> bool:
             return reply(handler, 302, Location=f"{there.address}{handler.path}?X-Amz-Signature=SECRET")
 
-        with serving_web(Web(published, fault)) as web:
+        with serving_web(Web(published, misbehave)) as web:
             assert take(tmp_path / "b", web.address, "pets@1.0.0")[0].is_new
     assert "SECRET" not in "".join(path.read_text() for path in (tmp_path / "b").rglob("*") if path.is_file())
 
@@ -156,7 +159,7 @@ def test_a_pull_that_is_interrupted_leaves_nothing(
 ) -> None:
     reached, go_on = threading.Event(), threading.Event()
 
-    def fault(handler: BaseHTTPRequestHandler, number: int) -> bool:
+    def misbehave(handler: BaseHTTPRequestHandler, number: int) -> bool:
         if not handler.path.startswith("/objects/") or go_on.is_set():
             return False
         handler.send_response(200)
@@ -168,7 +171,7 @@ def test_a_pull_that_is_interrupted_leaves_nothing(
         return go_on.wait(30)
 
     root = store_of(tmp_path / "b").root
-    with serving_web(Web(published, fault)) as web:
+    with serving_web(Web(published, misbehave)) as web:
         for stop in (signal.SIGINT, signal.SIGKILL):
             reached.clear()
             puller = python(_PULL, {}, str(root), web.address)
