@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -203,9 +203,7 @@ def iter_rejected(path: Path, header: BundleHeader) -> Iterator[Rejection]:
     """
     if header.counts.rejected == 0 and not rejected_path(path).exists():
         return
-    rules = RecordRules(
-        [entry.id for entry in header.label_set.classes], [generator.id for generator in header.generators]
-    )
+    rules = RecordRules(header.label_set.ids, [generator.id for generator in header.generators])
     count = 0
     with open_line_reader(rejected_path(path)) as line_reader:
         try:
@@ -375,7 +373,7 @@ class BundlePass:
             self.header, self._steps = parse_header(line, migrations)
         except LineError as error:
             raise line_reader.error(error) from None
-        classes = [entry.id for entry in self.header.label_set.classes]
+        classes = self.header.label_set.ids
         self._rules = RecordRules(classes, [generator.id for generator in self.header.generators])
         self._sequence = _Sequence(classes, self.header.counts.records)
 
@@ -450,7 +448,7 @@ class _Sequence:
     Hashes stand for the texts, so that a million of them fit; an equal hash is a suspicion, not a finding.
     """
 
-    def __init__(self, classes: list[str], expected: int) -> None:
+    def __init__(self, classes: Sequence[str], expected: int) -> None:
         self._positions = {class_id: position for position, class_id in enumerate(classes)}
         self._expected = expected
         self._current = -1

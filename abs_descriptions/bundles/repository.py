@@ -108,6 +108,9 @@ class Repository:
         """
         return cls(open_storage(parse_location(location)))
 
+    def __repr__(self) -> str:
+        return f"Repository({self.address!r})"
+
     @property
     def address(self) -> str:
         """Where it is, without secrets; on the hub with the commit."""
@@ -286,12 +289,10 @@ class Repository:
         """
         existing = self._manifest(manifest.name, manifest.version)
         if existing is not None and existing.digest != manifest.digest:
-            versions = [self.next_version(manifest.name), *([other.next_version(manifest.name)] if other else [])]
-            free = max(version for text in versions if (version := parse_version(text)) is not None)
             raise BundleError(
                 f"{self.address} has {manifest.name}@{manifest.version} with the digest {existing.digest}, not "
                 f"{manifest.digest}",
-                remedy=f"Give yours a new version, such as {free}",
+                remedy=f"Give yours a new version, such as {self._free_version(manifest.name, other)}",
             )
         return existing is not None
 
@@ -395,6 +396,14 @@ class Repository:
             raise UsageError(f"the bundle name {quoted(name)} {problem}", remedy="Choose another name")
         versions = self.versions(name)
         return str(versions[-1].following(bump)) if versions else "1.0.0"
+
+    def _free_version(self, name: str, other: Repository | None) -> str:
+        """The version that follows all of ``name`` here and, as far as it can be listed, in another repository."""
+        versions = [self.next_version(name)]
+        if other is not None:
+            with suppress(StorageError, UsageError):
+                versions.append(other.next_version(name))
+        return str(max(version for text in versions if (version := parse_version(text)) is not None))
 
     def _meant(self, reference: str | Reference | Manifest) -> Manifest:
         return reference if isinstance(reference, Manifest) else self.resolve(reference)

@@ -189,7 +189,7 @@ def write_bundle(
         StorageError: the files cannot be written.
     """
     draft = _draft_header(name, version, created, label_set, generators, license, parents)
-    rules = RecordRules([entry.id for entry in draft.label_set.classes], [entry.id for entry in draft.generators])
+    rules = RecordRules(draft.label_set.ids, [entry.id for entry in draft.generators])
     with storage_errors(path, "write"):
         path.parent.mkdir(parents=True, exist_ok=True)
         # On the target's own disk: the default temporary folder is often memory.
@@ -197,7 +197,7 @@ def write_bundle(
             TemporaryFile(dir=path.parent, buffering=_COPY_BUFFER) as accepted,
             TemporaryFile(dir=path.parent) as refused,
         ):
-            spool_file = SpoolFile(accepted, [entry.id for entry in draft.label_set.classes])
+            spool_file = SpoolFile(accepted, draft.label_set.ids)
             _spool_records(path, spool_file, records, rules)
             rejected_count, rejected_digest = _spool_rejected(path, refused, rejected, rules)
             header = draft.model_copy(

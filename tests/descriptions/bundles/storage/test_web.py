@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from sharing import (
+    add,
     python,
     send,
     store_of,
@@ -20,7 +21,7 @@ from sharing import (
 )
 from web import reply, serve_on_loopback
 
-from abs_core.errors import AbsError, StorageError, UnknownNameError, UsageError
+from abs_core.errors import AbsError, BundleError, StorageError, UnknownNameError, UsageError
 from abs_descriptions.bundles.repository import Repository
 
 # --- web servers ---
@@ -74,6 +75,10 @@ def test_a_web_server_without_an_index_gives_named_versions(published: Path, tmp
             take(tmp_path / "b", web.address)
         with pytest.raises(UnknownNameError, match="valid: none yet"):
             take(tmp_path / "b", web.address, "pets@9.0.0")
+        add(tmp_path / "c", "Another cat.")
+        with pytest.raises(BundleError, match=r"has pets@1\.0\.0 with the digest") as refused:
+            take(tmp_path / "c", web.address, "pets@1.0.0")
+        assert refused.value.remedy == "Give yours a new version, such as 1.1.0"
 
 
 def test_what_broke_off_goes_on_where_it_ended(published: Path, tmp_path: Path) -> None:
