@@ -1,4 +1,4 @@
-"""The entry point ``abs``. Starts in a few hundredths of a second: a command is imported only when it runs."""
+"""The entry point ``abs``. A command is imported only when it runs, so that ``abs --help`` takes no time."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ COMMANDS = {
 
 
 @contextmanager
-def _reader_may_leave() -> Iterator[None]:
-    """End with 0 where the reader of our output left, as `head` does, which click takes for a failure."""
+def _closed_output_is_no_error() -> Iterator[None]:
+    """End with 0 where the reader of the output has closed it, as `head` does; click takes that for a failure."""
     try:
         yield
     except BrokenPipeError as error:
@@ -52,11 +52,11 @@ def _reader_may_leave() -> Iterator[None]:
 
 class _Commands(LazyGroup):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        with _reader_may_leave():  # --help and --version print here
+        with _closed_output_is_no_error():  # --help and --version print here
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _reader_may_leave():
+        with _closed_output_is_no_error():
             return super().invoke(ctx)
 
 
@@ -102,38 +102,38 @@ def main(args: list[str] | None = None) -> None:
     except AbsError as error:
         if _wants_traceback(args):
             raise
-        sys.exit(_say(f"error: {error}", 2))
+        sys.exit(_print_last_line(f"error: {error}", 2))
     except ModuleNotFoundError as error:
         # a library of an extra that is imported where it is used
         missing = missing_extra(error)
         if missing is None or _wants_traceback(args):
             raise
-        sys.exit(_say(f"error: {missing}", 2))
+        sys.exit(_print_last_line(f"error: {missing}", 2))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(_say("interrupted; run the same command to go on from here", 130))
+        sys.exit(_print_last_line("interrupted; run the same command to go on from here", 130))
     except OSError as error:
         # of paths that the user wrote; pathlib asks for them in many places
         if error.errno != errno.ENAMETOOLONG or _wants_traceback(args):
             raise
-        sys.exit(_say(f"error: {_too_long(str(error.filename))}", 2))
+        sys.exit(_print_last_line(f"error: {_name_too_long(str(error.filename))}", 2))
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _wants_traceback(args: list[str] | None) -> bool:
-    given = sys.argv[1:] if args is None else args
-    return "--debug" in given or os.environ.get("ABS_DEBUG", "") not in ("", "0")
+    arguments = sys.argv[1:] if args is None else args
+    return "--debug" in arguments or os.environ.get("ABS_DEBUG", "") not in ("", "0")
 
 
-def _too_long(path: str) -> AbsError:
+def _name_too_long(path: str) -> AbsError:
     from abs_core.text import printable
 
-    return StorageError(f"there can be no file or folder {printable(path, 80)!r}", remedy="Write a shorter name")
+    return StorageError(f"the file name {printable(path, 80)!r} is too long", remedy="Write a shorter name")
 
 
-def _say(line: str, code: int) -> int:
+def _print_last_line(line: str, code: int) -> int:
     from abs_core.text import printable
 
     click.echo("abs: " + printable(line), err=True)

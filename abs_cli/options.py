@@ -20,7 +20,6 @@ from abs_descriptions.bundles.repository import Repository
 
 if TYPE_CHECKING:
     from abs_classify.classifier import Classifier
-    from abs_classify.datasets import Dataset
     from abs_core.labels import LabelSet
 
 __all__ = ["ModelOptions", "RenamedOption", "choose_label_space", "class_options", "compute_options", "model_options"]
@@ -42,9 +41,8 @@ class ModelOptions:
     threads: int | None
 
     def stages(self, home: Home) -> Stages:
-        """The cached stages for these options."""
-        settings = ModelSettings(self.attention, self.device, self.dtype, self.seed, self.batch_size)
-        stages = open_stages(StageCache(home.cache), self.model, settings, WeightsStore(home.models))
+        """The stages for these options, with the user's cache."""
+        stages = self._open_stages(home)
         self._set_threads()
         return stages
 
@@ -58,21 +56,22 @@ class ModelOptions:
         """
         from abs_classify.classifier import Classifier
 
-        settings = ModelSettings(self.attention, self.device, self.dtype, self.seed, self.batch_size)
-        cache = StageCache(home.cache)
-        stages = open_stages(cache, self.model, settings, WeightsStore(home.models))
         classifier = Classifier(
-            stages.models,
+            self._open_stages(home).models,
             label_space,
             method=method,
             templates=templates,
             views=views,
             seed=self.seed,
             batch_size=self.batch_size,
-            cache=cache,
+            cache=home.cache,
         )
         self._set_threads()
         return classifier
+
+    def _open_stages(self, home: Home) -> Stages:
+        settings = ModelSettings(self.attention, self.device, self.dtype, self.seed, self.batch_size)
+        return open_stages(StageCache(home.cache), self.model, settings, WeightsStore(home.models))
 
     def _set_threads(self) -> None:
         if self.threads is not None:
@@ -151,28 +150,25 @@ def class_options(function: F) -> F:
     return bundle(labels(function))
 
 
-def choose_label_space(home: Home, bundle: str | None, labels: str | None, dataset: Dataset | None) -> LabelSpace:
-    """The classes from a bundle, from labels, or from the data set itself, in this order.
+def choose_label_space(home: Home, bundle: str | None, labels: str | None) -> LabelSpace:
+    """The candidate classes that ``--bundle`` or ``--labels`` names.
 
     Args:
         home: has the bundle store.
         bundle: a bundle reference, ``name``, ``name@version`` or ``name@version#sha256:...``, or a path to a file.
         labels: a comma-separated list, a label file, or the name of a shipped label set.
-        dataset: whose classes count where neither is given.
 
     Raises:
-        UsageError: both a bundle and labels, or nothing at all.
+        UsageError: both a bundle and labels, or neither.
         UnknownNameError, BundleError, LabelError: what is named cannot be used.
     """
     if bundle is not None and labels is not None:
-        raise UsageError("--bundle and --labels both name the classes", remedy="Give one of them")
+        raise UsageError("--bundle and --labels both give the candidate classes", remedy="Give one of them")
     if bundle is not None:
         return find_bundle(Repository.local(home.bundles), bundle).label_space()
     if labels is not None:
         return LabelSpace.of_labels(_read_labels(labels))
-    if dataset is not None:
-        return LabelSpace.of_labels(dataset.label_set)
-    raise UsageError("nothing says which classes there are", remedy="Give --bundle NAME or --labels 'cat,dog,car'")
+    raise UsageError("the candidate classes are not given", remedy="Give --bundle NAME or --labels 'cat,dog,car'")
 
 
 def _read_labels(text: str) -> LabelSet:

@@ -28,7 +28,7 @@ from typing import Any
 from abs_core.canonical import digest
 from abs_core.errors import LabelError, UnknownNameError, UsageError
 from abs_core.files import data_folder, storage_errors
-from abs_core.text import delimiter, printable
+from abs_core.text import csv_delimiter, printable
 
 __all__ = [
     "ClassLabel",
@@ -473,7 +473,7 @@ def _text_entries(path: Path, text: str) -> Iterator[LabelEntry]:
 
 
 def _csv_entries(path: Path, text: str) -> Iterator[LabelEntry]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter(text), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=csv_delimiter(text), strict=True)
     try:
         columns = [cell.strip().casefold() for cell in next(reader)]
         _check_columns(path, columns)

@@ -1,4 +1,4 @@
-"""Text from outside, made harmless for a terminal or a log."""
+"""Text for people and programs: harmless in a terminal, valid Unicode in JSON, no formula in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ import re
 import unicodedata
 from typing import Any
 
-__all__ = ["counted", "delimiter", "format_bytes", "guarded", "json_text", "printable", "unguarded", "valid_unicode"]
+__all__ = [
+    "counted",
+    "csv_delimiter",
+    "escape_formula",
+    "format_bytes",
+    "json_text",
+    "printable",
+    "unescape_formula",
+    "valid_unicode",
+]
 
 
 # Cc: control (terminal escapes), Cf: bidirectional overrides and zero-width characters, Cs: lone surrogates,
@@ -36,21 +45,18 @@ def _escape(char: str) -> str:
 
 
 def json_text(value: Any) -> str:
-    """JSON on one line; what is no valid Unicode, as file names may be, becomes JSON's own escape."""
+    """JSON on one line; what is not valid Unicode, as file names may be, becomes JSON's own escape."""
     return valid_unicode(json.dumps(value, ensure_ascii=False))
 
 
 def valid_unicode(text: str) -> str:
-    """``text`` with lone surrogates, which stand for bytes of file names that are no text, as ``\\udcff``."""
+    """``text`` with lone surrogates, which stand for bytes of file names that are not text, as ``\\udcff``."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def counted(number: int, one: str, many: str) -> str:
+def counted(number: int, singular: str, plural: str) -> str:
     """A number and what is counted: "1 class", "2 classes"."""
-    return f"{number} {one if number == 1 else many}"
-
-
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+    return f"{number} {singular if number == 1 else plural}"
 
 
 def format_bytes(count: int) -> str:
@@ -61,17 +67,21 @@ def format_bytes(count: int) -> str:
     return f"{count} B"
 
 
-def delimiter(text: str) -> str:
-    """What stands between the cells of a CSV, by its first row: a comma, a semicolon or a tab."""
+def csv_delimiter(text: str) -> str:
+    """The delimiter of a CSV text, by its first row: a comma, a semicolon or a tab."""
     first = re.split("[\r\n]", text, maxsplit=1)[0]
     return max(",;\t", key=first.count)
 
 
-def guarded(cell: str) -> str:
-    """A cell that no spreadsheet runs: an apostrophe before what it would."""
+# a cell that begins so is a formula to a spreadsheet, or was escaped because it would be one
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+
+def escape_formula(cell: str) -> str:
+    """A CSV cell that no spreadsheet runs as a formula: an apostrophe before those that would be one."""
     return f"'{cell}" if _FORMULA.match(cell) else cell
 
 
-def unguarded(cell: str) -> str:
-    """What ``guarded`` was given."""
+def unescape_formula(cell: str) -> str:
+    """The cell that ``escape_formula`` was given."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell

@@ -17,7 +17,7 @@ from abs_core.canonical import sha256_bytes
 from abs_core.errors import UsageError
 from abs_core.extras import require
 from abs_core.files import atomic_write
-from abs_core.text import guarded, json_text, valid_unicode
+from abs_core.text import escape_formula, json_text, valid_unicode
 
 if TYPE_CHECKING:
     from abs_classify.methods.class_texts import ClassTexts
@@ -43,7 +43,7 @@ def write_csv(path: Path, records: Sequence[ResultRecord]) -> None:
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(
-        {name: guarded(cell) if isinstance(cell, str) else cell for name, cell in row.items()} for row in rows
+        {name: escape_formula(cell) if isinstance(cell, str) else cell for name, cell in row.items()} for row in rows
     )
     with atomic_write(path) as stream:
         stream.write(text.getvalue().encode("utf-8"))

@@ -78,7 +78,7 @@ def command(
     abs classify photo.jpg --bundle birds
     abs classify *.jpg --labels "cat,dog,car" --json
     """
-    label_space = choose_label_space(home, bundle, labels, None)
+    label_space = choose_label_space(home, bundle, labels)
     _check_paths(photos, on_error)
     classifier = ModelOptions(**model).classifier(home, label_space, method=method, views=views, templates=templates)
     run = classifier.classify(

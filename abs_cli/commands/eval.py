@@ -180,7 +180,7 @@ def command(
 def _label_spaces(home: Home, bundles: Sequence[str], labels: str | None) -> list[LabelSpace]:
     """The label space of each bundle, or that of the labels; none where those of each data set are meant."""
     if bundles or labels is not None:
-        return [choose_label_space(home, bundle, labels, None) for bundle in dict.fromkeys(bundles or (None,))]
+        return [choose_label_space(home, bundle, labels) for bundle in dict.fromkeys(bundles or (None,))]
     return []
 
 

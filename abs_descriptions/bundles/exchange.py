@@ -35,7 +35,7 @@ from abs_core.descriptions import Description, DescriptionKind, Provenance, Reje
 from abs_core.errors import BundleError, UnknownNameError
 from abs_core.files import atomic_write, sha256_file, storage_errors
 from abs_core.labels import LabelSet, fold
-from abs_core.text import delimiter, guarded, printable, unguarded
+from abs_core.text import csv_delimiter, escape_formula, printable, unescape_formula
 from abs_descriptions.bundles.codec import is_too_deep
 from abs_descriptions.bundles.format import BundleHeader, Generator, text_problem
 from abs_descriptions.bundles.reader import iter_records, read_header
@@ -136,7 +136,7 @@ def _read_lines(text: str) -> Iterator[ExternalText]:
 
 
 def _read_csv(text: str) -> Iterator[ExternalText]:
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter(text), strict=True)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=csv_delimiter(text), strict=True)
     try:
         header = [cell.strip().casefold() for cell in next(rows, [])]
         places: dict[str, int] = {}
@@ -157,7 +157,7 @@ def _read_csv(text: str) -> Iterator[ExternalText]:
 def _csv_text(row: list[str], places: Mapping[str, int], width: int, line: int) -> ExternalText:
     if len(row) != width:
         raise ExternalFormatError(f"{len(row)} cells, the first row has {width}", line)
-    cells = {column: unguarded(row[place]) for column, place in places.items()}
+    cells = {column: unescape_formula(row[place]) for column, place in places.items()}
     kind = cells.get("kind") or "sentence"
     if kind not in ("sentence", "phrase"):
         raise ExternalFormatError(f"the kind must be 'sentence' or 'phrase', got {quoted(kind)}", line)
@@ -195,7 +195,8 @@ def _serialize_csv(groups: Iterable[Group]) -> Iterator[bytes]:
     for label, name, records in groups:
         rows = io.StringIO()
         csv.writer(rows, lineterminator="\n").writerows(
-            [guarded(label), guarded(name), record.kind, guarded(record.text)] for record in records
+            [escape_formula(label), escape_formula(name), record.kind, escape_formula(record.text)]
+            for record in records
         )
         yield rows.getvalue().encode()
 

@@ -25,7 +25,7 @@ from typing import Literal
 from unicodedata import normalize
 
 from abs_core.descriptions import Description
-from abs_core.text import delimiter, guarded, unguarded
+from abs_core.text import csv_delimiter, escape_formula, unescape_formula
 from abs_descriptions.bundles.exchange import ExternalFormatError
 from abs_descriptions.bundles.references import quoted
 
@@ -79,7 +79,7 @@ def serialize_review_file(reference: str, names: Mapping[str, str], records: Ite
 
 def _serialize_row(cells: Sequence[str]) -> bytes:
     row = io.StringIO()
-    csv.writer(row, lineterminator="\r\n").writerow([guarded(cell) for cell in cells])
+    csv.writer(row, lineterminator="\r\n").writerow([escape_formula(cell) for cell in cells])
     return row.getvalue().encode()
 
 
@@ -89,7 +89,7 @@ def parse_review_file(text: str) -> Iterator[ReviewRow]:
     Raises:
         ExternalFormatError: no CSV, a column is missing, or a row that says nothing clear; with its line.
     """
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter(text), strict=True)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=csv_delimiter(text), strict=True)
     try:
         places = _places(next(rows, []))
         last_line = rows.line_num
@@ -113,7 +113,7 @@ def _places(header: Sequence[str]) -> dict[str, int]:
 def _row(cells: Sequence[str], places: dict[str, int], line: int) -> ReviewRow:
     # Spreadsheets may leave out empty cells at the end of a row.
     values = {
-        column: normalize("NFC", unguarded(cells[place])) if place < len(cells) else ""
+        column: normalize("NFC", unescape_formula(cells[place])) if place < len(cells) else ""
         for column, place in places.items()
     }
     decision = values["decision"].strip().lower()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from abs_core.errors import UsageError
 from abs_core.files import atomic_write, ensure_writable
-from abs_core.text import guarded
+from abs_core.text import escape_formula
 from abs_descriptions.generation.cleaning import RejectionReason
 
 if TYPE_CHECKING:
@@ -172,6 +172,6 @@ def _csv(result: GenerationResult) -> str:
     writer.writerow(["id", "name", "wanted", "asked", "failed", "accepted", *columns])
     for line in result.report:
         rejected = [line.rejected.get(column, 0) for column in columns]
-        names = [guarded(line.class_id), guarded(line.name)]
+        names = [escape_formula(line.class_id), escape_formula(line.name)]
         writer.writerow([*names, result.wanted, line.asked, line.failed, line.accepted, *rejected])
     return stream.getvalue()
