@@ -105,5 +105,5 @@ def even_parts(items: Sequence[T], most: int) -> list[Sequence[T]]:
     """Cut a sequence into parts of nearly equal size, at most ``most`` items each, so that all threads get as many."""
     rounds = -(-len(items) // (most * torch.get_num_threads()))
     count = min(len(items), rounds * torch.get_num_threads())
-    edges = [len(items) * at // max(1, count) for at in range(count + 1)]
+    edges = [len(items) * number // max(1, count) for number in range(count + 1)]
     return [items[start:stop] for start, stop in pairwise(edges)]

@@ -1,1 +1,25 @@
-"""Image-text models and attention backends: which there are, where their weights lie, how they are run."""
+"""Image-text models and attention backends: which there are, where their weights are, and how they are run.
+
+base.py                 the protocols of models, of attention backends and of what they are given; device and dtype
+registry.py             known models and their licences, what of them is on this machine, loading by name
+info.py                 what a model is, from its configuration alone
+deferred.py             the models of a run, known by digest before they are loaded
+
+open_clip.py            open_clip's models behind the protocol
+open_clip_sources.py    from a name to architecture, preprocessing, weights and tokenizer
+open_clip_catalogue.py  what open_clip publishes, read without importing it
+embedded.py             the model that comes as Python packages
+embedded_networks.py    its two networks
+embedded_files.py       its files, and what its classes mean
+
+attention.py            attention backends by name: DINO, the model's own, uniform
+vit.py                  vision transformers for DINO's attention
+cls_attention.py        attention of the CLS token, and a block finished for that token alone
+last_block.py           image encoders split in front of their last block; feature views
+
+weights.py              weights files: finding them, what kind they are
+checkpoint.py           reading them safely, and fitting them to a model
+store.py                the local store of weights, with a record of every file
+download.py             pulling from the hub, and verifying
+transfer.py             moving weights between machines
+"""
