@@ -11,12 +11,12 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from abs_classify.encoding.digest_cache import DigestCache
 from abs_core.errors import ModelError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from abs_classify.encoding.digest_cache import DigestCache
     from abs_classify.methods.table import Method
     from abs_classify.methods.views import Geometry
     from abs_classify.models.base import AttentionBackend, Model
