@@ -107,7 +107,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 siblings.append({"rfilename": name, "size": len(data), "lfs": lfs})
             return {"id": repository, "sha": COMMIT, "siblings": siblings, "tags": [], "private": False, "downloads": 0}
 
-        def _dataset(self, repository: str, what: str, revision: str, path: str, body: bool) -> None:
+        def _dataset(self, repository: str, endpoint: str, revision: str, path: str, body: bool) -> None:
             if repository not in hub.datasets or repository in hub.gated:
                 return self._refuse(repository)
             commits = hub.datasets[repository]
@@ -116,23 +116,23 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if number is None:
                 return self._send(b"", {"X-Error-Code": "RevisionNotFound"}, body, 404)
             files, commit = commits[number], commit_name(repository, number)
-            match what:
+            match endpoint:
                 case "revision":
                     return self._json({"id": repository, "sha": commit, "siblings": [], "tags": []}, body)
                 case "resolve":
                     return self._file(files.get(path), commit, body)
                 case "tree":
-                    found = _tree(files, path)
-                    return self._json(found, body) if found or not path else self._send(b"", _NO_ENTRY, body, 404)
+                    entries = _tree(files, path)
+                    return self._json(entries, body) if entries or not path else self._send(b"", _NO_ENTRY, body, 404)
                 case "paths-info":
                     asked = parse_qs(self._body().decode())["paths"]
                     return self._json([_entry(name, files[name]) for name in asked if name in files], body)
                 case "preupload":
                     asked = json.loads(self._body())["files"]
-                    return self._json({"files": [_mode(one) for one in asked]}, body)
+                    return self._json({"files": [_mode(file) for file in asked]}, body)
                 case "commit":
                     return self._commit(repository, self._body())
-            raise AssertionError(what)
+            raise AssertionError(endpoint)
 
         def _commit(self, repository: str, body: bytes) -> None:
             lines = [json.loads(line) for line in body.splitlines()]
@@ -154,8 +154,8 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
         def _lfs_batch(self) -> None:
             objects: list[dict[str, Any]] = json.loads(self._body())["objects"]
-            for one in objects:
-                one["actions"] = {"upload": {"href": f"{hub.address}/lfs/{one['oid']}"}}
+            for pointer in objects:
+                pointer["actions"] = {"upload": {"href": f"{hub.address}/lfs/{pointer['oid']}"}}
             self._json({"transfer": "basic", "objects": objects}, True)
 
         def _body(self) -> bytes:
@@ -189,10 +189,10 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if body:
                 self.wfile.write(data)
 
-    def _mode(asked: dict[str, Any]) -> dict[str, Any]:
-        ignored = bool(hub.ignored) and asked["path"].endswith(hub.ignored)
-        mode = "lfs" if asked["size"] >= LFS_BYTES else "regular"
-        return {"path": asked["path"], "uploadMode": mode, "shouldIgnore": ignored}
+    def _mode(file: dict[str, Any]) -> dict[str, Any]:
+        ignored = bool(hub.ignored) and file["path"].endswith(hub.ignored)
+        mode = "lfs" if file["size"] >= LFS_BYTES else "regular"
+        return {"path": file["path"], "uploadMode": mode, "shouldIgnore": ignored}
 
     return Handler
 
@@ -206,12 +206,12 @@ def _entry(path: str, data: bytes) -> dict[str, Any]:
 
 def _tree(files: dict[str, bytes], folder: str) -> list[dict[str, Any]]:
     prefix = folder + "/" if folder else ""
-    found: dict[str, dict[str, Any]] = {}
+    entries: dict[str, dict[str, Any]] = {}
     for path, data in files.items():
         if path.startswith(prefix):
             head, slash, _ = path[len(prefix) :].partition("/")
             name = prefix + head
-            found[name] = (
+            entries[name] = (
                 {"type": "directory", "oid": "0" * 40, "size": 0, "path": name} if slash else _entry(path, data)
             )
-    return list(found.values())
+    return list(entries.values())
