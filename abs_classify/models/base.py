@@ -138,7 +138,7 @@ class Model(Protocol):
         ...
 
     def attention_backends(self) -> Mapping[str, Callable[[], AttentionBackend]]:
-        """The backends that need no weights beside the model's, by name: ``self``, ``norm``, both or none."""
+        """The backends that need no weights besides the model's, by name: ``self``, ``norm``, both or none."""
         ...
 
     def default_attention(self) -> str:
@@ -195,7 +195,7 @@ class AttentionBackend(Protocol):
 
 
 def no_feature_views(name: str) -> ModelError:
-    """The error of a model whose ``grid`` is 0, to be raised where feature views are asked of it."""
+    """The error to raise where feature views are asked of a model whose ``grid`` is 0."""
     return ModelError(
         f"the image encoder of {name!r} has no square grid of transformer tokens, so it has no feature views",
         remedy="Choose a method without feature views, or a model with a transformer image encoder",

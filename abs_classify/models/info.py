@@ -36,16 +36,16 @@ class ModelInfo:
 
     Args:
         architecture: open_clip's or timm's name, or a description.
-        parameters: their number; 0 where it is not known.
+        parameters: number of weights; 0 where it is not known.
         grid: side of the token grid; 0 where there are no feature views.
         embed_dim: length of a feature; 0 for an attention backend.
         context_length: tokens that a text may have; 0 for an attention backend.
-        tokenizer: whose it is; empty for an attention backend.
+        tokenizer: its repository, or open_clip's own; empty for an attention backend.
         preprocess: the image preprocessing: size in pixels, mean, std, interpolation, resize mode.
         quick_gelu: whether the activation is QuickGELU.
         pooling: how tokens become the feature: token, average or attention; empty where that is not known.
-        attention: attention backends that need no weights of their own.
-        default_attention: what ``auto`` stands for.
+        attention: attention backends that need no other weights.
+        default_attention: what ``auto`` means.
         remark: what could not be found out, and why; empty if nothing.
     """
 

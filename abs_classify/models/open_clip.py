@@ -74,7 +74,7 @@ def _in_batches(encode: Encoder, ids: Tensor) -> list[Tensor]:
 
 
 def find_cut_encoder(model: Any) -> Encoder | None:
-    """A text encoder that leaves the padding out: [n, L] ids to [n, d]; None where padding can be seen.
+    """A text encoder that leaves the padding out: [n, L] ids to [n, d]; None where padding changes the feature.
 
     Args:
         model: open_clip's CLIP, or a model whose ``text`` is open_clip's TextTransformer.
@@ -84,8 +84,8 @@ def find_cut_encoder(model: Any) -> Encoder | None:
 
     text = model if isinstance(model, CLIP) else getattr(model, "text", None)
     pooling = getattr(text, "text_pool_type" if text is model else "pool_type", None)
-    seen = getattr(text, "use_pad_mask", False) or getattr(text, "cls_emb", None) is not None
-    if not isinstance(text, (CLIP, TextTransformer)) or pooling != "argmax" or text.attn_mask is None or seen:
+    sees_padding = getattr(text, "use_pad_mask", False) or getattr(text, "cls_emb", None) is not None
+    if not isinstance(text, (CLIP, TextTransformer)) or pooling != "argmax" or text.attn_mask is None or sees_padding:
         return None
     transformer: Any = text
 
@@ -316,7 +316,7 @@ class OpenClipModel:
     def _pool_windows(self, tokens: Tensor, windows: Tensor, *, fast: bool) -> Tensor:
         split = self._need_split()
         if self._table is None or windows.shape[:1] != tokens.shape[:1]:
-            raise UsageError(f"{len(windows)} sets of windows for {len(tokens)} images")
+            raise UsageError(f"the windows must be of {len(tokens)} images, got {len(windows)}")
         rows, columns = view_matrices(self._table, windows)
         if windows.shape[1] == 0:
             return torch.zeros(len(tokens), 0, self.embed_dim, device=tokens.device)
@@ -336,15 +336,15 @@ class OpenClipModel:
     def _need_tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
             raise ModelError(
-                f"the model {self.name!r} was built without a tokenizer", remedy="Give one, or use encode_tokens"
+                f"the model {self.name!r} was built without a tokenizer", remedy="Give it one, or use encode_tokens"
             )
         return self._tokenizer
 
     def _measure_embed_dim(self) -> int:
-        """open_clip's own models know their size; a timm trunk is asked with one blank image."""
-        known = getattr(self.network.visual, "output_dim", None)
-        if isinstance(known, int):
-            return known
+        """open_clip's own encoders state their size; that of a timm trunk is measured with one blank image."""
+        size = getattr(self.network.visual, "output_dim", None)
+        if isinstance(size, int):
+            return size
         height, width = _image_size(self.network)
         return int(self.encode_image(torch.zeros(1, 3, height, width)).shape[-1])
 
@@ -397,10 +397,10 @@ def _build(source: CheckpointSource) -> Any:
     state = convert_state_dict(model, read_checkpoint(source.checkpoint, source.sha256))
     if not hasattr(model, "positional_embedding"):
         state = convert_to_custom_text_state_dict(state)
-    own = model.state_dict()
+    expected = model.state_dict()
     for key in ("logit_scale", "logit_bias"):
-        if key in state and key in own and state[key].numel() == own[key].numel():
-            state[key] = state[key].reshape(own[key].shape)
+        if key in state and key in expected and state[key].numel() == expected[key].numel():
+            state[key] = state[key].reshape(expected[key].shape)
     what = f"the weights in {str(source.checkpoint)!r} and the architecture {source.model}"
     fit_state(model, state, what=what, optional=_NOT_IN_FEATURES)
     return model

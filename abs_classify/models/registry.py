@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abs_classify.models.embedded_files import EMBEDDED, find_embedded_files
-from abs_classify.models.open_clip_catalogue import read_catalogue
+from abs_classify.models.open_clip_catalogue import OpenClipCatalogue, read_catalogue
 from abs_classify.models.open_clip_sources import find_source
 from abs_classify.models.store import StoredWeights, WeightsStore
 from abs_classify.models.weights import CONFIG_FILE, cached_file
@@ -263,12 +263,13 @@ def _dino_entry(spec: str, repository: str) -> ModelEntry:
 
 
 def _open_clip_entries() -> tuple[ModelEntry, ...]:
-    return tuple(_published_entry(name) for name in sorted(read_catalogue().names()))
+    catalogue = read_catalogue()
+    return tuple(_published_entry(name, catalogue) for name in sorted(catalogue.names()))
 
 
-def _published_entry(name: str) -> ModelEntry:
+def _published_entry(name: str, catalogue: OpenClipCatalogue) -> ModelEntry:
     arch, _, tag = name.rpartition("/")
-    organisation, repository, file = (*read_catalogue().weights(arch, tag)["hf_hub"].split("/"), "")[:3]
+    organisation, repository, file = (*catalogue.weights(arch, tag)["hf_hub"].split("/"), "")[:3]
     place = f"{organisation}/{repository}"
     files = (f"{Path(file).stem}.safetensors", file) if file else _MODEL_FILES
     return ModelEntry(name, place, files, license_of(place))
@@ -313,7 +314,7 @@ def entry_of(name: str) -> ModelEntry:
             raise
     if _is_local(name):
         return ModelEntry(name, "", (), None)
-    return _timm_entry(name) if name.startswith("dino:") else _published_entry(name)
+    return _timm_entry(name) if name.startswith("dino:") else _published_entry(name, read_catalogue())
 
 
 def _is_local(name: str) -> bool:
@@ -337,7 +338,6 @@ def files_of(name: str) -> tuple[Path, ...]:
         WeightsError: they are not here.
         UnknownNameError, ModelError, MissingExtraError: as in ``load_model`` and ``load_attention``.
     """
-
     if name == "dino" or name.startswith("dino:"):
         require("timm")
         from abs_classify.models.vit import vit_files
@@ -371,7 +371,7 @@ def hub_digest(path: Path) -> str:
 
 
 def locate(store: WeightsStore, name: str) -> WeightsRow:
-    """One model: what is known of it, where it is, and the name that loads it from there.
+    """A model: what is known of it, where it is, and the name that loads it from there.
 
     Raises:
         UnknownNameError, ModelError, UsageError, WeightsError, MissingExtraError: as in ``entry_of``.
@@ -417,8 +417,7 @@ def list_known(store: WeightsStore) -> list[WeightsRow]:
         MissingExtraError: open_clip is not installed.
         WeightsError: a record in the store is damaged.
     """
-    entries = known_entries()
-    return _merge([_cache_row(entry) for entry in entries], store.all())
+    return _merge([_cache_row(entry) for entry in known_entries()], store.all())
 
 
 def list_here(store: WeightsStore) -> list[WeightsRow]:
