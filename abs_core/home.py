@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +23,9 @@ class Home:
 
     @classmethod
     def at(cls, root: Path | None, cache: Path | None) -> Home:
-        """The folders for the two options, with their defaults."""
-        base = (root or Path.home() / ".abs").expanduser().absolute()
-        return cls(base, (cache or base / "cache").expanduser().absolute())
+        """The folders for the two options; None: those of ``ABS_HOME`` and ``ABS_CACHE``, or their defaults."""
+        base = _folder(root, "ABS_HOME", Path.home() / ".abs")
+        return cls(base, _folder(cache, "ABS_CACHE", base / "cache"))
 
     @property
     def bundles(self) -> Path:
@@ -45,3 +46,7 @@ class Home:
     def results(self) -> Path:
         """The result files of evaluations."""
         return self.root / "results"
+
+
+def _folder(given: Path | None, variable: str, default: Path) -> Path:
+    return (given or Path(os.environ.get(variable) or default)).expanduser().absolute()

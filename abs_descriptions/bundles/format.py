@@ -1,6 +1,6 @@
-"""The header and the lines of a bundle as pydantic models: the boundary and the JSON Schema. Pure.
+"""The header and the lines of a bundle as pydantic models, and the JSON Schema made of them. Pure.
 
-The header and the rejected completions are checked by these models. Descriptions come by the million, so ``lines``
+The header and the rejected completions are checked by these models. Descriptions come by the million, so ``codec``
 checks them by hand; ``RecordModel`` states the same rules for the JSON Schema, and the tests compare the two.
 """
 

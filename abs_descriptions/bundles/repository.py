@@ -1,6 +1,6 @@
 """Bundles by name and version: in the local store, a shared folder, a bucket, on the Hugging Face hub or a web server.
 
-    Repository.local(folder)                 the store of one user; several of that user's processes may share it
+    Repository.local()                       the store of one user; several of that user's processes may share it
     Repository.open("s3://team/bundles")     a place that others write as well
 
 ``manifest`` says where everything lies. Objects are written first and the manifest last, by an operation that fails if
@@ -23,6 +23,7 @@ from typing import Literal
 
 from abs_core.errors import AbsError, BundleError, StorageError, UnknownNameError, UsageError
 from abs_core.files import sha256_file, storage_errors
+from abs_core.home import Home
 from abs_core.text import printable
 from abs_descriptions.bundles.format import text_problem
 from abs_descriptions.bundles.manifest import (
@@ -94,9 +95,13 @@ class Repository:
         self._storage = storage
 
     @classmethod
-    def local(cls, folder: Path) -> Repository:
-        """The local store. A folder that does not exist is an empty store; writing creates it."""
-        return cls(FolderStorage(folder))
+    def local(cls, folder: Path | None = None) -> Repository:
+        """The local store. A folder that does not exist is an empty store; writing creates it.
+
+        Args:
+            folder: of the store; None: the one that ``abs bundle`` uses, in ``ABS_HOME`` or ``~/.abs``.
+        """
+        return cls(FolderStorage(Home.at(None, None).bundles if folder is None else folder))
 
     @classmethod
     def open(cls, location: str) -> Repository:

@@ -98,7 +98,7 @@ function recall() {
 const guarded = (text) => (/^'*[=+\-@\t\r]/.test(text) ? "'" + text : text);
 const cell = (text) => '"' + guarded(text).replaceAll('"', '""') + '"';
 
-function sheet() {
+function reviewFile() {
   const lines = [COLUMNS.join(",")];
   for (const row of rows) {
     const { decision, new_text, reason } = decisionOf(row);
@@ -112,7 +112,7 @@ function sheet() {
 
 function save() {
   const link = make("a", {
-    href: URL.createObjectURL(new Blob([sheet()], { type: "text/csv;charset=utf-8" })),
+    href: URL.createObjectURL(new Blob([reviewFile()], { type: "text/csv;charset=utf-8" })),
     download: document.body.dataset.file,
   });
   link.click();

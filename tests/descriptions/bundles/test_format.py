@@ -58,7 +58,7 @@ def test_limits_in_the_docs_are_those_of_the_code() -> None:
 def test_python_in_the_docs_runs(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ABS_HOME", str(tmp_path / ".abs"))
     monkeypatch.chdir(tmp_path)
     bundle = write_cat(tmp_path / "birds-1.2.0.jsonl", name="birds", version="1.2.0")
     Repository.local(tmp_path / ".abs" / "bundles").add(bundle.path)
