@@ -1,19 +1,19 @@
-"""What ABS costs beside its encoder, and against the authors' structure, with ViT-B/16 of random weights.
+"""The cost of ABS apart from its encoder, and against the authors' structure, with a ViT-B/16 of random weights.
 
     OMP_NUM_THREADS=1 python benchmarks/abs_pipeline.py windows overhead
     OMP_NUM_THREADS=1 python benchmarks/abs_pipeline.py pipeline --images 1 --repeats 2
     OMP_NUM_THREADS=1 python benchmarks/abs_pipeline.py bfloat16
 
-``windows``: 50 feature views against one pass of the whole image, and against the whole last block on every view.
-``overhead``: every step beside the encoding of the 50 crops, as a share of that encoding. ``pipeline``: all of ABS
-against ``authors_structure.py``, an image at a time, and their scores. ``bfloat16``: the same with weights cast to
-bfloat16, and how far scores move. ``embedded``: the same question for trained weights, those of the embedded model, on
-the demo photos. What is compared runs in turn, and of ``--repeats`` rounds the least wall time and
-the least processor time count: other work on the machine weighs on the first more than on the second. With
-``--baseline-batch 4`` the baseline encodes as few crops at once as the product does.
+``windows``: 50 feature windows against one pass of the full image, and against the whole last block on every window.
+``overhead``: every step apart from encoding the 50 crops, as a share of that encoding. ``pipeline``: all of ABS against
+``authors_structure.py``, one image at a time, and their scores. ``bfloat16``: the same with weights cast to bfloat16,
+and how much scores change. ``embedded``: the same question for trained weights, those of the embedded model, on the
+demo images. The two sides take turns; of ``--repeats`` rounds the least wall time and the least processor time count:
+other work on the machine affects the first more than the second. With ``--baseline-batch 4`` the baseline encodes as
+few crops at once as this package does.
 
 Weights are random, but attention is sharp and a few channels are large, as in trained models. Texts are random unit
-vectors with cosines like CLIP's, 50 for each of 1,000 classes; the photos are those of tests/golden.
+vectors with cosines like CLIP's, 50 for each of 1,000 classes; the images are those of tests/golden.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from abs_classify.models.open_clip import OpenClipModel
 from abs_classify.models.vit import load_vit
 from abs_classify.threads import even_parts, in_threads
 
-PHOTOS = Path(__file__).parents[1] / "tests" / "golden" / "photos"
+IMAGES = Path(__file__).parents[1] / "tests" / "golden" / "photos"
 CLASSES, TEXTS = 1000, 50
 CROPS_AT_ONCE = 4
 
@@ -72,7 +72,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Models:
-    """The model, what guides it, which views it sees, and the texts in both forms."""
+    """The model, its attention backend, the views, and the texts in both forms."""
 
     model: OpenClipModel
     dino: DinoAttention
@@ -96,7 +96,7 @@ class Models:
         )
 
     def scores(self, image: LoadedImage) -> Tensor:
-        """Class scores [C] of the product."""
+        """Class scores [C] of this package."""
         encoded = encode_images(self.model, self.dino, [image], (self.boxes, self.windows))
         views = torch.cat([encoded.features[self.windows], encoded.features[self.boxes]], dim=1)
         return soft_prepared(views, self.prepared)[0]
@@ -132,7 +132,7 @@ def build_models(folder: Path, views: int) -> Models:
     file = folder / "dino.safetensors"
     save_file(vit.state_dict(), file)
     spec = f"vit_base_patch16_224.dino@{file}"
-    mean = unit(model.encode_image(model.preprocess(read_photos(1)[0].pixels)[None]))
+    mean = unit(model.encode_image(model.preprocess(read_images(1)[0].pixels)[None]))
     texts = normalize(0.3 * mean + torch.randn(CLASSES * TEXTS, model.embed_dim) / model.embed_dim**0.5, dim=-1)
     class_index = torch.arange(CLASSES).repeat_interleave(TEXTS)
     return Models(
@@ -146,90 +146,91 @@ def build_models(folder: Path, views: int) -> Models:
     )
 
 
-def read_photos(count: int) -> list[LoadedImage]:
-    return [load_image(path) for path in sorted(PHOTOS.glob("*.png"))[:count]]
+def read_images(count: int) -> list[LoadedImage]:
+    return [load_image(path) for path in sorted(IMAGES.glob("*.png"))[:count]]
 
 
 def least(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Cost]:
-    """The costs of some work, run in turn ``repeats`` times."""
-    least = dict.fromkeys(runs, Cost(float("inf"), float("inf")))
+    """The least costs of each run; all run in turn, ``repeats`` times."""
+    costs = dict.fromkeys(runs, Cost(float("inf"), float("inf")))
     for _ in range(repeats):
         for name, run in runs.items():
             wall, processor = time.perf_counter(), time.process_time()
             run()
             wall, processor = time.perf_counter() - wall, time.process_time() - processor
-            least[name] = Cost(min(least[name].wall, wall), min(least[name].processor, processor))
-    return least
+            costs[name] = Cost(min(costs[name].wall, wall), min(costs[name].processor, processor))
+    return costs
 
 
 def windows(models: Models, options: argparse.Namespace) -> dict[str, Any]:
-    """50 feature views: their cost in passes of one whole image, and their distance from the whole block's."""
-    model, (image,) = models.model, read_photos(1)
+    """50 feature windows: their cost in passes of the full image, and their distance from those of the whole block."""
+    model, (image,) = models.model, read_images(1)
     pixels = model.preprocess(image.pixels)[None]
     tokens = model.tokens(pixels)
     attention = models.dino.maps(models.dino.preprocess(image.pixels)[None])[0].numpy()
     placed = place_views(Geometry.of(model), attention, image.id, image.pixels.size, (models.windows,))
-    where = torch.from_numpy(placed[models.windows])[None]
-    few = least({"block": lambda: model.pool_windows_by_block(tokens, where)}, 1)
-    many = least(
+    rectangles = torch.from_numpy(placed[models.windows])[None]
+    by_block = least({"block": lambda: model.pool_windows_by_block(tokens, rectangles)}, 1)
+    costs = least(
         {
-            "whole": lambda: model.network.encode_image(pixels, normalize=False),
-            "windows": lambda: model.pool_windows(tokens, where),
+            "full": lambda: model.network.encode_image(pixels, normalize=False),
+            "windows": lambda: model.pool_windows(tokens, rectangles),
         },
         5 * options.repeats,
     )
-    exact = unit(model.pool_windows_by_block(tokens, where))
+    exact = unit(model.pool_windows_by_block(tokens, rectangles))
+    shortcut = unit(model.pool_windows(tokens, rectangles))
     spread = float((exact - exact.mean(1, keepdim=True)).abs().max())
     return {
-        "feature views / one whole image": many["windows"] / many["whole"],
-        "the whole block on each view / one whole image": few["block"] / many["whole"],
-        "largest difference of unit features": float((unit(model.pool_windows(tokens, where)) - exact).abs().max()),
+        "feature windows / one full image": costs["windows"] / costs["full"],
+        "the whole block on each window / one full image": by_block["block"] / costs["full"],
+        "largest difference of unit features": float((shortcut - exact).abs().max()),
         "largest difference of a view from their mean": spread,
     }
 
 
 def overhead(models: Models, options: argparse.Namespace) -> dict[str, Any]:
-    """Each step beside the encoding of 50 crops, per image, as shares of that encoding."""
-    model, dino, photos = models.model, models.dino, read_photos(4)
-    pixels = [photo.pixels for photo in photos]
+    """Each step apart from encoding 50 crops, per image, as a share of that encoding."""
+    model, dino, images = models.model, models.dino, read_images(4)
+    pixels = [image.pixels for image in images]
     tokens = model.tokens(torch.stack([model.preprocess(image) for image in pixels]))
     maps = dino.maps(torch.stack([dino.preprocess(image) for image in pixels])).numpy()
 
     def place() -> list[dict[Any, Any]]:
         geometry, views = Geometry.of(model), (models.boxes, models.windows)
         return [
-            place_views(geometry, attention, photo.id, photo.pixels.size, views)
-            for photo, attention in zip(photos, maps, strict=True)
+            place_views(geometry, attention, image.id, image.pixels.size, views)
+            for image, attention in zip(images, maps, strict=True)
         ]
 
     placed = place()
     crops = [(image, box) for image, rows in zip(pixels, placed, strict=True) for box in rows[models.boxes].tolist()]
-    where = torch.from_numpy(placed[0][models.windows])[None]
+    rectangles = torch.from_numpy(placed[0][models.windows])[None]
     views = unit(torch.randn(1, 2 * options.views, model.embed_dim))
-    some = CROPS_AT_ONCE * torch.get_num_threads()
-    ready = torch.split(torch.stack([crop(model, each) for each in crops[:some]]), CROPS_AT_ONCE)
+    count = CROPS_AT_ONCE * torch.get_num_threads()
+    batches = torch.split(torch.stack([crop(model, job) for job in crops[:count]]), CROPS_AT_ONCE)
     costs = least(
         {
-            "encode": lambda: list(in_threads(model.encode_image, ready)),
-            "whole image, up to the last block": lambda: forward(pixels, model.preprocess, model.tokens),
+            "encode": lambda: list(in_threads(model.encode_image, batches)),
+            "full image, up to the last block": lambda: forward(pixels, model.preprocess, model.tokens),
             "attention of DINO": lambda: forward(pixels, dino.preprocess, dino.maps),
             "attention of the model": lambda: model.query_attention(tokens),
-            "drawing and placing 100 views": place,
-            "cropping and resizing": lambda: list(in_threads(lambda each: crop(model, each), crops)),
-            "feature views": lambda: model.pool_windows(tokens[:1], where),
+            "placing 100 views": place,
+            "cropping and resizing": lambda: list(in_threads(lambda job: crop(model, job), crops)),
+            "feature windows": lambda: model.pool_windows(tokens[:1], rectangles),
             "matching with 50,000 texts": lambda: soft_prepared(views, models.prepared),
         },
         3 * options.repeats,
     )
-    encoding = costs.pop("encode").times(options.views / some)
+    encoding = costs.pop("encode").times(options.views / count)
     for name in costs:
         single = name.startswith(("feature", "matching"))
-        costs[name] = costs[name].times(1 if single else 1 / len(photos)) / encoding
-    dinos, own_name = "attention of DINO", "attention of the model"
+        costs[name] = costs[name].times(1 if single else 1 / len(images)) / encoding
+    dino_pass, self_pass = "attention of DINO", "attention of the model"
     return {
         **costs,
-        "all, attention of DINO": total(costs, own_name),
-        "all, attention of the model": total(costs, dinos),
+        "all, attention of DINO": total(costs, self_pass),
+        "all, attention of the model": total(costs, dino_pass),
         "seconds to encode the crops": encoding,
     }
 
@@ -250,7 +251,7 @@ def forward(images: list[Any], prepare: Callable[[Any], Tensor], network: Callab
 
 
 def pipeline(models: Models, options: argparse.Namespace) -> dict[str, Any]:
-    """All of ABS, an image at a time, against the authors' structure: time, and the scores."""
+    """All of ABS, one image at a time, against the authors' structure: time and scores."""
     return against_baseline(models, models, options)
 
 
@@ -262,9 +263,9 @@ def bfloat16(models: Models, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def against_baseline(ours: Models, theirs: Models, options: argparse.Namespace) -> dict[str, Any]:
-    baseline, photos = theirs.baseline(options.baseline_batch), read_photos(options.images)
-    pairs = [race(photo, ours, baseline, options.repeats) for photo in photos]
-    costs = [mean([costs[at] for costs, _ in pairs]) for at in (0, 1)]
+    baseline, images = theirs.baseline(options.baseline_batch), read_images(options.images)
+    pairs = [race(image, ours, baseline, options.repeats) for image in images]
+    costs = [mean([costs[side] for costs, _ in pairs]) for side in (0, 1)]
     scores = torch.stack([scores for _, scores in pairs])
     error = ((scores[:, 0] - scores[:, 1]) / scores[:, 1]).abs()
     best = scores.argmax(-1)
@@ -273,20 +274,20 @@ def against_baseline(ours: Models, theirs: Models, options: argparse.Namespace) 
         "seconds for an image": costs[0],
         "seconds for an image, authors' structure": costs[1],
         "largest relative difference of a score": float(error.max()),
-        "same decision": f"{int((best[:, 0] == best[:, 1]).sum())} of {len(photos)}",
+        "same decision": f"{int((best[:, 0] == best[:, 1]).sum())} of {len(images)}",
     }
 
 
 def race(
-    photo: LoadedImage, ours: Models, baseline: AuthorsStructure, repeats: int
+    image: LoadedImage, ours: Models, baseline: AuthorsStructure, repeats: int
 ) -> tuple[tuple[Cost, Cost], Tensor]:
-    """The costs of both for one photo, and their scores [2, C]."""
+    """The costs of both for one image, and their scores [2, C]."""
     scores: dict[str, Tensor] = {}
-    draws = (ours.boxes, ours.windows, 0)  # the seed
+    views_and_seed = (ours.boxes, ours.windows, 0)
     costs = least(
         {
-            "ours": lambda: scores.update(ours=ours.scores(photo)),
-            "baseline": lambda: scores.update(baseline=baseline.scores(photo.pixels, photo.id, *draws)),
+            "ours": lambda: scores.update(ours=ours.scores(image)),
+            "baseline": lambda: scores.update(baseline=baseline.scores(image.pixels, image.id, *views_and_seed)),
         },
         repeats,
     )
@@ -298,17 +299,17 @@ def mean(costs: Sequence[Cost]) -> Cost:
 
 
 def embedded(_: Models, options: argparse.Namespace) -> dict[str, Any]:
-    """Trained weights in bfloat16 against float32: the embedded model on the demo photos."""
+    """Trained weights in bfloat16 against float32: the embedded model on the demo images."""
     demo = open_dataset("demo")
     method = replace(get_method("abs"), views=(AttentionCrops(options.views), FeatureWindows(options.views)))
-    ranked = []
+    runs = []
     for dtype in ("float32", "bfloat16"):
         classifier = Classifier(load_embedded_model(dtype=dtype), list(demo.names.values()), method=method)
-        ranked.append(list(classifier.classify([item.path for item in demo.samples], top=len(demo.names))))
-    pairs = list(zip(*ranked, strict=True))
+        runs.append(list(classifier.classify([sample.path for sample in demo.samples], top=len(demo.names))))
+    pairs = list(zip(*runs, strict=True))
     errors = []
     for exact, low in pairs:
-        changed = {one.class_id: one.score for one in low.ranking}
+        changed = {ranked.class_id: ranked.score for ranked in low.ranking}
         errors.append(abs(changed[exact.class_id] / exact.score - 1))
     same = sum(exact.class_id == low.class_id for exact, low in pairs)
     return {

@@ -3,7 +3,7 @@
 Written from the description of what that program does, not from its code: one image at a time; the attention map
 computed twice, once for each kind of view; the whole last block for every feature view; all 50 crops as one batch; and
 soft matching on tensors [views, classes, texts] of which several exist at once. The models, their weights and
-the draws are those of the product, so what differs is the structure alone.
+the random numbers are those of this package, so what differs is the structure alone.
 
 It is a little faster than the original: only the last layer of the attention model materialises its weights, and both
 attention passes run on the device of the model.
@@ -86,7 +86,7 @@ class AuthorsStructure:
         return normalize(torch.cat([self._model.encode_image(part, normalize=False) for part in parts]), dim=-1)
 
     def _feature_views(self, image: Image.Image, windows: np.ndarray) -> Tensor:
-        """Unit features [1 + N, d] of the whole image and of windows of its tokens, each through the whole block."""
+        """Unit features [1 + N, d] of the full image and of windows of its tokens, each through the whole block."""
         visual = self._model.visual
         grid = visual.grid_size[0]
         tokens = self._embed(self._preprocess(image)[None])

@@ -4,14 +4,14 @@
     python benchmarks/eval_speed.py vit --method abs --images 2 --repeats 1
     python benchmarks/eval_speed.py memory --images 200 2000
 
-``encoder``: every pass that the method asks for, over pixels that are there already, as many crops at once as in a
-run, in as many threads, none of which waits before the end. ``reader``: open, hash, decode and preprocess the same
+``encoder``: every pass that the method asks for, over pixels in memory, as many crops at once as in a run, in as many
+threads, none of which waits before the end. ``reader``: open, hash, decode and preprocess the same
 images and crops, in as many threads. ``run``: what the command does between the loaded model and the accuracies, with
-an empty cache: hash the files, read, encode, match, store. The three take turns; of ``--repeats`` rounds the least wall
+an empty cache: hash the files, read, encode, score, store. The three take turns; of ``--repeats`` rounds the least wall
 time and the least processor time count. Where encoder and reader share the cores of a CPU, no order of work ends before
 ``both``: (processor time of encoder and reader) / threads. The files are in the page cache for all. ``memory``: peak
-resident memory of whole commands, each in a process of its own, by the number of images. Images are drawn: blobs and
-noise, as JPEG.
+resident memory of whole commands, each in a process of its own, by the number of images. Images are made up: blobs
+and noise, as JPEG.
 """
 
 from __future__ import annotations
@@ -61,19 +61,19 @@ class Cost:
     processor: float
 
 
-def draw_images(folder: Path, count: int, size: tuple[int, int], classes: int) -> Path:
-    """JPEGs with the detail of a photo, and a table of them."""
+def make_images(folder: Path, count: int, size: tuple[int, int], classes: int) -> Path:
+    """JPEGs with as much detail as a photograph, and a table of them."""
     rng = np.random.default_rng(0)
     rows = ["path,label"]
     folder.mkdir(parents=True, exist_ok=True)
-    for at in range(count):
+    for number in range(count):
         coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(
             size, Image.Resampling.BICUBIC
         )
         noise = rng.normal(0, 12, (size[1], size[0], 1))
         pixels = np.clip(np.asarray(coarse) + noise, 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"{at:05d}.jpg", quality=90)
-        rows.append(f"{at:05d}.jpg,class_{at % classes}")
+        Image.fromarray(pixels).save(folder / f"{number:05d}.jpg", quality=90)
+        rows.append(f"{number:05d}.jpg,class_{number % classes}")
     table = folder / "images.csv"
     table.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return table
@@ -91,26 +91,26 @@ def random_vit(folder: Path) -> str:
     return f"ViT-B-16@{path}"
 
 
-def encode(model: Model, source: Any, method: Method, images: int) -> Callable[[], None]:
+def encode(model: Model, backend: Any, method: Method, images: int) -> Callable[[], None]:
     """Every pass of the method, over pixels in memory."""
     pixels = torch.randn(CROPS_AT_ONCE, 3, *model.preprocess(Image.new("RGB", (64, 64))).shape[1:])
     crops = sum(view.count for view in method.views if not isinstance(view, FullImage | FeatureWindows))
     windows = next((view.count for view in method.views if isinstance(view, FeatureWindows)), 0)
-    guided = any(view.needs_attention for view in method.views) and not isinstance(source, SelfAttention)
-    guide = source.preprocess(Image.new("RGB", (64, 64))).expand(CROPS_AT_ONCE, -1, -1, -1) if guided else pixels
+    guided = any(view.needs_attention for view in method.views) and not isinstance(backend, SelfAttention)
+    guide = backend.preprocess(Image.new("RGB", (64, 64))).expand(CROPS_AT_ONCE, -1, -1, -1) if guided else pixels
 
-    def whole(part: Sequence[int]) -> Tensor:
+    def full_images(part: Sequence[int]) -> Tensor:
         tokens = model.tokens(pixels[: len(part)])
         if windows:
             model.pool_windows(tokens, torch.tensor([0, 4, 0, 4]).repeat(len(part), windows, 1))
         if guided:
-            source.maps(guide[: len(part)])
+            backend.maps(guide[: len(part)])
         return model.pool(tokens)
 
     def run() -> None:
         # no part waits for another, as no part of a run does
         if windows or guided or not crops:
-            list(in_threads(whole, even_parts(range(images), CROPS_AT_ONCE)))
+            list(in_threads(full_images, even_parts(range(images), CROPS_AT_ONCE)))
         if crops:
             parts = even_parts(range(images * crops), CROPS_AT_ONCE)
             list(in_threads(lambda part: model.encode_image(pixels[: len(part)]), parts))
@@ -118,17 +118,17 @@ def encode(model: Model, source: Any, method: Method, images: int) -> Callable[[
     return run
 
 
-def read(model: Model, source: Any, method: Method, table: Path) -> Callable[[], None]:
+def read(model: Model, backend: Any, method: Method, table: Path) -> Callable[[], None]:
     """Open, decode and preprocess all images and crops."""
-    items = list(open_dataset(f"csv:{table}").samples)
+    samples = list(open_dataset(f"csv:{table}").samples)
     pixel_views = [view for view in method.views if not isinstance(view, FeatureWindows)]
     guided = any(view.needs_attention for view in method.views)
-    flat = np.full((source.grid, source.grid), 1.0, dtype=np.float32) if guided else None
+    flat = np.full((backend.grid, backend.grid), 1.0, dtype=np.float32) if guided else None
 
-    def one(image: LoadedImage) -> None:
+    def prepare(image: LoadedImage) -> None:
         model.preprocess(image.pixels)
-        if guided and not isinstance(source, SelfAttention):
-            source.preprocess(image.pixels)
+        if guided and not isinstance(backend, SelfAttention):
+            backend.preprocess(image.pixels)
         placed = place_views(Geometry.of(model), flat, image.id, image.pixels.size, pixel_views)
         for view, boxes in placed.items():
             if not isinstance(view, FullImage):
@@ -136,7 +136,7 @@ def read(model: Model, source: Any, method: Method, table: Path) -> Callable[[],
                     model.preprocess_crop(image.pixels.crop((left, upper, right, lower)))
 
     def run() -> None:
-        for _ in in_threads(lambda item: one(load_image(item.read(), item.name)), items, ahead=8):
+        for _ in in_threads(lambda sample: prepare(load_image(sample.read(), sample.name)), samples, ahead=8):
             pass
 
     return run
@@ -145,19 +145,19 @@ def read(model: Model, source: Any, method: Method, table: Path) -> Callable[[],
 def evaluate(models: DeferredModel, method: Method, table: Path, folder: Path) -> Callable[[], Cost]:
     """The command between the loaded model and the accuracies; its texts are encoded before."""
     data = open_dataset(f"csv:{table}")
-    text_table = method.texts.build(ClassTextInputs(data.names, None, read_template_set("plain").templates))
-    places = {label: at for at, label in enumerate(data.names)}
-    truth = [places[label] for label in data.labels]
+    class_texts = method.texts.build(ClassTextInputs(data.names, None, read_template_set("plain").templates))
+    positions = {label: position for position, label in enumerate(data.names)}
+    truth = [positions[label] for label in data.labels]
 
     def run() -> Cost:
         with tempfile.TemporaryDirectory(dir=folder) as cache:
             digests = DigestCache(Path(cache))
             stages = Stages(StageCache(Path(cache)), models, 0, 64)
-            stages.text_features(text_table)
+            stages.text_features(class_texts)
 
             def work() -> None:
                 photos, _ = identify_readable(data.samples, digests, "stop")
-                rank_images(ShardScorer(stages, {method: text_table}), photos, silent, truth)
+                rank_images(ShardScorer(stages, {method: class_texts}), photos, silent, truth)
 
             return timed(work)
 
@@ -175,11 +175,11 @@ def timed(work: Callable[[], object]) -> Cost:
 
 
 def speed(options: argparse.Namespace) -> dict[str, float]:
-    """Seconds an image of the three, and their ratios."""
+    """Seconds for an image of the three, and their ratios."""
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        table = draw_images(folder / "images", options.images[0], options.size, 20)
+        table = make_images(folder / "images", options.images[0], options.size, 20)
         model = "embedded" if options.model == "embedded" else random_vit(folder)
         models = DeferredModel(
             model, "auto" if model == "embedded" else "self", "cpu", "float32", DigestCache(folder), folder
@@ -190,8 +190,8 @@ def speed(options: argparse.Namespace) -> dict[str, float]:
         reader = read(models.model, models.attention_backend, method, table)
         rounds = [(timed(encoder), timed(reader), run()) for _ in range(options.repeats + 1)][1:]
     names = ("encoder", "reader", "run")
-    wall = {part: min(costs[at].wall for costs in rounds) for at, part in enumerate(names)}
-    used = {part: min(costs[at].processor for costs in rounds) for at, part in enumerate(names)}
+    wall = {part: min(costs[index].wall for costs in rounds) for index, part in enumerate(names)}
+    used = {part: min(costs[index].processor for costs in rounds) for index, part in enumerate(names)}
     both = max(wall["encoder"], wall["reader"], (used["encoder"] + used["reader"]) / options.threads)
     per_image = {f"{part}_ms": 1e3 * seconds / options.images[0] for part, seconds in wall.items()}
     spent = {f"{part}_processor_ms": 1e3 * seconds / options.images[0] for part, seconds in used.items()}
@@ -209,7 +209,7 @@ def memory(options: argparse.Namespace) -> dict[str, float]:
     peaks = {}
     with tempfile.TemporaryDirectory() as name:
         for count in options.images:
-            table = draw_images(Path(name) / str(count), count, options.size, 20)
+            table = make_images(Path(name) / str(count), count, options.size, 20)
             done = subprocess.run(
                 [sys.executable, __file__, "child", "--method", options.method, "--table", str(table),
                  "--threads", str(options.threads)],
@@ -246,11 +246,11 @@ def main() -> None:
     if options.model == "child":
         child(options)
         return
-    found = memory(options) if options.model == "memory" else speed(options)
+    measured = memory(options) if options.model == "memory" else speed(options)
     if options.json:
-        print(json.dumps({**vars(options), **found}))
+        print(json.dumps({**vars(options), **measured}))
         return
-    for name, value in found.items():
+    for name, value in measured.items():
         print(f"{name:24} {value:8.2f}")
 
 

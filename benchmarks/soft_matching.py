@@ -2,10 +2,10 @@
 
     python benchmarks/soft_matching.py --classes 1000 --texts 50 --views 100 --dims 512 --images 100 --threads 1
 
-The bare product is every view times every text in float32, into a buffer that is written over. Work is cut into units
+The bare product is every view times every text in float32, into a buffer that is overwritten. Work is cut into units
 of about 1,000 views a thread. On each unit soft matching, the product by 1,000 views and the product by 100 views run
 in turn, and of ``--repeats`` rounds the least time counts (for the product, the faster form), so that other work on the
-machine weighs little. The preparation of the texts is added to soft matching once. Extra memory is the peak of the
+machine matters little. The preparation of the texts is added to soft matching once. Extra memory is the peak of the
 resident set during one call with all images, above what it was before. The error is against a plain float64 evaluation
 of ``--check`` images, relative to each score.
 
@@ -86,7 +86,7 @@ def extra_memory(run: Callable[[], object]) -> float:
         line = next(line for line in status.read_text().splitlines() if line.startswith(name))
         return float(line.split()[1]) * 1024 / 1e6
 
-    # memory that was freed but not given back would hide what the call takes
+    # memory that was freed but not returned to the system would hide what the call takes
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     reset.write_text("5")
@@ -121,9 +121,9 @@ def measure(arguments: argparse.Namespace) -> Result:
     class_index = torch.arange(arguments.classes).repeat_interleave(arguments.texts)
     memory = extra_memory(lambda: soft(views, texts, class_index, arguments.classes))
     soft_seconds, product_seconds = compare(views, texts, class_index, arguments)
-    some = views[: arguments.check]
-    exact = soft_reference(some, texts, class_index, arguments.classes)
-    error = ((soft(some, texts, class_index, arguments.classes) - exact) / exact).abs().flatten()
+    checked = views[: arguments.check]
+    exact = soft_reference(checked, texts, class_index, arguments.classes)
+    error = ((soft(checked, texts, class_index, arguments.classes) - exact) / exact).abs().flatten()
     quantile = float(error.kthvalue(max(1, round(0.99 * len(error)))).values)
     ratio = soft_seconds / product_seconds
     return Result(arguments.threads, soft_seconds, product_seconds, ratio, memory, float(error.max()), quantile)

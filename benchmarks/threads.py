@@ -1,12 +1,12 @@
-"""Images shared out between threads, against threads within every operation: one network, the same crops.
+"""Each thread with images of its own, against threads within every operation: one network, the same crops.
 
     python benchmarks/threads.py embedded --crops 40 --busy 0
     python benchmarks/threads.py embedded --crops 40 --busy 2
     python benchmarks/threads.py vit --crops 8
 
 ``one``: one thread. ``within``: every operation is spread over ``--threads`` threads. ``between``: each of as many
-threads takes crops of its own, as the product does. All encode ``--batch`` crops at once. ``--busy`` programs that do
-nothing but count keep the machine busy meanwhile. Seconds a crop: least and largest wall time of ``--repeats`` rounds,
+threads takes crops of its own, as this package does. All encode ``--batch`` crops at once. ``--busy`` programs that
+loop for ever keep the machine busy meanwhile. Seconds for a crop: least and largest wall time of ``--repeats`` rounds,
 in which the three run in turn, and the least processor time.
 """
 
@@ -41,7 +41,7 @@ def load(name: str) -> Model:
 
 @contextlib.contextmanager
 def busy(programs: int) -> Iterator[None]:
-    """Keep as many cores busy."""
+    """Run that many programs that use a core each."""
     running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(programs)]
     try:
         yield
@@ -84,10 +84,10 @@ def main() -> None:
                 features = run()
                 rounds[name].append((time.perf_counter() - wall, time.process_time() - processor))
                 apart[name] = max(apart[name], float((features - expected).abs().max()))
-    print(f"{options.model}, {options.threads} threads, {options.busy} busy programs beside, milliseconds a crop")
+    print(f"{options.model}, {options.threads} threads, {options.busy} busy programs, milliseconds for a crop")
     for name, times in rounds.items():
         walls, used = [wall for wall, _ in times], min(processor for _, processor in times)
-        least, most, used = (1e3 * each / options.crops for each in (min(walls), max(walls), used))
+        least, most, used = (1e3 * seconds / options.crops for seconds in (min(walls), max(walls), used))
         print(f"  {name:8} wall {least:7.1f} to {most:7.1f}   processor {used:7.1f}   difference {apart[name]:.0e}")
 
 
