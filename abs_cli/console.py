@@ -90,17 +90,17 @@ def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
 
 
 class _ProgressLines:
-    """Progress for logs."""
+    """Progress where stderr is not a terminal: a plain line now and then."""
 
-    def __init__(self, title: str, total: int, unit: str, every: float = 10.0) -> None:
-        self._title, self._total, self._unit, self._every = title, total, unit, every
+    def __init__(self, title: str, total: int, unit: str, interval: float = 10.0) -> None:
+        self._title, self._total, self._unit, self._interval = title, total, unit, interval
         self._start = self._last = time.monotonic()
         self._done = 0
 
     def __call__(self, step: int = 1, remark: str = "") -> None:
         self._done += step
         now = time.monotonic()
-        if now - self._last < self._every:
+        if now - self._last < self._interval:
             return
         self._last = now
         rate = self._done / max(now - self._start, 1e-9)
@@ -113,15 +113,15 @@ class _ProgressLines:
 class Interrupts:
     """Catches Ctrl-C (SIGINT) inside a ``with`` block of the main thread; elsewhere it does nothing.
 
-    The first one sets ``asked``. The second one, or the end of the patience, raises ``KeyboardInterrupt``.
+    The first one sets ``requested``. The second one, or the end of the grace_period, raises ``KeyboardInterrupt``.
 
     Args:
-        patience: seconds from the first one to the end.
+        grace_period: seconds from the first one to the end.
     """
 
-    def __init__(self, patience: float = 15.0) -> None:
-        self.asked = False
-        self._patience = patience
+    def __init__(self, grace_period: float = 15.0) -> None:
+        self.requested = False
+        self._grace_period = grace_period
         self._timer: threading.Timer | None = None
         self._before: Any = None
 
@@ -137,16 +137,14 @@ class Interrupts:
             signal.signal(signal.SIGINT, self._before)
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        if self.asked:
+        if self.requested:
             raise KeyboardInterrupt
-        self.asked = True
-        # Not through sys.stderr, in the middle of whose work the signal may have come.
-        line = (
-            f"\nstopping: waiting up to {self._patience:.0f} s for what is under way; press Ctrl-C again to stop now\n"
-        )
+        self.requested = True
+        # Not through sys.stderr: the signal may have come while it was writing.
+        line = f"\nstopping: waiting up to {self._grace_period:.0f} s for what is under way; press Ctrl-C again to stop now\n"
         with suppress(OSError, ValueError):
             os.write(sys.stderr.fileno(), line.encode())
-        self._timer = threading.Timer(self._patience, _interrupt_main_thread)
+        self._timer = threading.Timer(self._grace_period, _interrupt_main_thread)
         self._timer.daemon = True
         self._timer.start()
 
@@ -156,7 +154,7 @@ def _interrupt_main_thread() -> None:
     if main is None or not hasattr(signal, "pthread_kill"):
         _thread.interrupt_main()
     else:
-        # To that very thread: it may wait for a lock, which only a signal of its own ends.
+        # To the main thread itself: it may wait for a lock, which only a signal to it interrupts.
         signal.pthread_kill(main, signal.SIGINT)
 
 
@@ -164,7 +162,7 @@ _NO_LIMIT = 1000
 
 
 class PlainGroup(click.Group):
-    """A group whose ``--help`` shows the first sentence of each command whole, on several lines where it is long."""
+    """A group whose ``--help`` shows the whole first sentence of each command, on several lines where it is long."""
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -177,7 +175,7 @@ class LazyGroup(click.Group):
     """A group that knows its commands by name.
 
     Args:
-        package: where the modules lie, such as "abs_cli.commands".
+        package: of the modules, such as "abs_cli.commands".
         table: command -> (module in the package, whose ``command`` it is, or module and name as "eval:command"; the
             line that ``--help`` shows).
         settings: what ``click.Group`` takes.

@@ -179,15 +179,15 @@ class StageCache:
 
     def load(self, key: CacheKey) -> dict[str, np.ndarray] | None:
         """The arrays stored under ``key``, or None if they are absent or damaged (a damaged entry is removed)."""
-        found = self._read(self._path(key), key)
-        counts = self.misses if found is None else self.hits
+        arrays = self._read(self._path(key), key)
+        counts = self.misses if arrays is None else self.hits
         counts[key.stage] = counts.get(key.stage, 0) + 1
-        if found is None and counts[key.stage] <= _MISSED_KEPT:
+        if arrays is None and counts[key.stage] <= _MISSED_KEPT:
             self.missed.append(key)
-        return found
+        return arrays
 
     def holds(self, key: CacheKey) -> bool:
-        """Whether an entry stands under ``key``; it may still turn out to be damaged when it is loaded."""
+        """Whether there is an entry under ``key``; it may still turn out to be damaged when it is loaded."""
         return self._path(key).is_file()
 
     def store(self, key: CacheKey, arrays: Mapping[str, np.ndarray]) -> None:
@@ -235,9 +235,9 @@ class StageCache:
         # hidden is what a process is writing just now, or was when it was killed
         for path in sorted((self.root / DERIVED).glob("[!.]*")):
             with suppress(FileNotFoundError):
-                files = [one.stat() for one in (path.rglob("*") if path.is_dir() else [path]) if one.is_file()]
-                used = max((max(one.st_atime, one.st_mtime) for one in files), default=0.0)
-                yield CacheEntry(path, DERIVED, sum(one.st_size for one in files), used)
+                files = [file.stat() for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
+                used = max((max(status.st_atime, status.st_mtime) for status in files), default=0.0)
+                yield CacheEntry(path, DERIVED, sum(status.st_size for status in files), used)
 
     def verify(self) -> Iterator[tuple[CacheEntry, bool]]:
         """Read every entry; False marks a damaged one, which is removed so that it is rebuilt."""
@@ -276,9 +276,9 @@ class StageCache:
             theirs = _read_metadata(entry.path).get("key")
             if theirs is None:
                 continue
-            found = differences(ours, json.loads(theirs))
-            if best is None or _distance(found) < _distance(best[1]):
-                best = (entry, found)
+            parts = differences(ours, json.loads(theirs))
+            if best is None or _distance(parts) < _distance(best[1]):
+                best = (entry, parts)
         return best
 
     def _path(self, key: CacheKey) -> Path:
@@ -314,15 +314,15 @@ class StageCache:
 def differences(ours: Any, theirs: Any, path: str = "") -> list[KeyDifference]:
     """The leaves in which two JSON values differ, as dotted paths."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
-        found = []
+        parts = []
         for name in sorted(ours.keys() | theirs.keys()):
-            found += differences(ours.get(name), theirs.get(name), f"{path}.{name}" if path else name)
-        return found
+            parts += differences(ours.get(name), theirs.get(name), f"{path}.{name}" if path else name)
+        return parts
     if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
-        found = []
+        parts = []
         for position, (left, right) in enumerate(zip(ours, theirs, strict=True)):
-            found += differences(left, right, f"{path}[{position}]")
-        return found
+            parts += differences(left, right, f"{path}[{position}]")
+        return parts
     return [] if ours == theirs else [KeyDifference(path, ours, theirs)]
 
 
@@ -384,7 +384,7 @@ def read_last_run(folder: Path) -> LastRun | None:
     """The last run that used this cache folder; None if there was none or its record is damaged."""
     try:
         run = json.loads((folder / _NAME).read_bytes())
-        missed = [CacheKey(one["stage"], one["version"], one["inputs"]) for one in run["missed"]]
+        missed = [CacheKey(key["stage"], key["version"], key["inputs"]) for key in run["missed"]]
         return LastRun(dict(run["hits"]), dict(run["misses"]), missed)
     except (OSError, ValueError, KeyError, TypeError):
         return None

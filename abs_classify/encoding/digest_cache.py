@@ -1,6 +1,6 @@
-"""Digests that are dear to compute, remembered by path, size, mtime_ns and ctime_ns of the files they stand for.
+"""Digests that are expensive to compute, remembered by path, size, mtime_ns and ctime_ns of the files they stand for.
 
-The time of modification alone does not do: `cp -p`, archives and image builders set it to what it was before.
+The time of modification alone is not enough: `cp -p`, archives and image builders set it to what it was before.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from abs_core.files import sha256_file, storage_errors
 __all__ = ["DigestCache"]
 
 
-# Files of one step: a step is remembered when it is done, and bounds what is held of millions of files.
-_AT_ONCE = 2000
+# Files of one step: a step is remembered when it is done, and bounds what is in memory of millions of files.
+_FILES_PER_STEP = 2000
 
 
-# Files are read by so many threads; hashing lets go of the interpreter.
+# Threads that read files; hashing releases the interpreter.
 _THREADS = 4
 
 
@@ -47,10 +47,13 @@ class DigestCache:
 
     def files(self, paths: Sequence[Path]) -> list[str]:
         """The sha256 of each file's bytes, as ``file``. What was read stays remembered when a later file cannot be."""
-        found: list[str] = []
-        for part in (paths[at : at + _AT_ONCE] for at in range(0, len(paths), _AT_ONCE)):
-            found += self._remembered([[_stamp(path)] for path in part], [partial(sha256_file, path) for path in part])
-        return found
+        digests: list[str] = []
+        for start in range(0, len(paths), _FILES_PER_STEP):
+            step = paths[start : start + _FILES_PER_STEP]
+            digests += self._remembered(
+                [[_stamp(path)] for path in step], [partial(sha256_file, path) for path in step]
+            )
+        return digests
 
     def derived(self, what: str, files: Iterable[Path], compute: Callable[[], str]) -> str:
         """A digest that follows from ``what`` (names, options, versions) and from the bytes of ``files``.
@@ -70,15 +73,15 @@ class DigestCache:
         return [known[key] for key in keys]
 
     def _look_up(self, keys: Sequence[str]) -> dict[str, str]:
-        found: dict[str, str] = {}
+        digests: dict[str, str] = {}
         if self._path is None or not self._path.is_file():
-            return found
+            return digests
         with suppress(sqlite3.Error), closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True)) as base:
             for start in range(0, len(keys), 500):
                 part = keys[start : start + 500]
                 marks = ",".join("?" * len(part))
-                found.update(base.execute(f"SELECT key, digest FROM digests WHERE key IN ({marks})", part))  # noqa: S608
-        return found
+                digests.update(base.execute(f"SELECT key, digest FROM digests WHERE key IN ({marks})", part))  # noqa: S608
+        return digests
 
     def _write(self, fresh: dict[str, str]) -> None:
         if not fresh or self._path is None:
@@ -96,7 +99,7 @@ def _all_of(computes: Sequence[Callable[[], str]]) -> list[str]:
     with ThreadPoolExecutor(min(_THREADS, len(computes)), thread_name_prefix="abs-digest") as pool:
         pending = [pool.submit(compute) for compute in computes]
         try:
-            return [each.result() for each in pending]
+            return [future.result() for future in pending]
         finally:
             pool.shutdown(cancel_futures=True)
 

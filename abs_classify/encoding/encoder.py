@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["EncodedImages", "encode_images", "encode_texts", "stream_images"]
 
 
-# Decoded photos are large and features small: a group bounds the pixels that are in memory at once.
+# Decoded images are large and features small: a group bounds the pixels that are in memory at once.
 _IMAGES_AT_ONCE = 32
 
 
@@ -65,7 +65,8 @@ def encode_texts(model: Model, texts: Sequence[str], *, batch_size: int = 1024) 
     Raises:
         ModelError: a text whose feature has no direction or is not finite.
     """
-    parts = [model.encode_text(texts[at : at + batch_size]).float().cpu() for at in range(0, len(texts), batch_size)]
+    batches = (texts[start : start + batch_size] for start in range(0, len(texts), batch_size))
+    parts = [model.encode_text(batch).float().cpu() for batch in batches]
     features = torch.cat(parts) if parts else torch.empty(0, model.embed_dim)
     norms = features.norm(dim=-1)
     wrong = (~norms.isfinite() | (norms == 0)).nonzero().flatten().tolist()
@@ -79,7 +80,7 @@ def encode_texts(model: Model, texts: Sequence[str], *, batch_size: int = 1024) 
 
 def encode_images(
     model: Model,
-    source: AttentionBackend | None,
+    backend: AttentionBackend | None,
     images: Iterable[LoadedImage],
     views: Sequence[ViewSource],
     *,
@@ -91,7 +92,7 @@ def encode_images(
 
     Args:
         model: the image encoder.
-        source: where attention maps come from; may be None when no view is guided or ``attention`` is given.
+        backend: where attention maps come from; may be None when no view is guided or ``attention`` is given.
         images: decoded images; taken one group at a time.
         views: which views; each appears in the result.
         seed: with an image's id and the kind and number of a view it determines every random draw.
@@ -104,7 +105,7 @@ def encode_images(
             remedy names a batch size that fits).
         ImageError: from the iterator, for an image that cannot be read.
     """
-    stream = stream_images(model, source, images, views, seed=seed, batch_size=batch_size, attention=attention)
+    stream = stream_images(model, backend, images, views, seed=seed, batch_size=batch_size, attention=attention)
     parts = list(stream)
     if not parts:
         return EncodedImages({view: torch.empty(0, view.count, model.embed_dim) for view in views}, None)
@@ -115,7 +116,7 @@ def encode_images(
 
 def stream_images(
     model: Model,
-    source: AttentionBackend | None,
+    backend: AttentionBackend | None,
     images: Iterable[LoadedImage],
     views: Sequence[ViewSource],
     *,
@@ -127,21 +128,21 @@ def stream_images(
 
     Arguments and errors are those of ``encode_images``, which joins the groups.
     """
-    _check(model, source, views, attention)
-    encoder = _Encoder(model, source, views, seed, batch_size)
+    _check(model, backend, views, attention)
+    encoder = _Encoder(model, backend, views, seed, batch_size)
     known = iter(attention) if attention is not None else None
     yield from (_on_cpu if model.device.type == "cpu" else _on_accelerator)(encoder, images, known)
 
 
 def _check(
-    model: Model, source: AttentionBackend | None, views: Sequence[ViewSource], attention: Tensor | None
+    model: Model, backend: AttentionBackend | None, views: Sequence[ViewSource], attention: Tensor | None
 ) -> None:
     if model.grid == 0 and any(isinstance(view, FeatureWindows) for view in views):
         raise ModelError(
             f"{model.name} has no token grid, so it gives no feature views",
             remedy="Use a method without them, such as abs-pixels, or a transformer model",
         )
-    if source is None and attention is None and any(view.needs_attention for view in views):
+    if backend is None and attention is None and any(view.needs_attention for view in views):
         raise ModelError("an attention-guided view needs an attention backend", remedy="Name one, such as 'auto'")
 
 
@@ -175,7 +176,7 @@ class _ImageRun(Protocol):
 
 
 class _RunLater(Protocol):
-    """The same, and somebody who wants the result must ask for it."""
+    """The same, begun now or later: the result comes when it is asked for."""
 
     def __call__(
         self, jobs: Sequence[Job], prepare: Callable[[Job], Tensor], network: Callable[[Tensor], Tensor]
@@ -187,7 +188,7 @@ class _Encoder:
     """What is done to every group."""
 
     model: Model
-    source: AttentionBackend | None
+    backend: AttentionBackend | None
     views: Sequence[ViewSource]
     seed: int
     batch_size: int
@@ -196,8 +197,8 @@ class _Encoder:
         """Everything but the crops, which ``later`` is asked for; the result waits for them."""
         whole = _WholeImages(self.model, group.images, run)
         attention = group.attention
-        if attention is None and self.source is not None and any(view.needs_attention for view in self.views):
-            attention = self.source.attend(whole).float().cpu()
+        if attention is None and self.backend is not None and any(view.needs_attention for view in self.views):
+            attention = self.backend.attend(whole).float().cpu()
         placed = self._place(group.images, attention)
         raw: dict[ViewSource, Callable[[], Tensor]] = {}
         for view in self.views:
@@ -287,14 +288,14 @@ def _on_cpu(
     if len(first) < threads:
         yield from _few_on_cpu(encoder, list(_groups(first, known, 1)), most)
         return
-    # given away one by one, so that nobody holds the first pixels while the last are encoded
+    # handed over one by one, so that the first pixels are not held while the last are encoded
     handed = (first.popleft() for _ in range(len(first)))
     with Cores(threads) as cores:
 
         def later(
             jobs: Sequence[Job], prepare: Callable[[Job], Tensor], network: Callable[[Tensor], Tensor]
         ) -> Callable[[], Tensor]:
-            parts = [jobs[at : at + most] for at in range(0, len(jobs), most)]
+            parts = [jobs[start : start + most] for start in range(0, len(jobs), most)]
             begun = [cores.submit(partial(_directly, part, prepare, network)) for part in parts]
             return lambda: torch.cat([part.result() for part in begun])
 

@@ -10,20 +10,20 @@ from typing import Generic, TypeVar
 __all__ = ["ReadAhead"]
 
 
-T = TypeVar("T", bound=Hashable)
+Item = TypeVar("Item", bound=Hashable)
 
 
-R = TypeVar("R")
+Read = TypeVar("Read")
 
 
-F = TypeVar("F")
+Result = TypeVar("Result")
 
 
 # Decoded images are large: this many wait at most, whatever the number of images.
 _WAITING = 8
 
 
-class ReadAhead(Generic[T, R, F]):
+class ReadAhead(Generic[Item, Read, Result]):
     """Reads and encodes items, in order, a little ahead of whoever takes the results.
 
     Args:
@@ -33,18 +33,21 @@ class ReadAhead(Generic[T, R, F]):
     """
 
     def __init__(
-        self, read: Callable[[T], R], encode: Callable[[Iterator[R]], Generator[F, None, None]], workers: int
+        self,
+        read: Callable[[Item], Read],
+        encode: Callable[[Iterator[Read]], Generator[Result, None, None]],
+        workers: int,
     ) -> None:
         self._read, self._encode = read, encode
         self._workers = min(workers, _WAITING)
-        # announced: those that nobody has begun to read, and all whose results were not taken
-        self._unread: deque[T] = deque()
-        self._untaken: deque[T] = deque()
-        self._results: Generator[F, None, None] | None = None
+        # of the announced items: those whose reading has not begun, and those whose results were not taken
+        self._unread: deque[Item] = deque()
+        self._untaken: deque[Item] = deque()
+        self._results: Generator[Result, None, None] | None = None
         self._failure: Exception | None = None
-        self._kept: dict[T, F] = {}
+        self._kept: dict[Item, Result] = {}
 
-    def take(self, items: Sequence[T], then: Sequence[T] = ()) -> list[F]:
+    def take(self, items: Sequence[Item], then: Sequence[Item] = ()) -> list[Result]:
         """The results of ``items``, in order.
 
         Args:
@@ -69,9 +72,9 @@ class ReadAhead(Generic[T, R, F]):
             raise
         if not self._untaken:
             self.close()
-        found = [self._kept[item] for item in items]
+        results = [self._kept[item] for item in items]
         self._kept.clear()
-        return found
+        return results
 
     def close(self) -> None:
         """Drop what was begun for items that nobody has taken."""
@@ -81,12 +84,12 @@ class ReadAhead(Generic[T, R, F]):
         self._unread.clear()
         self._untaken.clear()
 
-    def _announce(self, items: Sequence[T]) -> None:
+    def _announce(self, items: Sequence[Item]) -> None:
         unique = dict.fromkeys(items)
         self._unread.extend(unique)
         self._untaken.extend(unique)
 
-    def _next(self) -> F:
+    def _next(self) -> Result:
         for _ in range(2):
             if self._results is None:
                 self._failure = None
@@ -99,10 +102,10 @@ class ReadAhead(Generic[T, R, F]):
             self._results = None
         raise AssertionError("the encoder gave fewer results than it was given items")
 
-    def _read_ahead(self) -> Iterator[R]:
+    def _read_ahead(self) -> Iterator[Read]:
         """What was read, in order, to the first item that fails: its error waits until its result is asked for."""
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="abs-read")
-        begun: deque[Future[R]] = deque()
+        begun: deque[Future[Read]] = deque()
         try:
             while self._unread or begun:
                 while self._unread and len(begun) < _WAITING:

@@ -47,10 +47,10 @@ def list_stages(home: Home, as_json: bool) -> None:
 
 @command.command("explain")
 @click.option(
-    "--all", "every", is_flag=True, help="Explain the first 64 that were computed of each stage, not only the first."
+    "--all", "all_keys", is_flag=True, help="Explain the first 64 that were computed of each stage, not only the first."
 )
 @click.pass_obj
-def explain(home: Home, every: bool) -> None:
+def explain(home: Home, all_keys: bool) -> None:
     """Say, for the last run, what came from the cache, and what part of each key made the rest new."""
     cache = StageCache(home.cache)
     run = read_last_run(home.cache)
@@ -62,12 +62,12 @@ def explain(home: Home, every: bool) -> None:
         click.echo(f"{stage}: {hits} of {hits + run.misses.get(stage, 0)} from the cache")
     explained: set[str] = set()
     for key in run.missed:
-        if every or key.stage not in explained:
+        if all_keys or key.stage not in explained:
             explained.add(key.stage)
-            _explain_one(cache, key)
+            _explain_key(cache, key)
 
 
-def _explain_one(cache: StageCache, key: CacheKey) -> None:
+def _explain_key(cache: StageCache, key: CacheKey) -> None:
     nearest = cache.explain(key)
     click.echo(f"{key.stage} {key.digest[:12]} was computed:")
     if nearest is None:
@@ -106,22 +106,26 @@ def verify(home: Home) -> None:
 def prune(home: Home, days: float | None, max_size: str | None) -> None:
     """Remove old entries, and what killed runs left half-written in the cache and in --home more than a day ago."""
     if days is None and max_size is None:
-        raise click.UsageError("say what to remove: --older-than DAYS, --max-size SIZE or both")
-    removed = StageCache(home.cache).prune(older_than_days=days, max_bytes=_bytes(max_size))
+        raise click.UsageError("what to remove is not given: --older-than DAYS, --max-size SIZE or both")
+    removed = StageCache(home.cache).prune(older_than_days=days, max_bytes=_parse_size(max_size))
     click.echo(f"removed {len(removed)} entries, {format_bytes(sum(entry.bytes for entry in removed))}")
     folders = (home.cache, home.bundles, home.journals, home.results, home.models)
-    left = [*remove_leftovers(home.root, deep=False), *(path for one in folders for path in remove_leftovers(one))]
+    left = [
+        *remove_leftovers(home.root, deep=False),
+        *(path for folder in folders for path in remove_leftovers(folder)),
+    ]
     if left:
         click.echo(f"removed {len(left)} half-written files and folders of killed runs")
 
 
-def _bytes(text: str | None) -> int | None:
+def _parse_size(text: str | None) -> int | None:
+    """The bytes of a size such as ``5G``."""
     if text is None:
         return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", text.strip().lower())
-    if not found:
-        raise click.BadParameter(f"{text!r} is no size; write it like 500M or 5G", param_hint="--max-size")
-    return int(float(found[1]) * _UNITS[found[2]])
+    size = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", text.strip().lower())
+    if not size:
+        raise click.BadParameter(f"must be a size such as 500M or 5G, got {text!r}", param_hint="--max-size")
+    return int(float(size[1]) * _UNITS[size[2]])
 
 
 def _short(value: object) -> str:

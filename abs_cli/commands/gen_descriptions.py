@@ -160,7 +160,7 @@ def command(home: Home, /, labels: str, name: str, dry_run: bool, as_json: bool,
             report=options["report"],
             license=options["license"],
             progress=progress,
-            may_ask=lambda: not interrupts.asked,
+            may_ask=lambda: not interrupts.requested,
             **inputs,
         )
     if summary.reference is None:

@@ -30,7 +30,7 @@ def read_files(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def test_digests_are_those_of_the_files_and_read_once(
     tmp_path: Path, read_files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("abs_classify.encoding.digest_cache._AT_ONCE", 3)
+    monkeypatch.setattr("abs_classify.encoding.digest_cache._FILES_PER_STEP", 3)
     paths = [tmp_path / f"{number}.bin" for number in range(10)]
     for number, path in enumerate(paths):
         path.write_bytes(b"x" * number)
@@ -53,7 +53,7 @@ def test_other_bytes_of_the_same_size_with_the_time_of_the_old_ones_are_noticed(
 def test_a_file_that_cannot_be_read_leaves_the_steps_before_it_remembered(
     tmp_path: Path, read_files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("abs_classify.encoding.digest_cache._AT_ONCE", 2)
+    monkeypatch.setattr("abs_classify.encoding.digest_cache._FILES_PER_STEP", 2)
     paths = [tmp_path / f"{number}.bin" for number in range(4)]
     for path in paths[:3]:
         path.write_bytes(path.name.encode())
