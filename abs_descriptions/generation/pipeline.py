@@ -84,11 +84,11 @@ def generate(
 ) -> GenerationSummary:
     """Write descriptions of every class with a language model and keep them as a bundle.
 
-    A repository that already has a version with exactly this content gets no new one: what was lost of that version is
-    restored. Ctrl-C ends the run and keeps what has arrived.
+    A repository that already has a version with exactly this content gets no new one. Ctrl-C ends the run and keeps
+    what has arrived.
 
     Args:
-        labels: the classes: a label set, a file or folder, or the name of a shipped set.
+        labels: a label set, a file or folder, or the name of a shipped set.
         name: of the bundle, and of its journal.
         provider: the language model, see ``build_provider``.
         output: a repository, which gets a new version, or the file to write.
@@ -100,15 +100,13 @@ def generate(
         report: a .csv or .json file for one line about each class.
         license: of the descriptions.
         progress: shows how far the work is.
-        may_ask: called before each request, in a thread of the provider. False ends the run once the requests in
-            flight have been answered.
+        may_ask: as in ``run_generation``.
 
     Returns:
         What was kept, requested and paid. A partial bundle has ``result.complete`` False.
 
     Raises:
-        LabelError, PromptError, UnknownNameError, UsageError, BundleError: an input that cannot be used; nothing was
-            requested.
+        LabelError, PromptError, UnknownNameError, UsageError, BundleError: an unusable input; nothing was requested.
         BackendError: the model gives no usable reply, or no reply that is a description; the journal has the replies.
         StorageError: the repository, a file or the journal cannot be written.
     """
@@ -120,17 +118,8 @@ def generate(
     target = _Target(output, name, inputs.labels, license)
     target.check(describe_generator(inputs.prompts, provider, inputs.plan.parameters))
     monitor = _Monitor(prices, progress, is_journaled=journals is not None)
-    with inputs.open_journal() as journal, monitor:
-        result = run_generation(
-            inputs.labels,
-            inputs.prompts,
-            provider,
-            inputs.plan,
-            journal=journal,
-            budget=budget,
-            on_progress=monitor.update,
-            may_ask=may_ask,
-        )
+    with monitor:
+        result = inputs.run(provider, budget, monitor.update, may_ask)
     if report is not None:
         write_report(report, result)
     reference, is_new = _keep(target, result)
@@ -192,6 +181,26 @@ class _Inputs:
         return cls(
             label_set, prompt_set, plan or GenerationPlan(), None if journals is None else journals / f"{name}.jsonl"
         )
+
+    def run(
+        self,
+        provider: Provider,
+        budget: Budget | None,
+        on_progress: Callable[[GenerationProgress], None],
+        may_ask: Callable[[], bool],
+    ) -> GenerationResult:
+        """Generate, with the journal held."""
+        with self.open_journal() as journal:
+            return run_generation(
+                self.labels,
+                self.prompts,
+                provider,
+                self.plan,
+                journal=journal,
+                budget=budget,
+                on_progress=on_progress,
+                may_ask=may_ask,
+            )
 
     def open_journal(self, *, read_only: bool = False) -> Journal | nullcontext[None]:
         """The journal, in a ``with`` block, where there is one; says how many of its lines are damaged."""

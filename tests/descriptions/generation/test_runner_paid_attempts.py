@@ -46,6 +46,7 @@ from abs_descriptions.generation.runner import (
 )
 
 pytest.importorskip("openai")
+pytestmark = pytest.mark.faults
 HASTE = RetryPolicy(attempts=4, first_wait=0.01, longest_wait=0.02, timeout=2)
 PROMPTS = PromptSet(id="p", version=1, description="d", prompts=({"id": "a", "text": "Tell {name}"},))
 NAMES = ["cat", "dog", "cow"]

@@ -35,6 +35,7 @@ from abs_descriptions.generation.providers.retry import RetryPolicy
 from abs_descriptions.generation.runner import GenerationPlan, run_generation
 
 pytest.importorskip("openai")
+pytestmark = pytest.mark.faults
 KEY = "sk-test-0123456789-very-secret"
 DOCS = ROOT / "docs" / "servers.md"
 # A reply of two tokens is there much sooner, also on a busy machine.

@@ -1,0 +1,98 @@
+"""`abs gen-descriptions`: Ctrl-C, kills, and the run that resumes."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gen_descriptions_command import NAMES, Answer, ChatScript, Generate, late, texts
+
+from abs_cli.main import main
+
+pytest.importorskip("openai")
+pytestmark = pytest.mark.faults
+
+
+def test_ctrl_c_keeps_what_is_under_way_and_leaves_a_partial_bundle(generate: Generate, server: ChatScript) -> None:
+    server.behave = lambda name, body: late(0.1, f"This {name} number {body['seed']} has a long tail.")
+    arguments = generate.arguments(NAMES, "--per-class", "10", "--concurrency", "4")
+    with generate.start(*arguments) as run:
+        server.wait_for(12)
+        run.send_signal(signal.SIGINT)
+        out, err = run.communicate(timeout=20)
+    assert run.returncode == 130, err
+    assert "press Ctrl-C again" in err
+    assert "PARTIAL: interrupted" in out
+    assert "short: owl has 0 of 10" in out
+    assert not generate.bundle().header.complete
+    paid = len(server.asked)
+    assert 8 <= paid < 40
+    assert len(generate.journal()) == paid == len(texts(generate.bundle()))
+    assert generate(NAMES, "--per-class", "10").code == 0
+    assert len(server.asked) == 40
+
+
+def test_a_second_ctrl_c_ends_it_at_once(generate: Generate, server: ChatScript) -> None:
+    stalled = threading.Event()
+
+    def behave(name: str, body: dict[str, Any]) -> Answer:
+        if name != "cat":
+            stalled.wait(30)
+        return f"This {name} number {body['seed']} has a long tail."
+
+    server.behave = behave
+    with generate.start(*generate.arguments(NAMES, "--per-class", "3", "--concurrency", "4")) as run:
+        server.wait_for(7)
+        run.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        assert run.poll() is None
+        started = time.monotonic()
+        run.send_signal(signal.SIGINT)
+        out, _ = run.communicate(timeout=20)
+    stalled.set()
+    assert time.monotonic() - started < 12
+    assert run.returncode == 130
+    assert "3 sentences of 4 classes" in out
+    assert [name for name, _ in texts(generate.bundle())] == ["cat"] * 3
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_gives_the_same_bundle_and_pays_for_nothing_twice(
+    generate: Generate, server: ChatScript, tmp_path: Path
+) -> None:
+    # A fifth of the replies is refused by cleaning, so that there are rounds.
+    def behave(name: str, body: dict[str, Any]) -> Answer:
+        time.sleep(0.01)
+        return "No." if body["seed"] % 5 == 0 else f"This {name} number {body['seed']} has a long tail."
+
+    server.behave = behave
+    arguments = generate.arguments(NAMES, "--per-class", "20", "--concurrency", "4")
+    whole = tmp_path / "whole"
+    with pytest.raises(SystemExit, match="0"):
+        main(["--home", str(whole), *arguments])
+    needed = len(server.asked)
+    assert needed > 80
+    draw, kills = random.Random(), 4
+    for _ in range(kills):
+        with generate.start(*arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+            server.wait_for(len(server.asked) + draw.randrange(1, 14))
+            time.sleep(draw.uniform(0, 0.01))
+            assert run.poll() is None, "it ended before it was killed"
+            run.kill()
+    with generate.start(*arguments) as run:
+        _, err = run.communicate()
+    assert run.returncode == 0, err
+    wanted, got = generate.bundle(home=whole), generate.bundle()
+    assert got.header.records_digest == wanted.header.records_digest
+    assert got.header.rejected_digest == wanted.header.rejected_digest
+    assert got.header.counts == wanted.header.counts
+    marks = [line["request"] for line in generate.journal()]
+    assert len(marks) == len(set(marks)) == needed
+    # A kill costs at most what was under way: four requests, and as many whose reply was not yet taken.
+    assert needed <= len(server.asked) - needed <= needed + 8 * kills
