@@ -84,8 +84,7 @@ def generate(
 ) -> GenerationSummary:
     """Write descriptions of every class with a language model and keep them as a bundle.
 
-    A repository that already has a version with exactly this content gets no new one. Ctrl-C ends the run and keeps
-    what has arrived.
+    A repository that has a version with exactly this content gets no new one. Ctrl-C keeps what has arrived.
 
     Args:
         labels: a label set, a file or folder, or the name of a shipped set.
