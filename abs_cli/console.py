@@ -113,7 +113,7 @@ class _ProgressLines:
 class Interrupts:
     """Catches Ctrl-C (SIGINT) inside a ``with`` block of the main thread; elsewhere it does nothing.
 
-    The first one sets ``requested``. The second one, or the end of the grace_period, raises ``KeyboardInterrupt``.
+    The first one sets ``requested``. The second one, or the end of the grace period, raises ``KeyboardInterrupt``.
 
     Args:
         grace_period: seconds from the first one to the end.
@@ -141,7 +141,8 @@ class Interrupts:
             raise KeyboardInterrupt
         self.requested = True
         # Not through sys.stderr: the signal may have come while it was writing.
-        line = f"\nstopping: waiting up to {self._grace_period:.0f} s for what is under way; press Ctrl-C again to stop now\n"
+        wait = f"waiting up to {self._grace_period:.0f} s for what is under way"
+        line = f"\nstopping: {wait}; press Ctrl-C again to stop now\n"
         with suppress(OSError, ValueError):
             os.write(sys.stderr.fileno(), line.encode())
         self._timer = threading.Timer(self._grace_period, _interrupt_main_thread)
