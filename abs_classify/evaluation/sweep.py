@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -50,12 +51,15 @@ class SweepOptions:
 
     Args:
         methods: rows of the table, or their names.
-        views, templates, control: as in ``plan_methods``.
-        limit: how many images of each data set, or None.
-        stratified: whether they are drawn from every class, instead of the first.
-        seed: of every draw.
-        seeds: how many draws of the views, with the seeds from ``seed`` on.
-        on_error: whether a bad image stops the run, and combinations that do not fit.
+        views: how many views of each kind; None for each method's own number.
+        templates: the template set of methods that use one: a shipped id or a file.
+        control: changes the descriptions: shuffle, swap, waffle or classname-only.
+        limit: how many images of each data set; None for all.
+        stratified: whether these are drawn from every class; otherwise they are the first.
+        seed: of everything that is random.
+        seeds: how often what is random is repeated, with the seeds from ``seed`` on.
+        on_error: "stop" at an image that cannot be read and a label space that lacks classes of a data set, or "skip"
+            both and name them in the results.
     """
 
     methods: Sequence[str | Method]
@@ -109,7 +113,7 @@ class EvaluationResults(Sequence[ResultRecord]):
         records: one for each data set, model, label space and method.
         left_out: why label spaces were left out that do not fit a data set.
         folder: where the result files are; None if none were asked for.
-        reused, computed: stage to the number of its cache entries that were there, and were not.
+        reused, computed: stage to the number of cache entries that were there, and that had to be computed.
     """
 
     records: Sequence[ResultRecord]
@@ -269,11 +273,13 @@ def _run(
 
         torch.set_num_threads(threads)
     with _opened(place) as cache:
+        hits, misses = Counter(cache.hits), Counter(cache.misses)
         try:
             run_sweep(sweep, partial(stages_of, cache), keeper.keep, keeper.observer.ranked, progress)
         finally:
             keeper.log_files()
-    return EvaluationResults(keeper.records, sweep.left_out, keeper.run_folder, cache.hits, cache.misses)
+    reused, computed = Counter(cache.hits) - hits, Counter(cache.misses) - misses
+    return EvaluationResults(keeper.records, sweep.left_out, keeper.run_folder, reused, computed)
 
 
 def run_sweep(

@@ -54,7 +54,7 @@ def test_results_are_a_sequence_with_tables_and_files(bench: Bench, image_folder
     assert results.folder is not None
     assert read_results(results.folder) == [record]
     assert results.to_dict() == {"results": [record.model_dump(mode="json")], "left_out": []}
-    again = evaluate(dataset, bench.model, "clip", device="cpu", cache=bench.cache.root)
+    again = evaluate(dataset, bench.model, "clip", device="cpu", cache=bench.cache)
     assert again.folder is None
     assert (dict(again.computed), sum(again.reused.values())) == ({}, 1)
     assert again[0].metrics == record.metrics
