@@ -200,7 +200,7 @@ def _spreads(group: Sequence[ResultRecord], varying: Sequence[str]) -> list[str]
     if not rows:
         return []
     header = [*varying, "method", "seeds", "mean top-1 %", "sd", "least", "most"]
-    return ["the views drawn anew with other seeds:", *_aligned(header, rows, len(varying) + 2), ""]
+    return ["over several seeds:", *_aligned(header, rows, len(varying) + 2), ""]
 
 
 def _remarks(group: Sequence[ResultRecord], varying: Sequence[str]) -> list[str]:
