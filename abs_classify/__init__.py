@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from abs_classify.evaluation.sweep import EvaluationObserver, EvaluationResults, evaluate
     from abs_classify.methods.table import METHODS, Method, get_method, register
     from abs_classify.models.registry import available_models, load_model
-    from abs_classify.usage import measure_usage
+    from abs_classify.usage import filter_by_use, measure_usage
     from abs_core.descriptions import Description, LabelSpace
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "available_models",
     "compare",
     "evaluate",
+    "filter_by_use",
     "get_method",
     "load_model",
     "measure_usage",
@@ -52,6 +53,7 @@ _MODULES = {
     "available_models": "abs_classify.models.registry",
     "compare": "abs_classify.evaluation.comparison",
     "evaluate": "abs_classify.evaluation.sweep",
+    "filter_by_use": "abs_classify.usage",
     "measure_usage": "abs_classify.usage",
     "get_method": "abs_classify.methods.table",
     "load_model": "abs_classify.models.registry",

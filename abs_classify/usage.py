@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from abs_classify.encoding.samples import ImageInput, OnError, SkippedImage
 from abs_classify.methods.table import METHODS, Method
 from abs_core.canonical import digest
+from abs_core.descriptions import Description, LabelSpace, top_by_weight
 from abs_core.errors import DatasetError, ImageError, UsageError
 from abs_core.progress import Progress, no_progress
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from abs_classify.datasets import Sample
     from abs_classify.methods.scoring import SoftMatch
 
-__all__ = ["DescriptionUsage", "measure_usage", "open_images"]
+__all__ = ["DescriptionUsage", "filter_by_use", "measure_usage", "open_images"]
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,48 @@ def measure_usage(
         "texts_digest": class_texts.digest,
     }
     return DescriptionUsage(weights.tolist(), image_ids, skipped, stages.models.name, parameters)
+
+
+def filter_by_use(
+    classifier: Classifier,
+    images: Sequence[ImageInput],
+    *,
+    keep: int | None = None,
+    share: float | None = None,
+    on_error: OnError = "stop",
+    progress: Progress = no_progress,
+) -> LabelSpace:
+    """Keep the descriptions that images use most, for a classifier with fewer and better-suited ones.
+
+    A child version of a bundle, which records what was measured, is made with ``measure_usage`` and
+    ``abs_descriptions.filter_bundle``.
+
+    Args:
+        classifier: its label space is filtered.
+        images: as in ``measure_usage``.
+        keep: at most this many of each class; or
+        share: as many of each class as together hold this share of its weight, in (0, 1].
+        on_error, progress: as in ``measure_usage``.
+
+    Raises:
+        UsageError: not exactly one of ``keep`` and ``share``, one out of range, or no descriptions to choose from; and
+            what ``measure_usage`` raises.
+    """
+    space = classifier.label_space
+    if space.descriptions is None:
+        raise UsageError("the classes have no descriptions to choose from", remedy="Give the classifier descriptions")
+    described = [(class_id, item) for class_id in space.names for item in space.descriptions[class_id]]
+    class_ids, texts = [class_id for class_id, _ in described], [item.text for _, item in described]
+    top_by_weight([0.0] * len(texts), class_ids, texts, keep=keep, share=share)  # a wrong number costs no image
+    usage = measure_usage(classifier, images, on_error=on_error, progress=progress)
+    is_kept = top_by_weight(usage.weights, class_ids, texts, keep=keep, share=share)
+    kept: dict[str, list[Description]] = {class_id: [] for class_id in space.names}
+    for (class_id, item), stays in zip(described, is_kept, strict=True):
+        if stays:
+            kept[class_id].append(item)
+    return LabelSpace(
+        space.labels, {key: tuple(items) for key, items in kept.items()}, f"{space.source}, filtered by use"
+    )
 
 
 def open_images(place: str) -> Sequence[Sample]:

@@ -5,10 +5,12 @@ docs/bundle-format.md is normative for what a bundle stores.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from abs_core.errors import UsageError
 from abs_core.labels import LabelSet
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "LabelSpace",
     "Provenance",
     "Rejection",
+    "top_by_weight",
 ]
 
 
@@ -111,3 +114,49 @@ class LabelSpace:
     def names(self) -> Mapping[str, str]:
         """Class id to class name, in class order."""
         return self.labels.names
+
+
+def top_by_weight(
+    weights: Sequence[float],
+    class_indices: Sequence[Hashable],
+    texts: Sequence[str],
+    *,
+    keep: int | None,
+    share: float | None,
+) -> tuple[bool, ...]:
+    """The descriptions with the largest weights of their class; ties go to the text that comes first.
+
+    Args:
+        weights: n weights, none negative.
+        class_indices: n classes.
+        texts: n texts; they break ties.
+        keep: at most this many of each class.
+        share: as many of each class as together hold this share of its weight, in (0, 1].
+
+    Returns:
+        For each description, whether it stays. Every class keeps at least one.
+
+    Raises:
+        UsageError: neither ``keep`` nor ``share``, or one out of range.
+    """
+    if (keep is None) == (share is None):
+        raise UsageError("exactly one of keep and share must be given", remedy="Give one of the two")
+    if (keep is not None and keep < 1) or (share is not None and not 0 < share <= 1):
+        raise UsageError(
+            f"keep must be at least 1 and share in (0, 1], got {keep if share is None else share}",
+            remedy="Give a number in this range",
+        )
+    stays = [False] * len(texts)
+    members_of: dict[Hashable, list[int]] = {}
+    for position, class_index in enumerate(class_indices):
+        members_of.setdefault(class_index, []).append(position)
+    for members in members_of.values():
+        ranked = sorted(members, key=lambda position: (-weights[position], texts[position]))
+        total, held = math.fsum(weights[position] for position in ranked), 0.0
+        for rank, position in enumerate(ranked):
+            enough = rank >= keep if keep is not None else held >= (share or 1.0) * total and rank > 0
+            if enough:
+                break
+            stays[position] = True
+            held += weights[position]
+    return tuple(stays)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Protocol
 from pydantic import JsonValue
 
 from abs_core.canonical import digest
-from abs_core.descriptions import Description
+from abs_core.descriptions import Description, top_by_weight
 from abs_core.errors import BundleError
 from abs_descriptions.bundles.format import MAX_SCORES, BundleHeader, Generator
 from abs_descriptions.bundles.reader import Bundle
-from abs_descriptions.filtering.criteria import Criteria, Decision, decide, top_by_weight
+from abs_descriptions.filtering.criteria import Criteria, Decision, decide
 from abs_descriptions.filtering.encoders import Encoder, SentenceEncoder
 from abs_descriptions.generation.cleaning import RejectionReason
 

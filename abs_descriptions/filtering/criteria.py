@@ -9,7 +9,7 @@ a class, or between a block of sentences and the C class centroids.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeAlias
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from abs_core.errors import ModelError, UsageError
 from abs_descriptions.generation.cleaning import RejectionReason
 
-__all__ = ["Criteria", "Decision", "Decisions", "decide", "top_by_weight"]
+__all__ = ["Criteria", "Decision", "Decisions", "decide"]
 
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -148,49 +148,6 @@ def decide(vectors: Floats, class_indices: Sequence[int], texts: Sequence[str], 
     return Decisions(tuple(decisions), protected)
 
 
-def top_by_weight(
-    weights: Sequence[float],
-    class_indices: Sequence[Hashable],
-    texts: Sequence[str],
-    *,
-    keep: int | None,
-    share: float | None,
-) -> tuple[bool, ...]:
-    """The sentences with the largest weights of their class; ties go to the text that comes first.
-
-    Args:
-        weights: n weights, none negative.
-        class_indices: n classes.
-        texts: n texts; they break ties.
-        keep: at most this many of each class.
-        share: as many of each class as together hold this share of its weight, in (0, 1].
-
-    Returns:
-        For each sentence, whether it stays. Every class keeps at least one.
-
-    Raises:
-        UsageError: neither ``keep`` nor ``share``, or one out of range.
-    """
-    if (keep is None) == (share is None):
-        raise UsageError("exactly one of keep and share must be given", remedy="Give one of the two")
-    if (keep is not None and keep < 1) or (share is not None and not 0 < share <= 1):
-        raise UsageError(
-            f"keep must be at least 1 and share in (0, 1], got {keep if share is None else share}",
-            remedy="Give a number in this range",
-        )
-    stays = [False] * len(texts)
-    for members in _members(class_indices).values():
-        ranked = sorted(members, key=lambda i: (-weights[i], texts[i]))
-        total, held = math.fsum(weights[i] for i in ranked), 0.0
-        for rank, i in enumerate(ranked):
-            enough = rank >= keep if keep is not None else held >= (share or 1.0) * total and rank > 0
-            if enough:
-                break
-            stays[i] = True
-            held += weights[i]
-    return tuple(stays)
-
-
 @dataclass
 class _Filtering:
     """Sentences sorted by class and text, and the decisions on them so far."""
@@ -272,13 +229,6 @@ def _validate(vectors: Floats, class_indices: Sequence[int], texts: Sequence[str
             f"the encoder gave a vector of length {norms[bad[0]]:.3g} for {texts[bad[0]][:80]!r}",
             remedy="Use another sentence encoder, or remove this text",
         )
-
-
-def _members(class_indices: Sequence[Hashable]) -> dict[Hashable, list[int]]:
-    members: dict[Hashable, list[int]] = {}
-    for position, class_index in enumerate(class_indices):
-        members.setdefault(class_index, []).append(position)
-    return members
 
 
 def _groups(places: Places, class_indices: Places) -> Iterator[Places]:

@@ -13,7 +13,7 @@ from abs_classify.classifier import Classifier
 from abs_classify.methods.scoring import all_views
 from abs_classify.methods.soft_matching import soft_usage
 from abs_classify.models.registry import load_model
-from abs_classify.usage import measure_usage, open_images
+from abs_classify.usage import filter_by_use, measure_usage, open_images
 from abs_core.errors import DatasetError, ImageError, UsageError
 
 CLASSES = {"tabby": ("A tabby cat has stripes.", "A cat lies on a sofa."), "toaster": ("A toaster holds two slices.",)}
@@ -38,6 +38,28 @@ def test_weights_are_those_of_all_views_of_all_images(model: Any) -> None:
         views = all_views(classifier.method.views_by_kind(features))
         expected += soft_usage(views, texts.features, texts.class_index, texts.classes, 0.03)
     torch.testing.assert_close(torch.tensor(usage.weights), expected, check_dtype=False, rtol=1e-5, atol=1e-5)
+
+
+def test_a_filter_by_use_keeps_what_has_most_of_the_weight(model: Any) -> None:
+    classifier = Classifier(model, CLASSES, attention="self", views=3)
+    weights = measure_usage(classifier, PHOTOS).weights
+    kept = filter_by_use(classifier, PHOTOS, keep=1)
+    assert kept.descriptions is not None
+    best = CLASSES["tabby"][0 if weights[0] > weights[1] else 1]
+    assert {key: [item.text for item in own] for key, own in kept.descriptions.items()} == {
+        "tabby": [best],
+        "toaster": list(CLASSES["toaster"]),
+    }
+    assert Classifier(model, kept, attention="self", views=3).class_texts.texts == (best, *CLASSES["toaster"])
+    everything = filter_by_use(classifier, PHOTOS, share=1.0)
+    assert everything.descriptions == classifier.label_space.descriptions
+
+
+def test_a_filter_by_use_refuses_what_it_cannot_choose_from(model: Any) -> None:
+    with pytest.raises(UsageError, match="no descriptions to choose from"):
+        filter_by_use(Classifier(model, ["tabby", "toaster"], method="clip"), PHOTOS, keep=1)
+    with pytest.raises(UsageError, match=r"share in \(0, 1\], got 2"):
+        filter_by_use(Classifier(model, CLASSES), PHOTOS, share=2)
 
 
 def test_an_image_that_cannot_be_read_stops_or_is_named(model: Any, tmp_path: Path) -> None:

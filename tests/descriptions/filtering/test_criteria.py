@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from abs_core.errors import ModelError, UsageError
-from abs_descriptions.filtering.criteria import Criteria, Decision, Decisions, decide, top_by_weight
+from abs_descriptions.filtering.criteria import Criteria, Decision, Decisions, decide
 from abs_descriptions.generation.cleaning import RejectionReason
 
 NOTHING = Criteria(near_duplicate=None, off_topic=None, nearer=None)
@@ -221,14 +221,3 @@ def test_bad_vectors_are_refused_by_name(bad: float) -> None:
 def test_criteria_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Criteria(**wrong)
-
-
-def test_heaviest_by_number_and_by_share() -> None:
-    weights, owners, texts = [0.5, 0.3, 0.1, 0.1, 7.0, 0.0], ["x"] * 4 + ["y"] * 2, list("abdcef")
-    assert top_by_weight(weights, owners, texts, keep=3, share=None) == (True, True, False, True, True, True)
-    assert top_by_weight(weights, owners, texts, keep=None, share=0.8) == (True, True, False, False, True, False)
-    assert top_by_weight(weights, owners, texts, keep=None, share=0.81) == (True, True, False, True, True, False)
-    assert top_by_weight([0.0] * 3, ["z"] * 3, list("bac"), keep=None, share=0.5) == (False, True, False)
-    for keep, share in ((None, None), (1, 0.5), (0, None), (None, 0.0), (None, 1.1)):
-        with pytest.raises(UsageError):
-            top_by_weight(weights, owners, texts, keep=keep, share=share)
