@@ -124,5 +124,5 @@ def test_windows_of_a_wrong_shape(family_model: Callable[[str], Any]) -> None:
     tokens = model.tokens(torch.zeros(2, 3, 112, 112))
     with pytest.raises(UsageError, match=r"\[images, views, 4\]"):
         model.pool_windows(tokens, torch.zeros(2, 4, dtype=torch.int64))
-    with pytest.raises(UsageError, match="1 sets of windows for 2 images"):
+    with pytest.raises(UsageError, match="must be of 2 images, got 1"):
         model.pool_windows(tokens, random_windows(1, 3, 7))
