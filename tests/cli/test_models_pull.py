@@ -19,6 +19,8 @@ from support import Ran
 
 from abs_classify.models.store import RECORD_FILE, read_record
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def hub(tiny: Path, small_dino: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:

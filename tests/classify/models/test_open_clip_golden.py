@@ -19,6 +19,8 @@ from abs_classify.models.last_block import resize_table, view_matrices, window_t
 GOLDEN = Path(__file__).parents[2] / "golden"
 GRIDS = sorted(int(path.stem.removeprefix("grid")) for path in GOLDEN.glob("grid*.npz"))
 
+pytestmark = pytest.mark.golden
+
 Arrays = Mapping[str, np.ndarray]
 
 
