@@ -19,14 +19,10 @@ if TYPE_CHECKING:
 
     from abs_classify.models.base import Model
 
-#: The checkout.
-ROOT = Path(__file__).parents[1]
-
-
 #: The root of the checkout.
 ROOT = Path(__file__).parents[1]
 
-#: Arrays that the authors\' code computed, with the models and images that it computed them of.
+#: Arrays that the authors' code computed, with the models and images that it computed them of.
 GOLDEN = ROOT / "tests" / "golden"
 
 

@@ -377,3 +377,7 @@ def test_what_cannot_be_written_is_found_before_the_work(abs_command: Abs, own: 
 
 def test_an_unknown_bundle(abs_command: Abs) -> None:
     assert "nonsense" in abs_command.refuses("filter-descriptions", "nonsense")
+
+
+def test_threads_without_images_are_refused(abs_command: Abs) -> None:
+    assert "--threads needs --images" in abs_command.refuses("filter-descriptions", "pets", "--threads", "7")
