@@ -1,14 +1,14 @@
-"""From a completion to descriptions, or to rejections with their reasons. Pure.
+"""Split a completion into descriptions and rejected pieces. Pure.
 
-Every piece of a completion ends in one of two lists: accepted, or rejected with one of the reasons of ``Reason``.
-Markup, numbering, quotes and labels such as "Caption:" are stripped and not worth a rejection.
+Every sentence or phrase of a completion is either accepted or rejected with a ``RejectionReason``. Markup, numbering,
+quotes and labels such as "Caption:" are stripped and are no reason for a rejection.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -70,12 +70,12 @@ _ARTICLES = frozenset(("a", "an", "the"))
 _FOREIGN_LIMIT = 0.3
 
 
-# A server may send anything; no model that is asked for a sentence writes more than this.
-_LONGEST_COMPLETION = 100_000
+# Servers may send anything; no model writes more than this when asked for a sentence.
+_MAX_COMPLETION = 100_000
 
 
 class RejectionReason(StrEnum):
-    """Why a piece of a completion is no description."""
+    """Why a piece of a completion is not kept as a description."""
 
     CUT_OFF = "cut off"
     NO_CLASS_NAME = "no class name"
@@ -87,9 +87,9 @@ class RejectionReason(StrEnum):
     DUPLICATE = "duplicate"
     REFUSAL = "refusal"
     SURPLUS = "surplus"
-    """Well-formed, and the class had enough."""
+    """Well-formed, but the class has enough descriptions."""
     NEAR_DUPLICATE = "near duplicate"
-    """This and the next three are given by ``filtering``, not here."""
+    """This and the following three are given by ``filtering``."""
     OFF_TOPIC = "off topic"
     OTHER_CLASS = "nearer to another class"
     UNUSED = "unused by the images"
@@ -97,16 +97,16 @@ class RejectionReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CleaningRules:
-    """What a description must be.
+    """What a description must fulfil.
 
     Args:
-        kind: "sentence", or "phrase": one descriptor a line, which need not name the class.
-        language: code of the language that is expected (see ``languages``), or "any".
-        naming: what becomes of a sentence that does not name its class: "require" rejects it, "prefix" writes the name
-            and a colon before it.
-        min_words: sentences with fewer words are too short; phrases need one.
-        max_words: of a sentence; a phrase may have 20.
-        count_tokens: how many tokens the image-text model sees in a text; None counts none.
+        kind: "sentence", or "phrase": one descriptor per line, which need not name the class.
+        language: code of the expected language (``sentences.LANGUAGES``), or "any".
+        naming: for a sentence that does not name its class, "require" rejects it, "prefix" puts the name and a colon
+            before it.
+        min_words: minimum of a sentence; a phrase needs one word.
+        max_words: maximum of a sentence; a phrase may have 20 words.
+        count_tokens: counts the tokens of a text as the image-text model does; None counts none.
         token_limit: texts with more tokens are too long; None sets no limit.
     """
 
@@ -121,7 +121,7 @@ class CleaningRules:
 
 @dataclass(frozen=True, slots=True)
 class RejectedText:
-    """A piece of a completion, why it is no description, and what was seen (may be empty)."""
+    """A piece of a completion, why it is rejected, and details (may be empty)."""
 
     text: str
     reason: RejectionReason
@@ -130,7 +130,7 @@ class RejectedText:
 
 @dataclass(frozen=True, slots=True)
 class CleanedText:
-    """What came of a completion, each in the order of the text. Accepted texts are NFC, on one line, stripped."""
+    """The pieces of a completion, in the order of the text. Accepted texts are NFC, on one line, stripped."""
 
     accepted: tuple[str, ...]
     rejected: tuple[RejectedText, ...]
@@ -145,56 +145,54 @@ def clean(
     rules: CleaningRules,
     seen: AbstractSet[str] = frozenset(),
 ) -> CleanedText:
-    """Take a completion apart and judge every piece.
+    """Split a completion and check every piece.
 
     Args:
-        completion: what the model wrote.
-        finish_reason: "length" where it was cut; its last piece then counts only if it ends as a sentence does.
-        matcher: of the class name.
+        completion: the text of the model.
+        finish_reason: "length" if it was cut off; its last piece then counts only if it ends like a sentence.
+        matcher: finds the class name.
         name: the class name, for ``naming="prefix"``.
-        rules: what a description must be.
-        seen: ``description_key`` of what the class has already, and of the examples in the prompt.
+        rules: what a description must fulfil.
+        seen: ``description_key`` of the descriptions that the class has already, and of the examples in the prompt.
     """
     accepted: list[str] = []
     rejected: list[RejectedText] = []
     keys = set(seen)
     for piece, cut in _pieces(completion, rules.kind, finish_reason):
-        text, fault = _judge(piece, cut, matcher, name, rules)
+        text, problem = _check(piece, cut, matcher, name, rules)
         key = description_key(text, matcher)
-        if fault is None and key in keys:
-            fault = (RejectionReason.DUPLICATE, "")
-        if fault is not None:
-            rejected.append(RejectedText(text, *fault))
+        if problem is None and key in keys:
+            problem = (RejectionReason.DUPLICATE, "")
+        if problem is not None:
+            rejected.append(RejectedText(text, *problem))
             continue
         keys.add(key)
         accepted.append(text)
     if not accepted and not rejected:
-        rejected.append(RejectedText(tidy(completion[:_LONGEST_COMPLETION]), RejectionReason.TOO_SHORT))
+        rejected.append(RejectedText(tidy(completion[:_MAX_COMPLETION]), RejectionReason.TOO_SHORT))
     return CleanedText(tuple(accepted), tuple(rejected))
 
 
 def description_key(text: str, matcher: NameMatcher) -> str:
-    """What makes two descriptions duplicates: their words without articles, the class name as one sign."""
+    """Equal for duplicates: the words without articles, with the class name masked."""
     return " ".join(word for word in matcher.mask(text) if word not in _ARTICLES)
 
 
 def _pieces(completion: str, kind: str, finish_reason: FinishReason) -> Iterator[tuple[str, bool]]:
-    """The sentences or phrases of a completion, and whether each was cut before its end."""
-    lines = [
-        line for line in map(_strip_line, _without_markup(tidy(completion[:_LONGEST_COMPLETION])).split("\n")) if line
-    ]
+    """The sentences or phrases of a completion, and whether each was cut off."""
+    lines = [line for line in map(_strip_line, _without_markup(tidy(completion[:_MAX_COMPLETION])).split("\n")) if line]
     if lines:
         lines[0] = _without_opening(lines[0])
-    found = [
+    pieces = [
         piece
         for line in lines
         for piece in (split_sentences(line) if kind == "sentence" else [line.rstrip(" .;,")])
         if piece.strip(_QUOTES + " ")
     ]
-    for at, piece in enumerate(found):
+    for number, piece in enumerate(pieces, 1):
         text = _unquote(piece)
         ended = kind == "sentence" and text.endswith(_ENDS) and not text.endswith(("...", "…"))
-        cut = finish_reason == "length" and at == len(found) - 1 and not ended
+        cut = finish_reason == "length" and number == len(pieces) and not ended
         yield text, cut or text.endswith((",", "...", "…", "-", "–"))
 
 
@@ -215,7 +213,7 @@ def _without_opening(line: str) -> str:
 
 
 def _unquote(piece: str) -> str:
-    """Without quotes around the whole, and without a double quote whose partner went to another piece."""
+    """Without quotes around the whole, and without a double quote whose counterpart is in another piece."""
     text = piece.strip()
     inner = text[1:-1]
     if len(text) > 2 and text[0] in _QUOTES and text[-1] in _QUOTES and not any(mark in inner for mark in _DOUBLE):
@@ -225,11 +223,11 @@ def _unquote(piece: str) -> str:
     return text.strip()
 
 
-def _judge(
+def _check(
     piece: str, cut: bool, matcher: NameMatcher, name: str, rules: CleaningRules
 ) -> tuple[str, tuple[RejectionReason, str] | None]:
-    """The text as it would be kept, and what speaks against it."""
-    found = words(piece)
+    """The text as it would be kept, and why it is rejected, if it is."""
+    word_count = len(words(piece))
     sentence = rules.kind == "sentence"
     if _REFUSAL.search(piece):
         return piece, (RejectionReason.REFUSAL, "")
@@ -237,8 +235,8 @@ def _judge(
         return piece, (RejectionReason.CHATTY, "")
     if cut:
         return piece, (RejectionReason.CUT_OFF, "")
-    if len(found) < (rules.min_words if sentence else 1):
-        return piece, (RejectionReason.TOO_SHORT, f"{len(found)} words")
+    if word_count < (rules.min_words if sentence else 1):
+        return piece, (RejectionReason.TOO_SHORT, f"{word_count} words")
     foreign = _foreign(piece, matcher, name, rules)
     if foreign:
         return piece, (RejectionReason.OTHER_LANGUAGE, foreign)
@@ -250,7 +248,7 @@ def _judge(
         if rules.naming == "require":
             return text, (RejectionReason.NO_CLASS_NAME, "")
         text = f"{' '.join(tidy(name).split())}: {text}"
-    return text, _length_fault(text, len(found), rules)
+    return text, _length_problem(text, word_count, rules)
 
 
 def _foreign(piece: str, matcher: NameMatcher, name: str, rules: CleaningRules) -> str:
@@ -262,7 +260,7 @@ def _foreign(piece: str, matcher: NameMatcher, name: str, rules: CleaningRules) 
     return other_language(matcher.mask(piece), rules.language)
 
 
-def _length_fault(text: str, count: int, rules: CleaningRules) -> tuple[RejectionReason, str] | None:
+def _length_problem(text: str, count: int, rules: CleaningRules) -> tuple[RejectionReason, str] | None:
     limit = rules.max_words if rules.kind == "sentence" else 20
     if count > limit:
         return RejectionReason.TOO_LONG, f"{count} words, the limit is {limit}"
@@ -273,19 +271,19 @@ def _length_fault(text: str, count: int, rules: CleaningRules) -> tuple[Rejectio
     return None
 
 
-def _loops(found: list[str]) -> bool:
-    """Whether words repeat as a model does that is stuck: a word three times running, four words twice, or three
-    words thrice; words of scripts without spaces are characters, there eight count as four."""
-    if any(first == second == third for first, second, third in zip(found, found[1:], found[2:], strict=False)):
+def _loops(text_words: list[str]) -> bool:
+    """Whether words repeat as in the output of a model that is stuck: one word three times in a row, a sequence of four
+    words twice, or of three words three times; in scripts without spaces a word is a character, and sequences are
+    twice as long."""
+    triples = zip(text_words, text_words[1:], text_words[2:], strict=False)
+    if any(first == second == third for first, second, third in triples):
         return True
-    characters = sum(len(word) == 1 and not word.isascii() for word in found) > len(found) / 2
+    characters = sum(len(word) == 1 and not word.isascii() for word in text_words) > len(text_words) / 2
     longer, shorter = (8, 6) if characters else (4, 3)
-    return _most(_grams(found, longer)) >= 2 or _most(_grams(found, shorter)) >= 3
+    return _max_repeats(text_words, longer) >= 2 or _max_repeats(text_words, shorter) >= 3
 
 
-def _grams(found: list[str], length: int) -> Iterable[tuple[str, ...]]:
-    return (tuple(found[at : at + length]) for at in range(len(found) - length + 1))
-
-
-def _most(grams: Iterable[tuple[str, ...]]) -> int:
-    return max(Counter(grams).values(), default=0)
+def _max_repeats(text_words: list[str], length: int) -> int:
+    """How often the most frequent sequence of ``length`` words occurs."""
+    sequences = (tuple(text_words[start : start + length]) for start in range(len(text_words) - length + 1))
+    return max(Counter(sequences).values(), default=0)

@@ -1,11 +1,10 @@
-"""The journal of a generation: every reply, good or failed, on the disk before the next one is looked at.
+"""The journal of a generation: every reply and failure, written to disk before the next one is processed.
 
-JSON Lines in UTF-8. The first line says what the file is; each further line holds one outcome under the digest of all
-that was asked (``backends.base.request_digest``), so a journal of another configuration is never mistaken for this
-one: its lines are not found. Only good replies are found again; a failed request is asked again by the next run,
-which knows what its attempts took.
+JSON Lines in UTF-8. The first line identifies the file; each further line holds one outcome under the digest of the
+request and the provider (``request_digest``), so outcomes of another configuration are not found. Only good replies are
+found again; a failed request is sent again by the next run, which knows the tokens of its earlier attempts.
 
-A run that is killed leaves at most one torn line, which the next run cuts off.
+A killed run leaves at most one incomplete line, which the next run removes.
 """
 
 from __future__ import annotations
@@ -38,24 +37,24 @@ _HEADER_LINE = (canonical_json(_HEADER) + "\n").encode()
 
 
 class Journal:
-    """An append-only file of outcomes, held by one process at a time.
+    """An append-only file of outcomes, locked by one process at a time.
 
-    Only offsets are kept in memory, about 200 bytes a reply, and what failed requests took.
+    Memory holds only offsets, about 200 bytes per reply, and the tokens of failed requests.
 
     Args:
-        path: made if it is not there, with its folder.
-        read_only: only find what is there, also while another run writes; nothing is made, healed or added.
+        path: created if it does not exist, with its folder.
+        read_only: only look up outcomes, even while another run writes; nothing is created, repaired or added.
 
     Raises:
-        StorageError: a file that is no journal, that another run uses, or that cannot be read or written.
+        StorageError: a file that is not a journal, is in use by another run, or cannot be read or written.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
         self.failures = 0
-        """How many failed replies the file holds."""
+        """Number of failed requests in the file."""
         self.damaged: list[int] = []
-        """Numbers of lines that cannot be read; what they held is asked again."""
+        """Numbers of unreadable lines; their requests are sent again."""
         self._offsets: dict[str, int] = {}
         self._lost: dict[str, Tokens] = {}
         self._stream = _open_to_read(path) if read_only else _open_to_write(path)
@@ -64,7 +63,7 @@ class Journal:
                 self._check_header()
             else:
                 _lock(self._stream, path)
-                self._heal()
+                self._repair()
             self._index()
         except BaseException:
             self._stream.close()
@@ -72,12 +71,12 @@ class Journal:
         self._writer = jsonlines.Writer(self._stream, dumps=canonical_json, flush=True)
 
     def __len__(self) -> int:
-        """How many good replies can be found."""
+        """Number of good replies."""
         return len(self._offsets)
 
     @property
     def is_empty(self) -> bool:
-        """Whether it knows of no request."""
+        """Whether it has no outcome of any request."""
         return not self._offsets and not self._lost
 
     def __enter__(self) -> Journal:
@@ -89,7 +88,7 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file; nothing is left to be written."""
+        """Close and unlock the file."""
         with suppress(OSError):
             self._stream.close()
 
@@ -108,24 +107,24 @@ class Journal:
         return _reply(record) if record is not None else None
 
     def lost(self, request: str) -> Tokens:
-        """What was paid for the request with this digest each time that it failed."""
+        """The tokens of all failed attempts at the request with this digest."""
         return self._lost.get(request, Tokens())
 
-    def add(self, request: str, outcome: Outcome, about: Mapping[str, Any]) -> Outcome:
-        """Write an outcome; it is with the operating system when this returns.
+    def add(self, request: str, outcome: Outcome, context: Mapping[str, Any]) -> Outcome:
+        """Append an outcome; it has been handed to the operating system when this returns.
 
         Args:
-            request: the digest of what was asked.
+            request: the digest of the request.
             outcome: a good reply or a failure.
-            about: what a reader wants to know: class, prompt, sample.
+            context: further keys of the line, for human readers: class, prompt, sample.
 
         Returns:
             The outcome as a later run will find it: NFC, without lone surrogates.
 
         Raises:
-            StorageError: a full disk, for example.
+            StorageError: the file cannot be written, for example because the disk is full.
         """
-        record: dict[str, Any] = {"request": request, **about}
+        record: dict[str, Any] = {"request": request, **context}
         if isinstance(outcome, Reply):
             outcome = replace(outcome, text=_storable(outcome.text))
             record |= {"status": "reply", "text": outcome.text, "finish_reason": outcome.finish_reason}
@@ -151,8 +150,8 @@ class Journal:
     def _size(self) -> int:
         return self._stream.seek(0, 2)
 
-    def _heal(self) -> None:
-        """Cut off a line that was torn when a run was killed; a new file gets its first line."""
+    def _repair(self) -> None:
+        """Remove an incomplete last line; write the first line of a new file."""
         with storage_errors(self.path, "write"):
             if self._check_header() != _HEADER_LINE:
                 self._stream.truncate(0)
@@ -162,13 +161,13 @@ class Journal:
             self._stream.truncate(self._after_last_line_end())
 
     def _check_header(self) -> bytes:
-        """The first line, or what there is of it where a run was killed as it wrote it."""
+        """The first line, or the part of it that a killed run wrote."""
         with storage_errors(self.path, "read"):
             self._stream.seek(0)
             first = self._stream.read(len(_HEADER_LINE))
         if not _HEADER_LINE.startswith(first):
             raise StorageError(
-                f"{printable(str(self.path), 200)!r} is no journal of a generation",
+                f"{printable(str(self.path), 200)!r} is not a journal of descriptions",
                 remedy="Move it away, or name another file",
             )
         return first
@@ -178,9 +177,9 @@ class Journal:
         while end:
             start = max(0, end - 65536)
             self._stream.seek(start)
-            found = self._stream.read(end - start).rfind(b"\n")
-            if found >= 0:
-                return start + found + 1
+            position = self._stream.read(end - start).rfind(b"\n")
+            if position >= 0:
+                return start + position + 1
             end = start
         return 0
 
@@ -190,7 +189,7 @@ class Journal:
             offset = len(self._stream.readline())
             for number, line in enumerate(self._stream, 2):
                 if not line.endswith(b"\n"):
-                    return  # torn, or another run is writing it
+                    return  # incomplete, or another run is writing it
                 record = _parse(line)
                 if record is None:
                     self.damaged.append(number)
@@ -213,7 +212,7 @@ def _open_to_read(path: Path) -> BinaryIO:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """A record with what is needed of it, or None for a line that holds none."""
+    """The record of a line, or None if it is damaged."""
     try:
         record = json.loads(line)
         if not isinstance(record["request"], str) or record["status"] not in ("reply", "failed"):
@@ -228,24 +227,24 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 def _reply(record: Mapping[str, Any]) -> Reply:
     if record["finish_reason"] not in ("stop", "length") or not isinstance(record["text"], str):
-        raise ValueError("no reply")
+        raise ValueError("not a reply")
     counts = int(record["prompt_tokens"]), int(record["completion_tokens"])
     return Reply(record["text"], record["finish_reason"], *counts, _lost(record))
 
 
 def _lost(record: Mapping[str, Any]) -> Tokens:
-    # Most lines have none, and so have all of older versions.
+    # Most lines have no such key, nor have those of older versions.
     return Tokens.from_dict(record["lost"]) if "lost" in record else Tokens()
 
 
 def _storable(text: str) -> str:
-    # A server may send lone surrogates, which UTF-8 cannot hold.
+    # A server may send lone surrogates, which UTF-8 cannot encode.
     return normalize("NFC", text.encode("utf-8", "replace").decode("utf-8"))
 
 
 def _lock(stream: BinaryIO, path: Path) -> None:
-    """Keep other runs out until the stream is closed, where the system can."""
+    """Keep other runs out until the stream is closed, if the system supports locks."""
     if not lock_file(stream, wait=False):
         raise StorageError(
-            f"the journal {printable(str(path), 200)!r} is in use by another run", remedy="Wait for it to end"
+            f"the journal {printable(str(path), 200)!r} is in use by another run", remedy="Wait until it has finished"
         )

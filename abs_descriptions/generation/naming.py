@@ -1,8 +1,4 @@
-"""Words, sentences and names in a text: what cleaning asks of language, without any model. Pure.
-
-Words are runs of letters, marks and digits, folded (NFKC, lower case); in scripts that write no spaces each character
-is a word. Sentence ends follow the punctuation of the script. Plurals are English.
-"""
+"""Class names in a text, in singular and plural. Pure; plurals are English."""
 
 from __future__ import annotations
 
@@ -26,9 +22,9 @@ _REGULAR = {plural: singular for singular, plural in _IRREGULAR.items()}
 
 
 class NameMatcher:
-    """Finds a class name in a text: any case, singular or plural, with spaces, hyphens or nothing between its words.
+    """Finds a class name in a text: in any case, singular or plural, its words joined by spaces, hyphens or nothing.
 
-    A remark in brackets or after a comma need not be there: "crane (bird)" is found as "cranes".
+    A remark in brackets or after a comma is optional: "crane (bird)" is found as "cranes".
 
     Args:
         name: the class name.
@@ -36,38 +32,38 @@ class NameMatcher:
 
     def __init__(self, name: str) -> None:
         core = re.sub(r"\([^)]*\)|\[[^\]]*\]", " ", name).partition(",")[0]
-        spelled = [found for found in (words(name), words(core)) if found]
-        self._forms = frozenset(form for found in spelled for form in _forms(found))
-        self._longest = max(map(len, spelled), default=0) + 2
-        # Scripts without spaces, with clitics, and symbols: the folded name anywhere.
-        symbols = not spelled or any(unicodedata.category(char)[0] == "S" for char in name)
+        variants = [variant for variant in (words(name), words(core)) if variant]
+        self._forms = frozenset(form for variant in variants for form in _forms(variant))
+        self._longest = max(map(len, variants), default=0) + 2
+        # In scripts without spaces or with clitics, and for symbols, the folded name is found anywhere.
+        symbols = not variants or any(unicodedata.category(char)[0] == "S" for char in name)
         self._anywhere = "" if name.isascii() and not symbols else _squeezed(name)
 
     @property
     def forms(self) -> frozenset[str]:
-        """The spellings that are found, the words of each joined: "polkadot", "polkadots"."""
+        """The spellings that are recognized, the words of each joined: "polkadot", "polkadots"."""
         return self._forms
 
     def __call__(self, text: str) -> bool:
         """Whether ``text`` names the class."""
         if self._anywhere and self._anywhere in _squeezed(text):
             return True
-        found = words(text)
-        return any(self._match(found, at) for at in range(len(found)))
+        text_words = words(text)
+        return any(self._match(text_words, start) for start in range(len(text_words)))
 
     def mask(self, text: str) -> list[str]:
-        """The words of ``text``, with each mention of the class written as the one word "{}"."""
-        found, out, at = words(text), list[str](), 0
-        while at < len(found):
-            length = self._match(found, at)
-            out.append("{}" if length else found[at])
-            at += length or 1
-        return out
+        """The words of ``text``, with each mention of the class replaced by the word "{}"."""
+        text_words, masked, position = words(text), list[str](), 0
+        while position < len(text_words):
+            length = self._match(text_words, position)
+            masked.append("{}" if length else text_words[position])
+            position += length or 1
+        return masked
 
-    def _match(self, found: list[str], at: int) -> int:
-        """How many words from ``at`` spell the name; 0 if they do not."""
+    def _match(self, text_words: list[str], start: int) -> int:
+        """The number of words from ``start`` that spell the name; 0 if they do not."""
         joined = ""
-        for length, word in enumerate(found[at : at + self._longest], 1):
+        for length, word in enumerate(text_words[start : start + self._longest], 1):
             joined += word
             if joined in self._forms:
                 return length

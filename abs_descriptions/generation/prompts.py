@@ -1,10 +1,9 @@
 """Prompt sets: what a language model is asked about a class, as versioned YAML files.
 
-A set says in which form the model answers (``kind``), in which language, with which system message and examples, and
-holds one or more prompts. Each prompt is asked about each class. In a prompt and in the system message ``{name}``
-stands for the class name, ``{article}`` for its English indefinite article, ``{domain}`` for what all classes are
-("bird"). What tells one ambiguous class from its namesakes is a note in the label set, and is asked for as
-``name (note)`` whatever the prompt; without a note nothing is added.
+A set defines the form of the answers (``kind``), their language, a system message, examples, and one or more prompts.
+Each prompt is asked about each class. In a prompt and in the system message ``{name}`` stands for the class name,
+``{article}`` for its English indefinite article, ``{domain}`` for what all classes are ("bird"). A class whose name is
+ambiguous has a note in the label set; the prompts then say ``name (note)``.
 
 The shipped sets are prompts/llm/*.yaml.
 """
@@ -44,14 +43,14 @@ class _PromptModel(BaseModel):
 
 
 class Prompt(_PromptModel):
-    """One question: its id, stable within the set, and its text with placeholders."""
+    """A question: its id, stable within the set, and its text with placeholders."""
 
     id: Identifier
     text: Text
 
 
 class Example(_PromptModel):
-    """An answer that shows the model what is wanted: a class name that is no likely label, and the text for it."""
+    """A sample answer for the model: a class name that is an unlikely label, and a description of it."""
 
     name: Text
     text: Text
@@ -60,10 +59,9 @@ class Example(_PromptModel):
 class PromptSet(_PromptModel):
     """A set of prompts; read one with ``read_prompts``.
 
-    ``kind`` is what the answers hold: "sentence" (CuPL) or "phrase", one a line (CLIP-D). ``answer`` is "list" where
-    the prompts ask for the JSON object ``{"descriptions": ["...", "..."]}``: servers and vLLM then hold the model to
-    it, and a reply that is anything else fails. ``language`` is the code of the language that answers are expected in
-    ("en"), or "any".
+    ``kind`` is what the answers contain: "sentence" (CuPL) or "phrase", one per line (CLIP-D). ``answer`` is "list" if
+    the prompts ask for the JSON object ``{"descriptions": ["...", "..."]}``: servers and vLLM then constrain the model
+    to it, and any other reply fails. ``language`` is the code of the expected language ("en"), or "any".
     """
 
     id: Identifier
@@ -79,7 +77,7 @@ class PromptSet(_PromptModel):
 
     @property
     def digest(self) -> str:
-        """``sha256:...`` of everything in the set."""
+        """``sha256:...`` of the whole set."""
         return digest(self.model_dump(mode="json"))
 
     def messages(self, prompt: Prompt, name: str, note: str | None = None) -> tuple[Message, ...]:
@@ -88,16 +86,17 @@ class PromptSet(_PromptModel):
         Args:
             prompt: one of the set.
             name: of the class.
-            note: what tells the class from its namesakes. ``{name}`` in the question and in the system message then
-                reads ``name (note)``, for example "crane (the bird)"; a final full stop of the note is dropped.
+            note: distinguishes the class from others of the same name. ``{name}`` in the question and in the system
+                message then becomes ``name (note)``, such as "crane (the bird)"; a final full stop of the note is
+                dropped.
         """
-        told = note.strip().removesuffix(".") if note else ""
-        asked = f"{name} ({told})" if told else name
-        turns = [Message("system", self._fill(self.system.strip(), asked))] if self.system.strip() else []
+        hint = note.strip().removesuffix(".") if note else ""
+        full_name = f"{name} ({hint})" if hint else name
+        turns = [Message("system", self._fill(self.system.strip(), full_name))] if self.system.strip() else []
         for example in self.examples:
             turns.append(Message("user", self._fill(prompt.text, example.name)))
             turns.append(Message("assistant", example.text))
-        return (*turns, Message("user", self._fill(prompt.text, asked)))
+        return (*turns, Message("user", self._fill(prompt.text, full_name)))
 
     def _fill(self, text: str, name: str) -> str:
         values = {"name": name, "article": article(name), "domain": self.domain, None: ""}
@@ -106,12 +105,12 @@ class PromptSet(_PromptModel):
 
 @lru_cache(maxsize=1024)
 def _parts(text: str) -> tuple[tuple[str, str | None], ...]:
-    """A text of a set as pairs of plain text and the placeholder behind it."""
+    """A text as pairs of plain text and the placeholder after it."""
     return tuple((literal, field) for literal, field, _, _ in string.Formatter().parse(text))
 
 
 def article(name: str) -> str:
-    """The English indefinite article of a name, by its spelling: "an" for "hourglass", "a" for "unicorn"."""
+    """The English indefinite article of a name, guessed from its spelling: "an" for "hourglass", "a" for "unicorn"."""
     word = name.strip().casefold()
     if re.match(r"(hour|heir|honest|honou?r)", word):
         return "an"
@@ -126,10 +125,10 @@ def shipped_prompt_sets() -> tuple[str, ...]:
 
 
 def read_prompts(source: str | Path) -> PromptSet:
-    """A prompt set from a YAML file, or by the id of a shipped one; a file of that very name comes first.
+    """A prompt set from a YAML file, or a shipped one by its id; a file with that name takes precedence.
 
     Raises:
-        PromptError: a file that is no prompt set, or an unknown or missing placeholder; names the file and the prompt.
+        PromptError: an invalid prompt set, or an unknown or missing placeholder; names the file and the prompt.
         UnknownNameError: neither a file nor a shipped id; lists the shipped ones.
         StorageError: the file cannot be read.
     """
@@ -151,14 +150,15 @@ def read_prompts(source: str | Path) -> PromptSet:
 def _read_file(path: Path) -> PromptSet:
     shown = f"the prompt file {printable(str(path), 200)!r}"
     prompts = _validate(shown, read_yaml(path, shown, PromptError))
-    repeated = [one for one, count in Counter(prompt.id for prompt in prompts.prompts).items() if count > 1]
+    counts = Counter(prompt.id for prompt in prompts.prompts)
+    repeated = [prompt_id for prompt_id, count in counts.items() if count > 1]
     if repeated:
-        raise PromptError(f"{shown} has the prompt id {repeated[0]!r} twice", remedy="Give each prompt its own id")
+        raise PromptError(f"{shown}: the prompt id {repeated[0]!r} appears twice", remedy="Give each prompt its own id")
     _check_placeholders(f"{shown}, system", prompts.system, prompts.domain)
     for prompt in prompts.prompts:
         where = f"{shown}, prompt {prompt.id!r}"
         if "name" not in _check_placeholders(where, prompt.text, prompts.domain):
-            raise PromptError(f"{where}: {{name}} is missing", remedy="Say {name} in each prompt")
+            raise PromptError(f"{where}: {{name}} is missing", remedy="Use {name} in each prompt")
     return prompts
 
 
@@ -167,7 +167,7 @@ def _validate(shown: str, value: Any) -> PromptSet:
         return PromptSet.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = printable(".".join(str(part) for part in first["loc"]) or "the whole", 100)
+        place = printable(".".join(str(part) for part in first["loc"]) or "the whole file", 100)
         raise PromptError(
             f"{shown}: {place}: {printable(first['msg'], 150)}",
             remedy="Write the keys id, version, description and prompts, as in prompts/llm/objects.yaml",
@@ -175,22 +175,22 @@ def _validate(shown: str, value: Any) -> PromptSet:
 
 
 def _check_placeholders(where: str, text: str, domain: str) -> set[str | None]:
-    """Refuse what cannot be filled in; the placeholders that there are."""
+    """The placeholders of a text, all of them valid."""
     try:
         fields = [part for part in string.Formatter().parse(text) if part[1] is not None]
     except ValueError as error:
-        raise PromptError(f"{where}: {error}", remedy="Write a brace that is meant as one twice: {{ or }}") from None
+        raise PromptError(f"{where}: {error}", remedy="Write a literal brace twice: {{ or }}") from None
     for _, field, form, conversion in fields:
         if field not in PLACEHOLDERS or form or conversion:
-            spelled = f"{{{field}{'!' + conversion if conversion else ''}{':' + form if form else ''}}}"
+            placeholder = f"{{{field}{'!' + conversion if conversion else ''}{':' + form if form else ''}}}"
             raise PromptError(
-                f"{where}: unknown placeholder {printable(spelled, 100)!r}",
-                remedy="Use {name}, {article} or {domain}; write a brace that is meant as one twice",
+                f"{where}: unknown placeholder {printable(placeholder, 100)!r}",
+                remedy="Use {name}, {article} or {domain}; write a literal brace twice",
             )
     names = {field for _, field, _, _ in fields}
     if "domain" in names and not domain:
         raise PromptError(
-            f"{where}: {{domain}} is used and the set has no domain",
-            remedy="Add the key domain, or leave the placeholder out",
+            f"{where}: {{domain}} is used, but the set has no domain",
+            remedy="Add the key domain, or remove the placeholder",
         )
     return names

@@ -1,7 +1,7 @@
-"""Words, sentences and names in a text: what cleaning asks of language, without any model. Pure.
+"""Words, sentences and the language of a text, without any model. Pure.
 
-Words are runs of letters, marks and digits, folded (NFKC, lower case); in scripts that write no spaces each character
-is a word. Sentence ends follow the punctuation of the script. Plurals are English.
+Words are runs of letters, marks and digits, folded (NFKC, lower case); in scripts without spaces each character is a
+word. Sentence ends follow the punctuation of the script.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _WORDS = {code: frozenset(text.split()) for code, text in _FUNCTION_WORDS.items(
 
 
 def other_language(words: Sequence[str], expected: str) -> str:
-    """The language that ``words`` seem to be in where it is not ``expected``; empty where nothing speaks for one.
+    """Why ``words`` seem to be in another language than ``expected``; empty if they do not.
 
     Args:
-        words: folded, in order; names already taken out.
+        words: folded, in order, with names removed.
         expected: a code of ``LANGUAGES`` other than "any".
     """
     counts = {code: sum(word in known for word in words) for code, known in _WORDS.items()}
@@ -49,29 +49,9 @@ def other_language(words: Sequence[str], expected: str) -> str:
     return ""
 
 
-# Full stops after these end no sentence.
+# A full stop after one of these does not end a sentence.
 _ABBREVIATIONS = frozenset(
-    {
-        "approx",
-        "ca",
-        "cf",
-        "dr",
-        "e.g",
-        "eg",
-        "etc",
-        "fig",
-        "ft",
-        "i.e",
-        "ie",
-        "inc",
-        "jr",
-        "mr",
-        "mrs",
-        "ms",
-        "mt",
-        "no",
-    }
-    | {"prof", "sr", "st", "vs", "u.s", "u.k"}
+    "approx ca cf dr e.g eg etc fig ft i.e ie inc jr mr mrs ms mt no prof sr st vs u.s u.k".split()  # noqa: SIM905
 )
 
 
@@ -85,7 +65,7 @@ _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "
 
 
 def tidy(text: str) -> str:
-    """``text`` in NFC with plain spaces and line breaks, and without any other control or hidden character."""
+    """``text`` in NFC with plain spaces and line breaks, without other control or invisible characters."""
     if not (text.isascii() and text.isprintable()):
         text = "".join(_plain(char) for char in unicodedata.normalize("NFC", text.replace("\r\n", "\n")))
         text = unicodedata.normalize("NFC", text)
@@ -103,14 +83,14 @@ def _plain(char: str) -> str:
 
 
 def split_sentences(line: str) -> list[str]:
-    """The sentences of a line; the last one may lack its end."""
-    found, start = [], 0
+    """The sentences of a line; the last one may be incomplete."""
+    sentences, start = [], 0
     for end in _END.finditer(line):
         if _ends_sentence(line, end):
-            found.append(line[start : end.end()].strip())
+            sentences.append(line[start : end.end()].strip())
             start = end.end()
     rest = line[start:].strip()
-    return [*found, rest] if rest else found
+    return [*sentences, rest] if rest else sentences
 
 
 def _ends_sentence(line: str, end: re.Match[str]) -> bool:
@@ -124,17 +104,17 @@ def _ends_sentence(line: str, end: re.Match[str]) -> bool:
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, folded; a possessive ending is dropped."""
+    """The words of a text, folded and without a possessive ending."""
     folded = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
-    found = _ASCII_WORD.findall(folded) if folded.isascii() else list(_unicode_words(folded))
-    return [word.removesuffix("'s") for word in found]
+    parts = _ASCII_WORD.findall(folded) if folded.isascii() else list(_unicode_words(folded))
+    return [word.removesuffix("'s") for word in parts]
 
 
 def _unicode_words(folded: str) -> Iterator[str]:
     run: list[str] = []
-    for at, char in enumerate(folded):
+    for position, char in enumerate(folded):
         inside = unicodedata.category(char)[0] in "LMN"
-        apostrophe = char == "'" and run and folded[at + 1 : at + 2].isalpha()
+        apostrophe = char == "'" and run and folded[position + 1 : position + 2].isalpha()
         if (inside and not _script(char).startswith(_UNSPACED)) or apostrophe:
             run.append(char)
             continue

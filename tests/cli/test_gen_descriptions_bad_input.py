@@ -161,7 +161,7 @@ def test_a_journal_that_is_none(generate: Generate, server: ChatScript, dry: tup
     path = generate.run.home / "journals" / "zoo.jsonl"
     path.parent.mkdir(parents=True)
     path.write_text("these are my notes\n")
-    assert "is no journal" in generate.refuses(NAMES, *dry)
+    assert "is not a journal" in generate.refuses(NAMES, *dry)
     assert path.read_text() == "these are my notes\n"
     path.unlink()
     path.mkdir()

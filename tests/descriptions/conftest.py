@@ -13,6 +13,13 @@ from abs_core.extras import find_package_folder, is_installed
 from abs_descriptions.generation.providers.transformers_local import TransformersProvider
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the embedded language model are slow: it takes ten seconds to load."""
+    for item in items:
+        if isinstance(item, pytest.Function) and {"small_model", "real_server"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> TransformersProvider:
     """The embedded SmolLM2, unpacked and loaded once, with every way out of the machine closed: no hub is asked."""

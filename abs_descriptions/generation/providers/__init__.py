@@ -1,1 +1,1 @@
-"""Ways to reach a language model, one file each, behind one protocol."""
+"""Providers of language models, one file each, behind one protocol; ``registry`` lists them."""

@@ -1,8 +1,8 @@
-"""GGUF files: the embedded language model, and unpacking to a Hugging Face folder.
+"""The files of local language models: the embedded one, GGUF files, Hugging Face folders.
 
-``transformers`` reads a GGUF file of the Llama family in Python, value by value, several times over: 20 s for a file
-of 98 MB. Unpacked once, the same model loads in 2 s. The unpacked folder holds float32 safetensors and a manifest of
-digests that is checked on each load, and bears the sha256 of the GGUF file as its name.
+``transformers`` reads a GGUF file of the Llama family in Python, value by value, several times: 20 s for a file of
+98 MB. Unpacked once, the same model loads in 2 s. The unpacked folder contains float32 safetensors and a manifest of
+digests that is checked on each load; its name is the sha256 of the GGUF file.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _MANIFEST = "digests.json"
 
 
 def find_embedded_model() -> Path:
-    """The embedded GGUF file, its sha256 verified; the package that carries it is not imported.
+    """The embedded GGUF file, its sha256 verified; the package that contains it is not imported.
 
     Raises:
         WeightsError: the package is not installed, or the file is not the published one.
@@ -51,10 +51,10 @@ def find_embedded_model() -> Path:
     if folder is None or not (folder / _EMBEDDED_FILE).is_file():
         raise WeightsError("the embedded language model SmolLM2 is not installed", remedy=_INSTALL)
     path = folder / _EMBEDDED_FILE
-    found = sha256_file(path)
-    if found != EMBEDDED_SHA256:
+    actual = sha256_file(path)
+    if actual != EMBEDDED_SHA256:
         raise WeightsError(
-            f"the weights file {str(path)!r} is not the expected one: expected {EMBEDDED_SHA256}, found {found}",
+            f"the weights file {str(path)!r} is not the expected one: expected {EMBEDDED_SHA256}, got {actual}",
             remedy=_INSTALL.replace("--no-deps", "--force-reinstall --no-deps"),
         )
     return path
@@ -64,13 +64,13 @@ def load_gguf(path: Path, dtype: Any) -> tuple[Any, Any]:
     """The model, dequantised to ``dtype``, and the tokenizer of a GGUF file.
 
     Raises:
-        FatalBackendError: the file is damaged or of a kind that ``transformers`` does not read.
+        FatalBackendError: the file is damaged, or ``transformers`` does not support it.
         MissingExtraError: a package of the extra "local" is missing.
     """
     transformers = require("transformers")
     for module in ("gguf", "accelerate"):
         require(module)
-    # The progress bars of the loader write to stderr whatever is asked of them.
+    # The progress bars of the loader write to stderr and cannot be turned off.
     with contextlib.redirect_stderr(io.StringIO()), _remembered_tensor_names():
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(
@@ -93,7 +93,7 @@ def load_gguf(path: Path, dtype: Any) -> tuple[Any, Any]:
 
 @contextlib.contextmanager
 def _remembered_tensor_names() -> Iterator[None]:
-    """``transformers`` makes one and the same map of tensor names for each module: a quarter of the loading time."""
+    """``transformers`` builds the same map of tensor names for each module: a quarter of the loading time."""
     gguf = require("gguf")
     plain = gguf.get_tensor_name_map
     gguf.get_tensor_name_map = functools.cache(plain)  # type: ignore[attr-defined]
@@ -104,7 +104,7 @@ def _remembered_tensor_names() -> Iterator[None]:
 
 
 def unpack_gguf(path: Path, sha256: str, keep: Path) -> Path:
-    """The Hugging Face folder of a GGUF file inside ``keep``: made now, or found there and verified.
+    """The Hugging Face folder of a GGUF file inside ``keep``, created if it is missing or damaged.
 
     Args:
         path: the GGUF file.
@@ -116,7 +116,7 @@ def unpack_gguf(path: Path, sha256: str, keep: Path) -> Path:
         StorageError: ``keep`` cannot be written.
     """
     target = keep / sha256.removeprefix("sha256:")
-    if _is_whole(target):
+    if _is_intact(target):
         return target
     torch = require("torch", extra="local")
     model, tokenizer = load_gguf(path, torch.float32)
@@ -137,7 +137,7 @@ def unpack_gguf(path: Path, sha256: str, keep: Path) -> Path:
     return target
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_intact(folder: Path) -> bool:
     try:
         digests = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         return all(sha256_file(folder / name) == expected for name, expected in digests.items()) and bool(digests)
@@ -157,7 +157,7 @@ class ModelFiles:
 
     Args:
         model: ``smollm2`` (embedded), the path of a ``.gguf`` file or of a Hugging Face folder with safetensors, or the
-            name ``ORG/NAME`` of a model that lies in the hub's cache.
+            name ``ORG/NAME`` of a model in the hub's cache.
 
     Raises:
         WeightsError: the embedded model is missing or is not the published file.
@@ -167,12 +167,12 @@ class ModelFiles:
     def __init__(self, model: str) -> None:
         self._embedded = model == EMBEDDED
         self.path = find_embedded_model() if self._embedded else _find(model)
-        #: What the user calls it, without the folders before it.
+        #: The name that the user gave, without the folders of a path.
         self.name = model if _HUB_NAME.fullmatch(model) and not Path(model).exists() else Path(model).name
 
     @property
     def is_gguf(self) -> bool:
-        """Whether it is one GGUF file and no folder."""
+        """Whether it is a GGUF file, not a folder."""
         return self.path.is_file()
 
     @cached_property
@@ -196,7 +196,7 @@ def _find(model: str) -> Path:
     cached = _find_in_hub_cache(model) if _HUB_NAME.fullmatch(model) and not path.exists() else None
     if cached is None:
         raise FatalBackendError(
-            f"there is no local language model {model!r}",
+            f"no local language model {model!r}",
             remedy=f"Name {EMBEDDED!r}, a .gguf file, a Hugging Face folder with config.json and safetensors, or a "
             "model in the hub's cache",
         )
@@ -207,7 +207,7 @@ def _find_in_hub_cache(name: str) -> Path | None:
     if not is_installed("huggingface_hub"):
         return None
     try:
-        found = require("huggingface_hub").try_to_load_from_cache(name, "config.json")
-    except ValueError:  # no name that the hub could have
+        config = require("huggingface_hub").try_to_load_from_cache(name, "config.json")
+    except ValueError:  # not a valid name for the hub
         return None
-    return Path(found).parent if isinstance(found, str) else None
+    return Path(config).parent if isinstance(config, str) else None

@@ -1,7 +1,7 @@
 """A language model in this process, through ``transformers``: the embedded SmolLM2, a GGUF file, a Hugging Face folder.
 
-Nothing is downloaded. On a CPU a small model is run as several batches at once with one thread each, because threads
-that share one small matrix product wait for each other longer than they compute, and by far where the machine is busy.
+Nothing is downloaded. On a CPU a small model runs several batches at once with one thread each, because threads that
+share a small matrix product wait for each other longer than they compute, and much longer on a busy machine.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class TransformersProvider:
 
     Args:
         model: see ``ModelFiles``.
-        batch_size: rows sampled at once.
-        threads: CPU threads; None takes what torch takes.
-        dtype: "auto" is bfloat16 where the device computes in it, else float32.
-        keep: a folder where a GGUF file is unpacked, once, so that later runs load it in seconds; None unpacks nothing.
+        batch_size: rows sampled together.
+        threads: CPU threads; None leaves it to torch.
+        dtype: "auto" is bfloat16 or float16 if the device computes in it, else float32.
+        keep: a folder where a GGUF file is unpacked once, so that later runs load it in seconds; None unpacks nothing.
 
     Raises:
         WeightsError: the embedded model is missing or is not the published file.
@@ -65,7 +65,10 @@ class TransformersProvider:
         keep: Path | None = None,
     ) -> None:
         if batch_size < 1 or (threads is not None and threads < 1):
-            raise UsageError("the batch size and the number of threads are at least 1", remedy="Give larger numbers")
+            raise UsageError(
+                f"the batch size and the number of threads must be at least 1, got {batch_size} and {threads}",
+                remedy="Give larger numbers",
+            )
         if dtype not in DTYPES:
             raise UsageError(f"unknown dtype {dtype!r}", remedy=f"Use one of {', '.join(DTYPES)}")
         self._files = ModelFiles(model)
@@ -76,11 +79,11 @@ class TransformersProvider:
         self.keep = keep
 
     def key(self) -> Mapping[str, Any]:
-        """Backend, digest of the weights, dtype as asked for, and the version of the sampler."""
+        """Provider, digest of the weights, dtype as requested, and the version of the sampler."""
         return {"backend": self.name, "weights": self._files.weights, "dtype": self._dtype, "sampler": 1}
 
     def complete(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Outcome]]:
-        """See ``base.Backend``; replies come batch by batch.
+        """See ``base.Provider``; outcomes are yielded batch by batch.
 
         Raises:
             MissingExtraError: the extra "local" is not installed.
@@ -98,11 +101,11 @@ class TransformersProvider:
             if len(row.prompt) + row.max_tokens > self._context_length:
                 yield (
                     request,
-                    Failure(f"the prompt has {len(row.prompt)} tokens, the model takes {self._context_length}"),
+                    Failure(f"the prompt has {len(row.prompt)} tokens, the model reads up to {self._context_length}"),
                 )
             else:
                 fitting.append((row, request))
-        # Equal beginnings side by side: a batch then shares a long prefix. Stable, so a resumed run cuts alike.
+        # Sorted, so that the prompts of a batch share a long prefix; stable, so that a resumed run forms equal batches.
         fitting.sort(key=lambda pair: pair[0].prompt)
         batches = [fitting[start : start + self._batch_size] for start in range(0, len(fitting), self._batch_size)]
         for batch, results in self._sample_all(batches):
@@ -176,9 +179,9 @@ class TransformersProvider:
         if tokenizer.chat_template is None:
             raise FatalBackendError(
                 f"the model {self.model!r} has no chat template",
-                remedy="Use a model that is tuned to follow instructions",
+                remedy="Use an instruction-tuned model",
             )
-        # What else a model's folder sets, such as a repetition penalty, would change the logits.
+        # Other settings in a model's folder, such as a repetition penalty, would change the logits.
         model.generation_config = transformers.GenerationConfig(eos_token_id=model.generation_config.eos_token_id)
         return model.to(device).eval(), tokenizer
 
@@ -186,8 +189,8 @@ class TransformersProvider:
     def stop_ids(self) -> frozenset[int]:
         """The tokens that end a reply."""
         model, tokenizer = self._loaded
-        stated = model.generation_config.eos_token_id
-        ids = stated if isinstance(stated, list) else [stated]
+        configured = model.generation_config.eos_token_id
+        ids = configured if isinstance(configured, list) else [configured]
         return frozenset(token for token in [*ids, tokenizer.eos_token_id] if token is not None)
 
     @cached_property
@@ -196,7 +199,7 @@ class TransformersProvider:
 
     @contextmanager
     def _worker_threads(self) -> Iterator[int]:
-        """The number of batches to sample at once; torch's own number of threads is set for it and put back."""
+        """The number of batches to sample at once; torch's number of threads is adapted to it, and restored."""
         torch = require("torch", extra="local")
         model = self._loaded[0]
         before = torch.get_num_threads()
@@ -228,7 +231,7 @@ def _load_folder(path: Path, dtype: Any) -> tuple[Any, Any]:
 
 
 def choose_dtype(torch: Any, device: Any) -> Any:
-    """bfloat16 where the device multiplies in it; elsewhere it is emulated, ten times slower than float32."""
+    """bfloat16 or float16 if the device computes in it, else float32: emulation is ten times slower."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()

@@ -1,9 +1,9 @@
 """A language model in this process through vLLM's ``LLM.chat``: for a GPU, or for many requests on a large CPU.
 
-vLLM runs the model in processes that it starts by *spawn*, which import the main script once more. So a script must do
-its work under ``if __name__ == "__main__":``; the command line does.
+vLLM runs the model in processes that it starts by *spawn*, which import the main script again. So a script must do its
+work under ``if __name__ == "__main__":``, as the command line does.
 
-Nothing is downloaded and no usage is reported. Starting takes half a minute; one backend starts once, for all calls.
+Nothing is downloaded and no usage is reported. Starting takes half a minute; a provider starts once for all its calls.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from abs_descriptions.generation.providers.transformers_local import DTYPES, DTy
 __all__ = ["VLLMProvider"]
 
 
-# Requests of one call of ``LLM.chat``, which returns when all are done: what an interrupt can lose. vLLM itself decides
-# how many of them run at once. A GPU needs many to be busy while the last ones of a call end.
+# Requests in one call of ``LLM.chat``, which returns when all are done: what an interrupt can lose. vLLM itself decides
+# how many of them run at once. A GPU needs many, to be busy while the last ones of a call end.
 _CPU_BATCH, _GPU_BATCH = 32, 1024
 
 
-# On a CPU vLLM would take nine tenths of all memory, or fail where it is not free.
+# On a CPU vLLM would take nine tenths of the memory, or fail if that is not free.
 _CPU_CACHE_BYTES = 2 * 2**30
 
 
-# Heard at the start only. Standard output is for results; errors still go to standard error.
+# Read by vLLM at its start only. Standard output is for results; errors still go to standard error.
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_STREAM": "ext://sys.stderr"}
 
 
-# Unless the user has said otherwise.
+# Unless the user has set them.
 _QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 
@@ -58,10 +58,10 @@ class VLLMProvider:
 
     Args:
         model: see ``ModelFiles``.
-        batch_size: requests of one call of vLLM; None is 32 on a CPU and 1024 elsewhere. Outcomes come call by call.
-        dtype: "auto" is bfloat16 or float16 where the device computes in it, else float32.
-        keep: a folder where a GGUF file is unpacked, once, because vLLM wants a folder; None unpacks it into a
-            temporary one.
+        batch_size: requests in one call of vLLM; None is 32 on a CPU and 1024 elsewhere.
+        dtype: "auto" is bfloat16 or float16 if the device computes in it, else float32.
+        keep: a folder where a GGUF file is unpacked once, because vLLM needs a folder; None unpacks it into a temporary
+            one.
 
     Raises:
         WeightsError: the embedded model is missing or is not the published file.
@@ -75,7 +75,7 @@ class VLLMProvider:
         self, model: str = EMBEDDED, *, batch_size: int | None = None, dtype: DType = "auto", keep: Path | None = None
     ) -> None:
         if batch_size is not None and batch_size < 1:
-            raise UsageError("the batch size is at least 1", remedy="Give a larger number")
+            raise UsageError(f"the batch size must be at least 1, got {batch_size}", remedy="Give a larger number")
         if dtype not in DTYPES:
             raise UsageError(f"unknown dtype {dtype!r}", remedy=f"Use one of {', '.join(DTYPES)}")
         self._files = ModelFiles(model)
@@ -85,19 +85,19 @@ class VLLMProvider:
         self.keep = keep
 
     def key(self) -> Mapping[str, Any]:
-        """Backend, digest of the weights, and dtype as asked for.
+        """Provider, digest of the weights, and dtype as requested.
 
-        The versions of vLLM and of torch are no part of it, and neither is the machine: they decide which text a seed
-        gives, and not how likely a text is.
+        The versions of vLLM and torch and the machine are not part of it: they determine which text a seed gives, but
+        not how likely a text is.
         """
         return {"backend": self.name, "weights": self._files.weights, "dtype": self._dtype}
 
     def complete(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Outcome]]:
-        """See ``base.Backend``; outcomes come batch by batch.
+        """See ``base.Provider``; outcomes are yielded batch by batch.
 
         Raises:
-            MissingExtraError: the extra "vllm" is not installed, or "local" where a GGUF file is to be unpacked.
-            FatalBackendError: vLLM cannot load the model, or ended in the middle; or the model has no chat template.
+            MissingExtraError: the extra "vllm" is not installed, or "local" for a GGUF file.
+            FatalBackendError: vLLM cannot load the model or crashed, or the model has no chat template.
             StorageError: the folder ``keep`` cannot be written.
         """
         source = iter(requests)
@@ -106,7 +106,7 @@ class VLLMProvider:
             yield from zip(batch, self._answer(batch), strict=True)
 
     def _answer(self, batch: Sequence[Request]) -> list[Outcome]:
-        """The outcomes of a batch. vLLM refuses a batch for one bad request in it, which is found by halving."""
+        """The outcomes of a batch. vLLM refuses a whole batch for one bad request, which is found by bisection."""
         llm = self._llm
         try:
             outputs = llm.chat(
@@ -122,14 +122,14 @@ class VLLMProvider:
         except Exception as error:
             self.close()
             raise FatalBackendError(
-                f"vLLM ended while it wrote: {type(error).__name__}: {printable(str(error), 200)}",
-                remedy="Look at what it wrote above; run the same command to go on",
+                f"vLLM failed: {type(error).__name__}: {printable(str(error), 200)}",
+                remedy="Look at its messages above; the same command resumes",
             ) from error
         except BaseException:
-            # An interrupted call leaves requests behind, whose replies the next call would take for its own.
+            # An interrupted call leaves requests behind, whose replies the next call would return as its own.
             self.close()
             raise
-        return [_outcome(one) for one in outputs]
+        return [_outcome(output) for output in outputs]
 
     def close(self) -> None:
         """End vLLM's processes; the next request starts them again. They also end with this process."""
@@ -151,19 +151,19 @@ class VLLMProvider:
             except Exception as error:
                 raise FatalBackendError(
                     f"vLLM cannot load the model {self.model!r}: {printable(str(error), 300)}",
-                    remedy=f"Look at what it wrote above; {_GUARD}",
+                    remedy=f"Look at its messages above; {_GUARD}",
                 ) from error
         if getattr(llm.get_tokenizer(), "chat_template", "") is None:
             raise FatalBackendError(
                 f"the model {self.model!r} has no chat template",
-                remedy="Use a model that is tuned to follow instructions",
+                remedy="Use an instruction-tuned model",
             )
         return llm
 
     def _arguments(self) -> dict[str, Any]:
         common = {
             "dtype": self._dtype,
-            "max_model_len": -1,  # what the model takes, or less where the memory is too small for one such request
+            "max_model_len": -1,  # what the model reads, or less if the memory is too small for one such request
             "load_format": "safetensors",
             "use_tqdm_on_load": False,
         }
@@ -171,7 +171,7 @@ class VLLMProvider:
             return common
         torch = require("torch")
         dtype = choose_dtype(torch, torch.device("cpu")) if self._dtype == "auto" else getattr(torch, self._dtype)
-        # Compiling needs a C++ compiler.
+        # Compilation would need a C++ compiler.
         return {**common, "dtype": dtype, "enforce_eager": True, "kv_cache_memory_bytes": _CPU_CACHE_BYTES}
 
     def _folder(self) -> Path:
@@ -190,43 +190,43 @@ def _on_cpu() -> bool:
 
 
 def _sampling(request: Request) -> Any:
-    vllm, given = require("vllm"), request.parameters
+    vllm, parameters = require("vllm"), request.parameters
     structure = None
     if request.answer == "list":
         structure = require("vllm.sampling_params").StructuredOutputsParams(json=LIST_SCHEMA)
     return vllm.SamplingParams(
-        max_tokens=given.max_tokens,
-        temperature=1.0 if given.temperature is None else given.temperature,
-        top_p=1.0 if given.top_p is None else given.top_p,
+        max_tokens=parameters.max_tokens,
+        temperature=1.0 if parameters.temperature is None else parameters.temperature,
+        top_p=1.0 if parameters.top_p is None else parameters.top_p,
         seed=request.draw_seed,
         structured_outputs=structure,
     )
 
 
 def _outcome(output: Any) -> Outcome:
-    (drawn,) = output.outputs
-    text, finish = drawn.text.strip(), drawn.finish_reason
+    (completion,) = output.outputs
+    text, finish = completion.text.strip(), completion.finish_reason
     if finish not in ("stop", "length"):
         return Failure(f"the reply ended with {printable(str(finish), 40)!r}")
     if not text:
         return Failure("an empty reply")
-    return Reply(text, finish, len(output.prompt_token_ids or ()), len(drawn.token_ids))
+    return Reply(text, finish, len(output.prompt_token_ids or ()), len(completion.token_ids))
 
 
 @contextmanager
 def _quiet_start() -> Iterator[None]:
-    """What is imported and started in here says little, asks no hub, and is not told of Ctrl-C.
+    """What is imported and started in this block logs little, contacts no hub, and gets no Ctrl-C.
 
-    A terminal sends Ctrl-C to every process in front; vLLM's would end before the replies under way are there. A
-    blocked signal stays blocked in a process that is started meanwhile.
+    A terminal sends Ctrl-C to every process in the foreground; vLLM's would end before the requests in flight are
+    answered. A blocked signal stays blocked in a process that is started meanwhile.
     """
-    # It unblocks the signal when it is started.
+    # The resource tracker unblocks the signal when it starts.
     resource_tracker.ensure_running()
-    told = {**{name: value for name, value in _QUIET.items() if name not in os.environ}, **_OFFLINE}
-    before = {name: os.environ.get(name) for name in told}
+    settings = {**{name: value for name, value in _QUIET.items() if name not in os.environ}, **_OFFLINE}
+    before = {name: os.environ.get(name) for name in settings}
     main = threading.current_thread() is threading.main_thread()
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if main else None
-    os.environ.update(told)
+    os.environ.update(settings)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -136,7 +136,7 @@ def test_a_line_that_is_damaged_in_the_middle_costs_that_line_only(tmp_path: Pat
 def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "labels.txt"
     path.write_bytes(content)
-    with pytest.raises(StorageError, match="is no journal"):
+    with pytest.raises(StorageError, match="is not a journal"):
         Journal(path)
     assert path.read_bytes() == content
 
@@ -176,7 +176,7 @@ def test_a_journal_is_read_without_a_trace_also_while_another_run_writes(tmp_pat
         with Journal(path, read_only=True) as reader:
             assert reader.find(mark(7)) == REPLY
     path.write_bytes(b"my notes\n")
-    with pytest.raises(StorageError, match="is no journal"):
+    with pytest.raises(StorageError, match="is not a journal"):
         Journal(path, read_only=True)
 
 

@@ -120,7 +120,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "unknown key in a prompt": (GOOD.replace("{id: look", "{weight: 2, id: look"), "prompts.0.weight"),
     "no prompts": (GOOD.partition("prompts:")[0], "prompts"),
     "empty prompts": (GOOD.partition("prompts:")[0] + "prompts: []", "prompts"),
-    "prompt twice": (GOOD + '  - {id: look, text: "{name}?"}\n', "prompt id 'look' twice"),
+    "prompt twice": (GOOD + '  - {id: look, text: "{name}?"}\n', "the prompt id 'look' appears twice"),
     "unknown kind": (GOOD + "kind: poem\n", "kind"),
     "unknown language": (GOOD + "language: klingon\n", "language"),
     "bad id": (GOOD.replace("id: birds", "id: ../birds"), "id"),
