@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from abs_classify.methods import similarity as matching
-from abs_classify.methods.scoring import (
-    ClassTextFeatures,
-)
+from abs_classify.methods.scoring import ClassTextFeatures, StreamScorer
 
 
 def vectors(seed: int, *shape: int, offset: float = 1.0) -> Tensor:
@@ -32,3 +32,16 @@ def views_of(images: int = 3, crops: int = 7, dims: int = 32) -> dict[str, Tenso
 
 def relative(got: Tensor, want: Tensor) -> float:
     return float(((got - want) / want).abs().max())
+
+
+def unit_texts(features: Tensor, class_index: Tensor, labels: Tensor) -> ClassTextFeatures:
+    """Text features of any norm, as scorers take them."""
+    return ClassTextFeatures(matching.unit(features), class_index, matching.unit(labels))
+
+
+def run_stream(scorer: StreamScorer[Any], views: dict[str, Tensor], texts: ClassTextFeatures) -> Tensor:
+    """Scores [B, C] of B images in their order, from a fresh state."""
+    images = len(next(iter(views.values())))
+    state = scorer.start(texts, images)
+    rows = ({kind: features[image] for kind, features in views.items()} for image in range(images))
+    return torch.stack([scorer.step(state, row) for row in rows])

@@ -8,7 +8,7 @@ decided here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from abs_classify.methods.baselines.waffle import WaffleMode, shipped_words, waffle_strings
 from abs_classify.methods.phrases import LABEL_TEMPLATE, ClassNames, descriptor_sentence, fill, readable
 from abs_core.canonical import digest
-from abs_core.descriptions import DESCRIPTION_KINDS, Description, DescriptionKind, Descriptions
+from abs_core.descriptions import DESCRIPTION_KINDS, Description, Descriptions
 from abs_core.errors import PromptError, UnknownNameError, UsageError
 from abs_core.files import prompts_folder, storage_errors
 
@@ -34,7 +34,6 @@ __all__ = [
     "Template",
     "TemplateEnsemble",
     "TemplateSet",
-    "as_descriptions",
     "read_template_set",
     "template_set_names",
 ]
@@ -402,23 +401,6 @@ class Sentences:
                 for name, descriptions in zip(names, by_class, strict=True)
             ]
         )
-
-
-def as_descriptions(
-    texts: Mapping[str, Iterable[str]], kind: DescriptionKind = "sentence"
-) -> dict[str, tuple[Description, ...]]:
-    """Descriptions from plain strings, for callers who have a mapping of class id to strings.
-
-    Raises:
-        UsageError: one string where a list of strings belongs.
-    """
-    for class_id, of_class in texts.items():
-        if isinstance(of_class, str):
-            raise UsageError(
-                f"the descriptions of class {class_id!r} must be a list of strings, got one string",
-                remedy="Give a list of strings",
-            )
-    return {class_id: tuple(Description(text, kind) for text in of_class) for class_id, of_class in texts.items()}
 
 
 def _check_description(description: Description) -> None:

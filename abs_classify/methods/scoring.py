@@ -9,7 +9,7 @@ A scorer imports torch when it first computes, so that the table of methods can 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 from abs_core.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from abs_classify.methods.soft_matching import SoftTexts
@@ -36,7 +35,6 @@ __all__ = [
     "WeightedCosine",
     "all_views",
     "full_image",
-    "run_stream",
     "view_labels",
 ]
 
@@ -68,17 +66,6 @@ class ClassTextFeatures:
         check_texts(self.labels, torch.arange(len(self.labels), device=self.labels.device))
         class_counts(self.class_index, len(self.labels))
 
-    @classmethod
-    def from_raw(
-        cls, features: Tensor, class_index: Tensor, labels: Tensor, class_ids: Sequence[str] | None = None
-    ) -> ClassTextFeatures:
-        """Normalise what a text encoder gives; ``class_ids`` lets errors name the class. Shapes and errors as above."""
-        from abs_classify.methods.similarity import check_texts, class_counts, unit
-
-        check_texts(features, class_index, class_ids)
-        class_counts(class_index, len(labels), class_ids)
-        return cls(unit(features), class_index, unit(labels))
-
     @property
     def classes(self) -> int:
         """C."""
@@ -86,7 +73,7 @@ class ClassTextFeatures:
 
     @cached_property
     def means(self) -> Tensor:
-        """[C, d] unit: each class's normalised mean text, which for a single text is that text untouched."""
+        """[C, d] unit: each class's normalised mean text, which for a single text is that text itself."""
         from abs_classify.methods.similarity import class_means
 
         if len(self.features) == self.classes:
@@ -100,10 +87,6 @@ class ClassTextFeatures:
 
         return SoftTexts.of(self.features, self.class_index, self.classes)
 
-    def to(self, device: torch.device | str) -> ClassTextFeatures:
-        """The same on a device."""
-        return ClassTextFeatures(self.features.to(device), self.class_index.to(device), self.labels.to(device))
-
 
 @dataclass(frozen=True, eq=False)
 class Contributions:
@@ -111,25 +94,13 @@ class Contributions:
 
     Attributes:
         parts: [V, M] float64; the sum over views and over the texts of a class is that class's score.
-        views: V pairs of kind and index within the kind, one a row of ``parts``.
+        views: V pairs of kind and index within the kind, one for each row of ``parts``.
         class_index: int64 [M].
     """
 
     parts: Tensor
     views: tuple[tuple[str, int], ...]
     class_index: Tensor
-
-    def scores(self, classes: int) -> Tensor:
-        """The class scores [C] that the parts add up to, float64."""
-        from abs_classify.methods.similarity import class_sums
-
-        return class_sums(self.parts.sum(0), self.class_index, classes)
-
-    def by_view(self, classes: int) -> Tensor:
-        """What each view adds to each class: [V, C] float64."""
-        from abs_classify.methods.similarity import class_sums
-
-        return class_sums(self.parts.T, self.class_index, classes).T
 
 
 class Scorer(Protocol):
@@ -182,16 +153,6 @@ class StreamScorer(Protocol[State]):
 
     def step(self, state: State, views: Mapping[str, Tensor]) -> Tensor:
         """Scores [C] of the next image, from its unit features by kind [N, d]; updates ``state``."""
-
-
-def run_stream(scorer: StreamScorer[Any], views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Tensor:
-    """Scores [B, C] of B images in their order, from a fresh state; views as for ``Scorer.scores``."""
-    import torch
-
-    images = len(next(iter(views.values())))
-    state = scorer.start(texts, images)
-    rows = ({kind: features[i] for kind, features in views.items()} for i in range(images))
-    return torch.stack([scorer.step(state, row) for row in rows])
 
 
 @dataclass(frozen=True)

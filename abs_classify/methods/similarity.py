@@ -10,7 +10,7 @@ Soft matching, the heart of ABS, is in ``soft_matching.py``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -72,16 +72,15 @@ def unit(x: Tensor) -> Tensor:
     return directions
 
 
-def check_texts(features: Tensor, class_index: Tensor, class_ids: Sequence[str] | None = None) -> None:
+def check_texts(features: Tensor, class_index: Tensor) -> None:
     """Check that text features can be compared with views.
 
     Args:
         features: [M, d], of any norm.
         class_index: int64 [M].
-        class_ids: C ids for the message; positions are shown without them.
 
     Raises:
-        ModelError: a text whose features are all zero or not finite; the message names text and class.
+        ModelError: a text whose features are all zero or not finite; the message gives the positions of text and class.
         UsageError: the shapes do not fit.
     """
     if features.dim() != 2 or class_index.shape != features.shape[:1] or not len(features):
@@ -91,27 +90,25 @@ def check_texts(features: Tensor, class_index: Tensor, class_ids: Sequence[str] 
     bad = _bad(torch.cat([torch.linalg.vector_norm(widen(block), dim=-1) for block in row_blocks(features)]))
     if bool(bad.any()):
         row = int(bad.nonzero()[0])
-        position = int(class_index[row])
-        name = repr(class_ids[position]) if class_ids is not None else str(position)
         raise ModelError(
-            f"text {row} of {len(features)}, of class {name}, was encoded to zeros or to numbers that are not finite",
+            f"text {row} of {len(features)}, of class {int(class_index[row])}, was encoded to zeros or to numbers "
+            "that are not finite",
             remedy="Check this text and the model's weights",
         )
 
 
-def class_counts(class_index: Tensor, classes: int, class_ids: Sequence[str] | None = None) -> Tensor:
+def class_counts(class_index: Tensor, classes: int) -> Tensor:
     """The number of texts of each class.
 
     Args:
         class_index: int64 [M].
         classes: C.
-        class_ids: C ids for the message; positions are shown without them.
 
     Returns:
         int64 [C], all at least 1.
 
     Raises:
-        UsageError: a class index outside 0 .. C-1, or a class without a text; the message names it.
+        UsageError: a class index outside 0 .. C-1, or a class without a text; the message gives its position.
     """
     if len(class_index) and (int(class_index.min()) < 0 or int(class_index.max()) >= classes):
         raise UsageError(
@@ -120,8 +117,9 @@ def class_counts(class_index: Tensor, classes: int, class_ids: Sequence[str] | N
     counts = torch.bincount(class_index, minlength=classes)
     if bool((counts == 0).any()):
         position = int((counts == 0).nonzero()[0])
-        name = repr(class_ids[position]) if class_ids is not None else str(position)
-        raise UsageError(f"class {name} has no text", remedy="Give every class at least one description or template")
+        raise UsageError(
+            f"class {position} has no text", remedy="Give every class at least one description or template"
+        )
     return counts
 
 

@@ -193,23 +193,23 @@ def report_images(
     classes = list(label_space.names.items())
     start = 0
     for shard in scored.shards:
-        wanted = [at for at in range(len(shard)) if start + at in chosen]
+        wanted = [position for position in range(len(shard)) if start + position in chosen]
         explainer = (
             ShardExplainer(stages, method, methods[method], shard, scored.selected) if method and wanted else None
         )
-        for at in wanted:
-            image = shard[at].load()
+        for position in wanted:
+            image = shard[position].load()
             thumbnail = image.pixels.copy()
             thumbnail.thumbnail((_THUMBNAIL, _THUMBNAIL))
             yield ReportImage(
-                name=shard[at].name.rpartition(os.sep)[2],
+                name=shard[position].name.rpartition(os.sep)[2],
                 pixels=thumbnail,
                 size=image.pixels.size,
-                truth=classes[scored.labels[start + at]][1] if scored.labels else None,
-                attention=explainer.attention(at) if explainer else None,
-                views=explainer.places(at, image) if explainer else (),
-                predictions=tuple(_predictions(scored, start + at, classes)),
-                explanation=_comparison(explainer.explain(at)) if explainer else None,
+                truth=classes[scored.labels[start + position]][1] if scored.labels else None,
+                attention=explainer.attention(position) if explainer else None,
+                views=explainer.places(position, image) if explainer else (),
+                predictions=tuple(_predictions(scored, start + position, classes)),
+                explanation=_comparison(explainer.explain(position)) if explainer else None,
             )
         start += len(shard)
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from abs_classify.explanation import Explanation, ViewShare
+from abs_classify.explanation import Explanation, SentenceShare, ViewShare
 from abs_classify.report.data import MethodPrediction, ReportImage, ViewPlaces
 from abs_classify.report.drawing import peak_words
 
@@ -72,10 +72,10 @@ class Panel:
 
     Attributes:
         kind: "image", "attention" or the kind of views.
-        title, note: what stands under it.
-        alt: what it shows, for people who do not see it.
+        title, note: the caption.
+        alt: what it shows, for people who cannot see it.
         faint, marked: outlines; of equal faint ones only one, the strongest marked one last.
-        area: the part that a token grid covers, if it is not the whole image.
+        area: the part that a token grid covers, if it is not the full image.
     """
 
     kind: str
@@ -128,7 +128,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Reasons:
-    """What carried a decision; each list with the number and the sum of what it leaves out, or None."""
+    """Why a class won; with the number and the sum of the sentences and views that are not listed, or None."""
 
     method: str
     winner: str
@@ -156,9 +156,9 @@ def panels(image: ReportImage) -> tuple[Panel, ...]:
 
 
 def tag_places(marked: Sequence[Outline], unit: float) -> list[tuple[Outline, float, float]]:
-    """Where the numbers go: on the upper edge of their own outline, else on the lower, where no other number stands.
+    """Where the numbers go: on the upper edge of their own outline, else on the lower, where no other number is.
 
-    Without a free place, which takes many small outlines, a number covers another in share.
+    Without a free place, which takes many small outlines, a number partly covers another.
 
     Args:
         marked: the outlines of one panel, in any order; the strongest is placed first.
@@ -198,8 +198,8 @@ def reasons(image: ReportImage) -> Reasons | None:
     if explanation is None or explanation.runner_up is None:
         return None
     figures = _figures(explanation)
-    sentences = sorted(explanation.sentences, key=lambda share: -abs(share.contribution))
-    largest = max((abs(share.contribution) for share in sentences), default=0.0) or 1.0
+    sentences = explanation.sentences
+    largest = _largest(sentences)
     groups = []
     for ranked in (explanation.winner, explanation.runner_up):
         shares = [share for share in sentences if share.class_id == ranked.class_id]
@@ -221,7 +221,7 @@ def _marked(explanation: Explanation | None) -> list[ViewShare]:
     """The strongest views; their place in this list, from 1, is their number everywhere."""
     if explanation is None:
         return []
-    return sorted(explanation.views, key=lambda share: -abs(share.contribution))[:MARKED_VIEWS]
+    return list(explanation.views[:MARKED_VIEWS])
 
 
 def _views_panel(image: ReportImage, places: ViewPlaces, marked: Sequence[ViewShare]) -> Panel:
@@ -253,10 +253,9 @@ def _outline(box: Sequence[float], number: int = 0, against: bool = False) -> Ou
 def _view_bars(image: ReportImage, explanation: Explanation, figures: Callable[[float], str]) -> tuple[Bar, ...]:
     places = {view.kind: view.pixels(image.size).tolist() for view in image.views}
     places["whole"] = [[0.0, 0.0, float(image.size[0]), float(image.size[1])]]
-    ordered = sorted(explanation.views, key=lambda share: -abs(share.contribution))
-    largest = max((abs(share.contribution) for share in ordered), default=0.0) or 1.0
+    largest = _largest(explanation.views)
     bars = []
-    for number, share in enumerate(ordered, start=1):
+    for number, share in enumerate(explanation.views, start=1):
         boxes = places.get(share.kind, [])
         name = _VIEW_NAMES[share.kind] + ("" if share.kind == "whole" else f" {share.index + 1}")
         bars.append(
@@ -269,6 +268,11 @@ def _view_bars(image: ReportImage, explanation: Explanation, figures: Callable[[
             )
         )
     return tuple(bars)
+
+
+def _largest(shares: Sequence[SentenceShare | ViewShare]) -> float:
+    """The largest contribution by size, for the length of bars; 1 where all are 0."""
+    return max((abs(share.contribution) for share in shares), default=0.0) or 1.0
 
 
 def _rest(value: float, count: int, figures: Callable[[float], str]) -> tuple[int, str] | None:

@@ -6,11 +6,12 @@ import json
 
 import pytest
 import torch
+from feature_vectors import run_stream, unit_texts
 from torch import Tensor
 
 from abs_classify.explanation import RankedClass, explain
 from abs_classify.methods.class_texts import ClassTexts
-from abs_classify.methods.scoring import ClassTextFeatures, run_stream
+from abs_classify.methods.scoring import ClassTextFeatures
 from abs_classify.methods.similarity import unit
 from abs_classify.methods.table import METHODS
 from abs_core.errors import UsageError
@@ -27,7 +28,7 @@ SUMS = ["clip", "clip-d", "cupl", "wca", "abs", "abs-mean", "abs-hard"]
 
 def features() -> ClassTextFeatures:
     torch.manual_seed(0)
-    return ClassTextFeatures.from_raw(torch.randn(6, 16) + 1, torch.tensor(TABLE.class_index), torch.randn(3, 16) + 1)
+    return unit_texts(torch.randn(6, 16) + 1, torch.tensor(TABLE.class_index), torch.randn(3, 16) + 1)
 
 
 def views_of(name: str) -> dict[str, Tensor]:

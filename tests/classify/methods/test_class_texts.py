@@ -15,7 +15,6 @@ from abs_classify.methods.class_texts import (
     Sentences,
     Template,
     TemplateEnsemble,
-    as_descriptions,
 )
 from abs_core.descriptions import Description
 from abs_core.errors import AbsError, UnknownNameError, UsageError
@@ -76,7 +75,7 @@ def test_sentences_up_to_a_limit() -> None:
 
 def test_ten_thousand_descriptions_of_one_class_and_one_of_the_other() -> None:
     many = {
-        "n1": as_descriptions({"n1": [f"A red panda, number {i}." for i in range(10_000)]})["n1"],
+        "n1": [Description(f"A red panda, number {i}.") for i in range(10_000)],
         "n2": MIXED["n2"],
     }
     table = Sentences().build(ClassTextInputs(CLASSES, many))
@@ -193,7 +192,6 @@ def test_class_texts_that_do_not_fit(fields: dict[str, tuple[Any, ...]], message
             UnknownNameError,
             "valid: sentence, phrase",
         ),
-        (lambda: as_descriptions({"n1": "one string"}), UsageError, "class 'n1' must be a list"),
         (lambda: Template("a photo."), UsageError, "must have exactly one {}"),
         (lambda: Template("a {} and {}."), UsageError, "must have exactly one {}"),
         (lambda: Sentences(limit=0), UsageError, "limit of descriptions must be at least 1, got 0"),

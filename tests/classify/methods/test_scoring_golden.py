@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from feature_vectors import unit_texts
 from golden_baselines import (
     SINGLE,
     C,
@@ -18,7 +19,6 @@ from golden_baselines import (
 
 from abs_classify.methods import similarity as matching
 from abs_classify.methods.scoring import (
-    ClassTextFeatures,
     CosineToMean,
     MaxSimilarity,
     MeanSimilarity,
@@ -36,7 +36,7 @@ def test_text_baselines(name: str, dtype: torch.dtype) -> None:
     assert agrees("text_baselines", f"W_{name}", weights.T, rows_are_scores=False)
     whole = matching.unit(inputs("views", dtype)[:, :1])
     assert agrees("text_baselines", f"sim_{name}", matching.cosine(whole[:, 0], weights))
-    table = ClassTextFeatures.from_raw(raw, class_index, inputs("label_text_raw", dtype))
+    table = unit_texts(raw, class_index, inputs("label_text_raw", dtype))
     assert agrees("text_baselines", f"sim_{name}", CosineToMean().scores({"whole": whole}, table))
 
 
@@ -57,7 +57,7 @@ def test_clipd_and_waffle_as_in_their_own_papers(file: str, name: str, scorer: S
         (raw, class_index), stream = descriptors(dtype), matching.unit(stream)
     else:
         raw, class_index = texts_of(torch.tensor(load("waffle")["waffle_text_raw"]).to(dtype))
-    table = ClassTextFeatures.from_raw(raw, class_index, inputs("label_text_raw", dtype))
+    table = unit_texts(raw, class_index, inputs("label_text_raw", dtype))
     assert agrees(file, name, scorer.scores({"whole": stream[:, None]}, table))
 
 

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from feature_vectors import run_stream, unit_texts
 from torch import Tensor
 
 from abs_classify.methods import table as methods
 from abs_classify.methods.class_texts import ClassTextInputs, ClassTexts, Sentences
-from abs_classify.methods.scoring import ClassTextFeatures, MeanSimilarity, SoftMatch, run_stream
+from abs_classify.methods.scoring import ClassTextFeatures, MeanSimilarity, SoftMatch
 from abs_classify.methods.similarity import unit
 from abs_classify.methods.table import METHODS, Method, get_method, register
 from abs_classify.methods.views import AttentionCrops, FeatureWindows, FullImage, RandomCrops, ViewSource
@@ -46,7 +47,7 @@ def table_of(method: Method) -> ClassTexts:
 
 def features_of(table: ClassTexts) -> ClassTextFeatures:
     torch.manual_seed(0)
-    return ClassTextFeatures.from_raw(
+    return unit_texts(
         torch.randn(len(table.texts), 16) + 1,
         torch.tensor(table.class_index),
         torch.randn(len(table.class_ids), 16) + 1,

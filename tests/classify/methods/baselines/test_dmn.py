@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from feature_vectors import run_stream
 from golden_baselines import C, agrees, both, inputs, load, stored, table
 
 from abs_classify.methods.baselines import DMN
-from abs_classify.methods.scoring import (
-    run_stream,
-)
 
 
 @pytest.mark.golden

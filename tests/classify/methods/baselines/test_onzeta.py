@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from feature_vectors import texts_with, vectors
+from feature_vectors import run_stream, texts_with, vectors
 from golden_baselines import agrees, both, inputs, table
 
 from abs_classify.methods.baselines import OnZeta
-from abs_classify.methods.scoring import (
-    run_stream,
-)
 from abs_core.errors import UsageError
 
 

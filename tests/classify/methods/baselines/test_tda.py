@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from feature_vectors import run_stream
 from golden_baselines import C, agrees, both, inputs, load, table
 
 from abs_classify.methods import similarity as matching
 from abs_classify.methods.baselines import TDA
 from abs_classify.methods.baselines.tda import TDACache
-from abs_classify.methods.scoring import (
-    run_stream,
-)
 
 OFF = TDACache(0, 0.0, 0.0)
 
