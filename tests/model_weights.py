@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Ran
+from support import GOLDEN, ROOT, Ran
 
 from abs_cli.main import main
 
-GOLDEN_DINO = Path(__file__).parent / "golden" / "models" / "dino"
+GOLDEN_DINO = GOLDEN / "models" / "dino"
 
 
 SMALL_DINO = "vit_small_patch16_224.dino"
@@ -107,5 +107,5 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
         text=True,
         check=True,
         env={**inherited, "OMP_NUM_THREADS": "1", **environment},
-        cwd=Path(__file__).parents[1],
+        cwd=ROOT,
     )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from support import ImagesInMemory
+from support import GOLDEN, ImagesInMemory
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -24,7 +24,6 @@ from abs_classify.models.attention import (
 from abs_classify.models.open_clip import OpenClipModel
 from abs_core.errors import ModelError, UnknownNameError, WeightsError
 
-GOLDEN = Path(__file__).parents[2] / "golden"
 DINO = GOLDEN / "models" / "dino"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,12 @@ import pytest
 import torch
 from parity import within
 from PIL import Image
+from support import GOLDEN
 from torch import Tensor
 
 from abs_classify.models.attention import DinoAttention
 from abs_classify.models.last_block import resize_table, view_matrices, window_tokens
 
-GOLDEN = Path(__file__).parents[2] / "golden"
 GRIDS = sorted(int(path.stem.removeprefix("grid")) for path in GOLDEN.glob("grid*.npz"))
 
 pytestmark = pytest.mark.golden
