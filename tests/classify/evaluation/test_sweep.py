@@ -22,6 +22,7 @@ from abs_core.errors import DatasetError, ImageError, UsageError
 Folder = Callable[..., Path]
 
 
+@pytest.mark.slow
 def test_an_image_is_encoded_once_whatever_the_methods_and_label_spaces(
     bench: Bench, image_folder: Folder, small_clips: tuple[str, str]
 ) -> None:
