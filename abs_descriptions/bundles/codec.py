@@ -116,6 +116,7 @@ def _not_an_object(line: str) -> str:
 
 
 def is_too_deep(line: str) -> bool:
+    """Whether JSON nests objects and lists deeper than the limit, without parsing it."""
     depth = 0
     for char in _STRINGS.sub("", line):
         if char in "[{":
@@ -369,15 +370,15 @@ def _provenance_shape_problem(source: dict[str, Any]) -> str:
     return f"the provenance's sample must be a whole number, got {_type_name(source['sample'])}"
 
 
-def _keys_problem(what: str, value: Mapping[str, Any], known: Collection[str], needed: Collection[str]) -> str | None:
+def _keys_problem(part: str, value: Mapping[str, Any], known: Collection[str], needed: Collection[str]) -> str | None:
     unknown = sorted(set(value) - set(known))
     if unknown:
-        return f"the {what} has an unknown key {quoted(unknown[0])}"
+        return f"the {part} has an unknown key {quoted(unknown[0])}"
     missing = [key for key in needed if key not in value]
     if missing:
-        return f"the {what} lacks {quoted(missing[0])}"
+        return f"the {part} lacks {quoted(missing[0])}"
     null = [key for key, item in value.items() if item is None]
-    return f"the {what}'s {quoted(null[0])} is null; leave the key out" if null else None
+    return f"the {part}'s {quoted(null[0])} is null; leave the key out" if null else None
 
 
 def _type_name(value: Any) -> str:

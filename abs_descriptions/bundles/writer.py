@@ -58,7 +58,7 @@ class Repeat(NamedTuple):
     """A text or an id that appears twice in one class."""
 
     class_id: str
-    what: str
+    field: str
     value: str
 
 
@@ -113,16 +113,16 @@ class SpoolFile:
             yield block
 
     def repeat(self) -> Repeat | None:
-        """The first class, in label set order, that has a text or an id twice, and which."""
+        """The first class, in label set order, that has a text or an id twice, and which one."""
         for class_index in self._suspects():
             texts: set[str] = set()
             ids: set[str] = set()
             for position in (p for p, other in enumerate(self._class_indices) if other == class_index):
                 record = json.loads(self._line(position))
-                for what, seen in (("text", texts), ("id", ids)):
-                    value = record.get(what)
+                for field, seen in (("text", texts), ("id", ids)):
+                    value = record.get(field)
                     if value in seen:
-                        return Repeat(self._classes[class_index], what, value)
+                        return Repeat(self._classes[class_index], field, value)
                     if value is not None:
                         seen.add(value)
         return None
@@ -292,7 +292,7 @@ def _spool_records(path: Path, spool_file: SpoolFile, records: Iterable[Descript
             raise _bad_record(path, f"record {number}", "a field has the wrong type") from None
     repeat = spool_file.repeat()
     if repeat is not None:
-        problem = f"the {repeat.what} {quoted(repeat.value)} appears twice"
+        problem = f"the {repeat.field} {quoted(repeat.value)} appears twice"
         raise _bad_record(path, f"class {quoted(repeat.class_id)}", problem)
 
 
