@@ -9,7 +9,7 @@ import click
 
 from abs_cli.console import PlainGroup, note
 from abs_core.home import Home
-from abs_core.text import json_text, printable
+from abs_core.text import counted, json_text, printable
 
 __all__ = ["command"]
 
@@ -40,8 +40,12 @@ def list_runs(home: Home, results: Path | None, as_json: bool) -> None:
         return
     for run in runs:
         parts = [", ".join(names) for names in (run.datasets, run.models, run.bundles, run.methods) if names]
-        tail = f"; {run.unreadable} files cannot be read, see `abs results show`" if run.unreadable else ""
-        click.echo(printable(f"{run.run}  {run.results:>3} results  {'; '.join(parts)}{tail}"))
+        tail = (
+            f"; {counted(run.unreadable, 'file', 'files')} cannot be read, see `abs results show`"
+            if run.unreadable
+            else ""
+        )
+        click.echo(printable(f"{run.run}  {counted(run.results, 'result', 'results'):>11}  {'; '.join(parts)}{tail}"))
     if not runs:
         note("no results yet; `abs eval` writes them")
 
@@ -49,7 +53,11 @@ def list_runs(home: Home, results: Path | None, as_json: bool) -> None:
 @command.command("show")
 @click.argument("names", nargs=-1, required=True, metavar="RUN|FILE|DIR...")
 @_RESULTS
-@click.option("--export-csv", type=click.Path(dir_okay=False, path_type=Path), help="Write one row for each result.")
+@click.option(
+    "--export-csv",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a CSV file with one row for each result.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result records as JSON.")
 @click.pass_obj
 def show(home: Home, names: tuple[str, ...], results: Path | None, export_csv: Path | None, as_json: bool) -> None:

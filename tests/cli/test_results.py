@@ -125,6 +125,6 @@ def test_a_damaged_file_is_named_and_the_run_still_listed(evaluate: Callable[...
     assert "damaged at surplus" in line
     listed = abs_command("results", "ls")
     assert listed.code == 0
-    assert "1 files cannot be read" in listed.out
+    assert "1 file cannot be read" in listed.out
     path.write_text(json.dumps({**value, "details": {**value["details"], "right": "AAAA"}}), encoding="utf-8")
     assert "damaged bits" in abs_command.refuses("results", "compare", path, path)

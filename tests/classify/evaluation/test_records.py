@@ -10,10 +10,11 @@ from typing import Any
 import jsonschema
 import pytest
 from evaluations import Bench
+from support import ROOT
 
 from abs_classify.evaluation.records import redacted, result_schema, split_model
 
-SCHEMA = Path(__file__).parents[3] / "docs" / "results.schema.json"
+SCHEMA = ROOT / "docs" / "results.schema.json"
 
 
 def test_a_result_file_is_valid_and_holds_what_can_change_a_number(bench: Bench, seven: Path) -> None:
