@@ -1,0 +1,60 @@
+"""Pages and pictures of images without labels: what they show is what the classifier predicted, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import PIL.Image
+import pytest
+from report_pages import Page
+
+from abs_classify.classifier import Classifier, Prediction
+from abs_classify.report.classification import write_classification_report, write_explanation_pictures
+from abs_core.errors import UsageError
+
+
+@pytest.fixture
+def classifier(small_clips: tuple[str, str], tmp_path: Path) -> Classifier:
+    return Classifier(small_clips[0], ["cat", "car", "cup"], views=4, attention="self", cache=tmp_path / "cache")
+
+
+@pytest.fixture
+def predictions(classifier: Classifier, image_folder: Callable[..., Path]) -> list[Prediction]:
+    paths = sorted(image_folder("data", cat=1, car=2).rglob("*.png"))
+    return list(classifier.classify(paths, top=3, explain=True))
+
+
+def test_the_page_shows_the_rankings_and_the_explanation(
+    classifier: Classifier, predictions: list[Prediction], tmp_path: Path
+) -> None:
+    path = write_classification_report(classifier, predictions, tmp_path / "out", command=["abs", "classify"])
+    assert path == tmp_path / "out" / "index.html"
+    page = Page(path.read_text(encoding="utf-8"))
+    assert "3 images, 3 classes" in page.text
+    assert "command abs classify" in page.text
+    assert len(page.all("article", "image")) == 3
+    for prediction in predictions:
+        why = prediction.explanation
+        assert why is not None
+        assert why.runner_up is not None
+        assert (why.winner, why.runner_up) == prediction.ranking[:2]
+        assert f"Why abs puts {why.winner.name} before {why.runner_up.name}" in page.text
+        assert why.sentences[0].text in page.text
+
+
+def test_a_picture_for_each_image(classifier: Classifier, predictions: list[Prediction], tmp_path: Path) -> None:
+    assert write_explanation_pictures(classifier, predictions, tmp_path / "png") == 3
+    written = sorted((tmp_path / "png").iterdir())
+    assert [path.name for path in written] == ["0001-00.png", "0002-01.png", "0003-00.png"]
+    for path in written:
+        with PIL.Image.open(path) as picture:
+            assert (picture.format, picture.width) == ("PNG", 1240)
+
+
+def test_a_prediction_made_by_hand_is_refused(
+    classifier: Classifier, predictions: list[Prediction], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="was not made by a Classifier"):
+        write_classification_report(classifier, [replace(predictions[0], shard=None)], tmp_path / "page.html")
