@@ -344,7 +344,7 @@ class RandomWords:
     the same for every class.
 
     Attributes:
-        count: draws for a class; 15, as published, makes 30 texts.
+        count: samples for each class; 15, as published, makes 30 texts.
         seed: of the random numbers; the authors use the number of the repetition.
         mode: ``waffle`` for words and characters in turn, ``characters`` for characters only.
         words: the word list; None for the shipped one.

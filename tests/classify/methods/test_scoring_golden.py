@@ -69,7 +69,7 @@ def test_clipd_bare_label_line(dtype: torch.dtype) -> None:
 
 @both
 @pytest.mark.parametrize("scale", [4, 2])
-def test_wca_with_the_stored_draws(scale: int, dtype: torch.dtype) -> None:
+def test_wca_with_the_stored_samples(scale: int, dtype: torch.dtype) -> None:
     views = inputs("views", dtype)
     raw, class_index = texts_of(inputs("text_raw", dtype))
     weights = matching.weighted_texts(raw, class_index, inputs("label_text_raw", dtype), 2.0)
