@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from abs_classify.classifier import Classifier, Prediction, Predictions
     from abs_classify.evaluation.comparison import compare
     from abs_classify.evaluation.sweep import EvaluationObserver, EvaluationResults, evaluate
+    from abs_classify.explanation import Explanation, RankedClass
     from abs_classify.methods.table import METHODS, Method, get_method, register
     from abs_classify.models.registry import available_models, load_model
     from abs_classify.usage import filter_by_use, measure_usage
@@ -25,10 +26,12 @@ __all__ = [
     "Description",
     "EvaluationObserver",
     "EvaluationResults",
+    "Explanation",
     "LabelSpace",
     "Method",
     "Prediction",
     "Predictions",
+    "RankedClass",
     "available_models",
     "compare",
     "evaluate",
@@ -46,10 +49,12 @@ _MODULES = {
     "Description": "abs_core.descriptions",
     "EvaluationObserver": "abs_classify.evaluation.sweep",
     "EvaluationResults": "abs_classify.evaluation.sweep",
+    "Explanation": "abs_classify.explanation",
     "LabelSpace": "abs_core.descriptions",
     "Method": "abs_classify.methods.table",
     "Prediction": "abs_classify.classifier",
     "Predictions": "abs_classify.classifier",
+    "RankedClass": "abs_classify.explanation",
     "available_models": "abs_classify.models.registry",
     "compare": "abs_classify.evaluation.comparison",
     "evaluate": "abs_classify.evaluation.sweep",
