@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from abs_descriptions.bundles.review import add_reviewed, write_review
     from abs_descriptions.bundles.sharing import copy_bundles
     from abs_descriptions.bundles.writer import write_bundle
-    from abs_descriptions.filtering.bundle_filters import SentenceFilter
+    from abs_descriptions.filtering.bundle_filters import SentenceFilter, filter_by_weight
     from abs_descriptions.filtering.child_version import FilterOutput, filter_bundle
     from abs_descriptions.filtering.criteria import Criteria
     from abs_descriptions.filtering.encoders import SentenceEncoder
@@ -65,6 +65,7 @@ __all__ = [
     "estimate_cost",
     "export_bundle",
     "filter_bundle",
+    "filter_by_weight",
     "find_bundle",
     "generate",
     "import_bundles",
@@ -108,6 +109,7 @@ _MODULES = {
     "estimate_cost": "abs_descriptions.generation.pipeline",
     "export_bundle": "abs_descriptions.bundles.exchange",
     "filter_bundle": "abs_descriptions.filtering.child_version",
+    "filter_by_weight": "abs_descriptions.filtering.bundle_filters",
     "find_bundle": "abs_descriptions.bundles.lookup",
     "generate": "abs_descriptions.generation.pipeline",
     "import_bundles": "abs_descriptions.bundles.importing",
