@@ -8,18 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from abs_classify.encoding.cache import StageCache
-from abs_classify.encoding.stages import ModelSettings, Stages, open_stages
-from abs_classify.models.store import WeightsStore
-from abs_core.descriptions import LabelSpace
 from abs_core.errors import UsageError
 from abs_core.files import exists
 from abs_core.home import Home
-from abs_descriptions.bundles.lookup import find_bundle
-from abs_descriptions.bundles.repository import Repository
 
 if TYPE_CHECKING:
     from abs_classify.classifier import Classifier
+    from abs_classify.encoding.stages import Stages
+    from abs_core.descriptions import LabelSpace
     from abs_core.labels import LabelSet
 
 __all__ = ["ModelOptions", "RenamedOption", "choose_label_space", "class_options", "compute_options", "model_options"]
@@ -70,6 +66,10 @@ class ModelOptions:
         return classifier
 
     def _open_stages(self, home: Home) -> Stages:
+        from abs_classify.encoding.cache import StageCache
+        from abs_classify.encoding.stages import ModelSettings, open_stages
+        from abs_classify.models.store import WeightsStore
+
         settings = ModelSettings(self.attention, self.device, self.dtype, self.seed, self.batch_size)
         return open_stages(StageCache(home.cache), self.model, settings, WeightsStore(home.models))
 
@@ -162,6 +162,10 @@ def choose_label_space(home: Home, bundle: str | None, labels: str | None) -> La
         UsageError: both a bundle and labels, or neither.
         UnknownNameError, BundleError, LabelError: what is named cannot be used.
     """
+    from abs_core.descriptions import LabelSpace
+    from abs_descriptions.bundles.lookup import find_bundle
+    from abs_descriptions.bundles.repository import Repository
+
     if bundle is not None and labels is not None:
         raise UsageError("--bundle and --labels both give the candidate classes", remedy="Give one of them")
     if bundle is not None:

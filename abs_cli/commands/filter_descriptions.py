@@ -14,8 +14,6 @@ from abs_cli.options import ModelOptions, model_options
 from abs_core.errors import UsageError
 from abs_core.home import Home
 from abs_core.text import json_text, printable
-from abs_descriptions.bundles.lookup import find_bundle
-from abs_descriptions.bundles.repository import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -114,6 +112,8 @@ def command(
     abs filter-descriptions birds --images ./photos --model ViT-B-16-quickgelu/openai --keep 20
     """
     from abs_descriptions import filter_bundle
+    from abs_descriptions.bundles.lookup import find_bundle
+    from abs_descriptions.bundles.repository import Repository
     from abs_descriptions.filtering.child_version import FilterOutput
 
     home: Home = ctx.obj
