@@ -54,10 +54,7 @@ __all__ = ["Classifier", "PredictedShard", "Prediction", "Predictions"]
 
 # Without a cache: images for each thread that are encoded together, and results of a stage that are kept for the next.
 _IMAGES_PER_THREAD = 4
-
-
 _LATEST_RESULTS = 4
-
 
 # what a page or picture shows of a ranking, however few classes were asked for
 _SHOWN_CLASSES = 5

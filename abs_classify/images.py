@@ -27,13 +27,9 @@ __all__ = ["FORMATS", "MAX_PIXELS", "LoadedImage", "load_image", "upright_rgb"]
 #: The formats that are opened, by Pillow's names; no other decoder is tried.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "MPO")
 
-
 #: An image with more pixels is refused. Pillow's own limit, 89 megapixels unless the program changed it, holds as well.
 MAX_PIXELS = 100_000_000
-
-
 _ORIENTATION_TAG = 0x0112
-
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -45,12 +41,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-
 _CONVERT = "Convert it to JPEG or PNG, or leave it out"
-
-
 _REPLACE = "Fetch the file again, or leave it out"
-
 
 # warnings.catch_warnings changes filters that all threads share, so one thread at a time may use it here.
 _warning_filters = threading.Lock()

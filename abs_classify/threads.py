@@ -22,8 +22,6 @@ __all__ = ["Cores", "even_parts", "in_threads"]
 
 
 T = TypeVar("T")
-
-
 R = TypeVar("R")
 
 

@@ -163,8 +163,8 @@ def choose_label_space(home: Home, bundle: str | None, labels: str | None) -> La
         UnknownNameError, BundleError, LabelError: what is named cannot be used.
     """
     from abs_core.descriptions import LabelSpace
-    from abs_descriptions.bundles.lookup import find_bundle
     from abs_descriptions.bundles.repository import Repository
+    from abs_descriptions.bundles.versions import find_bundle
 
     if bundle is not None and labels is not None:
         raise UsageError("--bundle and --labels both give the candidate classes", remedy="Give one of them")

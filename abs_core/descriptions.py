@@ -26,8 +26,6 @@ __all__ = [
 
 
 DescriptionKind: TypeAlias = Literal["sentence", "phrase"]
-
-
 DESCRIPTION_KINDS: frozenset[str] = frozenset(("sentence", "phrase"))
 
 

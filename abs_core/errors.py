@@ -50,11 +50,8 @@ __all__ = [
 # names that an error lists
 _SHOWN = 8
 
-
 # from which likeness on a name may be meant, as in difflib, and the letters of it that are compared
 _CLOSE = 0.6
-
-
 _COMPARED = 100
 
 

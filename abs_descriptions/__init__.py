@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from abs_descriptions.bundles.exchange import export_bundle
     from abs_descriptions.bundles.format import BundleHeader, Generator
     from abs_descriptions.bundles.importing import import_bundles, import_descriptions
-    from abs_descriptions.bundles.lookup import find_bundle
     from abs_descriptions.bundles.merge import add_merged, merge_bundles
     from abs_descriptions.bundles.reader import Bundle, read_bundle
     from abs_descriptions.bundles.repository import Repository
     from abs_descriptions.bundles.review import add_reviewed, write_review
     from abs_descriptions.bundles.sharing import copy_bundles
+    from abs_descriptions.bundles.versions import find_bundle
     from abs_descriptions.bundles.writer import write_bundle
     from abs_descriptions.filtering.bundle_filters import SentenceFilter, filter_by_weight
     from abs_descriptions.filtering.child_version import FilterOutput, filter_bundle
@@ -110,7 +110,7 @@ _MODULES = {
     "export_bundle": "abs_descriptions.bundles.exchange",
     "filter_bundle": "abs_descriptions.filtering.child_version",
     "filter_by_weight": "abs_descriptions.filtering.bundle_filters",
-    "find_bundle": "abs_descriptions.bundles.lookup",
+    "find_bundle": "abs_descriptions.bundles.versions",
     "generate": "abs_descriptions.generation.pipeline",
     "import_bundles": "abs_descriptions.bundles.importing",
     "import_descriptions": "abs_descriptions.bundles.importing",

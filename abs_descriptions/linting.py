@@ -38,7 +38,6 @@ __all__ = [
 
 Severity = Literal["error", "warning"]
 
-
 #: rule -> (severity, what it reports)
 RULES: Mapping[str, tuple[Severity, str]] = MappingProxyType(
     {
@@ -59,19 +58,12 @@ RULES: Mapping[str, tuple[Severity, str]] = MappingProxyType(
     }
 )
 
-
 _NEAR_EMPTY = 3
-
-
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]{0,200}>|&(?:[a-zA-Z]{2,10}|#\d{1,6}|#x[0-9a-fA-F]{1,5});|<!--")
-
-
 _JOINERS = "\u200c\u200d"
-
 
 # Names are looked up by this many first characters; common words are never taken for names.
 _KEY = 5
-
 
 _COMMON = frozenset(
     "a an and any are as at be but by can do for from go had has have he her his i if in is it its like look "  # noqa: SIM905

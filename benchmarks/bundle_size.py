@@ -19,14 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from abs_core.labels import ClassLabel, LabelSet
-from abs_descriptions.bundles import (
-    Description,
-    Generator,
-    Provenance,
-    iter_records,
-    read_bundle,
-    write_bundle,
-)
+from abs_descriptions.bundles import Description, Generator, Provenance, iter_records, read_bundle, write_bundle
 from abs_descriptions.bundles.diff import diff_bundles
 from abs_descriptions.bundles.repository import Repository
 

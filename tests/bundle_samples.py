@@ -8,15 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abs_core.labels import ClassLabel, LabelSet, from_names
-from abs_descriptions.bundles import (
-    Bundle,
-    Description,
-    Generator,
-    PromptSetEntry,
-    Provenance,
-    Rejection,
-    write_bundle,
-)
+from abs_descriptions.bundles import Bundle, Description, Generator, PromptSetEntry, Provenance, Rejection, write_bundle
 from abs_descriptions.bundles.repository import Repository
 
 if TYPE_CHECKING:

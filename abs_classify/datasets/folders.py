@@ -1,4 +1,8 @@
-"""Folders and annotation files from untrusted sources: listed in a fixed order, limited in size, paths inside."""
+"""Folders of images: one with a sub-folder for each class (``imagefolder:DIR``), and what every folder needs.
+
+Folders and annotation files come from untrusted sources: they are listed in a fixed order, limited in size, and paths
+stay inside. Files that are fetched go into a folder that names their source.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,79 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from abs_core.errors import DatasetError
+from abs_classify.datasets.base import Dataset, Sample, class_id, classes_of
+from abs_core.errors import DatasetError, DownloadError, UsageError
+from abs_core.files import atomic_write
+from abs_core.http import download
 
-__all__ = ["EXTENSIONS", "MAX_ANNOTATION_BYTES", "images_below", "inside", "is_image", "list_folder", "read_lines"]
+__all__ = [
+    "EXTENSIONS",
+    "MAX_ANNOTATION_BYTES",
+    "claim",
+    "fetch",
+    "images_below",
+    "inside",
+    "is_image",
+    "list_folder",
+    "open_imagefolder",
+    "read_lines",
+]
+
+
+# names the source of the files beside it
+_MARKER = ".fetched-from"
+
+
+def claim(folder: Path, source: str) -> bool:
+    """Mark a folder as a copy of one source, so that files of two sources never mix.
+
+    Returns:
+        Whether it was marked before.
+
+    Raises:
+        UsageError: the folder contains other files, or a copy of another source.
+        StorageError: it cannot be written.
+    """
+    marker = folder / _MARKER
+    if marker.is_file():
+        marked = marker.read_text(encoding="utf-8").strip()
+        if marked != source:
+            raise UsageError(
+                f"the folder {str(folder)!r} is a copy of {marked}", remedy="Name another folder with ?to=DIR"
+            )
+        return True
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"the folder {str(folder)!r} must be new or empty", remedy="Name another folder with ?to=DIR")
+    with atomic_write(marker) as stream:
+        stream.write(source.encode())
+    return False
+
+
+def fetch(url: str, target: Path, limit: int, optional: bool = False) -> bool:
+    """Download a file, unless it exists.
+
+    Args:
+        url: an address that passed ``validate_url``.
+        target: the file to write.
+        limit: its maximum size in bytes.
+        optional: whether the server may not have it.
+
+    Returns:
+        Whether the file exists now.
+
+    Raises:
+        DatasetError: the server does not send it, or it is too large.
+        StorageError: it cannot be written.
+    """
+    try:
+        download(url, target, max_bytes=limit)
+    except DownloadError as error:
+        if optional and error.status in (403, 404):
+            return False
+        is_answer = error.status is not None and error.status >= 400
+        problem = f"the server answered {error.status}" if is_answer else error.reason
+        raise DatasetError(f"cannot fetch {url}: {problem}", remedy=error.remedy) from error
+    return True
 
 
 #: The file name extensions of images, in lower case: of the formats that ``abs_classify.images`` opens.
@@ -16,7 +90,6 @@ EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".mpo"}
 )
-
 
 #: The largest annotation file that is read; the largest published one has 10 MB.
 MAX_ANNOTATION_BYTES = 1 << 28
@@ -120,3 +193,35 @@ def read_lines(path: Path, comment: str = "\n") -> Iterator[tuple[int, str]]:
         raise DatasetError(
             f"{str(path)!r} is not a text file in UTF-8", remedy="Fetch the official file again"
         ) from error
+
+
+_LAYOUT = "Put the images of each class into a sub-folder named after the class"
+
+
+def open_imagefolder(location: str) -> Dataset:
+    """The images in the sub-folders of a folder, at any depth. The name of the first sub-folder is the class id.
+
+    Images are recognized by their file name extensions. Hidden files and folders, other files and files outside of
+    sub-folders are ignored; a sub-folder without images is not a class. Links are followed.
+
+    Args:
+        location: the folder.
+
+    Raises:
+        DatasetError: it is not a folder, cannot be read, or contains no image in a sub-folder.
+    """
+    root = Path(location)
+    if not root.is_dir():
+        problem = "is not a folder" if root.exists() else "does not exist"
+        raise DatasetError(f"the image folder {location!r} {problem}", remedy="Check the path")
+    samples: list[Sample] = []
+    folders, files = list_folder(root)
+    for name in folders:
+        images = list(images_below(root / name))
+        label = class_id(name, f"the folder {str(root / name)!r}") if images else ""
+        samples.extend(Sample(path, label) for path in images)
+    if not samples:
+        loose = any(is_image(name) for name in files)
+        content = "images, but none in a class sub-folder" if loose else "no images in its sub-folders"
+        raise DatasetError(f"the image folder {location!r} has {content}", remedy=_LAYOUT)
+    return Dataset(f"imagefolder:{location}", classes_of(sample.label for sample in samples), tuple(samples))

@@ -156,7 +156,6 @@ def _normalized(folder: str, path: str) -> str:
 # Of a folder with this many listed files all names are read at once, which is several times as fast as asking for each.
 _MANY = 32
 
-
 # A folder with many more files than are listed is not read to its end.
 _SLACK = 4
 
@@ -202,11 +201,8 @@ def _missing_files(file: Path, path: str, line: int, count: int, total: int) -> 
 
 _MAX_LINE = 1 << 20
 
-
 # json.loads makes this call after several checks of its own, which take half of the time on a short line.
 _decode = json.JSONDecoder().decode
-
-
 _EXAMPLE = 'Write {"path": "photos/a.jpg", "label": "cat"} on each line'
 
 

@@ -13,16 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from abs_classify.datasets.base import (
-    Dataset,
-    Sample,
-    class_id,
-    classes_of,
-    label_at,
-    numbered_classes,
-    split_options,
-)
-from abs_classify.datasets.fetching import claim
+from abs_classify.datasets.base import Dataset, Sample, class_id, classes_of, label_at, numbered_classes, split_options
+from abs_classify.datasets.folders import claim
 from abs_core.errors import DatasetError, ImageError, UsageError
 from abs_core.extras import require, require_installed
 from abs_core.files import atomic_write
@@ -31,13 +23,8 @@ __all__ = ["ParquetCell", "ParquetImages", "open_parquet"]
 
 
 _USAGE = "hf:DIR?split=test"
-
-
 _OPTIONS = ("split", "image", "label", "classes", "to")
-
-
 _REPOSITORY = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[^/]+)")
-
 
 # bytes; a row group is decoded as a whole
 _MAX_GROUP = 1 << 31

@@ -30,8 +30,7 @@ from abs_classify.datasets.base import (
     read_bytes,
     split_options,
 )
-from abs_classify.datasets.fetching import claim, fetch
-from abs_classify.datasets.folders import is_image, list_folder, read_lines
+from abs_classify.datasets.folders import claim, fetch, is_image, list_folder, read_lines
 from abs_core.errors import DatasetError, ImageError, UsageError
 from abs_core.http import is_url, validate_url
 from abs_core.labels import ClassLabel
@@ -41,8 +40,6 @@ __all__ = ["Member", "open_shards", "tar_members"]
 
 # Only headers are read, of 512 bytes each, and long names; contents are skipped.
 _MAX_HEADER = 1 << 20
-
-
 _UNTRUSTED = "Fetch the shard again from a source that you trust"
 
 
@@ -123,20 +120,11 @@ class _Headers:
 
 _USAGE = "wds:DIR?split=test"
 
-
 # the extensions of labels, the preferred one first
 _LABELS = ("cls", "json", "txt")
-
-
 _MAX_TEXT, _MAX_IMAGE, _MAX_SHARD = 1 << 16, 1 << 28, 1 << 35  # bytes
-
-
 _MAX_SHARDS = 100_000
-
-
 _TEMPLATES = "zeroshot_classification_templates.txt"
-
-
 _BRANCH = re.compile(r"(https://huggingface\.co/datasets/[^/]+/[^/]+)/tree/([^/]+)")
 
 

@@ -44,14 +44,10 @@ __all__ = [
 
 #: folder, and stage name in listings, of what models unpacked or computed from their weights once
 DERIVED = "derived"
-
-
 _LAYOUT = "v1"
-
 
 # of a stage; a run may miss millions, and what made the first ones new made the others new
 _MISSED_KEPT = 64
-
 
 # the limit of the safetensors format itself
 _LARGEST_HEADER = 100_000_000

@@ -22,7 +22,6 @@ __all__ = ["DigestCache"]
 # Files of one step: a step is remembered when it is done, and bounds what is in memory of millions of files.
 _FILES_PER_STEP = 2000
 
-
 # Threads that read files; hashing releases the interpreter.
 _THREADS = 4
 

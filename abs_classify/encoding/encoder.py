@@ -34,15 +34,10 @@ __all__ = ["EncodedImages", "encode_images", "encode_texts", "stream_images"]
 
 # Decoded images are large and features small: a group bounds the pixels that are in memory at once.
 _IMAGES_AT_ONCE = 32
-
-
 _PIXELS_AT_ONCE = 16_000_000
-
 
 # On a CPU the activations of a few crops stay in the caches, and larger batches are slower (ViT-B/16: a tenth).
 _CPU_BATCH = 4
-
-
 Job = TypeVar("Job")
 
 

@@ -11,13 +11,8 @@ __all__ = ["ReadAhead"]
 
 
 Item = TypeVar("Item", bound=Hashable)
-
-
 Read = TypeVar("Read")
-
-
 Result = TypeVar("Result")
-
 
 # Decoded images are large: this many wait at most, whatever the number of images.
 _WAITING = 8

@@ -40,13 +40,9 @@ __all__ = [
 #: what an image that cannot be read does to a run: ends it, or is left out and reported
 OnError = Literal["stop", "skip"]
 
-
 #: a path, the bytes of a file, a PIL image, or an entry of a data set
 ImageInput: TypeAlias = Union[str, Path, bytes, "Image.Image", Sample]
-
-
 T = TypeVar("T")
-
 
 # A PIL image is decoded when it is first looked at, and not safely by two threads: one may be in a list twice.
 _DECODING = threading.Lock()

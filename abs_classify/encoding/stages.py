@@ -39,7 +39,6 @@ __all__ = ["SHARD", "ModelSettings", "Stages", "open_stages"]
 #: images in one cache entry
 SHARD = 32
 
-
 # Raised when the code of a stage changes its result.
 _VERSIONS = {"text-features": 1, "attention": 2, "view-features": 2, "scores": 2}
 

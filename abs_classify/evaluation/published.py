@@ -22,17 +22,10 @@ __all__ = ["TOLERANCE", "BaselineCheck", "PublishedNumber", "find_published", "o
 #: seen to move a baseline by a few tenths; wrong class names or templates move it by two to four points.
 TOLERANCE = 1.0
 
-
 #: The template set that says what plain CLIP says.
 SINGLE = "single"
-
-
 _MODEL = re.compile(r"ViT-([BL])-(\d\d)(-quickgelu)?/openai(@.*)?", re.DOTALL)
-
-
 PublishedMetric = Literal["acc1", "mean_per_class_recall"]
-
-
 _NAMES = ("ViT-B/32", "ViT-B/16", "ViT-L/14")
 
 

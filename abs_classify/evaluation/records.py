@@ -47,18 +47,12 @@ __all__ = [
 
 FORMAT = "abs-result"
 
-
 #: Raised when a key is removed, renamed or means something else; docs/results.md says what changed.
 FORMAT_VERSION = 1
-
-
 _TASK: Literal["zeroshot_classification"] = "zeroshot_classification"
-
 
 # of the templates, which ship in English only; class names and descriptions may be in any language
 _LANGUAGE = "en"
-
-
 _DIGEST = r"^sha256:[0-9a-f]{64}$"
 
 
@@ -400,20 +394,10 @@ def _views_text(method: Method) -> str:
 
 
 _STARS = "***"
-
-
 _USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20}://)[^/\s@]+@")
-
-
 _WORDS = r"[\w.-]*(?:token|secret|password|passwd|api[_-]?key|signature|credential|access[_-]?key)[\w.-]*"
-
-
 _QUERY = re.compile(rf"([?&;]({_WORDS}|sig|key|auth)=)[^&;\s]+", re.IGNORECASE)
-
-
 _OPTION = re.compile(rf"--{_WORDS}", re.IGNORECASE)
-
-
 _KNOWN = re.compile(r"\b(?:hf_|sk-|ghp_|AKIA)[A-Za-z0-9_-]{12,}")
 
 

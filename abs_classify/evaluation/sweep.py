@@ -21,10 +21,9 @@ from abs_classify.datasets.base import class_positions
 from abs_classify.encoding.cache import StageCache, open_cache, write_last_run
 from abs_classify.encoding.samples import OnError
 from abs_classify.encoding.stages import ModelSettings, Stages, open_stages
-from abs_classify.evaluation.job import Evaluation, EvaluationJob, RankedPass, reseeded, run_job
+from abs_classify.evaluation.job import Evaluation, EvaluationJob, RankedPass, open_split, reseeded, run_job
 from abs_classify.evaluation.records import ResultRecord, Run, records_of
 from abs_classify.evaluation.results_folder import ResultsFolder
-from abs_classify.evaluation.split import open_split
 from abs_classify.evaluation.tables import tables_text
 from abs_classify.methods.plan import MethodPlan, plan_methods
 from abs_core.descriptions import LabelSpace

@@ -28,11 +28,7 @@ __all__ = [
 
 #: What the mark behind a difference means.
 NO_DIFFERENCE = "no difference that this many images can show"
-
-
 _MARK = "~"
-
-
 _NAME_WIDTH = 40
 
 

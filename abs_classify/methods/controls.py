@@ -27,8 +27,6 @@ __all__ = ["CONTROLS", "Control", "apply_control", "classname_only", "rename", "
 
 
 Controlled: TypeAlias = dict[str, tuple[Description, ...]]
-
-
 Control: TypeAlias = Callable[[Descriptions, ClassNames, int], Controlled]
 
 

@@ -18,7 +18,6 @@ __all__ = [
 #: Class id -> class name, in class order.
 ClassNames: TypeAlias = Mapping[str, str]
 
-
 #: The text of plain CLIP; WCA weighs descriptions by their similarity to it.
 LABEL_TEMPLATE = "a photo of a {}."
 

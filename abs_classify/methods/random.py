@@ -27,15 +27,10 @@ __all__ = [
 
 
 FloatArray: TypeAlias = NDArray[np.float64]
-
-
 IntArray: TypeAlias = NDArray[np.int64]
-
 
 #: Enters every hash and every cache key; a change of the scheme changes all random numbers and must change this name.
 RANDOM_SCHEME = "sha256-53bit-1"
-
-
 _WORDS_PER_DIGEST = 4
 
 

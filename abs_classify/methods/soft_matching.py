@@ -32,34 +32,24 @@ __all__ = ["SoftTexts", "soft", "soft_parts", "soft_prepared", "soft_reference",
 
 _Block: TypeAlias = tuple[slice, slice]
 
-
 #: elements of the tiles of all threads: on a CPU what fits the last-level cache, on an accelerator enough to fill it
 _TILE_CPU, _TILE_DEVICE = 1 << 20, 1 << 23
 
-
 #: elements of the sums of all threads for their blocks of views
 _SUMS = 1 << 22
-
-
 _ROWS = 1000
-
 
 #: similarities from which on threads pay
 _MANY = 1 << 23
 
-
 #: parts that the sum over dimensions is cut into
 _PARTS = 4
-
 
 #: elements of the weights that ``soft_usage`` holds at once
 _WEIGHTS = 1 << 23
 
-
 #: natural logarithm of the largest power that float32 may hold, with room for sums
 _SAFE_32, _SAFE_64 = 80.0, 700.0
-
-
 _LN2 = math.log(2)
 
 

@@ -131,16 +131,9 @@ def register(method: Method) -> Method:
 
 
 _WHOLE = (FullImage(),)
-
-
 _BOXES, _WINDOWS = AttentionCrops(50), FeatureWindows(50)
-
-
 _CROPS_63 = (FullImage(), RandomCrops(63))
-
-
 _FREE = (AttentionCrops(50, guided=False), FeatureWindows(50, guided=False))
-
 
 _ROWS = {
     row.name: row
@@ -168,7 +161,6 @@ _ROWS = {
         Method("onzeta", "online labels and proxies; a stream", _WHOLE, Template(), OnZeta()),
     )
 }  # fmt: skip
-
 
 #: name -> row, in the order in which tables show them
 METHODS: Mapping[str, Method] = MappingProxyType(_ROWS)

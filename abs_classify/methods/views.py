@@ -57,15 +57,10 @@ __all__ = [
 
 
 Alignment: TypeAlias = Literal["reference", "aligned"]
-
-
 Ratio: TypeAlias = tuple[float, float]
-
 
 #: Side of the attention grid in the paper: DINO ViT-B/16 at 224 pixels.
 PUBLISHED_GRID = 14
-
-
 _PUBLISHED_PIXELS = 224
 
 

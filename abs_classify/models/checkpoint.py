@@ -28,8 +28,6 @@ __all__ = ["check_finite", "fit_state", "read_checkpoint", "state_digest", "with
 
 #: Entries of OpenAI's archives that are facts about the model, not weights.
 _FACTS = ("input_resolution", "context_length", "vocab_size")
-
-
 _SAFE_REMEDY = "Use the model's safetensors file, or save its state dict with torch.save"
 
 

@@ -82,10 +82,7 @@ _KINDS = {
     ("timm", "AttentionRope"),
 }
 
-
 _Triple = tuple[Tensor, Tensor, Tensor]
-
-
 _Biases = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 

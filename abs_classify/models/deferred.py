@@ -26,7 +26,6 @@ __all__ = ["DeferredModel", "LoadedModel", "ModelFacts", "model_notes"]
 
 _logger = logging.getLogger(__name__)
 
-
 # packages whose version may change a weight's meaning: architectures, tokenizers, preprocessing
 _PACKAGES = ("abs-toolkit", "open_clip_torch", "timm", "torch", "transformers", "pillow", "numpy")
 

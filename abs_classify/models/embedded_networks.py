@@ -33,15 +33,11 @@ __all__ = ["EmbeddedTextEncoder", "ImageBackbone"]
 
 _TEXTS_AT_ONCE = 32
 
-
 # A processor's cache holds the feature maps of a few images: a quarter faster than 16 or more at once.
 _IMAGES_AT_ONCE = 4
 
-
 # Blocks whose depthwise convolution halves the resolution, as the stem does.
 _HALVING_BLOCKS = (1, 3, 5, 11)
-
-
 _BLOCKS = 16
 
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abs_classify.models.embedded_files import EMBED_DIM, EMBEDDED, GRID, MAX_TOKENS
-from abs_classify.models.open_clip_catalogue import read_catalogue
-from abs_classify.models.open_clip_sources import find_source
+from abs_classify.models.open_clip_sources import find_source, read_catalogue
 from abs_classify.models.registry import ModelEntry, files_of
 from abs_classify.models.weights import no_downloads
 from abs_core.errors import ModelError, UsageError, WeightsError

@@ -315,7 +315,6 @@ def to_grid(flat: Tensor, grid: int) -> Tensor:
 #: Token sets that the last block sees at once. Bounds memory; the result does not depend on it.
 _SETS_AT_ONCE = 128
 
-
 #: Floats that the fast path holds at once besides its inputs (about 128 MiB).
 _FLOATS_AT_ONCE = 1 << 25
 

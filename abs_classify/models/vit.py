@@ -31,15 +31,10 @@ __all__ = ["DEFAULT_VIT", "LoadedVit", "load_vit", "vit_files"]
 
 
 DEFAULT_VIT = "vit_base_patch16_224.dino"
-
-
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
 
 #: What Hugging Face's ViT uses, and so the published runs of ABS; timm's own is 1e-6.
 _EPS = 1e-12
-
-
 _WEIGHT_NAMES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -208,7 +203,6 @@ _PARTS = {
     "layernorm_before": "norm1",
     "layernorm_after": "norm2",
 }
-
 
 _STEM = {
     "embeddings.cls_token": "cls_token",

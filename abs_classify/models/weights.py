@@ -28,7 +28,6 @@ __all__ = [
 #: The configuration that open_clip puts beside the weights of a model.
 CONFIG_FILE = "open_clip_config.json"
 
-
 #: sha256 of OpenAI's TorchScript archives, as in the download addresses of openai/CLIP, and the model each one holds.
 PUBLISHED_TORCHSCRIPT: dict[str, str] = {
     "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762": "RN50",

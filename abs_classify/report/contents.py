@@ -39,11 +39,8 @@ __all__ = [
 
 _THUMBNAIL = 720
 
-
 #: views and sentences of an explanation that are shown
 _SHARES = 8
-
-
 _SUBTITLE = "Training-free classification: where the model looked, and which sentences decided."
 
 

@@ -18,7 +18,6 @@ _LAB_TO_LMS = np.array(
     [[1.0, 0.3963377774, 0.2158037573], [1.0, -0.1055613458, -0.0638541728], [1.0, -0.0894841775, -1.2914855480]]
 )
 
-
 _LMS_TO_RGB = np.array(
     [
         [4.0767416621, -3.3077115913, 0.2309699292],
@@ -27,16 +26,9 @@ _LMS_TO_RGB = np.array(
     ]
 )
 
-
 _LIGHTNESS = (0.16, 0.96)
-
-
 _HUE_DEGREES = (295.0, 465.0)  # violet, over red at 390, to yellow at 105
-
-
 _CHROMA = 0.17
-
-
 _STEPS = 256
 
 
@@ -73,7 +65,6 @@ def _gamma(linear: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 _OVERLAY_SIDE = 64
-
 
 # The lowest values still dim the image, so that the highest stand out; neither hides it.
 _OPACITY = (0.30, 0.72)

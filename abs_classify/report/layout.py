@@ -32,10 +32,8 @@ __all__ = [
 #: How many of the strongest views get a number and a colour of their own.
 MARKED_VIEWS = 6
 
-
 #: Side of a number's square, in pixels of the drawing.
 TAG = 17
-
 
 _PANEL_TITLES = {
     "whole": "Full image",
@@ -43,7 +41,6 @@ _PANEL_TITLES = {
     "box": "Attention-guided crops",
     "window": "Feature windows",
 }
-
 
 _VIEW_NAMES = {"whole": "full image", "random": "random crop", "box": "crop", "window": "window"}
 

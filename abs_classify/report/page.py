@@ -28,10 +28,7 @@ __all__ = ["render_report", "write_report"]
 
 
 _LONG_SIDE = 360
-
-
 _TEXT_LIMIT = 2000
-
 
 # A panel is about this large on screen, in CSS pixels: labels inside a drawing are sized by it.
 _PANEL_SIZE = (270.0, 200.0)

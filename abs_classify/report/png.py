@@ -19,23 +19,11 @@ __all__ = ["explanation_image", "explanation_png"]
 
 
 _WIDTH, _MARGIN, _GAP = 1240, 28, 16
-
-
 _LINE = 19
-
-
 _SIDE = (_WIDTH - 2 * _MARGIN - 40) // 2
-
-
 _TEXT_LIMIT = 600
-
-
 _GROUND, _INK, _QUIET, _TRACK, _BACKDROP = "#ffffff", "#1c1f24", "#5b6370", "#eceef0", "#eceef0"
-
-
 _FILL, _GOOD, _BAD, _PRO, _CONTRA = "#8491a3", "#0b6e46", "#ad2318", "#1f6fd1", "#c65a00"
-
-
 _NUMBERED = ("#ffb000", "#56c7ff", "#f5f04a", "#ff85bd", "#4be0a8", "#cbb0ff")
 
 

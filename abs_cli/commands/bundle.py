@@ -74,8 +74,8 @@ def list_command(home: Home, as_json: bool, remote: str | None, limit: int | Non
 
 def _print_local(home: Home, as_json: bool) -> None:
     from abs_descriptions.bundles import read_bundle
-    from abs_descriptions.bundles.lookup import shipped_bundles
     from abs_descriptions.bundles.repository import Repository
+    from abs_descriptions.bundles.versions import shipped_bundles
 
     store = Repository.local(home.bundles)
     references: list[tuple[str, str | None]] = []
@@ -110,8 +110,8 @@ def _print_references(references: Iterable[tuple[str, str | None]], as_json: boo
 @click.pass_obj
 def show_command(home: Home, reference: str, class_label: str | None, as_json: bool) -> None:
     """Show the header and the sentences of a bundle: NAME, NAME@VERSION, a pinned reference or a file."""
-    from abs_descriptions.bundles.lookup import find_bundle
     from abs_descriptions.bundles.repository import Repository
+    from abs_descriptions.bundles.versions import find_bundle
 
     bundle = find_bundle(Repository.local(home.bundles), reference)
     class_id = None if class_label is None else bundle.header.label_set.resolve(class_label).id
@@ -166,8 +166,8 @@ def _count_classes(header: BundleHeader) -> str:
 @click.pass_obj
 def validate_command(home: Home, references: tuple[str, ...]) -> None:
     """Check every rule of the format, and print the full reference of each sound bundle. Exit code 2 if one is not."""
-    from abs_descriptions.bundles.lookup import find_bundle
     from abs_descriptions.bundles.repository import Repository
+    from abs_descriptions.bundles.versions import find_bundle
 
     store, broken = Repository.local(home.bundles), 0
     for reference in references:

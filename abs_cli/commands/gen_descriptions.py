@@ -39,9 +39,7 @@ _PROVIDER_OPTIONS = (
     "threads",
 )
 
-
 _FILE = click.Path(dir_okay=False, path_type=Path)
-
 
 # Classes with too few descriptions that are listed in the terminal.
 _LISTED = 10

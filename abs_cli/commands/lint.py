@@ -12,8 +12,8 @@ from abs_core.errors import LabelError, UnknownNameError, UsageError
 from abs_core.files import exists, is_file, is_folder
 from abs_core.home import Home
 from abs_core.text import counted, json_text, printable
-from abs_descriptions.bundles.lookup import find_bundle, is_bundle_name
 from abs_descriptions.bundles.repository import Repository
+from abs_descriptions.bundles.versions import find_bundle, is_bundle_name
 
 if TYPE_CHECKING:
     from abs_core.labels import LabelSet

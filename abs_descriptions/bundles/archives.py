@@ -32,27 +32,16 @@ __all__ = ["ARCHIVES", "Unpacked", "unpack_bundles"]
 
 #: The endings of the archives that are read.
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
-
-
 MAX_MEMBERS = 1000
-
-
 MAX_RATIO = 200
-
-
 MAX_EXPANDED = 8 * 1024**3
-
-
 _CHUNK = 256 * 1024
-
 
 # Bytes of UTF-8: what the usual file systems take.
 _LONGEST_NAME = 255
 
-
 # What may stand between two members of a tar archive: long names, extended headers, padding.
 _MAX_TAR_HEADERS = 1024 * 1024
-
 
 _BROKEN = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, ValueError, struct.error,

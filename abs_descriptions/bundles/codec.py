@@ -52,26 +52,12 @@ __all__ = [
 
 
 CANONICAL = "Write bundles with write_bundle, which writes every line in its one canonical form"
-
-
 FETCH = "Fetch or copy the bundle again; to change a bundle, write a new version"
-
-
 _STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
-
-
 _DECODER = json.JSONDecoder()
-
-
 _RECORD_KEYS = frozenset(("class", "id", "kind", "provenance", "scores", "text"))
-
-
 _PROVENANCE_KEYS = frozenset(("accepted_by", "edited_by", "generator", "prompt", "request", "sample"))
-
-
 _JSON_TYPES = {bool: "a truth value", int: "a number", float: "a number", str: "a string", list: "a list"}
-
-
 _NUMBERS = frozenset((int, float))
 
 

@@ -211,7 +211,6 @@ READERS: Mapping[str, Callable[[str], Iterator[ExternalText]]] = MappingProxyTyp
     }
 )
 
-
 WRITERS: Mapping[str, Callable[[Iterable[Group]], Iterator[bytes]]] = MappingProxyType(
     {
         "cupl": _serialize_json,
@@ -222,20 +221,14 @@ WRITERS: Mapping[str, Callable[[Iterable[Group]], Iterator[bytes]]] = MappingPro
     }
 )
 
-
 #: The kind that a format holds; None: it says the kind of each text.
 KINDS: Mapping[str, DescriptionKind | None] = MappingProxyType(
     {"cupl": "sentence", "clip-d": "phrase", "waffle": "phrase", "text": "sentence", "csv": None}
 )
 
-
 #: The names of the formats.
 FORMATS = tuple(READERS)
-
-
 MAX_IMPORT_BYTES = 256 * 1024 * 1024
-
-
 _LINE_BREAK = re.compile(r"\s*[\r\n]+\s*")
 
 

@@ -47,45 +47,20 @@ __all__ = [
 
 
 FORMAT = "abs-descriptions"
-
-
 FORMAT_VERSION = 1
-
-
 MAX_HEADER_BYTES = 16 * 1024 * 1024
-
-
 MAX_LINE_BYTES = 1024 * 1024
-
-
 MAX_DEPTH = 16
-
-
 MAX_TEXT = 4000
-
-
 MAX_REJECTED_TEXT = 100_000
-
-
 MAX_TOKEN = 200
-
-
 MAX_CLASS_NAME = 1000
-
-
 MAX_SCORES = 64
-
 
 # Integers above this are not exact in JSON readers that use doubles (RFC 8259, section 6).
 MAX_INTEGER = 2**53 - 1
-
-
 SCORE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
-
-
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
-
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -127,8 +102,6 @@ def _unicode_problem(text: str) -> str | None:
 
 
 _CREATED = re.compile(r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z")
-
-
 _CREDENTIALS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,20}://[^/\s@]{1,500}@")
 
 
@@ -168,46 +141,28 @@ def _bounded(number: float) -> float:
 
 Token = Annotated[str, _rule(token_problem), Field(json_schema_extra={"minLength": 1, "maxLength": MAX_TOKEN})]
 
-
 ClassName = Annotated[
     str, _rule(_class_name_problem), Field(json_schema_extra={"minLength": 1, "maxLength": MAX_CLASS_NAME})
 ]
 
-
 Digest = Annotated[str, StringConstraints(pattern=f"^{DIGEST.pattern}$")]
-
-
 Score = Annotated[int | float, AfterValidator(_bounded)]
-
-
 ScoreName = Annotated[str, StringConstraints(pattern=f"^{SCORE_NAME.pattern}$")]
-
-
 _CLOSED = Field(json_schema_extra={"additionalProperties": False})
-
 
 Scores = Annotated[
     dict[ScoreName, Score],
     Field(min_length=1, max_length=MAX_SCORES, json_schema_extra={"additionalProperties": False}),
 ]
 
-
 Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
-
-
 Name = Annotated[str, _rule(name_problem), Field(json_schema_extra={"pattern": f"^{NAME.pattern}$"})]
-
-
 SemanticVersion = Annotated[str, _rule(_version_problem), Field(json_schema_extra={"pattern": f"^{VERSION.pattern}$"})]
-
-
 Created = Annotated[str, _rule(_created_problem), Field(json_schema_extra={"pattern": f"^{_CREATED.pattern}$"})]
-
 
 Pinned = Annotated[
     str, _rule(pinned_problem), Field(json_schema_extra={"pattern": f"^[^@#]+@[^@#]+#{DIGEST.pattern}$"})
 ]
-
 
 Text = Annotated[str, _rule(text_problem), Field(json_schema_extra={"minLength": 1, "maxLength": MAX_TEXT})]
 

@@ -21,21 +21,17 @@ from abs_descriptions.bundles.exchange import (
     to_records,
 )
 from abs_descriptions.bundles.manifest import Manifest
-from abs_descriptions.bundles.new_versions import add_version, timestamp
 from abs_descriptions.bundles.reader import Bundle, read_bundle
 from abs_descriptions.bundles.references import quoted
 from abs_descriptions.bundles.repository import Repository
+from abs_descriptions.bundles.versions import add_version, timestamp
 from abs_descriptions.bundles.writer import write_bundle
 
 __all__ = ["holds_bundles", "import_bundles", "import_descriptions"]
 
 
 _logger = logging.getLogger(__name__)
-
-
 _FORMAT_BY_SUFFIX = {".json": "cupl", ".tsv": "text", ".txt": "text", ".csv": "csv"}
-
-
 _NOT_STATED = "not stated"
 
 

@@ -23,8 +23,6 @@ __all__ = ["VERSIONS", "Manifest", "Yank", "manifest_path", "parse_manifest", "p
 
 #: The folder with a folder of manifests for each name.
 VERSIONS = "versions"
-
-
 _Digest = Annotated[str, StringConstraints(pattern="^" + DIGEST.pattern + r"\z")]
 
 

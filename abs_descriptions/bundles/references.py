@@ -30,18 +30,13 @@ __all__ = [
 
 #: What a digest looks like.
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-
-
 NAME = re.compile(r"[a-z0-9_-][a-z0-9._-]{0,99}")
-
 
 VERSION = re.compile(
     r"(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})(?:-([0-9a-z-]{1,20}(?:\.[0-9a-z-]{1,20}){0,4}))?"
 )
 
-
 _RANGE = re.compile(r"[\^~<>=*, |]|(?:^|\.)[xX](?:\.|$)")
-
 
 # Windows opens a device under these names, whatever follows the first full stop.
 _RESERVED = frozenset(

@@ -36,14 +36,7 @@ from abs_descriptions.bundles.manifest import (
     yank_path,
 )
 from abs_descriptions.bundles.reader import Bundle, read_bundle, read_header, rejected_path
-from abs_descriptions.bundles.references import (
-    Reference,
-    Version,
-    name_problem,
-    parse_reference,
-    parse_version,
-    quoted,
-)
+from abs_descriptions.bundles.references import Reference, Version, name_problem, parse_reference, parse_version, quoted
 from abs_descriptions.bundles.storage import Blob, Storage, open_storage, parse_location
 from abs_descriptions.bundles.storage.base import EditableStorage, fetch
 from abs_descriptions.bundles.storage.folder import FolderStorage
@@ -53,13 +46,9 @@ __all__ = ["MAX_BYTES", "Catalogue", "CatalogueEntry", "Repository"]
 
 _logger = logging.getLogger(__name__)
 
-
 #: Bytes that a bundle, or its rejected completions, may have to be downloaded.
 MAX_BYTES = 4 * 1024**3
-
-
 _MAX_SMALL_FILE = 64 * 1024
-
 
 # Small files that are read at a time.
 _CONCURRENCY = 8

@@ -29,12 +29,12 @@ from abs_core.text import printable
 from abs_descriptions.bundles.codec import validation_message
 from abs_descriptions.bundles.exchange import ExternalFormatError, read_external_text
 from abs_descriptions.bundles.format import Generator, text_problem
-from abs_descriptions.bundles.new_versions import add_version, child_version, timestamp
 from abs_descriptions.bundles.reader import Bundle, iter_rejected, rejected_path
 from abs_descriptions.bundles.references import quoted
 from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.review_file import ReviewRow, parse_review_file, row_id, serialize_review_file
 from abs_descriptions.bundles.review_page import render_review_page
+from abs_descriptions.bundles.versions import add_version, child_version, timestamp
 from abs_descriptions.bundles.writer import write_bundle
 
 __all__ = [
@@ -50,14 +50,9 @@ __all__ = [
 
 _logger = logging.getLogger(__name__)
 
-
 # More rows than a browser handles well; a spreadsheet takes a million.
 _MAX_PAGE_ROWS = 50_000
-
-
 _CORRECT = "Correct the review file and save it as CSV UTF-8; to keep a sentence leave its row as it was written"
-
-
 _NAME_ITS_OWN = "Read it with the bundle and version that it is of"
 
 

@@ -33,14 +33,8 @@ __all__ = ["COLUMNS", "DECISIONS", "Decision", "ReviewRow", "parse_review_file",
 
 
 Decision = Literal["", "accept", "reject", "edit"]
-
-
 DECISIONS: tuple[Decision, ...] = ("", "accept", "reject", "edit")
-
-
 COLUMNS = ("bundle", "row", "class", "name", "kind", "text", "decision", "new_text", "reason")
-
-
 _READ = ("bundle", "row", "text", "decision", "new_text", "reason")
 
 

@@ -17,9 +17,9 @@ from abs_core.canonical import canonical_json
 from abs_core.errors import AbsError, UnknownNameError
 from abs_core.files import remove_leftovers, storage_errors
 from abs_descriptions.bundles.manifest import Manifest
-from abs_descriptions.bundles.new_versions import timestamp
 from abs_descriptions.bundles.reader import read_header
 from abs_descriptions.bundles.repository import Repository
+from abs_descriptions.bundles.versions import timestamp
 
 __all__ = ["CopiedBundle", "copy_bundles"]
 

@@ -153,8 +153,6 @@ class SpoolFile:
 
 
 _COPY_BUFFER = 1024 * 1024
-
-
 _NO_DIGEST = "sha256:" + "0" * 64
 
 

@@ -39,7 +39,6 @@ __all__ = [
 # Enough to find a sentence again; a detail of a rejected completion holds up to 4,000 characters.
 _SHOWN = 300
 
-
 # Packages whose versions may change an embedding.
 _PACKAGES = ("sentence-transformers", "transformers", "tokenizers", "torch")
 

@@ -16,16 +16,16 @@ from abs_core.descriptions import Rejection
 from abs_core.errors import UsageError
 from abs_core.files import storage_errors
 from abs_descriptions.bundles.format import Generator
-from abs_descriptions.bundles.lookup import shipped_bundles
-from abs_descriptions.bundles.new_versions import (
+from abs_descriptions.bundles.reader import Bundle, iter_rejected, rejected_path
+from abs_descriptions.bundles.repository import Repository
+from abs_descriptions.bundles.versions import (
     add_version,
     check_output,
     child_version,
     find_same_version,
+    shipped_bundles,
     timestamp,
 )
-from abs_descriptions.bundles.reader import Bundle, iter_rejected, rejected_path
-from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.writer import write_bundle
 from abs_descriptions.filtering.bundle_filters import FilteredBundle, RemovedDescription
 

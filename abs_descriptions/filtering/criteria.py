@@ -24,25 +24,17 @@ __all__ = ["Criteria", "Decision", "Decisions", "decide"]
 
 
 Floats: TypeAlias = NDArray[np.float32]
-
-
 Places: TypeAlias = NDArray[np.int64]
-
-
 _BLOCK = 512
-
 
 # Sentences that are compared with all centroids at once.
 _ROWS = 4096
 
-
 # A class with fewer sentences has no meaningful spread, so none of them counts as off-topic.
 _MIN_FOR_SPREAD = 5
 
-
 # The smallest spread that is used: in a class of near-copies every other sentence would otherwise be off-topic.
 _MAD_FLOOR = 0.05
-
 
 # Makes the median absolute deviation comparable with a standard deviation (Iglewicz and Hoaglin 1993).
 _MAD_SCALE = 0.6745

@@ -29,15 +29,10 @@ __all__ = ["EMBEDDED_ENCODER", "Encoder", "SentenceEncoder"]
 
 #: The encoder that the extra ``embedded`` installs.
 EMBEDDED_ENCODER = "all-MiniLM-L6-v2"
-
-
 _MODULES = frozenset(("Transformer", "Pooling", "Normalize", "Dense"))
-
 
 # The files that determine an embedding: configurations, weights, vocabularies.
 _SUFFIXES = frozenset((".json", ".safetensors", ".txt", ".model"))
-
-
 _MAX_CONFIG = 1 << 20
 
 

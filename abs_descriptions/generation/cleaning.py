@@ -22,13 +22,8 @@ __all__ = ["CleanedText", "CleaningRules", "RejectedText", "RejectionReason", "c
 
 
 _DOUBLE = '"“”«»„'
-
-
 _QUOTES = _DOUBLE + "'‘’`"
-
-
 _BULLET = re.compile(r"^\s*(?:[-*•–—▪◦·>]+\s+|#{1,6}\s+|\(?\d{1,3}[.):\]](?=\s|\D)\s*|\(?[a-zA-Z][.)]\s+)+")
-
 
 _LABEL = re.compile(
     r"^(?:short |brief |visual |image |one-sentence )*"
@@ -36,20 +31,17 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 
-
 _OPENING = re.compile(
     r"^(?:(?:sure|certainly|of course|absolutely|ok|okay|great)(?: thing)?[,.!:]\s*)?"
     r"(?:(?:here(?:'s| is| are)|below (?:is|are)|the following)\b[^:.!?]{0,120}:\s*)?",
     re.IGNORECASE,
 )
 
-
 _REFUSAL = re.compile(
     r"\b(?:i(?:['’]m| am) (?:sorry|unable|not able|afraid)|i apologi[sz]e|i (?:cannot|can['’]t|can not|won['’]t|"
     r"don['’]t have)|as an (?:ai|artificial intelligence))\b",
     re.IGNORECASE,
 )
-
 
 _CHATTY = re.compile(
     r"^(?:sure|certainly|of course|absolutely|okay|great|yes|no|hello|hi)[,.!:]|"
@@ -60,15 +52,9 @@ _CHATTY = re.compile(
     re.IGNORECASE,
 )
 
-
 _ENDS = (".", "!", "?", "…", "。", "！", "？", "؟", "۔", "।", "॥")
-
-
 _ARTICLES = frozenset(("a", "an", "the"))
-
-
 _FOREIGN_LIMIT = 0.3
-
 
 # Servers may send anything; no model writes more than this when asked for a sentence.
 _MAX_COMPLETION = 100_000

@@ -31,8 +31,6 @@ __all__ = ["Journal"]
 
 
 _HEADER = {"format": "abs-journal", "format_version": 1}
-
-
 _HEADER_LINE = (canonical_json(_HEADER) + "\n").encode()
 
 

@@ -17,7 +17,6 @@ _IRREGULAR = {
     "radius": "radii", "larva": "larvae", "alga": "algae", "nebula": "nebulae", "vertebra": "vertebrae",
 }  # fmt: skip
 
-
 _REGULAR = {plural: singular for singular, plural in _IRREGULAR.items()}
 
 

@@ -19,15 +19,9 @@ from abs_core.labels import LabelSet, read_labels
 from abs_core.progress import Advance, Progress, no_progress
 from abs_core.text import counted
 from abs_descriptions.bundles import Bundle, Generator, write_bundle
-from abs_descriptions.bundles.new_versions import (
-    add_version,
-    check_output,
-    child_version,
-    find_same_version,
-    timestamp,
-)
 from abs_descriptions.bundles.references import name_problem, quoted
 from abs_descriptions.bundles.repository import Repository
+from abs_descriptions.bundles.versions import add_version, check_output, child_version, find_same_version, timestamp
 from abs_descriptions.generation.cost import Budget, Prices
 from abs_descriptions.generation.journal import Journal
 from abs_descriptions.generation.prompts import PromptSet, read_prompts
@@ -55,7 +49,6 @@ __all__ = ["default_prompts", "estimate_cost", "generate"]
 
 
 _logger = logging.getLogger(__name__)
-
 
 # The version of a bundle that goes into a file and not into a repository.
 _FIRST_VERSION = "1.0.0"

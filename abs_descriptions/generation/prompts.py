@@ -30,11 +30,7 @@ __all__ = ["Example", "Prompt", "PromptSet", "article", "read_prompts", "shipped
 
 
 PLACEHOLDERS = ("name", "article", "domain")
-
-
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
-
-
 Text = Annotated[str, StringConstraints(min_length=1, max_length=8000, strip_whitespace=True)]
 
 

@@ -16,10 +16,7 @@ __all__ = ["LANGUAGES", "Language", "foreign_share", "other_language", "split_se
 
 
 Language = Literal["en", "de", "fr", "es", "it", "pt", "nl", "any"]
-
-
 LANGUAGES: tuple[str, ...] = get_args(Language)
-
 
 _FUNCTION_WORDS = {
     "en": "a an and are as at by for from has have in is it its of often on or that the this to which with",
@@ -30,7 +27,6 @@ _FUNCTION_WORDS = {
     "pt": "ao as com da das de do dos e em na no o os ou para por que se sua são um uma é",
     "nl": "aan als dat de die een en het in is met naar of om op te uit van voor wordt zijn",
 }
-
 
 _WORDS = {code: frozenset(text.split()) for code, text in _FUNCTION_WORDS.items()}
 
@@ -54,13 +50,8 @@ _ABBREVIATIONS = frozenset(
     "approx ca cf dr e.g eg etc fig ft i.e ie inc jr mr mrs ms mt no prof sr st vs u.s u.k".split()  # noqa: SIM905
 )
 
-
 _ASCII_WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)*")
-
-
 _END = re.compile(r"[.!?…]+[\"')\]”’»]*(?=\s+|$)|[。！？｡]+[」』”]*|[؟۔।॥](?=\s+|$)")
-
-
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
 
 

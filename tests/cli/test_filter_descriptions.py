@@ -20,8 +20,8 @@ from abs_classify.models.registry import load_model
 from abs_core.extras import find_package_folder, is_installed
 from abs_core.home import Home
 from abs_descriptions.bundles import Bundle, iter_rejected, read_bundle, write_bundle
-from abs_descriptions.bundles.lookup import find_bundle
 from abs_descriptions.bundles.repository import Repository
+from abs_descriptions.bundles.versions import find_bundle
 from abs_descriptions.filtering.bundle_filters import filter_by_weight
 from abs_descriptions.filtering.child_version import FilterOutput, FilterResult
 

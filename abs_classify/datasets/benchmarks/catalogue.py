@@ -8,7 +8,7 @@ zero-shot classification report.
 from __future__ import annotations
 
 from abs_classify.datasets.benchmarks.base import Archive, Benchmark, BenchmarkSplit
-from abs_classify.datasets.benchmarks.cifar import CifarBinary
+from abs_classify.datasets.benchmarks.binary_layouts import CarsMat, CifarBinary, FlowersMat, ImagenetDevkit
 from abs_classify.datasets.benchmarks.layouts import (
     ClassFolders,
     CoopSplit,
@@ -30,14 +30,11 @@ from abs_classify.datasets.benchmarks.layouts import (
     ucf101_line,
     under_letters,
 )
-from abs_classify.datasets.benchmarks.matlab import CarsMat, FlowersMat, ImagenetDevkit
 
 __all__ = ["BENCHMARKS"]
 
 
 _VGG = "https://www.robots.ox.ac.uk/~vgg/data"
-
-
 _COOP = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
 
 
@@ -155,7 +152,6 @@ _IMAGENET = (
     ),
 )
 
-
 _FINE = (
     Benchmark(
         "cub",
@@ -247,7 +243,6 @@ _FINE = (
     ),
 )
 
-
 _SCENES = (
     Benchmark(
         "dtd",
@@ -324,7 +319,6 @@ _SCENES = (
         (Archive("EuroSAT.zip", ("2750",), ".", "https://github.com/phelber/EuroSAT"),),
     ),
 )
-
 
 _OBJECTS = (
     Benchmark(
@@ -406,7 +400,6 @@ _OBJECTS = (
         (Archive("cifar-100-binary.tar.gz", (), "..", "https://www.cs.toronto.edu/~kriz/cifar.html"),),
     ),
 )
-
 
 #: All of them, in the order of lists.
 BENCHMARKS: tuple[Benchmark, ...] = (*_IMAGENET, *_FINE, *_SCENES, *_OBJECTS)

@@ -132,7 +132,6 @@ def unknown_class(where: str, label: object, labels: LabelSet) -> DatasetError:
 # How deep class folders may be nested: a/apartment_building/outdoor.
 _DEPTH = 3
 
-
 #: From the path of a folder to the class id.
 FolderLabel = Callable[[str, LabelSet], str | None]
 
@@ -386,7 +385,6 @@ def by_label(entry: CoopEntry, labels: LabelSet) -> str | None:
 
 
 _FETCH_SPLIT = "Fetch the split file again; DATASETS.md of the CoOp repository links it"
-
 
 # Sources spell class names differently; a shifted or permuted list agrees almost nowhere.
 _MIN_AGREEMENT = 0.8

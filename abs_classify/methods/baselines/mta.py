@@ -18,7 +18,6 @@ __all__ = ["MIN_VIEWS", "MTA", "bandwidths", "mta_mode"]
 #: with fewer views the nearest 30 % of the others are none
 MIN_VIEWS = 5
 
-
 #: as in the authors' code, where they are constants
 _OUTER, _INNER, _SETTLED = 5, 5, 1e-6
 

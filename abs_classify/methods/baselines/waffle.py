@@ -24,8 +24,6 @@ __all__ = ["WaffleMode", "WaffleShape", "read_words", "shipped_words", "waffle_s
 
 
 WaffleMode: TypeAlias = Literal["waffle", "characters"]
-
-
 _LARGEST_SEED = 2**32 - 1
 
 

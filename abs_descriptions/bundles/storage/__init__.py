@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from abs_descriptions.bundles.storage.base import Blob, Storage
-from abs_descriptions.bundles.storage.location import PROTOCOLS, Location, parse_location
+from abs_descriptions.bundles.storage.base import PROTOCOLS, Blob, Location, Storage, parse_location
 
 __all__ = ["PROTOCOLS", "Blob", "Location", "Storage", "open_storage", "parse_location"]
 

@@ -13,15 +13,12 @@ from typing import Any
 
 from abs_core.errors import StorageError
 from abs_core.extras import require
-from abs_descriptions.bundles.storage.base import BLOCK, MAX_NAMES, Blob, Storage, problem_of, status_of
-from abs_descriptions.bundles.storage.location import Location
+from abs_descriptions.bundles.storage.base import BLOCK, MAX_NAMES, Blob, Location, Storage, problem_of, status_of
 
 __all__ = ["BucketStorage", "open_bucket"]
 
 
 _TIMEOUT = 60.0  # seconds
-
-
 _PROOF = "conditional-write"
 
 

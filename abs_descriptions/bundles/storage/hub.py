@@ -14,18 +14,13 @@ from typing import Any
 
 from abs_core.errors import StorageError, UsageError
 from abs_core.extras import require
-from abs_descriptions.bundles.storage.base import BLOCK, MAX_NAMES, Blob, Storage, problem_of, status_of
-from abs_descriptions.bundles.storage.location import Location
+from abs_descriptions.bundles.storage.base import BLOCK, MAX_NAMES, Blob, Location, Storage, problem_of, status_of
 
 __all__ = ["HubStorage"]
 
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
 _ATTEMPTS = 6
-
-
 _TIMEOUT = 30.0  # seconds
 
 

@@ -13,15 +13,12 @@ from urllib.parse import unquote
 
 from abs_core.errors import DownloadError, StorageError, UsageError
 from abs_core.http import read_url
-from abs_descriptions.bundles.storage.base import MAX_NAMES, Blob, Storage, fetch
-from abs_descriptions.bundles.storage.location import Location
+from abs_descriptions.bundles.storage.base import MAX_NAMES, Blob, Location, Storage, fetch
 
 __all__ = ["WebStorage"]
 
 
 _MAX_INDEX = 16 * 1024 * 1024
-
-
 _LINK = re.compile(rb"""href\s*=\s*["']([^"'/?#]{1,300})/?["']""", re.IGNORECASE)
 
 

@@ -34,8 +34,6 @@ __all__ = [
 
 
 AnswerForm = Literal["text", "list"]
-
-
 FinishReason = Literal["stop", "length"]
 
 

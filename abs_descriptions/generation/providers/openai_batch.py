@@ -41,7 +41,6 @@ __all__ = ["BatchRecord", "BatchRecords", "OpenAIBatchProvider"]
 
 _FORMAT = {"format": "abs-batch", "format_version": 1}
 
-
 # Servers keep the files of a batch for about 30 days; an older batch can no longer be collected.
 _KEPT_SECONDS = 45 * 86400
 

@@ -46,10 +46,7 @@ __all__ = [
 
 #: Limits of one file, as published by OpenAI.
 MAX_REQUESTS, MAX_BYTES = 50_000, 200_000_000
-
-
 CHAT_URL = "/v1/chat/completions"
-
 
 # Digits of a digest; servers accept ids of up to 64 characters.
 _ID_LENGTH = 40
@@ -170,13 +167,8 @@ def _objects(value: Any) -> Any:
 
 
 _T = TypeVar("_T")
-
-
 _ENDED = frozenset(("completed", "failed", "expired", "cancelled"))
-
-
 _QUEUE_FULL = "token_limit_exceeded"
-
 
 # How many batches are searched for one of a given input file, the newest first.
 _MAX_SEARCHED = 5000

@@ -21,7 +21,6 @@ __all__ = ["OpenAIServer", "refuses_schema"]
 
 _OFFICIAL = "https://api.openai.com/v1"
 
-
 # The headers of a request; the client would add others from the environment.
 _HEADERS = frozenset(
     (
@@ -37,7 +36,6 @@ _HEADERS = frozenset(
     )
 )
 
-
 _LIST = {
     "response_format": {
         "type": "json_schema",
@@ -45,11 +43,8 @@ _LIST = {
     }
 }
 
-
 # How servers answer that do not support schemas.
 _NO_SCHEMA = frozenset((400, 422, 501))
-
-
 _OFFICIAL_HEADERS = _HEADERS | {"openai-organization", "openai-project"}
 
 

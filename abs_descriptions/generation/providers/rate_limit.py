@@ -25,7 +25,6 @@ __all__ = ["RateLimiter", "RateLimits", "Reservation"]
 
 _MINUTE = 60.0
 
-
 # The estimate before the first reply: a token has three bytes, as if this many had been observed.
 _PRIOR_BYTES, _PRIOR_TOKENS = 300, 100
 

@@ -121,7 +121,6 @@ def _vllm(options: ProviderOptions) -> Provider:
 
 _SERVER = frozenset(("model", "base_url", "key_variable", "concurrency", "keep"))
 
-
 #: Name -> provider. Every provider accepts ``keep``; "openai-batch" needs it.
 PROVIDERS: Mapping[str, _ProviderEntry] = MappingProxyType(
     {

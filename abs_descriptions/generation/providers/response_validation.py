@@ -78,20 +78,15 @@ _QUOTA = frozenset(
     ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "quota_exceeded", "access_terminated")
 )
 
-
 _UNFIT = frozenset(
     ("model_not_found", "invalid_model", "unsupported_parameter", "unsupported_value", "unknown_parameter")
 )
 
-
 # A key of a few letters, as local servers accept, occurs in any text.
 _MIN_SECRET = 8
 
-
 # A larger count is not plausible; JSON numbers may exceed any float, and costs are floats.
 _MAX_TOKEN_COUNT = 1 << 40
-
-
 _RETRIED = frozenset((408, 409, 425, 429))
 
 

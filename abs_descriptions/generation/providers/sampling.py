@@ -27,7 +27,6 @@ __all__ = ["Row", "SampledTokens", "sample_batch"]
 
 _LIKELIEST = 128
 
-
 # Rows that have ended are computed until the call returns, and each call copies the cache. Of 4, 8, 16 and no limit,
 # 4 was the fastest: 17.2, 18.2, 20.0 and 31.1 processor seconds for 128 rows of SmolLM2-135M.
 _TOKENS_A_CALL = 4

@@ -25,15 +25,10 @@ __all__ = ["DTYPES", "DType", "TransformersProvider", "choose_dtype"]
 
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
-
-
 DTYPES: tuple[DType, ...] = ("auto", "float32", "bfloat16", "float16")
-
 
 # Requests are sorted and cut into batches window by window, so that memory does not grow with their number.
 _WINDOW = 4096
-
-
 _SMALL_MODEL = 1_500_000_000
 
 

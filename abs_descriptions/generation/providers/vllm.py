@@ -37,19 +37,14 @@ __all__ = ["VLLMProvider"]
 # how many of them run at once. A GPU needs many, to be busy while the last ones of a call end.
 _CPU_BATCH, _GPU_BATCH = 32, 1024
 
-
 # On a CPU vLLM would take nine tenths of the memory, or fail if that is not free.
 _CPU_CACHE_BYTES = 2 * 2**30
-
 
 # Read by vLLM at its start only. Standard output is for results; errors still go to standard error.
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_STREAM": "ext://sys.stderr"}
 
-
 # Unless the user has set them.
 _QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
-
-
 _GUARD = "in a script of your own, do the work under: if __name__ == '__main__':"
 
 

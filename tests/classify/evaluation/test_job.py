@@ -10,9 +10,8 @@ import numpy as np
 from abs_classify.datasets import Dataset, Sample
 from abs_classify.encoding.ranking import ScoredImages
 from abs_classify.encoding.samples import SkippedImage
-from abs_classify.evaluation.job import Evaluation, EvaluationJob
+from abs_classify.evaluation.job import Evaluation, EvaluationJob, EvaluationSplit
 from abs_classify.evaluation.metrics import MethodResult, evaluate_ranks
-from abs_classify.evaluation.split import EvaluationSplit
 from abs_classify.methods.plan import MethodPlan
 from abs_core.descriptions import LabelSpace
 from abs_core.labels import shipped_label_set

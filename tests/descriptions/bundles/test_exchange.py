@@ -17,15 +17,7 @@ from hypothesis import strategies as st
 from abs_core.descriptions import DescriptionKind
 from abs_core.errors import BundleError, StorageError, UnknownNameError
 from abs_core.labels import ClassLabel, LabelSet, from_names
-from abs_descriptions.bundles import (
-    Bundle,
-    Description,
-    Generator,
-    Provenance,
-    read_bundle,
-    text_problem,
-    write_bundle,
-)
+from abs_descriptions.bundles import Bundle, Description, Generator, Provenance, read_bundle, text_problem, write_bundle
 from abs_descriptions.bundles.exchange import (
     FORMATS,
     ExportCount,

@@ -5,11 +5,7 @@ from __future__ import annotations
 import pytest
 
 from abs_core.errors import UsageError
-from abs_descriptions.bundles import (
-    Version,
-    parse_reference,
-    parse_version,
-)
+from abs_descriptions.bundles import Version, parse_reference, parse_version
 from abs_descriptions.bundles.references import name_problem
 
 

@@ -12,11 +12,7 @@ import pytest
 from bundle_samples import filled, write_cat, write_version
 
 from abs_core.errors import BundleError, StorageError, UnknownNameError, UsageError
-from abs_descriptions.bundles import (
-    Provenance,
-    Rejection,
-    iter_rejected,
-)
+from abs_descriptions.bundles import Provenance, Rejection, iter_rejected
 from abs_descriptions.bundles.references import name_problem
 from abs_descriptions.bundles.repository import Repository
 

@@ -12,11 +12,7 @@ import pytest
 from bundle_samples import write_version
 from support import ROOT
 
-from abs_descriptions.bundles import (
-    Provenance,
-    Rejection,
-    iter_rejected,
-)
+from abs_descriptions.bundles import Provenance, Rejection, iter_rejected
 from abs_descriptions.bundles.repository import Repository
 
 pytestmark = pytest.mark.faults

@@ -8,7 +8,7 @@ import pytest
 from miniatures import dtd, miniature, write_files, write_texts
 
 from abs_classify.datasets import open_dataset
-from abs_classify.datasets.benchmarks.opening import open_benchmark
+from abs_classify.datasets.benchmarks.diagnosis import open_benchmark
 from abs_core.errors import DatasetError, UnknownNameError, UsageError
 
 

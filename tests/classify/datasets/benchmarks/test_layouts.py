@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from miniatures import dtd, labels_of, miniature, write_files, write_texts
 
-from abs_classify.datasets.benchmarks.opening import open_benchmark
+from abs_classify.datasets.benchmarks.diagnosis import open_benchmark
 from abs_core.errors import DatasetError
 from abs_core.labels import shipped_label_set
 

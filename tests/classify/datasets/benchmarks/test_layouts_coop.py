@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from miniatures import miniature, write_files
 
-from abs_classify.datasets.benchmarks.opening import open_benchmark
+from abs_classify.datasets.benchmarks.diagnosis import open_benchmark
 from abs_core.errors import DatasetError
 
 COOP = {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from miniatures import cars, dtd, miniature, write_files, write_texts
 
-from abs_classify.datasets.benchmarks.opening import open_benchmark
+from abs_classify.datasets.benchmarks.diagnosis import open_benchmark
 from abs_core.labels import shipped_label_set
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import open_clip
 import pytest
 
-from abs_classify.models import open_clip_catalogue as catalogue
-from abs_classify.models.open_clip_catalogue import _read_files, read_catalogue
+from abs_classify.models import open_clip_sources as catalogue
+from abs_classify.models.open_clip_sources import _read_files, read_catalogue
 from abs_classify.models.registry import available_models
 from abs_classify.models.weights import PUBLISHED_TORCHSCRIPT
 from abs_core.extras import package_folder

@@ -8,7 +8,7 @@ import pytest
 from miniatures import dtd, labels_of, miniature, write_files
 
 from abs_classify.datasets import open_dataset
-from abs_classify.datasets.benchmarks.opening import open_benchmark
+from abs_classify.datasets.benchmarks.diagnosis import open_benchmark
 from abs_core.errors import DatasetError, UnknownNameError
 
 

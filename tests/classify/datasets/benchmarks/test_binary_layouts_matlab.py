@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from miniatures import cars, miniature, write_files, write_texts
 
-from abs_classify.datasets.benchmarks.opening import open_benchmark
+from abs_classify.datasets.benchmarks.diagnosis import open_benchmark
 from abs_core.errors import DatasetError, MissingExtraError
 from abs_core.labels import shipped_label_set
 

@@ -9,9 +9,9 @@ import pytest
 from bundle_samples import filled, write_cat
 
 from abs_core.errors import BundleError, UnknownNameError, UsageError
-from abs_descriptions.bundles.lookup import find_bundle, is_bundle_name, refuse_shipped, shipped_bundles
 from abs_descriptions.bundles.reader import read_bundle
 from abs_descriptions.bundles.repository import Repository
+from abs_descriptions.bundles.versions import find_bundle, is_bundle_name, refuse_shipped, shipped_bundles
 
 
 def test_a_reference_means_the_local_store(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from miniatures import miniature, write_files
 from PIL import Image
 
 from abs_classify.datasets import open_dataset
-from abs_classify.datasets.benchmarks.opening import open_benchmark
+from abs_classify.datasets.benchmarks.diagnosis import open_benchmark
 from abs_classify.images import load_image
 from abs_core.errors import DatasetError
 

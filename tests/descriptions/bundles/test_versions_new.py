@@ -8,8 +8,8 @@ import pytest
 from bundle_samples import filled, write_cat
 
 from abs_core.errors import UsageError
-from abs_descriptions.bundles.new_versions import add_version, child_version, find_same_version
 from abs_descriptions.bundles.reader import Bundle
+from abs_descriptions.bundles.versions import add_version, child_version, find_same_version
 
 
 def test_a_child_comes_after_the_store_and_after_its_parents(tmp_path: Path) -> None:

@@ -1,0 +1,181 @@
+"""Which version a user means, and which number a new one gets.
+
+A bundle is named as a file, by a reference to the local store, or as one that ships with the toolkit.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from abs_core.errors import BundleError, UnknownNameError, UsageError
+from abs_core.files import data_folder, ensure_writable, is_file
+from abs_descriptions.bundles.format import BundleHeader
+from abs_descriptions.bundles.manifest import Manifest
+from abs_descriptions.bundles.reader import Bundle, read_bundle
+from abs_descriptions.bundles.references import parse_reference, parse_version
+from abs_descriptions.bundles.repository import Repository
+
+__all__ = [
+    "add_version",
+    "check_output",
+    "child_version",
+    "find_bundle",
+    "find_same_version",
+    "is_bundle_name",
+    "refuse_shipped",
+    "shipped_bundles",
+    "timestamp",
+]
+
+
+def find_bundle(repository: Repository, reference: str) -> Bundle:
+    """A validated bundle by reference, or by path if there is such a file. Logs a warning if it was yanked.
+
+    A file without the ending of bundles gives way to a bundle of its name, unless it is written ./NAME.
+
+    Args:
+        repository: a local store.
+        reference: ``name``, ``name@version``, ``name@version#sha256:...`` or a path.
+
+    Raises:
+        UnknownNameError: no such bundle; lists those that are there.
+        BundleError, StorageError: it cannot be read, or breaks a rule.
+    """
+    path = Path(reference)
+    if path.suffix == ".jsonl" or (is_file(path) and not is_bundle_name(repository, reference)):
+        return read_bundle(path)
+    parse_reference(reference)  # a range is refused, whoever could answer it
+    name, at_sign, _ = reference.partition("@")
+    shipped = shipped_bundles().get(name)
+    if shipped is not None and not repository.versions(name):
+        return _require_meant(read_bundle(shipped), reference)
+    try:
+        manifest = repository.resolve(reference)
+    except (UnknownNameError, BundleError) as error:
+        # A version of the user's own does not hide the shipped one; one of its number does, unless a digest is named.
+        is_unknown = isinstance(error, UnknownNameError)
+        may_mean_shipped = at_sign and (is_unknown or "#" in reference)
+        if shipped is not None and may_mean_shipped and _is_meant((bundle := read_bundle(shipped)), reference):
+            return bundle
+        if not is_unknown or repository.versions(name):
+            raise  # the name is there, and the error says which versions of it
+        names = sorted({*repository.names(), *shipped_bundles()})
+        remedy = "See `abs bundle ls`, or write one with `abs gen-descriptions LABELS --name NAME`"
+        raise UnknownNameError("bundle", reference, names, remedy=remedy) from error
+    repository.warn_if_yanked(manifest)
+    return repository.read(manifest)
+
+
+def is_bundle_name(repository: Repository, reference: str) -> bool:
+    """Whether the local store, or what ships with the toolkit, has a bundle of the name in a reference."""
+    name = reference.partition("@")[0]
+    return name in shipped_bundles() or bool(repository.versions(name))
+
+
+def shipped_bundles() -> dict[str, Path]:
+    """The bundles that ship with the toolkit: name to file. A bare name means one in the store, if there is any."""
+    return {path.name.rpartition("-")[0]: path for path in sorted((data_folder() / "bundles").glob("*.jsonl"))}
+
+
+def refuse_shipped(repository: Repository, reference: str) -> None:
+    """For what changes or copies versions of the local store.
+
+    Raises:
+        UsageError: the reference can only mean a bundle that ships with the toolkit.
+    """
+    name = reference.partition("@")[0]
+    if name in shipped_bundles() and not repository.versions(name):
+        raise UsageError(
+            f"{reference!r} ships with the toolkit and is not in the local store",
+            remedy="Name a version of the local store; everyone with the toolkit has the shipped bundles",
+        )
+
+
+def _require_meant(bundle: Bundle, reference: str) -> Bundle:
+    if not _is_meant(bundle, reference):
+        raise UnknownNameError("bundle", reference, [bundle.reference])
+    return bundle
+
+
+def _is_meant(bundle: Bundle, reference: str) -> bool:
+    return f"{bundle.reference}#".startswith((f"{reference}#", f"{reference}@"))
+
+
+def timestamp() -> str:
+    """The current time as bundles write it: UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def check_output(output: Repository | Path) -> Path | None:
+    """Prove that a bundle can be written to a repository or file.
+
+    Returns:
+        The folder that is written in; None if the repository is not local.
+
+    Raises:
+        StorageError, UsageError: it cannot be written.
+    """
+    folder = output.root if isinstance(output, Repository) else output.absolute().parent
+    if folder is not None:
+        ensure_writable(folder)
+    elif isinstance(output, Repository):
+        output.check_writable()
+    return folder
+
+
+def child_version(repository: Repository, name: str, parents: Sequence[BundleHeader] = ()) -> str:
+    """The version after all versions of ``name`` in the store and after those of its parents that have this name.
+
+    Raises:
+        UsageError: an invalid name.
+    """
+    following = repository.next_version(name)
+    for parent in parents:
+        version, after = parse_version(parent.version), parse_version(following)
+        if parent.name == name and version is not None and after is not None and after <= version:
+            following = f"{version.major}.{version.minor + 1}.0"
+    return following
+
+
+def find_same_version(
+    repository: Repository, name: str, records: int, write: Callable[[Path, str, str], Bundle]
+) -> Manifest | None:
+    """The newest version in the store that ``write`` reproduces byte for byte; None if there is none.
+
+    What the store has lost of that version is restored, and a warning says if it was yanked. The stored file may be
+    damaged, so newly written bytes are compared with its digest.
+
+    Args:
+        repository: a local store.
+        name: of the bundle.
+        records: the number of descriptions written; versions with another number are not compared.
+        write: takes a path, a version and a time of creation.
+    """
+    candidates = [version for version in reversed(repository.list(name)) if version.counts.records == records]
+    if not candidates:
+        return None
+    with tempfile.TemporaryDirectory(dir=repository.root, prefix=".bundle-") as folder:
+        path = Path(folder) / "again.jsonl"
+        for manifest in candidates:
+            if write(path, manifest.version, manifest.created).reference == str(manifest):
+                repository.add(path)
+                repository.warn_if_yanked(manifest)
+                return manifest
+    return None
+
+
+def add_version(repository: Repository, write: Callable[[Path], Bundle]) -> Manifest:
+    """Have ``write`` write a bundle to a path, and add it to the repository.
+
+    Raises:
+        StorageError: the store cannot be written.
+    """
+    if repository.root is not None:
+        ensure_writable(repository.root)
+    with tempfile.TemporaryDirectory(dir=repository.root, prefix=".bundle-") as folder:
+        path = Path(folder) / "new.jsonl"
+        write(path)
+        return repository.add(path)
