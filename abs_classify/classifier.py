@@ -82,7 +82,8 @@ class Prediction:
         image_id: the sha256 of the image's bytes, of a PIL image that of its pixels; it seeds the image's random draws.
         ranking: the best classes, best first.
         explanation: why, if it was asked for.
-        shard: the images with which this one was encoded.
+        shard: the images with which this one was encoded; None where they came from an iterator, so that predictions
+            that are kept do not keep images in memory.
         position: of this image in its shard.
     """
 
@@ -136,6 +137,7 @@ class _Request:
     explain: bool
     on_error: OnError
     progress: Progress
+    keep_images: bool
 
 
 class Classifier:
@@ -241,7 +243,8 @@ class Classifier:
                 f"the method {self.method.name!r} must know how many images there are", remedy="Pass a list of images"
             )
         skipped: list[SkippedImage] = []
-        return Predictions(self._predict(images, _Request(top, explain, on_error, progress), skipped), skipped)
+        request = _Request(top, explain, on_error, progress, keep_images=isinstance(images, Sequence))
+        return Predictions(self._predict(images, request, skipped), skipped)
 
     def _predict(
         self, images: Iterable[ImageInput], request: _Request, skipped: list[SkippedImage]
@@ -291,7 +294,7 @@ class Classifier:
             return
         scores = scored.scores[self.method.name]
         ranking = rank_classes(scores, None, self.method.name, max(request.top, _SHOWN_CLASSES))
-        shard = PredictedShard(scored.images, ranking)
+        shard = PredictedShard(scored.images, ranking) if request.keep_images else None
         explanations = self._explanations(stages, scored) if request.explain else [None] * len(scored.images)
         classes = [RankedClass(class_id, name, 0.0) for class_id, name in self.names.items()]
         for position, (image, explanation) in enumerate(zip(scored.images, explanations, strict=True)):

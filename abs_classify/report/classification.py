@@ -45,7 +45,8 @@ def write_classification_report(
         The page.
 
     Raises:
-        StorageError: it cannot be written.
+        UsageError: the images came from an iterator.
+        StorageError: the page cannot be written.
     """
     target = path if path.suffix.lower() in (".html", ".htm") else path / "index.html"
     scored = _scored_images(classifier, predictions, skipped)
@@ -64,6 +65,7 @@ def write_explanation_pictures(classifier: Classifier, predictions: Sequence[Pre
         How many.
 
     Raises:
+        UsageError: the images came from an iterator.
         StorageError: a picture cannot be written.
     """
     scored = _scored_images(classifier, predictions, ())
@@ -93,7 +95,7 @@ def _scored_images(
 def _shard_of(prediction: Prediction) -> PredictedShard:
     if prediction.shard is None:
         raise UsageError(
-            f"the prediction for {prediction.image_name!r} was not made by a Classifier",
-            remedy="Pass predictions as classify() gives them",
+            f"the image of the prediction for {prediction.image_name!r} is not at hand, since it came from an iterator",
+            remedy="Classify a list of images",
         )
     return prediction.shard

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import gc
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +160,20 @@ def test_a_page_and_pictures_of_predictions_that_nothing_was_stored_of(
     assert write_explanation_pictures(classifier, predictions[:2], tmp_path / "pictures") == 2
     with Image.open(tmp_path / "pictures" / f"0001-{PHOTOS[0].stem}.png") as picture:
         assert min(picture.size) > 100
+
+
+def test_predictions_of_an_iterator_keep_no_image(build: Callable[..., Classifier], tmp_path: Path) -> None:
+    classifier = build(method="clip")
+    frames: list[weakref.ref[Image.Image]] = []
+
+    def camera() -> Iterator[Image.Image]:
+        for path in PHOTOS:
+            frame = Image.open(path).convert("RGB")
+            frames.append(weakref.ref(frame))
+            yield frame
+
+    predictions = list(classifier.classify(camera()))
+    gc.collect()
+    assert [frame() for frame in frames] == [None] * len(PHOTOS)
+    with pytest.raises(UsageError, match="came from an iterator"):
+        write_classification_report(classifier, predictions, tmp_path / "page.html")
