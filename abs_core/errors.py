@@ -8,8 +8,8 @@
     ├── DownloadError           a file on the web that cannot be downloaded
     ├── LabelError              a label set
     ├── PromptError             a prompt set
-    ├── BackendError            a language model or its server
-    │   └── FatalBackendError   one that asking again cannot mend: wrong key, spent quota, unknown model
+    ├── ProviderError           a language model or its server
+    │   └── FatalProviderError  one for which a retry is no remedy: wrong key, exhausted quota, unknown model
     ├── BundleError             a description bundle; names file and line
     ├── ImageError              an image file
     ├── DatasetError            a data set: its layout, its labels, its classes
@@ -28,17 +28,17 @@ from collections.abc import Iterable, Sequence
 
 __all__ = [
     "AbsError",
-    "BackendError",
     "BundleError",
     "CacheError",
     "DatasetError",
     "DownloadError",
-    "FatalBackendError",
+    "FatalProviderError",
     "ImageError",
     "LabelError",
     "MissingExtraError",
     "ModelError",
     "PromptError",
+    "ProviderError",
     "ResultError",
     "StorageError",
     "UnknownNameError",
@@ -138,12 +138,12 @@ class PromptError(AbsError):
     """A prompt set that cannot be used."""
 
 
-class BackendError(AbsError):
+class ProviderError(AbsError):
     """A language model or its server gave no usable reply."""
 
 
-class FatalBackendError(BackendError):
-    """A backend that asking again cannot mend: a wrong key, a spent quota, an unknown model."""
+class FatalProviderError(ProviderError):
+    """A retry is no remedy: a wrong key, an exhausted quota, an unknown model."""
 
 
 class BundleError(AbsError):

@@ -8,7 +8,7 @@ from typing import Any
 
 from servers import BatchServer, completion_body
 
-from abs_core.errors import FatalBackendError
+from abs_core.errors import FatalProviderError
 from abs_descriptions.generation.providers.base import (
     Message,
     Outcome,
@@ -40,14 +40,14 @@ def ask(provider: OpenAIBatchProvider, count: int) -> dict[int, Outcome]:
     return {asked.tag: outcome for asked, outcome in provider.complete(request(number) for number in range(count))}
 
 
-def ask_until_the_end(provider: OpenAIBatchProvider, count: int) -> tuple[dict[int, Outcome], FatalBackendError]:
+def ask_until_the_end(provider: OpenAIBatchProvider, count: int) -> tuple[dict[int, Outcome], FatalProviderError]:
     """What a run that ends with an error gives before it."""
     got = {}
     outcomes = provider.complete(request(number) for number in range(count))
     while True:
         try:
             asked, outcome = next(outcomes)
-        except FatalBackendError as end:
+        except FatalProviderError as end:
             return got, end
         got[asked.tag] = outcome
 

@@ -9,9 +9,7 @@ from typing import Any
 
 from abs_descriptions.generation.prompts import PromptSet
 from abs_descriptions.generation.providers.base import Outcome, Reply, Request
-from abs_descriptions.generation.runner import (
-    GenerationResult,
-)
+from abs_descriptions.generation.runner import GenerationResult
 
 PROMPTS = PromptSet(
     id="p",
@@ -23,7 +21,7 @@ NAMES = ["cat", "dog", "cow"]
 
 
 class Script:
-    """A backend that answers by a rule of the test, in any order."""
+    """A provider that answers by a rule of the test, in any order."""
 
     name = "script"
     model = "rule"

@@ -1,4 +1,4 @@
-"""``abs filter-descriptions``: a bundle in, a child version with fewer descriptions out, and why the rest went."""
+"""``abs filter-descriptions``: from a bundle to a child version with fewer descriptions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _IMAGES = ("min_mass", "method", "views", "on_error", *ModelOptions.__dataclass_
 _EXAMPLES = 3
 _MASS = 0.95
 
-# reason -> what to show of the evidence; the first number, with its sign here, says how clear a case is
+# reason -> the evidence to show; its first number, with this sign, orders the examples, the clearest case first
 _SHOWN = {
     "near duplicate": (-1, ("cosine", "neighbour")),
     "off topic": (1, ("modified-z", "class-similarity")),
@@ -59,27 +59,72 @@ class NumberOrOff(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 @click.command("filter-descriptions")
 @click.argument("reference", metavar="BUNDLE")
-@click.option("--keep", type=click.IntRange(min=1), metavar="K", help="At most so many descriptions of each class.")
 @click.option(
-    "--near-duplicate", type=NumberOrOff(), default=0.95, show_default=True, help="Cosine in a class, or off."
+    "--keep",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Keep at most K descriptions of each class, a diverse choice.",
 )
-@click.option("--off-topic", type=NumberOrOff(), default=3.5, show_default=True, help="Modified z-score, or off.")
-@click.option("--nearer", type=NumberOrOff(), default=0.1, show_default=True, help="Cosine to another class, or off.")
 @click.option(
-    "--diversity", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Of --keep; 0 takes the typical."
+    "--near-duplicate",
+    type=NumberOrOff(),
+    default=0.95,
+    show_default=True,
+    help="Remove descriptions of a class with this cosine or more; or off.",
 )
-@click.option("--least", type=click.IntRange(min=1), default=1, show_default=True, help="What a class is left with.")
-@click.option("--encoder", default="all-MiniLM-L6-v2", show_default=True, help="sentence-transformers name or folder.")
+@click.option(
+    "--off-topic",
+    type=NumberOrOff(),
+    default=3.5,
+    show_default=True,
+    help="Remove descriptions with a modified z-score below minus this; or off.",
+)
+@click.option(
+    "--nearer",
+    type=NumberOrOff(),
+    default=0.1,
+    show_default=True,
+    help="Remove descriptions this much nearer to another class; or off.",
+)
+@click.option(
+    "--diversity",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Diversity of --keep; 0 takes the most typical.",
+)
+@click.option(
+    "--least", type=click.IntRange(min=1), default=1, show_default=True, help="Minimum that stays of a class."
+)
+@click.option(
+    "--encoder",
+    default="all-MiniLM-L6-v2",
+    show_default=True,
+    help="Sentence encoder: a sentence-transformers name or folder.",
+)
 @click.option("--images", metavar="DIR|SPEC", help="Keep what soft matching uses on these images; no labels needed.")
-@click.option("--min-mass", type=click.FloatRange(0, 1, min_open=True), help="With --images: kept share.  [0.95]")
+@click.option(
+    "--min-mass",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="With --images: the share of usage weight to keep.  [default: 0.95]",
+)
 @click.option("--method", default="abs", show_default=True, help="With --images: a method with soft matching.")
 @click.option("--views", type=click.IntRange(min=1), metavar="N", help="With --images: views of each kind.")
 @click.option(
-    "--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True, help="For bad images."
+    "--on-error",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="What to do with an unreadable image.",
 )
-@click.option("--name", help="Of the child.  [default: a new version of BUNDLE]")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Not into the store.")
-@click.option("--dry-run", is_flag=True, help="Say what would go, and write nothing.")
+@click.option("--name", help="Name of the child.  [default: a new version of BUNDLE]")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write this file, not a version in the store.",
+)
+@click.option("--dry-run", is_flag=True, help="Print what would be removed; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with every removed description.")
 @model_options
 @click.pass_context
@@ -93,11 +138,12 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Write a child version of BUNDLE without the descriptions that do harm or nothing.
+    """Write a child version of BUNDLE without the descriptions that do harm or have no effect.
 
-    By their sentences: near-duplicates, those off the topic of their class, those nearer to another class; with --keep
-    a diverse choice of the rest. By images: with --images what soft matching really uses on your own unlabelled images.
-    Every removed description is kept beside the child, with the reason and what was measured.
+    By default sentences are compared: near duplicates, descriptions off the topic of their class and those nearer to
+    another class are removed; --keep makes a diverse choice of the rest. With --images, the descriptions stay that soft
+    matching uses on your own unlabelled images. Every removed description is stored beside the child, with the reason
+    and what was measured.
 
     \b
     abs filter-descriptions birds --dry-run
@@ -138,7 +184,7 @@ def _refuse_idle(ctx: click.Context, names: tuple[str, ...], images: bool) -> No
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = "--" + name.replace("_", "-")
             if images:
-                raise UsageError(f"{option} judges sentences, --images does not", remedy="Run the two one by one")
+                raise UsageError(f"{option} and --images exclude each other", remedy="Filter twice, once with each")
             raise UsageError(f"{option} needs --images", remedy="Name a folder of images with --images")
 
 
@@ -177,7 +223,7 @@ def _by_images(home: Home, bundle: Bundle, given: dict[str, Any]) -> FilteredBun
     from abs_descriptions.filtering.bundle_filters import filter_by_weight
 
     if given["keep"] is not None and given["min_mass"] is not None:
-        raise UsageError("--keep and --min-mass both say how much stays", remedy="Give one of them")
+        raise UsageError("--keep and --min-mass exclude each other", remedy="Give one of them")
     share = _MASS if given["keep"] is None and given["min_mass"] is None else given["min_mass"]
     images = open_images(given["images"])
     options = ModelOptions(**{name: given[name] for name in ModelOptions.__dataclass_fields__})
@@ -207,24 +253,25 @@ def _lines(bundle: Bundle, filtered: FilteredBundle) -> Iterator[str]:
         return
     yield f"\n{'reason':<26}{'removed':>8}{'classes':>9}"
     for reason in _SHOWN:
-        gone = [one for one in filtered.removed if one.reason.value == reason]
-        if gone:
-            yield f"{reason:<26}{len(gone):>8}{len({one.record.class_id for one in gone}):>9}"
-        for one in sorted(gone, key=_mildness)[:_EXAMPLES]:
-            yield f"  {printable(names[one.record.class_id])}: {printable(one.record.text, 90)} [{_why(one)}]"
+        removed = [removal for removal in filtered.removed if removal.reason.value == reason]
+        if removed:
+            yield f"{reason:<26}{len(removed):>8}{len({removal.record.class_id for removal in removed}):>9}"
+        for removal in sorted(removed, key=_mildness)[:_EXAMPLES]:
+            name, text = printable(names[removal.record.class_id]), printable(removal.record.text, 90)
+            yield f"  {name}: {text} [{_evidence(removal)}]"
     yield ""
 
 
-def _mildness(one: RemovedDescription) -> float:
-    """Small for what speaks most clearly against a description."""
-    sign, keys = _SHOWN[one.reason.value]
-    value = one.evidence[keys[0]]
+def _mildness(removal: RemovedDescription) -> float:
+    """The smaller, the clearer the case against a description."""
+    sign, keys = _SHOWN[removal.reason.value]
+    value = removal.evidence[keys[0]]
     return sign * value if isinstance(value, (int, float)) else 0.0
 
 
-def _why(one: RemovedDescription) -> str:
-    _, keys = _SHOWN[one.reason.value]
-    shown = {key: one.evidence[key] for key in keys}
+def _evidence(removal: RemovedDescription) -> str:
+    _, keys = _SHOWN[removal.reason.value]
+    shown = {key: removal.evidence[key] for key in keys}
     return ", ".join(f"{key} {printable(str(value), 60)}" for key, value in shown.items())
 
 
@@ -247,11 +294,11 @@ def _value(bundle: Bundle, result: FilterResult) -> dict[str, Any]:
         "classes": _per_class(filtered),
         "removed": [
             {
-                "class": one.record.class_id,
-                "text": one.record.text,
-                "reason": one.reason.value,
-                "evidence": dict(one.evidence),
+                "class": removal.record.class_id,
+                "text": removal.record.text,
+                "reason": removal.reason.value,
+                "evidence": dict(removal.evidence),
             }
-            for one in filtered.removed
+            for removal in filtered.removed
         ],
     }

@@ -195,6 +195,6 @@ def _keep_own_result(parent: Bundle, filtered: FilteredBundle) -> FilteredBundle
 
 
 def _criteria(generator: Generator) -> tuple[str, str, dict[str, Any]]:
-    """The settings of a filter; the digest of the texts says what it was applied to, and is none of them."""
+    """The settings of a filter, without the digest of the texts that it was applied to."""
     settings = {name: value for name, value in generator.parameters.items() if name != "texts_digest"}
     return generator.backend, generator.model, settings

@@ -240,7 +240,7 @@ def _own_similarity(rows: Floats) -> Floats:
 
 
 def _nearest_other_class(rows: Floats, class_indices: Places, groups: Sequence[Places]) -> tuple[Floats, Places]:
-    """For each row the largest cosine with the centroid of another class, and that class; NaN where there is none."""
+    """For each row the largest cosine with the centroid of another class, and that class; NaN if there is none."""
     classes = np.array([class_indices[members[0]] for members in groups])
     sums = np.stack([rows[members].sum(axis=0, dtype=np.float64) for members in groups])
     centroids = (sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)).astype(np.float32)

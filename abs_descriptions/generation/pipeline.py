@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from abs_core.errors import BackendError, UsageError
+from abs_core.errors import ProviderError, UsageError
 from abs_core.labels import LabelSet, read_labels
 from abs_core.progress import Advance, Progress, no_progress
 from abs_core.text import counted
@@ -99,7 +99,7 @@ def generate(
 
     Raises:
         LabelError, PromptError, UnknownNameError, UsageError, BundleError: an unusable input; nothing was requested.
-        BackendError: the model gives no usable reply, or no reply that is a description; the journal has the replies.
+        ProviderError: the model gives no usable reply, or no reply that is a description; the journal has the replies.
         StorageError: the repository, a file or the journal cannot be written.
     """
     start = time.monotonic()
@@ -195,7 +195,7 @@ class _Inputs:
             )
 
     def open_journal(self, *, read_only: bool = False) -> Journal | nullcontext[None]:
-        """The journal, in a ``with`` block, where there is one; says how many of its lines are damaged."""
+        """The journal, if there is one, for a ``with`` block; logs how many of its lines are damaged."""
         if self.journal is None:
             return nullcontext()
         journal = Journal(self.journal, read_only=read_only)
@@ -269,12 +269,12 @@ def _keep(target: _Target, result: GenerationResult) -> tuple[str | None, bool]:
     return str(same), False
 
 
-def _nothing_usable(result: GenerationResult) -> BackendError:
+def _nothing_usable(result: GenerationResult) -> ProviderError:
     replies = sum(line.asked - line.failed for line in result.report)
     limit = "the cost limit is reached and " if result.stop else ""
     reasons = ", ".join(f"{reason} {count}" for reason, count in rejection_counts(result).most_common()) or "none"
     failed = f"; the last failed request: {result.failures[-1]}" if result.failures else ""
-    return BackendError(
+    return ProviderError(
         f"{limit}none of {replies} replies is a description; rejected: {reasons}{failed}",
         remedy="Look at the replies in the journal, and change the model, the prompts or --max-tokens",
     )

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from abs_core.canonical import digest
-from abs_core.errors import BackendError, UsageError
+from abs_core.errors import ProviderError, UsageError
 from abs_core.labels import LabelSet
 from abs_descriptions.bundles import Description, Generator, PromptSetEntry, Provenance, Rejection
 from abs_descriptions.bundles.format import MAX_CLASS_NAME, token_problem
@@ -194,8 +194,8 @@ def run_generation(
 
     Raises:
         UsageError: a plan that requests nothing, or a budget too small for a single request.
-        FatalBackendError: a wrong key, an exhausted quota, an unknown model; the journal keeps what it has.
-        BackendError: no request of the first round got a usable reply.
+        FatalProviderError: a wrong key, an exhausted quota, an unknown model; the journal keeps what it has.
+        ProviderError: no request of the first round got a usable reply.
         StorageError: the journal cannot be written.
     """
     run = _GenerationRun(labels, prompts, provider, plan, journal)
@@ -286,7 +286,7 @@ class _GenerationRun:
             while self._stop is None and (samples := self._next_round()):
                 self._request_all(self._reuse(samples))
                 if first and self._stop is None and not self._counts.done:
-                    raise BackendError(
+                    raise ProviderError(
                         f"none of {len(samples)} requests got a usable reply; the last one: {list(self._failures)[-1]}",
                         remedy="Check the model and the server",
                     )

@@ -9,10 +9,19 @@ from pathlib import Path
 import pytest
 
 from abs_core.descriptions import DescriptionKind
-from abs_core.errors import UsageError
+from abs_core.errors import LabelError, UsageError
 from abs_core.labels import ClassLabel, from_names, read_labels, shipped_label_sets
 from abs_descriptions.bundles import Description, Provenance, read_bundle
-from abs_descriptions.linting import RULES, LintFinding, LintOptions, ambiguous_names, lint_descriptions
+from abs_descriptions.linting import (
+    RULES,
+    LintFinding,
+    LintOptions,
+    ambiguous_names,
+    lint_bundle,
+    lint_descriptions,
+    lint_labels,
+    report_refused_labels,
+)
 
 ROOT = Path(__file__).parents[2]
 AMBIGUOUS = ambiguous_names()
@@ -215,3 +224,19 @@ def test_a_thousand_classes_of_fifty_sentences_take_seconds() -> None:
     small, large = measure(250), measure(1000)
     assert large < 8
     assert large < 10 * small
+
+
+def test_reports_count_what_they_checked() -> None:
+    (path,) = (ROOT / "data" / "bundles").glob("pets-*.jsonl")
+    bundle = read_bundle(path)
+    report = lint_bundle(bundle)
+    assert (report.source, report.classes, report.descriptions) == (bundle.reference, 37, 777)
+    assert (report.errors, report.warnings, report.failed(strict=True)) == (0, 0, False)
+    labels = from_names(["crane", "cat", "Cat box"])
+    report = lint_labels(labels)
+    assert report.source == f"labels {labels.name}#{labels.digest}"
+    assert (report.classes, report.descriptions, report.errors, report.warnings) == (3, None, 0, 1)
+    assert (report.failed(), report.failed(strict=True)) == (False, True)
+    assert report.to_dict()["findings"][0]["rule"] == "ambiguous-name"
+    refused = report_refused_labels("labels.txt", LabelError("labels.txt, line 3: 'cat' appears twice"))
+    assert (refused.source, refused.classes, refused.errors, refused.failed()) == ("labels.txt", 0, 1, True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from vllm_support import Abs
 
-from abs_core.errors import FatalBackendError, UsageError
+from abs_core.errors import FatalProviderError, UsageError
 from abs_descriptions.generation.prompts import read_prompts
 from abs_descriptions.generation.providers.base import Failure, Message, Parameters, Reply, Request
 from abs_descriptions.generation.providers.model_files import EMBEDDED_SHA256
@@ -121,7 +121,7 @@ def test_what_cannot_work_is_refused_before_vllm_is_imported(tmp_path: Path) -> 
         VLLMProvider(batch_size=0)
     with pytest.raises(UsageError, match="dtype"):
         VLLMProvider(dtype="int4")  # type: ignore[arg-type]
-    with pytest.raises(FatalBackendError, match="no local language model"):
+    with pytest.raises(FatalProviderError, match="no local language model"):
         VLLMProvider("some/model")
     with pytest.raises(UsageError, match="base_url"):
         build_provider("vllm", ProviderOptions(base_url="http://127.0.0.1:1/v1"))
@@ -129,7 +129,7 @@ def test_what_cannot_work_is_refused_before_vllm_is_imported(tmp_path: Path) -> 
 
 def test_a_folder_that_is_no_model_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(FatalBackendError, match="cannot load the model"):
+    with pytest.raises(FatalProviderError, match="cannot load the model"):
         list(VLLMProvider(str(tmp_path)).complete([request("a cat")]))
 
 
@@ -145,7 +145,7 @@ def test_a_script_without_the_guard_ends_and_says_what_is_missing(tmp_path: Path
     assert ran.returncode == 1
     assert ran.stdout == ""
     assert "this script starts vLLM while it is imported" in ran.stderr
-    assert "FatalBackendError: vLLM cannot load the model" in ran.stderr
+    assert "FatalProviderError: vLLM cannot load the model" in ran.stderr
     assert "if __name__ == '__main__':" in ran.stderr.splitlines()[-1]
 
 

@@ -9,7 +9,7 @@ import pytest
 from real_server import RealServer
 from vllm_support import KEY, Abs
 
-from abs_core.errors import FatalBackendError
+from abs_core.errors import FatalProviderError
 from abs_descriptions.generation.providers.base import Failure, Message, Parameters, Provider, Reply, Request
 from abs_descriptions.generation.providers.registry import ProviderOptions, build_provider
 
@@ -86,7 +86,7 @@ def test_a_request_that_the_server_refuses_fails_alone(server: RealServer) -> No
 def test_an_unknown_model_and_a_wrong_key_end_the_run(
     server: RealServer, run_abs: Abs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(FatalBackendError, match="has no such model or path"):
+    with pytest.raises(FatalProviderError, match="has no such model or path"):
         list(reach(server, "no-such-model").complete([ask("a cat")]))
     monkeypatch.setenv(VARIABLE, "sk-some-other-key")
     labels = tmp_path / "labels.txt"

@@ -201,7 +201,7 @@ class Provider(Protocol):
         """Each request with its outcome, in the order of arrival; closing the iterator stops the work.
 
         Raises:
-            FatalBackendError: an error for which a retry is no remedy.
+            FatalProviderError: an error for which a retry is no remedy.
         """
 
 

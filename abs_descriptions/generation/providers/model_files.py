@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from abs_core.canonical import canonical_json, digest
-from abs_core.errors import FatalBackendError, WeightsError
+from abs_core.errors import FatalProviderError, WeightsError
 from abs_core.extras import find_package_folder, is_installed, require
 from abs_core.files import sha256_file, storage_errors
 
@@ -58,7 +58,7 @@ def load_gguf(path: Path, dtype: Any) -> tuple[Any, Any]:
     """The model, dequantised to ``dtype``, and the tokenizer of a GGUF file.
 
     Raises:
-        FatalBackendError: the file is damaged, or ``transformers`` does not support it.
+        FatalProviderError: the file is damaged, or ``transformers`` does not support it.
         MissingExtraError: a package of the extra "local" is missing.
     """
     transformers = require("transformers")
@@ -78,7 +78,7 @@ def load_gguf(path: Path, dtype: Any) -> tuple[Any, Any]:
                 local_files_only=True,
             )
         except (ValueError, KeyError, IndexError, NotImplementedError, RuntimeError, OSError) as error:
-            raise FatalBackendError(
+            raise FatalProviderError(
                 f"the GGUF file {str(path)!r} cannot be read: {str(error)[:200]}",
                 remedy="Use a GGUF file of a Llama or Qwen model, or a Hugging Face folder",
             ) from error
@@ -106,7 +106,7 @@ def unpack_gguf(path: Path, sha256: str, keep: Path) -> Path:
         keep: the folder for unpacked models; about 4 bytes per weight are written.
 
     Raises:
-        FatalBackendError: the file cannot be read.
+        FatalProviderError: the file cannot be read.
         StorageError: ``keep`` cannot be written.
     """
     target = keep / sha256.removeprefix("sha256:")
@@ -153,7 +153,7 @@ class ModelFiles:
 
     Raises:
         WeightsError: the embedded model is missing or is not the published file.
-        FatalBackendError: no such model.
+        FatalProviderError: no such model.
     """
 
     def __init__(self, model: str) -> None:
@@ -187,7 +187,7 @@ def _find(model: str) -> Path:
         return path
     cached = _find_in_hub_cache(model) if _HUB_NAME.fullmatch(model) and not path.exists() else None
     if cached is None:
-        raise FatalBackendError(
+        raise FatalProviderError(
             f"no local language model {model!r}",
             remedy=f"Name {EMBEDDED!r}, a .gguf file, a Hugging Face folder with config.json and safetensors, or a "
             "model in the hub's cache",

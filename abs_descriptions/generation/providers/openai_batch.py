@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from abs_core.canonical import canonical_json, digest
-from abs_core.errors import BackendError, FatalBackendError, StorageError, UsageError
+from abs_core.errors import FatalProviderError, ProviderError, StorageError, UsageError
 from abs_core.extras import require
 from abs_core.files import atomic_write, ensure_writable, storage_errors
 from abs_core.text import printable
@@ -235,9 +235,9 @@ class OpenAIBatchProvider:
             MissingExtraError: the extra "openai" is not installed.
             UsageError: the environment variable for the key is not set.
             StorageError: the folder for records cannot be written, or a record in it cannot be read.
-            FatalBackendError: a wrong key, an exhausted quota, an unknown model, no Batch API, a batch that was refused
-                or cancelled. Before that, collected replies are yielded and, as failures, requests with paid attempts.
-            BackendError: the server does not answer; the next run finds the batches again.
+            FatalProviderError: a wrong key, an exhausted quota, an unknown model, no Batch API, a refused or cancelled
+                batch. Before that, collected replies are yielded and, as failures, requests with paid attempts.
+            ProviderError: the server does not answer; the next run finds the batches again.
         """
         require("openai")
         key = self.server.read_key()
@@ -276,7 +276,7 @@ class _BatchRun:
         """Submit, wait and collect until every request has its outcome."""
         try:
             yield from self._work()
-        except BackendError as error:
+        except ProviderError as error:
             # Requests that wait for a new batch are on no record.
             for request in self._again:
                 lost = self._lost.get(custom_id(self._provider.key(), request))
@@ -331,7 +331,7 @@ class _BatchRun:
     def _upload(self, path: Path, requests: Mapping[str, list[Request]]) -> str:
         try:
             return self._api.upload(path)
-        except BackendError:
+        except ProviderError:
             self._again += _flat(requests)
             raise
 
@@ -395,7 +395,7 @@ class _BatchRun:
             self._forget(batch)
             self._records.remove(batch.record)
             self._again += _flat(batch.requests)
-            raise FatalBackendError(
+            raise FatalProviderError(
                 f"{self._provider.server.host} refused a batch: {state.reason}", remedy=state.remedy
             )
         answers = self._api.results(state.batch_id, self._records.path(batch.record))
@@ -423,7 +423,7 @@ class _BatchRun:
                 yield from ((request, failure) for request in requests)
         self._forget(batch)
         if end is not None:
-            raise FatalBackendError(end.reason, remedy=end.remedy)
+            raise FatalProviderError(end.reason, remedy=end.remedy)
 
     def _outcome(self, name: str, request: Request, answer: Reply | ResponseProblem) -> Outcome | ResponseProblem:
         """The outcome of a request; a problem if it is to be repeated, or if the run ends."""

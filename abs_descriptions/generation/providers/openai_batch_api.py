@@ -16,7 +16,7 @@ from types import SimpleNamespace, TracebackType
 from typing import Any, TypeVar
 
 from abs_core.canonical import canonical_json
-from abs_core.errors import BackendError, FatalBackendError
+from abs_core.errors import FatalProviderError, ProviderError
 from abs_core.extras import require
 from abs_core.files import atomic_write
 from abs_core.text import printable
@@ -204,8 +204,8 @@ class BatchState:
 class BatchApi:
     """A connection to the files and batches of a server; a context manager.
 
-    Every method raises ``BackendError`` if the server does not answer after all retries, and ``FatalBackendError`` if a
-    retry is no remedy.
+    Every method raises ``ProviderError`` if the server does not answer after all retries, and ``FatalProviderError`` if
+    a retry is no remedy.
 
     Args:
         server: where to connect to.
@@ -332,12 +332,12 @@ class BatchApi:
             self._reached = self._reached or problem.status > 0
             problem = self._retry_policy.cap(problem, self._server.host)
             if not_found is not None and problem.status in (404, 405):
-                raise FatalBackendError(not_found[0], remedy=not_found[1])
+                raise FatalProviderError(not_found[0], remedy=not_found[1])
             if problem.action != "again":
-                raise FatalBackendError(problem.reason, remedy=problem.remedy or "Check the model and the server")
+                raise FatalProviderError(problem.reason, remedy=problem.remedy or "Check the model and the server")
             wait = state.wait_after(problem, time.monotonic())
             if wait is None:
-                raise BackendError(
+                raise ProviderError(
                     f"{self._server.host} does not serve the batch: {state.reason(problem)}",
                     remedy="Run the same command again later; it finds the submitted batches",
                 )

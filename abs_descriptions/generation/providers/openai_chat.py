@@ -14,7 +14,7 @@ from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
-from abs_core.errors import FatalBackendError, UsageError
+from abs_core.errors import FatalProviderError, UsageError
 from abs_core.extras import require
 from abs_descriptions.generation.providers.base import Failure, Outcome, Reply, Request, Tokens
 from abs_descriptions.generation.providers.openai_server import OpenAIServer, refuses_schema
@@ -70,7 +70,7 @@ class OpenAIChatProvider:
         Raises:
             MissingExtraError: the extra "openai" is not installed.
             UsageError: the environment variable for the key is not set.
-            FatalBackendError: a wrong key, an exhausted quota, an unknown model, a host that cannot be reached. Before
+            FatalProviderError: a wrong key, an exhausted quota, an unknown model, a host that cannot be reached. Before
                 that, requests in flight are waited for and yielded, because they are paid for; so are, as failures,
                 those with paid attempts but no reply.
         """
@@ -137,7 +137,7 @@ class _Session:
         except BaseException as error:
             end = error
         if end is None and self._stop is not None:
-            end = FatalBackendError(self._stop.reason, remedy=self._stop.remedy)
+            end = FatalProviderError(self._stop.reason, remedy=self._stop.remedy)
         self._queue.put(end)
 
     async def _main(self) -> None:

@@ -59,7 +59,7 @@ def build_provider(name: str, options: ProviderOptions | None = None) -> Provide
     Raises:
         UnknownNameError: no such provider; lists those that exist.
         UsageError: an option that the provider does not have, or a missing model.
-        WeightsError, FatalBackendError: a local model that is missing or is not the expected one.
+        WeightsError, FatalProviderError: a local model that is missing or is not the expected one.
     """
     entry = PROVIDERS.get(name)
     if entry is None:

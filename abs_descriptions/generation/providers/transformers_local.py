@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from abs_core.errors import BackendError, FatalBackendError, UsageError
+from abs_core.errors import FatalProviderError, ProviderError, UsageError
 from abs_core.extras import require
 from abs_descriptions.generation.providers.base import Failure, Outcome, Reply, Request
 from abs_descriptions.generation.providers.model_files import EMBEDDED, ModelFiles, load_gguf, unpack_gguf
@@ -44,7 +44,7 @@ class TransformersProvider:
 
     Raises:
         WeightsError: the embedded model is missing or is not the published file.
-        FatalBackendError: no model at this path.
+        FatalProviderError: no model at this path.
         UsageError: a batch size or number of threads below 1, or an unknown dtype.
     """
 
@@ -82,8 +82,8 @@ class TransformersProvider:
 
         Raises:
             MissingExtraError: the extra "local" is not installed.
-            FatalBackendError: the model cannot be read, or has no chat template.
-            BackendError: the device is out of memory.
+            FatalProviderError: the model cannot be read, or has no chat template.
+            ProviderError: the device is out of memory.
         """
         source = iter(requests)
         while window := list(islice(source, _WINDOW)):
@@ -128,7 +128,7 @@ class TransformersProvider:
         try:
             return sample_batch(self._loaded[0], rows, self.stop_ids, stop.is_set)
         except torch.OutOfMemoryError as error:
-            raise BackendError(
+            raise ProviderError(
                 f"the device has too little memory for {len(rows)} rows of {self.model!r}", remedy="Use smaller batches"
             ) from error
 
@@ -156,7 +156,7 @@ class TransformersProvider:
         """The model in evaluation mode and its tokenizer; loaded once.
 
         Raises:
-            MissingExtraError, FatalBackendError: see ``complete``.
+            MissingExtraError, FatalProviderError: see ``complete``.
             StorageError: the folder ``keep`` cannot be written.
         """
         return self._loaded
@@ -172,7 +172,7 @@ class TransformersProvider:
             path = unpack_gguf(path, self._files.weights, self.keep)
         model, tokenizer = load_gguf(path, dtype) if path.is_file() else _load_folder(path, dtype)
         if tokenizer.chat_template is None:
-            raise FatalBackendError(
+            raise FatalProviderError(
                 f"the model {self.model!r} has no chat template",
                 remedy="Use an instruction-tuned model",
             )
@@ -218,7 +218,7 @@ def _load_folder(path: Path, dtype: Any) -> tuple[Any, Any]:
             str(path), dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise FatalBackendError(
+        raise FatalProviderError(
             f"the model in {str(path)!r} cannot be loaded: {str(error)[:200]}",
             remedy="Use a folder with config.json, a tokenizer and safetensors of a causal language model",
         ) from error

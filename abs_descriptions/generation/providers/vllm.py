@@ -22,7 +22,7 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
-from abs_core.errors import FatalBackendError, UsageError
+from abs_core.errors import FatalProviderError, UsageError
 from abs_core.extras import require
 from abs_core.text import printable
 from abs_descriptions.generation.providers.base import Failure, Outcome, Reply, Request
@@ -60,7 +60,7 @@ class VLLMProvider:
 
     Raises:
         WeightsError: the embedded model is missing or is not the published file.
-        FatalBackendError: no such model.
+        FatalProviderError: no such model.
         UsageError: a batch size below 1, or an unknown dtype.
     """
 
@@ -92,7 +92,7 @@ class VLLMProvider:
 
         Raises:
             MissingExtraError: the extra "vllm" is not installed, or "local" for a GGUF file.
-            FatalBackendError: vLLM cannot load the model or crashed, or the model has no chat template.
+            FatalProviderError: vLLM cannot load the model or crashed, or the model has no chat template.
             StorageError: the folder ``keep`` cannot be written.
         """
         source = iter(requests)
@@ -116,7 +116,7 @@ class VLLMProvider:
             return self._answer(batch[:half]) + self._answer(batch[half:])
         except Exception as error:
             self.close()
-            raise FatalBackendError(
+            raise FatalProviderError(
                 f"vLLM failed: {type(error).__name__}: {printable(str(error), 200)}",
                 remedy="Look at its messages above; the same command resumes",
             ) from error
@@ -135,7 +135,7 @@ class VLLMProvider:
     @cached_property
     def _llm(self) -> Any:
         if getattr(multiprocessing.current_process(), "_inheriting", False):
-            raise FatalBackendError(
+            raise FatalProviderError(
                 "this script starts vLLM while it is imported", remedy=f"{_GUARD[:1].upper()}{_GUARD[1:]}"
             )
         with _quiet_start():
@@ -144,12 +144,12 @@ class VLLMProvider:
             try:
                 llm = vllm.LLM(str(folder), **self._arguments())
             except Exception as error:
-                raise FatalBackendError(
+                raise FatalProviderError(
                     f"vLLM cannot load the model {self.model!r}: {printable(str(error), 300)}",
                     remedy=f"Look at its messages above; {_GUARD}",
                 ) from error
         if getattr(llm.get_tokenizer(), "chat_template", "") is None:
-            raise FatalBackendError(
+            raise FatalProviderError(
                 f"the model {self.model!r} has no chat template",
                 remedy="Use an instruction-tuned model",
             )

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from abs_core.errors import UsageError
 from abs_core.labels import from_names
+from abs_descriptions import Repository, read_bundle
 from abs_descriptions.bundles import Bundle, Description, Generator, Provenance, Rejection, iter_rejected, write_bundle
-from abs_descriptions.filtering.bundle_filters import SentenceFilter, encoded_texts, filter_by_weight
-from abs_descriptions.filtering.child_version import write_child
+from abs_descriptions.filtering.bundle_filters import FilteredBundle, SentenceFilter, encoded_texts, filter_by_weight
+from abs_descriptions.filtering.child_version import FilterOutput, filter_bundle, write_child
 from abs_descriptions.filtering.criteria import Criteria
 from abs_descriptions.filtering.encoders import SentenceEncoder
 from abs_descriptions.generation.cleaning import RejectionReason
@@ -123,3 +130,57 @@ def test_weights_become_mass_and_share(tmp_path: Path) -> None:
     assert {one.reason for one in filtered.removed} == {RejectionReason.UNUSED}
     assert filtered.removed[0].evidence == {"mass": 0.025, "mass-share": 0.05}
     assert filtered.filter.parameters == {"keep": None, "min_mass": 0.9, "images": 3}
+
+
+class Remembered:
+    """An ``EmbeddingCache`` in memory."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, NDArray[np.float32]] = {}
+
+    def embeddings(
+        self, inputs: Mapping[str, JsonValue], compute: Callable[[], NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        key = json.dumps(inputs, sort_keys=True)
+        if key not in self.arrays:
+            self.arrays[key] = compute()
+        return self.arrays[key]
+
+
+def test_a_filter_writes_its_child_once_and_leaves_it_alone(tmp_path: Path, encoder: SentenceEncoder) -> None:
+    parent, repository, cache = mixed(tmp_path), Repository.local(tmp_path / "bundles"), Remembered()
+    judge = SentenceFilter(Criteria(near_duplicate=0.9, off_topic=None), encoder, cache)
+    output = FilterOutput(repository)
+    dry = filter_bundle(parent, judge, output, dry_run=True)
+    assert dry.reference is None
+    assert len(dry.filtered.removed) == 2
+    assert repository.list() == []
+    child = filter_bundle(parent, judge, output)
+    assert child.is_new
+    assert child.filtered == dry.filtered
+    assert len(cache.arrays) == 1
+    again = filter_bundle(parent, judge, output)
+    assert (again.reference, again.is_new) == (child.reference, False)
+    assert child.reference is not None
+    settled = filter_bundle(repository.read(child.reference), judge, output)
+    assert (settled.reference, settled.is_new, settled.filtered.removed) == (child.reference, False, ())
+
+
+def test_a_child_goes_into_a_file_that_is_not_its_parent(tmp_path: Path) -> None:
+    parent, repository = mixed(tmp_path), Repository.local(tmp_path / "bundles")
+
+    def keep_two(bundle: Bundle) -> FilteredBundle:
+        weights = [1.0] * bundle.header.counts.records
+        return filter_by_weight(bundle, weights, keep=2, share=None, model="none", parameters={})
+
+    result = filter_bundle(parent, keep_two, FilterOutput(repository, "few", tmp_path / "few.jsonl"))
+    child = read_bundle(tmp_path / "few.jsonl")
+    assert (result.reference, result.is_new) == (child.reference, True)
+    assert (child.header.name, child.header.counts.records) == ("few", 4)
+    assert repository.list() == []
+
+    def refuse(_: Bundle) -> FilteredBundle:
+        raise AssertionError("the output is checked before the work")
+
+    with pytest.raises(UsageError, match="must not be the bundle"):
+        filter_bundle(parent, refuse, FilterOutput(repository, None, parent.path))

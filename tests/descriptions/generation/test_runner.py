@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from scripted_provider import NAMES, PROMPTS, Lazy, Script, fetch, good
 
-from abs_core.errors import FatalBackendError, UsageError
+from abs_core.errors import FatalProviderError, UsageError
 from abs_core.labels import ClassLabel, LabelSet, from_names
 from abs_descriptions.bundles import read_bundle, write_bundle
 from abs_descriptions.generation.cleaning import CleaningRules
@@ -164,12 +164,12 @@ def test_a_note_is_asked_and_enters_the_key_of_the_request(tmp_path: Path) -> No
 def test_what_cannot_be_mended_leaves_a_journal_behind(tmp_path: Path) -> None:
     def rule(name: str, sample: int) -> Outcome:
         if sample == 2:
-            raise FatalBackendError("the quota is spent", remedy="Add credit")
+            raise FatalProviderError("the quota is spent", remedy="Add credit")
         return good(name, sample)
 
     path = tmp_path / "j.jsonl"
     provider = Script(rule)
-    with Journal(path) as journal, pytest.raises(FatalBackendError):
+    with Journal(path) as journal, pytest.raises(FatalProviderError):
         run_generation(from_names(NAMES), PROMPTS, provider, GenerationPlan(per_class=3), journal=journal)
     with Journal(path) as journal:
         assert len(journal) == len(provider.asked) - 1

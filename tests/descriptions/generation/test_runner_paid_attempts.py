@@ -18,7 +18,7 @@ import pytest
 from servers import Answer, ChatServer, completion, error, serving
 from support import ROOT
 
-from abs_core.errors import BackendError, FatalBackendError
+from abs_core.errors import FatalProviderError, ProviderError
 from abs_core.labels import from_names
 from abs_descriptions.bundles import write_bundle
 from abs_descriptions.generation.cost import Budget, Prices
@@ -226,7 +226,7 @@ def test_a_list_that_is_none_is_paid_also_by_the_journal(server: ChatServer, tmp
     provider = OpenAIChatProvider("m", base_url=server.url, retry_policy=HASTE)
     server.behave = Twice(EMPTY)  # and then a sentence, which is not the JSON that was asked for
     for _ in range(2):
-        with Journal(tmp_path / "j.jsonl") as kept, pytest.raises(BackendError, match="not the JSON"):
+        with Journal(tmp_path / "j.jsonl") as kept, pytest.raises(ProviderError, match="not the JSON"):
             run_generation(from_names(["cat"]), prompts, provider, GenerationPlan(1, 1, PLAN.parameters), journal=kept)
     lines = [json.loads(line) for line in (tmp_path / "j.jsonl").read_text().splitlines()[1:]]
     counts = [Tokens.from_dict(line["lost"]) for line in lines]
@@ -242,7 +242,7 @@ def test_a_run_that_ends_tells_what_its_last_requests_took(server: ChatServer) -
     assert asked == ASKED
     assert isinstance(outcome, Failure)
     assert outcome.lost == Tokens(7, 3)
-    with pytest.raises(FatalBackendError, match="quota"):
+    with pytest.raises(FatalProviderError, match="quota"):
         next(outcomes)
 
 

@@ -14,7 +14,7 @@ import pytest
 from batch_requests import ask, ask_until_the_end, echo, empty, posts, provider_at, replies, request
 from servers import BatchServer, completion_body, error, execute_on
 
-from abs_core.errors import FatalBackendError
+from abs_core.errors import FatalProviderError
 from abs_core.labels import from_names
 from abs_descriptions.generation.cost import Budget, Prices
 from abs_descriptions.generation.prompts import PromptSet
@@ -160,7 +160,7 @@ def test_what_earlier_batches_took_is_known_when_a_later_one_is_found_again(
 ) -> None:
     batch_api.execute = empty
     batch_api.fault = lambda seen: error(401) if seen.path == "/v1/batches/batch_1" else None
-    with pytest.raises(FatalBackendError, match="key"):
+    with pytest.raises(FatalProviderError, match="key"):
         ask(provider_at(batch_api, tmp_path), 2)
     assert len(batch_api.batches) == 2
     batch_api.fault, batch_api.execute = (lambda seen: None), echo

@@ -17,7 +17,7 @@ from batch_requests import KEY, ask, ask_until_the_end, echo, posts, provider_at
 from servers import Answer, BatchServer, Seen, completion_body, error
 from support import ROOT
 
-from abs_core.errors import BackendError, FatalBackendError, StorageError, UsageError
+from abs_core.errors import FatalProviderError, ProviderError, StorageError, UsageError
 from abs_core.labels import from_names
 from abs_descriptions.generation.journal import Journal
 from abs_descriptions.generation.prompts import PromptSet
@@ -63,7 +63,7 @@ def test_a_cancelled_batch_ends_the_run_with_what_it_gave_and_the_next_run_asks_
 )
 def test_a_batch_that_is_refused_ends_the_run(batch_api: BatchServer, tmp_path: Path, code: str, words: str) -> None:
     batch_api.fate = lambda number: f"failed: {code}"
-    with pytest.raises(FatalBackendError, match=words) as caught:
+    with pytest.raises(FatalProviderError, match=words) as caught:
         ask(provider_at(batch_api, tmp_path), 2)
     assert caught.value.remedy
     assert len(batch_api.batches) == 1
@@ -95,8 +95,8 @@ import sys
 from pathlib import Path
 sys.path[:0] = sys.argv[3:]
 from batch_requests import OpenAIBatchProvider, request
-backend = OpenAIBatchProvider("m", Path(sys.argv[2]), base_url=sys.argv[1], poll_interval=0.05)
-list(backend.complete(request(number) for number in range(4)))
+provider = OpenAIBatchProvider("m", Path(sys.argv[2]), base_url=sys.argv[1], poll_interval=0.05)
+list(provider.complete(request(number) for number in range(4)))
 """
 
 
@@ -158,7 +158,7 @@ def test_a_batch_is_found_on_a_later_page_of_the_list(batch_api: BatchServer, tm
     outcomes = provider.complete(request(number) for number in range(2))
     batch_api.looks = 10**9
     batch_api.fault = lambda seen: error(401) if seen.path == "/v1/batches/batch_0" else None
-    with pytest.raises(FatalBackendError):
+    with pytest.raises(FatalProviderError):
         next(outcomes)
     (path,) = tmp_path.iterdir()
     (record,) = BatchRecords(tmp_path).find(batch_api.url, "m")
@@ -210,7 +210,7 @@ def test_an_output_file_that_stays_damaged_is_an_error_and_the_next_run_finds_it
     batch_api: BatchServer, tmp_path: Path
 ) -> None:
     batch_api.fault = lambda seen: Answer(200, b"nonsense") if seen.path.endswith("/content") else None
-    with pytest.raises(BackendError, match="does not serve the batch"):
+    with pytest.raises(ProviderError, match="does not serve the batch"):
         ask(provider_at(batch_api, tmp_path), 3)
     batch_api.fault = lambda seen: None
     assert ask(provider_at(batch_api, tmp_path), 3) == replies(range(3))
@@ -223,7 +223,7 @@ def test_a_batch_that_the_server_has_forgotten_is_said_with_the_record_to_delete
     with closing(provider_at(batch_api, tmp_path).complete(request(number) for number in range(5))) as outcomes:  # type: ignore[type-var]
         next(outcomes)
     batch_api.batches.clear()
-    with pytest.raises(FatalBackendError, match="no longer has the batch") as caught:
+    with pytest.raises(FatalProviderError, match="no longer has the batch") as caught:
         ask(provider_at(batch_api, tmp_path), 5)
     (path,) = tmp_path.iterdir()
     assert str(path) in caught.value.remedy
@@ -298,7 +298,7 @@ def test_a_redirect_a_wrong_key_a_spent_quota_and_a_missing_api_end_the_run(
     for words, answer in faults.items():
         batch_api.fault = lambda seen, answer=answer: answer  # type: ignore[misc]
         batch_api.seen.clear()
-        with pytest.raises(FatalBackendError, match=words) as caught:
+        with pytest.raises(FatalProviderError, match=words) as caught:
             ask(provider_at(batch_api, tmp_path, key_variable="MY_KEY"), 2)
         assert KEY not in str(caught.value)
         assert caught.value.remedy
@@ -311,7 +311,7 @@ def test_a_host_that_is_not_there_ends_the_run_at_once(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     started = time.monotonic()
-    with pytest.raises(FatalBackendError, match="cannot be reached"):
+    with pytest.raises(FatalProviderError, match="cannot be reached"):
         ask(OpenAIBatchProvider("m", tmp_path, base_url=url), 2)
     assert time.monotonic() - started < 5
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The openai backend against a real HTTP server that misbehaves on request. Takes seconds; no network but loopback."""
+"""The provider openai against a real HTTP server that misbehaves on request. Takes seconds; no network but loopback."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from servers import Answer, ChatServer, completion, error, serving
 
-from abs_core.errors import AbsError, BackendError, FatalBackendError, UsageError
+from abs_core.errors import AbsError, FatalProviderError, ProviderError, UsageError
 from abs_core.http import retry_after
 from abs_core.labels import from_names
 from abs_descriptions.generation.journal import Journal
@@ -172,7 +172,7 @@ def test_no_more_is_sent_than_a_minute_may_hold(server: ChatServer, limit: dict[
     started = time.monotonic()
     outcomes.close()  # type: ignore[attr-defined]
     assert time.monotonic() - started < 2
-    # Another call of the backend, such as the next round of a generation, knows of this one.
+    # Another call of the provider, such as the next round of a generation, knows of this one.
     assert isinstance(provider.limits.reserve(request()), float)
 
 
@@ -184,7 +184,7 @@ def test_being_throttled_for_long_is_no_failure(server: ChatServer) -> None:
 def test_a_server_that_asks_to_wait_for_hours_ends_the_run_and_is_not_asked_by_all_requests(server: ChatServer) -> None:
     server.behave = lambda number, body: error(429, retry_after="7200")
     started = time.monotonic()
-    with pytest.raises(FatalBackendError, match="wait for 7200 s"):
+    with pytest.raises(FatalProviderError, match="wait for 7200 s"):
         ask(server, count=50, concurrency=2)
     assert time.monotonic() - started < 2
     assert len(server.seen) <= 2
@@ -209,7 +209,7 @@ def test_what_asking_again_cannot_mend_ends_the_run_at_once(
     monkeypatch.setenv("MY_KEY", KEY)
     server.behave = lambda number, body: answer
     started = time.monotonic()
-    with pytest.raises(FatalBackendError) as caught:
+    with pytest.raises(FatalProviderError) as caught:
         ask(server, count=50, concurrency=2, key_variable="MY_KEY")
     assert words in caught.value.message
     assert caught.value.remedy
@@ -228,7 +228,7 @@ def test_replies_that_are_under_way_when_the_quota_ends_are_not_lost(server: Cha
     server.behave = behave
     got: list[Outcome] = []
     outcomes = OpenAIChatProvider("m", base_url=server.url, concurrency=3).complete(request() for _ in range(9))
-    with pytest.raises(FatalBackendError):
+    with pytest.raises(FatalProviderError):
         got.extend(outcome for _, outcome in outcomes)
     assert got == [Reply("paid", "stop", 7, 3)] * 2
 
@@ -239,7 +239,7 @@ def test_a_host_that_is_not_there_ends_the_run_at_once() -> None:
         port = free.getsockname()[1]
     provider = OpenAIChatProvider("m", base_url=f"http://127.0.0.1:{port}/v1")
     started = time.monotonic()
-    with pytest.raises(FatalBackendError, match="cannot be reached"):
+    with pytest.raises(FatalProviderError, match="cannot be reached"):
         list(provider.complete([request()]))
     assert time.monotonic() - started < 5
 
@@ -271,7 +271,7 @@ def test_a_redirect_to_another_host_is_not_followed_and_the_key_not_sent_on(
         for status in (301, 302, 303, 307, 308):
             there = {"location": f"{other.url}/chat/completions"}
             server.behave = lambda number, body, status=status, there=there: Answer(status, b"", there)  # type: ignore[misc]
-            with pytest.raises(FatalBackendError, match="redirects"):
+            with pytest.raises(FatalProviderError, match="redirects"):
                 ask(server, key_variable="MY_KEY")
         assert not other.seen
     assert len(server.seen) == 5
@@ -349,7 +349,7 @@ def test_a_server_that_never_gives_a_usable_reply_is_an_error(server: ChatServer
     server.behave = lambda number, body: completion(None)
     provider = OpenAIChatProvider("m", base_url=server.url, retry_policy=HASTE)
     prompts = PromptSet(id="p", version=1, description="d", prompts=({"id": "a", "text": "Tell {name}"},))
-    with pytest.raises(BackendError, match="none of 2 requests"):
+    with pytest.raises(ProviderError, match="none of 2 requests"):
         run_generation(from_names(["cat"]), prompts, provider, GenerationPlan(per_class=2))
 
 

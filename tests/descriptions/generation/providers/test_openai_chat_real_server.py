@@ -1,4 +1,4 @@
-"""The openai backend against `transformers serve` with the embedded model, alone and behind a proxy that makes faults.
+"""The provider openai against `transformers serve` with the embedded model, alone and behind a proxy that makes faults.
 
 The table of faults also stands in docs/servers.md, and is compared with it.
 """
@@ -16,7 +16,7 @@ from real_server import RealServer
 from servers import PASS, Answer, ChatServer, completion, error, serving
 from support import ROOT
 
-from abs_core.errors import FatalBackendError
+from abs_core.errors import FatalProviderError
 from abs_core.labels import from_names
 from abs_descriptions.generation.journal import Journal
 from abs_descriptions.generation.prompts import PromptSet
@@ -51,7 +51,7 @@ class Fault:
     Args:
         injected: what the server does.
         answer: how.
-        seen: what the backend takes it for.
+        seen: what the provider takes it for.
         outcome: what it does about it.
         counted: the tokens that count.
     """
@@ -132,7 +132,7 @@ def proxy(real_server: RealServer) -> Iterator[ChatServer]:
 
 @pytest.fixture
 def provider(no_ambient_key: None, monkeypatch: pytest.MonkeyPatch, proxy: ChatServer, real_server: RealServer) -> Any:
-    """A backend at the proxy, which has seen nothing and passes everything on."""
+    """A provider at the proxy, which has seen nothing and passes everything on."""
     monkeypatch.setenv("MY_KEY", KEY)
     proxy.seen.clear()
     proxy.behave = lambda number, body: PASS
@@ -176,10 +176,10 @@ def test_every_fault_is_seen_and_resolved_as_the_table_says(fault: Fault, provid
 
 
 def told_by(provider: Any, proxy: ChatServer, fault: Fault) -> str:
-    """What the backend says of a fault when it may not ask again; no more than one request may have been sent."""
+    """What the provider says of a fault when it may not ask again; no more than one request may have been sent."""
     once = RetryPolicy(attempts=1, give_up_after=0.0, timeout=1.0)
     if fault.outcome == ENDS:
-        with pytest.raises(FatalBackendError) as caught:
+        with pytest.raises(FatalProviderError) as caught:
             outcomes(provider(once), 50)
         assert caught.value.remedy
         said = caught.value.message
@@ -225,5 +225,5 @@ def test_an_unknown_model_and_an_unknown_path_are_errors_that_name_the_server(re
     (outcome,) = outcomes(OpenAIChatProvider("another", base_url=real_server.url), 1)
     assert isinstance(outcome, Failure)
     assert "another" in outcome.reason
-    with pytest.raises(FatalBackendError, match="no such model or path"):
+    with pytest.raises(FatalProviderError, match="no such model or path"):
         outcomes(OpenAIChatProvider(real_server.model, base_url=f"{real_server.url}/v2"), 1)

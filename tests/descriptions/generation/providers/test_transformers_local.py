@@ -1,4 +1,4 @@
-"""The local backend: the real embedded model, tiny random models of other families, and broken weights."""
+"""The local provider: the real embedded model, tiny random models of other families, and broken weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from abs_core.errors import FatalBackendError, UsageError, WeightsError
+from abs_core.errors import FatalProviderError, UsageError, WeightsError
 from abs_core.files import sha256_file
 from abs_descriptions.generation.providers.base import Failure, Message, Outcome, Parameters, Reply, Request
 from abs_descriptions.generation.providers.model_files import (
@@ -217,7 +217,7 @@ def test_weights_that_are_not_the_published_ones_are_refused_and_their_package_i
 
 def test_what_is_no_model_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none.gguf", tmp_path / "none"):
-        with pytest.raises(FatalBackendError, match="no local language model"):
+        with pytest.raises(FatalProviderError, match="no local language model"):
             TransformersProvider(str(path))
     with pytest.raises(UsageError):
         TransformersProvider(batch_size=0)
@@ -228,10 +228,10 @@ def test_what_is_no_model_is_refused_before_anything_is_loaded(tmp_path: Path) -
 def test_a_damaged_file_or_folder_is_one_error(tmp_path: Path) -> None:
     gguf = tmp_path / "broken.gguf"
     gguf.write_bytes(b"GGUF" + b"\1" * 100)
-    with pytest.raises(FatalBackendError, match=r"broken\.gguf"):
+    with pytest.raises(FatalProviderError, match=r"broken\.gguf"):
         list(TransformersProvider(str(gguf)).complete([request("a cat")]))
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(FatalBackendError, match="cannot be loaded"):
+    with pytest.raises(FatalProviderError, match="cannot be loaded"):
         list(TransformersProvider(str(tmp_path)).complete([request("a cat")]))
 
 
@@ -252,5 +252,5 @@ def test_a_model_of_the_hub_is_found_in_the_hubs_cache_and_nowhere_else(
     (snapshot / "config.json").write_text('{"a": 1}')
     assert ModelFiles("some/model").weights != weights
     for name in ("some/other", "some--/x..y", "some/model/more"):
-        with pytest.raises(FatalBackendError, match="no local language model"):
+        with pytest.raises(FatalProviderError, match="no local language model"):
             ModelFiles(name)
