@@ -34,7 +34,7 @@ from abs_classify.encoding.samples import (
 from abs_classify.encoding.stages import SHARD, Stages
 from abs_classify.explanation import Explanation, RankedClass, explain
 from abs_classify.methods.phrases import readable
-from abs_classify.methods.plan import plan_methods
+from abs_classify.methods.table import plan_methods
 from abs_classify.models.deferred import DeferredModel, LoadedModel, model_notes
 from abs_core.descriptions import Description, LabelSpace
 from abs_core.errors import ImageError, UnknownNameError, UsageError

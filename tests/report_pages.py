@@ -11,12 +11,7 @@ from result_records import make_records
 
 from abs_classify.evaluation.metrics import evaluate_ranks
 from abs_classify.explanation import Explanation, RankedClass, SentenceShare, ViewShare
-from abs_classify.report.data import (
-    MethodPrediction,
-    ReportImage,
-    ReportPage,
-    ViewPlaces,
-)
+from abs_classify.report.layout import MethodPrediction, ReportImage, ReportPage, ViewPlaces
 
 HOSTILE = (
     "<script>alert(1)</script>\"'><img src=http://evil.example/x onerror=alert(1)>"

@@ -18,7 +18,7 @@ from abs_classify.encoding.samples import IdentifiedSample, OnError, SkippedImag
 from abs_classify.encoding.stages import Stages
 from abs_classify.evaluation.metrics import MethodResult, SeedSpread, evaluate_ranks
 from abs_classify.evaluation.published import SINGLE, BaselineCheck, find_published
-from abs_classify.methods.plan import MethodPlan
+from abs_classify.methods.table import MethodPlan
 from abs_classify.models.deferred import model_notes
 from abs_core.canonical import sha256_bytes
 from abs_core.descriptions import LabelSpace

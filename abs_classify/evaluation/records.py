@@ -28,8 +28,7 @@ from abs_core.errors import ResultError
 
 if TYPE_CHECKING:
     from abs_classify.evaluation.job import Evaluation
-    from abs_classify.methods.plan import MethodPlan
-    from abs_classify.methods.table import Method
+    from abs_classify.methods.table import Method, MethodPlan
 
 __all__ = [
     "FORMAT",

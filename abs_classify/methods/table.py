@@ -1,4 +1,4 @@
-"""The table of methods: each is a row of views, class texts and a scorer, and nothing else.
+"""The table of methods: each is a row of views, class texts and a scorer, and nothing else; and the plan of a run.
 
 A new method is a new row:
 
@@ -14,20 +14,26 @@ A row can be used from Python without being registered; registering makes its na
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from abs_classify.methods.baselines import DMN, MTA, TDA, OnZeta, Zero
+from abs_classify.methods.baselines import DMN, TDA, OnZeta, Zero
+from abs_classify.methods.baselines.mta import MIN_VIEWS, MTA
 from abs_classify.methods.class_texts import (
+    ClassTextInputs,
+    ClassTexts,
     ClassTextSource,
     Descriptors,
     RandomWords,
     Sentences,
     Template,
     TemplateEnsemble,
+    read_template_set,
 )
+from abs_classify.methods.controls import apply_control
 from abs_classify.methods.scoring import (
     CosineToMean,
     HardMatch,
@@ -38,12 +44,13 @@ from abs_classify.methods.scoring import (
     WeightedCosine,
 )
 from abs_classify.methods.views import AttentionCrops, FeatureWindows, FullImage, RandomCrops, ViewSource
+from abs_core.descriptions import LabelSpace
 from abs_core.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["METHODS", "Method", "get_method", "register"]
+__all__ = ["METHODS", "Method", "MethodPlan", "get_method", "plan_methods", "register"]
 
 
 @dataclass(frozen=True)
@@ -131,8 +138,11 @@ def register(method: Method) -> Method:
 
 
 _WHOLE = (FullImage(),)
+
 _BOXES, _WINDOWS = AttentionCrops(50), FeatureWindows(50)
+
 _CROPS_63 = (FullImage(), RandomCrops(63))
+
 _FREE = (AttentionCrops(50, guided=False), FeatureWindows(50, guided=False))
 
 _ROWS = {
@@ -164,3 +174,91 @@ _ROWS = {
 
 #: name -> row, in the order in which tables show them
 METHODS: Mapping[str, Method] = MappingProxyType(_ROWS)
+
+
+@dataclass(frozen=True)
+class MethodPlan:
+    """The methods of a run.
+
+    Args:
+        methods: each with its class texts.
+        control: the name of the control that changed the descriptions, or None.
+        templates: the id of the template set of methods that use one.
+        seed: of all random numbers.
+    """
+
+    methods: Mapping[Method, ClassTexts]
+    control: str | None
+    templates: str
+    seed: int
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the results must know about texts and the order of images."""
+        notes = dict.fromkeys(texts.note for texts in self.methods.values() if texts.note)
+        if self.control:
+            notes[f"control {self.control}: the descriptions are not the bundle's own"] = None
+        notes |= {f"{method.name}: {method.note}": None for method in self.methods if method.note}
+        return list(notes)
+
+
+def plan_methods(
+    methods: Sequence[str | Method],
+    label_space: LabelSpace,
+    views: int | None,
+    templates: str,
+    control: str | None,
+    seed: int,
+) -> MethodPlan:
+    """Choose methods and build their class texts.
+
+    Args:
+        methods: rows of the table, or their names.
+        label_space: classes and descriptions.
+        views: replaces the number of views of each kind; None for the method's own.
+        templates: a template set, for methods that use one.
+        control: a control for the descriptions, or None.
+        seed: of the control, and of random texts.
+
+    Raises:
+        UnknownNameError: a method, template set or control that does not exist.
+        UsageError: a method that the label space cannot serve, or ``views`` where no method samples any, or too few.
+    """
+    chosen = [get_method(method) if isinstance(method, str) else method for method in dict.fromkeys(methods)]
+    descriptions = label_space.descriptions
+    if control is not None:
+        descriptions = apply_control(control, descriptions or {}, label_space.names, seed)
+    template_set = read_template_set(templates)
+    inputs = ClassTextInputs(label_space.names, descriptions, template_set.templates)
+    planned: dict[Method, ClassTexts] = {}
+    for method in chosen:
+        if views is not None:
+            method = _with_view_count(method, views)
+        if isinstance(method.texts, RandomWords):
+            method = dataclasses.replace(method, texts=dataclasses.replace(method.texts, seed=seed))
+        planned[method] = method.texts.build(inputs)
+    if views is not None and all(view.kind == "whole" for method in planned for view in method.views):
+        names = ", ".join(method.name for method in planned)
+        raise UsageError(
+            f"--views has no effect on methods that use the full image alone: {names}",
+            remedy="Leave it out, or add a method with sampled views, such as abs",
+        )
+    return MethodPlan(planned, control, template_set.id, seed)
+
+
+def _with_view_count(method: Method, count: int) -> Method:
+    """A method with ``count`` views of each kind; of the full image there is always one.
+
+    Raises:
+        UsageError: the method needs more views.
+    """
+    views = tuple(
+        view if isinstance(view, FullImage) else dataclasses.replace(view, count=count) for view in method.views
+    )
+    total = sum(view.count for view in views)
+    if isinstance(method.scorer, MTA) and total < MIN_VIEWS:
+        raise UsageError(
+            f"the method {method.name!r} needs at least {MIN_VIEWS} views, and --views {count} gives it {total}",
+            remedy=f"Use --views {count + MIN_VIEWS - total} or more",
+        )
+    return dataclasses.replace(method, views=views)

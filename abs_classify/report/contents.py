@@ -1,39 +1,59 @@
-"""From the results of a run to what a page shows: images with their attention, views, rankings and explanation."""
+"""From the results of a run to what a page shows: images with their attention, views, rankings and explanation.
+
+The last part writes: the page and the pictures of images without labels, and the files beside an evaluation's results.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from importlib.metadata import version
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
-from abs_classify.encoding.ranking import ScoredImages
-from abs_classify.encoding.samples import IdentifiedSample
+import numpy as np
+
+from abs_classify.encoding.ranking import MethodRanking, ScoredImages
+from abs_classify.encoding.samples import IdentifiedSample, SkippedImage
 from abs_classify.encoding.stages import Stages
-from abs_classify.evaluation.job import Evaluation
+from abs_classify.evaluation.export import PredictionWriter, TextListing, write_csv
+from abs_classify.evaluation.job import Evaluation, RankedPass
 from abs_classify.evaluation.records import ResultRecord, redacted
+from abs_classify.evaluation.results_folder import file_stem
+from abs_classify.evaluation.sweep import EvaluationObserver, Sweep
 from abs_classify.explanation import Explanation, RankedClass, explain
 from abs_classify.methods.views import place_views
-from abs_classify.report.data import MethodPrediction, ReportImage, ReportPage, ViewPlaces
+from abs_classify.report.layout import MethodPrediction, ReportImage, ReportPage, ViewPlaces
+from abs_classify.report.page import write_report
+from abs_classify.report.png import explanation_png
 from abs_core.descriptions import LabelSpace
+from abs_core.errors import UsageError
+from abs_core.files import ensure_writable
 from abs_core.text import counted
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
+    from abs_classify.classifier import Classifier, PredictedShard, Prediction
     from abs_classify.images import LoadedImage
     from abs_classify.methods.class_texts import ClassTexts
     from abs_classify.methods.table import Method
 
 __all__ = [
+    "EvaluationFiles",
     "ShardExplainer",
     "classification_page",
     "evaluation_page",
     "explained_method",
     "report_images",
+    "write_classification_report",
+    "write_explanation_pictures",
 ]
 
 
@@ -41,6 +61,7 @@ _THUMBNAIL = 720
 
 #: views and sentences of an explanation that are shown
 _SHARES = 8
+
 _SUBTITLE = "Training-free classification: where the model looked, and which sentences decided."
 
 
@@ -248,3 +269,178 @@ def _visible_square(size: tuple[int, int], crop_fraction: float | None) -> tuple
     side = crop_fraction * min(size)
     left, upper = (size[0] - side) / 2, (size[1] - side) / 2
     return left, upper, left + side, upper + side
+
+
+def write_classification_report(
+    classifier: Classifier,
+    predictions: Sequence[Prediction],
+    path: Path,
+    *,
+    skipped: Sequence[SkippedImage] = (),
+    command: Sequence[str] = (),
+) -> Path:
+    """Write a page of images with their rankings, attention, views and reasons.
+
+    Without a cache the images are encoded once more.
+
+    Args:
+        classifier: that made the predictions.
+        predictions: in the order in which they are shown.
+        path: an HTML file, or a folder for ``index.html``.
+        skipped: images that could not be read, to be named on the page.
+        command: what the user ran, to be shown on the page.
+
+    Returns:
+        The page.
+
+    Raises:
+        UsageError: the images came from an iterator.
+        StorageError: the page cannot be written.
+    """
+    target = path if path.suffix.lower() in (".html", ".htm") else path / "index.html"
+    scored = _scored_images(classifier, predictions, skipped)
+    methods = {classifier.method: classifier.class_texts}
+    stages = classifier.stages_of_run()
+    write_report(
+        classification_page(stages, methods, classifier.label_space, scored, classifier.notes, command), target
+    )
+    return target
+
+
+def write_explanation_pictures(classifier: Classifier, predictions: Sequence[Prediction], folder: Path) -> int:
+    """Write one picture for each image, named by number and image, that explains its prediction.
+
+    Returns:
+        How many.
+
+    Raises:
+        UsageError: the images came from an iterator.
+        StorageError: a picture cannot be written.
+    """
+    scored = _scored_images(classifier, predictions, ())
+    methods = {classifier.method: classifier.class_texts}
+    shown = report_images(classifier.stages_of_run(), methods, classifier.label_space, scored, len(predictions))
+    count = 0
+    for count, image in enumerate(shown, start=1):
+        stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(image.name).stem)[:60]
+        explanation_png(image, folder / f"{count:04d}-{stem}.png")
+    return count
+
+
+def _scored_images(
+    classifier: Classifier, predictions: Sequence[Prediction], skipped: Sequence[SkippedImage]
+) -> ScoredImages:
+    """The predictions, with the images that were encoded together side by side."""
+    placed = [(_shard_of(prediction), prediction.position) for prediction in predictions]
+    shards = [
+        [shard.images[position] for shard, position in group] for _, group in groupby(placed, key=lambda at: id(at[0]))
+    ]
+    top = [shard.ranking.top[position] for shard, position in placed]
+    scores = [shard.ranking.scores[position] for shard, position in placed]
+    ranking = MethodRanking(np.stack(top), np.stack(scores), np.empty(0, dtype=np.int64))
+    return ScoredImages(shards, [], {classifier.method.name: ranking}, list(skipped))
+
+
+def _shard_of(prediction: Prediction) -> PredictedShard:
+    if prediction.shard is None:
+        raise UsageError(
+            f"the image of the prediction for {prediction.image_name!r} is not at hand, since it came from an iterator",
+            remedy="Classify a list of images",
+        )
+    return prediction.shard
+
+
+_log = logging.getLogger(__name__)
+
+
+class EvaluationFiles(EvaluationObserver, AbstractContextManager["EvaluationFiles"]):
+    """Writes the files that are asked for: each page as soon as its evaluation is done, the others at the end.
+
+        with EvaluationFiles(report=Path("out")) as files:
+            results = evaluate("imagefolder:./val", observer=files)
+
+    Args:
+        predictions: what was predicted for each image: ``.jsonl`` or ``.parquet``.
+        texts: every text that was encoded, with digests, as lines of JSON.
+        table: one row for each result, as CSV.
+        report: an HTML page: a file, or a folder for ``index.html``; of several evaluations a folder of pages.
+        report_images: how many images a page shows.
+        command: the command line that pages name, from which credentials are removed.
+
+    Raises:
+        UsageError: predictions of another kind, or a file for several pages.
+        MissingExtraError: pyarrow, which writes parquet, is not installed.
+        StorageError: a file cannot be written. That is found before anything is computed.
+    """
+
+    def __init__(
+        self,
+        *,
+        predictions: Path | None = None,
+        texts: Path | None = None,
+        table: Path | None = None,
+        report: Path | None = None,
+        report_images: int = 60,
+        command: Sequence[str] = (),
+    ) -> None:
+        self._predictions, self._texts, self._table, self._report = predictions, texts, table, report
+        self._report_images, self._command = report_images, command
+        self._is_page = report is not None and report.suffix.lower() in (".html", ".htm")
+        self._writer = None if predictions is None else PredictionWriter(predictions)
+        self._listing = TextListing()
+        self._records: list[ResultRecord] = []
+        self._combinations, self._pages = 1, 0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> EvaluationFiles:
+        if self._writer is not None:
+            self._stack.enter_context(self._writer)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+        if kind is not None:
+            return
+        if self._table is not None:
+            write_csv(self._table, self._records)
+            _log.info("table: %s", self._table)
+        if self._texts is not None:
+            self._listing.write(self._texts)
+            _log.info("texts: %s", self._texts)
+        if self._predictions is not None:
+            _log.info("predictions: %s", self._predictions)
+
+    def planned(self, sweep: Sweep) -> None:
+        """Prove that the files can be written."""
+        self._combinations = sweep.combinations
+        if self._is_page and sweep.combinations > 1:
+            raise UsageError(
+                f"--report must be a folder for {sweep.combinations} combinations, got {str(self._report)!r}",
+                remedy="Name a folder",
+            )
+        page_folder = self._report.parent if self._report is not None and self._is_page else self._report
+        for folder in (page_folder, *(path.parent for path in (self._table, self._texts) if path is not None)):
+            if folder is not None:
+                ensure_writable(folder)
+
+    def ranked(self, ranked: RankedPass) -> None:
+        """Write the predictions of a pass."""
+        if self._writer is not None:
+            self._writer.add(ranked)
+
+    def finished(self, evaluation: Evaluation, records: Sequence[ResultRecord]) -> None:
+        """Write the page of an evaluation, and remember its texts and results."""
+        self._records += records
+        self._listing.add(evaluation)
+        if self._report is not None:
+            path = self._report if self._is_page else self._report / self._page_name(records[0])
+            write_report(evaluation_page(evaluation, records, self._report_images, self._command), path)
+            _log.info("report: %s", path)
+
+    def _page_name(self, record: ResultRecord) -> str:
+        if self._combinations == 1:
+            return "index.html"
+        self._pages += 1
+        return f"{self._pages:02d}-{file_stem(record)}.html"

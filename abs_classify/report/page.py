@@ -18,9 +18,8 @@ from markupsafe import Markup
 
 from abs_classify.evaluation.records import ResultRecord
 from abs_classify.evaluation.tables import NO_DIFFERENCE, difference_text, p_value_text, proportion_text
-from abs_classify.report.data import MethodPrediction, ReportImage, ReportPage
 from abs_classify.report.drawing import heat_uri, jpeg_uri
-from abs_classify.report.layout import panels, ranking, reasons, tag_places
+from abs_classify.report.layout import MethodPrediction, ReportImage, ReportPage, panels, ranking, reasons, tag_places
 from abs_core.files import atomic_write
 from abs_core.text import printable
 

@@ -9,9 +9,20 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
-from abs_classify.report.data import ReportImage
 from abs_classify.report.drawing import flattened, heat_overlay
-from abs_classify.report.layout import TAG, Bar, Outline, Panel, Ranking, Reasons, panels, ranking, reasons, tag_places
+from abs_classify.report.layout import (
+    TAG,
+    Bar,
+    Outline,
+    Panel,
+    Ranking,
+    Reasons,
+    ReportImage,
+    panels,
+    ranking,
+    reasons,
+    tag_places,
+)
 from abs_core.files import atomic_write
 from abs_core.text import printable
 

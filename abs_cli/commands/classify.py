@@ -104,7 +104,7 @@ def _write_pages(
     """Write the page and the pictures that are wanted, and say where they are."""
     if report is None and png is None:
         return
-    from abs_classify.report.classification import write_classification_report, write_explanation_pictures
+    from abs_classify.report.contents import write_classification_report, write_explanation_pictures
 
     if report is not None:
         page = write_classification_report(classifier, predictions, report, skipped=skipped, command=sys.argv)

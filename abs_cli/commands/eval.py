@@ -151,7 +151,7 @@ def command(
     """
     from abs_classify import evaluate
     from abs_classify.models.store import WeightsStore
-    from abs_classify.report.evaluation import EvaluationFiles
+    from abs_classify.report.contents import EvaluationFiles
 
     start = time.monotonic()
     with EvaluationFiles(

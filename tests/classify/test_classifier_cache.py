@@ -17,7 +17,7 @@ from abs_classify.datasets import Sample
 from abs_classify.encoding.cache import StageCache
 from abs_classify.models.deferred import DeferredModel
 from abs_classify.models.registry import load_model
-from abs_classify.report.classification import write_classification_report, write_explanation_pictures
+from abs_classify.report.contents import write_classification_report, write_explanation_pictures
 from abs_core.descriptions import LabelSpace
 from abs_core.errors import ImageError, UnknownNameError, UsageError
 from abs_core.labels import from_names

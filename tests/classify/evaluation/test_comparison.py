@@ -12,7 +12,7 @@ from abs_classify import compare
 from abs_classify.evaluation.comparison import comparison_text
 from abs_classify.evaluation.results_folder import read_result
 from abs_classify.evaluation.tables import tables_text
-from abs_classify.report.evaluation import EvaluationFiles
+from abs_classify.report.contents import EvaluationFiles
 from abs_core.errors import ResultError
 
 SEVEN = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")

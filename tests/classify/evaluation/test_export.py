@@ -14,7 +14,7 @@ from evaluations import Bench
 
 from abs_classify.evaluation.export import PredictionWriter, write_csv
 from abs_classify.evaluation.sweep import EvaluationResults
-from abs_classify.report.evaluation import EvaluationFiles
+from abs_classify.report.contents import EvaluationFiles
 from abs_core.errors import UsageError
 
 

@@ -12,7 +12,7 @@ from abs_classify.encoding.ranking import ScoredImages
 from abs_classify.encoding.samples import SkippedImage
 from abs_classify.evaluation.job import Evaluation, EvaluationJob, EvaluationSplit
 from abs_classify.evaluation.metrics import MethodResult, evaluate_ranks
-from abs_classify.methods.plan import MethodPlan
+from abs_classify.methods.table import MethodPlan
 from abs_core.descriptions import LabelSpace
 from abs_core.labels import shipped_label_set
 

@@ -18,12 +18,7 @@ from golden_baselines import (
 )
 
 from abs_classify.methods import similarity as matching
-from abs_classify.methods.scoring import (
-    CosineToMean,
-    MaxSimilarity,
-    MeanSimilarity,
-    Scorer,
-)
+from abs_classify.methods.scoring import CosineToMean, MaxSimilarity, MeanSimilarity, Scorer
 
 pytestmark = pytest.mark.golden
 

@@ -17,10 +17,7 @@ from torch import Tensor
 
 from abs_classify.methods import similarity as matching
 from abs_classify.methods import soft_matching
-from abs_classify.methods.scoring import (
-    ClassTextFeatures,
-    HardMatch,
-)
+from abs_classify.methods.scoring import ClassTextFeatures, HardMatch
 from abs_classify.methods.soft_matching import soft, soft_reference
 from abs_core.errors import ModelError
 

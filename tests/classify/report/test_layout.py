@@ -5,10 +5,7 @@ from __future__ import annotations
 import pytest
 from report_pages import make_image, ranked
 
-from abs_classify.report.data import (
-    MethodPrediction,
-)
-from abs_classify.report.layout import TAG, Outline, panels, ranking, reasons, tag_places
+from abs_classify.report.layout import TAG, MethodPrediction, Outline, panels, ranking, reasons, tag_places
 
 
 def test_equal_windows_are_outlined_once_and_all_are_counted():

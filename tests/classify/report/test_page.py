@@ -15,11 +15,7 @@ from result_records import make_records
 
 from abs_classify.evaluation.metrics import evaluate_ranks
 from abs_classify.report import explanation_image, render_report, write_report
-from abs_classify.report.data import (
-    ReportImage,
-    ReportPage,
-    ViewPlaces,
-)
+from abs_classify.report.layout import ReportImage, ReportPage, ViewPlaces
 from abs_core.errors import StorageError
 
 

@@ -8,9 +8,7 @@ from report_pages import HOSTILE, make_image, ranked
 
 from abs_classify.explanation import Explanation, RankedClass, SentenceShare
 from abs_classify.report import explanation_image, explanation_png
-from abs_classify.report.data import (
-    ReportImage,
-)
+from abs_classify.report.layout import ReportImage
 
 
 def test_the_picture_of_an_explanation(tmp_path):

@@ -7,10 +7,7 @@ import PIL.Image
 import pytest
 from report_pages import make_image
 
-from abs_classify.report.data import (
-    ReportImage,
-    ViewPlaces,
-)
+from abs_classify.report.layout import ReportImage, ViewPlaces
 from abs_core.errors import UsageError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from abs_classify.methods.class_texts import RandomWords
-from abs_classify.methods.plan import plan_methods
+from abs_classify.methods.table import plan_methods
 from abs_core.descriptions import Description, LabelSpace
 from abs_core.errors import UnknownNameError, UsageError
 from abs_core.labels import ClassLabel, LabelSet

@@ -11,7 +11,7 @@ import pytest
 from report_pages import Page
 
 from abs_classify.classifier import Classifier, Prediction
-from abs_classify.report.classification import write_classification_report, write_explanation_pictures
+from abs_classify.report.contents import write_classification_report, write_explanation_pictures
 from abs_core.errors import UsageError
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from evaluations import Bench
 
-from abs_classify.report.evaluation import EvaluationFiles
+from abs_classify.report.contents import EvaluationFiles
 from abs_core.errors import ImageError, StorageError, UsageError
 
 Folder = Callable[..., Path]
