@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from abs_cli.options import RenamedOption
 from abs_core.errors import UsageError
 from abs_core.home import Home
 from abs_core.text import json_text, printable
@@ -60,7 +61,10 @@ _LISTED = 10
 @click.option("--base-url", metavar="URL", help="Address of an OpenAI-compatible server.")
 @click.option("--key-variable", metavar="NAME", help="Environment variable with the key for that server.")
 @click.option(
-    "--prompts", default="auto", show_default=True, help="Prompt set: the id of a shipped one, or a YAML file."
+    "--prompts",
+    default="auto",
+    show_default=True,
+    help="Prompt set: a shipped id, a YAML file, or auto: objects-small for the embedded model, else objects.",
 )
 @click.option(
     "--per-class", type=click.IntRange(min=1), default=10, show_default=True, help="Descriptions wanted for each class."
@@ -101,7 +105,13 @@ _LISTED = 10
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of a local model.  [default: all cores]")
 @click.option(
-    "--license", "--licence", "license", default="not stated", show_default=True, help="License of the descriptions."
+    "--license",
+    "license",
+    cls=RenamedOption,
+    former=["--licence"],
+    default="not stated",
+    show_default=True,
+    help="License of the descriptions.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
@@ -109,7 +119,7 @@ def command(home: Home, /, labels: str, name: str, dry_run: bool, as_json: bool,
     """Write descriptions for the classes in LABELS and store them as a bundle.
 
     LABELS is a text file with one class name per line, a CSV or JSON file, a folder with one subfolder per class, or
-    the name of a shipped label set. You can interrupt it at any time: every reply is kept, the same command resumes.
+    the name of a shipped label set. Every reply is recorded, so the same command resumes after an interruption.
 
     \b
     abs gen-descriptions labels.txt --name pets

@@ -135,7 +135,7 @@ def test_what_was_chosen_is_no_surplus(abs_command: Abs, own: str) -> None:
     assert len(Repository.local(abs_command.home / "bundles").list("own")) == 2
 
 
-def test_the_same_filter_does_not_eat_its_own_child(abs_command: Abs) -> None:
+def test_the_same_filter_leaves_its_own_child_unchanged(abs_command: Abs) -> None:
     """Of what the diverse choice leaves the same criteria would take more, run after run."""
     first = result(abs_command, "textures", "--keep", "5")
     said = abs_command("filter-descriptions", "textures", "--keep", "5").out.splitlines()

@@ -41,7 +41,7 @@ def test_what_a_bundle_cannot_hold_is_refused_before_anything_is_paid(
 
 
 @pytest.mark.parametrize("number", ["nan", "inf"])
-def test_a_temperature_that_is_none(generate: Generate, server: ChatScript, number: str) -> None:
+def test_a_temperature_that_is_not_a_finite_number(generate: Generate, server: ChatScript, number: str) -> None:
     assert f"the temperature must be a finite number, got '{number}'" in generate.refuses(
         NAMES, "--temperature", number
     )
@@ -69,7 +69,7 @@ def test_a_model_that_answers_in_chinese_only(generate: Generate, server: ChatSc
     assert not list(generate.run.home.glob("bundles/**/*.jsonl"))
 
 
-def test_a_class_that_gets_nonsense_for_ever_is_bounded_and_the_others_finish(
+def test_a_class_without_usable_replies_is_bounded_and_the_others_finish(
     generate: Generate, server: ChatScript
 ) -> None:
     draw = random.Random(1)
@@ -157,7 +157,7 @@ def test_damaged_lines_of_the_journal_are_counted(generate: Generate, server: Ch
 
 
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)])
-def test_a_journal_that_is_none(generate: Generate, server: ChatScript, dry: tuple[str, ...]) -> None:
+def test_a_file_that_is_not_a_journal(generate: Generate, server: ChatScript, dry: tuple[str, ...]) -> None:
     path = generate.run.home / "journals" / "zoo.jsonl"
     path.parent.mkdir(parents=True)
     path.write_text("these are my notes\n")

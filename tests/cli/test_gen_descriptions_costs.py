@@ -56,7 +56,7 @@ def test_a_dry_run_takes_the_journal_into_account(generate: Generate, server: Ch
     assert now <= set(generate.run.home.rglob("*"))
 
 
-def test_what_was_paid_and_what_the_journal_had_are_told_apart(generate: Generate) -> None:
+def test_what_was_paid_and_what_the_journal_had_are_shown_separately(generate: Generate) -> None:
     first = generate(NAMES, "--per-class", "2", *PRICES)
     assert "paid: 160 tokens in, 80 out, cost 0.3200" in first.out
     again = json.loads(generate([*NAMES, "elk"], "--per-class", "2", "--json", *PRICES).out)

@@ -66,7 +66,7 @@ def test_ambiguous_names_are_found_unless_something_says_which() -> None:
     assert {one.severity for one in found} == {"warning"}
 
 
-def test_names_that_are_one() -> None:
+def test_names_that_are_the_same() -> None:
     found = lint_descriptions(
         classes("T-shirt", "t shirt", "Brick wall", "brick_wall", "cats", "cat", "glass", "bus"), None, {}
     )

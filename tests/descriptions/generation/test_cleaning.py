@@ -230,7 +230,7 @@ def test_a_name_is_not_found_in_other_words(name: str, text: str) -> None:
         "At approx. 5 m the great white shark is a big fish in the U.S. and Dr. Smith's pool.",
     ],
 )
-def test_no_reason_is_seen_where_there_is_none(text: str) -> None:
+def test_a_good_text_is_not_rejected(text: str) -> None:
     assert judge(text, "great white shark").accepted == (text,)
 
 

@@ -133,7 +133,7 @@ def test_a_line_that_is_damaged_in_the_middle_costs_that_line_only(tmp_path: Pat
 
 
 @pytest.mark.parametrize("content", [b"cat\ndog\n", b"cat", b'{"format": "abs-descriptions"}\n', b"\0"])
-def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_journal_is_left_unchanged(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "labels.txt"
     path.write_bytes(content)
     with pytest.raises(StorageError, match="is not a journal"):
@@ -200,7 +200,7 @@ def test_odd_text_is_stored_as_it_will_be_found(tmp_path: Path) -> None:
     assert "é" in stored.text
 
 
-def test_a_folder_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(StorageError, match="cannot write"):
         Journal(tmp_path / "file" / "j.jsonl")

@@ -148,7 +148,7 @@ def test_a_bad_file_is_one_error_that_names_it(tmp_path: Path, case: str) -> Non
     assert "\n" not in str(caught.value)
 
 
-def test_a_set_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+def test_a_missing_prompt_set_is_an_error_that_lists_the_shipped_ones(tmp_path: Path) -> None:
     with pytest.raises(PromptError, match="does not exist"):
         read_prompts(tmp_path / "none.yaml")
     with pytest.raises(UnknownNameError, match="objects-small"):

@@ -107,7 +107,7 @@ def test_nothing_is_asked_twice_and_failures_are_asked_again(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("after", [1, 5, 11])
-def test_a_run_that_is_stopped_says_so_and_goes_on_where_it_was(tmp_path: Path, after: int) -> None:
+def test_a_stopped_run_says_so_and_resumes_where_it_was(tmp_path: Path, after: int) -> None:
     labels, plan, path = from_names(NAMES), GenerationPlan(per_class=4), tmp_path / "j.jsonl"
     whole = run_generation(labels, PROMPTS, Script(good), plan)
     count = iter(range(1, 100))

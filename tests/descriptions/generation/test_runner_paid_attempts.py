@@ -221,7 +221,7 @@ def test_what_failed_requests_took_is_known_to_the_run_that_asks_them_again(serv
         assert again.known == Tokens(len(server.seen) * 7, len(server.seen) * 3)
 
 
-def test_a_list_that_is_none_is_paid_also_by_the_journal(server: ChatServer, tmp_path: Path) -> None:
+def test_an_invalid_list_is_paid_for_and_recorded_in_the_journal(server: ChatServer, tmp_path: Path) -> None:
     prompts = PROMPTS.model_copy(update={"answer": "list"})
     provider = OpenAIChatProvider("m", base_url=server.url, retry_policy=HASTE)
     server.behave = Twice(EMPTY)  # and then a sentence, which is not the JSON that was asked for
@@ -317,7 +317,7 @@ run(ChatServer(url=sys.argv[2]), Path(sys.argv[1]), concurrency=1)
 """
 
 
-def test_a_run_that_goes_on_after_a_kill_counts_the_same(server: ChatServer, tmp_path: Path) -> None:
+def test_a_run_resumed_after_a_kill_counts_the_same(server: ChatServer, tmp_path: Path) -> None:
     server.behave = Twice()
     whole = run(server, tmp_path / "whole.jsonl").now.paid
     behave = Twice()

@@ -52,7 +52,7 @@ def test_a_batch_runs_on_the_real_model_and_a_request_that_does_not_fit_fails_al
     assert posts(batch_api, "batches") == 1
 
 
-def test_replies_are_matched_by_their_id_whatever_their_order(batch_api: BatchServer, tmp_path: Path) -> None:
+def test_replies_are_matched_by_their_id_in_any_order(batch_api: BatchServer, tmp_path: Path) -> None:
     assert ask(provider_at(batch_api, tmp_path), 20) == replies(range(20))
     assert not list(tmp_path.iterdir())
 
@@ -139,7 +139,7 @@ def test_a_server_that_knows_no_schemas_is_asked_in_words_alone(batch_api: Batch
     assert len(batch_api.batches) == 2
 
 
-def test_what_fails_for_ever_fails_after_a_bounded_number_of_batches(batch_api: BatchServer, tmp_path: Path) -> None:
+def test_a_lasting_failure_ends_after_a_bounded_number_of_batches(batch_api: BatchServer, tmp_path: Path) -> None:
     batch_api.execute = lambda bodies: [
         (500, None) if body["messages"][-1]["content"] == "question 1" else echo([body])[0] for body in bodies
     ]
@@ -170,7 +170,7 @@ def test_what_earlier_batches_took_is_known_when_a_later_one_is_found_again(
 
 
 @pytest.mark.parametrize("end", ["cancelled", "no upload", "refused"])
-def test_what_was_paid_before_the_end_of_a_run_is_told(batch_api: BatchServer, tmp_path: Path, end: str) -> None:
+def test_what_was_paid_before_the_end_of_a_run_is_reported(batch_api: BatchServer, tmp_path: Path, end: str) -> None:
     batch_api.execute = empty
     batch_api.fate = lambda number: {"cancelled": "cancelled", "refused": "failed: no"}.get(
         end if number else "", "completed"

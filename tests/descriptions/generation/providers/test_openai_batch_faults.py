@@ -284,7 +284,7 @@ def test_the_key_goes_to_its_host_alone_and_stands_nowhere(
         assert "sk-of-another-host" not in text
 
 
-def test_a_redirect_a_wrong_key_a_spent_quota_and_a_missing_api_end_the_run(
+def test_a_redirect_a_wrong_key_an_exhausted_quota_and_a_missing_api_end_the_run(
     batch_api: BatchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_KEY", KEY)

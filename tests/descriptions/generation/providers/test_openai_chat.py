@@ -126,7 +126,7 @@ def test_requests_are_taken_only_as_replies_are_taken(server: ChatServer) -> Non
 @pytest.mark.parametrize(
     "fault", [error(500), completion(None), Answer(200, b"<html>"), Answer(200, b'{"choices": []}')]
 )
-def test_a_lasting_fault_is_a_failure_after_a_bounded_number_of_attempts(server: ChatServer, fault: Answer) -> None:
+def test_a_lasting_error_is_a_failure_after_a_bounded_number_of_attempts(server: ChatServer, fault: Answer) -> None:
     server.behave = lambda number, body: fault
     (outcome,) = ask(server)
     assert isinstance(outcome, Failure)
@@ -324,7 +324,7 @@ def test_the_key_is_written_nowhere(
     assert not [text for text in everything if KEY in text]
 
 
-def test_one_class_that_gets_nonsense_for_ever_does_not_hold_the_others_up(server: ChatServer, tmp_path: Path) -> None:
+def test_a_class_without_usable_replies_does_not_delay_the_others(server: ChatServer, tmp_path: Path) -> None:
     def behave(number: int, body: dict[str, Any]) -> str | Answer:
         name = body["messages"][-1]["content"].removeprefix("Tell ")
         return (

@@ -116,7 +116,7 @@ def test_without_limits_nobody_waits() -> None:
     assert passages({}, [request(10_000, 10_000)] * 500) == [0.0] * 500
 
 
-def test_a_reservation_is_corrected_to_what_was_used_and_who_waits_goes_on_at_once() -> None:
+def test_a_reservation_is_corrected_to_the_tokens_used_and_waiting_requests_continue_at_once() -> None:
     async def act(loop: VirtualLoop) -> list[float]:
         gate = RateLimiter(RateLimits(tokens_per_minute=130, clock=loop.time))
         first = await gate.acquire(request(30, 90))  # 30 + 90 tokens

@@ -47,7 +47,7 @@ def test_a_list_becomes_one_line_for_each_text() -> None:
         ('{"descriptions": [" "]}', "empty"),
     ],
 )
-def test_what_is_no_such_list_fails(text: str, reason: str) -> None:
+def test_an_invalid_list_fails(text: str, reason: str) -> None:
     got = answer(text)
     assert isinstance(got, Failure)
     assert reason in got.reason
