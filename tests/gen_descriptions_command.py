@@ -63,8 +63,10 @@ class ChatScript:
                 with server.lock:
                     server.asked.append(body)
                 name = body["messages"][-1]["content"].partition(" ")[2]
-                told = server.behave(name, body)
-                status, raw = (200, server.completion(told)) if isinstance(told, str) else (told[0], _error(told[1]))
+                answer = server.behave(name, body)
+                status, raw = (
+                    (200, server.completion(answer)) if isinstance(answer, str) else (answer[0], _error(answer[1]))
+                )
                 self.send_response(status)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(raw)))

@@ -1,4 +1,4 @@
-"""Servers on loopback for tests: one that answers as it is told and passes on what it is not told, and Batch API.
+"""Servers on loopback for tests: a chat server that follows a script or passes requests on, and one with the Batch API.
 
 ``ChatServer`` says what a test tells it to say. With another server behind it, it is a fault proxy: what ``behave``
 answers with ``PASS`` goes there and back untouched. ``BatchServer`` keeps files and batches as OpenAI's does and has
@@ -43,7 +43,7 @@ class Answer:
     drop: bool = False
 
 
-#: Told by ``ChatServer.behave``: pass the request on.
+#: A result of ``ChatServer.behave``: pass the request on.
 PASS = Answer(status=0)
 
 
@@ -110,10 +110,10 @@ class ChatServer(Server):
     """Base URL of the server that requests are passed on to."""
 
     def answer(self, number: int, seen: Seen) -> Answer:
-        told = self.behave(number, seen.body)
-        if isinstance(told, str):
-            return completion(told)
-        return self._pass_on(seen) if told is PASS else told
+        answer = self.behave(number, seen.body)
+        if isinstance(answer, str):
+            return completion(answer)
+        return self._pass_on(seen) if answer is PASS else answer
 
     def _pass_on(self, seen: Seen) -> Answer:
         there = urlsplit(self.behind)
@@ -209,8 +209,8 @@ class BatchServer(Server):
 
     def answer(self, number: int, seen: Seen) -> Answer:
         with self.lock:
-            told = self.fault(seen) or self._route(seen)
-            return Answer(drop=True) if self.lost(seen) else told
+            answer = self.fault(seen) or self._route(seen)
+            return Answer(drop=True) if self.lost(seen) else answer
 
     def _route(self, seen: Seen) -> Answer:
         path = urlsplit(seen.path).path.removeprefix("/v1").strip("/").split("/")
@@ -236,14 +236,14 @@ class BatchServer(Server):
         self.files[name] = bytes(parts["file"].get_payload(decode=True))
         return _json({"id": name, "object": "file", "bytes": len(self.files[name]), "purpose": "batch"})
 
-    def _create(self, told: dict[str, Any]) -> Answer:
-        if told["input_file_id"] not in self.files or told["completion_window"] != "24h":
+    def _create(self, body: dict[str, Any]) -> Answer:
+        if body["input_file_id"] not in self.files or body["completion_window"] != "24h":
             return error(400, "invalid_request_error", "no such file or window")
         batch = {
             "id": f"batch_{len(self.batches)}",
             "object": "batch",
-            "endpoint": told["endpoint"],
-            "input_file_id": told["input_file_id"],
+            "endpoint": body["endpoint"],
+            "input_file_id": body["input_file_id"],
             "completion_window": "24h",
             "created_at": 0,
             "status": "validating",

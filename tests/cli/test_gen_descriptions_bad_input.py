@@ -133,8 +133,8 @@ def test_a_journal_of_another_configuration_is_not_used_and_not_harmed(generate:
     lines = path.read_bytes()
     for options in (("--seed", "1"), ("--model", "n"), ("--max-tokens", "61")):
         before = len(server.asked)
-        told = json.loads(generate(NAMES, "--per-class", "2", *options, "--json").out)
-        assert (told["reused"], len(server.asked) - before) == (0, 8)
+        summary = json.loads(generate(NAMES, "--per-class", "2", *options, "--json").out)
+        assert (summary["reused"], len(server.asked) - before) == (0, 8)
     assert path.read_bytes().startswith(lines)
     again = json.loads(generate(NAMES, "--per-class", "2", "--json").out)
     assert again["reused"] == 8

@@ -20,16 +20,16 @@ def test_a_dry_run_says_what_it_would_cost_and_touches_nothing(generate: Generat
     ran = generate(NAMES, *options)
     assert ran.code == 0
     assert "to request: 20 requests" in ran.out
-    told = json.loads(generate(NAMES, *options, "--json").out)
+    estimate = json.loads(generate(NAMES, *options, "--json").out)
     # "Tell cat" and "Say cat" have 8 and 7 bytes: 2 tokens each, and 4 for the message.
-    assert told["to_ask"] == {
+    assert estimate["to_ask"] == {
         "requests": 20,
         "prompt_tokens": 120,
         "completion_tokens": 800,
         "cost": pytest.approx(0.12 + 1.6),
     }
-    assert told["all_tries"]["requests"] == 60
-    assert told["journal"]["replies"] == 0
+    assert estimate["all_tries"]["requests"] == 60
+    assert estimate["journal"]["replies"] == 0
     assert not server.asked
     assert not generate.run.home.exists()
 

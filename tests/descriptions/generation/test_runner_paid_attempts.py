@@ -256,9 +256,9 @@ def test_a_cost_limit_holds_whatever_is_under_way(
     fine = completion("", prompt=most.prompt, drawn=20)
 
     def behave(number: int, body: dict[str, Any]) -> Answer:
-        told = json.loads(fine.raw)
-        told["choices"][0]["message"]["content"] = None if number % bad else good(body)
-        return replace(fine, raw=json.dumps(told).encode(), delay=0.005)
+        content = json.loads(fine.raw)
+        content["choices"][0]["message"]["content"] = None if number % bad else good(body)
+        return replace(fine, raw=json.dumps(content).encode(), delay=0.005)
 
     server.behave = behave
     budget = Budget(PRICES, 20.5 * PRICES.cost(most))
