@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 
 import pytest
 
-from abs_classify.encoding.read_ahead import ReadAhead
+from abs_classify.encoding.stages import ReadAhead
 
 
 class Work:
