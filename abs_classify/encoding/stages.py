@@ -1,8 +1,8 @@
 """What is cached, in which order, and under which key: texts, attention, views, scores.
 
 Image stages go in shards of a fixed number of images. A shard's entry appears only when it is whole, so a run that was
-killed resumes at its last shard. An error is never stored. ``ReadAhead`` reads images in threads while others are encoded,
-and begins the next shard before the last result of this one is there.
+killed resumes at its last shard. An error is never stored. ``ReadAhead`` reads images in threads while others are
+encoded, and begins the next shard before the last result of this one is there.
 """
 
 from __future__ import annotations
