@@ -7,14 +7,13 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from servers import Answer, Seen, Server, completion, error
 from support import ROOT, Abs, Ran
 
 from abs_descriptions.bundles import Bundle
@@ -29,8 +28,9 @@ prompts:
   - {id: a, text: 'Tell {name}'}
   - {id: b, text: 'Say {name}'}
 """
+#: The text of a reply, or a status and a message.
+ChatReply = str | tuple[int, str]
 PRICES = ("--price-in", "1000", "--price-out", "2000")
-Answer = str | tuple[int, str]
 
 
 def good(name: str, body: dict[str, Any]) -> str:
@@ -43,56 +43,29 @@ def late(seconds: float, text: str) -> str:
 
 
 @dataclass
-class ChatScript:
+class ChatScript(Server):
     """A chat server; ``behave(name, body)`` gives the reply to a question about a class, or a status and a message."""
 
-    url: str = ""
-    asked: list[dict[str, Any]] = field(default_factory=list)
     tokens: tuple[int, int] = (20, 10)
-    behave: Callable[[str, dict[str, Any]], Answer] = good
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    behave: Callable[[str, dict[str, Any]], ChatReply] = good
 
-    def handler(self) -> type[BaseHTTPRequestHandler]:
-        server = self
+    @property
+    def asked(self) -> list[dict[str, Any]]:
+        """The bodies of all requests so far."""
+        return [seen.body for seen in self.seen]
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                with server.lock:
-                    server.asked.append(body)
-                name = body["messages"][-1]["content"].partition(" ")[2]
-                answer = server.behave(name, body)
-                status, raw = (
-                    (200, server.completion(answer)) if isinstance(answer, str) else (answer[0], _error(answer[1]))
-                )
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(raw)))
-                self.end_headers()
-                self.wfile.write(raw)
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Stay silent."""
-
-        return Handler
+    def answer(self, number: int, seen: Seen) -> Answer:
+        reply = self.behave(seen.body["messages"][-1]["content"].partition(" ")[2], seen.body)
+        if isinstance(reply, str):
+            return completion(reply, prompt=self.tokens[0], drawn=self.tokens[1])
+        return error(reply[0], message=reply[1])
 
     def wait_for(self, requests: int) -> None:
-        """Return when so many have come."""
+        """Return when this many requests have arrived."""
         deadline = time.monotonic() + 60
-        while len(self.asked) < requests and time.monotonic() < deadline:
+        while len(self.seen) < requests and time.monotonic() < deadline:
             time.sleep(0.002)
-        assert len(self.asked) >= requests
-
-    def completion(self, text: str) -> bytes:
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-        usage = {"prompt_tokens": self.tokens[0], "completion_tokens": self.tokens[1]}
-        return json.dumps({"choices": [choice], "usage": usage}).encode()
-
-
-def _error(message: str) -> bytes:
-    return json.dumps({"error": {"message": message, "type": "", "code": ""}}).encode()
+        assert len(self.seen) >= requests
 
 
 @dataclass

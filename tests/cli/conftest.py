@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from gen_descriptions_command import ChatScript, Generate
 from model_weights import CONFIG, SMALL_DINO, Machine, save_clip, save_zeros
+from servers import serving
 from support import Abs, colour
-from web import serve_on_loopback
 
 
 @pytest.fixture(scope="session")
@@ -66,9 +66,7 @@ def small_dino(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatScript]:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
-    state = ChatScript()
-    with serve_on_loopback(state.handler()) as address:
-        state.url = f"{address}/v1"
+    with serving(ChatScript()) as state:
         yield state
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gen_descriptions_command import NAMES, Answer, ChatScript, Generate, rows, texts
+from gen_descriptions_command import NAMES, ChatReply, ChatScript, Generate, rows, texts
 from support import ROOT, Abs
 
 from abs_core.extras import find_package_folder
@@ -107,7 +107,7 @@ def test_the_same_again_says_that_the_version_was_yanked(generate: Generate) -> 
 
 
 def test_a_report_has_a_line_for_each_class(generate: Generate, server: ChatScript, tmp_path: Path) -> None:
-    def behave(name: str, body: dict[str, Any]) -> Answer:
+    def behave(name: str, body: dict[str, Any]) -> ChatReply:
         if name == "=cmd":
             return (400, "no") if body["seed"] % 2 else "Sure, here you go!"
         return f"This {name} number {body['seed']} has a long tail."

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gen_descriptions_command import KEY, NAMES, PROMPTS, Answer, ChatScript, Generate, rows, texts
+from gen_descriptions_command import KEY, NAMES, PROMPTS, ChatReply, ChatScript, Generate, rows, texts
 from support import ROOT
 
 pytest.importorskip("openai")
@@ -74,7 +74,7 @@ def test_a_class_without_usable_replies_is_bounded_and_the_others_finish(
 ) -> None:
     draw = random.Random(1)
 
-    def behave(name: str, body: dict[str, Any]) -> Answer:
+    def behave(name: str, body: dict[str, Any]) -> ChatReply:
         if name == "dog":
             return "".join(draw.choices("qwxz jk#@", k=120)) + "x"
         return f"This {name} number {body['seed']} has a long tail."
@@ -180,7 +180,7 @@ def test_the_key_is_in_no_file_and_in_no_stream(
     monkeypatch.setenv("ABS_DEBUG", "0")
     caplog.set_level("DEBUG")
 
-    def behave(name: str, body: dict[str, Any]) -> Answer:
+    def behave(name: str, body: dict[str, Any]) -> ChatReply:
         if name == "dog":
             return 400, f"the key {KEY} is fine, the request is not"
         return f"This {name} number {body['seed']} with the key {KEY} has a long tail."

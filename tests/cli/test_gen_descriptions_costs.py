@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gen_descriptions_command import NAMES, PRICES, Answer, ChatScript, Generate, good, late, texts
+from gen_descriptions_command import NAMES, PRICES, ChatReply, ChatScript, Generate, good, late, texts
 
 pytest.importorskip("openai")
 
@@ -145,7 +145,7 @@ def test_replies_without_token_counts_are_charged_the_most(generate: Generate, s
 def test_attempts_without_a_usable_reply_are_paid_and_shown(generate: Generate, server: ChatScript) -> None:
     first = set[int]()
 
-    def behave(name: str, body: dict[str, Any]) -> Answer:
+    def behave(name: str, body: dict[str, Any]) -> ChatReply:
         if body["seed"] in first:
             return good(name, body)
         first.add(body["seed"])

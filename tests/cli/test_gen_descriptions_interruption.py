@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gen_descriptions_command import NAMES, Answer, ChatScript, Generate, late, texts
+from gen_descriptions_command import NAMES, ChatReply, ChatScript, Generate, late, texts
 
 from abs_cli.main import main
 
@@ -41,7 +41,7 @@ def test_ctrl_c_keeps_what_is_under_way_and_leaves_a_partial_bundle(generate: Ge
 def test_a_second_ctrl_c_ends_it_at_once(generate: Generate, server: ChatScript) -> None:
     stalled = threading.Event()
 
-    def behave(name: str, body: dict[str, Any]) -> Answer:
+    def behave(name: str, body: dict[str, Any]) -> ChatReply:
         if name != "cat":
             stalled.wait(30)
         return f"This {name} number {body['seed']} has a long tail."
@@ -67,7 +67,7 @@ def test_killed_at_random_moments_it_gives_the_same_bundle_and_pays_for_nothing_
     generate: Generate, server: ChatScript, tmp_path: Path
 ) -> None:
     # A fifth of the replies is refused by cleaning, so that there are rounds.
-    def behave(name: str, body: dict[str, Any]) -> Answer:
+    def behave(name: str, body: dict[str, Any]) -> ChatReply:
         time.sleep(0.01)
         return "No." if body["seed"] % 5 == 0 else f"This {name} number {body['seed']} has a long tail."
 
