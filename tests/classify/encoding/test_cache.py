@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from abs_classify.encoding.cache import (
     CacheKey,
@@ -70,6 +73,30 @@ def test_a_damaged_entry_is_removed_and_rebuilt(tmp_path: Path, damage: str) -> 
     assert not entry.path.exists()
     cache.store(key(seed=1), arrays())
     assert cache.load(key(seed=1)) is not None
+
+
+@pytest.mark.parametrize("change", [lambda array: array.view(np.int32), lambda array: array.reshape(4, 3)])
+def test_the_same_bytes_of_another_type_or_shape_are_not_believed(
+    tmp_path: Path, change: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    cache = StageCache(tmp_path)
+    cache.store(key(seed=1), arrays())
+    (entry,) = cache.entries()
+    with safe_open(entry.path, "numpy") as stored:
+        metadata = stored.metadata()
+    save_file({**arrays(), "features": change(arrays()["features"])}, entry.path, metadata)
+    assert cache.load(key(seed=1)) is None
+
+
+def test_reading_marks_an_entry_as_used(tmp_path: Path) -> None:
+    cache = StageCache(tmp_path)
+    cache.store(key(seed=1), arrays())
+    (entry,) = cache.entries()
+    os.utime(entry.path, (1_000, 1_000))
+    assert cache.load(key(seed=1)) is not None
+    # access times alone do not tell: file systems may be mounted without them
+    assert entry.path.stat().st_mtime > 1_000
+    assert cache.holds(key(seed=1))
 
 
 def test_an_entry_under_another_key_is_not_believed(tmp_path: Path) -> None:

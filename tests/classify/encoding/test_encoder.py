@@ -239,6 +239,43 @@ class _SmallModel:
         return pixels.mean((2, 3))
 
 
+def test_crops_have_their_own_preprocessing_and_the_full_image_has_not() -> None:
+    class TwoWays(_SmallModel):
+        def preprocess_crop(self, image: Image.Image) -> Tensor:
+            return self.preprocess(image).flip(0)
+
+    images = [LoadedImage("sha256:1", Image.new("RGB", (16, 16), (200, 40, 10)))]
+    model = cast("Model", TwoWays())
+    views: list[ViewSource] = [FullImage(), RandomCrops(4), AttentionCrops(4, guided=False)]
+    encoded = encode_images(model, None, images, views)
+    colour = unit(torch.tensor([200.0, 40.0, 10.0]))
+    torch.testing.assert_close(encoded.features[views[0]], colour.expand(1, 1, 3))
+    for view in views[1:]:
+        torch.testing.assert_close(encoded.features[view], colour.flip(0).expand(1, 4, 3))
+
+
+def test_given_attention_maps_are_used_and_the_backend_is_not_asked() -> None:
+    class NoBackend:
+        name, grid, digest = "none", 2, ""
+
+        def attend(self, images: object) -> Tensor:
+            raise AssertionError("the maps are there")
+
+    picture = Image.new("RGB", (40, 40), "red")
+    picture.paste("blue", (20, 0, 40, 40))
+    images = [LoadedImage(f"sha256:{number}", picture) for number in range(5)]
+    maps = torch.zeros(5, 2, 2)
+    for number in range(5):
+        maps[number, 0, number % 2] = 1
+    view = AttentionCrops(3, top_k=1, ratio=(0.1, 0.2))
+    encoded = encode_images(cast("Model", _SmallModel()), NoBackend(), images, [view], attention=maps)
+    assert encoded.attention is not None
+    assert torch.equal(encoded.attention, maps)
+    # the left half is red, the right one blue
+    assert (encoded.features[view][..., 2] > 0.9).all(1).tolist() == [False, True, False, True, False]
+    assert (encoded.features[view][..., 0] > 0.9).all(1).tolist() == [True, False, True, False, True]
+
+
 class _SmallDevice:
     """A model on a device that holds five crops at once and no more."""
 

@@ -99,6 +99,35 @@ def test_powers_beyond_the_float_range_are_kept_in_it(temperature: float) -> Non
     assert float((got - want).abs().max() / want.abs().max()) < 3e-7 / temperature
 
 
+@pytest.mark.parametrize("width", [1, 7, 64, 150])
+@pytest.mark.parametrize("counts", [[100], [3, 100, 40, 100], [2, 64, 130]])
+def test_a_running_maximum_goes_with_a_class_over_all_of_its_tiles(counts: list[int], width: int) -> None:
+    texts, views = texts_with(counts, shuffled=True), vectors(5, 3, 7, 32)
+    for temperature in (1e-3, 1e-5):
+        want = soft_reference(views, texts.features, texts.class_index, texts.classes, temperature)
+        got = soft_matching._block_scores(views, texts.soft_texts, temperature, width)
+        assert float((got - want).abs().max() / want.abs().max()) < 1e-9
+
+
+@pytest.mark.parametrize("temperature", [0.002, 0.003, 0.004, 0.005])
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+def test_float32_does_not_overflow_where_float64_would_not(temperature: float, offset: float) -> None:
+    views, texts = vectors(5, 3, 7, 32, offset=offset), vectors(1, 60, 32, offset=offset)
+    texts = torch.cat([texts, views[0, :1]])  # one view has its own direction among the texts
+    class_index = torch.arange(61) % 3
+    want = soft_reference(views, texts, class_index, 3, temperature)
+    got = soft(views.float(), texts.float(), class_index, 3, temperature).double()
+    assert float((got - want).abs().max() / want.abs().max()) < 3e-7 / temperature
+
+
+def test_many_powers_that_each_fit_but_not_together() -> None:
+    # e^79 is within float32, ten thousand of them times 79 are not
+    direction = torch.eye(4)[0]
+    texts = torch.stack([direction, -direction]).repeat_interleave(10_000, 0)
+    scores = soft(direction[None, None], texts, torch.arange(2).repeat_interleave(10_000), 2, temperature=1 / 79)
+    torch.testing.assert_close(scores, torch.tensor([[79.0, 0.0]]), rtol=1e-5, atol=1e-5)
+
+
 def test_vectors_of_any_norm() -> None:
     texts, views = texts_with([3, 4]), 40 * vectors(5, 3, 7, 32)
     want = soft_reference(views, texts.features, texts.class_index, 2)

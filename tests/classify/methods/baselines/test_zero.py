@@ -51,3 +51,26 @@ def test_zero_counts_a_certain_view_whose_probabilities_underflow() -> None:
     assert zero_votes(logits).tolist() == [2.0, 0.0, 1.0]
     with pytest.raises(UsageError, match="0 of 2 views"):
         Zero().scores({"whole": vectors(1, 1, 2, 32)}, texts_with([1, 1]))
+
+
+def logits_for(*winners: int, classes: int = 4) -> Tensor:
+    """Views in the order of their certainty, each for a class."""
+    certainty = torch.linspace(9, 3, len(winners))
+    return certainty[:, None] * torch.nn.functional.one_hot(torch.tensor(winners), classes)
+
+
+@pytest.mark.parametrize("winner", [1, 2])
+def test_zero_breaks_a_tie_of_two_by_the_most_certain_view_that_helps(winner: int) -> None:
+    logits = logits_for(1, 2, 2, 1, 0, winner, 3 - winner, 3 - winner)
+    assert zero_votes(logits, 0.5).tolist() == [0, 2 + (winner == 1), 2 + (winner == 2), 0]
+
+
+@pytest.mark.parametrize("second", [1, 2])
+def test_zero_gives_a_tie_of_two_that_no_view_breaks_to_the_larger_logit(second: int) -> None:
+    logits = logits_for(1, 2, 0, 3)
+    logits[2, second] = 2.0
+    assert zero_votes(logits, 0.5).tolist() == [0, 1 + (second == 1), 1 + (second == 2), 0]
+
+
+def test_zero_leaves_a_tie_where_every_view_has_voted() -> None:
+    assert zero_votes(logits_for(1, 2), 1.0).tolist() == [0, 1, 1, 0]
