@@ -88,11 +88,11 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, name: str, valid: Iterable[str], *, remedy: str = "") -> None:
         choices = list(dict.fromkeys(valid))
-        shown, more = choices, ""
+        shown, beyond = choices, ""
         if len(choices) > _SHOWN:
             shown = _closest_first(name, choices)[:_SHOWN]
-            more = f" and {len(choices) - _SHOWN} more"
-        super().__init__(f"unknown {kind} {name!r}; valid: {', '.join(shown) or 'none yet'}{more}", remedy=remedy)
+            beyond = f" and {len(choices) - _SHOWN} more"
+        super().__init__(f"unknown {kind} {name!r}; valid: {', '.join(shown) or 'none yet'}{beyond}", remedy=remedy)
 
 
 class MissingExtraError(AbsError):

@@ -18,6 +18,7 @@ __all__ = [
     "Extra",
     "distribution_name",
     "find_package_folder",
+    "installed_version",
     "is_installed",
     "list_extras",
     "missing_extra",
@@ -65,13 +66,13 @@ class Extra:
         name: in brackets after ``abs-toolkit``.
         purpose: what it is needed for, continuing "is needed ...".
         modules: import names of all packages that it brings.
-        own: those of them that no smaller extra brings together with everything else that is in it.
+        added: those of them that no smaller extra brings together with everything else that is in it.
     """
 
     name: str
     purpose: str
     modules: tuple[str, ...]
-    own: tuple[str, ...]
+    added: tuple[str, ...]
 
 
 def require(module: str, *, extra: str | None = None, purpose: str | None = None) -> ModuleType:
@@ -125,6 +126,17 @@ def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
     return _missing(error.name or "")
 
 
+def installed_version(distribution: str) -> str:
+    """The version of an installed distribution; empty if it is not installed."""
+    # takes longer to import than the rest of the core
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""
+
+
 def is_installed(module: str) -> bool:
     """Whether a top-level package can be found, without importing it."""
     return find_spec(module) is not None
@@ -145,8 +157,8 @@ def list_extras() -> tuple[Extra, ...]:
     for name, purpose in _PURPOSES.items():
         if name in packages:
             smaller = (other for other in packages.values() if other < packages[name])
-            own = packages[name].difference(*smaller)
-            extras.append(Extra(name, purpose, _modules(packages[name]), _modules(own)))
+            added = packages[name].difference(*smaller)
+            extras.append(Extra(name, purpose, _modules(packages[name]), _modules(added)))
     return tuple(extras)
 
 
@@ -183,7 +195,6 @@ def distribution_name(module: str) -> str:
 
 @cache
 def _installed_extras() -> dict[str, frozenset[str]]:
-    # takes longer to import than the rest of the core
     from importlib.metadata import PackageNotFoundError, requires
 
     try:
@@ -202,7 +213,7 @@ def _missing(module: str, extra: str | None = None, purpose: str | None = None) 
 
 def _modules(distributions: Iterable[str]) -> tuple[str, ...]:
     names = {distribution: module for module, distribution in _DISTRIBUTIONS.items()}
-    return tuple(sorted((names.get(each) or each.replace("-", "_") for each in distributions), key=str.lower))
+    return tuple(sorted((names.get(name) or name.replace("-", "_") for name in distributions), key=str.lower))
 
 
 def _top(module: str) -> str:

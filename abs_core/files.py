@@ -168,9 +168,9 @@ def remove_leftovers(folder: Path, *, deep: bool = True) -> list[Path]:
     """
     removed = []
     for parent, folders, files in os.walk(folder):
-        found = [Path(parent, name) for name in (*folders, *files) if _LEFTOVER.fullmatch(name)]
+        leftovers = [Path(parent, name) for name in (*folders, *files) if _LEFTOVER.fullmatch(name)]
         folders[:] = [name for name in folders if deep and not _LEFTOVER.fullmatch(name)]
-        for path in found:
+        for path in leftovers:
             with suppress(OSError):
                 if time.time() - _last_written(path) > _STALE:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -179,9 +179,9 @@ def remove_leftovers(folder: Path, *, deep: bool = True) -> list[Path]:
 
 
 def _last_written(path: Path) -> float:
-    facts = [one.lstat() for one in (path, *path.rglob("*"))]
+    stats = [stat.lstat() for stat in (path, *path.rglob("*"))]
     # what was renamed keeps its old time of writing, not its time of change
-    return max(max(one.st_mtime, one.st_ctime) for one in facts)
+    return max(max(stat.st_mtime, stat.st_ctime) for stat in stats)
 
 
 def _umask() -> int:
@@ -261,12 +261,12 @@ def _folder(name: str) -> Path:
 _MAX_BYTES = 1024 * 1024
 
 
-def read_yaml(path: Path, what: str, error: type[AbsError]) -> Any:
+def read_yaml(path: Path, subject: str, error: type[AbsError]) -> Any:
     """The value in a YAML file: dicts, lists, strings, numbers, dates, None.
 
     Args:
         path: at most a megabyte.
-        what: how a message calls the file, with its path: "the prompt file 'p.yaml'".
+        subject: how a message calls the file, with its path: "the prompt file 'p.yaml'".
         error: the class to raise; it takes a message and a ``remedy``.
 
     Raises:
@@ -278,18 +278,18 @@ def read_yaml(path: Path, what: str, error: type[AbsError]) -> Any:
     with storage_errors(path, "read"), path.open("rb") as stream:
         data = stream.read(_MAX_BYTES + 1)
     if len(data) > _MAX_BYTES:
-        raise error(f"{what} is over {_MAX_BYTES} bytes", remedy="Name a smaller YAML file")
+        raise error(f"{subject} is over {_MAX_BYTES} bytes", remedy="Name a smaller YAML file")
     try:
         text = data.decode("utf-8-sig")
         # Anchors can make a small file huge.
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise error(f"{what} uses YAML aliases", remedy="Write the text out")
+            raise error(f"{subject} uses YAML aliases", remedy="Write the text out")
         return yaml.safe_load(text)
-    except UnicodeDecodeError as fault:
-        line = data[: fault.start].count(b"\n") + 1
-        raise error(f"{what} line {line}: this is not UTF-8", remedy="Save the file as UTF-8") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as fault:
-        mark = getattr(fault, "problem_mark", None)
+    except UnicodeDecodeError as caught:
+        line = data[: caught.start].count(b"\n") + 1
+        raise error(f"{subject} line {line}: this is not UTF-8", remedy="Save the file as UTF-8") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as caught:
+        mark = getattr(caught, "problem_mark", None)
         place = f" line {mark.line + 1}" if mark is not None else ""
-        problem = printable(str(getattr(fault, "problem", None) or "it cannot be read"), 100)
-        raise error(f"{what}{place}: this is not YAML: {problem}", remedy="Correct that line") from None
+        problem = printable(str(getattr(caught, "problem", None) or "it cannot be read"), 100)
+        raise error(f"{subject}{place}: this is not YAML: {problem}", remedy="Correct that line") from None

@@ -28,7 +28,7 @@ from typing import Any
 from abs_core.canonical import digest
 from abs_core.errors import LabelError, UnknownNameError, UsageError
 from abs_core.files import data_folder, storage_errors
-from abs_core.text import csv_delimiter, printable
+from abs_core.text import csv_delimiter, printable, quoted
 
 __all__ = [
     "ClassLabel",
@@ -94,12 +94,12 @@ class LabelSet:
 
     def __post_init__(self) -> None:
         if not self.classes:
-            raise LabelError(f"the label set {_quoted(self.name)} has no classes", remedy="Give at least one label")
+            raise LabelError(f"the label set {quoted(self.name)} has no classes", remedy="Give at least one label")
         seen: set[str] = set()
         for label in self.classes:
             if label.id in seen:
                 raise LabelError(
-                    f"the class id {_quoted(label.id)} appears twice in the label set {_quoted(self.name)}",
+                    f"the class id {quoted(label.id)} appears twice in the label set {quoted(self.name)}",
                     remedy="Give each class an id of its own",
                 )
             seen.add(label.id)
@@ -160,10 +160,10 @@ class LabelSet:
         if len(named) == 1:
             return named[0]
         if named:
-            ids = ", ".join(_quoted(label.id) for label in named[:5])
-            raise LabelError(f"the label {_quoted(text)} names several classes", remedy=f"Use an id: {ids}")
+            ids = ", ".join(quoted(label.id) for label in named[:5])
+            raise LabelError(f"the label {quoted(text)} names several classes", remedy=f"Use an id: {ids}")
         raise LabelError(
-            f"the label {_quoted(text)} is not in the label set {_quoted(self.name)}", remedy=self._suggestion(text)
+            f"the label {quoted(text)} is not in the label set {quoted(self.name)}", remedy=self._suggestion(text)
         )
 
     def _suggestion(self, text: str) -> str:
@@ -172,8 +172,8 @@ class LabelSet:
         }
         close = [folded[key] for key in difflib.get_close_matches(fold(text)[:MAX_NAME], folded, n=3, cutoff=0.6)]
         if close:
-            return f"Write {' or '.join(_quoted(name) for name in dict.fromkeys(close))} if that is meant"
-        return f"Use one of its {len(self.classes)} labels, for example {_quoted(self.classes[0].name)}"
+            return f"Write {' or '.join(quoted(name) for name in dict.fromkeys(close))} if that is meant"
+        return f"Use one of its {len(self.classes)} labels, for example {quoted(self.classes[0].name)}"
 
 
 def fold(name: str) -> str:
@@ -249,12 +249,12 @@ def build_label_set(
         key = fold(label.name)
         if key in names and not (label.note and names[key][1].note and label.note != names[key][1].note):
             raise LabelError(
-                f"{entry.where}: the label {_quoted(label.name)} appears twice, first in {names[key][0]}",
+                f"{entry.where}: the label {quoted(label.name)} appears twice, first in {names[key][0]}",
                 remedy="Remove one of them, or give both an id and a note that distinguishes them",
             )
         if label.id in ids:
             raise LabelError(
-                f"{entry.where}: the id {_quoted(label.id)} of {_quoted(label.name)} appears twice, "
+                f"{entry.where}: the id {quoted(label.id)} of {quoted(label.name)} appears twice, "
                 f"first in {ids[label.id]}",
                 remedy="Give each class an id of its own",
             )
@@ -272,13 +272,13 @@ def _checked_label(entry: LabelEntry) -> ClassLabel:
         raise LabelError(f"{entry.where}: the label is blank", remedy="Remove it or write a class name there")
     if len(name) > MAX_NAME:
         raise LabelError(
-            f"{entry.where}: the label may have up to {MAX_NAME} characters, got {len(name)} ({_quoted(name, 40)})",
+            f"{entry.where}: the label may have up to {MAX_NAME} characters, got {len(name)} ({quoted(name, 40)})",
             remedy="Shorten it",
         )
     identifier = slug(name) if entry.id is None else _checked_text(entry.id, entry.where, "id").strip()
     if not identifier or len(identifier) > MAX_ID:
         raise LabelError(
-            f"{entry.where}: the id of {_quoted(name)} must have 1 to {MAX_ID} characters, got {len(identifier)}",
+            f"{entry.where}: the id of {quoted(name)} must have 1 to {MAX_ID} characters, got {len(identifier)}",
             remedy="Write another id, or leave it out",
         )
     group = _optional_text(entry.group, entry.where, "group", MAX_ID)
@@ -286,17 +286,17 @@ def _checked_label(entry: LabelEntry) -> ClassLabel:
     return ClassLabel(identifier, name, group, note)
 
 
-def _optional_text(text: str | None, where: str, what: str, limit: int) -> str | None:
-    short = _checked_text(text or "", where, what).strip()
+def _optional_text(text: str | None, where: str, field: str, limit: int) -> str | None:
+    short = _checked_text(text or "", where, field).strip()
     if len(short) > limit:
         raise LabelError(
-            f"{where}: the {what} may have up to {limit} characters, got {len(short)} ({_quoted(short, 40)})",
+            f"{where}: the {field} may have up to {limit} characters, got {len(short)} ({quoted(short, 40)})",
             remedy="Shorten it",
         )
     return short or None
 
 
-def _checked_text(text: str, where: str, what: str) -> str:
+def _checked_text(text: str, where: str, field: str) -> str:
     """``text`` in NFC.
 
     Raises:
@@ -306,14 +306,10 @@ def _checked_text(text: str, where: str, what: str) -> str:
         category = unicodedata.category(char)
         if category in ("Cc", "Cs", "Zl", "Zp") or (category == "Cf" and char not in _JOINERS):
             raise LabelError(
-                f"{where}: the {what} {_quoted(text)} contains the control character U+{ord(char):04X}",
+                f"{where}: the {field} {quoted(text)} contains the control character U+{ord(char):04X}",
                 remedy="Remove that character",
             )
     return unicodedata.normalize("NFC", text)
-
-
-def _quoted(text: str, limit: int = 60) -> str:
-    return f"'{printable(text[: limit + 1], limit)}'"
 
 
 def from_names(names: Iterable[str], *, name: str = "labels") -> LabelSet:
@@ -540,7 +536,7 @@ def _json_texts(value: Any, keys: tuple[str, ...], where: str, also: tuple[str, 
     for key, text in value.items():
         if key not in (*keys, *also):
             raise LabelError(
-                f"{where}: unknown key {_quoted(key)}; known: {', '.join((*keys, *also))}", remedy="Remove it"
+                f"{where}: unknown key {quoted(key)}; known: {', '.join((*keys, *also))}", remedy="Remove it"
             )
         if key in keys and not isinstance(text, str | None):
             raise LabelError(f"{where}: {key!r} must be a string, got {_json_type(text)}", remedy=_EXAMPLE)

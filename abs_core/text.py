@@ -14,6 +14,7 @@ __all__ = [
     "format_bytes",
     "json_text",
     "printable",
+    "quoted",
     "unescape_formula",
     "valid_unicode",
 ]
@@ -42,6 +43,11 @@ def _escape(char: str) -> str:
     if char in "\u200c\u200d":
         return char
     return char.encode("unicode_escape").decode("ascii")
+
+
+def quoted(text: str, limit: int = 60) -> str:
+    """``text`` in quotes for a message: cut to ``limit`` characters, with nothing that a terminal would obey."""
+    return f"'{printable(text[: limit + 1], limit)}'"
 
 
 def json_text(value: Any) -> str:

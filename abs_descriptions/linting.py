@@ -375,16 +375,16 @@ class _NameIndex:
                     start = form[:length]
                     self._longest[start] = max(self._longest[start], len(form))
 
-    def others(self, text_words: Sequence[str], own: ClassLabel) -> Iterator[ClassLabel]:
-        """Each class other than ``own`` that the words of a text name, once."""
-        seen = {own.id}
+    def others(self, text_words: Sequence[str], described: ClassLabel) -> Iterator[ClassLabel]:
+        """Each class other than ``described`` that the words of a text name, once."""
+        seen = {described.id}
         after = 0
         for position, word in enumerate(text_words):
             if position < after or len(word) > self._longest.get(word[:_KEY], 0):
                 continue
             length, named = self._match(text_words, position)
             after = position + length
-            if any(label.id == own.id for label in named):
+            if any(label.id == described.id for label in named):
                 continue
             for label in named:
                 if label.id not in seen:

@@ -183,8 +183,8 @@ def _listed_files(folder: str, paths: list[str], positions: array[int]) -> set[s
     wanted = {paths[position].rpartition("/")[2] for position in positions}
     try:
         with os.scandir(folder or ".") as entries:
-            some = takewhile(lambda pair: pair[0] < _SLACK * len(wanted), enumerate(entries))
-            return {entry.name for _, entry in some if entry.name in wanted and entry.is_file()}
+            first_entries = takewhile(lambda pair: pair[0] < _SLACK * len(wanted), enumerate(entries))
+            return {entry.name for _, entry in first_entries if entry.name in wanted and entry.is_file()}
     except OSError:
         return set()
 

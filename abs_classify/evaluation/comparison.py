@@ -104,7 +104,7 @@ def _side_text(name: str, records: Sequence[ResultRecord]) -> str:
         "model": [record.details.weights.name for record in records],
         "classes from": [record.details.classes.source for record in records],
     }
-    parts = [f"{what} {', '.join(dict.fromkeys(values))}" for what, values in facts.items()]
+    parts = [f"{title} {', '.join(dict.fromkeys(values))}" for title, values in facts.items()]
     return printable(f"{name}: {'; '.join(parts)}")
 
 

@@ -154,15 +154,15 @@ def _batches(scored: ScoredImages, classes: Sequence[str], shared: dict[str, Any
                 {
                     **shared,
                     "method": method,
-                    "image": images[at].id,
-                    "path": valid_unicode(images[at].name),
-                    "label": classes[scored.labels[at]],
-                    "rank": int(ranking.ranks[at]),
-                    "correct": bool(ranking.ranks[at] == 1),
-                    "top": [classes[position] for position in ranking.top[at].tolist()],
-                    "scores": ranking.scores[at].tolist(),
+                    "image": images[row].id,
+                    "path": valid_unicode(images[row].name),
+                    "label": classes[scored.labels[row]],
+                    "rank": int(ranking.ranks[row]),
+                    "correct": bool(ranking.ranks[row] == 1),
+                    "top": [classes[class_index] for class_index in ranking.top[row].tolist()],
+                    "scores": ranking.scores[row].tolist(),
                 }
-                for at in range(start, min(start + _ROWS, len(images)))
+                for row in range(start, min(start + _ROWS, len(images)))
             ]
 
 

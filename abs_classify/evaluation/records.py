@@ -271,11 +271,11 @@ def records_of(evaluation: Evaluation, run: Run) -> list[ResultRecord]:
 
 def split_model(name: str) -> tuple[str, str]:
     """CLIP_benchmark's two names of a model, architecture and weights: ``ViT-B-16/openai`` is ViT-B-16 and openai."""
-    model, at, file = name.partition("@")
+    model, separator, file = name.partition("@")
     if ":" in model:  # hf-hub:ORG/REPO and local-dir:FOLDER are one name
         return name, ""
     architecture, _, tag = model.partition("/")
-    return architecture, tag + at + file
+    return architecture, tag + separator + file
 
 
 def _shared_details(evaluation: Evaluation, run: Run) -> dict[str, Any]:

@@ -208,10 +208,10 @@ def _other_version(shown: str, version: object) -> ResultError:
 
 
 def _files(folder: Path) -> list[Path]:
-    found = sorted(folder.glob("*.json"))
-    if not found:
+    paths = sorted(folder.glob("*.json"))
+    if not paths:
         raise ResultError(f"the folder {str(folder)!r} holds no result files", remedy="See `abs results ls`")
-    return found
+    return paths
 
 
 def file_stem(record: ResultRecord) -> str:

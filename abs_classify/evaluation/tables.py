@@ -236,8 +236,10 @@ def _titles(groups: Sequence[Sequence[ResultRecord]]) -> list[str]:
     """Short names of the data sets, all different: of a place on the disk its last part."""
     short = [group[0].dataset.rstrip("/").rpartition("/")[2] or group[0].dataset for group in groups]
     return [
-        name if short.count(name) == 1 else f"{name} ({at}, {counted(group[0].details.data.images, 'image', 'images')})"
-        for at, (name, group) in enumerate(zip(short, groups, strict=True), start=1)
+        name
+        if short.count(name) == 1
+        else f"{name} ({number}, {counted(group[0].details.data.images, 'image', 'images')})"
+        for number, (name, group) in enumerate(zip(short, groups, strict=True), start=1)
     ]
 
 

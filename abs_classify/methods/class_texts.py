@@ -412,11 +412,11 @@ def _sentence(name: str, description: Description, stop: bool = False) -> str:
     return descriptor_sentence(name, description.text, stop)
 
 
-def _lacking(what: str, classes: Sequence[str]) -> UsageError:
+def _lacking(kind: str, classes: Sequence[str]) -> UsageError:
     named = ", ".join(classes[:_MAX_NAMED])
-    more = f" and {len(classes) - _MAX_NAMED} more" if len(classes) > _MAX_NAMED else ""
+    beyond = f" and {len(classes) - _MAX_NAMED} more" if len(classes) > _MAX_NAMED else ""
     subject = "the class has" if len(classes) == 1 else "these classes have"
     return UsageError(
-        f"{subject} no {what}: {named}{more}",
-        remedy=f"Write at least one {what} for every class, or leave the class out",
+        f"{subject} no {kind}: {named}{beyond}",
+        remedy=f"Write at least one {kind} for every class, or leave the class out",
     )

@@ -118,13 +118,13 @@ def _line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
 
 
-def fit_state(module: nn.Module, state: Mapping[str, Tensor], *, what: str, optional: Sequence[str] = ()) -> None:
+def fit_state(module: nn.Module, state: Mapping[str, Tensor], *, subject: str, optional: Sequence[str] = ()) -> None:
     """Copy a state dict into a module, all of it and nothing else.
 
     Args:
         module: receives the tensors.
         state: by parameter name.
-        what: names the checkpoint and the architecture in the error.
+        subject: names the checkpoint and the architecture in the error.
         optional: names that may be missing, or be in the checkpoint in vain.
 
     Raises:
@@ -145,18 +145,18 @@ def fit_state(module: nn.Module, state: Mapping[str, Tensor], *, what: str, opti
     ]
     if problems:
         raise WeightsError(
-            f"{what} do not fit: {'; '.join(problems)}",
+            f"{subject} do not fit: {'; '.join(problems)}",
             remedy="Name the architecture that the checkpoint was trained with",
         )
     module.load_state_dict({name: value for name, value in state.items() if name in expected}, strict=False)
 
 
-def check_finite(module: nn.Module, *, what: str) -> None:
+def check_finite(module: nn.Module, *, subject: str) -> None:
     """Refuse weights with NaN or infinity in them.
 
     Args:
         module: its parameters and persistent buffers are checked; attention masks, which hold infinity, are neither.
-        what: names the model in the error.
+        subject: names the model in the error.
 
     Raises:
         ModelError: names the first such tensor.
@@ -165,7 +165,7 @@ def check_finite(module: nn.Module, *, what: str) -> None:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             bad = int((~torch.isfinite(tensor)).sum())
             raise ModelError(
-                f"{what} hold NaN or infinity in {name} ({bad} of {tensor.numel()} numbers, {tensor.dtype})",
+                f"{subject} hold NaN or infinity in {name} ({bad} of {tensor.numel()} numbers, {tensor.dtype})",
                 remedy="Download the weights again, or use float32 if they overflow float16",
             )
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from abs_core.errors import ModelError
+from abs_core.extras import installed_version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,18 +138,22 @@ class DeferredModel:
     @cached_property
     def facts(self) -> ModelFacts:
         """Digests and geometry: remembered for unchanged weights and packages, else taken from the loaded models."""
-        what = json.dumps([self.name, self.attention, self.dtype, [_version(package) for package in _PACKAGES]])
-        return ModelFacts.from_json(self.digests.derived(what, self.find_files(), lambda: self._find_facts().to_json()))
+        inputs = json.dumps(
+            [self.name, self.attention, self.dtype, [installed_version(package) for package in _PACKAGES]]
+        )
+        return ModelFacts.from_json(
+            self.digests.derived(inputs, self.find_files(), lambda: self._find_facts().to_json())
+        )
 
     @property
     def pillow(self) -> str:
         """The version of the library that decodes and resizes images."""
-        return _version("pillow")
+        return installed_version("pillow")
 
     @property
     def versions(self) -> dict[str, str]:
         """The versions of the packages that take part in a result."""
-        return {package: found for package in _PACKAGES if (found := _version(package))}
+        return {package: installed for package in _PACKAGES if (installed := installed_version(package))}
 
     @cached_property
     def model(self) -> Model:
@@ -216,10 +220,3 @@ def model_notes(name: str) -> list[str]:
     return [
         "the embedded model knows what ImageNet-1k knows; it serves to try the pipeline, an open_clip model to do work"
     ]
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""

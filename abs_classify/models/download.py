@@ -107,9 +107,10 @@ def _ask_hub(entry: ModelEntry) -> Any:
         return HfApi().model_info(entry.repository, files_metadata=True)
     except errors.RepositoryNotFoundError as error:
         # a gated repository is a special case of a missing one
-        what = "asks for an account with" if isinstance(error, errors.GatedRepoError) else "has no public repository"
+        refusal = "asks for an account with" if isinstance(error, errors.GatedRepoError) else "has no public repository"
         raise WeightsError(
-            f"the hub {what} {entry.repository!r}", remedy="Check the name, or accept its terms there and set HF_TOKEN"
+            f"the hub {refusal} {entry.repository!r}",
+            remedy="Check the name, or accept its terms there and set HF_TOKEN",
         ) from error
     except Exception as error:  # the client lets through the errors of whichever HTTP library it uses
         host = urlsplit(constants.ENDPOINT).hostname

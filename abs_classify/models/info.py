@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from abs_classify.models.open_clip_sources import find_source, read_catalogue
 from abs_classify.models.registry import ModelEntry, files_of
 from abs_classify.models.weights import no_downloads
 from abs_core.errors import ModelError, UsageError, WeightsError
-from abs_core.extras import require
+from abs_core.extras import installed_version, require
 
 if TYPE_CHECKING:
     from abs_classify.models.last_block import EncoderSplit
@@ -95,9 +94,9 @@ def read_model_info(entry: ModelEntry, use: str, *, remember: Remember | None = 
             raise _IncompleteInfo(info)
         return json.dumps(asdict(info))
 
-    what = json.dumps(["model info", use, [_version(package) for package in _PACKAGES]])
+    inputs = json.dumps(["model info", use, [installed_version(package) for package in _PACKAGES]])
     try:
-        values = json.loads(remember(what, _files(entry, use), describe))
+        values = json.loads(remember(inputs, _files(entry, use), describe))
     except _IncompleteInfo as incomplete:
         return incomplete.info
     return ModelInfo(**{**values, "attention": tuple(values["attention"])})
@@ -114,13 +113,6 @@ def _files(entry: ModelEntry, use: str) -> tuple[Path, ...]:
     """The files that decide what is said of a model; none where open_clip or timm knows it by name."""
     known = entry.repository and use == entry.name and not use.startswith("hf-hub:")
     return () if known else files_of(use)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
 
 
 def text_repositories(name: str) -> tuple[str, str]:

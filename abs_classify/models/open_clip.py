@@ -182,7 +182,7 @@ class OpenClipModel:
             ModelError: NaN or infinity in the weights.
         """
         settings = _preprocess_settings(model)
-        _settle(model, resolve_device(device), resolve_dtype(dtype), what=f"the weights of {name!r}")
+        _settle(model, resolve_device(device), resolve_dtype(dtype), subject=f"the weights of {name!r}")
         return cls(
             model,
             preprocess or image_transform_v2(PreprocessCfg(**settings), is_train=False),
@@ -366,7 +366,7 @@ def load_open_clip_model(name: str, *, device: str, dtype: str, allow_download: 
         with no_downloads():
             model, tokenizer = _build(source), _build_tokenizer(source)
     settings = _preprocess_settings(model)
-    _settle(model, resolved_device, resolved_dtype, what=f"the weights of {name!r}")
+    _settle(model, resolved_device, resolved_dtype, subject=f"the weights of {name!r}")
     return OpenClipModel(
         model,
         image_transform_v2(PreprocessCfg(**settings), is_train=False),
@@ -396,8 +396,8 @@ def _build(source: CheckpointSource) -> Any:
     for key in ("logit_scale", "logit_bias"):
         if key in state and key in expected and state[key].numel() == expected[key].numel():
             state[key] = state[key].reshape(expected[key].shape)
-    what = f"the weights in {str(source.checkpoint)!r} and the architecture {source.model}"
-    fit_state(model, state, what=what, optional=_NOT_IN_FEATURES)
+    subject = f"the weights in {str(source.checkpoint)!r} and the architecture {source.model}"
+    fit_state(model, state, subject=subject, optional=_NOT_IN_FEATURES)
     return model
 
 
@@ -430,10 +430,10 @@ def _tokenizer_from_folder(folder: Path, text: dict[str, Any]) -> Tokenizer:
     return tokenizer
 
 
-def _settle(model: nn.Module, device: torch.device, dtype: torch.dtype, *, what: str) -> None:
+def _settle(model: nn.Module, device: torch.device, dtype: torch.dtype, *, subject: str) -> None:
     """Cast, move and freeze a model in place, and refuse bad numbers, also those that the cast made."""
     model.eval().requires_grad_(False)
-    check_finite(model.to(dtype=dtype), what=what)
+    check_finite(model.to(dtype=dtype), subject=subject)
     model.to(device=device)
 
 

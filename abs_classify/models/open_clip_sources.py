@@ -352,7 +352,7 @@ def _agreed_preprocess(arch: str) -> Mapping[str, Any]:
 
 
 def _check_activation(
-    arch: str, config: Mapping[str, Any], weights_quick: bool, what: str, repository: str = ""
+    arch: str, config: Mapping[str, Any], weights_quick: bool, weights: str, repository: str = ""
 ) -> None:
     """QuickGELU weights on a GELU architecture, or the reverse, give wrong features without any other sign.
 
@@ -368,7 +368,7 @@ def _check_activation(
     elif repository:
         remedy = f"Use hf-hub:{repository}, whose own configuration says which activation the weights were trained with"
     raise ModelError(
-        f"QuickGELU mismatch: {what} were trained with {wanted}, and the architecture {arch} computes {has}",
+        f"QuickGELU mismatch: {weights} were trained with {wanted}, and the architecture {arch} computes {has}",
         remedy=remedy,
     )
 

@@ -90,9 +90,9 @@ def load_vit(spec: str, *, allow_download: bool = False) -> LoadedVit:
         trunk, size, mean, std, architecture = _build_timm(source.name)
         # classifier heads play no part in attention
         state = {name: tensor for name, tensor in state.items() if not name.startswith(("head.", "fc_norm.", "head_"))}
-    fit_state(trunk, state, what=f"the weights in {str(source.weights)!r} and the vision transformer {spec!r}")
+    fit_state(trunk, state, subject=f"the weights in {str(source.weights)!r} and the vision transformer {spec!r}")
     trunk.eval().requires_grad_(False)
-    check_finite(trunk, what=f"the weights in {str(source.weights)!r}")
+    check_finite(trunk, subject=f"the weights in {str(source.weights)!r}")
     return LoadedVit(trunk, size, mean, std, sha256_file(source.weights), architecture)
 
 

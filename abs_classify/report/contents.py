@@ -333,7 +333,8 @@ def _scored_images(
     """The predictions, with the images that were encoded together side by side."""
     placed = [(_shard_of(prediction), prediction.position) for prediction in predictions]
     shards = [
-        [shard.images[position] for shard, position in group] for _, group in groupby(placed, key=lambda at: id(at[0]))
+        [shard.images[position] for shard, position in group]
+        for _, group in groupby(placed, key=lambda place: id(place[0]))
     ]
     top = [shard.ranking.top[position] for shard, position in placed]
     scores = [shard.ranking.scores[position] for shard, position in placed]

@@ -221,11 +221,11 @@ def _reasons_column(sheet: _Sheet, why: Reasons, x: int, y: int, width: int) -> 
     return y
 
 
-def _rest_row(sheet: _Sheet, what: str, rest: tuple[int, str] | None, x: int, y: int, width: int) -> int:
+def _rest_row(sheet: _Sheet, kind: str, rest: tuple[int, str] | None, x: int, y: int, width: int) -> int:
     if rest is None:
         return y
     sheet.number(x + width, y, rest[1])
-    return sheet.text(x, y, f"{rest[0]} {what}", colour=_QUIET, width=width * 0.6)
+    return sheet.text(x, y, f"{rest[0]} {kind}", colour=_QUIET, width=width * 0.6)
 
 
 def _bar_row(sheet: _Sheet, bar: Bar, x: int, y: int, width: int, fill: str | None) -> int:

@@ -68,8 +68,8 @@ def list_command(home: Home, as_json: bool, remote: str | None, limit: int | Non
     for problem in catalogue.problems:
         note(f"left out: {problem}")
     _print_references([(str(entry.manifest), entry.yanked) for entry in catalogue.entries], as_json)
-    more = "; there are more, see --limit" if catalogue.truncated else ""
-    note(f"{len(catalogue.entries)} in {repository.address}{more}")
+    beyond = "; there are more, see --limit" if catalogue.truncated else ""
+    note(f"{len(catalogue.entries)} in {repository.address}{beyond}")
 
 
 def _print_local(home: Home, as_json: bool) -> None:

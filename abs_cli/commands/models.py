@@ -175,8 +175,8 @@ def _describe(row: WeightsRow, info: ModelInfo) -> Iterator[tuple[str, str]]:
         yield "QuickGELU", "yes" if info.quick_gelu else "no"
         if not info.remark:
             yield "feature views", "yes" if info.grid else "no, pixel views only"
-        own = ", ".join(info.attention) or "none"
-        yield "attention", f"by default {info.default_attention}; of its own: {own}"
+        backends = ", ".join(info.attention) or "none"
+        yield "attention", f"by default {info.default_attention}; of its own: {backends}"
     yield "note", info.remark or "read from the configuration, without the weights"
 
 

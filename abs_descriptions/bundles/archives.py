@@ -24,8 +24,7 @@ from typing import IO, BinaryIO, cast
 
 from abs_core.errors import BundleError
 from abs_core.files import atomic_write, storage_errors
-from abs_core.text import printable
-from abs_descriptions.bundles.references import quoted
+from abs_core.text import printable, quoted
 
 __all__ = ["ARCHIVES", "Unpacked", "unpack_bundles"]
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from abs_core.canonical import canonical_json
 from abs_core.descriptions import DESCRIPTION_KINDS, Description, DescriptionKind, Provenance
-from abs_core.text import printable
+from abs_core.text import printable, quoted
 from abs_descriptions.bundles.format import (
     FORMAT,
     FORMAT_VERSION,
@@ -30,7 +30,7 @@ from abs_descriptions.bundles.format import (
     text_problem,
     token_problem,
 )
-from abs_descriptions.bundles.references import DIGEST, quoted
+from abs_descriptions.bundles.references import DIGEST
 
 __all__ = [
     "MIGRATIONS",

@@ -12,11 +12,10 @@ from tempfile import TemporaryFile
 from typing import IO, Any
 
 from abs_core.descriptions import Description
-from abs_core.text import printable
+from abs_core.text import printable, quoted
 from abs_descriptions.bundles.codec import RecordRules
 from abs_descriptions.bundles.format import BundleHeader
 from abs_descriptions.bundles.reader import iter_records, read_header
-from abs_descriptions.bundles.references import quoted
 from abs_descriptions.bundles.writer import SpoolFile
 
 __all__ = [

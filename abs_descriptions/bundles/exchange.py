@@ -35,11 +35,10 @@ from abs_core.descriptions import Description, DescriptionKind, Provenance, Reje
 from abs_core.errors import BundleError, UnknownNameError
 from abs_core.files import atomic_write, sha256_file, storage_errors
 from abs_core.labels import LabelSet, fold
-from abs_core.text import csv_delimiter, escape_formula, printable, unescape_formula
+from abs_core.text import csv_delimiter, escape_formula, printable, quoted, unescape_formula
 from abs_descriptions.bundles.codec import is_too_deep
 from abs_descriptions.bundles.format import BundleHeader, Generator, text_problem
 from abs_descriptions.bundles.reader import iter_records, read_header
-from abs_descriptions.bundles.references import quoted
 
 __all__ = [
     "FORMATS",
@@ -261,9 +260,9 @@ class LabelMatching:
                 remedy="Use the class id as the label",
             )
         if self.unknown:
-            more = "" if len(self.unknown) <= 5 else f" and {len(self.unknown) - 5} more"
+            beyond = "" if len(self.unknown) <= 5 else f" and {len(self.unknown) - 5} more"
             raise BundleError(
-                f"no class is called {', '.join(map(quoted, self.unknown[:5]))}{more}",
+                f"no class is called {', '.join(map(quoted, self.unknown[:5]))}{beyond}",
                 remedy="Correct the labels in the file, or choose another label set",
             )
 

@@ -20,15 +20,8 @@ from pydantic_core import core_schema
 
 from abs_core.descriptions import DescriptionKind
 from abs_core.labels import ClassLabel, LabelSet
-from abs_descriptions.bundles.references import (
-    DIGEST,
-    NAME,
-    VERSION,
-    name_problem,
-    parse_version,
-    pinned_problem,
-    quoted,
-)
+from abs_core.text import quoted
+from abs_descriptions.bundles.references import DIGEST, NAME, VERSION, name_problem, parse_version, pinned_problem
 
 __all__ = [
     "BundleHeader",

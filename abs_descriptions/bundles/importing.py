@@ -10,7 +10,7 @@ from pathlib import Path
 from abs_core.errors import BundleError, LabelError, UsageError
 from abs_core.files import ensure_writable
 from abs_core.labels import LabelEntry, LabelSet, build_label_set
-from abs_core.text import printable
+from abs_core.text import printable, quoted
 from abs_descriptions.bundles.archives import ARCHIVES, unpack_bundles
 from abs_descriptions.bundles.exchange import (
     ExternalText,
@@ -22,7 +22,6 @@ from abs_descriptions.bundles.exchange import (
 )
 from abs_descriptions.bundles.manifest import Manifest
 from abs_descriptions.bundles.reader import Bundle, read_bundle
-from abs_descriptions.bundles.references import quoted
 from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.versions import add_version, timestamp
 from abs_descriptions.bundles.writer import write_bundle

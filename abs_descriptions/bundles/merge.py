@@ -28,11 +28,11 @@ from typing import Literal
 from abs_core.descriptions import Description, Provenance, Rejection
 from abs_core.errors import BundleError, UsageError
 from abs_core.labels import LabelSet
+from abs_core.text import quoted
 from abs_descriptions.bundles.diff import align_classes, diff_labels, show_note
 from abs_descriptions.bundles.format import BundleHeader, Generator
 from abs_descriptions.bundles.manifest import Manifest
 from abs_descriptions.bundles.reader import Bundle, iter_rejected, read_bundle, rejected_path
-from abs_descriptions.bundles.references import quoted
 from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.versions import add_version, child_version, timestamp
 from abs_descriptions.bundles.writer import write_bundle

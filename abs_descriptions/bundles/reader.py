@@ -22,7 +22,7 @@ from abs_core.canonical import canonical_json
 from abs_core.descriptions import Description, LabelSpace, Provenance, Rejection
 from abs_core.errors import BundleError
 from abs_core.files import storage_errors
-from abs_core.text import printable
+from abs_core.text import printable, quoted
 from abs_descriptions.bundles.codec import (
     CANONICAL,
     FETCH,
@@ -43,7 +43,6 @@ from abs_descriptions.bundles.format import (
     BundleHeader,
     RejectionModel,
 )
-from abs_descriptions.bundles.references import quoted
 
 __all__ = [
     "Bundle",

@@ -12,7 +12,7 @@ from functools import total_ordering
 from typing import Literal
 
 from abs_core.errors import UsageError
-from abs_core.text import printable
+from abs_core.text import quoted
 
 __all__ = [
     "DIGEST",
@@ -24,7 +24,6 @@ __all__ = [
     "parse_reference",
     "parse_version",
     "pinned_problem",
-    "quoted",
 ]
 
 
@@ -42,11 +41,6 @@ _RANGE = re.compile(r"[\^~<>=*, |]|(?:^|\.)[xX](?:\.|$)")
 _RESERVED = frozenset(
     ["con", "prn", "aux", "nul", *(f"com{i}" for i in range(1, 10)), *(f"lpt{i}" for i in range(1, 10))]
 )
-
-
-def quoted(text: str, limit: int = 60) -> str:
-    """``text`` in quotes for a message: cut to ``limit`` characters, with nothing that a terminal would obey."""
-    return f"'{printable(text[: limit + 1], limit)}'"
 
 
 def name_problem(name: str) -> str | None:

@@ -24,7 +24,7 @@ from typing import Literal
 from abs_core.errors import AbsError, BundleError, StorageError, UnknownNameError, UsageError
 from abs_core.files import sha256_file, storage_errors
 from abs_core.home import Home
-from abs_core.text import printable
+from abs_core.text import printable, quoted
 from abs_descriptions.bundles.format import text_problem
 from abs_descriptions.bundles.manifest import (
     VERSIONS,
@@ -36,7 +36,7 @@ from abs_descriptions.bundles.manifest import (
     yank_path,
 )
 from abs_descriptions.bundles.reader import Bundle, read_bundle, read_header, rejected_path
-from abs_descriptions.bundles.references import Reference, Version, name_problem, parse_reference, parse_version, quoted
+from abs_descriptions.bundles.references import Reference, Version, name_problem, parse_reference, parse_version
 from abs_descriptions.bundles.storage import Blob, Storage, open_storage, parse_location
 from abs_descriptions.bundles.storage.base import EditableStorage, fetch
 from abs_descriptions.bundles.storage.folder import FolderStorage

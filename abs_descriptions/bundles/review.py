@@ -25,12 +25,11 @@ from pydantic import JsonValue, ValidationError
 from abs_core.descriptions import Description, Rejection
 from abs_core.errors import BundleError, UsageError
 from abs_core.files import atomic_write, sha256_file
-from abs_core.text import printable
+from abs_core.text import printable, quoted
 from abs_descriptions.bundles.codec import validation_message
 from abs_descriptions.bundles.exchange import ExternalFormatError, read_external_text
 from abs_descriptions.bundles.format import Generator, text_problem
 from abs_descriptions.bundles.reader import Bundle, iter_rejected, rejected_path
-from abs_descriptions.bundles.references import quoted
 from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.review_file import ReviewRow, parse_review_file, row_id, serialize_review_file
 from abs_descriptions.bundles.review_page import render_review_page

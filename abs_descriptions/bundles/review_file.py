@@ -25,9 +25,8 @@ from typing import Literal
 from unicodedata import normalize
 
 from abs_core.descriptions import Description
-from abs_core.text import csv_delimiter, escape_formula, unescape_formula
+from abs_core.text import csv_delimiter, escape_formula, quoted, unescape_formula
 from abs_descriptions.bundles.exchange import ExternalFormatError
-from abs_descriptions.bundles.references import quoted
 
 __all__ = ["COLUMNS", "DECISIONS", "Decision", "ReviewRow", "parse_review_file", "row_id", "serialize_review_file"]
 

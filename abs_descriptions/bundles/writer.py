@@ -25,7 +25,7 @@ from abs_core.descriptions import Description, Rejection
 from abs_core.errors import BundleError
 from abs_core.files import atomic_write, storage_errors
 from abs_core.labels import LabelSet
-from abs_core.text import printable
+from abs_core.text import printable, quoted
 from abs_descriptions.bundles.codec import (
     LineError,
     RecordRules,
@@ -46,7 +46,6 @@ from abs_descriptions.bundles.format import (
     header_problem,
 )
 from abs_descriptions.bundles.reader import Bundle, rejected_path, rejection_value
-from abs_descriptions.bundles.references import quoted
 
 __all__ = ["Repeat", "SpoolFile", "write_bundle"]
 

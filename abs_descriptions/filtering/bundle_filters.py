@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Protocol
 
 from pydantic import JsonValue
@@ -15,6 +14,7 @@ from pydantic import JsonValue
 from abs_core.canonical import digest
 from abs_core.descriptions import Description, top_by_weight
 from abs_core.errors import BundleError
+from abs_core.extras import installed_version
 from abs_descriptions.bundles.format import MAX_SCORES, BundleHeader, Generator
 from abs_descriptions.bundles.reader import Bundle
 from abs_descriptions.filtering.criteria import Criteria, Decision, decide
@@ -163,18 +163,11 @@ def _embed(bundle: Bundle, encoder: Encoder, cache: EmbeddingCache | None) -> ND
     if cache is None:
         vectors = encoder.encode(unique)
     else:
-        packages: dict[str, JsonValue] = {package: _version(package) for package in _PACKAGES}
+        packages: dict[str, JsonValue] = {package: installed_version(package) for package in _PACKAGES}
         inputs: dict[str, JsonValue] = {"encoder": encoder.digest, "texts": digest(unique), "packages": packages}
         vectors = cache.embeddings(inputs, lambda: encoder.encode(unique))
     rows = {text: row for row, text in enumerate(unique)}
     return vectors[[rows[text] for text in texts]]
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
 
 
 def filter_by_weight(

@@ -17,9 +17,9 @@ from types import TracebackType
 from abs_core.errors import ProviderError, UsageError
 from abs_core.labels import LabelSet, read_labels
 from abs_core.progress import Advance, Progress, no_progress
-from abs_core.text import counted
+from abs_core.text import counted, quoted
 from abs_descriptions.bundles import Bundle, Generator, write_bundle
-from abs_descriptions.bundles.references import name_problem, quoted
+from abs_descriptions.bundles.references import name_problem
 from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.versions import add_version, check_output, child_version, find_same_version, timestamp
 from abs_descriptions.generation.cost import Budget, Prices

@@ -73,9 +73,9 @@ def test_every_extra_but_that_of_developers_says_its_purpose() -> None:
 
 def test_an_extra_has_what_it_adds_to_those_in_it() -> None:
     extras = {extra.name: extra for extra in list_extras()}
-    assert extras["demo"].own == ("skimage", "sklearn")
-    assert {"PIL", "open_clip", "gguf", *extras["demo"].own} < set(extras["demo"].modules)
-    assert extras["gs"].own == extras["gs"].modules == ("gcsfs",)
+    assert extras["demo"].added == ("skimage", "sklearn")
+    assert {"PIL", "open_clip", "gguf", *extras["demo"].added} < set(extras["demo"].modules)
+    assert extras["gs"].added == extras["gs"].modules == ("gcsfs",)
 
 
 def test_every_extra_that_is_named_exists() -> None:

@@ -166,7 +166,7 @@ def diagnose(benchmark: Benchmark, choice: SplitChoice) -> Diagnosis:
     misplaced = f"the folder {str(root)!r} is {distance} for {benchmark.name}, which lies in {str(folder)!r}"
     if not missing:
         return Diagnosis(misplaced, f"Write {spec_with_root(benchmark, choice, folder)}")
-    paths = ", ".join(f"{path.what} ({_relative(path.path, folder)})" for path in missing)
+    paths = ", ".join(f"{path.title} ({_relative(path.path, folder)})" for path in missing)
     lacks = f"lacks files of {benchmark.name} ({choice.split.name}): {paths}"
     message = f"{misplaced} and {lacks}" if levels else f"the folder {str(root)!r} {lacks}"
     remedy = missing[0].remedy or _fetch(benchmark, folder, missing[0])
@@ -268,7 +268,7 @@ def _below(root: Path) -> Iterator[tuple[int, Path]]:
 def _fetch(benchmark: Benchmark, root: Path, missing: MissingPath) -> str:
     archive = _archive_of(benchmark, root, missing.path)
     if archive is None:
-        return f"Put {missing.what} at {str(missing.path)!r}"
+        return f"Put {missing.title} at {str(missing.path)!r}"
     if _find(archive, root) is not None:
         return f"Extract the archive that is there: {extraction_command(archive, root)}"
     return f"Download {archive.name} from {archive.url} and extract it in {str(_target(archive, root))!r}"

@@ -68,12 +68,12 @@ class MissingPath:
 
     Args:
         path: where it should be.
-        what: what it is, such as "the list of test images".
+        title: what it is, such as "the list of test images".
         remedy: how to get it if not by extracting an archive; empty if there is no other way.
     """
 
     path: Path
-    what: str
+    title: str
     remedy: str = ""
 
 
@@ -103,22 +103,22 @@ class LayoutReader(Protocol):
         ...
 
 
-def missing_file(path: Path, what: str, remedy: str = "") -> tuple[MissingPath, ...]:
+def missing_file(path: Path, title: str, remedy: str = "") -> tuple[MissingPath, ...]:
     """Empty if the path is a file with content."""
     try:
         exists = path.is_file() and path.stat().st_size > 0
     except OSError:
         exists = False
-    return () if exists else (MissingPath(path, what, remedy),)
+    return () if exists else (MissingPath(path, title, remedy),)
 
 
-def missing_folder(path: Path, what: str, remedy: str = "") -> tuple[MissingPath, ...]:
+def missing_folder(path: Path, title: str, remedy: str = "") -> tuple[MissingPath, ...]:
     """Empty if the path is a folder with content."""
     try:
         exists = path.is_dir() and any(path.iterdir())
     except OSError:
         exists = False
-    return () if exists else (MissingPath(path, what, remedy),)
+    return () if exists else (MissingPath(path, title, remedy),)
 
 
 def unknown_class(where: str, label: object, labels: LabelSet) -> DatasetError:
