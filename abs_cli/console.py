@@ -22,6 +22,9 @@ from abs_core.text import printable
 
 __all__ = ["Interrupts", "LazyGroup", "PlainGroup", "note", "progress", "show_log_messages"]
 
+_LINE_INTERVAL = 10.0  # seconds between lines of progress
+_GRACE_PERIOD = 15.0  # seconds from the first Ctrl-C to the end
+
 
 def note(text: str) -> None:
     """One line on stderr, with everything from outside made harmless."""
@@ -92,15 +95,15 @@ def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
 class _ProgressLines:
     """Progress where stderr is not a terminal: a plain line now and then."""
 
-    def __init__(self, title: str, total: int, unit: str, interval: float = 10.0) -> None:
-        self._title, self._total, self._unit, self._interval = title, total, unit, interval
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        self._title, self._total, self._unit = title, total, unit
         self._start = self._last = time.monotonic()
         self._done = 0
 
     def __call__(self, step: int = 1, remark: str = "") -> None:
         self._done += step
         now = time.monotonic()
-        if now - self._last < self._interval:
+        if now - self._last < _LINE_INTERVAL:
             return
         self._last = now
         rate = self._done / max(now - self._start, 1e-9)
@@ -114,14 +117,10 @@ class Interrupts:
     """Catches Ctrl-C (SIGINT) inside a ``with`` block of the main thread; elsewhere it does nothing.
 
     The first one sets ``requested``. The second one, or the end of the grace period, raises ``KeyboardInterrupt``.
-
-    Args:
-        grace_period: seconds from the first one to the end.
     """
 
-    def __init__(self, grace_period: float = 15.0) -> None:
+    def __init__(self) -> None:
         self.requested = False
-        self._grace_period = grace_period
         self._timer: threading.Timer | None = None
         self._before: Any = None
 
@@ -141,11 +140,11 @@ class Interrupts:
             raise KeyboardInterrupt
         self.requested = True
         # Not through sys.stderr: the signal may have come while it was writing.
-        wait = f"waiting up to {self._grace_period:.0f} s for what is under way"
+        wait = f"waiting up to {_GRACE_PERIOD:.0f} s for what is under way"
         line = f"\nstopping: {wait}; press Ctrl-C again to stop now\n"
         with suppress(OSError, ValueError):
             os.write(sys.stderr.fileno(), line.encode())
-        self._timer = threading.Timer(self._grace_period, _interrupt_main_thread)
+        self._timer = threading.Timer(_GRACE_PERIOD, _interrupt_main_thread)
         self._timer.daemon = True
         self._timer.start()
 

@@ -31,7 +31,7 @@ from typing import IO, Any, BinaryIO
 from urllib.parse import urlsplit
 
 from abs_core.errors import DownloadError, UsageError
-from abs_core.files import lock_file, sha256_file, storage_errors
+from abs_core.files import lock_file, storage_errors
 
 __all__ = ["download", "is_loopback", "is_url", "read_url", "retry_after", "validate_url"]
 
@@ -99,7 +99,7 @@ def read_url(url: str, *, plain_http: bool = False) -> Generator[bytes, None, No
                 done = position + len(block)
 
 
-def download(url: str, target: Path, *, max_bytes: int, sha256: str | None = None, plain_http: bool = False) -> bool:
+def download(url: str, target: Path, *, max_bytes: int) -> bool:
     """Download a file, unless there is one under ``target``.
 
     The bytes go to a file beside it, which is flushed and renamed. It stays when the download breaks off, and the next
@@ -110,32 +110,25 @@ def download(url: str, target: Path, *, max_bytes: int, sha256: str | None = Non
         url: the address; it is shown in errors, so it should hold no secret.
         target: where the file is to be. Parents are created.
         max_bytes: that it may have.
-        sha256: ``sha256:`` and the hex digest that it must have, if known.
-        plain_http: whether http is allowed from other machines than this one.
 
     Returns:
         Whether it was downloaded; False if it was there.
 
     Raises:
         UsageError: an address that may not be opened.
-        DownloadError: the server does not give it, it is too large, or not the expected one.
+        DownloadError: the server does not give it, or it is too large.
         StorageError: it cannot be written.
     """
-    trusting = sha256 is not None
     partial = _PartialFile(url, target)
     with storage_errors(target, "write"):
         if target.is_file():
             return False
-        with partial.open(trusting=trusting) as stream:
+        with partial.open() as stream:
             if target.is_file():  # another process was faster
                 return False
             begin = stream.tell()
-            transfer = _Transfer(url, plain_http, trusting=trusting, position=begin, version=partial.version)
+            transfer = _Transfer(url, plain_http=False, trusting=False, position=begin, version=partial.version)
             _write(transfer, partial, stream, max_bytes)
-            if sha256 is not None and (digest := sha256_file(partial.path)) != sha256:
-                partial.discard()
-                reason = f"it is not the expected file: expected {sha256}, got {digest}"
-                raise DownloadError(url, reason, remedy="Check the address, or try again")
             partial.path.replace(target)
     return True
 
@@ -177,7 +170,7 @@ class _Transfer:
 
     Args:
         url: the address.
-        plain_http: as for ``download``.
+        plain_http: as for ``read_url``.
         trusting: whether to resume a file of which the server names no version.
         position: of the first byte to ask for.
         version: that a resumed file must still have, as ``If-Range`` takes it; empty for any.
@@ -302,20 +295,20 @@ class _PartialFile:
         self.version = ""
 
     @contextmanager
-    def open(self, *, trusting: bool) -> Iterator[BinaryIO]:
+    def open(self) -> Iterator[BinaryIO]:
         """Hold the lock and give the bytes to write on, at their end. What cannot be resumed is removed afterwards."""
         self._target.parent.mkdir(parents=True, exist_ok=True)
         with self._locked_state() as self._state:
             self.version = self._state.read().decode("ascii", "replace")
             try:
                 with _open_or_create(self.path) as stream:
-                    if not self.version and not trusting:
+                    if not self.version:
                         stream.truncate(0)
                     stream.seek(0, os.SEEK_END)
                     yield stream
             finally:
                 size = self.path.stat().st_size if self.path.exists() else 0
-                if not size or not (self.version or trusting):
+                if not size or not self.version:
                     self.discard()
 
     def begin(self, version: str) -> None:

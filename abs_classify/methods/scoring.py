@@ -27,7 +27,6 @@ __all__ = [
     "Contributions",
     "CosineToMean",
     "HardMatch",
-    "MaxSimilarity",
     "MeanSimilarity",
     "Scorer",
     "SoftMatch",
@@ -201,31 +200,6 @@ class MeanSimilarity:
 
         counts = class_counts(texts.class_index, texts.classes)[texts.class_index, None]
         return _linear(views, texts.features.double() / counts, texts.class_index)
-
-
-@dataclass(frozen=True)
-class MaxSimilarity:
-    """The largest cosine with a text of the class, averaged over views (the ``max`` option of CLIP-D, WaffleCLIP)."""
-
-    def key(self) -> dict[str, Any]:
-        """See ``Scorer``."""
-        return {"matcher": "max-similarity"}
-
-    def scores(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Tensor:
-        """See ``Scorer``."""
-        from abs_classify.methods.similarity import max_similarity
-
-        return max_similarity(all_views(views), texts.features, texts.class_index, texts.classes)
-
-    def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions:
-        """The best text of each class carries it alone; of equal ones the first."""
-        parts = _linear(views, texts.features.double(), texts.class_index)
-        best = parts.parts.new_zeros(parts.parts.shape)
-        for position in range(texts.classes):
-            of_class = (texts.class_index == position).nonzero().squeeze(1)
-            value, index = parts.parts[:, of_class].max(1, keepdim=True)
-            best.scatter_(1, of_class[index], value)
-        return Contributions(best, parts.views, parts.class_index)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ __all__ = [
     "class_sums",
     "cosine",
     "hard",
-    "max_similarity",
     "mean_similarity",
     "row_blocks",
     "text_weights",
@@ -174,20 +173,6 @@ def mean_similarity(views: Tensor, texts: Tensor, class_index: Tensor, classes: 
     return views.mean(1) @ means.T
 
 
-def max_similarity(views: Tensor, texts: Tensor, class_index: Tensor, classes: int) -> Tensor:
-    """The largest cosine with a text of each class, averaged over views (the ``max`` option of CLIP-D and WaffleCLIP).
-
-    Args and result as in ``mean_similarity``.
-    """
-    flat = views.reshape(-1, views.shape[-1])
-    best = flat.new_full((len(flat), classes), -torch.inf)
-    size = max(1, _BLOCK // len(texts))
-    for views_block, best_block in zip(torch.split(flat, size), torch.split(best, size), strict=True):
-        similarity = views_block @ texts.T
-        best_block.scatter_reduce_(1, class_index.expand_as(similarity), similarity, "amax")
-    return best.view(*views.shape[:2], classes).mean(1)
-
-
 def hard(views: Tensor, texts: Tensor, class_index: Tensor, classes: int) -> Tensor:
     """Hard matching: each view gives its largest cosine to the class of that text, and nothing to the others.
 
@@ -261,9 +246,9 @@ def weighted_texts(texts: Tensor, class_index: Tensor, labels: Tensor, text_scal
     return unit(class_sums(weights[:, None] * unit(texts), class_index, len(labels)))
 
 
-def row_blocks(x: Tensor, size: int = 1024) -> Iterator[Tensor]:
-    """``x`` in blocks of at most ``size`` rows, so that a wider copy of each stays small."""
-    return iter(torch.split(x, size))
+def row_blocks(x: Tensor) -> Iterator[Tensor]:
+    """``x`` in blocks of at most 1024 rows, so that a wider copy of each stays small."""
+    return iter(torch.split(x, 1024))
 
 
 def wide_dtype(device: torch.device) -> torch.dtype:

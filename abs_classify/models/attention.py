@@ -145,14 +145,13 @@ class UniformAttention:
         return torch.full((len(images), self.grid, self.grid), 1 / self.grid**2)
 
 
-def load_attention(name: str, model: Model, *, allow_download: bool = False) -> AttentionBackend:
+def load_attention(name: str, model: Model) -> AttentionBackend:
     """The attention backend of a name.
 
     Args:
         name: ``auto`` (what the model recommends), ``dino``, ``dino:`` and a timm name, folder or file, ``self``,
             ``norm``, ``none``.
         model: the model whose views are placed. Its backend may use its tokens, and runs on its device.
-        allow_download: whether missing weights may be fetched.
 
     Raises:
         UnknownNameError: any other name.
@@ -165,7 +164,7 @@ def load_attention(name: str, model: Model, *, allow_download: bool = False) -> 
         return _own_backend(name, model)
     if name == "none":
         return UniformAttention(model.grid or _PUBLISHED_GRID)
-    return DinoAttention(_dino_weights(name), name=name, device=model.device, allow_download=allow_download)
+    return DinoAttention(_dino_weights(name), name=name, device=model.device)
 
 
 def _own_backend(name: str, model: Model) -> AttentionBackend:

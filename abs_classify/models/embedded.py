@@ -367,8 +367,9 @@ def window_weights(grid: int) -> Tensor:
     return torch.from_numpy(table).float()
 
 
-def _cubic(distance: NDArray[np.float64], a: float = -0.75) -> NDArray[np.float64]:
+def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
     """The cubic convolution kernel (Keys 1981) at distances from 0 to 2."""
+    a = -0.75
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
     far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
     kernel: NDArray[np.float64] = np.where(distance <= 1, near, far)

@@ -67,9 +67,9 @@ class _VitSource:
     configuration: Path | None = None
 
 
-def vit_files(spec: str, *, allow_download: bool = False) -> tuple[Path, ...]:
+def vit_files(spec: str) -> tuple[Path, ...]:
     """The files behind a name: weights, and the configuration where there is one. Errors as in ``load_vit``."""
-    source = _find_source(spec, allow_download=allow_download)
+    source = _find_source(spec, allow_download=False)
     return (source.weights,) if source.configuration is None else (source.weights, source.configuration)
 
 

@@ -59,10 +59,10 @@ def explanation_image(image: ReportImage) -> PIL.Image.Image:
     y = sheet.text(_MARGIN, _MARGIN + 34, truth, colour=_QUIET, width=_WIDTH - 2 * _MARGIN) + 12
     y = _panel_row(sheet, image, panels(image), y) + 18
     if why is None:
-        y = _ranking_column(sheet, rankings, _MARGIN, y, _WIDTH - 2 * _MARGIN)
+        y = _ranking_column(sheet, rankings, y, _WIDTH - 2 * _MARGIN)
     else:
         y = max(
-            _ranking_column(sheet, rankings, _MARGIN, y, _SIDE),
+            _ranking_column(sheet, rankings, y, _SIDE),
             _reasons_column(sheet, why, _MARGIN + _SIDE + 40, y, _SIDE),
         )
     return sheet.cut(y + _MARGIN)
@@ -184,7 +184,8 @@ def _corners(outline: Outline, scale: tuple[float, float]) -> tuple[float, float
     return left, upper, right, max(upper, upper + outline.height * scale[1] - 1)
 
 
-def _ranking_column(sheet: _Sheet, rankings: list[Ranking], x: int, y: int, width: int) -> int:
+def _ranking_column(sheet: _Sheet, rankings: list[Ranking], y: int, width: int) -> int:
+    x = _MARGIN
     for entry in rankings:
         verdict = {True: "right", False: "wrong", None: ""}[entry.right]
         under = sheet.text(x, y, entry.method, size=18, width=width * 0.7)

@@ -141,8 +141,6 @@ ClassName = Annotated[
 Digest = Annotated[str, StringConstraints(pattern=f"^{DIGEST.pattern}$")]
 Score = Annotated[int | float, AfterValidator(_bounded)]
 ScoreName = Annotated[str, StringConstraints(pattern=f"^{SCORE_NAME.pattern}$")]
-_CLOSED = Field(json_schema_extra={"additionalProperties": False})
-
 Scores = Annotated[
     dict[ScoreName, Score],
     Field(min_length=1, max_length=MAX_SCORES, json_schema_extra={"additionalProperties": False}),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import socket
 import ssl
 import threading
@@ -22,7 +21,6 @@ from abs_core.errors import DownloadError, StorageError, UsageError
 from abs_core.http import download, is_url, read_url, validate_url
 
 DATA = bytes(range(256)) * 12_000  # 3 MB: some blocks
-DIGEST = "sha256:" + hashlib.sha256(DATA).hexdigest()
 LIMIT = len(DATA)
 
 
@@ -100,7 +98,7 @@ def files_beside(target: Path) -> list[str]:
 
 
 def test_a_file_is_downloaded_once(web: FileServer, target: Path) -> None:
-    assert download(web.url, target, max_bytes=LIMIT, sha256=DIGEST)
+    assert download(web.url, target, max_bytes=LIMIT)
     assert target.read_bytes() == DATA
     assert files_beside(target) == ["file.bin"]
     assert not download(web.url, target, max_bytes=LIMIT)
@@ -208,12 +206,12 @@ def test_a_cut_connection_is_resumed_where_it_ended(web: FileServer, target: Pat
     assert web.ranges == [None, "bytes=1000000-", "bytes=2000000-", "bytes=3000000-"]
 
 
-def interrupt(web: FileServer, target: Path, **options: str) -> None:
+def interrupt(web: FileServer, target: Path) -> None:
     """A download that ends after a million bytes."""
     web.behave = lambda handler, number: number > 1 and reply(handler, 404)
     web.cut_after = 1_000_000
     with pytest.raises(DownloadError):
-        download(web.url, target, max_bytes=LIMIT, **options)
+        download(web.url, target, max_bytes=LIMIT)
     assert not target.exists()
     web.behave, web.cut_after = lambda handler, number: False, None
     web.ranges.clear()
@@ -231,7 +229,7 @@ def test_the_next_run_resumes(web: FileServer, target: Path) -> None:
 def test_a_server_without_ranges_sends_all_again(web: FileServer, target: Path) -> None:
     interrupt(web, target)
     web.has_ranges = False
-    download(web.url, target, max_bytes=LIMIT, sha256=DIGEST)
+    download(web.url, target, max_bytes=LIMIT)
     assert target.read_bytes() == DATA
     assert web.ranges == ["bytes=1000000-"]
 
@@ -258,14 +256,10 @@ def test_a_server_that_ignores_if_range_is_found_out(web: FileServer, target: Pa
     assert web.ranges == ["bytes=1000000-", None]
 
 
-def test_without_a_version_only_a_pinned_file_is_resumed(web: FileServer, target: Path) -> None:
+def test_without_a_version_nothing_is_resumed(web: FileServer, target: Path) -> None:
     web.headers = {"ETag": 'W/"weak"'}
     interrupt(web, target)
     assert files_beside(target) == []
-    interrupt(web, target, sha256=DIGEST)
-    download(web.url, target, max_bytes=LIMIT, sha256=DIGEST)
-    assert target.read_bytes() == DATA
-    assert web.ranges == ["bytes=1000000-"]
 
 
 def test_a_stream_is_resumed_or_says_that_it_changed(web: FileServer) -> None:
@@ -306,13 +300,6 @@ def test_a_file_that_is_too_large_is_not_kept(web: FileServer, target: Path, has
     assert files_beside(target) == []
 
 
-def test_a_file_with_another_digest_is_not_kept(web: FileServer, target: Path) -> None:
-    expected = DIGEST[:-1] + ("0" if DIGEST[-1] != "0" else "1")
-    with pytest.raises(DownloadError, match=f"expected {expected}, got {DIGEST}"):
-        download(web.url, target, max_bytes=LIMIT, sha256=expected)
-    assert files_beside(target) == []
-
-
 def test_a_compressed_answer_is_refused(web: FileServer, target: Path) -> None:
     web.behave = lambda handler, number: reply(handler, 200, b"x", Content_Encoding="gzip")
     with pytest.raises(DownloadError, match="no proper answer"):
@@ -341,7 +328,7 @@ def test_a_redirect_out_of_the_policy_is_refused(web: FileServer, target: Path, 
 def test_a_redirect_within_the_policy_is_followed(web: FileServer, target: Path) -> None:
     signed = web.url + "?signature=secret"
     web.behave = lambda handler, number: "?" not in handler.path and reply(handler, 307, Location=signed)
-    download(web.url, target, max_bytes=LIMIT, sha256=DIGEST)
+    download(web.url, target, max_bytes=LIMIT)
     assert target.read_bytes() == DATA
     web.behave = lambda handler, number: reply(handler, 403 if "?" in handler.path else 307, Location=signed)
     with pytest.raises(DownloadError) as caught:

@@ -112,13 +112,13 @@ def missing_file(path: Path, title: str, remedy: str = "") -> tuple[MissingPath,
     return () if exists else (MissingPath(path, title, remedy),)
 
 
-def missing_folder(path: Path, title: str, remedy: str = "") -> tuple[MissingPath, ...]:
+def missing_folder(path: Path, title: str) -> tuple[MissingPath, ...]:
     """Empty if the path is a folder with content."""
     try:
         exists = path.is_dir() and any(path.iterdir())
     except OSError:
         exists = False
-    return () if exists else (MissingPath(path, title, remedy),)
+    return () if exists else (MissingPath(path, title),)
 
 
 def unknown_class(where: str, label: object, labels: LabelSet) -> DatasetError:

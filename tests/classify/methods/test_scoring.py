@@ -12,7 +12,6 @@ from abs_classify.methods.scoring import (
     ClassTextFeatures,
     CosineToMean,
     HardMatch,
-    MaxSimilarity,
     MeanSimilarity,
     Scorer,
     SoftMatch,
@@ -22,16 +21,15 @@ from abs_classify.methods.similarity import class_sums
 from abs_classify.methods.soft_matching import soft
 from abs_core.errors import ModelError, UsageError
 
-SCORERS = [CosineToMean(), MeanSimilarity(), MaxSimilarity(), HardMatch(), SoftMatch(), WeightedCosine()]
+SCORERS = [CosineToMean(), MeanSimilarity(), HardMatch(), SoftMatch(), WeightedCosine()]
 
 STREAMS = [TDA(), DMN(), OnZeta()]
 
 
-def test_max_and_hard_take_the_best_text() -> None:
+def test_hard_match_takes_the_best_text() -> None:
     texts, views = texts_with([2, 3, 1], shuffled=True), vectors(5, 4, 6, 32)
     cosines = views @ texts.features.T
     best = torch.stack([cosines[..., texts.class_index == c].amax(-1) for c in range(3)], dim=-1)
-    assert torch.allclose(MaxSimilarity().scores({"box": views}, texts), best.mean(1))
     won = torch.nn.functional.one_hot(best.argmax(-1), 3)
     assert torch.allclose(HardMatch().scores({"box": views}, texts), (won * best).sum(1))
 
