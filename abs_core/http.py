@@ -33,7 +33,7 @@ from urllib.parse import urlsplit
 from abs_core.errors import DownloadError, UsageError
 from abs_core.files import lock_file, storage_errors
 
-__all__ = ["download", "is_loopback", "is_url", "read_url", "retry_after", "validate_url"]
+__all__ = ["download", "is_loopback", "is_url", "longest_transfer", "read_url", "retry_after", "validate_url"]
 
 
 _BLOCK = 1 << 20
@@ -149,6 +149,11 @@ def _write(transfer: _Transfer, partial: _PartialFile, stream: BinaryIO, max_byt
     os.fsync(stream.fileno())
 
 
+def longest_transfer(size: int) -> float:
+    """The seconds that a transfer of ``size`` bytes may take."""
+    return _GRACE + size / _SLOWEST
+
+
 def retry_after(headers: Any, now: datetime) -> float | None:
     """The seconds that ``Retry-After`` asks to wait, as a number or as a date (RFC 9110, 10.2.3); None without one."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
@@ -250,7 +255,7 @@ class _Transfer:
         if block:
             self._failures = 0
             self._received += len(block)
-        if self._seconds > _GRACE + self._received / _SLOWEST:
+        if self._seconds > longest_transfer(self._received):
             raise DownloadError(self.url, "it comes too slowly", remedy="Try again later")
         return block
 

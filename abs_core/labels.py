@@ -28,7 +28,7 @@ from typing import Any
 from abs_core.canonical import digest
 from abs_core.errors import LabelError, UnknownNameError, UsageError
 from abs_core.files import data_folder, storage_errors
-from abs_core.text import csv_delimiter, printable, quoted
+from abs_core.text import JOINERS, csv_delimiter, printable, quoted
 
 __all__ = [
     "ClassLabel",
@@ -49,9 +49,6 @@ __all__ = [
 MAX_NAME = 500
 MAX_ID = 200
 _SLUG_LENGTH = 120
-
-# Emoji and the Persian and Indic scripts need these joiners; every other format character only hides or reorders text.
-_JOINERS = "\u200c\u200d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +301,7 @@ def _checked_text(text: str, where: str, field: str) -> str:
     """
     for char in text:
         category = unicodedata.category(char)
-        if category in ("Cc", "Cs", "Zl", "Zp") or (category == "Cf" and char not in _JOINERS):
+        if category in ("Cc", "Cs", "Zl", "Zp") or (category == "Cf" and char not in JOINERS):
             raise LabelError(
                 f"{where}: the {field} {quoted(text)} contains the control character U+{ord(char):04X}",
                 remedy="Remove that character",

@@ -8,6 +8,7 @@ import unicodedata
 from typing import Any
 
 __all__ = [
+    "JOINERS",
     "counted",
     "csv_delimiter",
     "escape_formula",
@@ -19,6 +20,9 @@ __all__ = [
     "valid_unicode",
 ]
 
+
+#: Joiner and non-joiner shape emoji, Indic and Persian words; they are needed and move nothing.
+JOINERS = "\u200c\u200d"
 
 # Cc: control (terminal escapes), Cf: bidirectional overrides and zero-width characters, Cs: lone surrogates,
 # Co/Cn: private and unassigned, Zl/Zp: line and paragraph separators.
@@ -39,8 +43,7 @@ def printable(text: str, limit: int | None = None) -> str:
 
 
 def _escape(char: str) -> str:
-    # Joiner and non-joiner shape emoji, Indic and Persian words; they are needed and move nothing.
-    if char in "\u200c\u200d":
+    if char in JOINERS:
         return char
     return char.encode("unicode_escape").decode("ascii")
 

@@ -18,6 +18,7 @@ from abs_core.descriptions import Description, LabelSpace
 from abs_core.errors import LabelError, UsageError
 from abs_core.files import data_folder, storage_errors
 from abs_core.labels import ClassLabel, LabelSet, fold
+from abs_core.text import JOINERS
 from abs_descriptions.bundles.reader import Bundle
 from abs_descriptions.generation.naming import NameMatcher
 from abs_descriptions.generation.sentences import words
@@ -60,7 +61,6 @@ RULES: Mapping[str, tuple[Severity, str]] = MappingProxyType(
 
 _NEAR_EMPTY = 3
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]{0,200}>|&(?:[a-zA-Z]{2,10}|#\d{1,6}|#x[0-9a-fA-F]{1,5});|<!--")
-_JOINERS = "\u200c\u200d"
 
 # Names are looked up by this many first characters; common words are never taken for names.
 _KEY = 5
@@ -340,7 +340,7 @@ def _hidden_character(text: str) -> str:
     if text.isascii() and text.isprintable():
         return ""
     for char in text:
-        if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co") and char not in _JOINERS:
+        if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co") and char not in JOINERS:
             return f"U+{ord(char):04X}"
     return ""
 

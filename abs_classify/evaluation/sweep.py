@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["EvaluationResults", "Sweep", "SweepOptions", "evaluate", "plan_sweep", "run_sweep"]
 
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -333,7 +333,7 @@ class _Keeper:
             self._folder.require_writable()
         self.observer.planned(sweep)
         for reason in sweep.left_out:
-            _log.info("left out: %s", reason)
+            _logger.info("left out: %s", reason)
 
     def keep(self, evaluation: Evaluation) -> None:
         """Keep the results of an evaluation."""
@@ -347,7 +347,7 @@ class _Keeper:
     def log_files(self) -> None:
         """Say where the result files are, if there are any, also when the run was stopped."""
         if self.run_folder is not None and self.records:
-            _log.info("results: %s in %s", counted(len(self.records), "file", "files"), self.run_folder)
+            _logger.info("results: %s in %s", counted(len(self.records), "file", "files"), self.run_folder)
 
 
 def _as_list(value: Any) -> list[Any]:

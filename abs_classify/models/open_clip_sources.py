@@ -25,7 +25,14 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from abs_classify.models.weights import CONFIG_FILE, PUBLISHED_TORCHSCRIPT, hub_file, is_torchscript, read_json
+from abs_classify.models.weights import (
+    CONFIG_FILE,
+    OPEN_CLIP_FILES,
+    PUBLISHED_TORCHSCRIPT,
+    hub_file,
+    is_torchscript,
+    read_json,
+)
 from abs_core.errors import ModelError, UnknownNameError, WeightsError
 from abs_core.extras import package_folder, require
 from abs_core.files import sha256_file
@@ -258,9 +265,7 @@ _NAMES_REMEDY = "See `abs models ls`; write ARCH/TAG, ARCH@FILE, hf-hub:ORG/REPO
 def _published_file(name: str, location: str, *, allow_download: bool) -> Path:
     """The weights file at open_clip's ``org/repo/`` or ``org/repo/file``; safetensors before pickled tensors."""
     organisation, repository, file = (*location.split("/"), "")[:3]
-    names = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
-    if file:
-        names = [f"{Path(file).stem}.safetensors", file]
+    names = (f"{Path(file).stem}.safetensors", file) if file else OPEN_CLIP_FILES
     path = hub_file(f"{organisation}/{repository}", names, allow_download=allow_download)
     if path is None:
         raise _not_here(name, f"{organisation}/{repository}", allow_download=allow_download)

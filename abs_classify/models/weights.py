@@ -16,7 +16,9 @@ from abs_core.errors import WeightsError
 
 __all__ = [
     "CONFIG_FILE",
+    "OPEN_CLIP_FILES",
     "PUBLISHED_TORCHSCRIPT",
+    "TRANSFORMER_FILES",
     "cached_file",
     "hub_file",
     "is_torchscript",
@@ -27,6 +29,12 @@ __all__ = [
 
 #: The configuration that open_clip puts beside the weights of a model.
 CONFIG_FILE = "open_clip_config.json"
+
+#: The weights of a model of open_clip, in the order in which they are looked for.
+OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+#: The weights of a model of timm or transformers, in the order in which they are looked for.
+TRANSFORMER_FILES = ("model.safetensors", "pytorch_model.bin")
 
 #: sha256 of OpenAI's TorchScript archives, as in the download addresses of openai/CLIP, and the model each one holds.
 PUBLISHED_TORCHSCRIPT: dict[str, str] = {

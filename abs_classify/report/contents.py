@@ -351,7 +351,7 @@ def _shard_of(prediction: Prediction) -> PredictedShard:
     return prediction.shard
 
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 class EvaluationFiles(EvaluationObserver, AbstractContextManager["EvaluationFiles"]):
@@ -406,12 +406,12 @@ class EvaluationFiles(EvaluationObserver, AbstractContextManager["EvaluationFile
             return
         if self._table is not None:
             write_csv(self._table, self._records)
-            _log.info("table: %s", self._table)
+            _logger.info("table: %s", self._table)
         if self._texts is not None:
             self._listing.write(self._texts)
-            _log.info("texts: %s", self._texts)
+            _logger.info("texts: %s", self._texts)
         if self._predictions is not None:
-            _log.info("predictions: %s", self._predictions)
+            _logger.info("predictions: %s", self._predictions)
 
     def planned(self, sweep: Sweep) -> None:
         """Prove that the files can be written."""
@@ -438,7 +438,7 @@ class EvaluationFiles(EvaluationObserver, AbstractContextManager["EvaluationFile
         if self._report is not None:
             path = self._report if self._is_page else self._report / self._page_name(records[0])
             write_report(evaluation_page(evaluation, records, self._report_images, self._command), path)
-            _log.info("report: %s", path)
+            _logger.info("report: %s", path)
 
     def _page_name(self, record: ResultRecord) -> str:
         if self._combinations == 1:

@@ -26,7 +26,7 @@ from abs_core.errors import BundleError
 from abs_core.files import atomic_write, storage_errors
 from abs_core.text import printable, quoted
 
-__all__ = ["ARCHIVES", "Unpacked", "unpack_bundles"]
+__all__ = ["ARCHIVES", "UnpackedArchive", "unpack_bundles"]
 
 
 #: The endings of the archives that are read.
@@ -49,14 +49,14 @@ _BROKEN = (
 
 
 @dataclass(frozen=True)
-class Unpacked:
+class UnpackedArchive:
     """The bundles of an archive, and the names of its other members, which were ignored."""
 
     bundles: tuple[Path, ...]
     ignored: tuple[str, ...]
 
 
-class _Refused(Exception):  # noqa: N818  a BundleError is made of it where the archive is known
+class _RefusedArchiveError(Exception):  # a BundleError is made of it where the archive is known
     pass
 
 
@@ -70,20 +70,20 @@ class _Budget:
     def spend(self, count: int) -> None:
         self._left -= count
         if self._left < 0:
-            raise _Refused(
+            raise _RefusedArchiveError(
                 f"it expands to more than {MAX_RATIO} times its size or {MAX_EXPANDED // 1024**3} GiB, as no text does"
             )
 
     def member(self, name: str) -> None:
         self._members += 1
         if self._members > MAX_MEMBERS:
-            raise _Refused(f"it has more than {MAX_MEMBERS} members")
+            raise _RefusedArchiveError(f"it has more than {MAX_MEMBERS} members")
         parts = name.replace("\\", "/").split("/")
         if not name or name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\0" in name:
-            raise _Refused(f"the member {quoted(name)} would lie outside the folder it is unpacked to")
+            raise _RefusedArchiveError(f"the member {quoted(name)} would lie outside the folder it is unpacked to")
 
 
-def unpack_bundles(path: Path, folder: Path) -> Unpacked:
+def unpack_bundles(path: Path, folder: Path) -> UnpackedArchive:
     """Unpack the ``.jsonl`` files of an archive, bundles and their rejected completions, into one empty folder.
 
     They are not yet validated.
@@ -99,11 +99,11 @@ def unpack_bundles(path: Path, folder: Path) -> Unpacked:
             try:
                 with _corrupt_is_refused():
                     return _unpack(stream, path, folder)
-            except _Refused as refused:
+            except _RefusedArchiveError as refused:
                 raise _error(path, str(refused)) from None
 
 
-def _unpack(stream: BinaryIO, path: Path, folder: Path) -> Unpacked:
+def _unpack(stream: BinaryIO, path: Path, folder: Path) -> UnpackedArchive:
     budget = _Budget(path.stat().st_size)
     written: dict[str, str] = {}
     ignored: list[str] = []
@@ -114,11 +114,13 @@ def _unpack(stream: BinaryIO, path: Path, folder: Path) -> Unpacked:
             ignored.append(name)
             return
         if len(last.encode("utf-8", "surrogatepass")) > _LONGEST_NAME:
-            raise _Refused(f"the member {quoted(last)} has a longer name than a file can have")
+            raise _RefusedArchiveError(f"the member {quoted(last)} has a longer name than a file can have")
         # Not every disk tells "A" from "a".
         namesake = next((file for file in written if file.casefold() == last.casefold()), None)
         if namesake is not None:
-            raise _Refused(f"two members are called {quoted(last)}: {quoted(written[namesake])} and {quoted(name)}")
+            raise _RefusedArchiveError(
+                f"two members are called {quoted(last)}: {quoted(written[namesake])} and {quoted(name)}"
+            )
         written[last] = name
         with atomic_write(folder / last) as out:
             while block := read(_CHUNK):
@@ -131,8 +133,8 @@ def _unpack(stream: BinaryIO, path: Path, folder: Path) -> Unpacked:
         _unpack_tar(stream, budget, take)
     bundles = tuple(folder / last for last in sorted(written) if not last.endswith(".rejected.jsonl"))
     if not bundles:
-        raise _Refused("there is no bundle, a .jsonl file, in it")
-    return Unpacked(bundles, tuple(ignored))
+        raise _RefusedArchiveError("there is no bundle, a .jsonl file, in it")
+    return UnpackedArchive(bundles, tuple(ignored))
 
 
 def _unpack_zip(stream: BinaryIO, budget: _Budget, take: Callable[[str, Callable[[int], bytes]], None]) -> None:
@@ -142,11 +144,11 @@ def _unpack_zip(stream: BinaryIO, budget: _Budget, take: Callable[[str, Callable
             # The upper half holds the mode of the file system that made the archive, if it has one.
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise _Refused(f"the member {quoted(member.filename)} is a link or a device")
+                raise _RefusedArchiveError(f"the member {quoted(member.filename)} is a link or a device")
             if member.flag_bits & 1:
-                raise _Refused(f"the member {quoted(member.filename)} is encrypted")
+                raise _RefusedArchiveError(f"the member {quoted(member.filename)} is encrypted")
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise _Refused(f"the member {quoted(member.filename)} is not compressed with deflate")
+                raise _RefusedArchiveError(f"the member {quoted(member.filename)} is not compressed with deflate")
             if member.is_dir():
                 continue
             with archive.open(member) as content:
@@ -157,7 +159,7 @@ def _unpack_tar(stream: BinaryIO, budget: _Budget, take: Callable[[str, Callable
     start = stream.read(2)
     stream.seek(0)
     plain = gzip.GzipFile(fileobj=stream) if start == b"\x1f\x8b" else stream
-    bounded = _Bounded(cast("IO[bytes]", plain), budget)
+    bounded = _BoundedStream(cast("IO[bytes]", plain), budget)
     # As a stream, so that tarfile reads every byte once.
     with tarfile.open(fileobj=bounded, mode="r|") as archive:
         while True:
@@ -168,7 +170,7 @@ def _unpack_tar(stream: BinaryIO, budget: _Budget, take: Callable[[str, Callable
             if member.isdir():
                 continue
             if not member.isreg() or member.issparse():
-                raise _Refused(f"the member {quoted(member.name)} is a link, a device or sparse")
+                raise _RefusedArchiveError(f"the member {quoted(member.name)} is a link, a device or sparse")
             bounded.allowed = member.size + _MAX_TAR_HEADERS
             content = archive.extractfile(member)
             if content is not None:
@@ -179,7 +181,7 @@ def _unpack_tar(stream: BinaryIO, budget: _Budget, take: Callable[[str, Callable
         pass
 
 
-class _Bounded(io.RawIOBase):
+class _BoundedStream(io.RawIOBase):
     """The bytes of a tar archive, counted, and few of them outside the members: a header could claim to be endless."""
 
     def __init__(self, plain: IO[bytes], budget: _Budget) -> None:
@@ -191,7 +193,7 @@ class _Bounded(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         if size < 0 or size > self.allowed:
-            raise _Refused("its headers are larger than any of a real archive")
+            raise _RefusedArchiveError("its headers are larger than any of a real archive")
         block = self._plain.read(size)
         self.allowed -= len(block)
         self._budget.spend(len(block))
@@ -223,12 +225,12 @@ def _corrupt_is_refused() -> Iterator[None]:
         yield
     except _BROKEN as error:
         reason = printable(str(error), 200) or type(error).__name__
-        raise _Refused(f"not a zip, tar or tar.gz archive, or a broken one ({reason})") from None
+        raise _RefusedArchiveError(f"not a zip, tar or tar.gz archive, or a broken one ({reason})") from None
     except OSError as error:
         # What a place before the beginning of the file gives, which only the archive can have asked for.
         if error.errno != errno.EINVAL:
             raise
-        raise _Refused("not a zip, tar or tar.gz archive, or a broken one") from None
+        raise _RefusedArchiveError("not a zip, tar or tar.gz archive, or a broken one") from None
 
 
 def _error(path: Path, reason: str) -> BundleError:

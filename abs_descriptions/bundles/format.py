@@ -24,6 +24,7 @@ from abs_core.text import quoted
 from abs_descriptions.bundles.references import DIGEST, NAME, VERSION, name_problem, parse_version, pinned_problem
 
 __all__ = [
+    "SURROGATE",
     "BundleHeader",
     "ClassEntry",
     "Counts",
@@ -54,7 +55,7 @@ MAX_SCORES = 64
 MAX_INTEGER = 2**53 - 1
 SCORE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
+SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def token_problem(text: str, limit: int = MAX_TOKEN) -> str | None:
@@ -89,7 +90,7 @@ def text_problem(text: str) -> str | None:
 def _unicode_problem(text: str) -> str | None:
     if text.isascii():
         return None
-    if _SURROGATE.search(text):
+    if SURROGATE.search(text):
         return "contains a lone surrogate"
     return None if unicodedata.is_normalized("NFC", text) else "is not in Unicode form NFC"
 

@@ -6,7 +6,6 @@ What was read is known to be whole only when the iteration has ended: counts and
 from __future__ import annotations
 
 import hashlib
-import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,6 +39,7 @@ from abs_descriptions.bundles.format import (
     MAX_LINE_BYTES,
     MAX_REJECTED_TEXT,
     MAX_TEXT,
+    SURROGATE,
     BundleHeader,
     RejectionModel,
 )
@@ -184,9 +184,6 @@ def _truncated() -> LineError:
     return LineError("the file ends in the middle of this line: it is truncated", FETCH)
 
 
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
-
-
 def rejected_path(path: Path) -> Path:
     """Where the rejected completions of the bundle at ``path`` lie."""
     stem = path.name.removesuffix(".jsonl")
@@ -244,7 +241,7 @@ def rejection_value(rejection: Rejection) -> dict[str, Any]:
 
 def _storable(text: str, limit: int) -> str:
     # Normalised first: NFC can lengthen a text.
-    whole = normalize("NFC", _SURROGATE.sub("\ufffd", text))
+    whole = normalize("NFC", SURROGATE.sub("\ufffd", text))
     return whole if len(whole) <= limit else whole[: limit - 1] + "…"
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Literal, get_args
 
+from abs_core.text import JOINERS
+
 __all__ = ["LANGUAGES", "Language", "foreign_share", "other_language", "split_sentences", "tidy", "words"]
 
 
@@ -70,7 +72,7 @@ def _plain(char: str) -> str:
     if category == "Zs" or char == "\t":
         return " "
     # The joiners carry meaning in emoji and in Persian and Indic words.
-    return "" if category in ("Cc", "Cf", "Cs", "Co") and char not in "\u200c\u200d" else char
+    return "" if category in ("Cc", "Cf", "Cs", "Co") and char not in JOINERS else char
 
 
 def split_sentences(line: str) -> list[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from abs_core.errors import BundleError, StorageError, UnknownNameError, UsageError
+from abs_core.http import longest_transfer
 
 __all__ = [
     "BLOCK",
@@ -32,8 +33,6 @@ BLOCK = 1024 * 1024
 
 #: Names that one folder may have.
 MAX_NAMES = 100_000
-_GRACE = 60.0  # seconds before a transfer can be too slow
-_SLOWEST = 20_000  # bytes per second
 
 # What a client library calls it -> (what it is called here, what to do). Its own words may hold a signed URL.
 _REASONS = {
@@ -146,7 +145,7 @@ def fetch(storage: Storage, path: str, take: Callable[[bytes], object], limit: i
         BundleError: it has more than ``limit`` bytes; no more than these were taken.
         StorageError: it cannot be read, or comes slower than 20 kB/s after the first minute.
     """
-    deadline = time.monotonic() + _GRACE + limit / _SLOWEST
+    deadline = time.monotonic() + longest_transfer(limit)
     total = 0
     with closing(storage.blocks(path)) as blocks:
         for block in blocks:
