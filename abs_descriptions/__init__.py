@@ -1,6 +1,9 @@
 """Write, clean, filter, store and share class descriptions. Knows nothing of images.
 
-    from abs_descriptions import Repository, read_bundle, write_bundle
+    from abs_descriptions import ProviderOptions, Repository, build_provider, generate
+
+    provider = build_provider("openai", ProviderOptions(model="gpt-5-mini"))
+    generate("labels.txt", "birds", provider, output=Repository.local(folder))
 
 The public names are imported when they are first used, so that `import abs_descriptions` costs nothing.
 """
