@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from abs_descriptions.bundles.sharing import copy_bundles
     from abs_descriptions.bundles.versions import find_bundle
     from abs_descriptions.bundles.writer import write_bundle
-    from abs_descriptions.filtering.bundle_filters import SentenceFilter, filter_by_weight
-    from abs_descriptions.filtering.child_version import FilterOutput, filter_bundle
+    from abs_descriptions.filtering.bundle_filters import FilterOutput, SentenceFilter, filter_bundle, filter_by_weight
     from abs_descriptions.filtering.criteria import Criteria
     from abs_descriptions.filtering.encoders import SentenceEncoder
     from abs_descriptions.generation.cleaning import CleaningRules
@@ -90,7 +89,7 @@ _MODULES = {
     "CleaningRules": "abs_descriptions.generation.cleaning",
     "Criteria": "abs_descriptions.filtering.criteria",
     "Description": "abs_core.descriptions",
-    "FilterOutput": "abs_descriptions.filtering.child_version",
+    "FilterOutput": "abs_descriptions.filtering.bundle_filters",
     "GenerationPlan": "abs_descriptions.generation.runner",
     "Generator": "abs_descriptions.bundles.format",
     "LabelSet": "abs_core.labels",
@@ -111,7 +110,7 @@ _MODULES = {
     "diff_bundles": "abs_descriptions.bundles.diff",
     "estimate_cost": "abs_descriptions.generation.pipeline",
     "export_bundle": "abs_descriptions.bundles.exchange",
-    "filter_bundle": "abs_descriptions.filtering.child_version",
+    "filter_bundle": "abs_descriptions.filtering.bundle_filters",
     "filter_by_weight": "abs_descriptions.filtering.bundle_filters",
     "find_bundle": "abs_descriptions.bundles.versions",
     "generate": "abs_descriptions.generation.pipeline",

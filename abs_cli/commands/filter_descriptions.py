@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from abs_descriptions.bundles import Bundle
-    from abs_descriptions.filtering.bundle_filters import FilteredBundle, RemovedDescription, SentenceFilter
-    from abs_descriptions.filtering.child_version import FilterResult
+    from abs_descriptions.filtering.bundle_filters import (
+        FilteredBundle,
+        FilterResult,
+        RemovedDescription,
+        SentenceFilter,
+    )
 
 __all__ = ["command"]
 
@@ -153,7 +157,7 @@ def command(
     from abs_descriptions import filter_bundle
     from abs_descriptions.bundles.repository import Repository
     from abs_descriptions.bundles.versions import find_bundle
-    from abs_descriptions.filtering.child_version import FilterOutput
+    from abs_descriptions.filtering.bundle_filters import FilterOutput
 
     home: Home = ctx.obj
     bundle = find_bundle(Repository.local(home.bundles), reference)

@@ -22,8 +22,7 @@ from abs_core.home import Home
 from abs_descriptions.bundles import Bundle, iter_rejected, read_bundle, write_bundle
 from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.versions import find_bundle
-from abs_descriptions.filtering.bundle_filters import filter_by_weight
-from abs_descriptions.filtering.child_version import FilterOutput, FilterResult
+from abs_descriptions.filtering.bundle_filters import FilterOutput, FilterResult, filter_by_weight
 
 QUICK = ("--threads", "1", "--views", "3")
 SENTENCES = {

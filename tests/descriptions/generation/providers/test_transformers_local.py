@@ -18,8 +18,7 @@ from abs_descriptions.generation.providers.model_files import (
     find_embedded_model,
     unpack_gguf,
 )
-from abs_descriptions.generation.providers.sampling import Row, _sample, sample_batch
-from abs_descriptions.generation.providers.transformers_local import TransformersProvider
+from abs_descriptions.generation.providers.transformers_local import Row, TransformersProvider, _sample, sample_batch
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

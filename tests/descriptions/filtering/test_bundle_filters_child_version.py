@@ -15,8 +15,15 @@ from abs_core.errors import UsageError
 from abs_core.labels import from_names
 from abs_descriptions import Repository, read_bundle
 from abs_descriptions.bundles import Bundle, Description, Generator, Provenance, Rejection, iter_rejected, write_bundle
-from abs_descriptions.filtering.bundle_filters import FilteredBundle, SentenceFilter, encoded_texts, filter_by_weight
-from abs_descriptions.filtering.child_version import FilterOutput, filter_bundle, write_child
+from abs_descriptions.filtering.bundle_filters import (
+    FilteredBundle,
+    FilterOutput,
+    SentenceFilter,
+    encoded_texts,
+    filter_bundle,
+    filter_by_weight,
+    write_child,
+)
 from abs_descriptions.filtering.criteria import Criteria
 from abs_descriptions.filtering.encoders import SentenceEncoder
 from abs_descriptions.generation.cleaning import RejectionReason
