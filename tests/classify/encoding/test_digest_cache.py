@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -70,3 +71,39 @@ def test_without_a_folder_nothing_is_remembered(tmp_path: Path, read_files: list
     assert digests.file(path) == digests.file(path) == sha256_bytes(b"x")
     assert read_files == [path, path]
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("changed", ["st_size", "st_mtime_ns", "st_ctime_ns"])
+def test_each_fact_about_a_file_counts(
+    tmp_path: Path, read_files: list[Path], monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    path, digests = tmp_path / "weights.bin", DigestCache(tmp_path / "cache")
+    path.write_bytes(b"old")
+    facts = {"st_size": 3, "st_mtime_ns": 5, "st_ctime_ns": 7}
+
+    def file_with(**values: int) -> str:
+        with monkeypatch.context() as patch:
+            stat = Path.stat
+            patch.setattr(
+                Path,
+                "stat",
+                lambda self, **options: SimpleNamespace(**values) if self == path else stat(self, **options),
+            )
+            return digests.files([path])[0]
+
+    assert file_with(**facts) == file_with(**facts) == sha256_bytes(b"old")
+    assert len(read_files) == 1
+    path.write_bytes(b"new")
+    assert file_with(**facts) == sha256_bytes(b"old")
+    assert file_with(**{**facts, changed: 9}) == sha256_bytes(b"new")
+
+
+def test_files_of_other_names_and_derived_digests_of_other_options_are_kept_apart(tmp_path: Path) -> None:
+    digests = DigestCache(tmp_path / "cache")
+    paths = [tmp_path / name for name in ("a.bin", "b.bin")]
+    for path in paths:
+        path.write_bytes(b"x")
+    computed = iter("123456")
+    pairs = [("clip", paths[:1]), ("siglip", paths[:1]), ("clip", paths[1:]), ("clip", paths)]
+    assert [digests.derived(what, files, lambda: next(computed)) for what, files in pairs] == ["1", "2", "3", "4"]
+    assert [digests.derived(what, files, lambda: next(computed)) for what, files in pairs] == ["1", "2", "3", "4"]

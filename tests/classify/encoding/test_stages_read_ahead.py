@@ -110,6 +110,25 @@ def test_what_was_begun_for_nobody_is_dropped() -> None:
     assert threading.active_count() == before
 
 
+def test_results_that_were_given_are_not_kept() -> None:
+    read = Work()
+    pipeline = ReadAhead(read, Encode(), 2)
+    for _ in range(2):
+        assert pipeline.take([0, 1]) == results([0, 1])
+    assert sorted(read.begun) == [0, 0, 1, 1]
+
+
+def test_what_is_closed_begins_anew() -> None:
+    before, read = threading.active_count(), Work()
+    pipeline = ReadAhead(read, Encode(), 2)
+    assert pipeline.take([0, 1], [2, 3]) == results([0, 1])
+    pipeline.close()
+    assert threading.active_count() == before
+    assert pipeline.take([4]) == results([4])
+    assert threading.active_count() == before
+    assert read.begun.count(4) == 1
+
+
 def test_an_item_that_fails_is_tried_again_and_those_before_it_are_not() -> None:
     read, encode = Work(4), Encode()
     pipeline = ReadAhead(read, encode, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from abs_classify.models.attention import (
     load_attention,
 )
 from abs_classify.models.open_clip import OpenClipModel
+from abs_classify.models.vit import load_vit
 from abs_core.errors import ModelError, UnknownNameError, WeightsError
 
 DINO = GOLDEN / "models" / "dino"
@@ -232,3 +234,38 @@ def test_a_configuration_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(WeightsError, match="is not JSON"):
         DinoAttention(str(tmp_path))
+
+
+def test_the_digest_names_weights_architecture_and_input_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    golden = load_vit(str(DINO))
+    variants = [
+        golden,
+        replace(golden, weights="sha256:other"),
+        replace(golden, architecture={**golden.architecture, "other": 1}),
+        replace(golden, size=golden.size + 16),
+    ]
+    digests = []
+    for loaded in variants:
+        monkeypatch.setattr("abs_classify.models.attention.load_vit", lambda *args, loaded=loaded, **settings: loaded)
+        digests.append(DinoAttention("any", name=f"dino:{len(digests)}").digest)
+    assert len(set(digests)) == len(variants)
+    # by whatever name it was asked for
+    assert DinoAttention("any", name="another").digest == digests[-1]
+
+
+def test_two_sets_of_weights_have_two_digests(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    (tmp_path / "config.json").write_bytes((DINO / "config.json").read_bytes())
+    state = load_file(DINO / "model.safetensors")
+    name = next(name for name in state if name.endswith("layernorm.bias"))
+    save_file({**state, name: state[name] + 1}, tmp_path / "model.safetensors")
+    assert DinoAttention(str(tmp_path)).digest != DinoAttention(str(DINO)).digest
+
+
+def test_the_digest_of_a_models_own_attention_names_the_model_and_the_kind() -> None:
+    def digest(name: str = "self", model_digest: str = "sha256:m") -> str:
+        return SelfAttention(name, lambda tokens: tokens, grid=7, model_digest=model_digest).digest
+
+    assert len({digest(), digest(name="norm"), digest(model_digest="sha256:n")}) == 3
+    assert UniformAttention(7).digest != UniformAttention(14).digest

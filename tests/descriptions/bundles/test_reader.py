@@ -11,7 +11,7 @@ from typing import Any
 
 import jsonlines
 import pytest
-from bundle_samples import RECORDS, REJECTED, write_sample
+from bundle_samples import RECORDS, REJECTED, write_cat, write_sample
 
 from abs_core.canonical import canonical_json
 from abs_core.errors import BundleError
@@ -134,3 +134,12 @@ class TestMigrations:
     def test_without_its_step_it_is_refused(self) -> None:
         with pytest.raises(BundleError, match="format version 0 never existed"):
             read_bundle(STORED / "format-0.jsonl")
+
+
+def test_a_bundle_that_was_replaced_after_it_was_validated_is_not_read(tmp_path: Path) -> None:
+    bundle = write_cat(tmp_path / "pets.jsonl", "A cat purrs.")
+    write_cat(tmp_path / "pets.jsonl", "A cat barks.")
+    for read in (lambda: list(bundle.records()), bundle.descriptions, bundle.label_space):
+        with pytest.raises(BundleError, match="digest"):
+            read()
+    assert [record.text for record in read_bundle(bundle.path).records()] == ["A cat barks."]

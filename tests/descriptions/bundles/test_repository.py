@@ -252,3 +252,13 @@ def test_listing_a_thousand_versions_takes_under_a_second(tmp_path: Path) -> Non
     started = time.process_time()
     assert len(store.list()) == 1000
     assert time.process_time() - started < 1
+
+
+def test_a_store_whose_bytes_were_replaced_does_not_give_them(tmp_path: Path) -> None:
+    store = filled(tmp_path, "1.0.0")
+    path = store.path("pets@1.0.0")
+    other = write_version(tmp_path, "1.0.0", text="A cat barks.")
+    path.chmod(0o644)
+    path.write_bytes(other.path.read_bytes())
+    with pytest.raises(BundleError, match="digest"):
+        store.read("pets@1.0.0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,13 @@ def test_broken_yank_is_named(tmp_path: Path, text: str) -> None:
     (store.root / "versions" / "pets" / "1.1.0.yank").write_text(text)
     with pytest.raises(BundleError, match=r"1\.1\.0\.yank, line 1: the yank is broken"):
         store.resolve("pets")
+
+
+@pytest.mark.parametrize(("field", "value"), [("digest", "sha256:" + "0" * 64), ("version", "1.0.0"), ("name", "cats")])
+def test_a_yank_of_other_bytes_is_not_believed(tmp_path: Path, field: str, value: str) -> None:
+    store = filled(tmp_path, "1.0.0", "1.1.0")
+    store.yank("pets@1.1.0", "the tails are wrong")
+    path = tmp_path / "store" / "versions" / "pets" / "1.1.0.yank"
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(BundleError, match=r"1\.1\.0\.yank, line 1: the yank is broken or of another bundle"):
+        store.yank_of(store.resolve("pets@1.1.0"))

@@ -107,6 +107,31 @@ def test_each_reason_of_rejection(raw: str, finish: FinishReason, reason: Reject
     assert reasons(cleaned) == [reason]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        # three words three times, and one word three times in a row
+        "A rocket has red tail fins below, red tail fins above and red tail fins behind.",
+        "A rocket is very very very tall and white.",
+        "A rocket with white paint on top, and a flag with white paint on it.",
+    ],
+)
+def test_the_least_that_is_a_loop(text: str) -> None:
+    assert reasons(judge(text)) == [RejectionReason.LOOP]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A rocket has red tail fins below, while red tail fins above are rare.",
+        "A rocket is very very tall and very white.",
+        "A rocket has red fins below, red fins above, red fins behind and red fins at the top.",
+    ],
+)
+def test_repetition_below_a_loop_is_kept(text: str) -> None:
+    assert judge(text).accepted == (text,)
+
+
 def test_a_cut_completion_keeps_its_whole_sentences() -> None:
     cleaned = judge(f"{SENTENCE} Each rocket has a nose cone. The rocket is often", finish="length")
     assert cleaned.accepted == (SENTENCE, "Each rocket has a nose cone.")

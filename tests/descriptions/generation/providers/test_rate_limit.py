@@ -112,6 +112,25 @@ def test_less_than_one_request_a_minute_is_possible() -> None:
     assert passages({"requests_per_minute": 0.5}, [request()] * 3) == pytest.approx([0.0, 120.0, 240.0])
 
 
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        (0.4, [0.0, 150.0, 300.0]),
+        (1.5, [0.0, 60.0, 120.0]),
+        (1.9, [0.0, 60.0, 120.0]),
+        (2.5, [0.0, 0.0, 60.0, 60.0, 120.0]),
+    ],
+)
+def test_a_fraction_of_a_request_is_not_sent(limit: float, expected: list[float]) -> None:
+    assert passages({"requests_per_minute": limit}, [request()] * len(expected)) == pytest.approx(expected)
+
+
+def test_a_fraction_of_a_token_is_not_used() -> None:
+    asked = [request(30, 20)] * 3  # 50 tokens
+    assert passages({"tokens_per_minute": 99.9}, asked) == pytest.approx([0.0, 60.0, 120.0])
+    assert passages({"tokens_per_minute": 100.5}, asked) == pytest.approx([0.0, 0.0, 60.0])
+
+
 def test_without_limits_nobody_waits() -> None:
     assert passages({}, [request(10_000, 10_000)] * 500) == [0.0] * 500
 
