@@ -235,7 +235,7 @@ def test_unwritable_place_is_a_storage_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("field", ["accepted_by", "edited_by", "generator"])
 def test_a_record_of_an_unknown_generator_is_refused(tmp_path: Path, field: str) -> None:
     source = Provenance(**{"generator": "hand", field: "nobody"})
-    with pytest.raises(BundleError, match="record 1: .*'nobody'"):
+    with pytest.raises(BundleError, match=r"record 1: .*'nobody'"):
         write_sample(tmp_path / "a.jsonl", [Description("A cat.", class_id="cat", provenance=source)], complete=False)
     assert list(tmp_path.iterdir()) == []
 
@@ -249,6 +249,6 @@ def test_a_record_of_an_unknown_generator_is_refused(tmp_path: Path, field: str)
     ],
 )
 def test_a_rejection_of_an_unknown_reviewer_generator_or_class_is_refused(tmp_path: Path, rejection: Rejection) -> None:
-    with pytest.raises(BundleError, match="rejected completion 1: .*'nobody'"):
+    with pytest.raises(BundleError, match=r"rejected completion 1: .*'nobody'"):
         write_sample(tmp_path / "a.jsonl", rejected=[rejection])
     assert list(tmp_path.iterdir()) == []
