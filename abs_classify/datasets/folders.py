@@ -16,7 +16,6 @@ from abs_core.files import atomic_write
 from abs_core.http import download
 
 __all__ = [
-    "EXTENSIONS",
     "MAX_ANNOTATION_BYTES",
     "claim",
     "fetch",
@@ -86,7 +85,7 @@ def fetch(url: str, target: Path, limit: int, optional: bool = False) -> bool:
 
 
 #: The file name extensions of images, in lower case: of the formats that ``abs_classify.images`` opens.
-EXTENSIONS = frozenset(
+_EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".mpo"}
 )
@@ -98,7 +97,7 @@ MAX_ANNOTATION_BYTES = 1 << 28
 def is_image(name: str) -> bool:
     """Whether a file name has the extension of an image."""
     stem, dot, extension = name.rpartition(".")
-    return bool(stem and dot) and f".{extension.lower()}" in EXTENSIONS
+    return bool(stem and dot) and f".{extension.lower()}" in _EXTENSIONS
 
 
 def list_folder(folder: Path) -> tuple[list[str], list[str]]:

@@ -17,7 +17,7 @@ from typing import NamedTuple, overload
 from abs_classify.datasets.base import Dataset, Sample, class_id, classes_of
 from abs_core.errors import DatasetError
 
-__all__ = ["ListRow", "ListedSamples", "collect_rows", "open_jsonl", "open_table"]
+__all__ = ["ListRow", "ListedSamples", "open_jsonl", "open_table"]
 
 
 class ListedSamples(Sequence[Sample]):
@@ -85,7 +85,7 @@ class ListRow(NamedTuple):
     id: str = ""
 
 
-def collect_rows(spec: str, file: Path, rows: Iterable[ListRow]) -> Dataset:
+def _collect_rows(spec: str, file: Path, rows: Iterable[ListRow]) -> Dataset:
     """The data set that a list describes, in its order. A path that is repeated with the same label counts once.
 
     A path may lead anywhere, because a list is the user's own, like the arguments of a command. (The annotation files
@@ -221,7 +221,7 @@ def open_jsonl(location: str) -> Dataset:
             path has two labels, or an image file is missing. The message names file and line.
     """
     file = Path(location)
-    return collect_rows(f"jsonl:{location}", file, _jsonl_rows(file))
+    return _collect_rows(f"jsonl:{location}", file, _jsonl_rows(file))
 
 
 def _jsonl_rows(file: Path) -> Iterator[ListRow]:
@@ -276,7 +276,7 @@ def open_table(location: str) -> Dataset:
             line.
     """
     file = Path(location)
-    return collect_rows(f"csv:{location}", file, _csv_rows(file))
+    return _collect_rows(f"csv:{location}", file, _csv_rows(file))
 
 
 def _csv_rows(file: Path) -> Iterator[ListRow]:

@@ -35,7 +35,7 @@ from abs_core.errors import DatasetError, ImageError, UsageError
 from abs_core.http import is_url, validate_url
 from abs_core.labels import ClassLabel
 
-__all__ = ["Member", "open_shards", "tar_members"]
+__all__ = ["Member", "open_shards"]
 
 
 # Only headers are read, of 512 bytes each, and long names; contents are skipped.
@@ -73,7 +73,7 @@ class Member:
         return read_bytes(self.path, f"{self.path}::{self.member}", self.offset, self.size)
 
 
-def tar_members(path: Path) -> Iterator[Member]:
+def _tar_members(path: Path) -> Iterator[Member]:
     """The regular files in an uncompressed tar file, in its order. Folders are ignored.
 
     Raises:
@@ -191,7 +191,7 @@ def _where(key: str, shard: Path) -> str:
 def _entries(shard: Path) -> Iterator[_ShardEntry]:
     members: dict[str, Member] = {}
     current = ""
-    for member in tar_members(shard):
+    for member in _tar_members(shard):
         folder, slash, file = member.name.rpartition("/")
         stem, _, extension = file.partition(".")
         key = f"{folder}{slash}{stem}"

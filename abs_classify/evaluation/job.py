@@ -32,7 +32,6 @@ __all__ = [
     "EvaluationJob",
     "EvaluationSplit",
     "RankedPass",
-    "benchmarks_by_name",
     "open_split",
     "quotas",
     "reseeded",
@@ -75,7 +74,7 @@ class EvaluationSplit:
     @property
     def whole(self) -> bool:
         """Whether these are all images of a published split, so that published numbers are of the same ones."""
-        benchmark = benchmarks_by_name().get(self.dataset.benchmark)
+        benchmark = _benchmarks_by_name().get(self.dataset.benchmark)
         sizes = {split.name: split.images for split in benchmark.splits} if benchmark else {}
         return len(self.samples) == sizes.get(self.dataset.split, -1) and not self.sampling
 
@@ -191,7 +190,7 @@ def quotas(sizes: dict[str, int], limit: int) -> dict[str, int]:
     return counts
 
 
-def benchmarks_by_name() -> dict[str, Benchmark]:
+def _benchmarks_by_name() -> dict[str, Benchmark]:
     """The published data sets."""
     return {benchmark.name: benchmark for benchmark in BENCHMARKS}
 
@@ -428,5 +427,5 @@ def _run_pass(
 
 def _published_candidates(dataset: Dataset, label_space: LabelSpace) -> bool:
     """Whether as many classes compete as in the published runs: all of the data set, its own where it has a part."""
-    classes = len(shipped_label_set(benchmarks_by_name()[dataset.benchmark].labels).ids)
+    classes = len(shipped_label_set(_benchmarks_by_name()[dataset.benchmark].labels).ids)
     return classes in (len(label_space.names), len(dataset.selected))

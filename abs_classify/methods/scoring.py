@@ -34,7 +34,6 @@ __all__ = [
     "WeightedCosine",
     "all_views",
     "full_image",
-    "view_labels",
 ]
 
 
@@ -221,7 +220,7 @@ class HardMatch:
         cosines = all_views(views).double() @ texts.features.double().T
         value, index = cosines.max(1, keepdim=True)
         parts = cosines.new_zeros(cosines.shape).scatter_(1, index, value)
-        return Contributions(parts, view_labels(views), texts.class_index)
+        return Contributions(parts, _view_labels(views), texts.class_index)
 
 
 @dataclass(frozen=True)
@@ -255,7 +254,7 @@ class SoftMatch:
         from abs_classify.methods.soft_matching import soft_parts
 
         parts = soft_parts(all_views(views), texts.features, texts.class_index, texts.classes, self.temperature)
-        return Contributions(parts, view_labels(views), texts.class_index)
+        return Contributions(parts, _view_labels(views), texts.class_index)
 
 
 @dataclass(frozen=True)
@@ -307,7 +306,7 @@ class WeightedCosine:
             crop_parts.new_zeros(len(rows), crop_parts.shape[1]) if kind == "whole" else next(per_kind)
             for kind, rows in views.items()
         ]
-        return Contributions(torch.cat(parts), view_labels(views), texts.class_index)
+        return Contributions(torch.cat(parts), _view_labels(views), texts.class_index)
 
 
 def all_views(views: Mapping[str, Tensor]) -> Tensor:
@@ -343,7 +342,7 @@ def full_image(views: Mapping[str, Tensor]) -> Tensor:
     return views["whole"][..., 0, :]
 
 
-def view_labels(views: Mapping[str, Tensor]) -> tuple[tuple[str, int], ...]:
+def _view_labels(views: Mapping[str, Tensor]) -> tuple[tuple[str, int], ...]:
     """Kind and index within the kind of each view, in the order of ``all_views``."""
     return tuple((kind, index) for kind, features in views.items() for index in range(features.shape[-2]))
 
@@ -369,4 +368,4 @@ def _without_full_image(views: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _linear(views: Mapping[str, Tensor], texts: Tensor, class_index: Tensor) -> Contributions:
     """Contributions to a score that is the mean over views of f . t, summed over ``texts`` [M, d]."""
     features = all_views(views).double()
-    return Contributions(features @ texts.T / len(features), view_labels(views), class_index)
+    return Contributions(features @ texts.T / len(features), _view_labels(views), class_index)

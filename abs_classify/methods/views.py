@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from abs_classify.models.base import Model
 
 __all__ = [
-    "PUBLISHED_GRID",
     "Alignment",
     "AttentionCrops",
     "FeatureWindows",
@@ -43,7 +42,6 @@ __all__ = [
     "RandomCrops",
     "ViewSource",
     "align_centres",
-    "check_attention",
     "crop_ranges",
     "default_top_k",
     "feature_windows",
@@ -60,7 +58,7 @@ Alignment: TypeAlias = Literal["reference", "aligned"]
 Ratio: TypeAlias = tuple[float, float]
 
 #: Side of the attention grid in the paper: DINO ViT-B/16 at 224 pixels.
-PUBLISHED_GRID = 14
+_PUBLISHED_GRID = 14
 _PUBLISHED_PIXELS = 224
 
 
@@ -82,7 +80,7 @@ def default_top_k(patches: int) -> int:
     return max(1, round(20 / 196 * patches))
 
 
-def check_attention(attention: NDArray[Any]) -> NDArray[Any]:
+def _check_attention(attention: NDArray[Any]) -> NDArray[Any]:
     """``attention`` itself, if it is a square map of finite numbers.
 
     Args:
@@ -123,7 +121,7 @@ def focus(attention: NDArray[Any], top_k: int | None = None, temperature: float 
         ModelError: the map is not square or not finite.
         UsageError: ``top_k`` is below 1 or above the number of patches, or ``temperature`` is not above 0.
     """
-    flat = check_attention(attention).ravel()
+    flat = _check_attention(attention).ravel()
     k = default_top_k(flat.size) if top_k is None else top_k
     if not 1 <= k <= flat.size:
         raise UsageError(
@@ -177,7 +175,7 @@ def pixel_boxes(
     centre: IntArray,
     crop_wh: IntArray,
     *,
-    grid: int = PUBLISHED_GRID,
+    grid: int = _PUBLISHED_GRID,
     alignment: Alignment = "reference",
 ) -> IntArray:
     """Crops of an image around patches of its attention map (ABS, pixel views).
@@ -445,7 +443,7 @@ class AttentionCrops(GuidedViews):
             UsageError: there is no attention map but one is needed, or ``top_k`` is above its number of patches.
         """
         uniform = uniform_numbers(seed, image_id, self.kind, self.count, 3)
-        centre, grid = self._centres(attention, uniform[:, 0], PUBLISHED_GRID)
+        centre, grid = self._centres(attention, uniform[:, 0], _PUBLISHED_GRID)
         ranges = crop_ranges(size, self.ratio)
         crop_wh = np.stack([scale_to_integers(uniform[:, 1 + axis], *ranges[axis]) for axis in (0, 1)], axis=1)
         return pixel_boxes(size, centre, crop_wh, grid=grid, alignment=self.alignment)

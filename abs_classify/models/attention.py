@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from abs_classify.models.base import AttentionBackend, ImageGroup, Model
 
 __all__ = [
-    "ATTENTION_NAMES",
     "DinoAttention",
     "SelfAttention",
     "UniformAttention",
@@ -38,7 +37,7 @@ __all__ = [
 
 
 #: The names that ``load_attention`` knows; ``dino`` may be followed by a colon and a model.
-ATTENTION_NAMES = ("auto", "dino", "dino:TIMM_NAME", "dino:PATH", "self", "norm", "none")
+_ATTENTION_NAMES = ("auto", "dino", "dino:TIMM_NAME", "dino:PATH", "self", "norm", "none")
 _PUBLISHED_GRID = 14
 
 
@@ -197,5 +196,5 @@ def _dino_weights(name: str) -> str:
         return DEFAULT_VIT
     head, colon, spec = name.partition(":")
     if head != "dino" or not colon or not spec:
-        raise UnknownNameError("attention backend", name, ATTENTION_NAMES)
+        raise UnknownNameError("attention backend", name, _ATTENTION_NAMES)
     return spec

@@ -39,7 +39,7 @@ from abs_core.errors import ModelError, UsageError, WeightsError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["OpenClipModel", "count_tokens", "encode_ids", "find_cut_encoder", "load_open_clip_model"]
+__all__ = ["OpenClipModel", "count_tokens", "load_open_clip_model"]
 
 
 # Enough to keep a GPU busy; on a CPU, batches whose activations stay in its caches are a quarter faster.
@@ -47,13 +47,13 @@ _TEXTS_AT_ONCE = {"cuda": 256, "cpu": 64}
 Encoder = Callable[[Tensor], Tensor]
 
 
-def encode_ids(model: Any, ids: Tensor, cut: Encoder | None) -> Tensor:
+def _encode_ids(model: Any, ids: Tensor, cut: Encoder | None) -> Tensor:
     """Encode token ids in batches.
 
     Args:
         model: an open_clip model.
         ids: int64 [n, L], as its tokenizer makes them, on its device.
-        cut: from ``find_cut_encoder``; texts are then encoded in the order of their lengths.
+        cut: from ``_find_cut_encoder``; texts are then encoded in the order of their lengths.
 
     Returns:
         [n, d] float32 in the order of ``ids``, not normalised.
@@ -71,7 +71,7 @@ def _in_batches(encode: Encoder, ids: Tensor) -> list[Tensor]:
     return list(in_threads(encode, batches) if device == "cpu" else map(encode, batches))
 
 
-def find_cut_encoder(model: Any) -> Encoder | None:
+def _find_cut_encoder(model: Any) -> Encoder | None:
     """A text encoder that leaves the padding out: [n, L] ids to [n, d]; None where padding changes the feature.
 
     Args:
@@ -149,7 +149,7 @@ class OpenClipModel:
         self.split: EncoderSplit | None = split_image_encoder(model.visual)
         self._preprocess = preprocess
         self._tokenizer = tokenizer
-        self._cut_encoder = find_cut_encoder(model)
+        self._cut_encoder = _find_cut_encoder(model)
         parameter = next(model.visual.parameters())
         self.device: torch.device = parameter.device
         self.dtype: torch.dtype = parameter.dtype
@@ -229,7 +229,7 @@ class OpenClipModel:
     @torch.inference_mode()
     def encode_tokens(self, ids: Tensor) -> Tensor:
         """Token ids [n, L], as the model's tokenizer makes them, to [n, d] float32, not normalised."""
-        return encode_ids(self.network, ids.to(self.device), self._cut_encoder)
+        return _encode_ids(self.network, ids.to(self.device), self._cut_encoder)
 
     def count_tokens(self, text: str) -> int:
         """How many tokens the whole text has before any cutting, special tokens included.

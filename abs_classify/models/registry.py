@@ -33,7 +33,6 @@ __all__ = [
     "canonical_name",
     "entry_of",
     "files_of",
-    "find_here",
     "hub_digest",
     "known_entries",
     "license_of",
@@ -334,7 +333,7 @@ def files_of(name: str) -> tuple[Path, ...]:
     return model_files(name)
 
 
-def find_here(entry: ModelEntry) -> LocalWeights | None:
+def _find_here(entry: ModelEntry) -> LocalWeights | None:
     """Where a model of the list is: in a package or in the hub cache; None if it is in neither."""
     if entry.name == EMBEDDED:
         try:
@@ -368,7 +367,7 @@ def locate(store: WeightsStore, name: str) -> WeightsRow:
     if stored and stored.record.layout != "name":
         return _stored_row(stored, _recorded_entry(stored))
     entry = entry_of(name)
-    here = find_here(entry) if entry.repository or entry.name == EMBEDDED else LocalWeights(files_of(name), "file")
+    here = _find_here(entry) if entry.repository or entry.name == EMBEDDED else LocalWeights(files_of(name), "file")
     return WeightsRow(entry, here, entry.name)
 
 
@@ -432,7 +431,7 @@ def _recorded_entry(stored: StoredWeights) -> ModelEntry:
 
 
 def _cache_row(entry: ModelEntry) -> WeightsRow:
-    return WeightsRow(entry, find_here(entry), entry.name)
+    return WeightsRow(entry, _find_here(entry), entry.name)
 
 
 def _merge(rows: Iterable[WeightsRow], stored: Iterable[StoredWeights]) -> list[WeightsRow]:

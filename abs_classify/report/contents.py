@@ -48,10 +48,6 @@ if TYPE_CHECKING:
 __all__ = [
     "EvaluationFiles",
     "ShardExplainer",
-    "classification_page",
-    "evaluation_page",
-    "explained_method",
-    "report_images",
     "write_classification_report",
     "write_explanation_pictures",
 ]
@@ -118,7 +114,7 @@ class ShardExplainer:
         )
 
 
-def evaluation_page(
+def _evaluation_page(
     evaluation: Evaluation, records: Sequence[ResultRecord], count: int, command: Sequence[str]
 ) -> ReportPage:
     """The page of an evaluation.
@@ -142,14 +138,14 @@ def evaluation_page(
         subtitle=_SUBTITLE,
         facts=facts,
         results=tuple(records),
-        images=tuple(report_images(evaluation.stages, evaluation.plan.methods, label_space, scored, count)),
+        images=tuple(_report_images(evaluation.stages, evaluation.plan.methods, label_space, scored, count)),
         warnings=tuple(evaluation.warnings()),
         notes=tuple(evaluation.notes()),
         footer=_footer(evaluation.stages),
     )
 
 
-def classification_page(
+def _classification_page(
     stages: Stages,
     methods: Mapping[Method, ClassTexts],
     label_space: LabelSpace,
@@ -157,13 +153,13 @@ def classification_page(
     notes: Sequence[str],
     command: Sequence[str],
 ) -> ReportPage:
-    """The page of images without labels; arguments as in ``report_images``. All images are shown."""
+    """The page of images without labels; arguments as in ``_report_images``. All images are shown."""
     count = len(scored.images)
     return ReportPage(
         title=f"{counted(count, 'image', 'images')}, {counted(len(label_space.names), 'class', 'classes')}",
         subtitle=_SUBTITLE,
         facts=(("classes from", label_space.source), *_run_facts(stages, command)),
-        images=tuple(report_images(stages, methods, label_space, scored, count)),
+        images=tuple(_report_images(stages, methods, label_space, scored, count)),
         warnings=tuple(f"skipped {image.name}: {image.reason}" for image in scored.skipped),
         notes=tuple(notes),
         footer=_footer(stages),
@@ -188,13 +184,13 @@ def _footer(stages: Stages) -> tuple[tuple[str, str], ...]:
     )
 
 
-def explained_method(methods: Sequence[Method]) -> Method | None:
+def _explained_method(methods: Sequence[Method]) -> Method | None:
     """The method that a page explains: abs if it ran, else the last that looks at each image alone."""
     named = {method.name: method for method in methods if not method.stream}
     return named.get("abs") or (list(named.values())[-1] if named else None)
 
 
-def report_images(
+def _report_images(
     stages: Stages, methods: Mapping[Method, ClassTexts], label_space: LabelSpace, scored: ScoredImages, count: int
 ) -> Iterator[ReportImage]:
     """What the page shows of each image.
@@ -206,7 +202,7 @@ def report_images(
         scored: the rankings.
         count: how many images to show; those on which methods disagree come first, then those that one gets wrong.
     """
-    method = explained_method(list(methods))
+    method = _explained_method(list(methods))
     chosen = _choose(scored, count)
     classes = list(label_space.names.items())
     start = 0
@@ -302,7 +298,7 @@ def write_classification_report(
     methods = {classifier.method: classifier.class_texts}
     stages = classifier.stages_of_run()
     write_report(
-        classification_page(stages, methods, classifier.label_space, scored, classifier.notes, command), target
+        _classification_page(stages, methods, classifier.label_space, scored, classifier.notes, command), target
     )
     return target
 
@@ -319,7 +315,7 @@ def write_explanation_pictures(classifier: Classifier, predictions: Sequence[Pre
     """
     scored = _scored_images(classifier, predictions, ())
     methods = {classifier.method: classifier.class_texts}
-    shown = report_images(classifier.stages_of_run(), methods, classifier.label_space, scored, len(predictions))
+    shown = _report_images(classifier.stages_of_run(), methods, classifier.label_space, scored, len(predictions))
     count = 0
     for count, image in enumerate(shown, start=1):
         stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(image.name).stem)[:60]
@@ -437,7 +433,7 @@ class EvaluationFiles(EvaluationObserver, AbstractContextManager["EvaluationFile
         self._listing.add(evaluation)
         if self._report is not None:
             path = self._report if self._is_page else self._report / self._page_name(records[0])
-            write_report(evaluation_page(evaluation, records, self._report_images, self._command), path)
+            write_report(_evaluation_page(evaluation, records, self._report_images, self._command), path)
             _logger.info("report: %s", path)
 
     def _page_name(self, record: ResultRecord) -> str:

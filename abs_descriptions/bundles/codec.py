@@ -42,11 +42,8 @@ __all__ = [
     "nfc",
     "parse_header",
     "parse_json",
-    "provenance_from_value",
-    "record_from_value",
     "serialize_header",
     "serialize_record",
-    "steps_from",
     "validation_message",
 ]
 
@@ -168,7 +165,7 @@ class RecordRules:
             LineError: the line breaks a rule of the format.
         """
         value = parse_json(line)
-        record = record_from_value(value)
+        record = _record_from_value(value)
         reason = self.problem(record)
         if reason is not None:
             raise LineError(reason, FETCH)
@@ -239,7 +236,7 @@ class RecordRules:
         return None
 
 
-def record_from_value(value: dict[str, Any]) -> Description:
+def _record_from_value(value: dict[str, Any]) -> Description:
     """The record that a JSON object holds, with the right types; its values are not yet checked.
 
     Raises:
@@ -261,13 +258,13 @@ def record_from_value(value: dict[str, Any]) -> Description:
         value["text"],
         cast("DescriptionKind", value["kind"]),
         class_id=value["class"],
-        provenance=provenance_from_value(source),
+        provenance=_provenance_from_value(source),
         scores=scores,
         id=ident,
     )
 
 
-def provenance_from_value(source: dict[str, Any]) -> Provenance:
+def _provenance_from_value(source: dict[str, Any]) -> Provenance:
     """The provenance that a JSON object holds, with the right types.
 
     Raises:
@@ -382,7 +379,7 @@ class Migration(NamedTuple):
 MIGRATIONS: Mapping[int, Migration] = MappingProxyType({})
 
 
-def steps_from(version: object, migrations: Mapping[int, Migration] = MIGRATIONS) -> tuple[Migration, ...]:
+def _steps_from(version: object, migrations: Mapping[int, Migration] = MIGRATIONS) -> tuple[Migration, ...]:
     """The steps from ``version`` to ``FORMAT_VERSION``, in order; none for a file of today.
 
     Raises:
@@ -422,7 +419,7 @@ def parse_header(
         raise LineError(
             f"this is not a description bundle (its format is {stated}, not '{FORMAT}')", "Name a bundle's .jsonl file"
         )
-    steps = steps_from(value.get("format_version"), migrations)
+    steps = _steps_from(value.get("format_version"), migrations)
     if steps:
         check_canonical(value, line)
         for step in steps:

@@ -43,8 +43,6 @@ from abs_descriptions.bundles.reader import iter_records, read_header
 __all__ = [
     "FORMATS",
     "KINDS",
-    "READERS",
-    "WRITERS",
     "ExportCount",
     "ExternalFormatError",
     "ExternalText",
@@ -200,7 +198,7 @@ def _serialize_csv(groups: Iterable[Group]) -> Iterator[bytes]:
         yield rows.getvalue().encode()
 
 
-READERS: Mapping[str, Callable[[str], Iterator[ExternalText]]] = MappingProxyType(
+_READERS: Mapping[str, Callable[[str], Iterator[ExternalText]]] = MappingProxyType(
     {
         "cupl": _json_reader("sentence"),
         "clip-d": _json_reader("phrase"),
@@ -210,7 +208,7 @@ READERS: Mapping[str, Callable[[str], Iterator[ExternalText]]] = MappingProxyTyp
     }
 )
 
-WRITERS: Mapping[str, Callable[[Iterable[Group]], Iterator[bytes]]] = MappingProxyType(
+_WRITERS: Mapping[str, Callable[[Iterable[Group]], Iterator[bytes]]] = MappingProxyType(
     {
         "cupl": _serialize_json,
         "clip-d": _serialize_json,
@@ -226,7 +224,7 @@ KINDS: Mapping[str, DescriptionKind | None] = MappingProxyType(
 )
 
 #: The names of the formats.
-FORMATS = tuple(READERS)
+FORMATS = tuple(_READERS)
 MAX_IMPORT_BYTES = 256 * 1024 * 1024
 _LINE_BREAK = re.compile(r"\s*[\r\n]+\s*")
 
@@ -283,7 +281,7 @@ def read_external(path: Path, format_name: str) -> list[ExternalText]:
         StorageError: the file cannot be read.
         BundleError: the file is not of this format, too large, or no UTF-8; names file and, where there is one, line.
     """
-    reader = READERS.get(format_name)
+    reader = _READERS.get(format_name)
     if reader is None:
         raise UnknownNameError("exchange format", format_name, FORMATS)
     try:
@@ -374,7 +372,7 @@ def export_bundle(path: Path, target: Path, format_name: str, *, key: Literal["n
         BundleError: the bundle is broken, has no description of that kind, or two classes of one name.
         StorageError: a file cannot be read or written.
     """
-    writer = WRITERS.get(format_name)
+    writer = _WRITERS.get(format_name)
     if writer is None:
         raise UnknownNameError("exchange format", format_name, FORMATS)
     kind = KINDS[format_name]

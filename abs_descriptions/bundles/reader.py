@@ -48,11 +48,9 @@ __all__ = [
     "Bundle",
     "BundlePass",
     "LineReader",
-    "check_rejected",
     "iter_records",
     "iter_rejected",
     "load_descriptions",
-    "open_line_reader",
     "open_pass",
     "read_bundle",
     "read_header",
@@ -161,7 +159,7 @@ class LineReader:
 
 
 @contextmanager
-def open_line_reader(path: Path) -> Iterator[LineReader]:
+def _open_line_reader(path: Path) -> Iterator[LineReader]:
     """Open a file for one pass.
 
     Raises:
@@ -201,7 +199,7 @@ def iter_rejected(path: Path, header: BundleHeader) -> Iterator[Rejection]:
         return
     rules = RecordRules(header.label_set.ids, [generator.id for generator in header.generators])
     count = 0
-    with open_line_reader(rejected_path(path)) as line_reader:
+    with _open_line_reader(rejected_path(path)) as line_reader:
         try:
             with jsonlines.Reader(line_reader.lines(), loads=cast("Any", lambda line: _read(line, rules))) as reader:
                 for rejection in cast("Iterator[Rejection]", reader):
@@ -218,7 +216,7 @@ def iter_rejected(path: Path, header: BundleHeader) -> Iterator[Rejection]:
             )
 
 
-def check_rejected(path: Path, header: BundleHeader) -> None:
+def _check_rejected(path: Path, header: BundleHeader) -> None:
     """Check the whole file of rejected completions beside the bundle at ``path``; errors as ``iter_rejected``."""
     for _ in iter_rejected(path, header):
         pass
@@ -348,14 +346,14 @@ def read_bundle(path: Path, *, digest: str | None = None) -> Bundle:
         reading.finish(digest)
         bundle = Bundle(path, reading.header, reading.line_reader.digest)
     if rejected_path(path).exists():
-        check_rejected(path, bundle.header)
+        _check_rejected(path, bundle.header)
     return bundle
 
 
 @contextmanager
 def open_pass(path: Path, migrations: Mapping[int, Migration] = MIGRATIONS) -> Iterator[BundlePass]:
     """Open a bundle, read its header and stand before its records; errors as ``read_header``."""
-    with open_line_reader(path) as line_reader:
+    with _open_line_reader(path) as line_reader:
         yield BundlePass(line_reader, migrations)
 
 
@@ -424,7 +422,7 @@ class BundlePass:
     def _confirm(self, suspect: Literal["text", "id"], record: Description) -> None:
         """Raise if an earlier record of the class really has this text or id, not only its hash."""
         value = getattr(record, suspect)
-        with open_line_reader(self.line_reader.path) as again:
+        with _open_line_reader(self.line_reader.path) as again:
             again.first_line(MAX_HEADER_BYTES)
             for line in again.lines():
                 if again.number >= self.line_reader.number:

@@ -28,11 +28,11 @@ from abs_core.descriptions import Description
 from abs_core.text import csv_delimiter, escape_formula, quoted, unescape_formula
 from abs_descriptions.bundles.exchange import ExternalFormatError
 
-__all__ = ["COLUMNS", "DECISIONS", "Decision", "ReviewRow", "parse_review_file", "row_id", "serialize_review_file"]
+__all__ = ["COLUMNS", "Decision", "ReviewRow", "parse_review_file", "row_id", "serialize_review_file"]
 
 
 Decision = Literal["", "accept", "reject", "edit"]
-DECISIONS: tuple[Decision, ...] = ("", "accept", "reject", "edit")
+_DECISIONS: tuple[Decision, ...] = ("", "accept", "reject", "edit")
 COLUMNS = ("bundle", "row", "class", "name", "kind", "text", "decision", "new_text", "reason")
 _READ = ("bundle", "row", "text", "decision", "new_text", "reason")
 
@@ -110,7 +110,7 @@ def _row(cells: Sequence[str], places: dict[str, int], line: int) -> ReviewRow:
         for column, place in places.items()
     }
     decision = values["decision"].strip().lower()
-    if decision not in DECISIONS:
+    if decision not in _DECISIONS:
         raise ExternalFormatError(
             f"unknown decision {quoted(decision)}; valid: accept, reject, edit, or an empty cell", line
         )

@@ -87,7 +87,7 @@ class CleaningRules:
 
     Args:
         kind: "sentence", or "phrase": one descriptor per line, which need not name the class.
-        language: code of the expected language (``sentences.LANGUAGES``), or "any".
+        language: the expected ``Language``, or "any".
         naming: for a sentence that does not name its class, "require" rejects it, "prefix" puts the name and a colon
             before it.
         min_words: minimum of a sentence; a phrase needs one word.

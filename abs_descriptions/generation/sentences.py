@@ -10,15 +10,14 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Literal
 
 from abs_core.text import JOINERS
 
-__all__ = ["LANGUAGES", "Language", "foreign_share", "other_language", "split_sentences", "tidy", "words"]
+__all__ = ["Language", "foreign_share", "other_language", "split_sentences", "tidy", "words"]
 
 
 Language = Literal["en", "de", "fr", "es", "it", "pt", "nl", "any"]
-LANGUAGES: tuple[str, ...] = get_args(Language)
 
 _FUNCTION_WORDS = {
     "en": "a an and are as at by for from has have in is it its of often on or that the this to which with",
@@ -38,7 +37,7 @@ def other_language(words: Sequence[str], expected: str) -> str:
 
     Args:
         words: folded, in order, with names removed.
-        expected: a code of ``LANGUAGES`` other than "any".
+        expected: a ``Language`` other than "any".
     """
     counts = {code: sum(word in known for word in words) for code, known in _WORDS.items()}
     likeliest = max(counts, key=lambda code: (counts[code], code == expected))

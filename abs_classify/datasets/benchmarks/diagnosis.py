@@ -32,11 +32,8 @@ __all__ = [
     "Diagnosis",
     "check_benchmark",
     "check_opening",
-    "diagnose",
-    "extraction_command",
     "next_step",
     "open_benchmark",
-    "spec_with_root",
 ]
 
 
@@ -80,7 +77,7 @@ def check_benchmark(benchmark: Benchmark, location: str) -> DatasetReport:
     try:
         reader = usable_reader(choice.split, root)
         if reader is None:
-            diagnosis = diagnose(benchmark, choice)
+            diagnosis = _diagnose(benchmark, choice)
             others = tuple(_other_splits(benchmark, choice, root))
             return DatasetReport(spec, False, others, (diagnosis.message,), diagnosis.remedy)
         there.append(f"{choice.split.name}: {reader.layout}")
@@ -151,7 +148,7 @@ class Diagnosis:
     missing: tuple[MissingPath, ...] = ()
 
 
-def diagnose(benchmark: Benchmark, choice: SplitChoice) -> Diagnosis:
+def _diagnose(benchmark: Benchmark, choice: SplitChoice) -> Diagnosis:
     """Find out what is wrong with a root folder that has no layout of the split.
 
     Args:
@@ -165,7 +162,7 @@ def diagnose(benchmark: Benchmark, choice: SplitChoice) -> Diagnosis:
     distance = f"{abs(levels)} level{'s' if abs(levels) > 1 else ''} too {'high' if levels > 0 else 'deep'}"
     misplaced = f"the folder {str(root)!r} is {distance} for {benchmark.name}, which lies in {str(folder)!r}"
     if not missing:
-        return Diagnosis(misplaced, f"Write {spec_with_root(benchmark, choice, folder)}")
+        return Diagnosis(misplaced, f"Write {_spec_with_root(benchmark, choice, folder)}")
     paths = ", ".join(f"{path.title} ({_relative(path.path, folder)})" for path in missing)
     lacks = f"lacks files of {benchmark.name} ({choice.split.name}): {paths}"
     message = f"{misplaced} and {lacks}" if levels else f"the folder {str(root)!r} {lacks}"
@@ -182,7 +179,7 @@ def next_step(benchmark: Benchmark, choice: SplitChoice, listed: Sequence[Sample
     """What to do about a split that is there but incomplete; arguments as for ``completeness_problem``."""
     first = next((sample.path for sample in missing_samples(listed, samples)), None)
     archive = _archive_of(benchmark, choice.root, first or (samples[0].path if samples else choice.root))
-    fetch = f"Extract it again: {extraction_command(archive, choice.root)}" if archive else "Fetch it again"
+    fetch = f"Extract it again: {_extraction_command(archive, choice.root)}" if archive else "Fetch it again"
     if archive and _find(archive, choice.root) is None:
         target = str(_target(archive, choice.root))
         fetch = f"Download {archive.name} again from {archive.url} and extract it in {target!r}"
@@ -190,14 +187,14 @@ def next_step(benchmark: Benchmark, choice: SplitChoice, listed: Sequence[Sample
     return f"{fetch}, or continue with the images that are there: {benchmark.name}:{choice.location}{mark}partial"
 
 
-def extraction_command(archive: Archive, root: Path) -> str:
+def _extraction_command(archive: Archive, root: Path) -> str:
     """The command that extracts an archive so that ``root`` becomes the root of the data set."""
     file = shlex.quote(str(_find(archive, root) or root / archive.name))
     target = shlex.quote(str(_target(archive, root)))
     return f"unzip -o {file} -d {target}" if archive.name.endswith(".zip") else f"tar -xf {file} -C {target}"
 
 
-def spec_with_root(benchmark: Benchmark, choice: SplitChoice, root: Path) -> str:
+def _spec_with_root(benchmark: Benchmark, choice: SplitChoice, root: Path) -> str:
     """The spec with another root and the same options."""
     _, mark, options = choice.location.rpartition("?")
     return f"{benchmark.name}:{root}{mark}{options if mark else ''}"
@@ -212,7 +209,7 @@ def _diagnose_root(benchmark: Benchmark, choice: SplitChoice) -> Diagnosis:
         folder = extracted if archive.into == "." else extracted.parent
         return Diagnosis(
             f"{str(root)!r} is the archive of {benchmark.name}, not its folder",
-            f"Extract it: {extraction_command(archive, extracted)}; then name the folder that this creates in "
+            f"Extract it: {_extraction_command(archive, extracted)}; then name the folder that this creates in "
             f"{str(folder)!r}",
         )
     problem = "is not a folder" if root.exists() else "does not exist"
@@ -270,7 +267,7 @@ def _fetch(benchmark: Benchmark, root: Path, missing: MissingPath) -> str:
     if archive is None:
         return f"Put {missing.title} at {str(missing.path)!r}"
     if _find(archive, root) is not None:
-        return f"Extract the archive that is there: {extraction_command(archive, root)}"
+        return f"Extract the archive that is there: {_extraction_command(archive, root)}"
     return f"Download {archive.name} from {archive.url} and extract it in {str(_target(archive, root))!r}"
 
 
@@ -317,7 +314,7 @@ def open_benchmark(benchmark: Benchmark, location: str) -> Dataset:
     root = BenchmarkRoot(choice.root, shipped_label_set(benchmark.labels))
     reader = usable_reader(choice.split, root)
     if reader is None:
-        diagnosis = diagnose(benchmark, choice)
+        diagnosis = _diagnose(benchmark, choice)
         raise DatasetError(diagnosis.message, remedy=diagnosis.remedy)
     listed = list(reader.samples(root))
     samples = existing_samples(listed)

@@ -33,7 +33,6 @@ __all__ = [
     "by_folder",
     "by_label",
     "by_letter",
-    "by_name",
     "by_number",
     "dtd_line",
     "food101_line",
@@ -136,7 +135,7 @@ _DEPTH = 3
 FolderLabel = Callable[[str, LabelSet], str | None]
 
 
-def by_name(folder: str, labels: LabelSet) -> str | None:
+def _by_name(folder: str, labels: LabelSet) -> str | None:
     """The class with the id that the path of the folder spells; case and separators do not matter."""
     return labels.find_id(folder)
 
@@ -169,7 +168,7 @@ class ClassFolders:
     """
 
     folder: str
-    label: FolderLabel = by_name
+    label: FolderLabel = _by_name
     ignored: tuple[str, ...] = ()
     other: tuple[str, ...] = ()
 

@@ -12,7 +12,7 @@ from abs_core.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["MIN_VIEWS", "MTA", "bandwidths", "mta_mode"]
+__all__ = ["MIN_VIEWS", "MTA", "mta_mode"]
 
 
 #: with fewer views the nearest 30 % of the others are none
@@ -66,7 +66,7 @@ def mta_mode(
     Raises:
         UsageError: N is below 5.
     """
-    width = 2 * bandwidths(views)
+    width = 2 * _bandwidths(views)
     probability = (scale * views @ weights.T).softmax(-1)
     affinity = lambda_q * probability @ probability.transpose(1, 2)
     mode = views[:, 0]
@@ -79,7 +79,7 @@ def mta_mode(
     return mode, density
 
 
-def bandwidths(views: Tensor) -> Tensor:
+def _bandwidths(views: Tensor) -> Tensor:
     """Half the mean squared distance from each view to the nearest 30 % of the others: [B, N, d] -> [B, N].
 
     Distances are taken directly, not through a matrix product, so that a view's distance to itself is 0. Views that are

@@ -32,7 +32,6 @@ from abs_descriptions.generation.providers.response_validation import (
 from abs_descriptions.generation.providers.retry import RetryPolicy, RetryState
 
 __all__ = [
-    "CHAT_URL",
     "MAX_BYTES",
     "MAX_REQUESTS",
     "BatchApi",
@@ -46,7 +45,7 @@ __all__ = [
 
 #: Limits of one file, as published by OpenAI.
 MAX_REQUESTS, MAX_BYTES = 50_000, 200_000_000
-CHAT_URL = "/v1/chat/completions"
+_CHAT_URL = "/v1/chat/completions"
 
 # Digits of a digest; servers accept ids of up to 64 characters.
 _ID_LENGTH = 40
@@ -113,7 +112,7 @@ def write_batch_file(
 
 
 def _line(name: str, body: Mapping[str, Any]) -> bytes:
-    record = {"custom_id": name, "method": "POST", "url": CHAT_URL, "body": dict(body)}
+    record = {"custom_id": name, "method": "POST", "url": _CHAT_URL, "body": dict(body)}
     return (canonical_json(record) + "\n").encode("utf-8", "replace")
 
 
@@ -248,7 +247,7 @@ class BatchApi:
             # If this attempt fails, the batch may have been created all the same.
             must_search = True
             return existing or _text(
-                self._client.batches.create(input_file_id=file_id, endpoint=CHAT_URL, completion_window="24h"), "id"
+                self._client.batches.create(input_file_id=file_id, endpoint=_CHAT_URL, completion_window="24h"), "id"
             )
 
         return self._call(create)
