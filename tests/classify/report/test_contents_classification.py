@@ -53,8 +53,8 @@ def test_a_picture_for_each_image(classifier: Classifier, predictions: list[Pred
             assert (picture.format, picture.width) == ("PNG", 1240)
 
 
-def test_a_prediction_made_by_hand_is_refused(
+def test_a_prediction_without_its_image_is_refused(
     classifier: Classifier, predictions: list[Prediction], tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="was not made by a Classifier"):
+    with pytest.raises(UsageError, match="is not at hand"):
         write_classification_report(classifier, [replace(predictions[0], shard=None)], tmp_path / "page.html")
