@@ -54,13 +54,13 @@ class DigestCache:
             )
         return digests
 
-    def derived(self, what: str, files: Iterable[Path], compute: Callable[[], str]) -> str:
-        """A digest that follows from ``what`` (names, options, versions) and from the bytes of ``files``.
+    def derived(self, inputs: str, files: Iterable[Path], compute: Callable[[], str]) -> str:
+        """A digest that follows from ``inputs`` (names, options, versions) and from the bytes of ``files``.
 
         Raises:
             StorageError: a file cannot be read.
         """
-        return self._remembered([[what, *(_stamp(path) for path in files)]], [compute])[0]
+        return self._remembered([[inputs, *(_stamp(path) for path in files)]], [compute])[0]
 
     def _remembered(self, identities: Sequence[Sequence[str]], computes: Sequence[Callable[[], str]]) -> list[str]:
         keys = [digest(list(identity)) for identity in identities]

@@ -379,13 +379,13 @@ class Stages:
         self._ahead = None
 
     @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
+    def timed(self, step: str) -> Iterator[None]:
         """Add the wall time of the block to ``seconds``."""
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[what] = self.seconds.get(what, 0.0) + time.perf_counter() - start
+            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
 
     def _timed_reads(self, images: Iterator[LoadedImage]) -> Iterator[LoadedImage]:
         while True:

@@ -124,24 +124,22 @@ def decide(vectors: Floats, class_indices: Sequence[int], texts: Sequence[str], 
     """
     _validate(vectors, class_indices, texts)
     order = np.array(sorted(range(len(texts)), key=lambda i: (class_indices[i], texts[i])), dtype=np.int64)
-    filtering = _Filtering(
-        np.asarray(vectors, dtype=np.float32)[order], np.asarray(class_indices, dtype=np.int64)[order]
-    )
+    run = _FilterRun(np.asarray(vectors, dtype=np.float32)[order], np.asarray(class_indices, dtype=np.int64)[order])
     alive = np.arange(len(order), dtype=np.int64)
     if criteria.near_duplicate is not None:
-        alive = filtering.drop_near_duplicates(alive, criteria.near_duplicate)
-    alive, protected = filtering.drop_misplaced(alive, criteria)
+        alive = run.drop_near_duplicates(alive, criteria.near_duplicate)
+    alive, protected = run.drop_misplaced(alive, criteria)
     if criteria.keep is not None:
-        filtering.choose(alive, criteria.keep, criteria.diversity)
+        run.choose(alive, criteria.keep, criteria.diversity)
     decisions: list[Decision] = [Decision(None, {})] * len(order)
-    for place, decision in filtering.decisions.items():
+    for place, decision in run.decisions.items():
         neighbour = None if decision.neighbour is None else int(order[decision.neighbour])
         decisions[int(order[place])] = Decision(decision.reason, decision.measured, neighbour, decision.rival)
     return Decisions(tuple(decisions), protected)
 
 
 @dataclass
-class _Filtering:
+class _FilterRun:
     """Sentences sorted by class and text, and the decisions on them so far."""
 
     vectors: Floats
@@ -167,14 +165,14 @@ class _Filtering:
         """Remove sentences too far from their class, or nearer to another; all judged on the same centroids."""
         class_indices, rows = self.class_indices[alive], self.vectors[alive]
         groups = list(_groups(np.arange(len(alive)), class_indices))
-        own = np.concatenate([_own_similarity(rows[members]) for members in groups])
+        similarity = np.concatenate([_own_similarity(rows[members]) for members in groups])
         rival, rivals = _nearest_other_class(rows, class_indices, groups)
-        score = np.concatenate([_modified_z(own[members]) for members in groups])
-        margin = own - rival
+        score = np.concatenate([_modified_z(similarity[members]) for members in groups])
+        margin = similarity - rival
         far = np.zeros(len(alive), bool) if criteria.off_topic is None else score < -criteria.off_topic
         misplaced = np.zeros(len(alive), bool) if criteria.nearer is None else margin < -criteria.nearer
         goes = far | misplaced
-        merit = np.where(np.isnan(margin), own, margin)
+        merit = np.where(np.isnan(margin), similarity, margin)
         protected = 0
         for members in groups:
             lacking = min(criteria.least, len(members)) - int((~goes[members]).sum())
@@ -183,7 +181,7 @@ class _Filtering:
                 goes[gone[np.argsort(-merit[gone], kind="stable")][:lacking]] = False
                 protected += lacking
         for row, place in enumerate(alive.tolist()):
-            measured = _numbers(own=own[row], rival=rival[row], z=score[row])
+            measured = _numbers(similarity=similarity[row], rival=rival[row], z=score[row])
             reason = None if not goes[row] else RejectionReason.OFF_TOPIC if far[row] else RejectionReason.OTHER_CLASS
             limit = criteria.off_topic if reason is RejectionReason.OFF_TOPIC else criteria.nearer
             if reason is not None and limit is not None:
@@ -258,11 +256,11 @@ def _nearest_other_class(rows: Floats, class_indices: Places, groups: Sequence[P
     return best, which
 
 
-def _modified_z(own: Floats) -> Floats:
+def _modified_z(similarity: Floats) -> Floats:
     """0.6745 (x - median) / MAD of the similarities of one class; 0 for a class too small to have a spread."""
-    if len(own) < _MIN_FOR_SPREAD:
-        return np.zeros(len(own), dtype=np.float32)
-    distance = own - np.median(own)
+    if len(similarity) < _MIN_FOR_SPREAD:
+        return np.zeros(len(similarity), dtype=np.float32)
+    distance = similarity - np.median(similarity)
     scores: Floats = _MAD_SCALE * distance / max(float(np.median(np.abs(distance))), _MAD_FLOOR)
     return scores.astype(np.float32)
 
@@ -313,8 +311,8 @@ def _marginal_relevance(rows: Floats, keep: int, diversity: float) -> tuple[Plac
     return np.array(chosen, dtype=np.int64), nearest, cosines
 
 
-def _numbers(*, own: float, rival: float, z: float) -> dict[str, float]:
-    measured = {"class-similarity": own, "rival-similarity": rival, "modified-z": z}
+def _numbers(*, similarity: float, rival: float, z: float) -> dict[str, float]:
+    measured = {"class-similarity": similarity, "rival-similarity": rival, "modified-z": z}
     return {name: _rounded(value) for name, value in measured.items() if math.isfinite(value)}
 
 

@@ -175,9 +175,11 @@ def run_generation(
     budget: Budget | None = None,
     on_progress: Callable[[GenerationProgress], None] = lambda _: None,
     may_ask: Callable[[], bool] = lambda: True,
-    should_stop: Callable[[], bool] = lambda: False,
 ) -> GenerationResult:
     """Write descriptions for every class.
+
+    Ctrl-C ends the run at once with what has arrived. Requests in flight are cancelled: no journal, total or budget
+    accounts for what a server bills for them.
 
     Args:
         labels: the classes.
@@ -189,8 +191,6 @@ def run_generation(
         on_progress: called after each outcome.
         may_ask: called before each request, in a thread of the provider. False ends the run once the requests in
             flight, which are paid for, have been answered.
-        should_stop: called after each outcome. True ends the run at once with what has arrived; so does Ctrl-C.
-            Requests in flight are cancelled: no journal, total or budget accounts for what a server bills for them.
 
     Raises:
         UsageError: a plan that requests nothing, or a budget too small for a single request.
@@ -198,7 +198,7 @@ def run_generation(
         ProviderError: no request of the first round got a usable reply.
         StorageError: the journal cannot be written.
     """
-    hooks = _Hooks(on_progress, may_ask, should_stop)
+    hooks = _Hooks(on_progress, may_ask)
     return _GenerationRun(labels, prompts, provider, plan, journal, budget, hooks).result()
 
 
@@ -253,7 +253,6 @@ class _Hooks:
 
     on_progress: Callable[[GenerationProgress], None] = lambda _: None
     may_ask: Callable[[], bool] = lambda: True
-    should_stop: Callable[[], bool] = lambda: False
 
 
 class _GenerationRun:
@@ -418,9 +417,6 @@ class _GenerationRun:
         try:
             for request, outcome in outcomes:
                 self._record(request, outcome)
-                if self._hooks.should_stop():
-                    self._stop = StopReason.REQUESTED
-                    return
         finally:
             _close(outcomes)
 

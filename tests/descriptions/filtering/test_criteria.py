@@ -16,8 +16,6 @@ from abs_core.errors import ModelError, UsageError
 from abs_descriptions.filtering.criteria import Criteria, Decision, Decisions, decide
 from abs_descriptions.generation.cleaning import RejectionReason
 
-NOTHING = Criteria(near_duplicate=None, off_topic=None, nearer=None)
-
 
 def unit(rows: Any) -> NDArray[np.float32]:
     array = np.asarray(rows, dtype=np.float64)

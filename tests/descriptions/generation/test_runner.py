@@ -113,7 +113,7 @@ def test_a_stopped_run_says_so_and_resumes_where_it_was(tmp_path: Path, after: i
     count = iter(range(1, 100))
     with Journal(path) as journal:
         first = Script(good)
-        part = run_generation(labels, PROMPTS, first, plan, journal=journal, should_stop=lambda: next(count) >= after)
+        part = run_generation(labels, PROMPTS, first, plan, journal=journal, may_ask=lambda: next(count) <= after)
     assert part.stop is StopReason.REQUESTED
     assert not part.complete
     assert len(first.asked) == len(part.descriptions) == after
