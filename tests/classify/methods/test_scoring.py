@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
 import pytest
 import torch
 from feature_vectors import run_stream, texts_with, vectors, views_of
@@ -19,6 +22,7 @@ from abs_classify.methods.scoring import (
 )
 from abs_classify.methods.similarity import class_sums
 from abs_classify.methods.soft_matching import soft
+from abs_core.canonical import canonical_json
 from abs_core.errors import ModelError, UsageError
 
 SCORERS = [CosineToMean(), MeanSimilarity(), HardMatch(), SoftMatch(), WeightedCosine()]
@@ -32,6 +36,27 @@ def test_hard_match_takes_the_best_text() -> None:
     best = torch.stack([cosines[..., texts.class_index == c].amax(-1) for c in range(3)], dim=-1)
     won = torch.nn.functional.one_hot(best.argmax(-1), 3)
     assert torch.allclose(HardMatch().scores({"box": views}, texts), (won * best).sum(1))
+
+
+def changed(value: Any) -> list[Any]:
+    """Values that differ from one in one number each."""
+    if isinstance(value, str):
+        return ["upstream"]
+    if isinstance(value, tuple):
+        return [(value[0] / 2, value[1]), (value[0], value[1] / 2)]
+    if is_dataclass(value) and not isinstance(value, type):
+        names = [parameter.name for parameter in fields(value)]
+        return [replace(value, **{name: other}) for name in names for other in changed(getattr(value, name))]
+    return [value + 1]
+
+
+@pytest.mark.parametrize("scorer", [*SCORERS, *STREAMS, Zero(), MTA()], ids=lambda scorer: scorer.key()["matcher"])
+def test_each_parameter_of_a_scorer_changes_its_key(scorer: Any) -> None:
+    variants = [scorer, *(changed(scorer) if fields(scorer) else [])]
+    keys = {canonical_json(variant.key()) for variant in variants}
+    assert len(keys) == len(variants)
+    others = [*SCORERS, *STREAMS, Zero(), MTA()]
+    assert sum(other.key()["matcher"] == scorer.key()["matcher"] for other in others) == 1
 
 
 @pytest.mark.parametrize("scorer", SCORERS, ids=lambda scorer: scorer.key()["matcher"])

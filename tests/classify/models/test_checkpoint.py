@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from tiny_open_clip import ARCH, CONFIG, load
 from torch import Tensor
 
+from abs_classify.models.checkpoint import state_digest
 from abs_classify.models.registry import load_model
 from abs_classify.models.weights import PUBLISHED_TORCHSCRIPT
 from abs_core.errors import ModelError, WeightsError
@@ -137,3 +138,22 @@ def test_torchscript_only_with_a_published_sha256(tiny: Any, tmp_path: Path, mon
     half = {name: tensor.half().float() for name, tensor in tiny.state_dict().items()}
     torch.testing.assert_close(model.network.visual.proj, half["visual.proj"], rtol=0, atol=0)
     assert model.dtype == torch.float32
+
+
+def test_the_digest_of_a_state_names_each_tensor_its_type_its_shape_and_its_bytes() -> None:
+    def module(name: str = "weight", value: Tensor | None = None) -> torch.nn.Module:
+        made = torch.nn.Module()
+        made.register_buffer(name, torch.arange(6.0).reshape(2, 3) if value is None else value)
+        return made
+
+    changed = torch.arange(6.0).reshape(2, 3)
+    changed[1, 2] = 7
+    variants = [
+        module(),
+        module("bias"),
+        module(value=changed),
+        module(value=changed.reshape(3, 2)),
+        module(value=changed.view(torch.int32)),
+    ]
+    assert len({state_digest(variant) for variant in variants}) == len(variants)
+    assert state_digest(module()) == state_digest(module())

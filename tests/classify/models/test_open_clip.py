@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from parity import within
 from PIL import Image
 from safetensors.torch import save_file
-from tiny_open_clip import ARCH, CONFIG, load
+from tiny_open_clip import ARCH, CONFIG, folder_with_configuration, load
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -200,6 +201,15 @@ def test_digests_tell_apart_what_computes_otherwise(tiny: Any, checkpoint: Path,
     moved = tmp_path / "elsewhere.safetensors"
     moved.write_bytes(checkpoint.read_bytes())
     assert load(f"{ARCH}@{moved}").digest == digests[0]
+
+
+@pytest.mark.parametrize("setting", [{"mean": [0.4] * 3}, {"std": [0.5] * 3}, {"interpolation": "bicubic"}])
+def test_the_digest_names_the_preprocessing(tiny: Any, tmp_path: Path, setting: dict[str, Any]) -> None:
+    path = folder_with_configuration(tiny, tmp_path / "model") / "open_clip_config.json"
+    before = load(f"local-dir:{path.parent}").digest
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "preprocess_cfg": {**content["preprocess_cfg"], **setting}}))
+    assert load(f"local-dir:{path.parent}").digest != before
 
 
 def test_digests_of_models_in_memory(tiny: Any) -> None:
