@@ -35,6 +35,7 @@ __all__ = ["EncodedImages", "encode_images", "encode_texts", "stream_images"]
 # Decoded images are large and features small: a group bounds the pixels that are in memory at once.
 _IMAGES_AT_ONCE = 32
 _PIXELS_AT_ONCE = 16_000_000
+_TEXTS_AT_ONCE = 1024
 
 # On a CPU the activations of a few crops stay in the caches, and larger batches are slower (ViT-B/16: a tenth).
 _CPU_BATCH = 4
@@ -54,13 +55,13 @@ class EncodedImages:
     attention: Tensor | None
 
 
-def encode_texts(model: Model, texts: Sequence[str], *, batch_size: int = 1024) -> Tensor:
+def encode_texts(model: Model, texts: Sequence[str]) -> Tensor:
     """Unit features [n, d] of texts, float32, on the CPU.
 
     Raises:
         ModelError: a text whose feature has no direction or is not finite.
     """
-    batches = (texts[start : start + batch_size] for start in range(0, len(texts), batch_size))
+    batches = (texts[start : start + _TEXTS_AT_ONCE] for start in range(0, len(texts), _TEXTS_AT_ONCE))
     parts = [model.encode_text(batch).float().cpu() for batch in batches]
     features = torch.cat(parts) if parts else torch.empty(0, model.embed_dim)
     norms = features.norm(dim=-1)

@@ -161,7 +161,6 @@ class OpenClipModel:
     def from_model(
         cls,
         model: Any,
-        preprocess: Preprocess | None = None,
         tokenizer: Tokenizer | None = None,
         *,
         name: str,
@@ -172,7 +171,6 @@ class OpenClipModel:
 
         Args:
             model: open_clip's CLIP, CustomTextCLIP or CoCa. It is moved, cast and set to eval mode in place.
-            preprocess: RGB image to [3, S, S]; by default what the model's own configuration says.
             tokenizer: texts to ids [n, L]; without one only ``encode_tokens`` encodes texts.
             name: what results call it.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
@@ -185,7 +183,7 @@ class OpenClipModel:
         _settle(model, resolve_device(device), resolve_dtype(dtype), subject=f"the weights of {name!r}")
         return cls(
             model,
-            preprocess or image_transform_v2(PreprocessCfg(**settings), is_train=False),
+            image_transform_v2(PreprocessCfg(**settings), is_train=False),
             tokenizer,
             name=name,
             digest=digest(

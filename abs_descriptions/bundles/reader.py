@@ -86,18 +86,18 @@ class LineReader:
         """The error that names this file and the line that was read last."""
         return BundleError(f"{printable(str(self.path))}, line {self.number}: {problem.message}", remedy=problem.remedy)
 
-    def first_line(self, limit: int) -> str:
-        """Line 1, without its line feed, of at most ``limit`` bytes.
+    def first_line(self) -> str:
+        """Line 1, without its line feed, of at most ``MAX_HEADER_BYTES``.
 
         Raises:
             BundleError: an empty or truncated file, a line over the limit, invalid UTF-8.
         """
-        line = self._stream.readline(limit + 1)
+        line = self._stream.readline(MAX_HEADER_BYTES + 1)
         self.number = 1
         if not line:
             raise self.error(LineError("the file is empty", FETCH))
         if not line.endswith(b"\n"):
-            raise self.error(_too_long(limit) if len(line) > limit else _truncated())
+            raise self.error(_too_long(MAX_HEADER_BYTES) if len(line) > MAX_HEADER_BYTES else _truncated())
         self._whole.update(line)
         try:
             return self._text(line)[:-1]
@@ -362,7 +362,7 @@ class BundlePass:
 
     def __init__(self, line_reader: LineReader, migrations: Mapping[int, Migration]) -> None:
         self.line_reader = line_reader
-        line = line_reader.first_line(MAX_HEADER_BYTES)
+        line = line_reader.first_line()
         try:
             self.header, self._steps = parse_header(line, migrations)
         except LineError as error:
@@ -423,7 +423,7 @@ class BundlePass:
         """Raise if an earlier record of the class really has this text or id, not only its hash."""
         value = getattr(record, suspect)
         with _open_line_reader(self.line_reader.path) as again:
-            again.first_line(MAX_HEADER_BYTES)
+            again.first_line()
             for line in again.lines():
                 if again.number >= self.line_reader.number:
                     return

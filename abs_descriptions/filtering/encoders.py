@@ -34,6 +34,7 @@ _MODULES = frozenset(("Transformer", "Pooling", "Normalize", "Dense"))
 # The files that determine an embedding: configurations, weights, vocabularies.
 _SUFFIXES = frozenset((".json", ".safetensors", ".txt", ".model"))
 _MAX_CONFIG = 1 << 20
+_TEXTS_AT_ONCE = 64
 
 
 class Encoder(Protocol):
@@ -61,12 +62,11 @@ class SentenceEncoder:
         name: ``EMBEDDED_ENCODER``, a folder, or a hub name such as "sentence-transformers/all-mpnet-base-v2" that was
             downloaded before.
         device: a torch device; None leaves it to the library.
-        batch_size: texts encoded together.
     """
 
-    def __init__(self, name: str = EMBEDDED_ENCODER, *, device: str | None = None, batch_size: int = 64) -> None:
+    def __init__(self, name: str = EMBEDDED_ENCODER, *, device: str | None = None) -> None:
         self.name = name
-        self._device, self._batch_size = device, batch_size
+        self._device = device
 
     @cached_property
     def digest(self) -> str:
@@ -95,7 +95,7 @@ class SentenceEncoder:
         """
         vectors: NDArray[np.float32] = self._model.encode(
             list(texts),
-            batch_size=self._batch_size,
+            batch_size=_TEXTS_AT_ONCE,
             normalize_embeddings=True,
             show_progress_bar=False,
             convert_to_numpy=True,

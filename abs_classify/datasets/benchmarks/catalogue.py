@@ -60,10 +60,10 @@ def _coop(
     )
 
 
-def _variant(name: str, size: int, folders: tuple[str, ...], other: tuple[str, ...]) -> BenchmarkSplit:
+def _variant(name: str, folders: tuple[str, ...], other: tuple[str, ...]) -> BenchmarkSplit:
     """A variant of ImageNet-V2, in one of the folders or in the root unless its name has a word of ``other``."""
     readers = tuple(ClassFolders(folder, by_number, other=other) for folder in (*folders, "."))
-    return BenchmarkSplit(name, size, readers)
+    return BenchmarkSplit(name, 10_000, readers)
 
 
 _IMAGENET = (
@@ -103,19 +103,16 @@ _IMAGENET = (
         (
             _variant(
                 "matched-frequency",
-                10_000,
                 ("imagenetv2-matched-frequency-format-val", "imagenet-matched-frequency-format-val"),
                 ("threshold", "top-images"),
             ),
             _variant(
                 "threshold-0.7",
-                10_000,
                 ("imagenetv2-threshold0.7-format-val", "imagenet-threshold-0.7-format-val"),
                 ("matched-frequency", "top-images"),
             ),
             _variant(
                 "top-images",
-                10_000,
                 ("imagenetv2-top-images-format-val", "imagenet-top-images-format-val"),
                 ("matched-frequency", "threshold"),
             ),
