@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from abs_core.descriptions import LabelSpace
     from abs_core.labels import LabelSet
 
-__all__ = ["ModelOptions", "RenamedOption", "choose_label_space", "class_options", "compute_options", "model_options"]
+__all__ = [
+    "ModelOptions",
+    "RenamedOption",
+    "choose_label_space",
+    "class_options",
+    "compute_options",
+    "license_option",
+    "model_options",
+]
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -98,6 +106,11 @@ class RenamedOption(click.Option):
             return super().get_help_record(ctx)
         finally:
             self.opts = every
+
+
+def license_option(**settings: Any) -> Callable[[F], F]:
+    """``--license`` of a bundle that a command writes."""
+    return click.option("--license", "license_name", cls=RenamedOption, former=["--licence"], **settings)
 
 
 def model_options(function: F) -> F:

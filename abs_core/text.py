@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 __all__ = [
     "JOINERS",
@@ -18,6 +21,7 @@ __all__ = [
     "quoted",
     "unescape_formula",
     "valid_unicode",
+    "validation_message",
 ]
 
 
@@ -61,6 +65,17 @@ def json_text(value: Any) -> str:
 def valid_unicode(text: str) -> str:
     """``text`` with lone surrogates, which stand for bytes of file names that are not text, as ``\\udcff``."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def validation_message(error: ValidationError) -> str:
+    """The first complaint of pydantic on one line, with nothing of the input but its keys."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = printable(".".join(str(part)[:60] for part in first["loc"]), 120) or "the whole"
+    if first["type"] == "extra_forbidden":
+        return f"{where}: an unknown key"
+    if first["type"] in ("missing", "too_short"):
+        return f"{where}: {'missing' if first['type'] == 'missing' else 'empty'}"
+    return f"{where}: {printable(first['msg'].removeprefix('Value error, '), 200)}"
 
 
 def counted(number: int, singular: str, plural: str) -> str:

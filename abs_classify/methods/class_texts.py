@@ -23,6 +23,7 @@ from abs_core.canonical import digest
 from abs_core.descriptions import DESCRIPTION_KINDS, Description, Descriptions
 from abs_core.errors import PromptError, UnknownNameError, UsageError
 from abs_core.files import prompts_folder, storage_errors
+from abs_core.text import validation_message
 
 __all__ = [
     "ClassTextInputs",
@@ -116,10 +117,8 @@ def _read(path: Path) -> TemplateSet:
     try:
         return TemplateSet.model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the file"
         raise PromptError(
-            f"{path}: {field}: {first['msg']}", remedy="Give it the fields id, version, source and templates"
+            f"{path}: {validation_message(error)}", remedy="Give it the fields id, version, source and templates"
         ) from error
 
 

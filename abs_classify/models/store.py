@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from abs_core.canonical import canonical_json
 from abs_core.errors import UsageError, WeightsError
 from abs_core.files import atomic_write, storage_errors
+from abs_core.text import validation_message
 
 __all__ = [
     "RECORD_FILE",
@@ -206,9 +207,7 @@ def read_record(path: Path) -> WeightsRecord:
             raise ValueError("it is too large")
         return WeightsRecord.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        reason = f"{where}: {first['msg']}"
+        reason = validation_message(error)
     except (OSError, ValueError) as error:
         reason = str(error)
     raise WeightsError(

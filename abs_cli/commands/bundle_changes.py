@@ -10,7 +10,7 @@ from typing import Literal
 import click
 
 from abs_cli.console import note
-from abs_cli.options import RenamedOption
+from abs_cli.options import license_option
 from abs_core.errors import UsageError
 from abs_core.home import Home
 from abs_descriptions.bundles.repository import Repository
@@ -66,11 +66,7 @@ def diff_command(home: Home, old: str, new: str, as_json: bool) -> None:
 @click.option(
     "--labels", metavar="SET", help="Label set of the new bundle, where theirs differ; must have all their classes."
 )
-@click.option(
-    "--license",
-    "license_name",
-    cls=RenamedOption,
-    former=["--licence"],
+@license_option(
     metavar="SPDX",
     help="License of the new bundle, where theirs differ.",
 )

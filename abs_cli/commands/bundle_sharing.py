@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abs_cli.console import note
-from abs_cli.options import RenamedOption
+from abs_cli.options import license_option
 from abs_core.errors import UsageError
 from abs_core.home import Home
 from abs_descriptions.bundles.repository import Repository
@@ -32,11 +32,7 @@ __all__ = ["export_command", "import_command", "pull_command", "push_command"]
 @click.option(
     "--labels", metavar="SET", help="Label set to match the file's classes with.  [default: those of the file]"
 )
-@click.option(
-    "--license",
-    "license_name",
-    cls=RenamedOption,
-    former=["--licence"],
+@license_option(
     metavar="SPDX",
     help="License of the texts.  [default: not stated]",
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from abs_cli.options import RenamedOption
+from abs_cli.options import license_option
 from abs_core.errors import UsageError
 from abs_core.home import Home
 from abs_core.text import json_text, printable
@@ -104,11 +104,7 @@ _LISTED = 10
     "--batch-size", type=click.IntRange(min=1), help="Batch size of a local model, or requests in one batch file."
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of a local model.  [default: all cores]")
-@click.option(
-    "--license",
-    "license",
-    cls=RenamedOption,
-    former=["--licence"],
+@license_option(
     default="not stated",
     show_default=True,
     help="License of the descriptions.",
@@ -166,7 +162,7 @@ def command(home: Home, /, labels: str, name: str, dry_run: bool, as_json: bool,
             output=repository,
             max_cost=options["max_cost"],
             report=options["report"],
-            license=options["license"],
+            license=options["license_name"],
             progress=progress,
             may_ask=lambda: not interrupts.requested,
             **inputs,

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from abs_core.canonical import canonical_json
 from abs_core.descriptions import DESCRIPTION_KINDS, Description, DescriptionKind, Provenance
-from abs_core.text import printable, quoted
+from abs_core.text import quoted, validation_message
 from abs_descriptions.bundles.format import (
     FORMAT,
     FORMAT_VERSION,
@@ -44,7 +44,6 @@ __all__ = [
     "parse_json",
     "serialize_header",
     "serialize_record",
-    "validation_message",
 ]
 
 
@@ -243,14 +242,14 @@ def _record_from_value(value: dict[str, Any]) -> Description:
         LineError: a key is missing or unknown, or a value has another type.
     """
     source = value.get("provenance")
-    ident, scores = value.get("id"), value.get("scores")
+    record_id, scores = value.get("id"), value.get("scores")
     if (
-        len(value) != 4 + (ident is not None) + (scores is not None)
+        len(value) != 4 + (record_id is not None) + (scores is not None)
         or type(source) is not dict
         or type(value.get("class")) is not str
         or type(value.get("kind")) is not str
         or type(value.get("text")) is not str
-        or not (ident is None or type(ident) is str)
+        or not (record_id is None or type(record_id) is str)
         or not (scores is None or _are_numbers(scores))
     ):
         raise LineError(_shape_problem(value), FETCH)
@@ -260,7 +259,7 @@ def _record_from_value(value: dict[str, Any]) -> Description:
         class_id=value["class"],
         provenance=_provenance_from_value(source),
         scores=scores,
-        id=ident,
+        id=record_id,
     )
 
 
@@ -446,17 +445,6 @@ def _validated(line: str) -> BundleHeader:
         surrogate = error.errors()[0]["type"] == "json_invalid" and _SURROGATE.search(line)
         reason = "a lone surrogate" if surrogate else validation_message(error)
         raise LineError(f"the header is invalid: {reason}", FETCH) from None
-
-
-def validation_message(error: ValidationError) -> str:
-    """The first complaint of pydantic on one line, with nothing of the input but its keys."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    where = printable(".".join(str(part)[:60] for part in first["loc"]), 120) or "the whole"
-    if first["type"] == "extra_forbidden":
-        return f"{where}: an unknown key"
-    if first["type"] in ("missing", "too_short"):
-        return f"{where}: {'missing' if first['type'] == 'missing' else 'empty'}"
-    return f"{where}: {printable(first['msg'].removeprefix('Value error, '), 200)}"
 
 
 def serialize_header(header: BundleHeader) -> str:

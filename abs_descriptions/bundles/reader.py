@@ -21,7 +21,7 @@ from abs_core.canonical import canonical_json
 from abs_core.descriptions import Description, LabelSpace, Provenance, Rejection
 from abs_core.errors import BundleError
 from abs_core.files import storage_errors
-from abs_core.text import printable, quoted
+from abs_core.text import printable, quoted, validation_message
 from abs_descriptions.bundles.codec import (
     CANONICAL,
     FETCH,
@@ -32,7 +32,6 @@ from abs_descriptions.bundles.codec import (
     check_canonical,
     parse_header,
     parse_json,
-    validation_message,
 )
 from abs_descriptions.bundles.format import (
     MAX_HEADER_BYTES,

@@ -25,8 +25,7 @@ from pydantic import JsonValue, ValidationError
 from abs_core.descriptions import Description, Rejection
 from abs_core.errors import BundleError, UsageError
 from abs_core.files import atomic_write, sha256_file
-from abs_core.text import printable, quoted
-from abs_descriptions.bundles.codec import validation_message
+from abs_core.text import printable, quoted, validation_message
 from abs_descriptions.bundles.exchange import ExternalFormatError, read_external_text
 from abs_descriptions.bundles.format import Generator, text_problem
 from abs_descriptions.bundles.reader import Bundle, iter_rejected, rejected_path
@@ -254,19 +253,19 @@ def _take_class(
     texts: Counter[str] = Counter()
     edited: list[ReviewRow] = []
     for record in records:
-        ident = row_id(record)
-        row = rows.pop(ident, None)
+        key = row_id(record)
+        row = rows.pop(key, None)
         if row is None:
-            yield f"{ident}, {quoted(record.text)} of {quoted(class_id)}"
+            yield f"{key}, {quoted(record.text)} of {quoted(class_id)}"
             continue
         if row.text.strip() != record.text:
             raise ExternalFormatError(
-                f"the text of row {quoted(ident)} is {quoted(row.text)}, in the bundle it is {quoted(record.text)}; "
+                f"the text of row {quoted(key)} is {quoted(row.text)}, in the bundle it is {quoted(record.text)}; "
                 "write changes to new_text",
                 row.line,
             )
         if row.decision:
-            decided[ident] = row
+            decided[key] = row
         if row.decision == "edit":
             _check_new_text(row)
             edited.append(row)
@@ -286,10 +285,10 @@ def _check_new_text(row: ReviewRow) -> None:
 
 
 def _reviewer(name: str, review: Review, existing: set[str]) -> Generator:
-    ident, number = "review", 1
-    while ident in existing:
+    identifier, number = "review", 1
+    while identifier in existing:
         number += 1
-        ident = f"review-{number}"
+        identifier = f"review-{number}"
     parameters: dict[str, JsonValue] = {
         "accepted": review.count("accept"),
         "edited": review.count("edit"),
@@ -298,7 +297,7 @@ def _reviewer(name: str, review: Review, existing: set[str]) -> Generator:
         "sheet_digest": review.file_digest,
     }
     try:
-        return Generator(id=ident, backend="review", model=name, parameters=parameters)
+        return Generator(id=identifier, backend="review", model=name, parameters=parameters)
     except ValidationError as error:
         problem = validation_message(error).partition(": ")[2]
         raise UsageError(f"the reviewer's name {quoted(name)} {problem}", remedy="Give the name in one line") from None

@@ -25,16 +25,8 @@ from abs_core.descriptions import Description, Rejection
 from abs_core.errors import BundleError
 from abs_core.files import atomic_write, storage_errors
 from abs_core.labels import LabelSet
-from abs_core.text import printable, quoted
-from abs_descriptions.bundles.codec import (
-    LineError,
-    RecordRules,
-    nfc,
-    parse_header,
-    serialize_header,
-    serialize_record,
-    validation_message,
-)
+from abs_core.text import printable, quoted, validation_message
+from abs_descriptions.bundles.codec import LineError, RecordRules, nfc, parse_header, serialize_header, serialize_record
 from abs_descriptions.bundles.format import (
     MAX_HEADER_BYTES,
     BundleHeader,
@@ -134,12 +126,12 @@ class SpoolFile:
             class_index = self._class_indices[position]
             if class_index != current:
                 current, texts, ids = class_index, set(), set()
-            text, ident = self._texts[position], self._ids.get(position)
-            if text in texts or (ident is not None and ident in ids):
+            text, record_id = self._texts[position], self._ids.get(position)
+            if text in texts or (record_id is not None and record_id in ids):
                 suspects[class_index] = None
             texts.add(text)
-            if ident is not None:
-                ids.add(ident)
+            if record_id is not None:
+                ids.add(record_id)
         return list(suspects)
 
     def _positions(self) -> Sequence[int]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from abs_core.errors import UnknownNameError, UsageError
 from abs_core.files import read_yaml
-from abs_core.text import printable
+from abs_core.text import printable, validation_message
 from abs_descriptions.generation.providers.base import Outcome, Request, Tokens, max_tokens_per_attempt, used_tokens
 
 __all__ = ["Budget", "Prices", "read_prices"]
@@ -69,10 +69,8 @@ def read_prices(path: Path, model: str) -> Prices:
     try:
         prices = _FILE.validate_python(read_yaml(path, shown, UsageError))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = printable(".".join(str(part) for part in first["loc"]) or "the whole file", 100)
         raise UsageError(
-            f"{shown}: {place}: {printable(first['msg'], 150)}",
+            f"{shown}: {validation_message(error)}",
             remedy="Write MODEL: {in: PRICE, out: PRICE} on each line, per million tokens",
         ) from None
     if model not in prices:

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from abs_core.canonical import digest
 from abs_core.errors import PromptError, UnknownNameError
 from abs_core.files import prompts_folder, read_yaml
-from abs_core.text import printable
+from abs_core.text import printable, validation_message
 from abs_descriptions.generation.providers.base import AnswerForm, Message
 from abs_descriptions.generation.sentences import Language
 
@@ -162,10 +162,8 @@ def _validate(shown: str, value: Any) -> PromptSet:
     try:
         return PromptSet.model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = printable(".".join(str(part) for part in first["loc"]) or "the whole file", 100)
         raise PromptError(
-            f"{shown}: {place}: {printable(first['msg'], 150)}",
+            f"{shown}: {validation_message(error)}",
             remedy="Write the keys id, version, description and prompts, as in prompts/llm/objects.yaml",
         ) from None
 
