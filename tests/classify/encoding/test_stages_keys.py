@@ -18,6 +18,7 @@ from abs_classify.encoding.digest_cache import DigestCache
 from abs_classify.encoding.encoder import encode_texts
 from abs_classify.encoding.samples import IdentifiedSample, UnreadableImage
 from abs_classify.encoding.stages import ModelSettings, Stages, open_stages
+from abs_classify.methods.baselines import TDA, OnZeta
 from abs_classify.methods.class_texts import ClassTextInputs, ClassTexts, Sentences
 from abs_classify.methods.scoring import SoftMatch
 from abs_classify.methods.table import Method
@@ -135,6 +136,47 @@ def test_unguided_views_do_not_depend_on_the_attention_backend() -> None:
     assert {name for name in before if before[name] != after[name]} == {"attention"}
 
 
+def test_a_stream_has_keys_of_its_own_for_each_order_and_setting() -> None:
+    images = [IdentifiedSample(Sample(Path("image.png"), ""), f"sha256:{number}") for number in range(4)]
+    texts = class_texts(cat="A cat purrs.", dog="A dog barks.")
+
+    def key(shards: list[list[IdentifiedSample]], scorer: Any = TDA(), model: KnownModel = KnownModel()) -> str:
+        cache = FullCache()
+        method = Method("m", "", (FullImage(),), Sentences(), scorer)
+        Stages(cache, cast("DeferredModel", model), 0, 64).stream_scores(shards, method, texts)
+        (asked,) = cache.asked
+        return asked.digest
+
+    first = key([images[:2], images[2:]])
+    # how a stream is cut into shards does not change its scores
+    assert key([images]) == first
+    others = [
+        key([images[::-1]]),
+        key([images[:3]]),
+        key([images], TDA(scale=50.0)),
+        key([images], OnZeta()),
+        key([images], model=KnownModel(pillow="12.0.1")),
+        key([images], model=KnownModel(replace(FACTS, model="sha256:other"))),
+    ]
+    assert len({first, *others}) == 7
+
+
+def test_stages_of_a_run_share_texts_and_nothing_that_a_run_changes() -> None:
+    texts, first, second = class_texts(cat="A cat purrs."), FullCache(), FullCache()
+    stages = Stages(first, cast("DeferredModel", KnownModel()), 3, 64)
+    stages.text_features(texts)
+    run = stages.for_run(second)
+    assert run.text_features(texts) is stages.text_features(texts)
+    assert (len(first.asked), len(second.asked)) == (1, 0)
+    assert (run.seed, run.models) == (stages.seed, stages.models)
+    with run.timed("read"):
+        pass
+    assert "read" not in stages.seconds
+    images = [IdentifiedSample(Sample(Path("image.png"), ""), "sha256:1")]
+    assert run.attention(images) is not None
+    assert [key.stage for key in second.asked] == ["attention"]
+
+
 @pytest.fixture
 def images(image_folder: Callable[..., Path]) -> list[IdentifiedSample]:
     paths = sorted(image_folder("keys", cat=3).rglob("*.png"))
@@ -212,6 +254,6 @@ def test_another_precision_or_package_has_facts_of_its_own(
     variants = [{"dtype": "bfloat16"}, {"attention": "none"}, {"name": small_clips[1]}]
     assert len({first, *(model_digest(**variant) for variant in variants)}) == 4
     assert model_digest() == first
-    monkeypatch.setattr("abs_classify.models.deferred._version", lambda package: "0.0.0")
+    monkeypatch.setattr("abs_classify.models.deferred.installed_version", lambda package: "0.0.0")
     assert model_digest() != first
     assert len(loads) == 5
