@@ -45,6 +45,11 @@ TIMM: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {**SMALL, "attn_pool_num_heads": 4},
         {"timm_pool": "map", "timm_proj": None},
     ),
+    "mixed rotary positions": (
+        "vit_small_patch16_rope_mixed_224",
+        SMALL,
+        {"timm_pool": "token", "timm_proj": "linear"},
+    ),
     "MobileCLIP2-L": ("vit_large_patch14_clip_224", SMALL, {"timm_pool": "token", "timm_proj": None}),
     "registers": (
         "vit_small_patch14_reg4_dinov2",

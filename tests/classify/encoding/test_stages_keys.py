@@ -140,10 +140,10 @@ def test_a_stream_has_keys_of_its_own_for_each_order_and_setting() -> None:
     images = [IdentifiedSample(Sample(Path("image.png"), ""), f"sha256:{number}") for number in range(4)]
     texts = class_texts(cat="A cat purrs.", dog="A dog barks.")
 
-    def key(shards: list[list[IdentifiedSample]], scorer: Any = TDA(), model: KnownModel = KnownModel()) -> str:
+    def key(shards: list[list[IdentifiedSample]], scorer: Any = None, model: KnownModel | None = None) -> str:
         cache = FullCache()
-        method = Method("m", "", (FullImage(),), Sentences(), scorer)
-        Stages(cache, cast("DeferredModel", model), 0, 64).stream_scores(shards, method, texts)
+        method = Method("m", "", (FullImage(),), Sentences(), scorer or TDA())
+        Stages(cache, cast("DeferredModel", model or KnownModel()), 0, 64).stream_scores(shards, method, texts)
         (asked,) = cache.asked
         return asked.digest
 

@@ -48,7 +48,10 @@ def pixels_for(model: OpenClipModel, images: int = 2) -> Tensor:
     return torch.randn(images, 3, size, size, generator=torch.Generator().manual_seed(6))
 
 
-@pytest.mark.parametrize("family", ["SigLIP", "SigLIP 2", "EVA01", "EVA02", "PE", "MobileCLIP2-L", "registers"])
+@pytest.mark.parametrize(
+    "family",
+    ["SigLIP", "SigLIP 2", "EVA01", "EVA02", "mixed rotary positions", "PE", "MobileCLIP2-L", "registers"],
+)
 def test_self_attention_is_what_a_timm_model_computes(family_model: Callable[[str], Any], family: str) -> None:
     model = OpenClipModel.from_model(family_model(family), name=family)
     trunk = model.network.visual.trunk
