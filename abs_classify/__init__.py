@@ -42,7 +42,6 @@ __all__ = [
     "register",
 ]
 
-
 _MODULES = {
     "METHODS": "abs_classify.methods.table",
     "Classifier": "abs_classify.classifier",

@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Classifier", "PredictedShard", "Prediction", "Predictions"]
 
-
 # Without a cache: images for each thread that are encoded together, and results of a stage that are kept for the next.
 _IMAGES_PER_THREAD = 4
 _LATEST_RESULTS = 4

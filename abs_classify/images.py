@@ -23,7 +23,6 @@ from abs_core.text import printable
 
 __all__ = ["FORMATS", "MAX_PIXELS", "LoadedImage", "load_image", "upright_rgb"]
 
-
 #: The formats that are opened, by Pillow's names; no other decoder is tried.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "MPO")
 

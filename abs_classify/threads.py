@@ -20,7 +20,6 @@ import torch
 
 __all__ = ["Cores", "even_parts", "in_threads"]
 
-
 T = TypeVar("T")
 R = TypeVar("R")
 

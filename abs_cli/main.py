@@ -19,7 +19,6 @@ from abs_core.home import Home
 
 __all__ = ["cli", "main"]
 
-
 #: command -> (module under abs_cli.commands, the line that `abs --help` shows)
 COMMANDS = {
     "demo": ("demo", "Run the main job on the embedded models and photos, with no download hub."),

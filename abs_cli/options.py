@@ -28,7 +28,6 @@ __all__ = [
     "model_options",
 ]
 
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -24,7 +24,6 @@ __all__ = [
     "top_by_weight",
 ]
 
-
 DescriptionKind: TypeAlias = Literal["sentence", "phrase"]
 DESCRIPTION_KINDS: frozenset[str] = frozenset(("sentence", "phrase"))
 

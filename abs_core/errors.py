@@ -46,7 +46,6 @@ __all__ = [
     "WeightsError",
 ]
 
-
 # names that an error lists
 _SHOWN = 8
 

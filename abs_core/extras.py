@@ -28,7 +28,6 @@ __all__ = [
     "require_installed",
 ]
 
-
 #: What pip installs this toolkit as.
 DISTRIBUTION = "abs-toolkit"
 

@@ -35,7 +35,6 @@ from abs_core.files import lock_file, storage_errors
 
 __all__ = ["download", "is_loopback", "is_url", "longest_transfer", "read_url", "retry_after", "validate_url"]
 
-
 _BLOCK = 1 << 20
 _TIMEOUT = 30.0  # seconds, for each wait
 _PAUSES = (0.5, 2.0)  # seconds before the second and the third attempt

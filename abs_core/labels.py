@@ -45,7 +45,6 @@ __all__ = [
     "slug",
 ]
 
-
 MAX_NAME = 500
 MAX_ID = 200
 _SLUG_LENGTH = 120

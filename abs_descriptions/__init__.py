@@ -81,7 +81,6 @@ __all__ = [
     "write_review",
 ]
 
-
 _MODULES = {
     "Bundle": "abs_descriptions.bundles.reader",
     "BundleHeader": "abs_descriptions.bundles.format",

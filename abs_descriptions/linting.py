@@ -36,7 +36,6 @@ __all__ = [
     "report_refused_labels",
 ]
 
-
 Severity = Literal["error", "warning"]
 
 #: rule -> (severity, what it reports)

@@ -30,7 +30,6 @@ __all__ = [
     "open_dataset",
 ]
 
-
 _MODULES = {
     "BENCHMARKS": "benchmarks.catalogue",
     "KINDS": "registry",

@@ -13,7 +13,6 @@ from abs_core.labels import shipped_label_set
 
 __all__ = ["DEMO_IMAGES", "open_demo"]
 
-
 #: (package, file in it, class id). Left out are drawings and test patterns (chessboards, colour wheel, logo, phantom),
 #: the second half of a stereo pair (motorcycle_right shows the same scene as motorcycle_left), a patch of a retina that
 #: is there as a whole (microaneurysms), a phase reconstruction that nobody could name (cell), and tiny images.

@@ -27,7 +27,6 @@ __all__ = [
     "read_lines",
 ]
 
-
 # names the source of the files beside it
 _MARKER = ".fetched-from"
 

@@ -21,7 +21,6 @@ from abs_core.files import atomic_write
 
 __all__ = ["ParquetCell", "ParquetImages", "open_parquet"]
 
-
 _USAGE = "hf:DIR?split=test"
 _OPTIONS = ("split", "image", "label", "classes", "to")
 _REPOSITORY = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[^/]+)")

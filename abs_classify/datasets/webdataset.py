@@ -37,7 +37,6 @@ from abs_core.labels import ClassLabel
 
 __all__ = ["Member", "open_shards"]
 
-
 # Only headers are read, of 512 bytes each, and long names; contents are skipped.
 _MAX_HEADER = 1 << 20
 _UNTRUSTED = "Fetch the shard again from a source that you trust"

@@ -41,7 +41,6 @@ __all__ = [
     "write_last_run",
 ]
 
-
 #: folder, and stage name in listings, of what models unpacked or computed from their weights once
 DERIVED = "derived"
 _LAYOUT = "v1"

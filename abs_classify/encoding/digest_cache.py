@@ -18,7 +18,6 @@ from abs_core.files import sha256_file, storage_errors
 
 __all__ = ["DigestCache"]
 
-
 # Files of one step: a step is remembered when it is done, and bounds what is in memory of millions of files.
 _FILES_PER_STEP = 2000
 

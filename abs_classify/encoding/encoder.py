@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EncodedImages", "encode_images", "encode_texts", "stream_images"]
 
-
 # Decoded images are large and features small: a group bounds the pixels that are in memory at once.
 _IMAGES_AT_ONCE = 32
 _PIXELS_AT_ONCE = 16_000_000

@@ -39,7 +39,6 @@ __all__ = [
     "rank_of_truth",
 ]
 
-
 #: classes of a ranking that are kept; the rest of the scores stay in the cache
 _KEPT = 5
 

@@ -36,7 +36,6 @@ __all__ = [
     "stopping_error",
 ]
 
-
 #: what an image that cannot be read does to a run: ends it, or is left out and reported
 OnError = Literal["stop", "skip"]
 

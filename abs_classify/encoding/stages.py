@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SHARD", "ModelSettings", "ReadAhead", "Stages", "open_stages"]
 
-
 Item = TypeVar("Item", bound=Hashable)
 
 Read = TypeVar("Read")

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PredictionWriter", "TextListing", "write_csv"]
 
-
 # images whose predictions are turned into rows at a time
 _ROWS = 1024
 

@@ -30,7 +30,6 @@ __all__ = [
     "mean_class_recall",
 ]
 
-
 _ALPHA = 0.05
 
 

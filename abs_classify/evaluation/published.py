@@ -17,7 +17,6 @@ from abs_core.files import data_folder, storage_errors
 
 __all__ = ["TOLERANCE", "BaselineCheck", "PublishedNumber", "find_published", "openai_model", "published_numbers"]
 
-
 #: Points between measured and published beyond which a baseline is called off. Rounding, resizing and precision were
 #: seen to move a baseline by a few tenths; wrong class names or templates move it by two to four points.
 TOLERANCE = 1.0

@@ -43,7 +43,6 @@ __all__ = [
     "split_model",
 ]
 
-
 FORMAT = "abs-result"
 
 #: Raised when a key is removed, renamed or means something else; docs/results.md says what changed.

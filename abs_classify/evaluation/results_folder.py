@@ -19,7 +19,6 @@ from abs_core.text import json_text
 
 __all__ = ["ResultsFolder", "RunSummary", "file_stem", "read_result", "read_results"]
 
-
 # the bits of a million images are 170 kB, and a run may skip many images; a larger file is no result
 _LARGEST = 64_000_000
 _RUN = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{8}")

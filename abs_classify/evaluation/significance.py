@@ -15,7 +15,6 @@ import numpy as np
 
 __all__ = ["binomial_tail", "mcnemar_exact", "newcombe_paired", "wilson"]
 
-
 _Z = NormalDist().inv_cdf(0.975)
 
 

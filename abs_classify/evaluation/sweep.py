@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EvaluationResults", "Sweep", "SweepOptions", "evaluate", "plan_sweep", "run_sweep"]
 
-
 _logger = logging.getLogger(__name__)
 
 

@@ -25,7 +25,6 @@ __all__ = [
     "tables_text",
 ]
 
-
 #: What the mark behind a difference means.
 NO_DIFFERENCE = "no difference that this many images can show"
 _MARK = "~"

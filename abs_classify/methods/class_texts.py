@@ -39,7 +39,6 @@ __all__ = [
     "template_set_names",
 ]
 
-
 _MAX_BYTES = 100_000
 _Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=1000)]

@@ -25,7 +25,6 @@ from abs_core.errors import UnknownNameError, UsageError
 
 __all__ = ["CONTROLS", "Control", "apply_control", "classname_only", "rename", "shuffle", "swap", "waffle"]
 
-
 Controlled: TypeAlias = dict[str, tuple[Description, ...]]
 Control: TypeAlias = Callable[[Descriptions, ClassNames, int], Controlled]
 

@@ -14,7 +14,6 @@ __all__ = [
     "readable",
 ]
 
-
 #: Class id -> class name, in class order.
 ClassNames: TypeAlias = Mapping[str, str]
 

@@ -25,7 +25,6 @@ __all__ = [
     "uniform_numbers",
 ]
 
-
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 

@@ -35,7 +35,6 @@ __all__ = [
     "widen",
 ]
 
-
 #: elements of the largest temporary of the functions that compare every view with every text
 _BLOCK = 1 << 22
 

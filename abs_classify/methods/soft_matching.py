@@ -29,7 +29,6 @@ from abs_core.errors import ModelError, UsageError
 
 __all__ = ["SoftTexts", "soft", "soft_parts", "soft_prepared", "soft_reference", "soft_usage"]
 
-
 _Block: TypeAlias = tuple[slice, slice]
 
 #: elements of the tiles of all threads: on a CPU what fits the last-level cache, on an accelerator enough to fill it

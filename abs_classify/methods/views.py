@@ -53,7 +53,6 @@ __all__ = [
     "window_range",
 ]
 
-
 Alignment: TypeAlias = Literal["reference", "aligned"]
 Ratio: TypeAlias = tuple[float, float]
 

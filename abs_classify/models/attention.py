@@ -35,7 +35,6 @@ __all__ = [
     "load_attention",
 ]
 
-
 #: The names that ``load_attention`` knows; ``dino`` may be followed by a colon and a model.
 _ATTENTION_NAMES = ("auto", "dino", "dino:TIMM_NAME", "dino:PATH", "self", "norm", "none")
 _PUBLISHED_GRID = 14

@@ -31,7 +31,6 @@ __all__ = [
     "resolve_dtype",
 ]
 
-
 #: Names a user may give. The weights are cast to the dtype; features always leave a model in float32.
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,

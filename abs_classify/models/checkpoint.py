@@ -25,7 +25,6 @@ from abs_core.files import sha256_file
 
 __all__ = ["check_finite", "fit_state", "read_checkpoint", "state_digest", "without_advice"]
 
-
 #: Entries of OpenAI's archives that are facts about the model, not weights.
 _FACTS = ("input_resolution", "context_length", "vocab_size")
 _SAFE_REMEDY = "Use the model's safetensors file, or save its state dict with torch.save"

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DeferredModel", "LoadedModel", "ModelFacts", "model_notes"]
 
-
 _logger = logging.getLogger(__name__)
 
 # packages whose version may change a weight's meaning: architectures, tokenizers, preprocessing

@@ -39,7 +39,6 @@ __all__ = [
     "verify_model",
 ]
 
-
 _logger = logging.getLogger(__name__)
 
 

@@ -25,7 +25,6 @@ __all__ = [
     "imagenet_texts",
 ]
 
-
 #: The model whose weights come from the package index.
 EMBEDDED = "embedded"
 

@@ -30,7 +30,6 @@ from abs_classify.threads import in_threads
 
 __all__ = ["EmbeddedTextEncoder", "ImageBackbone"]
 
-
 _TEXTS_AT_ONCE = 32
 
 # A processor's cache holds the feature maps of a few images: a quarter faster than 16 or more at once.

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelInfo", "Remember", "read_model_info", "text_repositories"]
 
-
 # Packages that decide what a configuration becomes.
 _PACKAGES = ("open_clip_torch", "timm", "torch", "transformers")
 

@@ -33,7 +33,6 @@ __all__ = [
     "window_tokens",
 ]
 
-
 Pooling = Literal["token", "average", "attention"]
 
 

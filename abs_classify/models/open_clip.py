@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenClipModel", "count_tokens", "load_open_clip_model"]
 
-
 # Enough to keep a GPU busy; on a CPU, batches whose activations stay in its caches are a quarter faster.
 _TEXTS_AT_ONCE = {"cuda": 256, "cpu": 64}
 Encoder = Callable[[Tensor], Tensor]

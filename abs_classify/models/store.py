@@ -38,7 +38,6 @@ __all__ = [
     "write_record",
 ]
 
-
 #: The record's file name.
 RECORD_FILE = "abs-model.json"
 _CHUNK = 1 << 20

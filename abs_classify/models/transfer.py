@@ -33,7 +33,6 @@ from abs_core.progress import Advance, Progress, no_progress
 
 __all__ = ["export_weights", "import_weights"]
 
-
 _logger = logging.getLogger(__name__)
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 

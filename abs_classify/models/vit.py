@@ -29,7 +29,6 @@ from abs_core.files import sha256_file
 
 __all__ = ["DEFAULT_VIT", "LoadedVit", "load_vit", "vit_files"]
 
-
 DEFAULT_VIT = "vit_base_patch16_224.dino"
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

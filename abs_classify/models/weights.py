@@ -26,7 +26,6 @@ __all__ = [
     "read_json",
 ]
 
-
 #: The configuration that open_clip puts beside the weights of a model.
 CONFIG_FILE = "open_clip_config.json"
 

@@ -52,7 +52,6 @@ __all__ = [
     "write_explanation_pictures",
 ]
 
-
 _THUMBNAIL = 720
 
 #: views and sentences of an explanation that are shown

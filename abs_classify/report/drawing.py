@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 __all__ = ["flattened", "heat_colours", "heat_overlay", "heat_uri", "jpeg_uri", "levels", "peak_words", "thumbnail"]
 
-
 # OKLab to the cube roots of cone responses, and from cone responses to linear sRGB (Ottosson's matrices)
 _LAB_TO_LMS = np.array(
     [[1.0, 0.3963377774, 0.2158037573], [1.0, -0.1055613458, -0.0638541728], [1.0, -0.0894841775, -1.2914855480]]

@@ -25,7 +25,6 @@ from abs_core.text import printable
 
 __all__ = ["render_report", "write_report"]
 
-
 _LONG_SIDE = 360
 _TEXT_LIMIT = 2000
 

@@ -28,7 +28,6 @@ from abs_core.text import printable
 
 __all__ = ["explanation_image", "explanation_png"]
 
-
 _WIDTH, _MARGIN, _GAP = 1240, 28, 16
 _LINE = 19
 _SIDE = (_WIDTH - 2 * _MARGIN - 40) // 2

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-
 #: command -> (module under abs_cli.commands and name in it, the line that `abs bundle --help` shows)
 COMMANDS = {
     "ls": ("bundle:list_command", "List the bundles of the local store and those that ship with the toolkit."),

@@ -15,7 +15,6 @@ from abs_core.text import format_bytes, printable
 
 __all__ = ["command"]
 
-
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-
 _SENTENCES = 3
 _EXPLAINED = 5
 

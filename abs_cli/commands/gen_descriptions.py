@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-
 # Options that are fields of ``ProviderOptions``; a provider says itself which of them it has.
 _PROVIDER_OPTIONS = (
     "model",

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-
 # Findings of a rule that are listed in the terminal, and the characters of a text that are shown.
 _LISTED, _SHOWN = 5, 90
 

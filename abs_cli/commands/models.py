@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-
 _NAME_HELP = "NAME is ARCH/TAG, hf-hub:ORG/REPO, dino or dino:TIMM_NAME, as `abs models ls` shows."
 
 

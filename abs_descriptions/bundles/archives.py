@@ -28,7 +28,6 @@ from abs_core.text import printable, quoted
 
 __all__ = ["ARCHIVES", "UnpackedArchive", "unpack_bundles"]
 
-
 #: The endings of the archives that are read.
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 MAX_MEMBERS = 1000

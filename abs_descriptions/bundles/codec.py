@@ -46,7 +46,6 @@ __all__ = [
     "serialize_record",
 ]
 
-
 CANONICAL = "Write bundles with write_bundle, which writes every line in its one canonical form"
 FETCH = "Fetch or copy the bundle again; to change a bundle, write a new version"
 _STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)

@@ -31,7 +31,6 @@ __all__ = [
     "show_note",
 ]
 
-
 _Groups = Iterator[tuple[str, list[Description]]]
 
 

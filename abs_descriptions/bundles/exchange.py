@@ -56,7 +56,6 @@ __all__ = [
     "to_records",
 ]
 
-
 #: One class for export: its label, its name, its descriptions.
 Group = tuple[str, str, Sequence[Description]]
 

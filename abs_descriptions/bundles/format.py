@@ -39,7 +39,6 @@ __all__ = [
     "token_problem",
 ]
 
-
 FORMAT = "abs-descriptions"
 FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 16 * 1024 * 1024

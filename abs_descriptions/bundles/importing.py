@@ -28,7 +28,6 @@ from abs_descriptions.bundles.writer import write_bundle
 
 __all__ = ["holds_bundles", "import_bundles", "import_descriptions"]
 
-
 _logger = logging.getLogger(__name__)
 _FORMAT_BY_SUFFIX = {".json": "cupl", ".tsv": "text", ".txt": "text", ".csv": "csv"}
 _NOT_STATED = "not stated"

@@ -20,7 +20,6 @@ from abs_descriptions.bundles.references import DIGEST, Reference
 
 __all__ = ["VERSIONS", "Manifest", "Yank", "manifest_path", "parse_manifest", "parse_yank", "yank_path"]
 
-
 #: The folder with a folder of manifests for each name.
 VERSIONS = "versions"
 _Digest = Annotated[str, StringConstraints(pattern="^" + DIGEST.pattern + r"\z")]

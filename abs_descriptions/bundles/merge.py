@@ -39,7 +39,6 @@ from abs_descriptions.bundles.writer import write_bundle
 
 __all__ = ["add_merged", "count_readmitted", "merge_bundles"]
 
-
 _logger = logging.getLogger(__name__)
 
 

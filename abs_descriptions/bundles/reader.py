@@ -57,7 +57,6 @@ __all__ = [
     "rejection_value",
 ]
 
-
 _CHUNK = 256 * 1024
 
 

@@ -26,7 +26,6 @@ __all__ = [
     "pinned_problem",
 ]
 
-
 #: What a digest looks like.
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 NAME = re.compile(r"[a-z0-9_-][a-z0-9._-]{0,99}")

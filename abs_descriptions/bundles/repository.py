@@ -43,7 +43,6 @@ from abs_descriptions.bundles.storage.folder import FolderStorage
 
 __all__ = ["MAX_BYTES", "Catalogue", "CatalogueEntry", "Repository"]
 
-
 _logger = logging.getLogger(__name__)
 
 #: Bytes that a bundle, or its rejected completions, may have to be downloaded.

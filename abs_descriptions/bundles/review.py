@@ -45,7 +45,6 @@ __all__ = [
     "write_reviewed",
 ]
 
-
 _logger = logging.getLogger(__name__)
 
 # More rows than a browser handles well; a spreadsheet takes a million.

@@ -30,7 +30,6 @@ from abs_descriptions.bundles.exchange import ExternalFormatError
 
 __all__ = ["COLUMNS", "Decision", "ReviewRow", "parse_review_file", "row_id", "serialize_review_file"]
 
-
 Decision = Literal["", "accept", "reject", "edit"]
 _DECISIONS: tuple[Decision, ...] = ("", "accept", "reject", "edit")
 COLUMNS = ("bundle", "row", "class", "name", "kind", "text", "decision", "new_text", "reason")

@@ -23,7 +23,6 @@ from abs_descriptions.bundles.review_file import row_id
 
 __all__ = ["render_review_page"]
 
-
 _HEAD = Template("""<!DOCTYPE html>
 <html lang="en">
 <head>

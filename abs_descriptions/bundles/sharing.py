@@ -23,7 +23,6 @@ from abs_descriptions.bundles.versions import timestamp
 
 __all__ = ["CopiedBundle", "copy_bundles"]
 
-
 _MAX_BUNDLES = 1000
 
 

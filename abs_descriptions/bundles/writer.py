@@ -41,7 +41,6 @@ from abs_descriptions.bundles.reader import Bundle, rejected_path, rejection_val
 
 __all__ = ["Repeat", "SpoolFile", "write_bundle"]
 
-
 _SPOOL_BUFFER = 1024 * 1024
 
 

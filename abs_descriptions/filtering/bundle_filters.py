@@ -54,7 +54,6 @@ __all__ = [
     "write_child",
 ]
 
-
 # Enough to find a sentence again; a detail of a rejected completion holds up to 4,000 characters.
 _SHOWN = 300
 

@@ -22,7 +22,6 @@ from abs_descriptions.generation.cleaning import RejectionReason
 
 __all__ = ["Criteria", "Decision", "Decisions", "decide"]
 
-
 Floats: TypeAlias = NDArray[np.float32]
 Places: TypeAlias = NDArray[np.int64]
 _BLOCK = 512

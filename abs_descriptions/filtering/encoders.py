@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EMBEDDED_ENCODER", "Encoder", "SentenceEncoder"]
 
-
 #: The encoder that the extra ``embedded`` installs.
 EMBEDDED_ENCODER = "all-MiniLM-L6-v2"
 _MODULES = frozenset(("Transformer", "Pooling", "Normalize", "Dense"))

@@ -16,7 +16,6 @@ from abs_descriptions.generation.providers.base import Reply
 
 __all__ = ["ClassProgress", "ClassReport"]
 
-
 # The lowest yield that is assumed: at most four samples are requested for each missing description.
 _MIN_YIELD = 0.25
 

@@ -20,7 +20,6 @@ from abs_descriptions.generation.sentences import foreign_share, other_language,
 
 __all__ = ["CleanedText", "CleaningRules", "RejectedText", "RejectionReason", "clean", "description_key"]
 
-
 _DOUBLE = '"“”«»„'
 _QUOTES = _DOUBLE + "'‘’`"
 _BULLET = re.compile(r"^\s*(?:[-*•–—▪◦·>]+\s+|#{1,6}\s+|\(?\d{1,3}[.):\]](?=\s|\D)\s*|\(?[a-zA-Z][.)]\s+)+")

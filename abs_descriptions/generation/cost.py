@@ -20,7 +20,6 @@ from abs_descriptions.generation.providers.base import Outcome, Request, Tokens,
 
 __all__ = ["Budget", "Prices", "read_prices"]
 
-
 _MILLION = 1_000_000
 
 

@@ -29,7 +29,6 @@ from abs_descriptions.generation.providers.base import Outcome, Reply, Tokens
 
 __all__ = ["Journal"]
 
-
 _HEADER = {"format": "abs-journal", "format_version": 1}
 _HEADER_LINE = (canonical_json(_HEADER) + "\n").encode()
 

@@ -10,7 +10,6 @@ from abs_descriptions.generation.sentences import words
 
 __all__ = ["NameMatcher"]
 
-
 _IRREGULAR = {
     "child": "children", "foot": "feet", "goose": "geese", "louse": "lice", "man": "men", "mouse": "mice",
     "ox": "oxen", "person": "people", "tooth": "teeth", "woman": "women", "cactus": "cacti", "fungus": "fungi",

@@ -47,7 +47,6 @@ from abs_descriptions.generation.runner import (
 
 __all__ = ["default_prompts", "estimate_cost", "generate"]
 
-
 _logger = logging.getLogger(__name__)
 
 # The version of a bundle that goes into a file and not into a repository.

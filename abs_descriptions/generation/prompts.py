@@ -28,7 +28,6 @@ from abs_descriptions.generation.sentences import Language
 
 __all__ = ["Example", "Prompt", "PromptSet", "article", "read_prompts", "shipped_prompt_sets"]
 
-
 PLACEHOLDERS = ("name", "article", "domain")
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=8000, strip_whitespace=True)]

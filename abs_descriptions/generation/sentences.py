@@ -16,7 +16,6 @@ from abs_core.text import JOINERS
 
 __all__ = ["Language", "foreign_share", "other_language", "split_sentences", "tidy", "words"]
 
-
 Language = Literal["en", "de", "fr", "es", "it", "pt", "nl", "any"]
 
 _FUNCTION_WORDS = {

@@ -23,7 +23,6 @@ __all__ = [
     "usable_reader",
 ]
 
-
 #: Which classes compete, if those of a benchmark are a subset of a larger label set; the first is the default.
 CLASS_CHOICES = ("subset", "all", "select")
 

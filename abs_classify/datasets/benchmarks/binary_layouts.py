@@ -24,7 +24,6 @@ from abs_core.extras import require
 
 __all__ = ["CarsMat", "CifarBinary", "CifarRecord", "FlowersMat", "ImagenetDevkit"]
 
-
 _SIDE = 32
 _CHANNEL = _SIDE * _SIDE
 

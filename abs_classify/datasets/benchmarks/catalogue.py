@@ -33,7 +33,6 @@ from abs_classify.datasets.benchmarks.layouts import (
 
 __all__ = ["BENCHMARKS"]
 
-
 _VGG = "https://www.robots.ox.ac.uk/~vgg/data"
 _COOP = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
 

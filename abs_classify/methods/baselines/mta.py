@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MIN_VIEWS", "MTA", "mta_mode"]
 
-
 #: with fewer views the nearest 30 % of the others are none
 MIN_VIEWS = 5
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["OnZeta", "OnZetaState"]
 
-
 #: as in the authors' code: temperatures of texts and of learned proxies, and the step sizes
 _TEXT_TEMPERATURE, _PROXY_TEMPERATURE, _LABEL_STEP, _PROXY_STEP = 0.01, 0.04, 20.0, 0.5
 

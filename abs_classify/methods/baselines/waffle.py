@@ -22,7 +22,6 @@ from abs_core.files import prompts_folder, storage_errors
 
 __all__ = ["WaffleMode", "WaffleShape", "read_words", "shipped_words", "waffle_shape", "waffle_strings"]
 
-
 WaffleMode: TypeAlias = Literal["waffle", "characters"]
 _LARGEST_SEED = 2**32 - 1
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TieBreak", "Zero", "zero_votes"]
 
-
 TieBreak = Literal["tied", "upstream", "tta-vlm"]
 
 

@@ -27,7 +27,6 @@ __all__ = [
     "status_of",
 ]
 
-
 #: Bytes that are read at once.
 BLOCK = 1024 * 1024
 

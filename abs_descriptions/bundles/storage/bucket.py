@@ -17,7 +17,6 @@ from abs_descriptions.bundles.storage.base import BLOCK, MAX_NAMES, Blob, Locati
 
 __all__ = ["BucketStorage", "open_bucket"]
 
-
 _TIMEOUT = 60.0  # seconds
 _PROOF = "conditional-write"
 

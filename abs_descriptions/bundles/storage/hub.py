@@ -18,7 +18,6 @@ from abs_descriptions.bundles.storage.base import BLOCK, MAX_NAMES, Blob, Locati
 
 __all__ = ["HubStorage"]
 
-
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ATTEMPTS = 6
 _TIMEOUT = 30.0  # seconds

@@ -17,7 +17,6 @@ from abs_descriptions.bundles.storage.base import MAX_NAMES, Blob, Location, Sto
 
 __all__ = ["WebStorage"]
 
-
 _MAX_INDEX = 16 * 1024 * 1024
 _LINK = re.compile(rb"""href\s*=\s*["']([^"'/?#]{1,300})/?["']""", re.IGNORECASE)
 

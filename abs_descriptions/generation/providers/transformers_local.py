@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DTYPES", "DType", "Row", "SampledTokens", "TransformersProvider", "choose_dtype", "sample_batch"]
 
-
 _LIKELIEST = 128
 
 # Rows that have ended are computed until the call returns, and each call copies the cache. Of 4, 8, 16 and no limit,

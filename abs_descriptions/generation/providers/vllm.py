@@ -32,7 +32,6 @@ from abs_descriptions.generation.providers.transformers_local import DTYPES, DTy
 
 __all__ = ["VLLMProvider"]
 
-
 # Requests in one call of ``LLM.chat``, which returns when all are done: what an interrupt can lose. vLLM itself decides
 # how many of them run at once. A GPU needs many, to be busy while the last ones of a call end.
 _CPU_BATCH, _GPU_BATCH = 32, 1024
