@@ -236,10 +236,10 @@ class Classifier:
         if top < 1:
             raise UsageError(f"top must be 1 or more, got {top}", remedy="Ask for 1 class or more")
         if isinstance(images, str | Path | bytes | Sample | Image.Image):
-            raise UsageError("images is one image", remedy="Pass a list: classify([image])")
+            raise UsageError("images must be a list of images, got one image", remedy="Pass a list: classify([image])")
         if self.method.stream and not isinstance(images, Sequence):
             raise UsageError(
-                f"the method {self.method.name!r} must know how many images there are", remedy="Pass a list of images"
+                f"the method {self.method.name!r} needs the number of images in advance", remedy="Pass a list of images"
             )
         skipped: list[SkippedImage] = []
         request = _Request(top, explain, on_error, progress, keep_images=isinstance(images, Sequence))
@@ -360,7 +360,8 @@ def _deferred(
         return LoadedModel(model, attention, digests)
     if not isinstance(attention, str):
         raise UsageError(
-            "an attention backend fits a model that is loaded, and a name was given", remedy="Pass load_model(name)"
+            "attention must be the name of a backend where the model is a name",
+            remedy="Pass load_model(name) as the model, or the name of a backend",
         )
     return DeferredModel(model, attention, "auto", "float32", digests, None if cache is None else cache.root / DERIVED)
 
@@ -375,7 +376,9 @@ def _label_space(
         labels = LabelSet(descriptions.labels.name, renamed) if names else descriptions.labels
         return LabelSpace(labels, descriptions.descriptions, descriptions.source)
     if isinstance(descriptions, str):
-        raise UsageError(f"the class names are one string, {descriptions!r}", remedy="Give a list of names")
+        raise UsageError(
+            f"the class names must be a list of strings, got the string {descriptions!r}", remedy="Give a list of names"
+        )
     counts = Counter(list(descriptions))  # a Counter of a mapping would take its values for counts
     twice = [class_id for class_id, count in counts.items() if count > 1]
     if twice:
@@ -393,10 +396,13 @@ def _check_named(names: Mapping[str, str], classes: Iterable[str]) -> None:
     known = set(classes)
     for class_id in names:
         if class_id not in known:
-            raise UnknownNameError("class in names", class_id, classes, remedy="Give names to these ids only")
+            raise UnknownNameError("class id in names", class_id, classes, remedy="Give names to these ids only")
 
 
 def _described(class_id: str, texts: Sequence[str | Description]) -> tuple[Description, ...]:
     if isinstance(texts, str):
-        raise UsageError(f"the descriptions of class {class_id!r} are one string", remedy="Give a list of strings")
+        raise UsageError(
+            f"the descriptions of class {class_id!r} must be a list of strings, got one string",
+            remedy="Give a list of strings",
+        )
     return tuple(text if isinstance(text, Description) else Description(text) for text in texts)

@@ -165,7 +165,7 @@ def explain(
     if scores is None:
         scores = _scores(method, views, features)
     if scores.shape != (len(ids),):
-        raise UsageError(f"{list(scores.shape)} scores cannot be explained for {len(ids)} classes")
+        raise UsageError(f"scores must have the shape [{len(ids)}], one for each class, got {list(scores.shape)}")
     # of equal scores the lower position comes first, as in a ranking
     positions = torch.tensor(sorted(among) or range(len(scores)))
     best = positions[torch.argsort(scores[positions], descending=True, stable=True)[:2]].tolist()
@@ -194,7 +194,8 @@ def explain(
 def _scores(method: Method, views: Mapping[str, Tensor], features: ClassTextFeatures) -> Tensor:
     if isinstance(method.scorer, StreamScorer):
         raise UsageError(
-            f"the method {method.name!r} scores an image by those before it", remedy="Pass the scores that it gave"
+            f"the method {method.name!r} scores an image by the images before it, so its scores must be given",
+            remedy="Pass the scores that the method gave this image",
         )
     batch = {kind: rows[None] for kind, rows in views.items()}
     return method.scorer.scores(batch, features)[0]

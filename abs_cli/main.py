@@ -21,19 +21,22 @@ __all__ = ["cli", "main"]
 
 #: command -> (module under abs_cli.commands, the line that `abs --help` shows)
 COMMANDS = {
-    "demo": ("demo", "Run the main job on the embedded models and photos, with no download hub."),
+    "demo": ("demo", "Run the two main commands on embedded models and example images, without a model hub."),
     "gen-descriptions": ("gen_descriptions", "Write class descriptions with a language model and store a bundle."),
-    "filter-descriptions": ("filter_descriptions", "Remove descriptions that do harm or nothing: a child version."),
-    "lint": ("lint", "Find what is wrong with a bundle or label set before money or scores are spent on it."),
-    "eval": ("eval", "Classify labelled data sets with several methods, models and bundles; tables, result files."),
-    "results": ("results", "List, show and compare the result files of evaluations."),
-    "classify": ("classify", "Classify photos, and say why."),
+    "filter-descriptions": (
+        "filter_descriptions",
+        "Write a child version without the descriptions that do harm or have no effect.",
+    ),
+    "lint": ("lint", "Find problems of a bundle, or of a label set before descriptions are generated."),
+    "eval": ("eval", "Classify labelled data sets with several methods, models and bundles, and print tables."),
+    "results": ("results", "List, show and compare the result files that `abs eval` writes."),
+    "classify": ("classify", "Classify images, and say why."),
     "bundle": ("bundle", "List, show, check, compare, change, review and share description bundles."),
-    "datasets": ("datasets", "List, show and check the data sets that can be read."),
-    "models": ("models", "List, show, pull, verify and import image-text models."),
-    "methods": ("methods", "List the methods: views x texts x matching."),
+    "datasets": ("datasets", "List the kinds of data sets, show a data set, or check what it lacks."),
+    "models": ("models", "List, show, pull, verify and import image-text models and DINO."),
+    "methods": ("methods", "List the methods: which views of an image are compared with which class texts, and how."),
     "cache": ("cache", "List, explain, verify and prune the stage cache."),
-    "doctor": ("doctor", "Say what runs on this machine and what to install for the rest."),
+    "doctor": ("doctor", "Say what runs on this machine, and what to install for the rest."),
     "completion": ("completion", "Print the shell completion script."),
 }
 
@@ -112,7 +115,7 @@ def main(args: list[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(_print_last_line("interrupted; run the same command to go on from here", 130))
+        sys.exit(_print_last_line("interrupted; run the same command to resume", 130))
     except OSError as error:
         # of paths that the user wrote; pathlib asks for them in many places
         if error.errno != errno.ENAMETOOLONG or _wants_traceback(args):

@@ -114,7 +114,9 @@ def license_option(**settings: Any) -> Callable[[F], F]:
 
 def model_options(function: F) -> F:
     """Add the options that make ``ModelOptions``."""
-    model = click.option("--model", default="embedded", show_default=True, help="Image-text model; see `abs models`.")
+    model = click.option(
+        "--model", default="embedded", show_default=True, metavar="NAME", help="Image-text model; see `abs models`."
+    )
     return model(compute_options(function))
 
 
@@ -126,25 +128,32 @@ def compute_options(function: F) -> F:
                 "--attention",
                 default="auto",
                 show_default=True,
-                help="Where attention comes from: auto, dino, dino:NAME, self, norm, none.",
+                metavar="NAME",
+                help="Attention backend: auto, dino, dino:NAME, self, norm or none.",
             ),
-            click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+            click.option(
+                "--device",
+                default="auto",
+                show_default=True,
+                metavar="NAME",
+                help="Device of the model: auto, cpu, cuda or cuda:N.",
+            ),
             click.option(
                 "--dtype",
                 type=click.Choice(["float32", "bfloat16", "float16"]),
                 default="float32",
                 show_default=True,
-                help="Of the weights; scores are float32.",
+                help="Number type of the weights; scores are always float32.",
             ),
             click.option(
                 "--batch-size",
                 type=click.IntRange(min=1),
                 default=64,
                 show_default=True,
-                help="Crops encoded together.",
+                help="Number of crops encoded together.",
             ),
-            click.option("--seed", type=int, default=0, show_default=True, help="Of every random draw."),
-            click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]"),
+            click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random numbers."),
+            click.option("--threads", type=click.IntRange(min=1), help="Number of CPU threads.  [default: all cores]"),
         ]
     ):
         function = option(function)
@@ -154,10 +163,14 @@ def compute_options(function: F) -> F:
 def class_options(function: F) -> F:
     """Add ``--bundle`` and ``--labels``."""
     bundle = click.option(
-        "--bundle", metavar="REF", help="Descriptions: NAME, NAME@VERSION, NAME@VERSION#sha256:... or a file."
+        "--bundle",
+        metavar="REF",
+        help="Descriptions of the candidate classes: NAME, NAME@VERSION, NAME@VERSION#sha256:... or a file.",
     )
     labels = click.option(
-        "--labels", metavar="NAMES", help="Class names without descriptions: 'cat,dog,car', a file, or a shipped set."
+        "--labels",
+        metavar="LABELS",
+        help="Candidate classes without descriptions: 'cat,dog,car', a label file, or a shipped label set.",
     )
     return bundle(labels(function))
 

@@ -91,7 +91,8 @@ class UnknownNameError(UsageError):
         if len(choices) > _SHOWN:
             shown = _closest_first(name, choices)[:_SHOWN]
             beyond = f" and {len(choices) - _SHOWN} more"
-        super().__init__(f"unknown {kind} {name!r}; valid: {', '.join(shown) or 'none yet'}{beyond}", remedy=remedy)
+        listing = f"valid: {', '.join(shown)}{beyond}" if shown else "there are none"
+        super().__init__(f"unknown {kind} {name!r}; {listing}", remedy=remedy)
 
 
 class MissingExtraError(AbsError):

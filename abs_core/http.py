@@ -68,7 +68,7 @@ def validate_url(url: str) -> str:
     parts = urlsplit(url)
     host = parts.hostname or ""
     if "::" in parts.path or parts.query or parts.fragment or not host:
-        raise UsageError(f"the address on {host!r} is no plain one", remedy="Write it without '::', query and fragment")
+        raise UsageError(f"the address on {host!r} must not contain '::', a query or a fragment", remedy="Remove them")
     return url.rstrip("/")
 
 
@@ -255,7 +255,7 @@ class _Transfer:
             self._failures = 0
             self._received += len(block)
         if self._seconds > longest_transfer(self._received):
-            raise DownloadError(self.url, "it comes too slowly", remedy="Try again later")
+            raise DownloadError(self.url, "the server sends it too slowly", remedy="Try again later")
         return block
 
     @contextmanager
@@ -399,7 +399,7 @@ def _require_allowed(url: str, plain_http: bool) -> None:
     if parts.scheme != "https" and not (parts.scheme == "http" and (plain_http or host in _LOOPBACK)):
         raise UsageError(f"the address scheme {parts.scheme!r} is not allowed", remedy="Write an https:// address")
     if "@" in parts.netloc:
-        raise UsageError(f"the address on {host!r} holds credentials", remedy="Write it without them")
+        raise UsageError(f"the address on {host!r} must not contain credentials", remedy="Remove them")
 
 
 def _version_of(headers: HTTPMessage) -> str:

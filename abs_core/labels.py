@@ -392,7 +392,9 @@ def read_labels(source: str | Path, name: str | None = None) -> LabelSet:
         StorageError: the file cannot be read.
     """
     if not str(source).strip():
-        raise UsageError(f"{source!r} names no labels", remedy="Name a file, a folder or a shipped label set")
+        raise UsageError(
+            f"the label set must be named, got {source!r}", remedy="Name a file, a folder or a shipped set"
+        )
     if isinstance(source, str) and source in shipped_label_sets():
         shipped = shipped_label_set(source)
         return LabelSet(name or shipped.name, shipped.classes, shipped.version, shipped.source)

@@ -203,8 +203,8 @@ def numbered_classes(names: Sequence[str] | None, label_set: str | None, where: 
         return shipped.classes
     if names is None:
         raise DatasetError(
-            f"the labels of {where} are numbers, and nothing says which classes they are",
-            remedy="Name the shipped label set that they count in, such as ?classes=imagenet",
+            f"the labels of {where} are numbers, and the classes that they stand for are not given",
+            remedy="Name the label set whose order the numbers follow, such as ?classes=imagenet",
         )
     compact_names = [compact(name) for name in names]
     for candidate in map(shipped_label_set, shipped_label_sets()):

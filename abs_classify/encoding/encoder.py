@@ -96,7 +96,7 @@ def encode_images(
         attention: maps [B, g, g] that were computed before.
 
     Raises:
-        ModelError: the model has no feature views but ``views`` asks for them; or the device is out of memory (the
+        ModelError: the model has no feature windows but ``views`` asks for them; or the device is out of memory (the
             remedy names a batch size that fits).
         ImageError: from the iterator, for an image that cannot be read.
     """
@@ -134,7 +134,7 @@ def _check(
 ) -> None:
     if model.grid == 0 and any(isinstance(view, FeatureWindows) for view in views):
         raise ModelError(
-            f"{model.name} has no token grid, so it gives no feature views",
+            f"{model.name} has no token grid, so it gives no feature windows",
             remedy="Use a method without them, such as abs-pixels, or a transformer model",
         )
     if backend is None and attention is None and any(view.needs_attention for view in views):
@@ -340,7 +340,7 @@ def _directly(jobs: Sequence[Job], prepare: Callable[[Job], Tensor], network: Ca
 def _on_accelerator(
     encoder: _Encoder, images: Iterable[LoadedImage], known: Iterator[Tensor] | None
 ) -> Iterator[EncodedImages]:
-    """Encode a group at a time. What a device is told to do it does by itself, so the next group is read meanwhile."""
+    """Encode a group at a time. A device works on its own, so the next group is read meanwhile."""
     run = partial(_in_batches, encoder.model, encoder.batch_size)
     under_way: Callable[[], EncodedImages] | None = None
     for group in _groups(images, known, min(_IMAGES_AT_ONCE, encoder.batch_size)):

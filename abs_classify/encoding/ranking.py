@@ -297,7 +297,8 @@ def rank_of_truth(
         )
     if labels.size and (int(np.min(labels)) < 0 or int(np.max(labels)) >= scores.shape[1]):
         raise UsageError(
-            f"a label is outside 0 to {scores.shape[1] - 1}", remedy="Give the position of a class for every image"
+            f"every label must be a class index from 0 to {scores.shape[1] - 1}",
+            remedy="Give the position of a class for every image",
         )
     if not np.isfinite(scores).all():
         raise ModelError(

@@ -152,8 +152,8 @@ def stratified_positions(labels: Sequence[str], limit: int, seed: int) -> list[i
         by_label.setdefault(label, []).append(position)
     if limit < len(by_label):
         raise UsageError(
-            f"a stratified sample of {limit} images cannot hold one of each of the {len(by_label)} classes",
-            remedy=f"Take at least {len(by_label)}, or leave out --stratified",
+            f"a stratified sample must have an image of each of the {len(by_label)} classes, got a limit of {limit}",
+            remedy=f"Raise --limit to {len(by_label)} or more, or leave out --stratified",
         )
     counts = quotas({label: len(positions) for label, positions in by_label.items()}, limit)
     chosen = []
@@ -381,7 +381,7 @@ def run_job(
         model: as the user named it.
         stages: of that model, with the first seed.
         on_error: whether an image that cannot be read stops the run.
-        advance: is told of each finished shard.
+        advance: is called for each finished shard.
         ranked: is given the rankings of each seed.
 
     Raises:

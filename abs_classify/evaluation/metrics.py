@@ -73,7 +73,7 @@ class Proportion(ResultPart):
         """
         if trials < 1 or not 0 <= successes <= trials:
             raise UsageError(
-                f"a proportion needs a trial or more and at most as many successes, got {successes} of {trials}",
+                f"a proportion needs 1 trial or more, and at most as many successes, got {successes} of {trials}",
                 remedy="Give at least one image",
             )
         low, high = wilson(successes, trials)

@@ -94,7 +94,7 @@ class Sweep:
 
     @property
     def window_method(self) -> str:
-        """The name of a method with feature views, if there is one."""
+        """The name of a method with feature windows, if there is one."""
         return next((method.name for method in self.methods if any(view.kind == "window" for view in method.views)), "")
 
     @property
@@ -227,9 +227,9 @@ def plan_sweep(
             a data set and ``on_error`` is "stop"; or nothing is left to run.
     """
     if not options.methods:
-        raise UsageError("no method is named", remedy="Name at least one, as in --methods clip,abs")
+        raise UsageError("at least one method must be given", remedy="Give methods, as in --methods clip,abs")
     if options.stratified and options.limit is None:
-        raise UsageError("--stratified needs the number of images to draw", remedy="Add --limit N")
+        raise UsageError("stratified needs a limit on the number of images", remedy="Add --limit N")
     splits = [
         open_split(dataset, options.limit, stratified=options.stratified, seed=options.seed)
         for dataset in _each_once(datasets)
@@ -364,7 +364,7 @@ def _label_spaces(
     descriptions: LabelSpace | Sequence[LabelSpace] | None, labels: LabelSet | Sequence[str] | None
 ) -> list[LabelSpace]:
     if descriptions is not None and labels is not None:
-        raise UsageError("descriptions and labels both say which classes there are", remedy="Pass one of them")
+        raise UsageError("descriptions and labels both give the candidate classes", remedy="Give one of them")
     if labels is not None:
         return [LabelSpace.of_labels(labels if isinstance(labels, LabelSet) else from_names(labels))]
     if isinstance(descriptions, LabelSpace):
@@ -409,7 +409,7 @@ def _check_model(sweep: Sweep, name: str, models: DeferredModel) -> None:
 def _check_grid(sweep: Sweep, model: str, grid: int | None) -> None:
     if sweep.window_method and grid == 0:
         raise ModelError(
-            f"the model {model!r} has no token grid, and the method {sweep.window_method!r} needs feature views",
+            f"the model {model!r} has no token grid, and the method {sweep.window_method!r} needs feature windows",
             remedy="Use a method without them, such as abs-pixels, or a transformer model",
         )
 

@@ -132,7 +132,7 @@ def register(method: Method) -> Method:
         UsageError: the name belongs to another row.
     """
     if _ROWS.get(method.name, method) != method:
-        raise UsageError(f"there is a method {method.name!r} already", remedy="Choose another name")
+        raise UsageError(f"the method name {method.name!r} is already registered", remedy="Choose another name")
     _ROWS[method.name] = method
     return method
 
@@ -240,8 +240,8 @@ def plan_methods(
     if views is not None and all(view.kind == "whole" for method in planned for view in method.views):
         names = ", ".join(method.name for method in planned)
         raise UsageError(
-            f"--views has no effect on methods that use the full image alone: {names}",
-            remedy="Leave it out, or add a method with sampled views, such as abs",
+            f"views has no effect on methods that use only the full image: {names}",
+            remedy="Leave out --views, or add a method with sampled views, such as abs",
         )
     return MethodPlan(planned, control, template_set.id, seed)
 
@@ -258,7 +258,7 @@ def _with_view_count(method: Method, count: int) -> Method:
     total = sum(view.count for view in views)
     if isinstance(method.scorer, MTA) and total < MIN_VIEWS:
         raise UsageError(
-            f"the method {method.name!r} needs at least {MIN_VIEWS} views, and --views {count} gives it {total}",
-            remedy=f"Use --views {count + MIN_VIEWS - total} or more",
+            f"the method {method.name!r} needs at least {MIN_VIEWS} views, and views={count} gives it {total}",
+            remedy=f"Give {count + MIN_VIEWS - total} or more (--views)",
         )
     return dataclasses.replace(method, views=views)

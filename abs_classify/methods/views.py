@@ -276,7 +276,7 @@ def align_centres(
 
 
 def feature_windows(centre: IntArray, attention_grid: int, grid: int, size: IntArray) -> IntArray:
-    """Windows of tokens around patches of the attention map (ABS, feature views).
+    """Windows of tokens around patches of the attention map (ABS, feature windows).
 
     With the centre (r, c) on the token grid and h = size // 2: rows r-h .. r+h and columns c-h .. c+h, both ends
     included, cut at the border of the grid and never shifted, so an uncut window has the odd side 2 h + 1.
@@ -450,7 +450,7 @@ class AttentionCrops(GuidedViews):
 
 @dataclass(frozen=True)
 class FeatureWindows(GuidedViews):
-    """Attention-guided windows of the model's tokens (ABS, feature views). Parameters are those of ``GuidedViews``.
+    """Attention-guided windows of the model's tokens (ABS, feature windows). Parameters are those of ``GuidedViews``.
 
     ``aligned`` looks the centre up in the square that the model sees; see ``align_centres``. It has no effect where
     ``guided`` is False: every token is then equally likely.
@@ -508,7 +508,7 @@ def _key(source: RandomCrops | GuidedViews) -> dict[str, Any]:
 def _check_positive(kind: str, parameter: str, value: int) -> None:
     if not isinstance(value, int) or value < 1:
         raise UsageError(
-            f"{parameter} of the view source {kind!r} must be a whole number from 1 on, got {value}",
+            f"{parameter} of the view source {kind!r} must be a whole number of at least 1, got {value}",
             remedy=f"Correct {parameter}",
         )
 
@@ -517,7 +517,7 @@ def _check_ratio(kind: str, ratio: Ratio) -> None:
     low, high = ratio
     if not 0 < low <= high <= 1:
         raise UsageError(
-            f"ratio of the view source {kind!r} must be 0 < low <= high <= 1, got ({low}, {high})",
+            f"ratio of the view source {kind!r} must satisfy 0 < low <= high <= 1, got ({low}, {high})",
             remedy="Give the smaller share of a side first, as in (0.6, 0.9)",
         )
 
@@ -527,7 +527,7 @@ class Geometry:
     """What a model sees of an image.
 
     Args:
-        grid: side of the model's token grid; 0 where it has no feature views.
+        grid: side of the model's token grid; 0 where it has no feature windows.
         crop_fraction: side of the square that the model sees of the full image, as a share of the short side; None
             for a model that stretches the full image.
     """

@@ -1,7 +1,7 @@
 """Image-text models and attention backends: which there are, where their weights are, and how they are run.
 
 base.py                 the protocols of models, of attention backends and of what they are given; device and dtype
-registry.py             known models and their licences, what of them is on this machine, loading by name
+registry.py             known models and their licenses, what of them is on this machine, loading by name
 info.py                 what a model is, from its configuration alone
 deferred.py             the models of a run, known by digest before they are loaded
 
@@ -15,7 +15,7 @@ embedded_files.py       its files, and what its classes mean
 attention.py            attention backends by name: DINO, the model's own, uniform
 vit.py                  vision transformers for DINO's attention
 cls_attention.py        attention of the CLS token, and a block finished for that token alone
-last_block.py           image encoders split in front of their last block; feature views
+last_block.py           image encoders split in front of their last block; feature windows
 
 weights.py              weights files: finding them, what kind they are
 checkpoint.py           reading them safely, and fitting them to a model

@@ -170,7 +170,7 @@ def _own_backend(name: str, model: Model) -> AttentionBackend:
     if name not in backends:
         raise ModelError(
             f"the model {model.name!r} has no attention {name!r}; it has: {', '.join(backends) or 'none of its own'}",
-            remedy="Choose one that it has, dino, or none",
+            remedy="Choose one of these, dino or none",
         )
     return backends[name]()
 

@@ -43,7 +43,7 @@ DTYPES: dict[str, torch.dtype] = {
 class Model(Protocol):
     """An image encoder and a text encoder that share one embedding space (CLIP, Radford et al. 2021).
 
-    Feature views are optional: ``tokens``, ``pool`` and ``pool_windows`` work where ``grid`` is not 0.
+    Feature windows are optional: ``tokens``, ``pool`` and ``pool_windows`` work where ``grid`` is not 0.
     """
 
     @property
@@ -63,7 +63,7 @@ class Model(Protocol):
 
     @property
     def grid(self) -> int:
-        """The side g of the token grid, in tokens; 0 where the model has no feature views."""
+        """The side g of the token grid, in tokens; 0 where the model has no feature windows."""
         ...
 
     @property
@@ -108,7 +108,7 @@ class Model(Protocol):
         """[B, 3, S, S] to the input of the last block (or the final feature map): [B, P + g*g, w], prefix tokens first.
 
         Raises:
-            ModelError: the model has no feature views (``grid`` is 0).
+            ModelError: the model has no feature windows (``grid`` is 0).
         """
         ...
 
@@ -116,12 +116,12 @@ class Model(Protocol):
         """[B, P + g*g, w] to [B, d] float32; ``pool(tokens(x))`` equals ``encode_image(x)`` up to rounding.
 
         Raises:
-            ModelError: the model has no feature views.
+            ModelError: the model has no feature windows.
         """
         ...
 
     def pool_windows(self, tokens: Tensor, windows: Tensor) -> Tensor:
-        """Feature views: cut windows out of the token grid, resize each to g x g, and finish the model on them.
+        """Feature windows: cut them out of the token grid, resize each to g x g, and finish the model on them.
 
         Args:
             tokens: [B, P + g*g, w] from ``tokens``.
@@ -131,7 +131,7 @@ class Model(Protocol):
             [B, N, d] float32, not normalised.
 
         Raises:
-            ModelError: the model has no feature views.
+            ModelError: the model has no feature windows.
             UsageError: a window is empty or leaves the grid.
         """
         ...
@@ -194,10 +194,10 @@ class AttentionBackend(Protocol):
 
 
 def no_feature_views(name: str) -> ModelError:
-    """The error to raise where feature views are asked of a model whose ``grid`` is 0."""
+    """The error to raise where feature windows are asked of a model whose ``grid`` is 0."""
     return ModelError(
-        f"the image encoder of {name!r} has no square grid of transformer tokens, so it has no feature views",
-        remedy="Choose a method without feature views, or a model with a transformer image encoder",
+        f"the image encoder of {name!r} has no square grid of transformer tokens, so it has no feature windows",
+        remedy="Choose a method without feature windows, or a model with a transformer image encoder",
     )
 
 

@@ -36,7 +36,7 @@ class ModelFacts:
     Args:
         model: digest of the model.
         attention: digest of the attention backend.
-        grid: side of the token grid, 0 without feature views.
+        grid: side of the token grid, 0 without feature windows.
         crop_fraction: share of the short side that the model sees of the whole image; None where it stretches it.
         context_length: tokens that a text may have.
     """

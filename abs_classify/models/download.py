@@ -149,7 +149,7 @@ def pull_model(name: str, store: WeightsStore) -> StoredWeights:
     if stored is not None:
         return stored
     offer = _ask_offer(entry)
-    license_note = f", licence {entry.license.name}" if entry.license else ""
+    license_note = f", license {entry.license.name}" if entry.license else ""
     size = format_bytes(offer.bytes)
     _logger.info("downloading %s of %s, %s%s", offer.file, entry.repository, size, license_note)
     load_once(entry.name, allow_download=True)

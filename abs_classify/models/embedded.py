@@ -4,7 +4,7 @@ It joins an ImageNet classifier with a sentence encoder, without training (ConSE
 al. 2013): an image becomes the average of the sentence vectors of the ImageNet classes it resembles. So it knows what
 ImageNet knows. It shows that the toolkit works on a machine without a hub; real CLIP models know more.
 
-Its tokens are the last feature map, and its pooling is a mean. Resizing is linear, so a feature view is a fixed
+Its tokens are the last feature map, and its pooling is a mean. Resizing is linear, so a feature window is a fixed
 re-weighting of the tokens and costs nearly nothing.
 """
 
@@ -142,7 +142,7 @@ class EmbeddedModel:
 
     @torch.inference_mode()
     def pool_windows(self, tokens: Tensor, windows: Tensor) -> Tensor:
-        """Feature views [B, N, 384] of windows int64 [B, N, 4] (row0, row1, col0, col1; ends exclusive).
+        """Features [B, N, 384] of windows int64 [B, N, 4] (row0, row1, col0, col1; ends exclusive).
 
         A window resized to 7 x 7 (bicubic, align_corners=False) and averaged is a weighted mean of its tokens; the
         weights are products of a row and a column weight.

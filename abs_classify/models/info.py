@@ -34,7 +34,7 @@ class ModelInfo:
     Args:
         architecture: open_clip's or timm's name, or a description.
         parameters: number of weights; 0 where it is not known.
-        grid: side of the token grid; 0 where there are no feature views.
+        grid: side of the token grid; 0 where there are no feature windows.
         embed_dim: length of a feature; 0 for an attention backend.
         context_length: tokens that a text may have; 0 for an attention backend.
         tokenizer: its repository, or open_clip's own; empty for an attention backend.
@@ -206,7 +206,7 @@ def _open_clip(name: str) -> ModelInfo:
             pooling="",
             attention=(),
             remark=f"its text encoder needs the configuration of {text.get('hf_model_name')}, which is not here, "
-            "so grid and feature views are not known",
+            "so grid and feature windows are not known",
         )
     except (RuntimeError, ValueError, KeyError, TypeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
@@ -248,6 +248,6 @@ def _read_configuration(name: str) -> tuple[str, dict[str, Any], dict[str, Any]]
     catalogue = read_catalogue()
     published = catalogue.weights(arch, tag)
     if not published:
-        raise UsageError(f"{name!r} names no published weights", remedy="Write ARCH/TAG")
+        raise UsageError(f"{name!r} is not the name of published weights", remedy="Write ARCH/TAG")
     keys = ("mean", "std", "interpolation", "resize_mode")
     return arch, dict(catalogue.configs[arch]), {key: published[key] for key in keys}

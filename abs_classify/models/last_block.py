@@ -1,9 +1,9 @@
-"""The last block of an image encoder: an encoder split in front of it, and feature views, which start from its input.
+"""The last block of an image encoder: an encoder split in front of it, and feature windows, which start from its input.
 
 Nothing of a model is copied or patched. open_clip's own VisionTransformer and timm's ViT, EVA and relative-position
 models expose the two parts; here both have the same interface. A model of any other kind has no split.
 
-A feature view cuts a window out of the token grid, resizes it to the whole grid, and runs the last block on it. For
+A feature window is a part of the token grid, resized to the whole grid, on which the last block runs. For
 CLS-pooled plain blocks the same result follows from the original tokens without running the block (``fast_views``).
 """
 
@@ -366,7 +366,7 @@ def view_matrices(table: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def window_tokens(tokens: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """The token sets of feature views: the original prefix tokens, then the resized windows in row-major order.
+    """The token sets of feature windows: the original prefix tokens, then the resized windows in row-major order.
 
     Args:
         tokens: [B, P + g*g, w].
@@ -385,7 +385,7 @@ def window_tokens(tokens: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def full_views(finish: Callable[[Tensor], Tensor], tokens: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Feature views by running the whole last block on every window: any model, and the oracle of ``fast_views``.
+    """Features of windows by running the whole last block on each of them: any model, and the oracle of ``fast_views``.
 
     Args:
         finish: last block, final norm, pooling and projection: [M, P + g*g, w] to [M, d].
@@ -406,7 +406,7 @@ def full_views(finish: Callable[[Tensor], Tensor], tokens: Tensor, rows: Tensor,
 
 
 def fast_views(block: ClsBlock, tokens: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Feature views of a CLS-pooled model without running the block on any window.
+    """Features of the windows of a CLS-pooled model without running the block on any of them.
 
     Args:
         block: the last block, taken apart.

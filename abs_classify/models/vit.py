@@ -149,7 +149,7 @@ def _check_name(name: str) -> str:
     if published is None:
         tags = timm.list_pretrained(f"{name.partition('.')[0]}.*")
         remedy = "Name one of its weights, or leave them out for timm's default"
-        raise UnknownNameError("weights of a vision transformer", name, tags, remedy=remedy)
+        raise UnknownNameError("weights of the vision transformer", name, tags, remedy=remedy)
     return str(published.hf_hub_id or "")
 
 

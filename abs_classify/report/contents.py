@@ -340,7 +340,7 @@ def _scored_images(
 def _shard_of(prediction: Prediction) -> PredictedShard:
     if prediction.shard is None:
         raise UsageError(
-            f"the image of the prediction for {prediction.image_name!r} is not at hand, since it came from an iterator",
+            f"the image of the prediction for {prediction.image_name!r} came from an iterator",
             remedy="Classify a list of images",
         )
     return prediction.shard
@@ -413,7 +413,7 @@ class EvaluationFiles(EvaluationObserver, AbstractContextManager["EvaluationFile
         self._combinations = sweep.combinations
         if self._is_page and sweep.combinations > 1:
             raise UsageError(
-                f"--report must be a folder for {sweep.combinations} combinations, got {str(self._report)!r}",
+                f"report must be a folder for {sweep.combinations} combinations, got {str(self._report)!r}",
                 remedy="Name a folder",
             )
         page_folder = self._report.parent if self._report is not None and self._is_page else self._report

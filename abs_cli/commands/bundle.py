@@ -23,16 +23,19 @@ COMMANDS = {
     "ls": ("bundle:list_command", "List the bundles of the local store and those that ship with the toolkit."),
     "show": ("bundle:show_command", "Show the header and the sentences of a bundle."),
     "validate": ("bundle:validate_command", "Check every rule of the format."),
-    "diff": ("bundle_changes:diff_command", "Compare two bundles by class and sentence."),
-    "merge": ("bundle_changes:merge_command", "Make one bundle of several."),
+    "diff": ("bundle_changes:diff_command", "Show what one bundle has that another has not, by class and sentence."),
+    "merge": ("bundle_changes:merge_command", "Make one bundle from several."),
     "review": (
         "bundle_changes:review_command",
         "Let a colleague decide on every sentence in a file, and read it back.",
     ),
-    "import": ("bundle_sharing:import_command", "Make a bundle of another tool's file, or add bundles from files."),
+    "import": ("bundle_sharing:import_command", "Make a bundle from another tool's file, or add bundles from files."),
     "export": ("bundle_sharing:export_command", "Write a bundle in another tool's format."),
     "push": ("bundle_sharing:push_command", "Copy a bundle to a folder, a bucket or the Hugging Face hub."),
-    "pull": ("bundle_sharing:pull_command", "Fetch a bundle that others share, and check all of it."),
+    "pull": (
+        "bundle_sharing:pull_command",
+        "Fetch a bundle from a folder, a bucket, a web server or the Hugging Face hub, and check it.",
+    ),
     "yank": ("bundle_changes:yank_command", "Mark a version as one that should not be used, and say why."),
     "rm": ("bundle_changes:rm_command", "Remove a version from the local store."),
 }
@@ -44,13 +47,17 @@ def command() -> None:
 
 
 @click.command("ls")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: one object a bundle, `yanked` the reason or null.")
-@click.option("--remote", metavar="LOCATION", help="List what is there instead; LOCATION as for `abs bundle pull`.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON: one object per bundle; `yanked` is the reason or null."
+)
+@click.option(
+    "--remote", metavar="LOCATION", help="List the bundles at LOCATION instead, a place as for `abs bundle pull`."
+)
 @click.option(
     "--limit",
     type=click.IntRange(1, 100_000),
     metavar="N",
-    help="List up to N versions of a remote location.  [default: 1000]",
+    help="With --remote: list up to N versions.  [default: 1000]",
 )
 @click.pass_obj
 def list_command(home: Home, as_json: bool, remote: str | None, limit: int | None) -> None:
@@ -59,7 +66,7 @@ def list_command(home: Home, as_json: bool, remote: str | None, limit: int | Non
 
     if remote is None:
         if limit is not None:
-            raise UsageError("--limit is for --remote: the local store is listed whole", remedy="Leave it out")
+            raise UsageError("--limit needs --remote", remedy="Leave out --limit, or give --remote LOCATION")
         _print_local(home, as_json)
         return
     repository = Repository.open(remote)
@@ -104,7 +111,7 @@ def _print_references(references: Iterable[tuple[str, str | None]], as_json: boo
     "--json",
     "as_json",
     is_flag=True,
-    help="Print the header and the records, with provenance and scores, as JSON lines.",
+    help="Print JSON lines: the header, then the records with provenance and scores.",
 )
 @click.pass_obj
 def show_command(home: Home, reference: str, class_label: str | None, as_json: bool) -> None:
@@ -164,7 +171,7 @@ def _count_classes(header: BundleHeader) -> str:
 @click.argument("references", nargs=-1, required=True, metavar="BUNDLE...")
 @click.pass_obj
 def validate_command(home: Home, references: tuple[str, ...]) -> None:
-    """Check every rule of the format, and print the full reference of each sound bundle. Exit code 2 if one is not."""
+    """Check every rule of the format, and print the full reference of each valid bundle. Exit code 2 if any is not."""
     from abs_descriptions.bundles.repository import Repository
     from abs_descriptions.bundles.versions import find_bundle
 

@@ -61,14 +61,16 @@ def diff_command(home: Home, old: str, new: str, as_json: bool) -> None:
     type=click.Choice(["refuse", "first"]),
     default="refuse",
     show_default=True,
-    help="What to do where two bundles disagree: stop, or keep what the one named earlier says.",
+    help="Where two bundles disagree: refuse to merge, or keep what the one named first says.",
 )
 @click.option(
-    "--labels", metavar="SET", help="Label set of the new bundle, where theirs differ; must have all their classes."
+    "--labels",
+    metavar="LABELS",
+    help="Label set of the new bundle, if those of the bundles differ; must have all their classes.",
 )
 @license_option(
     metavar="SPDX",
-    help="License of the new bundle, where theirs differ.",
+    help="License of the new bundle, if those of the bundles differ.",
 )
 @click.pass_obj
 def merge_command(
@@ -79,17 +81,17 @@ def merge_command(
     labels: str | None,
     license_name: str | None,
 ) -> None:
-    """Make one bundle of several, as a new version in the local store. Its header names them all as parents.
+    """Make one bundle from several, as a new version in the local store. Its header names them all as parents.
 
     Classes are matched by id. Within a class the descriptions of the first bundle come first, then what the others add;
-    a text that is there already is dropped, and the earlier record stays with its provenance and scores.
+    a text that is already there is dropped, and the earlier record stays with its provenance and scores.
 
     A conflict is one text that is a sentence here and a phrase there, or one record id with two texts. With
     `--on-conflict first` the later record loses: its text, or its id. A class id with two names is always refused.
     Different label sets or notes are refused unless you give --labels, different licenses unless you give --license.
 
-    Rejected completions of all bundles are kept. What a reviewer rejected in one bundle and another one has is back in
-    the new one; a warning says how many there are. docs/bundle-format.md has every rule.
+    Rejected completions of all bundles are kept. A text that a reviewer rejected in one bundle and that another bundle
+    has is in the new bundle; a warning says how many there are. docs/bundle-format.md has every rule.
     """
     from abs_core.labels import read_labels
     from abs_descriptions.bundles.merge import add_merged
@@ -113,9 +115,9 @@ def merge_command(
     "--read",
     "review_file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Review file (CSV) that came back.",
+    help="Review file (CSV) with decisions.",
 )
-@click.option("--reviewer", metavar="NAME", help="Who decided; recorded in the new version.")
+@click.option("--reviewer", metavar="NAME", help="Name of the reviewer; recorded in the new version.")
 @click.option("--name", metavar="NAME", help="Name of the new bundle.  [default: that of the reviewed one]")
 @click.pass_obj
 def review_command(
@@ -133,24 +135,28 @@ def review_command(
     from abs_descriptions.bundles.review import add_reviewed, write_review
 
     if (out is None) == (review_file is None):
-        raise UsageError("a review is either written or read", remedy="Give --out DIR, or --read FILE --reviewer NAME")
+        raise UsageError(
+            "exactly one of --out and --read must be given", remedy="Give --out DIR, or --read FILE --reviewer NAME"
+        )
     store = Repository.local(home.bundles)
     if out is not None:
         for option, value in (("--reviewer", reviewer), ("--name", name)):
             if value is not None:
-                raise UsageError(f"{option} is for --read", remedy=f"Leave out {option}, or give --read FILE")
+                raise UsageError(f"{option} needs --read", remedy=f"Leave out {option}, or give --read FILE")
         for path in write_review(find_bundle(store, reference), out):
             click.echo(str(path))
         return
     if reviewer is None or review_file is None:
-        raise UsageError("--read needs the name of the reviewer", remedy="Give --reviewer NAME")
+        raise UsageError("--read needs --reviewer", remedy="Give the name of the reviewer: --reviewer NAME")
     click.echo(add_reviewed(store, find_bundle(store, reference), review_file, reviewer=reviewer, name=name))
 
 
 @click.command("yank")
 @click.argument("reference", metavar="NAME@VERSION")
-@click.option("--reason", metavar="TEXT", help="Why it should not be used; shown wherever it is.")
-@click.option("--undo", is_flag=True, help="Make a yanked version one like any other again.")
+@click.option(
+    "--reason", metavar="TEXT", help="Why the version should not be used; shown wherever the version is named."
+)
+@click.option("--undo", is_flag=True, help="Withdraw the yank.")
 @click.pass_obj
 def yank_command(home: Home, reference: str, reason: str | None, undo: bool) -> None:
     """Mark a version of the local store as one that should not be used.
@@ -160,7 +166,7 @@ def yank_command(home: Home, reference: str, reason: str | None, undo: bool) -> 
     """
     store = Repository.local(home.bundles)
     if undo == (reason is not None):
-        raise UsageError("give either a reason or --undo", remedy="Give --reason TEXT or --undo")
+        raise UsageError("exactly one of --reason and --undo must be given", remedy="Give --reason TEXT or --undo")
     refuse_shipped(store, reference)
     if reason is None:
         click.echo(str(store.undo_yank(reference)))
@@ -189,11 +195,11 @@ def rm_command(home: Home, reference: str, yes: bool, force: bool) -> None:
     if children:
         raise UsageError(
             f"{manifest.name}@{manifest.version} is a parent of {', '.join(children[:5])}",
-            remedy="Give --force to remove it all the same",
+            remedy="Give --force to remove it anyway",
         )
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError(f"removing {manifest} has to be confirmed", remedy="Give --yes")
+            raise UsageError(f"removing {manifest} must be confirmed", remedy="Give --yes")
         if not click.confirm(f"Remove {manifest} with {manifest.counts.records} descriptions?", err=True):
             note("nothing was removed")
             return

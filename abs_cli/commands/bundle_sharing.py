@@ -22,21 +22,21 @@ __all__ = ["export_command", "import_command", "pull_command", "push_command"]
 
 @click.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--name", metavar="NAME", help="Name of the new bundle. A bundle that is imported keeps its own.")
+@click.option("--name", metavar="NAME", help="Name of the new bundle; imported bundles keep their names.")
 @click.option(
     "--format",
     "format_name",
     metavar="FORMAT",
-    help="cupl, clip-d, waffle, text or csv.  [default: by the file's ending, .json is cupl]",
+    help="Format of the file: cupl, clip-d, waffle, text or csv.  [default: by its ending; .json is cupl]",
 )
 @click.option(
-    "--labels", metavar="SET", help="Label set to match the file's classes with.  [default: those of the file]"
+    "--labels", metavar="LABELS", help="Label set to match the file's classes with.  [default: the classes of the file]"
 )
 @license_option(
     metavar="SPDX",
-    help="License of the texts.  [default: not stated]",
+    help="License of the descriptions.  [default: not stated]",
 )
-@click.option("--source", metavar="TEXT", help="Who or what wrote the texts.  [default: not stated]")
+@click.option("--source", metavar="TEXT", help="Who or what wrote the descriptions.  [default: not stated]")
 @click.pass_obj
 def import_command(
     home: Home,
@@ -47,10 +47,10 @@ def import_command(
     license_name: str | None,
     source: str | None,
 ) -> None:
-    """Make a bundle of a CuPL JSON, a CLIP-D or WaffleCLIP JSON, a text file (class TAB sentence) or a CSV.
+    """Make a bundle from a CuPL JSON, a CLIP-D or WaffleCLIP JSON, a text file (class TAB sentence) or a CSV.
 
-    Shows first which class each of the file's labels means; a label that means none stops the import. Without --labels
-    they are the classes; where a CSV has a column name, its column class holds their ids.
+    Shows first which class each of the file's labels means; a label that means no class stops the import. Without
+    --labels the file's labels are the classes; where a CSV has a column name, its column class holds their ids.
 
     A bundle (.jsonl), or an archive of bundles (.zip, .tar, .tar.gz), is added to the local store as it is, with its
     own name and version, if it is sound and no other bundle has them.
@@ -85,7 +85,13 @@ def import_command(
 @click.command("export")
 @click.argument("reference", metavar="BUNDLE")
 @click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--format", "format_name", metavar="FORMAT", required=True, help="cupl, clip-d, waffle, text or csv.")
+@click.option(
+    "--format",
+    "format_name",
+    metavar="FORMAT",
+    required=True,
+    help="Format to write: cupl, clip-d, waffle, text or csv.",
+)
 @click.option(
     "--key",
     type=click.Choice(["name", "id"]),
@@ -107,13 +113,13 @@ def export_command(home: Home, reference: str, target: Path, format_name: str, k
 @click.command("push")
 @click.argument("reference", metavar="BUNDLE")
 @click.argument("location")
-@click.option("--with-parents", is_flag=True, help="Also copy the bundles that it was made of, and theirs.")
+@click.option("--with-parents", is_flag=True, help="Also copy the bundles that it was made from, and their parents.")
 @click.pass_obj
 def push_command(home: Home, reference: str, location: str, with_parents: bool) -> None:
     """Copy a bundle of the local store to a folder, s3://, gs:// or hf://datasets/OWNER/NAME, and print its reference.
 
-    A version that is there with other content is never overwritten. Credentials come from the environment, never from
-    LOCATION.
+    A version that exists there with other content is never overwritten. Credentials come from the environment, never
+    from LOCATION.
     """
     from abs_descriptions.bundles.sharing import copy_bundles
 
@@ -127,7 +133,7 @@ def push_command(home: Home, reference: str, location: str, with_parents: bool) 
 @click.command("pull")
 @click.argument("reference", metavar="BUNDLE")
 @click.argument("location")
-@click.option("--with-parents", is_flag=True, help="Also copy the bundles that it was made of, and theirs.")
+@click.option("--with-parents", is_flag=True, help="Also copy the bundles that it was made from, and their parents.")
 @click.pass_obj
 def pull_command(home: Home, reference: str, location: str, with_parents: bool) -> None:
     """Fetch a bundle from a folder, s3://, gs://, http(s):// or hf://datasets/OWNER/NAME@COMMIT.

@@ -46,7 +46,7 @@ def list_stages(home: Home, as_json: bool) -> None:
 
 @command.command("explain")
 @click.option(
-    "--all", "all_keys", is_flag=True, help="Explain the first 64 that were computed of each stage, not only the first."
+    "--all", "all_keys", is_flag=True, help="Explain the first 64 computed entries of each stage, not only the first."
 )
 @click.pass_obj
 def explain(home: Home, all_keys: bool) -> None:
@@ -98,14 +98,22 @@ def verify(home: Home) -> None:
 
 @command.command("prune")
 @click.option(
-    "--older-than", "days", type=click.FloatRange(min=0), metavar="DAYS", help="Remove what was not used for DAYS."
+    "--older-than",
+    "days",
+    type=click.FloatRange(min=0),
+    metavar="DAYS",
+    help="Remove entries that were not used for this number of days.",
 )
-@click.option("--max-size", metavar="SIZE", help="Then remove the least recently used down to SIZE, such as 5G.")
+@click.option(
+    "--max-size",
+    metavar="SIZE",
+    help="Remove the least recently used entries until the rest fits into SIZE, such as 5G.",
+)
 @click.pass_obj
 def prune(home: Home, days: float | None, max_size: str | None) -> None:
     """Remove old entries, and what killed runs left half-written in the cache and in --home more than a day ago."""
     if days is None and max_size is None:
-        raise click.UsageError("what to remove is not given: --older-than DAYS, --max-size SIZE or both")
+        raise click.UsageError("nothing to remove is named. Give --older-than DAYS, --max-size SIZE or both")
     removed = StageCache(home.cache).prune(older_than_days=days, max_bytes=_parse_size(max_size))
     click.echo(f"removed {len(removed)} entries, {format_bytes(sum(entry.bytes for entry in removed))}")
     folders = (home.cache, home.bundles, home.journals, home.results, home.models)

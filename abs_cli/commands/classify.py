@@ -27,36 +27,47 @@ _EXPLAINED = 5
 
 
 @click.command("classify")
-@click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PHOTO...")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
 @class_options
-@click.option("--method", default="abs", show_default=True, help="A row of the table; see `abs methods`.")
+@click.option("--method", default="abs", show_default=True, metavar="NAME", help="Method; see `abs methods`.")
 @click.option(
-    "--views", type=click.IntRange(min=1), metavar="N", help="Views of each kind.  [default: the method's own]"
+    "--views",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of views of each kind.  [default: the method's own]",
 )
 @click.option(
-    "--templates", default="plain", show_default=True, help="Template set for clip-e: a shipped id or a file."
+    "--templates",
+    default="plain",
+    show_default=True,
+    metavar="SET",
+    help="Template set of clip-e: the id of a shipped set, or a YAML file.",
 )
-@click.option("--top", type=click.IntRange(1, 5), default=3, show_default=True, help="Classes to show of each photo.")
+@click.option(
+    "--top", type=click.IntRange(1, 5), default=3, show_default=True, help="Number of classes to show for each image."
+)
 @click.option(
     "--on-error",
     type=click.Choice(["stop", "skip"]),
     default="stop",
     show_default=True,
-    help="What a photo that cannot be read does to the rest.",
+    help="Stop at an image that cannot be read, or skip it.",
 )
 @click.option(
     "--report", type=click.Path(path_type=Path), help="Write an HTML page: a file, or a folder for index.html."
 )
 @click.option(
-    "--png", type=click.Path(file_okay=False, path_type=Path), help="Write one explanation picture per photo here."
+    "--png",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write an explanation of each image as a PNG file into this folder.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON line per photo.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line per image.")
 @model_options
 @click.pass_obj
 def command(
     home: Home,
     /,
-    photos: tuple[Path, ...],
+    images: tuple[Path, ...],
     bundle: str | None,
     labels: str | None,
     method: str,
@@ -69,17 +80,17 @@ def command(
     as_json: bool,
     **model: Any,
 ) -> None:
-    """Classify photos: the best classes of each, and the sentences that decided.
+    """Classify images: the best classes of each, and the sentences that decided.
 
     \b
     abs classify photo.jpg --bundle birds
     abs classify *.jpg --labels "cat,dog,car" --json
     """
     label_space = choose_label_space(home, bundle, labels)
-    _check_paths(photos, on_error)
+    _check_paths(images, on_error)
     classifier = ModelOptions(**model).classifier(home, label_space, method=method, views=views, templates=templates)
     run = classifier.classify(
-        list(photos), top=top, explain=not classifier.method.stream, on_error=on_error, progress=progress
+        list(images), top=top, explain=not classifier.method.stream, on_error=on_error, progress=progress
     )
     predictions = list(run)
     if not predictions:
@@ -123,7 +134,7 @@ def _check_paths(paths: Sequence[Path], on_error: OnError) -> None:
     missing = 0
     for path in paths:
         if is_folder(path):
-            raise ImageError(f"{str(path)!r} is a folder", remedy="Name the photos in it, as in FOLDER/*.jpg")
+            raise ImageError(f"{str(path)!r} is a folder", remedy="Name the images in it, as in FOLDER/*.jpg")
         try:
             with storage_errors(path, "read"):
                 path.stat()
@@ -136,7 +147,7 @@ def _check_paths(paths: Sequence[Path], on_error: OnError) -> None:
 
 
 def _none_readable() -> ImageError:
-    return ImageError("none of the photos could be read", remedy="See the reasons with --on-error stop")
+    return ImageError("none of the images could be read", remedy="See the reasons with --on-error stop")
 
 
 def _text_lines(classifier: Classifier, predictions: Sequence[Prediction]) -> Iterator[str]:

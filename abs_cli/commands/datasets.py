@@ -72,8 +72,8 @@ def show(spec: str, as_json: bool) -> None:
 
 @command.command("check")
 @click.argument("name")
-@click.option("--root", metavar="DIR", help="The folder of the data set, or the file that lists it.")
-@click.option("--split", metavar="NAME", help="Which split; default: the one that papers report.")
+@click.option("--root", metavar="PATH", help="Folder of the data set, or the file that lists its images.")
+@click.option("--split", metavar="NAME", help="Split of the data set.  [default: the one that papers report]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(name: str, root: str | None, split: str | None, as_json: bool) -> int:
     """Say what the data set NAME has, what it lacks, and what to do next. Opens no image.

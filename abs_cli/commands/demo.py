@@ -21,7 +21,7 @@ __all__ = ["command"]
     show_default=True,
     help="Where to write the HTML page.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
+@click.option("--threads", type=click.IntRange(min=1), help="Number of CPU threads.  [default: all cores]")
 @click.pass_context
 def command(ctx: click.Context, report: Path, threads: int | None) -> None:
     """Run the two main commands on the embedded models and example images, without a model hub.

@@ -37,7 +37,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
     multiple=True,
     required=True,
     metavar="SPEC",
-    help="demo, imagefolder:DIR, csv:FILE, dtd:ROOT, ...; see `abs datasets ls`. May be repeated.",
+    help="Data set: demo, imagefolder:DIR, csv:FILE, dtd:DIR, ...; see `abs datasets ls`. May be repeated.",
 )
 @click.option(
     "--model",
@@ -45,6 +45,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
     multiple=True,
     default=("embedded",),
     show_default=True,
+    metavar="NAME",
     help="Image-text model; see `abs models`. May be repeated.",
 )
 @click.option(
@@ -52,16 +53,18 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
     "bundles",
     multiple=True,
     metavar="REF",
-    help="Descriptions: NAME, NAME@VERSION, NAME@VERSION#sha256:... or a file. May be repeated.",
+    help="Descriptions of the candidate classes: NAME, NAME@VERSION, NAME@VERSION#sha256:... or a file. "
+    "May be repeated.",
 )
 @click.option(
     "--labels",
-    metavar="NAMES",
-    help="Class names without descriptions: 'cat,dog,car', a file, or a shipped set.",
+    metavar="LABELS",
+    help="Candidate classes without descriptions: 'cat,dog,car', a label file, or a shipped label set.",
 )
 @click.option(
     "--methods",
-    "--method",
+    cls=RenamedOption,
+    former=["--method"],
     default="clip,cupl,wca,abs",
     show_default=True,
     metavar="M1,M2,...",
@@ -72,40 +75,42 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
     "--views",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Views of each kind.  [default: the method's own]",
+    help="Number of views of each kind.  [default: the method's own]",
 )
 @click.option(
     "--templates",
     default="plain",
     show_default=True,
-    help="Template set for clip-e: a shipped id or a file.",
+    metavar="SET",
+    help="Template set of clip-e: the id of a shipped set, or a YAML file.",
 )
 @click.option("--control", metavar="NAME", help="Change the descriptions: shuffle, swap, waffle or classname-only.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N images of each data set.")
-@click.option("--stratified", is_flag=True, help="Draw the N images of --limit from every class.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N images of each data set.")
+@click.option(
+    "--stratified", is_flag=True, help="With --limit: sample the N images at random; each class keeps its share."
+)
 @click.option(
     "--seeds",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
     metavar="N",
-    help="Repeat what is random with N seeds, from --seed on.",
+    help="Repeat everything that is random with N seeds, the first of which is --seed.",
 )
 @click.option(
     "--on-error",
     type=click.Choice(["stop", "skip"]),
     default="stop",
     show_default=True,
-    help="Stop at an image that cannot be read, or a bundle that does not fit a data set, or skip it; "
-    "what is skipped is counted and named.",
+    help="Stop at an image that cannot be read, and at a bundle that does not fit a data set; or skip and name it.",
 )
 @click.option(
     "--results",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for result files.  [default: results/ in --home]",
 )
-@click.option("--predictions", type=_PATH, help="Write the predictions for each image: .jsonl or .parquet.")
-@click.option("--texts", type=_PATH, help="Write every text that was encoded, with digests: .jsonl.")
+@click.option("--predictions", type=_PATH, help="Write the predictions of each image to a .jsonl or .parquet file.")
+@click.option("--texts", type=_PATH, help="Write all encoded class texts, with digests, to a .jsonl file.")
 @click.option("--export-csv", type=_PATH, help="Write a CSV file with one row for each result.")
 @click.option(
     "--report",
@@ -119,7 +124,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
     type=click.IntRange(min=0),
     default=60,
     show_default=True,
-    help="Images shown on a page.",
+    help="Maximum number of images on a page.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result records as JSON, not tables.")
 @compute_options

@@ -66,66 +66,86 @@ class NumberOrOff(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     "--keep",
     type=click.IntRange(min=1),
     metavar="K",
-    help="Keep at most K descriptions of each class, a diverse choice.",
+    help="Keep at most K descriptions of each class: a diverse choice or, with --images, those used most.",
 )
 @click.option(
     "--near-duplicate",
     type=NumberOrOff(),
     default=0.95,
     show_default=True,
-    help="Remove descriptions of a class with this cosine or more; or off.",
+    help="Remove near-duplicates in a class: descriptions with this cosine or more; or off.",
 )
 @click.option(
     "--off-topic",
     type=NumberOrOff(),
     default=3.5,
     show_default=True,
-    help="Remove descriptions with a modified z-score below minus this; or off.",
+    help="Remove descriptions off the topic of their class: modified z-scores below minus this number; or off.",
 )
 @click.option(
     "--nearer",
     type=NumberOrOff(),
     default=0.1,
     show_default=True,
-    help="Remove descriptions this much nearer to another class; or off.",
+    help="Remove descriptions whose cosine to another class exceeds that to their own by this number; or off.",
 )
 @click.option(
     "--diversity",
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help="Diversity of --keep; 0 takes the most typical.",
+    help="Diversity of the choice that --keep makes; 0 chooses the most typical descriptions.",
 )
 @click.option(
-    "--least", type=click.IntRange(min=1), default=1, show_default=True, help="Minimum that stays of a class."
+    "--least",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Keep at least this number of descriptions of each class.",
 )
 @click.option(
     "--encoder",
     default="all-MiniLM-L6-v2",
     show_default=True,
-    help="Sentence encoder: a sentence-transformers name or folder.",
+    metavar="NAME",
+    help="Sentence encoder: the name or the folder of a sentence-transformers model.",
 )
-@click.option("--images", metavar="DIR|SPEC", help="Keep what soft matching uses on these images; no labels needed.")
+@click.option(
+    "--images",
+    metavar="DIR|SPEC",
+    help="Keep the descriptions that soft matching uses on these images; no labels needed.",
+)
 @click.option(
     "--min-mass",
     type=click.FloatRange(0, 1, min_open=True),
-    help="With --images: the share of usage weight to keep.  [default: 0.95]",
+    help="With --images: share of the usage weight of a class to keep.  [default: 0.95]",
 )
-@click.option("--method", default="abs", show_default=True, help="With --images: a method with soft matching.")
-@click.option("--views", type=click.IntRange(min=1), metavar="N", help="With --images: views of each kind.")
+@click.option(
+    "--method",
+    default="abs",
+    show_default=True,
+    metavar="NAME",
+    help="With --images: method with soft matching; see `abs methods`.",
+)
+@click.option(
+    "--views",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="With --images: number of views of each kind.  [default: the method's own]",
+)
 @click.option(
     "--on-error",
     type=click.Choice(["stop", "skip"]),
     default="stop",
     show_default=True,
-    help="What to do with an unreadable image.",
+    help="With --images: stop at an image that cannot be read, or skip it.",
 )
-@click.option("--name", help="Name of the child.  [default: a new version of BUNDLE]")
+@click.option("--name", metavar="NAME", help="Name of the child.  [default: a new version of BUNDLE]")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write this file, not a version in the store.",
+    help="Write the child to this file, not to the store.",
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be removed; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with every removed description.")

@@ -48,51 +48,77 @@ _LISTED = 10
 @click.command("gen-descriptions")
 @click.argument("labels", metavar="LABELS")
 @click.option(
-    "--name", required=True, help="Name of the bundle; an existing one gets a new version if anything changed."
+    "--name",
+    required=True,
+    metavar="NAME",
+    help="Name of the bundle; an existing bundle gets a new version if anything changed.",
 )
 @click.option(
     "--backend",
     default="local",
     show_default=True,
-    help="local, vllm, openai (any server with the OpenAI protocol) or openai-batch.",
+    metavar="NAME",
+    help="What runs the language model: local, vllm, openai (any compatible server) or openai-batch.",
 )
-@click.option("--model", help="Model of the backend.  [default for local and vllm: the embedded smollm2]")
+@click.option("--model", metavar="NAME", help="Language model.  [default for local and vllm: the embedded smollm2]")
 @click.option("--base-url", metavar="URL", help="Address of an OpenAI-compatible server.")
-@click.option("--key-variable", metavar="NAME", help="Environment variable with the key for that server.")
+@click.option("--key-variable", metavar="NAME", help="Environment variable that holds the key for --base-url.")
 @click.option(
     "--prompts",
     default="auto",
     show_default=True,
-    help="Prompt set: a shipped id, a YAML file, or auto: objects-small for the embedded model, else objects.",
+    metavar="SET",
+    help="Prompt set: the id of a shipped set, a YAML file, or auto: objects-small for smollm2, else objects.",
 )
 @click.option(
-    "--per-class", type=click.IntRange(min=1), default=10, show_default=True, help="Descriptions wanted for each class."
+    "--per-class",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Number of descriptions wanted for each class.",
 )
 @click.option(
-    "--tries", type=click.IntRange(min=1), default=4, show_default=True, help="Maximum samples per wanted description."
+    "--tries",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="Maximum number of samples for each description that is wanted.",
 )
 @click.option(
-    "--max-tokens", type=click.IntRange(min=1), default=60, show_default=True, help="Maximum tokens of a reply."
+    "--max-tokens",
+    type=click.IntRange(min=1),
+    default=60,
+    show_default=True,
+    help="Maximum number of tokens in a reply.",
 )
 @click.option(
     "--temperature", type=click.FloatRange(min=0), default=0.8, show_default=True, help="Sampling temperature."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed for sampling.")
-@click.option("--fit-model", metavar="MODEL", help="Reject texts too long for this image-text model; see `abs models`.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sampling.")
+@click.option("--fit-model", metavar="NAME", help="Reject texts too long for this image-text model; see `abs models`.")
 @click.option("--price-in", type=float, metavar="PRICE", help="Price of a million prompt tokens, in any currency.")
 @click.option("--price-out", type=float, metavar="PRICE", help="Price of a million reply tokens.")
-@click.option("--prices", type=_FILE, metavar="FILE", help="YAML or JSON with both by model: {MODEL: {in: 1, out: 4}}.")
 @click.option(
-    "--max-cost", type=float, metavar="COST", help="Cost limit of this run; it stops with a partial bundle before that."
+    "--prices", type=_FILE, metavar="FILE", help="YAML or JSON file with the prices by model: {MODEL: {in: 1, out: 4}}."
+)
+@click.option(
+    "--max-cost",
+    type=float,
+    metavar="COST",
+    help="Cost limit; the run stops with a partial bundle before it exceeds it.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the number of requests and their cost; send and write nothing.")
-@click.option("--report", type=_FILE, metavar="FILE", help="Write one line for each class, as .csv or .json.")
-@click.option("--concurrency", type=click.IntRange(min=1), help="Requests in flight to a server.  [default: 16]")
+@click.option("--report", type=_FILE, metavar="FILE", help="Write a .csv or .json file with a row for each class.")
+@click.option("--concurrency", type=click.IntRange(min=1), help="Maximum number of requests in flight.  [default: 16]")
 @click.option(
-    "--requests-per-minute", type=click.FloatRange(min=0, min_open=True), help="Limit on requests to a server."
+    "--requests-per-minute",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Maximum number of requests to a server per minute.",
 )
 @click.option(
-    "--tokens-per-minute", type=click.FloatRange(min=0, min_open=True), help="Limit on tokens to and from a server."
+    "--tokens-per-minute",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Maximum number of tokens to and from a server per minute.",
 )
 @click.option(
     "--poll-interval",
@@ -100,12 +126,17 @@ _LISTED = 10
     help="Seconds between two checks of a batch.  [default: 30]",
 )
 @click.option(
-    "--batch-size", type=click.IntRange(min=1), help="Batch size of a local model, or requests in one batch file."
+    "--batch-size",
+    type=click.IntRange(min=1),
+    help="Number of prompts that a local model runs together, or of requests in one batch file.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of a local model.  [default: all cores]")
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Number of CPU threads of a local model.  [default: all cores]"
+)
 @license_option(
     default="not stated",
     show_default=True,
+    metavar="SPDX",
     help="License of the descriptions.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -114,7 +145,7 @@ def command(home: Home, /, labels: str, name: str, dry_run: bool, as_json: bool,
     """Write descriptions for the classes in LABELS and store them as a bundle.
 
     LABELS is a text file with one class name per line, a CSV or JSON file, a folder with one subfolder per class, or
-    the name of a shipped label set. Every reply is recorded, so the same command resumes after an interruption.
+    the name of a shipped label set. Every reply is kept, so the same command resumes an interrupted run.
 
     \b
     abs gen-descriptions labels.txt --name pets

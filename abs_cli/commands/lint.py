@@ -28,14 +28,16 @@ _LISTED, _SHOWN = 5, 90
 
 @click.command("lint")
 @click.argument("source", metavar="BUNDLE|LABELS")
-@click.option("--labels", "labels_only", is_flag=True, help="Check the label set, even if a bundle has its name.")
+@click.option(
+    "--labels", "labels_only", is_flag=True, help="Check the label set of this name, even if a bundle has it too."
+)
 @click.option("--model", metavar="NAME", help="Count tokens as this image-text model does; see `abs models`.")
 @click.option(
     "--min-descriptions",
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="Warn of a class with fewer descriptions.",
+    help="Warn of a class with fewer descriptions than this.",
 )
 @click.option(
     "--max-ratio",
@@ -44,7 +46,7 @@ _LISTED, _SHOWN = 5, 90
     show_default=True,
     help="Warn if a class has this many times the descriptions of another.",
 )
-@click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
+@click.option("--strict", is_flag=True, help="Exit with code 1 for warnings too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with every finding.")
 @click.pass_obj
 def command(

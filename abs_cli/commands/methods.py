@@ -12,7 +12,7 @@ __all__ = ["command"]
 @click.command("methods")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool) -> None:
-    """List the methods: which views of an image are compared with which texts of the classes, and how."""
+    """List the methods: which views of an image are compared with which class texts, and how."""
     from abs_classify.methods.table import METHODS
 
     if as_json:

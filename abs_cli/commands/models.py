@@ -34,11 +34,11 @@ def command() -> None:
 
 @command.command("ls")
 @click.argument("filter_", metavar="[FILTER]", default="")
-@click.option("--here", "here_only", is_flag=True, help="Only those on this machine.")
+@click.option("--here", "here_only", is_flag=True, help="List only models on this machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def list_models(home: Home, filter_: str, here_only: bool, as_json: bool) -> None:
-    """List the known models whose name contains FILTER: where they are, size, licence."""
+    """List the known models whose name contains FILTER: where they are, size, license."""
     from abs_classify.models.registry import list_here, list_known
 
     rows = list_here(_store(home)) if here_only else list_known(_store(home))
@@ -83,7 +83,7 @@ def show(home: Home, name: str, as_json: bool) -> None:
     "--to",
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Also copy all that is needed into this new folder, for `abs models import` on another machine.",
+    help="Also copy all files that are needed into this new folder, for `abs models import` on another machine.",
 )
 @click.pass_obj
 def pull(home: Home, name: str, folder: Path | None) -> None:
@@ -123,7 +123,12 @@ def verify(home: Home, name: str | None) -> None:
 
 @command.command("import")
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("--as", "name", metavar="NAME", help="The model: ARCH/TAG, ARCH, dino, dino:TIMM_NAME, hf-hub:ORG/REPO.")
+@click.option(
+    "--as",
+    "name",
+    metavar="NAME",
+    help="Model that the weights are of: ARCH/TAG, ARCH, dino, dino:TIMM_NAME or hf-hub:ORG/REPO.",
+)
 @click.pass_obj
 def import_(home: Home, source: Path, name: str | None) -> None:
     """Copy a weights file, or a folder with one, into the local store, after checking that it fits the named model.
@@ -173,7 +178,7 @@ def _describe(row: WeightsRow, info: ModelInfo) -> Iterator[tuple[str, str]]:
         yield "texts", f"up to {info.context_length} tokens, tokenizer: {info.tokenizer}"
         yield "QuickGELU", "yes" if info.quick_gelu else "no"
         if not info.remark:
-            yield "feature views", "yes" if info.grid else "no, pixel views only"
+            yield "feature windows", "yes" if info.grid else "no, crops only"
         backends = ", ".join(info.attention) or "none"
         yield "attention", f"by default {info.default_attention}; of its own: {backends}"
     yield "note", info.remark or "read from the configuration, without the weights"
@@ -191,11 +196,11 @@ def _image(settings: Mapping[str, Any]) -> str:
 def _whereabouts(row: WeightsRow, digests: ExpectedDigests) -> Iterator[tuple[str, str]]:
     license = row.entry.license
     if license:
-        yield "licence", f"{license.name}: {license.source}"
+        yield "license", f"{license.name}: {license.source}"
         if license.note:
             yield "", license.note
     else:
-        yield "licence", "not known; read what its publisher says"
+        yield "license", "not known; read what its publisher says"
     if row.here is None:
         yield "here", f"no; run: abs models pull {row.entry.name}"
         return

@@ -128,8 +128,8 @@ def _refuse_conflicts(repository: Repository, bundles: Sequence[Bundle]) -> None
         repository.refuse_conflict(Manifest.of(bundle.header, bundle.digest, bundle.path.stat().st_size))
         if digests.setdefault(version, bundle.digest) != bundle.digest:
             raise BundleError(
-                f"{printable(str(bundle.path))}: {version} is in this archive twice, with other bytes",
-                remedy="Ask which one is meant",
+                f"{printable(str(bundle.path))}: {version} appears twice in this archive, with different bytes",
+                remedy="Ask which of the two is meant",
             )
 
 

@@ -65,7 +65,7 @@ def merge_bundles(
         StorageError: a file cannot be read or written.
     """
     if not sources:
-        raise BundleError("there is nothing to merge", remedy="Name at least one bundle")
+        raise BundleError("no bundles to merge are given", remedy="Name at least one bundle")
     bundles = [read_bundle(source) for source in sources]
     headers = [bundle.header for bundle in bundles]
     labels = _merged_labels(headers, label_set)

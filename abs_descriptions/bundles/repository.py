@@ -189,7 +189,10 @@ class Repository:
         """As ``resolve``, for what must not depend on what a bare name means; UsageError for a bare name."""
         wanted = parse_reference(str(reference))
         if wanted.version is None:
-            raise UsageError(f"{str(wanted)!r} names no version", remedy=f"Name one, such as {wanted.name}@1.2.0")
+            raise UsageError(
+                f"the reference must name a version, got {str(wanted)!r}",
+                remedy=f"Name one, such as {wanted.name}@1.2.0",
+            )
         return self.resolve(wanted)
 
     def path(self, reference: str | Reference | Manifest) -> Path:
@@ -246,7 +249,7 @@ class Repository:
         path = manifest_path(manifest.name, manifest.version)
         created = self._storage.publish(blobs, path, manifest.serialize())
         if not created and not self.refuse_conflict(manifest):
-            raise StorageError(f"{self.address} is being changed by somebody else", remedy="Try again")
+            raise StorageError(f"{self.address} is being changed by another process", remedy="Try again")
         return created
 
     def publish_yank(self, yank: Yank) -> None:
@@ -428,7 +431,7 @@ class Repository:
         reason = printable(yank.reason if yank else "", 200)
         raise BundleError(
             f"every version of {name!r} is yanked, {name}@{last} because: {reason}",
-            remedy=f"Name the version if you need it all the same, such as {name}@{last}",
+            remedy=f"Name the version if you need it anyway, such as {name}@{last}",
         )
 
     def _is_yanked(self, name: str, version: str) -> bool:

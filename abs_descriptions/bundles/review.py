@@ -121,7 +121,7 @@ def _refuse_decided(path: Path, bundle: Bundle) -> None:
         decided = len(read_review_file(path, bundle).rows)
     except BundleError:
         raise UsageError(
-            f"{str(path)!r} exists and is no review file of {bundle.reference}",
+            f"{str(path)!r} exists and is not a review file of {bundle.reference}",
             remedy="Name another folder, or move it",
         ) from None
     if decided:

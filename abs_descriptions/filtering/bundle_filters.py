@@ -372,7 +372,7 @@ def write_child(
 ) -> Bundle:
     """Write the child version of a bundle to ``path``, its rejected completions beside it.
 
-    Label set, licence and completeness are the parent's; the parent's own rejected completions are kept.
+    Label set, license and completeness are the parent's; the parent's own rejected completions are kept.
 
     Raises:
         BundleError, StorageError: as ``write_bundle``, or the parent can no longer be read.

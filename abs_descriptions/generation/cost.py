@@ -38,7 +38,8 @@ class Prices:
         for price in (self.prompt, self.completion):
             if not (math.isfinite(price) and price >= 0):
                 raise UsageError(
-                    f"the price must be a number of at least 0, got '{price:g}'", remedy="Give it per million tokens"
+                    f"the price must be a number of at least 0, got '{price:g}'",
+                    remedy="Give the price per million tokens",
                 )
 
     def cost(self, tokens: Tokens) -> float:

@@ -170,9 +170,9 @@ def test_ids_are_names_and_wrong_ones_are_refused(classifier: Callable[[str], Cl
     }
     with pytest.raises(UsageError, match="the class 'cat' appears twice"):
         Classifier(model, ["cat", "dog", "cat"])
-    with pytest.raises(UsageError, match="unknown class in names 'c'; valid: cat, dog"):
+    with pytest.raises(UsageError, match="unknown class id in names 'c'; valid: cat, dog"):
         Classifier(model, ["cat", "dog"], names={"c": "cat"})
-    with pytest.raises(UsageError, match="the class names are one string, 'noon'"):
+    with pytest.raises(UsageError, match="the class names must be a list of strings, got the string 'noon'"):
         Classifier(model, "noon")
 
 

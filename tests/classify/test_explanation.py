@@ -93,7 +93,7 @@ def test_what_is_no_sum_says_so(name: str) -> None:
 
 def test_a_stream_says_so_and_needs_its_scores() -> None:
     views = views_of("tda")
-    with pytest.raises(UsageError, match="by those before it"):
+    with pytest.raises(UsageError, match="by the images before it"):
         explain(METHODS["tda"], views, features(), TABLE)
     scores = run_stream(METHODS["tda"].scorer, {"whole": views["whole"][None]}, features())[0]
     explanation = explain(METHODS["tda"], views, features(), TABLE, scores)
@@ -106,7 +106,7 @@ def test_given_scores_decide_who_won() -> None:
     explanation = explain(METHODS["clip"], views_of("clip"), features(), TABLE, scores)
     assert (explanation.winner.name, explanation.runner_up.name) == ("red fox", "house cat")
     assert explanation.margin == pytest.approx(0.1)
-    with pytest.raises(UsageError, match=r"\[2\] scores cannot be explained for 3 classes"):
+    with pytest.raises(UsageError, match=r"scores must have the shape \[3\], one for each class, got \[2\]"):
         explain(METHODS["clip"], views_of("clip"), features(), TABLE, scores[:2])
 
 

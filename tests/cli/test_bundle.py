@@ -120,4 +120,4 @@ def test_every_bundle_is_validated_whatever_the_others_are(abs_command: Abs, tmp
 
 
 def test_a_limit_without_a_remote_place_is_refused(abs_command: Abs) -> None:
-    assert "--limit is for --remote" in abs_command.refuses("bundle", "ls", "--limit", "3")
+    assert "--limit needs --remote" in abs_command.refuses("bundle", "ls", "--limit", "3")

@@ -84,9 +84,9 @@ def test_review_there_and_back(abs_command: Abs, tmp_path: Path) -> None:
     assert "the review file is of" in abs_command.refuses("bundle", "review", "pets", "--read", back, "--reviewer", "J")
     assert "--reviewer" in abs_command.refuses("bundle", "review", "pets", "--read", back)
     for name in ("--reviewer", "--name"):
-        assert f"{name} is for --read" in abs_command.refuses("bundle", "review", "pets", "--out", tmp_path, name, "x")
+        assert f"{name} needs --read" in abs_command.refuses("bundle", "review", "pets", "--out", tmp_path, name, "x")
     assert "2 descriptions were rejected" in abs_command("bundle", "merge", old, "pets@1.1.0", "--name", "both").err
-    assert "either written or read" in abs_command.refuses("bundle", "review", "pets")
+    assert "exactly one of --out and --read must be given" in abs_command.refuses("bundle", "review", "pets")
 
 
 def test_reviewed_shipped_bundle_does_not_hide_the_shipped_one(abs_command: Abs, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_review_file_with_decisions_is_not_written_over(abs_command: Abs, tmp_
     fresh = review_file.read_bytes()
     assert abs_command(*write).out.split()[0] == str(review_file), "a review_file without decisions is no loss"
     decided = fresh.removesuffix(b",,,\r\n") + b",accept,,\r\n"
-    for content, problem in ((decided, "with 1 decisions"), (b"notes", f"no review file of {pinned}")):
+    for content, problem in ((decided, "with 1 decisions"), (b"notes", f"not a review file of {pinned}")):
         review_file.write_bytes(content)
         assert problem in abs_command.refuses(*write)
         assert review_file.read_bytes() == content
@@ -150,7 +150,7 @@ def test_yank(abs_command: Abs) -> None:
     assert "every version of 'own' is yanked" in abs_command.refuses("classify", ROOT / "README.md", "--bundle", "own")
     assert abs_command("bundle", "yank", "own@1.1.0", "--undo").out == f"{second}\n"
     assert abs_command("bundle", "validate", "own").out == f"{second}\n"
-    assert "names no version" in abs_command.refuses("bundle", "yank", "own", "--reason", "x")
+    assert "the reference must name a version" in abs_command.refuses("bundle", "yank", "own", "--reason", "x")
     assert "Give --reason TEXT or --undo" in abs_command.refuses("bundle", "yank", "own@1.0.0")
     assert "the reason contains a line break" in abs_command.refuses("bundle", "yank", "own@1.0.0", "--reason", "a\nb")
 
@@ -160,7 +160,7 @@ def test_rm(abs_command: Abs, monkeypatch: pytest.MonkeyPatch) -> None:
     import_texts(abs_command, "two", "cat\tIt purrs.")
     child = abs_command("bundle", "merge", "one", "two", "--name", "both").out.strip()
     assert "Give --yes" in abs_command.refuses("bundle", "rm", "both@1.0.0")
-    assert "names no version" in abs_command.refuses("bundle", "rm", "both", "--yes")
+    assert "the reference must name a version" in abs_command.refuses("bundle", "rm", "both", "--yes")
     assert "one@1.0.0 is a parent of both@1.0.0" in abs_command.refuses("bundle", "rm", "one@1.0.0", "--yes")
     listed = abs_command("bundle", "ls").out
     assert parent in listed

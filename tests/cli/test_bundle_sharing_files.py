@@ -58,7 +58,7 @@ def test_an_archive_with_a_version_that_is_taken_adds_nothing(abs_command: Abs, 
     other = re.sub(rb'"created":"[^"]+"', b'"created":"2020-01-01T00:00:00Z"', data)
     for version, problem in (
         (b"1.0.0", "has own@1.0.0 with the digest"),
-        (b"2.0.0", f"{tmp_path}/two.zip/own.jsonl: own@2.0.0 is in this archive twice"),
+        (b"2.0.0", f"{tmp_path}/two.zip/own.jsonl: own@2.0.0 appears twice in this archive"),
     ):
         with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
             archive.write(PETS, "a.jsonl")

@@ -77,7 +77,7 @@ def test_a_photo_that_cannot_be_read_stops_the_run_or_is_named(
     assert [line.split(":")[0] for line in skipped] == [f"skipped {bad}", f"skipped {gone}"]
     for nothing in ([bad], [gone, gone]):
         line = abs_command.refuses("classify", *nothing, *small, "--on-error", "skip")
-        assert "none of the photos could be read" in line
+        assert "none of the images could be read" in line
 
 
 def test_a_page_and_a_picture_for_each_photo(

@@ -218,7 +218,7 @@ def test_too_few_views_for_mta_are_refused_before_any_work(abs_command: Abs, fol
     few = ("eval", "--dataset", f"imagefolder:{root}", "--methods", "clip,mta", *PLAIN, "--views")
     ran = abs_command(*few, "3")
     assert ran.code == 2
-    assert "'mta' needs at least 5 views, and --views 3 gives it 4" in ran.err
+    assert "'mta' needs at least 5 views, and views=3 gives it 4" in ran.err
     assert "Use --views 4 or more" in ran.err
     assert "loading" not in ran.err
     assert abs_command(*few, "4").code == 0

@@ -226,7 +226,7 @@ def test_a_later_model_without_grid_is_found_before_any_work(
     arguments = ("eval", "--dataset", f"imagefolder:{image_folder('data', cat=1, car=1)}", "--model", small_clips[0])
     ran = abs_command(*arguments, "--model", resnet, "--methods", "clip,abs-features", *FEW)
     assert (ran.code, ran.out) == (2, "")
-    assert "has no token grid, and the method 'abs-features' needs feature views" in ran.err
+    assert "has no token grid, and the method 'abs-features' needs feature windows" in ran.err
     assert "loading" not in ran.err
     assert not list((abs_command.home / "results").rglob("*.json"))
 

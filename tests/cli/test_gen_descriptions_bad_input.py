@@ -56,7 +56,7 @@ def test_an_empty_source_is_not_the_current_folder(
     monkeypatch.chdir(tmp_path / "here")
     arguments = generate.arguments(NAMES)
     arguments[1] = blank
-    assert "names no labels" in generate.run.refuses(*arguments)
+    assert "the label set must be named" in generate.run.refuses(*arguments)
     assert not server.asked
 
 

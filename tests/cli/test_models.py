@@ -72,9 +72,9 @@ def test_show_tells_a_model_from_its_configuration(models: Machine) -> None:
         assert piece in text
 
 
-def test_show_says_which_models_have_no_feature_views(models: Machine) -> None:
+def test_show_says_which_models_have_no_feature_windows(models: Machine) -> None:
     resnet = models("show", "RN50-quickgelu/openai").out
-    assert "no, pixel views only" in resnet
+    assert "no, crops only" in resnet
     siglip = json.loads(models("show", "ViT-B-16-SigLIP/webli", "--json").out)
     assert (siglip["grid"], siglip["pooling"], siglip["context_length"]) == (14, "attention", 64)
     assert siglip["preprocess"]["mean"] == [0.5, 0.5, 0.5]
@@ -83,7 +83,7 @@ def test_show_says_which_models_have_no_feature_views(models: Machine) -> None:
 def test_show_says_what_the_configuration_of_a_text_model_hides(models: Machine) -> None:
     hidden = models("show", "xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k").out
     assert "xlm-roberta-base, which is not here" in hidden
-    assert "feature views" not in hidden.split("note")[0]
+    assert "feature windows" not in hidden.split("note")[0]
 
 
 def test_show_of_the_embedded_model_and_of_dino(models: Machine) -> None:
@@ -99,7 +99,7 @@ def test_show_of_the_embedded_model_and_of_dino(models: Machine) -> None:
     [
         ("ViT-B-16/openai", "QuickGELU mismatch"),
         ("ViT-B-99/openai", "unknown "),
-        ("ViT-B-16/nothing", "unknown weights"),
+        ("ViT-B-16/nothing", "unknown ViT-B-16 weights"),
         ("dino:nothing", "unknown vision transformer"),
         ("dino:/nowhere/file.pth", "no file or folder"),
         ("hf-hub:nothing", "Write hf-hub:ORG/REPO"),

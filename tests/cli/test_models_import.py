@@ -103,7 +103,7 @@ def test_import_runs_no_code_from_a_file(models: Machine, tmp_path: Path) -> Non
     ("name", "complaint"),
     [
         (None, "does not say which model"),
-        ("embedded", "comes in packages"),
+        ("embedded", "comes in Python packages"),
         ("local-dir:/x", "cannot be imported as"),
         ("ViT-B-32@x", "cannot be imported as"),
         ("dino:../x", "cannot be imported as"),

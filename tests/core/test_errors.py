@@ -7,7 +7,7 @@ from abs_core.errors import UnknownNameError
 
 def test_a_few_names_are_all_listed() -> None:
     assert UnknownNameError("method", "x", ["b", "a"]).message == "unknown method 'x'; valid: b, a"
-    assert UnknownNameError("method", "x", []).message == "unknown method 'x'; valid: none yet"
+    assert UnknownNameError("method", "x", []).message == "unknown method 'x'; there are none"
 
 
 def test_of_many_names_the_closest_are_listed_and_the_others_counted() -> None:

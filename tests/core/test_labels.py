@@ -197,7 +197,7 @@ def test_a_source_without_a_name_is_not_the_current_folder(
 ) -> None:
     (tmp_path / "lamp").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="names no labels"):
+    with pytest.raises(UsageError, match="the label set must be named"):
         read_labels(source)
     assert [label.name for label in read_labels(".").classes] == ["lamp"]
 

@@ -102,7 +102,7 @@ class Benchmark:
         split = next((split for split in self.splits if split.name == name), None)
         if split is None:
             names = (split.name for split in self.splits)
-            raise UnknownNameError(f"split of {self.name}", name, names, remedy="See `abs datasets ls --json`")
+            raise UnknownNameError(f"{self.name} split", name, names, remedy="See `abs datasets ls --json`")
         return split
 
     def resized(self, sizes: Mapping[str, int]) -> Benchmark:
@@ -139,7 +139,7 @@ def choose_split(benchmark: Benchmark, location: str) -> SplitChoice:
     root, options = split_options(location, benchmark.options, f"{benchmark.usage}?split=NAME")
     classes = options.get("classes", CLASS_CHOICES[0])
     if classes not in CLASS_CHOICES:
-        raise UnknownNameError(f"choice of classes of {benchmark.name}", classes, CLASS_CHOICES)
+        raise UnknownNameError(f"value of ?classes for {benchmark.name}", classes, CLASS_CHOICES)
     split = benchmark.split(options.get("split"))
     return SplitChoice(location, Path(root).expanduser(), split, flag(options, "partial"), classes)
 

@@ -67,7 +67,7 @@ class OnZeta:
         from abs_classify.methods.similarity import unit
 
         if state.seen >= state.total:
-            raise UsageError(f"the stream was started for {state.total} images, and there are more")
+            raise UsageError(f"the stream was started for {state.total} images, got more")
         feature = full_image(views)
         state.seen += 1
         rate = 1 / sqrt(state.seen)

@@ -138,7 +138,7 @@ def _check(names: Sequence[str], words: Sequence[str], count: int, seed: int, mo
             remedy="Choose a seed in that range",
         )
     if mode not in get_args(WaffleMode):
-        raise UnknownNameError("mode of random texts", mode, get_args(WaffleMode))
+        raise UnknownNameError("mode of the random texts", mode, get_args(WaffleMode))
 
 
 def read_words(path: Path) -> tuple[str, ...]:

@@ -68,7 +68,10 @@ def zero_votes(logits: Tensor, gamma: float = 0.3, tie_break: TieBreak = "tied")
 
     kept = int(gamma * len(logits))
     if not 1 <= kept <= len(logits):
-        raise UsageError(f"{kept} of {len(logits)} views would vote", remedy="Give ZERO more views, or a gamma up to 1")
+        raise UsageError(
+            f"ZERO must keep 1 to {len(logits)} views, got {kept}",
+            remedy="Give the method more views, or a gamma up to 1",
+        )
     # entr(0) is 0, where p log p in the authors' code is NaN and would drop the most certain views
     entropy = torch.special.entr(logits.softmax(-1)).sum(-1)
     order = entropy.argsort(stable=True)

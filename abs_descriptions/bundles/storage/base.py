@@ -254,7 +254,7 @@ def parse_location(text: str) -> Location:
     protocol, rest = match[1].lower(), text[match.end() :]
     if protocol not in PROTOCOLS:
         valid = [f"{name}:{form}" for name, form in PROTOCOLS.items()]
-        raise UnknownNameError("protocol of a location", protocol[:20], valid)
+        raise UnknownNameError("protocol", protocol[:20], valid)
     if protocol == "file":
         return _folder(rest.removeprefix("//"))
     if not rest.startswith("//"):

@@ -62,7 +62,7 @@ class FolderStorage(EditableStorage):
             ) from error
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
-            raise StorageError(f"cannot read {str(file)!r}: it is no regular file", remedy="Remove it")
+            raise StorageError(f"cannot read {str(file)!r}: it is not a regular file", remedy="Remove it")
         with os.fdopen(handle, "rb") as stream:
             while True:
                 with storage_errors(file, "read"):

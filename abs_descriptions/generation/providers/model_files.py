@@ -187,7 +187,7 @@ def _find(model: str) -> Path:
     cached = _find_in_hub_cache(model) if _HUB_NAME.fullmatch(model) and not path.exists() else None
     if cached is None:
         raise FatalProviderError(
-            f"no local language model {model!r}",
+            f"the local language model {model!r} does not exist",
             remedy=f"Name {EMBEDDED!r}, a .gguf file, a Hugging Face folder with config.json and safetensors, or a "
             "model in the hub's cache",
         )

@@ -88,7 +88,7 @@ def _local(options: ProviderOptions) -> Provider:
 
 def _openai(options: ProviderOptions) -> Provider:
     if not options.model:
-        raise UsageError("the backend 'openai' needs a model", remedy="Name one, as the server calls it")
+        raise UsageError("the backend 'openai' needs a model", remedy="Name the model as the server calls it")
     return OpenAIChatProvider(
         options.model,
         base_url=options.base_url,
@@ -101,9 +101,9 @@ def _openai(options: ProviderOptions) -> Provider:
 
 def _openai_batch(options: ProviderOptions) -> Provider:
     if not options.model:
-        raise UsageError("the backend 'openai-batch' needs a model", remedy="Name one, as the server calls it")
+        raise UsageError("the backend 'openai-batch' needs a model", remedy="Name the model as the server calls it")
     if options.keep is None:
-        raise UsageError("the backend 'openai-batch' needs a folder for its records", remedy="Give it with 'keep'")
+        raise UsageError("the backend 'openai-batch' needs a folder for its records", remedy="Set the option keep")
     return OpenAIBatchProvider(
         options.model,
         options.keep / "openai-batch",

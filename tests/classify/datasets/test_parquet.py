@@ -100,7 +100,7 @@ def test_columns_of_other_names_are_named(tmp_path: Path) -> None:
     ("labels", "names", "message"),
     [
         ([0, 2], ["cat", "dog"], "row 1 of .*: the label must be a class number from 0 to 1, got 2"),
-        ([0, 1], None, "nothing says which classes they are"),
+        ([0, 1], None, "the classes that they stand for are not given"),
         ([0, None], ["cat", "dog"], "row 1 of .*: the label must be .*, got None"),
         (["cat", " "], None, "row 1 of .* has an empty label"),
         ([1.5, 2.0], None, "row 0 of .*: the label must be .*, got 1.5"),

@@ -146,7 +146,7 @@ def test_one_key_in_two_shards_is_refused(tmp_path: Path) -> None:
 
 def test_numbers_without_class_names_are_refused_unless_the_user_names_them(tmp_path: Path) -> None:
     shard(tmp_path / "0.tar", [("a.jpg", picture("red")), ("a.cls", b"1")])
-    with pytest.raises(DatasetError, match="nothing says which classes they are"):
+    with pytest.raises(DatasetError, match="the classes that they stand for are not given"):
         open_dataset(f"wds:{tmp_path}")
     assert open_dataset(f"wds:{tmp_path}?classes=cifar10").samples[0].label == "automobile"
 

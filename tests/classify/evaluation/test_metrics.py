@@ -55,8 +55,8 @@ def test_top5_says_nothing_among_five_classes():
     ("scores", "labels", "error", "words"),
     [
         (np.full((2, 3), np.nan), np.array([0, 1]), ModelError, "'abs' hold numbers that are not finite"),
-        (np.zeros((2, 3)), np.array([0, 3]), UsageError, "outside 0 to 2"),
-        (np.zeros((2, 3)), np.array([0, -1]), UsageError, "outside 0 to 2"),
+        (np.zeros((2, 3)), np.array([0, 3]), UsageError, "a class index from 0 to 2"),
+        (np.zeros((2, 3)), np.array([0, -1]), UsageError, "a class index from 0 to 2"),
         (np.zeros((2, 3)), np.array([0]), UsageError, "do not fit"),
         (np.zeros((0, 3)), np.array([], dtype=int), UsageError, "0 results for 0 images"),
     ],

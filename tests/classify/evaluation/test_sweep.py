@@ -116,7 +116,7 @@ def test_a_label_space_that_does_not_fit_stops_the_run_or_is_left_out(bench: Ben
     assert len(results.left_out) == 2
     with pytest.raises(UsageError, match="no bundle fits"):
         bench.run(specs[0], "clip", descriptions=[spaces[1]] * 2, on_error="skip")
-    with pytest.raises(UsageError, match="both say which classes"):
+    with pytest.raises(UsageError, match="both give the candidate classes"):
         bench.run(specs[0], "clip", descriptions=spaces, labels=["cat", "dog"])
 
 

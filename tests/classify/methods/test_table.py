@@ -99,7 +99,7 @@ def test_a_user_adds_a_row_in_a_few_lines() -> None:
     scores = mine.scorer.scores(mine.views_by_kind(encoded(mine.views)), features_of(table_of(mine)))
     assert scores.shape == (4, 3)
     assert register(mine) is mine
-    with pytest.raises(UsageError, match="'mine' already"):
+    with pytest.raises(UsageError, match="'mine' is already registered"):
         register(Method("mine", "", (FullImage(),), Sentences(), MeanSimilarity()))
 
 

@@ -61,8 +61,8 @@ def test_what_cannot_run_is_refused_before_any_work() -> None:
         plan_methods(["cupl"], DESCRIBED, None, "plain", "shuffel", 0)
     with pytest.raises(UsageError, match="this method needs descriptions"):
         plan_methods(["clip-d"], NAMES_ALONE, None, "plain", None, 0)
-    with pytest.raises(UsageError, match="--views has no effect on methods that use the full image alone: clip, cupl"):
+    with pytest.raises(UsageError, match="views has no effect on methods that use only the full image: clip, cupl"):
         plan_methods(["clip", "cupl"], DESCRIBED, 5, "plain", None, 0)
-    with pytest.raises(UsageError, match="'mta' needs at least 5 views, and --views 3 gives it 4"):
+    with pytest.raises(UsageError, match="'mta' needs at least 5 views, and views=3 gives it 4"):
         plan_methods(["mta"], DESCRIBED, 3, "plain", None, 0)
     assert plan_methods(["mta"], DESCRIBED, 4, "plain", None, 0).methods

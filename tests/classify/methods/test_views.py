@@ -260,19 +260,23 @@ def test_keys_are_json_and_tell_sources_apart(source: Any) -> None:
 @pytest.mark.parametrize(
     ("source", "arguments", "message"),
     [
-        (RandomCrops, {"count": 0}, "count of the view source 'random' must be a whole number from 1 on, got 0"),
-        (AttentionCrops, {"count": -1}, "count of the view source 'box' must be a whole number from 1 on, got -1"),
-        (FeatureWindows, {"count": 2.5}, "count of the view source 'window' must be a whole number from 1 on, got 2.5"),
-        (AttentionCrops, {"top_k": 0}, "top_k of the view source 'box' must be a whole number from 1 on, got 0"),
+        (RandomCrops, {"count": 0}, "count of the view source 'random' must be a whole number of at least 1, got 0"),
+        (AttentionCrops, {"count": -1}, "count of the view source 'box' must be a whole number of at least 1, got -1"),
+        (
+            FeatureWindows,
+            {"count": 2.5},
+            "count of the view source 'window' must be a whole number of at least 1, got 2.5",
+        ),
+        (AttentionCrops, {"top_k": 0}, "top_k of the view source 'box' must be a whole number of at least 1, got 0"),
         (FeatureWindows, {"temperature": 0.0}, "temperature of the view source 'window' must be above 0, got 0.0"),
         (
             AttentionCrops,
             {"temperature": float("nan")},
             "temperature of the view source 'box' must be .* got nan",
         ),
-        (AttentionCrops, {"ratio": (0.9, 0.6)}, r"ratio of the view source 'box' must be .*, got \(0.9, 0.6\)"),
-        (FeatureWindows, {"ratio": (0.0, 0.6)}, r"ratio of the view source 'window' must be .*, got \(0.0, 0.6\)"),
-        (RandomCrops, {"ratio": (0.1, 1.1)}, r"ratio of the view source 'random' must be .*, got \(0.1, 1.1\)"),
+        (AttentionCrops, {"ratio": (0.9, 0.6)}, r"ratio of the view source 'box' must satisfy .*, got \(0.9, 0.6\)"),
+        (FeatureWindows, {"ratio": (0.0, 0.6)}, r"ratio of the view source 'window' must satisfy .*, got \(0.0, 0.6\)"),
+        (RandomCrops, {"ratio": (0.1, 1.1)}, r"ratio of the view source 'random' must satisfy .*, got \(0.1, 1.1\)"),
         (RandomCrops, {"ratio": (0.1, float("nan"))}, "ratio of the view source 'random'"),
     ],
 )

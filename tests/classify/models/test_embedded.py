@@ -142,7 +142,7 @@ def test_the_embedding_follows_its_formula() -> None:
     assert np.abs(found - expected).max() < 1e-5
 
 
-# feature views
+# feature windows
 
 
 def test_window_weights_are_those_of_a_bicubic_resize_and_a_mean() -> None:

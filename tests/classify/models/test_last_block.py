@@ -1,4 +1,4 @@
-"""Feature views: resize matrices against torch, the fast path against the whole block, windows that are wrong."""
+"""Feature windows: resize matrices against torch, the fast path against the whole block, windows that are wrong."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from abs_core.errors import ModelError
 pytestmark = pytest.mark.usefixtures("no_network")
 
 
-#: family -> how it pools, its prefix tokens, whether its feature views are nearly free
+#: family -> how it pools, its prefix tokens, whether its feature windows are nearly free
 FAMILIES = {
     "CLIP": ("token", 1, True),
     "CLIP with layer scale": ("token", 1, True),
@@ -105,7 +105,7 @@ def test_a_model_without_tokens_says_so_and_encodes(family_model: Callable[[str]
     torch.testing.assert_close(model.encode_image(pixels), own)
     assert own.shape[1] == model.embed_dim
     for ask in (lambda: model.tokens(pixels), lambda: model.pool_windows(own, own), lambda: model.pool(own)):
-        with pytest.raises(ModelError, match="no feature views"):
+        with pytest.raises(ModelError, match="no feature windows"):
             ask()
 
 

@@ -146,7 +146,7 @@ class TestMerge:
         assert not merge(tmp_path, complete, partial).header.complete
 
     def test_nothing_and_broken_sources_are_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(BundleError, match="nothing to merge"):
+        with pytest.raises(BundleError, match="no bundles to merge"):
             merge(tmp_path)
         bundle = write_texts(tmp_path / "a.jsonl", texts("cat", "A."))
         bundle.path.write_bytes(bundle.path.read_bytes()[:-1])

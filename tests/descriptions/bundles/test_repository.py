@@ -73,7 +73,7 @@ def test_bare_name_is_the_highest_release(tmp_path: Path) -> None:
 def test_unknown_names_list_the_valid_ones(tmp_path: Path) -> None:
     empty = Repository.local(tmp_path / "nothing")
     assert empty.list() == []
-    with pytest.raises(UnknownNameError, match="valid: none yet"):
+    with pytest.raises(UnknownNameError, match="there are none"):
         empty.resolve("pets")
     store = filled(tmp_path, "1.0.0", "1.1.0")
     filled(tmp_path, "1.0.0", name="cats")
@@ -169,7 +169,7 @@ def test_strangers_in_the_folder_are_left_alone(tmp_path: Path) -> None:
 def test_what_changes_a_version_needs_one(tmp_path: Path) -> None:
     store = filled(tmp_path, "1.0.0")
     for work in (store.remove, store.undo_yank, store.resolve_version, lambda name: store.yank(name, "x")):
-        with pytest.raises(UsageError, match="'pets' names no version"):
+        with pytest.raises(UsageError, match="must name a version, got 'pets'"):
             work("pets")
         with pytest.raises(UnknownNameError, match=r"valid: pets@1\.0\.0"):
             work("pets@9.0.0")
@@ -192,7 +192,7 @@ def test_remove_leaves_nothing_of_a_version(tmp_path: Path) -> None:
     assert store.resolve("pets") == kept
     store.remove("pets@1.0.0")
     assert store.list() == []
-    with pytest.raises(UnknownNameError, match="valid: none yet"):
+    with pytest.raises(UnknownNameError, match="there are none"):
         store.resolve("pets")
     assert store.add(write_version(tmp_path, "1.0.0").path) == kept
 

@@ -42,7 +42,7 @@ def test_a_path_without_a_protocol_is_a_folder() -> None:
         ("", "empty"),
         ("file://", "no folder"),
         ("a\0b", "NUL"),
-        ("memory://x", "unknown protocol of a location 'memory'; valid: file:"),
+        ("memory://x", "unknown protocol 'memory'; valid: file:"),
         ("github://org:repo@main/x", "unknown protocol"),
         ("ssh://SECRET@host/x", "unknown protocol"),
         ("arrow_hdfs://SECRET@host/x", "unknown protocol"),
