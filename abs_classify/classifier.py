@@ -78,7 +78,7 @@ class Prediction:
 
     Attributes:
         image_name: its path, or what else there is to call it by.
-        image_id: the sha256 of the image's bytes, of a PIL image that of its pixels; it seeds the image's random draws.
+        image_id: the sha256 of the image's bytes, of a PIL image that of its pixels; it seeds the random numbers.
         ranking: the best classes, best first.
         explanation: why, if it was asked for.
         shard: the images with which this one was encoded; None where they came from an iterator, so that predictions

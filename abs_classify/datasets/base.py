@@ -149,7 +149,7 @@ def _resolve(label: ClassLabel, dataset: Dataset, space: LabelSpace) -> ClassLab
         return space.labels.resolve(label.name)
     except LabelError as error:
         raise DatasetError(
-            f"the class {label.id!r} of the data set {dataset.name} is not in {space.source}",
+            f"the class {label.id!r} of the data set {dataset.name} is not a candidate class of {space.source}",
             remedy=error.remedy or "Use a bundle for these classes, or write one with `abs gen-descriptions`",
         ) from error
 

@@ -83,7 +83,7 @@ class IdentifiedSample:
     Args:
         sample: where the image is.
         id: the sha256 of its file's bytes, of a PIL image that of its pixels; it names the image in caches and seeds
-            its random draws.
+            its random numbers.
     """
 
     sample: Sample | ImageInMemory

@@ -172,7 +172,7 @@ class Stages:
     Args:
         cache: where results are kept.
         models: the model and the attention backend; loaded at the first miss.
-        seed: of all random draws.
+        seed: of all random numbers.
         batch_size: crops that are encoded together; not part of any key.
         seconds: wall time by what it went into: load (models), texts, read (images), encode, match. What came from the
             cache counts nowhere.
@@ -439,7 +439,7 @@ class ModelSettings:
         attention: where attention maps come from, see ``load_attention``.
         device: "auto", "cpu", "cuda", "cuda:1".
         dtype: of the weights: "float32", "bfloat16", "float16".
-        seed: of all random draws.
+        seed: of all random numbers.
         batch_size: crops that are encoded together.
     """
 

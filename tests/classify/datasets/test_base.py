@@ -39,7 +39,7 @@ def test_classes_are_matched_by_id_then_by_name_and_those_without_images_are_not
 
 def test_a_class_that_the_label_space_lacks_is_refused_with_a_suggestion() -> None:
     with pytest.raises(
-        DatasetError, match=rf"the class 'x' of .* is not in labels zoo#{SPACE.labels.digest}"
+        DatasetError, match=rf"the class 'x' of .* is not a candidate class of labels zoo#{SPACE.labels.digest}"
     ) as caught:
         class_positions(dataset("x", classes=(ClassLabel("x", "cats"),)), SPACE)
     assert "'cat'" in caught.value.remedy
