@@ -165,10 +165,10 @@ _ROWS = {
         Method("abs-mean", "abs with the mean of all similarities", (_BOXES, _WINDOWS), Sentences(), MeanSimilarity()),
         Method("abs-hard", "abs with the best text of each view only", (_BOXES, _WINDOWS), Sentences(), HardMatch()),
         Method("mta", "mode of the full image and 63 random squares, one template", _CROPS_63, Template(), MTA()),
-        Method("zero", "votes of the most certain of the same views, one template", _CROPS_63, Template(), Zero()),
-        Method("tda", "caches of certain and uncertain images; a stream", _WHOLE, Template(), TDA()),
-        Method("dmn", "memory of the images so far; a stream", _WHOLE, Template(), DMN()),
-        Method("onzeta", "online labels and proxies; a stream", _WHOLE, Template(), OnZeta()),
+        Method("zero", "votes of the most certain of the views of mta, one template", _CROPS_63, Template(), Zero()),
+        Method("tda", "caches of certain and uncertain images, seen as a stream", _WHOLE, Template(), TDA()),
+        Method("dmn", "memory of the earlier images, seen as a stream", _WHOLE, Template(), DMN()),
+        Method("onzeta", "labels and proxies learned online, images seen as a stream", _WHOLE, Template(), OnZeta()),
     )
 }  # fmt: skip
 
