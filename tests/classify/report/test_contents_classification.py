@@ -56,5 +56,5 @@ def test_a_picture_for_each_image(classifier: Classifier, predictions: list[Pred
 def test_a_prediction_without_its_image_is_refused(
     classifier: Classifier, predictions: list[Prediction], tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="is not at hand"):
+    with pytest.raises(UsageError, match="came from an iterator"):
         write_classification_report(classifier, [replace(predictions[0], shard=None)], tmp_path / "page.html")
