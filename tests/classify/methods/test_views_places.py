@@ -45,7 +45,9 @@ def test_a_grid_of_24_by_hand() -> None:
     assert crop_ranges((24, 101)).tolist() == [[14, 21], [60, 90]]
     # 58.78 of 576 patches
     assert default_top_k(576) == 59
-    assert map_centres(np.arange(14), 14, 24).tolist() == [0, 1, 3, 5, 6, 8, 10, 12, 13, 15, 17, 18, 20, 22]
+    places = [0, 1, 3, 5, 6, 8, 10, 12, 13, 15, 17, 18, 20, 22]
+    assert map_centres(np.arange(14), 14, 24).tolist() == places
+    assert map_centres(14 * np.arange(14), 14, 24).tolist() == [24 * place for place in places]
     assert feature_windows(np.array([0, 13]), 14, 24, np.array([14, 15])).tolist() == [[0, 8, 0, 8], [0, 8, 15, 24]]
 
 
