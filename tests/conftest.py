@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +53,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if lines:
         terminalreporter.section("parity: largest differences from stored numbers")
         terminalreporter.write_line("\n".join(lines))
+
+
+@pytest.fixture
+def clean_table() -> Iterator[None]:
+    """Take rows that a test registers in the table of methods out again."""
+    from abs_classify.methods import table
+
+    before = dict(table.METHODS)
+    yield
+    for name in table.METHODS.keys() - before.keys():
+        del table._ROWS[name]

@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("clean_table")
 def test_the_python_page_runs_in_order(capsys: pytest.CaptureFixture[str]) -> None:
     page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)

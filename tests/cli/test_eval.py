@@ -148,8 +148,8 @@ def test_a_number_of_views_that_no_method_has_is_refused(abs_command: Abs, folde
         ("classify", root / "cat" / "a.png", "--labels", "cat,car", "--method", "clip", *QUICK),
     ):
         line = abs_command.refuses(*command)
-        assert "--views has no effect" in line
-        assert ("clip, cupl, tda" if command[0] == "eval" else "alone: clip.") in line
+        assert "views has no effect" in line
+        assert ("clip, cupl, tda" if command[0] == "eval" else "only the full image: clip.") in line
         assert "such as abs" in line
 
 
@@ -219,7 +219,7 @@ def test_too_few_views_for_mta_are_refused_before_any_work(abs_command: Abs, fol
     ran = abs_command(*few, "3")
     assert ran.code == 2
     assert "'mta' needs at least 5 views, and views=3 gives it 4" in ran.err
-    assert "Use --views 4 or more" in ran.err
+    assert "Give 4 or more (--views)" in ran.err
     assert "loading" not in ran.err
     assert abs_command(*few, "4").code == 0
 

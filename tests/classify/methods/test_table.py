@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 import torch
 from feature_vectors import run_stream, unit_texts
 from torch import Tensor
 
-from abs_classify.methods import table as methods
 from abs_classify.methods.class_texts import ClassTextInputs, ClassTexts, Sentences
 from abs_classify.methods.scoring import ClassTextFeatures, MeanSimilarity, SoftMatch
 from abs_classify.methods.similarity import unit
@@ -30,15 +28,6 @@ NAMES = [
     "clip", "clip-e", "clip-d", "clip-d-wca", "waffle", "waffle-wca", "cupl", "wca", "abs", "abs-random", "abs-pixels",
     "abs-features", "abs-mean", "abs-hard", "mta", "zero", "tda", "dmn", "onzeta",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def clean_table() -> Iterator[None]:
-    """Take rows that a test registers out again."""
-    before = dict(METHODS)
-    yield
-    for name in METHODS.keys() - before.keys():
-        del methods._ROWS[name]
 
 
 def table_of(method: Method) -> ClassTexts:
