@@ -188,7 +188,7 @@ def test_a_sweep_that_cannot_run_is_refused(
     assert (wrong.code, wrong.out) == (2, "")
     assert "magic" in wrong.err
     assert "loading" not in wrong.err
-    assert "no method" in abs_command.refuses(*base, "--methods", ",")
+    assert "at least one method must be given" in abs_command.refuses(*base, "--methods", ",")
     two = (*base, "--model", small_clips[0], "--model", small_clips[1], "--method", "clip")
     assert "Name a folder" in abs_command.refuses(*two, "--report", "page.html")
 
