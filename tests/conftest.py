@@ -64,3 +64,9 @@ def clean_table() -> Iterator[None]:
     yield
     for name in table.METHODS.keys() - before.keys():
         del table._ROWS[name]
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stage cache for the whole session, so that what models derive is computed once."""
+    return tmp_path_factory.mktemp("cache")

@@ -43,6 +43,7 @@ def test_every_example_is_run_here_and_named_on_the_page() -> None:
     assert [name for name in names if f"({name})" not in page or f'run("{name}"' not in tests] == []
 
 
+@pytest.mark.slow
 def test_classify_images(images: Path, tmp_path: Path) -> None:
     lines = run("classify_images.py", tmp_path, images / "chelsea.png", images / "coffee.png")
     assert [line.rpartition(": ")[2] for line in lines[::2]] == ["cat", "cup"]

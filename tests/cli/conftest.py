@@ -12,12 +12,6 @@ from servers import serving
 from support import Abs, colour
 
 
-@pytest.fixture(scope="session")
-def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stage cache for the whole session, so that what models derive is computed once."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
 def abs_command(tmp_path: Path, shared_cache: Path, capsys: pytest.CaptureFixture[str]) -> Abs:
     return Abs(tmp_path / "home", shared_cache, capsys)

@@ -34,6 +34,7 @@ def run(home: Path, environment: dict[str, str], *args: str) -> Ran:
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
+@pytest.mark.slow
 def test_two_homes_share_review_and_compare(
     abs_command: Abs,
     shared_cache: Path,
@@ -106,6 +107,7 @@ def test_a_yank_is_shown_wherever_the_version_goes(
 
 
 @pytest.mark.parametrize("kind", PLACES)
+@pytest.mark.slow
 def test_a_bundle_travels_between_machines_and_no_secret_does(kind: str, tmp_path: Path) -> None:
     entry = add(tmp_path / "a")
     other = add(tmp_path / "c", "Another cat.")
@@ -158,6 +160,7 @@ def test_a_folder_that_is_not_there_is_no_empty_place(abs_command: Abs, tmp_path
     assert abs_command("bundle", "ls", "--remote", tmp_path / "empty").code == 0
 
 
+@pytest.mark.slow
 def test_a_folder_needs_no_package(tmp_path: Path) -> None:
     entry = add(tmp_path / "a")
     code = (

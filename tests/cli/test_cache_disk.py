@@ -39,6 +39,7 @@ def test_a_read_only_cache_folder(abs_command: Abs, disk: Path, folder: Callable
     assert list(disk.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_read_only_cache_that_holds_everything_works(
     abs_command: Abs, tmp_path: Path, folder: Callable[..., Path], shared_cache: Path
 ) -> None:

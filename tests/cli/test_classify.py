@@ -80,6 +80,7 @@ def test_a_photo_that_cannot_be_read_stops_the_run_or_is_named(
         assert "none of the images could be read" in line
 
 
+@pytest.mark.slow
 def test_a_page_and_a_picture_for_each_photo(
     abs_command: Abs, photos: list[Path], small: tuple[str, ...], tmp_path: Path
 ) -> None:

@@ -73,6 +73,7 @@ def odd_images(root: Path) -> list[Path]:
     return sorted(root.iterdir())
 
 
+@pytest.mark.slow
 def test_odd_images_under_odd_names(abs_command: Abs, tmp_path: Path) -> None:
     odd = odd_images(tmp_path / "photos" / "cat")
     root = tmp_path / "photos"
@@ -91,6 +92,7 @@ def test_odd_images_under_odd_names(abs_command: Abs, tmp_path: Path) -> None:
     assert "new\\nline.png" in ran.out
 
 
+@pytest.mark.slow
 def test_a_bad_image_stops_the_run_or_is_counted(abs_command: Abs, folder: Callable[..., Path]) -> None:
     root = folder(cat=["a.png", "b.png"], car=["c.png"])
     (root / "cat" / "b.png").write_bytes(b"no image")
@@ -105,6 +107,7 @@ def test_a_bad_image_stops_the_run_or_is_counted(abs_command: Abs, folder: Calla
     assert any("skipped" in line and "b.png" in line for line in result["details"]["warnings"])
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_batches_or_order(abs_command: Abs, tmp_path: Path, shared_cache: Path) -> None:
     for seed in range(5):
         colour(seed, (90, 70)).save(tmp_path / f"{seed}.png")
@@ -124,6 +127,7 @@ def test_scores_do_not_depend_on_batches_or_order(abs_command: Abs, tmp_path: Pa
         assert row == pytest.approx(second[path], rel=2e-4, abs=2e-4)
 
 
+@pytest.mark.slow
 def test_a_control_changes_the_texts_and_says_so(abs_command: Abs, folder: Callable[..., Path], tmp_path: Path) -> None:
     root = folder(cat=["a.png"], car=["c.png"])
     source = tmp_path / "own.tsv"

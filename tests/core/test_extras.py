@@ -78,6 +78,7 @@ def test_an_extra_has_what_it_adds_to_those_in_it() -> None:
     assert extras["gs"].added == extras["gs"].modules == ("gcsfs",)
 
 
+@pytest.mark.slow
 def test_every_extra_that_is_named_exists() -> None:
     named = set()
     for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(path for path, _ in syntax_trees())):

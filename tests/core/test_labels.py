@@ -299,6 +299,7 @@ def test_every_shipped_note_can_follow_its_name() -> None:
 
 @pytest.mark.fuzz
 @given(st.text(max_size=300))
+@pytest.mark.slow
 def test_whatever_a_file_holds_it_is_a_label_set_or_an_error_of_ours(text: str) -> None:
     try:
         labels = from_names(text.split("\n"))

@@ -80,6 +80,7 @@ def test_a_table_that_is_not_there_is_refused(tmp_path: Path) -> None:
         open_dataset(f"csv:{tmp_path}")
 
 
+@pytest.mark.slow
 def test_the_digits_of_scikit_learn_become_a_table_that_opens(tmp_path: Path) -> None:
     script = ROOT / "benchmarks" / "real_sets.py"
     run = [sys.executable, str(script), "digits", str(tmp_path)]

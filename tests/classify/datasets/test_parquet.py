@@ -212,6 +212,7 @@ def hub(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 @with_pyarrow
+@pytest.mark.slow
 def test_a_pinned_revision_is_fetched_with_the_hub_client_and_only_its_parquet(
     hub: tuple[str, list[str]], tmp_path: Path
 ) -> None:

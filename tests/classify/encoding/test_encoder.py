@@ -70,6 +70,7 @@ def one_by_one(model: OpenClipModel, image: LoadedImage, attention: Tensor) -> d
 
 
 @pytest.mark.parametrize("name", ["dino", "self"])
+@pytest.mark.slow
 def test_threads_and_batches_give_what_single_crops_give(
     golden_model: Callable[[int], Any], images: list[LoadedImage], name: str
 ) -> None:
@@ -88,6 +89,7 @@ def test_threads_and_batches_give_what_single_crops_give(
 
 
 @pytest.mark.parametrize(("threads", "batch_size"), [(1, 64), (1, 1), (2, 3), (8, 64), (16, 64)])
+@pytest.mark.slow
 def test_neither_threads_nor_batches_nor_groups_matter(
     golden_model: Callable[[int], Any], images: list[LoadedImage], threads: int, batch_size: int
 ) -> None:
@@ -104,6 +106,7 @@ def test_neither_threads_nor_batches_nor_groups_matter(
 
 @pytest.mark.parametrize("batch_size", [64, 4])
 @pytest.mark.parametrize("name", ["dino", "self"])
+@pytest.mark.slow
 def test_what_an_accelerator_is_told_gives_the_same(
     golden_model: Callable[[int], Any], images: list[LoadedImage], name: str, batch_size: int
 ) -> None:
@@ -166,6 +169,7 @@ def test_large_images_go_in_smaller_groups() -> None:
     assert [len(group.features[FullImage()]) for group in groups] == [2, 2]
 
 
+@pytest.mark.slow
 def test_large_images_are_taken_a_group_for_each_thread() -> None:
     taken = 0
 

@@ -187,6 +187,7 @@ def stages_of(cache: StageCache, model: str, **settings: Any) -> Stages:
     return open_stages(cache, model, ModelSettings(**{"attention": "self", "device": "cpu", **settings}))
 
 
+@pytest.mark.slow
 def test_runs_that_share_a_cache_keep_their_results_apart(
     images: list[IdentifiedSample], small_clips: tuple[str, str], tmp_path: Path
 ) -> None:

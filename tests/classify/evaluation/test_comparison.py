@@ -18,6 +18,7 @@ from abs_core.errors import ResultError
 SEVEN = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared_image_by_image(
     bench: Bench, seven: Path, small_clips: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -42,6 +43,7 @@ def test_two_runs_are_compared_image_by_image(
         assert not pair.conclusive
 
 
+@pytest.mark.slow
 def test_files_and_folders_are_compared_as_results_are(bench: Bench, seven: Path) -> None:
     files = bench.files(seven)
     folder = files[0].parent
@@ -53,6 +55,7 @@ def test_files_and_folders_are_compared_as_results_are(bench: Bench, seven: Path
     assert single.first.method != single.second.method
 
 
+@pytest.mark.slow
 def test_other_images_cannot_be_paired(bench: Bench, seven: Path) -> None:
     with pytest.raises(ResultError, match="no method on the same images"):
         compare(bench.run(seven), bench.run(seven, limit=5))
@@ -60,6 +63,7 @@ def test_other_images_cannot_be_paired(bench: Bench, seven: Path) -> None:
         compare(bench.run(seven, "clip"), bench.run(seven, "clip", limit=5))
 
 
+@pytest.mark.slow
 def test_other_labels_of_the_same_images_are_no_other_method(bench: Bench, seven: Path) -> None:
     listing = seven.parent / "images.csv"
     images = [seven / "cat" / "00.png", seven / "dog" / "00.png"]
@@ -84,6 +88,7 @@ def test_other_labels_of_the_same_images_are_no_other_method(bench: Bench, seven
     assert tables_text([older, *runs[1]]).count(f"csv:{listing}") == 1
 
 
+@pytest.mark.slow
 def test_sweeps_are_compared_label_space_by_label_space(bench: Bench, seven: Path) -> None:
     one, two = described("one", *SEVEN), described("two", *SEVEN)
     sweep = bench.run(seven, "clip,cupl", descriptions=[one, two])
@@ -101,6 +106,7 @@ def test_sweeps_are_compared_label_space_by_label_space(bench: Bench, seven: Pat
     assert sum(row[1].startswith("one@") and row[2] == "/" and row[3].startswith("two@") for row in cells) == 2
 
 
+@pytest.mark.slow
 def test_damaged_bits_are_named(bench: Bench, seven: Path) -> None:
     (record,) = bench.run(seven, "clip")
     damaged = record.model_copy(update={"details": record.details.model_copy(update={"right": "AAAA"})})

@@ -49,6 +49,7 @@ def test_the_metrics_are_those_of_the_predictions(bench: Bench, seven: Path, tmp
             assert line["image"].startswith("sha256:")
 
 
+@pytest.mark.slow
 def test_predictions_as_parquet_are_those_of_jsonl(bench: Bench, seven: Path, tmp_path: Path) -> None:
     for name in ("all.jsonl", "all.parquet"):
         predictions(bench, seven, tmp_path / name, seeds=2)
@@ -69,6 +70,7 @@ def test_predictions_of_a_run_that_stops_leave_no_file(bench: Bench, seven: Path
     assert not list(tmp_path.glob("*all.jsonl*"))
 
 
+@pytest.mark.slow
 def test_a_csv_has_one_row_for_each_result(bench: Bench, seven: Path, tmp_path: Path) -> None:
     results = bench.run(seven)
     write_csv(tmp_path / "all.csv", results)

@@ -14,6 +14,7 @@ from abs_classify.evaluation.job import open_split, quotas, stratified_positions
 from abs_core.errors import UsageError
 
 
+@pytest.mark.slow
 def test_a_part_of_the_images_says_how_it_was_chosen(bench: Bench, image_folder: Callable[..., Path]) -> None:
     data = image_folder("data", ant=2, bee=4, cat=12)
     (record,) = bench.run(data, "clip", limit=9, stratified=True)
@@ -47,6 +48,7 @@ def test_quotas_sum_up_and_stay_within_what_there_is(limit: int) -> None:
     assert all(1 <= counts[label] <= sizes[label] for label in sizes)
 
 
+@pytest.mark.slow
 def test_copies_of_one_image_count_and_are_named(bench: Bench, image_folder: Callable[..., Path]) -> None:
     data = image_folder("data", cat=2, car=2)
     shutil.copy(data / "cat" / "00.png", data / "cat" / "again.png")
@@ -58,6 +60,7 @@ def test_copies_of_one_image_count_and_are_named(bench: Bench, image_folder: Cal
     assert any("different labels" in note and "'car'" in note and "'cat'" in note for note in notes)
 
 
+@pytest.mark.slow
 def test_the_mean_recall_leaves_out_a_class_without_images(bench: Bench, tmp_path: Path) -> None:
     colour(1).save(tmp_path / "a.png")
     (tmp_path / "images.csv").write_text("path,label\na.png,cat\n")

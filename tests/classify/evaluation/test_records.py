@@ -17,6 +17,7 @@ from abs_classify.evaluation.records import redacted, result_schema, split_model
 SCHEMA = ROOT / "docs" / "results.schema.json"
 
 
+@pytest.mark.slow
 def test_a_result_file_is_valid_and_holds_what_can_change_a_number(bench: Bench, seven: Path) -> None:
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     assert schema == result_schema(), "write docs/results.schema.json again from result_schema()"
@@ -41,6 +42,7 @@ def test_a_result_file_is_valid_and_holds_what_can_change_a_number(bench: Bench,
         jsonschema.Draft202012Validator(schema).validate(broken)
 
 
+@pytest.mark.slow
 def test_clip_benchmark_reads_the_files(bench: Bench, seven: Path) -> None:
     # what `clip_benchmark build` does with each file: metrics and all other keys become columns
     columns = {"dataset", "model", "pretrained", "task", "language", "acc1", "acc5", "mean_per_class_recall"}
@@ -53,6 +55,7 @@ def test_clip_benchmark_reads_the_files(bench: Bench, seven: Path) -> None:
         assert row["task"] == "zeroshot_classification"
 
 
+@pytest.mark.slow
 def test_the_base_of_a_run_is_clip_or_else_the_first_method(bench: Bench, seven: Path) -> None:
     for methods, base in (("abs,clip", "clip"), ("cupl,abs", "cupl")):
         differences = {record.method: record.details.difference for record in bench.run(seven, methods)}
@@ -62,6 +65,7 @@ def test_the_base_of_a_run_is_clip_or_else_the_first_method(bench: Bench, seven:
         assert difference.second == base
 
 
+@pytest.mark.slow
 def test_a_name_that_is_no_unicode_is_written_as_an_escape(bench: Bench, seven: Path) -> None:
     broken = seven / "cat" / "b\udcff.png"
     broken.write_bytes(b"no image")

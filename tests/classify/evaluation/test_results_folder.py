@@ -14,6 +14,7 @@ from abs_classify.evaluation.results_folder import ResultsFolder, read_result
 from abs_core.errors import ResultError, StorageError, UnknownNameError
 
 
+@pytest.mark.slow
 def test_runs_never_overwrite_one_another(bench: Bench, seven: Path) -> None:
     first, second = bench.files(seven), bench.files(seven)
     assert not set(first) & set(second)
@@ -32,6 +33,7 @@ def test_runs_of_one_second_are_listed_in_the_order_in_which_they_began(tmp_path
     assert [path.name for path in ResultsFolder(tmp_path).runs()] == names
 
 
+@pytest.mark.slow
 def test_a_run_is_found_by_its_name_by_a_beginning_and_as_the_last(bench: Bench, seven: Path) -> None:
     first, second = bench.files(seven, "clip"), bench.files(seven, "clip")
     folder = ResultsFolder(bench.results)
@@ -77,6 +79,7 @@ def changed(bench: Bench, seven: Path, tmp_path: Path) -> Any:
         ("data", {"skipped": [{"name": "a", "reason": "b", "c": ""}]}, r"damaged at details\.data\.skipped\.0\.c"),
     ],
 )
+@pytest.mark.slow
 def test_files_of_other_versions_and_damaged_ones_are_refused_by_name(
     changed: Any, part: str, keys: dict[str, Any], message: str
 ) -> None:
@@ -92,6 +95,7 @@ def test_what_is_no_result_is_refused(tmp_path: Path, content: str) -> None:
         read_result(tmp_path / "x.json")
 
 
+@pytest.mark.slow
 def test_a_damaged_file_does_not_hide_a_run(bench: Bench, seven: Path) -> None:
     files = bench.files(seven)
     files[0].write_text("{}")

@@ -46,6 +46,7 @@ def test_an_image_is_encoded_once_whatever_the_methods_and_label_spaces(
     assert bench.cache.misses["attention"] == shards * models
 
 
+@pytest.mark.slow
 def test_results_are_a_sequence_with_tables_and_files(bench: Bench, image_folder: Folder) -> None:
     dataset = open_dataset(f"imagefolder:{image_folder('data', cat=2, car=1)}")
     results = evaluate(dataset, bench.model, "clip", device="cpu", cache=bench.cache, results=bench.results)
@@ -73,6 +74,7 @@ def spreads(results: EvaluationResults) -> dict[str, SeedSpread]:
     return {record.method: record.details.seeds for record in results}
 
 
+@pytest.mark.slow
 def test_seeds_draw_the_views_anew_and_nothing_else(bench: Bench, image_folder: Folder) -> None:
     data = image_folder("data", cat=3, car=3)
     by_method = spreads(bench.run(data, "clip,abs,waffle", seed=5, seeds=3))
@@ -88,6 +90,7 @@ def test_seeds_draw_the_views_anew_and_nothing_else(bench: Bench, image_folder: 
     assert len(list(bench.cache.entries("view-features"))) == 7
 
 
+@pytest.mark.slow
 def test_a_seed_that_draws_the_texts_of_the_first_counts_all_the_same(bench: Bench, image_folder: Folder) -> None:
     data = image_folder("data", cat=1, car=1, dog=1)
     space = described("own", "cat", "car", "dog")
@@ -102,6 +105,7 @@ def test_a_seed_that_draws_the_texts_of_the_first_counts_all_the_same(bench: Ben
     assert sweep.combinations == 1, "a model that is named twice runs once"
 
 
+@pytest.mark.slow
 def test_a_label_space_that_does_not_fit_stops_the_run_or_is_left_out(bench: Bench, image_folder: Folder) -> None:
     specs = [
         f"imagefolder:{image_folder('animals', cat=1, dog=1)}",
@@ -120,6 +124,7 @@ def test_a_label_space_that_does_not_fit_stops_the_run_or_is_left_out(bench: Ben
         bench.run(specs[0], "clip", descriptions=spaces, labels=["cat", "dog"])
 
 
+@pytest.mark.slow
 def test_an_image_that_vanishes_in_the_middle_stops_the_run_and_keeps_what_is_done(
     bench: Bench, image_folder: Folder
 ) -> None:
@@ -154,12 +159,14 @@ def test_what_was_finished_before_an_error_is_kept(bench: Bench, image_folder: F
     assert len(bench.accuracies) == 1
 
 
+@pytest.mark.slow
 def test_texts_are_encoded_before_images(bench: Bench, image_folder: Folder) -> None:
     bench.run(image_folder("data", cat=2, car=1), "clip,wca", labels=["cat", "car"])
     order = [key.stage for key in bench.cache.missed]
     assert order.index("view-features") > max(at for at, stage in enumerate(order) if stage == "text-features")
 
 
+@pytest.mark.slow
 def test_chance_is_among_the_classes_that_can_win(bench: Bench, tmp_path: Path) -> None:
     folder = tmp_path / "imagenet-a" / "n01498041"
     folder.mkdir(parents=True)

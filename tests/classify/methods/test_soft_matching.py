@@ -57,6 +57,7 @@ def seen(blocks: list[tuple[slice, slice]], images: int, crops: int) -> Tensor:
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=12), st.integers(1, 5), st.integers(1, 9), st.data())
+@pytest.mark.slow
 def test_soft_matching_does_not_depend_on_tiles(
     counts: list[int], images: int, crops: int, data: st.DataObject
 ) -> None:
@@ -188,6 +189,7 @@ def test_threads_change_rounding_only(images: int, crops: int) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of the resident set is read from /proc")
+@pytest.mark.slow
 def test_the_benchmark_finds_little_memory_and_small_errors() -> None:
     """Its ratio is not asserted here: tests run beside each other."""
     sizes = ["--classes", "1000", "--texts", "50", "--dims", "64", "--images", "8", "--repeats", "1", "--check", "1"]

@@ -47,6 +47,7 @@ def test_the_embedding_is_that_of_the_network_as_published(
     assert difference.abs().max() < 1e-5
 
 
+@pytest.mark.slow
 def test_sentence_vectors_are_those_of_sentence_transformers(model: EmbeddedModel) -> None:
     library = pytest.importorskip("sentence_transformers")
     reference = library.SentenceTransformer(
@@ -61,6 +62,7 @@ def test_sentence_vectors_are_those_of_sentence_transformers(model: EmbeddedMode
     assert model.count_tokens("") == 2
 
 
+@pytest.mark.slow
 def test_text_features_do_not_depend_on_order_or_batch(model: EmbeddedModel) -> None:
     texts = [f"a photo of {'very ' * (number % 9)}old thing {number}" for number in range(150)]
     whole = model.encode_text(texts)

@@ -139,6 +139,7 @@ def test_feature_views(run: tuple[Arrays, Any], tokens: Tensor, windows: Tensor,
     assert agrees("feat_features", worst(unit(features), golden["feat_features"]), 1e-5)
 
 
+@pytest.mark.slow
 def test_pixel_views(run: tuple[Arrays, Any], golden_photos: list[Image.Image]) -> None:
     golden, model = run
     for photo, boxes, raw, features in zip(

@@ -44,6 +44,7 @@ def test_the_page_shows_the_rankings_and_the_explanation(
         assert why.sentences[0].text in page.text
 
 
+@pytest.mark.slow
 def test_a_picture_for_each_image(classifier: Classifier, predictions: list[Prediction], tmp_path: Path) -> None:
     assert write_explanation_pictures(classifier, predictions, tmp_path / "png") == 3
     written = sorted((tmp_path / "png").iterdir())

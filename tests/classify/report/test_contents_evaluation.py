@@ -15,6 +15,7 @@ from abs_core.errors import ImageError, StorageError, UsageError
 Folder = Callable[..., Path]
 
 
+@pytest.mark.slow
 def test_each_file_is_written_that_is_asked_for(bench: Bench, image_folder: Folder, tmp_path: Path) -> None:
     out = tmp_path / "out"
     places = {"predictions": out / "p.jsonl", "texts": out / "t.jsonl", "table": out / "r.csv", "report": out / "pages"}
@@ -28,6 +29,7 @@ def test_each_file_is_written_that_is_asked_for(bench: Bench, image_folder: Fold
         bench.run(image_folder("data", cat=1, car=1), observer=nothing)
 
 
+@pytest.mark.slow
 def test_several_evaluations_have_a_page_each(
     bench: Bench, image_folder: Folder, small_clips: tuple[str, str], tmp_path: Path
 ) -> None:

@@ -208,6 +208,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     cut=st.none() | st.integers(0, 10**6),
 )
 @example(case="tar with long names", edits=[(1099, b".")], cut=None)
+@pytest.mark.slow
 def test_edited_archives_are_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, case: str, edits: list[tuple[int, bytes]], cut: int | None
 ) -> None:

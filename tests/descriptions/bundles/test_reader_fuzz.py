@@ -94,6 +94,7 @@ def edited(data: bytes, changes: list[tuple[str, float, float, bytes]]) -> bytes
 
 @cases(4000)
 @given(changes=edits())
+@pytest.mark.slow
 def test_edited_bundles(sound: bytes, tmp_path_factory: pytest.TempPathFactory, changes: Any) -> None:
     path = tmp_path_factory.getbasetemp() / "edited.jsonl"
     data = edited(sound, changes)
@@ -108,6 +109,7 @@ def test_edited_bundles(sound: bytes, tmp_path_factory: pytest.TempPathFactory, 
 
 @cases(1500)
 @given(data=st.binary(max_size=300))
+@pytest.mark.slow
 def test_any_bytes(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.jsonl"
     path.write_bytes(data)
@@ -185,6 +187,7 @@ def oracle(line: str) -> bool:
 
 @cases(3000)
 @given(value=RECORD, canonical=st.integers(0, 5).map(bool))
+@pytest.mark.slow
 def test_reader_and_model_of_a_record_agree(value: dict[str, Any], canonical: bool) -> None:
     line = json.dumps(value, sort_keys=canonical, ensure_ascii=not canonical, separators=(",", ":"))
     if oracle(line):
@@ -202,6 +205,7 @@ def test_reader_and_model_of_a_record_agree(value: dict[str, Any], canonical: bo
     scores=st.none() | st.dictionaries(st.sampled_from(["a", "b"]), st.floats() | st.integers(), min_size=1),
     sample=st.integers(0, 2**53),
 )
+@pytest.mark.slow
 def test_serialized_records_are_canonical_json(text: str, scores: dict[str, float] | None, sample: int) -> None:
     record = Description(text, class_id="été", provenance=Provenance("g", sample, "p"), scores=scores)
     line = serialize_record(record)
@@ -236,6 +240,7 @@ PIECES = st.sampled_from(["g", "h", "x", "p", "\u00e9", "e\u0301", "", "\ud800",
         id=st.none() | TEXT,
     )
 )
+@pytest.mark.slow
 def test_normalized_records_keep_the_rules(record: Description) -> None:
     try:
         line = serialize_record(RULES.normalized(record))

@@ -34,6 +34,7 @@ for path in paths:
 """
 
 
+@pytest.mark.slow
 def test_many_processes_at_once(tmp_path: Path) -> None:
     """Eight processes add twenty versions each; of every version there are two contents, and exactly one wins."""
     versions = [f"1.{number}.0" for number in range(20)]

@@ -35,6 +35,7 @@ def test_a_bundle_travels_whole(place: Repository, tmp_path: Path) -> None:
     assert json.loads(records[0])["from"] == place.address
 
 
+@pytest.mark.slow
 def test_a_version_keeps_its_bytes(place: Repository, tmp_path: Path) -> None:
     first, second = add(tmp_path / "a"), add(tmp_path / "b", "Another cat.")
     send(tmp_path / "a", place)

@@ -317,6 +317,7 @@ run(ChatServer(url=sys.argv[2]), Path(sys.argv[1]), concurrency=1)
 """
 
 
+@pytest.mark.slow
 def test_a_run_resumed_after_a_kill_counts_the_same(server: ChatServer, tmp_path: Path) -> None:
     server.behave = Twice()
     whole = run(server, tmp_path / "whole.jsonl").now.paid

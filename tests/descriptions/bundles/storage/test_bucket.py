@@ -51,6 +51,7 @@ def test_a_server_that_ignores_conditions_is_refused(tmp_path: Path, enter: Call
 
 
 @pytest.mark.parametrize("folder", ["objects", "versions"])
+@pytest.mark.slow
 def test_a_push_that_is_killed_announces_nothing(folder: str, tmp_path: Path, enter: Callable[..., None]) -> None:
     entry = add(tmp_path / "a")
     reached, go_on = threading.Event(), threading.Event()

@@ -158,6 +158,7 @@ def is_real(outcome: Outcome) -> bool:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.injected)
+@pytest.mark.slow
 def test_every_fault_has_the_outcome_in_the_table(fault: Fault, provider: Any, proxy: ChatServer) -> None:
     proxy.behave = lambda number, body: fault.answer if number == 0 else PASS
     assert told_by(provider, proxy, fault) == fault.seen
@@ -200,6 +201,7 @@ def test_the_documentation_shows_the_table() -> None:
     assert shown[2:] == rows
 
 
+@pytest.mark.slow
 def test_descriptions_come_from_a_real_server_and_only_once(real_server: RealServer, tmp_path: Path) -> None:
     provider = OpenAIChatProvider(real_server.model, base_url=real_server.url, concurrency=4)
     prompts = PromptSet(id="p", version=1, description="d", prompts=({"id": "a", "text": "Describe a {name}."},))

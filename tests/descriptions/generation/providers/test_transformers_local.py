@@ -45,6 +45,7 @@ def replies(outcomes: Iterator[tuple[Request, Outcome]]) -> list[tuple[Request, 
     return got
 
 
+@pytest.mark.slow
 def test_every_request_gets_a_reply_within_its_limit(small_model: TransformersProvider) -> None:
     names = ["a cat", "a very long brick wall beside a river", "rain"]
     asked = [request(name, sample, Parameters(max_tokens=9)) for name in names for sample in range(7)]
@@ -61,12 +62,14 @@ def test_a_limit_of_one_token_is_a_reply_that_was_cut(small_model: TransformersP
     assert (reply.finish_reason, reply.completion_tokens) == ("length", 1)
 
 
+@pytest.mark.slow
 def test_a_model_that_ends_by_itself_says_so(small_model: TransformersProvider) -> None:
     turns = (Message("system", "Answer with one word."), Message("user", "Say yes."))
     asked = [Request(turns, Parameters(max_tokens=60), sample) for sample in range(6)]
     assert any(reply.finish_reason == "stop" for _, reply in replies(small_model.complete(asked)))
 
 
+@pytest.mark.slow
 def test_each_sample_has_its_own_seed_and_a_seed_gives_the_same_draws(small_model: TransformersProvider) -> None:
     asked = [request("a cat", sample, Parameters(max_tokens=8, temperature=1.0)) for sample in range(4)]
     first = {one.sample: reply for one, reply in replies(small_model.complete(asked))}
@@ -173,6 +176,7 @@ def test_tokens_come_from_the_nucleus_in_proportion() -> None:
     assert torch.allclose(shares, squared / squared.sum(), atol=2e-3)
 
 
+@pytest.mark.slow
 def test_unpacking_is_done_once_and_again_where_it_was_damaged(small_model: TransformersProvider) -> None:
     keep = small_model.keep
     assert keep is not None
