@@ -20,6 +20,7 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_every_class_name_is_unique() -> None:
     places = defaultdict(list)
     for path in MODULES:

@@ -54,6 +54,7 @@ def test_no_folder_becomes_a_package(wheel: Path) -> None:
     assert packages == {"abs_core", "abs_descriptions", "abs_classify", "abs_cli"}
 
 
+@pytest.mark.slow
 def test_the_installed_wheel_works(installed: Path, tmp_path: Path, shared_cache: Path) -> None:
     (tmp_path / "labels.txt").write_text("cat\nrocket\n", encoding="utf-8")
     made = run(installed, tmp_path, "gen-descriptions", "labels.txt", "--name", "two", "--per-class", "1")

@@ -143,6 +143,7 @@ def test_secrets_in_a_location_are_refused_and_not_shown(
     assert not any(b"SECRET" in path.read_bytes() for path in abs_command.home.rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 def test_what_an_unpinned_pull_without_encryption_risks_is_said(abs_command: Abs) -> None:
     ran = abs_command("bundle", "pull", "pets@1.0.0", "http://127.0.0.1:9/x")
     assert ran.code == 2

@@ -45,6 +45,7 @@ def test_a_label_that_is_only_spaces_in_a_list(abs_command: Abs, folder: Callabl
         ("bomb.png", png_bomb(), "bomb.png"),
     ],
 )
+@pytest.mark.slow
 def test_files_that_are_no_images(abs_command: Abs, tmp_path: Path, name: str, data: bytes, expected: str) -> None:
     path = tmp_path / name
     path.write_bytes(data)

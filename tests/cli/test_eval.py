@@ -34,6 +34,7 @@ def test_a_folder_of_images_gives_one_table(abs_command: Abs, folder: Callable[.
     assert "loading" not in again.err
 
 
+@pytest.mark.slow
 def test_the_result_as_json(abs_command: Abs, folder: Callable[..., Path]) -> None:
     root = folder(cat=["a.png", "b.png"], car=["c.png"])
     ran = abs_command("eval", "--dataset", f"imagefolder:{root}", "--methods", "clip,abs", "--json", *QUICK)
@@ -241,6 +242,7 @@ def test_a_place_that_cannot_be_written_stops_before_any_work(
     assert not list((abs_command.home / "results").rglob("*.json"))
 
 
+@pytest.mark.slow
 def test_only_classes_of_the_label_space_compete(abs_command: Abs, tmp_path: Path) -> None:
     (tmp_path / "images" / "banded").mkdir(parents=True)
     (tmp_path / "labels").mkdir()

@@ -104,6 +104,7 @@ def test_a_child_version_says_what_went(abs_command: Abs, own: str) -> None:
     assert len(Repository.local(abs_command.home / "bundles").list("own")) == 2
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_nothing(abs_command: Abs, own: str) -> None:
     value = result(abs_command, own, "--keep", "2", "--dry-run")
     assert value["bundle"] is None
@@ -275,6 +276,7 @@ def test_a_pinned_shipped_bundle_is_filtered_beside_another_one_of_its_version(
     assert abs_command("bundle", "validate", own, pinned).code == 0
 
 
+@pytest.mark.slow
 def test_mass_decides_on_unlabelled_images(abs_command: Abs, own: str, images: Path) -> None:
     value = result(abs_command, own, "--images", images, "--min-mass", "0.7", *QUICK)
     child = stored(abs_command, "own")

@@ -134,6 +134,7 @@ def test_of_two_downloads_of_one_target_one_waits_for_the_other(web: FileServer,
 
 
 @pytest.mark.parametrize("as_date", [False, True])
+@pytest.mark.slow
 def test_a_busy_server_is_asked_again_when_it_says(web: FileServer, target: Path, as_date: bool) -> None:
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True) if as_date else "1"
     times = []

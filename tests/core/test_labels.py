@@ -316,6 +316,7 @@ def test_whatever_a_file_holds_it_is_a_label_set_or_an_error_of_ours(text: str) 
 
 @pytest.mark.fuzz
 @given(st.text(min_size=1, max_size=500))
+@pytest.mark.slow
 def test_a_slug_depends_on_the_folded_name_alone_and_is_its_own_slug(name: str) -> None:
     assert slug(name) == slug(f" {name.replace(' ', '_')} ")
     assert 0 < len(slug(name)) <= 200

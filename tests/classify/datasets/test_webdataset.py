@@ -303,6 +303,7 @@ def test_an_address_that_may_not_be_fetched_is_refused_without_repeating_a_secre
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_no_server_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"cannot fetch http://127\.0\.0\.1:9/classnames.txt"):
         open_dataset(f"wds:http://127.0.0.1:9?to={tmp_path / 'here'}")

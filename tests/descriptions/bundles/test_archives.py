@@ -179,6 +179,7 @@ def test_hostile_archive_is_refused(tmp_path: Path, case: str) -> None:
     assert all(file.parent == tmp_path / "in" / "out" for file in written)
 
 
+@pytest.mark.slow
 def test_table_in_the_docs_is_what_is_said(tmp_path: Path) -> None:
     """docs/broken-bundles.md shows every case with its message; on a change write its rows again from here."""
     rows = []

@@ -85,6 +85,7 @@ def test_a_yank_reaches_those_who_have_the_version(place: Repository, tmp_path: 
     assert yank.reason == "wrong cats"
 
 
+@pytest.mark.slow
 def test_parents_travel_when_they_are_asked_for(place: Repository, tmp_path: Path) -> None:
     home = tmp_path / "a"
     old = add(home, "Old.", "1.0.0")

@@ -248,6 +248,7 @@ def test_a_run_that_ends_tells_what_its_last_requests_took(server: ChatServer) -
 
 @pytest.mark.parametrize("concurrency", [1, 8])
 @pytest.mark.parametrize("bad", [3, 9])
+@pytest.mark.slow
 def test_a_cost_limit_holds_whatever_is_under_way(
     server: ChatServer, tmp_path: Path, concurrency: int, bad: int
 ) -> None:

@@ -24,6 +24,7 @@ from abs_descriptions.generation.runner import (
 )
 
 
+@pytest.mark.slow
 def test_thousands_of_classes_take_little_time_each() -> None:
     labels = from_names(f"kind {number}" for number in range(5_000))
     started = time.process_time()

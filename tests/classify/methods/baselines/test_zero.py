@@ -49,7 +49,7 @@ def test_zero_counts_a_certain_view_whose_probabilities_underflow() -> None:
     logits[7, 2] = 1000.0
     logits[:7, 0], logits[8:, 0] = 1.0, 1.0
     assert zero_votes(logits).tolist() == [2.0, 0.0, 1.0]
-    with pytest.raises(UsageError, match="0 of 2 views"):
+    with pytest.raises(UsageError, match="1 to 2 views, got 0"):
         Zero().scores({"whole": vectors(1, 1, 2, 32)}, texts_with([1, 1]))
 
 

@@ -83,6 +83,7 @@ def test_equal_requests_share_a_line_and_a_reply(batch_api: BatchServer, tmp_pat
 
 
 @pytest.mark.parametrize("limit", [{"batch_size": 3}, {"batch_bytes": 3 * 240}])
+@pytest.mark.slow
 def test_batches_are_cut_to_the_limits_and_not_too_many_are_under_way(
     batch_api: BatchServer, tmp_path: Path, limit: dict[str, int]
 ) -> None:

@@ -101,6 +101,7 @@ list(provider.complete(request(number) for number in range(4)))
 
 
 @pytest.mark.parametrize("moment", ["before the batch is created", "while it is created", "when it is under way"])
+@pytest.mark.slow
 def test_a_run_that_is_killed_at_any_moment_pays_nothing_twice(
     batch_api: BatchServer, tmp_path: Path, moment: str
 ) -> None:
