@@ -58,14 +58,15 @@ def show_log_messages() -> None:
 
 @contextmanager
 def progress(title: str, total: int, unit: str) -> Iterator[Advance]:
-    """Show done, total, rate and remaining time; a plain line every ten seconds where stderr is no terminal.
+    """Show done, total, rate and remaining time; a plain line every ten seconds where stderr is no terminal,
+    or a dumb one, which cannot move its cursor: a bar would stay invisible on it.
 
     Args:
         title: the work, in a few words.
         total: the number of units.
         unit: the unit, in the plural.
     """
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown"):
         with _bar(title, total, unit) as advance:
             yield advance
         return

@@ -143,7 +143,11 @@ def _handler(state: Server) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            raw = self.rfile.read(int(self.headers["content-length"] or 0))
+            length = int(self.headers["content-length"] or 0)
+            raw = self.rfile.read(length)
+            if len(raw) < length:  # the client was killed while it sent: nothing that a server would bill
+                self.close_connection = True
+                return
             headers = {name.lower(): value for name, value in self.headers.items()}
             with state.lock:
                 number = len(state.seen)

@@ -34,3 +34,14 @@ def test_progress_of_a_log_shows_rate_and_remark(
         advance(10)
         advance(12, "pets")
     assert capsys.readouterr().err == "classifying: 22 of 30 images, 2.0 images/s, 4 s left; pets\n"
+
+
+def test_a_dumb_terminal_gets_lines_and_no_bar_that_it_cannot_show(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr("abs_cli.console._LINE_INTERVAL", 0.0)
+    monkeypatch.setenv("TERM", "dumb")
+    with progress("classifying", 30, "images") as advance:
+        advance(10)
+    assert capsys.readouterr().err.startswith("classifying: 10 of 30 images, ")

@@ -169,8 +169,11 @@ def test_attempts_without_a_usable_reply_are_paid_and_shown(generate: Generate, 
 
 
 @pytest.mark.slow
-def test_progress_shows_replies_failures_tokens_time_and_cost(generate: Generate, server: ChatScript) -> None:
+def test_progress_shows_replies_failures_tokens_time_and_cost(
+    generate: Generate, server: ChatScript, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pty = pytest.importorskip("pty")
+    monkeypatch.setenv("TERM", "xterm")
     server.behave = lambda name, body: (400, "no") if body["seed"] % 5 == 0 else late(0.05, good(name, body))
     ours, theirs = pty.openpty()
     arguments = generate.arguments(NAMES, "--per-class", "12", "--concurrency", "4", *PRICES)
