@@ -125,11 +125,14 @@ def decide(vectors: Floats, class_indices: Sequence[int], texts: Sequence[str], 
     order = np.array(sorted(range(len(texts)), key=lambda i: (class_indices[i], texts[i])), dtype=np.int64)
     run = _FilterRun(np.asarray(vectors, dtype=np.float32)[order], np.asarray(class_indices, dtype=np.int64)[order])
     alive = np.arange(len(order), dtype=np.int64)
-    if criteria.near_duplicate is not None:
-        alive = run.drop_near_duplicates(alive, criteria.near_duplicate)
-    alive, protected = run.drop_misplaced(alive, criteria)
-    if criteria.keep is not None:
-        run.choose(alive, criteria.keep, criteria.diversity)
+    # The vectors are finite, as was checked. Some matrix products compute lanes beyond the data, which they discard;
+    # what happens to lie there may set the processor's flag for an invalid operation.
+    with np.errstate(invalid="ignore"):
+        if criteria.near_duplicate is not None:
+            alive = run.drop_near_duplicates(alive, criteria.near_duplicate)
+        alive, protected = run.drop_misplaced(alive, criteria)
+        if criteria.keep is not None:
+            run.choose(alive, criteria.keep, criteria.diversity)
     decisions: list[Decision] = [Decision(None, {})] * len(order)
     for place, decision in run.decisions.items():
         neighbour = None if decision.neighbour is None else int(order[decision.neighbour])
