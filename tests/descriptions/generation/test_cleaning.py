@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 
 import pytest
@@ -300,4 +301,6 @@ def test_whatever_a_model_writes_each_piece_is_kept_or_rejected(
     ["*" * 50_000, "1. " * 30_000, '"' * 50_000, "a " * 50_000, "here is " * 10_000, "(1)" * 20_000, "猫" * 50_000],
 )
 def test_hostile_completions_take_no_time(text: str) -> None:
+    start = time.process_time()
     judge(text, finish="length")
+    assert time.process_time() - start < 10  # a tenth of a second or less; quadratic time would be minutes
