@@ -12,6 +12,7 @@ from typing import Protocol
 from abs_core.descriptions import LabelSpace
 from abs_core.errors import DatasetError, ImageError, LabelError, UsageError
 from abs_core.labels import ClassLabel, LabelSet, compact, shipped_label_set, shipped_label_sets
+from abs_core.remarks import Remark
 
 __all__ = [
     "ByteSource",
@@ -86,6 +87,7 @@ class Dataset:
         split: such as ``test1``; empty if there are no splits.
         selected: ids of the classes that can win, although all ``classes`` are scored; empty if all of them can.
         notes: what a reader of the results must know, such as an incomplete set or the choice of classes.
+        remarks: what was left out, guessed or translated when the images were listed, counted.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Dataset:
     split: str = ""
     selected: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    remarks: tuple[Remark, ...] = ()
 
     @property
     def labels(self) -> Iterator[str]:

@@ -81,7 +81,7 @@ class EvaluationSplit:
     def notes(self, images: Sequence[IdentifiedSample], names: Mapping[str, str]) -> list[str]:
         """What must be said of the images: how they were chosen, candidate classes without any, copies."""
         dataset = self.dataset
-        notes = [*dataset.notes, *([self.sampling] if self.sampling else [])]
+        notes = [*dataset.notes, *map(str, dataset.remarks), *([self.sampling] if self.sampling else [])]
         used, folded = {image.sample.label for image in images}, set(map(fold, names.values()))
         empty = [
             entry.id
