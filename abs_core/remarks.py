@@ -1,4 +1,4 @@
-"""What was left out, guessed, translated, scaled or cut: counted by kind with examples, for messages and result files."""
+"""What was left out, guessed, translated, scaled or cut, counted by kind: for messages and result files."""
 
 from __future__ import annotations
 
