@@ -20,7 +20,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from typing import Any
 from abs_core.canonical import digest
 from abs_core.errors import LabelError, UnknownNameError, UsageError
 from abs_core.files import data_folder, storage_errors
+from abs_core.remarks import Remark
 from abs_core.text import JOINERS, csv_delimiter, printable, quoted
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "shipped_label_set",
     "shipped_label_sets",
     "slug",
+    "wordnet_class",
 ]
 
 MAX_NAME = 500
@@ -60,12 +62,15 @@ class ClassLabel:
         group: a coarser class, where there is one.
         note: what distinguishes the class from another of the same name: "the bird". The language model reads it after
             the name.
+        aliases: other names of the class, as other tools and published files write it. They find the class; they are
+            neither prompted nor shown, and enter no digest.
     """
 
     id: str
     name: str
     group: str | None = None
     note: str | None = None
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class LabelSet:
             class number is a position; nothing else depends on it.
         version: of the list.
         source: where the list comes from, in words.
+        remarks: how the source was read, where it could have been read otherwise.
 
     Raises:
         LabelError: there is no class at all, or an id appears twice.
@@ -87,6 +93,7 @@ class LabelSet:
     classes: tuple[ClassLabel, ...]
     version: str = "1.0.0"
     source: str = ""
+    remarks: tuple[Remark, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if not self.classes:
@@ -112,11 +119,15 @@ class LabelSet:
 
     @cached_property
     def digest(self) -> str:
-        """``sha256:...`` of the ids and names, sorted by id: the same classes in another order are the same set."""
+        """``sha256:...`` of the ids and names, sorted by id: the same classes in another order are the same set.
+
+        Groups, notes and aliases do not enter it.
+        """
         return digest(sorted([label.id, label.name] for label in self.classes))
 
     @cached_property
-    def _by_id(self) -> Mapping[str, ClassLabel]:
+    def by_id(self) -> Mapping[str, ClassLabel]:
+        """Class id to class, in order."""
         return {label.id: label for label in self.classes}
 
     @cached_property
@@ -143,16 +154,24 @@ class LabelSet:
         """The id at a position, counted from 0; None if there is no such position."""
         return self.ids[position] if 0 <= position < len(self.ids) else None
 
+    @cached_property
+    def _by_alias(self) -> Mapping[str, tuple[ClassLabel, ...]]:
+        by_alias: dict[str, tuple[ClassLabel, ...]] = {}
+        for label in self.classes:
+            for key in dict.fromkeys(map(fold, label.aliases)):
+                by_alias[key] = (*by_alias.get(key, ()), label)
+        return by_alias
+
     def resolve(self, text: str) -> ClassLabel:
-        """The class with this id, else the one with this name after folding (``fold``).
+        """The class with this id, else the one with this name after folding (``fold``), else with this alias.
 
         Raises:
             LabelError: no class or several classes match; suggests close matches or lists the ids to choose from.
         """
-        exact = self._by_id.get(text)
+        exact = self.by_id.get(text)
         if exact is not None:
             return exact
-        named = self._by_name.get(fold(text), ())
+        named = self._by_name.get(fold(text)) or self._by_alias.get(fold(text), ())
         if len(named) == 1:
             return named[0]
         if named:
@@ -212,7 +231,7 @@ class LabelEntry:
 
     Args:
         where: how a message begins: "labels.txt line 3".
-        name, id, group, note: as written; without an id it becomes the slug of the name.
+        name, id, group, note, aliases: as written; without an id it becomes the slug of the name.
     """
 
     where: str
@@ -220,6 +239,7 @@ class LabelEntry:
     id: str | None = None
     group: str | None = None
     note: str | None = None
+    aliases: tuple[str, ...] = ()
 
 
 def build_label_set(
@@ -279,7 +299,18 @@ def _checked_label(entry: LabelEntry) -> ClassLabel:
         )
     group = _optional_text(entry.group, entry.where, "group", MAX_ID)
     note = _optional_text(entry.note, entry.where, "note", MAX_NAME)
-    return ClassLabel(identifier, name, group, note)
+    return ClassLabel(identifier, name, group, note, _checked_aliases(entry, name))
+
+
+def _checked_aliases(entry: LabelEntry, name: str) -> tuple[str, ...]:
+    texts = [" ".join(_checked_text(alias, entry.where, "alias").split()) for alias in entry.aliases]
+    for text in texts:
+        if not 1 <= len(text) <= MAX_NAME:
+            raise LabelError(
+                f"{entry.where}: an alias must have 1 to {MAX_NAME} characters, got {len(text)} ({quoted(text, 40)})",
+                remedy="Shorten or remove it",
+            )
+    return tuple(dict.fromkeys(text for text in texts if text != name))
 
 
 def _optional_text(text: str | None, where: str, field: str, limit: int) -> str | None:
@@ -354,9 +385,19 @@ def shipped_label_set(name: str) -> LabelSet:
         raise _unknown_label_set(name)
     content = json.loads((_shipped_folder() / f"{name}.json").read_text(encoding="utf-8"))
     classes = tuple(
-        ClassLabel(entry["id"], entry["name"], entry.get("group"), entry.get("note")) for entry in content["classes"]
+        ClassLabel(entry["id"], entry["name"], entry.get("group"), entry.get("note"), tuple(entry.get("aliases", ())))
+        for entry in content["classes"]
     )
     return LabelSet(content["name"], classes, content["version"], content["source"])
+
+
+def wordnet_class(text: str) -> ClassLabel | None:
+    """The ImageNet class of a WordNet id, with its name, note and aliases; None if ImageNet has no such class.
+
+    Args:
+        text: such as "n02123045", in any case, with space around it.
+    """
+    return shipped_label_set("imagenet").by_id.get(text.strip().lower())
 
 
 def _shipped_folder() -> Path:

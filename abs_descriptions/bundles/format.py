@@ -49,6 +49,7 @@ MAX_REJECTED_TEXT = 100_000
 MAX_TOKEN = 200
 MAX_CLASS_NAME = 1000
 MAX_SCORES = 64
+MAX_ALIASES = 1000
 
 # Integers above this are not exact in JSON readers that use doubles (RFC 8259, section 6).
 MAX_INTEGER = 2**53 - 1
@@ -163,12 +164,13 @@ class _FormatModel(BaseModel):
 
 
 class ClassEntry(_FormatModel):
-    """A class: its stable id, the name that is shown and prompted, and what tells it from a namesake."""
+    """A class: its stable id, the name that is shown and prompted, what tells it from a namesake, and other names."""
 
     id: Token
     name: ClassName
     group: Token | None = None
     note: ClassName | None = None
+    aliases: Annotated[tuple[ClassName, ...], Field(min_length=1, max_length=MAX_ALIASES)] | None = None
 
 
 class LabelSetEntry(_FormatModel):
@@ -227,7 +229,9 @@ class BundleHeader(_FormatModel):
     def label_set(self) -> LabelSet:
         """The classes that the bundle describes."""
         entry = self.label_set_entry
-        classes = tuple(ClassLabel(label.id, label.name, label.group, label.note) for label in entry.classes)
+        classes = tuple(
+            ClassLabel(label.id, label.name, label.group, label.note, label.aliases or ()) for label in entry.classes
+        )
         return LabelSet(entry.name, classes, entry.version)
 
 

@@ -24,7 +24,7 @@ from abs_core.canonical import canonical_json
 from abs_core.descriptions import Description, Rejection
 from abs_core.errors import BundleError
 from abs_core.files import atomic_write, storage_errors
-from abs_core.labels import LabelSet
+from abs_core.labels import ClassLabel, LabelSet
 from abs_core.text import printable, quoted, validation_message
 from abs_descriptions.bundles.codec import LineError, RecordRules, nfc, parse_header, serialize_header, serialize_record
 from abs_descriptions.bundles.format import (
@@ -208,6 +208,14 @@ def _digest_of(blocks: Iterable[bytes]) -> str:
     return "sha256:" + digest.hexdigest()
 
 
+def _class_entry(label: ClassLabel) -> ClassEntry:
+    # An empty list would be another spelling of no aliases, and change the bytes of every bundle without them.
+    aliases = tuple(map(nfc, label.aliases)) or None
+    return ClassEntry(
+        id=nfc(label.id), name=nfc(label.name), group=nfc(label.group), note=nfc(label.note), aliases=aliases
+    )
+
+
 def _draft_header(
     name: str,
     version: str,
@@ -219,9 +227,7 @@ def _draft_header(
 ) -> BundleHeader:
     """The header before anything is counted, every field checked and in NFC."""
     try:
-        classes = tuple(
-            ClassEntry(id=nfc(c.id), name=nfc(c.name), group=nfc(c.group), note=nfc(c.note)) for c in label_set.classes
-        )
+        classes = tuple(map(_class_entry, label_set.classes))
         labels = LabelSetEntry(
             name=nfc(label_set.name), version=nfc(label_set.version), classes=classes, digest=label_set.digest
         )

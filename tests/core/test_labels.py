@@ -24,6 +24,7 @@ from abs_core.labels import (
     shipped_label_set,
     shipped_label_sets,
     slug,
+    wordnet_class,
 )
 
 # as released: they stand in the headers of bundles and in result files
@@ -320,3 +321,28 @@ def test_whatever_a_file_holds_it_is_a_label_set_or_an_error_of_ours(text: str) 
 def test_a_slug_depends_on_the_folded_name_alone_and_is_its_own_slug(name: str) -> None:
     assert slug(name) == slug(f" {name.replace(' ', '_')} ")
     assert 0 < len(slug(name)) <= 200
+
+
+def test_an_alias_finds_its_class_and_enters_no_digest() -> None:
+    plain = LabelSet("x", (ClassLabel("a", "newt"), ClassLabel("b", "missile")))
+    known = LabelSet("x", (ClassLabel("a", "newt", aliases=("eft", "Common_newt")), ClassLabel("b", "missile")))
+    assert known.resolve("EFT").id == known.resolve("common newt").id == "a"
+    assert known.digest == plain.digest
+    with pytest.raises(LabelError, match="'eft' is not in"):
+        plain.resolve("eft")
+
+
+def test_a_name_comes_before_an_alias_and_an_alias_of_two_classes_is_ambiguous() -> None:
+    labels = LabelSet("x", (ClassLabel("a", "bank", aliases=("shore", "crane")), ClassLabel("b", "crane")))
+    assert labels.resolve("crane").id == "b"
+    both = LabelSet("x", (ClassLabel("a", "bank", aliases=("side",)), ClassLabel("b", "flank", aliases=("side",))))
+    with pytest.raises(LabelError, match="several classes"):
+        both.resolve("side")
+
+
+def test_a_wordnet_id_is_an_imagenet_class_with_its_note() -> None:
+    crane = wordnet_class(" N03126707 ")
+    assert crane is not None
+    assert (crane.id, crane.name) == ("n03126707", "construction crane")
+    assert wordnet_class("n00000001") is None
+    assert wordnet_class("tench") is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -252,3 +253,12 @@ def test_a_rejection_of_an_unknown_reviewer_generator_or_class_is_refused(tmp_pa
     with pytest.raises(BundleError, match=r"rejected completion 1: .*'nobody'"):
         write_sample(tmp_path / "a.jsonl", rejected=[rejection])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_aliases_come_back_and_a_bundle_without_them_has_the_bytes_it_had(tmp_path: Path) -> None:
+    plain = write_sample(tmp_path / "plain.jsonl")
+    known = LabelSet("pets", tuple(replace(label, aliases=("moggy",)) for label in PETS.classes), "2.1.0")
+    bundle = write_sample(tmp_path / "known.jsonl", label_set=known)
+    assert [label.aliases for label in read_bundle(bundle.path).header.label_set.classes] == [("moggy",), ("moggy",)]
+    assert "aliases" not in plain.path.read_text(encoding="utf-8")
+    assert bundle.header.label_set_entry.digest == plain.header.label_set_entry.digest
