@@ -17,14 +17,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from abs_classify.image_formats import FORMATS, file_format
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import ImageError
 from abs_core.text import printable
 
 __all__ = ["FORMATS", "MAX_PIXELS", "LoadedImage", "load_image", "upright_rgb"]
-
-#: The formats that are opened, by Pillow's names; no other decoder is tried.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "MPO")
 
 #: An image with more pixels is refused. Pillow's own limit, 89 megapixels unless the program changed it, holds as well.
 MAX_PIXELS = 100_000_000
@@ -128,9 +126,17 @@ def _open(data: bytes, label: str) -> Image.Image:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise _bomb(label, "its header claims too many pixels") from error
     except Exception as error:  # a broken header can raise anything, too
-        formats = ", ".join(FORMATS)
-        message = f"{label} is not an image in one of the formats {formats}, or its header is damaged"
-        raise ImageError(message, remedy=_CONVERT) from error
+        raise _unopened(data, label) from error
+
+
+def _unopened(data: bytes, label: str) -> ImageError:
+    actual = file_format(data)
+    if actual is not None and actual.readable:
+        return ImageError(f"the image {label} is {actual.name} with a damaged header", remedy=_REPLACE)
+    formats = f"not an image in one of the formats {', '.join(FORMATS)}"
+    if actual is not None:
+        return ImageError(f"{label} is {actual.name}, {formats}", remedy=_CONVERT if actual.is_image else _REPLACE)
+    return ImageError(f"{label} is {formats}, or its header is damaged", remedy=_CONVERT)
 
 
 def _most_pixels() -> int:

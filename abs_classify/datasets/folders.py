@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from abs_classify.datasets.base import Dataset, Sample, class_id, classes_of
+from abs_classify.image_formats import IMAGE_EXTENSIONS
 from abs_core.errors import DatasetError, DownloadError, UsageError
 from abs_core.files import atomic_write
 from abs_core.http import download
@@ -83,12 +84,6 @@ def fetch(url: str, target: Path, limit: int, optional: bool = False) -> bool:
     return True
 
 
-#: The file name extensions of images, in lower case: of the formats that ``abs_classify.images`` opens.
-_EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
-    | {".ppm", ".pgm", ".pbm", ".pnm", ".mpo"}
-)
-
 #: The largest annotation file that is read; the largest published one has 10 MB.
 MAX_ANNOTATION_BYTES = 1 << 28
 
@@ -96,7 +91,7 @@ MAX_ANNOTATION_BYTES = 1 << 28
 def is_image(name: str) -> bool:
     """Whether a file name has the extension of an image."""
     stem, dot, extension = name.rpartition(".")
-    return bool(stem and dot) and f".{extension.lower()}" in _EXTENSIONS
+    return bool(stem and dot) and f".{extension.lower()}" in IMAGE_EXTENSIONS
 
 
 def list_folder(folder: Path) -> tuple[list[str], list[str]]:

@@ -48,7 +48,7 @@ def pixel(loaded: LoadedImage, x: int = 0, y: int = 0) -> tuple[int, ...]:
     return value
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", [*FORMATS, "MPO"])
 def test_every_format_of_the_list_is_read(kind: str) -> None:
     data = encode(noise(), kind)
     loaded = load_image(data)
@@ -57,9 +57,9 @@ def test_every_format_of_the_list_is_read(kind: str) -> None:
     assert loaded.id == "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-@pytest.mark.parametrize("kind", ["ICO", "PDF", "TGA", "SGI", "JPEG2000", "DDS", "PCX"])
+@pytest.mark.parametrize("kind", ["ICO", "PDF", "TGA", "SGI", "DDS", "PCX"])
 def test_a_format_outside_the_list_is_refused(kind: str) -> None:
-    with pytest.raises(ImageError, match=r"^'photo.x' is not an image in one of the formats JPEG, PNG") as caught:
+    with pytest.raises(ImageError, match=r"^'photo.x' is .*not an image in one of the formats JPEG, PNG") as caught:
         load_image(encode(noise(), kind), "photo.x")
     assert caught.value.remedy
 
@@ -77,8 +77,8 @@ def test_a_truncated_file_is_refused(kind: str, share: float) -> None:
     [
         (b"", r"'x' is empty \(0 bytes\)"),
         (b"hello, I am no image at all", "'x' is not an image"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "'x' is not an image"),
-        (b"\xff\xd8\xff", "'x' is not an image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "'x' is an SVG drawing, not an image"),
+        (b"\xff\xd8\xff", "'x' is a JPEG image with a damaged header"),
         (png_header(0, 5), "'x' "),
     ],
 )
