@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from abs_descriptions.generation.prompts import PromptSet
-from abs_descriptions.generation.providers.base import Outcome, Reply, Request
+from abs_descriptions.generation.providers.base import Adaptation, Outcome, Reply, Request
 from abs_descriptions.generation.runner import GenerationResult
 
 PROMPTS = PromptSet(
@@ -25,6 +25,7 @@ class Script:
 
     name = "script"
     model = "rule"
+    adaptation = Adaptation()
 
     def __init__(self, rule: Callable[[str, int], Outcome], order: int = 0) -> None:
         self.rule, self.order, self.asked = rule, order, list[tuple[str, int]]()

@@ -103,6 +103,8 @@ class Budget:
         self._spent = self._reserved = 0.0
         # The part of ``_spent`` that belongs to requests in flight: what their failed attempts cost.
         self._lost: dict[Request, float] = {}
+        # What is reserved for requests in flight whose next attempt has another maximum than their first.
+        self._raised: dict[Request, float] = {}
 
     @property
     def spent(self) -> float:
@@ -125,25 +127,35 @@ class Budget:
             self._reserved += self.max_cost(request)
             return True
 
-    def repeat(self, request: Request, lost: Tokens) -> bool:
-        """Keep the reservation for one more attempt; False if that could exceed the limit.
+    def repeat(self, request: Request, lost: Tokens, maximum: Tokens) -> bool:
+        """Make the reservation that for one more attempt; False if that could exceed the limit.
 
         Args:
             request: a request with a reservation.
             lost: tokens of the attempts at it so far.
+            maximum: tokens of the next attempt.
         """
         with self._lock:
             self._spend(request, self.prices.cost(lost))
-            return self._spent + self._reserved <= self.limit
+            raised = self.prices.cost(maximum) - self._reservation(request)
+            if self._spent + self._reserved + raised > self.limit:
+                return False
+            self._reserved += raised
+            self._raised[request] = self.prices.cost(maximum)
+            return True
 
     def settle(self, request: Request, outcome: Outcome) -> None:
         """Replace the reservation of a request by what it has cost."""
-        reserved, used = self.max_cost(request), used_tokens(request, outcome)
+        used = used_tokens(request, outcome)
         with self._lock:
             # Rounding errors of the sums must not count as a request in flight.
-            self._reserved = max(0.0, self._reserved - reserved)
-            self._spend(request, self.prices.cost(used) if used.total else reserved)
+            self._reserved = max(0.0, self._reserved - self._reservation(request))
+            self._spend(request, self.prices.cost(used) if used.total else self.max_cost(request))
             self._lost.pop(request, None)
+            self._raised.pop(request, None)
+
+    def _reservation(self, request: Request) -> float:
+        return self._raised.get(request, self.max_cost(request))
 
     def _spend(self, request: Request, cost: float) -> None:
         self._spent += cost - self._lost.get(request, 0.0)

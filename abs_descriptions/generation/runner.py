@@ -408,8 +408,8 @@ class _GenerationRun:
             pending.popleft()
             yield request
 
-    def _may_repeat(self, budget: Budget, request: Request, lost: Tokens) -> bool:
-        can_pay = budget.repeat(request, lost)
+    def _may_repeat(self, budget: Budget, request: Request, lost: Tokens, maximum: Tokens) -> bool:
+        can_pay = budget.repeat(request, lost, maximum)
         self._cut_short = self._cut_short or not can_pay
         return can_pay
 

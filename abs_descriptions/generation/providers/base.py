@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
@@ -15,8 +15,10 @@ from abs_core.canonical import digest
 from abs_core.errors import UsageError
 
 __all__ = [
+    "Adaptation",
     "AnswerForm",
     "Failure",
+    "FailureScope",
     "FinishReason",
     "Message",
     "Outcome",
@@ -34,14 +36,17 @@ __all__ = [
 
 AnswerForm = Literal["text", "list"]
 FinishReason = Literal["stop", "length"]
+#: What a failure concerns: this prompt alone, the whole run, or there is no telling.
+FailureScope = Literal["prompt", "run", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Token counts of prompts and completions.
+    """Token counts of prompts and completions, as they are billed.
 
     Args:
-        prompt, completion: the counts.
+        prompt, completion: the counts. Completions include the reasoning, also where a server counts it in the total
+            alone.
         unstated: attempts whose tokens no answer states; each is counted with the maximum it can have taken.
     """
 
@@ -113,7 +118,49 @@ class Parameters:
         }
 
 
-def _always(_: Tokens) -> bool:
+@dataclass(frozen=True, slots=True)
+class Adaptation:
+    """How requests are changed for a model that does not accept them as they are.
+
+    Args:
+        unsent: parameters that the model refuses and that are left out, in alphabetical order: of "response_format",
+            "seed", "temperature" and "top_p".
+        renamed: parameters that it takes under another name: ``(("max_tokens", "max_completion_tokens"),)``.
+        min_tokens: the fewest tokens that a reply is allowed, because reasoning used up fewer; 0 for any number.
+    """
+
+    unsent: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
+    min_tokens: int = 0
+
+    def applied_to(self, parameters: Parameters) -> Parameters:
+        """The parameters that such a model is really asked with."""
+        left_out = {name: None for name in ("temperature", "top_p", "seed") if name in self.unsent}
+        return replace(parameters, max_tokens=max(parameters.max_tokens, self.min_tokens), **left_out)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values; without what is not changed."""
+        value: dict[str, Any] = {}
+        if self.unsent:
+            value["unsent"] = list(self.unsent)
+        if self.renamed:
+            value["renamed"] = dict(self.renamed)
+        if self.min_tokens:
+            value["min_tokens"] = self.min_tokens
+        return value
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Adaptation:
+        """The inverse of ``to_dict``.
+
+        Raises:
+            AttributeError, OverflowError, TypeError, ValueError: the value has another form.
+        """
+        renamed = tuple((str(old), str(new)) for old, new in value.get("renamed", {}).items())
+        return cls(tuple(sorted(map(str, value.get("unsent", ())))), renamed, int(value.get("min_tokens", 0)))
+
+
+def _always(_: Tokens, __: Tokens) -> bool:
     return True
 
 
@@ -129,7 +176,8 @@ class Request:
         answer: "list" to constrain the model to a JSON list of texts (``response_validation.LIST_SCHEMA``). A provider
             that cannot constrain a model sends the conversation alone.
         may_repeat: called in a thread of the provider before another attempt at a request that a server may already
-            bill, with the tokens of the attempts so far. False fails the request. Not sent.
+            bill, and before an attempt that may take more than ``max_tokens_per_attempt``; with the tokens of the
+            attempts so far and the maximum of the next one. False fails the request. Not sent.
     """
 
     messages: tuple[Message, ...]
@@ -137,7 +185,7 @@ class Request:
     sample: int = 0
     tag: int = 0
     answer: AnswerForm = "text"
-    may_repeat: Callable[[Tokens], bool] = field(default=_always, compare=False, repr=False)
+    may_repeat: Callable[[Tokens, Tokens], bool] = field(default=_always, compare=False, repr=False)
 
     @cached_property
     def draw_seed(self) -> int | None:
@@ -155,8 +203,9 @@ class Reply:
     Args:
         text: not empty.
         finish_reason: "stop" if the model ended it, "length" if ``max_tokens`` cut it off.
-        prompt_tokens, completion_tokens: as counted by the model's tokenizer; 0 if unknown.
+        prompt_tokens, completion_tokens: as billed, see ``Tokens``; 0 if unknown.
         lost: tokens of earlier attempts that a server may bill for although they gave no reply.
+        adaptation: how the request was changed for the model.
     """
 
     text: str
@@ -164,6 +213,7 @@ class Reply:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     lost: Tokens = Tokens()
+    adaptation: Adaptation = Adaptation()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,17 +223,38 @@ class Failure:
     Args:
         reason: short, without secrets.
         lost: tokens of the attempts that a server may bill for.
+        kind: what went wrong, without the server's words and numbers, such as "status 500" or "empty": requests with
+            the same kind fail alike. Empty where it is the reason itself.
+        scope: what it concerns. A moderated prompt fails alone, and says nothing about the model or the server.
+        text: what the model wrote all the same, such as a list that is not the JSON that was requested.
+        adaptation: how the request was changed for the model.
     """
 
     reason: str
     lost: Tokens = Tokens()
+    kind: str = ""
+    scope: FailureScope = "unknown"
+    text: str = ""
+    adaptation: Adaptation = Adaptation()
+
+    @property
+    def signature(self) -> str:
+        """What failures that are alike have in common."""
+        return self.kind or self.reason
 
 
 Outcome = Reply | Failure
 
 
 class Provider(Protocol):
-    """A way to reach a language model."""
+    """A way to reach a language model.
+
+    Attributes:
+        adaptation: how requests are changed for the model, as far as is known by now. It may be set to what an earlier
+            run learned about the same model. What an outcome has is what its request was sent with.
+    """
+
+    adaptation: Adaptation
 
     @property
     def name(self) -> str:
@@ -230,9 +301,10 @@ def max_prompt_tokens(messages: Sequence[Message]) -> int:
     return _MAX_AROUND + sum(_MAX_MARKS + _bytes(message.content) for message in messages)
 
 
-def max_tokens_per_attempt(request: Request) -> Tokens:
+def max_tokens_per_attempt(request: Request, adaptation: Adaptation = Adaptation()) -> Tokens:
     """The maximum number of tokens of one attempt at a request."""
-    return Tokens(max_prompt_tokens(request.messages), request.parameters.max_tokens, unstated=1)
+    completion = max(request.parameters.max_tokens, adaptation.min_tokens)
+    return Tokens(max_prompt_tokens(request.messages), completion, unstated=1)
 
 
 def used_tokens(request: Request, outcome: Outcome) -> Tokens:
@@ -241,7 +313,7 @@ def used_tokens(request: Request, outcome: Outcome) -> Tokens:
         return outcome.lost
     if outcome.prompt_tokens and outcome.completion_tokens:
         return outcome.lost + Tokens(outcome.prompt_tokens, outcome.completion_tokens)
-    return outcome.lost + max_tokens_per_attempt(request)
+    return outcome.lost + max_tokens_per_attempt(request, outcome.adaptation)
 
 
 def _bytes(text: str) -> int:

@@ -23,7 +23,15 @@ from abs_core.errors import FatalProviderError, ProviderError, StorageError, Usa
 from abs_core.extras import require
 from abs_core.files import atomic_write, ensure_writable, storage_errors
 from abs_core.text import printable
-from abs_descriptions.generation.providers.base import Failure, Outcome, Reply, Request, Tokens
+from abs_descriptions.generation.providers.base import (
+    Adaptation,
+    Failure,
+    Outcome,
+    Reply,
+    Request,
+    Tokens,
+    max_tokens_per_attempt,
+)
 from abs_descriptions.generation.providers.openai_batch_api import (
     MAX_BYTES,
     MAX_REQUESTS,
@@ -218,6 +226,7 @@ class OpenAIBatchProvider:
             )
         self.model = model
         self.keep = keep
+        self.adaptation = Adaptation()
         self.server = OpenAIServer(base_url, key_variable)
         self.concurrency, self.batch_size, self.batch_bytes = concurrency, batch_size, batch_bytes
         self.poll_interval, self.attempts = poll_interval, attempts
@@ -415,7 +424,8 @@ class _BatchRun:
         # All others are settled, so what is left of a cost limit is known now.
         for name, requests, problem in again:
             lost = self._lost.get(name, Tokens())
-            if end is not None or not problem.billed or requests[0].may_repeat(lost):
+            maximum = max_tokens_per_attempt(requests[0])
+            if end is not None or not problem.billed or requests[0].may_repeat(lost, maximum):
                 self._again += requests
             else:
                 failure = Failure(f"{problem.reason}; the cost limit allows no further attempt", lost)

@@ -16,7 +16,15 @@ from typing import Any
 
 from abs_core.errors import FatalProviderError, UsageError
 from abs_core.extras import require
-from abs_descriptions.generation.providers.base import Failure, Outcome, Reply, Request, Tokens
+from abs_descriptions.generation.providers.base import (
+    Adaptation,
+    Failure,
+    Outcome,
+    Reply,
+    Request,
+    Tokens,
+    max_tokens_per_attempt,
+)
 from abs_descriptions.generation.providers.openai_server import OpenAIServer, refuses_schema
 from abs_descriptions.generation.providers.rate_limit import RateLimiter, RateLimits
 from abs_descriptions.generation.providers.response_validation import ResponseProblem, validate_completion
@@ -55,6 +63,7 @@ class OpenAIChatProvider:
         if concurrency < 1:
             raise UsageError(f"the concurrency must be at least 1, got {concurrency}", remedy="Give a larger number")
         self.model = model
+        self.adaptation = Adaptation()
         self.server = OpenAIServer(base_url, key_variable)
         self.concurrency = concurrency
         self.limits = RateLimits(requests_per_minute, tokens_per_minute)
@@ -193,7 +202,7 @@ class _Session:
             wait = state.wait_after(answer, self._loop.time())
             if wait is None:
                 return Failure(state.reason(answer), lost)
-            if answer.billed and not request.may_repeat(lost):
+            if answer.billed and not request.may_repeat(lost, max_tokens_per_attempt(request)):
                 return Failure(f"{state.reason(answer)}; the cost limit allows no further attempt", lost)
             if answer.wait:
                 # The server means all requests, not this one alone.

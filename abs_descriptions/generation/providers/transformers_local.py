@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from abs_core.errors import FatalProviderError, ProviderError, UsageError
 from abs_core.extras import require
-from abs_descriptions.generation.providers.base import Failure, Outcome, Reply, Request
+from abs_descriptions.generation.providers.base import Adaptation, Failure, Outcome, Reply, Request
 from abs_descriptions.generation.providers.model_files import EMBEDDED, ModelFiles, load_gguf, unpack_gguf
 
 if TYPE_CHECKING:
@@ -222,6 +222,7 @@ class TransformersProvider:
     """
 
     name = "local"
+    adaptation = Adaptation()
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ from typing import Any
 from abs_core.errors import FatalProviderError, UsageError
 from abs_core.extras import require
 from abs_core.text import printable
-from abs_descriptions.generation.providers.base import Failure, Outcome, Reply, Request
+from abs_descriptions.generation.providers.base import Adaptation, Failure, Outcome, Reply, Request
 from abs_descriptions.generation.providers.model_files import EMBEDDED, ModelFiles, unpack_gguf
 from abs_descriptions.generation.providers.response_validation import LIST_SCHEMA
 from abs_descriptions.generation.providers.transformers_local import DTYPES, DType, choose_dtype
@@ -64,6 +64,7 @@ class VLLMProvider:
     """
 
     name = "vllm"
+    adaptation = Adaptation()
 
     def __init__(
         self, model: str = EMBEDDED, *, batch_size: int | None = None, dtype: DType = "auto", keep: Path | None = None

@@ -15,6 +15,7 @@ from abs_core.extras import find_package_folder, is_installed
 from abs_descriptions.generation.cost import Budget, Prices, read_prices
 from abs_descriptions.generation.prompts import read_prompts, shipped_prompt_sets
 from abs_descriptions.generation.providers.base import (
+    Adaptation,
     Failure,
     Message,
     Parameters,
@@ -116,12 +117,12 @@ def test_a_budget_pays_each_attempt_and_allows_none_that_could_exceed_it() -> No
     budget = Budget(Prices(0, 100_000), 2.5)  # an attempt may cost 1
     one, other = request("one"), request("other")
     assert [budget.reserve(each) for each in (one, other)] == [True, True]
-    assert budget.repeat(one, Tokens(0, 4))
+    assert budget.repeat(one, Tokens(0, 4), Tokens(0, 10))
     assert budget.spent == pytest.approx(0.4)
-    assert not budget.repeat(one, Tokens(0, 8))
+    assert not budget.repeat(one, Tokens(0, 8), Tokens(0, 10))
     assert budget.spent == pytest.approx(0.8)
     budget.settle(other, Reply("a", "stop", 5, 1))
-    assert budget.repeat(one, Tokens(0, 8))
+    assert budget.repeat(one, Tokens(0, 8), Tokens(0, 10))
     budget.settle(one, Reply("a", "stop", 5, 3, Tokens(0, 8)))
     assert budget.spent == pytest.approx(0.1 + 1.1)
     assert budget.reserve(one)
@@ -142,3 +143,18 @@ def test_threads_together_do_not_exceed_a_budget() -> None:
     for thread in threads:
         thread.join()
     assert sum(got) == 500
+
+
+def test_a_longer_attempt_is_reserved_before_it_is_made() -> None:
+    budget = Budget(Prices(0, 100_000), 2.5)  # an attempt may cost 1
+    one, other = request("one"), request("other")
+    assert [budget.reserve(each) for each in (one, other)] == [True, True]
+    assert not budget.repeat(one, Tokens(0, 4), Tokens(0, 20))  # 0.4 and 2 and the other
+    assert budget.repeat(one, Tokens(0, 4), Tokens(0, 11))
+    assert not budget.fits(request("third"))
+    adaptation = Adaptation(min_tokens=11)
+    budget.settle(one, Reply("a", "stop", 0, 0, Tokens(0, 4), adaptation))  # no counts: the maximum
+    assert budget.spent == pytest.approx(1.5)
+    budget.settle(other, Reply("a", "stop", 5, 1))
+    assert budget.spent == pytest.approx(1.6)
+    assert not budget.reserve(request("third"))  # nothing is reserved any more: 1.6 and 1 are too much by 0.1

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from abs_descriptions.generation.providers.base import Message, Parameters, Request, request_digest
+from abs_descriptions.generation.providers.base import (
+    Adaptation,
+    Failure,
+    Message,
+    Parameters,
+    Request,
+    max_tokens_per_attempt,
+    request_digest,
+)
 
 PARAMETERS = Parameters(max_tokens=60, temperature=0.8, top_p=0.95, seed=0)
 REQUEST = Request((Message("system", "Be brief."), Message("user", "What is a fox?")), PARAMETERS)
@@ -42,7 +51,7 @@ def test_the_provider_identifies_a_request(field: str) -> None:
 
 
 def test_what_is_not_sent_does_not() -> None:
-    other = replace(REQUEST, tag=7, may_repeat=lambda lost: False)
+    other = replace(REQUEST, tag=7, may_repeat=lambda lost, maximum: False)
     assert request_digest(PROVIDER, other) == request_digest(PROVIDER, REQUEST)
 
 
@@ -57,3 +66,19 @@ def test_a_draw_has_its_own_seed() -> None:
     assert all(seed is not None and 0 <= seed < 2**31 for seed in seeds)
     assert replace(REQUEST, parameters=replace(PARAMETERS, top_p=None)).draw_seed == REQUEST.draw_seed
     assert replace(REQUEST, parameters=replace(PARAMETERS, seed=None)).draw_seed is None
+
+
+def test_an_adaptation_survives_json_and_says_what_is_really_asked() -> None:
+    adaptation = Adaptation(("seed", "top_p"), (("max_tokens", "max_completion_tokens"),), 1024)
+    assert Adaptation.from_dict(json.loads(json.dumps(adaptation.to_dict()))) == adaptation
+    assert Adaptation.from_dict({}) == Adaptation()
+    assert Adaptation().to_dict() == {}
+    assert adaptation.applied_to(Parameters()) == Parameters(1024, 0.8, None, None)
+    assert adaptation.applied_to(Parameters(4000)).max_tokens == 4000
+    assert Adaptation(("response_format",)).applied_to(Parameters()) == Parameters()
+    assert max_tokens_per_attempt(REQUEST, adaptation).completion == 1024
+
+
+def test_failures_that_are_alike_have_one_signature() -> None:
+    assert Failure("status 500: no GPU 3", kind="status 500").signature == "status 500"
+    assert Failure("an empty reply").signature == "an empty reply"
