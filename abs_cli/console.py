@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from abs_core.errors import UnknownNameError
 from abs_core.progress import Advance
 from abs_core.text import printable
 
@@ -162,7 +163,28 @@ def _interrupt_main_thread() -> None:
 _NO_LIMIT = 1000
 
 
-class PlainGroup(click.Group):
+class _SuggestingGroup(click.Group):
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it, except that an unknown name is answered with the one that was likely meant.
+
+        Raises:
+            UnknownNameError: there is no such command.
+        """
+        if (
+            args
+            and args[0] not in self.list_commands(ctx)
+            and not args[0].startswith("-")
+            and not ctx.resilient_parsing
+        ):
+            raise UnknownNameError(
+                "command", args[0], self.list_commands(ctx), remedy=f"See `{ctx.command_path} --help`"
+            )
+        return super().resolve_command(ctx, args)
+
+
+class PlainGroup(_SuggestingGroup):
     """A group whose ``--help`` shows the whole first sentence of each command, on several lines where it is long."""
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -172,7 +194,7 @@ class PlainGroup(click.Group):
             )
 
 
-class LazyGroup(click.Group):
+class LazyGroup(_SuggestingGroup):
     """A group that knows its commands by name.
 
     Args:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
 from abs_cli.console import LazyGroup, show_log_messages
-from abs_core.errors import AbsError, StorageError
+from abs_core.errors import AbsError, StorageError, UnknownNameError, UsageError
 from abs_core.extras import missing_extra
 from abs_core.home import Home
+from abs_core.text import printable
 
 __all__ = ["cli", "main"]
 
@@ -47,13 +50,33 @@ def _closed_output_is_no_error() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError as error:
-        # Python would complain again when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         raise click.exceptions.Exit(0) from error
+
+
+def _discard_output() -> None:
+    # Python would complain again when it flushes at exit
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _common_options_first(args: Sequence[str]) -> list[str]:
+    """The arguments with the options that all commands share before the command, wherever the user wrote them."""
+    first, others = [], []
+    rest = list(args)
+    while rest and rest[0] != "--":
+        arg = rest.pop(0)
+        if arg in ("--home", "--cache") and rest:
+            first += [arg, rest.pop(0)]
+        elif arg == "--debug" or arg.startswith(("--home=", "--cache=")):
+            first.append(arg)
+        else:
+            others.append(arg)
+    return [*first, *others, *rest]
 
 
 class _Commands(LazyGroup):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        args = _common_options_first(args)
         with _closed_output_is_no_error():  # --help and --version print here
             return super().parse_args(ctx, args)
 
@@ -99,29 +122,83 @@ def main(args: list[str] | None = None) -> None:
     # A batch of the embedded language model was measured to take 21 s instead of 162 s so, on two cores with other
     # work on them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _make_output_encodable()
     try:
-        code: Any = cli.main(args=args, prog_name="abs", standalone_mode=False)
-    except AbsError as error:
-        if _wants_traceback(args):
+        with _closed_output_is_no_error():
+            code: Any = cli.main(args=args, prog_name="abs", standalone_mode=False)
+            # what is still in the buffer can fail as every other output can
+            sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        code = end.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = _print_last_line("interrupted; run the same command to resume", 130)
+    except Exception as error:
+        message = _explain(error)
+        if message is None:
             raise
-        sys.exit(_print_last_line(f"error: {error}", 2))
-    except ModuleNotFoundError as error:
+        if _wants_traceback(args):
+            traceback.print_exc()
+        code = _print_last_line(f"error: {message}", 2)
+    _end(code if isinstance(code, int) else 0)
+
+
+def _make_output_encodable() -> None:
+    """Write what the terminal's encoding does not know, such as cp1252's, as escapes instead of failing on it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _explain(error: Exception) -> str | None:
+    """One line on an error that is the user's to mend; None for one that is ours."""
+    if isinstance(error, AbsError):
+        return str(error)
+    if isinstance(error, click.ClickException):
+        return str(_usage_error(error))
+    if isinstance(error, ModuleNotFoundError):
         # a library of an extra that is imported where it is used
         missing = missing_extra(error)
-        if missing is None or _wants_traceback(args):
-            raise
-        sys.exit(_print_last_line(f"error: {missing}", 2))
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(_print_last_line("interrupted; run the same command to resume", 130))
-    except OSError as error:
-        # of paths that the user wrote; pathlib asks for them in many places
-        if error.errno != errno.ENAMETOOLONG or _wants_traceback(args):
-            raise
-        sys.exit(_print_last_line(f"error: {_name_too_long(str(error.filename))}", 2))
-    sys.exit(code if isinstance(code, int) else 0)
+        return None if missing is None else str(missing)
+    if isinstance(error, OSError):
+        return str(_storage_error(error))
+    return None
+
+
+def _usage_error(error: click.ClickException) -> UsageError:
+    """What click found wrong, in the words of all other errors."""
+    context = getattr(error, "ctx", None)
+    remedy = f"See `{context.command_path} --help`" if context is not None else ""
+    if isinstance(error, click.NoSuchOption) and context is not None:
+        options = [name for option in context.command.get_params(context) for name in option.opts if name[0] == "-"]
+        return UnknownNameError("option", error.option_name, options, remedy=remedy)
+    message = error.format_message().rstrip(".")
+    return UsageError(message[:1].lower() + message[1:], remedy=remedy)
+
+
+def _storage_error(error: OSError) -> AbsError:
+    """What no other part has explained: mostly the output itself, or the folder in which the command was started."""
+    reason = (error.strerror or str(error)).lower()
+    if error.errno == errno.ENAMETOOLONG:
+        name = printable(str(error.filename), 80)
+        return StorageError(f"the file name {name!r} is too long", remedy="Write a shorter name")
+    if error.filename is not None:
+        return StorageError(
+            f"cannot use {printable(str(error.filename))!r}: {reason}", remedy="Check the path and its permissions"
+        )
+    if error.errno == errno.ENOENT and not _has_working_folder():
+        return StorageError("the working folder does not exist any more", remedy="Change to a folder that does")
+    return StorageError(f"cannot write the output: {reason}", remedy="Free some space, or write it elsewhere")
+
+
+def _has_working_folder() -> bool:
+    try:
+        Path.cwd()
+    except OSError:
+        return False
+    return True
 
 
 def _wants_traceback(args: list[str] | None) -> bool:
@@ -129,14 +206,16 @@ def _wants_traceback(args: list[str] | None) -> bool:
     return "--debug" in arguments or os.environ.get("ABS_DEBUG", "") not in ("", "0")
 
 
-def _name_too_long(path: str) -> AbsError:
-    from abs_core.text import printable
-
-    return StorageError(f"the file name {printable(path, 80)!r} is too long", remedy="Write a shorter name")
-
-
 def _print_last_line(line: str, code: int) -> int:
-    from abs_core.text import printable
-
-    click.echo("abs: " + printable(line), err=True)
+    with suppress(OSError):
+        click.echo("abs: " + printable(line), err=True)
     return code
+
+
+def _end(code: int) -> None:
+    """End the process, also where the output takes nothing more, which Python would complain of at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_output()
+    sys.exit(code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import click
 
@@ -107,6 +107,22 @@ class RenamedOption(click.Option):
             self.opts = every
 
 
+class _Dtype(click.Choice[str]):
+    """A number type, by its name or one of the short ones in use."""
+
+    _SHORT: ClassVar = {
+        "fp32": "float32",
+        "float": "float32",
+        "bf16": "bfloat16",
+        "fp16": "float16",
+        "half": "float16",
+    }
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name that ``abs_classify`` knows."""
+        return super().convert(self._SHORT.get(str(value).lower(), value), param, ctx)
+
+
 def license_option(**settings: Any) -> Callable[[F], F]:
     """``--license`` of a bundle that a command writes."""
     return click.option("--license", "license_name", cls=RenamedOption, former=["--licence"], **settings)
@@ -140,7 +156,7 @@ def compute_options(function: F) -> F:
             ),
             click.option(
                 "--dtype",
-                type=click.Choice(["float32", "bfloat16", "float16"]),
+                type=_Dtype(["float32", "bfloat16", "float16"]),
                 default="float32",
                 show_default=True,
                 help="Number type of the weights; scores are always float32.",

@@ -81,8 +81,9 @@ class UnknownNameError(UsageError):
     Args:
         kind: what is named, in the singular: "method", "model", "bundle".
         name: the name that was asked for.
-        valid: the names that exist. Of more than eight the message lists the closest ones, then those that come first,
-            and says how many more there are; the remedy should then say where all are listed.
+        valid: the names that exist. One that is close to ``name`` is proposed. Of more than eight the message lists
+            the closest ones, then those that come first, and says how many more there are; the remedy should then say
+            where all are listed.
     """
 
     def __init__(self, kind: str, name: str, valid: Iterable[str], *, remedy: str = "") -> None:
@@ -91,8 +92,10 @@ class UnknownNameError(UsageError):
         if len(choices) > _SHOWN:
             shown = _closest_first(name, choices)[:_SHOWN]
             beyond = f" and {len(choices) - _SHOWN} more"
+        meant = next(iter(_closest_first(name, choices)), "")
+        proposal = f" (did you mean {meant!r}?)" if _is_misspelling(name, meant) else ""
         listing = f"valid: {', '.join(shown)}{beyond}" if shown else "there are none"
-        super().__init__(f"unknown {kind} {name!r}; {listing}", remedy=remedy)
+        super().__init__(f"unknown {kind} {name!r}{proposal}; {listing}", remedy=remedy)
 
 
 class MissingExtraError(AbsError):
@@ -176,9 +179,15 @@ class ResultError(AbsError):
 
 def _closest_first(name: str, choices: Sequence[str]) -> list[str]:
     """Those that may be meant by their likeness, then the others; equally close ones in the order given."""
-    matcher = difflib.SequenceMatcher(b=name[:_COMPARED].lower())
-    likeness = {}
-    for choice in choices:
-        matcher.set_seq1(choice[:_COMPARED].lower())
-        likeness[choice] = ratio if (ratio := matcher.ratio()) >= _CLOSE else 0.0
+    likeness = {choice: ratio if (ratio := _likeness(name, choice)) >= _CLOSE else 0.0 for choice in choices}
     return sorted(choices, key=lambda choice: -likeness[choice])
+
+
+def _is_misspelling(name: str, meant: str) -> bool:
+    head, at, _ = name.partition("@")
+    # a version of the right bundle that is not there is no misspelling of another version
+    return _likeness(name, meant) >= _CLOSE and not (at and meant.startswith(head + at))
+
+
+def _likeness(name: str, choice: str) -> float:
+    return difflib.SequenceMatcher(None, choice[:_COMPARED].lower(), name[:_COMPARED].lower()).ratio()

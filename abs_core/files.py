@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -73,7 +74,7 @@ def storage_errors(path: Path, doing: str) -> Iterator[None]:
 
 
 @contextmanager
-def atomic_write(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, *, durable: bool = True, rights_of: Path | None = None) -> Iterator[BinaryIO]:
     """Open a file for writing that appears under ``path`` only when the block ends without an error.
 
     The bytes go to a file beside it, are flushed to the disk, and are renamed; a reader sees the old file or the new
@@ -83,12 +84,14 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
         path: the file.
         durable: whether to wait until the disk has the bytes. Without it a power cut may leave an empty or torn file,
             so only for what is checked when it is read and can be made again.
+        rights_of: a folder, which may not be there yet, whose permissions the file and the folders that are created
+            below it take; None: those that the umask leaves.
 
     Raises:
         StorageError: a full disk, a read-only folder, a path that cannot be written. Nothing is left behind.
     """
     with storage_errors(path, "write"):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        mode = _create_parents(path, rights_of)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part")
         part = Path(name)
         try:
@@ -98,7 +101,7 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
                 if durable:
                     os.fsync(stream.fileno())
             # mkstemp makes files private; shared caches and stores need the usual permissions
-            part.chmod(0o666 & ~_umask())
+            part.chmod(mode)
             part.replace(path)
         except BaseException:
             with suppress(OSError):
@@ -178,9 +181,26 @@ def remove_leftovers(folder: Path, *, deep: bool = True) -> list[Path]:
 
 
 def _last_written(path: Path) -> float:
-    stats = [stat.lstat() for stat in (path, *path.rglob("*"))]
+    entries = [entry.lstat() for entry in (path, *path.rglob("*"))]
     # what was renamed keeps its old time of writing, not its time of change
-    return max(max(stat.st_mtime, stat.st_ctime) for stat in stats)
+    return max(max(entry.st_mtime, entry.st_ctime) for entry in entries)
+
+
+def _create_parents(path: Path, rights_of: Path | None) -> int:
+    """Create the folders above a file.
+
+    Returns:
+        The mode that the file should have.
+    """
+    created = [parent for parent in path.parents if not parent.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if rights_of is None:
+        return 0o666 & ~_umask()
+    mode = stat.S_IMODE(rights_of.stat().st_mode)
+    for folder in created:
+        if rights_of in folder.parents:
+            folder.chmod(mode)
+    return mode & 0o666
 
 
 def _umask() -> int:
@@ -189,21 +209,26 @@ def _umask() -> int:
     return current
 
 
-def publish(path: Path, data: bytes) -> bool:
+def publish(path: Path, data: bytes, *, rights_of: Path | None = None) -> bool:
     """Let a small file appear under a name that must not exist; False if it does.
+
+    Args:
+        path: the file.
+        data: its bytes.
+        rights_of: as for ``atomic_write``.
 
     Raises:
         StorageError: the file cannot be written.
     """
     with storage_errors(path, "write"):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        mode = _create_parents(path, rights_of)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
-            Path(name).chmod(0o644)
+            Path(name).chmod(mode)
             return _link(Path(name), path)
         finally:
             with suppress(OSError):

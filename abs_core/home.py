@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from abs_core.errors import UsageError
 
 __all__ = ["Home"]
 
@@ -23,9 +26,13 @@ class Home:
 
     @classmethod
     def at(cls, root: Path | None, cache: Path | None) -> Home:
-        """The folders for the two options; None: those of ``ABS_HOME`` and ``ABS_CACHE``, or their defaults."""
-        base = _folder(root, "ABS_HOME", Path.home() / ".abs")
-        return cls(base, _folder(cache, "ABS_CACHE", base / "cache"))
+        """The folders for the two options; None: those of ``ABS_HOME`` and ``ABS_CACHE``, or their defaults.
+
+        Raises:
+            UsageError: an address in place of a folder, or no home folder to put the default into.
+        """
+        base = _folder("--home", root or os.environ.get("ABS_HOME") or "~/.abs")
+        return cls(base, _folder("--cache", cache or os.environ.get("ABS_CACHE") or base / "cache"))
 
     @property
     def bundles(self) -> Path:
@@ -48,5 +55,24 @@ class Home:
         return self.root / "results"
 
 
-def _folder(given: Path | None, variable: str, default: Path) -> Path:
-    return (given or Path(os.environ.get(variable) or default)).expanduser().absolute()
+# as pathlib leaves it: two slashes have become one
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/+")
+
+
+def _folder(option: str, path: str | Path) -> Path:
+    address = _ADDRESS.match(str(path))
+    if address is not None:
+        written = address[0].rstrip("/") + "//" + str(path)[address.end() :]
+        raise UsageError(f"{option} must be a folder, got the address {written!r}", remedy="Name a local folder")
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise UsageError(
+            f"this user has no home folder for {str(path)!r}",
+            remedy="Name a folder in the variable ABS_HOME, or with --home",
+        ) from None
+    except FileNotFoundError:
+        raise UsageError(
+            f"the working folder, in which {str(path)!r} is to be, does not exist any more",
+            remedy="Change to a folder that does",
+        ) from None

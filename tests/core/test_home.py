@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from abs_core.errors import UsageError
 from abs_core.home import Home
 
 
@@ -23,3 +25,31 @@ def test_folders_come_from_the_options_the_environment_or_the_defaults(
     given = Home.at(tmp_path / "other", tmp_path / "quick")
     assert given == Home(tmp_path / "other", tmp_path / "quick")
     assert given.bundles.parent == given.journals.parent == given.models.parent == given.results.parent == given.root
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/x", "https://host/x", "hf://datasets/a/b", "gs:///x"])
+def test_an_address_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    shown = address.replace(":///", "://")
+    with pytest.raises(UsageError, match=f"--cache must be a folder, got the address '{shown}'"):
+        Home.at(tmp_path, Path(address))
+    monkeypatch.setenv("ABS_HOME", address)
+    with pytest.raises(UsageError, match="--home must be a folder"):
+        Home.at(None, None)
+
+
+def test_a_user_without_a_home_folder_is_told_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ABS_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
+    with pytest.raises(UsageError, match=r"no home folder for '~/.abs'\. Name a folder in the variable ABS_HOME"):
+        Home.at(None, None)
+
+
+def test_a_relative_folder_needs_a_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(UsageError, match="the working folder, in which 'x' is to be, does not exist any more"):
+        Home.at(Path("x"), None)
+    assert Home.at(tmp_path / "x", None).root == tmp_path / "x"

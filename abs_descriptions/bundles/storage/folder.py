@@ -1,7 +1,8 @@
 """A folder: the local store of one user, or one that several people or machines see, such as a network share.
 
 Files appear under their names whole or not at all. A manifest is published by linking a finished file to a name that
-must not exist, so of two processes exactly one creates it.
+must not exist, so of two processes exactly one creates it. What is written takes the permissions of the folder itself,
+as in a git repository that a group shares: else only the first to push a bundle could push its next version.
 """
 
 from __future__ import annotations
@@ -80,14 +81,14 @@ class FolderStorage(EditableStorage):
         created = False
         while True:
             for blob in blobs:
-                _copy(blob, self._path / blob.path)
-            created = publish(self._path / path, data) or created
+                _copy(blob, self._path / blob.path, self._path)
+            created = publish(self._path / path, data, rights_of=self._path) or created
             # Else somebody removed the version between the two: see ``remove``.
             if all((self._path / blob.path).is_file() for blob in blobs):
                 return created
 
     def replace(self, path: str, data: bytes) -> None:
-        with atomic_write(self._path / path) as stream:
+        with atomic_write(self._path / path, rights_of=self._path) as stream:
             stream.write(data)
 
     def remove(self, path: str, blob_paths: Sequence[str] = ()) -> bool:
@@ -117,8 +118,8 @@ class FolderStorage(EditableStorage):
             )
 
 
-def _copy(blob: Blob, target: Path) -> None:
-    """Copy a file, unless the target has its bytes already.
+def _copy(blob: Blob, target: Path, root: Path) -> None:
+    """Copy a file with the permissions of a folder, unless the target has its bytes already.
 
     Raises:
         StorageError: a file cannot be read or written.
@@ -128,7 +129,7 @@ def _copy(blob: Blob, target: Path) -> None:
         if target.is_file() and sha256_file(target) == blob.digest:
             return
         copied = hashlib.sha256()
-        with atomic_write(target) as out:
+        with atomic_write(target, rights_of=root) as out:
             while block := stream.read(BLOCK):
                 copied.update(block)
                 out.write(block)

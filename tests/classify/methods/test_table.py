@@ -67,7 +67,10 @@ def test_the_published_settings() -> None:
 
 
 def test_an_unknown_method_is_told_the_known_ones() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown method 'asb'; valid: abs, .* and 11 more. See `abs methods`"):
+    with pytest.raises(
+        UnknownNameError,
+        match=r"unknown method 'asb' \(did you mean 'abs'\?\); valid: abs, .* and 11 more. See `abs methods`",
+    ):
         get_method("asb")
     assert get_method("abs") is METHODS["abs"]
 

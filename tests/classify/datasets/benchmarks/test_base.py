@@ -13,7 +13,9 @@ from abs_core.errors import DatasetError, UnknownNameError, UsageError
 
 
 def test_an_unknown_split_or_option_lists_the_valid_ones(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown dtd split 'val'; valid: val1, val2, .* and \d+ more"):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown dtd split 'val' .did you mean 'val1'..; valid: val1, val2, .* and \d+ more"
+    ):
         open_dataset(f"dtd:{tmp_path}?split=val")
     with pytest.raises(UsageError, match=r"unknown option 'part' in .*; known: split, partial"):
         open_dataset(f"dtd:{tmp_path}?part=test1")
