@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from abs_classify.datasets.class_order import classes_by_name
 from abs_core.descriptions import LabelSpace
 from abs_core.errors import DatasetError, ImageError, LabelError, UsageError
 from abs_core.labels import ClassLabel, LabelSet, compact, shipped_label_set, shipped_label_sets
@@ -182,10 +183,6 @@ def classes_of(labels: Iterable[str]) -> tuple[ClassLabel, ...]:
     return tuple(ClassLabel(label, label.replace("_", " ").strip() or label) for label in sorted(set(labels)))
 
 
-# Sources spell class names differently ("tench, Tinca tinca"); a list in another order agrees almost nowhere.
-_MIN_AGREEMENT = 0.5
-
-
 def numbered_classes(names: Sequence[str] | None, label_set: str | None, where: str) -> tuple[ClassLabel, ...]:
     """The classes in the order of their numbers, for data whose labels are numbers.
 
@@ -197,13 +194,12 @@ def numbered_classes(names: Sequence[str] | None, label_set: str | None, where: 
 
     Raises:
         UnknownNameError: there is no such label set.
-        DatasetError: the named set has other classes or another order, or nothing says what the numbers mean.
+        DatasetError: the named set has other classes, or an order that the names do not make clear; or nothing says
+            what the numbers mean.
     """
     if label_set is not None:
         shipped = shipped_label_set(label_set)
-        if names is not None:
-            _check_names(names, shipped, where)
-        return shipped.classes
+        return shipped.classes if names is None else classes_by_name(names, shipped, where)
     if names is None:
         raise DatasetError(
             f"the labels of {where} are numbers, and the classes that they stand for are not given",
@@ -230,25 +226,6 @@ def label_at(classes: Sequence[ClassLabel], number: int, where: str) -> str:
             remedy="Check that the class names belong to these images",
         )
     return classes[number].id
-
-
-def _check_names(names: Sequence[str], label_set: LabelSet, where: str) -> None:
-    remedy = "Leave out classes=, or name the label set of these images"
-    if len(names) != len(label_set.classes):
-        raise DatasetError(
-            f"{where} has {len(names)} classes, but the label set {label_set.name!r} has {len(label_set.classes)}",
-            remedy=remedy,
-        )
-    agreeing = 0
-    for name, label in zip(names, label_set.classes, strict=True):
-        spellings = {compact(name), *(compact(part) for part in name.split(","))}
-        agreeing += bool(spellings & {compact(label.id), compact(label.name)})
-    if agreeing < _MIN_AGREEMENT * len(names):
-        raise DatasetError(
-            f"{where} has its classes in another order than the label set {label_set.name!r}: only {agreeing} of "
-            f"{len(names)} class names agree",
-            remedy=remedy,
-        )
 
 
 def read_bytes(path: Path, name: str, offset: int = 0, size: int | None = None) -> bytes:
