@@ -43,6 +43,7 @@ class ClassProgress:
         waiting: samples without an outcome so far.
         replies: sample number -> (digest of its request, reply), until they are cleaned.
         descriptions, rejected: what was kept, and what was not.
+        reasoned: replies that contained reasoning beside the answer.
     """
 
     label: ClassLabel
@@ -52,6 +53,7 @@ class ClassProgress:
     replies: dict[int, tuple[str, Reply]] = field(default_factory=dict)
     descriptions: list[Description] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
+    reasoned: int = 0
     _seen: AbstractSet[str] = frozenset()
 
     def next_samples(self, wanted: int, limit: int) -> range:
@@ -103,6 +105,7 @@ class ClassProgress:
                 rules=rules,
                 seen=seen,
             )
+            self.reasoned += cleaned.has_reasoning
             for text in cleaned.accepted:
                 seen.add(description_key(text, matcher))
                 self._accept(text, source, rules, wanted)

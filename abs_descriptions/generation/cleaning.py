@@ -16,6 +16,7 @@ from typing import Literal
 
 from abs_descriptions.generation.naming import NameMatcher
 from abs_descriptions.generation.providers.base import FinishReason
+from abs_descriptions.generation.reasoning import final_answer
 from abs_descriptions.generation.sentences import foreign_share, other_language, split_sentences, tidy, words
 
 __all__ = ["CleanedText", "CleaningRules", "RejectedText", "RejectionReason", "clean", "description_key"]
@@ -57,6 +58,7 @@ _FOREIGN_LIMIT = 0.3
 
 # Servers may send anything; no model writes more than this when asked for a sentence.
 _MAX_COMPLETION = 100_000
+_MAX_REASONING = 2_000_000
 
 
 class RejectionReason(StrEnum):
@@ -119,6 +121,8 @@ class CleanedText:
 
     accepted: tuple[str, ...]
     rejected: tuple[RejectedText, ...]
+    has_reasoning: bool = False
+    """The completion contains reasoning beside the answer; none of it is among the pieces."""
 
 
 def clean(
@@ -143,7 +147,8 @@ def clean(
     accepted: list[str] = []
     rejected: list[RejectedText] = []
     keys = set(seen)
-    for piece, cut in _pieces(completion, rules.kind, finish_reason):
+    answer = final_answer(completion[:_MAX_REASONING], finish_reason)
+    for piece, cut in _pieces(tidy(answer.text[:_MAX_COMPLETION]), rules.kind, finish_reason):
         text, problem = _check(piece, cut, matcher, name, rules)
         key = description_key(text, matcher)
         if problem is None and key in keys:
@@ -154,8 +159,10 @@ def clean(
         keys.add(key)
         accepted.append(text)
     if not accepted and not rejected:
-        rejected.append(RejectedText(tidy(completion[:_MAX_COMPLETION]), RejectionReason.TOO_SHORT))
-    return CleanedText(tuple(accepted), tuple(rejected))
+        reason = RejectionReason.CUT_OFF if answer.is_cut else RejectionReason.TOO_SHORT
+        detail = "reasoning without an answer" if answer.has_reasoning else ""
+        rejected.append(RejectedText(tidy(completion[:_MAX_COMPLETION]), reason, detail))
+    return CleanedText(tuple(accepted), tuple(rejected), answer.has_reasoning)
 
 
 def description_key(text: str, matcher: NameMatcher) -> str:
@@ -165,7 +172,7 @@ def description_key(text: str, matcher: NameMatcher) -> str:
 
 def _pieces(completion: str, kind: str, finish_reason: FinishReason) -> Iterator[tuple[str, bool]]:
     """The sentences or phrases of a completion, and whether each was cut off."""
-    lines = [line for line in map(_strip_line, _without_markup(tidy(completion[:_MAX_COMPLETION])).split("\n")) if line]
+    lines = [line for line in map(_strip_line, _without_markup(completion).split("\n")) if line]
     if lines:
         lines[0] = _without_opening(lines[0])
     pieces = [
