@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import click
 
+from abs_cli.completion_values import (
+    complete_attention,
+    complete_bundle,
+    complete_device,
+    complete_labels,
+    complete_model,
+)
 from abs_core.errors import UsageError
 from abs_core.files import exists
 from abs_core.home import Home
@@ -131,7 +138,12 @@ def license_option(**settings: Any) -> Callable[[F], F]:
 def model_options(function: F) -> F:
     """Add the options that make ``ModelOptions``."""
     model = click.option(
-        "--model", default="embedded", show_default=True, metavar="NAME", help="Image-text model; see `abs models`."
+        "--model",
+        default="embedded",
+        show_default=True,
+        metavar="NAME",
+        help="Image-text model; see `abs models`.",
+        shell_complete=complete_model,
     )
     return model(compute_options(function))
 
@@ -146,6 +158,7 @@ def compute_options(function: F) -> F:
                 show_default=True,
                 metavar="NAME",
                 help="Attention backend: auto, dino, dino:NAME, self, norm or none.",
+                shell_complete=complete_attention,
             ),
             click.option(
                 "--device",
@@ -153,6 +166,7 @@ def compute_options(function: F) -> F:
                 show_default=True,
                 metavar="NAME",
                 help="Device of the model: auto, cpu, cuda or cuda:N.",
+                shell_complete=complete_device,
             ),
             click.option(
                 "--dtype",
@@ -182,11 +196,13 @@ def class_options(function: F) -> F:
         "--bundle",
         metavar="REF",
         help="Descriptions of the candidate classes: NAME, NAME@VERSION, NAME@VERSION#sha256:... or a file.",
+        shell_complete=complete_bundle,
     )
     labels = click.option(
         "--labels",
         metavar="LABELS",
         help="Candidate classes without descriptions: 'cat,dog,car', a label file, or a shipped label set.",
+        shell_complete=complete_labels,
     )
     return bundle(labels(function))
 

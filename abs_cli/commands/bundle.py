@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from abs_cli.completion_values import complete_bundle
 from abs_cli.console import LazyGroup, note
 from abs_core.errors import AbsError, UsageError
 from abs_core.home import Home
@@ -105,7 +106,7 @@ def _print_references(references: Iterable[tuple[str, str | None]], as_json: boo
 
 
 @click.command("show")
-@click.argument("reference", metavar="BUNDLE")
+@click.argument("reference", metavar="BUNDLE", shell_complete=complete_bundle)
 @click.option("--class", "class_label", metavar="CLASS", help="Show only this class, by id or name.")
 @click.option(
     "--json",
@@ -168,7 +169,7 @@ def _count_classes(header: BundleHeader) -> str:
 
 
 @click.command("validate")
-@click.argument("references", nargs=-1, required=True, metavar="BUNDLE...")
+@click.argument("references", nargs=-1, required=True, metavar="BUNDLE...", shell_complete=complete_bundle)
 @click.pass_obj
 def validate_command(home: Home, references: tuple[str, ...]) -> None:
     """Check every rule of the format, and print the full reference of each valid bundle. Exit code 2 if any is not."""

@@ -9,6 +9,7 @@ from typing import Literal
 
 import click
 
+from abs_cli.completion_values import complete_bundle, complete_labels
 from abs_cli.console import note
 from abs_cli.options import license_option
 from abs_core.errors import UsageError
@@ -54,7 +55,7 @@ def diff_command(home: Home, old: str, new: str, as_json: bool) -> None:
 
 
 @click.command("merge")
-@click.argument("references", nargs=-1, required=True, metavar="BUNDLE BUNDLE...")
+@click.argument("references", nargs=-1, required=True, metavar="BUNDLE BUNDLE...", shell_complete=complete_bundle)
 @click.option("--name", metavar="NAME", help="Name of the new bundle.  [default: that of the first]")
 @click.option(
     "--on-conflict",
@@ -67,6 +68,7 @@ def diff_command(home: Home, old: str, new: str, as_json: bool) -> None:
     "--labels",
     metavar="LABELS",
     help="Label set of the new bundle, if those of the bundles differ; must have all their classes.",
+    shell_complete=complete_labels,
 )
 @license_option(
     metavar="SPDX",
@@ -109,7 +111,7 @@ def merge_command(
 
 
 @click.command("review")
-@click.argument("reference", metavar="BUNDLE")
+@click.argument("reference", metavar="BUNDLE", shell_complete=complete_bundle)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write the review file to.")
 @click.option(
     "--read",
@@ -152,7 +154,7 @@ def review_command(
 
 
 @click.command("yank")
-@click.argument("reference", metavar="NAME@VERSION")
+@click.argument("reference", metavar="NAME@VERSION", shell_complete=complete_bundle)
 @click.option(
     "--reason", metavar="TEXT", help="Why the version should not be used; shown wherever the version is named."
 )
@@ -178,7 +180,7 @@ def yank_command(home: Home, reference: str, reason: str | None, undo: bool) -> 
 
 
 @click.command("rm")
-@click.argument("reference", metavar="NAME@VERSION")
+@click.argument("reference", metavar="NAME@VERSION", shell_complete=complete_bundle)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Remove it even if a version of the local store names it as a parent.")
 @click.pass_obj

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from abs_cli.completion_values import complete_bundle, complete_format, complete_labels
 from abs_cli.console import note
 from abs_cli.options import license_option
 from abs_core.errors import UsageError
@@ -28,9 +29,13 @@ __all__ = ["export_command", "import_command", "pull_command", "push_command"]
     "format_name",
     metavar="FORMAT",
     help="Format of the file: cupl, clip-d, waffle, text or csv.  [default: by its ending; .json is cupl]",
+    shell_complete=complete_format,
 )
 @click.option(
-    "--labels", metavar="LABELS", help="Label set to match the file's classes with.  [default: the classes of the file]"
+    "--labels",
+    metavar="LABELS",
+    help="Label set to match the file's classes with.  [default: the classes of the file]",
+    shell_complete=complete_labels,
 )
 @license_option(
     metavar="SPDX",
@@ -83,7 +88,7 @@ def import_command(
 
 
 @click.command("export")
-@click.argument("reference", metavar="BUNDLE")
+@click.argument("reference", metavar="BUNDLE", shell_complete=complete_bundle)
 @click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--format",
@@ -91,6 +96,7 @@ def import_command(
     metavar="FORMAT",
     required=True,
     help="Format to write: cupl, clip-d, waffle, text or csv.",
+    shell_complete=complete_format,
 )
 @click.option(
     "--key",
@@ -111,7 +117,7 @@ def export_command(home: Home, reference: str, target: Path, format_name: str, k
 
 
 @click.command("push")
-@click.argument("reference", metavar="BUNDLE")
+@click.argument("reference", metavar="BUNDLE", shell_complete=complete_bundle)
 @click.argument("location")
 @click.option("--with-parents", is_flag=True, help="Also copy the bundles that it was made from, and their parents.")
 @click.pass_obj
@@ -131,7 +137,7 @@ def push_command(home: Home, reference: str, location: str, with_parents: bool) 
 
 
 @click.command("pull")
-@click.argument("reference", metavar="BUNDLE")
+@click.argument("reference", metavar="BUNDLE", shell_complete=complete_bundle)
 @click.argument("location")
 @click.option("--with-parents", is_flag=True, help="Also copy the bundles that it was made from, and their parents.")
 @click.pass_obj

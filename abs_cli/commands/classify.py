@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from abs_cli.completion_values import complete_method, complete_templates
 from abs_cli.console import note, progress
 from abs_cli.options import ModelOptions, choose_label_space, class_options, model_options
 from abs_core.errors import ImageError, StorageError
@@ -29,7 +30,14 @@ _EXPLAINED = 5
 @click.command("classify")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
 @class_options
-@click.option("--method", default="abs", show_default=True, metavar="NAME", help="Method; see `abs methods`.")
+@click.option(
+    "--method",
+    default="abs",
+    show_default=True,
+    metavar="NAME",
+    help="Method; see `abs methods`.",
+    shell_complete=complete_method,
+)
 @click.option(
     "--views",
     type=click.IntRange(min=1),
@@ -42,6 +50,7 @@ _EXPLAINED = 5
     show_default=True,
     metavar="SET",
     help="Template set of clip-e: the id of a shipped set, or a YAML file.",
+    shell_complete=complete_templates,
 )
 @click.option(
     "--top", type=click.IntRange(1, 5), default=3, show_default=True, help="Number of classes to show for each image."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from abs_cli.completion_values import complete_dataset
 from abs_cli.console import PlainGroup
 from abs_core.text import counted, json_text, printable
 
@@ -44,7 +45,7 @@ def list_kinds(as_json: bool) -> None:
 
 
 @command.command("show")
-@click.argument("spec")
+@click.argument("spec", shell_complete=complete_dataset)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(spec: str, as_json: bool) -> None:
     """Count the images and classes of the data set SPEC, such as imagefolder:./val. Opens no image.
@@ -71,7 +72,7 @@ def show(spec: str, as_json: bool) -> None:
 
 
 @command.command("check")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_dataset)
 @click.option("--root", metavar="PATH", help="Folder of the data set, or the file that lists its images.")
 @click.option("--split", metavar="NAME", help="Split of the data set.  [default: the one that papers report]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -9,6 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from abs_cli.completion_values import (
+    complete_bundle,
+    complete_control,
+    complete_dataset,
+    complete_labels,
+    complete_methods,
+    complete_model,
+    complete_templates,
+)
 from abs_cli.console import note, progress
 from abs_cli.options import RenamedOption, choose_label_space, compute_options
 from abs_core.home import Home
@@ -38,6 +47,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
     required=True,
     metavar="SPEC",
     help="Data set: demo, imagefolder:DIR, csv:FILE, dtd:DIR, ...; see `abs datasets ls`. May be repeated.",
+    shell_complete=complete_dataset,
 )
 @click.option(
     "--model",
@@ -47,6 +57,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
     show_default=True,
     metavar="NAME",
     help="Image-text model; see `abs models`. May be repeated.",
+    shell_complete=complete_model,
 )
 @click.option(
     "--bundle",
@@ -55,11 +66,13 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
     metavar="REF",
     help="Descriptions of the candidate classes: NAME, NAME@VERSION, NAME@VERSION#sha256:... or a file. "
     "May be repeated.",
+    shell_complete=complete_bundle,
 )
 @click.option(
     "--labels",
     metavar="LABELS",
     help="Candidate classes without descriptions: 'cat,dog,car', a label file, or a shipped label set.",
+    shell_complete=complete_labels,
 )
 @click.option(
     "--methods",
@@ -70,6 +83,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
     metavar="M1,M2,...",
     callback=_names,
     help="Methods to compare; see `abs methods`.",
+    shell_complete=complete_methods,
 )
 @click.option(
     "--views",
@@ -83,8 +97,14 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
     show_default=True,
     metavar="SET",
     help="Template set of clip-e: the id of a shipped set, or a YAML file.",
+    shell_complete=complete_templates,
 )
-@click.option("--control", metavar="NAME", help="Change the descriptions: shuffle, swap, waffle or classname-only.")
+@click.option(
+    "--control",
+    metavar="NAME",
+    help="Change the descriptions: shuffle, swap, waffle or classname-only.",
+    shell_complete=complete_control,
+)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N images of each data set.")
 @click.option(
     "--stratified", is_flag=True, help="With --limit: sample the N images at random; each class keeps its share."

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from abs_cli.completion_values import complete_bundle, complete_method
 from abs_cli.console import note, progress
 from abs_cli.options import ModelOptions, model_options
 from abs_core.errors import UsageError
@@ -61,7 +62,7 @@ class NumberOrOff(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 @click.command("filter-descriptions")
-@click.argument("reference", metavar="BUNDLE")
+@click.argument("reference", metavar="BUNDLE", shell_complete=complete_bundle)
 @click.option(
     "--keep",
     type=click.IntRange(min=1),
@@ -125,6 +126,7 @@ class NumberOrOff(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     default="abs",
     show_default=True,
     metavar="NAME",
+    shell_complete=complete_method,
     help="With --images: method with soft matching; see `abs methods`.",
 )
 @click.option(

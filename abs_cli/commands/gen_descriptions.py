@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from abs_cli.completion_values import complete_labels, complete_model, complete_prompts, complete_provider
 from abs_cli.options import license_option
 from abs_core.errors import UsageError
 from abs_core.home import Home
@@ -46,7 +47,7 @@ _LISTED = 10
 
 
 @click.command("gen-descriptions")
-@click.argument("labels", metavar="LABELS")
+@click.argument("labels", metavar="LABELS", shell_complete=complete_labels)
 @click.option(
     "--name",
     required=True,
@@ -58,6 +59,7 @@ _LISTED = 10
     default="local",
     show_default=True,
     metavar="NAME",
+    shell_complete=complete_provider,
     help="What runs the language model: local, vllm, openai (any compatible server) or openai-batch.",
 )
 @click.option("--model", metavar="NAME", help="Language model.  [default for local and vllm: the embedded smollm2]")
@@ -68,6 +70,7 @@ _LISTED = 10
     default="auto",
     show_default=True,
     metavar="SET",
+    shell_complete=complete_prompts,
     help="Prompt set: the id of a shipped set, a YAML file, or auto: objects-small for smollm2, else objects.",
 )
 @click.option(
@@ -95,7 +98,12 @@ _LISTED = 10
     "--temperature", type=click.FloatRange(min=0), default=0.8, show_default=True, help="Sampling temperature."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sampling.")
-@click.option("--fit-model", metavar="NAME", help="Reject texts too long for this image-text model; see `abs models`.")
+@click.option(
+    "--fit-model",
+    metavar="NAME",
+    help="Reject texts too long for this image-text model; see `abs models`.",
+    shell_complete=complete_model,
+)
 @click.option("--price-in", type=float, metavar="PRICE", help="Price of a million prompt tokens, in any currency.")
 @click.option("--price-out", type=float, metavar="PRICE", help="Price of a million reply tokens.")
 @click.option(

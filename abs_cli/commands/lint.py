@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from abs_cli.completion_values import complete_model, complete_source
 from abs_core.errors import LabelError, UnknownNameError, UsageError
 from abs_core.files import exists, is_file, is_folder
 from abs_core.home import Home
@@ -27,11 +28,16 @@ _LISTED, _SHOWN = 5, 90
 
 
 @click.command("lint")
-@click.argument("source", metavar="BUNDLE|LABELS")
+@click.argument("source", metavar="BUNDLE|LABELS", shell_complete=complete_source)
 @click.option(
     "--labels", "labels_only", is_flag=True, help="Check the label set of this name, even if a bundle has it too."
 )
-@click.option("--model", metavar="NAME", help="Count tokens as this image-text model does; see `abs models`.")
+@click.option(
+    "--model",
+    metavar="NAME",
+    help="Count tokens as this image-text model does; see `abs models`.",
+    shell_complete=complete_model,
+)
 @click.option(
     "--min-descriptions",
     type=click.IntRange(min=1),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from abs_cli.completion_values import complete_model
 from abs_cli.console import PlainGroup, note, progress
 from abs_core.extras import require
 from abs_core.home import Home
@@ -33,7 +34,7 @@ def command() -> None:
 
 
 @command.command("ls")
-@click.argument("filter_", metavar="[FILTER]", default="")
+@click.argument("filter_", metavar="[FILTER]", default="", shell_complete=complete_model)
 @click.option("--here", "here_only", is_flag=True, help="List only models on this machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
@@ -55,7 +56,7 @@ def list_models(home: Home, filter_: str, here_only: bool, as_json: bool) -> Non
 
 
 @command.command("show", epilog=_NAME_HELP)
-@click.argument("name")
+@click.argument("name", shell_complete=complete_model)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def show(home: Home, name: str, as_json: bool) -> None:
@@ -78,7 +79,7 @@ def show(home: Home, name: str, as_json: bool) -> None:
 
 
 @command.command("pull", epilog=_NAME_HELP)
-@click.argument("name")
+@click.argument("name", shell_complete=complete_model)
 @click.option(
     "--to",
     "folder",
@@ -100,7 +101,7 @@ def pull(home: Home, name: str, folder: Path | None) -> None:
 
 
 @command.command("verify", epilog=_NAME_HELP)
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_model)
 @click.pass_obj
 def verify(home: Home, name: str | None) -> None:
     """Compute the sha256 of weights again and compare. Exit code 1 if a file differs or is missing.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from abs_cli.completion_values import complete_run
 from abs_cli.console import PlainGroup, note
 from abs_core.home import Home
 from abs_core.text import counted, json_text, printable
@@ -51,7 +52,7 @@ def list_runs(home: Home, results: Path | None, as_json: bool) -> None:
 
 
 @command.command("show")
-@click.argument("names", nargs=-1, required=True, metavar="RUN|FILE|DIR...")
+@click.argument("names", nargs=-1, required=True, metavar="RUN|FILE|DIR...", shell_complete=complete_run)
 @_RESULTS
 @click.option(
     "--export-csv",
@@ -80,8 +81,8 @@ def show(home: Home, names: tuple[str, ...], results: Path | None, export_csv: P
 
 
 @command.command("compare")
-@click.argument("first", metavar="RUN|FILE|DIR")
-@click.argument("second", metavar="RUN|FILE|DIR")
+@click.argument("first", metavar="RUN|FILE|DIR", shell_complete=complete_run)
+@click.argument("second", metavar="RUN|FILE|DIR", shell_complete=complete_run)
 @_RESULTS
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with all digits.")
 @click.pass_obj

@@ -103,7 +103,7 @@ def test_an_oversized_file(tmp_path: Path) -> None:
 
 
 def test_names_and_paths(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="unknown template set 'imagenet' .*; valid: cub, dtd"):
+    with pytest.raises(UnknownNameError, match=r"unknown template set 'imagenet' .*; valid: cub, dtd"):
         read_template_set("imagenet")
     with pytest.raises(UnknownNameError):
         read_template_set("../llm/anything")

@@ -1,0 +1,188 @@
+"""The values that a shell completes: names of methods, models, bundles, label sets and the rest, as they are here.
+
+Each function is a ``shell_complete`` of click. None of them loads torch, reaches a network or fails: a user who presses
+Tab wants names or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import wraps
+
+import click
+from click.shell_completion import CompletionItem
+
+from abs_core.home import Home
+
+__all__ = [
+    "complete_attention",
+    "complete_bundle",
+    "complete_control",
+    "complete_dataset",
+    "complete_device",
+    "complete_format",
+    "complete_labels",
+    "complete_method",
+    "complete_methods",
+    "complete_model",
+    "complete_prompts",
+    "complete_provider",
+    "complete_run",
+    "complete_source",
+    "complete_templates",
+]
+
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+_DEVICES = ("auto", "cpu", "cuda")
+
+#: Of ``abs_classify.models.attention``, which loads torch.
+ATTENTION_NAMES = ("auto", "dino", "dino:", "self", "norm", "none")
+
+
+def _completer(or_file: bool = False) -> Callable[[Callable[[Home], Iterable[str]]], Completer]:
+    """Make a ``shell_complete`` of a function that lists names.
+
+    Args:
+        or_file: whether a path may be given instead: the shell completes one where no name fits.
+    """
+
+    def decorate(list_names: Callable[[Home], Iterable[str]]) -> Completer:
+        @wraps(list_names)
+        def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+            try:
+                names = [name for name in list_names(_home(ctx)) if name.startswith(incomplete)]
+            except Exception:  # a broken store, a missing package: whatever it is, Tab is the wrong moment for it
+                names = []
+            if or_file and not names:
+                return [CompletionItem(incomplete, type="file")]
+            return [CompletionItem(name) for name in dict.fromkeys(names)]
+
+        return complete
+
+    return decorate
+
+
+def _home(ctx: click.Context) -> Home:
+    # completion runs no callback, so nothing has made the object that commands get
+    options = ctx.find_root().params
+    return Home.at(options.get("home"), options.get("cache"))
+
+
+@_completer()
+def complete_method(_home: Home) -> Iterable[str]:
+    """The methods of ``abs methods``."""
+    from abs_classify.methods.table import METHODS
+
+    return METHODS
+
+
+def complete_methods(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """One more method after those before the last comma."""
+    before, comma, last = incomplete.rpartition(",")
+    given = before.split(",")
+    items = complete_method(ctx, param, last)
+    return [CompletionItem(f"{before}{comma}{item.value}") for item in items if item.value not in given]
+
+
+@_completer()
+def complete_model(_home: Home) -> Iterable[str]:
+    """The image-text models of ``abs models ls``."""
+    from abs_classify.models.registry import available_models
+
+    return available_models()
+
+
+@_completer(or_file=True)
+def complete_bundle(home: Home) -> Iterable[str]:
+    """The bundles of the local store, and those that ship with the toolkit."""
+    from abs_descriptions.bundles.repository import Repository
+    from abs_descriptions.bundles.versions import shipped_bundles
+
+    return [*Repository.local(home.bundles).names(), *shipped_bundles()]
+
+
+@_completer(or_file=True)
+def complete_labels(_home: Home) -> Iterable[str]:
+    """The label sets that ship with the toolkit."""
+    from abs_core.labels import shipped_label_sets
+
+    return shipped_label_sets()
+
+
+@_completer(or_file=True)
+def complete_source(home: Home) -> Iterable[str]:
+    """Bundles and label sets."""
+    from abs_core.labels import shipped_label_sets
+    from abs_descriptions.bundles.repository import Repository
+    from abs_descriptions.bundles.versions import shipped_bundles
+
+    return [*Repository.local(home.bundles).names(), *shipped_bundles(), *shipped_label_sets()]
+
+
+@_completer()
+def complete_dataset(_home: Home) -> Iterable[str]:
+    """The kinds of data sets of ``abs datasets ls``, as they begin."""
+    from abs_classify.datasets.registry import available_datasets
+
+    return (usage.partition(":")[0] + ":" if ":" in usage else usage for usage in available_datasets())
+
+
+@_completer(or_file=True)
+def complete_templates(_home: Home) -> Iterable[str]:
+    """The template sets that ship with the toolkit."""
+    from abs_classify.methods.class_texts import template_set_names
+
+    return template_set_names()
+
+
+@_completer(or_file=True)
+def complete_prompts(_home: Home) -> Iterable[str]:
+    """The prompt sets that ship with the toolkit."""
+    from abs_descriptions.generation.prompts import shipped_prompt_sets
+
+    return shipped_prompt_sets()
+
+
+@_completer()
+def complete_provider(_home: Home) -> Iterable[str]:
+    """The backends of ``abs gen-descriptions``."""
+    from abs_descriptions.generation.providers.registry import PROVIDERS
+
+    return PROVIDERS
+
+
+@_completer()
+def complete_control(_home: Home) -> Iterable[str]:
+    """The controls of ``abs eval``."""
+    from abs_classify.methods.controls import CONTROLS
+
+    return CONTROLS
+
+
+@_completer()
+def complete_attention(_home: Home) -> Iterable[str]:
+    """The attention backends."""
+    return ATTENTION_NAMES
+
+
+@_completer()
+def complete_device(_home: Home) -> Iterable[str]:
+    """The usual devices."""
+    return _DEVICES
+
+
+@_completer()
+def complete_format(_home: Home) -> Iterable[str]:
+    """The formats of ``abs bundle import`` and ``export``."""
+    from abs_descriptions.bundles.exchange import FORMATS
+
+    return FORMATS
+
+
+@_completer(or_file=True)
+def complete_run(home: Home) -> Iterable[str]:
+    """The runs in the results folder."""
+    from abs_classify.evaluation.results_folder import ResultsFolder
+
+    return ["last", *(run.name for run in ResultsFolder(home.results).runs())]

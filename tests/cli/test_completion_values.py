@@ -1,0 +1,116 @@
+"""A shell completes the values of options as well as their names, quickly and without ever failing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from bundle_samples import write_version
+from click.shell_completion import CompletionItem, ShellComplete
+from support import ROOT
+
+from abs_classify.methods.table import METHODS
+from abs_classify.models import attention
+from abs_cli import completion_values
+from abs_cli.main import cli
+from abs_descriptions.bundles.repository import Repository
+
+
+def completed(home: Path, *arguments: str) -> list[CompletionItem]:
+    """What the shell proposes for the last argument."""
+    complete = ShellComplete(cli, {}, "abs", "_ABS_COMPLETE")
+    return complete.get_completions(["--home", str(home), *arguments[:-1]], arguments[-1])
+
+
+def values(home: Path, *arguments: str) -> list[str]:
+    return [item.value for item in completed(home, *arguments)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("classify", "--method", "clip-d"), ["clip-d", "clip-d-wca"]),
+        (("eval", "--methods", "cupl,clip-d"), ["cupl,clip-d", "cupl,clip-d-wca"]),
+        (("eval", "--methods", "clip-d,clip-d"), ["clip-d,clip-d-wca"]),
+        (("eval", "--model", "embed"), ["embedded"]),
+        (("eval", "--dataset", "imagef"), ["imagefolder:"]),
+        (("eval", "--bundle", "pet"), ["pets"]),
+        (("bundle", "show", "pet"), ["pets"]),
+        (("bundle", "export", "x", "y", "--format", "cl"), ["clip-d"]),
+        (("lint", "textu"), ["textures"]),
+        (("eval", "--labels", "eurosa"), ["eurosat"]),
+        (("gen-descriptions", "cat,dog", "--backend", "openai"), ["openai", "openai-batch"]),
+        (("gen-descriptions", "cat,dog", "--prompts", "objects-s"), ["objects-small"]),
+        (("eval", "--control", "sh"), ["shuffle"]),
+        (("eval", "--templates", "imagenet"), ["imagenet-80"]),
+        (("eval", "--attention", "din"), ["dino", "dino:"]),
+        (("eval", "--device", "c"), ["cpu", "cuda"]),
+        (("eval", "--dtype", "b"), ["bfloat16"]),
+        (("results", "show", "la"), ["last"]),
+    ],
+)
+def test_values_are_completed(tmp_path: Path, arguments: tuple[str, ...], expected: list[str]) -> None:
+    assert values(tmp_path, *arguments) == expected
+
+
+def test_all_methods_are_proposed_where_nothing_is_written_yet(tmp_path: Path) -> None:
+    assert values(tmp_path, "classify", "--method", "") == list(METHODS)
+
+
+def test_bundles_of_the_users_own_store_are_proposed(tmp_path: Path) -> None:
+    store = Repository.local(tmp_path / "bundles")
+    store.add(write_version(tmp_path / "own", name="petals").path)
+    assert values(tmp_path, "eval", "--bundle", "pet") == ["petals", "pets"]
+
+
+def test_the_shell_completes_a_path_where_no_name_fits(tmp_path: Path) -> None:
+    assert [(item.value, item.type) for item in completed(tmp_path, "eval", "--bundle", "./own")] == [("./own", "file")]
+
+
+def test_a_broken_store_proposes_nothing_and_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bundles").write_text("not a folder")
+    assert values(tmp_path, "eval", "--bundle", "pet") in (["pets"], ["pet"])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_every_option_that_takes_a_name_of_something_completes_it() -> None:
+    """An option that says `see abs methods` in its help knows what to propose."""
+    without = []
+    for path, command in commands(cli, "abs"):
+        for param in command.params:
+            help_text = getattr(param, "help", None) or ""
+            if "; see `abs " in help_text and param._custom_shell_complete is None:
+                without.append(f"{path} {param.opts[0]}")
+    assert not without
+
+
+def commands(command: click.Command, path: str) -> list[tuple[str, click.Command]]:
+    if not isinstance(command, click.Group):
+        return [(path, command)]
+    ctx = click.Context(command)
+    children = [(name, command.get_command(ctx, name)) for name in command.list_commands(ctx)]
+    return [entry for name, child in children if child for entry in commands(child, f"{path} {name}")]
+
+
+def test_the_attention_backends_are_those_of_the_engine() -> None:
+    names = {name.partition(":")[0] for name in attention._ATTENTION_NAMES}
+    assert names == {name.rstrip(":") for name in completion_values.ATTENTION_NAMES}
+
+
+def test_completion_loads_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom click.shell_completion import ShellComplete\nfrom abs_cli.main import cli\n"
+        "complete = ShellComplete(cli, {}, 'abs', '_ABS_COMPLETE')\n"
+        f"home = ['--home', {str(tmp_path)!r}]\n"
+        "for arguments in (['eval', '--methods'], ['eval', '--model'], ['eval', '--bundle'], ['eval', '--control'],\n"
+        "                  ['eval', '--dataset'], ['gen-descriptions', 'x', '--backend'], ['results', 'show']):\n"
+        "    assert complete.get_completions(home + arguments, ''), arguments\n"
+        "print(*sorted({'torch', 'PIL', 'open_clip', 'transformers', 'openai'} & set(sys.modules)))\n"
+    )
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.stdout.strip() == ""
