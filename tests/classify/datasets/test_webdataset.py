@@ -124,6 +124,7 @@ def test_labels_may_be_texts_or_json(tmp_path: Path) -> None:
         ([("a.jpg", b"x"), ("a.json", b"[1]")], "has a .json that cannot be read"),
         ([("a.jpg", b"x"), ("a.json", b"{}")], "has a .json that cannot be read"),
         ([("a.jpg", b"x"), ("a.json", b'{"label": 1.5}')], "must be a number or a string, got 1.5"),
+        ([("a.jpg", b"x"), ("a.json", b'{"label": 9%s}' % (b"9" * 100))], "must be a number or a string, got 999"),
         ([("a.jpg", b"x"), ("a.cls", b"\xff")], "has a .cls that cannot be read"),
         ([("a.jpg", b"x"), ("a.cls", b"--1")], "has the label '--1', which is not a class"),
         ([("a.jpg", b"x"), ("a.txt", b" ")], "empty label"),
@@ -138,6 +139,25 @@ def test_a_sample_that_cannot_be_used_is_named(tmp_path: Path, members: Members,
     (tmp_path / "classnames.txt").write_text("cat\ndog\n")
     with pytest.raises(DatasetError, match=message):
         open_dataset(f"wds:{tmp_path}")
+
+
+def test_a_key_that_comes_again_in_a_shard_is_refused_rather_than_lost(tmp_path: Path) -> None:
+    image, label = picture("red", "PNG"), b"cat"
+    twice = [("a.png", image), ("a.txt", label), ("a.png", image), ("a.txt", label)]
+    with pytest.raises(DatasetError, match=r"has the member 'a\.png' twice"):
+        open_dataset(f"wds:{shard(tmp_path / '0.tar', twice)}")
+    apart = [("a.png", image), ("a.txt", label), ("b.png", image), ("b.txt", label), ("a.PNG", image)]
+    with pytest.raises(DatasetError, match=r"the sample 'a' of .* appears twice, with others in between"):
+        open_dataset(f"wds:{shard(tmp_path / '0.tar', apart)}")
+
+
+def test_a_shard_with_fewer_samples_than_its_count_is_refused(tmp_path: Path) -> None:
+    shard(tmp_path / "0.tar", [("a.png", picture("red", "PNG")), ("a.txt", b"cat")])
+    (tmp_path / "sizes.json").write_text('{"0.tar": 2}')
+    with pytest.raises(DatasetError, match=r"0\.tar' has 1 samples, but sizes\.json says 2"):
+        open_dataset(f"wds:{tmp_path}")
+    (tmp_path / "sizes.json").write_text('{"0.tar": 1}')
+    assert len(open_dataset(f"wds:{tmp_path}").samples) == 1
 
 
 def test_one_key_in_two_shards_is_refused(tmp_path: Path) -> None:
