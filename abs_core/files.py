@@ -10,7 +10,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -284,36 +284,97 @@ def _folder(name: str) -> Path:
 
 _MAX_BYTES = 1024 * 1024
 
+# What a file for people can need at most. PyYAML takes time that grows with the square of the nesting and of the digits
+# of a number, and seconds for a hundred thousand values.
+_MAX_NESTING, _MAX_VALUES, _MAX_DIGITS = 32, 30_000, 400
+_NUMBER = re.compile(r"[-+.:0-9A-Fa-f_xo]*")
 
-def read_yaml(path: Path, subject: str, error: type[AbsError]) -> Any:
+
+def read_yaml(path: Path, subject: str, error: type[AbsError], *, max_bytes: int = _MAX_BYTES) -> Any:
     """The value in a YAML file: dicts, lists, strings, numbers, dates, None.
 
     Args:
-        path: at most a megabyte.
+        path: the file.
         subject: how a message calls the file, with its path: "the prompt file 'p.yaml'".
         error: the class to raise; it takes a message and a ``remedy``.
+        max_bytes: the largest file that is read.
 
     Raises:
-        AbsError: of the given class: no YAML, no UTF-8, aliases, or too large; names the line where there is one.
+        AbsError: of the given class: no YAML, no UTF-8, too large or nested too deeply, or with aliases, tags or a key
+            that is given twice; names the line where there is one.
         StorageError: the file cannot be read.
     """
     import yaml  # few commands read YAML, and all import this module
 
     with storage_errors(path, "read"), path.open("rb") as stream:
-        data = stream.read(_MAX_BYTES + 1)
-    if len(data) > _MAX_BYTES:
-        raise error(f"{subject} is over {_MAX_BYTES} bytes", remedy="Name a smaller YAML file")
+        data = stream.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise error(f"{subject} is larger than {max_bytes:,} bytes", remedy="Name a smaller YAML file")
     try:
         text = data.decode("utf-8-sig")
-        # Anchors can make a small file huge.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise error(f"{subject} uses YAML aliases", remedy="Write the text out")
-        return yaml.safe_load(text)
+        problem = _yaml_problem(text)
+        if problem is not None:
+            raise error(f"{subject}{problem[0]}", remedy=problem[1])
+        return _load_yaml(text)
     except UnicodeDecodeError as caught:
         line = data[: caught.start].count(b"\n") + 1
         raise error(f"{subject} line {line}: this is not UTF-8", remedy="Save the file as UTF-8") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as caught:
+    except (yaml.YAMLError, RecursionError) as caught:
         mark = getattr(caught, "problem_mark", None)
         place = f" line {mark.line + 1}" if mark is not None else ""
-        problem = printable(str(getattr(caught, "problem", None) or "it cannot be read"), 100)
-        raise error(f"{subject}{place}: this is not YAML: {problem}", remedy="Correct that line") from None
+        problem_text = printable(str(getattr(caught, "problem", None) or "it cannot be read"), 100)
+        raise error(f"{subject}{place}: this is not YAML: {problem_text}", remedy="Correct that line") from None
+
+
+def _yaml_problem(text: str) -> tuple[str, str] | None:
+    """What makes a text unfit to be loaded although it may be YAML, and the remedy."""
+    import yaml
+
+    nesting = 0
+    for number, event in enumerate[Any](yaml.parse(text, yaml.SafeLoader)):
+        place = f" line {event.start_mark.line + 1}"
+        nesting += isinstance(event, yaml.CollectionStartEvent)
+        nesting -= isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):  # they can make a small file huge
+            return f"{place} uses YAML aliases", "Write the text out"
+        if getattr(event, "tag", None) is not None:  # they name types, whose values PyYAML does not check
+            tag = str(event.tag).replace("tag:yaml.org,2002:", "!!")
+            return f"{place} uses the YAML tag {printable(tag, 60)!r}", "Remove it, or quote the text"
+        if nesting > _MAX_NESTING:
+            return f"{place} is nested more than {_MAX_NESTING} deep", "Correct that line"
+        if number > _MAX_VALUES:
+            return f" has more than {_MAX_VALUES} values", "Name a smaller YAML file"
+        is_plain = isinstance(event, yaml.ScalarEvent) and event.implicit[0]
+        if is_plain and len(event.value) > _MAX_DIGITS and _NUMBER.fullmatch(event.value):
+            return f"{place} has a number of more than {_MAX_DIGITS} digits", "Correct it"
+    return None
+
+
+def _load_yaml(text: str) -> Any:
+    """The value of a YAML text in which no key of a mapping is given twice."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_object(self, node: Any, deep: bool = False) -> Any:
+            try:
+                return super().construct_object(node, deep=deep)
+            except (ValueError, OverflowError) as error:  # 0x_, 2001-99-99
+                shown = repr(str(node.value)[:60])
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{shown} is neither a number nor a date; quote it if it is text", node.start_mark
+                ) from error
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = set[Any]()
+            for key_node, _ in node.value:
+                key = self.construct_object(key_node, deep=True)
+                if not isinstance(key, Hashable):
+                    continue  # the loader's own error names the line
+                if key in keys:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {str(key)[:60]!r} is given twice", key_node.start_mark
+                    )
+                keys.add(key)
+            return super().construct_mapping(node, deep=deep)
+
+    return yaml.load(text, Loader)  # noqa: S506 - a safe loader

@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from abs_classify.methods.baselines.waffle import WaffleMode, shipped_words, waffle_strings
@@ -22,7 +21,7 @@ from abs_classify.methods.phrases import LABEL_TEMPLATE, ClassNames, descriptor_
 from abs_core.canonical import digest
 from abs_core.descriptions import DESCRIPTION_KINDS, Description, Descriptions
 from abs_core.errors import PromptError, UnknownNameError, UsageError
-from abs_core.files import prompts_folder, storage_errors
+from abs_core.files import prompts_folder, read_yaml, storage_errors
 from abs_core.text import validation_message
 
 __all__ = [
@@ -100,19 +99,10 @@ def read_template_set(source: str | Path) -> TemplateSet:
 
 
 def _read(path: Path) -> TemplateSet:
-    with storage_errors(path, "read"), path.open("rb") as stream:
-        data = stream.read(_MAX_BYTES + 1)
-    if len(data) > _MAX_BYTES:
-        raise PromptError(
-            f"{path}: the template set is larger than {_MAX_BYTES:,} bytes", remedy="Split it into several files"
-        )
-    try:
-        content: Any = _lines(path, data.decode("utf-8-sig")) if path.suffix == ".txt" else yaml.safe_load(data)
-    except UnicodeDecodeError as error:
-        raise PromptError(f"{path} is not UTF-8", remedy="Save it as UTF-8") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise PromptError(f"{path} is not valid YAML: {reason}", remedy="Correct the file") from error
+    subject = f"the template set {path}"
+    content: Any = (
+        _lines(path) if path.suffix == ".txt" else read_yaml(path, subject, PromptError, max_bytes=_MAX_BYTES)
+    )
     try:
         return TemplateSet.model_validate(content)
     except ValidationError as error:
@@ -121,7 +111,17 @@ def _read(path: Path) -> TemplateSet:
         ) from error
 
 
-def _lines(path: Path, text: str) -> dict[str, Any]:
+def _lines(path: Path) -> dict[str, Any]:
+    with storage_errors(path, "read"), path.open("rb") as stream:
+        data = stream.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise PromptError(
+            f"{path}: the template set is larger than {_MAX_BYTES:,} bytes", remedy="Split it into several files"
+        )
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PromptError(f"{path} is not UTF-8", remedy="Save it as UTF-8") from error
     name = re.sub("[^a-z0-9]+", "-", path.stem.lower()).strip("-")[:64] or "templates"
     lines = [line.strip().replace("{c}", "{}") for line in text.splitlines() if line.strip()]
     return {"id": name.strip("-"), "version": 1, "source": f"the lines of {path.name}", "templates": lines}

@@ -127,7 +127,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "empty": ("", "the whole"),
     "list": ("- a\n", "the whole"),
     "no YAML": ("id: [1\nb: c", "line 2: this is not YAML"),
-    "Python object": ("id: !!python/object/apply:os.system [ls]\n", "not YAML"),
+    "Python object": ("id: !!python/object/apply:os.system [ls]\n", "line 1 uses the YAML tag"),
     "alias bomb": ("a: &a [x, x]\nb: [*a, *a]\n", "aliases"),
     "no UTF-8": (b"id: x\nversion: \xff\n", "line 2: this is not UTF-8"),
     "control character": ("id: \x07\n", "not YAML"),
