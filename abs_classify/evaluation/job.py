@@ -421,7 +421,11 @@ def _run_pass(
         raise DatasetError(f"no image of {dataset.name} could be used", remedy="See the reasons with --on-error stop")
     truth = np.asarray(scored.labels, dtype=np.int64)
     candidates = len(selected) or len(names)
-    results = [evaluate_ranks(name, ranking.ranks, truth, candidates) for name, ranking in scored.methods.items()]
+    voting = {method.name for method in plan.methods if method.votes}
+    results = [
+        evaluate_ranks(name, ranking.ranks, truth, candidates, votes=name in voting)
+        for name, ranking in scored.methods.items()
+    ]
     return scored, results
 
 

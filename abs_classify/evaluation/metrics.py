@@ -192,8 +192,8 @@ class MethodResult:
     Attributes:
         method: its name.
         classes: C, how many classes it could choose from.
-        top1, top5: share of images whose class is the first, or among the first five; top5 is None for C <= 5, where
-            it says nothing.
+        top1, top5: share of images whose class is the first, or among the first five; top5 is None for C <= 5 and for
+            methods that vote, where it says nothing.
         mean_recall: mean over the classes with images of the share of their images that are right, 0 to 1.
         alarm: None, or a sentence that says why the accuracy looks like chance.
         ranks: int64 [n], the place of the true class, 1 is best; in the order of the images.
@@ -222,7 +222,7 @@ class MethodResult:
 
 
 def evaluate_ranks(
-    method: str, ranks: NDArray[np.int64], labels: NDArray[np.integer[Any]], classes: int
+    method: str, ranks: NDArray[np.int64], labels: NDArray[np.integer[Any]], classes: int, *, votes: bool = False
 ) -> MethodResult:
     """Accuracies from the place of the true class, for runs whose scores come in shards.
 
@@ -231,6 +231,7 @@ def evaluate_ranks(
         ranks: int [n], from ``rank_of_truth``, shards joined in the order of the images.
         labels: int [n], the position of the true class.
         classes: C.
+        votes: whether the method gives most classes no score, so that their places follow the order of the classes.
 
     Raises:
         UsageError: no images, or lengths that differ.
@@ -246,7 +247,7 @@ def evaluate_ranks(
         method=method,
         classes=classes,
         top1=Proportion.of(correct, images),
-        top5=Proportion.of(int((ranks <= 5).sum()), images) if classes > 5 else None,
+        top5=Proportion.of(int((ranks <= 5).sum()), images) if classes > 5 and not votes else None,
         mean_recall=mean_class_recall(right, labels),
         alarm=chance_alarm(correct, images, classes),
         ranks=np.asarray(ranks, dtype=np.int64),

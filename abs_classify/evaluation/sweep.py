@@ -383,7 +383,9 @@ def _opened(place: StageCache | Path | str | None) -> Iterator[StageCache]:
     try:
         yield cache
     finally:
-        write_last_run(cache)
+        # a run that failed before it asked for anything has nothing to explain; the one before it has
+        if cache.hits or cache.misses:
+            write_last_run(cache)
 
 
 def _plans(label_space: LabelSpace, options: SweepOptions) -> list[MethodPlan]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from abs_core.errors import ModelError, UsageError
 
@@ -204,6 +204,8 @@ class MeanSimilarity:
 @dataclass(frozen=True)
 class HardMatch:
     """Each view gives its largest cosine to that text's class, and nothing to others: the limit of soft matching."""
+
+    votes: ClassVar[bool] = True
 
     def key(self) -> dict[str, Any]:
         """See ``Scorer``."""

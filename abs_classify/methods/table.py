@@ -90,8 +90,15 @@ class Method:
         return isinstance(self.scorer, StreamScorer)
 
     @property
+    def votes(self) -> bool:
+        """Whether most classes get no score at all, so that only the first place means anything."""
+        return bool(getattr(self.scorer, "votes", False))
+
+    @property
     def note(self) -> str:
         """What must be said beside its results, or nothing."""
+        if self.votes:
+            return "no top-5, because most classes get no vote and stand in no order"
         return "scores depend on the order of the images" if self.stream else ""
 
     def key(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -58,3 +59,21 @@ def test_a_folder_whose_name_is_no_unicode(abs_command: Abs, tmp_path: Path) -> 
     entry.path.write_bytes(b"damaged")
     for arguments in (["ls"], ["ls", "--json"], ["verify"]):
         assert "cache\\udcff" in abs_command("cache", *arguments, cache=folder).out
+
+
+@pytest.mark.slow
+def test_a_run_that_failed_is_explained_or_leaves_the_one_before(
+    abs_command: Abs, tmp_path: Path, folder: Callable[..., Path]
+) -> None:
+    cache = tmp_path / "own"
+    assert abs_command("cache", "explain", cache=cache).out == "no run has used this cache yet\n"
+    root = folder(cat=["a.png"])
+    command = ("eval", "--method", "clip", "--labels", "cat,dog", "--threads", "1", "--dataset", f"imagefolder:{root}")
+    assert abs_command(*command, cache=cache).code == 0
+    explained = abs_command("cache", "explain", cache=cache).out
+    assert "text-features: 0 of 1 from the cache" in explained
+    abs_command.refuses(*command, "--attention", "magic", cache=cache)
+    assert abs_command("cache", "explain", cache=cache).out == explained
+    (root / "cat" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    assert abs_command(*command, cache=cache).code == 2
+    assert "text-features: 1 of 1 from the cache" in abs_command("cache", "explain", cache=cache).out

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from abs_classify.methods.scoring import ClassTextFeatures, all_views
 from abs_core.errors import UsageError
@@ -31,6 +31,7 @@ class Zero:
     scale: float = 100.0
     gamma: float = 0.3
     tie_break: TieBreak = "tied"
+    votes: ClassVar[bool] = True
 
     def key(self) -> dict[str, Any]:
         """See ``Scorer``."""

@@ -139,3 +139,20 @@ def test_the_spread_over_seeds_is_that_of_a_sample():
     assert (spread.mean, spread.deviation) == pytest.approx((0.6, 0.1))
     assert (spread.least, spread.most) == (0.5, 0.7)
     assert SeedSpread.of([0.5]).deviation == 0
+
+
+def test_of_a_method_that_votes_only_the_first_place_counts() -> None:
+    """Classes without a vote follow the order of the classes, so the same scores gave any top-5 between two bounds."""
+    votes = np.zeros((40, 12))
+    labels = np.arange(40) % 12
+    votes[np.arange(40), (labels + np.arange(40) % 2) % 12] = 3.0
+    accuracies = set()
+    for shift in range(12):
+        order = np.roll(np.arange(12), shift)
+        ranks = rank_of_truth(votes[:, order], np.argsort(order)[labels], "zero")
+        assert evaluate_ranks("zero", ranks, labels, 12, votes=True).top5 is None
+        top5 = evaluate_ranks("zero", ranks, labels, 12).top5
+        assert top5 is not None
+        accuracies.add(top5.value)
+        assert evaluate_ranks("zero", ranks, labels, 12, votes=True).top1.value == 0.5
+    assert len(accuracies) > 1

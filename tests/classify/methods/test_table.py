@@ -52,7 +52,7 @@ def test_the_rows_are_those_of_the_field() -> None:
     assert list(METHODS) == NAMES
     assert [name for name, row in METHODS.items() if row.stream] == ["tda", "dmn", "onzeta"]
     assert all(row.name == name and row.summary for name, row in METHODS.items())
-    assert all(bool(row.note) == row.stream for row in METHODS.values())
+    assert [name for name, row in METHODS.items() if row.note] == ["abs-hard", "zero", "tda", "dmn", "onzeta"]
 
 
 def test_the_published_settings() -> None:
@@ -133,3 +133,17 @@ def test_every_row_runs_and_has_a_key_of_its_own(name: str) -> None:
 def test_features_that_other_methods_need_are_left_aside() -> None:
     everything = encoded((FullImage(), RandomCrops(60), AttentionCrops(50), FeatureWindows(50)))
     assert list(METHODS["abs"].views_by_kind(everything)) == ["box", "window"]
+
+
+@pytest.mark.parametrize("method", list(METHODS.values()), ids=list(METHODS))
+def test_a_method_that_gives_most_classes_no_score_says_that_it_votes(method: Method) -> None:
+    if method.stream:
+        assert not method.votes
+        return
+    torch.manual_seed(0)
+    texts = unit_texts(torch.randn(900, 16), torch.arange(300).repeat_interleave(3), torch.randn(300, 16))
+    views = {view.kind: unit(torch.randn(1, view.count, 16)) for view in method.views}
+    scores = method.scorer.scores(views, texts)[0]
+    without = int((scores == 0).sum())
+    assert (without > 100) == method.votes
+    assert ("no top-5" in method.note) == method.votes
