@@ -15,6 +15,7 @@ from abs_cli.completion_values import (
     complete_labels,
     complete_model,
 )
+from abs_cli.console import note
 from abs_core.errors import UsageError
 from abs_core.files import exists
 from abs_core.home import Home
@@ -233,8 +234,12 @@ def choose_label_space(home: Home, bundle: str | None, labels: str | None) -> La
 
 
 def _read_labels(text: str) -> LabelSet:
-    from abs_core.labels import from_names, read_labels
+    from abs_core.class_names import name_remarks
+    from abs_core.labels import from_names, read_labels, shipped_label_sets
 
-    if "," in text and not exists(text):
-        return from_names(text.split(","))
-    return read_labels(text)
+    is_list = "," in text and not exists(text)
+    label_set = from_names(text.split(",")) if is_list else read_labels(text)
+    if text not in shipped_label_sets():
+        for remark in name_remarks(label_set.classes):
+            note(f"warning: {remark}")
+    return label_set

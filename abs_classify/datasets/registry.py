@@ -8,7 +8,7 @@ matches them with the classes of a bundle. Imports no torch. Nothing is download
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from abs_classify.datasets.folders import open_imagefolder
 from abs_classify.datasets.lists import open_jsonl, open_table
 from abs_classify.datasets.parquet import open_parquet
 from abs_classify.datasets.webdataset import open_shards
+from abs_core.class_names import translated_names
 from abs_core.errors import UnknownNameError, UsageError
 
 __all__ = ["KINDS", "DatasetKind", "available_datasets", "check_dataset", "open_dataset"]
@@ -73,7 +74,7 @@ def available_datasets() -> tuple[str, ...]:
 
 
 def open_dataset(spec: str) -> Dataset:
-    """Open a data set.
+    """Open a data set. Class names of a user's own images that are no words are translated or remarked on.
 
     Args:
         spec: as in ``available_datasets()``, with DIR and FILE filled in. Options follow a question mark.
@@ -87,7 +88,11 @@ def open_dataset(spec: str) -> Dataset:
     kind, location = _find_kind(spec)
     if kind.located and not location:
         raise UsageError(f"the data set {spec!r} has no location", remedy=f"Write {kind.usage}")
-    return kind.open(location)
+    dataset = kind.open(location)
+    if kind.benchmark is not None or not kind.located:
+        return dataset
+    classes, remarks = translated_names(dataset.classes)
+    return replace(dataset, classes=classes, remarks=(*dataset.remarks, *remarks))
 
 
 def _find_kind(spec: str) -> tuple[DatasetKind, str]:

@@ -331,6 +331,9 @@ class _Keeper:
         if self._folder is not None:
             self._folder.require_writable()
         self.observer.planned(sweep)
+        for dataset in {job.split.dataset.name: job.split.dataset for job in sweep.jobs}.values():
+            for remark in dataset.remarks:
+                _logger.warning("%s: %s", dataset.name, remark)
         for reason in sweep.left_out:
             _logger.info("left out: %s", reason)
 

@@ -64,7 +64,7 @@ def show(spec: str, as_json: bool) -> None:
     click.echo(f"{printable(data.name)}: {images}, {classes}, {empty} without images")
     if data.benchmark:
         click.echo(f"{data.benchmark}, {data.split}")
-    for note in data.notes:
+    for note in (*data.notes, *map(str, data.remarks)):
         click.echo(f"note: {printable(note)}")
     for label in data.classes:
         name = "" if label.name == label.id else f"  {label.name}"
@@ -113,4 +113,5 @@ def _as_dict(data: Dataset, counts: Counter[str]) -> dict[str, object]:
         "classes": [{"id": label.id, "name": label.name, "images": counts[label.id]} for label in data.classes],
         "selected": list(data.selected),
         "notes": list(data.notes),
+        "remarks": [remark.as_json() for remark in data.remarks],
     }

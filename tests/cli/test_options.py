@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 import pytest
 from click.testing import CliRunner
 
-from abs_cli.options import RenamedOption, compute_options
+from abs_cli.options import RenamedOption, choose_label_space, compute_options
+from abs_core.home import Home
 
 
 @click.command()
@@ -36,3 +39,12 @@ def test_the_short_names_of_number_types_are_accepted(written: str, meant: str) 
         click.echo(dtype)
 
     assert CliRunner().invoke(show_dtype, ["--dtype", written]).output == f"{meant}\n"
+
+
+def test_labels_that_are_no_words_are_warned_about_and_shipped_ones_are_not(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert len(choose_label_space(Home(tmp_path, tmp_path / "cache"), None, "0, 1, cat").names) == 3
+    assert capsys.readouterr().err == "warning: 2 class names are numbers; a model knows words only (0, 1)\n"
+    choose_label_space(Home(tmp_path, tmp_path / "cache"), None, "fgvc-aircraft")
+    assert capsys.readouterr().err == ""

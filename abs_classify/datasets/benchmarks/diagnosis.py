@@ -104,7 +104,8 @@ def check_opening(spec: str, opening: Callable[[str], Dataset]) -> DatasetReport
         dataset = opening(spec)
     except AbsError as error:
         return DatasetReport(spec, False, (), (error.message,), error.remedy)
-    there = (f"{len(dataset.samples)} images of {len(set(dataset.labels))} classes", *dataset.notes)
+    counts = f"{len(dataset.samples)} images of {len(set(dataset.labels))} classes"
+    there = (counts, *dataset.notes, *map(str, dataset.remarks))
     empty = tuple(_empty_files(dataset.samples))
     step = "Fetch the empty files again, or remove them" if empty else _use(spec)
     return DatasetReport(spec, not empty, there, empty, step)

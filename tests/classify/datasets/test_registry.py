@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from miniatures import write_image
 
 from abs_classify.datasets import available_datasets, open_dataset
 from abs_core.errors import UnknownNameError, UsageError
@@ -39,3 +40,19 @@ def test_data_sets_import_neither_torch_nor_pillow() -> None:
     code = f"import sys, abs_classify.datasets; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_class_names_that_are_no_words_are_translated_or_remarked_on_in_every_kind_of_data_set(tmp_path: Path) -> None:
+    for name in ("n02123045", "0", "Cat", "cat"):
+        write_image(tmp_path / "photos" / name / "a.png")
+    (tmp_path / "photos.csv").write_text("path,label\nphotos/0/a.png,n02123045\nphotos/Cat/a.png,nan\n")
+    folder = open_dataset(f"imagefolder:{tmp_path / 'photos'}")
+    assert folder.names == {"0": "0", "Cat": "Cat", "cat": "cat", "n02123045": "tabby cat"}
+    assert [str(remark) for remark in folder.remarks] == [
+        "1 WordNet id is read as a name (n02123045: tabby cat)",
+        "1 class name is a number; a model knows words only (0)",
+        "1 pair of classes has nearly the same name ('Cat' and 'cat')",
+    ]
+    table = open_dataset(f"csv:{tmp_path / 'photos.csv'}")
+    assert table.names == {"n02123045": "tabby cat", "nan": "nan"}
+    assert [remark.count for remark in table.remarks] == [1, 1]
