@@ -94,7 +94,7 @@ def _complete(found: dict[int, int], names: Sequence[str], label_set: LabelSet, 
     unknown = [number for number in range(len(names)) if number not in found]
     left = [position for position in range(len(names)) if position not in taken]
     moved = next((number for number in sorted(found) if found[number] != number), None)
-    if moved is not None and len(unknown) > 1:
+    if moved is not None and (len(unknown) > 1 or len({compact(name) for name in names}) < len(names)):
         raise _misplaced(names, moved, found[moved], label_set, where, unknown)
     if moved is None:
         for number in unknown:
