@@ -16,6 +16,7 @@ from open_clip.convert import convert_state_dict
 from open_clip.factory import convert_to_custom_text_state_dict
 from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL.Image import Resampling
 from torch import Tensor, nn
 
 from abs_classify.models.attention import SelfAttention
@@ -30,6 +31,7 @@ from abs_classify.models.last_block import (
     to_grid,
     view_matrices,
 )
+from abs_classify.models.long_images import CentralPart, at_least_a_pixel
 from abs_classify.models.open_clip_sources import CheckpointSource, find_source
 from abs_classify.models.weights import no_downloads
 from abs_classify.threads import in_threads
@@ -144,7 +146,9 @@ class OpenClipModel:
         self.name = name
         self.digest = digest
         self.context_length = int(getattr(tokenizer, "context_length", None) or model.context_length)
-        self.crop_fraction = 1.0 if _preprocess_settings(model).get("resize_mode", "shortest") == "shortest" else None
+        settings = _preprocess_settings(model)
+        self.crop_fraction = 1.0 if settings.get("resize_mode", "shortest") == "shortest" else None
+        self._visible = _visible_part(settings)
         self.split: EncoderSplit | None = split_image_encoder(model.visual)
         self._preprocess = preprocess
         self._tokenizer = tokenizer
@@ -197,11 +201,11 @@ class OpenClipModel:
 
     def preprocess(self, image: Image) -> Tensor:
         """The model's own preprocessing: an RGB image to [3, S, S] float32 on the CPU."""
-        return self._preprocess(image)
+        return self._preprocess(self._visible(image))
 
     def preprocess_crop(self, image: Image) -> Tensor:
         """The same for a view that was cut from an RGB image."""
-        return self._preprocess(image)
+        return self.preprocess(image)
 
     @torch.inference_mode()
     def encode_image(self, pixels: Tensor) -> Tensor:
@@ -438,6 +442,20 @@ def _preprocess_settings(model: Any) -> dict[str, Any]:
     """The preprocessing of a model as JSON values."""
     settings = {"size": list(_image_size(model)), **dict(open_clip.get_model_preprocess_cfg(model))}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
+
+
+def _visible_part(settings: Mapping[str, Any]) -> Callable[[Image], Image]:
+    """What prepares an image for the model's own preprocessing, so that it never resizes what the model cannot see."""
+    size = settings["size"]  # a model may override its own with a single number
+    height, width = (size, size) if isinstance(size, int) else size
+    mode = settings.get("resize_mode", "shortest")
+    if mode == "longest":
+        return partial(at_least_a_pixel, width=width, height=height)
+    if mode != "shortest":
+        return lambda image: image
+    # open_clip hands the interpolation on for square inputs only
+    bilinear = settings.get("interpolation") == "bilinear" and height == width
+    return CentralPart(width, height, Resampling.BILINEAR if bilinear else Resampling.BICUBIC).of
 
 
 def _image_size(model: Any) -> tuple[int, int]:
