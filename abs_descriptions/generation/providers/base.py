@@ -160,7 +160,7 @@ class Adaptation:
         return cls(tuple(sorted(map(str, value.get("unsent", ())))), renamed, int(value.get("min_tokens", 0)))
 
 
-def _always(_: Tokens, __: Tokens) -> bool:
+def _always(*_: object) -> bool:
     return True
 
 
@@ -178,6 +178,8 @@ class Request:
         may_repeat: called in a thread of the provider before another attempt at a request that a server may already
             bill, and before an attempt that may take more than ``max_tokens_per_attempt``; with the tokens of the
             attempts so far and the maximum of the next one. False fails the request. Not sent.
+        may_retry: called in a thread of the provider before another attempt at a request after a problem, billed or
+            not, with what was wrong (``Failure.kind``, or a reason). False fails the request. Not sent.
     """
 
     messages: tuple[Message, ...]
@@ -186,6 +188,7 @@ class Request:
     tag: int = 0
     answer: AnswerForm = "text"
     may_repeat: Callable[[Tokens, Tokens], bool] = field(default=_always, compare=False, repr=False)
+    may_retry: Callable[[str], bool] = field(default=_always, compare=False, repr=False)
 
     @cached_property
     def draw_seed(self) -> int | None:

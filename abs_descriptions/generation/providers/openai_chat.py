@@ -200,7 +200,7 @@ class _Session:
             if answer.action == "stop":
                 raise _StopError(answer, lost)
             wait = state.wait_after(answer, self._loop.time())
-            if wait is None:
+            if wait is None or not request.may_retry(answer.reason):
                 return Failure(state.reason(answer), lost)
             if answer.billed and not request.may_repeat(lost, max_tokens_per_attempt(request)):
                 return Failure(f"{state.reason(answer)}; the cost limit allows no further attempt", lost)
