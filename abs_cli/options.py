@@ -15,16 +15,13 @@ from abs_cli.completion_values import (
     complete_labels,
     complete_model,
 )
-from abs_cli.console import note
 from abs_core.errors import UsageError
-from abs_core.files import exists
 from abs_core.home import Home
 
 if TYPE_CHECKING:
     from abs_classify.classifier import Classifier
     from abs_classify.encoding.stages import Stages
     from abs_core.descriptions import LabelSpace
-    from abs_core.labels import LabelSet
 
 __all__ = [
     "ModelOptions",
@@ -221,6 +218,7 @@ def choose_label_space(home: Home, bundle: str | None, labels: str | None) -> La
         UnknownNameError, BundleError, LabelError: what is named cannot be used.
     """
     from abs_core.descriptions import LabelSpace
+    from abs_core.labels import read_labels
     from abs_descriptions.bundles.repository import Repository
     from abs_descriptions.bundles.versions import find_bundle
 
@@ -229,17 +227,5 @@ def choose_label_space(home: Home, bundle: str | None, labels: str | None) -> La
     if bundle is not None:
         return find_bundle(Repository.local(home.bundles), bundle).label_space()
     if labels is not None:
-        return LabelSpace.of_labels(_read_labels(labels))
+        return LabelSpace.of_labels(read_labels(labels))
     raise UsageError("the candidate classes are not given", remedy="Give --bundle NAME or --labels 'cat,dog,car'")
-
-
-def _read_labels(text: str) -> LabelSet:
-    from abs_core.class_names import name_remarks
-    from abs_core.labels import from_names, read_labels, shipped_label_sets
-
-    is_list = "," in text and not exists(text)
-    label_set = from_names(text.split(",")) if is_list else read_labels(text)
-    if text not in shipped_label_sets():
-        for remark in name_remarks(label_set.classes):
-            note(f"warning: {remark}")
-    return label_set

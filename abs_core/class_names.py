@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from abs_core.labels import ClassLabel, fold, wordnet_class
+from abs_core.label_set import ClassLabel, fold, wordnet_class
 from abs_core.remarks import MAX_EXAMPLES, Remark
 from abs_core.text import valid_unicode
 

@@ -290,7 +290,9 @@ _MAX_NESTING, _MAX_VALUES, _MAX_DIGITS = 32, 30_000, 400
 _NUMBER = re.compile(r"[-+.:0-9A-Fa-f_xo]*")
 
 
-def read_yaml(path: Path, subject: str, error: type[AbsError], *, max_bytes: int = _MAX_BYTES) -> Any:
+def read_yaml(
+    path: Path, subject: str, error: type[AbsError], *, max_bytes: int = _MAX_BYTES, as_text: bool = False
+) -> Any:
     """The value in a YAML file: dicts, lists, strings, numbers, dates, None.
 
     Args:
@@ -298,6 +300,7 @@ def read_yaml(path: Path, subject: str, error: type[AbsError], *, max_bytes: int
         subject: how a message calls the file, with its path: "the prompt file 'p.yaml'".
         error: the class to raise; it takes a message and a ``remedy``.
         max_bytes: the largest file that is read.
+        as_text: whether numbers, dates, booleans and null come as they are written: "no" and "1.0" may be names.
 
     Raises:
         AbsError: of the given class: no YAML, no UTF-8, too large or nested too deeply, or with aliases, tags or a key
@@ -315,7 +318,7 @@ def read_yaml(path: Path, subject: str, error: type[AbsError], *, max_bytes: int
         problem = _yaml_problem(text)
         if problem is not None:
             raise error(f"{subject}{problem[0]}", remedy=problem[1])
-        return _load_yaml(text)
+        return _load_yaml(text, as_text=as_text)
     except UnicodeDecodeError as caught:
         line = data[: caught.start].count(b"\n") + 1
         raise error(f"{subject} line {line}: this is not UTF-8", remedy="Save the file as UTF-8") from None
@@ -350,7 +353,7 @@ def _yaml_problem(text: str) -> tuple[str, str] | None:
     return None
 
 
-def _load_yaml(text: str) -> Any:
+def _load_yaml(text: str, *, as_text: bool) -> Any:
     """The value of a YAML text in which no key of a mapping is given twice."""
     import yaml
 
@@ -377,4 +380,6 @@ def _load_yaml(text: str) -> Any:
                 keys.add(key)
             return super().construct_mapping(node, deep=deep)
 
+    if as_text:
+        Loader.yaml_implicit_resolvers = {}
     return yaml.load(text, Loader)  # noqa: S506 - a safe loader

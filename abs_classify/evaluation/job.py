@@ -311,7 +311,8 @@ class Evaluation:
         """What the reader should know."""
         near = [check.text(result.top1) for check, result in self._checked() if not check.off]
         images = self.job.split.notes(self.scored.images, self.label_space.names)
-        return [*images, *self._classes_without_data(), *self.plan.notes, *near, *model_notes(self.model)]
+        labels = map(str, self.label_space.labels.remarks)
+        return [*images, *labels, *self._classes_without_data(), *self.plan.notes, *near, *model_notes(self.model)]
 
     def _checked(self) -> list[tuple[BaselineCheck, MethodResult]]:
         split = self.job.split

@@ -103,13 +103,11 @@ def _lint(checked: Bundle | LabelSet, options: LintOptions) -> LintReport:
 
 
 def _open(home: Home, source: str, labels_only: bool) -> Bundle | LabelSet:
-    from abs_core.labels import from_names, read_labels
+    from abs_core.labels import read_labels
 
     if not source.strip():
         raise UsageError("the name of what to check is empty", remedy="Name a bundle, a label set, or class names")
-    if "," in source and not exists(source):
-        return from_names(source.split(","))
-    if labels_only:
+    if labels_only or ("," in source and not exists(source)):
         return read_labels(source)
     if _names_bundle(home, source):
         return find_bundle(Repository.local(home.bundles), source)

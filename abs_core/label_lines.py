@@ -1,0 +1,248 @@
+"""Class names as other tools list them: numbered, bulleted, quoted, behind ids. Pure.
+
+Every form is read only if all lines have it, so a list in which one name looks like another form stays as written.
+What was read otherwise than written, and what looks as if it should have been, is counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from abs_core.errors import LabelError
+from abs_core.label_set import ClassLabel, LabelEntry, fold, wordnet_class
+from abs_core.remarks import RemarkCounter
+from abs_core.text import quoted
+
+__all__ = ["Reading", "doubtful_names", "entries_of_lines", "named_entry", "translated"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a reader of label files says beside the classes.
+
+    Args:
+        how: what was read otherwise than it is written.
+        doubts: what was read as it is written, and looks as if something else was meant.
+    """
+
+    how: RemarkCounter
+    doubts: RemarkCounter
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    where: str
+    text: str
+    id: str | None = None
+    aliases: tuple[str, ...] = ()
+
+
+_INVISIBLE = "\u200b\u2060\ufeff"
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_WORDNET_ID = re.compile(r"n[0-9]{8}")
+_WORDNET = re.compile(r"(n[0-9]{8})(?:[\s,:=_-]+(\S.*))?")
+_BULLET = re.compile(r"[-*+•‣·–—]\s+(?=\S)")
+# A number, a mark or a space, a name; the numbers of all lines have to count up for it to be read so.
+_NUMBERED = re.compile(r"[\[(#]?([0-9]{1,6})(?:\s*[.):\],=]\s*|\s+-\s+|\s+)(\S.*)")
+_NUMBERED_BEHIND = re.compile(r"(\S.*?)(?:\s*[,:=]\s*|\s+-\s+|\s+)\(?([0-9]{1,6})\)?")
+_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "`": "`"}
+
+
+def entries_of_lines(where: str, lines: Iterable[tuple[int, str]], reading: Reading) -> list[LabelEntry]:
+    """The classes of a list of lines.
+
+    Args:
+        where: what a message calls the source.
+        lines: the number and the text of each line that is no comment and not empty.
+        reading: what to say is added to it.
+
+    Raises:
+        LabelError: columns of which none is clearly the name; a WordNet id that has no name.
+    """
+    listed = [_Line(f"{where} line {number}", _without_invisible(text, reading)) for number, text in lines]
+    listed = _split_only_line(listed, reading)
+    listed = _split_tabs(listed, reading)
+    for strip, kind in _WRAPPINGS:
+        texts = strip([line.text for line in listed])
+        if texts is not None:
+            _note(reading.how, kind, listed)
+            listed = [replace(line, text=text) for line, text in zip(listed, texts, strict=True)]
+    listed = _strip_numbers(listed, reading)
+    return [_entry(line, reading) for line in listed]
+
+
+def _note(counter: RemarkCounter, kind: str, lines: Sequence[_Line]) -> None:
+    for line in lines:
+        counter.add(kind, line.text)
+
+
+def _without_invisible(text: str, reading: Reading) -> str:
+    stripped = text.strip(_INVISIBLE)
+    if stripped != text:
+        reading.how.add("read without the invisible characters around it", stripped)
+    return stripped
+
+
+def _split_only_line(lines: list[_Line], reading: Reading) -> list[_Line]:
+    """One line that lists several names is not one name: a label set of one class classifies nothing."""
+    if len(lines) != 1 or "\t" in lines[0].text or _WORDNET.match(lines[0].text):
+        return lines
+    for mark in ";,|":
+        names = [name.strip() for name in lines[0].text.strip(f" {mark}").split(mark)]
+        if len(names) > 1:
+            parts = [_Line(lines[0].where, name) for name in names]
+            _note(reading.how, f"read from one line with {mark!r} between the names", parts)
+            return parts
+    return lines
+
+
+def _split_tabs(lines: list[_Line], reading: Reading) -> list[_Line]:
+    """Two columns are an id and a name; a column of numbers or WordNet ids is the id wherever it stands."""
+    if not any("\t" in line.text for line in lines):
+        return lines
+    rows = [[cell.strip() for cell in line.text.split("\t")] for line in lines]
+    widths = {len([cell for cell in row if cell]) for row in rows}
+    if max(widths, default=0) > 2:
+        wide = next(line for line, row in zip(lines, rows, strict=True) if len([cell for cell in row if cell]) > 2)
+        raise LabelError(
+            f"{wide.where} must be a name, or an id, a tab and a name, got {wide.text.count(chr(9)) + 1} columns",
+            remedy="Name the file .csv and begin it with a header such as id,name,note",
+        )
+    pairs = [row for row in rows if len(row) == 2 and all(row)]
+    if pairs and all(_is_id(right) for _, right in pairs) and not any(_is_id(left) for left, _ in pairs):
+        reversed_lines = [line for line, row in zip(lines, rows, strict=True) if all(row) and len(row) == 2]
+        _note(reading.how, "read as a name, a tab and an id", reversed_lines)
+        return [_pair(line, row, name=0) for line, row in zip(lines, rows, strict=True)]
+    if pairs and all(_NUMBER.fullmatch(cell) for row in pairs for cell in row):
+        raise LabelError(
+            f"{lines[0].where} has two columns of numbers, and none of them is a name",
+            remedy="Write the class names, or an id, a tab and a name",
+        )
+    return [_pair(line, row, name=1) for line, row in zip(lines, rows, strict=True)]
+
+
+def _is_id(cell: str) -> bool:
+    return _NUMBER.fullmatch(cell) is not None or _WORDNET_ID.fullmatch(cell) is not None
+
+
+def _pair(line: _Line, row: list[str], *, name: int) -> _Line:
+    filled = [cell for cell in row if cell]
+    if len(filled) == 2:
+        return replace(line, text=filled[name], id=filled[1 - name])
+    if len(row) > 1 and row[0] and _is_id(row[0]):
+        raise LabelError(f"{line.where} has an id and no label", remedy="Write the class name after the tab")
+    return replace(line, text=filled[0] if filled else "")
+
+
+def _without_bullets(texts: Sequence[str]) -> list[str] | None:
+    if not texts or not all(_BULLET.match(text) for text in texts):
+        return None
+    return [_BULLET.sub("", text, count=1) for text in texts]
+
+
+def _without_commas(texts: Sequence[str]) -> list[str] | None:
+    if len(texts) < 2 or not all(text.endswith((",", ";")) for text in texts[:-1]):
+        return None
+    return [text.rstrip(",; ") for text in texts]
+
+
+def _without_quotes(texts: Sequence[str]) -> list[str] | None:
+    if not texts or not all(len(text) > 2 and _QUOTES.get(text[0]) == text[-1] for text in texts):
+        return None
+    return [text[1:-1] for text in texts]
+
+
+_WRAPPINGS: tuple[tuple[Callable[[Sequence[str]], list[str] | None], str], ...] = (
+    (_without_bullets, "read without the bullet before it"),
+    (_without_commas, "read without the comma after it"),
+    (_without_quotes, "read without the quotes around it"),
+)
+
+
+def _strip_numbers(lines: list[_Line], reading: Reading) -> list[_Line]:
+    """Numbers that count the lines up from 0 or 1 are no part of the names."""
+    if any(line.id is not None for line in lines):
+        return lines
+    for pattern, number, kind in (
+        (_NUMBERED, 1, "read without the number before it"),
+        (_NUMBERED_BEHIND, 2, "read without the number after it"),
+    ):
+        matches = [match for line in lines if (match := pattern.fullmatch(line.text))]
+        if len(matches) < len(lines) or len(lines) < 2:
+            continue
+        first = int(matches[0][number])
+        names = [match[3 - number].strip() for match in matches]
+        counting = first in (0, 1) and [int(match[number]) for match in matches] == list(
+            range(first, first + len(lines))
+        )
+        # "1 euro, 2 euro" counts up as well, and is not numbered.
+        if counting and len(set(map(fold, names))) == len(names):
+            _note(reading.how, kind, lines)
+            return [replace(line, text=name) for line, name in zip(lines, names, strict=True)]
+    return lines
+
+
+def _entry(line: _Line, reading: Reading) -> LabelEntry:
+    if line.id is not None:
+        return named_entry(line.where, line.id, line.text, reading)
+    match = _WORDNET.fullmatch(line.text)
+    if match is None:
+        return LabelEntry(line.where, line.text)
+    if match[2] is None:
+        return translated(line.where, match[1], reading)
+    reading.how.add("read as a WordNet id and a name", line.text)
+    return named_entry(line.where, match[1], match[2], reading)
+
+
+def named_entry(where: str, identifier: str, name: str, reading: Reading) -> LabelEntry:
+    """An id and its name; behind a WordNet id the words of a synset ("tench, Tinca tinca") are a name and aliases."""
+    words = [word.strip() for word in name.split(",")]
+    if _WORDNET_ID.fullmatch(identifier) is None or len(words) < 2 or not all(words):
+        return LabelEntry(where, name, identifier)
+    reading.how.add("read as a synset: the first word is the name, the others are aliases", name)
+    return LabelEntry(where, words[0], identifier, aliases=tuple(words[1:]))
+
+
+def translated(where: str, wordnet_id: str, reading: Reading) -> LabelEntry:
+    """The class of a bare WordNet id, with the name that ImageNet's label set has for it.
+
+    Raises:
+        LabelError: ImageNet has no such class, so nothing says its name.
+    """
+    known = wordnet_class(wordnet_id)
+    if known is None:
+        raise LabelError(
+            f"{where}: {quoted(wordnet_id)} is a WordNet id that is not one of ImageNet's 1,000",
+            remedy="Write its name behind it, after a tab",
+        )
+    reading.how.add("read as the name that ImageNet has for the WordNet id", f"{wordnet_id}: {known.name}")
+    return LabelEntry(where, known.name, wordnet_id, known.group, known.note, known.aliases)
+
+
+_MARKUP = re.compile(r"</?[A-Za-z][^<>]{0,80}>|https?://|%[sd]\b|\$[A-Z_]{2,}|\{[^{}]{0,60}\}|(?:^|/)\.{1,2}/")
+
+_DOUBTS: tuple[tuple[Callable[[str], object], str], ...] = (
+    (_MARKUP.search, "used as written: markup, a placeholder or an address"),
+    (_BULLET.match, "used as written: begins with a bullet"),
+    (re.compile(r"[0-9]+\s*[.):]\s+\S").match, "used as written: begins with a number as lists do"),
+    (lambda name: len(name) > 1 and _QUOTES.get(name[0]) == name[-1], "used as written: in quotes"),
+    (re.compile(",").search, "used as written: with a comma in it"),
+    (lambda name: len(name) > 100, "used as written: over 100 characters"),
+)
+
+
+def doubtful_names(classes: Iterable[ClassLabel]) -> RemarkCounter:
+    """Names that look as if a file was read otherwise than it was meant, beside those that are no words at all."""
+    doubts = RemarkCounter()
+    classes = list(classes)
+    names = {label.name: label.id for label in classes}
+    for label in classes:
+        for test, kind in _DOUBTS:
+            if test(label.name):
+                doubts.add(kind, label.name)
+                break
+        if names.get(label.id, label.id) != label.id:
+            doubts.add("hidden by an id: the name of another class", label.id)
+    return doubts
