@@ -45,3 +45,20 @@ def run_stream(scorer: StreamScorer[Any], views: dict[str, Tensor], texts: Class
     state = scorer.start(texts, images)
     rows = ({kind: features[image] for kind, features in views.items()} for image in range(images))
     return torch.stack([scorer.step(state, row) for row in rows])
+
+
+def soft_tolerance(views: Tensor, texts: Tensor, temperature: float = 0.03) -> float:
+    """How far float32 scores of soft matching may be from float64, as a part of the image's largest score.
+
+    A similarity is a sum of d products in four parts, so it is rounded about d/4 + 3 times by up to half a unit in the
+    last place of |view| |text - mean text|; roundings are as often up as down, so they add up like a random walk. The
+    temperature divides the similarity, and the exponential turns its error into a relative one of the weight.
+    """
+    roundings = views.shape[-1] / 4 + 3
+    size = float(views.norm(dim=-1).max() * (texts - texts.mean(0)).norm(dim=-1).max())
+    return roundings**0.5 * 2.0**-24 * size / temperature
+
+
+def scaled(got: Tensor, want: Tensor) -> float:
+    """The largest difference, as a part of the largest score of its image."""
+    return float(((got.double() - want).abs() / want.abs().amax(-1, keepdim=True)).max())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from feature_vectors import scaled, soft_tolerance
 from parity import within
 from support import GOLDEN
 from torch import Tensor
@@ -55,8 +56,7 @@ def test_float32_scores_are_nearer_to_float64_than_the_authors(softmatch: dict[s
     got = soft(views, texts, class_index, classes)
     want = softmatch[f"{name}_logits_f64"]
     assert got.dtype == torch.float32
-    # 1e-6 here; half as much again, since the order of sums inside a matrix product is the library's
-    assert agrees(f"{name}_logits_f64", relative(got, want), 1.5e-6)
+    assert agrees(f"{name}_logits_f64", scaled(got, torch.tensor(want)), soft_tolerance(views, texts))
     assert relative(got, want) < relative(torch.tensor(softmatch[f"{name}_logits"]), want)
     assert agrees(f"{name}_logits", relative(got, softmatch[f"{name}_logits"]), 1e-5)
     assert got.argmax(1).tolist() == softmatch[f"{name}_logits"].argmax(1).tolist()
@@ -71,6 +71,7 @@ def test_logits_of_the_whole_method_from_the_stored_features(grid: int) -> None:
         table = ClassTextFeatures(features.reshape(-1, dims), class_index, features[:, 0])
         views = {"window": torch.tensor(stored["feat_features"]), "box": torch.tensor(stored["pix_features"])}
         got = SoftMatch().scores(views, table)
-        assert agrees("logits_f64 of the stored features", relative(got, stored["logits_f64"]), 1e-6)
+        tolerance = soft_tolerance(torch.cat(list(views.values()), dim=1), table.features)
+        assert agrees("logits_f64 of the stored features", scaled(got, torch.tensor(stored["logits_f64"])), tolerance)
         assert agrees("logits of the stored features", relative(got, stored["logits"]), 1e-5)
         assert got.argmax(1).tolist() == stored["logits_f64"].argmax(1).tolist()
