@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -17,7 +17,7 @@ from abs_classify.encoding.ranking import ScoredImages, ShardScorer, rank_images
 from abs_classify.encoding.samples import IdentifiedSample, OnError, SkippedImage, UnreadableSample, identify_readable
 from abs_classify.encoding.stages import Stages
 from abs_classify.evaluation.metrics import MethodResult, SeedSpread, evaluate_ranks
-from abs_classify.evaluation.published import SINGLE, BaselineCheck, find_published
+from abs_classify.evaluation.published import SINGLE, BaselineCheck, PublishedNumber, find_published
 from abs_classify.methods.table import MethodPlan
 from abs_classify.models.deferred import model_notes
 from abs_core.canonical import sha256_bytes
@@ -311,22 +311,40 @@ class Evaluation:
         """What the reader should know."""
         near = [check.text(result.top1) for check, result in self._checked() if not check.off]
         images = self.job.split.notes(self.scored.images, self.label_space.names)
-        labels = map(str, self.label_space.labels.remarks)
-        return [*images, *labels, *self._classes_without_data(), *self.plan.notes, *near, *model_notes(self.model)]
+        return [
+            *images,
+            *map(str, self.label_space.labels.remarks),
+            *self._classes_without_data(),
+            *self.plan.notes,
+            *near,
+            *self._not_compared(),
+            *model_notes(self.model),
+        ]
 
     def _checked(self) -> list[tuple[BaselineCheck, MethodResult]]:
-        split = self.job.split
-        if not split.whole or self.scored.skipped or not _published_candidates(split.dataset, self.label_space):
-            return []
-        templates = {"clip": SINGLE, "clip-e": self.plan.templates}
+        names = self.label_space.names.values()
         return [
             (BaselineCheck.of(result, number), result)
-            for result in self.results
-            if result.method in templates
-            for number in find_published(
-                split.dataset.benchmark, split.dataset.split, self.model, templates[result.method]
-            )
+            for number, result in self._published()
+            if not number.of_other_names(names)
         ]
+
+    def _not_compared(self) -> list[str]:
+        names = self.label_space.names.values()
+        reasons = (f"{result.method}: {number.of_other_names(names)}" for number, result in self._published())
+        return [reason for reason in reasons if not reason.endswith(": ")]
+
+    def _published(self) -> Iterator[tuple[PublishedNumber, MethodResult]]:
+        split = self.job.split
+        if not split.whole or self.scored.skipped or not _published_candidates(split.dataset, self.label_space):
+            return
+        templates = {"clip": SINGLE, "clip-e": self.plan.templates}
+        for result in self.results:
+            if result.method in templates:
+                for number in find_published(
+                    split.dataset.benchmark, split.dataset.split, self.model, templates[result.method]
+                ):
+                    yield number, result
 
     def _classes_without_data(self) -> list[str]:
         """A note on classes of the label space that the data set does not know."""

@@ -7,6 +7,7 @@ preprocessing, and then nothing that is compared with it means anything. Pure bu
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal, cast
@@ -39,6 +40,8 @@ class PublishedNumber:
         metric: ``acc1`` or ``mean_per_class_recall``.
         percent: 0 to 100.
         source: who reports it.
+        names: how many different class names its run had, where the shipped label set has another number; else 0. A
+            class that shares its name with one before it can never win.
     """
 
     dataset: str
@@ -48,6 +51,17 @@ class PublishedNumber:
     metric: PublishedMetric
     percent: float
     source: str
+    names: int = 0
+
+    def of_other_names(self, names: Collection[str]) -> str:
+        """Why a run with these class names cannot be compared with the number; empty if it can."""
+        different = len(set(names))
+        if self.names in (0, different):
+            return ""
+        return (
+            f"{self.percent:.2f} is published ({self.source}) with {self.names} different class names for "
+            f"{len(names)} classes; here they are {different}, so the two numbers are not compared"
+        )
 
 
 class BaselineCheck(ResultPart):
@@ -143,6 +157,15 @@ def published_numbers() -> tuple[PublishedNumber, ...]:
 
 
 def _published(
-    dataset: str, split: str, model: str, templates: str, metric: str, percent: str, source: str
+    dataset: str, split: str, model: str, templates: str, metric: str, percent: str, source: str, names: str
 ) -> PublishedNumber:
-    return PublishedNumber(dataset, split, model, templates, cast("PublishedMetric", metric), float(percent), source)
+    return PublishedNumber(
+        dataset,
+        split,
+        model,
+        templates,
+        cast("PublishedMetric", metric),
+        float(percent),
+        source,
+        0 if names == "-" else int(names),
+    )
