@@ -152,8 +152,8 @@ _LISTED = 10
 def command(home: Home, /, labels: str, name: str, dry_run: bool, as_json: bool, **options: Any) -> int:
     """Write descriptions for the classes in LABELS and store them as a bundle.
 
-    LABELS is a file of class names (text, CSV, JSON, YAML), a folder with one subfolder per class, 'cat,dog,car', or the
-    name of a shipped label set. Every reply is kept, so the same command resumes an interrupted run.
+    LABELS is a file of class names (text, CSV, JSON, YAML), a folder with one subfolder per class, 'cat,dog,car', or
+    the name of a shipped label set. Every reply is kept, so the same command resumes an interrupted run.
 
     \b
     abs gen-descriptions labels.txt --name pets
