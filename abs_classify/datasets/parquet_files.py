@@ -1,0 +1,182 @@
+"""Which parquet files belong to a split: on disk, or copied from a pinned revision of the Hugging Face hub.
+
+A split is taken as a whole or not at all: its files number themselves (``test-00000-of-00003.parquet``), the hub lists
+them with their sizes, and the data set's card counts the rows.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from abs_classify.datasets.folders import claim
+from abs_core.errors import DatasetError, UsageError
+from abs_core.extras import require
+from abs_core.files import atomic_write
+
+__all__ = ["download_split", "find_parquet_files", "stated_rows"]
+
+_NUMBERED = re.compile(r"(?P<prefix>.*)-(?P<number>\d{5,9})-of-(?P<count>\d{5,9})(?P<suffix>[-.].*)")
+_MAX_CARD = 1 << 24  # bytes
+
+
+def find_parquet_files(root: Path, split: str) -> list[Path]:
+    """The files of a split, in their order.
+
+    Args:
+        root: a file, or a folder with the files in it, in ``data/``, or in a folder named after the split.
+        split: the prefix of the names.
+
+    Raises:
+        DatasetError: there are none, or some of those that the names count are missing.
+    """
+    if root.is_file():
+        return [root]
+    splits: dict[str, None] = {}
+    for folder in (root, root / "data", root / split, root / "data" / split):
+        files = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
+        numbered_only = folder.name == split and all(path.stem.isdigit() for path in files)
+        of_split = [path for path in files if path.name.startswith((f"{split}-", f"{split}.")) or numbered_only]
+        if of_split:
+            _check_numbers(folder, of_split)
+            return of_split
+        splits |= dict.fromkeys(re.split("[-.]", path.name)[0] for path in files)
+    if splits:
+        raise DatasetError(
+            f"{str(root)!r} has no parquet file of the split {split!r}; its splits: {', '.join(splits)}",
+            remedy="Choose one with ?split=NAME",
+        )
+    raise DatasetError(
+        f"{str(root)!r} has no parquet files",
+        remedy="Name a folder with .parquet files, or OWNER/NAME@COMMIT?to=DIR of the Hugging Face hub",
+    )
+
+
+def _check_numbers(folder: Path, files: list[Path]) -> None:
+    matches = [match for path in files if (match := _NUMBERED.fullmatch(path.name))]
+    counts = {int(match["count"]) for match in matches}
+    if not matches:
+        return
+    numbers = [int(match["number"]) for match in matches]
+    if len(counts) > 1 or len(set(numbers)) < len(numbers) or len(matches) < len(files):
+        raise DatasetError(
+            f"the files of {str(folder)!r} are of several versions of one split: {files[0].name!r}, {files[-1].name!r}",
+            remedy="Keep one version, or name one file",
+        )
+    missing = counts.pop() - len(set(numbers))
+    if missing:
+        first = next(number for number in range(len(numbers) + 1) if number not in numbers)
+        match = matches[0]
+        raise DatasetError(
+            f"{missing} of {match['count'].lstrip('0')} files are missing in {str(folder)!r}, the first is number "
+            f"{first} ({match['prefix']}-{first:0{len(match['number'])}d}-of-{match['count']})",
+            remedy="Fetch them from where the others come from; to use one file, name it",
+        )
+
+
+def stated_rows(root: Path, split: str) -> int | None:
+    """How many rows a split has by the card of its data set (``README.md`` with ``dataset_info``).
+
+    None where there is no card, or it describes several configurations.
+    """
+    card = root / "README.md"
+    try:
+        if not card.is_file() or card.stat().st_size > _MAX_CARD:
+            return None
+        _, _, rest = card.read_text(encoding="utf-8").partition("---\n")
+        content = yaml.safe_load(rest.partition("\n---")[0])
+        info: Any = content["dataset_info"]
+        if isinstance(info, list):
+            (info,) = info
+        (count,) = [entry["num_examples"] for entry in info["splits"] if entry["name"] == split]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError):
+        return None
+    return count if type(count) is int else None
+
+
+def download_split(name: str, revision: str, to: str, split: str) -> Path:
+    """Copy the parquet files of a split that the folder does not have yet.
+
+    Args:
+        name: ``OWNER/NAME`` of the repository.
+        revision: a full commit hash.
+        to: the folder.
+        split: the prefix of the names.
+
+    Returns:
+        The folder, which has every file of the split with the size that the hub states.
+
+    Raises:
+        UsageError: a revision that is not pinned, no folder, or one with other files.
+        DatasetError: the hub cannot be reached, has no such files, or did not send all of them.
+        MissingExtraError: huggingface_hub is not installed.
+    """
+    if not re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise UsageError(
+            f"the revision of {name} must be a full commit hash, since a branch can change, got {revision!r}",
+            remedy=f"Write hf:{name}@COMMIT?to=DIR with the 40 digits from the history on the hub",
+        )
+    if not to:
+        raise UsageError(
+            f"the files of {name} must be downloaded before they can be read",
+            remedy=f"Name a folder for them: hf:{name}@{revision}?to=DIR",
+        )
+    folder = Path(to).expanduser()
+    complete = folder / f".{split}-complete"
+    claim(folder, f"{name}@{revision}")
+    sizes = _read_sizes(complete)
+    if sizes and not _incomplete(folder, sizes):
+        return folder
+    hub = require("huggingface_hub", extra="datasets", purpose="to download from the Hugging Face hub")
+    try:
+        sizes = _list_split(hub, name, revision, split)
+        if sizes:
+            hub.snapshot_download(
+                repo_id=name, repo_type="dataset", revision=revision, local_dir=folder, allow_patterns=list(sizes)
+            )
+    except Exception as error:  # the hub client has many errors of its own, and those of its HTTP client
+        raise DatasetError(
+            f"cannot download {name} at {revision}: {type(error).__name__}",
+            remedy="Check the name and the connection, and run the same command again: it resumes",
+        ) from error
+    if not sizes:
+        raise DatasetError(
+            f"{name} has no parquet files of the split {split!r} at {revision}",
+            remedy="Choose another split with ?split=NAME, or the commit of its branch refs/convert/parquet",
+        )
+    # the client takes a connection that breaks while there are files already for an order to work offline
+    if missing := _incomplete(folder, sizes):
+        raise DatasetError(
+            f"{len(missing)} of {len(sizes)} files of {name} ({split}) are not copied in full, the first is "
+            f"{missing[0]!r}",
+            remedy="Check the connection, and run the same command again: it resumes",
+        )
+    with atomic_write(complete) as stream:
+        stream.write(json.dumps(sizes).encode())
+    return folder
+
+
+def _list_split(hub: Any, name: str, revision: str, split: str) -> dict[str, int]:
+    """Path and size in bytes of the files of a split on the hub."""
+    wanted = re.compile(rf"(data/)?({re.escape(split)}[-.][^/]*|{re.escape(split)}/\d+\.)parquet")
+    tree = hub.HfApi().list_repo_tree(name, repo_type="dataset", revision=revision, recursive=True)
+    return {entry.path: entry.size for entry in tree if hasattr(entry, "size") and wanted.fullmatch(entry.path)}
+
+
+def _read_sizes(complete: Path) -> dict[str, int]:
+    """What a finished copy noted; empty for one that noted nothing."""
+    try:
+        content = json.loads(complete.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _incomplete(folder: Path, sizes: dict[str, int]) -> list[str]:
+    return [
+        name for name, size in sizes.items() if not (folder / name).is_file() or (folder / name).stat().st_size != size
+    ]
