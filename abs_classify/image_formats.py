@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["FORMATS", "HEAD_BYTES", "IMAGE_EXTENSIONS", "FileFormat", "file_format"]
+__all__ = ["FORMATS", "HEAD_BYTES", "IMAGE_EXTENSIONS", "MAX_FILE_BYTES", "FileFormat", "file_format"]
 
 #: The formats that are opened, by Pillow's names; no other decoder is tried. MPO files are JPEG files.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
@@ -19,6 +19,9 @@ IMAGE_EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".avif", ".avifs", ".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c"}
 )
+
+#: A larger file is no image that is read: 100 megapixels of 16-bit colour need 600 MB.
+MAX_FILE_BYTES = 1 << 30
 
 #: How many bytes ``file_format`` looks at.
 HEAD_BYTES = 512

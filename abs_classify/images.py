@@ -1,32 +1,50 @@
 """From image files to upright 8-bit RGB pixels; what cannot be read in full is an error that names the image.
 
-Files come from strangers: Pillow may try a fixed list of formats only, decompression bombs are refused before anything
-is decoded, and a file that ends early is an error rather than an image with a grey lower half.
+Files come from strangers: Pillow may try a fixed list of formats only, what decoding may cost is bounded before it
+begins, and a file that ends early is an error rather than an image with a grey lower half, unless the caller accepts
+that.
 """
 
 from __future__ import annotations
 
 import io
-import math
 import threading
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
-import numpy as np
 from PIL import Image
 
-from abs_classify.image_formats import FORMATS, file_format
+from abs_classify.image_formats import FORMATS, MAX_FILE_BYTES, file_format
+from abs_classify.image_limits import (
+    DECODING_MEMORY,
+    MAX_DECODING_BYTES,
+    MAX_PIXELS,
+    MAX_SCANNED_PIXELS,
+    decoding_bytes,
+    largest_image,
+    png_without_metadata,
+    scanned_pixels,
+)
+from abs_classify.image_modes import SINGLE_COLOUR, content_remarks, to_rgb
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import ImageError
 from abs_core.text import printable
 
-__all__ = ["FORMATS", "MAX_PIXELS", "LoadedImage", "load_image", "upright_rgb"]
+__all__ = ["FORMATS", "MAX_PIXELS", "TRUNCATED", "LoadedImage", "Truncated", "load_image", "upright_rgb"]
 
-#: An image with more pixels is refused. Pillow's own limit, 89 megapixels unless the program changed it, holds as well.
-MAX_PIXELS = 100_000_000
+#: What is done with a file that ends early: it is an error, or what there is of it is the image.
+Truncated: TypeAlias = Literal["refuse", "accept"]
+
+#: The remark on an image whose file ends early.
+TRUNCATED = "read in part: the file ends early"
+
 _ORIENTATION_TAG = 0x0112
+
+# of TIFF: what kind of image a page is; camera raw files begin with a preview
+_SUBFILE_TAG, _REDUCED = 0x00FE, 1
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -38,8 +56,13 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+# formats that Pillow decodes at a half, a quarter or an eighth of their size
+_REDUCIBLE = ("JPEG", "MPO", "JPEG2000")
+_JPEG_END = b"\xff\xd9"
+
 _CONVERT = "Convert it to JPEG or PNG, or leave it out"
 _REPLACE = "Fetch the file again, or leave it out"
+_SCALE = "Scale it down, or leave it out"
 
 # warnings.catch_warnings changes filters that all threads share, so one thread at a time may use it here.
 _warning_filters = threading.Lock()
@@ -52,56 +75,95 @@ class LoadedImage:
     Args:
         id: ``sha256:...`` of the file's bytes; it is the key of the image in caches and seeds its random numbers.
         pixels: RGB, 8 bits a channel, turned upright by its EXIF orientation, at least 1 x 1.
+        remarks: what was guessed, scaled or left out to make these pixels, as the kinds of ``abs_core.remarks``.
     """
 
     id: str
     pixels: Image.Image
+    remarks: tuple[str, ...] = ()
 
 
-def load_image(source: Path | bytes, name: str | None = None) -> LoadedImage:
+def load_image(source: Path | bytes, name: str | None = None, *, truncated: Truncated = "refuse") -> LoadedImage:
     """Read and decode an image: the first frame, on white where it is transparent, 16-bit grey scaled to 8 bits.
 
-    Safe to call from threads.
+    Safe to call from threads. JPEG and JPEG 2000 images that are too large are decoded at a half, a quarter or an
+    eighth of their size, with a remark.
 
     Args:
         source: a file, or the bytes of one.
         name: the name of the image in errors; by default the path.
+        truncated: whether a file that ends early is an error. "accept" takes what there is of a JPEG, PNG, GIF, BMP,
+            TIFF or PPM file, with the remark ``TRUNCATED``; the rest is grey or black.
 
     Raises:
-        ImageError: the file cannot be read, is empty, is in none of the ``FORMATS``, has more than ``MAX_PIXELS``
-            pixels, or is cut off or damaged. The message names the image.
+        ImageError: the file cannot be read, is empty or no image, is in none of the ``FORMATS``, is too large to be
+            decoded, or is cut off or damaged. The message names the image.
     """
     label = repr(name if name is not None else str(source) if isinstance(source, Path) else "image bytes")
     data = _read(source, label) if isinstance(source, Path) else source
     if not data:
         raise ImageError(f"the image {label} is empty (0 bytes)", remedy=_REPLACE)
-    return LoadedImage(sha256_bytes(data), upright_rgb(_open(data, label), label))
+    try:
+        pixels, remarks = _decode(data, label, truncated)
+    except ImageError:
+        smaller = png_without_metadata(data)
+        if smaller is None:
+            raise
+        pixels, remarks = _decode(smaller, label, truncated)
+        remarks.append("read without its metadata, which is damaged or too large")
+    return LoadedImage(sha256_bytes(data), pixels, tuple(remarks))
 
 
-def upright_rgb(image: Image.Image, label: str) -> Image.Image:
+def upright_rgb(
+    image: Image.Image, label: str, truncated: Truncated = "refuse", remarks: list[str] | None = None
+) -> Image.Image:
     """The pixels of an opened image as ``load_image`` gives them; of several frames the current one.
 
     Args:
-        image: is not changed, except that Pillow reads the rest of its file.
+        image: is not changed, except that Pillow reads the rest of its file, at a reduced size if it is too large.
         label: the name of the image in errors.
+        truncated: as in ``load_image``.
+        remarks: those on the image are appended.
 
     Raises:
-        ImageError: it has no pixels or more than ``MAX_PIXELS``, or its file is cut off, damaged or closed.
+        ImageError: it has no pixels, is too large to be decoded, or its file is cut off, damaged or closed.
     """
-    width, height = image.size
-    if min(width, height) < 1:
-        raise ImageError(f"the image {label} has no pixels ({width} x {height})", remedy=_REPLACE)
-    if width * height > _most_pixels():
-        raise _bomb(label, f"{width} x {height}")
-    try:
-        image.load()
-        pixels = _turn_upright(_to_rgb(image), _orientation(image))
-    except Exception as error:  # on broken data Pillow's decoders can raise anything
-        reason = printable(str(error) or type(error).__name__, 120).rstrip(".")
-        raise ImageError(f"the image {label} is cut off or damaged: {reason}", remedy=_REPLACE) from error
+    remarks = [] if remarks is None else remarks
+    if min(image.size) < 1:
+        raise ImageError(f"the image {label} has no pixels ({image.width} x {image.height})", remedy=_REPLACE)
+    size = _reduce(image, label, remarks)
+    with DECODING_MEMORY.taking(size):
+        try:
+            _load(image, truncated, remarks)
+            pixels = _turn_upright(to_rgb(image, remarks), _orientation(image))
+        except Exception as error:  # on broken data Pillow's decoders can raise anything
+            raise _damaged(label, error, truncated) from error
     # an orientation that is kept would turn the pixels once more if they were passed in again
     pixels.info.clear()
+    remarks += content_remarks(pixels)
     return pixels
+
+
+def _decode(data: bytes, label: str, truncated: Truncated) -> tuple[Image.Image, list[str]]:
+    image = _open(data, label)
+    if _is_jpeg(image) and scanned_pixels(data, image.width * image.height) > MAX_SCANNED_PIXELS:
+        raise ImageError(
+            f"the image {label} has too many scans to be decoded in reasonable time and may be a decompression bomb",
+            remedy=_CONVERT,
+        )
+    remarks: list[str] = []
+    pixels = upright_rgb(image, label, truncated, remarks)
+    if TRUNCATED in remarks and _is_jpeg(image):
+        # libjpeg shows all that it has, such as the coarse scans of a progressive image, once the image has an end
+        remarks = [TRUNCATED]
+        pixels = upright_rgb(_open(data + _JPEG_END, label), label, truncated, remarks)
+    if TRUNCATED in remarks and SINGLE_COLOUR in remarks:
+        raise ImageError(f"the image {label} is cut off before its first pixels", remedy=_REPLACE)
+    return pixels, remarks
+
+
+def _is_jpeg(image: Image.Image) -> bool:
+    return image.format in ("JPEG", "MPO")
 
 
 def _read(path: Path, label: str) -> bytes:
@@ -109,6 +171,8 @@ def _read(path: Path, label: str) -> bytes:
         if path.exists() and not path.is_file():
             kind = "a folder" if path.is_dir() else "not a regular file"
             raise ImageError(f"the image {label} is {kind}", remedy="Name an image file")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ImageError(f"the image {label} has more than {MAX_FILE_BYTES >> 20} MB", remedy=_SCALE)
         return path.read_bytes()
     except (OSError, ValueError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).lower()
@@ -119,12 +183,11 @@ def _open(data: bytes, label: str) -> Image.Image:
     """The image with its header read and nothing decoded."""
     try:
         with _warning_filters, warnings.catch_warnings():
-            # warnings about odd metadata do not concern the pixels
+            # neither odd metadata nor a size that is looked at later concerns the caller
             warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
             return Image.open(io.BytesIO(data), formats=FORMATS)
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise _bomb(label, "its header claims too many pixels") from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(label, "its header claims too many pixels") from error
     except Exception as error:  # a broken header can raise anything, too
         raise _unopened(data, label) from error
 
@@ -139,15 +202,73 @@ def _unopened(data: bytes, label: str) -> ImageError:
     return ImageError(f"{label} is {formats}, or its header is damaged", remedy=_CONVERT)
 
 
-def _most_pixels() -> int:
-    return min(MAX_PIXELS, Image.MAX_IMAGE_PIXELS or MAX_PIXELS)
+def _reduce(image: Image.Image, label: str, remarks: list[str]) -> int:
+    """Have an image that is too large decoded at a smaller size, if its format can do that.
+
+    Returns:
+        The bytes of memory that decoding it takes.
+    """
+    width, height = image.size
+    reducible = image.format in _REDUCIBLE and getattr(image, "tile", None)
+    for power in range(4 if reducible else 1):
+        reduced = max(1, width >> power), max(1, height >> power)
+        size = decoding_bytes(image, *reduced)
+        if reduced[0] * reduced[1] <= largest_image() and size <= MAX_DECODING_BYTES:
+            break
+    else:
+        if width * height > largest_image():
+            raise _too_large(label, f"{width} x {height}")
+        message = (
+            f"the image {label} ({width} x {height}) needs {size / 1e9:.1f} GB of memory to be decoded, more than "
+        )
+        raise ImageError(f"{message}{MAX_DECODING_BYTES / 1e9:.1f} GB", remedy=_SCALE)
+    if power:
+        if image.format == "JPEG2000":
+            image.reduce = power  # type: ignore[method-assign, assignment]
+        else:
+            image.draft(None, reduced)
+        remarks.append(f"decoded at 1/{1 << power} of width and height: too large")
+    if _is_preview(image):
+        remarks.append("a preview that a camera raw or TIFF file begins with")
+    return size
 
 
-def _bomb(label: str, detail: str) -> ImageError:
-    limit = _most_pixels() // 1_000_000
+def _is_preview(image: Image.Image) -> bool:
+    tags = getattr(image, "tag_v2", {})
+    with suppress(Exception):  # a broken tag can raise anything
+        return image.format == "TIFF" and bool(int(tags.get(_SUBFILE_TAG, 0)) & _REDUCED)
+    return False
+
+
+def _load(image: Image.Image, truncated: Truncated, remarks: list[str]) -> None:
+    try:
+        image.load()
+    except OSError as error:
+        if truncated == "refuse" or not _is_cut_off(error):
+            raise
+        # what was decoded before the file ended is there
+        image.tile = []  # type: ignore[attr-defined]
+        image.load()
+        remarks.append(TRUNCATED)
+
+
+def _is_cut_off(error: Exception) -> bool:
+    return "truncated" in str(error).lower()
+
+
+def _damaged(label: str, error: Exception, truncated: Truncated) -> ImageError:
+    reason = printable(str(error) or type(error).__name__, 120).rstrip(".")
+    remedy = _REPLACE
+    if truncated == "refuse" and isinstance(error, OSError) and _is_cut_off(error):
+        remedy = f"{_REPLACE}; --truncated accept takes what there is of it"
+    return ImageError(f"the image {label} is cut off or damaged: {reason}", remedy=remedy)
+
+
+def _too_large(label: str, detail: str) -> ImageError:
+    limit = largest_image() // 1_000_000
     return ImageError(
         f"the image {label} is larger than {limit} megapixels ({detail}) and may be a decompression bomb",
-        remedy="Scale it down, or leave it out",
+        remedy=_SCALE,
     )
 
 
@@ -163,28 +284,3 @@ def _orientation(image: Image.Image) -> int:
 def _turn_upright(image: Image.Image, orientation: int) -> Image.Image:
     method = _UPRIGHT.get(orientation)
     return image if method is None else image.transpose(method)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        return _wide_grey(image).convert("RGB")
-    if image.has_transparency_data:
-        pixels = image.convert("RGBA")
-        white = Image.new("RGBA", pixels.size, "white")
-        return Image.alpha_composite(white, pixels).convert("RGB")
-    if image.mode == "RGB":
-        # a copy keeps neither the bytes of the file nor its decoder
-        return image.copy()
-    return image.convert("RGB")
-
-
-def _wide_grey(image: Image.Image) -> Image.Image:
-    """Grey of more than 8 bits as 8-bit grey: from 0..65535 (of floats 0..1), other values from their range."""
-    values = np.asarray(image).astype(np.float64)
-    low, high = float(np.min(values)), float(np.max(values))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError("it holds NaN or infinity")
-    top = 1.0 if image.mode == "F" else 65535.0
-    if low < 0 or high > top:
-        values, top = values - low, (high - low) or 1.0
-    return Image.fromarray(np.rint(values * (255.0 / top)).astype(np.uint8))
