@@ -15,7 +15,15 @@ from abs_core.label_set import ClassLabel, fold, wordnet_class
 from abs_core.remarks import MAX_EXAMPLES, Remark
 from abs_core.text import valid_unicode
 
-__all__ = ["is_not_a_class", "is_split", "is_system_folder", "name_remarks", "split_key", "translated_names"]
+__all__ = [
+    "PREFERRED_SPLITS",
+    "is_not_a_class",
+    "is_split",
+    "is_system_folder",
+    "name_remarks",
+    "split_key",
+    "translated_names",
+]
 
 _SPLITS = {
     "train": ("train", "training", "trainval"),
@@ -23,6 +31,8 @@ _SPLITS = {
     "test": ("test", "testing"),
     "pred": ("pred", "prediction", "predictions", "unlabeled", "unlabelled"),
 }
+#: What ``split_key`` gives, that which an evaluation wants last.
+PREFERRED_SPLITS = ("pred", "train", "validation", "test")
 _SPLIT_OF = {word: split for split, words in _SPLITS.items() for word in words}
 _FILLERS = frozenset({"image", "images", "img", "imgs", "set", "data", "dataset", "seg", "split", "folder"})
 _NOT_CLASSES = frozenset(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +14,7 @@ from typing import Protocol
 from abs_classify.datasets.class_order import classes_by_name
 from abs_core.descriptions import LabelSpace
 from abs_core.errors import DatasetError, ImageError, LabelError, UsageError
-from abs_core.labels import ClassLabel, LabelSet, compact, shipped_label_set, shipped_label_sets
+from abs_core.labels import ClassLabel, LabelSet, compact, read_labels, shipped_label_set, shipped_label_sets
 from abs_core.remarks import Remark
 
 __all__ = [
@@ -22,8 +24,11 @@ __all__ = [
     "class_id",
     "class_positions",
     "classes_of",
+    "existing_path",
     "flag",
     "label_at",
+    "label_in",
+    "named_label_set",
     "numbered_classes",
     "read_bytes",
     "split_options",
@@ -183,13 +188,41 @@ def classes_of(labels: Iterable[str]) -> tuple[ClassLabel, ...]:
     return tuple(ClassLabel(label, label.replace("_", " ").strip() or label) for label in sorted(set(labels)))
 
 
+def named_label_set(name: str) -> LabelSet:
+    """The label set that an option ``classes`` names: a shipped one, or a file of class names in their order.
+
+    Raises:
+        UnknownNameError, LabelError, StorageError: as ``abs_core.labels.read_labels``.
+    """
+    return shipped_label_set(name) if name in shipped_label_sets() else read_labels(name)
+
+
+_CLASS_NUMBER = re.compile(r"(\d{1,9})(?:\.0+)?")
+
+
+def label_in(label_set: LabelSet, text: str, where: str) -> str:
+    """The id of the class of a label set that a label means: its id, else its name, else its number from 0 on.
+
+    Raises:
+        DatasetError: none.
+    """
+    try:
+        return label_set.resolve(text).id
+    except LabelError as error:
+        if (found := label_set.find_id(text)) is not None:
+            return found
+        if number := _CLASS_NUMBER.fullmatch(text):
+            return label_at(label_set.classes, int(number[1]), where)
+        raise DatasetError(f"{where}: {error.message}", remedy=error.remedy) from error
+
+
 def numbered_classes(names: Sequence[str] | None, label_set: str | None, where: str) -> tuple[ClassLabel, ...]:
     """The classes in the order of their numbers, for data whose labels are numbers.
 
     Args:
         names: the class names that come with the data, by number; None if there are none.
-        label_set: the shipped label set that the user names; None: the one whose names are these in this order, if
-            there is one. Otherwise the id of a class is its name.
+        label_set: the label set that the user names, as ``named_label_set`` takes it; None: the shipped one whose names
+            are these in this order, if there is one. Otherwise the id of a class is its name.
         where: names the data set in errors.
 
     Raises:
@@ -198,8 +231,8 @@ def numbered_classes(names: Sequence[str] | None, label_set: str | None, where: 
             what the numbers mean.
     """
     if label_set is not None:
-        shipped = shipped_label_set(label_set)
-        return shipped.classes if names is None else classes_by_name(names, shipped, where)
+        named = named_label_set(label_set)
+        return named.classes if names is None else classes_by_name(names, named, where)
     if names is None:
         raise DatasetError(
             f"the labels of {where} are numbers, and the classes that they stand for are not given",
@@ -254,6 +287,14 @@ def read_bytes(path: Path, name: str, offset: int = 0, size: int | None = None) 
     return data
 
 
+def existing_path(text: str) -> Path:
+    """A path that a spec names; ``~`` is the home folder, since shells leave it alone behind a colon."""
+    path = Path(text)
+    if text.startswith("~") and not os.path.lexists(path):
+        return Path(os.path.expanduser(text))  # noqa: PTH111 - keeps a path whose user is unknown as it is
+    return path
+
+
 _TRUE = ("", "1", "true", "yes")
 
 
@@ -271,7 +312,7 @@ def split_options(location: str, known: Iterable[str], usage: str) -> tuple[str,
         UsageError: an unknown option, or one that is given twice.
     """
     path, mark, query = location.rpartition("?")
-    if not mark or ("://" not in location and Path(location).exists()):
+    if not mark or ("://" not in location and os.path.lexists(existing_path(location))):
         return location, {}
     options: dict[str, str] = {}
     for part in query.split("&"):

@@ -5,19 +5,29 @@ A list may have millions of lines, so only the path and a reference to the label
 
 from __future__ import annotations
 
-import csv
-import json
 import os
+import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import overload
 
-from abs_classify.datasets.base import Dataset, Sample, class_id, classes_of
+from abs_classify.datasets.base import (
+    Dataset,
+    Sample,
+    class_id,
+    classes_of,
+    existing_path,
+    label_in,
+    named_label_set,
+    split_options,
+)
+from abs_classify.datasets.list_files import ListRow, ListSource, json_rows, table_rows
 from abs_core.errors import DatasetError
 
-__all__ = ["ListRow", "ListedSamples", "open_jsonl", "open_table"]
+__all__ = ["ListedSamples", "collect_rows", "open_jsonl", "open_table"]
 
 
 class ListedSamples(Sequence[Sample]):
@@ -69,51 +79,42 @@ class ListedSamples(Sequence[Sample]):
         return f"ListedSamples({str(self._folder)!r}, {len(self)} images)"
 
 
-class ListRow(NamedTuple):
-    """One entry of a list.
-
-    Args:
-        line: its line number, from 1 on.
-        path: of the image, as written.
-        label: of the image, as written.
-        id: of the image, as written; empty if there is none.
-    """
-
-    line: int
-    path: str
-    label: str
-    id: str = ""
+_LIST_OPTIONS = ("path", "label", "header", "delimiter", "split", "folder", "classes")
+_JSON_OPTIONS = ("path", "label", "split", "folder", "classes")
 
 
-def _collect_rows(spec: str, file: Path, rows: Iterable[ListRow]) -> Dataset:
+def collect_rows(source: ListSource, rows: Iterable[ListRow], find: Callable[[ListRow], str] | None = None) -> Dataset:
     """The data set that a list describes, in its order. A path that is repeated with the same label counts once.
 
     A path may lead anywhere, because a list is the user's own, like the arguments of a command. (The annotation files
     of published sets and the members of archives are untrusted; their paths must stay inside a folder.)
 
     Args:
-        spec: the name of the data set.
-        file: the list; relative paths start from its folder.
+        source: the list; its option ``classes`` names the label set that its labels are of.
         rows: its entries.
+        find: from an entry to its path, relative to the source's folder; by default as it is written.
 
     Raises:
-        DatasetError: an entry without a path or label, a repeated id, a path with two labels, a missing file, or no
-            entry at all. The message names file and line.
+        DatasetError: an entry without a path or label, a repeated id, a path with two labels, a missing file, a label
+            that the label set lacks, or no entry at all. The message names file and line.
     """
+    file, folder = source.file, str(source.folder)
     positions: dict[str, int] = {}
     lines = array("Q")
     labels: list[str] = []
     lines_by_id: dict[str, int] = {}
+    label_set = named_label_set(source.options["classes"]) if "classes" in source.options else None
     # one string for each label, however many lines have it
     known_labels: dict[str, str] = {}
-    folder = str(file.parent)
     for row in rows:
         label = known_labels.get(row.label)
         if label is None:
-            label = class_id(row.label, f"line {row.line} of {str(file)!r}")
+            where = f"line {row.line} of {str(file)!r}"
+            label = class_id(row.label, where)
+            label = label if label_set is None else label_in(label_set, label, where)
             known_labels[row.label] = label = known_labels.setdefault(label, label)
         _validate_row(file, row, lines_by_id)
-        path = _normalized(folder, row.path)
+        path = _normalized(folder, _usable_path(source, row) if find is None else find(row))
         position = positions.setdefault(path, len(labels))
         if position == len(labels):
             lines.append(row.line)
@@ -128,8 +129,10 @@ def _collect_rows(spec: str, file: Path, rows: Iterable[ListRow]) -> Dataset:
         raise DatasetError(f"{str(file)!r} lists no images", remedy="Add a line with path and label for each image")
     paths = list(positions)
     if missing := _missing(folder, paths):
-        raise _missing_files(file, paths[missing[0]], lines[missing[0]], len(missing), len(paths))
-    return Dataset(spec, classes_of(known_labels.values()), ListedSamples(file.parent, paths, labels))
+        _find_extensions(source, paths, missing, set(positions), lines)
+    classes = classes_of(known_labels.values()) if label_set is None else label_set.classes
+    samples = ListedSamples(source.folder, paths, labels)
+    return Dataset(source.spec, classes, samples, remarks=source.remarks.remarks)
 
 
 def _validate_row(file: Path, row: ListRow, lines_by_id: dict[str, int]) -> None:
@@ -140,6 +143,33 @@ def _validate_row(file: Path, row: ListRow, lines_by_id: dict[str, int]) -> None
             f"line {row.line} of {str(file)!r}: the id {row.id!r} appears twice, first on line {first}",
             remedy="Give each image an id of its own",
         )
+
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def _usable_path(source: ListSource, row: ListRow) -> str:
+    """The path of an entry as this system writes it: ``~`` and backslashes are those of other programs.
+
+    Raises:
+        DatasetError: it is an address.
+    """
+    path = row.path
+    if not ("\\" in path or path[0] == "~" or path[-1].isspace() or "://" in path):
+        return path
+    if os.path.lexists(source.folder / path):
+        return path
+    if _ADDRESS.match(path):
+        remedy = (
+            "Write the path without file://" if path.startswith("file:") else "Download the images and list the copies"
+        )
+        source.fail_line(row.line, f"has the address {path!r:.120}, and images are read from files only", remedy)
+    if path[0] == "~":
+        return os.path.expanduser(path)  # noqa: PTH111 - keeps a path whose user is unknown as it is
+    usable = path.strip().replace("\\", "/")
+    if "\\" in path:
+        source.remarks.add("path read with / for backslashes", path)
+    return usable
 
 
 def _normalized(folder: str, path: str) -> str:
@@ -189,134 +219,90 @@ def _listed_files(folder: str, paths: list[str], positions: array[int]) -> set[s
         return set()
 
 
-def _missing_files(file: Path, path: str, line: int, count: int, total: int) -> DatasetError:
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".webp", ".tif", ".bmp")
+
+
+def _find_extensions(
+    source: ListSource, paths: list[str], missing: list[int], known: set[str], lines: array[int]
+) -> None:
+    """Complete listed names without extensions, as tables of image ids have them, in ``paths``.
+
+    Raises:
+        DatasetError: a file is missing all the same.
+    """
+    for number, position in enumerate(missing):
+        found = [paths[position] + end for end in _EXTENSIONS if (source.folder / (paths[position] + end)).is_file()]
+        # a system that ignores case finds one file under two names
+        if not found or len({text.casefold() for text in found}) > 1 or found[0] in known:
+            raise _missing_files(source, paths[position], lines[position], len(missing) - number, len(paths))
+        source.remarks.add("path completed by the extension of its file", found[0])
+        known.add(found[0])
+        paths[position] = found[0]
+
+
+def _missing_files(source: ListSource, path: str, line: int, count: int, total: int) -> DatasetError:
     first = f"the file {path!r} on line {line}"
     message = (
-        f"{count} of {total} files of {str(file)!r} are missing, the first is {first}"
+        f"{count} of {total} files of {str(source.file)!r} are missing, the first is {first}"
         if count > 1
-        else f"{first} of {str(file)!r} is missing"
+        else f"{first} of {str(source.file)!r} is missing"
     )
-    return DatasetError(message, remedy="Correct the paths; relative ones start from the folder of the list")
+    if (source.folder / path).exists():
+        return DatasetError(f"{first} of {str(source.file)!r} is not a regular file", remedy="Remove the line")
+    remedy = "Correct the paths; relative ones start from the folder of the list"
+    if (folder := _folder_with(source.folder, path)) is not None:
+        remedy = f"Name the folder that the paths start from: {source.command(folder=str(folder))}"
+    return DatasetError(message, remedy=remedy)
 
 
-_MAX_LINE = 1 << 20
-
-# json.loads makes this call after several checks of its own, which take half of the time on a short line.
-_decode = json.JSONDecoder().decode
-_EXAMPLE = 'Write {"path": "photos/a.jpg", "label": "cat"} on each line'
+def _folder_with(folder: Path, path: str) -> Path | None:
+    """A folder near that of the list from which a path leads to a file."""
+    try:
+        near = [*sorted(entry for entry in folder.iterdir() if entry.is_dir())[:_MANY], folder.parent]
+        return next((place for place in near if (place / path).is_file()), None)
+    except OSError:
+        return None
 
 
 def open_jsonl(location: str) -> Dataset:
     """The images that a JSON Lines file lists, in its order.
 
-    Each line is an object with the strings ``path`` and ``label``. Other keys are ignored, except that an ``id`` must
-    not be repeated. UTF-8, with or without a byte order mark; blank lines are ignored. A relative path starts from the
-    folder of the file. A path that is repeated with the same label counts once.
+    Each line is an object with ``path`` and ``label``, a string or a number, or with the names that other tools give
+    them. Other keys are ignored, except that an ``id`` must not be repeated. UTF-8, with or without a byte order mark;
+    blank lines are ignored. A relative path starts from the folder of the file. A path that is repeated with the same
+    label counts once.
 
     Args:
-        location: the file.
+        location: the file, with options as ``open_table`` takes them, except ``header`` and ``delimiter``.
 
     Raises:
+        UsageError: an unknown option.
         DatasetError: the file cannot be read, a line is not such an object or is longer than 1 MB, an id is repeated, a
             path has two labels, or an image file is missing. The message names file and line.
     """
-    file = Path(location)
-    return _collect_rows(f"jsonl:{location}", file, _jsonl_rows(file))
-
-
-def _jsonl_rows(file: Path) -> Iterator[ListRow]:
-    try:
-        with file.open(encoding="utf-8-sig") as stream:
-            line = 0
-            while text := stream.readline(_MAX_LINE):
-                line += 1
-                if len(text) == _MAX_LINE:
-                    raise _line_error(file, line, "is longer than 1 MB", "Write one image per line")
-                if not text.isspace():
-                    yield _parse_line(text, file, line)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise DatasetError(f"cannot read the list {str(file)!r}: {reason}", remedy="Check the path") from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"the list {str(file)!r} is not valid UTF-8", remedy="Save it as UTF-8") from error
-
-
-def _parse_line(text: str, file: Path, line: int) -> ListRow:
-    try:
-        content = _decode(text)
-    except (ValueError, RecursionError) as error:
-        raise _line_error(file, line, "is not valid JSON", _EXAMPLE) from error
-    values = content if isinstance(content, dict) else {}
-    path, label, identifier = values.get("path"), values.get("label"), values.get("id")
-    if not (isinstance(path, str) and isinstance(label, str)):
-        raise _line_error(file, line, "must be an object with the strings 'path' and 'label'", _EXAMPLE)
-    return ListRow(line, path, label, identifier if isinstance(identifier, str) else "")
-
-
-def _line_error(file: Path, line: int, problem: str, remedy: str) -> DatasetError:
-    return DatasetError(f"line {line} of {str(file)!r} {problem}", remedy=remedy)
-
-
-_COLUMNS = ("path", "label")
+    file, options = split_options(location, _JSON_OPTIONS, "jsonl:FILE?path=KEY&label=KEY")
+    source = ListSource(existing_path(file), f"jsonl:{file}", options)
+    return replace(collect_rows(source, json_rows(source)), name=f"jsonl:{location}")
 
 
 def open_table(location: str) -> Dataset:
     """The images that a CSV file lists, in its order.
 
-    The first line names the columns, separated by commas. ``path`` and ``label`` are required; other columns are
-    ignored, except that an ``id`` must not be repeated. UTF-8, with or without a byte order mark. A relative path
+    The first line names the columns. A path and a label are required, under these or other usual names; other columns
+    are ignored, except that an ``id`` must not be repeated. UTF-8, with or without a byte order mark. A relative path
     starts from the folder of the file. A path that is repeated with the same label counts once.
 
     Args:
-        location: the CSV file.
+        location: the CSV file. Options: ``path`` and ``label`` name the columns; ``header=none`` if the first line is a
+            row, where they are numbers from 1 on; ``delimiter``; ``folder``, where relative paths start; ``split``, of
+            the rows to take; ``classes``, the label set that the labels are of, by id, name or number.
 
     Raises:
+        UsageError: an unknown option, or a wrong value.
         DatasetError: the file cannot be read, is not valid CSV, lacks a column or has no rows; a row has no path or
             label, an id is repeated, a path has two labels, or an image file is missing. The message names file and
             line.
     """
-    file = Path(location)
-    return _collect_rows(f"csv:{location}", file, _csv_rows(file))
-
-
-def _csv_rows(file: Path) -> Iterator[ListRow]:
-    line = 1
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, strict=True)
-            path_column, label_column, id_column = _find_columns(next(reader, []), str(file))
-            for row in reader:
-                if row:
-                    # a quoted cell may span lines; the number is that of the row's last line
-                    line = reader.line_num
-                    width = len(row)
-                    yield ListRow(
-                        line,
-                        row[path_column] if path_column < width else "",
-                        row[label_column] if label_column < width else "",
-                        row[id_column] if 0 <= id_column < width else "",
-                    )
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise DatasetError(f"cannot read the table {str(file)!r}: {reason}", remedy="Check the path") from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"the table {str(file)!r} is not valid UTF-8", remedy="Save it as UTF-8") from error
-    except csv.Error as error:
-        raise DatasetError(f"{str(file)!r} is not valid CSV after line {line}: {error}", remedy="Correct it") from error
-
-
-def _find_columns(header: list[str], file: str) -> tuple[int, int, int]:
-    """The positions of path, label and id; -1 if there is no id."""
-    names = [name.strip() for name in header]
-    for column in _COLUMNS:
-        if names.count(column) != 1:
-            problem = "no column" if column not in names else "more than one column"
-            columns = ", ".join(repr(name) for name in names) or "none"
-            semicolons = len(names) == 1 and ";" in names[0]
-            raise DatasetError(
-                f"line 1 of {file!r} has {problem} {column!r}; its columns: {columns}",
-                remedy="Separate the columns by commas, not semicolons"
-                if semicolons
-                else "Name the columns path and label in the first line, separated by commas",
-            )
-    return names.index("path"), names.index("label"), names.index("id") if "id" in names else -1
+    file, options = split_options(location, _LIST_OPTIONS, "csv:FILE?path=COLUMN&label=COLUMN")
+    source = ListSource(existing_path(file), f"csv:{file}", options)
+    return replace(collect_rows(source, table_rows(source)), name=f"csv:{location}")

@@ -41,9 +41,8 @@ def test_a_table_is_read_in_its_order_with_paths_from_its_folder(tmp_path: Path)
     ("text", "message"),
     [
         ("", r"has no column 'path'; its columns: none"),
-        ("file,label\na.png,cat\n", r"has no column 'path'; its columns: 'file', 'label'"),
-        ("path;label\na.png;cat\n", r"no column 'path'; its columns: 'path;label'"),
-        ("path,class\na.png,cat\n", "has no column 'label'"),
+        ("bild,label\na.png,cat\n", r"has no column 'path'; its columns: 'bild', 'label'"),
+        ("path,sort\na.png,cat\n", "has no column 'label'"),
         ("path,label,path\na.png,cat,b.png\n", "more than one column 'path'"),
         ("path,label\n", "lists no images"),
         ("path,label\na.png,cat\na.png,\n", "line 3 of .*photos.csv' has an empty label"),
@@ -105,14 +104,6 @@ def test_two_rows_of_a_table_with_one_id_are_refused_by_line(tmp_path: Path) -> 
         open_dataset(f"csv:{path}")
 
 
-def test_semicolons_are_named_as_what_is_wrong(tmp_path: Path) -> None:
-    path = tmp_path / "photos.csv"
-    path.write_text("path;label\na.png;cat\n")
-    with pytest.raises(DatasetError, match=r"line 1 of .*photos.csv' has no column 'path'") as caught:
-        open_dataset(f"csv:{path}")
-    assert caught.value.remedy == "Separate the columns by commas, not semicolons"
-
-
 def jsonl_file(folder: Path, *rows: object) -> str:
     path = folder / "photos.jsonl"
     path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows), encoding="utf-8")
@@ -140,7 +131,7 @@ def test_lines_are_read_in_their_order_with_paths_from_their_folder(tmp_path: Pa
         (["[" * 100_000], "line 1 of .* is not valid JSON"),
         (["[]"], "line 1 of .* must be an object with"),
         ([{"path": "a.png"}], "must be an object with the strings 'path' and 'label'"),
-        ([{"path": "a.png", "label": 3}], "must be an object with"),
+        ([{"path": "a.png", "label": True}], "must be an object with .*, got true for 'label'"),
         ([{"path": "a.png", "label": " "}], "line 1 of .* has an empty label"),
         ([{"path": " ", "label": "cat"}], "line 1 of .* has no path"),
         ([{"path": "a\0.png", "label": "cat"}], "line 1 of .* has no path"),
