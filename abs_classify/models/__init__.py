@@ -7,7 +7,13 @@ deferred.py             the models of a run, known by digest before they are loa
 
 open_clip.py            open_clip's models behind the protocol
 open_clip_sources.py    from a name to architecture, preprocessing, weights and tokenizer
-open_clip_catalogue.py  what open_clip publishes, read without importing it
+open_clip_configs.py    what must hold in the configuration of a stranger's folder
+open_clip_networks.py   from architecture and weights file to the network
+transformers_sources.py    the files of a CLIP or SigLIP model as transformers writes it
+transformers_configs.py    its architecture and its preprocessing
+transformers_networks.py   the same as an open_clip network
+transformers_tokenizer.py  its tokenizer
+tokenizer_files.py      whether a stranger's tokenizer is safe to run
 embedded.py             the model that comes as Python packages
 embedded_networks.py    its two networks
 embedded_files.py       its files, and what its classes mean
@@ -18,6 +24,8 @@ cls_attention.py        attention of the CLS token, and a block finished for tha
 last_block.py           image encoders split in front of their last block; feature windows
 
 weights.py              weights files: finding them, what kind they are
+weights_formats.py      files that are no checkpoints, and pickles that hold more than tensors
+state_names.py          names of tensors in checkpoints of training scripts
 checkpoint.py           reading them safely, and fitting them to a model
 store.py                the local store of weights, with a record of every file
 download.py             pulling from the hub, and verifying

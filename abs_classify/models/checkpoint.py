@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import pickle
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,16 +18,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from abs_classify.models.state_names import NamedTensors, find_tensors
+from abs_classify.models.transformers_sources import INDEX_FILES, read_index
 from abs_classify.models.weights import PUBLISHED_TORCHSCRIPT, is_torchscript
+from abs_classify.models.weights_formats import STATE_REMEDY, check_pickle, is_safetensors, refuse_foreign
 from abs_core.errors import ModelError, WeightsError
 from abs_core.extras import require
 from abs_core.files import sha256_file
+from abs_core.text import printable
 
 __all__ = ["check_finite", "fit_state", "read_checkpoint", "state_digest", "without_advice"]
 
 #: Entries of OpenAI's archives that are facts about the model, not weights.
 _FACTS = ("input_resolution", "context_length", "vocab_size")
-_SAFE_REMEDY = "Use the model's safetensors file, or save its state dict with torch.save"
 
 
 @contextmanager
@@ -45,41 +48,53 @@ def without_advice() -> Iterator[None]:
         root.removeFilter(keep)
 
 
-def read_checkpoint(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
-    """The tensors of a checkpoint file, by name.
+def read_checkpoint(path: Path, sha256: str | None = None) -> NamedTensors:
+    """The tensors of a checkpoint, by name.
 
     Args:
-        path: a ``.safetensors`` file, a file of ``torch.save``, or an archive of ``PUBLISHED_TORCHSCRIPT``. A nested
-            ``state_dict`` and the prefix ``module.`` of training scripts are undone.
+        path: a ``.safetensors`` file, a file of ``torch.save``, an archive of ``PUBLISHED_TORCHSCRIPT``, or the index
+            of a checkpoint in several files. Nested dictionaries and the prefixes of training scripts are undone.
         sha256: ``sha256:...`` of the file if it is known already.
 
     Raises:
         WeightsError: the file is missing, holds anything but tensors, or is a TorchScript archive with an unpublished
             sha256.
     """
+    if path.name in INDEX_FILES:
+        shards = [_read_file(shard) for shard in read_index(path)]
+        return find_tensors(repr(str(path)), {name: tensor for shard in shards for name, tensor in shard.items()})
     if not path.is_file():
         raise WeightsError(f"there is no weights file {str(path)!r}", remedy="Check the path")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
     if is_torchscript(path):
         digest = (sha256 or sha256_file(path)).removeprefix("sha256:")
         if digest not in PUBLISHED_TORCHSCRIPT:
             raise WeightsError(
                 f"{str(path)!r} is a TorchScript archive, which can hold code, and its sha256 {digest} is not one that "
                 "OpenAI published",
-                remedy=_SAFE_REMEDY,
+                remedy=STATE_REMEDY,
             )
-        return _read_torchscript(path)
+        return NamedTensors(_read_torchscript(path))
+    named = find_tensors(repr(str(path)), _read_file(path))
+    return NamedTensors({name: value for name, value in named.tensors.items() if name not in _FACTS}, named.left_out)
+
+
+def _read_file(path: Path) -> Any:
+    head = refuse_foreign(path)
+    # names lie: many a .bin holds safetensors
+    if path.suffix == ".safetensors" or is_safetensors(head):
+        return _read_safetensors(path)
     return _read_pickled_tensors(path)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    safetensors = require("safetensors")
+    load_file = require("safetensors.torch").load_file
     try:
-        state: dict[str, Tensor] = require("safetensors.torch").load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{str(path)!r} is not a readable safetensors file: {_line(error)}") from error
-    return _plain_state(path, state)
+        state: dict[str, Tensor] = load_file(path)
+    except Exception as error:  # sizes beyond the machine's integers fail in safetensors, in torch or in between
+        raise WeightsError(
+            f"{str(path)!r} is not a readable safetensors file: {_line(error)}", remedy="Fetch the file again, whole"
+        ) from error
+    return state
 
 
 def _read_torchscript(path: Path) -> dict[str, Tensor]:
@@ -91,33 +106,30 @@ def _read_torchscript(path: Path) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in state.items() if name not in _FACTS}
 
 
-def _read_pickled_tensors(path: Path) -> dict[str, Tensor]:
+def _read_pickled_tensors(path: Path) -> Any:
+    check_pickle(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError) as error:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle fails wherever its last byte happened to lead
         raise WeightsError(
-            f"{str(path)!r} cannot be read as plain tensors: {_line(error)}", remedy=_SAFE_REMEDY
+            f"{str(path)!r} cannot be read as plain tensors{_own_words(error)}", remedy=STATE_REMEDY
         ) from error
-    return _plain_state(path, state)
 
 
-def _plain_state(path: Path, state: Any) -> dict[str, Tensor]:
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if not isinstance(state, Mapping) or not state:
-        raise WeightsError(f"{str(path)!r} holds no state dict", remedy="Give a checkpoint of the whole model")
-    prefix = "module." if all(str(name).startswith("module.") for name in state) else ""
-    tensors = {str(name).removeprefix(prefix): value for name, value in state.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise WeightsError(f"{str(path)!r} holds no tensors", remedy="Give a checkpoint of the whole model")
-    return {name: value for name, value in tensors.items() if name not in _FACTS}
+def _own_words(error: Exception) -> str:
+    """What torch says, unless it is its advice to read the file unsafely."""
+    line = _line(error)
+    return "" if re.search(r"weights.?only", line, re.IGNORECASE) else f": {line}"
 
 
 def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return printable(line, 200)
 
 
-def fit_state(module: nn.Module, state: Mapping[str, Tensor], *, subject: str, optional: Sequence[str] = ()) -> None:
+def fit_state(
+    module: nn.Module, state: Mapping[str, Tensor], *, subject: str, optional: Sequence[str] = (), copy: bool = True
+) -> None:
     """Copy a state dict into a module, all of it and nothing else.
 
     Args:
@@ -125,6 +137,7 @@ def fit_state(module: nn.Module, state: Mapping[str, Tensor], *, subject: str, o
         state: by parameter name.
         subject: names the checkpoint and the architecture in the error.
         optional: names that may be missing, or be in the checkpoint in vain.
+        copy: False only compares the names and shapes.
 
     Raises:
         WeightsError: tensors are missing, unknown, or of another shape, so the checkpoint is of another architecture.
@@ -143,11 +156,16 @@ def fit_state(module: nn.Module, state: Mapping[str, Tensor], *, subject: str, o
         if names
     ]
     if problems:
-        raise WeightsError(
-            f"{subject} do not fit: {'; '.join(problems)}",
-            remedy="Name the architecture that the checkpoint was trained with",
-        )
-    module.load_state_dict({name: value for name, value in state.items() if name in expected}, strict=False)
+        # names of a checkpoint are a stranger's
+        raise WeightsError(printable(f"{subject} do not fit: {'; '.join(problems)}"), remedy=_fit_remedy(unknown))
+    if copy:
+        module.load_state_dict({name: value for name, value in state.items() if name in expected}, strict=False)
+
+
+def _fit_remedy(unknown: Sequence[str]) -> str:
+    if any(name.startswith(("vision_model.", "text_model.")) for name in unknown):
+        return "These are transformers' names: use local-dir:FOLDER with its config.json beside the weights"
+    return "Name the architecture that the checkpoint was trained with"
 
 
 def check_finite(module: nn.Module, *, subject: str) -> None:

@@ -64,7 +64,8 @@ def load_once(name: str, *, allow_download: bool = False) -> None:
         AbsError: as ``load_model`` and ``DinoAttention``.
     """
     if not name.startswith("dino:"):
-        load_model(name, device="cpu", allow_download=allow_download)
+        # a folder may lack its tokenizer, which only a text shows
+        load_model(name, device="cpu", allow_download=allow_download).count_tokens("a photo")
         return
     require("timm")
     from abs_classify.models.attention import DinoAttention

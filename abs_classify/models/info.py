@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abs_classify.models.embedded_files import EMBED_DIM, EMBEDDED, GRID, MAX_TOKENS
-from abs_classify.models.open_clip_sources import find_source, read_catalogue
+from abs_classify.models.open_clip_configs import PREPROCESS_KEYS
+from abs_classify.models.open_clip_sources import CheckpointSource, find_source, read_catalogue
 from abs_classify.models.registry import ModelEntry, files_of
 from abs_classify.models.weights import no_downloads
-from abs_core.errors import ModelError, UsageError, WeightsError
+from abs_core.errors import UsageError, WeightsError
 from abs_core.extras import installed_version, require
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def text_repositories(name: str) -> tuple[str, str]:
     Raises:
         WeightsError, UnknownNameError: as in ``find_source``.
     """
-    text = _read_configuration(name)[1].get("text_cfg", {})
+    text = _read_configuration(name).config.get("text_cfg", {})
     return str(text.get("hf_tokenizer_name") or ""), str(text.get("hf_model_name") or "")
 
 
@@ -176,26 +177,24 @@ def _vit(spec: str) -> ModelInfo:
 
 def _open_clip(name: str) -> ModelInfo:
     import open_clip
-    import torch
 
-    from abs_classify.models.checkpoint import without_advice
     from abs_classify.models.last_block import split_image_encoder
+    from abs_classify.models.open_clip_networks import create_network
 
-    model_name, config, preprocess = _read_configuration(name)
+    source = _read_configuration(name)
+    config, preprocess = source.config, source.preprocess
     text = config.get("text_cfg", {})
     facts: dict[str, Any] = {
-        "architecture": model_name,
+        "architecture": source.model,
         "embed_dim": int(config.get("embed_dim", 0)),
         "context_length": int(text.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)),
-        "tokenizer": str(text.get("hf_tokenizer_name") or "open_clip's own"),
+        "tokenizer": str(text.get("hf_tokenizer_name") or ("of its folder" if source.shape else "open_clip's own")),
         "quick_gelu": bool(config.get("quick_gelu", False)),
         "default_attention": "dino",
     }
     try:
-        with torch.device("meta"), no_downloads(), without_advice():
-            model = open_clip.create_model(
-                model_name, load_weights=False, pretrained_text=False, device="meta", force_preprocess_cfg=preprocess
-            ).eval()
+        with no_downloads():
+            model = create_network(source, "meta").eval()
     except OSError:
         size = config.get("vision_cfg", {}).get("image_size", 224)
         return ModelInfo(
@@ -208,9 +207,6 @@ def _open_clip(name: str) -> ModelInfo:
             remark=f"its text encoder needs the configuration of {text.get('hf_model_name')}, which is not here, "
             "so grid and feature windows are not known",
         )
-    except (RuntimeError, ValueError, KeyError, TypeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise ModelError(f"open_clip cannot build {name!r}: {reason}") from error
     split = split_image_encoder(model.visual)
     return ModelInfo(
         **facts,
@@ -236,11 +232,10 @@ def _settings(model: Any) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
 
 
-def _read_configuration(name: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Architecture, configuration and preprocessing; of published weights also when the weights are not here."""
+def _read_configuration(name: str) -> CheckpointSource:
+    """The source of a model; of published weights also when the weights are not here."""
     try:
-        source = find_source(name, allow_download=False)
-        return source.model, dict(source.config), dict(source.preprocess)
+        return find_source(name, allow_download=False)
     except WeightsError:
         if ":" in name or "@" in name:
             raise
@@ -249,5 +244,5 @@ def _read_configuration(name: str) -> tuple[str, dict[str, Any], dict[str, Any]]
     published = catalogue.weights(arch, tag)
     if not published:
         raise UsageError(f"{name!r} is not the name of published weights", remedy="Write ARCH/TAG")
-    keys = ("mean", "std", "interpolation", "resize_mode")
-    return arch, dict(catalogue.configs[arch]), {key: published[key] for key in keys}
+    preprocess = {key: published[key] for key in PREPROCESS_KEYS}
+    return CheckpointSource(name, arch, catalogue.configs[arch], preprocess, Path(), arch)

@@ -5,15 +5,15 @@ Preprocessing, tokenizer and context length come from the model, which is open_c
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import open_clip
 import torch
-from open_clip.convert import convert_state_dict
-from open_clip.factory import convert_to_custom_text_state_dict
 from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL.Image import Resampling
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from abs_classify.models.attention import SelfAttention
 from abs_classify.models.base import AttentionBackend, no_feature_views, resolve_device, resolve_dtype
-from abs_classify.models.checkpoint import check_finite, fit_state, read_checkpoint, state_digest, without_advice
+from abs_classify.models.checkpoint import check_finite, state_digest
 from abs_classify.models.last_block import (
     EncoderSplit,
     fast_views,
@@ -32,16 +32,23 @@ from abs_classify.models.last_block import (
     view_matrices,
 )
 from abs_classify.models.long_images import CentralPart, at_least_a_pixel
+from abs_classify.models.open_clip_networks import load_network, model_errors
 from abs_classify.models.open_clip_sources import CheckpointSource, find_source
+from abs_classify.models.tokenizer_files import check_tokenizer, check_tokenizer_options
+from abs_classify.models.transformers_sources import TOKENIZER_FILES
+from abs_classify.models.transformers_tokenizer import AbsentTokenizer, FolderTokenizer, load_tokenizer
 from abs_classify.models.weights import no_downloads
 from abs_classify.threads import in_threads
 from abs_core.canonical import digest
 from abs_core.errors import ModelError, UsageError, WeightsError
+from abs_core.files import sha256_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = ["OpenClipModel", "count_tokens", "load_open_clip_model"]
+
+_logger = logging.getLogger(__name__)
 
 # Enough to keep a GPU busy; on a CPU, batches whose activations stay in its caches are a quarter faster.
 _TEXTS_AT_ONCE = {"cuda": 256, "cpu": 64}
@@ -111,6 +118,8 @@ def count_tokens(tokenizer: Any, text: str) -> int:
     Raises:
         ModelError: a tokenizer of another kind.
     """
+    if isinstance(tokenizer, FolderTokenizer | AbsentTokenizer):
+        return tokenizer.count(text)
     inner = getattr(tokenizer, "tokenizer", None)
     if inner is None and hasattr(tokenizer, "encode"):
         # open_clip's own byte-pair tokenizer leaves the start and end tokens to its caller
@@ -127,9 +136,6 @@ def count_tokens(tokenizer: Any, text: str) -> int:
 Preprocess = Callable[["Image"], Tensor]
 Tokenizer = Callable[[list[str]], Tensor]
 
-#: Parameters that no feature depends on, so a checkpoint may lack them or hold them in vain.
-_NOT_IN_FEATURES = ("logit_scale", "logit_bias", "text.transformer.embeddings.position_ids")
-
 
 class OpenClipModel:
     """An open_clip model behind the ``Model`` protocol. Build one with ``load_open_clip_model`` or ``from_model``.
@@ -137,12 +143,21 @@ class OpenClipModel:
     Attributes:
         network: the open_clip model, in eval mode.
         split: its image encoder in two parts; None for models without a grid of transformer tokens.
+        remarks: what was assumed or left out when it was loaded, for people.
     """
 
     def __init__(
-        self, model: Any, preprocess: Preprocess, tokenizer: Tokenizer | None, *, name: str, digest: str
+        self,
+        model: Any,
+        preprocess: Preprocess,
+        tokenizer: Tokenizer | None,
+        *,
+        name: str,
+        digest: str,
+        remarks: tuple[str, ...] = (),
     ) -> None:
         self.network = model
+        self.remarks = remarks
         self.name = name
         self.digest = digest
         self.context_length = int(getattr(tokenizer, "context_length", None) or model.context_length)
@@ -361,50 +376,42 @@ def load_open_clip_model(name: str, *, device: str, dtype: str, allow_download: 
     """
     resolved_device, resolved_dtype = resolve_device(device), resolve_dtype(dtype)
     source = find_source(name, allow_download=allow_download)
-    if allow_download:
-        model, tokenizer = _build(source), _build_tokenizer(source)
-    else:
-        with no_downloads():
-            model, tokenizer = _build(source), _build_tokenizer(source)
+    with nullcontext() if allow_download else no_downloads():
+        (model, left_out), tokenizer = load_network(source), _build_tokenizer(source)
+    remarks = (*source.remarks, *(f"left out of {source.checkpoint.name}: {what}" for what in left_out))
+    for remark in remarks:
+        _logger.warning("%s: %s", name, remark)
     settings = _preprocess_settings(model)
     _settle(model, resolved_device, resolved_dtype, subject=f"the weights of {name!r}")
-    return OpenClipModel(
-        model,
-        image_transform_v2(PreprocessCfg(**settings), is_train=False),
-        tokenizer,
-        name=name,
-        digest=digest(
-            {"weights": source.sha256, "architecture": source.config, "preprocess": settings, "dtype": dtype}
-        ),
-    )
+    with model_errors("cannot run", name):
+        return OpenClipModel(
+            model,
+            image_transform_v2(PreprocessCfg(**settings), is_train=False),
+            tokenizer,
+            name=name,
+            digest=_digest(source, settings, dtype),
+            remarks=remarks,
+        )
 
 
-def _build(source: CheckpointSource) -> Any:
-    try:
-        with without_advice():
-            model = open_clip.create_model(
-                source.model, load_weights=False, pretrained_text=False, force_preprocess_cfg=dict(source.preprocess)
-            )
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AssertionError) as error:
-        raise ModelError(
-            f"open_clip cannot build {source.name!r}: {str(error).strip().splitlines()[0].rstrip('.')}",
-            remedy="Check its open_clip_config.json, or allow downloads if it names other repositories",
-        ) from error
-    state = convert_state_dict(model, read_checkpoint(source.checkpoint, source.sha256))
-    if not hasattr(model, "positional_embedding"):
-        state = convert_to_custom_text_state_dict(state)
-    expected = model.state_dict()
-    for key in ("logit_scale", "logit_bias"):
-        if key in state and key in expected and state[key].numel() == expected[key].numel():
-            state[key] = state[key].reshape(expected[key].shape)
-    subject = f"the weights in {str(source.checkpoint)!r} and the architecture {source.model}"
-    fit_state(model, state, subject=subject, optional=_NOT_IN_FEATURES)
-    return model
+def _digest(source: CheckpointSource, settings: Mapping[str, Any], dtype: str) -> str:
+    parts = {"weights": source.sha256, "architecture": source.config, "preprocess": settings, "dtype": dtype}
+    if source.shape is not None:
+        # a tokenizer of open_clip's is part of the architecture
+        parts["tokenizer"] = {path.name: sha256_file(path) for path in source.extras if path.name in TOKENIZER_FILES}
+    return digest(parts)
 
 
 def _build_tokenizer(source: CheckpointSource) -> Tokenizer:
     text = source.config.get("text_cfg", {})
     beside = source.checkpoint.parent
+    if source.shape is not None:
+        return load_tokenizer(beside, source.shape) or open_clip.SimpleTokenizer(
+            context_length=source.shape.context_length
+        )
+    if text.get("hf_tokenizer_name") and (beside / "tokenizer.json").is_file():
+        check_tokenizer(beside / "tokenizer.json")
+        check_tokenizer_options(beside)
     try:
         if "@" in source.name and text.get("hf_tokenizer_name") and (beside / "tokenizer_config.json").is_file():
             return _tokenizer_from_folder(beside, text)

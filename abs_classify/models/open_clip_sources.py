@@ -5,8 +5,9 @@ The forms of a name:
     ARCH/TAG             published weights, from the local hub cache:      ViT-B-16-quickgelu/openai
     ARCH/TAG@FILE        the same weights from a file of the user's:       ViT-B-16-quickgelu/openai@/data/b16.pt
     ARCH@FILE            a checkpoint of the user's own:                   ViT-B-16@/data/mine.pt
-    hf-hub:ORG/REPO      a repository with an open_clip_config.json
-    local-dir:FOLDER     a folder with an open_clip_config.json and weights
+    hf-hub:ORG/REPO      a repository with an open_clip_config.json, or of a CLIP or SigLIP model of transformers
+    local-dir:FOLDER     a folder with an open_clip_config.json and weights, or one that save_pretrained wrote
+    ORG/REPO             a repository of transformers that is in the local hub cache:  openai/clip-vit-base-patch32
 
 Nothing is downloaded unless the caller allows it. The published names are read from open_clip's own files, without
 importing it: that would import torch.
@@ -19,25 +20,35 @@ import difflib
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from abs_classify.models.open_clip_configs import PREPROCESS_KEYS, read_config
+from abs_classify.models.transformers_configs import TransformersShape, read_preprocess, read_shape
+from abs_classify.models.transformers_sources import (
+    MODEL_CONFIG_FILE,
+    fetch_from_hub,
+    open_clip_name,
+    processor_files,
+    transformers_weights,
+)
 from abs_classify.models.weights import (
     CONFIG_FILE,
     OPEN_CLIP_FILES,
     PUBLISHED_TORCHSCRIPT,
+    cached_file,
     hub_file,
     is_torchscript,
-    read_json,
 )
+from abs_core.canonical import digest
 from abs_core.errors import ModelError, UnknownNameError, WeightsError
 from abs_core.extras import package_folder, require
 from abs_core.files import sha256_file
 
-__all__ = ["CheckpointSource", "OpenClipCatalogue", "find_source", "read_catalogue"]
+__all__ = ["CheckpointSource", "OpenClipCatalogue", "find_source", "is_cached_repository", "read_catalogue"]
 
 
 @dataclass(frozen=True)
@@ -169,11 +180,6 @@ class _LiteralReader:
         return self._evaluate(last.value, names)
 
 
-# what open_clip's own tokenizers take
-_TOKENIZER_OPTIONS = {"clean", "strip_sep_token", "language"}
-_PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
-
-
 @dataclass(frozen=True)
 class CheckpointSource:
     """All that is needed to build a model.
@@ -185,7 +191,11 @@ class CheckpointSource:
         preprocess: mean, std, interpolation and resize mode, where they differ from open_clip's defaults.
         checkpoint: the weights file.
         tokenizer: the tokenizer as open_clip's ``get_tokenizer`` takes it.
-        configuration: the ``open_clip_config.json`` that was read, if any.
+        configuration: the ``open_clip_config.json`` or ``config.json`` that was read, if any.
+        shards: the files that ``checkpoint`` lists, if it is an index.
+        extras: the other files that decide what is computed: image processor and tokenizer of a transformers model.
+        shape: the architecture of a transformers model; None for one of open_clip.
+        remarks: what was assumed, for people.
     """
 
     name: str
@@ -195,11 +205,23 @@ class CheckpointSource:
     checkpoint: Path
     tokenizer: str
     configuration: Path | None = None
+    shards: tuple[Path, ...] = ()
+    extras: tuple[Path, ...] = ()
+    shape: TransformersShape | None = None
+    remarks: tuple[str, ...] = ()
 
     @cached_property
     def sha256(self) -> str:
-        """``sha256:...`` of the weights file."""
+        """``sha256:...`` of the weights file, or of the digests of several."""
+        if self.shards:
+            return digest({shard.name: sha256_file(shard) for shard in self.shards})
         return sha256_file(self.checkpoint)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that decides what is computed, the weights first."""
+        configuration = () if self.configuration is None else (self.configuration,)
+        return (self.checkpoint, *self.shards, *configuration, *self.extras)
 
 
 def find_source(name: str, *, allow_download: bool) -> CheckpointSource:
@@ -214,6 +236,8 @@ def find_source(name: str, *, allow_download: bool) -> CheckpointSource:
         return _from_hub(name, allow_download=allow_download)
     if name.startswith("local-dir:"):
         return _from_folder(name, Path(name.removeprefix("local-dir:")).expanduser())
+    if is_cached_repository(name):
+        return _from_hub(name, allow_download=False)
     head, sign, file = name.partition("@")
     arch, tag = _split_name(head, has_file=bool(sign))
     catalogue = read_catalogue()
@@ -230,8 +254,29 @@ def find_source(name: str, *, allow_download: bool) -> CheckpointSource:
     if sign:
         return _from_file(name, arch, config, published, Path(file).expanduser())
     checkpoint = _published_file(name, published["hf_hub"], allow_download=allow_download)
-    preprocess = {key: published[key] for key in _PREPROCESS_KEYS}
+    preprocess = {key: published[key] for key in PREPROCESS_KEYS}
     return CheckpointSource(name, arch, config, preprocess, checkpoint, arch)
+
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def is_cached_repository(name: str) -> bool:
+    """Whether a name is that of a repository of transformers, ``ORG/REPO``, which is in the local hub cache."""
+    return bool(_REPOSITORY.fullmatch(name)) and cached_file(name, MODEL_CONFIG_FILE) is not None
+
+
+def _unknown_architecture(arch: str, head: str, architectures: Iterable[str]) -> UnknownNameError:
+    close = difflib.get_close_matches(arch or head, architectures, n=8, cutoff=0.5)
+    valid, remedy = [*close, "embedded", *architectures], _NAMES_REMEDY
+    if same := open_clip_name(head):
+        valid = [same]
+        remedy = f"Did you mean {same}, the same weights? Or pull hf-hub:{head}, the model as transformers has it"
+    elif Path(head).expanduser().is_dir():
+        remedy = f"Did you mean local-dir:{head}?"
+    elif not close and _REPOSITORY.fullmatch(head):
+        remedy = f"Write hf-hub:{head} for a repository of the hub; see also `abs models ls`"
+    return UnknownNameError("image-text model", head, valid, remedy=remedy)
 
 
 def _split_name(head: str, *, has_file: bool) -> tuple[str, str]:
@@ -244,9 +289,7 @@ def _split_name(head: str, *, has_file: bool) -> tuple[str, str]:
         arch, _, tag = head.rpartition("/")
         arch = arch.replace("/", "-")
     if arch not in architectures:
-        close = difflib.get_close_matches(arch or head, architectures, n=8, cutoff=0.5)
-        valid = [*close, "embedded", *architectures]
-        raise UnknownNameError("image-text model", head, valid, remedy=_NAMES_REMEDY)
+        raise _unknown_architecture(arch, head, architectures)
     tags = catalogue.published.get(arch, {})
     tag = tag.lower().replace("-", "_")
     if tag and tag not in tags:
@@ -289,14 +332,17 @@ def _from_hub(name: str, *, allow_download: bool) -> CheckpointSource:
     repository = name.removeprefix("hf-hub:")
     file = hub_file(repository, [CONFIG_FILE], allow_download=allow_download)
     if file is None:
-        raise _not_here(name, repository, allow_download=allow_download)
-    config = _read_config(file)
+        folder = fetch_from_hub(repository, allow_download=allow_download)
+        if folder is None:
+            raise _not_here(name, repository, allow_download=allow_download)
+        return _from_transformers(name, folder)
+    config = read_config(file)
     checkpoint = _published_file(name, f"{repository}/", allow_download=allow_download)
     return CheckpointSource(
         name=name,
         model=f"local-dir:{file.parent}",
         config=config["model_cfg"],
-        preprocess=config.get("preprocess_cfg", {}),
+        preprocess=config["preprocess_cfg"],
         checkpoint=checkpoint,
         tokenizer=name,
         configuration=file,
@@ -304,7 +350,9 @@ def _from_hub(name: str, *, allow_download: bool) -> CheckpointSource:
 
 
 def _from_folder(name: str, folder: Path) -> CheckpointSource:
-    config = _read_config(folder / CONFIG_FILE)
+    if not (folder / CONFIG_FILE).is_file() and (folder / MODEL_CONFIG_FILE).is_file():
+        return _from_transformers(name, folder)
+    config = read_config(folder / CONFIG_FILE)
     candidates = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt"))
     if len(candidates) != 1:
         names = ", ".join(path.name for path in candidates) or "none"
@@ -316,10 +364,33 @@ def _from_folder(name: str, folder: Path) -> CheckpointSource:
         name=name,
         model=f"local-dir:{folder}",
         config=config["model_cfg"],
-        preprocess=config.get("preprocess_cfg", {}),
+        preprocess=config["preprocess_cfg"],
         checkpoint=candidates[0],
         tokenizer=f"local-dir:{folder}",
         configuration=folder / CONFIG_FILE,
+    )
+
+
+def _from_transformers(name: str, folder: Path) -> CheckpointSource:
+    configuration = folder / MODEL_CONFIG_FILE
+    shape = read_shape(configuration)
+    checkpoint, shards = transformers_weights(folder)
+    preprocess, remarks = read_preprocess(folder, shape)
+    extras = processor_files(folder)
+    if shape.has_openai_vocabulary and not {"tokenizer.json", "vocab.json"} & {path.name for path in extras}:
+        remarks += ("no tokenizer files, so OpenAI's own tokenizer is used",)
+    return CheckpointSource(
+        name=name,
+        model=f"transformers {shape.kind}",
+        config=shape.as_config(),
+        preprocess=preprocess,
+        checkpoint=checkpoint,
+        tokenizer=str(folder),
+        configuration=configuration,
+        shards=shards,
+        extras=extras,
+        shape=shape,
+        remarks=remarks,
     )
 
 
@@ -329,12 +400,12 @@ def _from_file(
     if not file.is_file():
         raise WeightsError(f"there is no weights file {str(file)!r}", remedy="Check the path after the @")
     configuration = file.parent / CONFIG_FILE
-    own_config = _read_config(configuration) if configuration.is_file() else {}
+    own_config = read_config(configuration) if configuration.is_file() else {}
     if own_config:
         weights_quick = bool(own_config["model_cfg"].get("quick_gelu", False))
         _check_activation(arch, config, weights_quick, f"the checkpoint {file.name!r}")
     settings = own_config.get("preprocess_cfg") or published or _agreed_preprocess(arch)
-    preprocess = {key: settings[key] for key in _PREPROCESS_KEYS if key in settings}
+    preprocess = {key: settings[key] for key in PREPROCESS_KEYS if key in settings}
     source = CheckpointSource(name, arch, config, preprocess, file, arch, configuration if own_config else None)
     if is_torchscript(file) and source.sha256.removeprefix("sha256:") in PUBLISHED_TORCHSCRIPT:
         _check_activation(arch, config, True, f"OpenAI's {file.name!r}")
@@ -345,7 +416,7 @@ def _agreed_preprocess(arch: str) -> Mapping[str, Any]:
     """The preprocessing that all published weights of an architecture share; nothing where there are none."""
     choices: list[dict[str, Any]] = []
     for published in read_catalogue().published.get(arch, {}).values():
-        preprocess = {key: published[key] for key in _PREPROCESS_KEYS}
+        preprocess = {key: published[key] for key in PREPROCESS_KEYS}
         if preprocess not in choices:
             choices.append(preprocess)
     if len(choices) > 1:
@@ -376,26 +447,3 @@ def _check_activation(
         f"QuickGELU mismatch: {weights} were trained with {wanted}, and the architecture {arch} computes {has}",
         remedy=remedy,
     )
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise WeightsError(f"there is no {CONFIG_FILE} in {str(path.parent)!r}", remedy="Check the folder")
-    config = read_json(path)
-    if not isinstance(config.get("model_cfg"), dict):
-        raise WeightsError(
-            f"{str(path)!r} has no 'model_cfg'", remedy="Use the configuration that open_clip saves with a model"
-        )
-    _check_tokenizer_options(path, config["model_cfg"].get("text_cfg"))
-    return config
-
-
-def _check_tokenizer_options(path: Path, text: object) -> None:
-    """Refuse tokenizer options beyond open_clip's own: the rest reaches transformers, where one of them runs code."""
-    options = text.get("tokenizer_kwargs") if isinstance(text, dict) else None
-    refused = set(options or ()) - _TOKENIZER_OPTIONS
-    if refused:
-        raise WeightsError(
-            f"{str(path)!r} sets tokenizer options that are not allowed: {', '.join(sorted(map(repr, refused)))}",
-            remedy="Remove them if you trust the rest of the folder",
-        )

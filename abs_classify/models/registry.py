@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abs_classify.models.embedded_files import EMBEDDED, find_embedded_files
-from abs_classify.models.open_clip_sources import OpenClipCatalogue, find_source, read_catalogue
+from abs_classify.models.open_clip_sources import (
+    OpenClipCatalogue,
+    find_source,
+    is_cached_repository,
+    read_catalogue,
+)
 from abs_classify.models.store import StoredWeights, WeightsStore
-from abs_classify.models.weights import CONFIG_FILE, OPEN_CLIP_FILES, TRANSFORMER_FILES, cached_file
-from abs_core.errors import MissingExtraError, UsageError, WeightsError
+from abs_classify.models.transformers_sources import INDEX_FILES
+from abs_classify.models.weights import OPEN_CLIP_FILES, TRANSFORMER_FILES, cached_file
+from abs_core.errors import MissingExtraError, ModelError, UsageError, WeightsError
 from abs_core.extras import is_installed, require
 
 if TYPE_CHECKING:
@@ -100,8 +107,7 @@ def model_files(name: str) -> tuple[Path, ...]:
     """
     if name == EMBEDDED:
         return tuple(file.path for file in find_embedded_files().all())
-    source = find_source(name, allow_download=False)
-    return (source.checkpoint,) if source.configuration is None else (source.checkpoint, source.configuration)
+    return find_source(name, allow_download=False).files
 
 
 @dataclass(frozen=True)
@@ -271,6 +277,8 @@ def canonical_name(name: str) -> str:
         return f"dino:{DINO[0]}"
     if name == EMBEDDED or ":" in name or "@" in name or "/" not in name:
         return name
+    if is_cached_repository(name):
+        return f"hf-hub:{name}"
     arch, _, tag = name.rpartition("/")
     return f"{arch.replace('/', '-')}/{tag.lower().replace('-', '_')}"
 
@@ -284,7 +292,7 @@ def entry_of(name: str) -> ModelEntry:
         UsageError: a malformed name of a hub repository.
         MissingExtraError: open_clip or timm is not installed.
     """
-    name = canonical_name(name)
+    given, name = name, canonical_name(name)
     named = {entry.name: entry for entry in _own_entries()}
     if name in named:
         return named[name]
@@ -292,9 +300,11 @@ def entry_of(name: str) -> ModelEntry:
         repository = name.removeprefix("hf-hub:")
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repository):
             raise UsageError(f"{name!r} is not the name of a hub repository", remedy="Write hf-hub:ORG/REPO")
-        return ModelEntry(name, repository, OPEN_CLIP_FILES, license_of(repository))
+        files = (*OPEN_CLIP_FILES, TRANSFORMER_FILES[0], INDEX_FILES[0], TRANSFORMER_FILES[1], INDEX_FILES[1])
+        return ModelEntry(name, repository, files, license_of(repository))
     try:
-        files_of(name)
+        # as it was given, so that an error shows that name
+        files_of(given)
     except WeightsError:
         # a known name may have no weights here; of a path that is not there nothing is known
         if _is_local(name):
@@ -344,8 +354,10 @@ def _find_here(entry: ModelEntry) -> LocalWeights | None:
     weights = next((path for path in (cached_file(entry.repository, name) for name in entry.files) if path), None)
     if weights is None:
         return None
-    config = cached_file(entry.repository, CONFIG_FILE) if entry.name.startswith("hf-hub:") else None
-    return LocalWeights((weights, config) if config else (weights,), "hub cache")
+    if entry.name.startswith("hf-hub:"):
+        with suppress(ModelError):  # broken files are named when the model is loaded
+            return LocalWeights(model_files(entry.name), "hub cache")
+    return LocalWeights((weights,), "hub cache")
 
 
 def hub_digest(path: Path) -> str:

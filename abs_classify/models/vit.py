@@ -80,7 +80,7 @@ def load_vit(spec: str, *, allow_download: bool = False) -> LoadedVit:
         ModelError: NaN in the weights, or a configuration of another kind of model.
     """
     source = _find_source(spec, allow_download=allow_download)
-    state = read_checkpoint(source.weights)
+    state = read_checkpoint(source.weights).tensors
     if source.configuration is not None and not source.name:
         trunk, size, mean, std, architecture = _build_hugging_face(read_json(source.configuration))
         state = _timm_names(state)

@@ -6,6 +6,7 @@ Nothing is downloaded unless the caller says so.
 from __future__ import annotations
 
 import json
+import shlex
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -47,6 +48,9 @@ PUBLISHED_TORCHSCRIPT: dict[str, str] = {
     "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836": "ViT-L-14",
     "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02": "ViT-L-14-336",
 }
+
+# an index of a large model has a hundred thousand lines
+_LARGEST_JSON = 64 * 2**20
 
 
 @contextmanager
@@ -102,10 +106,14 @@ def cached_file(repository: str, name: str) -> Path | None:
 
 def is_torchscript(path: Path) -> bool:
     """Whether a file is a TorchScript archive: a zip file with code in it. Nothing of it is run."""
-    if not zipfile.is_zipfile(path):
+    try:
+        with path.open("rb") as stream:
+            if stream.read(4) != b"PK\3\4":
+                return False
+        with zipfile.ZipFile(path) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except Exception:  # zipfile raises many kinds for a broken directory; whoever reads the file says what is wrong
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -115,9 +123,23 @@ def read_json(path: Path) -> dict[str, Any]:
         WeightsError: the file cannot be read, or holds no JSON object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > _LARGEST_JSON:
+            raise WeightsError(f"{str(path)!r} has more than {_LARGEST_JSON >> 20} MiB", remedy="Fetch the file again")
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise WeightsError(f"cannot read {str(path)!r}: {error.strerror}", remedy="Check the path") from error
+    except UnicodeDecodeError as error:
+        raise WeightsError(f"{str(path)!r} is not UTF-8 text", remedy="Fetch the file again") from error
+    if text.startswith("version https://git-lfs"):
+        folder, name = shlex.quote(str(path.parent)), shlex.quote(path.name)
+        raise WeightsError(
+            f"{str(path)!r} is a Git LFS pointer, not the file itself",
+            remedy=f"Run: git -C {folder} lfs pull --include {name}",
+        )
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise WeightsError(f"{str(path)!r} is nested too deeply", remedy="Fetch the file again") from None
     except ValueError as error:
         raise WeightsError(f"{str(path)!r} is not JSON: {error}", remedy="Fetch the file again") from error
     if not isinstance(content, dict):

@@ -92,7 +92,7 @@ def test_import_runs_no_code_from_a_file(models: Machine, tmp_path: Path) -> Non
     zipped = tmp_path / "zipped.pt"
     torch.save({"state_dict": Malicious()}, zipped)
     script = save_torchscript(tmp_path / "script.pt")
-    for file, complaint in ((pickled, "plain tensors"), (zipped, "plain tensors"), (script, "not one that OpenAI")):
+    for file, complaint in ((pickled, "besides tensors"), (zipped, "besides tensors"), (script, "not one that OpenAI")):
         ran = models("import", file, "--as", "ViT-S-32-alt")
         assert (ran.code, complaint in ran.err) == (2, True), ran.err
     assert not (tmp_path / "executed").exists()

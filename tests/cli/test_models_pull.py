@@ -12,10 +12,12 @@ import pytest
 from hub_server import Hub, serving_hub
 from model_weights import (
     SMALL_DINO,
+    Machine,
     run_python,
     save_worded_clip,
 )
 from support import Ran
+from transformers_models import save_shards
 
 from abs_classify.models.store import RECORD_FILE, read_record
 
@@ -32,6 +34,7 @@ def hub(tiny: Path, small_dino: Path, tmp_path_factory: pytest.TempPathFactory) 
         "tiny/worded": {path.name: path.read_bytes() for path in worded.iterdir()},
         "tiny/empty": {"README.md": b"nothing"},
         f"timm/{SMALL_DINO}": {"model.safetensors": small_dino.read_bytes()},
+        "tiny/shards": {path.name: path.read_bytes() for path in save_shards(tmp_path_factory.mktemp("shards"))},
     }
     with serving_hub(hub):
         yield hub
@@ -62,6 +65,7 @@ def travelled(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
         "pull": ["pull", "hf-hub:tiny/clip"],
         "again": ["pull", "hf-hub:tiny/clip"],
         "worded": ["pull", "hf-hub:tiny/worded", "--to", str(root / "usb" / "worded")],
+        "shards": ["pull", "hf-hub:tiny/shards", "--to", str(root / "usb" / "shards")],
         "dino": ["pull", f"dino:{SMALL_DINO}", "--to", str(root / "usb" / "dino")],
         "occupied": ["pull", f"dino:{SMALL_DINO}", "--to", str(root / "usb" / "dino")],
         "missing": ["pull", "hf-hub:tiny/nothing"],
@@ -98,9 +102,25 @@ def test_what_was_pulled_is_listed_and_verified(travelled: tuple[Path, dict[str,
         "embedded": "package",
         f"dino:{SMALL_DINO}": "hub cache",
         "hf-hub:tiny/clip": "hub cache",
+        "hf-hub:tiny/shards": "hub cache",
         "hf-hub:tiny/worded": "hub cache",
     }
     assert ran["verify"].code == 0, ran["verify"].out
+
+
+def test_a_model_of_transformers_in_several_files_travels(
+    travelled: tuple[Path, dict[str, Ran]], hub: Hub, models: Machine
+) -> None:
+    root, ran = travelled
+    assert ran["shards"].code == 0, ran["shards"].err
+    assert "downloading model.safetensors.index.json of tiny/shards" in ran["shards"].err
+    record = read_record(root / "home" / "models" / "hf-hub--tiny--shards" / RECORD_FILE)
+    recorded = {file.name: file.sha256.removeprefix("sha256:") for file in record.files}
+    assert recorded == {name: hashlib.sha256(data).hexdigest() for name, data in hub.files["tiny/shards"].items()}
+    imported = models("import", root / "usb" / "shards")
+    assert imported.code == 0, imported.err
+    assert imported.out.strip() == f"--model local-dir:{models.home / 'models' / 'hf-hub--tiny--shards'}"
+    assert models("verify", "hf-hub:tiny/shards").code == 0
 
 
 @pytest.mark.parametrize(
