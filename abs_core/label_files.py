@@ -23,6 +23,7 @@ from abs_core.label_set import LabelEntry, LabelSet, build_label_set
 from abs_core.label_values import StatedSet, read_value
 from abs_core.remarks import RemarkCounter
 from abs_core.text import csv_delimiter, printable
+from abs_core.text_files import foreign_content, wide_encoding
 
 __all__ = ["LABEL_SUFFIXES", "read_folder_names", "read_label_file", "with_remarks"]
 
@@ -43,19 +44,6 @@ _ID_COLUMNS = (
 )  # fmt: skip
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _WORDNET_ID = re.compile(r"n[0-9]{8}")
-
-_OTHER_FILES: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
-    (
-        re.compile(rb"version https://git-lfs\.github\.com/spec/"),
-        "a Git LFS pointer, not the file that it stands for",
-        "Fetch the file with `git lfs pull`",
-    ),
-    (re.compile(rb"\s*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE), "a web page", "Download the file itself"),
-    (re.compile(rb"\s*<\?xml\b"), "XML", "Write one class name on each line"),
-    (re.compile(rb"PK\x03\x04"), "a zip archive or an office document", "Save it as text or CSV"),
-    (re.compile(rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd"), "a compressed file", "Unpack it first"),
-    (re.compile(rb"%PDF-|PAR1|\x89PNG|\xff\xd8\xff|GIF8|\x80[\x02-\x05]"), "no text", "Name a file of class names"),
-)
 
 
 def read_label_file(path: Path, name: str | None = None) -> LabelSet:
@@ -145,10 +133,10 @@ def _decode(path: Path, reading: Reading) -> str:
                 remedy="Name a file of class names",
             )
         data = path.read_bytes()
-    for pattern, what, remedy in _OTHER_FILES:
-        if pattern.match(data):
-            raise LabelError(f"the label file {where} is {what}", remedy=remedy)
-    encoding = _wide_encoding(data)
+    foreign = foreign_content(data)
+    if foreign is not None:
+        raise LabelError(f"the label file {where} is {foreign[0]}", remedy=foreign[1])
+    encoding = wide_encoding(data)
     try:
         text = data.decode(encoding or "utf-8-sig")
     except UnicodeDecodeError as error:
@@ -159,23 +147,6 @@ def _decode(path: Path, reading: Reading) -> str:
     if encoding is not None:
         reading.how.add(f"read as {encoding.upper()}", path.name)
     return text.removeprefix("\ufeff")
-
-
-def _wide_encoding(data: bytes) -> str | None:
-    """UTF-16 or UTF-32 by the byte order mark, else UTF-16 by the zero bytes that it has beside Latin letters."""
-    for mark, encoding in (
-        (b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"),
-    ):  # fmt: skip
-        if data.startswith(mark):
-            return encoding
-    head = data[:4096]
-    if len(data) % 2 == 0 and len(head) >= 4:
-        even, odd = head[0::2].count(0), head[1::2].count(0)
-        if even == 0 and odd > 0.4 * len(head) / 2:
-            return "utf-16-le"
-        if odd == 0 and even > 0.4 * len(head) / 2:
-            return "utf-16-be"
-    return None
 
 
 def _encoding_remedy(data: bytes, error: UnicodeDecodeError) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from abs_core.descriptions import Description, LabelSpace, Provenance, Rejection
     from abs_core.labels import ClassLabel, LabelSet, read_labels
     from abs_descriptions.bundles.diff import diff_bundles
-    from abs_descriptions.bundles.exchange import export_bundle
+    from abs_descriptions.bundles.exporting import export_bundle
     from abs_descriptions.bundles.format import BundleHeader, Generator
     from abs_descriptions.bundles.importing import import_bundles, import_descriptions
     from abs_descriptions.bundles.merge import add_merged, merge_bundles
@@ -108,7 +108,7 @@ _MODULES = {
     "copy_bundles": "abs_descriptions.bundles.sharing",
     "diff_bundles": "abs_descriptions.bundles.diff",
     "estimate_cost": "abs_descriptions.generation.pipeline",
-    "export_bundle": "abs_descriptions.bundles.exchange",
+    "export_bundle": "abs_descriptions.bundles.exporting",
     "filter_bundle": "abs_descriptions.filtering.bundle_filters",
     "filter_by_weight": "abs_descriptions.filtering.bundle_filters",
     "find_bundle": "abs_descriptions.bundles.versions",

@@ -28,7 +28,7 @@ __all__ = ["export_command", "import_command", "pull_command", "push_command"]
     "--format",
     "format_name",
     metavar="FORMAT",
-    help="Format of the file: cupl, clip-d, waffle, text or csv.  [default: by its ending; .json is cupl]",
+    help="Format of the file: cupl, clip-d, waffle, clip-benchmark, text or csv.  [default: by its ending and texts]",
     shell_complete=complete_format,
 )
 @click.option(
@@ -42,6 +42,13 @@ __all__ = ["export_command", "import_command", "pull_command", "push_command"]
     help="License of the descriptions.  [default: not stated]",
 )
 @click.option("--source", metavar="TEXT", help="Who or what wrote the descriptions.  [default: not stated]")
+@click.option(
+    "--mapping",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help='With --labels: a JSON {"label": "class"} or a CSV of labels and classes, for labels that are not found.',
+)
+@click.option("--skip-unknown", is_flag=True, help="With --labels: leave out labels that name no class, or several.")
 @click.pass_obj
 def import_command(
     home: Home,
@@ -51,11 +58,14 @@ def import_command(
     labels: str | None,
     license_name: str | None,
     source: str | None,
+    mapping: Path | None,
+    skip_unknown: bool,
 ) -> None:
-    """Make a bundle from a CuPL JSON, a CLIP-D or WaffleCLIP JSON, a text file (class TAB sentence) or a CSV.
+    """Make a bundle from a CuPL, CLIP-D, WaffleCLIP or CLIP_benchmark JSON, a text file (class TAB sentence) or a CSV.
 
-    Shows first which class each of the file's labels means; a label that means no class stops the import. Without
-    --labels the file's labels are the classes; where a CSV has a column name, its column class holds their ids.
+    Shows first which class each of the file's labels means, by id, name, alias or spelling; a label that means no class
+    stops the import. Texts of a label that is the name of several classes are of all of them. Without --labels the
+    file's labels are the classes; where a CSV has a column name, its column class holds their ids.
 
     A bundle (.jsonl), or an archive of bundles (.zip, .tar, .tar.gz), is added to the local store as it is, with its
     own name and version, if it is sound and no other bundle has them.
@@ -65,10 +75,10 @@ def import_command(
 
     store = Repository.local(home.bundles)
     if format_name is None and holds_bundles(file):
-        if any(value is not None for value in (name, labels, license_name, source)):
+        if skip_unknown or any(value is not None for value in (name, labels, license_name, source, mapping)):
             raise UsageError(
                 f"{file.name!r} holds bundles, which have a name, a label set, a license and sources of their own",
-                remedy="Leave out --name, --labels, --license and --source",
+                remedy="Leave out --name, --labels, --license, --source, --mapping and --skip-unknown",
             )
         for manifest in import_bundles(store, file):
             click.echo(str(manifest))
@@ -83,6 +93,8 @@ def import_command(
         label_set=None if labels is None else read_labels(labels),
         license=license_name or "not stated",
         source=source or "not stated",
+        mapping=mapping,
+        skip_unknown=skip_unknown,
     )
     click.echo(str(manifest))
 
@@ -95,7 +107,7 @@ def import_command(
     "format_name",
     metavar="FORMAT",
     required=True,
-    help="Format to write: cupl, clip-d, waffle, text or csv.",
+    help="Format to write: cupl, clip-d, waffle, clip-benchmark, text or csv.",
     shell_complete=complete_format,
 )
 @click.option(
@@ -105,15 +117,44 @@ def import_command(
     show_default=True,
     help="Write each class by its name or by its id.",
 )
+@click.option(
+    "--keys-from",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write each class by the key that it has in FILE, a JSON of descriptions or a file of class names.",
+)
+@click.option(
+    "--dataset", metavar="NAME", help="With clip-benchmark: name of the data set there.  [default: by the label set]"
+)
 @click.pass_obj
-def export_command(home: Home, reference: str, target: Path, format_name: str, key: Any) -> None:
+def export_command(
+    home: Home,
+    reference: str,
+    target: Path,
+    format_name: str,
+    key: Any,
+    keys_from: Path | None,
+    dataset: str | None,
+) -> None:
     """Write the descriptions of a bundle in another tool's format; the same bundle gives the same bytes."""
-    from abs_descriptions.bundles.exchange import export_bundle
+    from abs_descriptions.bundles.exporting import export_bundle, keys_from_file
 
+    if dataset is not None and format_name != "clip-benchmark":
+        raise UsageError("--dataset needs --format clip-benchmark", remedy="Leave out --dataset")
+    if keys_from is not None and (key == "id" or format_name == "csv"):
+        raise UsageError("--keys-from does not go with --key id or with csv, which has ids", remedy="Leave one out")
     bundle = find_bundle(Repository.local(home.bundles), reference)
-    count = export_bundle(bundle.path, target, format_name, key=key)
+    if keys_from is not None:
+        key, unknown = keys_from_file(keys_from, bundle.path)
+        if unknown:
+            note(f"{len(unknown)} keys of {keys_from} name no class of the bundle, such as {unknown[0]!r}")
+    count = export_bundle(bundle.path, target, format_name, key=key, dataset=dataset)
     left_out = f", {count.left_out} of another kind left out" if count.left_out else ""
     note(f"{count.written} descriptions written to {target}{left_out}")
+    if count.without_key:
+        note(
+            f"warning: {len(count.without_key)} classes have no key and are left out, such as {count.without_key[0]!r}"
+        )
 
 
 @click.command("push")

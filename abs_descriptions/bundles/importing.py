@@ -12,16 +12,11 @@ from abs_core.files import ensure_writable
 from abs_core.labels import LabelEntry, LabelSet, build_label_set
 from abs_core.text import printable, quoted
 from abs_descriptions.bundles.archives import ARCHIVES, unpack_bundles
-from abs_descriptions.bundles.exchange import (
-    ExternalText,
-    LabelMatching,
-    import_generator,
-    match_labels,
-    read_external,
-    to_records,
-)
+from abs_descriptions.bundles.exchange import ExternalText, import_generator, read_external, to_records
 from abs_descriptions.bundles.manifest import Manifest
+from abs_descriptions.bundles.matching import LabelMatching, match_labels, read_mapping
 from abs_descriptions.bundles.reader import Bundle, read_bundle
+from abs_descriptions.bundles.recognition import recognized_format
 from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.versions import add_version, timestamp
 from abs_descriptions.bundles.writer import write_bundle
@@ -29,7 +24,6 @@ from abs_descriptions.bundles.writer import write_bundle
 __all__ = ["holds_bundles", "import_bundles", "import_descriptions"]
 
 _logger = logging.getLogger(__name__)
-_FORMAT_BY_SUFFIX = {".json": "cupl", ".tsv": "text", ".txt": "text", ".csv": "csv"}
 _NOT_STATED = "not stated"
 
 
@@ -42,35 +36,37 @@ def import_descriptions(
     label_set: LabelSet | None = None,
     license: str = _NOT_STATED,
     source: str = _NOT_STATED,
+    mapping: Path | None = None,
+    skip_unknown: bool = False,
 ) -> Manifest:
     """Read another tool's file, match its classes and add the descriptions as a new version of a bundle.
 
-    Which class each label of the file means is logged before anything is refused.
+    Which class each label of the file means is logged before anything is refused. What was not simply the id or the
+    name of one class, and what was left out, is in the parameters of the bundle's generator too.
 
     Args:
         repository: a local store.
         file: what to read.
         name: of the bundle.
-        format_name: of the file, one of ``exchange.FORMATS``; None goes by its ending.
+        format_name: of the file, one of ``exchange.FORMATS``; None goes by its ending and its texts.
         label_set: to match with; None takes the file's own labels as classes, with the names it states.
         license: of the texts.
         source: who or what wrote them.
+        mapping: a file that says which class a label means (``matching.read_mapping``).
+        skip_unknown: whether labels that name no class, or that could mean several, are left out.
 
     Raises:
-        UsageError: an ending that says nothing.
+        UsageError: a file whose format its ending and its texts leave open.
         BundleError: a broken file, or a label that names no class or several.
         LabelError: a file that gives one class two names.
         StorageError: the store cannot be written.
     """
-    chosen = format_name or _FORMAT_BY_SUFFIX.get(file.suffix.lower())
-    if chosen is None:
-        raise UsageError(f"the ending of {file.name!r} does not say its format", remedy="Give --format")
-    texts = read_external(file, chosen)
+    if label_set is None and (mapping is not None or skip_unknown):
+        raise UsageError("--mapping and --skip-unknown need --labels", remedy="Name the label set with --labels")
+    chosen, texts = recognized_format(file) if format_name is None else (format_name, read_external(file, format_name))
     labels = _stated_labels(file, texts, name) if label_set is None else label_set
-    matching = match_labels([text.label for text in texts], labels)
-    _log_matching(matching, labels)
-    matching.check()
-    generator = import_generator(file, chosen).model_copy(update={"model": source})
+    matching = _matched(texts, labels, mapping, skip_unknown=skip_unknown)
+    generator = import_generator(file, chosen, matching).model_copy(update={"model": source})
     records, rejected = to_records(texts, matching, generator.id)
     version = repository.next_version(name)
 
@@ -89,6 +85,23 @@ def import_descriptions(
         )
 
     return add_version(repository, write)
+
+
+def _matched(
+    texts: Sequence[ExternalText], labels: LabelSet, mapping: Path | None, *, skip_unknown: bool
+) -> LabelMatching:
+    """What the labels of a file mean, logged and then checked."""
+    stated = list(dict.fromkeys(text.label for text in texts))
+    given = {} if mapping is None else read_mapping(mapping, labels)
+    matching = match_labels(stated, labels, given)
+    if skip_unknown:
+        matching = matching.without_unknown()
+    _log_matching(matching, labels)
+    unused = [label for label in given if label not in set(stated)]
+    if unused:
+        _logger.warning("%d labels of the mapping are not in the file, such as %s", len(unused), unused[0])
+    matching.check()
+    return matching
 
 
 def holds_bundles(file: Path) -> bool:
@@ -137,13 +150,16 @@ def _log_matching(matching: LabelMatching, label_set: LabelSet) -> None:
     _logger.info(
         "%d labels matched with %d classes of %s:", len(matching.matched), len(label_set.classes), label_set.name
     )
-    for label, class_id in matching.matched.items():
-        name = label_set.names[class_id]
-        _logger.info("  %s -> %s%s", label, class_id, "" if name == label else f" ({name})")
+    for label, ids in matching.matched.items():
+        names = dict.fromkeys(label_set.names[class_id] for class_id in ids)
+        _logger.info("  %s -> %s%s", label, ", ".join(ids), "" if [*names] == [label] else f" ({', '.join(names)})")
     for label, ids in matching.ambiguous.items():
         _logger.info("  %s -> several: %s", label, ", ".join(ids))
     for label in matching.unknown:
         _logger.info("  %s -> no class", label)
+    for remark in matching.remarks():
+        log = _logger.info if remark.kind.startswith("matched") else _logger.warning
+        log("%s", remark)
     if matching.missing:
         shown = ", ".join(matching.missing[:10]) + (", ..." if len(matching.missing) > 10 else "")
         _logger.warning("%d classes get no description: %s", len(matching.missing), shown)

@@ -26,7 +26,7 @@ from abs_core.descriptions import Description, Rejection
 from abs_core.errors import BundleError, UsageError
 from abs_core.files import atomic_write, sha256_file
 from abs_core.text import printable, quoted, validation_message
-from abs_descriptions.bundles.exchange import ExternalFormatError, read_external_text
+from abs_descriptions.bundles.external_text import ExternalFormatError, read_external_text
 from abs_descriptions.bundles.format import Generator, text_problem
 from abs_descriptions.bundles.reader import Bundle, iter_rejected, rejected_path
 from abs_descriptions.bundles.repository import Repository

@@ -26,7 +26,7 @@ from unicodedata import normalize
 
 from abs_core.descriptions import Description
 from abs_core.text import csv_delimiter, escape_formula, quoted, unescape_formula
-from abs_descriptions.bundles.exchange import ExternalFormatError
+from abs_descriptions.bundles.external_text import ExternalFormatError
 
 __all__ = ["COLUMNS", "Decision", "ReviewRow", "parse_review_file", "row_id", "serialize_review_file"]
 

@@ -21,7 +21,10 @@ PETS = data_folder() / "bundles" / "pets-1.0.0.jsonl"
 def test_what_no_format_of_its_kind_can_hold_names_the_others(abs_command: Abs, tmp_path: Path) -> None:
     import_texts(abs_command, "own", "cat\tA cat purrs.")
     message = abs_command.refuses("bundle", "export", "own", tmp_path / "x.json", "--format", "waffle")
-    assert "own@1.0.0 has no phrase to export as waffle. Choose another format: cupl, text, csv." in message
+    assert (
+        "own@1.0.0 has no phrase to export as waffle. Choose another format: cupl, clip-benchmark, text, csv."
+        in message
+    )
 
 
 def test_bundles_and_archives_come_in_as_they_are(abs_command: Abs, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def values(home: Path, *arguments: str) -> list[str]:
         (("eval", "--dataset", "imagef"), ["imagefolder:"]),
         (("eval", "--bundle", "pet"), ["pets"]),
         (("bundle", "show", "pet"), ["pets"]),
-        (("bundle", "export", "x", "y", "--format", "cl"), ["clip-d"]),
+        (("bundle", "export", "x", "y", "--format", "cl"), ["clip-d", "clip-benchmark"]),
         (("lint", "textu"), ["textures"]),
         (("eval", "--labels", "eurosa"), ["eurosat"]),
         (("gen-descriptions", "cat,dog", "--backend", "openai"), ["openai", "openai-batch"]),

@@ -23,7 +23,9 @@ def test_descriptions_become_a_new_version(tmp_path: Path, caplog: pytest.LogCap
     with caplog.at_level(logging.INFO, "abs_descriptions"):
         first = import_descriptions(store, file, name="own", label_set=labels, license="MIT", source="Ann")
     assert caplog.messages[1:] == ["  cat -> cat", "  house dog -> house_dog (House Dog)",
+                                   "1 matched by spelling (house dog: house_dog)",
                                    "1 classes get no description: owl"]  # fmt: skip
+    assert store.read(first).header.generators[0].parameters["labels"] == {"house dog": ["house_dog"]}
     header = store.read(first).header
     assert (header.license, header.generators[0].model, header.complete) == ("MIT", "Ann", False)
     second = import_descriptions(store, file, name="own")
@@ -64,3 +66,20 @@ def test_an_archive_is_added_whole_or_not_at_all(tmp_path: Path, caplog: pytest.
         assert [str(manifest) for manifest in import_bundles(store, archive)] == [free.reference]
     assert caplog.messages == ["left out: README"]
     assert not [path for path in (tmp_path / "store").iterdir() if path.name.startswith(".")]
+
+
+def test_labels_that_name_nothing_can_be_mapped_or_skipped_and_are_recorded(tmp_path: Path) -> None:
+    file = tmp_path / "texts.json"
+    file.write_text('{"moggy": ["A moggy purrs."], "bear": ["A bear growls."]}')
+    (tmp_path / "map.json").write_text('{"moggy": "cat", "eel": "cat"}')
+    store = Repository.local(tmp_path / "store")
+    labels = from_names(["cat"])
+    with pytest.raises(BundleError, match="no class is called 'bear'"):
+        import_descriptions(store, file, name="own", label_set=labels, mapping=tmp_path / "map.json")
+    manifest = import_descriptions(
+        store, file, name="own", label_set=labels, mapping=tmp_path / "map.json", skip_unknown=True
+    )
+    parameters = store.read(manifest).header.generators[0].parameters
+    assert (parameters["labels"], parameters["left_out"]) == ({"moggy": ["cat"]}, ["bear"])
+    with pytest.raises(UsageError, match="--mapping and --skip-unknown need --labels"):
+        import_descriptions(store, file, name="own", skip_unknown=True)

@@ -1,0 +1,57 @@
+"""What the first bytes of a file say about it where text is expected. Pure."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["LFS_POINTER", "foreign_content", "wide_encoding"]
+
+#: How every Git LFS pointer begins.
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+_FOREIGN: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
+    (
+        re.compile(re.escape(LFS_POINTER)),
+        "a Git LFS pointer, not the file that it stands for",
+        "Fetch the file with `git lfs pull`",
+    ),
+    (
+        re.compile(rb"\s*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE),
+        "a web page, not the file",
+        "Download the file itself, for example under its raw address",
+    ),
+    (re.compile(rb"\s*<\?xml\b"), "XML", "Save it as text, CSV or JSON"),
+    (re.compile(rb"PK\x03\x04"), "a zip archive or an office document", "Save it as text or CSV"),
+    (re.compile(rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd"), "a compressed file", "Unpack it first"),
+    (re.compile(rb"%PDF-|PAR1|\x89PNG|\xff\xd8\xff|GIF8|\x80[\x02-\x05]"), "no text", "Name a text file"),
+)
+
+
+def foreign_content(data: bytes) -> tuple[str, str] | None:
+    """What a file is instead of text, and the remedy; None if nothing says so.
+
+    Args:
+        data: its first bytes; a hundred are enough.
+    """
+    start = data[:1024].removeprefix(b"\xef\xbb\xbf")
+    return next(((what, remedy) for pattern, what, remedy in _FOREIGN if pattern.match(start)), None)
+
+
+def wide_encoding(data: bytes) -> str | None:
+    """UTF-16 or UTF-32 by the byte order mark, else UTF-16 by the zero bytes that it has beside Latin letters."""
+    for mark, encoding in (
+        (b"\xff\xfe\0\0", "utf-32"),
+        (b"\0\0\xfe\xff", "utf-32"),
+        (b"\xff\xfe", "utf-16"),
+        (b"\xfe\xff", "utf-16"),
+    ):
+        if data.startswith(mark):
+            return encoding
+    head = data[:4096]
+    if len(data) % 2 == 0 and len(head) >= 4:
+        even, odd = head[0::2].count(0), head[1::2].count(0)
+        if even == 0 and odd > 0.4 * len(head) / 2:
+            return "utf-16-le"
+        if odd == 0 and even > 0.4 * len(head) / 2:
+            return "utf-16-be"
+    return None
