@@ -5,6 +5,7 @@ Labels are not needed. ``abs_descriptions.filtering.filter_by_weight`` makes a c
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from abs_classify.methods.scoring import SoftMatch
 
 __all__ = ["DescriptionUsage", "filter_by_use", "measure_usage", "open_images"]
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -152,13 +155,18 @@ def open_images(place: str) -> Sequence[Sample]:
         UnknownNameError, UsageError: as in ``open_dataset``.
     """
     from abs_classify.datasets import Sample, open_dataset
-    from abs_classify.datasets.folders import images_below
+    from abs_classify.datasets.folders import ImageListing
 
     samples: Sequence[Sample]
     if Path(place).is_dir():
-        samples = [Sample(path, "") for path in images_below(Path(place))]
+        listing = ImageListing(Path(place))
+        samples = [Sample(path, "") for path in listing.images(Path(place))]
+        remarks = listing.remarks.remarks
     else:
-        samples = open_dataset(place).samples
+        dataset = open_dataset(place)
+        samples, remarks = dataset.samples, dataset.remarks
+    for remark in remarks:
+        _logger.warning("%s: %s", place, remark)
     if not samples:
         raise DatasetError(f"there are no images in {place!r}", remedy="Check the folder")
     return samples

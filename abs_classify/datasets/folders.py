@@ -1,4 +1,4 @@
-"""Folders of images: one with a sub-folder for each class (``imagefolder:DIR``), and what every folder needs.
+"""Folders: what they contain, which of it are images, and where files that are fetched go.
 
 Folders and annotation files come from untrusted sources: they are listed in a fixed order, limited in size, and paths
 stay inside. Files that are fetched go into a folder that names their source.
@@ -6,25 +6,27 @@ stay inside. Files that are fetched go into a folder that names their source.
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from abs_classify.datasets.base import Dataset, Sample, class_id, classes_of
-from abs_classify.image_formats import IMAGE_EXTENSIONS
+from abs_classify.image_formats import HEAD_BYTES, IMAGE_EXTENSIONS, file_format
+from abs_core.class_names import is_system_folder
 from abs_core.errors import DatasetError, DownloadError, UsageError
 from abs_core.files import atomic_write
 from abs_core.http import download
+from abs_core.remarks import RemarkCounter
 
 __all__ = [
     "MAX_ANNOTATION_BYTES",
+    "ImageListing",
     "claim",
     "fetch",
-    "images_below",
     "inside",
     "is_image",
     "list_folder",
-    "open_imagefolder",
     "read_lines",
 ]
 
@@ -97,45 +99,141 @@ def is_image(name: str) -> bool:
 def list_folder(folder: Path) -> tuple[list[str], list[str]]:
     """The names of the sub-folders and of the files in a folder, both sorted, without hidden ones. Follows links.
 
+    What is neither, such as a pipe, a device or a link that leads nowhere, is left out.
+
     Raises:
         DatasetError: the folder cannot be read.
     """
-    folders: list[str] = []
-    files: list[str] = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.name.startswith("."):
-                    (folders if entry.is_dir() else files).append(entry.name)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise DatasetError(
-            f"cannot read the folder {str(folder)!r}: {reason}", remedy="Check its permissions"
-        ) from error
-    return sorted(folders), sorted(files)
+    return ImageListing(folder).names(folder)
 
 
-def images_below(folder: Path) -> Iterator[Path]:
-    """The images in a folder at any depth, in the order of their names. Follows links; a loop of links ends.
+class ImageListing:
+    """Lists folders and counts what it leaves out, with the reason.
 
-    Raises:
-        DatasetError: a folder cannot be read.
+    Args:
+        root: what examples are named relative to.
+        used: names of files that are no images and are not left out either.
     """
-    return _images_below(folder, frozenset())
 
+    def __init__(self, root: Path, used: Collection[str] = ()) -> None:
+        self.root, self._used = root, used
+        self.remarks = RemarkCounter()
 
-def _images_below(folder: Path, parents: frozenset[tuple[int, int]]) -> Iterator[Path]:
-    status = folder.stat()
-    identity = (status.st_dev, status.st_ino)
-    if identity in parents:
-        return
-    folders, files = list_folder(folder)
-    is_folder = set(folders)
-    for name in sorted((*folders, *filter(is_image, files))):
-        if name in is_folder:
-            yield from _images_below(folder / name, parents | {identity})
+    def leave_out(self, reason: str, path: Path) -> None:
+        """Count a file or folder that is not used."""
+        self.remarks.add(f"left out: {reason}", self._shown(path))
+
+    def names(self, folder: Path) -> tuple[list[str], list[str]]:
+        """As ``list_folder``."""
+        folders: list[str] = []
+        files: list[str] = []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    kind = _kind(entry)
+                    if entry.name.startswith("."):
+                        self._hidden(entry, kind)
+                    elif kind in (_FOLDER, _FILE):
+                        (folders if kind == _FOLDER else files).append(entry.name)
+                    else:
+                        self.leave_out(kind, Path(entry.path))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise DatasetError(
+                f"cannot read the folder {str(folder)!r}: {reason}", remedy="Check its permissions"
+            ) from error
+        return sorted(folders), sorted(files)
+
+    def images(self, folder: Path) -> Iterator[Path]:
+        """The images in a folder at any depth, in the order of their names.
+
+        A file is an image if its name says so; else its first bytes decide. Links are followed, but a folder is listed
+        once, so loops of links end. Folders of operating systems are left out.
+
+        Raises:
+            DatasetError: a folder cannot be read.
+        """
+        listed: set[tuple[int, int]] = set()
+        # a stack, because folders may be nested deeper than calls
+        waiting = [(folder, True)]
+        while waiting:
+            path, is_folder = waiting.pop()
+            if not is_folder:
+                if is_image(path.name) or self._is_image_inside(path):
+                    yield path
+                continue
+            status = path.stat()
+            if (status.st_dev, status.st_ino) in listed:
+                self.leave_out("a link to a folder that is listed already", path)
+                continue
+            listed.add((status.st_dev, status.st_ino))
+            folders, files = self.names(path)
+            kinds = dict.fromkeys(files, False) | dict.fromkeys(self.without_system_folders(path, folders), True)
+            waiting += ((path / name, kinds[name]) for name in sorted(kinds, reverse=True))
+
+    def without_system_folders(self, folder: Path, names: Iterable[str]) -> list[str]:
+        """The names of sub-folders that a user has made."""
+        result = []
+        for name in names:
+            if is_system_folder(name):
+                self.leave_out("a folder of an operating system or program", folder / name)
+            else:
+                result.append(name)
+        return result
+
+    def _hidden(self, entry: os.DirEntry[str], kind: str) -> None:
+        # macOS writes ._a.jpg beside a.jpg, which is no image
+        if kind == _FOLDER or (is_image(entry.name) and not entry.name.startswith("._")):
+            self.leave_out(f"a hidden {'folder' if kind == _FOLDER else 'file'}", Path(entry.path))
+
+    def _is_image_inside(self, path: Path) -> bool:
+        try:
+            with path.open("rb") as stream:
+                found = file_format(stream.read(HEAD_BYTES))
+        except OSError as error:
+            self.leave_out(f"cannot be read ({(error.strerror or str(error)).lower()})", path)
+            return False
+        if found is not None and found.readable:
+            self.remarks.add("recognized as an image by its content, not by its name", self._shown(path))
+            return True
+        if path.name in self._used:
+            return False
+        if found is None:
+            self.leave_out("not an image", path)
+        elif found.is_image:
+            self.leave_out(f"{found.name}, which is not read; convert it to JPEG or PNG", path)
         else:
-            yield folder / name
+            self.leave_out(f"not an image but {found.name}", path)
+        return False
+
+    def _shown(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+
+_FOLDER, _FILE = "folder", "file"
+_KINDS = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """Whether an entry is a folder or a file, behind links; else what it is."""
+    try:
+        if entry.is_dir():
+            return _FOLDER
+        if entry.is_file():
+            return _FILE
+        mode = entry.stat().st_mode
+    except FileNotFoundError:
+        return "a link that leads nowhere"
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return "a link to itself"
+        return f"cannot be read ({(error.strerror or str(error)).lower()})"
+    return next((name for matches, name in _KINDS if matches(mode)), "not a regular file")
 
 
 def inside(folder: Path, relative: str, where: str) -> Path:
@@ -186,35 +284,3 @@ def read_lines(path: Path, comment: str = "\n") -> Iterator[tuple[int, str]]:
         raise DatasetError(
             f"{str(path)!r} is not a text file in UTF-8", remedy="Fetch the official file again"
         ) from error
-
-
-_LAYOUT = "Put the images of each class into a sub-folder named after the class"
-
-
-def open_imagefolder(location: str) -> Dataset:
-    """The images in the sub-folders of a folder, at any depth. The name of the first sub-folder is the class id.
-
-    Images are recognized by their file name extensions. Hidden files and folders, other files and files outside of
-    sub-folders are ignored; a sub-folder without images is not a class. Links are followed.
-
-    Args:
-        location: the folder.
-
-    Raises:
-        DatasetError: it is not a folder, cannot be read, or contains no image in a sub-folder.
-    """
-    root = Path(location)
-    if not root.is_dir():
-        problem = "is not a folder" if root.exists() else "does not exist"
-        raise DatasetError(f"the image folder {location!r} {problem}", remedy="Check the path")
-    samples: list[Sample] = []
-    folders, files = list_folder(root)
-    for name in folders:
-        images = list(images_below(root / name))
-        label = class_id(name, f"the folder {str(root / name)!r}") if images else ""
-        samples.extend(Sample(path, label) for path in images)
-    if not samples:
-        loose = any(is_image(name) for name in files)
-        content = "images, but none in a class sub-folder" if loose else "no images in its sub-folders"
-        raise DatasetError(f"the image folder {location!r} has {content}", remedy=_LAYOUT)
-    return Dataset(f"imagefolder:{location}", classes_of(sample.label for sample in samples), tuple(samples))

@@ -40,7 +40,7 @@ _PATHS = (
 _LABELS = (
     frozenset({"label", "labels", "class", "classname", "classlabel", "labelname", "category", "categoryname", "tag"})
     | {"target", "species", "breed", "groundtruth", "truth", "y", "diagnosis", "dx", "gt"},
-    frozenset({"classid", "labelid", "categoryid", "tags", "text", "caption"}),
+    frozenset({"classid", "labelid", "categoryid"}),
 )
 _SPLIT_COLUMNS = frozenset({"split", "set", "subset", "partition", "fold", "dataset", "datasplit"})
 

@@ -17,7 +17,7 @@ from abs_classify.datasets.benchmarks.base import Benchmark
 from abs_classify.datasets.benchmarks.catalogue import BENCHMARKS
 from abs_classify.datasets.benchmarks.diagnosis import DatasetReport, check_benchmark, check_opening, open_benchmark
 from abs_classify.datasets.demo import open_demo
-from abs_classify.datasets.folders import open_imagefolder
+from abs_classify.datasets.imagefolder import open_imagefolder
 from abs_classify.datasets.lists import open_jsonl, open_table
 from abs_classify.datasets.parquet import open_parquet
 from abs_classify.datasets.webdataset import open_shards

@@ -1,0 +1,354 @@
+"""A folder of images as people have it: ``imagefolder:DIR``.
+
+    DIR/cat/a.jpg, DIR/dog/more/b.jpg           a sub-folder for each class; with ?leaf each folder that holds images
+    DIR/test/cat/a.jpg, DIR/train/cat/b.jpg     the same for each split: ?split=test
+    DIR/metadata.csv, DIR/a.jpg                 the layout of Hugging Face: a list with the columns file_name and label
+
+A layout that is not clear is refused with the spec that makes it so; what only looks odd is remarked on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+from abs_classify.datasets.base import (
+    Dataset,
+    Sample,
+    class_id,
+    classes_of,
+    existing_path,
+    label_in,
+    named_label_set,
+    split_options,
+)
+from abs_classify.datasets.folders import ImageListing, inside, is_image
+from abs_classify.datasets.list_files import ListRow, ListSource, json_rows, show_command, table_rows
+from abs_classify.datasets.lists import collect_rows
+from abs_core.class_names import PREFERRED_SPLITS, is_not_a_class, split_key
+from abs_core.errors import DatasetError
+from abs_core.remarks import Remark
+
+__all__ = ["open_imagefolder"]
+
+_OPTIONS = ("split", "leaf", "classes", "path", "label")
+_USAGE = "imagefolder:DIR?split=test"
+_LAYOUT = "Put the images of each class into a sub-folder named after the class"
+_EMPTY = "a folder without images"
+_METADATA = ("metadata.csv", "metadata.jsonl", "_classes.csv")
+
+
+def open_imagefolder(location: str) -> Dataset:
+    """The images in the sub-folders of a folder, at any depth. The name of the first sub-folder is the class id.
+
+    Links are followed. What is not used (hidden and other files, images outside of class folders, folders without
+    images, pipes and devices) is counted in the remarks.
+
+    Args:
+        location: the folder, with options: ``split``, the sub-folder that has the class folders, or ``none`` if
+            folders with names of splits are classes; ``leaf``, if the innermost folders are the classes; ``classes``,
+            the label set that folder names are of, by id, name or number; ``path`` and ``label``, columns of a
+            ``metadata.csv`` or ``metadata.jsonl``.
+
+    Raises:
+        UsageError: an unknown option.
+        DatasetError: it is not a folder, cannot be read, contains no image in a sub-folder, or its sub-folders are
+            splits or something else that is not a class.
+    """
+    place, options = split_options(location, _OPTIONS, _USAGE)
+    root = existing_path(place)
+    if not root.is_dir():
+        problem = "is not a folder" if root.exists() else "does not exist"
+        raise DatasetError(f"the image folder {place!r} {problem}", remedy="Check the path")
+    folder = _ImageFolder(place, root, options)
+    dataset = folder.from_metadata() or folder.from_class_folders()
+    remarks = (*folder.listing.remarks.remarks, *dataset.remarks)
+    return replace(dataset, name=f"imagefolder:{location}", remarks=remarks)
+
+
+class _ImageFolder:
+    """A folder of images and what its user says of it.
+
+    Args:
+        place: as the user writes it.
+        root: the folder.
+        options: of the data set.
+    """
+
+    def __init__(self, place: str, root: Path, options: Mapping[str, str]) -> None:
+        self._place, self._root, self._options = place, root, options
+        self.listing = ImageListing(root, used=_METADATA)
+        self._split = options.get("split", "")
+        self._top = root if self._split in ("", "none") else self._find_split(self._split)
+
+    # -- splits
+
+    def _folders(self, folder: Path) -> list[str]:
+        listing = ImageListing(folder)  # its remarks come with the listing that is used
+        return listing.without_system_folders(folder, listing.names(folder)[0])
+
+    def _find_split(self, name: str) -> Path:
+        """The folder of a split; the root if a list names the splits.
+
+        Raises:
+            DatasetError: there is none.
+        """
+        inner = self._folders(self._root)
+        places = [self._root, *(self._root / only for only in inner if only == "data" or len(inner) == 1)]
+        for place in places:
+            folders = self._folders(place)
+            exact = [folder for folder in folders if folder == name]
+            alike = [folder for folder in folders if split_key(folder) and split_key(folder) == split_key(name)]
+            if exact or len(alike) == 1:
+                return self._innermost(place / (exact or alike)[0])
+        if _metadata_in(self._root) is not None:
+            return self._root
+        splits = [folder for folder in inner if split_key(folder)]
+        shown = ", ".join(splits or inner[:10]) or "none"
+        raise DatasetError(
+            f"the image folder {self._place!r} has no split {name!r}; its {'splits' if splits else 'folders'}: {shown}",
+            remedy=f"Choose one: {self._command(_preferred(splits))}" if splits else "Leave out split=",
+        )
+
+    def _innermost(self, folder: Path) -> Path:
+        """``seg_test/seg_test``, as archives are extracted twice."""
+        while True:
+            folders = self._folders(folder)
+            if len(folders) != 1 or (folders[0] != folder.name and not split_key(folders[0])):
+                return folder
+            folder = folder / folders[0]
+
+    def _command(self, split: str, inner: str = "") -> str:
+        place = str(Path(self._place) / inner) if inner else self._place
+        return show_command(f"imagefolder:{place}" + (f"?split={split}" if split else ""))
+
+    def _check_splits(self, folders: Sequence[str]) -> None:
+        """Refuse folders of splits, here or one level below.
+
+        Raises:
+            DatasetError: there are some.
+        """
+        if self._split:
+            return
+        candidates = [("", list(folders))]
+        likely = [name for name in folders if len(folders) == 1 or is_not_a_class(name) or name == "data"]
+        candidates += [(name, self._folders(self._top / name)) for name in likely]
+        for inner, names in candidates:
+            if splits := _splits_among(names):
+                where = f"{str(self._top / inner)!r}" if inner else repr(self._place)
+                escape = "; if they are classes, write ?split=none" if not inner else ""
+                raise DatasetError(
+                    f"the folders {', '.join(splits)} of {where} are splits and not classes",
+                    remedy=f"Choose one: {self._command(_preferred(splits), inner)}{escape}",
+                )
+
+    # -- metadata
+
+    def from_metadata(self) -> Dataset | None:
+        """The images that a list in the folder gives labels; None if there is no list, or it has no labels.
+
+        Raises:
+            DatasetError: the list cannot be used as it is, and there are no class folders instead.
+        """
+        file = _metadata_in(self._top) or _metadata_in(self._root)
+        if file is None:
+            return None
+        options = dict(self._options)
+        source = ListSource(file, f"imagefolder:{self._place}", options, has_split_folders=self._top != self._root)
+        if file.name != "_classes.csv" and "path" not in options and _FILE_NAME.search(_first_line(file)):
+            source = replace(source, options={"path": "file_name", **options})
+        rows = json_rows(source) if file.suffix == ".jsonl" else table_rows(source)
+        try:
+            first = next(rows, None)
+        except DatasetError as error:
+            if self._folders(self._top):
+                self.listing.remarks.add(f"list of images not used: {error.message}", file.name)
+                return None
+            raise
+        entries = chain([first] if first is not None else [], rows)
+        splits: dict[str, None] = {}
+        dataset = collect_rows(source, self._of_split(file, entries, splits), lambda row: _checked(source, row))
+        if not self._split and len(splits) > 1:
+            names = list(splits)
+            raise DatasetError(
+                f"{str(file)!r} lists images of the splits {', '.join(names)}",
+                remedy=f"Choose one: {self._command(_preferred(names))}",
+            )
+        self._count_unlisted(file, dataset)
+        return dataset
+
+    def _of_split(self, file: Path, rows: Iterator[ListRow], splits: dict[str, None]) -> Iterator[ListRow]:
+        """The rows of the chosen split, by the folder of their paths, which are collected in ``splits``."""
+        prefix = "" if self._top == file.parent else f"{self._top.relative_to(file.parent).as_posix()}/"
+        for row in rows:
+            first, slash, _ = row.path.removeprefix("./").partition("/")
+            if slash and split_key(first):
+                splits[first] = None
+            if row.path.removeprefix("./").startswith(prefix):
+                yield row
+
+    def _count_unlisted(self, file: Path, dataset: Dataset) -> None:
+        listed = {os.path.normpath(sample.path) for sample in dataset.samples}
+        for path in self.listing.images(self._top):
+            if os.path.normpath(path) not in listed:
+                self.listing.leave_out(f"an image that {file.name} does not list", path)
+
+    # -- class folders
+
+    def from_class_folders(self) -> Dataset:
+        """The images in class folders.
+
+        Raises:
+            DatasetError: there are none, or the folders are no classes.
+        """
+        folders, files = self.listing.names(self._top)
+        folders = self.listing.without_system_folders(self._top, folders)
+        self._check_splits(folders)
+        found: dict[str, list[Path]] = {}
+        for name in folders:
+            images = list(self.listing.images(self._top / name))
+            if images:
+                found[name] = images
+            else:
+                self.listing.leave_out(_EMPTY, self._top / name)
+        for name in filter(is_image, files):
+            self.listing.leave_out("an image outside of the class folders", self._top / name)
+        if not found:
+            raise self._without_images(files)
+        self._check_class_names(found)
+        by_leaf = "leaf" in self._options
+        labels = _leaf_labels(self._top, found) if by_leaf else {name: name for name in found}
+        label_set = named_label_set(self._options["classes"]) if "classes" in self._options else None
+        ids: dict[str, str] = {}
+        for key, text in labels.items():
+            where = f"the folder {str(self._top / key)!r}"
+            ids[key] = class_id(text, where)
+            if label_set is not None:
+                ids[key] = label_in(label_set, ids[key], where)
+        counts = Counter(ids.values())
+        for key in ids if label_set is None else ():
+            if ids[key] != labels[key] and counts[ids[key]] > 1:
+                self.listing.remarks.add("folder read as one class with another", key)
+        samples = tuple(
+            Sample(path, ids[_relative(self._top, path.parent) if by_leaf else name])
+            for name, images in found.items()
+            for path in images
+        )
+        classes = classes_of(ids.values()) if label_set is None else label_set.classes
+        remarks = () if by_leaf else tuple(self._hints(found))
+        return Dataset(f"imagefolder:{self._place}", classes, samples, remarks=remarks)
+
+    def _without_images(self, files: Sequence[str]) -> DatasetError:
+        loose = any(map(is_image, files))
+        content = "images, but none in a class sub-folder" if loose else "no images in its sub-folders"
+        reasons = [remark for remark in self.listing.remarks.remarks if remark.kind != f"left out: {_EMPTY}"]
+        left_out = "; ".join(map(str, reasons[:5]))
+        remedy = _LAYOUT
+        lists = [name for name in files if name.endswith((".csv", ".tsv", ".jsonl", ".parquet"))]
+        if lists:
+            path = self._top / lists[0]
+            kind = {".jsonl": "jsonl", ".parquet": "hf"}.get(path.suffix, "csv")
+            remedy += f", or read the list that is there: {show_command(f'{kind}:{path}')}"
+            if path.name == "metadata.parquet":
+                code = f"import pandas; pandas.read_parquet({str(path)!r}).to_csv({str(path.with_suffix('.csv'))!r})"
+                remedy = f"Write the list as CSV: python -c {shlex.quote(code)}"
+        where = self._place if self._top == self._root else str(self._top)
+        return DatasetError(
+            f"the image folder {where!r} has {content}" + (f" ({left_out})" if left_out else ""), remedy=remedy
+        )
+
+    def _check_class_names(self, found: Mapping[str, Sequence[Path]]) -> None:
+        """Refuse folders of which none is a class by its name.
+
+        Raises:
+            DatasetError: there are no others.
+        """
+        if self._split or not all(map(is_not_a_class, found)):
+            return
+        inner = max(found, key=lambda name: len(found[name]))
+        has_folders = bool(self._folders(self._top / inner))
+        raise DatasetError(
+            f"the folders of {self._place!r} are no classes by their names: {', '.join(found)}",
+            remedy=(f"Name the folder of the class folders: {self._command('', inner)}" if has_folders else _LAYOUT)
+            + "; if they are classes, write ?split=none",
+        )
+
+    def _hints(self, found: Mapping[str, Sequence[Path]]) -> Iterator[Remark]:
+        """What is said of class folders that may be something else."""
+        nested, mixed = [], []
+        for name, images in found.items():
+            inner = [_relative(self._top / name, path.parent).partition("/")[0] for path in images]
+            below = set(inner) - {"."}
+            if "." not in inner and len(below) > 1:
+                nested.append(name)
+            if len({split_key(text) for text in below} - {""}) > 1:
+                mixed.append(name)
+        if mixed:
+            kind = "class folders hold splits, which are read together"
+            yield Remark(kind, len(mixed), tuple(mixed[:5]))
+        elif nested:
+            leaves = len({path.parent for images in found.values() for path in images})
+            command = show_command(f"{self._command_spec()}{'&' if self._split else '?'}leaf")
+            kind = f"class folders hold their images in sub-folders; {command} reads all {leaves} folders as classes"
+            yield Remark(kind, len(nested), tuple(nested[:5]))
+        if len(found) == 1:
+            (name,) = found
+            kind = "class only, so that every answer is right unless other classes are given"
+            if nested:
+                kind += f"; {self._command('', name)} reads its sub-folders as classes"
+            yield Remark(kind, 1, (name,))
+
+    def _command_spec(self) -> str:
+        return f"imagefolder:{self._place}" + (f"?split={self._split}" if self._split else "")
+
+
+def _splits_among(names: Sequence[str]) -> list[str]:
+    """The names of splits, if these folders are splits: of more than one, or beside nothing that may be a class."""
+    splits = [name for name in names if split_key(name)]
+    others = [name for name in names if not split_key(name) and not is_not_a_class(name)]
+    return splits if splits and (not others or len(set(map(split_key, splits))) > 1) else []
+
+
+def _preferred(splits: Sequence[str]) -> str:
+    return max(splits, key=lambda name: PREFERRED_SPLITS.index(split_key(name)))
+
+
+def _metadata_in(folder: Path) -> Path | None:
+    return next((folder / name for name in _METADATA if (folder / name).is_file()), None)
+
+
+# not main_file_name
+_FILE_NAME = re.compile(r"(?<!\w)file_name(?!\w)")
+
+
+def _first_line(file: Path) -> str:
+    with file.open("rb") as stream:
+        return stream.readline(1 << 16).decode("utf-8", "replace")
+
+
+def _checked(source: ListSource, row: ListRow) -> str:
+    """The path of a row, which comes with the images and may not lead anywhere else."""
+    path = row.path.strip()
+    if "\\" in path and not (source.folder / path).exists():
+        path = path.replace("\\", "/")
+        source.remarks.add("path read with / for backslashes", row.path)
+    inside(source.folder, path, f"line {row.line} of {str(source.file)!r}")
+    return path
+
+
+def _relative(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _leaf_labels(top: Path, found: Mapping[str, Sequence[Path]]) -> dict[str, str]:
+    """The innermost folders with images, relative to ``top``, to their names, or their paths where names repeat."""
+    folders = list(dict.fromkeys(_relative(top, path.parent) for images in found.values() for path in images))
+    counts = Counter(folder.rpartition("/")[2] for folder in folders)
+    names = {folder: folder.rpartition("/")[2] for folder in folders}
+    return {folder: name if counts[name] == 1 else folder for folder, name in names.items()}
