@@ -8,6 +8,7 @@ Only http and https are spoken, never with credentials in an address, never from
 that may pass (no connection, a connection that breaks, the statuses 408, 425, 429 and 5xx) is asked again up to twice
 without any progress between; a server that says how long to wait (``Retry-After``) is believed up to a minute. A
 transfer that is slower than 20 kB/s after its first minute, pauses included, is ended, which bounds the time of all.
+Answers that a server or a proxy compresses unasked are decompressed as they come.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -43,6 +45,7 @@ _GRACE = 60.0  # seconds before a transfer can be too slow
 _SLOWEST = 20_000  # bytes per second
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _TRANSIENT = (408, 425, 429)
+_GZIP = ("gzip", "x-gzip")
 
 # an address that can be none is a ValueError: a label of 64 letters, a port that is no number
 _FAILURES = (OSError, HTTPException, ValueError)
@@ -188,7 +191,8 @@ class _Transfer:
         self.url, self._trusting, self._position, self.version = url, trusting, position, version
         self.size: int | None = None
         self._opener = _build_opener(plain_http)
-        self._failures, self._received, self._seconds = 0, 0, 0.0
+        self._decoder: Any = None
+        self._failures, self._furthest, self._received, self._seconds = 0, position, 0, 0.0
 
     def blocks(self) -> Generator[tuple[int, bytes], None, None]:
         """Blocks with their position, which is 0 again, with an empty block, whenever the file begins anew."""
@@ -200,10 +204,13 @@ class _Transfer:
                     if self._position == 0:
                         yield 0, b""
                     while block := self._read(response):
-                        yield self._position, block
-                        self._position += len(block)
+                        for part in self._decoded(block):
+                            yield self._position, part
+                            self._advance(len(part))
                     if response.length:  # the server promised more
                         raise IncompleteRead(b"", response.length)
+                    if self._decoder is not None and not self._decoder.eof:
+                        raise IncompleteRead(b"")
                 return
             except _FAILURES as error:
                 pause = self._pause_after(error)
@@ -234,8 +241,16 @@ class _Transfer:
 
     def _accept(self, response: HTTPResponse) -> None:
         version, begin = _version_of(response.headers), f"bytes {self._position}-"
-        if response.headers.get("Content-Encoding", "identity") != "identity":
+        encoding = response.headers.get("Content-Encoding", "identity").lower()
+        if encoding in _GZIP and urlsplit(self.url).path.endswith((".gz", ".tgz")):
+            encoding = "identity"  # Apache calls the file itself an encoding
+        if encoding not in ("identity", "", *_GZIP) or (encoding in _GZIP and response.status != 200):
             raise HTTPException("the answer is compressed")
+        # some servers and proxies compress whatever is asked for; a part of what they send cannot be resumed
+        self._decoder = zlib.decompressobj(zlib.MAX_WBITS | 32) if encoding in _GZIP else None
+        if self._decoder is not None:
+            self._position, self.version, self.size = 0, "", None
+            return
         if response.status == 200:
             # also where a range was asked for: the server knows no ranges, or has another version
             self._position, self.version = 0, version
@@ -251,12 +266,30 @@ class _Transfer:
     def _read(self, response: HTTPResponse) -> bytes:
         with self._clock():
             block = response.read1(_BLOCK)
-        if block:
-            self._failures = 0
-            self._received += len(block)
+        self._received += len(block)
         if self._seconds > longest_transfer(self._received):
             raise DownloadError(self.url, "the server sends it too slowly", remedy="Try again later")
         return block
+
+    def _decoded(self, block: bytes) -> Iterator[bytes]:
+        """What a block of the answer stands for, in blocks that are no larger, however well it was compressed."""
+        if self._decoder is None:
+            yield block
+            return
+        while block and not self._decoder.eof:
+            try:
+                part = self._decoder.decompress(block, _BLOCK)
+            except zlib.error:
+                raise HTTPException("the answer is badly compressed") from None
+            if part:
+                yield part
+            block = self._decoder.unconsumed_tail
+
+    def _advance(self, count: int) -> None:
+        self._position += count
+        # what was there before is no progress: a server that always breaks off at one place is not asked for ever
+        if self._position > self._furthest:
+            self._furthest, self._failures = self._position, 0
 
     @contextmanager
     def _clock(self) -> Iterator[None]:
@@ -282,6 +315,8 @@ class _Transfer:
             reason, remedy = _explain(error, wait)
             raise DownloadError(self.url, reason, remedy=remedy, status=status) from None
         if not self.version and not self._trusting:
+            self._position = 0
+        if self._decoder is not None:
             self._position = 0
         pause = max(wait or 0.0, _PAUSES[self._failures])
         self._failures += 1

@@ -36,6 +36,8 @@ class Hub:
     ignored: str = ""
     """Files of datasets that end so are left out of commits, as a .gitignore would have it."""
     requests: list[str] = field(default_factory=list)
+    failing: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    """Statuses and headers with which the next requests are answered, the last one first."""
     refused: int = 0
     """Commits on another parent than the last one."""
     address: str = ""
@@ -74,6 +76,10 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
         def _answer(self, body: bool) -> None:
             path = unquote(self.path.partition("?")[0]).strip("/")
             hub.requests.append(f"{self.command} {path}")
+            if hub.failing:
+                status, headers = hub.failing.pop()
+                self._body()
+                return self._send(b"busy", headers, True, status)
             parts = path.split("/")
             if parts[0] == "lfs":
                 hub.lfs[parts[1]] = self._body()

@@ -301,12 +301,6 @@ def test_a_file_that_is_too_large_is_not_kept(web: FileServer, target: Path, has
     assert files_beside(target) == []
 
 
-def test_a_compressed_answer_is_refused(web: FileServer, target: Path) -> None:
-    web.behave = lambda handler, number: reply(handler, 200, b"x", Content_Encoding="gzip")
-    with pytest.raises(DownloadError, match="no proper answer"):
-        download(web.url, target, max_bytes=LIMIT)
-
-
 def test_a_target_that_cannot_be_written_is_named(web: FileServer, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match=r"cannot write .*file/x"):

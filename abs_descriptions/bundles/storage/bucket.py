@@ -13,12 +13,24 @@ from typing import Any
 
 from abs_core.errors import StorageError
 from abs_core.extras import require
-from abs_descriptions.bundles.storage.base import BLOCK, MAX_NAMES, Blob, Location, Storage, problem_of, status_of
+from abs_descriptions.bundles.storage.base import (
+    BLOCK,
+    MAX_NAMES,
+    Blob,
+    Location,
+    Storage,
+    code_of,
+    problem_of,
+    status_of,
+)
 
 __all__ = ["BucketStorage", "open_bucket"]
 
 _TIMEOUT = 60.0  # seconds
 _PROOF = "conditional-write"
+
+# botocore's mode that waits longer where a bucket asks for fewer requests
+_RETRIES = {"max_attempts": 5, "mode": "standard"}
 
 
 def open_bucket(location: Location) -> BucketStorage:
@@ -31,8 +43,10 @@ def open_bucket(location: Location) -> BucketStorage:
     fresh = {"skip_instance_cache": True, "use_listings_cache": False}
     if location.protocol == "gs":
         return BucketStorage(location, require("gcsfs.core").GCSFileSystem(**fresh, timeout=_TIMEOUT))
-    settings = {"connect_timeout": 10, "read_timeout": _TIMEOUT, "retries": {"max_attempts": 3}}
-    return BucketStorage(location, require("s3fs").S3FileSystem(**fresh, config_kwargs=settings))
+    settings = {"connect_timeout": 10, "read_timeout": _TIMEOUT, "retries": _RETRIES}
+    client = require("s3fs").S3FileSystem(**fresh, config_kwargs=settings)
+    client.retries = 1  # botocore asks again as well, and knows better when
+    return BucketStorage(location, client)
 
 
 class BucketStorage(Storage):
@@ -51,7 +65,9 @@ class BucketStorage(Storage):
     def names(self, folder: str) -> Sequence[str]:
         try:
             paths = self._client.ls(f"{self._root}/{folder}", detail=False)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if code_of(error) or not self._has_bucket():
+                raise problem_of(error, "read", self.address) from None
             return []
         except Exception as error:
             raise problem_of(error, "read", self.address) from None
@@ -92,6 +108,18 @@ class BucketStorage(Storage):
             return self._create(path, data)
         except Exception as error:
             raise problem_of(error, "write", self.address) from None
+
+    def _has_bucket(self) -> bool:
+        """Whether the bucket exists: S3 says so itself, and of Google's the client hides it for a folder."""
+        if self._client.protocol == "s3" or "s3" in self._client.protocol:
+            return True
+        try:
+            self._client.ls(self._root.partition("/")[0], detail=False)
+        except FileNotFoundError:
+            return False
+        except Exception as error:
+            raise problem_of(error, "read", self.address) from None
+        return True
 
     def _put(self, blob: Blob) -> None:
         target = f"{self._root}/{blob.path}"

@@ -14,7 +14,17 @@ from typing import Any
 
 from abs_core.errors import StorageError, UsageError
 from abs_core.extras import require
-from abs_descriptions.bundles.storage.base import BLOCK, MAX_NAMES, Blob, Location, Storage, problem_of, status_of
+from abs_descriptions.bundles.storage.base import (
+    BLOCK,
+    MAX_NAMES,
+    Blob,
+    Location,
+    Storage,
+    may_pass,
+    problem_of,
+    retried,
+    status_of,
+)
 
 __all__ = ["HubStorage"]
 
@@ -41,7 +51,8 @@ class HubStorage(Storage):
 
     def names(self, folder: str) -> Sequence[str]:
         try:
-            paths = self._files.ls(self._path(folder), detail=False)
+            path = self._path(folder)
+            paths = retried(lambda: self._files.ls(path, detail=False))
         except FileNotFoundError:
             return []
         except StorageError:
@@ -52,15 +63,27 @@ class HubStorage(Storage):
 
     def blocks(self, path: str) -> Generator[bytes, None, None]:
         try:
-            with self._files.open(self._path(path), "rb", block_size=0, cache_type="none") as stream:
-                while block := stream.read(BLOCK):
+            full_path = self._path(path)
+            stream, block = retried(lambda: self._open(full_path))
+            with stream:
+                while block:
                     yield block
+                    block = stream.read(BLOCK)
         except (FileNotFoundError, StorageError):
             raise
         except Exception as error:
             if status_of(error) == 404:
                 raise FileNotFoundError(path) from None
             raise problem_of(error, "read", self.address) from None
+
+    def _open(self, path: str) -> tuple[Any, bytes]:
+        """A file and its first block, which is when the hub is asked for it."""
+        stream = self._files.open(path, "rb", block_size=0, cache_type="none")
+        try:
+            return stream, stream.read(BLOCK)
+        except BaseException:
+            stream.close()
+            raise
 
     def check_writable(self) -> None:
         if _COMMIT.fullmatch(self._revision):
@@ -76,12 +99,13 @@ class HubStorage(Storage):
             except StorageError:
                 raise
             except Exception as error:
-                if status_of(error) not in (409, 412):
+                # of a commit that failed it is not known whether it was made: the next round finds it, or makes it
+                if status_of(error) not in (409, 412) and not may_pass(error):
                     raise problem_of(error, "write", self.address) from None
                 time.sleep(0.2 * 2**attempt)
             else:
                 return True
-        raise StorageError(f"others keep pushing to {self.address}", remedy="Try again later")
+        raise StorageError(f"{self.address} keeps changing or failing", remedy="Try again later")
 
     def _write_commit(self, parent: str, blobs: Sequence[Blob], path: str, data: bytes) -> str:
         """Write one commit that follows ``parent``; its hash."""
@@ -107,7 +131,9 @@ class HubStorage(Storage):
     def _has(self, path: str) -> bool:
         try:
             # Not the file system's exists(), which takes a failed request for a no.
-            present = self._api.get_paths_info(self._repo, [path], revision=self._commit, repo_type="dataset")
+            present = retried(
+                lambda: self._api.get_paths_info(self._repo, [path], revision=self._commit, repo_type="dataset")
+            )
         except Exception as error:
             raise problem_of(error, "read", self.address) from None
         return bool(present)
@@ -124,7 +150,9 @@ class HubStorage(Storage):
 
     def _last_commit(self) -> str:
         try:
-            info = self._api.repo_info(self._repo, repo_type="dataset", revision=self._revision, timeout=_TIMEOUT)
+            info = retried(
+                lambda: self._api.repo_info(self._repo, repo_type="dataset", revision=self._revision, timeout=_TIMEOUT)
+            )
         except Exception as error:
             raise problem_of(error, "read", self.address) from None
         return self._require_commit(info.sha)

@@ -42,7 +42,8 @@ class WebStorage(Storage):
         try:
             yield from read_url(f"{self.address}/{path}", plain_http=True)
         except DownloadError as error:
-            if error.status in (404, 410):
+            # a server that shows no index answers so for a folder
+            if error.status in (404, 410) or (error.status == 403 and path.endswith("/")):
                 raise FileNotFoundError(path) from None
             raise StorageError(f"cannot read {self.address}: {error.reason}", remedy=error.remedy) from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ from sharing import (
     send,
     take,
 )
+from web import reply, serve_on_loopback
 
 from abs_core.errors import StorageError
 from abs_descriptions.bundles.repository import Repository
+from abs_descriptions.bundles.storage import bucket as bucket_storage
 
 # --- S3 ---
 
@@ -105,3 +108,83 @@ def test_what_keeps_a_bucket_from_us_is_said(
     assert refused.value.remedy
     assert refused.value.__suppress_context__
     assert not any(secret in str(refused.value) for secret in SECRETS)
+
+
+def refusing(code: str, status: int, **headers: str) -> Callable[..., BaseHTTPRequestHandler]:
+    """A server that answers every request as S3 does when it refuses."""
+    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>secret words</Message></Error>".encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            reply(self, status, b"" if self.command == "HEAD" else body, Content_Type="application/xml", **headers)
+
+        do_GET = do_HEAD = answer  # noqa: N815
+
+    return Handler
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "headers", "problem", "remedy"),
+    [
+        ("NoSuchBucket", 404, {}, "there is no such bucket", "Create it"),
+        ("ExpiredToken", 400, {}, "the credentials have expired", "aws sso login"),
+        ("InvalidAccessKeyId", 403, {}, "the access key does not exist there", "AWS_ACCESS_KEY_ID"),
+        ("SignatureDoesNotMatch", 403, {}, "the secret key does not fit", "AWS_SECRET_ACCESS_KEY"),
+        ("AccessDenied", 403, {}, "access was refused", "rights"),
+        ("SlowDown", 503, {}, "it is busy", "Try again later"),
+        ("RequestTimeTooSkewed", 403, {}, "the clock of this machine is wrong", "Set it"),
+        ("PermanentRedirect", 301, {"x-amz-bucket-region": "eu-west-1"}, "in the region eu-west-1", "=eu-west-1"),
+        ("AuthorizationHeaderMalformed", 400, {"x-amz-bucket-region": "eu-west-1"}, "eu-west-1", "=eu-west-1"),
+    ],
+)
+def test_the_name_that_the_service_gives_its_refusal_is_said(
+    code: str,
+    status: int,
+    headers: dict[str, str],
+    problem: str,
+    remedy: str,
+    tmp_path: Path,
+    enter: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bucket_storage, "_RETRIES", {"max_attempts": 1, "mode": "standard"})
+    with serve_on_loopback(refusing(code, status, **headers)) as address:
+        enter(s3_environment(Bucket(address=address)))
+        with pytest.raises(
+            StorageError, match=rf"cannot read s3://team/x: .*{problem}.* \({code}, HTTP {status}\)"
+        ) as refused:
+            take(tmp_path / "a", "s3://team/x")
+    assert remedy in refused.value.remedy
+    assert "secret words" not in str(refused.value)
+
+
+def test_an_empty_folder_of_a_bucket_is_no_missing_bucket(tmp_path: Path, enter: Callable[..., None]) -> None:
+    with serving_s3(Bucket()) as bucket:
+        enter(s3_environment(bucket))
+        assert Repository.open("s3://team/x").names() == []
+        with pytest.raises(StorageError, match="there is no such bucket"):
+            Repository.open("s3://nobody/x").names()
+
+
+def test_a_bucket_that_asks_for_fewer_requests_is_asked_again(
+    enter: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket_storage, "_RETRIES", {"max_attempts": 2, "mode": "standard"})
+    asked: list[str] = []
+
+    class Busy(refusing("SlowDown", 503)):  # type: ignore[misc]
+        def answer(self) -> None:
+            asked.append(self.path)
+            super().answer()
+
+        do_GET = do_HEAD = answer  # noqa: N815
+
+    with serve_on_loopback(Busy) as address:
+        enter(s3_environment(Bucket(address=address)))
+        with pytest.raises(StorageError, match="SlowDown"):
+            Repository.open("s3://team/x").names()
+    assert len(asked) >= 2

@@ -16,6 +16,7 @@ from sharing import (
 )
 
 from abs_core.errors import StorageError, UsageError
+from abs_descriptions.bundles.storage import base
 
 # --- the hub ---
 
@@ -52,3 +53,48 @@ def test_a_repository_that_ignores_bundles_is_noticed(tmp_path: Path, enter: Cal
         enter(hub_environment(hub, tmp_path))
         with pytest.raises(StorageError, match="lacks a part of what was pushed"):
             send(tmp_path / "a", "hf://datasets/org/pets")
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of the hub's client about itself
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_hub_that_fails_in_passing_is_asked_again(
+    status: int, tmp_path: Path, enter: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "_PAUSES", (0.01, 0.01, 0.01))
+    add(tmp_path / "a")
+    with serving_hub(Hub(datasets={"org/pets": [{}]})) as hub:
+        enter(hub_environment(hub, tmp_path))
+        hub.failing = [(status, {"Retry-After": "0"})] * 2
+        send(tmp_path / "a", "hf://datasets/org/pets")
+        assert hub.failing == []
+        hub.failing = [(status, {"Retry-After": "0"})] * 2
+        assert take(tmp_path / "b", "hf://datasets/org/pets")[0].is_new
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "problem", "remedy", "requests"),
+    [
+        (429, {}, r"it asks for fewer requests \(HTTP 429\)", "a token raises the limit", 4),
+        (429, {"Retry-After": "300"}, r"it asks for fewer requests \(HTTP 429\)", "a token raises the limit", 1),
+        (500, {}, r"it failed \(HTTP 500\)", "Try again later", 4),
+        (401, {}, r"access was refused \(HTTP 401\)", "Check the credentials", 1),
+    ],
+)
+def test_a_hub_that_keeps_failing_is_named(
+    status: int,
+    headers: dict[str, str],
+    problem: str,
+    remedy: str,
+    requests: int,
+    tmp_path: Path,
+    enter: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(base, "_PAUSES", (0.01, 0.01, 0.01))
+    with serving_hub(Hub(datasets={"org/pets": [{}]})) as hub:
+        enter(hub_environment(hub, tmp_path))
+        hub.failing = [(status, headers)] * 50
+        with pytest.raises(StorageError, match=problem) as refused:
+            take(tmp_path / "b", "hf://datasets/org/pets")
+        assert len(hub.requests) == requests
+    assert remedy in refused.value.remedy

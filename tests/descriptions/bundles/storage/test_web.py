@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import signal
 import threading
 import time
@@ -81,6 +82,36 @@ def test_a_web_server_without_an_index_gives_named_versions(published: Path, tmp
         assert refused.value.remedy == "Give yours a new version, such as 1.1.0"
 
 
+@pytest.mark.parametrize("status", [403, 404, 410])
+def test_a_server_that_refuses_an_index_gives_named_versions(published: Path, tmp_path: Path, status: int) -> None:
+    def misbehave(handler: BaseHTTPRequestHandler, number: int) -> bool:
+        return handler.path.endswith("/") and reply(handler, status)
+
+    with serving_web(Web(published, misbehave)) as web:
+        with pytest.raises(UsageError, match=r"shows no index of versions/pets/\. Name the version, such as"):
+            take(tmp_path / "b", web.address)
+        assert take(tmp_path / "b", web.address, "pets@1.0.0")[0].is_new
+
+
+def test_a_server_that_compresses_and_knows_no_ranges_is_read(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("abs_core.http._PAUSES", (0.01, 0.01))
+
+    def misbehave(handler: BaseHTTPRequestHandler, number: int) -> bool:
+        file = published / handler.path.lstrip("/")
+        if not file.is_file():
+            return False
+        data = gzip.compress(file.read_bytes())
+        # every other answer breaks off, and what follows begins anew
+        sent = data[: len(data) // 2] if number % 2 else data
+        return reply(handler, 200, sent, Content_Encoding="gzip", Content_Length=str(len(data)), Connection="close")
+
+    with serving_web(Web(published, misbehave)) as web:
+        assert take(tmp_path / "b", web.address, "pets@1.10.0")[0].is_new
+        assert store_of(tmp_path / "b").read("pets").header.version == "1.10.0"
+
+
 def test_what_broke_off_goes_on_where_it_ended(published: Path, tmp_path: Path) -> None:
     def misbehave(handler: BaseHTTPRequestHandler, number: int) -> bool:
         file = published / handler.path.lstrip("/")
@@ -112,11 +143,15 @@ def endless(handler: BaseHTTPRequestHandler) -> bool:
         return True
 
 
+BOMB = gzip.compress(bytes(100_000_000))
 WEB_FAULTS: dict[str, tuple[Callable[[BaseHTTPRequestHandler], bool], str, int]] = {
     "down": (lambda h: reply(h, 500), r"\(HTTP 500\)", 3),
     "forbidden": (lambda h: reply(h, 403), r"\(HTTP 403\)", 1),
     "endless": (endless, "more than the 65536 bytes", 1),
-    "compressed": (lambda h: reply(h, 200, b"x", Content_Encoding="gzip"), "cannot read", 3),
+    "badly compressed": (lambda h: reply(h, 200, b"x", Content_Encoding="gzip"), "cannot read", 3),
+    "compressed unknown": (lambda h: reply(h, 200, b"x", Content_Encoding="br"), "cannot read", 3),
+    "cut compressed": (lambda h: reply(h, 200, gzip.compress(b" " * 99)[:-9], Content_Encoding="gzip"), "broke", 3),
+    "a bomb": (lambda h: reply(h, 200, BOMB, Content_Encoding="gzip"), "more than the 65536 bytes", 1),
     "a part unasked": (lambda h: reply(h, 206, b"x", Content_Range="bytes 0-0/9"), "cannot read", 3),
     "to a file": (lambda h: reply(h, 302, Location="file:///etc/passwd"), "HTTP 302", 1),
     "to a password": (lambda h: reply(h, 302, Location="http://u:p@127.0.0.1:9/"), "HTTP 302", 1),
