@@ -92,9 +92,15 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         state: dict[str, Tensor] = load_file(path)
     except Exception as error:  # sizes beyond the machine's integers fail in safetensors, in torch or in between
         raise WeightsError(
-            f"{str(path)!r} is not a readable safetensors file: {_line(error)}", remedy="Fetch the file again, whole"
+            f"{str(path)!r} is not a readable safetensors file: {_line(error)}", remedy=_safetensors_remedy(path)
         ) from error
     return state
+
+
+def _safetensors_remedy(path: Path) -> str:
+    with path.open("rb") as stream:
+        is_pickled = stream.read(4).startswith((b"PK\3\4", b"\x80"))
+    return "It is one of torch.save: rename it to .bin" if is_pickled else "Fetch the file again, whole"
 
 
 def _read_torchscript(path: Path) -> dict[str, Tensor]:
@@ -119,6 +125,8 @@ def _read_pickled_tensors(path: Path) -> Any:
 def _own_words(error: Exception) -> str:
     """What torch says, unless it is its advice to read the file unsafely."""
     line = _line(error)
+    if not re.search(r"[A-Za-z]{3}", line):
+        return ": it is damaged"
     return "" if re.search(r"weights.?only", line, re.IGNORECASE) else f": {line}"
 
 
@@ -151,7 +159,7 @@ def fit_state(
         if name in state and state[name].shape != expected[name].shape
     ]
     problems = [
-        f"{len(names)} tensors {problem} (first: {names[0]})"
+        f"{len(names)} tensors {problem} (first: {names[0][:160]})"
         for names, problem in ((shapes, "have another shape"), (missing, "are missing"), (unknown, "are unknown"))
         if names
     ]

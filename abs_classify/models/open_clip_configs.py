@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from abs_classify.models.weights import CONFIG_FILE, read_json
 from abs_core.errors import ModelError, WeightsError
@@ -37,13 +37,21 @@ class _ImageConfig(BaseModel):
     width: Width = 768
     head_width: Width = 64
     mlp_ratio: Annotated[float, Field(gt=0, le=64)] = 4.0
-    patch_size: Pixels | list[Pixels] = 16
+    # null in ResNets
+    patch_size: Pixels | list[Pixels] | None = 16
     image_size: Pixels | Annotated[list[Pixels], Field(min_length=2, max_length=2)] = 224
     attn_pooler_queries: Width = 256
     attn_pooler_heads: Width = 8
     timm_model_name: str | None = None
     timm_pool: str = "avg"
     timm_proj: str | None = "linear"
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> _ImageConfig:
+        is_plain = self.timm_model_name is None and isinstance(self.layers, int)
+        if is_plain and self.width % self.head_width:
+            raise ValueError(f"width {self.width} is no multiple of head_width {self.head_width}")
+        return self
 
 
 class _TextConfig(BaseModel):
@@ -60,6 +68,12 @@ class _TextConfig(BaseModel):
     hf_tokenizer_name: str | None = None
     tokenizer_mode: str | None = None
     tokenizer_kwargs: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> _TextConfig:
+        if self.hf_model_name is None and self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+        return self
 
 
 class _ModelConfig(BaseModel):

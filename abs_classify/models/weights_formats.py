@@ -13,7 +13,7 @@ import shlex
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from abs_classify.image_formats import HEAD_BYTES, file_format
 from abs_core.errors import WeightsError
@@ -29,6 +29,7 @@ STATE_REMEDY = (
 )
 
 _FETCH = "Fetch the file again"
+_FORMATS = "Give a .safetensors file, or one of torch.save with tensors alone"
 _ZIP = b"PK\3\4"
 
 
@@ -67,7 +68,8 @@ def _find_foreign(path: Path, head: bytes) -> _Foreign | None:
         return _Foreign("is empty", _FETCH)
     if is_safetensors(head) or head.startswith((_ZIP, b"\x80")):
         return None
-    return _pointer(path, head) or _named(head)
+    unknown = _Foreign("is in no format that checkpoints have", _FORMATS)
+    return _pointer(path, head) or _named(head) or unknown
 
 
 def _pointer(path: Path, head: bytes) -> _Foreign | None:
@@ -106,10 +108,9 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
 
 
 def _named(head: bytes) -> _Foreign | None:
-    formats = "Give a .safetensors file, or one of torch.save with tensors alone"
     for signature, what in _SIGNATURES:
         if head.startswith(signature):
-            return _Foreign(f"is {what}, not a checkpoint", formats)
+            return _Foreign(f"is {what}, not a checkpoint", _FORMATS)
     if head[257:262] == b"ustar":
         return _Foreign("is a tar archive", "Unpack it and name the weights file in it")
     known = file_format(head)
@@ -119,18 +120,18 @@ def _named(head: bytes) -> _Foreign | None:
             f"is {known.name}, not a checkpoint",
             "Download the file itself: a page came in its place, such as one that asks for an account"
             if is_page
-            else formats,
+            else _FORMATS,
         )
     if head.lstrip()[:1] in (b"{", b"["):
-        return _Foreign("is JSON text, not a checkpoint", formats)
+        return _Foreign("is JSON text, not a checkpoint", _FORMATS)
     return None
 
 
 #: What the pickle of a state dict may name: dictionaries, tensors and their storages, and simple values.
 _PLAIN = re.compile(
     r"collections (OrderedDict|Counter)"
-    r"|torch (\w+Storage|Size|device|[a-z]+\d*(_e\dm\d\w*)?|[qc]\w+\d+|Tensor)"
-    r"|torch\.storage (_?UntypedStorage|_?TypedStorage|_load_from_bytes)"
+    r"|torch (\w+Storage|Size|device|Tensor|bool|bfloat16|(float|u?int|complex|q[u]?int)\d+\w*|float|int|double|half)"
+    r"|torch\.storage _?(Untyped|Typed)Storage"
     r"|torch\._utils _rebuild_(tensor|tensor_v2|tensor_v3|parameter|parameter_with_state|qtensor|sparse_tensor)"
     r"|torch\._tensor _rebuild_from_type_v2"
     r"|torch\.nn\.parameter (Parameter|Buffer)"
@@ -139,7 +140,7 @@ _PLAIN = re.compile(
 )
 
 # a state dict of a thousand tensors has forty thousand
-_MOST_OPERATIONS = 5_000_000
+_MOST_OPERATIONS = 2_000_000
 # a legacy file: magic number, version, facts about the machine, the object itself
 _PICKLES = 4
 
@@ -154,15 +155,17 @@ def check_pickle(path: Path) -> None:
     """
     with storage_errors(path, "read"), path.open("rb") as stream:
         if stream.read(4) == _ZIP:
-            names, texts = _scan(io.BytesIO(_read_zipped_pickle(path)), 1)
+            names, is_module = _scan(path, io.BytesIO(_read_zipped_pickle(path)), 1)
         else:
             stream.seek(0)
-            names, texts = _scan(stream, _PICKLES)
-    other = sorted(name for name in names if not _PLAIN.fullmatch(name))
+            names, is_module = _scan(path, _BoundedReader(stream, path.stat().st_size), _PICKLES)
+    other = [name for name in names if not _PLAIN.fullmatch(name)]
     if not other:
         return
+    # a class of the model's own says more than what Python and torch put beside it
+    other.sort(key=lambda name: (name.startswith(("__builtin__ ", "builtins ")), name.startswith("torch"), name))
     first = quoted(".".join(other[0].split(" ")), 100)
-    if texts:
+    if is_module:
         raise WeightsError(
             f"{str(path)!r} holds a whole model as a Python object ({_listed(other, first)}), whose reading runs code",
             remedy=STATE_REMEDY,
@@ -177,34 +180,45 @@ def _listed(names: list[str], first: str) -> str:
     return first if len(names) == 1 else f"{first} and {len(names) - 1} more"
 
 
-def _scan(stream: BinaryIO, pickles: int) -> tuple[set[str], bool]:
-    """The objects that pickles name, and whether one is a module: it has parameters and modules of its own.
+class _BoundedReader:
+    """A file of which no more is read than it has: reading ahead of its end would ask for the memory first."""
 
-    A pickle that ends early or is none ends the scan; torch says what is wrong with it.
-    """
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self._stream, self._size = stream, size
+        self.readline, self.tell = stream.readline, stream.tell
+
+    def read(self, count: int) -> bytes:
+        return self._stream.read(min(count, self._size - self._stream.tell()))
+
+
+def _scan(path: Path, stream: Any, pickles: int) -> tuple[set[str], bool]:
+    """The objects that pickles name, and whether one is a module: it has parameters and modules of its own."""
     names: set[str] = set()
     texts: set[str] = set()
-    for count, (code, argument) in enumerate(_operations(stream, pickles)):
-        if count > _MOST_OPERATIONS:
-            names.add(f"more than {_MOST_OPERATIONS} operations")
-            break
-        if code in ("GLOBAL", "INST"):
-            names.add(str(argument))
-        elif code in ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
-            # the name is put together while the pickle runs
-            names.add("a computed name")
-        elif argument in ("_parameters", "_modules"):
-            texts.add(str(argument))
-    return names, len(texts) == 2
-
-
-def _operations(stream: BinaryIO, pickles: int) -> Iterator[tuple[str, object]]:
     try:
-        for _ in range(pickles):
-            for operation, argument, _ in pickletools.genops(stream):
-                yield operation.name, argument
-    except (ValueError, KeyError, IndexError, EOFError, OverflowError, UnicodeDecodeError):
-        return
+        for count, (code, argument) in enumerate(_operations(stream, pickles)):
+            if count > _MOST_OPERATIONS:
+                raise ValueError(f"more than {_MOST_OPERATIONS} operations")
+            if code in ("GLOBAL", "INST"):
+                names.add(str(argument))
+            elif code in ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
+                # the name is put together while the pickle runs
+                names.add("a computed name")
+            elif argument in ("_parameters", "_modules"):
+                texts.add(str(argument))
+    except (ValueError, KeyError, IndexError, EOFError, OverflowError) as error:
+        # a pickle that is none of torch names what it wants before it ends
+        if not any(not _PLAIN.fullmatch(name) for name in names):
+            raise WeightsError(
+                f"{str(path)!r} is damaged, or no file of torch.save: {_reason(error)}", remedy=f"{_FETCH}, whole"
+            ) from error
+    return names, len(texts) > 1
+
+
+def _operations(stream: Any, pickles: int) -> Iterator[tuple[str, object]]:
+    for _ in range(pickles):
+        for operation, argument, _ in pickletools.genops(stream):
+            yield operation.name, argument
 
 
 def _read_zipped_pickle(path: Path) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +72,13 @@ def photos() -> dict[str, Image.Image]:
 def pixels(model: EmbeddedModel, photos: dict[str, Image.Image]) -> torch.Tensor:
     """The same as the embedded model takes them."""
     return torch.stack([model.preprocess(image) for image in photos.values()])
+
+
+@pytest.fixture(scope="module")
+def bounded_memory() -> Iterator[None]:
+    """Two gigabytes more than this process has, for as long as the tests of a module run."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (2 << 30), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

@@ -92,7 +92,9 @@ def test_files_that_are_no_checkpoint(tiny: Any, tmp_path: Path, how: str, monke
     assert not Path("trap-was-sprung").exists()
     torn = tmp_path / "file.safetensors"
     torn.write_bytes(file.read_bytes())
-    what = {"empty": "is empty", "json": "is JSON text"}.get(how, "not a readable safetensors file")
+    what = {"empty": "is empty", "json": "is JSON text", "text": "in no format"}.get(
+        how, "not a readable safetensors file"
+    )
     with pytest.raises(WeightsError, match=what):
         load_model(f"{ARCH}@{torn}")
 
