@@ -49,12 +49,16 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ExternalText:
-    """One text of an external file, under the label that the file uses, with the class's name where it states one."""
+    """One text of an external file, under the label that the file uses, with the class's name where it states one.
+
+    ``states_kind`` says that the kind is written beside the text, and not that of the format.
+    """
 
     label: str
     text: str
     kind: DescriptionKind
     name: str | None = None
+    states_kind: bool = False
 
 
 def _json_reader(kind: DescriptionKind) -> Callable[[str], Iterator[ExternalText]]:
@@ -155,7 +159,8 @@ def _csv_text(row: list[str], places: Mapping[str, int], width: int, line: int) 
         raise ExternalFormatError(f"the kind must be 'sentence' or 'phrase', got {quoted(kind)}", line)
     # A label with a name becomes an id, and ids are in NFC.
     label, name = normalize("NFC", cells["class"].strip()), cells.get("name", "").strip() or None
-    return ExternalText(label, cells["text"], "phrase" if kind == "phrase" else "sentence", name)
+    chosen: DescriptionKind = "phrase" if kind == "phrase" else "sentence"
+    return ExternalText(label, cells["text"], chosen, name, bool(cells.get("kind")))
 
 
 _READERS: Mapping[str, Callable[[str], Iterator[ExternalText]]] = MappingProxyType(

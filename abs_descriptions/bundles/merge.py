@@ -13,20 +13,23 @@ The rules of merging, in order:
    or its id).
 7. Equal generators become one. A generator id with another meaning gets "-2", "-3" and so on appended.
 8. Different licenses are refused unless ``license`` is given.
-9. Rejected completions that lie beside the sources are all kept. The parents are the sources, pinned.
-10. The merged bundle is complete if all sources are and every class is in one of them.
+9. Rejected completions that lie beside the sources are all kept, each once. The parents are the sources, pinned.
+10. A text that a reviewer rejected or edited away in one source stays away, although another one has it. Where that one
+    accepted or edited it, that is a conflict.
+11. Sources with a common parent in the store are merged three ways (``three_way``): what one of them changed counts.
+12. The merged bundle is complete if all sources are and every class has a description.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from abs_core.descriptions import Description, Provenance, Rejection
-from abs_core.errors import BundleError, UsageError
+from abs_core.errors import AbsError, BundleError, UsageError
 from abs_core.labels import LabelSet
 from abs_core.text import quoted
 from abs_descriptions.bundles.diff import align_classes, diff_labels, show_note
@@ -34,10 +37,11 @@ from abs_descriptions.bundles.format import BundleHeader, Generator
 from abs_descriptions.bundles.manifest import Manifest
 from abs_descriptions.bundles.reader import Bundle, iter_rejected, read_bundle, rejected_path
 from abs_descriptions.bundles.repository import Repository
-from abs_descriptions.bundles.versions import add_version, child_version, timestamp
+from abs_descriptions.bundles.three_way import reconcile
+from abs_descriptions.bundles.versions import add_version, child_version, find_bundle, timestamp
 from abs_descriptions.bundles.writer import write_bundle
 
-__all__ = ["add_merged", "count_readmitted", "merge_bundles"]
+__all__ = ["add_merged", "merge_bundles"]
 
 _logger = logging.getLogger(__name__)
 
@@ -52,13 +56,15 @@ def merge_bundles(
     label_set: LabelSet | None = None,
     license: str | None = None,
     on_conflict: Literal["refuse", "first"] = "refuse",
+    base: Path | None = None,
 ) -> Bundle:
-    """Write one bundle with the descriptions of several.
+    """Write one bundle with the descriptions of several. How many stay away for a reviewer is logged.
 
     The module's documentation states the rules by which conflicts are settled.
 
     Args:
         sources: at least one bundle file; each is validated first.
+        base: the common parent of all of them, for a three-way merge; it has no class that the merged bundle lacks.
 
     Raises:
         BundleError: a source is broken, or one of the rules refuses.
@@ -70,7 +76,13 @@ def merge_bundles(
     headers = [bundle.header for bundle in bundles]
     labels = _merged_labels(headers, label_set)
     generators, renamed = _merged_generators(headers)
-    covered = {entry.id for header in headers for entry in header.label_set.classes}
+    merging = _Merging(bundles, labels, renamed, base, first_wins=on_conflict == "first")
+    covered = {record.class_id for record in merging.records()}
+    if merging.dropped:
+        _logger.warning(
+            "%d descriptions stay away: a reviewer rejected or edited them in one bundle, another one has them",
+            merging.dropped,
+        )
     return write_bundle(
         path,
         name=name,
@@ -79,10 +91,10 @@ def merge_bundles(
         label_set=labels,
         generators=generators,
         license=_merged_license(headers, license),
-        records=_merged_records(sources, labels.ids, renamed, on_conflict == "first"),
+        records=merging.records(),
         rejected=_merged_rejected(bundles, renamed),
         parents=list(dict.fromkeys(bundle.reference for bundle in bundles)),
-        complete=all(header.complete for header in headers) and all(entry.id in covered for entry in labels.classes),
+        complete=all(header.complete for header in headers) and covered == set(labels.ids),
     )
 
 
@@ -95,7 +107,7 @@ def add_merged(
     license: str | None = None,
     on_conflict: Literal["refuse", "first"] = "refuse",
 ) -> Manifest:
-    """Merge bundles and add the result as a new version. A warning says how many texts a review had rejected.
+    """Merge bundles and add the result as a new version, three ways if the store has a common parent of all.
 
     Args:
         repository: a local store.
@@ -113,6 +125,9 @@ def add_merged(
         raise UsageError("a merge needs at least two different bundles", remedy="Name each bundle once")
     chosen = bundles[0].header.name if name is None else name
     version = child_version(repository, chosen, [bundle.header for bundle in bundles])
+    base = _common_parent(repository, bundles, label_set)
+    if base is not None:
+        _logger.info("three-way merge: %s is the common parent", base.reference)
 
     def write(path: Path) -> Bundle:
         return merge_bundles(
@@ -124,26 +139,44 @@ def add_merged(
             label_set=label_set,
             license=license,
             on_conflict=on_conflict,
+            base=None if base is None else base.path,
         )
 
-    manifest = add_version(repository, write)
-    readmitted = count_readmitted(repository.read(manifest))
-    if readmitted:
-        _logger.warning("%d descriptions were rejected by a reviewer in one bundle and are in another one", readmitted)
-    return manifest
+    return add_version(repository, write)
 
 
-def count_readmitted(merged: Bundle) -> int:
-    """How many descriptions of a merged bundle a reviewer rejected in one of its sources, and another one has.
+def _common_parent(repository: Repository, bundles: Sequence[Bundle], labels: LabelSet | None) -> Bundle | None:
+    """The nearest bundle that all were made of, or are; None without one that the store still has."""
+    ancestors = [_ancestors(repository, bundle) for bundle in bundles]
+    common = set.intersection(*map(set, ancestors))
+    known = {entry.id for bundle in bundles for entry in bundle.header.label_set.classes}
+    if labels is not None:
+        known = set(labels.ids)
+    for reference in sorted(common, key=lambda parent: (sum(steps[parent] for steps in ancestors), parent)):
+        try:
+            base = find_bundle(repository, reference)
+        except AbsError:
+            continue
+        if known.issuperset(base.header.label_set.ids):
+            return base
+    return None
 
-    Raises:
-        StorageError, BundleError: a file cannot be read or is broken.
-    """
-    if not rejected_path(merged.path).exists():
-        return 0
-    rejections = iter_rejected(merged.path, merged.header)
-    refused = {(entry.class_id, entry.text) for entry in rejections if entry.rejected_by is not None}
-    return sum((record.class_id, record.text) in refused for record in merged.records())
+
+def _ancestors(repository: Repository, bundle: Bundle) -> dict[str, int]:
+    """The bundle, its parents, and theirs, as far as the store has them: pinned reference -> steps from the bundle."""
+    steps = {bundle.reference: 0}
+    waiting = [(parent, 1) for parent in bundle.header.parents]
+    while waiting:
+        reference, distance = waiting.pop(0)
+        if reference in steps:
+            continue
+        steps[reference] = distance
+        try:
+            parents = find_bundle(repository, reference).header.parents
+        except AbsError:
+            continue
+        waiting += [(parent, distance + 1) for parent in parents]
+    return steps
 
 
 def _merged_labels(headers: Sequence[BundleHeader], label_set: LabelSet | None) -> LabelSet:
@@ -208,27 +241,85 @@ def _merged_generators(headers: Sequence[BundleHeader]) -> tuple[list[Generator]
     return list(merged.values()), renamed
 
 
-def _merged_records(
-    sources: Sequence[Path], order: Sequence[str], renamed: Sequence[Mapping[str, str]], first_wins: bool
-) -> Iterator[Description]:
-    for class_id, groups in align_classes(sources, order):
+class _Merging:
+    """The records of several bundles as one, in the order of the merged label set. Can be gone through again."""
+
+    def __init__(
+        self,
+        bundles: Sequence[Bundle],
+        labels: LabelSet,
+        renamed: Sequence[Mapping[str, str]],
+        base: Path | None,
+        *,
+        first_wins: bool,
+    ) -> None:
+        self.dropped = 0
+        self._bundles = bundles
+        self._order = labels.ids
+        self._renamed = renamed
+        self._base = base
+        self._first_wins = first_wins
+        self._refused = [_refused(bundle) for bundle in bundles]
+
+    def records(self) -> Iterator[Description]:
+        self.dropped = 0
+        paths = [*([self._base] if self._base else []), *(bundle.path for bundle in self._bundles)]
+        for class_id, groups in align_classes(paths, self._order):
+            if self._base:
+                items = reconcile(class_id, groups[0], groups[1:], first_wins=self._first_wins)
+            else:
+                items = ((source, record) for source, group in enumerate(groups) for record in group)
+            yield from self._joined(class_id, items)
+
+    def _joined(self, class_id: str, items: Iterable[tuple[int, Description]]) -> Iterator[Description]:
         texts: dict[str, str] = {}
         ids: set[str] = set()
-        for group, mapping in zip(groups, renamed, strict=True):
-            for record in group:
-                conflict = _conflict(record, texts, ids)
-                if conflict is not None and not first_wins:
-                    raise BundleError(
-                        f"the class {quoted(class_id)} has a conflict: {conflict}",
-                        remedy="Change one of the bundles, or let the first one win",
-                    )
-                if record.text in texts:
-                    continue
-                kept = None if record.id in ids else record.id
-                texts[record.text] = record.kind
-                if kept is not None:
-                    ids.add(kept)
-                yield replace(record, provenance=_renamed(record.provenance, mapping), id=kept)
+        for source, record in items:
+            conflict = _conflict(record, texts, ids)
+            if conflict is not None and not self._first_wins:
+                raise _conflict_error(class_id, conflict)
+            if record.text in texts:
+                continue
+            if self._stays_away(source, record):
+                self.dropped += 1
+                continue
+            kept = None if record.id in ids else record.id
+            texts[record.text] = record.kind
+            if kept is not None:
+                ids.add(kept)
+            yield replace(record, provenance=_renamed(record.provenance, self._renamed[source]), id=kept)
+
+    def _stays_away(self, source: int, record: Description) -> bool:
+        """Whether a reviewer of another bundle took the record away, and nobody of its own bundle wants it."""
+        key = (record.class_id, record.text)
+        refusing = [number for number, refused in enumerate(self._refused) if key in refused]
+        if not refusing or source in refusing:
+            return False
+        if record.provenance.accepted_by is None and record.provenance.edited_by is None:
+            return True
+        if not self._first_wins:
+            raise _conflict_error(
+                record.class_id, f"{quoted(record.text)} is accepted or edited in one bundle and rejected in another"
+            )
+        return refusing[0] < source
+
+
+def _refused(bundle: Bundle) -> set[tuple[str, str]]:
+    """The class and text of what reviewers of a bundle rejected, and of what they edited."""
+    if not rejected_path(bundle.path).exists():
+        return set()
+    return {
+        (entry.class_id, entry.text)
+        for entry in iter_rejected(bundle.path, bundle.header)
+        if entry.rejected_by is not None
+    }
+
+
+def _conflict_error(class_id: str, conflict: str) -> BundleError:
+    return BundleError(
+        f"the class {quoted(class_id)} has a conflict: {conflict}",
+        remedy="Change one of the bundles, or let the first one win (--on-conflict first)",
+    )
 
 
 def _conflict(record: Description, texts: Mapping[str, str], ids: set[str]) -> str | None:
@@ -239,16 +330,21 @@ def _conflict(record: Description, texts: Mapping[str, str], ids: set[str]) -> s
 
 
 def _merged_rejected(bundles: Sequence[Bundle], renamed: Sequence[Mapping[str, str]]) -> Iterator[Rejection]:
+    seen: set[Rejection] = set()
     for bundle, mapping in zip(bundles, renamed, strict=True):
         if not rejected_path(bundle.path).exists():
             continue
         for rejection in iter_rejected(bundle.path, bundle.header):
             reviewer = rejection.rejected_by
-            yield replace(
+            merged = replace(
                 rejection,
                 provenance=_renamed(rejection.provenance, mapping),
                 rejected_by=None if reviewer is None else mapping[reviewer],
             )
+            # Bundles with a common parent have its rejections too.
+            if merged not in seen:
+                seen.add(merged)
+                yield merged
 
 
 def _renamed(source: Provenance, mapping: Mapping[str, str]) -> Provenance:

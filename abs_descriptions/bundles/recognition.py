@@ -40,9 +40,10 @@ def recognized_format(file: Path) -> tuple[str, list[ExternalText]]:
         _logger.info("read as clip-benchmark: class-specific templates of a data set")
         return "clip-benchmark", read_external(file, "clip-benchmark")
     texts = read_external(file, chosen)
-    sentences, phrases = looks_of(texts)
-    total = sum(1 for text in texts if text.text.strip())
-    if not total or (chosen == "csv" and any(text.kind == "phrase" for text in texts)):
+    open_texts = [text for text in texts if text.text.strip() and not text.states_kind]
+    sentences, phrases = looks_of(open_texts)
+    total = len(open_texts)
+    if not total:
         return chosen, texts
     shown = f"{phrases} of {total} texts look like phrases, {sentences} like sentences"
     if phrases >= _CLEAR * total and sentences <= _RARE * total:

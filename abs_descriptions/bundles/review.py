@@ -28,6 +28,7 @@ from abs_core.files import atomic_write, sha256_file
 from abs_core.text import printable, quoted, validation_message
 from abs_descriptions.bundles.external_text import ExternalFormatError, read_external_text
 from abs_descriptions.bundles.format import Generator, text_problem
+from abs_descriptions.bundles.manifest import Manifest
 from abs_descriptions.bundles.reader import Bundle, iter_rejected, rejected_path
 from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.review_file import ReviewRow, parse_review_file, row_id, serialize_review_file
@@ -218,6 +219,7 @@ def add_reviewed(repository: Repository, bundle: Bundle, path: Path, *, reviewer
         return bundle.reference
     chosen = bundle.header.name if name is None else name
     version = child_version(repository, chosen, [bundle.header])
+    others = _other_reviews(repository, bundle)
 
     def write(child: Path) -> Bundle:
         return write_reviewed(
@@ -231,7 +233,22 @@ def add_reviewed(repository: Repository, bundle: Bundle, path: Path, *, reviewer
     for class_id in dict.fromkeys(record.class_id for record in bundle.records()):
         if class_id not in described:
             _logger.warning("the class %s has no description left, so the new version is not complete", class_id)
+    for other in others:
+        _logger.warning(
+            "%s@%s was made of the same version, and this review does not have its changes: "
+            "`abs bundle merge %s@%s %s@%s` joins both",
+            *(other.name, other.version) * 2,
+            *(manifest.name, manifest.version),
+        )
     return str(manifest)
+
+
+def _other_reviews(repository: Repository, bundle: Bundle) -> list[Manifest]:
+    """What the store has that was made of this version alone, such as the review of a colleague."""
+    manifest = Manifest.of(bundle.header, bundle.digest, bundle.path.stat().st_size)
+    children = list(repository.children(manifest))
+    # What was merged already is in the merged bundle, which has its pieces as parents.
+    return [child for child in children if not any(True for _ in repository.children(child))]
 
 
 def _rows_by_id(path: Path, reference: str) -> dict[str, ReviewRow]:

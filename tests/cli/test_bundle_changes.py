@@ -85,7 +85,9 @@ def test_review_there_and_back(abs_command: Abs, tmp_path: Path) -> None:
     assert "--reviewer" in abs_command.refuses("bundle", "review", "pets", "--read", back)
     for name in ("--reviewer", "--name"):
         assert f"{name} needs --read" in abs_command.refuses("bundle", "review", "pets", "--out", tmp_path, name, "x")
-    assert "2 descriptions were rejected" in abs_command("bundle", "merge", old, "pets@1.1.0", "--name", "both").err
+    merged = abs_command("bundle", "merge", old, "pets@1.1.0", "--name", "both")
+    assert f"three-way merge: {old} is the common parent" in merged.err
+    assert abs_command("bundle", "diff", "pets@1.1.0", "both").err == "no difference in classes or descriptions\n"
     assert "exactly one of --out and --read must be given" in abs_command.refuses("bundle", "review", "pets")
 
 

@@ -20,7 +20,7 @@ from abs_descriptions.bundles import (
     load_descriptions,
     read_bundle,
 )
-from abs_descriptions.bundles.merge import count_readmitted, merge_bundles
+from abs_descriptions.bundles.merge import merge_bundles
 
 
 def merge(folder: Path, *sources: Bundle, **options: Any) -> Bundle:
@@ -128,15 +128,29 @@ class TestMerge:
         rejected = list(iter_rejected(merged.path, merged.header))
         assert rejected == [rejection, replace(rejection, provenance=Provenance("g-2"))]
 
-    def test_what_a_reviewer_rejected_and_another_bundle_has_is_counted(self, tmp_path: Path) -> None:
+    def test_what_a_reviewer_rejected_stays_away_although_another_bundle_has_it(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         refused = [Rejection("cat", text, "review", G, rejected_by="g") for text in ("A.", "Gone.")]
         ruled = Rejection("cat", "B.", "duplicate", G)
         first = write_texts(tmp_path / "a.jsonl", texts("cat", "B."), rejected=[*refused, ruled])
-        merged = merge(
-            tmp_path, first, write_texts(tmp_path / "b.jsonl", [*texts("cat", "A."), *texts("dog", "Gone.")])
-        )
-        assert count_readmitted(merged) == 1
-        assert count_readmitted(merge(tmp_path, write_texts(tmp_path / "c.jsonl", texts("cat", "A.")))) == 0
+        second = write_texts(tmp_path / "b.jsonl", [*texts("cat", "A."), *texts("dog", "Gone.")])
+        for sources in ((first, second), (second, first)):
+            merged = merge(tmp_path, *sources)
+            assert [(r.class_id, r.text) for r in merged.records()] == [("cat", "B."), ("dog", "Gone.")]
+            assert caplog.messages == [
+                "1 descriptions stay away: a reviewer rejected or edited them in one bundle, another one has them"
+            ]
+            caplog.clear()
+
+    def test_accepted_here_and_rejected_there_is_a_conflict(self, tmp_path: Path) -> None:
+        first = write_texts(tmp_path / "a.jsonl", [], rejected=[Rejection("cat", "A.", "review", G, rejected_by="g")])
+        accepted = Description("A.", class_id="cat", provenance=Provenance("g", accepted_by="g"))
+        second = write_texts(tmp_path / "b.jsonl", [accepted])
+        with pytest.raises(BundleError, match=r"'A\.' is accepted or edited in one bundle and rejected in another"):
+            merge(tmp_path, first, second)
+        assert list(merge(tmp_path, first, second, on_conflict="first").records()) == []
+        assert [r.text for r in merge(tmp_path, second, first, on_conflict="first").records()] == ["A."]
 
     def test_complete_only_if_all_are(self, tmp_path: Path) -> None:
         whole = [record for name in ("cat", "dog", "fish") for record in texts(name, "A.")]

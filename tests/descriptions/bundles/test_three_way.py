@@ -1,0 +1,138 @@
+"""Two reviewers of one version: both have their say in the merge, and where they disagree it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from bundle_samples import texts, write_texts
+from hypothesis import given
+from hypothesis import strategies as st
+
+from abs_core.descriptions import Description, Provenance
+from abs_core.errors import BundleError
+from abs_descriptions.bundles import Bundle, iter_rejected
+from abs_descriptions.bundles.merge import add_merged
+from abs_descriptions.bundles.repository import Repository
+from abs_descriptions.bundles.review import add_reviewed, write_review_file
+from abs_descriptions.bundles.three_way import reconcile
+
+Decisions = dict[str, tuple[str, str]]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Repository:
+    store = Repository.local(tmp_path / "store")
+    records = [replace(record, provenance=Provenance("g", place)) for place, record in enumerate(
+        texts("cat", "It purrs.", "It barks.", "It is a pet.", "It sleeps."))]  # fmt: skip
+    store.add(write_texts(tmp_path / "pets.jsonl", records).path)
+    return store
+
+
+def review(store: Repository, folder: Path, who: str, decisions: Decisions, of: str = "pets@1.0.0") -> Bundle:
+    bundle = store.read(of)
+    sheet = folder / f"{who}.csv"
+    write_review_file(bundle, sheet)
+    lines = sheet.read_text(encoding="utf-8-sig").splitlines()
+    for number, line in enumerate(lines):
+        for text, (decision, new) in decisions.items():
+            if f",{text}," in line:
+                lines[number] = line.removesuffix(",,,") + f",{decision},{new},"
+    sheet.write_text("\n".join(lines), encoding="utf-8")
+    return store.read(add_reviewed(store, bundle, sheet, reviewer=who))
+
+
+def test_what_each_reviewer_changed_is_changed(
+    store: Repository, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ann = review(store, tmp_path, "Ann", {"It barks.": ("reject", ""), "It purrs.": ("accept", "")})
+    assert not caplog.messages
+    bob = review(store, tmp_path, "Bob", {"It is a pet.": ("edit", "It is small.")})
+    assert caplog.messages == [
+        "pets@1.1.0 was made of the same version, and this review does not have its changes: "
+        "`abs bundle merge pets@1.1.0 pets@1.2.0` joins both"
+    ]
+    merged = store.read(add_merged(store, [ann, bob]))
+    records = {record.text: record.provenance for record in merged.records()}
+    assert list(records) == ["It purrs.", "It is small.", "It sleeps."]
+    assert (records["It purrs."].accepted_by, records["It is small."].edited_by) == ("review", "review-2")
+    assert [generator.model for generator in merged.header.generators] == ["none", "Ann", "Bob"]
+    rejected = [(entry.text, entry.reason) for entry in iter_rejected(merged.path, merged.header)]
+    assert sorted(rejected) == [("It barks.", "review"), ("It is a pet.", "edited")]
+    caplog.clear()
+    review(store, tmp_path, "Cay", {"It sleeps.": ("accept", "")}, "pets@1.3.0")
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words", "winner"),
+    [
+        (("reject", ""), ("accept", ""), "taken away in bundle 1 and accepted in bundle 2", []),
+        (("accept", ""), ("reject", ""), "accepted in bundle 1 and taken away in bundle 2", ["It barks."]),
+        (("edit", "It growls."), ("reject", ""), "edited to 'It growls.' in bundle 1 and taken", ["It growls."]),
+        (("edit", "It growls."), ("edit", "It yaps."), "in bundle 1 and edited to 'It yaps.'", ["It growls."]),
+    ],
+)
+def test_two_changes_of_one_sentence_are_a_conflict(
+    store: Repository, tmp_path: Path, first: tuple[str, str], second: tuple[str, str], words: str, winner: list[str]
+) -> None:
+    bundles = [
+        review(store, tmp_path, "Ann", {"It barks.": first}),
+        review(store, tmp_path, "Bob", {"It barks.": second}),
+    ]
+    with pytest.raises(BundleError, match=f"'It barks.' is .*{words}"):
+        add_merged(store, bundles)
+    merged = store.read(add_merged(store, bundles, on_conflict="first"))
+    others = {"It purrs.", "It is a pet.", "It sleeps."}
+    assert [record.text for record in merged.records() if record.text not in others] == winner
+
+
+def test_the_same_change_twice_is_no_conflict_and_rejections_stay_single(store: Repository, tmp_path: Path) -> None:
+    decisions = {"It barks.": ("reject", ""), "It is a pet.": ("edit", "It is small.")}
+    merged = store.read(add_merged(store, [review(store, tmp_path, who, decisions) for who in ("Ann", "Bob")]))
+    assert [record.text for record in merged.records()] == ["It purrs.", "It is small.", "It sleeps."]
+
+
+def test_a_version_merged_with_its_child_is_the_child(store: Repository, tmp_path: Path) -> None:
+    child = review(store, tmp_path, "Ann", {"It barks.": ("reject", "")})
+    merged = store.read(add_merged(store, [store.read("pets@1.0.0"), child]))
+    assert [record.text for record in merged.records()] == ["It purrs.", "It is a pet.", "It sleeps."]
+
+
+def test_a_parent_that_is_gone_leaves_the_rejections(store: Repository, tmp_path: Path) -> None:
+    ann = review(store, tmp_path, "Ann", {"It barks.": ("reject", "")})
+    bob = review(store, tmp_path, "Bob", {"It sleeps.": ("reject", "")})
+    store.remove("pets@1.0.0")
+    merged = store.read(add_merged(store, [ann, bob]))
+    assert [record.text for record in merged.records()] == ["It purrs.", "It is a pet."]
+
+
+_Group = list[Description]
+
+
+def _changed(base: _Group, choice: Callable[[int], int]) -> _Group:
+    group = []
+    for number, record in enumerate(base):
+        kind = choice(number)
+        if kind == 1:
+            group.append(replace(record, text=f"{record.text}!", provenance=replace(record.provenance, edited_by="r")))
+        elif kind == 2:
+            group.append(replace(record, provenance=replace(record.provenance, accepted_by="r")))
+        elif kind != 3:
+            group.append(record)
+    return group
+
+
+@pytest.mark.fuzz
+@given(st.lists(st.integers(0, 3), min_size=4, max_size=4), st.lists(st.integers(0, 3), min_size=4, max_size=4))
+def test_a_change_in_one_bundle_alone_always_holds(left: list[int], right: list[int]) -> None:
+    base = [Description(f"T{n}", class_id="cat", provenance=Provenance("g", n)) for n in range(4)]
+    groups = [_changed(base, left.__getitem__), _changed(base, right.__getitem__)]
+    kept = [record.text for _, record in reconcile("cat", base, groups, first_wins=True)]
+    assert len(kept) == len(set(kept))
+    for number, (one, other) in enumerate(zip(left, right, strict=True)):
+        decided = one or other
+        assert (f"T{number}" in kept) == (decided in (0, 2))
+        assert (f"T{number}!" in kept) == (decided == 1)
