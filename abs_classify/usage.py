@@ -5,7 +5,6 @@ Labels are not needed. ``abs_descriptions.filtering.filter_by_weight`` makes a c
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,12 +22,10 @@ if TYPE_CHECKING:
     import torch
 
     from abs_classify.classifier import Classifier
-    from abs_classify.datasets import Sample
+    from abs_classify.datasets import Dataset
     from abs_classify.methods.scoring import SoftMatch
 
 __all__ = ["DescriptionUsage", "filter_by_use", "measure_usage", "open_images"]
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -147,29 +144,25 @@ def filter_by_use(
     )
 
 
-def open_images(place: str) -> Sequence[Sample]:
-    """All images of a folder, at any depth, or of a data set as ``open_dataset`` takes it.
+def open_images(place: str) -> Dataset:
+    """All images of a folder, at any depth and without labels, or of a data set as ``open_dataset`` takes it.
 
     Raises:
         DatasetError: there are none, or the data set cannot be read.
         UnknownNameError, UsageError: as in ``open_dataset``.
     """
-    from abs_classify.datasets import Sample, open_dataset
+    from abs_classify.datasets import Dataset, Sample, open_dataset
     from abs_classify.datasets.folders import ImageListing
 
-    samples: Sequence[Sample]
-    if Path(place).is_dir():
-        listing = ImageListing(Path(place))
-        samples = [Sample(path, "") for path in listing.images(Path(place))]
-        remarks = listing.remarks.remarks
-    else:
-        dataset = open_dataset(place)
-        samples, remarks = dataset.samples, dataset.remarks
-    for remark in remarks:
-        _logger.warning("%s: %s", place, remark)
+    if not Path(place).is_dir():
+        return open_dataset(place)
+    listing = ImageListing(Path(place))
+    samples = [Sample(path, "") for path in listing.images(Path(place))]
     if not samples:
-        raise DatasetError(f"there are no images in {place!r}", remedy="Check the folder")
-    return samples
+        left_out = "; ".join(map(str, listing.remarks.remarks[:5]))
+        detail = f" ({left_out})" if left_out else ""
+        raise DatasetError(f"there are no images in {place!r}{detail}", remedy="Check the folder")
+    return Dataset(place, (), samples, remarks=listing.remarks.remarks)
 
 
 def _soft_scorer(method: Method) -> SoftMatch:

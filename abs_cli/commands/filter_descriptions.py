@@ -253,7 +253,9 @@ def _by_images(home: Home, bundle: Bundle, given: dict[str, Any]) -> FilteredBun
     images = open_images(given["images"])
     options = ModelOptions(**{name: given[name] for name in ModelOptions.__dataclass_fields__})
     classifier = options.classifier(home, bundle.label_space(), method=given["method"], views=given["views"])
-    usage = measure_usage(classifier, images, on_error=given["on_error"], progress=progress)
+    usage = measure_usage(classifier, images.samples, on_error=given["on_error"], progress=progress)
+    for remark in images.remarks:
+        note(f"warning: {remark}")
     for skipped in usage.skipped:
         note(f"skipped {skipped.name}: {skipped.reason}")
     return filter_by_weight(

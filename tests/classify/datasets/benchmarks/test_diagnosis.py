@@ -179,7 +179,12 @@ def test_every_benchmark_has_a_next_step_for_an_empty_folder(tmp_path: Path, nam
 
 def test_the_user_s_own_kinds_are_checked_by_opening(tmp_path: Path) -> None:
     write_text(tmp_path / "cat" / "a.png")
-    assert check_dataset(f"imagefolder:{tmp_path}").there == ("1 images of 1 classes",)
+    write_text(tmp_path / "dog" / "a.png")
+    write_text(tmp_path / "0" / "a.png")
+    assert check_dataset(f"imagefolder:{tmp_path}").there == (
+        "3 images of 3 classes",
+        "1 class name is a number; a model knows words only (0)",
+    )
     assert check_dataset(f"imagefolder:{tmp_path}").complete
     report = check_dataset(f"csv:{tmp_path / 'none.csv'}")
     assert not report.complete
