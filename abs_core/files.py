@@ -29,6 +29,7 @@ __all__ = [
     "prompts_folder",
     "publish",
     "read_yaml",
+    "remove_abandoned",
     "remove_leftovers",
     "sha256_file",
     "storage_errors",
@@ -45,6 +46,9 @@ _LEFTOVER = re.compile(
 
 # seconds; whoever wrote to something within this time may still be alive
 _STALE = 86400.0
+
+# the same where a lock says it too, except on network folders without locks
+_WRITING = 60.0
 
 _REMEDIES = {
     errno.ENOSPC: "Free some space or choose a folder on another disk",
@@ -96,6 +100,8 @@ def atomic_write(path: Path, *, durable: bool = True, rights_of: Path | None = N
         part = Path(name)
         try:
             with os.fdopen(handle, "wb") as stream:
+                # says that somebody is writing it, see ``remove_abandoned``
+                lock_file(stream, wait=False)
                 yield stream
                 stream.flush()
                 if durable:
@@ -177,6 +183,22 @@ def remove_leftovers(folder: Path, *, deep: bool = True) -> list[Path]:
                 if time.time() - _last_written(path) > _STALE:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
                     removed.append(path)
+    return removed
+
+
+def remove_abandoned(path: Path) -> list[Path]:
+    """Remove what killed processes left beside a file that ``atomic_write`` is about to write; what is gone.
+
+    What another process is writing stays: it holds a lock on it, or wrote to it within a minute.
+    """
+    removed = []
+    pattern = re.compile(re.escape(f".{path.name[:80]}.") + r"[a-z0-9_]{8}\.part")
+    with suppress(OSError):
+        for part in [entry for entry in path.parent.iterdir() if pattern.fullmatch(entry.name)]:
+            with suppress(OSError), part.open("rb") as stream:
+                if lock_file(stream, wait=False) and time.time() - part.stat().st_mtime > _WRITING:
+                    part.unlink()
+                    removed.append(part)
     return removed
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from abs_core.errors import StorageError
-from abs_core.files import atomic_write, ensure_writable, publish, remove_leftovers, sha256_file
+from abs_core.files import atomic_write, ensure_writable, publish, remove_abandoned, remove_leftovers, sha256_file
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -166,3 +166,21 @@ def test_every_name_of_what_is_not_whole_yet_is_known(tmp_path: Path, monkeypatc
     later = time.time() + 2 * 86400
     monkeypatch.setattr(time, "time", lambda: later)
     assert sorted(remove_leftovers(tmp_path)) == sorted(made)
+
+
+def test_what_a_killed_process_left_beside_a_file_is_removed_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    target = tmp_path / "predictions.jsonl"
+    dead, fresh = tmp_path / ".predictions.jsonl.abcdefgh.part", tmp_path / ".predictions.jsonl.abcdefgi.part"
+    others = [tmp_path / ".predictions.json.abcdefgh.part", tmp_path / ".predictions.jsonl.part", tmp_path / "x.part"]
+    for path in (dead, fresh, *others):
+        path.write_bytes(b"half a line")
+    for path in (dead, *others):
+        os.utime(path, (0, 0))
+    with atomic_write(target) as stream:
+        (living,) = set(tmp_path.glob(".predictions.jsonl.????????.part")) - {dead, fresh}
+        os.utime(living, (0, 0))
+        assert remove_abandoned(target) == [dead]
+        stream.write(b"whole")
+    assert target.read_bytes() == b"whole"
+    assert all(path.exists() for path in (fresh, *others))
+    assert remove_abandoned(tmp_path / "nowhere" / "x") == []
