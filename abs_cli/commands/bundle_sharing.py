@@ -49,6 +49,12 @@ __all__ = ["export_command", "import_command", "pull_command", "push_command"]
     help='With --labels: a JSON {"label": "class"} or a CSV of labels and classes, for labels that are not found.',
 )
 @click.option("--skip-unknown", is_flag=True, help="With --labels: leave out labels that name no class, or several.")
+@click.option(
+    "--parent",
+    metavar="BUNDLE",
+    help="Bundle that FILE was exported from and changed by hand.  [default for a CSV: the bundle --name, if FILE is]",
+    shell_complete=complete_bundle,
+)
 @click.pass_obj
 def import_command(
     home: Home,
@@ -60,12 +66,16 @@ def import_command(
     source: str | None,
     mapping: Path | None,
     skip_unknown: bool,
+    parent: str | None,
 ) -> None:
     """Make a bundle from a CuPL, CLIP-D, WaffleCLIP or CLIP_benchmark JSON, a text file (class TAB sentence) or a CSV.
 
     Shows first which class each of the file's labels means, by id, name, alias or spelling; a label that means no class
     stops the import. Texts of a label that is the name of several classes are of all of them. Without --labels the
     file's labels are the classes; where a CSV has a column name, its column class holds their ids.
+
+    An export that was changed by hand becomes a child of its bundle: what was not changed keeps where it comes from,
+    and what was taken out goes to the rejected completions.
 
     A bundle (.jsonl), or an archive of bundles (.zip, .tar, .tar.gz), is added to the local store as it is, with its
     own name and version, if it is sound and no other bundle has them.
@@ -75,10 +85,10 @@ def import_command(
 
     store = Repository.local(home.bundles)
     if format_name is None and holds_bundles(file):
-        if skip_unknown or any(value is not None for value in (name, labels, license_name, source, mapping)):
+        if skip_unknown or any(value is not None for value in (name, labels, license_name, source, mapping, parent)):
             raise UsageError(
                 f"{file.name!r} holds bundles, which have a name, a label set, a license and sources of their own",
-                remedy="Leave out --name, --labels, --license, --source, --mapping and --skip-unknown",
+                remedy="Leave out --name, --labels, --license, --source, --mapping, --parent and --skip-unknown",
             )
         for manifest in import_bundles(store, file):
             click.echo(str(manifest))
@@ -95,6 +105,7 @@ def import_command(
         source=source or "not stated",
         mapping=mapping,
         skip_unknown=skip_unknown,
+        parent=parent,
     )
     click.echo(str(manifest))
 

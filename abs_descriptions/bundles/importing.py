@@ -5,20 +5,25 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
+from abs_core.descriptions import Description, Rejection
 from abs_core.errors import BundleError, LabelError, UsageError
 from abs_core.files import ensure_writable
 from abs_core.labels import LabelEntry, LabelSet, build_label_set
 from abs_core.text import printable, quoted
 from abs_descriptions.bundles.archives import ARCHIVES, unpack_bundles
+from abs_descriptions.bundles.edited import apply_edits, find_edited
 from abs_descriptions.bundles.exchange import ExternalText, import_generator, read_external, to_records
+from abs_descriptions.bundles.format import Generator
 from abs_descriptions.bundles.manifest import Manifest
 from abs_descriptions.bundles.matching import LabelMatching, match_labels, read_mapping
 from abs_descriptions.bundles.reader import Bundle, read_bundle
 from abs_descriptions.bundles.recognition import recognized_format
 from abs_descriptions.bundles.repository import Repository
-from abs_descriptions.bundles.versions import add_version, timestamp
+from abs_descriptions.bundles.versions import add_version, child_version, find_bundle, timestamp
 from abs_descriptions.bundles.writer import write_bundle
 
 __all__ = ["holds_bundles", "import_bundles", "import_descriptions"]
@@ -38,11 +43,15 @@ def import_descriptions(
     source: str = _NOT_STATED,
     mapping: Path | None = None,
     skip_unknown: bool = False,
+    parent: str | None = None,
 ) -> Manifest:
     """Read another tool's file, match its classes and add the descriptions as a new version of a bundle.
 
     Which class each label of the file means is logged before anything is refused. What was not simply the id or the
     name of one class, and what was left out, is in the parameters of the bundle's generator too.
+
+    An export that was changed by hand becomes a child of its bundle, in which what was not changed keeps where it comes
+    from (``edited``): of ``parent``, or, for a CSV, of the newest version of this name if half of the texts are its own.
 
     Args:
         repository: a local store.
@@ -54,6 +63,7 @@ def import_descriptions(
         source: who or what wrote them.
         mapping: a file that says which class a label means (``matching.read_mapping``).
         skip_unknown: whether labels that name no class, or that could mean several, are left out.
+        parent: the bundle that the file was exported from.
 
     Raises:
         UsageError: a file whose format its ending and its texts leave open.
@@ -61,30 +71,107 @@ def import_descriptions(
         LabelError: a file that gives one class two names.
         StorageError: the store cannot be written.
     """
-    if label_set is None and (mapping is not None or skip_unknown):
-        raise UsageError("--mapping and --skip-unknown need --labels", remedy="Name the label set with --labels")
     chosen, texts = recognized_format(file) if format_name is None else (format_name, read_external(file, format_name))
-    labels = _stated_labels(file, texts, name) if label_set is None else label_set
+    origin = _origin(repository, name, chosen, texts, label_set, parent)
+    if label_set is None and origin is None and (mapping is not None or skip_unknown):
+        raise UsageError("--mapping and --skip-unknown need --labels", remedy="Name the label set with --labels")
+    labels = label_set or (_stated_labels(file, texts, name) if origin is None else origin.header.label_set)
     matching = _matched(texts, labels, mapping, skip_unknown=skip_unknown)
     generator = import_generator(file, chosen, matching).model_copy(update={"model": source})
+    if origin is not None:
+        return _add_edited(repository, name, origin, generator, texts, matching, license)
     records, rejected = to_records(texts, matching, generator.id)
-    version = repository.next_version(name)
+    described = {record.class_id for record in records}
+    content = _Content(labels, [generator], license, records, rejected, [], len(described) == len(labels.classes))
+    return _add(repository, name, repository.next_version(name), content)
 
+
+@dataclass(frozen=True)
+class _Content:
+    labels: LabelSet
+    generators: Sequence[Generator]
+    license: str
+    records: Sequence[Description]
+    rejected: Sequence[Rejection]
+    parents: Sequence[str]
+    complete: bool
+
+
+def _add(repository: Repository, name: str, version: str, content: _Content) -> Manifest:
     def write(path: Path) -> Bundle:
         return write_bundle(
             path,
             name=name,
             version=version,
             created=timestamp(),
-            label_set=labels,
-            generators=[generator],
-            license=license,
-            records=records,
-            rejected=rejected,
-            complete=len({record.class_id for record in records}) == len(labels.classes),
+            label_set=content.labels,
+            generators=content.generators,
+            license=content.license,
+            records=content.records,
+            rejected=content.rejected,
+            parents=content.parents,
+            complete=content.complete,
         )
 
     return add_version(repository, write)
+
+
+def _origin(
+    repository: Repository,
+    name: str,
+    format_name: str,
+    texts: Sequence[ExternalText],
+    label_set: LabelSet | None,
+    parent: str | None,
+) -> Bundle | None:
+    """The bundle that the file was exported from, if one is named or recognized."""
+    origin = find_edited(repository, name, texts) if parent is None and format_name == "csv" else None
+    if parent is not None:
+        origin = find_bundle(repository, parent)
+    if origin is not None and label_set is not None and label_set.digest != origin.header.label_set.digest:
+        if parent is None:
+            return None
+        raise UsageError(
+            f"{printable(origin.reference)} has another label set than --labels",
+            remedy="Leave out --labels or --parent",
+        )
+    return origin
+
+
+def _add_edited(
+    repository: Repository,
+    name: str,
+    parent: Bundle,
+    generator: Generator,
+    texts: Sequence[ExternalText],
+    matching: LabelMatching,
+    license: str,
+) -> Manifest:
+    """The child of ``parent`` that a changed export describes; ``parent`` itself if nothing was changed."""
+    existing = {entry.id for entry in parent.header.generators}
+    numbered = (f"{generator.id}-{number}" for number in count(2))
+    free = next(candidate for candidate in chain([generator.id], numbered) if candidate not in existing)
+    editor = generator.model_copy(update={"id": free})
+    given, unusable = to_records(texts, matching, editor.id)
+    edited = apply_edits(parent, given, unusable, editor.id, str(generator.parameters["format"]))
+    if edited.is_unchanged:
+        _logger.info("the file says what %s says, so there is no new version", parent.reference)
+        return Manifest.of(parent.header, parent.digest, parent.path.stat().st_size)
+    _logger.info(
+        "a changed export of %s: %d kept, %d edited, %d new, %d gone",
+        parent.reference, edited.kept, edited.edited, edited.added, edited.removed,
+    )  # fmt: skip
+    described = {record.class_id for record in edited.records}
+    content = _Content(
+        parent.header.label_set,
+        [*parent.header.generators, editor],
+        parent.header.license if license == _NOT_STATED else license,
+        edited.records,
+        edited.rejected,
+        [parent.reference],
+        parent.header.complete and len(described) == len(parent.header.label_set.classes),
+    )
+    return _add(repository, name, child_version(repository, name, [parent.header]), content)
 
 
 def _matched(
