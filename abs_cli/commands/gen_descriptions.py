@@ -13,7 +13,7 @@ from abs_cli.completion_values import complete_labels, complete_model, complete_
 from abs_cli.options import license_option
 from abs_core.errors import UsageError
 from abs_core.home import Home
-from abs_core.text import json_text, printable
+from abs_core.text import counted, json_text, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from abs_descriptions.generation.class_progress import ClassReport
     from abs_descriptions.generation.cleaning import CleaningRules
     from abs_descriptions.generation.cost import Prices
-    from abs_descriptions.generation.providers.base import Provider, Tokens
+    from abs_descriptions.generation.providers.base import Provider
     from abs_descriptions.generation.report import CostEstimate, CostSummary, GenerationSummary
     from abs_descriptions.generation.runner import GenerationPlan, GenerationResult
 
@@ -115,6 +115,11 @@ _LISTED = 10
     metavar="COST",
     help="Cost limit; the run stops with a partial bundle before it exceeds it.",
 )
+@click.option(
+    "--same-server",
+    is_flag=True,
+    help="Reuse only replies from this very --base-url; by default the same model elsewhere counts as the same.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the number of requests and their cost; send and write nothing.")
 @click.option("--report", type=_FILE, metavar="FILE", help="Write a .csv or .json file with a row for each class.")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Maximum number of requests in flight.  [default: 16]")
@@ -167,8 +172,8 @@ def command(home: Home, /, labels: str, name: str, dry_run: bool, as_json: bool,
       actions, animals, descriptors, descriptors-json, food, objects, objects-small, satellite, scenes, textures,
       vehicles
 
-    Exit codes: 0 complete, 3 a partial bundle (--max-cost was reached, or a class has no description), 130 a partial
-    bundle after Ctrl-C, 2 an error.
+    Exit codes: 0 complete, 3 a partial bundle (--max-cost was reached, or a class has fewer than --per-class), 130 a
+    partial bundle after Ctrl-C, SIGTERM or SIGHUP, 2 an error.
     """
     from abs_cli.console import Interrupts, progress
     from abs_core.labels import read_labels
@@ -255,6 +260,7 @@ def _plan(home: Home, options: Mapping[str, Any], *, keep_derived: bool) -> Gene
             max_tokens=options["max_tokens"], temperature=options["temperature"], seed=options["seed"]
         ),
         rules=_rules(home, options["fit_model"], keep_derived=keep_derived),
+        by_server=options["same_server"],
     )
 
 
@@ -278,7 +284,7 @@ def _exit_code(result: GenerationResult) -> int:
     """0 for a complete bundle; 130 for a partial one after Ctrl-C, 3 for any other partial one."""
     if result.complete:
         return 0
-    return 3 if result.stop in (None, "cost limit") else 130
+    return 130 if result.stop in ("interrupted", "told to stop") else 3
 
 
 def _summary_text(summary: GenerationSummary) -> str:
@@ -302,14 +308,18 @@ def _summary_text(summary: GenerationSummary) -> str:
         lines.append(f"  PARTIAL: {_why_partial(result)}")
     lines += [f"  {line}" for line in _short_classes(result)]
     lines += [f"  failed: {printable(reason)}" for reason in result.failures]
+    lines += [f"  note: {remark}" for remark in result.remarks]
     return "\n".join(lines)
 
 
 def _why_partial(result: GenerationResult) -> str:
     if result.stop is None:
-        empty = sum(not line.accepted for line in result.report)
-        return f"{empty} {'class has' if empty == 1 else 'classes have'} no description"
-    why = "the cost limit is reached" if result.stop == "cost limit" else "interrupted"
+        short = counted(len(result.short), "class has", "classes have")
+        why = f"{short} fewer than {result.wanted} descriptions"
+        return f"{why}; {result.reason or 'more --tries, other prompts or another model may supply them'}"
+    why = {"cost limit": "the cost limit is reached", "failures": printable(result.reason)}.get(
+        result.stop, "interrupted"
+    )
     return f"{why}; the same command resumes from here"
 
 
@@ -334,28 +344,33 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def _cost_text(cost: CostSummary) -> str:
+    from abs_descriptions.generation.report import tokens_text
+
     verb = _verb(cost.prices)
-    line = f"{verb}: {_tokens_text(cost.paid, cost.prices)}"
+    line = f"{verb}: {tokens_text(cost.paid, cost.prices)}"
     if not cost.saved.total:
         return line
-    return f"{line}; in the journal, {verb} before: {_tokens_text(cost.saved, cost.prices)}"
+    return f"{line}; in the journal, {verb} before: {tokens_text(cost.saved, cost.prices)}"
 
 
 def _estimate_text(estimate: CostEstimate) -> str:
+    from abs_descriptions.generation.report import tokens_text
+
     requests, prices = estimate.requests, estimate.prices
     lines = ["dry run: no request was sent, nothing was written"]
     if requests.reused:
         lines.append(
             f"  from the journal: {requests.reused} replies, {requests.accepted} of {requests.wanted} descriptions; "
-            f"{_verb(prices)} before: {_tokens_text(requests.saved, prices)}"
+            f"{_verb(prices)} before: {tokens_text(requests.saved, prices)}"
         )
     return "\n".join(
         [
             *lines,
-            f"  to request: {requests.requests} requests, {_tokens_text(requests.tokens, prices)}",
+            f"  to request: {requests.requests} requests, {tokens_text(requests.tokens, prices)}",
             f"  if every class needs all its tries: {requests.max_requests} requests, "
-            f"{_tokens_text(requests.max_tokens, prices)}",
-            "  tokens in are estimated: 1 for 4 bytes of text and 4 per message; tokens out are the maximum",
+            f"{tokens_text(requests.max_tokens, prices)}",
+            "  tokens in are estimated: 1 for 4 bytes of text and 4 per message; tokens out are the maximum, without "
+            "reasoning that a server bills on top",
         ]
     )
 
@@ -363,9 +378,3 @@ def _estimate_text(estimate: CostEstimate) -> str:
 def _verb(prices: Prices | None) -> str:
     """Nobody pays for a local model, and without prices nothing is said of paying."""
     return "used" if prices is None else "paid"
-
-
-def _tokens_text(tokens: Tokens, prices: Prices | None) -> str:
-    at_most = "at most " if tokens.unstated else ""
-    text = f"{at_most}{tokens.prompt} tokens in, {tokens.completion} out"
-    return text if prices is None else f"{text}, cost {prices.cost(tokens):.4f}"

@@ -44,6 +44,7 @@ class ClassProgress:
         replies: sample number -> (digest of its request, reply), until they are cleaned.
         descriptions, rejected: what was kept, and what was not.
         reasoned: replies that contained reasoning beside the answer.
+        is_given_up: whether nothing more is to be requested.
     """
 
     label: ClassLabel
@@ -54,6 +55,7 @@ class ClassProgress:
     descriptions: list[Description] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
     reasoned: int = 0
+    is_given_up: bool = False
     _seen: AbstractSet[str] = frozenset()
 
     def next_samples(self, wanted: int, limit: int) -> range:
@@ -63,7 +65,7 @@ class ClassProgress:
             wanted: descriptions wanted for the class.
             limit: the most samples that may be requested in all.
         """
-        missing = wanted - len(self.descriptions)
+        missing = 0 if self.is_given_up else wanted - len(self.descriptions)
         rate = max(_MIN_YIELD, len(self.descriptions) / self.asked) if self.asked else 1.0
         count = max(0, min(limit - self.asked, math.ceil(missing / rate)))
         samples = range(self.asked, self.asked + count)
@@ -116,6 +118,24 @@ class ClassProgress:
         self._seen = seen
         self.replies.clear()
         return len(self.descriptions) - before
+
+    def rejection(self, reply: Reply, rules: CleaningRules, example_keys: frozenset[str]) -> str | None:
+        """Why a reply gives no description, whatever came before it; None if it gives one."""
+        cleaned = clean(
+            reply.text,
+            finish_reason=reply.finish_reason,
+            matcher=NameMatcher(self.label.name),
+            name=self.label.name,
+            rules=rules,
+            seen=example_keys,
+        )
+        return None if cleaned.accepted else cleaned.rejected[0].reason.value
+
+    def drop(self) -> None:
+        """A sample that was to be requested never will be, and no further one."""
+        self.asked -= 1
+        self.waiting -= 1
+        self.is_given_up = True
 
     def _accept(self, text: str, source: Provenance, rules: CleaningRules, wanted: int) -> None:
         if len(self.descriptions) >= wanted:

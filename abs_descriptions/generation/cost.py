@@ -16,11 +16,21 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from abs_core.errors import UnknownNameError, UsageError
 from abs_core.files import read_yaml
 from abs_core.text import printable, validation_message
-from abs_descriptions.generation.providers.base import Outcome, Request, Tokens, max_tokens_per_attempt, used_tokens
+from abs_descriptions.generation.providers.base import (
+    Adaptation,
+    Outcome,
+    Request,
+    Tokens,
+    max_prompt_tokens,
+    max_tokens_per_attempt,
+    used_tokens,
+)
 
 __all__ = ["Budget", "Prices", "read_prices"]
 
 _MILLION = 1_000_000
+_UNCHANGED = Adaptation()
+_NOTHING = Tokens()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +89,21 @@ def read_prices(path: Path, model: str) -> Prices:
     return Prices(prices[model].prompt, prices[model].completion)
 
 
+@dataclass(slots=True)
+class _InFlight:
+    """A request in flight: the tokens that its next answer may take, and those of its failed attempts."""
+
+    most: Tokens
+    lost: Tokens = _NOTHING
+
+
 class Budget:
     """A cost limit. Requests in flight count with the maximum that they can cost. Thread-safe.
+
+    The maximum follows from the length of the prompt and the tokens that a reply is allowed. A server may bill more,
+    such as reasoning that no limit applies to. So the first request goes alone (``has_bill``), what was billed for it
+    sets the maximum of the next ones, and each larger bill raises it. Beyond the tokens that a reply is allowed there
+    is no certain maximum: then twice the largest bill counts, and no more requests are in flight than were answered.
 
     Once it is answered, a request counts with the tokens of all its attempts (``used_tokens``). A request that failed
     although no attempt can have been billed counts with the maximum of one attempt.
@@ -99,32 +122,45 @@ class Budget:
                 f"the cost limit must be a number above 0, got '{limit:g}'", remedy="Give a positive number"
             )
         self.prices, self.limit = prices, limit
+        self.has_bill = False
+        """Whether it is known what a server bills for an attempt."""
         self._lock = threading.Lock()
-        self._spent = self._reserved = 0.0
-        # The part of ``_spent`` that belongs to requests in flight: what their failed attempts cost.
-        self._lost: dict[Request, float] = {}
-        # What is reserved for requests in flight whose next attempt has another maximum than their first.
-        self._raised: dict[Request, float] = {}
+        self._spent = 0.0
+        self._answered = 0
+        # By how much bills exceeded the maximum of a prompt, and the largest one for a reply that exceeded its own.
+        self._prompt_excess = self._largest_reply = 0
+        self._in_flight: dict[Request, list[_InFlight]] = {}
+        self._count, self._reserved = 0, 0.0
 
     @property
     def spent(self) -> float:
-        """The most that the answered requests have cost so far."""
+        """The most that the answered requests, and the failed attempts at others, have cost so far."""
         return self._spent
 
-    def max_cost(self, request: Request) -> float:
-        """The maximum cost of one attempt at a request."""
-        return self.prices.cost(max_tokens_per_attempt(request))
+    def max_cost(self, request: Request, adaptation: Adaptation = _UNCHANGED) -> float:
+        """The maximum cost of one attempt at a request, by what is known of the server's bills."""
+        return self._cost(max_tokens_per_attempt(request, adaptation))
 
-    def fits(self, request: Request) -> bool:
+    def fits(self, request: Request, adaptation: Adaptation = _UNCHANGED) -> bool:
         """Whether the budget could pay for a request now."""
-        return self._spent + self._reserved + self.max_cost(request) <= self.limit
+        return self._spent + self._reserved + self.max_cost(request, adaptation) <= self.limit
 
-    def reserve(self, request: Request) -> bool:
-        """Reserve the maximum cost of one attempt at a request; False if that could exceed the limit."""
+    def reserve(self, request: Request, adaptation: Adaptation = _UNCHANGED) -> bool:
+        """Reserve the maximum cost of one attempt at a request; False if that could exceed the limit.
+
+        Args:
+            request: what is to be sent.
+            adaptation: how requests are changed for the model by now.
+        """
         with self._lock:
-            if not self.fits(request):
+            if self._largest_reply and self._count >= max(1, self._answered):
                 return False
-            self._reserved += self.max_cost(request)
+            if not self.fits(request, adaptation):
+                return False
+            entry = _InFlight(max_tokens_per_attempt(request, adaptation))
+            self._in_flight.setdefault(request, []).append(entry)
+            self._count += 1
+            self._reserved += self._cost(entry.most)
             return True
 
     def repeat(self, request: Request, lost: Tokens, maximum: Tokens) -> bool:
@@ -136,27 +172,47 @@ class Budget:
             maximum: tokens of the next attempt.
         """
         with self._lock:
-            self._spend(request, self.prices.cost(lost))
-            raised = self.prices.cost(maximum) - self._reservation(request)
+            entry = self._in_flight[request][-1]
+            self._spend(request, entry, lost)
+            raised = self._cost(maximum) - self._cost(entry.most)
             if self._spent + self._reserved + raised > self.limit:
                 return False
+            entry.most = maximum
             self._reserved += raised
-            self._raised[request] = self.prices.cost(maximum)
             return True
 
     def settle(self, request: Request, outcome: Outcome) -> None:
         """Replace the reservation of a request by what it has cost."""
         used = used_tokens(request, outcome)
         with self._lock:
+            entry = self._in_flight[request].pop()
+            if not self._in_flight[request]:
+                del self._in_flight[request]
+            self._answered += 1
+            self._count -= 1
             # Rounding errors of the sums must not count as a request in flight.
-            self._reserved = max(0.0, self._reserved - self._reservation(request))
-            self._spend(request, self.prices.cost(used) if used.total else self.max_cost(request))
-            self._lost.pop(request, None)
-            self._raised.pop(request, None)
+            self._reserved = max(0.0, self._reserved - self._cost(entry.most)) if self._count else 0.0
+            if used.total:
+                self._spend(request, entry, used)
+            else:
+                self._spent += self._cost(entry.most)
 
-    def _reservation(self, request: Request) -> float:
-        return self._raised.get(request, self.max_cost(request))
+    def _spend(self, request: Request, entry: _InFlight, used: Tokens) -> None:
+        """Pay what the attempts at a request have taken since the last time, and learn from it."""
+        bill = Tokens(used.prompt - entry.lost.prompt, used.completion - entry.lost.completion)
+        entry.lost = used
+        self._spent += self.prices.cost(bill)
+        if not bill.total:
+            return
+        self.has_bill = True
+        known = self._prompt_excess, self._largest_reply
+        self._prompt_excess = max(self._prompt_excess, bill.prompt - max_prompt_tokens(request.messages))
+        if bill.completion > entry.most.completion:
+            self._largest_reply = max(self._largest_reply, bill.completion)
+        if (self._prompt_excess, self._largest_reply) != known:
+            entries = (entry for entries in self._in_flight.values() for entry in entries)
+            self._reserved = sum(self._cost(entry.most) for entry in entries)
 
-    def _spend(self, request: Request, cost: float) -> None:
-        self._spent += cost - self._lost.get(request, 0.0)
-        self._lost[request] = cost
+    def _cost(self, most: Tokens) -> float:
+        completion = max(most.completion, 2 * self._largest_reply)
+        return self.prices.cost(Tokens(most.prompt + self._prompt_excess, completion))

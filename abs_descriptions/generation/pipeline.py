@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -102,21 +102,21 @@ def generate(
         StorageError: the repository, a file or the journal cannot be written.
     """
     start = time.monotonic()
-    inputs = _Inputs.of(labels, name, provider, prompts, plan, journals)
-    budget = _budget(prices, max_cost)
+    inputs, budget = _Inputs.of(labels, name, provider, prompts, plan, journals), _budget(prices, max_cost)
     if report is not None:
         check_report_path(report)
     target = _Target(output, name, inputs.labels, license)
     target.check(describe_generator(inputs.prompts, provider, inputs.plan.parameters))
     monitor = _Monitor(prices, progress, is_journaled=journals is not None)
-    with monitor:
-        result = inputs.run(provider, budget, monitor.update, may_ask)
-    if report is not None:
-        write_report(report, result)
-    reference, is_new = _keep(target, result)
-    seconds = time.monotonic() - start
-    if reference is not None:
-        _logger.info(monitor.summary(seconds))
+    with monitor.spent_in_errors():
+        with monitor:
+            result = inputs.run(provider, budget, monitor.update, may_ask)
+        if report is not None:
+            write_report(report, result)
+        reference, is_new = _keep(target, result)
+        seconds = time.monotonic() - start
+        if reference is not None:
+            _logger.info(monitor.summary(seconds))
     return GenerationSummary(reference, is_new, result, monitor.reused, monitor.cost, seconds)
 
 
@@ -138,9 +138,10 @@ def estimate_cost(
     """
     inputs = _Inputs.of(labels, name, provider, prompts, plan, journals)
     with inputs.open_journal(read_only=True) as journal:
-        return CostEstimate(
-            estimate_requests(inputs.labels, inputs.prompts, provider, inputs.plan, journal=journal), prices
+        estimate = estimate_requests(
+            inputs.labels, inputs.prompts, provider, inputs.plan, journal=journal, beside=inputs.beside
         )
+    return CostEstimate(estimate, prices)
 
 
 @dataclass(frozen=True)
@@ -188,19 +189,28 @@ class _Inputs:
                 provider,
                 self.plan,
                 journal=journal,
+                beside=self.beside,
                 budget=budget,
                 on_progress=on_progress,
                 may_ask=may_ask,
             )
 
+    @property
+    def beside(self) -> list[Path]:
+        """The journals of other bundles in the same folder."""
+        journal = self.journal
+        return [] if journal is None else [path for path in sorted(journal.parent.glob("*.jsonl")) if path != journal]
+
     def open_journal(self, *, read_only: bool = False) -> Journal | nullcontext[None]:
-        """The journal, if there is one, for a ``with`` block; logs how many of its lines are damaged."""
+        """The journal, if there is one, for a ``with`` block; warns of what is damaged in it."""
         if self.journal is None:
             return nullcontext()
         journal = Journal(self.journal, read_only=read_only)
         if journal.damaged:
             lines = counted(len(journal.damaged), "damaged line", "damaged lines")
-            _logger.info("ignoring %s of the journal; the replies in it are requested again", lines)
+            _logger.warning("ignoring %s of the journal; the replies in it are requested again", lines)
+        if journal.was_cut_off:
+            _logger.info("the last line of the journal was incomplete and is removed; its request is sent again")
         return journal
 
 
@@ -270,12 +280,14 @@ def _keep(target: _Target, result: GenerationResult) -> tuple[str | None, bool]:
 
 def _nothing_usable(result: GenerationResult) -> ProviderError:
     replies = sum(line.asked - line.failed for line in result.report)
-    limit = "the cost limit is reached and " if result.stop else ""
+    limit = "the cost limit is reached and " if result.stop is StopReason.COST else ""
+    why = f"{result.reason}; " if result.reason else ""
     reasons = ", ".join(f"{reason} {count}" for reason, count in rejection_counts(result).most_common()) or "none"
     failed = f"; the last failed request: {result.failures[-1]}" if result.failures else ""
     return ProviderError(
-        f"{limit}none of {replies} replies is a description; rejected: {reasons}{failed}",
-        remedy="Look at the replies in the journal, and change the model, the prompts or --max-tokens",
+        f"{why}{limit}none of {replies} replies is a description; rejected: {reasons}{failed}",
+        remedy="Look at the replies in the journal, which are judged anew for nothing, and change the class names, the "
+        "model, the prompts or --max-tokens",
     )
 
 
@@ -287,7 +299,7 @@ class _Monitor:
         self._display = ExitStack()
         self._advance: Advance | None = None
         self._latest: GenerationProgress | None = None
-        self._accepted = 0
+        self._accepted = self._held = 0
 
     def __enter__(self) -> _Monitor:
         return self
@@ -296,21 +308,35 @@ class _Monitor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._display.close()
-        if error is not None and self._is_journaled and self._latest is not None and self._latest.done:
-            _logger.info("%d replies are in the journal; the same command resumes from there", self._latest.done)
+        if error is not None and not isinstance(error, ProviderError) and self._journaled():
+            _logger.info("%s; the same command resumes from there", self._journaled())
+
+    @contextmanager
+    def spent_in_errors(self) -> Iterator[None]:
+        """Have an error of the provider say what was spent and what was kept."""
+        try:
+            yield
+        except ProviderError as error:
+            sent = counted(self._latest.sent if self._latest else 0, "request was", "requests were")
+            said = [error.message, f"{sent} sent: {self.cost.paid_text()}", self._journaled()]
+            raise type(error)("; ".join(filter(None, said)), remedy=error.remedy) from error
+
+    def _journaled(self) -> str:
+        """How many replies are in the journal; empty if none is."""
+        if not self._is_journaled or self._latest is None or not self._latest.done:
+            return ""
+        return counted(self._latest.done, "reply is in the journal", "replies are in the journal")
 
     def update(self, latest: GenerationProgress) -> None:
         """Show the state after an outcome."""
         self._latest = latest
         if latest.done + latest.failed == latest.reused:
-            self._accepted = latest.accepted
+            self._accepted, self._held = latest.accepted, latest.held
             return
         if self._advance is None:
             # What the journal supplied counts neither for the rate nor for the remaining time.
             if latest.reused:
-                _logger.info(
-                    "%d replies from the journal, %d of %d sentences", latest.reused, self._accepted, latest.wanted
-                )
+                _logger.info(_reuse_text(latest, self._held, self._accepted))
             remaining = latest.wanted - self._accepted
             self._advance = self._display.enter_context(self._progress("describing", remaining, "sentences"))
         step, self._accepted = latest.accepted - self._accepted, latest.accepted
@@ -339,3 +365,12 @@ class _Monitor:
         requests = latest.done + latest.failed - latest.reused
         at_most = "at most " if latest.paid.unstated else ""
         return f"{requests} replies, {at_most}{latest.paid.completion} tokens, {rate:.0f} tokens/s, {seconds:.1f} s"
+
+
+def _reuse_text(latest: GenerationProgress, held: int, accepted: int) -> str:
+    """What the journal supplied, and what waits for the replies that are requested now."""
+    text = f"{counted(latest.reused, 'reply', 'replies')} from the journal: {accepted} of {latest.wanted} sentences"
+    if not held:
+        return text
+    wait = "1 reply waits" if held == 1 else f"{held} replies wait"
+    return f"{text}; {wait} for the other replies of the same class, with which they are cleaned in order"

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from abs_descriptions.generation.providers.base import Tokens
     from abs_descriptions.generation.runner import GenerationEstimate, GenerationResult
 
-__all__ = ["CostEstimate", "CostSummary", "GenerationSummary", "check_report_path", "rejection_counts", "write_report"]
+__all__ = [
+    "CostEstimate",
+    "CostSummary",
+    "GenerationSummary",
+    "check_report_path",
+    "rejection_counts",
+    "tokens_text",
+    "write_report",
+]
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,10 @@ class CostSummary:
     paid: Tokens
     saved: Tokens
     prices: Prices | None
+
+    def paid_text(self) -> str:
+        """What this run paid, in words: ``at most 80 tokens in, 60 out, cost 0.0002``."""
+        return tokens_text(self.paid, self.prices)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -70,11 +82,13 @@ class GenerationSummary:
             "new": self.is_new,
             "complete": self.result.complete,
             "stopped": self.result.stop,
+            "reason": self.result.reason,
             "replies": sum(line.asked for line in self.result.report),
             "reused": self.reused,
             "tokens": self.cost.to_dict(),
             "seconds": round(self.seconds, 3),
             "failures": list(self.result.failures),
+            "remarks": [remark.as_json() for remark in self.result.remarks],
             "short": [line.class_id for line in self.result.short],
             **report_value(self.result),
         }
@@ -104,6 +118,13 @@ class CostEstimate:
             "wanted": estimate.wanted,
             "estimate": "prompt tokens: one for 4 bytes of UTF-8 and 4 a message; completion tokens: the most",
         }
+
+
+def tokens_text(tokens: Tokens, prices: Prices | None) -> str:
+    """Token counts in words, with their cost if there are prices."""
+    at_most = "at most " if tokens.unstated else ""
+    text = f"{at_most}{tokens.prompt} tokens in, {tokens.completion} out"
+    return text if prices is None else f"{text}, cost {prices.cost(tokens):.4f}"
 
 
 def rejection_counts(result: GenerationResult) -> Counter[str]:

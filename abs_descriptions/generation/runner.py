@@ -5,41 +5,55 @@ whatever their class, so that its batches are full. A class is cleaned in the or
 replies of the round have arrived, so the order of arrival has no effect. What is then missing is requested with new
 samples in the next round.
 
+The first requests of a run are about as many classes as possible: if all of them fail alike, it is not for one class.
+
 Every outcome is written to the journal before anything else happens, and what the journal holds is not requested again.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from functools import partial
+from heapq import nsmallest
+from pathlib import Path
 from typing import Any
 
 from abs_core.canonical import digest
 from abs_core.errors import ProviderError, UsageError
 from abs_core.labels import LabelSet
-from abs_descriptions.bundles import Description, Generator, PromptSetEntry, Provenance, Rejection
+from abs_core.remarks import RemarkCounter
+from abs_descriptions.bundles import Generator, PromptSetEntry, Provenance
 from abs_descriptions.bundles.format import MAX_CLASS_NAME, token_problem
-from abs_descriptions.generation.class_progress import ClassProgress, ClassReport
-from abs_descriptions.generation.cleaning import CleaningRules, description_key
+from abs_descriptions.generation.circuit_breaker import CircuitBreaker, RepeatDetector
+from abs_descriptions.generation.class_progress import ClassProgress
+from abs_descriptions.generation.cleaning import description_key
 from abs_descriptions.generation.cost import Budget
 from abs_descriptions.generation.journal import Journal
 from abs_descriptions.generation.naming import NameMatcher
+from abs_descriptions.generation.paid_replies import PaidReplies, PaidReply
+from abs_descriptions.generation.plan import (
+    GenerationEstimate,
+    GenerationPlan,
+    GenerationProgress,
+    GenerationResult,
+    StopReason,
+)
 from abs_descriptions.generation.prompts import PromptSet
 from abs_descriptions.generation.providers.base import (
+    Adaptation,
     Failure,
     Outcome,
     Parameters,
     Provider,
+    Reply,
     Request,
     Tokens,
     estimate_prompt_tokens,
-    request_digest,
+    max_tokens_per_attempt,
     used_tokens,
 )
-from abs_descriptions.generation.providers.response_validation import validate_outcome
 
 __all__ = [
     "GenerationEstimate",
@@ -53,114 +67,6 @@ __all__ = [
 ]
 
 
-class StopReason(StrEnum):
-    """Why a generation ended before every class had enough descriptions or had used up its tries."""
-
-    INTERRUPT = "interrupted"
-    REQUESTED = "told to stop"
-    COST = "cost limit"
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationPlan:
-    """How many descriptions are wanted and how they are sampled.
-
-    Args:
-        per_class: accepted descriptions wanted for each class.
-        tries: at most ``tries * per_class`` samples are requested for a class.
-        parameters: sampling parameters of each request.
-        rules: cleaning rules; kind and language always come from the prompt set.
-    """
-
-    per_class: int = 20
-    tries: int = 4
-    parameters: Parameters = field(default_factory=Parameters)
-    rules: CleaningRules = field(default_factory=CleaningRules)
-
-    @property
-    def limit(self) -> int:
-        """The most samples that are requested for a class."""
-        return self.per_class * self.tries
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationProgress:
-    """How far a generation has come.
-
-    Args:
-        asked: requests so far, including those answered by the journal.
-        done, failed: outcomes so far; ``done`` counts good replies.
-        reused: good replies that came from the journal.
-        paid: tokens of the requests that were sent, all their attempts together (``used_tokens``).
-        saved: tokens of these requests that earlier runs paid for, as the journal records them.
-        accepted, wanted: descriptions.
-    """
-
-    asked: int
-    done: int
-    failed: int
-    reused: int
-    paid: Tokens
-    saved: Tokens
-    accepted: int
-    wanted: int
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationResult:
-    """The outcome of a generation, in the order of the label set and of the samples.
-
-    Args:
-        generator: the header entry of a bundle that all provenance points to.
-        descriptions, rejected: records of a bundle.
-        report: one entry for each class.
-        wanted: descriptions that were wanted for each class.
-        stop: why it ended early; None if it did not.
-        failures: up to ten distinct reasons of failed requests, the latest one last.
-    """
-
-    generator: Generator
-    descriptions: tuple[Description, ...]
-    rejected: tuple[Rejection, ...]
-    report: tuple[ClassReport, ...]
-    wanted: int
-    stop: StopReason | None
-    failures: tuple[str, ...]
-
-    @property
-    def short(self) -> tuple[ClassReport, ...]:
-        """The classes with fewer descriptions than wanted."""
-        return tuple(line for line in self.report if line.accepted < self.wanted)
-
-    @property
-    def complete(self) -> bool:
-        """Whether it ran to its end and every class has at least one description."""
-        return self.stop is None and all(line.accepted for line in self.report)
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationEstimate:
-    """What a generation would request, and what the journal already answers.
-
-    Args:
-        requests: requests that will certainly be sent; rejected replies add to them.
-        tokens: of these requests: prompt tokens by ``estimate_prompt_tokens``, completion tokens at their maximum.
-        max_requests: requests of all rounds if every class needs all its tries.
-        max_tokens: tokens of ``max_requests``, with prompts as long as those of ``requests`` on average.
-        reused, saved: good replies in the journal, and the tokens that earlier runs paid for.
-        accepted, wanted: descriptions that these replies give, and descriptions wanted in all.
-    """
-
-    requests: int
-    tokens: Tokens
-    max_requests: int
-    max_tokens: Tokens
-    reused: int
-    saved: Tokens
-    accepted: int
-    wanted: int
-
-
 # The position of a class, and a sample number.
 _SampleKey = tuple[int, int]
 
@@ -172,11 +78,14 @@ def run_generation(
     plan: GenerationPlan,
     *,
     journal: Journal | None = None,
+    beside: Sequence[Path] = (),
     budget: Budget | None = None,
     on_progress: Callable[[GenerationProgress], None] = lambda _: None,
     may_ask: Callable[[], bool] = lambda: True,
 ) -> GenerationResult:
     """Write descriptions for every class.
+
+    If everything fails alike, it ends after as many requests as go to the provider at once, and at least 12.
 
     Ctrl-C ends the run at once with what has arrived. Requests in flight are cancelled: no journal, total or budget
     accounts for what a server bills for them.
@@ -187,6 +96,7 @@ def run_generation(
         provider: the language model.
         plan: how many descriptions are wanted and how they are sampled.
         journal: where outcomes are recorded and found again; None records none.
+        beside: the journals of other bundles, in which replies to the same requests are found as well.
         budget: no request is sent that could exceed it; None sets no limit.
         on_progress: called after each outcome.
         may_ask: called before each request, in a thread of the provider. False ends the run once the requests in
@@ -195,15 +105,22 @@ def run_generation(
     Raises:
         UsageError: a plan that requests nothing, or a budget too small for a single request.
         FatalProviderError: a wrong key, an exhausted quota, an unknown model; the journal keeps what it has.
-        ProviderError: no request of the first round got a usable reply.
+        ProviderError: no request of the first round got a usable reply, or none of the first replies is a description.
         StorageError: the journal cannot be written.
     """
     hooks = _Hooks(on_progress, may_ask)
-    return _GenerationRun(labels, prompts, provider, plan, journal, budget, hooks).result()
+    with _open(journal, beside, provider, plan) as paid:
+        return _GenerationRun(labels, prompts, provider, plan, paid, budget, hooks).result()
 
 
 def estimate_requests(
-    labels: LabelSet, prompts: PromptSet, provider: Provider, plan: GenerationPlan, *, journal: Journal | None = None
+    labels: LabelSet,
+    prompts: PromptSet,
+    provider: Provider,
+    plan: GenerationPlan,
+    *,
+    journal: Journal | None = None,
+    beside: Sequence[Path] = (),
 ) -> GenerationEstimate:
     """What ``run_generation`` would request with the same arguments. Sends nothing and writes nothing.
 
@@ -211,11 +128,24 @@ def estimate_requests(
         UsageError: a plan that requests nothing.
         StorageError: the journal cannot be read.
     """
-    return _GenerationRun(labels, prompts, provider, plan, journal).estimate()
+    with _open(journal, beside, provider, plan) as paid:
+        return _GenerationRun(labels, prompts, provider, plan, paid).estimate()
 
 
-def describe_generator(prompts: PromptSet, provider: Provider, parameters: Parameters) -> Generator:
+def _open(journal: Journal | None, beside: Sequence[Path], provider: Provider, plan: GenerationPlan) -> PaidReplies:
+    return PaidReplies(journal, provider, beside=beside, by_server=plan.by_server)
+
+
+def describe_generator(
+    prompts: PromptSet, provider: Provider, parameters: Parameters, servers: Sequence[str] = ()
+) -> Generator:
     """The header entry of a bundle: provider, model, parameters and prompt set, with an id made of their digest.
+
+    Args:
+        prompts: what is asked.
+        provider: the language model.
+        parameters: as they are sent.
+        servers: the addresses that answered; by default the provider's.
 
     Raises:
         UsageError: a model name that a bundle cannot hold.
@@ -224,6 +154,8 @@ def describe_generator(prompts: PromptSet, provider: Provider, parameters: Param
     if problem is not None:
         raise UsageError(f"the name of the model {problem}", remedy="Check the name")
     settings: dict[str, Any] = {**provider.key(), **parameters.key()}
+    if servers:
+        settings["base_url"] = ", ".join(servers)
     short_digest = digest([settings, provider.model, prompts.digest]).removeprefix("sha256:")[:12]
     return Generator(
         id=f"{provider.name}-{short_digest}",
@@ -243,6 +175,7 @@ class _Counts:
     failed: int = 0
     reused: int = 0
     accepted: int = 0
+    held: int = 0
     paid: Tokens = field(default_factory=Tokens)
     saved: Tokens = field(default_factory=Tokens)
 
@@ -255,6 +188,12 @@ class _Hooks:
     may_ask: Callable[[], bool] = lambda: True
 
 
+_REPEATS = "the model gives the same reply again; a higher temperature or more prompts would change that"
+
+# Outcomes that all fail alike before a run ends, unless more requests go to the provider at once.
+_MIN_OUTCOMES = 12
+
+
 class _GenerationRun:
     """One generation."""
 
@@ -264,7 +203,7 @@ class _GenerationRun:
         prompts: PromptSet,
         provider: Provider,
         plan: GenerationPlan,
-        journal: Journal | None,
+        paid: PaidReplies,
         budget: Budget | None = None,
         hooks: _Hooks = _Hooks(),
     ) -> None:
@@ -274,9 +213,8 @@ class _GenerationRun:
                 f"got {plan.per_class}, {plan.tries} and {plan.parameters.max_tokens}",
                 remedy="Give larger numbers",
             )
-        self._prompts, self._provider, self._plan, self._journal = prompts, provider, plan, journal
+        self._prompts, self._provider, self._plan, self._paid = prompts, provider, plan, paid
         self._budget, self._hooks = budget, hooks
-        self._key = provider.key()
         self._generator = describe_generator(prompts, provider, plan.parameters)
         self._rules = replace(plan.rules, kind=prompts.kind, language=prompts.language)
         # A small model copies its examples with another name in them.
@@ -286,46 +224,90 @@ class _GenerationRun:
         self._classes = [ClassProgress(label) for label in labels.classes]
         self._counts = _Counts()
         self._failures: dict[str, None] = {}
+        self._remarks = RemarkCounter()
         self._stop: StopReason | None = None
+        self._reason = ""
         self._cut_short = False
+        # A batch holds all requests of a round and takes up to a day: neither its first ones nor one alone go ahead.
+        self._is_batch = provider.name == "openai-batch"
+        self._limit = max(_MIN_OUTCOMES, 1 if self._is_batch else getattr(provider, "concurrency", 1))
+        self._breaker = CircuitBreaker(self._limit)
+        self._repeats = RepeatDetector(self._limit, len(prompts.prompts))
+        self._dropped: list[_SampleKey] = []
+        # How requests were changed for the model, and which addresses answered, the latest last.
+        self._adaptations: dict[Adaptation, None] = {}
+        self._servers: dict[str, None] = {}
+        known = paid.known_adaptation()
+        if known is not None:
+            provider.adaptation = known
 
     def result(self) -> GenerationResult:
         """Run all rounds."""
         try:
-            first = True
-            while self._stop is None and (samples := self._next_round()):
-                self._request_all(self._reuse(samples))
-                if first and self._stop is None and not self._counts.done:
-                    raise ProviderError(
-                        f"none of {len(samples)} requests got a usable reply; the last one: {list(self._failures)[-1]}",
-                        remedy="Check the model and the server",
-                    )
-                first = False
+            self._run_rounds()
         except KeyboardInterrupt:
             self._stop = StopReason.INTERRUPT
+        except ProviderError:
+            self._hooks.on_progress(self._progress())  # with what was sent for nothing
+            raise
         for progress in self._classes:
             self._clean(progress)
         if self._cut_short and any(len(progress.descriptions) < self._plan.per_class for progress in self._classes):
             self._stop = self._stop or StopReason.COST
+        generator = self._final_generator()
+        is_other = generator.id != self._generator.id
         return GenerationResult(
-            generator=self._generator,
-            descriptions=tuple(record for progress in self._classes for record in progress.descriptions),
-            rejected=tuple(record for progress in self._classes for record in progress.rejected),
+            generator=generator,
+            descriptions=tuple(
+                replace(record, provenance=replace(record.provenance, generator=generator.id)) if is_other else record
+                for progress in self._classes
+                for record in progress.descriptions
+            ),
+            rejected=tuple(
+                replace(record, provenance=replace(record.provenance, generator=generator.id)) if is_other else record
+                for progress in self._classes
+                for record in progress.rejected
+            ),
             report=tuple(progress.report() for progress in self._classes),
             wanted=self._plan.per_class,
             stop=self._stop,
             failures=tuple(self._failures)[:10],
+            reason=self._reason,
+            remarks=(*self._paid.remarks, *self._remarks.remarks),
         )
+
+    def _run_rounds(self) -> None:
+        first = True
+        while self._stop is None and (samples := self._next_round()):
+            pending = self._reuse(samples)
+            if first:
+                self._breaker = CircuitBreaker(self._limit, has_descriptions=self._counts.accepted > 0)
+                pending = _spread(pending, self._limit)
+            self._request_all(pending)
+            if first and self._stop is None and not self._counts.done:
+                raise ProviderError(
+                    f"none of {len(samples)} requests got a usable reply; the last one: {list(self._failures)[-1]}",
+                    remedy="Check the model and the server",
+                )
+            first = False
+
+    def _final_generator(self) -> Generator:
+        """The generator of the replies that were used: other addresses and parameters than those of the plan, if so."""
+        parameters = self._plan.parameters
+        for adaptation in self._adaptations:
+            parameters = adaptation.applied_to(parameters)
+        return describe_generator(self._prompts, self._provider, parameters, sorted(filter(None, self._servers)))
 
     def estimate(self) -> GenerationEstimate:
         """Run the rounds that the journal answers and count what follows; a class with open requests is left alone."""
         pending: deque[_SampleKey] = deque()
         while samples := self._next_round():
-            pending += self._reuse(samples)
-        completion = self._plan.parameters.max_tokens
+            pending += (sample for sample in self._reuse(samples) if not self._is_useless(sample))
         prompt = sum(estimate_prompt_tokens(self._request(*sample).messages) for sample in pending)
+        completion = self._expected_completion()
+        most = self._most_samples()
         max_requests = sum(
-            progress.waiting + self._plan.limit - progress.asked
+            max(0, progress.waiting + most - progress.asked)
             for progress in self._classes
             if progress.waiting or len(progress.descriptions) < self._plan.per_class
         )
@@ -341,13 +323,25 @@ class _GenerationRun:
             wanted=self._plan.per_class * len(self._classes),
         )
 
+    def _expected_completion(self) -> int:
+        """The tokens to expect of a reply: its maximum, or what the replies in the journal were billed on average."""
+        most = max(self._plan.parameters.max_tokens, self._provider.adaptation.min_tokens)
+        counts = self._counts
+        return max(most, round(counts.saved.completion / counts.reused)) if counts.reused else most
+
+    def _most_samples(self) -> int:
+        """The most samples that are requested for a class."""
+        useful = self._repeats.useful_samples
+        return self._plan.limit if useful is None else min(useful, self._plan.limit)
+
     def _next_round(self) -> list[_SampleKey]:
         """The samples to request; none if every class has enough or has used up its tries."""
+        most = self._most_samples()
         samples = [
             (position, sample)
             for position, progress in enumerate(self._classes)
             if not progress.waiting
-            for sample in progress.next_samples(self._plan.per_class, self._plan.limit)
+            for sample in progress.next_samples(self._plan.per_class, most)
         ]
         self._counts.asked += len(samples)
         return samples
@@ -356,57 +350,105 @@ class _GenerationRun:
         """Settle what the journal answers; returns the rest."""
         pending: deque[_SampleKey] = deque()
         for position, sample in samples:
-            if self._journal is None or self._journal.is_empty:
+            if self._paid.is_empty:
                 pending.append((position, sample))
                 continue
-            request = self._request(position, sample)
-            request_id = request_digest(self._key, request)
-            self._counts.saved += self._journal.lost(request_id)
-            reply = self._journal.find(request_id)
-            if reply is None:
+            request, number = self._request(position, sample), self._number(sample)
+            self._counts.saved += self._paid.lost(request, number)
+            found = self._paid.find(request, number)
+            if found is None:
                 pending.append((position, sample))
                 continue
             self._counts.reused += 1
-            self._counts.saved += used_tokens(request, reply)
-            self._settle(position, sample, request_id, reply)
+            self._counts.saved += used_tokens(request, found.outcome)
+            self._settle(position, sample, found)
         return pending
 
     def _request_all(self, pending: deque[_SampleKey]) -> None:
         """Have the provider answer the rest of a round.
 
         The provider gets no more requests than the budget can pay if each costs its maximum. Once they are answered
-        they have cost less, and it gets more, until the budget cannot pay another one.
+        they have cost less, and it gets more, until the budget cannot pay another one. Nor does it get more than the
+        circuit breaker allows.
         """
         while pending and self._stop is None:
+            reason = "" if self._is_batch else self._breaker.first_verdict()
+            if reason:
+                self._give_up(reason)
+                return
             if not self._can_pay(pending[0]):
                 self._stop = StopReason.COST
                 return
             self._receive(self._provider.complete(self._requests(pending)))
+            self._settle_dropped()
+            if self._reason and self._stop is None:
+                self._give_up(self._reason)
+
+    def _settle_dropped(self) -> None:
+        """Account for samples that were left out because it is known that they would give nothing."""
+        for position, _ in self._dropped:
+            progress = self._classes[position]
+            progress.drop()
+            self._clean_if_done(progress)
+            is_refused = self._breaker.is_refused(position)
+            why = "the model refuses everything about the class" if is_refused else _REPEATS
+            self._remarks.add(f"requests not sent: {why}", progress.label.name)
+        self._counts.asked -= len(self._dropped)
+        self._dropped.clear()
+
+    def _give_up(self, reason: str) -> None:
+        """End the run because nothing more is worth its price: with what there is, or an error if there is nothing."""
+        if self._counts.done:
+            self._stop, self._reason = StopReason.FAILURES, reason
+            return
+        raise ProviderError(
+            f"{reason}; the last one: {list(self._failures)[-1]}",
+            remedy="Check the model and the server; the same command resumes",
+        )
 
     def _can_pay(self, sample: _SampleKey) -> bool:
-        if self._budget is None or self._budget.fits(self._request(*sample)):
+        budget, adaptation = self._budget, self._provider.adaptation
+        if budget is None or budget.fits(self._request(*sample), adaptation):
             return True
-        if not self._counts.done and not self._budget.spent:
+        if not self._counts.done and not budget.spent:
             raise UsageError(
                 f"the cost limit must cover one request, which costs up to "
-                f"{self._budget.max_cost(self._request(*sample)):.2g}, got {self._budget.limit:g}",
+                f"{budget.max_cost(self._request(*sample), adaptation):.2g}, got {budget.limit:g}",
                 remedy="Raise the limit, or lower the number of tokens",
             )
         return False
 
     def _requests(self, pending: deque[_SampleKey]) -> Iterator[Request]:
-        """Requests, taken from ``pending`` as the provider asks for them."""
-        while pending:
+        """Requests, taken from ``pending`` as the provider asks for them, in a thread of the provider."""
+        budget, breaker = self._budget, self._breaker
+        goes_alone = budget is not None and not budget.has_bill and not self._is_batch
+        while pending and not self._reason:
             if not self._hooks.may_ask():
                 self._stop = StopReason.REQUESTED
                 return
-            request = self._request(*pending[0])
-            if self._budget is not None:
-                if not self._budget.reserve(request):
+            if self._is_useless(pending[0]):
+                self._dropped.append(pending.popleft())
+                continue
+            if not self._is_batch and not breaker.may_send():
+                return
+            request = replace(self._request(*pending[0]), may_retry=self._may_retry)
+            if budget is not None:
+                if not budget.reserve(request, self._provider.adaptation):
+                    breaker.take_back()
                     return
-                request = replace(request, may_repeat=partial(self._may_repeat, self._budget, request))
+                request = replace(request, may_repeat=partial(self._may_repeat, budget, request))
             pending.popleft()
             yield request
+            if goes_alone:
+                return
+
+    def _is_useless(self, sample: _SampleKey) -> bool:
+        """Whether it is known that a sample will give nothing."""
+        useful = self._repeats.useful_samples
+        return self._breaker.is_refused(sample[0]) or (useful is not None and sample[1] >= useful)
+
+    def _may_retry(self, problem: str) -> bool:
+        return self._is_batch or self._breaker.may_retry(problem)
 
     def _may_repeat(self, budget: Budget, request: Request, lost: Tokens, maximum: Tokens) -> bool:
         can_pay = budget.repeat(request, lost, maximum)
@@ -425,19 +467,47 @@ class _GenerationRun:
         messages = self._prompts.messages(prompt, label.name, label.note)
         return Request(messages, self._plan.parameters, sample, tag=position, answer=self._prompts.answer)
 
+    def _number(self, sample: int) -> int:
+        """The number of a sample among those of the same conversation."""
+        return sample // len(self._prompts.prompts)
+
     def _record(self, request: Request, outcome: Outcome) -> None:
-        request_id, outcome = request_digest(self._key, request), validate_outcome(request, outcome)
         if self._budget is not None:
             self._budget.settle(request, outcome)
         self._counts.paid += used_tokens(request, outcome)
-        if self._journal is not None:
-            label = self._classes[request.tag].label
-            context = {"class": label.id, "prompt": self._prompt_id(request.sample), "sample": request.sample}
-            outcome = self._journal.add(request_id, outcome, context)
-        self._settle(request.tag, request.sample, request_id, outcome)
+        label = self._classes[request.tag].label
+        context = {"class": label.id, "prompt": self._prompt_id(request.sample), "sample": request.sample}
+        recorded = self._paid.add(request, self._number(request.sample), outcome, context)
+        self._note_bill(request, outcome)
+        self._judge(request, recorded.outcome)
+        self._settle(request.tag, request.sample, recorded)
 
-    def _settle(self, position: int, sample: int, request_id: str, outcome: Outcome) -> None:
-        progress = self._classes[position]
+    def _note_bill(self, request: Request, outcome: Outcome) -> None:
+        """Remark what makes totals uncertain."""
+        if not isinstance(outcome, Reply):
+            return
+        if not (outcome.prompt_tokens and outcome.completion_tokens):
+            self._remarks.add("replies without token counts, counted with the maximum", self._paid.server)
+        most = max_tokens_per_attempt(request, outcome.adaptation).completion
+        if outcome.completion_tokens > most:
+            count = f"{outcome.completion_tokens} instead of {most}"
+            self._remarks.add("replies billed for more tokens than they may have, such as hidden reasoning", count)
+
+    def _judge(self, request: Request, outcome: Outcome) -> None:
+        """Tell the circuit breaker what became of a request."""
+        breaker, progress = self._breaker, self._classes[request.tag]
+        if isinstance(outcome, Failure):
+            breaker.note_failure(request.tag, outcome)
+        else:
+            is_open = breaker.judges_replies
+            breaker.note_reply(
+                request.tag, progress.rejection(outcome, self._rules, self._example_keys) if is_open else None
+            )
+        if not self._is_batch:
+            self._reason = self._reason or breaker.row_verdict()
+
+    def _settle(self, position: int, sample: int, paid: PaidReply) -> None:
+        progress, outcome = self._classes[position], paid.outcome
         progress.waiting -= 1
         if isinstance(outcome, Failure):
             progress.failed += 1
@@ -446,13 +516,22 @@ class _GenerationRun:
             self._failures.pop(outcome.reason, None)
             self._failures[outcome.reason] = None
         else:
-            progress.replies[sample] = (request_id, outcome)
+            progress.replies[sample] = (paid.request, outcome)
             self._counts.done += 1
-        if progress.waiting == 0:
-            self._clean(progress)
+            self._counts.held += 1
+            self._repeats.note(position, sample, outcome.text)
+            self._servers[paid.server or self._paid.server] = None
+            if outcome.adaptation != Adaptation():
+                self._adaptations[outcome.adaptation] = None
+        self._clean_if_done(progress)
         self._hooks.on_progress(self._progress())
 
+    def _clean_if_done(self, progress: ClassProgress) -> None:
+        if progress.waiting == 0:
+            self._clean(progress)
+
     def _clean(self, progress: ClassProgress) -> None:
+        self._counts.held -= len(progress.replies)
         self._counts.accepted += progress.clean_replies(
             self._rules, self._plan.per_class, self._example_keys, self._provenance
         )
@@ -474,7 +553,16 @@ class _GenerationRun:
             saved=counts.saved,
             accepted=counts.accepted,
             wanted=self._plan.per_class * len(self._classes),
+            held=counts.held,
+            sent=self._breaker.sent,
         )
+
+
+def _spread(pending: deque[_SampleKey], count: int) -> deque[_SampleKey]:
+    """The first ``count`` samples about as many classes as possible, then the others in their order."""
+    first = nsmallest(count, pending, key=lambda sample: (sample[1], sample[0]))
+    chosen = set(first)
+    return deque([*first, *(sample for sample in pending if sample not in chosen)])
 
 
 def _close(outcomes: Iterator[tuple[Request, Outcome]]) -> None:

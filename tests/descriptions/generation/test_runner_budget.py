@@ -46,7 +46,7 @@ def test_failures_count_with_the_most_that_they_can_cost() -> None:
     run_generation(
         from_names(NAMES), PROMPTS, provider, GenerationPlan(10, parameters=Parameters(max_tokens=1)), budget=budget
     )
-    assert len(provider.asked) <= 1 + 2.0 / 0.28
+    assert len(provider.asked) <= 3 + 2.0 / 0.28  # the first sample of each class is good
     assert budget.spent <= 2.0
 
 

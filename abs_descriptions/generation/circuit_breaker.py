@@ -1,0 +1,200 @@
+"""When to stop asking: everything fails alike, one class is refused, or the model repeats itself. Thread-safe and pure.
+
+Nothing is paid for nothing: until the first usable reply of a run, no more requests are sent than ``limit``, all their
+attempts counted.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass
+
+from abs_core.text import counted
+from abs_descriptions.generation.providers.base import Failure
+
+__all__ = ["CircuitBreaker", "RepeatDetector"]
+
+# Replies that are rejected for different reasons, in multiples of the limit, before the run is given up.
+_PATIENCE = 4
+
+# Failures in a row of any kinds, in multiples of the limit; more than a few refused classes give.
+_LONGEST_ROW = 6
+
+# Answers that ask to come back later, in multiples of the limit, before the first usable reply.
+_BUSY = 3
+
+_TOO_MANY_REQUESTS = "status 429"
+
+
+@dataclass(slots=True)
+class _Row:
+    """Failures in a row, without a reply between them."""
+
+    count: int = 0
+    alike: int = 0
+    signature: str = ""
+
+
+class CircuitBreaker:
+    """Decides whether a request may be sent, by what became of those before it.
+
+    Args:
+        limit: outcomes that all failed alike after which nothing more is sent.
+        has_descriptions: whether the journal has replies that became descriptions, so that the prompts are known to
+            work. Replies that are all rejected then do not end the run.
+    """
+
+    def __init__(self, limit: int, *, has_descriptions: bool = False) -> None:
+        self.limit = limit
+        self._lock = threading.Lock()
+        self._sent = self._busy = self._replies = 0
+        self._is_useful = has_descriptions
+        self._problems = Counter[str]()
+        self._row = _Row()
+        self._refused = Counter[int]()
+        self._replied = set[int]()
+
+    @property
+    def sent(self) -> int:
+        """Requests that were sent so far, each attempt counted."""
+        return self._sent
+
+    def may_send(self) -> bool:
+        """Whether one more request may be sent; if so, it counts as sent."""
+        with self._lock:
+            return self._count_if(self._sent - self._busy < self._most())
+
+    def take_back(self) -> None:
+        """The request that was allowed last has not been sent."""
+        with self._lock:
+            self._sent -= 1
+
+    def may_retry(self, problem: str) -> bool:
+        """Whether a request with this problem may be attempted once more; if so, it counts as sent.
+
+        A server that asks to come back later does not fail, so such attempts have a limit of their own.
+        """
+        with self._lock:
+            if self._replies:
+                return self._count_if(True)
+            if problem.startswith(_TOO_MANY_REQUESTS):
+                allowed = self._busy < _BUSY * self.limit
+                self._busy += allowed
+                return self._count_if(allowed)
+            return self._count_if(self._sent - self._busy < self.limit)
+
+    def note_reply(self, position: int, rejected_for: str | None) -> None:
+        """A reply of the class at this position has arrived; ``rejected_for`` is None if it gives a description."""
+        with self._lock:
+            self._replies += 1
+            self._replied.add(position)
+            self._row = _Row()
+            if rejected_for is None:
+                self._is_useful = True
+            else:
+                self._problems[rejected_for] += 1
+
+    def note_failure(self, position: int, failure: Failure) -> None:
+        """A request about the class at this position has failed in the end."""
+        with self._lock:
+            self._problems[failure.signature] += 1
+            self._row.count += 1
+            if failure.scope == "prompt":
+                self._refused[position] += 1
+                return
+            is_alike = failure.signature == self._row.signature
+            self._row.alike = self._row.alike + 1 if is_alike else 1
+            self._row.signature = failure.signature
+
+    @property
+    def judges_replies(self) -> bool:
+        """Whether it still matters if a reply gives a description."""
+        return not self._is_useful
+
+    def is_refused(self, position: int) -> bool:
+        """Whether the class at this position only ever met refusals, ``limit`` of them."""
+        return self._refused[position] >= self.limit and position not in self._replied
+
+    def row_verdict(self) -> str:
+        """Why nothing more is to be sent by the latest outcomes, in words; empty if there is no reason."""
+        with self._lock:
+            if self._row.alike >= self.limit:
+                return f"the last {self._row.alike} requests failed alike: {self._row.signature}"
+            if self._row.count >= _LONGEST_ROW * self.limit:
+                return f"the last {self._row.count} requests failed"
+            return ""
+
+    def first_verdict(self) -> str:
+        """The same by the first outcomes, once none is outstanding."""
+        if self._sent - self._busy < self._most():
+            return ""
+        count = sum(self._problems.values())
+        if len(self._problems) == 1:
+            (problem,) = self._problems
+            what = "replies were rejected" if self._replies else "requests failed"
+            return f"all of the first {count} {what} alike: {problem}"
+        listed = ", ".join(f"{problem} {number}" for problem, number in self._problems.most_common(5))
+        return f"none of the first {counted(count, 'request', 'requests')} gave a description: {listed}"
+
+    def _most(self) -> float:
+        """The most requests that may be sent by now."""
+        if self._replies and self._is_useful:
+            return float("inf")
+        # Different problems may be chance: a weak model, a few odd classes.
+        is_mixed = self._replies and len(self._problems) > 1
+        return _PATIENCE * self.limit if is_mixed else self.limit
+
+    def _count_if(self, allowed: bool) -> bool:
+        self._sent += allowed
+        return allowed
+
+
+class RepeatDetector:
+    """Notices that a model gives the same reply again and again, because it ignores the seed or the question.
+
+    Args:
+        limit: replies that all repeat an earlier one before the model is known to do so.
+        prompts: the number of questions that are asked about each class.
+    """
+
+    def __init__(self, limit: int, prompts: int) -> None:
+        self._limit, self._prompts = limit, prompts
+        self._of_class = _Repeats(limit)
+        self._of_conversation = _Repeats(limit)
+
+    @property
+    def useful_samples(self) -> int | None:
+        """How many samples of a class can differ: one, one for each question, or any number (None)."""
+        if self._of_class.only_repeats:
+            return 1
+        return self._prompts if self._of_conversation.only_repeats else None
+
+    def note(self, position: int, sample: int, text: str) -> None:
+        """The reply to a sample of the class at this position."""
+        key = hash(" ".join(text.split()).casefold())
+        self._of_class.note((position, 0), key)
+        self._of_conversation.note((position, sample % self._prompts), key)
+
+
+class _Repeats:
+    """Whether replies of one group repeat an earlier one of the same group; forgets them once one did not."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._first: dict[tuple[int, int], int] | None = {}
+        self._count = 0
+
+    @property
+    def only_repeats(self) -> bool:
+        return self._count >= self._limit
+
+    def note(self, group: tuple[int, int], key: int) -> None:
+        if self._first is None:
+            return
+        if group not in self._first:
+            self._first[group] = key
+        elif self._first[group] == key:
+            self._count += 1
+        elif not self.only_repeats:
+            self._first = None
