@@ -145,7 +145,11 @@ class ImageListing:
         return sorted(folders), sorted(files)
 
     def images(self, folder: Path) -> Iterator[Path]:
-        """The images in a folder at any depth, in the order of their names.
+        """The images in a folder, as ``images_with_folders``."""
+        return (path for _, path in self.images_with_folders(folder))
+
+    def images_with_folders(self, folder: Path) -> Iterator[tuple[Path, Path]]:
+        """The images in a folder at any depth with the folders that they are in, in the order of their names.
 
         A file is an image if its name says so; else its first bytes decide. Links are followed, but a folder is listed
         once, so loops of links end. Folders of operating systems are left out.
@@ -155,12 +159,13 @@ class ImageListing:
         """
         listed: set[tuple[int, int]] = set()
         # a stack, because folders may be nested deeper than calls
-        waiting = [(folder, True)]
+        waiting = [(folder.parent, folder.name, True)]
         while waiting:
-            path, is_folder = waiting.pop()
+            parent, name, is_folder = waiting.pop()
+            path = parent / name
             if not is_folder:
-                if is_image(path.name) or self._is_image_inside(path):
-                    yield path
+                if is_image(name) or self._is_image_inside(path):
+                    yield parent, path
                 continue
             status = path.stat()
             if (status.st_dev, status.st_ino) in listed:
@@ -169,7 +174,7 @@ class ImageListing:
             listed.add((status.st_dev, status.st_ino))
             folders, files = self.names(path)
             kinds = dict.fromkeys(files, False) | dict.fromkeys(self.without_system_folders(path, folders), True)
-            waiting += ((path / name, kinds[name]) for name in sorted(kinds, reverse=True))
+            waiting += ((path, name, kinds[name]) for name in sorted(kinds, reverse=True))
 
     def without_system_folders(self, folder: Path, names: Iterable[str]) -> list[str]:
         """The names of sub-folders that a user has made."""

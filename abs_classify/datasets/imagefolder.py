@@ -15,7 +15,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 
 from abs_classify.datasets.base import (
@@ -42,6 +42,9 @@ _USAGE = "imagefolder:DIR?split=test"
 _LAYOUT = "Put the images of each class into a sub-folder named after the class"
 _EMPTY = "a folder without images"
 _METADATA = ("metadata.csv", "metadata.jsonl", "_classes.csv")
+
+#: A folder and images in it that come one after the other.
+_Run = tuple[Path, list[Path]]
 
 
 def open_imagefolder(location: str) -> Dataset:
@@ -210,11 +213,14 @@ class _ImageFolder:
         folders, files = self.listing.names(self._top)
         folders = self.listing.without_system_folders(self._top, folders)
         self._check_splits(folders)
-        found: dict[str, list[Path]] = {}
+        found: dict[str, list[_Run]] = {}
         for name in folders:
-            images = list(self.listing.images(self._top / name))
-            if images:
-                found[name] = images
+            runs = [
+                (folder, [path for _, path in pairs])
+                for folder, pairs in groupby(self.listing.images_with_folders(self._top / name), lambda pair: pair[0])
+            ]
+            if runs:
+                found[name] = runs
             else:
                 self.listing.leave_out(_EMPTY, self._top / name)
         for name in filter(is_image, files):
@@ -236,9 +242,11 @@ class _ImageFolder:
             if ids[key] != labels[key] and counts[ids[key]] > 1:
                 self.listing.remarks.add("folder read as one class with another", key)
         samples = tuple(
-            Sample(path, ids[_relative(self._top, path.parent) if by_leaf else name])
-            for name, images in found.items()
-            for path in images
+            Sample(path, label)
+            for name, runs in found.items()
+            for folder, paths in runs
+            for label in (ids[_relative(self._top, folder) if by_leaf else name],)
+            for path in paths
         )
         classes = classes_of(ids.values()) if label_set is None else label_set.classes
         remarks = () if by_leaf else tuple(self._hints(found))
@@ -263,7 +271,7 @@ class _ImageFolder:
             f"the image folder {where!r} has {content}" + (f" ({left_out})" if left_out else ""), remedy=remedy
         )
 
-    def _check_class_names(self, found: Mapping[str, Sequence[Path]]) -> None:
+    def _check_class_names(self, found: Mapping[str, Sequence[_Run]]) -> None:
         """Refuse folders of which none is a class by its name.
 
         Raises:
@@ -271,7 +279,7 @@ class _ImageFolder:
         """
         if self._split or not all(map(is_not_a_class, found)):
             return
-        inner = max(found, key=lambda name: len(found[name]))
+        inner = max(found, key=lambda name: sum(len(paths) for _, paths in found[name]))
         has_folders = bool(self._folders(self._top / inner))
         raise DatasetError(
             f"the folders of {self._place!r} are no classes by their names: {', '.join(found)}",
@@ -279,12 +287,12 @@ class _ImageFolder:
             + "; if they are classes, write ?split=none",
         )
 
-    def _hints(self, found: Mapping[str, Sequence[Path]]) -> Iterator[Remark]:
+    def _hints(self, found: Mapping[str, Sequence[_Run]]) -> Iterator[Remark]:
         """What is said of class folders that may be something else."""
         nested, mixed = [], []
-        for name, images in found.items():
-            inner = [_relative(self._top / name, path.parent).partition("/")[0] for path in images]
-            below = set(inner) - {"."}
+        for name, runs in found.items():
+            inner = {_relative(self._top / name, folder).partition("/")[0] for folder, _ in runs}
+            below = inner - {"."}
             if "." not in inner and len(below) > 1:
                 nested.append(name)
             if len({split_key(text) for text in below} - {""}) > 1:
@@ -293,7 +301,7 @@ class _ImageFolder:
             kind = "class folders hold splits, which are read together"
             yield Remark(kind, len(mixed), tuple(mixed[:5]))
         elif nested:
-            leaves = len({path.parent for images in found.values() for path in images})
+            leaves = len({folder for runs in found.values() for folder, _ in runs})
             command = show_command(f"{self._command_spec()}{'&' if self._split else '?'}leaf")
             kind = f"class folders hold their images in sub-folders; {command} reads all {leaves} folders as classes"
             yield Remark(kind, len(nested), tuple(nested[:5]))
@@ -346,9 +354,9 @@ def _relative(folder: Path, path: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def _leaf_labels(top: Path, found: Mapping[str, Sequence[Path]]) -> dict[str, str]:
+def _leaf_labels(top: Path, found: Mapping[str, Sequence[_Run]]) -> dict[str, str]:
     """The innermost folders with images, relative to ``top``, to their names, or their paths where names repeat."""
-    folders = list(dict.fromkeys(_relative(top, path.parent) for images in found.values() for path in images))
+    folders = list(dict.fromkeys(_relative(top, folder) for runs in found.values() for folder, _ in runs))
     counts = Counter(folder.rpartition("/")[2] for folder in folders)
     names = {folder: folder.rpartition("/")[2] for folder in folders}
     return {folder: name if counts[name] == 1 else folder for folder, name in names.items()}

@@ -369,8 +369,8 @@ class _Table:
         """A row; None if it is of another split, or shows not one class."""
         columns, width = self._columns, len(row)
         path = row[columns.path] if columns.path < width else ""
-        if 0 <= columns.split < width:
-            split = row[columns.split].strip()
+        if columns.split >= 0:
+            split = row[columns.split].strip() if columns.split < width else ""
             self._splits[split] += 1
             if self._wanted is not None and not _is_same_split(split, self._wanted):
                 return None
@@ -383,12 +383,8 @@ class _Table:
                 self._source.remarks.add(f"left out: a row with {reason}", path)
                 return None
             return ListRow(line, path, marked[0])
-        return ListRow(
-            line,
-            path,
-            row[columns.label] if columns.label < width else "",
-            row[columns.id] if 0 <= columns.id < width else "",
-        )
+        label = row[columns.label] if columns.label < width else ""
+        return ListRow(line, path, label, row[columns.id] if 0 <= columns.id < width else "")
 
     def finish(self) -> None:
         """Say what splits the rows are of.
@@ -489,7 +485,7 @@ def _find_key(source: ListSource, names: Sequence[str], line: int, role: str, us
 
 def _json_row(source: ListSource, values: Mapping[str, Any], line: int, path: str, label: str) -> ListRow:
     image, value, identifier = values.get(path), values.get(label), values.get("id")
-    if isinstance(value, int | float) and not isinstance(value, bool) and value == value:
+    if type(value) in (int, float) and value == value:
         value = str(value)  # a class number, as in a table
     if not isinstance(image, str) or not isinstance(value, str):
         name, got = (path, image) if not isinstance(image, str) else (label, value)
