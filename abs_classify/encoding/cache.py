@@ -7,9 +7,11 @@ processes see a whole entry or none. What is damaged is treated as absent, remov
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from abs_core.canonical import canonical_json, sha256_bytes
+from abs_core.canonical import canonical_json, digest, sha256_bytes
 from abs_core.errors import CacheError, StorageError
 from abs_core.extras import require
 from abs_core.files import atomic_write, ensure_writable
@@ -51,6 +53,10 @@ _MISSED_KEPT = 64
 # the limit of the safetensors format itself
 _LARGEST_HEADER = 100_000_000
 
+# of the text of a key in the header of its entry; beyond it long lists are told by their digest
+_LARGEST_KEY = 1 << 23
+_LONG_LIST = 256
+
 
 @dataclass(frozen=True)
 class CacheKey:
@@ -60,11 +66,13 @@ class CacheKey:
         stage: the name of the stage.
         version: raised whenever the code of the stage changes its result.
         inputs: everything else that can change the result, as JSON values; digests stand for large inputs.
+        known_digest: the digest of the whole key where ``inputs`` is the abridged form of a large one.
     """
 
     stage: str
     version: int
     inputs: Mapping[str, Any]
+    known_digest: str = ""
 
     @cached_property
     def text(self) -> str:
@@ -74,7 +82,14 @@ class CacheKey:
     @cached_property
     def digest(self) -> str:
         """The hex sha256 of the canonical JSON."""
-        return sha256_bytes(self.text.encode("utf-8")).removeprefix("sha256:")
+        return self.known_digest or sha256_bytes(self.text.encode("utf-8")).removeprefix("sha256:")
+
+    @cached_property
+    def abridged(self) -> CacheKey:
+        """The key as it is written down: itself, or, where a million texts are part of it, with their digest."""
+        if len(self.text) <= _LARGEST_KEY:
+            return self
+        return CacheKey(self.stage, self.version, _abridge(dict(self.inputs)), self.digest)
 
 
 @dataclass(frozen=True)
@@ -193,7 +208,7 @@ class StageCache:
         """
         save = require("safetensors.numpy").save
         payload = {name: array if array.flags.c_contiguous else array.copy() for name, array in arrays.items()}
-        metadata = {"key": key.text, "arrays": _arrays_digest(payload)}
+        metadata = {"key": key.abridged.text, "key_digest": key.digest, "arrays": _arrays_digest(payload)}
         data: bytes = save(payload, metadata=metadata)
         # what a power cut tears is found by its digest and rebuilt; waiting for a busy disk takes 20 ms an entry
         with atomic_write(self._path(key), durable=False) as stream:
@@ -222,7 +237,8 @@ class StageCache:
         for folder in [base / stage] if stage else sorted(base.glob("*")):
             for path in folder.glob("??/*.safetensors"):
                 with suppress(FileNotFoundError):  # another process may prune
-                    status = path.stat()
+                    # of a link itself where it leads nowhere
+                    status = path.stat() if path.exists() else path.lstat()
                     yield CacheEntry(path, folder.name, status.st_size, max(status.st_atime, status.st_mtime))
 
     def derived(self) -> Iterator[CacheEntry]:
@@ -253,10 +269,7 @@ class StageCache:
         removed = []
         for entry in by_age:
             if entry.used < limit or (max_bytes is not None and total > max_bytes):
-                if entry.path.is_dir():
-                    shutil.rmtree(entry.path, ignore_errors=True)
-                else:
-                    entry.path.unlink(missing_ok=True)
+                _discard(entry.path)
                 total -= entry.bytes
                 removed.append(entry)
         return removed
@@ -264,7 +277,7 @@ class StageCache:
     def explain(self, key: CacheKey) -> tuple[CacheEntry, list[KeyDifference]] | None:
         """The nearest other entry of the key's stage and the parts in which its key differs; None if there is none."""
         best: tuple[CacheEntry, list[KeyDifference]] | None = None
-        ours = json.loads(key.text)
+        ours = json.loads(key.abridged.text)
         for entry in self.entries(key.stage):
             if entry.digest == key.digest:
                 continue
@@ -281,29 +294,69 @@ class StageCache:
 
     def _read(self, path: Path, key: CacheKey | None) -> dict[str, np.ndarray] | None:
         safetensors = require("safetensors")
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
+        data = self._read_bytes(path)
+        if data is None:
             return None
-        except OSError as error:
-            raise CacheError(
-                f"the cache entry {str(path)!r} cannot be read: {(error.strerror or str(error)).lower()}",
-                remedy="Check the permissions of the cache folder, or name another one with --cache DIR",
-            ) from error
         try:
             arrays: dict[str, np.ndarray] = require("safetensors.numpy").load(data)
             metadata = _parse_metadata(data)
         except (safetensors.SafetensorError, ValueError, KeyError, TypeError):
             _discard(path)
             return None
-        sound = metadata.get("arrays") == _arrays_digest(arrays) and (key is None or metadata.get("key") == key.text)
-        if not sound:
+        if metadata.get("arrays") != _arrays_digest(arrays) or not _is_of(key, metadata, path):
             _discard(path)
             return None
         # Reading marks the entry as used; with noatime mounts only this does.
         with suppress(OSError):
             os.utime(path)
         return arrays
+
+    def _read_bytes(self, path: Path) -> bytes | None:
+        """The bytes of an entry; None if there is none, or if something that is no file stands in its place."""
+        try:
+            if stat.S_ISREG(path.stat().st_mode):
+                return path.read_bytes()
+            _discard(path)
+        except FileNotFoundError:
+            pass
+        except NotADirectoryError as error:
+            blocking = next((parent for parent in path.parents if parent.is_file()), path)
+            if self.root not in blocking.parents:
+                raise _unreadable(path, error) from error
+            _discard(blocking)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise _unreadable(path, error) from error
+            _discard(path)
+        return None
+
+
+def _unreadable(path: Path, error: OSError) -> CacheError:
+    return CacheError(
+        f"the cache entry {str(path)!r} cannot be read: {(error.strerror or str(error)).lower()}",
+        remedy="Check the permissions of the cache folder, or name another one with --cache DIR",
+    )
+
+
+def _is_of(key: CacheKey | None, metadata: Mapping[str, str], path: Path) -> bool:
+    """Whether an entry says that it is of a key, or, without one, of the key that its file is named after."""
+    stated = str(metadata.get("key", ""))
+    if key is not None:
+        # entries of before keys were abridged have them whole
+        return stated in (key.abridged.text, key.text)
+    whole = sha256_bytes(stated.encode("utf-8")).removeprefix("sha256:")
+    return path.stem in (whole, metadata.get("key_digest"))
+
+
+def _abridge(value: Any) -> Any:
+    """A JSON value with the digest of every long list in its place."""
+    if isinstance(value, Mapping):
+        return {name: _abridge(item) for name, item in value.items()}
+    if isinstance(value, list):
+        if len(value) > _LONG_LIST:
+            return {"count": len(value), "digest": digest(value)}
+        return [_abridge(item) for item in value]
+    return value
 
 
 def differences(ours: Any, theirs: Any, path: str = "") -> list[KeyDifference]:
@@ -342,6 +395,8 @@ def _parse_metadata(data: bytes) -> dict[str, str]:
 
 def _read_metadata(path: Path) -> dict[str, str]:
     try:
+        if not path.is_file():
+            return {}
         with path.open("rb") as stream:
             prefix = stream.read(8)
             return _parse_metadata(prefix + stream.read(min(int.from_bytes(prefix, "little"), _LARGEST_HEADER)))
@@ -352,7 +407,10 @@ def _read_metadata(path: Path) -> dict[str, str]:
 def _discard(path: Path) -> None:
     # On a read-only cache the damaged entry stays; it is still treated as absent.
     with suppress(OSError):
-        path.unlink()
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 _NAME = "last-run.json"
@@ -369,7 +427,10 @@ class LastRun:
 
 def write_last_run(cache: StageCache) -> None:
     """Remember what a run asked of its cache. A folder that cannot be written is left alone."""
-    missed = [{"stage": key.stage, "version": key.version, "inputs": key.inputs} for key in cache.missed]
+    missed = [
+        {"stage": key.stage, "version": key.version, "inputs": key.inputs, "digest": key.digest}
+        for key in (key.abridged for key in cache.missed)
+    ]
     run = {"hits": cache.hits, "misses": cache.misses, "missed": missed}
     with suppress(StorageError), atomic_write(cache.root / _NAME) as stream:
         stream.write(json.dumps(run).encode("utf-8"))
@@ -379,7 +440,9 @@ def read_last_run(folder: Path) -> LastRun | None:
     """The last run that used this cache folder; None if there was none or its record is damaged."""
     try:
         run = json.loads((folder / _NAME).read_bytes())
-        missed = [CacheKey(key["stage"], key["version"], key["inputs"]) for key in run["missed"]]
+        missed = [
+            CacheKey(key["stage"], key["version"], key["inputs"], str(key.get("digest", ""))) for key in run["missed"]
+        ]
         return LastRun(dict(run["hits"]), dict(run["misses"]), missed)
     except (OSError, ValueError, KeyError, TypeError):
         return None

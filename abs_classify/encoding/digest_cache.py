@@ -1,19 +1,21 @@
 """Digests that are expensive to compute, remembered by path, size, mtime_ns and ctime_ns of the files they stand for.
 
-The time of modification alone is not enough: `cp -p`, archives and image builders set it to what it was before.
+The time of modification alone is not enough: `cp -p`, archives and image builders set it to what it was before. Every
+row carries a checksum, so that one that a disk changed is computed again, and a damaged database is begun anew.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from abs_core.canonical import digest
+from abs_core.canonical import digest, sha256_bytes
 from abs_core.files import sha256_file, storage_errors
 
 __all__ = ["DigestCache"]
@@ -70,25 +72,114 @@ class DigestCache:
         known |= fresh
         return [known[key] for key in keys]
 
+    def verify(self) -> tuple[int, int]:
+        """Check every row; damaged ones are removed, so that they are computed again.
+
+        Returns:
+            How many are sound, and how many were damaged; a database that cannot be read counts as one.
+        """
+        if self._path is None or not self._path.exists():
+            return 0, 0
+        sound, damaged = 0, []
+        with suppress(OSError, sqlite3.Error):
+            with closing(self._open()) as base, base:
+                if base.execute("PRAGMA quick_check(1)").fetchone()[0] != b"ok":
+                    raise sqlite3.DatabaseError("damaged")
+                for row, *values in base.execute("SELECT rowid, key, digest, checksum FROM digests"):
+                    if _is_sound(*values):
+                        sound += 1
+                    else:
+                        damaged.append((row,))
+                base.executemany("DELETE FROM digests WHERE rowid = ?", damaged)
+            return sound, len(damaged)
+        self._discard()
+        return 0, 1
+
     def _look_up(self, keys: Sequence[str]) -> dict[str, str]:
         digests: dict[str, str] = {}
         if self._path is None or not self._path.is_file():
             return digests
-        with suppress(sqlite3.Error), closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True)) as base:
+        with self._damage_ends_it(), closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True)) as base:
+            base.text_factory = bytes
+            columns = {row[1] for row in base.execute("PRAGMA table_info(digests)")}
+            # written before rows had checksums, and believed for the last time
+            checksum = "checksum" if b"checksum" in columns else "NULL"
             for start in range(0, len(keys), 500):
                 part = keys[start : start + 500]
                 marks = ",".join("?" * len(part))
-                digests.update(base.execute(f"SELECT key, digest FROM digests WHERE key IN ({marks})", part))  # noqa: S608
+                query = f"SELECT key, digest, {checksum} FROM digests WHERE key IN ({marks})"  # noqa: S608
+                for key, value, check in base.execute(query, part):
+                    if check is None or _is_sound(key, value, check):
+                        digests[key.decode()] = value.decode()
         return digests
 
     def _write(self, fresh: dict[str, str]) -> None:
         if not fresh or self._path is None:
             return
-        with suppress(OSError, sqlite3.Error):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self._path, timeout=30)) as base, base:
-                base.execute("CREATE TABLE IF NOT EXISTS digests (key TEXT PRIMARY KEY, digest TEXT NOT NULL)")
-                base.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?)", fresh.items())
+        if self._path.is_dir():
+            self._discard()
+        # once more if the first attempt found a damaged database, and removed it
+        for _ in range(2):
+            with self._damage_ends_it():
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                with closing(self._open()) as base, base:
+                    rows = [(key, value, _checksum(key, value)) for key, value in fresh.items()]
+                    base.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", rows)
+            if self._path.exists():
+                return
+
+    def _open(self) -> sqlite3.Connection:
+        """The database for writing, with its table in the present form."""
+        assert self._path is not None  # the caller asked
+        base = sqlite3.connect(self._path, timeout=30)
+        base.text_factory = bytes
+        base.create_function("checksum_of", 2, lambda key, value: _checksum(str(key), str(value)))
+        base.execute(
+            "CREATE TABLE IF NOT EXISTS digests (key TEXT PRIMARY KEY, digest TEXT NOT NULL, checksum TEXT NOT NULL)"
+        )
+        if len(base.execute("PRAGMA table_info(digests)").fetchall()) < _COLUMNS:
+            with base:
+                base.execute("ALTER TABLE digests ADD COLUMN checksum TEXT NOT NULL DEFAULT ''")
+                base.execute("UPDATE digests SET checksum = checksum_of(key, digest)")
+        return base
+
+    @contextmanager
+    def _damage_ends_it(self) -> Iterator[None]:
+        """Whatever goes wrong in the block costs time only; a database that is damaged is removed."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            # what the statements here name is there unless the schema is damaged
+            if error.sqlite_errorcode in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
+                self._discard()
+        except (OSError, sqlite3.Error, UnicodeDecodeError):
+            pass
+
+    def _discard(self) -> None:
+        """Remove what stands in the place of the database; in a folder that cannot be written it stays."""
+        assert self._path is not None  # the caller asked
+        with suppress(OSError):
+            if self._path.is_dir() and not self._path.is_symlink():
+                shutil.rmtree(self._path, ignore_errors=True)
+            else:
+                self._path.unlink(missing_ok=True)
+                self._path.with_name(f"{self._path.name}-journal").unlink(missing_ok=True)
+
+
+# of the table: key, digest, checksum
+_COLUMNS = 3
+
+
+def _checksum(key: str, value: str) -> str:
+    return sha256_bytes(f"{key} {value}".encode())[-16:]
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else repr(value)
+
+
+def _is_sound(key: object, value: object, checksum: object) -> bool:
+    return _text(checksum) == _checksum(_text(key), _text(value))
 
 
 def _all_of(computes: Sequence[Callable[[], str]]) -> list[str]:

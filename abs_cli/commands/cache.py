@@ -8,6 +8,7 @@ import re
 import click
 
 from abs_classify.encoding.cache import CacheKey, StageCache, read_last_run
+from abs_classify.encoding.digest_cache import DigestCache
 from abs_cli.console import PlainGroup
 from abs_core.files import remove_leftovers
 from abs_core.home import Home
@@ -83,7 +84,10 @@ def _explain_key(cache: StageCache, key: CacheKey) -> None:
 @command.command("verify")
 @click.pass_obj
 def verify(home: Home) -> None:
-    """Read every entry and remove the damaged ones, which are rebuilt when needed. Exit code 1 if there were any."""
+    """Read every entry and every remembered digest, and remove the damaged ones, which are rebuilt when needed.
+
+    Exit code 1 if there were any.
+    """
     sound = damaged = 0
     for entry, good in StageCache(home.cache).verify():
         if good:
@@ -91,6 +95,10 @@ def verify(home: Home) -> None:
         else:
             damaged += 1
             click.echo(printable(f"damaged, removed: {entry.path}"))
+    remembered, forgotten = DigestCache(home.cache).verify()
+    if forgotten:
+        click.echo(f"damaged, removed: {forgotten} of {remembered + forgotten} remembered digests of files")
+    sound, damaged = sound + remembered, damaged + forgotten
     click.echo(f"{sound} sound, {damaged} damaged")
     if damaged:
         raise SystemExit(1)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from support import Abs
 
 from abs_classify.encoding.cache import CacheKey, StageCache
+from abs_classify.encoding.digest_cache import DigestCache
 
 KEY = CacheKey("view-features", 1, {"seed": 1})
 
@@ -77,3 +80,19 @@ def test_a_run_that_failed_is_explained_or_leaves_the_one_before(
     (root / "cat" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     assert abs_command(*command, cache=cache).code == 2
     assert "text-features: 1 of 1 from the cache" in abs_command("cache", "explain", cache=cache).out
+
+
+def test_verify_checks_entries_and_remembered_digests(abs_command: Abs, tmp_path: Path) -> None:
+    cache = filled(tmp_path / "cache")
+    DigestCache(cache.root).files([Path(__file__)])
+    assert abs_command("cache", "verify", cache=cache.root).out == "2 sound, 0 damaged\n"
+    (entry,) = cache.entries()
+    entry.path.unlink()
+    entry.path.mkdir()
+    with closing(sqlite3.connect(cache.root / "digests.sqlite")) as base, base:
+        base.execute("UPDATE digests SET digest = digest || '0'")
+    ran = abs_command("cache", "verify", cache=cache.root)
+    assert (ran.code, ran.out.splitlines()[-1]) == (1, "0 sound, 2 damaged")
+    assert f"damaged, removed: {entry.path}" in ran.out
+    assert "1 of 1 remembered digests of files" in ran.out
+    assert abs_command("cache", "verify", cache=cache.root).out == "0 sound, 0 damaged\n"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from abs_classify.encoding.digest_cache import DigestCache
 from abs_core.canonical import sha256_bytes
@@ -107,3 +111,101 @@ def test_files_of_other_names_and_derived_digests_of_other_options_are_kept_apar
     pairs = [("clip", paths[:1]), ("siglip", paths[:1]), ("clip", paths[1:]), ("clip", paths)]
     assert [digests.derived(what, files, lambda: next(computed)) for what, files in pairs] == ["1", "2", "3", "4"]
     assert [digests.derived(what, files, lambda: next(computed)) for what, files in pairs] == ["1", "2", "3", "4"]
+
+
+def rows_of(base: Path) -> list[tuple[str, str]]:
+    with closing(sqlite3.connect(base)) as connection:
+        return connection.execute("SELECT key, digest FROM digests ORDER BY key").fetchall()
+
+
+@pytest.fixture
+def remembered(tmp_path: Path) -> tuple[Path, list[Path]]:
+    """A database with the digests of ten files."""
+    paths = [tmp_path / f"{number}.bin" for number in range(10)]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    DigestCache(tmp_path / "cache").files(paths)
+    return tmp_path / "cache" / "digests.sqlite", paths
+
+
+@pytest.mark.parametrize("where", ["digest", "key", "checksum"])
+def test_a_flipped_bit_in_a_row_is_noticed_and_mended(remembered: tuple[Path, list[Path]], where: str) -> None:
+    base, paths = remembered
+    expected = rows_of(base)
+    with closing(sqlite3.connect(base)) as connection, connection:
+        (old,) = connection.execute(f"SELECT {where} FROM digests LIMIT 1").fetchone()
+    new = old[:-1] + chr(ord(old[-1]) ^ 1)
+    data = base.read_bytes()
+    assert data.count(old.encode()) >= 1
+    base.write_bytes(data.replace(old.encode(), new.encode()))
+    assert DigestCache(base.parent).files(paths) == [sha256_bytes(path.name.encode()) for path in paths]
+    assert set(expected) <= set(rows_of(base))
+    # a row whose key no file has any more is found by `verify` alone
+    assert DigestCache(base.parent).verify() == (10, 1 if where == "key" else 0)
+    assert DigestCache(base.parent).verify() == (10, 0)
+
+
+def test_verify_removes_damaged_rows(remembered: tuple[Path, list[Path]], read_files: list[Path]) -> None:
+    base, paths = remembered
+    assert DigestCache(base.parent).verify() == (10, 0)
+    with closing(sqlite3.connect(base)) as connection, connection:
+        connection.execute("UPDATE digests SET digest = 'sha256:0' WHERE rowid IN (2, 5)")
+    assert DigestCache(base.parent).verify() == (8, 2)
+    assert len(rows_of(base)) == 8
+    assert DigestCache(base.parent).files(paths) == [sha256_bytes(path.name.encode()) for path in paths]
+    assert len(read_files) == 2
+    assert DigestCache(base.parent / "nowhere").verify() == DigestCache(None).verify() == (0, 0)
+
+
+@pytest.mark.parametrize("damage", ["text", "header", "middle", "folder", "empty"])
+def test_a_damaged_database_is_begun_anew(remembered: tuple[Path, list[Path]], damage: str) -> None:
+    base, paths = remembered
+    data = base.read_bytes()
+    if damage == "folder":
+        base.unlink()
+        base.mkdir()
+        (base / "file").write_bytes(b"x")
+    else:
+        middle = data[:100] + b"\xff" * (len(data) - 100)
+        damaged = {"text": b"hello " * 50, "header": b"\0" * 100 + data[100:], "middle": middle, "empty": b""}
+        base.write_bytes(damaged[damage])
+    expected = [sha256_bytes(path.name.encode()) for path in paths]
+    assert DigestCache(base.parent).files(paths) == expected
+    assert DigestCache(base.parent).files(paths) == expected
+    assert len(rows_of(base)) == 10
+
+
+def test_verify_removes_a_damaged_database(remembered: tuple[Path, list[Path]]) -> None:
+    base, _ = remembered
+    base.write_bytes(b"hello " * 50)
+    assert DigestCache(base.parent).verify() == (0, 1)
+    assert not base.exists()
+
+
+def test_rows_of_before_there_were_checksums_are_taken_over(
+    remembered: tuple[Path, list[Path]], read_files: list[Path]
+) -> None:
+    base, paths = remembered
+    rows = rows_of(base)
+    base.unlink()
+    with closing(sqlite3.connect(base)) as connection, connection:
+        connection.execute("CREATE TABLE digests (key TEXT PRIMARY KEY, digest TEXT NOT NULL)")
+        connection.executemany("INSERT INTO digests VALUES (?, ?)", rows[:9])
+    DigestCache(base.parent).files(paths)
+    assert len(read_files) == 1
+    assert DigestCache(base.parent).verify() == (10, 0)
+
+
+@pytest.mark.fuzz
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=5))
+def test_no_damage_changes_a_digest(remembered: tuple[Path, list[Path]], changes: list[tuple[int, int]]) -> None:
+    base, paths = remembered
+    DigestCache(base.parent).files(paths)
+    data = bytearray(base.read_bytes())
+    for place, bits in changes:
+        data[place % len(data)] ^= bits
+    base.write_bytes(data)
+    assert DigestCache(base.parent).files(paths) == [sha256_bytes(path.name.encode()) for path in paths]
+    DigestCache(base.parent).verify()
+    assert DigestCache(base.parent).verify()[1] == 0
