@@ -7,6 +7,7 @@ matches them with the classes of a bundle. Imports no torch. Nothing is download
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +24,7 @@ from abs_classify.datasets.parquet import open_parquet
 from abs_classify.datasets.webdataset import open_shards
 from abs_core.class_names import translated_names
 from abs_core.errors import UnknownNameError, UsageError
+from abs_core.labels import compact
 
 __all__ = ["KINDS", "DatasetKind", "available_datasets", "check_dataset", "open_dataset"]
 
@@ -101,13 +103,24 @@ def _find_kind(spec: str) -> tuple[DatasetKind, str]:
     Raises:
         UnknownNameError: an unknown kind; the message lists the known ones.
     """
-    name, _, location = spec.partition(":")
-    kind = next((kind for kind in KINDS if kind.name == name), None)
+    name, colon, location = spec.partition(":")
+    kind = next((kind for kind in KINDS if kind.name == name), None) or _by_other_name(name)
     if kind is None:
-        is_folder = spec and Path(spec).is_dir()
-        remedy = f"For a folder of your own images write imagefolder:{spec}" if is_folder else "See `abs datasets ls`"
+        if spec and not colon and Path(spec).is_dir():
+            remedy = f"For a folder of your own images write {shlex.quote(f'imagefolder:{spec}')}"
+        else:
+            remedy = "See `abs datasets ls`; read a published set that is not there as imagefolder:, wds: or hf:"
         raise UnknownNameError("data set", spec, available_datasets(), remedy=remedy)
     return kind, location
+
+
+def _by_other_name(name: str) -> DatasetKind | None:
+    """The published set that is known by a name as well: ``oxford_pets``, ``CUB-200-2011``, ``wds/vtab/pets``."""
+    wanted = compact(name.rpartition("/")[2])
+    for kind in KINDS:
+        if kind.benchmark and wanted in map(compact, (kind.name, *kind.benchmark.aliases)):
+            return kind
+    return None
 
 
 def check_dataset(spec: str) -> DatasetReport:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from abs_classify.datasets.base import Sample, flag, split_options
-from abs_classify.datasets.benchmarks.layouts import BenchmarkRoot, LayoutReader
-from abs_core.errors import DatasetError, UnknownNameError
+from abs_classify.datasets.benchmarks.layouts import CoopSplit
+from abs_classify.datasets.benchmarks.roots import BenchmarkRoot, LayoutReader
+from abs_core.errors import DatasetError, UnknownNameError, UsageError
 from abs_core.labels import shipped_label_set
 
 __all__ = [
@@ -26,6 +28,12 @@ __all__ = [
 #: Which classes compete, if those of a benchmark are a subset of a larger label set; the first is the default.
 CLASS_CHOICES = ("subset", "all", "select")
 
+#: Whose class names are prompted with: those of the label set (CLIP's), or those of the CoOp suite's split file.
+NAME_CHOICES = ("clip", "coop")
+
+#: Photos turned as their EXIF orientation says, or as they are stored, which CLIP's and torchvision's loaders take.
+ORIENTATIONS = ("upright", "stored")
+
 
 @dataclass(frozen=True)
 class Archive:
@@ -34,14 +42,16 @@ class Archive:
     Args:
         name: the name of the file.
         contents: what it contains, as prefixes of paths relative to the root; empty: everything else.
-        into: the folder to extract it into, relative to the root.
+        into: the folder to extract it into, relative to the root; ".." for an archive of the root itself.
         url: the page or address that it comes from.
+        top: the folder in an archive of the root that becomes the root.
     """
 
     name: str
     contents: tuple[str, ...]
     into: str
     url: str
+    top: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,7 @@ class Benchmark:
         splits: the first is the one that papers report.
         archives: the files it is published in.
         superset: the label set that its classes are a subset of; empty if they are of no other one.
+        aliases: other names that it is known by; case and separators do not matter.
     """
 
     name: str
@@ -80,6 +91,7 @@ class Benchmark:
     splits: tuple[BenchmarkSplit, ...]
     archives: tuple[Archive, ...] = ()
     superset: str = ""
+    aliases: tuple[str, ...] = ()
 
     @property
     def usage(self) -> str:
@@ -89,7 +101,12 @@ class Benchmark:
     @property
     def options(self) -> tuple[str, ...]:
         """The options after the question mark."""
-        return ("split", "partial", "classes") if self.superset else ("split", "partial")
+        named = ("names",) if any(isinstance(reader, CoopSplit) for reader in self._readers) else ()
+        return ("split", "partial", *(("classes",) if self.superset else ()), *named, "orientation")
+
+    @property
+    def _readers(self) -> Iterator[LayoutReader]:
+        return (reader for split in self.splits for reader in split.readers)
 
     def split(self, name: str | None) -> BenchmarkSplit:
         """The split of a name; None: the first.
@@ -116,18 +133,34 @@ class SplitChoice:
     """What a spec says about a benchmark.
 
     Args:
+        benchmark: the name of the data set.
         location: the part of the spec after the colon.
         root: the folder of the data set.
         split: which split.
         partial: whether it may be incomplete.
         classes: which classes compete, one of ``CLASS_CHOICES``.
+        names: whose class names are prompted with, one of ``NAME_CHOICES``.
+        as_stored: whether photos stay as they are stored, whatever their EXIF orientation says.
     """
 
+    benchmark: str
     location: str
     root: Path
     split: BenchmarkSplit
     partial: bool
     classes: str
+    names: str = NAME_CHOICES[0]
+    as_stored: bool = False
+
+    @property
+    def spec(self) -> str:
+        """The spec, quoted for a shell."""
+        return shlex.quote(f"{self.benchmark}:{self.location}")
+
+    def spec_with(self, option: str) -> str:
+        """The spec with an option more, quoted for a shell."""
+        mark = "&" if "?" in self.location else "?"
+        return shlex.quote(f"{self.benchmark}:{self.location}{mark}{option}")
 
 
 def choose_split(benchmark: Benchmark, location: str) -> SplitChoice:
@@ -141,7 +174,26 @@ def choose_split(benchmark: Benchmark, location: str) -> SplitChoice:
     if classes not in CLASS_CHOICES:
         raise UnknownNameError(f"value of ?classes for {benchmark.name}", classes, CLASS_CHOICES)
     split = benchmark.split(options.get("split"))
-    return SplitChoice(location, Path(root).expanduser(), split, flag(options, "partial"), classes)
+    names, orientation = options.get("names", NAME_CHOICES[0]), options.get("orientation", ORIENTATIONS[0])
+    if names not in NAME_CHOICES:
+        raise UnknownNameError(f"value of ?names for {benchmark.name}", names, NAME_CHOICES)
+    if orientation not in ORIENTATIONS:
+        raise UnknownNameError("value of ?orientation", orientation, ORIENTATIONS)
+    if names == "coop" and not any(isinstance(reader, CoopSplit) for reader in split.readers):
+        raise UsageError(
+            f"the names of the CoOp suite are those of its splits, got ?split={split.name}",
+            remedy="Choose a split such as coop-test, or leave out ?names",
+        )
+    return SplitChoice(
+        benchmark.name,
+        location,
+        Path(root).expanduser(),
+        split,
+        flag(options, "partial"),
+        classes,
+        names,
+        orientation == "stored",
+    )
 
 
 def usable_reader(split: BenchmarkSplit, root: BenchmarkRoot) -> LayoutReader | None:

@@ -5,27 +5,34 @@ The MATLAB files are those of Flowers102, StanfordCars and the ImageNet devkit. 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from abs_classify.datasets.base import Sample, read_bytes
-from abs_classify.datasets.benchmarks.layouts import (
+from abs_classify.datasets.benchmarks.disk_search import folder_of_images_like, has_image_like
+from abs_classify.datasets.benchmarks.matlab import load_variable
+from abs_classify.datasets.benchmarks.roots import (
+    Annotation,
     BenchmarkRoot,
+    ListedLayout,
+    ListedSample,
     MissingPath,
     missing_file,
-    missing_folder,
     unknown_class,
 )
-from abs_classify.datasets.folders import inside, read_lines
+from abs_classify.datasets.folders import list_folder, read_lines
 from abs_core.errors import DatasetError
-from abs_core.extras import require
 
-__all__ = ["CarsMat", "CifarBinary", "CifarRecord", "FlowersMat", "ImagenetDevkit"]
+__all__ = ["CarsMat", "CifarBinary", "CifarRecord", "FlowersMat", "ImagenetDevkit", "ImagenetSuffixed"]
 
 _SIDE = 32
 _CHANNEL = _SIDE * _SIDE
+
+# CIFAR-100 has 50,000 training images in one file
+_MAX_RECORDS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +112,10 @@ class CifarBinary:
         for file in self.files:
             path = root.path / file
             total = path.stat().st_size
-            if total % size:
+            if total % size or total > _MAX_RECORDS * size:
+                rule = f"a multiple of {size} bytes" if total % size else f"up to {_MAX_RECORDS * size} bytes"
                 raise DatasetError(
-                    f"the size of {str(path)!r} must be a multiple of {size} bytes, got {total}",
-                    remedy=f"Extract {self.archive} again",
+                    f"the size of {str(path)!r} must be {rule}, got {total}", remedy=f"Extract {self.archive} again"
                 )
             for index, number in enumerate(_class_numbers(path, size, self.label_bytes)):
                 label = root.labels.id_at(number)
@@ -132,7 +139,7 @@ _FETCH = "Fetch the official file again"
 
 
 @dataclass(frozen=True)
-class FlowersMat:
+class FlowersMat(ListedLayout):
     """Oxford 102 Flowers (Nilsback and Zisserman, 2008): ``imagelabels.mat`` and ``setid.mat``.
 
     Args:
@@ -140,40 +147,38 @@ class FlowersMat:
     """
 
     key: str
+    images = "jpg"
+
+    @property
+    def annotations(self) -> tuple[Annotation, ...]:
+        """The two files."""
+        return tuple(
+            Annotation(file, title, f"Download {file} from {_FLOWERS} to {{path}}")
+            for file, title in (
+                ("imagelabels.mat", "the classes of the images"),
+                ("setid.mat", "the split of the images"),
+            )
+        )
 
     @property
     def layout(self) -> str:
         """The files and folders that it reads."""
         return f"imagelabels.mat, setid.mat ({self.key}) and jpg/"
 
-    @property
-    def required_paths(self) -> int:
-        """How many files and folders it needs."""
-        return 3
-
-    def missing(self, root: BenchmarkRoot) -> tuple[MissingPath, ...]:
-        """The two files and the folder of images."""
-        labels, split = root.path / "imagelabels.mat", root.path / "setid.mat"
-        return (
-            *missing_file(labels, "the classes of the images", _download(labels)),
-            *missing_file(split, "the split of the images", _download(split)),
-            *missing_folder(root.path / "jpg", "the folder of images"),
-        )
-
-    def samples(self, root: BenchmarkRoot) -> Iterator[Sample]:
+    def listed(self, root: BenchmarkRoot) -> Iterator[ListedSample]:
         """The images in the order of ``setid.mat``."""
-        numbers = _integers(root.path / "imagelabels.mat", "labels")
-        split = root.path / "setid.mat"
+        numbers = _integers(root.file("imagelabels.mat"), "labels")
+        split = root.file("setid.mat")
         for image in _integers(split, self.key):
             where = f"the image number {image} of {str(split)!r}"
             label = root.labels.id_at(numbers[image - 1] - 1) if 1 <= image <= len(numbers) else None
             if label is None:
                 raise unknown_class(where, numbers[image - 1 : image], root.labels)
-            yield Sample(root.path / "jpg" / f"image_{image:05d}.jpg", label)
+            yield ListedSample(f"image_{image:05d}.jpg", label, where)
 
 
 @dataclass(frozen=True)
-class CarsMat:
+class CarsMat(ListedLayout):
     """Stanford Cars (Krause et al., 2013): the annotations of one split.
 
     Args:
@@ -185,42 +190,30 @@ class CarsMat:
     images: str
 
     @property
-    def layout(self) -> str:
-        """The files and folders that it reads."""
-        return f"{self.file} and {self.images}/"
+    def annotations(self) -> tuple[Annotation, ...]:
+        """The file."""
+        remedy = f"Put {Path(self.file).name} (linked in DATASETS.md of the CoOp repository) at {{path}}"
+        return (Annotation(self.file, "the classes of the images", "" if "devkit" in self.file else remedy),)
 
-    @property
-    def required_paths(self) -> int:
-        """How many files and folders it needs."""
-        return 2
-
-    def missing(self, root: BenchmarkRoot) -> tuple[MissingPath, ...]:
-        """The annotations and the folder of images."""
-        remedy = f"Put {Path(self.file).name} (linked in DATASETS.md of the CoOp repository) in {str(root.path)!r}"
-        return (
-            *missing_file(root.path / self.file, "the classes of the images", "" if "devkit" in self.file else remedy),
-            *missing_folder(root.path / self.images, "the folder of images"),
-        )
-
-    def samples(self, root: BenchmarkRoot) -> Iterator[Sample]:
+    def listed(self, root: BenchmarkRoot) -> Iterator[ListedSample]:
         """The images in the order of the annotations."""
-        file = root.path / self.file
-        rows = _load(file, "annotations")
+        file = root.file(self.file)
+        rows = load_variable(file, "annotations")
         if not {"fname", "class"} <= set(rows.dtype.names or ()):
             raise DatasetError(
                 f"the annotations in {str(file)!r} have no classes", remedy="Use the file that ends in _withlabels.mat"
             )
         for row in rows:
-            name, number = str(row["fname"]), int(row["class"])
+            name, number = str(row["fname"]), _integer(row["class"], file)
             where = f"the image {name!r} of {str(file)!r}"
             label = root.labels.id_at(number - 1)
             if label is None:
                 raise unknown_class(where, number, root.labels)
-            yield Sample(inside(root.path / self.images, name, where), label)
+            yield ListedSample(name, label, where)
 
 
 @dataclass(frozen=True)
-class ImagenetDevkit:
+class ImagenetDevkit(ListedLayout):
     """ImageNet's validation images in one folder, with the labels of the official devkit.
 
     The devkit numbers the classes in an order of its own, which ``meta.mat`` translates into WordNet ids.
@@ -230,64 +223,87 @@ class ImagenetDevkit:
     """
 
     images: str
+    pattern = r"ILSVRC2012_val_\d{8}\.JPEG"
     _data = "ILSVRC2012_devkit_t12/data"
+    _truth = f"{_data}/ILSVRC2012_validation_ground_truth.txt"
+
+    @property
+    def annotations(self) -> tuple[Annotation, ...]:
+        """The two files of the devkit."""
+        return (
+            Annotation(self._truth, "the classes of the images"),
+            Annotation(f"{self._data}/meta.mat", "the WordNet ids of the classes"),
+        )
 
     @property
     def layout(self) -> str:
         """The files and folders that it reads."""
         return f"{self._data}/ and images in {self.images}/"
 
+    def _missing_images(self, folder: Path, anywhere: bool = False) -> tuple[MissingPath, ...]:
+        return () if not anywhere and has_image_like(folder, self.pattern) else (MissingPath(folder, "the images"),)
+
+    def listed(self, root: BenchmarkRoot) -> Iterator[ListedSample]:
+        """The images by number."""
+        truth, meta = root.file(self._truth), root.file(f"{self._data}/meta.mat")
+        synsets = load_variable(meta, "synsets")
+        if not {"ILSVRC2012_ID", "WNID"} <= set(synsets.dtype.names or ()):
+            raise DatasetError(f"the synsets in {str(meta)!r} have no WordNet ids", remedy=_FETCH)
+        wnids = {_integer(row["ILSVRC2012_ID"], meta): str(row["WNID"]) for row in synsets}
+        for image, (number, line) in enumerate(read_lines(truth), 1):
+            label = root.labels.find_id(wnids.get(int(line[:9]), "")) if line.isdigit() else None
+            where = f"line {number} of {str(truth)!r}"
+            if label is None:
+                raise unknown_class(where, line, root.labels)
+            yield ListedSample(f"ILSVRC2012_val_{image:08d}.JPEG", label, where)
+
+
+@dataclass(frozen=True)
+class ImagenetSuffixed:
+    """ImageNet's validation images in one folder, each with its WordNet id at the end of its name.
+
+    ``ILSVRC2012_val_00000001_n01751748.JPEG``, as the Hugging Face hub packs them.
+
+    Args:
+        images: the folder of images, relative to the root.
+    """
+
+    images: str
+    required_paths = 1
+    _name = r"ILSVRC2012_val_\d{8}_(n\d{8})\.JPEG"
+
     @property
-    def required_paths(self) -> int:
-        """How many files and folders it needs."""
-        return 3
+    def layout(self) -> str:
+        """The files that it reads."""
+        return f"images in {self.images}/ with WordNet ids in their names"
+
+    def _folder(self, root: BenchmarkRoot) -> Path | None:
+        published = root.path / self.images
+        if has_image_like(published, self._name):
+            return published
+        return folder_of_images_like(root.path, self._name) if root.search else None
 
     def missing(self, root: BenchmarkRoot) -> tuple[MissingPath, ...]:
-        """The two files of the devkit and the first image."""
-        data = root.path / self._data
-        return (
-            *missing_file(data / "ILSVRC2012_validation_ground_truth.txt", "the classes of the images"),
-            *missing_file(data / "meta.mat", "the WordNet ids of the classes"),
-            *missing_file(root.path / self.images / "ILSVRC2012_val_00000001.JPEG", "the first image"),
-        )
+        """The folder of images."""
+        return () if self._folder(root) else (MissingPath(root.path / self.images, "the folder of images"),)
 
     def samples(self, root: BenchmarkRoot) -> Iterator[Sample]:
         """The images by number."""
-        truth = root.path / self._data / "ILSVRC2012_validation_ground_truth.txt"
-        synsets = _load(root.path / self._data / "meta.mat", "synsets")
-        wnids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
-        for image, (number, line) in enumerate(read_lines(truth), 1):
-            label = root.labels.find_id(wnids.get(int(line), "")) if line.isdigit() else None
-            if label is None:
-                raise unknown_class(f"line {number} of {str(truth)!r}", line, root.labels)
-            yield Sample(root.path / self.images / f"ILSVRC2012_val_{image:08d}.JPEG", label)
-
-
-def _download(file: Path) -> str:
-    return f"Download {file.name} from {_FLOWERS} to {str(file)!r}"
+        folder = self._folder(root) or root.path / self.images
+        for name in list_folder(folder)[1]:
+            if match := re.fullmatch(self._name, name, re.IGNORECASE):
+                label = root.labels.find_id(match[1])
+                if label is None:
+                    raise unknown_class(f"the name of {str(folder / name)!r}", match[1], root.labels)
+                yield Sample(folder / name, label)
 
 
 def _integers(file: Path, key: str) -> list[int]:
+    return [_integer(value, file) for value in load_variable(file, key).reshape(-1)]
+
+
+def _integer(value: Any, file: Path) -> int:
     try:
-        return [int(value) for value in _load(file, key).reshape(-1)]
-    except (TypeError, ValueError) as error:
-        raise DatasetError(f"{key!r} in {str(file)!r} is not a list of numbers", remedy=_FETCH) from error
-
-
-def _load(file: Path, key: str) -> Any:
-    """A variable of a MATLAB file as a numpy array.
-
-    Raises:
-        MissingExtraError: scipy is not installed.
-        DatasetError: the file cannot be read, or has no such variable.
-    """
-    loadmat = require("scipy.io", purpose="to read the .mat annotations of this data set").loadmat
-    try:
-        content = loadmat(str(file), squeeze_me=True, variable_names=[key])
-    except Exception as error:  # scipy raises many kinds for a broken file
-        raise DatasetError(f"{str(file)!r} is not a MATLAB file, or is damaged", remedy=_FETCH) from error
-    if key not in content:
-        raise DatasetError(f"{str(file)!r} has no variable {key!r}", remedy=_FETCH)
-    import numpy as np
-
-    return np.atleast_1d(content[key])
+        return int(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DatasetError(f"{str(file)!r} has a class or an image whose number is none", remedy=_FETCH) from error

@@ -8,7 +8,13 @@ zero-shot classification report.
 from __future__ import annotations
 
 from abs_classify.datasets.benchmarks.base import Archive, Benchmark, BenchmarkSplit
-from abs_classify.datasets.benchmarks.binary_layouts import CarsMat, CifarBinary, FlowersMat, ImagenetDevkit
+from abs_classify.datasets.benchmarks.binary_layouts import (
+    CarsMat,
+    CifarBinary,
+    FlowersMat,
+    ImagenetDevkit,
+    ImagenetSuffixed,
+)
 from abs_classify.datasets.benchmarks.layouts import (
     ClassFolders,
     CoopSplit,
@@ -23,6 +29,7 @@ from abs_classify.datasets.benchmarks.layouts import (
     by_number,
     dtd_line,
     food101_line,
+    imagenet_caffe_line,
     imagenet_kaggle_line,
     pets_line,
     places365_line,
@@ -78,9 +85,15 @@ _IMAGENET = (
                     ClassFolders("val"),
                     ClassFolders("images/val"),
                     ClassFolders("ILSVRC/Data/CLS-LOC/val"),
+                    ClassFolders("val", by_number, numbered=True),
+                    ImagenetSuffixed("val"),
                     ListFile("LOC_val_solution.csv", "ILSVRC/Data/CLS-LOC/val", imagenet_kaggle_line, header=1),
                     ImagenetDevkit("val"),
                     ImagenetDevkit("."),
+                    ImagenetDevkit("images/val"),
+                    ListFile("val.txt", "ILSVRC2012/val", imagenet_caffe_line),
+                    ImagenetSuffixed("."),
+                    ClassFolders(".", by_number, numbered=True),
                     ClassFolders("."),
                 ),
             ),
@@ -93,6 +106,12 @@ _IMAGENET = (
                 "https://image-net.org/download-images",
             ),
             Archive("ILSVRC2012_img_val.tar", (), "val", "https://image-net.org/download-images"),
+        ),
+        aliases=(
+            "ilsvrc2012",
+            "imagenet1k",
+            "imagenet-1k",
+            "imagenet2012",
         ),
     ),
     Benchmark(
@@ -122,6 +141,7 @@ _IMAGENET = (
             )
             for kind in ("matched-frequency", "threshold0.7", "top-images")
         ),
+        aliases=("imagenetv2",),
     ),
     Benchmark(
         "imagenet-r",
@@ -130,6 +150,7 @@ _IMAGENET = (
         (BenchmarkSplit("test", 30_000, (ClassFolders("imagenet-r"), ClassFolders("."))),),
         (Archive("imagenet-r.tar", (), ".", "https://github.com/hendrycks/imagenet-r"),),
         superset="imagenet",
+        aliases=("imagenet-rendition",),
     ),
     Benchmark(
         "imagenet-a",
@@ -138,6 +159,10 @@ _IMAGENET = (
         (BenchmarkSplit("test", 7_500, (ClassFolders("imagenet-a"), ClassFolders("."))),),
         (Archive("imagenet-a.tar", (), ".", "https://github.com/hendrycks/natural-adv-examples"),),
         superset="imagenet",
+        aliases=(
+            "imagenet-adversarial",
+            "natural-adv-examples",
+        ),
     ),
     Benchmark(
         "imagenet-sketch",
@@ -158,7 +183,13 @@ _FINE = (
             BenchmarkSplit("train", 5_994, (CubTables(training=True),)),
             BenchmarkSplit("all", 11_788, (CubTables(training=None),)),
         ),
-        (Archive("CUB_200_2011.tgz", (), "..", "https://data.caltech.edu/records/65de6-vp158"),),
+        (Archive("CUB_200_2011.tgz", (), "..", "https://data.caltech.edu/records/65de6-vp158", "CUB_200_2011"),),
+        aliases=(
+            "cub-200-2011",
+            "cub200",
+            "cub-200",
+            "caltech-ucsd-birds",
+        ),
     ),
     Benchmark(
         "pets",
@@ -175,6 +206,12 @@ _FINE = (
             Archive("annotations.tar.gz", ("annotations",), ".", f"{_VGG}/pets/"),
             Archive("images.tar.gz", ("images",), ".", f"{_VGG}/pets/"),
         ),
+        aliases=(
+            "oxford-pets",
+            "oxford-iiit-pet",
+            "oxford-iiit-pets",
+            "oxfordpets",
+        ),
     ),
     Benchmark(
         "flowers102",
@@ -187,6 +224,14 @@ _FINE = (
             *_coop("split_zhou_OxfordFlowers.json", ("jpg",), (2_463, 1_633, 4_093), by_label),
         ),
         (Archive("102flowers.tgz", ("jpg",), ".", f"{_VGG}/flowers/102/"),),
+        aliases=(
+            "oxford-flowers",
+            "oxford-flowers-102",
+            "flowers",
+            "flower102",
+            "vgg-flowers",
+            "102flowers",
+        ),
     ),
     Benchmark(
         "stanford-cars",
@@ -199,14 +244,22 @@ _FINE = (
                 (
                     CarsMat("cars_test_annos_withlabels.mat", "cars_test"),
                     CarsMat("devkit/cars_test_annos_withlabels.mat", "cars_test"),
+                    ClassFolders("test"),
                 ),
             ),
-            BenchmarkSplit("train", 8_144, (CarsMat("devkit/cars_train_annos.mat", "cars_train"),)),
+            BenchmarkSplit(
+                "train", 8_144, (CarsMat("devkit/cars_train_annos.mat", "cars_train"), ClassFolders("train"))
+            ),
             *_coop("split_zhou_StanfordCars.json", (".",), (8_041, 1_635, 6_509), by_label),
         ),
         (
             Archive("cars_test.tgz", ("cars_test/",), ".", _COOP),
             Archive("car_devkit.tgz", ("devkit",), ".", _COOP),
+        ),
+        aliases=(
+            "cars",
+            "stanfordcars",
+            "cars196",
         ),
     ),
     Benchmark(
@@ -224,7 +277,12 @@ _FINE = (
             )
             for part, size in (("test", 3_333), ("val", 3_333), ("train", 3_334), ("trainval", 6_667))
         ),
-        (Archive("fgvc-aircraft-2013b.tar.gz", (), "..", f"{_VGG}/fgvc-aircraft/"),),
+        (Archive("fgvc-aircraft-2013b.tar.gz", (), "..", f"{_VGG}/fgvc-aircraft/", "fgvc-aircraft-2013b"),),
+        aliases=(
+            "aircraft",
+            "fgvc",
+            "fgvc-aircraft-2013b",
+        ),
     ),
     Benchmark(
         "food101",
@@ -235,7 +293,15 @@ _FINE = (
             BenchmarkSplit("train", 75_750, (ListFile("meta/train.txt", "images", food101_line),)),
             *_coop("split_zhou_Food101.json", ("images",), (30_300, 20_200, 50_500)),
         ),
-        (Archive("food-101.tar.gz", (), "..", "https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/"),),
+        (
+            Archive(
+                "food-101.tar.gz", (), "..", "https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/", "food-101"
+            ),
+        ),
+        aliases=(
+            "food-101",
+            "food",
+        ),
     ),
 )
 
@@ -254,7 +320,11 @@ _SCENES = (
             ),
             *_coop("split_zhou_DescribableTextures.json", ("images",), (1_692, 1_128, 2_820)),
         ),
-        (Archive("dtd-r1.0.1.tar.gz", (), "..", f"{_VGG}/dtd/"),),
+        (Archive("dtd-r1.0.1.tar.gz", (), "..", f"{_VGG}/dtd/", "dtd"),),
+        aliases=(
+            "describable-textures",
+            "describable-textures-dataset",
+        ),
     ),
     Benchmark(
         "places365",
@@ -277,6 +347,7 @@ _SCENES = (
             Archive("val_large.tar", ("val_large",), ".", "http://places2.csail.mit.edu/"),
             Archive("val_256.tar", ("val_256",), ".", "http://places2.csail.mit.edu/"),
         ),
+        aliases=("places-365",),
     ),
     Benchmark(
         "sun397",
@@ -303,6 +374,7 @@ _SCENES = (
             ),
             Archive("SUN397.tar.gz", ("SUN397",), ".", "https://vision.princeton.edu/projects/2010/SUN/"),
         ),
+        aliases=("sun-397",),
     ),
     Benchmark(
         "eurosat",
@@ -313,6 +385,7 @@ _SCENES = (
             BenchmarkSplit("all", 27_000, (ClassFolders("2750"), ClassFolders("EuroSAT_RGB"))),
         ),
         (Archive("EuroSAT.zip", ("2750",), ".", "https://github.com/phelber/EuroSAT"),),
+        aliases=("eurosat-rgb",),
     ),
 )
 
@@ -338,6 +411,10 @@ _OBJECTS = (
                 "https://data.caltech.edu/records/mzrjq-6wc02",
             ),
         ),
+        aliases=(
+            "caltech-101",
+            "101-objectcategories",
+        ),
     ),
     Benchmark(
         "ucf101",
@@ -351,6 +428,10 @@ _OBJECTS = (
             BenchmarkSplit("all", 13_320, (ClassFolders("UCF-101-midframes"),)),
         ),
         (Archive("UCF-101-midframes.zip", ("UCF-101-midframes",), ".", _COOP),),
+        aliases=(
+            "ucf-101",
+            "ucf",
+        ),
     ),
     Benchmark(
         "cifar10",
@@ -379,7 +460,16 @@ _OBJECTS = (
                 ),
             ),
         ),
-        (Archive("cifar-10-binary.tar.gz", (), "..", "https://www.cs.toronto.edu/~kriz/cifar.html"),),
+        (
+            Archive(
+                "cifar-10-binary.tar.gz",
+                (),
+                "..",
+                "https://www.cs.toronto.edu/~kriz/cifar.html",
+                "cifar-10-batches-bin",
+            ),
+        ),
+        aliases=("cifar-10",),
     ),
     Benchmark(
         "cifar100",
@@ -393,7 +483,12 @@ _OBJECTS = (
             )
             for part, size in (("test", 10_000), ("train", 50_000))
         ),
-        (Archive("cifar-100-binary.tar.gz", (), "..", "https://www.cs.toronto.edu/~kriz/cifar.html"),),
+        (
+            Archive(
+                "cifar-100-binary.tar.gz", (), "..", "https://www.cs.toronto.edu/~kriz/cifar.html", "cifar-100-binary"
+            ),
+        ),
+        aliases=("cifar-100",),
     ),
 )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from abs_classify.datasets.benchmarks.base import (
     missing_samples,
     usable_reader,
 )
-from abs_classify.datasets.benchmarks.layouts import BenchmarkRoot, MissingPath
+from abs_classify.datasets.benchmarks.layouts import CoopSplit
+from abs_classify.datasets.benchmarks.roots import BenchmarkRoot, LayoutReader, MissingPath
+from abs_classify.datasets.orientation import as_stored
 from abs_core.errors import AbsError, DatasetError, MissingExtraError
 from abs_core.labels import ClassLabel, LabelSet, shipped_label_set
 
@@ -72,25 +74,43 @@ def check_benchmark(benchmark: Benchmark, location: str) -> DatasetReport:
     """
     choice = choose_split(benchmark, location)
     spec = f"{benchmark.name}:{location}"
-    root = BenchmarkRoot(choice.root, shipped_label_set(benchmark.labels))
     there: list[str] = []
     try:
-        reader = usable_reader(choice.split, root)
-        if reader is None:
+        layout = _find_layout(benchmark, choice)
+        if layout is None:
             diagnosis = _diagnose(benchmark, choice)
-            others = tuple(_other_splits(benchmark, choice, root))
+            others = tuple(_other_splits(benchmark, choice))
             return DatasetReport(spec, False, others, (diagnosis.message,), diagnosis.remedy)
+        reader, root = layout
         there.append(f"{choice.split.name}: {reader.layout}")
         listed = list(reader.samples(root))
         samples = existing_samples(listed)
         there.append(f"{len(samples)} images of {len({sample.label for sample in samples})} classes")
-        there += _other_splits(benchmark, choice, root)
+        there += map(str, root.remarks.remarks)
+        there += _other_splits(benchmark, choice)
         problem = completeness_problem(benchmark, choice.split, listed, samples)
+        if problem and choice.partial and samples:
+            there.append(f"incomplete, as ?partial allows: {problem}")
+            problem = ""
+        _candidates(benchmark, choice, layout)
     except (DatasetError, MissingExtraError) as error:
         return DatasetReport(spec, False, tuple(there), (error.message,), error.remedy)
     missing = [*([problem] if problem else []), *_empty_files(samples)]
     step = next_step(benchmark, choice, listed, samples) if missing else _use(spec)
     return DatasetReport(spec, not missing, tuple(there), tuple(missing), step)
+
+
+def _find_layout(benchmark: Benchmark, choice: SplitChoice) -> tuple[LayoutReader, BenchmarkRoot] | None:
+    """The layout to read: a published one in the root, else what is found below it of one; None if there is none.
+
+    A root that is merely too high or too deep has none: its spec is corrected instead.
+    """
+    root = BenchmarkRoot(choice.root, shipped_label_set(benchmark.labels), choice.split.name)
+    reader = usable_reader(choice.split, root)
+    if reader is None and choice.root.is_dir() and _nearest(choice, root.labels)[3]:
+        root = replace(root, search=True)
+        reader = usable_reader(choice.split, root)
+    return None if reader is None else (reader, root)
 
 
 def check_opening(spec: str, opening: Callable[[str], Dataset]) -> DatasetReport:
@@ -115,13 +135,26 @@ def _use(spec: str) -> str:
     return f"Run: abs eval --dataset {shlex.quote(spec)}"
 
 
-def _other_splits(benchmark: Benchmark, choice: SplitChoice, root: BenchmarkRoot) -> list[str]:
+def _other_splits(benchmark: Benchmark, choice: SplitChoice) -> list[str]:
     usable = [
-        split.name
-        for split in benchmark.splits
-        if split is not choice.split and root.path.is_dir() and usable_reader(split, root) is not None
+        name if images == total else f"{name} ({images} of {total} images)"
+        for name, images, total in _usable_splits(benchmark, choice)
     ]
     return [f"other splits that can be read: {', '.join(usable)}"] if usable else []
+
+
+def _usable_splits(benchmark: Benchmark, choice: SplitChoice) -> Iterator[tuple[str, int, int]]:
+    """The other splits that have images: name, images that are there, and how many there should be."""
+    for split in benchmark.splits:
+        if split is choice.split or not choice.root.is_dir():
+            continue
+        try:
+            layout = _find_layout(benchmark, replace(choice, split=split))
+            samples = existing_samples(list(layout[0].samples(layout[1]))) if layout else []
+        except (DatasetError, MissingExtraError):
+            continue
+        if samples:
+            yield split.name, len(samples), split.images
 
 
 def _empty_files(samples: Sequence[Sample]) -> list[str]:
@@ -159,8 +192,11 @@ def _diagnose(benchmark: Benchmark, choice: SplitChoice) -> Diagnosis:
     root, labels = choice.root, shipped_label_set(benchmark.labels)
     if not root.is_dir():
         return _diagnose_root(benchmark, choice)
-    levels, folder, missing = _nearest(choice, labels)
+    levels, folder, nearest, missing = _nearest(choice, labels)
     distance = f"{abs(levels)} level{'s' if abs(levels) > 1 else ''} too {'high' if levels > 0 else 'deep'}"
+    if levels == 0:
+        # what lies some levels below is not missing
+        missing = nearest.missing(BenchmarkRoot(root, labels, choice.split.name, search=True))
     misplaced = f"the folder {str(root)!r} is {distance} for {benchmark.name}, which lies in {str(folder)!r}"
     if not missing:
         return Diagnosis(misplaced, f"Write {_spec_with_root(benchmark, choice, folder)}")
@@ -168,12 +204,20 @@ def _diagnose(benchmark: Benchmark, choice: SplitChoice) -> Diagnosis:
     lacks = f"lacks files of {benchmark.name} ({choice.split.name}): {paths}"
     message = f"{misplaced} and {lacks}" if levels else f"the folder {str(root)!r} {lacks}"
     remedy = missing[0].remedy or _fetch(benchmark, folder, missing[0])
-    usable = [
-        split.name for split in benchmark.splits if usable_reader(split, BenchmarkRoot(folder, labels)) is not None
-    ]
-    if usable:
-        remedy += f", or use another split: {benchmark.name}:{folder}?split={usable[0]}"
+    if alternative := _alternative(benchmark, replace(choice, root=folder, location=str(folder))):
+        remedy += f", or use another split: {alternative}"
     return Diagnosis(message, remedy, missing)
+
+
+def _alternative(benchmark: Benchmark, choice: SplitChoice) -> str:
+    """The spec of another split that is there, a complete one if there is one; empty if there is none."""
+    usable = sorted(_usable_splits(benchmark, choice), key=lambda split: split[1] != split[2])
+    if not usable:
+        return ""
+    name, images, total = usable[0]
+    if images == total:
+        return choice.spec_with(f"split={name}")
+    return f"{choice.spec_with(f'split={name}&partial')}, which has {images} of {total} images"
 
 
 def next_step(benchmark: Benchmark, choice: SplitChoice, listed: Sequence[Sample], samples: Sequence[Sample]) -> str:
@@ -184,21 +228,33 @@ def next_step(benchmark: Benchmark, choice: SplitChoice, listed: Sequence[Sample
     if archive and _find(archive, choice.root) is None:
         target = str(_target(archive, choice.root))
         fetch = f"Download {archive.name} again from {archive.url} and extract it in {target!r}"
-    mark = "&" if "?" in choice.location else "?"
-    return f"{fetch}, or continue with the images that are there: {benchmark.name}:{choice.location}{mark}partial"
+    if choice.partial or not samples:
+        return fetch
+    return f"{fetch}, or continue with the images that are there: {choice.spec_with('partial')}"
 
 
 def _extraction_command(archive: Archive, root: Path) -> str:
     """The command that extracts an archive so that ``root`` becomes the root of the data set."""
-    file = shlex.quote(str(_find(archive, root) or root / archive.name))
-    target = shlex.quote(str(_target(archive, root)))
-    return f"unzip -o {file} -d {target}" if archive.name.endswith(".zip") else f"tar -xf {file} -C {target}"
+    file, target = _find(archive, root) or root / archive.name, _target(archive, root)
+    prepare = "" if target.is_dir() else f"mkdir -p {_quoted(target)} && "
+    if archive.name.endswith(".zip"):
+        return f"{prepare}unzip -o {_quoted(file)} -d {_quoted(target)}"
+    strip = " --strip-components=1" if archive.into == ".." and target == root else ""
+    # tar would put a folder in the place of a link to one
+    linked = any((target / prefix.strip("/")).is_symlink() for prefix in archive.contents)
+    return (
+        f"{prepare}tar -xf {_quoted(file)} -C {_quoted(target)}{strip}{' --keep-directory-symlink' if linked else ''}"
+    )
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
 
 
 def _spec_with_root(benchmark: Benchmark, choice: SplitChoice, root: Path) -> str:
     """The spec with another root and the same options."""
     _, mark, options = choice.location.rpartition("?")
-    return f"{benchmark.name}:{root}{mark}{options if mark else ''}"
+    return shlex.quote(f"{benchmark.name}:{root}{mark}{options if mark else ''}")
 
 
 def _diagnose_root(benchmark: Benchmark, choice: SplitChoice) -> Diagnosis:
@@ -206,41 +262,41 @@ def _diagnose_root(benchmark: Benchmark, choice: SplitChoice) -> Diagnosis:
     root = choice.root
     archive = next((archive for archive in benchmark.archives if archive.name == root.name), None)
     if archive is not None and root.is_file():
-        extracted = root.parent / benchmark.name
-        folder = extracted if archive.into == "." else extracted.parent
+        extracted = root.parent / (archive.top or benchmark.name)
         return Diagnosis(
             f"{str(root)!r} is the archive of {benchmark.name}, not its folder",
-            f"Extract it: {_extraction_command(archive, extracted)}; then name the folder that this creates in "
-            f"{str(folder)!r}",
+            f"Extract it: {_extraction_command(archive, extracted)}; then write "
+            f"{_spec_with_root(benchmark, choice, extracted)}",
         )
     problem = "is not a folder" if root.exists() else "does not exist"
     return Diagnosis(f"the root {str(root)!r} of {benchmark.name} {problem}", "Check the path")
 
 
-def _nearest(choice: SplitChoice, labels: LabelSet) -> tuple[int, Path, tuple[MissingPath, ...]]:
-    """The folder near the root, or the root itself, that lacks least: levels below the root, folder, what it lacks."""
-    least, missing = _fewest_missing(choice, BenchmarkRoot(choice.root, labels))
-    best = (0, choice.root, missing)
+def _nearest(choice: SplitChoice, labels: LabelSet) -> tuple[int, Path, LayoutReader, tuple[MissingPath, ...]]:
+    """What lacks least near the root, or in it: levels below the root, folder, layout, and what is missing of it."""
+    least, reader, missing = _fewest_missing(choice, BenchmarkRoot(choice.root, labels))
+    best = (0, choice.root, reader, missing)
     for levels, folder in _nearby(choice.root):
         try:
-            share, missing = _fewest_missing(choice, BenchmarkRoot(folder, labels))
+            share, reader, missing = _fewest_missing(choice, BenchmarkRoot(folder, labels))
         except DatasetError:
             continue  # a folder that may not be read
         if share < least:
-            least, best = share, (levels, folder, missing)
+            least, best = share, (levels, folder, reader, missing)
         if not missing:
             break
     return best
 
 
-def _fewest_missing(choice: SplitChoice, root: BenchmarkRoot) -> tuple[float, tuple[MissingPath, ...]]:
-    """The share of the nearest layout that is missing, and what is missing of it."""
-    candidates = [(reader.missing(root), reader.required_paths) for reader in choice.split.readers]
+def _fewest_missing(choice: SplitChoice, root: BenchmarkRoot) -> tuple[float, LayoutReader, tuple[MissingPath, ...]]:
+    """The share of the nearest layout that is missing, that layout, and what is missing of it."""
+    candidates = [(reader, reader.missing(root)) for reader in choice.split.readers]
     # a layout that has a remedy of its own has recognized something, so it comes before an equal one
     shares = [
-        (len(missing) / count - 0.01 * any(path.remedy for path in missing), missing) for missing, count in candidates
+        (len(missing) / reader.required_paths - 0.01 * any(path.remedy for path in missing), reader, missing)
+        for reader, missing in candidates
     ]
-    return min(shares, key=lambda pair: pair[0])
+    return min(shares, key=lambda share: share[0])
 
 
 def _nearby(root: Path) -> Iterator[tuple[int, Path]]:
@@ -289,7 +345,11 @@ def _find(archive: Archive, root: Path) -> Path | None:
 
 
 def _target(archive: Archive, root: Path) -> Path:
-    return root.absolute().parent if archive.into == ".." else root / archive.into
+    """The folder to extract an archive in: of one of the root itself its parent, if the names agree, else the root."""
+    if archive.into != "..":
+        return root / archive.into
+    # through a link, tar would put a folder in its place
+    return root.absolute().parent if root.absolute().name == archive.top and not root.is_symlink() else root
 
 
 def _relative(path: Path, root: Path) -> str:
@@ -312,30 +372,43 @@ def open_benchmark(benchmark: Benchmark, location: str) -> Dataset:
         MissingExtraError: its annotations need a package that is not installed.
     """
     choice = choose_split(benchmark, location)
-    root = BenchmarkRoot(choice.root, shipped_label_set(benchmark.labels))
-    reader = usable_reader(choice.split, root)
-    if reader is None:
+    layout = _find_layout(benchmark, choice)
+    if layout is None:
         diagnosis = _diagnose(benchmark, choice)
         raise DatasetError(diagnosis.message, remedy=diagnosis.remedy)
+    reader, root = layout
     listed = list(reader.samples(root))
     samples = existing_samples(listed)
     problem = completeness_problem(benchmark, choice.split, listed, samples)
     if problem and (not choice.partial or not samples):
         raise DatasetError(problem, remedy=next_step(benchmark, choice, listed, samples))
-    classes, selected, notes = _candidates(benchmark, choice, root.labels)
+    classes, selected, notes = _candidates(benchmark, choice, layout)
     if problem:
         notes = (f"incomplete: {problem}", *notes)
     if len(choice.split.readers) > 1:
         notes = (*notes, f"read from {reader.layout}")
+    if choice.as_stored:
+        samples = list(map(as_stored, samples))
+        notes = (*notes, "photos are read as they are stored, not turned by their EXIF orientation")
     name = f"{benchmark.name}:{location}"
-    return Dataset(name, classes, tuple(samples), benchmark.name, choice.split.name, selected, notes)
+    remarks = root.remarks.remarks
+    return Dataset(name, classes, tuple(samples), benchmark.name, choice.split.name, selected, notes, remarks)
 
 
 def _candidates(
-    benchmark: Benchmark, choice: SplitChoice, labels: LabelSet
+    benchmark: Benchmark, choice: SplitChoice, layout: tuple[LayoutReader, BenchmarkRoot]
 ) -> tuple[tuple[ClassLabel, ...], tuple[str, ...], tuple[str, ...]]:
     """The candidate classes, the ids of those that can win (empty: all), and notes on the choice."""
-    subset = tuple(label for label in labels.classes if label.id not in choice.split.without)
+    reader, root = layout
+    subset = tuple(label for label in root.labels.classes if label.id not in choice.split.without)
+    if isinstance(reader, CoopSplit):
+        if choice.names == "coop":
+            names = reader.class_names(root)
+            named = tuple(replace(label, name=names.get(label.id, label.name)) for label in subset)
+            kept = sum(label.id not in names for label in subset)
+            rest = f"; {kept} classes that it lacks keep theirs" if kept else ""
+            return named, (), (f"class names of the CoOp suite, as its split file has them{rest}",)
+        return subset, (), ("class names of CLIP's paper; those of the CoOp suite are ?names=coop",)
     if not benchmark.superset:
         return subset, (), ()
     superset = shipped_label_set(benchmark.superset)

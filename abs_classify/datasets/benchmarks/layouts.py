@@ -11,23 +11,30 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from abs_classify.datasets.base import Sample
-from abs_classify.datasets.folders import MAX_ANNOTATION_BYTES, inside, is_image, list_folder, read_lines
+from abs_classify.datasets.benchmarks.disk_search import find_class_folders
+from abs_classify.datasets.benchmarks.roots import (
+    Annotation,
+    BenchmarkRoot,
+    ListedLayout,
+    ListedSample,
+    MissingPath,
+    missing_folder,
+    unknown_class,
+)
+from abs_classify.datasets.folders import is_image, list_folder, read_lines
 from abs_core.errors import DatasetError
 from abs_core.labels import LabelSet, compact
 
 __all__ = [
-    "BenchmarkRoot",
     "ClassFolders",
     "CoopEntry",
     "CoopSplit",
     "CubTables",
-    "LayoutReader",
     "ListFile",
     "ListedImage",
-    "MissingPath",
     "aircraft_line",
     "by_breed",
     "by_folder",
@@ -36,96 +43,14 @@ __all__ = [
     "by_number",
     "dtd_line",
     "food101_line",
+    "imagenet_caffe_line",
     "imagenet_kaggle_line",
-    "missing_file",
-    "missing_folder",
     "pets_line",
     "places365_line",
     "sun397_line",
     "ucf101_line",
     "under_letters",
-    "unknown_class",
 ]
-
-
-@dataclass(frozen=True)
-class BenchmarkRoot:
-    """A folder that may be the root of a published data set.
-
-    Args:
-        path: the folder.
-        labels: the published classes.
-    """
-
-    path: Path
-    labels: LabelSet
-
-
-@dataclass(frozen=True)
-class MissingPath:
-    """A file or folder that a reader needs and that does not exist.
-
-    Args:
-        path: where it should be.
-        title: what it is, such as "the list of test images".
-        remedy: how to get it if not by extracting an archive; empty if there is no other way.
-    """
-
-    path: Path
-    title: str
-    remedy: str = ""
-
-
-class LayoutReader(Protocol):
-    """The reader of one published layout of one split of a data set."""
-
-    @property
-    def layout(self) -> str:
-        """The files and folders that it reads, for lists and messages."""
-        ...
-
-    @property
-    def required_paths(self) -> int:
-        """How many files and folders it needs at least; ``missing`` returns at most as many."""
-        ...
-
-    def missing(self, root: BenchmarkRoot) -> tuple[MissingPath, ...]:
-        """What does not exist; if empty, ``samples`` can be called. Fast: reads no list and opens no image."""
-        ...
-
-    def samples(self, root: BenchmarkRoot) -> Iterator[Sample]:
-        """The samples in the order of the layout. The files of those that a list names may not exist.
-
-        Raises:
-            DatasetError: an annotation file is broken, names an unknown class, or has a path that leads outside.
-        """
-        ...
-
-
-def missing_file(path: Path, title: str, remedy: str = "") -> tuple[MissingPath, ...]:
-    """Empty if the path is a file with content."""
-    try:
-        exists = path.is_file() and path.stat().st_size > 0
-    except OSError:
-        exists = False
-    return () if exists else (MissingPath(path, title, remedy),)
-
-
-def missing_folder(path: Path, title: str) -> tuple[MissingPath, ...]:
-    """Empty if the path is a folder with content."""
-    try:
-        exists = path.is_dir() and any(path.iterdir())
-    except OSError:
-        exists = False
-    return () if exists else (MissingPath(path, title),)
-
-
-def unknown_class(where: str, label: object, labels: LabelSet) -> DatasetError:
-    """The error for a label that is not a class of the published data set."""
-    return DatasetError(
-        f"{where}: the label must be one of the {len(labels.ids)} classes of {labels.name!r}, got {label!r}",
-        remedy="Check that this is the data set that you named, or read it as imagefolder: or csv:",
-    )
 
 
 # How deep class folders may be nested: a/apartment_building/outdoor.
@@ -165,16 +90,20 @@ class ClassFolders:
         label: from the path of a class folder, relative to ``folder``, to the class id.
         ignored: folders with images that are not classes.
         other: words in the name of ``folder`` by which it is another split of the data set.
+        numbered: whether the folders must be the numbers of all classes, from 0 on.
     """
 
     folder: str
     label: FolderLabel = _by_name
     ignored: tuple[str, ...] = ()
     other: tuple[str, ...] = ()
+    numbered: bool = False
 
     @property
     def layout(self) -> str:
         """The files and folders that it reads."""
+        if self.numbered:
+            return f"class folders named by position in the order of the class ids, in {self.folder}/"
         return "class folders" if self.folder == "." else f"class folders in {self.folder}/"
 
     @property
@@ -184,20 +113,35 @@ class ClassFolders:
 
     def missing(self, root: BenchmarkRoot) -> tuple[MissingPath, ...]:
         """The parent of the class folders, or a class folder in it. Looks at names only."""
-        folder = root.path / self.folder
+        folder = self._top(root)
         missing = missing_folder(folder, "the folder of class folders")
         if missing:
             return missing
         names, _ = list_folder(folder)
+        title = f"the folders of its {len(root.labels.ids)} classes"
+        if self.numbered:
+            numbers = {int(name) for name in names if name.isascii() and name.isdigit() and len(name) < 9}
+            return () if numbers == set(range(len(root.labels.ids))) else (MissingPath(folder, title),)
         nested = [f"{name}/{inner}" for name in names if len(name) == 1 for inner in list_folder(folder / name)[0]]
         is_other = any(word in folder.resolve().name for word in self.other)
         if not is_other and any(self.label(name, root.labels) is not None for name in (*names, *nested)):
             return ()
-        return (MissingPath(folder, f"the folders of its {len(root.labels.ids)} classes"),)
+        return (MissingPath(folder, title),)
+
+    def _top(self, root: BenchmarkRoot) -> Path:
+        """The parent of the class folders, where it is; its published place if it is nowhere."""
+        published = root.path / self.folder
+        if not root.search or self.other:
+            return published
+        ids = map(str, range(len(root.labels.ids))) if self.numbered else map(compact, root.labels.ids)
+        return find_class_folders(root.path, self.folder, root.split, ids) or published
 
     def samples(self, root: BenchmarkRoot) -> Iterator[Sample]:
         """The images of the class folders, in the order of the folders' names."""
-        yield from self._samples(root.path / self.folder, root.labels, "")
+        top = self._top(root)
+        if top != root.path / self.folder:
+            root.remarks.add("folder of class folders that lies elsewhere than the published one", str(top))
+        yield from self._samples(top, root.labels, "")
 
     def _samples(self, top: Path, labels: LabelSet, parent: str) -> Iterator[Sample]:
         folders, _ = list_folder(top / parent)
@@ -284,6 +228,12 @@ def ucf101_line(line: str, labels: LabelSet) -> ListedImage:
     return ListedImage(f"{folder}/{video.removesuffix('.avi')}.jpg", action, labels.find_id(action))
 
 
+def imagenet_caffe_line(line: str, labels: LabelSet) -> ListedImage:
+    """``ILSVRC2012_val_00000001.JPEG 65``: image, and position in the order of the WordNet ids, from 0 on."""
+    image, number = line.split()
+    return ListedImage(image.rpartition("/")[2], number, labels.id_at(int(number)))
+
+
 def imagenet_kaggle_line(line: str, labels: LabelSet) -> ListedImage:
     """``ILSVRC2012_val_00000001,n03995372 85 1 499 272``: image, then class and box of each object (of one class)."""
     image, _, objects = line.partition(",")
@@ -292,7 +242,7 @@ def imagenet_kaggle_line(line: str, labels: LabelSet) -> ListedImage:
 
 
 @dataclass(frozen=True)
-class ListFile:
+class ListFile(ListedLayout):
     """A text file that lists the images of one split.
 
     Args:
@@ -310,25 +260,13 @@ class ListFile:
     comment: str = "\n"
 
     @property
-    def layout(self) -> str:
-        """The files and folders that it reads."""
-        return f"{self.file} and {self.images}/"
+    def annotations(self) -> tuple[Annotation, ...]:
+        """The list."""
+        return (Annotation(self.file, "the list of the images"),)
 
-    @property
-    def required_paths(self) -> int:
-        """How many files and folders it needs."""
-        return 2
-
-    def missing(self, root: BenchmarkRoot) -> tuple[MissingPath, ...]:
-        """The list and the folder of images."""
-        return (
-            *missing_file(root.path / self.file, "the list of the images"),
-            *missing_folder(root.path / self.images, "the folder of images"),
-        )
-
-    def samples(self, root: BenchmarkRoot) -> Iterator[Sample]:
+    def listed(self, root: BenchmarkRoot) -> Iterator[ListedSample]:
         """The images in the order of the list."""
-        path = root.path / self.file
+        path = root.file(self.file)
         for number, line in read_lines(path, self.comment):
             if number <= self.header:
                 continue
@@ -342,7 +280,7 @@ class ListFile:
                 ) from error
             if image.label is None:
                 raise unknown_class(where, image.annotation, root.labels)
-            yield Sample(inside(root.path / self.images, image.path, where), image.label)
+            yield ListedSample(image.path, image.label, where)
 
 
 class CoopEntry(NamedTuple):
@@ -385,12 +323,15 @@ def by_label(entry: CoopEntry, labels: LabelSet) -> str | None:
 
 _FETCH_SPLIT = "Fetch the split file again; DATASETS.md of the CoOp repository links it"
 
+# The largest published one has 10 MB; what JSON may unpack to in memory is many times as much.
+_MAX_SPLIT_BYTES = 1 << 26
+
 # Sources spell class names differently; a shifted or permuted list agrees almost nowhere.
 _MIN_AGREEMENT = 0.8
 
 
 @dataclass(frozen=True)
-class CoopSplit:
+class CoopSplit(ListedLayout):
     """One split of a split file of the CoOp suite (Zhou et al., 2022): ``{"train": [[path, label, name], ...], ...}``.
 
     The label is a position in an order that only the suite has (it leaves classes out, renames them, sorts anew), so
@@ -411,27 +352,27 @@ class CoopSplit:
     label: EntryLabel = by_folder
 
     @property
+    def annotations(self) -> tuple[Annotation, ...]:
+        """The split file."""
+        remedy = f"Download {self.file} (linked in DATASETS.md of the CoOp repository) to {{path}}"
+        return (Annotation(self.file, "the split of the CoOp suite", remedy),)
+
+    @property
     def layout(self) -> str:
         """The files and folders that it reads."""
         return f"{self.file} ({self.part}) and {self.images}/"
 
-    @property
-    def required_paths(self) -> int:
-        """How many files and folders it needs."""
-        return 2
-
-    def missing(self, root: BenchmarkRoot) -> tuple[MissingPath, ...]:
-        """The split file and the folder of images."""
-        file = root.path / self.file
-        remedy = f"Download {self.file} (linked in DATASETS.md of the CoOp repository) to {str(file)!r}"
-        return (
-            *missing_file(file, "the split of the CoOp suite", remedy),
-            *missing_folder(root.path / self.images, "the folder of images"),
-        )
-
-    def samples(self, root: BenchmarkRoot) -> Iterator[Sample]:
+    def listed(self, root: BenchmarkRoot) -> Iterator[ListedSample]:
         """The images in the order of the file."""
-        file = root.path / self.file
+        for entry in self._labelled(root):
+            yield entry[1]
+
+    def class_names(self, root: BenchmarkRoot) -> dict[str, str]:
+        """Class id to the name that the suite prompts with: the file's, with spaces for underscores."""
+        return {sample.label: entry.name.replace("_", " ") for entry, sample in self._labelled(root)}
+
+    def _labelled(self, root: BenchmarkRoot) -> Iterator[tuple[CoopEntry, ListedSample]]:
+        file = root.file(self.file)
         ids: dict[int, str] = {}
         names: dict[str, str] = {}
         for number, entry in enumerate(_read_entries(file, self.part), 1):
@@ -445,7 +386,7 @@ class CoopSplit:
                     remedy=_FETCH_SPLIT,
                 )
             names[label] = entry.name
-            yield Sample(inside(root.path / self.images, entry.path, where), label)
+            yield entry, ListedSample(entry.path, label, where)
         if len(set(ids.values())) != len(ids):
             raise DatasetError(f"{str(file)!r} gives one class several labels", remedy=_FETCH_SPLIT)
         if self.label is by_label:
@@ -454,8 +395,8 @@ class CoopSplit:
 
 def _read_entries(file: Path, part: str) -> list[CoopEntry]:
     try:
-        if file.stat().st_size > MAX_ANNOTATION_BYTES:
-            raise DatasetError(f"{str(file)!r} is larger than {MAX_ANNOTATION_BYTES >> 20} MB", remedy=_FETCH_SPLIT)
+        if file.stat().st_size > _MAX_SPLIT_BYTES:
+            raise DatasetError(f"{str(file)!r} is larger than {_MAX_SPLIT_BYTES >> 20} MB", remedy=_FETCH_SPLIT)
         content: Any = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
@@ -505,7 +446,7 @@ _FETCH_CUB = "Fetch CUB_200_2011.tgz again; all its text files belong together"
 
 
 @dataclass(frozen=True)
-class CubTables:
+class CubTables(ListedLayout):
     """``images.txt``, ``image_class_labels.txt`` and ``train_test_split.txt``: image number, then path, class, 0 or 1.
 
     Args:
@@ -514,25 +455,24 @@ class CubTables:
 
     training: bool | None
 
-    layout = "images.txt, image_class_labels.txt, train_test_split.txt and images/"
-    required_paths = 4
+    images = "images"
 
-    def missing(self, root: BenchmarkRoot) -> tuple[MissingPath, ...]:
-        """The three files and the folder of images."""
+    @property
+    def annotations(self) -> tuple[Annotation, ...]:
+        """The three files."""
         return (
-            *missing_file(root.path / "images.txt", "the paths of the images"),
-            *missing_file(root.path / "image_class_labels.txt", "the classes of the images"),
-            *missing_file(root.path / "train_test_split.txt", "the split into training and test"),
-            *missing_folder(root.path / "images", "the folder of images"),
+            Annotation("images.txt", "the paths of the images"),
+            Annotation("image_class_labels.txt", "the classes of the images"),
+            Annotation("train_test_split.txt", "the split into training and test"),
         )
 
-    def samples(self, root: BenchmarkRoot) -> Iterator[Sample]:
+    def listed(self, root: BenchmarkRoot) -> Iterator[ListedSample]:
         """The images in the order of ``images.txt``."""
-        numbers = _read_table(root.path / "image_class_labels.txt")
-        training = _read_table(root.path / "train_test_split.txt")
-        paths = _read_table(root.path / "images.txt")
-        for image, path in paths.items():
-            where = f"the image number {image} of {str(root.path / 'images.txt')!r}"
+        numbers = _read_table(root.file("image_class_labels.txt"))
+        training = _read_table(root.file("train_test_split.txt"))
+        path_of_list = root.file("images.txt")
+        for image, path in _read_table(path_of_list).items():
+            where = f"the image number {image} of {str(path_of_list)!r}"
             if image not in numbers or training.get(image) not in ("0", "1"):
                 raise DatasetError(f"{where} has no class or no split", remedy=_FETCH_CUB)
             if self.training is not None and (training[image] == "1") != self.training:
@@ -543,7 +483,7 @@ class CubTables:
             # the name of the folder begins with the class number, so the two files can be compared
             if label is None or root.labels.find_id(folder) != label:
                 raise unknown_class(where, f"{number} ({folder})", root.labels)
-            yield Sample(inside(root.path / "images", path, where), label)
+            yield ListedSample(path, label, where)
 
 
 def _read_table(path: Path) -> dict[str, str]:

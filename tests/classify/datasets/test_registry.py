@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from miniatures import write_image
 
-from abs_classify.datasets import available_datasets, open_dataset
+from abs_classify.datasets import BENCHMARKS, available_datasets, check_dataset, open_dataset
 from abs_core.errors import UnknownNameError, UsageError
+from abs_core.labels import compact
 
 
 @pytest.mark.parametrize("spec", ["imagenette", "", "folder:x", "Demo"])
@@ -21,7 +22,9 @@ def test_an_unknown_kind_lists_the_valid_ones(spec: str) -> None:
     assert len(shown) == 8
     assert set(shown) <= set(available_datasets())
     assert f"and {len(available_datasets()) - 8} more" in caught.value.message
-    assert caught.value.remedy == "See `abs datasets ls`"
+    assert caught.value.remedy == (
+        "See `abs datasets ls`; read a published set that is not there as imagefolder:, wds: or hf:"
+    )
 
 
 def test_a_bare_folder_gets_told_how_to_write_it(tmp_path: Path) -> None:
@@ -56,3 +59,28 @@ def test_class_names_that_are_no_words_are_translated_or_remarked_on_in_every_ki
     table = open_dataset(f"csv:{tmp_path / 'photos.csv'}")
     assert table.names == {"n02123045": "tabby cat", "nan": "nan"}
     assert [remark.count for remark in table.remarks] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("cub-200-2011", "cub"),
+        ("CUB_200_2011", "cub"),
+        ("oxford_pets", "pets"),
+        ("Oxford-IIIT-Pet", "pets"),
+        ("Food-101", "food101"),
+        ("cifar-10", "cifar10"),
+        ("stanford_cars", "stanford-cars"),
+        ("fgvc_aircraft", "fgvc-aircraft"),
+        ("oxford_flowers", "flowers102"),
+        ("imagenet_v2", "imagenet-v2"),
+        ("wds/vtab/pets", "pets"),
+    ],
+)
+def test_a_published_set_has_its_usual_names(tmp_path: Path, name: str, kind: str) -> None:
+    assert check_dataset(f"{name}:{tmp_path}").spec == f"{kind}:{tmp_path}"
+
+
+def test_no_two_published_sets_share_a_name() -> None:
+    names = [{compact(name) for name in (benchmark.name, *benchmark.aliases)} for benchmark in BENCHMARKS]
+    assert len(set().union(*names)) == sum(map(len, names))

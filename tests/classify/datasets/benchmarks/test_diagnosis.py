@@ -48,7 +48,7 @@ def test_a_folder_that_is_too_high_names_the_right_one(dtd: Path, place: str, le
     report = check("dtd", above, 2, "?split=test1")
     assert not report.complete
     assert f"is {levels} for dtd, which lies in '{dtd}'" in report.missing[0]
-    assert report.next_step == f"Write dtd:{dtd}?split=test1"
+    assert report.next_step == f"Write 'dtd:{dtd}?split=test1'"  # a shell would expand it
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_missing_annotation_file_is_named_with_where_it_comes_from(dtd: Path) 
     assert "the list of the images (labels/test1.txt)" in report.missing[0]
     assert report.next_step == (
         "Download dtd-r1.0.1.tar.gz from https://www.robots.ox.ac.uk/~vgg/data/dtd/ and extract it in "
-        f"'{dtd.parent}', or use another split: dtd:{dtd}?split=val1"
+        f"'{dtd.parent}', or use another split: 'dtd:{dtd}?split=val1'"
     )
 
 
@@ -114,7 +114,7 @@ def test_a_half_extracted_archive_is_counted_and_extracted_again(dtd: Path) -> N
     assert "1 of 2 images of dtd (test1) are missing" in report.missing[0]
     assert report.next_step == (
         f"Extract it again: tar -xf {dtd.parent}/dtd-r1.0.1.tar.gz -C {dtd.parent}, "
-        f"or continue with the images that are there: dtd:{dtd}?partial"
+        f"or continue with the images that are there: 'dtd:{dtd}?partial'"
     )
 
 

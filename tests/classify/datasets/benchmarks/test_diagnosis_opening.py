@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-from miniatures import dtd, labels_of, miniature, write_files
+from miniatures import dtd, labels_of, miniature, write_files, write_texts
 
 from abs_classify.datasets import open_dataset
 from abs_classify.datasets.benchmarks.diagnosis import open_benchmark
-from abs_core.errors import DatasetError, UnknownNameError
+from abs_core.errors import DatasetError, UnknownNameError, UsageError
 
 
 def test_dtd_is_the_test_of_partition_1_unless_another_is_asked_for(tmp_path: Path) -> None:
@@ -57,3 +58,33 @@ def test_the_sets_without_an_official_split_want_that_of_the_coop_suite(tmp_path
     assert f"eurosat:{tmp_path}?split=all" in caught.value.remedy
     data = open_benchmark(miniature("eurosat", all=2), f"{tmp_path}?split=all")
     assert [sample.label for sample in data.samples] == ["River", "SeaLake"]
+
+
+def test_the_class_names_of_the_coop_suite_are_an_option_of_its_splits(tmp_path: Path) -> None:
+    write_files(tmp_path, "2750/River/River_1.jpg", "2750/SeaLake/SeaLake_1.jpg")
+    entries = {"test": [["River/River_1.jpg", 0, "River"], ["SeaLake/SeaLake_1.jpg", 1, "Sea_or_Lake"]]}
+    write_texts(tmp_path, {"split_zhou_EuroSAT.json": json.dumps(entries)})
+    small = miniature("eurosat", coop_test=2, all=2)
+    published = open_benchmark(small, str(tmp_path))
+    assert any("?names=coop" in note for note in published.notes)
+    data = open_benchmark(small, f"{tmp_path}?names=coop")
+    assert data.names["SeaLake"] == "Sea or Lake"
+    assert data.names["River"] == "River"
+    assert data.names["Forest"] == published.names["Forest"]
+    assert [sample.label for sample in data.samples] == [sample.label for sample in published.samples]
+    assert any("as its split file has them; 8 classes that it lacks keep theirs" in note for note in data.notes)
+    with pytest.raises(UsageError, match=r"those of its splits, got \?split=all"):
+        open_benchmark(small, f"{tmp_path}?names=coop&split=all")
+    with pytest.raises(UnknownNameError, match="clip, coop"):
+        open_benchmark(small, f"{tmp_path}?names=mine")
+
+
+def test_photos_as_they_are_stored_are_an_option(tmp_path: Path) -> None:
+    root = dtd(tmp_path / "dtd")
+    small = miniature("dtd", test1=2)
+    data = open_benchmark(small, f"{root}?orientation=stored")
+    assert all(sample.name.endswith(", as stored") for sample in data.samples)
+    assert any("not turned by their EXIF orientation" in note for note in data.notes)
+    assert open_benchmark(small, f"{root}?orientation=upright").samples == open_benchmark(small, str(root)).samples
+    with pytest.raises(UnknownNameError, match="upright, stored"):
+        open_benchmark(small, f"{root}?orientation=left")

@@ -1,0 +1,136 @@
+"""MATLAB annotations: sound ones as scipy reads them, hostile ones refused before scipy believes their sizes."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tracemalloc
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from abs_classify.datasets.benchmarks.matlab import load_variable
+from abs_core.errors import DatasetError
+
+scipy_io = pytest.importorskip("scipy.io")
+
+
+def content(compressed: bool = False) -> bytes:
+    rows = np.zeros((1, 3), dtype=[("fname", "O"), ("class", "O"), ("words", "O")])
+    for position in range(3):
+        rows[0, position] = (f"0000{position}.jpg", position + 1, ["a", "größe"])
+    stream = io.BytesIO()
+    variables = {"annotations": rows, "labels": np.arange(300, dtype=float), "wide": np.arange(7, dtype=np.uint16)}
+    scipy_io.savemat(stream, variables, do_compression=compressed)
+    return stream.getvalue()
+
+
+def problem(path: Path, data: bytes, key: str = "labels") -> str:
+    path.write_bytes(data)
+    with pytest.raises(DatasetError) as caught:
+        load_variable(path, key)
+    assert "\n" not in str(caught.value)
+    return caught.value.message
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_variables_are_as_scipy_reads_them(tmp_path: Path, compressed: bool) -> None:
+    path = tmp_path / "a.mat"
+    path.write_bytes(content(compressed))
+    assert list(load_variable(path, "labels")) == list(range(300))
+    assert load_variable(path, "wide").dtype == np.uint16
+    rows = load_variable(path, "annotations")
+    assert [(str(row["fname"]), int(row["class"])) for row in rows] == [(f"0000{at}.jpg", at + 1) for at in range(3)]
+    assert "has no variable 'none'" in problem(path, content(compressed), "none")
+
+
+def element(kind: int, data: bytes) -> bytes:
+    return struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+
+def array(kind: int, dimensions: tuple[int, ...], *held: bytes) -> bytes:
+    flags = element(6, struct.pack("<II", kind, 0))
+    shape = element(5, struct.pack(f"<{len(dimensions)}i", *dimensions))
+    return element(14, flags + shape + element(1, b"labels") + b"".join(held))
+
+
+def file_of(*elements: bytes) -> bytes:
+    return b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + b"".join(elements)
+
+
+def nested(depth: int) -> bytes:
+    inner = array(6, (1, 1), element(2, b"\1"))
+    for _ in range(depth):
+        inner = array(1, (1, 1), inner)
+    return inner
+
+
+HOSTILE = {
+    "a cell array of a billion": array(1, (1 << 30, 1)),
+    "dimensions whose product is huge": array(1, (1 << 20, 1 << 20)),
+    "a struct array of a billion without fields": array(
+        2, (1 << 30, 1), element(5, struct.pack("<i", 8)), element(1, b"")
+    ),
+    "a struct array with more cells than it has": array(
+        2, (1 << 28, 1), element(5, struct.pack("<i", 8)), element(1, b"a".ljust(8, b"\0"))
+    ),
+    "numbers that are not there": array(6, (1 << 30, 1), element(2, b"\1")),
+    "negative dimensions": array(6, (-5, 1), element(2, b"\1")),
+    "cells in cells, without end": nested(2000),
+    "zeros that unpack to gigabytes": element(15, zlib.compress(bytes(1 << 28)))[:-8] + bytes(8),
+    "a sparse array": array(5, (3, 3), element(5, bytes(4))),
+    "a function": array(16, (1, 1), nested(0)),
+    "another kind of element": element(9, bytes(64)),
+    "an element that is cut off": array(6, (1, 1), element(2, b"\1"))[:-9],
+}
+
+
+@pytest.mark.parametrize("name", list(HOSTILE))
+def test_what_asks_for_memory_that_it_does_not_fill_is_refused(tmp_path: Path, name: str) -> None:
+    tracemalloc.start()
+    message = problem(tmp_path / "a.mat", file_of(HOSTILE[name]))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "is not a MATLAB file of version 5, or is damaged" in message
+    assert peak < 600 << 20
+
+
+def test_files_of_other_versions_and_huge_ones_are_refused(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    scipy_io.savemat(stream, {"labels": [1]}, format="4")
+    assert "is not a MATLAB file" in problem(tmp_path / "a.mat", stream.getvalue())
+    assert "is not a MATLAB file" in problem(tmp_path / "a.mat", b"\x89HDF\r\n\x1a\n" + bytes(600))
+    with (tmp_path / "a.mat").open("wb") as out:
+        out.truncate(1 << 30)
+    with pytest.raises(DatasetError, match="is larger than 64 MB"):
+        load_variable(tmp_path / "a.mat", "labels")
+
+
+@pytest.mark.fuzz
+@settings(max_examples=250, deadline=3000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    edits=st.lists(st.tuples(st.integers(100, 3000), st.integers(0, 255)), min_size=1, max_size=5),
+    compressed=st.booleans(),
+    cut=st.one_of(st.none(), st.integers(0, 3000)),
+    key=st.sampled_from(["labels", "annotations"]),
+)
+def test_a_damaged_file_is_one_error_or_an_array(
+    tmp_path: Path, edits: list[tuple[int, int]], compressed: bool, cut: int | None, key: str
+) -> None:
+    data = bytearray(content(compressed))
+    for position, value in edits:
+        data[position % len(data)] = value
+    path = tmp_path / "a.mat"
+    path.write_bytes(data[:cut])
+    value: Any = None
+    try:
+        value = load_variable(path, key)
+    except DatasetError:
+        return
+    assert isinstance(value, np.ndarray)
+    assert value.nbytes < 1 << 20
