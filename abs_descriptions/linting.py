@@ -368,7 +368,7 @@ class _NameIndex:
         for label in classes:
             if "".join(words(label.name)) in _COMMON or any(unicodedata.category(c)[0] == "S" for c in label.name):
                 continue
-            for form in NameMatcher(label.name).forms:
+            for form in NameMatcher(label.name).spellings:
                 self._labels[form].append(label)
                 for length in range(1, min(len(form), _KEY) + 1):
                     start = form[:length]

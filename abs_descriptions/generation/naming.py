@@ -1,103 +1,318 @@
-"""Class names in a text, in singular and plural. Pure; plurals are English."""
+"""Class names in a text, in the forms in which people write them. Pure; plurals, verbs and spellings are English.
+
+A name is found if its words stand in the text, whatever their case, accents and spelling (grey, gray), in singular or
+plural, joined by spaces, hyphens or nothing. What label sets add to a name may be missing: a year, "indoor", a remark
+in brackets, what follows a comma. Names of actions ("Apply Eye Makeup") are found in other forms of the verb and with
+a few words in between ("applies her eye makeup").
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
 
-from abs_descriptions.generation.sentences import words
+from abs_descriptions.generation.actions import ActionPattern
+from abs_descriptions.generation.sentences import word_places, word_set, words
+from abs_descriptions.generation.spelling import SYNONYMS, plain_word, plurals, singulars, standard_word
 
-__all__ = ["NameMatcher"]
+__all__ = ["NameMatcher", "joined_words_fit"]
 
-_IRREGULAR = {
-    "child": "children", "foot": "feet", "goose": "geese", "louse": "lice", "man": "men", "mouse": "mice",
-    "ox": "oxen", "person": "people", "tooth": "teeth", "woman": "women", "cactus": "cacti", "fungus": "fungi",
-    "radius": "radii", "larva": "larvae", "alga": "algae", "nebula": "nebulae", "vertebra": "vertebrae",
+_BRACKETS = re.compile(r"\([^()]{0,200}\)|\[[^\[\]]{0,200}\]")
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
+_NUMBERED = re.compile(r"^\d{1,5}(?:\.[ _]?|[_ ]?[-_][_ ]?|\)\s?)(?=[^\W\d])")
+_YEAR = re.compile(r"(?:19|20)\d\d")
+_LETTERS = re.compile(r"^(.*\d)[A-Za-z]/[A-Za-z]$")
+
+# What a label set adds to tell two classes apart. Texts put it in front, or leave it out.
+_INSIDE = word_set("indoor indoors interior inside")
+_OUTSIDE = word_set("outdoor outdoors exterior outside")
+_QUALIFIERS = _INSIDE | _OUTSIDE | {
+    "natural", "urban", "wild", "cultivated", "sand", "vegetation", "broadleaf", "needleleaf",
+}  # fmt: skip
+_OPTIONAL = _INSIDE | _OUTSIDE | {"natural", "urban"}
+_OPPOSITES = {
+    **dict.fromkeys(_INSIDE, _OUTSIDE), **dict.fromkeys(_OUTSIDE, _INSIDE),
+    **{one: frozenset((other,)) for pair in (("natural", "urban"), ("wild", "cultivated"), ("broadleaf", "needleleaf"),
+       ("sand", "vegetation")) for one, other in (pair, pair[::-1])},
 }  # fmt: skip
 
-_REGULAR = {plural: singular for singular, plural in _IRREGULAR.items()}
+_BODIES = word_set(
+    """
+    sedan coupe hatchback convertible wagon suv minivan van cab roadster crossover pickup
+    """
+)
+
+# One of these after a comma is what the thing is, not another name of it.
+_KINDS = word_set(
+    """
+    animal appliance bird boat bug building car cat clothing computer container desert device dish dog drink
+    electronics fish flower food fruit furniture game grass herb horse house insect instrument kitchen machine
+    mammal man material meal medicine metal music mushroom nut object office person place plant reptile room rope
+    shell ship shoe shop snake spice sport stone structure texture tool toy tree vegetable vehicle water weapon
+    weather woman wood worm
+    """
+)
+
+# Short words that are never the first or the last part of another word: "a corn" is no acorn, "cab in" no cabin.
+_SEPARATE = word_set(
+    """
+    a an and are as at be but by do for from go he her his i if in is it its me my no not of off on or our out she
+    so the to up us was we with
+    """
+)
+
+# What may follow a name that lacks its last word: "the Acura TL has", but not "the Acura TL Type-S has".
+_FOLLOWERS = _SEPARATE | word_set(
+    """
+    also appears can car comes features has have looks may model shows sits stands that typically usually vehicle
+    which while whose
+    """
+)
+_LINKS = word_set("of in on with and for without at")
+_LONG = 9
+
+
+def joined_words_fit(text_words: Sequence[str], spelled: frozenset[str]) -> bool:
+    """Whether words of a text that together spell a name, the words of which are ``spelled``, can be meant as it."""
+    return len(text_words) == 1 or all(word not in _SEPARATE or word in spelled for word in text_words)
 
 
 class NameMatcher:
-    """Finds a class name in a text: in any case, singular or plural, its words joined by spaces, hyphens or nothing.
-
-    A remark in brackets or after a comma is optional: "crane (bird)" is found as "cranes".
+    """Finds a class name in a text.
 
     Args:
-        name: the class name.
+        name: the class name. The text may lack what it has in brackets, after a comma, or as a number in front.
+        aliases: further names of the class.
+        others: names of other classes; where the text has one of them, the class's own name within it is no mention:
+            a "corn field" is no "field".
     """
 
-    def __init__(self, name: str) -> None:
-        core = re.sub(r"\([^)]*\)|\[[^\]]*\]", " ", name).partition(",")[0]
-        variants = [variant for variant in (words(name), words(core)) if variant]
-        self._forms = frozenset(form for variant in variants for form in _forms(variant))
-        self._longest = max(map(len, variants), default=0) + 2
+    def __init__(self, name: str, aliases: Iterable[str] = (), others: Iterable[str] = ()) -> None:
+        sequences = dict[tuple[str, ...], bool]()
+        for one in (name, *aliases):
+            for sequence, is_partial in _sequences(one):
+                sequences[sequence] = is_partial and sequences.get(sequence, True)
+        self._spellings: dict[str, frozenset[str]] = {}
+        self._partial = set[str]()
+        for sequence, is_partial in sequences.items():
+            for form in _inflected(sequence):
+                joined = "".join(form)
+                if is_partial and joined not in self._spellings:
+                    self._partial.add(joined)
+                self._spellings[joined] = self._spellings.get(joined, frozenset()) | frozenset(form)
+        self._longest = max(map(len, sequences), default=0) + 2
+        self._long = [
+            one for one, is_partial in sequences.items() if not is_partial and any(len(word) >= _LONG for word in one)
+        ]
+        own_words = {standard_word(word) for word in words(name)}
+        self._years = {word for word in own_words if _YEAR.fullmatch(word)}
+        self._opposites = frozenset[str]().union(*(_OPPOSITES.get(word, ()) for word in own_words))
+        self._action = ActionPattern.of(next(iter(sequences))) if sequences else None
         # In scripts without spaces or with clitics, and for symbols, the folded name is found anywhere.
-        symbols = not variants or any(unicodedata.category(char)[0] == "S" for char in name)
-        self._anywhere = "" if name.isascii() and not symbols else _squeezed(name)
+        self._anywhere = _squeezed(name) if not sequences or _is_not_latin(name) else ""
+        self._others = [NameMatcher(other) for other in others]
 
     @property
-    def forms(self) -> frozenset[str]:
-        """The spellings that are recognized, the words of each joined: "polkadot", "polkadots"."""
-        return self._forms
+    def spellings(self) -> Mapping[str, frozenset[str]]:
+        """The spellings that are recognized, the words of each joined ("polkadot", "polkadots"), and these words."""
+        return self._spellings
 
     def __call__(self, text: str) -> bool:
         """Whether ``text`` names the class."""
         if self._anywhere and self._anywhere in _squeezed(text):
             return True
-        text_words = words(text)
-        return any(self._match(text_words, start) for start in range(len(text_words)))
+        return any(self._mentions(*word_places(text)))
 
     def mask(self, text: str) -> list[str]:
         """The words of ``text``, with each mention of the class replaced by the word "{}"."""
-        text_words, masked, position = words(text), list[str](), 0
+        folded, places = word_places(text)
+        masked, position = list[str](), 0
+        for start, stop in self._mentions(folded, places):
+            masked += [folded[slice(*place)].removesuffix("'s") for place in places[position:start]]
+            masked.append("{}")
+            position = stop
+        return masked + [folded[slice(*place)].removesuffix("'s") for place in places[position:]]
+
+    def masked(self, text: str) -> str:
+        """``text``, folded, with each mention of the class replaced by "{}"."""
+        folded, places = word_places(text)
+        parts, position = list[str](), 0
+        for start, stop in self._mentions(folded, places):
+            parts += [folded[position : places[start][0]], "{}"]
+            position = places[stop - 1][1]
+        return "".join([*parts, folded[position:]])
+
+    def _mentions(self, folded: str, places: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """Where the class is named: the first word of each mention and the one after its last."""
+        raw = [folded[start:stop].removesuffix("'s") for start, stop in places]
+        text_words = [standard_word(word) for word in raw]
+        position, taken = 0, list[tuple[int, int]]() if not self._others else None
         while position < len(text_words):
-            length = self._match(text_words, position)
-            masked.append("{}" if length else text_words[position])
+            length = self._match(text_words, position) or self._misspelled(raw, text_words, position)
+            if not length and self._action is not None:
+                length = self._action.match(folded, places, text_words, position)
+            if length:
+                if taken is None:
+                    taken = [place for other in self._others for place in other._mentions(folded, places)]
+                if not any(
+                    start <= position and position + length <= stop and stop - start > length for start, stop in taken
+                ):
+                    yield position, position + length
             position += length or 1
-        return masked
 
     def _match(self, text_words: list[str], start: int) -> int:
         """The number of words from ``start`` that spell the name; 0 if they do not."""
-        joined = ""
+        joined, longest = "", 0
         for length, word in enumerate(text_words[start : start + self._longest], 1):
             joined += word
-            if joined in self._forms:
-                return length
+            spelled = self._spellings.get(joined)
+            if spelled is None or not joined_words_fit(text_words[start : start + length], spelled):
+                continue
+            if self._is_another(text_words, start, start + length):
+                return 0
+            if joined not in self._partial or _may_follow(text_words[start + length : start + length + 1]):
+                longest = length
+        return longest
+
+    def _is_another(self, text_words: list[str], start: int, stop: int) -> bool:
+        """Whether the words around a mention say that it is the class of another year or side of the wall."""
+        around = {*text_words[max(0, start - 1) : start], *text_words[stop : stop + 1]}
+        return bool(around & self._opposites) or (
+            bool(self._years) and any(_YEAR.fullmatch(word) and word not in self._years for word in around)
+        )
+
+    def _misspelled(self, raw: list[str], text_words: list[str], start: int) -> int:
+        """The same with one letter wrong in a long word, as label sets have them: "archaelogical"."""
+        for sequence in self._long:
+            found = [plain_word(word) for word in raw[start : start + len(sequence)]]
+            if len(found) == len(sequence) and all(map(_is_close, sequence, found)):
+                return 0 if self._is_another(text_words, start, start + len(sequence)) else len(sequence)
         return 0
+
+
+def _may_follow(following: Sequence[str]) -> bool:
+    """Whether a word goes on a sentence rather than a name: "Acura TL has", but not "Acura TL Type-S"."""
+    if not following or following[0] in _FOLLOWERS:
+        return True
+    return len(following[0]) > 3 and following[0].endswith(("s", "ed", "ly"))
+
+
+def _is_not_latin(name: str) -> bool:
+    return any(
+        unicodedata.category(char)[0] == "S" or (char.isalpha() and not unicodedata.name(char, "").startswith("LATIN"))
+        for char in name
+    )
 
 
 def _squeezed(text: str) -> str:
     return "".join(unicodedata.normalize("NFKC", text).casefold().replace("_", " ").split())
 
 
-def _forms(name: list[str]) -> Iterator[str]:
-    """The spellings of a name with its last word in singular and plural, all words joined."""
-    stem, last = "".join(name[:-1]), name[-1]
-    for form in {last, *_plurals(last), *_singulars(last)}:
-        yield stem + form
+def _sequences(name: str) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """The words of a name in its variants, not inflected, the fullest first; and whether the last ones are missing."""
+    for variant in _variants(name):
+        plain = tuple(plain_word(word) for word in words(variant))
+        own = tuple(map(standard_word, plain))
+        if not own:
+            continue
+        whole = dict.fromkeys((own, plain, tuple(_possessive(variant)), *_reordered(own)))
+        yield from ((sequence, False) for sequence in whole if sequence)
+        for sequence in (*whole, *_shorter(own)):
+            for synonym in _synonyms(sequence):
+                yield synonym, len(synonym) < len(sequence) and synonym == sequence[: len(synonym)]
+        yield from ((sequence, True) for sequence in _shorter(own))
 
 
-def _plurals(word: str) -> Iterator[str]:
-    yield from (word + "s", word + "es")
-    for singular, plural in _IRREGULAR.items():
-        if word.endswith(singular) and len(word) - len(singular) != 1:
-            yield word.removesuffix(singular) + plural
-    if word.endswith("y"):
-        yield word[:-1] + "ies"
-    if word.endswith(("f", "fe")):
-        yield word.removesuffix("e")[:-1] + "ves"
+def _variants(name: str) -> Iterator[str]:
+    """A name whole, without brackets and numbers in front, and what it has between commas, slashes and "or"."""
+    name = _CAMEL.sub(" ", name) if " " not in name and "_" not in name else name
+    core = _NUMBERED.sub("", _BRACKETS.sub(" ", name)).strip()
+    yield from (name, core)
+    first, *others = [part.strip() for part in re.split(r",|;|\s/\s|\baka\b", core) if part.strip()] or [core]
+    yield first
+    for other in others:
+        other_words = words(other)
+        if len(other_words) == 1 and len(first.split()) == 1:
+            yield f"{other} {first}"
+        # With one more part, it may say what the thing is or where it is; with several, they are names.
+        is_name = len(other_words) > 1 or not {*map(standard_word, other_words)} & (_KINDS | _QUALIFIERS)
+        if other_words and is_name:
+            yield other
+    for part in re.split(r"\s+or\s+|(?<=[a-z]{3})/(?=[a-z]{3})", core) if len(core) < 100 else ():
+        if part != core and words(part):
+            yield part
+    lettered = _LETTERS.match(core)
+    if lettered is not None:
+        yield from (lettered[1], f"{lettered[1]}{core[-3]}", f"{lettered[1]}{core[-1]}")
 
 
-def _singulars(word: str) -> Iterator[str]:
-    if word in _REGULAR:
-        yield _REGULAR[word]
-    if word.endswith("s") and not word.endswith("ss") and len(word) > 3:
-        yield word[:-1]
-        if word.endswith("es"):
-            yield word[:-2]
-        if word.endswith("ies"):
-            yield word[:-3] + "y"
-        if word.endswith("ves"):
-            yield from (word[:-3] + "f", word[:-3] + "fe")
+def _possessive(name: str) -> Iterator[str]:
+    """The words with the s of a possessive: "colts foot"."""
+    folded, places = word_places(name)
+    for start, stop in places:
+        yield standard_word(folded[start:stop].replace("'", ""))
+
+
+def _reordered(name: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Without articles and "and", without a year or with the year in front, and with a qualifier in front."""
+    core = name[1:] if len(name) > 1 and name[0] in ("a", "an", "the") else name
+    yield core
+    if len(core) > 1 and core[-1] in _QUALIFIERS:
+        yield (core[-1], *core[:-1])
+    if len(core) > 2 and _YEAR.fullmatch(core[-1]):
+        yield core[:-1]
+        yield (core[-1], *core[:-1])
+    if "and" in core[1:-1]:
+        yield tuple(word for word in core if word != "and")
+
+
+def _shorter(name: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Without "indoor" or "outdoor", and a car without the kind of its body: "Acura TL" for "Acura TL Sedan 2012"."""
+    if len(name) > 1 and name[-1] in _OPTIONAL:
+        yield name[:-1]
+    core = name[:-1] if len(name) > 2 and _YEAR.fullmatch(name[-1]) else name
+    if len(core) > 2 and core[-1] in _BODIES:
+        yield core[:-1]
+
+
+def _synonyms(name: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    yield from _SYNONYMS.get(name, ())
+    singular = next((one for last in singulars(name[-1]) if (one := (*name[:-1], last)) in _SYNONYMS), None)
+    if singular is not None:
+        yield from _SYNONYMS[singular]
+    if name[:2] in _SYNONYMS and len(name) > 2:
+        yield from ((*other, *name[2:]) for other in _SYNONYMS[name[:2]])
+
+
+def _synonym_table() -> dict[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    groups = [[tuple(standard_word(word) for word in name.split()) for name in group] for group in SYNONYMS]
+    return {name: tuple(other for other in group if other != name) for group in groups for name in group}
+
+
+_SYNONYMS = _synonym_table()
+
+
+def _inflected(name: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """A name with its heads, the last word and the ones before "of" and "and", in singular and plural."""
+    heads = {position - 1 for position, word in enumerate(name) if word in _LINKS and 0 < position < len(name) - 1}
+    heads = {*sorted(heads)[:2], len(name) - 1}
+    choices = [_numbers(word) if position in heads else (word,) for position, word in enumerate(name)]
+    yield from (tuple(form) for form in product(*choices))
+
+
+def _numbers(word: str) -> tuple[str, ...]:
+    return tuple(map(standard_word, dict.fromkeys((word, *plurals(word), *singulars(word)))))
+
+
+def _is_close(name: str, word: str) -> bool:
+    """Whether a word is that of a name, with one letter added, left out or wrong if it is long."""
+    if name == word or standard_word(word) == standard_word(name):
+        return True
+    if min(len(name), len(word)) < _LONG or name[0] != word[0] or abs(len(name) - len(word)) > 1:
+        return False
+    start = next((at for at, (one, other) in enumerate(zip(name, word, strict=False)) if one != other), len(word))
+    ends = (name[start + 1 :], word[start + 1 :]), (name[start:], word[start + 1 :]), (name[start + 1 :], word[start:])
+    swapped = name[start : start + 2] == word[start : start + 2][::-1] and name[start + 2 :] == word[start + 2 :]
+    return swapped or any(one == other for one, other in ends)
