@@ -442,7 +442,7 @@ def _run_pass(
     candidates = len(selected) or len(names)
     voting = {method.name for method in plan.methods if method.votes}
     results = [
-        evaluate_ranks(name, ranking.ranks, truth, candidates, votes=name in voting)
+        evaluate_ranks(name, ranking.ranks, truth, candidates, votes=name in voting, predicted=ranking.top[:, 0])
         for name, ranking in scored.methods.items()
     ]
     return scored, results

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from abs_classify.evaluation.chance import likely_cause
 from abs_classify.evaluation.significance import binomial_tail, mcnemar_exact, newcombe_paired, wilson
 from abs_core.errors import UsageError
 from abs_core.text import valid_unicode
@@ -222,7 +223,13 @@ class MethodResult:
 
 
 def evaluate_ranks(
-    method: str, ranks: NDArray[np.int64], labels: NDArray[np.integer[Any]], classes: int, *, votes: bool = False
+    method: str,
+    ranks: NDArray[np.int64],
+    labels: NDArray[np.integer[Any]],
+    classes: int,
+    *,
+    votes: bool = False,
+    predicted: NDArray[np.integer[Any]] | None = None,
 ) -> MethodResult:
     """Accuracies from the place of the true class, for runs whose scores come in shards.
 
@@ -232,6 +239,7 @@ def evaluate_ranks(
         labels: int [n], the position of the true class.
         classes: C.
         votes: whether the method gives most classes no score, so that their places follow the order of the classes.
+        predicted: int [n], the position of the class in the first place, if known: tells why an accuracy is at chance.
 
     Raises:
         UsageError: no images, or lengths that differ.
@@ -243,13 +251,18 @@ def evaluate_ranks(
         )
     right = ranks == 1
     correct, images = int(right.sum()), int(ranks.size)
+    alarm = chance_alarm(correct, images, classes)
+    if alarm is not None and predicted is not None:
+        # of a method that votes, only the first places say something
+        places = np.full_like(ranks, classes) if votes else ranks
+        alarm = f"{alarm.partition('. ')[0]}. {likely_cause(places, labels, predicted, classes)}"
     return MethodResult(
         method=method,
         classes=classes,
         top1=Proportion.of(correct, images),
         top5=Proportion.of(int((ranks <= 5).sum()), images) if classes > 5 and not votes else None,
         mean_recall=mean_class_recall(right, labels),
-        alarm=chance_alarm(correct, images, classes),
+        alarm=alarm,
         ranks=np.asarray(ranks, dtype=np.int64),
     )
 
