@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -134,11 +135,11 @@ def class_positions(dataset: Dataset, space: LabelSpace) -> dict[str, int]:
     """
     positions = {class_id: position for position, class_id in enumerate(space.labels.ids)}
     used = set(dataset.labels)
+    candidates = {label: _candidate(label, space) for label in dataset.classes if label.id in used}
+    _refuse_missing([label for label, found in candidates.items() if found is None], len(candidates), dataset, space)
     assigned: dict[int, str] = {}
-    for label in dataset.classes:
-        if label.id not in used:
-            continue
-        position = positions[_resolve(label, dataset, space).id]
+    for label, candidate in candidates.items():
+        position = positions[candidate.id] if candidate is not None else -1
         if position in assigned:
             raise DatasetError(
                 f"the classes {assigned[position]!r} and {label.id!r} of {dataset.name} are the same class in "
@@ -149,18 +150,53 @@ def class_positions(dataset: Dataset, space: LabelSpace) -> dict[str, int]:
     return {class_id: position for position, class_id in assigned.items()}
 
 
-def _resolve(label: ClassLabel, dataset: Dataset, space: LabelSpace) -> ClassLabel:
+def _candidate(label: ClassLabel, space: LabelSpace) -> ClassLabel | None:
+    for text in (label.id, label.name):
+        with suppress(LabelError):
+            return space.labels.resolve(text)
+    return None
+
+
+# how many classes a message names
+_NAMED = 5
+
+
+def _refuse_missing(missing: Sequence[ClassLabel], used: int, dataset: Dataset, space: LabelSpace) -> None:
+    """Refuse candidate classes that lack classes of the data set: how many, which, and what to use instead.
+
+    Raises:
+        DatasetError: there is one at least.
+    """
+    if not missing:
+        return
+    shown = ", ".join(repr(label.id) for label in missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
+    if len(missing) == 1:
+        message = f"the class {shown} of the data set {dataset.name} is not a candidate class of {space.source}"
+    else:
+        message = (
+            f"{len(missing)} of the {used} classes of the data set {dataset.name} are not candidate classes of "
+            f"{space.source}: {shown}"
+        )
+    spelling = _spelling_remedy(missing[0], space)
+    if spelling or len(missing) < used:
+        raise DatasetError(message, remedy=spelling or "Use a bundle, or --labels, that has these classes too")
+    theirs = ", ".join(repr(name) for name in list(space.names.values())[:3])
+    name = dataset.name.partition(":")[0]
+    labels = name if name in shipped_label_sets() else "LABELS"
+    raise DatasetError(
+        f"{message}; the candidates are of another kind ({theirs}, ...)",
+        remedy=f"Use class names alone with --labels {labels}, or write descriptions of these classes with "
+        f"`abs gen-descriptions {labels} --name NAME`",
+    )
+
+
+def _spelling_remedy(label: ClassLabel, space: LabelSpace) -> str:
+    """The candidate that is almost called so; empty if there is none."""
     try:
-        return space.labels.resolve(label.id)
-    except LabelError:
-        pass
-    try:
-        return space.labels.resolve(label.name)
+        space.labels.resolve(label.name)
     except LabelError as error:
-        raise DatasetError(
-            f"the class {label.id!r} of the data set {dataset.name} is not a candidate class of {space.source}",
-            remedy=error.remedy or "Use a bundle for these classes, or write one with `abs gen-descriptions`",
-        ) from error
+        return error.remedy if error.remedy.startswith(("Write ", "Use an id")) else ""
+    return ""
 
 
 def class_id(text: str, where: str) -> str:

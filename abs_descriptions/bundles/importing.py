@@ -51,7 +51,7 @@ def import_descriptions(
     name of one class, and what was left out, is in the parameters of the bundle's generator too.
 
     An export that was changed by hand becomes a child of its bundle, in which what was not changed keeps where it comes
-    from (``edited``): of ``parent``, or, for a CSV, of the newest version of this name if half of the texts are its own.
+    from (``edited``): of ``parent``, or, for a CSV, of the newest version of this name if half of the texts are its.
 
     Args:
         repository: a local store.

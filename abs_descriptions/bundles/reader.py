@@ -22,6 +22,7 @@ from abs_core.descriptions import Description, LabelSpace, Provenance, Rejection
 from abs_core.errors import BundleError
 from abs_core.files import storage_errors
 from abs_core.text import printable, quoted, validation_message
+from abs_core.text_files import foreign_content
 from abs_descriptions.bundles.codec import (
     CANONICAL,
     FETCH,
@@ -94,6 +95,8 @@ class LineReader:
         self.number = 1
         if not line:
             raise self.error(LineError("the file is empty", FETCH))
+        if (foreign := foreign_content(line)) is not None:
+            raise self.error(_foreign(*foreign))
         if not line.endswith(b"\n"):
             raise self.error(_too_long(MAX_HEADER_BYTES) if len(line) > MAX_HEADER_BYTES else _truncated())
         self._whole.update(line)
@@ -111,6 +114,9 @@ class LineReader:
         tail = b""
         try:
             while chunk := self._stream.read(_CHUNK):
+                if self.number == 0 and (foreign := foreign_content(chunk)) is not None:
+                    self.number = 1
+                    raise _foreign(*foreign)
                 self._whole.update(chunk)
                 self._body.update(chunk)
                 data = tail + chunk
@@ -129,7 +135,7 @@ class LineReader:
     def _lines_of(self, block: bytes) -> Iterator[str]:
         try:
             text = block.decode()
-            odd = len(block) > MAX_LINE_BYTES or "\ufeff" in text or "\x1e" in text
+            odd = len(block) > MAX_LINE_BYTES or "\ufeff" in text or "\x1e" in text or "\r" in text
         except UnicodeDecodeError:
             odd = True
         if odd:
@@ -150,6 +156,8 @@ class LineReader:
         except UnicodeDecodeError as error:
             reason = f"byte 0x{line[error.start]:02x} in column {error.start + 1} is not valid UTF-8"
             raise LineError(reason, "Save the file as UTF-8, or fetch the bundle again") from None
+        if text.removesuffix("\n").endswith("\r"):
+            raise LineError("the lines end in CR LF, as Git and editors write them on Windows", _LINE_ENDINGS)
         # jsonlines would drop either silently.
         if text[:1] in ("\ufeff", "\x1e"):
             raise LineError("a byte order mark or record separator precedes the JSON object", CANONICAL)
@@ -170,6 +178,16 @@ def _open_line_reader(path: Path) -> Iterator[LineReader]:
             raise BundleError(f"{printable(str(path))} is not a file", remedy="Name a bundle's .jsonl file")
         with path.open("rb") as stream:
             yield LineReader(path, stream)
+
+
+# what keeps Git from changing the bytes of a store
+_LINE_ENDINGS = "Put the line `*.jsonl -text` into .gitattributes beside the store, and check the files out again"
+
+
+def _foreign(what: str, remedy: str) -> LineError:
+    if "LFS" in what:
+        remedy += "; a store in Git works without LFS too, with the line `*.jsonl -text` in .gitattributes"
+    return LineError(f"this is {what}", remedy)
 
 
 def _too_long(limit: int) -> LineError:

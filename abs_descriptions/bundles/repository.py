@@ -25,6 +25,7 @@ from abs_core.errors import AbsError, BundleError, StorageError, UnknownNameErro
 from abs_core.files import sha256_file, storage_errors
 from abs_core.home import Home
 from abs_core.text import printable, quoted
+from abs_core.text_files import foreign_content
 from abs_descriptions.bundles.format import text_problem
 from abs_descriptions.bundles.manifest import (
     VERSIONS,
@@ -458,9 +459,11 @@ class Repository:
             return None
         manifest = parse_manifest(data, name, version)
         if manifest is None:
+            foreign = foreign_content(data)
+            what = "the manifest is broken or of another bundle" if foreign is None else f"this is {foreign[0]}"
+            remedy = "Remove the file and add the bundle again, or tell whoever keeps this place"
             raise BundleError(
-                f"{self.address}/{path}, line 1: the manifest is broken or of another bundle",
-                remedy="Remove the file and add the bundle again, or tell whoever keeps this place",
+                f"{self.address}/{path}, line 1: {what}", remedy=remedy if foreign is None else foreign[1]
             )
         return manifest
 
@@ -516,22 +519,29 @@ class Repository:
 
     def _save(self, source: str, target: Path, limit: int, expected: str) -> None:
         digest = hashlib.sha256()
+        head = bytearray()
         with storage_errors(target, "write"):
             stream = target.open("wb", buffering=0)
 
         def write(block: bytes) -> None:
             digest.update(block)
+            head.extend(block[: _HEAD_BYTES - len(head)])
             with storage_errors(target, "write"):
                 rest = memoryview(block)
                 while rest:
                     rest = rest[stream.write(rest) :]
 
         with stream:
-            fetch(self._storage, source, write, limit)
+            try:
+                fetch(self._storage, source, write, limit)
+            except BundleError as error:  # it is longer than its manifest says
+                why, remedy = _altered(bytes(head))
+                raise BundleError(f"{error.message}{why}", remedy=remedy if why else error.remedy) from None
         if "sha256:" + digest.hexdigest() != expected:
+            why, remedy = _altered(bytes(head))
             raise BundleError(
-                f"{self.address}/{source} has the digest sha256:{digest.hexdigest()}, not {expected}",
-                remedy="Try again; if it stays so, tell whoever keeps this place",
+                f"{self.address}/{source} has the digest sha256:{digest.hexdigest()}, not {expected}{why}",
+                remedy=remedy,
             )
 
     def _misreported(self, manifest: Manifest, name: str, version: str) -> BundleError:
@@ -540,3 +550,20 @@ class Repository:
             "or misreports them",
             remedy="Remove the manifest and add the bundle again, or tell whoever keeps this place",
         )
+
+
+# of a file that is not the one that its manifest names: enough to see what it is
+_HEAD_BYTES = 1024 * 1024
+
+
+def _altered(head: bytes) -> tuple[str, str]:
+    """What became of a file, as far as its beginning shows it, and the remedy."""
+    foreign = foreign_content(head)
+    if foreign is not None:
+        return f": it is {foreign[0]}", "Tell whoever keeps this place to put the files themselves there"
+    if b"\r\n" in head:
+        return (
+            ": its lines end in CR LF, as Git writes them on Windows",
+            "Tell whoever keeps this place to put the line `*.jsonl -text` into .gitattributes and add the files again",
+        )
+    return "", "Try again; if it stays so, tell whoever keeps this place"

@@ -193,6 +193,7 @@ def fetch(storage: Storage, path: str, take: Callable[[bytes], object], limit: i
         for block in blocks:
             total += len(block)
             if total > limit:
+                take(block[: limit - total])
                 raise BundleError(
                     f"{storage.address}/{path} has more than the {limit} bytes that it may have",
                     remedy="Do not use this place, or tell whoever keeps it",

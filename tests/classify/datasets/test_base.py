@@ -57,3 +57,20 @@ def test_the_classes_of_a_data_set_are_a_label_set() -> None:
     assert (labels.name, labels.digest) == ("csv:a.csv", pets.digest)
     with pytest.raises(LabelError, match="has no classes"):
         _ = dataset(classes=()).label_set
+
+
+def test_candidates_of_another_kind_are_said_to_be_so_with_what_to_use_instead() -> None:
+    names = ("blazer", "jumper", "kimono", "sarong", "tutu", "fez")
+    classes = tuple(ClassLabel(name, name) for name in names)
+    with pytest.raises(DatasetError, match=r"6 of the 6 classes of the data set csv:a\.csv are not cand") as caught:
+        class_positions(dataset(*names, classes=classes), SPACE)
+    assert "'blazer', 'jumper', 'kimono', 'sarong', 'tutu', ...; the candidates are of another" in caught.value.message
+    assert "--labels LABELS, or write descriptions of these classes with `abs gen-descr" in str(caught.value.remedy)
+    both = (*classes[:2], ClassLabel("cat", "cat"))
+    with pytest.raises(DatasetError, match=r"2 of the 3 classes .*: 'blazer', 'jumper'\. Use") as caught:
+        class_positions(dataset("blazer", "jumper", "cat", classes=both), SPACE)
+    assert caught.value.remedy == "Use a bundle, or --labels, that has these classes too"
+    pets = Dataset("pets:photos", classes, [Sample(Path("a.png"), name) for name in names])
+    with pytest.raises(DatasetError, match="candidates are of another kind") as caught:
+        class_positions(pets, SPACE)
+    assert "`abs gen-descriptions pets --name NAME`" in str(caught.value.remedy)

@@ -223,7 +223,7 @@ BROKEN: dict[str, tuple[Callable[[Lines], bytes], int, str]] = {
         6, "not in canonical form"),
     "a needless escape": (with_record(record().replace(b"A dog", b"\\u0041 dog")), 6, "not in canonical form"),
     "carriage returns": (lambda lines: sealed([lines[0], *(line + b"\r" for line in lines[1:])]), 2,
-                         "there is more after"),
+                         "the lines end in CR LF"),
     "an empty line": (with_record(b""), 6, "the line is empty"),
     "two objects on a line": (with_record(record() + b" {}"), 6, "there is more after the JSON object"),
     "no JSON": (with_record(b"{dog}"), 6, "invalid JSON"),

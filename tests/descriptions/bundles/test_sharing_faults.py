@@ -85,7 +85,7 @@ def replace_object(shared: Path, change: Callable[[Path], object]) -> None:
 
 
 LIES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no JSON": (lambda s: write_manifest(s, b"<html>"), "the manifest is broken"),
+    "no JSON": (lambda s: write_manifest(s, b"cat"), "the manifest is broken"),
     "not UTF-8": (lambda s: write_manifest(s, b'{"name": "\xff"}'), "the manifest is broken"),
     "deep JSON": (lambda s: write_manifest(s, b"[" * 60_000), "the manifest is broken"),
     "a huge manifest": (lambda s: write_manifest(s, b" " * 100_000), "more than the 65536 bytes"),
