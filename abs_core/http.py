@@ -25,17 +25,18 @@ import zlib
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPMessage, HTTPResponse, IncompleteRead
 from pathlib import Path
 from socket import gaierror
 from typing import IO, Any, BinaryIO
 from urllib.parse import urlsplit
 
+from abs_core.durations import http_date
 from abs_core.errors import DownloadError, UsageError
 from abs_core.files import lock_file, storage_errors
+from abs_core.network import explain_connection, is_loopback, proxy_for, tls_context
 
-__all__ = ["download", "is_loopback", "is_url", "longest_transfer", "read_url", "retry_after", "validate_url"]
+__all__ = ["download", "is_url", "longest_transfer", "read_url", "retry_after", "validate_url"]
 
 _BLOCK = 1 << 20
 _TIMEOUT = 30.0  # seconds, for each wait
@@ -43,7 +44,6 @@ _PAUSES = (0.5, 2.0)  # seconds before the second and the third attempt
 _LONGEST_PAUSE = 60.0  # seconds that a server may ask to wait
 _GRACE = 60.0  # seconds before a transfer can be too slow
 _SLOWEST = 20_000  # bytes per second
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _TRANSIENT = (408, 425, 429)
 _GZIP = ("gzip", "x-gzip")
 
@@ -54,11 +54,6 @@ _FAILURES = (OSError, HTTPException, ValueError)
 def is_url(text: str) -> bool:
     """Whether a location is on the web rather than on a disk."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
-
-
-def is_loopback(url: str) -> bool:
-    """Whether an address names this machine."""
-    return (urlsplit(url).hostname or "") in _LOOPBACK
 
 
 def validate_url(url: str) -> str:
@@ -165,7 +160,7 @@ def retry_after(headers: Any, now: datetime) -> float | None:
         try:
             seconds = float(value) / unit
         except ValueError:
-            date = _date(value)
+            date = http_date(value)
             seconds = math.nan if date is None else (date - now).total_seconds()
         if math.isfinite(seconds):
             return max(0.0, seconds)
@@ -408,14 +403,38 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
+class _EnvironmentProxies(urllib.request.BaseHandler):
+    """Sends each request through the proxy that the environment names for its host, redirected ones too."""
+
+    handler_order = 100
+
+    def http_open(self, request: urllib.request.Request) -> Any:
+        """The answer through the proxy; None where there is none and the other handlers go on.
+
+        Raises:
+            UsageError: a proxy that cannot be used.
+        """
+        proxy = proxy_for(request.full_url)
+        if proxy is None:
+            return None
+        if proxy.is_socks:
+            raise UsageError(
+                f"downloads cannot go through the SOCKS proxy of {proxy.variable}",
+                remedy=f"Set {request.type}_proxy to an HTTP proxy, or unset {proxy.variable}",
+            )
+        return urllib.request.ProxyHandler({request.type: proxy.url}).proxy_open(request, proxy.url, request.type)
+
+    https_open = http_open
+
+
 def _build_opener(plain_http: bool) -> urllib.request.OpenerDirector:
     """Speaks http and https alone; urllib's own also opens files and ftp."""
     opener = urllib.request.OpenerDirector()
     for handler in (
-        urllib.request.ProxyHandler(),
+        _EnvironmentProxies(),
         urllib.request.UnknownHandler(),
         urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPSHandler(context=tls_context()),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
         _CheckedRedirects(plain_http),
@@ -431,7 +450,7 @@ def _require_allowed(url: str, plain_http: bool) -> None:
         host, _ = parts.hostname or "", parts.port
     except ValueError:
         raise UsageError("the address is invalid", remedy="Write an https:// address") from None
-    if parts.scheme != "https" and not (parts.scheme == "http" and (plain_http or host in _LOOPBACK)):
+    if parts.scheme != "https" and not (parts.scheme == "http" and (plain_http or is_loopback(url))):
         raise UsageError(f"the address scheme {parts.scheme!r} is not allowed", remedy="Write an https:// address")
     if "@" in parts.netloc:
         raise UsageError(f"the address on {host!r} must not contain credentials", remedy="Remove them")
@@ -442,17 +461,9 @@ def _version_of(headers: HTTPMessage) -> str:
     tag, changed = headers.get("ETag", ""), headers.get("Last-Modified", "")
     if re.fullmatch(r'"[\x21\x23-\x7e]{1,200}"', tag):
         return tag
-    last, now = _date(changed), _date(headers.get("Date", ""))
+    last, now = http_date(changed), http_date(headers.get("Date", ""))
     is_strong = last is not None and now is not None and now - last >= timedelta(minutes=1)
     return changed if is_strong and changed.isascii() and changed.isprintable() else ""
-
-
-def _date(value: str) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _explain(error: Exception, wait: float | None) -> tuple[str, str]:
@@ -473,7 +484,7 @@ def _explain(error: Exception, wait: float | None) -> tuple[str, str]:
     if isinstance(cause, IncompleteRead):
         return "it broke off", "Try again"
     if isinstance(cause, ssl.SSLError):
-        return f"the encrypted connection failed ({cause.reason})", "Check the address and the date of this machine"
+        return explain_connection(cause, "its server", is_encrypted=True)
     if isinstance(cause, gaierror):
         return "its host name cannot be resolved", "Check the address and the connection"
     if isinstance(cause, ConnectionError) and not isinstance(cause, ConnectionRefusedError):

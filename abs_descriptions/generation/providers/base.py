@@ -15,6 +15,7 @@ from abs_core.canonical import digest
 from abs_core.errors import UsageError
 
 __all__ = [
+    "NO_ADAPTATION",
     "Adaptation",
     "AnswerForm",
     "Failure",
@@ -124,7 +125,7 @@ class Adaptation:
 
     Args:
         unsent: parameters that the model refuses and that are left out, in alphabetical order: of "response_format",
-            "seed", "temperature" and "top_p".
+            "seed", "system", "temperature" and "top_p". A system message goes into that of the user.
         renamed: parameters that it takes under another name: ``(("max_tokens", "max_completion_tokens"),)``.
         min_tokens: the fewest tokens that a reply is allowed, because reasoning used up fewer; 0 for any number.
     """
@@ -137,6 +138,11 @@ class Adaptation:
         """The parameters that such a model is really asked with."""
         left_out = {name: None for name in ("temperature", "top_p", "seed") if name in self.unsent}
         return replace(parameters, max_tokens=max(parameters.max_tokens, self.min_tokens), **left_out)
+
+    def merged_with(self, other: Adaptation) -> Adaptation:
+        """What both change; where they rename alike, as the other one has it."""
+        unsent = tuple(sorted({*self.unsent, *other.unsent}))
+        return Adaptation(unsent, other.renamed or self.renamed, max(self.min_tokens, other.min_tokens))
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values; without what is not changed."""
@@ -158,6 +164,10 @@ class Adaptation:
         """
         renamed = tuple((str(old), str(new)) for old, new in value.get("renamed", {}).items())
         return cls(tuple(sorted(map(str, value.get("unsent", ())))), renamed, int(value.get("min_tokens", 0)))
+
+
+#: Of requests that are sent as they are.
+NO_ADAPTATION = Adaptation()
 
 
 def _always(*_: object) -> bool:
@@ -216,7 +226,7 @@ class Reply:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     lost: Tokens = Tokens()
-    adaptation: Adaptation = Adaptation()
+    adaptation: Adaptation = NO_ADAPTATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +248,7 @@ class Failure:
     kind: str = ""
     scope: FailureScope = "unknown"
     text: str = ""
-    adaptation: Adaptation = Adaptation()
+    adaptation: Adaptation = NO_ADAPTATION
 
     @property
     def signature(self) -> str:
@@ -304,7 +314,7 @@ def max_prompt_tokens(messages: Sequence[Message]) -> int:
     return _MAX_AROUND + sum(_MAX_MARKS + _bytes(message.content) for message in messages)
 
 
-def max_tokens_per_attempt(request: Request, adaptation: Adaptation = Adaptation()) -> Tokens:
+def max_tokens_per_attempt(request: Request, adaptation: Adaptation = NO_ADAPTATION) -> Tokens:
     """The maximum number of tokens of one attempt at a request."""
     completion = max(request.parameters.max_tokens, adaptation.min_tokens)
     return Tokens(max_prompt_tokens(request.messages), completion, unstated=1)

@@ -24,6 +24,7 @@ from abs_core.extras import require
 from abs_core.files import atomic_write, ensure_writable, storage_errors
 from abs_core.text import printable
 from abs_descriptions.generation.providers.base import (
+    NO_ADAPTATION,
     Adaptation,
     Failure,
     Outcome,
@@ -40,8 +41,13 @@ from abs_descriptions.generation.providers.openai_batch_api import (
     custom_id,
     write_batch_file,
 )
-from abs_descriptions.generation.providers.openai_server import OpenAIServer, refuses_schema
-from abs_descriptions.generation.providers.response_validation import ResponseProblem
+from abs_descriptions.generation.providers.openai_server import OpenAIServer, refuses_schema, validate_extra_body
+from abs_descriptions.generation.providers.parameter_refusals import (
+    adapt_to_reasoning,
+    adapt_to_refusal,
+    apply_change,
+)
+from abs_descriptions.generation.providers.response_problem import ResponseProblem
 from abs_descriptions.generation.providers.retry import RetryPolicy
 
 __all__ = ["BatchRecord", "BatchRecords", "OpenAIBatchProvider"]
@@ -63,6 +69,7 @@ class BatchRecord:
         created: seconds since 1970.
         ids: the custom ids of its requests, sorted.
         lost: custom id -> tokens that earlier batches took for this request.
+        adaptation: how its requests were changed for the model.
     """
 
     base_url: str
@@ -72,6 +79,7 @@ class BatchRecord:
     created: float
     ids: tuple[str, ...]
     lost: Mapping[str, Tokens] = field(default_factory=dict)
+    adaptation: Adaptation = NO_ADAPTATION
 
     @property
     def name(self) -> str:
@@ -97,18 +105,25 @@ class BatchRecords:
         """The file of a record."""
         return self.folder / f"{record.name}.json"
 
-    def new(self, base_url: str, model: str, file_id: str, lost: Mapping[str, Tokens]) -> BatchRecord:
+    def new(
+        self,
+        base_url: str,
+        model: str,
+        file_id: str,
+        lost: Mapping[str, Tokens],
+        adaptation: Adaptation = NO_ADAPTATION,
+    ) -> BatchRecord:
         """Write the record of a batch that is about to be created.
 
         Args:
-            base_url, model, file_id: see ``BatchRecord``.
+            base_url, model, file_id, adaptation: see ``BatchRecord``.
             lost: custom id -> tokens that earlier batches took, for every request of the batch.
 
         Raises:
             StorageError: the folder cannot be written.
         """
         counts = {name: tokens for name, tokens in lost.items() if tokens.total}
-        record = BatchRecord(base_url, model, file_id, "", time.time(), tuple(sorted(lost)), counts)
+        record = BatchRecord(base_url, model, file_id, "", time.time(), tuple(sorted(lost)), counts, adaptation)
         self.save(record)
         return record
 
@@ -127,6 +142,7 @@ class BatchRecords:
             "created": record.created,
             "ids": list(record.ids),
             "lost": {name: tokens.to_dict() for name, tokens in record.lost.items()},
+            "adaptation": record.adaptation.to_dict(),
         }
         with atomic_write(self.path(record)) as stream:
             stream.write(canonical_json(value).encode())
@@ -163,9 +179,10 @@ def _read(path: Path) -> BatchRecord:
         ids = tuple(value["ids"])
         if not all(isinstance(text, str) for text in (*texts.values(), *ids)):
             raise TypeError("not a text")
-        # Records of older versions have no such key.
+        # Records of older versions have no such keys.
         lost = {name: Tokens.from_dict(tokens) for name, tokens in value.get("lost", {}).items()}
-        return BatchRecord(**texts, created=float(value["created"]), ids=ids, lost=lost)
+        adaptation = Adaptation.from_dict(value.get("adaptation", {}))
+        return BatchRecord(**texts, created=float(value["created"]), ids=ids, lost=lost, adaptation=adaptation)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise StorageError(
             f"the record of a batch {str(path)!r} cannot be read",
@@ -190,6 +207,7 @@ class OpenAIBatchProvider:
         batch_bytes: of one input file, at most 200 MB.
         poll_interval: seconds between two checks of the batches.
         attempts: the number of batches that a request is put into before it fails.
+        extra_body: further members of each request, as JSON values.
         retry_policy: when to repeat a failed call to the server.
 
     Raises:
@@ -210,6 +228,7 @@ class OpenAIBatchProvider:
         batch_bytes: int = MAX_BYTES,
         poll_interval: float = 30.0,
         attempts: int = 3,
+        extra_body: Mapping[str, Any] | None = None,
         retry_policy: RetryPolicy | None = None,
     ) -> None:
         if not (1 <= batch_size <= MAX_REQUESTS and 1 <= batch_bytes <= MAX_BYTES):
@@ -230,11 +249,13 @@ class OpenAIBatchProvider:
         self.server = OpenAIServer(base_url, key_variable)
         self.concurrency, self.batch_size, self.batch_bytes = concurrency, batch_size, batch_bytes
         self.poll_interval, self.attempts = poll_interval, attempts
+        self.extra_body = validate_extra_body(extra_body)
         self.retry_policy = retry_policy or RetryPolicy()
 
     def key(self) -> Mapping[str, Any]:
         """The key of "openai": a reply is the same whichever way it is requested, so both share a journal."""
-        return {"backend": "openai", "base_url": self.server.base_url, "model": self.model}
+        key: dict[str, Any] = {"backend": "openai", "base_url": self.server.base_url, "model": self.model}
+        return key | ({"extra_body": dict(self.extra_body)} if self.extra_body else {})
 
     def complete(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Outcome]]:
         """See ``base.Provider``; outcomes are yielded batch by batch. Closing the iterator leaves the batches running.
@@ -270,6 +291,7 @@ class _BatchRun:
         self._provider, self._key, self._requests = provider, key, requests
         self._records = BatchRecords(provider.keep)
         self._again: deque[Request] = deque()
+        self._unaffordable: list[tuple[Request, Outcome]] = []
         self._attempts = Counter[str]()
         self._active: list[_ActiveBatch] = []
         self._schema = True
@@ -297,6 +319,8 @@ class _BatchRun:
         with BatchApi(provider.server, self._key, provider.retry_policy) as self._api:
             while True:
                 self._fill()
+                while self._unaffordable:
+                    yield self._unaffordable.pop()
                 if not self._active:
                     return
                 ended = [(batch, state) for batch in [*self._active] if (state := self._poll(batch)) is not None]
@@ -319,6 +343,8 @@ class _BatchRun:
                     model=provider.model,
                     key=provider.key(),
                     schema=self._schema,
+                    adaptation=provider.adaptation,
+                    extra=provider.extra_body,
                     max_requests=provider.batch_size,
                     max_bytes=provider.batch_bytes,
                 )
@@ -328,7 +354,7 @@ class _BatchRun:
                     break
                 file_id = self._upload(path, written.requests)
             lost = {name: self._lost.get(name, Tokens()) for name in written.requests}
-            record = self._records.new(provider.server.base_url, provider.model, file_id, lost)
+            record = self._records.new(provider.server.base_url, provider.model, file_id, lost, provider.adaptation)
             batch = _ActiveBatch(record, dict(written.requests))
             self._batch_of.update(dict.fromkeys(record.ids, batch))
             self._start(batch, look_up=False)
@@ -370,9 +396,19 @@ class _BatchRun:
             name = custom_id(key, request)
             batch = self._batch_of.get(name)
             if batch is None:
-                yield request
+                if self._is_affordable(name, request):
+                    yield request
             else:
                 batch.requests.setdefault(name, []).append(request)
+
+    def _is_affordable(self, name: str, request: Request) -> bool:
+        """Whether the cost limit allows a reply as long as reasoning needs; if not, the request fails."""
+        lost, maximum = self._lost.get(name, Tokens()), max_tokens_per_attempt(request, self._provider.adaptation)
+        if maximum.completion == request.parameters.max_tokens or request.may_repeat(lost, maximum):
+            return True
+        reason = f"the cost limit allows no reply of {maximum.completion} tokens, which reasoning needs"
+        self._unaffordable.append((request, Failure(reason, lost, "cost limit", adaptation=self._provider.adaptation)))
+        return False
 
     def _start(self, batch: _ActiveBatch, *, look_up: bool) -> None:
         batch.record = batch.record.with_batch(self._api.create(batch.record.file_id, look_up=look_up))
@@ -411,7 +447,7 @@ class _BatchRun:
         end: ResponseProblem | None = None
         again: list[tuple[str, list[Request], ResponseProblem]] = []
         for name, requests in batch.requests.items():
-            outcome = self._outcome(name, requests[0], answers.get(name, missing))
+            outcome = self._outcome(batch, name, answers.get(name, missing))
             if isinstance(outcome, ResponseProblem):
                 end = outcome if outcome.action == "stop" else end
                 again.append((name, requests, outcome))
@@ -424,23 +460,27 @@ class _BatchRun:
         # All others are settled, so what is left of a cost limit is known now.
         for name, requests, problem in again:
             lost = self._lost.get(name, Tokens())
-            maximum = max_tokens_per_attempt(requests[0])
+            maximum = max_tokens_per_attempt(requests[0], self._provider.adaptation)
             if end is not None or not problem.billed or requests[0].may_repeat(lost, maximum):
                 self._again += requests
             else:
-                failure = Failure(f"{problem.reason}; the cost limit allows no further attempt", lost)
+                reason = f"{problem.reason}; the cost limit allows no further attempt"
+                failure = problem.failure(reason, lost, batch.record.adaptation)
                 yield from ((request, failure) for request in requests)
         self._forget(batch)
         if end is not None:
             raise FatalProviderError(end.reason, remedy=end.remedy)
 
-    def _outcome(self, name: str, request: Request, answer: Reply | ResponseProblem) -> Outcome | ResponseProblem:
+    def _outcome(self, batch: _ActiveBatch, name: str, answer: Reply | ResponseProblem) -> Outcome | ResponseProblem:
         """The outcome of a request; a problem if it is to be repeated, or if the run ends."""
+        request, adaptation = batch.requests[name][0], batch.record.adaptation
         lost = self._lost.get(name, Tokens())
         if isinstance(answer, Reply):
-            return replace(answer, lost=lost)
+            return replace(answer, lost=lost, adaptation=adaptation)
         if answer.billed:
-            lost = self._lost[name] = lost + answer.lost(request)
+            lost = self._lost[name] = lost + answer.lost(request, adaptation)
+        if self._adapts(request, answer, adaptation):
+            return replace(answer, action="again")
         self._attempts[name] += 1
         attempts = self._attempts[name]
         if refuses_schema(request, answer) and attempts == 1 < self._provider.attempts:
@@ -449,7 +489,20 @@ class _BatchRun:
             return ResponseProblem("again", answer.reason)
         if answer.action == "stop" or (answer.action == "again" and attempts < self._provider.attempts):
             return answer
-        return Failure(f"{answer.reason} ({attempts} attempts)" if attempts > 1 else answer.reason, lost)
+        reason = f"{answer.reason} ({attempts} attempts)" if attempts > 1 else answer.reason
+        return answer.failure(reason, lost, adaptation)
+
+    def _adapts(self, request: Request, answer: ResponseProblem, adaptation: Adaptation) -> bool:
+        """Whether the request is to be put into another batch in another form."""
+        provider = self._provider
+        body = provider.server.chat_body(provider.model, request, schema=self._schema, adaptation=adaptation)
+        change = adapt_to_refusal(adaptation, answer, body, provider.model)
+        if change is None and answer.is_starved:
+            change = adapt_to_reasoning(adaptation, adaptation.applied_to(request.parameters).max_tokens)
+        if change is None:
+            return False
+        apply_change(provider, change)
+        return True
 
     def _forget(self, batch: _ActiveBatch) -> None:
         """Forget a collected batch; its record stays if another run may still wait for some of its replies."""

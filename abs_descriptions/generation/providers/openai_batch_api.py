@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace, TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, TypeVar
 
 from abs_core.canonical import canonical_json
@@ -20,15 +20,12 @@ from abs_core.errors import FatalProviderError, ProviderError
 from abs_core.extras import require
 from abs_core.files import atomic_write
 from abs_core.text import printable
-from abs_descriptions.generation.providers.base import Reply, Request, request_digest
+from abs_descriptions.generation.providers.base import NO_ADAPTATION, Adaptation, Reply, Request, request_digest
+from abs_descriptions.generation.providers.error_responses import classify_status, is_quota_code
+from abs_descriptions.generation.providers.error_words import redact_words
 from abs_descriptions.generation.providers.openai_server import OpenAIServer
-from abs_descriptions.generation.providers.response_validation import (
-    ResponseProblem,
-    classify_status,
-    is_quota_code,
-    redact,
-    validate_completion,
-)
+from abs_descriptions.generation.providers.response_problem import ResponseProblem
+from abs_descriptions.generation.providers.response_validation import validate_completion
 from abs_descriptions.generation.providers.retry import RetryPolicy, RetryState
 
 __all__ = [
@@ -76,6 +73,8 @@ def write_batch_file(
     model: str,
     key: Mapping[str, Any],
     schema: bool = True,
+    adaptation: Adaptation = NO_ADAPTATION,
+    extra: Mapping[str, Any] = MappingProxyType({}),
     max_requests: int = MAX_REQUESTS,
     max_bytes: int = MAX_BYTES,
 ) -> WrittenBatch:
@@ -87,7 +86,7 @@ def write_batch_file(
         server: makes the body of a request.
         model: as the server calls it.
         key: of the provider, see ``custom_id``.
-        schema: see ``OpenAIServer.chat_body``.
+        schema, adaptation, extra: see ``OpenAIServer.chat_body``.
         max_requests, max_bytes: of the file. A first request larger than that is written all the same.
 
     Raises:
@@ -101,7 +100,7 @@ def write_batch_file(
             if name in written:
                 written[name].append(request)
                 continue
-            line = _line(name, server.chat_body(model, request, schema=schema))
+            line = _line(name, server.chat_body(model, request, schema=schema, adaptation=adaptation, extra=extra))
             if written and (len(written) >= max_requests or size + len(line) > max_bytes):
                 return WrittenBatch(written, request)
             stream.write(line)
@@ -147,21 +146,13 @@ def _result(record: Mapping[str, Any], host: str, secret: str | None) -> Reply |
     if isinstance(response, dict):
         status, body = response.get("status_code"), response.get("body")
         if status == 200:
-            return validate_completion(_objects(body), secret)
+            return validate_completion(body, host, secret)
         if isinstance(status, int):
             return classify_status(status, {}, body, host, secret)
     error = record.get("error")
     code = error.get("code") if isinstance(error, dict) else None
-    return ResponseProblem(
-        "again", f"the batch gave no reply ({code})" if isinstance(code, str) else "the batch gave no reply"
-    )
-
-
-def _objects(value: Any) -> Any:
-    """JSON values with attributes instead of keys, as the client's own objects have them."""
-    if isinstance(value, dict):
-        return SimpleNamespace(**{name: _objects(item) for name, item in value.items()})
-    return [_objects(item) for item in value] if isinstance(value, list) else value
+    reason = f"the batch gave no reply ({code})" if isinstance(code, str) else "the batch gave no reply"
+    return ResponseProblem("again", reason, kind="no reply in the batch")
 
 
 _T = TypeVar("_T")
@@ -297,7 +288,7 @@ class BatchApi:
             status=status,
             files=tuple(file_id for file_id in files if isinstance(file_id, str) and file_id),
             completed=completed if isinstance(completed, int) else 0,
-            reason=printable(redact(reason, self._key), 200),
+            reason=printable(redact_words(reason, self._key), 200),
             remedy="Add credit, or use another server"
             if is_quota_code(codes)
             else "Check the model; try smaller batches",

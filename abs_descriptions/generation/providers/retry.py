@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from abs_descriptions.generation.providers.response_validation import ResponseProblem
+from abs_core.errors import UsageError
+from abs_descriptions.generation.providers.error_responses import resume_remedy
+from abs_descriptions.generation.providers.response_problem import ResponseProblem
 
 __all__ = ["RetryPolicy", "RetryState"]
 
@@ -22,6 +25,7 @@ class RetryPolicy:
         longest_retry_after: a server that asks to wait for more seconds than this ends the run, which can be resumed.
         give_up_after: seconds after which no request is attempted again, whatever the server said.
         timeout: seconds for one attempt, from connecting to the last byte.
+        longest_outage: seconds without any answer of a server, however often it is asked, after which the run ends.
     """
 
     attempts: int = 6
@@ -29,14 +33,27 @@ class RetryPolicy:
     longest_wait: float = 60.0
     longest_retry_after: float = 300.0
     give_up_after: float = 900.0
-    timeout: float = 180.0
+    timeout: float = 300.0
+    longest_outage: float = 120.0
+
+    def with_timeout(self, timeout: float | None) -> RetryPolicy:
+        """The policy with this timeout, and with time for three attempts; None leaves it as it is.
+
+        Raises:
+            UsageError: a timeout that is not a positive finite number.
+        """
+        if timeout is None:
+            return self
+        if not (math.isfinite(timeout) and timeout > 0):
+            raise UsageError(f"the timeout must be a number above 0, got '{timeout:g}'", remedy="Give it in seconds")
+        return replace(self, timeout=timeout, give_up_after=max(self.give_up_after, 3 * timeout))
 
     def cap(self, problem: ResponseProblem, host: str) -> ResponseProblem:
         """``problem``, or the end of the run if ``host`` asks to wait for too long."""
-        if (problem.wait or 0.0) <= self.longest_retry_after:
+        if problem.action == "stop" or (problem.wait or 0.0) <= self.longest_retry_after:
             return problem
         reason = f"{host} asks to wait for {problem.wait:.0f} s ({problem.reason})"
-        return ResponseProblem("stop", reason, remedy="Run the same command again later; it resumes from here")
+        return replace(problem, action="stop", reason=reason, remedy=resume_remedy(problem.wait), scope="run")
 
 
 class RetryState:

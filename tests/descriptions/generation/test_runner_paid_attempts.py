@@ -122,7 +122,7 @@ MOST = max_tokens_per_attempt(ASKED)
     [
         (EMPTY, Tokens(7, 3)),
         (completion(None, drawn=0), Tokens(7, 0)),
-        (completion("half", None), Tokens(7, 3)),
+        (completion("half", "error"), Tokens(7, 3)),
         (Answer(200, b'{"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}'), Tokens(5, 2)),
         (Answer(200, b'{"choices": []}'), MOST),
         (Answer(200, b'{"choices": [], "usage": {"prompt_tokens": 5}}'), MOST),
@@ -159,7 +159,7 @@ def test_an_attempt_that_is_not_answered_in_time_counts_with_the_most(server: Ch
     [
         (EMPTY, Tokens(4 * 7, 4 * 3)),
         (completion(None, "content_filter"), Tokens(7, 3)),
-        (completion("", "length", drawn=20), Tokens(7, 20)),
+        (completion("", "length", drawn=20), Tokens(2 * 7, 2 * 20)),  # once more with room for reasoning
         (completion(None, refusal="no"), Tokens(7, 3)),
         (error(400), Tokens()),
     ],

@@ -145,14 +145,14 @@ def test_a_lasting_failure_ends_after_a_bounded_number_of_batches(batch_api: Bat
         (500, None) if body["messages"][-1]["content"] == "question 1" else echo([body])[0] for body in bodies
     ]
     got = ask(provider_at(batch_api, tmp_path), 3)
-    assert got.pop(1) == Failure("status 500 (3 attempts)")
+    assert got.pop(1) == Failure("status 500 (3 attempts)", kind="status 500")
     assert got == replies([0, 2])
     assert len(batch_api.batches) == 3
 
 
 def test_batches_that_gave_no_reply_are_paid_all_the_same(batch_api: BatchServer, tmp_path: Path) -> None:
     batch_api.execute = empty
-    failed = Failure("the reply is empty (3 attempts)", Tokens(3 * 7, 3 * 3))
+    failed = Failure("the reply is empty (3 attempts)", Tokens(3 * 7, 3 * 3), "empty")
     assert ask(provider_at(batch_api, tmp_path), 3) == dict.fromkeys(range(3), failed)
 
 

@@ -30,7 +30,7 @@ from abs_descriptions.generation.providers.openai_batch_api import custom_id, re
 from abs_descriptions.generation.providers.openai_chat import OpenAIChatProvider
 from abs_descriptions.generation.providers.openai_server import OpenAIServer
 from abs_descriptions.generation.providers.registry import ProviderOptions, build_provider
-from abs_descriptions.generation.providers.response_validation import ResponseProblem
+from abs_descriptions.generation.providers.response_problem import ResponseProblem
 from abs_descriptions.generation.runner import GenerationPlan, run_generation
 
 pytest.importorskip("openai")

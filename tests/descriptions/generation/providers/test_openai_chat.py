@@ -220,7 +220,7 @@ def test_what_asking_again_cannot_mend_ends_the_run_at_once(
 
 def test_replies_that_are_under_way_when_the_quota_ends_are_not_lost(server: ChatServer) -> None:
     def behave(number: int, body: dict[str, Any]) -> str | Answer:
-        if number == 0:
+        if number == 1:  # the first one was sent alone
             return error(429, "insufficient_quota")
         time.sleep(0.3)
         return "paid"
@@ -230,7 +230,7 @@ def test_replies_that_are_under_way_when_the_quota_ends_are_not_lost(server: Cha
     outcomes = OpenAIChatProvider("m", base_url=server.url, concurrency=3).complete(request() for _ in range(9))
     with pytest.raises(FatalProviderError):
         got.extend(outcome for _, outcome in outcomes)
-    assert got == [Reply("paid", "stop", 7, 3)] * 2
+    assert got == [Reply("paid", "stop", 7, 3)] * 3
 
 
 def test_a_host_that_is_not_there_ends_the_run_at_once() -> None:

@@ -52,11 +52,13 @@ def test_an_invalid_list_fails(text: str, reason: str) -> None:
     assert isinstance(got, Failure)
     assert reason in got.reason
     assert got.lost == Tokens(7, 9)
+    assert got.text == text
 
 
 def test_a_list_that_was_cut_fails_and_says_what_it_needs() -> None:
     got = answer('{"descriptions": ["a tail"]}', "length")
-    assert got == Failure("the list is cut off; it needs more tokens", Tokens(7, 9))
+    text = '{"descriptions": ["a tail"]}'
+    assert got == Failure("the list is cut off; it needs more tokens", Tokens(7, 9), "no list", text=text)
 
 
 def test_text_and_failures_are_left_as_they_are() -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from abs_descriptions.generation.providers.base import Reply, Tokens
-from abs_descriptions.generation.providers.response_validation import (
-    ResponseProblem,
-    classify_status,
-    validate_completion,
-)
+from abs_descriptions.generation.providers.error_responses import classify_status
+from abs_descriptions.generation.providers.response_problem import ResponseProblem
+from abs_descriptions.generation.providers.response_validation import validate_completion
 
 
 @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 529])
@@ -45,18 +42,18 @@ def test_a_code_about_all_requests_ends_the_run_whatever_the_status(code: str, f
 def completion(
     content: Any = "A cat.", finish: Any = "stop", refusal: Any = None, prompt: Any = 7, drawn: Any = 3
 ) -> Any:
-    message = SimpleNamespace(content=content, refusal=refusal)
-    usage = SimpleNamespace(prompt_tokens=prompt, completion_tokens=drawn)
-    return SimpleNamespace(choices=[SimpleNamespace(message=message, finish_reason=finish)], usage=usage)
+    message = {"content": content, "refusal": refusal}
+    usage = {"prompt_tokens": prompt, "completion_tokens": drawn}
+    return {"choices": [{"message": message, "finish_reason": finish}], "usage": usage}
 
 
 def test_a_refusal_beside_an_answer_does_not_take_the_answer_away() -> None:
-    assert validate_completion(completion(refusal="I'd rather not.")) == Reply("A cat.", "stop", 7, 3)
+    assert validate_completion(completion(refusal="I'd rather not."), "host") == Reply("A cat.", "stop", 7, 3)
 
 
 @pytest.mark.parametrize("content", [None, ""])
 def test_a_refusal_instead_of_an_answer_is_final(content: str | None) -> None:
-    problem = validate_completion(completion(content, refusal="I'd rather not."))
+    problem = validate_completion(completion(content, refusal="I'd rather not."), "host")
     assert isinstance(problem, ResponseProblem)
     assert (problem.action, problem.reason) == ("give up", "the model refused: I'd rather not.")
     assert (problem.billed, problem.tokens) == (True, Tokens(7, 3))
@@ -69,22 +66,23 @@ def test_a_refusal_instead_of_an_answer_is_final(content: str | None) -> None:
         (completion(None), "again"),
         (completion(3), "again"),
         (completion("", "length"), "give up"),
-        (completion("A cat.", "tool_calls"), "again"),
-        (completion("A cat.", None), "again"),
+        (completion("A cat", "error"), "again"),
+        (completion("A cat", "abort"), "again"),
         (completion("A cat.", "content_filter"), "give up"),
-        (SimpleNamespace(choices=[]), "again"),
-        (SimpleNamespace(choices=None), "again"),
+        ({"choices": []}, "again"),
+        ({"choices": None}, "again"),
+        (None, "again"),
     ],
 )
 def test_what_is_no_reply(answer: Any, action: str) -> None:
-    problem = validate_completion(answer)
+    problem = validate_completion(answer, "host")
     assert isinstance(problem, ResponseProblem)
     assert (problem.action, problem.billed) == (action, True)
 
 
-@pytest.mark.parametrize("count", [None, -1, "7", 7.0, 2**41])
+@pytest.mark.parametrize("count", [None, -1, "seven", 7.5, True, [], 2**41, "9" * 5000])
 def test_a_count_that_is_none_is_not_believed(count: Any) -> None:
-    assert validate_completion(completion(prompt=count)) == Reply("A cat.", "stop", 0, 3)
-    problem = validate_completion(completion("", prompt=count))
+    assert validate_completion(completion(prompt=count), "host") == Reply("A cat.", "stop", 0, 3)
+    problem = validate_completion(completion("", prompt=count), "host")
     assert isinstance(problem, ResponseProblem)
     assert problem.tokens is None
