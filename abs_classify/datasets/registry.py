@@ -7,13 +7,13 @@ matches them with the classes of a bundle. Imports no torch. Nothing is download
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
-from abs_classify.datasets.base import Dataset
+from abs_classify.datasets.base import Dataset, existing_path
 from abs_classify.datasets.benchmarks.base import Benchmark
 from abs_classify.datasets.benchmarks.catalogue import BENCHMARKS
 from abs_classify.datasets.benchmarks.diagnosis import DatasetReport, check_benchmark, check_opening, open_benchmark
@@ -58,7 +58,10 @@ def _published(benchmark: Benchmark) -> DatasetKind:
 KINDS: tuple[DatasetKind, ...] = (
     DatasetKind("demo", "demo", "20 images from scikit-image and scikit-learn, 48 classes", open_demo, located=False),
     DatasetKind(
-        "imagefolder", "imagefolder:DIR", "a folder with one sub-folder of images for each class", open_imagefolder
+        "imagefolder",
+        "imagefolder:DIR",
+        "a folder with one sub-folder of images for each class, or with a metadata.csv",
+        open_imagefolder,
     ),
     DatasetKind("csv", "csv:FILE", "a table with the columns path and label", open_table),
     DatasetKind("jsonl", "jsonl:FILE", 'lines of JSON with "path" and "label"', open_jsonl),
@@ -106,12 +109,18 @@ def _find_kind(spec: str) -> tuple[DatasetKind, str]:
     name, colon, location = spec.partition(":")
     kind = next((kind for kind in KINDS if kind.name == name), None) or _by_other_name(name)
     if kind is None:
-        if spec and not colon and Path(spec).is_dir():
-            remedy = f"For a folder of your own images write {shlex.quote(f'imagefolder:{spec}')}"
+        path = existing_path(spec)
+        usual = "imagefolder" if path.is_dir() else _KINDS_OF_FILES.get(path.suffix.lower(), "")
+        if spec and not colon and usual and os.path.lexists(path):
+            what = "a folder of your own images" if path.is_dir() else "this file"
+            remedy = f"For {what} write {shlex.quote(f'{usual}:{spec}')}"
         else:
             remedy = "See `abs datasets ls`; read a published set that is not there as imagefolder:, wds: or hf:"
         raise UnknownNameError("data set", spec, available_datasets(), remedy=remedy)
     return kind, location
+
+
+_KINDS_OF_FILES = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".tar": "wds", ".parquet": "hf"}
 
 
 def _by_other_name(name: str) -> DatasetKind | None:

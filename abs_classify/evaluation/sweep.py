@@ -309,12 +309,21 @@ def run_sweep(
             with stages.timed("load"):
                 grid = stages.models.facts.grid
             _check_grid(sweep, model, grid)
+            if number == 0:
+                _log_remarks(sweep)
             for job in sweep.jobs:
                 number += 1
                 remark = "" if sweep.combinations == 1 else f"{_title(job, model)} ({number} of {sweep.combinations})"
                 finished(run_job(job, model, stages, sweep.on_error, _with_remark(advance, remark), ranked))
             del stages
             _release()
+
+
+def _log_remarks(sweep: Sweep) -> None:
+    """Say what was left out or guessed of the data sets, while stopping still costs nothing."""
+    for dataset in {job.split.dataset.name: job.split.dataset for job in sweep.jobs}.values():
+        for remark in dataset.remarks:
+            _logger.warning("%s: %s", dataset.name, remark)
 
 
 class _Keeper:
@@ -331,9 +340,6 @@ class _Keeper:
         if self._folder is not None:
             self._folder.require_writable()
         self.observer.planned(sweep)
-        for dataset in {job.split.dataset.name: job.split.dataset for job in sweep.jobs}.values():
-            for remark in dataset.remarks:
-                _logger.warning("%s: %s", dataset.name, remark)
         for reason in sweep.left_out:
             _logger.info("left out: %s", reason)
 

@@ -27,9 +27,11 @@ def test_an_unknown_kind_lists_the_valid_ones(spec: str) -> None:
     )
 
 
-def test_a_bare_folder_gets_told_how_to_write_it(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match=f"imagefolder:{tmp_path}"):
-        open_dataset(str(tmp_path))
+def test_a_bare_path_gets_told_how_to_write_it(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").touch()
+    for place, kind in ((tmp_path, "imagefolder"), (tmp_path / "list.csv", "csv")):
+        with pytest.raises(UnknownNameError, match=f"write {kind}:{place}"):
+            open_dataset(str(place))
 
 
 @pytest.mark.parametrize("spec", ["imagefolder", "imagefolder:", "csv:"])
