@@ -11,12 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
 
 import click
 
+from abs_cli.interruption import handled, write_past_buffers
 from abs_core.errors import UnknownNameError
 from abs_core.progress import Advance
 from abs_core.text import printable
@@ -25,6 +26,7 @@ __all__ = ["Interrupts", "LazyGroup", "PlainGroup", "note", "progress", "show_lo
 
 _LINE_INTERVAL = 10.0  # seconds between lines of progress
 _GRACE_PERIOD = 15.0  # seconds from the first Ctrl-C to the end
+_SHORT_GRACE_PERIOD = 5.0  # the same for SIGTERM and SIGHUP: many schedulers kill after ten seconds
 
 
 def note(text: str) -> None:
@@ -116,7 +118,7 @@ class _ProgressLines:
 
 
 class Interrupts:
-    """Catches Ctrl-C (SIGINT) inside a ``with`` block of the main thread; elsewhere it does nothing.
+    """Catches Ctrl-C, SIGTERM and SIGHUP inside a ``with`` block of the main thread; elsewhere it does nothing.
 
     The first one sets ``requested``. The second one, or the end of the grace period, raises ``KeyboardInterrupt``.
     """
@@ -124,29 +126,25 @@ class Interrupts:
     def __init__(self) -> None:
         self.requested = False
         self._timer: threading.Timer | None = None
-        self._before: Any = None
+        self._signals = ExitStack()
 
     def __enter__(self) -> Interrupts:
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._interrupt)
+        self._signals.enter_context(handled(self._interrupt))
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        self._signals.close()
 
-    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+    def _interrupt(self, number: int, _frame: FrameType | None) -> None:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        # Not through sys.stderr: the signal may have come while it was writing.
-        wait = f"waiting up to {_GRACE_PERIOD:.0f} s for what is under way"
-        line = f"\nstopping: {wait}; press Ctrl-C again to stop now\n"
-        with suppress(OSError, ValueError):
-            os.write(sys.stderr.fileno(), line.encode())
-        self._timer = threading.Timer(_GRACE_PERIOD, _interrupt_main_thread)
+        period = _GRACE_PERIOD if number == signal.SIGINT else _SHORT_GRACE_PERIOD
+        wait = f"waiting up to {period:.0f} s for what is under way"
+        write_past_buffers(f"\nstopping: {wait}; press Ctrl-C again to stop now\n")
+        self._timer = threading.Timer(period, _interrupt_main_thread)
         self._timer.daemon = True
         self._timer.start()
 

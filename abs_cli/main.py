@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import errno
-import io
-import os
-import sys
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any
+from abs_cli.interruption import INTERRUPTED, ending_signals
 
-import click
+with ending_signals(at_once=True):  # what follows takes a while
+    import errno
+    import io
+    import os
+    import sys
+    import traceback
+    from collections.abc import Iterator, Sequence
+    from contextlib import contextmanager, suppress
+    from pathlib import Path
+    from typing import Any
 
-from abs_cli.console import LazyGroup, show_log_messages
-from abs_core.errors import AbsError, StorageError, UnknownNameError, UsageError
-from abs_core.extras import missing_extra
-from abs_core.home import Home
-from abs_core.text import printable
+    import click
+
+    from abs_cli.console import LazyGroup, show_log_messages
+    from abs_core.errors import AbsError, StorageError, UnknownNameError, UsageError
+    from abs_core.extras import missing_extra
+    from abs_core.home import Home
+    from abs_core.text import printable
 
 __all__ = ["cli", "main"]
 
@@ -117,14 +120,14 @@ def cli(ctx: click.Context, home: Path | None, cache: Path | None, debug: bool) 
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run ``abs`` and end the process: 0 done, 1 a check failed, 2 wrong input, 130 interrupted."""
+    """Run ``abs`` and end the process: 0 done, 1 a check failed, 2 wrong input, 130 interrupted or told to end."""
     # Read when torch starts its threads: on a busy machine waiting threads then leave the cores to those that compute.
     # A batch of the embedded language model was measured to take 21 s instead of 162 s so, on two cores with other
     # work on them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _make_output_encodable()
     try:
-        with _closed_output_is_no_error():
+        with ending_signals(), _closed_output_is_no_error():
             code: Any = cli.main(args=args, prog_name="abs", standalone_mode=False)
             # what is still in the buffer can fail as every other output can
             sys.stdout.flush()
@@ -134,7 +137,7 @@ def main(args: list[str] | None = None) -> None:
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        code = _print_last_line("interrupted; run the same command to resume", 130)
+        code = _print_last_line(INTERRUPTED.removeprefix("abs: "), 130)
     except Exception as error:
         message = _explain(error)
         if message is None:

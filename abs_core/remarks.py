@@ -49,11 +49,11 @@ class RemarkCounter:
         self.extend(remarks)
 
     def add(self, kind: str, example: str, count: int = 1) -> None:
-        """Count ``example``, the name of a file, a class or a line, under ``kind``."""
+        """Count ``example``, the name of a file, a class or a line, under ``kind``; the same name is kept once."""
         self._counts[kind] = self._counts.get(kind, 0) + count
         examples = self._examples.setdefault(kind, [])
-        if len(examples) < MAX_EXAMPLES:
-            examples.append(valid_unicode(example))
+        if len(examples) < MAX_EXAMPLES and (name := valid_unicode(example)) not in examples:
+            examples.append(name)
 
     def extend(self, remarks: Iterable[Remark]) -> None:
         """Add the counts of others to these."""

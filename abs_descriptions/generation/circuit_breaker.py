@@ -26,6 +26,9 @@ _BUSY = 3
 
 _TOO_MANY_REQUESTS = "status 429"
 
+# Classes whose replies repeat before it is taken for the model's way.
+_CLASSES = 3
+
 
 @dataclass(slots=True)
 class _Row:
@@ -119,10 +122,11 @@ class CircuitBreaker:
     def row_verdict(self) -> str:
         """Why nothing more is to be sent by the latest outcomes, in words; empty if there is no reason."""
         with self._lock:
+            which = "the last" if self._replies else "all of the first"
             if self._row.alike >= self.limit:
-                return f"the last {self._row.alike} requests failed alike: {self._row.signature}"
+                return f"{which} {self._row.alike} requests failed alike: {self._row.signature}"
             if self._row.count >= _LONGEST_ROW * self.limit:
-                return f"the last {self._row.count} requests failed"
+                return f"{which} {self._row.count} requests failed"
             return ""
 
     def first_verdict(self) -> str:
@@ -156,12 +160,13 @@ class RepeatDetector:
     Args:
         limit: replies that all repeat an earlier one before the model is known to do so.
         prompts: the number of questions that are asked about each class.
+        classes: the number of classes.
     """
 
-    def __init__(self, limit: int, prompts: int) -> None:
-        self._limit, self._prompts = limit, prompts
-        self._of_class = _Repeats(limit)
-        self._of_conversation = _Repeats(limit)
+    def __init__(self, limit: int, prompts: int, classes: int) -> None:
+        self._prompts = prompts
+        self._of_class = _Repeats(limit, classes)
+        self._of_conversation = _Repeats(limit, classes)
 
     @property
     def useful_samples(self) -> int | None:
@@ -180,14 +185,15 @@ class RepeatDetector:
 class _Repeats:
     """Whether replies of one group repeat an earlier one of the same group; forgets them once one did not."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, limit: int, classes: int) -> None:
+        self._limit, self._min_classes = limit, min(_CLASSES, classes)
         self._first: dict[tuple[int, int], int] | None = {}
         self._count = 0
+        self._classes = set[int]()
 
     @property
     def only_repeats(self) -> bool:
-        return self._count >= self._limit
+        return self._count >= self._limit and len(self._classes) >= self._min_classes
 
     def note(self, group: tuple[int, int], key: int) -> None:
         if self._first is None:
@@ -196,5 +202,6 @@ class _Repeats:
             self._first[group] = key
         elif self._first[group] == key:
             self._count += 1
+            self._classes.add(group[0])
         elif not self.only_repeats:
             self._first = None

@@ -232,7 +232,7 @@ class _GenerationRun:
         self._is_batch = provider.name == "openai-batch"
         self._limit = max(_MIN_OUTCOMES, 1 if self._is_batch else getattr(provider, "concurrency", 1))
         self._breaker = CircuitBreaker(self._limit)
-        self._repeats = RepeatDetector(self._limit, len(prompts.prompts))
+        self._repeats = RepeatDetector(self._limit, len(prompts.prompts), len(self._classes))
         self._dropped: list[_SampleKey] = []
         # How requests were changed for the model, and which addresses answered, the latest last.
         self._adaptations: dict[Adaptation, None] = {}
@@ -401,8 +401,9 @@ class _GenerationRun:
         if self._counts.done:
             self._stop, self._reason = StopReason.FAILURES, reason
             return
+        last = list(self._failures)[-1]
         raise ProviderError(
-            f"{reason}; the last one: {list(self._failures)[-1]}",
+            reason if reason.endswith(last) else f"{reason}; the last one: {last}",
             remedy="Check the model and the server; the same command resumes",
         )
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gen_descriptions_command import NAMES, ChatReply, ChatScript, Generate, late, texts
+from support import ROOT
 
+from abs_cli.interruption import INTERRUPTED, ending_signals
 from abs_cli.main import main
 
 pytest.importorskip("openai")
@@ -38,6 +43,55 @@ def test_ctrl_c_keeps_what_is_under_way_and_leaves_a_partial_bundle(generate: Ge
     assert len(generate.journal()) == paid == len(texts(generate.bundle()))
     assert generate(NAMES, "--per-class", "10").code == 0
     assert len(server.asked) == 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_scheduler_and_a_closed_terminal_end_it_like_ctrl_c(
+    generate: Generate, server: ChatScript, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    pty = pytest.importorskip("pty")
+    monkeypatch.setenv("TERM", "xterm")
+    server.behave = lambda name, body: late(0.1, f"This {name} number {body['seed']} has a long tail.")
+    ours, theirs = pty.openpty()
+    arguments = generate.arguments(NAMES, "--per-class", "10", "--concurrency", "4")
+    with generate.start(*arguments, stdout=theirs, stderr=theirs) as run:
+        os.close(theirs)
+        server.wait_for(12)
+        if name == "SIGHUP":
+            os.close(ours)  # every output fails from now on
+        run.send_signal(getattr(signal, name))
+        if name == "SIGTERM":
+            with suppress(OSError):
+                while os.read(ours, 65536):
+                    pass
+            os.close(ours)
+        assert run.wait(timeout=30) == 130
+    assert not generate.bundle().header.complete
+    assert 12 <= len(generate.journal()) == len(server.asked) == len(texts(generate.bundle())) < 40
+    assert generate(NAMES, "--per-class", "10").code == 0
+    assert len(server.asked) == 40
+
+
+def test_a_signal_while_modules_are_imported_is_one_line() -> None:
+    code = "import abs_cli.interruption as i\nimport os, signal\nwith i.ending_signals(at_once=True):\n    os.kill({})"
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        command = [sys.executable, "-c", code.format(f"os.getpid(), signal.{name}")]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        assert (done.returncode, done.stderr) == (130, f"\n{INTERRUPTED}\n")
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ending_signals():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, signal.SIG_IGN)
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 @pytest.mark.slow

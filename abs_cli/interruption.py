@@ -1,0 +1,76 @@
+"""How the process ends when it is told to: Ctrl-C, SIGTERM of a scheduler, SIGHUP of a closed terminal.
+
+Imports next to nothing, because it is in force while the rest is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+__all__ = ["INTERRUPTED", "ending_signals", "handled", "write_past_buffers"]
+
+#: The last line of a command that was interrupted.
+INTERRUPTED = "abs: interrupted; run the same command to resume"
+
+# What ends a process from outside; not every system has all of them.
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+@contextmanager
+def handled(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    """Have a function called for Ctrl-C, SIGTERM and SIGHUP; the handlers from before come back afterwards.
+
+    A signal that is ignored, as ``nohup`` ignores SIGHUP, stays so. Does nothing outside the main thread.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (getattr(signal, name) for name in _NAMES if hasattr(signal, name)):
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@contextmanager
+def ending_signals(*, at_once: bool = False) -> Iterator[None]:
+    """Let every signal that ends the process raise ``KeyboardInterrupt``.
+
+    Args:
+        at_once: end the process instead: while modules are imported, which may not survive an exception.
+    """
+    with handled(_end if at_once else _raise):
+        yield
+
+
+def write_past_buffers(line: str) -> None:
+    """Write to stderr in a signal handler, which may have come while ``sys.stderr`` was writing.
+
+    Where the terminal is gone, what is printed from now on goes nowhere instead of failing.
+    """
+    try:
+        os.write(2, line.encode())
+    except OSError:
+        with suppress(OSError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for descriptor in (1, 2):
+                os.dup2(nowhere, descriptor)
+
+
+def _raise(number: int, _frame: FrameType | None) -> None:
+    if number != signal.SIGINT or os.isatty(2):
+        write_past_buffers("\n")  # finds out whether the terminal is gone
+    raise KeyboardInterrupt
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    write_past_buffers(f"\n{INTERRUPTED}\n")
+    os._exit(130)
