@@ -20,11 +20,11 @@ import click
 from abs_cli.interruption import handled, write_past_buffers
 from abs_core.errors import UnknownNameError
 from abs_core.progress import Advance
-from abs_core.text import printable
+from abs_core.text import format_duration, printable
 
 __all__ = ["Interrupts", "LazyGroup", "PlainGroup", "note", "progress", "show_log_messages"]
 
-_LINE_INTERVAL = 10.0  # seconds between lines of progress
+_LINE_INTERVAL, _FIRST_LINE = 10.0, 1.0  # seconds between lines of progress, and before one that has nothing done yet
 _GRACE_PERIOD = 15.0  # seconds from the first Ctrl-C to the end
 _SHORT_GRACE_PERIOD = 5.0  # the same for SIGTERM and SIGHUP: many schedulers kill after ten seconds
 
@@ -102,16 +102,20 @@ class _ProgressLines:
     def __init__(self, title: str, total: int, unit: str) -> None:
         self._title, self._total, self._unit = title, total, unit
         self._start = self._last = time.monotonic()
-        self._done = 0
+        self._done, self._lines = 0, 0
 
     def __call__(self, step: int = 1, remark: str = "") -> None:
         self._done += step
         now = time.monotonic()
-        if now - self._last < _LINE_INTERVAL:
+        if not self._done:
+            self._start = now  # what comes before the first unit, such as reading, says nothing about the rate
+        # before the first unit a line comes early, so that nobody waits and wonders
+        if now - self._last < (_LINE_INTERVAL if self._done or self._lines else _FIRST_LINE):
             return
         self._last = now
+        self._lines += 1
         rate = self._done / max(now - self._start, 1e-9)
-        left = f"{(self._total - self._done) / rate:.0f} s left" if rate else "time left not known yet"
+        left = f"{format_duration((self._total - self._done) / rate)} left" if rate else "time left not known yet"
         tail = f"; {remark}" if remark else ""
         done = f"{self._title}: {self._done} of {self._total} {self._unit}"
         note(f"{done}, {rate:.1f} {self._unit}/s, {left}{tail}")

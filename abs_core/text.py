@@ -16,6 +16,7 @@ __all__ = [
     "csv_delimiter",
     "escape_formula",
     "format_bytes",
+    "format_duration",
     "json_text",
     "printable",
     "quoted",
@@ -88,6 +89,18 @@ def format_bytes(count: int) -> str:
         if count >= unit:
             return f"{count / unit:.1f} {name}"
     return f"{count} B"
+
+
+def format_duration(seconds: float) -> str:
+    """A time in two units at most: "45 s", "12 min", "8 h 39 min", "3 d 4 h"."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min" if minutes % 60 else f"{minutes // 60} h"
+    return f"{hours // 24} d {hours % 24} h" if hours % 24 else f"{hours // 24} d"
 
 
 def csv_delimiter(text: str) -> str:

@@ -14,11 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from abs_core.canonical import digest, sha256_bytes
+from abs_core.errors import AbsError
 from abs_core.files import sha256_file, storage_errors
 
 __all__ = ["DigestCache"]
+
+T = TypeVar("T")
 
 # Files of one step: a step is remembered when it is done, and bounds what is in memory of millions of files.
 _FILES_PER_STEP = 2000
@@ -62,6 +66,30 @@ class DigestCache:
             StorageError: a file cannot be read.
         """
         return self._remembered([[inputs, *(_stamp(path) for path in files)]], [compute])[0]
+
+    def derived_each(self, requests: Sequence[tuple[str, Path, Callable[[], str]]]) -> list[str | AbsError]:
+        """As ``derived`` for each of many, in one look-up and one commit; in place of a digest the error there was.
+
+        Args:
+            requests: of each the inputs, the file that it depends on besides, and how to compute it.
+        """
+        stamps = _stamps(path for _, path, _ in requests)
+        outcomes: list[str | AbsError] = []
+        for start in range(0, len(requests), _FILES_PER_STEP):
+            step = requests[start : start + _FILES_PER_STEP]
+            # what has no stamp is looked up under a key that nothing has
+            keys = [digest([inputs, str(stamps[path])]) for inputs, path, _ in step]
+            known: dict[str, str | AbsError] = {**self._look_up(keys)}
+            missing = {
+                key: partial(_outcome, stamps[path], compute)
+                for key, (_, path, compute) in zip(keys, step, strict=True)
+                if key not in known
+            }
+            fresh = dict(zip(missing, _all_of(list(missing.values())), strict=True))
+            self._write({key: value for key, value in fresh.items() if isinstance(value, str)})
+            known |= fresh
+            outcomes += [known[key] for key in keys]
+        return outcomes
 
     def _remembered(self, identities: Sequence[Sequence[str]], computes: Sequence[Callable[[], str]]) -> list[str]:
         keys = [digest(list(identity)) for identity in identities]
@@ -182,7 +210,28 @@ def _is_sound(key: object, value: object, checksum: object) -> bool:
     return _text(checksum) == _checksum(_text(key), _text(value))
 
 
-def _all_of(computes: Sequence[Callable[[], str]]) -> list[str]:
+def _stamps(paths: Iterable[Path]) -> dict[Path, str | AbsError]:
+    """The stamp of each file, which is asked for once; in its place why there is none."""
+    stamps: dict[Path, str | AbsError] = {}
+    for path in paths:
+        if path not in stamps:
+            try:
+                stamps[path] = _stamp(path)
+            except AbsError as error:
+                stamps[path] = error
+    return stamps
+
+
+def _outcome(stamp: str | AbsError, compute: Callable[[], str]) -> str | AbsError:
+    if isinstance(stamp, AbsError):
+        return stamp
+    try:
+        return compute()
+    except AbsError as error:
+        return error
+
+
+def _all_of(computes: Sequence[Callable[[], T]]) -> list[T]:
     if len(computes) <= 1:
         return [compute() for compute in computes]
     with ThreadPoolExecutor(min(_THREADS, len(computes)), thread_name_prefix="abs-digest") as pool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeGuard, TypeVar, Union
@@ -148,36 +149,79 @@ def as_sample(image: ImageInput) -> Sample | ImageInMemory:
     return ImageInMemory(image, os.fsdecode(getattr(image, "filename", "")) or "PIL image")
 
 
+# Images of one step: after each, digests are remembered and progress is told.
+_STEP = 500
+
+
 def identify(
-    samples: Sequence[Sample | ImageInMemory], digests: DigestCache
+    samples: Sequence[Sample | ImageInMemory], digests: DigestCache, told: Callable[[int], None] = lambda _: None
 ) -> list[IdentifiedSample | UnreadableSample]:
-    """The content id of each image, or why there is none."""
+    """The content id of each image, or why there is none.
+
+    Args:
+        samples: the images.
+        digests: remembers the ids of files and of images inside files.
+        told: is given how many are done, now and then.
+    """
+    identified: list[IdentifiedSample | UnreadableSample] = []
+    for step in batched(samples, _STEP):
+        identified += _identify_step(step, digests)
+        told(len(identified))
+    return identified
+
+
+def _identify_step(
+    samples: Sequence[Sample | ImageInMemory], digests: DigestCache
+) -> Iterator[IdentifiedSample | UnreadableSample]:
     files = [sample.path for sample in samples if _is_file(sample)]
     try:
         known = dict(zip(files, digests.files(files), strict=True))
     except StorageError:
         known = {}  # one of them cannot be read: find out which
-    identified: list[IdentifiedSample | UnreadableSample] = []
+    inside = [sample for sample in samples if isinstance(sample, Sample) and sample.source is not None]
+    # the container's stamp stands for the member's: a changed shard is read anew
+    requests = [(f"image {_name(sample)}", sample.path, partial(_read_id, sample)) for sample in inside]
+    outcomes = iter(digests.derived_each(requests))
     for sample in samples:
         try:
-            image_id = known.get(sample.path) if _is_file(sample) else None
-            identified.append(IdentifiedSample(sample, image_id or _content_id(sample, digests)))
+            if isinstance(sample, Sample) and sample.source is not None:
+                outcome = next(outcomes)
+                if isinstance(outcome, AbsError):
+                    raise outcome
+                yield IdentifiedSample(sample, outcome)
+            else:
+                image_id = known.get(sample.path) if _is_file(sample) else None
+                yield IdentifiedSample(sample, image_id or _content_id(sample, digests))
         except (StorageError, ImageError) as error:
-            identified.append(UnreadableSample(sample.name, error))
-    return identified
+            yield UnreadableSample(sample.name, error)
+
+
+def _name(sample: Sample) -> str:
+    return "" if sample.source is None else sample.source.name
+
+
+def _read_id(sample: Sample) -> str:
+    return sha256_bytes(sample.read())
 
 
 def identify_readable(
-    samples: Sequence[Sample], digests: DigestCache, on_error: OnError
+    samples: Sequence[Sample],
+    digests: DigestCache,
+    on_error: OnError,
+    told: Callable[[int], None] = lambda _: None,
 ) -> tuple[list[IdentifiedSample], list[SkippedImage]]:
     """The images whose bytes can be read, in order, and the others.
+
+    Args:
+        samples, digests, told: as in ``identify``.
+        on_error: whether an image that cannot be read ends the run.
 
     Raises:
         ImageError: an image cannot be read and ``on_error`` is "stop".
     """
     readable: list[IdentifiedSample] = []
     skipped: list[SkippedImage] = []
-    for entry in identify(samples, digests):
+    for entry in identify(samples, digests, told):
         if isinstance(entry, IdentifiedSample):
             readable.append(entry)
         elif on_error == "stop":
@@ -211,7 +255,4 @@ def _is_file(sample: Sample | ImageInMemory) -> TypeGuard[Sample]:
 def _content_id(sample: Sample | ImageInMemory, digests: DigestCache) -> str:
     if isinstance(sample, ImageInMemory):
         return sha256_bytes(sample.content) if isinstance(sample.content, bytes) else sample.load().id
-    if sample.source is None:
-        return digests.file(sample.path)
-    # the container's stamp stands for the member's: a changed shard is read anew
-    return digests.derived(f"image {sample.source.name}", [sample.path], lambda: sha256_bytes(sample.read()))
+    return digests.file(sample.path)

@@ -59,15 +59,27 @@ class EvaluationSplit:
     seconds: float = 0.0
     _identified: tuple[list[IdentifiedSample], list[SkippedImage]] | None = None
 
-    def identify(self, digests: DigestCache, on_error: OnError) -> tuple[list[IdentifiedSample], list[SkippedImage]]:
+    def identify(
+        self, digests: DigestCache, on_error: OnError, advance: Advance | None = None
+    ) -> tuple[list[IdentifiedSample], list[SkippedImage]]:
         """The images whose bytes could be read, and the others.
+
+        Args:
+            digests: remembers the ids of images.
+            on_error: whether an image that cannot be read ends the run.
+            advance: is told how far reading is, since nothing is classified meanwhile.
 
         Raises:
             ImageError: an image cannot be read and ``on_error`` is "stop".
         """
         if self._identified is None:
             start = time.perf_counter()
-            self._identified = identify_readable(self.samples, digests, on_error)
+
+            def told(done: int) -> None:
+                if advance is not None:
+                    advance(0, f"read {done} of {len(self.samples)} images")
+
+            self._identified = identify_readable(self.samples, digests, on_error, told)
             self.seconds = time.perf_counter() - start
         return self._identified
 
@@ -429,7 +441,7 @@ def _run_pass(
     job: EvaluationJob, plan: MethodPlan, stages: Stages, on_error: OnError, advance: Advance
 ) -> tuple[ScoredImages, list[MethodResult]]:
     dataset, names = job.split.dataset, job.label_space.names
-    images, unreadable = job.split.identify(stages.models.digests, on_error)
+    images, unreadable = job.split.identify(stages.models.digests, on_error, advance)
     labels = [job.positions[image.sample.label] for image in images]
     positions = {class_id: position for position, class_id in enumerate(names)} | dict(job.positions)
     selected = [positions[class_id] for class_id in dataset.selected if class_id in positions]

@@ -36,6 +36,23 @@ def test_progress_of_a_log_shows_rate_and_remark(
     assert capsys.readouterr().err == "classifying: 22 of 30 images, 2.0 images/s, 4 s left; pets\n"
 
 
+def test_work_before_the_first_unit_is_told_early_and_does_not_count_for_the_rate(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter([0.0, 0.5, 1.5, 3.0, 12.0, 3612.0, 3622.5])
+    monkeypatch.setattr("abs_cli.console.time.monotonic", lambda: next(moments))
+    with progress("classifying", 30_000, "images") as advance:
+        for done in (100, 200, 300, 400, 500):
+            advance(0, f"read {done} of 500 images")
+        advance(10)
+    assert capsys.readouterr().err.splitlines() == [
+        "classifying: 0 of 30000 images, 0.0 images/s, time left not known yet; read 200 of 500 images",
+        "classifying: 0 of 30000 images, 0.0 images/s, time left not known yet; read 400 of 500 images",
+        "classifying: 0 of 30000 images, 0.0 images/s, time left not known yet; read 500 of 500 images",
+        "classifying: 10 of 30000 images, 1.0 images/s, 8 h 45 min left",
+    ]
+
+
 def test_a_dumb_terminal_gets_lines_and_no_bar_that_it_cannot_show(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

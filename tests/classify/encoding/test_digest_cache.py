@@ -6,6 +6,7 @@ import os
 import sqlite3
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from abs_classify.encoding.digest_cache import DigestCache
 from abs_core.canonical import sha256_bytes
-from abs_core.errors import StorageError
+from abs_core.errors import ImageError, StorageError
 from abs_core.files import sha256_file
 
 
@@ -209,3 +210,31 @@ def test_no_damage_changes_a_digest(remembered: tuple[Path, list[Path]], changes
     assert DigestCache(base.parent).files(paths) == [sha256_bytes(path.name.encode()) for path in paths]
     DigestCache(base.parent).verify()
     assert DigestCache(base.parent).verify()[1] == 0
+
+
+def test_many_images_of_one_file_are_one_commit_and_each_has_its_own_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = tmp_path / "0.tar"
+    shard.write_bytes(b"x")
+    cache = DigestCache(tmp_path / "cache")
+    commits: list[int] = []
+    write = DigestCache._write
+    monkeypatch.setattr(DigestCache, "_write", lambda self, fresh: (commits.append(len(fresh)), write(self, fresh)))
+    computed: list[int] = []
+
+    def compute(number: int) -> str:
+        computed.append(number)
+        if number == 7:
+            raise ImageError("damaged")
+        return sha256_bytes(b"%d" % number)
+
+    requests = [(f"image {number}", shard, partial(compute, number)) for number in range(1200)]
+    requests.append(("image x", tmp_path / "none.tar", partial(compute, 9)))
+    outcomes = cache.derived_each(requests)
+    assert commits == [1199]
+    assert [type(outcome) for outcome in (outcomes[7], outcomes[1200])] == [ImageError, StorageError]
+    assert outcomes[8] == sha256_bytes(b"8") == cache.derived("image 8", [shard], lambda: "another")
+    computed.clear()
+    assert cache.derived_each(requests)[:7] == outcomes[:7]
+    assert computed == [7]
