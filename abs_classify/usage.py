@@ -99,7 +99,7 @@ def measure_usage(
         "attention_digest": facts.attention,
         "texts_digest": class_texts.digest,
     }
-    return DescriptionUsage(weights.tolist(), image_ids, skipped, stages.models.name, parameters)
+    return DescriptionUsage(weights.tolist(), image_ids, skipped, stages.models.label, parameters)
 
 
 def filter_by_use(

@@ -19,7 +19,6 @@ from abs_classify.encoding.stages import Stages
 from abs_classify.evaluation.metrics import MethodResult, SeedSpread, evaluate_ranks
 from abs_classify.evaluation.published import SINGLE, BaselineCheck, PublishedNumber, find_published
 from abs_classify.methods.table import MethodPlan
-from abs_classify.models.deferred import model_notes
 from abs_core.canonical import sha256_bytes
 from abs_core.descriptions import LabelSpace
 from abs_core.errors import DatasetError, UsageError
@@ -253,7 +252,7 @@ class RankedPass:
 
     Args:
         job: the images and classes.
-        model: as the user named it.
+        model: its name, without the path of its files.
         seed: of the views and texts.
         scored: the rankings.
     """
@@ -270,7 +269,7 @@ class Evaluation:
 
     Args:
         job: what was planned.
-        model: as the user named it.
+        model: its name, without the path of its files.
         stages: with the features of the first seed in the cache.
         scored: the rankings of the first seed.
         results: of the first seed, one for each method.
@@ -330,7 +329,7 @@ class Evaluation:
             *self.plan.notes,
             *near,
             *self._not_compared(),
-            *model_notes(self.model),
+            *self.stages.models.notes,
         ]
 
     def _checked(self) -> list[tuple[BaselineCheck, MethodResult]]:
@@ -409,7 +408,7 @@ def run_job(
 
     Args:
         job: what was planned.
-        model: as the user named it.
+        model: its name, without the path of its files.
         stages: of that model, with the first seed.
         on_error: whether an image that cannot be read stops the run.
         advance: is called for each finished shard.

@@ -325,7 +325,7 @@ def _weight_facts(evaluation: Evaluation) -> WeightFacts:
     return WeightFacts(
         name=evaluation.model,
         tower=models.facts.model,
-        attention_source=models.attention,
+        attention_source=models.attention_label,
         attention=models.facts.attention,
         grid=models.facts.grid,
         crop_fraction=models.facts.crop_fraction,

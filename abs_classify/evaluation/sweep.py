@@ -26,6 +26,7 @@ from abs_classify.evaluation.records import ResultRecord, Run, records_of
 from abs_classify.evaluation.results_folder import ResultsFolder
 from abs_classify.evaluation.tables import tables_text
 from abs_classify.methods.table import MethodPlan, plan_methods
+from abs_classify.models.names import short_names
 from abs_core.descriptions import LabelSpace
 from abs_core.errors import DatasetError, ModelError, UsageError
 from abs_core.labels import LabelSet, from_names
@@ -302,9 +303,9 @@ def run_sweep(
     for model in sweep.models:
         _check_model(sweep, model, _stages(sweep, stages_of, model).models)
     images = sum(len(job.split.samples) * job.passes for job in sweep.jobs) * len(sweep.models)
-    number = 0
+    number, labels = 0, short_names(sweep.models)
     with progress("classifying", images, "images") as advance:
-        for model in sweep.models:
+        for model, label in labels.items():
             stages = _stages(sweep, stages_of, model)
             with stages.timed("load"):
                 grid = stages.models.facts.grid
@@ -313,8 +314,8 @@ def run_sweep(
                 _log_remarks(sweep)
             for job in sweep.jobs:
                 number += 1
-                remark = "" if sweep.combinations == 1 else f"{_title(job, model)} ({number} of {sweep.combinations})"
-                finished(run_job(job, model, stages, sweep.on_error, _with_remark(advance, remark), ranked))
+                remark = "" if sweep.combinations == 1 else f"{_title(job, label)} ({number} of {sweep.combinations})"
+                finished(run_job(job, label, stages, sweep.on_error, _with_remark(advance, remark), ranked))
             del stages
             _release()
 

@@ -2,6 +2,7 @@
 
 base.py                 the protocols of models, of attention backends and of what they are given; device and dtype
 registry.py             known models and their licenses, what of them is on this machine, loading by name
+names.py                short names, for tables and file names
 info.py                 what a model is, from its configuration alone
 deferred.py             the models of a run, known by digest before they are loaded
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from abs_classify.models.names import short_name
 from abs_core.errors import ModelError
 from abs_core.extras import installed_version
 
@@ -39,6 +40,7 @@ class ModelFacts:
         grid: side of the token grid, 0 without feature windows.
         crop_fraction: share of the short side that the model sees of the whole image; None where it stretches it.
         context_length: tokens that a text may have.
+        remarks: what was assumed or left out when the model was loaded, for people.
     """
 
     model: str
@@ -46,6 +48,7 @@ class ModelFacts:
     grid: int
     crop_fraction: float | None
     context_length: int
+    remarks: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """The facts as the digest cache remembers them; "tower" is the name of the model there."""
@@ -56,7 +59,7 @@ class ModelFacts:
     def from_json(cls, text: str) -> ModelFacts:
         """The facts that ``to_json`` wrote."""
         values = json.loads(text)
-        return cls(model=values.pop("tower"), **values)
+        return cls(model=values.pop("tower"), remarks=tuple(values.pop("remarks", ())), **values)
 
     @property
     def geometry(self) -> Geometry:
@@ -145,6 +148,21 @@ class DeferredModel:
         )
 
     @property
+    def label(self) -> str:
+        """The name of the model without the path of its files."""
+        return short_name(self.name)
+
+    @property
+    def attention_label(self) -> str:
+        """The name of the attention backend without the path of its files."""
+        return short_name(self.attention)
+
+    @property
+    def notes(self) -> list[str]:
+        """What must be said of a result of the model; loads it where nothing is remembered of it."""
+        return [*model_notes(self.name), *(f"{self.label}: {remark}" for remark in self.facts.remarks)]
+
+    @property
     def pillow(self) -> str:
         """The version of the library that decodes and resizes images."""
         return installed_version("pillow")
@@ -160,7 +178,7 @@ class DeferredModel:
         from abs_classify.models.base import DTYPES, emulates
         from abs_classify.models.registry import load_model
 
-        _logger.info("loading %s", self.name)
+        _logger.info("loading %s", self.label)
         model = load_model(self.name, device=self.device, dtype=self.dtype, derived=self._derived)
         if emulates(model.device, DTYPES[self.dtype]):
             _logger.info("this %s has no unit for %s and emulates it; float32 is faster", model.device.type, self.dtype)
@@ -175,7 +193,14 @@ class DeferredModel:
 
     def _find_facts(self) -> ModelFacts:
         model, backend = self.model, self.attention_backend
-        return ModelFacts(model.digest, backend.digest, model.grid, model.crop_fraction, model.context_length)
+        return ModelFacts(
+            model.digest,
+            backend.digest,
+            model.grid,
+            model.crop_fraction,
+            model.context_length,
+            tuple(getattr(model, "remarks", ())),
+        )
 
 
 class LoadedModel(DeferredModel):

@@ -168,7 +168,7 @@ def _classification_page(
 def _run_facts(stages: Stages, command: Sequence[str]) -> tuple[tuple[str, str], ...]:
     models = stages.models
     return (
-        ("model", f"{models.name} ({models.dtype}), attention {models.attention}"),
+        ("model", f"{models.label} ({models.dtype}), attention {models.attention_label}"),
         ("seed", str(stages.seed)),
         ("command", shlex.join(["abs", *redacted(command[1:])])),
     )

@@ -185,7 +185,7 @@ def _json_lines(classifier: Classifier, predictions: Sequence[Prediction]) -> It
             "image": prediction.image_id,
             "method": classifier.method.name,
             "classes_from": classifier.label_space.source,
-            "model": classifier.stages.models.name,
+            "model": classifier.stages.models.label,
             "ranking": [
                 {"class": ranked.class_id, "name": ranked.name, "score": ranked.score} for ranked in prediction.ranking
             ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def test_the_guard_speaks_where_a_whole_published_split_was_run() -> None:
         chosen = EvaluationSplit(Dataset("dtd:./dtd", classes, items, "dtd", split), items[:count])
         job = EvaluationJob(chosen, LabelSpace(labels, None, "labels"), {}, [MethodPlan({}, None, "dtd", 0)])
         results = [result(right, count), result(right, count, "clip-e"), result(right, count, "abs")]
-        stages: Any = None  # nothing is computed
+        stages: Any = SimpleNamespace(models=SimpleNamespace(notes=[]))  # nothing is computed
         return Evaluation(job, model, stages, ScoredImages([], [], {}), results, [], 0.0, {})
 
     near, far = judge(820), judge(700)
@@ -61,7 +62,7 @@ def test_a_number_that_was_made_with_other_class_names_is_named_and_not_compared
     def judge(labels: LabelSet) -> Evaluation:
         split = EvaluationSplit(Dataset("places365:./p", shipped.classes, images, "places365", "val"), images)
         job = EvaluationJob(split, LabelSpace(labels, None, "labels"), {}, [MethodPlan({}, None, "places", 0)])
-        stages: Any = None  # nothing is computed
+        stages: Any = SimpleNamespace(models=SimpleNamespace(notes=[]))  # nothing is computed
         ranks = np.where(np.arange(36_500) < 9000, 1, 2)
         results = [evaluate_ranks("clip", ranks, np.arange(36_500) % 365, 365)]
         return Evaluation(job, "ViT-B-32-quickgelu/openai", stages, ScoredImages([], [], {}), results, [], 0.0, {})
