@@ -43,11 +43,13 @@ class ClassProgress:
         waiting: samples without an outcome so far.
         replies: sample number -> (digest of its request, reply), until they are cleaned.
         descriptions, rejected: what was kept, and what was not.
+        longer_names: names of other classes that contain the name of this one, as "corn field" contains "field".
         reasoned: replies that contained reasoning beside the answer.
         is_given_up: whether nothing more is to be requested.
     """
 
     label: ClassLabel
+    longer_names: tuple[str, ...] = ()
     asked: int = 0
     failed: int = 0
     waiting: int = 0
@@ -94,8 +96,7 @@ class ClassProgress:
         if not self.replies:
             return 0
         before = len(self.descriptions)
-        # Made anew each time, because most classes are judged once and there may be 100,000.
-        matcher = NameMatcher(self.label.name)
+        matcher = self._matcher()
         seen = {*self._seen, *example_keys}
         for sample, (request_id, reply) in sorted(self.replies.items()):
             source = provenance(sample, request_id)
@@ -124,12 +125,16 @@ class ClassProgress:
         cleaned = clean(
             reply.text,
             finish_reason=reply.finish_reason,
-            matcher=NameMatcher(self.label.name),
+            matcher=self._matcher(),
             name=self.label.name,
             rules=rules,
             seen=example_keys,
         )
         return None if cleaned.accepted else cleaned.rejected[0].reason.value
+
+    def _matcher(self) -> NameMatcher:
+        # Made anew each time, because most classes are judged once and there may be 100,000.
+        return NameMatcher(self.label.name, others=self.longer_names)
 
     def drop(self) -> None:
         """A sample that was to be requested never will be, and no further one."""

@@ -58,14 +58,11 @@ class JournalEntry:
         request: the digest under which it was first recorded.
         reply: what the model answered.
         server: the address that answered; empty if the line does not say.
-        is_list: whether the text is the list that was requested, as the model wrote it. Lists of version 1 are stored
-            with one text per line instead.
     """
 
     request: str
     reply: Reply
     server: str
-    is_list: bool
 
 
 class Journal:
@@ -337,9 +334,7 @@ def _entry(record: Mapping[str, Any]) -> JournalEntry:
         raise ValueError("not a reply")
     counts = int(record["prompt_tokens"]), int(record["completion_tokens"])
     reply = Reply(record["text"], record["finish_reason"], *counts, _lost(record), _adaptation(record))
-    return JournalEntry(
-        str(record.get("was", record["request"])), reply, str(record.get("server", "")), record.get("answer") == "list"
-    )
+    return JournalEntry(str(record.get("was", record["request"])), reply, str(record.get("server", "")))
 
 
 def _lost(record: Mapping[str, Any]) -> Tokens:

@@ -13,11 +13,12 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 
+from abs_core.labels import ClassLabel
 from abs_descriptions.generation.actions import ActionPattern
 from abs_descriptions.generation.sentences import word_places, word_set, words
 from abs_descriptions.generation.spelling import SYNONYMS, plain_word, plurals, singulars, standard_word
 
-__all__ = ["NameMatcher", "joined_words_fit"]
+__all__ = ["NameMatcher", "joined_words_fit", "names_with"]
 
 _BRACKETS = re.compile(r"\([^()]{0,200}\)|\[[^\[\]]{0,200}\]")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
@@ -72,11 +73,40 @@ _FOLLOWERS = _SEPARATE | word_set(
 )
 _LINKS = word_set("of in on with and for without at")
 _LONG = 9
+_MOST_NAMES = 60
 
 
 def joined_words_fit(text_words: Sequence[str], spelled: frozenset[str]) -> bool:
     """Whether words of a text that together spell a name, the words of which are ``spelled``, can be meant as it."""
     return len(text_words) == 1 or all(word not in _SEPARATE or word in spelled for word in text_words)
+
+
+def names_with(classes: Sequence[ClassLabel]) -> Mapping[str, tuple[str, ...]]:
+    """Class id -> names of other classes that have all words of its name and more; in linear time."""
+    by_word = dict[str, list[ClassLabel]]()
+    last_words = {label.id: _last_word(label.name) for label in classes}
+    wanted = frozenset(last_words.values())
+    for label in classes:
+        for word in {standard_word(word) for word in words(label.name)} & wanted:
+            by_word.setdefault(word, []).append(label)
+    longer = dict[str, tuple[str, ...]]()
+    for label in classes:
+        own = _content(label.name)
+        # A word of very many names, such as "number" in numbered ones, tells none of them apart.
+        beside = by_word.get(last_words[label.id], [])
+        if 1 < len(beside) <= _MOST_NAMES:
+            longer[label.id] = tuple(dict.fromkeys(other.name for other in beside if own < _content(other.name)))
+    return longer
+
+
+def _content(name: str) -> frozenset[str]:
+    found = map(standard_word, words(_BRACKETS.sub(" ", name).partition(",")[0]))
+    return frozenset(word for word in found if word not in _OPTIONAL and not _YEAR.fullmatch(word))
+
+
+def _last_word(name: str) -> str:
+    own = [standard_word(word) for word in words(_BRACKETS.sub(" ", name).partition(",")[0])]
+    return next((word for word in reversed(own) if word in _content(name)), "")
 
 
 class NameMatcher:

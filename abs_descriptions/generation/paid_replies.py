@@ -26,7 +26,6 @@ from abs_descriptions.generation.providers.base import (
     Tokens,
     request_digest,
 )
-from abs_descriptions.generation.providers.response_validation import validate_outcome
 
 __all__ = ["PaidReplies", "PaidReply", "reply_digest"]
 
@@ -142,7 +141,7 @@ class PaidReplies:
                 entry = journal.entry(name)
                 if entry is not None:
                     self._keep(journal, name, request, number, entry)
-                    return PaidReply(entry.request, _judge(request, entry), entry.server)
+                    return PaidReply(entry.request, entry.reply, entry.server)
         return None
 
     def lost(self, request: Request, number: int) -> Tokens:
@@ -172,7 +171,7 @@ class PaidReplies:
             about = {"model": self._model, **({"server": self.server} if self.server else {})}
             form = {"answer": request.answer} if request.answer != "text" else {}
             outcome = self._journal.add(name, outcome, {**context, **about, **form})
-        return PaidReply(name, validate_outcome(request, outcome), self.server)
+        return PaidReply(name, outcome, self.server)
 
     def _names(self, journal: Journal, request: Request, number: int) -> Iterator[str]:
         """The digests under which a journal may have the reply, the likeliest first."""
@@ -213,7 +212,3 @@ class PaidReplies:
             if not journal.is_empty:
                 self._others.append(journal)
                 yield journal
-
-
-def _judge(request: Request, entry: JournalEntry) -> Outcome:
-    return validate_outcome(request, entry.reply) if entry.is_list else entry.reply

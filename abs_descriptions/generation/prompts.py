@@ -56,7 +56,7 @@ class PromptSet(_PromptModel):
 
     ``kind`` is what the answers contain: "sentence" (CuPL) or "phrase", one per line (CLIP-D). ``answer`` is "list" if
     the prompts ask for the JSON object ``{"descriptions": ["...", "..."]}``: servers and vLLM then constrain the model
-    to it, and any other reply fails. ``language`` is the code of the expected language ("en"), or "any".
+    to it. ``language`` is the code of the expected language ("en"), or "any".
     """
 
     id: Identifier

@@ -31,7 +31,7 @@ from abs_descriptions.generation.class_progress import ClassProgress
 from abs_descriptions.generation.cleaning import description_key
 from abs_descriptions.generation.cost import Budget
 from abs_descriptions.generation.journal import Journal
-from abs_descriptions.generation.naming import NameMatcher
+from abs_descriptions.generation.naming import NameMatcher, names_with
 from abs_descriptions.generation.paid_replies import PaidReplies, PaidReply
 from abs_descriptions.generation.plan import (
     GenerationEstimate,
@@ -66,6 +66,8 @@ __all__ = [
     "run_generation",
 ]
 
+
+_REASONED = "replies with reasoning, which is paid for and not kept: turn it off, or choose a model without it"
 
 # The position of a class, and a sample number.
 _SampleKey = tuple[int, int]
@@ -221,7 +223,8 @@ class _GenerationRun:
         self._example_keys = frozenset(
             description_key(example.text, NameMatcher(example.name)) for example in prompts.examples
         )
-        self._classes = [ClassProgress(label) for label in labels.classes]
+        longer_names = names_with(labels.classes)
+        self._classes = [ClassProgress(label, longer_names.get(label.id, ())) for label in labels.classes]
         self._counts = _Counts()
         self._failures: dict[str, None] = {}
         self._remarks = RemarkCounter()
@@ -254,6 +257,9 @@ class _GenerationRun:
             self._clean(progress)
         if self._cut_short and any(len(progress.descriptions) < self._plan.per_class for progress in self._classes):
             self._stop = self._stop or StopReason.COST
+        for progress in self._classes:
+            if progress.reasoned:
+                self._remarks.add(_REASONED, progress.label.name, progress.reasoned)
         generator = self._final_generator()
         is_other = generator.id != self._generator.id
         return GenerationResult(

@@ -18,12 +18,12 @@ _START = re.compile(
 )
 _CLOSING = {'"': '"”', "“": '”"', "'": "'’", "‘": "’'", "`": "`"}
 # A quote within a text is not followed by one of these.
-_AFTER_STRING = re.compile(r"[^\S\n]*(?:[,:\]};]|\n|//|#|\Z)|\s*\Z")
+_AFTER_STRING = re.compile(r"[^\S\n]*(?:[,:\]};]|\n|//|#|\Z)|[^\S\n]+[\"“]|\s*\Z")
 _BARE = re.compile(r"[^,:\[\]{}\"“\n]+")
 _SPACE = re.compile(r"[\s,;]+")
 _KEY_END = re.compile(r"\s*:")
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
-_ESCAPED = {"n": "\n", "t": " ", "r": "", "b": "", "f": " "}
+_ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
 # How many of the keys around a text are looked at.
 _DEPTH = 10

@@ -19,7 +19,6 @@ from abs_descriptions.generation.prompts import read_prompts
 from abs_descriptions.generation.providers.base import Failure, Message, Parameters, Reply, Request
 from abs_descriptions.generation.providers.model_files import EMBEDDED_SHA256
 from abs_descriptions.generation.providers.registry import ProviderOptions, build_provider
-from abs_descriptions.generation.providers.response_validation import validate_outcome
 from abs_descriptions.generation.providers.vllm import VLLMProvider, _outcome, _sampling
 
 BATCH = 12
@@ -92,9 +91,8 @@ def test_where_a_list_is_asked_for_the_model_is_held_to_it(provider: VLLMProvide
     ended = [(one, reply) for one, reply in provider.complete(asked) if isinstance(reply, Reply)]
     whole = [(one, reply) for one, reply in ended if reply.finish_reason == "stop"]
     assert len(whole) >= 6
-    for one, reply in whole:
+    for _, reply in whole:
         assert 1 <= len(json.loads(reply.text)["descriptions"]) <= 12
-        assert isinstance(validate_outcome(one, reply), Reply)
 
 
 def test_what_vllm_calls_finished_is_a_reply_only_with_a_text() -> None:

@@ -5,27 +5,22 @@ Works on the JSON of an answer, whatever the server says that it is, and checks 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from abs_core.text import printable
 from abs_descriptions.generation.providers.base import (
-    Failure,
     FinishReason,
-    Outcome,
     Reply,
-    Request,
     Tokens,
-    used_tokens,
 )
 from abs_descriptions.generation.providers.error_responses import classify_error_body
 from abs_descriptions.generation.providers.error_words import parse_json, redact, redact_words, server_words
 from abs_descriptions.generation.providers.response_problem import ResponseProblem
 from abs_descriptions.generation.reasoning import final_answer
 
-__all__ = ["LIST_SCHEMA", "validate_body", "validate_completion", "validate_outcome"]
+__all__ = ["LIST_SCHEMA", "validate_body", "validate_completion"]
 
 #: An object with one list of texts. Only keywords that both OpenAI's strict mode and vLLM support.
 LIST_SCHEMA: dict[str, Any] = {
@@ -34,37 +29,6 @@ LIST_SCHEMA: dict[str, Any] = {
     "required": ["descriptions"],
     "additionalProperties": False,
 }
-
-
-def validate_outcome(request: Request, outcome: Outcome) -> Outcome:
-    """The outcome itself if text was requested; if a list was, its texts, one per line, or a failure."""
-    if request.answer == "text" or not isinstance(outcome, Reply):
-        return outcome
-    try:
-        return replace(outcome, text="\n".join(_lines(outcome)))
-    except _InvalidListError as error:
-        tokens = used_tokens(request, outcome)
-        return Failure(str(error), tokens, "no list", text=outcome.text, adaptation=outcome.adaptation)
-
-
-class _InvalidListError(Exception):
-    """Why a reply is not the list that was requested."""
-
-
-def _lines(reply: Reply) -> list[str]:
-    if reply.finish_reason == "length":
-        raise _InvalidListError("the list is cut off; it needs more tokens")
-    try:
-        value = json.loads(reply.text)
-    except (ValueError, RecursionError):
-        raise _InvalidListError("the reply is not the JSON that was requested") from None
-    texts = value.get("descriptions") if isinstance(value, dict) else None
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise _InvalidListError("the reply is JSON but not the list that was requested")
-    lines = [line for text in texts if (line := " ".join(text.split()))]
-    if not lines:
-        raise _InvalidListError("the list is empty")
-    return lines
 
 
 # A larger count is not plausible; JSON numbers may exceed any float, and costs are floats.

@@ -115,7 +115,7 @@ def test_a_copy_is_found_and_says_under_what_it_was_recorded_first(tmp_path: Pat
         assert (copy.entry(ONE), copy.entry(TWO), len(copy)) == (entry, None, 2)
     with Journal(tmp_path / "k.jsonl") as copy:
         assert copy.entry(ONE) == entry
-        assert copy.entry(THREE) == JournalEntry(TWO, REPLIES[TWO], "http://t/v1", is_list=False)
+        assert copy.entry(THREE) == JournalEntry(TWO, REPLIES[TWO], "http://t/v1")
         assert copy.adaptations("m", "http://s/v1") == copy.adaptations("m") == (Adaptation(("seed",), (), 1024),)
         assert copy.adaptations("m", "http://t/v1") == copy.adaptations("n") == ()
 
