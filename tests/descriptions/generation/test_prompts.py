@@ -10,8 +10,7 @@ from abs_core.errors import PromptError, UnknownNameError
 from abs_descriptions.generation.cleaning import CleaningRules, clean
 from abs_descriptions.generation.naming import NameMatcher
 from abs_descriptions.generation.prompts import PromptSet, article, read_prompts, shipped_prompt_sets
-from abs_descriptions.generation.providers.base import Message, Parameters, Reply, Request
-from abs_descriptions.generation.providers.response_validation import validate_outcome
+from abs_descriptions.generation.providers.base import Message
 
 GOOD = """
 id: birds
@@ -83,10 +82,8 @@ def test_every_shipped_set_can_be_read_and_its_examples_would_be_accepted(name: 
     prompts = read_prompts(name)
     assert prompts.id == name
     for example in prompts.examples:
-        answer = validate_outcome(Request((), Parameters(), answer=prompts.answer), Reply(example.text, "stop"))
-        assert isinstance(answer, Reply)
         cleaned = clean(
-            answer.text,
+            example.text,
             finish_reason="stop",
             matcher=NameMatcher(example.name),
             name=example.name,
