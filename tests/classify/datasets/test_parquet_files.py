@@ -66,7 +66,9 @@ def test_files_that_are_missing_or_too_many_are_an_error(tmp_path: Path, files: 
         ("---\ndataset_info:\n  splits:\n  - name: train\n    num_examples: 7\n---\n", None),
         ("---\nlicense: mit\n---\n", None),
         ("# no card", None),
-        ("---\n" + "[" * 5000 + "\n---\n", None),
+        ("---\ndataset_info:\n" + "[" * 500_000 + "\n---\n", None),
+        ("---\ndataset_info:\n" + " - name: test\n" * 50_000 + "\n---\n", None),
+        ("---\ndataset_info:\n  splits:\n  - name: 'test'\n    num_examples: 7\ntags:\n- x: 1\n- y: 2\n---\n", 7),
         ("---\n!!bool foo\n---\n", None),
     ],
 )
