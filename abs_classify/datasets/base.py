@@ -323,9 +323,21 @@ def read_bytes(path: Path, name: str, offset: int = 0, size: int | None = None) 
     return data
 
 
+# the longest name of a file that usual file systems have, in bytes; asking for a longer one is an error
+_MAX_NAME = 255
+
+
 def existing_path(text: str) -> Path:
-    """A path that a spec names; ``~`` is the home folder, since shells leave it alone behind a colon."""
+    """A path that a spec names; ``~`` is the home folder, since shells leave it alone behind a colon.
+
+    Raises:
+        UsageError: an address, or what can be no path.
+    """
     path = Path(text)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) and not os.path.lexists(path):
+        raise UsageError(f"{text!r:.200} is an address, not a path", remedy="Download it first, and name the copy")
+    if "\0" in text or len(os.fsencode(path.name)) > _MAX_NAME:
+        raise UsageError(f"{text!r:.60} can be no path", remedy="Check the path")
     if text.startswith("~") and not os.path.lexists(path):
         return Path(os.path.expanduser(text))  # noqa: PTH111 - keeps a path whose user is unknown as it is
     return path
@@ -348,7 +360,7 @@ def split_options(location: str, known: Iterable[str], usage: str) -> tuple[str,
         UsageError: an unknown option, or one that is given twice.
     """
     path, mark, query = location.rpartition("?")
-    if not mark or ("://" not in location and os.path.lexists(existing_path(location))):
+    if not mark or ("://" not in location and os.path.lexists(location)):
         return location, {}
     options: dict[str, str] = {}
     for part in query.split("&"):

@@ -68,11 +68,25 @@ def open_imagefolder(location: str) -> Dataset:
     root = existing_path(place)
     if not root.is_dir():
         problem = "is not a folder" if root.exists() else "does not exist"
-        raise DatasetError(f"the image folder {place!r} {problem}", remedy="Check the path")
+        raise DatasetError(f"the image folder {place!r} {problem}", remedy=_extraction(root) or "Check the path")
     folder = _ImageFolder(place, root, options)
     dataset = folder.from_metadata() or folder.from_class_folders()
     remarks = (*folder.listing.remarks.remarks, *dataset.remarks)
     return replace(dataset, name=f"imagefolder:{location}", remarks=remarks)
+
+
+def _extraction(path: Path) -> str:
+    """The command that extracts an archive; empty if a path is none."""
+    name = path.name.lower()
+    folder = path.with_name(re.sub(r"(\.tar)?\.\w+$", "", path.name))
+    if not path.is_file() or folder == path:
+        return ""
+    if name.endswith(".zip"):
+        return f"Extract it: unzip {shlex.quote(str(path))} -d {shlex.quote(str(folder))}"
+    if name.endswith((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")):
+        target = shlex.quote(str(folder))
+        return f"Extract it: mkdir {target} && tar -xf {shlex.quote(str(path))} -C {target}"
+    return ""
 
 
 class _ImageFolder:
@@ -258,9 +272,12 @@ class _ImageFolder:
         reasons = [remark for remark in self.listing.remarks.remarks if remark.kind != f"left out: {_EMPTY}"]
         left_out = "; ".join(map(str, reasons[:5]))
         remedy = _LAYOUT
-        lists = [name for name in files if name.endswith((".csv", ".tsv", ".jsonl", ".parquet"))]
+        beside = [self._top / name for name in files] + [
+            self._root / name for name in self.listing.names(self._root)[1]
+        ]
+        lists = [path for path in beside if path.suffix in (".csv", ".tsv", ".jsonl", ".parquet")]
         if lists:
-            path = self._top / lists[0]
+            path = lists[0]
             kind = {".jsonl": "jsonl", ".parquet": "hf"}.get(path.suffix, "csv")
             remedy += f", or read the list that is there: {show_command(f'{kind}:{path}')}"
             if path.name == "metadata.parquet":

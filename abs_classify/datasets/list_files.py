@@ -142,6 +142,9 @@ def _not_text(file: Path, what: str) -> DatasetError:
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         remedy = f"Convert it: iconv -f UTF-16 -t UTF-8 {name} > utf8{file.suffix}"
         return DatasetError(f"the {what} {str(file)!r} is not valid UTF-8 but UTF-16", remedy=remedy)
+    if head.startswith(b"\x1f\x8b"):
+        remedy = f"Unpack it: gunzip -k {name}"
+        return DatasetError(f"the {what} {str(file)!r} is not valid UTF-8 but a gzip file", remedy=remedy)
     if head.startswith(b"PK\3\4"):
         remedy = "Save the first sheet as CSV (UTF-8)"
         return DatasetError(f"the {what} {str(file)!r} is not valid UTF-8 but a zip file or workbook", remedy=remedy)
@@ -168,10 +171,12 @@ class _Columns(NamedTuple):
     """Where the cells of a row are; -1 for a column that there is not.
 
     Args:
+        width: how many columns have names; 0 without a header.
         path, label, id, split: positions.
         classes: position to class name, where each class has a column of 0 and 1.
     """
 
+    width: int
     path: int
     label: int
     id: int
@@ -270,7 +275,7 @@ def _find_columns(source: ListSource, head: Sequence[Sequence[str]]) -> tuple[_C
     split = next((position for position, name in enumerate(first) if _key(name) in _SPLIT_COLUMNS), -1)
     identifier = first.index("id") if "id" in first else -1
     return _Columns(
-        path, -1 if label is None else label, -1 if identifier == path else identifier, split, classes
+        len(first), path, -1 if label is None else label, -1 if identifier == path else identifier, split, classes
     ), False
 
 
@@ -284,7 +289,7 @@ def _numbered_columns(source: ListSource, width: int) -> _Columns:
                 f"Write for example {source.command(path='1', label=str(max(2, width)))}",
             )
         numbers[name] = int(text) - 1
-    return _Columns(numbers["path"], numbers["label"], -1, -1, {})
+    return _Columns(0, numbers["path"], numbers["label"], -1, -1, {})
 
 
 def _headerless_columns(source: ListSource, first: Sequence[str], paths: Sequence[int]) -> _Columns:
@@ -299,7 +304,7 @@ def _headerless_columns(source: ListSource, first: Sequence[str], paths: Sequenc
             f"Say which columns are path and label: {command}",
         )
     source.remarks.add("first line of a list read as a row, not as names of columns", ", ".join(first))
-    return _Columns(paths[0], 1 - paths[0], -1, -1, {})
+    return _Columns(0, paths[0], 1 - paths[0], -1, -1, {})
 
 
 def _find(
@@ -336,7 +341,11 @@ def _find(
 
 def _class_columns(names: Sequence[str], path: int, row: Sequence[str]) -> dict[int, str]:
     """The names of the classes where each has a column of 0 and 1, as Roboflow and ISIC write them; else none."""
-    others = {position: name for position, name in enumerate(names) if position != path}
+    others = {
+        position: name
+        for position, name in enumerate(names)
+        if position != path and name and _key(name) not in _SPLIT_COLUMNS
+    }
     cells = [row[position].strip() if position < len(row) else "" for position in others]
     return others if len(others) > 1 and all(map(_MARK.fullmatch, cells)) else {}
 
@@ -369,6 +378,12 @@ class _Table:
         """A row; None if it is of another split, or shows not one class."""
         columns, width = self._columns, len(row)
         path = row[columns.path] if columns.path < width else ""
+        if width > columns.width > 0 and any(map(str.strip, row[columns.width :])):
+            self._source.fail_line(
+                line,
+                f"has {width} cells, but {columns.width} columns have names",
+                "Put a cell that contains the delimiter in double quotes",
+            )
         if columns.split >= 0:
             split = row[columns.split].strip() if columns.split < width else ""
             self._splits[split] += 1

@@ -259,7 +259,8 @@ def _folder_with(folder: Path, path: str) -> Path | None:
     """A folder near that of the list from which a path leads to a file."""
     try:
         near = [*sorted(entry for entry in folder.iterdir() if entry.is_dir())[:_MANY], folder.parent]
-        return next((place for place in near if (place / path).is_file()), None)
+        endings = ("", *_EXTENSIONS)
+        return next((place for place in near if any((place / (path + end)).is_file() for end in endings)), None)
     except OSError:
         return None
 

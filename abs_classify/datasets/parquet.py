@@ -14,7 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from abs_classify.datasets.base import Dataset, Sample, class_id, classes_of, label_at, numbered_classes, split_options
+from abs_classify.datasets.base import (
+    Dataset,
+    Sample,
+    class_id,
+    classes_of,
+    label_at,
+    label_in,
+    named_label_set,
+    numbered_classes,
+    split_options,
+)
 from abs_classify.datasets.parquet_columns import GroupReader, LabelColumn, open_parquet_file
 from abs_classify.datasets.parquet_files import download_split, find_parquet_files, stated_rows
 from abs_core.errors import DatasetError, ImageError
@@ -104,7 +114,7 @@ def open_parquet(location: str) -> Dataset:
         location: a ``.parquet`` file, a folder with such files in it or in ``data/``, or ``OWNER/NAME@REVISION`` with
             a full commit hash and the option ``to``, the folder that the files are downloaded into, once. Other
             options: ``split`` (default: ``test``), the prefix of the file names; ``image`` and ``label``, the columns;
-            ``classes``, the shipped label set that numbers count in.
+            ``classes``, the label set that labels are of, by number, id or name.
 
     Raises:
         UsageError: an unknown option, a revision that is not pinned, or no folder to download into.
@@ -143,7 +153,8 @@ def _dataset(
     location: str, cells: list[tuple[ParquetCell, int | str]], names: list[str] | None, label_set: str | None
 ) -> Dataset:
     numbered = any(type(value) is int for _, value in cells)
-    classes = numbered_classes(names, label_set, f"hf:{location}") if numbered else ()
+    named = None if numbered or label_set is None else named_label_set(label_set)
+    classes = numbered_classes(names, label_set, f"hf:{location}") if numbered else named.classes if named else ()
     samples = []
     for cell, value in cells:
         path = cell.images.files[cell.file]
@@ -152,6 +163,7 @@ def _dataset(
             label = label_at(classes, value, where)
         elif isinstance(value, str) and not numbered:
             label = class_id(value, where)
+            label = label if named is None else label_in(named, label, where)
         else:
             raise DatasetError(
                 f"{where}: the label must be a number or a string, as in the other rows, got {value!r}",

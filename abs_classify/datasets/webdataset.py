@@ -51,8 +51,8 @@ def open_shards(location: str) -> Dataset:
     Args:
         location: a folder as above, or a folder of ``.tar`` files, a ``.tar`` file, a pattern such as
             ``DIR/train-{0000..0003}.tar``, or the ``https`` address of a folder as above (for a data set on the Hugging
-            Face hub ``.../tree/BRANCH``). Options: ``split`` (default: ``test``); ``classes``, the shipped label set
-            that numbers count in; ``to``, the folder that an address is downloaded into, once.
+            Face hub ``.../tree/BRANCH``). Options: ``split`` (default: ``test``); ``classes``, the label set that
+            labels are of, by number, id or name; ``to``, the folder that an address is downloaded into, once.
 
     Raises:
         UsageError: an unknown option, an address that is not allowed, or one without ``to``.
@@ -69,7 +69,8 @@ def open_shards(location: str) -> Dataset:
     names = _class_names(found.class_names) if found.class_names.is_file() else None
     entries = [entry for shard in found.shards for entry in _shard_entries(shard, found)]
     numbered = any(isinstance(entry.label, int) for entry in entries)
-    classes = numbered_classes(names, options.get("classes"), f"wds:{source}") if numbered or names else ()
+    label_set = options.get("classes")
+    classes = numbered_classes(names, label_set, f"wds:{source}") if numbered or names or label_set else ()
     samples = tuple(Sample(entry.image.path, _label(entry, classes, source), entry.image) for entry in entries)
     if not samples:
         raise DatasetError(f"the shards of {source!r} contain no samples", remedy="Check the path")

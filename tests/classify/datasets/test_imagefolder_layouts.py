@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import unicodedata
@@ -304,6 +305,26 @@ def test_two_folders_of_one_class_are_said(tmp_path: Path) -> None:
     data = opened(tmp_path)
     assert set(data.names) == {"café", "dog"}
     assert any(remark.kind == "folder read as one class with another" for remark in data.remarks)
+
+
+@pytest.mark.parametrize("name", ["photos.zip", "photos.tar.gz", "photos.tgz"])
+def test_an_archive_in_place_of_a_folder_comes_with_the_command_that_extracts_it(tmp_path: Path, name: str) -> None:
+    put(tmp_path / "photos", "cat/a.png", "dog/b.png")
+    kind, root = ("zip", tmp_path) if name.endswith(".zip") else ("gztar", tmp_path)
+    made = Path(shutil.make_archive(str(tmp_path / "made"), kind, tmp_path / "photos"))
+    shutil.rmtree(root / "photos")
+    remedy = refusal(made.rename(tmp_path / name)).remedy
+    subprocess.run(remedy.removeprefix("Extract it: "), shell=True, check=True, capture_output=True)
+    assert len(opened(tmp_path / "photos").samples) == 2
+
+
+def test_flat_images_of_a_split_and_a_list_beside_it(tmp_path: Path) -> None:
+    put(tmp_path, "train/1.png", "train/2.png", "test/3.png")
+    (tmp_path / "train.csv").write_text("id,breed\n1,beagle\n2,collie\n")
+    error = refusal(tmp_path, "?split=train")
+    with pytest.raises(DatasetError) as caught:
+        follow(error)
+    assert rows(follow(caught.value), tmp_path / "train") == {"1.png": "beagle", "2.png": "collie"}
 
 
 def test_an_unknown_option_is_refused(tmp_path: Path) -> None:

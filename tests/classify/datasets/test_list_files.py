@@ -163,6 +163,8 @@ def test_what_is_not_clear_is_refused_with_a_command_that_works(
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer"),
         ("path,label\n".encode("utf-16"), "not valid UTF-8 but UTF-16"),
         (b"PK\3\4\xff", "zip file or workbook"),
+        (b"\x1f\x8b\x08\xff", "gzip file"),
+        ("path,label\na.png,cat,\nb.png,hot dog, spicy\n", "line 3 of .* has 3 cells, but 2 columns have names"),
         ("x" * (1 << 20), "line 1 of .* is longer than 1 MB"),
         ("path,label\n" + "," * (1 << 20), "line 2 of .* is longer than 1 MB"),
     ],
@@ -239,6 +241,13 @@ def check_outcome(folder: Path, content: bytes, options: str, kind: str) -> None
         assert set(data.labels) <= set(data.names)
     assert "\n" not in message
     message.encode("utf-8", "surrogateescape")
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "imagefolder"])
+@pytest.mark.parametrize("place", ["https://example.org/list", "s3://bucket/x", "a" * 300, "a\0b", "~nobody-here/x"])
+def test_a_place_that_is_no_path_is_refused(kind: str, place: str) -> None:
+    with pytest.raises((UsageError, DatasetError), match=r"is an address|can be no path|no such file|does not exist"):
+        open_dataset(f"{kind}:{place}")
 
 
 CELLS = st.sampled_from(

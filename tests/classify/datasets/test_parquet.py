@@ -86,6 +86,17 @@ def test_names_of_a_shipped_set_give_its_ids_and_long_names_are_compared_by_part
 
 
 @with_pyarrow
+def test_strings_are_looked_up_in_a_label_set_that_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "test.parquet", ["Cat", "9"])
+    data = open_dataset(f"hf:{path}?classes=cifar10")
+    assert [sample.label for sample in data.samples] == ["cat", "truck"]
+    assert len(data.classes) == 10
+    path = write(tmp_path / "test.parquet", ["cat", "lynx"])
+    with pytest.raises(DatasetError, match=r"row 1 of .*: the label 'lynx' is not in the label set 'cifar10'"):
+        open_dataset(f"hf:{path}?classes=cifar10")
+
+
+@with_pyarrow
 def test_columns_of_other_names_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / "test.parquet", ["x", "y"], kind=["cat", "dog"], photo=[picture("red"), picture("blue")])
     data = open_dataset(f"hf:{path}?image=photo&label=kind")
