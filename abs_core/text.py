@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,9 +21,11 @@ __all__ = [
     "json_text",
     "printable",
     "quoted",
+    "text_of_cell",
     "unescape_formula",
     "valid_unicode",
     "validation_message",
+    "visible_cell",
 ]
 
 #: Joiner and non-joiner shape emoji, Indic and Persian words; they are needed and move nothing.
@@ -33,23 +36,70 @@ JOINERS = "\u200c\u200d"
 _UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
+# What has no picture of its own in any font: fillers, blanks that are no spaces, a joiner of marks.
+_FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+_SELECTOR = re.compile("[\u180b-\u180d\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+
+# Hebrew, Vietnamese and Tibetan put up to four marks on a letter; more climb over the lines above.
+_MAX_MARKS = 4
+
+
 def printable(text: str, limit: int | None = None) -> str:
-    """``text`` with every character that could move a cursor, reorder a line or hide itself written as an escape.
+    """``text`` with each character that could move a cursor, reorder a line, hide or leave its line as an escape.
+
+    Joiners, variation selectors and combining marks stay where writing and emoji use them.
 
     Args:
         text: any string, also one with lone surrogates.
         limit: cut to this many characters, the last one an ellipsis.
     """
-    shown = "".join(_escape(c) if unicodedata.category(c) in _UNSAFE else c for c in text)
+    shown = text if text.isascii() and text.isprintable() else "".join(_visible(text))
     if limit is not None and len(shown) > limit:
         return shown[: limit - 1] + "…"
     return shown
 
 
-def _escape(char: str) -> str:
-    if char in JOINERS:
-        return char
-    return char.encode("unicode_escape").decode("ascii")
+def _visible(text: str) -> Iterator[str]:
+    before, marks = "", 0
+    for char in text:
+        category = unicodedata.category(char)
+        if category[0] != "M" or category == "Mc":
+            marks = 0
+        if char in JOINERS:
+            is_plain = _takes_joiner(before)
+        elif _SELECTOR.match(char):
+            is_plain = _takes_selector(before, char)
+        elif category in ("Mn", "Me"):
+            marks += 1
+            is_plain = bool(before) and marks <= _MAX_MARKS and char not in _FILLERS
+        else:
+            is_plain = category not in _UNSAFE and char not in _FILLERS
+        yield char if is_plain else char.encode("unicode_escape").decode("ascii")
+        before = char if is_plain else "x"
+
+
+def _takes_joiner(before: str) -> bool:
+    """Whether a joiner behind this character shapes something: in Arabic, Indic and like scripts, and in emoji."""
+    if not before or _SELECTOR.match(before):
+        return before == "\ufe0f"
+    category = unicodedata.category(before)
+    if category in ("So", "Sk"):
+        return True
+    shapes = "\u0590" <= before <= "\u1cff" or "\ua800" <= before <= "\uabff" or "\ufb1d" <= before <= "\ufeff"
+    return category[0] in "LM" and (shapes or "\U00010800" <= before <= "\U0001ffff")
+
+
+def _takes_selector(before: str, selector: str) -> bool:
+    """Whether a variation selector chooses a form of this character: of emoji, symbols, ideographs, Mongolian."""
+    if not before:
+        return False
+    if selector in "\ufe0e\ufe0f":
+        return unicodedata.category(before)[0] == "S" or before in "0123456789#*‼⁉〰〽"
+    if selector < "\ufe00":
+        return "\u1800" <= before <= "\u18af"
+    is_ideograph = "\u3400" <= before <= "\u9fff" or "\uf900" <= before <= "\ufaff"
+    is_ideograph = is_ideograph or "\U00020000" <= before <= "\U0003ffff"
+    return is_ideograph or (selector == "\ufe00" and unicodedata.category(before) == "Sm")
 
 
 def quoted(text: str, limit: int = 60) -> str:
@@ -109,15 +159,40 @@ def csv_delimiter(text: str) -> str:
     return max(",;\t", key=first.count)
 
 
-# a cell that begins so is a formula to a spreadsheet, or was escaped because it would be one
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+# A cell, or what follows a separator that another program may see in it, that begins so is a formula there, or was
+# escaped because it would be one.
+_FORMULA = re.compile("((?:^|[;|\\t\\r\\n]) *)('*)(?=[-=+@\\t\\r\uff1d\uff0b\uff0d\uff20\ufe62\ufe63\ufe66\ufe6b])")
 
 
 def escape_formula(cell: str) -> str:
-    """A CSV cell that no spreadsheet runs as a formula: an apostrophe before those that would be one."""
-    return f"'{cell}" if _FORMULA.match(cell) else cell
+    """A CSV cell of which no spreadsheet runs a part as a formula: an apostrophe before each that would be one."""
+    return _FORMULA.sub(r"\1'\2", cell)
 
 
 def unescape_formula(cell: str) -> str:
     """The cell that ``escape_formula`` was given."""
-    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+    return _FORMULA.sub(lambda match: match[1] + match[2][1:], cell)
+
+
+_CELL_ESCAPE = re.compile(r"\\(\\|[nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
+_CELL_ESCAPES = re.compile(rf"(?:[^\\]|{_CELL_ESCAPE.pattern})*", re.DOTALL)
+_SHORT = {"\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
+
+
+def visible_cell(text: str) -> str:
+    """A CSV cell that shows what ``printable`` shows: where it differs, a backslash and the escaped text.
+
+    ``text_of_cell`` gives the text back, exactly.
+    """
+    if printable(text) != text or text.startswith("\\"):
+        text = "\\" + printable(text.replace("\\", "\\\\"))
+    return escape_formula(text)
+
+
+def text_of_cell(cell: str) -> str:
+    """The text that ``visible_cell`` was given; a cell that it cannot have written is its own text."""
+    text = unescape_formula(cell)
+    escaped = text.startswith("\\") and _CELL_ESCAPES.fullmatch(text[1:]) and _CELL_ESCAPE.search(text[1:])
+    if not escaped:
+        return text
+    return _CELL_ESCAPE.sub(lambda match: _SHORT.get(match[1]) or chr(int(match[1][1:], 16)), text[1:])

@@ -10,8 +10,9 @@ are for the reader alone:
     new_text   with edit: what the text should be
     reason     with reject or edit: why
 
-Spreadsheets write semicolons or tabs for commas, carriage returns, and a byte order mark; all are read. Cells that a
-spreadsheet would run as a formula have an apostrophe before them.
+Spreadsheets write semicolons or tabs for commas, carriage returns, and a byte order mark; all are read. What a
+spreadsheet would run as a formula has an apostrophe before it, and a text with characters that hide or move others is
+written with escapes, behind a backslash.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Literal
 from unicodedata import normalize
 
 from abs_core.descriptions import Description
-from abs_core.text import csv_delimiter, escape_formula, quoted, unescape_formula
+from abs_core.text import csv_delimiter, quoted, text_of_cell, visible_cell
 from abs_descriptions.bundles.external_text import ExternalFormatError
 
 __all__ = ["COLUMNS", "Decision", "ReviewRow", "parse_review_file", "row_id", "serialize_review_file"]
@@ -71,7 +72,7 @@ def serialize_review_file(reference: str, names: Mapping[str, str], records: Ite
 
 def _serialize_row(cells: Sequence[str]) -> bytes:
     row = io.StringIO()
-    csv.writer(row, lineterminator="\r\n").writerow([escape_formula(cell) for cell in cells])
+    csv.writer(row, lineterminator="\r\n").writerow([visible_cell(cell) for cell in cells])
     return row.getvalue().encode()
 
 
@@ -105,7 +106,7 @@ def _places(header: Sequence[str]) -> dict[str, int]:
 def _row(cells: Sequence[str], places: dict[str, int], line: int) -> ReviewRow:
     # Spreadsheets may leave out empty cells at the end of a row.
     values = {
-        column: normalize("NFC", unescape_formula(cells[place])) if place < len(cells) else ""
+        column: normalize("NFC", text_of_cell(cells[place])) if place < len(cells) else ""
         for column, place in places.items()
     }
     decision = values["decision"].strip().lower()

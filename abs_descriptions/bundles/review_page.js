@@ -94,9 +94,11 @@ function recall() {
   }
 }
 
-// As in abs_core/text.py: an apostrophe before what a spreadsheet would run.
-const guarded = (text) => (/^'*[=+\-@\t\r]/.test(text) ? "'" + text : text);
-const cell = (text) => '"' + guarded(text).replaceAll('"', '""') + '"';
+// As in abs_core/text.py: an apostrophe before what a spreadsheet would run, and a backslash before escapes.
+const FORMULA = /([;|\t\r\n] *)('*)(?=[-=+@\t\r\uff1d\uff0b\uff0d\uff20\ufe62\ufe63\ufe66\ufe6b])/g;
+const guarded = (text) => ("\n" + text).replace(FORMULA, "$1'$2").slice(1);
+const spelled = (text) => guarded(text.startsWith("\\") ? "\\" + text.replaceAll("\\", "\\\\") : text);
+const quoted = (cell) => '"' + cell.replaceAll('"', '""') + '"';
 
 function reviewFile() {
   const lines = [COLUMNS.join(",")];
@@ -104,8 +106,9 @@ function reviewFile() {
     const { decision, new_text, reason } = decisionOf(row);
     const label = row.closest("section").dataset;
     const kind = row.dataset.kind ?? "sentence";
-    const cells = [bundle, row.dataset.row, label.class, label.name, kind, textOf(row), decision, new_text, reason];
-    lines.push(cells.map(cell).join(","));
+    const before = [bundle, row.dataset.row, label.class, label.name, kind].map(spelled);
+    const cells = [...before, row.dataset.cell ?? spelled(textOf(row)), ...[decision, new_text, reason].map(spelled)];
+    lines.push(cells.map(quoted).join(","));
   }
   return "\ufeff" + lines.join("\r\n") + "\r\n";
 }

@@ -17,7 +17,7 @@ from operator import attrgetter
 from string import Template
 
 from abs_core.descriptions import Description
-from abs_core.text import printable
+from abs_core.text import printable, visible_cell
 from abs_descriptions.bundles.format import BundleHeader
 from abs_descriptions.bundles.review_file import row_id
 
@@ -84,7 +84,8 @@ def render_review_page(reference: str, header: BundleHeader, records: Iterable[D
 def _row(record: Description) -> str:
     shown = printable(record.text)
     # Where the shown text is another, because it would hide or reorder itself, the script needs the true one.
-    true = "" if shown == record.text else f' data-text="{escape(record.text)}"'
+    cell = visible_cell(record.text)
+    true = "" if shown == record.text else f' data-text="{escape(record.text)}" data-cell="{escape(cell)}"'
     kind = "" if record.kind == "sentence" else f' data-kind="{record.kind}"'
     tag = "" if record.kind == "sentence" else f"<small>{record.kind}</small>"
     return f'<li data-row="{row_id(record)}"{kind}{true}><p><span>{escape(shown)}</span>{tag}</p></li>\n'

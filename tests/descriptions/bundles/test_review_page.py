@@ -14,7 +14,8 @@ from abs_descriptions.bundles.review import Review, read_review_file, write_page
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
 
 TEXTS = ["=1+1", "'=1+1", '<img src=x onerror="document.title=1">', 'a "quote", a comma; a\ttab', "\x1b[2Jx a\u202eb",
-         "A cat has wiskers.", "It barks.", "-2", "été 東京 🐕"]  # fmt: skip
+         "A cat has wiskers.", "It barks.", "-2", "été 東京 🐕",
+         "A cat;=1+1", "\\x1b", "a \ufe01 cat", "＝1+1"]  # fmt: skip
 
 
 def make(path: Path) -> Bundle:
