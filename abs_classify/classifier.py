@@ -10,6 +10,7 @@ for prediction in classifier.classify(["photo.jpg"], explain=True):
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -40,11 +41,13 @@ from abs_core.descriptions import Description, LabelSpace
 from abs_core.errors import ImageError, UnknownNameError, UsageError
 from abs_core.labels import ClassLabel, LabelSet
 from abs_core.progress import Advance, Progress, no_progress
+from abs_core.remarks import Remark, RemarkCounter
 
 if TYPE_CHECKING:
     import torch
 
     from abs_classify.encoding.ranking import MethodRanking, ScoredShard
+    from abs_classify.images import Truncated
     from abs_classify.methods.scoring import ClassTextFeatures
     from abs_classify.methods.table import Method
     from abs_classify.models.base import AttentionBackend, Model
@@ -78,9 +81,11 @@ class Prediction:
 
     Attributes:
         image_name: its path, or what else there is to call it by.
-        image_id: the sha256 of the image's bytes, of a PIL image that of its pixels; it seeds the random numbers.
+        image_id: the sha256 of the image's bytes, of a PIL image without a file that of its pixels; it seeds the
+            random numbers, so a photo and a copy with other bytes get other views.
         ranking: the best classes, best first.
         explanation: why, if it was asked for.
+        remarks: what was guessed, scaled or left out to make the image's pixels.
         shard: the images with which this one was encoded; None where they came from an iterator, so that predictions
             that are kept do not keep images in memory.
         position: of this image in its shard.
@@ -90,6 +95,7 @@ class Prediction:
     image_id: str
     ranking: tuple[RankedClass, ...]
     explanation: Explanation | None = None
+    remarks: tuple[str, ...] = ()
     shard: PredictedShard | None = field(default=None, repr=False, compare=False)
     position: int = field(default=0, repr=False, compare=False)
 
@@ -116,9 +122,17 @@ class Predictions(Iterator[Prediction]):
         skipped: the images so far that could not be read, where they do not stop the run.
     """
 
-    def __init__(self, predictions: Generator[Prediction, None, None], skipped: list[SkippedImage]) -> None:
+    def __init__(
+        self, predictions: Generator[Prediction, None, None], skipped: list[SkippedImage], remarks: RemarkCounter
+    ) -> None:
         self._predictions = predictions
+        self._remarks = remarks
         self.skipped: Sequence[SkippedImage] = skipped
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """What was guessed, scaled or left out to make the pixels of the images so far, counted."""
+        return self._remarks.remarks
 
     def __next__(self) -> Prediction:
         return next(self._predictions)
@@ -135,6 +149,7 @@ class _Request:
     top: int
     explain: bool
     on_error: OnError
+    truncated: Truncated
     progress: Progress
     keep_images: bool
 
@@ -209,6 +224,7 @@ class Classifier:
         top: int = 5,
         explain: bool = False,
         on_error: OnError = "stop",
+        truncated: Truncated = "refuse",
         progress: Progress = no_progress,
     ) -> Predictions:
         """Classify images, in their order, as they come.
@@ -220,6 +236,8 @@ class Classifier:
             explain: whether to say which views and sentences carried each prediction.
             on_error: "stop": an image that cannot be read raises ``ImageError``, after the predictions of the images
                 before it. "skip": it gets no prediction, and ``skipped`` of the result names it.
+            truncated: whether a file that ends early cannot be read, or what there is of it is the image, with a
+                remark; see ``load_image``.
             progress: shows how many images of a list are done.
 
         Returns:
@@ -242,39 +260,44 @@ class Classifier:
                 f"the method {self.method.name!r} needs the number of images in advance", remedy="Pass a list of images"
             )
         skipped: list[SkippedImage] = []
-        request = _Request(top, explain, on_error, progress, keep_images=isinstance(images, Sequence))
-        return Predictions(self._predict(images, request, skipped), skipped)
+        remarks = RemarkCounter()
+        request = _Request(top, explain, on_error, truncated, progress, keep_images=isinstance(images, Sequence))
+        return Predictions(self._predict(images, request, skipped, remarks), skipped, remarks)
 
     def _predict(
-        self, images: Iterable[ImageInput], request: _Request, skipped: list[SkippedImage]
+        self, images: Iterable[ImageInput], request: _Request, skipped: list[SkippedImage], remarks: RemarkCounter
     ) -> Generator[Prediction, None, None]:
         _ = self.text_features  # before any image: here with all cores, and where Ctrl-C reaches it
         total = len(images) if isinstance(images, Sequence) else None
         stages = self.stages_of_run()
         progress = request.progress if total is not None else no_progress
         with progress("classifying", total or 0, "images") as advance:
-            scored_shards = self._scored(stages, images, request.on_error, advance)
+            scored_shards = self._scored(stages, images, request, advance)
             with closing(_streamed(stages, self, scored_shards) if self.method.stream else scored_shards) as shards:
                 for shard in shards:
                     skipped.extend(shard.skipped)
+                    remarks.extend(shard.remarks)
                     yield from self._predictions(stages, shard, request)
 
     def stages_of_run(self) -> Stages:
         """Stages for one run over some images; without a cache they remember what the next step of the run needs."""
         return self.stages.for_run(self._cache or MemoryCache(None if self.method.stream else _LATEST_RESULTS))
 
-    def identified(self, images: Iterable[ImageInput]) -> Iterator[Sequence[IdentifiedSample | UnreadableSample]]:
+    def identified(
+        self, images: Iterable[ImageInput], truncated: Truncated = "refuse"
+    ) -> Iterator[Sequence[IdentifiedSample | UnreadableSample]]:
         """The images with their content ids, in the groups in which they are encoded; none is taken ahead of these."""
         for group in batched(images, self._group_size):
-            yield identify([as_sample(image) for image in group], self.stages.models.digests)
+            yield identify([as_sample(image) for image in group], self.stages.models.digests, truncated=truncated)
 
     def _scored(
-        self, stages: Stages, images: Iterable[ImageInput], on_error: OnError, advance: Advance
+        self, stages: Stages, images: Iterable[ImageInput], request: _Request, advance: Advance
     ) -> Generator[ScoredShard, None, None]:
         from abs_classify.encoding.ranking import ShardScorer
 
-        scorer = ShardScorer(stages, {self.method: self.class_texts}, on_error, partial_shards=True)
-        with closing(scorer.score(self.identified(images), ahead=isinstance(images, Sequence))) as shards:
+        scorer = ShardScorer(stages, {self.method: self.class_texts}, request.on_error, partial_shards=True)
+        identified = self.identified(images, request.truncated)
+        with closing(scorer.score(identified, ahead=isinstance(images, Sequence))) as shards:
             for scored in shards:
                 advance(scored.size)
                 yield scored
@@ -302,7 +325,8 @@ class Classifier:
                 RankedClass(classes[class_index].class_id, classes[class_index].name, score)
                 for class_index, score in list(best)[: request.top]
             )
-            yield Prediction(image.name, image.id, ranked, explanation, shard, position)
+            remarks = scored.facts[position].remarks
+            yield Prediction(image.name, image.id, ranked, explanation, remarks, shard, position)
 
     def _explanations(self, stages: Stages, scored: ScoredShard) -> list[Explanation | None]:
         import torch
@@ -327,7 +351,6 @@ def _streamed(
     Raises:
         ImageError: as the encoded shards do, after those before it.
     """
-    from abs_classify.encoding.ranking import ScoredShard
 
     shards: list[ScoredShard] = []
     failure: ImageError | None = None
@@ -342,7 +365,8 @@ def _streamed(
     start = 0
     for shard in shards:
         stop = start + len(shard.images)
-        yield ScoredShard(shard.images, {} if rows is None else {method.name: rows[start:stop]}, shard.skipped)
+        scores = {} if rows is None else {method.name: rows[start:stop]}
+        yield dataclasses.replace(shard, scores=scores)
         start = stop
     if failure is not None:
         raise failure

@@ -6,13 +6,13 @@ What is guessed or left out on the way is said by a remark.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["SINGLE_COLOUR", "content_remarks", "to_rgb"]
+__all__ = ["SINGLE_COLOUR", "content_remarks", "is_nearly_all", "to_rgb"]
 
 #: The remark on an image without any content.
 SINGLE_COLOUR = "of a single colour"
@@ -26,6 +26,7 @@ _INVISIBLE = 8
 _DEPTHS = (8, 10, 12, 14)
 _NEARLY_BLACK = 15
 _SAMPLE = 16
+_NEARLY_ALL = 0.98
 
 
 def to_rgb(image: Image.Image, remarks: list[str]) -> Image.Image:
@@ -58,6 +59,12 @@ def content_remarks(pixels: Image.Image) -> list[str]:
     if lows == highs:
         return [SINGLE_COLOUR] if pixels.width * pixels.height > 1 else []
     return [f"nearly black: no value is above {_NEARLY_BLACK} of 255"]
+
+
+def is_nearly_all(pixels: Image.Image, colours: Sequence[tuple[int, int, int]]) -> bool:
+    """Whether an RGB image has one of these colours nearly everywhere."""
+    sample = np.asarray(pixels.resize((_SAMPLE, _SAMPLE), Image.Resampling.NEAREST))
+    return any(np.mean((sample == colour).all(axis=-1)) > _NEARLY_ALL for colour in colours)
 
 
 def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:

@@ -28,7 +28,7 @@ from abs_classify.image_limits import (
     png_without_metadata,
     scanned_pixels,
 )
-from abs_classify.image_modes import SINGLE_COLOUR, content_remarks, to_rgb
+from abs_classify.image_modes import SINGLE_COLOUR, content_remarks, is_nearly_all, to_rgb
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import ImageError
 from abs_core.text import printable
@@ -59,6 +59,10 @@ _UPRIGHT = {
 # formats that Pillow decodes at a half, a quarter or an eighth of their size
 _REDUCIBLE = ("JPEG", "MPO", "JPEG2000")
 _JPEG_END = b"\xff\xd9"
+_JPEG_SEGMENTS = (b"\xff\xc4", b"\xff\xda", b"\xff\xdb")
+
+# what decoders leave where a file ended before: libjpeg and the others
+_FILLING = ((128, 128, 128), (0, 0, 0))
 
 _CONVERT = "Convert it to JPEG or PNG, or leave it out"
 _REPLACE = "Fetch the file again, or leave it out"
@@ -154,12 +158,21 @@ def _decode(data: bytes, label: str, truncated: Truncated) -> tuple[Image.Image,
     remarks: list[str] = []
     pixels = upright_rgb(image, label, truncated, remarks)
     if TRUNCATED in remarks and _is_jpeg(image):
-        # libjpeg shows all that it has, such as the coarse scans of a progressive image, once the image has an end
-        remarks = [TRUNCATED]
-        pixels = upright_rgb(_open(data + _JPEG_END, label), label, truncated, remarks)
-    if TRUNCATED in remarks and SINGLE_COLOUR in remarks:
-        raise ImageError(f"the image {label} is cut off before its first pixels", remedy=_REPLACE)
+        pixels, remarks = _decode_part(data, label)
+    if TRUNCATED in remarks and (SINGLE_COLOUR in remarks or is_nearly_all(pixels, _FILLING)):
+        raise ImageError(f"hardly anything is left of the image {label}, which is cut off", remedy=_REPLACE)
     return pixels, remarks
+
+
+def _decode_part(data: bytes, label: str) -> tuple[Image.Image, list[str]]:
+    """What there is of a JPEG file that ends early."""
+    # libjpeg shows all that it has, such as the coarse scans of a progressive image, once the image has an end; that
+    # must not stand within a table
+    for part in (data, data[: max(data.rfind(marker) for marker in _JPEG_SEGMENTS)]):
+        remarks = [TRUNCATED]
+        with suppress(ImageError):
+            return upright_rgb(_open(part + _JPEG_END, label), label, "refuse", remarks), remarks
+    raise ImageError(f"the image {label} is cut off in a way that leaves nothing to decode", remedy=_REPLACE)
 
 
 def _is_jpeg(image: Image.Image) -> bool:

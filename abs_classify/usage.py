@@ -17,12 +17,14 @@ from abs_core.canonical import digest
 from abs_core.descriptions import Description, LabelSpace, top_by_weight
 from abs_core.errors import DatasetError, ImageError, UsageError
 from abs_core.progress import Progress, no_progress
+from abs_core.remarks import Remark, RemarkCounter
 
 if TYPE_CHECKING:
     import torch
 
     from abs_classify.classifier import Classifier
     from abs_classify.datasets import Dataset
+    from abs_classify.images import Truncated
     from abs_classify.methods.scoring import SoftMatch
 
 __all__ = ["DescriptionUsage", "filter_by_use", "measure_usage", "open_images"]
@@ -39,6 +41,7 @@ class DescriptionUsage:
         skipped: the images that could not be read.
         model: the name of the model.
         parameters: how the weights were measured, as JSON values, to be stored with what is made of them.
+        remarks: what was guessed, scaled or left out to make the pixels of the images, counted.
     """
 
     weights: Sequence[float]
@@ -46,6 +49,7 @@ class DescriptionUsage:
     skipped: Sequence[SkippedImage]
     model: str
     parameters: Mapping[str, Any]
+    remarks: Sequence[Remark] = ()
 
 
 def measure_usage(
@@ -53,6 +57,7 @@ def measure_usage(
     images: Sequence[ImageInput],
     *,
     on_error: OnError = "stop",
+    truncated: Truncated = "refuse",
     progress: Progress = no_progress,
 ) -> DescriptionUsage:
     """Measure how much images use each description.
@@ -61,6 +66,7 @@ def measure_usage(
         classifier: with a method of soft matching; with a cache, another run over the images encodes nothing anew.
         images: as in ``Classifier.classify``; labels are not read.
         on_error: whether an image that cannot be read stops the run.
+        truncated: whether a file that ends early cannot be read, see ``load_image``.
         progress: shows how many images are done.
 
     Raises:
@@ -76,11 +82,13 @@ def measure_usage(
     weights = torch.zeros(len(class_texts.texts), dtype=torch.float64)
     image_ids: list[str] = []
     skipped: list[SkippedImage] = []
+    remarks = RemarkCounter()
     stages = classifier.stages_of_run()
-    shards = ShardScorer(stages, {}, on_error, also=method.views).score(classifier.identified(images))
+    shards = ShardScorer(stages, {}, on_error, also=method.views).score(classifier.identified(images, truncated))
     with progress("matching", len(images), "images") as advance, closing(shards):
         for shard in shards:
             skipped += shard.skipped
+            remarks.extend(shard.remarks)
             if shard.images:
                 features = method.views_by_kind(stages.views(shard.images, method.views))
                 weights += _usage(scorer, features, classifier)
@@ -99,7 +107,7 @@ def measure_usage(
         "attention_digest": facts.attention,
         "texts_digest": class_texts.digest,
     }
-    return DescriptionUsage(weights.tolist(), image_ids, skipped, stages.models.label, parameters)
+    return DescriptionUsage(weights.tolist(), image_ids, skipped, stages.models.label, parameters, remarks.remarks)
 
 
 def filter_by_use(

@@ -133,6 +133,17 @@ def license_option(**settings: Any) -> Callable[[F], F]:
     return click.option("--license", "license_name", cls=RenamedOption, former=["--licence"], **settings)
 
 
+def truncated_option(function: F) -> F:
+    """Add ``--truncated``."""
+    return click.option(
+        "--truncated",
+        type=click.Choice(["refuse", "accept"]),
+        default="refuse",
+        show_default=True,
+        help="Files that end early cannot be read; or take what there is of a JPEG, PNG, GIF, BMP, TIFF or PPM file.",
+    )(function)
+
+
 def model_options(function: F) -> F:
     """Add the options that make ``ModelOptions``."""
     model = click.option(

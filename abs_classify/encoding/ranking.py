@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from abs_classify.encoding.samples import (
     IdentifiedSample,
+    ImageFacts,
     OnError,
     SkippedImage,
     UnreadableImage,
@@ -23,6 +24,7 @@ from abs_classify.encoding.samples import (
 from abs_classify.encoding.stages import SHARD, Stages
 from abs_core.errors import AbsError, ModelError, UsageError
 from abs_core.progress import Advance
+from abs_core.remarks import Remark, RemarkCounter
 
 if TYPE_CHECKING:
     from abs_classify.methods.class_texts import ClassTexts
@@ -34,6 +36,7 @@ __all__ = [
     "ScoredImages",
     "ScoredShard",
     "ShardScorer",
+    "image_remarks",
     "rank_classes",
     "rank_images",
     "rank_of_truth",
@@ -68,6 +71,7 @@ class ScoredImages:
         methods: the rankings by the method's name.
         skipped: the images that could not be read.
         selected: positions of the only classes that were ranked; empty for all.
+        facts: what is known of each image that was scored, in order.
     """
 
     shards: list[list[IdentifiedSample]]
@@ -75,6 +79,7 @@ class ScoredImages:
     methods: dict[str, MethodRanking]
     skipped: list[SkippedImage] = field(default_factory=list)
     selected: Sequence[int] = ()
+    facts: list[ImageFacts] = field(default_factory=list)
 
     @property
     def images(self) -> list[IdentifiedSample]:
@@ -90,11 +95,18 @@ class ScoredShard:
         images: in order; none where no image of the shard could be read.
         scores: float32 [B, C] by the name of each method that looks at an image alone.
         skipped: the images of the shard that could not be read.
+        facts: what is known of each image.
     """
 
     images: Sequence[IdentifiedSample]
     scores: Mapping[str, np.ndarray]
     skipped: Sequence[SkippedImage]
+    facts: Sequence[ImageFacts]
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """What was guessed, scaled or left out to make the pixels of its images."""
+        return image_remarks(self.images, self.facts)
 
     @property
     def size(self) -> int:
@@ -158,7 +170,9 @@ class ShardScorer:
         images, failure = self._readable(shard)
         while images:
             try:
+                facts = self.stages.known_facts(images)
                 scores = self._scores(images, then)
+                facts = self.stages.new_facts(images) if facts is None else facts
             except UnreadableImage as unreadable:
                 if self.on_error == "stop":
                     images, failure = self._before(unreadable.image, images), unreadable.error
@@ -166,8 +180,8 @@ class ShardScorer:
                     self.skipped[unreadable.image] = SkippedImage.of(unreadable.image.name, unreadable.error)
                     images = [image for image in images if image != unreadable.image]
             else:
-                return ScoredShard(images, scores, self._skipped_of(shard)), failure
-        return ScoredShard([], {}, self._skipped_of(shard)), failure
+                return ScoredShard(images, scores, self._skipped_of(shard), facts), failure
+        return ScoredShard([], {}, self._skipped_of(shard), []), failure
 
     def _scores(self, images: Sequence[IdentifiedSample], then: Sequence[IdentifiedSample]) -> dict[str, np.ndarray]:
         alone = {method: class_texts for method, class_texts in self.methods.items() if not method.stream}
@@ -218,6 +232,7 @@ def rank_images(
     truth = dict(zip(images, labels, strict=True)) if labels is not None else {}
     shards: list[list[IdentifiedSample]] = []
     skipped: list[SkippedImage] = []
+    facts: list[ImageFacts] = []
     parts: dict[str, list[MethodRanking]] = {}
     for scored in scorer.score(batched(images, SHARD)):
         if scored.images:
@@ -225,6 +240,7 @@ def rank_images(
             for name, rows in scored.scores.items():
                 parts.setdefault(name, []).append(rank_classes(_select(rows, selected), true, name))
             shards.append(list(scored.images))
+            facts += scored.facts
         skipped += scored.skipped
         advance(scored.size)
     rankings = {name: _join(rows) for name, rows in parts.items()}
@@ -234,7 +250,16 @@ def rank_images(
             rows = _select(scorer.stages.stream_scores(shards, method, class_texts), selected)
             rankings[method.name] = rank_classes(rows, true, method.name)
     ordered = {method.name: rankings[method.name] for method in scorer.methods if method.name in rankings}
-    return ScoredImages(shards, true or [], ordered, skipped, selected)
+    return ScoredImages(shards, true or [], ordered, skipped, selected, facts)
+
+
+def image_remarks(images: Sequence[IdentifiedSample], facts: Sequence[ImageFacts]) -> tuple[Remark, ...]:
+    """The remarks on decoded images, counted by kind."""
+    counter = RemarkCounter()
+    for image, known in zip(images, facts, strict=True):
+        for kind in known.remarks:
+            counter.add(kind, image.name)
+    return counter.remarks
 
 
 def _select(scores: np.ndarray, selected: Sequence[int]) -> np.ndarray:

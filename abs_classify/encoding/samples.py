@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeGuard, TypeVar, Union
 
 from abs_classify.datasets.base import Sample
 from abs_classify.encoding.digest_cache import DigestCache
+from abs_classify.image_formats import FORMATS, MAX_FILE_BYTES
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import AbsError, ImageError, StorageError
 from abs_core.text import valid_unicode
@@ -20,10 +24,11 @@ from abs_core.text import valid_unicode
 if TYPE_CHECKING:
     from PIL import Image
 
-    from abs_classify.images import LoadedImage
+    from abs_classify.images import LoadedImage, Truncated
 
 __all__ = [
     "IdentifiedSample",
+    "ImageFacts",
     "ImageInMemory",
     "ImageInput",
     "OnError",
@@ -47,6 +52,9 @@ T = TypeVar("T")
 # A PIL image is decoded when it is first looked at, and not safely by two threads: one may be in a list twice.
 _DECODING = threading.Lock()
 
+# By the identity of PIL images that live: the files that they were opened from, where decoding lets go of them.
+_FILES: dict[int, bytes] = {}
+
 
 @dataclass(frozen=True, eq=False)
 class ImageInMemory:
@@ -56,14 +64,42 @@ class ImageInMemory:
         content: the bytes of a file, or a PIL image, which is turned upright and made RGB as files are.
         name: what to call it in messages and results.
         label: the id of its class, as in ``Sample``.
+        file: the bytes of the file that a PIL image was opened from, as far as they are known.
+        is_file: whether nobody can have changed the PIL image since: it was not decoded yet.
     """
 
     content: bytes | Image.Image
     name: str
     label: str = ""
+    file: bytes = field(default=b"", repr=False)
+    is_file: bool = False
 
-    def load(self) -> LoadedImage:
-        """Decode it. The id of a PIL image, which has no file, is that of its pixels.
+    @classmethod
+    def of(cls, image: Image.Image) -> ImageInMemory:
+        """A PIL image, with its file if there is one."""
+        with _DECODING:
+            file = _FILES.get(id(image)) or _file_bytes(image)
+            is_file = bool(file) and _is_untouched(image, file)
+            if is_file and not getattr(image, "filename", ""):
+                _FILES[id(image)] = file
+                weakref.finalize(image, _FILES.pop, id(image), None)
+        return cls(image, os.fsdecode(getattr(image, "filename", "")) or "PIL image", "", file, is_file)
+
+    def content_id(self, truncated: Truncated = "refuse") -> str:
+        """The id of the bytes or of the PIL image, which is decoded only if it must be.
+
+        Raises:
+            ImageError: as in ``load``.
+        """
+        if isinstance(self.content, bytes):
+            return sha256_bytes(self.content)
+        return sha256_bytes(self.file) if self.is_file else self.load(truncated).id
+
+    def load(self, truncated: Truncated = "refuse") -> LoadedImage:
+        """Decode it.
+
+        The id of a PIL image is that of the file it was opened from, if the file gives the same pixels; else of its
+        pixels.
 
         Raises:
             ImageError: it is damaged, or of no known format.
@@ -71,10 +107,45 @@ class ImageInMemory:
         from abs_classify.images import LoadedImage, load_image, upright_rgb
 
         if isinstance(self.content, bytes):
-            return load_image(self.content, self.name)
-        with _DECODING:
-            pixels = upright_rgb(self.content, repr(self.name))
-        return LoadedImage(sha256_bytes(repr(pixels.size).encode() + pixels.tobytes()), pixels)
+            return load_image(self.content, self.name, truncated=truncated)
+        remarks: list[str] = []
+        with _DECODING:  # which closes the file as well
+            pixels = upright_rgb(self.content, repr(self.name), truncated, remarks)
+        if self.is_file and truncated == "refuse":
+            return LoadedImage(sha256_bytes(self.file), pixels, tuple(remarks))
+        with suppress(ImageError):
+            if self.file and (opened := load_image(self.file, self.name, truncated=truncated)).pixels == pixels:
+                return opened
+        return LoadedImage(sha256_bytes(repr(pixels.size).encode() + pixels.tobytes()), pixels, tuple(remarks))
+
+
+def _is_untouched(image: Image.Image, data: bytes) -> bool:
+    """Whether a PIL image was opened from a file and then left alone: not decoded, drafted, or set to another frame."""
+    from PIL import Image
+
+    with (
+        suppress(Exception),
+        Image.open(io.BytesIO(data), formats=FORMATS) as opened,
+    ):  # a broken file can raise anything
+        tiles = [getattr(entry, "tile", None) for entry in (image, opened)]
+        return bool(tiles[0]) and tiles[0] == tiles[1] and (image.size, image.mode) == (opened.size, opened.mode)
+    return False
+
+
+def _file_bytes(image: Image.Image) -> bytes:
+    """The file that a PIL image was opened from, as far as it knows it; empty if it does not, or cannot be read."""
+    stream = getattr(image, "fp", None)
+    with suppress(OSError, ValueError, AttributeError):
+        if stream is not None:
+            position = stream.tell()
+            stream.seek(0)
+            try:
+                return bytes(stream.read(MAX_FILE_BYTES))
+            finally:
+                stream.seek(position)
+        path = Path(os.fsdecode(getattr(image, "filename", "")))
+        return path.read_bytes() if path.is_file() and path.stat().st_size <= MAX_FILE_BYTES else b""
+    return b""
 
 
 @dataclass(frozen=True)
@@ -83,12 +154,14 @@ class IdentifiedSample:
 
     Args:
         sample: where the image is.
-        id: the sha256 of its file's bytes, of a PIL image that of its pixels; it names the image in caches and seeds
-            its random numbers.
+        id: the sha256 of its file's bytes, of a PIL image without a file that of its pixels; it names the image in
+            caches and seeds its random numbers.
+        truncated: what is done if its file ends early.
     """
 
     sample: Sample | ImageInMemory
     id: str
+    truncated: Truncated = "refuse"
 
     @property
     def name(self) -> str:
@@ -104,8 +177,27 @@ class IdentifiedSample:
         from abs_classify.images import load_image
 
         if isinstance(self.sample, ImageInMemory):
-            return self.sample.load()
-        return load_image(self.sample.read(), self.name)
+            return self.sample.load(self.truncated)
+        return load_image(self.sample.read(), self.name, truncated=self.truncated)
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is known of an image that was decoded once, and is kept with its features.
+
+    Args:
+        width, height: upright, in pixels.
+        remarks: what was guessed, scaled or left out to make its pixels.
+    """
+
+    width: int
+    height: int
+    remarks: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, image: LoadedImage) -> ImageFacts:
+        """The facts of a decoded image."""
+        return cls(image.pixels.width, image.pixels.height, image.remarks)
 
 
 @dataclass(frozen=True)
@@ -146,7 +238,7 @@ def as_sample(image: ImageInput) -> Sample | ImageInMemory:
         return Sample(Path(image), "")
     if isinstance(image, bytes):
         return ImageInMemory(image, "image bytes")
-    return ImageInMemory(image, os.fsdecode(getattr(image, "filename", "")) or "PIL image")
+    return ImageInMemory.of(image)
 
 
 # Images of one step: after each, digests are remembered and progress is told.
@@ -154,7 +246,11 @@ _STEP = 500
 
 
 def identify(
-    samples: Sequence[Sample | ImageInMemory], digests: DigestCache, told: Callable[[int], None] = lambda _: None
+    samples: Sequence[Sample | ImageInMemory],
+    digests: DigestCache,
+    told: Callable[[int], None] = lambda _: None,
+    *,
+    truncated: Truncated = "refuse",
 ) -> list[IdentifiedSample | UnreadableSample]:
     """The content id of each image, or why there is none.
 
@@ -162,16 +258,17 @@ def identify(
         samples: the images.
         digests: remembers the ids of files and of images inside files.
         told: is given how many are done, now and then.
+        truncated: as in ``load_image``.
     """
     identified: list[IdentifiedSample | UnreadableSample] = []
     for step in batched(samples, _STEP):
-        identified += _identify_step(step, digests)
+        identified += _identify_step(step, digests, truncated)
         told(len(identified))
     return identified
 
 
 def _identify_step(
-    samples: Sequence[Sample | ImageInMemory], digests: DigestCache
+    samples: Sequence[Sample | ImageInMemory], digests: DigestCache, truncated: Truncated
 ) -> Iterator[IdentifiedSample | UnreadableSample]:
     files = [sample.path for sample in samples if _is_file(sample)]
     try:
@@ -188,10 +285,10 @@ def _identify_step(
                 outcome = next(outcomes)
                 if isinstance(outcome, AbsError):
                     raise outcome
-                yield IdentifiedSample(sample, outcome)
+                yield IdentifiedSample(sample, outcome, truncated)
             else:
                 image_id = known.get(sample.path) if _is_file(sample) else None
-                yield IdentifiedSample(sample, image_id or _content_id(sample, digests))
+                yield IdentifiedSample(sample, image_id or _content_id(sample, digests, truncated), truncated)
         except (StorageError, ImageError) as error:
             yield UnreadableSample(sample.name, error)
 
@@ -209,6 +306,8 @@ def identify_readable(
     digests: DigestCache,
     on_error: OnError,
     told: Callable[[int], None] = lambda _: None,
+    *,
+    truncated: Truncated = "refuse",
 ) -> tuple[list[IdentifiedSample], list[SkippedImage]]:
     """The images whose bytes can be read, in order, and the others.
 
@@ -221,7 +320,7 @@ def identify_readable(
     """
     readable: list[IdentifiedSample] = []
     skipped: list[SkippedImage] = []
-    for entry in identify(samples, digests, told):
+    for entry in identify(samples, digests, told, truncated=truncated):
         if isinstance(entry, IdentifiedSample):
             readable.append(entry)
         elif on_error == "stop":
@@ -252,7 +351,7 @@ def _is_file(sample: Sample | ImageInMemory) -> TypeGuard[Sample]:
     return isinstance(sample, Sample) and sample.source is None
 
 
-def _content_id(sample: Sample | ImageInMemory, digests: DigestCache) -> str:
+def _content_id(sample: Sample | ImageInMemory, digests: DigestCache, truncated: Truncated) -> str:
     if isinstance(sample, ImageInMemory):
-        return sha256_bytes(sample.content) if isinstance(sample.content, bytes) else sample.load().id
+        return sample.content_id(truncated)
     return digests.file(sample.path)

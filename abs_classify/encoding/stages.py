@@ -1,4 +1,4 @@
-"""What is cached, in which order, and under which key: texts, attention, views, scores.
+"""What is cached, in which order, and under which key: texts, attention, views, scores, facts on images.
 
 Image stages go in shards of a fixed number of images. A shard's entry appears only when it is whole, so a run that was
 killed resumes at its last shard. An error is never stored. ``ReadAhead`` reads images in threads while others are
@@ -7,6 +7,7 @@ encoded, and begins the next shard before the last result of this one is there.
 
 from __future__ import annotations
 
+import json
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from abs_classify.encoding.cache import DERIVED, CacheKey, ResultCache, StageCache
 from abs_classify.encoding.digest_cache import DigestCache
-from abs_classify.encoding.samples import IdentifiedSample, UnreadableImage
+from abs_classify.encoding.samples import IdentifiedSample, ImageFacts, UnreadableImage
 from abs_classify.models.deferred import DeferredModel
 from abs_classify.models.embedded_files import EMBEDDED
 from abs_core.errors import ImageError
@@ -43,8 +44,9 @@ Read = TypeVar("Read")
 
 Result = TypeVar("Result")
 
-# Decoded images are large: this many wait at most, whatever the number of images.
+# Decoded images are large: this many wait at most, whatever the number of images, and fewer where they are very large.
 _WAITING = 8
+_PIXELS_WAITING = 64_000_000
 
 
 class ReadAhead(Generic[Item, Read, Result]):
@@ -54,6 +56,7 @@ class ReadAhead(Generic[Item, Read, Result]):
         read: safe to call from several threads at once.
         encode: turns what was read into as many results, in order; it may take some ahead.
         workers: how many threads read.
+        weigh: the size of what was read; no more is begun while what waits weighs ``_PIXELS_WAITING`` or more.
     """
 
     def __init__(
@@ -61,8 +64,9 @@ class ReadAhead(Generic[Item, Read, Result]):
         read: Callable[[Item], Read],
         encode: Callable[[Iterator[Read]], Generator[Result, None, None]],
         workers: int,
+        weigh: Callable[[Read], int] = lambda _: 0,
     ) -> None:
-        self._read, self._encode = read, encode
+        self._read, self._encode, self._weigh = read, encode, weigh
         self._workers = min(workers, _WAITING)
         # of the announced items: those whose reading has not begun, and those whose results were not taken
         self._unread: deque[Item] = deque()
@@ -132,7 +136,7 @@ class ReadAhead(Generic[Item, Read, Result]):
         begun: deque[Future[Read]] = deque()
         try:
             while self._unread or begun:
-                while self._unread and len(begun) < _WAITING:
+                while self._unread and (not begun or self._has_room(begun)):
                     begun.append(pool.submit(self._read, self._unread.popleft()))
                 try:
                     read = begun.popleft().result()
@@ -143,12 +147,16 @@ class ReadAhead(Generic[Item, Read, Result]):
         finally:
             pool.shutdown(cancel_futures=True)
 
+    def _has_room(self, begun: deque[Future[Read]]) -> bool:
+        finished = [entry for entry in begun if entry.done() and entry.exception() is None]
+        return len(begun) < _WAITING and sum(self._weigh(entry.result()) for entry in finished) < _PIXELS_WAITING
+
 
 #: images in one cache entry
 SHARD = 32
 
 # Raised when the code of a stage changes its result.
-_VERSIONS = {"text-features": 1, "attention": 2, "view-features": 2, "scores": 2}
+_VERSIONS = {"text-features": 1, "images": 1, "attention": 3, "view-features": 3, "scores": 3}
 
 
 @dataclass(frozen=True)
@@ -185,6 +193,8 @@ class Stages:
     seconds: dict[str, float] = field(default_factory=dict)
     _texts: dict[str, ClassTextFeatures] = field(default_factory=dict, init=False, repr=False)
     _ahead: tuple[tuple[ViewSource, ...], _Pipeline] | None = field(default=None, init=False, repr=False)
+    # of images that were read and whose shard is not done
+    _facts: dict[str, ImageFacts] = field(default_factory=dict, init=False, repr=False)
 
     def for_run(self, cache: ResultCache) -> Stages:
         """Stages that share the models and the text features with these, and nothing that a run changes."""
@@ -308,6 +318,40 @@ class Stages:
         arrays = self.cache.load(self._attention_key(images))
         return None if arrays is None else arrays["attention"]
 
+    def known_facts(self, images: Sequence[IdentifiedSample]) -> list[ImageFacts] | None:
+        """What is known of the images of a shard, if they were decoded in an earlier run.
+
+        Raises:
+            UnreadableImage: that run accepted a file that ends early, and this one does not.
+        """
+        from abs_classify.images import TRUNCATED
+
+        arrays = self.cache.load(self._facts_key(images))
+        if arrays is None:
+            return None
+        rows = json.loads(arrays["facts"].tobytes())
+        facts = [ImageFacts(width, height, tuple(remarks)) for width, height, remarks in rows]
+        for image, known in zip(images, facts, strict=True):
+            if image.truncated == "refuse" and TRUNCATED in known.remarks:
+                _read(image)  # which raises, with the reason
+        return facts
+
+    def new_facts(self, images: Sequence[IdentifiedSample]) -> list[ImageFacts]:
+        """What is known of the images of a shard, most of which were just encoded; it is kept for further runs.
+
+        Raises:
+            UnreadableImage: an image that must be read again cannot be.
+        """
+        import numpy as np
+
+        facts = [self._facts.get(image.id) or ImageFacts.of(_read(image)) for image in images]
+        for image in images:
+            self._facts.pop(image.id, None)
+        rows = [[known.width, known.height, list(known.remarks)] for known in facts]
+        text = json.dumps(rows).encode("utf-8")
+        self.cache.store(self._facts_key(images), {"facts": np.frombuffer(text, dtype=np.uint8)})
+        return facts
+
     def _encode(
         self, images: Sequence[IdentifiedSample], views: Sequence[ViewSource], then: Sequence[IdentifiedSample]
     ) -> dict[ViewSource, torch.Tensor]:
@@ -361,7 +405,7 @@ class Stages:
                 for position in range(count):
                     yield _EncodedImage({view: group.features[view][position] for view in views}, maps[position])
 
-        return ReadAhead(_read, encode, torch.get_num_threads())
+        return ReadAhead(_read, encode, torch.get_num_threads(), _pixels)
 
     def _like(
         self, images: Sequence[IdentifiedSample], views: Sequence[ViewSource], guided: bool
@@ -376,6 +420,7 @@ class Stages:
         if self._ahead is not None:
             self._ahead[1].close()
         self._ahead = None
+        self._facts.clear()
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -392,6 +437,7 @@ class Stages:
                 image = next(images, None)
             if image is None:
                 return
+            self._facts[image.id] = ImageFacts.of(image)
             yield image
 
     def _load(self) -> Model:
@@ -401,6 +447,9 @@ class Stages:
     def _load_attention_backend(self) -> AttentionBackend:
         with self.timed("load"):
             return self.models.attention_backend
+
+    def _facts_key(self, images: Sequence[IdentifiedSample]) -> CacheKey:
+        return self._key("images", {"pillow": self.models.pillow, "images": _ids(images)})
 
     def _attention_key(self, images: Sequence[IdentifiedSample]) -> CacheKey:
         inputs = {"source": self.models.facts.attention, "pillow": self.models.pillow, "images": _ids(images)}
@@ -474,6 +523,10 @@ def open_stages(cache: StageCache, model: str, settings: ModelSettings, weights:
 
 def _ids(images: Iterable[IdentifiedSample]) -> list[str]:
     return [image.id for image in images]
+
+
+def _pixels(image: LoadedImage) -> int:
+    return image.pixels.width * image.pixels.height
 
 
 def _read(image: IdentifiedSample) -> LoadedImage:

@@ -74,6 +74,7 @@ def _csv_row(record: ResultRecord) -> dict[str, Any]:
         "p_value": None if difference is None else difference.p_value,
         "images": details.data.images,
         "skipped": len(details.data.skipped),
+        "remarks": "; ".join(f"{remark.count} {remark.kind}" for remark in details.data.remarks),
         "classes": details.classes.count,
         "split": details.data.split,
         "spec": details.data.spec,

@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from abs_classify.datasets import BENCHMARKS, Benchmark, Dataset, Sample, open_dataset
 from abs_classify.encoding.digest_cache import DigestCache
-from abs_classify.encoding.ranking import ScoredImages, ShardScorer, rank_images
+from abs_classify.encoding.ranking import ScoredImages, ShardScorer, image_remarks, rank_images
 from abs_classify.encoding.samples import IdentifiedSample, OnError, SkippedImage, UnreadableSample, identify_readable
 from abs_classify.encoding.stages import Stages
 from abs_classify.evaluation.metrics import MethodResult, SeedSpread, evaluate_ranks
@@ -24,7 +25,11 @@ from abs_core.descriptions import LabelSpace
 from abs_core.errors import DatasetError, UsageError
 from abs_core.labels import fold, shipped_label_set
 from abs_core.progress import Advance
+from abs_core.remarks import Remark, RemarkCounter
 from abs_core.text import counted
+
+if TYPE_CHECKING:
+    from abs_classify.images import Truncated
 
 __all__ = [
     "Evaluation",
@@ -47,6 +52,7 @@ class EvaluationSplit:
         dataset: with all of its images.
         samples: those that count, in order.
         sampling: how they were chosen; empty for all of them.
+        truncated: what is done with files that end early.
         bad: images that could not be decoded, found by any model.
         seconds: wall time of reading and identifying the images.
     """
@@ -54,6 +60,7 @@ class EvaluationSplit:
     dataset: Dataset
     samples: Sequence[Sample]
     sampling: str = ""
+    truncated: Truncated = "refuse"
     bad: dict[IdentifiedSample | UnreadableSample, SkippedImage] = field(default_factory=dict)
     seconds: float = 0.0
     _identified: tuple[list[IdentifiedSample], list[SkippedImage]] | None = None
@@ -78,7 +85,7 @@ class EvaluationSplit:
                 if advance is not None:
                     advance(0, f"read {done} of {len(self.samples)} images")
 
-            self._identified = identify_readable(self.samples, digests, on_error, told)
+            self._identified = identify_readable(self.samples, digests, on_error, told, truncated=self.truncated)
             self.seconds = time.perf_counter() - start
         return self._identified
 
@@ -92,7 +99,7 @@ class EvaluationSplit:
     def notes(self, images: Sequence[IdentifiedSample], names: Mapping[str, str]) -> list[str]:
         """What must be said of the images: how they were chosen, candidate classes without any, copies."""
         dataset = self.dataset
-        notes = [*dataset.notes, *map(str, dataset.remarks), *([self.sampling] if self.sampling else [])]
+        notes = [*dataset.notes, *([self.sampling] if self.sampling else [])]
         used, folded = {image.sample.label for image in images}, set(map(fold, names.values()))
         empty = [
             entry.id
@@ -109,7 +116,9 @@ class EvaluationSplit:
         return notes + _copies(images)
 
 
-def open_split(dataset: str | Dataset, limit: int | None, *, stratified: bool, seed: int) -> EvaluationSplit:
+def open_split(
+    dataset: str | Dataset, limit: int | None, *, stratified: bool, seed: int, truncated: Truncated = "refuse"
+) -> EvaluationSplit:
     """The images of a data set that are evaluated.
 
     Args:
@@ -117,6 +126,7 @@ def open_split(dataset: str | Dataset, limit: int | None, *, stratified: bool, s
         limit: how many images; None for all.
         stratified: whether they are drawn from every class, instead of the first.
         seed: of a stratified sample.
+        truncated: what is done with files that end early, see ``load_image``.
 
     Raises:
         UnknownNameError, UsageError, DatasetError: the data set cannot be used, has no images, or more classes than
@@ -127,21 +137,23 @@ def open_split(dataset: str | Dataset, limit: int | None, *, stratified: bool, s
     if not dataset.samples:
         raise DatasetError(f"the data set {dataset.name} has no images", remedy="Check its folder")
     if limit is None or limit >= len(dataset.samples):
-        return EvaluationSplit(dataset, dataset.samples)
+        return EvaluationSplit(dataset, dataset.samples, truncated=truncated)
     if stratified:
-        return _stratified_split(dataset, limit, seed)
+        samples, sampling = _stratified_sample(dataset, limit, seed)
+        return EvaluationSplit(dataset, samples, sampling, truncated)
     classes = len(set(islice(dataset.labels, limit)))
     sampling = f"the first {limit} of {len(dataset.samples)} images, of {classes} classes: no random sample"
-    return EvaluationSplit(dataset, dataset.samples[:limit], sampling)
+    return EvaluationSplit(dataset, dataset.samples[:limit], sampling, truncated)
 
 
-def _stratified_split(dataset: Dataset, limit: int, seed: int) -> EvaluationSplit:
+def _stratified_sample(dataset: Dataset, limit: int, seed: int) -> tuple[list[Sample], str]:
+    """The samples, and how they were drawn."""
     samples = [dataset.samples[position] for position in stratified_positions(list(dataset.labels), limit, seed)]
     counts = Counter(sample.label for sample in samples).values()
     least, most = min(counts), max(counts)
     per_class = f"{least} to {most}" if least < most else str(least)
     size = f"{limit} of {len(dataset.samples)} images"
-    return EvaluationSplit(dataset, samples, f"a stratified sample of {size}, {per_class} of each class, seed {seed}")
+    return samples, f"a stratified sample of {size}, {per_class} of each class, seed {seed}"
 
 
 def stratified_positions(labels: Sequence[str], limit: int, seed: int) -> list[int]:
@@ -318,18 +330,44 @@ class Evaluation:
         skipped = [f"skipped {image.name}: {image.reason}" for image in self.scored.skipped]
         return alarms + off + skipped
 
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """What was left out or guessed when the images were listed, and guessed or scaled when they were decoded."""
+        counter = RemarkCounter(self.job.split.dataset.remarks)
+        counter.extend(image_remarks(self.scored.images, self.scored.facts))
+        return counter.remarks
+
     def notes(self) -> list[str]:
         """What the reader should know."""
         near = [check.text(result.top1) for check, result in self._checked() if not check.off]
         images = self.job.split.notes(self.scored.images, self.label_space.names)
         return [
+            *map(str, self.remarks),
             *images,
+            *self._small_images(),
             *map(str, self.label_space.labels.remarks),
             *self._classes_without_data(),
             *self.plan.notes,
             *near,
             *self._not_compared(),
             *self.stages.models.notes,
+        ]
+
+    def _small_images(self) -> list[str]:
+        """A note on images that have fewer pixels than the model's input, whose crops have hardly any."""
+        cropping = [
+            method.name for method in self.plan.methods if {"box", "random"} & {view.kind for view in method.views}
+        ]
+        if not cropping or not self.scored.facts:
+            return []
+        side = self.stages.models.facts.input_size
+        small = sum(min(image.width, image.height) < side for image in self.scored.facts)
+        if not small:
+            return []
+        return [
+            f"{small} of {counted(len(self.scored.facts), 'image', 'images')} are smaller than the {side} pixels that "
+            f"the model sees: their crops are enlarged and tell less than the full image, so compare "
+            f"{', '.join(cropping)} with a method without crops"
         ]
 
     def _checked(self) -> list[tuple[BaselineCheck, MethodResult]]:

@@ -72,6 +72,14 @@ class RunFacts(ResultPart):
     stage_seconds: dict[str, float]
 
 
+class RemarkFacts(ResultPart):
+    """What was left out, guessed, scaled or cut: the kind, how often, and names of the first images or files."""
+
+    kind: str
+    count: int
+    examples: list[str]
+
+
 class DataFacts(ResultPart):
     """The images: spec, published name and split, how many, digests of their ids and labels, what was left out."""
 
@@ -87,6 +95,11 @@ class DataFacts(ResultPart):
     selected: int = Field(description="classes among which the best was chosen after all were scored; 0 for all")
     sample: str = Field(description="how a part of the images was chosen; empty for all of them")
     skipped: list[SkippedImage]
+    remarks: list[RemarkFacts] = Field(
+        [],
+        description="what was left out or guessed when the images were listed, and guessed or scaled when they were "
+        "decoded, counted by kind; missing in older files",
+    )
 
 
 class ClassFacts(ResultPart):
@@ -315,6 +328,7 @@ def _data_facts(evaluation: Evaluation) -> DataFacts:
         selected=len(dataset.selected),
         sample=split.sampling,
         skipped=scored.skipped,
+        remarks=[RemarkFacts(**remark.as_json()) for remark in evaluation.remarks],
     )
 
 

@@ -35,6 +35,7 @@ from abs_core.text import counted
 
 if TYPE_CHECKING:
     from abs_classify.datasets import Dataset
+    from abs_classify.images import Truncated
     from abs_classify.methods.table import Method
     from abs_classify.models.deferred import DeferredModel
     from abs_classify.models.store import WeightsStore
@@ -59,6 +60,8 @@ class SweepOptions:
         seeds: how often what is random is repeated, with the seeds from ``seed`` on.
         on_error: "stop" at an image that cannot be read and a label space that lacks classes of a data set, or "skip"
             both and name them in the results.
+        truncated: whether a file that ends early cannot be read, or what there is of it is the image; see
+            ``load_image``.
     """
 
     methods: Sequence[str | Method]
@@ -70,6 +73,7 @@ class SweepOptions:
     seed: int = 0
     seeds: int = 1
     on_error: OnError = "stop"
+    truncated: Truncated = "refuse"
 
 
 @dataclass(frozen=True)
@@ -171,6 +175,7 @@ def evaluate(
     templates: str = "plain",
     control: str | None = None,
     on_error: OnError = "stop",
+    truncated: Truncated = "refuse",
     attention: str = "auto",
     device: str = "auto",
     dtype: str = "float32",
@@ -190,7 +195,7 @@ def evaluate(
     Args:
         datasets, models, methods: see ``open_dataset``, ``available_models`` and ``METHODS``; all are crossed.
         descriptions, labels: candidate classes with or without descriptions; of each data set where neither is given.
-        seeds, seed, limit, stratified, views, templates, control, on_error: see ``SweepOptions``.
+        seeds, seed, limit, stratified, views, templates, control, on_error, truncated: see ``SweepOptions``.
         attention, device, dtype, batch_size: see ``ModelSettings``.
         threads: of torch, in the whole process.
         weights: models that were imported.
@@ -201,7 +206,9 @@ def evaluate(
     Raises:
         AbsError: what is named cannot be used, or an image cannot be read; results that are there are kept.
     """
-    options = SweepOptions(_as_list(methods), views, templates, control, limit, stratified, seed, seeds, on_error)
+    options = SweepOptions(
+        _as_list(methods), views, templates, control, limit, stratified, seed, seeds, on_error, truncated
+    )
     sweep = plan_sweep(_as_list(datasets), _as_list(models), _label_spaces(descriptions, labels), options)
     keeper = _Keeper(None if results is None else ResultsFolder(Path(results)), Run.now(command), observer)
     stages_of = partial(
@@ -232,7 +239,13 @@ def plan_sweep(
     if options.stratified and options.limit is None:
         raise UsageError("stratified needs a limit on the number of images", remedy="Add --limit N")
     splits = [
-        open_split(dataset, options.limit, stratified=options.stratified, seed=options.seed)
+        open_split(
+            dataset,
+            options.limit,
+            stratified=options.stratified,
+            seed=options.seed,
+            truncated=options.truncated,
+        )
         for dataset in _each_once(datasets)
     ]
     pairs = [

@@ -40,6 +40,7 @@ class ModelFacts:
         grid: side of the token grid, 0 without feature windows.
         crop_fraction: share of the short side that the model sees of the whole image; None where it stretches it.
         context_length: tokens that a text may have.
+        input_size: the shorter side of what the model sees of an image, in pixels.
         remarks: what was assumed or left out when the model was loaded, for people.
     """
 
@@ -48,6 +49,7 @@ class ModelFacts:
     grid: int
     crop_fraction: float | None
     context_length: int
+    input_size: int
     remarks: tuple[str, ...] = ()
 
     def to_json(self) -> str:
@@ -141,7 +143,13 @@ class DeferredModel:
     def facts(self) -> ModelFacts:
         """Digests and geometry: remembered for unchanged weights and packages, else taken from the loaded models."""
         inputs = json.dumps(
-            [self.name, self.attention, self.dtype, [installed_version(package) for package in _PACKAGES]]
+            [
+                "with input size",
+                self.name,
+                self.attention,
+                self.dtype,
+                [installed_version(package) for package in _PACKAGES],
+            ]
         )
         return ModelFacts.from_json(
             self.digests.derived(inputs, self.find_files(), lambda: self._find_facts().to_json())
@@ -192,13 +200,17 @@ class DeferredModel:
         return load_attention(self.attention, self.model)
 
     def _find_facts(self) -> ModelFacts:
+        from PIL import Image
+
         model, backend = self.model, self.attention_backend
+        seen = model.preprocess(Image.new("RGB", (8, 8))).shape
         return ModelFacts(
             model.digest,
             backend.digest,
             model.grid,
             model.crop_fraction,
             model.context_length,
+            min(seen[-2:]),
             tuple(getattr(model, "remarks", ())),
         )
 

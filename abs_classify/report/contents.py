@@ -35,6 +35,7 @@ from abs_classify.report.png import explanation_png
 from abs_core.descriptions import LabelSpace
 from abs_core.errors import UsageError
 from abs_core.files import ensure_writable
+from abs_core.remarks import RemarkCounter
 from abs_core.text import counted
 
 if TYPE_CHECKING:
@@ -296,9 +297,12 @@ def write_classification_report(
     scored = _scored_images(classifier, predictions, skipped)
     methods = {classifier.method: classifier.class_texts}
     stages = classifier.stages_of_run()
-    write_report(
-        _classification_page(stages, methods, classifier.label_space, scored, classifier.notes, command), target
-    )
+    remarks = RemarkCounter()
+    for prediction in predictions:
+        for kind in prediction.remarks:
+            remarks.add(kind, prediction.image_name)
+    notes = [*map(str, remarks.remarks), *classifier.notes]
+    write_report(_classification_page(stages, methods, classifier.label_space, scored, notes, command), target)
     return target
 
 

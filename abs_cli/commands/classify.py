@@ -11,7 +11,7 @@ import click
 
 from abs_cli.completion_values import complete_method, complete_templates
 from abs_cli.console import note, progress
-from abs_cli.options import ModelOptions, choose_label_space, class_options, model_options
+from abs_cli.options import ModelOptions, choose_label_space, class_options, model_options, truncated_option
 from abs_core.errors import ImageError, StorageError
 from abs_core.files import is_folder, storage_errors
 from abs_core.home import Home
@@ -62,6 +62,7 @@ _EXPLAINED = 5
     show_default=True,
     help="Stop at an image that cannot be read, or skip it.",
 )
+@truncated_option
 @click.option(
     "--report", type=click.Path(path_type=Path), help="Write an HTML page: a file, or a folder for index.html."
 )
@@ -84,6 +85,7 @@ def command(
     templates: str,
     top: int,
     on_error: Any,
+    truncated: Any,
     report: Path | None,
     png: Path | None,
     as_json: bool,
@@ -99,7 +101,12 @@ def command(
     _check_paths(images, on_error)
     classifier = ModelOptions(**model).classifier(home, label_space, method=method, views=views, templates=templates)
     run = classifier.classify(
-        list(images), top=top, explain=not classifier.method.stream, on_error=on_error, progress=progress
+        list(images),
+        top=top,
+        explain=not classifier.method.stream,
+        on_error=on_error,
+        truncated=truncated,
+        progress=progress,
     )
     predictions = list(run)
     if not predictions:
@@ -108,7 +115,7 @@ def command(
         click.echo(line)
     for skipped in run.skipped:
         note(f"skipped {skipped.name}: {skipped.reason}")
-    for remark in classifier.notes:
+    for remark in (*run.remarks, *classifier.notes):
         note(f"note: {remark}")
     _write_pages(classifier, predictions, run.skipped, report, png)
 
@@ -189,6 +196,7 @@ def _json_lines(classifier: Classifier, predictions: Sequence[Prediction]) -> It
             "ranking": [
                 {"class": ranked.class_id, "name": ranked.name, "score": ranked.score} for ranked in prediction.ranking
             ],
+            "remarks": list(prediction.remarks),
             "explanation": why.to_dict(top=_EXPLAINED) if why is not None else None,
         }
         yield json_text(row)

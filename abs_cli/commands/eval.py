@@ -19,7 +19,7 @@ from abs_cli.completion_values import (
     complete_templates,
 )
 from abs_cli.console import note, progress
-from abs_cli.options import RenamedOption, choose_label_space, compute_options
+from abs_cli.options import RenamedOption, choose_label_space, compute_options, truncated_option
 from abs_core.home import Home
 from abs_core.text import json_text
 
@@ -124,6 +124,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
     show_default=True,
     help="Stop at an image that cannot be read, and at a bundle that does not fit a data set; or skip and name it.",
 )
+@truncated_option
 @click.option(
     "--results",
     type=click.Path(file_okay=False, path_type=Path),

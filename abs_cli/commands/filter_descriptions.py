@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from abs_cli.completion_values import complete_bundle, complete_method
 from abs_cli.console import note, progress
-from abs_cli.options import ModelOptions, model_options
+from abs_cli.options import ModelOptions, model_options, truncated_option
 from abs_core.errors import UsageError
 from abs_core.extras import require_installed
 from abs_core.home import Home
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _SENTENCES = ("near_duplicate", "off_topic", "nearer", "diversity", "least", "encoder")
-_IMAGES = ("min_mass", "method", "views", "on_error", *ModelOptions.__dataclass_fields__)
+_IMAGES = ("min_mass", "method", "views", "on_error", "truncated", *ModelOptions.__dataclass_fields__)
 _EXAMPLES = 3
 _MASS = 0.95
 
@@ -143,6 +143,7 @@ class NumberOrOff(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     show_default=True,
     help="With --images: stop at an image that cannot be read, or skip it.",
 )
+@truncated_option
 @click.option("--name", metavar="NAME", help="Name of the child.  [default: a new version of BUNDLE]")
 @click.option(
     "--out",
@@ -255,11 +256,15 @@ def _by_images(home: Home, bundle: Bundle, given: dict[str, Any]) -> FilteredBun
     images = open_images(given["images"])
     options = ModelOptions(**{name: given[name] for name in ModelOptions.__dataclass_fields__})
     classifier = options.classifier(home, bundle.label_space(), method=given["method"], views=given["views"])
-    usage = measure_usage(classifier, images.samples, on_error=given["on_error"], progress=progress)
+    usage = measure_usage(
+        classifier, images.samples, on_error=given["on_error"], truncated=given["truncated"], progress=progress
+    )
     for remark in images.remarks:
         note(f"warning: {remark}")
     for skipped in usage.skipped:
         note(f"skipped {skipped.name}: {skipped.reason}")
+    for remark in usage.remarks:
+        note(f"note: {remark}")
     return filter_by_weight(
         bundle, usage.weights, keep=given["keep"], share=share, model=usage.model, parameters=usage.parameters
     )

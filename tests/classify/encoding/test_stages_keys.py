@@ -27,7 +27,7 @@ from abs_classify.models.deferred import DeferredModel, ModelFacts
 from abs_core.canonical import sha256_bytes
 from abs_core.descriptions import Description
 
-FACTS = ModelFacts(model="sha256:m", attention="sha256:a", grid=7, crop_fraction=1.0, context_length=77)
+FACTS = ModelFacts(model="sha256:m", attention="sha256:a", grid=7, crop_fraction=1.0, context_length=77, input_size=224)
 
 
 @dataclass(frozen=True)
