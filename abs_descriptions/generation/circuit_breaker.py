@@ -24,6 +24,9 @@ _LONGEST_ROW = 6
 # Answers that ask to come back later, in multiples of the limit, before the first usable reply.
 _BUSY = 3
 
+#: Refusals of a class, and no reply, after which nothing more is asked about it.
+MAX_REFUSALS = 12
+
 _TOO_MANY_REQUESTS = "status 429"
 
 # Classes whose replies repeat before it is taken for the model's way.
@@ -115,9 +118,13 @@ class CircuitBreaker:
         """Whether it still matters if a reply gives a description."""
         return not self._is_useful
 
+    def most_samples(self, position: int, most: int) -> int:
+        """How many of at most ``most`` samples of the class at this position are worth a request."""
+        return min(most, MAX_REFUSALS) if self._refused[position] and position not in self._replied else most
+
     def is_refused(self, position: int) -> bool:
-        """Whether the class at this position only ever met refusals, ``limit`` of them."""
-        return self._refused[position] >= self.limit and position not in self._replied
+        """Whether the class at this position only ever met refusals, as many as prove it."""
+        return self._refused[position] >= MAX_REFUSALS and position not in self._replied
 
     def row_verdict(self) -> str:
         """Why nothing more is to be sent by the latest outcomes, in words; empty if there is no reason."""

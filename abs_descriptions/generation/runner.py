@@ -347,7 +347,7 @@ class _GenerationRun:
             (position, sample)
             for position, progress in enumerate(self._classes)
             if not progress.waiting
-            for sample in progress.next_samples(self._plan.per_class, most)
+            for sample in progress.next_samples(self._plan.per_class, self._breaker.most_samples(position, most))
         ]
         self._counts.asked += len(samples)
         return samples

@@ -254,6 +254,8 @@ class _Session:
                 failure = await self._wait(answer, attempts, maximum)
                 if failure is not None:
                     return failure
+            elif not request.may_retry("adapted"):
+                return answer.failure(answer.reason, attempts.lost, attempts.adaptation)
 
     async def _attempt(self, client: Any, attempts: _Attempts) -> Reply | ResponseProblem:
         """Send a request once the window and the rate limits allow it."""
