@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -18,10 +18,10 @@ from abs_core.descriptions import Description, LabelSpace
 from abs_core.errors import LabelError, UsageError
 from abs_core.files import data_folder, storage_errors
 from abs_core.labels import ClassLabel, LabelSet, fold
-from abs_core.text import JOINERS
+from abs_core.text import JOINERS, quoted
 from abs_descriptions.bundles.reader import Bundle
-from abs_descriptions.generation.naming import NameMatcher
 from abs_descriptions.generation.sentences import words
+from abs_descriptions.mentions import NameIndex
 
 __all__ = [
     "RULES",
@@ -61,15 +61,6 @@ RULES: Mapping[str, tuple[Severity, str]] = MappingProxyType(
 _NEAR_EMPTY = 3
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]{0,200}>|&(?:[a-zA-Z]{2,10}|#\d{1,6}|#x[0-9a-fA-F]{1,5});|<!--")
 
-# Names are looked up by this many first characters; common words are never taken for names.
-_KEY = 5
-
-_COMMON = frozenset(
-    "a an and any are as at be but by can do for from go had has have he her his i if in is it its like look "  # noqa: SIM905
-    "may no not of off on one or out over she so some that the their they this to two under up was we which will "
-    "with you".split()
-)
-
 
 @dataclass(frozen=True, slots=True)
 class LintFinding:
@@ -104,17 +95,27 @@ class LintOptions:
         max_ratio: highest number of descriptions of any class, divided by the lowest of any other.
         count_tokens: counts the tokens of a text as the image-text model does; None counts none.
         token_limit: texts with more tokens are reported; None reports none.
+        ignored: rules that report nothing.
+        allowed: class names that texts of other classes may contain, and texts of which nothing is reported, in any
+            case.
 
     Raises:
-        UsageError: a number out of range.
+        UsageError: a number out of range, or an unknown rule.
     """
 
     min_descriptions: int = 5
     max_ratio: float = 2.0
     count_tokens: Callable[[str], int] | None = field(default=None, compare=False)
     token_limit: int | None = None
+    ignored: frozenset[str] = frozenset()
+    allowed: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
+        unknown = sorted(self.ignored - RULES.keys())
+        if unknown:
+            close = get_close_matches(unknown[0], RULES, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"The rules are {', '.join(RULES)}"
+            raise UsageError(f"there is no lint rule {quoted(unknown[0])}", remedy=hint)
         if self.min_descriptions < 1 or not self.max_ratio >= 1:
             raise UsageError(
                 f"min_descriptions and max_ratio must be at least 1, "
@@ -132,12 +133,14 @@ class LintReport:
         classes: number of classes.
         descriptions: number of descriptions; None for a label set.
         findings: errors first.
+        silenced: findings that the options leave out.
     """
 
     source: str
     classes: int
     descriptions: int | None
     findings: tuple[LintFinding, ...]
+    silenced: int = 0
 
     @property
     def errors(self) -> int:
@@ -161,6 +164,7 @@ class LintReport:
             "descriptions": self.descriptions,
             "errors": self.errors,
             "warnings": self.warnings,
+            "silenced": self.silenced,
             "findings": [
                 {
                     "rule": finding.rule,
@@ -200,9 +204,18 @@ def report_refused_labels(source: str, error: LabelError) -> LintReport:
 
 
 def _report(space: LabelSpace, options: LintOptions | None) -> LintReport:
-    findings = lint_descriptions(space.labels.classes, space.descriptions, ambiguous_names(), options)
+    options = options or LintOptions()
+    found = lint_descriptions(space.labels.classes, space.descriptions, ambiguous_names(), options)
+    names = {label.id: fold(label.name) for label in space.labels.classes}
+    findings = [finding for finding in found if not _is_silenced(finding, names, options)]
     count = None if space.descriptions is None else sum(len(records) for records in space.descriptions.values())
-    return LintReport(space.source, len(space.labels.classes), count, tuple(findings))
+    return LintReport(space.source, len(space.labels.classes), count, tuple(findings), len(found) - len(findings))
+
+
+def _is_silenced(finding: LintFinding, names: Mapping[str, str], options: LintOptions) -> bool:
+    if finding.rule in options.ignored or (finding.text is not None and fold(finding.text) in options.allowed):
+        return True
+    return finding.rule == "names-other-class" and finding.other is not None and names[finding.other] in options.allowed
 
 
 def lint_descriptions(
@@ -211,7 +224,7 @@ def lint_descriptions(
     ambiguous: Mapping[str, str],
     options: LintOptions | None = None,
 ) -> list[LintFinding]:
-    """All findings, errors first, then in the order of ``RULES``, then in that of the classes.
+    """All findings, errors first, then in the order of ``RULES``, then in that of the classes; none is silenced.
 
     Args:
         classes: of the label set.
@@ -301,7 +314,7 @@ def _counts(
 def _texts(
     classes: Sequence[ClassLabel], descriptions: Mapping[str, Sequence[Description]], options: LintOptions
 ) -> Iterator[LintFinding]:
-    names = _NameIndex(classes)
+    names = NameIndex(classes)
     first: dict[tuple[str, ...], ClassLabel] = {}
     for label in classes:
         for record in descriptions.get(label.id, ()):
@@ -312,7 +325,7 @@ def _texts(
                 rule = "shared-text" if record.kind == "sentence" else "shared-phrase"
                 message = f"{_quoted(label)} and {_quoted(owner)} share a text"
                 yield LintFinding(rule, message, label.id, owner.id, text)
-            for other in names.others(text_words, label):
+            for other in names.others(text, label):
                 message = f"{_quoted(label)} names {_quoted(other)}"
                 yield LintFinding("names-other-class", message, label.id, other.id, text)
             for rule, problem in _text_problems(record, len(text_words), options):
@@ -353,54 +366,6 @@ def _excess_tokens(text: str, options: LintOptions) -> int:
         return 0
     tokens = options.count_tokens(text)
     return tokens if tokens > options.token_limit else 0
-
-
-class _NameIndex:
-    """Finds the classes that a text names, the longest name at each place; the class's own name is no finding.
-
-    Spellings are joined words, as ``NameMatcher`` has them, in one table. From a place in a text, words are joined only
-    while a spelling may still begin that way, so the time does not grow with the number of classes.
-    """
-
-    def __init__(self, classes: Sequence[ClassLabel]) -> None:
-        self._labels: dict[str, list[ClassLabel]] = defaultdict(list)
-        self._longest: dict[str, int] = defaultdict(int)
-        for label in classes:
-            if "".join(words(label.name)) in _COMMON or any(unicodedata.category(c)[0] == "S" for c in label.name):
-                continue
-            for form in NameMatcher(label.name).spellings:
-                self._labels[form].append(label)
-                for length in range(1, min(len(form), _KEY) + 1):
-                    start = form[:length]
-                    self._longest[start] = max(self._longest[start], len(form))
-
-    def others(self, text_words: Sequence[str], described: ClassLabel) -> Iterator[ClassLabel]:
-        """Each class other than ``described`` that the words of a text name, once."""
-        seen = {described.id}
-        after = 0
-        for position, word in enumerate(text_words):
-            if position < after or len(word) > self._longest.get(word[:_KEY], 0):
-                continue
-            length, named = self._match(text_words, position)
-            after = position + length
-            if any(label.id == described.id for label in named):
-                continue
-            for label in named:
-                if label.id not in seen:
-                    seen.add(label.id)
-                    yield label
-
-    def _match(self, text_words: Sequence[str], start: int) -> tuple[int, Sequence[ClassLabel]]:
-        """The longest name that begins at ``start``: its number of words, and the classes with this name."""
-        joined, best, named = "", 0, list[ClassLabel]()
-        for stop in range(start, len(text_words)):
-            joined += text_words[stop]
-            if len(joined) > self._longest.get(joined[:_KEY], 0):
-                break
-            labels = self._labels.get(joined)
-            if labels:
-                best, named = stop + 1 - start, labels
-        return best, named
 
 
 def _quoted(label: ClassLabel) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import click
 
 from abs_cli.completion_values import complete_model, complete_source
 from abs_core.errors import LabelError, UnknownNameError, UsageError
-from abs_core.files import exists, is_file, is_folder
+from abs_core.files import exists, is_file, is_folder, storage_errors
 from abs_core.home import Home
 from abs_core.text import counted, json_text, printable
 from abs_descriptions.bundles.repository import Repository
@@ -52,6 +53,13 @@ _LISTED, _SHOWN = 5, 90
     show_default=True,
     help="Warn if a class has this many times the descriptions of another.",
 )
+@click.option("--ignore", metavar="RULE", multiple=True, help="Leave out the findings of a rule; may be repeated.")
+@click.option(
+    "--allow",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A file with class names that other texts may contain, and texts to say nothing about, one a line.",
+)
 @click.option("--strict", is_flag=True, help="Exit with code 1 for warnings too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with every finding.")
 @click.pass_obj
@@ -63,6 +71,8 @@ def command(
     model: str | None,
     min_descriptions: int,
     max_ratio: float,
+    ignore: tuple[str, ...],
+    allow: Path | None,
     strict: bool,
     as_json: bool,
 ) -> int:
@@ -73,10 +83,13 @@ def command(
     \b
     abs lint labels.txt
     abs lint birds --model ViT-B-16-quickgelu/openai --strict
+    abs lint birds --ignore too-few --allow fine.txt
     abs lint "crane,mouse,kite"
     """
     from abs_descriptions.linting import LintOptions, report_refused_labels
 
+    # A rule that does not exist is said before a model is loaded.
+    options = LintOptions(min_descriptions, max_ratio, ignored=frozenset(ignore), allowed=_allowed(allow))
     try:
         checked = _open(home, source, labels_only)
     except LabelError as error:
@@ -85,7 +98,7 @@ def command(
         report = report_refused_labels(source, error)
     else:
         count, limit = (None, None) if model is None else _token_counter(home, model)
-        report = _lint(checked, LintOptions(min_descriptions, max_ratio, count, limit))
+        report = _lint(checked, replace(options, count_tokens=count, token_limit=limit))
     failed = report.failed(strict=strict)
     if as_json:
         click.echo(json_text({**report.to_dict(), "failed": failed}))
@@ -93,6 +106,19 @@ def command(
         for line in _lines(report):
             click.echo(line)
     return int(failed)
+
+
+def _allowed(path: Path | None) -> frozenset[str]:
+    from abs_core.labels import fold
+
+    if path is None:
+        return frozenset()
+    with storage_errors(path, "read"):
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{printable(str(path), 200)!r} is not UTF-8", remedy="Save it as UTF-8") from error
+    return frozenset(fold(line) for line in lines if line.strip() and not line.startswith("#"))
 
 
 def _lint(checked: Bundle | LabelSet, options: LintOptions) -> LintReport:
@@ -149,6 +175,8 @@ def _lines(report: LintReport) -> Iterator[str]:
             yield f"  {printable(finding.message)}{text}"
         if len(findings) > _LISTED:
             yield f"  and {len(findings) - _LISTED} more; --json lists all"
+    if report.silenced:
+        yield f"\nleft out as asked: {counted(report.silenced, 'finding', 'findings')}"
     if report.findings:
         yield f"\n{counted(report.errors, 'error', 'errors')}, {counted(report.warnings, 'warning', 'warnings')}"
     else:

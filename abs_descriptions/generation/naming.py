@@ -18,7 +18,7 @@ from abs_descriptions.generation.actions import ActionPattern
 from abs_descriptions.generation.sentences import word_places, word_set, words
 from abs_descriptions.generation.spelling import SYNONYMS, plain_word, plurals, singulars, standard_word
 
-__all__ = ["NameMatcher", "joined_words_fit", "names_with"]
+__all__ = ["NameMatcher", "joined_words_fit", "names_with", "plain_spellings"]
 
 _BRACKETS = re.compile(r"\([^()]{0,200}\)|\[[^\[\]]{0,200}\]")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
@@ -79,6 +79,13 @@ _MOST_NAMES = 60
 def joined_words_fit(text_words: Sequence[str], spelled: frozenset[str]) -> bool:
     """Whether words of a text that together spell a name, the words of which are ``spelled``, can be meant as it."""
     return len(text_words) == 1 or all(word not in _SEPARATE or word in spelled for word in text_words)
+
+
+def plain_spellings(name: str) -> Mapping[str, frozenset[str]]:
+    """The words of a name, joined, in singular and plural, with the words of each; nothing left out but remarks."""
+    core = _BRACKETS.sub(" ", name).partition(",")[0]
+    sequences = dict.fromkeys(tuple(map(standard_word, words(variant))) for variant in (name, core))
+    return {"".join(form): frozenset(form) for sequence in sequences if sequence for form in _inflected(sequence)}
 
 
 def names_with(classes: Sequence[ClassLabel]) -> Mapping[str, tuple[str, ...]]:
@@ -143,11 +150,6 @@ class NameMatcher:
         # In scripts without spaces or with clitics, and for symbols, the folded name is found anywhere.
         self._anywhere = _squeezed(name) if not sequences or _is_not_latin(name) else ""
         self._others = [NameMatcher(other) for other in others]
-
-    @property
-    def spellings(self) -> Mapping[str, frozenset[str]]:
-        """The spellings that are recognized, the words of each joined ("polkadot", "polkadots"), and these words."""
-        return self._spellings
 
     def __call__(self, text: str) -> bool:
         """Whether ``text`` names the class."""

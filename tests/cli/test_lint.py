@@ -35,6 +35,20 @@ def test_warnings_fail_with_strict_only(abs_command: Abs, tmp_path: Path) -> Non
     assert abs_command("lint", name, "--strict", "--min-descriptions", "1").code == 1
 
 
+def test_rules_names_and_texts_can_be_left_out(abs_command: Abs, tmp_path: Path) -> None:
+    name = bundle(abs_command, tmp_path, "horse\tA horse <b>runs</b>.", "donkey\tA donkey runs like a horse.")
+    fine = tmp_path / "fine.txt"
+    fine.write_text("# names and texts\nHorse\nA horse <b>runs</b>.\n", encoding="utf-8")
+    ran = abs_command("lint", name, "--strict", "--ignore", "too-few", "--allow", fine)
+    assert ran.code == 0
+    assert ran.out.endswith("left out as asked: 4 findings\nnothing found\n")
+    assert json.loads(abs_command("lint", name, "--json", "--ignore", "too-few").out)["silenced"] == 2
+    assert "Did you mean 'too-few'" in abs_command.refuses("lint", name, "--ignore", "to-few")
+    assert "missing.txt" in abs_command.refuses("lint", name, "--allow", tmp_path / "missing.txt")
+    (tmp_path / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
+    assert "not UTF-8" in abs_command.refuses("lint", name, "--allow", tmp_path / "latin.txt")
+
+
 def test_a_name_of_nothing_and_one_finding(abs_command: Abs, tmp_path: Path) -> None:
     assert "no bundle is called 'nosuch'; unknown label set 'nosuch'" in abs_command.refuses("lint", "nosuch")
     (tmp_path / "twice.txt").write_text("owl\nowl\n")

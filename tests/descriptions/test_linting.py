@@ -127,6 +127,40 @@ def test_the_own_name_may_hold_another_name() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "is_named"),
+    [
+        ("acorn", "A corn looks like a long yellow cylinder.", False),
+        ("cabin", "The cab in front is yellow.", False),
+        ("hot dog", "A plate holds a hotdog.", True),
+        ("tights", "A lid that is tight.", False),
+        ("shorts", "A short tail.", False),
+        ("orange", "An orange beak and orange feet.", False),
+        ("orange", "A bowl with an orange in it.", True),
+        ("swing", "Loose lips swing from side to side.", False),
+        ("lion", "A lion-like ruff frames the head.", False),
+        ("lion", "It looks like a lion.", True),
+        ("crème brûlée", "A creme brulee stands on it.", True),
+        ("grey whale", "A gray whale swims by.", True),
+    ],
+)
+def test_a_word_is_a_mention_only_where_it_stands_for_the_thing(name: str, text: str, is_named: bool) -> None:
+    found = [one.rule for one in described({"horse": [text], name: ["Words of their own."]})]
+    assert found.count("names-other-class") == is_named
+
+
+def test_rules_and_names_can_be_silenced_and_are_counted() -> None:
+    (path,) = (ROOT / "data" / "bundles").glob("pets-*.jsonl")
+    bundle = read_bundle(path)
+    options = LintOptions(min_descriptions=22)
+    assert (lint_bundle(bundle, options).warnings, lint_bundle(bundle, options).silenced) == (37, 0)
+    report = lint_bundle(bundle, LintOptions(min_descriptions=22, ignored=frozenset(("too-few",))))
+    assert (report.warnings, report.silenced, report.to_dict()["silenced"]) == (0, 37, 37)
+    with pytest.raises(UsageError, match="no lint rule 'to-few'") as refused:
+        LintOptions(ignored=frozenset(("to-few",)))
+    assert "too-few" in str(refused.value.remedy)
+
+
+@pytest.mark.parametrize(
     ("text", "rule"),
     [
         ("Horse now.", "near-empty"),
