@@ -107,10 +107,17 @@ def _find_layout(benchmark: Benchmark, choice: SplitChoice) -> tuple[LayoutReade
     """
     root = BenchmarkRoot(choice.root, shipped_label_set(benchmark.labels), choice.split.name)
     reader = usable_reader(choice.split, root)
-    if reader is None and choice.root.is_dir() and _nearest(choice, root.labels)[3]:
-        root = replace(root, search=True)
-        reader = usable_reader(choice.split, root)
+    if reader is None and choice.root.is_dir():
+        levels, _, nearest, missing = _nearest(choice, root.labels)
+        if missing or (levels > 0 and _is_images_only(nearest)):
+            root = replace(root, search=True)
+            reader = usable_reader(choice.split, root)
     return None if reader is None else (reader, root)
+
+
+def _is_images_only(reader: LayoutReader) -> bool:
+    """Whether the root of a layout is merely its folder of images."""
+    return getattr(reader, "images", "") == "."
 
 
 def check_opening(spec: str, opening: Callable[[str], Dataset]) -> DatasetReport:
@@ -194,8 +201,9 @@ def _diagnose(benchmark: Benchmark, choice: SplitChoice) -> Diagnosis:
         return _diagnose_root(benchmark, choice)
     levels, folder, nearest, missing = _nearest(choice, labels)
     distance = f"{abs(levels)} level{'s' if abs(levels) > 1 else ''} too {'high' if levels > 0 else 'deep'}"
-    if levels == 0:
-        # what lies some levels below is not missing
+    if levels == 0 or (levels > 0 and _is_images_only(nearest)):
+        # what lies some levels below is not missing, and a folder of images is no root
+        levels, folder = 0, root
         missing = nearest.missing(BenchmarkRoot(root, labels, choice.split.name, search=True))
     misplaced = f"the folder {str(root)!r} is {distance} for {benchmark.name}, which lies in {str(folder)!r}"
     if not missing:
@@ -267,6 +275,11 @@ def _diagnose_root(benchmark: Benchmark, choice: SplitChoice) -> Diagnosis:
             f"{str(root)!r} is the archive of {benchmark.name}, not its folder",
             f"Extract it: {_extraction_command(archive, extracted)}; then write "
             f"{_spec_with_root(benchmark, choice, extracted)}",
+        )
+    if root.is_file() and root.name.lower().endswith((".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".7z", ".rar")):
+        return Diagnosis(
+            f"the root {str(root)!r} of {benchmark.name} is an archive, not a folder",
+            "Extract it into a new folder, and name that folder",
         )
     problem = "is not a folder" if root.exists() else "does not exist"
     return Diagnosis(f"the root {str(root)!r} of {benchmark.name} {problem}", "Check the path")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -16,16 +17,18 @@ from abs_core.labels import compact
 
 __all__ = [
     "FileVariants",
+    "FolderTree",
     "find_class_folders",
     "find_file",
     "find_images",
     "folder_of_images_like",
     "has_image_like",
-    "subfolders",
 ]
 
 # How many levels below the root, in how many folders.
-_LEVELS, _MAX_FOLDERS = 3, 2000
+_LEVELS, _MAX_FOLDERS = 3, 3000
+# How many folders in one are not looked into.
+_MANY = 300
 # How many of the names of a list are looked for in each folder.
 _PROBES = 12
 
@@ -38,22 +41,32 @@ _SYNONYMS = {
 _SPLITS = frozenset(name for names in _SYNONYMS.values() for name in names)
 
 
-def subfolders(root: Path) -> Iterator[Path]:
-    """The root and the folders up to three levels below it, the nearest first."""
-    return islice(_levels(root), _MAX_FOLDERS)
+class FolderTree:
+    """The folders up to three levels below a root; looked at when they are first asked for, and once.
 
+    Args:
+        root: the folder.
+    """
 
-def _levels(root: Path) -> Iterator[Path]:
-    yield root
-    parents = [root]
-    for _ in range(_LEVELS):
-        level: list[Path] = []
-        for parent in parents:
-            level += _folders_in(parent)
-            if len(level) > _MAX_FOLDERS:
-                break
-        yield from level
-        parents = level
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @cached_property
+    def children(self) -> Mapping[Path, Sequence[Path]]:
+        """Each folder, the nearest first, with the folders in it."""
+        children: dict[Path, Sequence[Path]] = {}
+        level = [self.root]
+        for _ in range(_LEVELS + 1):
+            for folder in level[: max(0, _MAX_FOLDERS - len(children))]:
+                children[folder] = _folders_in(folder)
+            # so many are class folders, with nothing but images in them
+            level = [inner for folder in level for inner in children.get(folder, ()) if len(children[folder]) <= _MANY]
+        return children
+
+    @property
+    def folders(self) -> Iterable[Path]:
+        """The root and the folders below it, the nearest first."""
+        return self.children.keys()
 
 
 def _folders_in(parent: Path) -> list[Path]:
@@ -64,10 +77,10 @@ def _folders_in(parent: Path) -> list[Path]:
         return []
 
 
-def find_file(root: Path, relative: str) -> Path | None:
+def find_file(tree: FolderTree, relative: str) -> Path | None:
     """An annotation file: in its published place, else the only one of its name, or the one in a folder of its name."""
     parent, _, name = relative.rpartition("/")
-    found = [folder / name for folder in subfolders(root) if _has_content(folder / name)]
+    found = [folder / name for folder in tree.folders if _has_content(folder / name)]
     in_place = [path for path in found if path.parent.name == parent.rpartition("/")[2]] if parent else []
     return in_place[0] if in_place else found[0] if len(found) == 1 else None
 
@@ -79,22 +92,22 @@ def _has_content(path: Path) -> bool:
         return False
 
 
-def find_images(root: Path, folder: str, split: str, names: Sequence[str]) -> Path | None:
+def find_images(tree: FolderTree, folder: str, split: str, names: Sequence[str]) -> Path | None:
     """The folder that the paths of a list start from; None if there is none with any of them.
 
     Args:
-        root: of the data set.
+        tree: the folders of the data set.
         folder: the published place, relative to the root.
         split: whose images: folders of another one are left alone.
         names: the paths that the list has.
     """
     probes = names[:: max(1, len(names) // _PROBES)]
-    published = root / folder
+    published = tree.root / folder
     if _hits(published, probes):
         return published
     title, others = published.name.casefold(), _SPLITS - _own_names(split)
-    for candidate in subfolders(root):
-        parts = {part.casefold() for part in (root.name, *candidate.relative_to(root).parts)}
+    for candidate in tree.folders:
+        parts = {part.casefold() for part in (tree.root.name, *candidate.relative_to(tree.root).parts)}
         is_published = title in parts and folder != "."
         if (is_published or (all(map(_is_distinctive, probes)) and not others & parts)) and _hits(candidate, probes):
             return candidate
@@ -117,9 +130,9 @@ def _hits(folder: Path, names: Iterable[str]) -> bool:
     return any(variants.find(folder / name) is not None for name in names)
 
 
-def folder_of_images_like(root: Path, pattern: str) -> Path | None:
+def folder_of_images_like(tree: FolderTree, pattern: str) -> Path | None:
     """The nearest folder below a root with an image whose name matches a pattern; None if there is none."""
-    return next((folder for folder in subfolders(root) if has_image_like(folder, pattern)), None)
+    return next((folder for folder in tree.folders if has_image_like(folder, pattern)), None)
 
 
 def has_image_like(folder: Path, pattern: str) -> bool:
@@ -132,24 +145,24 @@ def has_image_like(folder: Path, pattern: str) -> bool:
         return False
 
 
-def find_class_folders(root: Path, folder: str, split: str, names: Iterable[str]) -> Path | None:
+def find_class_folders(tree: FolderTree, folder: str, split: str, names: Iterable[str]) -> Path | None:
     """The folder that has most of the class folders of a split.
 
     Args:
-        root: of the data set.
+        tree: the folders of the data set.
         folder: the published place of the class folders, relative to the root.
         split: whose folders: those of another one are left alone.
         names: the class ids, as ``compact`` writes them.
     """
     wanted = frozenset(names)
     own = _own_names(split)
-    for candidate in subfolders(root):
-        parts = {part.casefold() for part in candidate.relative_to(root).parts}
+    for candidate, inner in tree.children.items():
+        parts = {part.casefold() for part in candidate.relative_to(tree.root).parts}
         if parts & (_SPLITS - own):
             continue
-        if own and not (parts & own or (root.name.casefold() in own)) and folder != ".":
+        if own and not (parts & own or tree.root.name.casefold() in own) and folder != ".":
             continue
-        found = sum(compact(path.name) in wanted for path in _folders_in(candidate))
+        found = sum(compact(path.name) in wanted for path in inner)
         if found > len(wanted) / 2:
             return candidate
     return None

@@ -5,16 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from abs_classify.datasets.base import Sample
 from abs_classify.datasets.benchmarks.disk_search import (
     FileVariants,
+    FolderTree,
     find_file,
     find_images,
     folder_of_images_like,
-    subfolders,
 )
 from abs_classify.datasets.folders import inside
 from abs_core.errors import DatasetError
@@ -52,9 +53,14 @@ class BenchmarkRoot:
     search: bool = False
     remarks: RemarkCounter = field(default_factory=RemarkCounter, compare=False)
 
+    @cached_property
+    def tree(self) -> FolderTree:
+        """The folders of the root."""
+        return FolderTree(self.path)
+
     def file(self, relative: str) -> Path:
         """An annotation file, where it is; in its published place if it is nowhere."""
-        found = find_file(self.path, relative) if self.search else None
+        found = find_file(self.tree, relative) if self.search else None
         return found or self.path / relative
 
 
@@ -204,19 +210,19 @@ class ListedLayout(ABC):
             paths = [] if missing else [entry.path for entry in self._checked(root)]
         except DatasetError:  # another file of this name
             return (_missing_annotation(root, self.annotations[0]),)
-        found = find_images(root.path, self.images, root.split, paths) if paths else self._likely_images(root.path)
+        found = find_images(root.tree, self.images, root.split, paths) if paths else self._likely_images(root.tree)
         return tuple(missing) if found else (*missing, *self._missing_images(root.path / self.images, anywhere=True))
 
     def _missing_images(self, folder: Path, anywhere: bool = False) -> tuple[MissingPath, ...]:
         missing = (MissingPath(folder, "the folder of images"),)
         return missing if anywhere else missing_folder(folder, "the folder of images")
 
-    def _likely_images(self, root: Path) -> Path | None:
+    def _likely_images(self, tree: FolderTree) -> Path | None:
         """A folder of images by its name or theirs, where no list says what they are called."""
         title = Path(self.images).name.casefold()
-        named = (folder for folder in subfolders(root) if folder.name.casefold() == title)
+        named = (folder for folder in tree.folders if folder.name.casefold() == title)
         found = next((folder for folder in named if not missing_folder(folder, "")), None)
-        return found or (folder_of_images_like(root, self.pattern) if self.pattern else None)
+        return found or (folder_of_images_like(tree, self.pattern) if self.pattern else None)
 
     def _checked(self, root: BenchmarkRoot) -> list[ListedSample]:
         """The listed images, after their paths were found to stay inside."""
@@ -228,7 +234,7 @@ class ListedLayout(ABC):
     def samples(self, root: BenchmarkRoot) -> Iterator[Sample]:
         """The images in the order of the annotations."""
         entries, published = self._checked(root), root.path / self.images
-        folder = find_images(root.path, self.images, root.split, [entry.path for entry in entries]) or published
+        folder = find_images(root.tree, self.images, root.split, [entry.path for entry in entries]) or published
         if folder != published:
             root.remarks.add("folder of images that lies elsewhere than the published one", str(folder))
         variants = FileVariants()

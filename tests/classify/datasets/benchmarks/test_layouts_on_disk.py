@@ -83,16 +83,15 @@ def test_imagenet_with_wordnet_ids_in_the_names_or_a_list_or_kaggle_s_csv_beside
     assert [sample.label for sample in opened("imagenet", tmp_path / "c", 2).samples] == list(FLAT.values())
 
 
-@pytest.mark.parametrize("images", ["val", "."])
-def test_numbered_folders_of_imagenet_are_positions_if_all_are_there(tmp_path: Path, images: str) -> None:
-    write_files(tmp_path / images, *(f"{number}/{number}.JPEG" for number in range(1000)))
+def test_numbered_folders_of_imagenet_are_positions_if_all_are_there(tmp_path: Path) -> None:
+    write_files(tmp_path / "val", *(f"{number}/{number}.JPEG" for number in range(1000)))
     data = opened("imagenet", tmp_path, 1000)
     assert {sample.path.parent.name: sample.label for sample in data.samples} == {
         str(number): wnid for number, wnid in enumerate(WNIDS)
     }
     assert any("named by position in the order of the class ids" in note for note in data.notes)
-    (tmp_path / images / "0" / "0.JPEG").rename(tmp_path / images / "0.JPEG")
-    (tmp_path / images / "0").rename(tmp_path / images / "1000")
+    (tmp_path / "val" / "0" / "0.JPEG").rename(tmp_path / "val" / "0.JPEG")
+    (tmp_path / "val" / "0").rename(tmp_path / "val" / "1000")
     with pytest.raises(DatasetError):  # from 1 to 1000 they may be the devkit's
         open_benchmark(miniature("imagenet", val=999), str(tmp_path))
 
@@ -149,10 +148,10 @@ def test_class_folders_some_levels_below(tmp_path: Path) -> None:
 
 
 def test_the_images_of_another_split_are_never_taken(tmp_path: Path) -> None:
-    wnids = WNIDS[:600]
-    write_files(tmp_path / "imagenet", *(f"ILSVRC/train/{wnid}/a.JPEG" for wnid in wnids))
+    names = shipped_label_set("cifar10").ids
+    write_files(tmp_path / "cifar", *(f"CIFAR10/train/{name}/0.png" for name in names))
     with pytest.raises(DatasetError):
-        open_benchmark(miniature("imagenet", val=600), str(tmp_path / "imagenet"))
+        open_benchmark(miniature("cifar10", test=10), str(tmp_path / "cifar"))
     savemat = pytest.importorskip("scipy.io").savemat
     rows = np.zeros((1, 1), dtype=[("fname", "O"), ("class", "O")])
     rows[0, 0] = ("00001.jpg", 1)
