@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from abs_core.label_set import ClassLabel, fold, wordnet_class
 from abs_core.remarks import MAX_EXAMPLES, Remark
-from abs_core.text import valid_unicode
+from abs_core.text import JOINERS, valid_unicode
 
 __all__ = [
     "PREFERRED_SPLITS",
@@ -146,12 +146,25 @@ _CODE = re.compile(
     re.IGNORECASE,
 )
 _ESCAPED = re.compile(
-    r"%[0-9a-f]{2}|&(?:#\d+|#x[0-9a-f]+|[a-z]{2,8});|\\[ux][0-9a-f]{2}|\ufffd|Ã[\x80-\xbf]|â€", re.IGNORECASE
+    r"%[0-9a-f]{2}|&(?:#\d+|#x[0-9a-f]+|[a-z]{2,8});|\\[ux][0-9a-f]{2}|\ufffd|Ã[\x80-\xbf]|â€"
+    r"|<[a-z/][^<>]*>|^([\"']).*\1$",
+    re.IGNORECASE,
 )
 _COPY = re.compile(
     r".+[\s_]-[\s_]copy(?:[\s_]\(\d+\))?|.+[\s_]copy(?:[\s_]\d+)?|.+[\s_]\(\d+\)|(?:new|untitled)[\s_]folder.*",
     re.IGNORECASE,
 )
+
+
+def _is_hidden(name: str) -> bool:
+    return any(unicodedata.category(char) in ("Cc", "Cf", "Co", "Zl", "Zp") and char not in JOINERS for char in name)
+
+
+def _mixes_alphabets(name: str) -> bool:
+    """A letter that only looks like one of another alphabet makes another word."""
+    return {"LATIN", "CYRILLIC"} <= {unicodedata.name(char, "").partition(" ")[0] for char in name if char.isalpha()}
+
+
 _NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?(?:e[+-]?\d+)?", re.IGNORECASE)
 
 #: What a name is taken for: the first that fits, with what is said of one name and of several.
@@ -161,6 +174,8 @@ _KINDS: tuple[tuple[Callable[[str], object], str, str], ...] = (
     (lambda name: fold(name) in _MISSING, "is a missing value", "are missing values"),
     (lambda name: not any(map(str.isalpha, name)), "has no letter", "have no letter"),
     (lambda name: len(name) == 1 and unicodedata.name(name, "").startswith("LATIN"), "is one letter", "are one letter"),
+    (_is_hidden, "has hidden characters", "have hidden characters"),
+    (_mixes_alphabets, "mixes Latin and Cyrillic letters", "mix Latin and Cyrillic letters"),
     (_ESCAPED.search, "has escaped or garbled characters", "have escaped or garbled characters"),
     (re.compile("[|;]").search, "holds several labels", "hold several labels"),
     (is_system_folder, "is a system folder", "are system folders"),
@@ -180,7 +195,8 @@ _MOSTLY: tuple[tuple[Callable[[str], object], str], ...] = (
     (is_split, "are names of splits"),
     (re.compile(r"[a-z]{1,2}[\s_-]?\d+", re.IGNORECASE).fullmatch, "are codes"),
     (re.compile(r"(?!.*\s).*[a-z][A-Z]").match, "run words together"),
-    (re.compile("_").search, "have underscores for spaces"),
+    (re.compile(r"\d+[\s._-]+[^\W\d]").match, "begin with numbers"),
+    (re.compile(r".*_|\w+(?:[.+]\w+)+$").match, "have other characters for spaces"),
 )
 _WORDS_ONLY = "; a model knows words only"
 
@@ -230,7 +246,8 @@ _LATIN_MARKS = re.compile("[\u0300-\u036f]")
 
 
 def _near_key(name: str) -> str:
-    key = _LATIN_MARKS.sub("", unicodedata.normalize("NFKD", re.sub(r"[\s_-]+", "", fold(name))))
+    visible = "".join(char for char in name if unicodedata.category(char) not in ("Cc", "Cf"))
+    key = _LATIN_MARKS.sub("", unicodedata.normalize("NFKD", re.sub(r"[\s_-]+", "", fold(visible))))
     return key[:-1] if len(key) > 3 and key.endswith("s") and not key.endswith("ss") else key
 
 

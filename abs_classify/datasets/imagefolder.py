@@ -162,8 +162,14 @@ class _ImageFolder:
                 escape = "; if they are classes, write ?split=none" if not inner else ""
                 raise DatasetError(
                     f"the folders {', '.join(splits)} of {where} are splits and not classes",
-                    remedy=f"Choose one: {self._command(_preferred(splits), inner)}{escape}",
+                    remedy=f"Choose one: {self._command(self._usable_split(inner, splits), inner)}{escape}",
                 )
+
+    def _usable_split(self, inner: str, splits: Sequence[str]) -> str:
+        """The split to propose: one with labels, since test sets of competitions have none."""
+        folder = self._top / inner
+        labelled = [name for name in splits if self._folders(folder / name) or _metadata_in(folder / name) is not None]
+        return _preferred(labelled or splits)
 
     # -- metadata
 
@@ -283,6 +289,10 @@ class _ImageFolder:
             if path.name == "metadata.parquet":
                 code = f"import pandas; pandas.read_parquet({str(path)!r}).to_csv({str(path.with_suffix('.csv'))!r})"
                 remedy = f"Write the list as CSV: python -c {shlex.quote(code)}"
+        for pattern, kind in (("*.parquet", "hf"), ("*/*.parquet", "hf"), ("*.tar", "wds"), ("*/*.tar", "wds")):
+            if not lists and next(self._root.glob(pattern), None) is not None:
+                remedy = f"Read its files: {show_command(f'{kind}:{self._place}')}"
+                break
         where = self._place if self._top == self._root else str(self._top)
         return DatasetError(
             f"the image folder {where!r} has {content}" + (f" ({left_out})" if left_out else ""), remedy=remedy

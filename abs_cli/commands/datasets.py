@@ -50,7 +50,8 @@ def list_kinds(as_json: bool) -> None:
 def show(spec: str, as_json: bool) -> None:
     """Count the images and classes of the data set SPEC, such as imagefolder:./val. Opens no image.
 
-    Options follow a question mark: 'dtd:./dtd?split=test2', 'dtd:./dtd?partial'.
+    Options follow a question mark: 'dtd:./dtd?split=test2', 'imagefolder:./photos?split=val',
+    'csv:list.csv?path=file&label=species'.
     """
     from abs_classify.datasets import open_dataset
 

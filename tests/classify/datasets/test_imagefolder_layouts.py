@@ -318,6 +318,16 @@ def test_an_archive_in_place_of_a_folder_comes_with_the_command_that_extracts_it
     assert len(opened(tmp_path / "photos").samples) == 2
 
 
+def test_a_split_with_classes_is_proposed_and_files_of_other_kinds_are_named(tmp_path: Path) -> None:
+    root = put(tmp_path / "a", "train/cat/1.png", "train/dog/2.png", "test/3.png")
+    assert len(follow(refusal(root)).samples) == 2
+    for name, kind in (("data/test-0.parquet", "hf"), ("test/0.tar", "wds")):
+        path = tmp_path / kind / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+        assert f"abs datasets show {kind}:{tmp_path / kind}" in refusal(tmp_path / kind, "?split=none").remedy
+
+
 def test_flat_images_of_a_split_and_a_list_beside_it(tmp_path: Path) -> None:
     put(tmp_path, "train/1.png", "train/2.png", "test/3.png")
     (tmp_path / "train.csv").write_text("id,breed\n1,beagle\n2,collie\n")
