@@ -5,12 +5,15 @@ What is unambiguous is read, and how it was read is said; the rest is refused, o
 
 from __future__ import annotations
 
+import ast
 import csv
 import io
 import json
 import logging
 import re
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from typing import Any
 from abs_core.class_names import name_remarks, translated_names
 from abs_core.errors import LabelError
 from abs_core.files import read_yaml, storage_errors
-from abs_core.label_lines import Reading, doubtful_names, entries_of_lines, named_entry
+from abs_core.label_lines import Reading, doubtful_names, entries_of_lines, is_id, named_entry
 from abs_core.label_set import LabelEntry, LabelSet, build_label_set
 from abs_core.label_values import StatedSet, read_value
 from abs_core.remarks import RemarkCounter
@@ -43,7 +46,6 @@ _ID_COLUMNS = (
     "target", "class",
 )  # fmt: skip
 _NUMBER = re.compile(r"[0-9]{1,9}")
-_WORDNET_ID = re.compile(r"n[0-9]{8}")
 
 
 def read_label_file(path: Path, name: str | None = None) -> LabelSet:
@@ -75,9 +77,9 @@ def read_label_file(path: Path, name: str | None = None) -> LabelSet:
         return _finished(read_value(_parsed(text, where), where, reading), path, name, reading)
     if suffix in _TABLES:
         return _finished(StatedSet(_table_entries(where, text, reading)), path, name, reading)
-    value = _json_in_text(text)
+    value = _value_in_text(text)
     if value is not None:
-        reading.how.add("read as JSON", path.name)
+        reading.how.add("read as a list or an object of JSON or Python", path.name)
         return _finished(read_value(value, where, reading), path, name, reading)
     return _finished(StatedSet(entries_of_lines(where, _content_lines(text), reading)), path, name, reading)
 
@@ -165,14 +167,24 @@ def _content_lines(text: str) -> Iterator[tuple[int, str]]:
             yield number, content
 
 
-def _json_in_text(text: str) -> Any:
-    """The JSON list or object that a file of another ending holds; None if it holds none."""
+# a list or a dict as Python writes it
+_MAX_LITERAL = 1024 * 1024
+
+
+def _value_in_text(text: str) -> Any:
+    """The list or object of JSON, or of Python, that a file of another ending holds; None if it holds none."""
     if text.lstrip()[:1] not in ("[", "{"):
         return None
-    try:
+    with suppress(LabelError):
         return _parsed(text, "")
-    except LabelError:
-        return None
+    if len(text) <= _MAX_LITERAL:
+        with (
+            suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError),
+            warnings.catch_warnings(action="ignore"),  # of Python code that the text could be as well
+        ):
+            value = ast.literal_eval(text.strip())
+            return value if isinstance(value, dict | list) else None
+    return None
 
 
 def _parsed(text: str, where: str) -> Any:
@@ -276,7 +288,7 @@ def _entries_without_header(where: str, rows: Sequence[tuple[int, list[str]]], r
         reading.how.add("read without a header", where)
         return entries_of_lines(where, ((line, row[0]) for line, row in rows), reading)
     columns = list(zip(*(row for _, row in rows), strict=True)) if widths == {2} else []
-    ids = [place for place, cells in enumerate(columns) if all(_is_id(cell) for cell in cells)]
+    ids = [place for place, cells in enumerate(columns) if all(is_id(cell) for cell in cells)]
     if len(ids) != 1:
         shown = printable(", ".join(rows[0][1]), 120)
         raise LabelError(
@@ -286,10 +298,6 @@ def _entries_without_header(where: str, rows: Sequence[tuple[int, list[str]]], r
     reading.how.add("read without a header", where)
     place = ids[0]
     return [named_entry(f"{where} line {line}", row[place].strip(), row[1 - place], reading) for line, row in rows]
-
-
-def _is_id(cell: str) -> bool:
-    return bool(_NUMBER.fullmatch(cell.strip()) or _WORDNET_ID.fullmatch(cell.strip()))
 
 
 def _shown(path: Path) -> str:

@@ -15,7 +15,7 @@ from abs_core.label_set import ClassLabel, LabelEntry, fold, wordnet_class
 from abs_core.remarks import RemarkCounter
 from abs_core.text import quoted
 
-__all__ = ["Reading", "doubtful_names", "entries_of_lines", "named_entry", "translated"]
+__all__ = ["Reading", "doubtful_names", "entries_of_lines", "is_id", "named_entry", "translated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,10 @@ class _Line:
 
 
 _INVISIBLE = "\u200b\u2060\ufeff"
-_NUMBER = re.compile(r"[0-9]{1,9}")
 _WORDNET_ID = re.compile(r"n[0-9]{8}")
+_NUMBER = re.compile(r"[0-9]{1,9}")
+# numbers, and the ids of WordNet, Freebase and Wikidata
+_ID = re.compile(r"[0-9]{1,9}|n[0-9]{8}|/[mgt]/[0-9A-Za-z_]{2,20}|Q[0-9]{2,12}")
 _WORDNET = re.compile(r"(n[0-9]{8})(?:[\s,:=_-]+(\S.*))?")
 _BULLET = re.compile(r"[-*+•‣·–—]\s+(?=\S)")
 # A number, a mark or a space, a name; the numbers of all lines have to count up for it to be read so.
@@ -69,7 +71,9 @@ def entries_of_lines(where: str, lines: Iterable[tuple[int, str]], reading: Read
         if texts is not None:
             _note(reading.how, kind, listed)
             listed = [replace(line, text=text) for line, text in zip(listed, texts, strict=True)]
-    listed = _strip_numbers(listed, reading)
+    for _ in range(2):  # "1 001.Black_footed_Albatross"
+        listed = _strip_numbers(listed, reading)
+    listed = _strip_letter_folders(listed, reading)
     return [_entry(line, reading) for line in listed]
 
 
@@ -111,7 +115,7 @@ def _split_tabs(lines: list[_Line], reading: Reading) -> list[_Line]:
             remedy="Name the file .csv and begin it with a header such as id,name,note",
         )
     pairs = [row for row in rows if len(row) == 2 and all(row)]
-    if pairs and all(_is_id(right) for _, right in pairs) and not any(_is_id(left) for left, _ in pairs):
+    if pairs and all(is_id(right) for _, right in pairs) and not any(is_id(left) for left, _ in pairs):
         reversed_lines = [line for line, row in zip(lines, rows, strict=True) if all(row) and len(row) == 2]
         _note(reading.how, "read as a name, a tab and an id", reversed_lines)
         return [_pair(line, row, name=0) for line, row in zip(lines, rows, strict=True)]
@@ -123,15 +127,16 @@ def _split_tabs(lines: list[_Line], reading: Reading) -> list[_Line]:
     return [_pair(line, row, name=1) for line, row in zip(lines, rows, strict=True)]
 
 
-def _is_id(cell: str) -> bool:
-    return _NUMBER.fullmatch(cell) is not None or _WORDNET_ID.fullmatch(cell) is not None
+def is_id(cell: str) -> bool:
+    """Whether a cell of a table holds an id as other tools write them, and no name."""
+    return _ID.fullmatch(cell.strip()) is not None
 
 
 def _pair(line: _Line, row: list[str], *, name: int) -> _Line:
     filled = [cell for cell in row if cell]
     if len(filled) == 2:
         return replace(line, text=filled[name], id=filled[1 - name])
-    if len(row) > 1 and row[0] and _is_id(row[0]):
+    if len(row) > 1 and row[0] and is_id(row[0]):
         raise LabelError(f"{line.where} has an id and no label", remedy="Write the class name after the tab")
     return replace(line, text=filled[0] if filled else "")
 
@@ -182,6 +187,21 @@ def _strip_numbers(lines: list[_Line], reading: Reading) -> list[_Line]:
             _note(reading.how, kind, lines)
             return [replace(line, text=name) for line, name in zip(lines, names, strict=True)]
     return lines
+
+
+_LETTER_FOLDER = re.compile(r"/([a-z])/(\1\S*)")
+
+
+def _strip_letter_folders(lines: list[_Line], reading: Reading) -> list[_Line]:
+    """``/a/apartment_building/outdoor``, as Places365 and SUN397 list their categories."""
+    matches = [match for line in lines if line.id is None and (match := _LETTER_FOLDER.fullmatch(line.text))]
+    if len(matches) < len(lines):
+        return lines
+    _note(reading.how, "read as a path below a letter: the path is the id", lines)
+    return [
+        replace(line, text=re.sub("[_/]+", " ", match[2]).strip(), id=match[2])
+        for line, match in zip(lines, matches, strict=True)
+    ]
 
 
 def _entry(line: _Line, reading: Reading) -> LabelEntry:

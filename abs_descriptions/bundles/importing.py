@@ -13,6 +13,7 @@ from abs_core.descriptions import Description, Rejection
 from abs_core.errors import BundleError, LabelError, UsageError
 from abs_core.files import ensure_writable
 from abs_core.labels import LabelEntry, LabelSet, build_label_set
+from abs_core.remarks import RemarkCounter
 from abs_core.text import printable, quoted
 from abs_descriptions.bundles.archives import ARCHIVES, unpack_bundles
 from abs_descriptions.bundles.edited import apply_edits, find_edited
@@ -82,6 +83,7 @@ def import_descriptions(
         return _add_edited(repository, name, origin, generator, texts, matching, license)
     records, rejected = to_records(texts, matching, generator.id)
     described = {record.class_id for record in records}
+    _log_unusable(rejected, [entry.id for entry in labels.classes if entry.id not in {*described, *matching.missing}])
     content = _Content(labels, [generator], license, records, rejected, [], len(described) == len(labels.classes))
     return _add(repository, name, repository.next_version(name), content)
 
@@ -250,6 +252,17 @@ def _log_matching(matching: LabelMatching, label_set: LabelSet) -> None:
     if matching.missing:
         shown = ", ".join(matching.missing[:10]) + (", ..." if len(matching.missing) > 10 else "")
         _logger.warning("%d classes get no description: %s", len(matching.missing), shown)
+
+
+def _log_unusable(rejected: Sequence[Rejection], empty: Sequence[str]) -> None:
+    """Which texts of a file are no descriptions of the bundle, and which of its classes have none for it."""
+    counter = RemarkCounter()
+    for rejection in rejected:
+        counter.add(f"left out as {rejection.detail or 'a duplicate'}: a text of", rejection.class_id)
+    for class_id in empty:
+        counter.add("without a text that can be used: the class", class_id)
+    for remark in counter.remarks:
+        _logger.warning("%s", remark)
 
 
 def _stated_labels(file: Path, texts: Sequence[ExternalText], name: str) -> LabelSet:

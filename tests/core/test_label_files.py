@@ -85,6 +85,11 @@ TABLES: dict[str, tuple[str, list[tuple[str, str]], list[str]]] = {
     ),
     "no header, one column": ("cat\ndog\n", [("cat", "cat"), ("dog", "dog")], ["1 read without a header (FILE)"]),
     "no header, ids": ("0,cat\n1,dog\n", [("0", "cat"), ("1", "dog")], ["1 read without a header (FILE)"]),
+    "no header, Freebase ids": (
+        "/m/011k07,Tortoise\n",
+        [("/m/011k07", "Tortoise")],
+        ["1 read without a header (FILE)"],
+    ),
     "no header, ids behind": ("cat;n02121808\n", [("n02121808", "cat")], ["1 read without a header (FILE)"]),
 }
 
@@ -100,7 +105,9 @@ def test_tables_of_other_programs_are_read_and_it_is_said_how(tmp_path: Path, fo
 def test_json_under_another_ending_is_read(tmp_path: Path) -> None:
     labels = read(tmp_path, "a.txt", '["cat", "dog"]')
     assert pairs(labels) == [("cat", "cat"), ("dog", "dog")]
-    assert said(labels) == ["1 read as JSON (a.txt)"]
+    assert said(labels) == ["1 read as a list or an object of JSON or Python (a.txt)"]
+    content = "{0: 'tench',\n 1: \"colt's foot\"}"
+    assert pairs(read(tmp_path, "c.txt", content)) == [("0", "tench"), ("1", "colt's foot")]
     assert pairs(read(tmp_path, "b.txt", "[cat\ndog\n")) == [("cat", "[cat"), ("dog", "dog")]
 
 

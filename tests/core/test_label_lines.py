@@ -47,6 +47,16 @@ READ: dict[str, tuple[str, list[tuple[str, str]], str]] = {
         [("n02123045", "tabby cat"), ("n02012849", "crane bird")],
         "2 read as the name that ImageNet has for the WordNet id (n02123045: tabby cat",
     ),
+    "numbers twice": (
+        "1 001.Laysan_Albatross\n2 002.Crow\n",
+        [("laysan_albatross", "Laysan_Albatross"), ("crow", "Crow")],
+        "4 read without the number before it",
+    ),
+    "categories below letters": (
+        "/a/airfield 0\n/b/balcony/exterior 1\n",
+        [("airfield", "airfield"), ("balcony/exterior", "balcony exterior")],
+        "2 read without the number after it",
+    ),
     "invisible ends": ("\u200bcat\ufeff\ndog\n", CAT_DOG, "1 read without the invisible characters around it"),
     "old Mac line ends": ("cat\rdog\r", CAT_DOG, ""),
 }
