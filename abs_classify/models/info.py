@@ -15,6 +15,7 @@ from abs_classify.models.embedded_files import EMBED_DIM, EMBEDDED, GRID, MAX_TO
 from abs_classify.models.open_clip_configs import PREPROCESS_KEYS
 from abs_classify.models.open_clip_sources import CheckpointSource, find_source, read_catalogue
 from abs_classify.models.registry import ModelEntry, files_of
+from abs_classify.models.transformers_sources import TOKENIZER_FILES
 from abs_classify.models.weights import no_downloads
 from abs_core.errors import UsageError, WeightsError
 from abs_core.extras import installed_version, require
@@ -188,7 +189,7 @@ def _open_clip(name: str) -> ModelInfo:
         "architecture": source.model,
         "embed_dim": int(config.get("embed_dim", 0)),
         "context_length": int(text.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)),
-        "tokenizer": str(text.get("hf_tokenizer_name") or ("of its folder" if source.shape else "open_clip's own")),
+        "tokenizer": str(text.get("hf_tokenizer_name") or _own_tokenizer(source)),
         "quick_gelu": bool(config.get("quick_gelu", False)),
         "default_attention": "dino",
     }
@@ -216,6 +217,12 @@ def _open_clip(name: str) -> ModelInfo:
         pooling=split.pooling if split else "",
         attention=_own_attention(split),
     )
+
+
+def _own_tokenizer(source: CheckpointSource) -> str:
+    if source.shape is None or not {path.name for path in source.extras}.intersection(TOKENIZER_FILES):
+        return "open_clip's own" if source.shape is None or source.shape.has_openai_vocabulary else "missing"
+    return "of its folder"
 
 
 def _own_attention(split: EncoderSplit | None) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from abs_classify.models.last_block import (
     view_matrices,
 )
 from abs_classify.models.long_images import CentralPart, at_least_a_pixel
+from abs_classify.models.names import short_name
 from abs_classify.models.open_clip_networks import load_network, model_errors
 from abs_classify.models.open_clip_sources import CheckpointSource, find_source
 from abs_classify.models.tokenizer_files import check_tokenizer, check_tokenizer_options
@@ -380,7 +381,7 @@ def load_open_clip_model(name: str, *, device: str, dtype: str, allow_download: 
         (model, left_out), tokenizer = load_network(source), _build_tokenizer(source)
     remarks = (*source.remarks, *(f"left out of {source.checkpoint.name}: {what}" for what in left_out))
     for remark in remarks:
-        _logger.warning("%s: %s", name, remark)
+        _logger.warning("%s: %s", short_name(name), remark)
     settings = _preprocess_settings(model)
     _settle(model, resolved_device, resolved_dtype, subject=f"the weights of {name!r}")
     with model_errors("cannot run", name):
