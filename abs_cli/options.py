@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from abs_core.descriptions import LabelSpace
 
 __all__ = [
+    "JsonObject",
     "ModelOptions",
+    "NumberOrNone",
     "RenamedOption",
     "choose_label_space",
     "class_options",
@@ -126,6 +129,42 @@ class _Dtype(click.Choice[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The name that ``abs_classify`` knows."""
         return super().convert(self._SHORT.get(str(value).lower(), value), param, ctx)
+
+
+class NumberOrNone(click.ParamType[Any]):
+    """A number, or the word none.
+
+    Args:
+        number: the type of the number.
+    """
+
+    name = "number or none"
+
+    def __init__(self, number: click.ParamType[Any]) -> None:
+        self._number = number
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or "none"."""
+        is_none = isinstance(value, str) and value.strip().lower() == "none"
+        return "none" if is_none else self._number.convert(value, param, ctx)
+
+
+class JsonObject(click.ParamType[dict[str, Any]]):
+    """A JSON object."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        """The object as a dictionary."""
+        if isinstance(value, dict):
+            return value
+        try:
+            parsed = json.loads(value)
+        except (ValueError, RecursionError):
+            parsed = None
+        if not isinstance(parsed, dict):
+            self.fail("""it must be a JSON object, such as '{"reasoning_effort": "low"}'""", param, ctx)
+        return parsed
 
 
 def license_option(**settings: Any) -> Callable[[F], F]:

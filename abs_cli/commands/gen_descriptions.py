@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abs_cli.completion_values import complete_labels, complete_model, complete_prompts, complete_provider
-from abs_cli.options import license_option
+from abs_cli.options import JsonObject, NumberOrNone, license_option
 from abs_core.errors import UsageError
 from abs_core.home import Home
 from abs_core.text import counted, json_text, printable
@@ -35,6 +35,8 @@ _PROVIDER_OPTIONS = (
     "concurrency",
     "requests_per_minute",
     "tokens_per_minute",
+    "timeout",
+    "extra_body",
     "batch_size",
     "poll_interval",
     "threads",
@@ -95,9 +97,35 @@ _LISTED = 10
     help="Maximum number of tokens in a reply.",
 )
 @click.option(
-    "--temperature", type=click.FloatRange(min=0), default=0.8, show_default=True, help="Sampling temperature."
+    "--temperature",
+    metavar="NUMBER",
+    type=NumberOrNone(click.FloatRange(min=0)),
+    default=0.8,
+    show_default=True,
+    help="Sampling temperature; none leaves it to the model.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sampling.")
+@click.option(
+    "--top-p",
+    metavar="NUMBER",
+    type=NumberOrNone(click.FloatRange(min=0, max=1, min_open=True)),
+    default=0.95,
+    show_default=True,
+    help="Probability of the tokens that are sampled from; none leaves it to the model.",
+)
+@click.option(
+    "--seed",
+    metavar="NUMBER",
+    type=NumberOrNone(click.INT),
+    default=0,
+    show_default=True,
+    help="Seed of the sampling; none sends no seed to a server.",
+)
+@click.option(
+    "--extra-body",
+    type=JsonObject(),
+    metavar="JSON",
+    help="""Further members of each request to a server, such as '{"reasoning_effort": "low"}'.""",
+)
 @click.option(
     "--fit-model",
     metavar="NAME",
@@ -122,7 +150,16 @@ _LISTED = 10
 )
 @click.option("--dry-run", is_flag=True, help="Print the number of requests and their cost; send and write nothing.")
 @click.option("--report", type=_FILE, metavar="FILE", help="Write a .csv or .json file with a row for each class.")
-@click.option("--concurrency", type=click.IntRange(min=1), help="Maximum number of requests in flight.  [default: 16]")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    help="Maximum number of requests in flight; a slow server gets fewer.  [default: 16]",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds that a server may take for a reply.  [default: 300]",
+)
 @click.option(
     "--requests-per-minute",
     type=click.FloatRange(min=0, min_open=True),
@@ -257,7 +294,10 @@ def _plan(home: Home, options: Mapping[str, Any], *, keep_derived: bool) -> Gene
         per_class=options["per_class"],
         tries=options["tries"],
         parameters=Parameters(
-            max_tokens=options["max_tokens"], temperature=options["temperature"], seed=options["seed"]
+            options["max_tokens"],
+            None if options["temperature"] == "none" else options["temperature"],
+            None if options["top_p"] == "none" else options["top_p"],
+            None if options["seed"] == "none" else options["seed"],
         ),
         rules=_rules(home, options["fit_model"], keep_derived=keep_derived),
         by_server=options["same_server"],

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from abs_core.errors import UnknownNameError, UsageError
 from abs_descriptions.generation.providers.base import Provider
@@ -35,6 +36,8 @@ class ProviderOptions:
         key_variable: the environment variable with the key for that server.
         concurrency: requests, or batches, in flight to a server.
         requests_per_minute, tokens_per_minute: limits of a server; tokens of prompts and replies together.
+        timeout: seconds for one reply of a server.
+        extra_body: further members of each request to a server, as JSON values.
         batch_size: rows decoded together by a local model, or requests in one batch file of a server.
         poll_interval: seconds between two checks of a server's batches.
         threads: CPU threads of a local model.
@@ -47,6 +50,8 @@ class ProviderOptions:
     concurrency: int | None = None
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
+    timeout: float | None = None
+    extra_body: Mapping[str, Any] | None = None
     batch_size: int | None = None
     poll_interval: float | None = None
     threads: int | None = None
@@ -96,6 +101,8 @@ def _openai(options: ProviderOptions) -> Provider:
         concurrency=16 if options.concurrency is None else options.concurrency,
         requests_per_minute=options.requests_per_minute,
         tokens_per_minute=options.tokens_per_minute,
+        timeout=options.timeout,
+        extra_body=options.extra_body,
     )
 
 
@@ -112,6 +119,7 @@ def _openai_batch(options: ProviderOptions) -> Provider:
         concurrency=8 if options.concurrency is None else options.concurrency,
         batch_size=MAX_REQUESTS if options.batch_size is None else options.batch_size,
         poll_interval=30.0 if options.poll_interval is None else options.poll_interval,
+        extra_body=options.extra_body,
     )
 
 
@@ -119,13 +127,13 @@ def _vllm(options: ProviderOptions) -> Provider:
     return VLLMProvider(options.model or EMBEDDED, batch_size=options.batch_size, keep=options.keep)
 
 
-_SERVER = frozenset(("model", "base_url", "key_variable", "concurrency", "keep"))
+_SERVER = frozenset(("model", "base_url", "key_variable", "concurrency", "extra_body", "keep"))
 
 #: Name -> provider. Every provider accepts ``keep``; "openai-batch" needs it.
 PROVIDERS: Mapping[str, _ProviderEntry] = MappingProxyType(
     {
         "local": _ProviderEntry(_local, frozenset(("model", "batch_size", "threads", "keep"))),
-        "openai": _ProviderEntry(_openai, _SERVER | {"requests_per_minute", "tokens_per_minute"}),
+        "openai": _ProviderEntry(_openai, _SERVER | {"requests_per_minute", "tokens_per_minute", "timeout"}),
         "openai-batch": _ProviderEntry(_openai_batch, _SERVER | {"batch_size", "poll_interval"}),
         "vllm": _ProviderEntry(_vllm, frozenset(("model", "batch_size", "keep"))),
     }
