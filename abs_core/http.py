@@ -484,7 +484,7 @@ def _explain(error: Exception, wait: float | None) -> tuple[str, str]:
     if isinstance(cause, IncompleteRead):
         return "it broke off", "Try again"
     if isinstance(cause, ssl.SSLError):
-        return explain_connection(cause, "its server", is_encrypted=True)
+        return explain_connection(cause, "its server")
     if isinstance(cause, gaierror):
         return "its host name cannot be resolved", "Check the address and the connection"
     if isinstance(cause, ConnectionError) and not isinstance(cause, ConnectionRefusedError):

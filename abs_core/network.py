@@ -113,15 +113,12 @@ def tls_context(environment: Mapping[str, str] | None = None) -> ssl.SSLContext 
         raise UsageError(f"{shown}, which holds no certificates that can be used ({said})", remedy=remedy) from None
 
 
-def explain_connection(
-    error: BaseException, host: str, *, is_encrypted: bool, proxy: EnvironmentProxy | None = None
-) -> tuple[str, str]:
+def explain_connection(error: BaseException, host: str, *, proxy: EnvironmentProxy | None = None) -> tuple[str, str]:
     """The reason and the remedy of a connection that failed.
 
     Args:
         error: with its causes.
         host: the server, for messages.
-        is_encrypted: whether TLS was to be spoken.
         proxy: in between.
     """
     causes = list(_causes(error))
@@ -140,8 +137,6 @@ def explain_connection(
         return f"{through} cannot be reached: it refuses the connection", start
     if any(isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__ for cause in causes):
         return f"{through} cannot be reached: it does not answer", check
-    if not is_encrypted and any("RemoteProtocol" in type(cause).__name__ for cause in causes):
-        return f"{host} does not speak HTTP", "Write https:// if it is encrypted, or check the port"
     start = check if proxy is not None else "Start the server, or check the base URL"
     return f"{through} cannot be reached", start
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import threading
 import time
 from collections import Counter
@@ -131,9 +132,9 @@ _S = TypeVar("_S", bound=Server)
 
 
 @contextmanager
-def serving(state: _S) -> Iterator[_S]:
+def serving(state: _S, encryption: ssl.SSLContext | None = None) -> Iterator[_S]:
     """Run a server on a free port; its ``url`` ends with ``/v1``."""
-    with serve_on_loopback(_handler(state)) as address:
+    with serve_on_loopback(_handler(state), encryption) as address:
         state.url = f"{address}/v1"
         yield state
 

@@ -114,7 +114,7 @@ def _words(value: Any, depth: int) -> str:
     if isinstance(where, list) and said:
         return f"{'.'.join(str(part)[:40] for part in where[:6])}: {said}"
     detail = value.get("detail")
-    if "title" in value and isinstance(detail, str) and detail and said != detail:
+    if "title" in value and isinstance(detail, str) and detail:
         said = f"{_words(value['title'], depth + 1)}: {_text(detail, depth)}"
     metadata = value.get("metadata")  # what the server behind a gateway said
     if isinstance(metadata, dict) and isinstance(metadata.get("raw"), str):

@@ -366,6 +366,9 @@ class _Session:
             remedy = "Check the server, and run the same command again; it resumes from here"
             raise _StopError(replace(answer, action="stop", reason=reason, remedy=remedy, scope="run"), lost)
         wait = state.wait_after(answer, now)
+        if wait is None and state.attempts > 1 and answer.kind == "connection" and not self._reached:
+            remedy = "Start the server, or check the base URL: it may have to begin with https://"
+            raise _StopError(replace(answer, action="stop", remedy=remedy, scope="run"), lost)
         if wait is None or not attempts.request.may_retry(answer.kind or answer.reason):
             return answer.failure(state.reason(answer), lost, attempts.adaptation)
         if answer.billed and not attempts.request.may_repeat(lost, maximum):

@@ -252,15 +252,13 @@ class OpenAIServer:
             return ResponseProblem("again", "the reply is not JSON", billed=True, kind="not JSON")
         cause = type(error.__cause__ or error).__name__
         sent = cause not in ("ConnectError", "ConnectTimeout", "UnsupportedProtocol", "ProxyError")
-        is_first_contact = not reached and cause == "RemoteProtocolError" and self.base_url.startswith("http:")
         if sent and isinstance(error, (TimeoutError, openai.APITimeoutError)):
             return ResponseProblem("again", "no reply in time", billed=True, kind="timeout")
-        if sent and not is_first_contact:
+        if sent:
             return ResponseProblem("again", f"the connection broke ({cause})", billed=True, kind="connection")
-        is_encrypted = self.base_url.startswith("https:")
-        reason, remedy = explain_connection(error, self.host, is_encrypted=is_encrypted, proxy=self._proxy)
-        if reached or sent:
-            return ResponseProblem("again", reason, billed=sent, kind="connection")
+        reason, remedy = explain_connection(error, self.host, proxy=self._proxy)
+        if reached:
+            return ResponseProblem("again", reason, kind="connection")
         return ResponseProblem("stop", reason, remedy=remedy, kind="connection", scope="run")
 
 

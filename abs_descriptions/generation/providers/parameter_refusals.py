@@ -65,7 +65,7 @@ def adapt_to_refusal(
     """
     if problem.status not in _STATUSES or problem.scope == "prompt":
         return None
-    words = problem.words.replace(model, "")
+    words = re.sub(rf"(?<![\w-]){re.escape(model)}(?![\w-])", "", problem.words)
     has_system = any(turn["role"] == "system" for turn in body["messages"])
     if has_system and _SYSTEM.search(words):
         return _without(adaptation, ["system"])
@@ -140,4 +140,4 @@ def _without(adaptation: Adaptation, names: list[str]) -> Adaptation | None:
 
 
 def _mentions(words: str, name: str) -> bool:
-    return re.search(rf"(?<![\w.-]){name}(?![\w-])", words, re.IGNORECASE) is not None
+    return re.search(rf"(?<![\w-]){name}(?![\w-])", words, re.IGNORECASE) is not None

@@ -68,6 +68,11 @@ class RetryState:
         self._policy, self._started = policy, started
         self._wait, self._attempts = policy.first_wait, 0
 
+    @property
+    def attempts(self) -> int:
+        """The number of attempts so far, without those that the server answered with "too many requests"."""
+        return self._attempts
+
     def wait_after(self, problem: ResponseProblem, now: float) -> float | None:
         """Seconds to wait before the next attempt, or None if there is to be none.
 
