@@ -41,6 +41,9 @@ MAX_NAME = 500
 MAX_ID = 200
 _SLUG_LENGTH = 120
 
+# so many labels of a set are listed where none of them is close to what was given
+_LISTED = 8
+
 
 @dataclass(frozen=True, slots=True)
 class ClassLabel:
@@ -180,6 +183,8 @@ class LabelSet:
         close = [folded[key] for key in difflib.get_close_matches(fold(text)[:MAX_NAME], folded, n=3, cutoff=0.6)]
         if close:
             return f"Write {' or '.join(quoted(name) for name in dict.fromkeys(close))} if that is meant"
+        if len(self.classes) <= _LISTED:
+            return f"Use one of its labels: {', '.join(quoted(label.name) for label in self.classes)}"
         return f"Use one of its {len(self.classes)} labels, for example {quoted(self.classes[0].name)}"
 
 

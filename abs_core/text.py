@@ -18,6 +18,7 @@ __all__ = [
     "escape_formula",
     "format_bytes",
     "format_duration",
+    "hidden_characters",
     "json_text",
     "printable",
     "quoted",
@@ -57,6 +58,11 @@ def printable(text: str, limit: int | None = None) -> str:
     if limit is not None and len(shown) > limit:
         return shown[: limit - 1] + "…"
     return shown
+
+
+def hidden_characters(text: str) -> Iterator[str]:
+    """The characters of ``text`` that ``printable`` writes as escapes."""
+    return (char for char, shown in zip(text, _visible(text), strict=True) if shown != char)
 
 
 def _visible(text: str) -> Iterator[str]:

@@ -18,7 +18,7 @@ from abs_core.descriptions import Description, LabelSpace
 from abs_core.errors import LabelError, UsageError
 from abs_core.files import data_folder, storage_errors
 from abs_core.labels import ClassLabel, LabelSet, fold
-from abs_core.text import JOINERS, quoted
+from abs_core.text import hidden_characters, quoted
 from abs_descriptions.bundles.reader import Bundle
 from abs_descriptions.generation.sentences import words
 from abs_descriptions.mentions import NameIndex
@@ -351,10 +351,9 @@ def _hidden_character(text: str) -> str:
     """The first control or invisible character, as U+XXXX; empty if there is none."""
     if text.isascii() and text.isprintable():
         return ""
-    for char in text:
-        if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co") and char not in JOINERS:
-            return f"U+{ord(char):04X}"
-    return ""
+    # What this release of Unicode does not know yet may be a letter or an emoji.
+    hidden = (char for char in hidden_characters(text) if unicodedata.category(char) != "Cn")
+    return next((f"U+{ord(char):04X}" for char in hidden), "")
 
 
 def _excess_tokens(text: str, options: LintOptions) -> int:

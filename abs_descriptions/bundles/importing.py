@@ -83,6 +83,11 @@ def import_descriptions(
         return _add_edited(repository, name, origin, generator, texts, matching, license)
     records, rejected = to_records(texts, matching, generator.id)
     described = {record.class_id for record in records}
+    if not records:
+        raise BundleError(
+            f"{printable(str(file))} has no text for a class of the label set {quoted(labels.name)}",
+            remedy="Name the label set of its classes with --labels, or correct the file",
+        )
     _log_unusable(rejected, [entry.id for entry in labels.classes if entry.id not in {*described, *matching.missing}])
     content = _Content(labels, [generator], license, records, rejected, [], len(described) == len(labels.classes))
     return _add(repository, name, repository.next_version(name), content)

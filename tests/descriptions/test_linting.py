@@ -169,6 +169,8 @@ def test_rules_and_names_can_be_silenced_and_are_counted() -> None:
         ("A horse is shown here.\u202e", "control-character"),
         ("A horse is\x1b[31m shown here.", "control-character"),
         ("A horse with \u200bhidden space.", "control-character"),
+        ("A horse with\ufe01 a selector.", "control-character"),
+        ("A horse with\u3164a filler.", "control-character"),
         ("A horse < 2 m & > 1 m tall is small.", None),
         ("A horse 🐎\u200d is shown here.", None),
     ],
