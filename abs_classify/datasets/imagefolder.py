@@ -168,7 +168,11 @@ class _ImageFolder:
     def _usable_split(self, inner: str, splits: Sequence[str]) -> str:
         """The split to propose: one with labels, since test sets of competitions have none."""
         folder = self._top / inner
-        labelled = [name for name in splits if self._folders(folder / name) or _metadata_in(folder / name) is not None]
+        labelled = [
+            name
+            for name in splits
+            if _metadata_in(folder / name) is not None or not all(map(is_not_a_class, self._folders(folder / name)))
+        ]
         return _preferred(labelled or splits)
 
     # -- metadata
@@ -277,20 +281,14 @@ class _ImageFolder:
         content = "images, but none in a class sub-folder" if loose else "no images in its sub-folders"
         reasons = [remark for remark in self.listing.remarks.remarks if remark.kind != f"left out: {_EMPTY}"]
         left_out = "; ".join(map(str, reasons[:5]))
-        remedy = _LAYOUT
-        beside = [self._top / name for name in files] + [
-            self._root / name for name in self.listing.names(self._root)[1]
-        ]
-        lists = [path for path in beside if path.suffix in (".csv", ".tsv", ".jsonl", ".parquet")]
-        if lists:
-            path = lists[0]
-            kind = {".jsonl": "jsonl", ".parquet": "hf"}.get(path.suffix, "csv")
-            remedy += f", or read the list that is there: {show_command(f'{kind}:{path}')}"
-            if path.name == "metadata.parquet":
-                code = f"import pandas; pandas.read_parquet({str(path)!r}).to_csv({str(path.with_suffix('.csv'))!r})"
-                remedy = f"Write the list as CSV: python -c {shlex.quote(code)}"
+        command = self._list_beside(files)
+        remedy = _LAYOUT + (f", or read the list that is there: {command}" if command else "")
+        parquet = self._top / "metadata.parquet"
+        if parquet.is_file():
+            code = f"import pandas; pandas.read_parquet({str(parquet)!r}).to_csv({str(parquet.with_suffix('.csv'))!r})"
+            remedy = f"Write the list as CSV: python -c {shlex.quote(code)}"
         for pattern, kind in (("*.parquet", "hf"), ("*/*.parquet", "hf"), ("*.tar", "wds"), ("*/*.tar", "wds")):
-            if not lists and next(self._root.glob(pattern), None) is not None:
+            if not command and not parquet.is_file() and next(self._root.glob(pattern), None) is not None:
                 remedy = f"Read its files: {show_command(f'{kind}:{self._place}')}"
                 break
         where = self._place if self._top == self._root else str(self._top)
@@ -298,20 +296,35 @@ class _ImageFolder:
             f"the image folder {where!r} has {content}" + (f" ({left_out})" if left_out else ""), remedy=remedy
         )
 
+    def _list_beside(self, files: Sequence[str]) -> str:
+        """The command that reads a list beside the images; empty if there is none."""
+        beside = [self._top / name for name in files] + [
+            self._root / name for name in self.listing.names(self._root)[1]
+        ]
+        for suffixes in ((".csv", ".tsv", ".jsonl"), (".txt",)):
+            for path in beside:
+                if path.suffix in suffixes and (path.suffix != ".txt" or _LIST_NAME.search(path.name)):
+                    return show_command(f"{'jsonl' if path.suffix == '.jsonl' else 'csv'}:{path}")
+        return ""
+
     def _check_class_names(self, found: Mapping[str, Sequence[_Run]]) -> None:
         """Refuse folders of which none is a class by its name.
 
         Raises:
             DatasetError: there are no others.
         """
-        if self._split or not all(map(is_not_a_class, found)):
+        if self._split == "none" or not all(map(is_not_a_class, found)):
             return
         inner = max(found, key=lambda name: sum(len(paths) for _, paths in found[name]))
-        has_folders = bool(self._folders(self._top / inner))
+        place = self._place if self._top == self._root else str(self._top)
+        remedy = _LAYOUT
+        if self._folders(self._top / inner):
+            remedy = f"Name the folder of the class folders: {show_command(f'imagefolder:{Path(place) / inner}')}"
+        elif list_command := self._list_beside(self.listing.names(self._top)[1]):
+            remedy += f", or read the list that is there: {list_command}"
         raise DatasetError(
-            f"the folders of {self._place!r} are no classes by their names: {', '.join(found)}",
-            remedy=(f"Name the folder of the class folders: {self._command('', inner)}" if has_folders else _LAYOUT)
-            + "; if they are classes, write ?split=none",
+            f"the folders of {place!r} are no classes by their names: {', '.join(found)}",
+            remedy=f"{remedy}; if they are classes, write {show_command(f'imagefolder:{place}?split=none')}",
         )
 
     def _hints(self, found: Mapping[str, Sequence[_Run]]) -> Iterator[Remark]:
@@ -358,6 +371,7 @@ def _metadata_in(folder: Path) -> Path | None:
     return next((folder / name for name in _METADATA if (folder / name).is_file()), None)
 
 
+_LIST_NAME = re.compile("annot|label|list|train|val|test", re.IGNORECASE)
 # not main_file_name
 _FILE_NAME = re.compile(r"(?<!\w)file_name(?!\w)")
 

@@ -35,11 +35,11 @@ _DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space"
 _PATHS = (
     frozenset({"path", "filename", "file", "filepath", "imagepath", "imgpath", "imagefile", "imagefilename", "fname"})
     | {"imagename", "imgname", "image", "img", "relativepath", "relpath", "relativefilepath", "photo", "picture"},
-    frozenset({"id", "imageid", "imgid", "idcode", "name", "key", "url", "imageurl", "uri"}),
+    frozenset({"id", "imageid", "imgid", "idcode", "name", "key", "url", "imageurl", "uri", "sourceref"}),
 )
 _LABELS = (
     frozenset({"label", "labels", "class", "classname", "classlabel", "labelname", "category", "categoryname", "tag"})
-    | {"target", "species", "breed", "groundtruth", "truth", "y", "diagnosis", "dx", "gt"},
+    | {"target", "species", "breed", "groundtruth", "truth", "y", "diagnosis", "dx", "gt", "choice"},
     frozenset({"classid", "labelid", "categoryid"}),
 )
 _SPLIT_COLUMNS = frozenset({"split", "set", "subset", "partition", "fold", "dataset", "datasplit"})
@@ -296,7 +296,7 @@ def _headerless_columns(source: ListSource, first: Sequence[str], paths: Sequenc
     """The columns of a table whose first line is data; clear if there are two of them, one a path."""
     if len(first) != 2 or len(paths) != 1:
         cells = ", ".join(quoted(cell, 30) for cell in first[:6])
-        label = next((number for number in range(len(first)) if number != paths[0]), 1)
+        label = next((number for number, cell in enumerate(first) if number != paths[0] and not split_key(cell)), 1)
         command = source.command(header="none", path=str(paths[0] + 1), label=str(label + 1))
         source.fail_line(
             1,

@@ -95,7 +95,7 @@ def check_benchmark(benchmark: Benchmark, location: str) -> DatasetReport:
         _candidates(benchmark, choice, layout)
     except (DatasetError, MissingExtraError) as error:
         return DatasetReport(spec, False, tuple(there), (error.message,), error.remedy)
-    missing = [*([problem] if problem else []), *_empty_files(samples)]
+    missing = [*([problem] if problem else []), *_hollow_files(samples)]
     step = next_step(benchmark, choice, listed, samples) if missing else _use(spec)
     return DatasetReport(spec, not missing, tuple(there), tuple(missing), step)
 
@@ -133,9 +133,12 @@ def check_opening(spec: str, opening: Callable[[str], Dataset]) -> DatasetReport
         return DatasetReport(spec, False, (), (error.message,), error.remedy)
     counts = f"{len(dataset.samples)} images of {len(set(dataset.labels))} classes"
     there = (counts, *dataset.notes, *map(str, dataset.remarks))
-    empty = tuple(_empty_files(dataset.samples))
-    step = "Fetch the empty files again, or remove them" if empty else _use(spec)
-    return DatasetReport(spec, not empty, there, empty, step)
+    missing = tuple(_hollow_files(dataset.samples))
+    step = _use(spec)
+    if missing:
+        pointers = "pointers" in missing[-1]
+        step = "Run in their folder: git lfs pull" if pointers else "Fetch the empty files again, or remove them"
+    return DatasetReport(spec, not missing, there, missing, step)
 
 
 def _use(spec: str) -> str:
@@ -164,10 +167,26 @@ def _usable_splits(benchmark: Benchmark, choice: SplitChoice) -> Iterator[tuple[
             yield split.name, len(samples), split.images
 
 
-def _empty_files(samples: Sequence[Sample]) -> list[str]:
-    """Files of no bytes, as an interrupted extraction leaves them."""
-    empty = [sample for sample in samples if sample.source is None and sample.path.stat().st_size == 0]
-    return [f"{len(empty)} images are empty files (0 bytes), the first is {empty[0].name!r}"] if empty else []
+def _hollow_files(samples: Sequence[Sample]) -> list[str]:
+    """Files without the image: of no bytes, as an interrupted extraction leaves them, and pointers of Git LFS."""
+    sizes = [(sample, sample.path.stat().st_size) for sample in samples if sample.source is None]
+    empty = [sample for sample, size in sizes if size == 0]
+    pointers = [sample for sample, size in sizes if 0 < size <= _MAX_POINTER and _is_pointer(sample.path)]
+    problems = [f"{len(empty)} images are empty files (0 bytes), the first is {empty[0].name!r}"] if empty else []
+    if pointers:
+        problems.append(f"{len(pointers)} images are Git LFS pointers, the first is {pointers[0].name!r}")
+    return problems
+
+
+# bytes; a pointer has about 130
+_MAX_POINTER = 300
+
+
+def _is_pointer(path: Path) -> bool:
+    try:
+        return path.read_bytes().startswith(b"version https://git-lfs")
+    except OSError:
+        return False
 
 
 # How many levels above and below the given folder the data set is searched, and in how many folders.

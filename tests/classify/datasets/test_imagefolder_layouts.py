@@ -284,6 +284,11 @@ def test_folders_of_which_none_is_a_class_are_refused(tmp_path: Path) -> None:
     assert "are no classes by their names: annotations, images" in error.message
     assert set(follow(error).names) == {"cat", "dog"}
     assert set(opened(tmp_path, "?split=none").names) == {"annotations", "images"}
+    put(tmp_path / "tiny", "val/images/v.png")
+    (tmp_path / "tiny" / "val" / "val_annotations.txt").write_text("v.png\tn01443537\t0\t32\n")
+    with pytest.raises(DatasetError, match="names of columns but 4 cells"):
+        follow(refusal(tmp_path / "tiny", "?split=val"))
+    shutil.rmtree(tmp_path / "tiny")
     put(tmp_path, "cat/a.png")
     assert any("no class but something beside" in text or "beside them" in text for text in remarks(opened(tmp_path)))
 

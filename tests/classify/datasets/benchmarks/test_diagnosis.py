@@ -191,6 +191,10 @@ def test_the_user_s_own_kinds_are_checked_by_opening(tmp_path: Path) -> None:
     assert "cannot read the table" in report.missing[0]
     write_text(tmp_path / "cat" / "b.png", "")
     assert "1 images are empty files" in check_dataset(f"imagefolder:{tmp_path}").missing[0]
+    write_text(tmp_path / "dog" / "a.png", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    report = check_dataset(f"imagefolder:{tmp_path}")
+    assert "1 images are Git LFS pointers, the first is" in report.missing[1]
+    assert report.next_step == "Run in their folder: git lfs pull"
 
 
 def test_what_cannot_be_checked_is_a_usage_error(tmp_path: Path) -> None:
