@@ -87,7 +87,7 @@ class GenerationResult:
         stop: why it ended early; None if it did not.
         failures: up to ten distinct reasons of failed requests, the latest one last.
         reason: in words, why it ended early or asked no more; empty if it did neither.
-        remarks: what a reader must know of the replies.
+        remarks: what a reader must know of the labels and of the replies.
     """
 
     generator: Generator

@@ -227,7 +227,7 @@ class _GenerationRun:
         self._classes = [ClassProgress(label, longer_names.get(label.id, ())) for label in labels.classes]
         self._counts = _Counts()
         self._failures: dict[str, None] = {}
-        self._remarks = RemarkCounter()
+        self._remarks = RemarkCounter(labels.remarks)
         self._stop: StopReason | None = None
         self._reason = ""
         self._cut_short = False

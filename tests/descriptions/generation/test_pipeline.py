@@ -53,9 +53,10 @@ def test_a_repository_gets_one_version_for_one_content(tmp_path: Path) -> None:
 
 
 def test_labels_and_prompts_can_be_named(tmp_path: Path) -> None:
-    (tmp_path / "labels.txt").write_text("cat\n")
+    (tmp_path / "labels.txt").write_text("- cat\n")
     provider = Script(lambda name, sample: Reply(f"The cat of number {sample} has soft ears.", "stop"))
-    generate(tmp_path / "labels.txt", "zoo", provider, output=tmp_path / "zoo.jsonl", plan=GenerationPlan(1))
+    summary = generate(tmp_path / "labels.txt", "zoo", provider, output=tmp_path / "zoo.jsonl", plan=GenerationPlan(1))
+    assert "1 read without the bullet before it (- cat)" in map(str, summary.result.remarks)
     (generator,) = read_bundle(tmp_path / "zoo.jsonl").header.generators
     assert generator.prompts is not None
     assert generator.prompts.id == default_prompts(provider) == "objects"
