@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-__all__ = ["Advance", "Progress", "no_progress"]
+__all__ = ["Advance", "Progress", "logged", "no_progress"]
+
+T = TypeVar("T")
+
+# seconds before the first line of a log, and between lines
+_FIRST, _INTERVAL = 1.0, 10.0
 
 
 class Advance(Protocol):
@@ -35,3 +42,19 @@ def no_progress(title: str, total: int, unit: str) -> Iterator[Advance]:  # noqa
 
 def _ignore(step: int = 1, remark: str = "") -> None:
     pass
+
+
+def logged(items: Sequence[T], logger: logging.Logger, what: str) -> Iterator[T]:
+    """The items, with a line of the log now and then: for work that no display is open for yet.
+
+    Args:
+        items: what is gone through.
+        logger: of the caller.
+        what: the work and its unit: "reading shards".
+    """
+    due = time.monotonic() + _FIRST
+    for done, item in enumerate(items):
+        if time.monotonic() >= due:
+            logger.info("%s: %d of %d", what, done, len(items))
+            due = time.monotonic() + _INTERVAL
+        yield item

@@ -7,6 +7,7 @@ label is a string, or a number whose class name the file's metadata gives. Read 
 from __future__ import annotations
 
 import json
+import logging
 import re
 import threading
 from collections.abc import Iterator
@@ -25,13 +26,15 @@ from abs_classify.datasets.base import (
     numbered_classes,
     split_options,
 )
-from abs_classify.datasets.parquet_columns import GroupReader, LabelColumn, open_parquet_file
+from abs_classify.datasets.parquet_columns import GroupReader, LabelColumn, column_list, open_parquet_file
 from abs_classify.datasets.parquet_files import download_split, find_parquet_files, stated_rows
 from abs_core.errors import DatasetError, ImageError
 from abs_core.extras import require_installed
+from abs_core.progress import logged
 
 __all__ = ["ParquetCell", "ParquetImages", "open_parquet"]
 
+_log = logging.getLogger(__name__)
 _USAGE = "hf:DIR?split=test"
 _OPTIONS = ("split", "image", "label", "classes", "to")
 _REPOSITORY = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[^/]+)")
@@ -135,7 +138,11 @@ def open_parquet(location: str) -> Dataset:
         features, "ClassLabel", ("label", "labels", "fine_label"), schema, files[0]
     )
     images = ParquetImages(tuple(files), image)
-    cells = [cell for file in range(len(files)) for cell in _cells(images, file, label)]
+    cells = [
+        cell
+        for file in logged(range(len(files)), _log, "reading parquet files")
+        for cell in _cells(images, file, label)
+    ]
     if not cells:
         raise DatasetError(f"the files of {source!r} have no rows", remedy="Check the path and the split")
     stated = stated_rows(root, split)
@@ -208,6 +215,6 @@ def _find_column(
         return preferred[0]
     option = "image" if kind == "Image" else "label"
     raise DatasetError(
-        f"{str(file)!r} does not say which column is the {option}; its columns: {', '.join(schema.names)}",
+        f"{str(file)!r} does not say which column is the {option}; its columns: {column_list(schema)}",
         remedy=f"Name it: ?{option}=COLUMN",
     )

@@ -16,11 +16,14 @@ from abs_core.errors import AbsError, DatasetError
 from abs_core.extras import require
 from abs_core.text import printable
 
-__all__ = ["GroupReader", "LabelColumn", "open_parquet_file"]
+__all__ = ["GroupReader", "LabelColumn", "column_list", "open_parquet_file"]
 
 _PURPOSE = "to read parquet files"
 _FETCH = "Fetch it again"
 _UNTRUSTED = "Fetch the file again from a source that you trust"
+
+# types of columns, in pyarrow's words
+_TEXTS = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
 
 # An image has at least 16 bytes; small files may repeat one that is stored once.
 _MIN_IMAGE_BYTES, _MIN_ROWS = 16, 10_000
@@ -29,6 +32,7 @@ _MIN_IMAGE_BYTES, _MIN_ROWS = 16, 10_000
 _MAX_RATIO, _MIN_UNPACKED = 200, 1 << 28
 
 _MAX_LABEL = 1 << 16  # bytes
+_MAX_NAMES = 30
 
 # rows that are read at a time, and bytes of images that are kept
 _IMAGE_ROWS, _LABEL_ROWS = 32, 8192
@@ -74,6 +78,12 @@ def open_parquet_file(path: Path, dictionaries: tuple[str, ...] = ()) -> Any:
     return file
 
 
+def column_list(schema: Any) -> str:
+    """The names of the columns, for a message."""
+    names = [printable(name, 80) for name in schema.names[:_MAX_NAMES]]
+    return ", ".join([*names, *(["..."] if len(schema.names) > _MAX_NAMES else [])])
+
+
 def _check_size(path: Path, file: Any, group: int) -> None:
     """Refuse a row group that unpacks to far more than the file has."""
     with _reading(path):
@@ -102,12 +112,11 @@ class LabelColumn:
         file = open_parquet_file(path)
         with _reading(path):
             schema = file.schema_arrow
-        names = [printable(name, 80) for name in schema.names]
         for column in (image, label):
             if schema.names.count(column) != 1:
                 problem = "no column" if column not in schema.names else "more than one column"
                 raise DatasetError(
-                    f"{str(path)!r} has {problem} {column!r}; its columns: {', '.join(names[:50])}",
+                    f"{str(path)!r} has {problem} {column!r}; its columns: {column_list(schema)}",
                     remedy="Name the columns: ?image=COLUMN&label=COLUMN",
                 )
         types = require("pyarrow", purpose=_PURPOSE).types
@@ -119,14 +128,14 @@ class LabelColumn:
             )
         kind = schema.field(label).type
         value_type = kind.value_type if types.is_dictionary(kind) else kind
-        simple = (types.is_integer, types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
-        if not any(is_type(value_type) for is_type in (*simple, types.is_floating, types.is_boolean, types.is_null)):
+        is_text = str(value_type) in _TEXTS
+        others = (types.is_integer, types.is_floating, types.is_boolean, types.is_null)
+        if not is_text and not any(is_type(value_type) for is_type in others):
             raise DatasetError(
                 f"the labels in the column {label!r} of {str(path)!r} must be numbers or strings, got "
                 f"{printable(str(kind), 60)}",
                 remedy="Name another column: ?label=COLUMN",
             )
-        is_text = any(is_type(value_type) for is_type in simple[1:])
         self._file = open_parquet_file(path, (label,) if is_text else ())
         self.groups: int = self._file.num_row_groups
 
@@ -189,8 +198,8 @@ def _image_leaf(schema: Any, column: str) -> str | None:
     if types.is_struct(kind):
         index = kind.get_field_index("bytes")
         kind, leaf = (kind.field(index).type if index >= 0 else None), f"{column}.bytes"
-    allowed = (types.is_binary, types.is_large_binary, types.is_string, types.is_large_string, types.is_null)
-    return leaf if kind is not None and any(is_type(kind) for is_type in allowed) else None
+    value_type = kind.value_type if kind is not None and types.is_dictionary(kind) else kind
+    return leaf if str(value_type) in (*_TEXTS, "null") else None
 
 
 class GroupReader:

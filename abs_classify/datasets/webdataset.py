@@ -13,6 +13,7 @@ an index of the members, which ``tar_files`` gives.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,11 +34,13 @@ from abs_classify.datasets.tar_files import Member, tar_members
 from abs_core.errors import DatasetError, ImageError, UsageError
 from abs_core.http import is_url
 from abs_core.labels import ClassLabel
+from abs_core.progress import logged
 
 __all__ = ["open_shards"]
 
 _USAGE = "wds:DIR?split=test"
 
+_log = logging.getLogger(__name__)
 _ONE_EACH = "Write one image and one label per sample, one behind the other"
 
 # the extensions of labels, the preferred one first
@@ -67,7 +70,9 @@ def open_shards(location: str) -> Dataset:
     root = download_shards(source, split, options.get("to", "")) if is_url(source) else Path(source).expanduser()
     found = find_shards(root, options.get("split"))
     names = _class_names(found.class_names) if found.class_names.is_file() else None
-    entries = [entry for shard in found.shards for entry in _shard_entries(shard, found)]
+    entries = [
+        entry for shard in logged(found.shards, _log, "reading shards") for entry in _shard_entries(shard, found)
+    ]
     numbered = any(isinstance(entry.label, int) for entry in entries)
     label_set = options.get("classes")
     classes = numbered_classes(names, label_set, f"wds:{source}") if numbered or names or label_set else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -155,3 +156,28 @@ def test_a_damaged_file_is_one_error_or_its_values(
             with suppress(ImageError):
                 sample.read()
     assert pa.default_memory_pool().bytes_allocated() < 512 << 20
+
+
+@pytest.mark.parametrize(
+    ("kind", "as_dictionary"),
+    [
+        *itertools.product(["string", "large_string", "binary", "large_binary"], [False, True]),
+        ("string_view", False),  # pyarrow writes no dictionaries of views
+    ],
+)
+def test_texts_and_bytes_of_any_type_are_read(tmp_path: Path, kind: str, as_dictionary: bool) -> None:
+    label = pa.array(["cat", "größe", "cat"]).cast(getattr(pa, kind)())
+    photo = pa.array([b"x", b"\xff\xfe", b"x"])
+    if as_dictionary:
+        label, photo = label.dictionary_encode(), photo.dictionary_encode()
+    samples = open_dataset(write(tmp_path / "test.parquet", photo, label)).samples
+    assert [sample.label for sample in samples] == ["cat", "größe", "cat"]
+    assert [sample.read() for sample in samples] == [b"x", b"\xff\xfe", b"x"]
+
+
+def test_columns_with_hostile_names_are_listed_on_one_line(tmp_path: Path) -> None:
+    table = pa.table({"image": images([b"x"]), "la\nbel\x1b[31m": ["a"], **{f"{at}" * 500: [1] for at in range(99)}})
+    pq.write_table(table, tmp_path / "test.parquet")
+    message = problem(f"hf:{tmp_path}")
+    assert "does not say which column is the label; its columns: image, la\\nbel\\x1b[31m" in message
+    assert len(message) < 4000
