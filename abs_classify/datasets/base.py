@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import unicodedata
@@ -323,10 +324,6 @@ def read_bytes(path: Path, name: str, offset: int = 0, size: int | None = None) 
     return data
 
 
-# the longest name of a file that usual file systems have, in bytes; asking for a longer one is an error
-_MAX_NAME = 255
-
-
 def existing_path(text: str) -> Path:
     """A path that a spec names; ``~`` is the home folder, since shells leave it alone behind a colon.
 
@@ -336,10 +333,15 @@ def existing_path(text: str) -> Path:
     path = Path(text)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) and not os.path.lexists(path):
         raise UsageError(f"{text!r:.200} is an address, not a path", remedy="Download it first, and name the copy")
-    if "\0" in text or len(os.fsencode(path.name)) > _MAX_NAME:
-        raise UsageError(f"{text!r:.60} can be no path", remedy="Check the path")
     if text.startswith("~") and not os.path.lexists(path):
-        return Path(os.path.expanduser(text))  # noqa: PTH111 - keeps a path whose user is unknown as it is
+        path = Path(os.path.expanduser(text))  # noqa: PTH111 - keeps a path whose user is unknown as it is
+    try:
+        path.lstat()
+    except ValueError as error:
+        raise UsageError(f"{text!r:.60} can be no path", remedy="Check the path") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UsageError(f"{text!r:.60} can be no path: it is too long", remedy="Check the path") from error
     return path
 
 

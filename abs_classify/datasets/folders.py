@@ -18,6 +18,7 @@ from abs_core.errors import DatasetError, DownloadError, UsageError
 from abs_core.files import atomic_write
 from abs_core.http import download
 from abs_core.remarks import RemarkCounter
+from abs_core.text import quoted
 
 __all__ = [
     "MAX_ANNOTATION_BYTES",
@@ -138,10 +139,7 @@ class ImageListing:
                     else:
                         self.leave_out(kind, Path(entry.path))
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise DatasetError(
-                f"cannot read the folder {str(folder)!r}: {reason}", remedy="Check its permissions"
-            ) from error
+            raise _unreadable(folder, error) from error
         return sorted(folders), sorted(files)
 
     def images(self, folder: Path) -> Iterator[Path]:
@@ -167,7 +165,10 @@ class ImageListing:
                 if is_image(name) or self._is_image_inside(path):
                     yield parent, path
                 continue
-            status = path.stat()
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise _unreadable(path, error) from error
             if (status.st_dev, status.st_ino) in listed:
                 self.leave_out("a link to a folder that is listed already", path)
                 continue
@@ -213,6 +214,11 @@ class ImageListing:
 
     def _shown(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
+
+
+def _unreadable(folder: Path, error: OSError) -> DatasetError:
+    reason = (error.strerror or str(error)).lower()
+    return DatasetError(f"cannot read the folder {quoted(str(folder), 300)}: {reason}", remedy="Check its permissions")
 
 
 _FOLDER, _FILE = "folder", "file"

@@ -384,7 +384,7 @@ def _first_line(file: Path) -> str:
 def _checked(source: ListSource, row: ListRow) -> str:
     """The path of a row, which comes with the images and may not lead anywhere else."""
     path = row.path.strip()
-    if "\\" in path and not (source.folder / path).exists():
+    if "\\" in path and not os.path.lexists(source.folder / path):
         path = path.replace("\\", "/")
         source.remarks.add("path read with / for backslashes", row.path)
     inside(source.folder, path, f"line {row.line} of {str(source.file)!r}")

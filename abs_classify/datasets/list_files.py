@@ -20,6 +20,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TextIO
 
+from abs_classify.datasets.base import existing_path
 from abs_classify.image_formats import IMAGE_EXTENSIONS
 from abs_core.class_names import PREFERRED_SPLITS, split_key
 from abs_core.errors import DatasetError, UsageError
@@ -88,7 +89,7 @@ class ListSource:
     @property
     def folder(self) -> Path:
         """Where relative paths start from."""
-        return Path(self.options["folder"]).expanduser() if "folder" in self.options else self.file.parent
+        return existing_path(self.options["folder"]) if "folder" in self.options else self.file.parent
 
     def command(self, **options: str) -> str:
         """The command that reads the list with further options."""

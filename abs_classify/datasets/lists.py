@@ -219,6 +219,10 @@ def _listed_files(folder: str, paths: list[str], positions: array[int]) -> set[s
         return set()
 
 
+def _is_file(folder: Path, path: str) -> bool:
+    return os.path.isfile(folder / path)  # noqa: PTH113 - takes any text
+
+
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".webp", ".tif", ".bmp")
 
 
@@ -231,7 +235,7 @@ def _find_extensions(
         DatasetError: a file is missing all the same.
     """
     for number, position in enumerate(missing):
-        found = [paths[position] + end for end in _EXTENSIONS if (source.folder / (paths[position] + end)).is_file()]
+        found = [paths[position] + end for end in _EXTENSIONS if _is_file(source.folder, paths[position] + end)]
         # a system that ignores case finds one file under two names
         if not found or len({text.casefold() for text in found}) > 1 or found[0] in known:
             raise _missing_files(source, paths[position], lines[position], len(missing) - number, len(paths))
@@ -247,7 +251,7 @@ def _missing_files(source: ListSource, path: str, line: int, count: int, total: 
         if count > 1
         else f"{first} of {str(source.file)!r} is missing"
     )
-    if (source.folder / path).exists():
+    if os.path.exists(source.folder / path):  # noqa: PTH110 - takes any text
         return DatasetError(f"{first} of {str(source.file)!r} is not a regular file", remedy="Remove the line")
     remedy = "Correct the paths; relative ones start from the folder of the list"
     if (folder := _folder_with(source.folder, path)) is not None:
@@ -260,7 +264,7 @@ def _folder_with(folder: Path, path: str) -> Path | None:
     try:
         near = [*sorted(entry for entry in folder.iterdir() if entry.is_dir())[:_MANY], folder.parent]
         endings = ("", *_EXTENSIONS)
-        return next((place for place in near if any((place / (path + end)).is_file() for end in endings)), None)
+        return next((place for place in near if any(_is_file(place, path + end) for end in endings)), None)
     except OSError:
         return None
 

@@ -112,6 +112,17 @@ def test_folders_deeper_than_calls_may_be_nested_are_listed(tmp_path: Path) -> N
     finally:
         os.chdir(here)
     found = len(opened(tmp_path).samples)
+    long = put(tmp_path / "long", "cat/a.png") / "cat"
+    os.chdir(long)
+    try:
+        for _ in range(20):
+            Path("d" * 250).mkdir()
+            os.chdir("d" * 250)
+    finally:
+        os.chdir(here)
+    message = refusal(tmp_path / "long").message
+    subprocess.run(["rm", "-rf", str(long)], check=True)
+    assert "file name too long" in message
     subprocess.run(["rm", "-rf", str(tmp_path / "cat")], check=True)  # shutil.rmtree calls itself
     assert found == 2
 

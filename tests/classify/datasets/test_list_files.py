@@ -244,14 +244,35 @@ def check_outcome(folder: Path, content: bytes, options: str, kind: str) -> None
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "imagefolder"])
-@pytest.mark.parametrize("place", ["https://example.org/list", "s3://bucket/x", "a" * 300, "a\0b", "~nobody-here/x"])
+@pytest.mark.parametrize(
+    "place", ["https://example.org/list", "s3://bucket/x", "a" * 300, "b/" * 3000, "a\0b", "~nobody-here/x"]
+)
 def test_a_place_that_is_no_path_is_refused(kind: str, place: str) -> None:
     with pytest.raises((UsageError, DatasetError), match=r"is an address|can be no path|no such file|does not exist"):
         open_dataset(f"{kind}:{place}")
 
 
 CELLS = st.sampled_from(
-    ["path", "label", "a.png", "b.png", "cat", "0", "1", "", '"', "~", "~nobody/x", "file_name", "train", "split"]
+    [
+        "x" * 300,
+        "y/" * 3000,
+        "..",
+        "\\",
+        "path",
+        "label",
+        "a.png",
+        "b.png",
+        "cat",
+        "0",
+        "1",
+        "",
+        '"',
+        "~",
+        "~nobody/x",
+        "file_name",
+        "train",
+        "split",
+    ]
 )
 LINES = st.lists(st.lists(CELLS | st.text(max_size=8), max_size=5).map(",".join) | st.text(max_size=30), max_size=6)
 OPTIONS = st.sampled_from(
