@@ -12,6 +12,7 @@ import json
 import logging
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -45,6 +46,19 @@ _ID_COLUMNS = (
     "id", "class_id", "label_id", "wnid", "wordnet_id", "synset", "index", "idx", "class_index", "class_idx", "label",
     "target", "class",
 )  # fmt: skip
+# beside one of these a class stands once for each of its images
+_IMAGE_COLUMNS = {
+    "path",
+    "file",
+    "filename",
+    "file_name",
+    "filepath",
+    "file_path",
+    "image",
+    "image_path",
+    "img",
+    "image_id",
+}
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
@@ -75,7 +89,7 @@ def read_label_file(path: Path, name: str | None = None) -> LabelSet:
         raise LabelError(f"the label file {where} is empty", remedy="Write one class name on each line")
     if suffix == ".json":
         return _finished(read_value(_parsed(text, where), where, reading), path, name, reading)
-    if suffix in _TABLES:
+    if suffix in _TABLES or _has_header(text):
         return _finished(StatedSet(_table_entries(where, text, reading)), path, name, reading)
     value = _value_in_text(text)
     if value is not None:
@@ -191,8 +205,8 @@ def _parsed(text: str, where: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
         if len(value) != len(pairs):
-            keys = [key for key, _ in pairs]
-            repeated = next(key for position, key in enumerate(keys) if key in keys[:position])
+            counts = Counter(key for key, _ in pairs)
+            repeated = next(key for key, count in counts.items() if count > 1)
             raise LabelError(
                 f"{where}: the key {printable(repeated, 60)!r} appears twice in one object", remedy="Remove one of them"
             )
@@ -228,6 +242,14 @@ def _table_entries(where: str, text: str, reading: Reading) -> list[LabelEntry]:
     return list(_entries_of_rows(where, header, rows, reading))
 
 
+def _has_header(text: str) -> bool:
+    """Whether a text file begins with the columns of a table, as spreadsheets save "Unicode text"."""
+    first = re.split("[\r\n]", text, maxsplit=1)[0]
+    columns = [cell.strip().casefold().replace(" ", "_") for cell in first.split(_delimiter(first))]
+    known = {*_NAME_COLUMNS, *_ID_COLUMNS, "group", "note"}
+    return len(columns) > 1 and known.issuperset(columns) and not set(columns).isdisjoint(_NAME_COLUMNS)
+
+
 def _delimiter(text: str) -> str:
     first = re.split("[\r\n]", text, maxsplit=1)[0]
     return "|" if "|" in first and not re.search("[,;\t]", first) else csv_delimiter(text)
@@ -253,9 +275,15 @@ def _entries_of_rows(
             reading.how.add("not read: a column", column)
     if name != "name":
         reading.how.add("read as the column of names", name)
+    lists_images = not _IMAGE_COLUMNS.isdisjoint(header)
+    seen: set[tuple[str, str | None]] = set()
     for line, row in rows[1:]:
         cells = dict(zip(header, row, strict=True))
         stated = (cells.get(identifier) or None) if identifier else None
+        if lists_images and (cells[name], stated) in seen:
+            reading.how.add("read once: a row of a class that has several", cells[name])
+            continue
+        seen.add((cells[name], stated))
         yield LabelEntry(f"{where} line {line}", cells[name], stated, cells.get("group"), cells.get("note"))
 
 

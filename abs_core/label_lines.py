@@ -243,12 +243,26 @@ def translated(where: str, wordnet_id: str, reading: Reading) -> LabelEntry:
 
 _MARKUP = re.compile(r"</?[A-Za-z][^<>]{0,80}>|https?://|%[sd]\b|\$[A-Z_]{2,}|\{[^{}]{0,60}\}|(?:^|/)\.{1,2}/")
 
+_HEADERS = {
+    "name",
+    "names",
+    "label",
+    "labels",
+    "class",
+    "classes",
+    "class name",
+    "class names",
+    "classname",
+    "category",
+}
+
 _DOUBTS: tuple[tuple[Callable[[str], object], str], ...] = (
     (_MARKUP.search, "used as written: markup, a placeholder or an address"),
     (_BULLET.match, "used as written: begins with a bullet"),
     (re.compile(r"[0-9]+\s*[.):]\s+\S").match, "used as written: begins with a number as lists do"),
     (lambda name: len(name) > 1 and _QUOTES.get(name[0]) == name[-1], "used as written: in quotes"),
     (re.compile(",").search, "used as written: with a comma in it"),
+    (lambda name: fold(name) in _HEADERS, "used as written: like the header of a table"),
     (lambda name: len(name) > 100, "used as written: over 100 characters"),
 )
 

@@ -21,7 +21,10 @@ _SET_KEYS = (*_META, "alias_sources", "left_out", "classes")
 _CLASS_KEYS = ("id", "name", "group", "note", "remark")
 _WORDNET_ID = re.compile(r"n[0-9]{8}")
 # under which other tools keep their classes: transformers, ultralytics, datasets, COCO, fastai, torchvision
-_LISTS = ("id2label", "names", "class_names", "classnames", "label_names", "labels", "categories", "label2id", "vocab")
+_LISTS = (
+    "id2label", "idx2label", "idx_to_class", "names", "class_names", "classnames", "label_names", "labels",
+    "categories", "label2id", "class_to_idx", "class_indices", "label_map", "vocab",
+)  # fmt: skip
 _NAMES = ("name", "class_name", "label", "display_name", "title")
 _IDS = ("id", "class_id", "label_id", "wnid")
 _GROUPS = ("group", "supercategory")

@@ -41,7 +41,6 @@ __all__ = [
     "KINDS",
     "ExternalText",
     "import_generator",
-    "is_templates",
     "read_external",
     "to_records",
 ]
@@ -85,17 +84,12 @@ def _texts_of_lists(value: Any, kind: DescriptionKind) -> Iterator[ExternalText]
 
 def _read_templates(text: str) -> Iterator[ExternalText]:
     value = _parse(text)
-    if not is_templates(value):
+    if not (isinstance(value, dict) and value and all(isinstance(inner, dict) for inner in value.values())):
         raise ExternalFormatError("not a JSON object of data sets that are objects of lists")
     if len(value) > 1:
         names = ", ".join(quoted(name, 30) for name in list(value)[:5])
         raise ExternalFormatError(f"{len(value)} data sets, one is needed: {names}")
     yield from _texts_of_lists(next(iter(value.values())), "sentence")
-
-
-def is_templates(value: Any) -> bool:
-    """Whether a value of JSON has the form of CLIP_benchmark's class-specific templates."""
-    return isinstance(value, dict) and bool(value) and all(isinstance(inner, dict) for inner in value.values())
 
 
 def _parse(text: str) -> Any:

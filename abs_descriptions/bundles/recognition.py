@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from abs_core.errors import UsageError
+from abs_core.files import storage_errors
 from abs_core.text import printable
-from abs_descriptions.bundles.exchange import ExternalText, is_templates, read_external
+from abs_descriptions.bundles.exchange import ExternalText, read_external
 
 __all__ = ["looks_of", "recognized_format"]
 
@@ -82,11 +82,14 @@ def looks_of(texts: Sequence[ExternalText]) -> tuple[int, int]:
     return sentences, phrases
 
 
+# an object whose first value is an object too
+_NESTED = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*"(?:[^"\\]|\\.)*"\s*:\s*\{', re.DOTALL)
+
+
 def _holds_templates(file: Path) -> bool:
-    """Whether a JSON file has objects where descriptions have lists; its text is checked when it is read."""
-    try:
-        if file.stat().st_size > 256 * 1024 * 1024:
+    """Whether a JSON file has an object where descriptions have a list; the rest is checked when it is read."""
+    with storage_errors(file, "read"):
+        if not file.is_file():
             return False
-        return is_templates(json.loads(file.read_bytes()))
-    except (OSError, ValueError, RecursionError):
-        return False
+        with file.open("rb") as stream:
+            return _NESTED.match(stream.read(64 * 1024)) is not None

@@ -83,6 +83,15 @@ TABLES: dict[str, tuple[str, list[tuple[str, str]], list[str]]] = {
         [("0", "cat"), ("1", "dog")],
         ["1 read as the column of names (label)"],
     ),
+    "a list of images": (
+        "filepath,label\na.png,cat\nb.png,cat\nc.png,dog\n",
+        [("cat", "cat"), ("dog", "dog")],
+        [
+            "1 not read: a column (filepath)",
+            "1 read as the column of names (label)",
+            "1 read once: a row of a class that has several (cat)",
+        ],
+    ),
     "no header, one column": ("cat\ndog\n", [("cat", "cat"), ("dog", "dog")], ["1 read without a header (FILE)"]),
     "no header, ids": ("0,cat\n1,dog\n", [("0", "cat"), ("1", "dog")], ["1 read without a header (FILE)"]),
     "no header, Freebase ids": (
@@ -100,6 +109,21 @@ def test_tables_of_other_programs_are_read_and_it_is_said_how(tmp_path: Path, fo
     labels = read(tmp_path, "a.csv", content)
     assert pairs(labels) == expected
     assert said(labels) == [text.replace("FILE", str(tmp_path / "a.csv")) for text in remarks]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_table_under_another_ending_is_known_by_its_header(tmp_path: Path, encoding: str) -> None:
+    labels = read(tmp_path, "a.txt", "ID\tName\r\n7\tcat\r\n8\tdog\r\n".encode(encoding))
+    assert pairs(labels) == [("7", "cat"), ("8", "dog")]
+    labels = read(tmp_path, "b.txt", "name\ncat\n")
+    assert pairs(labels) == [("name", "name"), ("cat", "cat")]
+    assert said(labels) == ["1 used as written: like the header of a table (name)"]
+
+
+def test_many_equal_keys_are_found_in_time_that_grows_with_their_number(tmp_path: Path) -> None:
+    keys = ",".join(f'"{number}": "x"' for number in (*range(100_000), 99_999))
+    with pytest.raises(LabelError, match="the key '99999' appears twice"):
+        read(tmp_path, "a.json", f"{{{keys}}}")
 
 
 def test_json_under_another_ending_is_read(tmp_path: Path) -> None:
