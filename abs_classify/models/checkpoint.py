@@ -22,12 +22,12 @@ from abs_classify.models.state_names import NamedTensors, find_tensors
 from abs_classify.models.transformers_sources import INDEX_FILES, read_index
 from abs_classify.models.weights import PUBLISHED_TORCHSCRIPT, is_torchscript
 from abs_classify.models.weights_formats import STATE_REMEDY, check_pickle, is_safetensors, refuse_foreign
-from abs_core.errors import ModelError, WeightsError
+from abs_core.errors import AbsError, ModelError, WeightsError
 from abs_core.extras import require
 from abs_core.files import sha256_file
 from abs_core.text import printable
 
-__all__ = ["check_finite", "fit_state", "read_checkpoint", "state_digest", "without_advice"]
+__all__ = ["check_finite", "fit_state", "model_errors", "read_checkpoint", "state_digest", "without_advice"]
 
 #: Entries of OpenAI's archives that are facts about the model, not weights.
 _FACTS = ("input_resolution", "context_length", "vocab_size")
@@ -46,6 +46,26 @@ def without_advice() -> Iterator[None]:
         yield
     finally:
         root.removeFilter(keep)
+
+
+@contextmanager
+def model_errors(action: str, name: str) -> Iterator[None]:
+    """Turns whatever open_clip, timm and torch raise for a configuration into one line.
+
+    Raises:
+        ModelError: ``ACTION NAME: ...``, with the first line of what they said.
+        OSError: a file or a repository that they need is not there.
+    """
+    try:
+        yield
+    except (AbsError, OSError):
+        raise
+    except Exception as error:  # a configuration may be wrong in any way, and fails wherever it is first used
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ModelError(
+            f"{action} {name!r}: {printable(reason, 200)}",
+            remedy="Compare its configuration with the one that was saved with the weights",
+        ) from error
 
 
 def read_checkpoint(path: Path, sha256: str | None = None) -> NamedTensors:

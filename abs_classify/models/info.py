@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -208,6 +209,8 @@ def _open_clip(name: str) -> ModelInfo:
             remark=f"its text encoder needs the configuration of {text.get('hf_model_name')}, which is not here, "
             "so grid and feature windows are not known",
         )
+    if source.configuration is not None:
+        _try_run(model, name)
     split = split_image_encoder(model.visual)
     return ModelInfo(
         **facts,
@@ -217,6 +220,22 @@ def _open_clip(name: str) -> ModelInfo:
         pooling=split.pooling if split else "",
         attention=_own_attention(split),
     )
+
+
+def _try_run(model: Any, name: str) -> None:
+    """Find sizes that disagree, in a network without memory.
+
+    Raises:
+        ModelError: the network does not take images of its own size.
+    """
+    import torch
+
+    from abs_classify.models.checkpoint import model_errors
+
+    height, width = _settings(model)["size"]
+    # what torch cannot compute without memory is found when the weights are loaded
+    with torch.inference_mode(), model_errors("cannot run", name), suppress(NotImplementedError):
+        model.visual(torch.zeros(1, 3, height, width, device="meta"))
 
 
 def _own_tokenizer(source: CheckpointSource) -> str:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from abs_classify.models.attention import SelfAttention
 from abs_classify.models.base import AttentionBackend, no_feature_views, resolve_device, resolve_dtype
-from abs_classify.models.checkpoint import check_finite, state_digest
+from abs_classify.models.checkpoint import check_finite, model_errors, state_digest
 from abs_classify.models.last_block import (
     EncoderSplit,
     fast_views,
@@ -33,15 +33,16 @@ from abs_classify.models.last_block import (
 )
 from abs_classify.models.long_images import CentralPart, at_least_a_pixel
 from abs_classify.models.names import short_name
-from abs_classify.models.open_clip_networks import load_network, model_errors
+from abs_classify.models.open_clip_networks import load_network
 from abs_classify.models.open_clip_sources import CheckpointSource, find_source
 from abs_classify.models.tokenizer_files import check_tokenizer, check_tokenizer_options
 from abs_classify.models.transformers_sources import TOKENIZER_FILES
 from abs_classify.models.transformers_tokenizer import AbsentTokenizer, FolderTokenizer, load_tokenizer
-from abs_classify.models.weights import no_downloads
+from abs_classify.models.weights import cached_file, no_downloads
 from abs_classify.threads import in_threads
 from abs_core.canonical import digest
 from abs_core.errors import ModelError, UsageError, WeightsError
+from abs_core.extras import require
 from abs_core.files import sha256_file
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ _logger = logging.getLogger(__name__)
 
 # Enough to keep a GPU busy; on a CPU, batches whose activations stay in its caches are a quarter faster.
 _TEXTS_AT_ONCE = {"cuda": 256, "cpu": 64}
+# the resize matrices of all windows have the fourth power of the side in numbers
+_LARGEST_GRID = 80
 Encoder = Callable[[Tensor], Tensor]
 
 
@@ -165,7 +168,7 @@ class OpenClipModel:
         settings = _preprocess_settings(model)
         self.crop_fraction = 1.0 if settings.get("resize_mode", "shortest") == "shortest" else None
         self._visible = _visible_part(settings)
-        self.split: EncoderSplit | None = split_image_encoder(model.visual)
+        self.split: EncoderSplit | None = _find_split(model.visual)
         self._preprocess = preprocess
         self._tokenizer = tokenizer
         self._cut_encoder = _find_cut_encoder(model)
@@ -361,6 +364,11 @@ class OpenClipModel:
         return int(self.encode_image(torch.zeros(1, 3, height, width)).shape[-1])
 
 
+def _find_split(visual: nn.Module) -> EncoderSplit | None:
+    split = split_image_encoder(visual)
+    return split if split and split.grid <= _LARGEST_GRID else None
+
+
 def load_open_clip_model(name: str, *, device: str, dtype: str, allow_download: bool) -> OpenClipModel:
     """Load an open_clip model by name (the forms are listed in ``abs_classify.models.open_clip_sources``).
 
@@ -410,19 +418,27 @@ def _build_tokenizer(source: CheckpointSource) -> Tokenizer:
         return load_tokenizer(beside, source.shape) or open_clip.SimpleTokenizer(
             context_length=source.shape.context_length
         )
-    if text.get("hf_tokenizer_name") and (beside / "tokenizer.json").is_file():
-        check_tokenizer(beside / "tokenizer.json")
-        check_tokenizer_options(beside)
+    wanted = text.get("hf_tokenizer_name")
+    if wanted:
+        require("transformers")
+    if wanted and source.configuration is not None:
+        # open_clip looks in the folder and in the repository that a stranger's configuration names
+        for path in (beside / "tokenizer.json", cached_file(str(wanted), "tokenizer.json")):
+            if path is not None and path.is_file():
+                check_tokenizer(path)
+                check_tokenizer_options(path.parent)
     try:
         if "@" in source.name and text.get("hf_tokenizer_name") and (beside / "tokenizer_config.json").is_file():
             return _tokenizer_from_folder(beside, text)
         # a folder may bring a tokenizer with code in it; it stays unread whatever its files say
         options = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}
         tokenizer: Tokenizer = open_clip.get_tokenizer(source.tokenizer, **options)
-    except (OSError, ValueError, RuntimeError, TypeError) as error:
-        wanted = text.get("hf_tokenizer_name") or source.tokenizer
+    except BaseException as error:  # a panic of the tokenizer's Rust code is no Exception
+        if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError, ImportError)):
+            raise
+        problem = "is not on this machine, or its files are damaged" if wanted else "cannot be built"
         raise WeightsError(
-            f"the tokenizer {wanted!r} of {source.name!r} is not on this machine",
+            f"the tokenizer {wanted or source.tokenizer!r} of {source.name!r} {problem}",
             remedy="Put its files beside the checkpoint, or allow the download",
         ) from error
     return tokenizer

@@ -104,7 +104,10 @@ def read_config(path: Path) -> dict[str, Any]:
         ModelError: open_clip could not build a model of it.
     """
     if not path.is_file():
-        raise WeightsError(f"there is no {CONFIG_FILE} in {str(path.parent)!r}", remedy="Check the folder")
+        raise WeightsError(
+            f"there is no {CONFIG_FILE} in {str(path.parent)!r}, and no config.json of transformers",
+            remedy="Check the folder",
+        )
     config = read_json(path)
     if not isinstance(config.get("model_cfg"), dict):
         raise WeightsError(

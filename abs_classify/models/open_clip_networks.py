@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import open_clip
@@ -12,36 +11,16 @@ from open_clip.convert import convert_state_dict
 from open_clip.factory import convert_to_custom_text_state_dict
 from torch import Tensor
 
-from abs_classify.models.checkpoint import fit_state, read_checkpoint, without_advice
+from abs_classify.models.checkpoint import fit_state, model_errors, read_checkpoint, without_advice
 from abs_classify.models.open_clip_sources import CheckpointSource
 from abs_classify.models.transformers_networks import build_network, open_clip_state
-from abs_core.errors import AbsError, ModelError
+from abs_core.errors import ModelError
 from abs_core.text import printable
 
-__all__ = ["create_network", "load_network", "model_errors"]
+__all__ = ["create_network", "load_network"]
 
 #: Parameters that no feature depends on, so a checkpoint may lack them or hold them in vain.
 _NOT_IN_FEATURES = ("logit_scale", "logit_bias", "text.transformer.embeddings.position_ids")
-
-
-@contextmanager
-def model_errors(action: str, name: str) -> Iterator[None]:
-    """Turns whatever open_clip, timm and torch raise for a configuration into one line.
-
-    Raises:
-        ModelError: ``ACTION NAME: ...``, with the first line of what they said.
-        OSError: a file or a repository that they need is not there.
-    """
-    try:
-        yield
-    except (AbsError, OSError):
-        raise
-    except Exception as error:  # a configuration may be wrong in any way, and fails wherever it is first used
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ModelError(
-            f"{action} {name!r}: {printable(reason, 200)}",
-            remedy="Compare its configuration with the one that was saved with the weights",
-        ) from error
 
 
 def create_network(source: CheckpointSource, device: str = "cpu") -> Any:

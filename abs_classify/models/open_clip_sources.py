@@ -67,6 +67,14 @@ class OpenClipCatalogue:
         """The entry of published weights; empty where there are none of this name."""
         return self.published.get(arch, {}).get(tag, {})
 
+    def name_of(self, repository: str) -> str:
+        """The ``ARCH/TAG`` of the weights in a hub repository, ``organisation/name``; empty where there is none."""
+        places = {
+            str(self.weights(*name.rsplit("/", 1)).get("hf_hub") or "").strip("/").casefold(): name
+            for name in reversed(self.names())
+        }
+        return places.get(repository.casefold(), "")
+
     def names(self) -> tuple[str, ...]:
         """All published weights as ``ARCH/TAG``, without the pairs that are a QuickGELU mismatch."""
         return tuple(
@@ -269,7 +277,7 @@ def is_cached_repository(name: str) -> bool:
 def _unknown_architecture(arch: str, head: str, architectures: Iterable[str]) -> UnknownNameError:
     close = difflib.get_close_matches(arch or head, architectures, n=8, cutoff=0.5)
     valid, remedy = [*close, "embedded", *architectures], _NAMES_REMEDY
-    if same := open_clip_name(head):
+    if same := open_clip_name(head) or read_catalogue().name_of(head):
         valid = [same]
         remedy = f"Did you mean {same}, the same weights? Or pull hf-hub:{head}, the model as transformers has it"
     elif Path(head).expanduser().is_dir():

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from abs_classify.models.weights import read_json
+from abs_classify.models.weights import read_json, refuse_pointer
 from abs_core.errors import WeightsError
 from abs_core.text import quoted
 
@@ -47,7 +47,9 @@ def check_tokenizer(path: Path) -> None:
     try:
         if path.stat().st_size > _LARGEST:
             raise ValueError(f"it has more than {_LARGEST >> 20} MiB")
-        content = json.loads(path.read_bytes(), object_pairs_hook=_unique)
+        text = path.read_text(encoding="utf-8")
+        refuse_pointer(path, text)
+        content = json.loads(text, object_pairs_hook=_unique)
     except RecursionError:
         raise WeightsError(f"{str(path)!r} is nested too deeply", remedy="Fetch the file again") from None
     except (OSError, ValueError) as error:

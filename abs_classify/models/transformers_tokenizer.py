@@ -5,9 +5,12 @@ It gives the ids that transformers' own tokenizer gives with ``padding="max_leng
 
 from __future__ import annotations
 
+import os
 import re
 import string
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +75,9 @@ class FolderTokenizer:
         rows: list[list[int]] = []
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             part = [self._clean(text) for text in texts[start : start + _TEXTS_AT_ONCE]]
-            rows += [self._cut(encoding) for encoding in self._tokenizer.encode_batch(part, add_special_tokens=False)]
+            with self._one_line():
+                encodings = self._tokenizer.encode_batch(part, add_special_tokens=False)
+                rows += [self._cut(encoding) for encoding in encodings]
         ids = torch.tensor(rows, dtype=torch.int64).reshape(len(rows), self.context_length)
         if len(ids) and int(ids.max()) >= self._vocab_size:
             row, column = (ids >= self._vocab_size).nonzero()[0].tolist()
@@ -90,7 +95,20 @@ class FolderTokenizer:
 
     def count(self, text: str) -> int:
         """How many tokens the whole text has before any cutting, special tokens included."""
-        return len(self._tokenizer.encode(self._clean(text)).ids)
+        with self._one_line():
+            return len(self._tokenizer.encode(self._clean(text)).ids)
+
+    @contextmanager
+    def _one_line(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:  # a panic of its Rust code is no Exception
+            if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
+                raise
+            raise ModelError(
+                f"the tokenizer {self._name!r} fails: {_first_line(error)}",
+                remedy="Use the tokenizer that was published with the model",
+            ) from error
 
 
 class AbsentTokenizer:
@@ -162,19 +180,48 @@ def load_tokenizer(folder: Path, shape: TransformersShape) -> FolderTokenizer | 
 def _read(path: Path) -> Any:
     tokenizers = require("tokenizers")
     check_tokenizer(path)
-    return _guarded(path, lambda: tokenizers.Tokenizer.from_file(str(path)))
+
+    def build() -> Any:
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        # some faults show at the first text
+        tokenizer.encode("a photo of a dog")
+        return tokenizer
+
+    return _guarded(path, build)
+
+
+@contextmanager
+def _silent_errors() -> Iterator[None]:
+    """Inside the block nothing reaches stderr: a panic of Rust code prints its stack before anyone can catch it."""
+    sys.stderr.flush()
+    try:
+        saved = os.dup(2)
+    except OSError:  # stderr is closed
+        yield
+        return
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def _guarded(path: Path, build: Callable[[], Any]) -> Any:
     try:
-        return build()
+        with _silent_errors():
+            return build()
     except BaseException as error:  # a panic of its Rust code is no Exception
         if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WeightsError(
-            f"{str(path)!r} is not a readable tokenizer: {quoted(reason, 160)}", remedy="Fetch the file again"
+            f"{str(path)!r} is not a readable tokenizer: {_first_line(error)}", remedy="Fetch the file again"
         ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return quoted((str(error).strip().splitlines() or [type(error).__name__])[0], 160)
 
 
 def _build_byte_pairs(folder: Path) -> Any:

@@ -19,9 +19,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from abs_classify.models.checkpoint import check_finite, fit_state, read_checkpoint
+from abs_classify.models.checkpoint import check_finite, fit_state, model_errors, read_checkpoint
 from abs_classify.models.weights import TRANSFORMER_FILES, hub_file, no_downloads, read_json
 from abs_core.errors import ModelError, UnknownNameError, WeightsError
 from abs_core.extras import require
@@ -81,14 +82,21 @@ def load_vit(spec: str, *, allow_download: bool = False) -> LoadedVit:
     """
     source = _find_source(spec, allow_download=allow_download)
     state = read_checkpoint(source.weights).tensors
+    subject = f"the weights in {str(source.weights)!r} and the vision transformer {spec!r}"
     if source.configuration is not None and not source.name:
-        trunk, size, mean, std, architecture = _build_hugging_face(read_json(source.configuration))
-        state = _timm_names(state)
+        config = read_json(source.configuration)
+        with model_errors("cannot build the vision transformer of", str(source.configuration)):
+            state = _timm_names(state)
+            with torch.device("meta"):
+                # sizes that the file does not have are found before their memory is asked for
+                fit_state(_build_hugging_face(config)[0], state, subject=subject, copy=False)
+            trunk, size, mean, std, architecture = _build_hugging_face(config)
     else:
-        trunk, size, mean, std, architecture = _build_timm(source.name)
+        with model_errors("timm cannot build", source.name):
+            trunk, size, mean, std, architecture = _build_timm(source.name)
         # classifier heads play no part in attention
         state = {name: tensor for name, tensor in state.items() if not name.startswith(("head.", "fc_norm.", "head_"))}
-    fit_state(trunk, state, subject=f"the weights in {str(source.weights)!r} and the vision transformer {spec!r}")
+    fit_state(trunk, state, subject=subject)
     trunk.eval().requires_grad_(False)
     check_finite(trunk, subject=f"the weights in {str(source.weights)!r}")
     return LoadedVit(trunk, size, mean, std, sha256_file(source.weights), architecture)
@@ -127,9 +135,10 @@ def _find_in_folder(folder: Path) -> _VitSource:
     content = read_json(config)
     if content.get("model_type") == "vit":
         return _VitSource(weights, "", config)
-    if isinstance(content.get("architecture"), str):
-        tag = content.get("pretrained_cfg", {}).get("tag", "")
-        return _VitSource(weights, f"{content['architecture']}.{tag}" if tag else content["architecture"], config)
+    architecture, published = content.get("architecture"), content.get("pretrained_cfg")
+    if isinstance(architecture, str) and require("timm").is_model(architecture):
+        tag = published.get("tag") if isinstance(published, dict) else None
+        return _VitSource(weights, f"{architecture}.{tag}" if tag else architecture, config)
     raise ModelError(
         f"{str(config)!r} describes model type {content.get('model_type')!r}",
         remedy="Give a Hugging Face ViTModel (model type vit) or a timm model",
@@ -170,12 +179,18 @@ def _build_timm(name: str) -> _Built:
     return trunk, size, mean, std, {"timm": name, "mean": list(mean), "std": list(std)}
 
 
+_MOST = {"hidden_size": 1 << 16, "intermediate_size": 1 << 18, "num_hidden_layers": 512, "image_size": 1 << 13}
+
+
 def _build_hugging_face(config: Mapping[str, Any]) -> _Built:
     from timm.models.vision_transformer import VisionTransformer
 
     if config.get("hidden_act", "gelu") != "gelu":
         raise ModelError(f"the activation of the vision transformer must be gelu, got {config['hidden_act']!r}")
     try:
+        for name, most in _MOST.items():
+            if int(config[name]) > most:
+                raise ValueError(f"{name} must be at most {most}, got {config[name]}")
         width, hidden = int(config["hidden_size"]), int(config["intermediate_size"])
         trunk = VisionTransformer(
             img_size=int(config["image_size"]),
@@ -214,8 +229,6 @@ _STEM = {
 
 def _timm_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A Hugging Face ViTModel's state dict in timm's names; query, key and value become one matrix."""
-    import torch
-
     known = {name.removeprefix("vit."): tensor for name, tensor in state.items()}
     named: dict[str, Tensor] = {}
     for name, tensor in known.items():

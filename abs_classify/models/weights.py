@@ -25,6 +25,7 @@ __all__ = [
     "is_torchscript",
     "no_downloads",
     "read_json",
+    "refuse_pointer",
 ]
 
 #: The configuration that open_clip puts beside the weights of a model.
@@ -116,6 +117,20 @@ def is_torchscript(path: Path) -> bool:
         return False
 
 
+def refuse_pointer(path: Path, text: str) -> None:
+    """Refuse a file that large-file storage has not filled in.
+
+    Raises:
+        WeightsError: ``text``, which is in the file, is a Git LFS pointer.
+    """
+    if text.startswith("version https://git-lfs"):
+        folder, name = shlex.quote(str(path.parent)), shlex.quote(path.name)
+        raise WeightsError(
+            f"{str(path)!r} is a Git LFS pointer, not the file itself",
+            remedy=f"Run: git -C {folder} lfs pull --include {name}",
+        )
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file.
 
@@ -130,12 +145,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise WeightsError(f"cannot read {str(path)!r}: {error.strerror}", remedy="Check the path") from error
     except UnicodeDecodeError as error:
         raise WeightsError(f"{str(path)!r} is not UTF-8 text", remedy="Fetch the file again") from error
-    if text.startswith("version https://git-lfs"):
-        folder, name = shlex.quote(str(path.parent)), shlex.quote(path.name)
-        raise WeightsError(
-            f"{str(path)!r} is a Git LFS pointer, not the file itself",
-            remedy=f"Run: git -C {folder} lfs pull --include {name}",
-        )
+    refuse_pointer(path, text)
     try:
         content = json.loads(text)
     except RecursionError:

@@ -11,7 +11,7 @@ from model_weights import Machine
 from transformers_models import save_clip, save_clip_tokenizer, save_processor, save_siglip, save_siglip_tokenizer
 
 from abs_classify.models.registry import available_models, canonical_name, load_model
-from abs_classify.models.transformers_sources import _SAME_WEIGHTS, open_clip_name
+from abs_classify.models.transformers_sources import _SAME_WEIGHTS
 
 NAME = "openai/clip-vit-base-patch32"
 
@@ -73,11 +73,18 @@ def test_the_name_of_a_repository_in_the_hub_cache_loads(models: Machine, folder
     assert canonical_name(NAME) == f"hf-hub:{NAME}"
 
 
-@pytest.mark.parametrize("name", ["google/siglip-base-patch16-224", "OpenAI/CLIP-ViT-Large-Patch14"])
-def test_names_that_open_clip_has_otherwise(models: Machine, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "same"),
+    [
+        ("google/siglip-base-patch16-224", "ViT-B-16-SigLIP/webli"),
+        ("OpenAI/CLIP-ViT-Large-Patch14", "ViT-L-14-quickgelu/openai"),
+        ("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "ViT-B-32/laion2b_s34b_b79k"),
+    ],
+)
+def test_names_that_open_clip_has_otherwise(models: Machine, name: str, same: str) -> None:
     ran = models("pull", name)
     assert ran.code == 2
-    assert f"Did you mean {open_clip_name(name)}" in ran.err
+    assert f"Did you mean {same}" in ran.err
     assert f"hf-hub:{name}" in ran.err
 
 

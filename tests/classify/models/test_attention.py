@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from support import GOLDEN, ImagesInMemory
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -272,3 +273,30 @@ def test_the_digest_of_a_models_own_attention_names_the_model_and_the_kind() -> 
 
     assert len({digest(), digest(name="norm"), digest(model_digest="sha256:n")}) == 3
     assert UniformAttention(7).digest != UniformAttention(14).digest
+
+
+@pytest.mark.usefixtures("no_network", "bounded_memory")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden_size": 10**9}, "hidden_size must be at most"),
+        ({"hidden_size": 60_000, "intermediate_size": 200_000}, "do not fit|does not describe"),
+        ({"num_hidden_layers": "many"}, "does not describe one"),
+        ({"image_size": None}, "does not describe one"),
+        ({"model_type": "timm", "architecture": "hf-hub:someone/evil"}, "model type 'timm'"),
+        ({"model_type": "timm", "architecture": "vit_tiny_patch16_224", "pretrained_cfg": ["tag"]}, "do not fit"),
+        (
+            {"model_type": "timm", "architecture": "vit_tiny_patch16_224", "pretrained_cfg": {"tag": "x"}},
+            "cannot build",
+        ),
+    ],
+)
+def test_a_strangers_folder_of_a_vision_transformer(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    config = {
+        "model_type": "vit", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "image_size": 32, "patch_size": 8,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match=message):
+        load_vit(str(tmp_path))

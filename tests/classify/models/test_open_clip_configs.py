@@ -107,8 +107,10 @@ def test_sizes_that_disagree_show_when_the_model_runs(tmp_path: Path) -> None:
     write(tmp_path, {**CONFIG, "vision_cfg": vision})
     model = open_clip.create_model(f"local-dir:{tmp_path}", load_weights=False)
     save_file(model.state_dict(), tmp_path / "open_clip_model.safetensors")
-    with pytest.raises(ModelError, match=r"cannot run .*64.*224"):
-        load_model(f"local-dir:{tmp_path}", device="cpu")
+    name = f"local-dir:{tmp_path}"
+    for use in (lambda: load_model(name, device="cpu"), lambda: read_model_info(entry_of(name), name)):
+        with pytest.raises(ModelError, match=r"cannot run .*64.*224"):
+            use()
 
 
 @pytest.mark.usefixtures("bounded_memory")

@@ -79,6 +79,18 @@ def test_files_that_are_missing_or_broken(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+def test_a_fault_of_the_tokenizers_own_code_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    save_siglip(tmp_path)
+    save_siglip_tokenizer(tmp_path)
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    content["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    capfd.readouterr()
+    with pytest.raises(WeightsError, match="not a readable tokenizer"):
+        load(tmp_path)
+    assert capfd.readouterr().err == ""
+
+
 def test_a_tokenizer_of_another_model(tmp_path: Path) -> None:
     save_siglip(tmp_path, text={"vocab_size": 20})
     save_siglip_tokenizer(tmp_path)
