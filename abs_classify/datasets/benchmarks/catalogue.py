@@ -41,6 +41,8 @@ from abs_classify.datasets.benchmarks.layouts import (
 __all__ = ["BENCHMARKS"]
 
 _VGG = "https://www.robots.ox.ac.uk/~vgg/data"
+# the official host is gone; torchvision's documentation points to copies there
+_CARS = "one of the copies that https://github.com/pytorch/vision/issues/7545 lists (the official host is gone)"
 _COOP = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
 
 
@@ -253,8 +255,9 @@ _FINE = (
             *_coop("split_zhou_StanfordCars.json", (".",), (8_041, 1_635, 6_509), by_label),
         ),
         (
-            Archive("cars_test.tgz", ("cars_test/",), ".", _COOP),
-            Archive("car_devkit.tgz", ("devkit",), ".", _COOP),
+            Archive("cars_test.tgz", ("cars_test",), ".", _CARS),
+            Archive("cars_train.tgz", ("cars_train",), ".", _CARS),
+            Archive("car_devkit.tgz", ("devkit",), ".", _CARS),
         ),
         aliases=(
             "cars",

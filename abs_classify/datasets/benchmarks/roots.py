@@ -208,8 +208,11 @@ class ListedLayout(ABC):
             return (*missing, *self._missing_images(root.path / self.images))
         try:
             paths = [] if missing else [entry.path for entry in self._checked(root)]
-        except DatasetError:  # another file of this name
-            return (_missing_annotation(root, self.annotations[0]),)
+        except DatasetError:
+            foreign = [a for a in self.annotations if root.file(a.file) != root.path / a.file]
+            if foreign:  # another file of this name
+                return (_missing_annotation(root, foreign[0]),)
+            paths = []  # what is wrong with them is said when they are read
         found = find_images(root.tree, self.images, root.split, paths) if paths else self._likely_images(root.tree)
         return tuple(missing) if found else (*missing, *self._missing_images(root.path / self.images, anywhere=True))
 
