@@ -73,9 +73,8 @@ _ASIDE = re.compile(
 
 _OPENING = re.compile(
     r"^(?:(?:(?:yes|sure|certainly|of course|absolutely|ok|okay|great|alright|all right|definitely|gladly|got it|"
-    r"understood|no problem|happy to(?: help)?|with pleasure|right|voil[aà]|here (?:you|it|we|i)(?: go(?:es)?| are|"
-    r" is)?|"
-    r"here goes)"
+    r"understood|well|ah|oh|hm+|no problem|happy to(?: help)?|with pleasure|right|voil[aà]|"
+    r"here (?:you|it|we|i)(?: go(?:es)?| are| is)?|here goes)"
     r"(?: thing)?(?:\s?[,.!:]|\s[–—-])\s*){1,3})?"
     r"(?:(?:here(?:['’]?s| is| are| you go)|below (?:is|are)|the following|this is|these are)\b[^:.!?]{0,120}:\s*)?",
     re.IGNORECASE,
@@ -88,7 +87,7 @@ _CONNECTIVE = re.compile(
 )
 
 _COUNT = re.compile(
-    r"(?:\s|,)*(?:[\[(*]{1,2}|[–—-]{1,2}\s|\s-\s|\|\s?)\s?(?:word count\s?:?|total\s?:?|approx(?:imately|\.)?|about|"
+    r"[\s,]{0,4}(?:[\[(*]{1,2}|[–—-]{1,2}\s|\s-\s|\|\s?)\s?(?:word count\s?:?|total\s?:?|approx(?:imately|\.)?|about|"
     r"around|"
     r"~|≈|exactly|=)?\s?(?:word count\s?:?\s?)?\d{1,3}[ -](?:words?|characters?|chars|tokens?)\b[^\n]{0,40}$",
     re.IGNORECASE,
@@ -110,9 +109,8 @@ _CHATTY = re.compile(
     r"^(?:sure|certainly|of course|absolutely|okay|great|yes|no|hello|hi|thanks|got it|understood)\s?[,.!:]|"
     r"^(?:here(?:['’]s| is| are) (?:a|an|the|some|my|your|one|another|three|two|\d)|(?:the following|below) (?:is|are)|"
     r"the following [a-z ]{1,40} (?:is|are|was|were)\b|let me|let['’]s|please|thank|note(?: that|:)|remember|imagine|"
-    r"picture (?:a|an|the|this|yourself)|did you know|unfortunately|it (?:depends|seems|appears|sounds|"
-    r"looks like you)\b|"
-    r"depending on|there (?:is no such|are (?:several|many|different|various|two|multiple) (?:types|kinds|meanings|"
+    r"picture (?:a|an|the|this|yourself)|did you know|there you (?:have|go)|unfortunately|"
+    r"it (?:depends|seems|appears|sounds|looks like you)\b|depending on|there (?:is no such|are (?:several|many|different|various|two|multiple) (?:types|kinds|meanings|"
     r"ways|"
     r"interpretations))|if you|whether you|when you (?:said|say|mean)|step \d|first, (?:i|let|we)|next, (?:i|we)|"
     r"i(?=\s)|i['’][a-z]+|we(?=\s)|we['’][a-z]+|my(?=\s)|our(?=\s))|"
@@ -143,17 +141,18 @@ _CHATTY = re.compile(
 _UNSEEN = re.compile(
     r"\b(?:national|cultur\w+|tradition\w*|religio\w+|sacred|fortune|ancient|histor\w+|discovered|known (?:as|for)|"
     r"famous|popular\w*|beloved|favou?rite|iconic|must-have|essential|vital|important|play(?:s|ed)? an?|considered|"
-    r"regarded|used (?:by|to|for|in|as)|designed to|helps? |allows?|serves? as|purpose|delicious|tasty|flavou?r\w*|"
-    r"taste\w*|smell\w*|aroma\w*|sounds?|song|nutri\w+|health\w*|perfect for|great for|ideal for|enjoy\w*|feeds?|diet|"
-    r"eats?|eaten|hunts?|prey\w*|predators?|mates?|breeds? |lays?|active|social|prides?|herds?|lives? (?:up|for|in|"
+    r"regarded|used (?:by|to|for|in|as)|designed to|helps? |allows?|serves? as|delicious|tasty|flavou?r\w*|"
+    r"taste\w*|smell\w*|aroma\w*|sounds?|song|nutri\w+|health\w*|perfect for|great for|ideal for|enjoy\w*|feeds? on|"
+    r"diet|eats?|eaten|hunts?|prey\w*|predators?|mates?|breeds? |lays?|active|social|prides?|herds?|lives? (?:up|for|in|"
     r"about)|"
     r"weighs?|vulnerable|conservation|population|individuals|native to|found in|inhabit\w*|species|family|belongs? to|"
     r"gastropods?|mammals?|reptiles?|amphibians?|crustaceans?|invertebrates?|scientific\w*|intelligen\w+|loyal|"
     r"friendly|"
-    r"gentle|aggressive|dangerous|fast|quickly|sluggish|speed|expensive|cheap|cost\w*|price\w*|worth|million|billion|"
-    r"percent|sport|olympic\w*|game|tells? the time|measure\w*|type of|kind of|capital|world|country|countries|africa|"
+    r"gentle|aggressive|dangerous|fast|quickly|sluggish|speed|expensive|cheap|costs?|price\w*|worth|million|billion|"
+    r"percent|sport|olympic\w*|game|tells? the time|measure\w*|type of|kind of|world|country|countries|africa|"
     r"asia|europe|america\w*|united states|china|japan\w*|india\w*|scotland|england|france|germany|italy|requires?|"
-    r"involves?|depends?|may vary|varies|vary)\b",
+    r"involves?|depends?|fascinating|amazing|wonderful|remarkable|interesting|patient\w*|hunters?|nests?|"
+    r"colon(?:y|ies)|calls?|croaks?|barks|howls?|noise|noisy|loud\w*|confused with|mistaken for|protected|may vary)\b",
     re.IGNORECASE,
 )
 # These count more.
@@ -187,6 +186,8 @@ _SEEN = re.compile(
     r"rows?)\b)",
     re.IGNORECASE,
 )
+# "A heron is a bird."
+_GENUS = re.compile(r"^(?:an?\s|the\s)?\{\} (?:is|are) (?:an?\s|the\s)?(?:\w+\s){0,2}\w+\W*$")
 _COMPARED = re.compile(
     r"^(?:unlike|compared (?:to|with)|in contrast (?:to|with)|similar to|not to be confused with)\b[^,]{0,80},"
 )
@@ -395,7 +396,7 @@ def _without_label(line: Line, matcher: NameMatcher, rules: CleaningRules) -> st
 
 
 def _without_opening(line: str) -> str:
-    rest = _OPENING.sub("", line, count=1)
+    rest = re.sub(r"^[\[(][^\])\n]{1,60}[\])]\s+(?=[A-Z])", "", _OPENING.sub("", line, count=1), count=1)
     return line if rest == line else rest[:1].upper() + rest[1:]
 
 
@@ -462,7 +463,10 @@ def _talk(text: str, masked: str, rules: CleaningRules) -> RejectionReason | Non
 
 def _shows_nothing(masked: str) -> bool:
     seen = len(set(islice((match.group() for match in _SEEN.finditer(masked)), 10)))
-    return seen < 2 and (_PAST.search(masked) is not None or (seen == 0 and _UNSEEN.search(masked) is not None))
+    if seen > 1:
+        return False
+    is_unseen = _UNSEEN.search(masked) or _GENUS.match(masked)
+    return _PAST.search(masked) is not None or (seen == 0 and is_unseen is not None)
 
 
 def _ending(text: str) -> str:

@@ -37,6 +37,8 @@ _TOKEN = re.compile(
 )
 
 _MAX_TURNS = 20
+# A line break that was escaped once too often, outside of LaTeX and of JSON strings.
+_WRITTEN_BREAK = re.compile(r"(?<![\\\w\"])\\n(?![a-z])|(?<=[.!?])\\n(?![a-z])")
 
 _HIDDEN_TAGS = ("script", "style", "svg", "title", "head", "summary")
 _INLINE = "a|abbr|b|bdi|big|cite|code|del|em|font|i|ins|kbd|mark|q|s|samp|small|span|strike|strong|sub|tt|u|var|wbr"
@@ -78,7 +80,7 @@ _ESCAPED = re.compile(r"\\([\\`*_{}\[\]()#+\-.!|>~&%$\"'])")
 _BULLET = re.compile(
     r"^(?:[-*+•–—▪◦●○■□▸►▶➤➢✓✔✅☑➡→⇒·>‣∙|]{1,3}\s+|\[[ xX]\]\s+|#{1,6}\s+|"
     r"\(?\d{1,3}(?:[.):\]]|\\\.)(?=\s|[^\W\d])\s*|\(?[a-zA-Z][.)]\s+|\(?(?:i{1,3}|iv|vi{0,3}|ix)[.)]\s+|"
-    r"[\d#*]\ufe0f?\u20e3\s*)",
+    r"[\d#*]\ufe0f?\u20e3\s*|[①-⓿❶-➓]\s*)",
 )
 _FENCE = re.compile(r"^\s{0,8}(?:```|~~~)[\w+.-]{0,20}\s*$")
 _RULE = re.compile(r"^[\s>]{0,8}(?:(?:-\s?){3,200}|(?:\*\s?){3,200}|(?:_\s?){3,200}|(?:=\s?){3,200}|(?:—\s?){2,100})$")
@@ -111,7 +113,7 @@ def plain_lines(completion: str) -> list[Line]:
     Args:
         completion: without reasoning.
     """
-    text = _own_turn(completion)
+    text = _own_turn(_WRITTEN_BREAK.sub("\n", completion))
     lines = list[Line]()
     for part in split_structured(text):
         found = list(_lines(tidy(_without_html(_without_latex(part.text)))))
@@ -185,7 +187,8 @@ def _lines(text: str) -> Iterator[Line]:
             is_table = False
             continue
         cells = _cells(row)
-        if len(cells) > 1 and (is_table or row.lstrip().startswith("|") or _is_separator(following)):
+        begins = row.lstrip().startswith("|") and row.count("|") > 1
+        if cells and (is_table or begins or _is_separator(following) or _is_separator(row)):
             if not is_table and _is_separator(following):
                 is_table = True
             elif not _is_separator(row):
@@ -202,7 +205,7 @@ def _lines(text: str) -> Iterator[Line]:
 
 
 def _cells(row: str) -> list[str]:
-    return [cell.strip() for cell in row.strip().strip("|").split("|")] if row.count("|") > 1 else []
+    return [cell.strip() for cell in row.strip().strip("|").split("|")] if "|" in row else []
 
 
 def _is_separator(row: str) -> bool:
@@ -245,6 +248,7 @@ def _line(row: str, *, is_title: bool = False) -> Line | None:
             label = ""
     text = " ".join(_unmarked(text).split())
     text = re.sub(r"(?<=\w) ([.,;!?])(?=\s|$)", r"\1", _without_symbols(text))
+    text = re.sub(r"^([\"“'].{1,2000}[\"”'])[,;]$", r"\1", text.rstrip("_"))
     text = re.sub(r"(?:\s#[^\W\d]\w{1,50}){1,30}$", "", text)
     if not text or re.fullmatch(r"(?:#\w{1,50}\s?){1,30}", text):
         return None
