@@ -174,8 +174,8 @@ def _strip_numbers(lines: list[_Line], reading: Reading) -> list[_Line]:
         (_NUMBERED, 1, "read without the number before it"),
         (_NUMBERED_BEHIND, 2, "read without the number after it"),
     ):
-        matches = [match for line in lines if (match := pattern.fullmatch(line.text))]
-        if len(matches) < len(lines) or len(lines) < 2:
+        matches = _all_match(pattern, lines)
+        if len(matches) < 2:
             continue
         first = int(matches[0][number])
         names = [match[3 - number].strip() for match in matches]
@@ -187,6 +187,21 @@ def _strip_numbers(lines: list[_Line], reading: Reading) -> list[_Line]:
             _note(reading.how, kind, lines)
             return [replace(line, text=name) for line, name in zip(lines, names, strict=True)]
     return lines
+
+
+# a line that is longer is no number and a name, and the patterns take long for it
+_MAX_NUMBERED = 600
+
+
+def _all_match(pattern: re.Pattern[str], lines: Sequence[_Line]) -> list[re.Match[str]]:
+    """The match of each line; nothing if one of them has none."""
+    matches = []
+    for line in lines:
+        match = pattern.fullmatch(line.text) if len(line.text) <= _MAX_NUMBERED else None
+        if match is None:
+            return []
+        matches.append(match)
+    return matches
 
 
 _LETTER_FOLDER = re.compile(r"/([a-z])/(\1\S*)")
