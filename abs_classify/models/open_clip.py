@@ -37,7 +37,12 @@ from abs_classify.models.open_clip_networks import load_network
 from abs_classify.models.open_clip_sources import CheckpointSource, find_source
 from abs_classify.models.tokenizer_files import check_tokenizer, check_tokenizer_options
 from abs_classify.models.transformers_sources import TOKENIZER_FILES
-from abs_classify.models.transformers_tokenizer import AbsentTokenizer, FolderTokenizer, load_tokenizer
+from abs_classify.models.transformers_tokenizer import (
+    AbsentTokenizer,
+    FolderTokenizer,
+    load_tokenizer,
+    tokenizer_remarks,
+)
 from abs_classify.models.weights import cached_file, no_downloads
 from abs_classify.threads import in_threads
 from abs_core.canonical import digest
@@ -388,6 +393,8 @@ def load_open_clip_model(name: str, *, device: str, dtype: str, allow_download: 
     with nullcontext() if allow_download else no_downloads():
         (model, left_out), tokenizer = load_network(source), _build_tokenizer(source)
     remarks = (*source.remarks, *(f"left out of {source.checkpoint.name}: {what}" for what in left_out))
+    if source.shape is not None:
+        remarks += tokenizer_remarks(tokenizer, source.shape)
     for remark in remarks:
         _logger.warning("%s: %s", short_name(name), remark)
     settings = _preprocess_settings(model)

@@ -42,7 +42,7 @@ def check_tokenizer(path: Path) -> None:
     """Refuse a ``tokenizer.json`` whose regular expressions or replacements could take for ever.
 
     Raises:
-        WeightsError: they could, or the file is no JSON, too large, or says one thing twice.
+        WeightsError: they could, or the file is no JSON, too large, says one thing twice, or draws tokens at random.
     """
     try:
         if path.stat().st_size > _LARGEST:
@@ -61,6 +61,12 @@ def check_tokenizer(path: Path) -> None:
         if isinstance(content, dict)
         else []
     )
+    model = content.get("model") if isinstance(content, dict) else None
+    if isinstance(model, dict) and model.get("dropout"):
+        raise WeightsError(
+            f"{str(path)!r} leaves out merges at random (dropout {model['dropout']!r}), so no text has one feature",
+            remedy="Set its dropout to null, which is what it means outside training",
+        )
     growth = 1
     for step in _steps(parts):
         pattern = step.get("Regex")

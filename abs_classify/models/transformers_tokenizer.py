@@ -24,7 +24,7 @@ from abs_core.errors import ModelError, WeightsError
 from abs_core.extras import require
 from abs_core.text import quoted
 
-__all__ = ["AbsentTokenizer", "FolderTokenizer", "load_tokenizer"]
+__all__ = ["AbsentTokenizer", "FolderTokenizer", "load_tokenizer", "tokenizer_remarks"]
 
 _CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
@@ -140,6 +140,19 @@ class AbsentTokenizer:
     def count(self, text: str) -> int:
         """Never returns, like the call."""
         return len(self([text]))
+
+
+def tokenizer_remarks(tokenizer: Callable[[list[str]], Tensor], shape: TransformersShape) -> tuple[str, ...]:
+    """What is odd about the tokenizer of a model, for people."""
+    if shape.kind != "clip" or not isinstance(tokenizer, FolderTokenizer):
+        return ()
+    text = "a photo"
+    ids, last = tokenizer([text])[0], tokenizer.count(text) - 1
+    end = ids.argmax() if shape.eos_id is None else (ids == shape.eos_id).int().argmax()
+    if int(end) == last:
+        return ()
+    wanted = "the largest token" if shape.eos_id is None else f"token {shape.eos_id}"
+    return (f"the tokenizer ends no text with {wanted}, whose feature the model takes for the text's",)
 
 
 def load_tokenizer(folder: Path, shape: TransformersShape) -> FolderTokenizer | AbsentTokenizer | None:

@@ -241,8 +241,12 @@ def _check_entries(path: Path, entries: list[zipfile.ZipInfo], size: int) -> Non
     names = [entry.filename for entry in entries]
     if sum(name.endswith("/data.pkl") for name in names) != 1:
         is_numpy = bool(names) and all(name.endswith(".npy") for name in names)
-        what = "an archive of NumPy arrays" if is_numpy else "a zip archive, and no checkpoint is in it"
-        raise WeightsError(f"{str(path)!r} is {what}", remedy="Unpack it and name the weights file in it")
+        if is_numpy:
+            raise WeightsError(f"{str(path)!r} is an archive of NumPy arrays, not a checkpoint", remedy=_FORMATS)
+        raise WeightsError(
+            f"{str(path)!r} is a zip archive, and no checkpoint is in it",
+            remedy="Unpack it and name the weights file in it",
+        )
     # torch stores and does not compress, so whatever unpacks to more than the file is made to fill the memory
     if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
         raise WeightsError(

@@ -8,10 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers_models import TEXTS, save_clip, save_clip_tokenizer, save_siglip, save_siglip_tokenizer
 
 from abs_classify.models.transformers_configs import read_shape
-from abs_classify.models.transformers_tokenizer import AbsentTokenizer, FolderTokenizer, load_tokenizer
+from abs_classify.models.transformers_tokenizer import (
+    AbsentTokenizer,
+    FolderTokenizer,
+    load_tokenizer,
+    tokenizer_remarks,
+)
 from abs_core.errors import ModelError, WeightsError
 
 
@@ -89,6 +96,66 @@ def test_a_fault_of_the_tokenizers_own_code_is_one_line(tmp_path: Path, capfd: p
     with pytest.raises(WeightsError, match="not a readable tokenizer"):
         load(tmp_path)
     assert capfd.readouterr().err == ""
+
+
+def test_a_tokenizer_that_ends_no_text_is_remarked(tmp_path: Path) -> None:
+    save_clip(tmp_path, text={"vocab_size": 64, "eos_token_id": 1})
+    save_siglip_tokenizer(tmp_path)
+    shape = read_shape(tmp_path / "config.json")
+    assert tokenizer_remarks(load(tmp_path), shape) == ()
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**content, "post_processor": None}))
+    (remark,) = tokenizer_remarks(load(tmp_path), shape)
+    assert "ends no text with token 1" in remark
+
+
+def test_merges_that_are_left_out_at_random_are_refused(tmp_path: Path) -> None:
+    save_clip(tmp_path)
+    save_clip_tokenizer(tmp_path)
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    content["model"]["dropout"] = 0.1
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(WeightsError, match="at random"):
+        load(tmp_path)
+
+
+PLACES = st.lists(st.integers(0, 50), min_size=1, max_size=6)
+VALUES = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=6) | st.just([])
+
+
+def changed(value: Any, places: list[int], new: Any) -> Any:
+    """A JSON value with one part of it changed."""
+    if not places or not isinstance(value, (dict, list)) or not value:
+        return new
+    keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+    key = keys[places[0] % len(keys)]
+    copy: Any = dict(value) if isinstance(value, dict) else list(value)
+    copy[key] = changed(value[key], places[1:], new)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    folder = tmp_path_factory.mktemp("siglip")
+    save_siglip(folder)
+    save_siglip_tokenizer(folder)
+    return folder, json.loads((folder / "tokenizer.json").read_text())
+
+
+@pytest.mark.fuzz
+@settings(max_examples=150, deadline=None)
+@given(places=PLACES, value=VALUES)
+def test_any_change_is_read_or_refused_in_one_line(saved: tuple[Path, Any], places: list[int], value: Any) -> None:
+    folder, content = saved
+    (folder / "tokenizer.json").write_text(json.dumps(changed(content, places, value)))
+    refusal = ""
+    try:
+        tokenizer = load(folder)
+        assert tokenizer(["a photo of a dog", ""]).shape == (2, 12)
+        assert tokenizer.count("a photo") >= 0
+    except ModelError as error:
+        refusal = str(error)
+    assert "\n" not in refusal
 
 
 def test_a_tokenizer_of_another_model(tmp_path: Path) -> None:
