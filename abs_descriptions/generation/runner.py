@@ -192,8 +192,6 @@ class _Hooks:
 
 _REPEATS = "the model gives the same reply again; a higher temperature or more prompts would change that"
 
-_REASONING = "replies with reasoning, which is left out; it costs less to turn reasoning off"
-
 # Outcomes that all fail alike before a run ends, unless more requests go to the provider at once.
 _MIN_OUTCOMES = 12
 
@@ -262,9 +260,6 @@ class _GenerationRun:
         for progress in self._classes:
             if progress.reasoned:
                 self._remarks.add(_REASONED, progress.label.name, progress.reasoned)
-        for progress in self._classes:
-            if progress.reasoned:
-                self._remarks.add(_REASONING, progress.label.name, progress.reasoned)
         generator = self._final_generator()
         is_other = generator.id != self._generator.id
         return GenerationResult(

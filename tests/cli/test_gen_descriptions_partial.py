@@ -80,6 +80,9 @@ def test_reasoning_is_said_once_with_the_remedy(generate: Generate, server: Chat
     ran = generate(NAMES, "--per-class", "2")
     assert ran.code == 0
     assert ran.out.count("note:") == 1
-    assert "note: 8 replies with reasoning, which is left out; it costs less to turn reasoning off (cat, dog" in ran.out
+    assert (
+        "note: 8 replies with reasoning, which is paid for and not kept: turn it off, or choose a model without it (cat"
+        in ran.out
+    )
     remarks = json.loads(generate(NAMES, "--per-class", "2", "--json").out)["remarks"]
     assert [(remark["count"], remark["examples"]) for remark in remarks] == [(8, NAMES)]
