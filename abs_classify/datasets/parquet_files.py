@@ -181,7 +181,7 @@ def _read_sizes(complete: Path) -> dict[str, int]:
     """What a finished copy noted; empty for one that noted nothing."""
     try:
         content = json.loads(complete.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -400,7 +400,7 @@ def _read_metadata(path: Path) -> dict[str, str]:
         with path.open("rb") as stream:
             prefix = stream.read(8)
             return _parse_metadata(prefix + stream.read(min(int.from_bytes(prefix, "little"), _LARGEST_HEADER)))
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return {}
 
 
@@ -444,5 +444,5 @@ def read_last_run(folder: Path) -> LastRun | None:
             CacheKey(key["stage"], key["version"], key["inputs"], str(key.get("digest", ""))) for key in run["missed"]
         ]
         return LastRun(dict(run["hits"]), dict(run["misses"]), missed)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

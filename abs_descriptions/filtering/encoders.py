@@ -210,7 +210,7 @@ def _read_json(path: Path, shown: str) -> Any:
             f"{shown!r} is not a sentence-transformers model: it has no {path.name}",
             remedy="Name a folder saved by sentence-transformers",
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(
             f"{printable(str(path), 200)!r} is not valid JSON", remedy="Download the model again"
         ) from error

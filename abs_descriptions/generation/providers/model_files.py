@@ -134,7 +134,7 @@ def _is_intact(folder: Path) -> bool:
     try:
         digests = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         return all(sha256_file(folder / name) == expected for name, expected in digests.items()) and bool(digests)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return False
 
 

@@ -183,7 +183,7 @@ def _read(path: Path) -> BatchRecord:
         lost = {name: Tokens.from_dict(tokens) for name, tokens in value.get("lost", {}).items()}
         adaptation = Adaptation.from_dict(value.get("adaptation", {}))
         return BatchRecord(**texts, created=float(value["created"]), ids=ids, lost=lost, adaptation=adaptation)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise StorageError(
             f"the record of a batch {str(path)!r} cannot be read",
             remedy="Delete it; if its batch was submitted, its requests are sent and paid for once more",

@@ -85,9 +85,10 @@ def test_nothing_is_fetched(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"modules\.json"):
         SentenceEncoder(str(tmp_path)).encode(["x"])
-    (tmp_path / "modules.json").write_text("[")
-    with pytest.raises(ModelError, match="not valid JSON"):
-        SentenceEncoder(str(tmp_path)).encode(["x"])
+    for content in ("[", "[" * 100_000):
+        (tmp_path / "modules.json").write_text(content)
+        with pytest.raises(ModelError, match="not valid JSON"):
+            SentenceEncoder(str(tmp_path)).encode(["x"])
 
 
 def test_a_changed_file_of_the_package_is_refused(tmp_path: Path) -> None:
