@@ -15,6 +15,7 @@ from abs_classify.datasets.folders import claim
 from abs_core.errors import DatasetError, UsageError
 from abs_core.extras import require
 from abs_core.files import atomic_write
+from abs_core.text import printable
 
 __all__ = ["download_split", "find_parquet_files", "stated_rows"]
 
@@ -26,7 +27,8 @@ def find_parquet_files(root: Path, split: str) -> list[Path]:
     """The files of a split, in their order.
 
     Args:
-        root: a file, or a folder with the files in it, in ``data/``, or in a folder named after the split.
+        root: a file, or a folder with the files in it, in ``data/``, in a folder named after the split, or in that of
+            its only configuration.
         split: the prefix of the names.
 
     Raises:
@@ -35,14 +37,19 @@ def find_parquet_files(root: Path, split: str) -> list[Path]:
     if root.is_file():
         return [root]
     splits: dict[str, None] = {}
-    for folder in (root, root / "data", root / split, root / "data" / split):
-        files = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
-        numbered_only = folder.name == split and all(path.stem.isdigit() for path in files)
-        of_split = [path for path in files if path.name.startswith((f"{split}-", f"{split}.")) or numbered_only]
-        if of_split:
-            _check_numbers(folder, of_split)
+    for folder in (root, root / "data"):
+        if of_split := _split_in(folder, split, splits):
             return of_split
-        splits |= dict.fromkeys(re.split("[-.]", path.name)[0] for path in files)
+    # one folder for each configuration, such as plain_text/
+    inner = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    found = {path.name: files for path in inner if (files := _split_in(path, split, splits))}
+    if len(found) > 1:
+        raise DatasetError(
+            f"{str(root)!r} has several configurations with a split {split!r}: {', '.join(found)}",
+            remedy=f"Name the folder of one, such as {str(root / next(iter(found)))!r}",
+        )
+    if found:
+        return next(iter(found.values()))
     if splits:
         raise DatasetError(
             f"{str(root)!r} has no parquet file of the split {split!r}; its splits: {', '.join(splits)}",
@@ -52,6 +59,25 @@ def find_parquet_files(root: Path, split: str) -> list[Path]:
         f"{str(root)!r} has no parquet files",
         remedy="Name a folder with .parquet files, or OWNER/NAME@COMMIT?to=DIR of the Hugging Face hub",
     )
+
+
+def _split_in(folder: Path, split: str, splits: dict[str, None]) -> list[Path]:
+    """The files of a split in a folder, or in a folder of its name; what other splits there are is noted."""
+    files = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
+    of_split = [path for path in files if path.name.startswith((f"{split}-", f"{split}."))]
+    if of_split:
+        _check_numbers(folder, of_split)
+        return of_split
+    splits |= dict.fromkeys(re.split("[-.]", path.name)[0] for path in files if not path.stem.isdigit())
+    # as the hub converts data sets: test/0000.parquet
+    numbered = sorted(path for path in (folder / split).glob("*.parquet") if path.stem.isdigit())
+    for number, path in enumerate(numbered):
+        if int(path.stem) != number:
+            raise DatasetError(
+                f"{str(folder / split)!r} has no file of the number {number}, but one of the number {path.stem}",
+                remedy="Fetch it from where the others come from; to use one file, name it",
+            )
+    return numbered
 
 
 def _check_numbers(folder: Path, files: list[Path]) -> None:
@@ -148,6 +174,8 @@ def download_split(name: str, revision: str, to: str, split: str) -> Path:
             hub.snapshot_download(
                 repo_id=name, repo_type="dataset", revision=revision, local_dir=folder, allow_patterns=list(sizes)
             )
+    except UsageError:
+        raise
     except Exception as error:  # the hub client has many errors of its own, and those of its HTTP client
         raise DatasetError(
             f"cannot download {name} at {revision}: {type(error).__name__}",
@@ -171,10 +199,27 @@ def download_split(name: str, revision: str, to: str, split: str) -> Path:
 
 
 def _list_split(hub: Any, name: str, revision: str, split: str) -> dict[str, int]:
-    """Path and size in bytes of the files of a split on the hub."""
-    wanted = re.compile(rf"(data/)?({re.escape(split)}[-.][^/]*|{re.escape(split)}/\d+\.)parquet")
+    """Path and size in bytes of the files of a split on the hub.
+
+    Raises:
+        UsageError: there are several configurations.
+    """
+    title = re.escape(split)
+    wanted = re.compile(rf"(?:(?P<folder>[^/]+)/)?(?:{title}[-.][^/]*parquet|{title}/\d+\.parquet)")
     tree = hub.HfApi().list_repo_tree(name, repo_type="dataset", revision=revision, recursive=True)
-    return {entry.path: entry.size for entry in tree if hasattr(entry, "size") and wanted.fullmatch(entry.path)}
+    by_folder: dict[str, dict[str, int]] = {}
+    for entry in tree:
+        if hasattr(entry, "size") and (match := wanted.fullmatch(entry.path)):
+            by_folder.setdefault(match["folder"] or "", {})[entry.path] = entry.size
+    for usual in ("", "data"):
+        if usual in by_folder:
+            return by_folder[usual]
+    if len(by_folder) > 1:
+        raise UsageError(
+            f"{name} has several configurations with a split {split!r}: {', '.join(map(printable, by_folder))}",
+            remedy="Copy the files of one with `hf download`, and name their folder: hf:DIR",
+        )
+    return next(iter(by_folder.values()), {})
 
 
 def _read_sizes(complete: Path) -> dict[str, int]:

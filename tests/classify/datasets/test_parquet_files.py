@@ -41,6 +41,18 @@ def test_files_lie_in_the_folder_in_data_or_in_a_folder_of_the_split(tmp_path: P
     ]
 
 
+def test_the_folder_of_the_only_configuration_is_found(tmp_path: Path) -> None:
+    assert names(folder_of(tmp_path / "a", "plain_text/test-00000-of-00001.parquet", "other/x.txt")) == [
+        "plain_text/test-00000-of-00001.parquet"
+    ]
+    assert names(folder_of(tmp_path / "b", "default/test/0000.parquet", "default/train/0000.parquet")) == [
+        "default/test/0000.parquet"
+    ]
+    folder_of(tmp_path / "a", "more/test-00000-of-00001.parquet")
+    with pytest.raises(DatasetError, match="several configurations with a split 'test': more, plain_text"):
+        names(tmp_path / "a")
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -49,6 +61,7 @@ def test_files_lie_in_the_folder_in_data_or_in_a_folder_of_the_split(tmp_path: P
         (["test-00000-of-00001-a.parquet", "test-00000-of-00001-b.parquet"], "several versions of one split"),
         (["test-00000-of-00001.parquet", "test-00000-of-00002.parquet"], "several versions of one split"),
         (["test-00000-of-00001.parquet", "test.parquet"], "several versions of one split"),
+        (["test/0000.parquet", "test/0002.parquet"], r"has no file of the number 1, but one of the number 0002"),
         (["train-00000-of-00001.parquet"], "no parquet file of the split 'test'; its splits: train"),
     ],
 )
@@ -149,6 +162,15 @@ def test_a_mark_of_an_older_version_that_counts_nothing_is_checked_again(
     download_split("owner/name", COMMIT, str(tmp_path), "test")
     assert calls == ["tree", "snapshot"]
     assert json.loads((tmp_path / ".test-complete").read_text()) == files
+
+
+def test_configurations_on_the_hub(client: Callable[..., list[str]], tmp_path: Path) -> None:
+    files = {"plain_text/test-00000-of-00001.parquet": 10}
+    client(files, list(files))
+    assert find_parquet_files(download_split("owner/name", COMMIT, str(tmp_path / "a"), "test"), "test")
+    client({**files, "more/test-00000-of-00001.parquet": 10}, [])
+    with pytest.raises(UsageError, match="several configurations with a split 'test': plain_text, more"):
+        download_split("owner/name", COMMIT, str(tmp_path / "b"), "test")
 
 
 def test_a_split_that_the_hub_does_not_have(client: Callable[..., list[str]], tmp_path: Path) -> None:
