@@ -123,10 +123,10 @@ def import_command(
 )
 @click.option(
     "--key",
-    type=click.Choice(["name", "id"]),
+    type=click.Choice(["name", "id", "source"]),
     default="name",
     show_default=True,
-    help="Write each class by its name or by its id.",
+    help="Write each class by its name, by its id, or as the file called it that it was imported from.",
 )
 @click.option(
     "--keys-from",
@@ -152,8 +152,8 @@ def export_command(
 
     if dataset is not None and format_name != "clip-benchmark":
         raise UsageError("--dataset needs --format clip-benchmark", remedy="Leave out --dataset")
-    if keys_from is not None and (key == "id" or format_name == "csv"):
-        raise UsageError("--keys-from does not go with --key id or with csv, which has ids", remedy="Leave one out")
+    if keys_from is not None and (key != "name" or format_name == "csv"):
+        raise UsageError("--keys-from does not go with --key or with csv, which has ids", remedy="Leave one out")
     bundle = find_bundle(Repository.local(home.bundles), reference)
     if keys_from is not None:
         key, unknown = keys_from_file(keys_from, bundle.path)

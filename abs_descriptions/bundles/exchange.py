@@ -206,22 +206,28 @@ def read_external(path: Path, format_name: str) -> list[ExternalText]:
         ) from None
 
 
-def import_generator(path: Path, format_name: str, matching: LabelMatching | None = None) -> Generator:
+def import_generator(
+    path: Path, format_name: str, matching: LabelMatching | None = None, names: Mapping[str, str] | None = None
+) -> Generator:
     """The header entry that says where imported descriptions come from: format and sha256 of the file.
 
     Args:
         path: the file.
         format_name: that it was read in.
-        matching: of its labels; those that are not simply the id or the name of one class are stated, with their
-            classes, and those that were left out.
+        matching: of its labels; those that are not simply the name of one class are stated, with their classes, and
+            those that were left out.
+        names: class id to name.
 
     Raises:
         StorageError: the file cannot be read.
     """
     parameters: dict[str, JsonValue] = {"format": format_name, "file_digest": sha256_file(path)}
     if matching is not None:
+        known = names or {}
         labels: dict[str, JsonValue] = {
-            label: [*ids] for label, ids in matching.matched.items() if len(ids) > 1 or label in matching.loose
+            label: [*ids]
+            for label, ids in matching.matched.items()
+            if len(ids) > 1 or label in matching.loose or known.get(ids[0], label) != label
         }
         left_out: list[JsonValue] = [*matching.left_out]
         parameters |= {"labels": labels} if labels else {}

@@ -115,7 +115,7 @@ def export_bundle(
     target: Path,
     format_name: str,
     *,
-    key: Literal["name", "id"] | Mapping[str, str] = "name",
+    key: Literal["name", "id", "source"] | Mapping[str, str] = "name",
     dataset: str | None = None,
 ) -> ExportCount:
     """Write the descriptions of the bundle at ``path`` in an external format. The same bundle gives the same bytes.
@@ -126,8 +126,9 @@ def export_bundle(
     it leads to is written.
 
     Args:
-        key: by what a class is written; ids are always unique, names need not be. Or the keys themselves, by class id,
-            as ``keys_from_file`` gives them: classes without one are left out. CSV has ids and names.
+        key: by what a class is written; ids are always unique, names need not be. "source" is what the file called it
+            that the descriptions were imported from. Or the keys themselves, by class id, as ``keys_from_file`` gives
+            them: classes without one are left out. CSV has ids and names.
         dataset: what ``clip-benchmark`` calls the data set; None goes by the label set's name.
 
     Raises:
@@ -248,9 +249,24 @@ def _labels_of(file: Path) -> list[str]:
 
 
 def _export_labels(
-    header: BundleHeader, key: Literal["name", "id"] | Mapping[str, str], format_name: str
+    header: BundleHeader, key: Literal["name", "id", "source"] | Mapping[str, str], format_name: str
 ) -> Mapping[str, str]:
     classes = header.label_set.classes
     if key == "id" or format_name == "csv":
         return {entry.id: entry.id for entry in classes}
-    return {entry.id: entry.name for entry in classes} if key == "name" else dict(key)
+    if not isinstance(key, str):
+        return dict(key)
+    names = {entry.id: entry.name for entry in classes}
+    return names if key == "name" else names | _source_labels(header)
+
+
+def _source_labels(header: BundleHeader) -> dict[str, str]:
+    """Class id to the label of an imported file, where that is not its name."""
+    labels: dict[str, str] = {}
+    for generator in header.generators:
+        stated = generator.parameters.get("labels") if generator.backend == "import" else None
+        for label, ids in stated.items() if isinstance(stated, dict) else ():
+            for class_id in ids if isinstance(ids, list) else ():
+                if isinstance(class_id, str) and class_id in header.label_set.names:
+                    labels.setdefault(class_id, label)
+    return labels

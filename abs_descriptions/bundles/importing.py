@@ -78,7 +78,7 @@ def import_descriptions(
         raise UsageError("--mapping and --skip-unknown need --labels", remedy="Name the label set with --labels")
     labels = label_set or (_stated_labels(file, texts, name) if origin is None else origin.header.label_set)
     matching = _matched(texts, labels, mapping, skip_unknown=skip_unknown)
-    generator = import_generator(file, chosen, matching).model_copy(update={"model": source})
+    generator = import_generator(file, chosen, matching, labels.names).model_copy(update={"model": source})
     if origin is not None:
         return _add_edited(repository, name, origin, generator, texts, matching, license)
     records, rejected = to_records(texts, matching, generator.id)

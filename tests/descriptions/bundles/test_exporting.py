@@ -33,6 +33,20 @@ def test_a_published_file_comes_out_under_its_own_keys(tmp_path: Path) -> None:
     assert set(json.loads((tmp_path / "names.json").read_text())) >= {"arena hockey", "arena rodeo", "church outdoor"}
 
 
+def test_an_imported_bundle_remembers_the_keys_of_its_file(tmp_path: Path) -> None:
+    texts = {
+        "arena": ["An arena has seats."],
+        "alley": ["An alley is narrow."],
+        "apartment_building-outdoor": ["Tall."],
+    }
+    path = imported(tmp_path, texts, "places365", format_name="cupl")
+    assert export_bundle(path, tmp_path / "out.json", "cupl", key="source").written == 3
+    assert json.loads((tmp_path / "out.json").read_text()) == {key: texts[key] for key in sorted(texts)}
+    path = imported(tmp_path, {"n01440764": ["A tench swims."]}, "imagenet")
+    export_bundle(path, tmp_path / "out.json", "cupl", key="source")
+    assert list(json.loads((tmp_path / "out.json").read_text())) == ["n01440764"]
+
+
 def test_classes_of_one_name_are_written_once_while_their_texts_are_the_same(tmp_path: Path) -> None:
     path = imported(tmp_path, {"missile": ["A missile flies."], "tench": ["A tench swims."]}, "imagenet")
     assert export_bundle(path, tmp_path / "out.json", "clip-benchmark").written == 2
