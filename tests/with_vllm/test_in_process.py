@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from vllm_support import Abs
+from abs_process import Abs
 
 from abs_core.errors import FatalProviderError, UsageError
 from abs_descriptions.generation.prompts import read_prompts

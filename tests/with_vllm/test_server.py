@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from abs_process import Abs
 from real_server import RealServer
-from vllm_support import KEY, Abs
+from vllm_support import KEY
 
 from abs_core.errors import FatalProviderError
 from abs_descriptions.generation.providers.base import Failure, Message, Parameters, Provider, Reply, Request
