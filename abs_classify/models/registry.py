@@ -22,8 +22,9 @@ from abs_classify.models.open_clip_sources import (
     read_catalogue,
 )
 from abs_classify.models.store import StoredWeights, WeightsStore
-from abs_classify.models.transformers_sources import INDEX_FILES
-from abs_classify.models.weights import OPEN_CLIP_FILES, TRANSFORMER_FILES, cached_file
+from abs_classify.models.transformers_configs import read_shape
+from abs_classify.models.transformers_sources import INDEX_FILES, MODEL_CONFIG_FILE
+from abs_classify.models.weights import CONFIG_FILE, OPEN_CLIP_FILES, TRANSFORMER_FILES, cached_file
 from abs_core.errors import MissingExtraError, ModelError, UsageError, WeightsError
 from abs_core.extras import is_installed, require
 
@@ -432,6 +433,7 @@ def list_here(store: WeightsStore) -> list[WeightsRow]:
     others = [repository for repository in _cached_repositories() if repository not in explained]
     if others:
         rows += [_cache_row(entry) for entry in _open_clip_entries() if entry.repository in others]
+    rows += [_cache_row(entry_of(f"hf-hub:{repository}")) for repository in _cached_transformers(explained)]
     return [row for row in _merge(rows, stored) if row.here]
 
 
@@ -472,4 +474,24 @@ def _cached_repositories() -> list[str]:
     folders = {path.parents[2] for path in root.glob("models--*/snapshots/*/*") if path.name in OPEN_CLIP_FILES}
     # these lie under a name that any other library's weights may have
     folders |= set(root.glob("models--jienengchen--ViTamin-*"))
-    return sorted(folder.name.removeprefix("models--").replace("--", "/", 1) for folder in folders)
+    return sorted(map(_repository_of, folders))
+
+
+def _repository_of(folder: Path) -> str:
+    return folder.name.removeprefix("models--").replace("--", "/", 1)
+
+
+def _cached_transformers(explained: set[str]) -> list[str]:
+    """Repositories of CLIP and SigLIP models of transformers in the hub cache, but those that are listed already."""
+    if not is_installed("huggingface_hub"):
+        return []
+    from huggingface_hub import constants
+
+    files = Path(constants.HF_HUB_CACHE).glob(f"models--*--*/snapshots/*/{MODEL_CONFIG_FILE}")
+    repositories = {_repository_of(path.parents[2]) for path in files if not (path.parent / CONFIG_FILE).exists()}
+    found = []
+    for repository in filter(is_cached_repository, sorted(repositories - explained)):
+        with suppress(ModelError):  # any other kind of model
+            read_shape(cached_file(repository, MODEL_CONFIG_FILE) or Path())
+            found.append(repository)
+    return found

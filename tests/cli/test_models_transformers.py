@@ -71,6 +71,9 @@ def test_the_name_of_a_repository_in_the_hub_cache_loads(models: Machine, folder
         assert shown.code == 0, shown.err
         assert json.loads(shown.out)["use"] == f"hf-hub:{NAME}"
     assert canonical_name(NAME) == f"hf-hub:{NAME}"
+    assert f"hf-hub:{NAME}  hub cache" in models("ls", "--here").out
+    (snapshot / "config.json").write_text('{"model_type": "bert"}')
+    assert NAME not in models("ls", "--here").out
 
 
 @pytest.mark.parametrize(
