@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from abs_core.errors import LabelError
 from abs_core.label_set import ClassLabel, LabelEntry, fold, wordnet_class
 from abs_core.remarks import RemarkCounter
-from abs_core.text import quoted
+from abs_core.text import hidden_characters, quoted
 
 __all__ = ["Reading", "doubtful_names", "entries_of_lines", "is_id", "named_entry", "translated"]
 
@@ -272,6 +272,7 @@ _HEADERS = {
 }
 
 _DOUBTS: tuple[tuple[Callable[[str], object], str], ...] = (
+    (lambda name: any(True for _ in hidden_characters(name)), "used as written: with characters that are not seen"),
     (_MARKUP.search, "used as written: markup, a placeholder or an address"),
     (_BULLET.match, "used as written: begins with a bullet"),
     (re.compile(r"[0-9]+\s*[.):]\s+\S").match, "used as written: begins with a number as lists do"),

@@ -132,9 +132,14 @@ def _origin(
     parent: str | None,
 ) -> Bundle | None:
     """The bundle that the file was exported from, if one is named or recognized."""
-    origin = find_edited(repository, name, texts) if parent is None and format_name == "csv" else None
-    if parent is not None:
-        origin = find_bundle(repository, parent)
+    origin = find_edited(repository, name, texts) if parent is None else find_bundle(repository, parent)
+    if origin is not None and parent is None and format_name != "csv":
+        # Other formats say less of a bundle, so nothing is taken for gone without being told.
+        _logger.warning(
+            "half of the texts are those of %s: --parent %s@%s keeps where they come from",
+            origin.reference, origin.header.name, origin.header.version,
+        )  # fmt: skip
+        return None
     if origin is not None and label_set is not None and label_set.digest != origin.header.label_set.digest:
         if parent is None:
             return None
