@@ -28,8 +28,8 @@ prompts:
   - {id: a, text: 'Tell {name}'}
   - {id: b, text: 'Say {name}'}
 """
-#: The text of a reply, or a status and a message.
-ChatReply = str | tuple[int, str]
+#: The text of a reply, a status and a message, or the whole answer.
+ChatReply = str | tuple[int, str] | Answer
 PRICES = ("--price-in", "1000", "--price-out", "2000")
 
 
@@ -56,6 +56,8 @@ class ChatScript(Server):
 
     def answer(self, number: int, seen: Seen) -> Answer:
         reply = self.behave(seen.body["messages"][-1]["content"].partition(" ")[2], seen.body)
+        if isinstance(reply, Answer):
+            return reply
         if isinstance(reply, str):
             return completion(reply, prompt=self.tokens[0], drawn=self.tokens[1])
         return error(reply[0], message=reply[1])

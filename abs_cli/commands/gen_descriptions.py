@@ -399,18 +399,24 @@ def _estimate_text(estimate: CostEstimate) -> str:
     requests, prices = estimate.requests, estimate.prices
     lines = ["dry run: no request was sent, nothing was written"]
     if requests.reused:
+        waits = f" ({requests.held} of the replies wait for others of their class)" if requests.held else ""
         lines.append(
-            f"  from the journal: {requests.reused} replies, {requests.accepted} of {requests.wanted} descriptions; "
-            f"{_verb(prices)} before: {tokens_text(requests.saved, prices)}"
+            f"  from the journal: {requests.reused} replies, {requests.accepted} of {requests.wanted} descriptions"
+            f"{waits}; {_verb(prices)} before: {tokens_text(requests.saved, prices)}"
         )
+    billed = requests.billed_completion
+    tokens_out = (
+        f"tokens out are {billed} for a reply, as billed for those in the journal"
+        if billed
+        else "tokens out are the maximum, without reasoning that a server bills on top"
+    )
     return "\n".join(
         [
             *lines,
             f"  to request: {requests.requests} requests, {tokens_text(requests.tokens, prices)}",
             f"  if every class needs all its tries: {requests.max_requests} requests, "
             f"{tokens_text(requests.max_tokens, prices)}",
-            "  tokens in are estimated: 1 for 4 bytes of text and 4 per message; tokens out are the maximum, without "
-            "reasoning that a server bills on top",
+            f"  tokens in are estimated: 1 for 4 bytes of text and 4 per message; {tokens_out}",
         ]
     )
 

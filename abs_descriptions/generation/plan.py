@@ -122,6 +122,8 @@ class GenerationEstimate:
         max_tokens: tokens of ``max_requests``, with prompts as long as those of ``requests`` on average.
         reused, saved: good replies in the journal, and the tokens that earlier runs paid for.
         accepted, wanted: descriptions that these replies give, and descriptions wanted in all.
+        held: replies in the journal that are cleaned only when the other replies of their class have arrived.
+        billed_completion: tokens of a reply by the bills in the journal, where they exceed its maximum; else 0.
     """
 
     requests: int
@@ -132,3 +134,5 @@ class GenerationEstimate:
     saved: Tokens
     accepted: int
     wanted: int
+    held: int = 0
+    billed_completion: int = 0

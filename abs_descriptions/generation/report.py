@@ -116,7 +116,9 @@ class CostEstimate:
             "all_tries": {"requests": estimate.max_requests, **_token_values(estimate.max_tokens, self.prices)},
             "accepted": estimate.accepted,
             "wanted": estimate.wanted,
-            "estimate": "prompt tokens: one for 4 bytes of UTF-8 and 4 a message; completion tokens: the most",
+            "waiting": estimate.held,
+            "estimate": "prompt tokens: one for 4 bytes of UTF-8 and 4 a message; completion tokens: "
+            + ("the average of the bills in the journal" if estimate.billed_completion else "the most"),
         }
 
 

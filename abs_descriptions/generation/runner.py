@@ -307,13 +307,15 @@ class _GenerationRun:
     def estimate(self) -> GenerationEstimate:
         """Run the rounds that the journal answers and count what follows; a class with open requests is left alone."""
         pending: deque[_SampleKey] = deque()
-        while samples := self._next_round():
-            pending += (sample for sample in self._reuse(samples) if not self._is_useless(sample))
+        while round_samples := self._next_round():
+            pending += (sample for sample in self._reuse(round_samples) if not self._is_useless(sample))
         prompt = sum(estimate_prompt_tokens(self._request(*sample).messages) for sample in pending)
-        completion = self._expected_completion()
-        most = self._most_samples()
+        most = max(self._plan.parameters.max_tokens, self._provider.adaptation.min_tokens)
+        billed = round(self._counts.saved.completion / max(1, self._counts.reused))
+        completion = max(most, billed)
+        samples = self._most_samples()
         max_requests = sum(
-            max(0, progress.waiting + most - progress.asked)
+            max(0, progress.waiting + samples - progress.asked)
             for progress in self._classes
             if progress.waiting or len(progress.descriptions) < self._plan.per_class
         )
@@ -327,13 +329,9 @@ class _GenerationRun:
             saved=counts.saved,
             accepted=counts.accepted,
             wanted=self._plan.per_class * len(self._classes),
+            held=counts.held,
+            billed_completion=billed if billed > most else 0,
         )
-
-    def _expected_completion(self) -> int:
-        """The tokens to expect of a reply: its maximum, or what the replies in the journal were billed on average."""
-        most = max(self._plan.parameters.max_tokens, self._provider.adaptation.min_tokens)
-        counts = self._counts
-        return max(most, round(counts.saved.completion / counts.reused)) if counts.reused else most
 
     def _most_samples(self) -> int:
         """The most samples that are requested for a class."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from gen_descriptions_command import NAMES, PRICES, ChatReply, ChatScript, Generate, good, late, texts
+from servers import Answer
 
 pytest.importorskip("openai")
 
@@ -150,7 +151,7 @@ def test_attempts_without_a_usable_reply_are_paid_and_shown(generate: Generate, 
         if body["seed"] in first:
             return good(name, body)
         first.add(body["seed"])
-        return 200, "no chat completion"
+        return Answer(200, b"<html>")
 
     server.behave = behave
     options = ("--per-class", "2", "--max-tokens", "30", *PRICES)

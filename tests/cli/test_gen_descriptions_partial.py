@@ -38,6 +38,9 @@ def test_a_resumed_run_says_what_waits_for_what(generate: Generate, server: Chat
     assert generate(NAMES, "--per-class", "8", *PRICES, "--max-cost", "1.2", "--max-tokens", "30").code == 3
     paid = len(server.asked)
     assert 12 <= paid < 32
+    ahead = generate(NAMES, "--per-class", "8", "--max-tokens", "30", "--dry-run")
+    assert re.search(rf"from the journal: {paid} replies, \d+ of 32 descriptions \(\d+ of the replies wait", ahead.out)
+    assert f"to request: {32 - paid} requests" in ahead.out
     ran = generate(NAMES, "--per-class", "8", "--max-tokens", "30")
     assert ran.code == 0
     said = re.search(

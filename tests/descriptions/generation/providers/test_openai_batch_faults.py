@@ -250,7 +250,9 @@ def test_what_another_run_waits_for_stays_on_record(batch_api: BatchServer, tmp_
     assert set(batch_api.paid.values()) == {1}
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b'{"format": "abs-batch", "format_version": 2}', b"\xff", b"[" * 99_999])
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b'{"format": "abs-batch", "format_version": 2}', b"\xff", b"[" * 99_999]
+)
 def test_a_record_that_cannot_be_read_is_an_error_and_not_paid_over(
     batch_api: BatchServer, tmp_path: Path, content: bytes
 ) -> None:
