@@ -19,7 +19,7 @@ from abs_core.text import printable
 __all__ = ["GroupReader", "LabelColumn", "column_list", "open_parquet_file"]
 
 _PURPOSE = "to read parquet files"
-_FETCH = "Fetch it again"
+_FETCH = "Delete it and fetch it again"
 _UNTRUSTED = "Fetch the file again from a source that you trust"
 
 # types of columns, in pyarrow's words

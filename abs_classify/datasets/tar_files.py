@@ -23,6 +23,7 @@ _ZEROS = bytes(_BLOCK)
 
 # bytes of a long name or of PAX records; real ones have a few hundred
 _MAX_EXTENSION = 1 << 20
+_MAX_NAME = 4096
 # extensions before one member: GNU writes a long name and a long link, PAX one block of records and a global one
 _MAX_EXTENSIONS = 8
 # bytes of zeros behind the end; tar writes 10 kB, a block device or an object store may round up
@@ -32,7 +33,7 @@ _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 _GNU_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
-_FETCH = "Fetch the shard again"
+_FETCH = "Delete it and fetch it again"
 _UNTRUSTED = "Fetch the shard again from a source that you trust"
 _REPACK = "Unpack it and pack its files again with tar"
 
@@ -182,6 +183,8 @@ class _Archive:
         """The name of a regular file, None for a folder."""
         if header.type == tarfile.DIRTYPE or (header.type in _FILES and name.endswith("/")):
             return None
+        if len(name) > _MAX_NAME:
+            raise self._problem(f"has a member whose name has {len(name)} characters", _UNTRUSTED)
         sparse = any(key.startswith("GNU.sparse") for key in records)
         if header.type not in _FILES or sparse or name.startswith("/") or ".." in PurePosixPath(name).parts:
             raise DatasetError(

@@ -35,6 +35,7 @@ from abs_core.errors import DatasetError, ImageError, UsageError
 from abs_core.http import is_url
 from abs_core.labels import ClassLabel
 from abs_core.progress import logged
+from abs_core.text import quoted
 
 __all__ = ["open_shards"]
 
@@ -114,7 +115,7 @@ class _ShardEntry:
 
 
 def _where(key: str, shard: Path) -> str:
-    return f"the sample {key!r} of {str(shard)!r}"
+    return f"the sample {quoted(key, 200)} of {str(shard)!r}"
 
 
 def _shard_entries(shard: Path, found: ShardFiles) -> list[_ShardEntry]:
@@ -145,7 +146,7 @@ def _entries(shard: Path) -> Iterator[_ShardEntry]:
         if extension in members:
             # one of the two would be dropped; the webdataset package raises an error as well
             raise DatasetError(
-                f"{str(shard)!r} has the member {member.name!r} twice, of which one would be lost",
+                f"{str(shard)!r} has the member {quoted(member.name, 200)} twice, of which one would be lost",
                 remedy="Give each sample a key of its own, as the webdataset package requires, too",
             )
         if extension in _LABELS or is_image(f"x.{extension}"):

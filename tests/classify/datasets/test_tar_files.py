@@ -135,6 +135,7 @@ def sparse_map() -> bytes:
         (pax(b"12 path") + header("a.png"), "PAX records at byte 0 cannot be read"),
         (pax(b"0 path=a\n") + header("a.png"), "PAX records at byte 0 cannot be read"),
         (pax(b"99999999 a=b\n") + header("a.png"), "PAX records at byte 0 cannot be read"),
+        (pax(record("path", "b" * 9000)) + header("a.png"), "has a member whose name has 9000 characters"),
         (pax(record("path", "b")), "ends after the long name"),
         (b"\x1f\x8b" + bytes(600), "compressed with gzip"),
         (b"PK\x03\x04" + bytes(600), "a zip file"),
