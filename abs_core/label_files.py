@@ -37,7 +37,8 @@ _TABLES = (".csv", ".tsv")
 _YAML = (".yaml", ".yml")
 #: The endings of label files. One without an ending is read as text.
 LABEL_SUFFIXES = (".txt", *_TABLES, ".json", *_YAML, ".text", ".labels", ".names", ".classes", ".lst", ".list")
-_MAX_BYTES = 256 * 1024 * 1024
+# a hundred thousand names of five hundred characters; reading takes several times as much memory
+_MAX_BYTES = 64 * 1024 * 1024
 
 _NAME_COLUMNS = (
     "name", "class_name", "classname", "label_name", "display_name", "label", "class", "category", "species", "title",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,13 @@ def test_any_bytes_are_a_label_set_or_one_error(
         return
     assert refusal.remedy
     assert "\n" not in str(refusal)
+
+
+def test_what_is_no_regular_file_or_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(LabelError, match="is no regular file"):
+        read_labels(tmp_path / "pipe.txt")
+    with (tmp_path / "large.txt").open("wb") as stream:
+        stream.truncate(65 * 1024 * 1024)
+    with pytest.raises(LabelError, match="may have up to 64 MB"):
+        read_labels(tmp_path / "large.txt")
