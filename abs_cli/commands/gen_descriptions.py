@@ -90,6 +90,13 @@ _LISTED = 10
     help="Maximum number of samples for each description that is wanted.",
 )
 @click.option(
+    "--naming",
+    type=click.Choice(["require", "prefix"]),
+    default="require",
+    show_default=True,
+    help="A sentence without its class name is rejected, or gets the name and a colon in front.",
+)
+@click.option(
     "--max-tokens",
     type=click.IntRange(min=1),
     default=60,
@@ -299,17 +306,18 @@ def _plan(home: Home, options: Mapping[str, Any], *, keep_derived: bool) -> Gene
             None if options["top_p"] == "none" else options["top_p"],
             None if options["seed"] == "none" else options["seed"],
         ),
-        rules=_rules(home, options["fit_model"], keep_derived=keep_derived),
+        rules=_rules(home, options, keep_derived=keep_derived),
         by_server=options["same_server"],
     )
 
 
-def _rules(home: Home, model: str | None, *, keep_derived: bool) -> CleaningRules:
-    """The cleaning rules, with the token limit of an image-text model if one is named."""
+def _rules(home: Home, options: Mapping[str, Any], *, keep_derived: bool) -> CleaningRules:
+    """The cleaning rules; with the token limit of an image-text model if one is named."""
     from abs_descriptions.generation.cleaning import CleaningRules
 
+    naming, model = options["naming"], options["fit_model"]
     if model is None:
-        return CleaningRules()
+        return CleaningRules(naming=naming)
     from abs_classify.models.registry import load_model, local_names
     from abs_classify.models.store import WeightsStore
     from abs_cli.console import note
@@ -317,7 +325,7 @@ def _rules(home: Home, model: str | None, *, keep_derived: bool) -> CleaningRule
     note(f"loading {model}")
     local = local_names(WeightsStore(home.models), model, "none")[0]
     loaded = load_model(local, device="cpu", derived=home.cache / "derived" if keep_derived else None)
-    return CleaningRules(count_tokens=loaded.count_tokens, token_limit=loaded.context_length)
+    return CleaningRules(naming=naming, count_tokens=loaded.count_tokens, token_limit=loaded.context_length)
 
 
 def _exit_code(result: GenerationResult) -> int:

@@ -31,7 +31,7 @@ from abs_descriptions.generation.sentences import (
 
 __all__ = ["CleanedText", "CleaningRules", "RejectedText", "RejectionReason", "clean", "description_key"]
 
-_DOUBLE = '"“”«»„'
+_DOUBLE = '"“”«»„「」『』'
 _QUOTES = _DOUBLE + "'‘’`"
 
 # Labels in front of a description, which say nothing of it.
@@ -112,8 +112,7 @@ _CHATTY = re.compile(
     r"picture (?:a|an|the|this|yourself)|did you know|there you (?:have|go)|unfortunately|"
     r"it (?:depends|seems|appears|sounds|looks like you)\b|depending on|"
     r"there (?:is no such|are (?:several|many|different|various|two|multiple) (?:types|kinds|meanings|"
-    r"ways|"
-    r"interpretations))|if you|whether you|when you (?:said|say|mean)|step \d|first, (?:i|let|we)|next, (?:i|we)|"
+    r"ways|interpretations))|if you|whether you|when you (?:said|say|mean)|step \d|first, (?:i|let|we)|next, (?:i|we)|"
     r"i(?=\s)|i['’][a-z]+|we(?=\s)|we['’][a-z]+|my(?=\s)|our(?=\s))|"
     r"\b(?:i hope|hope (?:this|that|it|these) helps?|let me know|feel free|you asked|you (?:mean|meant|want|need)\b|"
     r"you(?:['’]d| would) like|would you|do you|could you|can you|your (?:question|request|image|prompt|needs|query|"
@@ -143,9 +142,11 @@ _UNSEEN = re.compile(
     r"\b(?:national|cultur\w+|tradition\w*|religio\w+|sacred|fortune|ancient|histor\w+|discovered|known (?:as|for)|"
     r"famous|popular\w*|beloved|favou?rite|iconic|must-have|essential|vital|important|play(?:s|ed)? an?|considered|"
     r"regarded|used (?:by|to|for|in|as)|designed to|helps? |allows?|serves? as|delicious|tasty|flavou?r\w*|"
-    r"taste\w*|smell\w*|aroma\w*|sounds?|song|nutri\w+|health\w*|perfect for|great for|ideal for|enjoy\w*|feeds? on|"
+    r"taste\w*|smell\w*|aroma\w*|sounds?|song|nutri\w+|health\w*|perfect for|great for|ideal for|enjoy\w*|"
+    r"feeds? (?:on|mainly|primarily)|"
     r"diet|eats?|eaten|hunts?|prey\w*|predators?|mates?|breeds? |lays?|active|social|prides?|herds?|"
-    r"lives? (?:up|for|in|about)|weighs?|vulnerable|conservation|population|individuals|native to|found in|inhabit\w*|species|family|belongs? to|"
+    r"lives? (?:up|for|in|about)|weighs?|"
+    r"vulnerable|conservation|population|individuals|native to|found in|inhabit\w*|species|family|belongs? to|"
     r"gastropods?|mammals?|reptiles?|amphibians?|crustaceans?|invertebrates?|scientific\w*|intelligen\w+|loyal|"
     r"friendly|"
     r"gentle|aggressive|dangerous|fast|quickly|sluggish|speed|expensive|cheap|costs?|price\w*|worth|million|billion|"
@@ -386,7 +387,7 @@ def _without_label(line: Line, matcher: NameMatcher, rules: CleaningRules) -> st
     text = _without_opening(_unquote(text) if text != line.text else text)
     if line.label and line.kind != "value" and not _LABEL.match(f"{line.label}:") and not matcher(text):
         # "Crane: a tall bird" names the class with its label alone.
-        return f"{line.label}: {text}" if matcher(line.label) else text
+        return f"{line.label}{line.joint}{text}" if matcher(line.label) else text
     label = re.match(r"([^:.!?;–—]{1,60}?)(?:\s?[:：]\s+|\s[–—-]\s)(?=[\"“'‘(]?[A-Z\d])", text)
     if label is not None and len(label[1].split()) <= 6:
         rest = text[label.end() :]

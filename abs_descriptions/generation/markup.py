@@ -82,6 +82,9 @@ _BULLET = re.compile(
     r"\(?\d{1,3}(?:[.):\]]|\\\.)(?=\s|[^\W\d])\s*|\(?[a-zA-Z][.)]\s+|\(?(?:i{1,3}|iv|vi{0,3}|ix)[.)]\s+|"
     r"[\d#*]\ufe0f?\u20e3\s*|[①-⓿❶-➓]\s*)",
 )
+# A list item or an assignment of a program: a text in quotes, and nothing else.
+_QUOTED_CODE = re.compile(r"^(?:[a-zA-Z_][\w.]{0,30}\s?[=(]\s?)?([\"“'].{1,2000}[\"”'])[,;)]{0,3}$")
+_INLINE_NUMBER = re.compile(r"(?<=[\w.!?;,]) (?=\(?\d{1,2}[.)] [A-Z\"“*])")
 _FENCE = re.compile(r"^\s{0,8}(?:```|~~~)[\w+.-]{0,20}\s*$")
 _RULE = re.compile(r"^[\s>]{0,8}(?:(?:-\s?){3,200}|(?:\*\s?){3,200}|(?:_\s?){3,200}|(?:=\s?){3,200}|(?:—\s?){2,100})$")
 _SEPARATOR = re.compile(r"^[\s|:+=-]{3,2000}$")
@@ -97,6 +100,7 @@ class Line:
     Args:
         text: without markup and bullets; not empty.
         label: bold words in front, or the key of a JSON or table value; they are not part of ``text``.
+        joint: what stood between the label and the text.
         kind: "heading" for a title, "value" for a value of JSON or a table, "item" of a list, "text" for all else.
         is_cut: the completion ends within it.
     """
@@ -105,6 +109,7 @@ class Line:
     label: str = ""
     kind: Literal["heading", "value", "item", "text"] = "text"
     is_cut: bool = False
+    joint: str = ": "
 
 
 def plain_lines(completion: str) -> list[Line]:
@@ -149,6 +154,7 @@ def _without_latex(text: str) -> str:
     text = _ENVIRONMENT.sub("\n", text)
     for _ in range(3):
         text = _WRAPPED.sub(r"\1", text)
+    text = re.sub(r"\\[dt]?frac\{([^{}]{0,40})\}\{([^{}]{0,40})\}", r"\1/\2", text)
     text = re.sub(r"\^\{?\\circ\}?|\\degree", "°", text)
     text = _COMMAND.sub(lambda command: _COMMANDS.get(command[1], command[0]), text)
     text = re.sub(r"\\[,;:! ]", " ", text)
@@ -179,7 +185,7 @@ def _without_element(text: str, opening: str, closing: str) -> str:
 
 
 def _lines(text: str) -> Iterator[Line]:
-    rows = text.split("\n")
+    rows = [part for row in text.split("\n") for part in _items(row)]
     is_table = False
     for number, row in enumerate(rows):
         following = rows[number + 1] if number + 1 < len(rows) else ""
@@ -204,6 +210,11 @@ def _lines(text: str) -> Iterator[Line]:
             yield line
 
 
+def _items(row: str) -> list[str]:
+    """A row, or the items of a numbered list that is written in one row."""
+    return _INLINE_NUMBER.split(row) if re.match(r"\s{0,4}\(?1[.)]\s", row) and "2" in row else [row]
+
+
 def _cells(row: str) -> list[str]:
     return [cell.strip() for cell in row.strip().strip("|").split("|")] if "|" in row else []
 
@@ -223,7 +234,7 @@ def _row_lines(cells: list[str]) -> Iterator[Line]:
 
 
 def _line(row: str, *, is_title: bool = False) -> Line | None:
-    text, kind, label = row, "text", ""
+    text, kind, label, joint = row, "text", "", ": "
     for _ in range(4):
         text = _without_symbols(text)
         bullet = _BULLET.match(text)
@@ -240,19 +251,20 @@ def _line(row: str, *, is_title: bool = False) -> Line | None:
         inner = label.endswith((":", "：", ".", "—", "–"))
         if not rest.strip():
             if label.rstrip("\"”’')")[-1:] not in (".", "!", "?", "。"):
-                kind = "heading" if bold["mark"] in ("**", "***", "__") else kind
+                kind = "heading" if kind == "text" and bold["mark"] in ("**", "***", "__") else kind
             label = ""
         elif (inner or bold["colon"]) and label[-1:] != ".":
-            text, label = rest, label.rstrip(":：—– ")
+            dash = (bold["colon"] or "").strip()
+            text, label, joint = rest, label.rstrip(":：—– "), f" {dash} " if dash in ("-", "–", "—") else joint
         else:
             label = ""
     text = " ".join(_unmarked(text).split())
     text = re.sub(r"(?<=\w) ([.,;!?])(?=\s|$)", r"\1", _without_symbols(text))
-    text = re.sub(r"^([\"“'].{1,2000}[\"”'])[,;]$", r"\1", text.rstrip("_"))
+    text = _QUOTED_CODE.sub(r"\1", text.rstrip("_"))
     text = re.sub(r"(?:\s#[^\W\d]\w{1,50}){1,30}$", "", text)
     if not text or re.fullmatch(r"(?:#\w{1,50}\s?){1,30}", text):
         return None
-    return Line(text, _unmarked(label), "heading" if is_title else kind)  # type: ignore[arg-type]
+    return Line(text, _unmarked(label), "heading" if is_title else kind, joint=joint)  # type: ignore[arg-type]
 
 
 def _unmarked(text: str) -> str:

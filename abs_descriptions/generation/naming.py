@@ -90,30 +90,32 @@ def plain_spellings(name: str) -> Mapping[str, frozenset[str]]:
 
 def names_with(classes: Sequence[ClassLabel]) -> Mapping[str, tuple[str, ...]]:
     """Class id -> names of other classes that have all words of its name and more; in linear time."""
+    contents = {label.id: _content(label.name) for label in classes}
+    # The words of a name, or of another name of the same thing: a "martial arts gym" is no gymnasium.
+    own = {
+        label.id: [name for name in (contents[label.id], *_synonyms(contents[label.id])) if name] for label in classes
+    }
     by_word = dict[str, list[ClassLabel]]()
-    last_words = {label.id: _last_word(label.name) for label in classes}
-    wanted = frozenset(last_words.values())
+    wanted = frozenset(name[-1] for names in own.values() for name in names)
     for label in classes:
-        for word in {standard_word(word) for word in words(label.name)} & wanted:
+        for word in wanted.intersection(contents[label.id]):
             by_word.setdefault(word, []).append(label)
     longer = dict[str, tuple[str, ...]]()
     for label in classes:
-        own = _content(label.name)
-        # A word of very many names, such as "number" in numbered ones, tells none of them apart.
-        beside = by_word.get(last_words[label.id], [])
-        if 1 < len(beside) <= _MOST_NAMES:
-            longer[label.id] = tuple(dict.fromkeys(other.name for other in beside if own < _content(other.name)))
+        found = dict[str, None]()
+        for name in own[label.id]:
+            beside = by_word.get(name[-1], [])
+            # A word of very many names, such as "number" in numbered ones, tells none of them apart.
+            if len(beside) <= _MOST_NAMES:
+                found |= {other.name: None for other in beside if {*name} < {*contents[other.id]} and other != label}
+        if found:
+            longer[label.id] = tuple(found)
     return longer
 
 
-def _content(name: str) -> frozenset[str]:
+def _content(name: str) -> tuple[str, ...]:
     found = map(standard_word, words(_BRACKETS.sub(" ", name).partition(",")[0]))
-    return frozenset(word for word in found if word not in _OPTIONAL and not _YEAR.fullmatch(word))
-
-
-def _last_word(name: str) -> str:
-    own = [standard_word(word) for word in words(_BRACKETS.sub(" ", name).partition(",")[0])]
-    return next((word for word in reversed(own) if word in _content(name)), "")
+    return tuple(word for word in found if word not in _OPTIONAL and not _YEAR.fullmatch(word))
 
 
 class NameMatcher:
@@ -310,6 +312,8 @@ def _shorter(name: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 
 def _synonyms(name: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    if not name:
+        return
     yield from _SYNONYMS.get(name, ())
     singular = next((one for last in singulars(name[-1]) if (one := (*name[:-1], last)) in _SYNONYMS), None)
     if singular is not None:

@@ -34,7 +34,8 @@ _DETAILS_END = re.compile(r"</details\s?>", re.IGNORECASE)
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<\n]{0,100}(?:<\|constrain\|>[^<\n]{0,50})?<\|message\|>")
 _CHANNEL_END = re.compile(r"<\|(?:start|channel|end|return|call)\|>")
 # What remains of the channels where a server drops special tokens.
-_BARE_ANALYSIS = re.compile(r"(?:assistant\s?)?analysis(?=[A-Z\n])")
+_BARE_ANALYSIS = re.compile(r"(?:assistant\s?)?analysis")
+_BARE_START = re.compile(r"(?:assistant\s?)?analysis(?=[A-Z\n])")
 _BARE_FINAL = re.compile(r"assistant\s?final")
 
 _ANSWER = re.compile(
@@ -53,16 +54,20 @@ _ALOUD = re.compile(
     r"(?:my )?(?:thinking|thought|reasoning) process|chain[- ]of[- ]thought|"
     r"(?:the|this) (?:question|task|prompt|instruction|request)s? (?:is|asks|says|wants|requires)|"
     r"here(?:['’]s| is) my (?:thought|thinking|reasoning)|"
+    r"step (?:1|one)\b|(?:initial |first |rough )?draft\b|"
     r"(?:thinking|reasoning|thoughts?|analysis)(?:\.\.\.|…|[*_]{0,2}\s?:|[*_]{0,2}\n|\s+for (?:a |\d)))",
     re.IGNORECASE,
 )
 _FINAL_LABEL = re.compile(
-    r"^[^\w\n]{0,12}(?:(?:my |the |so,? (?:the |my )?)?(?:final|finished|polished) "
-    r"(?:answer|response|output|sentences?|descriptions?|captions?|version|text|list|json|decision|result)s?|"
-    r"(?:answer|response|output)|here(?:['’]s| is) (?:my|the) (?:final )?(?:answer|response|sentence|description))"
+    r"^[^\w\n]{0,12}(?:(?:my |the |so,? (?:the |my )?)?(?:final|finished|polished|revised)"
+    r"(?: (?:answer|response|output|sentences?|descriptions?|captions?|version|text|list|json|decision|result)s?)?|"
+    r"answer|response|output|here(?:['’]s| is) (?:my|the) (?:final )?(?:answer|response|sentence|description))"
     r"[^\w\n:]{0,6}(?::|\n|$)[^\w\n\"“'\[{]{0,6}",
     re.IGNORECASE | re.MULTILINE,
 )
+
+# A text without paragraphs that is longer consists of reasoning.
+_SHORT = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,7 @@ def _from_channels(text: str) -> FinalAnswer | None:
     if not channels:
         bare = _BARE_ANALYSIS.match(text.lstrip())
         finals = list(_BARE_FINAL.finditer(text))
-        if bare is None:
+        if bare is None or not (finals or _BARE_START.match(text.lstrip())):
             return None
         return FinalAnswer(text[finals[-1].end() :].strip() if finals else "", True, not finals)
     final = [channel for channel in channels if channel[1] == "final"]
@@ -155,4 +160,6 @@ def _after_thinking_aloud(text: str, finish_reason: str) -> FinalAnswer | None:
     paragraphs = [part for part in re.split(r"\n[^\S\n]*\n", text) if part.strip()]
     if len(paragraphs) > 1 and finish_reason == "stop":
         return FinalAnswer(paragraphs[-1].strip(), True)
+    if finish_reason == "stop" and len(text) < _SHORT:
+        return None  # one remark in front of the answer
     return FinalAnswer("", True, finish_reason == "length")

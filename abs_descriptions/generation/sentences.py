@@ -115,7 +115,7 @@ def split_sentences(line: str) -> list[str]:
 
 
 def _ends_sentence(line: str, end: re.Match[str]) -> bool:
-    if end.group()[0] != ".":
+    if end.group()[0] in "。！？｡؟۔।॥":
         return True
     start = end.start()
     before = line[max(line.rfind(" ", 0, start), start - _LONGEST_ABBREVIATION) + 1 : start]

