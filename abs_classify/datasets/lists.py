@@ -128,11 +128,21 @@ def collect_rows(source: ListSource, rows: Iterable[ListRow], find: Callable[[Li
     if not positions:
         raise DatasetError(f"{str(file)!r} lists no images", remedy="Add a line with path and label for each image")
     paths = list(positions)
+    if len(labels) > 1 and labels.count(labels[-1]) == 1 and not _has_an_end(file):
+        kind = "last line has no line end and a label that no other line has, so the list may be cut off"
+        source.remarks.add(kind, f"{paths[-1]}: {labels[-1]}")
     if missing := _missing(folder, paths):
         _find_extensions(source, paths, missing, set(positions), lines)
     classes = classes_of(known_labels.values()) if label_set is None else label_set.classes
     samples = ListedSamples(source.folder, paths, labels)
     return Dataset(source.spec, classes, samples, remarks=source.remarks.remarks)
+
+
+def _has_an_end(file: Path) -> bool:
+    """Whether the last line of a list is whole: it has a line end, or is an object of JSON or a cell in quotes."""
+    with file.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) in b'\r\n}"'
 
 
 def _validate_row(file: Path, row: ListRow, lines_by_id: dict[str, int]) -> None:

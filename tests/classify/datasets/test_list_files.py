@@ -106,6 +106,13 @@ def test_two_columns_without_a_header_are_clear(folder: Path, text: str) -> None
     assert "read as a row" in str(data.remarks[0])
 
 
+def test_a_list_that_may_be_cut_off_is_remarked_on(folder: Path) -> None:
+    whole = "path,label\na.png,cat\nb.png,cat\nsub/c.png,cat\n"
+    assert opened(folder, whole).remarks == opened(folder, whole[:-1]).remarks == ()
+    (remark,) = opened(folder, whole[:-2]).remarks
+    assert "the list may be cut off (sub/c.png: ca)" in str(remark)
+
+
 def test_columns_of_zeros_and_ones_are_classes(folder: Path) -> None:
     data = opened(folder, "filename, cat, dog\na.png, 1, 0\nb.png, 0, 1\nsub/c.png, 1, 1\nmy cat.png, 0, 0\n")
     assert rows(data) == CATS
