@@ -46,16 +46,16 @@ class CircuitBreaker:
     """Decides whether a request may be sent, by what became of those before it.
 
     Args:
-        limit: outcomes that all failed alike after which nothing more is sent.
-        has_descriptions: whether the journal has replies that became descriptions, so that the prompts are known to
-            work. Replies that are all rejected then do not end the run.
+        limit: outcomes that all failed alike after which nothing more is sent; infinite for no limit.
     """
 
-    def __init__(self, limit: int, *, has_descriptions: bool = False) -> None:
+    def __init__(self, limit: float) -> None:
         self.limit = limit
+        self.has_descriptions = False
+        """Whether a reply, also one of the journal, became a description, so that the prompts are known to work.
+        Replies that are all rejected then do not end the run."""
         self._lock = threading.Lock()
         self._sent = self._busy = self._replies = 0
-        self._is_useful = has_descriptions
         self._problems = Counter[str]()
         self._row = _Row()
         self._refused = Counter[int]()
@@ -97,7 +97,7 @@ class CircuitBreaker:
             self._replied.add(position)
             self._row = _Row()
             if rejected_for is None:
-                self._is_useful = True
+                self.has_descriptions = True
             else:
                 self._problems[rejected_for] += 1
 
@@ -116,7 +116,7 @@ class CircuitBreaker:
     @property
     def judges_replies(self) -> bool:
         """Whether it still matters if a reply gives a description."""
-        return not self._is_useful
+        return not self.has_descriptions
 
     def most_samples(self, position: int, most: int) -> int:
         """How many of at most ``most`` samples of the class at this position are worth a request."""
@@ -150,7 +150,7 @@ class CircuitBreaker:
 
     def _most(self) -> float:
         """The most requests that may be sent by now."""
-        if self._replies and self._is_useful:
+        if self._replies and self.has_descriptions:
             return float("inf")
         # Different problems may be chance: a weak model, a few odd classes.
         is_mixed = self._replies and len(self._problems) > 1

@@ -199,7 +199,11 @@ class _Inputs:
     def beside(self) -> list[Path]:
         """The journals of other bundles in the same folder."""
         journal = self.journal
-        return [] if journal is None else [path for path in sorted(journal.parent.glob("*.jsonl")) if path != journal]
+        return (
+            []
+            if journal is None
+            else [path for path in sorted(journal.parent.glob("*.jsonl")) if path != journal and path.is_file()]
+        )
 
     def open_journal(self, *, read_only: bool = False) -> Journal | nullcontext[None]:
         """The journal, if there is one, for a ``with`` block; warns of what is damaged in it."""

@@ -12,6 +12,7 @@ Every outcome is written to the journal before anything else happens, and what t
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -234,7 +235,7 @@ class _GenerationRun:
         # A batch holds all requests of a round and takes up to a day: neither its first ones nor one alone go ahead.
         self._is_batch = provider.name == "openai-batch"
         self._limit = max(_MIN_OUTCOMES, 1 if self._is_batch else getattr(provider, "concurrency", 1))
-        self._breaker = CircuitBreaker(self._limit)
+        self._breaker = CircuitBreaker(math.inf if self._is_batch else self._limit)
         self._repeats = RepeatDetector(self._limit, len(prompts.prompts), len(self._classes))
         self._dropped: list[_SampleKey] = []
         # How requests were changed for the model, and which addresses answered, the latest last.
@@ -287,7 +288,7 @@ class _GenerationRun:
         while self._stop is None and (samples := self._next_round()):
             pending = self._reuse(samples)
             if first:
-                self._breaker = CircuitBreaker(self._limit, has_descriptions=self._counts.accepted > 0)
+                self._breaker.has_descriptions = self._counts.accepted > 0
                 pending = _spread(pending, self._limit)
             self._request_all(pending)
             if first and self._stop is None and not self._counts.done:
@@ -376,7 +377,7 @@ class _GenerationRun:
         circuit breaker allows.
         """
         while pending and self._stop is None:
-            reason = "" if self._is_batch else self._breaker.first_verdict()
+            reason = self._breaker.first_verdict()
             if reason:
                 self._give_up(reason)
                 return
@@ -434,9 +435,9 @@ class _GenerationRun:
             if self._is_useless(pending[0]):
                 self._dropped.append(pending.popleft())
                 continue
-            if not self._is_batch and not breaker.may_send():
+            if not breaker.may_send():
                 return
-            request = replace(self._request(*pending[0]), may_retry=self._may_retry)
+            request = replace(self._request(*pending[0]), may_retry=breaker.may_retry)
             if budget is not None:
                 if not budget.reserve(request, self._provider.adaptation):
                     breaker.take_back()
@@ -451,9 +452,6 @@ class _GenerationRun:
         """Whether it is known that a sample will give nothing."""
         useful = self._repeats.useful_samples
         return self._breaker.is_refused(sample[0]) or (useful is not None and sample[1] >= useful)
-
-    def _may_retry(self, problem: str) -> bool:
-        return self._is_batch or self._breaker.may_retry(problem)
 
     def _may_repeat(self, budget: Budget, request: Request, lost: Tokens, maximum: Tokens) -> bool:
         can_pay = budget.repeat(request, lost, maximum)
@@ -508,8 +506,7 @@ class _GenerationRun:
             breaker.note_reply(
                 request.tag, progress.rejection(outcome, self._rules, self._example_keys) if is_open else None
             )
-        if not self._is_batch:
-            self._reason = self._reason or breaker.row_verdict()
+        self._reason = self._reason or breaker.row_verdict()
 
     def _settle(self, position: int, sample: int, paid: PaidReply) -> None:
         progress, outcome = self._classes[position], paid.outcome

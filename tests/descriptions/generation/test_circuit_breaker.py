@@ -55,12 +55,21 @@ def test_replies_that_are_all_rejected_end_the_run_sooner_if_they_are_alike(reas
 
 
 def test_replies_that_are_rejected_end_no_run_whose_prompts_are_known_to_work() -> None:
-    breaker = CircuitBreaker(12, has_descriptions=True)
+    breaker, failing = CircuitBreaker(12), CircuitBreaker(12)
+    breaker.has_descriptions = failing.has_descriptions = True
     for number in range(send(breaker)):
         breaker.note_reply(number, "no class name")
     assert send(breaker, 100) == 100
     # But failures do: nothing of the journal says that the server answers today.
-    assert send(CircuitBreaker(12, has_descriptions=True)) == 12
+    assert send(failing) == 12
+
+
+def test_a_batch_has_no_limit_and_is_counted() -> None:
+    breaker = CircuitBreaker(float("inf"))
+    assert send(breaker, 500) == breaker.sent == 500
+    for number in range(500):
+        breaker.note_failure(number, DOWN)
+    assert breaker.first_verdict() == breaker.row_verdict() == ""
 
 
 def test_a_row_of_failures_is_broken_by_any_reply() -> None:

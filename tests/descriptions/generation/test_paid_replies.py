@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -141,6 +142,7 @@ def test_journals_beside_that_cannot_be_read_are_passed_over(home: Home) -> None
     home.folder.mkdir()
     (home.folder / "notes.jsonl").write_text("not a journal\n")
     (home.folder / "folder.jsonl").mkdir()
+    os.mkfifo(home.folder / "pipe.jsonl")  # opening it would wait for ever
     (home.folder / "torn.jsonl").write_bytes(b'{"form')
     provider = ServedScript()
     assert home.write(provider).complete
