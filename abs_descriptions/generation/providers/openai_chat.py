@@ -44,6 +44,10 @@ from abs_descriptions.generation.providers.server_health import ServerHealth
 __all__ = ["OpenAIChatProvider"]
 
 
+# Attempts to reach a server that ends every connection before its first answer.
+_FIRST_CONTACTS = 3
+
+
 class OpenAIChatProvider:
     """A model on a server.
 
@@ -366,9 +370,11 @@ class _Session:
             remedy = "Check the server, and run the same command again; it resumes from here"
             raise _StopError(replace(answer, action="stop", reason=reason, remedy=remedy, scope="run"), lost)
         wait = state.wait_after(answer, now)
-        if wait is None and state.attempts > 1 and answer.kind == "connection" and not self._reached:
+        is_unreached = answer.kind == "connection" and not self._reached
+        if is_unreached and state.attempts > 1 and (wait is None or state.attempts >= _FIRST_CONTACTS):
             remedy = "Start the server, or check the base URL: it may have to begin with https://"
-            raise _StopError(replace(answer, action="stop", remedy=remedy, scope="run"), lost)
+            reason = f"{self._provider.server.host} gives no answer: {answer.reason}"
+            raise _StopError(replace(answer, action="stop", reason=reason, remedy=remedy, scope="run"), lost)
         if wait is None or not attempts.request.may_retry(answer.kind or answer.reason):
             return answer.failure(state.reason(answer), lost, attempts.adaptation)
         if answer.billed and not attempts.request.may_repeat(lost, maximum):
