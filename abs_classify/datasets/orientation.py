@@ -7,13 +7,22 @@ orientation, so such an image has an id of its own and shares no features with t
 from __future__ import annotations
 
 import struct
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from abs_classify.datasets.base import ByteSource, Sample, read_bytes
+from abs_classify.datasets.base import ByteSource, Dataset, read_bytes
+from abs_core.errors import UnknownNameError
 
-__all__ = ["StoredOrientation", "as_stored", "without_orientation"]
+__all__ = ["StoredOrientation", "all_as_stored", "is_as_stored", "without_orientation"]
 
+# Photos turned as their EXIF orientation says, or as they are stored, which CLIP's and torchvision's loaders take.
+_ORIENTATIONS = ("upright", "stored")
+_NOTE = "photos are read as they are stored, not turned by their EXIF orientation"
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_EXIF = b"Exif\0\0"
 _TAG = 0x0112
 _SHORT = 3
 
@@ -45,29 +54,70 @@ class StoredOrientation:
         return without_orientation(data)
 
 
-def as_stored(sample: Sample) -> Sample:
-    """The sample whose image is not turned."""
-    return replace(sample, source=StoredOrientation(sample.path, sample.source))
+def is_as_stored(options: Mapping[str, str]) -> bool:
+    """Whether ``?orientation=stored`` is given.
+
+    Raises:
+        UnknownNameError: it has another value than ``upright``, the default, or ``stored``.
+    """
+    value = options.get("orientation", _ORIENTATIONS[0])
+    if value not in _ORIENTATIONS:
+        raise UnknownNameError("value of ?orientation", value, _ORIENTATIONS)
+    return value == _ORIENTATIONS[1]
+
+
+def all_as_stored(dataset: Dataset) -> Dataset:
+    """The data set with photos that are not turned, and a note that says so."""
+    samples = tuple(replace(sample, source=StoredOrientation(sample.path, sample.source)) for sample in dataset.samples)
+    return replace(dataset, samples=samples, notes=(*dataset.notes, _NOTE))
 
 
 def without_orientation(data: bytes) -> bytes:
-    """A JPEG whose EXIF orientation, if it has one, is 1 (as stored); other bytes are given back as they are.
+    """A JPEG, PNG or WebP file whose EXIF orientation, if it has one, is 1 (as stored); other bytes as they are.
 
-    The pixels stay as they are encoded. What is no sound JPEG is left to the decoder to refuse.
+    The pixels stay as they are encoded. What is no sound file is left to the decoder to refuse.
     """
+    for start, end in _exif_blocks(data):
+        field = _orientation_field(data[:end], start)
+        if field is not None:
+            place, order = field
+            data = data[:place] + struct.pack(f"{order}H", 1) + data[place + 2 :]
+            if data[:8] == _PNG:
+                data = data[:end] + struct.pack(">I", zlib.crc32(data[start - 4 : end])) + data[end + 4 :]
+    return data
+
+
+def _exif_blocks(data: bytes) -> Iterator[tuple[int, int]]:
+    """Where each block of EXIF data begins, with its byte order, and where it ends."""
+    if data[:2] == b"\xff\xd8":
+        yield from _jpeg_blocks(data)
+    elif data[:8] == _PNG:
+        yield from _chunks(data, 8, ">I4s", b"eXIf", trailer=4)
+    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        yield from _chunks(data, 12, "<4sI", b"EXIF", trailer=0)
+
+
+def _jpeg_blocks(data: bytes) -> Iterator[tuple[int, int]]:
     position = 2
-    while data[:2] == b"\xff\xd8" and position + 4 <= len(data) and data[position] == 0xFF:
+    while position + 4 <= len(data) and data[position] == 0xFF:
         marker, (length,) = data[position + 1], struct.unpack_from(">H", data, position + 2)
         if marker in (0xDA, 0xD9) or length < 2:
-            break
+            return
         start, end = position + 4, position + 2 + length
-        if marker == 0xE1 and data[start : start + 6] == b"Exif\0\0":
-            field = _orientation_field(data[:end], start + 6)
-            if field is not None:
-                place, order = field
-                return data[:place] + struct.pack(f"{order}H", 1) + data[place + 2 :]
+        if marker == 0xE1 and data.startswith(_EXIF, start):
+            yield start + len(_EXIF), end
         position = end
-    return data
+
+
+def _chunks(data: bytes, position: int, header: str, wanted: bytes, trailer: int) -> Iterator[tuple[int, int]]:
+    while position + 8 <= len(data):
+        fields = struct.unpack_from(header, data, position)
+        kind, size = fields if isinstance(fields[0], bytes) else fields[::-1]
+        start = position + 8
+        if kind == wanted and start + size + trailer <= len(data):
+            # some writers put the name of JPEG's block before it
+            yield start + (len(_EXIF) if trailer == 0 and data.startswith(_EXIF, start) else 0), start + size
+        position = start + size + (trailer or size % 2)
 
 
 def _orientation_field(data: bytes, tiff: int) -> tuple[int, str] | None:

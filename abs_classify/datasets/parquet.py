@@ -26,6 +26,7 @@ from abs_classify.datasets.base import (
     numbered_classes,
     split_options,
 )
+from abs_classify.datasets.orientation import all_as_stored, is_as_stored
 from abs_classify.datasets.parquet_columns import GroupReader, LabelColumn, column_list, open_parquet_file
 from abs_classify.datasets.parquet_files import download_split, find_parquet_files, stated_rows
 from abs_core.errors import DatasetError, ImageError
@@ -36,7 +37,7 @@ __all__ = ["ParquetCell", "ParquetImages", "open_parquet"]
 
 _log = logging.getLogger(__name__)
 _USAGE = "hf:DIR?split=test"
-_OPTIONS = ("split", "image", "label", "classes", "to")
+_OPTIONS = ("split", "image", "label", "classes", "to", "orientation")
 _REPOSITORY = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[^/]+)")
 
 
@@ -125,6 +126,7 @@ def open_parquet(location: str) -> Dataset:
         MissingExtraError: pyarrow, or for a repository huggingface_hub, is not installed.
     """
     source, options = split_options(location, _OPTIONS, _USAGE)
+    as_stored = is_as_stored(options)
     require_installed("pyarrow", extra="datasets")  # before a download, and imported after the path is known to be good
     split = options.get("split", "test")
     root = Path(source).expanduser()
@@ -153,7 +155,8 @@ def open_parquet(location: str) -> Dataset:
         )
     names = features.get(label, {}).get("names")
     is_named = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return _dataset(location, cells, names if is_named else None, options.get("classes"))
+    dataset = _dataset(location, cells, names if is_named else None, options.get("classes"))
+    return all_as_stored(dataset) if as_stored else dataset
 
 
 def _dataset(

@@ -29,6 +29,7 @@ from abs_classify.datasets.base import (
     split_options,
 )
 from abs_classify.datasets.folders import is_image, read_lines
+from abs_classify.datasets.orientation import all_as_stored, is_as_stored
 from abs_classify.datasets.shard_files import ShardFiles, download_shards, find_shards
 from abs_classify.datasets.tar_files import Member, tar_members
 from abs_core.errors import DatasetError, ImageError, UsageError
@@ -62,7 +63,8 @@ def open_shards(location: str) -> Dataset:
         UsageError: an unknown option, an address that is not allowed, or one without ``to``.
         DatasetError: shards are missing or broken, or a sample does not have exactly one image and a label.
     """
-    source, options = split_options(location, ("split", "classes", "to"), _USAGE)
+    source, options = split_options(location, ("split", "classes", "to", "orientation"), _USAGE)
+    as_stored = is_as_stored(options)
     split = options.get("split", "test")
     if not re.fullmatch(r"[A-Za-z0-9._-]*", split) or ".." in split:
         raise UsageError(f"the split must be a folder name, got {split!r}", remedy="Write a name such as test")
@@ -82,13 +84,9 @@ def open_shards(location: str) -> Dataset:
         raise DatasetError(f"the shards of {source!r} contain no samples", remedy="Check the path")
     _check_unique(entries)
     notes = ("a branch can change; these are the files as they were downloaded",) if "/tree/" in source else ()
-    return Dataset(
-        f"wds:{location}",
-        classes or classes_of(sample.label for sample in samples),
-        samples,
-        notes=notes,
-        remarks=found.remarks,
-    )
+    classes = classes or classes_of(sample.label for sample in samples)
+    dataset = Dataset(f"wds:{location}", classes, samples, notes=notes, remarks=found.remarks)
+    return all_as_stored(dataset) if as_stored else dataset
 
 
 def _class_names(file: Path) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from abs_classify.datasets.base import Sample, flag, split_options
 from abs_classify.datasets.benchmarks.layouts import CoopSplit
 from abs_classify.datasets.benchmarks.roots import BenchmarkRoot, LayoutReader
+from abs_classify.datasets.orientation import is_as_stored
 from abs_core.errors import DatasetError, UnknownNameError, UsageError
 from abs_core.labels import shipped_label_set
 
@@ -30,9 +31,6 @@ CLASS_CHOICES = ("subset", "all", "select")
 
 #: Whose class names are prompted with: those of the label set (CLIP's), or those of the CoOp suite's split file.
 NAME_CHOICES = ("clip", "coop")
-
-#: Photos turned as their EXIF orientation says, or as they are stored, which CLIP's and torchvision's loaders take.
-ORIENTATIONS = ("upright", "stored")
 
 
 @dataclass(frozen=True)
@@ -174,11 +172,9 @@ def choose_split(benchmark: Benchmark, location: str) -> SplitChoice:
     if classes not in CLASS_CHOICES:
         raise UnknownNameError(f"value of ?classes for {benchmark.name}", classes, CLASS_CHOICES)
     split = benchmark.split(options.get("split"))
-    names, orientation = options.get("names", NAME_CHOICES[0]), options.get("orientation", ORIENTATIONS[0])
+    names = options.get("names", NAME_CHOICES[0])
     if names not in NAME_CHOICES:
         raise UnknownNameError(f"value of ?names for {benchmark.name}", names, NAME_CHOICES)
-    if orientation not in ORIENTATIONS:
-        raise UnknownNameError("value of ?orientation", orientation, ORIENTATIONS)
     if names == "coop" and not any(isinstance(reader, CoopSplit) for reader in split.readers):
         raise UsageError(
             f"the names of the CoOp suite are those of its splits, got ?split={split.name}",
@@ -192,7 +188,7 @@ def choose_split(benchmark: Benchmark, location: str) -> SplitChoice:
         flag(options, "partial"),
         classes,
         names,
-        orientation == "stored",
+        is_as_stored(options),
     )
 
 

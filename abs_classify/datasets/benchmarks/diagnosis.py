@@ -25,7 +25,7 @@ from abs_classify.datasets.benchmarks.base import (
 )
 from abs_classify.datasets.benchmarks.layouts import CoopSplit
 from abs_classify.datasets.benchmarks.roots import BenchmarkRoot, LayoutReader, MissingPath
-from abs_classify.datasets.orientation import as_stored
+from abs_classify.datasets.orientation import all_as_stored
 from abs_core.errors import AbsError, DatasetError, MissingExtraError
 from abs_core.labels import ClassLabel, LabelSet, shipped_label_set
 
@@ -419,12 +419,10 @@ def open_benchmark(benchmark: Benchmark, location: str) -> Dataset:
         notes = (f"incomplete: {problem}", *notes)
     if len(choice.split.readers) > 1:
         notes = (*notes, f"read from {reader.layout}")
-    if choice.as_stored:
-        samples = list(map(as_stored, samples))
-        notes = (*notes, "photos are read as they are stored, not turned by their EXIF orientation")
     name = f"{benchmark.name}:{location}"
     remarks = root.remarks.remarks
-    return Dataset(name, classes, tuple(samples), benchmark.name, choice.split.name, selected, notes, remarks)
+    dataset = Dataset(name, classes, tuple(samples), benchmark.name, choice.split.name, selected, notes, remarks)
+    return all_as_stored(dataset) if choice.as_stored else dataset
 
 
 def _candidates(

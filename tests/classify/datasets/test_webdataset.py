@@ -330,3 +330,9 @@ def test_an_address_that_may_not_be_fetched_is_refused_without_repeating_a_secre
 def test_no_server_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"cannot fetch http://127\.0\.0\.1:9/classnames.txt"):
         open_dataset(f"wds:http://127.0.0.1:9?to={tmp_path / 'here'}")
+
+
+def test_photos_as_they_are_stored_are_an_option(tmp_path: Path) -> None:
+    data = open_dataset(f"wds:{published(tmp_path)}?orientation=stored")
+    assert data.samples[0].name.endswith("0.tar::s0000000.webp, as stored")
+    assert data.samples[0].read() == open_dataset(f"wds:{tmp_path}").samples[0].read()
