@@ -128,14 +128,18 @@ def collect_rows(source: ListSource, rows: Iterable[ListRow], find: Callable[[Li
     if not positions:
         raise DatasetError(f"{str(file)!r} lists no images", remedy="Add a line with path and label for each image")
     paths = list(positions)
-    if len(labels) > 1 and labels.count(labels[-1]) == 1 and not _has_an_end(file):
-        kind = "last line has no line end and a label that no other line has, so the list may be cut off"
-        source.remarks.add(kind, f"{paths[-1]}: {labels[-1]}")
+    _remark_on_the_end(source, paths[-1], labels)
     if missing := _missing(folder, paths):
         _find_extensions(source, paths, missing, set(positions), lines)
     classes = classes_of(known_labels.values()) if label_set is None else label_set.classes
     samples = ListedSamples(source.folder, paths, labels)
     return Dataset(source.spec, classes, samples, remarks=source.remarks.remarks)
+
+
+def _remark_on_the_end(source: ListSource, path: str, labels: Sequence[str]) -> None:
+    if len(labels) > 1 and labels.count(labels[-1]) == 1 and not _has_an_end(source.file):
+        kind = "last line has no line end and a label that no other line has, so the list may be cut off"
+        source.remarks.add(kind, f"{path}: {labels[-1]}")
 
 
 def _has_an_end(file: Path) -> bool:
