@@ -284,14 +284,17 @@ def _keep(target: _Target, result: GenerationResult) -> tuple[str | None, bool]:
 
 def _nothing_usable(result: GenerationResult) -> ProviderError:
     replies = sum(line.asked - line.failed for line in result.report)
-    limit = "the cost limit is reached and " if result.stop is StopReason.COST else ""
-    why = f"{result.reason}; " if result.reason else ""
+    is_cost = result.stop is StopReason.COST
+    why = "the cost limit is reached and " if is_cost else f"{result.reason}; " if result.reason else ""
     reasons = ", ".join(f"{reason} {count}" for reason, count in rejection_counts(result).most_common()) or "none"
     failed = f"; the last failed request: {result.failures[-1]}" if result.failures else ""
+    look = (
+        "Look at the replies in the journal, which are judged anew for nothing, and change the class names, the model, "
+        "the prompts or --max-tokens"
+    )
     return ProviderError(
-        f"{why}{limit}none of {replies} replies is a description; rejected: {reasons}{failed}",
-        remedy="Look at the replies in the journal, which are judged anew for nothing, and change the class names, the "
-        "model, the prompts or --max-tokens",
+        f"{why}none of {replies} replies is a description; rejected: {reasons}{failed}",
+        remedy="Raise the limit, or choose a model that costs less" if is_cost and not replies else look,
     )
 
 

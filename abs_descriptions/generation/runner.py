@@ -525,6 +525,7 @@ class _GenerationRun:
             self._servers[paid.server or self._paid.server] = None
             if outcome.adaptation != Adaptation():
                 self._adaptations[outcome.adaptation] = None
+                self._remarks.add(_adaptation_remark(outcome.adaptation), self._provider.model)
         self._clean_if_done(progress)
         self._hooks.on_progress(self._progress())
 
@@ -565,6 +566,14 @@ def _spread(pending: deque[_SampleKey], count: int) -> deque[_SampleKey]:
     first = nsmallest(count, pending, key=lambda sample: (sample[1], sample[0]))
     chosen = set(first)
     return deque([*first, *(sample for sample in pending if sample not in chosen)])
+
+
+def _adaptation_remark(adaptation: Adaptation) -> str:
+    """How the requests of replies were changed for the model, in words."""
+    without = f"without {', '.join(adaptation.unsent)}" if adaptation.unsent else ""
+    longer = f"with up to {adaptation.min_tokens} tokens" if adaptation.min_tokens else ""
+    renamed = f"with {', '.join(new for _, new in adaptation.renamed)}" if adaptation.renamed else ""
+    return f"replies asked for {' and '.join(filter(None, (without, longer or renamed)))}, as the model needs it"
 
 
 def _close(outcomes: Iterator[tuple[Request, Outcome]]) -> None:

@@ -197,6 +197,9 @@ def test_what_the_model_refuses_is_known_to_the_next_run_and_named_in_the_bundle
 
     first = home.write(ServedScript(rule=rule))
     assert (first.generator.parameters["temperature"], first.generator.parameters["max_tokens"]) == (None, 1024)
+    assert [str(remark) for remark in first.remarks] == [
+        "9 replies asked for without temperature and with up to 1024 tokens, as the model needs it (m, ...)"
+    ]
     provider = ServedScript(rule=rule)
     assert home.write(provider) == first
     assert (provider.asked, provider.adaptation) == ([], refuses)

@@ -60,7 +60,9 @@ def test_a_file_of_certificates_that_is_missing_is_one_error(monkeypatch: pytest
 def test_http_and_https_taken_for_each_other_are_told_apart(encrypted: tuple[ChatServer, Path]) -> None:
     with serving(ChatServer()) as plain, pytest.raises(FatalProviderError, match=r"does not speak TLS.*http://"):
         ask(plain.url.replace("http:", "https:"))
-    with pytest.raises(FatalProviderError, match=r"gives no answer: the connection broke.*may have to begin with https://"):
+    with pytest.raises(
+        FatalProviderError, match=r"gives no answer: the connection broke.*may have to begin with https://"
+    ):
         ask(encrypted[0].url.replace("https:", "http:"))
 
 
