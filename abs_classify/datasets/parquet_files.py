@@ -151,16 +151,7 @@ def download_split(name: str, revision: str, to: str, split: str) -> Path:
         DatasetError: the hub cannot be reached, has no such files, or did not send all of them.
         MissingExtraError: huggingface_hub is not installed.
     """
-    if not re.fullmatch(r"[0-9a-f]{40}", revision):
-        raise UsageError(
-            f"the revision of {name} must be a full commit hash, since a branch can change, got {revision!r}",
-            remedy=f"Write hf:{name}@COMMIT?to=DIR with the 40 digits from the history on the hub",
-        )
-    if not to:
-        raise UsageError(
-            f"the files of {name} must be downloaded before they can be read",
-            remedy=f"Name a folder for them: hf:{name}@{revision}?to=DIR",
-        )
+    _require_pinned(name, revision, to)
     folder = Path(to).expanduser()
     complete = folder / f".{split}-complete"
     claim(folder, f"{name}@{revision}")
@@ -196,6 +187,19 @@ def download_split(name: str, revision: str, to: str, split: str) -> Path:
     with atomic_write(complete) as stream:
         stream.write(json.dumps(sizes).encode())
     return folder
+
+
+def _require_pinned(name: str, revision: str, to: str) -> None:
+    if not re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise UsageError(
+            f"the revision of {name} must be a full commit hash, since a branch can change, got {revision!r}",
+            remedy=f"Write hf:{name}@COMMIT?to=DIR with the 40 digits from the history on the hub",
+        )
+    if not to:
+        raise UsageError(
+            f"the files of {name} must be downloaded before they can be read",
+            remedy=f"Name a folder for them: hf:{name}@{revision}?to=DIR",
+        )
 
 
 def _list_split(hub: Any, name: str, revision: str, split: str) -> dict[str, int]:
