@@ -20,6 +20,7 @@ from abs_core.text import printable
 __all__ = ["download_split", "find_parquet_files", "stated_rows"]
 
 _NUMBERED = re.compile(r"(?P<prefix>.*)-(?P<number>\d{5,9})-of-(?P<count>\d{5,9})(?P<suffix>[-.].*)")
+_RESUME = "run the same command again: it resumes"
 _MAX_CARD = 1 << 24  # bytes
 
 
@@ -158,6 +159,21 @@ def download_split(name: str, revision: str, to: str, split: str) -> Path:
     sizes = _read_sizes(complete)
     if sizes and not _incomplete(folder, sizes):
         return folder
+    sizes = _copy_split(name, revision, folder, split)
+    # the client takes a connection that breaks while there are files already for an order to work offline
+    if missing := _incomplete(folder, sizes):
+        raise DatasetError(
+            f"{len(missing)} of {len(sizes)} files of {name} ({split}) are not copied in full, the first is "
+            f"{missing[0]!r}",
+            remedy=f"Check the connection, and {_RESUME}",
+        )
+    with atomic_write(complete) as stream:
+        stream.write(json.dumps(sizes).encode())
+    return folder
+
+
+def _copy_split(name: str, revision: str, folder: Path, split: str) -> dict[str, int]:
+    """Copy what can be copied; path and size of all files of the split."""
     hub = require("huggingface_hub", extra="datasets", purpose="to download from the Hugging Face hub")
     try:
         sizes = _list_split(hub, name, revision, split)
@@ -170,23 +186,14 @@ def download_split(name: str, revision: str, to: str, split: str) -> Path:
     except Exception as error:  # the hub client has many errors of its own, and those of its HTTP client
         raise DatasetError(
             f"cannot download {name} at {revision}: {type(error).__name__}",
-            remedy="Check the name and the connection, and run the same command again: it resumes",
+            remedy=f"Check the name and the connection, and {_RESUME}",
         ) from error
     if not sizes:
         raise DatasetError(
             f"{name} has no parquet files of the split {split!r} at {revision}",
             remedy="Choose another split with ?split=NAME, or the commit of its branch refs/convert/parquet",
         )
-    # the client takes a connection that breaks while there are files already for an order to work offline
-    if missing := _incomplete(folder, sizes):
-        raise DatasetError(
-            f"{len(missing)} of {len(sizes)} files of {name} ({split}) are not copied in full, the first is "
-            f"{missing[0]!r}",
-            remedy="Check the connection, and run the same command again: it resumes",
-        )
-    with atomic_write(complete) as stream:
-        stream.write(json.dumps(sizes).encode())
-    return folder
+    return sizes
 
 
 def _require_pinned(name: str, revision: str, to: str) -> None:
