@@ -20,18 +20,23 @@ _VERBS = word_set(
     """
 )
 # The same for names that end with one of these.
-_FEATS = word_set("catch dive dunk jump kick lift pitch punch serve shot spike swing throw toss vault")
+_FEATS = word_set("catch dive dunk jump kick lift lunge pitch punch serve shot spike squat swing throw toss vault")
 # Things, not actions.
 _NOUNS = word_set(
     """
-    awning bedding being bing building bunting ceiling clearing clothing coating crossing dining dressing duckling
-    dumpling dwelling earring evening fencing flooring herring housing icing king landing lemming lightning lining
+    awning bedding being bing building bunting ceiling clearing clothing coating crossing dressing duckling dumpling
+    dwelling earring evening fencing flooring greeting herring housing icing king landing lemming lightning lining
     living morning nothing offspring opening packing painting parking petting pudding railing ring roofing sapling
-    seedling setting shaving shilling siding sibling sling spring starling sterling sting string stuffing
-    something thing topping turning viking waxwing webbing wedding wing writing yearling greeting hearing swimming
-    running fishing hiking dressing shopping sewing vending washing cutting sleeping rocking drinking frying
-    mixing measuring rolling walking shooting racing wrestling bowling boxing skating operating waiting dressing
-    training
+    seedling setting shilling siding sibling sling something spring starling sterling sting string stuffing thing topping turning
+    viking waxwing webbing wedding wing yearling
+    """
+)
+# The same in front of a thing: a "swimming pool", a "cutting board".
+_USES = word_set(
+    """
+    boxing bowling cutting dining drinking fishing frying hearing hiking measuring mixing operating racing rocking
+    rolling running sewing shaving shooting shopping skating sleeping swimming training vending waiting walking washing
+    wrestling
     """
 )
 _ARTICLES = frozenset(("a", "an", "the", "and"))
@@ -72,14 +77,15 @@ class ActionPattern:
     def of(cls, name: Sequence[str]) -> ActionPattern | None:
         """The pattern of a name; None if it is no action."""
         content = [word for word in name if word not in _ARTICLES and word not in _BARRIERS]
-        verbs = [position for position, word in enumerate(content) if _is_verb(word, position, content)]
+        links = frozenset(name) & _BARRIERS
+        verbs = [at for at, word in enumerate(content) if _is_verb(word, at, content, has_links=bool(links))]
         if not verbs or (len(content) == 1 and len(name) > 1):
             return None
         words = tuple(
             _verb(word) if position in verbs else frozenset((word, *plurals(word), *singulars(word)))
             for position, word in enumerate(content)
         )
-        return cls(words, frozenset(verbs), frozenset(name) & _BARRIERS)
+        return cls(words, frozenset(verbs), links)
 
     def match(self, folded: str, places: Sequence[tuple[int, int]], text_words: Sequence[str], start: int) -> int:
         """The number of words from ``start`` that name the action; 0 if they do not."""
@@ -115,7 +121,8 @@ class ActionPattern:
                     return 0
                 if text_words[at] in self.words[wanted]:
                     break
-                if text_words[at] in _BARRIERS - self.links and not (passive and text_words[at] in _PASSIVE):
+                allowed = self.links | {"with"} if order[0] else self.links
+                if text_words[at] in _BARRIERS - allowed and not (passive and text_words[at] in _PASSIVE):
                     return 0
             else:
                 return 0
@@ -132,26 +139,20 @@ class ActionPattern:
         return word.endswith(("ing", "ed")) or text_words[position - 1] not in _DETERMINERS
 
 
-def _is_verb(word: str, position: int, content: Sequence[str]) -> bool:
-    if verb_bases(word) and (word not in _NOUNS or (len(content) > 1 and _is_known(word))):
+def _is_verb(word: str, position: int, content: Sequence[str], *, has_links: bool) -> bool:
+    """Whether a word of a name is what is done in it; ``has_links`` says whether the name has prepositions."""
+    is_alone = len(content) < 2
+    if verb_bases(word) and word not in _NOUNS and (is_alone or has_links or position or word not in _USES):
         return True
-    if len(content) < 2:
+    if is_alone:
         return False
     # "Blow Dry Hair" has two.
     compound = position == 1 and len(content) > 2 and content[0] in _VERBS
-    return ((position == 0 or compound) and word in _VERBS) or (position == len(content) - 1 and word in _FEATS)
-
-
-def _is_known(word: str) -> bool:
-    return any(base in _VERBS for base in verb_bases(word)) and word not in (
-        "washing",
-        "walking",
-        "shooting",
-        "cutting",
-    )
+    is_feat = position == len(content) - 1 and word.removesuffix("s") in _FEATS
+    return ((position == 0 or compound) and word in _VERBS) or is_feat
 
 
 def _verb(word: str) -> frozenset[str]:
-    bases = verb_bases(word) or (word,)
+    bases = verb_bases(word) or ((word.removesuffix("s"),) if word.removesuffix("s") in _FEATS else (word,))
     forms = {word, *bases, *(form for base in bases for form in verb_forms(base))}
     return frozenset(forms | ({"shoot", "shoots", "shooting"} if word == "shot" else set()))

@@ -334,11 +334,15 @@ def _inflected(name: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     """A name with its heads, the last word and the ones before "of" and "and", in singular and plural."""
     heads = {position - 1 for position, word in enumerate(name) if word in _LINKS and 0 < position < len(name) - 1}
     heads = {*sorted(heads)[:2], len(name) - 1}
-    choices = [_numbers(word) if position in heads else (word,) for position, word in enumerate(name)]
+    choices = [
+        _numbers(word, has_more=len(name) > 1) if position in heads else (word,) for position, word in enumerate(name)
+    ]
     yield from (tuple(form) for form in product(*choices))
 
 
-def _numbers(word: str) -> tuple[str, ...]:
+def _numbers(word: str, *, has_more: bool = False) -> tuple[str, ...]:
+    if has_more and word.endswith("tted"):
+        return (word, word[:-3], f"{word[:-3]}s")  # "polka dot" for "polka-dotted"
     return tuple(map(standard_word, dict.fromkeys((word, *plurals(word), *singulars(word)))))
 
 
