@@ -24,11 +24,12 @@ _FEATS = word_set("catch dive dunk jump kick lift lunge pitch punch serve shot s
 # Things, not actions.
 _NOUNS = word_set(
     """
-    awning bedding being bing building bunting ceiling clearing clothing coating crossing dressing duckling dumpling
-    dwelling earring evening fencing flooring greeting herring housing icing king landing lemming lightning lining
-    living morning nothing offspring opening packing painting parking petting pudding railing ring roofing sapling
-    seedling setting shilling siding sibling sling something spring starling sterling sting string stuffing thing topping turning
-    viking waxwing webbing wedding wing yearling
+    awning bedding being bing building bunting ceiling clearing clothing coating crossing dressing
+    duckling dumpling dwelling earring evening fencing flooring greeting herring housing icing king
+    landing lemming lightning lining living morning nothing offspring opening packing painting parking
+    petting pudding railing ring roofing sapling seedling setting shilling siding sibling sling
+    something spring starling sterling sting string stuffing thing topping turning viking waxwing
+    webbing wedding wing yearling
     """
 )
 # The same in front of a thing: a "swimming pool", a "cutting board".
