@@ -145,26 +145,45 @@ def _use(spec: str) -> str:
     return f"Run: abs eval --dataset {shlex.quote(spec)}"
 
 
+# Images of other splits that a check looks for: on a network disk, hundreds of thousands take minutes.
+_MAX_COUNTED = 50_000
+
+
 def _other_splits(benchmark: Benchmark, choice: SplitChoice) -> list[str]:
     usable = [
-        name if images == total else f"{name} ({images} of {total} images)"
-        for name, images, total in _usable_splits(benchmark, choice)
+        name
+        if images == total
+        else f"{name} (not counted)"
+        if images is None
+        else f"{name} ({images} of {total} images)"
+        for name, images, total in _usable_splits(benchmark, choice, _MAX_COUNTED)
     ]
     return [f"other splits that can be read: {', '.join(usable)}"] if usable else []
 
 
-def _usable_splits(benchmark: Benchmark, choice: SplitChoice) -> Iterator[tuple[str, int, int]]:
-    """The other splits that have images: name, images that are there, and how many there should be."""
+def _usable_splits(
+    benchmark: Benchmark, choice: SplitChoice, budget: int | None = None
+) -> Iterator[tuple[str, int | None, int]]:
+    """The other splits that have images: name, images that are there, and how many there should be.
+
+    Args:
+        benchmark, choice: which to leave out.
+        budget: how many images to look for; those of later splits are not counted (None). None: all.
+    """
     for split in benchmark.splits:
         if split is choice.split or not choice.root.is_dir():
             continue
         try:
             layout = _find_layout(benchmark, replace(choice, split=split))
+            if layout is not None and budget is not None and budget < split.images:
+                yield split.name, None, split.images
+                continue
             samples = existing_samples(list(layout[0].samples(layout[1]))) if layout else []
         except (DatasetError, MissingExtraError):
             continue
         if samples:
             yield split.name, len(samples), split.images
+            budget = None if budget is None else budget - split.images
 
 
 def _hollow_files(samples: Sequence[Sample]) -> list[str]:
@@ -238,13 +257,12 @@ def _diagnose(benchmark: Benchmark, choice: SplitChoice) -> Diagnosis:
 
 def _alternative(benchmark: Benchmark, choice: SplitChoice) -> str:
     """The spec of another split that is there, a complete one if there is one; empty if there is none."""
-    usable = sorted(_usable_splits(benchmark, choice), key=lambda split: split[1] != split[2])
-    if not usable:
-        return ""
-    name, images, total = usable[0]
-    if images == total:
-        return choice.spec_with(f"split={name}")
-    return f"{choice.spec_with(f'split={name}&partial')}, which has {images} of {total} images"
+    incomplete = ""
+    for name, images, total in _usable_splits(benchmark, choice):
+        if images == total:
+            return choice.spec_with(f"split={name}")
+        incomplete = incomplete or f"{choice.spec_with(f'split={name}&partial')}, which has {images} of {total} images"
+    return incomplete
 
 
 def next_step(benchmark: Benchmark, choice: SplitChoice, listed: Sequence[Sample], samples: Sequence[Sample]) -> str:

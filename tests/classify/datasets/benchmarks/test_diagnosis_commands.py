@@ -136,3 +136,11 @@ def test_a_split_that_is_recommended_is_complete_or_says_that_it_is_not(half: Pa
     with pytest.raises(DatasetError) as caught:
         open_benchmark(small, str(half))
     assert caught.value.remedy == report.next_step
+
+
+def test_the_images_of_many_other_splits_are_not_all_counted(half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("abs_classify.datasets.benchmarks.diagnosis._MAX_COUNTED", 3)
+    write_texts(half, {"labels/test1.txt": "banded/a.jpg\n", "labels/train1.txt": "banded/c.jpg\nbanded/a.jpg\n"})
+    report = check(miniature("dtd", test1=1, val1=2, train1=2), half)
+    assert report.complete
+    assert report.there[-1] == "other splits that can be read: val1 (1 of 2 images), train1 (not counted)"
