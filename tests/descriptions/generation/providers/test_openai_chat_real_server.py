@@ -97,7 +97,6 @@ FAULTS = [
           "the server's content filter blocked the reply", ALONE, STATED),
     Fault("a refusal", completion(None, refusal="I would rather not"),
           "the model refused: I would rather not", ALONE, STATED),
-    Fault("cut before the first word", completion("", "length"), "", ADAPTED, STATED),
     Fault("408", error(408), "status 408: no", AGAIN, NONE),
     Fault("500", error(500), "status 500: no", AGAIN, NONE),
     Fault("500 without a body", Answer(500), "status 500", AGAIN, NONE),
