@@ -178,9 +178,20 @@ def fit_state(
         for name in expected
         if name in state and state[name].shape != expected[name].shape
     ]
+    # quantized weights mean nothing without the scales beside them
+    whole = [
+        name
+        for name in expected
+        if name in state and expected[name].is_floating_point() and not state[name].is_floating_point()
+    ]
     problems = [
         f"{len(names)} tensors {problem} (first: {names[0][:160]})"
-        for names, problem in ((shapes, "have another shape"), (missing, "are missing"), (unknown, "are unknown"))
+        for names, problem in (
+            (shapes, "have another shape"),
+            (missing, "are missing"),
+            (unknown, "are unknown"),
+            (whole, "are whole numbers"),
+        )
         if names
     ]
     if problems:

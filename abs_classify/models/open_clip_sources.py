@@ -360,6 +360,7 @@ def _from_hub(name: str, *, allow_download: bool) -> CheckpointSource:
 def _from_folder(name: str, folder: Path) -> CheckpointSource:
     if not (folder / CONFIG_FILE).is_file() and (folder / MODEL_CONFIG_FILE).is_file():
         return _from_transformers(name, folder)
+    _refuse_other_folders(folder)
     config = read_config(folder / CONFIG_FILE)
     candidates = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt"))
     if len(candidates) != 1:
@@ -377,6 +378,21 @@ def _from_folder(name: str, folder: Path) -> CheckpointSource:
         tokenizer=f"local-dir:{folder}",
         configuration=folder / CONFIG_FILE,
     )
+
+
+def _refuse_other_folders(folder: Path) -> None:
+    """Name a folder of a library around transformers, which holds no whole model, or holds it further below."""
+    if (folder / "adapter_config.json").is_file():
+        raise WeightsError(
+            f"the folder {str(folder)!r} holds a LoRA adapter of peft, not a model",
+            remedy="Merge it into its model (model.merge_and_unload()), and save that with save_pretrained",
+        )
+    inner = next((path.parent for path in sorted(folder.glob(f"*/{MODEL_CONFIG_FILE}"))), None)
+    if (folder / "modules.json").is_file() and inner is not None:
+        raise WeightsError(
+            f"the folder {str(folder)!r} is of sentence-transformers, which keeps the model in a folder in it",
+            remedy=f"Use local-dir:{inner}",
+        )
 
 
 def _from_transformers(name: str, folder: Path) -> CheckpointSource:

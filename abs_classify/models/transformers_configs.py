@@ -244,6 +244,11 @@ def read_shape(path: Path) -> TransformersShape:
     kind = config.get("model_type")
     if kind not in ("clip", "siglip"):
         raise _other_kind(path, kind)
+    if config.get("quantization_config"):
+        raise ModelError(
+            f"{str(path)!r} describes quantized weights, which are not read",
+            remedy="Use the weights in float16 or more",
+        )
     encoders = {part: _encoder_values(path, config, part, kind) for part in ("vision_config", "text_config")}
     try:
         if kind == "siglip":

@@ -49,6 +49,14 @@ def test_a_checkpoint_of_another_architecture(tiny: Any, tmp_path: Path) -> None
         load_model(f"{ARCH}@{tmp_path / 'few.safetensors'}")
 
 
+def test_weights_that_are_whole_numbers(tiny: Any, tmp_path: Path) -> None:
+    state = {name: tensor.clone() for name, tensor in tiny.state_dict().items()}
+    state["visual.ln_post.weight"] = torch.ones(64, dtype=torch.int8)
+    save_file(state, tmp_path / "quantized.safetensors")
+    with pytest.raises(WeightsError, match=r"1 tensors are whole numbers \(first: visual.ln_post.weight"):
+        load_model(f"{ARCH}@{tmp_path / 'quantized.safetensors'}")
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_bad_numbers_in_the_weights(tiny: Any, tmp_path: Path, value: float) -> None:
     state = {name: tensor.clone() for name, tensor in tiny.state_dict().items()}

@@ -126,6 +126,19 @@ def test_configurations_that_are_broken(tiny: Any, tmp_path: Path, content: str,
         load_model(f"local-dir:{folder}")
 
 
+def test_folders_of_libraries_around_transformers(tmp_path: Path) -> None:
+    for name, inner, message in (
+        ("adapter", "adapter_config.json", "LoRA adapter"),
+        ("sentences", "0_CLIPModel/config.json", "0_CLIPModel"),
+    ):
+        folder = tmp_path / name
+        (folder / inner).parent.mkdir(parents=True)
+        (folder / inner).write_text("{}")
+        (folder / "modules.json").write_text("[]")
+        with pytest.raises(WeightsError, match=message):
+            load_model(f"local-dir:{folder}")
+
+
 def test_a_folder_with_two_weights_files(tiny: Any, tmp_path: Path) -> None:
     folder = folder_with_configuration(tiny, tmp_path / "folder")
     (folder / "other.safetensors").write_bytes(b"")

@@ -73,6 +73,7 @@ def test_the_old_second_configuration_counts(tmp_path: Path) -> None:
         ({**CLIP, "vision_config": {"image_size": [224, 112]}}, "image_size"),
         ({**CLIP, "vision_config": "large"}, "must be a JSON object"),
         ({**CLIP, "projection_dim": "512"}, "projection_dim"),
+        ({**CLIP, "quantization_config": {"load_in_8bit": True}}, "quantized"),
         ({**CLIP, "text_config": {"max_position_embeddings": 10**6}}, "max_position_embeddings"),
         ({**CLIP, "text_config": {"eos_token_id": [1, 2]}}, "eos_token_id"),
         ({**SIGLIP, "vision_config": {"vision_use_head": False}}, "vision_use_head"),
