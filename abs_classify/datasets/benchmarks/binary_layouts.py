@@ -281,7 +281,7 @@ class ImagenetSuffixed:
         published = root.path / self.images
         if has_image_like(published, self._name):
             return published
-        return folder_of_images_like(root.tree, self._name) if root.search else None
+        return folder_of_images_like(root.folders, self._name) if root.search else None
 
     def missing(self, root: BenchmarkRoot) -> tuple[MissingPath, ...]:
         """The folder of images."""

@@ -23,6 +23,7 @@ from abs_classify.datasets.benchmarks.base import (
     missing_samples,
     usable_reader,
 )
+from abs_classify.datasets.benchmarks.disk_search import FolderTree, is_of_other_split
 from abs_classify.datasets.benchmarks.layouts import CoopSplit
 from abs_classify.datasets.benchmarks.roots import BenchmarkRoot, LayoutReader, MissingPath
 from abs_classify.datasets.orientation import all_as_stored
@@ -100,19 +101,23 @@ def check_benchmark(benchmark: Benchmark, location: str) -> DatasetReport:
     return DatasetReport(spec, not missing, tuple(there), tuple(missing), step)
 
 
-def _find_layout(benchmark: Benchmark, choice: SplitChoice) -> tuple[LayoutReader, BenchmarkRoot] | None:
+def _find_layout(
+    benchmark: Benchmark, choice: SplitChoice, tree: FolderTree | None = None
+) -> tuple[LayoutReader, BenchmarkRoot] | None:
     """The layout to read: a published one in the root, else what is found below it of one; None if there is none.
 
     A root that is merely too high or too deep has none: its spec is corrected instead.
     """
-    root = BenchmarkRoot(choice.root, shipped_label_set(benchmark.labels), choice.split.name)
-    reader = usable_reader(choice.split, root)
-    if reader is None and choice.root.is_dir():
-        levels, _, nearest, missing = _nearest(choice, root.labels)
-        if missing or (levels > 0 and _is_images_only(nearest)):
-            root = replace(root, search=True)
-            reader = usable_reader(choice.split, root)
-    return None if reader is None else (reader, root)
+    labels, split = shipped_label_set(benchmark.labels), choice.split.name
+    root = BenchmarkRoot(choice.root, labels, split, tree=tree or FolderTree(choice.root))
+    if reader := usable_reader(choice.split, root):
+        return reader, root
+    root = replace(root, search=True)
+    reader = usable_reader(choice.split, root) if choice.root.is_dir() else None
+    if reader is None:
+        return None
+    levels, _, nearest, missing = _nearest(choice, labels)
+    return (reader, root) if missing or (levels > 0 and _is_images_only(nearest)) else None
 
 
 def _is_images_only(reader: LayoutReader) -> bool:
@@ -170,11 +175,12 @@ def _usable_splits(
         benchmark, choice: which to leave out.
         budget: how many images to look for; those of later splits are not counted (None). None: all.
     """
+    tree = FolderTree(choice.root)
     for split in benchmark.splits:
         if split is choice.split or not choice.root.is_dir():
             continue
         try:
-            layout = _find_layout(benchmark, replace(choice, split=split))
+            layout = _find_layout(benchmark, replace(choice, split=split), tree)
             if layout is not None and budget is not None and budget < split.images:
                 yield split.name, None, split.images
                 continue
@@ -327,6 +333,8 @@ def _nearest(choice: SplitChoice, labels: LabelSet) -> tuple[int, Path, LayoutRe
     least, reader, missing = _fewest_missing(choice, BenchmarkRoot(choice.root, labels))
     best = (0, choice.root, reader, missing)
     for levels, folder in _nearby(choice.root):
+        if levels > 0 and is_of_other_split(folder.name, choice.split.name):
+            continue
         try:
             share, reader, missing = _fewest_missing(choice, BenchmarkRoot(folder, labels))
         except DatasetError:

@@ -23,6 +23,7 @@ __all__ = [
     "find_images",
     "folder_of_images_like",
     "has_image_like",
+    "is_of_other_split",
 ]
 
 # How many levels below the root, in how many folders.
@@ -112,6 +113,11 @@ def find_images(tree: FolderTree, folder: str, split: str, names: Sequence[str])
         if (is_published or (all(map(_is_distinctive, probes)) and not others & parts)) and _hits(candidate, probes):
             return candidate
     return None
+
+
+def is_of_other_split(name: str, split: str) -> bool:
+    """Whether a folder is called like a split, and not like this one."""
+    return name.casefold() in _SPLITS - _own_names(split)
 
 
 def _own_names(split: str) -> set[str]:

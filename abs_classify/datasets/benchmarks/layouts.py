@@ -134,7 +134,7 @@ class ClassFolders:
         if not root.search or self.other:
             return published
         ids = map(str, range(len(root.labels.ids))) if self.numbered else map(compact, root.labels.ids)
-        return find_class_folders(root.tree, self.folder, root.split, ids) or published
+        return find_class_folders(root.folders, self.folder, root.split, ids) or published
 
     def samples(self, root: BenchmarkRoot) -> Iterator[Sample]:
         """The images of the class folders, in the order of the folders' names."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -45,6 +44,7 @@ class BenchmarkRoot:
         split: the name of the split that is looked for.
         search: whether files count that lie some levels below their published place.
         remarks: of what was read from another place or under another name than the published one.
+        tree: the folders of the root; by default they are looked at when they are first asked for.
     """
 
     path: Path
@@ -52,15 +52,22 @@ class BenchmarkRoot:
     split: str = ""
     search: bool = False
     remarks: RemarkCounter = field(default_factory=RemarkCounter, compare=False)
+    tree: FolderTree | None = field(default=None, compare=False, repr=False)
 
-    @cached_property
-    def tree(self) -> FolderTree:
+    def __post_init__(self) -> None:
+        """Look at the folders once, whatever the number of splits that are looked for."""
+        if self.tree is None:
+            object.__setattr__(self, "tree", FolderTree(self.path))
+
+    @property
+    def folders(self) -> FolderTree:
         """The folders of the root."""
-        return FolderTree(self.path)
+        assert self.tree is not None  # from the beginning
+        return self.tree
 
     def file(self, relative: str) -> Path:
         """An annotation file, where it is; in its published place if it is nowhere."""
-        found = find_file(self.tree, relative) if self.search else None
+        found = find_file(self.folders, relative) if self.search else None
         return found or self.path / relative
 
 
@@ -213,7 +220,9 @@ class ListedLayout(ABC):
             if foreign:  # another file of this name
                 return (_missing_annotation(root, foreign[0]),)
             paths = []  # what is wrong with them is said when they are read
-        found = find_images(root.tree, self.images, root.split, paths) if paths else self._likely_images(root.tree)
+        found = (
+            find_images(root.folders, self.images, root.split, paths) if paths else self._likely_images(root.folders)
+        )
         return tuple(missing) if found else (*missing, *self._missing_images(root.path / self.images, anywhere=True))
 
     def _missing_images(self, folder: Path, anywhere: bool = False) -> tuple[MissingPath, ...]:
@@ -237,7 +246,7 @@ class ListedLayout(ABC):
     def samples(self, root: BenchmarkRoot) -> Iterator[Sample]:
         """The images in the order of the annotations."""
         entries, published = self._checked(root), root.path / self.images
-        folder = find_images(root.tree, self.images, root.split, [entry.path for entry in entries]) or published
+        folder = find_images(root.folders, self.images, root.split, [entry.path for entry in entries]) or published
         if folder != published:
             root.remarks.add("folder of images that lies elsewhere than the published one", str(folder))
         variants = FileVariants()

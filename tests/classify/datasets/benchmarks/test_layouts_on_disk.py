@@ -164,6 +164,13 @@ def test_the_images_of_another_split_are_never_taken(tmp_path: Path) -> None:
     assert len(opened("stanford-cars", tmp_path / "cars", 1).samples) == 1
 
 
+def test_a_root_with_nothing_but_the_training_images_is_not_corrected_to_them(tmp_path: Path) -> None:
+    write_files(tmp_path / "imagenet", "train/n01440764/a.JPEG")
+    report = check_benchmark(miniature("imagenet", val=1), str(tmp_path / "imagenet"))
+    assert not report.complete
+    assert report.next_step.startswith("Download ILSVRC2012_img_val.tar")
+
+
 def test_flowers_of_torchvision_and_by_the_name_of_the_archive(tmp_path: Path) -> None:
     savemat = pytest.importorskip("scipy.io").savemat
     savemat(tmp_path / "imagelabels.mat", {"labels": [[1, 2]]})
