@@ -23,6 +23,7 @@ from torch import Tensor
 from abs_classify.images import LoadedImage
 from abs_classify.methods.similarity import unit
 from abs_classify.methods.views import FeatureWindows, FullImage, Geometry, ViewSource, place_views
+from abs_classify.models.base import input_size
 from abs_classify.threads import Cores, even_parts, in_threads
 from abs_core.errors import ModelError
 
@@ -124,7 +125,7 @@ def stream_images(
     Arguments and errors are those of ``encode_images``, which joins the groups.
     """
     _check(model, backend, views, attention)
-    encoder = _Encoder(model, backend, views, seed, batch_size)
+    encoder = _Encoder(model, Geometry.of(model, input_size(model)), backend, views, seed, batch_size)
     known = iter(attention) if attention is not None else None
     yield from (_on_cpu if model.device.type == "cpu" else _on_accelerator)(encoder, images, known)
 
@@ -183,6 +184,7 @@ class _Encoder:
     """What is done to every group."""
 
     model: Model
+    geometry: Geometry
     backend: AttentionBackend | None
     views: Sequence[ViewSource]
     seed: int
@@ -207,10 +209,9 @@ class _Encoder:
         return lambda: EncodedImages({view: unit(wait().float().cpu()) for view, wait in raw.items()}, attention)
 
     def _place(self, images: list[LoadedImage], attention: Tensor | None) -> list[dict[ViewSource, np.ndarray]]:
-        geometry = Geometry.of(self.model)
         maps = attention.numpy() if attention is not None else [None] * len(images)
         return [
-            place_views(geometry, attention_map, image.id, image.pixels.size, self.views, seed=self.seed)
+            place_views(self.geometry, attention_map, image.id, image.pixels.size, self.views, seed=self.seed)
             for image, attention_map in zip(images, maps, strict=True)
         ]
 

@@ -156,7 +156,7 @@ class ReadAhead(Generic[Item, Read, Result]):
 SHARD = 32
 
 # Raised when the code of a stage changes its result.
-_VERSIONS = {"text-features": 1, "images": 1, "attention": 3, "view-features": 3, "scores": 3}
+_VERSIONS = {"text-features": 1, "images": 1, "attention": 3, "view-features": 4, "scores": 4}
 
 
 @dataclass(frozen=True)

@@ -360,15 +360,23 @@ class Evaluation:
         ]
         if not cropping or not self.scored.facts:
             return []
-        side = self.stages.models.facts.input_size
-        small = sum(min(image.width, image.height) < side for image in self.scored.facts)
-        if not small:
-            return []
-        return [
-            f"{small} of {counted(len(self.scored.facts), 'image', 'images')} are smaller than the {side} pixels that "
-            f"the model sees: their crops are enlarged and tell less than the full image, so compare "
-            f"{', '.join(cropping)} with a method without crops"
-        ]
+        facts = self.stages.models.facts
+        sizes = [(image.width, image.height) for image in self.scored.facts]
+        tiny = sum(map(facts.geometry.is_tiny, sizes))
+        small = sum(min(size) < facts.input_size for size in sizes) - tiny
+        total, methods = counted(len(sizes), "image", "images"), ", ".join(cropping)
+        notes = []
+        if tiny:
+            notes.append(
+                f"{tiny} of {total} have a long side below a quarter of the {facts.input_size} pixels that the model "
+                f"sees: for {methods} each crop of them is the full image, since smaller ones would only lose detail"
+            )
+        if small:
+            notes.append(
+                f"{small} of {total} are smaller than the {facts.input_size} pixels that the model sees: their crops "
+                f"are enlarged and may tell less than the full image; compare {methods} with a method without crops"
+            )
+        return notes
 
     def _checked(self) -> list[tuple[BaselineCheck, MethodResult]]:
         names = self.label_space.names.values()

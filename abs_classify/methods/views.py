@@ -56,6 +56,9 @@ __all__ = [
 Alignment: TypeAlias = Literal["reference", "aligned"]
 Ratio: TypeAlias = tuple[float, float]
 
+# An image whose long side is below a quarter of the model's input is tiny: crops of 32 x 32 pixels cost 16 points.
+_TINY = 4
+
 #: Side of the attention grid in the paper: DINO ViT-B/16 at 224 pixels.
 _PUBLISHED_GRID = 14
 _PUBLISHED_PIXELS = 224
@@ -530,15 +533,21 @@ class Geometry:
         grid: side of the model's token grid; 0 where it has no feature windows.
         crop_fraction: side of the square that the model sees of the full image, as a share of the short side; None
             for a model that stretches the full image.
+        input_size: side of the model's input in pixels; 0 to cut crops from images of any size.
     """
 
     grid: int
     crop_fraction: float | None
+    input_size: int = 0
 
     @classmethod
-    def of(cls, model: Model) -> Geometry:
+    def of(cls, model: Model, input_size: int = 0) -> Geometry:
         """The geometry of a model."""
-        return cls(model.grid, model.crop_fraction)
+        return cls(model.grid, model.crop_fraction, input_size)
+
+    def is_tiny(self, size: tuple[int, int]) -> bool:
+        """Whether an image has so few pixels that a crop of it shows less and nothing more clearly."""
+        return _TINY * max(size) < self.input_size
 
 
 def place_views(
@@ -561,13 +570,16 @@ def place_views(
         seed: with the image's id and the kind and number of a view it fixes every random number.
 
     Returns:
-        For crops int64 [N, 4]: left, upper, right, lower in pixels. For windows int64 [N, 4]: first row, end row, first
-        column, end column on the token grid. For the full image [[0, 0, width, height]].
+        For crops int64 [N, 4]: left, upper, right, lower in pixels; crops of a tiny image are all of it. For windows
+        int64 [N, 4]: first row, end row, first column, end column on the token grid. For the full image
+        [[0, 0, width, height]].
     """
     placed: dict[ViewSource, np.ndarray] = {}
     for view in views:
         if isinstance(view, FullImage):
             placed[view] = np.array([[0, 0, *size]], dtype=np.int64)
+        elif not isinstance(view, FeatureWindows) and geometry.is_tiny(size):
+            placed[view] = np.tile(np.array([0, 0, *size], dtype=np.int64), (view.count, 1))
         elif isinstance(view, RandomCrops):
             placed[view] = view.boxes(size, seed, image_id)
         elif isinstance(view, AttentionCrops):

@@ -27,6 +27,7 @@ __all__ = [
     "ImageGroup",
     "Model",
     "emulates",
+    "input_size",
     "no_feature_views",
     "resolve_device",
     "resolve_dtype",
@@ -192,6 +193,13 @@ class AttentionBackend(Protocol):
     def attend(self, images: ImageGroup) -> Tensor:
         """B images to maps [B, g, g] float32, not negative."""
         ...
+
+
+def input_size(model: Model) -> int:
+    """The shorter side of what a model sees of an image, in pixels."""
+    from PIL import Image
+
+    return min(model.preprocess(Image.new("RGB", (8, 8))).shape[-2:])
 
 
 def no_feature_views(name: str) -> ModelError:

@@ -68,7 +68,7 @@ class ModelFacts:
         """The part of the facts that places views."""
         from abs_classify.methods.views import Geometry
 
-        return Geometry(self.grid, self.crop_fraction)
+        return Geometry(self.grid, self.crop_fraction, self.input_size)
 
 
 class DeferredModel:
@@ -200,17 +200,16 @@ class DeferredModel:
         return load_attention(self.attention, self.model)
 
     def _find_facts(self) -> ModelFacts:
-        from PIL import Image
+        from abs_classify.models.base import input_size
 
         model, backend = self.model, self.attention_backend
-        seen = model.preprocess(Image.new("RGB", (8, 8))).shape
         return ModelFacts(
             model.digest,
             backend.digest,
             model.grid,
             model.crop_fraction,
             model.context_length,
-            min(seen[-2:]),
+            input_size(model),
             tuple(getattr(model, "remarks", ())),
         )
 

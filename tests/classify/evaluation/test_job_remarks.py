@@ -77,11 +77,14 @@ def test_facts_that_were_removed_from_the_cache_are_found_again(odd_images: Path
 
 def test_small_images_are_noted_where_crops_are_cut_from_them(odd_images: Path, bench: Bench) -> None:
     (odd_images / "cat/small.png").write_bytes(encode(picture(31, 200), "PNG"))
+    (odd_images / "cat/tiny.png").write_bytes(encode(picture(7, 6), "PNG"))
     notes = {
         record.method: record.details.notes for record in bench.run(odd_images, "clip,wca,abs", truncated="accept")
     }
-    said = "1 of 5 images are smaller than the 32 pixels that the model sees: their crops are enlarged and tell less"
-    assert any(line.startswith(said) and "compare wca, abs with" in line for line in notes["clip"])
+    small = "1 of 6 images are smaller than the 32 pixels that the model sees: their crops are enlarged and may tell"
+    assert any(line.startswith(small) and "compare wca, abs with" in line for line in notes["clip"])
+    tiny = "1 of 6 images have a long side below a quarter of the 32 pixels that the model sees: for wca, abs each"
+    assert any(line.startswith(tiny) for line in notes["clip"])
     assert not any(
         "smaller than" in line for line in bench.run(odd_images, "clip", truncated="accept")[0].details.notes
     )

@@ -13,12 +13,14 @@ from abs_classify.methods.views import (
     AttentionCrops,
     FeatureWindows,
     FullImage,
+    Geometry,
     RandomCrops,
     crop_ranges,
     default_top_k,
     feature_windows,
     map_centres,
     pixel_boxes,
+    place_views,
     window_range,
 )
 from abs_core.canonical import canonical_json
@@ -72,3 +74,17 @@ def test_the_scheme_of_the_draws_is_part_of_the_key_of_what_is_drawn(monkeypatch
     before = [source.key() for source in sources]
     monkeypatch.setattr(views, "RANDOM_SCHEME", "another")
     assert [source.key() != key for source, key in zip(sources, before, strict=True)] == [False, True, True, True]
+
+
+def test_crops_of_a_tiny_image_are_all_of_it_and_windows_stay() -> None:
+    crops, windows = (AttentionCrops(5), RandomCrops(3)), FeatureWindows(4)
+    attention = np.eye(7)
+    for size, is_tiny in (((32, 32), True), ((55, 20), True), ((56, 56), False), ((20, 300), False)):
+        placed = place_views(Geometry(7, 1.0, 224), attention, "sha256:a", size, [*crops, windows])
+        usual = place_views(Geometry(7, 1.0), attention, "sha256:a", size, [*crops, windows])
+        for crop in crops:
+            assert placed[crop].shape == usual[crop].shape
+            whole = (placed[crop] == [0, 0, *size]).all()
+            assert bool(whole) == is_tiny
+            assert is_tiny or (placed[crop] == usual[crop]).all()
+        assert (placed[windows] == usual[windows]).all()
