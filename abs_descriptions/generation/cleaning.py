@@ -113,7 +113,7 @@ _CHATTY = re.compile(
     r"it (?:depends|seems|appears|sounds|looks like you)\b|depending on|"
     r"there (?:is no such|are (?:several|many|different|various|two|multiple) (?:types|kinds|meanings|"
     r"ways|interpretations))|if you|whether you|when you (?:said|say|mean)|step \d|first, (?:i|let|we)|next, (?:i|we)|"
-    r"i(?=\s)|i['’][a-z]+|we(?=\s)|we['’][a-z]+|my(?=\s)|our(?=\s))|"
+    r"i(?=\s)|i['’][a-z]+|we(?=\s)(?! see\b)|we['’][a-z]+|my(?=\s)|our(?=\s))|"
     r"\b(?:i hope|hope (?:this|that|it|these) helps?|let me know|feel free|you asked|you (?:mean|meant|want|need)\b|"
     r"you(?:['’]d| would) like|would you|do you|could you|can you|your (?:question|request|image|prompt|needs|query|"
     r"input)|"
@@ -129,11 +129,12 @@ _CHATTY = re.compile(
     r"want|think|believe|assume)|i['’](?:ll|d|ve|m)|(?:should|must) (?:mention|describe|include|write|be named|say|"
     r"avoid|"
     r"focus)|let['’]s|"
-    r"(?:the )?(?:word|term|name|phrase) [\"“'‘*]?\{\}|several meanings|multiple meanings|different meanings|(?:may|"
-    r"can|could|"
-    r"might) (?:also )?refer to|in this context|(?:you['’]re|you are) (?:referring|asking|looking|talking)|"
-    r"more context|"
-    r"happy to help|(?:she|he) (?:wrote|said|says)|any (?:questions|other)|thought for|step by step)\b|https?://|www\.",
+    r"several meanings|multiple meanings|different meanings|"
+    r"(?:may|can|could|might) (?:also )?refer to|in this context|(?:you['’]re|you are) (?:referring|asking|looking|"
+    r"talking)|more context|happy to help|(?:she|he) (?:wrote|said|says)|any (?:questions|other)|thought for|step by step)\b|https?://|www\.|"
+    r"\b(?:word|term|name|phrase) [\"“'‘*]?\{\}|^here, [\"“'‘]|hard to describe|"
+    r"without (?:an?|the|any) (?:image|picture|photo)\b|"
+    r"wikipedia|^(?:describe|see (?:the|also)|done|complete)\b|^\W?\d+ (?:words|characters)\b",
     re.IGNORECASE,
 )
 
@@ -149,10 +150,11 @@ _UNSEEN = re.compile(
     r"vulnerable|conservation|population|individuals|native to|found in|inhabit\w*|species|family|belongs? to|"
     r"gastropods?|mammals?|reptiles?|amphibians?|crustaceans?|invertebrates?|scientific\w*|intelligen\w+|loyal|"
     r"friendly|"
-    r"gentle|aggressive|dangerous|fast|quickly|sluggish|speed|expensive|cheap|costs?|price\w*|worth|million|billion|"
+    r"gentle|aggressive|dangerous|fast|quickly|sluggish|speed|expensive|cheap|costs?|worth|million|billion|"
     r"percent|sport|olympic\w*|game|tells? the time|measure\w*|type of|kind of|world|country|countries|africa|"
     r"asia|europe|america\w*|united states|china|japan\w*|india\w*|scotland|england|france|germany|italy|requires?|"
-    r"involves?|depends?|fascinating|amazing|wonderful|remarkable|interesting|patient\w*|hunters?|nests?|"
+    r"involves?|depends?|can be \w+ or|practice|compan(?:y|ies)|brands?|"
+    r"manufactur\w+|tuned|played|means|fascinating|amazing|wonderful|remarkable|interesting|patient\w*|hunters?|nests?|"
     r"colon(?:y|ies)|calls?|croaks?|barks|howls?|noise|noisy|loud\w*|confused with|mistaken for|protected|may vary)\b",
     re.IGNORECASE,
 )
@@ -171,7 +173,7 @@ _SEEN = re.compile(
     r"\b(?:(?:[a-z]+-)?(?:colou?r|strip|spot(?:s|ted|less)|shape|pattern|curv|round|point(?:ed|y)|gloss|shin[ey]|"
     r"feather|"
     r"fur\b|furry|hair|edge|corner|cylind|triang|rectang|squar|circular|circle|dome|spiral|oval|wing|tail|beak|bill\b|"
-    r"leg(?:s|ged)\b|neck|face|eyes?\b|ears?\b|nose|snout|muzzle|teeth|horn|paw|claw|hoof|hooves|fin(?:s|ned)?\b|scale|"
+    r"leg(?:s|ged)\b|neck|face|eyes?\b|ears?\b|nose|snout|hump|muzzle|teeth|horn|paw|claw|hoof|hooves|fin(?:s|ned)?\b|scale|"
     r"shell|skin|coat|mane|petal|lea(?:f|ves)\b|stem|trunk|bark|branch|wheel|window|door|roof|wall|tower|handle|blade|"
     r"button|screen|lens|strap|sleeve|collar|crust|slice|layer|surface|smooth|rough|wrinkl|fold|ridge|groove|lines?\b|"
     r"lined|dots?\b|dotted|band(?:s|ed)?\b|bright|dark|pale|transparen|translucen|opaque|texture)\w*|"
@@ -457,7 +459,7 @@ def _talk(text: str, masked: str, rules: CleaningRules) -> RejectionReason | Non
     ending = _ending(text)
     if any(mark in ending for mark in "?？؟") or ending.rstrip("*_)\"'” ").endswith((":", "：", "=")):
         return RejectionReason.CHATTY
-    if _CHATTY.search(masked):
+    if _CHATTY.search(masked) or (rules.kind == "sentence" and _is_list_of_words(text)):
         return RejectionReason.CHATTY
     return RejectionReason.HEADING if rules.kind == "sentence" and _is_title(text) else None
 
@@ -476,6 +478,12 @@ def _ending(text: str) -> str:
     while end and not (text[end - 1].isalnum() or text[end - 1] == "_"):
         end -= 1
     return text[end:]
+
+
+def _is_list_of_words(text: str) -> bool:
+    """Whether a text is a list of keywords."""
+    parts = text.rstrip(".").split(",")
+    return len(parts) > 3 and all(len(part.split()) < 3 for part in parts)
 
 
 def _is_title(text: str) -> bool:
