@@ -139,7 +139,7 @@ def _validate_message(
 
 def _no_answer(message: Mapping[str, Any], *, is_cut: bool, text: str) -> ResponseProblem:
     if is_cut:
-        reason = "the reply was cut off before its first word; it needs more tokens"
+        reason = "the reply was cut off before its first word; raise --max-tokens, or turn reasoning off"
         return ResponseProblem("give up", reason, billed=True, kind="starved", is_starved=True, text=text)
     if any(_has_words(message.get(name)) for name in _REASONING) or _has_words(_parts(message.get("content"), True)):
         reason = "the reply has reasoning and no answer"
