@@ -109,7 +109,7 @@ class DigestCache:
         if self._path is None or not self._path.exists():
             return 0, 0
         sound, damaged = 0, []
-        with suppress(OSError, sqlite3.Error):
+        with suppress(OSError, sqlite3.Error, UnicodeDecodeError):
             with closing(self._open()) as base, base:
                 if base.execute("PRAGMA quick_check(1)").fetchone()[0] != b"ok":
                     raise sqlite3.DatabaseError("damaged")
@@ -180,7 +180,9 @@ class DigestCache:
             # what the statements here name is there unless the schema is damaged
             if error.sqlite_errorcode in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
                 self._discard()
-        except (OSError, sqlite3.Error, UnicodeDecodeError):
+        except UnicodeDecodeError:  # of a text in the database, or of a message about one
+            self._discard()
+        except (OSError, sqlite3.Error):
             pass
 
     def _discard(self) -> None:

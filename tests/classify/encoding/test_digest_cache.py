@@ -238,3 +238,14 @@ def test_many_images_of_one_file_are_one_commit_and_each_has_its_own_error(
     computed.clear()
     assert cache.derived_each(requests)[:7] == outcomes[:7]
     assert computed == [7]
+
+
+def test_a_schema_that_is_not_utf_8_is_damage(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"a")
+    cache = DigestCache(tmp_path / "cache")
+    expected = cache.file(tmp_path / "a.bin")
+    with closing(sqlite3.connect(tmp_path / "cache" / "digests.sqlite")) as base, base:
+        base.execute("PRAGMA writable_schema = 1")
+        base.execute("UPDATE sqlite_master SET sql = CAST(X'435245415445205441424C4520A2A2' AS TEXT)")
+    assert cache.file(tmp_path / "a.bin") == expected
+    assert cache.verify() == (1, 0)
