@@ -30,7 +30,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_read_only_cache_folder(abs_command: Abs, disk: Path, folder: Callable[..., Path]) -> None:
-    root = folder(cat=["a.png"])
+    root = folder(cat=["a.png"], dog=["b.png"])
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     arguments = ("eval", "--dataset", f"imagefolder:{root}", "--method", "clip", *PLAIN)
     line = abs_command.refuses(*arguments, cache=disk / "cache")
@@ -43,7 +43,7 @@ def test_a_read_only_cache_folder(abs_command: Abs, disk: Path, folder: Callable
 def test_a_read_only_cache_that_holds_everything_works(
     abs_command: Abs, tmp_path: Path, folder: Callable[..., Path], shared_cache: Path
 ) -> None:
-    root = folder(cat=["a.png"])
+    root = folder(cat=["a.png"], dog=["b.png"])
     arguments = ("eval", "--dataset", f"imagefolder:{root}", "--labels", "cat,dog", "--method", "clip", *PLAIN)
     full = abs_command(*arguments)
     assert full.code == 0
@@ -61,7 +61,7 @@ def test_a_read_only_cache_that_holds_everything_works(
 
 
 def test_a_full_disk(abs_command: Abs, disk: Path, folder: Callable[..., Path]) -> None:
-    root = folder(cat=["a.png"])
+    root = folder(cat=["a.png"], dog=["b.png"])
     cache = StageCache(disk / "cache")
     cache.store(CacheKey("scores", 1, {}), {"scores": np.zeros(10)})
     with pytest.raises(StorageError, match=r"no space left.*another disk"):
