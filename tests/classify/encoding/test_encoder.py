@@ -116,11 +116,8 @@ def test_what_an_accelerator_is_told_gives_the_same(
     expected = encode_images(model, source, images, VIEWS)
     assert expected.attention is not None
     for known in (None, expected.attention):
-        groups = list(
-            _on_accelerator(
-                _Encoder(model, source, VIEWS, 0, batch_size), images, None if known is None else iter(known)
-            )
-        )
+        encoder = _Encoder(model, Geometry.of(model), source, VIEWS, 0, batch_size)
+        groups = list(_on_accelerator(encoder, images, None if known is None else iter(known)))
         assert [len(group.features[VIEWS[0]]) for group in groups] == ([10] if batch_size == 64 else [4, 4, 2])
         maps = torch.cat([group.attention for group in groups if group.attention is not None])
         torch.testing.assert_close(maps, expected.attention, rtol=0, atol=2e-6)
