@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -26,6 +27,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("a small disk cannot be mounted here, so neither a full nor a read-only one was tested")
     yield path
+    gc.collect()  # the frames of an error may still hold a database that lies there open
     subprocess.run(["umount", str(path)], check=True)
 
 
