@@ -93,6 +93,8 @@ def command(
 ) -> None:
     """Classify images: the best classes of each, and the sentences that decided.
 
+    Scores can be compared within one image and one set of classes only: another class changes those of the others.
+
     \b
     abs classify photo.jpg --bundle birds
     abs classify *.jpg --labels "cat,dog,car" --json
