@@ -146,7 +146,7 @@ class Interrupts:
             raise KeyboardInterrupt
         self.requested = True
         period = _GRACE_PERIOD if number == signal.SIGINT else _SHORT_GRACE_PERIOD
-        wait = f"waiting up to {period:.0f} s for what is under way"
+        wait = f"waiting up to {period:.0f} s for work in progress"
         write_past_buffers(f"\nstopping: {wait}; press Ctrl-C again to stop now\n")
         self._timer = threading.Timer(period, _interrupt_main_thread)
         self._timer.daemon = True

@@ -192,7 +192,7 @@ def _storage_error(error: OSError) -> AbsError:
             f"cannot use {printable(str(error.filename))!r}: {reason}", remedy="Check the path and its permissions"
         )
     if error.errno == errno.ENOENT and not _has_working_folder():
-        return StorageError("the working folder does not exist any more", remedy="Change to a folder that does")
+        return StorageError("the working folder no longer exists", remedy="Change to another folder")
     return StorageError(f"cannot write the output: {reason}", remedy="Free some space, or write it elsewhere")
 
 

@@ -179,7 +179,7 @@ def truncated_option(function: F) -> F:
         type=click.Choice(["refuse", "accept"]),
         default="refuse",
         show_default=True,
-        help="Files that end early cannot be read; or take what there is of a JPEG, PNG, GIF, BMP, TIFF or PPM file.",
+        help="Files that end early: refuse them, or read what there is of a JPEG, PNG, GIF, BMP, TIFF or PPM file.",
     )(function)
 
 

@@ -185,7 +185,7 @@ _KINDS: tuple[tuple[Callable[[str], object], str, str], ...] = (
         "are names of files",
     ),
     (lambda name: fold(name) in _REST, "stands for the rest", "stand for the rest"),
-    (is_not_a_class, "is no class but something beside them", "are no classes but something beside them"),
+    (is_not_a_class, "is not a class but goes with a data set", "are not classes but go with a data set"),
     (lambda name: fold(name) in {"yes", "no", "true", "false"}, "is an answer", "are answers"),
     (_CODE.fullmatch, "is a code", "are codes"),
     (_COPY.fullmatch, "is that of a copied or new folder", "are those of copied or new folders"),

@@ -73,6 +73,6 @@ def _folder(option: str, path: str | Path) -> Path:
         ) from None
     except FileNotFoundError:
         raise UsageError(
-            f"the working folder, in which {str(path)!r} is to be, does not exist any more",
-            remedy="Change to a folder that does",
+            f"the working folder, in which {str(path)!r} is to be, no longer exists",
+            remedy="Change to another folder",
         ) from None

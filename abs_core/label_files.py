@@ -142,7 +142,7 @@ def _decode(path: Path, reading: Reading) -> str:
     where = _shown(path)
     with storage_errors(path, "read"):
         if not path.is_file():
-            raise LabelError(f"the label file {where} is no regular file", remedy="Name a file of class names")
+            raise LabelError(f"the label file {where} is not a regular file", remedy="Name a file of class names")
         size = path.stat().st_size
         if size > _MAX_BYTES:
             raise LabelError(

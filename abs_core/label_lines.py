@@ -272,7 +272,7 @@ _HEADERS = {
 }
 
 _DOUBTS: tuple[tuple[Callable[[str], object], str], ...] = (
-    (lambda name: any(True for _ in hidden_characters(name)), "used as written: with characters that are not seen"),
+    (lambda name: any(True for _ in hidden_characters(name)), "used as written: with invisible characters"),
     (_MARKUP.search, "used as written: markup, a placeholder or an address"),
     (_BULLET.match, "used as written: begins with a bullet"),
     (re.compile(r"[0-9]+\s*[.):]\s+\S").match, "used as written: begins with a number as lists do"),

@@ -199,7 +199,7 @@ def _unknown_mapping(value: Mapping[Any, Any], where: str) -> LabelError:
     if all(isinstance(item, str) for item in items):
         return LabelError(f"{where} has two texts for each class, and nothing says which is the name", remedy=_EXAMPLE)
     shown = ", ".join(quoted(str(key), 30) for key in list(value)[:5])
-    return LabelError(f"{where} has none of the forms of label files that are read, keys: {shown}", remedy=_EXAMPLE)
+    return LabelError(f"{where} has none of the known forms of label files, keys: {shown}", remedy=_EXAMPLE)
 
 
 def _is_synset(item: Any) -> bool:

@@ -106,11 +106,11 @@ def tls_context(environment: Mapping[str, str] | None = None) -> ssl.SSLContext 
     try:
         is_there = Path(file).is_file() if file else any(Path(path).is_dir() for path in folders.split(os.pathsep))
         if not is_there:
-            raise UsageError(f"{shown}, which is no {'file' if file else 'folder'}", remedy=remedy)
+            raise UsageError(f"{shown}, which is not a {'file' if file else 'folder'}", remedy=remedy)
         return ssl.create_default_context(cafile=file or None, capath=None if file else folders)
     except (OSError, ValueError) as error:  # an SSLError is an OSError
         said = getattr(error, "reason", None) or getattr(error, "strerror", None) or "it cannot be read"
-        raise UsageError(f"{shown}, which holds no certificates that can be used ({said})", remedy=remedy) from None
+        raise UsageError(f"{shown}, which holds no usable certificates ({said})", remedy=remedy) from None
 
 
 def explain_connection(error: BaseException, host: str, *, proxy: EnvironmentProxy | None = None) -> tuple[str, str]:
@@ -150,7 +150,7 @@ def _explain_tls(error: ssl.SSLError, host: str) -> tuple[str, str]:
             return f"the certificate of {host} is not valid ({why})", "Check the date of this machine and of the server"
         return (
             f"the certificate of {host} is not trusted ({why})",
-            "Let the environment variable SSL_CERT_FILE name a file with the certificate of who signed it",
+            "Set SSL_CERT_FILE to a file with the certificate of the authority that signed it",
         )
     reason = str(error.reason or "").replace("_", " ").lower() or type(error).__name__
     if any(

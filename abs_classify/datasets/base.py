@@ -328,7 +328,7 @@ def existing_path(text: str) -> Path:
     """A path that a spec names; ``~`` is the home folder, since shells leave it alone behind a colon.
 
     Raises:
-        UsageError: an address, or what can be no path.
+        UsageError: an address, or what cannot be a path.
     """
     path = Path(text)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) and not os.path.lexists(path):
@@ -338,10 +338,10 @@ def existing_path(text: str) -> Path:
     try:
         path.lstat()
     except ValueError as error:
-        raise UsageError(f"{text!r:.60} can be no path", remedy="Check the path") from error
+        raise UsageError(f"{text!r:.60} is not a valid path", remedy="Check the path") from error
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            raise UsageError(f"{text!r:.60} can be no path: it is too long", remedy="Check the path") from error
+            raise UsageError(f"{text!r:.60} is too long for a path", remedy="Check the path") from error
     return path
 
 

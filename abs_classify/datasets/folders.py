@@ -100,7 +100,7 @@ def is_image(name: str) -> bool:
 def list_folder(folder: Path) -> tuple[list[str], list[str]]:
     """The names of the sub-folders and of the files in a folder, both sorted, without hidden ones. Follows links.
 
-    What is neither, such as a pipe, a device or a link that leads nowhere, is left out.
+    What is neither, such as a pipe, a device or a broken link, is left out.
 
     Raises:
         DatasetError: the folder cannot be read.
@@ -239,7 +239,7 @@ def _kind(entry: os.DirEntry[str]) -> str:
             return _FILE
         mode = entry.stat().st_mode
     except FileNotFoundError:
-        return "a link that leads nowhere"
+        return "a broken link"
     except OSError as error:
         if error.errno == errno.ELOOP:
             return "a link to itself"

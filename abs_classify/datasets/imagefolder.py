@@ -323,7 +323,7 @@ class _ImageFolder:
         elif list_command := self._list_beside(self.listing.names(self._top)[1]):
             remedy += f", or read the list that is there: {list_command}"
         raise DatasetError(
-            f"the folders of {place!r} are no classes by their names: {', '.join(found)}",
+            f"the folders of {place!r} do not look like classes: {', '.join(found)}",
             remedy=f"{remedy}; if they are classes, write {show_command(f'imagefolder:{place}?split=none')}",
         )
 

@@ -120,7 +120,7 @@ def _opened(source: ListSource, what: str) -> Iterator[TextIO]:
     """The text of a list.
 
     Raises:
-        DatasetError: it cannot be read, is no regular file, or is not UTF-8.
+        DatasetError: it cannot be read, is not a regular file, or is not UTF-8.
     """
     file = source.file
     try:
@@ -301,10 +301,10 @@ def _headerless_columns(source: ListSource, first: Sequence[str], paths: Sequenc
         command = source.command(header="none", path=str(paths[0] + 1), label=str(label + 1))
         source.fail_line(
             1,
-            f"has no names of columns but {counted(len(first), 'cell', 'cells')} ({cells})",
+            f"has no column names but {counted(len(first), 'cell', 'cells')} ({cells})",
             f"Say which columns are path and label: {command}",
         )
-    source.remarks.add("first line of a list read as a row, not as names of columns", ", ".join(first))
+    source.remarks.add("first line of a list read as a row, not as column names", ", ".join(first))
     return _Columns(0, paths[0], 1 - paths[0], -1, -1, {})
 
 

@@ -75,7 +75,7 @@ def _split_in(folder: Path, split: str, splits: dict[str, None]) -> list[Path]:
     for number, path in enumerate(numbered):
         if int(path.stem) != number:
             raise DatasetError(
-                f"{str(folder / split)!r} has no file of the number {number}, but one of the number {path.stem}",
+                f"{str(folder / split)!r} has no file {number}, but a file {path.stem}",
                 remedy="Fetch it from where the others come from; to use one file, name it",
             )
     return numbered

@@ -86,7 +86,7 @@ def tar_members(path: Path) -> Iterator[Member]:
     headers, which the size of the file bounds.
 
     Raises:
-        DatasetError: it is not such a file, is damaged, ends early, has something behind its end, or contains a link,
+        DatasetError: it is not such a file, is damaged, ends early, has something after its end, or contains a link,
             a device, a sparse file, a path that leads outside, or an oversized header.
     """
     if path.exists() and not path.is_file():
@@ -196,14 +196,14 @@ class _Archive:
         """Everything behind the end of the archive is zero."""
         self._stream.seek(offset)
         if self._size - offset > _MAX_PADDING:
-            raise self._problem(f"goes on for {self._size - offset} bytes behind its end", _REPACK)
+            raise self._problem(f"has {self._size - offset} more bytes after its end", _REPACK)
         while block := self._stream.read(1 << 20):
             if block.strip(b"\0"):
-                raise self._problem("goes on behind its end: other archives may have been appended to it", _REPACK)
+                raise self._problem("goes on after its end: other archives may have been appended to it", _REPACK)
 
     def _cut_off(self, offset: int) -> DatasetError:
         return self._problem(
-            f"is truncated: it ends after {self._size} bytes, within or right behind the member at byte {offset}"
+            f"is truncated: it ends after {self._size} bytes, within or right after the member at byte {offset}"
             if offset < self._size
             else f"is truncated: it ends after {self._size} bytes without the end of an archive",
             _FETCH,

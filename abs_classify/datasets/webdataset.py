@@ -43,7 +43,7 @@ __all__ = ["open_shards"]
 _USAGE = "wds:DIR?split=test"
 
 _log = logging.getLogger(__name__)
-_ONE_EACH = "Write one image and one label per sample, one behind the other"
+_ONE_EACH = "Write one image and one label per sample, one after the other"
 
 # the extensions of labels, the preferred one first
 _LABELS = ("cls", "json", "txt")

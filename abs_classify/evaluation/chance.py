@@ -48,7 +48,7 @@ def likely_cause(
     error = math.sqrt((classes * classes - 1) / 12 / ranks.size)
     if mean < chance - _CLEARLY * error:
         return (
-            f"Yet the true class has place {mean:.1f} of {classes} on average (by chance {chance:.1f}), so the labels "
+            f"Yet the true class has rank {mean:.1f} of {classes} on average (by chance {chance:.1f}), so the labels "
             "are probably in the right order: the model tells these images from others, but not the classes from their "
             "neighbours. Look at which classes are confused, and at the class names and descriptions"
         )

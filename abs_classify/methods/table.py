@@ -98,7 +98,7 @@ class Method:
     def note(self) -> str:
         """What must be said beside its results, or nothing."""
         if self.votes:
-            return "no top-5, because most classes get no vote and stand in no order"
+            return "no top-5, because most classes get no vote and so no rank"
         return "scores depend on the order of the images" if self.stream else ""
 
     def key(self) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _safetensors_remedy(path: Path) -> str:
     with path.open("rb") as stream:
         is_pickled = stream.read(4).startswith((b"PK\3\4", b"\x80"))
-    return "It is one of torch.save: rename it to .bin" if is_pickled else "Fetch the file again, whole"
+    return "It was written by torch.save: rename it to .bin" if is_pickled else "Fetch the file again, whole"
 
 
 def _read_torchscript(path: Path) -> dict[str, Tensor]:

@@ -50,7 +50,7 @@ class _ImageConfig(BaseModel):
     def _heads_divide_the_width(self) -> _ImageConfig:
         is_plain = self.timm_model_name is None and isinstance(self.layers, int)
         if is_plain and self.width % self.head_width:
-            raise ValueError(f"width {self.width} is no multiple of head_width {self.head_width}")
+            raise ValueError(f"width {self.width} is not a multiple of head_width {self.head_width}")
         return self
 
 
@@ -72,7 +72,7 @@ class _TextConfig(BaseModel):
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> _TextConfig:
         if self.hf_model_name is None and self.width % self.heads:
-            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         return self
 
 

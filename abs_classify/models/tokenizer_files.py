@@ -64,7 +64,7 @@ def check_tokenizer(path: Path) -> None:
     model = content.get("model") if isinstance(content, dict) else None
     if isinstance(model, dict) and model.get("dropout"):
         raise WeightsError(
-            f"{str(path)!r} leaves out merges at random (dropout {model['dropout']!r}), so no text has one feature",
+            f"{str(path)!r} leaves out merges at random (dropout {model['dropout']!r}), so the features of a text vary",
             remedy="Set its dropout to null, which is what it means outside training",
         )
     growth = 1
@@ -86,7 +86,7 @@ def check_tokenizer(path: Path) -> None:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) != len(pairs):
-        raise ValueError("a key stands twice in one object")
+        raise ValueError("a key appears twice in one object")
     return content
 
 

@@ -49,7 +49,7 @@ class _EncoderConfig(BaseModel):
     def _heads_divide_the_width(self) -> _EncoderConfig:
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
-                f"hidden_size {self.hidden_size} is no multiple of num_attention_heads {self.num_attention_heads}"
+                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"
             )
         return self
 

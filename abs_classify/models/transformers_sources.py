@@ -70,7 +70,7 @@ def read_index(path: Path) -> tuple[Path, ...]:
     names = sorted({str(name) for name in mapping.values()}) if isinstance(mapping, dict) else []
     wrong = next((name for name in names if not _SHARD.fullmatch(name)), None)
     if not names or wrong is not None:
-        reason = "lists no files" if wrong is None else f"lists {wrong[:80]!r}, which is no name of a weights file"
+        reason = "lists no files" if wrong is None else f"lists {wrong[:80]!r}, which is not the name of a weights file"
         raise WeightsError(f"the index {str(path)!r} {reason}", remedy="Fetch the file again")
     missing = [name for name in names if not (path.parent / name).is_file()]
     if missing:

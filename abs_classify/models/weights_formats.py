@@ -29,7 +29,7 @@ STATE_REMEDY = (
 )
 
 _FETCH = "Fetch the file again"
-_FORMATS = "Give a .safetensors file, or one of torch.save with tensors alone"
+_FORMATS = "Give a .safetensors file, or a file of torch.save with tensors alone"
 _ZIP = b"PK\3\4"
 
 
@@ -68,7 +68,7 @@ def _find_foreign(path: Path, head: bytes) -> _Foreign | None:
         return _Foreign("is empty", _FETCH)
     if is_safetensors(head) or head.startswith((_ZIP, b"\x80")):
         return None
-    unknown = _Foreign("is in no format that checkpoints have", _FORMATS)
+    unknown = _Foreign("is not in a checkpoint format", _FORMATS)
     return _pointer(path, head) or _named(head) or unknown
 
 
@@ -210,7 +210,7 @@ def _scan(path: Path, stream: Any, pickles: int) -> tuple[set[str], bool]:
         # a pickle that is none of torch names what it wants before it ends
         if not any(not _PLAIN.fullmatch(name) for name in names):
             raise WeightsError(
-                f"{str(path)!r} is damaged, or no file of torch.save: {_reason(error)}", remedy=f"{_FETCH}, whole"
+                f"{str(path)!r} is damaged, or not a file of torch.save: {_reason(error)}", remedy=f"{_FETCH}, whole"
             ) from error
     return names, len(texts) > 1
 
@@ -250,7 +250,7 @@ def _check_entries(path: Path, entries: list[zipfile.ZipInfo], size: int) -> Non
     # torch stores and does not compress, so whatever unpacks to more than the file is made to fill the memory
     if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
         raise WeightsError(
-            f"{str(path)!r} is compressed or encrypted, as no file of torch.save is",
+            f"{str(path)!r} is compressed or encrypted, unlike files of torch.save",
             remedy="Save it with torch.save again, or unpack and name the file in it",
         )
     if sum(entry.file_size for entry in entries) > size:

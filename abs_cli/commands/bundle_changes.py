@@ -92,10 +92,9 @@ def merge_command(
     `--on-conflict first` the later record loses: its text, or its id. A class id with two names is always refused.
     Different label sets or notes are refused unless you give --labels, different licenses unless you give --license.
 
-    What a reviewer rejected or edited away in one bundle stays away, although another one has it. Bundles with a common
-    parent in the store, such as two reviews of one version, are merged three ways: what one of them accepted, edited or
-    took away is accepted, edited or away; what two of them changed in different ways is a conflict.
-    docs/bundle-format.md has every rule.
+    A text that a reviewer rejected or replaced in one bundle is left out, even if another one has it. Bundles with a
+    common parent in the store, such as two reviews of one version, are merged three ways: the result has what one of
+    them accepted, edited or removed; two different changes are a conflict. docs/bundle-format.md has every rule.
     """
     from abs_core.labels import read_labels
     from abs_descriptions.bundles.merge import add_merged

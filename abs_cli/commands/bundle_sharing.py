@@ -48,11 +48,11 @@ __all__ = ["export_command", "import_command", "pull_command", "push_command"]
     metavar="FILE",
     help='With --labels: a JSON {"label": "class"} or a CSV of labels and classes, for labels that are not found.',
 )
-@click.option("--skip-unknown", is_flag=True, help="With --labels: leave out labels that name no class, or several.")
+@click.option("--skip-unknown", is_flag=True, help="With --labels: skip labels that name no class, or several.")
 @click.option(
     "--parent",
     metavar="BUNDLE",
-    help="Bundle that FILE was exported from and changed by hand.  [default for a CSV: the bundle --name, if FILE is]",
+    help="Bundle that FILE was exported from, then changed by hand.  [default for its CSV: the bundle --name]",
     shell_complete=complete_bundle,
 )
 @click.pass_obj
@@ -70,12 +70,12 @@ def import_command(
 ) -> None:
     """Make a bundle from a CuPL, CLIP-D, WaffleCLIP or CLIP_benchmark JSON, a text file (class TAB sentence) or a CSV.
 
-    Shows first which class each of the file's labels means, by id, name, alias or spelling; a label that means no class
-    stops the import. Texts of a label that is the name of several classes are of all of them. Without --labels the
-    file's labels are the classes; where a CSV has a column name, its column class holds their ids.
+    Shows first which class each of the file's labels means, by id, name, alias or spelling; a label that names no class
+    stops the import. Texts of a label that is the name of several classes go to all of them. Without --labels the
+    file's labels are the classes; in a CSV with the columns class and name, class holds their ids.
 
-    An export that was changed by hand becomes a child of its bundle: what was not changed keeps where it comes from,
-    and what was taken out goes to the rejected completions.
+    An export that was changed by hand becomes a child of its bundle: unchanged texts keep their provenance, and removed
+    ones go to the rejected completions.
 
     A bundle (.jsonl), or an archive of bundles (.zip, .tar, .tar.gz), is added to the local store as it is, with its
     own name and version, if it is sound and no other bundle has them.
@@ -126,7 +126,7 @@ def import_command(
     type=click.Choice(["name", "id", "source"]),
     default="name",
     show_default=True,
-    help="Write each class by its name, by its id, or as the file called it that it was imported from.",
+    help="Write each class by its name, its id, or its key in the file it was imported from.",
 )
 @click.option(
     "--keys-from",

@@ -94,7 +94,7 @@ _LISTED = 10
     type=click.Choice(["require", "prefix"]),
     default="require",
     show_default=True,
-    help="A sentence without its class name is rejected, or gets the name and a colon in front.",
+    help="Reject a sentence without its class name, or put the name and a colon in front.",
 )
 @click.option(
     "--max-tokens",
@@ -117,7 +117,7 @@ _LISTED = 10
     type=NumberOrNone(click.FloatRange(min=0, max=1, min_open=True)),
     default=0.95,
     show_default=True,
-    help="Probability of the tokens that are sampled from; none leaves it to the model.",
+    help="Nucleus sampling: probability of the tokens to sample from; none leaves it to the model.",
 )
 @click.option(
     "--seed",
@@ -131,7 +131,7 @@ _LISTED = 10
     "--extra-body",
     type=JsonObject(),
     metavar="JSON",
-    help="""Further members of each request to a server, such as '{"reasoning_effort": "low"}'.""",
+    help="""Members to add to each request to a server, such as '{"reasoning_effort": "low"}'.""",
 )
 @click.option(
     "--fit-model",
@@ -153,7 +153,7 @@ _LISTED = 10
 @click.option(
     "--same-server",
     is_flag=True,
-    help="Reuse only replies from this very --base-url; by default the same model elsewhere counts as the same.",
+    help="Reuse only replies from this --base-url; by default those of the same model at any address.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the number of requests and their cost; send and write nothing.")
 @click.option("--report", type=_FILE, metavar="FILE", help="Write a .csv or .json file with a row for each class.")
@@ -216,8 +216,8 @@ def command(home: Home, /, labels: str, name: str, dry_run: bool, as_json: bool,
       actions, animals, descriptors, descriptors-json, food, objects, objects-small, satellite, scenes, textures,
       vehicles
 
-    Exit codes: 0 complete, 3 a partial bundle (--max-cost was reached, or a class has fewer than --per-class), 130 a
-    partial bundle after Ctrl-C, SIGTERM or SIGHUP, 2 an error.
+    Exit codes: 0 complete, 3 a partial bundle (--max-cost was reached, requests kept failing in the same way, or a
+    class has fewer than --per-class), 130 a partial bundle after Ctrl-C, SIGTERM or SIGHUP, 2 an error.
     """
     from abs_cli.console import Interrupts, progress
     from abs_core.labels import read_labels

@@ -53,12 +53,12 @@ _LISTED, _SHOWN = 5, 90
     show_default=True,
     help="Warn if a class has this many times the descriptions of another.",
 )
-@click.option("--ignore", metavar="RULE", multiple=True, help="Leave out the findings of a rule; may be repeated.")
+@click.option("--ignore", metavar="RULE", multiple=True, help="Ignore the findings of a rule; may be repeated.")
 @click.option(
     "--allow",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="A file with class names that other texts may contain, and texts to say nothing about, one a line.",
+    help="File with class names that other texts may contain, and texts to ignore, one per line.",
 )
 @click.option("--strict", is_flag=True, help="Exit with code 1 for warnings too.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON with every finding.")

@@ -136,7 +136,7 @@ def _origin(
     if origin is not None and parent is None and format_name != "csv":
         # Other formats say less of a bundle, so nothing is taken for gone without being told.
         _logger.warning(
-            "half of the texts are those of %s: --parent %s@%s keeps where they come from",
+            "half of the texts are those of %s: --parent %s@%s keeps their provenance",
             origin.reference, origin.header.name, origin.header.version,
         )  # fmt: skip
         return None
@@ -167,7 +167,7 @@ def _add_edited(
     given, unusable = to_records(texts, matching, editor.id)
     edited = apply_edits(parent, given, unusable, editor.id, str(generator.parameters["format"]))
     if edited.is_unchanged:
-        _logger.info("the file says what %s says, so there is no new version", parent.reference)
+        _logger.info("the file has the content of %s, so there is no new version", parent.reference)
         return Manifest.of(parent.header, parent.digest, parent.path.stat().st_size)
     _logger.info(
         "a changed export of %s: %d kept, %d edited, %d new, %d gone",

@@ -223,7 +223,7 @@ def _json_pairs(text: str) -> Iterator[tuple[str, list[str]]]:
         label, value = pair
         classes = [] if value is None else [value] if isinstance(value, str) else value
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-            raise ExternalFormatError(f"the class of {quoted(label)} is no string, list of strings or null")
+            raise ExternalFormatError(f"the class of {quoted(label)} must be a string, a list of strings or null")
         yield label, classes
 
 

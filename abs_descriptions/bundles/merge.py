@@ -58,7 +58,7 @@ def merge_bundles(
     on_conflict: Literal["refuse", "first"] = "refuse",
     base: Path | None = None,
 ) -> Bundle:
-    """Write one bundle with the descriptions of several. How many stay away for a reviewer is logged.
+    """Write one bundle with the descriptions of several. How many are left out because of a reviewer is logged.
 
     The module's documentation states the rules by which conflicts are settled.
 
@@ -80,7 +80,7 @@ def merge_bundles(
     covered = {record.class_id for record in merging.records()}
     if merging.dropped:
         _logger.warning(
-            "%d descriptions stay away: a reviewer rejected or edited them in one bundle, another one has them",
+            "%d descriptions left out: a reviewer rejected or edited them in one bundle, another one has them",
             merging.dropped,
         )
     return write_bundle(

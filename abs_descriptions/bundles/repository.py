@@ -461,7 +461,7 @@ class Repository:
         if manifest is None:
             foreign = foreign_content(data)
             what = "the manifest is broken or of another bundle" if foreign is None else f"this is {foreign[0]}"
-            remedy = "Remove the file and add the bundle again, or tell whoever keeps this place"
+            remedy = "Remove the file and add the bundle again, or tell whoever maintains this place"
             raise BundleError(
                 f"{self.address}/{path}, line 1: {what}", remedy=remedy if foreign is None else foreign[1]
             )
@@ -548,7 +548,7 @@ class Repository:
         return BundleError(
             f"the manifest of {manifest.name}@{manifest.version} in {self.address} names the bytes of {name}@{version} "
             "or misreports them",
-            remedy="Remove the manifest and add the bundle again, or tell whoever keeps this place",
+            remedy="Remove the manifest and add the bundle again, or tell whoever maintains this place",
         )
 
 
@@ -560,10 +560,11 @@ def _altered(head: bytes) -> tuple[str, str]:
     """What became of a file, as far as its beginning shows it, and the remedy."""
     foreign = foreign_content(head)
     if foreign is not None:
-        return f": it is {foreign[0]}", "Tell whoever keeps this place to put the files themselves there"
+        return f": it is {foreign[0]}", "Tell whoever maintains this place to put the files themselves there"
     if b"\r\n" in head:
         return (
             ": its lines end in CR LF, as Git writes them on Windows",
-            "Tell whoever keeps this place to put the line `*.jsonl -text` into .gitattributes and add the files again",
+            "Tell whoever maintains this place to put the line `*.jsonl -text` into .gitattributes and add the files "
+            "again",
         )
-    return "", "Try again; if it stays so, tell whoever keeps this place"
+    return "", "Try again; if that does not help, tell whoever maintains this place"

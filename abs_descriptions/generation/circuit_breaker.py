@@ -131,7 +131,7 @@ class CircuitBreaker:
         with self._lock:
             which = "the last" if self._replies else "all of the first"
             if self._row.alike >= self.limit:
-                return f"{which} {self._row.alike} requests failed alike: {self._row.signature}"
+                return f"{which} {self._row.alike} requests failed in the same way: {self._row.signature}"
             if self._row.count >= _LONGEST_ROW * self.limit:
                 return f"{which} {self._row.count} requests failed"
             return ""
@@ -143,8 +143,8 @@ class CircuitBreaker:
         count = sum(self._problems.values())
         if len(self._problems) == 1:
             (problem,) = self._problems
-            what = "replies were rejected" if self._replies else "requests failed"
-            return f"all of the first {count} {what} alike: {problem}"
+            what = "replies were rejected for the same reason" if self._replies else "requests failed in the same way"
+            return f"all of the first {count} {what}: {problem}"
         listed = ", ".join(f"{problem} {number}" for problem, number in self._problems.most_common(5))
         return f"none of the first {counted(count, 'request', 'requests')} gave a description: {listed}"
 

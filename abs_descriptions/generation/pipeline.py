@@ -289,8 +289,8 @@ def _nothing_usable(result: GenerationResult) -> ProviderError:
     reasons = ", ".join(f"{reason} {count}" for reason, count in rejection_counts(result).most_common()) or "none"
     failed = f"; the last failed request: {result.failures[-1]}" if result.failures else ""
     look = (
-        "Look at the replies in the journal, which are judged anew for nothing, and change the class names, the model, "
-        "the prompts or --max-tokens"
+        "Look at the replies in the journal, which are cleaned again at no cost, and change the class names, the "
+        "model, the prompts or --max-tokens"
     )
     return ProviderError(
         f"{why}none of {replies} replies is a description; rejected: {reasons}{failed}",

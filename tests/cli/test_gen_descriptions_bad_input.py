@@ -63,7 +63,7 @@ def test_an_empty_source_is_not_the_current_folder(
 def test_a_model_that_answers_in_chinese_only(generate: Generate, server: ChatScript, tmp_path: Path) -> None:
     server.behave = lambda name, body: f"这只动物{body['seed']}有柔软的耳朵和一条长长的尾巴。"
     line = generate.refuses(NAMES, "--per-class", "2", "--tries", "3", "--report", tmp_path / "r.csv")
-    assert "all of the first 16 replies were rejected alike: another language" in line
+    assert "all of the first 16 replies were rejected for the same reason: another language" in line
     assert "none of 16 replies is a description; rejected: another language 16" in line
     assert "16 requests were sent: 320 tokens in, 160 out; 16 replies are in the journal" in line
     assert len(server.asked) == 16

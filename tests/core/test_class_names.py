@@ -80,7 +80,7 @@ def test_numbers_that_belong_to_names_stay(ids: tuple[str, ...]) -> None:
         ("system folders", ["@eaDir", "__MACOSX", "Thumbs.db", "lost+found", "$RECYCLE.BIN"]),
         ("names of files", ["cat.jpg", "notes.txt"]),
         ("names of splits", ["train", "val2017", "test_set"]),
-        ("no classes but something beside them", ["annotations", "trimaps", "Labels"]),
+        ("not classes but go with a data set", ["annotations", "trimaps", "Labels"]),
         ("stand for the rest", ["other", "Unknown", "BACKGROUND_Google"]),
         ("answers", ["yes", "False"]),
         ("codes", ["class_3", "m.01g317", "Q146", "3f2a9c1b7d", "label 12"]),

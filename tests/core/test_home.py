@@ -50,6 +50,6 @@ def test_a_relative_folder_needs_a_working_folder(tmp_path: Path, monkeypatch: p
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    with pytest.raises(UsageError, match="the working folder, in which 'x' is to be, does not exist any more"):
+    with pytest.raises(UsageError, match="the working folder, in which 'x' is to be, no longer exists"):
         Home.at(Path("x"), None)
     assert Home.at(tmp_path / "x", None).root == tmp_path / "x"

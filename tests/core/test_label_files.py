@@ -180,7 +180,7 @@ def test_any_bytes_are_a_label_set_or_one_error(
 
 def test_what_is_no_regular_file_or_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.txt")
-    with pytest.raises(LabelError, match="is no regular file"):
+    with pytest.raises(LabelError, match="is not a regular file"):
         read_labels(tmp_path / "pipe.txt")
     with (tmp_path / "large.txt").open("wb") as stream:
         stream.truncate(65 * 1024 * 1024)

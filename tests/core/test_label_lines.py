@@ -87,7 +87,7 @@ KEPT: dict[str, tuple[list[str], str]] = {
     "no value": (["None", "cat"], "1 class name is a missing value"),
     "markup": (["<b>cat</b>", "dog"], "used as written: markup"),
     "a file name": (["cat.jpg", "dog"], "1 class name is the name of a file"),
-    "a selector": (["cat\ufe01", "dog"], "1 used as written: with characters that are not seen (cat\\ufe01)"),
+    "a selector": (["cat\ufe01", "dog"], "1 used as written: with invisible characters (cat\\ufe01)"),
     "a path": (["../../etc", "dog"], "used as written: markup, a placeholder or an address"),
 }
 

@@ -72,7 +72,7 @@ def test_a_class_states_aliases_with_or_without_their_source(tmp_path: Path) -> 
         ({"cat": ["It purrs."], "dog": []}, "has a list of texts for each of 2 keys, as files of descriptions have"),
         ({"labels": ["It sticks."], "dog": ["It barks."]}, "as files of descriptions have"),
         ({"a": "cat", "b": "dog"}, "two texts for each class, and nothing says which is the name"),
-        ({"a": {"b": 1}}, "none of the forms of label files"),
+        ({"a": {"b": 1}}, "none of the known forms of label files"),
         ({"classes": [{"name": "cat", "aliases": [1]}]}, "class 1: 'aliases' must be a list of strings"),
         ({"classes": ["cat"], "left_out": "x"}, "'left_out' must be a list of strings"),
         ({"classes": ["cat", 7]}, "class 1 must be an object, got a string"),

@@ -117,11 +117,11 @@ def test_any_environment_is_a_proxy_or_one_error(value: str, excepted: str) -> N
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
 def test_certificates_that_are_not_there_are_named(variable: str, tmp_path: Path) -> None:
     assert tls_context({}) is None
-    with pytest.raises(UsageError, match=rf"{variable} names '.*missing', which is no .*Correct the .* or unset it"):
+    with pytest.raises(UsageError, match=rf"{variable} names '.*missing', which is not a .*Correct the .* or unset it"):
         tls_context({variable: str(tmp_path / "missing")})
     if variable == "SSL_CERT_FILE":
         (tmp_path / "empty.pem").write_text("no certificate")
-        with pytest.raises(UsageError, match="holds no certificates"):
+        with pytest.raises(UsageError, match="holds no usable certificates"):
             tls_context({variable: str(tmp_path / "empty.pem")})
 
 

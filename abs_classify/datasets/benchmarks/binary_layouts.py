@@ -306,4 +306,6 @@ def _integer(value: Any, file: Path) -> int:
     try:
         return int(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise DatasetError(f"{str(file)!r} has a class or an image whose number is none", remedy=_FETCH) from error
+        raise DatasetError(
+            f"{str(file)!r} has a class or an image number that is not a number", remedy=_FETCH
+        ) from error

@@ -196,7 +196,7 @@ def fetch(storage: Storage, path: str, take: Callable[[bytes], object], limit: i
                 take(block[: limit - total])
                 raise BundleError(
                     f"{storage.address}/{path} has more than the {limit} bytes that it may have",
-                    remedy="Do not use this place, or tell whoever keeps it",
+                    remedy="Do not use this place, or tell whoever maintains it",
                 )
             if time.monotonic() > deadline:
                 raise StorageError(f"{storage.address}/{path} comes too slowly", remedy="Try again later")

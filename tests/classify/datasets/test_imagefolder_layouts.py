@@ -81,7 +81,7 @@ def test_what_is_no_file_is_left_out_and_counted_by_reason(tmp_path: Path) -> No
     assert {remark.kind.removeprefix("left out: "): remark.count for remark in data.remarks} == {
         "a named pipe": 4,
         "a device": 2,
-        "a link that leads nowhere": 2,
+        "a broken link": 2,
         "a link to itself": 4,
         "a socket": 2,
         "a link to a folder that is listed already": 1,
@@ -292,16 +292,18 @@ def test_splits_inside_classes_are_hinted_at(tmp_path: Path) -> None:
 def test_folders_of_which_none_is_a_class_are_refused(tmp_path: Path) -> None:
     put(tmp_path, "images/cat/a.png", "images/dog/b.png", "annotations/trimaps/a.png")
     error = refusal(tmp_path)
-    assert "are no classes by their names: annotations, images" in error.message
+    assert "do not look like classes: annotations, images" in error.message
     assert set(follow(error).names) == {"cat", "dog"}
     assert set(opened(tmp_path, "?split=none").names) == {"annotations", "images"}
     put(tmp_path / "tiny", "val/images/v.png")
     (tmp_path / "tiny" / "val" / "val_annotations.txt").write_text("v.png\tn01443537\t0\t32\n")
-    with pytest.raises(DatasetError, match="names of columns but 4 cells"):
+    with pytest.raises(DatasetError, match="column names but 4 cells"):
         follow(refusal(tmp_path / "tiny", "?split=val"))
     shutil.rmtree(tmp_path / "tiny")
     put(tmp_path, "cat/a.png")
-    assert any("no class but something beside" in text or "beside them" in text for text in remarks(opened(tmp_path)))
+    assert any(
+        "not a class but goes with" in text or "go with a data set" in text for text in remarks(opened(tmp_path))
+    )
 
 
 def test_numbers_of_folders_count_in_a_label_set_that_is_named(tmp_path: Path) -> None:

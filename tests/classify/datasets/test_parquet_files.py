@@ -61,7 +61,7 @@ def test_the_folder_of_the_only_configuration_is_found(tmp_path: Path) -> None:
         (["test-00000-of-00001-a.parquet", "test-00000-of-00001-b.parquet"], "several versions of one split"),
         (["test-00000-of-00001.parquet", "test-00000-of-00002.parquet"], "several versions of one split"),
         (["test-00000-of-00001.parquet", "test.parquet"], "several versions of one split"),
-        (["test/0000.parquet", "test/0002.parquet"], r"has no file of the number 1, but one of the number 0002"),
+        (["test/0000.parquet", "test/0002.parquet"], r"has no file 1, but a file 0002"),
         (["train-00000-of-00001.parquet"], "no parquet file of the split 'test'; its splits: train"),
     ],
 )

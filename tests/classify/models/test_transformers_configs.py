@@ -67,7 +67,7 @@ def test_the_old_second_configuration_counts(tmp_path: Path) -> None:
         ({"model_type": ["clip"]}, "only CLIP and SigLIP"),
         ({"architectures": ["CLIPModel"]}, "no model_type"),
         ({**CLIP, "vision_config": {"hidden_act": "tanh"}}, r"vision_config\.hidden_act"),
-        ({**CLIP, "vision_config": {"num_attention_heads": 7}}, "768 is no multiple of num_attention_heads 7"),
+        ({**CLIP, "vision_config": {"num_attention_heads": 7}}, "768 is not a multiple of num_attention_heads 7"),
         ({**CLIP, "vision_config": {"hidden_size": 10**12}}, r"vision_config\.hidden_size"),
         ({**CLIP, "vision_config": {"num_channels": 1}}, "num_channels"),
         ({**CLIP, "vision_config": {"image_size": [224, 112]}}, "image_size"),

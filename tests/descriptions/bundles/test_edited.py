@@ -84,7 +84,7 @@ def test_a_format_of_sentences_leaves_phrases_alone(
 ) -> None:
     file = changed(store, tmp_path, ("A cat barks.", "A cat purrs."), format_name="cupl")
     assert store.read(import_descriptions(store, file, name="pets")).header.parents == ()
-    assert any(message.endswith("--parent pets@1.0.0 keeps where they come from") for message in caplog.messages)
+    assert any(message.endswith("--parent pets@1.0.0 keeps their provenance") for message in caplog.messages)
     store.remove("pets@1.1.0")
     child = store.read(import_descriptions(store, file, name="pets", parent="pets"))
     assert [record.text for record in child.records() if record.class_id == "cat"] == [

@@ -132,8 +132,8 @@ def test_a_mapping_says_what_labels_mean(tmp_path: Path, content: str) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ('{"a": 1}', "the class of 'a' is no string"),
-        ('{"a": {"b": "cat"}}', "the class of 'a' is no string"),
+        ('{"a": 1}', "the class of 'a' must be a string"),
+        ('{"a": {"b": "cat"}}', "the class of 'a' must be a string"),
         ('["a"]', "not a JSON object of labels"),
         ('{"a": "cat", "a": "dog"}', "'a' is given twice"),
         ("{", "invalid JSON"),

@@ -139,7 +139,7 @@ class TestMerge:
             merged = merge(tmp_path, *sources)
             assert [(r.class_id, r.text) for r in merged.records()] == [("cat", "B."), ("dog", "Gone.")]
             assert caplog.messages == [
-                "1 descriptions stay away: a reviewer rejected or edited them in one bundle, another one has them"
+                "1 descriptions left out: a reviewer rejected or edited them in one bundle, another one has them"
             ]
             caplog.clear()
 

@@ -64,7 +64,7 @@ def test_a_place_whose_files_git_changed_is_called_so(tmp_path: Path, change: st
     alter(shared / manifest.object_path)
     with pytest.raises(BundleError, match=words.partition(": ")[2].split(" ", 2)[2]) as caught:
         take(tmp_path / "b", shared)
-    assert caught.value.remedy.startswith("Tell whoever keeps this place")
+    assert caught.value.remedy.startswith("Tell whoever maintains this place")
     shutil.copy(store_of(home).path(manifest), shared / manifest.object_path)
     alter(shared / manifest_path("pets", "1.0.0"))
     if change == "CRLF":  # a manifest is read by its values

@@ -48,7 +48,7 @@ def test_replies_that_are_all_rejected_end_the_run_sooner_if_they_are_alike(reas
     assert breaker.judges_replies
     assert send(breaker) == allowed
     assert breaker.first_verdict().endswith(
-        "all of the first 12 replies were rejected alike: no class name"
+        "all of the first 12 replies were rejected for the same reason: no class name"
         if not allowed
         else "none of the first 12 requests gave a description: no class name 6, chatty 6"
     )
@@ -83,7 +83,7 @@ def test_a_row_of_failures_is_broken_by_any_reply() -> None:
     for number in range(12):
         assert breaker.row_verdict() == ""
         breaker.note_failure(number, DOWN)
-    assert breaker.row_verdict() == "the last 12 requests failed alike: status 500"
+    assert breaker.row_verdict() == "the last 12 requests failed in the same way: status 500"
 
 
 def test_failures_of_all_kinds_end_the_run_later() -> None:

@@ -53,7 +53,7 @@ def test_a_certificate_that_nobody_knows_is_said_and_a_file_of_it_is_trusted_on_
 
 def test_a_file_of_certificates_that_is_missing_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file.pem")
-    with pytest.raises(UsageError, match=r"SSL_CERT_FILE names '/no/such/file\.pem', which is no file"):
+    with pytest.raises(UsageError, match=r"SSL_CERT_FILE names '/no/such/file\.pem', which is not a file"):
         ask("https://127.0.0.1:9/v1")
 
 
