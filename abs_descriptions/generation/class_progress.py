@@ -44,12 +44,14 @@ class ClassProgress:
         replies: sample number -> (digest of its request, reply), until they are cleaned.
         descriptions, rejected: what was kept, and what was not.
         longer_names: names of other classes that contain the name of this one, as "corn field" contains "field".
+        aliases: other names that a text may have in place of the class's own.
         reasoned: replies that contained reasoning beside the answer.
         is_given_up: whether nothing more is to be requested.
     """
 
     label: ClassLabel
     longer_names: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
     asked: int = 0
     failed: int = 0
     waiting: int = 0
@@ -134,7 +136,7 @@ class ClassProgress:
 
     def _matcher(self) -> NameMatcher:
         # Made anew each time, because most classes are judged once and there may be 100,000.
-        return NameMatcher(self.label.name, others=self.longer_names)
+        return NameMatcher(self.label.name, self.aliases, self.longer_names)
 
     def drop(self) -> None:
         """A sample that was to be requested never will be, and no further one."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 
@@ -18,7 +19,7 @@ from abs_descriptions.generation.actions import ActionPattern
 from abs_descriptions.generation.sentences import word_places, word_set, words
 from abs_descriptions.generation.spelling import SYNONYMS, plain_word, plurals, singulars, standard_word
 
-__all__ = ["NameMatcher", "joined_words_fit", "names_with", "plain_spellings"]
+__all__ = ["NameMatcher", "joined_words_fit", "names_with", "own_aliases", "plain_spellings"]
 
 _BRACKETS = re.compile(r"\([^()]{0,200}\)|\[[^\[\]]{0,200}\]")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
@@ -111,6 +112,16 @@ def names_with(classes: Sequence[ClassLabel]) -> Mapping[str, tuple[str, ...]]:
         if found:
             longer[label.id] = tuple(found)
     return longer
+
+
+def own_aliases(classes: Sequence[ClassLabel]) -> Mapping[str, tuple[str, ...]]:
+    """Class id -> those of its aliases that are no name of another class: "arena" tells no kind of arena apart."""
+    counts = Counter(
+        key for label in classes for key in {" ".join(words(name)) for name in (label.name, *label.aliases)}
+    )
+    return {
+        label.id: tuple(alias for alias in label.aliases if counts[" ".join(words(alias))] == 1) for label in classes
+    }
 
 
 def _content(name: str) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ from abs_descriptions.generation.class_progress import ClassProgress
 from abs_descriptions.generation.cleaning import description_key
 from abs_descriptions.generation.cost import Budget
 from abs_descriptions.generation.journal import Journal
-from abs_descriptions.generation.naming import NameMatcher, names_with
+from abs_descriptions.generation.naming import NameMatcher, names_with, own_aliases
 from abs_descriptions.generation.paid_replies import PaidReplies, PaidReply
 from abs_descriptions.generation.plan import (
     GenerationEstimate,
@@ -224,8 +224,10 @@ class _GenerationRun:
         self._example_keys = frozenset(
             description_key(example.text, NameMatcher(example.name)) for example in prompts.examples
         )
-        longer_names = names_with(labels.classes)
-        self._classes = [ClassProgress(label, longer_names.get(label.id, ())) for label in labels.classes]
+        longer_names, aliases = names_with(labels.classes), own_aliases(labels.classes)
+        self._classes = [
+            ClassProgress(label, longer_names.get(label.id, ()), aliases[label.id]) for label in labels.classes
+        ]
         self._counts = _Counts()
         self._failures: dict[str, None] = {}
         self._remarks = RemarkCounter(labels.remarks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from abs_core.labels import ClassLabel, shipped_label_set, shipped_label_sets
-from abs_descriptions.generation.naming import NameMatcher, names_with
+from abs_descriptions.generation.naming import NameMatcher, names_with, own_aliases
 
 
 @pytest.mark.parametrize(
@@ -149,3 +149,16 @@ def test_no_class_of_a_shipped_set_is_taken_for_another(name: str) -> None:
             if other.id != label.id and other.name.casefold() != label.name.casefold() and matchers[other.id](text)
         ]
         assert taken == [], label.name
+
+
+def test_an_alias_stands_for_its_class_unless_another_class_has_it() -> None:
+    classes = (
+        ClassLabel("hockey", "ice hockey arena", aliases=("arena", "ice rink")),
+        ClassLabel("rodeo", "rodeo arena", aliases=("arena",)),
+        ClassLabel("newt", "newt", aliases=("eft", "Newts")),
+    )
+    assert own_aliases(classes) == {"hockey": ("ice rink",), "rodeo": (), "newt": ("eft", "Newts")}
+    newt, hockey = (NameMatcher(label.name, own_aliases(classes)[label.id]) for label in (classes[2], classes[0]))
+    assert newt("An eft has orange skin.")
+    assert hockey("The ice rink lies under bright lamps.")
+    assert not hockey("The arena has rows of seats.")
