@@ -100,7 +100,7 @@ def test_files_that_are_no_checkpoint(tiny: Any, tmp_path: Path, how: str, monke
     assert not Path("trap-was-sprung").exists()
     torn = tmp_path / "file.safetensors"
     torn.write_bytes(file.read_bytes())
-    what = {"empty": "is empty", "json": "is JSON text", "text": "in no format"}.get(
+    what = {"empty": "is empty", "json": "is JSON text", "text": "not in a checkpoint format"}.get(
         how, "not a readable safetensors file"
     )
     with pytest.raises(WeightsError, match=what):

@@ -47,7 +47,7 @@ def refusal(path: Path, data: bytes) -> WeightsError:
         (b"\x1f\x8b\x08\0", "a gzip file", "safetensors"),
         (b"\xff\xd8\xff\xe0", "a JPEG image", "safetensors"),
         (b"x" * 257 + b"ustar\0", "a tar archive", "Unpack"),
-        (b"hello", "no format that checkpoints have", "safetensors"),
+        (b"hello", "not in a checkpoint format", "safetensors"),
     ],
 )
 @pytest.mark.parametrize("name", ["model.bin", "model.safetensors"])
