@@ -10,9 +10,9 @@ from pathlib import Path
 from vllm_support import MODEL_OPTIONS, OFFLINE
 
 from abs_descriptions.generation.providers.base import Message, Parameters, Reply, Request
+from abs_descriptions.generation.providers.error_responses import ResponseProblem
 from abs_descriptions.generation.providers.openai_batch_api import read_batch_results, write_batch_file
 from abs_descriptions.generation.providers.openai_server import OpenAIServer
-from abs_descriptions.generation.providers.response_problem import ResponseProblem
 
 SERVER = OpenAIServer("http://127.0.0.1:8000/v1", None)
 

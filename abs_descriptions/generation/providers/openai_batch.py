@@ -33,6 +33,7 @@ from abs_descriptions.generation.providers.base import (
     Tokens,
     max_tokens_per_attempt,
 )
+from abs_descriptions.generation.providers.error_responses import ResponseProblem
 from abs_descriptions.generation.providers.openai_batch_api import (
     MAX_BYTES,
     MAX_REQUESTS,
@@ -47,7 +48,6 @@ from abs_descriptions.generation.providers.parameter_refusals import (
     adapt_to_refusal,
     apply_change,
 )
-from abs_descriptions.generation.providers.response_problem import ResponseProblem
 from abs_descriptions.generation.providers.retry import RetryPolicy
 
 __all__ = ["BatchRecord", "BatchRecords", "OpenAIBatchProvider"]

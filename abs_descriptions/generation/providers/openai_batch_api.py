@@ -21,10 +21,9 @@ from abs_core.extras import require
 from abs_core.files import atomic_write
 from abs_core.text import printable
 from abs_descriptions.generation.providers.base import NO_ADAPTATION, Adaptation, Reply, Request, request_digest
-from abs_descriptions.generation.providers.error_responses import classify_status, is_quota_code
+from abs_descriptions.generation.providers.error_responses import ResponseProblem, classify_status, is_quota_code
 from abs_descriptions.generation.providers.error_words import redact_words
 from abs_descriptions.generation.providers.openai_server import OpenAIServer
-from abs_descriptions.generation.providers.response_problem import ResponseProblem
 from abs_descriptions.generation.providers.response_validation import validate_completion
 from abs_descriptions.generation.providers.retry import RetryPolicy, RetryState
 

@@ -17,7 +17,6 @@ from typing import Any
 
 from abs_core.errors import FatalProviderError, UsageError
 from abs_core.extras import require
-from abs_descriptions.generation.providers.adaptive_concurrency import ConcurrencyWindow
 from abs_descriptions.generation.providers.base import (
     NO_ADAPTATION,
     Adaptation,
@@ -28,6 +27,7 @@ from abs_descriptions.generation.providers.base import (
     Tokens,
     max_tokens_per_attempt,
 )
+from abs_descriptions.generation.providers.error_responses import ResponseProblem
 from abs_descriptions.generation.providers.openai_server import OpenAIServer, refuses_schema, validate_extra_body
 from abs_descriptions.generation.providers.parameter_refusals import (
     adapt_to_reasoning,
@@ -35,11 +35,9 @@ from abs_descriptions.generation.providers.parameter_refusals import (
     apply_change,
     out_of_range,
 )
-from abs_descriptions.generation.providers.rate_limit import RateLimiter, RateLimits
-from abs_descriptions.generation.providers.response_problem import ResponseProblem
+from abs_descriptions.generation.providers.rate_limit import ConcurrencyWindow, RateLimiter, RateLimits
 from abs_descriptions.generation.providers.response_validation import validate_body
-from abs_descriptions.generation.providers.retry import RetryPolicy, RetryState
-from abs_descriptions.generation.providers.server_health import ServerHealth
+from abs_descriptions.generation.providers.retry import RetryPolicy, RetryState, ServerHealth
 
 __all__ = ["OpenAIChatProvider"]
 

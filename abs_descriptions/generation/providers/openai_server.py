@@ -18,8 +18,7 @@ from abs_core.errors import UsageError
 from abs_core.extras import is_installed, require
 from abs_core.network import EnvironmentProxy, explain_connection, proxy_for, tls_context
 from abs_descriptions.generation.providers.base import NO_ADAPTATION, Adaptation, Message, Request
-from abs_descriptions.generation.providers.error_responses import classify_status
-from abs_descriptions.generation.providers.response_problem import ResponseProblem
+from abs_descriptions.generation.providers.error_responses import ResponseProblem, classify_status
 from abs_descriptions.generation.providers.response_validation import LIST_SCHEMA
 
 __all__ = ["OpenAIServer", "refuses_schema", "validate_extra_body"]

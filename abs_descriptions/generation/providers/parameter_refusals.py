@@ -15,7 +15,7 @@ from typing import Any
 
 from abs_core.text import printable
 from abs_descriptions.generation.providers.base import Adaptation, Provider
-from abs_descriptions.generation.providers.response_problem import ResponseProblem
+from abs_descriptions.generation.providers.error_responses import ResponseProblem
 
 __all__ = ["MIN_REASONING_TOKENS", "adapt_to_reasoning", "adapt_to_refusal", "apply_change", "out_of_range"]
 

@@ -15,9 +15,8 @@ from abs_descriptions.generation.providers.base import (
     Reply,
     Tokens,
 )
-from abs_descriptions.generation.providers.error_responses import classify_error_body
+from abs_descriptions.generation.providers.error_responses import ResponseProblem, classify_error_body
 from abs_descriptions.generation.providers.error_words import parse_json, redact, redact_words, server_words
-from abs_descriptions.generation.providers.response_problem import ResponseProblem
 from abs_descriptions.generation.reasoning import final_answer
 
 __all__ = ["LIST_SCHEMA", "validate_body", "validate_completion"]

@@ -1,4 +1,4 @@
-"""The retry policy: one for every provider that talks to a server. Pure."""
+"""How often a server is asked again, and when it is given up: one policy for every provider. Pure."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import random
 from dataclasses import dataclass, replace
 
 from abs_core.errors import UsageError
-from abs_descriptions.generation.providers.error_responses import resume_remedy
-from abs_descriptions.generation.providers.response_problem import ResponseProblem
+from abs_descriptions.generation.providers.error_responses import ResponseProblem, resume_remedy
 
-__all__ = ["RetryPolicy", "RetryState"]
+__all__ = ["RetryPolicy", "RetryState", "ServerHealth"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +92,48 @@ class RetryState:
     def reason(self, problem: ResponseProblem) -> str:
         """Why there is no reply, with the number of attempts."""
         return f"{problem.reason} ({self._attempts} attempts)" if self._attempts > 1 else problem.reason
+
+
+# A request that makes a server fail is no outage, nor are two.
+_OUTAGE_REQUESTS = 3
+
+
+class ServerHealth:
+    """Whether a server that has answered before is down: after minutes without an answer, not after hours.
+
+    Args:
+        longest_outage: seconds after which a server that gives no answer is given up.
+    """
+
+    def __init__(self, longest_outage: float) -> None:
+        self._longest = longest_outage
+        self._began: float | None = None
+        self._requests = set[int]()
+
+    def note_reply(self) -> None:
+        """A usable reply has arrived."""
+        self._began = None
+        self._requests.clear()
+
+    def note_problem(self, problem: ResponseProblem, request: int, began: float) -> None:
+        """An attempt was in vain.
+
+        Args:
+            problem: what was wrong.
+            request: identifies the request.
+            began: when the attempt began, in seconds of any clock.
+        """
+        if problem.is_outage:
+            self._began = began if self._began is None else self._began
+            self._requests.add(request)
+            return
+        self._began = None
+        self._requests.clear()
+
+    def is_down(self, now: float) -> bool:
+        """Whether several requests in a row have got no answer for so long that the server is given up."""
+        return len(self._requests) >= _OUTAGE_REQUESTS and self.seconds(now) > self._longest
+
+    def seconds(self, now: float) -> float:
+        """How long there has been no answer."""
+        return 0.0 if self._began is None else now - self._began

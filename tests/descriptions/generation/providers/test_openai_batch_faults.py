@@ -25,12 +25,12 @@ from abs_descriptions.generation.providers.base import (
     Reply,
     Tokens,
 )
+from abs_descriptions.generation.providers.error_responses import ResponseProblem
 from abs_descriptions.generation.providers.openai_batch import BatchRecord, BatchRecords, OpenAIBatchProvider
 from abs_descriptions.generation.providers.openai_batch_api import custom_id, read_batch_results, write_batch_file
 from abs_descriptions.generation.providers.openai_chat import OpenAIChatProvider
 from abs_descriptions.generation.providers.openai_server import OpenAIServer
 from abs_descriptions.generation.providers.registry import ProviderOptions, build_provider
-from abs_descriptions.generation.providers.response_problem import ResponseProblem
 from abs_descriptions.generation.runner import GenerationPlan, run_generation
 
 pytest.importorskip("openai")

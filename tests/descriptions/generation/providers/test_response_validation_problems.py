@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from abs_descriptions.generation.providers.base import Reply, Tokens
-from abs_descriptions.generation.providers.error_responses import classify_status
-from abs_descriptions.generation.providers.response_problem import ResponseProblem
+from abs_descriptions.generation.providers.error_responses import ResponseProblem, classify_status
 from abs_descriptions.generation.providers.response_validation import validate_completion
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from abs_descriptions.generation.providers.base import Reply, Tokens
-from abs_descriptions.generation.providers.response_problem import ResponseProblem
+from abs_descriptions.generation.providers.error_responses import ResponseProblem
 from abs_descriptions.generation.providers.response_validation import validate_body, validate_completion
 
 TEXT = "A cat has ears."

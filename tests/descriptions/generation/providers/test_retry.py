@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from abs_descriptions.generation.providers.response_problem import ResponseProblem
+from abs_descriptions.generation.providers.error_responses import ResponseProblem
 from abs_descriptions.generation.providers.retry import RetryPolicy, RetryState
 
 BUSY = ResponseProblem("again", "status 503")

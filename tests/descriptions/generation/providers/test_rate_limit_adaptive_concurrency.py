@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from servers import Answer, ChatServer, completion, error, serving
 
-from abs_descriptions.generation.providers.adaptive_concurrency import ConcurrencyWindow
 from abs_descriptions.generation.providers.base import Message, Parameters, Reply, Request
 from abs_descriptions.generation.providers.openai_chat import OpenAIChatProvider
+from abs_descriptions.generation.providers.rate_limit import ConcurrencyWindow
 from abs_descriptions.generation.providers.retry import RetryPolicy
 
 
