@@ -273,7 +273,7 @@ def _damaged(label: str, error: Exception, truncated: Truncated) -> ImageError:
     reason = printable(str(error) or type(error).__name__, 120).rstrip(".")
     remedy = _REPLACE
     if truncated == "refuse" and isinstance(error, OSError) and _is_cut_off(error):
-        remedy = f"{_REPLACE}; --truncated accept takes what there is of it"
+        remedy = f"{_REPLACE}; --truncated accept reads what there is of it"
     return ImageError(f"the image {label} is cut off or damaged: {reason}", remedy=remedy)
 
 

@@ -115,7 +115,7 @@ class _ProgressLines:
         self._last = now
         self._lines += 1
         rate = self._done / max(now - self._start, 1e-9)
-        left = f"{format_duration((self._total - self._done) / rate)} left" if rate else "time left not known yet"
+        left = f"{format_duration((self._total - self._done) / rate)} left" if rate else "time left unknown"
         tail = f"; {remark}" if remark else ""
         done = f"{self._title}: {self._done} of {self._total} {self._unit}"
         note(f"{done}, {rate:.1f} {self._unit}/s, {left}{tail}")

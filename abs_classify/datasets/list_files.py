@@ -396,7 +396,7 @@ class _Table:
             ]
             if len(marked) != 1:
                 reason = "several classes" if marked else "no class"
-                self._source.remarks.add(f"left out: a row with {reason}", path)
+                self._source.remarks.add(f"skipped: a row with {reason}", path)
                 return None
             return ListRow(line, path, marked[0])
         label = row[columns.label] if columns.label < width else ""

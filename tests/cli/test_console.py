@@ -46,9 +46,9 @@ def test_work_before_the_first_unit_is_told_early_and_does_not_count_for_the_rat
             advance(0, f"read {done} of 500 images")
         advance(10)
     assert capsys.readouterr().err.splitlines() == [
-        "classifying: 0 of 30000 images, 0.0 images/s, time left not known yet; read 200 of 500 images",
-        "classifying: 0 of 30000 images, 0.0 images/s, time left not known yet; read 400 of 500 images",
-        "classifying: 0 of 30000 images, 0.0 images/s, time left not known yet; read 500 of 500 images",
+        "classifying: 0 of 30000 images, 0.0 images/s, time left unknown; read 200 of 500 images",
+        "classifying: 0 of 30000 images, 0.0 images/s, time left unknown; read 400 of 500 images",
+        "classifying: 0 of 30000 images, 0.0 images/s, time left unknown; read 500 of 500 images",
         "classifying: 10 of 30000 images, 1.0 images/s, 8 h 45 min left",
     ]
 

@@ -117,8 +117,8 @@ def test_columns_of_zeros_and_ones_are_classes(folder: Path) -> None:
     data = opened(folder, "filename, cat, dog\na.png, 1, 0\nb.png, 0, 1\nsub/c.png, 1, 1\nmy cat.png, 0, 0\n")
     assert rows(data) == CATS
     assert [str(remark) for remark in data.remarks[1:]] == [
-        "1 left out: a row with several classes (sub/c.png)",
-        "1 left out: a row with no class (my cat.png)",
+        "1 skipped: a row with several classes (sub/c.png)",
+        "1 skipped: a row with no class (my cat.png)",
     ]
     assert rows(opened(folder, "image,MEL,NV\na,1.0,0.0\nb,0.0,1.0\n")) == [("a.png", "MEL"), ("b.png", "NV")]
 
