@@ -254,6 +254,6 @@ def model_notes(name: str) -> list[str]:
         return []
     return [
         "the embedded model knows what ImageNet-1k knows: its image encoder was trained on the photos of ILSVRC 2012, "
-        "so its accuracy on such images says little about others; use it to try the pipeline, and an open_clip model for "
-        "work"
+        "so its accuracy on such images says little about others; use it to try the pipeline, and an open_clip model "
+        "for work"
     ]
