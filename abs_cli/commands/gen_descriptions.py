@@ -18,9 +18,9 @@ from abs_core.text import counted, json_text, printable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from abs_descriptions.generation.class_progress import ClassReport
     from abs_descriptions.generation.cleaning import CleaningRules
     from abs_descriptions.generation.cost import Prices
+    from abs_descriptions.generation.plan import ClassReport
     from abs_descriptions.generation.providers.base import Provider
     from abs_descriptions.generation.report import CostEstimate, CostSummary, GenerationSummary
     from abs_descriptions.generation.runner import GenerationPlan, GenerationResult

@@ -31,8 +31,8 @@ from abs_core.descriptions import Description, DescriptionKind, Provenance, Reje
 from abs_core.errors import BundleError, UnknownNameError
 from abs_core.files import sha256_file
 from abs_core.text import csv_delimiter, printable, quoted, unescape_formula
+from abs_core.text_files import ExternalFormatError, read_external_text
 from abs_descriptions.bundles.codec import is_too_deep
-from abs_descriptions.bundles.external_text import ExternalFormatError, read_external_text
 from abs_descriptions.bundles.format import Generator, text_problem
 from abs_descriptions.bundles.matching import LabelMatching
 

@@ -18,7 +18,7 @@ from abs_core.errors import BundleError
 from abs_core.labels import ClassLabel, LabelSet, fold
 from abs_core.remarks import Remark, RemarkCounter
 from abs_core.text import csv_delimiter, printable, quoted
-from abs_descriptions.bundles.external_text import ExternalFormatError, read_external_text
+from abs_core.text_files import ExternalFormatError, read_external_text
 
 __all__ = ["LabelMatching", "match_labels", "read_mapping"]
 

@@ -26,13 +26,18 @@ from abs_core.descriptions import Description, Rejection
 from abs_core.errors import BundleError, UsageError
 from abs_core.files import atomic_write, sha256_file
 from abs_core.text import printable, quoted, validation_message
-from abs_descriptions.bundles.external_text import ExternalFormatError, read_external_text
+from abs_core.text_files import ExternalFormatError, read_external_text
 from abs_descriptions.bundles.format import Generator, text_problem
 from abs_descriptions.bundles.manifest import Manifest
 from abs_descriptions.bundles.reader import Bundle, iter_rejected, rejected_path
 from abs_descriptions.bundles.repository import Repository
-from abs_descriptions.bundles.review_file import ReviewRow, parse_review_file, row_id, serialize_review_file
-from abs_descriptions.bundles.review_page import render_review_page
+from abs_descriptions.bundles.review_file import (
+    ReviewRow,
+    parse_review_file,
+    render_review_page,
+    row_id,
+    serialize_review_file,
+)
 from abs_descriptions.bundles.versions import add_version, child_version, timestamp
 from abs_descriptions.bundles.writer import write_bundle
 

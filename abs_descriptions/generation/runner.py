@@ -28,13 +28,13 @@ from abs_core.remarks import RemarkCounter
 from abs_descriptions.bundles import Generator, PromptSetEntry, Provenance
 from abs_descriptions.bundles.format import MAX_CLASS_NAME, token_problem
 from abs_descriptions.generation.circuit_breaker import CircuitBreaker, RepeatDetector
-from abs_descriptions.generation.class_progress import ClassProgress
 from abs_descriptions.generation.cleaning import description_key
 from abs_descriptions.generation.cost import Budget
 from abs_descriptions.generation.journal import Journal
 from abs_descriptions.generation.naming import NameMatcher, names_with, own_aliases
 from abs_descriptions.generation.paid_replies import PaidReplies, PaidReply
 from abs_descriptions.generation.plan import (
+    ClassProgress,
     GenerationEstimate,
     GenerationPlan,
     GenerationProgress,

@@ -9,7 +9,7 @@ from bundle_samples import texts, write_texts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abs_descriptions.bundles.external_text import ExternalFormatError
+from abs_core.text_files import ExternalFormatError
 from abs_descriptions.bundles.review import read_review_file, write_review
 from abs_descriptions.bundles.review_file import COLUMNS, parse_review_file
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from abs_core.errors import BundleError, UsageError
-from abs_descriptions.bundles.recognition import recognized_format
+from abs_descriptions.bundles.importing import recognized_format
 
 PHRASES = {"cat": ["whiskers", "pointed ears", "a long tail"], "cup": ["a handle", "ceramic body"]}
 SENTENCES = {"cat": ["A cat has whiskers.", "It purrs…"], "寿司": ["寿司は四角い。"], "käse": ["Er ist “süß”."]}

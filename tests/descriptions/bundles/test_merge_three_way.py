@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from abs_core.descriptions import Description, Provenance
 from abs_core.errors import BundleError
 from abs_descriptions.bundles import Bundle, iter_rejected
-from abs_descriptions.bundles.merge import add_merged
+from abs_descriptions.bundles.merge import add_merged, reconcile
 from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.review import add_reviewed, write_review_file
-from abs_descriptions.bundles.three_way import reconcile
 
 Decisions = dict[str, tuple[str, str]]
 
