@@ -5,13 +5,11 @@ What is unambiguous is read, and how it was read is said; the rest is refused, o
 
 from __future__ import annotations
 
-import ast
 import csv
 import io
 import json
 import logging
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -23,6 +21,7 @@ from abs_core.class_names import name_remarks, translated_names
 from abs_core.errors import LabelError
 from abs_core.files import read_yaml, storage_errors
 from abs_core.label_lines import Reading, doubtful_names, entries_of_lines, is_id, named_entry
+from abs_core.label_literals import literal_in
 from abs_core.label_set import LabelEntry, LabelSet, build_label_set
 from abs_core.label_values import StatedSet, read_value
 from abs_core.remarks import RemarkCounter
@@ -60,7 +59,6 @@ _IMAGE_COLUMNS = {
     "img",
     "image_id",
 }
-_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def read_label_file(path: Path, name: str | None = None) -> LabelSet:
@@ -89,7 +87,13 @@ def read_label_file(path: Path, name: str | None = None) -> LabelSet:
     if not text.strip("\r\n"):
         raise LabelError(f"the label file {where} is empty", remedy="Write one class name on each line")
     if suffix == ".json":
-        return _finished(read_value(_parsed(text, where), where, reading), path, name, reading)
+        value = _json_lines(text)
+        if value is not None:
+            reading.how.add("read as an object of JSON on each line", path.name)
+        else:
+            value = _parsed(text, where)
+        return _finished(read_value(value, where, reading), path, name, reading)
+    text = _without_frame(text)
     if suffix in _TABLES or _has_header(text):
         return _finished(StatedSet(_table_entries(where, text, reading)), path, name, reading)
     value = _value_in_text(text)
@@ -182,23 +186,24 @@ def _content_lines(text: str) -> Iterator[tuple[int, str]]:
             yield number, content
 
 
-# a list or a dict as Python writes it
-_MAX_LITERAL = 1024 * 1024
-
-
 def _value_in_text(text: str) -> Any:
     """The list or object of JSON, or of Python, that a file of another ending holds; None if it holds none."""
-    if text.lstrip()[:1] not in ("[", "{"):
+    if text.lstrip()[:1] in ("[", "{"):
+        with suppress(LabelError):
+            return _parsed(text, "")
+        lines = _json_lines(text)
+        if lines is not None:
+            return lines
+    return literal_in(text)
+
+
+def _json_lines(text: str) -> list[Any] | None:
+    """The objects of a text with one on each line; None if it is none."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    if len(lines) < 2 or not all(line.lstrip()[:1] == "{" and line.rstrip()[-1:] == "}" for line in lines):
         return None
     with suppress(LabelError):
-        return _parsed(text, "")
-    if len(text) <= _MAX_LITERAL:
-        with (
-            suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError),
-            warnings.catch_warnings(action="ignore"),  # of Python code that the text could be as well
-        ):
-            value = ast.literal_eval(text.strip())
-            return value if isinstance(value, dict | list) else None
+        return [_parsed(line, "") for line in lines]
     return None
 
 
@@ -229,15 +234,16 @@ def _table_entries(where: str, text: str, reading: Reading) -> list[LabelEntry]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     skipped = 1 if stated is not None else 0
     try:
-        rows = [(reader.line_num + skipped, row) for row in reader if row]
+        rows = [(reader.line_num + skipped, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
         raise LabelError(
             f"{where} line {reader.line_num + skipped}: {error}", remedy="Write the file as comma-separated values"
         ) from None
     if not rows:
         raise LabelError(f"{where} has no labels", remedy="Begin the file with the header id,name")
-    header = [cell.strip().casefold().replace(" ", "_") for cell in rows[0][1]]
-    if not set(header) & {*_NAME_COLUMNS, *_ID_COLUMNS}:
+    rows = _without_empty_columns(rows)
+    header = _columns_named(rows[0][1])
+    if not set(header) & {*_NAME_COLUMNS, *_ID_COLUMNS} and not _names_other_columns(rows):
         return _entries_without_header(where, rows, reading)
     _check_widths(where, rows)
     return list(_entries_of_rows(where, header, rows, reading))
@@ -246,14 +252,50 @@ def _table_entries(where: str, text: str, reading: Reading) -> list[LabelEntry]:
 def _has_header(text: str) -> bool:
     """Whether a text file begins with the columns of a table, as spreadsheets save "Unicode text"."""
     first = re.split("[\r\n]", text, maxsplit=1)[0]
-    columns = [cell.strip().casefold().replace(" ", "_") for cell in first.split(_delimiter(first))]
+    columns = _columns_named(first.split(_delimiter(first)))
     known = {*_NAME_COLUMNS, *_ID_COLUMNS, "group", "note"}
     return len(columns) > 1 and known.issuperset(columns) and not set(columns).isdisjoint(_NAME_COLUMNS)
+
+
+_RULE = re.compile(r"[-+|=: ]+")
+
+
+def _without_frame(text: str) -> str:
+    """A table as Markdown and databases draw it, without its frame; other texts as they are."""
+    lines = [line.strip() for line in re.split("\r?\n", text.strip())]
+    if len(lines) < 3 or not all(len(line) > 2 and line[0] in "|+" and line[-1] == line[0] for line in lines):
+        return text
+    rows = (line[1:-1] for line in lines if not _RULE.fullmatch(line))
+    return "\n".join("|".join(cell.strip() for cell in row.split("|")) for row in rows)
 
 
 def _delimiter(text: str) -> str:
     first = re.split("[\r\n]", text, maxsplit=1)[0]
     return "|" if "|" in first and not re.search("[,;\t]", first) else csv_delimiter(text)
+
+
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+def _columns_named(cells: Sequence[str]) -> list[str]:
+    """The names of columns in one spelling: ``Class Name``, ``ClassName`` and ``class-name`` are ``class_name``."""
+    return [re.sub(r"[\s-]+", "_", _CAMEL.sub("_", cell.strip())).casefold() for cell in cells]
+
+
+def _without_empty_columns(rows: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
+    """The rows without the empty columns at the end, which spreadsheets write."""
+    width = max(place for _, row in rows for place, cell in enumerate(row, 1) if cell.strip())
+    if any(len(row) > len(rows[0][1]) for _, row in rows):
+        return rows
+    return [(line, row[:width]) for line, row in rows]
+
+
+def _names_other_columns(rows: Sequence[tuple[int, list[str]]]) -> bool:
+    """Whether the first of rows of two columns names them in words of its own: over a column of ids stands no id."""
+    if len(rows) < 3 or any(len(row) != 2 for _, row in rows):
+        return False
+    ids = [place for place in (0, 1) if all(is_id(row[place]) for _, row in rows[1:])]
+    return len(ids) == 1 and not is_id(rows[0][1][ids[0]])
 
 
 def _check_widths(where: str, rows: Sequence[tuple[int, list[str]]]) -> None:
@@ -280,7 +322,7 @@ def _entries_of_rows(
     seen: set[tuple[str, str | None]] = set()
     for line, row in rows[1:]:
         cells = dict(zip(header, row, strict=True))
-        stated = (cells.get(identifier) or None) if identifier else None
+        stated = (cells.get(identifier) or None) if identifier is not None else None
         if lists_images and (cells[name], stated) in seen:
             reading.how.add("read once: a row of a class that has several", cells[name])
             continue
@@ -295,20 +337,31 @@ def _columns(where: str, header: list[str], rows: Sequence[tuple[int, list[str]]
         raise LabelError(
             f"{where} line 1: the columns must differ, got {shown!r}", remedy="Give each column a name of its own"
         )
-    numeric = {
-        column
-        for place, column in enumerate(header)
-        if len(rows) > 1 and all(_NUMBER.fullmatch(row[place].strip()) for _, row in rows[1:])
+    coded = {
+        column for place, column in enumerate(header) if len(rows) > 1 and all(is_id(row[place]) for _, row in rows[1:])
     }
     names = [column for column in _NAME_COLUMNS if column in header]
-    words = [column for column in names if column not in numeric] or names
+    words = [column for column in names if column not in coded]
+    ids = [column for column in _ID_COLUMNS if column in header and column not in words[:1]]
+    ids += [column for column in names if column in coded and column not in ids]
+    if not words and len(header) == 2:
+        ids += [column for column in header if column in coded and column not in ids]
+    worded = {
+        column
+        for place, column in enumerate(header)
+        if len(rows) > 1 and all(any(map(str.isalpha, row[place])) for _, row in rows[1:])
+    }
+    known = {*ids, *names, *_IMAGE_COLUMNS, *coded, "group", "note"}
+    others = [column for column in header if column in worded - known]
+    if not words and len(others) == 1:
+        words = others  # the only one that can be the name, whatever the language of its header
+    words = words or names
     if not words:
         raise LabelError(
             f"{where} line 1: the columns must be name and, optionally, id, group and note, got {shown!r}",
             remedy="Begin the file with the header id,name or id,name,group,note",
         )
-    ids = [column for column in _ID_COLUMNS if column in header and column != words[0]]
-    return words[0], ids[0] if ids else None
+    return words[0], next((column for column in ids if column != words[0]), None)
 
 
 def _entries_without_header(where: str, rows: Sequence[tuple[int, list[str]]], reading: Reading) -> list[LabelEntry]:

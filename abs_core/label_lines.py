@@ -73,8 +73,26 @@ def entries_of_lines(where: str, lines: Iterable[tuple[int, str]], reading: Read
             listed = [replace(line, text=text) for line, text in zip(listed, texts, strict=True)]
     for _ in range(2):  # "1 001.Black_footed_Albatross"
         listed = _strip_numbers(listed, reading)
+    texts = _without_emphasis([line.text for line in listed])  # "1. **Cat**"
+    if texts is not None:
+        _note(reading.how, "read without the marks of emphasis around it", listed)
+        listed = [replace(line, text=text) for line, text in zip(listed, texts, strict=True)]
     listed = _strip_letter_folders(listed, reading)
-    return [_entry(line, reading) for line in listed]
+    return [_entry(line, reading) for line in _split_numbered_ids(listed, reading)]
+
+
+_NUMBERED_ID = re.compile(r"(n[0-9]{8})\s+([0-9]{1,6})\s+(\S+)")
+
+
+def _split_numbered_ids(lines: list[_Line], reading: Reading) -> list[_Line]:
+    """``n02119789 1 kit_fox``, as ImageNet's devkit and Keras list them: the number is that of the line."""
+    matches = [match for line in lines if line.id is None and (match := _NUMBERED_ID.fullmatch(line.text))]
+    if not matches or len(matches) < len(lines) or len({match[2] for match in matches}) < len(lines):
+        return lines
+    _note(reading.how, "read as a WordNet id, a number and a name", lines)
+    return [
+        replace(line, text=match[3].replace("_", " "), id=match[1]) for line, match in zip(lines, matches, strict=True)
+    ]
 
 
 def _note(counter: RemarkCounter, kind: str, lines: Sequence[_Line]) -> None:
@@ -159,10 +177,30 @@ def _without_quotes(texts: Sequence[str]) -> list[str] | None:
     return [text[1:-1] for text in texts]
 
 
+_EMPHASIS = re.compile(r"(\*\*|__|\*|~~)([^*~\s](?:[^*~]*[^*~\s])?)\1")
+
+
+def _without_emphasis(texts: Sequence[str]) -> list[str] | None:
+    matches = [_EMPHASIS.fullmatch(text) for text in texts if len(text) <= _MAX_NUMBERED]
+    found = [match[2] for match in matches if match is not None]
+    return found if texts and len(found) == len(texts) else None
+
+
+_COLORED = re.compile(r"([^:]+):(?:[0-9]{1,3},[0-9]{1,3},[0-9]{1,3})?:[^:]*:[^:]*")
+
+
+def _without_colors(texts: Sequence[str]) -> list[str] | None:
+    matches = [_COLORED.fullmatch(text) for text in texts]
+    found = [match[1].strip() for match in matches if match is not None]
+    return found if texts and len(found) == len(texts) else None
+
+
 _WRAPPINGS: tuple[tuple[Callable[[Sequence[str]], list[str] | None], str], ...] = (
     (_without_bullets, "read without the bullet before it"),
     (_without_commas, "read without the comma after it"),
     (_without_quotes, "read without the quotes around it"),
+    (_without_emphasis, "read without the marks of emphasis around it"),
+    (_without_colors, "read without the color after it"),
 )
 
 
@@ -278,6 +316,8 @@ _DOUBTS: tuple[tuple[Callable[[str], object], str], ...] = (
     (re.compile(r"[0-9]+\s*[.):]\s+\S").match, "used as written: begins with a number as lists do"),
     (lambda name: len(name) > 1 and _QUOTES.get(name[0]) == name[-1], "used as written: in quotes"),
     (re.compile(",").search, "used as written: with a comma in it"),
+    (re.compile(r".*:(?:\s|$)").match, "used as written: with a colon in it"),
+    (re.compile(r"(\*\*|__|\*)\S.*\S?\1").fullmatch, "used as written: in marks of emphasis"),
     (lambda name: fold(name) in _HEADERS, "used as written: like the header of a table"),
     (lambda name: len(name) > 100, "used as written: over 100 characters"),
 )
@@ -288,6 +328,10 @@ def doubtful_names(classes: Iterable[ClassLabel]) -> RemarkCounter:
     doubts = RemarkCounter()
     classes = list(classes)
     names = {label.name: label.id for label in classes}
+    counted = [label.name for label in classes if re.fullmatch(r".*\S\s+[-+]?[0-9]", label.name)]
+    if len(counted) == len(classes) > 1:
+        for name in counted:
+            doubts.add("used as written: ends with a number as all do", name)
     for label in classes:
         for test, kind in _DOUBTS:
             if test(label.name):

@@ -24,6 +24,7 @@ _WORDNET_ID = re.compile(r"n[0-9]{8}")
 _LISTS = (
     "id2label", "idx2label", "idx_to_class", "names", "class_names", "classnames", "label_names", "labels",
     "categories", "label2id", "class_to_idx", "class_indices", "label_map", "vocab",
+    "thing_classes", "class_name_mapping", "class_label",
 )  # fmt: skip
 _NAMES = ("name", "class_name", "label", "display_name", "title")
 _IDS = ("id", "class_id", "label_id", "wnid")
@@ -52,25 +53,85 @@ def read_value(value: Any, where: str, reading: Reading) -> StatedSet:
     Raises:
         LabelError: none of the forms that are known, or one that could be read in two ways.
     """
-    if isinstance(value, dict) and "classes" in value and not isinstance(value["classes"], dict):
+    if isinstance(value, dict) and "classes" in value and not _lists_names_of_others(value):
         return _label_set(value, where, reading)
     if isinstance(value, list):
         return StatedSet(list(_entries_of_list(value, where, reading)))
     if not isinstance(value, dict):
         raise LabelError(f"{where} must be an object or a list, got {_type(value)}", remedy=_EXAMPLE)
-    for key in (*_LISTS, "classes"):
+    # Beside a list of names, "labels" are those of images.
+    for key in ("classes", *_LISTS) if _are_texts(value.get("classes")) else (*_LISTS, "classes"):
         inner = value.get(key)
         if isinstance(inner, dict | list) and inner and not (len(value) > 1 and _texts(inner, value)):
             others = [name for name in value if name != key]
             for name in others:
                 reading.how.add(f"not read: a key beside {quoted(key)}", name)
             return read_value(inner, where, reading)
-    return StatedSet(list(_entries_of_mapping(value, where, reading)))
+    inner = _only_nested(value)
+    if inner is not None:
+        reading.how.add("read inside: a key", inner[0])
+        return read_value(inner[1], where, reading)
+    return StatedSet(list(_entries_of_mapping(_without_columns(value), where, reading)))
+
+
+def _lists_names_of_others(value: Mapping[str, Any]) -> bool:
+    """Whether ``classes`` are an object, or names beside keys that label sets of this toolkit do not have."""
+    classes = value["classes"]
+    return isinstance(classes, dict) or (bool(classes) and _are_texts(classes) and not {*value} <= {*_SET_KEYS})
+
+
+_MAX_DEPTH = 8
+
+
+def _only_nested(value: Mapping[Any, Any]) -> tuple[str, Any] | None:
+    """The classes further inside, as Datumaro and cards of datasets have them: what is under a key for classes.
+
+    Nothing if there are none, or different ones, so that nothing is chosen for the user.
+    """
+    found: list[tuple[str, Any]] = []
+
+    def search(item: Any, path: str, depth: int) -> None:
+        for key, inner in item.items() if isinstance(item, dict) else ((None, each) for each in item):
+            if not isinstance(inner, dict | list) or depth > _MAX_DEPTH or len(found) > 1:
+                continue
+            here = path if key is None else f"{path}.{key}".strip(".")
+            if depth and key in (*_LISTS, "classes") and _are_classes(inner):
+                if all(inner != other for _, other in found):
+                    found.append((here, inner))
+            else:
+                search(inner, here, depth + 1)
+
+    search(value, "", 0)
+    return found[0] if len(found) == 1 else None
+
+
+def _are_classes(value: Any) -> bool:
+    """Names in a list, objects with names, or names by number."""
+    if isinstance(value, list):
+        return bool(value) and (
+            _are_texts(value) or all(isinstance(item, dict) and isinstance(_first(item, _NAMES), str) for item in value)
+        )
+    pairs = value.items()
+    return bool(pairs) and (
+        all(_is_number(key) and isinstance(item, str) for key, item in pairs)
+        or all(not _is_number(key) and _is_number(item) for key, item in pairs)
+    )
+
+
+def _without_columns(value: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """``{"id": {"0": 7}, "name": {"0": "cat"}}``, as pandas writes a table, by number and name; others as they are."""
+    name = next((key for key in _NAMES if isinstance(value.get(key), dict)), None)
+    if name is None or not all(
+        isinstance(column, dict) and list(column) == list(value[name]) for column in value.values()
+    ):
+        return value
+    ids = next((value[key] for key in _IDS if key in value and key != name), None)
+    return {(place if ids is None else _number_text(ids[place])): text for place, text in value[name].items()}
 
 
 def _texts(inner: Any, value: Mapping[str, Any]) -> bool:
     """Whether a value is one class among others of a file of descriptions, not the list of classes."""
-    return isinstance(inner, list) and all(isinstance(item, list) for item in value.values())
+    return isinstance(inner, list) and all(_are_texts(item) or not item for item in value.values())
 
 
 def _label_set(content: Mapping[str, Any], where: str, reading: Reading) -> StatedSet:
@@ -123,8 +184,20 @@ def _entries_of_list(value: Sequence[Any], where: str, reading: Reading) -> Iter
             yield _translated_if_bare(place, item, reading)
         elif isinstance(item, dict):
             yield _entry_of_object(item, place, reading)
+        elif pair := _pair(item):
+            yield named_entry(place, *pair, reading)
         else:
             raise LabelError(f"{place} must be a class name or an object, got {_type(item)}", remedy=_EXAMPLE)
+
+
+def _pair(item: Any) -> tuple[str, str] | None:
+    """The id and the name of ``[0, "cat"]`` or ``["cat", 0]``; None if it is not clear which is which."""
+    if not isinstance(item, list) or len(item) != 2:
+        return None
+    ids = [place for place in (0, 1) if _is_number(item[place]) or _WORDNET_ID.fullmatch(str(item[place]))]
+    if len(ids) != 1 or not isinstance(item[1 - ids[0]], str):
+        return None
+    return _number_text(item[ids[0]]), item[1 - ids[0]]
 
 
 def _translated_if_bare(where: str, text: str, reading: Reading) -> LabelEntry:
@@ -170,6 +243,11 @@ def _entries_of_mapping(value: Mapping[Any, Any], where: str, reading: Reading) 
         for key, (wordnet_id, name, *_) in sorted(value.items(), key=lambda pair: int(pair[0])):
             yield LabelEntry(f"{where} class {key}", name.replace("_", " "), wordnet_id)
     elif not numbered and all(_is_number(item) for item in items):
+        numbers = sorted(int(item) for item in items)
+        if numbers not in (list(range(len(items))), list(range(1, len(items) + 1))):
+            reading.doubts.add(
+                "used as ids: numbers that do not count the classes, as counts of images", str(numbers[-1])
+            )
         for name, number in sorted(value.items(), key=lambda pair: int(pair[1])):
             yield LabelEntry(f"{where} class {quoted(str(name))}", str(name), _number_text(number))
     elif all(_WORDNET_ID.fullmatch(str(key)) for key in keys):

@@ -31,10 +31,25 @@ _FOREIGN: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
         "a web page, not the file",
         "Download the file itself, for example under its raw address",
     ),
-    (re.compile(rb"\s*<\?xml\b"), "XML", "Save it as text, CSV or JSON"),
+    (re.compile(rb"\s*<(?:\?xml|[A-Za-z]+>\s*<[A-Za-z])"), "XML", "Save it as text, CSV or JSON"),
     (re.compile(rb"PK\x03\x04"), "a zip archive or an office document", "Save it as text or CSV"),
     (re.compile(rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd"), "a compressed file", "Unpack it first"),
-    (re.compile(rb"%PDF-|PAR1|\x89PNG|\xff\xd8\xff|GIF8|\x80[\x02-\x05]"), "no text", "Name a text file"),
+    (
+        re.compile(rb"(?:\s|#[^\n]*\n)*item\s*:?\s*\{"),
+        "a label map of TensorFlow (.pbtxt)",
+        "Write its names, one on each line",
+    ),
+    (re.compile(rb"\{\\rtf"), "a document of a word processor", "Save it as text or CSV"),
+    (
+        re.compile(rb"40[134]: [A-Za-z ]{1,40}\s*\Z"),
+        "the answer of a web server that has no such file",
+        "Check the address, and download the file again",
+    ),
+    (
+        re.compile(rb"%PDF-|PAR1|\x93NUMPY|\x89HDF|SQLite format 3|\x89PNG|\xff\xd8\xff|GIF8|\x80[\x02-\x05]"),
+        "no text",
+        "Name a text file",
+    ),
 )
 
 

@@ -117,3 +117,54 @@ def test_any_value_is_classes_or_one_error(value: Any) -> None:
         assert all(isinstance(entry.name, str) for entry in stated.entries)
         return
     assert refusal.remedy
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"classes": ["cat", "dog"], "class_to_idx": {"cat": 0, "dog": 1}},
+        {"classes": ["cat", "dog"], "labels": {"1.jpg": 0, "2.jpg": 1}},
+        {"thing_classes": ["cat", "dog"], "thing_colors": [[1, 2, 3], [4, 5, 6]]},
+        {
+            "info": {},
+            "categories": {"label": {"labels": [{"name": "cat", "parent": ""}, {"name": "dog"}]}},
+            "items": [],
+        },
+        {"default": {"features": {"image": {}, "label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}},
+        {
+            "dataset_info": {
+                "features": [{"name": "image"}, {"dtype": {"class_label": {"names": {"0": "cat", "1": "dog"}}}}]
+            }
+        },
+        {"train": {"names": ["cat", "dog"]}, "test": {"names": ["cat", "dog"]}},
+        {"name": {"0": "cat", "1": "dog"}},
+        {"name": {"0": "cat", "1": "dog"}, "id": {"0": 7, "1": 8}},
+        [[0, "cat"], [1, "dog"]],
+        [["cat", 0], ["dog", 1]],
+    ],
+)
+def test_classes_inside_files_of_other_tools(tmp_path: Path, value: Any) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(value))
+    assert [label.name for label in read_labels(tmp_path / "a.json").classes] == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"train": {"names": ["cat"]}, "test": {"names": ["dog"]}},  # different ones: none is chosen
+        {"cat": {"names": ["It purrs."]}, "dog": {"names": ["It barks."]}},
+        [[0, 1], [2, 3]],
+        [["cat", "dog"]],
+    ],
+)
+def test_nothing_is_chosen_among_several_lists(tmp_path: Path, value: Any) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(value))
+    with pytest.raises(LabelError):
+        read_labels(tmp_path / "a.json")
+
+
+def test_counts_of_images_are_not_taken_for_numbers_of_classes_in_silence(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"cat": 120, "dog": 33}')
+    assert "do not count the classes" in str(read_labels(tmp_path / "a.json").remarks[0])
+    (tmp_path / "a.json").write_text('{"cat": 1, "dog": 2}')
+    assert not read_labels(tmp_path / "a.json").remarks
