@@ -185,7 +185,7 @@ class PaidReplies:
         """Have the journal of the run find a reply by itself next time, and tell where it comes from."""
         own = self._journal
         if entry.server and entry.server != self.server:
-            self._remarks.add("replies reused that another address gave", entry.server)
+            self._remarks.add("replies reused from another address", entry.server)
         if journal is not own:
             self._remarks.add("replies reused from the journal of another bundle", journal.path.stem)
         if own is None or own.is_read_only:

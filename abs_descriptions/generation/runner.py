@@ -575,7 +575,7 @@ def _adaptation_remark(adaptation: Adaptation) -> str:
     without = f"without {', '.join(adaptation.unsent)}" if adaptation.unsent else ""
     longer = f"with up to {adaptation.min_tokens} tokens" if adaptation.min_tokens else ""
     renamed = f"with {', '.join(new for _, new in adaptation.renamed)}" if adaptation.renamed else ""
-    return f"replies asked for {' and '.join(filter(None, (without, longer or renamed)))}, as the model needs it"
+    return f"replies requested {' and '.join(filter(None, (without, longer or renamed)))}, as the model requires"
 
 
 def _close(outcomes: Iterator[tuple[Request, Outcome]]) -> None:

@@ -59,7 +59,7 @@ def test_another_port_and_another_name_pay_nothing_again(generate: Generate, ser
         assert ran.code == 0
         assert "unchanged: the store has this version already" in ran.out
         assert ran.out.splitlines()[0] == first.out.splitlines()[0]
-        assert f"note: 8 replies reused that another address gave ({server.url}, ...)" in ran.out
+        assert f"note: 8 replies reused from another address ({server.url}, ...)" in ran.out
         named = elsewhere(NAMES, "--per-class", "2", name="birds")
         assert "note: 8 replies reused from the journal of another bundle (zoo, ...)" in named.out
         assert texts(generate.bundle("birds@1.0.0")) == texts(generate.bundle())

@@ -69,7 +69,7 @@ def test_the_same_model_at_another_address_is_not_paid_again(home: Home) -> None
     again = home.write(moved)
     assert moved.asked == []
     assert home.remarks(again) == {
-        "replies reused that another address gave": (9, ("http://127.0.0.1:8000/v1",)),
+        "replies reused from another address": (9, ("http://127.0.0.1:8000/v1",)),
     }
     # The bundle says where its sentences come from.
     assert replace(again, remarks=()) == first
@@ -198,7 +198,7 @@ def test_what_the_model_refuses_is_known_to_the_next_run_and_named_in_the_bundle
     first = home.write(ServedScript(rule=rule))
     assert (first.generator.parameters["temperature"], first.generator.parameters["max_tokens"]) == (None, 1024)
     assert [str(remark) for remark in first.remarks] == [
-        "9 replies asked for without temperature and with up to 1024 tokens, as the model needs it (m, ...)"
+        "9 replies requested without temperature and with up to 1024 tokens, as the model requires (m, ...)"
     ]
     provider = ServedScript(rule=rule)
     assert home.write(provider) == first
