@@ -26,7 +26,7 @@ from abs_classify.evaluation.records import ResultRecord, Run, records_of
 from abs_classify.evaluation.results_folder import ResultsFolder
 from abs_classify.evaluation.tables import tables_text
 from abs_classify.methods.table import MethodPlan, plan_methods
-from abs_classify.models.names import short_names
+from abs_classify.models.store import short_names
 from abs_core.descriptions import LabelSpace
 from abs_core.errors import DatasetError, ModelError, UsageError
 from abs_core.labels import LabelSet, from_names

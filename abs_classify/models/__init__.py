@@ -2,7 +2,6 @@
 
 base.py                 the protocols of models, of attention backends and of what they are given; device and dtype
 registry.py             known models and their licenses, what of them is on this machine, loading by name
-names.py                short names, for tables and file names
 info.py                 what a model is, from its configuration alone
 deferred.py             the models of a run, known by digest before they are loaded
 
@@ -24,11 +23,9 @@ vit.py                  vision transformers for DINO's attention
 cls_attention.py        attention of the CLS token, and a block finished for that token alone
 last_block.py           image encoders split in front of their last block; feature windows
 
-weights.py              weights files: finding them, what kind they are
-weights_formats.py      files that are no checkpoints, and pickles that hold more than tensors
-state_names.py          names of tensors in checkpoints of training scripts
-checkpoint.py           reading them safely, and fitting them to a model
-store.py                the local store of weights, with a record of every file
+weights.py              weights files: finding them, what kind they are, pickles that hold more than tensors
+checkpoint.py           reading them safely, names of tensors, fitting them to a model
+store.py                the local store of weights, with a record of every file; short names
 download.py             pulling from the hub, and verifying
 transfer.py             moving weights between machines
 """

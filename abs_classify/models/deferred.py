@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from abs_classify.models.names import short_name
+from abs_classify.models.store import short_name
 from abs_core.errors import ModelError
 from abs_core.extras import installed_version
 

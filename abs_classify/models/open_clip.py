@@ -32,9 +32,9 @@ from abs_classify.models.last_block import (
     view_matrices,
 )
 from abs_classify.models.long_images import CentralPart, at_least_a_pixel
-from abs_classify.models.names import short_name
 from abs_classify.models.open_clip_networks import load_network
 from abs_classify.models.open_clip_sources import CheckpointSource, find_source
+from abs_classify.models.store import short_name
 from abs_classify.models.tokenizer_files import check_tokenizer, check_tokenizer_options
 from abs_classify.models.transformers_sources import TOKENIZER_FILES
 from abs_classify.models.transformers_tokenizer import (

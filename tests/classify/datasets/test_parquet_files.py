@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from abs_classify.datasets import open_dataset
-from abs_classify.datasets.parquet_files import download_split, find_parquet_files, stated_rows
+from abs_classify.datasets.parquet import download_split, find_parquet_files, stated_rows
 from abs_core.errors import DatasetError, UsageError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

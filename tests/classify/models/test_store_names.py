@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from abs_classify.models.names import short_name, short_names
-from abs_classify.models.store import WeightsRecord, WeightsStore
+from abs_classify.models.store import WeightsRecord, WeightsStore, short_name, short_names
 
 FILE = {"name": "model.safetensors", "sha256": "sha256:" + "a" * 64, "bytes": 3}
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from abs_classify.datasets.benchmarks.matlab import load_variable
+from abs_classify.datasets.benchmarks.binary_layouts import load_variable
 from abs_core.errors import DatasetError
 
 scipy_io = pytest.importorskip("scipy.io")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from abs_classify.datasets.shard_files import find_shards
+from abs_classify.datasets.webdataset import find_shards
 from abs_core.errors import DatasetError
 
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from abs_classify.encoding.ranking import rank_of_truth
-from abs_classify.evaluation.chance import likely_cause
+from abs_classify.evaluation.metrics import likely_cause
 
 CLASSES, IMAGES = 37, 740
 TRUTH = np.repeat(np.arange(CLASSES), IMAGES // CLASSES)

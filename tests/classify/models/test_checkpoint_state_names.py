@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from abs_classify.models.state_names import find_tensors
+from abs_classify.models.checkpoint import find_tensors
 from abs_core.errors import WeightsError
 
 STATE = {name: torch.ones(1) for name in ("logit_scale", "visual.conv1.weight", "transformer.resblocks.0.ln_1.bias")}
