@@ -22,6 +22,7 @@ __all__ = [
     "is_system_folder",
     "name_remarks",
     "split_key",
+    "split_keys",
     "translated_names",
 ]
 
@@ -38,6 +39,7 @@ _FILLERS = frozenset({"image", "images", "img", "imgs", "set", "data", "dataset"
 _NOT_CLASSES = frozenset(
     {"annotation", "annotations", "annots", "bbox", "bboxes", "images", "imgs", "jpegimages", "labels"}
     | {"labeltxt", "masks", "trimaps", "segmentations", "groundtruth", "imagesets", "metadata", "docs"}
+    | {"segmentationclass", "segmentationobject"}
     | {"devkit", "checkpoints"}
 )
 _SYSTEM = frozenset(
@@ -54,9 +56,29 @@ def split_key(name: str) -> str:
 
     ``Training_set``, ``val2017`` and ``seg_test`` are splits, ``train station`` is none.
     """
-    words = [word for word in re.split(r"[\W\d_]+", name.casefold()) if word]
+    words = _words(name)
     splits = {_SPLIT_OF[word] for word in words if word in _SPLIT_OF}
     return splits.pop() if len(splits) == 1 and all(word in _SPLIT_OF or word in _FILLERS for word in words) else ""
+
+
+def split_keys(names: Sequence[str]) -> dict[str, str]:
+    """Which split each of the folders that lie side by side stands for, for those that stand for one.
+
+    A word that all of them have may name the data set: ``asl_alphabet_train`` beside ``asl_alphabet_test``,
+    ``cars_train`` beside ``cars_test``. Alone, such a name may be that of a class (``toy_train``).
+    """
+    found = {name: key for name in names if (key := split_key(name))}
+    words = {name: _words(name) for name in names if name not in found}
+    if len(words) > 1:
+        common = set.intersection(*map(set, words.values())) - set(_SPLIT_OF)
+        rest = {name: split_key(" ".join(word for word in text if word not in common)) for name, text in words.items()}
+        if common and all(rest.values()) and len(set(rest.values())) > 1:
+            found |= rest
+    return found
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[\W\d_]+", name.casefold()) if word]
 
 
 def is_split(name: str) -> bool:
@@ -150,6 +172,8 @@ _ESCAPED = re.compile(
     r"|<[a-z/][^<>]*>|^([\"']).*\1$",
     re.IGNORECASE,
 )
+# what cameras call their folders (DCF): 100CANON, 101MEDIA, 102_PANA
+_CAMERA = re.compile(r"[1-9][0-9]{2}[A-Z0-9_ ]{5}")
 _COPY = re.compile(
     r".+[\s_]-[\s_]copy(?:[\s_]\(\d+\))?|.+[\s_]copy(?:[\s_]\d+)?|.+[\s_]\(\d+\)|(?:new|untitled)[\s_]folder.*",
     re.IGNORECASE,
@@ -188,6 +212,7 @@ _KINDS: tuple[tuple[Callable[[str], object], str, str], ...] = (
     (is_not_a_class, "is not a class but goes with a data set", "are not classes but go with a data set"),
     (lambda name: fold(name) in {"yes", "no", "true", "false"}, "is an answer", "are answers"),
     (_CODE.fullmatch, "is a code", "are codes"),
+    (_CAMERA.fullmatch, "is that of a camera's folder", "are those of a camera's folders"),
     (_COPY.fullmatch, "is that of a copied or new folder", "are those of copied or new folders"),
 )
 #: The same for what single names may be and most names of a data set are not.
@@ -217,6 +242,9 @@ def name_remarks(classes: Iterable[ClassLabel]) -> tuple[Remark, ...]:
                 break
         else:
             plain.append(name)
+    labels_within = _labels_within(plain)
+    if labels_within:
+        kinds.setdefault(("holds several labels", "hold several labels"), []).extend(labels_within)
     remarks = [
         _remark(names, f"class name {singular}", f"class names {plural}", _WORDS_ONLY)
         for (singular, plural), names in kinds.items()
@@ -229,6 +257,12 @@ def name_remarks(classes: Iterable[ClassLabel]) -> tuple[Remark, ...]:
         _remark(_near_pairs(labels), "pair of classes has", "pairs of classes have", " nearly the same name")
     )
     return tuple(filter(None, remarks))
+
+
+def _labels_within(names: Sequence[str]) -> list[str]:
+    """Names that list others: ``cat,dog`` where there is a class ``cat``."""
+    known = {fold(name) for name in names}
+    return [name for name in names if "," in name and any(fold(part.strip()) in known for part in name.split(","))]
 
 
 def _near_pairs(labels: Sequence[ClassLabel]) -> list[str]:

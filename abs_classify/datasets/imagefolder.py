@@ -31,7 +31,7 @@ from abs_classify.datasets.base import (
 from abs_classify.datasets.folders import ImageListing, inside, is_image
 from abs_classify.datasets.list_files import ListRow, ListSource, json_rows, show_command, table_rows
 from abs_classify.datasets.lists import collect_rows
-from abs_core.class_names import PREFERRED_SPLITS, is_not_a_class, split_key
+from abs_core.class_names import PREFERRED_SPLITS, is_not_a_class, split_key, split_keys
 from abs_core.errors import DatasetError
 from abs_core.remarks import Remark
 
@@ -121,12 +121,14 @@ class _ImageFolder:
         for place in places:
             folders = self._folders(place)
             exact = [folder for folder in folders if folder == name]
-            alike = [folder for folder in folders if split_key(folder) and split_key(folder) == split_key(name)]
+            keys = split_keys(folders)
+            wanted = keys.get(name) or split_key(name)
+            alike = [folder for folder, key in keys.items() if key == wanted]
             if exact or len(alike) == 1:
                 return self._innermost(place / (exact or alike)[0])
         if _metadata_in(self._root) is not None:
             return self._root
-        splits = [folder for folder in inner if split_key(folder)]
+        splits = [*split_keys(inner)]
         shown = ", ".join(splits or inner[:10]) or "none"
         raise DatasetError(
             f"the image folder {self._place!r} has no split {name!r}; its {'splits' if splits else 'folders'}: {shown}",
@@ -168,10 +170,11 @@ class _ImageFolder:
     def _usable_split(self, inner: str, splits: Sequence[str]) -> str:
         """The split to propose: one with labels, since test sets of competitions have none."""
         folder = self._top / inner
+        tops = {name: self._innermost(folder / name) for name in splits}
         labelled = [
             name
-            for name in splits
-            if _metadata_in(folder / name) is not None or not all(map(is_not_a_class, self._folders(folder / name)))
+            for name, top in tops.items()
+            if _metadata_in(top) is not None or not all(map(is_not_a_class, self._folders(top)))
         ]
         return _preferred(labelled or splits)
 
@@ -303,6 +306,8 @@ class _ImageFolder:
         ]
         for suffixes in ((".csv", ".tsv", ".jsonl"), (".txt",)):
             for path in beside:
+                if "submission" in path.name.casefold():
+                    continue  # of a competition: an example, whose labels mean nothing
                 if path.suffix in suffixes and (path.suffix != ".txt" or _LIST_NAME.search(path.name)):
                     return show_command(f"{'jsonl' if path.suffix == '.jsonl' else 'csv'}:{path}")
         return ""
@@ -358,13 +363,14 @@ class _ImageFolder:
 
 def _splits_among(names: Sequence[str]) -> list[str]:
     """The names of splits, if these folders are splits: of more than one, or beside nothing that may be a class."""
-    splits = [name for name in names if split_key(name)]
-    others = [name for name in names if not split_key(name) and not is_not_a_class(name)]
-    return splits if splits and (not others or len(set(map(split_key, splits))) > 1) else []
+    keys = split_keys(names)
+    others = [name for name in names if name not in keys and not is_not_a_class(name)]
+    return [*keys] if keys and (not others or len(set(keys.values())) > 1) else []
 
 
 def _preferred(splits: Sequence[str]) -> str:
-    return max(splits, key=lambda name: PREFERRED_SPLITS.index(split_key(name)))
+    keys = split_keys(splits)
+    return max(splits, key=lambda name: PREFERRED_SPLITS.index(keys.get(name, "pred")))
 
 
 def _metadata_in(folder: Path) -> Path | None:

@@ -35,7 +35,8 @@ _DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space"
 # As tools name them, in lower case without what separates words; the first group before the second.
 _PATHS = (
     frozenset({"path", "filename", "file", "filepath", "imagepath", "imgpath", "imagefile", "imagefilename", "fname"})
-    | {"imagename", "imgname", "image", "img", "relativepath", "relpath", "relativefilepath", "photo", "picture"},
+    | {"imagename", "imgname", "image", "img", "relativepath", "relpath", "relativefilepath", "photo", "picture"}
+    | {"paths", "filepaths", "filenames", "imagepaths", "images"},
     frozenset({"id", "imageid", "imgid", "idcode", "name", "key", "url", "imageurl", "uri", "sourceref"}),
 )
 _LABELS = (
@@ -175,6 +176,7 @@ class _Columns(NamedTuple):
         width: how many columns have names; 0 without a header.
         path, label, id, split: positions.
         classes: position to class name, where each class has a column of 0 and 1.
+        absent: of a column that is 0 where a person found that the label is wrong, as OpenImages has it.
     """
 
     width: int
@@ -183,6 +185,7 @@ class _Columns(NamedTuple):
     id: int
     split: int
     classes: Mapping[int, str]
+    absent: int = -1
 
 
 def table_rows(source: ListSource) -> Iterator[ListRow]:
@@ -199,7 +202,7 @@ def table_rows(source: ListSource) -> Iterator[ListRow]:
             delimiter = _delimiter(source, text, named)
             reader = csv.reader(chain([text], lines), delimiter=delimiter, strict=True, skipinitialspace=True)
             # a quoted cell may span lines; the number is that of the row's last line
-            rows = ((start + reader.line_num, row) for row in reader if row)
+            rows = ((start + reader.line_num, row) for row in reader if any(map(str.strip, row)))
             head = list(islice(rows, 2))
             columns, is_data = _find_columns(source, [row for _, row in head])
             table = _Table(source, columns)
@@ -276,7 +279,13 @@ def _find_columns(source: ListSource, head: Sequence[Sequence[str]]) -> tuple[_C
     split = next((position for position, name in enumerate(first) if _key(name) in _SPLIT_COLUMNS), -1)
     identifier = first.index("id") if "id" in first else -1
     return _Columns(
-        len(first), path, -1 if label is None else label, -1 if identifier == path else identifier, split, classes
+        len(first),
+        path,
+        -1 if label is None else label,
+        -1 if identifier == path else identifier,
+        split,
+        classes,
+        first.index("Confidence") if {"ImageID", "LabelName", "Confidence"} <= {*first} else -1,
     ), False
 
 
@@ -297,7 +306,16 @@ def _headerless_columns(source: ListSource, first: Sequence[str], paths: Sequenc
     """The columns of a table whose first line is data; clear if there are two of them, one a path."""
     if len(first) != 2 or len(paths) != 1:
         cells = ", ".join(quoted(cell, 30) for cell in first[:6])
-        label = next((number for number, cell in enumerate(first) if number != paths[0] and not split_key(cell)), 1)
+        if len(first) == 1:
+            source.fail_line(
+                1,
+                f"must have a path and a label, got one cell ({cells})",
+                "Write a line path,label first, and a path, a comma and a label on each line",
+            )
+        # The label is a word, else the number beside the path: "0 1.000000 images/a.jpg" begins with the row's number.
+        labels = [number for number, cell in enumerate(first) if number not in paths and not split_key(cell)]
+        words = [number for number in labels if any(map(str.isalpha, first[number]))]
+        label = min(words or labels, key=lambda number: abs(number - paths[0]), default=1)
         command = source.command(header="none", path=str(paths[0] + 1), label=str(label + 1))
         source.fail_line(
             1,
@@ -352,6 +370,7 @@ def _class_columns(names: Sequence[str], path: int, row: Sequence[str]) -> dict[
 
 
 _MARK = re.compile(r"[01](?:\.0+)?")
+_ZERO = re.compile(r"0(?:\.0*)?")
 
 
 def _no_column(source: ListSource, names: Sequence[str], role: str) -> DatasetError:
@@ -372,6 +391,7 @@ class _Table:
         self._source, self._columns = source, columns
         self._wanted = source.options.get("split")
         self._splits: Counter[str] = Counter()
+        self._without_rows = dict(columns.classes)
         if self._wanted is not None and columns.split < 0 and not source.has_split_folders:
             source.fail("has no column 'split'", "Leave out split=")
 
@@ -398,8 +418,13 @@ class _Table:
                 reason = "several classes" if marked else "no class"
                 self._source.remarks.add(f"skipped: a row with {reason}", path)
                 return None
+            for position in [number for number, name in self._without_rows.items() if name == marked[0]]:
+                del self._without_rows[position]
             return ListRow(line, path, marked[0])
         label = row[columns.label] if columns.label < width else ""
+        if 0 <= columns.absent < width and _ZERO.fullmatch(row[columns.absent].strip()):
+            self._source.remarks.add("skipped: a row that says that its label is wrong (Confidence 0)", path)
+            return None
         return ListRow(line, path, label, row[columns.id] if 0 <= columns.id < width else "")
 
     def finish(self) -> None:
@@ -409,6 +434,8 @@ class _Table:
             DatasetError: none is of the split that is asked for.
         """
         _finish_splits(self._source, self._splits)
+        for name in self._without_rows.values():
+            self._source.remarks.add("skipped: a class without images", name)
 
 
 def _is_same_split(name: str, wanted: str) -> bool:

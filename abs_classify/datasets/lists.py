@@ -125,6 +125,8 @@ def collect_rows(source: ListSource, rows: Iterable[ListRow], find: Callable[[Li
                 f"and {label!r} on line {row.line}",
                 remedy="Keep one of the two lines",
             )
+        else:
+            source.remarks.add("read once: a file that is listed again with the same label", path)
     if not positions:
         raise DatasetError(f"{str(file)!r} lists no images", remedy="Add a line with path and label for each image")
     paths = list(positions)
@@ -132,6 +134,9 @@ def collect_rows(source: ListSource, rows: Iterable[ListRow], find: Callable[[Li
     if missing := _missing(folder, paths):
         _find_extensions(source, paths, missing, set(positions), lines)
     classes = classes_of(known_labels.values()) if label_set is None else label_set.classes
+    if len(classes) == 1:
+        kind = "class only, so that every answer is right unless other classes are given"
+        source.remarks.add(kind, classes[0].name)
     samples = ListedSamples(source.folder, paths, labels)
     return Dataset(source.spec, classes, samples, remarks=source.remarks.remarks)
 
@@ -268,9 +273,21 @@ def _missing_files(source: ListSource, path: str, line: int, count: int, total: 
     if os.path.exists(source.folder / path):  # noqa: PTH110 - takes any text
         return DatasetError(f"{first} of {str(source.file)!r} is not a regular file", remedy="Remove the line")
     remedy = "Correct the paths; relative ones start from the folder of the list"
-    if (folder := _folder_with(source.folder, path)) is not None:
+    if (end := _existing_end(source.folder, path)) is not None:
+        start = path[: len(path) - len(end)]
+        remedy = f"Remove {start!r:.120} from the paths: {end!r} is there"
+    elif (folder := _folder_with(source.folder, path)) is not None:
         remedy = f"Name the folder that the paths start from: {source.command(folder=str(folder))}"
     return DatasetError(message, remedy=remedy)
+
+
+def _existing_end(folder: Path, path: str) -> str | None:
+    """The longest end of a path of another computer that leads to a file here: of ``/content/images/a.jpg``."""
+    parts = [part for part in path.split("/") if part]
+    if not path.startswith("/") and not re.match(r"[A-Za-z]:/", path):
+        return None
+    ends = ("/".join(parts[number:]) for number in range(1, len(parts)))
+    return next((end for end in ends if _is_file(folder, end)), None)
 
 
 def _folder_with(folder: Path, path: str) -> Path | None:

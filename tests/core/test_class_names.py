@@ -12,6 +12,7 @@ from abs_core.class_names import (
     is_system_folder,
     name_remarks,
     split_key,
+    split_keys,
     translated_names,
 )
 from abs_core.labels import ClassLabel, shipped_label_set, shipped_label_sets
@@ -165,3 +166,24 @@ def test_hostile_names_take_no_time() -> None:
         "&" * 50_000,
     ):
         name_remarks(classes(text[:500], text))
+
+
+@pytest.mark.parametrize(
+    ("folders", "splits"),
+    [
+        (("cars_train", "cars_test"), {"cars_train": "train", "cars_test": "test"}),
+        (("train", "test"), {"train": "train", "test": "test"}),
+        (("train", "cars_test"), {"train": "train"}),
+        (("toy_train", "toy_car"), {}),
+        (("toy_train",), {}),
+        (("a_train", "b_train"), {}),
+    ],
+)
+def test_splits_side_by_side_may_be_named_after_the_data_set(folders: tuple[str, ...], splits: dict[str, str]) -> None:
+    assert split_keys(folders) == splits
+
+
+def test_folders_of_cameras_are_no_names() -> None:
+    assert remarks("100MEDIA", "101CANON", "102_PANA") == [
+        "3 class names are those of a camera's folders; a model knows words only (100MEDIA, 101CANON, 102 PANA)"
+    ]

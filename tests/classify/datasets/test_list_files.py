@@ -107,7 +107,7 @@ def test_two_columns_without_a_header_are_clear(folder: Path, text: str) -> None
 
 
 def test_a_list_that_may_be_cut_off_is_remarked_on(folder: Path) -> None:
-    whole = "path,label\na.png,cat\nb.png,cat\nsub/c.png,cat\n"
+    whole = "path,label\na.png,cat\nmy cat.png,dog\nb.png,dog\nsub/c.png,cat\n"
     assert opened(folder, whole).remarks == opened(folder, whole[:-1]).remarks == ()
     (remark,) = opened(folder, whole[:-2]).remarks
     assert "the list may be cut off (sub/c.png: ca)" in str(remark)
