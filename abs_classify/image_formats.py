@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from abs_core.text_files import LFS_POINTER
+
 __all__ = ["FORMATS", "HEAD_BYTES", "IMAGE_EXTENSIONS", "MAX_FILE_BYTES", "FileFormat", "file_format"]
 
 #: The formats that are opened, by Pillow's names; no other decoder is tried. MPO files are JPEG files.
@@ -113,7 +115,7 @@ _KNOWN: tuple[tuple[Callable[[bytes], bool], FileFormat], ...] = (
     (_starts(b"\x1f\x8b"), _other("a gzip file")),
     (_starts(b"\xd0\xcf\x11\xe0"), _other("a Windows thumbnail or Office file")),
     (_starts(b"\0\5\x16\7"), _other("an AppleDouble file")),
-    (_starts(b"version https://git-lfs"), _other("a Git LFS pointer")),
+    (_starts(LFS_POINTER), _other("a Git LFS pointer")),
 )
 
 

@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 #: How every Git LFS pointer begins.
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+LFS_POINTER = b"version https://git-lfs"
 
 _FOREIGN: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
     (

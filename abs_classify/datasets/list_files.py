@@ -26,6 +26,7 @@ from abs_core.class_names import PREFERRED_SPLITS, split_key
 from abs_core.errors import DatasetError, UsageError
 from abs_core.remarks import RemarkCounter
 from abs_core.text import counted, printable, quoted
+from abs_core.text_files import LFS_POINTER
 
 __all__ = ["ListRow", "ListSource", "json_rows", "show_command", "table_rows"]
 
@@ -160,7 +161,7 @@ def _bounded_lines(source: ListSource, stream: TextIO) -> Iterator[str]:
         number += 1
         if len(text) == _MAX_LINE:
             source.fail_line(number, "is longer than 1 MB", "Write one image per line")
-        if number == 1 and text.startswith("version https://git-lfs"):
+        if number == 1 and text.startswith(LFS_POINTER.decode()):
             source.fail("is a Git LFS pointer, not the list", "Run in its folder: git lfs pull")
         yield text
 

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from abs_classify.datasets.base import read_bytes
 from abs_core.errors import DatasetError
+from abs_core.text_files import LFS_POINTER
 
 __all__ = ["Member", "tar_members"]
 
@@ -44,7 +45,7 @@ _OTHER_FORMATS = (
     (b"\xfd7zXZ", "compressed with xz", "Unpack it with unxz first"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstandard", "Unpack it with unzstd first"),
     (b"PK\x03\x04", "a zip file", "Unpack it and pack its files again with tar"),
-    (b"version https://git-lfs", "a pointer of Git LFS", "Fetch the file that it stands for: git lfs pull"),
+    (LFS_POINTER, "a pointer of Git LFS", "Fetch the file that it stands for: git lfs pull"),
     (b"<", "a web page", "Fetch the shard again; the server sent a page in its place"),
 )
 

@@ -23,6 +23,7 @@ from abs_classify.image_formats import HEAD_BYTES, file_format
 from abs_core.errors import WeightsError
 from abs_core.files import storage_errors
 from abs_core.text import format_bytes, quoted
+from abs_core.text_files import LFS_POINTER
 
 __all__ = [
     "CONFIG_FILE",
@@ -220,7 +221,7 @@ def _find_foreign(path: Path, head: bytes) -> _Foreign | None:
 def _pointer(path: Path, head: bytes) -> _Foreign | None:
     """A small text that large-file storage leaves in the place of a file."""
     folder, name = shlex.quote(str(path.parent)), shlex.quote(path.name)
-    if head.startswith((b"version https://git-lfs", b"version https://hawser")):
+    if head.startswith((LFS_POINTER, b"version https://hawser")):
         size = re.search(rb"^size (\d{1,18})\s*$", head, re.MULTILINE)
         holder = f" for a file of {format_bytes(int(size[1]))}" if size else ""
         return _Foreign(

@@ -29,6 +29,7 @@ from abs_classify.datasets.benchmarks.roots import BenchmarkRoot, LayoutReader, 
 from abs_classify.datasets.orientation import all_as_stored
 from abs_core.errors import AbsError, DatasetError, MissingExtraError
 from abs_core.labels import ClassLabel, LabelSet, shipped_label_set
+from abs_core.text_files import LFS_POINTER
 
 __all__ = [
     "DatasetReport",
@@ -209,7 +210,7 @@ _MAX_POINTER = 300
 
 def _is_pointer(path: Path) -> bool:
     try:
-        return path.read_bytes().startswith(b"version https://git-lfs")
+        return path.read_bytes().startswith(LFS_POINTER)
     except OSError:
         return False
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abs_descriptions.generation.cleaning import CleaningRules, RejectionReason, clean
+from abs_descriptions.generation.markup import split_structured
 from abs_descriptions.generation.naming import NameMatcher
 from abs_descriptions.generation.providers.base import FinishReason
-from abs_descriptions.generation.structured import split_structured
 
 
 def values(text: str) -> list[str]:

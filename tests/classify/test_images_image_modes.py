@@ -7,8 +7,7 @@ import pytest
 from image_files import encode, picture, png
 from PIL import Image
 
-from abs_classify.image_modes import content_remarks, to_rgb
-from abs_classify.images import load_image
+from abs_classify.images import content_remarks, load_image, to_rgb
 
 GREY = np.asarray(picture().convert("L")).astype(np.float64) / 255
 
@@ -48,7 +47,7 @@ def test_large_images_are_converted_in_bands_with_the_same_result(monkeypatch: p
     for image in (alpha, deep(12), deep(16), alpha.convert("LA")):
         whole = to_rgb(image, [])
         with monkeypatch.context() as patch:
-            patch.setattr("abs_classify.image_modes._BAND_PIXELS", 7 * image.width)
+            patch.setattr("abs_classify.images._BAND_PIXELS", 7 * image.width)
             assert to_rgb(image, []) == whole
 
 
