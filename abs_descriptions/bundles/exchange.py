@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ __all__ = [
     "read_external",
     "to_records",
 ]
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,20 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
+# what other tools call the columns
+_COLUMNS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "class": frozenset({"label", "class_name", "classname", "class name", "category"}),
+        "text": frozenset({"description", "descriptions", "sentence", "prompt", "caption", "descriptor"}),
+    }
+)
+
+
 def _read_lines(text: str) -> Iterator[ExternalText]:
+    first = [cell.strip().casefold() for cell in text.lstrip().partition("\n")[0].split("\t")]
+    if len(first) > 1 and all(any(cell in {column, *_COLUMNS[column]} for cell in first) for column in _COLUMNS):
+        yield from _read_csv(text.lstrip())  # a table with the names of its columns
+        return
     for number, line in enumerate(text.split("\n"), 1):
         line = line.removesuffix("\r")
         if not line.strip():
@@ -126,20 +142,27 @@ def _read_lines(text: str) -> Iterator[ExternalText]:
 
 
 def _read_csv(text: str) -> Iterator[ExternalText]:
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=csv_delimiter(text), strict=True)
+    stated = re.match(r"\"?sep=(.)\"?\r?\n", text)
+    skipped, delimiter = (text[: stated.end()], stated[1]) if stated is not None else ("", "")
+    content = text[len(skipped) :]
+    rows = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter or csv_delimiter(content), strict=True)
     try:
         header = [cell.strip().casefold() for cell in next(rows, [])]
         places: dict[str, int] = {}
         for column in ("class", "text", "kind", "name"):
             if header.count(column) > 1:
                 raise ExternalFormatError(f"the first row has more than one column {quoted(column)}", 1)
+            others = [place for place, cell in enumerate(header) if cell in _COLUMNS.get(column, ())]
             if column in header:
                 places[column] = header.index(column)
+            elif len(others) == 1:
+                places[column] = others[0]
+                _logger.info("read as the column %s: %s", column, header[others[0]])
             elif column in ("class", "text"):
                 raise ExternalFormatError(f"the first row has no column {quoted(column)}", 1)
         for row in rows:
-            if row:
-                yield _csv_text(row, places, len(header), rows.line_num)
+            if any(map(str.strip, row)):
+                yield _csv_text(row, places, len(header), rows.line_num + len(skipped.splitlines()))
     except csv.Error as error:
         raise ExternalFormatError(f"invalid CSV: {error}", rows.line_num) from None
 
@@ -182,6 +205,7 @@ KINDS: Mapping[str, DescriptionKind | None] = MappingProxyType(
 
 #: The names of the formats.
 FORMATS = tuple(_READERS)
+_SPREADSHEET_ERROR = re.compile(r"#(?:NAME\?|REF!|VALUE!|N/A|DIV/0!|NULL!|NUM!|SPILL!|CALC!)|Err:[0-9]{3}")
 _LINE_BREAK = re.compile(r"\s*[\r\n]+\s*")
 
 
@@ -249,7 +273,7 @@ def to_records(
     samples: dict[str, int] = {}
     for external in texts:
         text = normalize("NFC", _LINE_BREAK.sub(" ", external.text).strip())
-        problem = text_problem(text)
+        problem = "is an error of a spreadsheet" if _SPREADSHEET_ERROR.fullmatch(text) else text_problem(text)
         for class_id in matching.matched.get(external.label, ()):
             sample = samples.get(class_id, 0)
             samples[class_id] = sample + 1

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 
+from abs_core.class_names import name_remarks
 from abs_core.descriptions import Description, Rejection
 from abs_core.errors import BundleError, LabelError, UsageError
 from abs_core.files import ensure_writable, storage_errors
@@ -73,6 +74,7 @@ def import_descriptions(
         StorageError: the store cannot be written.
     """
     chosen, texts = recognized_format(file) if format_name is None else (format_name, read_external(file, format_name))
+    _refuse_templates(file, texts)
     origin = _origin(repository, name, chosen, texts, label_set, parent)
     if label_set is None and origin is None and (mapping is not None or skip_unknown):
         raise UsageError("--mapping and --skip-unknown need --labels", remedy="Name the label set with --labels")
@@ -292,9 +294,29 @@ def _stated_labels(file: Path, texts: Sequence[ExternalText], name: str) -> Labe
         for position, (label, stated) in enumerate(names.items(), 1)
     )
     try:
-        return build_label_set(entries, where=where, name=name, source="a list of names")
+        labels = build_label_set(entries, where=where, name=name, source="a list of names")
     except LabelError as error:
         raise LabelError(error.message, remedy=remedy) from None
+    for remark in name_remarks(labels.classes):
+        _logger.warning("%s; --labels names a label set", remark)
+    return labels
+
+
+_PLACEHOLDER = re.compile(r"\{[A-Za-z_]{0,20}\}|%s")
+
+
+def _refuse_templates(file: Path, texts: Sequence[ExternalText]) -> None:
+    """Texts with a place for the class name are no descriptions, and would be used as they are written.
+
+    Raises:
+        BundleError: half of the texts are so.
+    """
+    templates = [text.text for text in texts if _PLACEHOLDER.search(text.text)]
+    if templates and 2 * len(templates) >= len(texts):
+        raise BundleError(
+            f"{printable(str(file))} holds templates, {len(templates)} of {len(texts)} texts: {quoted(templates[0])}",
+            remedy="Write them one on each line of a file for `abs eval --templates FILE`, or fill in the class names",
+        )
 
 
 _FORMAT_BY_SUFFIX = {".json": "cupl", ".tsv": "text", ".txt": "text", ".csv": "csv"}
