@@ -43,7 +43,7 @@ def test_a_class_that_the_label_space_lacks(abs_command: Abs, folder: Callable[.
 def test_unknown_names_list_the_valid_ones(
     abs_command: Abs, folder: Callable[..., Path], arguments: tuple[str, ...], expected: str
 ) -> None:
-    root = folder(cat=["a.png"])
+    root = folder(cat=["a.png"], dog=["b.png"])
     options = ("--method", "clip") if "--method" not in arguments else ()
     line = abs_command.refuses("eval", "--dataset", f"imagefolder:{root}", *options, *arguments)
     assert re.search(expected, line), line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,7 @@ def review(store: Repository, folder: Path, who: str, decisions: Decisions, of: 
 def test_what_each_reviewer_changed_is_changed(
     store: Repository, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, "abs_descriptions")
     ann = review(store, tmp_path, "Ann", {"It barks.": ("reject", ""), "It purrs.": ("accept", "")})
     assert not caplog.messages
     bob = review(store, tmp_path, "Bob", {"It is a pet.": ("edit", "It is small.")})
