@@ -1,10 +1,11 @@
 """What cleaning makes of replies in the manner of large models: sentences lost, junk, and what is no description.
 
     python benchmarks/cleaning.py
-    python benchmarks/cleaning.py --held-out --show
+    python benchmarks/cleaning.py --part "held out" --show
 
 ``cleaning_replies.jsonl`` has replies written for this purpose, each with the texts that a careful reader would keep.
-Every third one is held out: the rules were written without looking at what became of it.
+Those of the part "held out" were not looked at while the rules were written, and those of "held out later" were written
+by someone else once the rules were finished.
 
 lost
     texts worth keeping that are in no accepted text, of all texts worth keeping
@@ -27,6 +28,7 @@ from abs_descriptions.generation.cleaning import CleaningRules, clean
 from abs_descriptions.generation.naming import NameMatcher
 
 REPLIES = Path(__file__).with_name("cleaning_replies.jsonl")
+PARTS = ("tuning", "held out", "held out later")
 
 
 @dataclass
@@ -64,7 +66,7 @@ class CleaningRates:
 
 
 def read_replies(path: Path = REPLIES) -> Iterator[dict[str, Any]]:
-    """The replies: class, kind, finish_reason, reply, keep, held_out."""
+    """The replies: class, kind, finish_reason, reply, keep, part."""
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             yield json.loads(line)
@@ -106,15 +108,10 @@ def main() -> None:
     """Print the rates."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("replies", nargs="?", type=Path, default=REPLIES, help="a file of the same form")
-    parser.add_argument("--held-out", action="store_true", help="the held-out replies alone")
-    parser.add_argument("--tuning", action="store_true", help="the other replies alone")
+    parser.add_argument("--part", choices=PARTS, help="the replies of one part alone")
     parser.add_argument("--show", action="store_true", help="list the texts")
     options = parser.parse_args()
-    replies = [
-        reply
-        for reply in read_replies(options.replies)
-        if not (options.held_out and not reply.get("held_out")) and not (options.tuning and reply.get("held_out"))
-    ]
+    replies = [reply for reply in read_replies(options.replies) if options.part in (None, reply.get("part"))]
     rates = measure_cleaning(replies)
     print(rates)
     if options.show:

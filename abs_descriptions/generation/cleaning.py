@@ -58,6 +58,13 @@ _NUMBERED_LABEL = re.compile(
     re.IGNORECASE,
 )
 
+# What a phrase is about, where its words say so themselves: "Color: bright red", but not "Eyes: red".
+_ASPECT = re.compile(
+    r"^(?:overall |general |body )?(?:colou?rs?|colou?ration|shapes?|forms?|sizes?|textures?|patterns?|materials?|"
+    r"appearance)\s?(?:[:：]\s*|\s[–—-]\s)(?=\S+[\s,/-]+\S)",
+    re.IGNORECASE,
+)
+
 # What these labels announce is no description.
 _ASIDE = re.compile(
     r"^[\W_]{0,3}(?:(?:please |side ?|foot|fun |interesting |quick |additional |key |important |image |my |a |some )?"
@@ -72,10 +79,12 @@ _ASIDE = re.compile(
 )
 
 _OPENING = re.compile(
-    r"^(?:(?:(?:yes|sure|certainly|of course|absolutely|ok|okay|great|alright|all right|definitely|gladly|got it|"
+    r"^(?:(?:(?:好的?|当然(?:可以)?|没问题|はい|もちろん(?:です)?|네|물론(?:입니다|이죠)?|claro|"
+    r"por supuesto|bien s[uû]r|natürlich|gerne?|certo|конечно|"
+    r"yes|sure|certainly|of course|absolutely|ok|okay|great|alright|all right|definitely|gladly|got it|"
     r"understood|well|ah|oh|hm+|no problem|happy to(?: help)?|with pleasure|right|voil[aà]|"
     r"here (?:you|it|we|i)(?: go(?:es)?| are| is)?|here goes)"
-    r"(?: thing)?(?:\s?[,.!:]|\s[–—-])\s*){1,3})?"
+    r"(?: thing)?(?:\s?[,.!:，。！：、]|\s[–—-])\s*){1,3})?"
     r"(?:(?:here(?:['’]?s| is| are| you go)|below (?:is|are)|the following|this is|these are)\b[^:.!?]{0,120}:\s*)?",
     re.IGNORECASE,
 )
@@ -130,8 +139,10 @@ _CHATTY = re.compile(
     r"avoid|"
     r"focus)|let['’]s|"
     r"several meanings|multiple meanings|different meanings|"
-    r"(?:may|can|could|might) (?:also )?refer to|in this context|(?:you['’]re|you are) (?:referring|asking|looking|"
-    r"talking)|more context|happy to help|(?:she|he) (?:wrote|said|says)|any (?:questions|other)|thought for|step by step)\b|https?://|www\.|"
+    r"(?:may|can|could|might) (?:also )?refer to|in this context|(?:you['’]re|you are|you were) (?:"
+    r"referring|asking|looking|"
+    r"talking|describing|thinking|seeking|after\b)"
+    r"|more context|happy to help|(?:she|he) (?:wrote|said|says)|any (?:questions|other)|thought for|step by step)\b|https?://|www\.|"
     r"\b(?:word|term|name|phrase) [\"“'‘*]?\{\}|^here, [\"“'‘]|hard to describe|"
     r"without (?:an?|the|any) (?:image|picture|photo)\b|"
     r"wikipedia|^(?:describe|see (?:the|also)|done|complete)\b|^\W?\d+ (?:words|characters)\b",
@@ -368,12 +379,14 @@ def _phrases(line: Line, *, is_alone: bool, may_be_cut: bool) -> Iterator[_Piece
         yield _Piece(line.text, problem=RejectionReason.HEADING if line.kind == "heading" else RejectionReason.CHATTY)
         return
     text = _LABEL.sub("", _NUMBERED_LABEL.sub("", _without_opening(_COUNT.sub("", line.text))), count=1)
+    text = _ASPECT.sub("", text)
     listed = [part.strip() for part in re.split(r"[,;]", text)]
     if is_alone and len(listed) > 2 and all(len(part.split()) > 1 for part in listed):
         parts = [part.removeprefix("and ") for part in listed]
     else:
         # A value of one word says nothing without its key.
         has_label = line.label and (line.kind != "value" or len(text.split()) == 1)
+        has_label = has_label and not _ASPECT.match(f"{line.label}: {text}")
         parts = [f"{line.label}: {text}" if has_label else text]
     for number, part in enumerate(parts, 1):
         phrase = _unquote(part.rstrip(" .;,"))

@@ -48,6 +48,7 @@ _OPPOSITES = {
        ("sand", "vegetation")) for one, other in (pair, pair[::-1])},
 }  # fmt: skip
 
+_CABS = word_set("regular crew extended club double quad king supercrew single mega access")
 _BODIES = word_set(
     """
     sedan coupe hatchback convertible wagon suv minivan van cab roadster crossover pickup
@@ -81,6 +82,7 @@ _FOLLOWERS = _SEPARATE | word_set(
     """
 )
 _LINKS = word_set("of in on with and for without at")
+_ARTICLES = word_set("a an the this")
 _LONG = 9
 _MOST_NAMES = 60
 
@@ -232,6 +234,9 @@ class NameMatcher:
     def _is_another(self, text_words: list[str], start: int, stop: int) -> bool:
         """Whether the words around a mention say that it is the class of another year or side of the wall."""
         around = {*text_words[max(0, start - 1) : start], *text_words[stop : stop + 1]}
+        before = [word for word in text_words[max(0, start - 3) : start] if word not in _ARTICLES]
+        if before[-1:] == ["of"]:  # "the interior of a church"
+            around.update((_INSIDE | _OUTSIDE).intersection(before[-2:]))
         return bool(around & self._opposites) or (
             bool(self._years) and any(_YEAR.fullmatch(word) and word not in self._years for word in around)
         )
@@ -249,6 +254,8 @@ def _may_follow(following: Sequence[str]) -> bool:
     """Whether a word goes on a sentence rather than a name: "Acura TL has", but not "Acura TL Type-S"."""
     if not following or following[0] in _FOLLOWERS:
         return True
+    if following[0] in _CABS:  # "F-150 Extended Cab" is no "F-150 Regular Cab"
+        return False
     return len(following[0]) > 3 and following[0].endswith(("s", "ed", "ly"))
 
 
@@ -319,6 +326,9 @@ def _reordered(name: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         yield (core[-1], *core[:-1])
     if "and" in core[1:-1]:
         yield tuple(word for word in core if word != "and")
+    # With an article, the words in front are a thing that has the last one: "the platform of a train station".
+    if 1 < len(core) < 4 and not _LINKS & {*core} and all(word.isalpha() and len(word) > 2 for word in core):
+        yield from ((core[-1], "of", article, *core[:-1]) for article in ("a", "an", "the"))
 
 
 def _shorter(name: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -328,6 +338,8 @@ def _shorter(name: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     core = name[:-1] if len(name) > 2 and _YEAR.fullmatch(name[-1]) else name
     if len(core) > 2 and core[-1] in _BODIES:
         yield core[:-1]
+        if core[-1] == "cab" and len(core) > 3 and core[-2] in _CABS:
+            yield core[:-2]
 
 
 def _synonyms(name: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

@@ -16,8 +16,8 @@ molluscs=mollusks chilli=chili chillies=chilies caviare=caviar cosy=cozy kerb=cu
 artefact=artifact artefacts=artifacts vw=volkswagen chevy=chevrolet omelette=omelet omelettes=omelets
 programme=program programmes=programs yoghurt=yogurt yoghurts=yogurts tv=television tvs=televisions
 crawfish=crayfish tyre=tire tyres=tires judgement=judgment ageing=aging vice=vise cheque=check cheques=checks
-gramme=gram draught=draft draughts=drafts cigaret=cigarette gauge=gage oesophagus=esophagus foetus=fetus mould=mold
-moulds=molds moulded=molded mouldy=moldy sulphur=sulfur towards=toward backwards=backward forwards=forward
+gramme=gram draught=draft draughts=drafts cigaret=cigarette gauge=gage oesophagus=esophagus foetus=fetus
+sulphur=sulfur towards=toward backwards=backward forwards=forward
 jumper=sweater jumpers=sweaters
 """
 
@@ -30,7 +30,7 @@ aeroplane=airplane aluminium=aluminum moustache=mustache pyjama=pajama jewellery
 catalogue=catalog dialogue=dialog analogue=analog chequer=checker doughnut=donut woollen=woolen travell=travel
 panell=panel modell=model labell=label levell=level tunnell=tunnel archaeo=archeo palaeo=paleo
 encyclopaed=encycloped mediaeval=medieval orthopaed=orthoped paediatr=pediatr anaesth=anesth manoeuvr=maneuver
-gynaeco=gyneco haemo=hemo tranquill=tranquil signall=signal enamell=enamel carousell=carousel
+gynaeco=gyneco haemo=hemo tranquill=tranquil mould=mold signall=signal enamell=enamel carousell=carousel
 """
 
 _VERB_TABLE = """
@@ -107,6 +107,20 @@ SYNONYMS = tuple(
     airplane|aeroplane
     refrigerator|fridge
     television|television set|tv set
+    tv monitor|television monitor
+    automated teller machine|automatic teller machine|atm|atm machine|cash machine|cashpoint
+    sport utility vehicle|sports utility vehicle|suv
+    recreational vehicle|rv|motorhome
+    all terrain vehicle|atv|quad bike
+    unmanned aerial vehicle|uav|drone
+    personal computer|pc
+    compact disc|cd
+    compact disc player|cd player
+    digital video disc player|dvd player|dvd
+    closed circuit television camera|cctv camera|security camera
+    liquid crystal display|lcd|lcd screen
+    light emitting diode|led
+    usb stick|usb drive|flash drive|thumb drive
     telephone|phone
     cell phone|cellphone|cellular telephone|cellular phone|mobile phone|smartphone
     microphone|mic

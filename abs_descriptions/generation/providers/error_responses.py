@@ -80,6 +80,7 @@ _QUOTA = frozenset(
         "insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "quota_exceeded", "access_terminated",
         "insufficient_balance", "insufficient_credits", "insufficient_funds", "payment_required", "arrearage",
         "credit_balance_too_low", "exceeded_current_quota_error", "billing_error", "out_of_credits",
+        "budget_exceeded",
     )
 )  # fmt: skip
 _KEY = frozenset(
@@ -110,7 +111,8 @@ _MODERATED_WORDS = re.compile(
 _QUOTA_WORDS = re.compile(
     r"insufficient[ _](?:credit|balance|quota|fund)|(?:not enough|out of|no (?:more )?|add (?:more )?) ?credits?\b|"
     r"(?:credit )?balance is (?:too low|insufficient|negative)|billing hard limit|exceeded your current quota|"
-    r"payment required|spend(?:ing)? limit|never purchased credits|requires? more credits|quota (?:is )?exhausted|"
+    r"payment required|spend(?:ing)? limit|never purchased credits|requires? more credits|"
+    r"quota (?:is )?exhausted|budget (?:has been |is |was )?exceeded|"
     r"arrears",
     re.IGNORECASE,
 )
@@ -127,13 +129,20 @@ _MODEL_WORDS = re.compile(
     r"the server is configured to serve only",
     re.IGNORECASE,
 )
+# Of subscriptions: an hour, a session, a week.
+_USAGE_WORDS = re.compile(
+    r"\b(?:session|hourly|weekly|usage) (?:usage )?limits?\b.{0,80}\b(?:upgrade|wait)\b", re.IGNORECASE
+)
 _DAILY_WORDS = re.compile(
     r"per[ _-]?(?:day|week|month)\b|perday|permonth|\b(?:daily|weekly|monthly)\b|\b[rt]pd\b|free-models-per-day|"
     r"24[ -]hours?\b",
     re.IGNORECASE,
 )
 
-_RETRIED = frozenset((408, 409, 425, 429))
+# 498 is the capacity of Groq's cheaper tier.
+_RETRIED = frozenset((408, 409, 425, 429, 498))
+# Of a limit of a day; servers give the wait for the next minute with it.
+_MIN_DAILY_WAIT = 60.0
 
 
 def classify_status(
@@ -243,6 +252,9 @@ def _daily_limit(
     status: int, codes: frozenset[str], words: str, host: str, detail: str, wait: float | None, now: datetime
 ) -> tuple[str, str] | None:
     """Reason and remedy for a limit of a day or longer, however soon the server takes single requests again."""
+    if status == 429 and wait is None and _USAGE_WORDS.search(words):
+        return f"the usage limit at {host} is reached{detail}", resume_remedy(None, now)
     if status != 429 or not (_DAILY_WORDS.search(words) or any(_DAILY_WORDS.search(code) for code in codes)):
         return None
-    return f"the limit of {host} for a day or longer is used up{detail}", resume_remedy(wait, now)
+    reason = f"the limit of {host} for a day or longer is used up{detail}"
+    return reason, resume_remedy(wait if wait and wait > _MIN_DAILY_WAIT else None, now)

@@ -339,11 +339,10 @@ class _Session:
             return True
         parameter = out_of_range(answer, attempts.body)
         if parameter is not None:
-            option = f"--{parameter.replace('_', '-')}"
-            raise _StopError(
-                replace(answer, action="stop", remedy=f"Give another {option}, or {option} none", scope="run"),
-                attempts.lost,
-            )
+            is_length = parameter in ("max_tokens", "max_completion_tokens")
+            option = "--max-tokens" if is_length else f"--{parameter.replace('_', '-')}"
+            remedy = f"Give another {option}" if is_length else f"Give another {option}, or {option} none"
+            raise _StopError(replace(answer, action="stop", remedy=remedy, scope="run"), attempts.lost)
         url = server.alternative(answer)
         if url is not None:
             client.base_url = server.endpoint = url

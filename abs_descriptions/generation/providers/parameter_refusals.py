@@ -42,6 +42,7 @@ _RANGE = re.compile(
     r"small|low|big|long)|exceed|maximum|minimum|[<>]=?\s*-?\d|[≤≥]|context (?:length|window)|less_than|greater_than",
     re.IGNORECASE,
 )
+_PROMPT = re.compile(r"\b(?:context|input|prompt|messages?)\b", re.IGNORECASE)
 _ALTERNATIVES = re.compile(
     r"\bboth\b|only one|either|same time|together|combin|exclusive|simultaneous|one of", re.IGNORECASE
 )
@@ -113,7 +114,9 @@ def out_of_range(problem: ResponseProblem, body: Mapping[str, Any]) -> str | Non
     """The parameter whose value a server does not take; None if the problem is another one."""
     if problem.status not in (400, 422) or problem.scope == "prompt" or not _RANGE.search(problem.words):
         return None
-    return next((name for name in _OPTIONAL if name in body and _mentions(problem.words, name)), None)
+    # What is too long with its prompt fails alone.
+    names = _OPTIONAL if _PROMPT.search(problem.words) else (*_OPTIONAL, *_LENGTHS)
+    return next((name for name in names if name in body and _mentions(problem.words, name)), None)
 
 
 def _describe(old: Adaptation, new: Adaptation, model: str) -> str:

@@ -62,7 +62,8 @@ def validate_body(
         charset: of the headers, for text that is not UTF-8.
     """
     try:
-        body = _assembled(raw) if raw.lstrip()[:6].startswith((b"data:", b"event:", b":")) else parse_json(raw, charset)
+        raw = _without_comments(raw)
+        body = _assembled(raw) if raw[:6].startswith((b"data:", b"event:")) else parse_json(raw, charset)
     except (ValueError, RecursionError):
         said = server_words(raw, secret, 80) if raw.lstrip().startswith(b"<") else ""
         reason = f"the reply is not JSON but a page: {said}" if said else "the reply is not JSON"
@@ -158,7 +159,8 @@ def _first(choices: list[Any]) -> dict[str, Any]:
 def _finish(choice: Mapping[str, Any]) -> str:
     finish = choice.get("finish_reason", choice.get("stop_reason"))
     name = finish.strip().lower()[:60] if isinstance(finish, str) else ""
-    return name.removeprefix("finishreason.").removeprefix("finish_reason_")
+    # Google adds the reason: "content_filter: PROHIBITED_CONTENT".
+    return name.removeprefix("finishreason.").removeprefix("finish_reason_").partition(":")[0].rstrip()
 
 
 def _text(content: Any) -> str:
@@ -220,6 +222,14 @@ def _count(usage: Mapping[str, Any], *names: str) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_TOKEN_COUNT else None
+
+
+def _without_comments(raw: bytes) -> bytes:
+    """An answer without the lines by which servers keep a connection alive, before events and before JSON alike."""
+    raw = raw.lstrip()
+    while raw.startswith(b":"):
+        raw = raw.partition(b"\n")[2].lstrip()
+    return raw
 
 
 def _assembled(raw: bytes) -> dict[str, Any]:

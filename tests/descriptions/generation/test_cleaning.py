@@ -57,6 +57,9 @@ SENTENCE = "A rocket is a tall white cylinder with fins."
         f"```\n{SENTENCE}\n```",
         f"Sure, a{SENTENCE[1:]}",
         f"Sure! Here is a sentence about it: {SENTENCE}",
+        f"好的，{SENTENCE}",
+        f"当然可以！{SENTENCE}",
+        f"Claro, {SENTENCE}",
         f"Certainly, here's one: {SENTENCE}",
         f"Here is a description of a rocket:\n\n{SENTENCE}",
         f"\u200b{SENTENCE}\u00ad",
@@ -79,6 +82,7 @@ def test_markup_and_openings_are_stripped(raw: str) -> None:
         ("Let me know if the rocket needs more words.", "stop", RejectionReason.CHATTY),
         ("Would you like to hear more about the rocket?", "stop", RejectionReason.CHATTY),
         ("I think that a rocket is tall and white.", "stop", RejectionReason.CHATTY),
+        ("The object you are describing is a rocket.", "stop", RejectionReason.CHATTY),
         ("This sentence describes a rocket that is tall and white.", "stop", RejectionReason.CHATTY),
         ("I'm sorry, but I cannot describe a rocket without a picture.", "stop", RejectionReason.REFUSAL),
         ("As an AI language model, I have never seen a rocket.", "stop", RejectionReason.REFUSAL),
@@ -193,6 +197,19 @@ def test_phrases_are_lines_that_need_no_name() -> None:
     assert cleaned.accepted == ("four white fins", "a pointed nose", "exhaust")
     assert reasons(cleaned) == [RejectionReason.DUPLICATE]
     assert reasons(judge("- fins\n- a pointed no", finish="length", rules=rules)) == [RejectionReason.CUT_OFF]
+
+
+def test_a_phrase_keeps_the_label_that_says_what_it_is_about() -> None:
+    raw = (
+        "- Color: bright white\n- **Shape:** tall and slim\n- Nose: bright red\n- Colors: red\n- Texture - smooth metal"
+    )
+    assert judge(raw, rules=CleaningRules(kind="phrase")).accepted == (
+        "snow white",
+        "tall and slim",
+        "Nose: bright red",
+        "Colors: red",
+        "smooth metal",
+    )
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,8 @@ def test_a_moderated_prompt_fails_alone(status: int, body: dict[str, Any]) -> No
         (404, b"<html><title>404 Not Found</title></html>", "no such model or path: 404 Not Found"),
         (429, error("Rate limit exceeded: free-models-per-day"), "for a day or longer"),
         (429, error("Limit reached on requests per day (RPD): Limit 200. Please try again in 7.2s."), "day or longer"),
+        (429, error("you have reached your session usage limit, please wait or upgrade to continue"), "usage limit"),
+        (400, error("Budget has been exceeded! Current cost: 10.2, Max budget: 10.0", "400"), "quota"),
     ],
 )  # fmt: skip
 def test_what_concerns_every_request_ends_the_run(status: int, body: Any, words: str) -> None:
@@ -74,7 +76,12 @@ def test_a_limit_of_google_is_told_by_its_id() -> None:
     problem = classify_status(429, {}, minute, "host")
     assert (problem.action, problem.wait, problem.throttled) == ("again", 34.0, True)
     day = [error("You exceeded your current quota, please check your plan.", 429, details=[quota, info])]
-    assert classify_status(429, {}, day, "host").action == "stop"
+    problem = classify_status(429, {}, day, "host")
+    assert (problem.action, problem.remedy) == ("stop", "Run the same command again later; it resumes from here")
+
+
+def test_a_tier_without_capacity_is_asked_again() -> None:
+    assert classify_status(498, {}, error("Flex tier capacity exceeded", "capacity_exceeded"), "host").action == "again"
 
 
 def test_the_time_to_resume_is_said() -> None:

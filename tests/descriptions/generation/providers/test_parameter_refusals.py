@@ -96,6 +96,16 @@ def test_a_value_out_of_range_is_named_for_the_user() -> None:
     assert out_of_range(classify_status(400, {}, {"detail": "context length exceeded"}, "host"), body) is None
 
 
+def test_a_length_out_of_range_is_named_unless_the_prompt_has_its_part_in_it() -> None:
+    body = SERVER.chat_body("m", REQUEST)
+    for message, name in (
+        ("Invalid max_tokens value, the valid range of max_tokens is [1, 8192]", "max_tokens"),
+        ("max_tokens is too large: 9. Maximum context length is 8 tokens", None),
+        ("max_tokens must be at most 7 with an input of 9 tokens", None),
+    ):
+        assert out_of_range(classify_status(400, {}, {"error": message}, "host"), body) == name
+
+
 def test_what_an_adaptation_leaves_out_is_not_sent() -> None:
     adaptation = Adaptation(("response_format", "seed", "system", "temperature"), RENAMED, 1024)
     assert SERVER.chat_body("m", REQUEST, adaptation=adaptation, extra={"think": False}) == {

@@ -56,7 +56,9 @@ def test_a_reply_that_has_all_its_tokens_was_cut_unless_the_server_says_that_it_
     assert reply(body(finish="stop"), max_tokens=3) == Reply(TEXT, "stop", 7, 3)
 
 
-@pytest.mark.parametrize("finish", ["content_filter", "SAFETY", "RECITATION", "sensitive", "refusal"])
+@pytest.mark.parametrize(
+    "finish", ["content_filter", "SAFETY", "RECITATION", "sensitive", "refusal", "content_filter: SAFETY"]
+)
 def test_a_moderated_reply_fails_alone_and_keeps_its_text(finish: str) -> None:
     problem = reply(body("A cat", finish))
     assert isinstance(problem, ResponseProblem)
@@ -136,6 +138,9 @@ def test_headers_and_marks_around_a_reply_do_not_matter() -> None:
     events = [{"choices": [{"index": 0, "delta": {"content": part}}]} for part in ("A cat ", "has ears.")]
     events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": body()["usage"]})
     lines = [*(f"data: {json.dumps(event)}\n\n" for event in events), "data: [DONE]\n\n"]
+    kept_alive = b": keep-alive\n\n" * 3
+    assert validate_body(kept_alive + "".join(lines).encode(), "host") == validate_body("".join(lines).encode(), "host")
+    assert validate_body(kept_alive + json.dumps(body()).encode(), "host") == validate_completion(body(), "host")
     stream = (": OPENROUTER PROCESSING\n\n" + "".join(lines)).encode()
     assert validate_body(stream, "host") == Reply(TEXT, "stop", 7, 3)
     failed = validate_body(b'data: {"error": {"message": "no credits", "code": 402}}\n\n', "host")
