@@ -204,7 +204,7 @@ def test_a_phrase_keeps_the_label_that_says_what_it_is_about() -> None:
         "- Color: bright white\n- **Shape:** tall and slim\n- Nose: bright red\n- Colors: red\n- Texture - smooth metal"
     )
     assert judge(raw, rules=CleaningRules(kind="phrase")).accepted == (
-        "snow white",
+        "bright white",
         "tall and slim",
         "Nose: bright red",
         "Colors: red",
