@@ -15,6 +15,7 @@ __all__ = [
     "JOINERS",
     "counted",
     "csv_delimiter",
+    "csv_table",
     "escape_formula",
     "format_bytes",
     "format_duration",
@@ -163,6 +164,12 @@ def csv_delimiter(text: str) -> str:
     """The delimiter of a CSV text, by its first row: a comma, a semicolon or a tab."""
     first = re.split("[\r\n]", text, maxsplit=1)[0]
     return max(",;\t", key=first.count)
+
+
+def csv_table(text: str) -> tuple[str, str]:
+    """A CSV text and its delimiter; Excel's line ``sep=;`` becomes an empty one, so that line numbers stay right."""
+    stated = re.match(r"\"?sep=(.)\"?[^\S\n]*(?=\n)", text, re.IGNORECASE)
+    return (text, csv_delimiter(text)) if stated is None else (text[stated.end() :], stated[1])
 
 
 # A cell, or what follows a separator that another program may see in it, that begins so is a formula there, or was

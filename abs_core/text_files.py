@@ -53,12 +53,17 @@ _FOREIGN: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
 )
 
 
+_CONFLICT = (rb"<{7} ", rb"={7}\r?$", rb">{7} ")
+
+
 def foreign_content(data: bytes) -> tuple[str, str] | None:
     """What a file is instead of text, and the remedy; None if nothing says so.
 
     Args:
-        data: its first bytes; a hundred are enough.
+        data: its first bytes; a hundred are enough, except to find the marks of a conflict further on.
     """
+    if all(re.search(rb"^" + mark, data, re.MULTILINE) for mark in _CONFLICT):
+        return "a file with unresolved conflicts of Git (<<<<<<<)", "Resolve them, and commit the file"
     start = data[:1024].removeprefix(b"\xef\xbb\xbf")
     return next(((what, remedy) for pattern, what, remedy in _FOREIGN if pattern.match(start)), None)
 

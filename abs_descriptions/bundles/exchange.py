@@ -31,7 +31,7 @@ from pydantic import JsonValue
 from abs_core.descriptions import Description, DescriptionKind, Provenance, Rejection
 from abs_core.errors import BundleError, UnknownNameError
 from abs_core.files import sha256_file
-from abs_core.text import csv_delimiter, printable, quoted, unescape_formula
+from abs_core.text import csv_table, printable, quoted, unescape_formula
 from abs_core.text_files import ExternalFormatError, read_external_text
 from abs_descriptions.bundles.codec import is_too_deep
 from abs_descriptions.bundles.format import Generator, text_problem
@@ -142,12 +142,10 @@ def _read_lines(text: str) -> Iterator[ExternalText]:
 
 
 def _read_csv(text: str) -> Iterator[ExternalText]:
-    stated = re.match(r"\"?sep=(.)\"?\r?\n", text)
-    skipped, delimiter = (text[: stated.end()], stated[1]) if stated is not None else ("", "")
-    content = text[len(skipped) :]
-    rows = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter or csv_delimiter(content), strict=True)
+    content, delimiter = csv_table(text)
+    rows = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
     try:
-        header = [cell.strip().casefold() for cell in next(rows, [])]
+        header = [cell.strip().casefold() for cell in next(filter(None, rows), [])]
         places: dict[str, int] = {}
         for column in ("class", "text", "kind", "name"):
             if header.count(column) > 1:
@@ -162,7 +160,7 @@ def _read_csv(text: str) -> Iterator[ExternalText]:
                 raise ExternalFormatError(f"the first row has no column {quoted(column)}", 1)
         for row in rows:
             if any(map(str.strip, row)):
-                yield _csv_text(row, places, len(header), rows.line_num + len(skipped.splitlines()))
+                yield _csv_text(row, places, len(header), rows.line_num)
     except csv.Error as error:
         raise ExternalFormatError(f"invalid CSV: {error}", rows.line_num) from None
 

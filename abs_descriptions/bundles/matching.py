@@ -17,7 +17,7 @@ from pathlib import Path
 from abs_core.errors import BundleError
 from abs_core.labels import ClassLabel, LabelSet, fold
 from abs_core.remarks import Remark, RemarkCounter
-from abs_core.text import csv_delimiter, printable, quoted
+from abs_core.text import csv_table, printable, quoted
 from abs_core.text_files import ExternalFormatError, read_external_text
 
 __all__ = ["LabelMatching", "match_labels", "read_mapping"]
@@ -228,10 +228,13 @@ def _json_pairs(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _csv_pairs(text: str) -> Iterator[tuple[str, list[str]]]:
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=csv_delimiter(text), strict=True)
+    content, delimiter = csv_table(text)
+    rows = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
     try:
-        for number, row in enumerate(rows):
-            if not row or (number == 0 and [cell.strip().casefold() for cell in row] == ["label", "class"]):
+        for number, row in enumerate(filter(None, rows)):
+            if not any(map(str.strip, row)) or (
+                number == 0 and [cell.strip().casefold() for cell in row] == ["label", "class"]
+            ):
                 continue
             if len(row) != 2:
                 raise ExternalFormatError(f"{len(row)} cells, a label and a class are needed", rows.line_num)

@@ -37,7 +37,7 @@ from typing import Literal
 from unicodedata import normalize
 
 from abs_core.descriptions import Description
-from abs_core.text import csv_delimiter, printable, quoted, text_of_cell, visible_cell
+from abs_core.text import csv_table, printable, quoted, text_of_cell, visible_cell
 from abs_core.text_files import ExternalFormatError
 from abs_descriptions.bundles.format import BundleHeader
 
@@ -102,9 +102,10 @@ def parse_review_file(text: str) -> Iterator[ReviewRow]:
     Raises:
         ExternalFormatError: no CSV, a column is missing, or a row that says nothing clear; with its line.
     """
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=csv_delimiter(text), strict=True)
+    content, delimiter = csv_table(text)
+    rows = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
     try:
-        places = _places(next(rows, []))
+        places = _places(next(filter(None, rows), []))
         last_line = rows.line_num
         for cells in rows:
             line, last_line = last_line + 1, rows.line_num

@@ -83,6 +83,7 @@ def test_what_looks_like_more_than_a_name_is_warned_about(tmp_path: Path, conten
 @pytest.mark.parametrize(
     ("content", "words"),
     [
+        (b"owl\n<<<<<<< HEAD\ncat\n=======\ndog\n>>>>>>> main\n", "unresolved conflicts of Git"),
         (b"404: Not Found", "the answer of a web server"),
         (rb"{\rtf1\ansi cat\par}", "a document of a word processor"),
         (b"item {\n  id: 1\n  name: 'cat'\n}\n", "a label map of TensorFlow"),

@@ -11,6 +11,8 @@ import pytest
 from abs_core.errors import BundleError
 from abs_descriptions import Repository
 from abs_descriptions.bundles.importing import import_descriptions
+from abs_descriptions.bundles.matching import read_mapping
+from abs_descriptions.bundles.review_file import parse_review_file, serialize_review_file
 from abs_descriptions.bundles.versions import find_bundle
 
 TEXTS = [("cat", "A cat is small."), ("dog", "A dog is big.")]
@@ -77,3 +79,14 @@ def test_labels_that_are_no_words_are_warned_about(tmp_path: Path, caplog: pytes
     caplog.clear()
     imported(tmp_path, "b.json", json.dumps({"cat": ["It is small."], "dog": ["It is big."]}))
     assert not caplog.text
+
+
+def test_the_line_of_excel_is_read_in_reviews_and_mappings(tmp_path: Path) -> None:
+    imported(tmp_path, "a.csv", "class,text\ncat,A cat is small.\ndog,A dog is big.\n")
+    bundle = find_bundle(Repository.local(tmp_path / "home"), "t")
+    names = bundle.header.label_set.names
+    written = b"".join(serialize_review_file(bundle.reference, names, bundle.records())).decode("utf-8-sig")
+    rows = list(parse_review_file(f"sep=,\r\n{written}"))
+    assert [(row.line, row.text) for row in rows] == [(3, "A cat is small."), (4, "A dog is big.")]
+    (tmp_path / "map.csv").write_text("sep=;\nlabel;class\nKatze;cat\n;\n")
+    assert read_mapping(tmp_path / "map.csv", bundle.header.label_set) == {"Katze": ("cat",)}
