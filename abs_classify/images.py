@@ -40,12 +40,10 @@ from abs_core.text import printable
 __all__ = [
     "FORMATS",
     "MAX_PIXELS",
-    "SINGLE_COLOUR",
     "TRUNCATED",
     "LoadedImage",
     "Truncated",
     "content_remarks",
-    "is_nearly_all",
     "load_image",
     "to_rgb",
     "upright_rgb",
@@ -175,7 +173,7 @@ def _decode(data: bytes, label: str, truncated: Truncated) -> tuple[Image.Image,
     pixels = upright_rgb(image, label, truncated, remarks)
     if TRUNCATED in remarks and _is_jpeg(image):
         pixels, remarks = _decode_part(data, label)
-    if TRUNCATED in remarks and (SINGLE_COLOUR in remarks or is_nearly_all(pixels, _FILLING)):
+    if TRUNCATED in remarks and (_SINGLE_COLOUR in remarks or _is_nearly_all(pixels, _FILLING)):
         raise ImageError(f"hardly anything is left of the image {label}, which is cut off", remedy=_REPLACE)
     return pixels, remarks
 
@@ -315,8 +313,8 @@ def _turn_upright(image: Image.Image, orientation: int) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
-#: The remark on an image without any content.
-SINGLE_COLOUR = "of a single colour"
+# The remark on an image without any content.
+_SINGLE_COLOUR = "of a single colour"
 
 _BAND_PIXELS = 1_000_000
 
@@ -358,11 +356,11 @@ def content_remarks(pixels: Image.Image) -> list[str]:
         if lows != highs and max(highs) > _NEARLY_BLACK:
             return []
     if lows == highs:
-        return [SINGLE_COLOUR] if pixels.width * pixels.height > 1 else []
+        return [_SINGLE_COLOUR] if pixels.width * pixels.height > 1 else []
     return [f"nearly black: no value is above {_NEARLY_BLACK} of 255"]
 
 
-def is_nearly_all(pixels: Image.Image, colours: Sequence[tuple[int, int, int]]) -> bool:
+def _is_nearly_all(pixels: Image.Image, colours: Sequence[tuple[int, int, int]]) -> bool:
     """Whether an RGB image has one of these colours nearly everywhere."""
     sample = np.asarray(pixels.resize((_SAMPLE, _SAMPLE), Image.Resampling.NEAREST))
     return any(np.mean((sample == colour).all(axis=-1)) > _NEARLY_ALL for colour in colours)

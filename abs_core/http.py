@@ -14,7 +14,6 @@ Answers that a server or a proxy compresses unasked are decompressed as they com
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import re
 import ssl
@@ -31,7 +30,7 @@ from socket import gaierror
 from typing import IO, Any, BinaryIO
 from urllib.parse import urlsplit
 
-from abs_core.durations import http_date
+from abs_core.durations import http_date, seconds_until
 from abs_core.errors import DownloadError, UsageError
 from abs_core.files import lock_file, storage_errors
 from abs_core.network import explain_connection, is_loopback, proxy_for, tls_context
@@ -152,18 +151,11 @@ def longest_transfer(size: int) -> float:
 
 
 def retry_after(headers: Any, now: datetime) -> float | None:
-    """The seconds that ``Retry-After`` asks to wait, as a number or as a date (RFC 9110, 10.2.3); None without one."""
+    """The seconds that ``Retry-After`` asks to wait, in any form that ``seconds_until`` reads; None without one."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        value = headers.get(name)
-        if value is None:
-            continue
-        try:
-            seconds = float(value) / unit
-        except ValueError:
-            date = http_date(value)
-            seconds = math.nan if date is None else (date - now).total_seconds()
-        if math.isfinite(seconds):
-            return max(0.0, seconds)
+        seconds = seconds_until(headers.get(name), now)
+        if seconds is not None:
+            return seconds / unit
     return None
 
 

@@ -10,7 +10,6 @@ from abs_core.files import storage_errors
 
 __all__ = [
     "LFS_POINTER",
-    "MAX_IMPORT_BYTES",
     "ExternalFormatError",
     "foreign_content",
     "read_external_text",
@@ -88,8 +87,8 @@ def wide_encoding(data: bytes) -> str | None:
     return None
 
 
-#: The largest file whose text is read.
-MAX_IMPORT_BYTES = 256 * 1024 * 1024
+# The largest file whose text is read.
+_MAX_IMPORT_BYTES = 256 * 1024 * 1024
 
 
 class ExternalFormatError(Exception):  # a BundleError is made of it where the file is known
@@ -102,7 +101,7 @@ class ExternalFormatError(Exception):  # a BundleError is made of it where the f
 
 
 def read_external_text(path: Path) -> str:
-    """The text of a file from outside, UTF-8 or UTF-16, of at most ``MAX_IMPORT_BYTES``.
+    """The text of a file from outside, UTF-8 or UTF-16, of at most ``_MAX_IMPORT_BYTES``.
 
     Raises:
         StorageError: the file cannot be read.
@@ -112,8 +111,8 @@ def read_external_text(path: Path) -> str:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise ExternalFormatError("not a file")
-        if status.st_size > MAX_IMPORT_BYTES:
-            raise ExternalFormatError(f"larger than the {MAX_IMPORT_BYTES // 1024**2} MiB that are read")
+        if status.st_size > _MAX_IMPORT_BYTES:
+            raise ExternalFormatError(f"larger than the {_MAX_IMPORT_BYTES // 1024**2} MiB that are read")
         data = path.read_bytes()
     foreign = foreign_content(data)
     if foreign is not None:

@@ -32,7 +32,6 @@ __all__ = [
     "LintFinding",
     "LintOptions",
     "LintReport",
-    "NameIndex",
     "Severity",
     "ambiguous_names",
     "lint_bundle",
@@ -319,7 +318,7 @@ def _counts(
 def _texts(
     classes: Sequence[ClassLabel], descriptions: Mapping[str, Sequence[Description]], options: LintOptions
 ) -> Iterator[LintFinding]:
-    names = NameIndex(classes)
+    names = _NameIndex(classes)
     first: dict[tuple[str, ...], ClassLabel] = {}
     for label in classes:
         for record in descriptions.get(label.id, ()):
@@ -418,7 +417,7 @@ _NOT_NOUNS = word_set(
 )
 
 
-class NameIndex:
+class _NameIndex:
     """Finds the classes that a text names, the longest name at each place; the class's own name is no finding.
 
     Spellings are joined words, in one table. From a place in a text, words are joined only while a spelling may still

@@ -39,7 +39,7 @@ from abs_core.progress import logged
 from abs_core.remarks import Remark, RemarkCounter
 from abs_core.text import quoted
 
-__all__ = ["ShardFiles", "download_shards", "find_shards", "open_shards"]
+__all__ = ["ShardFiles", "find_shards", "open_shards"]
 
 _USAGE = "wds:DIR?split=test"
 
@@ -71,7 +71,7 @@ def open_shards(location: str) -> Dataset:
         raise UsageError(f"the split must be a folder name, got {split!r}", remedy="Write a name such as test")
     if "to" in options and not is_url(source):
         raise UsageError(f"to= is for https addresses, got the path {source!r}", remedy="Leave out to=")
-    root = download_shards(source, split, options.get("to", "")) if is_url(source) else Path(source).expanduser()
+    root = _download_shards(source, split, options.get("to", "")) if is_url(source) else Path(source).expanduser()
     found = find_shards(root, options.get("split"))
     names = _class_names(found.class_names) if found.class_names.is_file() else None
     entries = [
@@ -405,7 +405,7 @@ def _shard_count(file: Path) -> int:
     return int(text)
 
 
-def download_shards(address: str, split: str, to: str) -> Path:
+def _download_shards(address: str, split: str, to: str) -> Path:
     """Download the files of a split that the folder does not have yet.
 
     Args:

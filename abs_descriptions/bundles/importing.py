@@ -28,7 +28,7 @@ from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.versions import add_version, child_version, find_bundle, timestamp
 from abs_descriptions.bundles.writer import write_bundle
 
-__all__ = ["holds_bundles", "import_bundles", "import_descriptions", "looks_of", "recognized_format"]
+__all__ = ["holds_bundles", "import_bundles", "import_descriptions", "recognized_format"]
 
 _logger = logging.getLogger(__name__)
 _NOT_STATED = "not stated"
@@ -344,7 +344,7 @@ def recognized_format(file: Path) -> tuple[str, list[ExternalText]]:
         return "clip-benchmark", read_external(file, "clip-benchmark")
     texts = read_external(file, chosen)
     open_texts = [text for text in texts if text.text.strip() and not text.states_kind]
-    sentences, phrases = looks_of(open_texts)
+    sentences, phrases = _looks_of(open_texts)
     total = len(open_texts)
     if not total:
         return chosen, texts
@@ -369,7 +369,7 @@ def _as_phrases(chosen: str, file: Path, shown: str) -> tuple[str, list[External
     )
 
 
-def looks_of(texts: Sequence[ExternalText]) -> tuple[int, int]:
+def _looks_of(texts: Sequence[ExternalText]) -> tuple[int, int]:
     """How many texts look like sentences, and how many like phrases.
 
     A sentence has an end mark; a phrase has none and begins with a small letter or a number. Others may be either, as

@@ -27,7 +27,7 @@ from abs_descriptions.generation.spelling import (
     verb_forms,
 )
 
-__all__ = ["ActionPattern", "NameMatcher", "joined_words_fit", "names_with", "own_aliases", "plain_spellings"]
+__all__ = ["NameMatcher", "joined_words_fit", "names_with", "own_aliases", "plain_spellings"]
 
 _BRACKETS = re.compile(r"\([^()]{0,200}\)|\[[^\[\]]{0,200}\]")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
@@ -169,7 +169,7 @@ class NameMatcher:
         own_words = {standard_word(word) for word in words(name)}
         self._years = {word for word in own_words if _YEAR.fullmatch(word)}
         self._opposites = frozenset[str]().union(*(_OPPOSITES.get(word, ()) for word in own_words))
-        self._action = ActionPattern.of(next(iter(sequences))) if sequences else None
+        self._action = _ActionPattern.of(next(iter(sequences))) if sequences else None
         # In scripts without spaces or with clitics, and for symbols, the folded name is found anywhere.
         self._anywhere = _squeezed(name) if not sequences or _is_not_latin(name) else ""
         self._others = [NameMatcher(other) for other in others]
@@ -439,7 +439,7 @@ _GAP = 3
 
 
 @dataclass(frozen=True, slots=True)
-class ActionPattern:
+class _ActionPattern:
     """The words of an action, each in all its forms, in order.
 
     Args:
@@ -453,7 +453,7 @@ class ActionPattern:
     links: frozenset[str]
 
     @classmethod
-    def of(cls, name: Sequence[str]) -> ActionPattern | None:
+    def of(cls, name: Sequence[str]) -> _ActionPattern | None:
         """The pattern of a name; None if it is no action."""
         content = [word for word in name if word not in _ARTICLES and word not in _BARRIERS]
         links = frozenset(name) & _BARRIERS

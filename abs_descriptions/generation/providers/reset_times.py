@@ -42,8 +42,6 @@ def reset_wait(headers: Any, body: Any, words: str, now: datetime) -> float | No
         now: with a time zone.
     """
     asked = retry_after(headers, now)
-    if asked is None:
-        asked = seconds_until(headers.get("retry-after"), now)
     if asked:
         return asked
     values = list(_values(body))

@@ -87,9 +87,9 @@ def test_nothing_is_sent_twice_to_a_server_that_answers_one_at_a_time(
 
     with serving(ChatServer(behave=behave)) as server:
         provider = OpenAIChatProvider("m", base_url=server.url, concurrency=16, timeout=timeout)
-        outcomes = [outcome for _, outcome in provider.complete(requests(32))]
+        outcomes = [outcome for _, outcome in provider.complete(requests(20))]
         assert all(isinstance(outcome, Reply) for outcome in outcomes)
-        assert len(server.seen) == len(outcomes) == 32
+        assert len(server.seen) == len(outcomes) == 20
 
 
 def test_a_server_that_is_overloaded_gets_fewer_requests(no_ambient_key: None) -> None:
