@@ -50,6 +50,7 @@ _BULLET = re.compile(r"[-*+•‣·–—]\s+(?=\S)")
 _NUMBERED = re.compile(r"[\[(#]?([0-9]{1,6})(?:\s*[.):\],=]\s*|\s+-\s+|\s+)(\S.*)")
 _NUMBERED_BEHIND = re.compile(r"(\S.*?)(?:\s*[,:=]\s*|\s+-\s+|\s+)\(?([0-9]{1,6})\)?")
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "`": "`"}
+_BRACKETS = {"[": "]", "{": "}", "(": ")"}
 
 
 def entries_of_lines(where: str, lines: Iterable[tuple[int, str]], reading: Reading) -> list[LabelEntry]:
@@ -111,8 +112,11 @@ def _split_only_line(lines: list[_Line], reading: Reading) -> list[_Line]:
     """One line that lists several names is not one name: a label set of one class classifies nothing."""
     if len(lines) != 1 or "\t" in lines[0].text or _WORDNET.match(lines[0].text):
         return lines
+    text = lines[0].text.strip()
+    if _BRACKETS.get(text[:1]) == text[-1:] != "":
+        text = text[1:-1]
     for mark in ";,|":
-        names = [name.strip() for name in lines[0].text.strip(f" {mark}").split(mark)]
+        names = [name.strip() for name in text.strip(f" {mark}").split(mark)]
         if len(names) > 1:
             parts = [_Line(lines[0].where, name) for name in names]
             _note(reading.how, f"read from one line with {mark!r} between the names", parts)
@@ -313,10 +317,11 @@ _DOUBTS: tuple[tuple[Callable[[str], object], str], ...] = (
     (lambda name: any(True for _ in hidden_characters(name)), "used as written: with invisible characters"),
     (_MARKUP.search, "used as written: markup, a placeholder or an address"),
     (_BULLET.match, "used as written: begins with a bullet"),
-    (re.compile(r"[0-9]+\s*[.):]\s+\S").match, "used as written: begins with a number as lists do"),
+    (re.compile(r"[0-9]+\s*(?:[.):]\s+|=\s*)\S").match, "used as written: begins with a number as lists do"),
     (lambda name: len(name) > 1 and _QUOTES.get(name[0]) == name[-1], "used as written: in quotes"),
     (re.compile(",").search, "used as written: with a comma in it"),
     (re.compile(r".*:(?:\s|$)").match, "used as written: with a colon in it"),
+    (re.compile(r"[\[{].*|[^\[{]*[\]}]").fullmatch, "used as written: in brackets"),
     (re.compile(r"(\*\*|__|\*)\S.*\S?\1").fullmatch, "used as written: in marks of emphasis"),
     (lambda name: fold(name) in _HEADERS, "used as written: like the header of a table"),
     (lambda name: len(name) > 100, "used as written: over 100 characters"),

@@ -57,6 +57,8 @@ def test_two_columns_of_words_are_refused(tmp_path: Path, content: str) -> None:
         ('{"id": 0, "name": "cat"}\n{"id": 1, "name": "dog"}\n', ["cat", "dog"]),
         ("classes = ['cat', 'dog']\n", ["cat", "dog"]),
         ("['cat' 'dog']", ["cat", "dog"]),
+        ("[cat, red panda]\n", ["cat", "red panda"]),
+        ("{cat; dog}", ["cat", "dog"]),
     ],
 )
 def test_marks_around_names_are_left_out_and_that_is_said(tmp_path: Path, content: str, names: list[str]) -> None:
@@ -71,6 +73,8 @@ def test_marks_around_names_are_left_out_and_that_is_said(tmp_path: Path, conten
     [
         ("cat: a small feline\ndog: a canine\n", "with a colon in it"),
         ("Here are the classes:\ncat\n", "with a colon in it"),
+        ("[classes]\n0=cat\n1=dog\n", "in brackets"),
+        ("[classes]\n0=cat\n1=dog\n", "begins with a number"),
         ("**cat**\ndog\n", "marks of emphasis"),
         ("aeroplane -1\nbicycle 1\n", "ends with a number as all do"),
     ],
