@@ -133,6 +133,8 @@ _MODEL_WORDS = re.compile(
 _USAGE_WORDS = re.compile(
     r"\b(?:session|hourly|weekly|usage) (?:usage )?limits?\b.{0,80}\b(?:upgrade|wait)\b", re.IGNORECASE
 )
+# In Qwen's words; its models think by default, and then reply only in streams.
+_THINKING_WORDS = re.compile(r"enable_thinking must be (?:set to )?false", re.IGNORECASE)
 _DAILY_WORDS = re.compile(
     r"per[ _-]?(?:day|week|month)\b|perday|permonth|\b(?:daily|weekly|monthly)\b|\b[rt]pd\b|free-models-per-day|"
     r"24[ -]hours?\b",
@@ -230,7 +232,7 @@ def _end_of_run(
 ) -> tuple[str, str] | None:
     """Reason and remedy if neither waiting nor another request helps."""
     # Google's servers speak of a quota where a minute's limit is meant, and say when to come back.
-    has_quota_words = status in (200, 400, 402, 403, 429) and wait is None and _QUOTA_WORDS.search(words)
+    has_quota_words = status in (200, 400, 402, 403, 412, 429) and wait is None and _QUOTA_WORDS.search(words)
     if status == 402 or is_quota_code(codes) or has_quota_words:
         return f"the quota at {host} is exhausted{detail}", "Add credit, or use another server"
     if status == 401 or (status in (200, 400, 403) and (codes & _KEY or _KEY_WORDS.search(words))):
@@ -241,6 +243,9 @@ def _end_of_run(
         return f"{host} does not permit this{detail}", "Check the key's rights"
     if status == 404:
         return f"{host} has no such model or path{detail}", "Check the model and the base URL"
+    if status == 400 and _THINKING_WORDS.search(words):
+        reason = f"{host} cannot take such requests{detail}"
+        return reason, "Turn reasoning off with --extra-body '{\"enable_thinking\": false}'"
     if codes & _UNFIT or status == 405:
         return f"{host} cannot take such requests{detail}", "Check the model and its parameters"
     if 300 <= status < 400:

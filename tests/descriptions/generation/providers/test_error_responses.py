@@ -58,6 +58,8 @@ def test_a_moderated_prompt_fails_alone(status: int, body: dict[str, Any]) -> No
         (404, b"<html><title>404 Not Found</title></html>", "no such model or path: 404 Not Found"),
         (429, error("Rate limit exceeded: free-models-per-day"), "for a day or longer"),
         (429, error("Limit reached on requests per day (RPD): Limit 200. Please try again in 7.2s."), "day or longer"),
+        (412, error("Account x is suspended, possibly due to reaching the monthly spending limit"), "quota"),
+        (400, error("parameter.enable_thinking must be set to false for non-streaming calls"), "such requests"),
         (429, error("you have reached your session usage limit, please wait or upgrade to continue"), "usage limit"),
         (400, error("Budget has been exceeded! Current cost: 10.2, Max budget: 10.0", "400"), "quota"),
     ],
