@@ -200,6 +200,9 @@ def table_rows(source: ListSource) -> Iterator[ListRow]:
     try:
         with _opened(source, "table") as stream:
             start, text, named, lines = _first_line(source, stream)
+            if text.lstrip()[:1] == "{":
+                command = show_command(f"jsonl:{source.file}")
+                source.fail("holds JSON and is no table", f"Read it as an object on each line: {command}")
             delimiter = _delimiter(source, text, named)
             reader = csv.reader(chain([text], lines), delimiter=delimiter, strict=True, skipinitialspace=True)
             # a quoted cell may span lines; the number is that of the row's last line

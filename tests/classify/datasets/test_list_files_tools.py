@@ -87,6 +87,12 @@ def test_the_command_for_a_list_without_header_names_the_label(folder: Path, tex
     assert rows(data)[0] == ("a.png", label)
 
 
+def test_lines_of_json_are_no_table(folder: Path) -> None:
+    remedy = refusal(folder, '{"path": "a.png", "label": "cat"}\n{"path": "b.png", "label": "dog"}\n').remedy
+    data = open_dataset(shlex.split(remedy[remedy.index("abs datasets show") :])[3])
+    assert rows(data) == [("a.png", "cat"), ("b.png", "dog")]
+
+
 def test_one_cell_a_line_is_no_list(folder: Path) -> None:
     assert "must have a path and a label, got one cell" in refusal(folder, "a.png\nb.png\n").message
 
