@@ -18,6 +18,7 @@ from abs_core.descriptions import LabelSpace
 from abs_core.errors import DatasetError, ImageError, LabelError, UsageError
 from abs_core.labels import ClassLabel, LabelSet, compact, read_labels, shipped_label_set, shipped_label_sets
 from abs_core.remarks import Remark
+from abs_core.text import quoted
 
 __all__ = [
     "ByteSource",
@@ -338,10 +339,10 @@ def existing_path(text: str) -> Path:
     try:
         path.lstat()
     except ValueError as error:
-        raise UsageError(f"{text!r:.60} is not a valid path", remedy="Check the path") from error
+        raise UsageError(f"{quoted(text)} is not a valid path", remedy="Check the path") from error
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            raise UsageError(f"{text!r:.60} is too long for a path", remedy="Check the path") from error
+            raise UsageError(f"{quoted(text)} is too long for a path", remedy="Check the path") from error
     return path
 
 

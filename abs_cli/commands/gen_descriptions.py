@@ -344,9 +344,10 @@ def _summary_text(summary: GenerationSummary) -> str:
     replies = sum(line.asked for line in result.report)
     lines = [
         str(summary.reference),
-        f"  {len(result.descriptions)} sentences of {len(result.report)} classes; "
+        f"  {counted(len(result.descriptions), 'sentence', 'sentences')} of "
+        f"{counted(len(result.report), 'class', 'classes')}; "
         f"fewest: {fewest.accepted} of {printable(fewest.name, 60)}",
-        f"  {replies} replies, {summary.reused} of them from the journal; "
+        f"  {counted(replies, 'reply', 'replies')}, {summary.reused} of them from the journal; "
         f"rejected: {_counts(rejection_counts(result))}",
         f"  {_cost_text(summary.cost)}",
     ]
@@ -382,7 +383,8 @@ def _short_classes(result: GenerationResult) -> list[str]:
 
 def _short_class(line: ClassReport, wanted: int) -> str:
     reasons = _counts({**line.rejected, **({"failed": line.failed} if line.failed else {})})
-    return f"short: {printable(line.name, 60)} has {line.accepted} of {wanted} (of {line.asked} replies: {reasons})"
+    asked = counted(line.asked, "reply", "replies")
+    return f"short: {printable(line.name, 60)} has {line.accepted} of {wanted} (of {asked}: {reasons})"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -572,7 +572,8 @@ def _spread(pending: deque[_SampleKey], count: int) -> deque[_SampleKey]:
 
 def _adaptation_remark(adaptation: Adaptation) -> str:
     """How the requests of replies were changed for the model, in words."""
-    without = f"without {', '.join(adaptation.unsent)}" if adaptation.unsent else ""
+    unsent = ["a system message" if name == "system" else name for name in adaptation.unsent]
+    without = f"without {', '.join(unsent)}" if unsent else ""
     longer = f"with up to {adaptation.min_tokens} tokens" if adaptation.min_tokens else ""
     renamed = f"with {', '.join(new for _, new in adaptation.renamed)}" if adaptation.renamed else ""
     return f"replies requested {' and '.join(filter(None, (without, longer or renamed)))}, as the model requires"
