@@ -21,6 +21,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from abs_classify.image_formats import FORMATS, MAX_FILE_BYTES, file_format
 from abs_classify.image_limits import (
@@ -222,11 +224,35 @@ def _open(data: bytes, label: str) -> Image.Image:
 def _unopened(data: bytes, label: str) -> ImageError:
     actual = file_format(data)
     if actual is not None and actual.readable:
+        if kind := _unread_kind(data):
+            return ImageError(f"the image {label} is {actual.name} {kind}, which is not read", remedy=_CONVERT)
         return ImageError(f"the image {label} is {actual.name} with a damaged header", remedy=_REPLACE)
     formats = f"not an image in one of the formats {', '.join(FORMATS)}"
     if actual is not None:
         return ImageError(f"{label} is {actual.name}, {formats}", remedy=_CONVERT if actual.is_image else _REPLACE)
     return ImageError(f"{label} is {formats}, or its header is damaged", remedy=_CONVERT)
+
+
+# what the classes of Pillow say of files that are whole and of a kind that they do not decode
+_UNREAD_KINDS = (
+    (TiffImageFile, "unknown pixel mode", "with pixels of an uncommon kind"),
+    (TiffImageFile, "unknown data organization", "with pixels of an uncommon kind"),
+    (JpegImageFile, "-bit layers", "of more than 8 bits"),
+    (JpegImageFile, "-layer images", "with an uncommon number of channels"),
+)
+
+
+def _unread_kind(data: bytes) -> str:
+    """What is uncommon about a file whose header is whole; empty if that is not known."""
+    for reader, said, kind in _UNREAD_KINDS:
+        try:
+            with _warning_filters, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                reader(io.BytesIO(data))
+        except Exception as error:  # as in _open
+            if said in str(error):
+                return kind
+    return ""
 
 
 def _reduce(image: Image.Image, label: str, remarks: list[str]) -> int:
@@ -324,6 +350,10 @@ _INVISIBLE = 8
 # Depths of cameras and scanners, which are stored in 16 bits.
 _DEPTHS = (8, 10, 12, 14)
 _NEARLY_BLACK = 15
+
+# of TIFF: what the numbers of grey mean
+_PHOTOMETRIC_TAG, _WHITE_IS_ZERO = 0x0106, 0
+
 _SAMPLE = 16
 _NEARLY_ALL = 0.98
 
@@ -424,12 +454,22 @@ def _wide_grey(image: Image.Image, remarks: list[str]) -> Image.Image:
         if image.mode != "F":
             top = _largest_number(high, remarks)
 
+    is_inverted = _is_inverted(image)
+
     def scale(band: Image.Image) -> Image.Image:
         values = np.asarray(band).astype(np.float64)
         scaled: NDArray[np.uint8] = np.rint((values - offset) * (255.0 / top)).astype(np.uint8)
-        return Image.fromarray(scaled).convert("RGB")
+        return Image.fromarray(255 - scaled if is_inverted else scaled).convert("RGB")
 
     return _by_bands(image, scale)
+
+
+def _is_inverted(image: Image.Image) -> bool:
+    """Whether 0 is white, as X-rays are stored; Pillow heeds that in TIFF files of up to 8 bits alone."""
+    tags = getattr(image, "tag_v2", {})
+    with suppress(Exception):  # a broken tag can raise anything
+        return image.format == "TIFF" and int(tags.get(_PHOTOMETRIC_TAG, 1)) == _WHITE_IS_ZERO
+    return False
 
 
 def _largest_number(high: float, remarks: list[str]) -> float:

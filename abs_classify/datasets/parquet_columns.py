@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from abs_classify.image_formats import HEAD_BYTES, file_format
 from abs_core.errors import AbsError, DatasetError
 from abs_core.extras import require
 from abs_core.text import printable
@@ -48,7 +49,7 @@ def _reading(path: Path, problem: str = "is damaged") -> Iterator[None]:
         raise
     except Exception as error:  # pyarrow raises many kinds for a broken file
         lines = str(error).splitlines() or [type(error).__name__]
-        raise DatasetError(f"{str(path)!r} {problem}: {printable(lines[0], 120)}", remedy=_FETCH) from error
+        raise DatasetError(f"{str(path)!r} {problem}: {printable(lines[0], 120).rstrip('.')}", remedy=_FETCH) from error
 
 
 def open_parquet_file(path: Path, dictionaries: tuple[str, ...] = ()) -> Any:
@@ -66,6 +67,7 @@ def open_parquet_file(path: Path, dictionaries: tuple[str, ...] = ()) -> Any:
     if path.exists() and not path.is_file():
         raise DatasetError(f"{str(path)!r} is not a regular file", remedy="Name a .parquet file")
     with _reading(path, "is not a parquet file, or is damaged"):
+        _refuse_foreign(path)
         file = parquet.ParquetFile(
             path, read_dictionary=list(dictionaries), buffer_size=_BUFFER, page_checksum_verification=True
         )
@@ -76,6 +78,15 @@ def open_parquet_file(path: Path, dictionaries: tuple[str, ...] = ()) -> Any:
             f"{str(path)!r} claims {rows} rows, but {size} bytes cannot hold so many images", remedy=_UNTRUSTED
         )
     return file
+
+
+def _refuse_foreign(path: Path) -> None:
+    with path.open("rb") as stream:
+        actual = file_format(stream.read(HEAD_BYTES))
+    if actual is not None:
+        is_pointer = actual.name == "a Git LFS pointer"
+        remedy = "Fetch the file that it stands for: git lfs pull" if is_pointer else _FETCH
+        raise DatasetError(f"{str(path)!r} is {actual.name}, not a parquet file", remedy=remedy)
 
 
 def column_list(schema: Any) -> str:

@@ -74,8 +74,11 @@ def open_shards(location: str) -> Dataset:
     root = _download_shards(source, split, options.get("to", "")) if is_url(source) else Path(source).expanduser()
     found = find_shards(root, options.get("split"))
     names = _class_names(found.class_names) if found.class_names.is_file() else None
+    remarks = RemarkCounter(found.remarks)
     entries = [
-        entry for shard in logged(found.shards, _log, "reading shards") for entry in _shard_entries(shard, found)
+        entry
+        for shard in logged(found.shards, _log, "reading shards")
+        for entry in _shard_entries(shard, found, remarks)
     ]
     numbered = any(isinstance(entry.label, int) for entry in entries)
     label_set = options.get("classes")
@@ -86,7 +89,7 @@ def open_shards(location: str) -> Dataset:
     _check_unique(entries)
     notes = ("a branch can change; these are the files as they were downloaded",) if "/tree/" in source else ()
     classes = classes or classes_of(sample.label for sample in samples)
-    dataset = Dataset(f"wds:{location}", classes, samples, notes=notes, remarks=found.remarks)
+    dataset = Dataset(f"wds:{location}", classes, samples, notes=notes, remarks=remarks.remarks)
     return all_as_stored(dataset) if as_stored else dataset
 
 
@@ -117,8 +120,8 @@ def _where(key: str, shard: Path) -> str:
     return f"the sample {quoted(key, 200)} of {str(shard)!r}"
 
 
-def _shard_entries(shard: Path, found: ShardFiles) -> list[_ShardEntry]:
-    entries, expected = list(_entries(shard)), found.samples.get(shard.name)
+def _shard_entries(shard: Path, found: ShardFiles, remarks: RemarkCounter) -> list[_ShardEntry]:
+    entries, expected = list(_entries(shard, remarks)), found.samples.get(shard.name)
     if expected is not None and len(entries) != expected:
         raise DatasetError(
             f"{str(shard)!r} has {len(entries)} samples, but {found.counted_in} says {expected}",
@@ -127,13 +130,17 @@ def _shard_entries(shard: Path, found: ShardFiles) -> list[_ShardEntry]:
     return entries
 
 
-def _entries(shard: Path) -> Iterator[_ShardEntry]:
+def _entries(shard: Path, remarks: RemarkCounter) -> Iterator[_ShardEntry]:
     members: dict[str, Member] = {}
     current = ""
     seen: set[str] = set()
     for member in tar_members(shard):
         folder, slash, file = member.name.rpartition("/")
         stem, _, extension = file.partition(".")
+        if not stem or "__MACOSX" in folder.split("/"):
+            # as in the webdataset package: the tar of macOS puts such a file beside each of the user's
+            remarks.add("left out: hidden member of a shard", member.name)
+            continue
         key, extension = f"{folder}{slash}{stem}", extension.lower()
         if members and key != current:
             yield _entry(current, shard, members)

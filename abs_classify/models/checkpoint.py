@@ -51,13 +51,15 @@ __all__ = [
 #: Entries of OpenAI's archives that are facts about the model, not weights.
 _FACTS = ("input_resolution", "context_length", "vocab_size")
 
+_ADVICE = re.compile(r"No pretrained weights loaded|no CLIP weights found|Multiple checkpoints found")
+
 
 @contextmanager
 def without_advice() -> Iterator[None]:
-    """Inside the block open_clip does not warn that a model is random before its weights are copied in by us."""
+    """Inside the block open_clip says nothing of weights, which it does not load: they are copied in by us."""
 
     def keep(record: logging.LogRecord) -> bool:
-        return "No pretrained weights loaded" not in record.getMessage()
+        return not _ADVICE.search(record.getMessage())
 
     root = logging.getLogger()
     root.addFilter(keep)
@@ -175,7 +177,13 @@ def _line(error: Exception) -> str:
 
 
 def fit_state(
-    module: nn.Module, state: Mapping[str, Tensor], *, subject: str, optional: Sequence[str] = (), copy: bool = True
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    *,
+    subject: str,
+    optional: Sequence[str] = (),
+    remedy: str = "",
+    copy: bool = True,
 ) -> None:
     """Copy a state dict into a module, all of it and nothing else.
 
@@ -184,6 +192,7 @@ def fit_state(
         state: by parameter name.
         subject: names the checkpoint and the architecture in the error.
         optional: names that may be missing, or be in the checkpoint in vain.
+        remedy: of the error; by default to name another architecture.
         copy: False only compares the names and shapes.
 
     Raises:
@@ -192,17 +201,17 @@ def fit_state(
     expected = module.state_dict()
     missing = [name for name in expected if name not in state and name not in optional]
     unknown = [name for name in state if name not in expected and name not in optional]
+    both = [name for name in expected if name in state]
     shapes = [
         f"{name} is {list(state[name].shape)}, not {list(expected[name].shape)}"
-        for name in expected
-        if name in state and state[name].shape != expected[name].shape
+        for name in both
+        if state[name].shape != expected[name].shape
     ]
+    floats = [name for name in both if expected[name].is_floating_point()]
     # quantized weights mean nothing without the scales beside them
-    whole = [
-        name
-        for name in expected
-        if name in state and expected[name].is_floating_point() and not state[name].is_floating_point()
-    ]
+    whole = [name for name in floats if not (state[name].is_floating_point() or state[name].is_complex())]
+    # nothing that is copied into a model in pieces, or would lose a part of each number
+    odd = [name for name in both if state[name].layout != torch.strided or state[name].is_complex()]
     problems = [
         f"{len(names)} tensors {problem} (first: {names[0][:160]})"
         for names, problem in (
@@ -210,12 +219,15 @@ def fit_state(
             (missing, "are missing"),
             (unknown, "are unknown"),
             (whole, "are whole numbers"),
+            (odd, "are sparse or complex"),
         )
         if names
     ]
     if problems:
         # names of a checkpoint are a stranger's
-        raise WeightsError(printable(f"{subject} do not fit: {'; '.join(problems)}"), remedy=_fit_remedy(unknown))
+        raise WeightsError(
+            printable(f"{subject} do not fit: {'; '.join(problems)}"), remedy=remedy or _fit_remedy(unknown)
+        )
     if copy:
         module.load_state_dict({name: value for name, value in state.items() if name in expected}, strict=False)
 

@@ -60,7 +60,9 @@ def load_network(source: CheckpointSource) -> tuple[Any, tuple[str, ...]]:
             # sizes that the file does not have are found before their memory is asked for
             sketch = create_network(source, "meta")
             state = _under_its_names(sketch, source, named.tensors)
-            fit_state(sketch, state, subject=subject, optional=_NOT_IN_FEATURES, copy=False)
+            # nobody chose this architecture: it stands beside the weights
+            remedy = f"Take the weights and {source.configuration.name} from the same place, whole"
+            fit_state(sketch, state, subject=subject, optional=_NOT_IN_FEATURES, remedy=remedy, copy=False)
         network = create_network(source)
     except OSError as error:
         raise ModelError(

@@ -29,10 +29,12 @@ from typing import Any
 from abs_classify.models.open_clip_configs import PREPROCESS_KEYS, read_config
 from abs_classify.models.transformers_configs import TransformersShape, read_preprocess, read_shape
 from abs_classify.models.transformers_sources import (
+    INDEX_FILES,
     MODEL_CONFIG_FILE,
     fetch_from_hub,
     open_clip_name,
     processor_files,
+    read_index,
     transformers_weights,
 )
 from abs_classify.models.weights import (
@@ -362,12 +364,16 @@ def _from_folder(name: str, folder: Path) -> CheckpointSource:
         return _from_transformers(name, folder)
     _refuse_other_folders(folder)
     config = read_config(folder / CONFIG_FILE)
+    indices = [folder / name for name in INDEX_FILES if (folder / name).is_file()]
     candidates = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt"))
+    # a single file beside an index may be one of those that it lists
+    if not any(path.name in OPEN_CLIP_FILES for path in candidates):
+        candidates = indices[:1] or candidates
     if len(candidates) != 1:
         names = ", ".join(path.name for path in candidates) or "none"
         raise WeightsError(
             f"the folder {str(folder)!r} should hold one weights file; found: {names}",
-            remedy="Leave one .safetensors file in it",
+            remedy=f"Leave one .safetensors file in it, or add the {INDEX_FILES[0]} that lists them",
         )
     return CheckpointSource(
         name=name,
@@ -377,6 +383,7 @@ def _from_folder(name: str, folder: Path) -> CheckpointSource:
         checkpoint=candidates[0],
         tokenizer=f"local-dir:{folder}",
         configuration=folder / CONFIG_FILE,
+        shards=read_index(candidates[0]) if candidates[0].name in INDEX_FILES else (),
     )
 
 

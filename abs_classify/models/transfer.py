@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from abs_classify.models.store import (
     read_record,
     write_record,
 )
-from abs_classify.models.transformers_sources import MODEL_CONFIG_FILE
+from abs_classify.models.transformers_sources import INDEX_FILES, MODEL_CONFIG_FILE
 from abs_classify.models.weights import CONFIG_FILE, TRANSFORMER_FILES, cached_file, read_json
 from abs_core.errors import ModelError, UsageError, WeightsError
 from abs_core.extras import require
@@ -267,9 +268,10 @@ def _find_weights(source: Path, name: str) -> Path:
         if len(candidates) == 1:
             return candidates[0]
     names = ", ".join(path.name for path in weights) or "none"
-    raise WeightsError(
-        f"the folder {str(source)!r} should hold one weights file; found: {names}", remedy="Name the file itself"
-    )
+    remedy = "Name the file itself"
+    if (source / CONFIG_FILE).is_file() and any((source / index).is_file() for index in INDEX_FILES):
+        remedy = f"Weights in several files are used where they are: --model {shlex.quote(f'local-dir:{source}')}"
+    raise WeightsError(f"the folder {str(source)!r} should hold one weights file; found: {names}", remedy=remedy)
 
 
 def _extras(weights: Path, name: str) -> tuple[Path, ...]:

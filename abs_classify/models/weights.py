@@ -283,6 +283,8 @@ _PLAIN = re.compile(
     r"|_codecs encode"
 )
 
+_COMPUTED = "names in the manner of pickle protocol 4 or newer, which torch.save uses only on request"
+
 # a state dict of a thousand tensors has forty thousand
 _MOST_OPERATIONS = 2_000_000
 # a legacy file: magic number, version, facts about the machine, the object itself
@@ -307,7 +309,16 @@ def check_pickle(path: Path) -> None:
     if not other:
         return
     # a class of the model's own says more than what Python and torch put beside it
-    other.sort(key=lambda name: (name.startswith(("__builtin__ ", "builtins ")), name.startswith("torch"), name))
+    other.sort(
+        key=lambda name: (
+            name == _COMPUTED,
+            name.startswith(("__builtin__ ", "builtins ")),
+            name.startswith("torch"),
+            name,
+        )
+    )
+    if other[0] == _COMPUTED:
+        raise WeightsError(f"{str(path)!r} holds {_COMPUTED}; reading them could run code", remedy=STATE_REMEDY)
     first = quoted(".".join(other[0].split(" ")), 100)
     if is_module:
         raise WeightsError(
@@ -347,7 +358,7 @@ def _scan(path: Path, stream: Any, pickles: int) -> tuple[set[str], bool]:
                 names.add(str(argument))
             elif code in ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
                 # the name is put together while the pickle runs
-                names.add("a computed name")
+                names.add(_COMPUTED)
             elif argument in ("_parameters", "_modules"):
                 texts.add(str(argument))
     except (ValueError, KeyError, IndexError, EOFError, OverflowError) as error:

@@ -312,3 +312,14 @@ def test_threads_may_load_at_once_and_warning_filters_stay() -> None:
         results = list(pool.map(attempt, range(120)))
     assert results == [number % 3 != 0 for number in range(120)]
     assert warnings.filters == before
+
+
+def test_a_whole_file_of_an_uncommon_kind_is_not_called_damaged() -> None:
+    jpeg = bytearray(encode(noise(), "JPEG"))
+    jpeg[jpeg.find(b"\xff\xc0") + 4] = 12
+    double = encode(noise().convert("F"), "TIFF")
+    # bits per sample: a short of 32
+    double = double.replace(b"\x02\x01\x03\x00\x01\x00\x00\x00\x20", b"\x02\x01\x03\x00\x01\x00\x00\x00\x40")
+    for data, kind in ((bytes(jpeg), "of more than 8 bits"), (double, "with pixels of an uncommon kind")):
+        with pytest.raises(ImageError, match=f"{kind}, which is not read. Convert"):
+            load_image(data)

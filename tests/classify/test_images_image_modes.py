@@ -27,6 +27,14 @@ def test_grey_of_fewer_significant_bits_looks_as_it_should(kind: str, bits: int)
     assert loaded.remarks == said
 
 
+def test_grey_whose_zero_is_white_is_shown_so_at_every_depth() -> None:
+    white_is_zero = {"tiffinfo": {262: 0}}
+    expected = np.asarray(load_image(encode(deep(16), "TIFF")).pixels).astype(int)
+    for bits in (12, 16):
+        data = encode(Image.fromarray((1 << bits) - 1 - np.asarray(deep(bits))), "TIFF", **white_is_zero)
+        assert np.abs(np.asarray(load_image(data).pixels) - expected).max() <= 1
+
+
 def test_grey_in_32_bits_is_judged_as_in_16() -> None:
     loaded = load_image(encode(deep(12, np.int32), "TIFF"))
     assert loaded.remarks == ("grey of 12 significant bits in 16, scaled by these",)

@@ -181,3 +181,15 @@ def test_columns_with_hostile_names_are_listed_on_one_line(tmp_path: Path) -> No
     message = problem(f"hf:{tmp_path}")
     assert "does not say which column is the label; its columns: image, la\\nbel\\x1b[31m" in message
     assert len(message) < 4000
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64, "a Git LFS pointer"),
+        (b"<!DOCTYPE html><html>", "an HTML page"),
+    ],
+)
+def test_what_came_in_the_place_of_a_parquet_file_is_named(tmp_path: Path, data: bytes, what: str) -> None:
+    (tmp_path / "test-00000-of-00001.parquet").write_bytes(data)
+    assert f"is {what}, not a parquet file" in problem(f"hf:{tmp_path}")

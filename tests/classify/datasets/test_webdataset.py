@@ -336,3 +336,12 @@ def test_photos_as_they_are_stored_are_an_option(tmp_path: Path) -> None:
     data = open_dataset(f"wds:{published(tmp_path)}?orientation=stored")
     assert data.samples[0].name.endswith("0.tar::s0000000.webp, as stored")
     assert data.samples[0].read() == open_dataset(f"wds:{tmp_path}").samples[0].read()
+
+
+def test_what_macos_puts_beside_the_files_in_a_shard_is_left_out_and_counted(tmp_path: Path) -> None:
+    hidden = [("._a.png", b"\0\5\x16\7"), (".DS_Store", b"x"), ("__MACOSX/a.png", b"x")]
+    shard(tmp_path / "test" / "0.tar", [hidden[0], ("a.png", picture("red", "PNG")), ("a.cls", b"red"), *hidden[1:]])
+    dataset = open_dataset(f"wds:{tmp_path}")
+    assert [sample.label for sample in dataset.samples] == ["red"]
+    (remark,) = dataset.remarks
+    assert (remark.kind, remark.count) == ("left out: hidden member of a shard", 3)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,10 @@ from safetensors.torch import save_file
 from tiny_open_clip import ARCH, CONFIG, load
 from torch import Tensor
 
-from abs_classify.models.checkpoint import state_digest
+from abs_classify.models.checkpoint import fit_state, state_digest
 from abs_classify.models.registry import load_model
+from abs_classify.models.store import WeightsStore
+from abs_classify.models.transfer import import_weights
 from abs_classify.models.weights import PUBLISHED_TORCHSCRIPT
 from abs_core.errors import ModelError, WeightsError
 from abs_core.files import sha256_file
@@ -168,3 +172,41 @@ def test_the_digest_of_a_state_names_each_tensor_its_type_its_shape_and_its_byte
     ]
     assert len({state_digest(variant) for variant in variants}) == len(variants)
     assert state_digest(module()) == state_digest(module())
+
+
+@pytest.mark.parametrize("change", [Tensor.to_sparse, lambda weight: weight.to(torch.complex64)])
+def test_tensors_that_cannot_be_copied_as_they_are(change: Callable[[Tensor], Tensor]) -> None:
+    module = torch.nn.Linear(2, 2)
+    state = dict(module.state_dict())
+    state["weight"] = change(state["weight"])
+    with pytest.raises(WeightsError, match=r"1 tensors are sparse or complex \(first: weight\)"):
+        fit_state(module, state, subject="the weights")
+
+
+def test_a_folder_with_its_weights_in_several_files(tiny: Any, tmp_path: Path) -> None:
+    state = tiny.state_dict()
+    names, pixels = list(state), torch.linspace(-1, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {}}))
+    files = {name: f"model-{1 + place % 2}.safetensors" for place, name in enumerate(names)}
+    for file in set(files.values()):
+        save_file({name: state[name].contiguous() for name in names if files[name] == file}, tmp_path / file)
+    with pytest.raises(WeightsError, match=r"found: model-1.safetensors, model-2.safetensors"):
+        load_model(f"local-dir:{tmp_path}")
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+    expected = tiny.eval().encode_image(pixels)
+    assert torch.allclose(load_model(f"local-dir:{tmp_path}").encode_image(pixels), expected, atol=1e-6)
+    with pytest.raises(WeightsError) as caught:
+        import_weights(tmp_path, ARCH, WeightsStore(tmp_path / "store"))
+    assert caught.value.remedy == f"Weights in several files are used where they are: --model local-dir:{tmp_path}"
+    (tmp_path / "model-2.safetensors").unlink()
+    with pytest.raises(WeightsError, match="1 of 2 files"):
+        load_model(f"local-dir:{tmp_path}")
+
+
+def test_weights_and_a_configuration_that_stands_beside_them(tiny: Any, tmp_path: Path) -> None:
+    few = {name: tensor for name, tensor in tiny.state_dict().items() if "ln_post" not in name}
+    save_file(few, tmp_path / "open_clip_model.safetensors")
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {}}))
+    with pytest.raises(WeightsError, match="2 tensors are missing") as caught:
+        load_model(f"local-dir:{tmp_path}")
+    assert caught.value.remedy == "Take the weights and open_clip_config.json from the same place, whole"
