@@ -10,6 +10,15 @@ import parity
 import pytest
 from support import colour, save_small_clip
 
+try:
+    from hypothesis import HealthCheck, settings
+except ModuleNotFoundError:  # the environment of vLLM has none, and its tests need none
+    pass
+else:
+    # a busy machine is no fault of what is tested
+    settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any-machine")
+
 
 @pytest.fixture(scope="session")
 def small_clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:

@@ -81,7 +81,7 @@ PIECES = st.sampled_from(
 
 
 @pytest.mark.fuzz
-@settings(max_examples=150, deadline=5_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=20_000, suppress_health_check=list(HealthCheck))
 @given(st.lists(PIECES, max_size=40).map("".join) | st.text(max_size=60))
 def test_any_text_is_a_value_or_one_error(tmp_path: Path, content: str) -> None:
     with suppress(PromptError):  # nothing else may be raised

@@ -374,7 +374,7 @@ OPTIONS = st.sampled_from(
 
 @pytest.mark.fuzz
 @given(TREES, TABLE, st.sampled_from(["metadata.csv", "metadata.jsonl", "train/metadata.csv"]), OPTIONS)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_folder_is_read_or_refused_on_one_line(
     tmp_path_factory: pytest.TempPathFactory, tree: list[str], table: str, file: str, options: str
 ) -> None:

@@ -292,7 +292,7 @@ OPTIONS = st.sampled_from(
 
 @pytest.mark.fuzz
 @given(LINES.map("\n".join).map(lambda text: text.encode("utf-8", "surrogatepass")) | st.binary(max_size=60), OPTIONS)
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_table_is_read_or_refused_on_one_line(folder: Path, content: bytes, options: str) -> None:
     check_outcome(folder, content, options, "csv")
 
@@ -309,7 +309,7 @@ OBJECTS = st.dictionaries(
 
 @pytest.mark.fuzz
 @given(st.lists(OBJECTS.map(json.dumps) | st.text(max_size=20) | VALUES.map(json.dumps), max_size=4), st.booleans())
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_lines_of_json_are_read_or_refused_on_one_line(folder: Path, lines: list[str], split: bool) -> None:
     text = "\n".join(lines).encode("utf-8", "surrogatepass")
     check_outcome(folder, text, "?split=train" if split else "", "jsonl")

@@ -63,7 +63,7 @@ def test_a_sample_has_an_id_and_a_name_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.fuzz
-@settings(max_examples=300, deadline=1000)
+@settings(max_examples=300, deadline=20_000)
 @given(
     edits=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=5),
     cut=st.integers(0, 900),

@@ -132,7 +132,7 @@ def test_rows_in_any_order_over_batches_and_kept_bytes(tmp_path: Path, monkeypat
 
 
 @pytest.mark.fuzz
-@settings(max_examples=150, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=20_000, suppress_health_check=list(HealthCheck))
 @given(
     edits=st.lists(st.tuples(st.integers(0, 2999), st.integers(1, 255)), min_size=1, max_size=6),
     cut=st.one_of(st.none(), st.integers(0, 3000)),

@@ -166,7 +166,7 @@ def test_a_million_zeros_behind_the_end_are_padding_and_a_gigabyte_is_not(tmp_pa
 
 
 @pytest.mark.fuzz
-@settings(max_examples=300, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=20_000, suppress_health_check=list(HealthCheck))
 @given(
     form=st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT]),
     edits=st.lists(st.tuples(st.integers(0, 6000), st.binary(max_size=20)), max_size=4),

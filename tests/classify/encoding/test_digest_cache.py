@@ -198,7 +198,7 @@ def test_rows_of_before_there_were_checksums_are_taken_over(
 
 
 @pytest.mark.fuzz
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=5))
 def test_no_damage_changes_a_digest(remembered: tuple[Path, list[Path]], changes: list[tuple[int, int]]) -> None:
     base, paths = remembered

@@ -133,7 +133,7 @@ PIECES = st.binary(max_size=30) | st.sampled_from(
 
 
 @pytest.mark.fuzz
-@settings(max_examples=200, deadline=5_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=20_000, suppress_health_check=list(HealthCheck))
 @given(st.lists(PIECES, max_size=12).map(b"".join), st.integers(0, 700), st.sampled_from([1, 2]))
 def test_any_bytes_in_a_journal_are_damage_or_a_refusal(tmp_path: Path, junk: bytes, place: int, version: int) -> None:
     path = tmp_path / "j.jsonl"

@@ -112,7 +112,7 @@ def test_files_of_other_versions_and_huge_ones_are_refused(tmp_path: Path) -> No
 
 
 @pytest.mark.fuzz
-@settings(max_examples=250, deadline=3000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=250, deadline=20_000, suppress_health_check=list(HealthCheck))
 @given(
     edits=st.lists(st.tuples(st.integers(100, 3000), st.integers(0, 255)), min_size=1, max_size=5),
     compressed=st.booleans(),

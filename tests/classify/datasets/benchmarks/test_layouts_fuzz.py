@@ -61,7 +61,7 @@ def opened_or_refused(benchmark: Benchmark, location: str) -> None:
 lines = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), name=st.sampled_from(list(SETS)), junk=st.one_of(lines, st.binary(max_size=40)))
 def test_lists_with_any_line(tmp_path: Path, data: Any, name: str, junk: str | bytes) -> None:
     image, files = SETS[name]
@@ -92,7 +92,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(content=st.one_of(values, st.fixed_dictionaries({"test": st.lists(st.lists(values, min_size=3, max_size=3))})))
 def test_split_files_of_the_coop_suite_with_any_json(tmp_path: Path, content: Any) -> None:
     write_files(tmp_path, "2750/River/River_1.jpg")
@@ -109,7 +109,7 @@ def test_split_files_that_are_made_to_break_a_parser(tmp_path: Path, content: st
     opened_or_refused(small("eurosat"), str(tmp_path))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(size=st.integers(0, 3 * 3073), byte=st.integers(0, 255))
 def test_cifar_of_any_size_and_class(tmp_path: Path, size: int, byte: int) -> None:
     (tmp_path / "test_batch.bin").write_bytes(bytes([byte]) * size)
