@@ -21,13 +21,8 @@ _PATIENCE = 4
 # Failures in a row of any kinds, in multiples of the limit; more than a few refused classes give.
 _LONGEST_ROW = 6
 
-# Answers that ask to come back later, in multiples of the limit, before the first usable reply.
-_BUSY = 3
-
 #: Refusals of a class, and no reply, after which nothing more is asked about it.
 MAX_REFUSALS = 12
-
-_TOO_MANY_REQUESTS = "status 429"
 
 # Classes whose replies repeat before it is taken for the model's way.
 _CLASSES = 3
@@ -55,7 +50,7 @@ class CircuitBreaker:
         """Whether a reply, also one of the journal, became a description, so that the prompts are known to work.
         Replies that are all rejected then do not end the run."""
         self._lock = threading.Lock()
-        self._sent = self._busy = self._replies = 0
+        self._sent = self._replies = 0
         self._problems = Counter[str]()
         self._row = _Row()
         self._refused = Counter[int]()
@@ -69,26 +64,17 @@ class CircuitBreaker:
     def may_send(self) -> bool:
         """Whether one more request may be sent; if so, it counts as sent."""
         with self._lock:
-            return self._count_if(self._sent - self._busy < self._most())
+            return self._count_if(self._sent < self._most())
 
     def take_back(self) -> None:
         """The request that was allowed last has not been sent."""
         with self._lock:
             self._sent -= 1
 
-    def may_retry(self, problem: str) -> bool:
-        """Whether a request with this problem may be attempted once more; if so, it counts as sent.
-
-        A server that asks to come back later does not fail, so such attempts have a limit of their own.
-        """
+    def may_retry(self) -> bool:
+        """Whether a request that failed may be attempted once more; if so, it counts as sent."""
         with self._lock:
-            if self._replies:
-                return self._count_if(True)
-            if problem.startswith(_TOO_MANY_REQUESTS):
-                allowed = self._busy < _BUSY * self.limit
-                self._busy += allowed
-                return self._count_if(allowed)
-            return self._count_if(self._sent - self._busy < self.limit)
+            return self._count_if(bool(self._replies) or self._sent < self.limit)
 
     def note_reply(self, position: int, rejected_for: str | None) -> None:
         """A reply of the class at this position has arrived; ``rejected_for`` is None if it gives a description."""
@@ -138,7 +124,7 @@ class CircuitBreaker:
 
     def first_verdict(self) -> str:
         """The same by the first outcomes, once none is outstanding."""
-        if self._sent - self._busy < self._most():
+        if self._sent < self._most():
             return ""
         count = sum(self._problems.values())
         if len(self._problems) == 1:

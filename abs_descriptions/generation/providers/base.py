@@ -189,7 +189,7 @@ class Request:
             bill, and before an attempt that may take more than ``max_tokens_per_attempt``; with the tokens of the
             attempts so far and the maximum of the next one. False fails the request. Not sent.
         may_retry: called in a thread of the provider before another attempt at a request after a problem, billed or
-            not, with what was wrong (``Failure.kind``, or a reason). False fails the request. Not sent.
+            not. False fails the request. Not sent.
     """
 
     messages: tuple[Message, ...]
@@ -198,7 +198,7 @@ class Request:
     tag: int = 0
     answer: AnswerForm = "text"
     may_repeat: Callable[[Tokens, Tokens], bool] = field(default=_always, compare=False, repr=False)
-    may_retry: Callable[[str], bool] = field(default=_always, compare=False, repr=False)
+    may_retry: Callable[[], bool] = field(default=_always, compare=False, repr=False)
 
     @cached_property
     def draw_seed(self) -> int | None:

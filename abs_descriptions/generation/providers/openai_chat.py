@@ -256,7 +256,7 @@ class _Session:
                 failure = await self._wait(answer, attempts, maximum)
                 if failure is not None:
                     return failure
-            elif not request.may_retry("adapted"):
+            elif not request.may_retry():
                 return answer.failure(answer.reason, attempts.lost, attempts.adaptation)
 
     async def _attempt(self, client: Any, attempts: _Attempts) -> Reply | ResponseProblem:
@@ -372,7 +372,7 @@ class _Session:
             remedy = "Start the server, or check the base URL: it may have to begin with https://"
             reason = f"{self._provider.server.host} gives no answer: {answer.reason}"
             raise _StopError(replace(answer, action="stop", reason=reason, remedy=remedy, scope="run"), lost)
-        if wait is None or not attempts.request.may_retry(answer.kind or answer.reason):
+        if wait is None or not attempts.request.may_retry():
             return answer.failure(state.reason(answer), lost, attempts.adaptation)
         if answer.billed and not attempts.request.may_repeat(lost, maximum):
             reason = f"{state.reason(answer)}; the cost limit allows no further attempt"
