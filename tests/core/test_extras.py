@@ -123,7 +123,7 @@ def brought_by(distribution: str) -> set[str]:
 
 def test_every_optional_import_is_of_an_extra_or_of_what_an_extra_needs() -> None:
     modules = optional_imports()
-    assert {"torch", "PIL", "open_clip", "pyarrow", "scipy", "gcsfs", "vllm"} <= modules
+    assert {"torch", "PIL", "open_clip", "pyarrow", "numpy", "gcsfs", "vllm"} <= modules
     packages = set().union(*(INSTALLED[extra.name] for extra in list_extras()))
     needed = set().union(*map(brought_by, packages))
     assert {module for module in modules if distribution_name(module) not in packages | needed} == set()
@@ -153,7 +153,7 @@ def test_the_smallest_extra_is_suggested(module: str) -> None:
         ("transformers", "transformers", "local", "to run a local language model"),
         ("sentence_transformers", "sentence-transformers", "filter", "to filter descriptions"),
         ("huggingface_hub", "huggingface-hub", "sharing", "to share bundles through S3 and the Hugging Face hub"),
-        ("scipy.io", "scipy", "datasets", "to read parquet files and MATLAB annotations"),
+        ("pyarrow.parquet", "pyarrow", "datasets", "to read parquet files and MATLAB annotations"),
         ("sklearn", "scikit-learn", "demo", "for the demo photos"),
     ],
 )

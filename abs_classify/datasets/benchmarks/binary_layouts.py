@@ -1,14 +1,14 @@
-"""Layouts whose labels stand in binary files: CIFAR in its binary version, and MATLAB annotations, read with scipy.
+"""Layouts whose labels stand in binary files: CIFAR in its binary version, and MATLAB annotations.
 
-The MATLAB files are those of Flowers102, StanfordCars and the ImageNet devkit, of version 5. scipy believes what a file
-says about sizes: a few bytes can ask for gigabytes, or for a nesting that ends the process. So the file is walked
-first: what it unpacks to is bounded, every element lies inside the one that holds it, and no array has more cells than
-bytes. CIFAR's pickles are never read.
+The MATLAB files are those of Flowers102, StanfordCars and the ImageNet devkit, of version 5. They are read here, since
+scipy's reader believes what a file says of itself, and a damaged one can end the process. What a file unpacks to is
+bounded, every element lies inside the one that holds it, and no array has more cells than bytes. CIFAR's pickles are
+never read.
 """
 
 from __future__ import annotations
 
-import io
+import math
 import re
 import struct
 import zlib
@@ -39,13 +39,22 @@ _FETCH = "Fetch the official file again"
 # bytes of the file, and of all that it unpacks to; the largest official one has 4 MB
 _MAX_FILE, _MAX_UNPACKED = 1 << 26, 1 << 27
 # a struct array of cell arrays of texts has three
-_MAX_DEPTH = 8
+_MAX_DEPTH, _MAX_DIMENSIONS = 8, 8
 _HEADER = 128
 
 _MATRIX, _COMPRESSED = 14, 15
+_INT8, _INT32, _UINT32, _LAST_KIND = 1, 5, 6, 18
+
+# of one array; the annotations of Stanford Cars have 49,000
+_MAX_PARTS = 1 << 20
+
 # classes of arrays; sparse ones, objects and functions are in no annotation
-_CELL, _STRUCT = 1, 2
-_SIMPLE = (4, *range(6, 16))  # text and numbers
+_CELL, _STRUCT, _TEXT = 1, 2, 4
+_NUMBERS = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
+
+# how numbers and texts are stored, which may be in fewer bytes than their class has
+_STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+_ENCODINGS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
 
 
 class _DamagedError(ValueError):
@@ -53,36 +62,36 @@ class _DamagedError(ValueError):
 
 
 def load_variable(file: Path, key: str) -> Any:
-    """A variable of a MATLAB file as a numpy array of at least one dimension.
+    """A variable of a MATLAB file as a numpy array of at least one dimension, without dimensions of size 1.
+
+    Texts are ``str``, cells are object arrays, and structs are arrays with fields of objects, as ``scipy.io.loadmat``
+    gives them with ``squeeze_me``.
 
     Raises:
-        MissingExtraError: scipy is not installed.
+        MissingExtraError: numpy is not installed.
         DatasetError: the file cannot be read, is too large once it is unpacked, or has no such variable.
     """
-    loadmat = require("scipy.io", purpose="to read the .mat annotations of this data set").loadmat
+    np = require("numpy", extra="datasets", purpose="to read the .mat annotations of this data set")
     try:
         if file.stat().st_size > _MAX_FILE:
             raise DatasetError(f"{str(file)!r} is larger than {_MAX_FILE >> 20} MB", remedy=_FETCH)
-        content = loadmat(io.BytesIO(_unpacked(file.read_bytes())), squeeze_me=True, variable_names=[key])
+        value = _find_variable(file.read_bytes(), key)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise DatasetError(f"cannot read {str(file)!r}: {reason}", remedy="Check its permissions") from error
     except DatasetError:
         raise
-    except Exception as error:  # scipy raises many kinds for a broken file
+    except Exception as error:  # a damaged file can be wrong in any way
         raise DatasetError(f"{str(file)!r} is not a MATLAB file of version 5, or is damaged", remedy=_FETCH) from error
-    if key not in content:
+    if value is None:
         raise DatasetError(f"{str(file)!r} has no variable {key!r}", remedy=_FETCH)
-    import numpy as np
-
-    return np.atleast_1d(content[key])
+    return np.atleast_1d(value)
 
 
-def _unpacked(data: bytes) -> bytes:
-    """The same file without compression, after every element was walked."""
+def _find_variable(data: bytes, key: str) -> Any:
+    """The value of a variable; None if there is none of that name. Every element is walked, needed or not."""
     order = {b"IM": "<", b"MI": ">"}[data[126:128]]
-    result = bytearray(data[:_HEADER])
-    position = _HEADER
+    position, unpacked, value = _HEADER, 0, None
     while position < len(data):
         kind, size = struct.unpack_from(f"{order}II", data, position)
         element = data[position : position + 8 + size]
@@ -91,47 +100,85 @@ def _unpacked(data: bytes) -> bytes:
         position += 8 + size
         if kind == _COMPRESSED:
             inflater = zlib.decompressobj()
-            element = inflater.decompress(element[8:], _MAX_UNPACKED - len(result) + 1)
-        if len(result) + len(element) > _MAX_UNPACKED:
+            element = inflater.decompress(element[8:], _MAX_UNPACKED - unpacked + 1)
+        unpacked += len(element)
+        parts = _parts(element, order)
+        if unpacked > _MAX_UNPACKED or len(parts) != 1 or parts[0][0] != _MATRIX:
             raise _DamagedError
-        _walk_matrix(element, order, 0)
-        result += element
-    return bytes(result)
+        name, found = _read_matrix(parts[0][1], order, 0)
+        if name == key:
+            value = found
+    return value
 
 
-def _walk_matrix(element: bytes, order: str, depth: int) -> None:
-    """Check that an array with its tag has no more cells than bytes, and that what it holds lies inside it."""
-    parts = list(_parts(element, order))
-    if depth > _MAX_DEPTH or len(parts) != 1 or parts[0][0] != _MATRIX:
+def _read_matrix(content: bytes, order: str, depth: int) -> tuple[str, Any]:
+    """Name and value of an array that has no more cells than bytes."""
+    import numpy as np
+
+    parts = _parts(content, order)
+    if not parts:  # what is written for a field without a value
+        return "", np.empty(0)
+    tags = [tag for tag, _ in parts]
+    if depth > _MAX_DEPTH or tags[:3] != [_UINT32, _INT32, _INT8] or len(parts[0][1]) != 8:
         raise _DamagedError
-    inner = list(_parts(parts[0][1], order))
-    if not inner:
-        return
-    flags, dimensions = inner[0][1], inner[1][1]
+    flags, sizes = parts[0][1], np.frombuffer(parts[1][1], f"{order}i4")
+    shape = tuple(map(int, sizes))
+    if not 2 <= len(shape) <= _MAX_DIMENSIONS or min(shape) < 0:
+        raise _DamagedError
+    name = parts[2][1].decode("latin-1")
     kind = flags[0] if order == "<" else flags[3]
-    cells = 1
-    for size in struct.unpack(f"{order}{len(dimensions) // 4}i", dimensions[: len(dimensions) // 4 * 4]):
-        if size < 0:
-            raise _DamagedError
-        cells *= size
-    held = [content for tag, content in inner if tag == _MATRIX]
-    if kind in _SIMPLE:
-        # numbers may be stored in fewer bytes than they take
-        if cells > max((len(content) for _, content in inner[3:4]), default=0):
-            raise _DamagedError
-    elif kind == _CELL:
-        if cells != len(held):
-            raise _DamagedError
-    elif kind == _STRUCT:
-        width = struct.unpack_from(f"{order}i", inner[3][1])[0]
-        fields = len(inner[4][1]) // width if width > 0 else 0
-        if cells * fields != len(held) or (not fields and cells > 1):
-            raise _DamagedError
-    else:
+    if kind == _CELL:
+        return name, np.squeeze(_read_cells(parts[3:], order, depth, math.prod(shape)).reshape(shape, order="F"))
+    if kind == _STRUCT:
+        return name, np.squeeze(_read_structs(parts[3:], order, depth, math.prod(shape)).reshape(shape, order="F"))
+    if len(parts) != 4 or kind not in (_TEXT, *_NUMBERS):
         raise _DamagedError
-    for content in held:
-        if content:
-            _walk_matrix(struct.pack(f"{order}II", _MATRIX, len(content)) + content, order, depth + 1)
+    stored, data = parts[3]
+    if kind == _TEXT:
+        return name, _read_text(stored, data, order, shape)
+    numbers = np.frombuffer(data, order + _STORED[stored]).astype(_NUMBERS[kind])
+    return name, np.squeeze(numbers.reshape(shape, order="F"))[()]
+
+
+def _read_text(stored: int, data: bytes, order: str, shape: tuple[int, ...]) -> Any:
+    import numpy as np
+
+    encoding = _ENCODINGS[stored]
+    letters = data.decode(encoding + {"<": "-le", ">": "-be"}[order] if encoding in ("utf-16", "utf-32") else encoding)
+    if len(letters) != math.prod(shape):
+        raise _DamagedError
+    rows = ["".join(letters[row :: shape[0]]) for row in range(shape[0])] if len(shape) == 2 else [letters]
+    return rows[0] if len(rows) == 1 else np.array(rows, dtype=object)
+
+
+def _read_cells(parts: list[tuple[int, bytes]], order: str, depth: int, count: int) -> Any:
+    import numpy as np
+
+    if count != len(parts) or any(tag != _MATRIX for tag, _ in parts):
+        raise _DamagedError
+    cells = np.empty(count, dtype=object)
+    for position, (_, content) in enumerate(parts):
+        cells[position] = _read_matrix(content, order, depth + 1)[1]
+    return cells
+
+
+def _read_structs(parts: list[tuple[int, bytes]], order: str, depth: int, count: int) -> Any:
+    import numpy as np
+
+    if [tag for tag, _ in parts[:2]] != [_INT32, _INT8]:
+        raise _DamagedError
+    (width,) = struct.unpack(f"{order}i", parts[0][1])
+    packed = parts[1][1]
+    if width < 1 or len(packed) % width:
+        raise _DamagedError
+    names = [packed[at : at + width].partition(b"\0")[0].decode("latin-1") for at in range(0, len(packed), width)]
+    if not all(names) or (not names and count > 1):
+        raise _DamagedError
+    values = _read_cells(parts[2:], order, depth, count * len(names))
+    structs = np.empty(count, dtype=[(name, object) for name in names])
+    for position, name in enumerate(names):
+        structs[name] = values[position :: len(names)]
+    return structs
 
 
 def _parts(data: bytes, order: str) -> list[tuple[int, bytes]]:
@@ -149,7 +196,7 @@ def _parts(data: bytes, order: str) -> list[tuple[int, bytes]]:
             start = position + 8
             end = start + size
             end += -end % 8 if kind != _COMPRESSED else 0
-        if start + size > len(data):
+        if start + size > len(data) or not _INT8 <= kind <= _LAST_KIND or len(parts) == _MAX_PARTS:
             raise _DamagedError
         parts.append((kind, data[start : start + size]))
         position = end

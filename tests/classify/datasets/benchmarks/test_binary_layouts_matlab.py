@@ -9,7 +9,7 @@ import pytest
 from miniatures import cars, miniature, write_files, write_texts
 
 from abs_classify.datasets.benchmarks.diagnosis import open_benchmark
-from abs_core.errors import DatasetError, MissingExtraError
+from abs_core.errors import DatasetError
 from abs_core.labels import shipped_label_set
 
 
@@ -44,13 +44,6 @@ def test_flowers_count_from_one_and_the_test_is_tstid(tmp_path: Path) -> None:
     ]
     train = open_benchmark(miniature("flowers102", train=1), f"{tmp_path}?split=train")
     assert train.samples[0].label == "pink_primrose"
-
-
-def test_mat_files_without_scipy_say_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "scipy.io", None)
-    write_files(tmp_path, "jpg/image_00001.jpg", "imagelabels.mat", "setid.mat")
-    with pytest.raises(MissingExtraError, match=r"'scipy'.*abs-toolkit\[datasets\]"):
-        open_benchmark(miniature("flowers102", test=1), str(tmp_path))
 
 
 def test_cars(tmp_path: Path) -> None:

@@ -49,6 +49,45 @@ def test_variables_are_as_scipy_reads_them(tmp_path: Path, compressed: bool) -> 
     assert "has no variable 'none'" in problem(path, content(compressed), "none")
 
 
+VALUES: dict[str, Any] = {
+    "numbers": np.arange(24, dtype=np.int16).reshape(2, 3, 4),
+    "doubles": np.array([[1.5, -2.25], [3e300, 4.0]]),
+    "single": np.float32(0.1),
+    "one": 7,
+    "empty": np.empty((0, 3)),
+    "text": "a word \u00e9 \u732b",
+    "texts": np.array(["ab", "cdef"], dtype=object),
+    "rows": np.array(["abc", "def"]),
+    "logical": np.array([True, False]),
+    "nested": {"name": "x", "inner": {"values": np.arange(3), "cells": np.array(["p", 5.0], dtype=object)}},
+}
+
+
+def same(ours: Any, theirs: Any) -> bool:
+    """Whether two values are alike, whatever kind of numbers they hold."""
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    if ours.size == theirs.size == 0:
+        return True
+    if ours.shape != theirs.shape or ours.dtype.names != theirs.dtype.names:
+        return False
+    if ours.dtype.names:
+        return all(same(ours[name], theirs[name]) for name in ours.dtype.names)
+    if ours.dtype == object or theirs.dtype == object:
+        return all(same(left, right) for left, right in zip(ours.reshape(-1), theirs.reshape(-1), strict=True)) or (
+            ours.shape == () and ours.item() == theirs.item()
+        )
+    return bool((ours == theirs).all())
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("key", list(VALUES))
+def test_values_of_every_kind_are_as_scipy_reads_them(tmp_path: Path, key: str, compressed: bool) -> None:
+    path = tmp_path / "a.mat"
+    scipy_io.savemat(path, VALUES, do_compression=compressed)
+    theirs = np.atleast_1d(scipy_io.loadmat(path, squeeze_me=True)[key])
+    assert same(load_variable(path, key), theirs)
+
+
 def element(kind: int, data: bytes) -> bytes:
     return struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8)
 
