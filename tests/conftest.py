@@ -15,8 +15,11 @@ try:
 except ModuleNotFoundError:  # the environment of vLLM has none, and its tests need none
     pass
 else:
-    # a busy machine is no fault of what is tested
-    settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    # A busy machine is no fault of what is tested, and every run tries the same examples: a rare find belongs to those
+    # who look for it, with `--hypothesis-profile explore`, and not to the change that happens to be tested.
+    quiet = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+    settings.register_profile("any-machine", derandomize=True, database=None, **quiet)
+    settings.register_profile("explore", **quiet)
     settings.load_profile("any-machine")
 
 
