@@ -41,7 +41,7 @@ MAX_NAME = 500
 MAX_ID = 200
 _SLUG_LENGTH = 120
 
-# so many labels of a set are listed where none of them is close to what was given
+# how many labels of a set an error lists where none of them is close to what was given
 _LISTED = 8
 
 

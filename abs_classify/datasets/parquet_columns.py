@@ -75,7 +75,7 @@ def open_parquet_file(path: Path, dictionaries: tuple[str, ...] = ()) -> Any:
         _ = file.schema_arrow.names  # damaged ones are found here
     if not 0 <= rows <= max(_MIN_ROWS, size // _MIN_IMAGE_BYTES):
         raise DatasetError(
-            f"{str(path)!r} claims {rows} rows, but {size} bytes cannot hold so many images", remedy=_UNTRUSTED
+            f"{str(path)!r} claims {rows} rows, but {size} bytes cannot hold that many images", remedy=_UNTRUSTED
         )
     return file
 

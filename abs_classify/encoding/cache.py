@@ -53,7 +53,7 @@ _MISSED_KEPT = 64
 # the limit of the safetensors format itself
 _LARGEST_HEADER = 100_000_000
 
-# of the text of a key in the header of its entry; beyond it long lists are told by their digest
+# of the text of a key in the header of its entry; beyond it digests replace long lists
 _LARGEST_KEY = 1 << 23
 _LONG_LIST = 256
 

@@ -16,7 +16,7 @@ from abs_descriptions.generation.providers.base import Failure
 __all__ = ["CircuitBreaker", "RepeatDetector"]
 
 # Replies that are rejected for different reasons, in multiples of the limit, before the run is given up.
-_PATIENCE = 4
+_MIXED_FACTOR = 4
 
 # Failures in a row of any kinds, in multiples of the limit; more than a few refused classes give.
 _LONGEST_ROW = 6
@@ -112,7 +112,7 @@ class CircuitBreaker:
         """Whether the class at this position only ever met refusals, as many as prove it."""
         return self._refused[position] >= MAX_REFUSALS and position not in self._replied
 
-    def row_verdict(self) -> str:
+    def recent_stop_reason(self) -> str:
         """Why nothing more is to be sent by the latest outcomes, in words; empty if there is no reason."""
         with self._lock:
             which = "the last" if self._replies else "all of the first"
@@ -122,7 +122,7 @@ class CircuitBreaker:
                 return f"{which} {self._row.count} requests failed"
             return ""
 
-    def first_verdict(self) -> str:
+    def initial_stop_reason(self) -> str:
         """The same by the first outcomes, once none is outstanding."""
         if self._sent < self._most():
             return ""
@@ -140,7 +140,7 @@ class CircuitBreaker:
             return float("inf")
         # Different problems may be chance: a weak model, a few odd classes.
         is_mixed = self._replies and len(self._problems) > 1
-        return _PATIENCE * self.limit if is_mixed else self.limit
+        return _MIXED_FACTOR * self.limit if is_mixed else self.limit
 
     def _count_if(self, allowed: bool) -> bool:
         self._sent += allowed

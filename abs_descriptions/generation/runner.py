@@ -379,7 +379,7 @@ class _GenerationRun:
         circuit breaker allows.
         """
         while pending and self._stop is None:
-            reason = self._breaker.first_verdict()
+            reason = self._breaker.initial_stop_reason()
             if reason:
                 self._give_up(reason)
                 return
@@ -508,7 +508,7 @@ class _GenerationRun:
             breaker.note_reply(
                 request.tag, progress.rejection(outcome, self._rules, self._example_keys) if is_open else None
             )
-        self._reason = self._reason or breaker.row_verdict()
+        self._reason = self._reason or breaker.recent_stop_reason()
 
     def _settle(self, position: int, sample: int, paid: PaidReply) -> None:
         progress, outcome = self._classes[position], paid.outcome

@@ -60,7 +60,7 @@ class FolderTree:
         for _ in range(_LEVELS + 1):
             for folder in level[: max(0, _MAX_FOLDERS - len(children))]:
                 children[folder] = _folders_in(folder)
-            # so many are class folders, with nothing but images in them
+            # a folder of that many folders has classes in it, with nothing but images in them
             level = [inner for folder in level for inner in children.get(folder, ()) if len(children[folder]) <= _MANY]
         return children
 

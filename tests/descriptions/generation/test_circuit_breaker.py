@@ -38,7 +38,7 @@ def test_replies_that_are_all_rejected_end_the_run_sooner_if_they_are_alike(reas
         breaker.note_reply(number, reasons[number % len(reasons)])
     assert breaker.judges_replies
     assert send(breaker) == allowed
-    assert breaker.first_verdict().endswith(
+    assert breaker.initial_stop_reason().endswith(
         "all of the first 12 replies were rejected for the same reason: no class name"
         if not allowed
         else "none of the first 12 requests gave a description: no class name 6, chatty 6"
@@ -60,7 +60,7 @@ def test_a_batch_has_no_limit_and_is_counted() -> None:
     assert send(breaker, 500) == breaker.sent == 500
     for number in range(500):
         breaker.note_failure(number, DOWN)
-    assert breaker.first_verdict() == breaker.row_verdict() == ""
+    assert breaker.initial_stop_reason() == breaker.recent_stop_reason() == ""
 
 
 def test_a_row_of_failures_is_broken_by_any_reply() -> None:
@@ -69,21 +69,21 @@ def test_a_row_of_failures_is_broken_by_any_reply() -> None:
     for _ in range(3):
         for _ in range(11):
             breaker.note_failure(1, DOWN)
-        assert breaker.row_verdict() == ""
+        assert breaker.recent_stop_reason() == ""
         breaker.note_reply(2, "chatty")
     for number in range(12):
-        assert breaker.row_verdict() == ""
+        assert breaker.recent_stop_reason() == ""
         breaker.note_failure(number, DOWN)
-    assert breaker.row_verdict() == "the last 12 requests failed in the same way: status 500"
+    assert breaker.recent_stop_reason() == "the last 12 requests failed in the same way: status 500"
 
 
 def test_failures_of_all_kinds_end_the_run_later() -> None:
     breaker = CircuitBreaker(12)
     breaker.note_reply(0, None)
     for number in range(72):
-        assert breaker.row_verdict() == ""
+        assert breaker.recent_stop_reason() == ""
         breaker.note_failure(number, Failure(f"status {500 + number % 2}"))
-    assert breaker.row_verdict() == "the last 72 requests failed"
+    assert breaker.recent_stop_reason() == "the last 72 requests failed"
 
 
 def test_a_refused_class_concerns_nobody_else() -> None:
@@ -95,7 +95,7 @@ def test_a_refused_class_concerns_nobody_else() -> None:
         breaker.note_failure(0, REFUSED)
     assert breaker.is_refused(0)
     assert not breaker.is_refused(1)
-    assert breaker.row_verdict() == ""
+    assert breaker.recent_stop_reason() == ""
     breaker.note_reply(0, "chatty")
     assert not breaker.is_refused(0)
 
