@@ -18,7 +18,7 @@ def main(folder: str, reference: str, images: str) -> None:
     repository = Repository.local(Path(folder))
     bundle = find_bundle(repository, reference)
     classifier = Classifier("embedded", bundle.label_space(), method="abs", views=10)
-    usage = measure_usage(classifier, open_images(images))
+    usage = measure_usage(classifier, open_images(images).samples)
     result = filter_bundle(
         bundle,
         # The descriptions of each class that hold 90 % of its weight; the rest is kept beside the child, with reasons.
