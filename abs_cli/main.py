@@ -166,7 +166,8 @@ def _explain(error: Exception) -> str | None:
         missing = missing_extra(error)
         return None if missing is None else str(missing)
     if isinstance(error, OSError):
-        return str(_storage_error(error))
+        problem = _storage_error(error)
+        return None if problem is None else str(problem)
     return None
 
 
@@ -181,8 +182,12 @@ def _usage_error(error: click.ClickException) -> UsageError:
     return UsageError(message[:1].lower() + message[1:], remedy=remedy)
 
 
-def _storage_error(error: OSError) -> AbsError:
-    """What no other part has explained: mostly the output itself, or the folder in which the command was started."""
+# a full disk or quota, a file size limit, a device that fails
+_OUTPUT_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def _storage_error(error: OSError) -> AbsError | None:
+    """What no other part has explained: a path, the output, the folder of the command; None if it is none of these."""
     reason = (error.strerror or str(error)).lower()
     if error.errno == errno.ENAMETOOLONG:
         name = printable(str(error.filename), 80)
@@ -193,7 +198,9 @@ def _storage_error(error: OSError) -> AbsError:
         )
     if error.errno == errno.ENOENT and not _has_working_folder():
         return StorageError("the working folder no longer exists", remedy="Change to another folder")
-    return StorageError(f"cannot write the output: {reason}", remedy="Free some space, or write it elsewhere")
+    if error.errno in _OUTPUT_FAILS:
+        return StorageError(f"cannot write the output: {reason}", remedy="Free some space, or write it elsewhere")
+    return None
 
 
 def _has_working_folder() -> bool:

@@ -179,6 +179,15 @@ def test_an_output_that_is_full_is_said(arguments: tuple[str, ...]) -> None:
     assert done.stderr.splitlines() == [expected]
 
 
+def test_an_error_that_is_neither_of_a_path_nor_of_the_output_is_not_blamed_on_it(tmp_path: Path) -> None:
+    broken = (
+        "import abs_cli.main as m\n@m.cli.command('broken')\ndef broken(): raise ConnectionResetError(104, 'reset')\n"
+    )
+    broken += "m.cli.get_command = lambda ctx, name: broken\nm.cli.list_commands = lambda ctx: ['broken']\n"
+    done = run_elsewhere(broken, "--home", str(tmp_path), "broken")
+    assert done.stderr.splitlines()[-1] == "ConnectionResetError: [Errno 104] reset"
+
+
 def test_a_working_folder_that_is_gone_is_said(tmp_path: Path) -> None:
     leave = f"import os, tempfile\nos.chdir(tempfile.mkdtemp(dir={str(tmp_path)!r}))\nos.rmdir(os.getcwd())\n"
     done = run_elsewhere(leave, "--home", str(tmp_path), "lint", "cats")
