@@ -1,0 +1,88 @@
+"""Feature spaces: everything, except the image or text itself, that can change a stored value.
+
+An image is known by the sha256 of its bytes and a text by that of its UTF-8 bytes; a stored value is found by its space
+and that id. So a name, the other images of a run and the number of views never decide whether it is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+from abs_core.canonical import canonical_json, sha256_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["FeatureStore", "Segment", "Space", "text_id"]
+
+
+@dataclass(frozen=True)
+class Space:
+    """What the rows of a stage depend on, besides the item that they are of.
+
+    Args:
+        stage: the name of the stage.
+        version: raised whenever the code of the stage changes its result.
+        inputs: JSON values that can change the result; digests stand for large inputs, and lists are short.
+    """
+
+    stage: str
+    version: int
+    inputs: Mapping[str, Any]
+
+    @cached_property
+    def text(self) -> str:
+        """The canonical JSON of the space."""
+        return canonical_json({"stage": self.stage, "version": self.version, "inputs": self.inputs})
+
+    @cached_property
+    def digest(self) -> str:
+        """The hex sha256 of the canonical JSON."""
+        return sha256_bytes(self.text.encode("utf-8")).removeprefix("sha256:")
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Consecutive rows of one item.
+
+    Args:
+        id: ``sha256:`` and 64 hex digits: of an image's bytes, or of a text.
+        start: the number of the first row, from 0.
+        values: [n, ...], n at least 1; dtype and row shape are those of every segment of the space.
+    """
+
+    id: str
+    start: int
+    values: np.ndarray
+
+
+class FeatureStore(Protocol):
+    """Rows of items in spaces, each stored once.
+
+    The rows of an item are numbered from 0 on, such as its views, and may be added in several segments; what is found
+    is the longest run of rows from 0 on without a gap.
+    """
+
+    def load(self, space: Space, ids: Sequence[str], count: int | None = None) -> list[np.ndarray | None]:
+        """The rows of each item from 0 on: [n, ...] with n at most ``count``, or None where row 0 is not there."""
+        ...
+
+    def counts(self, space: Space, ids: Sequence[str]) -> list[int]:
+        """How many rows from 0 on each item has, without reading them; damage may turn up when they are read."""
+        ...
+
+    def append(self, space: Space, segments: Sequence[Segment]) -> None:
+        """Keep segments; rows that are there already are harmless."""
+        ...
+
+    def require_writable(self) -> None:
+        """Prove that rows can be kept, before long work whose results would be lost."""
+        ...
+
+
+def text_id(text: str) -> str:
+    """The id of a text: the sha256 of its UTF-8 bytes; surrogates, which a file name may have, count as they are."""
+    return sha256_bytes(text.encode("utf-8", "surrogatepass"))
