@@ -28,6 +28,7 @@ __all__ = [
     "CosineToMean",
     "HardMatch",
     "MeanSimilarity",
+    "PerViewScorer",
     "Scorer",
     "SoftMatch",
     "StreamScorer",
@@ -136,6 +137,29 @@ class AdditiveScorer(Scorer, Protocol):
         """
 
 
+@runtime_checkable
+class PerViewScorer(Scorer, Protocol):
+    """A scorer whose scores are sums of what each view adds, so that some of the views foretell the sum of all."""
+
+    def view_scores(self, views: Mapping[str, Tensor], texts: ClassTextFeatures, total: int) -> Tensor:
+        """What each view adds to the class scores of B images.
+
+        Args:
+            views: kind -> unit features [B, N, d], as in ``scores``; V in all, which may be a part of an image's views.
+            texts: of C classes.
+            total: how many views there are in all; the sum of what they all add is the score within rounding.
+
+        Returns:
+            [B, V, C], kind after kind in the mapping's order; the dtype is that of ``scores``.
+
+        Raises:
+            As ``scores`` does.
+        """
+
+    def margin_bound(self, texts: ClassTextFeatures, total: int) -> float:
+        """The most by which one view can part any two classes, whatever the view shows: max |s_vc - s_vd|."""
+
+
 State = TypeVar("State")
 
 
@@ -193,6 +217,19 @@ class MeanSimilarity:
 
         return mean_similarity(all_views(views), texts.features, texts.class_index, texts.classes)
 
+    def view_scores(self, views: Mapping[str, Tensor], texts: ClassTextFeatures, total: int) -> Tensor:
+        """See ``PerViewScorer``: the view's mean cosine with the texts of each class, over the number of views."""
+        from abs_classify.methods.similarity import text_means
+
+        return all_views(views) @ text_means(texts.features, texts.class_index, texts.classes).T / total
+
+    def margin_bound(self, texts: ClassTextFeatures, total: int) -> float:
+        """See ``PerViewScorer``: at most a unit vector's product with the difference of two mean texts."""
+        from abs_classify.methods.similarity import text_means
+
+        means = text_means(texts.features, texts.class_index, texts.classes)
+        return 2 * float((means - means.mean(0)).norm(dim=-1).max()) / total
+
     def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions:
         """Every cosine over the number of texts and views."""
         from abs_classify.methods.similarity import class_counts
@@ -216,6 +253,18 @@ class HardMatch:
         from abs_classify.methods.similarity import hard
 
         return hard(all_views(views), texts.features, texts.class_index, texts.classes)
+
+    def view_scores(self, views: Mapping[str, Tensor], texts: ClassTextFeatures, total: int) -> Tensor:  # noqa: ARG002
+        """See ``PerViewScorer``; ``total`` plays no part in a sum."""
+        from abs_classify.methods.similarity import hard
+
+        features = all_views(views)
+        scores = hard(features.reshape(-1, 1, features.shape[-1]), texts.features, texts.class_index, texts.classes)
+        return scores.view(*features.shape[:2], -1)
+
+    def margin_bound(self, texts: ClassTextFeatures, total: int) -> float:  # noqa: ARG002
+        """See ``PerViewScorer``: a view gives one class its cosine, and nothing to others."""
+        return float(texts.features.norm(dim=-1).max())
 
     def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions:
         """One cosine a view."""
@@ -250,6 +299,16 @@ class SoftMatch:
         from abs_classify.methods.soft_matching import soft_prepared
 
         return soft_prepared(all_views(views), texts.soft_texts, self.temperature)
+
+    def view_scores(self, views: Mapping[str, Tensor], texts: ClassTextFeatures, total: int) -> Tensor:  # noqa: ARG002
+        """See ``PerViewScorer``; ``total`` plays no part in a sum."""
+        from abs_classify.methods.soft_matching import soft_views
+
+        return soft_views(all_views(views), texts.soft_texts, self.temperature)
+
+    def margin_bound(self, texts: ClassTextFeatures, total: int) -> float:  # noqa: ARG002
+        """See ``PerViewScorer``: the weights q of a view sum to 1, so |s_c - s_d| <= sum q |z| <= max |z|."""
+        return float(texts.features.norm(dim=-1).max()) / self.temperature
 
     def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions:
         """q_vm z_vm, the summands of the score."""

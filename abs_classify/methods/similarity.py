@@ -26,6 +26,7 @@ __all__ = [
     "hard",
     "mean_similarity",
     "row_blocks",
+    "text_means",
     "text_weights",
     "unit",
     "view_weights",
@@ -168,8 +169,12 @@ def mean_similarity(views: Tensor, texts: Tensor, class_index: Tensor, classes: 
     Returns:
         [B, C].
     """
-    means = class_sums(texts, class_index, classes) / class_counts(class_index, classes)[:, None]
-    return views.mean(1) @ means.T
+    return views.mean(1) @ text_means(texts, class_index, classes).T
+
+
+def text_means(texts: Tensor, class_index: Tensor, classes: int) -> Tensor:
+    """The mean text of each class, not normalised: [M, d] -> [C, d]. Raises UsageError for a class without a text."""
+    return class_sums(texts, class_index, classes) / class_counts(class_index, classes)[:, None]
 
 
 def hard(views: Tensor, texts: Tensor, class_index: Tensor, classes: int) -> Tensor:

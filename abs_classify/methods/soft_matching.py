@@ -28,7 +28,7 @@ from abs_classify.methods.similarity import check_texts, class_counts, class_sum
 from abs_classify.threads import in_threads
 from abs_core.errors import ModelError, UsageError
 
-__all__ = ["SoftTexts", "soft", "soft_parts", "soft_prepared", "soft_reference", "soft_usage"]
+__all__ = ["SoftTexts", "soft", "soft_parts", "soft_prepared", "soft_reference", "soft_usage", "soft_views"]
 
 _Block: TypeAlias = tuple[slice, slice]
 
@@ -90,6 +90,27 @@ def soft_prepared(views: Tensor, texts: SoftTexts, temperature: float = 0.03) ->
     for (images, _), added in zip(blocks, done, strict=True):
         scores[images] += added
     return scores.to(torch.promote_types(widen(views).dtype, texts.centre.dtype))
+
+
+@torch.no_grad()
+def soft_views(views: Tensor, texts: SoftTexts, temperature: float = 0.03) -> Tensor:
+    """What each view adds to the class scores, ``soft_prepared`` before its sum over views.
+
+    Args and errors as in ``soft_prepared``.
+
+    Returns:
+        [B, V, C], whose sum over V is the score within rounding; float32, or float64 if views or texts are float64.
+    """
+    _check(views, texts, temperature)
+    images, count, classes = len(views), views.shape[1], len(texts.counts)
+    rows, width = _block_sizes(classes, views.device, 1)
+    dtype = torch.promote_types(widen(views).dtype, texts.centre.dtype)
+    scores = torch.empty(images, count, classes, dtype=dtype, device=views.device)
+    for block in _blocks(images, count, rows, 1):
+        part = scores[block]
+        for members, weights, sums in _view_sums(views[block], texts, temperature, width):
+            part[:, :, members] = (weights[:, None] * sums).permute(1, 2, 0).to(dtype)
+    return scores
 
 
 def soft_parts(views: Tensor, texts: Tensor, class_index: Tensor, classes: int, temperature: float = 0.03) -> Tensor:
@@ -211,6 +232,19 @@ class SoftTexts:
 
 def _block_scores(block: Tensor, texts: SoftTexts, temperature: float, width: int) -> Tensor:
     """The scores that ``block`` [b, v, d], views of b images, adds: [b, C] in the wide dtype."""
+    scores = torch.empty(len(block), len(texts.counts), dtype=wide_dtype(block.device), device=block.device)
+    for members, weights, sums in _view_sums(block, texts, temperature, width):
+        scores[:, members] = (weights * sums.sum(-1)).T
+    return scores
+
+
+def _view_sums(
+    block: Tensor, texts: SoftTexts, temperature: float, width: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Some classes after others: their positions int64 [c], the weight [c, 1] of a text, and sums [c, b, v].
+
+    The weight times the sum is what one view of ``block`` [b, v, d] adds to the score; both are in the wide dtype.
+    """
     dtype = torch.promote_types(widen(block).dtype, texts.centre.dtype)
     wide = wide_dtype(block.device)
     flat = block.reshape(-1, block.shape[-1]).to(wide) / temperature
@@ -221,15 +255,13 @@ def _block_scores(block: Tensor, texts: SoftTexts, temperature: float, width: in
     limit = (_SAFE_64 if dtype == torch.float64 else _SAFE_32) - math.log(len(texts.texts) * max(bound, 1.0))
     sums = _Sums(texts, flat.T.contiguous(), width, shifted=not bound < limit)
     powers, products, total = sums.run()
-    scores = torch.empty(len(block), len(texts.counts), dtype=wide, device=block.device)
     step = max(1, _SUMS // 4 // len(flat))
     for start in range(0, len(texts.counts), step):
         slots = slice(start, start + step)
         # z is the centred product plus the view's offset, and sum e^z z splits accordingly
         score = products[slots].to(wide).mul_(_LN2).addcmul_(powers[slots].to(wide), offset).div_(total)
         weight = 1.0 / texts.counts[slots, None].to(wide)
-        scores[:, texts.class_of_slot[slots]] = (weight * score.view(len(score), len(block), -1).sum(-1)).T
-    return scores
+        yield texts.class_of_slot[slots], weight, score.view(len(score), *block.shape[:2])
 
 
 class _Sums:
