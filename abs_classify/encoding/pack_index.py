@@ -1,0 +1,373 @@
+"""Which pack has the rows of an item: an index of one space, derived from its packs and kept on a local disk.
+
+Entries are sorted by the first eight bytes of their ids, found by binary search in memory-mapped arrays, and compared
+in full. Packs that are new are held in memory until there are enough of them to write the file again. Whatever is wrong
+with the file, it is made again from the packs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from abs_classify.encoding.packs import (
+    ENTRY,
+    PACK_SUFFIX,
+    DamagedPackError,
+    PackHeader,
+    RowForm,
+    read_entries,
+    read_header,
+)
+from abs_core.errors import CacheError, StorageError
+from abs_core.files import atomic_write
+
+__all__ = ["IndexedPack", "PackIndex"]
+
+_FORMAT = 1
+
+# bytes of the JSON before the arrays; a pack takes about 200
+_LARGEST_HEADER = 1 << 26
+
+# runs of entries in memory; more are merged into one, since each is searched
+_MOST_TIERS = 12
+
+# entries in memory after which the file is written again, and the share of those in the file that may be more
+_FEW, _SHARE = 50_000, 8
+
+# nanoseconds for which the time of a folder does not tell whether it changed once more
+_RACE = 3_000_000_000
+
+
+@dataclass(frozen=True)
+class IndexedPack:
+    """A pack as it was when its table was read.
+
+    Args:
+        name: of its file.
+        size, modified: bytes, and the time of modification in nanoseconds; another file under its name has others.
+        header: what it says of itself.
+    """
+
+    name: str
+    size: int
+    modified: int
+    header: PackHeader
+
+
+@dataclass(frozen=True, eq=False)
+class _Tier:
+    """Entries [n] in the order of ``keys`` [n]: the first eight bytes of their ids as numbers."""
+
+    keys: np.ndarray
+    entries: np.ndarray
+
+    @classmethod
+    def of(cls, entries: np.ndarray) -> _Tier:
+        keys = _prefixes(entries["id"])
+        order = np.argsort(keys, kind="stable")
+        return cls(keys[order], entries[order])
+
+
+class PackIndex:
+    """The index of the packs in one folder; not for several threads at once.
+
+    Args:
+        folder: of the packs; it need not exist.
+        file: where the index is kept; it need not exist, and may be deleted at any time.
+        space: the digest of the space; packs of others are not believed.
+    """
+
+    def __init__(self, folder: Path, file: Path, space: str) -> None:
+        self._folder, self._file, self._space = folder, file, space
+        self._packs: list[IndexedPack] = []
+        self._numbers: dict[str, int] = {}
+        self._alive = np.zeros(0, bool)
+        self._tiers: list[_Tier] = []
+        # entries of the first tier, which is that of the file where it can be written; those of packs that are gone
+        self._stored = self._gone = 0
+        self._changed = -1
+        # of files that are no packs to be believed: their size and time
+        self._damaged: dict[str, tuple[int, int]] = {}
+        self._rejected = set[tuple[int, int]]()
+        self._load()
+        self.refresh()
+
+    @property
+    def packs(self) -> list[IndexedPack]:
+        """The packs that are there, as of the last refresh."""
+        return [pack for pack, alive in zip(self._packs, self._alive.tolist(), strict=False) if alive]
+
+    @property
+    def damaged(self) -> list[str]:
+        """The names of files that are no packs to be believed."""
+        return list(self._damaged)
+
+    def pack(self, number: int) -> IndexedPack:
+        """The pack of the number that entries have."""
+        return self._packs[number]
+
+    def refresh(self, *, force: bool = False) -> bool:
+        """Take in what other processes added and removed; cheap if the folder did not change.
+
+        Returns:
+            Whether anything was added or removed.
+        """
+        try:
+            changed = self._folder.stat().st_mtime_ns
+        except OSError:
+            changed = 0
+        if changed == self._changed and not force:
+            return False
+        present = {name: (size, modified) for name, size, modified in _list_packs(self._folder)}
+        # within the resolution of its time a folder may change again
+        self._changed = changed if abs(time.time_ns() - changed) > _RACE else -1
+        packs = [self._packs[number] for number in self._numbers.values()]
+        removed = [pack.name for pack in packs if present.get(pack.name) != (pack.size, pack.modified)]
+        for name in removed:
+            self.remove(name)
+        self._damaged = {name: stamp for name, stamp in self._damaged.items() if present.get(name) == stamp}
+        fresh = [name for name in present if name not in self._numbers and name not in self._damaged]
+        waiting: list[np.ndarray] = []
+        for name in sorted(fresh):
+            entries = self._read(name, *present[name])
+            waiting += [] if entries is None else [entries]
+            if sum(map(len, waiting)) > _FEW:
+                self._add(np.concatenate(waiting))
+                waiting.clear()
+        if waiting:
+            self._add(np.concatenate(waiting))
+        return bool(removed or fresh)
+
+    def add(self, name: str, header: PackHeader, entries: np.ndarray) -> None:
+        """Take in a pack that this process just wrote.
+
+        Args:
+            name: of its file.
+            header: of the pack.
+            entries: of all its segments; the numbers of the pack are set.
+        """
+        if name in self._numbers:
+            return
+        with suppress(OSError):  # another process may have merged it already
+            status = (self._folder / name).stat()
+            entries["pack"] = self._number(IndexedPack(name, status.st_size, status.st_mtime_ns, header))
+            self._add(entries)
+
+    def remove(self, name: str) -> None:
+        """Forget a pack that this process just removed."""
+        number = self._numbers.pop(name, None)
+        if number is not None:
+            self._alive[number] = False
+            self._gone += self._packs[number].header.segments
+        self._damaged.pop(name, None)
+
+    def reject(self, name: str, row: int) -> None:
+        """Leave out a segment that turned out to be damaged.
+
+        Args:
+            name: of the pack.
+            row: of its first row in the pack.
+        """
+        if name in self._numbers:
+            self._rejected.add((self._numbers[name], row))
+
+    def find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The segments of items.
+
+        Args:
+            keys: uint8 [m, 32].
+
+        Returns:
+            The positions in ``keys`` [n], ascending, and the entries [n] that belong to them; those of an item by
+            start, then the longer first, then the newer first.
+        """
+        prefixes = _prefixes(keys)
+        positions, entries = [np.zeros(0, np.int64)], [np.zeros(0, ENTRY)]
+        for tier in self._tiers:
+            left = np.searchsorted(tier.keys, prefixes, "left")
+            sizes = np.searchsorted(tier.keys, prefixes, "right") - left
+            of_key = np.repeat(np.arange(len(keys)), sizes)
+            places = np.repeat(left - np.cumsum(sizes) + sizes, sizes) + np.arange(len(of_key))
+            matches = tier.entries[places]
+            sound = (matches["id"] == keys[of_key]).all(1) & self._alive[matches["pack"]]
+            positions.append(of_key[sound])
+            entries.append(matches[sound])
+        items, segments = np.concatenate(positions), np.concatenate(entries)
+        if self._rejected and len(items):
+            kept = self._not_rejected(segments)
+            items, segments = items[kept], segments[kept]
+        newer, longer = (-segments[name].astype(np.int64) for name in ("pack", "count"))
+        order = np.lexsort((newer, longer, segments["start"], items))
+        return items[order], segments[order]
+
+    def item_count(self) -> int:
+        """How many items have rows, at most: two that agree in the first eight bytes of their ids count as one."""
+        alive = [tier.keys[self._alive[tier.entries["pack"]]] for tier in self._tiers]
+        return len(np.unique(np.concatenate(alive))) if alive else 0
+
+    def _read(self, name: str, size: int, modified: int) -> np.ndarray | None:
+        """The entries of a pack, which gets a number; None, and a note, if it is not to be believed."""
+        try:
+            with (self._folder / name).open("rb") as stream:
+                header = read_header(stream)
+                if header.space != self._space:
+                    raise DamagedPackError("of another space")
+                entries = read_entries(stream, header)
+        except FileNotFoundError:  # removed since it was listed
+            return None
+        except PermissionError as error:
+            raise CacheError(
+                f"the pack {str(self._folder / name)!r} cannot be read: permission denied",
+                remedy="Check the permissions of the cache folder, or name another one with --cache DIR",
+            ) from error
+        except (DamagedPackError, OSError):
+            self._damaged[name] = (size, modified)
+            return None
+        entries["pack"] = self._number(IndexedPack(name, size, modified, header))
+        return entries
+
+    def _number(self, pack: IndexedPack) -> int:
+        number = len(self._packs)
+        self._packs.append(pack)
+        self._numbers[pack.name] = number
+        if number >= len(self._alive):
+            self._alive = np.concatenate([self._alive, np.zeros(max(64, number), bool)])
+        self._alive[number] = True
+        return number
+
+    def _add(self, entries: np.ndarray) -> None:
+        self._tiers.append(_Tier.of(entries))
+        recent = self._tiers[1:] if self._stored else self._tiers
+        if self._gone + sum(len(tier.keys) for tier in recent) > max(_FEW, self._stored // _SHARE):
+            self._save()
+        elif len(recent) > _MOST_TIERS:
+            self._tiers[-len(recent) :] = [_Tier.of(self._sound(recent))]
+
+    def _sound(self, tiers: Sequence[_Tier]) -> np.ndarray:
+        """The entries of tiers whose packs are there and whose rows were not found damaged."""
+        entries = np.concatenate([tier.entries[self._alive[tier.entries["pack"]]] for tier in tiers])
+        return entries[self._not_rejected(entries)] if self._rejected else entries
+
+    def _not_rejected(self, entries: np.ndarray) -> np.ndarray:
+        places = zip(entries["pack"].tolist(), entries["row"].tolist(), strict=True)
+        return np.array([place not in self._rejected for place in places], bool)
+
+    def _save(self) -> None:
+        """Write the file again; where that is not possible, what would be in it stays in memory."""
+        entries = self._sound(self._tiers)
+        kept = [number for number in range(len(self._packs)) if self._alive[number]]
+        numbers = np.zeros(len(self._packs), np.uint32)
+        numbers[kept] = np.arange(len(kept))
+        entries["pack"] = numbers[entries["pack"]]
+        self._packs = [self._packs[number] for number in kept]
+        self._numbers = {pack.name: number for number, pack in enumerate(self._packs)}
+        self._alive = np.ones(len(kept), bool)
+        self._rejected.clear()
+        self._stored, self._gone = len(entries), 0
+        try:
+            self._write(entries)
+            self._tiers = [_read_file(self._file, self._space)[1]]
+        except (StorageError, OSError, ValueError):
+            self._tiers = [_Tier.of(entries)]
+
+    def _write(self, entries: np.ndarray) -> None:
+        keys = _prefixes(entries["id"])
+        order = np.argsort(keys, kind="stable")
+        packs = [_describe(pack) for pack in self._packs]
+        text = json.dumps({"format": _FORMAT, "space": self._space, "entries": len(entries), "packs": packs}).encode()
+        text += b" " * (-len(text) % 8)
+        with atomic_write(self._file, durable=False) as stream:
+            stream.write(bytes(_FIRST.size))
+            check = hashlib.sha256()
+            for part in _parts(text, keys, entries, order):
+                check.update(part)
+                stream.write(part)
+            stream.seek(0)
+            stream.write(_FIRST.pack(len(text), check.digest()))
+
+    def _load(self) -> None:
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            packs, tier = _read_file(self._file, self._space)
+            self._packs, self._tiers = packs, [tier]
+            self._numbers = {pack.name: number for number, pack in enumerate(packs)}
+            self._alive = np.ones(len(packs), bool)
+            self._stored = len(tier.keys)
+
+
+# the length of the JSON, and the sha256 of everything that follows
+_FIRST = struct.Struct("<Q32s")
+
+_BLOCK = 1 << 16
+
+
+def _parts(text: bytes, keys: np.ndarray, entries: np.ndarray, order: np.ndarray) -> Iterator[bytes]:
+    """The file in blocks, so that a sorted copy of the whole is never in memory."""
+    yield text
+    for column in (keys, entries):
+        for start in range(0, len(order), _BLOCK):
+            yield column[order[start : start + _BLOCK]].tobytes()
+
+
+def _read_file(file: Path, space: str) -> tuple[list[IndexedPack], _Tier]:
+    """What an index file holds; whatever is wrong with it is an error.
+
+    Raises:
+        ValueError, KeyError, TypeError, RecursionError: it is damaged or of another space or version.
+        OSError: it cannot be read.
+    """
+    if not file.is_file():
+        raise ValueError("no file")
+    data = np.memmap(file, np.uint8, "r")
+    length, checksum = _FIRST.unpack(data[: _FIRST.size].tobytes().ljust(_FIRST.size, b"\0"))
+    if length > min(_LARGEST_HEADER, len(data)) or hashlib.sha256(data[_FIRST.size :].data).digest() != checksum:
+        raise ValueError("damaged")
+    header = json.loads(data[_FIRST.size : _FIRST.size + length].tobytes())
+    n = header["entries"]
+    if header["format"] != _FORMAT or header["space"] != space:
+        raise ValueError("of another space or version")
+    arrays = _FIRST.size + length
+    keys = data[arrays : arrays + 8 * n].view(np.uint64)
+    entries = data[arrays + 8 * n : arrays + (8 + ENTRY.itemsize) * n].view(ENTRY)
+    packs = [_parse(row, space) for row in header["packs"]]
+    if len(keys) != n or len(entries) != n or (n and int(entries["pack"].max()) >= len(packs)):
+        raise ValueError("damaged")
+    return packs, _Tier(keys, entries)
+
+
+def _describe(pack: IndexedPack) -> list[Any]:
+    header = pack.header
+    form = [header.form.dtype, list(header.form.shape)]
+    return [pack.name, pack.size, pack.modified, header.segments, header.rows, *form, header.table]
+
+
+def _parse(row: Sequence[Any], space: str) -> IndexedPack:
+    name, size, modified, segments, rows, dtype, shape, table = row
+    return IndexedPack(name, size, modified, PackHeader(space, segments, rows, RowForm(dtype, tuple(shape)), table))
+
+
+def _list_packs(folder: Path) -> Iterator[tuple[str, int, int]]:
+    """Name, size and time of modification of every file in a folder that has the name of a pack."""
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(PACK_SUFFIX) and not entry.name.startswith("."):
+                with suppress(OSError):
+                    status = entry.stat()
+                    if stat.S_ISREG(status.st_mode):
+                        yield entry.name, status.st_size, status.st_mtime_ns
+
+
+def _prefixes(ids: np.ndarray) -> np.ndarray:
+    """The first eight bytes of ids [n, 32] as numbers [n] that sort alike."""
+    return np.ascontiguousarray(ids[:, :8]).view(">u8").reshape(-1).astype(np.uint64)
