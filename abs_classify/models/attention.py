@@ -20,6 +20,8 @@ from torch import Tensor
 
 from abs_classify.models.embedded_files import EMBEDDED
 from abs_classify.models.last_block import split_timm, to_grid
+from abs_classify.models.preprocessing import PixelPreprocessing, normalised_values
+from abs_classify.models.resampling import Resizing
 from abs_classify.models.vit import DEFAULT_VIT, load_vit, vit_files
 from abs_core.canonical import digest
 from abs_core.errors import ModelError, UnknownNameError
@@ -45,6 +47,9 @@ class DinoAttention:
 
     The image is resized to the model's square without keeping its aspect (PIL bilinear), as the Hugging Face processor
     does; timm's own preprocessing for the same weights (bicubic, crop 0.9) gives other maps.
+
+    Attributes:
+        preprocess: a whole RGB image, squashed to [3, S, S] float32, mean and standard deviation of ImageNet.
 
     Args:
         weights: a timm name, a folder or a file; see ``abs_classify.models.vit``.
@@ -77,14 +82,15 @@ class DinoAttention:
         self.device = torch.device(device)
         self._split, self._row = split, split.row
         self._size = loaded.size
+        resizing = Resizing(self._size, self._size, Image.Resampling.BILINEAR, "stretch")
+        self.preprocess = PixelPreprocessing(self._squash, resizing, normalised_values(loaded.mean, loaded.std))
         self._mean = torch.tensor(loaded.mean).view(3, 1, 1)
         self._std = torch.tensor(loaded.std).view(3, 1, 1)
         self.digest = digest(
             {"attention": "cls", "weights": loaded.weights, "architecture": loaded.architecture, "size": self._size}
         )
 
-    def preprocess(self, image: Image.Image) -> Tensor:
-        """A whole RGB image, squashed to [3, S, S] float32, mean and standard deviation of ImageNet."""
+    def _squash(self, image: Image.Image) -> Tensor:
         resized = image.resize((self._size, self._size), Image.Resampling.BILINEAR)
         pixels = torch.from_numpy(np.array(resized, dtype=np.float32)).permute(2, 0, 1) / 255
         return (pixels - self._mean) / self._std

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -37,6 +37,8 @@ from abs_classify.models.embedded_files import (
     imagenet_texts,
 )
 from abs_classify.models.embedded_networks import EmbeddedTextEncoder, ImageBackbone
+from abs_classify.models.preprocessing import PixelPreprocessing
+from abs_classify.models.resampling import Resizing
 from abs_core.canonical import digest
 from abs_core.errors import UsageError
 from abs_core.extras import require_installed
@@ -102,19 +104,15 @@ class EmbeddedModel:
         self._backbone = ImageBackbone(files, device, dtype)
         self._sentences = EmbeddedTextEncoder(files, device)
         self._building = threading.RLock()
+        #: a whole RGB image: its central square of 0.875 of the short side, [3, 224, 224] float32
+        self.preprocess = _preprocessing(_SIZE, "square", self.crop_fraction)
+        #: a view that was cut from an RGB image: its whole central square, [3, 224, 224] float32
+        self.preprocess_crop = _preprocessing(_SIZE, "square", 1.0)
 
     @cached_property
     def digest(self) -> str:
         """``sha256:...`` of the weights, the class texts, the recipe and the dtype."""
         return digest({"tower": self._identity, "size": _SIZE, "dtype": str(self._dtype)})
-
-    def preprocess(self, image: Image.Image) -> Tensor:
-        """A whole RGB image: its central square of 0.875 of the short side, [3, 224, 224] float32."""
-        return _to_tensor(image, _central_square(image, self.crop_fraction), _SIZE)
-
-    def preprocess_crop(self, image: Image.Image) -> Tensor:
-        """A view that was cut from an RGB image: its whole central square, [3, 224, 224] float32."""
-        return _to_tensor(image, _central_square(image, 1.0), _SIZE)
 
     @torch.inference_mode()
     def encode_image(self, pixels: Tensor) -> Tensor:
@@ -219,6 +217,8 @@ class EmbeddedAttention:
 
     def __init__(self, model: EmbeddedModel) -> None:
         self._model = model
+        #: the whole RGB image, squashed to [3, 320, 320] float32
+        self.preprocess = _preprocessing(_ATTENTION_SIZE, "stretch", 1.0)
 
     @cached_property
     def digest(self) -> str:
@@ -231,10 +231,6 @@ class EmbeddedAttention:
                 "temperature": str(_ATTENTION_TEMPERATURE),
             }
         )
-
-    def preprocess(self, image: Image.Image) -> Tensor:
-        """The whole RGB image, squashed to [3, 320, 320] float32."""
-        return _to_tensor(image, (0.0, 0.0, float(image.width), float(image.height)), _ATTENTION_SIZE)
 
     @torch.inference_mode()
     def maps(self, pixels: Tensor) -> Tensor:
@@ -384,15 +380,23 @@ def norm_map(tokens: Tensor) -> Tensor:
     return scores.softmax(dim=-1)
 
 
+def _preprocessing(size: int, fit: Literal["square", "stretch"], fraction: float) -> PixelPreprocessing:
+    """Bicubic to ``size`` x ``size``, then (x - 127) / 128."""
+
+    def with_pillow(image: Image.Image) -> Tensor:
+        box = (0.0, 0.0, float(image.width), float(image.height))
+        if fit == "square":
+            box = _central_square(image, fraction)
+        resized = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+        pixels = torch.from_numpy(np.array(resized, dtype=np.float32)).permute(2, 0, 1).contiguous()
+        return (pixels - 127.0) / 128.0
+
+    values = ((torch.arange(256, dtype=torch.float32) - 127.0) / 128.0).repeat(3, 1)
+    return PixelPreprocessing(with_pillow, Resizing(size, size, Image.Resampling.BICUBIC, fit, fraction), values)
+
+
 def _central_square(image: Image.Image, fraction: float) -> Box:
     """The box (left, upper, right, lower) in pixels of the central square with ``fraction`` of the short side."""
     width, height = image.size
     side = fraction * min(width, height)
     return ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
-
-
-def _to_tensor(image: Image.Image, box: Box, size: int) -> Tensor:
-    """A box of an RGB image, bicubic to ``size`` x ``size``, (x - 127) / 128: [3, size, size] float32."""
-    resized = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
-    pixels = torch.from_numpy(np.array(resized, dtype=np.float32)).permute(2, 0, 1).contiguous()
-    return (pixels - 127.0) / 128.0

@@ -31,9 +31,11 @@ from abs_classify.models.last_block import (
     to_grid,
     view_matrices,
 )
-from abs_classify.models.long_images import CentralPart, at_least_a_pixel
+from abs_classify.models.long_images import at_least_a_pixel, central_part
 from abs_classify.models.open_clip_networks import load_network
 from abs_classify.models.open_clip_sources import CheckpointSource, find_source
+from abs_classify.models.preprocessing import PixelPreprocessing, normalised_values
+from abs_classify.models.resampling import Resizing
 from abs_classify.models.store import short_name
 from abs_classify.models.tokenizer_files import check_tokenizer, check_tokenizer_options
 from abs_classify.models.transformers_sources import TOKENIZER_FILES
@@ -151,6 +153,8 @@ class OpenClipModel:
 
     Attributes:
         network: the open_clip model, in eval mode.
+        preprocess: the model's own preprocessing: an RGB image to [3, S, S] float32 on the CPU.
+        preprocess_crop: the same.
         split: its image encoder in two parts; None for models without a grid of transformer tokens.
         remarks: what was assumed or left out when it was loaded, for people.
     """
@@ -172,9 +176,8 @@ class OpenClipModel:
         self.context_length = int(getattr(tokenizer, "context_length", None) or model.context_length)
         settings = _preprocess_settings(model)
         self.crop_fraction = 1.0 if settings.get("resize_mode", "shortest") == "shortest" else None
-        self._visible = _visible_part(settings)
         self.split: EncoderSplit | None = _find_split(model.visual)
-        self._preprocess = preprocess
+        self.preprocess = self.preprocess_crop = _preprocessing(preprocess, settings)
         self._tokenizer = tokenizer
         self._cut_encoder = _find_cut_encoder(model)
         parameter = next(model.visual.parameters())
@@ -222,14 +225,6 @@ class OpenClipModel:
                 }
             ),
         )
-
-    def preprocess(self, image: Image) -> Tensor:
-        """The model's own preprocessing: an RGB image to [3, S, S] float32 on the CPU."""
-        return self._preprocess(self._visible(image))
-
-    def preprocess_crop(self, image: Image) -> Tensor:
-        """The same for a view that was cut from an RGB image."""
-        return self.preprocess(image)
 
     @torch.inference_mode()
     def encode_image(self, pixels: Tensor) -> Tensor:
@@ -475,18 +470,22 @@ def _preprocess_settings(model: Any) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
 
 
-def _visible_part(settings: Mapping[str, Any]) -> Callable[[Image], Image]:
-    """What prepares an image for the model's own preprocessing, so that it never resizes what the model cannot see."""
+def _preprocessing(preprocess: Preprocess, settings: Mapping[str, Any]) -> Preprocess:
+    """The model's own preprocessing, but it never resizes what the model cannot see; as data, too, unless it pads."""
     size = settings["size"]  # a model may override its own with a single number
     height, width = (size, size) if isinstance(size, int) else size
-    mode = settings.get("resize_mode", "shortest")
+    mode = settings.get("resize_mode") or "shortest"
     if mode == "longest":
-        return partial(at_least_a_pixel, width=width, height=height)
-    if mode != "shortest":
-        return lambda image: image
-    # open_clip hands the interpolation on for square inputs only
-    bilinear = settings.get("interpolation") == "bilinear" and height == width
-    return CentralPart(width, height, Resampling.BILINEAR if bilinear else Resampling.BICUBIC).of
+        return lambda image: preprocess(at_least_a_pixel(image, width=width, height=height))
+    # open_clip hands the interpolation on only where the input is square or the image is stretched
+    bilinear = settings.get("interpolation") == "bilinear" and (height == width or mode == "squash")
+    resampling = Resampling.BILINEAR if bilinear else Resampling.BICUBIC
+    resizing = Resizing(width, height, resampling, "stretch" if mode == "squash" else "shortest")
+    defaults = PreprocessCfg()
+    values = normalised_values(settings.get("mean") or defaults.mean, settings.get("std") or defaults.std)
+    if mode == "squash":
+        return PixelPreprocessing(preprocess, resizing, values)
+    return PixelPreprocessing(lambda image: preprocess(central_part(image, resizing)), resizing, values)
 
 
 def _image_size(model: Any) -> tuple[int, int]:

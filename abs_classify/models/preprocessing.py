@@ -1,0 +1,88 @@
+"""Preprocessing that is known as data, so that a device can do it for all crops of an image from one copy of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from abs_classify.models.resampling import IntArray, Resizing, resample
+
+__all__ = ["PixelPreprocessing", "normalised_values"]
+
+_logger = logging.getLogger(__name__)
+
+# width and height of the noise, and boxes of it: all, enlarged, reduced, wide, tall, a pixel
+_PROBE = (331, 250)
+_PROBE_BOXES = ((0, 0, 331, 250), (40, 30, 71, 99), (0, 7, 331, 50), (100, 0, 131, 250), (9, 9, 10, 10))
+
+
+@dataclass(frozen=True, eq=False)
+class PixelPreprocessing:
+    """A model's preprocessing: a function, done with Pillow, and what it does as data.
+
+    Args:
+        with_pillow: an RGB image to [3, height, width] float32 on the CPU. It decides what is right.
+        resizing: how it resizes.
+        values: what becomes of the 8-bit values of each channel: float32 [3, 256].
+    """
+
+    with_pillow: Callable[[Image.Image], Tensor]
+    resizing: Resizing
+    values: Tensor
+    _problems: dict[torch.device, str] = field(default_factory=dict, init=False, repr=False)
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """An RGB image to [3, height, width] float32, by Pillow."""
+        return self.with_pillow(image)
+
+    def crops(self, image: Tensor, boxes: IntArray) -> Tensor:
+        """The same of crops, on the device of the image and with the same bits.
+
+        Args:
+            image: uint8 [3, H, W].
+            boxes: int64 [N, 4] with left, upper, right, lower in pixels.
+
+        Returns:
+            float32 [N, 3, height, width]. On a GPU nothing is waited for.
+        """
+        pixels = resample(image, *self.resizing.axes(boxes), self.resizing.resample)
+        # a table, since devices divide in ways of their own
+        channel = 256 * torch.arange(3, dtype=torch.int32, device=image.device).view(3, 1, 1)
+        values = self.values.to(image.device, non_blocking=True).flatten()
+        return values.index_select(0, (pixels + channel).flatten()).view(pixels.shape)
+
+    def works_on(self, device: torch.device) -> bool:
+        """Whether a device gives the bits of Pillow, found by trying it on an image of noise, once.
+
+        Where it does not, or cannot compute it, a warning says so.
+        """
+        if device not in self._problems:
+            self._problems[device] = problem = self._try(device)
+            if problem:
+                _logger.warning("crops are resized on the CPU; %s cannot do it exactly: %s", device, problem)
+        return not self._problems[device]
+
+    def _try(self, device: torch.device) -> str:
+        """What is wrong with the crops of a device; empty if they are right."""
+        noise = np.random.default_rng(0).integers(0, 256, (_PROBE[1], _PROBE[0], 3), dtype=np.uint8)
+        image = Image.fromarray(noise)
+        expected = torch.stack([self(image.crop(box)) for box in _PROBE_BOXES])
+        try:
+            crops = self.crops(torch.from_numpy(noise).to(device).permute(2, 0, 1), np.array(_PROBE_BOXES)).cpu()
+        except RuntimeError as error:  # whatever a device lacks
+            return str(error).partition("\n")[0]
+        differing = int((crops != expected).sum())
+        return f"{differing} of {expected.numel()} values differ from Pillow's" if differing else ""
+
+
+def normalised_values(mean: Sequence[float] | float, std: Sequence[float] | float) -> Tensor:
+    """What becomes of the 8-bit values of each channel, scaled to [0, 1], less mean, over std: float32 [3, 256]."""
+    # the operations of torchvision's ToTensor and Normalize, in float32
+    scaled = torch.arange(256, dtype=torch.float32).div(255).expand(3, 256)
+    return (scaled - torch.tensor(mean).view(-1, 1)) / torch.tensor(std).view(-1, 1)
