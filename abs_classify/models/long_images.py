@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from abs_classify.models.resampling import Axis, Resizing, resample
+from abs_classify.models.resampling import Axis, CropPlan, Resizing
 
 __all__ = ["at_least_a_pixel", "central_part"]
 
@@ -34,7 +34,7 @@ def central_part(image: Image.Image, resizing: Resizing) -> Image.Image:
     (left, right), (upper, lower) = _needed(columns), _needed(rows)
     pixels = torch.from_numpy(np.array(image.crop((left, upper, right, lower)))).permute(2, 0, 1)
     columns, rows = replace(columns, origin=-np.array([left])), replace(rows, origin=-np.array([upper]))
-    return Image.fromarray(resample(pixels, columns, rows, resizing.resample)[0].permute(1, 2, 0).numpy())
+    return Image.fromarray(CropPlan.of(columns, rows, resizing.resample).apply(pixels)[0].permute(1, 2, 0).numpy())
 
 
 def _needed(axis: Axis) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from abs_classify.models.resampling import IntArray, Resizing, resample
+from abs_classify.models.resampling import Resizing, to_device
 
 __all__ = ["PixelPreprocessing", "normalised_values"]
 
@@ -41,21 +41,12 @@ class PixelPreprocessing:
         """An RGB image to [3, height, width] float32, by Pillow."""
         return self.with_pillow(image)
 
-    def crops(self, image: Tensor, boxes: IntArray) -> Tensor:
-        """The same of crops, on the device of the image and with the same bits.
-
-        Args:
-            image: uint8 [3, H, W].
-            boxes: int64 [N, 4] with left, upper, right, lower in pixels.
-
-        Returns:
-            float32 [N, 3, height, width]. On a GPU nothing is waited for.
-        """
-        pixels = resample(image, *self.resizing.axes(boxes), self.resizing.resample)
+    def normalise(self, crops: Tensor) -> Tensor:
+        """What becomes of resized crops uint8 [N, 3, height, width]: float32, with the same bits on any device."""
         # a table, since devices divide in ways of their own
-        channel = 256 * torch.arange(3, dtype=torch.int32, device=image.device).view(3, 1, 1)
-        values = self.values.to(image.device, non_blocking=True).flatten()
-        return values.index_select(0, (pixels + channel).flatten()).view(pixels.shape)
+        channel = 256 * torch.arange(3, dtype=torch.int32, device=crops.device).view(3, 1, 1)
+        values = self.values.to(crops.device, non_blocking=True).flatten()
+        return values.index_select(0, (crops + channel).flatten()).view(crops.shape)
 
     def works_on(self, device: torch.device) -> bool:
         """Whether a device gives the bits of Pillow, found by trying it on an image of noise, once.
@@ -74,7 +65,8 @@ class PixelPreprocessing:
         image = Image.fromarray(noise)
         expected = torch.stack([self(image.crop(box)) for box in _PROBE_BOXES])
         try:
-            crops = self.crops(torch.from_numpy(noise).to(device).permute(2, 0, 1), np.array(_PROBE_BOXES)).cpu()
+            pixels = to_device(noise, device).permute(2, 0, 1)
+            crops = self.normalise(self.resizing.plan(np.array(_PROBE_BOXES)).apply(pixels)).cpu()
         except RuntimeError as error:  # whatever a device lacks
             return str(error).partition("\n")[0]
         differing = int((crops != expected).sum())

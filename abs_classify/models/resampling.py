@@ -8,7 +8,7 @@ the pixels that Pillow gives. (``torch.nn.functional.interpolate`` does not: wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["Axis", "IntArray", "Resizing", "resample", "to_device"]
+__all__ = ["Axis", "CropPlan", "IntArray", "Resizing", "to_device"]
 
 IntArray: TypeAlias = NDArray[np.int64]
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -79,8 +79,12 @@ class Resizing:
         long_side = (self.width * np.maximum(width, height) / np.minimum(width, height)).astype(np.int64)
         return np.where(width <= height, self.width, long_side), np.where(width <= height, long_side, self.width)
 
+    def plan(self, boxes: IntArray) -> CropPlan:
+        """How crops are resized: int64 [N, 4] with left, upper, right, lower in pixels of the image."""
+        return CropPlan.of(*self.axes(boxes), self.resample)
+
     def axes(self, boxes: IntArray) -> tuple[Axis, Axis]:
-        """The columns and the rows of crops: int64 [N, 4] with left, upper, right, lower in pixels of the image."""
+        """The columns and the rows of crops, given as in ``plan``."""
         left, upper, right, lower = boxes.T
         width, height = right - left, lower - upper
         columns, rows = np.full(len(boxes), self.width), np.full(len(boxes), self.height)
@@ -99,30 +103,46 @@ class Resizing:
         )
 
 
-def resample(image: Tensor, columns: Axis, rows: Axis, resample: Image.Resampling) -> Tensor:
-    """Resized crops of an image, with Pillow's pixels.
+@dataclass(frozen=True)
+class CropPlan:
+    """How crops of an image are resized: all that is computed on the CPU, and the passes over pixels on any device.
 
     Args:
-        image: uint8 [3, H, W], on any device.
-        columns, rows: the crops.
-        resample: BICUBIC or BILINEAR.
-
-    Returns:
-        uint8 [N, 3, rows.kept, columns.kept], on the device of the image. Memory beside it is bounded.
+        height, width: of every resized crop.
+        passes: crops that are resized together: their numbers, whether their rows are resized before their columns, and
+            the pixels that count in the first and in the second pass.
     """
-    # the order in which Pillow 13 does the passes; each rounds to 8 bits
-    shortened, narrowed = rows.length - rows.target, columns.length - columns.target
-    is_vertical_first = shortened > np.maximum(0, 2 * narrowed)
-    crops = torch.empty((len(shortened), 3, rows.kept, columns.kept), dtype=torch.uint8, device=image.device)
-    for vertical_first in (False, True):
-        chosen = np.flatnonzero(is_vertical_first == vertical_first)
-        axes = (rows, columns) if vertical_first else (columns, rows)
-        source = image.transpose(1, 2) if vertical_first else image
-        first, second = (_Taps.of(axis, chosen, resample) for axis in axes)
-        for part in _parts(first, second):
-            passed = _two_passes(source, first.part(part), second.part(part))
-            crops[to_device(chosen[part], image.device)] = passed.transpose(2, 3) if vertical_first else passed
-    return crops
+
+    height: int
+    width: int
+    passes: Sequence[tuple[IntArray, bool, _Taps, _Taps]]
+
+    @classmethod
+    def of(cls, columns: Axis, rows: Axis, resample: Image.Resampling) -> CropPlan:
+        """The plan for crops with these columns and rows, with Pillow's BICUBIC or BILINEAR."""
+        # the order in which Pillow 13 does the passes; each rounds to 8 bits
+        shortened, narrowed = rows.length - rows.target, columns.length - columns.target
+        is_vertical_first = shortened > np.maximum(0, 2 * narrowed)
+        passes = []
+        for vertical_first in (False, True):
+            chosen = np.flatnonzero(is_vertical_first == vertical_first)
+            axes = (rows, columns) if vertical_first else (columns, rows)
+            first, second = (_Taps.of(axis, chosen, resample) for axis in axes)
+            for part in _parts(first, second):
+                passes.append((chosen[part], vertical_first, first.part(part), second.part(part)))
+        return cls(rows.kept, columns.kept, passes)
+
+    def apply(self, image: Tensor) -> Tensor:
+        """Resized crops of an image uint8 [3, H, W], with Pillow's pixels: uint8 [N, 3, height, width].
+
+        They are on the device of the image. Memory beside them is bounded.
+        """
+        count = sum(len(numbers) for numbers, *_ in self.passes)
+        crops = torch.empty((count, 3, self.height, self.width), dtype=torch.uint8, device=image.device)
+        for numbers, vertical_first, first, second in self.passes:
+            passed = _two_passes(image.transpose(1, 2) if vertical_first else image, first, second)
+            crops[to_device(numbers, image.device)] = passed.transpose(2, 3) if vertical_first else passed
+        return crops
 
 
 def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from abs_classify.models import resampling
-from abs_classify.models.resampling import Axis, Resizing, resample
+from abs_classify.models.resampling import Axis, CropPlan, Resizing
 
 BICUBIC, BILINEAR = Image.Resampling.BICUBIC, Image.Resampling.BILINEAR
 BOXES = [(0, 0, 91, 70), (3, 5, 80, 61), (10, 0, 20, 70), (0, 30, 91, 35), (40, 40, 41, 41), (7, 7, 39, 39)]
@@ -46,7 +46,7 @@ def test_a_part_of_a_resized_image_has_pillows_pixels(
     kernel = data.draw(st.sampled_from([BICUBIC, BILINEAR]))
     image = noise(*source)
     axes = (whole(source[at], target[at], box[at], box[at + 2] - box[at]) for at in (0, 1))
-    crops = resample(tensor_of(image), *axes, kernel)
+    crops = CropPlan.of(*axes, kernel).apply(tensor_of(image))
     assert torch.equal(crops[0], tensor_of(image.resize(target, kernel).crop(box)))
 
 
@@ -56,7 +56,7 @@ def test_the_central_square_of_every_crop_is_resized_as_with_pillows_box(
     kernel: Image.Resampling, fraction: float
 ) -> None:
     image, resizing = noise(91, 70), Resizing(32, 32, kernel, "square", fraction)
-    crops = resample(tensor_of(image), *resizing.axes(np.array(BOXES)), kernel)
+    crops = resizing.plan(np.array(BOXES)).apply(tensor_of(image))
     for box, pixels in zip(BOXES, crops, strict=True):
         crop = image.crop(box)
         side = fraction * min(crop.size)
@@ -66,8 +66,7 @@ def test_the_central_square_of_every_crop_is_resized_as_with_pillows_box(
 
 def test_an_image_that_would_fill_the_memory_is_resized_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     image, resizing = tensor_of(noise(91, 70)), Resizing(32, 24, BICUBIC, "stretch")
-    axes = resizing.axes(np.array(BOXES))
-    expected = resample(image, *axes, BICUBIC)
+    expected = resizing.plan(np.array(BOXES)).apply(image)
     largest = 0
     along = resampling._along
 
@@ -78,10 +77,10 @@ def test_an_image_that_would_fill_the_memory_is_resized_in_parts(monkeypatch: py
 
     monkeypatch.setattr(resampling, "_along", measure)
     monkeypatch.setattr(resampling, "_PRODUCTS_AT_ONCE", 3 * 32 * 40)
-    assert torch.equal(resample(image, *axes, BICUBIC), expected)
+    assert torch.equal(resizing.plan(np.array(BOXES)).apply(image), expected)
     assert 0 < largest <= 3 * 32 * 40
 
 
 def test_no_crops_give_none() -> None:
-    axes = Resizing(8, 6, BICUBIC, "shortest").axes(np.empty((0, 4), np.int64))
-    assert resample(tensor_of(noise(9, 9)), *axes, BICUBIC).shape == (0, 3, 6, 8)
+    plan = Resizing(8, 6, BICUBIC, "shortest").plan(np.empty((0, 4), np.int64))
+    assert plan.apply(tensor_of(noise(9, 9))).shape == (0, 3, 6, 8)
