@@ -6,23 +6,49 @@ damaged is treated as absent. Several processes may use one folder at once.
 
 from __future__ import annotations
 
+import json
+import os
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
 
-from abs_classify.encoding.pack_index import PackIndex
-from abs_classify.encoding.packs import keys_of, read_segments, write_pack
+from abs_classify.encoding.cache import DERIVED
+from abs_classify.encoding.pack_index import IndexedPack, PackIndex
+from abs_classify.encoding.pack_merging import check_pack, choose_packs, merge_packs
+from abs_classify.encoding.packs import ENTRY, keys_of, read_segments, unreadable_pack, write_pack
 from abs_classify.encoding.spaces import Segment, Space
+from abs_classify.encoding.store_limit import (
+    StoredFile,
+    StoreLimit,
+    remove_path,
+    space_folders,
+    stored_file,
+    stored_packs,
+)
+from abs_classify.encoding.store_processes import UsedPacks, claim_work, remove_dead_files, wait_for_work
 from abs_core.errors import CacheError, StorageError
 from abs_core.files import atomic_write, ensure_writable
 
-__all__ = ["DiskStore", "MemoryStore", "open_store"]
+__all__ = ["CheckedPack", "DiskStore", "MemoryStore", "SpaceSummary", "derived_files", "open_store"]
 
-_FEATURES, _INDEX, _SPACE_FILE = "features", "index", "space.json"
+
+_FEATURES, _INDEX, _PROCESSES, _SPACE_FILE = "features", "index", "processes", "space.json"
+
+# bytes
+_LARGEST_DESCRIPTION = 1 << 22
+
+# seconds: how long a pack counts as just used, and how long merging that was tried in vain is not tried again
+_MARKED_FOR, _PAUSE = 600.0, 30.0
+_EMPTY_FOR = 3600.0
+
+# of an item whose packs are damaged or are merged by others meanwhile
+_ATTEMPTS = 8
 
 
 class MemoryStore:
@@ -86,24 +112,67 @@ def _first_rows(parts: Sequence[tuple[int, np.ndarray]], count: int | None) -> n
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
+@dataclass(frozen=True)
+class SpaceSummary:
+    """What the store has of a space.
+
+    Args:
+        digest: of the space.
+        space: None if its description is damaged.
+        items, rows, packs, size: how many there are, and the bytes of the packs.
+        used: when a pack was last read or written, in seconds since 1970.
+    """
+
+    digest: str
+    space: Space | None
+    items: int
+    rows: int
+    packs: int
+    size: int
+    used: float
+
+
+@dataclass(frozen=True)
+class CheckedPack:
+    """A pack, and how many of its rows are sound and damaged."""
+
+    path: Path
+    sound: int
+    damaged: int
+
+
 class DiskStore:
     """A folder of feature rows. Safe for several processes and threads at once.
 
     Args:
         root: the cache folder; it is created at the first write, so a read-only one that holds everything works.
         index: a local folder for the indexes, which may be deleted at any time; by default inside ``root``.
+        limit: the bytes that the rows may take: the packs that were not used for the longest time make room for new
+            ones, and where all are in use, new rows are not kept. ``inf`` for no limit, 0 to keep nothing new, None for
+            a fifth of what would be free without the rows.
     """
 
-    def __init__(self, root: Path, *, index: Path | None = None) -> None:
+    def __init__(self, root: Path, *, index: Path | None = None, limit: float | None = None) -> None:
         self.root = root
         self._features = root / _FEATURES
         self._index_folder = index or root / _INDEX
+        self._given_limit = limit
+        self._known_limit: StoreLimit | None = None
         self._indexes: dict[str, PackIndex] = {}
+        self._described = set[str]()
+        self._used = UsedPacks(self._features / _PROCESSES)
+        # when packs were last marked as used, and merging was last tried in vain, as ``time.monotonic`` counts
+        self._marked: dict[str, float] = {}
+        self._tried: dict[str, float] = {}
         self._lock = threading.RLock()
         self._proved_writable = False
 
     def load(self, space: Space, ids: Sequence[str], count: int | None = None) -> list[np.ndarray | None]:
-        """The rows of each item from 0 on: [n, ...] with n at most ``count``, or None where row 0 is not there."""
+        """The rows of each item from 0 on: [n, ...] with n at most ``count``, or None where row 0 is not there.
+
+        Raises:
+            CacheError: a pack may not be read.
+        """
         rows: list[np.ndarray | None] = [None] * len(ids)
         if not ids:
             return rows
@@ -116,14 +185,20 @@ class DiskStore:
             for _ in range(_ATTEMPTS):
                 read = self._read(space, index, keys[pending], count)
                 for position, parts in read.parts.items():
-                    rows[pending[position]] = _owned(_first_rows(parts, count))
+                    rows[pending[position]] = _first_rows(sorted(parts, key=lambda part: part[0]), count)
+                self._repair(space.digest, index, read.damaged)
                 if not read.again:
                     break
-                pending = pending[read.again]
-        return rows
+                pending = pending[sorted(read.again)]
+                for position in pending.tolist():
+                    rows[position] = None
+        return [_owned(values) for values in rows]
 
     def counts(self, space: Space, ids: Sequence[str]) -> list[int]:
-        """How many rows from 0 on each item has, without reading them; damage may turn up when they are read."""
+        """How many rows from 0 on each item has, without reading them; damage may turn up when they are read.
+
+        What is counted is in use: a run that first counts all its items keeps them from making room for others.
+        """
         counts = [0] * len(ids)
         if not ids:
             return counts
@@ -131,25 +206,35 @@ class DiskStore:
             index = self._index(space)
             index.refresh()
             items, entries = index.find(keys_of(ids))
+            self._mark_used(space, [index.pack(number) for number in np.unique(entries["pack"]).tolist()])
         for item, start, size in zip(items.tolist(), entries["start"].tolist(), entries["count"].tolist(), strict=True):
             if start <= counts[item]:
                 counts[item] = max(counts[item], start + size)
         return counts
 
     def append(self, space: Space, segments: Sequence[Segment]) -> None:
-        """Keep segments; rows that are there already are harmless.
+        """Keep segments; rows that are there already are harmless. Where there is no room they are not kept.
 
         Raises:
             StorageError: a full disk or a read-only folder; nothing half-written stays.
         """
         if not segments:
             return
-        folder = self._folder(space)
         with self._lock:
+            size = sum(segment.values.nbytes + ENTRY.itemsize for segment in segments)
+            removed = self._limit.make_room(size, self._in_use)
+            if removed is None:
+                return
+            for path in removed:
+                if path.parent.name in self._indexes:
+                    self._indexes[path.parent.name].remove(path.name)
             index = self._index(space)
             self._describe(space)
-            name, header, entries = write_pack(folder, space.digest, segments)
+            name, header, entries = write_pack(self._features / space.digest, space.digest, segments)
+            self._used.add([name])
+            self._limit.add(header.size)
             index.add(name, header, entries)
+            self._merge_small_packs(space.digest, index)
 
     def require_writable(self) -> None:
         """Prove, once, that rows can be kept, before long work whose results would be lost.
@@ -157,7 +242,7 @@ class DiskStore:
         Raises:
             CacheError: the folder cannot be written; names it and the option that moves it.
         """
-        if self._proved_writable:
+        if self._proved_writable or self._given_limit == 0:
             return
         try:
             ensure_writable(self.root)
@@ -168,63 +253,220 @@ class DiskStore:
             ) from error
         self._proved_writable = True
 
-    def _folder(self, space: Space) -> Path:
-        return self._features / space.digest
+    def claim(self, work: str) -> AbstractContextManager[bool]:
+        """Claim a piece of work until the block ends; gives False while another process or thread has claimed it.
+
+        Args:
+            work: names it for all processes, such as the digest of a space and of the ids of a shard.
+        """
+        return claim_work(self._features / _PROCESSES, work)
+
+    def wait_for(self, work: str, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds until nobody claims a piece of work; whether it is free."""
+        return wait_for_work(self._features / _PROCESSES, work, timeout)
+
+    def announce(self, required: int) -> None:
+        """Say what a run is about to add to the disk, and warn where it will not fit.
+
+        Args:
+            required: the bytes of the rows that it computes.
+        """
+        with self._lock:
+            self._limit.announce(required)
+
+    def summaries(self) -> Iterator[SpaceSummary]:
+        """What the store has of each space."""
+        for digest in self._space_digests():
+            with self._lock:
+                index = self._index_of(digest)
+                index.refresh()
+                packs = index.packs
+                used = max((_last_use(self._features / digest / pack.name) for pack in packs), default=0.0)
+                rows = sum(pack.header.rows for pack in packs)
+                items = index.item_count()
+            if packs:
+                size = sum(pack.size for pack in packs)
+                yield SpaceSummary(digest, self.describe(digest), items, rows, len(packs), size, used)
+
+    def describe(self, digest: str) -> Space | None:
+        """The space with a digest; None if there is none or its description is damaged."""
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            with (self._features / digest / _SPACE_FILE).open("rb") as stream:
+                value = json.loads(stream.read(_LARGEST_DESCRIPTION))
+            space = Space(str(value["stage"]), value["version"], dict(value["inputs"]))
+            if space.digest == digest:
+                return space
+        return None
+
+    def verify(self) -> Iterator[CheckedPack]:
+        """Read every row; damaged ones are dropped, so that they are computed again."""
+        for digest in self._space_digests():
+            index = self._index_of(digest)
+            index.refresh(force=True)
+            for name in [*index.damaged, *(pack.name for pack in index.packs)]:
+                path = self._features / digest / name
+                try:
+                    sound, damaged = check_pack(path, digest)
+                except OSError:  # another process merged or removed it
+                    continue
+                if damaged:
+                    with self._lock:
+                        self._rebuild(digest, index, [name])
+                yield CheckedPack(path, sound, damaged)
+
+    def prune(self, *, older_than_days: float | None = None, max_bytes: int | None = None) -> list[StoredFile]:
+        """Remove packs that were not used for a time, then the least recently used ones over a size.
+
+        What is derived from weights counts and goes like any pack: it is made again when it is needed. What a running
+        process uses stays.
+
+        Returns:
+            The removed files.
+        """
+        remove_dead_files(self._features / _PROCESSES)
+        in_use = self._in_use()
+        files = sorted([*stored_packs(self._features), *derived_files(self.root)], key=lambda file: file.used)
+        total = sum(file.size for file in files)
+        oldest = time.time() - older_than_days * 86400 if older_than_days is not None else float("-inf")
+        removed = []
+        for file in files:
+            is_wanted = file.used >= oldest and (max_bytes is None or total <= max_bytes)
+            if not is_wanted and file.path.name not in in_use and remove_path(file.path):
+                total -= file.size
+                removed.append(file)
+        self._drop_empty_spaces()
+        return removed
+
+    def _space_digests(self) -> list[str]:
+        return [folder.name for folder in space_folders(self._features)]
+
+    @property
+    def _limit(self) -> StoreLimit:
+        if self._known_limit is None:  # a run that adds nothing need not count what there is
+            self._known_limit = StoreLimit(self._features, self._given_limit)
+        return self._known_limit
+
+    def _in_use(self) -> set[str]:
+        return {*self._used.names, *self._used.of_others()}
 
     def _index(self, space: Space) -> PackIndex:
-        if space.digest not in self._indexes:
-            file = self._index_folder / f"{space.digest}.index"
-            self._indexes[space.digest] = PackIndex(self._folder(space), file, space.digest)
-        return self._indexes[space.digest]
+        return self._index_of(space.digest)
+
+    def _index_of(self, digest: str) -> PackIndex:
+        if digest not in self._indexes:
+            self._indexes[digest] = PackIndex(self._features / digest, self._index_folder / f"{digest}.index", digest)
+        return self._indexes[digest]
 
     def _describe(self, space: Space) -> None:
         """Write what the space is beside its packs, for people and for ``explain``."""
-        file = self._folder(space) / _SPACE_FILE
-        text = space.text.encode("utf-8")
-        with suppress(OSError):
-            if file.stat().st_size == len(text):
-                return
-        with atomic_write(file, durable=False) as stream:
-            stream.write(text)
+        if space.digest in self._described:
+            return
+        if self.describe(space.digest) is None:
+            with atomic_write(self._features / space.digest / _SPACE_FILE, durable=False) as stream:
+                stream.write(space.text.encode("utf-8"))
+        self._described.add(space.digest)
 
     def _read(self, space: Space, index: PackIndex, keys: np.ndarray, count: int | None) -> _ReadRows:
         """One attempt to read the rows of items; whatever is damaged is left out of the index."""
         items, entries = index.find(keys)
         chosen = _choose(items, entries, count)
         items, entries = items[chosen], entries[chosen]
-        parts: dict[int, list[tuple[int, np.ndarray]]] = {}
-        again = set[int]()
+        read = _ReadRows()
         order = np.lexsort((entries["row"], entries["pack"]))
         groups = np.split(order, np.flatnonzero(np.diff(entries["pack"][order])) + 1) if len(order) else []
         # before anything is looked up anew, after which numbers are of other packs
         packs = [index.pack(int(entries["pack"][group[0]])) for group in groups]
+        self._mark_used(space, packs)
         for pack, group in zip(packs, groups, strict=True):
             try:
-                with (self._folder(space) / pack.name).open("rb") as stream:
+                with _open_pack(self._features / space.digest / pack.name) as stream:
                     for place, values in zip(group, read_segments(stream, pack.header, entries[group]), strict=True):
-                        item = int(items[place])
+                        read.add(int(items[place]), int(entries["start"][place]), values)
                         if values is None:
                             index.reject(pack.name, int(entries["row"][place]))
-                            again.add(item)
-                        else:
-                            parts.setdefault(item, []).append((int(entries["start"][place]), values))
+                            read.damaged.add(pack.name)
             except FileNotFoundError:
                 index.refresh(force=True)
-                again |= set(items[group].tolist())
-        for segments in parts.values():
-            segments.sort(key=lambda part: part[0])
-        return _ReadRows(parts, sorted(again))
+                read.again.update(items[group].tolist())
+        return read
+
+    def _mark_used(self, space: Space, packs: Sequence[IndexedPack]) -> None:
+        """Mark packs as used by this process, and when, at most once in some minutes each."""
+        now = time.monotonic()
+        due = [pack for pack in packs if now - self._marked.get(pack.name, -_MARKED_FOR) >= _MARKED_FOR]
+        self._used.add([pack.name for pack in due])
+        for pack in due:
+            self._marked[pack.name] = now
+            # the time of modification stays: with it the index knows the file again
+            with suppress(OSError):
+                os.utime(self._features / space.digest / pack.name, ns=(time.time_ns(), pack.modified))
+
+    def _merge_small_packs(self, digest: str, index: PackIndex) -> None:
+        """Merge small packs if there are many; whatever stands against it, they stay."""
+        self._repair(digest, index, index.damaged)
+        if not choose_packs(index.packs) or time.monotonic() - self._tried.get(digest, -_PAUSE) < _PAUSE:
+            return
+        chosen = choose_packs(index.packs, self._used.of_others())
+        if not chosen or not self._rebuild(digest, index, [pack.name for pack in chosen]):
+            self._tried[digest] = time.monotonic()
+
+    def _repair(self, digest: str, index: PackIndex, names: Collection[str]) -> None:
+        """Drop the damaged rows of packs, where that is possible; where not, it is tried once."""
+        for name in names:
+            if name not in self._tried:
+                self._tried[name] = time.monotonic()
+                self._rebuild(digest, index, [name])
+
+    def _rebuild(self, digest: str, index: PackIndex, names: Sequence[str]) -> bool:
+        """Put one pack with the sound rows of others in their place; whether that was possible."""
+        folder = self._features / digest
+        with claim_work(self._features / _PROCESSES, f"merge {digest}") as is_granted:
+            if not is_granted:
+                return False
+            try:
+                merged = merge_packs(folder, names, digest)
+            except (OSError, StorageError):
+                index.refresh(force=True)
+                return False
+            for name in names:
+                index.remove(name)
+            if merged.header is not None:
+                self._used.add([merged.name])
+                index.add(merged.name, merged.header, merged.entries)
+        return True
+
+    def _drop_empty_spaces(self) -> None:
+        """Remove the folders of spaces that have had no packs for an hour."""
+        for digest in self._space_digests():
+            folder = self._features / digest
+            with suppress(OSError):
+                is_old = time.time() - folder.stat().st_mtime > _EMPTY_FOR
+                if is_old and [path.name for path in folder.iterdir()] == [_SPACE_FILE]:
+                    (folder / _SPACE_FILE).unlink()
+                    folder.rmdir()
+                    (self._index_folder / f"{digest}.index").unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
 class _ReadRows:
-    """Parts (start, rows) of items, and the items that are to be looked up again."""
+    """What one attempt to read rows gave.
 
-    parts: dict[int, list[tuple[int, np.ndarray]]]
-    again: list[int]
+    Args:
+        parts: by item, (start, rows) of its segments.
+        again: the items that are to be looked up again.
+        damaged: the names of packs with damaged rows.
+    """
 
+    parts: dict[int, list[tuple[int, np.ndarray]]] = field(default_factory=dict)
+    again: set[int] = field(default_factory=set)
+    damaged: set[str] = field(default_factory=set)
 
-_ATTEMPTS = 8
+    def add(self, item: int, start: int, values: np.ndarray | None) -> None:
+        """Take in a segment that was read, or is damaged."""
+        if values is None:
+            self.again.add(item)
+        else:
+            self.parts.setdefault(item, []).append((start, values))
 
 
 def _choose(items: np.ndarray, entries: np.ndarray, count: int | None) -> list[int]:
@@ -239,6 +481,37 @@ def _choose(items: np.ndarray, entries: np.ndarray, count: int | None) -> list[i
             chosen.append(place)
             reach = start + size
     return chosen
+
+
+def _open_pack(path: Path) -> BufferedReader:
+    """A pack for reading.
+
+    Raises:
+        FileNotFoundError: it is gone, or is no file any more.
+        CacheError: it may not be read.
+    """
+    try:
+        if not path.is_file():
+            raise FileNotFoundError
+        return path.open("rb")
+    except PermissionError as error:
+        raise unreadable_pack(path) from error
+
+
+def derived_files(root: Path) -> Iterator[StoredFile]:
+    """What models unpacked or computed from their weights once: files and folders below the cache folder."""
+    # hidden is what a process is writing just now, or was when it was killed
+    for path in sorted((root / DERIVED).glob("[!.]*")):
+        with suppress(FileNotFoundError):
+            files = [file.stat() for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
+            used = max((max(status.st_atime, status.st_mtime) for status in files), default=0.0)
+            yield StoredFile(path, sum(status.st_size for status in files), used)
+
+
+def _last_use(path: Path) -> float:
+    with suppress(OSError):
+        return stored_file(path).used
+    return 0.0
 
 
 def _owned(rows: np.ndarray | None) -> np.ndarray | None:

@@ -29,8 +29,9 @@ from abs_classify.encoding.packs import (
     RowForm,
     read_entries,
     read_header,
+    unreadable_pack,
 )
-from abs_core.errors import CacheError, StorageError
+from abs_core.errors import StorageError
 from abs_core.files import atomic_write
 
 __all__ = ["IndexedPack", "PackIndex"]
@@ -228,10 +229,7 @@ class PackIndex:
         except FileNotFoundError:  # removed since it was listed
             return None
         except PermissionError as error:
-            raise CacheError(
-                f"the pack {str(self._folder / name)!r} cannot be read: permission denied",
-                remedy="Check the permissions of the cache folder, or name another one with --cache DIR",
-            ) from error
+            raise unreadable_pack(self._folder / name) from error
         except (DamagedPackError, OSError):
             self._damaged[name] = (size, modified)
             return None

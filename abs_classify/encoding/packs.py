@@ -24,6 +24,7 @@ from typing import BinaryIO
 import numpy as np
 
 from abs_classify.encoding.spaces import Segment
+from abs_core.errors import CacheError
 from abs_core.files import atomic_write
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "read_header",
     "read_segments",
     "segment_checksum",
+    "unreadable_pack",
     "write_pack",
     "write_table",
 ]
@@ -321,6 +323,14 @@ def read_segments(stream: BufferedReader, header: PackHeader, entries: np.ndarra
         check = segment_checksum(entry["id"].tobytes(), start, count, form)
         check.update(values.data)
         yield values if check.digest()[:16] == entry["checksum"].tobytes() else None
+
+
+def unreadable_pack(path: Path) -> CacheError:
+    """The error of a pack that this user may not read."""
+    return CacheError(
+        f"the pack {str(path)!r} of the cache cannot be read: permission denied",
+        remedy="Check the permissions of the cache folder, or name another one with --cache DIR",
+    )
 
 
 def keys_of(items: Iterable[str]) -> np.ndarray:
