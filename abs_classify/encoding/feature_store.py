@@ -24,11 +24,11 @@ from abs_classify.encoding.pack_merging import check_pack, choose_packs, merge_p
 from abs_classify.encoding.packs import ENTRY, keys_of, read_segments, unreadable_pack, write_pack
 from abs_classify.encoding.spaces import Segment, Space
 from abs_classify.encoding.store_limit import (
-    StoredFile,
+    CacheFile,
     StoreLimit,
+    cache_file,
     remove_path,
     space_folders,
-    stored_file,
     stored_packs,
 )
 from abs_classify.encoding.store_processes import UsedPacks, claim_work, remove_dead_files, wait_for_work
@@ -314,7 +314,7 @@ class DiskStore:
                         self._rebuild(digest, index, [name])
                 yield CheckedPack(path, sound, damaged)
 
-    def prune(self, *, older_than_days: float | None = None, max_bytes: int | None = None) -> list[StoredFile]:
+    def prune(self, *, older_than_days: float | None = None, max_bytes: int | None = None) -> list[CacheFile]:
         """Remove packs that were not used for a time, then the least recently used ones over a size.
 
         What is derived from weights counts and goes like any pack: it is made again when it is needed. What a running
@@ -498,19 +498,19 @@ def _open_pack(path: Path) -> BufferedReader:
         raise unreadable_pack(path) from error
 
 
-def derived_files(root: Path) -> Iterator[StoredFile]:
+def derived_files(root: Path) -> Iterator[CacheFile]:
     """What models unpacked or computed from their weights once: files and folders below the cache folder."""
     # hidden is what a process is writing just now, or was when it was killed
     for path in sorted((root / DERIVED).glob("[!.]*")):
         with suppress(FileNotFoundError):
             files = [file.stat() for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
             used = max((max(status.st_atime, status.st_mtime) for status in files), default=0.0)
-            yield StoredFile(path, sum(status.st_size for status in files), used)
+            yield CacheFile(path, sum(status.st_size for status in files), used)
 
 
 def _last_use(path: Path) -> float:
     with suppress(OSError):
-        return stored_file(path).used
+        return cache_file(path).used
     return 0.0
 
 

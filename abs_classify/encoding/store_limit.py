@@ -14,7 +14,7 @@ from pathlib import Path
 from abs_classify.encoding.packs import PACK_SUFFIX
 from abs_core.text import format_bytes, printable
 
-__all__ = ["StoreLimit", "StoredFile", "remove_path", "space_folders", "stored_file", "stored_packs"]
+__all__ = ["CacheFile", "StoreLimit", "cache_file", "remove_path", "space_folders", "stored_packs"]
 
 _logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class StoredFile:
+class CacheFile:
     """A file or folder in the cache folder.
 
     Args:
@@ -137,7 +137,7 @@ class StoreLimit:
                 removed.append(file.path)
         return removed
 
-    def _count(self) -> Sequence[StoredFile]:
+    def _count(self) -> Sequence[CacheFile]:
         files = list(stored_packs(self._features))
         self._taken, self._counted = sum(file.size for file in files), time.monotonic()
         return files
@@ -150,22 +150,22 @@ def space_folders(features: Path) -> list[Path]:
     return []
 
 
-def stored_packs(features: Path) -> Iterator[StoredFile]:
+def stored_packs(features: Path) -> Iterator[CacheFile]:
     """The packs of all spaces."""
     for folder in space_folders(features):
         for path in folder.glob(f"[!.]*{PACK_SUFFIX}"):
             with suppress(OSError):
-                yield stored_file(path)
+                yield cache_file(path)
 
 
-def stored_file(path: Path) -> StoredFile:
+def cache_file(path: Path) -> CacheFile:
     """A file as it is on the disk.
 
     Raises:
         OSError: it is gone.
     """
     status = path.stat()
-    return StoredFile(path, status.st_size, max(status.st_atime, status.st_mtime))
+    return CacheFile(path, status.st_size, max(status.st_atime, status.st_mtime))
 
 
 def remove_path(path: Path) -> bool:
