@@ -2,15 +2,15 @@
 
 The score of a class is what the views add that are computed at once anyway (``known``), plus the sum over N further
 views. Given the image those are independent seeded draws from one distribution, so the first n are a simple random
-sample, without replacement, of the N that the full run looks at. What they show foretells the sum of all; the class
-with the largest predicted sum leads, and that sum is label and score.
+sample, without replacement, of the N that the full run looks at. The class with the largest predicted sum leads, and
+that sum is label and score.
 
 Three rules say when to stop. ``NormalRule`` estimates how surely the leader will win. ``GuaranteedRule`` bounds the
 probability that it does not, at every moment at once (Waudby-Smith & Ramdas 2020, 2024). ``CalibratedRule`` takes the
 threshold of the first from images that were looked at in full (Angelopoulos et al. 2022). docs/adaptive.md has the
 derivations.
 
-An image's result depends on its own views alone: looks come after fixed numbers of views, and no rule sees other images.
+An image's result depends on its own views alone: looks come after fixed numbers of views; no rule sees other images.
 """
 
 from __future__ import annotations
@@ -84,17 +84,19 @@ class PartialScores:
     @property
     def count(self) -> int:
         """n."""
-        return self.views.shape[1]
+        return int(self.views.shape[1])
 
     @cached_property
     def predicted(self) -> FloatArray:
         """The predicted sums of all views, [B, C]; at n = N the sums themselves."""
-        return self.known + self.views.sum(1, dtype=np.float64) * (self.total / self.count)
+        predicted: FloatArray = self.known + self.views.sum(1, dtype=np.float64) * (self.total / self.count)
+        return predicted
 
     @cached_property
     def leaders(self) -> NDArray[np.int64]:
         """The class with the largest predicted sum, int64 [B]; of equals the first."""
-        return self.predicted.argmax(1)
+        leaders: NDArray[np.int64] = self.predicted.argmax(1)
+        return leaders
 
     def first(self, count: int) -> PartialScores:
         """The same images after the first ``count`` views."""
