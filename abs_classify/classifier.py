@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abs_classify.datasets.base import Sample
-from abs_classify.encoding.cache import DERIVED, MemoryCache, StageCache, open_cache
 from abs_classify.encoding.digest_cache import DigestCache
+from abs_classify.encoding.feature_store import DERIVED, DiskStore, MemoryStore, open_store
 from abs_classify.encoding.samples import (
     IdentifiedSample,
     ImageInput,
@@ -33,6 +33,7 @@ from abs_classify.encoding.samples import (
     identify,
 )
 from abs_classify.encoding.stages import SHARD, Stages
+from abs_classify.encoding.work import WorkCounts
 from abs_classify.explanation import Explanation, RankedClass, explain
 from abs_classify.methods.phrases import readable
 from abs_classify.methods.table import plan_methods
@@ -54,9 +55,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Classifier", "PredictedShard", "Prediction", "Predictions"]
 
-# Without a cache: images for each thread that are encoded together, and results of a stage that are kept for the next.
+# Without a cache: images for each thread that are encoded together, and those whose features are kept for the next step.
 _IMAGES_PER_THREAD = 4
-_LATEST_RESULTS = 4
+_LATEST_ITEMS = 4 * SHARD
 
 # what a page or picture shows of a ranking, however few classes were asked for
 _SHOWN_CLASSES = 5
@@ -120,14 +121,20 @@ class Predictions(Iterator[Prediction]):
 
     Attributes:
         skipped: the images so far that could not be read, where they do not stop the run.
+        work: how many images and views so far were asked for, and how many of them were computed.
     """
 
     def __init__(
-        self, predictions: Generator[Prediction, None, None], skipped: list[SkippedImage], remarks: RemarkCounter
+        self,
+        predictions: Generator[Prediction, None, None],
+        skipped: list[SkippedImage],
+        remarks: RemarkCounter,
+        work: WorkCounts,
     ) -> None:
         self._predictions = predictions
         self._remarks = remarks
         self.skipped: Sequence[SkippedImage] = skipped
+        self.work = work
 
     @property
     def remarks(self) -> tuple[Remark, ...]:
@@ -191,15 +198,15 @@ class Classifier:
         views: int | None = None,
         seed: int = 0,
         batch_size: int = 64,
-        cache: StageCache | Path | str | None = None,
+        cache: DiskStore | Path | str | None = None,
     ) -> None:
         self.label_space = _label_space(descriptions, names or {})
         plan = plan_methods([method], self.label_space, views, templates, None, seed)
         ((self.method, self.class_texts),) = plan.methods.items()
-        self._cache = open_cache(cache)
-        models = _deferred(model, attention, self._cache).for_methods(plan.methods)
+        self._store = open_store(cache)
+        models = _deferred(model, attention, self._store).for_methods(plan.methods)
         models.find_files()
-        self.stages = Stages(self._cache or MemoryCache(_LATEST_RESULTS), models, seed, batch_size)
+        self.stages = Stages(self._store or MemoryStore(_LATEST_ITEMS), models, seed, batch_size)
         self.notes: Sequence[str] = [*plan.notes, *model_notes(models.name)]
 
     @property
@@ -262,14 +269,20 @@ class Classifier:
         skipped: list[SkippedImage] = []
         remarks = RemarkCounter()
         request = _Request(top, explain, on_error, truncated, progress, keep_images=isinstance(images, Sequence))
-        return Predictions(self._predict(images, request, skipped, remarks), skipped, remarks)
+        stages = self.stages_of_run()
+        predictions = self._predict(images, stages, request, skipped, remarks)
+        return Predictions(predictions, skipped, remarks, stages.work)
 
     def _predict(
-        self, images: Iterable[ImageInput], request: _Request, skipped: list[SkippedImage], remarks: RemarkCounter
+        self,
+        images: Iterable[ImageInput],
+        stages: Stages,
+        request: _Request,
+        skipped: list[SkippedImage],
+        remarks: RemarkCounter,
     ) -> Generator[Prediction, None, None]:
         _ = self.text_features  # before any image: here with all cores, and where Ctrl-C reaches it
         total = len(images) if isinstance(images, Sequence) else None
-        stages = self.stages_of_run()
         progress = request.progress if total is not None else no_progress
         with progress("classifying", total or 0, "images") as advance:
             scored_shards = self._scored(stages, images, request, advance)
@@ -281,7 +294,7 @@ class Classifier:
 
     def stages_of_run(self) -> Stages:
         """Stages for one run over some images; without a cache they remember what the next step of the run needs."""
-        return self.stages.for_run(self._cache or MemoryCache(None if self.method.stream else _LATEST_RESULTS))
+        return self.stages.for_run(self._store or MemoryStore(None if self.method.stream else _LATEST_ITEMS))
 
     def identified(
         self, images: Iterable[ImageInput], truncated: Truncated = "refuse"
@@ -307,7 +320,7 @@ class Classifier:
         """Images that are encoded before their predictions are given: with a cache those of an entry."""
         import torch
 
-        return SHARD if self._cache is not None else min(SHARD, _IMAGES_PER_THREAD * torch.get_num_threads())
+        return SHARD if self._store is not None else min(SHARD, _IMAGES_PER_THREAD * torch.get_num_threads())
 
     def _predictions(self, stages: Stages, scored: ScoredShard, request: _Request) -> Iterator[Prediction]:
         from abs_classify.encoding.ranking import rank_classes
@@ -373,7 +386,7 @@ def _streamed(
 
 
 def _deferred(
-    model: Model | DeferredModel | str, attention: str | AttentionBackend, cache: StageCache | None
+    model: Model | DeferredModel | str, attention: str | AttentionBackend, cache: DiskStore | None
 ) -> DeferredModel:
     digests = DigestCache(None if cache is None else cache.root)
     if isinstance(model, DeferredModel):

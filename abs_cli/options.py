@@ -81,12 +81,12 @@ class ModelOptions:
         return classifier
 
     def _open_stages(self, home: Home) -> Stages:
-        from abs_classify.encoding.cache import StageCache
+        from abs_classify.encoding.feature_store import DiskStore
         from abs_classify.encoding.stages import ModelSettings, open_stages
         from abs_classify.models.store import WeightsStore
 
         settings = ModelSettings(self.attention, self.device, self.dtype, self.seed, self.batch_size)
-        return open_stages(StageCache(home.cache), self.model, settings, WeightsStore(home.models))
+        return open_stages(DiskStore(home.cache), self.model, settings, WeightsStore(home.models))
 
     def _set_threads(self) -> None:
         if self.threads is not None:

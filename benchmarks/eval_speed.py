@@ -36,7 +36,7 @@ from PIL import Image
 from torch import Tensor
 
 from abs_classify.datasets import open_dataset
-from abs_classify.encoding.cache import StageCache
+from abs_classify.encoding.feature_store import DiskStore
 from abs_classify.encoding.digest_cache import DigestCache
 from abs_classify.encoding.ranking import ShardScorer, rank_images
 from abs_classify.encoding.samples import identify_readable
@@ -152,7 +152,7 @@ def evaluate(models: DeferredModel, method: Method, table: Path, folder: Path) -
     def run() -> Cost:
         with tempfile.TemporaryDirectory(dir=folder) as cache:
             digests = DigestCache(Path(cache))
-            stages = Stages(StageCache(Path(cache)), models, 0, 64)
+            stages = Stages(DiskStore(Path(cache)), models, 0, 64)
             stages.text_features(class_texts)
 
             def work() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from abs_classify import evaluate, get_method
-from abs_classify.encoding.cache import StageCache
+from abs_classify.encoding.feature_store import DiskStore
 from abs_classify.encoding.stages import ModelSettings, Stages, open_stages
 from abs_classify.evaluation.job import Evaluation
 from abs_classify.evaluation.records import ResultRecord
@@ -23,7 +23,7 @@ class Bench(EvaluationObserver):
 
     Attributes:
         model: that is used unless an option names others.
-        cache: of all evaluations.
+        store: of all evaluations.
         results: where ``files`` puts result files.
         sweeps: what was planned for each.
         models: those that were loaded, one after the other.
@@ -31,7 +31,7 @@ class Bench(EvaluationObserver):
     """
 
     def __init__(self, folder: Path, model: str) -> None:
-        self.cache = StageCache(folder / "cache")
+        self.store = DiskStore(folder / "cache")
         self.results = folder / "results"
         self.sweeps: list[Sweep] = []
         self.models: list[weakref.ref[Any]] = []
@@ -47,7 +47,7 @@ class Bench(EvaluationObserver):
         return evaluate(
             datasets,
             methods=methods.split(","),
-            cache=self.cache,
+            cache=self.store,
             **(settings | options),
         )
 
@@ -59,7 +59,7 @@ class Bench(EvaluationObserver):
 
     def stages(self) -> Stages:
         """The stages of the model."""
-        return open_stages(self.cache, self.model, ModelSettings("self", "cpu"))
+        return open_stages(self.store, self.model, ModelSettings("self", "cpu"))
 
     def planned(self, sweep: Sweep) -> None:
         self.sweeps.append(sweep)

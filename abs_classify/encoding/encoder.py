@@ -1,5 +1,7 @@
 """Images and views in, unit features out: one decode, one attention map and one pass over the tokens per image.
 
+What is known of an image already, its attention map and the first of its views, is not computed again.
+
 This is where the pure parts (views) meet the models. Images are taken from an iterator in small groups, so memory does
 not grow with their number; the crops of a group are encoded together, whatever image they come from. On a CPU every
 thread takes groups and crops as it gets free, and none waits for another; an accelerator takes one group at a time.
@@ -10,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -30,7 +32,7 @@ from abs_core.errors import ModelError
 if TYPE_CHECKING:
     from abs_classify.models.base import AttentionBackend, Model
 
-__all__ = ["EncodedImages", "encode_images", "encode_texts", "stream_images"]
+__all__ = ["EncodedImage", "EncodedImages", "EncodingRequest", "encode_images", "encode_texts", "stream_images"]
 
 # Decoded images are large and features small: a group bounds the pixels that are in memory at once.
 _IMAGES_AT_ONCE = 32
@@ -40,6 +42,34 @@ _TEXTS_AT_ONCE = 1024
 # On a CPU the activations of a few crops stay in the caches, and larger batches are slower (ViT-B/16: a tenth).
 _CPU_BATCH = 4
 Job = TypeVar("Job")
+
+
+@dataclass(frozen=True, eq=False)
+class EncodingRequest:
+    """An image, and what is known of it.
+
+    Args:
+        image: decoded.
+        known: how many of the first views of a source are known; those are not encoded.
+        attention: its map [g, g], if that is known.
+    """
+
+    image: LoadedImage
+    known: Mapping[ViewSource, int] = field(default_factory=dict)
+    attention: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImage:
+    """What was computed of one image.
+
+    Args:
+        features: for each view source unit features [n, d] of the views after the known ones, float32, on the CPU.
+        attention: its map [g, g], float32, on the CPU; None where no view to be encoded asked for it.
+    """
+
+    features: Mapping[ViewSource, Tensor]
+    attention: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -101,65 +131,87 @@ def encode_images(
             remedy names a batch size that fits).
         ImageError: from the iterator, for an image that cannot be read.
     """
-    stream = stream_images(model, backend, images, views, seed=seed, batch_size=batch_size, attention=attention)
-    parts = list(stream)
-    if not parts:
+    maps = iter(attention) if attention is not None else None
+    requests = (EncodingRequest(image, attention=next(maps) if maps is not None else None) for image in images)
+    encoded = list(stream_images(model, backend, requests, views, seed=seed, batch_size=batch_size))
+    if not encoded:
         return EncodedImages({view: torch.empty(0, view.count, model.embed_dim) for view in views}, None)
-    maps = [part.attention for part in parts if part.attention is not None]
-    features = {view: torch.cat([part.features[view] for part in parts]) for view in views}
-    return EncodedImages(features, torch.cat(maps) if maps else None)
+    known = [image.attention for image in encoded if image.attention is not None]
+    features = {view: torch.stack([image.features[view] for image in encoded]) for view in views}
+    return EncodedImages(features, torch.stack(known) if known else None)
 
 
 def stream_images(
     model: Model,
     backend: AttentionBackend | None,
-    images: Iterable[LoadedImage],
+    requests: Iterable[EncodingRequest],
     views: Sequence[ViewSource],
     *,
     seed: int = 0,
     batch_size: int = 64,
-    attention: Tensor | None = None,
-) -> Iterator[EncodedImages]:
-    """Encode the views of images, and give them a group at a time, in order, while later ones are encoded.
+) -> Iterator[EncodedImage]:
+    """Encode views of images, and give the images one by one, in order, while later ones are encoded.
 
-    Arguments and errors are those of ``encode_images``, which joins the groups.
+    Other arguments and errors are those of ``encode_images``, which joins them.
     """
-    _check(model, backend, views, attention)
+    _check_windows(model, views)
     encoder = _Encoder(model, Geometry.of(model, input_size(model)), backend, views, seed, batch_size)
-    known = iter(attention) if attention is not None else None
-    yield from (_on_cpu if model.device.type == "cpu" else _on_accelerator)(encoder, images, known)
+    for group in (_on_cpu if model.device.type == "cpu" else _on_accelerator)(encoder, requests):
+        yield from group
 
 
-def _check(
-    model: Model, backend: AttentionBackend | None, views: Sequence[ViewSource], attention: Tensor | None
-) -> None:
+def _check_windows(model: Model, views: Iterable[ViewSource]) -> None:
     if model.grid == 0 and any(isinstance(view, FeatureWindows) for view in views):
         raise ModelError(
             f"{model.name} has no token grid, so it gives no feature windows",
             remedy="Use a method without them, such as abs-pixels, or a transformer model",
         )
-    if backend is None and attention is None and any(view.needs_attention for view in views):
-        raise ModelError("an attention-guided view needs an attention backend", remedy="Name one, such as 'auto'")
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Some images, and their attention maps [B, g, g] where they were computed before."""
+    """Some images of which the same is known.
+
+    Args:
+        images: decoded.
+        attention: their maps [B, g, g], if they are known.
+        missing: the view sources of which views are to be encoded, with the number of the first of these.
+    """
 
     images: list[LoadedImage]
     attention: Tensor | None
+    missing: Mapping[ViewSource, int]
+
+    @classmethod
+    def of(cls, requests: Sequence[EncodingRequest], views: Sequence[ViewSource]) -> _Group:
+        """The group of requests that know the same."""
+        maps = [request.attention for request in requests if request.attention is not None]
+        missing = {
+            view: first
+            for view, first in zip(views, _signature(requests[0], views)[1], strict=True)
+            if first < view.count
+        }
+        return cls([request.image for request in requests], torch.stack(maps) if maps else None, missing)
 
 
-def _groups(images: Iterable[LoadedImage], known: Iterator[Tensor] | None, size: int) -> Iterator[_Group]:
-    """Cut images into groups of ``size``, smaller where the images are large."""
-    group: list[LoadedImage] = []
+def _signature(request: EncodingRequest, views: Sequence[ViewSource]) -> tuple[bool, tuple[int, ...]]:
+    """What must be the same for all images of a group."""
+    return request.attention is None, tuple(min(request.known.get(view, 0), view.count) for view in views)
+
+
+def _groups(requests: Iterable[EncodingRequest], views: Sequence[ViewSource], size: int) -> Iterator[_Group]:
+    """Cut images into groups of ``size``, smaller where the images are large or less is known of the next one."""
+    group: list[EncodingRequest] = []
     pixels = 0
-    for image in chain(images, [None]):
-        if image is not None:
-            group.append(image)
-            pixels += image.pixels.width * image.pixels.height
-        if group and (image is None or len(group) == size or pixels >= _PIXELS_AT_ONCE):
-            yield _Group(group, torch.stack(list(islice(known, len(group)))) if known is not None else None)
+    for request in chain(requests, [None]):
+        if group and (request is None or _signature(request, views) != _signature(group[0], views)):
+            yield _Group.of(group, views)
+            group, pixels = [], 0
+        if request is not None:
+            group.append(request)
+            pixels += request.image.pixels.width * request.image.pixels.height
+        if group and (len(group) == size or pixels >= _PIXELS_AT_ONCE):
+            yield _Group.of(group, views)
             group, pixels = [], 0
 
 
@@ -190,29 +242,46 @@ class _Encoder:
     seed: int
     batch_size: int
 
-    def begin(self, group: _Group, run: _ImageRun, later: _RunLater) -> Callable[[], EncodedImages]:
+    def begin(self, group: _Group, run: _ImageRun, later: _RunLater) -> Callable[[], list[EncodedImage]]:
         """Everything but the crops, which ``later`` is asked for; the result waits for them."""
         whole = _WholeImages(self.model, group.images, run)
         attention = group.attention
-        if attention is None and self.backend is not None and any(view.needs_attention for view in self.views):
+        if attention is None and any(view.needs_attention for view in group.missing):
+            if self.backend is None:
+                raise ModelError(
+                    "an attention-guided view needs an attention backend", remedy="Name one, such as 'auto'"
+                )
             attention = self.backend.attend(whole).float().cpu()
-        placed = self._place(group.images, attention)
+        placed = self._place(group, attention)
         raw: dict[ViewSource, Callable[[], Tensor]] = {}
-        for view in self.views:
-            boxes = [places[view] for places in placed]
+        for view, first in group.missing.items():
+            boxes = [places[view][first:] for places in placed]
             if isinstance(view, FullImage):
                 raw[view] = _at_once(whole.features[:, None])
             elif isinstance(view, FeatureWindows):
                 raw[view] = _at_once(self._pool_windows(whole.tokens, torch.from_numpy(np.stack(boxes))))
             else:
                 raw[view] = self._crop(group.images, boxes, later)
-        return lambda: EncodedImages({view: unit(wait().float().cpu()) for view, wait in raw.items()}, attention)
+        return lambda: self._encoded({view: unit(wait().float().cpu()) for view, wait in raw.items()}, group, attention)
 
-    def _place(self, images: list[LoadedImage], attention: Tensor | None) -> list[dict[ViewSource, np.ndarray]]:
-        maps = attention.numpy() if attention is not None else [None] * len(images)
+    def _encoded(
+        self, features: Mapping[ViewSource, Tensor], group: _Group, attention: Tensor | None
+    ) -> list[EncodedImage]:
+        none = torch.empty(0, self.model.embed_dim)
         return [
-            place_views(self.geometry, attention_map, image.id, image.pixels.size, self.views, seed=self.seed)
-            for image, attention_map in zip(images, maps, strict=True)
+            EncodedImage(
+                {view: features[view][position] if view in features else none for view in self.views},
+                attention[position] if attention is not None else None,
+            )
+            for position in range(len(group.images))
+        ]
+
+    def _place(self, group: _Group, attention: Tensor | None) -> list[dict[ViewSource, np.ndarray]]:
+        maps = attention.numpy() if attention is not None else [None] * len(group.images)
+        views = list(group.missing)
+        return [
+            place_views(self.geometry, attention_map, image.id, image.pixels.size, views, seed=self.seed)
+            for image, attention_map in zip(group.images, maps, strict=True)
         ]
 
     def _pool_windows(self, tokens: Tensor, windows: Tensor) -> Tensor:
@@ -274,15 +343,13 @@ class _WholeImages:
         return self._features
 
 
-def _on_cpu(
-    encoder: _Encoder, images: Iterable[LoadedImage], known: Iterator[Tensor] | None
-) -> Iterator[EncodedImages]:
+def _on_cpu(encoder: _Encoder, requests: Iterable[EncodingRequest]) -> Iterator[list[EncodedImage]]:
     """Encode in as many threads as torch may use, each with images and crops of its own."""
     threads, most = torch.get_num_threads(), min(encoder.batch_size, _CPU_BATCH)
-    iterator = iter(images)
+    iterator = iter(requests)
     first, size = _first(iterator, threads, most)
     if len(first) < threads:
-        yield from _few_on_cpu(encoder, list(_groups(first, known, 1)), most)
+        yield from _few_on_cpu(encoder, list(_groups(first, encoder.views, 1)), most)
         return
     # handed over one by one, so that the first pixels are not held while the last are encoded
     handed = (first.popleft() for _ in range(len(first)))
@@ -296,8 +363,8 @@ def _on_cpu(
             return lambda: torch.cat([part.result() for part in begun])
 
         # one more than can be worked on, so that no thread waits until a result is taken
-        groups = _groups(chain(handed, iterator), known, size)
-        under_way: deque[Future[Callable[[], EncodedImages]]] = deque()
+        groups = _groups(chain(handed, iterator), encoder.views, size)
+        under_way: deque[Future[Callable[[], list[EncodedImage]]]] = deque()
         for group in groups:
             under_way.append(cores.submit(partial(encoder.begin, group, _directly, later)))
             if len(under_way) > cores.workers:
@@ -306,20 +373,20 @@ def _on_cpu(
             yield under_way.popleft().result()()
 
 
-def _first(images: Iterator[LoadedImage], threads: int, most: int) -> tuple[deque[LoadedImage], int]:
+def _first(requests: Iterator[EncodingRequest], threads: int, most: int) -> tuple[deque[EncodingRequest], int]:
     """Images enough to keep every thread busy, and the size of groups, at most ``most``, that gives each thread one."""
-    first: deque[LoadedImage] = deque()
+    first: deque[EncodingRequest] = deque()
     pixels = 0
-    for image in islice(images, most * threads):
-        first.append(image)
-        pixels += image.pixels.width * image.pixels.height
+    for request in islice(requests, most * threads):
+        first.append(request)
+        pixels += request.image.pixels.width * request.image.pixels.height
         if pixels >= threads * _PIXELS_AT_ONCE and len(first) >= threads:
             # large ones: their pixels end a group
             return first, most
     return first, min(most, len(first) // threads)
 
 
-def _few_on_cpu(encoder: _Encoder, groups: Sequence[_Group], most: int) -> Iterator[EncodedImages]:
+def _few_on_cpu(encoder: _Encoder, groups: Sequence[_Group], most: int) -> Iterator[list[EncodedImage]]:
     """Encode fewer images than there are threads: side by side, then the crops of each in all threads."""
 
     def later(
@@ -338,13 +405,11 @@ def _directly(jobs: Sequence[Job], prepare: Callable[[Job], Tensor], network: Ca
     return network(torch.stack([prepare(job) for job in jobs]))
 
 
-def _on_accelerator(
-    encoder: _Encoder, images: Iterable[LoadedImage], known: Iterator[Tensor] | None
-) -> Iterator[EncodedImages]:
+def _on_accelerator(encoder: _Encoder, requests: Iterable[EncodingRequest]) -> Iterator[list[EncodedImage]]:
     """Encode a group at a time. A device works on its own, so the next group is read meanwhile."""
     run = partial(_in_batches, encoder.model, encoder.batch_size)
-    under_way: Callable[[], EncodedImages] | None = None
-    for group in _groups(images, known, min(_IMAGES_AT_ONCE, encoder.batch_size)):
+    under_way: Callable[[], list[EncodedImage]] | None = None
+    for group in _groups(requests, encoder.views, min(_IMAGES_AT_ONCE, encoder.batch_size)):
         before, under_way = under_way, encoder.begin(group, run, lambda *job: partial(run, *job))
         if before is not None:
             yield before()

@@ -42,7 +42,7 @@ __all__ = [
     "rank_of_truth",
 ]
 
-#: classes of a ranking that are kept; the rest of the scores stay in the cache
+#: classes of a ranking that are kept; the rest of the scores are forgotten
 _KEPT = 5
 
 
@@ -147,7 +147,7 @@ class ShardScorer:
             One result for each shard.
 
         Raises:
-            ImageError: an image cannot be read and ``on_error`` is "stop"; finished shards stay in the cache.
+            ImageError: an image cannot be read and ``on_error`` is "stop"; what was computed stays in the cache.
         """
         with closing(self.stages):
             for method, class_texts in self.methods.items():
@@ -170,9 +170,9 @@ class ShardScorer:
         images, failure = self._readable(shard)
         while images:
             try:
-                facts = self.stages.known_facts(images)
+                known = self.stages.known_facts(images)
                 scores = self._scores(images, then)
-                facts = self.stages.new_facts(images) if facts is None else facts
+                facts = self.stages.complete_facts(images, known)
             except UnreadableImage as unreadable:
                 if self.on_error == "stop":
                     images, failure = self._before(unreadable.image, images), unreadable.error

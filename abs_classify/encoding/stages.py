@@ -1,25 +1,27 @@
-"""What is cached, in which order, and under which key: texts, attention, views, scores, facts on images.
+"""What is kept, and in which space: text features, attention maps, view features, facts on images.
 
-Image stages go in shards of a fixed number of images. A shard's entry appears only when it is whole, so a run that was
-killed resumes at its last shard. An error is never stored. ``ReadAhead`` reads images in threads while others are
-encoded, and begins the next shard before the last result of this one is there.
+Everything is found by the id of an image or text, so the other images of a run, their order and number decide nothing.
+Images go through in shards, and what is computed of an image is kept as soon as its shard ends or fails, so a run that
+was killed resumes at its last shard. An error is never kept. Scores follow from features in a fraction of a per cent of
+the time and are computed each time.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from abs_classify.encoding.cache import DERIVED, CacheKey, ResultCache, StageCache
 from abs_classify.encoding.digest_cache import DigestCache
-from abs_classify.encoding.samples import IdentifiedSample, ImageFacts, UnreadableImage
+from abs_classify.encoding.feature_store import DERIVED, DiskStore
+from abs_classify.encoding.read_ahead import ReadAhead
+from abs_classify.encoding.samples import IdentifiedSample, ImageFacts, UnreadableImage, batched
+from abs_classify.encoding.spaces import FeatureStore, Segment, Space, text_id
+from abs_classify.encoding.work import WorkCounts
 from abs_classify.models.deferred import DeferredModel
 from abs_classify.models.embedded_files import EMBEDDED
 from abs_core.errors import ImageError
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from abs_classify.encoding.encoder import EncodedImage
     from abs_classify.images import LoadedImage
     from abs_classify.methods.class_texts import ClassTexts
     from abs_classify.methods.scoring import ClassTextFeatures
@@ -36,169 +39,70 @@ if TYPE_CHECKING:
     from abs_classify.models.base import AttentionBackend, Model
     from abs_classify.models.store import WeightsStore
 
-__all__ = ["SHARD", "ModelSettings", "ReadAhead", "Stages", "open_stages"]
+__all__ = ["SHARD", "ModelSettings", "Stages", "open_stages"]
 
-Item = TypeVar("Item", bound=Hashable)
-
-Read = TypeVar("Read")
-
-Result = TypeVar("Result")
-
-# Decoded images are large: this many wait at most, whatever the number of images, and fewer where they are very large.
-_WAITING = 8
-_PIXELS_WAITING = 64_000_000
-
-
-class ReadAhead(Generic[Item, Read, Result]):
-    """Reads and encodes items, in order, a little ahead of whoever takes the results.
-
-    Args:
-        read: safe to call from several threads at once.
-        encode: turns what was read into as many results, in order; it may take some ahead.
-        workers: how many threads read.
-        weigh: the size of what was read; no more is begun while what waits weighs ``_PIXELS_WAITING`` or more.
-    """
-
-    def __init__(
-        self,
-        read: Callable[[Item], Read],
-        encode: Callable[[Iterator[Read]], Generator[Result, None, None]],
-        workers: int,
-        weigh: Callable[[Read], int] = lambda _: 0,
-    ) -> None:
-        self._read, self._encode, self._weigh = read, encode, weigh
-        self._workers = min(workers, _WAITING)
-        # of the announced items: those whose reading has not begun, and those whose results were not taken
-        self._unread: deque[Item] = deque()
-        self._untaken: deque[Item] = deque()
-        self._results: Generator[Result, None, None] | None = None
-        self._failure: Exception | None = None
-        self._kept: dict[Item, Result] = {}
-
-    def take(self, items: Sequence[Item], then: Sequence[Item] = ()) -> list[Result]:
-        """The results of ``items``, in order.
-
-        Args:
-            items: what comes twice is worked on once.
-            then: items of the next call, which are begun as soon as there is nothing else to do.
-
-        Raises:
-            Whatever ``read`` raises, for the first item that fails, and whatever ``encode`` raises. The results of the
-            items before it are kept for the next call.
-        """
-        missing = [item for item in dict.fromkeys(items) if item not in self._kept]
-        if list(self._untaken) != missing:
-            self.close()
-            self._announce(missing)
-        self._announce(then)
-        try:
-            for item in missing:
-                self._kept[item] = self._next()
-                self._untaken.popleft()
-        except BaseException:
-            self.close()
-            raise
-        if not self._untaken:
-            self.close()
-        results = [self._kept[item] for item in items]
-        self._kept.clear()
-        return results
-
-    def close(self) -> None:
-        """Drop what was begun for items that nobody has taken."""
-        if self._results is not None:
-            self._results.close()
-        self._results = None
-        self._unread.clear()
-        self._untaken.clear()
-
-    def _announce(self, items: Sequence[Item]) -> None:
-        unique = dict.fromkeys(items)
-        self._unread.extend(unique)
-        self._untaken.extend(unique)
-
-    def _next(self) -> Result:
-        for _ in range(2):
-            if self._results is None:
-                self._failure = None
-                self._results = self._encode(self._read_ahead())
-            for result in self._results:
-                return result
-            if self._failure is not None:
-                raise self._failure
-            # it came to the end of what was announced before the last call
-            self._results = None
-        raise AssertionError("the encoder gave fewer results than it was given items")
-
-    def _read_ahead(self) -> Iterator[Read]:
-        """What was read, in order, to the first item that fails: its error waits until its result is asked for."""
-        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="abs-read")
-        begun: deque[Future[Read]] = deque()
-        try:
-            while self._unread or begun:
-                while self._unread and (not begun or self._has_room(begun)):
-                    begun.append(pool.submit(self._read, self._unread.popleft()))
-                try:
-                    read = begun.popleft().result()
-                except Exception as error:
-                    self._failure = error
-                    return
-                yield read
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _has_room(self, begun: deque[Future[Read]]) -> bool:
-        finished = [entry for entry in begun if entry.done() and entry.exception() is None]
-        return len(begun) < _WAITING and sum(self._weigh(entry.result()) for entry in finished) < _PIXELS_WAITING
-
-
-#: images in one cache entry
+#: images whose results are kept together
 SHARD = 32
 
+# texts that are encoded and kept together
+_TEXTS_AT_ONCE = 8192
+
 # Raised when the code of a stage changes its result.
-_VERSIONS = {"text-features": 1, "images": 1, "attention": 3, "view-features": 4, "scores": 4}
+_VERSIONS = {"text-features": 1, "images": 1, "attention": 3, "view-features": 4}
 
 
 @dataclass(frozen=True)
-class _EncodedImage:
-    """One image: unit features [count, d] of its views, and its attention map [g, g] if it was computed."""
+class _PendingImage:
+    """An image of which views are to be encoded.
 
-    features: Mapping[ViewSource, torch.Tensor]
-    attention: torch.Tensor | None
+    Args:
+        image: where it is.
+        known: of each view source of the pipeline, how many of its first views the store has.
+        attention: its map [g, g], if the store has it.
+    """
+
+    image: IdentifiedSample
+    known: tuple[int, ...]
+    attention: np.ndarray | None = field(default=None, compare=False)
 
 
 if TYPE_CHECKING:
-    _Pipeline = ReadAhead[IdentifiedSample, LoadedImage, _EncodedImage]
+    _Pipeline = ReadAhead[_PendingImage, tuple[_PendingImage, LoadedImage], EncodedImage]
+    _Encoded = dict[str, tuple[_PendingImage, EncodedImage]]
 
 
 @dataclass
 class Stages:
-    """Every stage of a classification, each computed once for its key.
+    """Every stage of a classification, each computed once for its space and item.
 
     One run at a time; ``for_run`` gives the stages of another one.
 
     Args:
-        cache: where results are kept.
-        models: the model and the attention backend; loaded at the first miss.
+        store: where results are kept.
+        models: the model and the attention backend; loaded when something must be computed.
         seed: of all random numbers.
-        batch_size: crops that are encoded together; not part of any key.
+        batch_size: crops that are encoded together; not part of any space.
         seconds: wall time by what it went into: load (models), texts, read (images), encode, match. What came from the
-            cache counts nowhere.
+            store counts nowhere.
+        work: what was asked for, and what was computed.
     """
 
-    cache: ResultCache
+    store: FeatureStore
     models: DeferredModel
     seed: int
     batch_size: int
     seconds: dict[str, float] = field(default_factory=dict)
+    work: WorkCounts = field(default_factory=WorkCounts)
     _texts: dict[str, ClassTextFeatures] = field(default_factory=dict, init=False, repr=False)
-    _ahead: tuple[tuple[ViewSource, ...], _Pipeline] | None = field(default=None, init=False, repr=False)
+    _ahead: tuple[tuple[ViewSource, ...], bool, _Pipeline] | None = field(default=None, init=False, repr=False)
+    # what was begun of the next shard
+    _announced: list[_PendingImage] = field(default_factory=list, init=False, repr=False)
     # of images that were read and whose shard is not done
     _facts: dict[str, ImageFacts] = field(default_factory=dict, init=False, repr=False)
 
-    def for_run(self, cache: ResultCache) -> Stages:
+    def for_run(self, store: FeatureStore) -> Stages:
         """Stages that share the models and the text features with these, and nothing that a run changes."""
-        stages = replace(self, cache=cache, seconds={})
+        stages = replace(self, store=store, seconds={}, work=WorkCounts())
         stages._texts = self._texts
         return stages
 
@@ -209,28 +113,36 @@ class Stages:
         return self._texts[class_texts.digest]
 
     def _load_texts(self, class_texts: ClassTexts) -> ClassTextFeatures:
+        import numpy as np
+        import torch
+
         from abs_classify.methods.scoring import ClassTextFeatures
 
         unique = list(dict.fromkeys((*class_texts.texts, *class_texts.label_texts)))
-        key = self._key("text-features", {"tower": self.models.facts.model, "texts": unique})
-        arrays = self.cache.load(key)
-        if arrays is None:
-            from abs_classify.encoding.encoder import encode_texts
-
-            self.cache.require_writable()
-            model = self._load()
-            with self.timed("texts"):
-                arrays = {"features": encode_texts(model, unique).numpy()}
-            self.cache.store(key, arrays)
-        import torch
-
-        position = {text: row for row, text in enumerate(unique)}
-        features = torch.from_numpy(arrays["features"])
+        rows = self._rows_of(self._texts_space, map(text_id, unique), 1)
+        missing = [position for position, row in enumerate(rows) if row is None]
+        for part in batched(missing, _TEXTS_AT_ONCE):
+            for position, row in zip(part, self._encode_texts([unique[position] for position in part]), strict=True):
+                rows[position] = row
+        position_of = {text: row for row, text in enumerate(unique)}
+        features = torch.from_numpy(np.concatenate([row for row in rows if row is not None]))
         return ClassTextFeatures(
-            features=features[[position[text] for text in class_texts.texts]],
+            features=features[[position_of[text] for text in class_texts.texts]],
             class_index=torch.tensor(class_texts.class_index),
-            labels=features[[position[text] for text in class_texts.label_texts]],
+            labels=features[[position_of[text] for text in class_texts.label_texts]],
         )
+
+    def _encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Features [n, 1, d] of texts, which are kept."""
+        from abs_classify.encoding.encoder import encode_texts
+
+        self.store.require_writable()
+        model = self._load()
+        with self.timed("texts"):
+            features: np.ndarray = encode_texts(model, texts).numpy()[:, None]
+        segments = [Segment(text_id(text), 0, row) for text, row in zip(texts, features, strict=True)]
+        self._append(self._texts_space, segments)
+        return features
 
     def scores(
         self,
@@ -245,24 +157,20 @@ class Stages:
         The images of ``then``, the next shard, are begun meanwhile; ``close`` drops them.
 
         Raises:
-            UnreadableImage: an image cannot be read; nothing of its shard was stored.
+            UnreadableImage: an image cannot be read; what was computed of the images before it is kept.
         """
         from abs_classify.methods.scoring import StreamScorer
 
-        keys = {method: self._scores_key(images, method, class_texts) for method, class_texts in methods.items()}
-        known = {method: self.cache.load(key) for method, key in keys.items()}
-        missing = [method for method, arrays in known.items() if arrays is None]
         # before any image: what a model makes of texts once, it makes here with all cores and where Ctrl-C reaches it
-        texts = {method: self.text_features(methods[method]) for method in missing}
-        needed = dict.fromkeys([view for method in missing for view in method.views] + list(also))
-        views = self.views(images, list(needed), then)
-        scores = {method.name: arrays["scores"] for method, arrays in known.items() if arrays is not None}
-        for method in missing:
+        texts = {method: self.text_features(class_texts) for method, class_texts in methods.items()}
+        needed = list(dict.fromkeys([view for method in methods for view in method.views] + list(also)))
+        views = self._views(images, needed, then, asked=True)
+        scores = {}
+        for method in methods:
             assert not isinstance(method.scorer, StreamScorer)  # those go through stream_scores
             with self.timed("match"):
                 scores[method.name] = method.scorer.scores(method.views_by_kind(views), texts[method]).numpy()
-            self.cache.store(keys[method], {"scores": scores[method.name]})
-        return {method.name: scores[method.name] for method in methods}
+        return scores
 
     def stream_scores(
         self, shards: Sequence[Sequence[IdentifiedSample]], method: Method, class_texts: ClassTexts
@@ -277,149 +185,256 @@ class Stages:
         from abs_classify.methods.scoring import StreamScorer
 
         assert isinstance(method.scorer, StreamScorer)  # the caller asked method.stream
-        images = [image for shard in shards for image in shard]
-        key = self._scores_key(images, method, class_texts)
-        arrays = self.cache.load(key)
-        if arrays is None:
-            state = method.scorer.start(self.text_features(class_texts), len(images))
-            rows = []
-            for shard in shards:
-                views = method.views_by_kind(self.views(shard, method.views))
-                for position in range(len(shard)):
-                    with self.timed("match"):
-                        features = {kind: rows_of_kind[position] for kind, rows_of_kind in views.items()}
-                        rows.append(method.scorer.step(state, features).numpy())
-            arrays = {"scores": np.stack(rows)}
-            self.cache.store(key, arrays)
-        return arrays["scores"]
+        state = method.scorer.start(self.text_features(class_texts), sum(map(len, shards)))
+        rows = []
+        for shard in shards:
+            views = method.views_by_kind(self.views(shard, method.views))
+            for position in range(len(shard)):
+                with self.timed("match"):
+                    features = {kind: rows_of_kind[position] for kind, rows_of_kind in views.items()}
+                    rows.append(method.scorer.step(state, features).numpy())
+        return np.stack(rows)
 
-    def views(
-        self, images: Sequence[IdentifiedSample], views: Sequence[ViewSource], then: Sequence[IdentifiedSample] = ()
-    ) -> dict[ViewSource, torch.Tensor]:
-        """Unit features [B, count, d] of the views of one shard; ``then`` as in ``scores``.
+    def views(self, images: Sequence[IdentifiedSample], views: Sequence[ViewSource]) -> dict[ViewSource, torch.Tensor]:
+        """Unit features [B, count, d] of the views of one shard.
 
         Raises:
-            UnreadableImage: an image cannot be read; nothing of its shard was stored.
+            UnreadableImage: an image cannot be read; what was computed of the images before it is kept.
         """
+        return self._views(images, views, ())
+
+    def _views(
+        self,
+        images: Sequence[IdentifiedSample],
+        views: Sequence[ViewSource],
+        then: Sequence[IdentifiedSample],
+        *,
+        asked: bool = False,
+    ) -> dict[ViewSource, torch.Tensor]:
+        """Unit features by view source; sources that differ by their number of views alone are encoded as one."""
+        largest: dict[str, ViewSource] = {}
+        for view in views:
+            space = self._view_space(view).digest
+            largest[space] = max(largest.get(space, view), view, key=lambda source: source.count)
+        features = self._distinct_views(images, list(largest.values()), then, asked=asked)
+        return {view: features[largest[self._view_space(view).digest]][:, : view.count] for view in views}
+
+    def _distinct_views(
+        self,
+        images: Sequence[IdentifiedSample],
+        views: Sequence[ViewSource],
+        then: Sequence[IdentifiedSample],
+        *,
+        asked: bool,
+    ) -> dict[ViewSource, torch.Tensor]:
+        """As ``views``, of sources that are in a space of their own each; with ``asked``, what was asked for counts."""
+        import numpy as np
         import torch
 
-        keys = {view: self._views_key(images, view) for view in views}
-        known = {view: self.cache.load(key) for view, key in keys.items()}
-        missing = [view for view, arrays in known.items() if arrays is None]
-        features = {view: torch.from_numpy(arrays["features"]) for view, arrays in known.items() if arrays is not None}
-        if missing:
-            features |= self._encode(images, missing, then)
-            for view in missing:
-                self.cache.store(keys[view], {"features": features[view].numpy()})
-        return {view: features[view] for view in views}
+        unique = {image.id: image for image in images}
+        stored = {
+            view: dict(zip(unique, self._rows_of(self._view_space(view), unique, view.count, asked), strict=True))
+            for view in views
+        }
+        pending = self._pending(list(unique.values()), views, stored)
+        encoded = self._encode(pending, views, self._begun(then, views, pending)) if pending else {}
+        if asked:
+            self.work.images += len(unique)
+        features = {}
+        for number, view in enumerate(views):
+            rows = []
+            for image_id, known in stored[view].items():
+                if image_id in encoded:
+                    request, computed = encoded[image_id]
+                    fresh = computed.features[view].numpy()
+                    known = fresh if known is None else np.concatenate([known[: request.known[number]], fresh])
+                rows.append(known)
+            position = {image_id: row for row, image_id in enumerate(unique)}
+            features[view] = torch.from_numpy(np.stack(rows)[[position[image.id] for image in images]])
+        return features
+
+    def _pending(
+        self,
+        images: Sequence[IdentifiedSample],
+        views: Sequence[ViewSource],
+        stored: Mapping[ViewSource, Mapping[str, np.ndarray | None]],
+    ) -> list[_PendingImage]:
+        """The images that lack a view; those that were begun as they were begun."""
+
+        def known(image: IdentifiedSample) -> tuple[int, ...]:
+            return tuple(0 if (rows := stored[view][image.id]) is None else len(rows) for view in views)
+
+        counts = tuple(view.count for view in views)
+        lacking = {image: known(image) for image in images if known(image) != counts}
+        is_same = self._ahead is not None and self._ahead[0] == tuple(views)
+        begun = {pending.image: pending for pending in (self._announced if is_same else ())}
+        if begun.keys() >= lacking.keys() and all(
+            all(first <= rows for first, rows in zip(begun[image].known, lacking[image], strict=True))
+            for image in lacking
+        ):
+            # also what another process computed meanwhile: the encoder has it already
+            return self._announced if lacking else []
+        return self._with_attention(lacking, views)
+
+    def _with_attention(
+        self, lacking: Mapping[IdentifiedSample, tuple[int, ...]], views: Sequence[ViewSource]
+    ) -> list[_PendingImage]:
+        """The same with the attention maps that are known of images that lack a guided view."""
+        guided = [
+            image
+            for image, known in lacking.items()
+            if any(view.needs_attention and first < view.count for view, first in zip(views, known, strict=True))
+        ]
+        maps = self._rows_of(self._attention_space, [image.id for image in guided], 1) if guided else []
+        attention = {image: rows[0] for image, rows in zip(guided, maps, strict=True) if rows is not None}
+        return [_PendingImage(image, known, attention.get(image)) for image, known in lacking.items()]
+
+    def _begun(
+        self, then: Sequence[IdentifiedSample], views: Sequence[ViewSource], pending: Sequence[_PendingImage]
+    ) -> list[_PendingImage]:
+        """The images of the next shard that lack a view, without those that this shard encodes."""
+        encoded_now = {entry.image.id for entry in pending}
+        images = list({image.id: image for image in then if image.id not in encoded_now}.values())
+        ids = [image.id for image in images]
+        counts = [self.store.counts(self._view_space(view), ids) for view in views]
+        lacking = {
+            image: tuple(min(rows, view.count) for rows, view in zip(known, views, strict=True))
+            for image, *known in zip(images, *counts, strict=True)
+            if any(rows < view.count for rows, view in zip(known, views, strict=True))
+        }
+        return self._with_attention(lacking, views)
 
     def attention(self, images: Sequence[IdentifiedSample]) -> np.ndarray | None:
         """The attention maps [B, g, g] of a shard if they were computed before, else None."""
-        arrays = self.cache.load(self._attention_key(images))
-        return None if arrays is None else arrays["attention"]
+        import numpy as np
 
-    def known_facts(self, images: Sequence[IdentifiedSample]) -> list[ImageFacts] | None:
-        """What is known of the images of a shard, if they were decoded in an earlier run.
+        rows = self._rows_of(self._attention_space, [image.id for image in images], 1)
+        known = [row for row in rows if row is not None]
+        return np.concatenate(known) if known and len(known) == len(rows) else None
+
+    def known_facts(self, images: Sequence[IdentifiedSample]) -> list[ImageFacts | None]:
+        """What is known of each image that was decoded in an earlier run.
 
         Raises:
             UnreadableImage: that run accepted a file that ends early, and this one does not.
         """
         from abs_classify.images import TRUNCATED
 
-        arrays = self.cache.load(self._facts_key(images))
-        if arrays is None:
-            return None
-        rows = json.loads(arrays["facts"].tobytes())
-        facts = [ImageFacts(width, height, tuple(remarks)) for width, height, remarks in rows]
-        for image, known in zip(images, facts, strict=True):
-            if image.truncated == "refuse" and TRUNCATED in known.remarks:
+        facts: list[ImageFacts | None] = []
+        for image, row in zip(
+            images, self._rows_of(self._facts_space, [image.id for image in images], None), strict=True
+        ):
+            if row is None:
+                facts.append(None)
+                continue
+            width, height, remarks = json.loads(row.tobytes())
+            if image.truncated == "refuse" and TRUNCATED in remarks:
                 _read(image)  # which raises, with the reason
+            facts.append(ImageFacts(width, height, tuple(remarks)))
         return facts
 
-    def new_facts(self, images: Sequence[IdentifiedSample]) -> list[ImageFacts]:
-        """What is known of the images of a shard, most of which were just encoded; it is kept for further runs.
+    def complete_facts(
+        self, images: Sequence[IdentifiedSample], known: Sequence[ImageFacts | None]
+    ) -> list[ImageFacts]:
+        """What is known of each image, most of the unknown of which were just encoded; it is kept for further runs.
 
         Raises:
             UnreadableImage: an image that must be read again cannot be.
         """
         import numpy as np
 
-        facts = [self._facts.get(image.id) or ImageFacts.of(_read(image)) for image in images]
-        for image in images:
+        facts = [
+            known_facts or self._facts.get(image.id) or ImageFacts.of(_read(image))
+            for image, known_facts in zip(images, known, strict=True)
+        ]
+        fresh = {}
+        for image, known_facts, image_facts in zip(images, known, facts, strict=True):
             self._facts.pop(image.id, None)
-        rows = [[known.width, known.height, list(known.remarks)] for known in facts]
-        text = json.dumps(rows).encode("utf-8")
-        self.cache.store(self._facts_key(images), {"facts": np.frombuffer(text, dtype=np.uint8)})
+            if known_facts is None:
+                text = json.dumps([image_facts.width, image_facts.height, list(image_facts.remarks)])
+                fresh[image.id] = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
+        self._append(self._facts_space, [Segment(image_id, 0, row) for image_id, row in fresh.items()])
         return facts
 
     def _encode(
-        self, images: Sequence[IdentifiedSample], views: Sequence[ViewSource], then: Sequence[IdentifiedSample]
-    ) -> dict[ViewSource, torch.Tensor]:
-        import torch
-
-        self.cache.require_writable()
-        guided = any(view.needs_attention for view in views)
-        known = self.attention(images) if guided else None
+        self, pending: Sequence[_PendingImage], views: Sequence[ViewSource], then: list[_PendingImage]
+    ) -> _Encoded:
+        """What was computed of each image, by its id; it is kept, also where a later image fails."""
+        self.store.require_writable()
+        pipeline = self._going_on(tuple(views), any(self._needs_backend(entry, views) for entry in (*pending, *then)))
+        encoded: _Encoded = {}
+        self._announced = then
         read = self.seconds.get("read", 0.0)
-        if known is None:
-            pipeline, following = self._going_on(tuple(views), guided), self._like(then, views, guided)
-        else:
-            # one map for each image that is encoded: one that comes twice is encoded once
-            unique = dict(zip(images, torch.from_numpy(known), strict=True))
-            pipeline, following = self._pipeline(tuple(views), guided, torch.stack(list(unique.values()))), ()
         try:
             with self.timed("encode"):
-                rows = pipeline.take(images, following)
+                for entry, result in zip(pending, pipeline.take(pending, then), strict=True):
+                    encoded[entry.image.id] = entry, result
+        except BaseException:
+            self._announced = []
+            raise
         finally:
             # images are read inside the encoding; that time is counted once
             self.seconds["encode"] -= self.seconds.get("read", 0.0) - read
-        maps = [row.attention for row in rows if row.attention is not None]
-        if known is None and maps:
-            self.cache.store(self._attention_key(images), {"attention": torch.stack(maps).numpy()})
-        return {view: torch.stack([row.features[view] for row in rows]) for view in views}
+            self._keep(encoded, views)
+        return encoded
 
-    def _going_on(self, views: tuple[ViewSource, ...], guided: bool) -> _Pipeline:
-        """The pipeline that may have begun already, with the shard before."""
-        if self._ahead is None or self._ahead[0] != views:
-            self.close()
-            self._ahead = views, self._pipeline(views, guided)
-        return self._ahead[1]
+    def _keep(self, encoded: _Encoded, views: Sequence[ViewSource]) -> None:
+        for number, view in enumerate(views):
+            segments = [
+                Segment(image_id, pending.known[number], image.features[view].numpy())
+                for image_id, (pending, image) in encoded.items()
+                if len(image.features[view])
+            ]
+            self._append(self._view_space(view), segments)
+        self.work.images_computed += len(encoded)
+        maps = [
+            Segment(image_id, 0, image.attention.numpy()[None])
+            for image_id, (pending, image) in encoded.items()
+            if image.attention is not None and pending.attention is None
+        ]
+        self._append(self._attention_space, maps)
 
-    def _pipeline(
-        self, views: tuple[ViewSource, ...], guided: bool, attention: torch.Tensor | None = None
-    ) -> _Pipeline:
-        import torch
-
-        from abs_classify.encoding.encoder import stream_images
-
-        model = self._load()
-        backend = self._load_attention_backend() if guided else None
-        encode_groups = partial(
-            stream_images, model, backend, seed=self.seed, batch_size=self.batch_size, attention=attention
+    @staticmethod
+    def _needs_backend(pending: _PendingImage, views: Sequence[ViewSource]) -> bool:
+        return pending.attention is None and any(
+            view.needs_attention and first < view.count for view, first in zip(views, pending.known, strict=True)
         )
 
-        def encode(images: Iterator[LoadedImage]) -> Generator[_EncodedImage, None, None]:
-            for group in encode_groups(self._timed_reads(images), views):
-                count = len(group.features[views[0]])
-                maps = group.attention if group.attention is not None else [None] * count
-                for position in range(count):
-                    yield _EncodedImage({view: group.features[view][position] for view in views}, maps[position])
+    def _going_on(self, views: tuple[ViewSource, ...], needs_backend: bool) -> _Pipeline:
+        """The pipeline that may have begun already, with the shard before."""
+        if self._ahead is None or self._ahead[0] != views or (needs_backend and not self._ahead[1]):
+            self.close()
+            self._ahead = views, needs_backend, self._pipeline(views, needs_backend)
+        return self._ahead[2]
 
-        return ReadAhead(_read, encode, torch.get_num_threads(), _pixels)
+    def _pipeline(self, views: tuple[ViewSource, ...], needs_backend: bool) -> _Pipeline:
+        import torch
 
-    def _like(
-        self, images: Sequence[IdentifiedSample], views: Sequence[ViewSource], guided: bool
-    ) -> Sequence[IdentifiedSample]:
-        """Images that need just what was asked for, so that they can be begun with it; else none."""
-        if any(self.cache.holds(self._views_key(images, view)) for view in views):
-            return ()
-        return () if guided and self.cache.holds(self._attention_key(images)) else images
+        from abs_classify.encoding.encoder import EncodingRequest, stream_images
+
+        model = self._load()
+        backend = self._load_attention_backend() if needs_backend else None
+        stream = partial(stream_images, model, backend, views=views, seed=self.seed, batch_size=self.batch_size)
+
+        def encode(images: Iterator[tuple[_PendingImage, LoadedImage]]) -> Generator[EncodedImage, None, None]:
+            requests = (
+                EncodingRequest(
+                    image,
+                    dict(zip(views, pending.known, strict=True)),
+                    None if pending.attention is None else torch.from_numpy(pending.attention),
+                )
+                for pending, image in self._timed_reads(images)
+            )
+            yield from stream(requests)
+
+        return ReadAhead(_read_pending, encode, torch.get_num_threads(), _pixels)
 
     def close(self) -> None:
         """Drop what was begun for shards that nobody has asked for; the stages can be used again."""
         if self._ahead is not None:
-            self._ahead[1].close()
+            self._ahead[2].close()
         self._ahead = None
+        self._announced = []
         self._facts.clear()
 
     @contextmanager
@@ -431,14 +446,16 @@ class Stages:
         finally:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
 
-    def _timed_reads(self, images: Iterator[LoadedImage]) -> Iterator[LoadedImage]:
+    def _timed_reads(
+        self, images: Iterator[tuple[_PendingImage, LoadedImage]]
+    ) -> Iterator[tuple[_PendingImage, LoadedImage]]:
         while True:
             with self.timed("read"):
-                image = next(images, None)
-            if image is None:
+                read = next(images, None)
+            if read is None:
                 return
-            self._facts[image.id] = ImageFacts.of(image)
-            yield image
+            self._facts[read[1].id] = ImageFacts.of(read[1])
+            yield read
 
     def _load(self) -> Model:
         with self.timed("load"):
@@ -448,36 +465,43 @@ class Stages:
         with self.timed("load"):
             return self.models.attention_backend
 
-    def _facts_key(self, images: Sequence[IdentifiedSample]) -> CacheKey:
-        return self._key("images", {"pillow": self.models.pillow, "images": _ids(images)})
+    def _rows_of(
+        self, space: Space, ids: Iterable[str], count: int | None, asked: bool = True
+    ) -> list[np.ndarray | None]:
+        names = list(ids)
+        if asked:
+            self.work.ask(space, len(names), len(names) * (count or 1))
+        return self.store.load(space, names, count)
 
-    def _attention_key(self, images: Sequence[IdentifiedSample]) -> CacheKey:
-        inputs = {"source": self.models.facts.attention, "pillow": self.models.pillow, "images": _ids(images)}
-        return self._key("attention", inputs)
+    def _append(self, space: Space, segments: Sequence[Segment]) -> None:
+        if segments:
+            self.store.append(space, segments)
+            self.work.compute(space, [len(segment.values) for segment in segments])
 
-    def _views_key(self, images: Sequence[IdentifiedSample], view: ViewSource) -> CacheKey:
-        return self._key("view-features", {**self._view_inputs(view), "images": _ids(images)})
+    @property
+    def _texts_space(self) -> Space:
+        return self._space("text-features", {"model": self.models.facts.model})
 
-    def _scores_key(self, images: Sequence[IdentifiedSample], method: Method, class_texts: ClassTexts) -> CacheKey:
-        inputs = {
-            "matcher": method.scorer.key(),
-            "views": [self._view_inputs(view) for view in method.views],
-            "texts": class_texts.digest,
-            "images": _ids(images),
-        }
-        return self._key("scores", inputs)
+    @property
+    def _facts_space(self) -> Space:
+        return self._space("images", {"pillow": self.models.pillow})
 
-    def _view_inputs(self, view: ViewSource) -> dict[str, Any]:
+    @property
+    def _attention_space(self) -> Space:
+        return self._space("attention", {"backend": self.models.facts.attention, "pillow": self.models.pillow})
+
+    def _view_space(self, view: ViewSource) -> Space:
         # what decodes and resizes: a release of Pillow changed how it rounds
-        inputs: dict[str, Any] = {"tower": self.models.facts.model, "view": view.key(), "pillow": self.models.pillow}
+        inputs: dict[str, Any] = {"model": self.models.facts.model, "view": view.space(), "pillow": self.models.pillow}
         if view.kind != "whole":
             inputs["seed"] = self.seed
         if view.needs_attention:
             inputs["attention"] = self.models.facts.attention
-        return inputs
+        return self._space("view-features", inputs)
 
-    def _key(self, stage: str, inputs: Mapping[str, Any]) -> CacheKey:
-        return CacheKey(stage, _VERSIONS[stage], inputs)
+    @staticmethod
+    def _space(stage: str, inputs: Mapping[str, Any]) -> Space:
+        return Space(stage, _VERSIONS[stage], inputs)
 
 
 @dataclass(frozen=True)
@@ -499,11 +523,11 @@ class ModelSettings:
     batch_size: int = 64
 
 
-def open_stages(cache: StageCache, model: str, settings: ModelSettings, weights: WeightsStore | None = None) -> Stages:
+def open_stages(store: DiskStore, model: str, settings: ModelSettings, weights: WeightsStore | None = None) -> Stages:
     """The stages of a model by name, which is loaded when something must be computed.
 
     Args:
-        cache: where results are kept; digests of files and what models compute from their weights go beside it.
+        store: where results are kept; digests of files and what models compute from their weights go beside it.
         model: as ``load_model`` takes it, or the name under which it was imported.
         settings: how the model sees images.
         weights: models that were imported, if there are any.
@@ -516,17 +540,18 @@ def open_stages(cache: StageCache, model: str, settings: ModelSettings, weights:
         from abs_classify.models.registry import local_names
 
         name, attention = local_names(weights, model, attention)
-    digests = DigestCache(cache.root)
-    models = DeferredModel(name, attention, settings.device, settings.dtype, digests, cache.root / DERIVED)
-    return Stages(cache, models, settings.seed, settings.batch_size)
+    digests = DigestCache(store.root)
+    models = DeferredModel(name, attention, settings.device, settings.dtype, digests, store.root / DERIVED)
+    return Stages(store, models, settings.seed, settings.batch_size)
 
 
-def _ids(images: Iterable[IdentifiedSample]) -> list[str]:
-    return [image.id for image in images]
+def _pixels(read: tuple[_PendingImage, LoadedImage]) -> int:
+    width, height = read[1].pixels.size
+    return width * height
 
 
-def _pixels(image: LoadedImage) -> int:
-    return image.pixels.width * image.pixels.height
+def _read_pending(pending: _PendingImage) -> tuple[_PendingImage, LoadedImage]:
+    return pending, _read(pending.image)
 
 
 def _read(image: IdentifiedSample) -> LoadedImage:

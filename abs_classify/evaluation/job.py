@@ -17,6 +17,7 @@ from abs_classify.encoding.digest_cache import DigestCache
 from abs_classify.encoding.ranking import ScoredImages, ShardScorer, image_remarks, rank_images
 from abs_classify.encoding.samples import IdentifiedSample, OnError, SkippedImage, UnreadableSample, identify_readable
 from abs_classify.encoding.stages import Stages
+from abs_classify.encoding.work import WorkCounts
 from abs_classify.evaluation.metrics import MethodResult, SeedSpread, evaluate_ranks
 from abs_classify.evaluation.published import SINGLE, BaselineCheck, PublishedNumber, find_published
 from abs_classify.methods.table import MethodPlan
@@ -282,7 +283,7 @@ class Evaluation:
     Args:
         job: what was planned.
         model: its name, without the path of its files.
-        stages: with the features of the first seed in the cache.
+        stages: with the features of the first seed in the store.
         scored: the rankings of the first seed.
         results: of the first seed, one for each method.
         redraws: the results of each further seed, only of methods that draw something.
@@ -448,6 +449,7 @@ def run_job(
     stages: Stages,
     on_error: OnError,
     advance: Advance,
+    work: WorkCounts,
     ranked: Callable[[RankedPass], None] | None = None,
 ) -> Evaluation:
     """Score the images of a job with every seed.
@@ -458,11 +460,12 @@ def run_job(
         stages: of that model, with the first seed.
         on_error: whether an image that cannot be read stops the run.
         advance: is called for each finished shard.
+        work: what each seed asked for and computed is added, also where the run stops.
         ranked: is given the rankings of each seed.
 
     Raises:
         DatasetError: no image could be used.
-        ImageError: an image cannot be read and ``on_error`` is "stop"; finished shards stay in the cache.
+        ImageError: an image cannot be read and ``on_error`` is "stop"; what was computed is kept.
     """
     start, before = time.perf_counter(), {**stages.seconds, "identify": job.split.seconds}
     first: ScoredImages | None = None
@@ -470,7 +473,11 @@ def run_job(
     for plan in job.plans:
         if not plan.methods:
             continue
-        scored, pass_results = _run_pass(job, plan, dataclasses.replace(stages, seed=plan.seed), on_error, advance)
+        pass_stages = dataclasses.replace(stages, seed=plan.seed, work=WorkCounts())
+        try:
+            scored, pass_results = _run_pass(job, plan, pass_stages, on_error, advance)
+        finally:
+            work.add(pass_stages.work, same_images=True)
         if ranked is not None:
             ranked(RankedPass(job, model, plan.seed, scored))
         first = scored if first is None else first

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,9 +17,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, overload
 
 from abs_classify.datasets.base import class_positions
-from abs_classify.encoding.cache import StageCache, open_cache, write_last_run
+from abs_classify.encoding.feature_store import DiskStore, open_store, write_last_run
 from abs_classify.encoding.samples import OnError
 from abs_classify.encoding.stages import ModelSettings, Stages, open_stages
+from abs_classify.encoding.work import WorkCounts
 from abs_classify.evaluation.job import Evaluation, EvaluationJob, RankedPass, open_split, reseeded, run_job
 from abs_classify.evaluation.records import ResultRecord, Run, records_of
 from abs_classify.evaluation.results_folder import ResultsFolder
@@ -116,14 +116,13 @@ class EvaluationResults(Sequence[ResultRecord]):
         records: one for each data set, model, label space and method.
         left_out: why label spaces were left out that do not fit a data set.
         folder: where the result files are; None if none were asked for.
-        reused, computed: stage to the number of cache entries that were there, and that had to be computed.
+        work: how many images and views were asked for, and how many of them were computed.
     """
 
     records: Sequence[ResultRecord]
     left_out: Sequence[str]
     folder: Path | None
-    reused: Mapping[str, int]
-    computed: Mapping[str, int]
+    work: WorkCounts
 
     @overload
     def __getitem__(self, index: int) -> ResultRecord: ...
@@ -182,7 +181,7 @@ def evaluate(
     batch_size: int = 64,
     threads: int | None = None,
     weights: WeightsStore | None = None,
-    cache: StageCache | Path | str | None = None,
+    cache: DiskStore | Path | str | None = None,
     results: Path | str | None = None,
     command: Sequence[str] = (),
     progress: Progress = no_progress,
@@ -273,9 +272,9 @@ def plan_sweep(
 
 def _run(
     sweep: Sweep,
-    stages_of: Callable[[StageCache, str], Stages],
+    stages_of: Callable[[DiskStore, str], Stages],
     keeper: _Keeper,
-    place: StageCache | Path | str | None,
+    place: DiskStore | Path | str | None,
     threads: int | None,
     progress: Progress,
 ) -> EvaluationResults:
@@ -284,20 +283,20 @@ def _run(
         import torch
 
         torch.set_num_threads(threads)
-    with _opened(place) as cache:
-        hits, misses = Counter(cache.hits), Counter(cache.misses)
+    work = WorkCounts()
+    with _opened(place, work) as store:
         try:
-            run_sweep(sweep, partial(stages_of, cache), keeper.keep, keeper.observer.ranked, progress)
+            run_sweep(sweep, partial(stages_of, store), keeper.keep, work, keeper.observer.ranked, progress)
         finally:
             keeper.log_files()
-    reused, computed = Counter(cache.hits) - hits, Counter(cache.misses) - misses
-    return EvaluationResults(keeper.records, sweep.left_out, keeper.run_folder, reused, computed)
+    return EvaluationResults(keeper.records, sweep.left_out, keeper.run_folder, work)
 
 
 def run_sweep(
     sweep: Sweep,
     stages_of: Callable[[str], Stages],
     finished: Callable[[Evaluation], None],
+    work: WorkCounts,
     ranked: Callable[[RankedPass], None] | None = None,
     progress: Progress = no_progress,
 ) -> None:
@@ -307,6 +306,7 @@ def run_sweep(
         sweep: what was planned.
         stages_of: the stages of a model, without loading it.
         finished: is given each evaluation when it is done; it must not keep it, since it holds the model.
+        work: what was asked for and computed is added, also where the sweep stops.
         ranked: as in ``run_job``.
         progress: shows how many images are done.
 
@@ -325,10 +325,19 @@ def run_sweep(
             _check_grid(sweep, model, grid)
             if number == 0:
                 _log_remarks(sweep)
-            for job in sweep.jobs:
-                number += 1
-                remark = "" if sweep.combinations == 1 else f"{_title(job, label)} ({number} of {sweep.combinations})"
-                finished(run_job(job, label, stages, sweep.on_error, _with_remark(advance, remark), ranked))
+            work_by_split: dict[int, WorkCounts] = {}
+            try:
+                for job in sweep.jobs:
+                    number += 1
+                    title = (
+                        "" if sweep.combinations == 1 else f"{_title(job, label)} ({number} of {sweep.combinations})"
+                    )
+                    split_work = work_by_split.setdefault(id(job.split), WorkCounts())
+                    tell = _with_remark(advance, title)
+                    finished(run_job(job, label, stages, sweep.on_error, tell, split_work, ranked))
+            finally:
+                for split_work in work_by_split.values():
+                    work.add(split_work)
             del stages
             _release()
 
@@ -396,19 +405,19 @@ def _label_spaces(
 
 
 @contextmanager
-def _opened(place: StageCache | Path | str | None) -> Iterator[StageCache]:
-    """The cache of a run, which counts what was computed over all models; a passing one where nothing is kept."""
-    cache = open_cache(place)
-    if cache is None:
+def _opened(place: DiskStore | Path | str | None, work: WorkCounts) -> Iterator[DiskStore]:
+    """The store of a run, which remembers what the run computed; a passing one where nothing is kept."""
+    store = open_store(place)
+    if store is None:
         with TemporaryDirectory(prefix="abs-") as folder:
-            yield StageCache(Path(folder))
+            yield DiskStore(Path(folder))
         return
     try:
-        yield cache
+        yield store
     finally:
         # a run that failed before it asked for anything has nothing to explain; the one before it has
-        if cache.hits or cache.misses:
-            write_last_run(cache)
+        if work.spaces:
+            write_last_run(store.root, work)
 
 
 def _plans(label_space: LabelSpace, options: SweepOptions) -> list[MethodPlan]:

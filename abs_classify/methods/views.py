@@ -308,8 +308,12 @@ class FullImage:
     needs_attention: ClassVar[bool] = False
 
     def key(self) -> dict[str, Any]:
-        """JSON values that fix these views; they enter cache keys."""
+        """JSON values that fix these views."""
         return {"kind": self.kind, "count": self.count}
+
+    def space(self) -> dict[str, Any]:
+        """JSON values that fix each of these views, whatever their number."""
+        return {"kind": self.kind}
 
 
 @dataclass(frozen=True)
@@ -335,8 +339,12 @@ class RandomCrops:
         _check_ratio(self.kind, self.ratio)
 
     def key(self) -> dict[str, Any]:
-        """JSON values that fix these views; they enter cache keys."""
+        """JSON values that fix these views."""
         return _key(self)
+
+    def space(self) -> dict[str, Any]:
+        """JSON values that fix view v of these, whatever their number: the first n of N views are the n views."""
+        return {name: value for name, value in self.key().items() if name != "count"}
 
     def boxes(self, size: tuple[int, int], seed: int, image_id: str) -> IntArray:
         """The crops of one image.
@@ -399,8 +407,12 @@ class GuidedViews:
         return self.guided
 
     def key(self) -> dict[str, Any]:
-        """JSON values that fix these views; they enter cache keys."""
+        """JSON values that fix these views."""
         return _key(self)
+
+    def space(self) -> dict[str, Any]:
+        """JSON values that fix view v of these, whatever their number: the first n of N views are the n views."""
+        return {name: value for name, value in self.key().items() if name != "count"}
 
     def _centres(self, attention: NDArray[Any] | None, uniform: FloatArray, free_grid: int) -> tuple[IntArray, int]:
         """Sampled centres [N] and the side of the grid that they are on."""

@@ -210,10 +210,7 @@ def _label_spaces(home: Home, bundles: Sequence[str], labels: str | None) -> lis
 
 
 def _say_where_it_came_from(results: EvaluationResults, seconds: float) -> None:
-    if not results.computed:
-        note(f"everything came from the cache ({sum(results.reused.values())} entries), {seconds:.1f} s")
-        return
-    parts = ", ".join(
-        f"{stage} {count} of {count + results.reused.get(stage, 0)}" for stage, count in results.computed.items()
-    )
-    note(f"computed: {parts}; the rest came from the cache; {seconds:.1f} s")
+    if results.work.nothing:
+        note(f"computed: nothing; everything came from the cache; {seconds:.1f} s")
+    else:
+        note(f"computed: {results.work}; the rest came from the cache; {seconds:.1f} s")

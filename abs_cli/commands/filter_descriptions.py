@@ -18,7 +18,7 @@ from abs_core.home import Home
 from abs_core.text import json_text, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -216,23 +216,34 @@ def _refuse_idle(ctx: click.Context, names: tuple[str, ...], images: bool) -> No
             raise UsageError(f"{option} needs --images", remedy="Name a folder of images with --images")
 
 
-class _StageEmbeddings:
-    """Sentence embeddings in the stage cache: an ``EmbeddingCache``."""
+class _StoredEmbeddings:
+    """Sentence embeddings in the feature store: an ``EmbeddingCache``."""
 
     def __init__(self, home: Home) -> None:
         self._folder = home.cache
 
-    def embeddings(self, inputs: Mapping[str, Any], compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
-        from abs_classify.encoding.cache import CacheKey, StageCache
+    def embeddings(
+        self,
+        inputs: Mapping[str, Any],
+        texts: Sequence[str],
+        compute: Callable[[Sequence[str]], NDArray[np.float32]],
+    ) -> NDArray[np.float32]:
+        import numpy as np
 
-        cache = StageCache(self._folder)
-        key = CacheKey("sentence-embeddings", 1, inputs)
-        stored = cache.load(key)
-        if stored is None:
-            cache.require_writable()
-            stored = {"vectors": compute()}
-            cache.store(key, stored)
-        return stored["vectors"]
+        from abs_classify.encoding.feature_store import DiskStore
+        from abs_classify.encoding.spaces import Segment, Space, text_id
+
+        store = DiskStore(self._folder)
+        space, ids = Space("sentence-embeddings", 2, inputs), [text_id(text) for text in texts]
+        rows = store.load(space, ids, 1)
+        missing = [position for position, row in enumerate(rows) if row is None]
+        if missing:
+            store.require_writable()
+            for position, row in zip(missing, compute([texts[position] for position in missing]), strict=True):
+                rows[position] = row[None]
+            segments = [(ids[position], rows[position]) for position in missing]
+            store.append(space, [Segment(text, 0, row) for text, row in segments if row is not None])
+        return np.concatenate([row for row in rows if row is not None])
 
 
 def _sentence_filter(home: Home, options: dict[str, Any]) -> SentenceFilter:
@@ -243,7 +254,7 @@ def _sentence_filter(home: Home, options: dict[str, Any]) -> SentenceFilter:
     criteria = Criteria(
         **{name: options[name] for name in ("near_duplicate", "off_topic", "nearer", "keep", "diversity", "least")}
     )
-    return SentenceFilter(criteria, SentenceEncoder(options["encoder"]), _StageEmbeddings(home))
+    return SentenceFilter(criteria, SentenceEncoder(options["encoder"]), _StoredEmbeddings(home))
 
 
 def _by_images(home: Home, bundle: Bundle, given: dict[str, Any]) -> FilteredBundle:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import JsonValue
 
-from abs_core.canonical import canonical_json, digest
+from abs_core.canonical import canonical_json
 from abs_core.descriptions import Description, Rejection, top_by_weight
 from abs_core.errors import BundleError, UsageError
 from abs_core.extras import installed_version
@@ -65,13 +65,17 @@ class EmbeddingCache(Protocol):
     """Remembers sentence embeddings between runs."""
 
     def embeddings(
-        self, inputs: Mapping[str, JsonValue], compute: Callable[[], NDArray[np.float32]]
+        self,
+        inputs: Mapping[str, JsonValue],
+        texts: Sequence[str],
+        compute: Callable[[Sequence[str]], NDArray[np.float32]],
     ) -> NDArray[np.float32]:
-        """The array of these inputs, computed if it is not remembered.
+        """The embeddings [texts, d] of texts; those that are not remembered are computed.
 
         Args:
-            inputs: everything that the array depends on, as JSON values.
-            compute: computes it, [texts, d] float32.
+            inputs: everything besides a text that its embedding depends on, as JSON values.
+            texts: distinct.
+            compute: the embeddings [n, d] float32 of some of the texts.
         """
         ...
 
@@ -182,8 +186,7 @@ def _embed(bundle: Bundle, encoder: Encoder, cache: EmbeddingCache | None) -> ND
         vectors = encoder.encode(unique)
     else:
         packages: dict[str, JsonValue] = {package: installed_version(package) for package in _PACKAGES}
-        inputs: dict[str, JsonValue] = {"encoder": encoder.digest, "texts": digest(unique), "packages": packages}
-        vectors = cache.embeddings(inputs, lambda: encoder.encode(unique))
+        vectors = cache.embeddings({"encoder": encoder.digest, "packages": packages}, unique, encoder.encode)
     rows = {text: row for row, text in enumerate(unique)}
     return vectors[[rows[text] for text in texts]]
 

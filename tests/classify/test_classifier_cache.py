@@ -14,7 +14,6 @@ from support import GOLDEN, save_small_clip
 
 from abs_classify.classifier import Classifier, Prediction
 from abs_classify.datasets import Sample
-from abs_classify.encoding.cache import StageCache
 from abs_classify.models.deferred import DeferredModel
 from abs_classify.models.registry import load_model
 from abs_classify.report.contents import write_classification_report, write_explanation_pictures
@@ -61,16 +60,17 @@ def test_a_cache_changes_no_prediction_and_is_not_asked_twice(
     build: Callable[..., Classifier], tmp_path: Path, method: str
 ) -> None:
     plain = list(build(method=method).classify(PHOTOS, explain=True))
-    cache = StageCache(tmp_path)
-    for missing in (True, False):
-        cache.misses.clear()
-        cached = list(build(method=method, cache=cache).classify(PHOTOS, explain=True))
+    for is_new in (True, False):
+        run = build(method=method, cache=tmp_path).classify(PHOTOS, explain=True)
+        cached = list(run)
         assert same(plain, cached)
-        assert [one.explanation.margin for one in cached if one.explanation] == pytest.approx(
-            [one.explanation.margin for one in plain if one.explanation], abs=1e-5
+        assert [prediction.explanation.margin for prediction in cached if prediction.explanation] == pytest.approx(
+            [prediction.explanation.margin for prediction in plain if prediction.explanation], abs=1e-5
         )
-        assert bool(cache.misses) is missing
-    assert {entry.stage for entry in cache.entries()} >= {"text-features", "view-features", "scores"}
+        assert run.work.images == len(PHOTOS)
+        assert (run.work.images_computed, run.work.views_computed) == (
+            (len(PHOTOS), run.work.views) if is_new else (0, 0)
+        )
 
 
 def test_without_a_cache_nothing_is_written(

@@ -1,9 +1,9 @@
-"""The cached stages: what comes twice, and where the time goes."""
+"""The stages: what comes twice, what is missing of it, and where the time goes."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,26 +12,111 @@ import torch
 from evaluations import Bench
 
 from abs_classify.datasets import Sample
+from abs_classify.encoding.feature_store import DiskStore
 from abs_classify.encoding.samples import IdentifiedSample, UnreadableImage
-from abs_classify.methods.views import AttentionCrops, FullImage
+from abs_classify.encoding.stages import ModelSettings, Stages, open_stages
+from abs_classify.methods.class_texts import ClassTextInputs, Sentences
+from abs_classify.methods.scoring import CosineToMean
+from abs_classify.methods.table import Method
+from abs_classify.methods.views import AttentionCrops, FeatureWindows, FullImage, RandomCrops, ViewSource
 from abs_core.canonical import sha256_bytes
+from abs_core.descriptions import Description
+
+
+def counts(stages: Stages) -> dict[str, int]:
+    """Rows that were computed, by stage."""
+    rows: dict[str, int] = {}
+    for use in stages.work.spaces.values():
+        if use.rows_computed:
+            rows[use.space.stage] = rows.get(use.space.stage, 0) + use.rows_computed
+    return rows
+
+
+@pytest.fixture
+def images(image_folder: Callable[..., Path]) -> list[IdentifiedSample]:
+    paths = sorted(image_folder("data", cat=4).rglob("*.png"))
+    return [IdentifiedSample(Sample(path, ""), sha256_bytes(path.read_bytes())) for path in paths]
+
+
+def fresh(
+    bench: Bench, images: Sequence[IdentifiedSample], views: Sequence[ViewSource]
+) -> dict[ViewSource, torch.Tensor]:
+    """The features, computed from nothing."""
+    stages = open_stages(DiskStore(bench.store.root / "fresh"), bench.model, ModelSettings("self", "cpu"))
+    return stages.views(images, views)
+
+
+VIEWS: tuple[ViewSource, ...] = (FullImage(), RandomCrops(4), AttentionCrops(5), FeatureWindows(3))
+FEWER: tuple[ViewSource, ...] = (RandomCrops(2), AttentionCrops(2), FeatureWindows(3))
+
+
+@pytest.mark.slow
+def test_only_what_is_missing_is_computed_and_it_is_what_a_run_from_nothing_gives(
+    bench: Bench, images: list[IdentifiedSample]
+) -> None:
+    first, second, third, fourth = images
+    renamed = IdentifiedSample(Sample(Path("no such file.png"), ""), second.id)
+    steps: list[tuple[list[IdentifiedSample], Sequence[ViewSource], dict[str, int]]] = [
+        ([first, second, third], FEWER, {"view-features": 3 * 7, "attention": 3}),
+        ([third, first], FEWER, {}),
+        ([first, renamed, third], FEWER, {}),
+        ([first, second, third], VIEWS, {"view-features": 3 * (1 + 2 + 3)}),
+        ([fourth, second, first, third], VIEWS, {"view-features": 13, "attention": 1}),
+        ([fourth, second], FEWER, {}),
+        ([fourth], [RandomCrops(9)], {"view-features": 5}),
+    ]
+    for shard, views, computed in steps:
+        stages = bench.stages()
+        features = stages.views(shard, views)
+        assert counts(stages) == computed
+        named = [second if image is renamed else image for image in shard]
+        for view, rows in fresh(bench, named, views).items():
+            torch.testing.assert_close(features[view], rows, rtol=0, atol=1e-5)
+
+
+def test_sources_that_differ_in_number_alone_are_encoded_as_one(bench: Bench, images: list[IdentifiedSample]) -> None:
+    stages = bench.stages()
+    few, many = RandomCrops(2), RandomCrops(5)
+    features = stages.views(images[:2], [few, many])
+    assert counts(stages) == {"view-features": 10}
+    assert torch.equal(features[few], features[many][:, :2])
+
+
+def test_a_next_shard_that_another_process_computed_meanwhile_is_right(
+    bench: Bench, images: list[IdentifiedSample]
+) -> None:
+    stages, view = bench.stages(), FullImage()
+    texts = Sentences().build(ClassTextInputs({"cat": "cat"}, {"cat": [Description("A cat.")]}))
+    method = Method("m", "", (view,), Sentences(), CosineToMean())
+    stages.scores(images[:2], {method: texts}, then=images[2:])
+    bench.stages().views(images[2:3], [view])
+    scores = stages.scores(images[2:], {method: texts})["m"]
+    expected = fresh(bench, images[2:], [view])[view][:, 0] @ stages.text_features(texts).means.T
+    torch.testing.assert_close(torch.from_numpy(scores), expected, rtol=0, atol=1e-5)
+
+
+def test_what_was_computed_before_an_image_that_fails_is_kept(bench: Bench, images: list[IdentifiedSample]) -> None:
+    stages = bench.stages()
+    gone = IdentifiedSample(Sample(Path("gone.png"), ""), "sha256:" + "0" * 64)
+    with pytest.raises(UnreadableImage):
+        stages.views([*images[:3], gone, images[3]], [FullImage()])
+    again = bench.stages()
+    again.views(images, [FullImage()])
+    assert (counts(stages), counts(again)) == ({"view-features": 3}, {"view-features": 1})
 
 
 def test_an_image_that_comes_twice_keeps_the_attention_of_the_next_one_in_place(
-    bench: Bench, image_folder: Callable[..., Path]
+    bench: Bench, images: list[IdentifiedSample]
 ) -> None:
-    paths = sorted(image_folder("data", cat=4).rglob("*.png"))
-    first, second, third, fourth = (
-        IdentifiedSample(Sample(path, ""), sha256_bytes(path.read_bytes())) for path in paths
-    )
+    first, second, third, fourth = images
     stages, shard = bench.stages(), [first, first, second, third, second, fourth]
-    expected = stages.views([first, second, third, fourth], [AttentionCrops(3)])[AttentionCrops(3)]
+    views = AttentionCrops(3)
+    expected = fresh(bench, images, [views])[views]
     stages.views(shard, [AttentionCrops(2)])
-    assert bench.cache.misses["attention"] == 2
-    # other views of the same attention
-    found = stages.views(shard, [AttentionCrops(3)])[AttentionCrops(3)]
-    assert bench.cache.misses["attention"] == 2
-    torch.testing.assert_close(found, expected[[0, 0, 1, 2, 1, 3]], rtol=0, atol=1e-5)
+    # one more view of the same attention
+    features = stages.views(shard, [views])[views]
+    assert counts(stages) == {"attention": 4, "view-features": 12}
+    torch.testing.assert_close(features, expected[[0, 0, 1, 2, 1, 3]], rtol=0, atol=1e-5)
     assert (expected[1] - expected[2]).abs().max() > 1e-3
 
 

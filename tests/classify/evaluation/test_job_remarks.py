@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -68,11 +69,12 @@ def test_what_one_run_accepted_another_still_refuses(odd_images: Path, bench: Be
 
 def test_facts_that_were_removed_from_the_cache_are_found_again(odd_images: Path, bench: Bench) -> None:
     first = bench.run(odd_images, "clip", truncated="accept")
-    for entry in list(bench.cache.entries("images")):
-        entry.path.unlink()
+    (facts,) = [use for use in first.work.spaces.values() if use.space.stage == "images"]
+    shutil.rmtree(bench.store.root / "features" / facts.space.digest)
     again = bench.run(odd_images, "clip", truncated="accept")
     assert again[0].details.data.remarks == first[0].details.data.remarks
-    assert dict(again.computed) == {"images": 1}
+    assert {use.space.stage: use.items_computed for use in again.work.spaces.values()}["images"] == 4
+    assert again.work.nothing
 
 
 def test_small_images_are_noted_where_crops_are_cut_from_them(odd_images: Path, bench: Bench) -> None:

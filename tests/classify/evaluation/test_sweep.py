@@ -27,38 +27,40 @@ def test_an_image_is_encoded_once_whatever_the_methods_and_label_spaces(
     bench: Bench, image_folder: Folder, small_clips: tuple[str, str]
 ) -> None:
     data = image_folder("many", cat=20, car=15)
-    shards = 2
+    images = 35
     spaces = [described("one", "cat", "car"), described("two", "cat", "car"), described("three", "cat", "car", "dog")]
     methods = "clip,cupl,abs,abs-pixels,abs-features,wca"
-    bench.run(data, methods, models=small_clips, descriptions=spaces)
-    views = len(["whole", "random crops", "crops", "windows"])
+    work = bench.run(data, methods, models=small_clips, descriptions=spaces).work
+    views = len(["full image", *["crop", "random crop", "window"] * 2])
     models = len(small_clips)
-    assert bench.cache.misses["view-features"] == shards * views * models
-    assert bench.cache.misses["attention"] == shards * models
-    assert len(list(bench.cache.entries("view-features"))) == shards * views * models
-    keys = [key for key in bench.cache.missed if key.stage in ("view-features", "attention")]
-    assert not any(space.source in key.text for key in keys for space in spaces)
+    assert (work.images, work.images_computed) == (images * models, images * models)
+    assert (work.views, work.views_computed) == (images * models * views, images * models * views)
+    attention = [use for use in work.spaces.values() if use.space.stage == "attention"]
+    assert [use.rows_computed for use in attention] == [images] * models
+    of_images = [use for use in work.spaces.values() if use.space.stage in ("view-features", "attention")]
+    assert not any(space.source in use.space.text for use in of_images for space in spaces)
     assert [len(values) for values in bench.accuracies] == [len(methods.split(","))] * len(spaces) * models
     assert len(bench.models) == models
 
-    bench.run(data, methods, models=small_clips, descriptions=described("four", "cat", "car"))
-    assert bench.cache.misses["view-features"] == shards * views * models
-    assert bench.cache.misses["attention"] == shards * models
+    work = bench.run(data, methods, models=small_clips, descriptions=described("four", "cat", "car")).work
+    assert (work.views, work.views_computed) == (images * models * views, 0)
+    assert work.texts_computed > 0
 
 
 @pytest.mark.slow
 def test_results_are_a_sequence_with_tables_and_files(bench: Bench, image_folder: Folder) -> None:
     dataset = open_dataset(f"imagefolder:{image_folder('data', cat=2, car=1)}")
-    results = evaluate(dataset, bench.model, "clip", device="cpu", cache=bench.cache, results=bench.results)
+    results = evaluate(dataset, bench.model, "clip", device="cpu", cache=bench.store, results=bench.results)
     (record,) = results
     assert (len(results), results[0], results[:1]) == (1, record, [record])
     assert str(results).splitlines()[0] == f"{dataset.name}: 3 images, 2 classes"
     assert results.folder is not None
     assert read_results(results.folder) == [record]
     assert results.to_dict() == {"results": [record.model_dump(mode="json")], "left_out": []}
-    again = evaluate(dataset, bench.model, "clip", device="cpu", cache=bench.cache)
+    again = evaluate(dataset, bench.model, "clip", device="cpu", cache=bench.store)
     assert again.folder is None
-    assert (dict(again.computed), dict(again.reused)) == ({}, {"images": 1, "scores": 1})
+    assert again.work.nothing
+    assert (again.work.images, again.work.views) == (3, 3)
     assert again[0].metrics == record.metrics
 
 
@@ -66,7 +68,7 @@ def test_without_a_cache_nothing_is_kept(bench: Bench, image_folder: Folder, mon
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     results = evaluate(f"imagefolder:{image_folder('data', cat=1, car=1)}", bench.model, "clip", device="cpu")
-    assert results.computed["view-features"] == 1
+    assert (results.work.views, results.work.views_computed) == (2, 2)
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
@@ -77,17 +79,20 @@ def spreads(results: EvaluationResults) -> dict[str, SeedSpread]:
 @pytest.mark.slow
 def test_seeds_draw_the_views_anew_and_nothing_else(bench: Bench, image_folder: Folder) -> None:
     data = image_folder("data", cat=3, car=3)
-    by_method = spreads(bench.run(data, "clip,abs,waffle", seed=5, seeds=3))
+    results = bench.run(data, "clip,abs,waffle", seed=5, seeds=3)
+    by_method = spreads(results)
     assert [by_method[name].seeds for name in ("clip", "abs", "waffle")] == [[5], [5, 6, 7], [5, 6, 7]]
-    by_kind: dict[str, list[Any]] = {}
-    for key in bench.cache.missed:
-        if key.stage == "view-features":
-            by_kind.setdefault(key.inputs["view"]["kind"], []).append(key.inputs.get("seed"))
-    assert by_kind == {"whole": [None], "box": [5, 6, 7], "window": [5, 6, 7]}
-    assert sum(key.stage == "scores" for key in bench.cache.missed) == 1 + 3 + 3
+    seeds_by_kind: dict[str, list[Any]] = {}
+    for use in results.work.spaces.values():
+        if use.space.stage == "view-features":
+            seeds_by_kind.setdefault(use.space.inputs["view"]["kind"], []).append(use.space.inputs.get("seed"))
+    assert seeds_by_kind == {"whole": [None], "box": [5, 6, 7], "window": [5, 6, 7]}
+    assert results.work.views_computed == 6 * (1 + 3 * 2 + 3 * 2)
+    assert (results.work.images, results.work.images_computed) == (6, 6)
     # the second seed of this run is the only seed of another: real draws, not copies of the first
-    assert spreads(bench.run(data, "abs", seed=6))["abs"].acc1[0] == by_method["abs"].acc1[1]
-    assert len(list(bench.cache.entries("view-features"))) == 7
+    again = bench.run(data, "abs", seed=6)
+    assert spreads(again)["abs"].acc1[0] == by_method["abs"].acc1[1]
+    assert again.work.nothing
 
 
 @pytest.mark.slow
@@ -141,12 +146,10 @@ def test_an_image_that_vanishes_in_the_middle_stops_the_run_and_keeps_what_is_do
     with pytest.raises(ImageError, match=re.escape(victim.name)) as refused:
         bench.run(data, "clip", labels=["cat", "dog"], observer=Remover())
     assert "--on-error skip" in refused.value.remedy
-    assert bench.cache.misses["view-features"] == 2
-    assert len(list(bench.cache.entries("view-features"))) == 1
     victim.write_bytes(content)
-    (record,) = bench.run(data, "clip", labels=["cat", "dog"])
-    assert bench.cache.misses["view-features"] == 3  # only the shard that was not finished
-    assert record.details.data.images == SHARD + 8
+    results = bench.run(data, "clip", labels=["cat", "dog"])
+    assert results.work.views_computed == 5  # the one that was gone and those after it
+    assert results[0].details.data.images == SHARD + 8
 
 
 def test_what_was_finished_before_an_error_is_kept(bench: Bench, image_folder: Folder) -> None:

@@ -50,7 +50,7 @@ def test_a_file_that_cannot_be_written_stops_the_run_before_it_begins(
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="file"), EvaluationFiles(**{kind: tmp_path / "file" / "x"}) as files:
         bench.run(image_folder("data", cat=1), observer=files, results=bench.results)
-    assert not bench.cache.misses
+    assert not (bench.store.root / "features").exists()
 
 
 def test_a_run_that_stops_leaves_no_table(bench: Bench, image_folder: Folder, tmp_path: Path) -> None:

@@ -143,15 +143,21 @@ class Remembered:
     """An ``EmbeddingCache`` in memory."""
 
     def __init__(self) -> None:
-        self.arrays: dict[str, NDArray[np.float32]] = {}
+        self.rows: dict[tuple[str, str], NDArray[np.float32]] = {}
+        self.computed = 0
 
     def embeddings(
-        self, inputs: Mapping[str, JsonValue], compute: Callable[[], NDArray[np.float32]]
+        self,
+        inputs: Mapping[str, JsonValue],
+        texts: Sequence[str],
+        compute: Callable[[Sequence[str]], NDArray[np.float32]],
     ) -> NDArray[np.float32]:
         key = json.dumps(inputs, sort_keys=True)
-        if key not in self.arrays:
-            self.arrays[key] = compute()
-        return self.arrays[key]
+        missing = [text for text in texts if (key, text) not in self.rows]
+        self.computed += len(missing)
+        if missing:
+            self.rows |= dict(zip([(key, text) for text in missing], compute(missing), strict=True))
+        return np.stack([self.rows[key, text] for text in texts])
 
 
 def test_a_filter_writes_its_child_once_and_leaves_it_alone(tmp_path: Path, encoder: SentenceEncoder) -> None:
@@ -165,7 +171,7 @@ def test_a_filter_writes_its_child_once_and_leaves_it_alone(tmp_path: Path, enco
     child = filter_bundle(parent, judge, output)
     assert child.is_new
     assert child.filtered == dry.filtered
-    assert len(cache.arrays) == 1
+    assert cache.computed == len({record.text for record in parent.records()})
     again = filter_bundle(parent, judge, output)
     assert (again.reference, again.is_new) == (child.reference, False)
     assert child.reference is not None

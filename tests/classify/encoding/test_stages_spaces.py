@@ -1,8 +1,8 @@
-"""What a result is stored under: each part of a run, changed alone, changes the keys of the stages that it enters."""
+"""What a result is stored under: each part of a run, changed alone, changes the spaces of the stages that it enters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -13,12 +13,12 @@ import torch
 from evaluations import Bench
 
 from abs_classify.datasets import Sample
-from abs_classify.encoding.cache import CacheKey, StageCache
 from abs_classify.encoding.digest_cache import DigestCache
 from abs_classify.encoding.encoder import encode_texts
+from abs_classify.encoding.feature_store import DiskStore
 from abs_classify.encoding.samples import IdentifiedSample, UnreadableImage
+from abs_classify.encoding.spaces import Segment, Space
 from abs_classify.encoding.stages import ModelSettings, Stages, open_stages
-from abs_classify.methods.baselines import TDA, OnZeta
 from abs_classify.methods.class_texts import ClassTextInputs, ClassTexts, Sentences
 from abs_classify.methods.scoring import SoftMatch
 from abs_classify.methods.table import Method
@@ -38,20 +38,23 @@ class KnownModel:
     pillow: str = "12.0.0"
 
 
-@dataclass
-class FullCache:
-    """A cache that holds something under every key, and notes what it was asked for."""
+class FullStore:
+    """A store that has every row of everything, and notes in which spaces it was asked."""
 
-    asked: list[CacheKey] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.asked: dict[str, Space] = {}
 
-    def load(self, key: CacheKey) -> dict[str, np.ndarray]:
-        self.asked.append(key)
-        return dict.fromkeys(("features", "attention", "scores"), np.eye(8, dtype=np.float32))
+    def load(self, space: Space, ids: Sequence[str], count: int | None = None) -> list[np.ndarray | None]:
+        view = space.inputs.get("view", {}).get("kind", "")
+        self.asked[view or space.stage] = space
+        if space.stage == "images":
+            return [np.frombuffer(b"[8, 8, []]", dtype=np.uint8) for _ in ids]
+        return [np.full((count or 1, 8), 8**-0.5, dtype=np.float32) for _ in ids]
 
-    def holds(self, key: CacheKey) -> bool:
-        return True
+    def counts(self, space: Space, ids: Sequence[str]) -> list[int]:
+        return [1000] * len(ids)
 
-    def store(self, key: CacheKey, arrays: Mapping[str, np.ndarray]) -> None:
+    def append(self, space: Space, segments: Sequence[Segment]) -> None:
         raise AssertionError("everything is there already")
 
     def require_writable(self) -> None:
@@ -75,24 +78,22 @@ class Run:
     temperature: float = 0.03
     batch_size: int = 64
 
-    def keys(self) -> dict[str, str]:
-        """The key of each stage; views by their kind."""
-        cache = FullCache()
-        stages = Stages(cache, cast("DeferredModel", self.model), self.seed, self.batch_size)
+    def spaces(self) -> dict[str, str]:
+        """The digest of the space of each stage; of views by their kind, guided ones as "guided"."""
+        store = FullStore()
+        stages = Stages(store, cast("DeferredModel", self.model), self.seed, self.batch_size)
         images = [IdentifiedSample(Sample(Path("image.png"), ""), image_id) for image_id in self.images]
-        method = Method("m", "", (FullImage(), self.crops), Sentences(), SoftMatch(self.temperature))
-        stages.text_features(self.texts)
+        views = (FullImage(), RandomCrops(3), self.crops)
+        method = Method("m", "", views, Sentences(), SoftMatch(self.temperature))
+        stages.known_facts(images)
         stages.attention(images)
         stages.scores(images, {method: self.texts})
-        names = [key.stage for key in cache.asked]
-        views = (FullImage(), RandomCrops(3), self.crops)
-        for view in views:
-            stages.views(images, [view])
-        names += ["whole", "random", "guided"]
-        return dict(zip(names, [key.digest for key in cache.asked], strict=True))
+        guided = {"box": "guided", "window": "guided"}
+        return {guided.get(name, name): space.digest for name, space in store.asked.items()}
 
 
 FREE_CROPS = AttentionCrops(5, guided=False)
+IMAGE_STAGES = {"images", "attention", "whole", "random", "guided"}
 
 
 @pytest.mark.parametrize(
@@ -100,69 +101,39 @@ FREE_CROPS = AttentionCrops(5, guided=False)
     [
         (
             {"model": KnownModel(replace(FACTS, model="sha256:other"))},
-            {"text-features", "whole", "random", "guided", "scores"},
+            {"text-features", "whole", "random", "guided"},
         ),
-        ({"model": KnownModel(replace(FACTS, attention="sha256:other"))}, {"attention", "guided", "scores"}),
-        ({"model": KnownModel(pillow="12.0.1")}, {"attention", "whole", "random", "guided", "scores"}),
-        ({"seed": 1}, {"random", "guided", "scores"}),
-        ({"crops": AttentionCrops(6)}, {"guided", "scores"}),
-        ({"crops": FeatureWindows(5)}, {"guided", "scores"}),
-        ({"temperature": 0.02}, {"scores"}),
-        ({"texts": class_texts(cat="A cat purrs.", dog="A dog sits.")}, {"text-features", "scores"}),
-        # the same two texts, of the other class each
-        ({"texts": class_texts(cat="A dog barks.", dog="A cat purrs.")}, {"text-features", "scores"}),
-        (
-            {"images": ("sha256:1", "sha256:3")},
-            {"attention", "whole", "random", "guided", "scores"},
-        ),
-        (
-            {"images": ("sha256:2", "sha256:1")},
-            {"attention", "whole", "random", "guided", "scores"},
-        ),
+        ({"model": KnownModel(replace(FACTS, attention="sha256:other"))}, {"attention", "guided"}),
+        ({"model": KnownModel(pillow="12.0.1")}, IMAGE_STAGES),
+        ({"seed": 1}, {"random", "guided"}),
+        ({"crops": FeatureWindows(5)}, {"guided"}),
+        ({"crops": AttentionCrops(5, top_k=7)}, {"guided"}),
+        ({"crops": AttentionCrops(5, temperature=0.04)}, {"guided"}),
+        # a number of views is a prefix of a larger one
+        ({"crops": AttentionCrops(6)}, set()),
+        ({"temperature": 0.02}, set()),
+        ({"texts": class_texts(cat="A cat purrs.", dog="A dog sits.")}, set()),
+        ({"images": ("sha256:2", "sha256:3", "sha256:1")}, set()),
         # speed and memory, and facts that the model's digest stands for
         ({"batch_size": 2}, set()),
         ({"model": KnownModel(replace(FACTS, context_length=78))}, set()),
     ],
 )
-def test_each_part_of_a_run_changes_the_keys_that_it_enters(change: dict[str, Any], stages: set[str]) -> None:
-    before, after = Run().keys(), replace(Run(), **change).keys()
+def test_each_part_of_a_run_changes_the_spaces_that_it_enters(change: dict[str, Any], stages: set[str]) -> None:
+    before, after = Run().spaces(), replace(Run(), **change).spaces()
+    assert before.keys() == after.keys() == {"text-features", *IMAGE_STAGES}
     assert {name for name in before if before[name] != after[name]} == stages
 
 
 def test_unguided_views_do_not_depend_on_the_attention_backend() -> None:
     run = Run(crops=FREE_CROPS)
-    before = run.keys()
-    after = replace(run, model=KnownModel(replace(FACTS, attention="sha256:other"))).keys()
+    before = run.spaces()
+    after = replace(run, model=KnownModel(replace(FACTS, attention="sha256:other"))).spaces()
     assert {name for name in before if before[name] != after[name]} == {"attention"}
 
 
-def test_a_stream_has_keys_of_its_own_for_each_order_and_setting() -> None:
-    images = [IdentifiedSample(Sample(Path("image.png"), ""), f"sha256:{number}") for number in range(4)]
-    texts = class_texts(cat="A cat purrs.", dog="A dog barks.")
-
-    def key(shards: list[list[IdentifiedSample]], scorer: Any = None, model: KnownModel | None = None) -> str:
-        cache = FullCache()
-        method = Method("m", "", (FullImage(),), Sentences(), scorer or TDA())
-        Stages(cache, cast("DeferredModel", model or KnownModel()), 0, 64).stream_scores(shards, method, texts)
-        (asked,) = cache.asked
-        return asked.digest
-
-    first = key([images[:2], images[2:]])
-    # how a stream is cut into shards does not change its scores
-    assert key([images]) == first
-    others = [
-        key([images[::-1]]),
-        key([images[:3]]),
-        key([images], TDA(scale=50.0)),
-        key([images], OnZeta()),
-        key([images], model=KnownModel(pillow="12.0.1")),
-        key([images], model=KnownModel(replace(FACTS, model="sha256:other"))),
-    ]
-    assert len({first, *others}) == 7
-
-
 def test_stages_of_a_run_share_texts_and_nothing_that_a_run_changes() -> None:
-    texts, first, second = class_texts(cat="A cat purrs."), FullCache(), FullCache()
+    texts, first, second = class_texts(cat="A cat purrs."), FullStore(), FullStore()
     stages = Stages(first, cast("DeferredModel", KnownModel()), 3, 64)
     stages.text_features(texts)
     run = stages.for_run(second)
@@ -174,7 +145,8 @@ def test_stages_of_a_run_share_texts_and_nothing_that_a_run_changes() -> None:
     assert "read" not in stages.seconds
     images = [IdentifiedSample(Sample(Path("image.png"), ""), "sha256:1")]
     assert run.attention(images) is not None
-    assert [key.stage for key in second.asked] == ["attention"]
+    assert list(second.asked) == ["attention"]
+    assert (stages.work.texts, run.work.texts) == (2, 0)
 
 
 @pytest.fixture
@@ -183,8 +155,8 @@ def images(image_folder: Callable[..., Path]) -> list[IdentifiedSample]:
     return [IdentifiedSample(Sample(path, ""), sha256_bytes(path.read_bytes())) for path in paths]
 
 
-def stages_of(cache: StageCache, model: str, **settings: Any) -> Stages:
-    return open_stages(cache, model, ModelSettings(**{"attention": "self", "device": "cpu", **settings}))
+def stages_of(store: DiskStore, model: str, **settings: Any) -> Stages:
+    return open_stages(store, model, ModelSettings(**{"attention": "self", "device": "cpu", **settings}))
 
 
 @pytest.mark.slow
@@ -194,7 +166,7 @@ def test_runs_that_share_a_cache_keep_their_results_apart(
     """Two models of equal width, two attention backends, and two seeds."""
     views: list[ViewSource] = [FullImage(), AttentionCrops(3), FeatureWindows(3)]
     texts = class_texts(cat="A cat purrs.", dog="A dog barks.")
-    shared = StageCache(tmp_path / "shared")
+    shared = DiskStore(tmp_path / "shared")
     first, second = small_clips
     runs: list[tuple[str, dict[str, Any]]] = [
         (first, {}),
@@ -205,7 +177,7 @@ def test_runs_that_share_a_cache_keep_their_results_apart(
     features = []
     for number, (model, settings) in enumerate(runs):
         got, alone = (
-            stages_of(cache, model, **settings) for cache in (shared, StageCache(tmp_path / f"alone-{number}"))
+            stages_of(store, model, **settings) for store in (shared, DiskStore(tmp_path / f"alone-{number}"))
         )
         for view, rows in alone.views(images, views).items():
             torch.testing.assert_close(got.views(images, views)[view], rows, rtol=0, atol=1e-5)
@@ -235,7 +207,7 @@ def test_an_image_that_changed_after_its_id_was_taken_is_not_used(bench: Bench, 
     with pytest.raises(UnreadableImage, match="changed while it was read") as caught:
         stages.views(images, [FullImage()])
     assert caught.value.image == images[0]
-    assert not list(bench.cache.entries("view-features"))
+    assert stages.work.views_computed == 0
 
 
 def test_another_precision_or_package_has_facts_of_its_own(

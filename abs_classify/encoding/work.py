@@ -1,0 +1,110 @@
+"""What a run asked of the feature store, and what it had to compute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from abs_classify.encoding.spaces import Space
+
+__all__ = ["SpaceUse", "WorkCounts"]
+
+
+@dataclass
+class SpaceUse:
+    """What a run asked of one space.
+
+    Args:
+        space: the space.
+        items, rows: how many images or texts, and how many of their rows, were asked for.
+        items_computed, rows_computed: of how many items a row was computed, and how many rows were.
+    """
+
+    space: Space
+    items: int = 0
+    rows: int = 0
+    items_computed: int = 0
+    rows_computed: int = 0
+
+
+@dataclass
+class WorkCounts:
+    """How many images, views and class texts a run asked for, and how many of them it computed.
+
+    Args:
+        images: how many were asked for.
+        images_computed: of how many at least one view was computed.
+        spaces: what was asked of each space, by its digest.
+    """
+
+    images: int = 0
+    images_computed: int = 0
+    spaces: dict[str, SpaceUse] = field(default_factory=dict)
+
+    @property
+    def views(self) -> int:
+        """How many views were asked for."""
+        return sum(use.rows for use in self._uses("view-features"))
+
+    @property
+    def views_computed(self) -> int:
+        """How many views were computed."""
+        return sum(use.rows_computed for use in self._uses("view-features"))
+
+    @property
+    def texts(self) -> int:
+        """How many class texts were asked for."""
+        return sum(use.items for use in self._uses("text-features"))
+
+    @property
+    def texts_computed(self) -> int:
+        """How many class texts were encoded."""
+        return sum(use.items_computed for use in self._uses("text-features"))
+
+    def _uses(self, stage: str) -> list[SpaceUse]:
+        return [use for use in self.spaces.values() if use.space.stage == stage]
+
+    @property
+    def nothing(self) -> bool:
+        """Whether everything came from the store."""
+        return not (self.views_computed or self.texts_computed)
+
+    def __str__(self) -> str:
+        """``1 of 41 images, 7 of 287 views``, and how many class texts if any were encoded; or ``nothing``."""
+        if self.nothing:
+            return "nothing"
+        texts = f", {self.texts_computed} of {self.texts} class texts" if self.texts_computed else ""
+        images = f"{self.images_computed} of {self.images} images"
+        return f"{images}, {self.views_computed} of {self.views} views{texts}"
+
+    def ask(self, space: Space, items: int, rows: int) -> None:
+        """Note a look-up of ``items`` with ``rows`` rows in all."""
+        use = self.spaces.setdefault(space.digest, SpaceUse(space))
+        use.items += items
+        use.rows += rows
+
+    def compute(self, space: Space, lengths: Sequence[int]) -> None:
+        """Note how many rows of each item were computed."""
+        use = self.spaces.setdefault(space.digest, SpaceUse(space))
+        use.items_computed += len(lengths)
+        use.rows_computed += sum(lengths)
+
+    def add(self, other: WorkCounts, *, same_images: bool = False) -> None:
+        """Add the work of another pass.
+
+        Args:
+            other: its counts.
+            same_images: whether it went through the same images; what both asked for then counts once.
+        """
+        asked = max if same_images else _sum
+        self.images = asked(self.images, other.images)
+        self.images_computed = asked(self.images_computed, other.images_computed)
+        for digest, use in other.spaces.items():
+            total = self.spaces.setdefault(digest, SpaceUse(use.space))
+            total.items, total.rows = asked(total.items, use.items), asked(total.rows, use.rows)
+            total.items_computed += use.items_computed
+            total.rows_computed += use.rows_computed
+
+
+def _sum(first: int, second: int) -> int:
+    return first + second
