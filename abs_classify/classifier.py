@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abs_classify.datasets.base import Sample
+from abs_classify.encoding.cache import DERIVED
 from abs_classify.encoding.digest_cache import DigestCache
-from abs_classify.encoding.feature_store import DERIVED, DiskStore, MemoryStore, open_store
+from abs_classify.encoding.feature_store import DiskStore, MemoryStore, open_store
 from abs_classify.encoding.samples import (
     IdentifiedSample,
     ImageInput,
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Classifier", "PredictedShard", "Prediction", "Predictions"]
 
-# Without a cache: images for each thread that are encoded together, and those whose features are kept for the next step.
+# Without a cache: images for each thread that are encoded together, and those whose features the next step finds.
 _IMAGES_PER_THREAD = 4
 _LATEST_ITEMS = 4 * SHARD
 

@@ -36,8 +36,8 @@ from PIL import Image
 from torch import Tensor
 
 from abs_classify.datasets import open_dataset
-from abs_classify.encoding.feature_store import DiskStore
 from abs_classify.encoding.digest_cache import DigestCache
+from abs_classify.encoding.feature_store import DiskStore
 from abs_classify.encoding.ranking import ShardScorer, rank_images
 from abs_classify.encoding.samples import identify_readable
 from abs_classify.encoding.stages import Stages

@@ -23,6 +23,7 @@ class Bench(EvaluationObserver):
 
     Attributes:
         model: that is used unless an option names others.
+        folder: of everything that is written.
         store: of all evaluations.
         results: where ``files`` puts result files.
         sweeps: what was planned for each.
@@ -31,6 +32,8 @@ class Bench(EvaluationObserver):
     """
 
     def __init__(self, folder: Path, model: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
         self.store = DiskStore(folder / "cache")
         self.results = folder / "results"
         self.sweeps: list[Sweep] = []

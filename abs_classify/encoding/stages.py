@@ -16,8 +16,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from abs_classify.encoding.cache import DERIVED
 from abs_classify.encoding.digest_cache import DigestCache
-from abs_classify.encoding.feature_store import DERIVED, DiskStore
+from abs_classify.encoding.feature_store import DiskStore
 from abs_classify.encoding.read_ahead import ReadAhead
 from abs_classify.encoding.samples import IdentifiedSample, ImageFacts, UnreadableImage, batched
 from abs_classify.encoding.spaces import FeatureStore, Segment, Space, text_id
@@ -248,6 +249,7 @@ class Stages:
                     request, computed = encoded[image_id]
                     fresh = computed.features[view].numpy()
                     known = fresh if known is None else np.concatenate([known[: request.known[number]], fresh])
+                assert known is not None  # it was encoded, or needed nothing
                 rows.append(known)
             position = {image_id: row for row, image_id in enumerate(unique)}
             features[view] = torch.from_numpy(np.stack(rows)[[position[image.id] for image in images]])

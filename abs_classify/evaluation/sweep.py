@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, overload
 
 from abs_classify.datasets.base import class_positions
-from abs_classify.encoding.feature_store import DiskStore, open_store, write_last_run
+from abs_classify.encoding.feature_store import DiskStore, open_store
 from abs_classify.encoding.samples import OnError
 from abs_classify.encoding.stages import ModelSettings, Stages, open_stages
 from abs_classify.encoding.work import WorkCounts
@@ -284,7 +284,7 @@ def _run(
 
         torch.set_num_threads(threads)
     work = WorkCounts()
-    with _opened(place, work) as store:
+    with _opened(place) as store:
         try:
             run_sweep(sweep, partial(stages_of, store), keeper.keep, work, keeper.observer.ranked, progress)
         finally:
@@ -405,19 +405,14 @@ def _label_spaces(
 
 
 @contextmanager
-def _opened(place: DiskStore | Path | str | None, work: WorkCounts) -> Iterator[DiskStore]:
-    """The store of a run, which remembers what the run computed; a passing one where nothing is kept."""
+def _opened(place: DiskStore | Path | str | None) -> Iterator[DiskStore]:
+    """The store of a run; a passing one where nothing is kept."""
     store = open_store(place)
     if store is None:
         with TemporaryDirectory(prefix="abs-") as folder:
             yield DiskStore(Path(folder))
         return
-    try:
-        yield store
-    finally:
-        # a run that failed before it asked for anything has nothing to explain; the one before it has
-        if work.spaces:
-            write_last_run(store.root, work)
+    yield store
 
 
 def _plans(label_space: LabelSpace, options: SweepOptions) -> list[MethodPlan]:

@@ -16,7 +16,15 @@ from PIL import Image
 from support import GOLDEN, ImagesInMemory
 from torch import Tensor
 
-from abs_classify.encoding.encoder import _Encoder, _guarded, _on_accelerator, encode_images, stream_images
+from abs_classify.encoding.encoder import (
+    EncodingRequest,
+    _Encoder,
+    _guarded,
+    _on_accelerator,
+    _on_cpu,
+    encode_images,
+    stream_images,
+)
 from abs_classify.images import LoadedImage
 from abs_classify.methods.similarity import unit
 from abs_classify.methods.views import (
@@ -115,15 +123,55 @@ def test_what_an_accelerator_is_told_gives_the_same(
     source = load_attention("self" if name == "self" else f"dino:{DINO}", model)
     expected = encode_images(model, source, images, VIEWS)
     assert expected.attention is not None
-    for known in (None, expected.attention):
+    for known in ([None] * 10, expected.attention):
         encoder = _Encoder(model, Geometry.of(model), source, VIEWS, 0, batch_size)
-        groups = list(_on_accelerator(encoder, images, None if known is None else iter(known)))
-        assert [len(group.features[VIEWS[0]]) for group in groups] == ([10] if batch_size == 64 else [4, 4, 2])
-        maps = torch.cat([group.attention for group in groups if group.attention is not None])
+        requests = [EncodingRequest(image, attention=mapped) for image, mapped in zip(images, known, strict=True)]
+        groups = list(_on_accelerator(encoder, requests))
+        assert [len(group) for group in groups] == ([10] if batch_size == 64 else [4, 4, 2])
+        encoded = [image for group in groups for image in group]
+        maps = torch.stack([image.attention for image in encoded if image.attention is not None])
         torch.testing.assert_close(maps, expected.attention, rtol=0, atol=2e-6)
         for view in VIEWS:
-            found = torch.cat([group.features[view] for group in groups])
-            torch.testing.assert_close(found, expected.features[view], rtol=0, atol=2e-6)
+            features = torch.stack([image.features[view] for image in encoded])
+            torch.testing.assert_close(features, expected.features[view], rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("run", [_on_cpu, _on_accelerator])
+def test_only_the_views_after_the_known_ones_are_encoded(
+    golden_model: Callable[[int], Any], images: list[LoadedImage], run: Any
+) -> None:
+    model = golden_model(14)
+    source = load_attention("self", model)
+    expected = encode_images(model, source, images[:6], VIEWS)
+    assert expected.attention is not None
+    knowledge = [{}, {VIEWS[0]: 1}, {VIEWS[1]: 5, VIEWS[2]: 4}, dict.fromkeys(VIEWS, 1), {VIEWS[3]: 20}, {VIEWS[2]: 2}]
+    requests = [
+        EncodingRequest(image, known, expected.attention[number] if number % 2 else None)
+        for number, (image, known) in enumerate(zip(images[:6], knowledge, strict=True))
+    ]
+    encoder = _Encoder(model, Geometry.of(model), source, VIEWS, 0, 64)
+    encoded = [image for group in run(encoder, requests) for image in group]
+    for number, (image, known) in enumerate(zip(encoded, knowledge, strict=True)):
+        for view in VIEWS:
+            rows = expected.features[view][number][known.get(view, 0) :]
+            torch.testing.assert_close(image.features[view], rows, rtol=0, atol=2e-6)
+
+
+def test_attention_is_computed_for_views_that_need_it_and_no_others(
+    golden_model: Callable[[int], Any], images: list[LoadedImage]
+) -> None:
+    model, view = golden_model(14), AttentionCrops(3)
+
+    class NoBackend:
+        def attend(self, *_: Any) -> Tensor:
+            raise AssertionError("no guided view is missing")
+
+    requests = [EncodingRequest(images[0], {view: 3})]
+    (encoded,) = stream_images(model, cast("Any", NoBackend()), requests, [FullImage(), view])
+    assert encoded.attention is None
+    assert [len(encoded.features[source]) for source in (FullImage(), view)] == [1, 0]
+    with pytest.raises(ModelError, match="attention backend"):
+        list(stream_images(model, None, [EncodingRequest(images[0], {view: 2})], [view]))
 
 
 def test_a_model_without_tokens_encodes_in_threads_too(
@@ -160,10 +208,9 @@ def test_large_images_go_in_smaller_groups() -> None:
     model = _SmallModel()
     sides = [100, 100, 3000, 3000, 100, 100, 100, 100, 100]
     images = [LoadedImage(str(at), Image.new("RGB", (side, side), "red")) for at, side in enumerate(sides)]
-    groups = stream_images(cast("Model", model), None, images, [FullImage()])
-    assert [len(group.features[FullImage()]) for group in groups] == [4, 4, 1]
-    groups = stream_images(cast("Model", model), None, images[2:4] * 2, [FullImage()])
-    assert [len(group.features[FullImage()]) for group in groups] == [2, 2]
+    encoder = _Encoder(cast("Model", model), Geometry(0, 1.0), None, [FullImage()], 0, 64)
+    assert [len(group) for group in _on_cpu(encoder, map(EncodingRequest, images))] == [4, 4, 1]
+    assert [len(group) for group in _on_cpu(encoder, map(EncodingRequest, images[2:4] * 2))] == [2, 2]
 
 
 @pytest.mark.slow
@@ -176,8 +223,9 @@ def test_large_images_are_taken_a_group_for_each_thread() -> None:
             yield LoadedImage(str(taken), Image.new("RGB", (3000, 3000), "red"))
 
     sizes = []
-    for group in stream_images(cast("Model", _SmallModel()), None, images(), [FullImage()]):
-        sizes.append(len(group.features[FullImage()]))
+    encoder = _Encoder(cast("Model", _SmallModel()), Geometry(0, 1.0), None, [FullImage()], 0, 64)
+    for group in _on_cpu(encoder, map(EncodingRequest, images())):
+        sizes.append(len(group))
         # two in a group; three threads, a group more, and the one that is given
         assert taken <= sum(sizes) + 2 * 4
     assert sizes == [2] * 15
@@ -192,8 +240,9 @@ def test_images_are_let_go_when_their_features_were_given() -> None:
             made.append(weakref.ref(image))
             yield LoadedImage(str(at), image)
 
-    stream = stream_images(cast("Model", _SmallModel()), None, images(), [FullImage(), RandomCrops(5)])
-    for _ in range(5):
+    requests = map(EncodingRequest, images())
+    stream = stream_images(cast("Model", _SmallModel()), None, requests, [FullImage(), RandomCrops(5)])
+    for _ in range(20):
         next(stream)
     assert [ref() for ref in made[:12]] == [None] * 12
     stream.close()  # type: ignore[attr-defined]
@@ -216,9 +265,9 @@ def test_the_crops_of_few_images_are_cut_for_all_threads() -> None:
 
 def test_a_stream_that_is_left_leaves_no_threads() -> None:
     before = threading.active_count()
-    images = (LoadedImage("x", Image.new("RGB", (16, 16), "red")) for _ in itertools.count())
-    stream = stream_images(cast("Model", _SmallModel()), None, images, [FullImage(), RandomCrops(5)])
-    assert next(stream).features[RandomCrops(5)].shape[1:] == (5, 3)
+    requests = (EncodingRequest(LoadedImage("x", Image.new("RGB", (16, 16), "red"))) for _ in itertools.count())
+    stream = stream_images(cast("Model", _SmallModel()), None, requests, [FullImage(), RandomCrops(5)])
+    assert next(stream).features[RandomCrops(5)].shape == (5, 3)
     stream.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
     assert torch.get_num_threads() == 3

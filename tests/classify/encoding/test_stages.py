@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -42,8 +43,8 @@ def fresh(
     bench: Bench, images: Sequence[IdentifiedSample], views: Sequence[ViewSource]
 ) -> dict[ViewSource, torch.Tensor]:
     """The features, computed from nothing."""
-    stages = open_stages(DiskStore(bench.store.root / "fresh"), bench.model, ModelSettings("self", "cpu"))
-    return stages.views(images, views)
+    with TemporaryDirectory(dir=bench.folder) as folder:
+        return open_stages(DiskStore(Path(folder)), bench.model, ModelSettings("self", "cpu")).views(images, views)
 
 
 VIEWS: tuple[ViewSource, ...] = (FullImage(), RandomCrops(4), AttentionCrops(5), FeatureWindows(3))
@@ -134,6 +135,6 @@ class SlowDamage:
 def test_the_time_to_read_a_bad_image_counts_once(bench: Bench, tmp_path: Path) -> None:
     stages = bench.stages()
     with pytest.raises(UnreadableImage):
-        stages.views([IdentifiedSample(Sample(tmp_path, "", SlowDamage()), "sha256:0")], [FullImage()])
+        stages.views([IdentifiedSample(Sample(tmp_path, "", SlowDamage()), "sha256:" + "0" * 64)], [FullImage()])
     assert stages.seconds["read"] > 0.45
     assert stages.seconds["encode"] < 0.25

@@ -94,7 +94,7 @@ def test_small_images_are_noted_where_crops_are_cut_from_them(odd_images: Path, 
 
 def test_a_classifier_says_what_it_guessed(odd_images: Path, bench: Bench) -> None:
     paths = sorted(odd_images.glob("*/*"))
-    for cache in (None, bench.cache, bench.cache):
+    for cache in (None, bench.store, bench.store):
         classifier = Classifier(bench.model, ["cat", "dog"], method="clip", cache=cache)
         run = classifier.classify(paths, truncated="accept")
         predictions = list(run)
