@@ -493,8 +493,10 @@ class Stages:
         return self._space("attention", {"backend": self.models.facts.attention, "pillow": self.models.pillow})
 
     def _view_space(self, view: ViewSource) -> Space:
+        # the first n of N views are those of n
+        key = {name: value for name, value in view.key().items() if name != "count"}
         # what decodes and resizes: a release of Pillow changed how it rounds
-        inputs: dict[str, Any] = {"model": self.models.facts.model, "view": view.space(), "pillow": self.models.pillow}
+        inputs: dict[str, Any] = {"model": self.models.facts.model, "view": key, "pillow": self.models.pillow}
         if view.kind != "whole":
             inputs["seed"] = self.seed
         if view.needs_attention:

@@ -311,10 +311,6 @@ class FullImage:
         """JSON values that fix these views."""
         return {"kind": self.kind, "count": self.count}
 
-    def space(self) -> dict[str, Any]:
-        """JSON values that fix each of these views, whatever their number."""
-        return {"kind": self.kind}
-
 
 @dataclass(frozen=True)
 class RandomCrops:
@@ -341,10 +337,6 @@ class RandomCrops:
     def key(self) -> dict[str, Any]:
         """JSON values that fix these views."""
         return _key(self)
-
-    def space(self) -> dict[str, Any]:
-        """JSON values that fix view v of these, whatever their number: the first n of N views are the n views."""
-        return {name: value for name, value in self.key().items() if name != "count"}
 
     def boxes(self, size: tuple[int, int], seed: int, image_id: str) -> IntArray:
         """The crops of one image.
@@ -409,10 +401,6 @@ class GuidedViews:
     def key(self) -> dict[str, Any]:
         """JSON values that fix these views."""
         return _key(self)
-
-    def space(self) -> dict[str, Any]:
-        """JSON values that fix view v of these, whatever their number: the first n of N views are the n views."""
-        return {name: value for name, value in self.key().items() if name != "count"}
 
     def _centres(self, attention: NDArray[Any] | None, uniform: FloatArray, free_grid: int) -> tuple[IntArray, int]:
         """Sampled centres [N] and the side of the grid that they are on."""
