@@ -15,17 +15,19 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from abs_classify.encoding.accelerator import Accelerator, Cut, Network, Preprocess, guarded
 from abs_classify.images import LoadedImage
 from abs_classify.methods.similarity import unit
 from abs_classify.methods.views import FeatureWindows, FullImage, Geometry, ViewSource, place_views
 from abs_classify.models.base import input_size
+from abs_classify.models.copies import to_host
 from abs_classify.threads import Cores, even_parts, in_threads
 from abs_core.errors import ModelError
 
@@ -41,7 +43,6 @@ _TEXTS_AT_ONCE = 1024
 
 # On a CPU the activations of a few crops stay in the caches, and larger batches are slower (ViT-B/16: a tenth).
 _CPU_BATCH = 4
-Job = TypeVar("Job")
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,20 +216,10 @@ def _groups(requests: Iterable[EncodingRequest], views: Sequence[ViewSource], si
             group, pixels = [], 0
 
 
-class _ImageRun(Protocol):
-    """Puts the pixels of each job through a network: [jobs, ...], on the model's device."""
-
-    def __call__(
-        self, jobs: Sequence[Job], prepare: Callable[[Job], Tensor], network: Callable[[Tensor], Tensor]
-    ) -> Tensor: ...
-
-
-class _RunLater(Protocol):
-    """The same, begun now or later: the result comes when it is asked for."""
-
-    def __call__(
-        self, jobs: Sequence[Job], prepare: Callable[[Job], Tensor], network: Callable[[Tensor], Tensor]
-    ) -> Callable[[], Tensor]: ...
+# puts cuts through a network: [cuts, ...], on the model's device
+_Run: TypeAlias = Callable[[Sequence[Cut], Preprocess, Network], Tensor]
+# the same, begun now or later: the result comes to the CPU when it is asked for
+_RunLater: TypeAlias = Callable[[Sequence[Cut], Preprocess, Network], Callable[[], Tensor]]
 
 
 @dataclass(frozen=True)
@@ -242,89 +233,86 @@ class _Encoder:
     seed: int
     batch_size: int
 
-    def begin(self, group: _Group, run: _ImageRun, later: _RunLater) -> Callable[[], list[EncodedImage]]:
+    def begin(self, group: _Group, run: _Run, later: _RunLater) -> Callable[[], list[EncodedImage]]:
         """Everything but the crops, which ``later`` is asked for; the result waits for them."""
-        whole = _WholeImages(self.model, group.images, run)
-        attention = group.attention
-        if attention is None and any(view.needs_attention for view in group.missing):
-            if self.backend is None:
-                raise ModelError(
-                    "an attention-guided view needs an attention backend", remedy="Name one, such as 'auto'"
-                )
-            attention = self.backend.attend(whole).float().cpu()
-        placed = self._place(group, attention)
-        raw: dict[ViewSource, Callable[[], Tensor]] = {}
-        for view, first in group.missing.items():
-            boxes = [places[view][first:] for places in placed]
-            if isinstance(view, FullImage):
-                raw[view] = _at_once(whole.features[:, None])
-            elif isinstance(view, FeatureWindows):
-                raw[view] = _at_once(self._pool_windows(whole.tokens, torch.from_numpy(np.stack(boxes))))
-            else:
-                raw[view] = self._crop(group.images, boxes, later)
-        return lambda: self._encoded({view: unit(wait().float().cpu()) for view, wait in raw.items()}, group, attention)
+        whole, attention = self.look(group, run)
+        return self.encode(self.place(group, whole, attention()), later)
 
-    def _encoded(
-        self, features: Mapping[ViewSource, Tensor], group: _Group, attention: Tensor | None
-    ) -> list[EncodedImage]:
-        none = torch.empty(0, self.model.embed_dim)
+    def look(self, group: _Group, run: _Run) -> tuple[_WholeImages, Callable[[], Tensor | None]]:
+        """The pass over the full images, and their attention maps [B, g, g], on the CPU when they are asked for."""
+        whole = _WholeImages(self.model, group.images, run)
+        if group.attention is not None or not any(view.needs_attention for view in group.missing):
+            return whole, lambda: group.attention
+        if self.backend is None:
+            raise ModelError("an attention-guided view needs an attention backend", remedy="Name one, such as 'auto'")
+        return whole, to_host(self.backend.attend(whole).float())
+
+    def place(self, group: _Group, whole: _WholeImages, attention: Tensor | None) -> _PlacedGroup:
+        """The views of a group, placed by the attention maps [B, g, g]."""
+        maps = attention.numpy() if attention is not None else [None] * len(group.images)
+        views = list(group.missing)
+        boxes = [
+            place_views(self.geometry, attention_map, image.id, image.pixels.size, views, seed=self.seed)
+            for image, attention_map in zip(group.images, maps, strict=True)
+        ]
+        return _PlacedGroup(group, whole, attention, boxes)
+
+    def encode(self, placed: _PlacedGroup, later: _RunLater) -> Callable[[], list[EncodedImage]]:
+        """Begin to encode the views of a group; the result waits for them."""
+        whole, raw = placed.whole, dict[ViewSource, Callable[[], Tensor]]()
+        for view, first in placed.group.missing.items():
+            boxes = [places[view][first:] for places in placed.boxes]
+            if isinstance(view, FullImage):
+                raw[view] = to_host(whole.features[:, None].float())
+            elif isinstance(view, FeatureWindows):
+                raw[view] = to_host(self._pool_windows(whole.tokens, torch.from_numpy(np.stack(boxes))).float())
+            else:
+                raw[view] = self._crop(placed.group.images, boxes, later)
+        return lambda: self._encoded({view: unit(wait()) for view, wait in raw.items()}, placed)
+
+    def _encoded(self, features: Mapping[ViewSource, Tensor], placed: _PlacedGroup) -> list[EncodedImage]:
+        none, attention = torch.empty(0, self.model.embed_dim), placed.attention
         return [
             EncodedImage(
                 {view: features[view][position] if view in features else none for view in self.views},
                 attention[position] if attention is not None else None,
             )
-            for position in range(len(group.images))
-        ]
-
-    def _place(self, group: _Group, attention: Tensor | None) -> list[dict[ViewSource, np.ndarray]]:
-        maps = attention.numpy() if attention is not None else [None] * len(group.images)
-        views = list(group.missing)
-        return [
-            place_views(self.geometry, attention_map, image.id, image.pixels.size, views, seed=self.seed)
-            for image, attention_map in zip(group.images, maps, strict=True)
+            for position in range(len(placed.group.images))
         ]
 
     def _pool_windows(self, tokens: Tensor, windows: Tensor) -> Tensor:
         """Features [B, N, d] of the windows int64 [B, N, 4] of the tokens [B, P + g*g, w] of a group."""
         if tokens.device.type != "cpu":
-            pool = partial(self.model.pool_windows, tokens, windows.to(tokens.device))
-            return _guarded(pool, self.model, self.batch_size)
+            return guarded(partial(self.model.pool_windows, tokens, windows), self.model, self.batch_size)
         # what belongs to one image stays in the caches
         pairs = zip(torch.split(tokens, 1), torch.split(windows, 1), strict=True)
         return torch.cat([self.model.pool_windows(*pair) for pair in pairs])
 
     def _crop(self, images: list[LoadedImage], boxes: list[np.ndarray], later: _RunLater) -> Callable[[], Tensor]:
         """Features [B, N, d] of the crops of all images of a group, encoded together."""
-        crops = [(image.pixels, box) for image, rows in zip(images, boxes, strict=True) for box in rows.tolist()]
-
-        def prepare(crop: tuple[Image.Image, list[int]]) -> Tensor:
-            pixels, (left, upper, right, lower) = crop
-            return self.model.preprocess_crop(pixels.crop((left, upper, right, lower)))
-
-        features, count = later(crops, prepare, self.model.encode_image), len(images)
+        cuts = [
+            Cut(image.pixels, tuple(box)) for image, rows in zip(images, boxes, strict=True) for box in rows.tolist()
+        ]
+        features, count = later(cuts, self.model.preprocess_crop, self.model.encode_image), len(images)
         return lambda: torch.unflatten(features(), 0, (count, -1))
-
-
-def _at_once(value: Tensor) -> Callable[[], Tensor]:
-    return lambda: value
 
 
 class _WholeImages:
     """The whole-image pass of a group, run when first asked for and shared by all that need it."""
 
-    def __init__(self, model: Model, images: list[LoadedImage], run: _ImageRun) -> None:
-        self._pixels = [image.pixels for image in images]
+    def __init__(self, model: Model, images: list[LoadedImage], run: _Run) -> None:
+        self._cuts = [Cut(image.pixels) for image in images]
         self._model, self._run = model, run
         # not cached_property: before Python 3.12 one lock of it serves all instances, and only one thread would encode
         self._tokens: Tensor | None = None
         self._features: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self._pixels)
+        return len(self._cuts)
 
     def run(self, preprocess: Callable[[Image.Image], Tensor], network: Callable[[Tensor], Tensor]) -> Tensor:
         """Every image through a network: [B, ...], on the device."""
-        return self._run(self._pixels, preprocess, network)
+        return self._run(self._cuts, preprocess, network)
 
     @property
     def tokens(self) -> Tensor:
@@ -343,6 +331,23 @@ class _WholeImages:
         return self._features
 
 
+@dataclass(frozen=True, eq=False)
+class _PlacedGroup:
+    """A group whose views are placed.
+
+    Args:
+        group: the images.
+        whole: the pass over the full images.
+        attention: their maps [B, g, g], on the CPU; None where no view asked for them.
+        boxes: for each image the views of each source, int64 [N, 4].
+    """
+
+    group: _Group
+    whole: _WholeImages
+    attention: Tensor | None
+    boxes: list[dict[ViewSource, np.ndarray]]
+
+
 def _on_cpu(encoder: _Encoder, requests: Iterable[EncodingRequest]) -> Iterator[list[EncodedImage]]:
     """Encode in as many threads as torch may use, each with images and crops of its own."""
     threads, most = torch.get_num_threads(), min(encoder.batch_size, _CPU_BATCH)
@@ -355,11 +360,9 @@ def _on_cpu(encoder: _Encoder, requests: Iterable[EncodingRequest]) -> Iterator[
     handed = (first.popleft() for _ in range(len(first)))
     with Cores(threads) as cores:
 
-        def later(
-            jobs: Sequence[Job], prepare: Callable[[Job], Tensor], network: Callable[[Tensor], Tensor]
-        ) -> Callable[[], Tensor]:
-            parts = [jobs[start : start + most] for start in range(0, len(jobs), most)]
-            begun = [cores.submit(partial(_directly, part, prepare, network)) for part in parts]
+        def later(cuts: Sequence[Cut], preprocess: Preprocess, network: Network) -> Callable[[], Tensor]:
+            parts = [cuts[start : start + most] for start in range(0, len(cuts), most)]
+            begun = [cores.submit(partial(_directly, part, preprocess, network)) for part in parts]
             return lambda: torch.cat([part.result() for part in begun])
 
         # one more than can be worked on, so that no thread waits until a result is taken
@@ -389,70 +392,38 @@ def _first(requests: Iterator[EncodingRequest], threads: int, most: int) -> tupl
 def _few_on_cpu(encoder: _Encoder, groups: Sequence[_Group], most: int) -> Iterator[list[EncodedImage]]:
     """Encode fewer images than there are threads: side by side, then the crops of each in all threads."""
 
-    def later(
-        jobs: Sequence[Job], prepare: Callable[[Job], Tensor], network: Callable[[Tensor], Tensor]
-    ) -> Callable[[], Tensor]:
+    def later(cuts: Sequence[Cut], preprocess: Preprocess, network: Network) -> Callable[[], Tensor]:
         # cut by the caller, who has all threads; the thread that begins a group has its share of them
         return lambda: torch.cat(
-            list(in_threads(lambda part: _directly(part, prepare, network), even_parts(jobs, most)))
+            list(in_threads(lambda part: _directly(part, preprocess, network), even_parts(cuts, most)))
         )
 
     begun = in_threads(lambda group: encoder.begin(group, _directly, later), groups)
     yield from (wait() for wait in list(begun))
 
 
-def _directly(jobs: Sequence[Job], prepare: Callable[[Job], Tensor], network: Callable[[Tensor], Tensor]) -> Tensor:
-    return network(torch.stack([prepare(job) for job in jobs]))
+def _directly(cuts: Sequence[Cut], preprocess: Preprocess, network: Network) -> Tensor:
+    return network(torch.stack([preprocess(cut.pixels()) for cut in cuts]))
 
 
 def _on_accelerator(encoder: _Encoder, requests: Iterable[EncodingRequest]) -> Iterator[list[EncodedImage]]:
-    """Encode a group at a time. A device works on its own, so the next group is read meanwhile."""
-    run = partial(_in_batches, encoder.model, encoder.batch_size)
+    """Encode a group at a time; while a device encodes the crops of one, the views of the next are placed."""
+    device = Accelerator.of(encoder.model, encoder.batch_size)
+
+    def later(cuts: Sequence[Cut], preprocess: Preprocess, network: Network) -> Callable[[], Tensor]:
+        return to_host(device.run(cuts, preprocess, network))
+
+    placed: _PlacedGroup | None = None
     under_way: Callable[[], list[EncodedImage]] | None = None
     for group in _groups(requests, encoder.views, min(_IMAGES_AT_ONCE, encoder.batch_size)):
-        before, under_way = under_way, encoder.begin(group, run, lambda *job: partial(run, *job))
-        if before is not None:
-            yield before()
+        whole, attention = encoder.look(group, device.run)
+        # begun before the attention is waited for, so that the device has work while the next views are placed
+        begun = encoder.encode(placed, later) if placed is not None else None
+        placed = encoder.place(group, whole, attention())
+        if under_way is not None:
+            yield under_way()
+        under_way = begun
     if under_way is not None:
         yield under_way()
-
-
-def _in_batches(
-    model: Model,
-    batch_size: int,
-    jobs: Sequence[Job],
-    prepare: Callable[[Job], Tensor],
-    network: Callable[[Tensor], Tensor],
-) -> Tensor:
-    """Encode batch after batch while threads prepare the next ones."""
-    ready, done = in_threads(prepare, jobs, ahead=2 * batch_size), []
-    while batch := list(islice(ready, batch_size)):
-        done.append(_guarded(partial(network, torch.stack(batch).to(model.device)), model, batch_size))
-    return torch.cat(done)
-
-
-def _guarded(run: Callable[[], Tensor], model: Model, batch_size: int) -> Tensor:
-    """Run a pass; if the device is out of memory, find and name a batch size that fits."""
-    try:
-        return run()
-    except torch.OutOfMemoryError as error:
-        fits = _batch_that_fits(model, batch_size)
-        remedy = f"Use a batch size of {fits}" if fits else "Use a smaller model, a smaller dtype or another device"
-        raise ModelError(
-            f"{model.device} ran out of memory with batches of {batch_size} crops", remedy=remedy
-        ) from error
-
-
-def _batch_that_fits(model: Model, batch_size: int) -> int:
-    sample = model.preprocess_crop(Image.new("RGB", (32, 32)))
-    size = batch_size // 2
-    while size:
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        try:
-            model.encode_image(sample.expand(size, *sample.shape).to(model.device))
-        except torch.OutOfMemoryError:
-            size //= 2
-        else:
-            return size
-    return 0
+    if placed is not None:
+        yield encoder.encode(placed, later)()

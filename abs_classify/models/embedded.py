@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from abs_classify.models.base import AttentionBackend, ImageGroup, resolve_device, resolve_dtype
+from abs_classify.models.copies import to_device
 from abs_classify.models.embedded_files import (
     EMBED_DIM,
     EMBEDDED,
@@ -148,12 +149,13 @@ class EmbeddedModel:
         Raises:
             UsageError: a window is empty or leaves the grid.
         """
-        row0, row1, col0, col1 = windows.to(tokens.device).unbind(-1)
+        row0, row1, col0, col1 = windows.unbind(-1)
         if not bool(((row0 >= 0) & (row0 < row1) & (row1 <= self.grid)).all()) or not bool(
             ((col0 >= 0) & (col0 < col1) & (col1 <= self.grid)).all()
         ):
             raise UsageError(f"a window is empty or leaves the grid of {self.grid} x {self.grid} tokens")
         table = self._window_table.to(tokens.device)
+        row0, row1, col0, col1 = to_device(windows, tokens.device).unbind(-1)
         weights = (table[row0, row1][..., :, None] * table[col0, col1][..., None, :]).flatten(-2)
         return self._finish(weights @ tokens)
 

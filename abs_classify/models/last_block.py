@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, linear, pad
 
 from abs_classify.models.cls_attention import ClsBlock, cls_row, find_projections
+from abs_classify.models.copies import to_device
 from abs_core.errors import UsageError
 
 __all__ = [
@@ -361,7 +362,7 @@ def view_matrices(table: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
             f"feature window {first} (row0, row1, col0, col1) is empty or leaves the {grid} x {grid} token grid",
             remedy="Give windows inside the grid, with exclusive ends",
         )
-    windows = windows.to(table.device)
+    windows = to_device(windows, table.device)
     return table[windows[..., 0], windows[..., 1]], table[windows[..., 2], windows[..., 3]]
 
 

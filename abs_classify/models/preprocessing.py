@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from abs_classify.models.resampling import Resizing, to_device
+from abs_classify.models.copies import to_device
+from abs_classify.models.resampling import Resizing
 
 __all__ = ["PixelPreprocessing", "normalised_values"]
 
@@ -45,7 +46,7 @@ class PixelPreprocessing:
         """What becomes of resized crops uint8 [N, 3, height, width]: float32, with the same bits on any device."""
         # a table, since devices divide in ways of their own
         channel = 256 * torch.arange(3, dtype=torch.int32, device=crops.device).view(3, 1, 1)
-        values = self.values.to(crops.device, non_blocking=True).flatten()
+        values = to_device(self.values, crops.device).flatten()
         return values.index_select(0, (crops + channel).flatten()).view(crops.shape)
 
     def works_on(self, device: torch.device) -> bool:
@@ -65,7 +66,7 @@ class PixelPreprocessing:
         image = Image.fromarray(noise)
         expected = torch.stack([self(image.crop(box)) for box in _PROBE_BOXES])
         try:
-            pixels = to_device(noise, device).permute(2, 0, 1)
+            pixels = to_device(torch.from_numpy(noise), device).permute(2, 0, 1)
             crops = self.normalise(self.resizing.plan(np.array(_PROBE_BOXES)).apply(pixels)).cpu()
         except RuntimeError as error:  # whatever a device lacks
             return str(error).partition("\n")[0]

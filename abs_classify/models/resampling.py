@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["Axis", "CropPlan", "IntArray", "Resizing", "to_device"]
+from abs_classify.models.copies import to_device
+
+__all__ = ["Axis", "CropPlan", "IntArray", "Resizing"]
 
 IntArray: TypeAlias = NDArray[np.int64]
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -141,16 +143,8 @@ class CropPlan:
         crops = torch.empty((count, 3, self.height, self.width), dtype=torch.uint8, device=image.device)
         for numbers, vertical_first, first, second in self.passes:
             passed = _two_passes(image.transpose(1, 2) if vertical_first else image, first, second)
-            crops[to_device(numbers, image.device)] = passed.transpose(2, 3) if vertical_first else passed
+            crops[_copied(numbers, image.device)] = passed.transpose(2, 3) if vertical_first else passed
         return crops
-
-
-def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
-    """An array as a tensor on a device; the copy to a GPU is begun and not waited for."""
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -207,14 +201,18 @@ def _two_passes(image: Tensor, first: _Taps, second: _Taps) -> Tensor:
     """Crops of an image [3, L, K] whose last axis is resized first: uint8 [n, 3, second kept, first kept]."""
     device = image.device
     begin, length = second.extent
-    lines = to_device(np.minimum(begin[:, None] + np.arange(length), image.shape[1] - 1), device)
-    pixels = _positions(to_device(first.start, device), first.weights.shape[2], image.shape[2])
-    weights = to_device(first.weights, device)[:, None]
+    lines = _copied(np.minimum(begin[:, None] + np.arange(length), image.shape[1] - 1), device)
+    pixels = _positions(_copied(first.start, device), first.weights.shape[2], image.shape[2])
+    weights = _copied(first.weights, device)[:, None]
     at_once = max(1, _PRODUCTS_AT_ONCE // max(1, 3 * weights.numel()))
     resized = [_along(image, block, pixels, weights) for block in torch.split(lines, at_once, dim=1)]
     narrow = torch.cat(resized, dim=2)
-    pixels = _positions(to_device(second.start - begin[:, None], device), second.weights.shape[2], length)
-    return _across(narrow, pixels, to_device(second.weights, device)[..., None])
+    pixels = _positions(_copied(second.start - begin[:, None], device), second.weights.shape[2], length)
+    return _across(narrow, pixels, _copied(second.weights, device)[..., None])
+
+
+def _copied(array: NDArray[np.generic], device: torch.device) -> Tensor:
+    return to_device(torch.from_numpy(np.ascontiguousarray(array)), device)
 
 
 def _positions(start: Tensor, taps: int, length: int) -> Tensor:
