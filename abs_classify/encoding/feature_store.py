@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
@@ -87,6 +87,17 @@ class MemoryStore:
 
     def require_writable(self) -> None:
         """Memory can be written."""
+
+    def claim(self, work: str) -> AbstractContextManager[bool]:  # noqa: ARG002 - nobody else sees these rows
+        """Nobody else works on rows of this process."""
+        return nullcontext(enter_result=True)
+
+    def wait_for(self, work: str, timeout: float) -> bool:  # noqa: ARG002
+        """Nobody claims work on rows of this process."""
+        return True
+
+    def announce(self, required: int) -> None:
+        """Memory that is needed for a shard at a time is not worth a word."""
 
 
 def _reach(parts: Sequence[tuple[int, int]]) -> int:

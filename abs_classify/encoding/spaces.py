@@ -7,6 +7,7 @@ and that id. So a name, the other images of a run and the number of views never 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -80,6 +81,22 @@ class FeatureStore(Protocol):
 
     def require_writable(self) -> None:
         """Prove that rows can be kept, before long work whose results would be lost."""
+        ...
+
+    def claim(self, work: str) -> AbstractContextManager[bool]:
+        """Claim a piece of work until the block ends; gives False while somebody else has claimed it."""
+        ...
+
+    def wait_for(self, work: str, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds until nobody claims a piece of work; whether it is free."""
+        ...
+
+    def announce(self, required: int) -> None:
+        """Say, where it matters, what a run is about to add, and warn where that will not fit.
+
+        Args:
+            required: the bytes of the rows that it computes.
+        """
         ...
 
 

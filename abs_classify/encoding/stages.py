@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from abs_classify.encoding.cache import DERIVED
 from abs_classify.encoding.digest_cache import DigestCache
@@ -22,9 +22,11 @@ from abs_classify.encoding.feature_store import DiskStore
 from abs_classify.encoding.read_ahead import ReadAhead
 from abs_classify.encoding.samples import IdentifiedSample, ImageFacts, UnreadableImage, batched
 from abs_classify.encoding.spaces import FeatureStore, Segment, Space, text_id
+from abs_classify.encoding.stage_spaces import StageSpaces
 from abs_classify.encoding.work import WorkCounts
 from abs_classify.models.deferred import DeferredModel
 from abs_classify.models.embedded_files import EMBEDDED
+from abs_core.canonical import digest
 from abs_core.errors import ImageError
 
 if TYPE_CHECKING:
@@ -45,11 +47,11 @@ __all__ = ["SHARD", "ModelSettings", "Stages", "open_stages"]
 #: images whose results are kept together
 SHARD = 32
 
+# seconds to wait for another process that computes the same shard
+_LONGEST_WAIT = 600.0
+
 # texts that are encoded and kept together
 _TEXTS_AT_ONCE = 8192
-
-# Raised when the code of a stage changes its result.
-_VERSIONS = {"text-features": 1, "images": 1, "attention": 3, "view-features": 4}
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,10 @@ class Stages:
     # of images that were read and whose shard is not done
     _facts: dict[str, ImageFacts] = field(default_factory=dict, init=False, repr=False)
 
+    @property
+    def _spaces(self) -> StageSpaces:
+        return StageSpaces(self.models, self.seed)
+
     def for_run(self, store: FeatureStore) -> Stages:
         """Stages that share the models and the text features with these, and nothing that a run changes."""
         stages = replace(self, store=store, seconds={}, work=WorkCounts())
@@ -120,7 +126,7 @@ class Stages:
         from abs_classify.methods.scoring import ClassTextFeatures
 
         unique = list(dict.fromkeys((*class_texts.texts, *class_texts.label_texts)))
-        rows = self._rows_of(self._texts_space, map(text_id, unique), 1)
+        rows = self._rows_of(self._spaces.texts, map(text_id, unique), 1)
         missing = [position for position, row in enumerate(rows) if row is None]
         for part in batched(missing, _TEXTS_AT_ONCE):
             for position, row in zip(part, self._encode_texts([unique[position] for position in part]), strict=True):
@@ -142,7 +148,7 @@ class Stages:
         with self.timed("texts"):
             features: np.ndarray = encode_texts(model, texts).numpy()[:, None]
         segments = [Segment(text_id(text), 0, row) for text, row in zip(texts, features, strict=True)]
-        self._append(self._texts_space, segments)
+        self._append(self._spaces.texts, segments)
         return features
 
     def scores(
@@ -213,12 +219,9 @@ class Stages:
         asked: bool = False,
     ) -> dict[ViewSource, torch.Tensor]:
         """Unit features by view source; sources that differ by their number of views alone are encoded as one."""
-        largest: dict[str, ViewSource] = {}
-        for view in views:
-            space = self._view_space(view).digest
-            largest[space] = max(largest.get(space, view), view, key=lambda source: source.count)
+        largest = self._spaces.largest(views)
         features = self._distinct_views(images, list(largest.values()), then, asked=asked)
-        return {view: features[largest[self._view_space(view).digest]][:, : view.count] for view in views}
+        return {view: features[largest[self._spaces.view(view).digest]][:, : view.count] for view in views}
 
     def _distinct_views(
         self,
@@ -227,6 +230,7 @@ class Stages:
         then: Sequence[IdentifiedSample],
         *,
         asked: bool,
+        waited: bool = False,
     ) -> dict[ViewSource, torch.Tensor]:
         """As ``views``, of sources that are in a space of their own each; with ``asked``, what was asked for counts."""
         import numpy as np
@@ -234,13 +238,23 @@ class Stages:
 
         unique = {image.id: image for image in images}
         stored = {
-            view: dict(zip(unique, self._rows_of(self._view_space(view), unique, view.count, asked), strict=True))
+            view: dict(zip(unique, self._rows_of(self._spaces.view(view), unique, view.count, asked), strict=True))
             for view in views
         }
-        pending = self._pending(list(unique.values()), views, stored)
-        encoded = self._encode(pending, views, self._begun(then, views, pending)) if pending else {}
         if asked:
             self.work.images += len(unique)
+        pending = self._pending(list(unique.values()), views, stored)
+        encoded: _Encoded = {}
+        if pending:
+            spaces = [self._spaces.view(view).digest for view in views]
+            work = digest([*spaces, *(entry.image.id for entry in pending)])
+            with self.store.claim(work) as is_mine:
+                if is_mine or waited:
+                    encoded = self._encode(pending, views, self._begun(then, views, pending))
+            if not encoded:
+                # another process is at it: what it computed is there when it is done, and the rest is computed here
+                self.store.wait_for(work, _LONGEST_WAIT)
+                return self._distinct_views(images, views, then, asked=False, waited=True)
         features = {}
         for number, view in enumerate(views):
             rows = []
@@ -254,6 +268,20 @@ class Stages:
             position = {image_id: row for row, image_id in enumerate(unique)}
             features[view] = torch.from_numpy(np.stack(rows)[[position[image.id] for image in images]])
         return features
+
+    def announce(self, images: Sequence[IdentifiedSample], views: Sequence[ViewSource]) -> None:
+        """Tell the store, before a long run, how many bytes the views that are missing will take."""
+        ids = list(dict.fromkeys(image.id for image in images))
+        rows = sum(
+            max(0, view.count - known)
+            for view in self._spaces.largest(views).values()
+            for known in self.store.counts(self._spaces.view(view), ids)
+        )
+        maps = 0
+        if any(view.needs_attention for view in views):
+            maps = sum(known == 0 for known in self.store.counts(self._spaces.attention, ids))
+        facts = self.models.facts
+        self.store.announce(4 * (rows * facts.embed_dim + maps * facts.attention_grid**2))
 
     def _pending(
         self,
@@ -287,7 +315,7 @@ class Stages:
             for image, known in lacking.items()
             if any(view.needs_attention and first < view.count for view, first in zip(views, known, strict=True))
         ]
-        maps = self._rows_of(self._attention_space, [image.id for image in guided], 1) if guided else []
+        maps = self._rows_of(self._spaces.attention, [image.id for image in guided], 1) if guided else []
         attention = {image: rows[0] for image, rows in zip(guided, maps, strict=True) if rows is not None}
         return [_PendingImage(image, known, attention.get(image)) for image, known in lacking.items()]
 
@@ -298,7 +326,7 @@ class Stages:
         encoded_now = {entry.image.id for entry in pending}
         images = list({image.id: image for image in then if image.id not in encoded_now}.values())
         ids = [image.id for image in images]
-        counts = [self.store.counts(self._view_space(view), ids) for view in views]
+        counts = [self.store.counts(self._spaces.view(view), ids) for view in views]
         lacking = {
             image: tuple(min(rows, view.count) for rows, view in zip(known, views, strict=True))
             for image, *known in zip(images, *counts, strict=True)
@@ -310,7 +338,7 @@ class Stages:
         """The attention maps [B, g, g] of a shard if they were computed before, else None."""
         import numpy as np
 
-        rows = self._rows_of(self._attention_space, [image.id for image in images], 1)
+        rows = self._rows_of(self._spaces.attention, [image.id for image in images], 1)
         known = [row for row in rows if row is not None]
         return np.concatenate(known) if known and len(known) == len(rows) else None
 
@@ -324,7 +352,7 @@ class Stages:
 
         facts: list[ImageFacts | None] = []
         for image, row in zip(
-            images, self._rows_of(self._facts_space, [image.id for image in images], None), strict=True
+            images, self._rows_of(self._spaces.facts, [image.id for image in images], None), strict=True
         ):
             if row is None:
                 facts.append(None)
@@ -355,7 +383,7 @@ class Stages:
             if known_facts is None:
                 text = json.dumps([image_facts.width, image_facts.height, list(image_facts.remarks)])
                 fresh[image.id] = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
-        self._append(self._facts_space, [Segment(image_id, 0, row) for image_id, row in fresh.items()])
+        self._append(self._spaces.facts, [Segment(image_id, 0, row) for image_id, row in fresh.items()])
         return facts
 
     def _encode(
@@ -387,14 +415,14 @@ class Stages:
                 for image_id, (pending, image) in encoded.items()
                 if len(image.features[view])
             ]
-            self._append(self._view_space(view), segments)
+            self._append(self._spaces.view(view), segments)
         self.work.images_computed += len(encoded)
         maps = [
             Segment(image_id, 0, image.attention.numpy()[None])
             for image_id, (pending, image) in encoded.items()
             if image.attention is not None and pending.attention is None
         ]
-        self._append(self._attention_space, maps)
+        self._append(self._spaces.attention, maps)
 
     @staticmethod
     def _needs_backend(pending: _PendingImage, views: Sequence[ViewSource]) -> bool:
@@ -478,34 +506,9 @@ class Stages:
     def _append(self, space: Space, segments: Sequence[Segment]) -> None:
         if segments:
             self.store.append(space, segments)
-            self.work.compute(space, [len(segment.values) for segment in segments])
-
-    @property
-    def _texts_space(self) -> Space:
-        return self._space("text-features", {"model": self.models.facts.model})
-
-    @property
-    def _facts_space(self) -> Space:
-        return self._space("images", {"pillow": self.models.pillow})
-
-    @property
-    def _attention_space(self) -> Space:
-        return self._space("attention", {"backend": self.models.facts.attention, "pillow": self.models.pillow})
-
-    def _view_space(self, view: ViewSource) -> Space:
-        # the first n of N views are those of n
-        key = {name: value for name, value in view.key().items() if name != "count"}
-        # what decodes and resizes: a release of Pillow changed how it rounds
-        inputs: dict[str, Any] = {"model": self.models.facts.model, "view": key, "pillow": self.models.pillow}
-        if view.kind != "whole":
-            inputs["seed"] = self.seed
-        if view.needs_attention:
-            inputs["attention"] = self.models.facts.attention
-        return self._space("view-features", inputs)
-
-    @staticmethod
-    def _space(stage: str, inputs: Mapping[str, Any]) -> Space:
-        return Space(stage, _VERSIONS[stage], inputs)
+            # the bytes that describe an image are no rows
+            rows = 1 if space == self._spaces.facts else None
+            self.work.compute(space, len(segments), sum(rows or len(segment.values) for segment in segments))
 
 
 @dataclass(frozen=True)

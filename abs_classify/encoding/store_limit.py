@@ -24,6 +24,9 @@ _SHARE = 5
 # seconds: how long the sum of the packs of all processes is believed, and how long what had no room is not tried again
 _COUNTED_FOR, _REFUSED_FOR = 60.0, 30.0
 
+# bytes: what fits and is less is not announced
+_WORTH_A_WORD = 100_000_000
+
 _REMEDY = "Allow more with --cache-size or ABS_CACHE_SIZE, or remove old rows with `abs cache prune`"
 _OTHER_FOLDER = "Name a folder on another disk with --cache or ABS_CACHE"
 
@@ -78,6 +81,8 @@ class StoreLimit:
         wanted = f"this run adds up to {format_bytes(required)} to the cache {printable(str(self._features.parent))!r}"
         if free is not None and required > free:
             _logger.warning("%s, whose disk has %s free. %s", wanted, format_bytes(free), _OTHER_FOLDER)
+        elif required < _WORTH_A_WORD:
+            return
         elif self.bytes == float("inf"):
             _logger.info("%s, which takes %s", wanted, format_bytes(self._taken))
         elif required > self.bytes:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from abs_classify.encoding.last_run import SpaceUse
 from abs_classify.encoding.spaces import Space
 
-__all__ = ["SpaceUse", "WorkCounts"]
+__all__ = ["SpaceWork", "WorkCounts"]
 
 
 @dataclass
-class SpaceUse:
+class SpaceWork:
     """What a run asked of one space.
 
     Args:
@@ -39,7 +39,7 @@ class WorkCounts:
 
     images: int = 0
     images_computed: int = 0
-    spaces: dict[str, SpaceUse] = field(default_factory=dict)
+    spaces: dict[str, SpaceWork] = field(default_factory=dict)
 
     @property
     def views(self) -> int:
@@ -61,7 +61,7 @@ class WorkCounts:
         """How many class texts were encoded."""
         return sum(use.items_computed for use in self._uses("text-features"))
 
-    def _uses(self, stage: str) -> list[SpaceUse]:
+    def _uses(self, stage: str) -> list[SpaceWork]:
         return [use for use in self.spaces.values() if use.space.stage == stage]
 
     @property
@@ -77,17 +77,30 @@ class WorkCounts:
         images = f"{self.images_computed} of {self.images} images"
         return f"{images}, {self.views_computed} of {self.views} views{texts}"
 
+    def space_uses(self) -> list[SpaceUse]:
+        """What was asked of each space and was there, in the order of the stages."""
+        return [
+            SpaceUse(
+                work.space,
+                work.items,
+                max(0, work.items - work.items_computed),
+                work.rows,
+                max(0, work.rows - work.rows_computed),
+            )
+            for work in self.spaces.values()
+        ]
+
     def ask(self, space: Space, items: int, rows: int) -> None:
         """Note a look-up of ``items`` with ``rows`` rows in all."""
-        use = self.spaces.setdefault(space.digest, SpaceUse(space))
+        use = self.spaces.setdefault(space.digest, SpaceWork(space))
         use.items += items
         use.rows += rows
 
-    def compute(self, space: Space, lengths: Sequence[int]) -> None:
-        """Note how many rows of each item were computed."""
-        use = self.spaces.setdefault(space.digest, SpaceUse(space))
-        use.items_computed += len(lengths)
-        use.rows_computed += sum(lengths)
+    def compute(self, space: Space, items: int, rows: int) -> None:
+        """Note that ``rows`` rows of ``items`` items were computed."""
+        use = self.spaces.setdefault(space.digest, SpaceWork(space))
+        use.items_computed += items
+        use.rows_computed += rows
 
     def add(self, other: WorkCounts, *, same_images: bool = False) -> None:
         """Add the work of another pass.
@@ -100,7 +113,7 @@ class WorkCounts:
         self.images = asked(self.images, other.images)
         self.images_computed = asked(self.images_computed, other.images_computed)
         for digest, use in other.spaces.items():
-            total = self.spaces.setdefault(digest, SpaceUse(use.space))
+            total = self.spaces.setdefault(digest, SpaceWork(use.space))
             total.items, total.rows = asked(total.items, use.items), asked(total.rows, use.rows)
             total.items_computed += use.items_computed
             total.rows_computed += use.rows_computed

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from abs_classify.datasets.base import class_positions
 from abs_classify.encoding.feature_store import DiskStore, open_store
+from abs_classify.encoding.last_run import write_last_run
 from abs_classify.encoding.samples import OnError
 from abs_classify.encoding.stages import ModelSettings, Stages, open_stages
 from abs_classify.encoding.work import WorkCounts
@@ -289,6 +290,9 @@ def _run(
             run_sweep(sweep, partial(stages_of, store), keeper.keep, work, keeper.observer.ranked, progress)
         finally:
             keeper.log_files()
+            # a run that failed before it asked for anything has nothing to explain; the one before it has
+            if work.spaces and place is not None:
+                write_last_run(store.root, work.space_uses())
     return EvaluationResults(keeper.records, sweep.left_out, keeper.run_folder, work)
 
 

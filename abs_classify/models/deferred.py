@@ -41,6 +41,8 @@ class ModelFacts:
         crop_fraction: share of the short side that the model sees of the whole image; None where it stretches it.
         context_length: tokens that a text may have.
         input_size: the shorter side of what the model sees of an image, in pixels.
+        embed_dim: size of a feature.
+        attention_grid: side of an attention map, in patches.
         remarks: what was assumed or left out when the model was loaded, for people.
     """
 
@@ -50,6 +52,8 @@ class ModelFacts:
     crop_fraction: float | None
     context_length: int
     input_size: int
+    embed_dim: int
+    attention_grid: int
     remarks: tuple[str, ...] = ()
 
     def to_json(self) -> str:
@@ -144,7 +148,7 @@ class DeferredModel:
         """Digests and geometry: remembered for unchanged weights and packages, else taken from the loaded models."""
         inputs = json.dumps(
             [
-                "with input size",
+                "with embedding size",
                 self.name,
                 self.attention,
                 self.dtype,
@@ -210,6 +214,8 @@ class DeferredModel:
             model.crop_fraction,
             model.context_length,
             input_size(model),
+            model.embed_dim,
+            backend.grid,
             tuple(getattr(model, "remarks", ())),
         )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +15,7 @@ import torch
 from evaluations import Bench
 
 from abs_classify.datasets import Sample
-from abs_classify.encoding.feature_store import DiskStore
+from abs_classify.encoding.feature_store import DiskStore, MemoryStore
 from abs_classify.encoding.samples import IdentifiedSample, UnreadableImage
 from abs_classify.encoding.stages import ModelSettings, Stages, open_stages
 from abs_classify.methods.class_texts import ClassTextInputs, Sentences
@@ -94,6 +96,42 @@ def test_a_next_shard_that_another_process_computed_meanwhile_is_right(
     scores = stages.scores(images[2:], {method: texts})["m"]
     expected = fresh(bench, images[2:], [view])[view][:, 0] @ stages.text_features(texts).means.T
     torch.testing.assert_close(torch.from_numpy(scores), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_do_not_do_the_same_work_twice(bench: Bench, image_folder: Callable[..., Path]) -> None:
+    paths = sorted(image_folder("many", cat=12).rglob("*.png"))
+    samples = [IdentifiedSample(Sample(path, ""), sha256_bytes(path.read_bytes())) for path in paths]
+    view = RandomCrops(20)
+    runs = [bench.stages(), bench.stages()]
+    start = threading.Barrier(len(runs))
+
+    def run(stages: Stages) -> torch.Tensor:
+        _ = stages.models.model  # so that both begin to encode at the same time
+        start.wait()
+        return torch.cat([stages.views(samples[first : first + 4], [view])[view] for first in range(0, 12, 4)])
+
+    with ThreadPoolExecutor(len(runs)) as pool:
+        features = list(pool.map(run, runs))
+    assert sum(stages.work.views_computed for stages in runs) == 12 * 20
+    assert torch.equal(features[0], features[1])
+
+
+def test_the_bytes_of_what_is_missing_are_announced(bench: Bench, images: list[IdentifiedSample]) -> None:
+    class Announced(MemoryStore):
+        required = 0
+
+        def announce(self, required: int) -> None:
+            self.required = required
+
+    store = Announced(None)
+    stages = bench.stages().for_run(store)
+    facts = stages.models.facts
+    stages.announce(images, [FullImage(), RandomCrops(2), RandomCrops(3), AttentionCrops(2)])
+    assert store.required == 4 * 4 * ((1 + 3 + 2) * facts.embed_dim + facts.attention_grid**2)
+    stages.views(images[:3], [FullImage(), RandomCrops(3), AttentionCrops(2)])
+    stages.announce(images, [FullImage(), RandomCrops(4)])
+    assert store.required == 4 * (3 * 1 + 5) * facts.embed_dim
 
 
 def test_what_was_computed_before_an_image_that_fails_is_kept(bench: Bench, images: list[IdentifiedSample]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +28,9 @@ from abs_classify.models.deferred import DeferredModel, ModelFacts
 from abs_core.canonical import sha256_bytes
 from abs_core.descriptions import Description
 
-FACTS = ModelFacts(model="sha256:m", attention="sha256:a", grid=7, crop_fraction=1.0, context_length=77, input_size=224)
+FACTS = ModelFacts(
+    "sha256:m", "sha256:a", grid=7, crop_fraction=1.0, context_length=77, input_size=224, embed_dim=8, attention_grid=14
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,15 @@ class FullStore:
 
     def require_writable(self) -> None:
         raise AssertionError("nothing is to be computed")
+
+    def claim(self, work: str) -> AbstractContextManager[bool]:
+        raise AssertionError("nothing is to be computed")
+
+    def wait_for(self, work: str, timeout: float) -> bool:
+        raise AssertionError("nothing is to be computed")
+
+    def announce(self, required: int) -> None:
+        self.announced = required
 
 
 def class_texts(**descriptions: str) -> ClassTexts:
