@@ -282,7 +282,7 @@ class Classifier:
         skipped: list[SkippedImage],
         remarks: RemarkCounter,
     ) -> Generator[Prediction, None, None]:
-        _ = self.text_features  # before any image: here with all cores, and where Ctrl-C reaches it
+        stages.text_features(self.class_texts)  # before any image: here with all cores, and where Ctrl-C reaches it
         total = len(images) if isinstance(images, Sequence) else None
         progress = request.progress if total is not None else no_progress
         with progress("classifying", total or 0, "images") as advance:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abs_classify.encoding.samples import ImageInput, OnError, SkippedImage
+from abs_classify.encoding.work import WorkCounts
 from abs_classify.methods.table import METHODS, Method
 from abs_core.canonical import digest
 from abs_core.descriptions import Description, LabelSpace, top_by_weight
@@ -41,6 +42,7 @@ class DescriptionUsage:
         skipped: the images that could not be read.
         model: the name of the model.
         parameters: how the weights were measured, as JSON values, to be stored with what is made of them.
+        work: how many images, views and class texts were asked for, and how many of them were computed.
         remarks: what was guessed, scaled or left out to make the pixels of the images, counted.
     """
 
@@ -49,6 +51,7 @@ class DescriptionUsage:
     skipped: Sequence[SkippedImage]
     model: str
     parameters: Mapping[str, Any]
+    work: WorkCounts
     remarks: Sequence[Remark] = ()
 
 
@@ -84,6 +87,7 @@ def measure_usage(
     skipped: list[SkippedImage] = []
     remarks = RemarkCounter()
     stages = classifier.stages_of_run()
+    stages.text_features(class_texts)  # before any image: here with all cores, and where Ctrl-C reaches it
     shards = ShardScorer(stages, {}, on_error, also=method.views).score(classifier.identified(images, truncated))
     with progress("matching", len(images), "images") as advance, closing(shards):
         for shard in shards:
@@ -107,7 +111,9 @@ def measure_usage(
         "attention_digest": facts.attention,
         "texts_digest": class_texts.digest,
     }
-    return DescriptionUsage(weights.tolist(), image_ids, skipped, stages.models.label, parameters, remarks.remarks)
+    return DescriptionUsage(
+        weights.tolist(), image_ids, skipped, stages.models.label, parameters, stages.work, remarks.remarks
+    )
 
 
 def filter_by_use(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,7 +22,10 @@ from abs_core.errors import UnknownNameError
 from abs_core.progress import Advance
 from abs_core.text import format_duration, printable
 
-__all__ = ["Interrupts", "LazyGroup", "PlainGroup", "note", "progress", "show_log_messages"]
+if TYPE_CHECKING:
+    from abs_classify.encoding.work import WorkCounts
+
+__all__ = ["Interrupts", "LazyGroup", "PlainGroup", "note", "note_work", "progress", "show_log_messages"]
 
 _LINE_INTERVAL, _FIRST_LINE = 10.0, 1.0  # seconds between lines of progress, and before one that has nothing done yet
 _GRACE_PERIOD = 15.0  # seconds from the first Ctrl-C to the end
@@ -32,6 +35,12 @@ _SHORT_GRACE_PERIOD = 5.0  # the same for SIGTERM and SIGHUP: many schedulers ki
 def note(text: str) -> None:
     """One line on stderr, with everything from outside made harmless."""
     click.echo(printable(text), err=True)
+
+
+def note_work(work: WorkCounts, seconds: float) -> None:
+    """The last line of a command that encodes images or texts: how much it computed, and how long it took."""
+    origin = "everything came" if work.nothing else "the rest came"
+    note(f"computed: {work}; {origin} from the cache; {seconds:.1f} s")
 
 
 class _NoteHandler(logging.Handler):

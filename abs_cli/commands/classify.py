@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abs_cli.completion_values import complete_method, complete_templates
-from abs_cli.console import note, progress
+from abs_cli.console import note, note_work, progress
 from abs_cli.options import ModelOptions, choose_label_space, class_options, model_options, truncated_option
 from abs_core.errors import ImageError, StorageError
 from abs_core.files import is_folder, storage_errors
@@ -99,6 +100,7 @@ def command(
     abs classify photo.jpg --bundle birds
     abs classify *.jpg --labels "cat,dog,car" --json
     """
+    start = time.monotonic()
     label_space = choose_label_space(home, bundle, labels)
     _check_paths(images, on_error)
     classifier = ModelOptions(**model).classifier(home, label_space, method=method, views=views, templates=templates)
@@ -120,6 +122,7 @@ def command(
     for remark in (*run.remarks, *classifier.notes):
         note(f"note: {remark}")
     _write_pages(classifier, predictions, run.skipped, report, png)
+    note_work(run.work, time.monotonic() - start)
 
 
 def _write_pages(

@@ -18,7 +18,7 @@ from abs_cli.completion_values import (
     complete_model,
     complete_templates,
 )
-from abs_cli.console import note, progress
+from abs_cli.console import note_work, progress
 from abs_cli.options import RenamedOption, choose_label_space, compute_options, truncated_option
 from abs_core.home import Home
 from abs_core.text import json_text
@@ -26,7 +26,6 @@ from abs_core.text import json_text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from abs_classify.evaluation.sweep import EvaluationResults
     from abs_core.descriptions import LabelSpace
 
 __all__ = ["command"]
@@ -199,7 +198,7 @@ def command(
         )
     # after all files: the reader of the tables may have left
     click.echo(json_text(evaluated.to_dict()) if as_json else str(evaluated))
-    _say_where_it_came_from(evaluated, time.monotonic() - start)
+    note_work(evaluated.work, time.monotonic() - start)
 
 
 def _label_spaces(home: Home, bundles: Sequence[str], labels: str | None) -> list[LabelSpace]:
@@ -207,10 +206,3 @@ def _label_spaces(home: Home, bundles: Sequence[str], labels: str | None) -> lis
     if bundles or labels is not None:
         return [choose_label_space(home, bundle, labels) for bundle in dict.fromkeys(bundles or (None,))]
     return []
-
-
-def _say_where_it_came_from(results: EvaluationResults, seconds: float) -> None:
-    if results.work.nothing:
-        note(f"computed: nothing; everything came from the cache; {seconds:.1f} s")
-    else:
-        note(f"computed: {results.work}; the rest came from the cache; {seconds:.1f} s")

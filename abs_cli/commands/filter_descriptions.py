@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from abs_cli.completion_values import complete_bundle, complete_method
-from abs_cli.console import note, progress
+from abs_cli.console import note, note_work, progress
 from abs_cli.options import ModelOptions, model_options, truncated_option
 from abs_core.errors import UsageError
 from abs_core.extras import require_installed
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from abs_classify.usage import DescriptionUsage
     from abs_descriptions.bundles import Bundle
     from abs_descriptions.filtering.bundle_filters import (
         FilteredBundle,
@@ -183,19 +185,27 @@ def command(
     from abs_descriptions.bundles.versions import find_bundle
     from abs_descriptions.filtering.bundle_filters import FilterOutput
 
+    start = time.monotonic()
     home: Home = ctx.obj
     bundle = find_bundle(Repository.local(home.bundles), reference)
     by_images = options["images"] is not None
     _refuse_idle(ctx, _SENTENCES if by_images else _IMAGES, by_images)
+    usages: list[DescriptionUsage] = []
     result = filter_bundle(
         bundle,
-        (lambda bundle: _by_images(home, bundle, options)) if by_images else _sentence_filter(home, options),
+        (lambda bundle: _by_images(home, bundle, options, usages)) if by_images else _sentence_filter(home, options),
         FilterOutput(Repository.local(home.bundles), name, out),
         dry_run=dry_run,
     )
     if as_json:
         click.echo(json_text(_value(bundle, result)))
-        return
+    else:
+        _print_result(bundle, result)
+    for usage in usages:
+        note_work(usage.work, time.monotonic() - start)
+
+
+def _print_result(bundle: Bundle, result: FilterResult) -> None:
     for line in _lines(bundle, result.filtered):
         click.echo(line)
     if result.reference is None:
@@ -257,7 +267,8 @@ def _sentence_filter(home: Home, options: dict[str, Any]) -> SentenceFilter:
     return SentenceFilter(criteria, SentenceEncoder(options["encoder"]), _StoredEmbeddings(home))
 
 
-def _by_images(home: Home, bundle: Bundle, given: dict[str, Any]) -> FilteredBundle:
+def _by_images(home: Home, bundle: Bundle, given: dict[str, Any], usages: list[DescriptionUsage]) -> FilteredBundle:
+    """The filtered bundle; what was measured is added to ``usages``."""
     from abs_classify.usage import measure_usage, open_images
     from abs_descriptions.filtering.bundle_filters import filter_by_weight
 
@@ -270,6 +281,7 @@ def _by_images(home: Home, bundle: Bundle, given: dict[str, Any]) -> FilteredBun
     usage = measure_usage(
         classifier, images.samples, on_error=given["on_error"], truncated=given["truncated"], progress=progress
     )
+    usages.append(usage)
     for remark in images.remarks:
         note(f"warning: {remark}")
     for skipped in usage.skipped:

@@ -71,6 +71,8 @@ def test_a_cache_changes_no_prediction_and_is_not_asked_twice(
         assert (run.work.images_computed, run.work.views_computed) == (
             (len(PHOTOS), run.work.views) if is_new else (0, 0)
         )
+        assert run.work.texts_computed == (run.work.texts if is_new else 0)
+        assert run.work.texts
 
 
 def test_without_a_cache_nothing_is_written(

@@ -54,6 +54,19 @@ def test_json_has_one_line_for_each_photo(abs_command: Abs, photos: list[Path], 
         assert row["explanation"]["winner_score"] == pytest.approx(row["ranking"][0]["score"])
 
 
+def test_the_last_line_says_what_was_computed(
+    abs_command: Abs, photos: list[Path], small: tuple[str, ...], tmp_path: Path
+) -> None:
+    cache = tmp_path / "own cache"
+    for paths, computed in (
+        (photos[:2], "2 of 2 images, 12 of 12 views, 24 of 24 class texts; the rest came"),
+        (photos, "1 of 3 images, 6 of 18 views; the rest came"),
+        (photos, "nothing; everything came"),
+    ):
+        ran = abs_command("classify", *paths, *small, cache=cache)
+        assert re.fullmatch(f"computed: {computed} from the cache; [0-9.]+ s", ran.err.splitlines()[-1])
+
+
 def test_a_stream_method_has_no_explanation(abs_command: Abs, photos: list[Path], small: tuple[str, ...]) -> None:
     options = [option for option in small if option not in ("--views", "3")]
     ran = abs_command("classify", *photos, *options, "--method", "onzeta", "--json")

@@ -331,6 +331,7 @@ def test_a_second_run_over_the_images_encodes_nothing(abs_command: Abs, own: str
     assert first.code == 0, first.err
     second = abs_command("filter-descriptions", own, "--images", images, "--dry-run", *QUICK)
     assert "loading" not in second.err
+    assert second.err.splitlines()[-1].startswith("computed: nothing; everything came from the cache; ")
     assert second.out == first.out
 
 
