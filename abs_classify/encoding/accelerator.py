@@ -159,20 +159,22 @@ class _Compilation:
     network: Network | None = None
 
     def run(self, model: Model, batch: Tensor) -> Tensor:
-        if self.network is not None:
-            return self.network(batch)
-        _logger.info("compiling %s for %s, which takes about a minute", model.name, model.device)
-        try:
-            compiled: Network = torch.compile(model.encode_image, dynamic=False)
-            features = compiled(batch)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # a compiler can raise anything
-            _logger.warning("%s is used uncompiled: %s", model.name, str(error).partition("\n")[0])
-            self.network = model.encode_image
-            return self.network(batch)
-        self.network = compiled
-        return features
+        # in inference mode torch 2.14 cannot compile a network that takes views of its weights
+        with torch.inference_mode(False), torch.no_grad():
+            if self.network is not None:
+                return self.network(batch)
+            _logger.info("compiling %s for %s, which takes about a minute", model.name, model.device)
+            try:
+                compiled: Network = torch.compile(model.encode_image, dynamic=False)
+                features = compiled(batch)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # a compiler can raise anything
+                _logger.warning("%s is used uncompiled: %s", model.name, str(error).partition("\n")[0])
+                self.network = model.encode_image
+                return self.network(batch)
+            self.network = compiled
+            return features
 
 
 _COMPILATIONS: WeakKeyDictionary[Model, _Compilation] = WeakKeyDictionary()

@@ -226,7 +226,7 @@ class OpenClipModel:
             ),
         )
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode_image(self, pixels: Tensor) -> Tensor:
         """[B, 3, S, S] to [B, d] float32, not normalised."""
         if self.split is None:
@@ -259,12 +259,12 @@ class OpenClipModel:
         """
         return count_tokens(self._need_tokenizer(), text)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def tokens(self, pixels: Tensor) -> Tensor:
         """[B, 3, S, S] to the input of the last block, [B, P + g*g, w], in the dtype of the weights."""
         return self._need_split().embed(self._to_model(pixels))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def pool(self, tokens: Tensor) -> Tensor:
         """[B, P + g*g, w] to [B, d] float32. A CLS-pooled plain block is finished for its CLS token alone."""
         split = self._need_split()

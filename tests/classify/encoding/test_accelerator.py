@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -96,7 +97,7 @@ def test_a_long_run_compiles_once_for_one_shape(
 ) -> None:
     compiler = _Compiler()
     monkeypatch.setattr(torch, "compile", compiler)
-    model = golden_model(7)
+    model = copy.copy(golden_model(7))
     expected = one_by_one(model, cuts)
     for _ in range(2):
         features = Accelerator(model, 5, 0.0).run(cuts, model.preprocess_crop, model.encode_image)
@@ -125,13 +126,31 @@ def test_a_model_that_cannot_be_compiled_is_used_as_it_is(
 ) -> None:
     compiler = _Compiler(RuntimeError("no compiler\nand a long trace"))
     monkeypatch.setattr(torch, "compile", compiler)
-    model = golden_model(14)
+    model = copy.copy(golden_model(14))
     accelerator = Accelerator(model, 4, 0.0)
     with caplog.at_level(logging.WARNING):
         features = accelerator.run(cuts, model.preprocess_crop, model.encode_image)
     torch.testing.assert_close(features, one_by_one(model, cuts), rtol=0, atol=1e-4)
     assert caplog.messages == [f"{model.name} is used uncompiled: no compiler"]
     assert len(compiler.shapes) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("inference", [False, True])
+def test_the_network_can_be_compiled(
+    golden_model: Callable[[int], Any],
+    cuts: list[Cut],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    inference: bool,
+) -> None:
+    # all of torch.compile but its last step, which needs a C++ compiler and a minute
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True))
+    model = copy.copy(golden_model(7))
+    with caplog.at_level(logging.WARNING), torch.inference_mode(inference):
+        features = Accelerator(model, 5, 0.0).run(cuts, model.preprocess_crop, model.encode_image)
+    torch.testing.assert_close(features, one_by_one(model, cuts), rtol=0, atol=1e-4)
+    assert not caplog.messages
 
 
 class _SmallDevice:
