@@ -98,6 +98,8 @@ class Stages:
     work: WorkCounts = field(default_factory=WorkCounts)
     _texts: dict[str, ClassTextFeatures] = field(default_factory=dict, init=False, repr=False)
     _ahead: tuple[tuple[ViewSource, ...], bool, _Pipeline] | None = field(default=None, init=False, repr=False)
+    # ids of texts, which several methods share
+    _asked_texts: set[str] = field(default_factory=set, init=False, repr=False)
     # what was begun of the next shard
     _announced: list[_PendingImage] = field(default_factory=list, init=False, repr=False)
     # of images that were read and whose shard is not done
@@ -126,7 +128,11 @@ class Stages:
         from abs_classify.methods.scoring import ClassTextFeatures
 
         unique = list(dict.fromkeys((*class_texts.texts, *class_texts.label_texts)))
-        rows = self._rows_of(self._spaces.texts, map(text_id, unique), 1)
+        ids = [text_id(text) for text in unique]
+        rows = self._rows_of(self._spaces.texts, ids, 1, asked=False)
+        further = set(ids) - self._asked_texts
+        self._asked_texts |= further
+        self.work.ask(self._spaces.texts, len(further), len(further))
         missing = [position for position, row in enumerate(rows) if row is None]
         for part in batched(missing, _TEXTS_AT_ONCE):
             for position, row in zip(part, self._encode_texts([unique[position] for position in part]), strict=True):
