@@ -2,8 +2,9 @@
 
 Written from the description of what that program does, not from its code: one image at a time; the attention map
 computed twice, once for each kind of view; the whole last block for every feature view; all 50 crops as one batch; and
-soft matching on tensors [views, classes, texts] of which several exist at once. The models, their weights and
-the random numbers are those of this package, so what differs is the structure alone.
+soft matching on tensors [views, classes, texts] of which several exist at once. It runs on the device of the texts,
+where the models must be; Pillow cuts and resizes. The models, their weights and the random numbers are those of this
+package, so what differs is the structure alone.
 
 It is a little faster than the original: only the last layer of the attention model materialises its weights, and both
 attention passes run on the device of the model.
@@ -71,25 +72,25 @@ class AuthorsStructure:
         # what the dropout of the attention sees are the weights themselves
         hook = last.attn_drop.register_forward_pre_hook(lambda _, inputs: weights.append(inputs[0]))
         try:
-            self._dino.forward_features(self._dino_preprocess(image)[None])
+            self._dino.forward_features(self._dino_preprocess(image)[None].to(self._texts.device))
         finally:
             hook.remove()
             last.fused_attn = True
         patches = weights[0][0, :, 0, 1:].mean(0)
         side = int(patches.numel() ** 0.5)
-        return patches.reshape(side, side).numpy()
+        return patches.reshape(side, side).cpu().numpy()
 
     def _pixel_views(self, image: Image.Image, boxes: np.ndarray) -> Tensor:
         """Unit features [N, d] of crops."""
         crops = torch.stack([self._preprocess(image.crop((a, b, c, d))) for a, b, c, d in boxes.tolist()])
-        parts = torch.split(crops, self._crops_at_once)
+        parts = torch.split(crops.to(self._texts.device), self._crops_at_once)
         return normalize(torch.cat([self._model.encode_image(part, normalize=False) for part in parts]), dim=-1)
 
     def _feature_views(self, image: Image.Image, windows: np.ndarray) -> Tensor:
         """Unit features [1 + N, d] of the full image and of windows of its tokens, each through the whole block."""
         visual = self._model.visual
         grid = visual.grid_size[0]
-        tokens = self._embed(self._preprocess(image)[None])
+        tokens = self._embed(self._preprocess(image)[None].to(self._texts.device))
         patches = tokens[0, 1:].T.reshape(1, -1, grid, grid)
         sets = [tokens]
         for top, bottom, left, right in windows.tolist():

@@ -157,7 +157,11 @@ def stream_images(
     """
     _check_windows(model, views)
     encoder = _Encoder(model, Geometry.of(model, input_size(model)), backend, views, seed, batch_size)
-    for group in (_on_cpu if model.device.type == "cpu" else _on_accelerator)(encoder, requests):
+    if model.device.type == "cpu":
+        groups = _on_cpu(encoder, requests)
+    else:
+        groups = _on_accelerator(encoder, requests, Accelerator.of(model, batch_size))
+    for group in groups:
         yield from group
 
 
@@ -406,9 +410,10 @@ def _directly(cuts: Sequence[Cut], preprocess: Preprocess, network: Network) -> 
     return network(torch.stack([preprocess(cut.pixels()) for cut in cuts]))
 
 
-def _on_accelerator(encoder: _Encoder, requests: Iterable[EncodingRequest]) -> Iterator[list[EncodedImage]]:
+def _on_accelerator(
+    encoder: _Encoder, requests: Iterable[EncodingRequest], device: Accelerator
+) -> Iterator[list[EncodedImage]]:
     """Encode a group at a time; while a device encodes the crops of one, the views of the next are placed."""
-    device = Accelerator.of(encoder.model, encoder.batch_size)
 
     def later(cuts: Sequence[Cut], preprocess: Preprocess, network: Network) -> Callable[[], Tensor]:
         return to_host(device.run(cuts, preprocess, network))

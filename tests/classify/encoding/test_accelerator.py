@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
+import runpy
+import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -151,6 +155,27 @@ def test_the_network_can_be_compiled(
         features = Accelerator(model, 5, 0.0).run(cuts, model.preprocess_crop, model.encode_image)
     torch.testing.assert_close(features, one_by_one(model, cuts), rtol=0, atol=1e-4)
     assert not caplog.messages
+
+
+@pytest.mark.slow
+def test_the_benchmark_for_gpus_runs_on_a_processor(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = Path(__file__).parents[3] / "benchmarks" / "gpu.py"
+    monkeypatch.syspath_prepend(str(script.parent))
+    monkeypatch.setattr(sys, "argv", [str(script), "--device", "cpu", "--quick", "--json"])
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    finally:
+        logging.disable(logging.NOTSET)
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["gpu"] is False
+    assert measured["crops have the bits of Pillow"] is True
+    assert measured["largest difference of unit features, float32, to the CPU"] < 2e-6
+    assert measured["least cosine to float32 on the CPU, ViT in bfloat16"] > 0.999
+    assert measured["ABS, float32"] > 0
+    assert measured["  ratio to the authors' structure (goal 10), float32"] > 0
+    assert not [value for value in measured.values() if isinstance(value, str) and "failed" in value]
 
 
 class _SmallDevice:

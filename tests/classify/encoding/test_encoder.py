@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +15,9 @@ from PIL import Image
 from support import GOLDEN, ImagesInMemory
 from torch import Tensor
 
+from abs_classify.encoding.accelerator import Accelerator
 from abs_classify.encoding.encoder import (
+    EncodedImage,
     EncodingRequest,
     _Encoder,
     _on_accelerator,
@@ -125,7 +127,7 @@ def test_what_an_accelerator_is_told_gives_the_same(
     for known in ([None] * 6, expected.attention):
         encoder = _Encoder(model, Geometry.of(model), source, VIEWS, 0, batch_size)
         requests = [EncodingRequest(image, attention=mapped) for image, mapped in zip(images, known, strict=True)]
-        groups = list(_on_accelerator(encoder, requests))
+        groups = list(_on_accelerator(encoder, requests, Accelerator.of(model, batch_size)))
         assert [len(group) for group in groups] == ([6] if batch_size == 64 else [4, 2])
         encoded = [image for group in groups for image in group]
         maps = torch.stack([image.attention for image in encoded if image.attention is not None])
@@ -135,7 +137,11 @@ def test_what_an_accelerator_is_told_gives_the_same(
             torch.testing.assert_close(features, expected.features[view], rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("run", [_on_cpu, _on_accelerator])
+def _on_device(encoder: _Encoder, requests: Iterable[EncodingRequest]) -> Iterator[list[EncodedImage]]:
+    return _on_accelerator(encoder, requests, Accelerator.of(encoder.model, encoder.batch_size))
+
+
+@pytest.mark.parametrize("run", [_on_cpu, _on_device])
 def test_only_the_views_after_the_known_ones_are_encoded(
     golden_model: Callable[[int], Any], images: list[LoadedImage], run: Any
 ) -> None:
