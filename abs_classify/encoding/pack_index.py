@@ -47,6 +47,9 @@ _MOST_TIERS = 12
 # entries in memory after which the file is written again, and the share of those in the file that may be more
 _FEW, _SHARE = 50_000, 8
 
+# entries of packs that others wrote that are taken in at once
+_MOST_WAITING = 1 << 18
+
 # nanoseconds for which the time of a folder does not tell whether it changed once more
 _RACE = 3_000_000_000
 
@@ -144,7 +147,7 @@ class PackIndex:
         for name in sorted(fresh):
             entries = self._read(name, *present[name])
             waiting += [] if entries is None else [entries]
-            if sum(map(len, waiting)) > _FEW:
+            if sum(map(len, waiting)) > _MOST_WAITING:
                 self._add(np.concatenate(waiting))
                 waiting.clear()
         if waiting:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from abs_classify.encoding.packs import (
     ENTRY,
     DamagedPackError,
     PackHeader,
+    make_entries,
     pack_name,
     read_entries,
     read_header,
@@ -153,8 +154,8 @@ def _open_source(stream: BufferedReader, space: str) -> _Source:
     return _Source(stream, header, entries[sound], int(entries["count"][~sound].sum()))
 
 
-# rows of a segment of a source: the number of the source, the number of the entry, how many rows to leave out
-_Piece = tuple[int, int, int]
+# rows of a segment of a source: the number of the source, that of the entry, the rows to leave out and those to take
+_Piece = tuple[int, int, int, int]
 
 
 def _plan(entries: np.ndarray, of_source: np.ndarray, numbers: np.ndarray) -> list[list[_Piece]]:
@@ -176,7 +177,7 @@ def _plan(entries: np.ndarray, of_source: np.ndarray, numbers: np.ndarray) -> li
             item, reach = of_item, start
             segments.append([])
         if start + count > reach:
-            segments[-1].append((source, number, reach - start))
+            segments[-1].append((source, number, reach - start, start + count - reach))
             reach = start + count
     return segments
 
@@ -188,38 +189,42 @@ def _write(
     of_source = np.repeat(np.arange(len(sources)), sizes)
     numbers = np.concatenate([np.arange(size) for size in sizes])
     segments = _plan(np.concatenate([source.entries for source in sources]), of_source, numbers)
-    entries = np.zeros(len(segments), ENTRY)
-    for position, pieces in enumerate(segments):
-        first = sources[pieces[0][0]].entries[pieces[0][1]]
-        entry = entries[position]
-        entry["id"], entry["start"] = first["id"], first["start"]
-        entry["count"] = sum(int(sources[source].entries[number]["count"]) - skip for source, number, skip in pieces)
+    firsts = [sources[pieces[0][0]].entries[pieces[0][1]] for pieces in segments]
+    keys, starts = [first["id"].tobytes() for first in firsts], [int(first["start"]) for first in firsts]
+    counts = [sum(rows for *_, rows in pieces) for pieces in segments]
+    entries = make_entries(keys, starts, counts, [bytes(16)] * len(segments))
     form = sources[0].header.form
-    header = PackHeader(space, len(segments), int(entries["count"].sum()), form, 0, tuple(names))
-    np.cumsum(entries["count"][:-1], out=entries["row"][1:])
+    header = PackHeader(space, len(segments), sum(counts), form, 0, tuple(names))
     first_bytes = header.encode()
-    header = PackHeader(space, len(segments), header.rows, form, len(first_bytes), header.replaces)
-    name = pack_name()
+    header = replace(header, table=len(first_bytes))
+    name, checksums = pack_name(), []
     # durable, since what it replaces is removed
     with atomic_write(folder / name) as stream:
         stream.write(first_bytes)
         write_table(stream, entries)
-        for position, pieces in enumerate(segments):
-            entry = entries[position]
-            check = segment_checksum(entry["id"].tobytes(), int(entry["start"]), int(entry["count"]), form)
-            for values in _read_pieces(sources, pieces):
-                check.update(values.data)
-                stream.write(values.data)
-            entry["checksum"] = np.frombuffer(check.digest()[:16], np.uint8)
+        readers = _readers(sources, segments)
+        for key, start, count, pieces in zip(keys, starts, counts, segments, strict=True):
+            check = segment_checksum(key, start, count, form)
+            for source, _, skip, _ in pieces:
+                values = next(readers[source])
+                if values is None:
+                    raise OSError("a pack changed while it was merged")
+                check.update(values[skip:].data)
+                stream.write(values[skip:].data)
+            checksums.append(check.digest()[:16])
+        entries["checksum"] = np.frombuffer(b"".join(checksums), np.uint8).reshape(-1, 16)
         stream.seek(len(first_bytes))
         write_table(stream, entries)
     return name, header, entries
 
 
-def _read_pieces(sources: Sequence[_Source], pieces: Sequence[_Piece]) -> Iterator[np.ndarray]:
-    for source, number, skip in pieces:
-        pack = sources[source]
-        (values,) = read_segments(pack.stream, pack.header, pack.entries[number : number + 1])
-        if values is None:
-            raise OSError("a pack changed while it was merged")
-        yield values[skip:]
+def _readers(sources: Sequence[_Source], segments: Sequence[Sequence[_Piece]]) -> list[Iterator[np.ndarray | None]]:
+    """Of each source the values of its pieces, in their order."""
+    numbers: list[list[int]] = [[] for _ in sources]
+    for pieces in segments:
+        for source, number, *_ in pieces:
+            numbers[source].append(number)
+    return [
+        read_segments(source.stream, source.header, source.entries[chosen])
+        for source, chosen in zip(sources, numbers, strict=True)
+    ]

@@ -17,6 +17,7 @@ import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
@@ -35,6 +36,7 @@ __all__ = [
     "RowForm",
     "item_key",
     "keys_of",
+    "make_entries",
     "pack_name",
     "read_entries",
     "read_header",
@@ -106,7 +108,12 @@ class RowForm:
             raise ValueError(f"the values must be numbers or booleans, got {values.dtype}")
         return cls(dtype, values.shape[1:])
 
-    @property
+    @cached_property
+    def text(self) -> bytes:
+        """The form as checksums take it in."""
+        return f"{self.dtype} {self.shape}".encode("ascii")
+
+    @cached_property
     def size(self) -> int:
         """The bytes of one row."""
         return int(np.dtype(self.dtype).itemsize) * math.prod(self.shape)
@@ -181,8 +188,7 @@ def item_key(item: str) -> bytes:
 
 def segment_checksum(key: bytes, start: int, count: int, form: RowForm) -> hashlib._Hash:
     """A hash that has taken in everything of a segment but its values; 16 bytes of its digest are the checksum."""
-    head = f"{key.hex()} {start} {count} {form.dtype} {form.shape}"
-    return hashlib.sha256(head.encode("ascii"))
+    return hashlib.sha256(key + struct.pack("<QQ", start, count) + form.text)
 
 
 def write_pack(folder: Path, space: str, segments: Sequence[Segment]) -> tuple[str, PackHeader, np.ndarray]:
@@ -200,19 +206,14 @@ def write_pack(folder: Path, space: str, segments: Sequence[Segment]) -> tuple[s
     form = RowForm.of(segments[0].values)
     rows = sum(len(segment.values) for segment in segments)
     header = PackHeader(space, len(segments), rows, form, 0)
-    entries = np.zeros(len(segments), ENTRY)
-    arrays, row = [], 0
-    for number, segment in enumerate(segments):
-        values = np.ascontiguousarray(segment.values, dtype=form.dtype)
-        arrays.append(values)
-        key, count = item_key(segment.id), len(values)
-        check = segment_checksum(key, segment.start, count, form)
+    arrays = [np.ascontiguousarray(segment.values, dtype=form.dtype) for segment in segments]
+    keys = [item_key(segment.id) for segment in segments]
+    checksums = []
+    for key, segment, values in zip(keys, segments, arrays, strict=True):
+        check = segment_checksum(key, segment.start, len(values), form)
         check.update(values.data)
-        entry = entries[number]
-        entry["id"] = np.frombuffer(key, np.uint8)
-        entry["checksum"] = np.frombuffer(check.digest()[:16], np.uint8)
-        entry["row"], entry["start"], entry["count"] = row, segment.start, count
-        row += count
+        checksums.append(check.digest()[:16])
+    entries = make_entries(keys, [segment.start for segment in segments], [len(values) for values in arrays], checksums)
     name = pack_name()
     # what a power cut tears is found by its checksums and computed again; waiting for a busy disk takes 20 ms a pack
     with atomic_write(folder / name, durable=False) as stream:
@@ -222,6 +223,18 @@ def write_pack(folder: Path, space: str, segments: Sequence[Segment]) -> tuple[s
         for values in arrays:
             stream.write(values.data)
     return name, PackHeader(space, len(segments), rows, form, len(first)), entries
+
+
+def make_entries(
+    keys: Sequence[bytes], starts: Sequence[int], counts: Sequence[int], checksums: Sequence[bytes]
+) -> np.ndarray:
+    """Entries of the segments of a pack, in their order, with 0 as the number of the pack."""
+    entries = np.zeros(len(keys), ENTRY)
+    entries["id"] = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
+    entries["checksum"] = np.frombuffer(b"".join(checksums), np.uint8).reshape(-1, 16)
+    entries["start"], entries["count"] = starts, counts
+    np.cumsum(counts[:-1], out=entries["row"][1:])
+    return entries
 
 
 def write_table(stream: BinaryIO, entries: np.ndarray) -> None:
@@ -308,21 +321,22 @@ def read_segments(stream: BufferedReader, header: PackHeader, entries: np.ndarra
         header: of the pack.
         entries: of the segments.
     """
-    form, size = header.form, os.fstat(stream.fileno()).st_size
+    form, size = header.form, min(header.size, os.fstat(stream.fileno()).st_size)
+    keys, checksums = entries["id"].tobytes(), entries["checksum"].tobytes()
+    columns = (entries[name].tolist() for name in ("start", "count", "row"))
     place = -1
-    for entry in entries:
-        start, count, row = int(entry["start"]), int(entry["count"]), int(entry["row"])
+    for number, (start, count, row) in enumerate(zip(*columns, strict=True)):
         target = header.values + row * form.size
-        if target + count * form.size > min(header.size, size):
+        if target + count * form.size > size:
             yield None  # before memory is taken for it
             continue
         if target != place:
             stream.seek(target)
         values = np.empty((count, *form.shape), form.dtype)
         place = target + stream.readinto(values.data.cast("B"))
-        check = segment_checksum(entry["id"].tobytes(), start, count, form)
+        check = segment_checksum(keys[32 * number : 32 * number + 32], start, count, form)
         check.update(values.data)
-        yield values if check.digest()[:16] == entry["checksum"].tobytes() else None
+        yield values if check.digest()[:16] == checksums[16 * number : 16 * number + 16] else None
 
 
 def unreadable_pack(path: Path) -> CacheError:
