@@ -41,7 +41,7 @@ COMMANDS = {
     "datasets": ("datasets", "List the kinds of data sets, show a data set, or check what it lacks."),
     "models": ("models", "List, show, pull, verify and import image-text models and DINO."),
     "methods": ("methods", "List the methods: which views of an image are compared with which class texts, and how."),
-    "cache": ("cache", "List, explain, verify and prune the stage cache."),
+    "cache": ("cache", "List, explain, verify and prune the cache of features."),
     "doctor": ("doctor", "Say what runs on this machine, and what to install for the rest."),
     "completion": ("completion", "Print the shell completion script."),
 }
@@ -68,9 +68,9 @@ def _common_options_first(args: Sequence[str]) -> list[str]:
     rest = list(args)
     while rest and rest[0] != "--":
         arg = rest.pop(0)
-        if arg in ("--home", "--cache") and rest:
+        if arg in ("--home", "--cache", "--cache-size") and rest:
             first += [arg, rest.pop(0)]
-        elif arg == "--debug" or arg.startswith(("--home=", "--cache=")):
+        elif arg == "--debug" or arg.startswith(("--home=", "--cache=", "--cache-size=")):
             first.append(arg)
         else:
             others.append(arg)
@@ -105,16 +105,23 @@ class _Commands(LazyGroup):
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
     envvar="ABS_CACHE",
-    help="Folder for the stage cache.  [default: cache/ in --home]",
+    help="Folder for the cache.  [default: cache/ in --home]",
+)
+@click.option(
+    "--cache-size",
+    metavar="SIZE",
+    envvar="ABS_CACHE_SIZE",
+    help="What features may take in the cache, such as 20G: the longest unused make room; 0 keeps no new ones, "
+    '"none" is no limit.  [default: a fifth of the free disk]',
 )
 @click.option("--debug", is_flag=True, envvar="ABS_DEBUG", help="Show a traceback with every error.")
 @click.pass_context
-def cli(ctx: click.Context, home: Path | None, cache: Path | None, debug: bool) -> None:
+def cli(ctx: click.Context, home: Path | None, cache: Path | None, cache_size: str | None, debug: bool) -> None:
     """Training-free image classification with language-model descriptions.
 
     Results go to stdout, everything else to stderr. Exit code 1 is a finding, 2 a wrong input, 3 a partial bundle.
     """
-    ctx.obj = Home.at(home, cache)
+    ctx.obj = Home.at(home, cache, cache_size)
     ctx.meta["debug"] = debug
     show_log_messages()
 

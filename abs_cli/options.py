@@ -21,6 +21,7 @@ from abs_core.home import Home
 
 if TYPE_CHECKING:
     from abs_classify.classifier import Classifier
+    from abs_classify.encoding.feature_store import DiskStore
     from abs_classify.encoding.stages import Stages
     from abs_core.descriptions import LabelSpace
 
@@ -34,6 +35,7 @@ __all__ = [
     "compute_options",
     "license_option",
     "model_options",
+    "open_feature_store",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -75,24 +77,30 @@ class ModelOptions:
             views=views,
             seed=self.seed,
             batch_size=self.batch_size,
-            cache=home.cache,
+            cache=open_feature_store(home),
         )
         self._set_threads()
         return classifier
 
     def _open_stages(self, home: Home) -> Stages:
-        from abs_classify.encoding.feature_store import DiskStore
         from abs_classify.encoding.stages import ModelSettings, open_stages
         from abs_classify.models.store import WeightsStore
 
         settings = ModelSettings(self.attention, self.device, self.dtype, self.seed, self.batch_size)
-        return open_stages(DiskStore(home.cache), self.model, settings, WeightsStore(home.models))
+        return open_stages(open_feature_store(home), self.model, settings, WeightsStore(home.models))
 
     def _set_threads(self) -> None:
         if self.threads is not None:
             import torch
 
             torch.set_num_threads(self.threads)
+
+
+def open_feature_store(home: Home) -> DiskStore:
+    """The features that are kept in the user's cache."""
+    from abs_classify.encoding.feature_store import DiskStore
+
+    return DiskStore(home.cache, index=home.indexes, limit=home.cache_size)
 
 
 class RenamedOption(click.Option):

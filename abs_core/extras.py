@@ -125,8 +125,9 @@ def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
     return _missing(error.name or "")
 
 
+@cache
 def installed_version(distribution: str) -> str:
-    """The version of an installed distribution; empty if it is not installed."""
+    """The version of an installed distribution, read once in a process; empty if it is not installed."""
     # takes longer to import than the rest of the core
     from importlib.metadata import PackageNotFoundError, version
 

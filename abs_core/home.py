@@ -7,7 +7,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from abs_core.canonical import sha256_bytes
 from abs_core.errors import UsageError
+from abs_core.text import parse_bytes
 
 __all__ = ["Home"]
 
@@ -17,22 +19,37 @@ class Home:
     """The user's folders.
 
     Args:
-        root: holds bundles, journals, results and, unless ``cache`` says otherwise, the stage cache (``ABS_HOME``).
-        cache: the stage cache; may lie on another disk and may be shared by several processes (``ABS_CACHE``).
+        root: holds bundles, journals, results and, unless ``cache`` says otherwise, the cache (``ABS_HOME``).
+        cache: the cache; may lie on another disk and may be shared by several processes (``ABS_CACHE``).
+        cache_size: the bytes that features may take in it, ``inf`` for no limit, 0 to keep no new ones; None: a fifth
+            of the disk that would be free without them (``ABS_CACHE_SIZE``).
     """
 
     root: Path
     cache: Path
+    cache_size: float | None = None
 
     @classmethod
-    def at(cls, root: Path | None, cache: Path | None) -> Home:
-        """The folders for the two options; None: those of ``ABS_HOME`` and ``ABS_CACHE``, or their defaults.
+    def at(cls, root: Path | None, cache: Path | None, cache_size: str | None = None) -> Home:
+        """The folders for the options; None: those of the variables, or their defaults.
+
+        Args:
+            root, cache: the folders.
+            cache_size: such as 500M or 5G; "none" for no limit.
 
         Raises:
-            UsageError: an address in place of a folder, or no home folder to put the default into.
+            UsageError: an address in place of a folder, no home folder to put the default into, or no size.
         """
         base = _folder("--home", root or os.environ.get("ABS_HOME") or "~/.abs")
-        return cls(base, _folder("--cache", cache or os.environ.get("ABS_CACHE") or base / "cache"))
+        size = _size(cache_size or os.environ.get("ABS_CACHE_SIZE"))
+        return cls(base, _folder("--cache", cache or os.environ.get("ABS_CACHE") or base / "cache"), size)
+
+    @property
+    def indexes(self) -> Path:
+        """Where to find features fast: beside them, or in ``root`` where they may lie on another, slower disk."""
+        if self.root in self.cache.parents:
+            return self.cache / "index"
+        return self.root / "index" / sha256_bytes(os.fsencode(self.cache)).removeprefix("sha256:")[:16]
 
     @property
     def bundles(self) -> Path:
@@ -57,6 +74,15 @@ class Home:
 
 # as pathlib leaves it: two slashes have become one
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/+")
+
+
+def _size(text: str | None) -> float | None:
+    if not text:
+        return None
+    try:
+        return float("inf") if text.strip().lower() == "none" else parse_bytes(text)
+    except ValueError as error:
+        raise UsageError(f"--cache-size {error}", remedy='Give a size, "none" for no limit, or 0') from None
 
 
 def _folder(option: str, path: str | Path) -> Path:

@@ -148,6 +148,18 @@ def format_bytes(count: int) -> str:
     return f"{count} B"
 
 
+def parse_bytes(text: str) -> int:
+    """The number of bytes of a size such as ``500M``, ``5G``, ``1.5 TB`` or ``4096``.
+
+    Raises:
+        ValueError: it is no size.
+    """
+    size = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", text.strip().lower())
+    if not size:
+        raise ValueError(f"must be a size such as 500M or 5G, got {text!r}")
+    return int(float(size[1]) * 1000 ** " kmgt".index(size[2] or " "))
+
+
 def format_duration(seconds: float) -> str:
     """A time in two units at most: "45 s", "12 min", "8 h 39 min", "3 d 4 h"."""
     minutes, hours = round(seconds / 60), round(seconds / 3600)

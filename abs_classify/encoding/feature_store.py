@@ -18,24 +18,18 @@ from pathlib import Path
 
 import numpy as np
 
-from abs_classify.encoding.cache import DERIVED
+from abs_classify.encoding.cache import CacheFile, cache_file, derived_files, remove_path, require_writable_cache
 from abs_classify.encoding.pack_index import IndexedPack, PackIndex
 from abs_classify.encoding.pack_merging import check_pack, choose_packs, merge_packs
 from abs_classify.encoding.packs import ENTRY, keys_of, read_segments, unreadable_pack, write_pack
 from abs_classify.encoding.spaces import Segment, Space
-from abs_classify.encoding.store_limit import (
-    CacheFile,
-    StoreLimit,
-    cache_file,
-    remove_path,
-    space_folders,
-    stored_packs,
-)
+from abs_classify.encoding.store_limit import StoreLimit, space_folders, stored_packs
 from abs_classify.encoding.store_processes import UsedPacks, claim_work, remove_dead_files, wait_for_work
-from abs_core.errors import CacheError, StorageError
-from abs_core.files import atomic_write, ensure_writable
+from abs_core.canonical import canonical_json
+from abs_core.errors import StorageError
+from abs_core.files import atomic_write
 
-__all__ = ["CheckedPack", "DiskStore", "MemoryStore", "SpaceSummary", "derived_files", "open_store"]
+__all__ = ["CheckedPack", "DiskStore", "MemoryStore", "SpaceSummary", "open_store"]
 
 
 _FEATURES, _INDEX, _PROCESSES, _SPACE_FILE = "features", "index", "processes", "space.json"
@@ -255,13 +249,7 @@ class DiskStore:
         """
         if self._proved_writable or self._given_limit == 0:
             return
-        try:
-            ensure_writable(self.root)
-        except StorageError as error:
-            raise CacheError(
-                f"the cache folder cannot be used: {error.message}",
-                remedy="Free or unlock it, or name another one with --cache DIR or ABS_CACHE",
-            ) from error
+        require_writable_cache(self.root)
         self._proved_writable = True
 
     def claim(self, work: str) -> AbstractContextManager[bool]:
@@ -304,7 +292,8 @@ class DiskStore:
         with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             with (self._features / digest / _SPACE_FILE).open("rb") as stream:
                 value = json.loads(stream.read(_LARGEST_DESCRIPTION))
-            space = Space(str(value["stage"]), value["version"], dict(value["inputs"]))
+            about = str(value.get("about", ""))
+            space = Space(str(value["stage"]), value["version"], dict(value["inputs"]), about)
             if space.digest == digest:
                 return space
         return None
@@ -374,7 +363,7 @@ class DiskStore:
             return
         if self.describe(space.digest) is None:
             with atomic_write(self._features / space.digest / _SPACE_FILE, durable=False) as stream:
-                stream.write(space.text.encode("utf-8"))
+                stream.write(canonical_json({**json.loads(space.text), "about": space.about}).encode("utf-8"))
         self._described.add(space.digest)
 
     def _read(self, space: Space, index: PackIndex, keys: np.ndarray, count: int | None) -> _ReadRows:
@@ -507,16 +496,6 @@ def _open_pack(path: Path) -> BufferedReader:
         return path.open("rb")
     except PermissionError as error:
         raise unreadable_pack(path) from error
-
-
-def derived_files(root: Path) -> Iterator[CacheFile]:
-    """What models unpacked or computed from their weights once: files and folders below the cache folder."""
-    # hidden is what a process is writing just now, or was when it was killed
-    for path in sorted((root / DERIVED).glob("[!.]*")):
-        with suppress(FileNotFoundError):
-            files = [file.stat() for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
-            used = max((max(status.st_atime, status.st_mtime) for status in files), default=0.0)
-            yield CacheFile(path, sum(status.st_size for status in files), used)
 
 
 def _last_use(path: Path) -> float:

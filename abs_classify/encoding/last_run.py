@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,7 @@ def write_last_run(root: Path, uses: Iterable[SpaceUse]) -> None:
             "stage": use.space.stage,
             "version": use.space.version,
             "inputs": use.space.inputs,
+            "about": use.space.about,
             "items": [use.items, use.items_found],
             "rows": [use.rows, use.rows_found],
         }
@@ -75,8 +76,8 @@ def read_last_run(root: Path) -> list[SpaceUse] | None:
             run = json.loads(stream.read(_LARGEST))
         return [
             SpaceUse(
-                Space(str(row["stage"]), int(row["version"]), dict(row["inputs"])),
-                *(int(count) for name in ("items", "rows") for count in (row[name][0], row[name][1])),
+                Space(str(row["stage"]), int(row["version"]), dict(row["inputs"]), str(row["about"])),
+                *(int(row[name][number]) for name in ("items", "rows") for number in (0, 1)),
             )
             for row in run["spaces"]
         ]
@@ -85,12 +86,21 @@ def read_last_run(root: Path) -> list[SpaceUse] | None:
 
 
 def nearest_space(space: Space, others: Iterable[Space]) -> tuple[Space, list[SpaceDifference]] | None:
-    """The space of the same stage that is most like one, and the parts in which they differ; None if there is none."""
+    """The space most like one, of the same stage and kind of views, and the parts in which they differ.
+
+    Args:
+        space: the one.
+        others: the candidates, which may contain it.
+
+    Returns:
+        None if there is no other.
+    """
     nearest: tuple[Space, list[SpaceDifference]] | None = None
     for other in others:
         if other.stage == space.stage and other.digest != space.digest:
             parts = differences(_parts(space), _parts(other))
-            if nearest is None or _distance(parts) < _distance(nearest[1]):
+            is_like = all(not part.path.endswith("kind") for part in parts)
+            if is_like and (nearest is None or len(parts) < len(nearest[1])):
                 nearest = other, parts
     return nearest
 
@@ -112,8 +122,3 @@ def differences(ours: Any, theirs: Any, path: str = "") -> list[SpaceDifference]
 
 def _parts(space: Space) -> dict[str, Any]:
     return {"version": space.version, **space.inputs}
-
-
-def _distance(parts: Sequence[SpaceDifference]) -> int:
-    """How far two spaces are apart; views of another kind are far, however few their parts."""
-    return len(parts) + 100 * sum(part.path.endswith("kind") for part in parts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,11 +28,13 @@ class Space:
         stage: the name of the stage.
         version: raised whenever the code of the stage changes its result.
         inputs: JSON values that can change the result; digests stand for large inputs, and lists are short.
+        about: what people call what the digests stand for, such as the name of the model; not part of the digest.
     """
 
     stage: str
     version: int
     inputs: Mapping[str, Any]
+    about: str = field(default="", compare=False)
 
     @cached_property
     def text(self) -> str:

@@ -33,17 +33,17 @@ class StageSpaces:
     @property
     def texts(self) -> Space:
         """Unit features of texts."""
-        return _space("text-features", {"model": self.models.facts.model})
+        return self._space("text-features", {"model": self.models.facts.model})
 
     @property
     def facts(self) -> Space:
         """What is known of an image that was decoded."""
-        return _space("images", {"pillow": self.models.pillow})
+        return self._space("images", {"pillow": self.models.pillow})
 
     @property
     def attention(self) -> Space:
         """Attention maps."""
-        return _space("attention", {"backend": self.models.facts.attention, "pillow": self.models.pillow})
+        return self._space("attention", {"backend": self.models.facts.attention, "pillow": self.models.pillow})
 
     def view(self, view: ViewSource) -> Space:
         """Unit features of the views of a source, whatever their number: the first n of N views are those of n."""
@@ -54,7 +54,7 @@ class StageSpaces:
             inputs["seed"] = self.seed
         if view.needs_attention:
             inputs["attention"] = self.models.facts.attention
-        return _space("view-features", inputs)
+        return self._space("view-features", inputs)
 
     def largest(self, views: Sequence[ViewSource]) -> dict[str, ViewSource]:
         """Of the view sources of each space the one with most views, by the digest of the space."""
@@ -64,6 +64,7 @@ class StageSpaces:
             largest[space] = max(largest.get(space, view), view, key=lambda source: source.count)
         return largest
 
-
-def _space(stage: str, inputs: Mapping[str, Any]) -> Space:
-    return Space(stage, _VERSIONS[stage], inputs)
+    def _space(self, stage: str, inputs: Mapping[str, Any]) -> Space:
+        names = {"model": f"{self.models.label}, {self.models.dtype}", "backend": self.models.attention_label}
+        about = next((name for part, name in names.items() if part in inputs), "")
+        return Space(stage, _VERSIONS[stage], inputs, about)

@@ -8,13 +8,13 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
+from abs_classify.encoding.cache import CacheFile, cache_file, remove_path
 from abs_classify.encoding.packs import PACK_SUFFIX
 from abs_core.text import format_bytes, printable
 
-__all__ = ["CacheFile", "StoreLimit", "cache_file", "remove_path", "space_folders", "stored_packs"]
+__all__ = ["StoreLimit", "space_folders", "stored_packs"]
 
 _logger = logging.getLogger(__name__)
 
@@ -31,21 +31,6 @@ _REMEDY = "Allow more with --cache-size or ABS_CACHE_SIZE, or remove old rows wi
 _OTHER_FOLDER = "Name a folder on another disk with --cache or ABS_CACHE"
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class CacheFile:
-    """A file or folder in the cache folder.
-
-    Args:
-        path: of it.
-        size: in bytes.
-        used: when it was last read or written, in seconds since 1970.
-    """
-
-    path: Path
-    size: int
-    used: float
 
 
 class StoreLimit:
@@ -81,16 +66,12 @@ class StoreLimit:
         wanted = f"this run adds up to {format_bytes(required)} to the cache {printable(str(self._features.parent))!r}"
         if free is not None and required > free:
             _logger.warning("%s, whose disk has %s free. %s", wanted, format_bytes(free), _OTHER_FOLDER)
-        elif required < _WORTH_A_WORD:
-            return
-        elif self.bytes == float("inf"):
-            _logger.info("%s, which takes %s", wanted, format_bytes(self._taken))
         elif required > self.bytes:
             allowed = format_bytes(int(self.bytes))
             _logger.warning("%s, which may take %s: what exceeds that is not kept. %s", wanted, allowed, _REMEDY)
-        else:
-            allowed = format_bytes(int(self.bytes))
-            _logger.info("%s, which takes %s of at most %s", wanted, format_bytes(self._taken), allowed)
+        elif required >= _WORTH_A_WORD:
+            limit = "" if self.bytes == float("inf") else f" of at most {format_bytes(int(self.bytes))}"
+            _logger.info("%s, which takes %s%s", wanted, format_bytes(self._taken), limit)
 
     def add(self, size: int) -> None:
         """Count what was just written."""
@@ -161,27 +142,6 @@ def stored_packs(features: Path) -> Iterator[CacheFile]:
         for path in folder.glob(f"[!.]*{PACK_SUFFIX}"):
             with suppress(OSError):
                 yield cache_file(path)
-
-
-def cache_file(path: Path) -> CacheFile:
-    """A file as it is on the disk.
-
-    Raises:
-        OSError: it is gone.
-    """
-    status = path.stat()
-    return CacheFile(path, status.st_size, max(status.st_atime, status.st_mtime))
-
-
-def remove_path(path: Path) -> bool:
-    """Remove a file or folder; whether it is gone."""
-    with suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-        return True
-    return False
 
 
 def _free_bytes(folder: Path) -> int | None:

@@ -12,11 +12,11 @@ from importlib.metadata import packages_distributions
 
 import click
 
-from abs_classify.encoding.cache import StageCache
+from abs_classify.encoding.cache import require_writable_cache
 from abs_core.errors import AbsError
 from abs_core.extras import DISTRIBUTION, distribution_name, installed_version, is_installed, list_extras
 from abs_core.home import Home
-from abs_core.text import printable
+from abs_core.text import format_bytes, printable
 
 __all__ = ["command"]
 
@@ -147,14 +147,12 @@ def _check_language_model() -> str:
 
 
 def _cache(home: Home) -> DoctorFinding:
-    cache = StageCache(home.cache)
     try:
-        cache.require_writable()
+        require_writable_cache(home.cache)
     except AbsError as error:
         return DoctorFinding("cache", False, error.message, error.remedy)
-    entries = list(cache.entries())
-    size = sum(entry.bytes for entry in entries) / 1e6
-    return DoctorFinding("cache", True, f"{home.cache}: {len(entries)} entries, {size:.1f} MB")
+    size = sum(path.stat().st_size for path in home.cache.glob("features/*/*") if path.is_file())
+    return DoctorFinding("cache", True, f"{home.cache}: features of {format_bytes(size)}")
 
 
 def _keys() -> list[DoctorFinding]:

@@ -19,7 +19,7 @@ from abs_cli.completion_values import (
     complete_templates,
 )
 from abs_cli.console import note_work, progress
-from abs_cli.options import RenamedOption, choose_label_space, compute_options, truncated_option
+from abs_cli.options import RenamedOption, choose_label_space, compute_options, open_feature_store, truncated_option
 from abs_core.home import Home
 from abs_core.text import json_text
 
@@ -188,7 +188,7 @@ def command(
     ) as files:
         evaluated = evaluate(
             descriptions=_label_spaces(home, bundles, labels),
-            cache=home.cache,
+            cache=open_feature_store(home),
             weights=WeightsStore(home.models),
             results=results or home.results,
             command=sys.argv,

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from abs_cli.completion_values import complete_bundle, complete_method
 from abs_cli.console import note, note_work, progress
-from abs_cli.options import ModelOptions, model_options, truncated_option
+from abs_cli.options import ModelOptions, model_options, open_feature_store, truncated_option
 from abs_core.errors import UsageError
 from abs_core.extras import require_installed
 from abs_core.home import Home
@@ -230,7 +230,7 @@ class _StoredEmbeddings:
     """Sentence embeddings in the feature store: an ``EmbeddingCache``."""
 
     def __init__(self, home: Home) -> None:
-        self._folder = home.cache
+        self._home = home
 
     def embeddings(
         self,
@@ -240,10 +240,9 @@ class _StoredEmbeddings:
     ) -> NDArray[np.float32]:
         import numpy as np
 
-        from abs_classify.encoding.feature_store import DiskStore
         from abs_classify.encoding.spaces import Segment, Space, text_id
 
-        store = DiskStore(self._folder)
+        store = open_feature_store(self._home)
         space, ids = Space("sentence-embeddings", 2, inputs), [text_id(text) for text in texts]
         rows = store.load(space, ids, 1)
         missing = [position for position, row in enumerate(rows) if row is None]

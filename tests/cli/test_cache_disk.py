@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from support import Abs
 
-from abs_classify.encoding.cache import CacheKey, StageCache
+from abs_classify.encoding.feature_store import DiskStore
+from abs_classify.encoding.spaces import Segment, Space, text_id
 from abs_core.errors import StorageError
 
 PLAIN = ("--threads", "1")
@@ -64,10 +65,12 @@ def test_a_read_only_cache_that_holds_everything_works(
 
 def test_a_full_disk(abs_command: Abs, disk: Path, folder: Callable[..., Path]) -> None:
     root = folder(cat=["a.png"], dog=["b.png"])
-    cache = StageCache(disk / "cache")
-    cache.store(CacheKey("scores", 1, {}), {"scores": np.zeros(10)})
+    store, space = DiskStore(disk / "cache", limit=float("inf")), Space("view-features", 1, {})
+    small, large = Segment(text_id("a"), 0, np.zeros((1, 10))), Segment(text_id("b"), 0, np.zeros((1, 100_000)))
+    store.append(space, [small])
     with pytest.raises(StorageError, match=r"no space left.*another disk"):
-        cache.store(CacheKey("scores", 1, {"large": True}), {"scores": np.zeros(100_000)})
+        store.append(space, [large])
+    DiskStore(disk / "cache").append(space, [large])  # by default nothing is kept that does not fit
     with suppress(OSError), (disk / "filler").open("wb", buffering=0) as stream:
         while True:
             stream.write(b"\0" * 1024)
@@ -76,4 +79,4 @@ def test_a_full_disk(abs_command: Abs, disk: Path, folder: Callable[..., Path]) 
     assert str(disk) in line
     assert "no space left" in line
     assert not list(disk.rglob("*.part"))
-    assert len(list(cache.entries())) == 1
+    assert store.counts(space, [small.id, large.id]) == [1, 0]

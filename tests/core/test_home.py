@@ -27,6 +27,25 @@ def test_folders_come_from_the_options_the_environment_or_the_defaults(
     assert given.bundles.parent == given.journals.parent == given.models.parent == given.results.parent == given.root
 
 
+def test_the_size_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ABS_CACHE_SIZE", raising=False)
+    assert Home.at(tmp_path, None).cache_size is None
+    assert Home.at(tmp_path, None, "1.5G").cache_size == 1_500_000_000
+    assert Home.at(tmp_path, None, "None").cache_size == float("inf")
+    monkeypatch.setenv("ABS_CACHE_SIZE", "0")
+    assert Home.at(tmp_path, None).cache_size == 0
+    monkeypatch.setenv("ABS_CACHE_SIZE", "-1")
+    with pytest.raises(UsageError, match=r"--cache-size must be a size such as 500M or 5G, got '-1'"):
+        Home.at(tmp_path, None)
+
+
+def test_indexes_lie_in_the_home_folder_where_the_cache_does_not(tmp_path: Path) -> None:
+    assert Home.at(tmp_path, None).indexes == tmp_path / "cache" / "index"
+    first, second = (Home.at(tmp_path / "home", tmp_path / name).indexes for name in ("first", "second"))
+    assert first.parent == second.parent == tmp_path / "home" / "index"
+    assert first != second
+
+
 @pytest.mark.parametrize("address", ["s3://bucket/x", "https://host/x", "hf://datasets/a/b", "gs:///x"])
 def test_an_address_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     shown = address.replace(":///", "://")

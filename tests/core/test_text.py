@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from abs_core.text import (
     escape_formula,
     format_duration,
+    parse_bytes,
     printable,
     text_of_cell,
     unescape_formula,
@@ -142,3 +143,17 @@ def test_cells_come_back_exactly(text: str) -> None:
     assert unescape_formula(escape_formula(text)) == text
     assert text_of_cell(visible_cell(text)) == text
     assert printable(visible_cell(text)) == visible_cell(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [("0", 0), ("4096", 4096), ("500M", 500_000_000), ("1.5 gb", 1_500_000_000), ("2TB", 2 * 10**12), ("3 k", 3000)],
+)
+def test_a_size_is_a_number_of_bytes(size: str, count: int) -> None:
+    assert parse_bytes(size) == count
+
+
+@pytest.mark.parametrize("size", ["", "much", "-1", "1e3", "5X", "5 MM", "1.", "none"])
+def test_what_is_no_size_is_refused(size: str) -> None:
+    with pytest.raises(ValueError, match="must be a size such as 500M or 5G, got"):
+        parse_bytes(size)

@@ -16,9 +16,11 @@ def space(**inputs: object) -> Space:
 
 def test_a_run_is_remembered(tmp_path: Path) -> None:
     assert read_last_run(tmp_path) is None
-    uses = [SpaceUse(space(seed=1, view={"kind": "box"}), 41, 40, 287, 280), SpaceUse(space(seed=2), 1, 0, 1, 0)]
+    named = Space("text-features", 1, {}, "ViT-B-16/openai")
+    uses = [SpaceUse(space(seed=1, view={"kind": "box"}), 41, 40, 287, 280), SpaceUse(named, 1, 0, 1, 0)]
     write_last_run(tmp_path, uses)
     assert read_last_run(tmp_path) == uses
+    assert [use.space.about for use in read_last_run(tmp_path) or ()] == ["", "ViT-B-16/openai"]
 
 
 @pytest.mark.parametrize(
@@ -54,12 +56,11 @@ def test_the_nearest_space_differs_least() -> None:
 
 
 def test_the_nearest_space_is_of_one_kind_of_views() -> None:
-    nearest = nearest_space(
-        space(view={"kind": "box"}, seed=1),
-        [space(view={"kind": "window"}, seed=1), space(view={"kind": "box"}, seed=2)],
-    )
+    others = [space(view={"kind": "window"}, seed=1), space(view={"kind": "box"}, seed=2)]
+    nearest = nearest_space(space(view={"kind": "box"}, seed=1), others)
     assert nearest is not None
     assert [part.path for part in nearest[1]] == ["seed"]
+    assert nearest_space(space(view={"kind": "box"}, seed=1), others[:1]) is None
 
 
 def test_differences_go_into_lists_of_equal_length() -> None:

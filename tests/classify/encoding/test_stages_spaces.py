@@ -39,6 +39,9 @@ class KnownModel:
 
     facts: ModelFacts = FACTS
     pillow: str = "12.0.0"
+    label: str = "ViT-B-16/openai"
+    dtype: str = "float32"
+    attention_label: str = "dino"
 
 
 class FullStore:

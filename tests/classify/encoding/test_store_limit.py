@@ -116,9 +116,9 @@ def test_a_long_run_is_announced(
     with caplog.at_level(logging.INFO):
         store = DiskStore(tmp_path, limit=4 * 10**8)
         add(store, range(1))
-        for required in (0, 3 * 10**8, 5 * 10**8, 2 * 10**9):
+        for required in (0, 10**7, 3 * 10**8, 5 * 10**8, 2 * 10**9):
             store.announce(required)
-        DiskStore(tmp_path, limit=float("inf")).announce(10**6)
+        DiskStore(tmp_path, limit=float("inf")).announce(3 * 10**8)
     fits, exceeds, too_large, unlimited = caplog.records
     assert (fits.levelname, exceeds.levelname, too_large.levelname) == ("INFO", "WARNING", "WARNING")
     assert "adds up to 300.0 MB" in fits.message
