@@ -190,7 +190,7 @@ def _resized_on(device: torch.device, cuts: Sequence[Cut], preprocess: PixelPrep
 
     images = [list(group) for _, group in groupby(cuts, key=lambda cut: id(cut.image))]
     for pixels, plan in in_threads(prepare, images, ahead=2 * torch.get_num_threads()):
-        yield plan.apply(to_device(pixels, device).permute(2, 0, 1).contiguous())
+        yield preprocess.crops(to_device(pixels, device).permute(2, 0, 1).contiguous(), plan)
 
 
 def _regrouped(parts: Iterable[Tensor], size: int) -> Iterator[Tensor]:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from abs_classify.models.copies import to_device
-from abs_classify.models.resampling import Resizing
+from abs_classify.models.resampling import CropPlan, Resizing
 
 __all__ = ["PixelPreprocessing", "normalised_values"]
 
@@ -36,11 +36,15 @@ class PixelPreprocessing:
     with_pillow: Callable[[Image.Image], Tensor]
     resizing: Resizing
     values: Tensor
-    _problems: dict[torch.device, str] = field(default_factory=dict, init=False, repr=False)
+    _ways: dict[torch.device, bool | None] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, image: Image.Image) -> Tensor:
         """An RGB image to [3, height, width] float32, by Pillow."""
         return self.with_pillow(image)
+
+    def crops(self, image: Tensor, plan: CropPlan) -> Tensor:
+        """Crops of an image uint8 [3, H, W], resized on its device, where that works: uint8 [N, 3, height, width]."""
+        return plan.apply(image, fused=self._ways.get(image.device) is True)
 
     def normalise(self, crops: Tensor) -> Tensor:
         """What becomes of resized crops uint8 [N, 3, height, width]: float32, with the same bits on any device."""
@@ -54,22 +58,32 @@ class PixelPreprocessing:
 
         Where it does not, or cannot compute it, a warning says so.
         """
-        if device not in self._problems:
-            self._problems[device] = problem = self._try(device)
-            if problem:
-                _logger.warning("crops are resized on the CPU; %s cannot do it exactly: %s", device, problem)
-        return not self._problems[device]
+        if device not in self._ways:
+            self._ways[device] = self._find_way(device)
+        return self._ways[device] is not None
 
-    def _try(self, device: torch.device) -> str:
+    def _find_way(self, device: torch.device) -> bool | None:
+        """Whether crops are resized by kernels or by torch's own operations; None for Pillow."""
+        for fused in (True, False) if device.type == "cuda" else (False,):
+            problem = self._try(device, fused)
+            if not problem:
+                return fused
+            if fused:
+                _logger.info("crops are resized without kernels on %s: %s", device, problem)
+        _logger.warning("crops are resized on the CPU; %s cannot do it exactly: %s", device, problem)
+        return None
+
+    def _try(self, device: torch.device, fused: bool) -> str:
         """What is wrong with the crops of a device; empty if they are right."""
         noise = np.random.default_rng(0).integers(0, 256, (_PROBE[1], _PROBE[0], 3), dtype=np.uint8)
         image = Image.fromarray(noise)
         expected = torch.stack([self(image.crop(box)) for box in _PROBE_BOXES])
+        plan = self.resizing.plan(np.array(_PROBE_BOXES))
         try:
-            pixels = to_device(torch.from_numpy(noise), device).permute(2, 0, 1)
-            crops = self.normalise(self.resizing.plan(np.array(_PROBE_BOXES)).apply(pixels)).cpu()
-        except RuntimeError as error:  # whatever a device lacks
-            return str(error).partition("\n")[0]
+            pixels = to_device(torch.from_numpy(noise), device).permute(2, 0, 1).contiguous()
+            crops = self.normalise(plan.apply(pixels, fused=fused)).cpu()
+        except Exception as error:  # whatever a device or a compiler lacks
+            return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         differing = int((crops != expected).sum())
         return f"{differing} of {expected.numel()} values differ from Pillow's" if differing else ""
 

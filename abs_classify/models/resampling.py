@@ -9,6 +9,7 @@ the pixels that Pillow gives. (``torch.nn.functional.interpolate`` does not: wit
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -134,15 +135,20 @@ class CropPlan:
                 passes.append((chosen[part], vertical_first, first.part(part), second.part(part)))
         return cls(rows.kept, columns.kept, passes)
 
-    def apply(self, image: Tensor) -> Tensor:
-        """Resized crops of an image uint8 [3, H, W], with Pillow's pixels: uint8 [N, 3, height, width].
+    def apply(self, image: Tensor, *, fused: bool = False) -> Tensor:
+        """Resized crops of an image, with Pillow's pixels. Memory beside them is bounded.
 
-        They are on the device of the image. Memory beside them is bounded.
+        Args:
+            image: uint8 [3, H, W], on any device.
+            fused: by kernels that read each pixel once, on a GPU for which Triton is installed.
+
+        Returns:
+            uint8 [N, 3, height, width], on the device of the image.
         """
         count = sum(len(numbers) for numbers, *_ in self.passes)
         crops = torch.empty((count, 3, self.height, self.width), dtype=torch.uint8, device=image.device)
         for numbers, vertical_first, first, second in self.passes:
-            passed = _two_passes(image.transpose(1, 2) if vertical_first else image, first, second)
+            passed = _two_passes(image.transpose(1, 2) if vertical_first else image, first, second, fused)
             crops[_copied(numbers, image.device)] = passed.transpose(2, 3) if vertical_first else passed
         return crops
 
@@ -197,38 +203,44 @@ def _parts(first: _Taps, second: _Taps) -> Iterator[slice]:
     yield from (slice(start, start + size) for start in range(0, len(first.start), size))
 
 
-def _two_passes(image: Tensor, first: _Taps, second: _Taps) -> Tensor:
+def _two_passes(image: Tensor, first: _Taps, second: _Taps, fused: bool) -> Tensor:
     """Crops of an image [3, L, K] whose last axis is resized first: uint8 [n, 3, second kept, first kept]."""
     device = image.device
     begin, length = second.extent
     lines = _copied(np.minimum(begin[:, None] + np.arange(length), image.shape[1] - 1), device)
-    pixels = _positions(_copied(first.start, device), first.weights.shape[2], image.shape[2])
-    weights = _copied(first.weights, device)[:, None]
-    at_once = max(1, _PRODUCTS_AT_ONCE // max(1, 3 * weights.numel()))
-    resized = [_along(image, block, pixels, weights) for block in torch.split(lines, at_once, dim=1)]
-    narrow = torch.cat(resized, dim=2)
-    pixels = _positions(_copied(second.start - begin[:, None], device), second.weights.shape[2], length)
-    return _across(narrow, pixels, _copied(second.weights, device)[..., None])
+    along = _copied(first.start, device), _copied(first.weights, device)
+    across = _copied(second.start - begin[:, None], device), _copied(second.weights, device)
+    if fused:
+        from abs_classify.models import resampling_kernels
+
+        # Triton starts kernels on the current device
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            return resampling_kernels.across(resampling_kernels.along(image, lines, *along), *across)
+    at_once = max(1, _PRODUCTS_AT_ONCE // max(1, 3 * first.weights.size))
+    narrow = torch.cat([_along(image, block, *along) for block in torch.split(lines, at_once, dim=1)], dim=2)
+    return _across(narrow, *across)
 
 
 def _copied(array: NDArray[np.generic], device: torch.device) -> Tensor:
     return to_device(torch.from_numpy(np.ascontiguousarray(array)), device)
 
 
+def _along(image: Tensor, lines: Tensor, start: Tensor, weights: Tensor) -> Tensor:
+    """The first pass, along the lines [n, h] of an image [3, L, K]: uint8 [3, n, h, kept]."""
+    pixels = _positions(start, weights.shape[2], image.shape[2])[:, None]
+    return _rounded((image[:, lines[:, :, None, None], pixels] * weights[:, None]).sum(-1, dtype=torch.int32))
+
+
+def _across(narrow: Tensor, start: Tensor, weights: Tensor) -> Tensor:
+    """The second pass, across the lines of the first [3, n, h, width]: uint8 [n, 3, kept, width]."""
+    lines = _positions(start, weights.shape[2], narrow.shape[2])
+    crops = torch.arange(len(lines), device=lines.device)[:, None, None]
+    return _rounded((narrow[:, crops, lines] * weights[..., None]).sum(-2, dtype=torch.int32)).transpose(0, 1)
+
+
 def _positions(start: Tensor, taps: int, length: int) -> Tensor:
     """The pixels from ``start`` on, [..., taps]; the last one stands for those behind it, whose weights are 0."""
     return (start[..., None] + torch.arange(taps, device=start.device)).clamp_(max=length - 1)
-
-
-def _along(image: Tensor, lines: Tensor, pixels: Tensor, weights: Tensor) -> Tensor:
-    """The first pass, along the lines [n, h] of an image [3, L, K]: uint8 [3, n, h, kept]."""
-    return _rounded((image[:, lines[:, :, None, None], pixels[:, None]] * weights).sum(-1, dtype=torch.int32))
-
-
-def _across(narrow: Tensor, pixels: Tensor, weights: Tensor) -> Tensor:
-    """The second pass, across the lines [3, n, h, kept] of the first: uint8 [n, 3, kept, kept]."""
-    crops = torch.arange(len(pixels), device=pixels.device)[:, None, None]
-    return _rounded((narrow[:, crops, pixels] * weights).sum(-2, dtype=torch.int32)).transpose(0, 1)
 
 
 def _rounded(total: Tensor) -> Tensor:

@@ -70,10 +70,10 @@ def test_an_image_that_would_fill_the_memory_is_resized_in_parts(monkeypatch: py
     largest = 0
     along = resampling._along
 
-    def measure(image: Tensor, lines: Tensor, pixels: Tensor, weights: Tensor) -> Tensor:
+    def measure(image: Tensor, lines: Tensor, start: Tensor, weights: Tensor) -> Tensor:
         nonlocal largest
         largest = max(largest, 3 * lines.shape[1] * weights.numel())
-        return along(image, lines, pixels, weights)
+        return along(image, lines, start, weights)
 
     monkeypatch.setattr(resampling, "_along", measure)
     monkeypatch.setattr(resampling, "_PRODUCTS_AT_ONCE", 3 * 32 * 40)
