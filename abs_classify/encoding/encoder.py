@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeAlias
@@ -23,6 +23,8 @@ from PIL import Image
 from torch import Tensor
 
 from abs_classify.encoding.accelerator import Accelerator, Cut, Network, Preprocess, guarded
+from abs_classify.encoding.adaptive_views import ImageViews, ViewDecisions
+from abs_classify.encoding.rounds import RoundImage, finish_rounds, pooled_rounds
 from abs_classify.images import LoadedImage
 from abs_classify.methods.similarity import unit
 from abs_classify.methods.views import FeatureWindows, FullImage, Geometry, ViewSource, place_views
@@ -53,11 +55,15 @@ class EncodingRequest:
         image: decoded.
         known: how many of the first views of a source are known; those are not encoded.
         attention: its map [g, g], if that is known.
+        features: the known features of the view sources that decisions depend on.
+        wanted: how many views of a source to encode in any case, whatever the decisions are.
     """
 
     image: LoadedImage
     known: Mapping[ViewSource, int] = field(default_factory=dict)
     attention: Tensor | None = None
+    features: Mapping[ViewSource, Tensor] = field(default_factory=dict)
+    wanted: Mapping[ViewSource, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,13 +156,15 @@ def stream_images(
     *,
     seed: int = 0,
     batch_size: int = 64,
+    decisions: ViewDecisions | None = None,
 ) -> Iterator[EncodedImage]:
     """Encode views of images, and give the images one by one, in order, while later ones are encoded.
 
-    Other arguments and errors are those of ``encode_images``, which joins them.
+    Of the view sources of ``decisions`` only as many views are encoded as these want, in rounds. Other arguments and
+    errors are those of ``encode_images``, which joins them.
     """
     _check_windows(model, views)
-    encoder = _Encoder(model, Geometry.of(model, input_size(model)), backend, views, seed, batch_size)
+    encoder = _Encoder(model, Geometry.of(model, input_size(model)), backend, views, seed, batch_size, decisions)
     if model.device.type == "cpu":
         groups = _on_cpu(encoder, requests)
     else:
@@ -180,23 +188,27 @@ class _Group:
     Args:
         images: decoded.
         attention: their maps [B, g, g], if they are known.
+        views: of each, what decisions know of it.
         missing: the view sources of which views are to be encoded, with the number of the first of these.
     """
 
     images: list[LoadedImage]
     attention: Tensor | None
+    views: list[ImageViews]
     missing: Mapping[ViewSource, int]
 
     @classmethod
-    def of(cls, requests: Sequence[EncodingRequest], views: Sequence[ViewSource]) -> _Group:
+    def of(cls, requests: Sequence[EncodingRequest], sources: Sequence[ViewSource]) -> _Group:
         """The group of requests that know the same."""
         maps = [request.attention for request in requests if request.attention is not None]
         missing = {
             view: first
-            for view, first in zip(views, _signature(requests[0], views)[1], strict=True)
+            for view, first in zip(sources, _signature(requests[0], sources)[1], strict=True)
             if first < view.count
         }
-        return cls([request.image for request in requests], torch.stack(maps) if maps else None, missing)
+        images = [request.image for request in requests]
+        views = [ImageViews(request.features, request.wanted) for request in requests]
+        return cls(images, torch.stack(maps) if maps else None, views, missing)
 
 
 def _signature(request: EncodingRequest, views: Sequence[ViewSource]) -> tuple[bool, tuple[int, ...]]:
@@ -236,6 +248,7 @@ class _Encoder:
     views: Sequence[ViewSource]
     seed: int
     batch_size: int
+    decisions: ViewDecisions | None = None
 
     def begin(self, group: _Group, run: _Run, later: _RunLater) -> Callable[[], list[EncodedImage]]:
         """Everything but the crops, which ``later`` is asked for; the result waits for them."""
@@ -271,7 +284,8 @@ class _Encoder:
             elif isinstance(view, FeatureWindows):
                 raw[view] = to_host(self._pool_windows(whole.tokens, torch.from_numpy(np.stack(boxes))).float())
             else:
-                raw[view] = self._crop(placed.group.images, boxes, later)
+                wait = self._crop([image.pixels for image in placed.group.images], boxes, later)
+                raw[view] = partial(_per_image, wait, len(boxes))
         return lambda: self._encoded({view: unit(wait()) for view, wait in raw.items()}, placed)
 
     def _encoded(self, features: Mapping[ViewSource, Tensor], placed: _PlacedGroup) -> list[EncodedImage]:
@@ -292,13 +306,71 @@ class _Encoder:
         pairs = zip(torch.split(tokens, 1), torch.split(windows, 1), strict=True)
         return torch.cat([self.model.pool_windows(*pair) for pair in pairs])
 
-    def _crop(self, images: list[LoadedImage], boxes: list[np.ndarray], later: _RunLater) -> Callable[[], Tensor]:
-        """Features [B, N, d] of the crops of all images of a group, encoded together."""
-        cuts = [
-            Cut(image.pixels, tuple(box)) for image, rows in zip(images, boxes, strict=True) for box in rows.tolist()
+    def _crop(self, images: list[Image.Image], boxes: list[np.ndarray], later: _RunLater) -> Callable[[], Tensor]:
+        """Features [crops, d] of the crops of all images, one image after the other, encoded together."""
+        cuts = [Cut(pixels, tuple(box)) for pixels, rows in zip(images, boxes, strict=True) for box in rows.tolist()]
+        return later(cuts, self.model.preprocess_crop, self.model.encode_image)
+
+    def begin_rounds(self, group: _Group, run: _Run) -> list[RoundImage]:
+        """Everything but the views that decisions want, which come in rounds."""
+        assert self.decisions is not None  # or there are no rounds
+        whole, attention = self.look(group, run)
+        placed = self.place(group, whole, attention())
+        fixed = {view: first for view, first in group.missing.items() if view not in self.decisions.sources}
+        encoded = self.encode(replace(placed, group=replace(group, missing=fixed)), _now(run))()
+        in_rounds = any(isinstance(view, FeatureWindows) for view in group.missing if view not in fixed)
+        images = []
+        for position, image in enumerate(encoded):
+            tokens = whole.tokens[position : position + 1] if in_rounds else None
+            pixels, boxes, views = group.images[position].pixels, placed.boxes[position], group.views[position]
+            for view, rows in image.features.items():
+                views.add(view, rows)
+            images.append(RoundImage(pixels, boxes, tokens, views, image))
+        self.decisions.advance([image.views for image in images])
+        return images
+
+    def begin_round(self, run: _Run, images: Sequence[RoundImage]) -> Callable[[], None]:
+        """Begin with the views that decisions want of images; the result waits for them and makes the decisions."""
+        decisions = self.decisions
+        assert decisions is not None  # or there are no rounds
+        missing = [image.missing(decisions) for image in images]
+        begun: list[tuple[ViewSource, list[RoundImage], list[int], Callable[[], Tensor]]] = []
+        for view in decisions.sources:
+            members = [(image, spans[view]) for image, spans in zip(images, missing, strict=True) if view in spans]
+            if members:
+                of_view = [image for image, _ in members]
+                boxes = [image.boxes[view][first:stop] for image, (first, stop) in members]
+                begun.append((view, of_view, [len(rows) for rows in boxes], self._round_of(view, of_view, boxes, run)))
+
+        def finish() -> None:
+            for view, of_view, counts, wait in begun:
+                for image, rows in zip(of_view, torch.split(unit(wait()), counts), strict=True):
+                    image.add(view, rows)
+            decisions.advance([image.views for image in images])
+
+        return finish
+
+    def _round_of(
+        self, view: ViewSource, images: list[RoundImage], boxes: list[np.ndarray], run: _Run
+    ) -> Callable[[], Tensor]:
+        """Features [views, d] of the next views of one source."""
+        if not isinstance(view, FeatureWindows):
+            return self._crop([image.pixels for image in images], boxes, _now(run))
+        features = [
+            self._pool_windows(image.tokens, torch.from_numpy(rows[None]))[0]
+            for image, rows in zip(images, boxes, strict=True)
+            if image.tokens is not None
         ]
-        features, count = later(cuts, self.model.preprocess_crop, self.model.encode_image), len(images)
-        return lambda: torch.unflatten(features(), 0, (count, -1))
+        return to_host(torch.cat(features).float())
+
+
+def _per_image(crops: Callable[[], Tensor], images: int) -> Tensor:
+    return torch.unflatten(crops(), 0, (images, -1))
+
+
+def _now(run: _Run) -> _RunLater:
+    """Begun at once, on the device."""
+    return lambda *job: to_host(run(*job))
 
 
 class _WholeImages:
@@ -373,7 +445,10 @@ def _on_cpu(encoder: _Encoder, requests: Iterable[EncodingRequest]) -> Iterator[
         groups = _groups(chain(handed, iterator), encoder.views, size)
         under_way: deque[Future[Callable[[], list[EncodedImage]]]] = deque()
         for group in groups:
-            under_way.append(cores.submit(partial(encoder.begin, group, _directly, later)))
+            if encoder.decisions is None:
+                under_way.append(cores.submit(partial(encoder.begin, group, _directly, later)))
+            else:
+                under_way.append(cores.submit(partial(_all_rounds, encoder, group, most)))
             if len(under_way) > cores.workers:
                 yield under_way.popleft().result()()
         while under_way:
@@ -402,8 +477,26 @@ def _few_on_cpu(encoder: _Encoder, groups: Sequence[_Group], most: int) -> Itera
             list(in_threads(lambda part: _directly(part, preprocess, network), even_parts(cuts, most)))
         )
 
-    begun = in_threads(lambda group: encoder.begin(group, _directly, later), groups)
-    yield from (wait() for wait in list(begun))
+    if encoder.decisions is None:
+        begun = in_threads(lambda group: encoder.begin(group, _directly, later), groups)
+        yield from (wait() for wait in list(begun))
+        return
+    begin = partial(encoder.begin_round, lambda *job: later(*job)())
+    images = list(in_threads(lambda group: encoder.begin_rounds(group, _directly), groups))
+    yield from (finish_rounds(group, encoder.decisions, begin) for group in images)
+
+
+def _all_rounds(encoder: _Encoder, group: _Group, most: int) -> Callable[[], list[EncodedImage]]:
+    """The views that decisions want of a group, in the thread that has it, ``most`` at once."""
+
+    def run(cuts: Sequence[Cut], preprocess: Preprocess, network: Network) -> Tensor:
+        parts = (cuts[start : start + most] for start in range(0, len(cuts), most))
+        return torch.cat([_directly(part, preprocess, network) for part in parts])
+
+    assert encoder.decisions is not None  # the caller asked
+    images = encoder.begin_rounds(group, run)
+    encoded = finish_rounds(images, encoder.decisions, partial(encoder.begin_round, run))
+    return lambda: encoded
 
 
 def _directly(cuts: Sequence[Cut], preprocess: Preprocess, network: Network) -> Tensor:
@@ -418,6 +511,12 @@ def _on_accelerator(
     def later(cuts: Sequence[Cut], preprocess: Preprocess, network: Network) -> Callable[[], Tensor]:
         return to_host(device.run(cuts, preprocess, network))
 
+    if encoder.decisions is not None:
+        groups = _groups(requests, encoder.views, min(_IMAGES_AT_ONCE, encoder.batch_size))
+        begun_groups = (encoder.begin_rounds(group, device.run) for group in groups)
+        begin = partial(encoder.begin_round, device.run)
+        yield from pooled_rounds(begun_groups, encoder.decisions, begin, encoder.batch_size)
+        return
     placed: _PlacedGroup | None = None
     under_way: Callable[[], list[EncodedImage]] | None = None
     for group in _groups(requests, encoder.views, min(_IMAGES_AT_ONCE, encoder.batch_size)):

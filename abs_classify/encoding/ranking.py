@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ from abs_core.progress import Advance
 from abs_core.remarks import Remark, RemarkCounter
 
 if TYPE_CHECKING:
+    from abs_classify.encoding.view_plan import MethodScores
+    from abs_classify.methods.adaptive import AdaptiveViews
     from abs_classify.methods.class_texts import ClassTexts
     from abs_classify.methods.table import Method
     from abs_classify.methods.views import ViewSource
@@ -54,11 +56,13 @@ class MethodRanking:
         top: int64 [n, k], positions of the best classes, best first; ties go to the lower position.
         scores: float32 [n, k], their scores.
         ranks: int64 [n], the place of the true class from 1 on; empty where no labels were given.
+        looked: int64 [n], how many views of each kind an adaptive method looked at; empty where it is none.
     """
 
     top: np.ndarray
     scores: np.ndarray
     ranks: np.ndarray
+    looked: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 @dataclass
@@ -96,12 +100,14 @@ class ScoredShard:
         scores: float32 [B, C] by the name of each method that looks at an image alone.
         skipped: the images of the shard that could not be read.
         facts: what is known of each image.
+        looked: int64 [B], how many views of each kind an adaptive method looked at, by its name.
     """
 
     images: Sequence[IdentifiedSample]
     scores: Mapping[str, np.ndarray]
     skipped: Sequence[SkippedImage]
     facts: Sequence[ImageFacts]
+    looked: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def remarks(self) -> tuple[Remark, ...]:
@@ -125,6 +131,7 @@ class ShardScorer:
         also: views that are encoded besides.
         skipped: images that are known to be unreadable, which are left out; those that turn out to be so are added.
         partial_shards: whether, of the shard with an image that stops the run, the images before it are scored.
+        adaptive: how adaptive methods look at views; None has all methods look at all of theirs.
     """
 
     stages: Stages
@@ -133,6 +140,7 @@ class ShardScorer:
     also: Sequence[ViewSource] = ()
     skipped: dict[IdentifiedSample | UnreadableSample, SkippedImage] = field(default_factory=dict)
     partial_shards: bool = False
+    adaptive: AdaptiveViews | None = None
 
     def score(
         self, shards: Iterable[Sequence[IdentifiedSample | UnreadableSample]], *, ahead: bool = True
@@ -180,14 +188,15 @@ class ShardScorer:
                     self.skipped[unreadable.image] = SkippedImage.of(unreadable.image.name, unreadable.error)
                     images = [image for image in images if image != unreadable.image]
             else:
-                return ScoredShard(images, scores, self._skipped_of(shard), facts), failure
+                skipped = self._skipped_of(shard)
+                return ScoredShard(images, scores.by_method, skipped, facts, scores.looked), failure
         return ScoredShard([], {}, self._skipped_of(shard), []), failure
 
-    def _scores(self, images: Sequence[IdentifiedSample], then: Sequence[IdentifiedSample]) -> dict[str, np.ndarray]:
+    def _scores(self, images: Sequence[IdentifiedSample], then: Sequence[IdentifiedSample]) -> MethodScores:
         alone = {method: class_texts for method, class_texts in self.methods.items() if not method.stream}
         # encoded shard by shard with the rest, so that an unreadable image of theirs is found in its shard
         streamed = [view for method in self.methods if method.stream for view in method.views]
-        return self.stages.scores(images, alone, list(dict.fromkeys([*streamed, *self.also])), then)
+        return self.stages.scores(images, alone, list(dict.fromkeys([*streamed, *self.also])), then, self.adaptive)
 
     def _readable(
         self, shard: Sequence[IdentifiedSample | UnreadableSample]
@@ -238,7 +247,8 @@ def rank_images(
         if scored.images:
             true = [truth[image] for image in scored.images] if truth else None
             for name, rows in scored.scores.items():
-                parts.setdefault(name, []).append(rank_classes(_select(rows, selected), true, name))
+                ranking = rank_classes(_select(rows, selected), true, name)
+                parts.setdefault(name, []).append(replace(ranking, looked=scored.looked.get(name, ranking.looked)))
             shards.append(list(scored.images))
             facts += scored.facts
         skipped += scored.skipped
@@ -292,7 +302,7 @@ def rank_classes(scores: np.ndarray, labels: Sequence[int] | None, method: str, 
 
 def _join(parts: Sequence[MethodRanking]) -> MethodRanking:
     return MethodRanking(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("top", "scores", "ranks"))
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("top", "scores", "ranks", "looked"))
     )
 
 

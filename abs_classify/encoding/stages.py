@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from abs_classify.encoding.cache import DERIVED
@@ -23,6 +22,7 @@ from abs_classify.encoding.read_ahead import ReadAhead
 from abs_classify.encoding.samples import IdentifiedSample, ImageFacts, UnreadableImage, batched
 from abs_classify.encoding.spaces import FeatureStore, Segment, Space, text_id
 from abs_classify.encoding.stage_spaces import StageSpaces
+from abs_classify.encoding.view_plan import MethodScores, PendingImage, StoredViews, ViewPlan
 from abs_classify.encoding.work import WorkCounts
 from abs_classify.models.deferred import DeferredModel
 from abs_classify.models.embedded_files import EMBEDDED
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from abs_classify.encoding.encoder import EncodedImage
     from abs_classify.images import LoadedImage
+    from abs_classify.methods.adaptive import AdaptiveViews
     from abs_classify.methods.class_texts import ClassTexts
     from abs_classify.methods.scoring import ClassTextFeatures
     from abs_classify.methods.table import Method
@@ -54,24 +55,9 @@ _LONGEST_WAIT = 600.0
 _TEXTS_AT_ONCE = 8192
 
 
-@dataclass(frozen=True)
-class _PendingImage:
-    """An image of which views are to be encoded.
-
-    Args:
-        image: where it is.
-        known: of each view source of the pipeline, how many of its first views the store has.
-        attention: its map [g, g], if the store has it.
-    """
-
-    image: IdentifiedSample
-    known: tuple[int, ...]
-    attention: np.ndarray | None = field(default=None, compare=False)
-
-
 if TYPE_CHECKING:
-    _Pipeline = ReadAhead[_PendingImage, tuple[_PendingImage, LoadedImage], EncodedImage]
-    _Encoded = dict[str, tuple[_PendingImage, EncodedImage]]
+    _Pipeline = ReadAhead[PendingImage, tuple[PendingImage, LoadedImage], EncodedImage]
+    _Encoded = dict[str, tuple[PendingImage, EncodedImage]]
 
 
 @dataclass
@@ -97,11 +83,12 @@ class Stages:
     seconds: dict[str, float] = field(default_factory=dict)
     work: WorkCounts = field(default_factory=WorkCounts)
     _texts: dict[str, ClassTextFeatures] = field(default_factory=dict, init=False, repr=False)
-    _ahead: tuple[tuple[ViewSource, ...], bool, _Pipeline] | None = field(default=None, init=False, repr=False)
+    _ahead: tuple[ViewPlan, bool, _Pipeline] | None = field(default=None, init=False, repr=False)
+    _plan: tuple[Hashable, ViewPlan] | None = field(default=None, init=False, repr=False)
     # ids of texts, which several methods share
     _asked_texts: set[str] = field(default_factory=set, init=False, repr=False)
     # what was begun of the next shard
-    _announced: list[_PendingImage] = field(default_factory=list, init=False, repr=False)
+    _announced: list[PendingImage] = field(default_factory=list, init=False, repr=False)
     # of images that were read and whose shard is not done
     _facts: dict[str, ImageFacts] = field(default_factory=dict, init=False, repr=False)
 
@@ -163,26 +150,34 @@ class Stages:
         methods: Mapping[Method, ClassTexts],
         also: Sequence[ViewSource] = (),
         then: Sequence[IdentifiedSample] = (),
-    ) -> dict[str, np.ndarray]:
-        """Class scores [B, C] of one shard for each method that looks at an image alone, by the method's name.
+        adaptive: AdaptiveViews | None = None,
+    ) -> MethodScores:
+        """Class scores of one shard for each method that looks at an image alone.
 
         Each image is read at most once, whatever the number of methods. The views ``also`` are encoded with the rest.
         The images of ``then``, the next shard, are begun meanwhile; ``close`` drops them.
 
         Raises:
             UnreadableImage: an image cannot be read; what was computed of the images before it is kept.
+            UsageError: a calibration of ``adaptive`` is of something else.
         """
         from abs_classify.methods.scoring import StreamScorer
 
         # before any image: what a model makes of texts once, it makes here with all cores and where Ctrl-C reaches it
         texts = {method: self.text_features(class_texts) for method, class_texts in methods.items()}
-        needed = list(dict.fromkeys([view for method in methods for view in method.views] + list(also)))
-        views = self._views(images, needed, then, asked=True)
-        scores = {}
+        plan = self._view_plan(methods, also, adaptive)
+        stored = self._rows(images, plan, then, asked=True)
+        scores = MethodScores({}, {})
         for method in methods:
             assert not isinstance(method.scorer, StreamScorer)  # those go through stream_scores
+            if method in plan.adaptive:
+                scores.add(method.name, stored.results(method, [image.id for image in images]))
+                continue
             with self.timed("match"):
-                scores[method.name] = method.scorer.scores(method.views_by_kind(views), texts[method]).numpy()
+                views = {
+                    view.kind: self._stack(images, stored, plan.encoded[view], view.count) for view in method.views
+                }
+                scores.by_method[method.name] = method.scorer.scores(views, texts[method]).numpy()
         return scores
 
     def stream_scores(
@@ -214,66 +209,9 @@ class Stages:
         Raises:
             UnreadableImage: an image cannot be read; what was computed of the images before it is kept.
         """
-        return self._views(images, views, ())
-
-    def _views(
-        self,
-        images: Sequence[IdentifiedSample],
-        views: Sequence[ViewSource],
-        then: Sequence[IdentifiedSample],
-        *,
-        asked: bool = False,
-    ) -> dict[ViewSource, torch.Tensor]:
-        """Unit features by view source; sources that differ by their number of views alone are encoded as one."""
-        largest = self._spaces.largest(views)
-        features = self._distinct_views(images, list(largest.values()), then, asked=asked)
-        return {view: features[largest[self._spaces.view(view).digest]][:, : view.count] for view in views}
-
-    def _distinct_views(
-        self,
-        images: Sequence[IdentifiedSample],
-        views: Sequence[ViewSource],
-        then: Sequence[IdentifiedSample],
-        *,
-        asked: bool,
-        waited: bool = False,
-    ) -> dict[ViewSource, torch.Tensor]:
-        """As ``views``, of sources that are in a space of their own each; with ``asked``, what was asked for counts."""
-        import numpy as np
-        import torch
-
-        unique = {image.id: image for image in images}
-        stored = {
-            view: dict(zip(unique, self._rows_of(self._spaces.view(view), unique, view.count, asked), strict=True))
-            for view in views
-        }
-        if asked:
-            self.work.images += len(unique)
-        pending = self._pending(list(unique.values()), views, stored)
-        encoded: _Encoded = {}
-        if pending:
-            spaces = [self._spaces.view(view).digest for view in views]
-            work = digest([*spaces, *(entry.image.id for entry in pending)])
-            with self.store.claim(work) as is_mine:
-                if is_mine or waited:
-                    encoded = self._encode(pending, views, self._begun(then, views, pending))
-            if not encoded:
-                # another process is at it: what it computed is there when it is done, and the rest is computed here
-                self.store.wait_for(work, _LONGEST_WAIT)
-                return self._distinct_views(images, views, then, asked=False, waited=True)
-        features = {}
-        for number, view in enumerate(views):
-            rows = []
-            for image_id, known in stored[view].items():
-                if image_id in encoded:
-                    request, computed = encoded[image_id]
-                    fresh = computed.features[view].numpy()
-                    known = fresh if known is None else np.concatenate([known[: request.known[number]], fresh])
-                assert known is not None  # it was encoded, or needed nothing
-                rows.append(known)
-            position = {image_id: row for row, image_id in enumerate(unique)}
-            features[view] = torch.from_numpy(np.stack(rows)[[position[image.id] for image in images]])
-        return features
+        plan = ViewPlan.of(views, self._spaces)
+        stored = self._rows(images, plan, ())
+        return {view: self._stack(images, stored, plan.encoded[view], view.count) for view in views}
 
     def announce(self, images: Sequence[IdentifiedSample], views: Sequence[ViewSource]) -> None:
         """Tell the store, before a long run, how many bytes the views that are missing will take."""
@@ -289,20 +227,80 @@ class Stages:
         facts = self.models.facts
         self.store.announce(4 * (rows * facts.embed_dim + maps * facts.attention_grid**2))
 
-    def _pending(
+    @staticmethod
+    def _stack(images: Sequence[IdentifiedSample], stored: StoredViews, view: ViewSource, count: int) -> torch.Tensor:
+        import numpy as np
+        import torch
+
+        rows = (stored.rows[view][image.id] for image in images)
+        return torch.from_numpy(np.stack([known[:count] for known in rows if known is not None]))
+
+    def _view_plan(
+        self, methods: Mapping[Method, ClassTexts], also: Sequence[ViewSource], adaptive: AdaptiveViews | None
+    ) -> ViewPlan:
+        """The plan of a run, one for all shards."""
+        key = tuple((method, texts.digest) for method, texts in methods.items()), tuple(also), adaptive
+        if self._plan is None or self._plan[0] != key:
+            plan = ViewPlan.of([*(view for method in methods for view in method.views), *also], self._spaces)
+            if adaptive is not None:
+                from abs_classify.encoding.adaptive_views import adaptive_rules
+
+                rules = adaptive_rules(adaptive, methods, self.models.facts)
+                texts = {method: self.text_features(methods[method]) for method in rules}
+                others = [view for method in methods if method not in rules for view in method.views]
+                plan = plan.with_decisions(rules, texts, [*others, *also])
+            self._plan = key, plan
+        return self._plan[1]
+
+    def _rows(
         self,
         images: Sequence[IdentifiedSample],
-        views: Sequence[ViewSource],
-        stored: Mapping[ViewSource, Mapping[str, np.ndarray | None]],
-    ) -> list[_PendingImage]:
+        plan: ViewPlan,
+        then: Sequence[IdentifiedSample],
+        *,
+        asked: bool = False,
+    ) -> StoredViews:
+        """The views of one shard that the plan wants; with ``asked``, what was asked for counts."""
+        import numpy as np
+
+        unique = {image.id: image for image in images}
+        stored, waited = self._stored(unique, plan), False
+        spaces = [self._spaces.view(view).digest for view in plan.sources]
+        while pending := self._pending(list(unique.values()), stored):
+            work = digest([*spaces, *(entry.image.id for entry in pending)])
+            encoded: _Encoded = {}
+            with self.store.claim(work) as is_mine:
+                if is_mine or waited:
+                    encoded = self._encode(pending, plan, self._begun(then, plan, pending))
+            if not encoded:
+                # another process is at it: what it computed is there when it is done, and the rest is computed here
+                self.store.wait_for(work, _LONGEST_WAIT)
+                stored, waited = self._stored(unique, plan), True
+            for image_id, (request, computed) in encoded.items():
+                for number, view in enumerate(plan.sources):
+                    fresh, known = computed.features[view].numpy(), stored.rows[view].get(image_id)
+                    if known is not None:
+                        fresh = np.concatenate([known[: request.known[number]], fresh])
+                    if image_id in unique and len(fresh):
+                        stored.rows[view][image_id] = fresh
+        if asked:
+            self.work.images += len(unique)
+            for view in plan.sources:
+                wanted = sum(stored.wanted(image_id)[view] for image_id in unique)
+                self.work.ask(self._spaces.view(view), len(unique), wanted)
+        return stored
+
+    def _stored(self, ids: Iterable[str], plan: ViewPlan) -> StoredViews:
+        names = list(ids)
+        rows = {view: self._rows_of(self._spaces.view(view), names, view.count, asked=False) for view in plan.sources}
+        return StoredViews(plan, {view: dict(zip(names, known, strict=True)) for view, known in rows.items()})
+
+    def _pending(self, images: Sequence[IdentifiedSample], stored: StoredViews) -> list[PendingImage]:
         """The images that lack a view; those that were begun as they were begun."""
-
-        def known(image: IdentifiedSample) -> tuple[int, ...]:
-            return tuple(0 if (rows := stored[view][image.id]) is None else len(rows) for view in views)
-
-        counts = tuple(view.count for view in views)
-        lacking = {image: known(image) for image in images if known(image) != counts}
-        is_same = self._ahead is not None and self._ahead[0] == tuple(views)
+        views = stored.plan.sources
+        stored.decide([image.id for image in images])
+        lacking = {image: stored.counts(image.id) for image in images if stored.lacks(image.id)}
+        is_same = self._ahead is not None and self._ahead[0] is stored.plan
         begun = {pending.image: pending for pending in (self._announced if is_same else ())}
         if begun.keys() >= lacking.keys() and all(
             all(first <= rows for first, rows in zip(begun[image].known, lacking[image], strict=True))
@@ -310,11 +308,14 @@ class Stages:
         ):
             # also what another process computed meanwhile: the encoder has it already
             return self._announced if lacking else []
-        return self._with_attention(lacking, views)
+        return [
+            replace(pending, wanted=stored.wanted(pending.image.id), features=stored.features(pending.image.id))
+            for pending in self._with_attention(lacking, views)
+        ]
 
     def _with_attention(
         self, lacking: Mapping[IdentifiedSample, tuple[int, ...]], views: Sequence[ViewSource]
-    ) -> list[_PendingImage]:
+    ) -> list[PendingImage]:
         """The same with the attention maps that are known of images that lack a guided view."""
         guided = [
             image
@@ -323,22 +324,28 @@ class Stages:
         ]
         maps = self._rows_of(self._spaces.attention, [image.id for image in guided], 1) if guided else []
         attention = {image: rows[0] for image, rows in zip(guided, maps, strict=True) if rows is not None}
-        return [_PendingImage(image, known, attention.get(image)) for image, known in lacking.items()]
+        return [PendingImage(image, known, attention.get(image)) for image, known in lacking.items()]
 
     def _begun(
-        self, then: Sequence[IdentifiedSample], views: Sequence[ViewSource], pending: Sequence[_PendingImage]
-    ) -> list[_PendingImage]:
-        """The images of the next shard that lack a view, without those that this shard encodes."""
+        self, then: Sequence[IdentifiedSample], plan: ViewPlan, pending: Sequence[PendingImage]
+    ) -> list[PendingImage]:
+        """The images of the next shard that lack a view, without those that this shard encodes.
+
+        Of those for which decisions must tell, only images that have no view yet.
+        """
         encoded_now = {entry.image.id for entry in pending}
         images = list({image.id: image for image in then if image.id not in encoded_now}.values())
         ids = [image.id for image in images]
-        counts = [self.store.counts(self._spaces.view(view), ids) for view in views]
+        counts = [self.store.counts(self._spaces.view(view), ids) for view in plan.sources]
         lacking = {
-            image: tuple(min(rows, view.count) for rows, view in zip(known, views, strict=True))
+            image: tuple(min(rows, view.count) for rows, view in zip(known, plan.sources, strict=True))
             for image, *known in zip(images, *counts, strict=True)
-            if any(rows < view.count for rows, view in zip(known, views, strict=True))
+            if any(rows < plan.first_wanted(view) for rows, view in zip(known, plan.sources, strict=True))
         }
-        return self._with_attention(lacking, views)
+        if plan.decisions is not None:
+            # what is stored of the others would have to be read
+            lacking = {image: known for image, known in lacking.items() if not any(known)}
+        return self._with_attention(lacking, plan.sources)
 
     def attention(self, images: Sequence[IdentifiedSample]) -> np.ndarray | None:
         """The attention maps [B, g, g] of a shard if they were computed before, else None."""
@@ -392,12 +399,11 @@ class Stages:
         self._append(self._spaces.facts, [Segment(image_id, 0, row) for image_id, row in fresh.items()])
         return facts
 
-    def _encode(
-        self, pending: Sequence[_PendingImage], views: Sequence[ViewSource], then: list[_PendingImage]
-    ) -> _Encoded:
+    def _encode(self, pending: Sequence[PendingImage], plan: ViewPlan, then: list[PendingImage]) -> _Encoded:
         """What was computed of each image, by its id; it is kept, also where a later image fails."""
         self.store.require_writable()
-        pipeline = self._going_on(tuple(views), any(self._needs_backend(entry, views) for entry in (*pending, *then)))
+        views = plan.sources
+        pipeline = self._going_on(plan, any(self._needs_backend(entry, views) for entry in (*pending, *then)))
         encoded: _Encoded = {}
         self._announced = then
         read = self.seconds.get("read", 0.0)
@@ -431,37 +437,31 @@ class Stages:
         self._append(self._spaces.attention, maps)
 
     @staticmethod
-    def _needs_backend(pending: _PendingImage, views: Sequence[ViewSource]) -> bool:
+    def _needs_backend(pending: PendingImage, views: Sequence[ViewSource]) -> bool:
         return pending.attention is None and any(
             view.needs_attention and first < view.count for view, first in zip(views, pending.known, strict=True)
         )
 
-    def _going_on(self, views: tuple[ViewSource, ...], needs_backend: bool) -> _Pipeline:
+    def _going_on(self, plan: ViewPlan, needs_backend: bool) -> _Pipeline:
         """The pipeline that may have begun already, with the shard before."""
-        if self._ahead is None or self._ahead[0] != views or (needs_backend and not self._ahead[1]):
+        if self._ahead is None or self._ahead[0] is not plan or (needs_backend and not self._ahead[1]):
             self.close()
-            self._ahead = views, needs_backend, self._pipeline(views, needs_backend)
+            self._ahead = plan, needs_backend, self._pipeline(plan, needs_backend)
         return self._ahead[2]
 
-    def _pipeline(self, views: tuple[ViewSource, ...], needs_backend: bool) -> _Pipeline:
+    def _pipeline(self, plan: ViewPlan, needs_backend: bool) -> _Pipeline:
         import torch
 
-        from abs_classify.encoding.encoder import EncodingRequest, stream_images
+        from abs_classify.encoding.encoder import stream_images
 
-        model = self._load()
+        model, views = self._load(), plan.sources
         backend = self._load_attention_backend() if needs_backend else None
-        stream = partial(stream_images, model, backend, views=views, seed=self.seed, batch_size=self.batch_size)
 
-        def encode(images: Iterator[tuple[_PendingImage, LoadedImage]]) -> Generator[EncodedImage, None, None]:
-            requests = (
-                EncodingRequest(
-                    image,
-                    dict(zip(views, pending.known, strict=True)),
-                    None if pending.attention is None else torch.from_numpy(pending.attention),
-                )
-                for pending, image in self._timed_reads(images)
+        def encode(images: Iterator[tuple[PendingImage, LoadedImage]]) -> Generator[EncodedImage, None, None]:
+            requests = (pending.request(views, image) for pending, image in self._timed_reads(images))
+            yield from stream_images(
+                model, backend, requests, views, seed=self.seed, batch_size=self.batch_size, decisions=plan.decisions
             )
-            yield from stream(requests)
 
         return ReadAhead(_read_pending, encode, torch.get_num_threads(), _pixels)
 
@@ -483,8 +483,8 @@ class Stages:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
 
     def _timed_reads(
-        self, images: Iterator[tuple[_PendingImage, LoadedImage]]
-    ) -> Iterator[tuple[_PendingImage, LoadedImage]]:
+        self, images: Iterator[tuple[PendingImage, LoadedImage]]
+    ) -> Iterator[tuple[PendingImage, LoadedImage]]:
         while True:
             with self.timed("read"):
                 read = next(images, None)
@@ -558,12 +558,12 @@ def open_stages(store: DiskStore, model: str, settings: ModelSettings, weights: 
     return Stages(store, models, settings.seed, settings.batch_size)
 
 
-def _pixels(read: tuple[_PendingImage, LoadedImage]) -> int:
+def _pixels(read: tuple[PendingImage, LoadedImage]) -> int:
     width, height = read[1].pixels.size
     return width * height
 
 
-def _read_pending(pending: _PendingImage) -> tuple[_PendingImage, LoadedImage]:
+def _read_pending(pending: PendingImage) -> tuple[PendingImage, LoadedImage]:
     return pending, _read(pending.image)
 
 

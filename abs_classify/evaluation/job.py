@@ -498,7 +498,7 @@ def _run_pass(
     positions = {class_id: position for position, class_id in enumerate(names)} | dict(job.positions)
     selected = [positions[class_id] for class_id in dataset.selected if class_id in positions]
     stages.announce(images, [view for method in plan.methods for view in method.views])
-    scorer = ShardScorer(stages, plan.methods, on_error, skipped=job.split.bad)
+    scorer = ShardScorer(stages, plan.methods, on_error, skipped=job.split.bad, adaptive=plan.adaptive)
     scored = rank_images(scorer, images, advance, labels, selected)
     scored.skipped[:0] = unreadable
     if not scored.images:

@@ -26,7 +26,7 @@ from abs_classify.evaluation.job import Evaluation, EvaluationJob, RankedPass, o
 from abs_classify.evaluation.records import ResultRecord, Run, records_of
 from abs_classify.evaluation.results_folder import ResultsFolder
 from abs_classify.evaluation.tables import tables_text
-from abs_classify.methods.table import MethodPlan, plan_methods
+from abs_classify.methods.table import MethodPlan, ViewNumber, plan_methods
 from abs_classify.models.store import short_names
 from abs_core.descriptions import LabelSpace
 from abs_core.errors import DatasetError, ModelError, UsageError
@@ -52,7 +52,8 @@ class SweepOptions:
 
     Args:
         methods: rows of the table, or their names.
-        views: how many views of each kind; None for each method's own number.
+        views: how many views of each kind; None for each method's own number, "adaptive" or ``AdaptiveViews`` for as
+            many of these as the label of an image needs.
         templates: the template set of methods that use one: a shipped id or a file.
         control: changes the descriptions: shuffle, swap, waffle or classname-only.
         limit: how many images of each data set; None for all.
@@ -66,7 +67,7 @@ class SweepOptions:
     """
 
     methods: Sequence[str | Method]
-    views: int | None = None
+    views: ViewNumber = None
     templates: str = "plain"
     control: str | None = None
     limit: int | None = None
@@ -171,7 +172,7 @@ def evaluate(
     seed: int = 0,
     limit: int | None = None,
     stratified: bool = False,
-    views: int | None = None,
+    views: ViewNumber = None,
     templates: str = "plain",
     control: str | None = None,
     on_error: OnError = "stop",

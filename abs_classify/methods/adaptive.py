@@ -24,10 +24,12 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from abs_core.errors import UsageError
+from abs_core.errors import UnknownNameError, UsageError
 
 __all__ = [
     "LOOK",
+    "RULES",
+    "AdaptiveViews",
     "CalibratedRule",
     "GuaranteedRule",
     "NormalRule",
@@ -145,7 +147,9 @@ def _normal_score(quotient: FloatArray, freedom: int) -> FloatArray:
 class StoppingRule(Protocol):
     """Says which images have seen enough."""
 
-    agreement: float
+    @property
+    def agreement(self) -> float:
+        """Between 0 and 1."""
 
     def settled(self, scores: PartialScores) -> BoolArray:
         """Whether the label of each image is settled, bool [B]; after all views it is."""
@@ -334,3 +338,37 @@ def critical_values(full: PartialScores) -> FloatArray:
         critical[wrong] = value[wrong]
         highest = np.maximum(highest, value)
     return critical
+
+
+#: the rules by name, in the order in which help lists them
+RULES = (NormalRule.name, GuaranteedRule.name, CalibratedRule.name)
+
+
+@dataclass(frozen=True)
+class AdaptiveViews:
+    """Look at views of each image until its label is settled, instead of at a fixed number.
+
+    Attributes:
+        agreement: between 0 and 1: how often the label is that of all views. What that means differs by rule.
+        stopping: one of ``RULES``.
+
+    Raises:
+        UsageError: another agreement, or a calibration without the rule that takes it, or the other way round.
+        UnknownNameError: no such rule.
+    """
+
+    agreement: float = 0.99
+    stopping: str = NormalRule.name
+
+    def __post_init__(self) -> None:
+        check_agreement(self.agreement)
+        if self.stopping not in RULES:
+            raise UnknownNameError("stopping rule", self.stopping, RULES)
+
+    def rule(self) -> StoppingRule:
+        """The rule."""
+        return {rule.name: rule for rule in (NormalRule, GuaranteedRule)}[self.stopping](self.agreement)
+
+    def key(self) -> dict[str, Any]:
+        """JSON values for records."""
+        return {"rule": self.stopping, "agreement": self.agreement}

@@ -18,8 +18,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from abs_classify.methods.adaptive import AdaptiveViews
 from abs_classify.methods.baselines import DMN, TDA, OnZeta, Zero
 from abs_classify.methods.baselines.mta import MIN_VIEWS, MTA
 from abs_classify.methods.class_texts import (
@@ -38,6 +39,7 @@ from abs_classify.methods.scoring import (
     CosineToMean,
     HardMatch,
     MeanSimilarity,
+    PerViewScorer,
     Scorer,
     SoftMatch,
     StreamScorer,
@@ -50,7 +52,10 @@ from abs_core.errors import UnknownNameError, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["METHODS", "Method", "MethodPlan", "get_method", "plan_methods", "register"]
+__all__ = ["METHODS", "Method", "MethodPlan", "ViewNumber", "get_method", "plan_methods", "register"]
+
+#: what a user may say of the number of views
+ViewNumber: TypeAlias = "int | AdaptiveViews | str | None"
 
 
 @dataclass(frozen=True)
@@ -192,12 +197,14 @@ class MethodPlan:
         control: the name of the control that changed the descriptions, or None.
         templates: the id of the template set of methods that use one.
         seed: of all random numbers.
+        adaptive: how adaptive methods look at views; None has all methods look at all of theirs.
     """
 
     methods: Mapping[Method, ClassTexts]
     control: str | None
     templates: str
     seed: int
+    adaptive: AdaptiveViews | None = None
 
     @property
     def notes(self) -> list[str]:
@@ -212,7 +219,7 @@ class MethodPlan:
 def plan_methods(
     methods: Sequence[str | Method],
     label_space: LabelSpace,
-    views: int | None,
+    views: ViewNumber,
     templates: str,
     control: str | None,
     seed: int,
@@ -222,7 +229,8 @@ def plan_methods(
     Args:
         methods: rows of the table, or their names.
         label_space: classes and descriptions.
-        views: replaces the number of views of each kind; None for the method's own.
+        views: replaces the number of views of each kind; None for the method's own, "adaptive" or ``AdaptiveViews``
+            for as many of these as the label needs.
         templates: a template set, for methods that use one.
         control: a control for the descriptions, or None.
         seed: of the control, and of random texts.
@@ -231,6 +239,7 @@ def plan_methods(
         UnknownNameError: a method, template set or control that does not exist.
         UsageError: a method that the label space cannot serve, or ``views`` where no method samples any, or too few.
     """
+    adaptive, count = _split_views(views)
     chosen = [get_method(method) if isinstance(method, str) else method for method in dict.fromkeys(methods)]
     descriptions = label_space.descriptions
     if control is not None:
@@ -239,8 +248,8 @@ def plan_methods(
     inputs = ClassTextInputs(label_space.names, descriptions, template_set.templates)
     planned: dict[Method, ClassTexts] = {}
     for method in chosen:
-        if views is not None:
-            method = _with_view_count(method, views)
+        if count is not None:
+            method = _with_view_count(method, count)
         if isinstance(method.texts, RandomWords):
             method = dataclasses.replace(method, texts=dataclasses.replace(method.texts, seed=seed))
         planned[method] = method.texts.build(inputs)
@@ -250,7 +259,28 @@ def plan_methods(
             f"views has no effect on methods that use only the full image: {names}",
             remedy="Leave out --views, or add a method with sampled views, such as abs",
         )
-    return MethodPlan(planned, control, template_set.id, seed)
+    if adaptive is not None and not any(isinstance(method.scorer, PerViewScorer) for method in planned):
+        names = ", ".join(method.name for method in planned)
+        raise UsageError(
+            f"the scores of {names} are no sums over views, so none of these methods can look at fewer of them",
+            remedy="Give a number of views, or add a method such as abs",
+        )
+    return MethodPlan(planned, control, template_set.id, seed, adaptive)
+
+
+def _split_views(views: ViewNumber) -> tuple[AdaptiveViews | None, int | None]:
+    """How adaptive methods look at views, and a number that replaces the methods' own.
+
+    Raises:
+        UsageError: neither a number from 1 on nor "adaptive".
+    """
+    if isinstance(views, AdaptiveViews):
+        return views, None
+    if isinstance(views, str):
+        if views != "adaptive":
+            raise UsageError(f"views must be a number or 'adaptive', got {views!r}", remedy="Use 50, or adaptive")
+        return AdaptiveViews(), None
+    return None, views
 
 
 def _with_view_count(method: Method, count: int) -> Method:

@@ -69,6 +69,11 @@ class Model(Protocol):
         ...
 
     @property
+    def cheap_windows(self) -> bool:
+        """Whether feature windows cost nearly nothing, as where the last block need not run on each of them."""
+        ...
+
+    @property
     def crop_fraction(self) -> float | None:
         """The side of the central square that ``preprocess`` keeps of an image, as a share of its short side.
 

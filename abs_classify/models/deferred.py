@@ -43,6 +43,7 @@ class ModelFacts:
         input_size: the shorter side of what the model sees of an image, in pixels.
         embed_dim: size of a feature.
         attention_grid: side of an attention map, in patches.
+        cheap_windows: whether feature windows cost nearly nothing.
         remarks: what was assumed or left out when the model was loaded, for people.
     """
 
@@ -54,6 +55,7 @@ class ModelFacts:
     input_size: int
     embed_dim: int
     attention_grid: int
+    cheap_windows: bool = False
     remarks: tuple[str, ...] = ()
 
     def to_json(self) -> str:
@@ -148,7 +150,7 @@ class DeferredModel:
         """Digests and geometry: remembered for unchanged weights and packages, else taken from the loaded models."""
         inputs = json.dumps(
             [
-                "with embedding size",
+                "with embedding size and cheap windows",
                 self.name,
                 self.attention,
                 self.dtype,
@@ -216,6 +218,7 @@ class DeferredModel:
             input_size(model),
             model.embed_dim,
             backend.grid,
+            model.cheap_windows,
             tuple(getattr(model, "remarks", ())),
         )
 

@@ -88,6 +88,7 @@ class EmbeddedModel:
     name = EMBEDDED
     embed_dim = EMBED_DIM
     grid = GRID
+    cheap_windows = True
     context_length = MAX_TOKENS
     #: side of the central square that ``preprocess`` takes, as a share of the short side
     crop_fraction = 0.875

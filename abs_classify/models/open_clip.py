@@ -184,6 +184,7 @@ class OpenClipModel:
         self.device: torch.device = parameter.device
         self.dtype: torch.dtype = parameter.dtype
         self.grid = self.split.grid if self.split else 0
+        self.cheap_windows = self.split is not None and self.split.cls is not None
         self._table = resize_table(self.grid, self.device) if self.split else None
         self.embed_dim = self._measure_embed_dim()
 
