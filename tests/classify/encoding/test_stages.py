@@ -93,7 +93,7 @@ def test_a_next_shard_that_another_process_computed_meanwhile_is_right(
     method = Method("m", "", (view,), Sentences(), CosineToMean())
     stages.scores(images[:2], {method: texts}, then=images[2:])
     bench.stages().views(images[2:3], [view])
-    scores = stages.scores(images[2:], {method: texts})["m"]
+    scores = stages.scores(images[2:], {method: texts}).by_method["m"]
     expected = fresh(bench, images[2:], [view])[view][:, 0] @ stages.text_features(texts).means.T
     torch.testing.assert_close(torch.from_numpy(scores), expected, rtol=0, atol=1e-5)
 
