@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from abs_classify.encoding.accelerator import Accelerator
 from abs_classify.encoding.adaptive_views import AdaptiveMethod, ImageViews, ViewDecisions, adaptive_sources
 from abs_classify.encoding.encoder import (
     EncodedImage,
@@ -121,14 +122,14 @@ def check(decisions: ViewDecisions, encoded: Sequence[EncodedImage], full: Seque
         np.testing.assert_allclose(first.results["m"].scores, second.results["m"].scores, rtol=1e-5)
 
 
-@pytest.mark.parametrize("run", [_on_cpu, _on_accelerator])
+@pytest.mark.parametrize("device", ["cpu", "accelerator"])
 @pytest.mark.parametrize("batch_size", [3, 64])
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("cheap_windows", [True, False])
 def test_the_views_of_an_image_do_not_depend_on_batches_threads_or_device(
     images: list[LoadedImage],
     texts: ClassTextFeatures,
-    run: Any,
+    device: str,
     batch_size: int,
     threads: int,
     cheap_windows: bool,
@@ -136,7 +137,13 @@ def test_the_views_of_an_image_do_not_depend_on_batches_threads_or_device(
     torch.set_num_threads(threads)
     decisions = decisions_of(texts, cheap_windows=cheap_windows)
     encoder = _Encoder(MODEL, Geometry.of(MODEL, 8), None, [CROPS, WINDOWS], 0, batch_size, decisions)
-    encoded = [image for group in run(encoder, map(EncodingRequest, images)) for image in group]
+    requests = map(EncodingRequest, images)
+    if device == "cpu":
+        groups = _on_cpu(encoder, requests)
+    else:
+        # the calls that a device gets, made on the processor
+        groups = _on_accelerator(encoder, requests, Accelerator(MODEL, batch_size, None))
+    encoded = [image for group in groups for image in group]
     full = all_features(images)
     check(decisions, encoded, full)
     counts = {len(image.features[CROPS]) for image in encoded}
