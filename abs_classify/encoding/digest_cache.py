@@ -50,14 +50,17 @@ class DigestCache:
         return self.files([path])[0]
 
     def files(self, paths: Sequence[Path]) -> list[str]:
-        """The sha256 of each file's bytes, as ``file``. What was read stays remembered when a later file cannot be."""
+        """The sha256 of each file's bytes, as ``file``. What was read stays remembered where another file cannot be."""
         digests: list[str] = []
-        for start in range(0, len(paths), _FILES_PER_STEP):
-            step = paths[start : start + _FILES_PER_STEP]
-            digests += self._remembered(
-                [[_stamp(path)] for path in step], [partial(sha256_file, path) for path in step]
-            )
+        for outcome in self.files_each(paths):
+            if isinstance(outcome, AbsError):
+                raise outcome
+            digests.append(outcome)
         return digests
+
+    def files_each(self, paths: Sequence[Path]) -> list[str | AbsError]:
+        """As ``files``; in place of a digest the error of a file that cannot be read."""
+        return self._each([((), path, partial(sha256_file, path)) for path in paths])
 
     def derived(self, inputs: str, files: Iterable[Path], compute: Callable[[], str]) -> str:
         """A digest that follows from ``inputs`` (names, options, versions) and from the bytes of ``files``.
@@ -65,7 +68,13 @@ class DigestCache:
         Raises:
             StorageError: a file cannot be read.
         """
-        return self._remembered([[inputs, *(_stamp(path) for path in files)]], [compute])[0]
+        key = digest([inputs, *(_stamp(path) for path in files)])
+        known = self._look_up([key]).get(key)
+        if known is not None:
+            return known
+        fresh = compute()
+        self._write({key: fresh})
+        return fresh
 
     def derived_each(self, requests: Sequence[tuple[str, Path, Callable[[], str]]]) -> list[str | AbsError]:
         """As ``derived`` for each of many, in one look-up and one commit; in place of a digest the error there was.
@@ -73,12 +82,15 @@ class DigestCache:
         Args:
             requests: of each the inputs, the file that it depends on besides, and how to compute it.
         """
+        return self._each([((inputs,), path, compute) for inputs, path, compute in requests])
+
+    def _each(self, requests: Sequence[tuple[tuple[str, ...], Path, Callable[[], str]]]) -> list[str | AbsError]:
         stamps = _stamps(path for _, path, _ in requests)
         outcomes: list[str | AbsError] = []
         for start in range(0, len(requests), _FILES_PER_STEP):
             step = requests[start : start + _FILES_PER_STEP]
             # what has no stamp is looked up under a key that nothing has
-            keys = [digest([inputs, str(stamps[path])]) for inputs, path, _ in step]
+            keys = [digest([*inputs, str(stamps[path])]) for inputs, path, _ in step]
             known: dict[str, str | AbsError] = {**self._look_up(keys)}
             missing = {
                 key: partial(_outcome, stamps[path], compute)
@@ -90,15 +102,6 @@ class DigestCache:
             known |= fresh
             outcomes += [known[key] for key in keys]
         return outcomes
-
-    def _remembered(self, identities: Sequence[Sequence[str]], computes: Sequence[Callable[[], str]]) -> list[str]:
-        keys = [digest(list(identity)) for identity in identities]
-        known = self._look_up(keys)
-        missing = {key: compute for key, compute in zip(keys, computes, strict=True) if key not in known}
-        fresh = dict(zip(missing, _all_of(list(missing.values())), strict=True))
-        self._write(fresh)
-        known |= fresh
-        return [known[key] for key in keys]
 
     def verify(self) -> tuple[int, int]:
         """Check every row; damaged ones are removed, so that they are computed again.

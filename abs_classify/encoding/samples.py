@@ -271,24 +271,20 @@ def _identify_step(
     samples: Sequence[Sample | ImageInMemory], digests: DigestCache, truncated: Truncated
 ) -> Iterator[IdentifiedSample | UnreadableSample]:
     files = [sample.path for sample in samples if _is_file(sample)]
-    try:
-        known = dict(zip(files, digests.files(files), strict=True))
-    except StorageError:
-        known = {}  # one of them cannot be read: find out which
+    known = dict(zip(files, digests.files_each(files), strict=True))
     inside = [sample for sample in samples if isinstance(sample, Sample) and sample.source is not None]
     # the container's stamp stands for the member's: a changed shard is read anew
     requests = [(f"image {_name(sample)}", sample.path, partial(_read_id, sample)) for sample in inside]
     outcomes = iter(digests.derived_each(requests))
     for sample in samples:
         try:
-            if isinstance(sample, Sample) and sample.source is not None:
-                outcome = next(outcomes)
-                if isinstance(outcome, AbsError):
-                    raise outcome
-                yield IdentifiedSample(sample, outcome, truncated)
+            if isinstance(sample, ImageInMemory):
+                outcome: str | AbsError = sample.content_id(truncated)
             else:
-                image_id = known.get(sample.path) if _is_file(sample) else None
-                yield IdentifiedSample(sample, image_id or _content_id(sample, digests, truncated), truncated)
+                outcome = known[sample.path] if sample.source is None else next(outcomes)
+            if isinstance(outcome, AbsError):
+                raise outcome
+            yield IdentifiedSample(sample, outcome, truncated)
         except (StorageError, ImageError) as error:
             yield UnreadableSample(sample.name, error)
 
@@ -349,9 +345,3 @@ def batched(items: Iterable[T], size: int) -> Iterator[Sequence[T]]:
 
 def _is_file(sample: Sample | ImageInMemory) -> TypeGuard[Sample]:
     return isinstance(sample, Sample) and sample.source is None
-
-
-def _content_id(sample: Sample | ImageInMemory, digests: DigestCache, truncated: Truncated) -> str:
-    if isinstance(sample, ImageInMemory):
-        return sample.content_id(truncated)
-    return digests.file(sample.path)

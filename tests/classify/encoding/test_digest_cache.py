@@ -14,7 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from abs_classify.datasets.base import Sample
 from abs_classify.encoding.digest_cache import DigestCache
+from abs_classify.encoding.samples import IdentifiedSample, UnreadableSample, identify
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import ImageError, StorageError
 from abs_core.files import sha256_file
@@ -238,6 +240,25 @@ def test_many_images_of_one_file_are_one_commit_and_each_has_its_own_error(
     computed.clear()
     assert cache.derived_each(requests)[:7] == outcomes[:7]
     assert computed == [7]
+
+
+def test_a_file_that_is_missing_costs_no_look_up_for_each_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"{number}.bin" for number in range(600)]
+    for path in paths:
+        path.write_bytes(path.name.encode())
+    samples = [Sample(path, "") for path in [*paths, tmp_path / "missing.bin"]]
+    opened: list[str] = []
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **kw: (opened.append(args[0]), connect(*args, **kw))[1])
+    for run in (1, 2):
+        *found, missing = identify(samples, DigestCache(tmp_path / "cache"))
+        assert [image.id for image in found if isinstance(image, IdentifiedSample)] == [
+            sha256_bytes(path.name.encode()) for path in paths
+        ]
+        assert isinstance(missing, UnreadableSample)
+        assert len(opened) <= 6 * run
 
 
 def test_a_schema_that_is_not_utf_8_is_damage(tmp_path: Path) -> None:
