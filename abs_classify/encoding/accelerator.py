@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from abs_classify.models.copies import to_device
+from abs_classify.models.copies import readable_from, to_device
 from abs_classify.models.preprocessing import PixelPreprocessing
 from abs_classify.threads import in_threads
 from abs_core.errors import ModelError
@@ -186,7 +186,7 @@ def _resized_on(device: torch.device, cuts: Sequence[Cut], preprocess: PixelPrep
     def prepare(cuts: list[Cut]) -> tuple[Tensor, CropPlan]:
         image = cuts[0].image
         boxes = np.array([cut.box or (0, 0, *image.size) for cut in cuts])
-        return torch.from_numpy(np.array(image)), preprocess.resizing.plan(boxes)
+        return readable_from(device, torch.from_numpy(np.array(image))), preprocess.resizing.plan(boxes)
 
     images = [list(group) for _, group in groupby(cuts, key=lambda cut: id(cut.image))]
     for pixels, plan in in_threads(prepare, images, ahead=2 * torch.get_num_threads()):

@@ -92,7 +92,10 @@ class Model(Protocol):
         ...
 
     def preprocess(self, image: Image) -> Tensor:
-        """The model's own preprocessing of an RGB image: [3, S, S] float32 on the CPU."""
+        """The model's own preprocessing of an RGB image: [3, S, S] float32 on the CPU.
+
+        A ``PixelPreprocessing``, which is data as well as a function, is done on an accelerator where that is exact.
+        """
         ...
 
     def preprocess_crop(self, image: Image) -> Tensor:

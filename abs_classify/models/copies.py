@@ -7,14 +7,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["to_device", "to_host"]
+__all__ = ["readable_from", "to_device", "to_host"]
+
+
+def readable_from(device: torch.device, tensor: Tensor) -> Tensor:
+    """A tensor in memory that a GPU reads by itself; for a thread that has time to copy it there."""
+    return tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on a device; the copy to a GPU is begun, from memory that the GPU can read by itself."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+    """A tensor on a device; the copy to a GPU is begun."""
+    return readable_from(device, tensor).to(device, non_blocking=True)
 
 
 def to_host(tensor: Tensor) -> Callable[[], Tensor]:
