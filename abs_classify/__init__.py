@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from abs_classify.evaluation.comparison import compare
     from abs_classify.evaluation.sweep import EvaluationObserver, EvaluationResults, evaluate
     from abs_classify.explanation import Explanation, RankedClass
+    from abs_classify.features import EncodedBatches, EncodedSet, encode, encode_batches
     from abs_classify.methods.table import METHODS, Method, get_method, register
     from abs_classify.models.registry import available_models, load_model
     from abs_classify.usage import filter_by_use, measure_usage
@@ -24,6 +25,8 @@ __all__ = [
     "METHODS",
     "Classifier",
     "Description",
+    "EncodedBatches",
+    "EncodedSet",
     "EvaluationObserver",
     "EvaluationResults",
     "Explanation",
@@ -34,6 +37,8 @@ __all__ = [
     "RankedClass",
     "available_models",
     "compare",
+    "encode",
+    "encode_batches",
     "evaluate",
     "filter_by_use",
     "get_method",
@@ -46,6 +51,8 @@ _MODULES = {
     "METHODS": "abs_classify.methods.table",
     "Classifier": "abs_classify.classifier",
     "Description": "abs_core.descriptions",
+    "EncodedBatches": "abs_classify.features",
+    "EncodedSet": "abs_classify.features",
     "EvaluationObserver": "abs_classify.evaluation.sweep",
     "EvaluationResults": "abs_classify.evaluation.sweep",
     "Explanation": "abs_classify.explanation",
@@ -56,6 +63,8 @@ _MODULES = {
     "RankedClass": "abs_classify.explanation",
     "available_models": "abs_classify.models.registry",
     "compare": "abs_classify.evaluation.comparison",
+    "encode": "abs_classify.features",
+    "encode_batches": "abs_classify.features",
     "evaluate": "abs_classify.evaluation.sweep",
     "filter_by_use": "abs_classify.usage",
     "measure_usage": "abs_classify.usage",

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from abs_classify.methods.table import Method
     from abs_classify.models.base import AttentionBackend, Model
 
-__all__ = ["Classifier", "PredictedShard", "Prediction", "Predictions"]
+__all__ = ["Classifier", "PredictedShard", "Prediction", "Predictions", "as_label_space", "deferred_model"]
 
 # Without a cache: images for each thread that are encoded together, and those whose features the next step finds.
 _IMAGES_PER_THREAD = 4
@@ -201,11 +201,11 @@ class Classifier:
         batch_size: int = 64,
         cache: DiskStore | Path | str | None = None,
     ) -> None:
-        self.label_space = _label_space(descriptions, names or {})
+        self.label_space = as_label_space(descriptions, names or {})
         plan = plan_methods([method], self.label_space, views, templates, None, seed)
         ((self.method, self.class_texts),) = plan.methods.items()
         self._store = open_store(cache)
-        models = _deferred(model, attention, self._store).for_methods(plan.methods)
+        models = deferred_model(model, attention, self._store).for_methods(plan.methods)
         models.find_files()
         self.stages = Stages(self._store or MemoryStore(_LATEST_ITEMS), models, seed, batch_size)
         self.notes: Sequence[str] = [*plan.notes, *model_notes(models.name)]
@@ -386,9 +386,18 @@ def _streamed(
         raise failure
 
 
-def _deferred(
+def deferred_model(
     model: Model | DeferredModel | str, attention: str | AttentionBackend, cache: DiskStore | None
 ) -> DeferredModel:
+    """The model of a run, however it is given.
+
+    Args:
+        model, attention: as ``Classifier`` takes them.
+        cache: remembers digests, and what a model computes from its weights once; None to keep nothing.
+
+    Raises:
+        UsageError: an attention backend that does not go with how the model is given.
+    """
     digests = DigestCache(None if cache is None else cache.root)
     if isinstance(model, DeferredModel):
         if attention != "auto":
@@ -404,9 +413,20 @@ def _deferred(
     return DeferredModel(model, attention, "auto", "float32", digests, None if cache is None else cache.root / DERIVED)
 
 
-def _label_space(
-    descriptions: LabelSpace | Mapping[str, Sequence[str | Description]] | Sequence[str], names: Mapping[str, str]
+def as_label_space(
+    descriptions: LabelSpace | Mapping[str, Sequence[str | Description]] | Sequence[str],
+    names: Mapping[str, str],
 ) -> LabelSpace:
+    """The candidate classes, however they are given.
+
+    Args:
+        descriptions: a label space, class ids with descriptions, or class ids alone.
+        names: class ids to the names that stand for them in prompts, where they differ.
+
+    Raises:
+        UsageError: a class that appears twice, or a string where a list is wanted.
+        UnknownNameError: a name of a class that is not there.
+    """
     if isinstance(descriptions, LabelSpace):
         classes = {label.id: label.name for label in descriptions.labels.classes}
         _check_named(names, classes)

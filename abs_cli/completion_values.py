@@ -21,6 +21,7 @@ __all__ = [
     "complete_dataset",
     "complete_device",
     "complete_format",
+    "complete_images",
     "complete_labels",
     "complete_method",
     "complete_methods",
@@ -123,6 +124,16 @@ def complete_source(home: Home) -> Iterable[str]:
 @_completer()
 def complete_dataset(_home: Home) -> Iterable[str]:
     """The kinds of data sets of ``abs datasets ls``, as they begin."""
+    return _dataset_kinds()
+
+
+@_completer(or_file=True)
+def complete_images(_home: Home) -> Iterable[str]:
+    """The kinds of data sets, or a folder."""
+    return _dataset_kinds()
+
+
+def _dataset_kinds() -> Iterable[str]:
     from abs_classify.datasets.registry import available_datasets
 
     return (usage.partition(":")[0] + ":" if ":" in usage else usage for usage in available_datasets())

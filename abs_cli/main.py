@@ -37,6 +37,7 @@ COMMANDS = {
     "eval": ("eval", "Classify labelled data sets with several methods, models and bundles, and print tables."),
     "results": ("results", "List, show and compare the result files that `abs eval` writes."),
     "classify": ("classify", "Classify images, and say why."),
+    "features": ("features", "Write the features of images and classes to a file, for use elsewhere."),
     "bundle": ("bundle", "List, show, check, compare, change, review and share description bundles."),
     "datasets": ("datasets", "List the kinds of data sets, show a data set, or check what it lacks."),
     "models": ("models", "List, show, pull, verify and import image-text models and DINO."),

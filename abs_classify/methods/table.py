@@ -52,7 +52,7 @@ from abs_core.errors import UnknownNameError, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["METHODS", "Method", "MethodPlan", "ViewNumber", "get_method", "plan_methods", "register"]
+__all__ = ["METHODS", "Method", "MethodPlan", "ViewNumber", "get_method", "plan_methods", "register", "with_view_count"]
 
 #: what a user may say of the number of views
 ViewNumber: TypeAlias = "int | AdaptiveViews | str | None"
@@ -249,7 +249,7 @@ def plan_methods(
     planned: dict[Method, ClassTexts] = {}
     for method in chosen:
         if count is not None:
-            method = _with_view_count(method, count)
+            method = with_view_count(method, count)
         if isinstance(method.texts, RandomWords):
             method = dataclasses.replace(method, texts=dataclasses.replace(method.texts, seed=seed))
         planned[method] = method.texts.build(inputs)
@@ -283,7 +283,7 @@ def _split_views(views: ViewNumber) -> tuple[AdaptiveViews | None, int | None]:
     return None, views
 
 
-def _with_view_count(method: Method, count: int) -> Method:
+def with_view_count(method: Method, count: int) -> Method:
     """A method with ``count`` views of each kind; of the full image there is always one.
 
     Raises:

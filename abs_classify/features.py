@@ -1,0 +1,479 @@
+"""Features for use elsewhere: images and classes as unit vectors, with the ids that say what each is of.
+
+    from abs_classify import encode
+
+    encoded = encode("photos", ["cat", "dog"], model="ViT-B-16-quickgelu/openai", cache="cache")
+    encoded.features @ encoded.classes.features.T
+
+``encode`` holds everything in memory; ``encode_batches`` gives some images at a time, and writes files of any size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from abs_classify.classifier import as_label_space, deferred_model
+from abs_classify.datasets.base import Dataset, Sample
+from abs_classify.encoding.feature_store import DiskStore, MemoryStore, open_store
+from abs_classify.encoding.samples import (
+    IdentifiedSample,
+    ImageInput,
+    OnError,
+    SkippedImage,
+    UnreadableSample,
+    as_sample,
+    batched,
+    identify,
+)
+from abs_classify.encoding.stage_spaces import StageSpaces
+from abs_classify.encoding.stages import SHARD, Stages
+from abs_classify.encoding.work import WorkCounts
+from abs_classify.feature_files import ClassFeatures, EncodedBatch, SavedFeatures, check_target, write_features
+from abs_classify.methods.table import Method, get_method, plan_methods, with_view_count
+from abs_classify.methods.views import FullImage
+from abs_classify.models.deferred import DeferredModel, model_notes
+from abs_classify.usage import open_images
+from abs_core.descriptions import Description, LabelSpace
+from abs_core.errors import ImageError, UnknownNameError, UsageError
+from abs_core.extras import DISTRIBUTION, installed_version
+from abs_core.progress import Progress, no_progress
+from abs_core.remarks import Remark, RemarkCounter
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from abs_classify.images import Truncated
+    from abs_classify.methods.class_texts import ClassTexts
+    from abs_classify.models.base import AttentionBackend, Model
+
+__all__ = ["ClassRows", "EncodedBatches", "EncodedSet", "FeaturesOf", "encode", "encode_batches"]
+
+#: what an image is turned into: the vector of the full image, the mean of a method's views, or a vector of each view
+FeaturesOf: TypeAlias = Literal["full-image", "mean", "views"]
+
+#: what a class is turned into: the mean of its texts, or a vector of each text
+ClassRows: TypeAlias = Literal["mean", "each"]
+
+#: a folder or the spec of a data set, a data set, or images
+ImageSource: TypeAlias = str | Path | Dataset | Iterable[ImageInput]
+
+ClassInputs: TypeAlias = LabelSpace | Mapping[str, Sequence[str | Description]] | Sequence[str]
+
+# items of each space that are remembered where nothing is kept: those of the shard at hand and of the next one
+_LATEST_ITEMS = 4 * SHARD
+
+_FORMAT, _FORMAT_VERSION = "abs-features", 1
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedSet:
+    """Features of images and classes, in memory.
+
+    Attributes:
+        features: float32 [n, d] of unit length, a row for each image in the order of the source; [n, V, d] where they
+            are of views.
+        ids: n ids, the sha256 of each image's bytes; copies have the same one.
+        names: n paths, or what else there is to call each image by.
+        labels: n class ids as the source has them; empty where it has none.
+        classes: the features of the classes; None if none were given.
+        info: what the features are of, as JSON values: model, views, and the spaces with all that could change a value.
+        skipped: the images that could not be read.
+        remarks: what was left out, guessed or scaled, counted.
+        notes: what a user of the features should know.
+        work: how many images, views and texts were asked for, and how many of them were computed.
+    """
+
+    features: NDArray[np.float32]
+    ids: Sequence[str]
+    names: Sequence[str]
+    labels: Sequence[str]
+    classes: ClassFeatures | None
+    info: Mapping[str, Any]
+    skipped: Sequence[SkippedImage]
+    remarks: Sequence[Remark]
+    notes: Sequence[str]
+    work: WorkCounts
+
+    def save(self, path: Path | str) -> SavedFeatures:
+        """Write a ``.parquet``, ``.npz`` or ``.safetensors`` file, as ``EncodedBatches.save`` does."""
+        batches = (
+            EncodedBatch(
+                self.features[start : start + SHARD],
+                self.ids[start : start + SHARD],
+                self.names[start : start + SHARD],
+                self.labels[start : start + SHARD],
+            )
+            for start in range(0, len(self.ids), SHARD)
+        )
+        return write_features(Path(path), batches, self)
+
+
+class EncodedBatches(Iterator[EncodedBatch]):
+    """Features of images, some at a time, in the order of the source; memory does not grow with their number.
+
+    Attributes:
+        skipped: the images so far that could not be read, where they do not stop the run.
+        notes: what a user of the features should know.
+        work: how many images, views and texts so far were asked for, and how many of them were computed.
+    """
+
+    def __init__(self, request: _Request, stages: Stages, notes: Sequence[str]) -> None:
+        self._request, self._stages = request, stages
+        self._remarks = RemarkCounter(request.remarks)
+        self._batches = self._encode()
+        self._classes: ClassFeatures | None = None
+        self.skipped: list[SkippedImage] = []
+        self.notes = notes
+        self.work = stages.work
+
+    def __next__(self) -> EncodedBatch:
+        return next(self._batches)
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """What was left out, guessed or scaled of the images so far, counted."""
+        return self._remarks.remarks
+
+    @property
+    def classes(self) -> ClassFeatures | None:
+        """The features of the classes, encoded when first asked for; None if none were given."""
+        if self._classes is None and self._request.class_texts is not None:
+            self._classes = _class_features(self._stages, self._request.class_texts, self._request.class_rows)
+        return self._classes
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the features are of, as JSON values."""
+        request, models = self._request, self._stages.models
+        spaces = StageSpaces(models, self._stages.seed)
+        used = [spaces.view(view) for view in request.method.views]
+        if request.class_texts is not None:
+            used.append(spaces.texts)
+        return {
+            "format": _FORMAT,
+            "format_version": _FORMAT_VERSION,
+            "source": request.source,
+            "model": models.label,
+            "model_digest": models.facts.model,
+            "of": request.of,
+            "views": [view.key() for view in request.method.views],
+            "classes": request.class_info,
+            "spaces": [
+                {"stage": space.stage, "version": space.version, "inputs": dict(space.inputs)} for space in used
+            ],
+            "toolkit": installed_version(DISTRIBUTION),
+        }
+
+    def save(self, path: Path | str) -> SavedFeatures:
+        """Encode the images that are left and write them to a file, which appears when it is whole.
+
+        Args:
+            path: ends in ``.parquet``, ``.npz`` or ``.safetensors``; a file of that name is replaced. The classes of a
+                parquet file get a file of their own beside it, ``NAME.classes.parquet``.
+
+        Raises:
+            UsageError: another ending, or the file is one that the images are read from.
+            MissingExtraError: pyarrow, which writes parquet, is not installed.
+            StorageError: the file cannot be written; a folder that cannot be is found before anything is encoded.
+            ImageError, ModelError: as in ``encode_batches``; no file is written then.
+        """
+        path = Path(path)
+        check_target(path)
+        _check_not_read(path, self._request.images)
+        with closing(self):
+            return write_features(path, self, self)
+
+    def collect(self) -> EncodedSet:
+        """Encode the images that are left, and hold all of their features in memory."""
+        import numpy as np
+
+        with closing(self):
+            batches = list(self)
+        return EncodedSet(
+            features=np.concatenate([batch.features for batch in batches]),
+            ids=[image_id for batch in batches for image_id in batch.ids],
+            names=[name for batch in batches for name in batch.names],
+            labels=[label for batch in batches for label in batch.labels],
+            classes=self.classes,
+            info=self.info,
+            skipped=self.skipped,
+            remarks=self.remarks,
+            notes=self.notes,
+            work=self.work,
+        )
+
+    def close(self) -> None:
+        """End the run: what was begun for further images is dropped."""
+        self._batches.close()
+
+    def _encode(self) -> Generator[EncodedBatch, None, None]:
+        from abs_classify.encoding.ranking import ShardScorer
+
+        request, stages = self._request, self._stages
+        _ = self.classes  # before any image: here with all cores, and where Ctrl-C reaches it
+        scorer = ShardScorer(stages, {}, request.on_error, also=request.method.views, partial_shards=True)
+        images = request.images
+        total = len(images) if isinstance(images, Sequence) else None
+        encoded = 0
+        with (
+            (request.progress if total is not None else no_progress)("encoding", total or 0, "images") as advance,
+            closing(scorer.score(self._identified(), ahead=total is not None)) as shards,
+        ):
+            for shard in shards:
+                self.skipped += shard.skipped
+                self._remarks.extend(shard.remarks)
+                if shard.images:
+                    encoded += len(shard.images)
+                    yield EncodedBatch(
+                        _features(stages, shard.images, request.method, request.of),
+                        [image.id for image in shard.images],
+                        [image.name for image in shard.images],
+                        [image.sample.label for image in shard.images],
+                    )
+                advance(shard.size)
+        if not encoded:
+            raise _nothing_encoded(bool(self.skipped))
+
+    def _identified(self) -> Iterator[Sequence[IdentifiedSample | UnreadableSample]]:
+        for group in batched(self._request.images, SHARD):
+            samples = [as_sample(image) for image in group]
+            yield identify(samples, self._stages.models.digests, truncated=self._request.truncated)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is encoded, and how; see ``encode_batches``."""
+
+    images: Iterable[ImageInput]
+    source: str
+    of: FeaturesOf
+    method: Method
+    class_texts: ClassTexts | None
+    class_rows: ClassRows
+    class_info: Mapping[str, Any] | None
+    on_error: OnError
+    truncated: Truncated
+    progress: Progress
+    remarks: Sequence[Remark]
+
+
+def encode(
+    images: ImageSource,
+    descriptions: ClassInputs | None = None,
+    model: Model | DeferredModel | str = "embedded",
+    *,
+    of: FeaturesOf = "full-image",
+    method: str | Method | None = None,
+    views: int | None = None,
+    class_rows: ClassRows = "mean",
+    templates: str = "plain",
+    attention: str | AttentionBackend = "auto",
+    seed: int = 0,
+    batch_size: int = 64,
+    cache: DiskStore | Path | str | None = None,
+    on_error: OnError = "stop",
+    truncated: Truncated = "refuse",
+    progress: Progress = no_progress,
+) -> EncodedSet:
+    """Encode images, and classes if they are given, and hold all features in memory.
+
+    Arguments and errors are those of ``encode_batches``, whose batches it joins.
+    """
+    return encode_batches(
+        images,
+        descriptions,
+        model,
+        of=of,
+        method=method,
+        views=views,
+        class_rows=class_rows,
+        templates=templates,
+        attention=attention,
+        seed=seed,
+        batch_size=batch_size,
+        cache=cache,
+        on_error=on_error,
+        truncated=truncated,
+        progress=progress,
+    ).collect()
+
+
+def encode_batches(
+    images: ImageSource,
+    descriptions: ClassInputs | None = None,
+    model: Model | DeferredModel | str = "embedded",
+    *,
+    of: FeaturesOf = "full-image",
+    method: str | Method | None = None,
+    views: int | None = None,
+    class_rows: ClassRows = "mean",
+    templates: str = "plain",
+    attention: str | AttentionBackend = "auto",
+    seed: int = 0,
+    batch_size: int = 64,
+    cache: DiskStore | Path | str | None = None,
+    on_error: OnError = "stop",
+    truncated: Truncated = "refuse",
+    progress: Progress = no_progress,
+) -> EncodedBatches:
+    """Encode images, and classes if they are given, some images at a time.
+
+    What is named is checked at once; the model is loaded when there is something to compute. With a cache what another
+    run or command has encoded is not encoded again.
+
+    Args:
+        images: a folder, of which all images at any depth are taken, or the spec of a data set; a ``Dataset``; or
+            images as ``Classifier.classify`` takes them, which are read in small groups.
+        descriptions: the classes, as ``Classifier`` takes them; None for image features alone.
+        model, attention, batch_size, cache: as ``Classifier`` takes them.
+        of: what a row is of: "full-image"; "mean", the mean of all views of the method, of unit length; or "views", a
+            vector of each view.
+        method: whose views and class texts are used, a row of the table or its name; None for the descriptions of each
+            class ("cupl") and, where views are asked for, the views of "abs".
+        views: number of views of each kind; None for the method's own.
+        class_rows: "mean" for one vector a class, the mean of its texts as CuPL uses it, or "each" for one a text.
+        templates: the template set of methods that use one.
+        seed: of all random numbers.
+        on_error: "stop": an image that cannot be read raises ``ImageError``, after the batches before it. "skip": it
+            gets no row, and ``skipped`` names it.
+        truncated: whether a file that ends early cannot be read, see ``load_image``.
+        progress: shows how many images are done, where they can be counted.
+
+    Raises:
+        UsageError, UnknownNameError: what is named does not exist, or an option that would do nothing.
+        DatasetError: the data set cannot be read, or has no images.
+        WeightsError: the weights are not on this machine.
+        ModelError: from the iterator: the model cannot give the views.
+        ImageError: from the iterator, see ``on_error``; or none of the images could be read.
+    """
+    _check_choices(of, class_rows)
+    label_space = None if descriptions is None else as_label_space(descriptions, {})
+    chosen, class_texts, notes = _plan(of, method, views, label_space, class_rows, templates, seed)
+    inputs, source, remarks = _open_source(images)
+    store = open_store(cache)
+    models = deferred_model(model, attention, store).for_methods([chosen])
+    models.find_files()
+    class_info = None
+    if label_space is not None and class_texts is not None:
+        class_info = {
+            "source": label_space.source,
+            "method": chosen.name,
+            "rows": class_rows,
+            "texts_digest": class_texts.digest,
+        }
+    request = _Request(
+        inputs, source, of, chosen, class_texts, class_rows, class_info, on_error, truncated, progress, remarks
+    )
+    stages = Stages(store or MemoryStore(_LATEST_ITEMS), models, seed, batch_size)
+    return EncodedBatches(request, stages, [*notes, *model_notes(models.name)])
+
+
+def _check_choices(of: str, class_rows: str) -> None:
+    if of not in get_args(FeaturesOf):
+        raise UnknownNameError("kind of features", of, get_args(FeaturesOf))
+    if class_rows not in get_args(ClassRows):
+        raise UnknownNameError("kind of class rows", class_rows, get_args(ClassRows))
+
+
+def _plan(
+    of: FeaturesOf,
+    method: str | Method | None,
+    views: int | None,
+    label_space: LabelSpace | None,
+    class_rows: ClassRows,
+    templates: str,
+    seed: int,
+) -> tuple[Method, ClassTexts | None, Sequence[str]]:
+    """The method with the views that are encoded, its class texts, and what must be said of these.
+
+    Raises:
+        UsageError: an option that would do nothing.
+    """
+    is_full = of == "full-image"
+    if is_full and views is not None:
+        raise UsageError("views has no effect on features of the full image", remedy="Ask for the mean or the views")
+    if label_space is None and is_full and method is not None:
+        raise UsageError(
+            "a method has no effect on features of the full image without classes",
+            remedy="Give classes, or ask for the mean or the views",
+        )
+    if label_space is None and class_rows != "mean":
+        raise UsageError("there are no classes to give each text of", remedy="Give descriptions or class names")
+    default = "cupl" if is_full else "abs"
+    chosen = get_method(default if method is None else method) if not isinstance(method, Method) else method
+    if is_full:
+        chosen = dataclasses.replace(chosen, views=(FullImage(),))
+    if label_space is None:
+        return (chosen if views is None else with_view_count(chosen, views)), None, ()
+    plan = plan_methods([chosen], label_space, views, templates, None, seed)
+    ((planned, class_texts),) = plan.methods.items()
+    return planned, class_texts, [class_texts.note] if class_texts.note else []
+
+
+def _open_source(images: ImageSource) -> tuple[Iterable[ImageInput], str, Sequence[Remark]]:
+    """The images of a source, its name, and what was left out or guessed when they were listed."""
+    if isinstance(images, str | Path):
+        images = open_images(str(images))
+    if isinstance(images, Dataset):
+        return images.samples, images.name, images.remarks
+    if not isinstance(images, Iterable) or isinstance(images, bytes | Sample):
+        raise UsageError("images must be a list of images, got one image", remedy="Pass a list: encode([image])")
+    return images, "", ()
+
+
+def _features(
+    stages: Stages, images: Sequence[IdentifiedSample], method: Method, of: FeaturesOf
+) -> NDArray[np.float32]:
+    """Unit features of images: [B, d], or [B, V, d] of their views, in the order of the view sources."""
+    import torch
+
+    from abs_classify.methods.similarity import unit
+
+    by_source = stages.views(images, method.views)
+    views = torch.cat([by_source[source] for source in method.views], dim=1)
+    if of == "mean":
+        views = unit(views.mean(1))
+    features: NDArray[np.float32] = (views[:, 0] if of == "full-image" else views).numpy()
+    return features
+
+
+def _class_features(stages: Stages, class_texts: ClassTexts, rows: ClassRows) -> ClassFeatures:
+    texts = stages.text_features(class_texts)
+    if rows == "mean":
+        return ClassFeatures(texts.means.numpy(), class_texts.class_ids, class_texts.class_names, None)
+    return ClassFeatures(
+        texts.features.numpy(),
+        [class_texts.class_ids[position] for position in class_texts.class_index],
+        [class_texts.class_names[position] for position in class_texts.class_index],
+        class_texts.texts,
+    )
+
+
+def _check_not_read(path: Path, images: Iterable[ImageInput]) -> None:
+    """Refuse to replace a file that images are read from.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if not path.exists() or not isinstance(images, Sequence):
+        return
+    for image in images:
+        read = image.path if isinstance(image, Sample) else Path(image) if isinstance(image, str | Path) else None
+        # links to a file that have another name are rare, and asking the disk for each image takes long
+        if read is not None and read.name == path.name and read.exists() and read.samefile(path):
+            raise UsageError(
+                f"the output must not be a file that images are read from, got {str(path)!r}",
+                remedy="Name another file",
+            )
+
+
+def _nothing_encoded(has_skipped: bool) -> ImageError:
+    if has_skipped:
+        return ImageError("none of the images could be read", remedy="See the reasons with --on-error stop")
+    return ImageError("there are no images", remedy="Give at least one image")
