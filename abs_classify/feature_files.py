@@ -8,9 +8,11 @@ the same folder, so that memory holds a few images, and the disk for a while twi
 from __future__ import annotations
 
 import json
+import math
+import os
 import struct
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -249,7 +251,7 @@ def _table(arrow: Any, columns: Mapping[str, Sequence[Any]], features: NDArray[n
 # NumPy and safetensors
 
 
-class _Rows:
+class _SpooledRows:
     """The rows of a file whose number is not known yet, in nameless files of the same folder.
 
     Args:
@@ -260,11 +262,11 @@ class _Rows:
     def __init__(self, path: Path, stack: ExitStack) -> None:
         self._path = path
 
-        def spool() -> IO[bytes]:
+        def nameless() -> IO[bytes]:
             return stack.enter_context(TemporaryFile(dir=path.parent))
 
         with storage_errors(path, "write"):
-            self._features, self._columns = spool(), {name: spool() for name in _COLUMNS}
+            self._features, self._columns = nameless(), {name: nameless() for name in _COLUMNS}
         self.widths = dict.fromkeys(_COLUMNS, 1)
         self.images = 0
         self.shape: tuple[int, ...] = ()
@@ -277,25 +279,46 @@ class _Rows:
             for name, stream in self._columns.items():
                 values = [valid_unicode(value) for value in getattr(batch, name)]
                 self.widths[name] = max(self.widths[name], *map(len, values))
-                stream.write("".join(json.dumps(value) + "\n" for value in values).encode("ascii"))
+                stream.write(b",\n" if self.images else b"[")
+                stream.write(_json_items(values))
         self.images += len(batch.ids)
+
+    def finish(self) -> None:
+        """End the columns."""
+        with storage_errors(self._path, "write"):
+            for stream in self._columns.values():
+                stream.write(b"]")
 
     def features(self) -> Iterator[bytes]:
         """The bytes of all features."""
-        self._features.seek(0)
-        while block := self._features.read(_BLOCK_BYTES):
-            yield block
+        return _blocks(self._features)
+
+    def json_list(self, name: str) -> tuple[int, Iterator[bytes]]:
+        """A column as the text of a JSON list, a value on each line: how many bytes, and these."""
+        return self._columns[name].seek(0, os.SEEK_END), _blocks(self._columns[name])
 
     def strings(self, name: str) -> Iterator[str]:
         """The values of a column."""
         self._columns[name].seek(0)
-        return (json.loads(line) for line in self._columns[name])
+        return (json.loads(line[line.index(b'"') : line.rindex(b'"') + 1]) for line in self._columns[name])
 
 
-def _spooled(path: Path, batches: Iterable[EncodedBatch], stack: ExitStack) -> _Rows:
-    rows = _Rows(path, stack)
+def _blocks(stream: IO[bytes]) -> Iterator[bytes]:
+    stream.seek(0)
+    while block := stream.read(_BLOCK_BYTES):
+        yield block
+
+
+def _json_items(values: Iterable[str]) -> bytes:
+    """The values of a JSON list, one on each line."""
+    return ",\n".join(json.dumps(value, ensure_ascii=False) for value in values).encode("utf-8")
+
+
+def _spool(path: Path, batches: Iterable[EncodedBatch], stack: ExitStack) -> _SpooledRows:
+    rows = _SpooledRows(path, stack)
     for batch in batches:
         rows.add(batch)
+    rows.finish()
     if not rows.images:
         raise UsageError("there are no features to write", remedy="Encode at least one image")
     return rows
@@ -303,7 +326,7 @@ def _spooled(path: Path, batches: Iterable[EncodedBatch], stack: ExitStack) -> _
 
 def _write_npz(path: Path, batches: Iterable[EncodedBatch], run: FeatureRun) -> SavedFeatures:
     with ExitStack() as stack:
-        rows = _spooled(path, batches, stack)
+        rows = _spool(path, batches, stack)
         class_features = run.classes
         with atomic_write(path) as stream, zipfile.ZipFile(stream, "w") as archive:
             _add_array(archive, "features", "<f4", (rows.images, *rows.shape), rows.features())
@@ -362,53 +385,34 @@ def _add_array(
 
 def _write_safetensors(path: Path, batches: Iterable[EncodedBatch], run: FeatureRun) -> SavedFeatures:
     with ExitStack() as stack:
-        rows = _spooled(path, batches, stack)
+        rows = _spool(path, batches, stack)
         class_features = run.classes
-        floats: dict[str, tuple[tuple[int, ...], Iterable[bytes]]] = {
-            "features": ((rows.images, *rows.shape), rows.features())
+        tensors: dict[str, tuple[str, tuple[int, ...], Iterable[bytes]]] = {
+            "features": ("F32", (rows.images, *rows.shape), rows.features())
         }
-        strings: dict[str, Callable[[], Iterable[str]]] = {name: _rows_column(rows, name) for name in _COLUMNS}
         if class_features is not None:
             matrix = class_features.features.astype("<f4", copy=False)
-            floats["class_features"] = matrix.shape, [matrix.tobytes()]
-            strings |= {name: _constant(values) for name, values in _class_strings(class_features).items()}
-        sizes = {name: sum(map(len, _json_list(values()))) for name, values in strings.items()}
-        shapes = {name: ("F32", shape) for name, (shape, _) in floats.items()}
-        shapes |= {name: ("U8", (size,)) for name, size in sizes.items()}
+            tensors["class_features"] = "F32", matrix.shape, [matrix.tobytes()]
+        for name in _COLUMNS:
+            size, parts = rows.json_list(name)
+            tensors[name] = "U8", (size,), parts
+        if class_features is not None:
+            for name, values in _class_strings(class_features).items():
+                text = b"[" + _json_items(map(valid_unicode, values)) + b"]"
+                tensors[name] = "U8", (len(text),), [text]
         with atomic_write(path) as stream:
-            stream.write(_safetensors_header(shapes, _info_text(run.info)))
-            for _, parts in floats.values():
-                stream.writelines(parts)
-            for values in strings.values():
-                stream.writelines(_json_list(values()))
+            stream.write(_safetensors_header(tensors, _info_text(run.info)))
+            for _, _, blocks in tensors.values():
+                stream.writelines(blocks)
     return SavedFeatures((path,), rows.images, rows.shape, 0 if class_features is None else len(class_features.ids))
 
 
-def _rows_column(rows: _Rows, name: str) -> Callable[[], Iterable[str]]:
-    return lambda: rows.strings(name)
-
-
-def _constant(values: Sequence[str]) -> Callable[[], Iterable[str]]:
-    return lambda: values
-
-
-def _json_list(values: Iterable[str]) -> Iterator[bytes]:
-    """The UTF-8 text of a JSON list, in parts."""
-    before = "["
-    for value in values:
-        yield (before + json.dumps(valid_unicode(value), ensure_ascii=False)).encode("utf-8")
-        before = ",\n"
-    yield b"]" if before != "[" else b"[]"
-
-
-def _safetensors_header(shapes: Mapping[str, tuple[str, tuple[int, ...]]], info: str) -> bytes:
+def _safetensors_header(tensors: Mapping[str, tuple[str, tuple[int, ...], Iterable[bytes]]], info: str) -> bytes:
     """The first bytes of a safetensors file, whose tensors follow in this order."""
     header: dict[str, Any] = {"__metadata__": {INFO_KEY: info}}
     start = 0
-    for name, (dtype, shape) in shapes.items():
-        size = 4 if dtype == "F32" else 1
-        for length in shape:
-            size *= length
+    for name, (dtype, shape, _) in tensors.items():
+        size = math.prod(shape) * (4 if dtype == "F32" else 1)
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, start + size]}
         start += size
     text = json.dumps(header, separators=(",", ":")).encode("ascii")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from abs_classify.classifier import as_label_space, deferred_model
 from abs_classify.datasets.base import Dataset, Sample
 from abs_classify.encoding.feature_store import DiskStore, MemoryStore, open_store
+from abs_classify.encoding.last_run import write_last_run
 from abs_classify.encoding.samples import (
     IdentifiedSample,
     ImageInput,
@@ -123,7 +124,7 @@ class EncodedBatches(Iterator[EncodedBatch]):
         work: how many images, views and texts so far were asked for, and how many of them were computed.
     """
 
-    def __init__(self, request: _Request, stages: Stages, notes: Sequence[str]) -> None:
+    def __init__(self, request: _FeatureRequest, stages: Stages, notes: Sequence[str]) -> None:
         self._request, self._stages = request, stages
         self._remarks = RemarkCounter(request.remarks)
         self._batches = self._encode()
@@ -143,8 +144,8 @@ class EncodedBatches(Iterator[EncodedBatch]):
     @property
     def classes(self) -> ClassFeatures | None:
         """The features of the classes, encoded when first asked for; None if none were given."""
-        if self._classes is None and self._request.class_texts is not None:
-            self._classes = _class_features(self._stages, self._request.class_texts, self._request.class_rows)
+        if self._classes is None and self._request.classes is not None:
+            self._classes = _class_features(self._stages, self._request.classes)
         return self._classes
 
     @property
@@ -153,7 +154,7 @@ class EncodedBatches(Iterator[EncodedBatch]):
         request, models = self._request, self._stages.models
         spaces = StageSpaces(models, self._stages.seed)
         used = [spaces.view(view) for view in request.method.views]
-        if request.class_texts is not None:
+        if request.classes is not None:
             used.append(spaces.texts)
         return {
             "format": _FORMAT,
@@ -163,7 +164,7 @@ class EncodedBatches(Iterator[EncodedBatch]):
             "model_digest": models.facts.model,
             "of": request.of,
             "views": [view.key() for view in request.method.views],
-            "classes": request.class_info,
+            "classes": None if request.classes is None else request.classes.info,
             "spaces": [
                 {"stage": space.stage, "version": space.version, "inputs": dict(space.inputs)} for space in used
             ],
@@ -213,6 +214,14 @@ class EncodedBatches(Iterator[EncodedBatch]):
         self._batches.close()
 
     def _encode(self) -> Generator[EncodedBatch, None, None]:
+        try:
+            yield from self._encode_shards()
+        finally:
+            store = self._stages.store
+            if self.work.spaces and isinstance(store, DiskStore):
+                write_last_run(store.root, self.work.space_uses())
+
+    def _encode_shards(self) -> Generator[EncodedBatch, None, None]:
         from abs_classify.encoding.ranking import ShardScorer
 
         request, stages = self._request, self._stages
@@ -247,16 +256,33 @@ class EncodedBatches(Iterator[EncodedBatch]):
 
 
 @dataclass(frozen=True)
-class _Request:
+class _ClassPlan:
+    """The classes that are encoded: their texts, what becomes of these, and where they are from."""
+
+    texts: ClassTexts
+    rows: ClassRows
+    source: str
+    method: str
+
+    @property
+    def info(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "method": self.method,
+            "rows": self.rows,
+            "texts_digest": self.texts.digest,
+        }
+
+
+@dataclass(frozen=True)
+class _FeatureRequest:
     """What is encoded, and how; see ``encode_batches``."""
 
     images: Iterable[ImageInput]
     source: str
     of: FeaturesOf
     method: Method
-    class_texts: ClassTexts | None
-    class_rows: ClassRows
-    class_info: Mapping[str, Any] | None
+    classes: _ClassPlan | None
     on_error: OnError
     truncated: Truncated
     progress: Progress
@@ -354,22 +380,13 @@ def encode_batches(
     """
     _check_choices(of, class_rows)
     label_space = None if descriptions is None else as_label_space(descriptions, {})
-    chosen, class_texts, notes = _plan(of, method, views, label_space, class_rows, templates, seed)
+    chosen, classes = _plan(of, method, views, label_space, class_rows, templates, seed)
     inputs, source, remarks = _open_source(images)
     store = open_store(cache)
     models = deferred_model(model, attention, store).for_methods([chosen])
     models.find_files()
-    class_info = None
-    if label_space is not None and class_texts is not None:
-        class_info = {
-            "source": label_space.source,
-            "method": chosen.name,
-            "rows": class_rows,
-            "texts_digest": class_texts.digest,
-        }
-    request = _Request(
-        inputs, source, of, chosen, class_texts, class_rows, class_info, on_error, truncated, progress, remarks
-    )
+    request = _FeatureRequest(inputs, source, of, chosen, classes, on_error, truncated, progress, remarks)
+    notes = [classes.texts.note] if classes is not None and classes.texts.note else []
     stages = Stages(store or MemoryStore(_LATEST_ITEMS), models, seed, batch_size)
     return EncodedBatches(request, stages, [*notes, *model_notes(models.name)])
 
@@ -389,8 +406,8 @@ def _plan(
     class_rows: ClassRows,
     templates: str,
     seed: int,
-) -> tuple[Method, ClassTexts | None, Sequence[str]]:
-    """The method with the views that are encoded, its class texts, and what must be said of these.
+) -> tuple[Method, _ClassPlan | None]:
+    """The method with the views that are encoded, and the classes with its class texts.
 
     Raises:
         UsageError: an option that would do nothing.
@@ -410,10 +427,10 @@ def _plan(
     if is_full:
         chosen = dataclasses.replace(chosen, views=(FullImage(),))
     if label_space is None:
-        return (chosen if views is None else with_view_count(chosen, views)), None, ()
+        return (chosen if views is None else with_view_count(chosen, views)), None
     plan = plan_methods([chosen], label_space, views, templates, None, seed)
     ((planned, class_texts),) = plan.methods.items()
-    return planned, class_texts, [class_texts.note] if class_texts.note else []
+    return planned, _ClassPlan(class_texts, class_rows, label_space.source, planned.name)
 
 
 def _open_source(images: ImageSource) -> tuple[Iterable[ImageInput], str, Sequence[Remark]]:
@@ -443,9 +460,10 @@ def _features(
     return features
 
 
-def _class_features(stages: Stages, class_texts: ClassTexts, rows: ClassRows) -> ClassFeatures:
+def _class_features(stages: Stages, classes: _ClassPlan) -> ClassFeatures:
+    class_texts = classes.texts
     texts = stages.text_features(class_texts)
-    if rows == "mean":
+    if classes.rows == "mean":
         return ClassFeatures(texts.means.numpy(), class_texts.class_ids, class_texts.class_names, None)
     return ClassFeatures(
         texts.features.numpy(),

@@ -77,6 +77,7 @@ def test_the_public_names_of_the_description_library_are_there() -> None:
         "lint textures",
         "cache ls",
         "eval --help",
+        "features --help",
     ],
 )
 def test_a_command_that_computes_no_feature_imports_no_heavy_library(command: str, tmp_path: Path) -> None:
@@ -107,6 +108,8 @@ def test_results_are_listed_and_shown_without_heavy_libraries(tmp_path: Path) ->
         ("eval --dataset imagefolder:missing --methods clip", "missing"),
         ("eval --dataset imagefolder:tests --methods clpi", "clpi"),
         ("eval --dataset imagenot:tests --methods clip", "imagenot"),
+        ("features missing --out features.npz", "missing"),
+        ("features tests --out README.md", "README.md"),
     ],
 )
 def test_a_wrong_path_or_name_is_found_before_a_heavy_library_is_imported(

@@ -176,7 +176,7 @@ class DeferredModel:
         """What must be said of a result of the model; loads it where nothing is remembered of it."""
         return [*model_notes(self.name), *(f"{self.label}: {remark}" for remark in self.facts.remarks)]
 
-    @property
+    @cached_property
     def pillow(self) -> str:
         """The version of the library that decodes and resizes images."""
         return installed_version("pillow")

@@ -124,8 +124,7 @@ def command(
         progress=progress,
     )
     saved = batches.save(out)
-    for line in [json_text(_value(batches, saved))] if as_json else _lines(saved):
-        click.echo(line)
+    click.echo(json_text(_value(batches, saved)) if as_json else _line(saved, class_rows))
     for skipped in batches.skipped:
         note(f"skipped {skipped.name}: {skipped.reason}")
     for remark in (*batches.remarks, *batches.notes):
@@ -133,11 +132,14 @@ def command(
     note_work(batches.work, time.monotonic() - start)
 
 
-def _lines(saved: SavedFeatures) -> list[str]:
+def _line(saved: SavedFeatures, class_rows: str) -> str:
+    what = counted(saved.images, "image", "images")
+    if saved.classes and class_rows == "mean":
+        what += f" and {counted(saved.classes, 'class', 'classes')}"
+    elif saved.classes:
+        what += f" and {counted(saved.classes, 'class text', 'class texts')}"
     shape = " x ".join(map(str, saved.shape))
-    lines = [f"{saved.files[-1]}: {counted(saved.classes, 'row', 'rows')} of classes"] if saved.classes else []
-    lines.insert(0, f"{saved.files[0]}: {counted(saved.images, 'image', 'images')}, {shape} numbers each")
-    return [printable(line) for line in lines]
+    return printable(f"{what}, {shape} numbers an image: {', '.join(map(str, saved.files))}")
 
 
 def _value(batches: EncodedBatches, saved: SavedFeatures) -> dict[str, Any]:

@@ -38,6 +38,8 @@ def values(home: Path, *arguments: str) -> list[str]:
         (("eval", "--methods", "clip-d,clip-d"), ["clip-d,clip-d-wca"]),
         (("eval", "--model", "embed"), ["embedded"]),
         (("eval", "--dataset", "imagef"), ["imagefolder:"]),
+        (("features", "imagef"), ["imagefolder:"]),
+        (("features", "demo", "--of", ""), ["full-image", "mean", "views"]),
         (("eval", "--bundle", "pet"), ["pets"]),
         (("bundle", "show", "pet"), ["pets"]),
         (("bundle", "export", "x", "y", "--format", "cl"), ["clip-d", "clip-benchmark"]),
