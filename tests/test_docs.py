@@ -10,15 +10,28 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("clean_table")
-def test_the_python_page_runs_in_order(capsys: pytest.CaptureFixture[str]) -> None:
-    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+def run_page(name: str) -> None:
+    """Run the Python blocks of a page, in order."""
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 5
     names: dict[str, object] = {}
     for block in blocks:
-        exec(compile(block, "docs/python.md", "exec"), names)
+        exec(compile(block, f"docs/{name}", "exec"), names)
+
+
+@pytest.mark.slow
+def test_the_page_on_features_runs_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    run_page("features.md")
+    said = capsys.readouterr().out
+    assert "right on the other half: " in said
+    assert "20 (384,) " in said
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("clean_table")
+def test_the_python_page_runs_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    run_page("python.md")
     said = capsys.readouterr().out
     assert "pets@1.0.0#sha256:" in said
     assert "abs-with-full" in said
