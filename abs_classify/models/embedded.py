@@ -65,7 +65,7 @@ _ATTENTION_SIZE = 320
 _ATTENTION_TEMPERATURE = 0.5
 
 # Raise it when the recipe changes in a way that the other parts of the digest do not show.
-_RECIPE = 1
+_RECIPE = 2
 
 
 class EmbeddedModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import timm
 import torch
 from torch.nn.functional import interpolate, normalize
 
-from abs_classify.models.embedded import EmbeddedModel
+from abs_classify.models.embedded import EmbeddedModel, load_embedded_model
 from abs_classify.models.embedded_files import find_embedded_files
 from abs_classify.models.embedded_networks import ImageBackbone
 from abs_core.extras import package_folder
@@ -29,11 +30,14 @@ def published_network() -> Any:
 
 
 @pytest.mark.parametrize("side", [224, 320])
-def test_the_backbone_is_the_network_as_published(published_network: Any, pixels: torch.Tensor, side: int) -> None:
+@pytest.mark.parametrize("prepack", [True, False])
+def test_the_backbone_is_the_network_as_published(
+    published_network: Any, pixels: torch.Tensor, side: int, prepack: bool
+) -> None:
     resized = interpolate(pixels[:6], (side, side), mode="bicubic")
     with torch.inference_mode():
         expected = published_network.forward_features(resized)
-        features = ImageBackbone(find_embedded_files(), CPU, torch.float32)(resized)
+        features = ImageBackbone(find_embedded_files(), CPU, torch.float32, prepack=prepack)(resized)
     assert features.shape == expected.shape == (6, 1280, side // 32, side // 32)
     assert (expected - features).abs().max() < 1e-5 * expected.abs().max()
 
@@ -44,7 +48,34 @@ def test_the_embedding_is_that_of_the_network_as_published(
     with torch.inference_mode():
         expected = model.pool(published_network.forward_features(pixels[:6]).flatten(2).transpose(1, 2))
     difference = normalize(expected, dim=-1) - normalize(model.encode_image(pixels[:6]), dim=-1)
-    assert difference.abs().max() < 1e-5
+    assert difference.abs().max() < 2e-6
+
+
+def test_both_ways_to_compute_agree_so_closely_that_they_share_features(
+    model: EmbeddedModel, derived: Path, pixels: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["a cat", "a brick wall with grey joints " * 40, ""]
+    for pack in ("_pack_blocks", "_pack_linears"):
+        monkeypatch.setattr(f"abs_classify.models.embedded_networks.{pack}", lambda *_: None)
+    plain = load_embedded_model(cache_folder=derived)
+    assert plain.digest == model.digest
+    difference = normalize(plain.encode_image(pixels), dim=-1) - normalize(model.encode_image(pixels), dim=-1)
+    assert difference.abs().max() < 1e-6
+    assert (plain.encode_text(texts) - model.encode_text(texts)).abs().max() < 1e-6
+
+
+def test_prepacked_weights_are_used_where_torch_has_it_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def prepacked(**options: bool) -> bool:
+        return ImageBackbone(find_embedded_files(), CPU, torch.float32, **options).prepacked
+
+    assert prepacked() == torch.backends.mkldnn.is_available()
+    assert not prepacked(prepack=False)
+
+    def refuse(*_: object) -> torch.Tensor:
+        raise RuntimeError("not on this processor")
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_convolution_pointwise", refuse)
+    assert not prepacked()
 
 
 @pytest.mark.slow
