@@ -8,12 +8,14 @@ the same folder, so that memory holds a few images, and the disk for a while twi
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
+import shutil
 import struct
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -22,13 +24,24 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, Protocol
 from abs_core.errors import UsageError
 from abs_core.extras import require
 from abs_core.files import atomic_write, ensure_writable, remove_abandoned, storage_errors
-from abs_core.text import valid_unicode
+from abs_core.text import format_bytes, printable, valid_unicode
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["INFO_KEY", "ClassFeatures", "EncodedBatch", "FeatureRun", "SavedFeatures", "check_target", "write_features"]
+__all__ = [
+    "INFO_KEY",
+    "ClassFeatures",
+    "EncodedBatch",
+    "FeatureRun",
+    "SavedFeatures",
+    "check_target",
+    "warn_of_full_disk",
+    "write_features",
+]
+
+_logger = logging.getLogger(__name__)
 
 #: under which the metadata of a parquet or safetensors file holds what the features are of, as JSON
 INFO_KEY = "abs-features"
@@ -130,6 +143,26 @@ def check_target(path: Path) -> None:
     ensure_writable(path.absolute().parent)
     # a run that is killed leaves what it has, since it writes for as long as it runs
     remove_abandoned(path.absolute())
+
+
+def warn_of_full_disk(path: Path, size: int) -> None:
+    """Say that a file will not fit on its disk, if that is so.
+
+    Args:
+        path: the file; its folder exists.
+        size: the bytes of its features.
+    """
+    # the rows of the others are on the disk twice for a while
+    required = size if path.suffix.lower() == ".parquet" else 2 * size
+    with suppress(OSError):
+        free = shutil.disk_usage(path.absolute().parent).free
+        if required > free:
+            _logger.warning(
+                "writing %r needs up to %s, and its disk has %s free. Name a file on another disk",
+                printable(str(path)),
+                format_bytes(required),
+                format_bytes(free),
+            )
 
 
 def write_features(path: Path, batches: Iterable[EncodedBatch], run: FeatureRun) -> SavedFeatures:

@@ -34,7 +34,14 @@ from abs_classify.encoding.samples import (
 from abs_classify.encoding.stage_spaces import StageSpaces
 from abs_classify.encoding.stages import SHARD, Stages
 from abs_classify.encoding.work import WorkCounts
-from abs_classify.feature_files import ClassFeatures, EncodedBatch, SavedFeatures, check_target, write_features
+from abs_classify.feature_files import (
+    ClassFeatures,
+    EncodedBatch,
+    SavedFeatures,
+    check_target,
+    warn_of_full_disk,
+    write_features,
+)
 from abs_classify.methods.table import Method, get_method, plan_methods, with_view_count
 from abs_classify.methods.views import FullImage
 from abs_classify.models.deferred import DeferredModel, model_notes
@@ -42,7 +49,7 @@ from abs_classify.usage import open_images
 from abs_core.descriptions import Description, LabelSpace
 from abs_core.errors import ImageError, UnknownNameError, UsageError
 from abs_core.extras import DISTRIBUTION, installed_version
-from abs_core.progress import Progress, no_progress
+from abs_core.progress import Advance, Progress, no_progress
 from abs_core.remarks import Remark, RemarkCounter
 
 if TYPE_CHECKING:
@@ -187,8 +194,16 @@ class EncodedBatches(Iterator[EncodedBatch]):
         path = Path(path)
         check_target(path)
         _check_not_read(path, self._request.images)
+        self._warn_of_full_disk(path)
         with closing(self):
             return write_features(path, self, self)
+
+    def _warn_of_full_disk(self, path: Path) -> None:
+        """Say, before any work, that a file will not fit on its disk."""
+        images = self._request.images
+        if isinstance(images, Sequence):
+            vectors = 1 if self._request.of != "views" else sum(view.count for view in self._request.method.views)
+            warn_of_full_disk(path, 4 * len(images) * vectors * self._stages.models.facts.embed_dim)
 
     def collect(self) -> EncodedSet:
         """Encode the images that are left, and hold all of their features in memory."""
@@ -234,6 +249,8 @@ class EncodedBatches(Iterator[EncodedBatch]):
             (request.progress if total is not None else no_progress)("encoding", total or 0, "images") as advance,
             closing(scorer.score(self._identified(), ahead=total is not None)) as shards,
         ):
+            if total is not None and request.of != "full-image":
+                self._announce(advance)
             for shard in shards:
                 self.skipped += shard.skipped
                 self._remarks.extend(shard.remarks)
@@ -248,6 +265,16 @@ class EncodedBatches(Iterator[EncodedBatch]):
                 advance(shard.size)
         if not encoded:
             raise _nothing_encoded(bool(self.skipped))
+
+    def _announce(self, advance: Advance) -> None:
+        """Tell the store how much it is about to get: of many views far more than of the full image."""
+        missing = read = 0
+        for group in self._identified():
+            readable = [entry for entry in group if isinstance(entry, IdentifiedSample)]
+            missing += self._stages.missing_bytes(readable, self._request.method.views)
+            read += len(group)
+            advance(0, f"read {read} images")
+        self._stages.store.announce(missing)
 
     def _identified(self) -> Iterator[Sequence[IdentifiedSample | UnreadableSample]]:
         for group in batched(self._request.images, SHARD):
@@ -354,8 +381,8 @@ def encode_batches(
     run or command has encoded is not encoded again.
 
     Args:
-        images: a folder, of which all images at any depth are taken, or the spec of a data set; a ``Dataset``; or
-            images as ``Classifier.classify`` takes them, which are read in small groups.
+        images: a folder, of which all images at any depth are taken, a file, or the spec of a data set; a ``Dataset``;
+            or images as ``Classifier.classify`` takes them, which are read in small groups.
         descriptions: the classes, as ``Classifier`` takes them; None for image features alone.
         model, attention, batch_size, cache: as ``Classifier`` takes them.
         of: what a row is of: "full-image"; "mean", the mean of all views of the method, of unit length; or "views", a
@@ -426,9 +453,16 @@ def _plan(
     chosen = get_method(default if method is None else method) if not isinstance(method, Method) else method
     if is_full:
         chosen = dataclasses.replace(chosen, views=(FullImage(),))
+    elif views is not None:
+        if all(isinstance(source, FullImage) for source in chosen.views):
+            raise UsageError(
+                f"views has no effect on the method {chosen.name!r}, which uses only the full image",
+                remedy="Leave out the number of views, or name a method with sampled views, such as abs",
+            )
+        chosen = with_view_count(chosen, views)
     if label_space is None:
-        return (chosen if views is None else with_view_count(chosen, views)), None
-    plan = plan_methods([chosen], label_space, views, templates, None, seed)
+        return chosen, None
+    plan = plan_methods([chosen], label_space, None, templates, None, seed)
     ((planned, class_texts),) = plan.methods.items()
     return planned, _ClassPlan(class_texts, class_rows, label_space.source, planned.name)
 

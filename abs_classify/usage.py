@@ -159,15 +159,17 @@ def filter_by_use(
 
 
 def open_images(place: str) -> Dataset:
-    """All images of a folder, at any depth and without labels, or of a data set as ``open_dataset`` takes it.
+    """All images of a folder, at any depth and without labels; an image; or a data set as ``open_dataset`` takes it.
 
     Raises:
         DatasetError: there are none, or the data set cannot be read.
         UnknownNameError, UsageError: as in ``open_dataset``.
     """
     from abs_classify.datasets import Dataset, Sample, open_dataset
-    from abs_classify.datasets.folders import ImageListing
+    from abs_classify.datasets.folders import ImageListing, is_image
 
+    if is_image(place) and Path(place).is_file():
+        return Dataset(place, (), [Sample(Path(place), "")])
     if not Path(place).is_dir():
         return open_dataset(place)
     listing = ImageListing(Path(place))

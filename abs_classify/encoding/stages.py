@@ -215,6 +215,10 @@ class Stages:
 
     def announce(self, images: Sequence[IdentifiedSample], views: Sequence[ViewSource]) -> None:
         """Tell the store, before a long run, how many bytes the views that are missing will take."""
+        self.store.announce(self.missing_bytes(images, views))
+
+    def missing_bytes(self, images: Sequence[IdentifiedSample], views: Sequence[ViewSource]) -> int:
+        """The bytes of the views and attention maps of images that the store lacks."""
         ids = list(dict.fromkeys(image.id for image in images))
         rows = sum(
             max(0, view.count - known)
@@ -225,7 +229,7 @@ class Stages:
         if any(view.needs_attention for view in views):
             maps = sum(known == 0 for known in self.store.counts(self._spaces.attention, ids))
         facts = self.models.facts
-        self.store.announce(4 * (rows * facts.embed_dim + maps * facts.attention_grid**2))
+        return 4 * (rows * facts.embed_dim + maps * facts.attention_grid**2)
 
     @staticmethod
     def _stack(images: Sequence[IdentifiedSample], stored: StoredViews, view: ViewSource, count: int) -> torch.Tensor:

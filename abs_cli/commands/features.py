@@ -95,8 +95,9 @@ def command(
 ) -> None:
     """Write the features of images, and of classes if they are given, for search, clustering or a probe.
 
-    SOURCE is a folder of images, at any depth, or a data set as in `abs eval`. Features are float32 vectors of unit
-    length, so that a dot product is a cosine. They come from the cache where any other command has computed them.
+    SOURCE is a folder of images, at any depth, an image, or a data set as in `abs eval`. Features are float32 vectors
+    of unit length, so that a dot product is a cosine. They come from the cache where any other command has computed
+    them.
 
     \b
     abs features photos --out photos.parquet

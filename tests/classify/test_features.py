@@ -24,6 +24,7 @@ from abs_classify.methods.views import AttentionCrops, FeatureWindows, FullImage
 from abs_classify.models.attention import load_attention
 from abs_classify.models.registry import load_model
 from abs_core.errors import DatasetError, ImageError, UnknownNameError, UsageError
+from abs_core.text import format_bytes
 
 CLASSES = {"tabby": ("A tabby cat has stripes.", "A cat lies on a sofa."), "toaster": ("A toaster holds two slices.",)}
 PHOTOS = sorted((GOLDEN / "photos").glob("*.png"))
@@ -178,6 +179,21 @@ def test_a_file_is_the_same_at_once_and_in_batches(model: Any, tmp_path: Path, e
     assert whole.read_bytes() == parts.read_bytes()
 
 
+def test_a_disk_that_is_too_small_is_said_before_any_work(
+    model: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 16 * 4 * len(PHOTOS)}))
+    monkeypatch.setattr("abs_classify.encoding.store_limit._WORTH_A_WORD", 1)
+    encode_batches(PHOTOS, model=model).save(tmp_path / "a.parquet")
+    assert caplog.text == ""
+    encode_batches(PHOTOS, model=model).save(tmp_path / "a.npz")
+    assert f"needs up to {2 * 16 * 4 * len(PHOTOS)} B, and its disk has {16 * 4 * len(PHOTOS)} B free" in caplog.text
+    caplog.clear()
+    options: dict[str, Any] = {"of": "mean", "views": 2, "method": "abs-random", "cache": tmp_path / "cache"}
+    encode([*PHOTOS, PHOTOS[0]], model=model, **options)
+    assert f"this run adds up to {format_bytes(4 * 4 * 16 * len(PHOTOS))} to the cache" in caplog.text
+
+
 def test_an_image_that_cannot_be_read_stops_or_is_named(model: Any, tmp_path: Path) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no image")
@@ -217,6 +233,8 @@ def test_a_file_that_images_are_read_from_is_not_replaced(model: Any, tmp_path: 
         ({"views": 3}, "views has no effect on features of the full image"),
         ({"method": "abs"}, "method has no effect on features of the full image without classes"),
         ({"method": "abss", "of": "mean"}, "unknown method 'abss'"),
+        ({"method": "clip", "of": "mean", "views": 3}, "views has no effect on the method 'clip'"),
+        ({"of": "mean", "views": "adaptive", "descriptions": ["cat"]}, "must be a whole number"),
         ({"images": b"bytes"}, "must be a list of images, got one image"),
         ({"images": "nowhere"}, "unknown data set 'nowhere'"),
         ({"model": "ViT-B-99/openai"}, "ViT-B-99"),

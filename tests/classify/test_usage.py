@@ -86,6 +86,7 @@ def test_images_of_a_folder_at_any_depth_or_of_a_data_set(tmp_path: Path) -> Non
         (tmp_path / place).write_bytes(PHOTOS[0].read_bytes())
     assert [sample.path.name for sample in open_images(str(tmp_path)).samples] == ["a.png", "b.png"]
     assert len(open_images(f"imagefolder:{tmp_path / 'deep'}").samples) == 1
+    assert [sample.path for sample in open_images(str(tmp_path / "a.png")).samples] == [tmp_path / "a.png"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="no images in"):
         open_images(str(tmp_path / "empty"))
