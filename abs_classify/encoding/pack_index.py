@@ -258,7 +258,9 @@ class PackIndex:
 
     def _sound(self, tiers: Sequence[_Tier]) -> np.ndarray:
         """The entries of tiers whose packs are there and whose rows were not found damaged."""
-        entries = np.concatenate([tier.entries[self._alive[tier.entries["pack"]]] for tier in tiers])
+        entries = np.concatenate([tier.entries for tier in tiers])
+        if self._gone:
+            entries = entries[self._alive[entries["pack"]]]
         return entries[self._not_rejected(entries)] if self._rejected else entries
 
     def _not_rejected(self, entries: np.ndarray) -> np.ndarray:
