@@ -35,6 +35,7 @@ COMMANDS = {
     ),
     "lint": ("lint", "Find problems of a bundle, or of a label set before descriptions are generated."),
     "eval": ("eval", "Classify labelled data sets with several methods, models and bundles, and print tables."),
+    "pareto": ("pareto", "Draw what views buy: accuracy and agreement against the time an image takes."),
     "results": ("results", "List, show and compare the result files that `abs eval` writes."),
     "classify": ("classify", "Classify images, and say why."),
     "features": ("features", "Write the features of images and classes to a file, for use elsewhere."),

@@ -42,6 +42,7 @@ _PURPOSES = {
     "sharing": "to share bundles through S3 and the Hugging Face hub",
     "gs": "to share bundles through Google Cloud Storage",
     "datasets": "to read parquet files and MATLAB annotations",
+    "plots": "to draw pictures of results",
     "demo": "for the demo photos",
 }
 
