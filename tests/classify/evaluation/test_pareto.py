@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_the_files_hold_every_point_and_no_formula(tmp_path: Path) -> None:
     ]
     results = ParetoResults(_mark_front(points), "=cmd()$x$", "model", 20, 1, 4)
     table, picture = write_pareto(results, tmp_path / "out")
-    rows = list(csv.DictReader(table.open(encoding="utf-8")))
+    rows = list(csv.DictReader(io.StringIO(table.read_text(encoding="utf-8"))))
     assert [(row["method"], row["views"], float(row["seconds"])) for row in rows] == [
         (point.method, point.views, point.seconds) for point in points
     ]
