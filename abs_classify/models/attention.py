@@ -22,6 +22,7 @@ from abs_classify.models.embedded_files import EMBEDDED
 from abs_classify.models.last_block import split_timm, to_grid
 from abs_classify.models.preprocessing import PixelPreprocessing, normalised_values
 from abs_classify.models.resampling import Resizing
+from abs_classify.models.runtime import Remember, fit_runtime
 from abs_classify.models.vit import DEFAULT_VIT, load_vit, vit_files
 from abs_core.canonical import digest
 from abs_core.errors import ModelError, UnknownNameError
@@ -56,9 +57,12 @@ class DinoAttention:
         name: what the user named.
         device: where to compute.
         allow_download: whether missing weights may be fetched.
+        runtime: what runs the blocks, one of ``RUNTIMES``.
+        remember: keeps what ``auto`` chose.
 
     Raises:
-        UnknownNameError, WeightsError, ModelError: as in ``load_vit``; ModelError also for a model without a CLS token
+        UnknownNameError, WeightsError, ModelError: as in ``load_vit``; UnknownNameError, UsageError and
+            MissingExtraError as in ``fit_runtime``; ModelError also for a model without a CLS token
             or without attention that can be read.
     """
 
@@ -69,8 +73,20 @@ class DinoAttention:
         name: str = "dino",
         device: torch.device | str = "cpu",
         allow_download: bool = False,
+        runtime: str = "auto",
+        remember: Remember | None = None,
     ) -> None:
         loaded = load_vit(weights, allow_download=allow_download)
+        choice = fit_runtime(
+            loaded.trunk,
+            runtime,
+            dtype=torch.float32,
+            device=torch.device(device),
+            image_size=(loaded.size, loaded.size),
+            keep_last=True,
+            files=loaded.files,
+            remember=remember,
+        )
         split = split_timm(loaded.trunk.to(device), pooling="token")
         if split is None or split.row is None or split.prefix == 0:
             raise ModelError(
@@ -87,7 +103,13 @@ class DinoAttention:
         self._mean = torch.tensor(loaded.mean).view(3, 1, 1)
         self._std = torch.tensor(loaded.std).view(3, 1, 1)
         self.digest = digest(
-            {"attention": "cls", "weights": loaded.weights, "architecture": loaded.architecture, "size": self._size}
+            {
+                "attention": "cls",
+                "weights": loaded.weights,
+                "architecture": loaded.architecture,
+                "size": self._size,
+                **choice.digest_part,
+            }
         )
 
     def _squash(self, image: Image.Image) -> Tensor:
@@ -149,13 +171,16 @@ class UniformAttention:
         return torch.full((len(images), self.grid, self.grid), 1 / self.grid**2)
 
 
-def load_attention(name: str, model: Model) -> AttentionBackend:
+def load_attention(
+    name: str, model: Model, *, runtime: str = "auto", remember: Remember | None = None
+) -> AttentionBackend:
     """The attention backend of a name.
 
     Args:
         name: ``auto`` (what the model recommends), ``dino``, ``dino:`` and a timm name, folder or file, ``self``,
             ``norm``, ``none``.
         model: the model whose views are placed. Its backend may use its tokens, and runs on its device.
+        runtime, remember: as in ``load_model``.
 
     Raises:
         UnknownNameError: any other name.
@@ -168,7 +193,7 @@ def load_attention(name: str, model: Model) -> AttentionBackend:
         return _own_backend(name, model)
     if name == "none":
         return UniformAttention(model.grid or _PUBLISHED_GRID)
-    return DinoAttention(_dino_weights(name), name=name, device=model.device)
+    return DinoAttention(_dino_weights(name), name=name, device=model.device, runtime=runtime, remember=remember)
 
 
 def _own_backend(name: str, model: Model) -> AttentionBackend:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from abs_classify.models.runtime_names import machine_key
 from abs_classify.models.store import short_name
 from abs_core.errors import ModelError
 from abs_core.extras import installed_version
@@ -45,6 +46,7 @@ class ModelFacts:
         attention_grid: side of an attention map, in patches.
         cheap_windows: whether feature windows cost nearly nothing.
         remarks: what was assumed or left out when the model was loaded, for people.
+        runtime: whose features these are in reduced precision; in float32 any that agrees with torch may run.
     """
 
     model: str
@@ -57,6 +59,7 @@ class ModelFacts:
     attention_grid: int
     cheap_windows: bool = False
     remarks: tuple[str, ...] = ()
+    runtime: str = "torch"
 
     def to_json(self) -> str:
         """The facts as the digest cache remembers them; "tower" is the name of the model there."""
@@ -87,12 +90,20 @@ class DeferredModel:
         dtype: of the weights: "float32", "bfloat16", "float16".
         digests: remembers digests between runs.
         derived: folder for what a model computes from its weights once; None keeps nothing.
+        runtime: what runs the blocks of an image encoder on a CPU: "auto", "torch", "onednn", "openvino".
     """
 
     def __init__(
-        self, name: str, attention: str, device: str, dtype: str, digests: DigestCache, derived: Path | None
+        self,
+        name: str,
+        attention: str,
+        device: str,
+        dtype: str,
+        digests: DigestCache,
+        derived: Path | None,
+        runtime: str = "auto",
     ) -> None:
-        self.name, self.attention, self.device, self.dtype = name, attention, device, dtype
+        self.name, self.attention, self.device, self.dtype, self.runtime = name, attention, device, dtype, runtime
         self.digests, self._derived = digests, derived
         self._unused_attention: str | None = None
 
@@ -103,7 +114,7 @@ class DeferredModel:
         return self._without_attention()
 
     def _without_attention(self) -> DeferredModel:
-        models = DeferredModel(self.name, "none", self.device, self.dtype, self.digests, self._derived)
+        models = DeferredModel(self.name, "none", self.device, self.dtype, self.digests, self._derived, self.runtime)
         models._unused_attention = self.attention
         return models
 
@@ -154,12 +165,19 @@ class DeferredModel:
                 self.name,
                 self.attention,
                 self.dtype,
+                self._features_depend_on(),
                 [installed_version(package) for package in _PACKAGES],
             ]
         )
         return ModelFacts.from_json(
             self.digests.derived(inputs, self.find_files(), lambda: self._find_facts().to_json())
         )
+
+    def _features_depend_on(self) -> list[str]:
+        """What of the runtime and the machine decides the features; ``auto`` in float32 agrees with torch."""
+        if self.runtime == "torch" or (self.runtime == "auto" and self.dtype == "float32"):
+            return []
+        return [self.device, *machine_key(self.runtime, self.dtype, threads=None)]
 
     @property
     def label(self) -> str:
@@ -188,12 +206,36 @@ class DeferredModel:
 
     @cached_property
     def model(self) -> Model:
-        """The model, loaded when first asked for."""
+        """The model, loaded when first asked for.
+
+        Raises:
+            ModelError: the runtime that its remembered facts name cannot run here any more.
+        """
+        if not self._features_depend_on():
+            return self._load(self.runtime)
+        facts = self.facts
+        # what found the facts anew has loaded it
+        model: Model = self.__dict__.get("model") or self._load(facts.runtime)
+        if model.digest != facts.model:
+            raise ModelError(
+                f"{self.label} ran in {facts.runtime} when it was first used here, and now does not",
+                remedy="Choose --runtime torch, or the package versions of that time",
+            )
+        return model
+
+    def _load(self, runtime: str) -> Model:
         from abs_classify.models.base import DTYPES, emulates
         from abs_classify.models.registry import load_model
 
         _logger.info("loading %s", self.label)
-        model = load_model(self.name, device=self.device, dtype=self.dtype, derived=self._derived)
+        model = load_model(
+            self.name,
+            device=self.device,
+            dtype=self.dtype,
+            runtime=runtime,
+            derived=self._derived,
+            remember=self.digests.derived,
+        )
         if emulates(model.device, DTYPES[self.dtype]):
             _logger.info("this %s has no unit for %s and emulates it; float32 is faster", model.device.type, self.dtype)
         return model
@@ -203,12 +245,17 @@ class DeferredModel:
         """The attention backend, loaded when first asked for."""
         from abs_classify.models.attention import load_attention
 
-        return load_attention(self.attention, self.model)
+        return load_attention(self.attention, self.model, runtime=self.runtime, remember=self.digests.derived)
 
     def _find_facts(self) -> ModelFacts:
         from abs_classify.models.base import input_size
+        from abs_classify.models.runtime import RuntimeChoice
 
+        if self._features_depend_on() and "model" not in self.__dict__:
+            # not through the property, which asks for these facts
+            self.__dict__["model"] = self._load(self.runtime)
         model, backend = self.model, self.attention_backend
+        choice = getattr(model, "runtime", None)
         return ModelFacts(
             model.digest,
             backend.digest,
@@ -220,6 +267,7 @@ class DeferredModel:
             backend.grid,
             model.cheap_windows,
             tuple(getattr(model, "remarks", ())),
+            choice.name if isinstance(choice, RuntimeChoice) else "torch",
         )
 
 

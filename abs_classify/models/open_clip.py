@@ -36,6 +36,7 @@ from abs_classify.models.open_clip_networks import load_network
 from abs_classify.models.open_clip_sources import CheckpointSource, find_source
 from abs_classify.models.preprocessing import PixelPreprocessing, normalised_values
 from abs_classify.models.resampling import Resizing
+from abs_classify.models.runtime import Remember, RuntimeChoice, fit_runtime
 from abs_classify.models.store import short_name
 from abs_classify.models.tokenizer_files import check_tokenizer, check_tokenizer_options
 from abs_classify.models.transformers_sources import TOKENIZER_FILES
@@ -156,6 +157,7 @@ class OpenClipModel:
         preprocess: the model's own preprocessing: an RGB image to [3, S, S] float32 on the CPU.
         preprocess_crop: the same.
         split: its image encoder in two parts; None for models without a grid of transformer tokens.
+        runtime: what runs the blocks of its image encoder.
         remarks: what was assumed or left out when it was loaded, for people.
     """
 
@@ -167,9 +169,11 @@ class OpenClipModel:
         *,
         name: str,
         digest: str,
+        runtime: RuntimeChoice,
         remarks: tuple[str, ...] = (),
     ) -> None:
         self.network = model
+        self.runtime = runtime
         self.remarks = remarks
         self.name = name
         self.digest = digest
@@ -197,6 +201,7 @@ class OpenClipModel:
         name: str,
         device: str = "cpu",
         dtype: str = "float32",
+        runtime: str = "torch",
     ) -> OpenClipModel:
         """Wrap a model that is already in memory.
 
@@ -206,12 +211,18 @@ class OpenClipModel:
             name: what results call it.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
             dtype: a key of ``DTYPES``; the weights are cast.
+            runtime: one of ``RUNTIMES``. Any but ``torch`` takes the weights out of the model's own blocks.
 
         Raises:
             ModelError: NaN or infinity in the weights.
+            UnknownNameError, UsageError, MissingExtraError: as in ``fit_runtime``.
         """
-        settings = _preprocess_settings(model)
-        _settle(model, resolve_device(device), resolve_dtype(dtype), subject=f"the weights of {name!r}")
+        settings, structure = _preprocess_settings(model), _structure(model)
+        whole = None if runtime == "torch" else state_digest(model.float().cpu())
+        choice = _settle(
+            model, resolve_device(device), resolve_dtype(dtype), subject=f"the weights of {name!r}", runtime=runtime
+        )
+        weights = state_digest(model) if whole is None or choice.name == "torch" else whole
         return cls(
             model,
             image_transform_v2(PreprocessCfg(**settings), is_train=False),
@@ -219,12 +230,14 @@ class OpenClipModel:
             name=name,
             digest=digest(
                 {
-                    "weights": state_digest(model),
-                    "architecture": _structure(model),
+                    "weights": weights,
+                    "architecture": structure,
                     "preprocess": settings,
                     "dtype": dtype,
+                    **choice.digest_part,
                 }
             ),
+            runtime=choice,
         )
 
     @torch.no_grad()
@@ -370,7 +383,15 @@ def _find_split(visual: nn.Module) -> EncoderSplit | None:
     return split if split and split.grid <= _LARGEST_GRID else None
 
 
-def load_open_clip_model(name: str, *, device: str, dtype: str, allow_download: bool) -> OpenClipModel:
+def load_open_clip_model(
+    name: str,
+    *,
+    device: str,
+    dtype: str,
+    allow_download: bool,
+    runtime: str = "auto",
+    remember: Remember | None = None,
+) -> OpenClipModel:
     """Load an open_clip model by name (the forms are listed in ``abs_classify.models.open_clip_sources``).
 
     Args:
@@ -378,9 +399,12 @@ def load_open_clip_model(name: str, *, device: str, dtype: str, allow_download: 
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         dtype: a key of ``DTYPES``; the weights are cast, not the arithmetic alone.
         allow_download: whether weights, configuration and tokenizer may be fetched from the hub.
+        runtime: what runs the blocks of the image encoder, one of ``RUNTIMES``.
+        remember: keeps what ``auto`` chose.
 
     Raises:
-        UnknownNameError: no such architecture, weights or dtype.
+        UnknownNameError: no such architecture, weights, dtype or runtime.
+        UsageError, MissingExtraError: as in ``fit_runtime``.
         WeightsError: the weights are not here, cannot be read safely, or are of another architecture.
         ModelError: a QuickGELU mismatch, or NaN in the weights.
     """
@@ -394,20 +418,31 @@ def load_open_clip_model(name: str, *, device: str, dtype: str, allow_download: 
     for remark in remarks:
         _logger.warning("%s: %s", short_name(name), remark)
     settings = _preprocess_settings(model)
-    _settle(model, resolved_device, resolved_dtype, subject=f"the weights of {name!r}")
+    subject = f"the weights of {name!r}"
     with model_errors("cannot run", name):
+        choice = _settle(
+            model,
+            resolved_device,
+            resolved_dtype,
+            subject=subject,
+            runtime=runtime,
+            files=source.files,
+            remember=remember,
+        )
         return OpenClipModel(
             model,
             image_transform_v2(PreprocessCfg(**settings), is_train=False),
             tokenizer,
             name=name,
-            digest=_digest(source, settings, dtype),
+            digest=_digest(source, settings, dtype, choice),
+            runtime=choice,
             remarks=remarks,
         )
 
 
-def _digest(source: CheckpointSource, settings: Mapping[str, Any], dtype: str) -> str:
+def _digest(source: CheckpointSource, settings: Mapping[str, Any], dtype: str, runtime: RuntimeChoice) -> str:
     parts = {"weights": source.sha256, "architecture": source.config, "preprocess": settings, "dtype": dtype}
+    parts |= runtime.digest_part
     if source.shape is not None:
         # a tokenizer of open_clip's is part of the architecture
         parts["tokenizer"] = {path.name: sha256_file(path) for path in source.extras if path.name in TOKENIZER_FILES}
@@ -458,11 +493,34 @@ def _tokenizer_from_folder(folder: Path, text: dict[str, Any]) -> Tokenizer:
     return tokenizer
 
 
-def _settle(model: nn.Module, device: torch.device, dtype: torch.dtype, *, subject: str) -> None:
-    """Cast, move and freeze a model in place, and refuse bad numbers, also those that the cast made."""
+def _settle(
+    model: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    subject: str,
+    runtime: str,
+    files: Sequence[Path] = (),
+    remember: Remember | None = None,
+) -> RuntimeChoice:
+    """Freeze, cast and move a model in place and fit a runtime; refuse bad numbers, also those that the cast made."""
     model.eval().requires_grad_(False)
-    check_finite(model.to(dtype=dtype), subject=subject)
-    model.to(device=device)
+    check_finite(model, subject=subject)
+    split = split_image_encoder(model.visual)
+    choice = fit_runtime(
+        model.visual,
+        runtime,
+        dtype=dtype,
+        device=device,
+        image_size=_image_size(model),
+        keep_last=split is not None and split.pooling == "token",
+        files=files,
+        remember=remember,
+    )
+    if dtype != torch.float32:
+        check_finite(model.to(dtype=dtype), subject=subject)
+    model.to(dtype=dtype, device=device)
+    return choice
 
 
 def _preprocess_settings(model: Any) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class LoadedVit:
         mean, std: of the RGB channels.
         weights: ``sha256:...`` of the weights file.
         architecture: JSON values that identify the structure.
+        files: the weights, and the configuration where there is one.
     """
 
     trunk: nn.Module
@@ -55,6 +56,7 @@ class LoadedVit:
     std: tuple[float, float, float]
     weights: str
     architecture: Mapping[str, Any]
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,14 @@ class _VitSource:
     name: str
     configuration: Path | None = None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.weights,) if self.configuration is None else (self.weights, self.configuration)
+
 
 def vit_files(spec: str) -> tuple[Path, ...]:
     """The files behind a name: weights, and the configuration where there is one. Errors as in ``load_vit``."""
-    source = _find_source(spec, allow_download=False)
-    return (source.weights,) if source.configuration is None else (source.weights, source.configuration)
+    return _find_source(spec, allow_download=False).files
 
 
 def load_vit(spec: str, *, allow_download: bool = False) -> LoadedVit:
@@ -99,7 +104,7 @@ def load_vit(spec: str, *, allow_download: bool = False) -> LoadedVit:
     fit_state(trunk, state, subject=subject)
     trunk.eval().requires_grad_(False)
     check_finite(trunk, subject=f"the weights in {str(source.weights)!r}")
-    return LoadedVit(trunk, size, mean, std, sha256_file(source.weights), architecture)
+    return LoadedVit(trunk, size, mean, std, sha256_file(source.weights), architecture, source.files)
 
 
 def _find_source(spec: str, *, allow_download: bool) -> _VitSource:

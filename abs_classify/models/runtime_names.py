@@ -1,0 +1,48 @@
+"""The names of runtimes, and what of a machine their choice depends on; imports no model library."""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import cache
+from pathlib import Path
+
+from abs_core.canonical import digest
+from abs_core.extras import installed_version
+
+__all__ = ["RUNTIMES", "machine_key"]
+
+#: Names a user may give.
+RUNTIMES = ("auto", "torch", "onednn", "openvino")
+
+# what limits the instructions that the libraries use
+_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
+_PACKAGES = ("torch", "openvino")
+
+
+def machine_key(runtime: str, dtype: str, *, threads: int | None) -> list[str]:
+    """What the choice of a runtime, and what it computes, depend on besides the model.
+
+    Args:
+        runtime: as the user named it.
+        dtype: of the weights.
+        threads: None where the choice decides the features: those must not change with a number of threads.
+    """
+    versions = [f"{package} {installed_version(package)}" for package in _PACKAGES]
+    limits = [f"{name}={os.environ.get(name, '')}" for name in _VARIABLES]
+    return [runtime, dtype, _processor(), *versions, *limits, "" if threads is None else str(threads)]
+
+
+@cache
+def _processor() -> str:
+    """The digest of a description of the processor: model and instruction sets."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n", 1)[0].splitlines()
+    except OSError:
+        lines = []
+    kept = [
+        line
+        for line in lines
+        if line.startswith(("vendor_id", "cpu family", "model", "stepping", "flags", "Features", "CPU "))
+    ]
+    return digest([platform.machine(), platform.processor(), *kept])
