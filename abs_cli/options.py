@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import click
 
+from abs_classify.models.runtime_names import RUNTIMES
 from abs_cli.completion_values import (
     complete_attention,
     complete_bundle,
@@ -49,6 +50,7 @@ class ModelOptions:
     attention: str
     device: str
     dtype: str
+    runtime: str
     batch_size: int
     seed: int
     threads: int | None
@@ -86,7 +88,7 @@ class ModelOptions:
         from abs_classify.encoding.stages import ModelSettings, open_stages
         from abs_classify.models.store import WeightsStore
 
-        settings = ModelSettings(self.attention, self.device, self.dtype, self.seed, self.batch_size)
+        settings = ModelSettings(self.attention, self.device, self.dtype, self.seed, self.batch_size, self.runtime)
         return open_stages(open_feature_store(home), self.model, settings, WeightsStore(home.models))
 
     def _set_threads(self) -> None:
@@ -230,6 +232,13 @@ def compute_options(function: F) -> F:
                 default="float32",
                 show_default=True,
                 help="Number type of the weights; scores are always float32.",
+            ),
+            click.option(
+                "--runtime",
+                type=click.Choice(RUNTIMES),
+                default="auto",
+                show_default=True,
+                help="What runs an image encoder on a CPU; auto takes the fastest that agrees with torch.",
             ),
             click.option(
                 "--batch-size",

@@ -43,6 +43,7 @@ _PURPOSES = {
     "gs": "to share bundles through Google Cloud Storage",
     "datasets": "to read parquet files and MATLAB annotations",
     "plots": "to draw pictures of results",
+    "openvino": "to run image encoders through OpenVINO",
     "demo": "for the demo photos",
 }
 

@@ -137,7 +137,7 @@ def build_models(folder: Path, views: int) -> Models:
     class_index = torch.arange(CLASSES).repeat_interleave(TEXTS)
     return Models(
         model,
-        DinoAttention(spec),
+        DinoAttention(spec, runtime="torch"),
         load_vit(spec).trunk,
         AttentionCrops(views),
         FeatureWindows(views),

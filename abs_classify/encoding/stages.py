@@ -531,6 +531,7 @@ class ModelSettings:
         dtype: of the weights: "float32", "bfloat16", "float16".
         seed: of all random numbers.
         batch_size: crops that are encoded together.
+        runtime: what runs an image encoder on a CPU: "auto", "torch", "onednn", "openvino".
     """
 
     attention: str = "auto"
@@ -538,6 +539,7 @@ class ModelSettings:
     dtype: str = "float32"
     seed: int = 0
     batch_size: int = 64
+    runtime: str = "auto"
 
 
 def open_stages(store: DiskStore, model: str, settings: ModelSettings, weights: WeightsStore | None = None) -> Stages:
@@ -558,7 +560,9 @@ def open_stages(store: DiskStore, model: str, settings: ModelSettings, weights: 
 
         name, attention = local_names(weights, model, attention)
     digests = DigestCache(store.root)
-    models = DeferredModel(name, attention, settings.device, settings.dtype, digests, store.root / DERIVED)
+    models = DeferredModel(
+        name, attention, settings.device, settings.dtype, digests, store.root / DERIVED, settings.runtime
+    )
     return Stages(store, models, settings.seed, settings.batch_size)
 
 

@@ -181,6 +181,7 @@ def evaluate(
     device: str = "auto",
     dtype: str = "float32",
     batch_size: int = 64,
+    runtime: str = "auto",
     threads: int | None = None,
     weights: WeightsStore | None = None,
     cache: DiskStore | Path | str | None = None,
@@ -197,7 +198,7 @@ def evaluate(
         datasets, models, methods: see ``open_dataset``, ``available_models`` and ``METHODS``; all are crossed.
         descriptions, labels: candidate classes with or without descriptions; of each data set where neither is given.
         seeds, seed, limit, stratified, views, templates, control, on_error, truncated: see ``SweepOptions``.
-        attention, device, dtype, batch_size: see ``ModelSettings``.
+        attention, device, dtype, batch_size, runtime: see ``ModelSettings``.
         threads: of torch, in the whole process.
         weights: models that were imported.
         cache: a folder that keeps what was computed; None to keep nothing beyond this call.
@@ -212,9 +213,8 @@ def evaluate(
     )
     sweep = plan_sweep(_as_list(datasets), _as_list(models), _label_spaces(descriptions, labels), options)
     keeper = _Keeper(None if results is None else ResultsFolder(Path(results)), Run.now(command), observer)
-    stages_of = partial(
-        open_stages, settings=ModelSettings(attention, device, dtype, seed, batch_size), weights=weights
-    )
+    settings = ModelSettings(attention, device, dtype, seed, batch_size, runtime)
+    stages_of = partial(open_stages, settings=settings, weights=weights)
     return _run(sweep, stages_of, keeper, cache, threads, progress)
 
 

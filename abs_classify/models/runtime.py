@@ -30,6 +30,7 @@ from abs_classify.models.runtime_names import RUNTIMES, machine_key
 from abs_classify.threads import in_threads
 from abs_core.errors import UnknownNameError, UsageError
 from abs_core.extras import is_installed, require
+from abs_core.text import printable
 
 __all__ = ["AGREEMENT", "Remember", "RuntimeChoice", "fit_runtime", "has_plain_blocks"]
 
@@ -315,7 +316,8 @@ _FAILURES = (RuntimeError, AttributeError, NotImplementedError, ImportError, Typ
 
 
 def _problem(name: str, error: Exception) -> str:
-    return f"{name} cannot run this model here ({(str(error) or repr(error)).splitlines()[0]})"
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from")]
+    return f"{name} cannot run this model here ({printable(lines[0] if lines else repr(error), 200)})"
 
 
 def _time(probe: _Probe, tokens: Tensor) -> tuple[dict[str, float], list[str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from abs_core.canonical import digest
 from abs_core.extras import installed_version
 
-__all__ = ["RUNTIMES", "machine_key"]
+__all__ = ["RUNTIMES", "bfloat16_units", "machine_key"]
 
 #: Names a user may give.
 RUNTIMES = ("auto", "torch", "onednn", "openvino")
@@ -33,16 +33,23 @@ def machine_key(runtime: str, dtype: str, *, threads: int | None) -> list[str]:
     return [runtime, dtype, _processor(), *versions, *limits, "" if threads is None else str(threads)]
 
 
+def bfloat16_units() -> list[str]:
+    """The instruction sets of the processor that compute in bfloat16, as Linux names them; elsewhere none is known."""
+    flags = {flag for line in _processor_lines() if line.startswith(("flags", "Features")) for flag in line.split()}
+    return [name for name in ("avx512_bf16", "amx_bf16", "bf16") if name in flags]
+
+
 @cache
 def _processor() -> str:
     """The digest of a description of the processor: model and instruction sets."""
+    return digest([platform.machine(), platform.processor(), *_processor_lines()])
+
+
+@cache
+def _processor_lines() -> list[str]:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n", 1)[0].splitlines()
     except OSError:
         lines = []
-    kept = [
-        line
-        for line in lines
-        if line.startswith(("vendor_id", "cpu family", "model", "stepping", "flags", "Features", "CPU "))
-    ]
-    return digest([platform.machine(), platform.processor(), *kept])
+    kinds = ("vendor_id", "cpu family", "model", "stepping", "flags", "Features", "CPU ")
+    return [line for line in lines if line.startswith(kinds)]

@@ -13,6 +13,7 @@ from importlib.metadata import packages_distributions
 import click
 
 from abs_classify.encoding.cache import require_writable_cache
+from abs_classify.models.runtime_names import RUNTIMES, bfloat16_units
 from abs_core.errors import AbsError
 from abs_core.extras import DISTRIBUTION, distribution_name, installed_version, is_installed, list_extras
 from abs_core.home import Home
@@ -90,7 +91,14 @@ def _devices() -> list[DoctorFinding]:
         return []
     threads = os.environ.get("OMP_NUM_THREADS")
     limit = f", OMP_NUM_THREADS is {threads}" if threads else ""
-    return [DoctorFinding("cpu", True, f"{os.cpu_count()} cores{limit}"), *_cuda_devices()]
+    units = bfloat16_units()
+    bfloat16 = f"computes in bfloat16 ({', '.join(units)})" if units else "no bfloat16 unit known"
+    runtimes = [name for name in RUNTIMES[1:] if name != "openvino" or is_installed(name)]
+    return [
+        DoctorFinding("cpu", True, f"{os.cpu_count()} cores{limit}, {bfloat16}"),
+        DoctorFinding("runtimes", True, f"{', '.join(runtimes)}; --runtime auto takes the fastest for each model"),
+        *_cuda_devices(),
+    ]
 
 
 def _cuda_devices() -> list[DoctorFinding]:

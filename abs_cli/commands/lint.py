@@ -157,7 +157,9 @@ def _token_counter(home: Home, model: str) -> tuple[Callable[[str], int], int]:
     """The token counter of an image-text model, and its limit."""
     from abs_cli.options import ModelOptions
 
-    options = ModelOptions(model, attention="none", device="cpu", dtype="float32", batch_size=1, seed=0, threads=None)
+    options = ModelOptions(
+        model, attention="none", device="cpu", dtype="float32", runtime="auto", batch_size=1, seed=0, threads=None
+    )
     loaded = options.stages(home).models.model
     return loaded.count_tokens, loaded.context_length
 
