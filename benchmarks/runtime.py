@@ -5,10 +5,11 @@
     OMP_NUM_THREADS=1 ONEDNN_MAX_CPU_ISA=AVX2 python benchmarks/runtime.py encode --without bfloat16
     OMP_NUM_THREADS=1 python benchmarks/runtime.py memory
 
-Every runtime that is here runs in float32 and in bfloat16. ``encode``: 4 crops at once, against torch in float32, and as
-a share of the fastest matrix product of that dtype measured in the same run, which is what the machine allows.
-``abs``: all of ABS with N views of each kind (and once with 8), against the authors' structure in torch float32 with 50 crops in one
-batch. All runs take turns; of the rounds the least wall time counts. ``memory``: of a process that loads the model.
+Every runtime that is here runs in float32 and in bfloat16. ``encode``: 4 crops at once, against torch in float32, and
+as a share of the fastest matrix product of that dtype measured in the same run, which is what the machine allows.
+``abs``: all of ABS with 50 and with ``--views`` of each kind, against the authors' structure in torch float32 with 50
+crops in one batch. All runs take turns; of the rounds the least wall time counts. ``memory``: of a process that loads
+the model.
 """
 
 from __future__ import annotations
