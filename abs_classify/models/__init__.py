@@ -23,6 +23,10 @@ vit.py                  vision transformers for DINO's attention
 cls_attention.py        attention of the CLS token, and a block finished for that token alone
 last_block.py           image encoders split in front of their last block; feature windows
 
+runtime.py              what runs the blocks of an image encoder on a CPU: the choice, its check and its memory
+runtime_names.py        the names of runtimes, and what of a machine their choice depends on
+block_stack.py          plain transformer blocks in oneDNN and OpenVINO
+
 weights.py              weights files: finding them, what kind they are, pickles that hold more than tensors
 checkpoint.py           reading them safely, names of tensors, fitting them to a model
 store.py                the local store of weights, with a record of every file; short names

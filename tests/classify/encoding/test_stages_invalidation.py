@@ -80,6 +80,7 @@ def rerun(bench: Bench, image_folder: Callable[..., Path], small_clips: tuple[st
         "`--batch-size`": lambda: {"batch_size": 2},
         "`--threads`": lambda: {"threads": 1},
         "`--device`": lambda: {"device": "auto"},
+        "`--runtime`": lambda: {"runtime": "onednn"},
         "`--on-error`": lambda: {"on_error": "skip"},
         "`--truncated`": lambda: {"truncated": "accept"},
         "`--results`": lambda: {"results": tmp_path / "results"},
