@@ -51,6 +51,8 @@ _ROUNDS = 5
 _HOPELESS = 3.0
 # what a runtime must save to be chosen over one that comes before it in the list
 _WORTHWHILE = 0.95
+# weights of a block from which on timing is worth the seconds that it takes
+_SMALLEST = 1_000_000
 # the least cosine to torch's features in float32 of a runtime that works
 _SOUND = 0.99
 _VERSION = 1
@@ -130,6 +132,8 @@ def fit_runtime(
         return _TORCH
     if runtime == "openvino":
         require("openvino")
+    if runtime == "auto" and sum(weight.numel() for weight in place.blocks[0].parameters()) < _SMALLEST:
+        return _TORCH
     with torch.inference_mode():
         probe = _Probe(network, place, dtype, image_size, keep_last)
         threads = _threads() if runtime == "auto" and dtype == torch.float32 else None

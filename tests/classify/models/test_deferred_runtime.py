@@ -41,6 +41,7 @@ def deferred(folder: Path, dtype: str, runtime: str = "auto") -> DeferredModel:
 def prefer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     times = {"torch": 1.0, "onednn": 0.1 if name == "onednn" else 2.0}
     monkeypatch.setattr(runtime, "_time", lambda *_: (times, []))
+    monkeypatch.setattr(runtime, "_SMALLEST", 0)
 
 
 @needs_bfloat16

@@ -21,7 +21,7 @@ from abs_classify.models import runtime as runtime_module
 from abs_classify.models.attention import DinoAttention
 from abs_classify.models.block_stack import BlockStack, OneDnnStack
 from abs_classify.models.open_clip import OpenClipModel
-from abs_classify.models.runtime import AGREEMENT, fit_runtime
+from abs_classify.models.runtime import AGREEMENT, RuntimeChoice, fit_runtime
 from abs_core.errors import UnknownNameError, UsageError
 
 NETWORKS: dict[str, Callable[[], Any]] = {
@@ -92,6 +92,17 @@ def test_dino_attends_as_in_torch() -> None:
     assert fitted.digest == torchs.digest
 
 
+@pytest.fixture
+def any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small models of these tests are timed like large ones."""
+    monkeypatch.setattr(runtime_module, "_SMALLEST", 0)
+
+
+def test_small_models_are_not_timed() -> None:
+    assert model_in("auto").runtime == RuntimeChoice("torch")
+
+
+@pytest.mark.usefixtures("any_size")
 def test_auto_in_float32_never_changes_the_features() -> None:
     torchs, chosen = model_in("torch"), model_in("auto")
     assert chosen.digest == torchs.digest
@@ -120,7 +131,7 @@ def fit(network: Any, runtime: str, dtype: torch.dtype = torch.float32, **settin
     return fit_runtime(network.visual, runtime, dtype=dtype, **options)
 
 
-@pytest.mark.usefixtures("one_thread")
+@pytest.mark.usefixtures("one_thread", "any_size")
 def test_a_choice_is_made_once_for_a_model_and_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = _Remembered()
     files = [Path("a.safetensors")]
@@ -142,7 +153,7 @@ def one_thread() -> Any:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.usefixtures("one_thread")
+@pytest.mark.usefixtures("one_thread", "any_size")
 @pytest.mark.parametrize(("dtype", "choices"), [(torch.float32, 2), (torch.bfloat16, 1)])
 def test_what_decides_the_features_does_not_depend_on_the_number_of_threads(dtype: torch.dtype, choices: int) -> None:
     memory = _Remembered()
@@ -187,6 +198,7 @@ def test_a_runtime_that_fails_leaves_torch_and_says_so(
     assert reason in warnings[0]
 
 
+@pytest.mark.usefixtures("any_size")
 def test_a_runtime_that_is_gone_since_it_was_chosen_leaves_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     record = json.dumps({"name": "onednn", "shares_space": True, "tokens": 17})
     monkeypatch.setattr(runtime_module, "OneDnnStack", _Broken)
@@ -196,6 +208,7 @@ def test_a_runtime_that_is_gone_since_it_was_chosen_leaves_torch(monkeypatch: py
 
 
 @needs_onednn
+@pytest.mark.usefixtures("any_size")
 def test_a_runtime_that_does_not_agree_has_a_space_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime_module, "OneDnnStack", _Inexact)
     monkeypatch.setattr(runtime_module, "_time", lambda *_: ({"torch": 2.0, "onednn": 1.0}, []))
@@ -208,6 +221,7 @@ def test_a_runtime_that_does_not_agree_has_a_space_of_its_own(monkeypatch: pytes
 
 
 @needs_onednn
+@pytest.mark.usefixtures("any_size")
 @pytest.mark.parametrize(("seconds", "name"), [(0.97, "torch"), (0.9, "onednn")])
 def test_auto_takes_another_runtime_where_it_is_worth_it(
     seconds: float, name: str, monkeypatch: pytest.MonkeyPatch
@@ -217,6 +231,7 @@ def test_auto_takes_another_runtime_where_it_is_worth_it(
 
 
 @needs_bfloat16
+@pytest.mark.usefixtures("any_size")
 def test_the_space_of_bfloat16_follows_from_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     by_times = {}
     for name, seconds in (("torch", 2.0), ("onednn", 0.5)):
