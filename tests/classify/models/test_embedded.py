@@ -17,11 +17,14 @@ from abs_classify.models.embedded import (
     EmbeddedAttention,
     EmbeddedModel,
     Semantics,
+    build_anchors,
     cached_semantics,
     load_embedded_model,
     norm_map,
     window_weights,
 )
+from abs_classify.models.embedded_files import ImagenetTexts, find_embedded_files, imagenet_texts
+from abs_classify.models.embedded_networks import EmbeddedTextEncoder
 from abs_core.errors import StorageError, UnknownNameError, UsageError
 
 CPU = torch.device("cpu")
@@ -126,7 +129,6 @@ def test_bfloat16_stays_close(model: EmbeddedModel, derived: Path, pixels: torch
     feature = half.encode_image(pixels[:1])
     assert feature.dtype == torch.float32
     assert cosine_similarity(feature, model.pool(tokens[:1])).item() > 0.98
-    assert len(list(derived.glob("*.safetensors"))) == 1  # both models share the anchors
 
 
 def test_the_embedding_follows_its_formula() -> None:
@@ -261,9 +263,29 @@ def test_derived_numbers_that_cannot_be_kept_are_an_error(tmp_path: Path) -> Non
         cached_semantics(lambda: (torch.ones(1000, 384), torch.ones(384)), tmp_path / "file" / "a", CPU)
 
 
-def test_a_model_uses_the_numbers_it_kept(model: EmbeddedModel, derived: Path, pixels: torch.Tensor) -> None:
-    again = load_embedded_model(cache_folder=derived)
-    (kept,) = derived.glob("embedded-anchors-*.safetensors")
-    before = kept.stat().st_mtime_ns
-    assert torch.allclose(again.encode_image(pixels[:1]), model.encode_image(pixels[:1]), atol=1e-6)
-    assert kept.stat().st_mtime_ns == before
+@pytest.mark.slow
+def test_shipped_anchors_are_those_of_the_class_texts(model: EmbeddedModel) -> None:
+    files, texts = find_embedded_files(), imagenet_texts()
+    anchors, mean = build_anchors(texts, EmbeddedTextEncoder(files, CPU).encode)
+    semantics = Semantics.of(anchors, mean)
+    for name in ("anchors", "mean", "ridge"):
+        assert (getattr(semantics, name) - getattr(model._semantics, name)).abs().max() < 1e-6, name
+
+
+def test_anchors_of_other_class_texts_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, published = find_embedded_files(), imagenet_texts()
+    texts = ImagenetTexts(published.names, ("another gloss", *published.glosses[1:]))
+    numbers = normalize(torch.randn(1000, 384), dim=-1), torch.randn(384)
+    calls: list[ImagenetTexts] = []
+
+    def build(texts: ImagenetTexts, _: object) -> tuple[torch.Tensor, torch.Tensor]:
+        calls.append(texts)
+        return numbers
+
+    monkeypatch.setattr("abs_classify.models.embedded.build_anchors", build)
+    features = [EmbeddedModel(files, texts, CPU, torch.float32, tmp_path).encode_text(["a cat"]) for _ in range(2)]
+    assert torch.equal(*features)
+    assert calls == [texts]
+    assert len(list(tmp_path.glob("embedded-anchors-*.safetensors"))) == 1
+    assert EmbeddedModel(files, published, CPU, torch.float32, tmp_path).encode_text(["a cat"]).ne(features[0]).all()
+    assert len(calls) == 1
