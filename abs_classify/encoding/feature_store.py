@@ -41,6 +41,9 @@ _LARGEST_DESCRIPTION = 1 << 22
 _MARKED_FOR, _PAUSE = 600.0, 30.0
 _EMPTY_FOR = 3600.0
 
+# of a pack that is written, so that it can still be merged
+_MOST_SEGMENTS = 1 << 14
+
 # of an item whose packs are damaged or are merged by others meanwhile
 _ATTEMPTS = 8
 
@@ -226,6 +229,10 @@ class DiskStore:
         if not segments:
             return
         with self._lock:
+            if len(segments) > _MOST_SEGMENTS:
+                for start in range(0, len(segments), _MOST_SEGMENTS):
+                    self.append(space, segments[start : start + _MOST_SEGMENTS])
+                return
             size = sum(segment.values.nbytes + ENTRY.itemsize for segment in segments)
             removed = self._limit.make_room(size, self._in_use)
             if removed is None:
@@ -290,7 +297,10 @@ class DiskStore:
     def describe(self, digest: str) -> Space | None:
         """The space with a digest; None if there is none or its description is damaged."""
         with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-            with (self._features / digest / _SPACE_FILE).open("rb") as stream:
+            path = self._features / digest / _SPACE_FILE
+            if not path.is_file():
+                return None
+            with path.open("rb") as stream:
                 value = json.loads(stream.read(_LARGEST_DESCRIPTION))
             about = str(value.get("about", ""))
             space = Space(str(value["stage"]), value["version"], dict(value["inputs"]), about)
@@ -362,6 +372,9 @@ class DiskStore:
         if space.digest in self._described:
             return
         if self.describe(space.digest) is None:
+            for path in (self._features / space.digest, self._features / space.digest / _SPACE_FILE):
+                if path.is_symlink() or (path.exists() and path.is_dir() == (path.name == _SPACE_FILE)):
+                    remove_path(path)  # something else is in its place
             with atomic_write(self._features / space.digest / _SPACE_FILE, durable=False) as stream:
                 stream.write(canonical_json({**json.loads(space.text), "about": space.about}).encode("utf-8"))
         self._described.add(space.digest)
@@ -369,6 +382,11 @@ class DiskStore:
     def _read(self, space: Space, index: PackIndex, keys: np.ndarray, count: int | None) -> _ReadRows:
         """One attempt to read the rows of items; whatever is damaged is left out of the index."""
         items, entries = index.find(keys)
+        forms = {number: index.pack(number).header.form for number in np.unique(entries["pack"]).tolist()}
+        if len(set(forms.values())) > 1:  # not of our writing: rows of the newest form can be told from the others
+            newest = forms[max(forms, key=lambda number: index.pack(number).name)]
+            alike = np.isin(entries["pack"], [number for number, form in forms.items() if form == newest])
+            items, entries = items[alike], entries[alike]
         chosen = _choose(items, entries, count)
         items, entries = items[chosen], entries[chosen]
         read = _ReadRows()
@@ -404,11 +422,19 @@ class DiskStore:
     def _merge_small_packs(self, digest: str, index: PackIndex) -> None:
         """Merge small packs if there are many; whatever stands against it, they stay."""
         self._repair(digest, index, index.damaged)
+        self._remove_replaced(digest, index)
         if not choose_packs(index.packs) or time.monotonic() - self._tried.get(digest, -_PAUSE) < _PAUSE:
             return
         chosen = choose_packs(index.packs, self._used.of_others())
         if not chosen or not self._rebuild(digest, index, [pack.name for pack in chosen]):
             self._tried[digest] = time.monotonic()
+
+    def _remove_replaced(self, digest: str, index: PackIndex) -> None:
+        """Remove what a process that was killed while it merged left: packs whose rows are in the merged one, too."""
+        names = {pack.name for pack in index.packs}
+        for name in {name for pack in index.packs for name in pack.header.replaces} & names:
+            remove_path(self._features / digest / name)
+            index.remove(name)
 
     def _repair(self, digest: str, index: PackIndex, names: Collection[str]) -> None:
         """Drop the damaged rows of packs, where that is possible; where not, it is tried once."""

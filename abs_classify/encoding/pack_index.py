@@ -361,14 +361,24 @@ def _parse(row: Sequence[Any], space: str) -> IndexedPack:
 
 
 def _list_packs(folder: Path) -> Iterator[tuple[str, int, int]]:
-    """Name, size and time of modification of every file in a folder that has the name of a pack."""
-    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.endswith(PACK_SUFFIX) and not entry.name.startswith("."):
-                with suppress(OSError):
-                    status = entry.stat()
-                    if stat.S_ISREG(status.st_mode):
-                        yield entry.name, status.st_size, status.st_mtime_ns
+    """Name, size and time of modification of every file in a folder that has the name of a pack.
+
+    Raises:
+        CacheError: the folder may not be listed.
+    """
+    try:
+        with os.scandir(folder) as listing:
+            entries = list(listing)
+    except PermissionError as error:
+        raise unreadable_pack(folder) from error
+    except OSError:  # there is none, or something else is in its place
+        return
+    for entry in entries:
+        if entry.name.endswith(PACK_SUFFIX) and not entry.name.startswith("."):
+            with suppress(OSError):
+                status = entry.stat()
+                if stat.S_ISREG(status.st_mode):
+                    yield entry.name, status.st_size, status.st_mtime_ns
 
 
 def _prefixes(ids: np.ndarray) -> np.ndarray:

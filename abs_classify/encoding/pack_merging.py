@@ -18,6 +18,7 @@ import numpy as np
 from abs_classify.encoding.pack_index import IndexedPack
 from abs_classify.encoding.packs import (
     ENTRY,
+    LARGEST_SEGMENT,
     DamagedPackError,
     PackHeader,
     make_entries,
@@ -158,23 +159,27 @@ def _open_source(stream: BufferedReader, space: str) -> _Source:
 _Piece = tuple[int, int, int, int]
 
 
-def _plan(entries: np.ndarray, of_source: np.ndarray, numbers: np.ndarray) -> list[list[_Piece]]:
+def _plan(entries: np.ndarray, of_source: np.ndarray, numbers: np.ndarray, most_rows: int) -> list[list[_Piece]]:
     """The pieces of each segment of the new pack, in the order in which their items come first.
 
     Args:
         entries: of all sources, [n].
         of_source, numbers: [n], the source of each entry, and its number there.
+        most_rows: of a segment.
     """
     ids = np.ascontiguousarray(entries["id"]).view("V32").reshape(-1)
-    _, first, items = np.unique(ids, return_index=True, return_inverse=True)
-    items = first[items.reshape(-1)]
+    _, positions, items = np.unique(ids, return_index=True, return_inverse=True)
+    items = positions[items.reshape(-1)]
     order = np.lexsort((-entries["count"].astype(np.int64), entries["start"], items))
     columns = (items[order], of_source[order], numbers[order], entries["start"][order], entries["count"][order])
     segments: list[list[_Piece]] = []
-    item, reach = -1, 0
+    item, reach, first = -1, 0, 0
     for of_item, source, number, start, count in zip(*(column.tolist() for column in columns), strict=True):
         if of_item != item or start > reach:
-            item, reach = of_item, start
+            item, reach, first = of_item, start, start
+            segments.append([])
+        elif start + count - first > most_rows and start + count > reach:
+            first = reach
             segments.append([])
         if start + count > reach:
             segments[-1].append((source, number, reach - start, start + count - reach))
@@ -188,9 +193,13 @@ def _write(
     sizes = [len(source.entries) for source in sources]
     of_source = np.repeat(np.arange(len(sources)), sizes)
     numbers = np.concatenate([np.arange(size) for size in sizes])
-    segments = _plan(np.concatenate([source.entries for source in sources]), of_source, numbers)
-    firsts = [sources[pieces[0][0]].entries[pieces[0][1]] for pieces in segments]
-    keys, starts = [first["id"].tobytes() for first in firsts], [int(first["start"]) for first in firsts]
+    most_rows = LARGEST_SEGMENT // sources[0].header.form.size
+    segments = _plan(np.concatenate([source.entries for source in sources]), of_source, numbers, most_rows)
+    firsts = [(sources[source].entries[number], skip) for (source, number, skip, _), *_ in segments]
+    keys, starts = (
+        [first["id"].tobytes() for first, _ in firsts],
+        [int(first["start"]) + skip for first, skip in firsts],
+    )
     counts = [sum(rows for *_, rows in pieces) for pieces in segments]
     entries = make_entries(keys, starts, counts, [bytes(16)] * len(segments))
     form = sources[0].header.form

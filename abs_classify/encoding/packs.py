@@ -30,6 +30,7 @@ from abs_core.files import atomic_write
 
 __all__ = [
     "ENTRY",
+    "LARGEST_SEGMENT",
     "PACK_SUFFIX",
     "DamagedPackError",
     "PackHeader",
@@ -66,9 +67,11 @@ _FORMAT = "1"
 
 # bytes; a header of our own has a few hundred, and the names of the packs that a merged one replaces
 _LARGEST_HEADER = 1 << 16
-_MOST_SEGMENTS = 1 << 22
+_MOST_SEGMENTS = 1 << 18
 _MOST_ROWS = 1 << 31
-_LARGEST_ROW = 1 << 31
+
+#: bytes of one segment, which is read as a whole
+LARGEST_SEGMENT = 1 << 28
 
 # of a segment: checksum, id, start, count
 _TABLE_BYTES = 64
@@ -198,11 +201,14 @@ def write_pack(folder: Path, space: str, segments: Sequence[Segment]) -> tuple[s
         Its name, its header, and its entries with 0 as the number of the pack.
 
     Raises:
-        ValueError: a segment without rows, or with an id or a type that no pack can hold.
+        ValueError: a segment without rows, too large, or with an id or a type that no pack can hold.
         StorageError: a full disk or a read-only folder; nothing half-written stays.
     """
     if not all(len(segment.values) for segment in segments):
         raise ValueError("a segment must have at least one row")
+    largest = max(segment.values.nbytes for segment in segments)
+    if largest > LARGEST_SEGMENT:
+        raise ValueError(f"a segment must have at most {LARGEST_SEGMENT:,} bytes, got {largest:,}")
     form = RowForm.of(segments[0].values)
     rows = sum(len(segment.values) for segment in segments)
     header = PackHeader(space, len(segments), rows, form, 0)
@@ -280,8 +286,8 @@ def _is_possible(header: PackHeader) -> bool:
         0 < header.segments <= header.rows < _MOST_ROWS
         and header.segments <= _MOST_SEGMENTS
         and len(header.form.shape) <= 8
-        and all(0 < size <= _LARGEST_ROW for size in header.form.shape)
-        and header.form.size <= _LARGEST_ROW
+        and all(0 < size <= LARGEST_SEGMENT for size in header.form.shape)
+        and header.form.size <= LARGEST_SEGMENT
     )
 
 
@@ -327,7 +333,7 @@ def read_segments(stream: BufferedReader, header: PackHeader, entries: np.ndarra
     place = -1
     for number, (start, count, row) in enumerate(zip(*columns, strict=True)):
         target = header.values + row * form.size
-        if target + count * form.size > size:
+        if target + count * form.size > size or count * form.size > LARGEST_SEGMENT:
             yield None  # before memory is taken for it
             continue
         if target != place:
@@ -340,9 +346,9 @@ def read_segments(stream: BufferedReader, header: PackHeader, entries: np.ndarra
 
 
 def unreadable_pack(path: Path) -> CacheError:
-    """The error of a pack that this user may not read."""
+    """The error of a pack, or a folder of packs, that this user may not read."""
     return CacheError(
-        f"the pack {str(path)!r} of the cache cannot be read: permission denied",
+        f"{str(path)!r} in the cache cannot be read: permission denied",
         remedy="Check the permissions of the cache folder, or name another one with --cache DIR",
     )
 

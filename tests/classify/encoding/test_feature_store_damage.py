@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -100,6 +101,27 @@ def test_what_is_no_file_is_no_pack(tmp_path: Path) -> None:
     os.mkfifo(folder / "a.safetensors")
     (folder / "b.safetensors").mkdir()
     (folder / "c.safetensors").symlink_to("c.safetensors")
+    assert assert_right(DiskStore(tmp_path)) == 30
+
+
+@pytest.mark.parametrize("put", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to(path), Path.touch])
+def test_what_is_in_the_place_of_a_file_or_folder_of_the_store(tmp_path: Path, put: Callable[[Path], None]) -> None:
+    folder = tmp_path / "features" / SPACE.digest
+    fill(tmp_path)
+    (folder / "space.json").unlink()
+    put(folder / "space.json")
+    assert DiskStore(tmp_path).describe(SPACE.digest) is None
+    fill(tmp_path)
+    assert DiskStore(tmp_path).describe(SPACE.digest) == SPACE
+    shutil.rmtree(folder)
+    put(folder)
+    assert assert_right(DiskStore(tmp_path)) == 0
+    fill(tmp_path)
+    assert assert_right(DiskStore(tmp_path)) == 30
+    shutil.rmtree(tmp_path / "features" / "processes")
+    put(tmp_path / "features" / "processes")
+    with DiskStore(tmp_path).claim("work") as is_granted:
+        assert is_granted
     assert assert_right(DiskStore(tmp_path)) == 30
 
 

@@ -80,6 +80,32 @@ def test_segments_with_a_gap_stay_apart(tmp_path: Path) -> None:
     assert_all(store, range(2))
 
 
+def test_a_segment_does_not_outgrow_what_is_read_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pack_merging, "LARGEST_SEGMENT", 4 * 16)
+    store = DiskStore(tmp_path)
+    for start, end in [(0, 3), (2, 4), (3, 6)]:
+        store.append(SPACE, [Segment(IDS[0], start, ROWS[0, start:end])])
+    names = [path.name for path in packs_of(tmp_path)]
+    merged = merge_packs(tmp_path / "features" / SPACE.digest, names, SPACE.digest)
+    assert (merged.entries["start"].tolist(), merged.entries["count"].tolist()) == ([0, 4], [4, 2])
+    assert_all(DiskStore(tmp_path), range(1))
+
+
+def test_what_a_killed_merge_left_is_removed(tmp_path: Path) -> None:
+    store = DiskStore(tmp_path)
+    for item in range(3):
+        store.append(SPACE, [Segment(IDS[item], 0, ROWS[item])])
+    left = {path.name: path.read_bytes() for path in packs_of(tmp_path)}
+    merge_packs(tmp_path / "features" / SPACE.digest, list(left), SPACE.digest)
+    for name, data in left.items():
+        (tmp_path / "features" / SPACE.digest / name).write_bytes(data)
+    later = DiskStore(tmp_path)
+    assert_all(later, range(3))
+    later.append(SPACE, [Segment(IDS[3], 0, ROWS[3])])
+    assert len(packs_of(tmp_path)) == 2
+    assert_all(later, range(4))
+
+
 def test_damaged_rows_are_left_out(tmp_path: Path) -> None:
     store = DiskStore(tmp_path)
     for item in range(3):

@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from abs_classify.encoding.feature_store import DiskStore
-from abs_classify.encoding.packs import read_entries, read_header, write_pack
+from abs_classify.encoding.packs import PackHeader, RowForm, read_entries, read_header, write_pack
 from abs_classify.encoding.spaces import Segment, Space, text_id
 
 SPACE = Space("view-features", 4, {})
@@ -53,6 +53,7 @@ def test_a_pack_is_a_safetensors_file(tmp_path: Path) -> None:
         (Segment(IDS[0], 0, ROWS[0, :0]), "at least one row"),
         (Segment("sha256:ab", 0, ROWS[0]), "64 hex digits, got 'sha256:ab'"),
         (Segment(IDS[0], 0, np.array(["text"])), "numbers or booleans"),
+        (Segment(IDS[0], 0, np.broadcast_to(ROWS[0], (1 << 23, 3, 5))), "at most 268,435,456 bytes"),
     ],
 )
 def test_what_no_pack_can_hold_is_refused(tmp_path: Path, segment: Segment, message: str) -> None:
@@ -147,3 +148,25 @@ def test_ids_that_are_repeated_give_their_own_rows_only(tmp_path: Path) -> None:
     assert rows is not None
     np.testing.assert_array_equal(rows, ROWS[0])
     assert others == [None] * 3
+
+
+def test_a_giant_segment_takes_no_memory(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    rows = 1 << 30
+    header = PackHeader(SPACE.digest, 1, rows, RowForm("<f4", (16,)), 0)
+    first = header.encode()
+    table = np.frombuffer(bytes.fromhex(IDS[0].removeprefix("sha256:")), np.uint8)
+    with path.open("wb") as stream:
+        stream.write(first + bytes(16) + table.tobytes() + np.array([0, rows], np.uint64).tobytes())
+        stream.truncate(len(first) + 64 + rows * 64)  # 64 GiB of which the disk holds nothing
+    assert DiskStore(tmp_path).load(SPACE, IDS) == [None] * 4
+
+
+def test_rows_of_another_form_are_left_out(tmp_path: Path) -> None:
+    store = DiskStore(tmp_path)
+    for start, dtype in ((0, np.float32), (3, np.float64), (0, np.float64)):
+        store.append(SPACE, [Segment(IDS[0], start, ROWS[1 if start else 0].astype(dtype))])
+    (rows,) = store.load(SPACE, IDS[:1])
+    assert rows is not None
+    np.testing.assert_array_equal(rows, np.concatenate(ROWS[:2]).astype(np.float64))
+    assert rows.dtype == np.float64
