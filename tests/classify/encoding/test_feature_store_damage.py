@@ -190,6 +190,23 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(tmp_path: Path) ->
         subprocess.run(["umount", str(bound)], check=True)
 
 
+def test_what_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack = fill(tmp_path)[0]
+    store = DiskStore(tmp_path)
+    assert assert_right(store) == 30
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:  # root may read everything
+        patch.setattr(Path, "open", refuse)
+        with pytest.raises(CacheError, match=rf"{pack.name}' in the cache cannot be read.*--cache DIR"):
+            store.load(SPACE, IDS)
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(CacheError, match=rf"{SPACE.digest}' in the cache cannot be read.*--cache DIR"):
+        DiskStore(tmp_path).counts(SPACE, IDS)
+
+
 @pytest.mark.fuzz
 @settings(max_examples=60, deadline=None)
 @given(
