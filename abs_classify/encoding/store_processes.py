@@ -6,6 +6,7 @@ locks, every claim is granted, and a list of used packs counts for a day.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -64,12 +65,10 @@ class UsedPacks:
         for path in _files(self._folder, _LIST_SUFFIX):
             if path == self._path:
                 continue
-            with suppress(OSError), path.open("rb") as stream:
-                is_held = not lock_file(stream, wait=False)
-                if not has_locks:
-                    is_held = time.time() - path.stat().st_mtime < _LONGEST_WITHOUT_LOCKS
-                if is_held:
-                    names.update(line.decode("ascii", "replace") for line in stream.read().split(b"\n"))
+            with suppress(OSError):
+                age = time.time() - path.stat().st_mtime
+                if _is_held(path) if has_locks else age < _LONGEST_WITHOUT_LOCKS:
+                    names.update(path.read_bytes().decode("ascii", "replace").split())
                 else:
                     path.unlink()
         return names
@@ -78,9 +77,7 @@ class UsedPacks:
         """Whether the file system keeps locks: the own one is held."""
         if not self._open() or self._path is None:
             return True
-        with suppress(OSError), self._path.open("rb") as stream:
-            return not lock_file(stream, wait=False)
-        return True
+        return _is_held(self._path)
 
     def _open(self) -> bool:
         """Whether there is a list of this process; it is locked before others can see it."""
@@ -136,6 +133,8 @@ def claim_work(folder: Path, work: str) -> Iterator[bool]:
                     break
             stream.close()
         is_granted = stream is not None
+    except PermissionError:  # another user's
+        is_granted = not _is_held(path)
     except OSError:
         is_granted = True
     try:
@@ -162,11 +161,7 @@ def wait_for_work(folder: Path, work: str, timeout: float) -> bool:
     path = _claim_path(folder, work)
     end, pause = time.monotonic() + timeout, _FIRST_PAUSE
     while True:
-        try:
-            with path.open("rb") as stream:
-                if lock_file(stream, wait=False):
-                    return True
-        except OSError:
+        if not _is_held(path):
             return True
         left = end - time.monotonic()
         if left <= 0:
@@ -178,9 +173,23 @@ def wait_for_work(folder: Path, work: str, timeout: float) -> bool:
 def remove_dead_files(folder: Path) -> None:
     """Remove the claims of processes that were killed."""
     for path in _files(folder, _CLAIM_SUFFIX):
-        with suppress(OSError), path.open("rb") as stream:
-            if lock_file(stream, wait=False):
+        if not _is_held(path):
+            with suppress(OSError):
                 path.unlink()
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process holds the lock of a file."""
+    for mode in ("r+b", "rb"):
+        try:
+            with path.open(mode) as stream:
+                # network file systems want a file that may be written, others do with one of another user
+                return not lock_file(stream, wait=False)
+        except PermissionError:
+            continue
+        except OSError as error:
+            return error.errno == errno.EBADF
+    return True
 
 
 def _claim_path(folder: Path, work: str) -> Path:
