@@ -10,7 +10,14 @@ import click
 
 from abs_cli.completion_values import complete_images, complete_method, complete_templates
 from abs_cli.console import note, note_work, progress
-from abs_cli.options import ModelOptions, choose_label_space, class_options, model_options, truncated_option
+from abs_cli.options import (
+    ModelOptions,
+    choose_label_space,
+    class_options,
+    model_options,
+    open_feature_store,
+    truncated_option,
+)
 from abs_core.home import Home
 from abs_core.text import counted, json_text, printable, valid_unicode
 
@@ -119,7 +126,7 @@ def command(
         templates=templates,
         seed=model.seed,
         batch_size=model.batch_size,
-        cache=home.cache,
+        cache=open_feature_store(home),
         on_error=on_error,
         truncated=truncated,
         progress=progress,

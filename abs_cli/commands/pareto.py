@@ -10,7 +10,7 @@ import click
 
 from abs_cli.completion_values import complete_dataset, complete_model
 from abs_cli.console import note, progress
-from abs_cli.options import choose_label_space, class_options, compute_options
+from abs_cli.options import choose_label_space, class_options, compute_options, open_feature_store
 from abs_core.extras import require_installed
 from abs_core.home import Home
 from abs_core.text import format_duration, json_text
@@ -122,7 +122,7 @@ def command(
         dataset,
         model,
         descriptions=label_space,
-        cache=home.cache,
+        cache=open_feature_store(home),
         weights=WeightsStore(home.models),
         progress=progress,
         **settings,

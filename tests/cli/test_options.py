@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from abs_cli.options import RenamedOption, choose_label_space, compute_options
+import abs_cli.commands
+from abs_classify.encoding.spaces import Segment, Space, text_id
+from abs_cli.options import RenamedOption, choose_label_space, compute_options, open_feature_store
 from abs_core.home import Home
+
+COMMANDS = Path(abs_cli.commands.__path__[0])
 
 
 @click.command()
@@ -49,3 +54,18 @@ def test_labels_that_are_no_words_are_warned_about_and_shipped_ones_are_not(
     caplog.clear()
     choose_label_space(Home(tmp_path, tmp_path / "cache"), None, "fgvc-aircraft")
     assert caplog.messages == []
+
+
+def test_features_keep_to_the_size_and_folders_of_the_user(tmp_path: Path) -> None:
+    space, segment = Space("images", 1, {}), Segment(text_id("a"), 0, np.zeros((1, 4), np.float32))
+    for size, count in ((0, 0), (float("inf"), 1)):
+        store = open_feature_store(Home(tmp_path / "home", tmp_path / "cache", size))
+        store.append(space, [segment])
+        assert (store.root, store.counts(space, [segment.id])) == (tmp_path / "cache", [count])
+
+
+@pytest.mark.parametrize("path", sorted(COMMANDS.glob("*.py")), ids=lambda path: path.stem)
+def test_no_command_opens_the_features_without_the_size(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert "cache=home.cache" not in text
+    assert "DiskStore(" not in text
