@@ -276,7 +276,12 @@ class DiskStore:
 
         Args:
             required: the bytes of the rows that it computes.
+
+        Raises:
+            CacheError: as ``require_writable``, if there are any.
         """
+        if required:
+            self.require_writable()
         with self._lock:
             self._limit.announce(required)
 
