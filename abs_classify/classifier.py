@@ -35,9 +35,9 @@ from abs_classify.encoding.samples import (
 )
 from abs_classify.encoding.stages import SHARD, Stages
 from abs_classify.encoding.work import WorkCounts
-from abs_classify.explanation import Explanation, RankedClass, explain
+from abs_classify.explanation import Explanation, RankedClass, explain, explain_seen
 from abs_classify.methods.phrases import readable
-from abs_classify.methods.table import plan_methods
+from abs_classify.methods.table import ViewNumber, plan_methods
 from abs_classify.models.deferred import DeferredModel, LoadedModel, model_notes
 from abs_core.descriptions import Description, LabelSpace
 from abs_core.errors import ImageError, UnknownNameError, UsageError
@@ -88,6 +88,7 @@ class Prediction:
         ranking: the best classes, best first.
         explanation: why, if it was asked for.
         remarks: what was guessed, scaled or left out to make the image's pixels.
+        views: how many views of each kind an adaptive run looked at; None where it was a fixed number.
         shard: the images with which this one was encoded; None where they came from an iterator, so that predictions
             that are kept do not keep images in memory.
         position: of this image in its shard.
@@ -98,6 +99,7 @@ class Prediction:
     ranking: tuple[RankedClass, ...]
     explanation: Explanation | None = None
     remarks: tuple[str, ...] = ()
+    views: int | None = None
     shard: PredictedShard | None = field(default=None, repr=False, compare=False)
     position: int = field(default=0, repr=False, compare=False)
 
@@ -174,7 +176,8 @@ class Classifier:
         names: class id to class name; an id without one is its own name, with spaces for underscores.
         templates: the template set for methods that use one: a shipped id or a file.
         attention: where attention maps come from, see ``load_attention``, or a backend. A ``DeferredModel`` has one.
-        views: replaces the method's number of views of each kind.
+        views: replaces the method's number of views of each kind; "adaptive" or ``AdaptiveViews`` looks at as many as
+            the label of an image needs.
         seed: with an image's id and a view's kind and number it determines every random draw.
         batch_size: crops that are encoded together; changes speed and memory, and scores by rounding only.
         cache: a folder, or a cache, that keeps the results of every stage; None computes everything and stores nothing.
@@ -196,7 +199,7 @@ class Classifier:
         names: Mapping[str, str] | None = None,
         templates: str = "plain",
         attention: str | AttentionBackend = "auto",
-        views: int | None = None,
+        views: ViewNumber = None,
         seed: int = 0,
         batch_size: int = 64,
         cache: DiskStore | Path | str | None = None,
@@ -204,6 +207,7 @@ class Classifier:
         self.label_space = as_label_space(descriptions, names or {})
         plan = plan_methods([method], self.label_space, views, templates, None, seed)
         ((self.method, self.class_texts),) = plan.methods.items()
+        self.adaptive = plan.adaptive
         self._store = open_store(cache)
         models = deferred_model(model, attention, self._store).for_methods(plan.methods)
         models.find_files()
@@ -309,7 +313,8 @@ class Classifier:
     ) -> Generator[ScoredShard, None, None]:
         from abs_classify.encoding.ranking import ShardScorer
 
-        scorer = ShardScorer(stages, {self.method: self.class_texts}, request.on_error, partial_shards=True)
+        methods = {self.method: self.class_texts}
+        scorer = ShardScorer(stages, methods, request.on_error, partial_shards=True, adaptive=self.adaptive)
         identified = self.identified(images, request.truncated)
         with closing(scorer.score(identified, ahead=isinstance(images, Sequence))) as shards:
             for scored in shards:
@@ -330,6 +335,9 @@ class Classifier:
             return
         scores = scored.scores[self.method.name]
         ranking = rank_classes(scores, None, self.method.name, max(request.top, _SHOWN_CLASSES))
+        looked = scored.looked.get(self.method.name)
+        if looked is not None:
+            ranking = dataclasses.replace(ranking, looked=looked)
         shard = PredictedShard(scored.images, ranking) if request.keep_images else None
         explanations = self._explanations(stages, scored) if request.explain else [None] * len(scored.images)
         classes = [RankedClass(class_id, name, 0.0) for class_id, name in self.names.items()]
@@ -340,13 +348,20 @@ class Classifier:
                 for class_index, score in list(best)[: request.top]
             )
             remarks = scored.facts[position].remarks
-            yield Prediction(image.name, image.id, ranked, explanation, remarks, shard, position)
+            views = None if looked is None else int(looked[position])
+            yield Prediction(image.name, image.id, ranked, explanation, remarks, views, shard, position)
 
     def _explanations(self, stages: Stages, scored: ScoredShard) -> list[Explanation | None]:
         import torch
 
-        views = self.method.views_by_kind(stages.views(scored.images, self.method.views))
         scores = torch.from_numpy(scored.scores[self.method.name])
+        looked = scored.looked.get(self.method.name)
+        if looked is not None:
+            return [
+                explain_seen(stages, self.method, self.class_texts, image, int(count), scores=row)
+                for image, count, row in zip(scored.images, looked, scores, strict=True)
+            ]
+        views = self.method.views_by_kind(stages.views(scored.images, self.method.views))
 
         def features(position: int) -> dict[str, torch.Tensor]:
             return {kind: rows[position] for kind, rows in views.items()}

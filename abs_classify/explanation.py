@@ -10,16 +10,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from abs_classify.methods.scoring import AdditiveScorer, ClassTextFeatures, Contributions, StreamScorer
+from abs_classify.methods.scoring import (
+    AdditiveScorer,
+    ClassTextFeatures,
+    Contributions,
+    MeanSimilarity,
+    PerViewScorer,
+    StreamScorer,
+)
 from abs_core.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from abs_classify.encoding.samples import IdentifiedSample
+    from abs_classify.encoding.stages import Stages
     from abs_classify.methods.class_texts import ClassTexts
     from abs_classify.methods.table import Method
 
-__all__ = ["Explanation", "RankedClass", "SentenceShare", "ViewShare", "explain"]
+__all__ = ["Explanation", "RankedClass", "SentenceShare", "ViewShare", "explain", "explain_seen"]
 
 
 @dataclass(frozen=True)
@@ -145,8 +154,11 @@ def explain(
     class_texts: ClassTexts,
     scores: Tensor | None = None,
     among: Sequence[int] = (),
+    totals: Mapping[str, int] | None = None,
 ) -> Explanation:
     """Explain the prediction for one image.
+
+    After an adaptive run each view stands for those that it foretells: n views of N for N / n each.
 
     Args:
         method: the row of the table.
@@ -155,6 +167,7 @@ def explain(
         class_texts: the texts of the classes.
         scores: [C] as predicted; None computes them. A stream method needs them.
         among: positions of the only classes that may win, where a benchmark chooses them after scoring; () for all.
+        totals: how many views of each kind there are in all, where an adaptive run looked at the first of them.
 
     Raises:
         UsageError: a stream method without scores, or scores of other classes.
@@ -163,7 +176,7 @@ def explain(
 
     ids = class_texts.class_ids
     if scores is None:
-        scores = _scores(method, views, features)
+        scores = _scores(method, views, features, totals)
     if scores.shape != (len(ids),):
         raise UsageError(f"scores must have the shape [{len(ids)}], one for each class, got {list(scores.shape)}")
     # of equal scores the lower position comes first, as in a ranking
@@ -176,7 +189,7 @@ def explain(
     view_shares: tuple[ViewShare, ...] = ()
     sentence_shares: tuple[SentenceShare, ...] = ()
     if isinstance(method.scorer, AdditiveScorer):
-        contributions = method.scorer.contributions(views, features)
+        contributions = _weighted(method, method.scorer.contributions(views, features), views, totals)
         view_shares = _view_shares(contributions, class_texts, winner, second)
         sentence_shares = _sentence_shares(contributions, class_texts, winner, second)
     return Explanation(
@@ -191,7 +204,53 @@ def explain(
     )
 
 
-def _scores(method: Method, views: Mapping[str, Tensor], features: ClassTextFeatures) -> Tensor:
+def explain_seen(
+    stages: Stages,
+    method: Method,
+    class_texts: ClassTexts,
+    image: IdentifiedSample,
+    looked: int,
+    scores: Tensor | None = None,
+    among: Sequence[int] = (),
+) -> Explanation:
+    """Explain the prediction of an adaptive run for one image, by the views that it looked at.
+
+    Args:
+        stages: with these views in the store.
+        method, class_texts, scores, among: as in ``explain``.
+        image: the image.
+        looked: how many views of each adaptive source were looked at.
+    """
+    seen = method.seen(looked, cheap_windows=stages.models.facts.cheap_windows)
+    views = {kind: rows[0] for kind, rows in seen.views_by_kind(stages.views([image], seen.views)).items()}
+    totals = {view.kind: view.count for view in method.views}
+    return explain(method, views, stages.text_features(class_texts), class_texts, scores, among, totals)
+
+
+def _weighted(
+    method: Method, contributions: Contributions, views: Mapping[str, Tensor], totals: Mapping[str, int] | None
+) -> Contributions:
+    """The contributions of views that stand for more than themselves."""
+    if totals is None:
+        return contributions
+    import torch
+
+    weights = torch.tensor([totals[kind] / len(views[kind]) for kind, _ in contributions.views], dtype=torch.float64)
+    if isinstance(method.scorer, MeanSimilarity):
+        # a mean over all views, of which the contributions are over those that are there
+        weights = weights * len(weights) / sum(totals.values())
+    return replace(contributions, parts=contributions.parts * weights[:, None])
+
+
+def _scores(
+    method: Method, views: Mapping[str, Tensor], features: ClassTextFeatures, totals: Mapping[str, int] | None
+) -> Tensor:
+    if totals is not None and isinstance(method.scorer, PerViewScorer):
+        parts = [
+            method.scorer.view_scores({kind: rows[None]}, features, sum(totals.values()))[0].mean(0) * totals[kind]
+            for kind, rows in views.items()
+        ]
+        return sum(parts[1:], parts[0])
     if isinstance(method.scorer, StreamScorer):
         raise UsageError(
             f"the method {method.name!r} scores an image by the images before it, so its scores must be given",

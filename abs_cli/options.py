@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import click
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from abs_classify.classifier import Classifier
     from abs_classify.encoding.feature_store import DiskStore
     from abs_classify.encoding.stages import Stages
+    from abs_classify.methods.table import ViewNumber
     from abs_core.descriptions import LabelSpace
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "license_option",
     "model_options",
     "open_feature_store",
+    "views_options",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -62,7 +65,7 @@ class ModelOptions:
         return stages
 
     def classifier(
-        self, home: Home, label_space: LabelSpace, *, method: str, views: int | None, templates: str = "plain"
+        self, home: Home, label_space: LabelSpace, *, method: str, views: ViewNumber, templates: str = "plain"
     ) -> Classifier:
         """A classifier with the user's cache; everything that is named is checked, and nothing is loaded.
 
@@ -191,6 +194,72 @@ def truncated_option(function: F) -> F:
         show_default=True,
         help="Files that end early: refuse them, or read what there is of a JPEG, PNG, GIF, BMP, TIFF or PPM file.",
     )(function)
+
+
+class _ViewNumber(click.ParamType[Any]):
+    """A number of views, or the word adaptive."""
+
+    name = "number of views"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or "adaptive"."""
+        is_adaptive = isinstance(value, str) and value.strip().lower() == "adaptive"
+        return "adaptive" if is_adaptive else click.IntRange(min=1).convert(value, param, ctx)
+
+
+def views_options(function: F) -> F:
+    """Add ``--views`` and what belongs to ``--views adaptive``; the command gets one value ``views``."""
+
+    @wraps(function)
+    def with_views(*arguments: Any, views: Any, agreement: float | None, stopping: str | None, **options: Any) -> Any:
+        return function(*arguments, views=_chosen_views(views, agreement, stopping), **options)
+
+    chosen: Any = with_views
+    for option in reversed(
+        [
+            click.option(
+                "--views",
+                type=_ViewNumber(),
+                metavar="N|adaptive",
+                help="Number of views of each kind, or adaptive: as many as the label of an image needs.  "
+                "[default: the method's own number]",
+            ),
+            click.option(
+                "--agreement",
+                type=float,
+                metavar="P",
+                help="With --views adaptive: how often the label is that of all views.  [default: 0.99]",
+            ),
+            click.option(
+                "--stopping",
+                type=click.Choice(["normal", "guaranteed"]),
+                help="With --views adaptive: the rule that stops, by an estimate or with a guarantee.  "
+                "[default: normal]",
+            ),
+        ]
+    ):
+        chosen = option(chosen)
+    return cast("F", chosen)
+
+
+def _chosen_views(views: Any, agreement: float | None, stopping: str | None) -> Any:
+    """A number, ``AdaptiveViews`` or None.
+
+    Raises:
+        UsageError: an option of adaptive views without these, or a value that cannot be.
+    """
+    given = {"agreement": agreement, "stopping": stopping}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if views != "adaptive":
+        if chosen:
+            raise UsageError(
+                f"--{next(iter(chosen))} has no effect without --views adaptive",
+                remedy="Add --views adaptive, or leave it out",
+            )
+        return views
+    from abs_classify.methods.adaptive import AdaptiveViews
+
+    return AdaptiveViews(**chosen)
 
 
 def model_options(function: F) -> F:

@@ -17,43 +17,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from abs_classify.methods.adaptive import LOOK, AdaptiveViews, PartialScores, StoppingRule, looks
+from abs_classify.methods.adaptive import AdaptiveViews, PartialScores, StoppingRule, looks
 from abs_classify.methods.scoring import ClassTextFeatures, PerViewScorer
-from abs_classify.methods.views import FeatureWindows, FullImage, ViewSource
+from abs_classify.methods.views import ViewSource
 
 if TYPE_CHECKING:
     from abs_classify.methods.table import Method
     from abs_classify.models.deferred import ModelFacts
 
-__all__ = ["AdaptiveMethod", "AdaptiveResult", "ImageViews", "ViewDecisions", "adaptive_rules", "adaptive_sources"]
-
-
-def adaptive_sources(method: Method, *, cheap_windows: bool) -> tuple[ViewSource, ...]:
-    """The view sources of a method that it takes in rounds, one view of each at a time; none if it keeps its number.
-
-    Those are the crops, and the feature windows of a model that runs its last block on each. Feature windows that cost
-    nearly nothing are there from the start.
-
-    Args:
-        method: any row.
-        cheap_windows: whether the model's feature windows cost nearly nothing.
-    """
-    if not isinstance(method.scorer, PerViewScorer):
-        return ()
-    sources = tuple(
-        view
-        for view in method.views
-        if not isinstance(view, FullImage) and not (cheap_windows and isinstance(view, FeatureWindows))
-    )
-    counts = {view.count for view in sources}
-    return sources if len(counts) == 1 and counts.pop() > LOOK else ()
+__all__ = ["AdaptiveMethod", "AdaptiveResult", "ImageViews", "ViewDecisions", "adaptive_rules"]
 
 
 def adaptive_rules(
     adaptive: AdaptiveViews, methods: Iterable[Method], facts: ModelFacts
 ) -> dict[Method, tuple[StoppingRule, tuple[ViewSource, ...]]]:
     """The rule of each adaptive method, and the view sources that it takes in rounds."""
-    sources = {method: adaptive_sources(method, cheap_windows=facts.cheap_windows) for method in methods}
+    sources = {method: method.adaptive_views(cheap_windows=facts.cheap_windows) for method in methods}
     return {method: (adaptive.rule(), views) for method, views in sources.items() if views}
 
 
@@ -65,7 +44,7 @@ class AdaptiveMethod:
         method: its scorer is a ``PerViewScorer``.
         texts: the encoded class texts.
         rule: says when to stop.
-        sources: the view sources that are taken in rounds, see ``adaptive_sources``; at least one.
+        sources: the view sources that are taken in rounds, see ``Method.adaptive_views``; at least one.
         encoded: for each view source of the method the one that is encoded: the same, or with a larger number of views.
     """
 

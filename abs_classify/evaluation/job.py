@@ -31,6 +31,8 @@ from abs_core.text import counted
 
 if TYPE_CHECKING:
     from abs_classify.images import Truncated
+    from abs_classify.methods.table import Method
+    from abs_classify.methods.views import ViewSource
 
 __all__ = [
     "Evaluation",
@@ -310,6 +312,12 @@ class Evaluation:
         """The classes that an image could get."""
         return self.job.label_space
 
+    def adaptive_views(self, method: Method) -> tuple[ViewSource, ...]:
+        """The view sources that a method took in rounds; none where it looked at all of its views."""
+        if self.plan.adaptive is None:
+            return ()
+        return method.adaptive_views(cheap_windows=self.stages.models.facts.cheap_windows)
+
     def spread(self, method: str) -> SeedSpread:
         """Top-1 accuracies of a method over the seeds; one value where it draws nothing."""
         by_seed = [self.results, *self.redraws]
@@ -349,10 +357,17 @@ class Evaluation:
             *map(str, self.label_space.labels.remarks),
             *self._classes_without_data(),
             *self.plan.notes,
+            *self._fixed_views(),
             *near,
             *self._not_compared(),
             *self.stages.models.notes,
         ]
+
+    def _fixed_views(self) -> list[str]:
+        """A note on methods of an adaptive run that looked at all of their views."""
+        sampling = [method for method in self.plan.methods if any(view.kind != "whole" for view in method.views)]
+        fixed = [method.name for method in sampling if self.plan.adaptive and not self.adaptive_views(method)]
+        return [f"{', '.join(fixed)}: looked at all views, as the score is no sum over crops"] if fixed else []
 
     def _small_images(self) -> list[str]:
         """A note on images that have fewer pixels than the model's input, whose crops have hardly any."""

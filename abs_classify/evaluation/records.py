@@ -28,7 +28,7 @@ from abs_core.errors import ResultError
 
 if TYPE_CHECKING:
     from abs_classify.evaluation.job import Evaluation
-    from abs_classify.methods.table import Method, MethodPlan
+    from abs_classify.methods.table import Method
 
 __all__ = [
     "FORMAT",
@@ -134,6 +134,17 @@ class TextFacts(ResultPart):
     control: str | None = Field(description="how the descriptions were changed; null for not at all")
 
 
+class AdaptiveFacts(ResultPart):
+    """How many views an adaptive method looked at: rule and agreement; of how many; the mean, and how many fewer."""
+
+    rule: str
+    agreement: float = Field(gt=0, lt=1, description="how often the label is that of all views, in the rule's sense")
+    kinds: list[str] = Field(description="the kinds of views that came in rounds")
+    views: int = Field(description="how many views of each of these kinds there are in all")
+    mean_views: float = Field(description="how many of them were looked at, on average over the images")
+    settled_early: float = Field(ge=0, le=1, description="the share of images that did not need all of them")
+
+
 class MethodFacts(ResultPart):
     """The row of the method table: views in words and as keys, matcher, whether the order of images matters."""
 
@@ -141,6 +152,9 @@ class MethodFacts(ResultPart):
     view_keys: list[dict[str, JsonValue]]
     matcher: dict[str, JsonValue]
     stream: bool
+    adaptive: AdaptiveFacts | None = Field(
+        None, description="null for a method that looked at all views; missing in older files"
+    )
 
 
 class Details(ResultPart):
@@ -352,7 +366,7 @@ def _weight_facts(evaluation: Evaluation) -> WeightFacts:
 def _record(evaluation: Evaluation, result: MethodResult, base: MethodResult, shared: dict[str, Any]) -> ResultRecord:
     architecture, weights = split_model(evaluation.model)
     dataset, label_space = evaluation.job.split.dataset, evaluation.job.label_space
-    method, texts = _method_facts(evaluation.plan, result.method)
+    method, texts = _method_facts(evaluation, result.method)
     details = Details(
         **shared,
         texts=texts,
@@ -385,11 +399,19 @@ def _record(evaluation: Evaluation, result: MethodResult, base: MethodResult, sh
     )
 
 
-def _method_facts(plan: MethodPlan, name: str) -> tuple[MethodFacts, TextFacts]:
+def _method_facts(evaluation: Evaluation, name: str) -> tuple[MethodFacts, TextFacts]:
+    plan = evaluation.plan
     method, texts = next((method, texts) for method, texts in plan.methods.items() if method.name == name)
     # as JSON has them: a tuple is a list
     key = json.loads(json.dumps(method.key()))
-    facts = MethodFacts(views=_views_text(method), view_keys=key["views"], matcher=key["matcher"], stream=method.stream)
+    adaptive = _adaptive_facts(evaluation, method)
+    facts = MethodFacts(
+        views=_views_text(method, adaptive),
+        view_keys=key["views"],
+        matcher=key["matcher"],
+        stream=method.stream,
+        adaptive=adaptive,
+    )
     return facts, TextFacts(
         source=method.texts.name,
         count=len(texts.texts),
@@ -399,10 +421,31 @@ def _method_facts(plan: MethodPlan, name: str) -> tuple[MethodFacts, TextFacts]:
     )
 
 
-def _views_text(method: Method) -> str:
-    """``50 crops + 50 windows``."""
+def _adaptive_facts(evaluation: Evaluation, method: Method) -> AdaptiveFacts | None:
+    sources, adaptive = evaluation.adaptive_views(method), evaluation.plan.adaptive
+    if not sources or adaptive is None:
+        return None
+    looked, total = evaluation.scored.methods[method.name].looked, sources[0].count
+    return AdaptiveFacts(
+        rule=adaptive.stopping,
+        agreement=adaptive.agreement,
+        kinds=[view.kind for view in sources],
+        views=total,
+        mean_views=round(float(looked.mean()), 3),
+        settled_early=round(float((looked < total).mean()), 6),
+    )
+
+
+def _views_text(method: Method, adaptive: AdaptiveFacts | None) -> str:
+    """``50 crops + 50 windows``, or ``7.9 of 50 crops + 50 windows``."""
     words = {"whole": "whole", "random": "random crops", "box": "crops", "window": "windows"}
-    return " + ".join(words[v.kind] if v.kind == "whole" else f"{v.count} {words[v.kind]}" for v in method.views)
+    parts = []
+    for view in method.views:
+        number = "" if view.kind == "whole" else f"{view.count} "
+        if adaptive is not None and view.kind in adaptive.kinds:
+            number = f"{adaptive.mean_views:.1f} of {number}"
+        parts.append(f"{number}{words[view.kind]}")
+    return " + ".join(parts)
 
 
 _STARS = "***"

@@ -290,6 +290,19 @@ def _aligned(header: Sequence[str], body: Sequence[Sequence[str]], names: int) -
     return lines
 
 
+def _adaptive_notes(records: Sequence[ResultRecord]) -> list[str]:
+    """What adaptive methods of a table stopped by, and how often before the last view."""
+    notes = []
+    for record in records:
+        adaptive = record.details.method.adaptive
+        if adaptive is not None:
+            notes.append(
+                f"{record.method}: {100 * adaptive.settled_early:.1f} % of the images settled before the last view "
+                f"({adaptive.rule} rule, agreement {adaptive.agreement:g})"
+            )
+    return list(dict.fromkeys(notes))
+
+
 def _footnotes(records: Sequence[ResultRecord], differences: Sequence[PairedComparison]) -> list[str]:
     if not records:
         return []
@@ -297,4 +310,4 @@ def _footnotes(records: Sequence[ResultRecord], differences: Sequence[PairedComp
     notes = [f"{images} images; 95 % intervals: Wilson, for differences Newcombe (paired); p: exact McNemar"]
     if not all(difference.conclusive for difference in differences):
         notes.append(f"{_MARK} {NO_DIFFERENCE}")
-    return notes
+    return notes + _adaptive_notes(records)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from abs_classify.methods.adaptive import AdaptiveViews
+from abs_classify.methods.adaptive import LOOK, AdaptiveViews
 from abs_classify.methods.baselines import DMN, TDA, OnZeta, Zero
 from abs_classify.methods.baselines.mta import MIN_VIEWS, MTA
 from abs_classify.methods.class_texts import (
@@ -120,6 +120,34 @@ class Method:
             "matcher": self.scorer.key(),
             "stream": self.stream,
         }
+
+    def adaptive_views(self, *, cheap_windows: bool) -> tuple[ViewSource, ...]:
+        """The view sources that an adaptive run takes in rounds, one view of each at a time; none if it keeps them all.
+
+        Those are the crops, and the feature windows of a model that runs its last block on each. Feature windows that
+        cost nearly nothing are there from the start.
+
+        Args:
+            cheap_windows: whether the model's feature windows cost nearly nothing.
+        """
+        if not isinstance(self.scorer, PerViewScorer):
+            return ()
+        sources = tuple(
+            view
+            for view in self.views
+            if not isinstance(view, FullImage) and not (cheap_windows and isinstance(view, FeatureWindows))
+        )
+        counts = {view.count for view in sources}
+        return sources if len(counts) == 1 and counts.pop() > LOOK else ()
+
+    def seen(self, looked: int, *, cheap_windows: bool) -> Method:
+        """The row with as many views of each adaptive source as an adaptive run looked at."""
+        adaptive = self.adaptive_views(cheap_windows=cheap_windows)
+        views = tuple(
+            dataclasses.replace(view, count=looked) if view in adaptive and not isinstance(view, FullImage) else view
+            for view in self.views
+        )
+        return dataclasses.replace(self, views=views)
 
     def views_by_kind(self, features: Mapping[ViewSource, Tensor]) -> dict[str, Tensor]:
         """This method's features out of those of many view sources, by kind, as its scorer takes them."""

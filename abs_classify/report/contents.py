@@ -27,7 +27,7 @@ from abs_classify.evaluation.job import Evaluation, RankedPass
 from abs_classify.evaluation.records import ResultRecord, redacted
 from abs_classify.evaluation.results_folder import file_stem
 from abs_classify.evaluation.sweep import EvaluationObserver, Sweep
-from abs_classify.explanation import Explanation, RankedClass, explain
+from abs_classify.explanation import Explanation, RankedClass, explain, explain_seen
 from abs_classify.methods.views import place_views
 from abs_classify.report.layout import MethodPrediction, ReportImage, ReportPage, ViewPlaces
 from abs_classify.report.page import write_report
@@ -70,6 +70,7 @@ class ShardExplainer:
         class_texts: its texts.
         shard: the images.
         selected: positions of the only classes that may win; () for all.
+        looked: how many views of each adaptive source the method looked at for each image; empty for all of them.
     """
 
     def __init__(
@@ -79,14 +80,19 @@ class ShardExplainer:
         class_texts: ClassTexts,
         shard: Sequence[IdentifiedSample],
         selected: Sequence[int],
+        looked: Sequence[int] = (),
     ) -> None:
         self._stages, self._method, self._class_texts, self._selected = stages, method, class_texts, selected
-        self._views = stages.views(shard, method.views)
+        self._shard, self._looked = shard, looked
+        self._views = {} if len(looked) else stages.views(shard, method.views)
         guided = any(view.needs_attention for view in method.views)
         self._attention = stages.attention(shard) if guided else None
 
     def explain(self, position: int) -> Explanation:
         """Why the method prefers its first class, for the image at a position in the shard."""
+        if len(self._looked):
+            image, looked = self._shard[position], self._looked[position]
+            return explain_seen(self._stages, self._method, self._class_texts, image, looked, among=self._selected)
         views = {view.kind: self._views[view][position] for view in self._method.views}
         features = self._stages.text_features(self._class_texts)
         return explain(self._method, views, features, self._class_texts, among=self._selected)
@@ -98,10 +104,10 @@ class ShardExplainer:
     def places(self, position: int, image: LoadedImage) -> tuple[ViewPlaces, ...]:
         """Where the views of that image lie, of every kind but the full image."""
         geometry = self._stages.models.facts.geometry
-        size = image.pixels.size
-        placed = place_views(
-            geometry, self.attention(position), image.id, size, self._method.views, seed=self._stages.seed
-        )
+        size, method = image.pixels.size, self._method
+        if len(self._looked):
+            method = method.seen(self._looked[position], cheap_windows=self._stages.models.facts.cheap_windows)
+        placed = place_views(geometry, self.attention(position), image.id, size, method.views, seed=self._stages.seed)
         return tuple(
             ViewPlaces(
                 view.kind,
@@ -209,7 +215,16 @@ def _report_images(
     for shard in scored.shards:
         wanted = [position for position in range(len(shard)) if start + position in chosen]
         explainer = (
-            ShardExplainer(stages, method, methods[method], shard, scored.selected) if method and wanted else None
+            ShardExplainer(
+                stages,
+                method,
+                methods[method],
+                shard,
+                scored.selected,
+                scored.methods[method.name].looked[start : start + len(shard)].tolist(),
+            )
+            if method and wanted
+            else None
         )
         for position in wanted:
             image = shard[position].load()
@@ -337,7 +352,9 @@ def _scored_images(
     ]
     top = [shard.ranking.top[position] for shard, position in placed]
     scores = [shard.ranking.scores[position] for shard, position in placed]
-    ranking = MethodRanking(np.stack(top), np.stack(scores), np.empty(0, dtype=np.int64))
+    looked = [prediction.views for prediction in predictions if prediction.views is not None]
+    none = np.empty(0, dtype=np.int64)
+    ranking = MethodRanking(np.stack(top), np.stack(scores), none, np.array(looked, dtype=np.int64))
     return ScoredImages(shards, [], {classifier.method.name: ranking}, list(skipped))
 
 

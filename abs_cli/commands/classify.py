@@ -12,7 +12,14 @@ import click
 
 from abs_cli.completion_values import complete_method, complete_templates
 from abs_cli.console import note, note_work, progress
-from abs_cli.options import ModelOptions, choose_label_space, class_options, model_options, truncated_option
+from abs_cli.options import (
+    ModelOptions,
+    choose_label_space,
+    class_options,
+    model_options,
+    truncated_option,
+    views_options,
+)
 from abs_core.errors import ImageError, StorageError
 from abs_core.files import is_folder, storage_errors
 from abs_core.home import Home
@@ -39,12 +46,7 @@ _EXPLAINED = 5
     help="Method; see `abs methods`.",
     shell_complete=complete_method,
 )
-@click.option(
-    "--views",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Number of views of each kind.  [default: the method's own]",
-)
+@views_options
 @click.option(
     "--templates",
     default="plain",
@@ -82,7 +84,7 @@ def command(
     bundle: str | None,
     labels: str | None,
     method: str,
-    views: int | None,
+    views: Any,
     templates: str,
     top: int,
     on_error: Any,
@@ -201,6 +203,7 @@ def _json_lines(classifier: Classifier, predictions: Sequence[Prediction]) -> It
             "ranking": [
                 {"class": ranked.class_id, "name": ranked.name, "score": ranked.score} for ranked in prediction.ranking
             ],
+            "views": prediction.views,
             "remarks": list(prediction.remarks),
             "explanation": why.to_dict(top=_EXPLAINED) if why is not None else None,
         }

@@ -19,7 +19,14 @@ from abs_cli.completion_values import (
     complete_templates,
 )
 from abs_cli.console import note_work, progress
-from abs_cli.options import RenamedOption, choose_label_space, compute_options, open_feature_store, truncated_option
+from abs_cli.options import (
+    RenamedOption,
+    choose_label_space,
+    compute_options,
+    open_feature_store,
+    truncated_option,
+    views_options,
+)
 from abs_core.home import Home
 from abs_core.text import json_text
 
@@ -84,12 +91,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
     help="Methods to compare; see `abs methods`.",
     shell_complete=complete_methods,
 )
-@click.option(
-    "--views",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Number of views of each kind.  [default: the method's own]",
-)
+@views_options
 @click.option(
     "--templates",
     default="plain",

@@ -47,7 +47,17 @@ def test_json_has_one_line_for_each_photo(abs_command: Abs, photos: list[Path], 
     rows = [json.loads(line) for line in abs_command("classify", *photos, *small, "--json").out.splitlines()]
     assert [row["path"] for row in rows] == [str(path) for path in photos]
     for row in rows:
-        assert set(row) == {"path", "image", "method", "classes_from", "model", "ranking", "remarks", "explanation"}
+        assert set(row) == {
+            "path",
+            "image",
+            "method",
+            "classes_from",
+            "model",
+            "ranking",
+            "views",
+            "remarks",
+            "explanation",
+        }
         assert row["image"].startswith("sha256:")
         assert {ranked["class"] for ranked in row["ranking"]} == {"cat", "car", "dog"}
         assert row["explanation"]["winner"] == row["ranking"][0]["class"]

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from abs_classify.encoding.accelerator import Accelerator
-from abs_classify.encoding.adaptive_views import AdaptiveMethod, ImageViews, ViewDecisions, adaptive_sources
+from abs_classify.encoding.adaptive_views import AdaptiveMethod, ImageViews, ViewDecisions
 from abs_classify.encoding.encoder import (
     EncodedImage,
     EncodingRequest,
@@ -25,10 +25,10 @@ from abs_classify.encoding.encoder import (
 from abs_classify.images import LoadedImage
 from abs_classify.methods.adaptive import GuaranteedRule, NormalRule, StoppingRule
 from abs_classify.methods.class_texts import Sentences
-from abs_classify.methods.scoring import ClassTextFeatures, CosineToMean, HardMatch, MeanSimilarity, SoftMatch
+from abs_classify.methods.scoring import ClassTextFeatures, HardMatch, MeanSimilarity, SoftMatch
 from abs_classify.methods.similarity import unit
-from abs_classify.methods.table import METHODS, Method
-from abs_classify.methods.views import AttentionCrops, FeatureWindows, FullImage, Geometry, RandomCrops, ViewSource
+from abs_classify.methods.table import Method
+from abs_classify.methods.views import AttentionCrops, FeatureWindows, Geometry, ViewSource
 from abs_classify.models.base import Model
 
 CROPS, WINDOWS = AttentionCrops(20, guided=False), FeatureWindows(20, guided=False)
@@ -93,7 +93,7 @@ def decisions_of(
 ) -> ViewDecisions:
     views = (CROPS, WINDOWS)
     method = Method("m", "", views, Sentences(), scorer or SoftMatch(0.2))
-    sources = adaptive_sources(method, cheap_windows=cheap_windows)
+    sources = method.adaptive_views(cheap_windows=cheap_windows)
     adaptive = AdaptiveMethod(method, texts, rule or NormalRule(0.9999), sources, {view: view for view in views})
     return ViewDecisions([adaptive], {CROPS: least})
 
@@ -210,20 +210,3 @@ def test_after_all_views_the_scores_are_those_of_the_full_run(
     early = [number for number, result in enumerate(results) if result.views < 20]
     # predicted sums, on the scale of the full run's
     assert np.allclose([results[number].scores.sum() for number in early], want[early].sum(1), rtol=0.3)
-
-
-def test_methods_whose_score_is_no_sum_over_sampled_views_keep_their_number() -> None:
-    sources = {name: adaptive_sources(row, cheap_windows=True) for name, row in METHODS.items()}
-    adaptive = {name for name, views in sources.items() if views}
-    assert adaptive == {"abs", "abs-random", "abs-pixels", "abs-mean", "abs-hard"}
-    assert all(view.kind == "box" for name in adaptive for view in sources[name])
-    dear = adaptive_sources(METHODS["abs"], cheap_windows=False)
-    assert [view.kind for view in dear] == ["box", "window"]
-    assert adaptive_sources(METHODS["abs-features"], cheap_windows=False)
-    views = (FullImage(), RandomCrops(30))
-    assert not adaptive_sources(Method("m", "", views, Sentences(), CosineToMean()), cheap_windows=True)
-    assert adaptive_sources(Method("m", "", views, Sentences(), SoftMatch()), cheap_windows=True) == views[1:]
-    few = Method("m", "", (AttentionCrops(4),), Sentences(), SoftMatch())
-    assert not adaptive_sources(few, cheap_windows=True)
-    uneven = Method("m", "", (AttentionCrops(40), RandomCrops(30)), Sentences(), SoftMatch())
-    assert not adaptive_sources(uneven, cheap_windows=True)

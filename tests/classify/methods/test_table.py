@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from feature_vectors import run_stream, unit_texts
 from torch import Tensor
 
 from abs_classify.methods.class_texts import ClassTextInputs, ClassTexts, Sentences
-from abs_classify.methods.scoring import ClassTextFeatures, MeanSimilarity, SoftMatch
+from abs_classify.methods.scoring import ClassTextFeatures, CosineToMean, MeanSimilarity, SoftMatch
 from abs_classify.methods.similarity import unit
 from abs_classify.methods.table import METHODS, Method, get_method, register
 from abs_classify.methods.views import AttentionCrops, FeatureWindows, FullImage, RandomCrops, ViewSource
@@ -147,3 +148,22 @@ def test_a_method_that_gives_most_classes_no_score_says_that_it_votes(method: Me
     without = int((scores == 0).sum())
     assert (without > 100) == method.votes
     assert ("no top-5" in method.note) == method.votes
+
+
+def test_methods_whose_score_is_no_sum_over_sampled_views_keep_their_number() -> None:
+    sources = {name: row.adaptive_views(cheap_windows=True) for name, row in METHODS.items()}
+    adaptive = {name for name, views in sources.items() if views}
+    assert adaptive == {"abs", "abs-random", "abs-pixels", "abs-mean", "abs-hard"}
+    assert all(view.kind == "box" for name in adaptive for view in sources[name])
+    assert [view.kind for view in METHODS["abs"].adaptive_views(cheap_windows=False)] == ["box", "window"]
+    assert METHODS["abs-features"].adaptive_views(cheap_windows=False)
+
+
+def test_views_come_in_rounds_where_there_are_more_than_a_look_and_as_many_of_each_kind() -> None:
+    def adaptive(scorer: Any, *views: ViewSource) -> tuple[ViewSource, ...]:
+        return Method("m", "", views, Sentences(), scorer).adaptive_views(cheap_windows=True)
+
+    assert adaptive(SoftMatch(), FullImage(), RandomCrops(30)) == (RandomCrops(30),)
+    assert not adaptive(CosineToMean(), FullImage(), RandomCrops(30))
+    assert not adaptive(SoftMatch(), AttentionCrops(4))
+    assert not adaptive(SoftMatch(), AttentionCrops(40), RandomCrops(30))
