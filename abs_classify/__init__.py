@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from abs_classify.evaluation.sweep import EvaluationObserver, EvaluationResults, evaluate
     from abs_classify.explanation import Explanation, RankedClass
     from abs_classify.features import EncodedBatches, EncodedSet, encode, encode_batches
+    from abs_classify.methods.adaptive import AdaptiveViews
     from abs_classify.methods.table import METHODS, Method, get_method, register
     from abs_classify.models.registry import available_models, load_model
     from abs_classify.usage import filter_by_use, measure_usage
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METHODS",
+    "AdaptiveViews",
     "Classifier",
     "Description",
     "EncodedBatches",
@@ -49,6 +51,7 @@ __all__ = [
 
 _MODULES = {
     "METHODS": "abs_classify.methods.table",
+    "AdaptiveViews": "abs_classify.methods.adaptive",
     "Classifier": "abs_classify.classifier",
     "Description": "abs_core.descriptions",
     "EncodedBatches": "abs_classify.features",
