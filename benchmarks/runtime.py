@@ -8,8 +8,8 @@
 Every runtime that is here runs in float32 and in bfloat16. ``encode``: 4 crops at once, against torch in float32, and
 as a share of the fastest matrix product of that dtype measured in the same run, which is what the machine allows.
 ``abs``: all of ABS with 50 and with ``--views`` of each kind, against the authors' structure in torch float32 with 50
-crops in one batch. All runs take turns; of the rounds the least wall time counts. ``memory``: of a process that loads
-the model.
+crops in one batch. All runs take turns; of the rounds the least wall and the least processor time count. ``memory``: of
+a process that loads the model.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ def encode(models: Models, options: argparse.Namespace) -> dict[str, dict[str, f
         peak = _PRODUCT_OPERATIONS / costs[f"product {name.split()[1]}"].wall
         rows[name] = {
             "time / torch float32": costs[name].wall / costs["torch float32"].wall,
+            "processor": costs[name].processor / costs["torch float32"].processor,
             "share of a matrix product": _OPERATIONS * CROPS_AT_ONCE / costs[name].wall / peak,
             "largest difference": float((features - exact).abs().max()),
             "1 - cosine": float(1 - (features.double() * exact.double()).sum(-1).min()),
@@ -116,7 +117,11 @@ def all_of_abs(models: Models, options: argparse.Namespace) -> dict[str, dict[st
             runs[f"{name}, {views} views"] = partial(ours.scores, image)
     costs = least(runs, options.repeats)
     return {
-        name: {"time / authors' structure": cost.wall / costs["authors"].wall, "seconds": cost.wall}
+        name: {
+            "time / authors' structure": cost.wall / costs["authors"].wall,
+            "processor": cost.processor / costs["authors"].processor,
+            "seconds": cost.wall,
+        }
         for name, cost in costs.items()
     }
 

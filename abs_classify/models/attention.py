@@ -22,7 +22,8 @@ from abs_classify.models.embedded_files import EMBEDDED
 from abs_classify.models.last_block import split_timm, to_grid
 from abs_classify.models.preprocessing import PixelPreprocessing, normalised_values
 from abs_classify.models.resampling import Resizing
-from abs_classify.models.runtime import Remember, fit_runtime
+from abs_classify.models.runtime import fit_runtime
+from abs_classify.models.runtime_names import Remember
 from abs_classify.models.vit import DEFAULT_VIT, load_vit, vit_files
 from abs_core.canonical import digest
 from abs_core.errors import ModelError, UnknownNameError

@@ -6,7 +6,7 @@ Building takes seconds, most of which are imports, so callers may remember what 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from abs_classify.models.embedded_files import EMBED_DIM, EMBEDDED, GRID, MAX_TO
 from abs_classify.models.open_clip_configs import PREPROCESS_KEYS
 from abs_classify.models.open_clip_sources import CheckpointSource, find_source, read_catalogue
 from abs_classify.models.registry import ModelEntry, files_of
+from abs_classify.models.runtime_names import RUNTIMES, Remember
 from abs_classify.models.transformers_sources import TOKENIZER_FILES
 from abs_classify.models.weights import no_downloads
 from abs_core.errors import UsageError, WeightsError
@@ -24,7 +25,7 @@ from abs_core.extras import installed_version, require
 if TYPE_CHECKING:
     from abs_classify.models.last_block import EncoderSplit
 
-__all__ = ["ModelInfo", "Remember", "read_model_info", "text_repositories"]
+__all__ = ["ModelInfo", "read_model_info", "text_repositories"]
 
 # Packages that decide what a configuration becomes.
 _PACKAGES = ("open_clip_torch", "timm", "torch", "transformers")
@@ -46,6 +47,7 @@ class ModelInfo:
         pooling: how tokens become the feature: token, average or attention; empty where that is not known.
         attention: attention backends that need no other weights.
         default_attention: what ``auto`` means.
+        runtimes: what can run its image encoder on a CPU.
         remark: what could not be found out, and why; empty if nothing.
     """
 
@@ -60,11 +62,8 @@ class ModelInfo:
     pooling: str
     attention: tuple[str, ...]
     default_attention: str
+    runtimes: tuple[str, ...] = ("torch",)
     remark: str = ""
-
-
-#: Remembers a text that follows from a description and from files, as ``DigestCache.derived`` does.
-Remember = Callable[[str, Iterable[Path], Callable[[], str]], str]
 
 
 class _IncompleteInfo(Exception):  # noqa: N818 - it carries a result
@@ -96,12 +95,12 @@ def read_model_info(entry: ModelEntry, use: str, *, remember: Remember | None = 
             raise _IncompleteInfo(info)
         return json.dumps(asdict(info))
 
-    inputs = json.dumps(["model info", use, [installed_version(package) for package in _PACKAGES]])
+    inputs = json.dumps(["model info with runtimes", use, [installed_version(package) for package in _PACKAGES]])
     try:
         values = json.loads(remember(inputs, _files(entry, use), describe))
     except _IncompleteInfo as incomplete:
         return incomplete.info
-    return ModelInfo(**{**values, "attention": tuple(values["attention"])})
+    return ModelInfo(**{**values, "attention": tuple(values["attention"]), "runtimes": tuple(values["runtimes"])})
 
 
 def _build(entry: ModelEntry, use: str) -> ModelInfo:
@@ -173,6 +172,7 @@ def _vit(spec: str) -> ModelInfo:
         pooling="token",
         attention=(),
         default_attention="",
+        runtimes=_runtimes(trunk),
         remark="" if usable else "it has no CLS token whose attention could be read, so it cannot be used",
     )
 
@@ -219,7 +219,17 @@ def _open_clip(name: str) -> ModelInfo:
         preprocess=_settings(model),
         pooling=split.pooling if split else "",
         attention=_own_attention(split),
+        runtimes=_runtimes(model.visual),
     )
+
+
+def _runtimes(network: Any) -> tuple[str, ...]:
+    import torch
+
+    from abs_classify.models.runtime import has_plain_blocks
+
+    with torch.inference_mode():
+        return RUNTIMES[1:] if has_plain_blocks(network) else ("torch",)
 
 
 def _try_run(model: Any, name: str) -> None:

@@ -36,7 +36,8 @@ from abs_classify.models.open_clip_networks import load_network
 from abs_classify.models.open_clip_sources import CheckpointSource, find_source
 from abs_classify.models.preprocessing import PixelPreprocessing, normalised_values
 from abs_classify.models.resampling import Resizing
-from abs_classify.models.runtime import Remember, RuntimeChoice, fit_runtime
+from abs_classify.models.runtime import RuntimeChoice, fit_runtime
+from abs_classify.models.runtime_names import Remember
 from abs_classify.models.store import short_name
 from abs_classify.models.tokenizer_files import check_tokenizer, check_tokenizer_options
 from abs_classify.models.transformers_sources import TOKENIZER_FILES

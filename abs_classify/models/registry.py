@@ -21,7 +21,7 @@ from abs_classify.models.open_clip_sources import (
     is_cached_repository,
     read_catalogue,
 )
-from abs_classify.models.runtime_names import RUNTIMES
+from abs_classify.models.runtime_names import RUNTIMES, Remember
 from abs_classify.models.store import StoredWeights, WeightsStore
 from abs_classify.models.transformers_configs import read_shape
 from abs_classify.models.transformers_sources import INDEX_FILES, MODEL_CONFIG_FILE
@@ -31,7 +31,6 @@ from abs_core.extras import is_installed, require
 
 if TYPE_CHECKING:
     from abs_classify.models.base import Model
-    from abs_classify.models.runtime import Remember
 
 __all__ = [
     "DINO",

@@ -15,32 +15,29 @@ import copy
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
 from abs_classify.models.block_stack import BlockStack, OneDnnStack, OpenVinoStack, PlainBlock, read_block
-from abs_classify.models.runtime_names import RUNTIMES, machine_key
+from abs_classify.models.runtime_names import RUNTIMES, Remember, machine_key
 from abs_classify.threads import in_threads
 from abs_core.errors import UnknownNameError, UsageError
 from abs_core.extras import is_installed, require
 from abs_core.text import printable
 
-__all__ = ["AGREEMENT", "Remember", "RuntimeChoice", "fit_runtime", "has_plain_blocks"]
+__all__ = ["AGREEMENT", "RuntimeChoice", "fit_runtime", "has_plain_blocks"]
 
 _logger = logging.getLogger(__name__)
 
 #: Largest difference of unit features from torch's in float32 with which a runtime shares torch's feature space.
 AGREEMENT = 1e-6
-
-#: Remembers a text that follows from a description and from files, as ``DigestCache.derived`` does.
-Remember: TypeAlias = Callable[[str, Iterable[Path], Callable[[], str]], str]
 
 # images that a thread encodes at once, as in abs_classify.encoding.encoder
 _BATCH = 4

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 from abs_core.canonical import digest
 from abs_core.extras import installed_version
 
-__all__ = ["RUNTIMES", "bfloat16_units", "machine_key"]
+__all__ = ["RUNTIMES", "Remember", "bfloat16_units", "machine_key"]
+
+#: Remembers a text that follows from a description and from files, as ``DigestCache.derived`` does.
+Remember: TypeAlias = Callable[[str, Iterable[Path], Callable[[], str]], str]
 
 #: Names a user may give.
 RUNTIMES = ("auto", "torch", "onednn", "openvino")

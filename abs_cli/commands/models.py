@@ -182,6 +182,7 @@ def _describe(row: WeightsRow, info: ModelInfo) -> Iterator[tuple[str, str]]:
             yield "feature windows", "yes" if info.grid else "no, crops only"
         backends = ", ".join(info.attention) or "none"
         yield "attention", f"by default {info.default_attention}; of its own: {backends}"
+    yield "runtimes", f"{', '.join(info.runtimes)} on a CPU"
     yield "note", info.remark or "read from the configuration, without the weights"
 
 

