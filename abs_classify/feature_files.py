@@ -288,18 +288,15 @@ class _SpooledRows:
     """The rows of a file whose number is not known yet, in nameless files of the same folder.
 
     Args:
-        path: of the file that they will go to.
+        folder: where the file will be.
         stack: closes them.
     """
 
-    def __init__(self, path: Path, stack: ExitStack) -> None:
-        self._path = path
-
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
         def nameless() -> IO[bytes]:
-            return stack.enter_context(TemporaryFile(dir=path.parent))
+            return stack.enter_context(TemporaryFile(dir=folder))
 
-        with storage_errors(path, "write"):
-            self._features, self._columns = nameless(), {name: nameless() for name in _COLUMNS}
+        self._features, self._columns = nameless(), {name: nameless() for name in _COLUMNS}
         self.widths = dict.fromkeys(_COLUMNS, 1)
         self.images = 0
         self.shape: tuple[int, ...] = ()
@@ -307,20 +304,18 @@ class _SpooledRows:
     def add(self, batch: EncodedBatch) -> None:
         """Append the rows of a batch."""
         self.shape = batch.features.shape[1:]
-        with storage_errors(self._path, "write"):
-            self._features.write(batch.features.astype("<f4", copy=False).tobytes())
-            for name, stream in self._columns.items():
-                values = [valid_unicode(value) for value in getattr(batch, name)]
-                self.widths[name] = max(self.widths[name], *map(len, values))
-                stream.write(b",\n" if self.images else b"[")
-                stream.write(_json_items(values))
+        self._features.write(batch.features.astype("<f4", copy=False).tobytes())
+        for name, stream in self._columns.items():
+            values = [valid_unicode(value) for value in getattr(batch, name)]
+            self.widths[name] = max(self.widths[name], *map(len, values))
+            stream.write(b",\n" if self.images else b"[")
+            stream.write(_json_items(values))
         self.images += len(batch.ids)
 
     def finish(self) -> None:
         """End the columns."""
-        with storage_errors(self._path, "write"):
-            for stream in self._columns.values():
-                stream.write(b"]")
+        for stream in self._columns.values():
+            stream.write(b"]")
 
     def features(self) -> Iterator[bytes]:
         """The bytes of all features."""
@@ -348,7 +343,7 @@ def _json_items(values: Iterable[str]) -> bytes:
 
 
 def _spool(path: Path, batches: Iterable[EncodedBatch], stack: ExitStack) -> _SpooledRows:
-    rows = _SpooledRows(path, stack)
+    rows = _SpooledRows(path.parent, stack)
     for batch in batches:
         rows.add(batch)
     rows.finish()
@@ -358,7 +353,8 @@ def _spool(path: Path, batches: Iterable[EncodedBatch], stack: ExitStack) -> _Sp
 
 
 def _write_npz(path: Path, batches: Iterable[EncodedBatch], run: FeatureRun) -> SavedFeatures:
-    with ExitStack() as stack:
+    # closing a nameless file on a full disk fails as well
+    with storage_errors(path, "write"), ExitStack() as stack:
         rows = _spool(path, batches, stack)
         class_features = run.classes
         with atomic_write(path) as stream, zipfile.ZipFile(stream, "w") as archive:
@@ -417,7 +413,8 @@ def _add_array(
 
 
 def _write_safetensors(path: Path, batches: Iterable[EncodedBatch], run: FeatureRun) -> SavedFeatures:
-    with ExitStack() as stack:
+    # closing a nameless file on a full disk fails as well
+    with storage_errors(path, "write"), ExitStack() as stack:
         rows = _spool(path, batches, stack)
         class_features = run.classes
         tensors: dict[str, tuple[str, tuple[int, ...], Iterable[bytes]]] = {

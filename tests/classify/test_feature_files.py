@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import tracemalloc
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -169,6 +170,23 @@ def test_memory_does_not_grow_with_the_number_of_images(
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 4_000_000
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_disk_that_gets_full_is_named_and_nothing_stays(
+    tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_files, "_GROUP_BYTES", 1 << 16)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    noise = np.random.default_rng(0).random((100, 1000), np.float32)
+    batch = EncodedBatch(noise, ["id"] * 100, ["name"] * 100, ["cat"] * 100)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=rf"cannot write '.*photos\.{ending}': file too large"):
+            write_features(tmp_path / f"photos.{ending}", (batch for _ in range(10)), Run({}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_written_is_found_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
