@@ -428,10 +428,10 @@ class DiskStore:
         """Merge small packs if there are many; whatever stands against it, they stay."""
         self._repair(digest, index, index.damaged)
         self._remove_replaced(digest, index)
-        if not choose_packs(index.packs) or time.monotonic() - self._tried.get(digest, -_PAUSE) < _PAUSE:
+        chosen = choose_packs(index.packs)
+        if not chosen or time.monotonic() - self._tried.get(digest, -_PAUSE) < _PAUSE:
             return
-        chosen = choose_packs(index.packs, self._used.of_others())
-        if not chosen or not self._rebuild(digest, index, [pack.name for pack in chosen]):
+        if not self._rebuild(digest, index, [pack.name for pack in chosen]):
             self._tried[digest] = time.monotonic()
 
     def _remove_replaced(self, digest: str, index: PackIndex) -> None:
@@ -462,7 +462,7 @@ class DiskStore:
             for name in names:
                 index.remove(name)
             if merged.header is not None:
-                self._used.add([merged.name])
+                self._used.hand_on(names, merged.name)
                 index.add(merged.name, merged.header, merged.entries)
         return True
 

@@ -7,7 +7,7 @@ rows twice, which is harmless, and whoever reads an old pack goes on reading it.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from io import BufferedReader
@@ -70,17 +70,16 @@ class _Source:
     damaged: int
 
 
-def choose_packs(packs: Sequence[IndexedPack], in_use: Collection[str] = ()) -> list[IndexedPack]:
+def choose_packs(packs: Sequence[IndexedPack]) -> list[IndexedPack]:
     """The packs that should be merged now: the oldest small ones of one size, if there are many; else none.
 
     Args:
         packs: of one space.
-        in_use: names of packs that are left alone.
     """
     classes: dict[tuple[int, object], list[IndexedPack]] = {}
     for pack in sorted(packs, key=lambda pack: pack.name):
         level = max(0, math.ceil(math.log(max(pack.size, 1) / _FIRST_CLASS, _CLASS_FACTOR)))
-        if level < _CLASSES and pack.header.segments <= _MOST_SEGMENTS and pack.name not in in_use:
+        if level < _CLASSES and pack.header.segments <= _MOST_SEGMENTS:
             classes.setdefault((level, pack.header.form), []).append(pack)
     for members in classes.values():
         if len(members) >= _FEWEST:

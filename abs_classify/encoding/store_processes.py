@@ -12,7 +12,7 @@ import os
 import secrets
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Collection, Iterable, Iterator, Set
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -72,6 +72,16 @@ class UsedPacks:
                 else:
                     path.unlink()
         return names
+
+    def hand_on(self, names: Collection[str], merged: str) -> None:
+        """Let a pack be in use by every process that used one of those that were merged into it."""
+        self.add([merged])
+        for path in _files(self._folder, _LIST_SUFFIX):
+            if path != self._path:
+                with suppress(OSError):
+                    if not set(names).isdisjoint(path.read_bytes().decode("ascii", "replace").split()):
+                        with path.open("ab", buffering=0) as stream:
+                            stream.write(f"{merged}\n".encode())
 
     def _has_locks(self) -> bool:
         """Whether the file system keeps locks: the own one is held."""
