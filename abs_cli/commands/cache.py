@@ -101,7 +101,7 @@ def _as_json(summary: SpaceSummary) -> dict[str, object]:
 @command.command("explain")
 @click.pass_obj
 def explain(home: Home) -> None:
-    """Say, for the last `abs eval`, what was computed, and in what part a new space differs from the nearest one."""
+    """Say what the last `abs eval` or `abs features` computed, and in what a new space differs from the nearest one."""
     uses = read_last_run(home.cache)
     if uses is None:
         click.echo("no run has used this cache yet")
