@@ -327,17 +327,17 @@ def differences(exact: Bench, low: Sequence[Bench], on_cpu: Bench, file: bytes) 
     expected = encode_images(on_cpu.model, None, [image], kinds, attention=attention).features
     preprocessing = exact.model.preprocess
     assert isinstance(preprocessing, PixelPreprocessing)
-    found: dict[str, Any] = {"crops have the bits of Pillow": preprocessing.works_on(exact.device)}
+    values: dict[str, Any] = {"crops have the bits of Pillow": preprocessing.works_on(exact.device)}
     for bench in (exact, *low):
         ((encoded,),) = bench.encode([EncodingRequest(image, attention=attention[0])], kinds)
         rows = torch.cat([encoded.features[kind] for kind in kinds])
         right = torch.cat([expected[kind][0] for kind in kinds])
         if bench is exact:
-            found["largest difference of unit features, float32, to the CPU"] = float((rows - right).abs().max())
+            values["largest difference of unit features, float32, to the CPU"] = float((rows - right).abs().max())
         else:
             cosine = (rows * right).sum(-1).min()
-            found[f"largest 1 - cosine to float32 on the CPU, {bench.model.name}"] = float(1 - cosine)
-    return found
+            values[f"largest 1 - cosine to float32 on the CPU, {bench.model.name}"] = float(1 - cosine)
+    return values
 
 
 class Report:
