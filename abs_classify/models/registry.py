@@ -7,6 +7,7 @@ neither torch nor open_clip is imported before a model is loaded.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable
 from contextlib import suppress
@@ -31,6 +32,8 @@ from abs_core.extras import is_installed, require
 
 if TYPE_CHECKING:
     from abs_classify.models.base import Model
+
+_logger = logging.getLogger(__name__)
 
 __all__ = [
     "DINO",
@@ -102,6 +105,8 @@ def load_model(
     if name == EMBEDDED:
         from abs_classify.models.embedded import load_embedded_model
 
+        if runtime not in ("auto", "torch"):
+            _logger.warning("the image encoder runs in torch: that of the embedded model has no transformer blocks")
         return load_embedded_model(device=device, dtype=dtype, cache_folder=derived)
     require("open_clip")
     from abs_classify.models.open_clip import load_open_clip_model

@@ -21,6 +21,7 @@ from abs_classify.models import runtime as runtime_module
 from abs_classify.models.attention import DinoAttention
 from abs_classify.models.block_stack import BlockStack, OneDnnStack
 from abs_classify.models.open_clip import OpenClipModel
+from abs_classify.models.registry import load_model
 from abs_classify.models.runtime import AGREEMENT, RuntimeChoice, fit_runtime
 from abs_core.errors import UnknownNameError, UsageError
 
@@ -270,6 +271,7 @@ import torch
 from block_runtimes import small_clip
 from torch.nn.functional import normalize
 from abs_classify.models.open_clip import OpenClipModel
+from abs_classify.models.registry import load_model
 pixels = torch.randn(2, 3, 32, 32)
 for dtype in ("float32", "bfloat16"):
     torchs, fitted = (
@@ -280,3 +282,15 @@ for dtype in ("float32", "bfloat16"):
     print(dtype, float((first - second).abs().max()) < (1e-6 if dtype == "float32" else 0.05))
 """
     assert run_python(code, ONEDNN_MAX_CPU_ISA="AVX2").stdout.split() == ["float32", "True", "bfloat16", "True"]
+
+
+def test_the_embedded_model_says_that_it_stays_with_torch(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("abs_classify.models.embedded.load_embedded_model", lambda **_: "the model")
+    assert load_model("embedded", runtime="auto") == "the model"
+    assert not caplog.records
+    load_model("embedded", runtime="onednn")
+    assert "the embedded model has no transformer blocks" in caplog.text
+    with pytest.raises(UnknownNameError, match="unknown runtime"):
+        load_model("embedded", runtime="onnx")
