@@ -42,7 +42,7 @@ from torch.nn.functional import normalize, scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
 from abs_classify.encoding.accelerator import Accelerator, Cut
-from abs_classify.encoding.adaptive_views import AdaptiveMethod, ViewDecisions, adaptive_sources
+from abs_classify.encoding.adaptive_views import AdaptiveMethod, ViewDecisions
 from abs_classify.encoding.encoder import EncodedImage, EncodingRequest, _Encoder, _on_accelerator, encode_images
 from abs_classify.images import LoadedImage, load_image
 from abs_classify.methods.adaptive import PartialScores
@@ -168,7 +168,7 @@ class Bench:
         method = Method("abs", "", kinds, Sentences(), SoftMatch())
         texts = self.texts.texts.cpu()
         features = ClassTextFeatures(texts, class_index(self.sizes)[0], texts[:: self.sizes.texts])
-        sources = adaptive_sources(method, cheap_windows=True)
+        sources = method.adaptive_views(cheap_windows=True)
         adaptive = AdaptiveMethod(
             method, features, StopAt(self.sizes.few_views), sources, {kind: kind for kind in kinds}
         )
