@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import click
@@ -211,8 +212,15 @@ def views_options(function: F) -> F:
     """Add ``--views`` and what belongs to ``--views adaptive``; the command gets one value ``views``."""
 
     @wraps(function)
-    def with_views(*arguments: Any, views: Any, agreement: float | None, stopping: str | None, **options: Any) -> Any:
-        return function(*arguments, views=_chosen_views(views, agreement, stopping), **options)
+    def with_views(
+        *arguments: Any,
+        views: Any,
+        agreement: float | None,
+        stopping: str | None,
+        calibration: Path | None,
+        **options: Any,
+    ) -> Any:
+        return function(*arguments, views=_chosen_views(views, agreement, stopping, calibration), **options)
 
     chosen: Any = with_views
     for option in reversed(
@@ -232,9 +240,15 @@ def views_options(function: F) -> F:
             ),
             click.option(
                 "--stopping",
-                type=click.Choice(["normal", "guaranteed"]),
-                help="With --views adaptive: the rule that stops, by an estimate or with a guarantee.  "
+                type=click.Choice(["normal", "guaranteed", "calibrated"]),
+                help="With --views adaptive: stop by an estimate, with a guarantee, or by --calibration.  "
                 "[default: normal]",
+            ),
+            click.option(
+                "--calibration",
+                type=click.Path(dir_okay=False, path_type=Path),
+                metavar="FILE",
+                help="With --stopping calibrated: a file that abs eval --save-calibration made.",
             ),
         ]
     ):
@@ -242,13 +256,13 @@ def views_options(function: F) -> F:
     return cast("F", chosen)
 
 
-def _chosen_views(views: Any, agreement: float | None, stopping: str | None) -> Any:
+def _chosen_views(views: Any, agreement: float | None, stopping: str | None, calibration: Path | None) -> Any:
     """A number, ``AdaptiveViews`` or None.
 
     Raises:
         UsageError: an option of adaptive views without these, or a value that cannot be.
     """
-    given = {"agreement": agreement, "stopping": stopping}
+    given = {"agreement": agreement, "stopping": stopping, "calibration": calibration}
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if views != "adaptive":
         if chosen:
@@ -259,6 +273,11 @@ def _chosen_views(views: Any, agreement: float | None, stopping: str | None) -> 
         return views
     from abs_classify.methods.adaptive import AdaptiveViews
 
+    if calibration is not None:
+        from abs_classify.methods.calibration import read_calibration
+
+        chosen["calibration"] = read_calibration(calibration)
+        chosen.setdefault("stopping", "calibrated")
     return AdaptiveViews(**chosen)
 
 

@@ -8,7 +8,7 @@ encoded together nor on what was stored before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 
 from abs_classify.methods.adaptive import AdaptiveViews, PartialScores, StoppingRule, looks
+from abs_classify.methods.calibration import subject_of
 from abs_classify.methods.scoring import ClassTextFeatures, PerViewScorer
 from abs_classify.methods.views import ViewSource
 
 if TYPE_CHECKING:
+    from abs_classify.methods.class_texts import ClassTexts
     from abs_classify.methods.table import Method
     from abs_classify.models.deferred import ModelFacts
 
@@ -29,11 +31,19 @@ __all__ = ["AdaptiveMethod", "AdaptiveResult", "ImageViews", "ViewDecisions", "a
 
 
 def adaptive_rules(
-    adaptive: AdaptiveViews, methods: Iterable[Method], facts: ModelFacts
+    adaptive: AdaptiveViews, methods: Mapping[Method, ClassTexts], facts: ModelFacts
 ) -> dict[Method, tuple[StoppingRule, tuple[ViewSource, ...]]]:
-    """The rule of each adaptive method, and the view sources that it takes in rounds."""
-    sources = {method: method.adaptive_views(cheap_windows=facts.cheap_windows) for method in methods}
-    return {method: (adaptive.rule(), views) for method, views in sources.items() if views}
+    """The rule of each adaptive method, and the view sources that it takes in rounds.
+
+    Raises:
+        UsageError: a calibration is of something else, or on too few images.
+    """
+    rules = {}
+    for method, class_texts in methods.items():
+        if sources := method.adaptive_views(cheap_windows=facts.cheap_windows):
+            subject = subject_of(method.key(), facts.model, facts.attention, class_texts.digest)
+            rules[method] = adaptive.rule(method.name, subject), sources
+    return rules
 
 
 @dataclass(frozen=True, eq=False)

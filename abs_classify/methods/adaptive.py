@@ -19,12 +19,15 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from abs_core.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from abs_classify.methods.calibration import StoppingCalibration
 
 __all__ = [
     "LOOK",
@@ -351,6 +354,7 @@ class AdaptiveViews:
     Attributes:
         agreement: between 0 and 1: how often the label is that of all views. What that means differs by rule.
         stopping: one of ``RULES``.
+        calibration: what the rule "calibrated" takes its threshold from, see ``read_calibration``.
 
     Raises:
         UsageError: another agreement, or a calibration without the rule that takes it, or the other way round.
@@ -359,16 +363,29 @@ class AdaptiveViews:
 
     agreement: float = 0.99
     stopping: str = NormalRule.name
+    calibration: StoppingCalibration | None = None
 
     def __post_init__(self) -> None:
         check_agreement(self.agreement)
         if self.stopping not in RULES:
             raise UnknownNameError("stopping rule", self.stopping, RULES)
+        if (self.calibration is None) == (self.stopping == CalibratedRule.name):
+            problem = "needs a calibration" if self.calibration is None else "takes no calibration"
+            raise UsageError(
+                f"the stopping rule {self.stopping!r} {problem}",
+                remedy="Give a file that --save-calibration made to --stopping calibrated, and to no other rule",
+            )
 
-    def rule(self) -> StoppingRule:
-        """The rule."""
-        return {rule.name: rule for rule in (NormalRule, GuaranteedRule)}[self.stopping](self.agreement)
+    def rule(self, name: str, subject: dict[str, str]) -> StoppingRule:
+        """The rule of a method.
 
-    def key(self) -> dict[str, Any]:
-        """JSON values for records."""
-        return {"rule": self.stopping, "agreement": self.agreement}
+        Args:
+            name: of the method.
+            subject: what a calibration must agree with, see ``StoppingCalibration.rule``.
+
+        Raises:
+            UsageError: the calibration is of something else, or on too few images.
+        """
+        if self.calibration is not None:
+            return self.calibration.rule(self.agreement, name, subject)
+        return NormalRule(self.agreement) if self.stopping == NormalRule.name else GuaranteedRule(self.agreement)

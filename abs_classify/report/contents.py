@@ -22,12 +22,15 @@ import numpy as np
 from abs_classify.encoding.ranking import MethodRanking, ScoredImages
 from abs_classify.encoding.samples import IdentifiedSample, SkippedImage
 from abs_classify.encoding.stages import Stages
+from abs_classify.evaluation.calibration import calibrate
 from abs_classify.evaluation.export import PredictionWriter, TextListing, write_csv
 from abs_classify.evaluation.job import Evaluation, RankedPass
 from abs_classify.evaluation.records import ResultRecord, redacted
 from abs_classify.evaluation.results_folder import file_stem
 from abs_classify.evaluation.sweep import EvaluationObserver, Sweep
 from abs_classify.explanation import Explanation, RankedClass, explain, explain_seen
+from abs_classify.methods.calibration import CalibrationEntry, StoppingCalibration
+from abs_classify.methods.scoring import PerViewScorer
 from abs_classify.methods.views import place_views
 from abs_classify.report.layout import MethodPrediction, ReportImage, ReportPage, ViewPlaces
 from abs_classify.report.page import write_report
@@ -380,6 +383,7 @@ class EvaluationFiles(EvaluationObserver, AbstractContextManager["EvaluationFile
         predictions: what was predicted for each image: ``.jsonl`` or ``.parquet``.
         texts: every text that was encoded, with digests, as lines of JSON.
         table: one row for each result, as CSV.
+        calibration: how surely each image keeps the label of all its views, for ``--stopping calibrated``.
         report: an HTML page: a file, or a folder for ``index.html``; of several evaluations a folder of pages.
         report_images: how many images a page shows.
         command: the command line that pages name, from which credentials are removed.
@@ -396,16 +400,18 @@ class EvaluationFiles(EvaluationObserver, AbstractContextManager["EvaluationFile
         predictions: Path | None = None,
         texts: Path | None = None,
         table: Path | None = None,
+        calibration: Path | None = None,
         report: Path | None = None,
         report_images: int = 60,
         command: Sequence[str] = (),
     ) -> None:
         self._predictions, self._texts, self._table, self._report = predictions, texts, table, report
-        self._report_images, self._command = report_images, command
+        self._report_images, self._command, self._calibration = report_images, command, calibration
         self._is_page = report is not None and report.suffix.lower() in (".html", ".htm")
         self._writer = None if predictions is None else PredictionWriter(predictions)
         self._listing = TextListing()
         self._records: list[ResultRecord] = []
+        self._entries: list[CalibrationEntry] = []
         self._combinations, self._pages = 1, 0
         self._stack = ExitStack()
 
@@ -423,6 +429,9 @@ class EvaluationFiles(EvaluationObserver, AbstractContextManager["EvaluationFile
         if self._table is not None:
             write_csv(self._table, self._records)
             _logger.info("table: %s", self._table)
+        if self._calibration is not None:
+            StoppingCalibration.of(self._entries).write(self._calibration)
+            _logger.info("calibration: %s", self._calibration)
         if self._texts is not None:
             self._listing.write(self._texts)
             _logger.info("texts: %s", self._texts)
@@ -437,8 +446,13 @@ class EvaluationFiles(EvaluationObserver, AbstractContextManager["EvaluationFile
                 f"report must be a folder for {sweep.combinations} combinations, got {str(self._report)!r}",
                 remedy="Name a folder",
             )
+        if self._calibration is not None:
+            _check_calibrated(sweep)
         page_folder = self._report.parent if self._report is not None and self._is_page else self._report
-        for folder in (page_folder, *(path.parent for path in (self._table, self._texts) if path is not None)):
+        for folder in (
+            page_folder,
+            *(path.parent for path in (self._table, self._texts, self._calibration) if path is not None),
+        ):
             if folder is not None:
                 ensure_writable(folder)
 
@@ -451,6 +465,8 @@ class EvaluationFiles(EvaluationObserver, AbstractContextManager["EvaluationFile
         """Write the page of an evaluation, and remember its texts and results."""
         self._records += records
         self._listing.add(evaluation)
+        if self._calibration is not None:
+            self._entries += calibrate(evaluation)
         if self._report is not None:
             path = self._report if self._is_page else self._report / self._page_name(records[0])
             write_report(_evaluation_page(evaluation, records, self._report_images, self._command), path)
@@ -461,3 +477,17 @@ class EvaluationFiles(EvaluationObserver, AbstractContextManager["EvaluationFile
             return "index.html"
         self._pages += 1
         return f"{self._pages:02d}-{file_stem(record)}.html"
+
+
+def _check_calibrated(sweep: Sweep) -> None:
+    """Raise UsageError where a sweep gives no calibration: it is adaptive, or has no method that could be."""
+    if any(plan.adaptive is not None for job in sweep.jobs for plan in job.plans):
+        raise UsageError(
+            "a calibration is made of runs with all views, and these are adaptive",
+            remedy="Leave out --views adaptive with --save-calibration",
+        )
+    if not any(isinstance(method.scorer, PerViewScorer) for method in sweep.methods):
+        raise UsageError(
+            "no method of this run can look at fewer views, so there is nothing to calibrate",
+            remedy="Add a method such as abs",
+        )

@@ -133,6 +133,11 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
 )
 @click.option("--predictions", type=_PATH, help="Write the predictions of each image to a .jsonl or .parquet file.")
 @click.option("--texts", type=_PATH, help="Write all encoded class texts, with digests, to a .jsonl file.")
+@click.option(
+    "--save-calibration",
+    type=_PATH,
+    help="Write how surely each image keeps the label of all its views, for --views adaptive --stopping calibrated.",
+)
 @click.option("--export-csv", type=_PATH, help="Write a CSV file with one row for each result.")
 @click.option(
     "--report",
@@ -159,6 +164,7 @@ def command(
     results: Path | None,
     predictions: Path | None,
     texts: Path | None,
+    save_calibration: Path | None,
     export_csv: Path | None,
     report: Path | None,
     report_images: int,
@@ -184,6 +190,7 @@ def command(
         predictions=predictions,
         texts=texts,
         table=export_csv,
+        calibration=save_calibration,
         report=report,
         report_images=report_images,
         command=sys.argv,

@@ -10,6 +10,8 @@ import pytest
 from evaluations import Bench
 
 from abs_classify import AdaptiveViews
+from abs_classify.methods.calibration import read_calibration
+from abs_classify.report.contents import EvaluationFiles
 from abs_core.errors import UnknownNameError, UsageError
 
 
@@ -65,3 +67,20 @@ def test_a_stopping_rule_must_exist() -> None:
         AdaptiveViews(stopping="norml")
     with pytest.raises(UsageError, match="between 0 and 1"):
         AdaptiveViews(1.0)
+
+
+def test_a_run_with_all_views_makes_a_calibration(
+    bench: Bench, image_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder, path = image_folder("adaptive", cat=2, dog=2), tmp_path / "made" / "abs.json"
+    with EvaluationFiles(calibration=path) as files:
+        bench.run(folder, "clip,abs", views=None, observer=files)
+    (entry,) = read_calibration(path).entries
+    assert (entry.name, entry.images) == ("abs", 4)
+    views = AdaptiveViews(0.9, "calibrated", read_calibration(path))
+    with pytest.raises(UsageError, match="at least 100 images, and this one has 4"):
+        bench.run(folder, "abs", views=views)
+    with pytest.raises(UsageError, match="these are adaptive"), EvaluationFiles(calibration=path) as files:
+        bench.run(folder, "abs", views="adaptive", observer=files)
+    with pytest.raises(UsageError, match="nothing to calibrate"), EvaluationFiles(calibration=path) as files:
+        bench.run(folder, "clip", observer=files)
