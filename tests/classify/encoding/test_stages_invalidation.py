@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from evaluations import Bench, described
 
+from abs_classify import AdaptiveViews
 from abs_classify.evaluation.sweep import EvaluationResults
 from abs_classify.methods.table import get_method
 from abs_cli.commands.eval import command
@@ -71,6 +72,8 @@ def rerun(bench: Bench, image_folder: Callable[..., Path], small_clips: tuple[st
         "`--methods` with another kind of view": lambda: {"methods": f"{METHODS},wca"},
         "`--views`, more of them": lambda: {"views": 5},
         "`--views`, fewer of them": lambda: {"views": 2},
+        "`--agreement`": lambda: {"views": AdaptiveViews(0.9999)},
+        "`--stopping`": lambda: {"views": AdaptiveViews(stopping="guaranteed")},
         "`--templates`": lambda: {"templates": "imagenet-80"},
         "`--control`": lambda: {"control": "waffle"},
         "`--seed`": lambda: {"seed": 1},
@@ -95,11 +98,12 @@ ROWS = {
     for name in ([row[0]] if "," in row[0].split("`")[-1] else re.split(r", (?=`)", row[0]))
 }
 # further files of a run, which have nothing to do with what is computed
-FILES = ["--predictions", "--texts", "--export-csv", "--report", "--report-images", "--json"]
+FILES = ["--predictions", "--texts", "--save-calibration", "--export-csv", "--report", "--report-images", "--json"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", [name for name in ROWS if name.strip("`") not in {*FILES, "--seeds"}])
+# a calibration is made of 100 images, and stops as --agreement does
+@pytest.mark.parametrize("row", [name for name in ROWS if name.strip("`") not in {*FILES, "--seeds", "--calibration"}])
 def test_an_option_computes_what_the_page_says(rerun: Callable[[str], list[str]], row: str) -> None:
     assert rerun(row) == ROWS[row]
 
