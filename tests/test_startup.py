@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from result_records import make_records
 
 import abs_descriptions
@@ -17,6 +18,8 @@ from abs_classify.evaluation.results_folder import ResultsFolder
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ["torch", "transformers", "openai", "vllm", "sentence_transformers", "open_clip", "timm"]
+# the embedded model takes part as a library does, and as long
+HEAVY.append("abs_classify.models.embedded")
 # Runs `abs` with the arguments and prints the heavy libraries that it imported, behind what it printed itself.
 RUN = f"""
 import sys
@@ -119,3 +122,19 @@ def test_a_wrong_path_or_name_is_found_before_a_heavy_library_is_imported(
     assert done.returncode == 2, done.stderr
     assert error in done.stderr
     assert imported == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command", ["eval --dataset imagefolder:{0} --methods clip,abs", "classify {0}/cat/a.png --labels cat,dog"]
+)
+def test_what_is_in_the_cache_is_ranked_without_a_model_library(command: str, tmp_path: Path) -> None:
+    for number, label in enumerate(("cat", "dog")):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        Image.new("RGB", (32, 32), (80 * number, 9, 9)).save(tmp_path / "images" / label / "a.png")
+    arguments = command.format(tmp_path / "images").split()
+    for expected in ("torch abs_classify.models.embedded", "torch"):
+        done, imported = imported_by(tmp_path, *arguments, "--views", "2")
+        assert done.returncode == 0, done.stderr
+        assert imported == expected
+    assert "computed: nothing" in done.stderr
