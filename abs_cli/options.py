@@ -204,8 +204,15 @@ class _ViewNumber(click.ParamType[Any]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The number, or "adaptive"."""
-        is_adaptive = isinstance(value, str) and value.strip().lower() == "adaptive"
-        return "adaptive" if is_adaptive else click.IntRange(min=1).convert(value, param, ctx)
+        if isinstance(value, str) and value.strip().lower() == "adaptive":
+            return "adaptive"
+        try:
+            number = int(value)
+        except ValueError:
+            number = 0
+        if number < 1:
+            self.fail(f"must be a whole number from 1 on, or adaptive, got {value!r}", param, ctx)
+        return number
 
 
 def views_options(function: F) -> F:

@@ -8,6 +8,7 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from support import Abs
 
 import abs_cli.commands
 from abs_classify.encoding.spaces import Segment, Space, text_id
@@ -69,3 +70,10 @@ def test_no_command_opens_the_features_without_the_size(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert "cache=home.cache" not in text
     assert "DiskStore(" not in text
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "2.5", "many", ""])
+def test_a_number_of_views_that_is_none_says_what_it_may_be(abs_command: Abs, value: str) -> None:
+    ran = abs_command("eval", "--dataset", "demo", "--views", value)
+    assert ran.code == 2
+    assert f"must be a whole number from 1 on, or adaptive, got {value!r}" in ran.err
