@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import importlib
 import logging
 import os
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from abs_cli.interruption import handled, write_past_buffers
+from abs_cli.interruption import handled, interrupt_main_thread, write_past_buffers
 from abs_core.errors import UnknownNameError
 from abs_core.progress import Advance
 from abs_core.text import format_duration, printable
@@ -39,8 +38,8 @@ def note(text: str) -> None:
 
 def note_work(work: WorkCounts, seconds: float) -> None:
     """The last line of a command that encodes images or texts: how much it computed, and how long it took."""
-    origin = "everything came" if work.nothing else "the rest came"
-    note(f"computed: {work}; {origin} from the cache; {seconds:.1f} s")
+    origin = "everything came from the cache; " if work.nothing else "the rest came from the cache; "
+    note(f"computed: {work}; {'' if work.everything else origin}{seconds:.1f} s")
 
 
 class _NoteHandler(logging.Handler):
@@ -157,18 +156,9 @@ class Interrupts:
         period = _GRACE_PERIOD if number == signal.SIGINT else _SHORT_GRACE_PERIOD
         wait = f"waiting up to {period:.0f} s for work in progress"
         write_past_buffers(f"\nstopping: {wait}; press Ctrl-C again to stop now\n")
-        self._timer = threading.Timer(period, _interrupt_main_thread)
+        self._timer = threading.Timer(period, interrupt_main_thread)
         self._timer.daemon = True
         self._timer.start()
-
-
-def _interrupt_main_thread() -> None:
-    main = threading.main_thread().ident
-    if main is None or not hasattr(signal, "pthread_kill"):
-        _thread.interrupt_main()
-    else:
-        # To the main thread itself: it may wait for a lock, which only a signal to it interrupts.
-        signal.pthread_kill(main, signal.SIGINT)
 
 
 _NO_LIMIT = 1000

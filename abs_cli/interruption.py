@@ -5,21 +5,26 @@ Imports next to nothing, because it is in force while the rest is imported.
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-__all__ = ["INTERRUPTED", "ending_signals", "handled", "write_past_buffers"]
+__all__ = ["INTERRUPTED", "ending_signals", "handled", "interrupt_main_thread", "write_past_buffers"]
 
 #: The last line of a command that was interrupted.
 INTERRUPTED = "abs: interrupted; run the same command to resume"
 
 # What ends a process from outside; not every system has all of them.
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+
+# seconds after which an interruption that a finalizer swallowed comes again, when that has ended
+_PAUSE = 0.05
 
 
 @contextmanager
@@ -47,8 +52,45 @@ def ending_signals(*, at_once: bool = False) -> Iterator[None]:
     Args:
         at_once: end the process instead: while modules are imported, which may not survive an exception.
     """
-    with handled(_end if at_once else _raise):
+    if at_once:
+        with handled(_end):
+            yield
+        return
+    with handled(_raise), _swallowed_interrupts_come_again():
         yield
+
+
+@contextmanager
+def _swallowed_interrupts_come_again() -> Iterator[None]:
+    """Interrupt again where Python only reports ``KeyboardInterrupt``: in finalizers and in callbacks from C."""
+    before, timers = sys.unraisablehook, list[threading.Timer]()
+
+    def hook(unraisable: Any) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            before(unraisable)
+            return
+        timers.append(threading.Timer(_PAUSE, interrupt_main_thread))
+        timers[-1].daemon = True
+        timers[-1].start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        for timer in timers:
+            timer.cancel()
+            timer.join()  # so that none comes when nobody handles it
+
+
+def interrupt_main_thread() -> None:
+    """Send the main thread what Ctrl-C sends."""
+    main = threading.main_thread().ident
+    if main is None or not hasattr(signal, "pthread_kill"):
+        _thread.interrupt_main()
+    else:
+        # To the main thread itself: it may wait for a lock, which only a signal to it interrupts.
+        signal.pthread_kill(main, signal.SIGINT)
 
 
 def write_past_buffers(line: str) -> None:

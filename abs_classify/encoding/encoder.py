@@ -10,8 +10,9 @@ thread takes groups and crops as it gets free, and none waits for another; an ac
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
@@ -157,7 +158,7 @@ def stream_images(
     seed: int = 0,
     batch_size: int = 64,
     decisions: ViewDecisions | None = None,
-) -> Iterator[EncodedImage]:
+) -> Generator[EncodedImage, None, None]:
     """Encode views of images, and give the images one by one, in order, while later ones are encoded.
 
     Of the view sources of ``decisions`` only as many views are encoded as these want, in rounds. Other arguments and
@@ -169,8 +170,10 @@ def stream_images(
         groups = _on_cpu(encoder, requests)
     else:
         groups = _on_accelerator(encoder, requests, Accelerator.of(model, batch_size))
-    for group in groups:
-        yield from group
+    # not left to the finalizer, which waits for threads and where Ctrl-C would have no effect
+    with closing(groups):
+        for group in groups:
+            yield from group
 
 
 def _check_windows(model: Model, views: Iterable[ViewSource]) -> None:
@@ -424,7 +427,7 @@ class _PlacedGroup:
     boxes: list[dict[ViewSource, np.ndarray]]
 
 
-def _on_cpu(encoder: _Encoder, requests: Iterable[EncodingRequest]) -> Iterator[list[EncodedImage]]:
+def _on_cpu(encoder: _Encoder, requests: Iterable[EncodingRequest]) -> Generator[list[EncodedImage], None, None]:
     """Encode in as many threads as torch may use, each with images and crops of its own."""
     threads, most = torch.get_num_threads(), min(encoder.batch_size, _CPU_BATCH)
     iterator = iter(requests)
@@ -505,7 +508,7 @@ def _directly(cuts: Sequence[Cut], preprocess: Preprocess, network: Network) -> 
 
 def _on_accelerator(
     encoder: _Encoder, requests: Iterable[EncodingRequest], device: Accelerator
-) -> Iterator[list[EncodedImage]]:
+) -> Generator[list[EncodedImage], None, None]:
     """Encode a group at a time; while a device encodes the crops of one, the views of the next are placed."""
 
     def later(cuts: Sequence[Cut], preprocess: Preprocess, network: Network) -> Callable[[], Tensor]:

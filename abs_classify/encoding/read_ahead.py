@@ -43,6 +43,7 @@ class ReadAhead(Generic[Item, Read, Result]):
         self._unread: deque[Item] = deque()
         self._untaken: deque[Item] = deque()
         self._results: Generator[Result, None, None] | None = None
+        self._reads: Generator[Read, None, None] | None = None
         self._failure: Exception | None = None
 
     def take(self, items: Sequence[Item], then: Sequence[Item] = ()) -> Generator[Result, None, None]:
@@ -73,11 +74,17 @@ class ReadAhead(Generic[Item, Read, Result]):
 
     def close(self) -> None:
         """Drop what was begun for items that nobody has taken."""
-        if self._results is not None:
-            self._results.close()
-        self._results = None
         self._unread.clear()
         self._untaken.clear()
+        results, reads = self._results, self._reads
+        self._results = self._reads = None
+        # not left to finalizers, which wait for threads and where Ctrl-C would have no effect
+        try:
+            if results is not None:
+                results.close()
+        finally:
+            if reads is not None:
+                reads.close()
 
     def _announce(self, items: Sequence[Item]) -> None:
         self._unread.extend(items)
@@ -87,7 +94,8 @@ class ReadAhead(Generic[Item, Read, Result]):
         for _ in range(2):
             if self._results is None:
                 self._failure = None
-                self._results = self._encode(self._read_ahead())
+                self._reads = self._read_ahead()
+                self._results = self._encode(self._reads)
             for result in self._results:
                 return result
             if self._failure is not None:
@@ -96,7 +104,7 @@ class ReadAhead(Generic[Item, Read, Result]):
             self._results = None
         raise AssertionError("the encoder gave fewer results than it was given items")
 
-    def _read_ahead(self) -> Iterator[Read]:
+    def _read_ahead(self) -> Generator[Read, None, None]:
         """What was read, in order, to the first item that fails: its error waits until its result is asked for."""
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="abs-read")
         begun: deque[Future[Read]] = deque()

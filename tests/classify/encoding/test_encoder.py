@@ -6,6 +6,7 @@ import itertools
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import numpy as np
@@ -329,3 +330,20 @@ def test_given_attention_maps_are_used_and_the_backend_is_not_asked() -> None:
     # the left half is red, the right one blue
     assert (encoded.features[view][..., 2] > 0.9).all(1).tolist() == [False, True, False, True, False]
     assert (encoded.features[view][..., 0] > 0.9).all(1).tolist() == [True, False, True, False, True]
+
+
+def test_an_interruption_while_threads_end_is_not_swallowed(
+    images: list[LoadedImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = (EncodingRequest(image) for image in images)
+    encoded = stream_images(cast("Model", _SmallModel()), None, requests, [FullImage()])
+    next(encoded)
+    shutdown = ThreadPoolExecutor.shutdown
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        shutdown(*arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        encoded.close()

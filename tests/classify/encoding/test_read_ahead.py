@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -174,3 +175,16 @@ def test_a_failure_of_the_encoder_ends_the_call_and_leaves_no_threads() -> None:
     with pytest.raises(ArithmeticError, match="no direction"):
         list(pipeline.take([0, 1], [2]))
     assert threading.active_count() == before
+
+
+def test_an_interruption_while_readers_end_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead = ReadAhead(Work(), Encode(), 2)
+    taken = ahead.take([1, 2], [3, 4])
+    assert list(taken) == results([1, 2])
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ahead.close()
