@@ -48,7 +48,7 @@ class WorkCounts:
 
     @property
     def views_computed(self) -> int:
-        """How many views were computed."""
+        """How many views were computed; one that was not kept, and was computed again, counts each time."""
         return sum(use.rows_computed for use in self._uses("view-features"))
 
     @property
@@ -69,13 +69,21 @@ class WorkCounts:
         """Whether everything came from the store."""
         return not (self.views_computed or self.texts_computed)
 
+    @property
+    def everything(self) -> bool:
+        """Whether all views and class texts that were asked for were computed."""
+        return not self.nothing and self.views_computed >= self.views and self.texts_computed >= self.texts
+
     def __str__(self) -> str:
-        """``1 of 41 images, 7 of 287 views``, and how many class texts if any were encoded; or ``nothing``."""
+        """``1 of 41 images, 7 of 287 views``, and how many class texts if any were encoded; or ``nothing``.
+
+        What was not kept, and was computed more than once, counts once.
+        """
         if self.nothing:
             return "nothing"
-        texts = f", {self.texts_computed} of {self.texts} class texts" if self.texts_computed else ""
-        images = f"{self.images_computed} of {self.images} images"
-        return f"{images}, {self.views_computed} of {self.views} views{texts}"
+        texts = f", {min(self.texts, self.texts_computed)} of {self.texts} class texts" if self.texts_computed else ""
+        images = f"{min(self.images, self.images_computed)} of {self.images} images"
+        return f"{images}, {min(self.views, self.views_computed)} of {self.views} views{texts}"
 
     def space_uses(self) -> list[SpaceUse]:
         """What was asked of each space and was there, in the order of the stages."""

@@ -69,12 +69,12 @@ def test_the_last_line_says_what_was_computed(
 ) -> None:
     cache = tmp_path / "own cache"
     for paths, computed in (
-        (photos[:2], "2 of 2 images, 12 of 12 views, 24 of 24 class texts; the rest came"),
-        (photos, "1 of 3 images, 6 of 18 views; the rest came"),
-        (photos, "nothing; everything came"),
+        (photos[:2], "2 of 2 images, 12 of 12 views, 24 of 24 class texts"),
+        (photos, "1 of 3 images, 6 of 18 views; the rest came from the cache"),
+        (photos, "nothing; everything came from the cache"),
     ):
         ran = abs_command("classify", *paths, *small, cache=cache)
-        assert re.fullmatch(f"computed: {computed} from the cache; [0-9.]+ s", ran.err.splitlines()[-1])
+        assert re.fullmatch(f"computed: {computed}; [0-9.]+ s", ran.err.splitlines()[-1])
 
 
 def test_a_stream_method_has_no_explanation(abs_command: Abs, photos: list[Path], small: tuple[str, ...]) -> None:

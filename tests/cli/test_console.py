@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from abs_cli.console import progress, show_log_messages
+from abs_classify.encoding.spaces import Space
+from abs_classify.encoding.work import WorkCounts
+from abs_cli.console import note_work, progress, show_log_messages
 
 
 @pytest.mark.parametrize("library", ["abs_core", "abs_descriptions", "abs_classify"])
@@ -62,3 +64,23 @@ def test_a_dumb_terminal_gets_lines_and_no_bar_that_it_cannot_show(
     with progress("classifying", 30, "images") as advance:
         advance(10)
     assert capsys.readouterr().err.startswith("classifying: 10 of 30 images, ")
+
+
+@pytest.mark.parametrize(
+    ("computed", "line"),
+    [
+        (0, "computed: nothing; everything came from the cache; 1.5 s"),
+        (3, "computed: 1 of 2 images, 3 of 6 views; the rest came from the cache; 1.5 s"),
+        (6, "computed: 2 of 2 images, 6 of 6 views; 1.5 s"),
+        # rows that are not kept are computed for each of several seeds
+        (9, "computed: 2 of 2 images, 6 of 6 views; 1.5 s"),
+    ],
+)
+def test_the_last_line_says_what_was_computed_and_what_was_there(
+    computed: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work, space = WorkCounts(images=2, images_computed=-(-computed // 3)), Space("view-features", 1, {})
+    work.ask(space, 2, 6)
+    work.compute(space, 2, computed)
+    note_work(work, 1.5)
+    assert capsys.readouterr().err == f"{line}\n"
