@@ -47,6 +47,9 @@ _MOST_SEGMENTS = 1 << 14
 # of an item whose packs are damaged or are merged by others meanwhile
 _ATTEMPTS = 8
 
+# of each space, items for which there was no room: more than the next step of a run asks for again
+_MOST_UNKEPT = 64
+
 
 class MemoryStore:
     """Rows of a run that keeps nothing: what the next step and an explanation ask for again.
@@ -71,6 +74,12 @@ class MemoryStore:
         with self._lock:
             items = self._items.get(space.digest, {})
             return [_reach([(start, len(rows)) for start, rows in items.get(item, [])]) for item in ids]
+
+    def segments(self, space: Space, ids: Sequence[str]) -> list[list[tuple[int, np.ndarray]]]:
+        """The segments (start, rows) of each item, by start."""
+        with self._lock:
+            items = self._items.get(space.digest, {})
+            return [items.get(item, []) for item in ids]
 
     def append(self, space: Space, segments: Sequence[Segment]) -> None:
         """Keep segments, and forget the oldest items beyond the limit."""
@@ -172,6 +181,8 @@ class DiskStore:
         # when packs were last marked as used, and merging was last tried in vain, as ``time.monotonic`` counts
         self._marked: dict[str, float] = {}
         self._tried: dict[str, float] = {}
+        # or a run would compute twice what it asks for twice
+        self._unkept = MemoryStore(_MOST_UNKEPT)
         self._lock = threading.RLock()
         self._proved_writable = False
 
@@ -200,6 +211,10 @@ class DiskStore:
                 pending = pending[sorted(read.again)]
                 for position in pending.tolist():
                     rows[position] = None
+        for position, unkept in enumerate(self._unkept.segments(space, ids)):
+            if unkept:
+                kept = [(0, values)] if (values := rows[position]) is not None else []
+                rows[position] = _first_rows(sorted([*kept, *unkept], key=lambda part: part[0]), count)
         return [_owned(values) for values in rows]
 
     def counts(self, space: Space, ids: Sequence[str]) -> list[int]:
@@ -218,10 +233,15 @@ class DiskStore:
         for item, start, size in zip(items.tolist(), entries["start"].tolist(), entries["count"].tolist(), strict=True):
             if start <= counts[item]:
                 counts[item] = max(counts[item], start + size)
+        for position, unkept in enumerate(self._unkept.segments(space, ids)):
+            if unkept:
+                counts[position] = _reach([(0, counts[position]), *((start, len(rows)) for start, rows in unkept)])
         return counts
 
     def append(self, space: Space, segments: Sequence[Segment]) -> None:
-        """Keep segments; rows that are there already are harmless. Where there is no room they are not kept.
+        """Keep segments; rows that are there already are harmless.
+
+        Where there is no room they are not written, and memory holds the newest for the next step of a run.
 
         Raises:
             StorageError: a full disk or a read-only folder; nothing half-written stays.
@@ -236,6 +256,7 @@ class DiskStore:
             size = sum(segment.values.nbytes + ENTRY.itemsize for segment in segments)
             removed = self._limit.make_room(size, self._in_use)
             if removed is None:
+                self._unkept.append(space, segments)
                 return
             for path in removed:
                 if path.parent.name in self._indexes:
@@ -280,8 +301,9 @@ class DiskStore:
         Raises:
             CacheError: as ``require_writable``, if there are any.
         """
-        if required:
-            self.require_writable()
+        if not required:
+            return
+        self.require_writable()
         with self._lock:
             self._limit.announce(required)
 

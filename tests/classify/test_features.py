@@ -250,3 +250,16 @@ def test_nothing_to_encode_is_an_error(model: Any, tmp_path: Path) -> None:
         encode(tmp_path, model=model)
     with pytest.raises(ImageError, match="there are no images"):
         encode([], model=model)
+
+
+def test_where_nothing_is_kept_nothing_is_computed_twice(name: str, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(PHOTOS[0].read_bytes()[:200])
+    store = DiskStore(tmp_path / "cache", limit=0)
+    options: dict[str, Any] = {"of": "views", "method": "abs-pixels", "views": 2, "attention": "self"}
+    encoded = encode([*PHOTOS, damaged], CLASSES, name, cache=store, on_error="skip", **options)
+    assert near(encoded.features, encode(PHOTOS, model=name, **options).features)
+    assert len(encoded.skipped) == 1
+    work = encoded.work
+    assert (work.images_computed, work.views_computed) == (len(PHOTOS), 2 * len(PHOTOS))
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))

@@ -98,6 +98,26 @@ def test_no_limit_and_a_limit_of_nothing(tmp_path: Path, caplog: pytest.LogCaptu
     assert not (tmp_path / "none").exists()
 
 
+def test_what_has_no_room_is_there_for_the_next_step(tmp_path: Path) -> None:
+    kept = DiskStore(tmp_path)
+    kept.append(SPACE, [Segment(IDS[0], 0, ROWS[0][:4])])
+    store = DiskStore(tmp_path, limit=0)
+    store.append(SPACE, [Segment(IDS[0], 4, ROWS[0][4:]), Segment(IDS[1], 0, ROWS[1])])
+    store.append(SPACE, [Segment(IDS[2], 1, ROWS[2][1:])])
+    assert store.counts(SPACE, IDS[:3]) == [10, 10, 0]
+    first, second, third = store.load(SPACE, IDS[:3])
+    np.testing.assert_array_equal(first, ROWS[0])
+    np.testing.assert_array_equal(second, ROWS[1])
+    assert third is None
+    np.testing.assert_array_equal(store.load(SPACE, IDS[:1], 6)[0], ROWS[0][:6])
+    many = [text_id(f"another {number}") for number in range(100)]
+    for item in many:
+        store.append(SPACE, [Segment(item, 0, ROWS[0])])
+    counts = store.counts(SPACE, many)
+    assert (counts[0], counts[-1]) == (0, 10)
+    assert stored(tmp_path) == [0]
+
+
 def test_the_default_limit_is_a_fifth_of_what_would_be_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add(DiskStore(tmp_path), range(3))
     taken = sum(path.stat().st_size for path in (tmp_path / "features").glob("*/*.safetensors"))
