@@ -286,6 +286,8 @@ class DiskStore:
         Args:
             work: names it for all processes, such as the digest of a space and of the ids of a shard.
         """
+        if self._given_limit == 0:  # nobody would find what this one computes
+            return nullcontext(enter_result=True)
         return claim_work(self._features / _PROCESSES, work)
 
     def wait_for(self, work: str, timeout: float) -> bool:

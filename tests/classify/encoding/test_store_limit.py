@@ -95,6 +95,9 @@ def test_no_limit_and_a_limit_of_nothing(tmp_path: Path, caplog: pytest.LogCaptu
     assert nothing.load(SPACE, IDS[:1])[0] is not None
     assert caplog.messages == []
     DiskStore(tmp_path / "none", limit=0).require_writable()
+    with nothing.claim("work") as first, nothing.claim("work") as second:
+        assert first
+        assert second
     assert not (tmp_path / "none").exists()
 
 
