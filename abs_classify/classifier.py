@@ -207,6 +207,8 @@ class Classifier:
         self.label_space = as_label_space(descriptions, names or {})
         plan = plan_methods([method], self.label_space, views, templates, None, seed)
         ((self.method, self.class_texts),) = plan.methods.items()
+        if plan.adaptive is not None:
+            plan.adaptive.require_no_budget()
         self.adaptive = plan.adaptive
         self._store = open_store(cache)
         models = deferred_model(model, attention, self._store).for_methods(plan.methods)

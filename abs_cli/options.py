@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -34,6 +34,7 @@ __all__ = [
     "ModelOptions",
     "NumberOrNone",
     "RenamedOption",
+    "budget_options",
     "choose_label_space",
     "class_options",
     "compute_options",
@@ -227,7 +228,9 @@ def views_options(function: F) -> F:
         calibration: Path | None,
         **options: Any,
     ) -> Any:
-        return function(*arguments, views=_chosen_views(views, agreement, stopping, calibration), **options)
+        given = {"agreement": agreement, "stopping": stopping, "calibration": calibration}
+        given |= {name: options.pop(name, None) for name in ("budget_views", "budget_seconds")}
+        return function(*arguments, views=_chosen_views(views, given), **options)
 
     chosen: Any = with_views
     for option in reversed(
@@ -263,27 +266,62 @@ def views_options(function: F) -> F:
     return cast("F", chosen)
 
 
-def _chosen_views(views: Any, agreement: float | None, stopping: str | None, calibration: Path | None) -> Any:
+def budget_options(function: F) -> F:
+    """Add to ``--views`` what is for runs whose images are all known before the start."""
+    for option in reversed(
+        [
+            click.option(
+                "--budget-views",
+                type=float,
+                metavar="N",
+                help="With --views adaptive: N views an image on average, most where margins are small; labels depend "
+                "on the other images. Not with --agreement, --stopping or --calibration.",
+            ),
+            click.option(
+                "--budget-seconds",
+                type=float,
+                metavar="S",
+                help="As --budget-views, with the N that fits S seconds for each data set, model and bundle, as "
+                "measured before the start.",
+            ),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
+def _chosen_views(views: Any, given: Mapping[str, Any]) -> Any:
     """A number, ``AdaptiveViews`` or None.
 
+    Args:
+        views: the value of the option.
+        given: the options of adaptive views, None for those that were not given.
+
     Raises:
-        UsageError: an option of adaptive views without these, or a value that cannot be.
+        UsageError: an option of adaptive views without these, options that exclude each other, or a value that cannot
+            be.
     """
-    given = {"agreement": agreement, "stopping": stopping, "calibration": calibration}
-    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    chosen = {name: value for name, value in given.items() if value is not None}
     if views != "adaptive":
         if chosen:
             raise UsageError(
-                f"--{next(iter(chosen))} has no effect without --views adaptive",
+                f"--{next(iter(chosen)).replace('_', '-')} has no effect without --views adaptive",
                 remedy="Add --views adaptive, or leave it out",
             )
         return views
+    budgets = [name for name in chosen if name.startswith("budget")]
+    if budgets and len(chosen) > 1:
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in chosen)
+        raise UsageError(
+            f"{names} exclude each other: with a budget no image stops by itself",
+            remedy="Give one budget without the others, or no budget",
+        )
     from abs_classify.methods.adaptive import AdaptiveViews
 
-    if calibration is not None:
+    if "calibration" in chosen:
         from abs_classify.methods.calibration import read_calibration
 
-        chosen["calibration"] = read_calibration(calibration)
+        chosen["calibration"] = read_calibration(chosen["calibration"])
         chosen.setdefault("stopping", "calibrated")
     return AdaptiveViews(**chosen)
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from abs_classify.methods.adaptive import AdaptiveViews, PartialScores, StoppingRule, looks
+from abs_classify.methods.adaptive import PartialScores, RuleSource, StoppingRule, looks
 from abs_classify.methods.calibration import subject_of
 from abs_classify.methods.scoring import ClassTextFeatures, PerViewScorer
 from abs_classify.methods.views import ViewSource
@@ -31,7 +31,7 @@ __all__ = ["AdaptiveMethod", "AdaptiveResult", "ImageViews", "ViewDecisions", "a
 
 
 def adaptive_rules(
-    adaptive: AdaptiveViews, methods: Mapping[Method, ClassTexts], facts: ModelFacts
+    adaptive: RuleSource, methods: Mapping[Method, ClassTexts], facts: ModelFacts
 ) -> dict[Method, tuple[StoppingRule, tuple[ViewSource, ...]]]:
     """The rule of each adaptive method, and the view sources that it takes in rounds.
 
@@ -105,9 +105,9 @@ class AdaptiveMethod:
         scores: np.ndarray = self.scorer.scores(self._stack(images, self.method.views), self.texts).numpy()
         return scores
 
-    def partial(self, known: np.ndarray, views: np.ndarray) -> PartialScores:
+    def partial(self, images: Sequence[ImageViews], known: np.ndarray, views: np.ndarray) -> PartialScores:
         """The partial scores of images from those parts."""
-        return PartialScores(known, views, self.total, self._margin_bound)
+        return PartialScores(known, views, self.total, self._margin_bound, [image.image_id for image in images])
 
     def has_known(self, image: ImageViews) -> bool:
         """Whether the views are there that are there from the start."""
@@ -160,12 +160,16 @@ class ImageViews:
     Attributes:
         rows: the first views of each source, [n, d].
         least: how many views of a source it must have whatever the decisions are.
+        image_id: its id; decisions on one image alone need none.
         results: of the methods that are done, by name.
     """
 
-    def __init__(self, rows: Mapping[ViewSource, Tensor], least: Mapping[ViewSource, int] | None = None) -> None:
+    def __init__(
+        self, rows: Mapping[ViewSource, Tensor], least: Mapping[ViewSource, int] | None = None, image_id: str = ""
+    ) -> None:
         self.rows = dict(rows)
         self.least = least or {}
+        self.image_id = image_id
         self.results: dict[str, AdaptiveResult] = {}
         self.progress: dict[str, _Progress] = {}
 
@@ -248,7 +252,7 @@ class ViewDecisions:
             return
         progress = [self._progress(adaptive, image) for image in images]
         known = np.stack([entry.known for entry in progress if entry.known is not None])
-        partial = adaptive.partial(known, np.stack([np.concatenate(entry.parts) for entry in progress]))
+        partial = adaptive.partial(images, known, np.stack([np.concatenate(entry.parts) for entry in progress]))
         for image, settled, scores in zip(images, adaptive.rule.settled(partial), partial.predicted, strict=True):
             if settled:
                 image.results[name] = AdaptiveResult(scores.astype(np.float32), views)

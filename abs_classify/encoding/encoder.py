@@ -210,7 +210,7 @@ class _Group:
             if first < view.count
         }
         images = [request.image for request in requests]
-        views = [ImageViews(request.features, request.wanted) for request in requests]
+        views = [ImageViews(request.features, request.wanted, request.image.id) for request in requests]
         return cls(images, torch.stack(maps) if maps else None, views, missing)
 
 

@@ -28,7 +28,7 @@ from abs_core.remarks import Remark, RemarkCounter
 
 if TYPE_CHECKING:
     from abs_classify.encoding.view_plan import MethodScores
-    from abs_classify.methods.adaptive import AdaptiveViews
+    from abs_classify.methods.adaptive import RuleSource
     from abs_classify.methods.class_texts import ClassTexts
     from abs_classify.methods.table import Method
     from abs_classify.methods.views import ViewSource
@@ -140,7 +140,7 @@ class ShardScorer:
     also: Sequence[ViewSource] = ()
     skipped: dict[IdentifiedSample | UnreadableSample, SkippedImage] = field(default_factory=dict)
     partial_shards: bool = False
-    adaptive: AdaptiveViews | None = None
+    adaptive: RuleSource | None = None
 
     def score(
         self, shards: Iterable[Sequence[IdentifiedSample | UnreadableSample]], *, ahead: bool = True

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from abs_classify.encoding.encoder import EncodedImage
     from abs_classify.images import LoadedImage
-    from abs_classify.methods.adaptive import AdaptiveViews
+    from abs_classify.methods.adaptive import RuleSource
     from abs_classify.methods.class_texts import ClassTexts
     from abs_classify.methods.scoring import ClassTextFeatures
     from abs_classify.methods.table import Method
@@ -150,7 +150,7 @@ class Stages:
         methods: Mapping[Method, ClassTexts],
         also: Sequence[ViewSource] = (),
         then: Sequence[IdentifiedSample] = (),
-        adaptive: AdaptiveViews | None = None,
+        adaptive: RuleSource | None = None,
     ) -> MethodScores:
         """Class scores of one shard for each method that looks at an image alone.
 
@@ -240,7 +240,7 @@ class Stages:
         return torch.from_numpy(np.stack([known[:count] for known in rows if known is not None]))
 
     def _view_plan(
-        self, methods: Mapping[Method, ClassTexts], also: Sequence[ViewSource], adaptive: AdaptiveViews | None
+        self, methods: Mapping[Method, ClassTexts], also: Sequence[ViewSource], adaptive: RuleSource | None
     ) -> ViewPlan:
         """The plan of a run, one for all shards."""
         key = tuple((method, texts.digest) for method, texts in methods.items()), tuple(also), adaptive
@@ -432,7 +432,7 @@ class Stages:
                 if len(image.features[view])
             ]
             self._append(self._spaces.view(view), segments)
-        self.work.images_computed += len(encoded)
+        self.work.compute_images(encoded)
         maps = [
             Segment(image_id, 0, image.attention.numpy()[None])
             for image_id, (pending, image) in encoded.items()

@@ -139,7 +139,7 @@ class StoredViews:
             return
         for image_id in image_ids:
             rows = {view: torch.from_numpy(known) for view, known in self.features(image_id).items()}
-            self._decided[image_id] = ImageViews(rows)
+            self._decided[image_id] = ImageViews(rows, image_id=image_id)
         decisions.advance(list(self._decided.values()))
 
     def features(self, image_id: str) -> dict[ViewSource, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from abs_classify.encoding.last_run import SpaceUse
@@ -35,11 +36,13 @@ class WorkCounts:
         images: how many were asked for.
         images_computed: of how many at least one view was computed.
         spaces: what was asked of each space, by its digest.
+        counted: ids of the images that were computed, where a run comes back to images; None where it does not.
     """
 
     images: int = 0
     images_computed: int = 0
     spaces: dict[str, SpaceWork] = field(default_factory=dict)
+    counted: set[str] | None = None
 
     @property
     def views(self) -> int:
@@ -109,6 +112,20 @@ class WorkCounts:
         use = self.spaces.setdefault(space.digest, SpaceWork(space))
         use.items_computed += items
         use.rows_computed += rows
+
+    def compute_images(self, ids: Iterable[str]) -> None:
+        """Note that views of these images were computed; an image that the run came back to counts once."""
+        fresh = set(ids)
+        if self.counted is not None:
+            fresh -= self.counted
+            self.counted |= fresh
+        self.images_computed += len(fresh)
+
+    def add_computed(self, other: WorkCounts) -> None:
+        """Add what an earlier part of the same pass computed; what it asked for is asked for again."""
+        self.images_computed += other.images_computed
+        for use in other.spaces.values():
+            self.compute(use.space, use.items_computed, use.rows_computed)
 
     def add(self, other: WorkCounts, *, same_images: bool = False) -> None:
         """Add the work of another pass.

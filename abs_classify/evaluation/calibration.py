@@ -45,7 +45,7 @@ def calibrate(evaluation: Evaluation) -> list[CalibrationEntry]:
                 ImageViews({view: rows[position] for view, rows in features.items()}) for position in range(len(images))
             ]
             spans = [(0, adaptive.total)] * len(images)
-            full = adaptive.partial(adaptive.known_scores(views), np.stack(adaptive.round_scores(views, spans)))
+            full = adaptive.partial(views, adaptive.known_scores(views), np.stack(adaptive.round_scores(views, spans)))
             critical += critical_values(full).tolist()
         subject = subject_of(method.key(), facts.model, facts.attention, class_texts.digest)
         kept = tuple(value for value in critical if value > 0)

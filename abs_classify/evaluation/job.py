@@ -18,6 +18,7 @@ from abs_classify.encoding.ranking import ScoredImages, ShardScorer, image_remar
 from abs_classify.encoding.samples import IdentifiedSample, OnError, SkippedImage, UnreadableSample, identify_readable
 from abs_classify.encoding.stages import Stages
 from abs_classify.encoding.work import WorkCounts
+from abs_classify.evaluation.budgets import find_budget, spend_budget
 from abs_classify.evaluation.metrics import MethodResult, SeedSpread, evaluate_ranks
 from abs_classify.evaluation.published import SINGLE, BaselineCheck, PublishedNumber, find_published
 from abs_classify.methods.table import MethodPlan
@@ -32,6 +33,7 @@ from abs_core.text import counted
 if TYPE_CHECKING:
     from abs_classify.images import Truncated
     from abs_classify.methods.table import Method
+    from abs_classify.methods.view_budget import ViewBudget
     from abs_classify.methods.views import ViewSource
 
 __all__ = [
@@ -291,6 +293,7 @@ class Evaluation:
         redraws: the results of each further seed, only of methods that draw something.
         seconds: wall time.
         stage_seconds: wall time by what it went into.
+        budget: how many views the images shared; None where each got its own number.
     """
 
     job: EvaluationJob
@@ -301,6 +304,7 @@ class Evaluation:
     redraws: Sequence[Sequence[MethodResult]]
     seconds: float
     stage_seconds: Mapping[str, float]
+    budget: ViewBudget | None = None
 
     @property
     def plan(self) -> MethodPlan:
@@ -358,6 +362,7 @@ class Evaluation:
             *self._classes_without_data(),
             *self.plan.notes,
             *self._fixed_views(),
+            *self._shared_views(),
             *near,
             *self._not_compared(),
             *self.stages.models.notes,
@@ -368,6 +373,17 @@ class Evaluation:
         sampling = [method for method in self.plan.methods if any(view.kind != "whole" for view in method.views)]
         fixed = [method.name for method in sampling if self.plan.adaptive and not self.adaptive_views(method)]
         return [f"{', '.join(fixed)}: looked at all views, as the score is no sum over crops"] if fixed else []
+
+    def _shared_views(self) -> list[str]:
+        """A note on methods whose labels depend on the other images."""
+        if self.budget is None:
+            return []
+        sharing = ", ".join(method.name for method in self.plan.methods if self.adaptive_views(method))
+        seconds = "" if self.budget.seconds is None else f", what fits {self.budget.seconds:g} s as measured"
+        return [
+            f"{sharing}: labels depend on the other images, which share a budget of {self.budget.views:g} views an "
+            f"image{seconds}"
+        ]
 
     def _small_images(self) -> list[str]:
         """A note on images that have fewer pixels than the model's input, whose crops have hardly any."""
@@ -483,6 +499,7 @@ def run_job(
         ImageError: an image cannot be read and ``on_error`` is "stop"; what was computed is kept.
     """
     start, before = time.perf_counter(), {**stages.seconds, "identify": job.split.seconds}
+    budget: ViewBudget | None = None
     first: ScoredImages | None = None
     results: list[list[MethodResult]] = []
     for plan in job.plans:
@@ -490,7 +507,12 @@ def run_job(
             continue
         pass_stages = dataclasses.replace(stages, seed=plan.seed, work=WorkCounts())
         try:
-            scored, pass_results = _run_pass(job, plan, pass_stages, on_error, advance)
+            scorer, images, unreadable = _begin_pass(job, plan, pass_stages, on_error, advance)
+            if budget is None and plan.adaptive is not None and plan.adaptive.has_budget:
+                budget = find_budget(plan.adaptive, scorer, images, job.passes, start)
+            scored = _run_pass(job, scorer, images, budget, advance)
+            scored.skipped[:0] = unreadable
+            pass_results = _results(job, plan, scored)
         finally:
             work.add(pass_stages.work, same_images=True)
         if ranked is not None:
@@ -501,31 +523,53 @@ def run_job(
     after = {"identify": job.split.seconds, **stages.seconds}
     stage_seconds = {name: total - before.get(name, 0.0) for name, total in after.items()}
     seconds = time.perf_counter() - start
-    return Evaluation(job, model, stages, first, results[0], results[1:], seconds, stage_seconds)
+    return Evaluation(job, model, stages, first, results[0], results[1:], seconds, stage_seconds, budget)
+
+
+def _begin_pass(
+    job: EvaluationJob, plan: MethodPlan, stages: Stages, on_error: OnError, advance: Advance
+) -> tuple[ShardScorer, list[IdentifiedSample], list[SkippedImage]]:
+    """What scores the images of a pass, those whose bytes could be read, and the others."""
+    images, unreadable = job.split.identify(stages.models.digests, on_error, advance)
+    stages.announce(images, [view for method in plan.methods for view in method.views])
+    scorer = ShardScorer(stages, plan.methods, on_error, skipped=job.split.bad, adaptive=plan.adaptive)
+    return scorer, images, unreadable
 
 
 def _run_pass(
-    job: EvaluationJob, plan: MethodPlan, stages: Stages, on_error: OnError, advance: Advance
-) -> tuple[ScoredImages, list[MethodResult]]:
+    job: EvaluationJob,
+    scorer: ShardScorer,
+    images: Sequence[IdentifiedSample],
+    budget: ViewBudget | None,
+    advance: Advance,
+) -> ScoredImages:
+    """The rankings of a pass."""
     dataset, names = job.split.dataset, job.label_space.names
-    images, unreadable = job.split.identify(stages.models.digests, on_error, advance)
     labels = [job.positions[image.sample.label] for image in images]
     positions = {class_id: position for position, class_id in enumerate(names)} | dict(job.positions)
     selected = [positions[class_id] for class_id in dataset.selected if class_id in positions]
-    stages.announce(images, [view for method in plan.methods for view in method.views])
-    scorer = ShardScorer(stages, plan.methods, on_error, skipped=job.split.bad, adaptive=plan.adaptive)
+    if budget is not None:
+        scorer = dataclasses.replace(scorer, adaptive=spend_budget(scorer, images, budget, advance))
+        advance = _stay  # nothing is left but to rank
     scored = rank_images(scorer, images, advance, labels, selected)
-    scored.skipped[:0] = unreadable
     if not scored.images:
         raise DatasetError(f"no image of {dataset.name} could be used", remedy="See the reasons with --on-error stop")
+    return scored
+
+
+def _stay(step: int = 1, remark: str = "") -> None:
+    """An ``Advance`` for images that were counted before."""
+
+
+def _results(job: EvaluationJob, plan: MethodPlan, scored: ScoredImages) -> list[MethodResult]:
+    """How good each method is."""
     truth = np.asarray(scored.labels, dtype=np.int64)
-    candidates = len(selected) or len(names)
+    candidates = len(scored.selected) or len(job.label_space.names)
     voting = {method.name for method in plan.methods if method.votes}
-    results = [
+    return [
         evaluate_ranks(name, ranking.ranks, truth, candidates, votes=name in voting, predicted=ranking.top[:, 0])
         for name, ranking in scored.methods.items()
     ]
-    return scored, results
 
 
 def _published_candidates(dataset: Dataset, label_space: LabelSpace) -> bool:

@@ -7,6 +7,7 @@ CLIP_benchmark, so that its tools read the file; everything else stands in ``det
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import platform
 import re
@@ -134,11 +135,23 @@ class TextFacts(ResultPart):
     control: str | None = Field(description="how the descriptions were changed; null for not at all")
 
 
+class BudgetFacts(ResultPart):
+    """The views that images shared, so that labels depend on the other images, and what was measured to find them."""
+
+    views: float = Field(description="how many views an image gets, on average over the images")
+    seconds: float | None = Field(description="what the number was derived from; null where it was asked for")
+    image_seconds: float | None = Field(description="as measured, for the first look at an image with all methods")
+    view_seconds: float | None = Field(description="as measured, for each further view")
+
+
 class AdaptiveFacts(ResultPart):
     """How many views an adaptive method looked at: rule and agreement; of how many; the mean, and how many fewer."""
 
-    rule: str
-    agreement: float = Field(gt=0, lt=1, description="how often the label is that of all views, in the rule's sense")
+    rule: str = Field(description="the stopping rule, or budget")
+    agreement: float | None = Field(
+        gt=0, lt=1, description="how often the label is that of all views, in the rule's sense; null with a budget"
+    )
+    budget: BudgetFacts | None = Field(None, description="null where every image got its own number of views")
     kinds: list[str] = Field(description="the kinds of views that came in rounds")
     views: int = Field(description="how many views of each of these kinds there are in all")
     mean_views: float = Field(description="how many of them were looked at, on average over the images")
@@ -426,9 +439,11 @@ def _adaptive_facts(evaluation: Evaluation, method: Method) -> AdaptiveFacts | N
     if not sources or adaptive is None:
         return None
     looked, total = evaluation.scored.methods[method.name].looked, sources[0].count
+    budget = evaluation.budget
     return AdaptiveFacts(
-        rule=adaptive.stopping,
-        agreement=adaptive.agreement,
+        rule=adaptive.stopping if budget is None else "budget",
+        agreement=adaptive.agreement if budget is None else None,
+        budget=None if budget is None else BudgetFacts(**dataclasses.asdict(budget)),
         kinds=[view.kind for view in sources],
         views=total,
         mean_views=round(float(looked.mean()), 3),
@@ -437,14 +452,15 @@ def _adaptive_facts(evaluation: Evaluation, method: Method) -> AdaptiveFacts | N
 
 
 def _views_text(method: Method, adaptive: AdaptiveFacts | None) -> str:
-    """``50 crops + 50 windows``, or ``7.9 of 50 crops + 50 windows``."""
+    """``50 crops + 50 windows``, ``7.9 of 50 crops + 50 windows``, or ``7.9 of 50 crops (budget) + 50 windows``."""
     words = {"whole": "whole", "random": "random crops", "box": "crops", "window": "windows"}
     parts = []
     for view in method.views:
-        number = "" if view.kind == "whole" else f"{view.count} "
+        number, shared = "" if view.kind == "whole" else f"{view.count} ", ""
         if adaptive is not None and view.kind in adaptive.kinds:
             number = f"{adaptive.mean_views:.1f} of {number}"
-        parts.append(f"{number}{words[view.kind]}")
+            shared = "" if adaptive.budget is None else " (budget)"
+        parts.append(f"{number}{words[view.kind]}{shared}")
     return " + ".join(parts)
 
 

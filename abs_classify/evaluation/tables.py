@@ -295,7 +295,7 @@ def _adaptive_notes(records: Sequence[ResultRecord]) -> list[str]:
     notes = []
     for record in records:
         adaptive = record.details.method.adaptive
-        if adaptive is not None:
+        if adaptive is not None and adaptive.agreement is not None:
             notes.append(
                 f"{record.method}: {100 * adaptive.settled_early:.1f} % of the images settled before the last view "
                 f"({adaptive.rule} rule, agreement {adaptive.agreement:g})"

@@ -16,7 +16,7 @@ An image's result depends on its own views alone: looks come after fixed numbers
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 from abs_core.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from abs_classify.methods.calibration import StoppingCalibration
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "GuaranteedRule",
     "NormalRule",
     "PartialScores",
+    "RuleSource",
     "StoppingRule",
     "check_agreement",
     "confidence",
@@ -79,12 +82,14 @@ class PartialScores:
         views: [B, n, C], what each of the views so far adds; n is at least 1.
         total: N.
         margin_bound: the most by which one view can part two classes, see ``PerViewScorer``.
+        images: the ids of the images, for a rule that was told how many views each of them gets.
     """
 
     known: FloatArray
     views: FloatArray
     total: int
     margin_bound: float
+    images: Sequence[str] = ()
 
     @property
     def count(self) -> int:
@@ -105,7 +110,7 @@ class PartialScores:
 
     def first(self, count: int) -> PartialScores:
         """The same images after the first ``count`` views."""
-        return PartialScores(self.known, self.views[:, :count], self.total, self.margin_bound)
+        return replace(self, views=self.views[:, :count])
 
     def _leads(self) -> FloatArray:
         """How far each view puts the leader before each class, [B, n, C]."""
@@ -150,15 +155,15 @@ def _normal_score(quotient: FloatArray, freedom: int) -> FloatArray:
 class StoppingRule(Protocol):
     """Says which images have seen enough."""
 
-    @property
-    def agreement(self) -> float:
-        """Between 0 and 1."""
-
     def settled(self, scores: PartialScores) -> BoolArray:
-        """Whether the label of each image is settled, bool [B]; after all views it is."""
+        """Whether each image has seen enough, bool [B]; after all views it has."""
 
-    def key(self) -> dict[str, Any]:
-        """JSON values that fix the decisions, given the scores."""
+
+class RuleSource(Protocol):
+    """Gives each method its rule."""
+
+    def rule(self, name: str, subject: dict[str, str]) -> StoppingRule:
+        """The rule of a method, by its name and what a calibration must agree with."""
 
 
 @dataclass(frozen=True)
@@ -355,17 +360,26 @@ class AdaptiveViews:
         agreement: between 0 and 1: how often the label is that of all views. What that means differs by rule.
         stopping: one of ``RULES``.
         calibration: what the rule "calibrated" takes its threshold from, see ``read_calibration``.
+        budget_views: instead of all these, how many views an image gets on average over an evaluation, at least
+            ``LOOK``; most go where margins are small, so labels depend on the other images.
+        budget_seconds: the same as the seconds that an evaluation may take; how many views fit is measured first.
 
     Raises:
-        UsageError: another agreement, or a calibration without the rule that takes it, or the other way round.
+        UsageError: another agreement, a calibration without the rule that takes it, or the other way round; a budget
+            that is none, or beside what it replaces.
         UnknownNameError: no such rule.
     """
 
     agreement: float = 0.99
     stopping: str = NormalRule.name
     calibration: StoppingCalibration | None = None
+    budget_views: float | None = None
+    budget_seconds: float | None = None
 
     def __post_init__(self) -> None:
+        if self.has_budget:
+            self._check_budget()
+            return
         check_agreement(self.agreement)
         if self.stopping not in RULES:
             raise UnknownNameError("stopping rule", self.stopping, RULES)
@@ -376,6 +390,38 @@ class AdaptiveViews:
                 remedy="Give a file that --save-calibration made to --stopping calibrated, and to no other rule",
             )
 
+    @property
+    def has_budget(self) -> bool:
+        """Whether the images of a run share a number of views."""
+        return self.budget_views is not None or self.budget_seconds is not None
+
+    def _check_budget(self) -> None:
+        if self.budget_views is not None and self.budget_seconds is not None:
+            raise UsageError("a budget is given in views and in seconds", remedy="Give one of them")
+        if (self.agreement, self.stopping, self.calibration) != (0.99, NormalRule.name, None):
+            raise UsageError(
+                "with a budget no image stops by an agreement",
+                remedy="Leave out the agreement, the stopping rule and the calibration, or the budget",
+            )
+        if self.budget_views is not None and not LOOK <= self.budget_views < math.inf:
+            raise UsageError(
+                f"a budget must be a number of at least {LOOK} views an image, got {self.budget_views:g}",
+                remedy=f"Every image gets {LOOK} views before others get more: give {LOOK} or more",
+            )
+        if self.budget_seconds is not None and not 0 < self.budget_seconds < math.inf:
+            raise UsageError(
+                f"a budget must be a positive number of seconds, got {self.budget_seconds:g}",
+                remedy="Give the seconds that the evaluation may take",
+            )
+
+    def require_no_budget(self) -> None:
+        """Raise UsageError if results would depend on other images, where these are not all known."""
+        if self.has_budget:
+            raise UsageError(
+                "a budget is shared by all images of an evaluation, and here images are classified one by one",
+                remedy="Use abs eval or evaluate(), or an agreement instead of the budget",
+            )
+
     def rule(self, name: str, subject: dict[str, str]) -> StoppingRule:
         """The rule of a method.
 
@@ -384,8 +430,9 @@ class AdaptiveViews:
             subject: what a calibration must agree with, see ``StoppingCalibration.rule``.
 
         Raises:
-            UsageError: the calibration is of something else, or on too few images.
+            UsageError: the calibration is of something else, or on too few images; or there is a budget.
         """
+        self.require_no_budget()
         if self.calibration is not None:
             return self.calibration.rule(self.agreement, name, subject)
         return NormalRule(self.agreement) if self.stopping == NormalRule.name else GuaranteedRule(self.agreement)

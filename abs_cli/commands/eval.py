@@ -21,6 +21,7 @@ from abs_cli.completion_values import (
 from abs_cli.console import note_work, progress
 from abs_cli.options import (
     RenamedOption,
+    budget_options,
     choose_label_space,
     compute_options,
     open_feature_store,
@@ -92,6 +93,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
     shell_complete=complete_methods,
 )
 @views_options
+@budget_options
 @click.option(
     "--templates",
     default="plain",

@@ -51,3 +51,30 @@ def test_unknown_names_list_the_valid_ones(
 
 def test_an_unknown_data_set_lists_the_valid_ones(abs_command: Abs) -> None:
     assert re.search(r"unknown data set 'magic'; valid: demo, ", abs_command.refuses("eval", "--dataset", "magic"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--budget-views", "8"), "--budget-views has no effect without --views adaptive"),
+        (("--views", "10", "--budget-seconds", "8"), "--budget-seconds has no effect without --views adaptive"),
+        (("--views", "adaptive", "--budget-views", "3"), "at least 4 views an image, got 3"),
+        (
+            ("--views", "adaptive", "--budget-views", "8", "--budget-seconds", "8"),
+            "--budget-views and --budget-seconds exclude",
+        ),
+        (
+            ("--views", "adaptive", "--budget-views", "8", "--agreement", "0.99"),
+            "--agreement and --budget-views exclude",
+        ),
+        (
+            ("--views", "adaptive", "--budget-seconds", "8", "--calibration", "absent.json"),
+            "--calibration and --budget-seconds exclude",
+        ),
+    ],
+)
+def test_a_budget_stands_alone(
+    abs_command: Abs, folder: Callable[..., Path], arguments: tuple[str, ...], expected: str
+) -> None:
+    root = folder(cat=["a.png"])
+    assert expected in abs_command.refuses("eval", "--dataset", f"imagefolder:{root}", "--method", "abs", *arguments)

@@ -74,6 +74,8 @@ def rerun(bench: Bench, image_folder: Callable[..., Path], small_clips: tuple[st
         "`--views`, fewer of them": lambda: {"views": 2},
         "`--agreement`": lambda: {"views": AdaptiveViews(0.9999)},
         "`--stopping`": lambda: {"views": AdaptiveViews(stopping="guaranteed")},
+        "`--budget-views`": lambda: {"views": AdaptiveViews(budget_views=6)},
+        "`--budget-seconds`": lambda: {"views": AdaptiveViews(budget_seconds=600)},
         "`--templates`": lambda: {"templates": "imagenet-80"},
         "`--control`": lambda: {"control": "waffle"},
         "`--seed`": lambda: {"seed": 1},
