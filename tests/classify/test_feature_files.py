@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 import tracemalloc
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -178,6 +179,8 @@ def test_a_disk_that_gets_full_is_named_and_nothing_stays(
 ) -> None:
     monkeypatch.setattr(feature_files, "_GROUP_BYTES", 1 << 16)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python ignores it, but compilers that other tests load put a handler of their own in its place, which crashes
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     noise = np.random.default_rng(0).random((100, 1000), np.float32)
     batch = EncodedBatch(noise, ["id"] * 100, ["name"] * 100, ["cat"] * 100)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
@@ -186,6 +189,7 @@ def test_a_disk_that_gets_full_is_named_and_nothing_stays(
             write_features(tmp_path / f"photos.{ending}", (batch for _ in range(10)), Run({}))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN if handler is None else handler)
     assert list(tmp_path.iterdir()) == []
 
 
