@@ -18,10 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abs_classify.datasets import Dataset, open_dataset
-from abs_classify.evaluation.job import Evaluation, RankedPass
+from abs_classify.encoding.feature_store import MemoryStore
+from abs_classify.encoding.stages import SHARD, ModelSettings, Stages, open_stages
+from abs_classify.encoding.work import WorkCounts
+from abs_classify.evaluation.job import RankedPass, run_job
 from abs_classify.evaluation.records import ResultRecord
 from abs_classify.evaluation.significance import wilson
-from abs_classify.evaluation.sweep import EvaluationObserver, evaluate
+from abs_classify.evaluation.sweep import (
+    EvaluationObserver,
+    SweepOptions,
+    as_label_spaces,
+    evaluate,
+    opened_store,
+    plan_sweep,
+)
 from abs_classify.methods.adaptive import AdaptiveViews
 from abs_core.errors import UsageError
 from abs_core.extras import require
@@ -146,9 +156,12 @@ def measure_pareto(
         runs += [_Measured(record, number, labels.by_pass) for record in results]
     full = next(run for run in runs if run.views == _FULL_VIEWS)
     few = min(timed, full.record.details.data.images)
-    clock = _Clock(opened, model, few, settings)
-    clock.seconds("clip", None)  # loads what the others find loaded
-    points = [run.point(full, *clock.seconds(run.record.method, run.views)) for run in runs]
+    with opened_store(cache) as store:
+        clock = _Clock(
+            opened, few, open_stages(store, model, _model_settings(settings), settings.get("weights")), settings
+        )
+        clock.seconds(_FULL, 1)  # loads what the others find loaded
+        points = [run.point(full, *clock.seconds(run.record.method, run.views)) for run in runs]
     details = full.record.details
     label = details.weights.name
     return ParetoResults(_mark_front(points), opened.name, label, details.data.images, seeds, few)
@@ -191,29 +204,47 @@ class _Measured:
         return fmean(float((mine.get(seed, first) == classes).mean()) for (seed, _), classes in full.labels.items())
 
 
-@dataclass(frozen=True)
-class _Clock(EvaluationObserver):
-    """Measures runs over the first images of a data set, without a cache."""
+@dataclass
+class _Clock:
+    """Measures runs over the first images of a data set with one loaded model, without what the cache has.
+
+    Args:
+        dataset, images: which images.
+        stages: of the model.
+        settings: as in ``evaluate``.
+    """
 
     dataset: Dataset
-    model: str
     images: int
+    stages: Stages
     settings: dict[str, Any]
-    _stages: list[float] = field(default_factory=list)
 
     def seconds(self, method: str, views: int | AdaptiveViews | None) -> tuple[float, float]:
         """Seconds, and crops, an image."""
-        settings = {**self.settings, "limit": self.images, "observer": self, "cache": None}
-        work = evaluate(self.dataset, self.model, [method], views=views, **settings).work
+        label_spaces = as_label_spaces(self.settings.get("descriptions"), self.settings.get("labels"))
+        names = [entry.name for entry in fields(SweepOptions)]
+        options = {name: value for name, value in self.settings.items() if name in names}
+        options |= {"methods": [method], "views": views, "limit": self.images}
+        sweep = plan_sweep([self.dataset], ["model"], label_spaces, SweepOptions(**options))
+        (job,) = sweep.jobs
+        stages, work = self.stages.for_run(MemoryStore(4 * SHARD)), WorkCounts()
+        evaluation = run_job(job, "model", stages, sweep.on_error, _silent, work)
         crops = sum(
             space.rows_computed
             for space in work.spaces.values()
             if space.space.stage == "view-features" and space.space.inputs["view"]["kind"] in ("box", "random")
         )
-        return self._stages.pop() / self.images, crops / self.images
+        seconds = sum(evaluation.stage_seconds.get(step, 0.0) for step in ("read", "encode", "match"))
+        return seconds / self.images, crops / self.images
 
-    def finished(self, evaluation: Evaluation, records: Sequence[ResultRecord]) -> None:  # noqa: ARG002
-        self._stages.append(sum(evaluation.stage_seconds.get(step, 0.0) for step in ("read", "encode", "match")))
+
+def _model_settings(settings: dict[str, Any]) -> ModelSettings:
+    names = {entry.name for entry in fields(ModelSettings)}
+    return ModelSettings(**{name: value for name, value in settings.items() if name in names})
+
+
+def _silent(step: int = 1, remark: str = "") -> None:
+    """Progress of a few images is not worth a line."""
 
 
 def _mark_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:

@@ -41,7 +41,17 @@ if TYPE_CHECKING:
     from abs_classify.models.deferred import DeferredModel
     from abs_classify.models.store import WeightsStore
 
-__all__ = ["EvaluationResults", "Sweep", "SweepOptions", "evaluate", "plan_sweep", "run_sweep"]
+__all__ = [
+    "EvaluationObserver",
+    "EvaluationResults",
+    "Sweep",
+    "SweepOptions",
+    "as_label_spaces",
+    "evaluate",
+    "opened_store",
+    "plan_sweep",
+    "run_sweep",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -211,7 +221,7 @@ def evaluate(
     options = SweepOptions(
         _as_list(methods), views, templates, control, limit, stratified, seed, seeds, on_error, truncated
     )
-    sweep = plan_sweep(_as_list(datasets), _as_list(models), _label_spaces(descriptions, labels), options)
+    sweep = plan_sweep(_as_list(datasets), _as_list(models), as_label_spaces(descriptions, labels), options)
     keeper = _Keeper(None if results is None else ResultsFolder(Path(results)), Run.now(command), observer)
     settings = ModelSettings(attention, device, dtype, seed, batch_size, runtime)
     stages_of = partial(open_stages, settings=settings, weights=weights)
@@ -286,7 +296,7 @@ def _run(
 
         torch.set_num_threads(threads)
     work = WorkCounts()
-    with _opened(place) as store:
+    with opened_store(place) as store:
         try:
             run_sweep(sweep, partial(stages_of, store), keeper.keep, work, keeper.observer.ranked, progress)
         finally:
@@ -397,9 +407,14 @@ def _each_once(datasets: Sequence[str | Dataset]) -> list[str | Dataset]:
     return list({dataset if isinstance(dataset, str) else id(dataset): dataset for dataset in datasets}.values())
 
 
-def _label_spaces(
+def as_label_spaces(
     descriptions: LabelSpace | Sequence[LabelSpace] | None, labels: LabelSet | Sequence[str] | None
 ) -> list[LabelSpace]:
+    """The candidate classes that are given; none where those of each data set are meant.
+
+    Raises:
+        UsageError: both are given.
+    """
     if descriptions is not None and labels is not None:
         raise UsageError("descriptions and labels both give the candidate classes", remedy="Give one of them")
     if labels is not None:
@@ -410,7 +425,7 @@ def _label_spaces(
 
 
 @contextmanager
-def _opened(place: DiskStore | Path | str | None) -> Iterator[DiskStore]:
+def opened_store(place: DiskStore | Path | str | None) -> Iterator[DiskStore]:
     """The store of a run; a passing one where nothing is kept."""
     store = open_store(place)
     if store is None:
