@@ -23,6 +23,7 @@ from torch import Tensor
 
 from abs_classify.models.copies import readable_from, to_device
 from abs_classify.models.preprocessing import PixelPreprocessing
+from abs_classify.models.signal_state import keep_signal_state
 from abs_classify.threads import in_threads
 from abs_core.errors import ModelError
 
@@ -166,7 +167,8 @@ class _Compilation:
             _logger.info("compiling %s for %s, which takes about a minute", model.name, model.device)
             try:
                 compiled: Network = torch.compile(model.encode_image, dynamic=False)
-                features = compiled(batch)
+                with keep_signal_state():
+                    features = compiled(batch)
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # a compiler can raise anything

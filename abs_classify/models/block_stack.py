@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
 from abs_classify.models.cls_attention import find_projections
+from abs_classify.models.signal_state import keep_signal_state
 from abs_core.extras import require
 
 __all__ = ["BlockStack", "OneDnnStack", "OpenVinoStack", "PlainBlock", "read_block"]
@@ -285,7 +286,8 @@ class OpenVinoStack(BlockStack):
             "NUM_STREAMS": threads,
             "ENABLE_CPU_PINNING": False,
         }
-        self._compiled = openvino.Core().compile_model(graph.finish(), "CPU", options)
+        with keep_signal_state():
+            self._compiled = openvino.Core().compile_model(graph.finish(), "CPU", options)
         self._idle: LifoQueue[Any] = LifoQueue()
 
     def run(self, tokens: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from abs_classify.models.copies import to_device
 from abs_classify.models.resampling import CropPlan, Resizing
+from abs_classify.models.signal_state import keep_signal_state
 
 __all__ = ["PixelPreprocessing", "normalised_values"]
 
@@ -81,7 +82,8 @@ class PixelPreprocessing:
         plan = self.resizing.plan(np.array(_PROBE_BOXES))
         try:
             pixels = to_device(torch.from_numpy(noise), device).permute(2, 0, 1).contiguous()
-            crops = self.normalise(plan.apply(pixels, fused=fused)).cpu()
+            with keep_signal_state():
+                crops = self.normalise(plan.apply(pixels, fused=fused)).cpu()
         except Exception as error:  # whatever a device or a compiler lacks
             return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         differing = int((crops != expected).sum())
