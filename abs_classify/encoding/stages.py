@@ -351,13 +351,24 @@ class Stages:
             lacking = {image: known for image, known in lacking.items() if not any(known)}
         return self._with_attention(lacking, plan.sources)
 
-    def attention(self, images: Sequence[IdentifiedSample]) -> np.ndarray | None:
-        """The attention maps [B, g, g] of a shard if they were computed before, else None."""
+    def attention(self, images: Sequence[IdentifiedSample]) -> np.ndarray:
+        """The attention maps [B, g, g] of a shard; those that the store lacks, or lost, are computed.
+
+        Raises:
+            UnreadableImage: an image cannot be read.
+        """
         import numpy as np
 
-        rows = self._rows_of(self._spaces.attention, [image.id for image in images], 1)
-        known = [row for row in rows if row is not None]
-        return np.concatenate(known) if known and len(known) == len(rows) else None
+        from abs_classify.methods.views import AttentionCrops
+
+        ids = [image.id for image in images]
+        maps = dict(zip(ids, self._rows_of(self._spaces.attention, ids, 1), strict=True))
+        if missing := {image.id: image for image in images if maps[image.id] is None}:
+            # a map comes with a view that it places
+            plan = ViewPlan.of([AttentionCrops(1)], self._spaces)
+            encoded = self._encode([PendingImage(image, (0,)) for image in missing.values()], plan, [])
+            maps |= {image_id: np.asarray(computed.attention)[None] for image_id, (_, computed) in encoded.items()}
+        return np.stack([rows[0] for image_id in ids if (rows := maps[image_id]) is not None])
 
     def known_facts(self, images: Sequence[IdentifiedSample]) -> list[ImageFacts | None]:
         """What is known of each image that was decoded in an earlier run.

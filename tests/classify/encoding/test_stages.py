@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 import torch
 from evaluations import Bench
@@ -176,3 +177,17 @@ def test_the_time_to_read_a_bad_image_counts_once(bench: Bench, tmp_path: Path) 
         stages.views([IdentifiedSample(Sample(tmp_path, "", SlowDamage()), "sha256:" + "0" * 64)], [FullImage()])
     assert stages.seconds["read"] > 0.45
     assert stages.seconds["encode"] < 0.25
+
+
+def test_attention_maps_that_the_store_lost_are_computed_again(bench: Bench, images: list[IdentifiedSample]) -> None:
+    stages = bench.stages()
+    stages.views(images, [AttentionCrops(2)])
+    before = stages.attention(images)
+    packs = [path for path in bench.folder.rglob("*.safetensors") if stages._spaces.attention.digest in str(path)]
+    assert packs
+    for path in packs:
+        path.unlink()
+    again = bench.stages()
+    np.testing.assert_allclose(again.attention([*images, images[0]]), before[[0, 1, 2, 3, 0]], atol=1e-5)
+    assert counts(again)["attention"] == 4
+    bench.stages().attention(images)
