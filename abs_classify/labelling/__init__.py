@@ -1,0 +1,1 @@
+"""Folders of images labelled, reviewed, corrected and exported."""

@@ -1,0 +1,354 @@
+"""The folder of a labelling run: what it is a run of, and a row for each image in a database beside the tables.
+
+labelled/
+  labels.csv          written while the run goes on
+  run.json            classes, model, method: what the rows are of
+  classes.json        the classes with their descriptions, so that labels can be computed anew without the bundle
+  rows.sqlite         the rows with what the table does not show; the tables are made from it
+  decisions/          what reviewers decided, a file each
+  learned/            what was learned from the decisions
+  exports/            labels in the formats of other tools
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from abs_classify.labelling.locations import ImageLocation
+from abs_classify.labelling.rows import ClassConfidence, LabelRow, Status, table_names
+from abs_core.errors import ResultError, StorageError, UsageError
+from abs_core.files import atomic_write, lock_file, storage_errors
+from abs_core.labels import ClassLabel
+from abs_core.text import json_text
+
+__all__ = ["KnownRow", "LabelFolder", "RowQuery"]
+
+_RUN, _ROWS, _LOCK = "run.json", "rows.sqlite", ".lock"
+_FORMAT, _VERSION = "abs-labels", 1
+
+# rows that are read or written in one step
+_STEP = 500
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS rows (
+  number INTEGER PRIMARY KEY,
+  key BLOB NOT NULL UNIQUE,
+  path TEXT NOT NULL,
+  location TEXT NOT NULL,
+  stamp TEXT NOT NULL,
+  image TEXT NOT NULL,
+  status TEXT NOT NULL,
+  label INTEGER,
+  second INTEGER,
+  confidence REAL,
+  margin REAL,
+  ranking TEXT NOT NULL,
+  known REAL,
+  views INTEGER,
+  reason TEXT NOT NULL,
+  generation INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS rows_confidence ON rows (confidence, number);
+CREATE INDEX IF NOT EXISTS rows_label ON rows (label, second, confidence);
+CREATE INDEX IF NOT EXISTS rows_image ON rows (image);
+CREATE INDEX IF NOT EXISTS rows_status ON rows (status, confidence);
+"""
+
+_COLUMNS = "number, path, location, image, status, ranking, known, views, reason"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRow:
+    """What a run knows of an image that it met before.
+
+    Attributes:
+        number: of its row.
+        stamp: of its file when it was labelled.
+        status: of its row.
+        generation: of the labels that it has.
+    """
+
+    number: int
+    stamp: str
+    status: Status
+    generation: int
+
+
+@dataclass(frozen=True)
+class RowQuery:
+    """Which rows, and in which order.
+
+    Attributes:
+        order: ``arrival``, ``doubtful`` (least confident first), ``confident`` or ``path``.
+        statuses: only rows of these; all of them if empty.
+        label: only rows with this class position as label.
+        second: only rows with this class position in second place.
+        search: only rows whose path contains this text, whatever its case.
+    """
+
+    order: str = "arrival"
+    statuses: tuple[Status, ...] = ()
+    label: int | None = None
+    second: int | None = None
+    search: str = ""
+
+    def where(self) -> tuple[str, list[Any]]:
+        """The condition in SQL, and its values."""
+        parts: list[str] = []
+        values: list[Any] = []
+        if self.statuses:
+            parts.append(f"status IN ({','.join('?' * len(self.statuses))})")
+            values += self.statuses
+        for column, value in (("label", self.label), ("second", self.second)):
+            if value is not None:
+                parts.append(f"{column} = ?")
+                values.append(value)
+        if self.search:
+            parts.append("instr(lower(path), lower(?)) > 0")
+            values.append(self.search)
+        return " AND ".join(parts) or "1", values
+
+    def order_by(self) -> str:
+        """The order in SQL."""
+        return {
+            "arrival": "number",
+            "doubtful": "confidence, number",
+            "confident": "confidence DESC, number",
+            "path": "path, number",
+        }[self.order]
+
+
+class LabelFolder:
+    """The folder of a labelling run.
+
+    Any number of processes may read it; one at a time labels into it, see ``locked``.
+
+    Args:
+        path: the folder.
+        run: what it is a run of, the content of ``run.json``.
+    """
+
+    def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
+        self.path, self.run = path, run
+        self.classes: tuple[ClassLabel, ...] = tuple(ClassLabel(entry["id"], entry["name"]) for entry in run["classes"])
+        #: what each class is called in tables
+        self.names = table_names(self.classes)
+
+    @classmethod
+    def open(cls, path: Path) -> LabelFolder:
+        """A folder that ``abs label`` made.
+
+        Raises:
+            UsageError: it is none.
+            ResultError: it was made by a newer version, or ``run.json`` is damaged.
+            StorageError: it cannot be read.
+        """
+        if not (path / _RUN).is_file():
+            raise UsageError(
+                f"{str(path)!r} is no folder of `abs label`: it has no {_RUN}",
+                remedy="Name the folder that was given with --out",
+            )
+        with storage_errors(path / _RUN, "read"):
+            data = (path / _RUN).read_bytes()
+        try:
+            run = json.loads(data)
+            if run["format"] != _FORMAT or run["format_version"] != _VERSION:
+                raise ResultError(
+                    f"{path / _RUN} has the format {run['format']!r} version {run['format_version']!r}",
+                    remedy="Upgrade the toolkit, or label into another folder",
+                )
+            return cls(path, run)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ResultError(f"{path / _RUN} is damaged", remedy="Label into another folder") from error
+
+    @classmethod
+    def create(cls, path: Path, classes: Sequence[ClassLabel], identity: Mapping[str, Any]) -> LabelFolder:
+        """Make the folder of a run, whose ``run.json`` must not be there yet.
+
+        Args:
+            path: the folder; parents are made.
+            classes: the candidate classes, in order.
+            identity: what else the labels depend on, JSON values by name; a run with another one is refused.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        run = {
+            "format": _FORMAT,
+            "format_version": _VERSION,
+            "classes": [{"id": label.id, "name": label.name} for label in classes],
+            "identity": dict(identity),
+        }
+        with atomic_write(path / _RUN) as stream:
+            stream.write((json_text(run) + "\n").encode())
+        return cls(path, run)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other labelling runs out of the folder for the time of the block.
+
+        Raises:
+            UsageError: another process is labelling into it.
+            StorageError: the folder cannot be written.
+        """
+        with storage_errors(self.path, "write in"):
+            self.path.mkdir(parents=True, exist_ok=True)
+            stream = (self.path / _LOCK).open("ab")
+        with closing(stream):
+            if not lock_file(stream, wait=False):
+                raise UsageError(
+                    f"another process is labelling into {str(self.path)!r}",
+                    remedy="Wait until it ends, or give another folder with --out",
+                )
+            yield
+
+    @contextmanager
+    def _database(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
+        path = self.path / _ROWS
+        try:
+            if write:
+                base = sqlite3.connect(path, timeout=60)
+            else:
+                base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)
+            with closing(base):
+                if write:
+                    base.executescript(_SCHEMA)
+                yield base
+        except sqlite3.Error as error:
+            raise _database_error(path, error) from error
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def count(self, query: RowQuery | None = None) -> int:
+        """How many rows there are."""
+        where, values = (query or RowQuery()).where()
+        with self._database() as base:
+            return int(base.execute(f"SELECT count(*) FROM rows WHERE {where}", values).fetchone()[0])  # noqa: S608
+
+    def rows(self, query: RowQuery | None = None, *, start: int = 0, count: int = -1) -> Iterator[LabelRow]:
+        """Rows, as they are read; memory does not grow with their number.
+
+        Args:
+            query: which, and in which order; None for all in the order of arrival.
+            start: how many of these to leave out.
+            count: how many at most; -1 for all.
+        """
+        query = query or RowQuery()
+        where, values = query.where()
+        text = f"SELECT {_COLUMNS} FROM rows WHERE {where} ORDER BY {query.order_by()} LIMIT ? OFFSET ?"  # noqa: S608
+        with self._database() as base:
+            for values_of_row in base.execute(text, [*values, count, start]):
+                yield _row(values_of_row)
+
+    def row(self, number: int) -> LabelRow | None:
+        """The row of that number, if there is one."""
+        with self._database() as base:
+            values = base.execute(f"SELECT {_COLUMNS} FROM rows WHERE number = ?", [number]).fetchone()  # noqa: S608
+        return None if values is None else _row(values)
+
+    def rows_of_images(self, image_ids: Iterable[str]) -> Iterator[LabelRow]:
+        """The rows of images, copies too, in no particular order."""
+        ids = list(image_ids)
+        with self._database() as base:
+            for start in range(0, len(ids), _STEP):
+                part = ids[start : start + _STEP]
+                marks = ",".join("?" * len(part))
+                yield from map(_row, base.execute(f"SELECT {_COLUMNS} FROM rows WHERE image IN ({marks})", part))  # noqa: S608
+
+    def counts_by(self, *columns: str) -> dict[tuple[Any, ...], int]:
+        """How many rows there are of each combination of values.
+
+        Args:
+            columns: of ``status``, ``label`` and ``second``.
+        """
+        if not set(columns) <= {"status", "label", "second"}:
+            raise UsageError(f"cannot count by {columns}", remedy="Count by status, label or second")
+        names = ", ".join(columns)
+        with self._database() as base:
+            counted = base.execute(f"SELECT count(*), {names} FROM rows GROUP BY {names}")  # noqa: S608
+            return {tuple(values): int(number) for number, *values in counted}
+
+    # --- writing, by one process at a time ---------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Make the database, if it is not there."""
+        with self._database(write=True):
+            pass
+
+    def store(self, entries: Sequence[tuple[bytes, str, LabelRow]], generation: int = 0) -> list[int]:
+        """Add rows, or replace those of the same keys, all or none.
+
+        Args:
+            entries: of each row the key of its image, unique in the folder, the stamp of its file, and the row.
+            generation: of the labels.
+
+        Returns:
+            The numbers of the rows.
+        """
+        with self._database(write=True) as base, base:
+            return [
+                int(
+                    base.execute(
+                        _UPSERT,
+                        {
+                            "key": key,
+                            "path": row.path,
+                            "location": json.dumps(row.location.as_json() if row.location else {}),
+                            "stamp": stamp,
+                            "image": row.image_id,
+                            "status": row.status,
+                            "label": row.label,
+                            "second": row.ranking[1].position if len(row.ranking) > 1 else None,
+                            "confidence": row.confidence,
+                            "margin": row.margin,
+                            "ranking": json.dumps([[entry.position, entry.confidence] for entry in row.ranking]),
+                            "known": row.known,
+                            "views": row.views,
+                            "reason": row.reason,
+                            "generation": generation,
+                        },
+                    ).fetchone()[0]
+                )
+                for key, stamp, row in entries
+            ]
+
+
+_FIELDS = (
+    *("key", "path", "location", "stamp", "image", "status", "label", "second", "confidence", "margin", "ranking"),
+    *("known", "views", "reason", "generation"),
+)
+_UPSERT = (
+    f"INSERT INTO rows ({', '.join(_FIELDS)}) VALUES ({', '.join(f':{name}' for name in _FIELDS)}) "  # noqa: S608
+    f"ON CONFLICT (key) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _FIELDS[1:])} RETURNING number"
+)
+
+
+def _row(values: Sequence[Any]) -> LabelRow:
+    number, path, location, image, status, ranking, known, views, reason = values
+    return LabelRow(
+        path=path,
+        status=status,
+        ranking=tuple(ClassConfidence(position, confidence) for position, confidence in json.loads(ranking)),
+        reason=reason,
+        image_id=image,
+        known=known,
+        views=views,
+        location=ImageLocation.from_json(json.loads(location)),
+        number=number,
+    )
+
+
+def _database_error(path: Path, error: sqlite3.Error) -> StorageError:
+    code = getattr(error, "sqlite_errorname", "")
+    if code == "SQLITE_FULL":
+        return StorageError(f"cannot write {str(path)!r}: no space left on device", remedy="Free some space")
+    remedy = "Check the folder and its permissions"
+    if code in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
+        remedy = "Remove the file and run the same command again: what was computed is in the cache"
+    return StorageError(f"cannot use {str(path)!r}: {error}", remedy=remedy)
