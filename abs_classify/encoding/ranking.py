@@ -101,6 +101,8 @@ class ScoredShard:
         skipped: the images of the shard that could not be read.
         facts: what is known of each image.
         looked: int64 [B], how many views of each kind an adaptive method looked at, by its name.
+        views: of each image the unit features [n, d] by kind of view that a method looked at, by its name; empty where
+            they were not asked for.
     """
 
     images: Sequence[IdentifiedSample]
@@ -108,6 +110,7 @@ class ScoredShard:
     skipped: Sequence[SkippedImage]
     facts: Sequence[ImageFacts]
     looked: Mapping[str, np.ndarray] = field(default_factory=dict)
+    views: Mapping[str, Sequence[Mapping[str, np.ndarray]]] = field(default_factory=dict)
 
     @property
     def remarks(self) -> tuple[Remark, ...]:
@@ -132,6 +135,7 @@ class ShardScorer:
         skipped: images that are known to be unreadable, which are left out; those that turn out to be so are added.
         partial_shards: whether, of the shard with an image that stops the run, the images before it are scored.
         adaptive: how adaptive methods look at views; None has all methods look at all of theirs.
+        keep_views: whether results have the features of the views that methods looked at.
     """
 
     stages: Stages
@@ -141,6 +145,7 @@ class ShardScorer:
     skipped: dict[IdentifiedSample | UnreadableSample, SkippedImage] = field(default_factory=dict)
     partial_shards: bool = False
     adaptive: RuleSource | None = None
+    keep_views: bool = False
 
     def score(
         self, shards: Iterable[Sequence[IdentifiedSample | UnreadableSample]], *, ahead: bool = True
@@ -189,14 +194,15 @@ class ShardScorer:
                     images = [image for image in images if image != unreadable.image]
             else:
                 skipped = self._skipped_of(shard)
-                return ScoredShard(images, scores.by_method, skipped, facts, scores.looked), failure
+                return ScoredShard(images, scores.by_method, skipped, facts, scores.looked, scores.views), failure
         return ScoredShard([], {}, self._skipped_of(shard), []), failure
 
     def _scores(self, images: Sequence[IdentifiedSample], then: Sequence[IdentifiedSample]) -> MethodScores:
         alone = {method: class_texts for method, class_texts in self.methods.items() if not method.stream}
         # encoded shard by shard with the rest, so that an unreadable image of theirs is found in its shard
         streamed = [view for method in self.methods if method.stream for view in method.views]
-        return self.stages.scores(images, alone, list(dict.fromkeys([*streamed, *self.also])), then, self.adaptive)
+        also = list(dict.fromkeys([*streamed, *self.also]))
+        return self.stages.scores(images, alone, also, then, self.adaptive, keep_views=self.keep_views)
 
     def _readable(
         self, shard: Sequence[IdentifiedSample | UnreadableSample]

@@ -151,8 +151,10 @@ class Stages:
         also: Sequence[ViewSource] = (),
         then: Sequence[IdentifiedSample] = (),
         adaptive: RuleSource | None = None,
+        *,
+        keep_views: bool = False,
     ) -> MethodScores:
-        """Class scores of one shard for each method that looks at an image alone.
+        """Class scores of one shard for each method that looks at an image alone; with ``keep_views`` also what it saw.
 
         Each image is read at most once, whatever the number of methods. The views ``also`` are encoded with the rest.
         The images of ``then``, the next shard, are begun meanwhile; ``close`` drops them.
@@ -166,10 +168,11 @@ class Stages:
         # before any image: what a model makes of texts once, it makes here with all cores and where Ctrl-C reaches it
         texts = {method: self.text_features(class_texts) for method, class_texts in methods.items()}
         plan = self._view_plan(methods, also, adaptive)
-        stored = self._rows(images, plan, then, asked=True)
-        scores = MethodScores({}, {})
+        stored, scores = self._rows(images, plan, then, asked=True), MethodScores({}, {})
         for method in methods:
             assert not isinstance(method.scorer, StreamScorer)  # those go through stream_scores
+            if keep_views:
+                scores.views[method.name] = stored.looked_at(method, [image.id for image in images])
             if method in plan.adaptive:
                 scores.add(method.name, stored.results(method, [image.id for image in images]))
                 continue

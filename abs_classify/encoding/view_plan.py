@@ -105,6 +105,11 @@ class ViewPlan:
         ]
         return replace(self, decisions=ViewDecisions(methods, least), adaptive=frozenset(rules))
 
+    def adaptive_sources(self, method: Method) -> frozenset[ViewSource]:
+        """The view sources that a method takes in rounds; none of a method that looks at all of its views."""
+        methods = self.decisions.methods if self.decisions is not None else ()
+        return frozenset(view for adaptive in methods if adaptive.method == method for view in adaptive.sources)
+
     @property
     def sources(self) -> tuple[ViewSource, ...]:
         """The view sources that are encoded, each in a space of its own."""
@@ -171,6 +176,20 @@ class StoredViews:
         """What an adaptive method ends with for each image, after ``decide`` with all views that it wants."""
         return [self._decided[image_id].results[method.name] for image_id in image_ids]
 
+    def looked_at(self, method: Method, image_ids: Sequence[str]) -> list[dict[str, np.ndarray]]:
+        """Of each image the features [n, d] by kind of view that a method looked at, as its result has it."""
+        in_rounds = self.plan.adaptive_sources(method)
+        images: list[dict[str, np.ndarray]] = []
+        for image_id in image_ids:
+            features: dict[str, np.ndarray] = {}
+            for view in method.views:
+                rows = self.rows[self.plan.encoded[view]][image_id]
+                assert rows is not None  # the method has its scores
+                stop = self._decided[image_id].results[method.name].views if view in in_rounds else view.count
+                features[view.kind] = rows[:stop]
+            images.append(features)
+        return images
+
 
 @dataclass(frozen=True)
 class MethodScores:
@@ -179,10 +198,13 @@ class MethodScores:
     Args:
         by_method: float32 [B, C] by the name of each method.
         looked: int64 [B], how many views of each kind an adaptive method looked at, by its name.
+        views: of each image the unit features [n, d] by kind of view that a method looked at, by its name; empty where
+            they were not asked for.
     """
 
     by_method: dict[str, np.ndarray]
     looked: dict[str, np.ndarray]
+    views: dict[str, list[dict[str, np.ndarray]]] = field(default_factory=dict)
 
     def add(self, name: str, results: Sequence[AdaptiveResult]) -> None:
         """Add the results of an adaptive method for all images."""

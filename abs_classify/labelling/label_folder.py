@@ -58,6 +58,7 @@ CREATE INDEX IF NOT EXISTS rows_confidence ON rows (confidence, number);
 CREATE INDEX IF NOT EXISTS rows_label ON rows (label, second, confidence);
 CREATE INDEX IF NOT EXISTS rows_image ON rows (image);
 CREATE INDEX IF NOT EXISTS rows_status ON rows (status, confidence);
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
 _COLUMNS = "number, path, location, image, status, ranking, known, views, reason"
@@ -281,17 +282,77 @@ class LabelFolder:
         with self._database(write=True):
             pass
 
-    def store(self, entries: Sequence[tuple[bytes, str, LabelRow]], generation: int = 0) -> list[int]:
+    def known(self, keys: Sequence[bytes]) -> list[KnownRow | None]:
+        """What is known of each image of these keys; None of one that was never met."""
+        known: dict[bytes, KnownRow] = {}
+        with self._database() as base:
+            for start in range(0, len(keys), _STEP):
+                part = keys[start : start + _STEP]
+                marks = ",".join("?" * len(part))
+                text = f"SELECT key, number, stamp, status, generation FROM rows WHERE key IN ({marks})"  # noqa: S608
+                for key, *values in base.execute(text, part):
+                    known[bytes(key)] = KnownRow(*values)
+        return [known.get(key) for key in keys]
+
+    def locations_after(self, number: int, count: int) -> list[tuple[int, ImageLocation, Status]]:
+        """Number, location and status of the next rows after a number, in order."""
+        text = "SELECT number, location, status FROM rows WHERE number > ? ORDER BY number LIMIT ?"
+        with self._database() as base:
+            rows = base.execute(text, [number, count]).fetchall()
+        return [(number, ImageLocation.from_json(json.loads(location)), status) for number, location, status in rows]
+
+    def mark_vanished(self, numbers: Sequence[int], reason: str) -> None:
+        """Say of rows that their images are no longer there; what they were labelled as stays."""
+        with self._database(write=True) as base, base:
+            base.executemany(
+                "UPDATE rows SET status = 'vanished', reason = ? WHERE number = ?",
+                [(reason, number) for number in numbers],
+            )
+
+    def judge(self, threshold: float, known_threshold: float | None, reasons: Mapping[Status, str]) -> int:
+        """Give all rows with a label the status that thresholds give them; see ``Thresholds.judge``, which it follows.
+
+        Returns:
+            How many rows changed.
+        """
+        values = {
+            "threshold": threshold,
+            "known": known_threshold,
+            "doubtful": reasons["doubtful"],
+            "rejected": reasons["rejected"],
+        }
+        with self._database(write=True) as base, base:
+            return base.execute(_JUDGE, values).rowcount
+
+    def fact(self, name: str) -> Any:
+        """A JSON value that was set before; None if there is none."""
+        with self._database() as base:
+            row = base.execute("SELECT value FROM facts WHERE name = ?", [name]).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def set_fact(self, name: str, value: Any) -> None:
+        """Remember a JSON value in the database."""
+        with self._database(write=True) as base, base:
+            base.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", [name, json.dumps(value)])
+
+    def store(
+        self, entries: Sequence[tuple[bytes, str, LabelRow]], generation: int = 0, facts: Mapping[str, Any] | None = None
+    ) -> list[int]:
         """Add rows, or replace those of the same keys, all or none.
 
         Args:
             entries: of each row the key of its image, unique in the folder, the stamp of its file, and the row.
             generation: of the labels.
+            facts: are set with the rows.
 
         Returns:
             The numbers of the rows.
         """
         with self._database(write=True) as base, base:
+            base.executemany(
+                "INSERT OR REPLACE INTO facts VALUES (?, ?)",
+                [(name, json.dumps(value)) for name, value in (facts or {}).items()],
+            )
             return [
                 int(
                     base.execute(
@@ -326,6 +387,16 @@ _FIELDS = (
 _UPSERT = (
     f"INSERT INTO rows ({', '.join(_FIELDS)}) VALUES ({', '.join(f':{name}' for name in _FIELDS)}) "  # noqa: S608
     f"ON CONFLICT (key) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _FIELDS[1:])} RETURNING number"
+)
+
+_JUDGED = (
+    "CASE WHEN :known IS NOT NULL AND known < :known THEN 'rejected' "
+    "WHEN confidence < :threshold OR margin < 0 THEN 'doubtful' ELSE 'labelled' END"
+)
+_JUDGE = (
+    f"UPDATE rows SET status = {_JUDGED}, "  # noqa: S608
+    f"reason = CASE {_JUDGED} WHEN 'rejected' THEN :rejected WHEN 'doubtful' THEN :doubtful ELSE '' END "
+    f"WHERE status IN ('labelled', 'doubtful', 'rejected') AND status != {_JUDGED}"
 )
 
 
