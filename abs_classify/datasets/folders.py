@@ -11,8 +11,9 @@ import os
 import stat
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
-from abs_classify.image_formats import HEAD_BYTES, IMAGE_EXTENSIONS, file_format
+from abs_classify.image_formats import HEAD_BYTES, IMAGE_EXTENSIONS, FileFormat, file_format
 from abs_core.class_names import is_system_folder
 from abs_core.errors import DatasetError, DownloadError, UsageError
 from abs_core.files import atomic_write
@@ -21,14 +22,24 @@ from abs_core.remarks import RemarkCounter
 from abs_core.text import quoted
 
 __all__ = [
+    "BY_CONTENT",
+    "FILE",
+    "FOLDER",
+    "LISTED_ALREADY",
     "MAX_ANNOTATION_BYTES",
+    "OF_A_SYSTEM",
     "ImageListing",
     "claim",
+    "entry_kind",
     "fetch",
     "inside",
     "is_image",
     "list_folder",
+    "open_regular",
+    "read_format",
     "read_lines",
+    "special_kind",
+    "unused_kind",
 ]
 
 # names the source of the files beside it
@@ -131,11 +142,11 @@ class ImageListing:
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    kind = _kind(entry)
+                    kind = entry_kind(entry)
                     if entry.name.startswith("."):
                         self._hidden(entry, kind)
-                    elif kind in (_FOLDER, _FILE):
-                        (folders if kind == _FOLDER else files).append(entry.name)
+                    elif kind in (FOLDER, FILE):
+                        (folders if kind == FOLDER else files).append(entry.name)
                     else:
                         self.leave_out(kind, Path(entry.path))
         except OSError as error:
@@ -170,7 +181,7 @@ class ImageListing:
             except OSError as error:
                 raise _unreadable(path, error) from error
             if (status.st_dev, status.st_ino) in listed:
-                self.leave_out("a link to a folder that is listed already", path)
+                self.leave_out(LISTED_ALREADY, path)
                 continue
             listed.add((status.st_dev, status.st_ino))
             folders, files = self.names(path)
@@ -182,34 +193,27 @@ class ImageListing:
         result = []
         for name in names:
             if is_system_folder(name):
-                self.leave_out("a folder of an operating system or program", folder / name)
+                self.leave_out(OF_A_SYSTEM, folder / name)
             else:
                 result.append(name)
         return result
 
     def _hidden(self, entry: os.DirEntry[str], kind: str) -> None:
         # macOS writes ._a.jpg beside a.jpg, which is no image
-        if kind == _FOLDER or (is_image(entry.name) and not entry.name.startswith("._")):
-            self.leave_out(f"a hidden {'folder' if kind == _FOLDER else 'file'}", Path(entry.path))
+        if kind == FOLDER or (is_image(entry.name) and not entry.name.startswith("._")):
+            self.leave_out(f"a hidden {'folder' if kind == FOLDER else 'file'}", Path(entry.path))
 
     def _is_image_inside(self, path: Path) -> bool:
         try:
-            with path.open("rb") as stream:
-                found = file_format(stream.read(HEAD_BYTES))
+            found = read_format(path)
         except OSError as error:
             self.leave_out(f"cannot be read ({(error.strerror or str(error)).lower()})", path)
             return False
         if found is not None and found.readable:
-            self.remarks.add("recognized as an image by its content, not by its name", self._shown(path))
+            self.remarks.add(BY_CONTENT, self._shown(path))
             return True
-        if path.name in self._used:
-            return False
-        if found is None:
-            self.leave_out("not an image", path)
-        elif found.is_image:
-            self.leave_out(f"{found.name}, which is not read; convert it to JPEG or PNG", path)
-        else:
-            self.leave_out(f"not an image but {found.name}", path)
+        if path.name not in self._used:
+            self.leave_out(unused_kind(found), path)
         return False
 
     def _shown(self, path: Path) -> str:
@@ -221,7 +225,48 @@ def _unreadable(folder: Path, error: OSError) -> DatasetError:
     return DatasetError(f"cannot read the folder {quoted(str(folder), 300)}: {reason}", remedy="Check its permissions")
 
 
-_FOLDER, _FILE = "folder", "file"
+def open_regular(path: str | bytes | Path) -> BinaryIO:
+    """A regular file, opened for reading without ever waiting for who writes into it.
+
+    Raises:
+        OSError: it cannot be read, or is a pipe, a device or something else.
+    """
+    # opening a pipe waits for its other end
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return os.fdopen(handle, "rb")
+    os.close(handle)
+    raise OSError(errno.EINVAL, "not a regular file")
+
+
+def read_format(path: str | bytes | Path) -> FileFormat | None:
+    """The format of a regular file by its first bytes; None if it is none that is known.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open_regular(path) as stream:
+        return file_format(stream.read(HEAD_BYTES))
+
+
+def unused_kind(found: FileFormat | None) -> str:
+    """Why a file of a format that is not read is left out, for remarks."""
+    if found is None:
+        return "not an image"
+    return (
+        f"{found.name}, which is not read; convert it to JPEG or PNG"
+        if found.is_image
+        else f"not an image but {found.name}"
+    )
+
+
+#: Remarks on what listing folders leaves out or guesses.
+BY_CONTENT = "recognized as an image by its content, not by its name"
+LISTED_ALREADY = "a link to a folder that is listed already"
+OF_A_SYSTEM = "a folder of an operating system or program"
+
+#: What ``entry_kind`` says of folders and regular files.
+FOLDER, FILE = "folder", "file"
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -230,13 +275,13 @@ _KINDS = (
 )
 
 
-def _kind(entry: os.DirEntry[str]) -> str:
-    """Whether an entry is a folder or a file, behind links; else what it is."""
+def entry_kind(entry: os.DirEntry[str] | os.DirEntry[bytes]) -> str:
+    """``FOLDER`` or ``FILE``, behind links; else what an entry of a folder is, or why that cannot be found out."""
     try:
         if entry.is_dir():
-            return _FOLDER
+            return FOLDER
         if entry.is_file():
-            return _FILE
+            return FILE
         mode = entry.stat().st_mode
     except FileNotFoundError:
         return "a broken link"
@@ -244,6 +289,11 @@ def _kind(entry: os.DirEntry[str]) -> str:
         if error.errno == errno.ELOOP:
             return "a link to itself"
         return f"cannot be read ({(error.strerror or str(error)).lower()})"
+    return special_kind(mode)
+
+
+def special_kind(mode: int) -> str:
+    """What a file is that is neither a folder nor a regular file, by the mode that ``os.stat`` gives."""
     return next((name for matches, name in _KINDS if matches(mode)), "not a regular file")
 
 

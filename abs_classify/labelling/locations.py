@@ -10,7 +10,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from abs_classify.datasets.base import Sample
 
-__all__ = ["ImageLocation"]
+__all__ = ["ImageLocation", "ListedImage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +53,25 @@ class ImageLocation:
             os.fsdecode(unquote_to_bytes(value.get("member", ""))),
             None if box is None else (box[0], box[1], box[2], box[3]),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ListedImage:
+    """An image that the sources name.
+
+    Attributes:
+        path: as shown: the source as the user gave it, joined with the rest, with ``::NAME`` for an image in an archive
+            and ``#xywh=X,Y,W,H`` for a box. Valid Unicode; anything else may be in it.
+        key: the same for the same image, however the source was spelt and whatever the working directory: the absolute
+            path, and behind a zero byte its name in that file and its box. Links to folders are not resolved.
+        location: where it is.
+        stamp: changes if the image may have changed: size and times of its file, or of what contains it; empty where
+            there is no file.
+        problem: why it cannot be read, if listing it told already. It is a row all the same.
+    """
+
+    path: str
+    key: bytes
+    location: ImageLocation
+    stamp: str
+    problem: str = ""

@@ -34,7 +34,7 @@ __all__ = [
     "CoopSplit",
     "CubTables",
     "ListFile",
-    "ListedImage",
+    "ListLine",
     "aircraft_line",
     "by_breed",
     "by_folder",
@@ -160,7 +160,7 @@ class ClassFolders:
                 yield from self._samples(top, labels, folder)
 
 
-class ListedImage(NamedTuple):
+class ListLine(NamedTuple):
     """A line of a list of images.
 
     Args:
@@ -175,22 +175,22 @@ class ListedImage(NamedTuple):
 
 
 #: Parses a line of a list. May raise ValueError or IndexError.
-LineParser = Callable[[str, LabelSet], ListedImage]
+LineParser = Callable[[str, LabelSet], ListLine]
 
 
-def dtd_line(line: str, labels: LabelSet) -> ListedImage:
+def dtd_line(line: str, labels: LabelSet) -> ListLine:
     """``banded/banded_0002.jpg``: the folder is the class."""
     folder = line.split("/")[0]
-    return ListedImage(line, folder, labels.find_id(folder))
+    return ListLine(line, folder, labels.find_id(folder))
 
 
-def food101_line(line: str, labels: LabelSet) -> ListedImage:
+def food101_line(line: str, labels: LabelSet) -> ListLine:
     """``apple_pie/1011328``: the folder is the class, and ``.jpg`` is left out."""
     folder = line.split("/")[0]
-    return ListedImage(f"{line}.jpg", folder, labels.find_id(folder))
+    return ListLine(f"{line}.jpg", folder, labels.find_id(folder))
 
 
-def pets_line(line: str, labels: LabelSet) -> ListedImage:
+def pets_line(line: str, labels: LabelSet) -> ListLine:
     """``Abyssinian_201 1 1 1``: image, class number from 1 on, species, number of the breed within the species.
 
     A sort of the file names puts the cats, which have capitals, before the dogs; only the number counts. The breed in
@@ -199,46 +199,46 @@ def pets_line(line: str, labels: LabelSet) -> ListedImage:
     image, number = line.split()[:2]
     label = labels.id_at(int(number) - 1)
     breed = image.rpartition("_")[0]
-    return ListedImage(f"{image}.jpg", f"{number} ({breed})", label if label == labels.find_id(breed) else None)
+    return ListLine(f"{image}.jpg", f"{number} ({breed})", label if label == labels.find_id(breed) else None)
 
 
-def places365_line(line: str, labels: LabelSet) -> ListedImage:
+def places365_line(line: str, labels: LabelSet) -> ListLine:
     """``Places365_val_00000001.jpg 165``: image and class number from 0 on."""
     image, number = line.split()
-    return ListedImage(image, number, labels.id_at(int(number)))
+    return ListLine(image, number, labels.id_at(int(number)))
 
 
-def aircraft_line(line: str, labels: LabelSet) -> ListedImage:
+def aircraft_line(line: str, labels: LabelSet) -> ListLine:
     """``1514522 F-16A/B``: image without ``.jpg``, and the variant, which may contain spaces and slashes."""
     image, _, variant = line.partition(" ")
-    return ListedImage(f"{image}.jpg", variant, labels.find_id(variant))
+    return ListLine(f"{image}.jpg", variant, labels.find_id(variant))
 
 
-def sun397_line(line: str, labels: LabelSet) -> ListedImage:
+def sun397_line(line: str, labels: LabelSet) -> ListLine:
     """``/a/apse/indoor/sun_blhbltknhczdswwd.jpg``: the path between the letter and the file is the class."""
     path = line.lstrip("/")
     name = "/".join(path.split("/")[1:-1])
-    return ListedImage(path, name, labels.find_id(name))
+    return ListLine(path, name, labels.find_id(name))
 
 
-def ucf101_line(line: str, labels: LabelSet) -> ListedImage:
+def ucf101_line(line: str, labels: LabelSet) -> ListLine:
     """``ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi 1``: a video, whose middle frame is in ``Apply_Eye_Makeup``."""
     action, _, video = line.split()[0].partition("/")
     folder = "_".join(re.findall("[A-Z][^A-Z]*", action))
-    return ListedImage(f"{folder}/{video.removesuffix('.avi')}.jpg", action, labels.find_id(action))
+    return ListLine(f"{folder}/{video.removesuffix('.avi')}.jpg", action, labels.find_id(action))
 
 
-def imagenet_caffe_line(line: str, labels: LabelSet) -> ListedImage:
+def imagenet_caffe_line(line: str, labels: LabelSet) -> ListLine:
     """``ILSVRC2012_val_00000001.JPEG 65``: image, and position in the order of the WordNet ids, from 0 on."""
     image, number = line.split()
-    return ListedImage(image.rpartition("/")[2], number, labels.id_at(int(number)))
+    return ListLine(image.rpartition("/")[2], number, labels.id_at(int(number)))
 
 
-def imagenet_kaggle_line(line: str, labels: LabelSet) -> ListedImage:
+def imagenet_kaggle_line(line: str, labels: LabelSet) -> ListLine:
     """``ILSVRC2012_val_00000001,n03995372 85 1 499 272``: image, then class and box of each object (of one class)."""
     image, _, objects = line.partition(",")
     wnid = objects.split()[0]
-    return ListedImage(f"{image}.JPEG", wnid, labels.find_id(wnid))
+    return ListLine(f"{image}.JPEG", wnid, labels.find_id(wnid))
 
 
 @dataclass(frozen=True)
