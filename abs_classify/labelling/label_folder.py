@@ -336,7 +336,10 @@ class LabelFolder:
             base.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", [name, json.dumps(value)])
 
     def store(
-        self, entries: Sequence[tuple[bytes, str, LabelRow]], generation: int = 0, facts: Mapping[str, Any] | None = None
+        self,
+        entries: Sequence[tuple[bytes, str, LabelRow]],
+        generation: int = 0,
+        facts: Mapping[str, Any] | None = None,
     ) -> list[int]:
         """Add rows, or replace those of the same keys, all or none.
 

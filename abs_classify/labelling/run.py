@@ -1,10 +1,10 @@
 """Label images from anywhere, as many as there are: rows as they are made, kept in a folder, and never made twice.
 
-    from abs_classify import label
+from abs_classify import label
 
-    run = label("photos", {"cat": ["A cat has whiskers."], "dog": ["A dog wags its tail."]}, out="labelled")
-    for row in run:
-        print(row.path, run.names[row.label] if row.label is not None else row.reason, row.confidence)
+run = label("photos", {"cat": ["A cat has whiskers."], "dog": ["A dog wags its tail."]}, out="labelled")
+for row in run:
+    print(row.path, run.names[row.label] if row.label is not None else row.reason, row.confidence)
 """
 
 from __future__ import annotations

@@ -28,7 +28,16 @@ from abs_classify.methods.similarity import check_texts, class_counts, class_sum
 from abs_classify.threads import in_threads
 from abs_core.errors import ModelError, UsageError
 
-__all__ = ["SoftTexts", "soft", "soft_parts", "soft_prepared", "soft_reference", "soft_usage", "soft_views"]
+__all__ = [
+    "SoftTexts",
+    "soft",
+    "soft_parts",
+    "soft_prepared",
+    "soft_reference",
+    "soft_shares",
+    "soft_usage",
+    "soft_views",
+]
 
 _Block: TypeAlias = tuple[slice, slice]
 
@@ -111,6 +120,28 @@ def soft_views(views: Tensor, texts: SoftTexts, temperature: float = 0.03) -> Te
         for members, weights, sums in _view_sums(views[block], texts, temperature, width):
             part[:, :, members] = (weights[:, None] * sums).permute(1, 2, 0).to(dtype)
     return scores
+
+
+@torch.no_grad()
+def soft_shares(views: Tensor, texts: SoftTexts, temperature: float) -> Iterator[tuple[slice, Tensor]]:
+    """How each view spreads its weight of 1 over the classes: p_vc, the sum of q_vm over the texts m of c.
+
+    Args:
+        views: [R, d], of any number of images.
+        texts: of C classes.
+        temperature: as in ``soft``.
+
+    Yields:
+        The positions of some of the views, and their shares [r, C]; float32, or float64 if views or texts are float64.
+
+    Raises:
+        As ``soft`` does; a view is named by its position.
+    """
+    _check(views[None], texts, temperature)
+    rows, width = _block_sizes(len(texts.counts), views.device, 1)
+    for start in range(0, len(views), rows):
+        block = slice(start, min(start + rows, len(views)))
+        yield block, _view_shares(views[block], texts, temperature, width)
 
 
 def soft_parts(views: Tensor, texts: Tensor, class_index: Tensor, classes: int, temperature: float = 0.03) -> Tensor:
@@ -245,6 +276,29 @@ def _view_sums(
 
     The weight times the sum is what one view of ``block`` [b, v, d] adds to the score; both are in the wide dtype.
     """
+    flat, offset, shifted = _scaled_views(block, texts, temperature)
+    sums = _Sums(texts, flat, width, shifted=shifted)
+    powers, products, total = sums.run()
+    step = max(1, _SUMS // 4 // len(total))
+    for start in range(0, len(texts.counts), step):
+        slots = slice(start, start + step)
+        # z is the centred product plus the view's offset, and sum e^z z splits accordingly
+        score = products[slots].to(total.dtype).mul_(_LN2).addcmul_(powers[slots].to(total.dtype), offset).div_(total)
+        weight = 1.0 / texts.counts[slots, None].to(total.dtype)
+        yield texts.class_of_slot[slots], weight, score.view(len(score), *block.shape[:2])
+
+
+def _view_shares(block: Tensor, texts: SoftTexts, temperature: float, width: int) -> Tensor:
+    """The weight that each view of ``block`` [r, d] gives each class: [r, C] in the dtype of the sums."""
+    flat, _, shifted = _scaled_views(block, texts, temperature)
+    powers, _, total = _Sums(texts, flat, width, shifted=shifted, weighted=False).run()
+    shares = torch.empty_like(powers)
+    shares[texts.class_of_slot] = powers / texts.counts[:, None] / total.to(powers.dtype)
+    return shares.T
+
+
+def _scaled_views(block: Tensor, texts: SoftTexts, temperature: float) -> tuple[Tensor, Tensor, bool]:
+    """Views [..., d] as ``_Sums`` takes them, their products [rows] with the centre, and whether powers must shift."""
     dtype = torch.promote_types(widen(block).dtype, texts.centre.dtype)
     wide = wide_dtype(block.device)
     flat = block.reshape(-1, block.shape[-1]).to(wide) / temperature
@@ -253,31 +307,23 @@ def _view_sums(
     # powers of 2, whose vectorised form takes half the time of powers of e
     flat = (flat / _LN2).to(dtype)
     limit = (_SAFE_64 if dtype == torch.float64 else _SAFE_32) - math.log(len(texts.texts) * max(bound, 1.0))
-    sums = _Sums(texts, flat.T.contiguous(), width, shifted=not bound < limit)
-    powers, products, total = sums.run()
-    step = max(1, _SUMS // 4 // len(flat))
-    for start in range(0, len(texts.counts), step):
-        slots = slice(start, start + step)
-        # z is the centred product plus the view's offset, and sum e^z z splits accordingly
-        score = products[slots].to(wide).mul_(_LN2).addcmul_(powers[slots].to(wide), offset).div_(total)
-        weight = 1.0 / texts.counts[slots, None].to(wide)
-        yield texts.class_of_slot[slots], weight, score.view(len(score), *block.shape[:2])
+    return flat.T.contiguous(), offset, not bound < limit
 
 
 class _Sums:
-    """Sums of 2^z and of 2^z z per class and view, filled tile by tile; z = views . (texts - centre).
+    """Sums of 2^z and, if ``weighted``, of 2^z z per class and view, filled tile by tile; z = views . (texts - centre).
 
     ``shifted`` takes a running maximum per view out of every power. It is needed only where norms and temperature
     allow powers beyond the float range, which unit vectors at the published temperature never do.
     """
 
-    def __init__(self, texts: SoftTexts, views: Tensor, width: int, *, shifted: bool) -> None:
+    def __init__(self, texts: SoftTexts, views: Tensor, width: int, *, shifted: bool, weighted: bool = True) -> None:
         self.texts, self.views, self.width = texts, views, width
         rows, classes = views.shape[1], len(texts.counts)
         longest = min(width, len(texts.texts))
         self.z, self.e = views.new_empty(longest * rows), views.new_empty(longest * rows)
         self.centred = views.new_empty(longest, len(views))
-        self.powers, self.products = views.new_empty(classes, rows), views.new_empty(classes, rows)
+        self.powers, self.products = views.new_empty(classes, rows), views.new_empty(classes if weighted else 0, rows)
         self.total = torch.zeros(rows, dtype=wide_dtype(views.device), device=views.device)
         self.largest = views.new_full((rows,), -torch.inf) if shifted else None
         self.taken_out: list[tuple[_Tile, Tensor]] = []
@@ -301,13 +347,14 @@ class _Sums:
         powers, products = self.powers[tile.slots], self.products[tile.slots]
         added = e.view(shape).sum(1)
         self.total += tile.weight * added.sum(0, dtype=self.total.dtype)
-        weighted = e.mul_(z).view(shape).sum(1)
-        if tile.fresh:
-            powers.copy_(added)
+        if not tile.fresh:
+            added += powers
+        powers.copy_(added)
+        if len(products):
+            weighted = e.mul_(z).view(shape).sum(1)
+            if not tile.fresh:
+                weighted += products
             products.copy_(weighted)
-        else:
-            powers += added
-            products += weighted
 
     def _shift(self, tile: _Tile, z: Tensor, out: Tensor) -> Tensor:
         """z minus the running maximum, after what is already summed has been brought to the new maximum."""

@@ -1,0 +1,109 @@
+"""From the class probabilities of an image to the confidence of every class: one definition for every method.
+
+The confidence of class c is q_c proportional to w_c P_c^b, summing to 1 over the classes. P is what
+``abs_classify.methods.confidence`` makes of the views that the method looked at. Before anything was fitted b is 1 and
+all w are equal, so that q is P: it ranks images by how surely their label is right, and is no probability. Fitted to
+labelled images that were drawn at random (``fitting``), it is one for images of the same kind.
+
+The label is the method's, whatever q says of the other classes. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abs_core.errors import UsageError
+
+__all__ = ["ConfidenceModel", "class_rankings", "label_confidences", "without_negatives"]
+
+FloatArray: TypeAlias = "NDArray[np.floating]"
+
+#: powers are taken of at least this, so that a class without any probability stays without any
+_LEAST = np.finfo(np.float64).tiny
+
+
+@dataclass(frozen=True)
+class ConfidenceModel:
+    """How class probabilities become confidences; as made by default, they are taken as they are.
+
+    Attributes:
+        inverse_temperature: b, above 0; larger than 1 sharpens.
+        log_prior: the logarithm of w of each class up to a constant; empty for equal ones.
+
+    Raises:
+        UsageError: an inverse temperature that is not positive, or a prior that is not finite.
+    """
+
+    inverse_temperature: float = 1.0
+    log_prior: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.inverse_temperature < np.inf:
+            raise UsageError(f"the inverse temperature must be positive, got {self.inverse_temperature}")
+        if not np.isfinite(self.log_prior).all():
+            raise UsageError("the logarithm of a prior must be finite")
+
+    def confidences(self, probabilities: FloatArray) -> NDArray[np.float64]:
+        """q [B, C] from P [B, C], float64.
+
+        Raises:
+            UsageError: the prior has another number of classes.
+        """
+        if self.log_prior and len(self.log_prior) != probabilities.shape[1]:
+            raise UsageError(
+                f"the prior has {len(self.log_prior)} classes, and the images have {probabilities.shape[1]}",
+                remedy="Fit it to labels of the same classes",
+            )
+        logits = self.inverse_temperature * np.log(np.maximum(probabilities.astype(np.float64), _LEAST))
+        if self.log_prior:
+            logits += np.asarray(self.log_prior)
+        powers = np.exp(logits - logits.max(1, keepdims=True))
+        shares: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
+        return shares
+
+
+def label_confidences(confidences: FloatArray, labels: NDArray[np.integer]) -> FloatArray:
+    """The confidence [B] of the label of each image.
+
+    Args:
+        confidences: [B, C].
+        labels: [B], the position that the method chose.
+    """
+    chosen: FloatArray = confidences[np.arange(len(labels)), labels]
+    return chosen
+
+
+def class_rankings(confidences: FloatArray, labels: NDArray[np.integer], count: int) -> NDArray[np.int64]:
+    """The best classes of each image: the label first, then the others by confidence; of equals the first.
+
+    Args:
+        confidences: [B, C].
+        labels: [B], the position that the method chose.
+        count: how many, if there are so many classes.
+
+    Returns:
+        Positions, int64 [B, min(count, C)].
+    """
+    order = confidences.astype(np.float64)
+    order[np.arange(len(labels)), labels] = np.inf
+    ranked: NDArray[np.int64] = np.argsort(-order, axis=1, kind="stable")[:, :count]
+    return ranked
+
+
+def without_negatives(probabilities: FloatArray, classes: int) -> tuple[FloatArray, FloatArray]:
+    """Part the probabilities of the classes from those of negatives, names that soak up what is none of the classes.
+
+    Args:
+        probabilities: [B, C + N], the classes first.
+        classes: C.
+
+    Returns:
+        [B, C], summing to 1 again, and [B], what the classes had together: 1 without negatives.
+    """
+    of_classes = probabilities[:, :classes].astype(np.float64)
+    together = of_classes.sum(1)
+    return of_classes / np.maximum(together, _LEAST)[:, None], together

@@ -1,0 +1,331 @@
+"""What labelled images say of confidences: a temperature, sets with a coverage, a threshold, calibration errors.
+
+Everything here holds for images of the same kind as the labelled ones only if these were drawn at random, not looked at
+because they seemed doubtful. Pure functions on arrays; imports no torch.
+
+Sources:
+    Guo et al. (2017), On calibration of modern neural networks, ICML: temperature scaling, the calibration error.
+    Vovk, Gammerman and Shafer (2005), Algorithmic learning in a random world: split-conformal prediction.
+    Sadinle, Lei and Wasserman (2019), J. Am. Stat. Assoc. 114, 223-234: least ambiguous sets (LAC).
+    Romano, Sesia and Candes (2020), Classification with valid and adaptive coverage, NeurIPS: APS.
+    Angelopoulos et al. (2021), Uncertainty sets for image classifiers, ICLR: RAPS.
+    Angelopoulos et al. (2021), Learn then test, arXiv 2110.01052: a threshold with a bound.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abs_classify.evaluation.significance import binomial_tail, wilson
+from abs_classify.labelling.confidence import ConfidenceModel
+from abs_core.errors import UsageError
+
+__all__ = [
+    "AccurateThreshold",
+    "CalibrationError",
+    "ConfidenceBin",
+    "ConformalScore",
+    "ConformalSets",
+    "calibration_error",
+    "choose_conformal_sets",
+    "choose_threshold",
+    "fit_conformal_sets",
+    "fit_temperature",
+    "reliability_table",
+]
+
+FloatArray: TypeAlias = "NDArray[np.floating]"
+IntArray: TypeAlias = "NDArray[np.integer]"
+BoolArray: TypeAlias = "NDArray[np.bool_]"
+
+#: how little a class fits: by its confidence, by the sum of all from the best down to it, or by that with a penalty
+ConformalScore: TypeAlias = Literal["lac", "aps", "raps"]
+
+#: logarithms of the inverse temperatures that are tried; they stand for 0.02 to 50
+_LOG_TEMPERATURES = np.linspace(-4.0, 4.0, 401)
+
+#: the penalty of RAPS for each class beyond the first few
+_PENALTY, _FREE_CLASSES = 0.01, 2
+
+#: parts of the images, most confident first, that ``choose_threshold`` asks about
+_PARTS = 20
+
+
+def fit_temperature(probabilities: FloatArray, labels: IntArray) -> float:
+    """The inverse temperature b at which q = P^b, made to sum to 1, says most of the true classes (Guo et al. 2017).
+
+    The mean negative log-likelihood of the true classes is minimised. A normal prior on log b with variance 1, which
+    weighs as much as one image, keeps a few images that are all right or all wrong from making every confidence 0 or 1.
+
+    Args:
+        probabilities: P [n, C] of images drawn at random.
+        labels: [n], the positions of their true classes.
+
+    Returns:
+        b, from 0.02 to 50, for ``ConfidenceModel``.
+
+    Raises:
+        UsageError: no image, or shapes that do not fit.
+    """
+    _check_labels(probabilities, labels)
+
+    def loss(log_temperature: float) -> float:
+        shares = ConfidenceModel(math.exp(log_temperature)).confidences(probabilities)[np.arange(len(labels)), labels]
+        return float(log_temperature**2 / 2 - np.log(np.maximum(shares, np.finfo(np.float64).tiny)).sum())
+
+    # the sum may have several minima, so the lowest of a grid is refined
+    losses = [loss(value) for value in _LOG_TEMPERATURES]
+    position = int(np.argmin(losses))
+    low, high = _LOG_TEMPERATURES[max(0, position - 1)], _LOG_TEMPERATURES[min(len(losses) - 1, position + 1)]
+    for _ in range(20):
+        third = (high - low) / 3
+        if loss(low + third) <= loss(high - third):
+            high -= third
+        else:
+            low += third
+    return math.exp((low + high) / 2)
+
+
+@dataclass(frozen=True)
+class ConformalSets:
+    """Sets of classes that have the true class of an image of the same kind with a stated probability.
+
+    Attributes:
+        score: how classes are put in order, see ``ConformalScore``.
+        coverage: the least probability, over the labelled images and the next one, that the set has the true class.
+        threshold: the classes with at most this score are in the set; infinite where the images are too few.
+        images: how many labelled images it was fitted to.
+        mean_size: of the sets of these images.
+    """
+
+    score: ConformalScore
+    coverage: float
+    threshold: float
+    images: int
+    mean_size: float
+
+    def sets(self, confidences: FloatArray) -> BoolArray:
+        """Which classes are in the set of each image, bool [B, C]; a set may be empty.
+
+        Args:
+            confidences: [B, C], made as those it was fitted to.
+        """
+        members: BoolArray = _nonconformity(confidences, self.score) <= self.threshold
+        return members
+
+
+def fit_conformal_sets(
+    confidences: FloatArray, labels: IntArray, coverage: float, score: ConformalScore
+) -> ConformalSets:
+    """Split-conformal sets: the threshold is the ceil((n + 1) coverage)-th smallest score of the true classes.
+
+    Equal scores are all inside, so that with ties the coverage is higher and never lower.
+
+    Args:
+        confidences: q [n, C] of images drawn at random.
+        labels: [n], the positions of their true classes.
+        coverage: between 0 and 1.
+        score: see ``ConformalScore``.
+
+    Raises:
+        UsageError: no image, shapes that do not fit, or another coverage.
+    """
+    _check_labels(confidences, labels)
+    if not 0 < coverage < 1:
+        raise UsageError(f"a coverage must be between 0 and 1, got {coverage}", remedy="Use 0.9")
+    scores = _nonconformity(confidences, score)
+    of_labels = np.sort(scores[np.arange(len(labels)), labels])
+    # a hair less, since 10 * 0.9 may be more than 9
+    place = math.ceil((len(labels) + 1) * coverage * (1 - 1e-12))
+    threshold = math.inf if place > len(labels) else float(of_labels[place - 1])
+    return ConformalSets(score, coverage, threshold, len(labels), float((scores <= threshold).sum(1).mean()))
+
+
+def choose_conformal_sets(confidences: FloatArray, labels: IntArray, coverage: float = 0.9) -> ConformalSets:
+    """The sets of ``fit_conformal_sets`` by the score that makes them smallest; of equals the simplest.
+
+    The choice among three scores looks at the same images, which costs a little of the coverage: see
+    docs/confidence.md for how much was measured.
+    """
+    candidates = [fit_conformal_sets(confidences, labels, coverage, score) for score in get_args(ConformalScore)]
+    return min(candidates, key=lambda sets: sets.mean_size)
+
+
+def _nonconformity(confidences: FloatArray, score: ConformalScore) -> FloatArray:
+    """How little each class fits each image, [B, C]; larger is worse."""
+    exact = confidences.astype(np.float64)
+    if score == "lac":
+        return 1 - exact
+    order = np.argsort(-exact, axis=1, kind="stable")
+    ranked = np.take_along_axis(exact, order, axis=1)
+    sums = ranked.cumsum(1)
+    if score == "raps":
+        sums += _PENALTY * np.maximum(np.arange(1, exact.shape[1] + 1) - _FREE_CLASSES, 0)
+    # classes of equal confidence share the score of the last of them, whatever their order
+    for rank in range(exact.shape[1] - 2, -1, -1):
+        equal = ranked[:, rank] == ranked[:, rank + 1]
+        sums[equal, rank] = sums[equal, rank + 1]
+    scores = np.empty_like(exact)
+    np.put_along_axis(scores, order, sums, axis=1)
+    return scores
+
+
+@dataclass(frozen=True)
+class AccurateThreshold:
+    """A threshold of the confidence from which on labels are right often enough.
+
+    Attributes:
+        threshold: labels with at least this confidence are right with the wanted accuracy; infinite if that cannot be
+            said of any.
+        kept: of the labelled images, how many have it.
+        right: of those, how many labels are right.
+    """
+
+    threshold: float
+    kept: int
+    right: int
+
+
+def choose_threshold(
+    confidences: FloatArray, right: BoolArray, accuracy: float, error: float = 0.1
+) -> AccurateThreshold:
+    """The lowest threshold from which on labels are accurate enough, wrong with a probability of at most ``error``.
+
+    The probability is that of drawing the labelled images. Twenty thresholds, which keep twentieths of the images, are
+    tested exactly (binomial), and each may err with a twentieth of the probability (Bonferroni; Learn then test).
+
+    Args:
+        confidences: [n], of the labels of images drawn at random.
+        right: [n], whether the labels are right.
+        accuracy: between 0 and 1, among the labels that are kept.
+        error: between 0 and 1.
+
+    Raises:
+        UsageError: no image, shapes that do not fit, or numbers outside of these ranges.
+    """
+    _check_right(confidences, right)
+    for name, value in (("accuracy", accuracy), ("error", error)):
+        if not 0 < value < 1:
+            raise UsageError(f"the {name} must be between 0 and 1, got {value}")
+    order = np.argsort(-confidences, kind="stable")
+    ranked, hits = confidences[order], right[order].cumsum()
+    chosen = AccurateThreshold(math.inf, 0, 0)
+    for part in range(1, _PARTS + 1):
+        threshold = ranked[max(0, math.ceil(len(ranked) * part / _PARTS) - 1)]
+        kept = int((ranked >= threshold).sum())
+        successes = int(hits[kept - 1])
+        if kept > chosen.kept and binomial_tail(successes, kept, accuracy) <= error / _PARTS:
+            chosen = AccurateThreshold(float(threshold), kept, successes)
+    return chosen
+
+
+@dataclass(frozen=True)
+class ConfidenceBin:
+    """Images of about the same confidence.
+
+    Attributes:
+        images: how many.
+        confidence: their mean.
+        accuracy: the share of them whose label is right.
+        low, high: the 95 % Wilson interval of the accuracy.
+    """
+
+    images: int
+    confidence: float
+    accuracy: float
+    low: float
+    high: float
+
+
+def reliability_table(confidences: FloatArray, right: BoolArray, bins: int = 10) -> list[ConfidenceBin]:
+    """Confidence beside accuracy, in bins of equally many images, least confident first.
+
+    Images of equal confidence count with their mean, so their order decides nothing.
+
+    Args:
+        confidences: [n], of the labels.
+        right: [n], whether they are right.
+        bins: how many; as many as images where these are fewer.
+
+    Raises:
+        UsageError: no image, shapes that do not fit, or no bin.
+    """
+    _check_right(confidences, right)
+    if bins < 1:
+        raise UsageError(f"there must be a bin, got {bins}", remedy="Use 10")
+    order = np.argsort(confidences, kind="stable")
+    ranked, hits = confidences[order].astype(np.float64), _mean_of_equals(confidences[order], right[order])
+    table = []
+    for part in np.array_split(np.arange(len(ranked)), min(bins, len(ranked))):
+        low, high = wilson(round(float(hits[part].sum())), len(part))
+        table.append(ConfidenceBin(len(part), float(ranked[part].mean()), float(hits[part].mean()), low, high))
+    return table
+
+
+@dataclass(frozen=True)
+class CalibrationError:
+    """How far confidence is from accuracy, and how far perfect calibration would seem to be at this size.
+
+    Attributes:
+        value: the expected calibration error: the mean over bins of |confidence - accuracy|.
+        perfect: what it is on average where every confidence is the probability of being right.
+        most: the 95 % quantile of that; a larger value is miscalibration.
+    """
+
+    value: float
+    perfect: float
+    most: float
+
+
+def calibration_error(
+    confidences: FloatArray, right: BoolArray, bins: int = 10, *, repeats: int = 200, seed: int = 0
+) -> CalibrationError:
+    """The expected calibration error with equal-count bins, beside that of simulated perfect calibration.
+
+    Few images make the error of any confidence larger than 0, so the number alone says little: the same confidences
+    with labels that are right by chance as often as they say are its yardstick.
+
+    Args and errors: as in ``reliability_table``; ``repeats`` simulations, drawn with ``seed``.
+    """
+    value = _binned_error(confidences, right, bins)
+    rng = np.random.default_rng(seed)
+    draws = rng.random((repeats, len(confidences))) < confidences
+    simulated = [_binned_error(confidences, draw, bins) for draw in draws]
+    return CalibrationError(value, float(np.mean(simulated)), float(np.quantile(simulated, 0.95)))
+
+
+def _binned_error(confidences: FloatArray, right: BoolArray, bins: int) -> float:
+    table = reliability_table(confidences, right, bins)
+    errors = [entry.images * abs(entry.confidence - entry.accuracy) for entry in table]
+    return sum(errors) / len(confidences)
+
+
+def _mean_of_equals(ranked: FloatArray, right: BoolArray) -> FloatArray:
+    """``right`` averaged over images of equal confidence."""
+    _, group, counts = np.unique(ranked, return_inverse=True, return_counts=True)
+    means: FloatArray = (np.bincount(group, weights=right) / counts)[group]
+    return means
+
+
+def _check_labels(values: FloatArray, labels: IntArray) -> None:
+    if values.ndim != 2 or labels.shape != values.shape[:1] or not len(labels):
+        raise UsageError(
+            f"labels {list(labels.shape)} do not fit confidences {list(values.shape)}, or there is no image",
+            remedy="Give every image one label",
+        )
+    if labels.min() < 0 or labels.max() >= values.shape[1]:
+        raise UsageError(f"labels must be from 0 to {values.shape[1] - 1}, got {labels.min()} to {labels.max()}")
+
+
+def _check_right(confidences: FloatArray, right: BoolArray) -> None:
+    if confidences.ndim != 1 or right.shape != confidences.shape or not len(right):
+        raise UsageError(
+            f"confidences {list(confidences.shape)} and whether labels are right {list(right.shape)} do not fit, or "
+            "there is no image",
+            remedy="Give every image one confidence",
+        )
