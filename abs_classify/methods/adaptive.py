@@ -42,9 +42,9 @@ __all__ = [
     "RuleSource",
     "StoppingRule",
     "check_agreement",
-    "confidence",
     "critical_values",
     "fewest_images",
+    "lead_certainty",
     "looks",
 ]
 
@@ -118,7 +118,7 @@ class PartialScores:
         return self.views[rows, :, self.leaders][..., None] - self.views.astype(np.float64)
 
 
-def confidence(scores: PartialScores) -> FloatArray:
+def lead_certainty(scores: PartialScores) -> FloatArray:
     """How surely the leader wins: the smallest predicted margin over a rival in standard errors, as a normal score.
 
     The remaining N - n views of a rival's margin have the predicted sum (N - n) d, d the mean over the n views, with
@@ -187,7 +187,7 @@ class NormalRule:
 
     def settled(self, scores: PartialScores) -> BoolArray:
         """See ``StoppingRule``."""
-        return confidence(scores) > NormalDist().inv_cdf(self.agreement)
+        return lead_certainty(scores) > NormalDist().inv_cdf(self.agreement)
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,7 @@ def _log_shares(before: FloatArray, leaders: NDArray[np.int64]) -> FloatArray:
 
 @dataclass(frozen=True)
 class CalibratedRule:
-    """Stop at the threshold of ``confidence`` at which calibration images agreed with their full run often enough.
+    """Stop at the threshold of ``lead_certainty`` at which calibration images agreed with their full run often enough.
 
     Conformal risk control (Angelopoulos et al. 2022, arXiv 2208.02814): the expected disagreement of a further image of
     the same kind is at most 1 - ``agreement``.
@@ -293,7 +293,7 @@ class CalibratedRule:
 
     @cached_property
     def threshold(self) -> float:
-        """The ``confidence`` that an image must exceed."""
+        """The ``lead_certainty`` that an image must exceed."""
         permitted = _permitted(self.agreement, self.images)
         worst = sorted(self.critical, reverse=True)
         return worst[permitted] if permitted < len(worst) else 0.0
@@ -304,7 +304,7 @@ class CalibratedRule:
 
     def settled(self, scores: PartialScores) -> BoolArray:
         """See ``StoppingRule``."""
-        return confidence(scores) > self.threshold
+        return lead_certainty(scores) > self.threshold
 
 
 def fewest_images(agreement: float) -> int:
@@ -320,7 +320,7 @@ def _permitted(agreement: float, images: int) -> int:
 
 
 def critical_values(full: PartialScores) -> FloatArray:
-    """The threshold of ``confidence`` from which on each image keeps the label of all its views.
+    """The threshold of ``lead_certainty`` from which on each image keeps the label of all its views.
 
     Below it, some threshold stops at a look whose leader loses in the end. (From it on none does: this is the
     disagreement made monotone.)
@@ -340,7 +340,7 @@ def critical_values(full: PartialScores) -> FloatArray:
     critical = np.zeros(len(full.known))
     for count in looks(full.total)[:-1]:
         partial = full.first(count)
-        value = confidence(partial)
+        value = lead_certainty(partial)
         stops = value > highest
         wrong = stops & (partial.leaders != full.leaders)
         critical[wrong] = value[wrong]

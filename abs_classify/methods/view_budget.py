@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from abs_classify.methods.adaptive import LOOK, PartialScores, StoppingRule, confidence
+from abs_classify.methods.adaptive import LOOK, PartialScores, StoppingRule, lead_certainty
 
 __all__ = ["AllottedRule", "AllottedViews", "ViewBudget", "next_wave", "views_in_all"]
 
@@ -45,7 +45,7 @@ class AllottedRule:
 
     Args:
         views: of each image id, one of ``looks``; ``LOOK`` where it has none.
-        confidences: see ``confidence``, filled in when an image stops before its last view.
+        confidences: see ``lead_certainty``, filled in when an image stops before its last view.
     """
 
     views: Mapping[str, int] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class AllottedRule:
         """See ``StoppingRule``."""
         enough = np.array([scores.count >= self.views.get(image, LOOK) for image in scores.images])
         if enough.any():
-            for image, stops, value in zip(scores.images, enough, confidence(scores), strict=True):
+            for image, stops, value in zip(scores.images, enough, lead_certainty(scores), strict=True):
                 if stops:
                     self.confidences[image] = float(value)
         return enough
@@ -80,7 +80,7 @@ def views_in_all(budget: float, images: int) -> int:
 def next_wave(views: Mapping[str, int], confidences: Mapping[str, float], total: int, left: int) -> dict[str, int]:
     """The images that get further views, and how many views each then has.
 
-    They go to the images with the smallest confidence, of equals to the one with the lower id: at most to half of the
+    They go to the images with the least certain leader, of equals to the one with the lower id: at most to half of the
     images that lack views, and at most half of the views that are left, or ``_WAVE`` of them. An image goes on to the
     next number of views in 4, 8, 12, 16, 24, 36, 52, ..., so that it is not read again for each look.
 

@@ -13,9 +13,7 @@ from abs_core.errors import UsageError
 PHOTO = encode(picture(8, 6), "JPEG")
 
 
-def test_a_folder_gives_its_images_in_the_order_of_their_names(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_gives_its_images_in_the_order_of_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("b.JPG", "a/z.jpg", "a.png"):
         (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "photos" / name).write_bytes(PHOTO)

@@ -15,9 +15,9 @@ from abs_classify.methods.adaptive import (
     NormalRule,
     PartialScores,
     StoppingRule,
-    confidence,
     critical_values,
     fewest_images,
+    lead_certainty,
     looks,
 )
 from abs_core.errors import UsageError
@@ -53,7 +53,7 @@ def test_the_prediction_of_all_views_is_their_sum() -> None:
 def test_confidence_is_its_definition() -> None:
     partial = random_scores().first(8)
     for image in range(len(partial.known)):
-        assert confidence(partial)[image] == pytest.approx(_confidence(partial, image), rel=1e-10)
+        assert lead_certainty(partial)[image] == pytest.approx(_confidence(partial, image), rel=1e-10)
 
 
 def _confidence(partial: PartialScores, image: int) -> float:
@@ -86,7 +86,7 @@ def test_the_score_of_a_quotient_has_the_probability_of_students_distribution(
     views[0, :, 0] = np.tile([2.0, 0.0], freedom // 2)
     variance = (freedom * 1.0 + 0.5**2) / freedom
     known = np.array([[quotient * error * math.sqrt(variance) - total, 0.0]])
-    got = confidence(PartialScores(known, views, total, 3.0))[0]
+    got = lead_certainty(PartialScores(known, views, total, 3.0))[0]
     assert got == pytest.approx(NormalDist().inv_cdf(probability), rel=1e-2)
 
 
@@ -95,9 +95,9 @@ def test_confidence_is_a_tie_or_certainty_at_the_ends() -> None:
     views[2, :, 0] = 1.0
     known = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 4 * 2.5]])
     partial = PartialScores(known, views, 10, 1.0)
-    assert confidence(partial).tolist() == [0.0, math.inf, 0.0]
+    assert lead_certainty(partial).tolist() == [0.0, math.inf, 0.0]
     assert not NormalRule(0.6).settled(partial)[0]
-    assert np.isinf(confidence(dataclasses.replace(partial, total=4))).all()
+    assert np.isinf(lead_certainty(dataclasses.replace(partial, total=4))).all()
 
 
 def test_alike_views_are_not_certainty() -> None:
@@ -156,7 +156,7 @@ def test_critical_values_are_where_disagreement_ends() -> None:
     assert 0 < (critical > 0).sum() < 60
     for image in range(60):
         single = PartialScores(full.known[image : image + 1], full.views[image : image + 1], 24, full.margin_bound)
-        values = [confidence(single.first(count))[0] for count in looks(24)[:-1]]
+        values = [lead_certainty(single.first(count))[0] for count in looks(24)[:-1]]
         wrong = [t for t in [0.0, *values, *np.nextafter(values, -1)] if _label(single, t) != full.leaders[image]]
         assert all(t < critical[image] for t in wrong)
         assert not wrong or _label(single, float(np.nextafter(critical[image], -1))) != full.leaders[image]
@@ -166,7 +166,7 @@ def test_critical_values_are_where_disagreement_ends() -> None:
 
 def _label(single: PartialScores, threshold: float) -> int:
     for count in looks(single.total):
-        if confidence(single.first(count))[0] > threshold:
+        if lead_certainty(single.first(count))[0] > threshold:
             return int(single.first(count).leaders[0])
     raise AssertionError("all views settle it")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from abs_classify.methods.adaptive import LOOK, PartialScores, confidence, looks
+from abs_classify.methods.adaptive import LOOK, PartialScores, lead_certainty, looks
 from abs_classify.methods.view_budget import AllottedRule, next_wave, views_in_all
 
 
 def spend(certainties: dict[str, float], total: int, budget: int) -> tuple[dict[str, int], int]:
-    """Views of each image where its confidence grows with the root of its views, and the number of waves."""
+    """Views of each image where its certainty grows with the root of its views, and the number of waves."""
     views, left, waves = dict.fromkeys(certainties, LOOK), budget - LOOK * len(certainties), 0
     while wave := next_wave(views, {name: certainties[name] * views[name] ** 0.5 for name in views}, total, left):
         assert all(views[name] < stop <= total and stop in looks(total) for name, stop in wave.items())
@@ -73,4 +73,4 @@ def test_an_allotted_rule_stops_at_its_number_and_notes_confidence() -> None:
     assert list(rule.settled(first)) == [True, False, False]
     second = PartialScores(np.zeros((2, 5)), scores[1:], 50, 1.0, ["b", "c"])
     assert list(rule.settled(second)) == [True, False]
-    assert rule.confidences == {"a": confidence(first)[0], "b": confidence(second)[0]}
+    assert rule.confidences == {"a": lead_certainty(first)[0], "b": lead_certainty(second)[0]}
