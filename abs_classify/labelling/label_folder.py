@@ -59,6 +59,13 @@ CREATE INDEX IF NOT EXISTS rows_label ON rows (label, second, confidence);
 CREATE INDEX IF NOT EXISTS rows_image ON rows (image);
 CREATE INDEX IF NOT EXISTS rows_status ON rows (status, confidence);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+INSERT OR IGNORE INTO facts VALUES ('changes', '0');
+CREATE TRIGGER IF NOT EXISTS rows_changed AFTER UPDATE ON rows
+WHEN (old.path, old.image, old.status, old.ranking, old.reason, old.known, old.views)
+  IS NOT (new.path, new.image, new.status, new.ranking, new.reason, new.known, new.views)
+BEGIN
+  UPDATE facts SET value = CAST(value AS INTEGER) + 1 WHERE name = 'changes';
+END;
 """
 
 _COLUMNS = "number, path, location, image, status, ranking, known, views, reason"
