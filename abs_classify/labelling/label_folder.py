@@ -148,6 +148,11 @@ class LabelFolder:
         #: what each class is called in tables
         self.names = table_names(self.classes)
 
+    @staticmethod
+    def exists(path: Path) -> bool:
+        """Whether a path is the folder of a run."""
+        return (path / _RUN).is_file()
+
     @classmethod
     def open(cls, path: Path) -> LabelFolder:
         """A folder that ``abs label`` made.
@@ -157,7 +162,7 @@ class LabelFolder:
             ResultError: it was made by a newer version, or ``run.json`` is damaged.
             StorageError: it cannot be read.
         """
-        if not (path / _RUN).is_file():
+        if not cls.exists(path):
             raise UsageError(
                 f"{str(path)!r} is no folder of `abs label`: it has no {_RUN}",
                 remedy="Name the folder that was given with --out",
@@ -176,13 +181,20 @@ class LabelFolder:
             raise ResultError(f"{path / _RUN} is damaged", remedy="Label into another folder") from error
 
     @classmethod
-    def create(cls, path: Path, classes: Sequence[ClassLabel], identity: Mapping[str, Any]) -> LabelFolder:
+    def create(
+        cls,
+        path: Path,
+        classes: Sequence[ClassLabel],
+        identity: Mapping[str, Any],
+        settings: Mapping[str, Any] | None = None,
+    ) -> LabelFolder:
         """Make the folder of a run, whose ``run.json`` must not be there yet.
 
         Args:
             path: the folder; parents are made.
             classes: the candidate classes, in order.
             identity: what else the labels depend on, JSON values by name; a run with another one is refused.
+            settings: how to open the model again, JSON values, on which labels do not depend.
 
         Raises:
             StorageError: it cannot be written.
@@ -192,6 +204,7 @@ class LabelFolder:
             "format_version": _VERSION,
             "classes": [{"id": label.id, "name": label.name} for label in classes],
             "identity": dict(identity),
+            "settings": dict(settings or {}),
         }
         with atomic_write(path / _RUN) as stream:
             stream.write((json_text(run) + "\n").encode())

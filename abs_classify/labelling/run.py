@@ -1,34 +1,318 @@
 """Label images from anywhere, as many as there are: rows as they are made, kept in a folder, and never made twice.
 
-from abs_classify import label
+    from abs_classify import label
 
-run = label("photos", {"cat": ["A cat has whiskers."], "dog": ["A dog wags its tail."]}, out="labelled")
-for row in run:
-    print(row.path, run.names[row.label] if row.label is not None else row.reason, row.confidence)
+    run = label("photos", {"cat": ["A cat has whiskers."], "dog": ["A dog wags its tail."]}, out="labelled")
+    for row in run:
+        print(row.path, run.name_of(row), row.confidence)
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abs_classify.encoding.samples import IdentifiedSample, UnreadableSample, identify
+from abs_classify.encoding.samples import UnreadableSample, batched, identify
 from abs_classify.encoding.stages import SHARD
-from abs_classify.labelling.label_folder import LabelFolder
+from abs_classify.encoding.work import WorkCounts
 from abs_classify.labelling.prefetch import prefetched
 from abs_classify.labelling.rows import LabelRow, Status, table_cells, table_names
-from abs_core.errors import AbsError, DatasetError, ImageError, UsageError
+from abs_classify.labelling.summary import LabelSummary
+from abs_core.errors import DatasetError, ImageError
 from abs_core.progress import Advance, Progress, no_progress
 from abs_core.remarks import Remark
-from abs_core.text import valid_unicode
 
-# images whose rows are looked up in one step, and rows that are stored in one
-_LOOK_UP, _STORE = 512, 512
+if TYPE_CHECKING:
+    from abs_classify.encoding.feature_store import DiskStore
+    from abs_classify.encoding.samples import IdentifiedSample
+    from abs_classify.images import Truncated
+    from abs_classify.labelling.judge import Judge
+    from abs_classify.labelling.labeller import Labeller
+    from abs_classify.labelling.row_writer import RowWriter
+    from abs_classify.labelling.sources import ImageSources, ListedImage
+    from abs_classify.methods.table import Method, ViewNumber
+    from abs_classify.models.base import AttentionBackend, Model
+    from abs_classify.models.deferred import DeferredModel
+    from abs_core.descriptions import Description, LabelSpace
 
-# seconds after which rows are stored, however few they are
-_STORE_INTERVAL = 1.0
+__all__ = ["LabelRun", "label"]
+
+# images whose rows are looked up in one step
+_LOOK_UP = 512
+
+# shards that are listed and identified ahead of the one that is encoded
+_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """Images that are encoded together.
+
+    Args:
+        listed: the images.
+        entries: of each, its content id or why there is none.
+        known: how many images before these, since the shard before, have their rows.
+    """
+
+    listed: Sequence[ListedImage]
+    entries: Sequence[IdentifiedSample | UnreadableSample]
+    known: int
+
+
+def label(
+    source: str | Path | Sequence[str | Path],
+    descriptions: LabelSpace | Mapping[str, Sequence[str | Description]] | Sequence[str],
+    *,
+    model: Model | DeferredModel | str = "embedded",
+    out: Path | str | None = None,
+    method: str | Method = "abs",
+    views: ViewNumber = "adaptive",
+    names: Mapping[str, str] | None = None,
+    templates: str = "plain",
+    attention: str | AttentionBackend = "auto",
+    seed: int = 0,
+    batch_size: int = 64,
+    cache: DiskStore | Path | str | None = None,
+    threshold: float | None = None,
+    none: bool = False,
+    negatives: Sequence[str] = (),
+    boxes: Path | str | None = None,
+    formats: Sequence[str] = ("csv",),
+    doubtful_first: bool = False,
+    truncated: Truncated = "refuse",
+    progress: Progress = no_progress,
+    settings: Mapping[str, Any] | None = None,
+) -> LabelRun:
+    """Label images: a row for each, whatever becomes of it.
+
+    Args:
+        source: a folder, at any depth, a file, an archive, a table or ``@LIST``, a data set as in ``open_dataset``; or
+            several of these.
+        descriptions, model, method, names, templates, attention, seed, batch_size, cache: as ``Classifier`` takes them.
+        out: a folder that keeps the rows, for one set of classes, model and method; a run that was interrupted resumes
+            there, and another one adds what is new. None keeps none.
+        views: "adaptive", ``AdaptiveViews``, or a number that replaces the method's own; None for that.
+        threshold: of the confidence, below which a row is doubtful; None for the default, see ``default_thresholds``.
+        none: whether an image may show none of the classes; its row is rejected then.
+        negatives: names of what images may show besides the classes; only with ``none``.
+        boxes: a COCO or YOLO file with boxes of the images; each box is labelled then, as an image of its own.
+        formats: the tables in ``out``: "csv", "jsonl", "parquet".
+        doubtful_first: whether the tables are in the order of doubt when the run has ended; they grow as it goes on.
+        truncated: as in ``Classifier.classify``.
+        progress: shows how many images are done.
+        settings: how to open the model again, JSON values that the folder keeps.
+
+    Returns:
+        An iterator of rows. Nothing is labelled before the first one is asked for.
+
+    Raises:
+        UsageError: what ``Classifier`` refuses; a source that is not there; an option without the one that it is for; a
+            folder of another run.
+        DatasetError: from the iterator: there are no images.
+        StorageError: the folder cannot be written.
+    """
+    from abs_classify.classifier import Classifier
+    from abs_classify.labelling.identity import identity_of, open_or_create
+    from abs_classify.labelling.judge import Judge, choose_thresholds
+    from abs_classify.labelling.labeller import Labeller, negative_texts
+    from abs_classify.labelling.row_writer import RowWriter
+    from abs_classify.labelling.sources import ImageSources
+    from abs_classify.labelling.table_files import TableFiles
+
+    places = [source] if isinstance(source, str | Path) else list(source)
+    folder_path = None if out is None else Path(out)
+    sources = ImageSources(
+        places, boxes=None if boxes is None else Path(boxes), exclude=[] if folder_path is None else [folder_path]
+    )
+    classifier = Classifier(
+        model, descriptions, method=method, names=names, templates=templates, attention=attention, views=_own(method, views),
+        seed=seed, batch_size=batch_size, cache=cache,
+    )  # fmt: skip
+    space = classifier.label_space
+    labeller = Labeller(classifier, negative_texts(negatives, space) if negatives else None)
+    thresholds = choose_thresholds(len(space.labels.classes), threshold, none=none, negatives=negatives)
+    writer = None
+    if folder_path is not None:
+        identity = identity_of(classifier, {"negatives": list(negatives), "none": none, "truncated": truncated})
+        folder = open_or_create(folder_path, space, identity, settings or {})
+        writer = RowWriter(folder, TableFiles(folder, formats, doubtful_first=doubtful_first), thresholds)
+    judge = Judge(len(space.labels.classes), thresholds, with_known=none)
+    run_names, notes = table_names(space.labels.classes), classifier.notes
+    return LabelRun(
+        sources, labeller, judge, writer, names=run_names, notes=notes, progress=progress, truncated=truncated
+    )
+
+
+def _own(method: str | Method, views: ViewNumber) -> ViewNumber:
+    """The number of views; a method that cannot look at fewer looks at its own number, though adaptive is the default."""
+    from abs_classify.methods.scoring import PerViewScorer
+    from abs_classify.methods.table import get_method
+
+    row = get_method(method) if isinstance(method, str) else method
+    return None if views == "adaptive" and not isinstance(row.scorer, PerViewScorer) else views
+
+
+class LabelRun(Iterator[LabelRow]):
+    """The rows of images, each as soon as it is made. Rows that the folder has already are not given again.
+
+    Args:
+        sources: the images.
+        labeller: looks at them.
+        judge: makes their rows.
+        writer: keeps the rows; None keeps none.
+        names, notes: as the attributes.
+        progress: shows how many images are done.
+        truncated: as in ``load_image``.
+
+    Attributes:
+        folder: with all rows; None where none are kept.
+        names: what each class is called in tables.
+        notes: what a user of the labels should know.
+    """
+
+    def __init__(
+        self,
+        sources: ImageSources,
+        labeller: Labeller,
+        judge: Judge,
+        writer: RowWriter | None,
+        *,
+        names: Sequence[str],
+        notes: Sequence[str],
+        progress: Progress,
+        truncated: Truncated,
+    ) -> None:
+        self._sources, self._labeller, self._judge, self._writer = sources, labeller, judge, writer
+        self._progress, self._truncated = progress, truncated
+        # images that were met, and rows that were made
+        self._met = self._made = 0
+        self._start = time.monotonic()
+        self._rows = self._run()
+        self._counts = Counter[tuple[Status, int | None]]()
+        self.folder = None if writer is None else writer.folder
+        self.names, self.notes = names, notes
+
+    def __next__(self) -> LabelRow:
+        return next(self._rows)
+
+    @property
+    def work(self) -> WorkCounts:
+        """How many images, views and texts so far were asked for, and how many of them were computed."""
+        return self._labeller.work
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """What so far was left out of the sources, and what was guessed or scaled to make pixels, counted."""
+        return (*self._sources.remarks.remarks, *self._labeller.remarks)
+
+    def close(self) -> None:
+        """End the run: rows that were made are stored, what was begun for further images is dropped."""
+        self._rows.close()
+
+    def name_of(self, row: LabelRow) -> str:
+        """The name of a row's class in tables; empty where it has none."""
+        return "" if row.label is None else self.names[row.label]
+
+    def table(self) -> Any:
+        """All rows, once the run has come to its end: a pandas data frame if pandas is installed, else dictionaries.
+
+        Without a folder, the rows that were not taken before.
+        """
+        made = [table_cells(row, self.names) for row in self]
+        cells = made if self.folder is None else [table_cells(row, self.names) for row in self.folder.rows()]
+        try:
+            import pandas
+        except ImportError:
+            return cells
+        return pandas.DataFrame(cells)
+
+    def summary(self) -> LabelSummary:
+        """The rows of the folder by status and class; without a folder, those that this run made."""
+        counts = self._counts if self.folder is None else self.folder.counts_by("status", "label")
+        return LabelSummary.of(counts, self.names, self._made, time.monotonic() - self._start)
+
+    # --- the run -----------------------------------------------------------------------------------------------------
+
+    def _run(self) -> Generator[LabelRow, None, None]:
+        with ExitStack() as stack:
+            if self._writer is not None:
+                stack.enter_context(self._writer.opened())
+            total = self._sources.count_estimate()
+            advance = stack.enter_context(self._progress("labelling", total or 0, "images"))
+            shards = stack.enter_context(prefetched(self._shards(), _AHEAD))
+            yield from self._label(shards, total, advance)
+            if not self._met:
+                raise self._no_images()
+            if self._writer is not None:
+                self._writer.finish()
+
+    def _label(
+        self, shards: Iterator[_Shard], total: int | None, advance: Advance
+    ) -> Generator[LabelRow, None, None]:
+        """The rows of all images that lack one, in shards of which the next is begun while one is encoded."""
+        taken: deque[_Shard] = deque()
+
+        def entries() -> Iterator[Sequence[IdentifiedSample | UnreadableSample]]:
+            for shard in shards:
+                if shard.listed:
+                    taken.append(shard)
+                    yield shard.entries
+                else:
+                    self._advance(shard, advance)
+
+        with closing(self._labeller.evidence(entries())) as evidence:
+            for seen in evidence:
+                shard = taken.popleft()
+                for image, row in zip(shard.listed, self._judge.rows(seen, shard.listed, shard.entries), strict=True):
+                    self._keep(image, row)
+                    yield row
+                self._advance(shard, advance)
+
+    def _keep(self, image: ListedImage, row: LabelRow) -> None:
+        self._made += 1
+        self._counts[row.status, row.label] += 1
+        if self._writer is not None:
+            self._writer.add(image, row)
+
+    def _advance(self, shard: _Shard, advance: Advance) -> None:
+        self._met += shard.known + len(shard.listed)
+        advance(shard.known + len(shard.listed))
+
+    def _shards(self) -> Iterator[_Shard]:
+        """The images that lack a row, with their content ids, in the shards in which they are encoded."""
+        waiting: list[ListedImage] = []
+        known = 0
+        for images in batched(self._sources, _LOOK_UP):
+            lacking = list(images) if self._writer is None else self._writer.lacking(images)
+            known += len(images) - len(lacking)
+            waiting += lacking
+            while len(waiting) >= SHARD:
+                yield self._shard(waiting[:SHARD], known)
+                del waiting[:SHARD]
+                known = 0
+            if not waiting:
+                yield _Shard([], [], known)
+                known = 0
+        yield self._shard(waiting, known)
+
+    def _shard(self, listed: Sequence[ListedImage], known: int) -> _Shard:
+        readable = [image for image in listed if not image.problem]
+        samples = [image.location.sample() for image in readable]
+        identified = iter(identify(samples, self._labeller.digests, truncated=self._truncated))
+        entries = [
+            UnreadableSample(image.path, ImageError(image.problem, remedy="Check the file"))
+            if image.problem
+            else next(identified)
+            for image in listed
+        ]
+        return _Shard(list(listed), entries, known)
+
+    def _no_images(self) -> DatasetError:
+        left_out = "; ".join(map(str, self._sources.remarks.remarks[:5]))
+        detail = f" ({left_out})" if left_out else ""
+        return DatasetError(f"there are no images in {self._sources}{detail}", remedy="Check the folder")

@@ -1,0 +1,118 @@
+"""From what was seen of an image to its row: label, confidence, status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from abs_classify.encoding.samples import IdentifiedSample, UnreadableSample
+from abs_classify.labelling.rows import ClassConfidence, LabelRow, Status
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from abs_classify.labelling.labeller import Evidence
+    from abs_classify.labelling.sources import ListedImage
+
+__all__ = ["Judge", "Thresholds"]
+
+# classes that a row keeps
+_KEPT = 5
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """When a label is not to be relied on.
+
+    Attributes:
+        confidence: below it a row is doubtful.
+        known: below it a row is rejected: the image shows none of the classes; None rejects none.
+    """
+
+    confidence: float
+    known: float | None = None
+
+    def status(self, confidence: float, margin: float, known: float | None) -> Status:
+        """The status of a row."""
+        if self.known is not None and known is not None and known < self.known:
+            return "rejected"
+        return "doubtful" if confidence < self.confidence or margin < 0 else "labelled"
+
+    @property
+    def reasons(self) -> dict[Status, str]:
+        """What a row's status is explained by."""
+        return {"rejected": "like none of the classes", "doubtful": "low confidence"}
+
+
+class Judge:
+    """Makes the rows of images.
+
+    Args:
+        classes: C, how many classes there are; what the evidence has beyond them are negatives.
+        thresholds: for the status.
+        with_known: whether rows say how similar the image is to the label space.
+    """
+
+    def __init__(
+        self, classes: int, thresholds: Thresholds, *, with_known: bool = False
+    ) -> None:
+        self._classes, self._thresholds = classes, thresholds
+        self._with_known = with_known
+
+    def rows(
+        self,
+        seen: Evidence,
+        listed: Sequence[ListedImage],
+        entries: Sequence[IdentifiedSample | UnreadableSample],
+    ) -> list[LabelRow]:
+        """The rows of one shard, in the order of ``listed``.
+
+        Args:
+            seen: of the shard.
+            listed: its images.
+            entries: their content ids.
+        """
+        labels, confidences, known = self._confidences(seen)
+        position, skipped = 0, iter(seen.skipped)
+        rows = []
+        for image, entry in zip(listed, entries, strict=True):
+            if position < len(seen.images) and entry is seen.images[position]:
+                views = None if seen.looked is None else int(seen.looked[position])
+                similarity = None if known is None else float(known[position])
+                ranking = _ranking(int(labels[position]), confidences[position])
+                rows.append(self._row(image, entry.id, ranking, similarity, views))
+                position += 1
+            else:
+                reason = next(skipped).reason
+                image_id = entry.id if isinstance(entry, IdentifiedSample) else ""
+                rows.append(LabelRow(image.path, "failed", reason=reason, image_id=image_id, location=image.location))
+        return rows
+
+    def _row(
+        self,
+        image: ListedImage,
+        image_id: str,
+        ranking: tuple[ClassConfidence, ...],
+        known: float | None,
+        views: int | None,
+    ) -> LabelRow:
+        row = LabelRow(image.path, "labelled", ranking, "", image_id, known, views, image.location)
+        assert row.confidence is not None and row.margin is not None  # it has a ranking
+        status = self._thresholds.status(row.confidence, row.margin, known)
+        return replace(row, status=status, reason=self._thresholds.reasons.get(status, ""))
+
+    def _confidences(self, seen: Evidence) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Labels int64 [B], confidences [B, C], and similarities to the label space [B] if they are wanted."""
+        probabilities = seen.probabilities[:, : self._classes]
+        confidences = probabilities / probabilities.sum(axis=1, keepdims=True)
+        return seen.chosen, confidences, (seen.probabilities.max(axis=1) if self._with_known else None)
+
+
+def _ranking(label: int, confidences: np.ndarray) -> tuple[ClassConfidence, ...]:
+    """The label, then the other classes with the largest confidences; of equal ones the lower position comes first."""
+    import numpy as np
+
+    best = np.argsort(-confidences, kind="stable")[: _KEPT + 1].tolist()
+    order = [label, *(position for position in best if position != label)][:_KEPT]
+    return tuple(ClassConfidence(position, round(float(confidences[position]), 6)) for position in order)

@@ -1,0 +1,152 @@
+"""Rows of a run on their way to its folder: what is known already, what is stored when, and what has vanished."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from abs_classify.labelling.label_folder import KnownRow, LabelFolder
+from abs_classify.labelling.locations import ImageLocation
+from abs_classify.labelling.rows import LabelRow
+from abs_classify.labelling.table_files import TableFiles
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from abs_classify.labelling.sources import ListedImage
+
+__all__ = ["RowWriter"]
+
+# rows and seconds after which rows are stored
+_STORED_AT_ONCE, _STORE_INTERVAL = 512, 1.0
+
+# rows that are looked at together for what has vanished
+_STEP = 2000
+
+_GONE, _NO_MEMBER = "the file is no longer there", "the archive no longer contains it"
+
+
+class RowWriter:
+    """Finds out which images lack a row, and keeps the rows of a run.
+
+    ``lacking`` may be called from another thread than the rest.
+
+    Args:
+        folder: of the run, which this process has locked.
+        tables: made of its rows.
+        generation: of the labels; rows of an earlier one count as lacking.
+    """
+
+    def __init__(self, folder: LabelFolder, tables: TableFiles, generation: int) -> None:
+        self.folder, self._tables, self._generation = folder, tables, generation
+        self._waiting: dict[bytes, tuple[ListedImage, LabelRow]] = {}
+        self._stored_at = time.monotonic()
+        # a bit for each row that this run has met
+        self._seen = bytearray()
+        self._archives: set[Path] = set()
+        self.stored = 0
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Lock the folder for the time of the block, and make its tables agree with its rows; store what waits.
+
+        Raises:
+            UsageError: another process is labelling into it.
+            StorageError: it cannot be written.
+        """
+        with self.folder.locked():
+            self.folder.prepare()
+            self._tables.open()
+            try:
+                yield
+            finally:
+                self.flush()
+
+    def finish(self) -> None:
+        """After the last image: mark what has vanished, and make the tables anew where rows changed."""
+        self.mark_vanished()
+        self._tables.finish()
+
+    def lacking(self, images: Sequence[ListedImage]) -> list[ListedImage]:
+        """The images without a row that still holds: new, changed, failed before, or of an earlier generation."""
+        lacking = []
+        for image, known in zip(images, self.folder.known([image.key for image in images]), strict=True):
+            if image.location.member:
+                self._archives.add(image.location.file)
+            if known is not None and self._holds(image, known):
+                self._see(known.number)
+            else:
+                lacking.append(image)
+        return lacking
+
+    def _holds(self, image: ListedImage, known: KnownRow) -> bool:
+        is_same = known.stamp == image.stamp and known.generation == self._generation
+        return is_same and known.status not in ("failed", "vanished")
+
+    def _see(self, number: int) -> None:
+        byte, bit = divmod(number, 8)
+        if byte >= len(self._seen):
+            self._seen.extend(bytes(byte + 1 - len(self._seen) + len(self._seen) // 4))
+        self._seen[byte] |= 1 << bit
+
+    def _was_seen(self, number: int) -> bool:
+        byte, bit = divmod(number, 8)
+        return byte < len(self._seen) and bool(self._seen[byte] & 1 << bit)
+
+    def add(self, image: ListedImage, row: LabelRow) -> None:
+        """Keep a row; it is stored with those that follow within a second."""
+        self._waiting[image.key] = image, row
+        if len(self._waiting) >= _STORED_AT_ONCE or time.monotonic() - self._stored_at >= _STORE_INTERVAL:
+            self.flush()
+
+    def flush(self) -> None:
+        """Store the rows that wait: first in the tables, then in the database, which says how long the tables are.
+
+        Raises:
+            StorageError: they cannot be written; rows that were stored before stay.
+        """
+        self._stored_at = time.monotonic()
+        if not self._waiting:
+            return
+        entries = [(key, image.stamp, row) for key, (image, row) in self._waiting.items()]
+        known = self.folder.known(list(self._waiting))
+        facts = self._tables.append(
+            [row for (_, _, row), before in zip(entries, known, strict=True) if before is None],
+            replaced=any(before is not None for before in known),
+        )
+        for number in self.folder.store(entries, self._generation, facts):
+            self._see(number)
+        self.stored += len(entries)
+        self._waiting.clear()
+
+    def mark_vanished(self) -> int:
+        """Mark the rows whose images were not met and are not there any more; how many there are.
+
+        What lies in places that were not named this time, and is still there, is left as it is.
+        """
+        self.flush()
+        number, marked = 0, 0
+        while rows := self.folder.locations_after(number, _STEP):
+            unseen = [(row, location) for row, location, status in rows if status != "vanished" and not self._was_seen(row)]
+            gone = {row: reason for row, location in unseen if (reason := self._reason(location))}
+            for reason in dict.fromkeys(gone.values()):
+                numbers = [row for row, why in gone.items() if why == reason]
+                self.folder.mark_vanished(numbers, reason)
+                marked += len(numbers)
+            number = rows[-1][0]
+        if marked:
+            self._tables.changed = True
+        return marked
+
+    def _reason(self, location: ImageLocation) -> str:
+        """Why an image that was not met is gone; empty if it may be there."""
+        try:
+            os.lstat(location.file)
+        except (FileNotFoundError, NotADirectoryError):
+            return _GONE
+        except OSError:
+            return ""
+        return _NO_MEMBER if location.member and location.file in self._archives else ""
