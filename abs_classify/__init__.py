@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from abs_classify.evaluation.sweep import EvaluationObserver, EvaluationResults, evaluate
     from abs_classify.explanation import Explanation, RankedClass
     from abs_classify.features import EncodedBatches, EncodedSet, encode, encode_batches
+    from abs_classify.labelling.run import LabelRun, label
     from abs_classify.methods.adaptive import AdaptiveViews
     from abs_classify.methods.table import METHODS, Method, get_method, register
     from abs_classify.models.registry import available_models, load_model
@@ -32,6 +33,7 @@ __all__ = [
     "EvaluationObserver",
     "EvaluationResults",
     "Explanation",
+    "LabelRun",
     "LabelSpace",
     "Method",
     "Prediction",
@@ -44,6 +46,7 @@ __all__ = [
     "evaluate",
     "filter_by_use",
     "get_method",
+    "label",
     "load_model",
     "measure_usage",
     "register",
@@ -59,6 +62,7 @@ _MODULES = {
     "EvaluationObserver": "abs_classify.evaluation.sweep",
     "EvaluationResults": "abs_classify.evaluation.sweep",
     "Explanation": "abs_classify.explanation",
+    "LabelRun": "abs_classify.labelling.run",
     "LabelSpace": "abs_core.descriptions",
     "Method": "abs_classify.methods.table",
     "Prediction": "abs_classify.classifier",
@@ -71,6 +75,7 @@ _MODULES = {
     "evaluate": "abs_classify.evaluation.sweep",
     "filter_by_use": "abs_classify.usage",
     "measure_usage": "abs_classify.usage",
+    "label": "abs_classify.labelling.run",
     "get_method": "abs_classify.methods.table",
     "load_model": "abs_classify.models.registry",
     "register": "abs_classify.methods.table",

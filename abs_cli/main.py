@@ -38,6 +38,7 @@ COMMANDS = {
     "pareto": ("pareto", "Draw what views buy: accuracy and agreement against the time an image takes."),
     "results": ("results", "List, show and compare the result files that `abs eval` writes."),
     "classify": ("classify", "Classify images, and say why."),
+    "label": ("label", "Label a folder of images of any size; review the labels, and learn from corrections."),
     "features": ("features", "Write the features of images and classes to a file, for use elsewhere."),
     "bundle": ("bundle", "List, show, check, compare, change, review and share description bundles."),
     "datasets": ("datasets", "List the kinds of data sets, show a data set, or check what it lacks."),

@@ -71,7 +71,9 @@ def _views_key(adaptive: AdaptiveViews | None) -> dict[str, Any] | None:
     return {"agreement": adaptive.agreement, "stopping": adaptive.stopping, "calibration": calibration}
 
 
-def open_or_create(path: Path, space: LabelSpace, identity: Mapping[str, Any], settings: Mapping[str, Any]) -> LabelFolder:
+def open_or_create(
+    path: Path, space: LabelSpace, identity: Mapping[str, Any], settings: Mapping[str, Any]
+) -> LabelFolder:
     """The folder of a run, which is made if it is not there.
 
     Args:
@@ -91,7 +93,10 @@ def open_or_create(path: Path, space: LabelSpace, identity: Mapping[str, Any], s
             stream.write((json_text(_space_as_json(space)) + "\n").encode())
         return LabelFolder.create(path, classes, identity, settings)
     folder = LabelFolder.open(path)
-    differences = [*_class_differences(folder.classes, classes), *_identity_differences(folder.run["identity"], identity)]
+    differences = [
+        *_class_differences(folder.classes, classes),
+        *_identity_differences(folder.run["identity"], identity),
+    ]
     if differences:
         raise UsageError(
             f"{str(path)!r} is the folder of another run: {'; '.join(differences)}",
@@ -121,7 +126,9 @@ def _class_differences(ours: Sequence[ClassLabel], theirs: Sequence[ClassLabel])
     for verb, ids in (("lacks", sorted(new - old)), ("also has", sorted(old - new))):
         if ids:
             shown = ", ".join(map(repr, ids[:_NAMED])) + (", ..." if len(ids) > _NAMED else "")
-            parts.append(f"it {verb} {len(ids)} of the classes ({shown})" if len(ids) > 1 else f"it {verb} the class {shown}")
+            parts.append(
+                f"it {verb} {len(ids)} of the classes ({shown})" if len(ids) > 1 else f"it {verb} the class {shown}"
+            )
     return parts or ["its classes have another order or other names"]
 
 

@@ -45,6 +45,11 @@ class Thresholds:
         return {"rejected": "like none of the classes", "doubtful": "low confidence"}
 
 
+def choose_thresholds(classes: int, threshold: float | None, *, none: bool, negatives: Sequence[str]) -> Thresholds:
+    """The thresholds of a run."""
+    return Thresholds(threshold if threshold is not None else 1.5 / classes, 0.5 if none else None)
+
+
 class Judge:
     """Makes the rows of images.
 
@@ -54,9 +59,7 @@ class Judge:
         with_known: whether rows say how similar the image is to the label space.
     """
 
-    def __init__(
-        self, classes: int, thresholds: Thresholds, *, with_known: bool = False
-    ) -> None:
+    def __init__(self, classes: int, thresholds: Thresholds, *, with_known: bool = False) -> None:
         self._classes, self._thresholds = classes, thresholds
         self._with_known = with_known
 
@@ -98,7 +101,8 @@ class Judge:
         views: int | None,
     ) -> LabelRow:
         row = LabelRow(image.path, "labelled", ranking, "", image_id, known, views, image.location)
-        assert row.confidence is not None and row.margin is not None  # it has a ranking
+        assert row.confidence is not None  # it has a ranking
+        assert row.margin is not None
         status = self._thresholds.status(row.confidence, row.margin, known)
         return replace(row, status=status, reason=self._thresholds.reasons.get(status, ""))
 

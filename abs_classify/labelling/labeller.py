@@ -11,6 +11,7 @@ from abs_classify.encoding.feature_store import DiskStore
 from abs_classify.encoding.last_run import write_last_run
 from abs_classify.encoding.samples import IdentifiedSample, SkippedImage, UnreadableSample
 from abs_core.errors import UsageError
+from abs_core.labels import compact
 from abs_core.remarks import Remark, RemarkCounter
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from abs_classify.encoding.work import WorkCounts
     from abs_classify.methods.class_texts import ClassTexts
     from abs_classify.methods.scoring import ClassTextFeatures
+    from abs_core.descriptions import LabelSpace
 
-__all__ = ["Evidence", "Labeller"]
+__all__ = ["Evidence", "Labeller", "negative_texts"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,3 +153,24 @@ class Labeller:
             features=(means / means.norm(dim=1, keepdim=True)).numpy(),
             looked=scored.looked.get(name),
         )
+
+
+def negative_texts(names: Sequence[str], space: LabelSpace) -> ClassTexts:
+    """The class texts of negatives.
+
+    Args:
+        names: of what images may show besides the classes.
+        space: the classes; a name of one of these is no negative.
+
+    Raises:
+        UsageError: none is left.
+    """
+    from abs_classify.methods.class_texts import ClassTextInputs, Template
+
+    taken = {compact(label.name) for label in space.labels.classes}
+    left = list(dict.fromkeys(name for name in names if compact(name) not in taken))
+    if not left:
+        raise UsageError(
+            "every negative is the name of a class", remedy="Name what images may show besides the classes"
+        )
+    return Template().build(ClassTextInputs({name: name for name in left}, None, ()))

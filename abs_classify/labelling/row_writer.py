@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from abs_classify.labelling.judge import Thresholds
 from abs_classify.labelling.label_folder import KnownRow, LabelFolder
 from abs_classify.labelling.locations import ImageLocation
 from abs_classify.labelling.rows import LabelRow
@@ -37,11 +38,13 @@ class RowWriter:
     Args:
         folder: of the run, which this process has locked.
         tables: made of its rows.
+        thresholds: give rows that there are already their status.
         generation: of the labels; rows of an earlier one count as lacking.
     """
 
-    def __init__(self, folder: LabelFolder, tables: TableFiles, generation: int) -> None:
-        self.folder, self._tables, self._generation = folder, tables, generation
+    def __init__(self, folder: LabelFolder, tables: TableFiles, thresholds: Thresholds, generation: int = 0) -> None:
+        self.folder, self._tables = folder, tables
+        self._thresholds, self._generation = thresholds, generation
         self._waiting: dict[bytes, tuple[ListedImage, LabelRow]] = {}
         self._stored_at = time.monotonic()
         # a bit for each row that this run has met
@@ -60,6 +63,8 @@ class RowWriter:
         with self.folder.locked():
             self.folder.prepare()
             self._tables.open()
+            if self.folder.judge(self._thresholds.confidence, self._thresholds.known, self._thresholds.reasons):
+                self._tables.changed = True
             try:
                 yield
             finally:
@@ -130,7 +135,9 @@ class RowWriter:
         self.flush()
         number, marked = 0, 0
         while rows := self.folder.locations_after(number, _STEP):
-            unseen = [(row, location) for row, location, status in rows if status != "vanished" and not self._was_seen(row)]
+            unseen = [
+                (row, location) for row, location, status in rows if status != "vanished" and not self._was_seen(row)
+            ]
             gone = {row: reason for row, location in unseen if (reason := self._reason(location))}
             for reason in dict.fromkeys(gone.values()):
                 numbers = [row for row, why in gone.items() if why == reason]

@@ -1,10 +1,10 @@
 """Label images from anywhere, as many as there are: rows as they are made, kept in a folder, and never made twice.
 
-    from abs_classify import label
+from abs_classify import label
 
-    run = label("photos", {"cat": ["A cat has whiskers."], "dog": ["A dog wags its tail."]}, out="labelled")
-    for row in run:
-        print(row.path, run.name_of(row), row.confidence)
+run = label("photos", {"cat": ["A cat has whiskers."], "dog": ["A dog wags its tail."]}, out="labelled")
+for row in run:
+    print(row.path, run.name_of(row), row.confidence)
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def label(
 
 
 def _own(method: str | Method, views: ViewNumber) -> ViewNumber:
-    """The number of views; a method that cannot look at fewer looks at its own number, though adaptive is the default."""
+    """The number of views: where adaptive is the default, a method that cannot look at fewer keeps its own."""
     from abs_classify.methods.scoring import PerViewScorer
     from abs_classify.methods.table import get_method
 
@@ -245,15 +245,13 @@ class LabelRun(Iterator[LabelRow]):
             total = self._sources.count_estimate()
             advance = stack.enter_context(self._progress("labelling", total or 0, "images"))
             shards = stack.enter_context(prefetched(self._shards(), _AHEAD))
-            yield from self._label(shards, total, advance)
+            yield from self._label(shards, advance)
             if not self._met:
                 raise self._no_images()
             if self._writer is not None:
                 self._writer.finish()
 
-    def _label(
-        self, shards: Iterator[_Shard], total: int | None, advance: Advance
-    ) -> Generator[LabelRow, None, None]:
+    def _label(self, shards: Iterator[_Shard], advance: Advance) -> Generator[LabelRow, None, None]:
         """The rows of all images that lack one, in shards of which the next is begun while one is encoded."""
         taken: deque[_Shard] = deque()
 
