@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from abs_classify.encoding.samples import IdentifiedSample, UnreadableSample
+from abs_classify.labelling.confidence import ConfidenceModel, class_rankings, without_negatives
 from abs_classify.labelling.rows import ClassConfidence, LabelRow, Status
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Judge:
 
     def __init__(self, classes: int, thresholds: Thresholds, *, with_known: bool = False) -> None:
         self._classes, self._thresholds = classes, thresholds
-        self._with_known = with_known
+        self._with_known, self._model = with_known, ConfidenceModel()
 
     def rows(
         self,
@@ -77,13 +78,17 @@ class Judge:
             entries: their content ids.
         """
         labels, confidences, known = self._confidences(seen)
+        rankings = class_rankings(confidences, labels, _KEPT)
         position, skipped = 0, iter(seen.skipped)
         rows = []
         for image, entry in zip(listed, entries, strict=True):
             if position < len(seen.images) and entry is seen.images[position]:
                 views = None if seen.looked is None else int(seen.looked[position])
                 similarity = None if known is None else float(known[position])
-                ranking = _ranking(int(labels[position]), confidences[position])
+                ranking = tuple(
+                    ClassConfidence(index, round(float(confidences[position, index]), 6))
+                    for index in rankings[position].tolist()
+                )
                 rows.append(self._row(image, entry.id, ranking, similarity, views))
                 position += 1
             else:
@@ -108,15 +113,7 @@ class Judge:
 
     def _confidences(self, seen: Evidence) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Labels int64 [B], confidences [B, C], and similarities to the label space [B] if they are wanted."""
-        probabilities = seen.probabilities[:, : self._classes]
-        confidences = probabilities / probabilities.sum(axis=1, keepdims=True)
-        return seen.chosen, confidences, (seen.probabilities.max(axis=1) if self._with_known else None)
-
-
-def _ranking(label: int, confidences: np.ndarray) -> tuple[ClassConfidence, ...]:
-    """The label, then the other classes with the largest confidences; of equal ones the lower position comes first."""
-    import numpy as np
-
-    best = np.argsort(-confidences, kind="stable")[: _KEPT + 1].tolist()
-    order = [label, *(position for position in best if position != label)][:_KEPT]
-    return tuple(ClassConfidence(position, round(float(confidences[position]), 6)) for position in order)
+        probabilities, of_classes = without_negatives(seen.probabilities, self._classes)
+        confidences = self._model.confidences(probabilities)
+        known = probabilities.max(axis=1) * of_classes if self._with_known else None
+        return seen.chosen, confidences, known

@@ -80,12 +80,14 @@ class KnownRow:
         stamp: of its file when it was labelled.
         status: of its row.
         generation: of the labels that it has.
+        image_id: of the image; empty where its bytes could not be read.
     """
 
     number: int
     stamp: str
     status: Status
     generation: int
+    image_id: str
 
 
 @dataclass(frozen=True)
@@ -309,7 +311,7 @@ class LabelFolder:
             for start in range(0, len(keys), _STEP):
                 part = keys[start : start + _STEP]
                 marks = ",".join("?" * len(part))
-                text = f"SELECT key, number, stamp, status, generation FROM rows WHERE key IN ({marks})"  # noqa: S608
+                text = f"SELECT key, number, stamp, status, generation, image FROM rows WHERE key IN ({marks})"  # noqa: S608
                 for key, *values in base.execute(text, part):
                     known[bytes(key)] = KnownRow(*values)
         return [known.get(key) for key in keys]

@@ -76,7 +76,7 @@ class RowWriter:
         self._tables.finish()
 
     def lacking(self, images: Sequence[ListedImage]) -> list[ListedImage]:
-        """The images without a row that still holds: new, changed, failed before, or of an earlier generation."""
+        """The images without a row that still holds: new, changed, not read before, or of an earlier generation."""
         lacking = []
         for image, known in zip(images, self.folder.known([image.key for image in images]), strict=True):
             if image.location.member:
@@ -89,7 +89,8 @@ class RowWriter:
 
     def _holds(self, image: ListedImage, known: KnownRow) -> bool:
         is_same = known.stamp == image.stamp and known.generation == self._generation
-        return is_same and known.status not in ("failed", "vanished")
+        # bytes that are no image will be none again, but what could not be read may be there now
+        return is_same and known.status != "vanished" and bool(known.image_id)
 
     def _see(self, number: int) -> None:
         byte, bit = divmod(number, 8)

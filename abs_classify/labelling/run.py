@@ -130,8 +130,8 @@ def label(
         places, boxes=None if boxes is None else Path(boxes), exclude=[] if folder_path is None else [folder_path]
     )
     classifier = Classifier(
-        model, descriptions, method=method, names=names, templates=templates, attention=attention, views=_own(method, views),
-        seed=seed, batch_size=batch_size, cache=cache,
+        model, descriptions, method=method, names=names, templates=templates, attention=attention,
+        views=_own(method, views), seed=seed, batch_size=batch_size, cache=cache,
     )  # fmt: skip
     space = classifier.label_space
     labeller = Labeller(classifier, negative_texts(negatives, space) if negatives else None)

@@ -12,7 +12,7 @@ from abs_classify.encoding.samples import batched
 from abs_classify.labelling.label_folder import LabelFolder, RowQuery
 from abs_classify.labelling.rows import COLUMNS, LabelRow, table_cells
 from abs_core.errors import UsageError
-from abs_core.extras import require_installed
+from abs_core.extras import require, require_installed
 from abs_core.files import atomic_write, storage_errors
 from abs_core.text import json_text, visible_cell
 
@@ -140,9 +140,7 @@ class TableFiles:
         }
 
     def _write_parquet(self, stream: BinaryIO, rows: Iterable[LabelRow]) -> None:
-        import pyarrow as pa
-        from pyarrow import parquet
-
+        pa, parquet = require("pyarrow", extra="datasets"), require("pyarrow.parquet", extra="datasets")
         text, number = pa.string(), pa.float32()
         ranking = pa.list_(pa.struct([("class", text), ("confidence", number)]))
         types = {"confidence": number, "margin": number, "views": pa.int32(), "ranking": ranking}
