@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from abs_classify.labelling.locations import ImageLocation
 from abs_classify.labelling.rows import ClassConfidence, LabelRow, Status, table_names
@@ -27,7 +27,7 @@ from abs_core.files import atomic_write, lock_file, storage_errors
 from abs_core.labels import ClassLabel
 from abs_core.text import json_text
 
-__all__ = ["KnownRow", "LabelFolder", "RowQuery"]
+__all__ = ["KnownRow", "LabelFolder", "RowOrder", "RowQuery"]
 
 _RUN, _ROWS, _LOCK = "run.json", "rows.sqlite", ".lock"
 _FORMAT, _VERSION = "abs-labels", 1
@@ -68,6 +68,9 @@ BEGIN
 END;
 """
 
+#: the order of rows: of arrival, least confident first, most confident first, of paths
+RowOrder: TypeAlias = Literal["arrival", "doubtful", "confident", "path"]
+
 _COLUMNS = "number, path, location, image, status, ranking, known, views, reason"
 
 
@@ -102,7 +105,7 @@ class RowQuery:
         search: only rows whose path contains this text, whatever its case.
     """
 
-    order: str = "arrival"
+    order: RowOrder = "arrival"
     statuses: tuple[Status, ...] = ()
     label: int | None = None
     second: int | None = None

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from abs_classify.labelling.judge import Thresholds
-from abs_classify.labelling.label_folder import KnownRow, LabelFolder
+from abs_classify.labelling.label_folder import KnownRow, LabelFolder, RowOrder
 from abs_classify.labelling.locations import ImageLocation
 from abs_classify.labelling.rows import LabelRow
-from abs_classify.labelling.table_files import TableFiles
+from abs_classify.labelling.tables import TableFormat, TableWriter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,20 +37,29 @@ class RowWriter:
 
     Args:
         folder: of the run, which this process has locked.
-        tables: made of its rows.
+        formats: of the tables that are made of its rows.
+        order: in which the finished tables have the rows; while the run goes on they have that of arrival.
         thresholds: give rows that there are already their status.
         generation: of the labels; rows of an earlier one count as lacking.
     """
 
-    def __init__(self, folder: LabelFolder, tables: TableFiles, thresholds: Thresholds, generation: int = 0) -> None:
-        self.folder, self._tables = folder, tables
+    def __init__(
+        self,
+        folder: LabelFolder,
+        formats: Sequence[TableFormat],
+        thresholds: Thresholds,
+        *,
+        order: RowOrder = "arrival",
+        generation: int = 0,
+    ) -> None:
+        self.folder = folder
+        self._tables = [TableWriter(folder, name, order=order) for name in dict.fromkeys(formats)]
         self._thresholds, self._generation = thresholds, generation
         self._waiting: dict[bytes, tuple[ListedImage, LabelRow]] = {}
         self._stored_at = time.monotonic()
         # a bit for each row that this run has met
         self._seen = bytearray()
         self._archives: set[Path] = set()
-        self.stored = 0
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -62,18 +71,14 @@ class RowWriter:
         """
         with self.folder.locked():
             self.folder.prepare()
-            self._tables.open()
-            if self.folder.judge(self._thresholds.confidence, self._thresholds.known, self._thresholds.reasons):
-                self._tables.changed = True
-            try:
-                yield
-            finally:
-                self.flush()
-
-    def finish(self) -> None:
-        """After the last image: mark what has vanished, and make the tables anew where rows changed."""
-        self.mark_vanished()
-        self._tables.finish()
+            self.folder.judge(self._thresholds.confidence, self._thresholds.known, self._thresholds.reasons)
+            with ExitStack() as stack:
+                for table in self._tables:
+                    stack.enter_context(table)
+                try:
+                    yield
+                finally:
+                    self.flush()
 
     def lacking(self, images: Sequence[ListedImage]) -> list[ListedImage]:
         """The images without a row that still holds: new, changed, not read before, or of an earlier generation."""
@@ -109,7 +114,7 @@ class RowWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Store the rows that wait: first in the tables, then in the database, which says how long the tables are.
+        """Store the rows that wait, first in the database: the next run makes tables right that lack some.
 
         Raises:
             StorageError: they cannot be written; rows that were stored before stay.
@@ -118,14 +123,11 @@ class RowWriter:
         if not self._waiting:
             return
         entries = [(key, image.stamp, row) for key, (image, row) in self._waiting.items()]
-        known = self.folder.known(list(self._waiting))
-        facts = self._tables.append(
-            [row for (_, _, row), before in zip(entries, known, strict=True) if before is None],
-            replaced=any(before is not None for before in known),
-        )
-        for number in self.folder.store(entries, self._generation, facts):
+        numbers = self.folder.store(entries, self._generation)
+        for number in numbers:
             self._see(number)
-        self.stored += len(entries)
+        for table in self._tables:
+            table.append(numbers, [row for _, _, row in entries])
         self._waiting.clear()
 
     def mark_vanished(self) -> int:
@@ -145,8 +147,6 @@ class RowWriter:
                 self.folder.mark_vanished(numbers, reason)
                 marked += len(numbers)
             number = rows[-1][0]
-        if marked:
-            self._tables.changed = True
         return marked
 
     def _reason(self, location: ImageLocation) -> str:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from abs_classify.labelling.labeller import Labeller
     from abs_classify.labelling.row_writer import RowWriter
     from abs_classify.labelling.sources import ImageSources, ListedImage
+    from abs_classify.labelling.tables import TableFormat
     from abs_classify.methods.table import Method, ViewNumber
     from abs_classify.models.base import AttentionBackend, Model
     from abs_classify.models.deferred import DeferredModel
@@ -82,7 +83,7 @@ def label(
     none: bool = False,
     negatives: Sequence[str] = (),
     boxes: Path | str | None = None,
-    formats: Sequence[str] = ("csv",),
+    formats: Sequence[TableFormat] = ("csv",),
     doubtful_first: bool = False,
     truncated: Truncated = "refuse",
     progress: Progress = no_progress,
@@ -122,7 +123,6 @@ def label(
     from abs_classify.labelling.labeller import Labeller, negative_texts
     from abs_classify.labelling.row_writer import RowWriter
     from abs_classify.labelling.sources import ImageSources
-    from abs_classify.labelling.table_files import TableFiles
 
     places = [source] if isinstance(source, str | Path) else list(source)
     folder_path = None if out is None else Path(out)
@@ -140,7 +140,7 @@ def label(
     if folder_path is not None:
         identity = identity_of(classifier, {"negatives": list(negatives), "none": none, "truncated": truncated})
         folder = open_or_create(folder_path, space, identity, settings or {})
-        writer = RowWriter(folder, TableFiles(folder, formats, doubtful_first=doubtful_first), thresholds)
+        writer = RowWriter(folder, formats, thresholds, order="doubtful" if doubtful_first else "arrival")
     judge = Judge(len(space.labels.classes), thresholds, with_known=none)
     run_names, notes = table_names(space.labels.classes), classifier.notes
     return LabelRun(
@@ -249,7 +249,7 @@ class LabelRun(Iterator[LabelRow]):
             if not self._met:
                 raise self._no_images()
             if self._writer is not None:
-                self._writer.finish()
+                self._writer.mark_vanished()
 
     def _label(self, shards: Iterator[_Shard], advance: Advance) -> Generator[LabelRow, None, None]:
         """The rows of all images that lack one, in shards of which the next is begun while one is encoded."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, TypeAlias, get_args
 
-from abs_classify.labelling.label_folder import LabelFolder
+from abs_classify.labelling.label_folder import LabelFolder, RowOrder, RowQuery
 from abs_classify.labelling.rows import COLUMNS, LabelRow, table_cells
 from abs_core.errors import UnknownNameError
 from abs_core.extras import require
@@ -104,6 +104,7 @@ class TableWriter(AbstractContextManager["TableWriter"]):
         table_format: also the ending of the file's name.
         read: gives the rows in the order of arrival without as many of the first as it is told; those of the folder if
             left out.
+        order: of the rows when the block has ended.
 
     Raises:
         UnknownNameError: there is no such format.
@@ -116,11 +117,13 @@ class TableWriter(AbstractContextManager["TableWriter"]):
         folder: LabelFolder,
         table_format: TableFormat,
         read: Callable[[int], Iterable[LabelRow]] | None = None,
+        *,
+        order: RowOrder = "arrival",
     ) -> None:
         if table_format not in TABLE_FORMATS:
             raise UnknownNameError("table format", table_format, TABLE_FORMATS)
         self.path = folder.path / f"labels.{table_format}"
-        self._folder = folder
+        self._folder, self._order = folder, order
         self._read = read or (lambda start: folder.rows(start=start))
         self._ids = [label.id for label in folder.classes]
         self._fact = f"changes in {self.path.name}"
@@ -145,8 +148,8 @@ class TableWriter(AbstractContextManager["TableWriter"]):
     ) -> None:
         try:
             is_current = self._folder.fact(self._fact) == self._folder.fact(_CHANGES)
-            if kind is None and (self._is_behind or not is_current):
-                self.rewrite()
+            if kind is None and (self._is_behind or not is_current or self._order != "arrival"):
+                self._rewrite(self._read(0) if self._order == "arrival" else self._folder.rows(RowQuery(self._order)))
         finally:
             self._close()
 
@@ -169,9 +172,12 @@ class TableWriter(AbstractContextManager["TableWriter"]):
 
     def rewrite(self) -> None:
         """Write the whole table anew, beside the old one, which stays until the new one is there."""
+        self._rewrite(self._read(0))
+
+    def _rewrite(self, of_rows: Iterable[LabelRow]) -> None:
         self._close()
         changes = self._folder.fact(_CHANGES)
-        rows = iter(self._read(0))
+        rows = iter(of_rows)
         with atomic_write(self.path) as stream:
             if self._arrow is None:
                 stream.write(self._header())

@@ -134,7 +134,7 @@ def command(
     bundle: str | None,
     labels: str | None,
     out: Path,
-    formats: tuple[str, ...],
+    formats: tuple[Any, ...],
     method: str,
     views: Any,
     templates: str,
