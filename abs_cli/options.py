@@ -19,14 +19,16 @@ from abs_cli.completion_values import (
     complete_labels,
     complete_model,
 )
-from abs_core.errors import UsageError
+from abs_core.errors import ResultError, UsageError
 from abs_core.home import Home
 
 if TYPE_CHECKING:
     from abs_classify.classifier import Classifier
     from abs_classify.encoding.feature_store import DiskStore
     from abs_classify.encoding.stages import Stages
+    from abs_classify.labelling.label_folder import LabelFolder
     from abs_classify.methods.table import ViewNumber
+    from abs_classify.models.deferred import DeferredModel
     from abs_core.descriptions import LabelSpace
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "class_options",
     "compute_options",
     "license_option",
+    "model_of_folder",
     "model_options",
     "open_feature_store",
     "views_options",
@@ -429,3 +432,22 @@ def choose_label_space(home: Home, bundle: str | None, labels: str | None) -> La
     if labels is not None:
         return LabelSpace.of_labels(read_labels(labels))
     raise UsageError("the candidate classes are not given", remedy="Give --bundle NAME or --labels 'cat,dog,car'")
+
+
+def model_of_folder(home: Home, folder: LabelFolder) -> DeferredModel:
+    """The model that a folder was labelled with, as its run named it.
+
+    Raises:
+        ResultError: ``run.json`` does not say.
+        as ``open_stages``.
+    """
+    settings, seed = folder.run.get("settings", {}), folder.run.get("identity", {}).get("seed", 0)
+    try:
+        names = ("model", "attention", "device", "dtype", "runtime", "batch_size")
+        options = ModelOptions(**{name: settings[name] for name in names}, seed=seed, threads=None)
+    except (KeyError, TypeError) as error:
+        raise ResultError(
+            f"{folder.path} does not say how its model was opened",
+            remedy="It was labelled from Python; use the functions of abs_classify.labelling",
+        ) from error
+    return options.stages(home).models

@@ -17,8 +17,9 @@ from abs_core.text import json_text
 if TYPE_CHECKING:
     from abs_classify.classifier import Classifier
     from abs_classify.methods.adaptive import AdaptiveViews
+    from abs_classify.methods.table import ViewNumber
 
-__all__ = ["identity_of", "open_or_create", "read_label_space"]
+__all__ = ["identity_of", "open_or_create", "read_label_space", "refuse_differences", "views_as_json"]
 
 _CLASSES = "classes.json"
 
@@ -42,12 +43,12 @@ _WORDS = {
 }
 
 
-def identity_of(classifier: Classifier, settings: Mapping[str, Any]) -> dict[str, Any]:
+def identity_of(classifier: Classifier, negatives: Sequence[str], none: bool, truncated: str) -> dict[str, Any]:
     """What a label depends on besides the image and the classes, as JSON values by name.
 
     Args:
         classifier: its model is not loaded.
-        settings: further values, of which each is a key of the messages about a difference.
+        negatives, none, truncated: as ``label`` takes them.
     """
     models = classifier.stages.models
     facts = models.facts
@@ -60,8 +61,22 @@ def identity_of(classifier: Classifier, settings: Mapping[str, Any]) -> dict[str
         "views": _views_key(classifier.adaptive),
         "texts_digest": classifier.class_texts.digest,
         "seed": classifier.stages.seed,
-        **settings,
+        "negatives": list(negatives),
+        "none": none,
+        "truncated": truncated,
     }
+
+
+def views_as_json(views: ViewNumber) -> Any:
+    """How a run looks at views, as JSON values: a number, None for the method's own, or a rule with all it needs."""
+    from abs_classify.methods.adaptive import AdaptiveViews
+
+    if views == "adaptive":
+        views = AdaptiveViews()
+    if not isinstance(views, AdaptiveViews):
+        return views
+    calibration = None if views.calibration is None else views.calibration.model_dump(mode="json")
+    return {"agreement": views.agreement, "stopping": views.stopping, "calibration": calibration}
 
 
 def _views_key(adaptive: AdaptiveViews | None) -> dict[str, Any] | None:
@@ -93,16 +108,29 @@ def open_or_create(
             stream.write((json_text(_space_as_json(space)) + "\n").encode())
         return LabelFolder.create(path, classes, identity, settings)
     folder = LabelFolder.open(path)
+    refuse_differences(folder, space, identity)
+    return folder
+
+
+def refuse_differences(folder: LabelFolder, space: LabelSpace, identity: Mapping[str, Any]) -> None:
+    """Refuse to use a folder for anything but its own run.
+
+    Args:
+        folder: the folder.
+        space, identity: of the run that is wanted.
+
+    Raises:
+        UsageError: it is the folder of another run; the message says what differs.
+    """
     differences = [
-        *_class_differences(folder.classes, classes),
+        *_class_differences(folder.classes, space.labels.classes),
         *_identity_differences(folder.run["identity"], identity),
     ]
     if differences:
         raise UsageError(
-            f"{str(path)!r} is the folder of another run: {'; '.join(differences)}",
+            f"{str(folder.path)!r} is the folder of another run: {'; '.join(differences)}",
             remedy="Give another folder with --out, or the options of that run",
         )
-    return folder
 
 
 def _refuse_other_files(path: Path) -> None:

@@ -2,20 +2,108 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from abs_classify.encoding.samples import IdentifiedSample, batched
 from abs_classify.encoding.stages import SHARD
 from abs_classify.labelling.identity import identity_of, read_label_space, refuse_differences
-from abs_classify.labelling.rows import LabelRow
+from abs_core.errors import ResultError
 
 if TYPE_CHECKING:
-    from abs_classify.classifier import Classifier
+    from pathlib import Path
+
     from abs_classify.encoding.feature_store import DiskStore
     from abs_classify.labelling.label_folder import LabelFolder
     from abs_classify.labelling.labeller import Evidence, Labeller
+    from abs_classify.labelling.rows import LabelRow
+    from abs_classify.methods.table import ViewNumber
+    from abs_classify.models.base import AttentionBackend, Model
     from abs_classify.models.deferred import DeferredModel
 
 __all__ = ["evidence_of_rows", "reopen_labeller"]
+
+
+def reopen_labeller(
+    folder: LabelFolder,
+    model: Model | DeferredModel | str,
+    *,
+    attention: str | AttentionBackend = "auto",
+    cache: DiskStore | Path | str | None = None,
+) -> Labeller:
+    """The labeller of a folder's run.
+
+    Args:
+        folder: its classes and settings are taken.
+        model, attention, cache: as ``Classifier`` takes them; the model must be that of the run.
+
+    Raises:
+        UsageError: another model.
+        UnknownNameError: the method of the run is not registered here.
+        ResultError: a file of the folder is damaged.
+    """
+    from abs_classify.classifier import Classifier
+    from abs_classify.labelling.labeller import Labeller, negative_texts
+
+    settings, identity = folder.run["settings"], folder.run["identity"]
+    space = read_label_space(folder)
+    try:
+        method, templates, seed = identity["method"], settings["templates"], identity["seed"]
+        negatives, batch_size, views = identity["negatives"], settings["batch_size"], _views(settings["views"])
+    except (KeyError, TypeError) as error:
+        raise ResultError(f"run.json of {folder.path} is damaged", remedy="Label into another folder") from error
+    classifier = Classifier(
+        model, space, method=method, templates=templates, attention=attention, views=views, seed=seed,
+        batch_size=batch_size, cache=cache,
+    )  # fmt: skip
+    refuse_differences(folder, space, identity_of(classifier, negatives, identity["none"], identity["truncated"]))
+    return Labeller(classifier, negative_texts(negatives, space) if negatives else None)
+
+
+def _views(value: Any) -> ViewNumber:
+    """The number of views, or how adaptive methods look at them, as ``views_as_json`` wrote it."""
+    if not isinstance(value, dict):
+        number: int | None = value
+        return number
+    from abs_classify.methods.adaptive import AdaptiveViews
+    from abs_classify.methods.calibration import StoppingCalibration
+
+    calibration = value.get("calibration")
+    return AdaptiveViews(
+        agreement=value["agreement"],
+        stopping=value["stopping"],
+        calibration=None if calibration is None else StoppingCalibration.model_validate(calibration),
+    )
+
+
+def evidence_of_rows(
+    folder: LabelFolder, labeller: Labeller, rows: Iterable[LabelRow]
+) -> Generator[tuple[Sequence[LabelRow], Evidence], None, None]:
+    """What is seen of the images of rows, shard by shard; nothing is read of images whose features are in the cache.
+
+    Args:
+        folder: of the run.
+        labeller: see ``reopen_labeller``.
+        rows: those without a label, or whose image is gone, are left out.
+
+    Yields:
+        Rows, and what was seen of their images, in the same order; without those that cannot be read.
+    """
+    truncated = folder.run["identity"]["truncated"]
+    shards: list[Sequence[tuple[LabelRow, IdentifiedSample]]] = []
+
+    def entries() -> Iterator[Sequence[IdentifiedSample]]:
+        readable = (row for row in rows if row.ranking and row.status != "vanished" and row.location is not None)
+        for batch in batched(readable, SHARD):
+            shard = [
+                (row, IdentifiedSample(row.location.sample(), row.image_id, truncated)) for row in batch if row.location
+            ]
+            shards.append(shard)
+            yield [entry for _, entry in shard]
+
+    with closing(labeller.evidence(entries())) as evidence:
+        for seen in evidence:
+            shard = shards.pop(0)
+            images = {id(image) for image in seen.images}
+            yield [row for row, entry in shard if id(entry) in images], seen

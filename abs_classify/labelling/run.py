@@ -118,7 +118,7 @@ def label(
         StorageError: the folder cannot be written.
     """
     from abs_classify.classifier import Classifier
-    from abs_classify.labelling.identity import identity_of, open_or_create
+    from abs_classify.labelling.identity import identity_of, open_or_create, views_as_json
     from abs_classify.labelling.judge import Judge, choose_thresholds
     from abs_classify.labelling.labeller import Labeller, negative_texts
     from abs_classify.labelling.row_writer import RowWriter
@@ -129,17 +129,19 @@ def label(
     sources = ImageSources(
         places, boxes=None if boxes is None else Path(boxes), exclude=[] if folder_path is None else [folder_path]
     )
+    own_views = _own(method, views)
     classifier = Classifier(
         model, descriptions, method=method, names=names, templates=templates, attention=attention,
-        views=_own(method, views), seed=seed, batch_size=batch_size, cache=cache,
+        views=own_views, seed=seed, batch_size=batch_size, cache=cache,
     )  # fmt: skip
     space = classifier.label_space
     labeller = Labeller(classifier, negative_texts(negatives, space) if negatives else None)
     thresholds = choose_thresholds(len(space.labels.classes), threshold, none=none, negatives=negatives)
     writer = None
     if folder_path is not None:
-        identity = identity_of(classifier, {"negatives": list(negatives), "none": none, "truncated": truncated})
-        folder = open_or_create(folder_path, space, identity, settings or {})
+        identity = identity_of(classifier, negatives, none, truncated)
+        opening = {"templates": templates, "batch_size": batch_size, "views": views_as_json(own_views)}
+        folder = open_or_create(folder_path, space, identity, {**opening, **(settings or {})})
         writer = RowWriter(folder, formats, thresholds, order="doubtful" if doubtful_first else "arrival")
     judge = Judge(len(space.labels.classes), thresholds, with_known=none)
     run_names, notes = table_names(space.labels.classes), classifier.notes

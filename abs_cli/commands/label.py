@@ -181,7 +181,7 @@ def command(
         doubtful_first=doubtful_first,
         truncated=truncated,
         progress=progress,
-        settings={key: options[key] for key in ("model", "attention", "dtype", "runtime", "seed", "batch_size")},
+        settings={key: options[key] for key in ("model", "attention", "device", "dtype", "runtime")},
     )
     for _ in run:
         pass
