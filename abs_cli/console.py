@@ -74,7 +74,7 @@ def progress(title: str, total: int, unit: str) -> Iterator[Advance]:
 
     Args:
         title: the work, in a few words.
-        total: the number of units.
+        total: the number of units; 0 if it is unknown.
         unit: the unit, in the plural.
     """
     if sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown"):
@@ -96,7 +96,7 @@ def _bar(title: str, total: int, unit: str) -> Iterator[Advance]:
 
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()]
     with Progress(*columns, TextColumn("{task.fields[remark]}"), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total, remark="")
+        task = bar.add_task(title, total=total or None, remark="")
 
         def advance(step: int = 1, remark: str = "") -> None:
             bar.update(task, advance=step, remark=printable(remark))
@@ -123,10 +123,13 @@ class _ProgressLines:
         self._last = now
         self._lines += 1
         rate = self._done / max(now - self._start, 1e-9)
-        left = f"{format_duration((self._total - self._done) / rate)} left" if rate else "time left unknown"
-        tail = f"; {remark}" if remark else ""
-        done = f"{self._title}: {self._done} of {self._total} {self._unit}"
-        note(f"{done}, {rate:.1f} {self._unit}/s, {left}{tail}")
+        of_total = f" of {self._total}" if self._total else ""
+        parts = [f"{self._title}: {self._done}{of_total} {self._unit}", f"{rate:.1f} {self._unit}/s"]
+        if self._total:
+            # an estimated total may turn out too small
+            left = max(0, self._total - self._done)
+            parts.append(f"{format_duration(left / rate)} left" if rate else "time left unknown")
+        note(", ".join(parts) + (f"; {remark}" if remark else ""))
 
 
 class Interrupts:

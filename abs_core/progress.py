@@ -27,7 +27,7 @@ class Progress(Protocol):
 
     Args:
         title: the work, in a few words.
-        total: the number of units.
+        total: the number of units; 0 if it is unknown.
         unit: the unit, in the plural.
     """
 

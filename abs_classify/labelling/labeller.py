@@ -86,6 +86,28 @@ class Labeller:
         """Remembers the ids of images."""
         return self._stages.models.digests
 
+    @property
+    def method(self) -> str:
+        """The name of the method."""
+        return self._classifier.method.name
+
+    def prepare(self) -> None:
+        """Load the model and encode the class texts, so that what follows is the time of images alone."""
+        self._texts()
+        _ = self._classifier.model
+
+    def cheaper(self) -> Labeller | None:
+        """A labeller of the same classes by the full image alone, which keeps nothing; None if this one is as cheap."""
+        from abs_classify.classifier import Classifier
+        from abs_classify.methods.views import FullImage
+
+        classifier = self._classifier
+        if all(isinstance(view, FullImage) for view in classifier.method.views):
+            return None
+        space = classifier.label_space
+        method = "clip" if space.descriptions is None else "cupl"
+        return Labeller(Classifier(classifier.model, space, method=method))
+
     def evidence(
         self, shards: Iterable[Sequence[IdentifiedSample | UnreadableSample]], *, ahead: bool = True
     ) -> Generator[Evidence, None, None]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from abs_classify.encoding.samples import UnreadableSample, batched, identify
 from abs_classify.encoding.stages import SHARD
 from abs_classify.encoding.work import WorkCounts
+from abs_classify.labelling.estimate import log_estimate
 from abs_classify.labelling.prefetch import prefetched
 from abs_classify.labelling.rows import LabelRow, Status, table_cells, table_names
 from abs_classify.labelling.summary import LabelSummary
@@ -247,19 +248,21 @@ class LabelRun(Iterator[LabelRow]):
             total = self._sources.count_estimate()
             advance = stack.enter_context(self._progress("labelling", total or 0, "images"))
             shards = stack.enter_context(prefetched(self._shards(), _AHEAD))
-            yield from self._label(shards, advance)
+            yield from self._label(shards, total, advance)
             if not self._met:
                 raise self._no_images()
             if self._writer is not None:
                 self._writer.mark_vanished()
 
-    def _label(self, shards: Iterator[_Shard], advance: Advance) -> Generator[LabelRow, None, None]:
+    def _label(self, shards: Iterator[_Shard], total: int | None, advance: Advance) -> Generator[LabelRow, None, None]:
         """The rows of all images that lack one, in shards of which the next is begun while one is encoded."""
         taken: deque[_Shard] = deque()
 
         def entries() -> Iterator[Sequence[IdentifiedSample | UnreadableSample]]:
             for shard in shards:
                 if shard.listed:
+                    if not taken and total is not None and self._made == 0:
+                        log_estimate(self._labeller, shard.entries, total - self._met - shard.known)
                     taken.append(shard)
                     yield shard.entries
                 else:
