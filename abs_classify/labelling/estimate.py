@@ -33,7 +33,9 @@ def log_estimate(labeller: Labeller, entries: Sequence[IdentifiedSample | Unread
         left: how many images the run has yet to label.
     """
     images = [entry for entry in entries if isinstance(entry, IdentifiedSample)][:_MEASURED]
-    seconds = _seconds_per_image(labeller, images)
+    probe = labeller.again()
+    seconds = _seconds_per_image(probe, images)
+    labeller.work.add_computed(probe.work)
     if seconds is None or seconds * left < _LONG:
         return
     text = f"about {format_duration(seconds * left)} for {left:,} images with {labeller.method}"

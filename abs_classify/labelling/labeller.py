@@ -96,6 +96,10 @@ class Labeller:
         self._texts()
         _ = self._classifier.model
 
+    def again(self) -> Labeller:
+        """The same labeller, which has looked at nothing yet."""
+        return Labeller(self._classifier, self._negatives)
+
     def cheaper(self) -> Labeller | None:
         """A labeller of the same classes by the full image alone, which keeps nothing; None if this one is as cheap."""
         from abs_classify.classifier import Classifier
