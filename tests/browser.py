@@ -24,6 +24,12 @@ CHROMIUM = next(
 _PATIENCE = 60
 
 
+_KEY_CODES = {
+    "Enter": 13, "Escape": 27, "Space": 32, "PageUp": 33, "PageDown": 34, "End": 35, "Home": 36,
+    "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Tab": 9,
+}  # fmt: skip
+
+
 class Page:
     """One open page."""
 
@@ -84,6 +90,42 @@ class Page:
             event = self._events.pop(0) if self._events else self._next()
             if event.get("method") == "Browser.downloadProgress" and event["params"]["state"] == "completed":
                 return
+
+    def wait_for(self, script: str) -> Any:
+        """Run a script until its value is true, and give that."""
+        until = time.monotonic() + _PATIENCE
+        while not (value := self.run(script)):
+            assert time.monotonic() < until, f"{script} was not true in {_PATIENCE} s; the page said {self.said}"
+            time.sleep(0.02)
+        return value
+
+    def press(self, *keys: str) -> None:
+        """Press keys, one after another, as a keyboard does: ``a``, ``Enter``, ``Shift+ArrowRight``, ``Control+a``."""
+        for name in keys:
+            *held, key = name.split("+") if name != "+" else ["+"]
+            modifiers = sum({"Alt": 1, "Control": 2, "Shift": 8}[modifier] for modifier in held)
+            text = {"Enter": "\r", "Space": " "}.get(key, key if len(key) == 1 and not modifiers & 2 else "")
+            event = {
+                "key": " " if key == "Space" else key,
+                "modifiers": modifiers,
+                "windowsVirtualKeyCode": _KEY_CODES.get(key) or ord(key.upper()),
+            }
+            self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **event)
+            self.call("Input.dispatchKeyEvent", type="keyUp", **event)
+
+    def resize(self, width: int, height: int = 800) -> None:
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+
+    def prefer(self, scheme: str) -> None:
+        """Whether the reader likes pages ``light`` or ``dark``."""
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    def close(self) -> None:
+        """Close the page, without asking it; another can be opened."""
+        self._session = None
+        for target in self.call("Target.getTargets")["targetInfos"]:
+            if target["type"] == "page" and target["url"] != "about:blank":
+                self.call("Target.closeTarget", targetId=target["targetId"])
 
     def picture(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))

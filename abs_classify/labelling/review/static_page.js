@@ -7,7 +7,8 @@ class EmbeddedBackend {
   #rows;
   #pictures;
   #key;
-  #latest = new Map();
+  // image -> its decisions, the last of which stands
+  #decisions = new Map();
   #unsaved = 0;
   #kept = true;
 
@@ -32,8 +33,7 @@ class EmbeddedBackend {
   }
 
   state() {
-    const count = this.#latest.size;
-    if (!count) return "No decisions yet";
+    if (!this.#decisions.size) return "No decisions yet";
     return this.#unsaved ? `${counted(this.#unsaved, "decision", "decisions")} not in a file yet` : "Saved to a file";
   }
 
@@ -43,7 +43,7 @@ class EmbeddedBackend {
   }
 
   decisions() {
-    return [...this.#latest.values()];
+    return [...this.#decisions.values()].map((entries) => entries.at(-1));
   }
 
   downloaded() {
@@ -75,11 +75,14 @@ class EmbeddedBackend {
     for (const decision of decisions) {
       const row = this.#rows.find((candidate) => candidate.number === decision.number);
       const entry = { decision, row: { label: row.label, path: row.path }, time: new Date().toISOString() };
-      if (decision.action === "undo") this.#latest.delete(row.image);
-      else this.#latest.set(row.image, entry);
+      const entries = this.#decisions.get(row.image) ?? [];
+      if (decision.action === "undo") entries.pop();
+      else entries.push(entry);
+      if (entries.length) this.#decisions.set(row.image, entries);
+      else this.#decisions.delete(row.image);
       rows.push(...this.#apply(row.image));
     }
-    this.#unsaved = this.#latest.size;
+    this.#unsaved = this.#decisions.size;
     this.#keep();
     return { rows: rows.map((row) => ({ ...row })) };
   }
@@ -94,7 +97,7 @@ class EmbeddedBackend {
 
   #apply(image) {
     const rows = this.#rows.filter((row) => row.image === image);
-    const entry = this.#latest.get(image);
+    const entry = this.#decisions.get(image)?.at(-1);
     for (const row of rows) {
       row.decision = entry
         ? { action: entry.decision.action, label: entry.decision.label, reviewer: this.#run.reviewer, time: entry.time, others: [], conflict: false }
@@ -123,19 +126,19 @@ class EmbeddedBackend {
   }
 
   #keep() {
-    this.#kept = this.#store("decisions", JSON.stringify({ unsaved: this.#unsaved, entries: this.decisions() }));
+    this.#kept = this.#store("decisions", JSON.stringify({ unsaved: this.#unsaved, decisions: [...this.#decisions] }));
   }
 
   #restore() {
     try {
-      const images = new Set(this.#rows.map((row) => row.image));
-      const { unsaved, entries } = JSON.parse(this.#stored("decisions") ?? "{}");
-      for (const entry of entries ?? []) {
-        if (!images.has(entry.decision.image)) continue;
-        this.#latest.set(entry.decision.image, entry);
-        this.#apply(entry.decision.image);
+      const images = new Set(this.#rows.map((row) => row.image)); // another file of the same run has others
+      const { unsaved, decisions } = JSON.parse(this.#stored("decisions") ?? "{}");
+      for (const [image, entries] of decisions ?? []) {
+        if (!images.has(image) || !entries.length) continue;
+        this.#decisions.set(image, entries);
+        this.#apply(image);
       }
-      this.#unsaved = this.#latest.size ? (unsaved ?? 0) : 0;
+      this.#unsaved = this.#decisions.size ? (unsaved ?? 0) : 0;
     } catch {
       // what cannot be read was not written by this page
     }
