@@ -45,6 +45,7 @@ class ReviewPage {
   #told = false;
   #reloads = 0;
   #toasts = 0;
+  #turn = Promise.resolve();
   #wide = matchMedia("(min-width: 68rem)");
 
   constructor(backend, run) {
@@ -68,6 +69,7 @@ class ReviewPage {
     const title = printable(this.#run.title);
     document.title = `Review of ${title}`;
     element("title").textContent = title;
+    document.body.classList.toggle("embedded", this.#backend.embedded);
     const statuses = Object.entries(this.#run.counts).filter(([, rows]) => rows);
     element("status").replaceChildren(
       new Option("All", ""),
@@ -293,7 +295,7 @@ class ReviewPage {
       this.#say("There is nothing to decide: the image has no label or cannot be read.");
       return false;
     }
-    this.#undo.push(entries.map(({ row, before }) => ({ row, before, index: this.#list.indexOf(row.number) })));
+    this.#undo.push(entries.map(({ row, before, after }) => ({ row, before, after, index: this.#list.indexOf(row.number) })));
     this.#send(entries);
     const what = action === "reject" ? "None of these" : `${ACTIONS[entries[0].decision.action]}: ${this.#names[entries[0].after.label]}`;
     this.#say(entries.length === 1 ? what : action === "accept" ? `Accepted ${counted(entries.length, "label", "labels")}` : `${what} (${counted(entries.length, "image", "images")})`);
@@ -363,8 +365,8 @@ class ReviewPage {
     }
     const time = new Date().toISOString();
     this.#send(
-      group.map(({ row, before }) => ({
-        row, time, before: this.#decision(row), after: before,
+      group.map(({ row, before, after }) => ({
+        row, time, before: this.#decision(this.#list.row(row.number) ?? { ...row, decision: after }), after: before,
         decision: { number: row.number, image: row.image, action: "undo", label: null, shown_by: row.shown_by, resolves: false },
       })),
     );
@@ -389,8 +391,9 @@ class ReviewPage {
 
   #pickRanked(place) {
     const row = this.#list.at(this.#focus);
-    if (!this.#selection && row?.ranking[place]) this.#act("label", row.ranking[place][0]);
-    else this.#say(this.#selection ? "The keys 1 to 5 decide on one image." : `There is no class ${place + 1}.`, false);
+    if (!this.#selection && row?.ranking[place]) return this.#act("label", row.ranking[place][0]);
+    this.#say(this.#selection ? "The keys 1 to 5 decide on one image." : `There is no class ${place + 1}.`, false);
+    return undefined;
   }
 
   // --- saving, and what others do ------------------------------------------------------------------------------------
@@ -665,14 +668,19 @@ class ReviewPage {
       if (key === "a" && this.#list.total) this.#select((this.#anchor = 0), this.#list.total - 1);
       else if (key === "z") this.#undoLast();
       else return;
-    } else if (/^[1-5]$/.test(key)) this.#pickRanked(Number(key) - 1);
+    } else if (/^[1-5]$/.test(key)) this.#inTurn(() => this.#pickRanked(Number(key) - 1));
     else {
       const vi = { h: "ArrowLeft", j: "ArrowDown", k: "ArrowUp", l: "ArrowRight" };
       const act = this.#keys[vi[key] ?? key];
       if (!act || (event.repeat && !/^(Arrow|Page)|^[hjkl]$/.test(event.key))) return;
-      act(event);
+      this.#inTurn(() => act(event));
     }
     event.preventDefault();
+  }
+
+  /** Keys that come while the next image is looked for act on that one. */
+  #inTurn(act) {
+    this.#turn = this.#turn.then(act);
   }
 
   #clicked(event) {

@@ -34,9 +34,9 @@ class RowList extends EventTarget {
     return number === undefined ? undefined : this.#rows.get(number);
   }
 
-  /** The rows that are here, copies of an image too, by number of the row. */
-  loaded() {
-    return this.#rows.values();
+  /** The row of a number, if it is here. */
+  row(number) {
+    return this.#rows.get(number);
   }
 
   /** Show another list; its first rows come at once. */
