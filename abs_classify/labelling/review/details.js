@@ -15,10 +15,10 @@ function drawDetails(row, decision, { names, run, backend, large }) {
 
 function drawPicture(row, backend, large, names) {
   const image = element("large");
-  const readable = row.status !== "failed" && row.status !== "vanished";
+  const readable = !(row.status in MISSING);
   const unreadable = element("unreadable");
   unreadable.hidden = readable;
-  unreadable.textContent = readable ? "" : `${STATUS_NAMES[row.status]}${row.reason ? `: ${printable(row.reason)}` : ""}`;
+  unreadable.textContent = readable ? "" : `${MISSING[row.status]}${row.reason ? `: ${printable(row.reason)}` : ""}`;
   image.hidden = !readable;
   if (!readable) {
     image.removeAttribute("src");

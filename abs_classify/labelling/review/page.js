@@ -5,9 +5,11 @@ const element = (id) => document.getElementById(id);
 const THUMBNAILS = [120, 190, 270, 380];
 const ACTIONS = { accept: "Accepted", label: "Labelled", reject: "None of these", undo: "Not decided" };
 const STATUS_NAMES = {
-  labelled: "Labelled", doubtful: "Doubtful", rejected: "None of the classes", failed: "Cannot be read",
-  vanished: "No longer there", reviewed: "Reviewed",
+  labelled: "Labelled", doubtful: "Doubtful", rejected: "Rejected", failed: "Failed", vanished: "Vanished", reviewed: "Reviewed",
 };
+const MISSING = { failed: "Cannot be read", vanished: "No longer there" };
+// what the queue is for: the rest is labelled with confidence, or cannot be looked at
+const DOUBTED = ["doubtful", "rejected"];
 
 const number = (value) => value.toLocaleString("en");
 const counted = (value, singular, plural) => `${number(value)} ${value === 1 ? singular : plural}`;
@@ -247,11 +249,11 @@ class ReviewPage {
   async #lookForTheEnd() {
     if (this.#told || this.#view !== "queue" || !this.#list.total) return;
     const row = this.#list.at(this.#focus);
-    if (row && !this.#decision(row) && row.status === "doubtful") return;
+    if (row && !this.#decision(row) && DOUBTED.includes(row.status)) return;
     try {
       await this.#outbox.idle();
       const query = { order: "doubtful", decided: "open" };
-      const doubtful = (await this.#backend.images({ ...query, status: "doubtful" }, 0, 1)).total;
+      const doubtful = (await this.#backend.images({ ...query, status: DOUBTED.join() }, 0, 1)).total;
       if (doubtful || this.#told) return;
       const open = (await this.#backend.images(query, 0, 1)).total;
       this.#told = true;
@@ -401,9 +403,9 @@ class ReviewPage {
   #showSaved() {
     const count = this.#outbox.entries.length;
     const problem = this.#outbox.problem;
-    const state = problem ? "failed" : count ? "saving" : "saved";
-    const saved = element("saved");
     const embedded = this.#backend.embedded;
+    const state = problem ? "failed" : count ? "saving" : embedded && this.#backend.unsaved ? "waiting" : "saved";
+    const saved = element("saved");
     saved.dataset.state = state;
     saved.textContent = embedded ? this.#backend.state() : problem ? `${number(count)} not saved` : count ? "Saving…" : "Saved";
     saved.title = problem ? `${problem}. Trying again until it works.` : "";
@@ -540,7 +542,7 @@ class ReviewPage {
     cell.id = `row-${row.number}`;
     this.#markCell(cell, index);
     this.#drawText(cell, row);
-    const source = row.status === "vanished" || row.status === "failed" ? "" : this.#backend.thumbnail(row, this.#side());
+    const source = row.status in MISSING ? "" : this.#backend.thumbnail(row, this.#side());
     if (!source) cell.classList.add("broken");
     else if (this.#grid.settled && image.getAttribute("src") !== source && !cell.classList.contains("broken")) image.src = source;
   }
@@ -564,7 +566,7 @@ class ReviewPage {
     const rejected = state === "reject";
     const opinions = state === "conflict" ? [decision, ...decision.others] : [];
     const said = (opinion) => (opinion.action === "reject" ? "None of these" : this.#names[opinion.label]);
-    const label = opinions.length ? opinions.map(said).join(" / ") : rejected ? "None of these" : chosen === null ? (STATUS_NAMES[row.status] ?? row.status) : this.#names[chosen];
+    const label = opinions.length ? opinions.map(said).join(" / ") : rejected ? "None of these" : chosen === null ? (MISSING[row.status] ?? "No label") : this.#names[chosen];
     const put = (selector, text) => {
       const target = cell.querySelector(selector);
       if (target.textContent !== text) target.textContent = text;
@@ -579,9 +581,10 @@ class ReviewPage {
     const room = Math.max(12, Math.floor((this.#grid.cellWidth - 20) / 6.6));
     put(".path bdi", path.length > room ? `…${path.slice(1 - room)}` : path);
     cell.querySelector(".path").title = path;
-    put(".missing", STATUS_NAMES[row.status] && (row.status === "failed" || row.status === "vanished") ? STATUS_NAMES[row.status] : "No picture");
+    put(".missing", MISSING[row.status] ?? "No picture");
     const badge = { accept: "✓", label: "✎", reject: "✕", conflict: "!" }[state] ?? "";
     put(".badge", badge);
+    put(".status", row.status === "doubtful" || row.status === "rejected" ? row.status : "");
     cell.querySelector(".drawn").hidden = row.shown_by !== "random";
     const verdict = decision ? (decision.conflict ? "Conflict" : `${ACTIONS[decision.action]} by ${decision.reviewer}`) : "Not decided";
     cell.setAttribute("aria-label", [label, percent(row.confidence), second, STATUS_NAMES[row.status], verdict, path].filter(Boolean).join(", "));

@@ -9,7 +9,8 @@ class EmbeddedBackend {
   #key;
   // image -> its decisions, the last of which stands
   #decisions = new Map();
-  #unsaved = 0;
+  /** How many decisions are in no file yet. */
+  unsaved = 0;
   #kept = true;
 
   constructor({ run, rows, pictures, key }) {
@@ -34,12 +35,12 @@ class EmbeddedBackend {
 
   state() {
     if (!this.#decisions.size) return "No decisions yet";
-    return this.#unsaved ? `${counted(this.#unsaved, "decision", "decisions")} not in a file yet` : "Saved to a file";
+    return this.unsaved ? `${counted(this.unsaved, "decision", "decisions")} not in a file yet` : "Saved to a file";
   }
 
   /** Whether decisions would be lost with the page: they are in no file, and the browser keeps nothing for it. */
   wouldLose() {
-    return this.#unsaved > 0 && !this.#kept;
+    return this.unsaved > 0 && !this.#kept;
   }
 
   decisions() {
@@ -47,7 +48,7 @@ class EmbeddedBackend {
   }
 
   downloaded() {
-    this.#unsaved = 0;
+    this.unsaved = 0;
     this.#keep();
   }
 
@@ -82,7 +83,7 @@ class EmbeddedBackend {
       else this.#decisions.delete(row.image);
       rows.push(...this.#apply(row.image));
     }
-    this.#unsaved = this.#decisions.size;
+    this.unsaved = this.#decisions.size;
     this.#keep();
     return { rows: rows.map((row) => ({ ...row })) };
   }
@@ -126,7 +127,7 @@ class EmbeddedBackend {
   }
 
   #keep() {
-    this.#kept = this.#store("decisions", JSON.stringify({ unsaved: this.#unsaved, decisions: [...this.#decisions] }));
+    this.#kept = this.#store("decisions", JSON.stringify({ unsaved: this.unsaved, decisions: [...this.#decisions] }));
   }
 
   #restore() {
@@ -138,7 +139,7 @@ class EmbeddedBackend {
         this.#decisions.set(image, entries);
         this.#apply(image);
       }
-      this.#unsaved = this.#decisions.size ? (unsaved ?? 0) : 0;
+      this.unsaved = this.#decisions.size ? (unsaved ?? 0) : 0;
     } catch {
       // what cannot be read was not written by this page
     }

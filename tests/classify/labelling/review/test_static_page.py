@@ -11,6 +11,7 @@ import pytest
 from browser import CHROMIUM, Page, browser
 from label_folders import labelled_folder
 
+from abs_classify.labelling.decisions import parse_decision
 from abs_classify.labelling.label_folder import LabelFolder, RowQuery
 from abs_classify.labelling.review.static_page import write_static_page
 from abs_core.errors import UsageError
@@ -40,9 +41,10 @@ def write(folder: LabelFolder, path: Path, **options: Any) -> int:
 
 
 def decisions(path: Path) -> list[tuple[str, str, str, str]]:
-    values = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    assert {value["reviewer"] for value in values} == {path.stem}
-    return [(value["path"], value["action"], value["label"], value["shown_by"]) for value in values]
+    """What is in a file, read as ``abs label merge`` reads it."""
+    parsed = [parse_decision(line) for line in path.read_bytes().splitlines()]
+    assert {decision.reviewer for decision in parsed} == {path.stem}
+    return [(decision.path, decision.action, decision.label, decision.shown_by) for decision in parsed]
 
 
 def test_decisions_come_back_as_a_file(folder: LabelFolder, page: Page, tmp_path: Path) -> None:
