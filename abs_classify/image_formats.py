@@ -113,6 +113,7 @@ _KNOWN: tuple[tuple[Callable[[bytes], bool], FileFormat], ...] = (
     (_starts(b"\x1aE\xdf\xa3"), _other("a video")),
     (_starts(b"PK\3\4"), _other("a zip archive")),
     (_starts(b"\x1f\x8b"), _other("a gzip file")),
+    (lambda head: head[257:262] == b"ustar", _other("a tar archive")),
     (_starts(b"\xd0\xcf\x11\xe0"), _other("a Windows thumbnail or Office file")),
     (_starts(b"\0\5\x16\7"), _other("an AppleDouble file")),
     (_starts(LFS_POINTER), _other("a Git LFS pointer")),

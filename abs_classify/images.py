@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import BinaryIO, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,15 +37,18 @@ from abs_classify.image_limits import (
 )
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import ImageError
+from abs_core.files import open_regular
 from abs_core.text import printable
 
 __all__ = [
     "FORMATS",
     "MAX_PIXELS",
     "TRUNCATED",
+    "ImageSize",
     "LoadedImage",
     "Truncated",
     "content_remarks",
+    "image_size",
     "load_image",
     "to_rgb",
     "upright_rgb",
@@ -61,6 +64,9 @@ _ORIENTATION_TAG = 0x0112
 
 # of TIFF: what kind of image a page is; camera raw files begin with a preview
 _SUBFILE_TAG, _REDUCED = 0x00FE, 1
+
+# from this orientation on width and height change places
+_FIRST_TURNED = 5
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -101,6 +107,53 @@ class LoadedImage:
     id: str
     pixels: Image.Image
     remarks: tuple[str, ...] = ()
+
+
+class ImageSize(NamedTuple):
+    """How large an image is as it is stored, and how it is turned.
+
+    Args:
+        width, height: as stored, in pixels.
+        orientation: as EXIF numbers them, 1 to 8.
+    """
+
+    width: int
+    height: int
+    orientation: int
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Width and height once it is turned upright."""
+        return (self.height, self.width) if self.orientation >= _FIRST_TURNED else (self.width, self.height)
+
+
+def image_size(source: Path | bytes, name: str) -> ImageSize:
+    """The size of an image, from its header; no pixel is decoded.
+
+    Args:
+        source: a file, or the bytes of one.
+        name: of the image, for errors.
+
+    Raises:
+        ImageError: the file cannot be read, or has no header of an image in one of the ``FORMATS``.
+    """
+    try:
+        with io.BytesIO(source) if isinstance(source, bytes) else open_regular(source) as stream:
+            image = _open(stream, repr(name))
+            orientation = _orientation(image) if image.format != "PNG" or _mentions_orientation(stream) else 1
+            return ImageSize(*image.size, orientation if orientation in _UPRIGHT else 1)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ImageError(
+            f"cannot read the image {name!r}: {reason}", remedy="Check the path and permissions"
+        ) from error
+
+
+def _mentions_orientation(stream: BinaryIO) -> bool:
+    """Whether a PNG file may have an orientation; Pillow decodes all of a file to find out."""
+    stream.seek(0)
+    data = stream.read(MAX_FILE_BYTES)
+    return any(mark in data for mark in (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp"))
 
 
 def load_image(source: Path | bytes, name: str | None = None, *, truncated: Truncated = "refuse") -> LoadedImage:
@@ -208,17 +261,19 @@ def _read(path: Path, label: str) -> bytes:
         raise ImageError(f"cannot read the image {label}: {reason}", remedy="Check the path and permissions") from error
 
 
-def _open(data: bytes, label: str) -> Image.Image:
+def _open(file: bytes | BinaryIO, label: str) -> Image.Image:
     """The image with its header read and nothing decoded."""
+    stream = io.BytesIO(file) if isinstance(file, bytes) else file
     try:
         with _warning_filters, warnings.catch_warnings():
             # neither odd metadata nor a size that is looked at later concerns the caller
             warnings.simplefilter("ignore")
-            return Image.open(io.BytesIO(data), formats=FORMATS)
+            return Image.open(stream, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise _too_large(label, "its header claims too many pixels") from error
     except Exception as error:  # a broken header can raise anything, too
-        raise _unopened(data, label) from error
+        stream.seek(0)
+        raise _unopened(stream.read(MAX_FILE_BYTES), label) from error
 
 
 def _unopened(data: bytes, label: str) -> ImageError:

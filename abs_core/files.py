@@ -26,6 +26,7 @@ __all__ = [
     "is_file",
     "is_folder",
     "lock_file",
+    "open_regular",
     "prompts_folder",
     "publish",
     "read_yaml",
@@ -152,6 +153,21 @@ def lock_file(stream: BinaryIO, *, wait: bool) -> bool:
         if error.errno not in _NO_LOCKS:
             raise
     return True
+
+
+def open_regular(path: str | bytes | Path) -> BinaryIO:
+    """A regular file, opened for reading; never waits for who writes into a pipe.
+
+    Raises:
+        OSError: it cannot be read, or is a folder, a pipe, a device or something else.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(handle, "rb")
+    os.close(handle)
+    code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+    raise OSError(code, "Is a directory" if stat.S_ISDIR(mode) else "Not a regular file")
 
 
 def sha256_file(path: Path) -> str:

@@ -11,12 +11,11 @@ import os
 import stat
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 from abs_classify.image_formats import HEAD_BYTES, IMAGE_EXTENSIONS, FileFormat, file_format
 from abs_core.class_names import is_system_folder
 from abs_core.errors import DatasetError, DownloadError, UsageError
-from abs_core.files import atomic_write
+from abs_core.files import atomic_write, open_regular
 from abs_core.http import download
 from abs_core.remarks import RemarkCounter
 from abs_core.text import quoted
@@ -35,7 +34,6 @@ __all__ = [
     "inside",
     "is_image",
     "list_folder",
-    "open_regular",
     "read_format",
     "read_lines",
     "special_kind",
@@ -223,20 +221,6 @@ class ImageListing:
 def _unreadable(folder: Path, error: OSError) -> DatasetError:
     reason = (error.strerror or str(error)).lower()
     return DatasetError(f"cannot read the folder {quoted(str(folder), 300)}: {reason}", remedy="Check its permissions")
-
-
-def open_regular(path: str | bytes | Path) -> BinaryIO:
-    """A regular file, opened for reading without ever waiting for who writes into it.
-
-    Raises:
-        OSError: it cannot be read, or is a pipe, a device or something else.
-    """
-    # opening a pipe waits for its other end
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    if stat.S_ISREG(os.fstat(handle).st_mode):
-        return os.fdopen(handle, "rb")
-    os.close(handle)
-    raise OSError(errno.EINVAL, "not a regular file")
 
 
 def read_format(path: str | bytes | Path) -> FileFormat | None:

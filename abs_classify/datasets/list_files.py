@@ -28,7 +28,7 @@ from abs_core.remarks import RemarkCounter
 from abs_core.text import counted, printable, quoted
 from abs_core.text_files import LFS_POINTER
 
-__all__ = ["ListRow", "ListSource", "json_rows", "show_command", "table_rows"]
+__all__ = ["ListRow", "ListSource", "json_rows", "path_column", "show_command", "table_rows"]
 
 _MAX_LINE = 1 << 20
 _DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " "}
@@ -54,7 +54,7 @@ class ListRow(NamedTuple):
     Args:
         line: its line number, from 1 on.
         path: of the image, as written.
-        label: of the image, as written.
+        label: of the image, as written; empty where labels are not asked for.
         id: of the image, as written; empty if there is none.
     """
 
@@ -80,6 +80,7 @@ class ListSource:
             ``delimiter`` is a character or its name; ``split`` chooses rows. Others are kept in commands.
         has_split_folders: whether the split may be a folder in the paths instead of a column.
         remarks: counts what is guessed and left out.
+        labelled: whether labels are asked for; without, a list of paths alone will do.
     """
 
     file: Path
@@ -87,6 +88,7 @@ class ListSource:
     options: Mapping[str, str] = field(default_factory=dict)
     has_split_folders: bool = False
     remarks: RemarkCounter = field(default_factory=RemarkCounter)
+    labelled: bool = True
 
     @property
     def folder(self) -> Path:
@@ -98,7 +100,8 @@ class ListSource:
         query = "&".join(
             name if value == "" else f"{name}={value}" for name, value in {**self.options, **options}.items()
         )
-        return show_command(f"{self.spec}?{query}" if query else self.spec)
+        spec = f"{self.spec}?{query}" if query else self.spec
+        return show_command(spec) if self.labelled else printable(f"abs label {shlex.quote(spec)}")
 
     def fail(self, problem: str, remedy: str) -> NoReturn:
         """Refuse the list.
@@ -276,11 +279,13 @@ def _find_columns(source: ListSource, head: Sequence[Sequence[str]]) -> tuple[_C
     path = _find(source, first, "path", _PATHS)
     if path is None:
         raise _no_column(source, first, "path")
+    split = next((position for position, name in enumerate(first) if _key(name) in _SPLIT_COLUMNS), -1)
+    if not source.labelled:
+        return _Columns(0, path, -1, -1, split, {}), False
     label = _find(source, first, "label", _LABELS)
     classes = {} if label is not None else _class_columns(first, path, head[1] if len(head) > 1 else ())
     if label is None and not classes:
         raise _no_column(source, first, "label")
-    split = next((position for position, name in enumerate(first) if _key(name) in _SPLIT_COLUMNS), -1)
     identifier = first.index("id") if "id" in first else -1
     return _Columns(
         len(first),
@@ -295,19 +300,28 @@ def _find_columns(source: ListSource, head: Sequence[Sequence[str]]) -> tuple[_C
 
 def _numbered_columns(source: ListSource, width: int) -> _Columns:
     numbers = {}
-    for name, usual in (("path", "1"), ("label", "2")):
+    for name, usual in (("path", "1"), ("label", "2")) if source.labelled else (("path", "1"),):
         text = source.options.get(name, usual)
         if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= width):
             source.fail(
                 f"has {width} columns without names, so {name} must be a number from 1 to {width}, got {text!r}",
-                f"Write for example {source.command(path='1', label=str(max(2, width)))}",
+                f"Write for example {source.command(**dict(_example_columns(source, width)))}",
             )
         numbers[name] = int(text) - 1
-    return _Columns(0, numbers["path"], numbers["label"], -1, -1, {})
+    return _Columns(0, numbers["path"], numbers.get("label", -1), -1, -1, {})
+
+
+def _example_columns(source: ListSource, width: int) -> Iterator[tuple[str, str]]:
+    yield "path", "1"
+    if source.labelled:
+        yield "label", str(max(2, width))
 
 
 def _headerless_columns(source: ListSource, first: Sequence[str], paths: Sequence[int]) -> _Columns:
     """The columns of a table whose first line is data; clear if there are two of them, one a path."""
+    if not source.labelled and len(paths) == 1:
+        source.remarks.add("first line of a list read as a row, not as column names", ", ".join(first))
+        return _Columns(0, paths[0], -1, -1, -1, {})
     if len(first) != 2 or len(paths) != 1:
         cells = ", ".join(quoted(cell, 30) for cell in first[:6])
         if len(first) == 1:
@@ -362,6 +376,15 @@ def _find(
     return None
 
 
+def path_column(source: ListSource, names: Sequence[str]) -> int | None:
+    """The position of the column of paths; None if no column is called so.
+
+    Raises:
+        DatasetError: several columns may be it.
+    """
+    return _find(source, names, "path", _PATHS)
+
+
 def _class_columns(names: Sequence[str], path: int, row: Sequence[str]) -> dict[int, str]:
     """The names of the classes where each has a column of 0 and 1, as Roboflow and ISIC write them; else none."""
     others = {
@@ -383,6 +406,8 @@ def _no_column(source: ListSource, names: Sequence[str], role: str) -> DatasetEr
     if len(names) < 2:
         return DatasetError(message, remedy="Name the columns path and label in the first line, separated by commas")
     path = next((name for name in names if _key(name) in _PATHS[0] | _PATHS[1]), names[0])
+    if not source.labelled:
+        return DatasetError(message, remedy=f"Name the column of paths: {source.command(path=path)}")
     label = next((name for name in names if _key(name) in _LABELS[0] | _LABELS[1]), "")
     label = label or next(name for name in (*names, names[-1]) if name != path or name == names[-1])
     return DatasetError(message, remedy=f"Name the columns: {source.command(path=path, label=label)}")
@@ -425,7 +450,7 @@ class _Table:
             for position in [number for number, name in self._without_rows.items() if name == marked[0]]:
                 del self._without_rows[position]
             return ListRow(line, path, marked[0])
-        label = row[columns.label] if columns.label < width else ""
+        label = row[columns.label] if 0 <= columns.label < width else ""
         if 0 <= columns.absent < width and _ZERO.fullmatch(row[columns.absent].strip()):
             self._source.remarks.add("skipped: a row that says that its label is wrong (Confidence 0)", path)
             return None
@@ -448,7 +473,7 @@ def _is_same_split(name: str, wanted: str) -> bool:
 
 def _finish_splits(source: ListSource, splits: Counter[str]) -> None:
     wanted = source.options.get("split")
-    names = [name for name in splits if split_key(name)]
+    names = [name for name in splits if split_key(name)] if source.labelled else []
     shown = ", ".join(f"{name} {count}" for name, count in splits.most_common(6))
     if wanted is None and len(names) > 1:
         last = max(names, key=lambda name: PREFERRED_SPLITS.index(split_key(name)))
@@ -513,7 +538,8 @@ def _object(source: ListSource, text: str, line: int) -> dict[str, Any]:
 def _find_keys(source: ListSource, values: Mapping[str, Any], line: int) -> tuple[str, str, str]:
     """Which keys hold path, label and split; empty for none of a split."""
     names = list(values)
-    path, label = _find_key(source, names, line, "path", _PATHS), _find_key(source, names, line, "label", _LABELS)
+    path = _find_key(source, names, line, "path", _PATHS)
+    label = _find_key(source, names, line, "label", _LABELS) if source.labelled else ""
     return path, label, next((name for name in names if _key(name) in _SPLIT_COLUMNS), "")
 
 
@@ -531,7 +557,7 @@ def _find_key(source: ListSource, names: Sequence[str], line: int, role: str, us
 
 
 def _json_row(source: ListSource, values: Mapping[str, Any], line: int, path: str, label: str) -> ListRow:
-    image, value, identifier = values.get(path), values.get(label), values.get("id")
+    image, value, identifier = values.get(path), values.get(label) if label else "", values.get("id")
     if type(value) in (int, float) and value == value:
         value = str(value)  # a class number, as in a table
     if not isinstance(image, str) or not isinstance(value, str):

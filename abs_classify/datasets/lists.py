@@ -27,7 +27,7 @@ from abs_classify.datasets.base import (
 from abs_classify.datasets.list_files import ListRow, ListSource, json_rows, table_rows
 from abs_core.errors import DatasetError
 
-__all__ = ["ListedSamples", "collect_rows", "open_jsonl", "open_table"]
+__all__ = ["LIST_OPTIONS", "ListedSamples", "collect_rows", "open_jsonl", "open_table", "usable_path", "with_extension"]
 
 
 class ListedSamples(Sequence[Sample]):
@@ -79,7 +79,8 @@ class ListedSamples(Sequence[Sample]):
         return f"ListedSamples({str(self._folder)!r}, {len(self)} images)"
 
 
-_LIST_OPTIONS = ("path", "label", "header", "delimiter", "split", "folder", "classes")
+#: The options of a table.
+LIST_OPTIONS = ("path", "label", "header", "delimiter", "split", "folder", "classes")
 _JSON_OPTIONS = ("path", "label", "split", "folder", "classes")
 
 
@@ -114,7 +115,7 @@ def collect_rows(source: ListSource, rows: Iterable[ListRow], find: Callable[[Li
             label = label if label_set is None else label_in(label_set, label, where)
             known_labels[row.label] = label = known_labels.setdefault(label, label)
         _validate_row(file, row, lines_by_id)
-        path = _normalized(folder, _usable_path(source, row) if find is None else find(row))
+        path = _normalized(folder, usable_path(source, row) if find is None else find(row))
         position = positions.setdefault(path, len(labels))
         if position == len(labels):
             lines.append(row.line)
@@ -167,7 +168,7 @@ def _validate_row(file: Path, row: ListRow, lines_by_id: dict[str, int]) -> None
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
-def _usable_path(source: ListSource, row: ListRow) -> str:
+def usable_path(source: ListSource, row: ListRow) -> str:
     """The path of an entry as this system writes it: ``~`` and backslashes are those of other programs.
 
     Raises:
@@ -254,13 +255,19 @@ def _find_extensions(
         DatasetError: a file is missing all the same.
     """
     for number, position in enumerate(missing):
-        found = [paths[position] + end for end in _EXTENSIONS if _is_file(source.folder, paths[position] + end)]
-        # a system that ignores case finds one file under two names
-        if not found or len({text.casefold() for text in found}) > 1 or found[0] in known:
+        found = with_extension(source, paths[position])
+        if found is None or found in known:
             raise _missing_files(source, paths[position], lines[position], len(missing) - number, len(paths))
-        source.remarks.add("path completed by the extension of its file", found[0])
-        known.add(found[0])
-        paths[position] = found[0]
+        source.remarks.add("path completed by the extension of its file", found)
+        known.add(found)
+        paths[position] = found
+
+
+def with_extension(source: ListSource, path: str) -> str | None:
+    """The path of the only image that has this path without its extension; None if there is none."""
+    found = [path + end for end in _EXTENSIONS if _is_file(source.folder, path + end)]
+    # a system that ignores case finds one file under two names
+    return found[0] if len({text.casefold() for text in found}) == 1 else None
 
 
 def _missing_files(source: ListSource, path: str, line: int, count: int, total: int) -> DatasetError:
@@ -339,6 +346,6 @@ def open_table(location: str) -> Dataset:
             label, an id is repeated, a path has two labels, or an image file is missing. The message names file and
             line.
     """
-    file, options = split_options(location, _LIST_OPTIONS, "csv:FILE?path=COLUMN&label=COLUMN")
+    file, options = split_options(location, LIST_OPTIONS, "csv:FILE?path=COLUMN&label=COLUMN")
     source = ListSource(existing_path(file), f"csv:{file}", options)
     return replace(collect_rows(source, table_rows(source)), name=f"csv:{location}")

@@ -35,7 +35,15 @@ from abs_core.files import atomic_write
 from abs_core.progress import logged
 from abs_core.text import printable
 
-__all__ = ["ParquetCell", "ParquetImages", "download_split", "find_parquet_files", "open_parquet", "stated_rows"]
+__all__ = [
+    "ParquetCell",
+    "ParquetImages",
+    "download_split",
+    "find_image_column",
+    "find_parquet_files",
+    "open_parquet",
+    "stated_rows",
+]
 
 _log = logging.getLogger(__name__)
 _USAGE = "hf:DIR?split=test"
@@ -137,7 +145,7 @@ def open_parquet(location: str) -> Dataset:
     files = find_parquet_files(root, split)
     schema = open_parquet_file(files[0]).schema_arrow
     features = _features(schema)
-    image = options.get("image") or _find_column(features, "Image", ("image", "img"), schema, files[0])
+    image = options.get("image") or find_image_column(files[0])
     label = options.get("label") or _find_column(
         features, "ClassLabel", ("label", "labels", "fine_label"), schema, files[0]
     )
@@ -205,6 +213,16 @@ def _features(schema: Any) -> dict[str, dict[str, Any]]:
     if not isinstance(content, dict):
         return {}
     return {name: value for name, value in content.items() if isinstance(value, dict)}
+
+
+def find_image_column(file: Path) -> str:
+    """The column of images of a parquet file, by its metadata or its name.
+
+    Raises:
+        DatasetError: the file does not say which it is.
+    """
+    schema = open_parquet_file(file).schema_arrow
+    return _find_column(_features(schema), "Image", ("image", "img"), schema, file)
 
 
 def _find_column(

@@ -26,7 +26,7 @@ from abs_core.class_names import translated_names
 from abs_core.errors import UnknownNameError, UsageError
 from abs_core.labels import compact
 
-__all__ = ["KINDS", "DatasetKind", "available_datasets", "check_dataset", "open_dataset"]
+__all__ = ["KINDS", "DatasetKind", "available_datasets", "check_dataset", "find_kind", "open_dataset"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def open_dataset(spec: str) -> Dataset:
         DatasetError: the data set cannot be used as it is.
         MissingExtraError: a package that it needs is not installed.
     """
-    kind, location = _find_kind(spec)
+    kind, location = find_kind(spec)
     if kind.located and not location:
         raise UsageError(f"the data set {spec!r} has no location", remedy=f"Write {kind.usage}")
     dataset = kind.open(location)
@@ -100,7 +100,7 @@ def open_dataset(spec: str) -> Dataset:
     return replace(dataset, classes=classes, remarks=(*dataset.remarks, *remarks))
 
 
-def _find_kind(spec: str) -> tuple[DatasetKind, str]:
+def find_kind(spec: str) -> tuple[DatasetKind, str]:
     """The kind of a spec, and its part after the colon.
 
     Raises:
@@ -138,7 +138,7 @@ def check_dataset(spec: str) -> DatasetReport:
     Raises:
         UnknownNameError, UsageError: as ``open_dataset``.
     """
-    kind, location = _find_kind(spec)
+    kind, location = find_kind(spec)
     if kind.located and not location:
         raise UsageError(f"the data set {spec!r} has no location", remedy="Give its folder: --root DIR")
     if kind.benchmark is not None:

@@ -8,7 +8,7 @@ every member is there in full, and the archive ends in its end-of-archive block 
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -80,29 +80,34 @@ class Member:
         return read_bytes(self.path, f"{self.path}::{self.member}", self.offset, self.size)
 
 
-def tar_members(path: Path) -> Iterator[Member]:
+def tar_members(path: Path, left_out: Callable[[str], None] | None = None) -> Iterator[Member]:
     """The regular files in an uncompressed tar file, in its order. Folders are ignored.
 
     Bytes of a name that are not UTF-8 are written as ``\\xff``. Memory is bounded by 1 MB; time by the number of
     headers, which the size of the file bounds.
 
+    Args:
+        path: the tar file.
+        left_out: is given the name of each link, device, sparse file and path that leads outside, which is then left
+            out; None: there may be none.
+
     Raises:
-        DatasetError: it is not such a file, is damaged, ends early, has something after its end, or contains a link,
-            a device, a sparse file, a path that leads outside, or an oversized header.
+        DatasetError: it is not such a file, is damaged, ends early, has something after its end, or contains what may
+            not be there or an oversized header.
     """
     if path.exists() and not path.is_file():
         raise DatasetError(f"the shard {str(path)!r} is not a regular file", remedy="Name a .tar file")
     try:
         with path.open("rb") as stream:
-            yield from _Archive(path, stream, path.stat().st_size).members()
+            yield from _Archive(path, stream, path.stat().st_size, left_out).members()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise DatasetError(f"cannot read the shard {str(path)!r}: {reason}", remedy="Check the path") from error
 
 
 class _Archive:
-    def __init__(self, path: Path, stream: BinaryIO, size: int) -> None:
-        self._path, self._stream, self._size = path, stream, size
+    def __init__(self, path: Path, stream: BinaryIO, size: int, left_out: Callable[[str], None] | None) -> None:
+        self._path, self._stream, self._size, self._left_out = path, stream, size, left_out
 
     def members(self) -> Iterator[Member]:
         offset, extensions = 0, 0
@@ -181,13 +186,16 @@ class _Archive:
         return records
 
     def _member(self, name: str, header: tarfile.TarInfo, records: dict[str, str]) -> str | None:
-        """The name of a regular file, None for a folder."""
+        """The name of a regular file, None for what is left out."""
         if header.type == tarfile.DIRTYPE or (header.type in _FILES and name.endswith("/")):
             return None
         if len(name) > _MAX_NAME:
             raise self._problem(f"has a member whose name has {len(name)} characters", _UNTRUSTED)
         sparse = any(key.startswith("GNU.sparse") for key in records)
         if header.type not in _FILES or sparse or name.startswith("/") or ".." in PurePosixPath(name).parts:
+            if self._left_out is not None:
+                self._left_out(name)
+                return None
             raise DatasetError(
                 f"{str(self._path)!r} may contain regular files only, got {name[:80]!r}", remedy=_UNTRUSTED
             )

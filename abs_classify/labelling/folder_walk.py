@@ -25,7 +25,7 @@ from abs_classify.datasets.folders import (
     special_kind,
     unused_kind,
 )
-from abs_classify.labelling.locations import ImageLocation, ListedImage
+from abs_classify.labelling.locations import ListedImage
 from abs_core.class_names import is_system_folder
 from abs_core.remarks import RemarkCounter
 from abs_core.text import valid_unicode
@@ -57,7 +57,7 @@ class FolderWalk:
     """
 
     def __init__(self, remarks: RemarkCounter, exclude: Sequence[Path] = ()) -> None:
-        self._remarks = remarks
+        self.remarks = remarks
         self._excluded = {identity for path in exclude if (identity := _identity(os.fsencode(path))) is not None}
         # by device, since most are on one, and a set of numbers takes half of what one of pairs does
         self._listed: dict[int, set[int]] = {}
@@ -181,27 +181,27 @@ class FolderWalk:
         try:
             status = os.stat(path)  # noqa: PTH116
             if not stat.S_ISREG(status.st_mode):
-                self._remarks.add(f"left out: {special_kind(status.st_mode)}", prefix + text)
+                self.remarks.add(f"left out: {special_kind(status.st_mode)}", prefix + text)
                 return None
             if not is_image(text):
                 if text.casefold() in _JUNK:
-                    self._remarks.add("left out: a file of an operating system", prefix + text)
+                    self.remarks.add("left out: a file of an operating system", prefix + text)
                     return None
                 found = read_format(path)
                 if found is None or not found.is_image:
-                    self._remarks.add(f"left out: {unused_kind(found)}", prefix + text)
+                    self.remarks.add(f"left out: {unused_kind(found)}", prefix + text)
                     return None
                 if not found.readable:
                     problem = unused_kind(found)
                 else:
-                    self._remarks.add(BY_CONTENT, prefix + text)
+                    self.remarks.add(BY_CONTENT, prefix + text)
         except OSError as error:
-            self._remarks.add(f"left out: cannot be read ({_reason(error)})", prefix + text)
+            self.remarks.add(f"left out: cannot be read ({_reason(error)})", prefix + text)
             return None
-        return ListedImage(prefix + text, path, ImageLocation(Path(os.fsdecode(path))), stamp_of(status), problem)
+        return ListedImage(prefix + text, path, stamp_of(status), problem)
 
     def _leave_out(self, reason: str, *shown: bytes) -> None:
-        self._remarks.add(f"left out: {reason}", _text(os.path.join(*shown)))  # noqa: PTH118
+        self.remarks.add(f"left out: {reason}", _text(os.path.join(*shown)))  # noqa: PTH118
 
 
 # what systems put into folders
