@@ -47,6 +47,9 @@ __all__ = [
     "views_options",
 ]
 
+# of ``ModelOptions``, those that a labelled folder keeps
+_OPENING = ("model", "attention", "device", "dtype", "runtime", "batch_size")
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -62,6 +65,11 @@ class ModelOptions:
     batch_size: int
     seed: int
     threads: int | None
+
+    @property
+    def opening(self) -> dict[str, Any]:
+        """What ``model_of_folder`` opens the same model by, as JSON values."""
+        return {name: getattr(self, name) for name in _OPENING}
 
     def stages(self, home: Home) -> Stages:
         """The stages for these options, with the user's cache."""
@@ -443,8 +451,7 @@ def model_of_folder(home: Home, folder: LabelFolder) -> DeferredModel:
     """
     settings, seed = folder.run.get("settings", {}), folder.run.get("identity", {}).get("seed", 0)
     try:
-        names = ("model", "attention", "device", "dtype", "runtime", "batch_size")
-        options = ModelOptions(**{name: settings[name] for name in names}, seed=seed, threads=None)
+        options = ModelOptions(**{name: settings[name] for name in _OPENING}, seed=seed, threads=None)
     except (KeyError, TypeError) as error:
         raise ResultError(
             f"{folder.path} does not say how its model was opened",

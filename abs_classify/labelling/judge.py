@@ -46,7 +46,7 @@ class Thresholds:
         return {"rejected": "like none of the classes", "doubtful": "low confidence"}
 
 
-def choose_thresholds(classes: int, threshold: float | None, *, none: bool, negatives: Sequence[str]) -> Thresholds:
+def choose_thresholds(classes: int, threshold: float | None, *, none: bool) -> Thresholds:
     """The thresholds of a run."""
     return Thresholds(threshold if threshold is not None else 1.5 / classes, 0.5 if none else None)
 

@@ -17,14 +17,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from abs_classify.classifier import Classifier
 from abs_classify.encoding.samples import UnreadableSample, batched, identify
 from abs_classify.encoding.stages import SHARD
 from abs_classify.encoding.work import WorkCounts
 from abs_classify.labelling.estimate import log_estimate
+from abs_classify.labelling.identity import identity_of, open_or_create, views_as_json
+from abs_classify.labelling.judge import Judge, choose_thresholds
+from abs_classify.labelling.labeller import Labeller, negative_texts
 from abs_classify.labelling.prefetch import prefetched
+from abs_classify.labelling.row_writer import RowWriter
 from abs_classify.labelling.rows import LabelRow, Status, table_cells, table_names
+from abs_classify.labelling.sources import ImageSources
 from abs_classify.labelling.summary import LabelSummary
-from abs_core.errors import DatasetError, ImageError
+from abs_classify.methods.scoring import PerViewScorer
+from abs_classify.methods.table import get_method
+from abs_core.errors import DatasetError, ImageError, UsageError
 from abs_core.progress import Advance, Progress, no_progress
 from abs_core.remarks import Remark
 
@@ -32,10 +40,8 @@ if TYPE_CHECKING:
     from abs_classify.encoding.feature_store import DiskStore
     from abs_classify.encoding.samples import IdentifiedSample
     from abs_classify.images import Truncated
-    from abs_classify.labelling.judge import Judge
-    from abs_classify.labelling.labeller import Labeller
-    from abs_classify.labelling.row_writer import RowWriter
-    from abs_classify.labelling.sources import ImageSources, ListedImage
+    from abs_classify.labelling.label_folder import RowOrder
+    from abs_classify.labelling.sources import ListedImage
     from abs_classify.labelling.tables import TableFormat
     from abs_classify.methods.table import Method, ViewNumber
     from abs_classify.models.base import AttentionBackend, Model
@@ -93,69 +99,75 @@ def label(
     """Label images: a row for each, whatever becomes of it.
 
     Args:
-        source: a folder, at any depth, a file, an archive, a table or ``@LIST``, a data set as in ``open_dataset``; or
-            several of these.
-        descriptions, model, method, names, templates, attention, seed, batch_size, cache: as ``Classifier`` takes them.
-        out: a folder that keeps the rows, for one set of classes, model and method; a run that was interrupted resumes
-            there, and another one adds what is new. None keeps none.
-        views: "adaptive", ``AdaptiveViews``, or a number that replaces the method's own; None for that.
-        threshold: of the confidence, below which a row is doubtful; None for the default, see ``default_thresholds``.
+        source: a folder, file, archive, table, ``@LIST`` or data set, see ``ImageSources``; or several of these.
+        descriptions, model, method, names, templates, attention, seed, batch_size, cache: as in ``Classifier``.
+        views: also as there; by default as few as each label needs, where the method can look at fewer than all.
+        out: a folder that keeps the rows of one set of classes, model and method, so that a run resumes; None: none.
+        threshold: of the confidence, below which a row is doubtful; None for the default, see ``choose_thresholds``.
         none: whether an image may show none of the classes; its row is rejected then.
         negatives: names of what images may show besides the classes; only with ``none``.
-        boxes: a COCO or YOLO file with boxes of the images; each box is labelled then, as an image of its own.
-        formats: the tables in ``out``: "csv", "jsonl", "parquet".
-        doubtful_first: whether the tables are in the order of doubt when the run has ended; they grow as it goes on.
-        truncated: as in ``Classifier.classify``.
-        progress: shows how many images are done.
+        boxes: a COCO or YOLO file: each box of an image is labelled, as an image of its own.
+        formats: of the tables in ``out``.
+        doubtful_first: whether the tables end up in the order of doubt, not in that in which images were met.
+        truncated, progress: as in ``Classifier.classify``.
         settings: how to open the model again, JSON values that the folder keeps.
 
-    Returns:
-        An iterator of rows. Nothing is labelled before the first one is asked for.
-
     Raises:
-        UsageError: what ``Classifier`` refuses; a source that is not there; an option without the one that it is for; a
-            folder of another run.
+        UsageError: what ``Classifier`` refuses, a source that is not there, negatives without ``none``, a folder of
+            another run, or from the iterator: another process labels into it.
         DatasetError: from the iterator: there are no images.
-        StorageError: the folder cannot be written.
     """
-    from abs_classify.classifier import Classifier
-    from abs_classify.labelling.identity import identity_of, open_or_create, views_as_json
-    from abs_classify.labelling.judge import Judge, choose_thresholds
-    from abs_classify.labelling.labeller import Labeller, negative_texts
-    from abs_classify.labelling.row_writer import RowWriter
-    from abs_classify.labelling.sources import ImageSources
-
-    places = [source] if isinstance(source, str | Path) else list(source)
-    folder_path = None if out is None else Path(out)
-    sources = ImageSources(
-        places, boxes=None if boxes is None else Path(boxes), exclude=[] if folder_path is None else [folder_path]
-    )
-    own_views = _own(method, views)
     classifier = Classifier(
         model, descriptions, method=method, names=names, templates=templates, attention=attention,
-        views=own_views, seed=seed, batch_size=batch_size, cache=cache,
+        views=_own(method, views), seed=seed, batch_size=batch_size, cache=cache,
     )  # fmt: skip
-    space = classifier.label_space
-    labeller = Labeller(classifier, negative_texts(negatives, space) if negatives else None)
-    thresholds = choose_thresholds(len(space.labels.classes), threshold, none=none, negatives=negatives)
-    writer = None
-    if folder_path is not None:
-        identity = identity_of(classifier, negatives, none, truncated)
-        opening = {"templates": templates, "batch_size": batch_size, "views": views_as_json(own_views)}
-        folder = open_or_create(folder_path, space, identity, {**opening, **(settings or {})})
-        writer = RowWriter(folder, formats, thresholds, order="doubtful" if doubtful_first else "arrival")
-    judge = Judge(len(space.labels.classes), thresholds, with_known=none)
-    run_names, notes = table_names(space.labels.classes), classifier.notes
-    return LabelRun(
-        sources, labeller, judge, writer, names=run_names, notes=notes, progress=progress, truncated=truncated
+    opening = {"templates": templates, "batch_size": batch_size, "views": views_as_json(_own(method, views))}
+    wanted = _Wanted(none, negatives, threshold, formats, "doubtful" if doubtful_first else "arrival", truncated)
+    folder = None if out is None else Path(out)
+    places = [source] if isinstance(source, str | Path) else list(source)
+    sources = ImageSources(
+        places, boxes=None if boxes is None else Path(boxes), exclude=[] if folder is None else [folder]
     )
+    return _start(classifier, sources, folder, wanted, {**opening, **(settings or {})}, progress)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is wanted of a run, as in ``label``."""
+
+    none: bool
+    negatives: Sequence[str]
+    threshold: float | None
+    formats: Sequence[TableFormat]
+    order: RowOrder
+    truncated: Truncated
+
+
+def _start(
+    classifier: Classifier,
+    sources: ImageSources,
+    out: Path | None,
+    wanted: _Wanted,
+    opening: Mapping[str, Any],
+    progress: Progress,
+) -> LabelRun:
+    """A run that is about to begin."""
+    if wanted.negatives and not wanted.none:
+        raise UsageError("negatives have no effect without none", remedy="Add none, or leave out the negatives")
+    space = classifier.label_space
+    labeller = Labeller(classifier, negative_texts(wanted.negatives, space) if wanted.negatives else None)
+    thresholds = choose_thresholds(len(space.labels.classes), wanted.threshold, none=wanted.none)
+    writer = None
+    if out is not None:
+        identity = identity_of(classifier, wanted.negatives, wanted.none, wanted.truncated)
+        folder = open_or_create(out, space, identity, opening)
+        writer = RowWriter(folder, wanted.formats, thresholds, order=wanted.order)
+    judge = Judge(len(space.labels.classes), thresholds, with_known=wanted.none)
+    return LabelRun(sources, labeller, judge, writer, classifier, progress=progress, truncated=wanted.truncated)
 
 
 def _own(method: str | Method, views: ViewNumber) -> ViewNumber:
     """The number of views: where adaptive is the default, a method that cannot look at fewer keeps its own."""
-    from abs_classify.methods.scoring import PerViewScorer
-    from abs_classify.methods.table import get_method
-
     row = get_method(method) if isinstance(method, str) else method
     return None if views == "adaptive" and not isinstance(row.scorer, PerViewScorer) else views
 
@@ -168,7 +180,7 @@ class LabelRun(Iterator[LabelRow]):
         labeller: looks at them.
         judge: makes their rows.
         writer: keeps the rows; None keeps none.
-        names, notes: as the attributes.
+        classifier: of the labeller.
         progress: shows how many images are done.
         truncated: as in ``load_image``.
 
@@ -184,9 +196,8 @@ class LabelRun(Iterator[LabelRow]):
         labeller: Labeller,
         judge: Judge,
         writer: RowWriter | None,
+        classifier: Classifier,
         *,
-        names: Sequence[str],
-        notes: Sequence[str],
         progress: Progress,
         truncated: Truncated,
     ) -> None:
@@ -198,7 +209,7 @@ class LabelRun(Iterator[LabelRow]):
         self._rows = self._run()
         self._counts = Counter[tuple[Status, int | None]]()
         self.folder = None if writer is None else writer.folder
-        self.names, self.notes = names, notes
+        self.names, self.notes = table_names(classifier.label_space.labels.classes), classifier.notes
 
     def __next__(self) -> LabelRow:
         return next(self._rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,19 +134,11 @@ def command(
     sources: tuple[str, ...],
     bundle: str | None,
     labels: str | None,
-    out: Path,
     formats: tuple[Any, ...],
-    method: str,
     views: Any,
-    templates: str,
-    threshold: float | None,
-    none: bool,
     negatives: str | None,
-    boxes: Path | None,
-    doubtful_first: bool,
-    truncated: Any,
     as_json: bool,
-    **options: Any,
+    **settings: Any,
 ) -> None:
     """Label images, as many as there are: a folder, files, archives, lists, tables, data sets.
 
@@ -161,27 +154,20 @@ def command(
     from abs_core.labels import read_labels
 
     start = time.monotonic()
-    model = ModelOptions(**options)
+    model = ModelOptions(**{field.name: settings.pop(field.name) for field in fields(ModelOptions)})
     run = label(
         sources,
         choose_label_space(home, bundle, labels),
         model=model.stages(home).models,
-        out=out,
-        method=method,
-        views=views or "adaptive",
-        templates=templates,
         seed=model.seed,
         batch_size=model.batch_size,
         cache=open_feature_store(home),
-        threshold=threshold,
-        none=none,
+        views=views or "adaptive",
         negatives=() if negatives is None else tuple(read_labels(negatives).names.values()),
-        boxes=boxes,
         formats=("csv", *formats),
-        doubtful_first=doubtful_first,
-        truncated=truncated,
         progress=progress,
-        settings={key: options[key] for key in ("model", "attention", "device", "dtype", "runtime")},
+        settings=model.opening,
+        **settings,
     )
     for _ in run:
         pass
