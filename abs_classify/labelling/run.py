@@ -155,6 +155,11 @@ def _start(
     if wanted.negatives and not wanted.none:
         raise UsageError("negatives have no effect without none", remedy="Add none, or leave out the negatives")
     space = classifier.label_space
+    if len(space.labels.classes) == 1 and not wanted.negatives:
+        raise UsageError(
+            "one class leaves nothing to choose",
+            remedy="Add classes, or ask whether images show it with --none and --negatives",
+        )
     labeller = Labeller(classifier, negative_texts(wanted.negatives, space) if wanted.negatives else None)
     thresholds = choose_thresholds(len(space.labels.classes), wanted.threshold, none=wanted.none)
     writer = None

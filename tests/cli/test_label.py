@@ -1,0 +1,153 @@
+"""`abs label`: what it writes and prints, its exit codes, and what a killed run leaves."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import Abs, colour
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def photos(folder: Callable[..., Path]) -> Path:
+    root = folder(cat=["a.png", "b.png"], car=["c.png"])
+    (root / "notes.txt").write_text("no image")
+    return root
+
+
+@pytest.fixture
+def small(small_clips: tuple[str, str]) -> tuple[str, ...]:
+    """Options for a model that is loaded in no time."""
+    return ("--model", small_clips[0], "--attention", "self", "--threads", "1", "--views", "3")
+
+
+def table(out: Path) -> list[dict[str, str]]:
+    with (out / "labels.csv").open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_folder_is_labelled(abs_command: Abs, photos: Path, small: tuple[str, ...], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ran = abs_command("label", photos, "--labels", "cat,car", "--out", out, *small, cache=tmp_path / "cache")
+    assert ran.code == 0, ran.err
+    rows = table(out)
+    assert [row["path"] for row in rows] == [f"{photos}/{name}" for name in ("car/c.png", "cat/a.png", "cat/b.png")]
+    assert {row["label"] for row in rows} <= {"cat", "car"}
+    *counts, summary, labels = ran.out.splitlines()
+    assert sum(int(line.split()[0]) for line in counts) == 3
+    assert summary.startswith("3 images: ")
+    assert labels == f"labels: {out / 'labels.csv'}"
+    assert "note: 1 left out: not an image (" in ran.err
+    assert ran.err.splitlines()[-1].startswith("computed: 3 of 3 images")
+    again = abs_command("label", photos, "--labels", "cat,car", "--out", out, *small, cache=tmp_path / "cache")
+    assert again.code == 0
+    assert again.err.splitlines()[-1].startswith("computed: nothing")
+    assert table(out) == rows
+
+
+def test_an_image_that_cannot_be_read_is_exit_code_3(
+    abs_command: Abs, photos: Path, small: tuple[str, ...], tmp_path: Path
+) -> None:
+    (photos / "damaged.JPG").write_bytes(b"\xff\xd8 no image")
+    ran = abs_command("label", photos, "--labels", "cat,car", "--out", tmp_path / "out", "--json", *small)
+    assert ran.code == 3
+    summary = json.loads(ran.out)
+    assert summary["statuses"]["failed"] == 1
+    assert summary["images"] == 4
+    assert summary["labelled_now"] == 4
+    assert summary["folder"] == str(tmp_path / "out")
+
+
+def test_the_options_reach_the_library(abs_command: Abs, photos: Path, small: tuple[str, ...], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    formats = ("--format", "jsonl", "--format", "parquet", "--doubtful-first")
+    rejected = ("--none", "--negatives", "dog,house", "--threshold", "1", "--method", "abs-pixels")
+    ran = abs_command("label", photos, "--labels", "cat,car", "--out", out, *small, *formats, *rejected)
+    assert ran.code == 0, ran.err
+    rows = [json.loads(line) for line in (out / "labels.jsonl").read_text().splitlines()]
+    assert (out / "labels.parquet").is_file()
+    assert [row["confidence"] for row in rows] == sorted(row["confidence"] for row in rows)
+    assert {row["status"] for row in rows} <= {"doubtful", "rejected"}
+    assert all(row["known"] is not None for row in rows)
+    run = json.loads((out / "run.json").read_text())
+    assert run["identity"]["negatives"] == ["dog", "house"]
+    assert run["identity"]["method"] == "abs-pixels"
+    assert run["settings"]["attention"] == "self"
+
+
+def test_bad_input(abs_command: Abs, photos: Path, small: tuple[str, ...], tmp_path: Path) -> None:
+    cases: list[tuple[tuple[Any, ...], str]] = [
+        (("label", tmp_path / "nowhere", "--labels", "cat,car"), "does not exist"),
+        (("label", photos, "--labels", "cat,"), "one class leaves nothing to choose"),
+        (("label", photos), "candidate classes are not given"),
+        (("label", photos, "--labels", "cat,car", "--negatives", "dog,house"), "negatives have no effect without none"),
+        (("label", photos, "--labels", "cat,car", "--method", "tda", "--templates", "plain"), "depend on the images"),
+    ]
+    for arguments, message in cases:
+        options = small[:-2] if "tda" in arguments else small
+        ran = abs_command(*arguments, "--out", tmp_path / "out", *options)
+        assert ran.code == 2, ran.err
+        assert message in ran.err
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_called_as_a_sub_command_is_written_with_its_place(
+    abs_command: Abs, small: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("review").mkdir()
+    colour(1).save("review/a.png")
+    ran = abs_command("label", "./review", "--labels", "cat,car", "--out", "out", *small)
+    assert ran.code == 0, ran.err
+    assert [row["path"] for row in table(Path("out"))] == ["./review/a.png"]
+
+
+def test_the_help_names_the_sub_commands(abs_command: Abs) -> None:
+    ran = abs_command("label", "--help")
+    for name in ("review", "merge", "learn", "export"):
+        assert f"abs label {name}" in ran.out
+        assert f"abs label {name} " in abs_command("label", name, "--help").out
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_rows(
+    small_clips: tuple[str, str], tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(300):
+        colour(number).save(photos / f"{number:03}.png")
+
+    def command(home: str, out: str) -> list[str]:
+        return [
+            sys.executable, "-m", "abs_cli", "--home", str(tmp_path / home), "label", str(photos), "--out",
+            str(tmp_path / out), "--labels", "cat,car", "--model", small_clips[0], "--attention", "self",
+            "--threads", "1", "--method", "cupl",
+        ]  # fmt: skip
+
+    start = time.monotonic()
+    subprocess.run(command("home", "whole"), check=True, capture_output=True, cwd=ROOT, env=os.environ)
+    seconds = time.monotonic() - start
+    moments = random.Random(0)
+    for _ in range(4):
+        process = subprocess.Popen(
+            command("other", "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT
+        )
+        time.sleep(seconds * moments.uniform(0.4, 1))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(command("other", "killed"), check=True, capture_output=True, cwd=ROOT)
+    assert table(tmp_path / "killed") == table(tmp_path / "whole")
+    assert len(table(tmp_path / "whole")) == 300
