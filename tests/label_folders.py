@@ -18,7 +18,11 @@ __all__ = ["labelled_folder"]
 
 
 def labelled_folder(
-    path: Path, confidences: Sequence[float], *, classes: Sequence[str] = ("cat", "dog", "eel"), names: Sequence[str] = ()
+    path: Path,
+    confidences: Sequence[float],
+    *,
+    classes: Sequence[str] = ("cat", "dog", "eel"),
+    names: Sequence[str] = (),
 ) -> LabelFolder:
     """The folder of a run over images of one colour each, the label of image i the class i modulo their number.
 

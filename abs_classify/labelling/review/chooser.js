@@ -84,7 +84,8 @@ class ClassChooser {
     this.#dialog.addEventListener("click", (event) => {
       if (event.target === this.#dialog) this.#finish(null);
     });
-    this.#dialog.addEventListener("close", () => this.#finish(null));
+    // the event comes late: the dialog may be open again by then
+    this.#dialog.addEventListener("close", () => this.#dialog.open || this.#finish(null));
   }
 
   /** suggested: positions that are listed first, with what is said of each: [[position, text], ...]. */

@@ -98,7 +98,7 @@ class ReviewPage {
     this.#focused = null;
     this.#grid.rewind();
     let start = 0;
-    if (this.#view === "queue" && query.decided === "any") {
+    if (this.#view !== "all" && ["any", "open"].includes(query.decided)) {
       try {
         const answer = await this.#backend.images({ ...query, open: 1 }, 0, 1);
         start = answer.rows.length ? answer.start : 0;
@@ -249,7 +249,7 @@ class ReviewPage {
   async #lookForTheEnd() {
     if (this.#told || this.#view !== "queue" || !this.#list.total) return;
     const row = this.#list.at(this.#focus);
-    if (row && !this.#decision(row) && DOUBTED.includes(row.status)) return;
+    if (row && this.#isOpen(row) && DOUBTED.includes(row.status)) return;
     try {
       await this.#outbox.idle();
       const query = { order: "doubtful", decided: "open" };
@@ -276,6 +276,14 @@ class ReviewPage {
 
   #canDecide(row) {
     return Boolean(row?.image);
+  }
+
+  /** Whether a decision is due: there is none, reviewers disagree, or one where it was drawn at random is missing. */
+  #isOpen(row) {
+    if (!this.#canDecide(row)) return false;
+    const entry = this.#outbox.pending(row.image);
+    if (entry) return !entry.after;
+    return !row.decision || row.decision.conflict || Boolean(row.due);
   }
 
   /** Decide on rows: `action`, and the class for `label`; `accept` of a row without a label is left out. */
@@ -347,7 +355,7 @@ class ReviewPage {
   }
 
   async #advance(start) {
-    const open = (row) => this.#canDecide(row) && (!this.#decision(row) || this.#decision(row).conflict);
+    const open = (row) => this.#isOpen(row);
     try {
       let index = await this.#list.next(start, open);
       if (index < 0) index = await this.#list.next(0, open);
@@ -531,7 +539,7 @@ class ReviewPage {
       image.removeAttribute("src");
       delete cell.dataset.number;
       cell.removeAttribute("aria-label");
-      if (index >= 0) this.#markCell(cell, index);
+      this.#markCell(cell, index);
       return;
     }
     if (cell.dataset.number !== String(row.number)) {
@@ -573,6 +581,7 @@ class ReviewPage {
     };
     put(".label bdi", label);
     put(".percent", percent(row.confidence));
+    cell.querySelector(".meter").hidden = row.confidence === null;
     cell.querySelector(".meter i").style.width = `${100 * (row.confidence ?? 0)}%`;
     const second = opinions.length ? "reviewers disagree" : decision && (decision.action === "label" || rejected) ? (row.label === null ? "" : `was ${this.#names[row.label]}`) : row.ranking[1] ? `or ${this.#names[row.ranking[1][0]]}` : printable(row.reason);
     put(".second bdi", second);
@@ -598,6 +607,9 @@ class ReviewPage {
     document.body.classList.toggle("large", this.#large && Boolean(row));
     if (pane.hidden) return;
     drawDetails(row, this.#decision(row), { names: this.#names, run: this.#run, backend: this.#backend, large: this.#large });
+    for (const button of element("actions").children) {
+      button.disabled = button.dataset.do === "undo" ? !this.#undo.length : !this.#canDecide(row) || (button.dataset.do === "accept" && row.label === null);
+    }
     element("previous").disabled = this.#focus === 0;
     element("next").disabled = this.#focus >= this.#list.total - 1;
     const next = this.#list.at(this.#focus + 1);

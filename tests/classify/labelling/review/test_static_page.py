@@ -37,7 +37,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 def write(folder: LabelFolder, path: Path, **options: Any) -> int:
     rows = folder.rows(RowQuery(order="doubtful"))
-    return write_static_page(folder, path, ((row, "random" if row.number == 6 else "chosen") for row in rows), **options)
+    return write_static_page(
+        folder, path, ((row, "random" if row.number == 6 else "chosen") for row in rows), **options
+    )
 
 
 def decisions(path: Path) -> list[tuple[str, str, str, str]]:
