@@ -88,9 +88,10 @@ def test_the_options_reach_the_library(abs_command: Abs, photos: Path, small: tu
 
 
 def test_bad_input(abs_command: Abs, photos: Path, small: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("cat\n")
     cases: list[tuple[tuple[Any, ...], str]] = [
         (("label", tmp_path / "nowhere", "--labels", "cat,car"), "does not exist"),
-        (("label", photos, "--labels", "cat,"), "one class leaves nothing to choose"),
+        (("label", photos, "--labels", tmp_path / "one.txt"), "one class leaves nothing to choose"),
         (("label", photos), "candidate classes are not given"),
         (("label", photos, "--labels", "cat,car", "--negatives", "dog,house"), "negatives have no effect without none"),
         (("label", photos, "--labels", "cat,car", "--method", "tda", "--templates", "plain"), "depend on the images"),
