@@ -2,14 +2,14 @@
 
     python benchmarks/labelling.py scale --images 10000 1000000 --folder /tmp/labelling
     python benchmarks/labelling.py kill --kills 30 --folder /tmp/labelling
-    python benchmarks/labelling.py overlap --folder /tmp/labelling
+    python benchmarks/labelling.py overlap --delay 0.02 --folder /tmp/labelling
 
 Images are generated, tiny and all different; the model has random weights and is as small as one can be, so that what
 surrounds the encoder is what is measured. ``scale``: for each number of images the peak of the process's anonymous
 memory, the time of the first run, and of the second one, which computes nothing. ``kill``: a run that is killed with
-SIGKILL at random moments and started again must end with the rows of a run that was left alone. ``overlap``: reading
-(the time of identifying and decoding alone), encoding (the time of a run over decoded images) and both, with files whose
-reading is slowed down as a network disk does.
+SIGKILL at random moments and started again must end with the rows of a run that was left alone. ``overlap``: a run whose
+every read of a file takes as long as on a network disk (``--delay``), the same reads without encoding, and the same
+encoding without the delay: a run should take little more than the larger of the two.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ import sys
 import threading
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -132,15 +136,58 @@ def kill(folder: Path, kills: int, method: str) -> None:
         raise SystemExit(1)
 
 
+def overlap(folder: Path, delay: float) -> None:
+    """Print the time of reading alone, of encoding alone, and of a run that does both."""
+    from abs_classify import label
+    from abs_classify.datasets import base
+    from abs_classify.encoding import digest_cache
+    from abs_classify.images import load_image
+
+    source = generate(folder, 1000)
+    read_bytes, sha256_file = base.read_bytes, digest_cache.sha256_file
+
+    def run(seconds: float) -> float:
+        def slow_read(*arguments: Any, **options: Any) -> bytes:
+            time.sleep(seconds)
+            return read_bytes(*arguments, **options)
+
+        def slow_digest(path: Path) -> str:
+            time.sleep(seconds)
+            return sha256_file(path)
+
+        base.read_bytes, digest_cache.sha256_file = slow_read, slow_digest
+        start = time.perf_counter()
+        for _ in label(source, ["cat", "dog"], model="embedded", method="clip"):
+            pass
+        return time.perf_counter() - start
+
+    def read() -> float:
+        """What a run reads, as it reads it: each file once for its digest, once to decode it."""
+        paths = sorted(source.rglob("*.png"))
+        start = time.perf_counter()
+        with ThreadPoolExecutor(4) as digests, ThreadPoolExecutor(torch.get_num_threads()) as images:
+            pending = [digests.submit(lambda: time.sleep(delay)) for _ in paths]
+            pending += [images.submit(lambda path=path: (time.sleep(delay), load_image(path))) for path in paths]
+            for future in pending:
+                future.result()
+        return time.perf_counter() - start
+
+    run(0.0)  # loads the model
+    encoding, reading, both = run(0.0), read(), run(delay)
+    larger = max(encoding, reading)
+    print(f"encoding {encoding:.1f} s, reading {reading:.1f} s, both {both:.1f} s: {both / larger:.2f} of the larger")
+
+
 def main() -> None:
     """Run one of the measurements."""
     from support import save_small_clip
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["scale", "kill"])
+    parser.add_argument("what", choices=["scale", "kill", "overlap"])
     parser.add_argument("--folder", type=Path, required=True, help="for images, model, cache and labels; kept")
     parser.add_argument("--images", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--delay", type=float, default=0.02, help="seconds that a read of a file takes in `overlap`")
     parser.add_argument("--method", default="clip")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
@@ -148,6 +195,8 @@ def main() -> None:
         save_small_clip(arguments.folder / "model")
     if arguments.what == "scale":
         scale(arguments.folder, arguments.images, arguments.method)
+    elif arguments.what == "overlap":
+        overlap(arguments.folder, arguments.delay)
     else:
         kill(arguments.folder, arguments.kills, arguments.method)
 
