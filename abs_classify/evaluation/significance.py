@@ -18,7 +18,7 @@ __all__ = ["binomial_tail", "mcnemar_exact", "newcombe_paired", "wilson"]
 _Z = NormalDist().inv_cdf(0.975)
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float]:
+def wilson(successes: float, trials: float) -> tuple[float, float]:
     """The Wilson score interval at 95 % of a binomial proportion (Wilson 1927; no continuity correction).
 
     Returns:
@@ -34,7 +34,7 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return low, high
 
 
-def newcombe_paired(both: int, first_only: int, second_only: int, neither: int) -> tuple[float, float]:
+def newcombe_paired(both: float, first_only: float, second_only: float, neither: float) -> tuple[float, float]:
     """The 95 % interval of first minus second for paired proportions (Newcombe 1998, method 10, square and add).
 
     The Wilson intervals (l1, u1) and (l2, u2) of the two shares p1 and p2 are joined with their correlation phi:
