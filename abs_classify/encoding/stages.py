@@ -172,7 +172,7 @@ class Stages:
         for method in methods:
             assert not isinstance(method.scorer, StreamScorer)  # those go through stream_scores
             if keep_views:
-                scores.views[method.name] = stored.looked_at(method, [image.id for image in images])
+                scores.views[method.name] = stored.looked_at(method, [image.id for image in images], also)
             if method in plan.adaptive:
                 scores.add(method.name, stored.results(method, [image.id for image in images]))
                 continue

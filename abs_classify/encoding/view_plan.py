@@ -176,13 +176,19 @@ class StoredViews:
         """What an adaptive method ends with for each image, after ``decide`` with all views that it wants."""
         return [self._decided[image_id].results[method.name] for image_id in image_ids]
 
-    def looked_at(self, method: Method, image_ids: Sequence[str]) -> list[dict[str, np.ndarray]]:
-        """Of each image the features [n, d] by kind of view that a method looked at, as its result has it."""
+    def looked_at(
+        self, method: Method, image_ids: Sequence[str], also: Sequence[ViewSource] = ()
+    ) -> list[dict[str, np.ndarray]]:
+        """Of each image the features [n, d] by kind of view that a method looked at, as its result has it.
+
+        The views ``also`` are there as well, where the method has none of their kind.
+        """
         in_rounds = self.plan.adaptive_sources(method)
         images: list[dict[str, np.ndarray]] = []
         for image_id in image_ids:
             features: dict[str, np.ndarray] = {}
-            for view in method.views:
+            kinds = {view.kind: view for view in (*also, *method.views)}
+            for view in kinds.values():
                 rows = self.rows[self.plan.encoded[view]][image_id]
                 assert rows is not None  # the method has its scores
                 stop = self._decided[image_id].results[method.name].views if view in in_rounds else view.count

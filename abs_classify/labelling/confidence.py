@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from abs_core.errors import UsageError
 
-__all__ = ["ConfidenceModel", "class_rankings", "label_confidences", "without_negatives"]
+__all__ = ["KNOWN_THRESHOLD", "ConfidenceModel", "class_rankings", "doubtful_threshold", "label_confidences"]
 
 FloatArray: TypeAlias = "NDArray[np.floating]"
 
@@ -94,16 +94,17 @@ def class_rankings(confidences: FloatArray, labels: NDArray[np.integer], count: 
     return ranked
 
 
-def without_negatives(probabilities: FloatArray, classes: int) -> tuple[FloatArray, FloatArray]:
-    """Part the probabilities of the classes from those of negatives, names that soak up what is none of the classes.
+#: an image shows one of the classes rather than something else from this ``known_scores`` on
+KNOWN_THRESHOLD = 0.0
+
+
+def doubtful_threshold(classes: int) -> float:
+    """The confidence below which a label is doubtful where no threshold is given: 1/2, or 2/(C + 1) if that is more.
+
+    Below 1/2 the other classes together are as likely as the label. Of two classes the label always has that, so there
+    it must have twice what the other has.
 
     Args:
-        probabilities: [B, C + N], the classes first.
         classes: C.
-
-    Returns:
-        [B, C], summing to 1 again, and [B], what the classes had together: 1 without negatives.
     """
-    of_classes = probabilities[:, :classes].astype(np.float64)
-    together = of_classes.sum(1)
-    return of_classes / np.maximum(together, _LEAST)[:, None], together
+    return max(0.5, 2 / (classes + 1)) if classes > 1 else 0.0

@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from abs_classify.encoding.samples import IdentifiedSample, UnreadableSample
-from abs_classify.labelling.confidence import ConfidenceModel, class_rankings, without_negatives
+from abs_classify.labelling.confidence import KNOWN_THRESHOLD, ConfidenceModel, class_rankings, doubtful_threshold
 from abs_classify.labelling.rows import ClassConfidence, LabelRow, Status
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from abs_classify.labelling.labeller import Evidence
     from abs_classify.labelling.sources import ListedImage
 
@@ -47,22 +45,27 @@ class Thresholds:
 
 
 def choose_thresholds(classes: int, threshold: float | None, *, none: bool) -> Thresholds:
-    """The thresholds of a run."""
-    return Thresholds(threshold if threshold is not None else 1.5 / classes, 0.5 if none else None)
+    """The thresholds of a run.
+
+    Args:
+        classes: how many classes there are.
+        threshold: of the confidence; None for ``doubtful_threshold``.
+        none: whether images may show none of the classes.
+    """
+    return Thresholds(
+        doubtful_threshold(classes) if threshold is None else threshold, KNOWN_THRESHOLD if none else None
+    )
 
 
 class Judge:
     """Makes the rows of images.
 
     Args:
-        classes: C, how many classes there are; what the evidence has beyond them are negatives.
         thresholds: for the status.
-        with_known: whether rows say how similar the image is to the label space.
     """
 
-    def __init__(self, classes: int, thresholds: Thresholds, *, with_known: bool = False) -> None:
-        self._classes, self._thresholds = classes, thresholds
-        self._with_known, self._model = with_known, ConfidenceModel()
+    def __init__(self, thresholds: Thresholds) -> None:
+        self._thresholds, self._model = thresholds, ConfidenceModel()
 
     def rows(
         self,
@@ -77,19 +80,19 @@ class Judge:
             listed: its images.
             entries: their content ids.
         """
-        labels, confidences, known = self._confidences(seen)
-        rankings = class_rankings(confidences, labels, _KEPT)
+        confidences = self._model.confidences(seen.probabilities)
+        rankings = class_rankings(confidences, seen.chosen, _KEPT)
         position, skipped = 0, iter(seen.skipped)
         rows = []
         for image, entry in zip(listed, entries, strict=True):
             if position < len(seen.images) and entry is seen.images[position]:
                 views = None if seen.looked is None else int(seen.looked[position])
-                similarity = None if known is None else float(known[position])
+                known = None if seen.known is None else round(float(seen.known[position]), 6)
                 ranking = tuple(
                     ClassConfidence(index, round(float(confidences[position, index]), 6))
                     for index in rankings[position].tolist()
                 )
-                rows.append(self._row(image, entry.id, ranking, similarity, views))
+                rows.append(self._row(image, entry.id, ranking, known, views))
                 position += 1
             else:
                 reason = next(skipped).reason
@@ -110,10 +113,3 @@ class Judge:
         assert row.margin is not None
         status = self._thresholds.status(row.confidence, row.margin, known)
         return replace(row, status=status, reason=self._thresholds.reasons.get(status, ""))
-
-    def _confidences(self, seen: Evidence) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Labels int64 [B], confidences [B, C], and similarities to the label space [B] if they are wanted."""
-        probabilities, of_classes = without_negatives(seen.probabilities, self._classes)
-        confidences = self._model.confidences(probabilities)
-        known = probabilities.max(axis=1) * of_classes if self._with_known else None
-        return seen.chosen, confidences, known

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from abs_classify.encoding.feature_store import DiskStore
 from abs_classify.encoding.last_run import write_last_run
 from abs_classify.encoding.samples import IdentifiedSample, SkippedImage, UnreadableSample
+from abs_classify.methods.views import FullImage
 from abs_core.errors import UsageError
-from abs_core.labels import compact
+from abs_core.labels import compact, shipped_label_set
 from abs_core.remarks import Remark, RemarkCounter
 
 if TYPE_CHECKING:
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
     from abs_classify.encoding.ranking import ScoredShard
     from abs_classify.encoding.work import WorkCounts
     from abs_classify.methods.class_texts import ClassTexts
+    from abs_classify.methods.confidence import CommonNames
     from abs_classify.methods.scoring import ClassTextFeatures
     from abs_core.descriptions import LabelSpace
 
-__all__ = ["Evidence", "Labeller", "negative_texts"]
+__all__ = ["Evidence", "Labeller", "common_names", "negative_texts"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +39,9 @@ class Evidence:
         images: those that could be read, in order.
         skipped: the others, in order, with their reasons.
         chosen: int64 [B], the position of the class that the method ranks first.
-        probabilities: float32 [B, C + K], the mean over views of the class probability, see ``class_probabilities``,
-            of the C classes and of the K negatives; each row sums to 1.
-        features: float32 [B, d], unit, the mean of the views that enter the probabilities.
+        probabilities: float32 [B, C], see ``class_probabilities``; each row sums to 1.
+        known: float32 [B], see ``known_scores``; None where it was not asked for.
+        features: float32 [B, d], unit, the weighted mean of the views that enter the probabilities.
         looked: int64 [B], how many views of each kind an adaptive method looked at; None where it was a fixed number.
     """
 
@@ -46,6 +49,7 @@ class Evidence:
     skipped: Sequence[SkippedImage]
     chosen: np.ndarray
     probabilities: np.ndarray
+    known: np.ndarray | None
     features: np.ndarray
     looked: np.ndarray | None
 
@@ -55,23 +59,27 @@ class Labeller:
 
     Args:
         classifier: model, classes and method.
-        negatives: class texts of what the images may show besides the classes.
+        none: whether to ask of each image if it shows one of the classes.
+        negatives: names of what the images may show besides the classes; only with ``none``.
 
     Attributes:
         work: what was asked for, and what was computed.
 
     Raises:
-        UsageError: the labels of the method depend on the order of the images.
+        UsageError: the labels of the method depend on the order of the images, or every negative is the name of a
+            class.
     """
 
-    def __init__(self, classifier: Classifier, negatives: ClassTexts | None = None) -> None:
+    def __init__(self, classifier: Classifier, *, none: bool = False, negatives: Sequence[str] = ()) -> None:
         method = classifier.method
         if method.stream:
             raise UsageError(
                 f"the method {method.name!r} gives labels that depend on the images before, so a run could not resume",
                 remedy="Use another method, or `abs classify` or `abs eval`",
             )
-        self._classifier, self._negatives = classifier, negatives
+        self._classifier, self._none, self._negatives = classifier, none, tuple(negatives)
+        # before any image: names of classes alone are refused
+        self._negative_texts = negative_texts(negatives, classifier.label_space) if negatives else None
         self._stages = classifier.stages_of_run()
         self._remarks = RemarkCounter()
         self.work: WorkCounts = self._stages.work
@@ -93,17 +101,16 @@ class Labeller:
 
     def prepare(self) -> None:
         """Load the model and encode the class texts, so that what follows is the time of images alone."""
-        self._texts()
+        self._others()
         _ = self._classifier.model
 
     def again(self) -> Labeller:
         """The same labeller, which has looked at nothing yet."""
-        return Labeller(self._classifier, self._negatives)
+        return Labeller(self._classifier, none=self._none, negatives=self._negatives)
 
     def cheaper(self) -> Labeller | None:
         """A labeller of the same classes by the full image alone, which keeps nothing; None if this one is as cheap."""
         from abs_classify.classifier import Classifier
-        from abs_classify.methods.views import FullImage
 
         classifier = self._classifier
         if all(isinstance(view, FullImage) for view in classifier.method.views):
@@ -127,58 +134,69 @@ class Labeller:
         from abs_classify.encoding.ranking import ShardScorer
 
         classifier, stages = self._classifier, self._stages
-        texts = self._texts()  # before any image: here with all cores, and where Ctrl-C reaches it
+        others = self._others()  # before any image: here with all cores, and where Ctrl-C reaches it
         methods = {classifier.method: classifier.class_texts}
-        scorer = ShardScorer(stages, methods, "skip", adaptive=classifier.adaptive, keep_views=True)
+        scorer = ShardScorer(
+            stages, methods, "skip", also=(FullImage(),), adaptive=classifier.adaptive, keep_views=True
+        )
         try:
             with closing(scorer.score(shards, ahead=ahead)) as scored_shards:
                 for scored in scored_shards:
                     self._remarks.extend(scored.remarks)
-                    yield self._seen(scored, texts)
+                    yield self._seen(scored, others)
                     scorer.skipped.clear()  # or memory would grow with the images that cannot be read
         finally:
             if self.work.spaces and isinstance(stages.store, DiskStore):
                 write_last_run(stages.store.root, self.work.space_uses())
 
-    def _texts(self) -> ClassTextFeatures:
-        """The class texts, and those of the negatives as further classes."""
-        import torch
+    def _others(self) -> CommonNames | None:
+        """What images may show besides the classes, if that is asked; and the class texts are encoded."""
+        from abs_classify.methods.confidence import CommonNames
 
-        from abs_classify.methods.scoring import ClassTextFeatures
+        classes = self._class_texts().means
+        if not self._none:
+            return None
+        common = self._stages.text_features(negative_texts(common_names(), self._classifier.label_space)).means
+        negatives = None
+        if self._negative_texts is not None:
+            negatives = self._stages.text_features(self._negative_texts).means
+        return CommonNames.of(classes, common, negatives)
 
-        texts = self._stages.text_features(self._classifier.class_texts)
-        if self._negatives is None:
-            return texts
-        negatives = self._stages.text_features(self._negatives)
-        return ClassTextFeatures(
-            torch.cat([texts.features, negatives.features]),
-            torch.cat([texts.class_index, texts.classes + negatives.class_index]),
-            torch.cat([texts.labels, negatives.labels]),
-        )
+    def _class_texts(self) -> ClassTextFeatures:
+        return self._stages.text_features(self._classifier.class_texts)
 
-    def _seen(self, scored: ScoredShard, texts: ClassTextFeatures) -> Evidence:
+    def _seen(self, scored: ScoredShard, others: CommonNames | None) -> Evidence:
         import numpy as np
         import torch
 
-        from abs_classify.methods.confidence import batch_class_probabilities, confidence_views
+        from abs_classify.methods.confidence import ConfidenceViews, class_probabilities, known_scores
 
+        texts = self._class_texts()
         if not scored.images:
             nothing, none = np.empty((0, texts.classes), np.float32), np.empty(0, np.int64)
-            return Evidence([], scored.skipped, none, nothing, np.empty((0, texts.features.shape[1]), np.float32), None)
+            features = np.empty((0, texts.features.shape[1]), np.float32)
+            return Evidence([], scored.skipped, none, nothing, None, features, None)
         name = self._classifier.method.name
-        views = [
-            torch.cat([torch.from_numpy(rows) for rows in confidence_views(image).values()])
-            for image in scored.views[name]
+        images = [
+            ConfidenceViews.of({kind: torch.from_numpy(rows) for kind, rows in views.items()})
+            for views in scored.views[name]
         ]
-        means = torch.stack([rows.mean(0) for rows in views])
         return Evidence(
             images=scored.images,
             skipped=scored.skipped,
             chosen=scored.scores[name].argmax(axis=1),
-            probabilities=batch_class_probabilities(views, texts).numpy(),
-            features=(means / means.norm(dim=1, keepdim=True)).numpy(),
+            probabilities=class_probabilities(images, texts).numpy(),
+            known=None if others is None else known_scores(images, texts.means, others).numpy(),
+            features=torch.stack([image.mean for image in images]).numpy(),
             looked=scored.looked.get(name),
         )
+
+
+@cache
+def common_names() -> tuple[str, ...]:
+    """Names of common objects and places, of which an image that shows none of the classes may show one."""
+    names = (label.name for name in ("imagenet", "places365") for label in shipped_label_set(name).classes)
+    return tuple(dict.fromkeys(names))
 
 
 def negative_texts(names: Sequence[str], space: LabelSpace) -> ClassTexts:

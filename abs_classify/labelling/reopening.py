@@ -44,7 +44,7 @@ def reopen_labeller(
         ResultError: a file of the folder is damaged.
     """
     from abs_classify.classifier import Classifier
-    from abs_classify.labelling.labeller import Labeller, negative_texts
+    from abs_classify.labelling.labeller import Labeller
 
     settings, identity = folder.run["settings"], folder.run["identity"]
     space = read_label_space(folder)
@@ -58,7 +58,7 @@ def reopen_labeller(
         batch_size=batch_size, cache=cache,
     )  # fmt: skip
     refuse_differences(folder, space, identity_of(classifier, negatives, identity["none"], identity["truncated"]))
-    return Labeller(classifier, negative_texts(negatives, space) if negatives else None)
+    return Labeller(classifier, none=identity["none"], negatives=negatives)
 
 
 def _views(value: Any) -> ViewNumber:

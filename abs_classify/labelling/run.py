@@ -24,7 +24,7 @@ from abs_classify.encoding.work import WorkCounts
 from abs_classify.labelling.estimate import log_estimate
 from abs_classify.labelling.identity import identity_of, open_or_create, views_as_json
 from abs_classify.labelling.judge import Judge, choose_thresholds
-from abs_classify.labelling.labeller import Labeller, negative_texts
+from abs_classify.labelling.labeller import Labeller
 from abs_classify.labelling.prefetch import prefetched
 from abs_classify.labelling.row_writer import RowWriter
 from abs_classify.labelling.rows import LabelRow, Status, table_cells, table_names
@@ -104,7 +104,8 @@ def label(
         views: also as there; by default as few as each label needs, where the method can look at fewer than all.
         out: a folder that keeps the rows of one set of classes, model and method, so that a run resumes; None: none.
         threshold: of the confidence, below which a row is doubtful; None for the default, see ``choose_thresholds``.
-        none: whether an image may show none of the classes; its row is rejected then.
+        none: whether an image may show none of the classes; its row is rejected then. Whether it does is judged by
+            whether common names, or the negatives, fit it better than any class.
         negatives: names of what images may show besides the classes; only with ``none``.
         boxes: a COCO or YOLO file: each box of an image is labelled, as an image of its own.
         formats: of the tables in ``out``.
@@ -155,19 +156,19 @@ def _start(
     if wanted.negatives and not wanted.none:
         raise UsageError("negatives have no effect without none", remedy="Add none, or leave out the negatives")
     space = classifier.label_space
-    if len(space.labels.classes) == 1 and not wanted.negatives:
+    if len(space.labels.classes) == 1 and not wanted.none:
         raise UsageError(
             "one class leaves nothing to choose",
-            remedy="Add classes, or ask whether images show it with --none and --negatives",
+            remedy="Add classes, or ask whether images show it with --none",
         )
-    labeller = Labeller(classifier, negative_texts(wanted.negatives, space) if wanted.negatives else None)
+    labeller = Labeller(classifier, none=wanted.none, negatives=wanted.negatives)
     thresholds = choose_thresholds(len(space.labels.classes), wanted.threshold, none=wanted.none)
     writer = None
     if out is not None:
         identity = identity_of(classifier, wanted.negatives, wanted.none, wanted.truncated)
         folder = open_or_create(out, space, identity, opening)
         writer = RowWriter(folder, wanted.formats, thresholds, order=wanted.order)
-    judge = Judge(len(space.labels.classes), thresholds, with_known=wanted.none)
+    judge = Judge(thresholds)
     return LabelRun(sources, labeller, judge, writer, classifier, progress=progress, truncated=wanted.truncated)
 
 

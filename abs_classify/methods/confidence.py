@@ -1,106 +1,198 @@
-"""The class probabilities of an image, comparable between images: from the views that a method looked at.
+"""The class probabilities of an image, comparable between images, and how well the image fits the label space.
 
 A score of a method orders the classes of one image and says nothing across images: a score of ABS is a sum without a
 bound. Here each view spreads a weight of 1 over the classes, and class c of an image has the mean over its views,
 
-    P_c = mean_v (1/n_c) sum_k exp(f_v . t_ck / T) / sum_c' (1/n_c') sum_k exp(f_v . t_c'k / T),
+    P_c = sum_v w_v (1/n_c) sum_k exp(f_v . t_ck / T) / sum_c' (1/n_c') sum_k exp(f_v . t_c'k / T),
 
-with n_c the number of texts of c and one temperature T for all methods and models of unit features. How P becomes a
-confidence is in ``abs_classify.labelling.confidence``.
+with n_c the number of texts of c, one temperature T, and weights w_v that sum to 1. The views are the full image and
+the parts of it that the method looked at: its crops, or its feature windows where it looks at no crops. All parts
+together weigh twice as much as the full image; a method that looks at no parts has the full image alone. How P becomes
+a confidence is in ``abs_classify.labelling.confidence``; what was measured is in docs/confidence.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from abs_classify.methods.scoring import ClassTextFeatures
+from abs_classify.methods.similarity import unit
 from abs_classify.methods.soft_matching import soft_shares
 from abs_core.errors import UsageError
 
-__all__ = ["TEMPERATURE", "batch_class_probabilities", "class_probabilities", "confidence_views"]
+if TYPE_CHECKING:
+    from abs_classify.methods.scoring import ClassTextFeatures
 
-#: the temperature of class probabilities: warmer than the 0.03 of soft matching, see docs/confidence.md
+__all__ = ["TEMPERATURE", "CommonNames", "ConfidenceViews", "class_probabilities", "known_scores"]
+
+#: warmer than the 0.03 of soft matching: it ranks images better, on every set that was tried
 TEMPERATURE = 0.1
 
-#: kinds of views, those that show an object best first: crops of the image, windows of its features, all of it
-_KINDS = (("box", "random"), ("window",), ("whole",))
+#: kinds of views that show a part of an image; the first of these that a method looks at enter
+_PARTS = (("box", "random"), ("window",))
+_PARTS_WEIGHT = 2.0
 
-Features = TypeVar("Features")
+#: the share of common names that are kept, farthest from the classes first, so that few of them mean a class
+_KEPT_NAMES = 0.85
+
+#: common names whose mean similarity a class must exceed
+_BEST_NAMES = 5
 
 
-def confidence_views(views: Mapping[str, Features]) -> dict[str, Features]:
-    """Which of the views that a method looked at enter the class probabilities: crops, else windows, else the image.
+@dataclass(frozen=True, eq=False)
+class ConfidenceViews:
+    """The views of one image that enter its class probabilities.
 
-    Args:
-        views: by kind: "box" and "random" (crops), "window" (feature windows), "whole" (the full image).
-
-    Returns:
-        The crops if the method looks at crops; otherwise its feature windows; otherwise the full image.
-
-    Raises:
-        UsageError: no view of a known kind.
+    Attributes:
+        features: [V, d] unit.
+        weights: [V], summing to 1.
     """
-    for kinds in _KINDS:
-        if chosen := {kind: views[kind] for kind in kinds if kind in views}:
-            return chosen
-    raise UsageError(f"class probabilities need a view of a known kind, got {sorted(views)}")
+
+    features: Tensor
+    weights: Tensor
+
+    @classmethod
+    def of(cls, views: Mapping[str, Tensor]) -> ConfidenceViews:
+        """Choose among the views of an image and weigh them, see the module.
+
+        Args:
+            views: by kind, [n, d] each: "box" and "random" (crops), "window" (feature windows), "whole" (the full
+                image). Kinds without a view count as absent.
+
+        Raises:
+            UsageError: no view of a known kind.
+        """
+        present = {kind: features for kind, features in views.items() if len(features)}
+        of_parts = ([present[kind] for kind in kinds if kind in present] for kinds in _PARTS)
+        parts = next((features for features in of_parts if features), [])
+        groups = [torch.cat(parts)] if parts else []
+        shares = [_PARTS_WEIGHT] if parts else []
+        if "whole" in present:
+            groups, shares = [*groups, present["whole"]], [*shares, 1.0]
+        if not groups:
+            raise UsageError(f"a confidence needs a view of a known kind, got {sorted(present)}")
+        weights = [
+            rows.new_full((len(rows),), share / sum(shares) / len(rows))
+            for rows, share in zip(groups, shares, strict=True)
+        ]
+        return cls(torch.cat(groups), torch.cat(weights))
+
+    @property
+    def mean(self) -> Tensor:
+        """The weighted mean of the features, [d] unit."""
+        return unit(self.weights @ self.features)
 
 
 def class_probabilities(
-    views: Mapping[str, Tensor] | Tensor, texts: ClassTextFeatures, temperature: float = TEMPERATURE
+    images: Sequence[ConfidenceViews], texts: ClassTextFeatures, temperature: float = TEMPERATURE
 ) -> Tensor:
-    """P of one image or of images with equally many views.
+    """P of images with any number of views each. Memory does not grow with the number of views times texts.
 
     Args:
-        views: unit features [V, d] of one image or [B, V, d] of B images; or these by kind, of which
-            ``confidence_views`` enter, each view with the same weight.
+        images: B images.
         texts: of C classes.
         temperature: T.
 
     Returns:
-        [C] or [B, C], in [0, 1], summing to 1 over the classes; float32, or float64 if views or texts are float64.
+        [B, C], in [0, 1], each row summing to 1; float32, or float64 if views or texts are float64.
 
     Raises:
-        ModelError: a view whose features are zero or not finite.
-        UsageError: no view, shapes that do not fit, or a temperature that is not positive.
+        ModelError: a view whose features are zero or not finite; the message has its position among all views.
+        UsageError: no image, shapes that do not fit, or a temperature that is not positive.
     """
-    features = views if isinstance(views, Tensor) else torch.cat(list(confidence_views(views).values()), dim=-2)
-    images = features if features.dim() == 3 else features[None]
-    probabilities = batch_class_probabilities(list(images), texts, temperature)
-    return probabilities if features.dim() == 3 else probabilities[0]
+    rows, image_of_row = _rows(images)
+    weights = torch.cat([image.weights for image in images])
+    probabilities: Tensor | None = None
+    for block, shares in soft_shares(rows, texts.soft_texts, temperature):
+        if probabilities is None:
+            probabilities = shares.new_zeros(len(images), shares.shape[1])
+        probabilities.index_add_(0, image_of_row[block], shares * weights[block, None].to(shares.dtype))
+    assert probabilities is not None  # there is a view
+    return probabilities
 
 
-def batch_class_probabilities(
-    images: Sequence[Mapping[str, Tensor] | Tensor], texts: ClassTextFeatures, temperature: float = TEMPERATURE
-) -> Tensor:
-    """P of images with any number of views each: [B, C], as ``class_probabilities`` gives it for each of them.
+def _rows(images: Sequence[ConfidenceViews]) -> tuple[Tensor, Tensor]:
+    """The views of all images [R, d], and the image of each, int64 [R]."""
+    if not images:
+        raise UsageError("there is no image")
+    rows = torch.cat([image.features for image in images])
+    counts = torch.tensor([len(image.features) for image in images], device=rows.device)
+    return rows, torch.arange(len(images), device=rows.device).repeat_interleave(counts)
 
-    Memory does not grow with the number of views times texts.
+
+@dataclass(frozen=True, eq=False)
+class CommonNames:
+    """What an image may show besides the classes.
+
+    Attributes:
+        common: [K, d] unit, the mean texts of common names, those that are near a class left out; K may be 0.
+        negatives: [N, d] unit, the mean texts of names that the user gave; N may be 0.
+    """
+
+    common: Tensor
+    negatives: Tensor
+
+    @classmethod
+    def of(cls, classes: Tensor, common: Tensor, negatives: Tensor | None = None) -> CommonNames:
+        """Leave out the common names that are nearest to a class: they may mean the same.
+
+        Nearness is that of the texts, and the share that is left out is fixed, since how similar texts are at most
+        differs between models (as NegLabel does it: Jiang et al. 2024, Negative label guided OOD detection with
+        pretrained vision-language models, ICLR).
+
+        Args:
+            classes: [C, d] unit, the mean text of each class.
+            common: [K, d] unit, of common names.
+            negatives: [N, d] unit, of names that the user gave, all of which are kept.
+        """
+        nearness = (common @ classes.T).amax(1)
+        kept = torch.argsort(nearness, stable=True)[: int(len(common) * _KEPT_NAMES)]
+        return cls(common[kept.sort().values], classes[:0] if negatives is None else negatives)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no name at all."""
+        return not len(self.common) and not len(self.negatives)
+
+
+def known_scores(images: Sequence[ConfidenceViews], classes: Tensor, others: CommonNames) -> Tensor:
+    """How much better the best class fits an image than what it may show besides.
+
+    A name fits an image as well as the view that it fits best: the largest cosine of its mean text with the full image
+    or a part of it. From the best class is taken what fits besides: the mean over the five best common names, or the
+    best negative if that fits better. Above 0 the image is likely to show a class, below 0 something else.
 
     Args:
-        images: B images, each [V, d] or by kind, see ``class_probabilities``.
-        texts: of C classes.
-        temperature: T.
+        images: B images.
+        classes: [C, d] unit, the mean text of each class.
+        others: at least one name.
+
+    Returns:
+        [B], from -2 to 2.
 
     Raises:
-        As ``class_probabilities`` does.
+        UsageError: no image, or no other name.
     """
-    rows = [
-        image if isinstance(image, Tensor) else torch.cat(list(confidence_views(image).values())) for image in images
-    ]
-    for position, features in enumerate(rows):
-        if features.dim() != 2 or not len(features):
-            raise UsageError(f"image {position} needs views [V, d], at least one, got {list(features.shape)}")
-    sums: Tensor | None = None
-    counts = torch.tensor([len(features) for features in rows])
-    owner = torch.arange(len(rows)).repeat_interleave(counts)
-    for block, shares in soft_shares(torch.cat(rows), texts.soft_texts, temperature):
-        if sums is None:
-            sums = shares.new_zeros(len(rows), shares.shape[1])
-        sums.index_add_(0, owner[block].to(shares.device), shares)
-    assert sums is not None  # there is a view
-    return sums / counts.to(sums)[:, None]
+    if others.empty:
+        raise UsageError("there is no name of what images may show besides the classes", remedy="Give negatives")
+    rows, image_of_row = _rows(images)
+    best = _best_fits(rows, image_of_row, len(images), classes).amax(1)
+    besides = rows.new_full((len(images),), -torch.inf)
+    if len(others.common):
+        fits = _best_fits(rows, image_of_row, len(images), others.common)
+        besides = fits.topk(min(_BEST_NAMES, fits.shape[1]), dim=1).values.mean(1)
+    if len(others.negatives):
+        fits = _best_fits(rows, image_of_row, len(images), others.negatives)
+        besides = torch.maximum(besides, fits.amax(1))
+    return best - besides
+
+
+def _best_fits(rows: Tensor, image_of_row: Tensor, images: int, names: Tensor) -> Tensor:
+    """The largest cosine of any view of an image with each name: [B, K]."""
+    cosines = rows @ names.to(rows.dtype).T
+    index = image_of_row[:, None].expand_as(cosines)
+    return cosines.new_empty(images, len(names)).scatter_reduce_(0, index, cosines, "amax", include_self=False)

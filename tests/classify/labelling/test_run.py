@@ -19,7 +19,8 @@ from abs_classify.labelling.judge import Thresholds
 from abs_classify.labelling.label_folder import LabelFolder
 from abs_classify.labelling.reopening import evidence_of_rows, reopen_labeller
 from abs_classify.labelling.run import LabelRun
-from abs_classify.methods.confidence import class_probabilities, confidence_views
+from abs_classify.methods.confidence import ConfidenceViews, class_probabilities
+from abs_classify.methods.views import FullImage
 from abs_classify.models.registry import load_model
 from abs_core.errors import DatasetError, StorageError, UsageError
 
@@ -105,9 +106,10 @@ def test_label_and_confidence_are_those_of_the_method(photos: Path, tmp_path: Pa
         assert row.label == list(CLASSES).index(prediction.class_id)
         stages = classifier.stages
         (group,) = classifier.identified([row.location.file])
-        views = stages.views([image for image in group if hasattr(image, "id")], classifier.method.views)
-        seen = confidence_views(classifier.method.views_by_kind(views))
-        expected = class_probabilities(seen, classifier.text_features)[0].numpy()
+        wanted = (*classifier.method.views, FullImage())
+        views = stages.views([image for image in group if hasattr(image, "id")], wanted)
+        seen = ConfidenceViews.of({view.kind: rows[0] for view, rows in views.items()})
+        expected = class_probabilities([seen], classifier.text_features)[0].numpy()
         assert row.confidence == pytest.approx(float(expected[row.label]), abs=2e-6)
         assert {entry.position for entry in row.ranking} == {0, 1, 2}
 
@@ -284,7 +286,9 @@ def test_a_reopened_folder_sees_what_the_run_saw(photos: Path, tmp_path: Path, m
     seen_rows = 0
     for rows, seen in evidence_of_rows(folder, labeller, folder.rows()):
         assert [row.label for row in rows] == seen.chosen.tolist()
-        assert seen.probabilities.shape == (len(rows), 4)
+        assert seen.probabilities.shape == (len(rows), 3)
+        assert seen.known is not None
+        assert [row.known for row in rows] == pytest.approx(seen.known.tolist(), abs=2e-6)
         assert np.allclose(seen.probabilities.sum(1), 1, atol=1e-5)
         assert np.allclose(np.linalg.norm(seen.features, axis=1), 1, atol=1e-5)
         seen_rows += len(rows)
