@@ -334,6 +334,21 @@ class LabelFolder:
                 [(reason, number) for number in numbers],
             )
 
+    def relabel(self, rows: Sequence[LabelRow], generation: int) -> None:
+        """Replace what is said of the images of rows that are there, all or none; the images stay as they are.
+
+        Args:
+            rows: with their numbers.
+            generation: of the labels.
+        """
+        with self._database(write=True) as base, base:
+            base.executemany(
+                "UPDATE rows SET status = :status, label = :label, second = :second, confidence = :confidence, "
+                "margin = :margin, ranking = :ranking, known = :known, views = :views, reason = :reason, "
+                "generation = :generation WHERE number = :number",
+                [{**_said(row), "generation": generation, "number": row.number} for row in rows],
+            )
+
     def judge(self, threshold: float, known_threshold: float | None, reasons: Mapping[Status, str]) -> int:
         """Give all rows with a label the status that thresholds give them; see ``Thresholds.judge``, which it follows.
 
@@ -391,15 +406,7 @@ class LabelFolder:
                             "location": json.dumps(row.location.as_json() if row.location else {}),
                             "stamp": stamp,
                             "image": row.image_id,
-                            "status": row.status,
-                            "label": row.label,
-                            "second": row.ranking[1].position if len(row.ranking) > 1 else None,
-                            "confidence": row.confidence,
-                            "margin": row.margin,
-                            "ranking": json.dumps([[entry.position, entry.confidence] for entry in row.ranking]),
-                            "known": row.known,
-                            "views": row.views,
-                            "reason": row.reason,
+                            **_said(row),
                             "generation": generation,
                         },
                     ).fetchone()[0]
@@ -426,6 +433,21 @@ _JUDGE = (
     f"reason = CASE {_JUDGED} WHEN 'rejected' THEN :rejected WHEN 'doubtful' THEN :doubtful ELSE '' END "
     f"WHERE status IN ('labelled', 'doubtful', 'rejected') AND status != {_JUDGED}"
 )
+
+
+def _said(row: LabelRow) -> dict[str, Any]:
+    """What a row says of its image, as columns of the database."""
+    return {
+        "status": row.status,
+        "label": row.label,
+        "second": row.ranking[1].position if len(row.ranking) > 1 else None,
+        "confidence": row.confidence,
+        "margin": row.margin,
+        "ranking": json.dumps([[entry.position, entry.confidence] for entry in row.ranking]),
+        "known": row.known,
+        "views": row.views,
+        "reason": row.reason,
+    }
 
 
 def _row(values: Sequence[Any]) -> LabelRow:
