@@ -60,7 +60,7 @@ function drawDecision(decision, names, run) {
       const button = document.createElement("button");
       button.type = "button";
       const name = document.createElement("bdi");
-      name.textContent = opinion.action === "reject" ? "None of these" : names[opinion.label];
+      name.textContent = outcome(opinion, names);
       const reviewer = document.createElement("small");
       reviewer.textContent = who(opinion.reviewer);
       button.append(name, reviewer);

@@ -163,7 +163,7 @@ class VirtualGrid {
         element.hidden = false;
         this.#fill(element, row);
       }
-      element.style.transform = `translateY(${row * this.rowHeight - this.#offset + this.#viewport.scrollTop}px)`;
+      element.style.transform = `translateY(${row * this.rowHeight - this.#offset + this.#lastTop}px)`;
     }
     this.#moved(first * this.columns, Math.min(this.count, (last + 1) * this.columns) - 1);
   }

@@ -1,32 +1,14 @@
 "use strict";
 // The page: what is shown of the rows, and what keys and buttons do.
 
-const element = (id) => document.getElementById(id);
 const THUMBNAILS = [120, 190, 270, 380];
-const ACTIONS = { accept: "Accepted", label: "Labelled", reject: "None of these", undo: "Not decided" };
-const STATUS_NAMES = {
-  labelled: "Labelled", doubtful: "Doubtful", rejected: "Rejected", failed: "Failed", vanished: "Vanished", reviewed: "Reviewed",
-};
-const MISSING = { failed: "Cannot be read", vanished: "No longer there" };
 // what the queue is for: the rest is labelled with confidence, or cannot be looked at
 const DOUBTED = ["doubtful", "rejected"];
-
-const number = (value) => value.toLocaleString("en");
-const counted = (value, singular, plural) => `${number(value)} ${value === 1 ? singular : plural}`;
-
-/** A confidence in [0, 1] as per cent; never 100 nor 0 for what is only near. */
-function percent(value) {
-  if (value === null || value === undefined) return "";
-  if (value >= 0.995 && value < 1) return "> 99 %";
-  if (value < 0.005 && value > 0) return "< 1 %";
-  return `${Math.round(100 * value)} %`;
-}
 
 class ReviewPage {
   #backend;
   #run;
   #names;
-  #index;
   #chooser;
   #outbox;
   #list;
@@ -37,8 +19,7 @@ class ReviewPage {
   #selection = null; // [first, last] index
   #undo = [];
   #view = "queue";
-  #groups = [];
-  #group = { label: null, second: null };
+  #groups;
   #size = matchMedia("(max-width: 30rem)").matches ? 0 : 1;
   #large = false;
   #token = "";
@@ -47,6 +28,8 @@ class ReviewPage {
   #told = false;
   #reloads = 0;
   #toasts = 0;
+  #away = false;
+  #refusal = "";
   #turn = Promise.resolve();
   #wide = matchMedia("(min-width: 68rem)");
 
@@ -54,8 +37,12 @@ class ReviewPage {
     this.#backend = backend;
     this.#run = run;
     this.#names = run.classes.map((entry) => printable(entry.name));
-    this.#index = new ClassIndex(run.classes);
-    this.#chooser = new ClassChooser(this.#index);
+    const index = new ClassIndex(run.classes);
+    this.#chooser = new ClassChooser(index);
+    this.#groups = new GroupList(index, this.#names, () => {
+      this.#open();
+      if (!this.#wideSide()) this.#takeFocus();
+    });
     this.#reviewed = run.reviewed;
     this.#outbox = new Outbox(backend);
     this.#list = new RowList(backend, () => this.#outbox.idle());
@@ -90,7 +77,7 @@ class ReviewPage {
   async #open() {
     const order = this.#view === "queue" ? "queue" : element("order").value;
     const query = {
-      order, status: element("status").value, label: this.#group.label, second: this.#group.second,
+      order, status: element("status").value, ...this.#groups.chosen,
       decided: element("decided").value, search: element("search").value.trim(),
     };
     this.#clearSelection();
@@ -113,7 +100,7 @@ class ReviewPage {
 
   #setView(view) {
     this.#view = view;
-    this.#group = { label: null, second: null };
+    this.#groups.show([], "");
     for (const button of element("views").children) button.setAttribute("aria-current", String(button.dataset.view === view));
     const grouped = view === "classes" || view === "confusions";
     document.body.dataset.view = view;
@@ -123,8 +110,6 @@ class ReviewPage {
     const order = element("order");
     order.value = view === "queue" ? "queue" : view === "all" ? "path" : "doubtful";
     order.closest("label").hidden = view === "queue";
-    element("narrow").value = "";
-    this.#showPick();
     this.#closeLarge();
     if (grouped) this.#showGroups();
     else this.#open();
@@ -134,7 +119,7 @@ class ReviewPage {
     return matchMedia("(min-width: 52rem)").matches;
   }
 
-  /** The classes or pairs of classes beside the grid. */
+  /** The classes or pairs of classes beside the grid, the first of which is listed. */
   async #showGroups() {
     const view = this.#view;
     let groups = this.#run.labels.map(([label, rows]) => ({ label, second: null, rows }));
@@ -147,66 +132,8 @@ class ReviewPage {
       }
     }
     if (view !== this.#view) return;
-    this.#groups = groups;
-    if (groups.length) this.#group = { label: groups[0].label, second: groups[0].second };
-    this.#showPick();
-    this.#drawGroups();
+    this.#groups.show(groups, view === "confusions" ? "All pairs" : "All classes");
     this.#open();
-  }
-
-  #drawGroups() {
-    const query = folded(element("narrow").value.trim());
-    const matches = this.#groups.filter(({ label, second }) =>
-      [label, second].some((position) => position !== null && this.#index.entries[position].folds.some((fold) => fold.includes(query))));
-    const shown = matches.slice(0, 300);
-    const most = Math.max(1, ...this.#groups.map(({ rows }) => rows));
-    const items = shown.map(({ label, second, rows }) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      const name = document.createElement("span");
-      name.append(this.#nameElement(label));
-      if (second !== null) {
-        const arrow = document.createElement("i");
-        arrow.textContent = "or";
-        name.append(arrow, this.#nameElement(second));
-      }
-      const amount = document.createElement("small");
-      amount.textContent = number(rows);
-      button.style.setProperty("--share", `${(100 * rows) / most}%`);
-      button.append(name, amount);
-      button.setAttribute("aria-pressed", String(label === this.#group.label && second === this.#group.second));
-      button.addEventListener("click", () => {
-        const same = label === this.#group.label && second === this.#group.second;
-        this.#group = same ? { label: null, second: null } : { label, second };
-        element("side").classList.remove("open");
-        this.#drawGroups();
-        this.#showPick();
-        this.#open();
-        if (!this.#wideSide()) element("grid").focus({ preventScroll: true });
-      });
-      const item = document.createElement("li");
-      item.append(button);
-      return item;
-    });
-    if (matches.length > shown.length || !matches.length) {
-      const item = document.createElement("li");
-      item.className = "more";
-      item.textContent = matches.length ? `${number(matches.length - shown.length)} more: type to narrow them down` : "None.";
-      items.push(item);
-    }
-    element("groups").replaceChildren(...items);
-  }
-
-  #showPick() {
-    const { label, second } = this.#group;
-    const names = [label, second].filter((position) => position !== null).map((position) => this.#names[position]);
-    element("pick").textContent = names.length ? names.join(" or ") : this.#view === "confusions" ? "All pairs" : "All classes";
-  }
-
-  #nameElement(position) {
-    const name = document.createElement("bdi");
-    name.textContent = this.#names[position];
-    return name;
   }
 
   #listChanged() {
@@ -228,7 +155,7 @@ class ReviewPage {
   #showNotice() {
     const total = this.#list.total;
     const [title, text, button] = element("notice").firstElementChild.children;
-    const filtered = element("search").value || element("status").value || element("decided").value !== "any" || this.#group.label !== null;
+    const filtered = element("search").value || element("status").value || element("decided").value !== "any" || this.#groups.chosen.label !== null;
     let shown = true;
     button.hidden = true;
     if (this.#list.problem && total === null) {
@@ -313,6 +240,7 @@ class ReviewPage {
   }
 
   #send(entries) {
+    this.#refusal = "";
     for (const { before, after } of entries) this.#reviewed += Boolean(after) - Boolean(before);
     this.#outbox.add(entries);
     this.#grid.refresh();
@@ -349,6 +277,7 @@ class ReviewPage {
     element("question").textContent = question;
     dialog.returnValue = "";
     dialog.showModal();
+    dialog.querySelector("[value=yes]").focus();
     return new Promise((resolve) => {
       dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
     });
@@ -368,7 +297,7 @@ class ReviewPage {
   }
 
   #undoLast() {
-    const group = this.#undo.pop();
+    const group = this.#undo.pop() ?? this.#earlier();
     if (!group) {
       this.#say("There is nothing to undo.", false);
       return;
@@ -387,13 +316,21 @@ class ReviewPage {
     this.#say(group.length === 1 ? "Undone" : `Undone: ${counted(group.length, "decision", "decisions")}`, false);
   }
 
+  /** What this reviewer decided of the current image before the page was opened. */
+  #earlier() {
+    const row = this.#list.at(this.#focus);
+    const decision = row && this.#decision(row);
+    const mine = decision?.reviewer.split(", ").includes(this.#run.reviewer);
+    return mine ? [{ row, before: null, after: decision, index: this.#focus }] : undefined;
+  }
+
   async #choose() {
     const row = this.#list.at(this.#focus);
     if (!this.#selection && !this.#canDecide(row)) return;
     const ranking = this.#selection ? [] : row.ranking.map(([position, confidence]) => [position, percent(confidence)]);
     const recent = this.#recent.filter((position) => !ranking.some(([ranked]) => ranked === position)).map((position) => [position, "recent"]);
     const position = await this.#chooser.open([...ranking, ...recent], "Choose a class");
-    element("grid").focus({ preventScroll: true });
+    this.#takeFocus();
     if (position === null) return;
     this.#recent = [position, ...this.#recent.filter((other) => other !== position)].slice(0, 8);
     await this.#act("label", position);
@@ -412,16 +349,16 @@ class ReviewPage {
     const count = this.#outbox.entries.length;
     const problem = this.#outbox.problem;
     const embedded = this.#backend.embedded;
-    const state = problem ? "failed" : count ? "saving" : embedded && this.#backend.unsaved ? "waiting" : "saved";
+    const state = problem || this.#away ? "failed" : count ? "saving" : embedded && this.#backend.unsaved ? "waiting" : "saved";
     const saved = element("saved");
     saved.dataset.state = state;
-    saved.textContent = embedded ? this.#backend.state() : problem ? `${number(count)} not saved` : count ? "Saving…" : "Saved";
+    saved.textContent = embedded ? this.#backend.state() : problem ? `${number(count)} not saved` : this.#away ? "No connection" : count ? "Saving…" : "Saved";
     saved.title = problem ? `${problem}. Trying again until it works.` : "";
     element("retry").hidden = !problem;
     element("download").hidden = !(embedded || problem);
     if (embedded) element("download").textContent = "Save decisions";
     else element("download").title = "A file of the decisions that are not saved, for `abs label merge`";
-    this.#alert(problem ? `${problem}. ${counted(count, "decision is", "decisions are")} kept here and sent again.` : "");
+    this.#alert(problem ? `${problem}. ${counted(count, "decision is", "decisions are")} kept here and sent again.` : this.#refusal);
   }
 
   #alert(text) {
@@ -454,10 +391,22 @@ class ReviewPage {
       const { token, rows, reviewed } = await this.#backend.changes(this.#token);
       if (this.#token && rows.length) this.#take(rows, reviewed);
       this.#token = token;
+      this.#setAway(false);
     } catch {
-      // the outbox says so as soon as it matters
+      this.#setAway(true);
     }
     setTimeout(() => this.#poll(), document.hidden ? 15000 : 3000);
+  }
+
+  #setAway(away) {
+    if (away === this.#away) return;
+    this.#away = away;
+    this.#showSaved();
+    if (away) return;
+    this.#outbox.retry();
+    // pictures that did not come are asked for again
+    for (const cell of document.querySelectorAll(".cell.broken")) cell.classList.remove("broken");
+    this.#grid.refresh();
   }
 
   #download() {
@@ -549,7 +498,8 @@ class ReviewPage {
     cell.dataset.number = String(row.number);
     cell.id = `row-${row.number}`;
     this.#markCell(cell, index);
-    this.#drawText(cell, row);
+    drawCard(cell, row, this.#decision(row), this.#names, this.#grid.cellWidth);
+    cell.classList.toggle("unsaved", Boolean(this.#outbox.pending(row.image)) && !this.#backend.embedded);
     const source = row.status in MISSING ? "" : this.#backend.thumbnail(row, this.#side());
     if (!source) cell.classList.add("broken");
     else if (this.#grid.settled && image.getAttribute("src") !== source && !cell.classList.contains("broken")) image.src = source;
@@ -563,42 +513,6 @@ class ReviewPage {
     if (focused && cell.id) element("grid").setAttribute("aria-activedescendant", cell.id);
   }
 
-  #drawText(cell, row) {
-    const decision = this.#decision(row);
-    const entry = this.#outbox.pending(row.image);
-    const state = decision?.conflict ? "conflict" : (decision?.action ?? "open");
-    cell.dataset.state = state;
-    cell.dataset.status = row.status;
-    cell.classList.toggle("unsaved", Boolean(entry) && !this.#backend.embedded);
-    const chosen = decision && decision.action === "label" ? decision.label : row.label;
-    const rejected = state === "reject";
-    const opinions = state === "conflict" ? [decision, ...decision.others] : [];
-    const said = (opinion) => (opinion.action === "reject" ? "None of these" : this.#names[opinion.label]);
-    const label = opinions.length ? opinions.map(said).join(" / ") : rejected ? "None of these" : chosen === null ? (MISSING[row.status] ?? "No label") : this.#names[chosen];
-    const put = (selector, text) => {
-      const target = cell.querySelector(selector);
-      if (target.textContent !== text) target.textContent = text;
-    };
-    put(".label bdi", label);
-    put(".percent", percent(row.confidence));
-    cell.querySelector(".meter").hidden = row.confidence === null;
-    cell.querySelector(".meter i").style.width = `${100 * (row.confidence ?? 0)}%`;
-    const second = opinions.length ? "reviewers disagree" : decision && (decision.action === "label" || rejected) ? (row.label === null ? "" : `was ${this.#names[row.label]}`) : row.ranking[1] ? `or ${this.#names[row.ranking[1][0]]}` : printable(row.reason);
-    put(".second bdi", second);
-    const path = printable(row.path);
-    // its end says more than its start
-    const room = Math.max(12, Math.floor((this.#grid.cellWidth - 20) / 6.6));
-    put(".path bdi", path.length > room ? `…${path.slice(1 - room)}` : path);
-    cell.querySelector(".path").title = path;
-    put(".missing", MISSING[row.status] ?? "No picture");
-    const badge = { accept: "✓", label: "✎", reject: "✕", conflict: "!" }[state] ?? "";
-    put(".badge", badge);
-    put(".status", row.status === "doubtful" || row.status === "rejected" ? row.status : "");
-    cell.querySelector(".drawn").hidden = row.shown_by !== "random";
-    const verdict = decision ? (decision.conflict ? "Conflict" : `${ACTIONS[decision.action]} by ${decision.reviewer}`) : "Not decided";
-    cell.setAttribute("aria-label", [label, percent(row.confidence), second, STATUS_NAMES[row.status], verdict, path].filter(Boolean).join(", "));
-  }
-
   /** The current image beside the grid, or before it. */
   #drawFocus() {
     const row = this.#list.at(this.#focus);
@@ -606,9 +520,10 @@ class ReviewPage {
     pane.hidden = !row || !(this.#large || this.#wide.matches);
     document.body.classList.toggle("large", this.#large && Boolean(row));
     if (pane.hidden) return;
+    element("spoken").textContent = this.#large ? document.getElementById(`row-${row.number}`)?.getAttribute("aria-label") ?? "" : "";
     drawDetails(row, this.#decision(row), { names: this.#names, run: this.#run, backend: this.#backend, large: this.#large });
     for (const button of element("actions").children) {
-      button.disabled = button.dataset.do === "undo" ? !this.#undo.length : !this.#canDecide(row) || (button.dataset.do === "accept" && row.label === null);
+      button.disabled = button.dataset.do === "undo" ? !(this.#undo.length || this.#earlier()) : !this.#canDecide(row) || (button.dataset.do === "accept" && row.label === null);
     }
     element("previous").disabled = this.#focus === 0;
     element("next").disabled = this.#focus >= this.#list.total - 1;
@@ -617,14 +532,19 @@ class ReviewPage {
   }
 
   #closeLarge() {
-    this.#large = false;
-    this.#drawFocus();
+    if (this.#large) this.#toggleLarge();
   }
 
   #toggleLarge() {
     this.#large = !this.#large;
     this.#drawFocus();
     if (!this.#large) this.#grid.reveal(this.#focus);
+    this.#takeFocus();
+  }
+
+  /** Put the keyboard where the current image is. */
+  #takeFocus() {
+    element(this.#large ? "focus" : "grid").focus({ preventScroll: true });
   }
 
   // --- keys, clicks --------------------------------------------------------------------------------------------------
@@ -672,7 +592,7 @@ class ReviewPage {
     const target = event.target;
     if (target.matches("input, select, textarea")) {
       if (event.key === "Escape" || (event.key === "Enter" && target.id === "search")) {
-        element("grid").focus({ preventScroll: true });
+        this.#takeFocus();
         event.preventDefault();
       }
       return;
@@ -718,7 +638,7 @@ class ReviewPage {
       // without room for the image beside the grid, a tap opens it
       if (!this.#wide.matches && (again || matchMedia("(hover: none)").matches)) this.#toggleLarge();
     }
-    element("grid").focus({ preventScroll: true });
+    this.#takeFocus();
   }
 
   #do(action) {
@@ -743,13 +663,11 @@ class ReviewPage {
       clearTimeout(typing);
       typing = setTimeout(() => this.#open(), 250);
     });
-    element("narrow").addEventListener("input", () => this.#drawGroups());
-    element("pick").addEventListener("click", () => element("side").classList.toggle("open"));
     for (const box of [element("batch"), element("actions")]) {
       box.addEventListener("click", (event) => {
         const button = event.target.closest("button");
         if (button) this.#do(button.dataset.do);
-        grid.focus({ preventScroll: true });
+        this.#takeFocus();
       });
     }
     for (const box of [element("ranking"), element("opinions")]) {
@@ -757,7 +675,7 @@ class ReviewPage {
         const button = event.target.closest("button");
         if (button?.dataset.reject) this.#act("reject");
         else if (button) this.#act("label", Number(button.dataset.position));
-        grid.focus({ preventScroll: true });
+        this.#takeFocus();
       });
     }
     element("close").addEventListener("click", () => this.#closeLarge());
@@ -785,7 +703,7 @@ class ReviewPage {
       const { entry, message } = event.detail;
       this.#reviewed += Boolean(entry.before) - Boolean(entry.after);
       this.#showProgress();
-      this.#alert(`The decision on ${printable(entry.row.path)} was not taken: ${message}`);
+      this.#refusal = `The decision on ${printable(entry.row.path)} was not taken: ${message}`;
       this.#grid.refresh();
       this.#drawFocus();
     });

@@ -76,8 +76,8 @@ def test_decisions_come_back_as_a_file(folder: LabelFolder, page: Page, tmp_path
     page.open((tmp_path / "page.html").as_uri(), tmp_path)
     page.wait_for("document.getElementById('reviewed').textContent === '4 of 6 reviewed'")
     page.wait_for("document.querySelector('.cell.focused .path').textContent === 'images/0006.png'")
-    page.press("Home", "u")
-    assert page.run("document.getElementById('reviewed').textContent") == "4 of 6 reviewed"
+    page.press("Home", "u")  # also what was decided before
+    assert page.run("document.getElementById('reviewed').textContent") == "3 of 6 reviewed"
 
 
 def test_nothing_in_it_can_run(folder: LabelFolder, tmp_path: Path) -> None:
@@ -95,6 +95,6 @@ def test_its_size_is_bounded(folder: LabelFolder, tmp_path: Path) -> None:
     written = write(folder, tmp_path / "page.html", max_bytes=204_000)
     assert 0 < written < 6
     assert (tmp_path / "page.html").stat().st_size < 204_000
-    with pytest.raises(UsageError, match="no image of .* fits into 1.0 kB"):
+    with pytest.raises(UsageError, match=r"no image of .* fits into 1\.0 kB"):
         write(folder, tmp_path / "none.html", max_bytes=1000)
     assert not (tmp_path / "none.html").exists()
