@@ -54,6 +54,16 @@ def test_no_folder_becomes_a_package(wheel: Path) -> None:
     assert packages == {"abs_core", "abs_descriptions", "abs_classify", "abs_cli"}
 
 
+def test_pages_are_in_the_wheel(wheel: Path) -> None:
+    pages = {
+        path.relative_to(ROOT).as_posix()
+        for kind in ("html", "j2", "css", "js")
+        for path in ROOT.glob(f"abs_*/**/*.{kind}")
+    }
+    assert "abs_classify/labelling/review/page.html" in pages
+    assert pages <= set(zipfile.ZipFile(wheel).namelist())
+
+
 @pytest.mark.slow
 def test_the_installed_wheel_works(installed: Path, tmp_path: Path, shared_cache: Path) -> None:
     (tmp_path / "labels.txt").write_text("cat\nrocket\n", encoding="utf-8")
