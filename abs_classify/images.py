@@ -61,6 +61,7 @@ Truncated: TypeAlias = Literal["refuse", "accept"]
 TRUNCATED = "read in part: the file ends early"
 
 _ORIENTATION_TAG = 0x0112
+_WIDTH_TAG, _HEIGHT_TAG = 0x0100, 0x0101
 
 # of TIFF: what kind of image a page is; camera raw files begin with a preview
 _SUBFILE_TAG, _REDUCED = 0x00FE, 1
@@ -141,7 +142,10 @@ def image_size(source: Path | bytes, name: str) -> ImageSize:
         with io.BytesIO(source) if isinstance(source, bytes) else open_regular(source) as stream:
             image = _open(stream, repr(name))
             orientation = _orientation(image) if image.format != "PNG" or _mentions_orientation(stream) else 1
-            return ImageSize(*image.size, orientation if orientation in _UPRIGHT else 1)
+            # of TIFF Pillow gives the size that the image has upright
+            tags = getattr(image, "tag_v2", {})
+            stored = tags.get(_WIDTH_TAG, image.width), tags.get(_HEIGHT_TAG, image.height)
+            return ImageSize(*stored, orientation if orientation in _UPRIGHT else 1)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ImageError(

@@ -89,7 +89,7 @@ class _JsonReader:
             try:
                 value, end = _decoder.raw_decode(self._text, self._position)
                 # a number may go on in what was not read
-                if end < len(self._text) or self._is_whole:
+                if end - self._position <= _MAX_VALUE and (end < len(self._text) or self._is_whole):
                     self._position = end
                     return value
             except ValueError:
@@ -97,7 +97,7 @@ class _JsonReader:
                     raise
             except RecursionError as error:
                 raise ValueError("it is nested too deeply") from error
-            if len(self._text) - self._position > _MAX_VALUE:
+            if self._is_whole or len(self._text) - self._position > _MAX_VALUE:
                 raise ValueError(f"a value has more than {_MAX_VALUE} characters")
             self._read(step)
             step *= 2

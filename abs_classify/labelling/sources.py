@@ -107,13 +107,13 @@ class ImageSources:
         return total
 
 
-class _Source(Protocol):
+class _ImageSource(Protocol):
     def images(self, walk: FolderWalk) -> Iterator[ListedImage]: ...
 
     def count(self, walk: FolderWalk) -> int | None: ...
 
 
-def _sources_of(place: str, stdin: BinaryIO | None) -> list[_Source]:
+def _sources_of(place: str, stdin: BinaryIO | None) -> list[_ImageSource]:
     """What one argument names.
 
     Raises:
@@ -154,7 +154,7 @@ def _absolute(place: bytes) -> bytes:
     return os.path.abspath(place)  # noqa: PTH100
 
 
-def _path_source(place: str) -> _Source:
+def _path_source(place: str) -> _ImageSource:
     """A path that exists."""
     shown = os.fsencode(place)
     path = _absolute(shown)
@@ -283,7 +283,7 @@ class _NameList:
             shown = os.path.join(os.fsencode(self.folder), name)  # noqa: PTH118
             yield from _Path(_absolute(shown), shown).images(walk)
 
-    def count(self, walk: FolderWalk) -> int | None:  # noqa: ARG002 - a ``_Source``
+    def count(self, walk: FolderWalk) -> int | None:  # noqa: ARG002 - a ``_ImageSource``
         if self.stream is not None:
             return None
         with suppress(OSError), open_regular(self.file) as stream:
@@ -305,22 +305,22 @@ def _list_file(file: str) -> _NameList:
 
 
 @dataclass(frozen=True)
-class _Table:
+class _TableSource:
     table: ImageTable | ParquetTable
 
     def images(self, walk: FolderWalk) -> Iterator[ListedImage]:
         return self.table.images(walk.remarks, _named_file)
 
-    def count(self, walk: FolderWalk) -> int:  # noqa: ARG002 - a ``_Source``
+    def count(self, walk: FolderWalk) -> int:  # noqa: ARG002 - a ``_ImageSource``
         return self.table.count()
 
 
-def _table(place: str, kind: str, options: Mapping[str, str]) -> _Table:
+def _table(place: str, kind: str, options: Mapping[str, str]) -> _TableSource:
     shown = os.fsencode(place)
     source = ListSource(Path(place), f"{kind}:{place}", options, labelled=False)
     table = ImageTable(_container(_absolute(shown), shown), source)
     table.check()
-    return _Table(table)
+    return _TableSource(table)
 
 
 @dataclass(frozen=True)
@@ -335,7 +335,7 @@ class _Shards:
             shown = os.fsencode(shard)
             yield from tar_images(_container(_absolute(shown), shown), walk.remarks)
 
-    def count(self, walk: FolderWalk) -> int:  # noqa: ARG002 - a ``_Source``
+    def count(self, walk: FolderWalk) -> int:  # noqa: ARG002 - a ``_ImageSource``
         containers = (_container(_absolute(os.fsencode(shard)), b"") for shard in self.found.shards)
         return sum(map(count_tar_images, containers))
 
@@ -363,7 +363,7 @@ class _Dataset:
                 spec = "" if extent else self.spec
                 yield _container(_absolute(shown), shown).image(sample.source.name, extent, dataset=spec)
 
-    def count(self, walk: FolderWalk) -> int:  # noqa: ARG002 - a ``_Source``
+    def count(self, walk: FolderWalk) -> int:  # noqa: ARG002 - a ``_ImageSource``
         return len(self.dataset.samples)
 
 
@@ -375,7 +375,7 @@ def _extent(source: ByteSource) -> tuple[int, ...]:
     return (source.group, source.row, source.number) if isinstance(source, ParquetCell) else ()
 
 
-def _dataset_sources(place: str) -> list[_Source]:
+def _dataset_sources(place: str) -> list[_ImageSource]:
     """A data set that a spec such as ``imagefolder:./val`` names; none if it is no such spec.
 
     Raises:
@@ -410,6 +410,6 @@ def _is_on_disk(place: str) -> bool:
     return _exists(place) or "{" in place
 
 
-def _parquet(place: str, options: Mapping[str, str]) -> _Table:
+def _parquet(place: str, options: Mapping[str, str]) -> _TableSource:
     shown = os.fsencode(place)
-    return _Table(ParquetTable(_container(_absolute(shown), shown), Path(place), options))
+    return _TableSource(ParquetTable(_container(_absolute(shown), shown), Path(place), options))
