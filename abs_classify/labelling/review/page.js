@@ -202,7 +202,7 @@ class ReviewPage {
   }
 
   #canDecide(row) {
-    return Boolean(row?.image);
+    return Boolean(row?.image) && !(row.status in MISSING);
   }
 
   /** Whether a decision is due: there is none, reviewers disagree, or one where it was drawn at random is missing. */
