@@ -162,6 +162,10 @@ class Labeller:
             negatives = self._stages.text_features(self._negative_texts).means
         return CommonNames.of(classes, common, negatives)
 
+    @property
+    def _temperature(self) -> float:
+        return 1 / self._stages.models.facts.logit_scale
+
     def _class_texts(self) -> ClassTextFeatures:
         return self._stages.text_features(self._classifier.class_texts)
 
@@ -185,7 +189,7 @@ class Labeller:
             images=scored.images,
             skipped=scored.skipped,
             chosen=scored.scores[name].argmax(axis=1),
-            probabilities=class_probabilities(images, texts).numpy(),
+            probabilities=class_probabilities(images, texts, self._temperature).numpy(),
             known=None if others is None else known_scores(images, texts.means, others).numpy(),
             features=torch.stack([image.mean for image in images]).numpy(),
             looked=scored.looked.get(name),

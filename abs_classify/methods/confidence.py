@@ -5,7 +5,8 @@ bound. Here each view spreads a weight of 1 over the classes, and class c of an 
 
     P_c = sum_v w_v (1/n_c) sum_k exp(f_v . t_ck / T) / sum_c' (1/n_c') sum_k exp(f_v . t_c'k / T),
 
-with n_c the number of texts of c, one temperature T, and weights w_v that sum to 1. The views are the full image and
+with n_c the number of texts of c, T the temperature of the model (``Model.logit_scale``), and weights w_v that sum to
+1. The views are the full image and
 the parts of it that the method looked at: its crops, or its feature windows where it looks at no crops. All parts
 together weigh twice as much as the full image; a method that looks at no parts has the full image alone. How P becomes
 a confidence is in ``abs_classify.labelling.confidence``; what was measured is in docs/confidence.md.
@@ -27,10 +28,7 @@ from abs_core.errors import UsageError
 if TYPE_CHECKING:
     from abs_classify.methods.scoring import ClassTextFeatures
 
-__all__ = ["TEMPERATURE", "CommonNames", "ConfidenceViews", "class_probabilities", "known_scores"]
-
-#: warmer than the 0.03 of soft matching: it ranks images better, on every set that was tried
-TEMPERATURE = 0.1
+__all__ = ["CommonNames", "ConfidenceViews", "class_probabilities", "known_scores"]
 
 #: kinds of views that show a part of an image; the first of these that a method looks at enter
 _PARTS = (("box", "random"), ("window",))
@@ -87,15 +85,13 @@ class ConfidenceViews:
         return unit(self.weights @ self.features)
 
 
-def class_probabilities(
-    images: Sequence[ConfidenceViews], texts: ClassTextFeatures, temperature: float = TEMPERATURE
-) -> Tensor:
+def class_probabilities(images: Sequence[ConfidenceViews], texts: ClassTextFeatures, temperature: float) -> Tensor:
     """P of images with any number of views each. Memory does not grow with the number of views times texts.
 
     Args:
         images: B images.
         texts: of C classes.
-        temperature: T.
+        temperature: T, the reciprocal of the model's ``logit_scale``.
 
     Returns:
         [B, C], in [0, 1], each row summing to 1; float32, or float64 if views or texts are float64.

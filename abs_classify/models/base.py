@@ -64,6 +64,11 @@ class Model(Protocol):
         ...
 
     @property
+    def logit_scale(self) -> float:
+        """The factor of similarities whose softmax over texts says how likely each is: 100 for CLIP."""
+        ...
+
+    @property
     def grid(self) -> int:
         """The side g of the token grid, in tokens; 0 where the model has no feature windows."""
         ...

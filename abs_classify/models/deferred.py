@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from abs_classify.methods.views import Geometry
     from abs_classify.models.base import AttentionBackend, Model
 
-__all__ = ["DeferredModel", "LoadedModel", "ModelFacts", "model_notes"]
+__all__ = ["CLIP_LOGIT_SCALE", "DeferredModel", "LoadedModel", "ModelFacts", "model_notes"]
 
 _logger = logging.getLogger(__name__)
+
+#: with which CLIP was trained, at the end; see ``Model.logit_scale``
+CLIP_LOGIT_SCALE = 100.0
 
 # packages whose version may change a weight's meaning: architectures, tokenizers, preprocessing
 _PACKAGES = ("abs-toolkit", "open_clip_torch", "timm", "torch", "transformers", "pillow", "numpy")
@@ -46,6 +49,7 @@ class ModelFacts:
         attention_grid: side of an attention map, in patches.
         cheap_windows: whether feature windows cost nearly nothing.
         remarks: what was assumed or left out when the model was loaded, for people.
+        logit_scale: see ``Model.logit_scale``.
         runtime: whose features these are in reduced precision; in float32 any that agrees with torch may run.
     """
 
@@ -60,6 +64,7 @@ class ModelFacts:
     cheap_windows: bool = False
     remarks: tuple[str, ...] = ()
     runtime: str = "torch"
+    logit_scale: float = CLIP_LOGIT_SCALE
 
     def to_json(self) -> str:
         """The facts as the digest cache remembers them; "tower" is the name of the model there."""
@@ -161,7 +166,7 @@ class DeferredModel:
         """Digests and geometry: remembered for unchanged weights and packages, else taken from the loaded models."""
         inputs = json.dumps(
             [
-                "with embedding size and cheap windows",
+                "with embedding size, cheap windows and logit scale",
                 self.name,
                 self.attention,
                 self.dtype,
@@ -268,6 +273,7 @@ class DeferredModel:
             model.cheap_windows,
             tuple(getattr(model, "remarks", ())),
             choice.name if isinstance(choice, RuntimeChoice) else "torch",
+            model.logit_scale,
         )
 
 

@@ -94,6 +94,8 @@ class EmbeddedModel:
     embed_dim = EMBED_DIM
     grid = GRID
     cheap_windows = True
+    #: it was trained without a softmax over texts; this one makes probabilities that labels of photos bear out
+    logit_scale = 10.0
     context_length = MAX_TOKENS
     #: side of the central square that ``preprocess`` takes, as a share of the short side
     crop_fraction = 0.875

@@ -6,6 +6,7 @@ Preprocessing, tokenizer and context length come from the model, which is open_c
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from abs_classify.models.attention import SelfAttention
 from abs_classify.models.base import AttentionBackend, no_feature_views, resolve_device, resolve_dtype
 from abs_classify.models.checkpoint import check_finite, model_errors, state_digest
+from abs_classify.models.deferred import CLIP_LOGIT_SCALE
 from abs_classify.models.last_block import (
     EncoderSplit,
     fast_views,
@@ -65,6 +67,9 @@ _logger = logging.getLogger(__name__)
 _TEXTS_AT_ONCE = {"cuda": 256, "cpu": 64}
 # the resize matrices of all windows have the fourth power of the side in numbers
 _LARGEST_GRID = 80
+
+# the factor of similarities is trained with an upper bound of 100; some models go a little beyond
+_LARGEST_LOGIT_SCALE = 1000.0
 Encoder = Callable[[Tensor], Tensor]
 
 
@@ -192,6 +197,7 @@ class OpenClipModel:
         self.cheap_windows = self.split is not None and self.split.cls is not None
         self._table = resize_table(self.grid, self.device) if self.split else None
         self.embed_dim = self._measure_embed_dim()
+        self.logit_scale = _logit_scale(model)
 
     @classmethod
     def from_model(
@@ -377,6 +383,16 @@ class OpenClipModel:
             return size
         height, width = _image_size(self.network)
         return int(self.encode_image(torch.zeros(1, 3, height, width)).shape[-1])
+
+
+def _logit_scale(network: Any) -> float:
+    """The factor of similarities that a network was trained with; that of CLIP where it has none that can be.
+
+    SigLIP's sigmoid has a factor and a bias, of which the bias does not change a softmax.
+    """
+    logarithm = getattr(network, "logit_scale", None)
+    scale = float(logarithm.detach().float().exp().max()) if isinstance(logarithm, Tensor) else math.nan
+    return scale if 1 < scale <= _LARGEST_LOGIT_SCALE else CLIP_LOGIT_SCALE
 
 
 def _find_split(visual: nn.Module) -> EncoderSplit | None:

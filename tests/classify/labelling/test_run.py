@@ -109,7 +109,7 @@ def test_label_and_confidence_are_those_of_the_method(photos: Path, tmp_path: Pa
         wanted = (*classifier.method.views, FullImage())
         views = stages.views([image for image in group if hasattr(image, "id")], wanted)
         seen = ConfidenceViews.of({view.kind: rows[0] for view, rows in views.items()})
-        expected = class_probabilities([seen], classifier.text_features)[0].numpy()
+        expected = class_probabilities([seen], classifier.text_features, 1 / model.logit_scale)[0].numpy()
         assert row.confidence == pytest.approx(float(expected[row.label]), abs=2e-6)
         assert {entry.position for entry in row.ranking} == {0, 1, 2}
 

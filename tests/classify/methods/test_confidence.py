@@ -13,7 +13,6 @@ from torch import Tensor
 
 from abs_classify.methods import soft_matching
 from abs_classify.methods.confidence import (
-    TEMPERATURE,
     CommonNames,
     ConfidenceViews,
     class_probabilities,
@@ -21,6 +20,8 @@ from abs_classify.methods.confidence import (
 )
 from abs_classify.methods.scoring import ClassTextFeatures
 from abs_core.errors import ModelError, UsageError
+
+TEMPERATURE = 0.1
 
 
 def plain_probabilities(image: ConfidenceViews, texts: ClassTextFeatures, temperature: float) -> Tensor:
@@ -71,33 +72,36 @@ def test_blocks_of_views_and_texts_change_nothing(monkeypatch: pytest.MonkeyPatc
     texts, images = texts_with([3, 1, 200, 7], shuffled=True), [crops(5, count) for count in (40, 1, 30)]
     want = torch.stack([plain_probabilities(image, texts, TEMPERATURE) for image in images])
     monkeypatch.setattr(soft_matching, "_block_sizes", lambda *_: (7, 64))
-    torch.testing.assert_close(class_probabilities(images, texts), want)
+    torch.testing.assert_close(class_probabilities(images, texts, TEMPERATURE), want)
 
 
 def test_the_order_of_views_texts_classes_and_images_decides_nothing() -> None:
     texts, image = texts_with([3, 1, 7]), crops(5, 6)
-    want = class_probabilities([image], texts)
+    want = class_probabilities([image], texts, TEMPERATURE)
     turned_views = ConfidenceViews(image.features.flip(0), image.weights.flip(0))
-    torch.testing.assert_close(class_probabilities([crops(6, 2), turned_views], texts)[1:], want)
+    torch.testing.assert_close(class_probabilities([crops(6, 2), turned_views], texts, TEMPERATURE)[1:], want)
     order = torch.randperm(11, generator=torch.Generator().manual_seed(0))
     mixed = replace(texts, features=texts.features[order], class_index=texts.class_index[order])
-    torch.testing.assert_close(class_probabilities([image], mixed), want)
+    torch.testing.assert_close(class_probabilities([image], mixed, TEMPERATURE), want)
     turned = replace(texts, class_index=2 - texts.class_index, labels=texts.labels.flip(0))
-    torch.testing.assert_close(class_probabilities([image], turned), want.flip(1))
+    torch.testing.assert_close(class_probabilities([image], turned, TEMPERATURE), want.flip(1))
 
 
 def test_a_class_with_many_texts_has_no_advantage() -> None:
     texts, image = texts_with([1, 2, 4]), crops(5, 6)
     features = torch.cat([texts.features, texts.features[:1]])
+    once = class_probabilities([image], texts, TEMPERATURE)
     twice = replace(texts, features=features, class_index=torch.cat([texts.class_index, torch.tensor([0])]))
-    torch.testing.assert_close(class_probabilities([image], twice), class_probabilities([image], texts))
+    torch.testing.assert_close(
+        class_probabilities([image], twice, TEMPERATURE), class_probabilities([image], texts, TEMPERATURE)
+    )
 
 
 def test_one_class_is_certain_and_equal_classes_share() -> None:
-    assert class_probabilities([crops(5, 6)], texts_with([3])).tolist() == [pytest.approx([1.0])]
+    assert class_probabilities([crops(5, 6)], texts_with([3]), TEMPERATURE).tolist() == [pytest.approx([1.0])]
     same = texts_with([1]).features.repeat(4, 1)
     texts = ClassTextFeatures(same, torch.arange(4), same)
-    assert class_probabilities([crops(5, 6)], texts).tolist() == [pytest.approx([0.25] * 4)]
+    assert class_probabilities([crops(5, 6)], texts, TEMPERATURE).tolist() == [pytest.approx([0.25] * 4)]
 
 
 def test_parts_weigh_twice_as_much_as_the_full_image() -> None:
@@ -160,8 +164,8 @@ def test_what_cannot_be_a_view_is_named() -> None:
     broken = vectors(5, 2, 32)
     broken[1] = torch.nan
     with pytest.raises(ModelError, match="view 3"):
-        class_probabilities([crops(5, 2), ConfidenceViews.of({"box": broken})], texts)
+        class_probabilities([crops(5, 2), ConfidenceViews.of({"box": broken})], texts, TEMPERATURE)
     with pytest.raises(UsageError, match="temperature"):
         class_probabilities([crops(5, 2)], texts, 0.0)
     with pytest.raises(UsageError, match="no image"):
-        class_probabilities([], texts)
+        class_probabilities([], texts, TEMPERATURE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from abs_classify.models.base import Model
-from abs_classify.models.open_clip import OpenClipModel
+from abs_classify.models.open_clip import OpenClipModel, _logit_scale
 from abs_classify.models.registry import model_files
 from abs_core.errors import ModelError
 
@@ -228,3 +229,11 @@ def test_a_model_without_a_tokenizer(tiny: Any) -> None:
         with pytest.raises(ModelError, match="without a tokenizer"):
             ask()
     assert model.encode_tokens(torch.zeros(2, 12, dtype=torch.int64)).shape == (2, 24)
+
+
+def test_the_factor_of_similarities_is_that_of_the_network() -> None:
+    network = torch.nn.Module()
+    assert _logit_scale(network) == 100
+    for logarithm, scale in ((math.log(80), 80), (0.0, 100), (math.inf, 100), (math.nan, 100), (60.0, 100)):
+        network.logit_scale = torch.nn.Parameter(torch.tensor(logarithm))
+        assert _logit_scale(network) == pytest.approx(scale)
