@@ -1,4 +1,4 @@
-"""COCO: ``instances.json`` with a box for each label, and ``predictions.json`` with the model's labels as results."""
+"""COCO: ``annotations/instances_default.json`` with a box for each label, and ``predictions.json`` with the model's labels as results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["CocoFormat"]
 class CocoFormat(ExportFormat):
     """COCO's format of instances, of which pycocotools is the reader.
 
-    Its tasks have no labels of whole images, so such a label is a box around all of the image. ``instances.json`` has
+    Its tasks have no labels of whole images, so such a label is a box around all of the image. ``annotations/instances_default.json`` has
     the label in effect: the reviewer's where one decided (``"source": "reviewer"``), the model's elsewhere
     (``"model"``). ``predictions.json`` has what the model said with its confidence, in the format of results.
     """
@@ -25,7 +25,7 @@ class CocoFormat(ExportFormat):
     name = "coco"
     sizes = "images"
     has_root = True
-    opening = "COCO('{folder}/instances.json') of pycocotools; the images are named from {root}"
+    opening = "COCO('{folder}/annotations/instances_default.json') of pycocotools; the images are named from {root}"
 
     def write(self, images: Iterable[ExportedImage], place: ExportPlace) -> None:
         """See ``ExportFormat``."""
@@ -36,7 +36,7 @@ class CocoFormat(ExportFormat):
         opening = f'{{"info": {json_text({"description": "abs label", "root": str(place.root)})}, "licenses": [],\n'
         opening += f'"categories": {json_text(categories)},\n"images": ['
         with (
-            place.create("instances.json") as stream,
+            place.create("annotations/instances_default.json") as stream,
             place.create("predictions.json") as results,
             tempfile.TemporaryFile(dir=place.part) as spool,
         ):
@@ -79,11 +79,12 @@ def _annotation(image: ExportedImage, label: ImageLabel, number: int) -> dict[st
         "category_id": label.position + 1,
         "bbox": [x, y, width, height],
         "area": width * height,
-        "segmentation": [[x, y, x + width, y, x + width, y + height, x, y + height]],
+        # a box and no outline, or tools show a polygon
+        "segmentation": [],
         "iscrowd": 0,
         "source": "model" if label.decision is None else "reviewer",
         "status": label.status,
-        "score": label.confidence,
+        **({} if label.confidence is None else {"score": label.confidence}),
     }
 
 

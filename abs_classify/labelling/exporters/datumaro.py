@@ -70,7 +70,7 @@ def _annotation(image: ExportedImage, label: ImageLabel, number: int) -> dict[st
         "attributes": {
             "source": "model" if label.decision is None else "reviewer",
             "status": label.status,
-            "score": label.confidence,
+            **({} if label.confidence is None else {"score": label.confidence}),
         },
         "group": 0,
         "label_id": label.position,

@@ -9,6 +9,7 @@ from typing import Any
 
 from abs_classify.labelling.exporters.base import ExportedImage, ExportFormat, ExportPlace, JsonElements
 from abs_classify.labelling.exporters.labels import ImageLabel
+from abs_core.files import storage_errors
 from abs_core.text import json_text
 
 __all__ = ["FiftyOneFormat"]
@@ -35,6 +36,9 @@ class FiftyOneFormat(ExportFormat):
         """See ``ExportFormat``."""
         opening = f'{{"classes": {json_text(list(place.names))},\n"labels": {{'
         media = place.final / self.media
+        with storage_errors(place.part, "write"):
+            # the importer of detections looks for it, also when it is empty
+            (place.part / self.media).mkdir(exist_ok=True)
         with ExitStack() as stack:
             effective, predictions, truth = (
                 stack.enter_context(JsonElements(stack.enter_context(place.create(name)), opening, "}}"))

@@ -181,7 +181,10 @@ def test_images_come_into_an_export_by_links(folder: LabelFolder, tmp_path: Path
             ("hard", False, True),
             ("symbolic", True, True),
         )
-    assert json.loads((summary.folder / "instances.json").read_bytes())["images"][0]["file_name"] == "0.jpg"
+    assert (
+        json.loads((summary.folder / "annotations" / "instances_default.json").read_bytes())["images"][0]["file_name"]
+        == "0.jpg"
+    )
 
 
 def test_links_that_are_not_possible_are_an_error_with_a_remedy(
