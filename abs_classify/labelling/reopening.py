@@ -14,15 +14,20 @@ from abs_core.errors import ResultError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from abs_classify.encoding.feature_store import DiskStore
+    from abs_classify.labelling.exporters.base import Probabilities
     from abs_classify.labelling.label_folder import LabelFolder
     from abs_classify.labelling.labeller import Evidence, Labeller
+    from abs_classify.labelling.learned import Learned
     from abs_classify.labelling.rows import LabelRow
     from abs_classify.methods.table import ViewNumber
     from abs_classify.models.base import AttentionBackend, Model
     from abs_classify.models.deferred import DeferredModel
 
-__all__ = ["evidence_of_rows", "reopen_labeller"]
+__all__ = ["evidence_of_rows", "probabilities_of_rows", "reopen_labeller"]
 
 
 def reopen_labeller(
@@ -107,3 +112,30 @@ def evidence_of_rows(
             shard = shards.pop(0)
             images = {id(image) for image in seen.images}
             yield [row for row, entry in shard if id(entry) in images], seen
+
+
+def probabilities_of_rows(folder: LabelFolder, labeller: Labeller, learned: Learned | None = None) -> Probabilities:
+    """A function that gives the confidences of all classes for rows, for exports that need more than the best ones.
+
+    Args:
+        folder, labeller: as in ``evidence_of_rows``.
+        learned: what was learned from corrections, if the rows are labelled by it.
+
+    Returns:
+        From n rows float32 [n, C], each row summing to 1; NaN where the image cannot be read.
+    """
+    import numpy as np
+
+    from abs_classify.labelling.learned import Learned
+
+    model = learned or Learned()
+
+    def probabilities(rows: Sequence[LabelRow]) -> NDArray[np.float32]:
+        values = np.full((len(rows), len(folder.classes)), np.nan, dtype=np.float32)
+        position_of = {row.number: position for position, row in enumerate(rows)}
+        for seen_rows, seen in evidence_of_rows(folder, labeller, rows):
+            _, confidences = model.apply(seen.probabilities, seen.features, seen.chosen)
+            values[[position_of[row.number] for row in seen_rows]] = confidences
+        return values
+
+    return probabilities
