@@ -48,7 +48,7 @@ class HeadSpec:
     sharpness: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LinearHead:
     """Logits f W' + b.
 
@@ -66,7 +66,7 @@ class LinearHead:
         return logits
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CacheHead:
     """The labelled images themselves: each speaks for its class, the more the nearer it is.
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from abs_classify.encoding.samples import IdentifiedSample, UnreadableSample
-from abs_classify.labelling.confidence import KNOWN_THRESHOLD, ConfidenceModel, class_rankings, doubtful_threshold
+from abs_classify.labelling.confidence import KNOWN_THRESHOLD, class_rankings, doubtful_threshold
+from abs_classify.labelling.learned import Learned
 from abs_classify.labelling.rows import ClassConfidence, LabelRow, Status
 
 if TYPE_CHECKING:
@@ -57,15 +58,24 @@ def choose_thresholds(classes: int, threshold: float | None, *, none: bool) -> T
     )
 
 
+def learned_thresholds(learned: Learned, thresholds: Thresholds) -> Thresholds:
+    """The thresholds of a run, but those that were learned."""
+    return Thresholds(
+        thresholds.confidence if learned.threshold is None else learned.threshold,
+        thresholds.known if thresholds.known is None or learned.known is None else learned.known,
+    )
+
+
 class Judge:
     """Makes the rows of images.
 
     Args:
         thresholds: for the status.
+        learned: chooses labels and confidences; nothing, if left out.
     """
 
-    def __init__(self, thresholds: Thresholds) -> None:
-        self._thresholds, self._model = thresholds, ConfidenceModel()
+    def __init__(self, thresholds: Thresholds, learned: Learned | None = None) -> None:
+        self._thresholds, self._learned = thresholds, learned or Learned()
 
     def rows(
         self,
@@ -80,19 +90,14 @@ class Judge:
             listed: its images.
             entries: their content ids.
         """
-        confidences = self._model.confidences(seen.probabilities)
-        rankings = class_rankings(confidences, seen.chosen, _KEPT)
+        rankings = self._rankings(seen)
         position, skipped = 0, iter(seen.skipped)
         rows = []
         for image, entry in zip(listed, entries, strict=True):
             if position < len(seen.images) and entry is seen.images[position]:
                 views = None if seen.looked is None else int(seen.looked[position])
                 known = None if seen.known is None else round(float(seen.known[position]), 6)
-                ranking = tuple(
-                    ClassConfidence(index, round(float(confidences[position, index]), 6))
-                    for index in rankings[position].tolist()
-                )
-                rows.append(self._row(image, entry.id, ranking, known, views))
+                rows.append(self._row(image, entry.id, rankings[position], known, views))
                 position += 1
             else:
                 reason = next(skipped).reason
@@ -108,8 +113,29 @@ class Judge:
         known: float | None,
         views: int | None,
     ) -> LabelRow:
-        row = LabelRow(image.path, "labelled", ranking, "", image_id, known, views, image.location)
+        return self._judged(LabelRow(image.path, "labelled", ranking, "", image_id, known, views, image.location))
+
+    def again(self, seen: Evidence, rows: Sequence[LabelRow]) -> list[LabelRow]:
+        """Rows with the labels that they have now.
+
+        Args:
+            seen: of one shard, of which all images could be read.
+            rows: of its images, in order.
+        """
+        return [
+            self._judged(replace(row, ranking=ranking)) for row, ranking in zip(rows, self._rankings(seen), strict=True)
+        ]
+
+    def _rankings(self, seen: Evidence) -> list[tuple[ClassConfidence, ...]]:
+        """The best classes of each image that could be read, the label first."""
+        labels, confidences = self._learned.apply(seen.probabilities, seen.features, seen.chosen)
+        return [
+            tuple(ClassConfidence(index, round(float(shares[index]), 6)) for index in ranking)
+            for ranking, shares in zip(class_rankings(confidences, labels, _KEPT).tolist(), confidences, strict=True)
+        ]
+
+    def _judged(self, row: LabelRow) -> LabelRow:
         assert row.confidence is not None  # it has a ranking
         assert row.margin is not None
-        status = self._thresholds.status(row.confidence, row.margin, known)
+        status = self._thresholds.status(row.confidence, row.margin, row.known)
         return replace(row, status=status, reason=self._thresholds.reasons.get(status, ""))

@@ -169,6 +169,11 @@ class Labeller:
     def _class_texts(self) -> ClassTextFeatures:
         return self._stages.text_features(self._classifier.class_texts)
 
+    def class_vectors(self) -> np.ndarray:
+        """float32 [C, d], unit: the mean text of each class."""
+        means: np.ndarray = self._class_texts().means.float().cpu().numpy()
+        return means
+
     def _seen(self, scored: ScoredShard, others: CommonNames | None) -> Evidence:
         import numpy as np
         import torch

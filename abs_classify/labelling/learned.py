@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,10 @@ from abs_core.errors import ResultError
 from abs_core.files import atomic_write, storage_errors
 from abs_core.text import json_text
 
-__all__ = ["Learned", "LearnedHead", "combine", "starting_scores"]
+if TYPE_CHECKING:
+    from abs_classify.labelling.label_folder import LabelFolder
+
+__all__ = ["Learned", "LearnedHead", "combine", "learned_folder", "learned_of", "starting_scores", "subject_of_folder"]
 
 _FORMAT, _VERSION, _FILE = "abs-learned", 1, "learned.json"
 _REMEDY = "Learn again: `abs label learn DIR`"
@@ -53,7 +56,7 @@ def combine(scores: FloatArray) -> FloatArray:
     return shares
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LearnedHead:
     """A head and how it is used.
 
@@ -97,6 +100,14 @@ class Learned:
     sets: ConformalSets | None = None
     known: float | None = None
     subject: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def generation(self) -> int:
+        """A number of the labels that it gives: 0 where nothing was learned, and then one for each content."""
+        if not self.images and self.known is None:
+            return 0
+        record, _ = self._record()
+        return int(_digest(record)[:12], 16) + 1
 
     def confidences(self, probabilities: FloatArray) -> FloatArray:
         """q [B, C] of class probabilities to which the head has been added."""
@@ -147,18 +158,13 @@ class Learned:
         Raises:
             StorageError: it cannot be written.
         """
-        from safetensors.numpy import save
-
-        record = self._record()
-        arrays = {} if self.head is None or self.head.head is None else _arrays(self.head.head)
+        record, data = self._record()
         name = ""
-        if arrays:
-            data = save(arrays)
-            record["arrays"] = hashlib.sha256(data).hexdigest()
+        if data:
             name = f"head-{record['arrays'][:16]}.safetensors"
             with atomic_write(folder / name) as stream:
                 stream.write(data)
-        digest = hashlib.sha256(json_text(record).encode()).hexdigest()
+        digest = _digest(record)
         with atomic_write(folder / _FILE) as stream:
             stream.write((json_text({**record, "digest": digest}) + "\n").encode())
         with storage_errors(folder, "write in"):
@@ -167,9 +173,13 @@ class Learned:
                     path.unlink(missing_ok=True)
         return digest
 
-    def _record(self) -> dict[str, Any]:
+    def _record(self) -> tuple[dict[str, Any], bytes]:
+        """What ``learned.json`` holds, and the content of the file with the arrays; empty if there are none."""
+        from safetensors.numpy import save
+
         head, sets = self.head, self.sets
-        return {
+        data = b"" if head is None or head.head is None else save(_arrays(head.head))
+        record = {
             "format": _FORMAT,
             "format_version": _VERSION,
             "subject": dict(self.subject),
@@ -191,7 +201,9 @@ class Learned:
                 "keeps_label": head.keeps_label,
                 **_head_record(head.head),
             },
+            "arrays": hashlib.sha256(data).hexdigest() if data else None,
         }  # fmt: skip
+        return record, data
 
     @classmethod
     def load(cls, folder: Path, subject: Mapping[str, Any] | None = None) -> Learned:
@@ -218,7 +230,7 @@ class Learned:
                     remedy="Upgrade the toolkit, or learn again",
                 )
             digest = record.pop("digest")
-            if digest != hashlib.sha256(json_text(record).encode()).hexdigest():
+            if digest != _digest(record):
                 raise ValueError("the digest does not fit")
             if subject is not None:
                 _refuse_other_subject(path, record["subject"], subject)
@@ -242,6 +254,29 @@ class Learned:
             known=record["known"],
             subject=record["subject"],
         )
+
+
+def learned_folder(folder: LabelFolder) -> Path:
+    """Where a labelled folder keeps what was learned."""
+    return folder.path / "learned"
+
+
+def subject_of_folder(folder: LabelFolder) -> dict[str, Any]:
+    """What anything learned from a folder depends on: classes, model and method, as JSON values."""
+    return {**folder.run["identity"], "classes": [label.id for label in folder.classes]}
+
+
+def learned_of(folder: LabelFolder) -> Learned:
+    """What was learned from a folder before; nothing, if nothing was.
+
+    Raises:
+        ResultError: it is damaged, or was learned with other classes, another model or method.
+    """
+    return Learned.load(learned_folder(folder), subject_of_folder(folder))
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json_text(dict(record)).encode()).hexdigest()
 
 
 def _arrays(head: Head) -> dict[str, NDArray[Any]]:

@@ -36,7 +36,7 @@ from abs_classify.labelling.heads import FloatArray, HeadSpec, fit_head
 from abs_classify.labelling.learned import Learned, LearnedHead, combine, starting_scores
 from abs_core.errors import UsageError
 
-__all__ = ["MIN_IMAGES", "CorrectedImages", "LearningReport", "learn"]
+__all__ = ["MIN_IMAGES", "CorrectedImages", "LearningReport", "learn", "rest_weights"]
 
 IntArray: TypeAlias = NDArray[np.int64]
 BoolArray: TypeAlias = NDArray[np.bool_]
@@ -58,7 +58,7 @@ _SPECS = (
 _STRENGTHS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
 # inverse temperatures at which a choice is judged by its likelihood; the best counts
-_SHARPNESS = np.exp(np.linspace(-1.0, 3.0, 9))
+_SHARPNESS = np.exp(np.linspace(-0.5, 2.5, 5))
 
 _OUTER, _INNER = 10, 5
 
@@ -81,7 +81,7 @@ class CorrectedImages:
         decided: int64 [n], the class that the image shows.
         at_random: bool [n], whether the image was drawn at random.
         class_vectors: [C, d], the mean of each class's texts, for the head that needs it; None leaves that out.
-        rest: [m], the probability of the label of each image that nobody has decided; None counts all images alike.
+        weights: [n], how much each image says of those that nobody has decided, see ``rest_weights``; None for alike.
 
     Raises:
         UsageError: arrays that do not fit each other, an image that is there twice, or an unknown class.
@@ -94,7 +94,7 @@ class CorrectedImages:
     decided: IntArray
     at_random: BoolArray
     class_vectors: FloatArray | None = None
-    rest: FloatArray | None = None
+    weights: FloatArray | None = None
 
     def __post_init__(self) -> None:
         count = len(self.image_ids)
@@ -117,7 +117,7 @@ class CorrectedImages:
         return int(self.probabilities.shape[1])
 
     def subset(self, members: BoolArray | IntArray) -> CorrectedImages:
-        """Some of the images, of the same rest."""
+        """Some of the images."""
         positions = np.arange(len(self.image_ids))[members]
         return CorrectedImages(
             [self.image_ids[position] for position in positions],
@@ -127,20 +127,31 @@ class CorrectedImages:
             self.decided[positions],
             self.at_random[positions],
             self.class_vectors,
-            self.rest,
+            None if self.weights is None else self.weights[positions],
         )
 
-    def weights(self) -> FloatArray:
-        """[n], how much each image says of those that nobody has decided, from 0 to 1."""
-        if self.rest is None:
-            return np.ones(len(self.image_ids))
-        decided = self.probabilities[np.arange(len(self.chosen)), self.chosen].astype(np.float64)
-        edges = np.quantile(np.concatenate([decided, self.rest]), np.arange(1, _STRATA) / _STRATA)
-        stratum = np.searchsorted(edges, decided, side="right")
-        counted = np.bincount(stratum, minlength=_STRATA)
-        left = np.bincount(np.searchsorted(edges, self.rest, side="right"), minlength=_STRATA)
-        shares: FloatArray = (left / np.maximum(left + counted, 1))[stratum]
-        return shares
+    @property
+    def shares(self) -> FloatArray:
+        """The weights, or 1 for each image."""
+        return np.ones(len(self.image_ids)) if self.weights is None else self.weights
+
+
+def rest_weights(decided: FloatArray, rest: FloatArray) -> FloatArray:
+    """How much decided images say of the rest: the share of the images of about the same confidence that is in it.
+
+    Args:
+        decided: [n], the confidences of the labels of decided images.
+        rest: [m], of all others.
+
+    Returns:
+        [n], from 0, where all images of about that confidence are decided, to 1.
+    """
+    edges = np.quantile(np.concatenate([decided, rest]), np.arange(1, _STRATA) / _STRATA)
+    stratum = np.searchsorted(edges, decided, side="right")
+    counted = np.bincount(stratum, minlength=_STRATA)
+    left = np.bincount(np.searchsorted(edges, rest, side="right"), minlength=_STRATA)
+    shares: FloatArray = (left / np.maximum(left + counted, 1))[stratum]
+    return shares
 
 
 @dataclass(frozen=True)
@@ -308,17 +319,19 @@ def _choose(images: CorrectedImages) -> _Choice:
     Of equals the first, and before all of them the labels as they are.
     """
     kept, plain = (starting_scores(images.probabilities, images.chosen, keeps_label=keeps) for keeps in (True, False))
-    weights = images.weights()
+    weights = images.shares
     if not weights.any() or images.classes < 2:
         return _Choice()
-    judge = _LikelihoodJudge(images.decided, weights)
+    counted = weights > 0
+    kept, plain = kept[counted], plain[counted]
+    judge = _LikelihoodJudge(images.decided[counted], weights[counted])
     best, most = _Choice(), judge.loss(kept)
     if (loss := judge.loss(plain)) < most:
         best, most = _Choice(keeps_label=False), loss
     for spec in _SPECS:
         if spec.kind == "alignment" and images.class_vectors is None:
             continue
-        logits = _held_out_logits(spec, images)
+        logits = _held_out_logits(spec, images)[counted]
         for strength in _STRENGTHS:
             for keeps, start in ((True, kept), (False, plain)):
                 if (loss := judge.loss(start + strength * logits)) < most - 1e-12:
@@ -358,7 +371,7 @@ class _LikelihoodJudge:
 def _expected_gain(images: CorrectedImages, scores: FloatArray) -> tuple[tuple[float, float, float] | None, bool]:
     """The gain in accuracy with its interval, and whether it is to be had: by images drawn at random alone."""
     drawn = images.at_random
-    weights = images.weights()[drawn]
+    weights = images.shares[drawn]
     if not weights.any():
         return None, False
     # as many images as would say as much if they all counted alike

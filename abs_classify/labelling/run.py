@@ -23,8 +23,9 @@ from abs_classify.encoding.stages import SHARD
 from abs_classify.encoding.work import WorkCounts
 from abs_classify.labelling.estimate import log_estimate
 from abs_classify.labelling.identity import identity_of, open_or_create, views_as_json
-from abs_classify.labelling.judge import Judge, choose_thresholds
+from abs_classify.labelling.judge import Judge, choose_thresholds, learned_thresholds
 from abs_classify.labelling.labeller import Labeller
+from abs_classify.labelling.learned import Learned, learned_of
 from abs_classify.labelling.prefetch import prefetched
 from abs_classify.labelling.row_writer import RowWriter
 from abs_classify.labelling.rows import LabelRow, Status, table_cells, table_names
@@ -163,12 +164,16 @@ def _start(
         )
     labeller = Labeller(classifier, none=wanted.none, negatives=wanted.negatives)
     thresholds = choose_thresholds(len(space.labels.classes), wanted.threshold, none=wanted.none)
+    learned = Learned()
     writer = None
     if out is not None:
         identity = identity_of(classifier, wanted.negatives, wanted.none, wanted.truncated)
         folder = open_or_create(out, space, identity, opening)
-        writer = RowWriter(folder, wanted.formats, thresholds, order=wanted.order)
-    judge = Judge(thresholds)
+        learned = learned_of(folder)
+        if wanted.threshold is None:
+            thresholds = learned_thresholds(learned, thresholds)
+        writer = RowWriter(folder, wanted.formats, thresholds, order=wanted.order, generation=learned.generation)
+    judge = Judge(thresholds, learned)
     return LabelRun(sources, labeller, judge, writer, classifier, progress=progress, truncated=wanted.truncated)
 
 
