@@ -44,7 +44,7 @@ class FolderLearning:
     """What was learned from a folder.
 
     Attributes:
-        learned: as it was saved in the folder.
+        learned: what the folder keeps from now on.
         report: what it is worth.
         remarks: the decisions that were left out, counted by reason.
     """
@@ -54,13 +54,16 @@ class FolderLearning:
     remarks: tuple[Remark, ...]
 
 
-def learn_from_folder(folder: LabelFolder, labeller: Labeller, *, accuracy: float | None = None) -> FolderLearning:
-    """Learn from what the reviewers of a folder decided, and save it there.
+def learn_from_folder(
+    folder: LabelFolder, labeller: Labeller, *, accuracy: float | None = None, save: bool = True
+) -> FolderLearning:
+    """Learn from what the reviewers of a folder decided.
 
     Args:
         folder: of a run.
         labeller: of the same run, see ``reopen_labeller``.
         accuracy: as ``learn`` takes it.
+        save: whether the folder keeps it, for ``relabel`` and for images that are added later.
 
     Raises:
         UsageError: nothing is decided of any image that is still there.
@@ -70,7 +73,8 @@ def learn_from_folder(folder: LabelFolder, labeller: Labeller, *, accuracy: floa
     images = gathered.images()
     learned, report = learn(images, accuracy=accuracy)
     learned = replace(learned, known=gathered.border(), subject=subject_of_folder(folder))
-    learned.save(learned_folder(folder))
+    if save:
+        learned.save(learned_folder(folder))
     return FolderLearning(learned, report, gathered.remarks.remarks)
 
 

@@ -109,6 +109,23 @@ class Learned:
         record, _ = self._record()
         return int(_digest(record)[:12], 16) + 1
 
+    def lines(self) -> list[str]:
+        """What confidences mean with it, for people."""
+        if not self.images:
+            return ["confidences are not fitted: they rank images, and are no probabilities"]
+        lines = [f"confidences are probabilities for images of this kind, fitted to {self.images} images"]
+        if self.threshold is not None:
+            sure = f"below {self.threshold:.3f}" if self.threshold <= 1 else "all: no confidence is accurate enough"
+            lines.append(f"doubtful labels: {sure}")
+        if self.sets is not None and math.isfinite(self.sets.threshold):
+            lines.append(
+                f"sets of classes with the right one in {100 * self.sets.coverage:.0f} % of cases have "
+                f"{self.sets.mean_size:.1f} classes on average"
+            )
+        if self.known is not None:
+            lines.append(f"images like none of the classes: known below {self.known:.3f}")
+        return lines
+
     def confidences(self, probabilities: FloatArray) -> FloatArray:
         """q [B, C] of class probabilities to which the head has been added."""
         return ConfidenceModel(self.inverse_temperature).confidences(probabilities)

@@ -178,6 +178,22 @@ class LearningReport:
     gain: tuple[float, float, float] | None
     reason: str
 
+    def lines(self) -> list[str]:
+        """What it says, for people."""
+        lines = [f"{self.images} images were decided, {self.at_random} of them drawn at random"]
+        if self.accuracy is not None:
+            share, low, high = (100 * value for value in self.accuracy)
+            lines.append(f"of labels as they were, {share:.1f} % were right [{low:.1f}, {high:.1f}]")
+        gain = ""
+        if self.gain is not None:
+            points, low, high = (100 * value for value in self.gain)
+            gain = f"expected for the rest: {points:+.1f} points [{low:+.1f}, {high:+.1f}]"
+        if self.used:
+            lines.append(f"labels are chosen with {self.head}; {gain}")
+        else:
+            lines.append(f"labels stay as they are: {self.reason}{f' ({self.head}; {gain})' if self.head else ''}")
+        return lines
+
 
 @dataclass(frozen=True)
 class _Choice:
@@ -240,7 +256,9 @@ def learn(images: CorrectedImages, *, accuracy: float | None = None) -> tuple[Le
     gain, better = _expected_gain(images, scores)
     used = better and choice != _Choice()
     head = _fit(choice, images) if used else None
-    reason = "" if used else "no head makes the rest better beyond chance" if choice != _Choice() else "none is better"
+    reason = (
+        "" if used else "nothing makes the rest better beyond chance" if choice != _Choice() else "nothing is better"
+    )
     report = replace(report, head=choice.words, used=used, gain=gain, reason=reason)
     return _calibrate(images, scores if used else None, head, accuracy), report
 
