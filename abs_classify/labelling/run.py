@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -290,7 +291,11 @@ class LabelRun(Iterator[LabelRow]):
                 else:
                     self._advance(shard, advance)
 
-        with closing(self._labeller.evidence(entries())) as evidence:
+        stream = entries()
+        first = next(stream, None)
+        if first is None:
+            return  # without torch, which takes seconds to import
+        with closing(self._labeller.evidence(chain([first], stream))) as evidence:
             for seen in evidence:
                 shard = taken.popleft()
                 for image, row in zip(shard.listed, self._judge.rows(seen, shard.listed, shard.entries), strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
+from abs_cli.commands.label_export import FORMATS, export, print_export
 from abs_cli.completion_values import complete_method, complete_templates
 from abs_cli.console import note, note_work, progress
 from abs_cli.options import (
@@ -27,6 +28,7 @@ from abs_core.home import Home
 from abs_core.text import json_text, printable
 
 if TYPE_CHECKING:
+    from abs_classify.labelling.exporters.exports import ExportSummary
     from abs_classify.labelling.run import LabelRun
 
 __all__ = ["command"]
@@ -124,6 +126,13 @@ class _LabelCommand(click.Command):
     help="Label the boxes of images: a COCO file, or a YOLO data.yaml or folder of label files.",
 )
 @click.option("--doubtful-first", is_flag=True, help="Put the least certain rows first when the run has ended.")
+@click.option(
+    "--export",
+    "exports",
+    multiple=True,
+    type=click.Choice(FORMATS),
+    help="Export the labels to DIR/exports/FORMAT when the run has ended; may be repeated. See `abs label export`.",
+)
 @truncated_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @model_options
@@ -137,6 +146,7 @@ def command(
     formats: tuple[Any, ...],
     views: Any,
     negatives: str | None,
+    exports: tuple[str, ...],
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -171,22 +181,27 @@ def command(
     )
     for _ in run:
         pass
-    _report(run, as_json=as_json)
+    assert run.folder is not None  # there is --out
+    # an export of these labels that is there is made anew; anything else in its place is refused
+    _report(run, [export(home, run.folder, name, replace=True) for name in exports], as_json=as_json)
     note_work(run.work, time.monotonic() - start)
     if run.summary().statuses["failed"]:
         raise click.exceptions.Exit(_SOME_FAILED)
 
 
-def _report(run: LabelRun, *, as_json: bool) -> None:
-    """Print the summary, and say what was left out."""
+def _report(run: LabelRun, exports: Sequence[ExportSummary], *, as_json: bool) -> None:
+    """Print the summary and what was exported, and say what was left out."""
     assert run.folder is not None  # there is --out
     summary = run.summary()
     for remark in (*run.remarks, *run.notes):
         note(f"note: {remark}")
     if as_json:
         value: Mapping[str, Any] = {"folder": str(run.folder.path), **summary.to_dict()}
-        click.echo(json_text({**value, "remarks": [remark.as_json() for remark in run.remarks]}))
+        value = {**value, "remarks": [remark.as_json() for remark in run.remarks]}
+        click.echo(json_text({**value, "exports": [str(exported.folder) for exported in exports]}))
         return
     for line in summary.lines():
         click.echo(printable(line))
     click.echo(printable(f"labels: {run.folder.path / 'labels.csv'}"))
+    for exported in exports:
+        print_export(exported)

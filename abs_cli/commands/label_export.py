@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from abs_cli.console import note, progress
+from abs_cli.options import model_of_folder, open_feature_store
+from abs_core.home import Home
 from abs_core.text import counted, json_text, printable
 
 if TYPE_CHECKING:
     from abs_classify.labelling.exporters.exports import ExportSummary
+    from abs_classify.labelling.label_folder import LabelFolder
 
-__all__ = ["command", "print_export"]
+__all__ = ["FORMATS", "command", "export", "print_export"]
 
-_FORMATS = ("label-studio", "cvat", "coco", "datumaro", "fiftyone", "cleanlab", "imagefolder")
+#: what labels can be exported as
+FORMATS = ("label-studio", "cvat", "coco", "datumaro", "fiftyone", "cleanlab", "imagefolder")
 
 
 @click.command("export")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.argument("export_format", metavar="FORMAT", type=click.Choice(_FORMATS))
+@click.argument("export_format", metavar="FORMAT", type=click.Choice(FORMATS))
 @click.option(
     "--to",
     type=click.Path(path_type=Path),
@@ -53,7 +58,8 @@ _FORMATS = ("label-studio", "cvat", "coco", "datumaro", "fiftyone", "cleanlab", 
 )
 @click.option("--dry-run", is_flag=True, help="Write nothing; list what would come where.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def command(folder: Path, export_format: str, *, as_json: bool, **options: Any) -> None:
+@click.pass_obj
+def command(home: Home, /, folder: Path, export_format: str, *, as_json: bool, **options: Any) -> None:
     """Write the labels of the folder DIR in the format of another tool.
 
     FORMAT is label-studio, cvat, coco, datumaro, fiftyone, cleanlab or imagefolder. What reviewers decided is ground
@@ -64,18 +70,11 @@ def command(folder: Path, export_format: str, *, as_json: bool, **options: Any) 
     abs label export labelled/ imagefolder --links hard --dry-run
     abs label export labelled/ coco --status reviewed --to reviewed-coco/
     """
-    from abs_classify.labelling.exporters.exports import ExportOptions, export_labels
     from abs_classify.labelling.label_folder import LabelFolder
 
     opened = LabelFolder.open(folder)
-    is_listing = options["dry_run"] and not as_json
-    summary = export_labels(
-        opened,
-        export_format,
-        ExportOptions(**options),
-        report=_print_place if is_listing else None,
-        progress=progress,
-    )
+    report = _print_place if options["dry_run"] and not as_json else None
+    summary = export(home, opened, export_format, report=report, **options)
     if as_json:
         by_class = {opened.classes[position].id: count for position, count in sorted(summary.by_class.items()) if count}
         click.echo(
@@ -88,6 +87,34 @@ def command(folder: Path, export_format: str, *, as_json: bool, **options: Any) 
         )
     else:
         print_export(summary, dry_run=options["dry_run"])
+
+
+def export(
+    home: Home,
+    folder: LabelFolder,
+    export_format: str,
+    *,
+    report: Callable[[str, str], None] | None = None,
+    **options: Any,
+) -> ExportSummary:
+    """Export the labels of a folder, with the probabilities of all classes where the format takes them.
+
+    Args:
+        home: has the features that the probabilities follow from.
+        folder, export_format, report, options: as in ``export_labels``.
+    """
+    from abs_classify.labelling.exporters.exports import ExportOptions, export_labels
+
+    probabilities = None
+    if export_format == "cleanlab":
+        from abs_classify.labelling.learned import learned_of
+        from abs_classify.labelling.reopening import probabilities_of_rows, reopen_labeller
+
+        labeller = reopen_labeller(folder, model_of_folder(home, folder), cache=open_feature_store(home))
+        probabilities = probabilities_of_rows(folder, labeller, learned_of(folder))
+    return export_labels(
+        folder, export_format, ExportOptions(**options), probabilities=probabilities, report=report, progress=progress
+    )
 
 
 def print_export(summary: ExportSummary, *, dry_run: bool = False) -> None:
