@@ -176,13 +176,13 @@ def _directory(path: Path, stream: BinaryIO) -> tuple[int, int, int]:
 
 def _entries(path: Path, stream: BinaryIO, start: int, size: int, shift: int) -> Iterator[ZipMember]:
     position, end, packed_bytes = start, start + size, 0
+    stream.seek(start)
     while position < end:
-        stream.seek(position)
         header = stream.read(_DIRECTORY_ENTRY.size)
         if len(header) < _DIRECTORY_ENTRY.size or not header.startswith(_ENTRY):
             raise _damaged(path, f"is damaged: its directory ends at byte {position}")
         _, flags, method, checksum, packed, length, *lengths, attributes, offset = _DIRECTORY_ENTRY.unpack(header)
-        name, extra = stream.read(lengths[0]), stream.read(lengths[1])
+        name, extra, _ = (stream.read(length) for length in lengths)
         position += _DIRECTORY_ENTRY.size + sum(lengths)
         length, packed, offset = _large_values(extra, (length, packed, offset))
         text = _decoded(name, flags)

@@ -279,9 +279,16 @@ class _NameList:
             yield from self._listed(stream, walk)
 
     def _listed(self, stream: BinaryIO, walk: FolderWalk) -> Iterator[ListedImage]:
+        folder = os.fsencode(self.folder)
         for name in read_names(stream, quoted(self.shown, 300)):
-            shown = os.path.join(os.fsencode(self.folder), name)  # noqa: PTH118
-            yield from _Path(_absolute(shown), shown).images(walk)
+            shown = os.path.join(folder, name)  # noqa: PTH118
+            path = _absolute(shown)
+            # an image is asked about once
+            image = _named_file(path, shown) if is_image(os.fsdecode(name)) else None
+            if image is not None and image.stamp:
+                yield image
+            else:
+                yield from _Path(path, shown).images(walk)
 
     def count(self, walk: FolderWalk) -> int | None:  # noqa: ARG002 - a ``_ImageSource``
         if self.stream is not None:
