@@ -81,6 +81,8 @@ def test_the_public_names_of_the_description_library_are_there() -> None:
         "cache ls",
         "eval --help",
         "features --help",
+        "label --help",
+        "label export --help",
     ],
 )
 def test_a_command_that_computes_no_feature_imports_no_heavy_library(command: str, tmp_path: Path) -> None:
@@ -112,6 +114,7 @@ def test_results_are_listed_and_shown_without_heavy_libraries(tmp_path: Path) ->
         ("eval --dataset imagefolder:tests --methods clpi", "clpi"),
         ("eval --dataset imagenot:tests --methods clip", "imagenot"),
         ("features missing --out features.npz", "missing"),
+        ("label missing --labels cat,dog --out labelled", "missing"),
         ("features tests --out README.md", "README.md"),
     ],
 )

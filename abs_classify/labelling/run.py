@@ -120,17 +120,17 @@ def label(
             another run, or from the iterator: another process labels into it.
         DatasetError: from the iterator: there are no images.
     """
+    folder = None if out is None else Path(out)
+    places = [source] if isinstance(source, str | Path) else list(source)
+    sources = ImageSources(
+        places, boxes=None if boxes is None else Path(boxes), exclude=[] if folder is None else [folder]
+    )
     classifier = Classifier(
         model, descriptions, method=method, names=names, templates=templates, attention=attention,
         views=_own(method, views), seed=seed, batch_size=batch_size, cache=cache,
     )  # fmt: skip
     opening = {"templates": templates, "batch_size": batch_size, "views": views_as_json(_own(method, views))}
     wanted = _Wanted(none, negatives, threshold, formats, "doubtful" if doubtful_first else "arrival", truncated)
-    folder = None if out is None else Path(out)
-    places = [source] if isinstance(source, str | Path) else list(source)
-    sources = ImageSources(
-        places, boxes=None if boxes is None else Path(boxes), exclude=[] if folder is None else [folder]
-    )
     return _start(classifier, sources, folder, wanted, {**opening, **(settings or {})}, progress)
 
 

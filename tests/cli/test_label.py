@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support import Abs, colour
 
@@ -85,6 +86,27 @@ def test_the_options_reach_the_library(abs_command: Abs, photos: Path, small: tu
     assert run["identity"]["negatives"] == ["dog", "house"]
     assert run["identity"]["method"] == "abs-pixels"
     assert run["settings"]["attention"] == "self"
+
+
+def test_labels_are_exported_after_the_run_and_by_a_command_of_its_own(
+    abs_command: Abs, photos: Path, small: tuple[str, ...], tmp_path: Path
+) -> None:
+    out, cache = tmp_path / "out", tmp_path / "cache"
+    arguments = ("label", photos, "--labels", "cat,car", "--out", out, "--threshold", "0", *small)
+    for _ in range(2):  # the second one replaces the first
+        ran = abs_command(*arguments, "--export", "cleanlab", "--export", "imagefolder", cache=cache)
+        assert ran.code == 0, ran.err
+        assert f"3 labels exported to {out / 'exports' / 'cleanlab'} (0 reviewed)" in ran.out
+    probabilities = np.load(out / "exports" / "cleanlab" / "pred_probs.npy")
+    labels = np.load(out / "exports" / "cleanlab" / "labels.npy")
+    confidences = probabilities[np.arange(3), labels]
+    np.testing.assert_allclose(confidences, [float(row["confidence"]) for row in table(out)], atol=1e-5)
+    assert len(list((out / "exports" / "imagefolder").rglob("*.png"))) == 3
+    again = abs_command("label", "export", out, "cleanlab", cache=cache)
+    assert again.code == 2
+    assert "--replace" in again.err
+    ran = abs_command(*arguments, "--export", "coco", "--json", cache=cache)
+    assert json.loads(ran.out)["exports"] == [str(out / "exports" / "coco")]
 
 
 def test_bad_input(abs_command: Abs, photos: Path, small: tuple[str, ...], tmp_path: Path) -> None:
