@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from exported_runs import HOSTILE_CLASSES, HOSTILE_NAMES
 
+from abs_classify.labelling.exporters.cvat import cvat_names
 from abs_classify.labelling.exporters.exports import ExportOptions, export_labels
 from abs_classify.labelling.label_folder import LabelFolder
 
@@ -15,7 +16,8 @@ from abs_classify.labelling.label_folder import LabelFolder
 def test_hostile_names(hostile: LabelFolder, read: Any, export_format: str) -> None:
     summary = export_labels(hostile, export_format, ExportOptions(links="hard"))
     value = read(summary.folder, {"coco": "coco_instances"}.get(export_format, export_format))
-    assert value["classes"] == [label.name for label in HOSTILE_CLASSES]
+    names = [label.name for label in HOSTILE_CLASSES]
+    assert value["classes"] == (cvat_names(names) if export_format == "cvat" else names)
     assert len(value["items"]) == len(HOSTILE_NAMES)
     assert all(item["size"] == [40, 60] for item in value["items"])
     labels = {item["id"]: item["labels"][0][0] for item in value["items"]}

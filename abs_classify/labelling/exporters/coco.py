@@ -1,4 +1,4 @@
-"""COCO: ``annotations/instances_default.json`` with a box for each label, and ``predictions.json`` with the model's labels as results."""
+"""COCO: instances with a box for each label, and the model's labels as results."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ __all__ = ["CocoFormat"]
 class CocoFormat(ExportFormat):
     """COCO's format of instances, of which pycocotools is the reader.
 
-    Its tasks have no labels of whole images, so such a label is a box around all of the image. ``annotations/instances_default.json`` has
-    the label in effect: the reviewer's where one decided (``"source": "reviewer"``), the model's elsewhere
-    (``"model"``). ``predictions.json`` has what the model said with its confidence, in the format of results.
+    Its tasks have no labels of whole images, so such a label is a box around all of the image.
+    ``annotations/instances_default.json`` has the label in effect: the reviewer's where one decided
+    (``"source": "reviewer"``), the model's elsewhere (``"model"``). ``predictions.json`` has what the model said with
+    its confidence, in the format of results.
     """
 
     name = "coco"

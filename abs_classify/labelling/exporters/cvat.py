@@ -10,7 +10,10 @@ from abs_classify.labelling.exporters.base import ExportedImage, ExportFormat, E
 from abs_classify.labelling.exporters.labels import ImageLabel
 from abs_core.text import json_text, printable
 
-__all__ = ["CvatFormat"]
+__all__ = ["CvatFormat", "cvat_names"]
+
+# characters of a label's name
+_MAX_NAME = 64
 
 _ATTRIBUTES = ("confidence", "status")
 
@@ -31,7 +34,7 @@ class CvatFormat(ExportFormat):
 
     def write(self, images: Iterable[ExportedImage], place: ExportPlace) -> None:
         """See ``ExportFormat``."""
-        names = [xml_text(name) for name in place.names]
+        names = cvat_names(place.names)
         kind = "any"
         if not place.contents.has_boxes:
             kind = "tag"
@@ -46,9 +49,17 @@ class CvatFormat(ExportFormat):
             stream.write(b"</annotations>\n")
 
 
-def xml_text(text: str) -> str:
-    """The text with what XML cannot hold, or a tool would not show, as escapes: ``\\x00``."""
-    return printable(text)
+def cvat_names(names: Iterable[str]) -> list[str]:
+    """What CVAT calls the classes: up to 64 characters, without any that XML cannot hold, all different."""
+    used: dict[str, None] = {}
+    for name in names:
+        shown = printable(name.strip(), _MAX_NAME) or "_"
+        number = 1
+        while shown in used:
+            number += 1
+            shown = f"{printable(name.strip(), _MAX_NAME - 8)} ({number})"
+        used[shown] = None
+    return list(used)
 
 
 def _label(name: str, kind: str) -> dict[str, Any]:
