@@ -15,29 +15,34 @@ are in conflict, and the image counts as undecided, until one of them decides in
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import re
 import stat
-import sys
-import unicodedata
 from bisect import insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, Literal, TypeAlias
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from abs_core.canonical import canonical_json, sha256_bytes
+from abs_classify.labelling.decision_lines import (
+    Action,
+    CurrentDecision,
+    ReviewDecision,
+    ShownBy,
+    decision_line,
+    parse_decision,
+    reviewer_name,
+    time_text,
+)
+from abs_core.canonical import sha256_bytes
 from abs_core.errors import StorageError, UsageError
 from abs_core.files import lock_file, storage_errors
 from abs_core.remarks import Remark, RemarkCounter
-from abs_core.text import quoted, valid_unicode
+from abs_core.text import quoted
 
 __all__ = [
     "Action",
@@ -52,174 +57,12 @@ __all__ = [
     "reviewer_name",
 ]
 
-#: the model's label is right; another label is; none of the classes is; the reviewer's last decision on it is undone
-Action: TypeAlias = Literal["accept", "label", "reject", "undo"]
+_FOLDER = "decisions"
 
-#: how an image came before the reviewer: drawn at random, or chosen (by doubt, by class, by a search)
-ShownBy: TypeAlias = Literal["random", "chosen"]
+# bytes of a line, and what is read at a time
+_LONGEST_LINE, _BLOCK = 1 << 16, 1 << 20
 
-_FOLDER, _VERSION = "decisions", 1
-_ACTIONS, _SHOWN_BY = ("accept", "label", "reject", "undo"), ("random", "chosen")
-_TEXTS = ("action", "image", "label", "model_label", "path", "reviewer", "shown_by", "time")
-_OPTIONAL = {"label": "", "model_label": "", "path": "", "shown_by": "chosen", "resolves": False, "version": _VERSION}
-
-# bytes of a line, characters of a reviewer's name, and what is read at a time
-_LONGEST_LINE, _LONGEST_NAME, _BLOCK = 1 << 16, 64, 1 << 20
-
-_IMAGE_ID = re.compile(r"sha256:[0-9a-f]{64}")
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
 _TICK = timedelta(milliseconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class ReviewDecision:
-    """One decision of one reviewer, a line of a file.
-
-    Attributes:
-        image_id: the image that it is on, whatever its path.
-        action: what was decided.
-        label: the id of the class that the image shows, for ``accept`` and ``label``; empty otherwise.
-        shown_by: how the image was chosen; only those drawn at random say how right the labels are.
-        reviewer: who; ``DecisionLog`` sets it.
-        time: when, in UTC, ISO 8601 with milliseconds; ``DecisionLog`` sets it.
-        path: of the image, for people who read the file.
-        model_label: the id of the model's label at that time; empty if it had none.
-        resolves: whether it was made in view of the decisions of others, and overrules them.
-    """
-
-    image_id: str
-    action: Action
-    label: str = ""
-    shown_by: ShownBy = "chosen"
-    reviewer: str = ""
-    time: str = ""
-    path: str = ""
-    model_label: str = ""
-    resolves: bool = False
-
-    @property
-    def outcome(self) -> tuple[bool, str]:
-        """What the image is said to show: whether it is one of the classes, and which."""
-        return self.action != "reject", self.label
-
-
-@dataclass(frozen=True, slots=True)
-class CurrentDecision:
-    """What is decided on an image, by all its reviewers.
-
-    Attributes:
-        action: ``accept``, ``label`` or ``reject``. Of a conflict, what was said last.
-        label: the id of the class; empty for ``reject``.
-        reviewers: who says so.
-        time: when it was said last.
-        shown_by: ``random`` if the image was decided when it was drawn at random, also where it was corrected later.
-        conflict: whether reviewers disagree, so that nothing is decided.
-        others: what other reviewers say instead; overruled, if there is no conflict.
-        model_label: the id of the label that the reviewer saw; empty if there was none.
-        path: of the image at that time.
-    """
-
-    action: Action
-    label: str
-    reviewers: tuple[str, ...]
-    time: str
-    shown_by: ShownBy
-    conflict: bool
-    others: tuple[ReviewDecision, ...]
-    model_label: str
-    path: str
-
-    @property
-    def reviewer(self) -> str:
-        """Who says so, as text."""
-        return ", ".join(self.reviewers)
-
-
-# --- lines -----------------------------------------------------------------------------------------------------------
-
-
-def decision_line(decision: ReviewDecision) -> bytes:
-    """The line of a decision, with its end."""
-    value = {field.name: getattr(decision, field.name) for field in fields(ReviewDecision)}
-    value = {name: valid_unicode(text) if isinstance(text, str) else text for name, text in value.items()}
-    value["image"] = value.pop("image_id")
-    return canonical_json({**value, "version": _VERSION}).encode() + b"\n"
-
-
-def parse_decision(line: bytes) -> ReviewDecision:
-    """The decision of a line.
-
-    Raises:
-        ValueError: it is none; the text says why, and shows nothing of the line.
-    """
-    try:
-        value = json.loads(line.decode())
-    except (ValueError, RecursionError):
-        raise ValueError("that is not JSON") from None
-    if not isinstance(value, dict):
-        raise ValueError("that is not a JSON object")
-    value = {**_OPTIONAL, **value}
-    if value["version"] != _VERSION:
-        raise ValueError("of another version of the toolkit")
-    for name in _TEXTS:
-        if not isinstance(value.get(name), str):
-            raise ValueError(f"without a valid {name}")
-    action, label, shown_by = value["action"], value["label"], value["shown_by"]
-    valid = {
-        "image": _IMAGE_ID.fullmatch(value["image"]),
-        "action": action in _ACTIONS,
-        "label": bool(label) == (action in ("accept", "label")),
-        "shown_by": shown_by in _SHOWN_BY,
-        "resolves": isinstance(value["resolves"], bool),
-        "reviewer": (reviewer := _known_name(value["reviewer"])),
-        "time": (time := _normal_time(value["time"])),
-    }
-    if not all(valid.values()):
-        raise ValueError(f"without a valid {next(name for name, is_valid in valid.items() if not is_valid)}")
-    texts = [text if text.isascii() else valid_unicode(text) for text in (label, value["path"], value["model_label"])]
-    label, path, model_label = sys.intern(texts[0]), texts[1], sys.intern(texts[2])
-    return ReviewDecision(value["image"], action, label, shown_by, reviewer, time, path, model_label, value["resolves"])
-
-
-@lru_cache(maxsize=256)
-def _known_name(name: str) -> str:
-    try:
-        return reviewer_name(name)
-    except UsageError:
-        return ""
-
-
-def reviewer_name(name: str) -> str:
-    """The name of a reviewer as it is kept.
-
-    Raises:
-        UsageError: it is empty, too long, or has characters that cannot be shown.
-    """
-    text = name if name.isascii() else unicodedata.normalize("NFC", valid_unicode(name))
-    text = text.strip()
-    if not text or len(text) > _LONGEST_NAME or not text.isprintable():
-        raise UsageError(
-            f"a reviewer's name must have 1 to {_LONGEST_NAME} printable characters, got {quoted(name)}",
-            remedy="Give another name with --reviewer",
-        )
-    return text
-
-
-def _normal_time(text: str) -> str:
-    """A time in the one form that sorts as the times do; empty if it is none."""
-    try:
-        moment = datetime.fromisoformat(text)
-        if not 1970 <= moment.year < 9000:
-            return ""
-        if _TIME.fullmatch(text):
-            return text
-        return _time_text(moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC))
-    except (ValueError, OverflowError):
-        return ""
-
-
-def _time_text(moment: datetime) -> str:
-    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -260,6 +103,8 @@ class ReviewDecisions:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / _FOLDER
+        self._only = ""
+        self._changed: set[str] = set()
         self._unread = RemarkCounter()
         self._clear()
 
@@ -268,6 +113,24 @@ class ReviewDecisions:
         self._seen: set[ReviewDecision] = set()
         self._lines: dict[str, list[ReviewDecision]] = {}
         self._current: dict[str, CurrentDecision] = {}
+
+    @classmethod
+    def at(cls, place: Path) -> ReviewDecisions:
+        """The decisions in a file, in the folder of a run, or in a folder of such files.
+
+        Raises:
+            UsageError: there is nothing.
+            StorageError: it cannot be read.
+        """
+        decisions = cls(place)
+        if place.is_file():
+            decisions.folder, decisions._only = place.parent, place.name
+        elif not place.is_dir():
+            raise UsageError(f"there are no decisions in {quoted(str(place), 300)}", remedy="Check the path")
+        elif not decisions.folder.is_dir():
+            decisions.folder = place
+        decisions.refresh()
+        return decisions
 
     @property
     def current(self) -> Mapping[str, CurrentDecision]:
@@ -295,6 +158,14 @@ class ReviewDecisions:
     def of_image(self, image_id: str) -> tuple[ReviewDecision, ...]:
         """All decisions that were ever made on an image, in the order of their times."""
         return tuple(self._lines.get(image_id, ()))
+
+    def __contains__(self, decision: ReviewDecision) -> bool:
+        return decision in self._seen
+
+    def take_changes(self) -> set[str]:
+        """The ids of the images whose ``current`` changed since this was called last, whoever called ``refresh``."""
+        changed, self._changed = self._changed, set()
+        return changed
 
     def __iter__(self) -> Iterator[ReviewDecision]:
         """All decisions, image by image."""
@@ -326,6 +197,7 @@ class ReviewDecisions:
         changed = {image for image in touched if self._settle(image)}
         if before is not None:
             changed = {image for image in {*before, *self._current} if before.get(image) != self._current.get(image)}
+        self._changed |= changed
         return changed
 
     def _names(self) -> dict[str, os.stat_result]:
@@ -334,7 +206,8 @@ class ReviewDecisions:
         try:
             with os.scandir(self.folder) as entries:
                 for entry in entries:
-                    if entry.name.startswith(".") or not entry.name.endswith(".jsonl"):
+                    is_wanted = entry.name.endswith(".jsonl") and not entry.name.startswith(".")
+                    if entry.name != self._only if self._only else not is_wanted:
                         continue
                     with suppress(FileNotFoundError):
                         status = entry.stat()
@@ -496,7 +369,7 @@ class DecisionLog:
         written = []
         for decision in decisions:
             times[decision.image_id] = moment = self._time_of(decision.image_id, times.get(decision.image_id))
-            written.append(replace(decision, reviewer=self.reviewer, time=_time_text(moment)))
+            written.append(replace(decision, reviewer=self.reviewer, time=time_text(moment)))
         data = b"".join(map(decision_line, written))
         for decision, line in zip(written, data.splitlines(), strict=True):
             try:
@@ -536,6 +409,7 @@ class DecisionLog:
             if self._stream is None:
                 folder.mkdir(parents=True, exist_ok=True)
                 self._stream = _free_file(folder, self.reviewer)
+                _sync_folder(folder)
             handle = self._stream.fileno()
             size = os.fstat(handle).st_size
             self._stream.seek(max(size - 1, 0))
@@ -550,6 +424,16 @@ class DecisionLog:
                 with suppress(OSError):
                     os.ftruncate(handle, size)
                 raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let the name of a new file outlive a power cut, where the system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _free_file(folder: Path, reviewer: str) -> BinaryIO:

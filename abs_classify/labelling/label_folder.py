@@ -287,6 +287,38 @@ class LabelFolder:
                 marks = ",".join("?" * len(part))
                 yield from map(_row, base.execute(f"SELECT {_COLUMNS} FROM rows WHERE image IN ({marks})", part))  # noqa: S608
 
+    def rows_of_numbers(self, numbers: Sequence[int]) -> list[LabelRow | None]:
+        """The rows of these numbers; None where there is none."""
+        rows: dict[int, LabelRow] = {}
+        with self._database() as base:
+            for start in range(0, len(numbers), _STEP):
+                part = numbers[start : start + _STEP]
+                marks = ",".join("?" * len(part))
+                text = f"SELECT {_COLUMNS} FROM rows WHERE number IN ({marks})"  # noqa: S608
+                rows |= {row.number: row for row in map(_row, base.execute(text, part))}
+        return [rows.get(number) for number in numbers]
+
+    def version(self) -> tuple[int, int]:
+        """Another value whenever rows were added or changed."""
+        with self._database() as base:
+            newest = base.execute("SELECT max(number) FROM rows").fetchone()[0] or 0
+        return newest, int(self.fact("changes") or 0)
+
+    @contextmanager
+    def attached(self, base: sqlite3.Connection, name: str) -> Iterator[None]:
+        """Let another database, which was opened with ``uri``, read the table ``rows`` under a name, in the block."""
+        path = self.path / _ROWS
+        try:
+            base.execute(f"ATTACH ? AS {name}", [f"{path.absolute().as_uri()}?mode=ro"])
+            try:
+                yield
+            finally:
+                if base.in_transaction:
+                    base.rollback()
+                base.execute(f"DETACH {name}")
+        except sqlite3.Error as error:
+            raise _database_error(path, error) from error
+
     def counts_by(self, *columns: str) -> dict[tuple[Any, ...], int]:
         """How many rows there are of each combination of values.
 
