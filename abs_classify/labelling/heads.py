@@ -37,8 +37,8 @@ class HeadSpec:
 
     Attributes:
         kind: see ``HeadKind``.
-        smoothing: for ``priors`` and ``gda`` the images that each class is given before any is counted: they have the
-            mean of all classes. For ``alignment`` the ridge, per labelled image; without a meaning for ``cache``.
+        smoothing: above 0. For ``priors`` and ``gda`` the images that each class is given before any is counted: they
+            have the mean of all classes. For ``alignment`` the ridge, per labelled image; no meaning for ``cache``.
         sharpness: of ``cache`` the beta of its exponential; of ``gda`` the share, above 0 and at most 1, of its
             covariance that is the same in all directions; without a meaning for the others.
     """
