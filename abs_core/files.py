@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -155,7 +156,7 @@ def lock_file(stream: BinaryIO, *, wait: bool) -> bool:
     return True
 
 
-def open_regular(path: str | bytes | Path) -> BinaryIO:
+def open_regular(path: str | bytes | Path) -> BufferedReader:
     """A regular file, opened for reading; never waits for who writes into a pipe.
 
     Raises:
@@ -176,7 +177,7 @@ def sha256_file(path: Path) -> str:
     Raises:
         StorageError: the file cannot be read.
     """
-    with storage_errors(path, "read"), path.open("rb") as stream:
+    with storage_errors(path, "read"), open_regular(path) as stream:
         return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -16,6 +16,7 @@ from typing import Protocol
 from abs_classify.datasets.class_order import classes_by_name
 from abs_core.descriptions import LabelSpace
 from abs_core.errors import DatasetError, ImageError, LabelError, UsageError
+from abs_core.files import open_regular
 from abs_core.labels import ClassLabel, LabelSet, compact, read_labels, shipped_label_set, shipped_label_sets
 from abs_core.remarks import Remark
 from abs_core.text import quoted
@@ -312,7 +313,7 @@ def read_bytes(path: Path, name: str, offset: int = 0, size: int | None = None) 
         ImageError: the file cannot be read, or ends before ``size`` bytes.
     """
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             stream.seek(offset)
             data = stream.read() if size is None else stream.read(size)
     except (OSError, ValueError) as error:

@@ -196,9 +196,12 @@ class CocoBoxes:
             raise self._error(f"cannot be read: {(error.strerror or str(error)).lower()}") from error
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise self._error(f"is no COCO file of instances, or is damaged: {error!s:.80}") from error
+        self._lost = 0
         for identifier, values in waiting.items():
             if (image := images.get(identifier)) is not None:
                 image.values = values
+            else:
+                self._lost += len(values) // 4
         if not images or not self._total:
             raise self._error("has no images with boxes: 'images' and 'annotations' with 'bbox' are needed")
         self._boxed = [image for image in images.values() if image.values]
@@ -270,6 +273,8 @@ class CocoBoxes:
         for image in self._boxed:
             if not image.uses:
                 remarks.add("left out: an image with boxes that no source has", image.name)
+        if self._lost:
+            remarks.add("left out: a box of an image that the file does not have", self._path.name, self._lost)
 
 
 class YoloBoxes:

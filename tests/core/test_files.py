@@ -16,7 +16,15 @@ from pathlib import Path
 import pytest
 
 from abs_core.errors import StorageError
-from abs_core.files import atomic_write, ensure_writable, publish, remove_abandoned, remove_leftovers, sha256_file
+from abs_core.files import (
+    atomic_write,
+    ensure_writable,
+    open_regular,
+    publish,
+    remove_abandoned,
+    remove_leftovers,
+    sha256_file,
+)
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -184,3 +192,15 @@ def test_what_a_killed_process_left_beside_a_file_is_removed_and_what_is_being_w
     assert target.read_bytes() == b"whole"
     assert all(path.exists() for path in (fresh, *others))
     assert remove_abandoned(tmp_path / "nowhere" / "x") == []
+
+
+def test_a_pipe_is_no_regular_file_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_bytes(b"x")
+    with open_regular(tmp_path / "file") as stream:
+        assert stream.read() == b"x"
+    for place, message in ((tmp_path / "pipe", "Not a regular file"), (tmp_path, "Is a directory")):
+        with pytest.raises(OSError, match=message):
+            open_regular(place)
+    with pytest.raises(StorageError, match="not a regular file"):
+        sha256_file(tmp_path / "pipe")

@@ -81,6 +81,7 @@ def test_each_box_of_a_coco_file_is_an_image(here: Path) -> None:
         "left out: a box that an image has twice": 1,
         "left out: an image without boxes": 1,
         "left out: an image with boxes that no source has": 1,
+        "left out: a box of an image that the file does not have": 1,
     }
     first = entries[0]
     assert first.key == os.fsencode(here / "data/images/a.png") + b"\0\0xywh=5,6,10,12.5"
