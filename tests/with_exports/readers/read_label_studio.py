@@ -61,13 +61,14 @@ try:
     project = client.projects.create(title="export", label_config=config)
     client.projects.import_tasks(id=project.id, request=tasks)
     client.import_storage.local.create(project=project.id, path=str(Path(root) / "photos"), use_blob_urls=True)
-    found = list(client.tasks.list(project=project.id, fields="all"))
+    query = {"project": project.id, "fields": "all", "page_size": 100}
+    found = httpx.get(f"{url}/api/tasks/", headers=headers, params=query, timeout=60).json()["tasks"]
     rows = [
         {
-            "path": task.data["path"],
-            "image": len(httpx.get(url + task.data["image"], headers=headers, timeout=60).content),
-            "predictions": [[entry["score"], entry["result"]] for entry in task.predictions],
-            "annotations": [[entry["ground_truth"], entry["result"]] for entry in task.annotations],
+            "path": task["data"]["path"],
+            "image": len(httpx.get(url + task["data"]["image"], headers=headers, timeout=60).content),
+            "predictions": [[entry["score"], entry["result"]] for entry in task["predictions"]],
+            "annotations": [[entry["ground_truth"], entry["result"]] for entry in task["annotations"]],
         }
         for task in found
     ]
