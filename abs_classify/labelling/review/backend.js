@@ -62,11 +62,11 @@ class ServerBackend {
   }
 
   thumbnail(row, side) {
-    return `thumbnail/${row.number}?side=${side}`;
+    return `thumbnail/${row.number}?side=${side}&image=${row.image}`;
   }
 
   image(row, side) {
-    return `image/${row.number}?side=${side}`;
+    return `image/${row.number}?side=${side}&image=${row.image}`;
   }
 }
 

@@ -70,13 +70,15 @@ CREATE INDEX review_label ON review (label, confidence, number, second, state);
 CREATE INDEX review_second ON review (second);
 CREATE INDEX review_image ON review (image);
 CREATE INDEX review_state ON review (state);
+CREATE INDEX review_status ON review (status);
+CREATE INDEX review_pair ON review (label, second);
 ANALYZE main;
 """
 
 _EMPTY = "DELETE FROM review; DELETE FROM drawn; DELETE FROM chosen;"
 _NO_INDICES = "".join(
     f"DROP INDEX IF EXISTS review_{name};"
-    for name in ("queue", "random", "doubt", "path", "label", "second", "image", "state")
+    for name in ("queue", "random", "doubt", "path", "label", "second", "image", "state", "status", "pair")
 )
 
 # The random place r has the place r / share of the queue, rounded up, less 1; a chosen image k, from 0 on, the place

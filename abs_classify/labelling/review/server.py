@@ -135,6 +135,9 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "abs", ""
     timeout = _IDLE
+    # an answer in one packet: its head alone would wait 40 ms for the browser to say that it arrived
+    wbufsize = -1
+    disable_nagle_algorithm = True
 
     def log_message(self, *_: Any) -> None:
         """Nothing: the terminal is the user's."""
