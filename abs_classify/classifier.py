@@ -35,7 +35,7 @@ from abs_classify.encoding.samples import (
 )
 from abs_classify.encoding.stages import SHARD, Stages
 from abs_classify.encoding.work import WorkCounts
-from abs_classify.explanation import Explanation, RankedClass, explain, explain_seen
+from abs_classify.explanation import Explanation, RankedClass, explain, seen_views
 from abs_classify.methods.phrases import readable
 from abs_classify.methods.table import ViewNumber, plan_methods
 from abs_classify.models.deferred import DeferredModel, LoadedModel, model_notes
@@ -46,8 +46,6 @@ from abs_core.progress import Advance, Progress, no_progress
 from abs_core.remarks import Remark, RemarkCounter
 
 if TYPE_CHECKING:
-    import torch
-
     from abs_classify.encoding.ranking import MethodRanking, ScoredShard
     from abs_classify.images import Truncated
     from abs_classify.methods.scoring import ClassTextFeatures
@@ -117,6 +115,16 @@ class Prediction:
     def score(self) -> float:
         """The score of the best class."""
         return self.ranking[0].score
+
+    @property
+    def confidence(self) -> float:
+        """How surely the best class is right, 0 to 1: comparable between images, and no probability.
+
+        It is what ``label`` gives the same image before anything was learned, see docs/confidence.md.
+        """
+        confidence = self.ranking[0].confidence
+        assert confidence is not None  # a classifier gives every class one
+        return confidence
 
 
 class Predictions(Iterator[Prediction]):
@@ -314,9 +322,18 @@ class Classifier:
         self, stages: Stages, images: Iterable[ImageInput], request: _Request, advance: Advance
     ) -> Generator[ScoredShard, None, None]:
         from abs_classify.encoding.ranking import ShardScorer
+        from abs_classify.methods.confidence import NEEDED_VIEWS
 
         methods = {self.method: self.class_texts}
-        scorer = ShardScorer(stages, methods, request.on_error, partial_shards=True, adaptive=self.adaptive)
+        scorer = ShardScorer(
+            stages,
+            methods,
+            request.on_error,
+            NEEDED_VIEWS,
+            partial_shards=True,
+            adaptive=self.adaptive,
+            keep_views=True,
+        )
         identified = self.identified(images, request.truncated)
         with closing(scorer.score(identified, ahead=isinstance(images, Sequence))) as shards:
             for scored in shards:
@@ -331,47 +348,44 @@ class Classifier:
         return SHARD if self._store is not None else min(SHARD, _IMAGES_PER_THREAD * torch.get_num_threads())
 
     def _predictions(self, stages: Stages, scored: ScoredShard, request: _Request) -> Iterator[Prediction]:
-        from abs_classify.encoding.ranking import rank_classes
+        from abs_classify.encoding.ranking import image_probabilities, rank_classes
 
         if not scored.images:
             return
-        scores = scored.scores[self.method.name]
-        ranking = rank_classes(scores, None, self.method.name, max(request.top, _SHOWN_CLASSES))
-        looked = scored.looked.get(self.method.name)
+        name, texts = self.method.name, stages.text_features(self.class_texts)
+        ranking = rank_classes(scored.scores[name], None, name, max(request.top, _SHOWN_CLASSES))
+        looked = scored.looked.get(name)
         if looked is not None:
             ranking = dataclasses.replace(ranking, looked=looked)
         shard = PredictedShard(scored.images, ranking) if request.keep_images else None
-        explanations = self._explanations(stages, scored) if request.explain else [None] * len(scored.images)
-        classes = [RankedClass(class_id, name, 0.0) for class_id, name in self.names.items()]
-        for position, (image, explanation) in enumerate(zip(scored.images, explanations, strict=True)):
-            best = zip(ranking.top[position].tolist(), ranking.scores[position].tolist(), strict=True)
+        # before anything was fitted, the class probabilities are the confidences
+        confidences = image_probabilities(stages, self.class_texts, scored.confidence_views(name))
+        classes = list(self.names.items())
+        for position, image in enumerate(scored.images):
+            best, scores = ranking.top[position].tolist(), ranking.scores[position].tolist()
+            q = confidences[position].tolist()
             ranked = tuple(
-                RankedClass(classes[class_index].class_id, classes[class_index].name, score)
-                for class_index, score in list(best)[: request.top]
+                RankedClass(classes[index][0], classes[index][1], score, q[index])
+                for index, score in zip(best, scores, strict=True)
             )
+            why = self._explanation(scored, position, texts, ranked) if request.explain else None
             remarks = scored.facts[position].remarks
             views = None if looked is None else int(looked[position])
-            yield Prediction(image.name, image.id, ranked, explanation, remarks, views, shard, position)
+            yield Prediction(image.name, image.id, ranked[: request.top], why, remarks, views, shard, position)
 
-    def _explanations(self, stages: Stages, scored: ScoredShard) -> list[Explanation | None]:
+    def _explanation(
+        self, scored: ScoredShard, position: int, texts: ClassTextFeatures, ranked: Sequence[RankedClass]
+    ) -> Explanation:
+        """Why the image at a position of a shard is ranked as it is."""
         import torch
 
-        scores = torch.from_numpy(scored.scores[self.method.name])
-        looked = scored.looked.get(self.method.name)
-        if looked is not None:
-            return [
-                explain_seen(stages, self.method, self.class_texts, image, int(count), scores=row)
-                for image, count, row in zip(scored.images, looked, scores, strict=True)
-            ]
-        views = self.method.views_by_kind(stages.views(scored.images, self.method.views))
-
-        def features(position: int) -> dict[str, torch.Tensor]:
-            return {kind: rows[position] for kind, rows in views.items()}
-
-        return [
-            explain(self.method, features(position), self.text_features, self.class_texts, scores[position])
-            for position in range(len(scored.images))
-        ]
+        name = self.method.name
+        seen = scored.views[name][position]
+        views = {view.kind: torch.from_numpy(seen[view.kind]) for view in self.method.views}
+        totals = {view.kind: view.count for view in self.method.views} if name in scored.looked else None
+        scores = torch.from_numpy(scored.scores[name][position])
+        explanation = explain(self.method, views, texts, self.class_texts, scores, totals=totals)
+        return dataclasses.replace(explanation, winner=ranked[0], runner_up=ranked[1] if len(ranked) > 1 else None)
 
 
 def _streamed(
@@ -382,6 +396,7 @@ def _streamed(
     Raises:
         ImageError: as the encoded shards do, after those before it.
     """
+    from abs_classify.methods.confidence import NEEDED_VIEWS
 
     shards: list[ScoredShard] = []
     failure: ImageError | None = None
@@ -396,8 +411,14 @@ def _streamed(
     start = 0
     for shard in shards:
         stop = start + len(shard.images)
-        scores = {} if rows is None else {method.name: rows[start:stop]}
-        yield dataclasses.replace(shard, scores=scores)
+        if rows is None or not shard.images:
+            yield shard
+            continue
+        views = [
+            {kind: features.numpy() for kind, features in image.items()}
+            for image in seen_views(stages, method, shard.images, also=NEEDED_VIEWS)
+        ]
+        yield dataclasses.replace(shard, scores={method.name: rows[start:stop]}, views={method.name: views})
         start = stop
     if failure is not None:
         raise failure

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from abs_classify.encoding.stages import Stages
     from abs_classify.methods.class_texts import ClassTexts
     from abs_classify.methods.table import Method
+    from abs_classify.methods.views import ViewSource
 
-__all__ = ["Explanation", "RankedClass", "SentenceShare", "ViewShare", "explain", "explain_seen"]
+__all__ = ["Explanation", "RankedClass", "SentenceShare", "ViewShare", "explain", "explain_seen", "seen_views"]
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,14 @@ class RankedClass:
         class_id: the class's id.
         name: its name.
         score: in the method's own unit; comparable within one image only.
+        confidence: 0 to 1, comparable between images, and no probability: see docs/confidence.md. None in what
+            ``explain`` gives, which looks at scores alone.
     """
 
     class_id: str
     name: str
     score: float
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -210,21 +214,48 @@ def explain_seen(
     class_texts: ClassTexts,
     image: IdentifiedSample,
     looked: int,
-    scores: Tensor | None = None,
     among: Sequence[int] = (),
 ) -> Explanation:
     """Explain the prediction of an adaptive run for one image, by the views that it looked at.
 
     Args:
         stages: with these views in the store.
-        method, class_texts, scores, among: as in ``explain``.
+        method, class_texts, among: as in ``explain``.
         image: the image.
         looked: how many views of each adaptive source were looked at.
     """
-    seen = method.seen(looked, cheap_windows=stages.models.facts.cheap_windows)
-    views = {kind: rows[0] for kind, rows in seen.views_by_kind(stages.views([image], seen.views)).items()}
+    (views,) = seen_views(stages, method, [image], [looked])
     totals = {view.kind: view.count for view in method.views}
-    return explain(method, views, stages.text_features(class_texts), class_texts, scores, among, totals)
+    return explain(method, views, stages.text_features(class_texts), class_texts, among=among, totals=totals)
+
+
+def seen_views(
+    stages: Stages,
+    method: Method,
+    images: Sequence[IdentifiedSample],
+    looked: Sequence[int] = (),
+    *,
+    also: Sequence[ViewSource] = (),
+) -> list[dict[str, Tensor]]:
+    """Of each image the unit features [n, d] by kind of view that a method looked at.
+
+    Args:
+        stages: with these views in the store, or they are computed.
+        method: the method.
+        images: images of one shard.
+        looked: how many views of each adaptive source it looked at, for each image; empty for all of them.
+        also: further views, which are there where the method has none of their kind.
+    """
+
+    def features(group: Sequence[IdentifiedSample], row: Method) -> list[dict[str, Tensor]]:
+        kinds = {view.kind: view for view in (*also, *row.views)}
+        stacks = stages.views(group, list(kinds.values()))
+        return [{kind: stacks[view][position] for kind, view in kinds.items()} for position in range(len(group))]
+
+    if not len(looked):
+        return features(images, method)
+    rows = [method.seen(count, cheap_windows=stages.models.facts.cheap_windows) for count in looked]
+    return [features([image], row)[0] for image, row in zip(images, rows, strict=True)]
 
 
 def _weighted(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from abs_classify.encoding.view_plan import MethodScores
     from abs_classify.methods.adaptive import RuleSource
     from abs_classify.methods.class_texts import ClassTexts
+    from abs_classify.methods.confidence import ConfidenceViews
     from abs_classify.methods.table import Method
     from abs_classify.methods.views import ViewSource
 
@@ -38,6 +39,7 @@ __all__ = [
     "ScoredImages",
     "ScoredShard",
     "ShardScorer",
+    "image_probabilities",
     "image_remarks",
     "rank_classes",
     "rank_images",
@@ -101,8 +103,8 @@ class ScoredShard:
         skipped: the images of the shard that could not be read.
         facts: what is known of each image.
         looked: int64 [B], how many views of each kind an adaptive method looked at, by its name.
-        views: of each image the unit features [n, d] by kind of view that a method looked at, by its name; empty where
-            they were not asked for.
+        views: of each image the unit features [n, d] by kind of view that a method looked at, and of those encoded
+            besides that are of no kind of its own, by its name; empty where they were not asked for.
     """
 
     images: Sequence[IdentifiedSample]
@@ -121,6 +123,21 @@ class ScoredShard:
     def size(self) -> int:
         """How many images of the shard are done."""
         return len(self.images) + len(self.skipped)
+
+    def confidence_views(self, method: str) -> list[ConfidenceViews]:
+        """Of each image the views that its class probabilities follow from.
+
+        Args:
+            method: the name of one whose ``views`` are there, with ``NEEDED_VIEWS``.
+        """
+        import torch
+
+        from abs_classify.methods.confidence import ConfidenceViews
+
+        return [
+            ConfidenceViews.of({kind: torch.from_numpy(rows) for kind, rows in image.items()})
+            for image in self.views[method]
+        ]
 
 
 @dataclass
@@ -267,6 +284,15 @@ def rank_images(
             rankings[method.name] = rank_classes(rows, true, method.name)
     ordered = {method.name: rankings[method.name] for method in scorer.methods if method.name in rankings}
     return ScoredImages(shards, true or [], ordered, skipped, selected, facts)
+
+
+def image_probabilities(stages: Stages, class_texts: ClassTexts, images: Sequence[ConfidenceViews]) -> np.ndarray:
+    """The class probabilities of images by their views, float32 [B, C]: what confidences follow from everywhere."""
+    from abs_classify.methods.confidence import class_probabilities
+
+    texts, temperature = stages.text_features(class_texts), 1 / stages.models.facts.logit_scale
+    probabilities: np.ndarray = class_probabilities(images, texts, temperature).numpy()
+    return probabilities
 
 
 def image_remarks(images: Sequence[IdentifiedSample], facts: Sequence[ImageFacts]) -> tuple[Remark, ...]:

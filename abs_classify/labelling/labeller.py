@@ -132,13 +132,12 @@ class Labeller:
             ModelError: the model cannot give the method's views.
         """
         from abs_classify.encoding.ranking import ShardScorer
+        from abs_classify.methods.confidence import NEEDED_VIEWS
 
         classifier, stages = self._classifier, self._stages
         others = self._others()  # before any image: here with all cores, and where Ctrl-C reaches it
         methods = {classifier.method: classifier.class_texts}
-        scorer = ShardScorer(
-            stages, methods, "skip", also=(FullImage(),), adaptive=classifier.adaptive, keep_views=True
-        )
+        scorer = ShardScorer(stages, methods, "skip", also=NEEDED_VIEWS, adaptive=classifier.adaptive, keep_views=True)
         try:
             with closing(scorer.score(shards, ahead=ahead)) as scored_shards:
                 for scored in scored_shards:
@@ -162,10 +161,6 @@ class Labeller:
             negatives = self._stages.text_features(self._negative_texts).means
         return CommonNames.of(classes, common, negatives)
 
-    @property
-    def _temperature(self) -> float:
-        return 1 / self._stages.models.facts.logit_scale
-
     def _class_texts(self) -> ClassTextFeatures:
         return self._stages.text_features(self._classifier.class_texts)
 
@@ -178,7 +173,8 @@ class Labeller:
         import numpy as np
         import torch
 
-        from abs_classify.methods.confidence import ConfidenceViews, class_probabilities, known_scores
+        from abs_classify.encoding.ranking import image_probabilities
+        from abs_classify.methods.confidence import known_scores
 
         texts = self._class_texts()
         if not scored.images:
@@ -186,15 +182,12 @@ class Labeller:
             features = np.empty((0, texts.features.shape[1]), np.float32)
             return Evidence([], scored.skipped, none, nothing, None, features, None)
         name = self._classifier.method.name
-        images = [
-            ConfidenceViews.of({kind: torch.from_numpy(rows) for kind, rows in views.items()})
-            for views in scored.views[name]
-        ]
+        images = scored.confidence_views(name)
         return Evidence(
             images=scored.images,
             skipped=scored.skipped,
             chosen=scored.scores[name].argmax(axis=1),
-            probabilities=class_probabilities(images, texts, self._temperature).numpy(),
+            probabilities=image_probabilities(self._stages, self._classifier.class_texts, images),
             known=None if others is None else known_scores(images, texts.means, others).numpy(),
             features=torch.stack([image.mean for image in images]).numpy(),
             looked=scored.looked.get(name),

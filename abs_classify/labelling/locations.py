@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -183,3 +184,16 @@ class ListedImage:
     def location(self) -> ImageLocation:
         """Where it is. Made when it is asked for: of a million images that are known already, nobody asks."""
         return ImageLocation(Path(os.fsdecode(self.key))) if self.inside is None else self.inside
+
+    def sample(self) -> Sample:
+        """The image, to be read from this working directory, with the name that is shown where it can have it.
+
+        Raises:
+            ImageError: it is not there any more.
+        """
+        sample = self.location.sample()
+        shown = self.path.removesuffix("" if sample.source is None else f"::{valid_unicode(sample.source.name)}")
+        with suppress(OSError, ValueError):
+            if Path(shown).samefile(sample.path):
+                return Sample(Path(shown), sample.label, sample.source)
+        return sample

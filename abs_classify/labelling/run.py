@@ -34,7 +34,7 @@ from abs_classify.labelling.sources import ImageSources
 from abs_classify.labelling.summary import LabelSummary
 from abs_classify.methods.scoring import PerViewScorer
 from abs_classify.methods.table import get_method
-from abs_core.errors import DatasetError, ImageError, UsageError
+from abs_core.errors import ImageError, UsageError
 from abs_core.progress import Advance, Progress, no_progress
 from abs_core.remarks import Remark
 
@@ -273,7 +273,7 @@ class LabelRun(Iterator[LabelRow]):
             shards = stack.enter_context(prefetched(self._shards(), _AHEAD))
             yield from self._label(shards, total, advance)
             if not self._met:
-                raise self._no_images()
+                raise self._sources.no_images()
             if self._writer is not None:
                 self._writer.mark_vanished()
 
@@ -341,8 +341,3 @@ class LabelRun(Iterator[LabelRow]):
             for image in listed
         ]
         return _Shard(list(listed), entries, known)
-
-    def _no_images(self) -> DatasetError:
-        left_out = "; ".join(map(str, self._sources.remarks.remarks[:5]))
-        detail = f" ({left_out})" if left_out else ""
-        return DatasetError(f"there are no images in {self._sources}{detail}", remedy="Check the folder")

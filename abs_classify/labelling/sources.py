@@ -24,7 +24,7 @@ from abs_classify.labelling.folder_walk import FolderWalk, stamp_of
 from abs_classify.labelling.image_tables import ImageTable, ParquetTable
 from abs_classify.labelling.locations import Container, ListedImage
 from abs_classify.labelling.name_lists import read_names
-from abs_core.errors import StorageError, UnknownNameError, UsageError
+from abs_core.errors import DatasetError, StorageError, UnknownNameError, UsageError
 from abs_core.files import open_regular, storage_errors
 from abs_core.http import is_url
 from abs_core.remarks import RemarkCounter
@@ -48,12 +48,13 @@ class ImageSources:
         boxes: a COCO file or a YOLO data set; each box of an image is an image then.
         stdin: where the source ``-`` reads names, by default the standard input. It can be read once.
         exclude: folders that are not entered, such as that of the results.
+        missing_ok: whether a source that does not exist is an image with a problem, instead of an error.
 
     Attributes:
         remarks: what was left out or guessed, counted by reason, since the images were last listed from the start.
 
     Raises:
-        UsageError: there is no source, or one does not exist.
+        UsageError: there is no source, or one does not exist and may not be missing.
         DatasetError: a table has no column of images, a data set or the boxes cannot be read.
         MissingExtraError: pyarrow is needed and is not installed.
     """
@@ -65,14 +66,16 @@ class ImageSources:
         boxes: Path | None = None,
         stdin: BinaryIO | None = None,
         exclude: Sequence[Path] = (),
+        missing_ok: bool = False,
     ) -> None:
         if not places:
             raise UsageError("there is no source of images", remedy="Name a folder, images, a list or an archive")
         given = [os.fspath(place) for place in places]
         if given.count("-") > 1:
             raise UsageError("the source - can be given once", remedy="Put all names into one list")
+        self._shown = ", ".join(quoted(place, 300) for place in given[:3]) + (", ..." if len(given) > 3 else "")
         self._exclude = tuple(exclude)
-        self._sources = [source for place in given for source in _sources_of(place, stdin)]
+        self._sources = [source for place in given for source in _sources_of(place, stdin, missing_ok=missing_ok)]
         self.remarks = RemarkCounter()
         self._boxes = None
         if boxes is not None:
@@ -95,6 +98,12 @@ class ImageSources:
             yield from source.images(walk)
         yield from walk.linked()
 
+    def no_images(self) -> DatasetError:
+        """The error of a run for which no image was listed, with what was left out."""
+        left_out = "; ".join(map(str, self.remarks.remarks[:5]))
+        detail = f" ({left_out})" if left_out else ""
+        return DatasetError(f"there are no images in {self._shown}{detail}", remedy="Check the folder")
+
     def count_estimate(self) -> int | None:
         """About how many images there are, by names and sizes; None where only reading would tell."""
         if self._boxes is not None:
@@ -113,7 +122,7 @@ class _ImageSource(Protocol):
     def count(self, walk: FolderWalk) -> int | None: ...
 
 
-def _sources_of(place: str, stdin: BinaryIO | None) -> list[_ImageSource]:
+def _sources_of(place: str, stdin: BinaryIO | None, *, missing_ok: bool) -> list[_ImageSource]:
     """What one argument names.
 
     Raises:
@@ -129,6 +138,9 @@ def _sources_of(place: str, stdin: BinaryIO | None) -> list[_ImageSource]:
         return sources
     if "{" in place and place.endswith(".tar"):
         return [_Shards(find_shards(Path(place), None))]
+    if missing_ok:
+        shown = os.fsencode(place)
+        return [_Path(_absolute(shown), shown)]
     raise UsageError(
         f"the source {quoted(place, 300)} does not exist",
         remedy="Check the path; a source is a folder, an image, a list (@FILE or -), a table, an archive or a data set",

@@ -23,12 +23,16 @@ from torch import Tensor
 
 from abs_classify.methods.similarity import unit
 from abs_classify.methods.soft_matching import soft_shares
+from abs_classify.methods.views import FullImage
 from abs_core.errors import UsageError
 
 if TYPE_CHECKING:
     from abs_classify.methods.scoring import ClassTextFeatures
 
-__all__ = ["CommonNames", "ConfidenceViews", "class_probabilities", "known_scores"]
+__all__ = ["NEEDED_VIEWS", "CommonNames", "ConfidenceViews", "class_probabilities", "known_scores"]
+
+#: views that enter whatever the method looks at
+NEEDED_VIEWS = (FullImage(),)
 
 #: kinds of views that show a part of an image; the first of these that a method looks at enter
 _PARTS = (("box", "random"), ("window",))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from abs_classify.encoding.ranking import MethodRanking, ScoredImages
+from abs_classify.encoding.ranking import MethodRanking, ScoredImages, image_probabilities
 from abs_classify.encoding.samples import IdentifiedSample, SkippedImage
 from abs_classify.encoding.stages import Stages
 from abs_classify.evaluation.calibration import calibrate
@@ -28,7 +28,7 @@ from abs_classify.evaluation.job import Evaluation, RankedPass
 from abs_classify.evaluation.records import ResultRecord, redacted
 from abs_classify.evaluation.results_folder import file_stem
 from abs_classify.evaluation.sweep import EvaluationObserver, Sweep
-from abs_classify.explanation import Explanation, RankedClass, explain, explain_seen
+from abs_classify.explanation import Explanation, RankedClass, explain, explain_seen, seen_views
 from abs_classify.methods.calibration import CalibrationEntry, StoppingCalibration
 from abs_classify.methods.scoring import PerViewScorer
 from abs_classify.methods.views import place_views
@@ -229,6 +229,7 @@ def _report_images(
             if method and wanted
             else None
         )
+        confidences = _confidences(stages, methods, scored, shard, start, wanted)
         for position in wanted:
             image = shard[position].load()
             thumbnail = image.pixels.copy()
@@ -240,7 +241,7 @@ def _report_images(
                 truth=classes[scored.labels[start + position]][1] if scored.labels else None,
                 attention=explainer.attention(position) if explainer else None,
                 views=explainer.places(position, image) if explainer else (),
-                predictions=tuple(_predictions(scored, start + position, classes)),
+                predictions=tuple(_predictions(scored, start + position, classes, confidences[position])),
                 explanation=_comparison(explainer.explain(position)) if explainer else None,
             )
         start += len(shard)
@@ -261,11 +262,56 @@ def _choose(scored: ScoredImages, count: int) -> set[int]:
     return set(sorted(range(total), key=order)[:count])
 
 
-def _predictions(scored: ScoredImages, image: int, classes: Sequence[tuple[str, str]]) -> Iterator[MethodPrediction]:
+def _confidences(
+    stages: Stages,
+    methods: Mapping[Method, ClassTexts],
+    scored: ScoredImages,
+    shard: Sequence[IdentifiedSample],
+    start: int,
+    wanted: Sequence[int],
+) -> dict[int, dict[str, NDArray[np.floating]]]:
+    """The confidences [C] of images by the method's name, as ``Classifier`` gives them; among the selected classes.
+
+    Args:
+        stages, methods, scored: as in ``_report_images``.
+        shard: the images that were cached together.
+        start: the position of its first image among all.
+        wanted: positions in the shard.
+
+    Returns:
+        By position in the shard.
+    """
+    from abs_classify.methods.confidence import NEEDED_VIEWS, ConfidenceViews
+
+    confidences: dict[int, dict[str, NDArray[np.floating]]] = {position: {} for position in wanted}
+    images = [shard[position] for position in wanted]
+    for method, class_texts in methods.items() if wanted else ():
+        looked = scored.methods[method.name].looked[start : start + len(shard)]
+        looked_at = [int(looked[position]) for position in wanted] if len(looked) else []
+        views = seen_views(stages, method, images, looked_at, also=NEEDED_VIEWS)
+        rows = image_probabilities(stages, class_texts, [ConfidenceViews.of(image) for image in views])
+        if scored.selected:
+            others = np.setdiff1d(np.arange(rows.shape[1]), scored.selected)
+            rows[:, others] = 0
+            rows /= rows.sum(axis=1, keepdims=True)
+        for position, row in zip(wanted, rows, strict=True):
+            confidences[position][method.name] = row
+    return confidences
+
+
+def _predictions(
+    scored: ScoredImages,
+    image: int,
+    classes: Sequence[tuple[str, str]],
+    confidences: Mapping[str, NDArray[np.floating]],
+) -> Iterator[MethodPrediction]:
     for name, method_ranking in scored.methods.items():
         best, scores = method_ranking.top[image].tolist(), method_ranking.scores[image].tolist()
         ranked = zip(best, scores, strict=True)
-        top = tuple(RankedClass(*classes[int(position)], float(score)) for position, score in ranked)
+        top = tuple(
+            RankedClass(*classes[int(position)], float(score), float(confidences[name][int(position)]))
+            for position, score in ranked
+        )
         yield MethodPrediction(name, top, int(method_ranking.ranks[image]) if len(method_ranking.ranks) else None)
 
 

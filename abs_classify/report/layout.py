@@ -53,6 +53,12 @@ class MethodPrediction:
     true_rank: int | None = None
 
     @property
+    def confidence(self) -> str:
+        """The confidence of the first class, in figures; empty where it has none."""
+        confidence = self.top[0].confidence
+        return "" if confidence is None else f"{confidence:.4f}"
+
+    @property
     def right(self) -> bool | None:
         """Whether the first class is the true one; None without a true label."""
         return None if self.true_rank is None else self.true_rank == 1
@@ -236,10 +242,19 @@ class Bar:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The best classes of one method; ``beyond`` says where the true class is if it is not among them."""
+    """The best classes of one method.
+
+    Attributes:
+        method: its name.
+        right: whether the first class is the true one; None without a true label.
+        confidence: of the first class, in figures; empty where it has none.
+        bars: the classes.
+        beyond: where the true class is if it is not among them.
+    """
 
     method: str
     right: bool | None
+    confidence: str
     bars: tuple[Bar, ...]
     beyond: str
 
@@ -315,7 +330,7 @@ def ranking(prediction: MethodPrediction, truth: str | None) -> Ranking:
     beyond = ""
     if prediction.true_rank is not None and prediction.true_rank > len(prediction.top):
         beyond = f"true label {truth}: place {prediction.true_rank}"
-    return Ranking(prediction.method, prediction.right, tuple(bars), beyond)
+    return Ranking(prediction.method, prediction.right, prediction.confidence, tuple(bars), beyond)
 
 
 def reasons(image: ReportImage) -> Reasons | None:

@@ -87,6 +87,8 @@ def _image(image: ReportImage, number: int) -> dict[str, Any]:
         "panels": panels(image),
         "rankings": [ranking(prediction, image.truth) for prediction in image.predictions],
         "main": "" if main is None else main.method,
+        "predicted": "" if main is None else main.top[0].name,
+        "confidence": "" if main is None else main.confidence,
         "right": None if main is None else main.right,
         "mixed": {prediction.right for prediction in image.predictions} >= {True, False},
         "verdict": _verdict(image.predictions),

@@ -186,9 +186,11 @@ def _corners(outline: Outline, scale: tuple[float, float]) -> tuple[float, float
 def _ranking_column(sheet: _Sheet, rankings: list[Ranking], y: int, width: int) -> int:
     x = _MARGIN
     for entry in rankings:
-        verdict = {True: "right", False: "wrong", None: ""}[entry.right]
+        confidence = f"confidence {entry.confidence}" if entry.confidence else ""
+        verdict = {True: "right", False: "wrong", None: confidence}[entry.right]
         under = sheet.text(x, y, entry.method, size=18, width=width * 0.7)
-        sheet.text(x + width * 0.56, y + 3, verdict, colour=_GOOD if entry.right else _BAD, width=100)
+        colour = {True: _GOOD, False: _BAD, None: _QUIET}[entry.right]
+        sheet.text(x + width * 0.56, y + 3, verdict, colour=colour, width=width * 0.44)
         y = under + 5
         for bar in entry.bars:
             label = f"{bar.text} (true label)" if bar.is_true else bar.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,23 +21,30 @@ from abs_cli.options import (
     truncated_option,
     views_options,
 )
-from abs_core.errors import ImageError, StorageError
-from abs_core.files import is_folder, storage_errors
+from abs_core.errors import ImageError
 from abs_core.home import Home
-from abs_core.text import json_text, printable
+from abs_core.text import json_text, printable, quoted
 
 if TYPE_CHECKING:
     from abs_classify.classifier import Classifier, Prediction
+    from abs_classify.datasets.base import Sample
     from abs_classify.encoding.samples import OnError, SkippedImage
+    from abs_core.remarks import Remark
 
 __all__ = ["command"]
+
+# from so many images on, another command serves better
+_MANY = 200
+
+# cells; a longer name of a class moves what is behind it in its row
+_WIDEST = 40
 
 _SENTENCES = 3
 _EXPLAINED = 5
 
 
 @click.command("classify")
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=str), metavar="IMAGE...")
 @class_options
 @click.option(
     "--method",
@@ -80,7 +88,7 @@ _EXPLAINED = 5
 def command(
     home: Home,
     /,
-    images: tuple[Path, ...],
+    images: tuple[str, ...],
     bundle: str | None,
     labels: str | None,
     method: str,
@@ -94,20 +102,24 @@ def command(
     as_json: bool,
     **model: Any,
 ) -> None:
-    """Classify images: the best classes of each, and the sentences that decided.
+    """Classify a few images: the best classes of each, and the sentences that decided.
 
-    Scores can be compared within one image and one set of classes only: another class changes those of the others.
+    An IMAGE may also be a folder, or whatever else `abs label` takes. Confidence ranks images by how surely their best
+    class is right, and is no probability. Scores can be compared within one image and one set of classes only.
 
     \b
     abs classify photo.jpg --bundle birds
-    abs classify *.jpg --labels "cat,dog,car" --json
+    abs classify photos/ --labels "cat,dog,car" --report out/
+    abs label photos/ --bundle birds --out labelled/      (for many images: a table, resumed and reviewed)
     """
     start = time.monotonic()
     label_space = choose_label_space(home, bundle, labels)
-    _check_paths(images, on_error)
+    listing = _list_images(images, on_error)
+    if (count := len(listing.samples)) >= _MANY:
+        note(f"hint: for {count} images, `abs label` writes a table as it goes, resumes, and opens a review page")
     classifier = ModelOptions(**model).classifier(home, label_space, method=method, views=views, templates=templates)
     run = classifier.classify(
-        list(images),
+        listing.samples,
         top=top,
         explain=not classifier.method.stream,
         on_error=on_error,
@@ -119,11 +131,12 @@ def command(
         raise _none_readable()
     for line in (_json_lines if as_json else _text_lines)(classifier, predictions):
         click.echo(line)
-    for skipped in run.skipped:
-        note(f"skipped {skipped.name}: {skipped.reason}")
-    for remark in (*run.remarks, *classifier.notes):
+    skipped = [*run.skipped, *listing.unreadable]
+    for image in skipped:
+        note(f"skipped {image.name}: {image.reason}")
+    for remark in (*listing.remarks, *run.remarks, *classifier.notes):
         note(f"note: {remark}")
-    _write_pages(classifier, predictions, run.skipped, report, png)
+    _write_pages(classifier, predictions, skipped, report, png)
     note_work(run.work, time.monotonic() - start)
 
 
@@ -146,27 +159,48 @@ def _write_pages(
         note(f"pictures: {write_explanation_pictures(classifier, predictions, png)} in {png}")
 
 
-def _check_paths(paths: Sequence[Path], on_error: OnError) -> None:
-    """Find a wrong path before anything is loaded.
+@dataclass(frozen=True)
+class _ImageListing:
+    """What the arguments name.
+
+    Attributes:
+        samples: the images to read, in order.
+        unreadable: those that cannot be, as listing them showed.
+        remarks: what was left out of folders, counted.
+    """
+
+    samples: Sequence[Sample]
+    unreadable: Sequence[SkippedImage]
+    remarks: Sequence[Remark]
+
+
+def _list_images(places: Sequence[str], on_error: OnError) -> _ImageListing:
+    """List the images, before anything is loaded.
 
     Raises:
-        ImageError: a path is a folder; or a file is not there and ``on_error`` is "stop", or none of them is.
+        ImageError: an image cannot be read, and ``on_error`` is "stop" or all are like that.
+        DatasetError: there are no images.
+        UsageError: a source of images is not there, or cannot be one.
     """
-    from abs_classify.encoding.samples import stopping_error
+    from abs_classify.encoding.samples import SkippedImage, stopping_error
+    from abs_classify.labelling.sources import ImageSources
 
-    missing = 0
-    for path in paths:
-        if is_folder(path):
-            raise ImageError(f"{str(path)!r} is a folder", remedy="Name the images in it, as in FOLDER/*.jpg")
-        try:
-            with storage_errors(path, "read"):
-                path.stat()
-        except StorageError as error:
-            if on_error == "stop":
-                raise stopping_error(error) from error
-            missing += 1
-    if missing == len(paths):
+    sources = ImageSources(places, missing_ok=True)
+    samples: list[Sample] = []
+    unreadable: list[SkippedImage] = []
+    for image in sources:
+        if not image.problem:
+            samples.append(image.sample())
+            continue
+        if on_error == "stop":
+            problem = f"cannot classify {quoted(image.path, 300)}: {image.problem}"
+            raise stopping_error(ImageError(problem, remedy="Check the file"))
+        unreadable.append(SkippedImage(image.path, image.problem))
+    if unreadable and not samples:
         raise _none_readable()
+    if not samples:
+        raise sources.no_images()
+    return _ImageListing(samples, unreadable, sources.remarks.remarks)
 
 
 def _none_readable() -> ImageError:
@@ -174,12 +208,22 @@ def _none_readable() -> ImageError:
 
 
 def _text_lines(classifier: Classifier, predictions: Sequence[Prediction]) -> Iterator[str]:
-    """For a terminal: where the classes are from; then each image, its best classes, the sentences that decided."""
+    """For a terminal: where the classes are from; then of each image its best classes, and the sentences that decided.
+
+    The row of a class names the image, so that ``grep`` and ``sort`` may take it out of its place.
+    """
+    from rich.cells import cell_len
+
+    shown = {ranked.name for prediction in predictions for ranked in prediction.ranking}
+    width = min(_WIDEST, max(cell_len(printable(name)) for name in ("class", *shown)))
     yield printable(f"classes from {classifier.label_space.source}")
+    yield f"{'confidence':>10}  {'score':>10}  {'class':<{width}}  image"
     for prediction in predictions:
-        yield printable(prediction.image_name)
         for ranked in prediction.ranking:
-            yield f"  {ranked.score:>10.4g}  {printable(ranked.name)}"
+            name = printable(ranked.name)
+            padding = " " * (width - cell_len(name))
+            figures = f"{ranked.confidence:>10.4f}  {ranked.score:>10.4g}"
+            yield f"{figures}  {name}{padding}  {printable(prediction.image_name)}"
         why = prediction.explanation
         if why is None or why.runner_up is None:
             continue
@@ -188,6 +232,11 @@ def _text_lines(classifier: Classifier, predictions: Sequence[Prediction]) -> It
             yield f"    {why.note}"
         for sentence in why.sentences[:_SENTENCES]:
             yield f"    {sentence.contribution:>+10.4g}  {printable(sentence.text)}"
+
+
+def _rounded(confidence: float | None) -> float | None:
+    """As tables of labels have it."""
+    return None if confidence is None else round(confidence, 6)
 
 
 def _json_lines(classifier: Classifier, predictions: Sequence[Prediction]) -> Iterator[str]:
@@ -200,8 +249,15 @@ def _json_lines(classifier: Classifier, predictions: Sequence[Prediction]) -> It
             "method": classifier.method.name,
             "classes_from": classifier.label_space.source,
             "model": classifier.stages.models.label,
+            "confidence": _rounded(prediction.confidence),
             "ranking": [
-                {"class": ranked.class_id, "name": ranked.name, "score": ranked.score} for ranked in prediction.ranking
+                {
+                    "class": ranked.class_id,
+                    "name": ranked.name,
+                    "score": ranked.score,
+                    "confidence": _rounded(ranked.confidence),
+                }
+                for ranked in prediction.ranking
             ],
             "views": prediction.views,
             "remarks": list(prediction.remarks),

@@ -30,17 +30,81 @@ def test_each_photo_with_its_classes_and_the_sentences_that_decided(
 ) -> None:
     ran = abs_command("classify", *photos, *small, "--top", "2")
     assert ran.code == 0, ran.err
-    first, *lines = ran.out.splitlines()
+    first, header, *lines = ran.out.splitlines()
     assert re.fullmatch("classes from labels .*#sha256:[0-9a-f]+", first)
-    blocks = re.split(r"^(?=/)", "\n".join(lines), flags=re.MULTILINE)[1:]
-    assert [block.splitlines()[0] for block in blocks] == [str(path) for path in photos]
-    for block in blocks:
-        _, best, second, why, *sentences = block.splitlines()
-        winner, runner_up = best.split()[1], second.split()[1]
-        assert float(best.split()[0]) >= float(second.split()[0])
+    assert header.split() == ["confidence", "score", "class", "image"]
+    assert len(lines) == 6 * len(photos)
+    for path, start in zip(photos, range(0, len(lines), 6), strict=True):
+        best, second, why, *sentences = lines[start : start + 6]
+        for row in (best, second):
+            assert row.index(row.split()[2]) == header.index("class")
+            assert row[header.index("image") :] == str(path)
+            assert 0 < float(row.split()[0]) < 1
+        (_, score, winner, _), (_, lower, runner_up, _) = best.split(), second.split()
+        assert float(score) >= float(lower)
         assert why.strip() == f"why {winner}, not {runner_up}:"
-        assert len(sentences) == 3
         assert all(re.match(r" +[+-]", sentence) for sentence in sentences)
+
+
+def test_a_folder_is_taken_apart_as_abs_label_does_it(
+    abs_command: Abs, photos: list[Path], small: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = photos[0].parents[1]
+    (root / "notes.txt").write_text("no image")
+    (root / "Thumbs.db").write_bytes(b"junk")
+    monkeypatch.chdir(root)
+    ran = abs_command("classify", "cat", "car/c.png", ".", *small, "--json")
+    assert [json.loads(line)["path"] for line in ran.out.splitlines()] == [
+        "cat/a.png",
+        "cat/b.png",
+        "car/c.png",
+        "car/c.png",
+    ]
+    for left_out in ("not an image (./notes.txt)", "is listed already (./cat)", "(./Thumbs.db)"):
+        assert left_out in ran.err
+    assert "hint" not in ran.err
+
+
+def test_many_images_are_hinted_at_another_command(
+    abs_command: Abs, photos: list[Path], small: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("abs_cli.commands.classify._MANY", 3)
+    hint = "hint: for 3 images, `abs label` writes"
+    assert hint in abs_command("classify", *photos, *small).err
+    assert hint not in abs_command("classify", *photos[:2], *small).err
+
+
+def test_a_hostile_name_stays_in_its_row(
+    abs_command: Abs, photos: list[Path], small: tuple[str, ...], tmp_path: Path
+) -> None:
+    hostile = tmp_path / "evil\x1b[31m\nrow.png"
+    photos[0].rename(hostile)
+    ran = abs_command("classify", hostile.parent, *small, "--top", "1")
+    assert "\x1b" not in ran.out
+    assert sum(line.endswith("evil\\x1b[31m\\nrow.png") for line in ran.out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("method", ["abs", "clip", "cupl"])
+def test_the_confidence_is_that_of_abs_label(
+    abs_command: Abs, photos: list[Path], small: tuple[str, ...], tmp_path: Path, method: str
+) -> None:
+    options = [*small, "--method", method]
+    if method != "abs":
+        options = [option for option in options if option not in ("--views", "3")]
+    else:
+        options[options.index("3")] = "adaptive"
+    assert (
+        abs_command("label", photos[0].parents[1], *options, "--out", tmp_path / "out", "--format", "jsonl").code == 0
+    )
+    labelled = [json.loads(line) for line in (tmp_path / "out" / "labels.jsonl").read_text().splitlines()]
+    classified = [
+        json.loads(line) for line in abs_command("classify", photos[0].parents[1], *options, "--json").out.splitlines()
+    ]
+    assert [row["path"] for row in classified] == [row["path"] for row in labelled]
+    for ours, theirs in zip(classified, labelled, strict=True):
+        assert ours["ranking"][0]["name"] == theirs["label"]
+        assert ours["confidence"] == ours["ranking"][0]["confidence"] == pytest.approx(theirs["confidence"], abs=2e-6)
+        assert sum(ranked["confidence"] for ranked in ours["ranking"]) == pytest.approx(1, abs=1e-5)
 
 
 def test_json_has_one_line_for_each_photo(abs_command: Abs, photos: list[Path], small: tuple[str, ...]) -> None:
@@ -53,6 +117,7 @@ def test_json_has_one_line_for_each_photo(abs_command: Abs, photos: list[Path], 
             "method",
             "classes_from",
             "model",
+            "confidence",
             "ranking",
             "views",
             "remarks",
@@ -69,8 +134,8 @@ def test_the_last_line_says_what_was_computed(
 ) -> None:
     cache = tmp_path / "own cache"
     for paths, computed in (
-        (photos[:2], "2 of 2 images, 12 of 12 views, 24 of 24 class texts"),
-        (photos, "1 of 3 images, 6 of 18 views; the rest came from the cache"),
+        (photos[:2], "2 of 2 images, 14 of 14 views, 24 of 24 class texts"),
+        (photos, "1 of 3 images, 7 of 21 views; the rest came from the cache"),
         (photos, "nothing; everything came from the cache"),
     ):
         ran = abs_command("classify", *paths, *small, cache=cache)
@@ -113,6 +178,7 @@ def test_a_page_and_a_picture_for_each_photo(
     for path in photos:
         assert path.name in page
     assert "3 images, 3 classes" in page
+    assert page.count('<span class="confidence">') == 6  # in the overview and in the image's own part
     pictures = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert pictures == ["0001-c.png", "0002-a.png", "0003-b.png"]
     with Image.open(tmp_path / "pictures" / pictures[0]) as picture:

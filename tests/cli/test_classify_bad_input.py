@@ -55,5 +55,8 @@ def test_files_that_are_no_images(abs_command: Abs, tmp_path: Path, name: str, d
 
 def test_places_without_images(abs_command: Abs, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "is a folder" in abs_command.refuses("classify", tmp_path / "empty", "--labels", "cat,dog")
+    (tmp_path / "empty" / "notes.txt").write_text("nothing")
+    line = abs_command.refuses("classify", tmp_path / "empty", "--labels", "cat,dog")
+    assert "there are no images in" in line
+    assert "1 left out: not an image" in line
     assert "gone.jpg" in abs_command.refuses("classify", tmp_path / "gone.jpg", "--labels", "cat,dog")

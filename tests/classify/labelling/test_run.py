@@ -227,7 +227,7 @@ def test_two_runs_into_one_folder_are_refused(photos: Path, tmp_path: Path, mode
 def test_no_images(tmp_path: Path, model: Any) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "a.txt").write_text("x")
-    with pytest.raises(DatasetError, match=r"no images.*not an image"):
+    with pytest.raises(DatasetError, match=r"no images in '.*empty' .*not an image"):
         finish(run(tmp_path / "empty", tmp_path / "out", model))
     with pytest.raises(UsageError, match="does not exist"):
         run(tmp_path / "nowhere", tmp_path / "out", model)

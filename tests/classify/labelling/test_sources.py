@@ -7,6 +7,7 @@ import os
 import pickle
 import socket
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -238,6 +239,27 @@ def test_a_source_that_cannot_be_one_is_refused_before_anything_starts(
     with pytest.raises((UsageError, DatasetError), match=expected) as caught:
         ImageSources(places)
     assert caught.value.remedy
+
+
+def test_a_source_that_may_be_missing_is_an_image_with_a_problem(here: Path) -> None:
+    fill(here, "a.jpg")
+    images, _ = listed("gone.jpg", "a.jpg", missing_ok=True)
+    assert [(image.path, image.problem) for image in images] == [
+        ("gone.jpg", "cannot be read: no such file or directory"),
+        ("a.jpg", ""),
+    ]
+
+
+def test_a_sample_has_the_name_that_is_shown(here: Path) -> None:
+    fill(here / "photos", "a.jpg")
+    with zipfile.ZipFile("more.zip", "w") as archive:
+        archive.writestr("b.jpg", PHOTO)
+    strange = os.fsencode(here) + b"/photos/\xff.jpg"
+    with open(strange, "wb") as stream:  # noqa: PTH123
+        stream.write(PHOTO)
+    samples = [image.sample() for image in ImageSources(["photos", "more.zip"])]
+    assert [sample.name for sample in samples] == ["photos/a.jpg", os.fsdecode(strange), "more.zip::b.jpg"]
+    assert [sample.read() for sample in samples] == [PHOTO] * 3
 
 
 def test_a_data_set_is_a_source(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,9 @@ def test_the_page_shows_the_rankings_and_the_explanation(
         assert why is not None
         assert why.runner_up is not None
         assert (why.winner, why.runner_up) == prediction.ranking[:2]
+        assert (
+            f"{prediction.name} confidence {prediction.confidence:.4f} {Path(prediction.image_name).name}" in page.text
+        )
         assert f"Why abs puts {why.winner.name} before {why.runner_up.name}" in page.text
         assert why.sentences[0].text in page.text
 

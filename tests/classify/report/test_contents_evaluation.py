@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from evaluations import Bench
+from report_pages import Page
 
+from abs_classify.classifier import Classifier
 from abs_classify.report.contents import EvaluationFiles
 from abs_core.errors import ImageError, StorageError, UsageError
 
@@ -27,6 +29,21 @@ def test_each_file_is_written_that_is_asked_for(bench: Bench, image_folder: Fold
         assert [row["method"] for row in csv.DictReader(stream)] == ["clip", "abs"]
     with EvaluationFiles() as nothing:
         bench.run(image_folder("data", cat=1, car=1), observer=nothing)
+
+
+def test_the_overview_has_what_was_predicted_how_surely_and_whether_it_is_right(
+    bench: Bench, image_folder: Folder, tmp_path: Path
+) -> None:
+    data = image_folder("data", cat=2, car=2, cup=2)
+    with EvaluationFiles(report=tmp_path / "page.html") as files:
+        bench.run(data, "abs", observer=files)
+    text = Page((tmp_path / "page.html").read_text(encoding="utf-8")).text
+    overview = text[: text.index("Attention")]
+    classifier = Classifier(bench.model, ["car", "cat", "cup"], views=2, attention="self", cache=bench.store)
+    for prediction in classifier.classify(sorted(data.rglob("*.png"))):
+        truth = Path(prediction.image_name).parent.name
+        verdict = "✓ right" if truth == prediction.name else f"true: {truth} ✗ wrong"
+        assert f"{prediction.name} confidence {prediction.confidence:.4f} {verdict}" in overview
 
 
 @pytest.mark.slow
