@@ -120,6 +120,12 @@ class Page:
         """Whether the reader likes pages ``light`` or ``dark``."""
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
+    def set_offline(self, offline: bool) -> None:
+        """Let no request leave the page, or let them pass again."""
+        self.call("Network.enable")
+        conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        self.call("Network.emulateNetworkConditions", offline=offline, **conditions)
+
     def close(self) -> None:
         """Close the page, without asking it; another can be opened."""
         self._session = None

@@ -61,18 +61,19 @@ class ServerBackend {
     });
   }
 
+  // with the id of the image the answer may be kept for ever
   thumbnail(row, side) {
-    return `thumbnail/${row.number}?side=${side}&image=${row.image}`;
+    return `thumbnail/${row.number}?side=${side}&image=${encodeURIComponent(row.image)}`;
   }
 
   image(row, side) {
-    return `image/${row.number}?side=${side}&image=${row.image}`;
+    return `image/${row.number}?side=${side}&image=${encodeURIComponent(row.image)}`;
   }
 }
 
 /**
  * Decisions on their way: sent in order, a group at a time, again and again while the server is away.
- * Events: `change` (entries or problem), `saved` (detail: rows), `refused` (detail: {entry, message}).
+ * Events: `change` (entries or problem), `saved` (detail: the server's answer), `refused` (detail: {entry, message}).
  */
 class Outbox extends EventTarget {
   static #GROUP = 200;
@@ -118,11 +119,11 @@ class Outbox extends EventTarget {
     while (this.entries.length) {
       const batch = this.entries.slice(0, group);
       try {
-        const { rows } = await this.#backend.decide(batch.map((entry) => entry.decision));
+        const answer = await this.#backend.decide(batch.map((entry) => entry.decision));
         this.#drop(batch.length);
         this.problem = "";
         delay = 500;
-        this.dispatchEvent(new CustomEvent("saved", { detail: rows }));
+        this.dispatchEvent(new CustomEvent("saved", { detail: answer }));
         this.#changed();
       } catch (error) {
         if (!(error instanceof BackendError) || error.retry) {

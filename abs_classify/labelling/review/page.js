@@ -25,6 +25,7 @@ class ReviewPage {
   #token = "";
   #reviewed = 0;
   #recent = [];
+  #openings = 0;
   #told = false;
   #reloads = 0;
   #toasts = 0;
@@ -83,7 +84,9 @@ class ReviewPage {
     this.#clearSelection();
     this.#focus = 0;
     this.#focused = null;
+    this.#list.clear();
     this.#grid.rewind();
+    const opening = ++this.#openings;
     let start = 0;
     if (this.#view !== "all" && ["any", "open"].includes(query.decided)) {
       try {
@@ -93,7 +96,9 @@ class ReviewPage {
         // the list says what is wrong
       }
     }
+    if (opening !== this.#openings) return;
     await this.#list.open(query, start);
+    if (opening !== this.#openings) return;
     this.#setFocus(start);
     this.#lookForTheEnd();
   }
@@ -698,7 +703,7 @@ class ReviewPage {
     });
     this.#list.addEventListener("change", () => this.#listChanged());
     this.#outbox.addEventListener("change", () => this.#showSaved());
-    this.#outbox.addEventListener("saved", (event) => this.#take(event.detail));
+    this.#outbox.addEventListener("saved", (event) => this.#take(event.detail.rows, event.detail.reviewed));
     this.#outbox.addEventListener("refused", (event) => {
       const { entry, message } = event.detail;
       this.#reviewed += Boolean(entry.before) - Boolean(entry.after);

@@ -39,13 +39,18 @@ class RowList extends EventTarget {
     return this.#rows.get(number);
   }
 
-  /** Show another list; its first rows come at once. */
-  async open(query, start = 0) {
-    this.query = query;
+  /** Let the rows go: the list that comes next is another one. */
+  clear() {
     this.total = null;
     this.#forget();
     this.#rows.clear();
     this.dispatchEvent(new Event("change"));
+  }
+
+  /** Show another list; its first rows come at once. */
+  async open(query, start = 0) {
+    this.query = query;
+    this.clear();
     const page = Math.floor(start / RowList.#PAGE);
     this.#near = [page, page];
     return this.#fetch(page);
