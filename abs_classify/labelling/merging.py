@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
-from abs_classify.labelling.decisions import CurrentDecision, ReviewDecisions, decision_line, read_decisions
+from abs_classify.labelling.decisions import ReviewDecisions, decision_line, read_decisions
 from abs_classify.labelling.effective import EffectiveLabels, ReviewSummary, preferred
 from abs_classify.labelling.label_folder import LabelFolder
-from abs_classify.labelling.rows import LabelRow
 from abs_classify.labelling.tables import TABLE_FORMATS, TableFormat, TableWriter
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import UsageError
 from abs_core.files import publish
 from abs_core.text import quoted
 
-__all__ = ["decided_rows", "merge_decisions", "take_in_decisions"]
+__all__ = ["merge_decisions", "take_in_decisions"]
 
 
 def take_in_decisions(folder: LabelFolder, places: Iterable[Path]) -> tuple[int, list[str]]:
@@ -47,11 +46,6 @@ def take_in_decisions(folder: LabelFolder, places: Iterable[Path]) -> tuple[int,
     return added, left_out
 
 
-def decided_rows(folder: LabelFolder, current: Mapping[str, CurrentDecision]) -> Callable[[int], Iterator[LabelRow]]:
-    """What gives the rows of a folder in the order of arrival, with what is decided, without the first ones."""
-    return lambda start: EffectiveLabels(folder.classes, current).rows(folder.rows(start=start))
-
-
 def merge_decisions(folder: LabelFolder, prefer: str = "") -> ReviewSummary:
     """Write the tables of a folder anew, with what reviewers decided.
 
@@ -74,7 +68,7 @@ def merge_decisions(folder: LabelFolder, prefer: str = "") -> ReviewSummary:
     formats: list[TableFormat] = [name for name in TABLE_FORMATS if (folder.path / f"labels.{name}").exists()]
     with folder.locked():
         for table_format in formats or ["csv"]:
-            with TableWriter(folder, table_format, decided_rows(folder, current)) as table:
+            with TableWriter(folder, table_format, current) as table:
                 table.rewrite()
         labels = EffectiveLabels(folder.classes, current)
         for _ in labels.rows(folder.rows()):

@@ -9,13 +9,15 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, TypeAlias, get_args
 
+from abs_classify.labelling.decisions import CurrentDecision, read_decisions
+from abs_classify.labelling.effective import EffectiveLabels
 from abs_classify.labelling.label_folder import LabelFolder, RowOrder, RowQuery
 from abs_classify.labelling.rows import COLUMNS, LabelRow, table_cells
 from abs_core.errors import UnknownNameError
@@ -102,8 +104,7 @@ class TableWriter(AbstractContextManager["TableWriter"]):
     Args:
         folder: whose database is there, see ``LabelFolder.prepare``.
         table_format: also the ending of the file's name.
-        read: gives the rows in the order of arrival without as many of the first as it is told; those of the folder if
-            left out.
+        decisions: of reviewers, by image id, which the table shows; None for those that the folder has.
         order: of the rows when the block has ended.
 
     Raises:
@@ -116,7 +117,7 @@ class TableWriter(AbstractContextManager["TableWriter"]):
         self,
         folder: LabelFolder,
         table_format: TableFormat,
-        read: Callable[[int], Iterable[LabelRow]] | None = None,
+        decisions: Mapping[str, CurrentDecision] | None = None,
         *,
         order: RowOrder = "arrival",
     ) -> None:
@@ -124,7 +125,7 @@ class TableWriter(AbstractContextManager["TableWriter"]):
             raise UnknownNameError("table format", table_format, TABLE_FORMATS)
         self.path = folder.path / f"labels.{table_format}"
         self._folder, self._order = folder, order
-        self._read = read or (lambda start: folder.rows(start=start))
+        self._decisions = read_decisions(folder.path).current if decisions is None else decisions
         self._ids = [label.id for label in folder.classes]
         self._fact = f"changes in {self.path.name}"
         # rows of the file; whether there are rows that it does not show, or shows as they were
@@ -140,7 +141,7 @@ class TableWriter(AbstractContextManager["TableWriter"]):
             self.rewrite()
         elif self._arrow is None:
             self._open()
-            self._write_lines(self._read(self._count))
+            self._write_lines(self._rows(start=self._count))
         return self
 
     def __exit__(
@@ -149,7 +150,7 @@ class TableWriter(AbstractContextManager["TableWriter"]):
         try:
             is_current = self._folder.fact(self._fact) == self._folder.fact(_CHANGES)
             if kind is None and (self._is_behind or not is_current or self._order != "arrival"):
-                self._rewrite(self._read(0) if self._order == "arrival" else self._folder.rows(RowQuery(self._order)))
+                self._rewrite(self._rows(RowQuery(self._order)))
         finally:
             self._close()
 
@@ -164,15 +165,22 @@ class TableWriter(AbstractContextManager["TableWriter"]):
         new = [row for number, row in zip(numbers, rows, strict=True) if number > self._count]
         self._is_behind |= len(new) < len(rows)
         if self._arrow is None:
-            self._write_lines(new)
+            self._write_lines(self._decided(new))
             return
         self._is_behind |= bool(new)
         if max(numbers, default=0) >= self._count * (1 + _GROWTH) + _GROUP:
             self.rewrite()
 
+    def _rows(self, query: RowQuery | None = None, *, start: int = 0, count: int = -1) -> Iterable[LabelRow]:
+        return self._decided(self._folder.rows(query, start=start, count=count))
+
+    def _decided(self, rows: Iterable[LabelRow]) -> Iterable[LabelRow]:
+        """Rows with what is decided on them."""
+        return EffectiveLabels(self._folder.classes, self._decisions).rows(rows) if self._decisions else rows
+
     def rewrite(self) -> None:
         """Write the whole table anew, beside the old one, which stays until the new one is there."""
-        self._rewrite(self._read(0))
+        self._rewrite(self._rows())
 
     def _rewrite(self, of_rows: Iterable[LabelRow]) -> None:
         self._close()
@@ -247,8 +255,8 @@ class TableWriter(AbstractContextManager["TableWriter"]):
         """Whether the first line and the last one are those of the rows that are there."""
         head, tail = self._header(), self._header()
         if self._count > 0:
-            head += b"".join(map(self._line, islice(self._read(0), 1)))
-            tail = b"".join(map(self._line, islice(self._read(self._count - 1), 1)))
+            head += b"".join(map(self._line, self._rows(count=1)))
+            tail = b"".join(map(self._line, self._rows(start=self._count - 1, count=1)))
         stream.seek(0)
         starts_right = stream.read(len(head)) == head
         stream.seek(max(0, end - len(tail)))

@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from abs_classify.labelling import tables
+from abs_classify.labelling.decisions import DecisionLog, ReviewDecision
 from abs_classify.labelling.label_folder import LabelFolder
 from abs_classify.labelling.locations import ImageLocation
 from abs_classify.labelling.rows import COLUMNS, ClassConfidence, LabelRow
@@ -37,6 +38,11 @@ def store(folder: LabelFolder, rows: Sequence[LabelRow]) -> list[int]:
 
 def add(folder: LabelFolder, table: TableWriter, *rows: LabelRow) -> None:
     table.append(store(folder, rows), rows)
+
+
+def decide(folder: LabelFolder, image_id: str, label: str) -> None:
+    with DecisionLog(folder.path, "anna") as log:
+        log.append([ReviewDecision(image_id, "label", label, "chosen")])
 
 
 @pytest.fixture
@@ -218,12 +224,25 @@ def test_numbers_are_readable_in_csv_and_exact_for_programs(folder: LabelFolder)
     assert pyarrow.parquet.read_table(other.path).to_pylist()[0]["confidence"] == confidence
 
 
-def test_the_rows_can_come_from_elsewhere(folder: LabelFolder) -> None:
-    store(folder, [row("1"), row("2")])
-    reviewed = [row("1"), LabelRow("2", "reviewed", row("2", 2).ranking)]
-    with TableWriter(folder, "csv", lambda start: reviewed[start:]):
+@pytest.mark.parametrize("table_format", TABLE_FORMATS)
+def test_a_table_shows_what_reviewers_decided_whenever_it_is_written(
+    folder: LabelFolder, table_format: TableFormat
+) -> None:
+    with TableWriter(folder, table_format) as table:
+        add(folder, table, row("1"), row("22"), row("333"))
+    decide(folder, "sha256:2", "dog")
+    decide(folder, "sha256:4", "dog")
+    with TableWriter(folder, table_format) as table:
+        add(folder, table, row("4444"), row("55555"))
+        table.rewrite()
+    want = [("1", "labelled"), ("22", "reviewed"), ("333", "labelled"), ("4444", "reviewed"), ("55555", "labelled")]
+    assert [(path, status) for path, _, status in read(folder, table_format)] == want
+    with TableWriter(folder, table_format, {}, order="path") as table:
         pass
-    assert [entry[2] for entry in read(folder, "csv")] == ["labelled", "reviewed"]
+    assert {status for _, _, status in read(folder, table_format)} == {"labelled"}
+    with TableWriter(folder, table_format, order="path") as table:
+        pass
+    assert [(path, status) for path, _, status in read(folder, table_format)] == want
 
 
 def test_a_table_that_cannot_be_written_is_an_error_with_its_name(folder: LabelFolder) -> None:
