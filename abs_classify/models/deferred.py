@@ -23,12 +23,9 @@ if TYPE_CHECKING:
     from abs_classify.methods.views import Geometry
     from abs_classify.models.base import AttentionBackend, Model
 
-__all__ = ["CLIP_LOGIT_SCALE", "DeferredModel", "LoadedModel", "ModelFacts", "model_notes"]
+__all__ = ["DeferredModel", "LoadedModel", "ModelFacts", "model_notes"]
 
 _logger = logging.getLogger(__name__)
-
-#: with which CLIP was trained, at the end; see ``Model.logit_scale``
-CLIP_LOGIT_SCALE = 100.0
 
 # packages whose version may change a weight's meaning: architectures, tokenizers, preprocessing
 _PACKAGES = ("abs-toolkit", "open_clip_torch", "timm", "torch", "transformers", "pillow", "numpy")
@@ -48,8 +45,8 @@ class ModelFacts:
         embed_dim: size of a feature.
         attention_grid: side of an attention map, in patches.
         cheap_windows: whether feature windows cost nearly nothing.
-        remarks: what was assumed or left out when the model was loaded, for people.
         logit_scale: see ``Model.logit_scale``.
+        remarks: what was assumed or left out when the model was loaded, for people.
         runtime: whose features these are in reduced precision; in float32 any that agrees with torch may run.
     """
 
@@ -61,10 +58,10 @@ class ModelFacts:
     input_size: int
     embed_dim: int
     attention_grid: int
-    cheap_windows: bool = False
+    cheap_windows: bool
+    logit_scale: float
     remarks: tuple[str, ...] = ()
     runtime: str = "torch"
-    logit_scale: float = CLIP_LOGIT_SCALE
 
     def to_json(self) -> str:
         """The facts as the digest cache remembers them; "tower" is the name of the model there."""
@@ -271,9 +268,9 @@ class DeferredModel:
             model.embed_dim,
             backend.grid,
             model.cheap_windows,
+            model.logit_scale,
             tuple(getattr(model, "remarks", ())),
             choice.name if isinstance(choice, RuntimeChoice) else "torch",
-            model.logit_scale,
         )
 
 

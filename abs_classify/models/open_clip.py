@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from abs_classify.models.attention import SelfAttention
 from abs_classify.models.base import AttentionBackend, no_feature_views, resolve_device, resolve_dtype
 from abs_classify.models.checkpoint import check_finite, model_errors, state_digest
-from abs_classify.models.deferred import CLIP_LOGIT_SCALE
 from abs_classify.models.last_block import (
     EncoderSplit,
     fast_views,
@@ -68,8 +67,8 @@ _TEXTS_AT_ONCE = {"cuda": 256, "cpu": 64}
 # the resize matrices of all windows have the fourth power of the side in numbers
 _LARGEST_GRID = 80
 
-# the factor of similarities is trained with an upper bound of 100; some models go a little beyond
-_LARGEST_LOGIT_SCALE = 1000.0
+# the factor of similarities that CLIP is trained with, at the end, which is its upper bound there; others go beyond
+_CLIP_LOGIT_SCALE, _LARGEST_LOGIT_SCALE = 100.0, 1000.0
 Encoder = Callable[[Tensor], Tensor]
 
 
@@ -392,7 +391,7 @@ def _logit_scale(network: Any) -> float:
     """
     logarithm = getattr(network, "logit_scale", None)
     scale = float(logarithm.detach().float().exp().max()) if isinstance(logarithm, Tensor) else math.nan
-    return scale if 1 < scale <= _LARGEST_LOGIT_SCALE else CLIP_LOGIT_SCALE
+    return scale if 1 < scale <= _LARGEST_LOGIT_SCALE else _CLIP_LOGIT_SCALE
 
 
 def _find_split(visual: nn.Module) -> EncoderSplit | None:

@@ -29,7 +29,7 @@ HOSTILE = 'a/=cmd|"x"\n,\\udcff;\u202e\u2028.jpg'
 def row(name: str, label: int = 0, confidence: float = 0.123456789) -> LabelRow:
     ranking = (ClassConfidence(label, confidence), ClassConfidence((label + 1) % 3, confidence / 3))
     location = ImageLocation(Path("/photos") / name)
-    return LabelRow(name, "labelled", ranking, image_id=f"sha256:{len(name)}", views=12, location=location)
+    return LabelRow(name, "labelled", ranking, image_id=f"sha256:{len(name):064}", views=12, location=location)
 
 
 def store(folder: LabelFolder, rows: Sequence[LabelRow]) -> list[int]:
@@ -218,7 +218,7 @@ def test_numbers_are_readable_in_csv_and_exact_for_programs(folder: LabelFolder)
     entry = json.loads(table.path.read_bytes())
     assert entry["confidence"] == 0.123456791
     assert (entry["label_id"], entry["second_label_id"], entry["views"], entry["known"]) == ("cat", "dog", 12, None)
-    assert entry["image_id"] == "sha256:1"
+    assert entry["image_id"] == f"sha256:{1:064}"
     assert [value["label_id"] for value in entry["ranking"]] == ["cat", "dog"]
     assert list(entry) == pyarrow.parquet.read_schema(other.path).names
     assert pyarrow.parquet.read_table(other.path).to_pylist()[0]["confidence"] == confidence
@@ -230,8 +230,8 @@ def test_a_table_shows_what_reviewers_decided_whenever_it_is_written(
 ) -> None:
     with TableWriter(folder, table_format) as table:
         add(folder, table, row("1"), row("22"), row("333"))
-    decide(folder, "sha256:2", "dog")
-    decide(folder, "sha256:4", "dog")
+    decide(folder, f"sha256:{2:064}", "dog")
+    decide(folder, f"sha256:{4:064}", "dog")
     with TableWriter(folder, table_format) as table:
         add(folder, table, row("4444"), row("55555"))
         table.rewrite()
