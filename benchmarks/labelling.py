@@ -7,9 +7,9 @@
 Images are generated, tiny and all different; the model has random weights and is as small as one can be, so that what
 surrounds the encoder is what is measured. ``scale``: for each number of images the peak of the process's anonymous
 memory, the time of the first run, and of the second one, which computes nothing. ``kill``: a run that is killed with
-SIGKILL at random moments and started again must end with the rows of a run that was left alone. ``overlap``: a run whose
-every read of a file takes as long as on a network disk (``--delay``), the same reads without encoding, and the same
-encoding without the delay: a run should take little more than the larger of the two.
+SIGKILL at random moments and started again must end with the rows of a run that was left alone. ``overlap``: a run
+whose every read of a file takes as long as on a network disk (``--delay``), the same reads without encoding, and the
+same encoding without the delay: a run should take little more than the larger of the two.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def new_export_folder(target: Path, description: Mapping[str, Any]) -> Iterator[
     with storage_errors(target, "write"):
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(target)
-        part = Path(tempfile.mkdtemp(dir=target.parent, prefix=_prefix(target), suffix=".part"))
+        part = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:80]}.", suffix=".part"))
         lock = (part / _LOCK).open("wb")
     try:
         with lock:
@@ -96,10 +96,6 @@ def new_export_folder(target: Path, description: Mapping[str, Any]) -> Iterator[
         raise
 
 
-def _prefix(target: Path) -> str:
-    return f".{target.name[:80]}."
-
-
 def _rename(part: Path, target: Path) -> None:
     """Let the new folder take the name; if that fails, the old one keeps it."""
     if not _is_export(target):
@@ -108,7 +104,7 @@ def _rename(part: Path, target: Path) -> None:
             target.rmdir()
         part.rename(target)
         return
-    old = Path(tempfile.mkdtemp(dir=target.parent, prefix=_prefix(target), suffix=".part"))
+    old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:80]}.", suffix=".part"))
     target.rename(old / target.name)
     try:
         part.rename(target)
@@ -121,7 +117,7 @@ def _rename(part: Path, target: Path) -> None:
 
 def _remove_abandoned(target: Path) -> None:
     """Remove what killed exports left; what another process is writing is locked, and stays."""
-    pattern = re.compile(re.escape(_prefix(target)) + r"[a-z0-9_]{8}\.part")
+    pattern = re.compile(re.escape(f".{target.name[:80]}.") + r"[a-z0-9_]{8}\.part")
     for folder in target.parent.iterdir():
         if pattern.fullmatch(folder.name):
             with suppress(OSError):
