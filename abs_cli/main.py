@@ -122,7 +122,7 @@ class _Commands(LazyGroup):
 def cli(ctx: click.Context, home: Path | None, cache: Path | None, cache_size: str | None, debug: bool) -> None:
     """Training-free image classification with language-model descriptions.
 
-    Results go to stdout, everything else to stderr. Exit code 1 is a finding, 2 a wrong input, 3 a partial bundle.
+    Results go to stdout, everything else to stderr. Exit code 1 is a finding, 2 a wrong input, 3 a partial result.
     """
     ctx.obj = Home.at(home, cache, cache_size)
     ctx.meta["debug"] = debug
