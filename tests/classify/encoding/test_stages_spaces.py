@@ -29,7 +29,16 @@ from abs_core.canonical import sha256_bytes
 from abs_core.descriptions import Description
 
 FACTS = ModelFacts(
-    "sha256:m", "sha256:a", grid=7, crop_fraction=1.0, context_length=77, input_size=224, embed_dim=8, attention_grid=14
+    "sha256:m",
+    "sha256:a",
+    grid=7,
+    crop_fraction=1.0,
+    context_length=77,
+    input_size=224,
+    embed_dim=8,
+    attention_grid=14,
+    cheap_windows=False,
+    logit_scale=100.0,
 )
 
 
