@@ -142,9 +142,8 @@ def kill(folder: Path, kills: int, method: str) -> None:
         process.wait()
     measured(command(folder, source, broken, method))
     same = (whole / "labels.csv").read_bytes() == (broken / "labels.csv").read_bytes()
-    print(
-        f"{kills - ended} kills of a run of {seconds:.1f} s over {images} images: rows {'the same' if same else 'DIFFER'}"
-    )
+    result = "the same" if same else "DIFFER"
+    print(f"{kills - ended} kills of a run of {seconds:.1f} s over {images} images: rows {result}")
     if not same:
         raise SystemExit(1)
 
