@@ -68,7 +68,8 @@ BEGIN
 END;
 """
 
-#: the order of rows: of arrival, least confident first, most confident first, of paths
+#: the order of rows: of arrival, least confident first, most confident first, of paths; those without a label come last
+#: where confidence decides
 RowOrder: TypeAlias = Literal["arrival", "doubtful", "confident", "path"]
 
 _COLUMNS = "number, path, location, image, status, ranking, known, views, reason"
@@ -131,7 +132,7 @@ class RowQuery:
         """The order in SQL."""
         return {
             "arrival": "number",
-            "doubtful": "confidence, number",
+            "doubtful": "confidence NULLS LAST, number",
             "confident": "confidence DESC, number",
             "path": "path, number",
         }[self.order]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,6 +29,7 @@ _STORED_AT_ONCE, _STORE_INTERVAL = 512, 1.0
 _STEP = 2000
 
 _GONE, _NO_MEMBER = "the file is no longer there", "the archive no longer contains it"
+_READABLE, _NO_LINE = "the archive can be read now", "the table no longer has the line"
 
 
 class RowWriter:
@@ -57,9 +59,11 @@ class RowWriter:
         self._thresholds, self._generation = thresholds, generation
         self._waiting: dict[bytes, tuple[ListedImage, LabelRow]] = {}
         self._stored_at = time.monotonic()
-        # a bit for each row that this run has met
-        self._seen = bytearray()
+        # a bit for each row that this run has met; two threads set bits of one byte
+        self._seen, self._seeing = bytearray(), threading.Lock()
+        # archives of which whole images were listed, and those that could not be read to their end
         self._archives: set[Path] = set()
+        self._broken: set[Path] = set()
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -84,13 +88,21 @@ class RowWriter:
         """The images without a row that still holds: new, changed, not read before, or of an earlier generation."""
         lacking = []
         for image, known in zip(images, self.folder.known([image.key for image in images]), strict=True):
-            if image.location.member:
-                self._archives.add(image.location.file)
+            self._note_archive(image)
             if known is not None and self._holds(image, known):
                 self._see(known.number)
             else:
                 lacking.append(image)
         return lacking
+
+    def _note_archive(self, image: ListedImage) -> None:
+        inside = image.inside
+        if inside is None:
+            # the row behind the images of an archive that cannot be read to its end
+            if image.problem and image.location.file in self._archives:
+                self._broken.add(image.location.file)
+        elif inside.member and inside.box is None and not inside.dataset and not image.problem:
+            self._archives.add(inside.file)
 
     def _holds(self, image: ListedImage, known: KnownRow) -> bool:
         is_same = known.stamp == image.stamp and known.generation == self._generation
@@ -99,9 +111,10 @@ class RowWriter:
 
     def _see(self, number: int) -> None:
         byte, bit = divmod(number, 8)
-        if byte >= len(self._seen):
-            self._seen.extend(bytes(byte + 1 - len(self._seen) + len(self._seen) // 4))
-        self._seen[byte] |= 1 << bit
+        with self._seeing:
+            if byte >= len(self._seen):
+                self._seen.extend(bytes(byte + 1 - len(self._seen) + len(self._seen) // 4))
+            self._seen[byte] |= 1 << bit
 
     def _was_seen(self, number: int) -> bool:
         byte, bit = divmod(number, 8)
@@ -124,11 +137,11 @@ class RowWriter:
             return
         entries = [(key, image.stamp, row) for key, (image, row) in self._waiting.items()]
         numbers = self.folder.store(entries, self._generation)
+        self._waiting.clear()  # before the tables, where an interrupted line would be written twice
         for number in numbers:
             self._see(number)
         for table in self._tables:
             table.append(numbers, [row for _, _, row in entries])
-        self._waiting.clear()
 
     def mark_vanished(self) -> int:
         """Mark the rows whose images were not met and are not there any more; how many there are.
@@ -151,10 +164,15 @@ class RowWriter:
 
     def _reason(self, location: ImageLocation) -> str:
         """Why an image that was not met is gone; empty if it may be there."""
+        # the row of a line without a path is named by its table and its number
+        file, line, _ = os.fspath(location.file).partition("\0")
         try:
-            os.lstat(location.file)
+            os.lstat(file)
         except (FileNotFoundError, NotADirectoryError):
             return _GONE
         except OSError:
             return ""
-        return _NO_MEMBER if location.member and location.file in self._archives else ""
+        # a run with boxes lists no whole images, one without lists no boxes, and a data set may list some of its images
+        if location.box is None and not location.dataset and location.file in self._archives - self._broken:
+            return _NO_MEMBER if location.member else _READABLE
+        return _NO_LINE if line else ""
