@@ -116,24 +116,35 @@ class EffectiveLabels:
                 self.summary.remarks.add("decisions on images that the folder does not have", decision.path or image)
 
     def apply(self, row: LabelRow) -> LabelRow:
-        """A row with what was decided on its image."""
-        decision = self._decisions.get(row.image_id) if row.image_id else None
-        position = None if decision is None else self._positions.get(decision.label)
+        """A row with what was decided on its image, which is counted."""
+        decision = self._decision_on(row)
         is_first = row.image_id not in self._seen
         if decision is not None:
             self._seen.add(row.image_id)
-        if decision is None or decision.conflict or (position is None and decision.action != "reject"):
-            if is_first:
-                self._count_undecided(row, decision)
-            return row
-        if is_first:
+        if is_first and decision is not None and self._is_usable(decision):
             self._count(row, decision)
+        elif is_first:
+            self._count_undecided(row, decision)
+        return self.effective(row)
+
+    def effective(self, row: LabelRow) -> LabelRow:
+        """A row with what was decided on its image; nothing is counted, so nothing of it is kept."""
+        decision = self._decision_on(row)
+        if decision is None or not self._is_usable(decision):
+            return row
+        position = self._positions.get(decision.label)
         return replace(
             row,
             status="reviewed",
             ranking=() if position is None else _with_first(row.ranking, position),
             reason=self._reason(decision),
         )
+
+    def _decision_on(self, row: LabelRow) -> CurrentDecision | None:
+        return self._decisions.get(row.image_id) if row.image_id else None
+
+    def _is_usable(self, decision: CurrentDecision) -> bool:
+        return not decision.conflict and (decision.action == "reject" or decision.label in self._positions)
 
     def _count(self, row: LabelRow, decision: CurrentDecision) -> None:
         summary = self.summary

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from abs_classify.labelling.decisions import ReviewDecisions, decision_line, read_decisions
+from abs_classify.labelling.decisions import (
+    DecisionLog,
+    ReviewDecision,
+    ReviewDecisions,
+    decision_line,
+    read_decisions,
+)
 from abs_classify.labelling.effective import EffectiveLabels, ReviewSummary, preferred
 from abs_classify.labelling.label_folder import LabelFolder
 from abs_classify.labelling.tables import TABLE_FORMATS, TableFormat, TableWriter
@@ -51,28 +57,47 @@ def merge_decisions(folder: LabelFolder, prefer: str = "") -> ReviewSummary:
 
     Args:
         folder: of the run; all tables that it has are written.
-        prefer: the reviewer who is right where reviewers disagree; nobody if empty.
+        prefer: the reviewer who is right where reviewers disagree; nobody if empty. The folder keeps it, as decisions
+            of that reviewer that overrule the others.
 
     Raises:
         UsageError: the reviewer decided nothing, or another process is labelling into the folder.
         StorageError: the folder cannot be read or written.
     """
     decisions = read_decisions(folder.path)
-    current = dict(decisions.current)
-    if prefer:
-        reviewers = {decision.reviewer for decision in decisions}
-        if prefer not in reviewers:
-            names = ", ".join(sorted(reviewers)) or "nobody"
-            raise UsageError(f"{quoted(prefer)} decided nothing; who did: {names}", remedy="Name one of them")
-        current = preferred(current, prefer)
     formats: list[TableFormat] = [name for name in TABLE_FORMATS if (folder.path / f"labels.{name}").exists()]
     with folder.locked():
+        if prefer:
+            _settle(folder, decisions, prefer)
         for table_format in formats or ["csv"]:
-            with TableWriter(folder, table_format, current) as table:
+            with TableWriter(folder, table_format) as table:
                 table.rewrite()
-        labels = EffectiveLabels(folder.classes, current)
+        labels = EffectiveLabels(folder.classes, decisions.current)
         for _ in labels.rows(folder.rows()):
             pass
     summary = labels.summary
     summary.remarks.extend(decisions.problems)
     return summary
+
+
+def _settle(folder: LabelFolder, decisions: ReviewDecisions, reviewer: str) -> None:
+    """Decide conflicts as one reviewer said, in the name of that reviewer."""
+    reviewers = {decision.reviewer for decision in decisions}
+    if reviewer not in reviewers:
+        names = ", ".join(sorted(reviewers)) or "nobody"
+        raise UsageError(f"{quoted(reviewer)} decided nothing; who did: {names}", remedy="Name one of them")
+    settled = preferred(decisions.current, reviewer)
+    overruling = [
+        ReviewDecision(
+            image,
+            decision.action,
+            decision.label,
+            path=decision.path,
+            model_label=decision.model_label,
+            resolves=True,
+        )
+        for image, decision in settled.items()
+        if decision != decisions.current[image]
+    ]
+    with DecisionLog(folder.path, reviewer, decisions) as log:
+        log.append(overruling)

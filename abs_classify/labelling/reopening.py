@@ -6,10 +6,11 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from abs_classify.datasets.base import Sample
 from abs_classify.encoding.samples import IdentifiedSample, batched
 from abs_classify.encoding.stages import SHARD
 from abs_classify.labelling.identity import identity_of, read_label_space, refuse_differences
-from abs_core.errors import ResultError
+from abs_core.errors import AbsError, ResultError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from abs_classify.labelling.label_folder import LabelFolder
     from abs_classify.labelling.labeller import Evidence, Labeller
     from abs_classify.labelling.learned import Learned
+    from abs_classify.labelling.locations import ImageLocation
     from abs_classify.labelling.rows import LabelRow
     from abs_classify.methods.table import ViewNumber
     from abs_classify.models.base import AttentionBackend, Model
@@ -102,7 +104,7 @@ def evidence_of_rows(
         readable = (row for row in rows if row.ranking and row.status != "vanished" and row.location is not None)
         for batch in batched(readable, SHARD):
             shard = [
-                (row, IdentifiedSample(row.location.sample(), row.image_id, truncated)) for row in batch if row.location
+                (row, IdentifiedSample(_sample(row.location), row.image_id, truncated)) for row in batch if row.location
             ]
             shards.append(shard)
             yield [entry for _, entry in shard]
@@ -112,6 +114,14 @@ def evidence_of_rows(
             shard = shards.pop(0)
             images = {id(image) for image in seen.images}
             yield [row for row, entry in shard if id(entry) in images], seen
+
+
+def _sample(location: ImageLocation) -> Sample:
+    """The image of a row, which is not read if its features are in the cache, even if what contained it is gone."""
+    try:
+        return location.sample()
+    except AbsError:
+        return Sample(location.file, "")
 
 
 def probabilities_of_rows(folder: LabelFolder, labeller: Labeller, learned: Learned | None = None) -> Probabilities:

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from abs_classify.labelling.sources import ListedImage
 
-__all__ = ["RowWriter"]
+__all__ = ["THRESHOLD", "RowWriter"]
+
+#: the fact of a folder that has the threshold of the confidence that the user set; None where nobody did
+THRESHOLD = "threshold"
 
 # rows and seconds after which rows are stored
 _STORED_AT_ONCE, _STORE_INTERVAL = 512, 1.0
@@ -43,6 +46,7 @@ class RowWriter:
         order: in which the finished tables have the rows; while the run goes on they have that of arrival.
         thresholds: give rows that there are already their status.
         generation: of the labels; rows of an earlier one count as lacking.
+        threshold: of the confidence, as the user set it, which the folder keeps; None where nobody did.
     """
 
     def __init__(
@@ -53,10 +57,11 @@ class RowWriter:
         *,
         order: RowOrder = "arrival",
         generation: int = 0,
+        threshold: float | None = None,
     ) -> None:
         self.folder = folder
         self._tables = [TableWriter(folder, name, order=order) for name in dict.fromkeys(formats)]
-        self._thresholds, self._generation = thresholds, generation
+        self._thresholds, self._generation, self._threshold = thresholds, generation, threshold
         self._waiting: dict[bytes, tuple[ListedImage, LabelRow]] = {}
         self._stored_at = time.monotonic()
         # a bit for each row that this run has met; two threads set bits of one byte
@@ -75,6 +80,7 @@ class RowWriter:
         """
         with self.folder.locked():
             self.folder.prepare()
+            self.folder.set_fact(THRESHOLD, self._threshold)
             self.folder.judge(self._thresholds.confidence, self._thresholds.known, self._thresholds.reasons)
             with ExitStack() as stack:
                 for table in self._tables:

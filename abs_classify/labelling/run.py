@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,8 @@ from abs_classify.classifier import Classifier
 from abs_classify.encoding.samples import UnreadableSample, batched, identify
 from abs_classify.encoding.stages import SHARD
 from abs_classify.encoding.work import WorkCounts
+from abs_classify.labelling.decisions import read_decisions
+from abs_classify.labelling.effective import EffectiveLabels
 from abs_classify.labelling.estimate import log_estimate
 from abs_classify.labelling.identity import identity_of, open_or_create, views_as_json
 from abs_classify.labelling.judge import Judge, choose_thresholds, learned_thresholds
@@ -34,11 +36,12 @@ from abs_classify.labelling.sources import ImageSources
 from abs_classify.labelling.summary import LabelSummary
 from abs_classify.methods.scoring import PerViewScorer
 from abs_classify.methods.table import get_method
-from abs_core.errors import ImageError, UsageError
+from abs_core.errors import AbsError, ImageError, UsageError
 from abs_core.progress import Advance, Progress, no_progress
 from abs_core.remarks import Remark
 
 if TYPE_CHECKING:
+    from abs_classify.datasets.base import Sample
     from abs_classify.encoding.feature_store import DiskStore
     from abs_classify.encoding.samples import IdentifiedSample
     from abs_classify.images import Truncated
@@ -171,9 +174,17 @@ def _start(
         identity = identity_of(classifier, wanted.negatives, wanted.none, wanted.truncated)
         folder = open_or_create(out, space, identity, opening)
         learned = learned_of(folder)
-        if wanted.threshold is None:
-            thresholds = learned_thresholds(learned, thresholds)
-        writer = RowWriter(folder, wanted.formats, thresholds, order=wanted.order, generation=learned.generation)
+        thresholds = learned_thresholds(learned, thresholds)
+        if wanted.threshold is not None:
+            thresholds = replace(thresholds, confidence=wanted.threshold)
+        writer = RowWriter(
+            folder,
+            wanted.formats,
+            thresholds,
+            order=wanted.order,
+            generation=learned.generation,
+            threshold=wanted.threshold,
+        )
     judge = Judge(thresholds, learned)
     return LabelRun(sources, labeller, judge, writer, classifier, progress=progress, truncated=wanted.truncated)
 
@@ -247,10 +258,14 @@ class LabelRun(Iterator[LabelRow]):
     def table(self) -> Any:
         """All rows, once the run has come to its end: a pandas data frame if pandas is installed, else dictionaries.
 
-        Without a folder, the rows that were not taken before.
+        They show what reviewers decided, as the tables of the folder do. Without a folder, the rows that were not
+        taken before.
         """
-        made = [table_cells(row, self.names) for row in self]
-        cells = made if self.folder is None else [table_cells(row, self.names) for row in self.folder.rows()]
+        rows: Iterable[LabelRow] = list(self)
+        if self.folder is not None:
+            labels = EffectiveLabels(self.folder.classes, read_decisions(self.folder.path).current)
+            rows = map(labels.effective, self.folder.rows())
+        cells = [table_cells(row, self.names) for row in rows]
         try:
             import pandas
         except ImportError:
@@ -258,9 +273,11 @@ class LabelRun(Iterator[LabelRow]):
         return pandas.DataFrame(cells)
 
     def summary(self) -> LabelSummary:
-        """The rows of the folder by status and class; without a folder, those that this run made."""
-        counts = self._counts if self.folder is None else self.folder.counts_by("status", "label")
-        return LabelSummary.of(counts, self.names, self._made, time.monotonic() - self._start)
+        """The rows of the folder by status and class, as its tables show them; without a folder, those of this run."""
+        seconds = time.monotonic() - self._start
+        if self.folder is not None:
+            return LabelSummary.of_folder(self.folder, self._made, seconds)
+        return LabelSummary.of(self._counts, self.names, self._made, seconds)
 
     # --- the run -----------------------------------------------------------------------------------------------------
 
@@ -331,13 +348,18 @@ class LabelRun(Iterator[LabelRow]):
         yield self._shard(waiting, known)
 
     def _shard(self, listed: Sequence[ListedImage], known: int) -> _Shard:
-        readable = [image for image in listed if not image.problem]
-        samples = [image.location.sample() for image in readable]
-        identified = iter(identify(samples, self._labeller.digests, truncated=self._truncated))
-        entries = [
-            UnreadableSample(image.path, ImageError(image.problem, remedy="Check the file"))
-            if image.problem
-            else next(identified)
-            for image in listed
-        ]
+        samples = [_sample(image) for image in listed]
+        readable = [sample for sample in samples if not isinstance(sample, UnreadableSample)]
+        identified = iter(identify(readable, self._labeller.digests, truncated=self._truncated))
+        entries = [sample if isinstance(sample, UnreadableSample) else next(identified) for sample in samples]
         return _Shard(list(listed), entries, known)
+
+
+def _sample(image: ListedImage) -> Sample | UnreadableSample:
+    """An image to be read, or why it cannot be."""
+    try:
+        if image.problem:
+            raise ImageError(image.problem, remedy="Check the file")
+        return image.location.sample()
+    except AbsError as error:  # what contains it is gone since it was listed
+        return UnreadableSample(image.path, error)

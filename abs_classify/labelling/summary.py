@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from abs_classify.labelling.decisions import read_decisions
+from abs_classify.labelling.effective import EffectiveLabels
 from abs_classify.labelling.rows import STATUSES, Status
 from abs_core.text import counted, format_duration
+
+if TYPE_CHECKING:
+    from abs_classify.labelling.label_folder import LabelFolder
 
 __all__ = ["LabelSummary"]
 
@@ -48,6 +53,24 @@ class LabelSummary:
                 classes[label] += count
         ordered = {status: statuses[status] for status in STATUSES}
         return cls(ordered, {names[label]: count for label, count in classes.most_common()}, labelled_now, seconds)
+
+    @classmethod
+    def of_folder(cls, folder: LabelFolder, labelled_now: int, seconds: float) -> LabelSummary:
+        """The summary of the rows of a folder as its tables show them, with what reviewers decided.
+
+        Args:
+            folder: of the run.
+            labelled_now, seconds: as the attributes.
+        """
+        counts = Counter[tuple[Any, ...]](folder.counts_by("status", "label"))
+        decisions = read_decisions(folder.path).settled
+        labels = EffectiveLabels(folder.classes, decisions)
+        for row in folder.rows_of_images(decisions):
+            decided = labels.effective(row)
+            counts[row.status, row.label] -= 1
+            counts[decided.status, decided.label] += 1
+        kept = {(status, label): count for (status, label), count in counts.items() if count}
+        return cls.of(kept, folder.names, labelled_now, seconds)
 
     @property
     def images(self) -> int:

@@ -7,6 +7,7 @@ of a killed run as well as a file that somebody sorted, the next run makes it ri
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, TypeAlias, get_args
 
-from abs_classify.labelling.decisions import CurrentDecision, read_decisions
+from abs_classify.labelling.decisions import ReviewDecisions
 from abs_classify.labelling.effective import EffectiveLabels
 from abs_classify.labelling.label_folder import LabelFolder, RowOrder, RowQuery
 from abs_classify.labelling.rows import COLUMNS, LabelRow, table_cells
@@ -98,13 +99,12 @@ class TableWriter(AbstractContextManager["TableWriter"]):
             table.append(numbers, rows)
 
     A table of CSV or JSONL has a line for each row in the order of arrival. New rows are added at once; a row that was
-    changed (its image was read again, or is gone) is written when the block ends. Parquet is written from time to time
-    during a run and at its end. Memory does not grow with the number of rows.
+    changed (its image was read again, is gone, or was decided on) is written when the block ends. Parquet is written
+    from time to time during a run and at its end. Memory does not grow with the number of rows.
 
     Args:
         folder: whose database is there, see ``LabelFolder.prepare``.
         table_format: also the ending of the file's name.
-        decisions: of reviewers, by image id, which the table shows; None for those that the folder has.
         order: of the rows when the block has ended.
 
     Raises:
@@ -117,7 +117,6 @@ class TableWriter(AbstractContextManager["TableWriter"]):
         self,
         folder: LabelFolder,
         table_format: TableFormat,
-        decisions: Mapping[str, CurrentDecision] | None = None,
         *,
         order: RowOrder = "arrival",
     ) -> None:
@@ -125,9 +124,10 @@ class TableWriter(AbstractContextManager["TableWriter"]):
             raise UnknownNameError("table format", table_format, TABLE_FORMATS)
         self.path = folder.path / f"labels.{table_format}"
         self._folder, self._order = folder, order
-        self._decisions = read_decisions(folder.path).current if decisions is None else decisions
+        self._decisions = ReviewDecisions(folder.path)
+        self._labels = EffectiveLabels(folder.classes, self._decisions.current)
         self._ids = [label.id for label in folder.classes]
-        self._fact = f"changes in {self.path.name}"
+        self._fact = f"state of {self.path.name}"
         # rows of the file; whether there are rows that it does not show, or shows as they were
         self._count, self._is_behind = 0, False
         self._stream: IO[bytes] | None = None
@@ -136,7 +136,7 @@ class TableWriter(AbstractContextManager["TableWriter"]):
     def __enter__(self) -> TableWriter:
         remove_abandoned(self.path)
         total = self._folder.count()
-        is_current = self._folder.fact(self._fact) == self._folder.fact(_CHANGES)
+        is_current = self._folder.fact(self._fact) == self._state("arrival")
         if not (is_current and self._resume(total)):
             self.rewrite()
         elif self._arrow is None:
@@ -148,9 +148,8 @@ class TableWriter(AbstractContextManager["TableWriter"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            is_current = self._folder.fact(self._fact) == self._folder.fact(_CHANGES)
-            if kind is None and (self._is_behind or not is_current or self._order != "arrival"):
-                self._rewrite(self._rows(RowQuery(self._order)))
+            if kind is None and (self._is_behind or self._folder.fact(self._fact) != self._state(self._order)):
+                self._rewrite(self._order)
         finally:
             self._close()
 
@@ -176,16 +175,26 @@ class TableWriter(AbstractContextManager["TableWriter"]):
 
     def _decided(self, rows: Iterable[LabelRow]) -> Iterable[LabelRow]:
         """Rows with what is decided on them."""
-        return EffectiveLabels(self._folder.classes, self._decisions).rows(rows) if self._decisions else rows
+        return map(self._labels.effective, rows)
+
+    def _state(self, order: RowOrder) -> list[Any]:
+        """What a table of the rows depends on besides their number: another one whenever any of its lines changed."""
+        self._decisions.refresh()
+        current = self._decisions.current
+        self._labels = EffectiveLabels(self._folder.classes, current)
+        digest = hashlib.sha256()
+        for image in sorted(current):
+            digest.update(f"{image} {current[image]}\n".encode())
+        return [self._folder.fact(_CHANGES), order, digest.hexdigest() if current else ""]
 
     def rewrite(self) -> None:
         """Write the whole table anew, beside the old one, which stays until the new one is there."""
-        self._rewrite(self._rows())
+        self._rewrite("arrival")
 
-    def _rewrite(self, of_rows: Iterable[LabelRow]) -> None:
+    def _rewrite(self, order: RowOrder) -> None:
         self._close()
-        changes = self._folder.fact(_CHANGES)
-        rows = iter(of_rows)
+        state = self._state(order)
+        rows = iter(self._rows(RowQuery(order)))
         with atomic_write(self.path) as stream:
             if self._arrow is None:
                 stream.write(self._header())
@@ -196,7 +205,7 @@ class TableWriter(AbstractContextManager["TableWriter"]):
                 self._count = _write_parquet(
                     stream, self._arrow, (record(row, self._folder.names, self._ids) for row in rows)
                 )
-        self._folder.set_fact(self._fact, changes)
+        self._folder.set_fact(self._fact, state)
         self._is_behind = False
         if self._arrow is None:
             self._open()

@@ -42,12 +42,14 @@ def command(home: Home, /, folder: Path, accuracy: float | None, dry_run: bool, 
     from abs_classify.labelling.judge import choose_thresholds
     from abs_classify.labelling.label_folder import LabelFolder
     from abs_classify.labelling.reopening import reopen_labeller
+    from abs_classify.labelling.row_writer import THRESHOLD
 
     start = time.monotonic()
     opened = LabelFolder.open(folder)
     labeller = reopen_labeller(opened, model_of_folder(home, opened), cache=open_feature_store(home))
     learning = learn_from_folder(opened, labeller, accuracy=accuracy, save=not dry_run)
-    thresholds = choose_thresholds(len(opened.classes), None, none=opened.run["identity"]["none"])
+    none = opened.run["identity"]["none"]
+    thresholds = choose_thresholds(len(opened.classes), opened.fact(THRESHOLD), none=none)
     changed = None if dry_run else relabel(opened, labeller.again(), learning.learned, thresholds, progress)
     for remark in learning.remarks:
         note(f"note: {remark}")

@@ -20,7 +20,12 @@ __all__ = ["command"]
 @click.command("merge")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.argument("others", nargs=-1, metavar="[FILE|DIR]...", type=click.Path(path_type=Path))
-@click.option("--prefer", metavar="REVIEWER", default="", help="Who is right where reviewers disagree.")
+@click.option(
+    "--prefer",
+    metavar="REVIEWER",
+    default="",
+    help="Who is right where reviewers disagree; kept as decisions of that reviewer.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(folder: Path, others: tuple[Path, ...], prefer: str, as_json: bool) -> None:
     """Put what reviewers decided into the tables of a folder.

@@ -22,6 +22,7 @@ from abs_classify.labelling.label_folder import LabelFolder
 from abs_classify.labelling.learned import Learned, LearnedHead, learned_folder, learned_of, subject_of_folder
 from abs_classify.labelling.reopening import reopen_labeller
 from abs_classify.labelling.rows import LabelRow
+from abs_classify.labelling.run import LabelRun
 from abs_classify.models.registry import load_model
 from abs_core.errors import ResultError, UsageError
 
@@ -41,11 +42,13 @@ def add_photos(folder: Path, numbers: Sequence[int]) -> None:
         Image.fromarray(pixels).save(folder / f"{number:02}.png")
 
 
+def start(tmp_path: Path, model: Any, **options: Any) -> LabelRun:
+    place = {"out": tmp_path / "out", "cache": tmp_path / "cache"}
+    return label(tmp_path / "photos", CLASSES, model=model, method="cupl", **place, **options)
+
+
 def run(tmp_path: Path, model: Any) -> list[LabelRow]:
-    started = label(
-        tmp_path / "photos", CLASSES, model=model, method="cupl", out=tmp_path / "out", cache=tmp_path / "cache"
-    )
-    return list(started)
+    return list(start(tmp_path, model))
 
 
 @pytest.fixture
@@ -129,6 +132,37 @@ def test_rows_and_tables_and_later_images_have_what_was_learned(
     nothing.save(learned_folder(folder))
     relabel(folder, labeller.again(), nothing, Thresholds(0.1))
     assert [row.label for row in folder.rows()][:COUNT] == before
+
+
+def test_a_threshold_that_is_given_leaves_the_rest_of_what_was_learned(model: Any, tmp_path: Path) -> None:
+    add_photos(tmp_path / "photos", range(2))
+    asked = {"none": True, "negatives": ["a lamp"]}
+    list(start(tmp_path, model, **asked))
+    folder = LabelFolder.open(tmp_path / "out")
+    for known, threshold, status in ((2.0, 1.0, "rejected"), (-2.0, 1.0, "doubtful"), (-2.0, 0.0, "labelled")):
+        Learned(1.0, 30, threshold=0.5, known=known, subject=subject_of_folder(folder)).save(learned_folder(folder))
+        list(start(tmp_path, model, threshold=threshold, **asked))
+        assert {row.status for row in folder.rows()} == {status}
+
+
+def test_the_summary_and_the_table_of_a_run_show_what_was_decided(
+    folder: LabelFolder, model: Any, tmp_path: Path
+) -> None:
+    rows = list(folder.rows())
+    shoes = sum(row.label == 2 for row in rows)
+    corrected, rejected = [row for row in rows if row.label != 2][:2]
+    decide(folder, [decision(corrected, "shoe"), decision(rejected, "", action="reject")])
+    again = start(tmp_path, model)
+    cells = again.table()
+    reviewed = [row["path"] for row in (cells if isinstance(cells, list) else cells.to_dict("records"))
+                if row["status"] == "reviewed"]  # fmt: skip
+    assert sorted(reviewed) == sorted([corrected.path, rejected.path])
+    summary = again.summary()
+    assert summary.statuses["reviewed"] == 2
+    assert summary.images == COUNT
+    assert summary.classes["shoe"] == shoes + 1
+    with (folder.path / "labels.csv").open() as stream:
+        assert sum(row["status"] == "reviewed" for row in csv.DictReader(stream)) == 2
 
 
 def test_what_was_learned_of_another_folder_is_refused(folder: LabelFolder, model: Any, tmp_path: Path) -> None:

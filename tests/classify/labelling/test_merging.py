@@ -84,5 +84,10 @@ def test_the_command_says_what_was_decided(folder: LabelFolder) -> None:
     assert result.exit_code == 0
     assert '"conflicts": 0' in result.stdout
     assert table(folder)[0]["label"] == "dog"
+    (current,) = [read_decisions(folder.path).current[row.image_id] for row in folder.rows(count=1)]
+    assert (current.conflict, current.label, current.reviewers) == (False, "dog", ("alice",))
+    decide(folder, "bob", 3, "cat")
+    merge_decisions(folder)  # it is kept, whatever is decided on other images
+    assert table(folder)[0]["label"] == "dog"
     with pytest.raises(UsageError, match="'eve' decided nothing; who did: alice, bob"):
         merge_decisions(folder, "eve")

@@ -15,7 +15,7 @@ from PIL import Image
 from abs_classify.labelling.judge import Thresholds
 from abs_classify.labelling.label_folder import LabelFolder, RowQuery
 from abs_classify.labelling.locations import ListedImage
-from abs_classify.labelling.row_writer import RowWriter
+from abs_classify.labelling.row_writer import THRESHOLD, RowWriter
 from abs_classify.labelling.rows import ClassConfidence, LabelRow
 from abs_classify.labelling.sources import ImageSources
 from abs_classify.labelling.tables import TableWriter
@@ -144,3 +144,10 @@ def test_rows_without_a_label_are_the_last_of_the_doubtful_ones(folder: LabelFol
     folder.store([(b"/a.png", "", failed), (b"/b.png", "", labelled)])
     for order in ("doubtful", "confident"):
         assert [row.path for row in folder.rows(RowQuery(order))] == ["b.png", "a.png"]
+
+
+def test_what_a_user_set_as_threshold_is_kept_for_learning(folder: LabelFolder) -> None:
+    for threshold in (0.8, None):
+        with RowWriter(folder, ["csv"], Thresholds(0.5), threshold=threshold).opened():
+            pass
+        assert folder.fact(THRESHOLD) == threshold

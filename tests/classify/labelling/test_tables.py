@@ -234,15 +234,24 @@ def test_a_table_shows_what_reviewers_decided_whenever_it_is_written(
     decide(folder, f"sha256:{4:064}", "dog")
     with TableWriter(folder, table_format) as table:
         add(folder, table, row("4444"), row("55555"))
-        table.rewrite()
     want = [("1", "labelled"), ("22", "reviewed"), ("333", "labelled"), ("4444", "reviewed"), ("55555", "labelled")]
     assert [(path, status) for path, _, status in read(folder, table_format)] == want
-    with TableWriter(folder, table_format, {}, order="path") as table:
-        pass
-    assert {status for _, _, status in read(folder, table_format)} == {"labelled"}
+    with TableWriter(folder, table_format):
+        decide(folder, f"sha256:{3:064}", "dog")  # while a run goes on
+    assert read(folder, table_format)[2][2] == "reviewed"
+
+
+@pytest.mark.parametrize("table_format", TABLE_FORMATS)
+def test_a_table_in_another_order_is_put_into_that_of_arrival_again(
+    folder: LabelFolder, table_format: TableFormat
+) -> None:
+    # the first line and the last one stay where they are
     with TableWriter(folder, table_format, order="path") as table:
+        add(folder, table, row("1"), row("333"), row("22"), row("4444"))
+    assert [path for path, _, _ in read(folder, table_format)] == ["1", "22", "333", "4444"]
+    with TableWriter(folder, table_format):
         pass
-    assert [(path, status) for path, _, status in read(folder, table_format)] == want
+    assert [path for path, _, _ in read(folder, table_format)] == ["1", "333", "22", "4444"]
 
 
 def test_a_table_that_cannot_be_written_is_an_error_with_its_name(folder: LabelFolder) -> None:
