@@ -145,8 +145,12 @@ def _alignment(features: FloatArray, labels: IntArray, class_vectors: FloatArray
     centre = features.mean(0)
     centred = features - centre
     targets = class_vectors - class_vectors.mean(0)
-    mapped = _solve_ridge(centred, ridge * len(features), centred.T @ targets[labels])
-    weights = targets @ mapped.T
+    count, width = features.shape
+    if count >= width:
+        weights = targets @ _solve_ridge(centred, ridge * count, centred.T @ targets[labels]).T
+    else:  # the same by (R'R + cI)^-1 R' = R' (RR' + cI)^-1, without a matrix of the width squared
+        inner = np.linalg.solve(centred @ centred.T + ridge * count * np.eye(count), targets[labels])
+        weights = (targets @ inner.T) @ centred
     return LinearHead(weights, -weights @ centre)
 
 

@@ -393,7 +393,7 @@ def _expected_gain(images: CorrectedImages, scores: FloatArray) -> tuple[tuple[f
     if not weights.any():
         return None, False
     # as many images as would say as much if they all counted alike
-    effective = weights.sum() ** 2 / (weights**2).sum()
+    effective = float(weights.sum() ** 2 / (weights**2).sum())
     shares = weights / weights.sum()
     before = (images.chosen == images.decided)[drawn]
     after = (scores.argmax(1) == images.decided)[drawn]
