@@ -5,8 +5,11 @@
 
 A truth file has the columns ``path`` and ``label``: the name of a file and the name of its class. Corrections are drawn
 as the review page gives them: a share at random, the others by doubt, least confident first. Each split learns from
-them and is judged by all other images. ``--shuffled`` gives every image the class of another one: nothing can be
-learned, so that every use of a head is a mistake.
+them and is judged by all other images.
+
+``--shuffle labels`` gives every image the class of another one: nothing can be learned, and every use of a head is a
+mistake. ``--shuffle features`` gives it the features of another one: what is still gained does not come from them, but
+from the class probabilities, or, in a folder with as many images of each class, from knowing which ones are used up.
 """
 
 from __future__ import annotations
@@ -70,9 +73,10 @@ def measure(name: str, images: CorrectedImages, options: argparse.Namespace, sha
     heads: Counter[str] = Counter()
     for seed in range(options.splits):
         given = images
-        if options.shuffled:
-            labels = np.random.default_rng(1000 + seed).permutation(images.decided)
-            given = CorrectedImages(**{**vars(images), "decided": labels})
+        if options.shuffle:
+            shuffled = "decided" if options.shuffle == "labels" else "features"
+            others = np.random.default_rng(1000 + seed).permutation(len(images.image_ids))
+            given = CorrectedImages(**{**vars(images), shuffled: getattr(images, shuffled)[others]})
         corrections, rest = split(given, min(options.count, len(images.image_ids) // 2), share, seed)
         learned, report = learn(corrections)
         labels, confidences = learned.apply(rest.probabilities, rest.features, rest.chosen)
@@ -103,7 +107,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=200, help="corrections; at most half of the images")
     parser.add_argument("--splits", type=int, default=20)
     parser.add_argument("--shares", type=float, nargs="+", default=[1.0, 0.3], help="of them drawn at random")
-    parser.add_argument("--shuffled", action="store_true")
+    parser.add_argument("--shuffle", choices=["labels", "features"])
     options = parser.parse_args()
     print("| folder | at random | rest right before, % | head used | gain, points [5 %, 95 % of splits] | worse | "
           "expected where used, true gain in its interval | 90 % sets cover, % | chosen |")  # fmt: skip
