@@ -135,6 +135,12 @@ class _Gathered:
 
     def images(self) -> CorrectedImages:
         if not self._ids:
+            lost = [str(remark) for remark in self.remarks.remarks]
+            if lost:
+                raise UsageError(
+                    f"there is nothing to learn from in {str(self._folder.path)!r}: {'; '.join(lost)}",
+                    remedy="Bring the images back, or decide others with `abs label review`",
+                )
             raise UsageError(
                 f"nothing is decided of the images in {str(self._folder.path)!r}",
                 remedy="Decide some with `abs label review`, those that are drawn at random among them",

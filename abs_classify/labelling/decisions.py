@@ -128,6 +128,8 @@ class ReviewDecisions:
         elif not place.is_dir():
             raise UsageError(f"there are no decisions in {quoted(str(place), 300)}", remedy="Check the path")
         elif not decisions.folder.is_dir():
+            if not any(place.glob("*.jsonl")) and not (place / "run.json").exists():
+                raise UsageError(f"the folder {quoted(str(place), 300)} has no decisions", remedy="Check the path")
             decisions.folder = place
         decisions.refresh()
         return decisions

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from abs_classify.labelling.label_folder import LabelFolder
 from abs_core.descriptions import Description, LabelSpace
-from abs_core.errors import ResultError, UsageError
+from abs_core.errors import ResultError, StorageError, UsageError
 from abs_core.files import atomic_write, storage_errors
 from abs_core.labels import ClassLabel, LabelSet
 from abs_core.text import json_text
@@ -32,12 +32,12 @@ _WORDS = {
     "model_digest": "weights or number type of the model",
     "attention": "attention backend",
     "method": "method",
-    "method_key": "views or scorer of the method",
+    "method_key": "views or scorer of the method (--views)",
     "views": "rule for the number of views",
     "templates": "template set",
     "texts_digest": "class texts",
     "negatives": "negatives",
-    "none": "question whether an image shows none of the classes",
+    "none": "question whether an image shows none of the classes (--none)",
     "seed": "seed",
     "truncated": "treatment of files that end early",
 }
@@ -104,12 +104,20 @@ def open_or_create(
     classes = space.labels.classes
     if not LabelFolder.exists(path):
         _refuse_other_files(path)
-        with atomic_write(path / _CLASSES) as stream:
-            stream.write((json_text(_space_as_json(space)) + "\n").encode())
+        _write_label_space(path, space)
         return LabelFolder.create(path, classes, identity, settings)
     folder = LabelFolder.open(path)
     refuse_differences(folder, space, identity)
+    try:
+        read_label_space(folder)
+    except (ResultError, StorageError):  # damaged or lost; the texts of the space are those of the run
+        _write_label_space(path, space)
     return folder
+
+
+def _write_label_space(path: Path, space: LabelSpace) -> None:
+    with atomic_write(path / _CLASSES) as stream:
+        stream.write((json_text(_space_as_json(space)) + "\n").encode())
 
 
 def refuse_differences(folder: LabelFolder, space: LabelSpace, identity: Mapping[str, Any]) -> None:
@@ -162,9 +170,11 @@ def _class_differences(ours: Sequence[ClassLabel], theirs: Sequence[ClassLabel])
 
 def _identity_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     parts = []
+    # another method has other attention and views, too
+    implied = ("attention", "method_key", "views") if ours.get("method") != theirs.get("method") else ()
     for name in dict.fromkeys([*ours, *theirs]):
         old, new = ours.get(name), theirs.get(name)
-        if old == new:
+        if old == new or name in implied:
             continue
         word = _WORDS.get(name, name)
         is_short = all(isinstance(value, str | int | float | bool | None) for value in (old, new))
@@ -204,6 +214,9 @@ def read_label_space(folder: LabelFolder) -> LabelSpace:
         StorageError: it cannot be read.
     """
     path = folder.path / _CLASSES
+    remedy = "Run the `abs label` command of the folder again, which writes it anew"
+    if not path.exists():
+        raise ResultError(f"there is no {path}", remedy=remedy)
     with storage_errors(path, "read"):
         data = path.read_bytes()
     try:
@@ -218,4 +231,4 @@ def read_label_space(folder: LabelFolder) -> LabelSpace:
             }
         return LabelSpace(labels, descriptions, value["source"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ResultError(f"{path} is damaged", remedy="Label into another folder with the same options") from error
+        raise ResultError(f"{path} is damaged", remedy=remedy) from error

@@ -182,9 +182,15 @@ class LabelFolder:
                     f"{path / _RUN} has the format {run['format']!r} version {run['format_version']!r}",
                     remedy="Upgrade the toolkit, or label into another folder",
                 )
+            if not (run["classes"] and isinstance(run["identity"], dict) and isinstance(run["settings"], dict)):
+                raise ValueError("a part is empty or of another type")
             return cls(path, run)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ResultError(f"{path / _RUN} is damaged", remedy="Label into another folder") from error
+            raise ResultError(
+                f"{path / _RUN} is damaged",
+                remedy="Label into another folder, which costs little with the same cache, and take in what was "
+                f"decided: abs label merge OTHER {path}",
+            ) from error
 
     @classmethod
     def create(
@@ -502,7 +508,12 @@ def _database_error(path: Path, error: sqlite3.Error) -> StorageError:
     code = getattr(error, "sqlite_errorname", "")
     if code == "SQLITE_FULL":
         return StorageError(f"cannot write {str(path)!r}: no space left on device", remedy="Free some space")
+    again = "run the `abs label` command of the folder again: what was computed is in the cache"
     remedy = "Check the folder and its permissions"
-    if code in ("SQLITE_CORRUPT", "SQLITE_NOTADB"):
-        remedy = "Remove the file and run the same command again: what was computed is in the cache"
+    if not path.exists():
+        return StorageError(f"there is no {str(path)!r}", remedy=again.capitalize())
+    if code in ("SQLITE_CORRUPT", "SQLITE_NOTADB") or "no such table" in str(error):
+        remedy = f"Remove the file and {again}"
+    elif code.startswith("SQLITE_IOERR"):
+        remedy = "Check the disk, its free space and your quota"
     return StorageError(f"cannot use {str(path)!r}: {error}", remedy=remedy)

@@ -248,7 +248,8 @@ def learn(images: CorrectedImages, *, accuracy: float | None = None) -> tuple[Le
     report = LearningReport(len(images.image_ids), int(drawn.sum()), now, "", False, None, "")
     if drawn.sum() < MIN_IMAGES:
         reason = (
-            f"{drawn.sum()} of the decided images were drawn at random; nothing is fitted to fewer than {MIN_IMAGES}"
+            f"{drawn.sum()} of the decided images were drawn at random; nothing is fitted to fewer than {MIN_IMAGES}. "
+            "Decide more of the queue of `abs label review`, where --random-share 1 shows no others"
         )
         return Learned(), replace(report, reason=reason)
     choice = _choose(images)
@@ -407,8 +408,9 @@ def _expected_gain(images: CorrectedImages, scores: FloatArray) -> tuple[tuple[f
     less = judge.losses(kept[drawn]) - judge.losses(scores[drawn])
     mean = float(shares @ less)
     error = float(np.sqrt((shares**2) @ (less - mean) ** 2))
-    better = effective >= MIN_IMAGES and gain > 0 and mean > _SIGNIFICANT * error
-    return (gain, low, high), better
+    # of Python, since the report is written as JSON
+    better = bool(effective >= MIN_IMAGES and gain > 0 and mean > _SIGNIFICANT * error)
+    return (gain, float(low), float(high)), better
 
 
 def _hash(image_id: str) -> str:

@@ -83,11 +83,11 @@ class LabelSummary:
         Args:
             most: how many classes to show.
         """
-        width = max((len(str(count)) for count in self.classes.values()), default=1)
+        rest = sum(list(self.classes.values())[most:])
+        width = max(len(str(count)) for count in (*self.classes.values(), rest))
         for name, count in list(self.classes.items())[:most]:
             yield f"{count:>{width}}  {name}"
         if len(self.classes) > most:
-            rest = sum(list(self.classes.values())[most:])
             yield f"{rest:>{width}}  in {counted(len(self.classes) - most, 'further class', 'further classes')}"
         parts = [f"{count} {status}" for status, count in self.statuses.items() if count]
         images = counted(self.images, "image", "images")

@@ -127,7 +127,7 @@ class TableWriter(AbstractContextManager["TableWriter"]):
         self._decisions = ReviewDecisions(folder.path)
         self._labels = EffectiveLabels(folder.classes, self._decisions.current)
         self._ids = [label.id for label in folder.classes]
-        self._fact = f"state of {self.path.name}"
+        self._fact, self._seal = f"state of {self.path.name}", f"size and time of {self.path.name}"
         # rows of the file; whether there are rows that it does not show, or shows as they were
         self._count, self._is_behind = 0, False
         self._stream: IO[bytes] | None = None
@@ -137,11 +137,12 @@ class TableWriter(AbstractContextManager["TableWriter"]):
         remove_abandoned(self.path)
         total = self._folder.count()
         is_current = self._folder.fact(self._fact) == self._state("arrival")
-        if not (is_current and self._resume(total)):
+        if not (is_current and not self._is_edited() and self._resume(total)):
             self.rewrite()
         elif self._arrow is None:
             self._open()
             self._write_lines(self._rows(start=self._count))
+        self._folder.set_fact(self._seal, None)
         return self
 
     def __exit__(
@@ -152,6 +153,8 @@ class TableWriter(AbstractContextManager["TableWriter"]):
                 self._rewrite(self._order)
         finally:
             self._close()
+        if kind is None:
+            self._folder.set_fact(self._seal, self._size_and_time())
 
     def append(self, numbers: Sequence[int], rows: Sequence[LabelRow]) -> None:
         """Write rows that were stored.
@@ -239,6 +242,18 @@ class TableWriter(AbstractContextManager["TableWriter"]):
             with storage_errors(self.path, "write"):
                 self._stream.write(lines)
                 self._stream.flush()
+
+    def _size_and_time(self) -> list[int] | None:
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return [status.st_size, status.st_mtime_ns]
+
+    def _is_edited(self) -> bool:
+        """Whether the file was changed since a writer ended; of a writer that was killed nobody knows."""
+        seal = self._folder.fact(self._seal)
+        return seal is not None and seal != self._size_and_time()
 
     def _resume(self, total: int) -> bool:
         """Find out how many rows the table has, and cut a torn last line off.

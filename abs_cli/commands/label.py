@@ -203,5 +203,7 @@ def _report(run: LabelRun, exports: Sequence[ExportSummary], *, as_json: bool) -
     for line in summary.lines():
         click.echo(printable(line))
     click.echo(printable(f"labels: {run.folder.path / 'labels.csv'}"))
+    if summary.statuses["doubtful"]:
+        note(f"hint: doubtful labels come first in: abs label review {run.folder.path}")
     for exported in exports:
         print_export(exported)

@@ -45,7 +45,7 @@ def command(folder: Path, others: tuple[Path, ...], prefer: str, as_json: bool) 
     added, left_out = take_in_decisions(labelled, others)
     summary = merge_decisions(labelled, prefer)
     for text in (*left_out, *map(str, summary.remarks.remarks)):
-        note(text)
+        note(f"note: {text}")
     if as_json:
         click.echo(json.dumps(_as_json(summary, added)))
     else:
@@ -63,10 +63,10 @@ def _print(summary: ReviewSummary) -> None:
         f"{summary.corrected:,} corrected, {summary.rejected:,} none of the classes); {summary.undecided:,} undecided"
     )
     if summary.accuracy is not None:
-        share, low, high = summary.accuracy
+        share, low, high = (100 * value for value in summary.accuracy)
         click.echo(
-            f"right: {share:.1%} of the {counted(summary.drawn, 'image', 'images')} drawn at random "
-            f"(95 % interval {low:.1%} to {high:.1%})"
+            f"right: {share:.1f} % of the {counted(summary.drawn, 'image', 'images')} drawn at random "
+            f"(95 % interval {low:.1f} to {high:.1f} %)"
         )
     elif decided:
         click.echo("right: unknown, since no image drawn at random was reviewed")

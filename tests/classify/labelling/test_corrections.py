@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from abs_classify.labelling.rows import LabelRow
 from abs_classify.labelling.run import LabelRun
 from abs_classify.models.registry import load_model
 from abs_core.errors import ResultError, UsageError
+from abs_core.text import json_text
 
 CLASSES = {"tabby": ("A tabby cat has stripes.",), "toaster": ("A toaster holds two slices.",), "shoe": ("A shoe.",)}
 COUNT = 24
@@ -102,12 +104,22 @@ def test_what_is_learned_is_kept_but_not_by_a_dry_run(folder: LabelFolder, model
     dry = learn_from_folder(folder, labeller, save=False)
     assert not learned_folder(folder).exists()
     assert dry.learned.images == 22
+    assert json.loads(json_text(asdict(dry.report)))["at_random"] == 22
     assert learn_from_folder(folder, labeller.again()).learned.generation == learned_of(folder).generation > 0
 
 
 def test_nothing_decided_is_said(folder: LabelFolder, model: Any, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing is decided"):
         learn_from_folder(folder, opened(folder, model, tmp_path))
+
+
+def test_decided_images_that_are_gone_are_said(folder: LabelFolder, model: Any, tmp_path: Path) -> None:
+    rows = list(folder.rows())
+    decide(folder, [decision(row, folder.classes[0].id) for row in rows[:3]])
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    labeller = reopen_labeller(folder, model, cache=tmp_path / "empty")
+    with pytest.raises(UsageError, match=r"nothing to learn from .* 3 left out: .* cannot be read now"):
+        learn_from_folder(folder, labeller)
 
 
 def test_rows_and_tables_and_later_images_have_what_was_learned(

@@ -68,6 +68,9 @@ def test_decisions_are_taken_in_once(folder: LabelFolder, tmp_path: Path) -> Non
     assert decisions.problems == ()
     with pytest.raises(UsageError, match="no decisions in"):
         take_in_decisions(folder, [tmp_path / "nothing"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="has no decisions"):
+        take_in_decisions(folder, [tmp_path / "empty"])
 
 
 def test_the_command_says_what_was_decided(folder: LabelFolder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import threading
@@ -15,6 +16,7 @@ from PIL import Image
 from support import save_small_clip
 
 from abs_classify import Classifier, label
+from abs_classify.labelling.identity import read_label_space
 from abs_classify.labelling.judge import Thresholds
 from abs_classify.labelling.label_folder import LabelFolder
 from abs_classify.labelling.reopening import evidence_of_rows, reopen_labeller
@@ -22,7 +24,7 @@ from abs_classify.labelling.run import LabelRun
 from abs_classify.methods.confidence import ConfidenceViews, class_probabilities
 from abs_classify.methods.views import FullImage
 from abs_classify.models.registry import load_model
-from abs_core.errors import DatasetError, StorageError, UsageError
+from abs_core.errors import DatasetError, ResultError, StorageError, UsageError
 
 CLASSES = {"tabby": ("A tabby cat has stripes.", "A cat lies on a sofa."), "toaster": ("A toaster holds two slices.",),
            "shoe": ("A shoe has laces.",)}  # fmt: skip
@@ -193,13 +195,35 @@ def test_a_folder_of_another_run_is_refused_with_the_difference(photos: Path, tm
         ({"method": "cupl", "views": None}, "its method is 'abs-pixels', not 'cupl'"),
         ({"seed": 1}, "its seed is 0, not 1"),
         ({"none": True}, "none of the classes"),
-        ({"views": 5}, "views or scorer of the method differ"),
+        ({"views": 5}, r"views or scorer of the method \(--views\) differ"),
     ]
     before = (out / "labels.csv").read_bytes()
     for options, message in cases:
         with pytest.raises(UsageError, match=message):
             run(photos, out, model, **options)
     assert (out / "labels.csv").read_bytes() == before
+
+
+def test_what_was_damaged_in_a_folder_is_made_anew_or_said(photos: Path, tmp_path: Path, model: Any) -> None:
+    out = tmp_path / "out"
+    finish(run(photos, out, model))
+    classes = (out / "classes.json").read_bytes()
+    for damage in (b"{}", None):
+        (out / "classes.json").unlink()
+        if damage is not None:
+            (out / "classes.json").write_bytes(damage)
+        with pytest.raises(ResultError, match=r"classes\.json"):
+            read_label_space(LabelFolder.open(out))
+        finish(run(photos, out, model))
+        assert (out / "classes.json").read_bytes() == classes
+    (out / "rows.sqlite").unlink()
+    with pytest.raises(StorageError, match=r"there is no .*rows\.sqlite"):
+        LabelFolder.open(out).count()
+    described = json.loads((out / "run.json").read_text())
+    for name, value in (("classes", []), ("identity", 3), ("settings", None)):
+        (out / "run.json").write_text(json.dumps({**described, name: value}))
+        with pytest.raises(ResultError, match="damaged"):
+            run(photos, out, model)
 
 
 def test_a_folder_with_other_files_is_refused(photos: Path, tmp_path: Path, model: Any) -> None:

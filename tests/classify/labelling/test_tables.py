@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -170,6 +171,19 @@ def test_a_damaged_table_is_made_right(folder: LabelFolder, damage: Callable[[by
         with TableWriter(folder, table_format):
             pass
         assert table.path.read_bytes() == whole
+
+
+def test_what_somebody_wrote_into_a_table_does_not_stay(folder: LabelFolder, table_format: TableFormat) -> None:
+    store(folder, [row(str(number), number % 3) for number in range(5)])
+    with TableWriter(folder, table_format) as table:
+        whole = table.path.read_bytes()
+    middle = len(whole) // 2
+    table.path.write_bytes(whole[:middle] + b"#" + whole[middle + 1 :])
+    later = table.path.stat().st_mtime_ns + 10**9  # clocks of file systems are coarse
+    os.utime(table.path, ns=(later, later))
+    with TableWriter(folder, table_format):
+        pass
+    assert table.path.read_bytes() == whole
 
 
 def test_a_whole_table_is_not_written_again(folder: LabelFolder, table_format: TableFormat) -> None:
