@@ -69,7 +69,7 @@ class ModelOptions:
     @property
     def opening(self) -> dict[str, Any]:
         """What ``model_of_folder`` opens the same model by, as JSON values."""
-        return {name: getattr(self, name) for name in _OPENING}
+        return {**{name: getattr(self, name) for name in _OPENING}, "model": _from_anywhere(self.model)}
 
     def stages(self, home: Home) -> Stages:
         """The stages for these options, with the user's cache."""
@@ -112,6 +112,13 @@ class ModelOptions:
             import torch
 
             torch.set_num_threads(self.threads)
+
+
+def _from_anywhere(model: str) -> str:
+    """The name of a model, its folder or file by the absolute path."""
+    kind, mark, place = model.partition(":" if model.startswith("local-dir:") else "@")
+    path = Path(place).expanduser()
+    return f"{kind}{mark}{path.absolute()}" if place and path.exists() else model
 
 
 def open_feature_store(home: Home) -> DiskStore:

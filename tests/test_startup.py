@@ -83,6 +83,9 @@ def test_the_public_names_of_the_description_library_are_there() -> None:
         "features --help",
         "label --help",
         "label export --help",
+        "label learn --help",
+        "label merge --help",
+        "label review --help",
     ],
 )
 def test_a_command_that_computes_no_feature_imports_no_heavy_library(command: str, tmp_path: Path) -> None:
@@ -115,6 +118,11 @@ def test_results_are_listed_and_shown_without_heavy_libraries(tmp_path: Path) ->
         ("eval --dataset imagenot:tests --methods clip", "imagenot"),
         ("features missing --out features.npz", "missing"),
         ("label missing --labels cat,dog --out labelled", "missing"),
+        ("label learn missing", "missing"),
+        ("label merge missing", "missing"),
+        ("label review missing", "missing"),
+        ("label export missing coco", "missing"),
+        ("label export missing cleanlab", "missing"),
         ("features tests --out README.md", "README.md"),
     ],
 )

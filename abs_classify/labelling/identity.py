@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abs_classify.labelling.label_folder import LabelFolder
+from abs_classify.labelling.label_folder import LabelFolder, locked_folder
 from abs_core.descriptions import Description, LabelSpace
 from abs_core.errors import ResultError, StorageError, UsageError
 from abs_core.files import atomic_write, storage_errors
@@ -98,14 +98,17 @@ def open_or_create(
         settings: how to open the model again, JSON values.
 
     Raises:
-        UsageError: it is the folder of another run, or holds other files.
+        UsageError: it is the folder of another run, or holds other files, or another process is about to make it.
         ResultError, StorageError: it cannot be used.
     """
     classes = space.labels.classes
     if not LabelFolder.exists(path):
         _refuse_other_files(path)
-        _write_label_space(path, space)
-        return LabelFolder.create(path, classes, identity, settings)
+        # or of two runs that begin at once, one would label into what the other has just made
+        with locked_folder(path):
+            if not LabelFolder.exists(path):
+                _write_label_space(path, space)
+                return LabelFolder.create(path, classes, identity, settings)
     folder = LabelFolder.open(path)
     refuse_differences(folder, space, identity)
     try:

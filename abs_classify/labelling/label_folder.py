@@ -27,7 +27,7 @@ from abs_core.files import atomic_write, lock_file, storage_errors
 from abs_core.labels import ClassLabel
 from abs_core.text import json_text
 
-__all__ = ["KnownRow", "LabelFolder", "RowOrder", "RowQuery"]
+__all__ = ["KnownRow", "LabelFolder", "RowOrder", "RowQuery", "locked_folder"]
 
 _RUN, _ROWS, _LOCK = "run.json", "rows.sqlite", ".lock"
 _FORMAT, _VERSION = "abs-labels", 1
@@ -138,6 +138,21 @@ class RowQuery:
         }[self.order]
 
 
+@contextmanager
+def locked_folder(path: Path) -> Iterator[None]:
+    """As ``LabelFolder.locked``, of a folder that need not be there yet."""
+    with storage_errors(path, "write in"):
+        path.mkdir(parents=True, exist_ok=True)
+        stream = (path / _LOCK).open("ab")
+    with closing(stream):
+        if not lock_file(stream, wait=False):
+            raise UsageError(
+                f"another process is labelling into {str(path)!r}",
+                remedy="Wait until it ends, or give another folder with --out",
+            )
+        yield
+
+
 class LabelFolder:
     """The folder of a labelling run.
 
@@ -230,15 +245,7 @@ class LabelFolder:
             UsageError: another process is labelling into it.
             StorageError: the folder cannot be written.
         """
-        with storage_errors(self.path, "write in"):
-            self.path.mkdir(parents=True, exist_ok=True)
-            stream = (self.path / _LOCK).open("ab")
-        with closing(stream):
-            if not lock_file(stream, wait=False):
-                raise UsageError(
-                    f"another process is labelling into {str(self.path)!r}",
-                    remedy="Wait until it ends, or give another folder with --out",
-                )
+        with locked_folder(self.path):
             yield
 
     @contextmanager

@@ -29,7 +29,7 @@ def read_names(stream: BinaryIO, shown: str) -> Iterator[bytes]:
         UsageError: it is UTF-16, as PowerShell writes it.
     """
     # no name is longer than the first step, so a zero byte between names is in it
-    data = stream.read(_STEP)
+    data = _step(stream)
     if wide_encoding(data[:4]) is not None:
         raise UsageError(
             f"the list {shown} must be UTF-8, got UTF-16", remedy="In PowerShell write it with: -Encoding utf8"
@@ -42,9 +42,17 @@ def read_names(stream: BinaryIO, shown: str) -> Iterator[bytes]:
             if name := _cleaned(name, separator):
                 yield name
         rest = rest[:_MAX_NAME]
-        data = stream.read(_STEP)
+        data = _step(stream)
     if rest := _cleaned(rest, separator):
         yield rest
+
+
+def _step(stream: BinaryIO) -> bytes:
+    """The next bytes, fewer than a step only at the end; a pipe without a buffer gives what it has."""
+    data = stream.read(_STEP)
+    while len(data) < _STEP and (more := stream.read(_STEP - len(data))):
+        data += more
+    return data
 
 
 def _cleaned(name: bytes, separator: bytes) -> bytes:

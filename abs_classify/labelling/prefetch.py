@@ -21,6 +21,10 @@ class _End:
     error: BaseException | None
 
 
+# seconds that the end of a block waits for the thread, which may wait itself: for names from a pipe, or for a disk
+_PATIENCE = 3.0
+
+
 class _Stopped(Exception):  # noqa: N818 - ends the thread, and nobody sees it
     pass
 
@@ -70,7 +74,7 @@ class _Ahead(Generic[T]):
     def close(self) -> None:
         self._stop.set()
         if self.thread.ident is not None:
-            self.thread.join()
+            self.thread.join(_PATIENCE)
 
 
 @contextmanager
@@ -78,7 +82,8 @@ def prefetched(items: Iterable[T], depth: int) -> Iterator[Iterator[T]]:
     """The items, of which up to ``depth`` are made in a thread before they are asked for.
 
     Args:
-        items: are iterated in one other thread; a generator is closed when the block ends.
+        items: are iterated in one other thread; a generator is closed when the block ends, or as soon as it gives an
+            item if that takes more than some seconds.
         depth: how many wait at most.
 
     Raises:

@@ -132,9 +132,15 @@ def label(
         model, descriptions, method=method, names=names, templates=templates, attention=attention,
         views=_own(method, views), seed=seed, batch_size=batch_size, cache=cache,
     )  # fmt: skip
-    opening = {"templates": templates, "batch_size": batch_size, "views": views_as_json(_own(method, views))}
+    named = {"templates": _from_anywhere(templates), "batch_size": batch_size}
+    opening = {**named, "views": views_as_json(_own(method, views))}
     wanted = _Wanted(none, negatives, threshold, formats, "doubtful" if doubtful_first else "arrival", truncated)
     return _start(classifier, sources, folder, wanted, {**opening, **(settings or {})}, progress)
+
+
+def _from_anywhere(templates: str) -> str:
+    """A set of templates by a name that holds in any working directory."""
+    return str(Path(templates).absolute()) if templates.endswith((".yaml", ".yml", ".txt")) else templates
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ def _sources_of(place: str, stdin: BinaryIO | None, *, missing_ok: bool) -> list
         AbsError: it does not exist, or cannot be used.
     """
     if place == "-":
-        return [_NameList("-", "", sys.stdin.buffer if stdin is None else stdin)]
+        return [_NameList("-", "", _standard_input() if stdin is None else stdin)]
     if place.startswith("@") and len(place) > 1:
         return [_list_file(place[1:])]
     if _exists(place):
@@ -145,6 +145,14 @@ def _sources_of(place: str, stdin: BinaryIO | None, *, missing_ok: bool) -> list
         f"the source {quoted(place, 300)} does not exist",
         remedy="Check the path; a source is a folder, an image, a list (@FILE or -), a table, an archive or a data set",
     )
+
+
+def _standard_input() -> BinaryIO:
+    """The standard input without a buffer, whose lock a thread that waits for names would hold at the end."""
+    try:
+        return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
+    except OSError:  # it was replaced by something in memory
+        return sys.stdin.buffer
 
 
 def _exists(place: str) -> bool:

@@ -34,6 +34,21 @@ def small(small_clips: tuple[str, str]) -> tuple[str, ...]:
     return ("--model", small_clips[0], "--attention", "self", "--threads", "1", "--views", "3")
 
 
+def test_a_folder_is_opened_again_from_any_working_directory(
+    abs_command: Abs, photos: Path, small_clips: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, _, place = small_clips[0].partition(":")
+    (tmp_path / "texts.txt").write_text("a photo of a {}.\n")
+    monkeypatch.chdir(tmp_path)
+    cache = tmp_path / "cache"
+    model = ("--model", f"{kind}:{os.path.relpath(place)}")
+    options = ("--method", "clip-e", "--templates", "texts.txt", "--labels", "cat,car", "--out", "out")
+    assert abs_command("label", photos, *options, *model, cache=cache).code == 0
+    monkeypatch.chdir("/")
+    ran = abs_command("label", "export", tmp_path / "out", "cleanlab", cache=cache)  # needs all probabilities
+    assert ran.code == 0, ran.err
+
+
 def table(out: Path) -> list[dict[str, str]]:
     with (out / "labels.csv").open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))

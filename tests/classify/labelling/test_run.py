@@ -16,15 +16,17 @@ from PIL import Image
 from support import save_small_clip
 
 from abs_classify import Classifier, label
+from abs_classify.labelling import identity
 from abs_classify.labelling.identity import read_label_space
 from abs_classify.labelling.judge import Thresholds
 from abs_classify.labelling.label_folder import LabelFolder
+from abs_classify.labelling.locations import ImageLocation
 from abs_classify.labelling.reopening import evidence_of_rows, reopen_labeller
 from abs_classify.labelling.run import LabelRun
 from abs_classify.methods.confidence import ConfidenceViews, class_probabilities
 from abs_classify.methods.views import FullImage
 from abs_classify.models.registry import load_model
-from abs_core.errors import DatasetError, ResultError, StorageError, UsageError
+from abs_core.errors import DatasetError, ImageError, ResultError, StorageError, UsageError
 
 CLASSES = {"tabby": ("A tabby cat has stripes.", "A cat lies on a sofa."), "toaster": ("A toaster holds two slices.",),
            "shoe": ("A shoe has laces.",)}  # fmt: skip
@@ -246,6 +248,35 @@ def test_two_runs_into_one_folder_are_refused(photos: Path, tmp_path: Path, mode
         next(run(photos, tmp_path / "out", model))
     first.close()
     assert finish(run(photos, tmp_path / "out", model)).summary().images == 6
+
+
+def test_a_folder_that_another_run_makes_meanwhile_is_not_taken_over(
+    photos: Path, tmp_path: Path, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exists = LabelFolder.exists
+    answers = [False]
+    run(photos, tmp_path / "out", model)
+    monkeypatch.setattr(LabelFolder, "exists", lambda path: answers.pop() if answers else exists(path))
+    monkeypatch.setattr(identity, "_refuse_other_files", lambda _: None)
+    with pytest.raises(UsageError, match="its seed is 0, not 1"):
+        run(photos, tmp_path / "out", model, seed=1)
+
+
+def test_an_image_whose_container_is_gone_is_a_row(
+    photos: Path, tmp_path: Path, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_: ImageLocation) -> None:
+        raise ImageError("the image is not found any more", remedy="List the source again")
+
+    finish(run(photos, tmp_path / "out", model))
+    before = [row for row in LabelFolder.open(tmp_path / "out").rows() if row.ranking]
+    monkeypatch.setattr(ImageLocation, "sample", gone)
+    finish(run(photos, tmp_path / "other", model))
+    failed = [row["reason"] for row in table(tmp_path / "other") if "damaged" not in row["path"]]
+    assert failed == ["the image is not found any more"] * 5
+    folder = LabelFolder.open(tmp_path / "out")  # whose features are in the cache
+    labeller = reopen_labeller(folder, model, attention="self", cache=tmp_path / "cache")
+    assert sum(len(rows) for rows, _ in evidence_of_rows(folder, labeller, before)) == 5
 
 
 def test_no_images(tmp_path: Path, model: Any) -> None:

@@ -38,6 +38,13 @@ def listed(*places: str | Path, **options: object) -> tuple[list[ListedImage], d
     return images, dict(sources.remarks.counts)
 
 
+class _Pipe(io.BytesIO):
+    """Gives a few bytes at a time, as a pipe without a buffer does."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(3 if size else size)
+
+
 def paths(images: list[ListedImage]) -> list[str]:
     return [image.path for image in images]
 
@@ -292,3 +299,9 @@ def test_samples_are_identified_hashed_and_pickled(here: Path) -> None:
     assert len(set(samples)) == 2
     found = identify(samples, DigestCache(here / "cache"))
     assert [entry.id for entry in found if isinstance(entry, IdentifiedSample)] == [sha256_bytes(PHOTO)] * 2
+
+
+def test_a_list_that_comes_in_pieces(here: Path) -> None:
+    fill(here, "long name.jpg", "b.jpg")
+    images, _ = listed("-", stdin=_Pipe(b"long name.jpg\0b.jpg\0"))
+    assert paths(images) == ["long name.jpg", "b.jpg"]
