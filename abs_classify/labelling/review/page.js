@@ -363,7 +363,7 @@ class ReviewPage {
     element("download").hidden = !(embedded || problem);
     if (embedded) element("download").textContent = "Save decisions";
     else element("download").title = "A file of the decisions that are not saved, for `abs label merge`";
-    this.#alert(problem ? `${problem}. ${counted(count, "decision is", "decisions are")} kept here and sent again.` : this.#refusal);
+    this.#alert(problem ? `${problem.replace(/\.$/, "")}. ${counted(count, "decision is", "decisions are")} kept here and sent again.` : this.#refusal);
   }
 
   #alert(text) {

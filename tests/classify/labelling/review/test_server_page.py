@@ -190,6 +190,7 @@ def test_decisions_wait_for_a_server_that_is_away(opened: Page, folder: LabelFol
     opened.press("a", "x")
     opened.wait_for("document.getElementById('saved').textContent === '2 not saved'")
     assert "kept here and sent again" in opened.run("document.getElementById('alerts').textContent")
+    assert ".." not in opened.run("document.getElementById('alerts').textContent")
     assert opened.run("{const event = new Event('beforeunload', {cancelable: true}); !dispatchEvent(event)}")
     opened.run("document.getElementById('download').click()")
     opened.wait_for_download()
