@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, Page, browser
-from label_folders import labelled_folder
+from labelled_folders import folder_of_confidences
 
 from abs_classify.labelling.decisions import DecisionLog, ReviewDecision, parse_decision, read_decisions
 from abs_classify.labelling.label_folder import LabelFolder
@@ -32,7 +32,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> LabelFolder:
-    return labelled_folder(tmp_path / "labelled", CONFIDENCES, classes=CLASSES, names=["a.png", HOSTILE])
+    return folder_of_confidences(tmp_path / "labelled", CONFIDENCES, classes=CLASSES, names=["a.png", HOSTILE])
 
 
 @pytest.fixture
@@ -272,7 +272,7 @@ CONTRAST = """
 
 @pytest.mark.slow
 def test_a_hundred_thousand_images(page: Page, tmp_path: Path) -> None:
-    folder = labelled_folder(tmp_path / "labelled", [0.5 + 0.4 * (i % 10) / 10 for i in range(60)])
+    folder = folder_of_confidences(tmp_path / "labelled", [0.5 + 0.4 * (i % 10) / 10 for i in range(60)])
     clone_rows(folder, 100_000)
     with review_server(folder, "anna") as url:
         page.open(url, tmp_path)

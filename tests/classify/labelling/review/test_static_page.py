@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from browser import CHROMIUM, Page, browser
-from label_folders import labelled_folder
+from labelled_folders import folder_of_confidences
 
 from abs_classify.labelling.decisions import parse_decision
 from abs_classify.labelling.label_folder import LabelFolder, RowQuery
@@ -24,7 +24,7 @@ SHOWN = "location.protocol === 'file:' && document.querySelector('.cell.loaded.f
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> LabelFolder:
     path = tmp_path_factory.mktemp("static") / "labelled"
-    return labelled_folder(path, [0.9, 0.2, 0.3, -1.0, 0.7, 0.4, 0.8], classes=CLASSES, names=["a.png", HOSTILE])
+    return folder_of_confidences(path, [0.9, 0.2, 0.3, -1.0, 0.7, 0.4, 0.8], classes=CLASSES, names=["a.png", HOSTILE])
 
 
 @pytest.fixture(scope="module")
