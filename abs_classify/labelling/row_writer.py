@@ -112,8 +112,9 @@ class RowWriter:
 
     def _holds(self, image: ListedImage, known: KnownRow) -> bool:
         is_same = known.stamp == image.stamp and known.generation == self._generation
-        # bytes that are no image will be none again, but what could not be read may be there now
-        return is_same and known.status != "vanished" and bool(known.image_id)
+        # what is no image will be none again, but what could not be read may be readable now
+        is_final = bool(known.image_id) or (known.status == "failed" and bool(image.problem))
+        return is_same and known.status != "vanished" and is_final
 
     def _see(self, number: int) -> None:
         byte, bit = divmod(number, 8)

@@ -129,6 +129,13 @@ def test_the_second_run_does_nothing(photos: Path, tmp_path: Path, model: Any, n
     assert (tmp_path / "out" / "labels.csv").read_bytes() == before
 
 
+def test_an_image_of_a_format_that_is_not_read_is_not_read_again(photos: Path, tmp_path: Path, model: Any) -> None:
+    (photos / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    finish(run(photos, tmp_path / "out", model))
+    assert statuses(tmp_path / "out")["phone.heic"] == "failed"
+    assert finish(run(photos, tmp_path / "out", model)).summary().labelled_now == 0
+
+
 def test_another_way_to_name_the_folder_is_the_same_folder(
     photos: Path, tmp_path: Path, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
