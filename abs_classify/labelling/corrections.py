@@ -7,7 +7,6 @@ changed = relabel(folder, labeller, learning.learned)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -34,9 +33,6 @@ __all__ = ["FolderLearning", "learn_from_folder", "relabel"]
 
 # images drawn at random of each kind, of a class and of none, from which on their border is fitted
 _MIN_OF_EACH = 10
-
-# rows that are read in one step
-_STEP = 2000
 
 
 @dataclass(frozen=True)
@@ -200,8 +196,7 @@ def relabel(
     formats: list[TableFormat] = [name for name in TABLE_FORMATS if (folder.path / f"labels.{name}").exists()]
     with folder.locked(), ExitStack() as stack:
         advance = stack.enter_context(progress("labelling anew", folder.count(), "images"))
-        # the whole list of rows would grow with the folder, and rows change while they are read
-        for rows, seen in evidence_of_rows(folder, labeller, _in_steps(folder)):
+        for rows, seen in evidence_of_rows(folder, labeller, folder.rows()):
             labels = judge.again(seen, rows)
             changed += sum(old.label != new.label for old, new in zip(rows, labels, strict=True))
             folder.relabel(labels, learned.generation)
@@ -209,10 +204,3 @@ def relabel(
         for name in formats:
             stack.enter_context(TableWriter(folder, name))
     return changed
-
-
-def _in_steps(folder: LabelFolder) -> Iterator[LabelRow]:
-    start = 0
-    while rows := list(folder.rows(start=start, count=_STEP)):
-        yield from rows
-        start += len(rows)

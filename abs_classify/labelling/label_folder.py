@@ -280,11 +280,28 @@ class LabelFolder:
             count: how many at most; -1 for all.
         """
         query = query or RowQuery()
+        if query.order == "arrival":
+            yield from self._rows_by_number(query, start, count)
+            return
         where, values = query.where()
         text = f"SELECT {_COLUMNS} FROM rows WHERE {where} ORDER BY {query.order_by()} LIMIT ? OFFSET ?"  # noqa: S608
         with self._database() as base:
             for values_of_row in base.execute(text, [*values, count, start]):
                 yield _row(values_of_row)
+
+    def _rows_by_number(self, query: RowQuery, start: int, count: int) -> Iterator[LabelRow]:
+        """Rows in the order of arrival, in steps between which others can write, however long each takes."""
+        where, values = query.where()
+        text = f"SELECT {_COLUMNS} FROM rows WHERE {where} AND number > ? ORDER BY number LIMIT ? OFFSET ?"  # noqa: S608
+        last, left = 0, count
+        while left:
+            size = _STEP if left < 0 else min(_STEP, left)
+            with self._database() as base:
+                page = base.execute(text, [*values, last, size, start]).fetchall()
+            yield from map(_row, page)
+            if len(page) < size:
+                return
+            last, start, left = page[-1][0], 0, left - size if left > 0 else left
 
     def row(self, number: int) -> LabelRow | None:
         """The row of that number, if there is one."""

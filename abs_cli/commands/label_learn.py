@@ -47,6 +47,9 @@ def command(home: Home, /, folder: Path, accuracy: float | None, dry_run: bool, 
     start = time.monotonic()
     opened = LabelFolder.open(folder)
     labeller = reopen_labeller(opened, model_of_folder(home, opened), cache=open_feature_store(home))
+    if not dry_run:
+        with opened.locked():
+            pass  # what is learned would be saved before the rows turn out to be in use
     learning = learn_from_folder(opened, labeller, accuracy=accuracy, save=not dry_run)
     none = opened.run["identity"]["none"]
     thresholds = choose_thresholds(len(opened.classes), opened.fact(THRESHOLD), none=none)
