@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from abs_classify.labelling.locations import ImageLocation
 from abs_classify.labelling.rows import ClassConfidence, LabelRow, Status, table_names
@@ -75,8 +75,7 @@ RowOrder: TypeAlias = Literal["arrival", "doubtful", "confident", "path"]
 _COLUMNS = "number, path, location, image, status, ranking, known, views, reason"
 
 
-@dataclass(frozen=True, slots=True)
-class KnownRow:
+class KnownRow(NamedTuple):
     """What a run knows of an image that it met before.
 
     Attributes:
@@ -382,12 +381,23 @@ class LabelFolder:
                     known[bytes(key)] = KnownRow(*values)
         return [known.get(key) for key in keys]
 
-    def locations_after(self, number: int, count: int) -> list[tuple[int, ImageLocation, Status]]:
-        """Number, location and status of the next rows after a number, in order."""
-        text = "SELECT number, location, status FROM rows WHERE number > ? ORDER BY number LIMIT ?"
+    def statuses_after(self, number: int, count: int) -> list[tuple[int, Status]]:
+        """Number and status of the next rows after a number, in order."""
         with self._database() as base:
-            rows = base.execute(text, [number, count]).fetchall()
-        return [(number, ImageLocation.from_json(json.loads(location)), status) for number, location, status in rows]
+            text = "SELECT number, status FROM rows WHERE number > ? ORDER BY number LIMIT ?"
+            return base.execute(text, [number, count]).fetchall()
+
+    def locations(self, numbers: Sequence[int]) -> dict[int, ImageLocation]:
+        """Where the images of rows are, by number."""
+        locations: dict[int, ImageLocation] = {}
+        with self._database() as base:
+            for start in range(0, len(numbers), _STEP):
+                part = numbers[start : start + _STEP]
+                marks = ",".join("?" * len(part))
+                text = f"SELECT number, location FROM rows WHERE number IN ({marks})"  # noqa: S608
+                for number, location in base.execute(text, part):
+                    locations[number] = ImageLocation.from_json(json.loads(location))
+        return locations
 
     def mark_vanished(self, numbers: Sequence[int], reason: str) -> None:
         """Say of rows that their images are no longer there; what they were labelled as stays."""

@@ -157,11 +157,10 @@ class RowWriter:
         """
         self.flush()
         number, marked = 0, 0
-        while rows := self.folder.locations_after(number, _STEP):
-            unseen = [
-                (row, location) for row, location, status in rows if status != "vanished" and not self._was_seen(row)
-            ]
-            gone = {row: reason for row, location in unseen if (reason := self._reason(location))}
+        while rows := self.folder.statuses_after(number, _STEP):
+            unseen = [row for row, status in rows if status != "vanished" and not self._was_seen(row)]
+            locations = self.folder.locations(unseen).items() if unseen else ()
+            gone = {row: reason for row, location in locations if (reason := self._reason(location))}
             for reason in dict.fromkeys(gone.values()):
                 numbers = [row for row, why in gone.items() if why == reason]
                 self.folder.mark_vanished(numbers, reason)

@@ -30,6 +30,7 @@ from abs_core.text import json_text, printable
 if TYPE_CHECKING:
     from abs_classify.labelling.exporters.exports import ExportSummary
     from abs_classify.labelling.run import LabelRun
+    from abs_classify.labelling.summary import LabelSummary
 
 __all__ = ["command"]
 
@@ -183,16 +184,16 @@ def command(
         pass
     assert run.folder is not None  # there is --out
     # an export of these labels that is there is made anew; anything else in its place is refused
-    _report(run, [export(home, run.folder, name, replace=True) for name in exports], as_json=as_json)
+    summary = run.summary()
+    _report(run, summary, [export(home, run.folder, name, replace=True) for name in exports], as_json=as_json)
     note_work(run.work, time.monotonic() - start)
-    if run.summary().statuses["failed"]:
+    if summary.statuses["failed"]:
         raise click.exceptions.Exit(_SOME_FAILED)
 
 
-def _report(run: LabelRun, exports: Sequence[ExportSummary], *, as_json: bool) -> None:
+def _report(run: LabelRun, summary: LabelSummary, exports: Sequence[ExportSummary], *, as_json: bool) -> None:
     """Print the summary and what was exported, and say what was left out."""
     assert run.folder is not None  # there is --out
-    summary = run.summary()
     for remark in (*run.remarks, *run.notes):
         note(f"note: {remark}")
     if as_json:

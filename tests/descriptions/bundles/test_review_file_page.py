@@ -61,7 +61,7 @@ def enter(number: int, field: str, text: str) -> str:
 
 def test_nothing_marked_changes_nothing(tmp_path: Path) -> None:
     review = in_the_browser(tmp_path, make(tmp_path / "pets.jsonl"))
-    assert (dict(review.rows), review.undecided) == ({}, 10)
+    assert (dict(review.rows), review.undecided) == ({}, len(TEXTS) + 1)
 
 
 def test_decisions_come_back(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_decisions_come_back(tmp_path: Path) -> None:
         press(7, "edit"),  # and nothing changed
         press(8, "accept"),
         press(8, "accept"),  # taken back
-        "document.querySelectorAll('li')[9].focus()",
+        f"document.querySelectorAll('li')[{len(TEXTS)}].focus()",
         "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: 'r', bubbles: true}))",
     )
     assert sorted((row.text, row.decision, row.new_text, row.reason) for row in review.rows.values()) == sorted(
@@ -101,5 +101,5 @@ def test_decisions_outlive_the_page(tmp_path: Path) -> None:
         page.run(press(6, "reject"))
         page.run("remember()")
         page.open((tmp_path / "page.html").as_uri(), tmp_path)
-        assert page.run("document.getElementById('count').textContent") == "1 of 10 decided"
+        assert page.run("document.getElementById('count').textContent") == f"1 of {len(TEXTS) + 1} decided"
         assert page.run("document.querySelectorAll('li')[6].dataset.decision") == "reject"
