@@ -83,7 +83,7 @@ def class_rankings(confidences: FloatArray, labels: NDArray[np.integer], count: 
     Args:
         confidences: [B, C].
         labels: [B], the position that the method chose.
-        count: how many, if there are so many classes.
+        count: how many at most.
 
     Returns:
         Positions, int64 [B, min(count, C)].

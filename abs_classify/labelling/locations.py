@@ -182,7 +182,7 @@ class ListedImage:
 
     @property
     def location(self) -> ImageLocation:
-        """Where it is. Made when it is asked for: of a million images that are known already, nobody asks."""
+        """Where it is, computed when it is asked for: of a million images that are known already, nobody asks."""
         return ImageLocation(Path(os.fsdecode(self.key))) if self.inside is None else self.inside
 
     def sample(self) -> Sample:

@@ -19,7 +19,7 @@ function percent(value) {
 }
 
 /** What is decided, in words. */
-function verdict(decision) {
+function decisionText(decision) {
   if (!decision) return "Not decided";
   return decision.conflict ? "Reviewers disagree" : `${ACTIONS[decision.action]} by ${printable(decision.reviewer)}`;
 }
@@ -62,6 +62,6 @@ function drawCard(cell, row, decision, names, width) {
   put(".badge", { accept: "✓", label: "✎", reject: "✕", conflict: "!" }[state] ?? "");
   put(".status", row.status === "doubtful" || row.status === "rejected" ? row.status : "");
   cell.querySelector(".drawn").hidden = row.shown_by !== "random";
-  const spoken = [label, percent(row.confidence), second, STATUS_NAMES[row.status], verdict(decision), path];
+  const spoken = [label, percent(row.confidence), second, STATUS_NAMES[row.status], decisionText(decision), path];
   cell.setAttribute("aria-label", spoken.filter(Boolean).join(", "));
 }
