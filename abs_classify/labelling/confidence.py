@@ -1,8 +1,8 @@
 """From the class probabilities of an image to the confidence of every class: one definition for every method.
 
-The confidence of class c is q_c proportional to w_c P_c^b, summing to 1 over the classes. P is what
-``abs_classify.methods.confidence`` makes of the views that the method looked at. Before anything was fitted b is 1 and
-all w are equal, so that q is P: it ranks images by how surely their label is right, and is no probability. Fitted to
+The confidence of class c is q_c proportional to P_c^b, summing to 1 over the classes. P is what
+``abs_classify.methods.confidence`` makes of the views that the method looked at. Before anything was fitted b is 1,
+so that q is P: it ranks images by how surely their label is right, and is no probability. Fitted to
 labelled images that were drawn at random (``fitting``), it is one for images of the same kind.
 
 The label is the method's, whatever q says of the other classes. Imports no torch.
@@ -32,35 +32,20 @@ class ConfidenceModel:
 
     Attributes:
         inverse_temperature: b, above 0; larger than 1 sharpens.
-        log_prior: the logarithm of w of each class up to a constant; empty for equal ones.
 
     Raises:
-        UsageError: an inverse temperature that is not positive, or a prior that is not finite.
+        UsageError: an inverse temperature that is not positive.
     """
 
     inverse_temperature: float = 1.0
-    log_prior: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.inverse_temperature < np.inf:
             raise UsageError(f"the inverse temperature must be positive, got {self.inverse_temperature}")
-        if not np.isfinite(self.log_prior).all():
-            raise UsageError("the logarithm of a prior must be finite")
 
     def confidences(self, probabilities: FloatArray) -> NDArray[np.float64]:
-        """q [B, C] from P [B, C], float64.
-
-        Raises:
-            UsageError: the prior has another number of classes.
-        """
-        if self.log_prior and len(self.log_prior) != probabilities.shape[1]:
-            raise UsageError(
-                f"the prior has {len(self.log_prior)} classes, and the images have {probabilities.shape[1]}",
-                remedy="Fit it to labels of the same classes",
-            )
+        """q [B, C] from P [B, C], float64."""
         logits = self.inverse_temperature * np.log(np.maximum(probabilities.astype(np.float64), _LEAST))
-        if self.log_prior:
-            logits += np.asarray(self.log_prior)
         powers = np.exp(logits - logits.max(1, keepdims=True))
         shares: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
         return shares

@@ -30,16 +30,14 @@ def test_unfitted_confidences_are_the_probabilities() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 99), st.integers(1, 6), st.floats(0.05, 20), st.booleans())
-def test_confidences_are_their_definition(seed: int, classes: int, factor: float, with_prior: bool) -> None:
+@given(st.integers(0, 99), st.integers(1, 6), st.floats(0.05, 20))
+def test_confidences_are_their_definition(seed: int, classes: int, factor: float) -> None:
     probabilities = shares(seed, 3, classes)
-    prior = tuple(np.linspace(-1, 2, classes)) if with_prior else ()
-    powers = probabilities**factor * (np.exp(prior) if with_prior else 1)
-    confidences = ConfidenceModel(factor, prior).confidences(probabilities)
+    powers = probabilities**factor
+    confidences = ConfidenceModel(factor).confidences(probabilities)
     assert np.allclose(confidences, powers / powers.sum(1, keepdims=True))
     assert np.allclose(confidences.sum(1), 1)
-    if not with_prior:
-        assert (confidences.argsort(1) == probabilities.argsort(1)).all()
+    assert (confidences.argsort(1) == probabilities.argsort(1)).all()
 
 
 def test_a_class_without_any_probability_keeps_none_and_certainty_stays() -> None:
@@ -54,10 +52,6 @@ def test_models_that_make_no_sense_are_refused() -> None:
     for factor in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(UsageError, match="inverse temperature must be positive"):
             ConfidenceModel(factor)
-    with pytest.raises(UsageError, match="must be finite"):
-        ConfidenceModel(1.0, (0.0, math.nan))
-    with pytest.raises(UsageError, match="the prior has 2 classes, and the images have 3"):
-        ConfidenceModel(1.0, (0.0, 1.0)).confidences(shares(0, 2, 3))
 
 
 def test_the_label_is_first_and_the_others_follow_by_confidence() -> None:
