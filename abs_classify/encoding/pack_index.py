@@ -254,14 +254,13 @@ class PackIndex:
         if self._gone + sum(len(tier.keys) for tier in recent) > max(_FEW, self._stored // _SHARE):
             self._save()
         elif len(recent) > _MOST_TIERS:
-            self._tiers[-len(recent) :] = [_Tier.of(self._sound(recent))]
+            sound = np.concatenate([tier.entries[self._is_sound(tier)] for tier in recent])
+            self._tiers[-len(recent) :] = [_Tier.of(sound)]
 
-    def _sound(self, tiers: Sequence[_Tier]) -> np.ndarray:
-        """The entries of tiers whose packs are there and whose rows were not found damaged."""
-        entries = np.concatenate([tier.entries for tier in tiers])
-        if self._gone:
-            entries = entries[self._alive[entries["pack"]]]
-        return entries[self._not_rejected(entries)] if self._rejected else entries
+    def _is_sound(self, tier: _Tier) -> np.ndarray:
+        """Which entries of a tier are of packs that are there, and were not found damaged: bool [n]."""
+        sound: np.ndarray = self._alive[tier.entries["pack"]]
+        return sound & self._not_rejected(tier.entries) if self._rejected else sound
 
     def _not_rejected(self, entries: np.ndarray) -> np.ndarray:
         places = zip(entries["pack"].tolist(), entries["row"].tolist(), strict=True)
@@ -269,32 +268,37 @@ class PackIndex:
 
     def _save(self) -> None:
         """Write the file again; where that is not possible, what would be in it stays in memory."""
-        entries = self._sound(self._tiers)
-        kept = [number for number in range(len(self._packs)) if self._alive[number]]
+        tiers, kept = self._tiers, [self._is_sound(tier) for tier in self._tiers]
+        alive = np.flatnonzero(self._alive[: len(self._packs)])
         numbers = np.zeros(len(self._packs), np.uint32)
-        numbers[kept] = np.arange(len(kept))
-        entries["pack"] = numbers[entries["pack"]]
-        self._packs = [self._packs[number] for number in kept]
+        numbers[alive] = np.arange(len(alive))
+        self._packs = [self._packs[number] for number in alive.tolist()]
         self._numbers = {pack.name: number for number, pack in enumerate(self._packs)}
-        self._alive = np.ones(len(kept), bool)
+        self._alive = np.ones(len(alive), bool)
         self._rejected.clear()
-        self._stored, self._gone = len(entries), 0
+        self._stored, self._gone = sum(int(sound.sum()) for sound in kept), 0
         try:
-            self._write(entries)
+            self._write(tiers, kept, numbers)
             self._tiers = [_read_file(self._file, self._space)[1]]
         except (StorageError, OSError, ValueError):
+            entries = np.concatenate([tier.entries[sound] for tier, sound in zip(tiers, kept, strict=True)])
+            entries["pack"] = numbers[entries["pack"]]
             self._tiers = [_Tier.of(entries)]
 
-    def _write(self, entries: np.ndarray) -> None:
-        keys = _prefixes(entries["id"])
+    def _write(self, tiers: Sequence[_Tier], kept: Sequence[np.ndarray], numbers: np.ndarray) -> None:
+        """Write the entries that are kept of tiers, with their new numbers of packs.
+
+        Of a million entries only their keys and their order are in memory, which is a fifth of them.
+        """
+        keys = np.concatenate([tier.keys[sound] for tier, sound in zip(tiers, kept, strict=True)])
         order = np.argsort(keys, kind="stable")
         packs = [_describe(pack) for pack in self._packs]
-        text = json.dumps({"format": _FORMAT, "space": self._space, "entries": len(entries), "packs": packs}).encode()
+        text = json.dumps({"format": _FORMAT, "space": self._space, "entries": len(keys), "packs": packs}).encode()
         text += b" " * (-len(text) % 8)
         with atomic_write(self._file, durable=False) as stream:
             stream.write(bytes(_FIRST.size))
             check = hashlib.sha256()
-            for part in _parts(text, keys, entries, order):
+            for part in _parts(text, keys, order, _Selection(tiers, kept, numbers)):
                 check.update(part)
                 stream.write(part)
             stream.seek(0)
@@ -312,15 +316,36 @@ class PackIndex:
 # the length of the JSON, and the sha256 of everything that follows
 _FIRST = struct.Struct("<Q32s")
 
-_BLOCK = 1 << 16
+_BLOCK = 1 << 14
 
 
-def _parts(text: bytes, keys: np.ndarray, entries: np.ndarray, order: np.ndarray) -> Iterator[bytes]:
+class _Selection:
+    """The entries of tiers that are kept, one tier after the other, without a copy of them all."""
+
+    def __init__(self, tiers: Sequence[_Tier], kept: Sequence[np.ndarray], numbers: np.ndarray) -> None:
+        self._tiers, self._numbers = tiers, numbers
+        # a tier of which everything is kept, as most are, needs no places
+        self._places = [None if sound.all() else np.flatnonzero(sound).astype(np.uint32) for sound in kept]
+        self._ends = np.cumsum([int(sound.sum()) for sound in kept])
+
+    def take(self, positions: np.ndarray) -> np.ndarray:
+        """The entries [n] at positions [n], with the new numbers of their packs."""
+        entries = np.empty(len(positions), ENTRY)
+        of_tier = np.searchsorted(self._ends, positions, "right")
+        for number, (tier, places) in enumerate(zip(self._tiers, self._places, strict=True)):
+            chosen = of_tier == number
+            inside = positions[chosen] - (self._ends[number - 1] if number else 0)
+            entries[chosen] = tier.entries[inside if places is None else places[inside]]
+        entries["pack"] = self._numbers[entries["pack"]]
+        return entries
+
+
+def _parts(text: bytes, keys: np.ndarray, order: np.ndarray, entries: _Selection) -> Iterator[bytes]:
     """The file in blocks, so that a sorted copy of the whole is never in memory."""
     yield text
-    for column in (keys, entries):
-        for start in range(0, len(order), _BLOCK):
-            yield column[order[start : start + _BLOCK]].tobytes()
+    blocks = [order[start : start + _BLOCK] for start in range(0, len(order), _BLOCK)]
+    yield from (keys[block].tobytes() for block in blocks)
+    yield from (entries.take(block).tobytes() for block in blocks)
 
 
 def _read_file(file: Path, space: str) -> tuple[list[IndexedPack], _Tier]:

@@ -7,11 +7,13 @@ rows twice, which is harmless, and whoever reads an old pack goes on reading it.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -21,7 +23,6 @@ from abs_classify.encoding.packs import (
     LARGEST_SEGMENT,
     DamagedPackError,
     PackHeader,
-    make_entries,
     pack_name,
     read_entries,
     read_header,
@@ -41,6 +42,9 @@ _FIRST_CLASS, _CLASS_FACTOR, _CLASSES = 1 << 20, 16, 3
 
 # segments of a pack that is merged, and of all that are merged at once: what is in memory of each
 _MOST_SEGMENTS, _MOST_MERGED = 1 << 15, 1 << 17
+
+# entries that are Python's numbers at once
+_BLOCK = 1 << 13
 
 
 @dataclass(frozen=True)
@@ -154,12 +158,33 @@ def _open_source(stream: BufferedReader, space: str) -> _Source:
     return _Source(stream, header, entries[sound], int(entries["count"][~sound].sum()))
 
 
-# rows of a segment of a source: the number of the source, that of the entry, the rows to leave out and those to take
-_Piece = tuple[int, int, int, int]
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """What the new pack is made of: pieces of segments of the sources, and which begin a new segment.
+
+    In arrays, since a hundred thousand segments are merged at once: as Python's objects they take 100 MB.
+
+    Args:
+        source, number: [n], the source of each piece, and the number of its entry there.
+        skip, take: [n], the rows of that entry to leave out, and those to take.
+        first: bool [n], whether the piece begins a segment.
+    """
+
+    source: np.ndarray
+    number: np.ndarray
+    skip: np.ndarray
+    take: np.ndarray
+    first: np.ndarray
+
+    def blocks(self) -> Iterator[tuple[int, int, bool]]:
+        """Source, rows to leave out, and whether a segment begins, piece by piece."""
+        for start in range(0, len(self.source), _BLOCK):
+            columns = (column[start : start + _BLOCK].tolist() for column in (self.source, self.skip, self.first))
+            yield from zip(*columns, strict=True)
 
 
-def _plan(entries: np.ndarray, of_source: np.ndarray, numbers: np.ndarray, most_rows: int) -> list[list[_Piece]]:
-    """The pieces of each segment of the new pack, in the order in which their items come first.
+def _make_plan(entries: np.ndarray, of_source: np.ndarray, numbers: np.ndarray, most_rows: int) -> _Plan:
+    """The pieces of the new pack, in the order in which their items come first.
 
     Args:
         entries: of all sources, [n].
@@ -170,69 +195,81 @@ def _plan(entries: np.ndarray, of_source: np.ndarray, numbers: np.ndarray, most_
     _, positions, items = np.unique(ids, return_index=True, return_inverse=True)
     items = positions[items.reshape(-1)]
     order = np.lexsort((-entries["count"].astype(np.int64), entries["start"], items))
-    columns = (items[order], of_source[order], numbers[order], entries["start"][order], entries["count"][order])
-    segments: list[list[_Piece]] = []
-    item, reach, first = -1, 0, 0
-    for of_item, source, number, start, count in zip(*(column.tolist() for column in columns), strict=True):
-        if of_item != item or start > reach:
-            item, reach, first = of_item, start, start
-            segments.append([])
-        elif start + count - first > most_rows and start + count > reach:
-            first = reach
-            segments.append([])
-        if start + count > reach:
-            segments[-1].append((source, number, reach - start, start + count - reach))
-            reach = start + count
-    return segments
+    chosen, skips, takes, firsts = (array(code) for code in "qqqb")
+    item, reach, begin = -1, 0, 0
+    for block in (order[start : start + _BLOCK] for start in range(0, len(order), _BLOCK)):
+        columns = (block, items[block], entries["start"][block], entries["count"][block])
+        for position, of_item, start, count in zip(*(column.tolist() for column in columns), strict=True):
+            is_first = of_item != item or start > reach
+            if is_first:
+                item, reach, begin = of_item, start, start
+            elif start + count - begin > most_rows and start + count > reach:
+                is_first, begin = True, reach
+            # what begins a segment has rows of its own, since the longer of those with one start come first
+            if start + count > reach:
+                chosen.append(position)
+                skips.append(reach - start)
+                takes.append(start + count - reach)
+                firsts.append(is_first)
+                reach = start + count
+    pieces = np.array(chosen, np.int64)
+    return _Plan(
+        of_source[pieces], numbers[pieces], np.array(skips, np.int64), np.array(takes, np.int64), np.array(firsts, bool)
+    )
 
 
 def _write(
     folder: Path, sources: Sequence[_Source], names: Sequence[str], space: str
 ) -> tuple[str, PackHeader, np.ndarray]:
-    sizes = [len(source.entries) for source in sources]
-    of_source = np.repeat(np.arange(len(sources)), sizes)
-    numbers = np.concatenate([np.arange(size) for size in sizes])
-    most_rows = LARGEST_SEGMENT // sources[0].header.form.size
-    segments = _plan(np.concatenate([source.entries for source in sources]), of_source, numbers, most_rows)
-    firsts = [(sources[source].entries[number], skip) for (source, number, skip, _), *_ in segments]
-    keys, starts = (
-        [first["id"].tobytes() for first, _ in firsts],
-        [int(first["start"]) + skip for first, skip in firsts],
-    )
-    counts = [sum(rows for *_, rows in pieces) for pieces in segments]
-    entries = make_entries(keys, starts, counts, [bytes(16)] * len(segments))
     form = sources[0].header.form
-    header = PackHeader(space, len(segments), sum(counts), form, 0, tuple(names))
+    sizes = [len(source.entries) for source in sources]
+    of_source = np.repeat(np.arange(len(sources), dtype=np.uint16), sizes)
+    numbers = np.concatenate([np.arange(size, dtype=np.uint32) for size in sizes])
+    old = np.concatenate([source.entries for source in sources])
+    plan = _make_plan(old, of_source, numbers, LARGEST_SEGMENT // form.size)
+    del of_source, numbers
+    begins = np.flatnonzero(plan.first)
+    offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    entries = old[offsets[plan.source[begins]] + plan.number[begins]]
+    del old
+    entries["start"] += plan.skip[begins].astype(np.uint32)
+    entries["count"] = np.add.reduceat(plan.take, begins)
+    entries["row"] = np.concatenate([[0], np.cumsum(entries["count"][:-1], dtype=np.uint64)])
+    entries["pack"], entries["checksum"] = 0, 0
+    header = PackHeader(space, len(entries), int(plan.take.sum()), form, 0, tuple(names))
     first_bytes = header.encode()
     header = replace(header, table=len(first_bytes))
-    name, checksums = pack_name(), []
+    name = pack_name()
     # durable, since what it replaces is removed
     with atomic_write(folder / name) as stream:
         stream.write(first_bytes)
         write_table(stream, entries)
-        readers = _readers(sources, segments)
-        for key, start, count, pieces in zip(keys, starts, counts, segments, strict=True):
-            check = segment_checksum(key, start, count, form)
-            for source, _, skip, _ in pieces:
-                values = next(readers[source])
-                if values is None:
-                    raise OSError("a pack changed while it was merged")
-                check.update(values[skip:].data)
-                stream.write(values[skip:].data)
-            checksums.append(check.digest()[:16])
-        entries["checksum"] = np.frombuffer(b"".join(checksums), np.uint8).reshape(-1, 16)
+        checksums = _copy_values(stream, sources, plan, entries)
+        entries["checksum"] = np.frombuffer(checksums, np.uint8).reshape(-1, 16)
         stream.seek(len(first_bytes))
         write_table(stream, entries)
     return name, header, entries
 
 
-def _readers(sources: Sequence[_Source], segments: Sequence[Sequence[_Piece]]) -> list[Iterator[np.ndarray | None]]:
-    """Of each source the values of its pieces, in their order."""
-    numbers: list[list[int]] = [[] for _ in sources]
-    for pieces in segments:
-        for source, number, *_ in pieces:
-            numbers[source].append(number)
-    return [
-        read_segments(source.stream, source.header, source.entries[chosen])
-        for source, chosen in zip(sources, numbers, strict=True)
+def _copy_values(stream: BinaryIO, sources: Sequence[_Source], plan: _Plan, entries: np.ndarray) -> bytes:
+    """Write the values of the pieces, and return the checksums of the segments that they make."""
+    readers = [
+        read_segments(source.stream, source.header, source.entries[plan.number[plan.source == number]])
+        for number, source in enumerate(sources)
     ]
+    form = sources[0].header.form
+    checks = (
+        segment_checksum(entry["id"].tobytes(), int(entry["start"]), int(entry["count"]), form) for entry in entries
+    )
+    checksums, check = bytearray(), None
+    for source, skip, is_first in plan.blocks():
+        values = next(readers[source])
+        if values is None:
+            raise OSError("a pack changed while it was merged")
+        if is_first:
+            checksums += check.digest()[:16] if check else b""
+            check = next(checks)
+        assert check is not None
+        check.update(values[skip:].data)
+        stream.write(values[skip:].data)
+    return bytes(checksums + check.digest()[:16] if check else checksums)

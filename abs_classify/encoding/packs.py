@@ -73,6 +73,9 @@ _MOST_ROWS = 1 << 31
 #: bytes of one segment, which is read as a whole
 LARGEST_SEGMENT = 1 << 28
 
+# entries that are Python's numbers at once
+_BLOCK = 1 << 13
+
 # of a segment: checksum, id, start, count
 _TABLE_BYTES = 64
 
@@ -328,21 +331,22 @@ def read_segments(stream: BufferedReader, header: PackHeader, entries: np.ndarra
         entries: of the segments.
     """
     form, size = header.form, min(header.size, os.fstat(stream.fileno()).st_size)
-    keys, checksums = entries["id"].tobytes(), entries["checksum"].tobytes()
-    columns = (entries[name].tolist() for name in ("start", "count", "row"))
     place = -1
-    for number, (start, count, row) in enumerate(zip(*columns, strict=True)):
-        target = header.values + row * form.size
-        if target + count * form.size > size or count * form.size > LARGEST_SEGMENT:
-            yield None  # before memory is taken for it
-            continue
-        if target != place:
-            stream.seek(target)
-        values = np.empty((count, *form.shape), form.dtype)
-        place = target + stream.readinto(values.data.cast("B"))
-        check = segment_checksum(keys[32 * number : 32 * number + 32], start, count, form)
-        check.update(values.data)
-        yield values if check.digest()[:16] == checksums[16 * number : 16 * number + 16] else None
+    for block in (entries[first : first + _BLOCK] for first in range(0, len(entries), _BLOCK)):
+        keys, checksums = block["id"].tobytes(), block["checksum"].tobytes()
+        columns = (block[name].tolist() for name in ("start", "count", "row"))
+        for number, (start, count, row) in enumerate(zip(*columns, strict=True)):
+            target = header.values + row * form.size
+            if target + count * form.size > size or count * form.size > LARGEST_SEGMENT:
+                yield None  # before memory is taken for it
+                continue
+            if target != place:
+                stream.seek(target)
+            values = np.empty((count, *form.shape), form.dtype)
+            place = target + stream.readinto(values.data.cast("B"))
+            check = segment_checksum(keys[32 * number : 32 * number + 32], start, count, form)
+            check.update(values.data)
+            yield values if check.digest()[:16] == checksums[16 * number : 16 * number + 16] else None
 
 
 def unreadable_pack(path: Path) -> CacheError:
