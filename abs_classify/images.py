@@ -160,7 +160,9 @@ def _mentions_orientation(stream: BinaryIO) -> bool:
     return any(mark in data for mark in (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp"))
 
 
-def load_image(source: Path | bytes, name: str | None = None, *, truncated: Truncated = "refuse") -> LoadedImage:
+def load_image(
+    source: Path | bytes, name: str | None = None, *, truncated: Truncated = "refuse", side: int | None = None
+) -> LoadedImage:
     """Read and decode an image: the first frame, on white where it is transparent, 16-bit grey scaled to 8 bits.
 
     Safe to call from threads. JPEG and JPEG 2000 images that are too large are decoded at a half, a quarter or an
@@ -171,6 +173,8 @@ def load_image(source: Path | bytes, name: str | None = None, *, truncated: Trun
         name: the name of the image in errors; by default the path.
         truncated: whether a file that ends early is an error. "accept" takes what there is of a JPEG, PNG, GIF, BMP,
             TIFF or PPM file, with the remark ``TRUNCATED``; the rest is grey or black.
+        side: pixels that the longer side must have at least, where a smaller image is enough, such as for a thumbnail;
+            JPEG and JPEG 2000 images are then decoded at a half, a quarter or an eighth of their size.
 
     Raises:
         ImageError: the file cannot be read, is empty or no image, is in none of the ``FORMATS``, is too large to be
@@ -181,18 +185,22 @@ def load_image(source: Path | bytes, name: str | None = None, *, truncated: Trun
     if not data:
         raise ImageError(f"the image {label} is empty (0 bytes)", remedy=_REPLACE)
     try:
-        pixels, remarks = _decode(data, label, truncated)
+        pixels, remarks = _decode(data, label, truncated, side)
     except ImageError:
         smaller = png_without_metadata(data)
         if smaller is None:
             raise
-        pixels, remarks = _decode(smaller, label, truncated)
+        pixels, remarks = _decode(smaller, label, truncated, side)
         remarks.append("read without its metadata, which is damaged or too large")
     return LoadedImage(sha256_bytes(data), pixels, tuple(remarks))
 
 
 def upright_rgb(
-    image: Image.Image, label: str, truncated: Truncated = "refuse", remarks: list[str] | None = None
+    image: Image.Image,
+    label: str,
+    truncated: Truncated = "refuse",
+    remarks: list[str] | None = None,
+    side: int | None = None,
 ) -> Image.Image:
     """The pixels of an opened image as ``load_image`` gives them; of several frames the current one.
 
@@ -201,6 +209,7 @@ def upright_rgb(
         label: the name of the image in errors.
         truncated: as in ``load_image``.
         remarks: those on the image are appended.
+        side: as in ``load_image``.
 
     Raises:
         ImageError: it has no pixels, is too large to be decoded, or its file is cut off, damaged or closed.
@@ -208,7 +217,7 @@ def upright_rgb(
     remarks = [] if remarks is None else remarks
     if min(image.size) < 1:
         raise ImageError(f"the image {label} has no pixels ({image.width} x {image.height})", remedy=_REPLACE)
-    size = _reduce(image, label, remarks)
+    size = _reduce(image, label, remarks, side)
     with DECODING_MEMORY.taking(size):
         try:
             _load(image, truncated, remarks)
@@ -221,7 +230,7 @@ def upright_rgb(
     return pixels
 
 
-def _decode(data: bytes, label: str, truncated: Truncated) -> tuple[Image.Image, list[str]]:
+def _decode(data: bytes, label: str, truncated: Truncated, side: int | None) -> tuple[Image.Image, list[str]]:
     image = _open(data, label)
     if _is_jpeg(image) and scanned_pixels(data, image.width * image.height) > MAX_SCANNED_PIXELS:
         raise ImageError(
@@ -229,7 +238,7 @@ def _decode(data: bytes, label: str, truncated: Truncated) -> tuple[Image.Image,
             remedy=_CONVERT,
         )
     remarks: list[str] = []
-    pixels = upright_rgb(image, label, truncated, remarks)
+    pixels = upright_rgb(image, label, truncated, remarks, side)
     if TRUNCATED in remarks and _is_jpeg(image):
         pixels, remarks = _decode_part(data, label)
     if TRUNCATED in remarks and (_SINGLE_COLOUR in remarks or _is_nearly_all(pixels, _FILLING)):
@@ -314,15 +323,16 @@ def _unread_kind(data: bytes) -> str:
     return ""
 
 
-def _reduce(image: Image.Image, label: str, remarks: list[str]) -> int:
-    """Have an image that is too large decoded at a smaller size, if its format can do that.
+def _reduce(image: Image.Image, label: str, remarks: list[str], side: int | None) -> int:
+    """Have an image that is too large, or larger than needed, decoded at a smaller size, if its format can do that.
 
     Returns:
         The bytes of memory that decoding it takes.
     """
     width, height = image.size
     reducible = image.format in _REDUCIBLE and getattr(image, "tile", None)
-    for power in range(4 if reducible else 1):
+    needless = max(0, (max(image.size) // side).bit_length() - 1) if side and reducible else 0
+    for power in range(min(3, needless), 4 if reducible else 1):
         reduced = max(1, width >> power), max(1, height >> power)
         size = decoding_bytes(image, *reduced)
         if reduced[0] * reduced[1] <= largest_image() and size <= MAX_DECODING_BYTES:
@@ -339,7 +349,8 @@ def _reduce(image: Image.Image, label: str, remarks: list[str]) -> int:
             image.reduce = power  # type: ignore[method-assign, assignment]
         else:
             image.draft(None, reduced)
-        remarks.append(f"decoded at 1/{1 << power} of width and height: too large")
+        if power > needless:
+            remarks.append(f"decoded at 1/{1 << power} of width and height: too large")
     if _is_preview(image):
         remarks.append("a preview that a camera raw or TIFF file begins with")
     return size

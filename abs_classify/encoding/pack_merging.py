@@ -159,7 +159,7 @@ def _open_source(stream: BufferedReader, space: str) -> _Source:
 
 
 @dataclass(frozen=True, eq=False)
-class _Plan:
+class _MergePlan:
     """What the new pack is made of: pieces of segments of the sources, and which begin a new segment.
 
     In arrays, since a hundred thousand segments are merged at once: as Python's objects they take 100 MB.
@@ -183,7 +183,7 @@ class _Plan:
             yield from zip(*columns, strict=True)
 
 
-def _make_plan(entries: np.ndarray, of_source: np.ndarray, numbers: np.ndarray, most_rows: int) -> _Plan:
+def _make_plan(entries: np.ndarray, of_source: np.ndarray, numbers: np.ndarray, most_rows: int) -> _MergePlan:
     """The pieces of the new pack, in the order in which their items come first.
 
     Args:
@@ -213,7 +213,7 @@ def _make_plan(entries: np.ndarray, of_source: np.ndarray, numbers: np.ndarray, 
                 firsts.append(is_first)
                 reach = start + count
     pieces = np.array(chosen, np.int64)
-    return _Plan(
+    return _MergePlan(
         of_source[pieces], numbers[pieces], np.array(skips, np.int64), np.array(takes, np.int64), np.array(firsts, bool)
     )
 
@@ -251,7 +251,7 @@ def _write(
     return name, header, entries
 
 
-def _copy_values(stream: BinaryIO, sources: Sequence[_Source], plan: _Plan, entries: np.ndarray) -> bytes:
+def _copy_values(stream: BinaryIO, sources: Sequence[_Source], plan: _MergePlan, entries: np.ndarray) -> bytes:
     """Write the values of the pieces, and return the checksums of the segments that they make."""
     readers = [
         read_segments(source.stream, source.header, source.entries[plan.number[plan.source == number]])

@@ -24,13 +24,16 @@ _MEASURED = 8
 _LONG = 60.0
 
 
-def log_estimate(labeller: Labeller, entries: Sequence[IdentifiedSample | UnreadableSample], left: int) -> None:
+def log_estimate(
+    labeller: Labeller, entries: Sequence[IdentifiedSample | UnreadableSample], left: int, *, at_most: bool
+) -> None:
     """Say how long a run will take, if it is more than a minute.
 
     Args:
         labeller: of the run.
         entries: its next images; some are looked at, and what is computed of them is kept.
-        left: how many images the run has yet to label.
+        left: how many images the run has yet to look at.
+        at_most: whether some of them may have their rows already.
     """
     images = [entry for entry in entries if isinstance(entry, IdentifiedSample)][:_MEASURED]
     probe = labeller.again()
@@ -38,7 +41,8 @@ def log_estimate(labeller: Labeller, entries: Sequence[IdentifiedSample | Unread
     labeller.work.add_computed(probe.work)
     if seconds is None or seconds * left < _LONG:
         return
-    text = f"about {format_duration(seconds * left)} for {left:,} images with {labeller.method}"
+    about = "at most about" if at_most else "about"
+    text = f"{about} {format_duration(seconds * left)} for {left:,} images with {labeller.method}"
     cheaper = labeller.cheaper()
     if cheaper is not None and (less := _seconds_per_image(cheaper, images)) is not None and less < seconds:
         text += f", about {format_duration(less * left)} with --method {cheaper.method}"

@@ -238,6 +238,8 @@ class LabelRun(Iterator[LabelRow]):
         self._rows = self._run()
         self._counts = Counter[tuple[Status, int | None]]()
         self.folder = None if writer is None else writer.folder
+        # whether there are rows already; which images they are of is known only when these are met
+        self._resumes = False
         self.names, self.notes = table_names(classifier.label_space.labels.classes), classifier.notes
 
     def __next__(self) -> LabelRow:
@@ -291,6 +293,7 @@ class LabelRun(Iterator[LabelRow]):
         with ExitStack() as stack:
             if self._writer is not None:
                 stack.enter_context(self._writer.opened())
+                self._resumes = self._writer.folder.count() > 0
             total = self._sources.count_estimate()
             advance = stack.enter_context(self._progress("labelling", total or 0, "images"))
             shards = stack.enter_context(prefetched(self._shards(), _AHEAD))
@@ -308,7 +311,8 @@ class LabelRun(Iterator[LabelRow]):
             for shard in shards:
                 if shard.listed:
                     if not taken and total is not None and self._made == 0:
-                        log_estimate(self._labeller, shard.entries, total - self._met - shard.known)
+                        left = total - self._met - shard.known
+                        log_estimate(self._labeller, shard.entries, left, at_most=self._resumes)
                     taken.append(shard)
                     yield shard.entries
                 else:

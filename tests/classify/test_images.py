@@ -323,3 +323,15 @@ def test_a_whole_file_of_an_uncommon_kind_is_not_called_damaged() -> None:
     for data, kind in ((bytes(jpeg), "of more than 8 bits"), (double, "with pixels of an uncommon kind")):
         with pytest.raises(ImageError, match=f"{kind}, which is not read. Convert"):
             load_image(data)
+
+
+@pytest.mark.parametrize(("side", "size"), [(None, (800, 600)), (801, (800, 600)), (400, (400, 300)), (90, (100, 75))])
+def test_a_jpeg_is_decoded_at_the_size_that_is_enough(side: int | None, size: tuple[int, int]) -> None:
+    image = load_image(encode(noise().resize((800, 600)), "JPEG"), side=side)
+    assert (image.pixels.size, image.remarks) == (size, ())
+    whole = np.asarray(load_image(encode(noise().resize((800, 600)), "JPEG")).pixels.resize(size), np.int16)
+    assert np.abs(np.asarray(image.pixels, np.int16) - whole).mean() < 8
+
+
+def test_a_png_is_decoded_whole_whatever_is_enough() -> None:
+    assert load_image(encode(noise(), "PNG"), side=10).pixels.size == (80, 60)

@@ -64,7 +64,7 @@ class ThumbnailMaker:
 def _picture(row: LabelRow, side: int) -> bytes:
     if row.location is None or not row.image_id:
         raise ImageError(f"the image {row.path!r} could not be read", remedy="See its reason in the table")
-    image = load_image(row.location.sample().read(), row.path, truncated="accept")
+    image = load_image(row.location.sample().read(), row.path, truncated="accept", side=2 * side)
     if image.id != row.image_id:
         raise ImageError(f"the image {row.path!r} has changed since it was labelled", remedy="Label it again")
     pixels = image.pixels
