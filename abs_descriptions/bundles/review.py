@@ -34,10 +34,10 @@ from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.review_file import (
     ReviewRow,
     parse_review_file,
-    render_review_page,
     row_id,
     serialize_review_file,
 )
+from abs_descriptions.bundles.review_page.rendering import render_review_page
 from abs_descriptions.bundles.versions import add_version, child_version, timestamp
 from abs_descriptions.bundles.writer import write_bundle
 

@@ -1,4 +1,4 @@
-"""The file in which a colleague accepts, rejects or edits the sentences of a bundle: CSV in and out, and a page. Pure.
+"""The file in which a colleague accepts, rejects or edits the sentences of a bundle: CSV out and in. Pure.
 
 A row is one record of the bundle. These columns are read back, in any order; others, such as ``class`` and ``name``,
 are for the reader alone:
@@ -13,40 +13,27 @@ are for the reader alone:
 Spreadsheets write semicolons or tabs for commas, carriage returns, and a byte order mark; all are read. What a
 spreadsheet would run as a formula has an apostrophe before it, and a text with characters that hide or move others is
 written with escapes, behind a backslash.
-
-On the HTML page decisions are marked and saved as the same CSV. It loads nothing and sends nothing: styles and script
-are inline and allowed by their hashes, and a content security policy forbids the rest. Every string passes through
-``printable`` and ``html.escape``. It needs no package beyond the standard library, because a review happens where
-descriptions are written, without the classifier.
 """
 
 from __future__ import annotations
 
-import base64
 import csv
 import hashlib
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from importlib.resources import files
-from itertools import groupby
-from operator import attrgetter
-from string import Template
 from typing import Literal
 from unicodedata import normalize
 
 from abs_core.descriptions import Description
-from abs_core.text import csv_table, printable, quoted, text_of_cell, visible_cell
+from abs_core.text import csv_table, quoted, text_of_cell, visible_cell
 from abs_core.text_files import ExternalFormatError
-from abs_descriptions.bundles.format import BundleHeader
 
 __all__ = [
     "COLUMNS",
     "Decision",
     "ReviewRow",
     "parse_review_file",
-    "render_review_page",
     "row_id",
     "serialize_review_file",
 ]
@@ -145,83 +132,3 @@ def _row(cells: Sequence[str], places: dict[str, int], line: int) -> ReviewRow:
             f"there is a reason and the decision is {quoted(decision)}, not 'reject' or 'edit'", line
         )
     return ReviewRow(line, values["bundle"].strip(), values["row"].strip(), values["text"], decision, new_text, reason)
-
-
-_HEAD = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src '$style_hash'; \
-script-src '$script_hash'; base-uri 'none'; form-action 'none'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<title>Review of $title</title>
-<style>$style</style>
-</head>
-<body data-bundle="$reference" data-file="$file">
-<header>
-<h1>Review of $title</h1>
-<p class="reference">$reference</p>
-<p class="lead">Accept, edit or reject each sentence, then save the decisions and send the file back. What you leave
-open is kept as it is. Keys on a sentence: <kbd>a</kbd> accept, <kbd>e</kbd> edit, <kbd>r</kbd> reject, <kbd>j</kbd> and
-<kbd>k</kbd> next and previous. This page sends nothing anywhere.</p>
-<noscript><p class="warning">Scripts are off, so nothing can be marked here. Use the CSV file beside this
-page.</p></noscript>
-</header>
-<div class="bar">
-<span id="done"><span id="count" role="status">$count descriptions</span><progress value="0" max="1"></progress></span>
-<label>Show <select id="filter"><option value="">all</option><option value="open">open</option>\
-<option value="decided">decided</option></select></label>
-<button id="save" type="button" disabled>Save decisions</button>
-</div>
-<main>
-""")
-
-
-def render_review_page(reference: str, header: BundleHeader, records: Iterable[Description]) -> Iterator[str]:
-    """The page, class by class.
-
-    Args:
-        reference: pinned, of the bundle.
-        header: of the bundle.
-        records: of the bundle, grouped by class.
-    """
-    style, script = _shipped("page.css"), _shipped("page.js")
-    yield _HEAD.substitute(
-        style=style,
-        style_hash=_hash(style),
-        script_hash=_hash(script),
-        title=_shown(f"{header.name} {header.version}"),
-        reference=_shown(reference),
-        file=_shown(f"{header.name}-{header.version}-decisions.csv"),
-        count=header.counts.records,
-    )
-    names = header.label_set.names
-    for class_id, group in groupby(records, key=attrgetter("class_id")):
-        yield f'<section data-class="{escape(class_id)}" data-name="{escape(names[class_id])}">\n'
-        yield f"<h2>{_shown(names[class_id])}<small>{_shown(class_id)}</small></h2>\n<ul>\n"
-        yield "".join(map(_page_row, group))
-        yield "</ul>\n</section>\n"
-    yield f"</main>\n<script>{script}</script>\n</body>\n</html>\n"
-
-
-def _page_row(record: Description) -> str:
-    shown = printable(record.text)
-    # Where the shown text is another, because it would hide or reorder itself, the script needs the true one.
-    cell = visible_cell(record.text)
-    true = "" if shown == record.text else f' data-text="{escape(record.text)}" data-cell="{escape(cell)}"'
-    kind = "" if record.kind == "sentence" else f' data-kind="{record.kind}"'
-    tag = "" if record.kind == "sentence" else f"<small>{record.kind}</small>"
-    return f'<li data-row="{row_id(record)}"{kind}{true}><p><span>{escape(shown)}</span>{tag}</p></li>\n'
-
-
-def _shown(text: str) -> str:
-    return escape(printable(text))
-
-
-def _shipped(name: str) -> str:
-    return files("abs_descriptions.bundles").joinpath(f"review_{name}").read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

@@ -7,7 +7,6 @@ URIs, and a content security policy forbids the rest. Decisions stay in the brow
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
@@ -22,7 +21,8 @@ from abs_classify.labelling.label_folder import LabelFolder
 from abs_classify.labelling.rows import LabelRow
 from abs_core.errors import ImageError, UsageError
 from abs_core.files import atomic_write
-from abs_core.text import format_bytes, valid_unicode
+from abs_core.text import format_bytes
+from abs_core.web_page import embedded_json, inline_hash
 
 __all__ = ["MAX_BYTES", "write_static_page"]
 
@@ -136,14 +136,12 @@ def _page(data: dict[str, Any]) -> str:
     scripts = [_shipped(match[1]) for match in _SCRIPT.finditer(text)]
     # before the last one, which starts the page, comes what the others have of the server
     scripts.insert(-1, _shipped("static_page.js"))
-    hashes = " ".join(f"'{_hash(script)}'" for script in scripts)
+    hashes = " ".join(f"'{inline_hash(script)}'" for script in scripts)
     policy = (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; "
+        f"default-src 'none'; img-src data:; style-src '{inline_hash(style)}'; "
         f"script-src {hashes}; base-uri 'none'; form-action 'none'"
     )
-    # nothing in it can end its element or begin a comment
-    content = valid_unicode(json.dumps(data, ensure_ascii=False)).replace("<", "\\u003c")
-    inline = f'<script type="application/json" id="data">{content}</script>\n' + "".join(
+    inline = f'<script type="application/json" id="data">{embedded_json(data)}</script>\n' + "".join(
         f"<script>{script}</script>\n" for script in scripts
     )
     head, _, tail = _SCRIPT.sub("", text).rpartition("</body>")
@@ -155,7 +153,3 @@ def _page(data: dict[str, Any]) -> str:
 
 def _shipped(name: str) -> str:
     return files("abs_classify.labelling.review").joinpath(name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
