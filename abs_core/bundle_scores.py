@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -16,7 +17,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from abs_core.canonical import canonical_json
-from abs_core.errors import BundleError, StorageError
+from abs_core.errors import BundleError, StorageError, UsageError
 from abs_core.files import atomic_write, storage_errors
 from abs_core.text import printable, quoted, validation_message
 
@@ -25,6 +26,8 @@ __all__ = ["BundleScores", "ClassScore", "ExampleImage", "Interval", "NetGain", 
 _MAX_FILE_BYTES = 1 << 30
 _MAX_TEXT = 4000
 _MAX_THUMBNAIL = 64 * 1024
+
+_PINNED = re.compile(r"#sha256:([0-9a-f]{16})[0-9a-f]{48}$")
 
 _Text = Annotated[str, Field(max_length=_MAX_TEXT)]
 _Count = Annotated[int, Field(ge=0)]
@@ -200,8 +203,27 @@ class BundleScores(_Part):
         """Class id and text to the score of the sentence."""
         return {(sentence.class_id, sentence.text): sentence for sentence in self.sentences}
 
+    @staticmethod
+    def path_in(folder: Path, bundle: str) -> Path:
+        """The file in a folder, such as ``Home.scores``, for the scores of a bundle.
+
+        Args:
+            folder: of the files.
+            bundle: a pinned reference, ``name@version#sha256:...``.
+
+        Raises:
+            UsageError: the reference has no digest.
+        """
+        match = _PINNED.search(bundle)
+        if match is None:
+            raise UsageError(
+                f"the bundle must be pinned as name@version#sha256:..., got {quoted(bundle)}",
+                remedy="Name a bundle of the store, or a bundle file",
+            )
+        return folder / f"{match[1]}.json"
+
     def write(self, path: Path) -> None:
-        """Write the file.
+        """Write the file, and its folder where there is none.
 
         Raises:
             StorageError: it cannot be written.

@@ -71,6 +71,11 @@ class Home:
         """The result files of evaluations."""
         return self.root / "results"
 
+    @property
+    def scores(self) -> Path:
+        """What bundles won and cost when they were last scored, see ``BundleScores.path_in``."""
+        return self.root / "scores"
+
 
 # as pathlib leaves it: two slashes have become one
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/+")

@@ -18,7 +18,7 @@ from abs_core.bundle_scores import (
     PulledImages,
     SentenceScore,
 )
-from abs_core.errors import BundleError, StorageError
+from abs_core.errors import BundleError, StorageError, UsageError
 
 JPEG = base64.b64encode(b"\xff\xd8\xff\xe0 and so on").decode()
 
@@ -42,6 +42,15 @@ def scores() -> BundleScores:
         examples=(ExampleImage(path="a.jpg", true_class="cat", label="cat", thumbnail=JPEG),),
         created="2025-01-31T12:00:00Z",
     )
+
+
+def test_scores_lie_by_the_digest_of_their_bundle(tmp_path: Path) -> None:
+    path = BundleScores.path_in(tmp_path / "scores", scores().bundle)
+    assert path == tmp_path / "scores" / ("a" * 16 + ".json")
+    scores().write(path)
+    assert BundleScores.read(path) == scores()
+    with pytest.raises(UsageError, match="must be pinned"):
+        BundleScores.path_in(tmp_path, "pets@1.0.0")
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ def test_folders_come_from_the_options_the_environment_or_the_defaults(
     given = Home.at(tmp_path / "other", tmp_path / "quick")
     assert given == Home(tmp_path / "other", tmp_path / "quick")
     assert given.bundles.parent == given.journals.parent == given.models.parent == given.results.parent == given.root
+    assert given.scores.parent == given.root
 
 
 def test_the_size_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
