@@ -61,7 +61,7 @@ class RowWriter:
     ) -> None:
         self.folder = folder
         self._tables = [TableWriter(folder, name, order=order) for name in dict.fromkeys(formats)]
-        self._thresholds, self._generation, self._threshold = thresholds, generation, threshold
+        self._thresholds, self.generation, self._threshold = thresholds, generation, threshold
         self._waiting: dict[bytes, tuple[ListedImage, LabelRow]] = {}
         self._stored_at = time.monotonic()
         # a bit for each row that this run has met; two threads set bits of one byte
@@ -111,7 +111,7 @@ class RowWriter:
             self._archives.add(inside.file)
 
     def _holds(self, image: ListedImage, known: KnownRow) -> bool:
-        is_same = known.stamp == image.stamp and known.generation == self._generation
+        is_same = known.stamp == image.stamp and known.generation == self.generation
         # what is no image will be none again, but what could not be read may be readable now
         is_final = bool(known.image_id) or (known.status == "failed" and bool(image.problem))
         return is_same and known.status != "vanished" and is_final
@@ -143,7 +143,7 @@ class RowWriter:
         if not self._waiting:
             return
         entries = [(key, image.stamp, row) for key, (image, row) in self._waiting.items()]
-        numbers = self.folder.store(entries, self._generation)
+        numbers = self.folder.store(entries, self.generation)
         self._waiting.clear()  # before the tables, where an interrupted line would be written twice
         for number in numbers:
             self._see(number)

@@ -293,6 +293,7 @@ class LabelRun(Iterator[LabelRow]):
         with ExitStack() as stack:
             if self._writer is not None:
                 stack.enter_context(self._writer.opened())
+                self._refuse_newer_learned(self._writer)
                 self._resumes = self._writer.folder.count() > 0
             total = self._sources.count_estimate()
             advance = stack.enter_context(self._progress("labelling", total or 0, "images"))
@@ -302,6 +303,15 @@ class LabelRun(Iterator[LabelRow]):
                 raise self._sources.no_images()
             if self._writer is not None:
                 self._writer.mark_vanished()
+
+    @staticmethod
+    def _refuse_newer_learned(writer: RowWriter) -> None:
+        """Refuse to label by what was learned before the folder was locked, if that was replaced since it was read."""
+        if learned_of(writer.folder).generation != writer.generation:
+            raise UsageError(
+                f"something was learned from the corrections in {str(writer.folder.path)!r} since this run began",
+                remedy="Run the command again",
+            )
 
     def _label(self, shards: Iterator[_Shard], total: int | None, advance: Advance) -> Generator[LabelRow, None, None]:
         """The rows of all images that lack one, in shards of which the next is begun while one is encoded."""

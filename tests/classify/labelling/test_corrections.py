@@ -181,3 +181,12 @@ def test_what_was_learned_of_another_folder_is_refused(folder: LabelFolder, mode
     Learned(1.0, 30, subject={**subject_of_folder(folder), "seed": 7}).save(learned_folder(folder))
     with pytest.raises(ResultError, match="learned with another seed"):
         run(tmp_path, model)
+
+
+def test_what_is_learned_while_a_run_begins_is_not_passed_over(folder: LabelFolder, model: Any, tmp_path: Path) -> None:
+    add_photos(tmp_path / "photos", [COUNT])
+    begun = start(tmp_path, model)
+    Learned(2.0, 30, threshold=0.5, subject=subject_of_folder(folder)).save(learned_folder(folder))
+    with pytest.raises(UsageError, match="something was learned .* since this run began"):
+        list(begun)
+    assert len(run(tmp_path, model)) == COUNT + 1  # by what was learned
