@@ -187,6 +187,6 @@ def test_what_is_learned_while_a_run_begins_is_not_passed_over(folder: LabelFold
     add_photos(tmp_path / "photos", [COUNT])
     begun = start(tmp_path, model)
     Learned(2.0, 30, threshold=0.5, subject=subject_of_folder(folder)).save(learned_folder(folder))
-    with pytest.raises(UsageError, match="something was learned .* since this run began"):
+    with pytest.raises(UsageError, match=r"something was learned .* since this run began"):
         list(begun)
     assert len(run(tmp_path, model)) == COUNT + 1  # by what was learned
