@@ -16,6 +16,7 @@ from abs_core.home import Home
 
 __all__ = [
     "complete_attention",
+    "complete_bump",
     "complete_bundle",
     "complete_control",
     "complete_dataset",
@@ -36,6 +37,7 @@ __all__ = [
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 _DEVICES = ("auto", "cpu", "cuda")
+_BUMPS = ("major", "minor", "patch")
 
 #: Of ``abs_classify.models.attention``, which loads torch.
 ATTENTION_NAMES = ("auto", "dino", "dino:", "self", "norm", "none")
@@ -181,6 +183,12 @@ def complete_attention(_home: Home) -> Iterable[str]:
 def complete_device(_home: Home) -> Iterable[str]:
     """The usual devices."""
     return _DEVICES
+
+
+@_completer()
+def complete_bump(_home: Home) -> Iterable[str]:
+    """The numbers of a version that can rise."""
+    return _BUMPS
 
 
 @_completer()

@@ -14,6 +14,7 @@ import click
 from abs_classify.models.runtime_names import RUNTIMES
 from abs_cli.completion_values import (
     complete_attention,
+    complete_bump,
     complete_bundle,
     complete_device,
     complete_labels,
@@ -44,6 +45,7 @@ __all__ = [
     "model_of_folder",
     "model_options",
     "open_feature_store",
+    "version_option",
     "views_options",
 ]
 
@@ -203,6 +205,17 @@ class JsonObject(click.ParamType[dict[str, Any]]):
 def license_option(**settings: Any) -> Callable[[F], F]:
     """``--license`` of a bundle that a command writes."""
     return click.option("--license", "license_name", cls=RenamedOption, former=["--licence"], **settings)
+
+
+def version_option(function: F) -> F:
+    """Add ``--version`` of a bundle that a command makes: what ``child_version`` takes as ``chosen``."""
+    return click.option(
+        "--version",
+        metavar="X.Y.Z|BUMP",
+        shell_complete=complete_bump,
+        help="Version of the new bundle, or which number of the highest one rises: major, minor or patch.  "
+        "[default: minor]",
+    )(function)
 
 
 def truncated_option(function: F) -> F:

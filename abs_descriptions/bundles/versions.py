@@ -5,13 +5,16 @@ A bundle is named as a file, by a reference to the local store, or as one that s
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal, cast
 
 from abs_core.errors import BundleError, UnknownNameError, UsageError
 from abs_core.files import data_folder, ensure_writable, is_file
+from abs_core.text import quoted
 from abs_descriptions.bundles.format import BundleHeader
 from abs_descriptions.bundles.manifest import Manifest
 from abs_descriptions.bundles.reader import Bundle, read_bundle
@@ -29,6 +32,10 @@ __all__ = [
     "shipped_bundles",
     "timestamp",
 ]
+
+_logger = logging.getLogger(__name__)
+
+_BUMPS = ("major", "minor", "patch")
 
 
 def find_bundle(repository: Repository, reference: str) -> Bundle:
@@ -126,18 +133,57 @@ def check_output(output: Repository | Path) -> Path | None:
     return folder
 
 
-def child_version(repository: Repository, name: str, parents: Sequence[BundleHeader] = ()) -> str:
-    """The version after all versions of ``name`` in the store and after those of its parents that have this name.
+def child_version(
+    repository: Repository, name: str, parents: Sequence[BundleHeader] = (), chosen: str | None = None
+) -> str:
+    """The version of a new bundle: after all versions of ``name`` in the store and of its parents that have this name,
+    or the one that the user chose.
+
+    Args:
+        repository: that gets the bundle.
+        name: of the bundle.
+        parents: what it is made of.
+        chosen: ``X.Y.Z``, which may be lower than other versions in the store but not than a parent; or ``major``,
+            ``minor``, ``patch``: the number that rises; None: minor.
 
     Raises:
-        UsageError: an invalid name.
+        UsageError: an invalid name; a chosen version that is none, that exists, or that is not above a parent's.
     """
-    following = repository.next_version(name)
+    if chosen is not None and chosen not in _BUMPS:
+        return _free_version(repository, name, parents, chosen)
+    bump = cast("Literal['major', 'minor', 'patch']", chosen or "minor")
+    following = parse_version(repository.next_version(name, bump))
     for parent in parents:
-        version, after = parse_version(parent.version), parse_version(following)
-        if parent.name == name and version is not None and after is not None and after <= version:
-            following = f"{version.major}.{version.minor + 1}.0"
-    return following
+        version = parse_version(parent.version)
+        if parent.name == name and version is not None and following is not None and following <= version:
+            following = version.following(bump)
+    return str(following)
+
+
+def _free_version(repository: Repository, name: str, parents: Sequence[BundleHeader], chosen: str) -> str:
+    """The version that a user wrote, if it can be that of a new bundle; errors as ``child_version``."""
+    following = child_version(repository, name, parents)  # refuses an invalid name
+    version = parse_version(chosen)
+    if version is None:
+        raise UsageError(
+            f"the version must be MAJOR.MINOR.PATCH, or major, minor or patch, got {quoted(chosen)}",
+            remedy=f"Write it as in {following} or {following}-rc.1, in lower case and without '+'",
+        )
+    existing = repository.versions(name)
+    if version in existing:
+        raise UsageError(
+            f"{name}@{chosen} exists already, and a version never changes",
+            remedy=f"Choose another, such as {following}",
+        )
+    for parent in parents:
+        if parent.name == name and (below := parse_version(parent.version)) is not None and version <= below:
+            raise UsageError(
+                f"the version must be above that of its parent {name}@{parent.version}, got {chosen}",
+                remedy=f"Choose a higher one, such as {following}, or another name",
+            )
+    if existing and not version.pre and version < existing[-1]:
+        _logger.info("%s@%s is below %s@%s, so %s alone does not mean it", name, chosen, name, existing[-1], name)
+    return chosen
 
 
 def find_same_version(

@@ -22,6 +22,49 @@ def test_a_child_comes_after_the_store_and_after_its_parents(tmp_path: Path) -> 
         child_version(store, "../pets")
 
 
+@pytest.mark.parametrize(
+    ("chosen", "version"), [("major", "2.0.0"), ("minor", "1.3.0"), ("patch", "1.2.1"), ("1.1.1", "1.1.1")]
+)
+def test_the_user_chooses_the_version(tmp_path: Path, chosen: str, version: str) -> None:
+    store = filled(tmp_path, "1.0.0", "1.1.0", "1.2.0")
+    parent = store.read("pets@1.1.0").header
+    assert child_version(store, "pets", [parent], chosen) == version
+    store.add(write_cat(tmp_path / "child.jsonl", version=version).path)
+    assert child_version(store, "pets", [parent], "patch") == str(store.versions("pets")[-1].following("patch"))
+
+
+def test_a_chosen_number_rises_from_a_parent_that_is_elsewhere(tmp_path: Path) -> None:
+    parent = write_cat(tmp_path / "newer.jsonl", version="3.4.5").header
+    assert child_version(filled(tmp_path, "1.0.0"), "pets", [parent], "patch") == "3.4.6"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "problem"),
+    [
+        ("1.2", "must be MAJOR.MINOR.PATCH, or major, minor or patch, got '1.2'. Write it as in 1.2.0 or 1.2.0-rc.1,"),
+        ("v2.0.0", "got 'v2.0.0'"),
+        ("2.0.0+build", "got '2.0.0\\+build'"),
+        ("01.2.0", "got '01.2.0'"),
+        ("", "got ''"),
+        ("1.1.0", "pets@1.1.0 exists already, and a version never changes. Choose another, such as 1.2.0"),
+        ("0.9.0", "must be above that of its parent pets@1.0.0, got 0.9.0"),
+        ("1.0.0-rc.1", "must be above that of its parent pets@1.0.0"),
+    ],
+)
+def test_a_version_that_cannot_be_is_refused(tmp_path: Path, chosen: str, problem: str) -> None:
+    store = filled(tmp_path, "1.0.0", "1.1.0")
+    with pytest.raises(UsageError, match=problem):
+        child_version(store, "pets", [store.read("pets@1.0.0").header], chosen)
+
+
+def test_a_version_below_the_highest_is_said_not_to_be_what_the_name_means(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        assert child_version(filled(tmp_path, "2.0.0"), "pets", (), "1.0.1") == "1.0.1"
+    assert caplog.messages == ["pets@1.0.1 is below pets@2.0.0, so pets alone does not mean it"]
+
+
 def test_the_same_content_is_found_and_restored(tmp_path: Path) -> None:
     store = filled(tmp_path, "1.0.0", "1.1.0")
 
