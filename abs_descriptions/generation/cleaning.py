@@ -232,6 +232,8 @@ class RejectionReason(StrEnum):
     OTHER_LANGUAGE = "another language"
     DUPLICATE = "duplicate"
     REFUSAL = "refusal"
+    OTHER_NAME = "names another class"
+    """It names the class that it is to be told from, so that it would draw in the images of that class."""
     NOT_VISUAL = "not visual"
     """It says nothing that a picture shows: history, use, behaviour, opinion."""
     SURPLUS = "surplus"
@@ -241,6 +243,8 @@ class RejectionReason(StrEnum):
     OFF_TOPIC = "off topic"
     OTHER_CLASS = "nearer to another class"
     UNUSED = "unused by the images"
+    NO_GAIN = "no gain on the images"
+    """Given by ``rewriting``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +298,7 @@ def clean(
     name: str,
     rules: CleaningRules,
     seen: AbstractSet[str] = frozenset(),
+    unwanted: NameMatcher | None = None,
 ) -> CleanedText:
     """Split a completion and check every piece.
 
@@ -304,6 +309,7 @@ def clean(
         name: the class name, for ``naming="prefix"``.
         rules: what a description must fulfil.
         seen: ``description_key`` of the descriptions that the class has already, and of the examples in the prompt.
+        unwanted: finds the name of another class that a description must not have; None for none.
     """
     accepted: list[str] = []
     rejected: list[RejectedText] = []
@@ -314,6 +320,8 @@ def clean(
         key = description_key(text, matcher)
         if problem is None and key in keys:
             problem = (RejectionReason.DUPLICATE, "")
+        if problem is None and unwanted is not None and unwanted(text):
+            problem = (RejectionReason.OTHER_NAME, "")
         if problem is not None:
             rejected.append(RejectedText(text, *problem))
             continue

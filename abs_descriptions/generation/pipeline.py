@@ -45,7 +45,16 @@ from abs_descriptions.generation.runner import (
     run_generation,
 )
 
-__all__ = ["default_prompts", "estimate_cost", "generate"]
+__all__ = [
+    "GenerationMonitor",
+    "budget_of",
+    "default_prompts",
+    "estimate_cost",
+    "generate",
+    "journals_beside",
+    "nothing_usable",
+    "open_journal",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -102,12 +111,12 @@ def generate(
         StorageError: the repository, a file or the journal cannot be written.
     """
     start = time.monotonic()
-    inputs, budget = _Inputs.of(labels, name, provider, prompts, plan, journals), _budget(prices, max_cost)
+    inputs, budget = _Inputs.of(labels, name, provider, prompts, plan, journals), budget_of(prices, max_cost)
     if report is not None:
         check_report_path(report)
     target = _Target(output, name, inputs.labels, license)
     target.check(describe_generator(inputs.prompts, provider, inputs.plan.parameters))
-    monitor = _Monitor(prices, progress, is_journaled=journals is not None)
+    monitor = GenerationMonitor(prices, progress, is_journaled=journals is not None)
     with monitor.spent_in_errors():
         with monitor:
             result = inputs.run(provider, budget, monitor.update, may_ask)
@@ -137,9 +146,14 @@ def estimate_cost(
         StorageError: the journal cannot be read.
     """
     inputs = _Inputs.of(labels, name, provider, prompts, plan, journals)
-    with inputs.open_journal(read_only=True) as journal:
+    with open_journal(inputs.journal, read_only=True) as journal:
         estimate = estimate_requests(
-            inputs.labels, inputs.prompts, provider, inputs.plan, journal=journal, beside=inputs.beside
+            inputs.labels,
+            inputs.prompts,
+            provider,
+            inputs.plan,
+            journal=journal,
+            beside=journals_beside(inputs.journal),
         )
     return CostEstimate(estimate, prices)
 
@@ -182,43 +196,50 @@ class _Inputs:
         may_ask: Callable[[], bool],
     ) -> GenerationResult:
         """Generate, with the journal held."""
-        with self.open_journal() as journal:
+        with open_journal(self.journal) as journal:
             return run_generation(
                 self.labels,
                 self.prompts,
                 provider,
                 self.plan,
                 journal=journal,
-                beside=self.beside,
+                beside=journals_beside(self.journal),
                 budget=budget,
                 on_progress=on_progress,
                 may_ask=may_ask,
             )
 
-    @property
-    def beside(self) -> list[Path]:
-        """The journals of other bundles in the same folder."""
-        journal = self.journal
-        return (
-            []
-            if journal is None
-            else [path for path in sorted(journal.parent.glob("*.jsonl")) if path != journal and path.is_file()]
-        )
 
-    def open_journal(self, *, read_only: bool = False) -> Journal | nullcontext[None]:
-        """The journal, if there is one, for a ``with`` block; warns of what is damaged in it."""
-        if self.journal is None:
-            return nullcontext()
-        journal = Journal(self.journal, read_only=read_only)
-        if journal.damaged:
-            lines = counted(len(journal.damaged), "damaged line", "damaged lines")
-            _logger.warning("ignoring %s of the journal; the replies in it are requested again", lines)
-        if journal.was_cut_off:
-            _logger.info("the last line of the journal was incomplete and is removed; its request is sent again")
-        return journal
+def journals_beside(journal: Path | None) -> list[Path]:
+    """The journals of other bundles in the folder of a journal."""
+    if journal is None:
+        return []
+    return [path for path in sorted(journal.parent.glob("*.jsonl")) if path != journal and path.is_file()]
 
 
-def _budget(prices: Prices | None, max_cost: float | None) -> Budget | None:
+def open_journal(path: Path | None, *, read_only: bool = False) -> Journal | nullcontext[None]:
+    """A journal, if there is one, for a ``with`` block; warns of what is damaged in it.
+
+    Raises:
+        StorageError: it is not a journal, is in use by another run, or cannot be read or written.
+    """
+    if path is None:
+        return nullcontext()
+    journal = Journal(path, read_only=read_only)
+    if journal.damaged:
+        lines = counted(len(journal.damaged), "damaged line", "damaged lines")
+        _logger.warning("ignoring %s of the journal; the replies in it are requested again", lines)
+    if journal.was_cut_off:
+        _logger.info("the last line of the journal was incomplete and is removed; its request is sent again")
+    return journal
+
+
+def budget_of(prices: Prices | None, max_cost: float | None) -> Budget | None:
+    """The budget of a run; None without a cost limit.
+
+    Raises:
+        UsageError: a limit without prices, or one that is not a positive number.
+    """
     if max_cost is None:
         return None
     if prices is None:
@@ -263,7 +284,7 @@ def _keep(target: _Target, result: GenerationResult) -> tuple[str | None, bool]:
     if not result.descriptions:
         if result.stop in (StopReason.INTERRUPT, StopReason.REQUESTED):
             return None, False
-        raise _nothing_usable(result)
+        raise nothing_usable(result)
 
     def write(path: Path, version: str, created: str) -> Bundle:
         return target.write(path, version, created, result.generator, result)
@@ -282,7 +303,8 @@ def _keep(target: _Target, result: GenerationResult) -> tuple[str | None, bool]:
     return str(same), False
 
 
-def _nothing_usable(result: GenerationResult) -> ProviderError:
+def nothing_usable(result: GenerationResult) -> ProviderError:
+    """The error of a run in which no reply is a description: how many there were, and why none is."""
     replies = sum(line.asked - line.failed for line in result.report)
     is_cost = result.stop is StopReason.COST
     why = "the cost limit is reached and " if is_cost else f"{result.reason}; " if result.reason else ""
@@ -298,17 +320,31 @@ def _nothing_usable(result: GenerationResult) -> ProviderError:
     )
 
 
-class _Monitor:
-    """Shows the progress of a generation and remembers the latest figures."""
+class GenerationMonitor:
+    """Shows the progress of a generation and remembers the latest figures.
 
-    def __init__(self, prices: Prices | None, progress: Progress, *, is_journaled: bool) -> None:
-        self._prices, self._progress, self._is_journaled = prices, progress, is_journaled
+    Args:
+        prices: of the model; None: no cost is shown.
+        progress: shows how far the work is.
+        is_journaled: whether replies are kept.
+        earlier: of the generation before in the same run, whose tokens and requests count as well.
+    """
+
+    def __init__(
+        self,
+        prices: Prices | None,
+        progress: Progress,
+        *,
+        is_journaled: bool,
+        earlier: GenerationMonitor | None = None,
+    ) -> None:
+        self._prices, self._progress, self._is_journaled, self._earlier = prices, progress, is_journaled, earlier
         self._display = ExitStack()
         self._advance: Advance | None = None
         self._latest: GenerationProgress | None = None
         self._accepted = self._held = 0
 
-    def __enter__(self) -> _Monitor:
+    def __enter__(self) -> GenerationMonitor:
         return self
 
     def __exit__(
@@ -324,15 +360,23 @@ class _Monitor:
         try:
             yield
         except ProviderError as error:
-            sent = counted(self._latest.sent if self._latest else 0, "request was", "requests were")
+            sent = counted(self._sent, "request was", "requests were")
             said = [error.message, f"{sent} sent: {self.cost.paid_text()}", self._journaled()]
             raise type(error)("; ".join(filter(None, said)), remedy=error.remedy) from error
 
     def _journaled(self) -> str:
         """How many replies are in the journal; empty if none is."""
-        if not self._is_journaled or self._latest is None or not self._latest.done:
+        if not self._is_journaled or not self._done:
             return ""
-        return counted(self._latest.done, "reply is in the journal", "replies are in the journal")
+        return counted(self._done, "reply is in the journal", "replies are in the journal")
+
+    @property
+    def _done(self) -> int:
+        return (self._latest.done if self._latest else 0) + (self._earlier._done if self._earlier else 0)
+
+    @property
+    def _sent(self) -> int:
+        return (self._latest.sent if self._latest else 0) + (self._earlier._sent if self._earlier else 0)
 
     def update(self, latest: GenerationProgress) -> None:
         """Show the state after an outcome."""
@@ -354,14 +398,15 @@ class _Monitor:
     @property
     def reused(self) -> int:
         """Replies that came from the journal."""
-        return self._latest.reused if self._latest else 0
+        return (self._latest.reused if self._latest else 0) + (self._earlier.reused if self._earlier else 0)
 
     @property
     def cost(self) -> CostSummary:
         """Tokens so far."""
+        before = self._earlier.cost if self._earlier else CostSummary(Tokens(), Tokens(), None)
         if self._latest is None:
-            return CostSummary(Tokens(), Tokens(), None)
-        return CostSummary(self._latest.paid, self._latest.saved, self._prices)
+            return before
+        return CostSummary(before.paid + self._latest.paid, before.saved + self._latest.saved, self._prices)
 
     def summary(self, seconds: float) -> str:
         """One line at the end: replies, tokens and their rate."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from abs_core.labels import ClassLabel
+from abs_core.labels import ClassLabel, LabelSet
 from abs_core.remarks import Remark
 from abs_descriptions.bundles import Description, Generator, Provenance, Rejection
 from abs_descriptions.generation.cleaning import CleaningRules, RejectionReason, clean, description_key
-from abs_descriptions.generation.naming import NameMatcher
+from abs_descriptions.generation.naming import NameMatcher, names_with, own_aliases
 from abs_descriptions.generation.providers.base import Parameters, Reply, Tokens
 
 __all__ = [
@@ -23,11 +23,30 @@ __all__ = [
     "GenerationPlan",
     "GenerationProgress",
     "GenerationResult",
+    "PromptedClass",
     "StopReason",
+    "class_progress",
 ]
 
 # The lowest yield that is assumed: at most four samples are requested for each missing description.
 _MIN_YIELD = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class PromptedClass:
+    """What one class is asked about, where a run does not ask about each class of its label set once.
+
+    Args:
+        class_id: of the label set; several may have the same.
+        context: what further placeholders of the prompts stand for.
+        known: descriptions that the class has already; their duplicates are not kept.
+        unwanted: the id of a class that a description must not name; None for none.
+    """
+
+    class_id: str
+    context: Mapping[str, str] = field(default_factory=dict)
+    known: Sequence[str] = ()
+    unwanted: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +74,8 @@ class ClassProgress:
         descriptions, rejected: what was kept, and what was not.
         longer_names: names of other classes that contain the name of this one, as "corn field" contains "field".
         aliases: other names that a text may have in place of the class's own.
+        context: what further placeholders of the prompts stand for.
+        unwanted: finds the name of the class that a description must not name; None for none.
         reasoned: replies that contained reasoning beside the answer.
         is_given_up: whether nothing more is to be requested.
     """
@@ -68,9 +89,16 @@ class ClassProgress:
     replies: dict[int, tuple[str, Reply]] = field(default_factory=dict)
     descriptions: list[Description] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
+    context: Mapping[str, str] = field(default_factory=dict)
+    unwanted: NameMatcher | None = None
     reasoned: int = 0
     is_given_up: bool = False
     _seen: AbstractSet[str] = frozenset()
+
+    def know(self, texts: Sequence[str]) -> None:
+        """The class has these descriptions already."""
+        matcher = self._matcher()
+        self._seen = {*self._seen, *(description_key(text, matcher) for text in texts)}
 
     def next_samples(self, wanted: int, limit: int) -> range:
         """The samples to request next, as many as will probably supply what is missing; they count as waiting.
@@ -119,6 +147,7 @@ class ClassProgress:
                 name=self.label.name,
                 rules=rules,
                 seen=seen,
+                unwanted=self.unwanted,
             )
             self.reasoned += cleaned.has_reasoning
             for text in cleaned.accepted:
@@ -141,6 +170,7 @@ class ClassProgress:
             name=self.label.name,
             rules=rules,
             seen=example_keys,
+            unwanted=self.unwanted,
         )
         return None if cleaned.accepted else cleaned.rejected[0].reason.value
 
@@ -170,6 +200,30 @@ class ClassProgress:
             accepted=len(self.descriptions),
             rejected=dict(Counter(rejection.reason for rejection in self.rejected)),
         )
+
+
+def class_progress(labels: LabelSet, classes: Sequence[PromptedClass] | None) -> list[ClassProgress]:
+    """The state of each class that is asked about, before anything is.
+
+    Args:
+        labels: all classes.
+        classes: what is asked about; None: each class once.
+    """
+    longer_names, aliases = names_with(labels.classes), own_aliases(labels.classes)
+    if classes is None:
+        return [ClassProgress(label, longer_names.get(label.id, ()), aliases[label.id]) for label in labels.classes]
+    states = []
+    for prompted in classes:
+        class_id, other = prompted.class_id, prompted.unwanted
+        state = ClassProgress(labels.by_id[class_id], longer_names.get(class_id, ()), aliases[class_id])
+        state.context = prompted.context
+        if other is not None and labels.names[other] != labels.names[class_id]:
+            # "crane" is no name of another class in "crane fly", if that is the class which is described
+            longer = (*longer_names.get(other, ()), labels.by_id[class_id].name)
+            state.unwanted = NameMatcher(labels.by_id[other].name, aliases[other], dict.fromkeys(longer))
+        state.know(prompted.known)
+        states.append(state)
+    return states
 
 
 class StopReason(StrEnum):

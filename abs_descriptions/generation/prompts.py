@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,7 +27,18 @@ from abs_core.text import printable, validation_message
 from abs_descriptions.generation.providers.base import AnswerForm, Message
 from abs_descriptions.generation.sentences import Language
 
-__all__ = ["Example", "Prompt", "PromptSet", "article", "read_prompts", "shipped_prompt_sets"]
+__all__ = [
+    "Example",
+    "Identifier",
+    "Prompt",
+    "PromptSet",
+    "Text",
+    "article",
+    "check_placeholders",
+    "full_name",
+    "read_prompts",
+    "shipped_prompt_sets",
+]
 
 PLACEHOLDERS = ("name", "article", "domain")
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
@@ -49,6 +61,11 @@ class Example(_PromptModel):
 
     name: Text
     text: Text
+
+    @property
+    def context(self) -> Mapping[str, str]:
+        """What further placeholders stand for in the question that it answers."""
+        return {}
 
 
 class PromptSet(_PromptModel):
@@ -75,7 +92,9 @@ class PromptSet(_PromptModel):
         """``sha256:...`` of the whole set."""
         return digest(self.model_dump(mode="json"))
 
-    def messages(self, prompt: Prompt, name: str, note: str | None = None) -> tuple[Message, ...]:
+    def messages(
+        self, prompt: Prompt, name: str, note: str | None = None, context: Mapping[str, str] | None = None
+    ) -> tuple[Message, ...]:
         """The conversation that asks ``prompt`` about a class: system message, examples, question.
 
         Args:
@@ -84,18 +103,24 @@ class PromptSet(_PromptModel):
             note: distinguishes the class from others of the same name. ``{name}`` in the question and in the system
                 message then becomes ``name (note)``, such as "crane (the bird)"; a final full stop of the note is
                 dropped.
+            context: what further placeholders stand for, where a set has any.
         """
-        hint = note.strip().removesuffix(".") if note else ""
-        full_name = f"{name} ({hint})" if hint else name
-        turns = [Message("system", self._fill(self.system.strip(), full_name))] if self.system.strip() else []
+        full, values = full_name(name, note), context or {}
+        turns = [Message("system", self._fill(self.system.strip(), full, values))] if self.system.strip() else []
         for example in self.examples:
-            turns.append(Message("user", self._fill(prompt.text, example.name)))
+            turns.append(Message("user", self._fill(prompt.text, example.name, example.context)))
             turns.append(Message("assistant", example.text))
-        return (*turns, Message("user", self._fill(prompt.text, full_name)))
+        return (*turns, Message("user", self._fill(prompt.text, full, values)))
 
-    def _fill(self, text: str, name: str) -> str:
-        values = {"name": name, "article": article(name), "domain": self.domain, None: ""}
-        return "".join(literal + values[field] for literal, field in _parts(text))
+    def _fill(self, text: str, name: str, context: Mapping[str, str]) -> str:
+        values = {**context, "name": name, "article": article(name), "domain": self.domain, "": ""}
+        return "".join(literal + values[field or ""] for literal, field in _parts(text))
+
+
+def full_name(name: str, note: str | None) -> str:
+    """A class name with the note that distinguishes it: ``name (note)``."""
+    hint = note.strip().removesuffix(".") if note else ""
+    return f"{name} ({hint})" if hint else name
 
 
 @lru_cache(maxsize=1024)
@@ -149,10 +174,10 @@ def _read_file(path: Path) -> PromptSet:
     repeated = [prompt_id for prompt_id, count in counts.items() if count > 1]
     if repeated:
         raise PromptError(f"{shown}: the prompt id {repeated[0]!r} appears twice", remedy="Give each prompt its own id")
-    _check_placeholders(f"{shown}, system", prompts.system, prompts.domain)
+    check_placeholders(f"{shown}, system", prompts.system, prompts.domain)
     for prompt in prompts.prompts:
         where = f"{shown}, prompt {prompt.id!r}"
-        if "name" not in _check_placeholders(where, prompt.text, prompts.domain):
+        if "name" not in check_placeholders(where, prompt.text, prompts.domain):
             raise PromptError(f"{where}: {{name}} is missing", remedy="Use {name} in each prompt")
     return prompts
 
@@ -167,18 +192,30 @@ def _validate(shown: str, value: Any) -> PromptSet:
         ) from None
 
 
-def _check_placeholders(where: str, text: str, domain: str) -> set[str | None]:
-    """The placeholders of a text, all of them valid."""
+def check_placeholders(where: str, text: str, domain: str, further: Sequence[str] = ()) -> set[str | None]:
+    """The placeholders of a text, all of them valid.
+
+    Args:
+        where: names the text in errors.
+        text: with placeholders.
+        domain: of the set.
+        further: placeholders that are valid besides those of every set.
+
+    Raises:
+        PromptError: a stray brace, an unknown placeholder, or ``{domain}`` without a domain.
+    """
+    valid = (*PLACEHOLDERS, *further)
+    listed = ", ".join(f"{{{name}}}" for name in valid[:-1])
     try:
         fields = [part for part in string.Formatter().parse(text) if part[1] is not None]
     except ValueError as error:
         raise PromptError(f"{where}: {error}", remedy="Write a literal brace twice: {{ or }}") from None
     for _, field, form, conversion in fields:
-        if field not in PLACEHOLDERS or form or conversion:
+        if field not in valid or form or conversion:
             placeholder = f"{{{field}{'!' + conversion if conversion else ''}{':' + form if form else ''}}}"
             raise PromptError(
                 f"{where}: unknown placeholder {printable(placeholder, 100)!r}",
-                remedy="Use {name}, {article} or {domain}; write a literal brace twice",
+                remedy=f"Use {listed} or {{{valid[-1]}}}; write a literal brace twice",
             )
     names = {field for _, field, _, _ in fields}
     if "domain" in names and not domain:

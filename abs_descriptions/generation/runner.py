@@ -31,7 +31,7 @@ from abs_descriptions.generation.circuit_breaker import CircuitBreaker, RepeatDe
 from abs_descriptions.generation.cleaning import description_key
 from abs_descriptions.generation.cost import Budget
 from abs_descriptions.generation.journal import Journal
-from abs_descriptions.generation.naming import NameMatcher, names_with, own_aliases
+from abs_descriptions.generation.naming import NameMatcher
 from abs_descriptions.generation.paid_replies import PaidReplies, PaidReply
 from abs_descriptions.generation.plan import (
     ClassProgress,
@@ -39,7 +39,9 @@ from abs_descriptions.generation.plan import (
     GenerationPlan,
     GenerationProgress,
     GenerationResult,
+    PromptedClass,
     StopReason,
+    class_progress,
 )
 from abs_descriptions.generation.prompts import PromptSet
 from abs_descriptions.generation.providers.base import (
@@ -80,6 +82,7 @@ def run_generation(
     provider: Provider,
     plan: GenerationPlan,
     *,
+    classes: Sequence[PromptedClass] | None = None,
     journal: Journal | None = None,
     beside: Sequence[Path] = (),
     budget: Budget | None = None,
@@ -98,6 +101,8 @@ def run_generation(
         prompts: what the language model is asked about each.
         provider: the language model.
         plan: how many descriptions are wanted and how they are sampled.
+        classes: which of the classes are asked about, and in what context; None: each once, in none. The result has
+            one entry of its report for each, and their descriptions in the same order.
         journal: where outcomes are recorded and found again; None records none.
         beside: the journals of other bundles, in which replies to the same requests are found as well.
         budget: no request is sent that could exceed it; None sets no limit.
@@ -113,7 +118,7 @@ def run_generation(
     """
     hooks = _Hooks(on_progress, may_ask)
     with _open(journal, beside, provider, plan) as paid:
-        return _GenerationRun(labels, prompts, provider, plan, paid, budget, hooks).result()
+        return _GenerationRun(labels, prompts, provider, plan, paid, classes, budget, hooks).result()
 
 
 def estimate_requests(
@@ -122,6 +127,7 @@ def estimate_requests(
     provider: Provider,
     plan: GenerationPlan,
     *,
+    classes: Sequence[PromptedClass] | None = None,
     journal: Journal | None = None,
     beside: Sequence[Path] = (),
 ) -> GenerationEstimate:
@@ -132,7 +138,7 @@ def estimate_requests(
         StorageError: the journal cannot be read.
     """
     with _open(journal, beside, provider, plan) as paid:
-        return _GenerationRun(labels, prompts, provider, plan, paid).estimate()
+        return _GenerationRun(labels, prompts, provider, plan, paid, classes).estimate()
 
 
 def _open(journal: Journal | None, beside: Sequence[Path], provider: Provider, plan: GenerationPlan) -> PaidReplies:
@@ -207,6 +213,7 @@ class _GenerationRun:
         provider: Provider,
         plan: GenerationPlan,
         paid: PaidReplies,
+        classes: Sequence[PromptedClass] | None = None,
         budget: Budget | None = None,
         hooks: _Hooks = _Hooks(),
     ) -> None:
@@ -224,10 +231,7 @@ class _GenerationRun:
         self._example_keys = frozenset(
             description_key(example.text, NameMatcher(example.name)) for example in prompts.examples
         )
-        longer_names, aliases = names_with(labels.classes), own_aliases(labels.classes)
-        self._classes = [
-            ClassProgress(label, longer_names.get(label.id, ()), aliases[label.id]) for label in labels.classes
-        ]
+        self._classes = class_progress(labels, classes)
         self._counts = _Counts()
         self._failures: dict[str, None] = {}
         self._remarks = RemarkCounter(labels.remarks)
@@ -468,8 +472,8 @@ class _GenerationRun:
             _close(outcomes)
 
     def _request(self, position: int, sample: int) -> Request:
-        prompt, label = self._prompts.prompts[sample % len(self._prompts.prompts)], self._classes[position].label
-        messages = self._prompts.messages(prompt, label.name, label.note)
+        prompt, progress = self._prompts.prompts[sample % len(self._prompts.prompts)], self._classes[position]
+        messages = self._prompts.messages(prompt, progress.label.name, progress.label.note, progress.context)
         return Request(messages, self._plan.parameters, sample, tag=position, answer=self._prompts.answer)
 
     def _number(self, sample: int) -> int:
