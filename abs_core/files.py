@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from abs_core.errors import AbsError, StorageError
+from abs_core.permissions import InheritedPermissions, create_folders
 from abs_core.text import printable
 
 __all__ = [
@@ -90,14 +91,14 @@ def atomic_write(path: Path, *, durable: bool = True, rights_of: Path | None = N
         path: the file.
         durable: whether to wait until the disk has the bytes. Without it a power cut may leave an empty or torn file,
             so only for what is checked when it is read and can be made again.
-        rights_of: a folder, which may not be there yet, whose permissions the file and the folders that are created
-            below it take; None: those that the umask leaves.
+        rights_of: a folder, which may not be there yet, whose group, mode and default ACL the file and the folders that
+            are created below it take; None: those that the umask leaves.
 
     Raises:
         StorageError: a full disk, a read-only folder, a path that cannot be written. Nothing is left behind.
     """
     with storage_errors(path, "write"):
-        mode = _create_parents(path, rights_of)
+        permissions = _create_parents(path, rights_of)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".part")
         part = Path(name)
         try:
@@ -108,8 +109,7 @@ def atomic_write(path: Path, *, durable: bool = True, rights_of: Path | None = N
                 stream.flush()
                 if durable:
                     os.fsync(stream.fileno())
-            # mkstemp makes files private; shared caches and stores need the usual permissions
-            part.chmod(mode)
+            _open_up(part, permissions)
             part.replace(path)
         except BaseException:
             with suppress(OSError):
@@ -225,21 +225,20 @@ def _last_written(path: Path) -> float:
     return max(max(entry.st_mtime, entry.st_ctime) for entry in entries)
 
 
-def _create_parents(path: Path, rights_of: Path | None) -> int:
-    """Create the folders above a file.
-
-    Returns:
-        The mode that the file should have.
-    """
-    created = [parent for parent in path.parents if not parent.exists()]
+def _create_parents(path: Path, rights_of: Path | None) -> InheritedPermissions | None:
+    """Create the folders above a file; the permissions that it should have, None for those that the umask leaves."""
+    if rights_of is not None:
+        return create_folders(path.parent, rights_of)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if rights_of is None:
-        return 0o666 & ~_umask()
-    mode = stat.S_IMODE(rights_of.stat().st_mode)
-    for folder in created:
-        if rights_of in folder.parents:
-            folder.chmod(mode)
-    return mode & 0o666
+    return None
+
+
+def _open_up(path: Path, permissions: InheritedPermissions | None) -> None:
+    """Let others read what ``mkstemp`` made private: shared caches and stores need the usual permissions."""
+    if permissions is None:
+        path.chmod(0o666 & ~_umask())
+    else:
+        permissions.apply(path)
 
 
 def _umask() -> int:
@@ -260,14 +259,14 @@ def publish(path: Path, data: bytes, *, rights_of: Path | None = None) -> bool:
         StorageError: the file cannot be written.
     """
     with storage_errors(path, "write"):
-        mode = _create_parents(path, rights_of)
+        permissions = _create_parents(path, rights_of)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
-            Path(name).chmod(mode)
+            _open_up(Path(name), permissions)
             return _link(Path(name), path)
         finally:
             with suppress(OSError):

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from abs_core.canonical import canonical_json
 from abs_core.errors import AbsError, UnknownNameError
-from abs_core.files import remove_leftovers, storage_errors
+from abs_core.files import publish, remove_leftovers, storage_errors
+from abs_core.permissions import create_folder
 from abs_descriptions.bundles.manifest import Manifest
 from abs_descriptions.bundles.reader import read_header
 from abs_descriptions.bundles.repository import Repository
@@ -109,7 +110,7 @@ def _workspace(source: Repository, target: Repository) -> Iterator[Path | None]:
     if root is not None:
         remove_leftovers(root, deep=False)
         with storage_errors(root, "write in"):
-            root.mkdir(parents=True, exist_ok=True)
+            create_folder(root)
     with storage_errors(root or Path(tempfile.gettempdir()), "write in"):
         folder = tempfile.TemporaryDirectory(dir=root, prefix=".pull-")
     with folder as path:
@@ -121,7 +122,9 @@ def _record(root: Path, manifest: Manifest, address: str) -> None:
     value = {"bundle": str(manifest), "from": address, "pulled": timestamp()}
     path = root / "pulls.jsonl"
     with storage_errors(path, "write"):
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        if not path.exists():
+            publish(path, b"", rights_of=root)
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND)
         try:
             os.write(handle, (canonical_json(value) + "\n").encode())
         finally:

@@ -1,8 +1,9 @@
 """A folder: the local store of one user, or one that several people or machines see, such as a network share.
 
 Files appear under their names whole or not at all. A manifest is published by linking a finished file to a name that
-must not exist, so of two processes exactly one creates it. What is written takes the permissions of the folder itself,
-as in a git repository that a group shares: else only the first to push a bundle could push its next version.
+must not exist, so of two processes exactly one creates it. What is written takes the group and the permissions of the
+folder itself, as in a git repository that a group shares: else only the first to push a bundle could push its next
+version.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from abs_core.errors import BundleError, StorageError
 from abs_core.files import atomic_write, publish, sha256_file, storage_errors
+from abs_core.permissions import create_folder
 from abs_core.text import printable
 from abs_descriptions.bundles.storage.base import BLOCK, MAX_NAMES, Blob, EditableStorage
 
@@ -75,7 +77,8 @@ class FolderStorage(EditableStorage):
     def check_writable(self) -> None:
         if self.root is None:
             with storage_errors(self._path, "create"):
-                self._path.mkdir(exist_ok=True)
+                self._path.parent.stat()  # a share that is not mounted is not created
+                create_folder(self._path)
 
     def publish(self, blobs: Sequence[Blob], path: str, data: bytes) -> bool:
         created = False
@@ -126,7 +129,7 @@ def _copy(blob: Blob, target: Path, root: Path) -> None:
         BundleError: the file's bytes have another digest.
     """
     with storage_errors(blob.file, "read"), blob.file.open("rb") as stream:
-        if target.is_file() and sha256_file(target) == blob.digest:
+        if _is_kept(target, blob.digest):
             return
         copied = hashlib.sha256()
         with atomic_write(target, rights_of=root) as out:
@@ -138,3 +141,14 @@ def _copy(blob: Blob, target: Path, root: Path) -> None:
                     f"{printable(str(blob.file))} changed while it was copied",
                     remedy="Add it again when it has been written",
                 )
+
+
+def _is_kept(target: Path, digest: str) -> bool:
+    """Whether a file has these bytes; it is as young as a new one then, so that no collection of garbage takes it."""
+    try:
+        if sha256_file(target) != digest:
+            return False
+        os.utime(target)
+    except (OSError, StorageError):
+        return False
+    return True
