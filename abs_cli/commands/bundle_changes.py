@@ -11,7 +11,7 @@ import click
 
 from abs_cli.completion_values import complete_bundle, complete_labels
 from abs_cli.console import note
-from abs_cli.options import license_option
+from abs_cli.options import license_option, version_option
 from abs_core.errors import UsageError
 from abs_core.home import Home
 from abs_descriptions.bundles.repository import Repository
@@ -57,6 +57,7 @@ def diff_command(home: Home, old: str, new: str, as_json: bool) -> None:
 @click.command("merge")
 @click.argument("references", nargs=-1, required=True, metavar="BUNDLE BUNDLE...", shell_complete=complete_bundle)
 @click.option("--name", metavar="NAME", help="Name of the new bundle.  [default: that of the first]")
+@version_option
 @click.option(
     "--on-conflict",
     type=click.Choice(["refuse", "first"]),
@@ -79,6 +80,7 @@ def merge_command(
     home: Home,
     references: tuple[str, ...],
     name: str | None,
+    version: str | None,
     on_conflict: Literal["refuse", "first"],
     labels: str | None,
     license_name: str | None,
@@ -104,6 +106,7 @@ def merge_command(
         store,
         [find_bundle(store, reference) for reference in references],
         name=name,
+        version=version,
         label_set=None if labels is None else read_labels(labels),
         license=license_name,
         on_conflict=on_conflict,
@@ -122,9 +125,16 @@ def merge_command(
 )
 @click.option("--reviewer", metavar="NAME", help="Name of the reviewer; recorded in the new version.")
 @click.option("--name", metavar="NAME", help="Name of the new bundle.  [default: that of the reviewed one]")
+@version_option
 @click.pass_obj
 def review_command(
-    home: Home, reference: str, out: Path | None, review_file: Path | None, reviewer: str | None, name: str | None
+    home: Home,
+    reference: str,
+    out: Path | None,
+    review_file: Path | None,
+    reviewer: str | None,
+    name: str | None,
+    version: str | None,
 ) -> None:
     """Write a review file in which a colleague accepts, edits or rejects sentences, or read it back.
 
@@ -143,7 +153,7 @@ def review_command(
         )
     store = Repository.local(home.bundles)
     if out is not None:
-        for option, value in (("--reviewer", reviewer), ("--name", name)):
+        for option, value in (("--reviewer", reviewer), ("--name", name), ("--version", version)):
             if value is not None:
                 raise UsageError(f"{option} needs --read", remedy=f"Leave out {option}, or give --read FILE")
         for path in write_review(find_bundle(store, reference), out):
@@ -151,7 +161,8 @@ def review_command(
         return
     if reviewer is None or review_file is None:
         raise UsageError("--read needs --reviewer", remedy="Give the name of the reviewer: --reviewer NAME")
-    click.echo(add_reviewed(store, find_bundle(store, reference), review_file, reviewer=reviewer, name=name))
+    bundle = find_bundle(store, reference)
+    click.echo(add_reviewed(store, bundle, review_file, reviewer=reviewer, name=name, version=version))
 
 
 @click.command("yank")

@@ -9,7 +9,7 @@ import click
 
 from abs_cli.completion_values import complete_bundle, complete_format, complete_labels
 from abs_cli.console import note
-from abs_cli.options import license_option
+from abs_cli.options import license_option, version_option
 from abs_core.errors import UsageError
 from abs_core.home import Home
 from abs_descriptions.bundles.repository import Repository
@@ -37,6 +37,7 @@ __all__ = ["export_command", "import_command", "pull_command", "push_command"]
     help="Label set to match the file's classes with.  [default: the classes of the file]",
     shell_complete=complete_labels,
 )
+@version_option
 @license_option(
     metavar="SPDX",
     help="License of the descriptions.  [default: not stated]",
@@ -62,6 +63,7 @@ def import_command(
     name: str | None,
     format_name: str | None,
     labels: str | None,
+    version: str | None,
     license_name: str | None,
     source: str | None,
     mapping: Path | None,
@@ -85,10 +87,11 @@ def import_command(
 
     store = Repository.local(home.bundles)
     if format_name is None and holds_bundles(file):
-        if skip_unknown or any(value is not None for value in (name, labels, license_name, source, mapping, parent)):
+        given = (name, labels, version, license_name, source, mapping, parent)
+        if skip_unknown or any(value is not None for value in given):
             raise UsageError(
-                f"{file.name!r} holds bundles, which have a name, a label set, a license and sources of their own",
-                remedy="Leave out --name, --labels, --license, --source, --mapping, --parent and --skip-unknown",
+                f"{file.name!r} holds bundles, which have a name, a version, a label set, a license and sources",
+                remedy="Leave out --name and the others, which are for files of other tools",
             )
         for manifest in import_bundles(store, file):
             click.echo(str(manifest))
@@ -106,6 +109,7 @@ def import_command(
         mapping=mapping,
         skip_unknown=skip_unknown,
         parent=parent,
+        version=version,
     )
     click.echo(str(manifest))
 

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from abs_cli.completion_values import complete_bundle, complete_method
 from abs_cli.console import note, note_work, progress
-from abs_cli.options import ModelOptions, model_options, open_feature_store, truncated_option
+from abs_cli.options import ModelOptions, model_options, open_feature_store, truncated_option, version_option
 from abs_core.errors import UsageError
 from abs_core.extras import require_installed
 from abs_core.home import Home
@@ -147,6 +147,7 @@ class NumberOrOff(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 )
 @truncated_option
 @click.option("--name", metavar="NAME", help="Name of the child.  [default: a new version of BUNDLE]")
+@version_option
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -162,6 +163,7 @@ def command(
     /,
     reference: str,
     name: str | None,
+    version: str | None,
     out: Path | None,
     dry_run: bool,
     as_json: bool,
@@ -194,7 +196,7 @@ def command(
     result = filter_bundle(
         bundle,
         (lambda bundle: _by_images(home, bundle, options, usages)) if by_images else _sentence_filter(home, options),
-        FilterOutput(Repository.local(home.bundles), name, out),
+        FilterOutput(Repository.local(home.bundles), name, out, version),
         dry_run=dry_run,
     )
     if as_json:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abs_cli.completion_values import complete_labels, complete_model, complete_prompts, complete_provider
-from abs_cli.options import JsonObject, NumberOrNone, license_option
+from abs_cli.options import JsonObject, NumberOrNone, license_option, version_option
 from abs_core.errors import UsageError
 from abs_core.home import Home
 from abs_core.text import counted, json_text, printable
@@ -56,6 +56,7 @@ _LISTED = 10
     metavar="NAME",
     help="Name of the bundle; an existing bundle gets a new version if anything changed.",
 )
+@version_option
 @click.option(
     "--backend",
     default="local",
@@ -223,19 +224,19 @@ def command(home: Home, /, labels: str, name: str, dry_run: bool, as_json: bool,
     from abs_core.labels import read_labels
     from abs_descriptions import estimate_cost, generate
     from abs_descriptions.bundles.repository import Repository
+    from abs_descriptions.bundles.versions import child_version
 
     if dry_run and options["report"] is not None:
         raise UsageError("--report and --dry-run exclude each other", remedy="Leave one of them out")
     label_set = read_labels(labels)
     repository = Repository.local(home.bundles)
-    repository.next_version(name)  # refuses an invalid name before the work that follows
+    child_version(repository, name, chosen=options["version"])  # refused before the work that follows
     provider = _provider(home, options)
-    prices = _prices(provider.model, options)
     inputs: dict[str, Any] = {
         "prompts": None if options["prompts"] == "auto" else options["prompts"],
         "plan": _plan(home, options, keep_derived=not dry_run),
         "journals": home.journals,
-        "prices": prices,
+        "prices": _prices(provider.model, options),
     }
     if dry_run:
         estimate = estimate_cost(label_set, name, provider, **inputs)
@@ -247,8 +248,7 @@ def command(home: Home, /, labels: str, name: str, dry_run: bool, as_json: bool,
             name,
             provider,
             output=repository,
-            max_cost=options["max_cost"],
-            report=options["report"],
+            **{option: options[option] for option in ("max_cost", "report", "version")},
             license=options["license_name"],
             progress=progress,
             may_ask=lambda: not interrupts.requested,
@@ -256,7 +256,7 @@ def command(home: Home, /, labels: str, name: str, dry_run: bool, as_json: bool,
         )
     if summary.reference is None:
         raise KeyboardInterrupt  # there is nothing but the journal
-    click.echo(json_text(summary.to_dict()) if as_json else _summary_text(summary))
+    click.echo(json_text(summary.to_dict()) if as_json else _summary_text(summary, options["version"]))
     return _exit_code(summary.result)
 
 
@@ -335,7 +335,7 @@ def _exit_code(result: GenerationResult) -> int:
     return 130 if result.stop in ("interrupted", "told to stop") else 3
 
 
-def _summary_text(summary: GenerationSummary) -> str:
+def _summary_text(summary: GenerationSummary, version: str | None) -> str:
     """The reference, what was kept, and why the rest was not."""
     from abs_descriptions.generation.report import rejection_counts
 
@@ -354,14 +354,16 @@ def _summary_text(summary: GenerationSummary) -> str:
     if not summary.is_new:
         lines.append("  unchanged: the store has this version already")
     if not result.complete:
-        lines.append(f"  PARTIAL: {_why_partial(result)}")
+        lines.append(f"  PARTIAL: {_why_partial(result, version)}")
     lines += [f"  {line}" for line in _short_classes(result)]
     lines += [f"  failed: {printable(reason)}" for reason in result.failures]
     lines += [f"  note: {remark}" for remark in result.remarks]
     return "\n".join(lines)
 
 
-def _why_partial(result: GenerationResult) -> str:
+def _why_partial(result: GenerationResult, version: str | None) -> str:
+    from abs_descriptions.bundles.references import parse_version
+
     if result.stop is None:
         short = counted(len(result.short), "class has", "classes have")
         why = f"{short} fewer than {result.wanted} descriptions"
@@ -369,7 +371,9 @@ def _why_partial(result: GenerationResult) -> str:
     why = {"cost limit": "the cost limit is reached", "failures": printable(result.reason)}.get(
         result.stop, "interrupted"
     )
-    return f"{why}; the same command resumes from here"
+    # a number that was chosen is taken now, by the partial bundle
+    command = "the same command" if parse_version(version or "") is None else "the command with another --version"
+    return f"{why}; {command} resumes from here"
 
 
 def _short_classes(result: GenerationResult) -> list[str]:

@@ -46,6 +46,7 @@ def import_descriptions(
     mapping: Path | None = None,
     skip_unknown: bool = False,
     parent: str | None = None,
+    version: str | None = None,
 ) -> Manifest:
     """Read another tool's file, match its classes and add the descriptions as a new version of a bundle.
 
@@ -66,12 +67,12 @@ def import_descriptions(
         mapping: a file that says which class a label means (``matching.read_mapping``).
         skip_unknown: whether labels that name no class, or that could mean several, are left out.
         parent: the bundle that the file was exported from.
+        version: of the bundle, as ``child_version`` takes it.
 
     Raises:
-        UsageError: a file whose format its ending and its texts leave open.
+        UsageError: a file whose format its ending and its texts leave open, or a version that cannot be.
         BundleError: a broken file, or a label that names no class or several.
-        LabelError: a file that gives one class two names.
-        StorageError: the store cannot be written.
+        LabelError: a file that gives one class two names. StorageError: the store cannot be written.
     """
     chosen, texts = recognized_format(file) if format_name is None else (format_name, read_external(file, format_name))
     _refuse_templates(file, texts)
@@ -82,7 +83,7 @@ def import_descriptions(
     matching = _matched(texts, labels, mapping, skip_unknown=skip_unknown)
     generator = import_generator(file, chosen, matching, labels.names).model_copy(update={"model": source})
     if origin is not None:
-        return _add_edited(repository, name, origin, generator, texts, matching, license)
+        return _add_edited(repository, name, version, origin, generator, texts, matching, license)
     records, rejected = to_records(texts, matching, generator.id)
     described = {record.class_id for record in records}
     if not records:
@@ -92,7 +93,7 @@ def import_descriptions(
         )
     _log_unusable(rejected, [entry.id for entry in labels.classes if entry.id not in {*described, *matching.missing}])
     content = _Content(labels, [generator], license, records, rejected, [], len(described) == len(labels.classes))
-    return _add(repository, name, repository.next_version(name), content)
+    return _add(repository, name, child_version(repository, name, chosen=version), content)
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ def _origin(
 def _add_edited(
     repository: Repository,
     name: str,
+    version: str | None,
     parent: Bundle,
     generator: Generator,
     texts: Sequence[ExternalText],
@@ -185,7 +187,7 @@ def _add_edited(
         [parent.reference],
         parent.header.complete and len(described) == len(parent.header.label_set.classes),
     )
-    return _add(repository, name, child_version(repository, name, [parent.header]), content)
+    return _add(repository, name, child_version(repository, name, [parent.header], version), content)
 
 
 def _matched(

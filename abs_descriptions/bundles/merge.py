@@ -103,6 +103,7 @@ def add_merged(
     bundles: Sequence[Bundle],
     *,
     name: str | None = None,
+    version: str | None = None,
     label_set: LabelSet | None = None,
     license: str | None = None,
     on_conflict: Literal["refuse", "first"] = "refuse",
@@ -113,18 +114,19 @@ def add_merged(
         repository: a local store.
         bundles: at least two.
         name: of the result; None: that of the first.
+        version: of the result, as ``child_version`` takes it.
         label_set: has the classes of all; None: they must have one label set.
         license: None: they must have one license.
         on_conflict: see the module's documentation.
 
     Raises:
-        UsageError: fewer than two bundles, or one twice.
+        UsageError: fewer than two bundles, one twice, or a version that cannot be.
         BundleError: a bundle that cannot be used, or one of the rules refuses. StorageError: the store is not written.
     """
     if len({bundle.digest for bundle in bundles}) != len(bundles) or len(bundles) < 2:
         raise UsageError("a merge needs at least two different bundles", remedy="Name each bundle once")
     chosen = bundles[0].header.name if name is None else name
-    version = child_version(repository, chosen, [bundle.header for bundle in bundles])
+    number = child_version(repository, chosen, [bundle.header for bundle in bundles], version)
     base = _common_parent(repository, bundles, label_set)
     if base is not None:
         _logger.info("three-way merge: %s is the common parent", base.reference)
@@ -134,7 +136,7 @@ def add_merged(
             path,
             [bundle.path for bundle in bundles],
             name=chosen,
-            version=version,
+            version=number,
             created=timestamp(),
             label_set=label_set,
             license=license,

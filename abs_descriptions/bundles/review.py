@@ -202,7 +202,15 @@ def write_reviewed(
     )
 
 
-def add_reviewed(repository: Repository, bundle: Bundle, path: Path, *, reviewer: str, name: str | None = None) -> str:
+def add_reviewed(
+    repository: Repository,
+    bundle: Bundle,
+    path: Path,
+    *,
+    reviewer: str,
+    name: str | None = None,
+    version: str | None = None,
+) -> str:
     """Carry out the decisions of a review file in a new version. What was decided is logged.
 
     Args:
@@ -211,24 +219,25 @@ def add_reviewed(repository: Repository, bundle: Bundle, path: Path, *, reviewer
         path: the review file that came back.
         reviewer: who decided, 1 to 1,000 characters.
         name: of the new bundle; None: that of the reviewed one.
+        version: of the new bundle, as ``child_version`` takes it.
 
     Returns:
         The pinned reference of the new version; of the bundle itself if nothing was decided.
 
     Raises:
-        as ``read_review_file`` and ``write_reviewed``; StorageError: the store cannot be written.
+        as ``read_review_file``, ``write_reviewed`` and ``child_version``; StorageError: the store cannot be written.
     """
     review = read_review_file(path, bundle)
     if not review.rows:
         _logger.info("the review file holds no decision, so there is no new version")
         return bundle.reference
     chosen = bundle.header.name if name is None else name
-    version = child_version(repository, chosen, [bundle.header])
+    number = child_version(repository, chosen, [bundle.header], version)
     others = _other_reviews(repository, bundle)
 
     def write(child: Path) -> Bundle:
         return write_reviewed(
-            child, bundle, review, reviewer=reviewer, name=chosen, version=version, created=timestamp()
+            child, bundle, review, reviewer=reviewer, name=chosen, version=number, created=timestamp()
         )
 
     manifest = add_version(repository, write)

@@ -284,20 +284,22 @@ class FilterOutput:
         repository: it gets a new version; if there is a ``file``, it only determines the version number.
         name: of the child; None: the parent's.
         file: the file to write; None: the repository.
+        version: of the child, as ``child_version`` takes it.
     """
 
     repository: Repository
     name: str | None = None
     file: Path | None = None
+    version: str | None = None
 
     def check(self, parent: Bundle) -> None:
         """Find out before any work whether ``write`` could write.
 
         Raises:
-            UsageError: an invalid name, or a file that is the parent itself.
+            UsageError: an invalid name or version, or a file that is the parent itself.
             StorageError: the repository, or the folder of the file, cannot be written.
         """
-        child_version(self.repository, self._name(parent), [parent.header])
+        child_version(self.repository, self._name(parent), [parent.header], self.version)
         check_output(self.file or self.repository)
         if self.file is not None:
             with storage_errors(self.file, "write"):
@@ -327,7 +329,7 @@ class FilterOutput:
             BundleError, StorageError: as ``write_child``, or the repository cannot be written.
         """
         name = self._name(parent)
-        version = child_version(self.repository, name, [parent.header])
+        version = child_version(self.repository, name, [parent.header], self.version)
 
         def write(path: Path, number: str, created: str) -> Bundle:
             return write_child(path, parent, filtered, name=name, version=number, created=created)

@@ -79,6 +79,7 @@ def generate(
     prices: Prices | None = None,
     max_cost: float | None = None,
     report: Path | None = None,
+    version: str | None = None,
     license: str = "not stated",
     progress: Progress = no_progress,
     may_ask: Callable[[], bool] = lambda: True,
@@ -92,12 +93,10 @@ def generate(
         name: of the bundle, and of its journal.
         provider: the language model, see ``build_provider``.
         output: a repository, which gets a new version, or the file to write.
-        prompts: a prompt set, a YAML file, or the id of a shipped set; None: ``default_prompts``.
-        plan: how many descriptions are wanted and how they are sampled.
-        journals: a folder. Replies are recorded in ``NAME.jsonl`` in it, and found again there; None records none.
-        prices: of the model; None computes no cost.
+        prompts, plan, journals, prices: as of ``estimate_cost``.
         max_cost: no request is sent that could exceed this cost; needs ``prices``.
         report: a .csv or .json file for one line about each class.
+        version: of the bundle, as ``child_version`` takes it; of a file ``X.Y.Z``, None being 1.0.0.
         license: of the descriptions.
         progress: shows how far the work is.
         may_ask: as in ``run_generation``.
@@ -114,7 +113,7 @@ def generate(
     inputs, budget = _Inputs.of(labels, name, provider, prompts, plan, journals), budget_of(prices, max_cost)
     if report is not None:
         check_report_path(report)
-    target = _Target(output, name, inputs.labels, license)
+    target = _Target(output, name, inputs.labels, license, version)
     target.check(describe_generator(inputs.prompts, provider, inputs.plan.parameters))
     monitor = GenerationMonitor(prices, progress, is_journaled=journals is not None)
     with monitor.spent_in_errors():
@@ -140,6 +139,13 @@ def estimate_cost(
     prices: Prices | None = None,
 ) -> CostEstimate:
     """What ``generate`` would request with the same arguments, and its cost. Sends nothing and writes nothing.
+
+    Args:
+        labels, name, provider: as of ``generate``.
+        prompts: a prompt set, a YAML file, or the id of a shipped set; None: ``default_prompts``.
+        plan: how many descriptions are wanted and how they are sampled.
+        journals: a folder. Replies are recorded in ``NAME.jsonl`` in it, and found again there; None records none.
+        prices: of the model; None computes no cost.
 
     Raises:
         LabelError, PromptError, UnknownNameError, UsageError: an input that cannot be used.
@@ -255,11 +261,18 @@ class _Target:
     name: str
     labels: LabelSet
     license: str
+    version: str | None
 
     def check(self, generator: Generator) -> None:
         """Write an empty bundle, so that what a bundle cannot hold is refused before anything is paid for."""
         with tempfile.TemporaryDirectory(dir=check_output(self.output), prefix=".checking-") as folder:
-            self.write(Path(folder) / f"{self.name}.jsonl", _FIRST_VERSION, timestamp(), generator)
+            self.write(Path(folder) / f"{self.name}.jsonl", self.number(), timestamp(), generator)
+
+    def number(self) -> str:
+        """The version of the bundle; errors as ``child_version``."""
+        if isinstance(self.output, Repository):
+            return child_version(self.output, self.name, chosen=self.version)
+        return self.version or _FIRST_VERSION
 
     def write(
         self, path: Path, version: str, created: str, generator: Generator, result: GenerationResult | None = None
@@ -291,10 +304,10 @@ def _keep(target: _Target, result: GenerationResult) -> tuple[str | None, bool]:
 
     repository = target.output
     if not isinstance(repository, Repository):
-        return write(repository, _FIRST_VERSION, timestamp()).reference, True
+        return write(repository, target.number(), timestamp()).reference, True
     same = find_same_version(repository, target.name, len(result.descriptions), write)
     if same is None:
-        version = child_version(repository, target.name)
+        version = target.number()
         return str(add_version(repository, lambda path: write(path, version, timestamp()))), True
     if repository.yank_of(same) is None and (current := repository.resolve(target.name)) != same:
         _logger.info(
