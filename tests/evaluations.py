@@ -58,7 +58,7 @@ class Bench(EvaluationObserver):
         """The result files of a run, in name order."""
         folder = self.run(dataset, methods, results=self.results, **options).folder
         assert folder is not None
-        return sorted(folder.iterdir())
+        return sorted(folder.glob("*.json"))
 
     def stages(self) -> Stages:
         """The stages of the model."""

@@ -170,6 +170,13 @@ class MethodFacts(ResultPart):
     )
 
 
+class PredictionFile(ResultPart):
+    """The file with the predictions of each image: its name, in the folder of the result; the digest of its bytes."""
+
+    name: str
+    digest: str = Field(pattern=_DIGEST)
+
+
 class Details(ResultPart):
     """What CLIP_benchmark has no key for."""
 
@@ -186,6 +193,9 @@ class Details(ResultPart):
     alarm: str | None
     difference: PairedComparison | None = Field(description="this method minus the base method of the run")
     right: str = Field(description="base64 of one bit an image, in order, most significant first: whether it is right")
+    predictions: PredictionFile | None = Field(
+        None, description="missing in older files, and where no files of results were asked for"
+    )
     baselines: list[BaselineCheck]
     warnings: list[str]
     notes: list[str]
@@ -236,6 +246,10 @@ class ResultRecord(ResultPart):
     def labels(self, names: Sequence[str]) -> tuple[str, ...]:
         """Several of its labels."""
         return tuple(map(self.label, names))
+
+    def with_predictions(self, file: PredictionFile) -> ResultRecord:
+        """The same result, with the file that its predictions are in."""
+        return self.model_copy(update={"details": self.details.model_copy(update={"predictions": file})})
 
     def may_share_labels(self, other: ResultRecord) -> bool:
         """Whether no label is known to differ; files written before labels had a digest hold none."""

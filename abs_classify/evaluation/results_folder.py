@@ -11,16 +11,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from abs_classify.evaluation.records import FORMAT, FORMAT_VERSION, ResultRecord
-from abs_core.canonical import digest
+from abs_classify.evaluation.predictions import RunPredictions
+from abs_classify.evaluation.records import FORMAT, FORMAT_VERSION, PredictionFile, ResultRecord
+from abs_core.canonical import digest, sha256_bytes
 from abs_core.errors import AbsError, ResultError, StorageError, UnknownNameError
-from abs_core.files import ensure_writable, is_file, is_folder, publish, storage_errors
+from abs_core.files import ensure_writable, is_file, is_folder, publish, sha256_file, storage_errors
 from abs_core.text import json_text
 
-__all__ = ["ResultsFolder", "RunSummary", "file_stem", "read_result", "read_results"]
+__all__ = ["ResultsFolder", "RunSummary", "file_stem", "read_predictions", "read_result", "read_results"]
 
 # the bits of a million images are 170 kB, and a run may skip many images; a larger file is no result
 _LARGEST = 64_000_000
+_PREDICTIONS = ".predictions.gz"
+_AGAIN = "Run the evaluation again; the cache makes that quick"
 _RUN = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{8}")
 
 
@@ -61,6 +64,25 @@ class ResultsFolder:
         if not publish(path, (json_text(value) + "\n").encode("utf-8")):
             raise StorageError(f"the result file {str(path)!r} exists already", remedy="Run the evaluation again")
         return path
+
+    def write_predictions(self, records: Sequence[ResultRecord], predictions: RunPredictions) -> list[ResultRecord]:
+        """Keep the predictions that results follow from, in a file beside them.
+
+        Args:
+            records: of one data set, model and label space, not yet written.
+            predictions: of all their methods.
+
+        Returns:
+            The results, each with the name of the file.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        data = predictions.encode()
+        file_digest = sha256_bytes(data)
+        name = f"{file_stem(records[0])}-{file_digest.removeprefix('sha256:')[:12]}{_PREDICTIONS}"
+        publish(self.root / records[0].details.run.id / name, data)
+        return [record.with_predictions(PredictionFile(name=name, digest=file_digest)) for record in records]
 
     def runs(self) -> list[Path]:
         """The folders of all runs, oldest first."""
@@ -145,6 +167,34 @@ class RunSummary:
 
 def _unique(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
+
+
+def read_predictions(folder: Path, record: ResultRecord) -> RunPredictions:
+    """What the methods of a run said of each image.
+
+    Args:
+        folder: of the result's file.
+        record: the result of one of the methods.
+
+    Raises:
+        StorageError: the file cannot be read, or is gone.
+        ResultError: the result was written before predictions were kept, or the file is damaged or of other images.
+    """
+    file = record.details.predictions
+    if file is None:
+        raise ResultError(
+            f"the result of {record.method!r} of run {record.details.run.id} has no predictions of each image",
+            remedy=_AGAIN,
+        )
+    if "/" in file.name or "\\" in file.name or not file.name.endswith(_PREDICTIONS):
+        raise ResultError(f"{file.name!r} is no name of a file of predictions", remedy=_AGAIN)
+    path = folder / file.name
+    with storage_errors(path, "read"):
+        is_same = sha256_file(path) == file.digest
+    predictions = RunPredictions.read(path) if is_same else None
+    if predictions is None or digest(list(predictions.images)) != record.details.data.images_digest:
+        raise ResultError(f"{str(path)!r} does not hold the predictions of its results", remedy=_AGAIN)
+    return predictions
 
 
 def read_results(path: Path) -> list[ResultRecord]:

@@ -23,6 +23,7 @@ from abs_classify.encoding.samples import OnError
 from abs_classify.encoding.stages import ModelSettings, Stages, open_stages
 from abs_classify.encoding.work import WorkCounts
 from abs_classify.evaluation.job import Evaluation, EvaluationJob, RankedPass, open_split, reseeded, run_job
+from abs_classify.evaluation.predictions import PredictionCollector
 from abs_classify.evaluation.records import ResultRecord, Run, records_of
 from abs_classify.evaluation.results_folder import ResultsFolder
 from abs_classify.evaluation.tables import tables_text
@@ -298,7 +299,7 @@ def _run(
     work = WorkCounts()
     with opened_store(place) as store:
         try:
-            run_sweep(sweep, partial(stages_of, store), keeper.keep, work, keeper.observer.ranked, progress)
+            run_sweep(sweep, partial(stages_of, store), keeper.keep, work, keeper.take, progress)
         finally:
             keeper.log_files()
             # a run that failed before it asked for anything has nothing to explain; the one before it has
@@ -372,6 +373,7 @@ class _Keeper:
         self.observer = EvaluationObserver() if observer is None else observer
         self.run_folder = None if folder is None else folder.root / run.id
         self.records: list[ResultRecord] = []
+        self._collector = PredictionCollector()
 
     def prepare(self, sweep: Sweep) -> None:
         """Prove that results can be kept, and tell what will run."""
@@ -381,10 +383,17 @@ class _Keeper:
         for reason in sweep.left_out:
             _logger.info("left out: %s", reason)
 
+    def take(self, ranked: RankedPass) -> None:
+        """Take in the rankings of a seed."""
+        if self._folder is not None:
+            self._collector.add(ranked)
+        self.observer.ranked(ranked)
+
     def keep(self, evaluation: Evaluation) -> None:
         """Keep the results of an evaluation."""
         records = records_of(evaluation, self._run)
         if self._folder is not None:
+            records = self._folder.write_predictions(records, self._collector.take())
             for record in records:
                 self._folder.write(record)
         self.records += records

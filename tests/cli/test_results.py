@@ -119,7 +119,7 @@ def test_compare_prints_a_line_for_each_method_and_all_digits_as_json(
 
 
 def test_a_damaged_file_is_named_and_the_run_still_listed(evaluate: Callable[..., Path], abs_command: Abs) -> None:
-    path = next(evaluate(methods="clip").iterdir())
+    path = next(evaluate(methods="clip").glob("*.json"))
     value = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**value, "surplus": 1}), encoding="utf-8")
     line = abs_command.refuses("results", "show", path)
