@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from abs_classify.classifier import Classifier, Prediction, Predictions
+    from abs_classify.evaluation.bundle_scoring import score_bundle
     from abs_classify.evaluation.comparison import compare
     from abs_classify.evaluation.sweep import EvaluationObserver, EvaluationResults, evaluate
     from abs_classify.explanation import Explanation, RankedClass
@@ -50,6 +51,7 @@ __all__ = [
     "load_model",
     "measure_usage",
     "register",
+    "score_bundle",
 ]
 
 _MODULES = {
@@ -79,6 +81,7 @@ _MODULES = {
     "get_method": "abs_classify.methods.table",
     "load_model": "abs_classify.models.registry",
     "register": "abs_classify.methods.table",
+    "score_bundle": "abs_classify.evaluation.bundle_scoring",
 }
 
 

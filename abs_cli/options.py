@@ -41,6 +41,7 @@ __all__ = [
     "choose_label_space",
     "class_options",
     "compute_options",
+    "fixed_views_option",
     "license_option",
     "model_of_folder",
     "model_options",
@@ -245,6 +246,16 @@ class _ViewNumber(click.ParamType[Any]):
         if number < 1:
             self.fail(f"must be a whole number from 1 on, or adaptive, got {value!r}", param, ctx)
         return number
+
+
+def fixed_views_option(function: F) -> F:
+    """Add ``--views`` for what looks at all views of every image; the library refuses the word adaptive."""
+    return click.option(
+        "--views",
+        type=_ViewNumber(),
+        metavar="N",
+        help="Number of views of each kind.  [default: the method's own number]",
+    )(function)
 
 
 def views_options(function: F) -> F:

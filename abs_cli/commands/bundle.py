@@ -24,6 +24,7 @@ COMMANDS = {
     "ls": ("bundle:list_command", "List the bundles of the local store and those that ship with the toolkit."),
     "show": ("bundle:show_command", "Show the header and the sentences of a bundle."),
     "validate": ("bundle:validate_command", "Check every rule of the format."),
+    "score": ("bundle_scoring:score_command", "Say which sentences of a bundle help and which hurt, on images."),
     "diff": ("bundle_changes:diff_command", "Show what one bundle has that another has not, by class and sentence."),
     "merge": ("bundle_changes:merge_command", "Make one bundle from several."),
     "review": (
