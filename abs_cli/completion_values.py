@@ -24,11 +24,13 @@ __all__ = [
     "complete_format",
     "complete_images",
     "complete_labels",
+    "complete_location",
     "complete_method",
     "complete_methods",
     "complete_model",
     "complete_prompts",
     "complete_provider",
+    "complete_remote",
     "complete_run",
     "complete_source",
     "complete_templates",
@@ -103,6 +105,22 @@ def complete_bundle(home: Home) -> Iterable[str]:
     from abs_descriptions.bundles.versions import shipped_bundles
 
     return [*Repository.local(home.bundles).names(), *shipped_bundles()]
+
+
+@_completer()
+def complete_remote(home: Home) -> Iterable[str]:
+    """The names of ``abs bundle remote ls``."""
+    from abs_descriptions.bundles.remotes import Remotes
+
+    return [remote.name for remote in Remotes(home.remotes).list()]
+
+
+@_completer(or_file=True)
+def complete_location(home: Home) -> Iterable[str]:
+    """The names of remotes, or a folder."""
+    from abs_descriptions.bundles.remotes import Remotes
+
+    return [remote.name for remote in Remotes(home.remotes).list()]
 
 
 @_completer(or_file=True)

@@ -57,6 +57,11 @@ class Home:
         return self.root / "bundles"
 
     @property
+    def remotes(self) -> Path:
+        """The file with the names of the places that bundles are pushed to and pulled from."""
+        return self.root / "remotes.json"
+
+    @property
     def journals(self) -> Path:
         """The append-only journals of replies from language models."""
         return self.root / "journals"

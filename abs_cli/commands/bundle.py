@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from abs_cli.completion_values import complete_bundle
+from abs_cli.completion_values import complete_bundle, complete_location
 from abs_cli.console import LazyGroup, note
 from abs_core.errors import AbsError, UsageError
 from abs_core.home import Home
@@ -38,6 +38,7 @@ COMMANDS = {
         "bundle_sharing:pull_command",
         "Fetch a bundle from a folder, a bucket, a web server or the Hugging Face hub, and check it.",
     ),
+    "remote": ("bundle_remotes:remote_group", "Name the places that bundles are pushed to and pulled from."),
     "yank": ("bundle_changes:yank_command", "Mark a version as one that should not be used, and say why."),
     "rm": ("bundle_changes:rm_command", "Remove a version from the local store."),
 }
@@ -53,7 +54,12 @@ def command() -> None:
     "--json", "as_json", is_flag=True, help="Print JSON: one object per bundle; `yanked` is the reason or null."
 )
 @click.option(
-    "--remote", metavar="LOCATION", help="List the bundles at LOCATION instead, a place as for `abs bundle pull`."
+    "--remote",
+    is_flag=False,
+    flag_value="",
+    metavar="[LOCATION]",
+    help="List the bundles at LOCATION instead, a place as for `abs bundle pull`.  [LOCATION: the default remote]",
+    shell_complete=complete_location,
 )
 @click.option(
     "--limit",
@@ -64,6 +70,7 @@ def command() -> None:
 @click.pass_obj
 def list_command(home: Home, as_json: bool, remote: str | None, limit: int | None) -> None:
     """List the bundles of the local store and those that ship with the toolkit, each with its full reference."""
+    from abs_descriptions.bundles.remotes import Remotes
     from abs_descriptions.bundles.repository import Repository
 
     if remote is None:
@@ -71,7 +78,7 @@ def list_command(home: Home, as_json: bool, remote: str | None, limit: int | Non
             raise UsageError("--limit needs --remote", remedy="Leave out --limit, or give --remote LOCATION")
         _print_local(home, as_json)
         return
-    repository = Repository.open(remote)
+    repository = Repository.open(Remotes(home.remotes).find(remote or None).location)
     catalogue = repository.catalogue(limit or 1000)
     for problem in catalogue.problems:
         note(f"left out: {problem}")

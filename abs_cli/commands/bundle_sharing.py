@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from abs_cli.completion_values import complete_bundle, complete_format, complete_labels
+from abs_cli.completion_values import complete_bundle, complete_format, complete_labels, complete_location
 from abs_cli.console import note
 from abs_cli.options import license_option, version_option
 from abs_core.errors import UsageError
@@ -174,18 +174,19 @@ def export_command(
 
 @click.command("push")
 @click.argument("reference", metavar="BUNDLE", shell_complete=complete_bundle)
-@click.argument("location")
+@click.argument("location", required=False, shell_complete=complete_location)
 @click.option("--with-parents", is_flag=True, help="Also copy the bundles that it was made from, and their parents.")
 @click.pass_obj
-def push_command(home: Home, reference: str, location: str, with_parents: bool) -> None:
+def push_command(home: Home, reference: str, location: str | None, with_parents: bool) -> None:
     """Copy a bundle of the local store to a folder, s3://, gs:// or hf://datasets/OWNER/NAME, and print its reference.
 
     A version that exists there with other content is never overwritten. Credentials come from the environment, never
-    from LOCATION.
+    from LOCATION, which may be the name of a remote, and be left out where there is a default (`abs bundle remote`).
     """
+    from abs_descriptions.bundles.remotes import Remotes
     from abs_descriptions.bundles.sharing import copy_bundles
 
-    store, remote = Repository.local(home.bundles), Repository.open(location)
+    store, remote = Repository.local(home.bundles), Repository.open(Remotes(home.remotes).find(location).location)
     refuse_shipped(store, reference)
     for bundle in copy_bundles(reference, store, remote, with_parents=with_parents):
         note(f"{'pushed to' if bundle.is_new else 'already in'} {remote.address}")
@@ -194,18 +195,20 @@ def push_command(home: Home, reference: str, location: str, with_parents: bool) 
 
 @click.command("pull")
 @click.argument("reference", metavar="BUNDLE", shell_complete=complete_bundle)
-@click.argument("location")
+@click.argument("location", required=False, shell_complete=complete_location)
 @click.option("--with-parents", is_flag=True, help="Also copy the bundles that it was made from, and their parents.")
 @click.pass_obj
-def pull_command(home: Home, reference: str, location: str, with_parents: bool) -> None:
+def pull_command(home: Home, reference: str, location: str | None, with_parents: bool) -> None:
     """Fetch a bundle from a folder, s3://, gs://, http(s):// or hf://datasets/OWNER/NAME@COMMIT.
 
     Digest, header and every record are checked before it enters the local store. Prints the pinned reference.
-    NAME means the latest version that is not yanked; NAME@VERSION#sha256:... can only mean one file.
+    NAME means the latest version that is not yanked; NAME@VERSION#sha256:... can only mean one file. LOCATION may be
+    the name of a remote, and be left out where there is a default (`abs bundle remote`).
     """
+    from abs_descriptions.bundles.remotes import Remotes
     from abs_descriptions.bundles.sharing import copy_bundles
 
-    remote = Repository.open(location)
+    remote = Repository.open(Remotes(home.remotes).find(location).location)
     if remote.address.startswith("http:") and "#" not in reference:
         note("http: is not encrypted; whoever is between can change what comes, unless the reference pins its digest")
     for bundle in copy_bundles(reference, remote, Repository.local(home.bundles), with_parents=with_parents):

@@ -314,6 +314,13 @@ PROTOCOLS = {
     "hf": "//datasets/OWNER/NAME@REVISION",
 }
 
+_SECRETS = "Credentials come from the environment, see docs/sharing.md"
+
+# as AWS, the Hugging Face hub, GitHub and GitLab make them, and JSON web tokens
+_TOKEN = re.compile(
+    r"AKIA[0-9A-Z]{16}|hf_\w{30}|gh[a-z]_\w{30}|github_pat_\w{30}|glpat-[\w-]{20}|eyJ[\w-]{10,}\.eyJ[\w-]{10}"
+)
+
 # Two letters at least: "C:" is a drive.
 _PROTOCOL = re.compile(r"([A-Za-z][A-Za-z0-9+._-]+):")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}(:[0-9]{1,5})?")
@@ -363,6 +370,8 @@ def parse_location(text: str) -> Location:
     if match is None:
         return _folder(text)
     protocol, rest = match[1].lower(), text[match.end() :]
+    if _TOKEN.search(rest):
+        raise UsageError("the location holds what looks like an access token", remedy=_SECRETS)
     if protocol not in PROTOCOLS:
         valid = [f"{name}:{form}" for name, form in PROTOCOLS.items()]
         raise UnknownNameError("protocol", protocol[:20], valid)
@@ -403,5 +412,5 @@ def _hub(rest: str) -> Location:
 def _refused(protocol: str, problem: str) -> UsageError:
     return UsageError(
         f"the {protocol}: location {problem}",
-        remedy=f"Write {protocol}:{PROTOCOLS[protocol]}; credentials come from the environment, see docs/sharing.md",
+        remedy=f"Write {protocol}:{PROTOCOLS[protocol]}; {_SECRETS[0].lower()}{_SECRETS[1:]}",
     )
