@@ -35,6 +35,10 @@ class Hub:
     lfs: dict[str, bytes] = field(default_factory=dict)
     ignored: str = ""
     """Files of datasets that end so are left out of commits, as a .gitignore would have it."""
+    branches: dict[str, str] = field(default_factory=dict)
+    """A dataset and a branch, as org/pets@review -> the key of its commits in ``datasets``."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """A dataset and a tag, as org/pets@v1 -> a commit."""
     requests: list[str] = field(default_factory=list)
     failing: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     """Statuses and headers with which the next requests are answered, the last one first."""
@@ -74,13 +78,13 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             self._answer(body=True)
 
         def _answer(self, body: bool) -> None:
-            path = unquote(self.path.partition("?")[0]).strip("/")
-            hub.requests.append(f"{self.command} {path}")
+            path = self.path.partition("?")[0].strip("/")
+            hub.requests.append(f"{self.command} {unquote(path)}")
             if hub.failing:
                 status, headers = hub.failing.pop()
                 self._body()
                 return self._send(b"busy", headers, True, status)
-            parts = path.split("/")
+            parts = [unquote(part) for part in path.split("/")]
             if parts[0] == "lfs":
                 hub.lfs[parts[1]] = self._body()
                 return self._send(b"", {}, True)
@@ -116,19 +120,23 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
         def _dataset(self, repository: str, endpoint: str, revision: str, path: str, body: bool) -> None:
             if repository not in hub.datasets or repository in hub.gated:
                 return self._refuse(repository)
-            commits = hub.datasets[repository]
-            names = {commit_name(repository, number): number for number in range(len(commits))}
-            number = len(commits) - 1 if revision == "main" else names.get(revision)
-            if number is None:
+            key, revision = hub.branches.get(f"{repository}@{revision}", repository), unquote(revision)
+            revision = hub.tags.get(f"{repository}@{revision}", revision)
+            keys = [repository, *(value for name, value in hub.branches.items() if name.startswith(f"{repository}@"))]
+            known = {commit_name(name, n): (name, n) for name in keys for n in range(len(hub.datasets[name]))}
+            if revision == "main" or key != repository:
+                known[revision] = key, len(hub.datasets[key]) - 1
+            if revision not in known:
                 return self._send(b"", {"X-Error-Code": "RevisionNotFound"}, body, 404)
-            files, commit = commits[number], commit_name(repository, number)
+            key, number = known[revision]
+            files, commit = hub.datasets[key][number], commit_name(key, number)
             match endpoint:
                 case "revision":
                     return self._json({"id": repository, "sha": commit, "siblings": [], "tags": []}, body)
                 case "resolve":
                     return self._file(files.get(path), commit, body)
                 case "tree":
-                    entries = _tree(files, path)
+                    entries = _tree(files, path, deep="recursive=True" in self.path or "recursive=true" in self.path)
                     return self._json(entries, body) if entries or not path else self._send(b"", _NO_ENTRY, body, 404)
                 case "paths-info":
                     asked = parse_qs(self._body().decode())["paths"]
@@ -137,24 +145,27 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                     asked = json.loads(self._body())["files"]
                     return self._json({"files": [_mode(file) for file in asked]}, body)
                 case "commit":
-                    return self._commit(repository, self._body())
+                    return self._commit(repository, key, self._body())
             raise AssertionError(endpoint)
 
-        def _commit(self, repository: str, body: bytes) -> None:
+        def _commit(self, repository: str, key: str, body: bytes) -> None:
             lines = [json.loads(line) for line in body.splitlines()]
             with hub.lock:
-                commits = hub.datasets[repository]
-                if lines[0]["value"].get("parentCommit") not in (None, commit_name(repository, len(commits) - 1)):
+                commits = hub.datasets[key]
+                if lines[0]["value"].get("parentCommit") not in (None, commit_name(key, len(commits) - 1)):
                     hub.refused += 1
                     text = json.dumps({"error": "A commit has happened since. Please refresh and try again."})
                     return self._send(text.encode(), {"Content-Type": "application/json"}, True, 412)
                 files = dict(commits[-1])
                 for line in lines[1:]:
                     value = line["value"]
+                    if line["key"] == "deletedFile":
+                        del files[value["path"]]
+                        continue
                     data = hub.lfs[value["oid"]] if line["key"] == "lfsFile" else base64.b64decode(value["content"])
                     files[value["path"]] = data
                 commits.append(files)
-                commit = commit_name(repository, len(commits) - 1)
+                commit = commit_name(key, len(commits) - 1)
             url = f"{hub.address}/datasets/{repository}/commit/{commit}"
             return self._json({"success": True, "commitOid": commit, "commitUrl": url, "hookOutput": ""}, True)
 
@@ -210,8 +221,10 @@ def _entry(path: str, data: bytes) -> dict[str, Any]:
     return {"type": "file", "oid": hashlib.sha1(data).hexdigest(), "size": len(data), "path": path}
 
 
-def _tree(files: dict[str, bytes], folder: str) -> list[dict[str, Any]]:
+def _tree(files: dict[str, bytes], folder: str, deep: bool) -> list[dict[str, Any]]:
     prefix = folder + "/" if folder else ""
+    if deep:
+        return [_entry(path, data) for path, data in files.items() if path.startswith(prefix)]
     entries: dict[str, dict[str, Any]] = {}
     for path, data in files.items():
         if path.startswith(prefix):

@@ -23,6 +23,7 @@ __all__ = [
     "EditableStorage",
     "Location",
     "Storage",
+    "StoredFile",
     "code_of",
     "fetch",
     "may_pass",
@@ -103,6 +104,21 @@ class Blob:
     digest: str
 
 
+@dataclass(frozen=True)
+class StoredFile:
+    """A file in a storage.
+
+    Args:
+        path: relative to the storage.
+        size: in bytes.
+        modified: when it was written last, in seconds since 1970; None where the storage does not say it.
+    """
+
+    path: str
+    size: int
+    modified: float | None
+
+
 class Storage(ABC):
     """A place with files for a ``Repository``. Paths are relative to it, with ``/``.
 
@@ -110,10 +126,12 @@ class Storage(ABC):
         address: where it is, for messages and records: without secrets, and with the commit where there is one.
         root: its folder, if it is one on this machine that only we write, so that its files are read where they are;
             None: others write there as well, and nothing that is read there is trusted until it has been checked.
+        keeps_deleted: what stays of files that are deleted there, continuing "the bytes stay "; empty if nothing does.
     """
 
     address: str
     root: Path | None = None
+    keeps_deleted = ""
 
     @abstractmethod
     def names(self, folder: str) -> Sequence[str]:
@@ -153,6 +171,33 @@ class Storage(ABC):
 
         Raises:
             StorageError: it cannot be written.
+        """
+
+    @abstractmethod
+    def files(self, folder: str) -> Sequence[StoredFile]:
+        """The files below a folder, at any depth, in any order; "" for all of them; none if there is no such folder.
+
+        Raises:
+            StorageError: it cannot be read. UsageError: it cannot be listed.
+        """
+
+    @abstractmethod
+    def restore(self, blobs: Sequence[Blob]) -> None:
+        """Write files whose paths stand for their bytes, whatever is there.
+
+        Raises:
+            StorageError: one cannot be written. UsageError: nothing can.
+        """
+
+    @abstractmethod
+    def delete(self, files: Sequence[StoredFile]) -> Sequence[StoredFile]:
+        """Remove files, of those that were listed here only the ones that nobody wrote since.
+
+        Returns:
+            What is gone.
+
+        Raises:
+            StorageError: one cannot be removed. UsageError: nothing can.
         """
 
 
@@ -311,7 +356,7 @@ PROTOCOLS = {
     "gs": "//BUCKET/FOLDER",
     "http": "//HOST/FOLDER (to pull from)",
     "https": "//HOST/FOLDER (to pull from)",
-    "hf": "//datasets/OWNER/NAME@REVISION",
+    "hf": "//datasets/OWNER/NAME, then /FOLDER and @REVISION if need be",
 }
 
 _SECRETS = "Credentials come from the environment, see docs/sharing.md"
@@ -329,7 +374,9 @@ _SEGMENT = re.compile(r"[A-Za-z0-9_.=+,~%-]{1,200}")
 
 _HUB = re.compile(
     r"datasets/(?P<repo>[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95})"
-    r"(?:@(?P<revision>[A-Za-z0-9][A-Za-z0-9_.-]{0,99}))?"
+    r"(?P<folder>(?:/[A-Za-z0-9_.=+,~-]{1,200}){0,20})"
+    # a slash in the name of a branch is quoted, as the hub itself wants it; only its own references need not
+    r"(?:@(?P<revision>refs/(?:pr|convert)/[A-Za-z0-9_.-]{1,99}|[A-Za-z0-9](?:[A-Za-z0-9_.-]|%2[Ff]){0,99}))?"
 )
 
 
@@ -341,18 +388,26 @@ class Location:
         protocol: a key of ``PROTOCOLS``.
         path: a folder; ``bucket/folder``; ``host/folder``; for hf ``OWNER/NAME``. Without a final slash.
         revision: for hf a branch, a tag or a commit; else empty.
+        folder: for hf the one in the repository, without slashes around it; else empty.
     """
 
     protocol: str
     path: str
     revision: str = ""
+    folder: str = ""
 
     def __str__(self) -> str:
         if self.protocol == "file":
             return self.path
         if self.protocol == "hf":
-            return f"hf://datasets/{self.path}" + (f"@{self.revision}" if self.revision else "")
+            return self.at_revision(self.revision)
         return f"{self.protocol}://{self.path}"
+
+    def at_revision(self, revision: str) -> str:
+        """Of hf: the same place at another revision; empty for none."""
+        folder = f"/{self.folder}" if self.folder else ""
+        quoted = revision if revision.startswith("refs/") else revision.replace("/", "%2F")
+        return f"hf://datasets/{self.path}{folder}" + (f"@{quoted}" if quoted else "")
 
 
 def parse_location(text: str) -> Location:
@@ -404,9 +459,10 @@ def _address(protocol: str, rest: str) -> Location:
 
 def _hub(rest: str) -> Location:
     match = _HUB.fullmatch(rest.rstrip("/"))
-    if match is None or ".." in rest:
-        raise _refused("hf", "names no dataset repository")
-    return Location("hf", match["repo"], match["revision"] or "")
+    if match is None or ".." in rest or "/./" in rest:
+        raise _refused("hf", "names no dataset repository, or has its folder after the revision")
+    revision = (match["revision"] or "").replace("%2f", "%2F").replace("%2F", "/")
+    return Location("hf", match["repo"], revision, match["folder"].strip("/"))
 
 
 def _refused(protocol: str, problem: str) -> UsageError:

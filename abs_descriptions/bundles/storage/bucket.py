@@ -7,7 +7,9 @@ before anything else is written.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -19,6 +21,7 @@ from abs_descriptions.bundles.storage.base import (
     Blob,
     Location,
     Storage,
+    StoredFile,
     code_of,
     problem_of,
     status_of,
@@ -28,6 +31,10 @@ __all__ = ["BucketStorage", "open_bucket"]
 
 _TIMEOUT = 60.0  # seconds
 _PROOF = "conditional-write"
+_MAX_FILES = 1_000_000
+
+# Seconds after which a file that is there already is written again by a push: garbage is collected by age.
+_YOUNG = 600.0
 
 # botocore's mode that waits longer where a bucket asks for fewer requests
 _RETRIES = {"max_attempts": 5, "mode": "standard"}
@@ -104,10 +111,47 @@ class BucketStorage(Storage):
     def publish(self, blobs: Sequence[Blob], path: str, data: bytes) -> bool:
         try:
             for blob in blobs:
-                self._put(blob)
+                if not self._is_kept(blob, path):
+                    self._client.put_file(str(blob.file), f"{self._root}/{blob.path}")
             return self._create(path, data)
         except Exception as error:
             raise problem_of(error, "write", self.address) from None
+
+    def files(self, folder: str) -> Sequence[StoredFile]:
+        place = f"{self._root}/{folder}".rstrip("/")
+        try:
+            entries = self._client.find(place, detail=True)
+        except FileNotFoundError as error:
+            if code_of(error) or not self._has_bucket():
+                raise problem_of(error, "read", self.address) from None
+            return []
+        except Exception as error:
+            raise problem_of(error, "read", self.address) from None
+        return [
+            StoredFile(str(path).removeprefix(f"{self._root}/"), int(entry["size"]), _modified(entry))
+            for path, entry in islice(entries.items(), _MAX_FILES)
+        ]
+
+    def restore(self, blobs: Sequence[Blob]) -> None:
+        try:
+            for blob in blobs:
+                self._client.put_file(str(blob.file), f"{self._root}/{blob.path}")
+        except Exception as error:
+            raise problem_of(error, "write", self.address) from None
+
+    def delete(self, files: Sequence[StoredFile]) -> Sequence[StoredFile]:
+        """As for every storage, as far as a second listing shows it: there is no deletion on a condition."""
+        if not files:
+            return files
+        folders = {file.path.partition("/")[0] for file in files}
+        now = {file for folder in sorted(folders) for file in self.files(folder)}
+        unchanged = [file for file in files if file in now]
+        try:
+            if unchanged:
+                self._client.rm([f"{self._root}/{file.path}" for file in unchanged])
+        except Exception as error:
+            raise problem_of(error, "remove files from", self.address) from None
+        return unchanged
 
     def _has_bucket(self) -> bool:
         """Whether the bucket exists: S3 says so itself, and of Google's the client hides it for a folder."""
@@ -121,15 +165,23 @@ class BucketStorage(Storage):
             raise problem_of(error, "read", self.address) from None
         return True
 
-    def _put(self, blob: Blob) -> None:
-        target = f"{self._root}/{blob.path}"
+    def _is_kept(self, blob: Blob, manifest: str) -> bool:
+        """Whether a file is there and will stay: it is young, or the manifest that names it is there."""
         try:
             # Buckets show no part of a file, so one of the right length is the one, or somebody's forgery: see pull.
-            if self._client.info(target)["size"] == blob.file.stat().st_size:
-                return
+            entry = self._client.info(f"{self._root}/{blob.path}")
         except FileNotFoundError:
-            pass
-        self._client.put_file(str(blob.file), target)
+            return False
+        if entry["size"] != blob.file.stat().st_size:
+            return False
+        modified = _modified(entry)
+        if modified is not None and time.time() - modified < _YOUNG:
+            return True
+        try:
+            self._client.info(f"{self._root}/{manifest}")
+        except FileNotFoundError:
+            return False
+        return True
 
     def _create(self, path: str, data: bytes) -> bool:
         try:
@@ -142,3 +194,14 @@ class BucketStorage(Storage):
                 return False
             raise
         return True
+
+
+def _modified(entry: Any) -> float | None:
+    """When an object was written: s3fs has a time, gcsfs a text."""
+    value = entry.get("LastModified") or entry.get("mtime") or entry.get("updated")
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    return value.timestamp() if isinstance(value, datetime) else None

@@ -1,4 +1,5 @@
-"""A dataset repository of the Hugging Face hub. What is read belongs to one commit; a push is one commit.
+"""A dataset repository of the Hugging Face hub, or a folder in one. What is read belongs to one commit; a push is one
+commit.
 
 A commit names the one that it follows, and the hub refuses it if that is no longer the last one. So of two pushes of
 one version the later one starts again, finds the version there, and does not write.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -20,6 +21,7 @@ from abs_descriptions.bundles.storage.base import (
     Blob,
     Location,
     Storage,
+    StoredFile,
     may_pass,
     problem_of,
     retried,
@@ -31,23 +33,27 @@ __all__ = ["HubStorage"]
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ATTEMPTS = 6
 _TIMEOUT = 30.0  # seconds
+_MAX_FILES = 1_000_000
 
 
 class HubStorage(Storage):
-    """A dataset repository as a storage.
+    """A dataset repository, or a folder in one, as a storage.
 
     Args:
         location: of the repository. The token is the one that the hub's client finds.
     """
 
+    keeps_deleted = "in earlier commits of the repository"
+
     def __init__(self, location: Location) -> None:
         hub = require("huggingface_hub")
-        self._add = hub.CommitOperationAdd
+        self._add, self._delete = hub.CommitOperationAdd, hub.CommitOperationDelete
         self._api: Any = hub.HfApi()
         self._files: Any = hub.HfFileSystem(skip_instance_cache=True)
-        self._repo, self._revision = location.path, location.revision or "main"
+        self._location, self._repo, self._revision = location, location.path, location.revision or "main"
+        self._prefix = f"{location.folder}/" if location.folder else ""
         self._commit = ""
-        self.address = f"hf://datasets/{self._repo}@{self._revision}"
+        self.address = location.at_revision(self._revision)
 
     def names(self, folder: str) -> Sequence[str]:
         try:
@@ -90,12 +96,73 @@ class HubStorage(Storage):
             raise UsageError(f"{self.address} is a commit, which cannot change", remedy="Push to a branch")
 
     def publish(self, blobs: Sequence[Blob], path: str, data: bytes) -> bool:
-        for attempt in range(_ATTEMPTS):
-            self._move_to(self._last_commit())
+        manifest = (self._add(path_in_repo=self._prefix + path, path_or_fileobj=data),)
+
+        def write() -> bool:
             if self._has(path):
                 return False
+            self._write_commit([*self._additions(blobs), *manifest], f"Add {path}")
+            return True
+
+        return self._write_until_it_lasts(write)
+
+    def files(self, folder: str) -> Sequence[StoredFile]:
+        if not self._commit:
+            self._move_to(self._last_commit())
+        place = (self._prefix + folder).strip("/") or None
+        try:
+            entries = retried(
+                lambda: list(
+                    islice(
+                        self._api.list_repo_tree(
+                            self._repo, place, recursive=True, revision=self._commit, repo_type="dataset"
+                        ),
+                        _MAX_FILES,
+                    )
+                )
+            )
+        except Exception as error:
+            if place is not None and type(error).__name__ in ("EntryNotFoundError", "RemoteEntryNotFoundError"):
+                return []
+            raise problem_of(error, "read", self.address) from None
+        sizes = [(str(entry.path), getattr(entry, "size", None)) for entry in entries]
+        return [StoredFile(path.removeprefix(self._prefix), size, None) for path, size in sizes if size is not None]
+
+    def restore(self, blobs: Sequence[Blob]) -> None:
+        def write() -> bool:
+            self._write_commit(self._additions(blobs), f"Restore {len(blobs)} files")
+            return True
+
+        self.check_writable()
+        self._write_until_it_lasts(write)
+
+    def delete(self, files: Sequence[StoredFile]) -> Sequence[StoredFile]:
+        """As for every storage, in one commit on the one that was listed: the hub refuses it if another came between."""
+        self.check_writable()
+        if not files:
+            return files
+        removals = [self._delete(path_in_repo=self._prefix + file.path, is_folder=False) for file in files]
+        try:
+            self._write_commit(removals, f"Remove {len(files)} files that nothing names")
+        except StorageError:
+            raise
+        except Exception as error:
+            if status_of(error) in (409, 412):
+                raise StorageError(
+                    f"{self.address} was just changed; nothing was removed", remedy="Try again"
+                ) from None
+            raise problem_of(error, "write", self.address) from None
+        return files
+
+    def _additions(self, blobs: Sequence[Blob]) -> list[Any]:
+        return [self._add(path_in_repo=self._prefix + blob.path, path_or_fileobj=str(blob.file)) for blob in blobs]
+
+    def _write_until_it_lasts(self, write: Callable[[], bool]) -> bool:
+        """Write on the last commit, again on the next one where another came between; what ``write`` returned."""
+        for attempt in range(_ATTEMPTS):
+            self._move_to(self._last_commit())
             try:
-                self._move_to(self._write_commit(self._commit, blobs, path, data))
+                return write()
             except StorageError:
                 raise
             except Exception as error:
@@ -103,36 +170,37 @@ class HubStorage(Storage):
                 if status_of(error) not in (409, 412) and not may_pass(error):
                     raise problem_of(error, "write", self.address) from None
                 time.sleep(0.2 * 2**attempt)
-            else:
-                return True
         raise StorageError(f"{self.address} keeps changing or failing", remedy="Try again later")
 
-    def _write_commit(self, parent: str, blobs: Sequence[Blob], path: str, data: bytes) -> str:
-        """Write one commit that follows ``parent``; its hash."""
-        additions = [self._add(path_in_repo=blob.path, path_or_fileobj=str(blob.file)) for blob in blobs]
+    def _write_commit(self, operations: Sequence[Any], message: str) -> None:
+        """Write one commit that follows the one that is read, and read at it from now on."""
         info = self._api.create_commit(
             repo_id=self._repo,
             repo_type="dataset",
             revision=self._revision,
-            parent_commit=parent,
-            operations=[*additions, self._add(path_in_repo=path, path_or_fileobj=data)],
-            commit_message=f"Add {path}",
+            parent_commit=self._commit,
+            operations=operations,
+            commit_message=message,
         )
         commit = self._require_commit(info.oid)
-        pushed = {path, *(blob.path for blob in blobs)}
-        present = self._api.get_paths_info(self._repo, sorted(pushed), revision=commit, repo_type="dataset")
-        if {entry.path for entry in present} != pushed:  # the client leaves out what a .gitignore there names
+        added = {operation.path_in_repo for operation in operations if isinstance(operation, self._add)}
+        present = (
+            self._api.get_paths_info(self._repo, sorted(added), revision=commit, repo_type="dataset") if added else ()
+        )
+        if {entry.path for entry in present} != added:  # the client leaves out what a .gitignore there names
             raise StorageError(
                 f"the commit {commit} of {self.address} lacks a part of what was pushed",
                 remedy="Take lines that match objects/ or versions/ out of its .gitignore, and push again",
             )
-        return commit
+        self._move_to(commit)
 
     def _has(self, path: str) -> bool:
         try:
             # Not the file system's exists(), which takes a failed request for a no.
             present = retried(
-                lambda: self._api.get_paths_info(self._repo, [path], revision=self._commit, repo_type="dataset")
+                lambda: self._api.get_paths_info(
+                    self._repo, [self._prefix + path], revision=self._commit, repo_type="dataset"
+                )
             )
         except Exception as error:
             raise problem_of(error, "read", self.address) from None
@@ -141,12 +209,12 @@ class HubStorage(Storage):
     def _path(self, path: str) -> str:
         if not self._commit:
             self._move_to(self._last_commit())
-        return f"datasets/{self._repo}@{self._commit}/{path}"
+        return f"datasets/{self._repo}@{self._commit}/{self._prefix}{path}"
 
     def _move_to(self, commit: str) -> None:
         """Read at this commit from now on."""
         self._commit = commit
-        self.address = f"hf://datasets/{self._repo}@{commit}"
+        self.address = self._location.at_revision(commit)
 
     def _last_commit(self) -> str:
         try:

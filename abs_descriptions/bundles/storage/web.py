@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from abs_core.errors import DownloadError, StorageError, UsageError
 from abs_core.http import read_url
-from abs_descriptions.bundles.storage.base import MAX_NAMES, Blob, Location, Storage, fetch
+from abs_descriptions.bundles.storage.base import MAX_NAMES, Blob, Location, Storage, StoredFile, fetch
 
 __all__ = ["WebStorage"]
 
@@ -55,3 +55,16 @@ class WebStorage(Storage):
     def publish(self, blobs: Sequence[Blob], path: str, data: bytes) -> bool:  # noqa: ARG002
         self.check_writable()
         return False
+
+    def files(self, folder: str) -> Sequence[StoredFile]:  # noqa: ARG002
+        raise UsageError(
+            f"what is in {self.address} cannot be listed whole",
+            remedy="Name the folder or the bucket that the server shows",
+        )
+
+    def restore(self, blobs: Sequence[Blob]) -> None:  # noqa: ARG002
+        self.check_writable()
+
+    def delete(self, files: Sequence[StoredFile]) -> Sequence[StoredFile]:
+        self.check_writable()
+        return files

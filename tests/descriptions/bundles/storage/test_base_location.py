@@ -25,6 +25,9 @@ from abs_descriptions.bundles.storage import parse_location
         ("https://example.org", "https://example.org"),
         ("hf://datasets/org/birds", "hf://datasets/org/birds"),
         ("hf://datasets/org/birds@v1.0", "hf://datasets/org/birds@v1.0"),
+        ("hf://datasets/org/birds/sub/folder/", "hf://datasets/org/birds/sub/folder"),
+        ("hf://datasets/org/birds/sub@feature%2fx", "hf://datasets/org/birds/sub@feature%2Fx"),
+        ("hf://datasets/org/birds@refs/pr/3", "hf://datasets/org/birds@refs/pr/3"),
     ],
 )
 def test_good_locations(text: str, shown: str) -> None:
@@ -67,6 +70,10 @@ def test_a_path_without_a_protocol_is_a_folder() -> None:
         ("hf://datasets/org", "dataset"),
         ("hf://datasets/org/x@main/deeper", "dataset"),
         ("hf://datasets/../x", "dataset"),
+        ("hf://datasets/org/x/./y", "dataset"),
+        ("hf://datasets/org/x//y", "dataset"),
+        ("hf://datasets/org/x/a b", "dataset"),
+        ("hf://datasets/org/x/y@", "dataset"),
         ("hf://SECRET:SECRET@datasets/org/x", "dataset"),
     ],
 )  # fmt: skip

@@ -11,6 +11,7 @@ from hub_server import Hub, commit_name, serving_hub
 from sharing import (
     add,
     hub_environment,
+    opened,
     send,
     take,
 )
@@ -44,6 +45,32 @@ def test_a_pull_belongs_to_one_commit(tmp_path: Path, enter: Callable[..., None]
     records = [json.loads(line) for line in (tmp_path / "b" / "bundles" / "pulls.jsonl").read_text().splitlines()]
     assert [record["from"] for record in records] == [
         f"hf://datasets/org/pets@{commit_name('org/pets', number)}" for number in (1, 2)
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_a_folder_of_a_branch_is_a_place_of_its_own(tmp_path: Path, enter: Callable[..., None]) -> None:
+    entry, newer = add(tmp_path / "a"), add(tmp_path / "a", "A newer cat. " + "It goes on." * 100, "1.1.0")
+    hub = Hub(datasets={"org/pets": [{"README.md": b"x"}], "branch": [{"other/versions/pets/9.0.0.json": b"x"}]})
+    hub.branches["org/pets@feature/x"] = "branch"
+    place = "hf://datasets/org/pets/sub/folder@feature%2Fx"
+    with serving_hub(hub):
+        enter(hub_environment(hub, tmp_path))
+        assert send(tmp_path / "a", place, "pets@1.0.0")[0].is_new
+        hub.tags["org/pets@v1"] = commit_name("branch", 1)
+        assert send(tmp_path / "a", place, "pets@1.1.0")[0].is_new
+        assert not send(tmp_path / "a", place, "pets@1.1.0")[0].is_new
+        assert take(tmp_path / "b", place)[0].manifest == newer
+        assert take(tmp_path / "b", "hf://datasets/org/pets/sub/folder@v1")[0].manifest == entry
+        assert opened("hf://datasets/org/pets/sub/folder@feature%2Fx").list() == [entry, newer]
+        for empty in ("hf://datasets/org/pets@feature%2Fx", "hf://datasets/org/pets/sub/folder"):
+            assert opened(empty).list() == []
+    assert hub.datasets["org/pets"] == [{"README.md": b"x"}]
+    added = hub.datasets["branch"][-1].keys() - hub.datasets["branch"][0].keys()
+    assert all(path.startswith("sub/folder/") for path in added)
+    pulls = (tmp_path / "b" / "bundles" / "pulls.jsonl").read_text().splitlines()
+    assert [json.loads(line)["from"] for line in pulls] == [
+        f"hf://datasets/org/pets/sub/folder@{commit_name('branch', number)}" for number in (2, 1)
     ]
 
 
