@@ -4,7 +4,8 @@
     read_url(url)                    its bytes in blocks, as they come
     download(url, target, ...)       a file that is there whole or not at all, resumed where an earlier run ended
 
-Only http and https are spoken, never with credentials in an address, never from https on to http. What fails in a way
+Only http and https are spoken, never with credentials in an address, never from https on to http; those in a header go
+to the host that was asked for and to none that it redirects to. What fails in a way
 that may pass (no connection, a connection that breaks, the statuses 408, 425, 429 and 5xx) is asked again up to twice
 without any progress between; a server that says how long to wait (``Retry-After``) is believed up to a minute. A
 transfer that is slower than 20 kB/s after its first minute, pauses included, is ended, which bounds the time of all.
@@ -69,7 +70,7 @@ def validate_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def read_url(url: str, *, plain_http: bool = False) -> Generator[bytes, None, None]:
+def read_url(url: str, *, plain_http: bool = False, authorization: str = "") -> Generator[bytes, None, None]:
     """The bytes of a file in blocks of at most 1 MiB, as they come.
 
     What breaks off is resumed where it ended. A server that names no version of the file (``ETag``, ``Last-Modified``)
@@ -78,12 +79,13 @@ def read_url(url: str, *, plain_http: bool = False) -> Generator[bytes, None, No
     Args:
         url: the address; it is shown in errors, so it should hold no secret.
         plain_http: whether http is allowed from other machines than this one.
+        authorization: the value of the header of that name; sent to the host of the address and to no other.
 
     Raises:
         UsageError: an address that may not be opened.
         DownloadError: the server does not give it, or another version of it after a break.
     """
-    transfer, done, version = _Transfer(url, plain_http, trusting=True), 0, ""
+    transfer, done, version = _Transfer(url, plain_http, trusting=True, authorization=authorization), 0, ""
     with closing(transfer.blocks()) as blocks:
         for position, block in blocks:
             if not block:
@@ -168,13 +170,24 @@ class _Transfer:
         trusting: whether to resume a file of which the server names no version.
         position: of the first byte to ask for.
         version: that a resumed file must still have, as ``If-Range`` takes it; empty for any.
+        authorization: as for ``read_url``.
 
     Attributes:
         size: of the whole file in bytes, where the server says it.
     """
 
-    def __init__(self, url: str, plain_http: bool, *, trusting: bool, position: int = 0, version: str = "") -> None:
+    def __init__(
+        self,
+        url: str,
+        plain_http: bool,
+        *,
+        trusting: bool,
+        position: int = 0,
+        version: str = "",
+        authorization: str = "",
+    ) -> None:
         _require_allowed(url, plain_http)
+        self._authorization = authorization
         self.url, self._trusting, self._position, self.version = url, trusting, position, version
         self.size: int | None = None
         self._opener = _build_opener(plain_http)
@@ -211,6 +224,8 @@ class _Transfer:
             if self.version:
                 headers["If-Range"] = self.version
         request = urllib.request.Request(self.url, headers=headers)  # noqa: S310
+        if self._authorization:
+            request.add_unredirected_header("Authorization", self._authorization)
         try:
             response: HTTPResponse = self._opener.open(request, timeout=_TIMEOUT)
         except urllib.error.HTTPError as error:
@@ -392,7 +407,17 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
             raise _RefusedRedirectError(req.full_url, code, error.message, headers, fp) from None
         if req.type == "https" and urlsplit(newurl).scheme != "https":
             raise _RefusedRedirectError(req.full_url, code, "the address is without encryption", headers, fp)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        authorization = req.unredirected_hdrs.get("Authorization")
+        if request is not None and authorization and _origin(newurl) == _origin(req.full_url):
+            request.add_unredirected_header("Authorization", authorization)
+        return request
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port: what credentials are for."""
+    parts = urlsplit(url)
+    return parts.scheme, (parts.hostname or "").rstrip("."), parts.port or (443 if parts.scheme == "https" else 80)
 
 
 class _EnvironmentProxies(urllib.request.BaseHandler):

@@ -199,7 +199,7 @@ def push_command(home: Home, reference: str, location: str | None, with_parents:
 @click.option("--with-parents", is_flag=True, help="Also copy the bundles that it was made from, and their parents.")
 @click.pass_obj
 def pull_command(home: Home, reference: str, location: str | None, with_parents: bool) -> None:
-    """Fetch a bundle from a folder, s3://, gs://, http(s):// or hf://datasets/OWNER/NAME@COMMIT.
+    """Fetch a bundle from a folder, s3://, gs://, http(s):// or hf://datasets/OWNER/NAME/FOLDER@REVISION.
 
     Digest, header and every record are checked before it enters the local store. Prints the pinned reference.
     NAME means the latest version that is not yanked; NAME@VERSION#sha256:... can only mean one file. LOCATION may be

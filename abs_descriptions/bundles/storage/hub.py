@@ -137,7 +137,7 @@ class HubStorage(Storage):
         self._write_until_it_lasts(write)
 
     def delete(self, files: Sequence[StoredFile]) -> Sequence[StoredFile]:
-        """As for every storage, in one commit on the one that was listed: the hub refuses it if another came between."""
+        """As for every storage, in one commit on the one that was listed: the hub refuses it after any other."""
         self.check_writable()
         if not files:
             return files
