@@ -21,9 +21,9 @@ __all__ = [
     "PROTOCOLS",
     "Blob",
     "EditableStorage",
+    "ListedFile",
     "Location",
     "Storage",
-    "StoredFile",
     "code_of",
     "fetch",
     "may_pass",
@@ -105,7 +105,7 @@ class Blob:
 
 
 @dataclass(frozen=True)
-class StoredFile:
+class ListedFile:
     """A file in a storage.
 
     Args:
@@ -174,7 +174,7 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    def files(self, folder: str) -> Sequence[StoredFile]:
+    def files(self, folder: str) -> Sequence[ListedFile]:
         """The files below a folder, at any depth, in any order; "" for all of them; none if there is no such folder.
 
         Raises:
@@ -190,7 +190,7 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    def delete(self, files: Sequence[StoredFile]) -> Sequence[StoredFile]:
+    def delete(self, files: Sequence[ListedFile]) -> Sequence[ListedFile]:
         """Remove files, of those that were listed here only the ones that nobody wrote since.
 
         Returns:

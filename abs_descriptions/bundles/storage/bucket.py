@@ -19,9 +19,9 @@ from abs_descriptions.bundles.storage.base import (
     BLOCK,
     MAX_NAMES,
     Blob,
+    ListedFile,
     Location,
     Storage,
-    StoredFile,
     code_of,
     problem_of,
     status_of,
@@ -117,7 +117,7 @@ class BucketStorage(Storage):
         except Exception as error:
             raise problem_of(error, "write", self.address) from None
 
-    def files(self, folder: str) -> Sequence[StoredFile]:
+    def files(self, folder: str) -> Sequence[ListedFile]:
         place = f"{self._root}/{folder}".rstrip("/")
         try:
             entries = self._client.find(place, detail=True)
@@ -128,7 +128,7 @@ class BucketStorage(Storage):
         except Exception as error:
             raise problem_of(error, "read", self.address) from None
         return [
-            StoredFile(str(path).removeprefix(f"{self._root}/"), int(entry["size"]), _modified(entry))
+            ListedFile(str(path).removeprefix(f"{self._root}/"), int(entry["size"]), _modified(entry))
             for path, entry in islice(entries.items(), _MAX_FILES)
         ]
 
@@ -139,7 +139,7 @@ class BucketStorage(Storage):
         except Exception as error:
             raise problem_of(error, "write", self.address) from None
 
-    def delete(self, files: Sequence[StoredFile]) -> Sequence[StoredFile]:
+    def delete(self, files: Sequence[ListedFile]) -> Sequence[ListedFile]:
         """As for every storage, as far as a second listing shows it: there is no deletion on a condition."""
         if not files:
             return files

@@ -21,7 +21,7 @@ from abs_core.errors import BundleError, StorageError
 from abs_core.files import atomic_write, publish, sha256_file, storage_errors
 from abs_core.permissions import create_folder
 from abs_core.text import printable
-from abs_descriptions.bundles.storage.base import BLOCK, MAX_NAMES, Blob, EditableStorage, StoredFile
+from abs_descriptions.bundles.storage.base import BLOCK, MAX_NAMES, Blob, EditableStorage, ListedFile
 
 __all__ = ["FolderStorage"]
 
@@ -113,7 +113,7 @@ class FolderStorage(EditableStorage):
                     moved.unlink()
         return existed
 
-    def files(self, folder: str) -> Sequence[StoredFile]:
+    def files(self, folder: str) -> Sequence[ListedFile]:
         if self.root is None:
             self._require_folder()
 
@@ -121,7 +121,7 @@ class FolderStorage(EditableStorage):
             if not isinstance(error, FileNotFoundError):
                 raise error
 
-        files: list[StoredFile] = []
+        files: list[ListedFile] = []
         with storage_errors(self._path, "read"):
             for parent, _, names in os.walk(self._path / folder, onerror=refuse):
                 for name in names:
@@ -129,18 +129,18 @@ class FolderStorage(EditableStorage):
                     with suppress(FileNotFoundError):
                         status = path.lstat()
                         relative = path.relative_to(self._path).as_posix()
-                        files.append(StoredFile(relative, status.st_size, status.st_mtime))
+                        files.append(ListedFile(relative, status.st_size, status.st_mtime))
         return files
 
     def restore(self, blobs: Sequence[Blob]) -> None:
         for blob in blobs:
             _copy(blob, self._path / blob.path, self._path)
 
-    def delete(self, files: Sequence[StoredFile]) -> Sequence[StoredFile]:
+    def delete(self, files: Sequence[ListedFile]) -> Sequence[ListedFile]:
         """As for every storage: a push that needs a file writes it or makes it young, and looks afterwards."""
         return [file for file in files if self._delete(file)]
 
-    def _delete(self, file: StoredFile) -> bool:
+    def _delete(self, file: ListedFile) -> bool:
         path = self._path / file.path
         # Moved away first: then a push finds it gone and writes it again, or has made it young, which is seen here.
         moved = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex}.part")

@@ -19,9 +19,9 @@ from abs_descriptions.bundles.storage.base import (
     BLOCK,
     MAX_NAMES,
     Blob,
+    ListedFile,
     Location,
     Storage,
-    StoredFile,
     may_pass,
     problem_of,
     retried,
@@ -106,7 +106,7 @@ class HubStorage(Storage):
 
         return self._write_until_it_lasts(write)
 
-    def files(self, folder: str) -> Sequence[StoredFile]:
+    def files(self, folder: str) -> Sequence[ListedFile]:
         if not self._commit:
             self._move_to(self._last_commit())
         place = (self._prefix + folder).strip("/") or None
@@ -126,7 +126,7 @@ class HubStorage(Storage):
                 return []
             raise problem_of(error, "read", self.address) from None
         sizes = [(str(entry.path), getattr(entry, "size", None)) for entry in entries]
-        return [StoredFile(path.removeprefix(self._prefix), size, None) for path, size in sizes if size is not None]
+        return [ListedFile(path.removeprefix(self._prefix), size, None) for path, size in sizes if size is not None]
 
     def restore(self, blobs: Sequence[Blob]) -> None:
         def write() -> bool:
@@ -136,7 +136,7 @@ class HubStorage(Storage):
         self.check_writable()
         self._write_until_it_lasts(write)
 
-    def delete(self, files: Sequence[StoredFile]) -> Sequence[StoredFile]:
+    def delete(self, files: Sequence[ListedFile]) -> Sequence[ListedFile]:
         """As for every storage, in one commit on the one that was listed: the hub refuses it after any other."""
         self.check_writable()
         if not files:

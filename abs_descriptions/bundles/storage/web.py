@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from abs_core.credentials import authorization_for, token_variable
 from abs_core.errors import DownloadError, StorageError, UsageError
 from abs_core.http import read_url
-from abs_descriptions.bundles.storage.base import MAX_NAMES, Blob, Location, Storage, StoredFile, fetch
+from abs_descriptions.bundles.storage.base import MAX_NAMES, Blob, ListedFile, Location, Storage, fetch
 
 __all__ = ["WebStorage"]
 
@@ -66,7 +66,7 @@ class WebStorage(Storage):
         self.check_writable()
         return False
 
-    def files(self, folder: str) -> Sequence[StoredFile]:  # noqa: ARG002
+    def files(self, folder: str) -> Sequence[ListedFile]:  # noqa: ARG002
         raise UsageError(
             f"what is in {self.address} cannot be listed whole",
             remedy="Name the folder or the bucket that the server shows",
@@ -75,6 +75,6 @@ class WebStorage(Storage):
     def restore(self, blobs: Sequence[Blob]) -> None:  # noqa: ARG002
         self.check_writable()
 
-    def delete(self, files: Sequence[StoredFile]) -> Sequence[StoredFile]:
+    def delete(self, files: Sequence[ListedFile]) -> Sequence[ListedFile]:
         self.check_writable()
         return files
