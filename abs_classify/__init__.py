@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from abs_classify.classifier import Classifier, Prediction, Predictions
+    from abs_classify.evaluation.bundle_comparison import BundleComparison, compare_bundles
     from abs_classify.evaluation.bundle_scoring import score_bundle
     from abs_classify.evaluation.comparison import compare
     from abs_classify.evaluation.sweep import EvaluationObserver, EvaluationResults, evaluate
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "METHODS",
     "AdaptiveViews",
+    "BundleComparison",
     "Classifier",
     "Description",
     "EncodedBatches",
@@ -42,6 +44,7 @@ __all__ = [
     "RankedClass",
     "available_models",
     "compare",
+    "compare_bundles",
     "encode",
     "encode_batches",
     "evaluate",
@@ -57,6 +60,7 @@ __all__ = [
 _MODULES = {
     "METHODS": "abs_classify.methods.table",
     "AdaptiveViews": "abs_classify.methods.adaptive",
+    "BundleComparison": "abs_classify.evaluation.bundle_comparison",
     "Classifier": "abs_classify.classifier",
     "Description": "abs_core.descriptions",
     "EncodedBatches": "abs_classify.features",
@@ -72,6 +76,7 @@ _MODULES = {
     "RankedClass": "abs_classify.explanation",
     "available_models": "abs_classify.models.registry",
     "compare": "abs_classify.evaluation.comparison",
+    "compare_bundles": "abs_classify.evaluation.bundle_comparison",
     "encode": "abs_classify.features",
     "encode_batches": "abs_classify.features",
     "evaluate": "abs_classify.evaluation.sweep",

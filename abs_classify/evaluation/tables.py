@@ -16,6 +16,7 @@ from abs_core.text import counted, printable
 __all__ = [
     "NO_DIFFERENCE",
     "OverallRow",
+    "aligned",
     "difference_text",
     "p_value_text",
     "proportion_text",
@@ -83,7 +84,7 @@ def render_table(
         [*first_cells, *_cells(record, with_difference=bool(differences))]
         for first_cells, record in zip(before, records, strict=True)
     ]
-    return "\n".join([*_aligned(header, body, len(label_names) + 3), *_footnotes(records, differences)])
+    return "\n".join([*aligned(header, body, len(label_names) + 3), *_footnotes(records, differences)])
 
 
 def render_differences(rows: Sequence[tuple[tuple[str, ...], PairedComparison]], label_names: Sequence[str]) -> str:
@@ -98,7 +99,7 @@ def render_differences(rows: Sequence[tuple[tuple[str, ...], PairedComparison]],
     for labels, pair in rows:
         counts = [str(pair.images), str(pair.first_only), str(pair.second_only)]
         body.append([*labels, *counts, _marked_difference(pair), p_value_text(pair.p_value)])
-    lines = _aligned(header, body, len(label_names))
+    lines = aligned(header, body, len(label_names))
     lines.append("images that only one of the two got right; 95 % interval: Newcombe (paired); p: exact McNemar")
     if not all(pair.conclusive for _, pair in rows):
         lines.append(f"{_MARK} {NO_DIFFERENCE}")
@@ -118,7 +119,7 @@ def render_overall(rows: Sequence[OverallRow], label_names: Sequence[str], datas
         cells = [_spread_text(row.accuracies.get(name)) for name in datasets]
         mean = row.mean(datasets)
         body.append([*row.labels, *cells, "" if mean is None else f"{100 * mean:.1f}"])
-    lines = _aligned([*label_names, *datasets, "mean"], body, len(label_names))
+    lines = aligned([*label_names, *datasets, "mean"], body, len(label_names))
     if any(len(spread.acc1) > 1 for row in rows for spread in row.accuracies.values()):
         lines.append("± standard deviation over seeds")
     return "\n".join(lines)
@@ -195,7 +196,7 @@ def _spreads(group: Sequence[ResultRecord], varying: Sequence[str]) -> list[str]
     if not rows:
         return []
     header = [*varying, "method", "seeds", "mean top-1 %", "sd", "least", "most"]
-    return ["over several seeds:", *_aligned(header, rows, len(varying) + 2), ""]
+    return ["over several seeds:", *aligned(header, rows, len(varying) + 2), ""]
 
 
 def _remarks(group: Sequence[ResultRecord], varying: Sequence[str]) -> list[str]:
@@ -276,7 +277,7 @@ def _spread_text(spread: SeedSpread | None) -> str:
     return mean if len(spread.acc1) == 1 else f"{mean} ±{100 * spread.deviation:.1f}"
 
 
-def _aligned(header: Sequence[str], body: Sequence[Sequence[str]], names: int) -> list[str]:
+def aligned(header: Sequence[str], body: Sequence[Sequence[str]], names: int) -> list[str]:
     """Lines of a table: the first ``names`` columns to the left, numbers to the right."""
     cells = [[printable(cell, _NAME_WIDTH) for cell in line] for line in [header, *body]]
     widths = [max(len(line[column]) for line in cells) for column in range(len(header))]

@@ -26,6 +26,10 @@ COMMANDS = {
     "validate": ("bundle:validate_command", "Check every rule of the format."),
     "score": ("bundle_scoring:score_command", "Say which sentences of a bundle help and which hurt, on images."),
     "diff": ("bundle_changes:diff_command", "Show what one bundle has that another has not, by class and sentence."),
+    "test": (
+        "bundle_testing:command",
+        "Test what a change of descriptions wins and loses on labelled images; the exit code is for CI.",
+    ),
     "merge": ("bundle_changes:merge_command", "Make one bundle from several."),
     "review": (
         "bundle_changes:review_command",

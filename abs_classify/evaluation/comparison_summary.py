@@ -1,0 +1,291 @@
+"""A comparison of two versions of a bundle as text for a terminal, as Markdown for a merge request, and as JSON values.
+
+Text from outside is made harmless: nothing that a terminal would obey, nothing that Markdown would read as markup, as a
+link or as a name to notify.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from abs_classify.evaluation.tables import aligned, difference_text, p_value_text, proportion_text
+from abs_core.text import counted, printable
+
+if TYPE_CHECKING:
+    from abs_classify.evaluation.bundle_comparison import BundleComparison, ClassComparison, SentenceComparison
+    from abs_classify.evaluation.metrics import PairedComparison
+
+__all__ = ["summary_markdown", "summary_text", "summary_value"]
+
+# how many classes and sentences a summary names, and characters of a text that it shows
+_CLASSES, _SENTENCES, _TEXT = 15, 20, 300
+
+_NOT_CORRECTED = (
+    "intervals of single classes and sentences are 95 % each and not corrected for their number: of 100 without any "
+    "effect about 5 leave out 0 by chance. The gain over all images decides; the rest says where to look"
+)
+_ALONE = "won alone: over all images, NEW against NEW without this change; gains of single changes do not add up"
+
+# what stays as it is in Markdown, whatever surrounds it
+_PLAIN = re.compile(r"(?:[^\W_]|[ ,.'();+=?-]|:(?= )|%(?= |$)|(?<=[^\W_])_(?=[^\W_]))*")
+_WWW = re.compile(r"www\.", re.IGNORECASE)
+
+
+def summary_text(comparison: BundleComparison) -> str:
+    """Tables and lines for a terminal."""
+    lines = [printable(f"OLD {comparison.old}"), printable(f"NEW {comparison.new}")]
+    gain, results = comparison.gain, comparison.results
+    if gain is None or results is None:
+        return "\n".join([*lines, comparison.verdict])
+    lines += [printable(f"{name} {value}") for name, value in _facts(comparison)]
+    lines += ["", *_gain_lines(comparison, gain), "", comparison.verdict]
+    for title, classes in _class_groups(comparison):
+        body = [[entry.name, *_class_cells(entry)] for entry in classes]
+        lines += ["", f"{title}:", *aligned(["class", *_CLASS_HEADER], body, 2)]
+    for title, sentences in _sentence_groups(comparison):
+        lines += ["", f"{title}:", *(line for entry in sentences for line in _sentence_lines(comparison, entry))]
+    lines += ["", *(printable(f"note: {text}") for text in (*_reading(comparison), *comparison.remarks))]
+    return "\n".join(lines)
+
+
+def summary_markdown(comparison: BundleComparison) -> str:
+    """A section of a merge request, in the Markdown that GitHub and GitLab share; ends with a line feed."""
+    mark = "✅" if comparison.passed else "❌"
+    lines = ["## Test of the descriptions", "", f"{mark} **{_sentence(comparison.verdict)}**", ""]
+    lines += [f"- {name}: {_markdown(value)}" for name, value in (("old", comparison.old), ("new", comparison.new))]
+    gain, results = comparison.gain, comparison.results
+    if gain is None or results is None:
+        return "\n".join([*lines, ""])
+    lines += [f"- {name}: {_markdown(value)}" for name, value in _facts(comparison)]
+    top1 = [record.details.top1 for record in results]
+    lines += [
+        "",
+        "| | top-1 % [95 %] | right |",
+        "|:--|--:|--:|",
+        *(
+            f"| {name} | {proportion_text(share)} | {share.successes} of {share.trials} |"
+            for name, share in zip(("old", "new"), top1, strict=True)
+        ),
+        f"| **gain** | **{difference_text(gain)}** | {_won_lost(gain)} |",
+    ]
+    for title, classes in _class_groups(comparison):
+        lines += ["", f"### {_sentence(title)}", "", *_table(["class", *_CLASS_HEADER])]
+        lines += [_row([_markdown(entry.name), *_class_cells(entry)]) for entry in classes]
+    for title, sentences in _sentence_groups(comparison):
+        lines += ["", f"### {_sentence(title)}", "", *_table(["class", "change", "sentence", *_ALONE_HEADER], left=3)]
+        lines += [_row(_sentence_cells(comparison, entry)) for entry in sentences]
+    notes = [*_reading(comparison), *comparison.remarks]
+    lines += ["", "<details><summary>Remarks</summary>", "", *(f"- {_markdown(note)}" for note in notes), ""]
+    return "\n".join([*lines, "</details>", ""])
+
+
+def summary_value(comparison: BundleComparison) -> dict[str, Any]:
+    """JSON values: all classes and changed sentences, with all digits."""
+    return {
+        "old": comparison.old,
+        "new": comparison.new,
+        "passed": comparison.passed,
+        "verdict": comparison.verdict,
+        "criteria": dataclasses.asdict(comparison.criteria),
+        "gain": _gain_value(comparison.gain),
+        "classes": [_class_value(entry) for entry in comparison.classes],
+        "sentences": [_sentence_value(entry) for entry in comparison.sentences],
+        "remarks": list(comparison.remarks),
+        "results": [record.model_dump(mode="json") for record in comparison.results or ()],
+    }
+
+
+def _gain_value(gain: PairedComparison | None) -> dict[str, Any] | None:
+    if gain is None:
+        return None
+    return {
+        "images": gain.images,
+        "right_before": gain.both + gain.second_only,
+        "right_after": gain.both + gain.first_only,
+        "won": gain.first_only,
+        "lost": gain.second_only,
+        "points": 100 * gain.difference,
+        "low": 100 * gain.low,
+        "high": 100 * gain.high,
+        "p_value": gain.p_value,
+    }
+
+
+def _class_value(entry: ClassComparison) -> dict[str, Any]:
+    return {
+        "class": entry.class_id,
+        "name": entry.name,
+        "added": entry.added,
+        "removed": entry.removed,
+        "edited": entry.edited,
+        "gain": _gain_value(entry.gain),
+        "alone": _gain_value(entry.alone),
+        "lost_to": [{"class": class_id, "images": images} for class_id, images in entry.lost_to],
+    }
+
+
+def _sentence_value(entry: SentenceComparison) -> dict[str, Any]:
+    old, new = entry.change.old, entry.change.new
+    return {
+        "class": entry.change.class_id,
+        "change": entry.change.kind,
+        "old": None if old is None else old.text,
+        "new": None if new is None else new.text,
+        "edited_by": None if new is None else new.provenance.edited_by,
+        "alone": _gain_value(entry.alone),
+        "relabelled": entry.relabelled,
+        "is_only": entry.is_only,
+    }
+
+
+def _facts(comparison: BundleComparison) -> Iterator[tuple[str, str]]:
+    """What was run."""
+    assert comparison.results is not None  # the callers asked
+    record = comparison.results[1]
+    details = record.details
+    images = counted(details.data.images, "image", "images")
+    yield "data set", f"{details.data.spec}: {images}, {counted(details.classes.count, 'class', 'classes')}"
+    seed = details.seeds.seeds[0]
+    yield "method", f"{record.method}: {details.method.views}; model {details.weights.name}, seed {seed}"
+
+
+def _gain_lines(comparison: BundleComparison, gain: PairedComparison) -> list[str]:
+    assert comparison.results is not None  # the callers asked
+    top1 = [record.details.top1 for record in comparison.results]
+    body = [
+        [name, proportion_text(share), f"{share.successes} of {share.trials}"]
+        for name, share in zip(("old", "new"), top1, strict=True)
+    ]
+    return aligned(["", "top-1 % [95 %]", "right"], [*body, ["gain", difference_text(gain), _won_lost(gain)]], 1)
+
+
+def _won_lost(gain: PairedComparison) -> str:
+    p = p_value_text(gain.p_value)
+    return f"{gain.first_only} won, {gain.second_only} lost, p {'< ' + p[1:] if p[0] == '<' else '= ' + p}"
+
+
+_CLASS_HEADER = ("change", "won alone [95 %]", "images", "right before", "after", "won", "lost", "gain [95 %]")
+_ALONE_HEADER = ("won", "lost", "won alone [95 %]")
+
+
+def _class_groups(comparison: BundleComparison) -> Iterator[tuple[str, Sequence[ClassComparison]]]:
+    """The changed classes, those first that cost or win most alone; and the others whose own images did."""
+    changed = [entry for entry in comparison.classes if entry.is_changed]
+    moved = [
+        entry
+        for entry in comparison.classes
+        if entry.gain and entry.gain.first_only + entry.gain.second_only and not entry.is_changed
+    ]
+    for title, classes in (("classes that changed", changed), ("other classes that won or lost images", moved)):
+        if classes:
+            ranked = sorted(classes, key=_class_rank)
+            yield _titled(title, len(ranked), _CLASSES), ranked[:_CLASSES]
+
+
+def _moved(entry: ClassComparison) -> int:
+    """How many of its own images are right in one of the two versions only."""
+    return 0 if entry.gain is None else entry.gain.first_only + entry.gain.second_only
+
+
+def _titled(title: str, total: int, shown: int) -> str:
+    return title if total <= shown else f"{title}, {shown} of {total}"
+
+
+def _class_rank(entry: ClassComparison) -> tuple[float, ...]:
+    """What moves most comes first, losses before gains."""
+    alone = entry.alone or entry.gain
+    if alone is None:
+        return (0.0,)
+    net, moved = alone.first_only - alone.second_only, alone.first_only + alone.second_only
+    return -abs(net), net, -moved
+
+
+def _class_cells(entry: ClassComparison) -> list[str]:
+    change = " ".join(
+        f"{sign}{count}" for sign, count in (("+", entry.added), ("-", entry.removed), ("~", entry.edited)) if count
+    )
+    alone = "" if entry.alone is None else difference_text(entry.alone)
+    gain = entry.gain
+    if gain is None:
+        return [change, alone, "0", "", "", "", "", ""]
+    before, after = gain.both + gain.second_only, gain.both + gain.first_only
+    counts = map(str, (gain.images, before, after, gain.first_only, gain.second_only))
+    return [change, alone, *counts, difference_text(gain)]
+
+
+def _sentence_groups(comparison: BundleComparison) -> Iterator[tuple[str, Sequence[SentenceComparison]]]:
+    """The changed sentences, those first that cost or win most alone."""
+    if comparison.sentences:
+        ranked = sorted(comparison.sentences, key=_sentence_rank)
+        yield _titled("sentences that changed", len(ranked), _SENTENCES), ranked[:_SENTENCES]
+
+
+def _sentence_rank(entry: SentenceComparison) -> tuple[float, ...]:
+    if entry.alone is None:
+        return (1.0,)
+    net = entry.alone.first_only - entry.alone.second_only
+    return -abs(net), net, -(entry.relabelled or 0)
+
+
+def _alone_cells(entry: SentenceComparison) -> list[str]:
+    if entry.alone is None:
+        return ["", "", "the only sentence" if entry.is_only else ""]
+    return [str(entry.alone.first_only), str(entry.alone.second_only), difference_text(entry.alone)]
+
+
+def _sentence_lines(comparison: BundleComparison, entry: SentenceComparison) -> Iterator[str]:
+    name = _name(comparison, entry.change.class_id)
+    won, lost, interval = _alone_cells(entry)
+    alone = f"{won} won, {lost} lost, {interval}" if won else interval or "not undone alone"
+    yield printable(f"  {name}: {alone}")
+    if entry.change.old is not None:
+        yield f"    - {printable(entry.change.old.text, _TEXT)}"
+    if entry.change.new is not None:
+        yield f"    + {printable(entry.change.new.text, _TEXT)}"
+
+
+def _sentence_cells(comparison: BundleComparison, entry: SentenceComparison) -> list[str]:
+    texts = [_markdown(text) for text in entry.change.texts]
+    shown = texts[0] if len(texts) == 1 else f"<del>{texts[0]}</del><br><ins>{texts[1]}</ins>"
+    return [_markdown(_name(comparison, entry.change.class_id)), entry.change.kind, shown, *_alone_cells(entry)]
+
+
+def _name(comparison: BundleComparison, class_id: str) -> str:
+    return next(entry.name for entry in comparison.classes if entry.class_id == class_id)
+
+
+def _reading(comparison: BundleComparison) -> list[str]:
+    """How to read the tables."""
+    taken = [
+        f"{entry.name} lost {counted(images, 'image', 'images')} to {_name(comparison, class_id)}"
+        for entry in sorted(comparison.classes, key=_class_rank)[:_CLASSES]
+        for class_id, images in entry.lost_to[:1]
+    ]
+    return [*taken, _ALONE, _NOT_CORRECTED]
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _table(header: Sequence[str], left: int = 2) -> list[str]:
+    return [_row(header), "|" + "|".join(":--" if place < left else "--:" for place in range(len(header))) + "|"]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _markdown(text: str) -> str:
+    """Text that shows in Markdown as it is, also in a table: anything unusual as code, by character references."""
+    shown = printable(text, _TEXT)
+    if _PLAIN.fullmatch(shown) and not _WWW.search(shown):
+        return shown
+    return f"<code>{''.join(_reference(char) for char in shown)}</code>"
+
+
+def _reference(char: str) -> str:
+    return f"&#{ord(char)};" if char.isascii() and not (char.isalnum() or char in " ,'()") else char
