@@ -345,7 +345,8 @@ class _Evaluator:
         """The class position [variants, n] that each image gets with each variant, from the features that are there."""
         import torch
 
-        from abs_classify.methods.class_variants import ClassVariant, relabel, variant_scores
+        from abs_classify.methods.class_variants import ClassVariant, variant_scores
+        from abs_classify.methods.leave_one_out import DecisionRule
 
         (method, class_texts), *_ = after.plan.methods.items()
         assert not isinstance(method.scorer, StreamScorer)  # the caller has checked the method
@@ -357,6 +358,7 @@ class _Evaluator:
         ]
         candidates = torch.zeros(texts.classes, dtype=torch.bool)
         candidates[list(after.scored.selected) or slice(None)] = True
+        decisions = DecisionRule(candidates)
         labels = torch.from_numpy(after.scored.methods[method.name].top[:, 0].copy())
         shards: list[NDArray[np.int64]] = []
         start = 0
@@ -365,7 +367,7 @@ class _Evaluator:
                 views = method.views_by_kind(stages.views(shard, method.views))
                 held = labels[start : start + len(shard)]
                 scores = variant_scores(method.scorer, views, texts, replaced)
-                shards.append(torch.stack([relabel(rows, held, candidates) for rows in scores]).numpy())
+                shards.append(torch.stack([decisions.without(rows, held) for rows in scores]).numpy())
                 start += len(shard)
                 advance(len(shard))
         self.work.add(stages.work, same_images=True)

@@ -19,16 +19,13 @@ from abs_classify.methods.similarity import class_counts
 if TYPE_CHECKING:
     from abs_classify.methods.scoring import Scorer
 
-__all__ = ["ClassVariant", "relabel", "variant_scores"]
+__all__ = ["ClassVariant", "variant_scores"]
 
 # elements of the similarities that are held at once
 _BLOCK = 1 << 23
 
 # the largest 1 / temperature at which powers of unit vectors' similarities stay within float64, with room for sums
 _SAFE = 300.0
-
-# float32 sums differ by up to 2e-6 of the largest score between two orders of summation; what is less is no change
-_ROUNDING = 4e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,20 +57,6 @@ def variant_scores(
         return
     for variant in variants:
         yield scorer.scores(views, _replaced(texts, variant))
-
-
-def relabel(scores: Tensor, labels: Tensor, candidates: Tensor) -> Tensor:
-    """The best candidates by scores [B, C], where images had ``labels`` [B] so far; what is within rounding stays.
-
-    Args:
-        scores: of each class.
-        labels: int64, positions of classes.
-        candidates: bool [C], the classes that can win.
-    """
-    masked = scores.masked_fill(~candidates, -torch.inf)
-    best = masked.max(-1)
-    held = masked.gather(-1, labels[:, None]).squeeze(-1)
-    return torch.where(best.values - held > _ROUNDING * scores.abs().amax(-1), best.indices, labels)
 
 
 def _replaced(texts: ClassTextFeatures, variant: ClassVariant) -> ClassTextFeatures:

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from abs_cli.completion_values import complete_bundle, complete_dataset, complete_methods
+from abs_cli.completion_values import complete_bundle, complete_dataset, complete_method
 from abs_cli.console import note, note_work, progress
-from abs_cli.options import choose_label_space, model_options, open_feature_store, truncated_option
+from abs_cli.options import choose_label_space, fixed_views_option, model_options, open_feature_store, truncated_option
 from abs_core.errors import UsageError
 from abs_core.files import atomic_write
 from abs_core.home import Home
@@ -50,14 +50,9 @@ _FAILED = 1
     show_default=True,
     metavar="NAME",
     help="Method that uses descriptions; see `abs methods`.",
-    shell_complete=complete_methods,
+    shell_complete=complete_method,
 )
-@click.option(
-    "--views",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Number of views of each kind, the same for every image.  [default: the method's own number]",
-)
+@fixed_views_option
 @click.option(
     "--undo",
     type=click.IntRange(min=0),

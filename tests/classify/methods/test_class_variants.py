@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from abs_classify.methods.class_variants import ClassVariant, relabel, variant_scores
+from abs_classify.methods.class_variants import ClassVariant, variant_scores
 from abs_classify.methods.scoring import (
     ClassTextFeatures,
     CosineToMean,
@@ -63,10 +63,3 @@ def test_other_scorers_see_the_replaced_texts(scorer: Scorer) -> None:
         expected = scorer.scores(VIEWS, ClassTextFeatures(features, index, TEXTS.labels))
         assert torch.allclose(scores, expected, atol=1e-6)
         assert not torch.allclose(scores, scorer.scores(VIEWS, TEXTS), atol=1e-3)
-
-
-def test_a_label_changes_only_beyond_rounding_and_to_a_candidate() -> None:
-    scores = torch.tensor([[10.0, 10.00001, 99.0], [10.0, 10.001, 99.0], [10.0, 9.0, 99.0]], dtype=torch.float64)
-    candidates = torch.tensor([True, True, False])
-    assert relabel(scores, torch.tensor([0, 0, 1]), candidates).tolist() == [0, 1, 0]
-    assert relabel(scores, torch.tensor([0, 0, 1]), torch.tensor([True] * 3)).tolist() == [2, 2, 2]
