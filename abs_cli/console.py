@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -23,8 +24,9 @@ from abs_core.text import format_duration, printable
 
 if TYPE_CHECKING:
     from abs_classify.encoding.work import WorkCounts
+    from abs_descriptions.bundles.change_view import TextStyle
 
-__all__ = ["Interrupts", "LazyGroup", "PlainGroup", "note", "note_work", "progress", "show_log_messages"]
+__all__ = ["Interrupts", "LazyGroup", "PlainGroup", "note", "note_work", "progress", "show_log_messages", "text_style"]
 
 _LINE_INTERVAL, _FIRST_LINE = 10.0, 1.0  # seconds between lines of progress, and before one that has nothing done yet
 _GRACE_PERIOD = 15.0  # seconds from the first Ctrl-C to the end
@@ -65,6 +67,15 @@ def show_log_messages() -> None:
             logger.addHandler(_NoteHandler())
             logger.setLevel(logging.INFO)
             logger.propagate = False  # other packages give the root logger a handler, and a line would come twice
+
+
+def text_style() -> TextStyle:
+    """How stdout shows lines: as wide as the terminal, or 80 columns; in colour on a terminal that has it, unless
+    NO_COLOR is set."""
+    from abs_descriptions.bundles.change_view import TextStyle
+
+    is_capable = os.environ.get("TERM", "").lower() not in ("dumb", "unknown") and not os.environ.get("NO_COLOR")
+    return TextStyle(shutil.get_terminal_size().columns, sys.stdout.isatty() and is_capable)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ COMMANDS = {
     "show": ("bundle:show_command", "Show the header and the sentences of a bundle."),
     "validate": ("bundle:validate_command", "Check every rule of the format."),
     "score": ("bundle_scoring:score_command", "Say which sentences of a bundle help and which hurt, on images."),
-    "diff": ("bundle_changes:diff_command", "Show what one bundle has that another has not, by class and sentence."),
+    "diff": ("bundle_history:diff_command", "Show what one bundle has that another has not, by class and sentence."),
     "test": (
         "bundle_testing:command",
         "Test what a change of descriptions wins and loses on labelled images; the exit code is for CI.",

@@ -1,8 +1,7 @@
-"""``abs bundle diff, merge, review, yank, rm``: versions compared, made of others, marked and removed."""
+"""``abs bundle merge, review, yank, rm``: versions made of others, marked and removed."""
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Literal
@@ -17,41 +16,7 @@ from abs_core.home import Home
 from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.versions import find_bundle, refuse_shipped
 
-__all__ = ["diff_command", "merge_command", "review_command", "rm_command", "yank_command"]
-
-
-@click.command("diff")
-@click.argument("old")
-@click.argument("new")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON lines: the label sets, then each class that differs.")
-@click.pass_obj
-def diff_command(home: Home, old: str, new: str, as_json: bool) -> None:
-    """Show what bundle NEW has that OLD has not, and the reverse, by class and sentence.
-
-    With `--json` the first line is {"labels": {"added", "removed", "renamed", "noted"}} if the label sets differ: ids
-    of classes that came and went, and those with another name or note. A line per class follows.
-    """
-    from abs_descriptions.bundles.diff import (
-        change_lines,
-        change_value,
-        diff_bundles,
-        diff_labels,
-        label_lines,
-        label_value,
-    )
-
-    store = Repository.local(home.bundles)
-    before, after = find_bundle(store, old), find_bundle(store, new)
-    labels = diff_labels(before.header, after.header)
-    lines = list(label_lines(labels))
-    if lines:
-        click.echo(json.dumps(label_value(labels), ensure_ascii=False) if as_json else "\n".join(lines))
-    differ = bool(lines)
-    for change in diff_bundles(before.path, after.path):
-        differ = True
-        click.echo(json.dumps(change_value(change), ensure_ascii=False) if as_json else "\n".join(change_lines(change)))
-    if not differ:
-        note("no difference in classes or descriptions")
+__all__ = ["merge_command", "review_command", "rm_command", "yank_command"]
 
 
 @click.command("merge")

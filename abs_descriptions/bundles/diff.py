@@ -1,32 +1,55 @@
-"""What differs between two bundles, class by class. Streams: memory holds one class at a time."""
+"""What differs between two bundles, class by class. Streams: memory holds one class at a time.
+
+    diff_bundles(old, new)     every class that differs, with all its descriptions; each file is checked on the way
+    count_changes(old, new)    how much differs, of two files whose bytes were checked before
+
+A text that is gone and one that is new are an **edit** where they have one record id; where the new one says that it
+was edited and began as the same answer of the same generator, of several such those that the rejected completions call
+edited; else where they are alike (``_ALIKE``). ``change_view`` shows changes in a terminal.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from abs_core.descriptions import Description
+from abs_core.errors import BundleError
 from abs_core.text import printable, quoted
-from abs_descriptions.bundles.codec import RecordRules
-from abs_descriptions.bundles.format import BundleHeader
-from abs_descriptions.bundles.reader import iter_records, read_header
+from abs_descriptions.bundles.codec import LineError, RecordRules
+from abs_descriptions.bundles.format import MAX_HEADER_BYTES, BundleHeader, Generator
+from abs_descriptions.bundles.reader import (
+    iter_records,
+    iter_rejected,
+    open_bundle,
+    parse_summary,
+    read_header,
+    rejected_path,
+)
 from abs_descriptions.bundles.writer import SpoolFile
 
 __all__ = [
+    "BundleBlocks",
+    "ChangeCounts",
     "ClassChange",
     "LabelChange",
     "align_classes",
-    "change_lines",
+    "altered_fields",
     "change_value",
+    "count_changes",
     "diff_bundles",
     "diff_labels",
-    "label_lines",
     "label_value",
     "show_note",
 ]
@@ -45,20 +68,74 @@ class LabelChange:
     noted: tuple[tuple[str, str | None, str | None], ...]
     """(id, old note, new note)"""
 
+    @property
+    def differs(self) -> bool:
+        """Whether there is a change."""
+        return bool(self.added or self.removed or self.renamed or self.noted)
+
 
 @dataclass(frozen=True)
 class ClassChange:
     """How the descriptions of one class differ. Descriptions are the same if their texts are.
 
-    ``altered`` are pairs (old, new) with one text and another kind, provenance, score or id.
+    ``edited`` are pairs (old, new) in which one text took the place of another; neither counts as added or removed.
+    ``altered`` are pairs (old, new) with one text and another kind, provenance, score or id. ``accepted`` counts the
+    new descriptions that a reviewer accepted who had not in the old bundle, ``otherwise`` the altered ones without
+    these.
     """
 
     class_id: str
     name: str
     added: tuple[Description, ...]
     removed: tuple[Description, ...]
+    edited: tuple[tuple[Description, Description], ...]
     altered: tuple[tuple[Description, Description], ...]
     kept: int
+    accepted: int
+    otherwise: int
+
+    @property
+    def counts(self) -> ChangeCounts:
+        """How much differs."""
+        texts = [*self.added, *self.removed, *(new for _, new in self.edited)]
+        return ChangeCounts(
+            added=len(self.added),
+            removed=len(self.removed),
+            edited=len(self.edited),
+            altered=len(self.altered),
+            accepted=self.accepted,
+            otherwise=self.otherwise,
+            classes=1 if texts else 0,
+            kinds=frozenset(record.kind for record in texts),
+        )
+
+
+@dataclass(frozen=True)
+class ChangeCounts:
+    """How much differs: descriptions ``added``, ``removed``, ``edited`` (another text), ``altered`` (the same text with
+    another kind, provenance, score or id), newly ``accepted``, and ``otherwise``, altered and not accepted; ``classes``
+    with other texts, and the ``kinds`` of these.
+    """
+
+    added: int = 0
+    removed: int = 0
+    edited: int = 0
+    altered: int = 0
+    accepted: int = 0
+    otherwise: int = 0
+    classes: int = 0
+    kinds: frozenset[str] = frozenset()
+
+    def __add__(self, other: ChangeCounts) -> ChangeCounts:
+        sums = {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}
+        return ChangeCounts(**sums, kinds=self.kinds | other.kinds)
+
+    def to_dict(self) -> dict[str, int]:
+        """The numbers as JSON values."""
+        return {name: getattr(self, name) for name in _COUNTS}
+
+
+_COUNTS = ("added", "removed", "edited", "altered", "accepted", "otherwise", "classes")
 
 
 def diff_labels(old: BundleHeader, new: BundleHeader) -> LabelChange:
@@ -86,31 +163,107 @@ def label_value(change: LabelChange) -> dict[str, Any]:
     }
 
 
-def label_lines(change: LabelChange) -> Iterator[str]:
-    """A label set's change for a terminal, as ``change_lines``; nothing if there is none."""
-    for class_id in change.added:
-        yield f"new class: {printable(class_id)}"
-    for class_id in change.removed:
-        yield f"class gone: {printable(class_id)}"
-    for class_id, old, new in change.renamed:
-        yield f"renamed: {printable(class_id)} from {printable(old)} to {printable(new)}"
-    for class_id, was, now in change.noted:
-        yield f"note: {printable(class_id)} from {show_note(was)} to {show_note(now)}"
-
-
 def diff_bundles(old: Path, new: Path) -> Iterator[ClassChange]:
     """The classes that differ between two bundle files, in the order of the new label set, then the old one's rest.
 
     Raises:
         StorageError, BundleError: a file cannot be read or is broken; the digests are compared at the end.
     """
-    newer, older = (read_header(path).label_set.classes for path in (new, old))
-    names = {entry.id: entry.name for entry in (*older, *newer)}
-    order = list(dict.fromkeys(entry.id for entry in (*newer, *older)))
+    newer, older = read_header(new), read_header(old)
+    names = {entry.id: entry.name for header in (older, newer) for entry in header.label_set.classes}
+    order = list(dict.fromkeys((*newer.label_set.ids, *older.label_set.ids)))
+    comparison = _Comparison(older.generators, newer.generators, new)
     for class_id, (before, after) in align_classes((old, new), order):
-        change = _class_change(class_id, names[class_id], before, after)
-        if change.added or change.removed or change.altered:
+        change = comparison.change(class_id, names[class_id], before, after)
+        if change is not None:
             yield change
+
+
+def count_changes(old: BundleBlocks, new: BundleBlocks) -> ChangeCounts:
+    """How much differs between two bundles, as ``diff_bundles`` would count it. Only lines that differ are parsed.
+
+    Raises:
+        StorageError, BundleError: a file cannot be read, or is no longer what ``BundleBlocks`` read.
+    """
+    comparison = _Comparison(old.summary.generators, new.summary.generators, new.path)
+    total = ChangeCounts()
+    for class_id in dict.fromkeys((*new.classes, *old.classes)):
+        if old.classes.get(class_id, _NO_BLOCK).digest == new.classes.get(class_id, _NO_BLOCK).digest:
+            continue
+        before, after = old.lines(class_id), new.lines(class_id)
+        shared = set(before) & set(after)
+        change = comparison.change(
+            class_id,
+            "",
+            old.records(class_id, [line for line in before if line not in shared]),
+            new.records(class_id, [line for line in after if line not in shared]),
+        )
+        if change is not None:
+            total += change.counts
+    return total
+
+
+class _Block(NamedTuple):
+    """The lines of one class in a file: the digest of their bytes, and where they lie."""
+
+    digest: bytes
+    start: int
+    size: int
+
+
+_NO_BLOCK = _Block(b"", 0, 0)
+_CLASS = re.compile(rb'\{"class":("(?:[^"\\]|\\.)*")')
+
+
+class BundleBlocks:
+    """A bundle file by the bytes of its classes, for comparing many versions. Checks no record.
+
+    Args:
+        path: of a file that was validated when it came to where it is.
+
+    Raises:
+        StorageError, BundleError: it cannot be read, or is no bundle.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.classes: dict[str, _Block] = {}
+        digest = hashlib.sha256()
+        with open_bundle(path) as stream:
+            line = stream.readline(MAX_HEADER_BYTES + 1)
+            self.summary = parse_summary(line, path)
+            digest.update(line)
+            start = len(line)
+            for label, lines in groupby(stream, key=_class_of):
+                data = b"".join(lines)
+                digest.update(data)
+                self.classes[label] = _Block(hashlib.sha256(data).digest(), start, len(data))
+                start += len(data)
+        #: Of all bytes, ``sha256:...``.
+        self.digest = "sha256:" + digest.hexdigest()
+
+    def lines(self, class_id: str) -> list[bytes]:
+        """The lines of a class, without their line feeds."""
+        block = self.classes.get(class_id, _NO_BLOCK)
+        with open_bundle(self.path) as stream:
+            stream.seek(block.start)
+            return stream.read(block.size).split(b"\n")[:-1]
+
+    def records(self, class_id: str, lines: Iterable[bytes]) -> list[Description]:
+        """The records on lines of a class; BundleError where one cannot be read."""
+        rules = RecordRules([class_id], [generator.id for generator in self.summary.generators])
+        try:
+            return [rules.read(line.decode()) for line in lines]
+        except (LineError, UnicodeDecodeError) as error:
+            raise BundleError(
+                f"{printable(str(self.path))}: a record of the class {quoted(class_id)} is broken",
+                remedy="Fetch or copy the bundle again",
+            ) from error
+
+
+def _class_of(line: bytes) -> str:
+    match = _CLASS.match(line)
+    return "" if match is None else str(json.loads(match[1]))
 
 
 def change_value(change: ClassChange) -> dict[str, Any]:
@@ -120,20 +273,11 @@ def change_value(change: ClassChange) -> dict[str, Any]:
         "name": change.name,
         "added": [record.text for record in change.added],
         "removed": [record.text for record in change.removed],
-        "altered": [{"text": old.text, "fields": _altered_fields(old, new)} for old, new in change.altered],
+        "edited": [{"old": old.text, "new": new.text} for old, new in change.edited],
+        "altered": [{"text": old.text, "fields": altered_fields(old, new)} for old, new in change.altered],
         "kept": change.kept,
+        "accepted": change.accepted,
     }
-
-
-def change_lines(change: ClassChange) -> Iterator[str]:
-    """A class's change for a terminal, one line each, with nothing in it that a terminal would obey."""
-    yield f"{printable(change.name)} ({printable(change.class_id)}), {change.kept} kept"
-    for record in change.removed:
-        yield f"  - {printable(record.text)}"
-    for record in change.added:
-        yield f"  + {printable(record.text)}"
-    for old, new in change.altered:
-        yield f"  ~ {printable(new.text)} [{', '.join(_altered_fields(old, new))}]"
 
 
 def show_note(note: str | None) -> str:
@@ -141,21 +285,145 @@ def show_note(note: str | None) -> str:
     return "none" if note is None else quoted(note)
 
 
-def _class_change(class_id: str, name: str, before: list[Description], after: list[Description]) -> ClassChange:
-    old = {record.text: record for record in before}
-    new = {record.text: record for record in after}
-    both = [(old[text], new[text]) for text in new if text in old]
-    return ClassChange(
-        class_id,
-        name,
-        added=tuple(record for text, record in new.items() if text not in old),
-        removed=tuple(record for text, record in old.items() if text not in new),
-        altered=tuple((a, b) for a, b in both if a != b),
-        kept=sum(a == b for a, b in both),
-    )
+class _Comparison:
+    """Compares the classes of two bundles.
+
+    Args:
+        old, new: the generators of the two.
+        path: of the new bundle, whose rejected completions are read if they are needed.
+    """
+
+    def __init__(self, old: Sequence[Generator], new: Sequence[Generator], path: Path) -> None:
+        # A merge gives generators other ids, so they are compared by what they are.
+        meanings = {_meaning(generator): generator.id for generator in old}
+        self._old_ids = {generator.id: meanings.get(_meaning(generator), generator.id) for generator in new}
+        self._path = path
+
+    def change(
+        self, class_id: str, name: str, before: Sequence[Description], after: Sequence[Description]
+    ) -> ClassChange | None:
+        """How a class differs; None if it does not."""
+        old = {record.text: record for record in before}
+        new = {record.text: record for record in after}
+        both = [(old[text], record) for text, record in new.items() if text in old]
+        altered = tuple((was, now) for was, now in both if was != now and was != self._in_old_terms(now))
+        gone = [record for text, record in old.items() if text not in new]
+        came = [record for text, record in new.items() if text not in old]
+        if not (gone or came or altered):
+            return None
+        edits = self._edits(gone, came) if gone and came else {}
+        origins = set(edits.values())
+        edited = [(gone[edits[place]], record) for place, record in enumerate(came) if place in edits]
+        return ClassChange(
+            class_id,
+            name,
+            added=tuple(record for place, record in enumerate(came) if place not in edits),
+            removed=tuple(record for place, record in enumerate(gone) if place not in origins),
+            edited=tuple(edited),
+            altered=altered,
+            kept=len(both) - len(altered),
+            accepted=sum(self._is_accepted(was, now) for was, now in [*altered, *edited])
+            + sum(record.provenance.accepted_by is not None for place, record in enumerate(came) if place not in edits),
+            otherwise=sum(not self._is_accepted(was, now) for was, now in altered),
+        )
+
+    def _in_old_terms(self, record: Description) -> Description:
+        source = record.provenance
+        return replace(
+            record,
+            provenance=replace(
+                source,
+                generator=self._old_ids[source.generator],
+                accepted_by=source.accepted_by and self._old_ids[source.accepted_by],
+                edited_by=source.edited_by and self._old_ids[source.edited_by],
+            ),
+        )
+
+    def _is_accepted(self, old: Description, new: Description) -> bool:
+        accepted = new.provenance.accepted_by
+        return accepted is not None and self._old_ids[accepted] != old.provenance.accepted_by
+
+    def _edits(self, gone: Sequence[Description], came: Sequence[Description]) -> dict[int, int]:
+        """Position in ``came`` -> position in ``gone`` of the text that was edited to it."""
+        ids = {record.id: place for place, record in enumerate(gone) if record.id is not None}
+        edits = {place: ids[record.id] for place, record in enumerate(came) if record.id in ids}
+        origins = [_origin(record) for record in gone]
+        wanted: dict[object, list[int]] = {}
+        for place, record in enumerate(came):
+            if record.provenance.edited_by is not None and place not in edits:
+                wanted.setdefault(_origin(self._in_old_terms(record)), []).append(place)
+        for origin, places in wanted.items():
+            free = [number for number, other in enumerate(origins) if other == origin and number not in edits.values()]
+            if len(free) > len(places):
+                replaced = self._replaced
+                free = [number for number in free if (gone[number].class_id, gone[number].text) in replaced] or free
+            edits |= _closest(came, gone, places, free, 0)
+        places = [place for place in range(len(came)) if place not in edits]
+        taken = set(edits.values())
+        free = [number for number in range(len(gone)) if number not in taken]
+        if len(places) <= _COMPARED and len(free) <= _COMPARED:
+            edits |= _closest(came, gone, places, free, _ALIKE)
+        return edits
+
+    @cached_property
+    def _replaced(self) -> set[tuple[str, str]]:
+        """Class and text of what the rejected completions of the new bundle call edited."""
+        if not rejected_path(self._path).exists():
+            return set()
+        rejected = iter_rejected(self._path, read_header(self._path))
+        return {(entry.class_id, entry.text) for entry in rejected if entry.reason == "edited"}
 
 
-def _altered_fields(old: Description, new: Description) -> list[str]:
+# From which likeness on (as difflib counts it, of 0 to 1) two texts of a class are an edit: of 5,040 pairs of sentences
+# that two shipped bundles have for one class none is as much alike. And how many texts of a class are compared.
+_ALIKE = 0.7
+_COMPARED = 100
+_SHOWN_LENGTH = 500
+
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+
+
+def _closest(
+    came: Sequence[Description], gone: Sequence[Description], places: Sequence[int], free: Sequence[int], least: float
+) -> dict[int, int]:
+    """Position in ``came`` -> that of the text in ``gone`` most alike, the most alike pairs first, each used once."""
+    if len(places) == 1 and len(free) == 1 and not least:
+        return {places[0]: free[0]}
+    words = {number: set(_TOKEN.findall(gone[number].text.lower())) for number in free}
+    ranked = []
+    for place in places:
+        text = came[place].text
+        tokens = set(_TOKEN.findall(text.lower()))
+        for number in free:
+            # Few pairs share half of their words, and comparing letters costs a hundred times as much.
+            is_candidate = 4 * len(tokens & words[number]) >= len(tokens) + len(words[number]) or len(tokens) <= 2
+            likeness = _likeness(text, gone[number].text) if is_candidate else 0.0
+            if likeness >= least:
+                ranked.append((-likeness, place, number))
+    pairs: dict[int, int] = {}
+    used: set[int] = set()
+    for _, place, number in sorted(ranked):
+        if place not in pairs and number not in used:
+            pairs[place] = number
+            used.add(number)
+    return pairs
+
+
+def _likeness(first: str, second: str) -> float:
+    return SequenceMatcher(None, first[:_SHOWN_LENGTH], second[:_SHOWN_LENGTH], autojunk=False).ratio()
+
+
+def _meaning(generator: Generator) -> str:
+    return generator.model_dump_json(exclude={"id"})
+
+
+def _origin(record: Description) -> tuple[object, ...]:
+    source = record.provenance
+    return source.generator, source.sample, source.prompt, source.request
+
+
+def altered_fields(old: Description, new: Description) -> list[str]:
+    """The names of what differs between two descriptions of one text."""
     return [name for name in ("kind", "provenance", "scores", "id") if getattr(old, name) != getattr(new, name)]
 
 

@@ -33,6 +33,7 @@ from abs_descriptions.bundles.codec import (
     check_canonical,
     parse_header,
     parse_json,
+    serialize_header,
 )
 from abs_descriptions.bundles.format import (
     MAX_HEADER_BYTES,
@@ -41,6 +42,7 @@ from abs_descriptions.bundles.format import (
     MAX_TEXT,
     SURROGATE,
     BundleHeader,
+    HeaderSummary,
     RejectionModel,
 )
 
@@ -51,9 +53,12 @@ __all__ = [
     "iter_records",
     "iter_rejected",
     "load_descriptions",
+    "open_bundle",
     "open_pass",
+    "parse_summary",
     "read_bundle",
     "read_header",
+    "read_summary",
     "rejected_path",
     "rejection_value",
 ]
@@ -165,8 +170,8 @@ class LineReader:
 
 
 @contextmanager
-def _open_line_reader(path: Path) -> Iterator[LineReader]:
-    """Open a file for one pass.
+def open_bundle(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to read its bytes.
 
     Raises:
         StorageError: the file does not exist or cannot be read.
@@ -177,7 +182,14 @@ def _open_line_reader(path: Path) -> Iterator[LineReader]:
         if not stat.S_ISREG(path.stat().st_mode):
             raise BundleError(f"{printable(str(path))} is not a file", remedy="Name a bundle's .jsonl file")
         with path.open("rb") as stream:
-            yield LineReader(path, stream)
+            yield stream
+
+
+@contextmanager
+def _open_line_reader(path: Path) -> Iterator[LineReader]:
+    """Open a file for one pass; errors as ``open_bundle``."""
+    with open_bundle(path) as stream:
+        yield LineReader(path, stream)
 
 
 # what keeps Git from changing the bytes of a store
@@ -313,6 +325,25 @@ def read_header(path: Path) -> BundleHeader:
     """
     with open_pass(path) as reading:
         return reading.header
+
+
+def read_summary(path: Path) -> HeaderSummary:
+    """The header of a bundle without its classes, for showing many bundles; checks less than ``read_header``.
+
+    Raises:
+        StorageError, BundleError: as ``read_header``.
+    """
+    with open_bundle(path) as stream:
+        return parse_summary(stream.readline(MAX_HEADER_BYTES + 1), path)
+
+
+def parse_summary(line: bytes, path: Path) -> HeaderSummary:
+    """As ``read_summary``, of the first line of the bundle at ``path``."""
+    try:
+        return HeaderSummary.model_validate_json(line)
+    except ValidationError:
+        header = read_header(path)  # says what is wrong, or brings the header of an older format up to date
+        return HeaderSummary.model_validate_json(serialize_header(header))
 
 
 def iter_records(path: Path, *, digest: str | None = None) -> Iterator[Description]:
