@@ -27,6 +27,7 @@ __all__ = [
     "exists",
     "is_file",
     "is_folder",
+    "is_leftover",
     "lock_file",
     "open_regular",
     "prompts_folder",
@@ -181,6 +182,11 @@ def sha256_file(path: Path) -> str:
         return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def is_leftover(name: str) -> bool:
+    """Whether a file or a folder is called as those that are not whole yet."""
+    return _LEFTOVER.fullmatch(name) is not None
+
+
 def remove_leftovers(folder: Path, *, deep: bool = True) -> list[Path]:
     """Remove the half-written files and folders of killed processes that nobody wrote to for a day.
 
@@ -193,8 +199,8 @@ def remove_leftovers(folder: Path, *, deep: bool = True) -> list[Path]:
     """
     removed = []
     for parent, folders, files in os.walk(folder):
-        leftovers = [Path(parent, name) for name in (*folders, *files) if _LEFTOVER.fullmatch(name)]
-        folders[:] = [name for name in folders if deep and not _LEFTOVER.fullmatch(name)]
+        leftovers = [Path(parent, name) for name in (*folders, *files) if is_leftover(name)]
+        folders[:] = [name for name in folders if deep and not is_leftover(name)]
         for path in leftovers:
             with suppress(OSError):
                 if time.time() - _last_written(path) > _STALE:

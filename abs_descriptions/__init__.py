@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from abs_descriptions.bundles.exporting import export_bundle
     from abs_descriptions.bundles.format import BundleHeader, Generator
     from abs_descriptions.bundles.importing import import_bundles, import_descriptions
+    from abs_descriptions.bundles.maintenance import collect_garbage, verify_repository
     from abs_descriptions.bundles.merge import add_merged, merge_bundles
     from abs_descriptions.bundles.reader import Bundle, read_bundle
+    from abs_descriptions.bundles.remotes import Remotes
     from abs_descriptions.bundles.repository import Repository
     from abs_descriptions.bundles.review import add_reviewed, write_review
     from abs_descriptions.bundles.sharing import copy_bundles
@@ -56,12 +58,14 @@ __all__ = [
     "Provenance",
     "ProviderOptions",
     "Rejection",
+    "Remotes",
     "Repository",
     "SentenceEncoder",
     "SentenceFilter",
     "add_merged",
     "add_reviewed",
     "build_provider",
+    "collect_garbage",
     "copy_bundles",
     "diff_bundles",
     "estimate_cost",
@@ -77,6 +81,7 @@ __all__ = [
     "merge_bundles",
     "read_bundle",
     "read_labels",
+    "verify_repository",
     "write_bundle",
     "write_review",
 ]
@@ -99,12 +104,14 @@ _MODULES = {
     "Provenance": "abs_core.descriptions",
     "ProviderOptions": "abs_descriptions.generation.providers.registry",
     "Rejection": "abs_core.descriptions",
+    "Remotes": "abs_descriptions.bundles.remotes",
     "Repository": "abs_descriptions.bundles.repository",
     "SentenceEncoder": "abs_descriptions.filtering.encoders",
     "SentenceFilter": "abs_descriptions.filtering.bundle_filters",
     "add_merged": "abs_descriptions.bundles.merge",
     "add_reviewed": "abs_descriptions.bundles.review",
     "build_provider": "abs_descriptions.generation.providers.registry",
+    "collect_garbage": "abs_descriptions.bundles.maintenance",
     "copy_bundles": "abs_descriptions.bundles.sharing",
     "diff_bundles": "abs_descriptions.bundles.diff",
     "estimate_cost": "abs_descriptions.generation.pipeline",
@@ -120,6 +127,7 @@ _MODULES = {
     "merge_bundles": "abs_descriptions.bundles.merge",
     "read_bundle": "abs_descriptions.bundles.reader",
     "read_labels": "abs_core.labels",
+    "verify_repository": "abs_descriptions.bundles.maintenance",
     "write_bundle": "abs_descriptions.bundles.writer",
     "write_review": "abs_descriptions.bundles.review",
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from abs_cli.completion_values import complete_location, complete_remote
-from abs_cli.console import note
+from abs_cli.console import PlainGroup, note
 from abs_core.errors import UsageError
 from abs_core.home import Home
 from abs_descriptions.bundles.remotes import Remote, Remotes
@@ -16,7 +16,7 @@ from abs_descriptions.bundles.remotes import Remote, Remotes
 __all__ = ["remote_group"]
 
 
-@click.group("remote")
+@click.group("remote", cls=PlainGroup)
 def remote_group() -> None:
     """Name the places that bundles are pushed to and pulled from, and choose a default.
 

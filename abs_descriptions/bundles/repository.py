@@ -115,6 +115,11 @@ class Repository:
         """The folder of a local store; None for a place that others write as well."""
         return self._storage.root
 
+    @property
+    def storage(self) -> Storage:
+        """Where the files are."""
+        return self._storage
+
     def names(self) -> Sequence[str]:
         """The names that have a version, sorted.
 
@@ -242,16 +247,19 @@ class Repository:
         """As ``add``, of a bundle that was validated; whether its version is new here."""
         manifest = self._manifest_of(bundle)
         self.refuse_conflict(manifest)
-        blobs = [Blob(manifest.object_path, bundle.path, bundle.digest)]
-        if bundle.header.counts.rejected and rejected_path(bundle.path).exists():
-            # The rejected completions first: a bundle that is there is there whole.
-            rejected = rejected_path(bundle.path)
-            blobs.insert(0, Blob(manifest.rejected_path, rejected, bundle.header.rejected_digest))
         path = manifest_path(manifest.name, manifest.version)
-        created = self._storage.publish(blobs, path, manifest.serialize())
+        created = self._storage.publish(self._blobs(bundle), path, manifest.serialize())
         if not created and not self.refuse_conflict(manifest):
             raise StorageError(f"{self.address} is being changed by another process", remedy="Try again")
         return created
+
+    def restore(self, bundle: Bundle) -> None:
+        """Write the bytes of a bundle that was validated, and of its rejected completions, whatever is there of them.
+
+        Raises:
+            StorageError, UsageError: the storage cannot be written.
+        """
+        self._storage.restore(self._blobs(bundle))
 
     def publish_yank(self, yank: Yank) -> None:
         """Yank a version for the reason that it has elsewhere, unless it is yanked here."""
@@ -488,6 +496,15 @@ class Repository:
     def _manifest_of(self, bundle: Bundle) -> Manifest:
         with storage_errors(bundle.path, "read"):
             return Manifest.of(bundle.header, bundle.digest, bundle.path.stat().st_size)
+
+    def _blobs(self, bundle: Bundle) -> Sequence[Blob]:
+        manifest = self._manifest_of(bundle)
+        blob = Blob(manifest.object_path, bundle.path, bundle.digest)
+        rejected = rejected_path(bundle.path)
+        if not bundle.header.counts.rejected or not rejected.exists():
+            return [blob]
+        # The rejected completions first: a bundle that is there is there whole.
+        return [Blob(manifest.rejected_path, rejected, bundle.header.rejected_digest), blob]
 
     def _download(self, manifest: Manifest, folder: Path) -> Path:
         """Fetch a bundle, and its rejected completions if they are there; only the digests are checked."""

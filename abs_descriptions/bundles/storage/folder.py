@@ -153,6 +153,11 @@ class FolderStorage(EditableStorage):
                 moved.replace(path)
                 return False
             moved.unlink()
+        folder = path.parent
+        while folder != self._path and folder.name.startswith("."):  # of a pull that was killed
+            with suppress(OSError):
+                folder.rmdir()
+            folder = folder.parent
         return True
 
     def _require_folder(self) -> None:
