@@ -55,7 +55,7 @@ class ViewShare:
     """What one view adds to the scores of the winner and the runner-up.
 
     Attributes:
-        kind: of the view: "whole", "random", "box" or "window".
+        kind: of the view: "whole", "random", "resized", "box" or "window".
         index: its number within the kind, which is its row among the places of that kind.
         winner, runner_up: its share of the score of either class; the runner-up's is 0 if there is no second class.
         sentence: the winner's sentence that carried most of ``winner``.

@@ -53,14 +53,21 @@ class Cut:
     Args:
         image: all of it.
         box: left, upper, right, lower in pixels; None for all.
+        side: of the square that it is stretched to, bilinearly; None to leave it as it is.
+        mirrored: whether left and right are exchanged.
     """
 
     image: Image.Image
     box: tuple[int, int, int, int] | None = None
+    side: int | None = None
+    mirrored: bool = False
 
     def pixels(self) -> Image.Image:
         """The part as an image of its own."""
-        return self.image if self.box is None else self.image.crop(self.box)
+        pixels = self.image if self.box is None else self.image.crop(self.box)
+        if self.side is not None:
+            pixels = pixels.resize((self.side, self.side), Image.Resampling.BILINEAR)
+        return pixels.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.mirrored else pixels
 
 
 class Accelerator:
@@ -98,7 +105,8 @@ class Accelerator:
 
     def _batches(self, cuts: Sequence[Cut], preprocess: Preprocess) -> Iterator[Tensor]:
         device = self._model.device
-        if isinstance(preprocess, PixelPreprocessing) and preprocess.works_on(device):
+        is_plain = all(cut.side is None and not cut.mirrored for cut in cuts)
+        if is_plain and isinstance(preprocess, PixelPreprocessing) and preprocess.works_on(device):
             crops = _resized_on(device, cuts, preprocess)
             yield from map(preprocess.normalise, _regrouped(crops, self._batch_size))
             return

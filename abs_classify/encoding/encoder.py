@@ -28,7 +28,7 @@ from abs_classify.encoding.adaptive_views import ImageViews, ViewDecisions
 from abs_classify.encoding.rounds import RoundImage, finish_rounds, pooled_rounds
 from abs_classify.images import LoadedImage
 from abs_classify.methods.similarity import unit
-from abs_classify.methods.views import FeatureWindows, FullImage, Geometry, ViewSource, place_views
+from abs_classify.methods.views import FeatureWindows, FullImage, Geometry, RandomResizedCrops, ViewSource, place_views
 from abs_classify.models.base import input_size
 from abs_classify.models.copies import to_host
 from abs_classify.threads import Cores, even_parts, in_threads
@@ -287,7 +287,7 @@ class _Encoder:
             elif isinstance(view, FeatureWindows):
                 raw[view] = to_host(self._pool_windows(whole.tokens, torch.from_numpy(np.stack(boxes))).float())
             else:
-                wait = self._crop([image.pixels for image in placed.group.images], boxes, later)
+                wait = self._crop(view, [image.pixels for image in placed.group.images], boxes, later)
                 raw[view] = partial(_per_image, wait, len(boxes))
         return lambda: self._encoded({view: unit(wait()) for view, wait in raw.items()}, placed)
 
@@ -309,9 +309,16 @@ class _Encoder:
         pairs = zip(torch.split(tokens, 1), torch.split(windows, 1), strict=True)
         return torch.cat([self.model.pool_windows(*pair) for pair in pairs])
 
-    def _crop(self, images: list[Image.Image], boxes: list[np.ndarray], later: _RunLater) -> Callable[[], Tensor]:
+    def _crop(
+        self, view: ViewSource, images: list[Image.Image], boxes: list[np.ndarray], later: _RunLater
+    ) -> Callable[[], Tensor]:
         """Features [crops, d] of the crops of all images, one image after the other, encoded together."""
-        cuts = [Cut(pixels, tuple(box)) for pixels, rows in zip(images, boxes, strict=True) for box in rows.tolist()]
+        side = self.geometry.input_size if isinstance(view, RandomResizedCrops) else None
+        cuts = [
+            Cut(pixels, tuple(box[:4]), side, mirrored=box[4:] == [1])
+            for pixels, rows in zip(images, boxes, strict=True)
+            for box in rows.tolist()
+        ]
         return later(cuts, self.model.preprocess_crop, self.model.encode_image)
 
     def begin_rounds(self, group: _Group, run: _Run) -> list[RoundImage]:
@@ -358,7 +365,7 @@ class _Encoder:
     ) -> Callable[[], Tensor]:
         """Features [views, d] of the next views of one source."""
         if not isinstance(view, FeatureWindows):
-            return self._crop([image.pixels for image in images], boxes, _now(run))
+            return self._crop(view, [image.pixels for image in images], boxes, _now(run))
         features = [
             self._pool_windows(image.tokens, torch.from_numpy(rows[None]))[0]
             for image, rows in zip(images, boxes, strict=True)

@@ -232,7 +232,7 @@ class _Clock:
         crops = sum(
             space.rows_computed
             for space in work.spaces.values()
-            if space.space.stage == "view-features" and space.space.inputs["view"]["kind"] in ("box", "random")
+            if space.space.stage == "view-features" and space.space.inputs["view"]["kind"] not in ("whole", "window")
         )
         seconds = sum(evaluation.stage_seconds.get(step, 0.0) for step in ("read", "encode", "match"))
         return seconds / self.images, crops / self.images

@@ -467,7 +467,10 @@ def _adaptive_facts(evaluation: Evaluation, method: Method) -> AdaptiveFacts | N
 
 def _views_text(method: Method, adaptive: AdaptiveFacts | None) -> str:
     """``50 crops + 50 windows``, ``7.9 of 50 crops + 50 windows``, or ``7.9 of 50 crops (budget) + 50 windows``."""
-    words = {"whole": "whole", "random": "random crops", "box": "crops", "window": "windows"}
+    words = {
+        **{"whole": "whole", "random": "random crops", "resized": "random resized crops"},
+        **{"box": "crops", "window": "windows"},
+    }
     parts = []
     for view in method.views:
         number, shared = "" if view.kind == "whole" else f"{view.count} ", ""

@@ -34,6 +34,7 @@ __all__ = [
     "Template",
     "TemplateEnsemble",
     "TemplateSet",
+    "TemplatedSentences",
     "read_template_set",
     "template_set_names",
 ]
@@ -395,6 +396,32 @@ class Sentences:
                 for name, descriptions in zip(names, by_class, strict=True)
             ]
         )
+
+
+@dataclass(frozen=True)
+class TemplatedSentences:
+    """A template, and behind it each description (AWT: Zhu et al., NeurIPS 2024): "a photo of a wren. It has ...".
+
+    The first text of a class is the template alone. Without any description, the templates of a set follow, as with
+    ``Sentences``; the note says so.
+
+    Attributes:
+        template: text with one ``{}`` for the class name.
+        fallback: id or file of the template set for the case without descriptions.
+    """
+
+    name: ClassVar[str] = "templated-sentences"
+    template: str = LABEL_TEMPLATE
+    fallback: str = "plain"
+
+    def build(self, inputs: ClassTextInputs) -> ClassTexts:
+        """The template, and one text for each description."""
+        plain = Template(self.template).build(inputs).texts
+        following = Sentences(fallback=self.fallback).build(inputs)
+        of_class: list[list[str]] = [[text] for text in plain]
+        for position, text in zip(following.class_index, following.texts, strict=True):
+            of_class[position].append(text if following.note else f"{plain[position]} {text}")
+        return inputs.class_texts(of_class, following.note)
 
 
 def _check_description(description: Description) -> None:

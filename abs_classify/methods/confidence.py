@@ -35,7 +35,7 @@ __all__ = ["NEEDED_VIEWS", "CommonNames", "ConfidenceViews", "class_probabilitie
 NEEDED_VIEWS = (FullImage(),)
 
 #: kinds of views that show a part of an image; the first of these that a method looks at enter
-_PARTS = (("box", "random"), ("window",))
+_PARTS = (("box", "random", "resized"), ("window",))
 _PARTS_WEIGHT = 2.0
 
 #: the share of common names that are kept, farthest from the classes first, so that few of them mean a class
@@ -62,8 +62,8 @@ class ConfidenceViews:
         """Choose among the views of an image and weigh them, see the module.
 
         Args:
-            views: by kind, [n, d] each: "box" and "random" (crops), "window" (feature windows), "whole" (the full
-                image). Kinds without a view count as absent.
+            views: by kind, [n, d] each: "box", "random" and "resized" (crops), "window" (feature windows), "whole"
+                (the full image). Kinds without a view count as absent.
 
         Raises:
             UsageError: no view of a known kind.

@@ -1,8 +1,8 @@
 """Scorers: frozen parameters that turn the features of views and texts into class scores, and say what carried a score.
 
-A scorer sees views as a mapping from their kind ("whole", "random", "box", "window") to unit features, and texts as
-``ClassTextFeatures``. Its arithmetic is in ``similarity.py`` and ``soft_matching.py``. A stream scorer, which learns
-from the images that it has seen, scores one image after the other instead.
+A scorer sees views as a mapping from their kind ("whole", "random", "resized", "box", "window") to unit features, and
+texts as ``ClassTextFeatures``. Its arithmetic is in ``similarity.py`` and ``soft_matching.py``. A stream scorer, which
+learns from the images that it has seen, scores one image after the other instead.
 
 A scorer imports torch when it first computes, so that the table of methods can be listed without it.
 """

@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from abs_classify.methods.adaptive import LOOK, AdaptiveViews
-from abs_classify.methods.baselines import DMN, TDA, OnZeta, Zero
+from abs_classify.methods.baselines import AWT, DMN, TDA, OnZeta, Zero
 from abs_classify.methods.baselines.mta import MIN_VIEWS, MTA
 from abs_classify.methods.class_texts import (
     ClassTextInputs,
@@ -31,6 +31,7 @@ from abs_classify.methods.class_texts import (
     RandomWords,
     Sentences,
     Template,
+    TemplatedSentences,
     TemplateEnsemble,
     read_template_set,
 )
@@ -45,7 +46,14 @@ from abs_classify.methods.scoring import (
     StreamScorer,
     WeightedCosine,
 )
-from abs_classify.methods.views import AttentionCrops, FeatureWindows, FullImage, RandomCrops, ViewSource
+from abs_classify.methods.views import (
+    AttentionCrops,
+    FeatureWindows,
+    FullImage,
+    RandomCrops,
+    RandomResizedCrops,
+    ViewSource,
+)
 from abs_core.descriptions import LabelSpace
 from abs_core.errors import UnknownNameError, UsageError
 
@@ -181,7 +189,10 @@ _WHOLE = (FullImage(),)
 
 _BOXES, _WINDOWS = AttentionCrops(50), FeatureWindows(50)
 
-_CROPS_63 = (FullImage(), RandomCrops(63))
+# as published, and with the crops that WCA shares
+_RESIZED_63, _CROPS_63 = (FullImage(), RandomResizedCrops(63)), (FullImage(), RandomCrops(63))
+
+_ALIGNED = (AttentionCrops(50, alignment="aligned"), FeatureWindows(50, alignment="aligned"))
 
 _FREE = (AttentionCrops(50, guided=False), FeatureWindows(50, guided=False))
 
@@ -204,8 +215,18 @@ _ROWS = {
         Method("abs-features", "abs with the feature windows only", (_WINDOWS,), Sentences(), SoftMatch()),
         Method("abs-mean", "abs with the mean of all similarities", (_BOXES, _WINDOWS), Sentences(), MeanSimilarity()),
         Method("abs-hard", "abs with the best text of each view only", (_BOXES, _WINDOWS), Sentences(), HardMatch()),
-        Method("mta", "mode of the full image and 63 random squares, one template", _CROPS_63, Template(), MTA()),
-        Method("zero", "votes of the most certain of the views of mta, one template", _CROPS_63, Template(), Zero()),
+        Method("abs-aligned", "abs whose attention and views look at the same pixels", _ALIGNED, Sentences(),
+               SoftMatch()),
+        Method("abs-vote", "votes of the most certain attention-guided crops, descriptions", (FullImage(), _BOXES),
+               Sentences(), Zero()),
+        Method("mta", "mode of the full image and 63 random resized crops, one template", _RESIZED_63, Template(),
+               MTA()),
+        Method("mta-crops", "mta with the random square crops of wca", _CROPS_63, Template(), MTA()),
+        Method("zero", "votes of the most certain of the views of mta, one template", _RESIZED_63, Template(), Zero()),
+        Method("zero-crops", "zero with the random square crops of wca", _CROPS_63, Template(), Zero()),
+        Method("zero-e", "zero with the data set's templates, averaged", _RESIZED_63, TemplateEnsemble(), Zero()),
+        Method("awt", "50 random resized crops and descriptions, both weighted, by optimal transport",
+               (FullImage(), RandomResizedCrops(50)), TemplatedSentences(), AWT()),
         Method("tda", "caches of certain and uncertain images, seen as a stream", _WHOLE, Template(), TDA()),
         Method("dmn", "memory of the earlier images, seen as a stream", _WHOLE, Template(), DMN()),
         Method("onzeta", "labels and proxies learned online, images seen as a stream", _WHOLE, Template(), OnZeta()),

@@ -1,9 +1,10 @@
 """Views of an image, and where they lie: pure arithmetic, as published and as the authors' code runs it.
 
-    FullImage        the image itself, once (kind "whole")
-    RandomCrops      random square crops: WCA (Li et al., ICML 2024) (kind "random")
-    AttentionCrops   crops around attended patches: ABS (Cai et al., ICML 2025, arXiv 2505.13233) (kind "box")
-    FeatureWindows   windows of tokens around attended patches: ABS (kind "window")
+    FullImage            the image itself, once (kind "whole")
+    RandomCrops          random square crops: WCA (Li et al., ICML 2024) (kind "random")
+    RandomResizedCrops   random crops, stretched and mirrored: MTA, ZERO, AWT and others (kind "resized")
+    AttentionCrops       crops around attended patches: ABS (Cai et al., ICML 2025, arXiv 2505.13233) (kind "box")
+    FeatureWindows       windows of tokens around attended patches: ABS (kind "window")
 
 The names of the kinds enter random numbers and cache keys.
 """
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from abs_classify.methods.attention_focus import focus
 from abs_classify.methods.random import (
     RANDOM_SCHEME,
     FloatArray,
@@ -26,7 +28,7 @@ from abs_classify.methods.random import (
     scale_to_integers,
     uniform_numbers,
 )
-from abs_core.errors import ModelError, UnknownNameError, UsageError
+from abs_core.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from abs_classify.models.base import Model
@@ -35,17 +37,15 @@ __all__ = [
     "Alignment",
     "AttentionCrops",
     "FeatureWindows",
-    "Focus",
     "FullImage",
     "Geometry",
     "GuidedViews",
     "RandomCrops",
+    "RandomResizedCrops",
     "ViewSource",
     "align_centres",
     "crop_ranges",
-    "default_top_k",
     "feature_windows",
-    "focus",
     "map_centres",
     "pixel_boxes",
     "place_views",
@@ -62,81 +62,6 @@ _TINY = 4
 #: Side of the attention grid in the paper: DINO ViT-B/16 at 224 pixels.
 _PUBLISHED_GRID = 14
 _PUBLISHED_PIXELS = 224
-
-
-@dataclass(frozen=True, eq=False)
-class Focus:
-    """The patches that views can be centred on.
-
-    Attributes:
-        index: int64 [k], row-major positions on the attention grid, the most attended first.
-        probability: float64 [k], sums to 1.
-    """
-
-    index: IntArray
-    probability: FloatArray
-
-
-def default_top_k(patches: int) -> int:
-    """The published share of patches, 20 of 196, of any number of patches; at least 1."""
-    return max(1, round(20 / 196 * patches))
-
-
-def _check_attention(attention: NDArray[Any]) -> NDArray[Any]:
-    """``attention`` itself, if it is a square map of finite numbers.
-
-    Args:
-        attention: [g, g] real numbers.
-
-    Raises:
-        ModelError: another shape, or NaN or infinity in it.
-    """
-    if attention.ndim != 2 or attention.shape[0] != attention.shape[1] or attention.size == 0:
-        raise ModelError(
-            f"the attention map must have the shape [g, g], got {list(attention.shape)}",
-            remedy="Use an attention backend that gives one value for each patch of a square grid",
-        )
-    if not np.isfinite(attention).all():
-        count = int((~np.isfinite(attention)).sum())
-        raise ModelError(
-            f"the attention map holds NaN or infinity in {count} of its {attention.size} patches",
-            remedy="Check the weights of the attention backend, and use float32 if it runs in half precision",
-        )
-    return attention
-
-
-def focus(attention: NDArray[Any], top_k: int | None = None, temperature: float = 0.03) -> Focus:
-    """The most attended patches and the probability of centring a view on each (ABS: softmax over the top k values).
-
-    Patches that tie with the k-th are kept as well: a map that is the same everywhere then means every patch and not
-    the first k of them. Real maps have no such ties, so k patches are kept, as published.
-
-    Args:
-        attention: [g, g] real numbers.
-        top_k: how many patches to keep; None keeps a tenth, 20 of 14 x 14.
-        temperature: of the softmax; 0.03 as published.
-
-    Returns:
-        The patches in descending order of attention, ties in order of position.
-
-    Raises:
-        ModelError: the map is not square or not finite.
-        UsageError: ``top_k`` is below 1 or above the number of patches, or ``temperature`` is not above 0.
-    """
-    flat = _check_attention(attention).ravel()
-    k = default_top_k(flat.size) if top_k is None else top_k
-    if not 1 <= k <= flat.size:
-        raise UsageError(
-            f"top_k must be from 1 to {flat.size}, the patches of the attention map, got {k}",
-            remedy="Choose a number in that range",
-        )
-    if not temperature > 0:
-        raise UsageError(f"temperature must be above 0, got {temperature}", remedy="Use 0.03, as published")
-    order = np.argsort(-flat, kind="stable")
-    kept = order[flat[order] >= flat[order[k - 1]]]
-    value = flat[kept].astype(np.float64)
-    weight = np.exp((value - value[0]) / temperature)
-    return Focus(kept.astype(np.int64), weight / weight.sum())
 
 
 def crop_ranges(size: tuple[int, int], ratio: Ratio = (0.6, 0.9)) -> IntArray:
@@ -358,6 +283,85 @@ class RandomCrops:
         return np.stack([start, upper, start + side, upper + side], axis=1)
 
 
+# of a random resized crop: attempts at a box inside the image, with two numbers each; then its place, and the mirror
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class RandomResizedCrops:
+    """Random crops stretched to a square, half of them mirrored: the augmentation of MTA, ZERO, AWT and others.
+
+    As ``RandomResizedCrop`` and ``RandomHorizontalFlip`` of torchvision: a crop has a share of the image's area,
+    uniform in ``area``, and a ratio of width to height, log-uniform in ``ratio``; where that does not fit into the
+    image in ten attempts, it is the centre. It is enlarged bilinearly to the size of the model's input.
+
+    Attributes:
+        count: number of crops N.
+        area: smallest and largest share of the image's area.
+        ratio: smallest and largest ratio of width to height.
+
+    Raises:
+        UsageError: ``count`` is below 1, ``area`` is not 0 < low <= high <= 1, or ``ratio`` not 0 < low <= high.
+    """
+
+    kind: ClassVar[str] = "resized"
+    needs_attention: ClassVar[bool] = False
+    count: int = 63
+    area: Ratio = (0.08, 1.0)
+    ratio: Ratio = (3 / 4, 4 / 3)
+
+    def __post_init__(self) -> None:
+        _check_positive(self.kind, "count", self.count)
+        _check_ratio(self.kind, self.area)
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            raise UsageError(
+                f"ratio of the view source {self.kind!r} must satisfy 0 < low <= high, got {self.ratio}",
+                remedy="Give the smaller ratio of width to height first, as in (0.75, 1.33)",
+            )
+
+    def key(self) -> dict[str, Any]:
+        """JSON values that fix these views."""
+        return _key(self) | {"area": list(self.area)}
+
+    def boxes(self, size: tuple[int, int], seed: int, image_id: str) -> IntArray:
+        """The crops of one image.
+
+        Args:
+            size: image width and height in pixels.
+            seed: the seed of the run.
+            image_id: the image's content id.
+
+        Returns:
+            int64 [N, 5]: left, upper, right, lower, and 1 for a crop that is mirrored, else 0.
+        """
+        uniform = uniform_numbers(seed, image_id, self.kind, self.count, 2 * _ATTEMPTS + 3)
+        tries, (top, left, mirror) = uniform[:, : 2 * _ATTEMPTS].reshape(self.count, _ATTEMPTS, 2), uniform[:, -3:].T
+        area = size[0] * size[1] * (self.area[0] + tries[..., 0] * (self.area[1] - self.area[0]))
+        logs = np.log(self.ratio)
+        aspect = np.exp(logs[0] + tries[..., 1] * (logs[1] - logs[0]))
+        width = np.rint(np.sqrt(area * aspect)).astype(np.int64)
+        height = np.rint(np.sqrt(area / aspect)).astype(np.int64)
+        fits = (width > 0) & (width <= size[0]) & (height > 0) & (height <= size[1])
+        first = fits.argmax(1)[:, None]
+        width, height = (np.take_along_axis(sides, first, 1)[:, 0] for sides in (width, height))
+        start = scale_to_integers(left, 0, np.maximum(size[0] - width, 0))
+        upper = scale_to_integers(top, 0, np.maximum(size[1] - height, 0))
+        boxes = np.stack([start, upper, start + width, upper + height], axis=1)
+        boxes[~fits.any(1)] = _central_box(size, self.ratio)
+        return np.column_stack([boxes, (mirror < 0.5).astype(np.int64)])
+
+
+def _central_box(size: tuple[int, int], ratio: Ratio) -> tuple[int, int, int, int]:
+    """The largest box at the centre of an image whose ratio of width to height is in a range."""
+    width, height = size
+    if width / height < ratio[0]:
+        height = round(width / ratio[0])
+    elif width / height > ratio[1]:
+        width = round(height * ratio[1])
+    left, upper = (size[0] - width) // 2, (size[1] - height) // 2
+    return left, upper, left + width, upper + height
+
+
 @dataclass(frozen=True)
 class GuidedViews:
     """What the two kinds of ABS views share: how their centres are sampled.
@@ -500,10 +504,10 @@ class FeatureWindows(GuidedViews):
         return feature_windows(centre, attention_grid, grid, extent)
 
 
-ViewSource: TypeAlias = FullImage | RandomCrops | AttentionCrops | FeatureWindows
+ViewSource: TypeAlias = FullImage | RandomCrops | RandomResizedCrops | AttentionCrops | FeatureWindows
 
 
-def _key(source: RandomCrops | GuidedViews) -> dict[str, Any]:
+def _key(source: RandomCrops | RandomResizedCrops | GuidedViews) -> dict[str, Any]:
     fields = asdict(source)
     return {"kind": source.kind, "draws": RANDOM_SCHEME, **fields, "ratio": list(source.ratio)}
 
@@ -570,7 +574,8 @@ def place_views(
         seed: with the image's id and the kind and number of a view it fixes every random number.
 
     Returns:
-        For crops int64 [N, 4]: left, upper, right, lower in pixels; crops of a tiny image are all of it. For windows
+        For crops int64 [N, 4]: left, upper, right, lower in pixels; those of a tiny image are all of it. For random
+        resized crops a fifth column says which are mirrored. For windows
         int64 [N, 4]: first row, end row, first column, end column on the token grid. For the full image
         [[0, 0, width, height]].
     """
@@ -578,9 +583,9 @@ def place_views(
     for view in views:
         if isinstance(view, FullImage):
             placed[view] = np.array([[0, 0, *size]], dtype=np.int64)
-        elif not isinstance(view, FeatureWindows) and geometry.is_tiny(size):
+        elif isinstance(view, RandomCrops | AttentionCrops) and geometry.is_tiny(size):
             placed[view] = np.tile(np.array([0, 0, *size], dtype=np.int64), (view.count, 1))
-        elif isinstance(view, RandomCrops):
+        elif isinstance(view, RandomCrops | RandomResizedCrops):
             placed[view] = view.boxes(size, seed, image_id)
         elif isinstance(view, AttentionCrops):
             placed[view] = view.boxes(size, attention, seed, image_id)

@@ -114,7 +114,7 @@ class ShardExplainer:
         return tuple(
             ViewPlaces(
                 view.kind,
-                boxes,
+                boxes[:, :4],
                 grid=geometry.grid if view.kind == "window" else 0,
                 area=_visible_square(size, geometry.crop_fraction) if view.kind == "window" else None,
             )

@@ -69,7 +69,7 @@ class ViewPlaces:
     """Where the views of one kind lie on an image.
 
     Attributes:
-        kind: "whole", "random", "box" or "window".
+        kind: "whole", "random", "resized", "box" or "window".
         boxes: int64 [N, 4]: left, upper, right, lower in pixels of the original image; for windows first row, end
             row, first column, end column on the grid, ends exclusive.
         grid: side of the token grid for windows, 0 for the others.
@@ -173,11 +173,18 @@ TAG = 17
 _PANEL_TITLES = {
     "whole": "Full image",
     "random": "Random crops",
+    "resized": "Random resized crops",
     "box": "Attention-guided crops",
     "window": "Feature windows",
 }
 
-_VIEW_NAMES = {"whole": "full image", "random": "random crop", "box": "crop", "window": "window"}
+_VIEW_NAMES = {
+    "whole": "full image",
+    "random": "random crop",
+    "resized": "random resized crop",
+    "box": "crop",
+    "window": "window",
+}
 
 
 @dataclass(frozen=True)

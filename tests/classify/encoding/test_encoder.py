@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from support import GOLDEN, ImagesInMemory
 from torch import Tensor
 
@@ -34,16 +34,19 @@ from abs_classify.methods.views import (
     FullImage,
     Geometry,
     RandomCrops,
+    RandomResizedCrops,
     ViewSource,
     place_views,
 )
 from abs_classify.models.attention import load_attention
-from abs_classify.models.base import Model
+from abs_classify.models.base import Model, input_size
 from abs_classify.models.open_clip import OpenClipModel
 from abs_core.errors import ModelError
 
 DINO = GOLDEN / "models" / "dino"
-VIEWS: tuple[ViewSource, ...] = (FullImage(), RandomCrops(5), AttentionCrops(7), FeatureWindows(9))
+VIEWS: tuple[ViewSource, ...] = (
+    FullImage(), RandomCrops(5), RandomResizedCrops(4), AttentionCrops(7), FeatureWindows(9)
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +75,12 @@ def one_by_one(model: OpenClipModel, image: LoadedImage, attention: Tensor) -> d
         elif isinstance(view, FeatureWindows):
             raw = model.pool_windows_by_block(model.tokens(pixels), torch.from_numpy(rows)[None])[0]
         else:
-            crops = [image.pixels.crop(tuple(row)) for row in rows.tolist()]
+            crops = [image.pixels.crop(tuple(row[:4])) for row in rows.tolist()]
+            if isinstance(view, RandomResizedCrops):
+                crops = [crop.resize((224, 224), Image.Resampling.BILINEAR) for crop in crops]
+                pairs = zip(crops, rows[:, 4].tolist(), strict=True)
+                crops = [ImageOps.mirror(crop) if is_mirrored else crop for crop, is_mirrored in pairs]
+                assert {0, 1} >= set(rows[:, 4].tolist())
             raw = torch.cat([model.encode_image(model.preprocess_crop(crop)[None]) for crop in crops])
         features[view] = unit(raw)
     return features
@@ -126,7 +134,7 @@ def test_what_an_accelerator_is_told_gives_the_same(
     expected = encode_images(model, source, images, VIEWS)
     assert expected.attention is not None
     for known in ([None] * 6, expected.attention):
-        encoder = _Encoder(model, Geometry.of(model), source, VIEWS, 0, batch_size)
+        encoder = _Encoder(model, Geometry.of(model, input_size(model)), source, VIEWS, 0, batch_size)
         requests = [EncodingRequest(image, attention=mapped) for image, mapped in zip(images, known, strict=True)]
         groups = list(_on_accelerator(encoder, requests, Accelerator.of(model, batch_size)))
         assert [len(group) for group in groups] == ([6] if batch_size == 64 else [4, 2])
@@ -155,7 +163,7 @@ def test_only_the_views_after_the_known_ones_are_encoded(
         EncodingRequest(image, known, expected.attention[number] if number % 2 else None)
         for number, (image, known) in enumerate(zip(images[:6], knowledge, strict=True))
     ]
-    encoder = _Encoder(model, Geometry.of(model), source, VIEWS, 0, 64)
+    encoder = _Encoder(model, Geometry.of(model, input_size(model)), source, VIEWS, 0, 64)
     encoded = [image for group in run(encoder, requests) for image in group]
     for number, (image, known) in enumerate(zip(encoded, knowledge, strict=True)):
         for view in VIEWS:

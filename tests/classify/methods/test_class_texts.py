@@ -14,6 +14,7 @@ from abs_classify.methods.class_texts import (
     RandomWords,
     Sentences,
     Template,
+    TemplatedSentences,
     TemplateEnsemble,
 )
 from abs_core.descriptions import Description
@@ -215,3 +216,21 @@ def test_class_texts_that_do_not_fit(fields: dict[str, tuple[Any, ...]], message
 def test_bad_values(make: object, error: type[AbsError], message: str) -> None:
     with pytest.raises(error, match=message):
         make()  # type: ignore[operator]
+
+
+def test_a_template_alone_and_before_each_description() -> None:
+    texts = TemplatedSentences().build(ClassTextInputs({"w": "grey_wren", "o": "owl"}, {
+        "w": (Description("It is small."), Description("short tail", "phrase")), "o": (Description("It hoots."),),
+    }))  # fmt: skip
+    plain = "a photo of a grey wren."
+    phrase = texts.texts[2].removeprefix(f"{plain} ")
+    assert texts.texts == (plain, f"{plain} It is small.", f"{plain} {phrase}", "a photo of a owl.",
+                           "a photo of a owl. It hoots.")  # fmt: skip
+    assert "short tail" in phrase
+    assert texts.class_index == (0, 0, 0, 1, 1)
+
+
+def test_a_template_before_those_of_a_set_where_there_are_no_descriptions() -> None:
+    texts = TemplatedSentences("an image of {}.", "single").build(ClassTextInputs({"w": "wren", "o": "owl"}))
+    assert texts.texts == ("an image of wren.", "a photo of a wren.", "an image of owl.", "a photo of a owl.")
+    assert texts.note == "no descriptions: the template set 'single' stands in for them"

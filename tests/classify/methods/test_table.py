@@ -14,7 +14,14 @@ from abs_classify.methods.class_texts import ClassTextInputs, ClassTexts, Senten
 from abs_classify.methods.scoring import ClassTextFeatures, CosineToMean, MeanSimilarity, SoftMatch
 from abs_classify.methods.similarity import unit
 from abs_classify.methods.table import METHODS, Method, get_method, register
-from abs_classify.methods.views import AttentionCrops, FeatureWindows, FullImage, RandomCrops, ViewSource
+from abs_classify.methods.views import (
+    AttentionCrops,
+    FeatureWindows,
+    FullImage,
+    RandomCrops,
+    RandomResizedCrops,
+    ViewSource,
+)
 from abs_core.canonical import digest
 from abs_core.descriptions import Description
 from abs_core.errors import UnknownNameError, UsageError
@@ -27,7 +34,8 @@ DESCRIPTIONS = {
 }
 NAMES = [
     "clip", "clip-e", "clip-d", "clip-d-wca", "waffle", "waffle-wca", "cupl", "wca", "abs", "abs-random", "abs-pixels",
-    "abs-features", "abs-mean", "abs-hard", "mta", "zero", "tda", "dmn", "onzeta",
+    "abs-features", "abs-mean", "abs-hard", "abs-aligned", "abs-vote", "mta", "mta-crops", "zero", "zero-crops",
+    "zero-e", "awt", "tda", "dmn", "onzeta",
 ]  # fmt: skip
 
 
@@ -53,7 +61,8 @@ def test_the_rows_are_those_of_the_field() -> None:
     assert list(METHODS) == NAMES
     assert [name for name, row in METHODS.items() if row.stream] == ["tda", "dmn", "onzeta"]
     assert all(row.name == name and row.summary for name, row in METHODS.items())
-    assert [name for name, row in METHODS.items() if row.note] == ["abs-hard", "zero", "tda", "dmn", "onzeta"]
+    voting = ["abs-hard", "abs-vote", "zero", "zero-crops", "zero-e"]
+    assert [name for name, row in METHODS.items() if row.note] == [*voting, "tda", "dmn", "onzeta"]
 
 
 def test_the_published_settings() -> None:
@@ -61,7 +70,11 @@ def test_the_published_settings() -> None:
     assert METHODS["abs"].scorer == SoftMatch(0.03)
     assert METHODS["wca"].views == (FullImage(), RandomCrops(60, (0.1, 0.9)))
     assert METHODS["wca"].scorer.key() == {"matcher": "wca", "image_scale": 4.0, "text_scale": 2.0}
-    assert sum(view.count for view in METHODS["mta"].views) == 64
+    for name in ("mta", "zero", "zero-e"):
+        assert METHODS[name].views == (FullImage(), RandomResizedCrops(63, (0.08, 1.0), (3 / 4, 4 / 3)))
+    assert METHODS["awt"].views == (FullImage(), RandomResizedCrops(50))
+    assert METHODS["mta-crops"].views == METHODS["zero-crops"].views == (FullImage(), RandomCrops(63))
+    assert {view.alignment for view in METHODS["abs-aligned"].views} == {"aligned"}
     assert all(not view.guided for view in METHODS["abs-random"].views)
     assert METHODS["clip-d"].texts == METHODS["clip-d-wca"].texts
     assert METHODS["clip-d"].scorer != METHODS["clip-d-wca"].scorer
@@ -70,7 +83,7 @@ def test_the_published_settings() -> None:
 def test_an_unknown_method_is_told_the_known_ones() -> None:
     with pytest.raises(
         UnknownNameError,
-        match=r"unknown method 'asb' \(did you mean 'abs'\?\); valid: abs, .* and 11 more. See `abs methods`",
+        match=r"unknown method 'asb' \(did you mean 'abs'\?\); valid: abs, .* and 17 more. See `abs methods`",
     ):
         get_method("asb")
     assert get_method("abs") is METHODS["abs"]
@@ -153,7 +166,7 @@ def test_a_method_that_gives_most_classes_no_score_says_that_it_votes(method: Me
 def test_methods_whose_score_is_no_sum_over_sampled_views_keep_their_number() -> None:
     sources = {name: row.adaptive_views(cheap_windows=True) for name, row in METHODS.items()}
     adaptive = {name for name, views in sources.items() if views}
-    assert adaptive == {"abs", "abs-random", "abs-pixels", "abs-mean", "abs-hard"}
+    assert adaptive == {"abs", "abs-random", "abs-aligned", "abs-pixels", "abs-mean", "abs-hard"}
     assert all(view.kind == "box" for name in adaptive for view in sources[name])
     assert [view.kind for view in METHODS["abs"].adaptive_views(cheap_windows=False)] == ["box", "window"]
     assert METHODS["abs-features"].adaptive_views(cheap_windows=False)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from abs_classify.methods.attention_focus import default_top_k, focus
 from abs_classify.methods.views import (
     AttentionCrops,
     FeatureWindows,
@@ -17,8 +18,6 @@ from abs_classify.methods.views import (
     RandomCrops,
     align_centres,
     crop_ranges,
-    default_top_k,
-    focus,
     map_centres,
     pixel_boxes,
     window_range,

@@ -11,10 +11,10 @@ import torch
 from parity import within
 from support import GOLDEN
 
+from abs_classify.methods.attention_focus import focus
 from abs_classify.methods.views import (
     crop_ranges,
     feature_windows,
-    focus,
     map_centres,
     pixel_boxes,
     square_sides,

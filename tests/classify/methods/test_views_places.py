@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from abs_classify.methods import views
+from abs_classify.methods.attention_focus import default_top_k
 from abs_classify.methods.views import (
     AttentionCrops,
     FeatureWindows,
@@ -16,7 +17,6 @@ from abs_classify.methods.views import (
     Geometry,
     RandomCrops,
     crop_ranges,
-    default_top_k,
     feature_windows,
     map_centres,
     pixel_boxes,
