@@ -329,7 +329,13 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || element("keys").open) return;
   const target = event.target;
   if (target.matches("input, select")) {
-    if (event.key === "Escape") target.blur();
+    if (event.key !== "Escape") return;
+    event.preventDefault();
+    if (target.matches("input")) {
+      target.value = "";
+      target.dispatchEvent(new Event("input"));
+    }
+    target.blur();
     return;
   }
   if (event.key === "Enter" && !target.matches(".sentence")) return;

@@ -71,7 +71,7 @@ __all__ = ["score_command"]
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Write scores.json and scores.csv into this folder.",
+    help="Write index.html, scores.json and scores.csv into this folder.",
 )
 @click.option(
     "--csv",
@@ -98,6 +98,7 @@ def score_command(
     from abs_classify import score_bundle
     from abs_classify.encoding.work import WorkCounts
     from abs_classify.evaluation.bundle_tables import scores_csv, scores_text
+    from abs_classify.report.score_page import write_score_page
     from abs_core.bundle_scores import BundleScores
     from abs_core.files import atomic_write
 
@@ -120,6 +121,7 @@ def score_command(
     tables = [csv_file] if csv_file is not None else []
     if out is not None:
         scores.write(out / "scores.json")
+        write_score_page(scores, out / "index.html")
         tables.append(out / "scores.csv")
     for path in tables:
         with atomic_write(path) as stream:
