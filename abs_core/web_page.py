@@ -1,14 +1,15 @@
-"""What a page needs that is one HTML file: data that cannot leave its element, and hashes for its security policy."""
+"""What HTML pages share: data that cannot leave its element, hashes for the security policy, text shown by scripts."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from importlib.resources import files
 from typing import Any
 
 from abs_core.text import json_text
 
-__all__ = ["embedded_json", "inline_hash"]
+__all__ = ["embedded_json", "inline_hash", "page_text_script"]
 
 
 def embedded_json(value: Any) -> str:
@@ -19,3 +20,8 @@ def embedded_json(value: Any) -> str:
 def inline_hash(text: str) -> str:
     """The hash source, without its quotes, by which a content security policy allows an inline style or script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+
+
+def page_text_script() -> str:
+    """The script with ``printable`` and ``folded``, which others of a page need."""
+    return files("abs_core").joinpath("page_text.js").read_text(encoding="utf-8")

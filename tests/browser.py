@@ -85,11 +85,21 @@ class Page:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
+    def reload(self) -> None:
+        self._events = [event for event in self._events if event.get("method") != "Page.loadEventFired"]
+        self.call("Page.reload")
+        self._wait_for_event("Page.loadEventFired")
+
     def wait_for_download(self) -> None:
+        while self._wait_for_event("Browser.downloadProgress")["state"] != "completed":
+            pass
+
+    def _wait_for_event(self, method: str) -> dict[str, Any]:
         while True:
             event = self._events.pop(0) if self._events else self._next()
-            if event.get("method") == "Browser.downloadProgress" and event["params"]["state"] == "completed":
-                return
+            if event.get("method") == method:
+                parameters: dict[str, Any] = event["params"]
+                return parameters
 
     def wait_for(self, script: str) -> Any:
         """Run a script until its value is true, and give that."""
@@ -108,7 +118,8 @@ class Page:
             event = {
                 "key": " " if key == "Space" else key,
                 "modifiers": modifiers,
-                "windowsVirtualKeyCode": _KEY_CODES.get(key) or ord(key.upper()),
+                # the codes of signs are not theirs: that of "." deletes
+                "windowsVirtualKeyCode": _KEY_CODES.get(key) or (ord(key.upper()) if key.isalnum() else 0),
             }
             self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **event)
             self.call("Input.dispatchKeyEvent", type="keyUp", **event)

@@ -88,6 +88,12 @@ def merge_command(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Review file (CSV) with decisions.",
 )
+@click.option(
+    "--scores",
+    "scores_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Scores to show on the page.  [default: what `abs bundle score` wrote last for this version]",
+)
 @click.option("--reviewer", metavar="NAME", help="Name of the reviewer; recorded in the new version.")
 @click.option("--name", metavar="NAME", help="Name of the new bundle.  [default: that of the reviewed one]")
 @version_option
@@ -97,6 +103,7 @@ def review_command(
     reference: str,
     out: Path | None,
     review_file: Path | None,
+    scores_file: Path | None,
     reviewer: str | None,
     name: str | None,
     version: str | None,
@@ -104,13 +111,14 @@ def review_command(
     """Write a review file in which a colleague accepts, edits or rejects sentences, or read it back.
 
     `--out DIR` writes it twice: as CSV for a spreadsheet, and as an HTML page that opens in any browser, needs no
-    network and saves the decisions as the same CSV.
+    network and saves the decisions as the same CSV. What `abs bundle score` found stands beside the sentences there.
 
     `--read FILE --reviewer NAME` makes a child version. Accepted sentences name the reviewer; edited ones too, and
     keep what generated them; rejected ones go to the rejected completions with reason and reviewer. An empty decision
     keeps a sentence. A file of another bundle, or one with missing, repeated or changed rows, is refused.
     """
-    from abs_descriptions.bundles.review import add_reviewed, write_review
+    from abs_core.bundle_scores import BundleScores
+    from abs_descriptions.bundles.review import add_reviewed, find_scores, write_review
 
     if (out is None) == (review_file is None):
         raise UsageError(
@@ -121,9 +129,13 @@ def review_command(
         for option, value in (("--reviewer", reviewer), ("--name", name), ("--version", version)):
             if value is not None:
                 raise UsageError(f"{option} needs --read", remedy=f"Leave out {option}, or give --read FILE")
-        for path in write_review(find_bundle(store, reference), out):
+        bundle = find_bundle(store, reference)
+        scores = find_scores(bundle, home.scores) if scores_file is None else BundleScores.read(scores_file)
+        for path in write_review(bundle, out, scores):
             click.echo(str(path))
         return
+    if scores_file is not None:
+        raise UsageError("--scores needs --out", remedy="Leave out --scores, or give --out DIR")
     if reviewer is None or review_file is None:
         raise UsageError("--read needs --reviewer", remedy="Give the name of the reviewer: --reviewer NAME")
     bundle = find_bundle(store, reference)

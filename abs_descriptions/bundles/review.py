@@ -22,8 +22,9 @@ from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
+from abs_core.bundle_scores import BundleScores
 from abs_core.descriptions import Description, Rejection
-from abs_core.errors import BundleError, UsageError
+from abs_core.errors import AbsError, BundleError, UsageError
 from abs_core.files import atomic_write, sha256_file
 from abs_core.text import printable, quoted, validation_message
 from abs_core.text_files import ExternalFormatError, read_external_text
@@ -44,6 +45,7 @@ from abs_descriptions.bundles.writer import write_bundle
 __all__ = [
     "Review",
     "add_reviewed",
+    "find_scores",
     "read_review_file",
     "write_page",
     "write_review",
@@ -91,32 +93,75 @@ def write_review_file(bundle: Bundle, path: Path) -> None:
             stream.write(block)
 
 
-def write_page(bundle: Bundle, path: Path) -> None:
-    """Write the same as a page for a browser; errors as ``write_review_file``."""
+def write_page(bundle: Bundle, path: Path, scores: BundleScores | None = None) -> None:
+    """Write the same as a page for a browser.
+
+    Args:
+        bundle: to review.
+        path: of the page.
+        scores: of exactly this bundle, shown beside its sentences.
+
+    Raises:
+        UsageError: the scores are of another bundle.
+        BundleError, StorageError: as ``write_review_file``.
+    """
+    if scores is not None and scores.bundle != bundle.reference:
+        raise UsageError(
+            f"the scores must be of {bundle.reference}, got those of {quoted(scores.bundle, 120)}",
+            remedy="Score this version with `abs bundle score`",
+        )
     with atomic_write(path) as stream:
-        for block in render_review_page(bundle.reference, bundle.header, bundle.records()):
+        for block in render_review_page(bundle.reference, bundle.header, bundle.records(), scores):
             stream.write(block.encode())
 
 
-def write_review(bundle: Bundle, folder: Path) -> list[Path]:
+def find_scores(bundle: Bundle, folder: Path) -> BundleScores | None:
+    """What ``abs bundle score`` wrote last for a bundle; None without it. What cannot be shown is logged.
+
+    Args:
+        bundle: whose scores.
+        folder: ``Home.scores``.
+    """
+    path = BundleScores.path_in(folder, bundle.reference)
+    if not path.exists():
+        return None
+    try:
+        scores = BundleScores.read(path)
+    except AbsError as error:
+        _logger.warning("the page has no scores: %s", error)
+        return None
+    if scores.bundle != bundle.reference:
+        _logger.warning("the page has no scores: those in %s are of %s", path, quoted(scores.bundle, 120))
+        return None
+    return scores
+
+
+def write_review(bundle: Bundle, folder: Path, scores: BundleScores | None = None) -> list[Path]:
     """Write the review file of a bundle to a folder, and up to 50,000 descriptions also its page.
+
+    Args:
+        bundle: to review.
+        folder: to write to.
+        scores: of exactly this bundle, shown on the page.
 
     Returns:
         The paths of what was written.
 
     Raises:
-        UsageError: the folder has a review file of that name with decisions in it, or one that cannot be read.
+        UsageError: the scores are of another bundle, or the folder has a review file of that name with decisions in
+            it, or one that cannot be read.
         BundleError, StorageError: as ``write_review_file``.
     """
     stem = f"{bundle.header.name}-{bundle.header.version}-review"
     csv_path, page_path = folder / f"{stem}.csv", folder / f"{stem}.html"
     _refuse_decided(csv_path, bundle)
+    if bundle.header.counts.records <= _MAX_PAGE_ROWS:
+        write_page(bundle, page_path, scores)
+        write_review_file(bundle, csv_path)
+        return [csv_path, page_path]
     write_review_file(bundle, csv_path)
-    if bundle.header.counts.records > _MAX_PAGE_ROWS:
-        _logger.info("%d descriptions are too many for a page; there is only the CSV", bundle.header.counts.records)
-        return [csv_path]
-    write_page(bundle, page_path)
-    return [csv_path, page_path]
+    _logger.info("%d descriptions are too many for a page; there is only the CSV", bundle.header.counts.records)
+    return [csv_path]
 
 
 def _refuse_decided(path: Path, bundle: Bundle) -> None:

@@ -1,174 +1,596 @@
 "use strict";
-// Marks decisions on the rows of the page and saves them as the CSV that `abs bundle review --read` takes.
-const bundle = document.body.dataset.bundle;
-const rows = [...document.querySelectorAll("li[data-row]")];
-const state = new Map();
-const memory = "abs-review " + bundle;
-const CHOICES = ["accept", "edit", "reject"];
-const COLUMNS = ["bundle", "row", "class", "name", "kind", "text", "decision", "new_text", "reason"];
-let saved = true;
+// The page: where the keyboard is, and what keys and buttons do.
 
-const textOf = (row) => row.dataset.text ?? row.querySelector("p span").textContent;
+const FILTERS = { all: "All", open: "Undecided", accept: "Accepted", edit: "Edited", reject: "Rejected", add: "Added", costs: "Costs" };
 
-function make(tag, set) {
-  return Object.assign(document.createElement(tag), set);
-}
+class ReviewPage {
+  #data;
+  #review;
+  #listing;
+  #box;
+  #adding;
+  #list;
+  #classList;
+  #current = null;
+  #find = "";
+  #timers = {};
 
-// An edit that changes nothing is no decision.
-function decisionOf(row) {
-  const mark = state.get(row.dataset.row);
-  if (!mark) return { decision: "", new_text: "", reason: "" };
-  const text = mark.new_text.replace(/\s*[\r\n]+\s*/g, " ").trim();
-  if (mark.decision === "edit" && (text === "" || text === textOf(row))) return { decision: "", new_text: "", reason: "" };
-  return {
-    decision: mark.decision,
-    new_text: mark.decision === "edit" ? text : "",
-    reason: mark.decision === "accept" ? "" : mark.reason.trim(),
+  constructor(data) {
+    this.#data = data;
+    this.#review = new Review(data, (sentences) => this.#changed(sentences));
+    this.#listing = new Listing(this.#review, data.scores);
+    this.#box = new EditBox(this.#review);
+    this.#adding = new AddDialog(this.#review, (sentence) => this.#added(sentence));
+    this.#list = new VirtualList(element("list"), (key, row) => this.#draw(key, row), (key, width) => this.#estimate(key, width));
+    this.#classList = new VirtualList(element("classes"), (key, row) => this.#drawClass(key, row), () => 34);
+  }
+
+  start() {
+    element("app").hidden = false;
+    element("name").value = this.#review.reviewer;
+    this.#startFilters();
+    this.#listen();
+    this.#showClasses();
+    this.#relist();
+    const { sentences } = this.#listing;
+    this.#go(sentences.find((sentence) => this.#review.state(sentence) === "open") ?? sentences[0] ?? null);
+    this.#showState();
+  }
+
+  #startFilters() {
+    const { scores } = this.#data;
+    const costly = this.#listing.list(null) && this.#listing.sentences.filter(costs).length;
+    for (const [place, [name, label]] of Object.entries(FILTERS).entries()) {
+      if (name === "costs" && !scores?.has_truth) continue;
+      const count = make("small", { textContent: name === "costs" ? number(costly) : "" });
+      element("show").append(make("button", { type: "button", "data-show": name, title: `${label} (${place})` }, label, count));
+    }
+    if (!scores) return;
+    element("order").hidden = element("about").hidden = false;
+    element("order").textContent = scores.has_truth ? "Costliest first" : "Most used first";
+    element("scores").querySelector("dl").append(...scores.facts.map(([name, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, isolated(text)))));
+    element("scores").querySelector("ul").append(...scores.remarks.map((text) => make("li", {}, isolated(text))));
+  }
+
+  // --- what is listed ------------------------------------------------------------------------------------------------
+
+  /** List anew what matches; the current sentence stays until the keyboard leaves it. */
+  #relist() {
+    const listing = this.#listing;
+    this.#list.show(listing.list(this.#current));
+    element("listed").textContent = listing.isWhole ? "" : `${number(listing.sentences.length)} listed`;
+    const isEmpty = !this.#list.length;
+    element("notice").hidden = !isEmpty;
+    if (!isEmpty) return;
+    const [title, text] = element("notice").firstElementChild.children;
+    const isDone = listing.show === "open" && !listing.isSearch;
+    title.textContent = isDone ? "Everything is decided" : "No sentence matches";
+    text.textContent = isDone ? "Save the decisions, and send the file back." : "Another search or filter may show more.";
+  }
+
+  /** List anew after another filter or search: the keyboard stays with its sentence if that matches, else goes to the first. */
+  #reopen() {
+    const kept = this.#current && this.#listing.matches(this.#current) ? this.#current : null;
+    if (!kept) this.#current = this.#list.current = null;
+    this.#relist();
+    this.#go(kept ?? this.#listing.sentences[0] ?? null, false);
+    this.#showState();
+  }
+
+  #setShow(show) {
+    this.#listing.show = show;
+    this.#reopen();
+  }
+
+  #setOrder() {
+    if (!this.#data.scores) return;
+    const listing = this.#listing;
+    listing.byScore = !listing.byScore;
+    // the same rows look otherwise then
+    this.#list.show([]);
+    this.#relist();
+    this.#go(listing.byScore ? (listing.sentences[0] ?? null) : this.#current);
+    this.#showState();
+  }
+
+  #search() {
+    clearTimeout(this.#timers.search);
+    if (this.#listing.search(element("search").value)) this.#reopen();
+  }
+
+  #clearFilters() {
+    element("search").value = "";
+    this.#listing.clear();
+    this.#relist();
+    this.#go(this.#current ?? this.#listing.sentences[0] ?? null);
+    this.#showState();
+  }
+
+  // --- drawing -------------------------------------------------------------------------------------------------------
+
+  #draw(key, row) {
+    if (key.startsWith("class:")) return drawClass(row, this.#review.classes[Number(key.slice(6))], this.#review.classes);
+    const sentence = this.#review.sentence(key);
+    const isOpen = this.#box.sentence === sentence;
+    const view = { review: this.#review, scores: this.#data.scores, editing: isOpen ? this.#box.field : null, flat: this.#listing.byScore };
+    const article = drawSentence(row, sentence, view);
+    article.classList.toggle("current", sentence === this.#current);
+    article.setAttribute("aria-posinset", String(this.#listing.place(sentence) + 1));
+    article.setAttribute("aria-setsize", String(this.#listing.sentences.length));
+    if (isOpen) article.append(this.#box.draw());
+    return article;
+  }
+
+  #estimate(key, width) {
+    if (key.startsWith("class:")) return this.#review.classes[Number(key.slice(6))].score ? 70 : 46;
+    const { text, score } = this.#review.sentence(key);
+    const isNarrow = width <= 640;
+    const lines = Math.ceil(text.length / Math.max(20, (width - (isNarrow ? 40 : 260)) / 7));
+    return 22 + 21 * lines + (isNarrow ? 44 : 0) + (score ? 24 + (score.examples.length ? 66 : 0) : 0) + (this.#listing.byScore ? 20 : 0);
+  }
+
+  #drawClass(key, row) {
+    const group = this.#review.classes[key];
+    return drawClassButton(row, group, group === this.#current?.group);
+  }
+
+  #redraw(sentence) {
+    this.#list.redraw(sentence.id);
+    this.#list.update();
+  }
+
+  /** The classes beside the list: those that the field above them finds. */
+  #showClasses() {
+    const words = folded(this.#find).split(/\s+/).filter(Boolean);
+    const keys = this.#review.classes.filter(({ folds }) => words.every((word) => folds.some((fold) => fold.includes(word)))).map(({ index }) => index);
+    this.#classList.show([{ key: "classes", header: null, keys }]);
+  }
+
+  #showState() {
+    const review = this.#review;
+    const { totals } = review;
+    const total = totals.total - totals.add;
+    const left = review.openClasses;
+    const added = totals.add ? `, ${number(totals.add)} added` : "";
+    element("count").textContent = `${number(review.decided)} of ${number(total)}, ${left ? counted(left, "class", "classes") : "no class"} left${added}`;
+    element("bar").max = Math.max(1, total);
+    element("bar").value = review.decided;
+    this.#showSaved(review.decided + totals.add > 0);
+    element("undo").disabled = !review.canUndo;
+    element("redo").disabled = !review.canRedo;
+    for (const button of element("show").children) {
+      const { show } = button.dataset;
+      button.setAttribute("aria-pressed", String(show === this.#listing.show));
+      if (show in totals) button.lastElementChild.textContent = number(totals[show]);
+      if (show === "add") button.hidden = !totals.add && this.#listing.show !== "add";
+    }
+    element("order").setAttribute("aria-pressed", String(this.#listing.byScore));
+  }
+
+  #showSaved(any) {
+    const review = this.#review;
+    const [state, text, title] = !any ? ["", "", ""]
+      : review.saved ? ["saved", "Saved to a file", ""]
+      : review.kept ? ["kept", "Kept in this browser", "A reload or a crash loses nothing. Save the decisions as a file when you are done."]
+      : ["lost", "Not kept: save before you close", "This browser keeps nothing for the page: closing it loses the decisions that are in no file."];
+    Object.assign(element("saved"), { textContent: text, title });
+    element("saved").dataset.state = state;
+    element("save").disabled = !any;
+  }
+
+  /** Decisions are others now: show it where it is in sight. */
+  #changed(sentences) {
+    const isMoved = (sentence) => sentence !== this.#current && this.#listing.has(sentence) !== this.#listing.matches(sentence);
+    if (sentences.some(isMoved)) this.#relist();
+    for (const sentence of sentences) this.#list.redraw(sentence.id);
+    for (const group of new Set(sentences.map((sentence) => sentence.group))) {
+      this.#list.redraw(`class:${group.index}`);
+      this.#classList.redraw(group.index);
+    }
+    this.#list.update();
+    this.#classList.update();
+    this.#showState();
+  }
+
+  // --- where the keyboard is -----------------------------------------------------------------------------------------
+
+  /** Make a sentence the current one; `take`: whether the keyboard goes there. */
+  #go(sentence, take = true) {
+    const before = this.#current;
+    this.#current = sentence;
+    this.#list.current = sentence?.id ?? null;
+    if (before && before !== sentence) {
+      // a sentence that was only kept in the list for the keyboard leaves it
+      if (!this.#listing.matches(before)) this.#relist();
+      this.#list.element(before.id)?.classList.remove("current");
+    }
+    if (before?.group !== sentence?.group) this.#markClass(before?.group, sentence?.group);
+    if (sentence) {
+      this.#list.reveal(sentence.id);
+      this.#list.element(sentence.id)?.classList.add("current");
+    }
+    if (take) this.#takeFocus();
+  }
+
+  #markClass(before, group) {
+    this.#classList.current = group?.index ?? null;
+    for (const changed of [before, group]) if (changed) this.#classList.redraw(changed.index);
+    if (group) this.#classList.reveal(group.index);
+  }
+
+  /** Put the keyboard where the current sentence is. */
+  #takeFocus() {
+    const row = this.#current && this.#list.element(this.#current.id);
+    if (row) row.focus({ preventScroll: true });
+    else document.activeElement?.blur();
+  }
+
+  #step(by) {
+    const { sentences } = this.#listing;
+    const next = sentences[Math.max(0, Math.min(this.#listing.place(this.#current) + by, sentences.length - 1))];
+    if (next) this.#go(next);
+  }
+
+  #page(by) {
+    if (!this.#current) return;
+    const key = this.#list.pageAway(this.#current.id, by);
+    const group = key.startsWith("class:") ? this.#review.classes[Number(key.slice(6))] : null;
+    const sentence = group ? this.#listing.sentences.find((other) => other.group === group) : this.#review.sentence(key);
+    this.#go(sentence ?? this.#current);
+  }
+
+  /** To the first listed sentence of the next or previous class that has one. */
+  #stepClass(by) {
+    const { sentences } = this.#listing;
+    let place = Math.max(0, this.#listing.place(this.#current));
+    while (sentences[place] && sentences[place].group === this.#current.group) place += by;
+    const target = sentences[place];
+    if (!target) return this.#say(by > 0 ? "This is the last class" : "This is the first class", false);
+    while (by < 0 && sentences[place - 1]?.group === target.group) place--;
+    return this.#go(sentences[place]);
+  }
+
+  #goToClass(group) {
+    this.#closeSide();
+    const first = () => this.#listing.sentences.find((sentence) => sentence.group === group);
+    if (!first()) this.#clearFilters();
+    if (first()) return this.#go(first());
+    this.#list.reveal(`class:${group.index}`);
+    return this.#say("This class has no sentence", false);
+  }
+
+  /** To the next undecided sentence behind a place, or else the first one. */
+  #goToOpen(place) {
+    const { sentences } = this.#listing;
+    const isOpen = (sentence) => this.#review.state(sentence) === "open";
+    const next = sentences.find((sentence, index) => index >= place && isOpen(sentence)) ?? sentences.find(isOpen);
+    this.#go(next ?? sentences[Math.min(place, sentences.length - 1)] ?? null);
+    if (!next) this.#say(this.#review.totals.open ? "Every sentence that is listed is decided" : "Every sentence is decided: save the decisions (Ctrl+S)", false);
+  }
+
+  // --- decisions -----------------------------------------------------------------------------------------------------
+
+  /** Decide on the current sentence and go on: to the next undecided one, or after a change to the next. */
+  #decideAndGoOn(decision) {
+    const sentence = this.#current;
+    if (!sentence || (sentence.added && decision === "accept")) return;
+    const place = this.#listing.place(sentence);
+    const isFirst = this.#review.state(sentence) === "open";
+    this.#decide(sentence, decision);
+    if (isFirst) this.#goToOpen(place + 1);
+    else this.#go(this.#listing.sentences[place + 1] ?? this.#listing.sentences[place]);
+  }
+
+  /** Accept, reject or, with "", clear; an added sentence is rejected or cleared by removing it. */
+  #decide(sentence, decision) {
+    const before = this.#review.decision(sentence);
+    if ((before?.decision ?? "") === decision) return;
+    this.#review.decide([[sentence, decision && !sentence.added ? { decision, text: "", reason: "" } : undefined]]);
+    this.#say(sentence.added ? "Removed" : STATES[decision] ?? "Decision cleared");
+  }
+
+  #rejectWithReason() {
+    const sentence = this.#current;
+    if (!sentence) return;
+    this.#decide(sentence, "reject");
+    if (!sentence.added) this.#edit("reason");
+  }
+
+  #acceptClass(group) {
+    const open = group?.sentences.filter((sentence) => this.#review.state(sentence) === "open") ?? [];
+    if (!open.length) return this.#say("Nothing is undecided in this class", false);
+    const hidden = open.filter((sentence) => !this.#listing.has(sentence)).length;
+    const place = this.#listing.place(open.find((sentence) => this.#listing.has(sentence)) ?? this.#current);
+    this.#review.decide(open.map((sentence) => [sentence, { decision: "accept", text: "", reason: "" }]));
+    this.#goToOpen(Math.max(0, place));
+    return this.#say(`Accepted ${number(open.length)} of ${group.shown}${hidden ? `, ${number(hidden)} of them not listed` : ""}`);
+  }
+
+  /** Undo, or with "redo" do again; the keyboard goes where that was. */
+  #undo(step) {
+    const sentences = this.#review[step]();
+    if (!sentences) return this.#say(`There is nothing to ${step}`, false);
+    const target = sentences.find((sentence) => this.#listing.matches(sentence));
+    if (target) this.#go(target);
+    else this.#reopen();
+    const what = sentences.length > 1 ? `: ${number(sentences.length)} decisions` : "";
+    return this.#say(`${step === "undo" ? "Undone" : "Done again"}${what}`, false);
+  }
+
+  #added(sentence) {
+    if (!this.#listing.has(sentence)) this.#clearFilters();
+    this.#go(sentence);
+    this.#say(`Added to ${sentence.group.shown}`);
+  }
+
+  // --- editing in place ----------------------------------------------------------------------------------------------
+
+  #edit(field) {
+    const sentence = this.#current;
+    if (!sentence) return;
+    if (field === "reason" && !["edit", "reject"].includes(this.#review.state(sentence))) {
+      this.#say("A reason belongs to a rejected or edited sentence", false);
+      return;
+    }
+    this.#box.open(sentence, field);
+    this.#redraw(sentence);
+    this.#list.reveal(sentence.id);
+    this.#box.focus();
+  }
+
+  /** Keep what is in the box, if one is open; false if that cannot be kept. */
+  #keep() {
+    const { sentence } = this.#box;
+    if (!sentence) return true;
+    const isKept = this.#box.keep();
+    if (isKept) this.#redraw(sentence);
+    else this.#box.focus();
+    return isKept;
+  }
+
+  #finish() {
+    const { sentence, field } = this.#box;
+    const wasOpen = this.#review.state(sentence) === "open";
+    if (!this.#keep()) return;
+    const state = this.#review.state(sentence);
+    if (state === "open") return this.#takeFocus();
+    if (wasOpen || field === "reason") this.#goToOpen(this.#listing.place(sentence) + 1);
+    else this.#takeFocus();
+    return this.#say(field === "text" ? STATES[state] : "Reason kept");
+  }
+
+  #leave() {
+    const { sentence } = this.#box;
+    if (this.#box.leave()) this.#say("The new text was not kept; e opens it again", false);
+    this.#redraw(sentence);
+    this.#takeFocus();
+  }
+
+  // --- files ---------------------------------------------------------------------------------------------------------
+
+  #save() {
+    if (element("save").disabled) return this.#say("There is no decision to save", false);
+    const repeated = this.#review.repeated();
+    if (repeated) {
+      this.#alert(`Two sentences of ${repeated.group.shown} would have the same text. Edit or reject one of them, then save.`);
+      this.#clearFilters();
+      return this.#go(repeated);
+    }
+    const reviewer = element("name").value.trim();
+    const slug = reviewer.replace(/[^\p{L}\p{N}._-]+/gu, "-").replace(/^[.-]+|-+$/g, "");
+    const name = `${this.#data.file}${slug ? `-${slug}` : ""}.csv`;
+    const blob = new Blob([reviewFile(this.#review, this.#data.bundle, reviewer)], { type: "text/csv;charset=utf-8" });
+    const link = make("a", { href: URL.createObjectURL(blob), download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+    this.#review.markSaved();
+    this.#alert("");
+    this.#showState();
+    return this.#say(`Saved as ${name}: send this file back`, false);
+  }
+
+  async #load(file) {
+    try {
+      const bytes = new Uint8Array(await file.arrayBuffer());
+      const { changes, reviewer } = readDecisions(decodedText(bytes), this.#review, this.#data.bundle);
+      const before = changes.map(([sentence]) => this.#review.decision(sentence));
+      const news = changes.filter(([, after], place) => !sameDecision(before[place], after));
+      const replaced = changes.filter(([, after], place) => before[place] && !sameDecision(before[place], after)).length;
+      if (news.length) this.#review.decide(news);
+      if (reviewer && !element("name").value) element("name").value = this.#review.reviewer = reviewer;
+      this.#alert("");
+      this.#reopen();
+      this.#say(`Loaded ${counted(changes.length, "decision", "decisions")}${replaced ? `; ${number(replaced)} replaced yours` : ""}`, news.length > 0);
+    } catch (error) {
+      if (!(error instanceof FileProblem) && error.name !== "NotReadableError") throw error;
+      this.#alert(`“${printable(file.name)}” was not loaded. ${error.message}.`);
+    }
+    this.#takeFocus();
+  }
+
+  #alert(text) {
+    element("alerts").textContent = text;
+  }
+
+  #say(text, undoable = true) {
+    const toast = element("toast");
+    toast.firstElementChild.textContent = undoable ? `${text} · u takes it back` : text;
+    toast.classList.add("shown");
+    clearTimeout(this.#timers.toast);
+    this.#timers.toast = setTimeout(() => toast.classList.remove("shown"), 3000);
+  }
+
+  // --- keys, clicks --------------------------------------------------------------------------------------------------
+
+  #keys = {
+    a: () => this.#decideAndGoOn("accept"),
+    r: () => this.#decideAndGoOn("reject"),
+    "Shift+r": () => this.#rejectWithReason(),
+    e: () => this.#edit("text"),
+    w: () => this.#edit("reason"),
+    c: () => this.#current && this.#decide(this.#current, ""),
+    "Shift+a": () => this.#acceptClass(this.#current?.group),
+    "+": () => this.#adding.open(this.#current?.group),
+    u: () => this.#undo("undo"),
+    "Shift+u": () => this.#undo("redo"),
+    j: () => this.#step(1),
+    ArrowDown: () => this.#step(1),
+    k: () => this.#step(-1),
+    ArrowUp: () => this.#step(-1),
+    n: () => this.#goToOpen(this.#listing.place(this.#current) + 1),
+    "Shift+j": () => this.#stepClass(1),
+    ArrowRight: () => this.#stepClass(1),
+    "Shift+k": () => this.#stepClass(-1),
+    ArrowLeft: () => this.#stepClass(-1),
+    PageDown: () => this.#page(1),
+    PageUp: () => this.#page(-1),
+    Home: () => this.#step(-Infinity),
+    End: () => this.#step(Infinity),
+    "/": () => element("search").select(),
+    s: () => element("search").select(),
+    g: () => this.#findClass(),
+    o: () => this.#setOrder(),
+    "?": () => element("keys").showModal(),
+    Escape: () => (element("side").classList.contains("open") ? this.#closeSide() : this.#clearFilters()),
   };
-}
 
-function addField(row, tag, key, label) {
-  const field = make(tag, { value: state.get(row.dataset.row)[key], placeholder: label, ariaLabel: label, maxLength: 4000 });
-  if (tag === "textarea") field.rows = 2;
-  field.addEventListener("input", () => {
-    state.get(row.dataset.row)[key] = field.value;
-    changed();
-  });
-  row.querySelector(".more").append(field);
-  return field;
-}
+  #control = { z: () => this.#undo("undo"), y: () => this.#undo("redo"), "Shift+z": () => this.#undo("redo"), s: () => this.#save() };
 
-function show(row) {
-  const mark = state.get(row.dataset.row);
-  if (mark) row.dataset.decision = mark.decision;
-  else delete row.dataset.decision;
-  for (const button of row.querySelectorAll("button")) {
-    button.ariaPressed = String(mark?.decision === button.dataset.choice);
+  #act(key, isControl) {
+    const show = Object.keys(FILTERS)[key];
+    if (!isControl && /^\d$/.test(key)) return element("show").querySelector(`[data-show=${show}]`) ? () => this.#setShow(show) : undefined;
+    return isControl ? this.#control[key] : this.#keys[key];
   }
-  row.querySelector(".more")?.remove();
-  if (mark?.decision === "edit" || mark?.decision === "reject") row.append(make("div", { className: "more" }));
-  const field = mark?.decision === "edit" ? addField(row, "textarea", "new_text", "The new text") : null;
-  const why = field || mark?.decision === "reject" ? addField(row, "input", "reason", "Why? (optional)") : null;
-  return field ?? why;
-}
 
-function choose(row, decision) {
-  const id = row.dataset.row;
-  const mark = state.get(id);
-  if (mark?.decision === decision) state.delete(id);
-  else state.set(id, { decision, new_text: mark?.new_text || textOf(row), reason: mark?.reason ?? "" });
-  const field = show(row);
-  changed();
-  return field;
-}
-
-let waiting = 0;
-function changed() {
-  saved = false;
-  const done = rows.filter((row) => decisionOf(row).decision).length;
-  document.getElementById("count").textContent = `${done} of ${rows.length} decided`;
-  document.querySelector("progress").value = done;
-  document.getElementById("save").disabled = done === 0;
-  clearTimeout(waiting);
-  waiting = setTimeout(remember, 300);
-}
-
-function remember() {
-  try {
-    localStorage.setItem(memory, JSON.stringify([...state]));
-  } catch {
-    // A browser may refuse storage to a file; the page then warns before it is closed.
+  #pressed(event) {
+    if (event.isComposing || event.altKey || document.querySelector("dialog[open]")) return;
+    const { target } = event;
+    const isControl = event.ctrlKey || event.metaKey;
+    const isTyping = target.matches("input, textarea");
+    if (isTyping && !isControl) return this.#pressedInField(event);
+    if (target.matches("button") && (event.key === "Enter" || event.key === " ")) return;
+    // layouts without Latin letters say which key it is by its place; Caps Lock is no Shift
+    const letter = /^[^\x20-\x7e]$/.test(event.key) && event.code.startsWith("Key") ? event.code.slice(3) : event.key;
+    const key = /^[a-z]$/i.test(letter) ? `${event.shiftKey ? "Shift+" : ""}${letter.toLowerCase()}` : letter;
+    if (isTyping && key !== "s") return; // such as undo in the field
+    const act = this.#act(key, isControl);
+    if (!act) return;
+    event.preventDefault();
+    if (event.repeat && !/^(Arrow.*|Page.*|(Shift\+)?[jkuz])$/.test(key)) return;
+    if (this.#keep()) act();
   }
-}
 
-function recall() {
-  try {
-    const known = new Set(rows.map((row) => row.dataset.row));
-    for (const [id, mark] of JSON.parse(localStorage.getItem(memory) ?? "[]")) {
-      if (known.has(id) && CHOICES.includes(mark.decision)) {
-        state.set(id, { decision: mark.decision, new_text: String(mark.new_text), reason: String(mark.reason) });
-      }
+  #pressedInField(event) {
+    const { target, key } = event;
+    const isEnd = key === "Enter" || key === "Escape";
+    if (target.closest("article")) {
+      if (!isEnd) return;
+      if (key === "Enter") this.#finish();
+      else this.#leave();
+    } else if (isEnd || (key === "ArrowDown" && target.id === "search")) {
+      if (target.id === "search") this.#search();
+      if (target.id === "find") this.#found(key === "Enter");
+      this.#takeFocus();
+    } else return;
+    event.preventDefault();
+  }
+
+  /** Beside the list the classes are always in sight, before it on a narrow screen only when they are asked for. */
+  #openSide() {
+    element("side").classList.add("open");
+    element("pick").setAttribute("aria-expanded", "true");
+  }
+
+  #closeSide() {
+    element("side").classList.remove("open");
+    element("pick").setAttribute("aria-expanded", "false");
+  }
+
+  #findClass() {
+    this.#openSide();
+    element("find").select();
+  }
+
+  /** Leave the field above the classes; `go`: to the first class that it finds. */
+  #found(go) {
+    const first = go ? element("classes").querySelector("button") : null;
+    element("find").value = this.#find = "";
+    this.#showClasses();
+    if (first) this.#goToClass(this.#review.classes[Number(first.dataset.class)]);
+    else this.#closeSide();
+  }
+
+  #clicked(event) {
+    const article = event.target.closest("article");
+    const action = event.target.closest("button")?.dataset.do;
+    const group = this.#review.classes[event.target.closest("header.class")?.dataset.class];
+    if (event.target.closest(".more")) {
+      if (action === "keep") this.#finish();
+      else if (action === "leave") this.#leave();
+      return;
     }
-  } catch {
-    state.clear();
+    if (!this.#keep()) return;
+    if (group && action === "add") return void this.#adding.open(group);
+    if (group && action) this.#acceptClass(group);
+    // to copy a part of a text is no choice of its sentence
+    if (article && (action || !getSelection().toString())) this.#go(this.#review.sentence(article.dataset.id), false);
+    if (article && action) this.#choose(action);
+    if (!this.#box.sentence) this.#takeFocus();
   }
-}
 
-// As in abs_core/text.py: an apostrophe before what a spreadsheet would run, and a backslash before escapes.
-const FORMULA = /([;|\t\r\n] *)('*)(?=[-=+@\t\r\uff1d\uff0b\uff0d\uff20\ufe62\ufe63\ufe66\ufe6b])/g;
-const guarded = (text) => ("\n" + text).replace(FORMULA, "$1'$2").slice(1);
-const spelled = (text) => guarded(text.startsWith("\\") ? "\\" + text.replaceAll("\\", "\\\\") : text);
-const quoted = (cell) => '"' + cell.replaceAll('"', '""') + '"';
-
-function reviewFile() {
-  const lines = [COLUMNS.join(",")];
-  for (const row of rows) {
-    const { decision, new_text, reason } = decisionOf(row);
-    const label = row.closest("section").dataset;
-    const kind = row.dataset.kind ?? "sentence";
-    const before = [bundle, row.dataset.row, label.class, label.name, kind].map(spelled);
-    const cells = [...before, row.dataset.cell ?? spelled(textOf(row)), ...[decision, new_text, reason].map(spelled)];
-    lines.push(cells.map(quoted).join(","));
+  /** A button of the current sentence: pressed again it clears the decision. */
+  #choose(action) {
+    if (action === "edit") this.#edit("text");
+    else if (action === "reason") this.#edit("reason");
+    else this.#decide(this.#current, this.#review.state(this.#current) === action ? "" : action);
   }
-  return "\ufeff" + lines.join("\r\n") + "\r\n";
-}
 
-function save() {
-  const link = make("a", {
-    href: URL.createObjectURL(new Blob([reviewFile()], { type: "text/csv;charset=utf-8" })),
-    download: document.body.dataset.file,
-  });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  saved = true;
-}
-
-function step(row, by) {
-  const seen = rows.filter((one) => one.checkVisibility());
-  seen[seen.indexOf(row) + by]?.focus();
-}
-
-function onKey(event) {
-  const row = event.target;
-  if (!row.matches("li[data-row]") || event.ctrlKey || event.metaKey || event.altKey) return;
-  const act = {
-    a: () => choose(row, "accept"),
-    e: () => choose(row, "edit")?.focus(),
-    r: () => choose(row, "reject"),
-    j: () => step(row, 1),
-    ArrowDown: () => step(row, 1),
-    k: () => step(row, -1),
-    ArrowUp: () => step(row, -1),
-  }[event.key];
-  if (!act) return;
-  event.preventDefault();
-  act();
-}
-
-function start() {
-  recall();
-  for (const row of rows) {
-    row.tabIndex = 0;
-    const choices = make("div", { className: "choices" });
-    for (const choice of CHOICES) {
-      const button = make("button", { type: "button", textContent: choice[0].toUpperCase() + choice.slice(1) });
-      button.dataset.choice = choice;
-      choices.append(button);
+  #listen() {
+    const click = (id, act) => element(id).addEventListener("click", (event) => {
+      const button = event.target.closest("button");
+      if (!button || !this.#keep()) return;
+      act(button);
+      if (!document.querySelector("dialog[open]")) this.#takeFocus();
+    });
+    document.addEventListener("keydown", (event) => this.#pressed(event));
+    element("list").addEventListener("click", (event) => this.#clicked(event));
+    click("show", (button) => this.#setShow(button.dataset.show));
+    click("classes", (button) => this.#goToClass(this.#review.classes[Number(button.dataset.class)]));
+    click("order", () => this.#setOrder());
+    click("undo", () => this.#undo("undo"));
+    click("redo", () => this.#undo("redo"));
+    click("pick", () => (element("side").classList.contains("open") ? this.#closeSide() : this.#openSide()));
+    click("help", () => element("keys").showModal());
+    click("about", () => element("scores").showModal());
+    click("save", () => this.#save());
+    click("load", () => element("file").click());
+    click("notice", () => this.#clearFilters());
+    this.#listenToFields();
+    for (const dialog of document.querySelectorAll("dialog")) {
+      dialog.addEventListener("close", () => this.#takeFocus());
+      dialog.addEventListener("click", ({ target }) => (target === dialog || target.value === "cancel") && dialog.close());
     }
-    row.append(choices);
-    show(row);
+    addEventListener("pagehide", () => this.#keep());
+    addEventListener("beforeunload", (event) => this.#review.saved || this.#review.kept || event.preventDefault());
+    addEventListener("beforeprint", () => element("print").replaceChildren(...drawPrint(this.#listing.sentences, this.#review)));
+    addEventListener("afterprint", () => element("print").replaceChildren());
   }
-  document.querySelector("progress").max = rows.length;
-  document.querySelector("main").addEventListener("click", (event) => {
-    const choice = event.target.dataset.choice;
-    if (choice) choose(event.target.closest("li"), choice)?.focus();
-  });
-  document.addEventListener("keydown", onKey);
-  document.getElementById("save").addEventListener("click", save);
-  document.getElementById("filter").addEventListener("change", (event) => (document.body.className = event.target.value));
-  addEventListener("beforeunload", (event) => saved || event.preventDefault());
-  changed();
-  saved = true;
+
+  #listenToFields() {
+    element("file").addEventListener("change", ({ target }) => {
+      if (target.files[0]) this.#load(target.files[0]);
+      target.value = "";
+    });
+    element("name").addEventListener("input", ({ target }) => (this.#review.reviewer = target.value));
+    element("find").addEventListener("input", ({ target }) => {
+      this.#find = target.value;
+      this.#showClasses();
+    });
+    element("search").addEventListener("input", () => {
+      clearTimeout(this.#timers.search);
+      this.#timers.search = setTimeout(() => this.#search(), 150);
+    });
+  }
 }
 
-start();
+new ReviewPage(JSON.parse(element("data").textContent)).start();

@@ -31,7 +31,7 @@ def test_texts_that_hide_or_climb_are_shown_and_come_back_exactly(tmp_path: Path
     sheet = csv_path.read_text(encoding="utf-8-sig")
     for hidden in ("\U000e0101", "\ufe01", "\u3164", "\x1b", "\u200d", "\u0310" * 5, ";=", ",＝"):
         assert hidden not in sheet
-    assert "A cat\\U000e0101\\ufe01 purrs." in page_path.read_text(encoding="utf-8")
+    assert "A cat\\\\U000e0101\\\\ufe01 purrs." in page_path.read_text(encoding="utf-8")
     rows = {row.text for row in parse_review_file(sheet)}
     assert rows == set(HIDING)
     lines = sheet.splitlines()
