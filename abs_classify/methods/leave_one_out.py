@@ -5,13 +5,16 @@ Shapes as in ``similarity.py``: B images, V views of each, M sentences in the or
 method gives once the sentence is gone from the bundle. "By its name alone" means that all sentences of a class are
 replaced by the class's label text, every other class being as it is.
 
-``reference_effects`` says what that means, by scoring every reduced set of texts. It is slow, and the oracle of the
-others.
+``ExhaustiveEffects`` says what that means, by scoring every reduced set of texts. It is slow, and the oracle of the
+others: ``LinearEffects`` for rows that compare an image vector with a class vector, so that leaving out a sentence
+moves one class alone; ``HardEffects`` for votes, where it moves the views that voted for it; ``SoftEffects``, in
+``soft_leave_one_out.py``, for soft matching, where it moves every class. Sums over what is left are sums over the other
+sentences, never a difference from the sum of all, which would lose what is small beside the sentence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,18 +23,41 @@ from torch import Tensor
 
 from abs_classify.methods.scoring import (
     ClassTextFeatures,
+    CosineToMean,
     HardMatch,
+    MeanSimilarity,
     SoftMatch,
     WeightedCosine,
     all_views,
+    full_image,
+    without_full_image,
 )
-from abs_classify.methods.similarity import class_counts, text_weights
+from abs_classify.methods.similarity import class_counts, row_blocks, text_weights, unit, weighted_views
 from abs_classify.methods.soft_matching import soft_usage
 
 if TYPE_CHECKING:
     from abs_classify.methods.scoring import Scorer
 
-__all__ = ["DecisionRule", "Effects", "ExhaustiveEffects", "LeaveOneOut", "prepare_effects", "reference_effects"]
+__all__ = [
+    "DecisionRule",
+    "Effects",
+    "ExhaustiveEffects",
+    "HardEffects",
+    "ImageEffects",
+    "LeaveOneOut",
+    "LinearEffects",
+    "SentenceGroup",
+    "differing",
+    "joined",
+    "prepare_effects",
+    "sentence_groups",
+    "stacked",
+    "sums_of_others",
+]
+
+# elements of a temporary
+_ELEMENTS = 1 << 22
+
 
 #: A class takes an image from another one if it leads by more than this share of the largest score. float32 sums differ
 #: by up to 2e-6 between two orders of summation, and what is less is no change.
@@ -52,12 +78,16 @@ class DecisionRule:
         """The best candidate of each row of scores [..., C], the first of equal ones in float32, as in evaluations."""
         return self._masked(scores.float()).argmax(-1)
 
-    def without(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """The labels once scores are [..., C], where they were ``labels`` [...]; what is within rounding stays."""
+    def without(self, scores: Tensor, labels: Tensor, rounding: Tensor) -> Tensor:
+        """The labels once scores are [..., C], where they were ``labels`` [...]; what is within ``rounding`` stays."""
         masked = self._masked(scores)
         best = masked.max(-1)
         held = masked.gather(-1, labels[..., None]).squeeze(-1)
-        return torch.where(best.values - held > self.rounding(scores), best.indices, labels)
+        return torch.where(best.values - held > rounding, best.indices, labels)
+
+    def seconds(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """The best candidate of each row of scores [..., C] beside the one in ``labels`` [...]."""
+        return self.labels(scores.scatter(-1, labels[..., None], -torch.inf))
 
     def margins(self, scores: Tensor, labels: Tensor) -> Tensor:
         """By how much the class ``labels`` [...] leads the best other candidate in scores [..., C]; may be negative."""
@@ -66,7 +96,7 @@ class DecisionRule:
 
     @staticmethod
     def rounding(scores: Tensor) -> Tensor:
-        """What two scores of a row [..., C] may differ by without a difference: [...]."""
+        """By how much another class must lead, once scores have changed that were [..., C]: [...]."""
         return _ROUNDING * scores.abs().amax(-1)
 
     def _masked(self, scores: Tensor) -> Tensor:
@@ -113,64 +143,316 @@ def prepare_effects(scorer: Any, texts: ClassTextFeatures, candidates: Sequence[
     """The fastest way to the effects for a scorer.
 
     Args:
-        scorer: of soft matching, of hard matching, or one that compares an image vector with class vectors.
+        scorer: looks at an image alone.
         texts: M texts in the order of their C classes.
-        candidates: the classes that can win.
+        candidates: the classes that can win, two or more.
     """
+    from abs_classify.methods.soft_leave_one_out import SoftEffects
+
     mask = torch.zeros(texts.classes, dtype=torch.bool)
     mask[list(candidates)] = True
-    return ExhaustiveEffects(scorer, texts, DecisionRule(mask))
+    rule = DecisionRule(mask)
+    if isinstance(scorer, SoftMatch):
+        return SoftEffects(scorer, texts, rule)
+    if isinstance(scorer, HardMatch):
+        return HardEffects(texts, rule)
+    if isinstance(scorer, CosineToMean | MeanSimilarity | WeightedCosine):
+        return LinearEffects(scorer, texts, rule)
+    return ExhaustiveEffects(scorer, texts, rule)
 
 
 @dataclass(frozen=True, eq=False)
 class ExhaustiveEffects:
-    """The effects by their definition: every image is scored once for each sentence, with the texts that are left."""
+    """The effects by their definition: every image is scored once for each sentence, with the texts that are left.
+
+    Slow, in float64, for any scorer that looks at an image alone.
+    """
 
     scorer: Scorer
     texts: ClassTextFeatures
-    decisions: DecisionRule
+    rule: DecisionRule
 
     def effects(self, views: Mapping[str, Tensor], truth: Sequence[int] | None) -> Effects:
         """See ``LeaveOneOut``."""
-        true = None if truth is None else torch.tensor(truth)
-        return reference_effects(self.scorer, self.texts, views, self.decisions, true)
+        texts, rule = _widened(self.texts), self.rule
+        features = {kind: rows.double() for kind, rows in views.items()}
+        scores = self.scorer.scores(features, texts)
+        labels, rounding = rule.labels(scores), rule.rounding(scores)
+        counts = class_counts(texts.class_index, texts.classes)
+        margins, changes, names = scores.new_zeros(len(texts.features)), [], []
+        for sentence, class_index in enumerate(texts.class_index.tolist()):
+            if counts[class_index] == 1:
+                continue
+            reduced = self.scorer.scores(features, _without(texts, sentence))
+            changes.append(_differing(labels, rule.without(reduced, labels, rounding), sentence))
+            if truth is not None:
+                true = torch.tensor(truth)
+                raised = rule.margins(scores, true) - rule.margins(reduced, true)
+                margins[sentence] = raised[true == class_index].sum()
+        for class_index in range(texts.classes if truth is not None else 0):
+            named = self.scorer.scores(features, _by_name(texts, class_index))
+            names.append(_differing(labels, rule.without(named, labels, rounding), class_index))
+        usage = _usage(self.scorer, texts, features)
+        return Effects(scores, labels, rule.seconds(scores, labels), usage, margins, joined(changes), joined(names))
 
 
-def reference_effects(
-    scorer: Scorer, texts: ClassTextFeatures, views: Mapping[str, Tensor], decisions: DecisionRule, truth: Tensor | None
-) -> Effects:
-    """Score every image once for each sentence and each class, with the texts that are left: slow, float64.
+class LinearEffects:
+    """The effects where the score of a class is the product of an image vector and a class vector.
+
+    The class vector is a weighted sum of the class's texts over its length (``CosineToMean``, ``WeightedCosine``) or
+    over their number (``MeanSimilarity``). Leaving out a sentence leaves the weights of the others in their proportion,
+    so the score of its class becomes their weighted sum over the length of theirs, and no other class moves.
+    """
+
+    def __init__(
+        self, scorer: CosineToMean | MeanSimilarity | WeightedCosine, texts: ClassTextFeatures, rule: DecisionRule
+    ) -> None:
+        self._scorer, self._texts, self._rule = scorer, texts, rule
+        self._groups = sentence_groups(texts.class_index, texts.classes)
+        self._share = _fixed_weights(scorer, texts)
+        norms = torch.linalg.vector_norm(texts.features.double(), dim=1)
+        # what the product of the image vector and a text is multiplied with
+        self._weights = self._share if isinstance(scorer, MeanSimilarity) else self._share / norms
+        self._lengths = self._weights.new_zeros(texts.classes)
+        self._others = self._weights.new_zeros(len(texts.features))
+        for group in self._groups:
+            self._measure(group)
+
+    def _measure(self, group: SentenceGroup) -> None:
+        """The lengths of the weighted sums of the texts of each class, and of those without each sentence."""
+        for classes, sentences in group.parts(_ELEMENTS // self._texts.features.shape[1]):
+            weights = self._weights[sentences]
+            if isinstance(self._scorer, MeanSimilarity):
+                self._lengths[classes] = weights.sum(1)
+                self._others[sentences] = sums_of_others(weights)
+                continue
+            terms = (weights[..., None] * self._texts.features[sentences].double()).mT
+            self._lengths[classes] = torch.linalg.vector_norm(terms.sum(-1), dim=-1)
+            self._others[sentences] = torch.linalg.vector_norm(sums_of_others(terms), dim=1)
+
+    def effects(self, views: Mapping[str, Tensor], truth: Sequence[int] | None) -> Effects:
+        """See ``LeaveOneOut``."""
+        texts, rule = self._texts, self._rule
+        image = self._image_vectors(views)
+        parts = torch.cat([image @ block.double().T for block in row_blocks(texts.features)], dim=1) * self._weights
+        scores = parts.new_zeros(len(image), texts.classes).index_add_(1, texts.class_index, parts) / self._lengths
+        labels = rule.labels(scores)
+        case = _OwnClassMoves(scores, labels, rule)
+        margins, changes = parts.new_zeros(parts.shape[1]), []
+        for group in self._groups:
+            if group.count == 1:
+                continue
+            reduced = sums_of_others(parts[:, group.sentences]) / self._others[group.sentences]
+            changes.append(case.changes(group.classes, group.sentences, reduced))
+            if truth is not None:
+                is_own = torch.tensor(truth)[:, None] == group.classes
+                raised = torch.where(is_own[..., None], scores[:, group.classes, None] - reduced, 0.0)
+                margins[group.sentences] = raised.sum(0)
+        names = []
+        if truth is not None:
+            named = image @ self._label_vectors().T
+            every = torch.arange(texts.classes)
+            names.append(case.changes(every, every[:, None], named[..., None]))
+        usage = self._share.expand(len(image), -1)
+        return Effects(scores, labels, case.seconds, usage, margins, joined(changes), joined(names))
+
+    def _image_vectors(self, views: Mapping[str, Tensor]) -> Tensor:
+        wide = {kind: rows.double() for kind, rows in views.items()}
+        if isinstance(self._scorer, WeightedCosine):
+            return weighted_views(full_image(wide), all_views(without_full_image(wide)), self._scorer.image_scale)
+        return all_views(wide).mean(1)
+
+    def _label_vectors(self) -> Tensor:
+        labels = self._texts.labels.double()
+        return labels if isinstance(self._scorer, MeanSimilarity) else unit(labels)
+
+
+class _OwnClassMoves:
+    """Which labels change where the score of one class alone does."""
+
+    def __init__(self, scores: Tensor, labels: Tensor, rule: DecisionRule) -> None:
+        self._scores, self._labels, self._rule = scores, labels, rule
+        self._rounding = rule.rounding(scores)
+        self.seconds = rule.seconds(scores, labels)
+
+    def changes(self, classes: Tensor, items: Tensor, scores: Tensor) -> Tensor:
+        """Image, item and new label, wherever it is another one: int64 [K, 3].
+
+        Args:
+            classes: int64 [g], whose scores change.
+            items: int64 [g, n], by which they do.
+            scores: [B, g, n], to what.
+        """
+        is_label = self._labels[:, None] == classes
+        best = self._scores.gather(1, self._labels[:, None])[..., None]
+        second = self._scores.gather(1, self.seconds[:, None])[..., None]
+        rounding = self._rounding[:, None, None]
+        loses = is_label[..., None] & (second - scores > rounding)
+        takes = (~is_label & self._rule.candidates[classes])[..., None] & (scores - best > rounding)
+        image, position, number = (loses | takes).nonzero(as_tuple=True)
+        label = torch.where(is_label[image, position], self.seconds[image], classes[position])
+        return torch.stack([image, items[position, number], label], dim=1)
+
+
+class HardEffects:
+    """The effects where each view gives its largest cosine to the class of that text (``HardMatch``).
+
+    Leaving out a sentence moves the views that voted for it, each to its second largest cosine, and no other view; a
+    class's name in place of its sentences moves the views that voted for the class, and those to which the name is
+    nearer than any other text.
+    """
+
+    def __init__(self, texts: ClassTextFeatures, rule: DecisionRule) -> None:
+        self._texts, self._rule = texts, rule
+        self._counts = class_counts(texts.class_index, texts.classes)
+
+    def effects(self, views: Mapping[str, Tensor], truth: Sequence[int] | None) -> Effects:
+        """See ``LeaveOneOut``."""
+        parts = [self._image(image, None if truth is None else truth[at]) for at, image in enumerate(all_views(views))]
+        return stacked(parts)
+
+    def _image(self, views: Tensor, true: int | None) -> ImageEffects:
+        """The effects for one image, from its views [V, d]."""
+        rule, index = self._rule, self._texts.class_index
+        cosines = views @ self._texts.features.T
+        first = cosines.max(1)
+        second = cosines.scatter(1, first.indices[:, None], -torch.inf).max(1)
+        scores = self._votes(index[first.indices], first.values)
+        label, rounding = rule.labels(scores), rule.rounding(scores)
+        used = torch.unique(first.indices)
+        used = used[self._counts[index[used]] > 1]
+        moved = first.indices == used[:, None]
+        without = self._votes(
+            torch.where(moved, index[second.indices], index[first.indices]),
+            torch.where(moved, second.values, first.values),
+        )
+        changed = rule.without(without, label.expand(len(used)), rounding)
+        margins, names = scores.new_zeros(len(index)), None
+        if true is not None:
+            own = torch.tensor(true)
+            raised = rule.margins(scores, own) - rule.margins(without, own.expand(len(used)))
+            margins[used] = torch.where(index[used] == true, raised, 0.0)
+            names = self._names(views, cosines, scores, label)
+        usage = torch.bincount(first.indices, minlength=len(index)) / len(views)
+        changes = differing(label, used, changed)
+        return ImageEffects(scores, label, rule.seconds(scores, label), usage, margins, changes, names)
+
+    def _votes(self, classes: Tensor, values: Tensor) -> Tensor:
+        """Scores [..., C] of votes of views [..., V]."""
+        shape = (*classes.shape[:-1], self._texts.classes)
+        return torch.zeros(shape, dtype=torch.float64).scatter_add_(-1, classes, values.double())
+
+    def _names(self, views: Tensor, cosines: Tensor, scores: Tensor, label: Tensor) -> Tensor:
+        best = cosines.new_full((len(views), self._texts.classes), -torch.inf)
+        best = best.scatter_reduce(1, self._texts.class_index.expand_as(cosines), cosines, "amax")
+        first = best.max(1)
+        second = best.scatter(1, first.indices[:, None], -torch.inf).max(1)
+        named = views @ self._texts.labels.T
+        every = torch.arange(self._texts.classes)
+        is_first = first.indices[:, None] == every
+        others = torch.where(is_first, second.indices[:, None], first.indices[:, None])
+        values = torch.where(is_first, second.values[:, None], first.values[:, None])
+        # of equal cosines the first text counts, as in ``hard``
+        is_named = (named > values) | ((named == values) & (every < others))
+        moved = (is_named | is_first).any(0).nonzero().squeeze(1)
+        without = self._votes(
+            torch.where(is_named, every, others)[:, moved].T, torch.where(is_named, named, values)[:, moved].T
+        )
+        labels = self._rule.without(without, label.expand(len(moved)), self._rule.rounding(scores))
+        return differing(label, moved, labels)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageEffects:
+    """As ``Effects``, of one image: without its dimension and column."""
+
+    scores: Tensor
+    label: Tensor
+    second: Tensor
+    usage: Tensor
+    margins: Tensor
+    changes: Tensor
+    names: Tensor | None
+
+
+def stacked(parts: Sequence[ImageEffects]) -> Effects:
+    """The effects of several images."""
+
+    def rows(column: Sequence[Tensor | None]) -> Tensor:
+        numbered = [
+            torch.cat([torch.full((len(row), 1), image), row], dim=1)
+            for image, row in enumerate(column)
+            if row is not None
+        ]
+        return joined(numbered)
+
+    return Effects(
+        torch.stack([part.scores for part in parts]),
+        torch.stack([part.label for part in parts]),
+        torch.stack([part.second for part in parts]),
+        torch.stack([part.usage for part in parts]),
+        torch.stack([part.margins for part in parts]).sum(0),
+        rows([part.changes for part in parts]),
+        rows([part.names for part in parts]),
+    )
+
+
+def differing(label: Tensor, items: Tensor, labels: Tensor) -> Tensor:
+    """Item and label now, of the ``items`` [K] by which the label of an image becomes ``labels`` [K]: int64 [k, 2]."""
+    is_other = labels != label
+    return torch.stack([items[is_other], labels[is_other]], dim=1)
+
+
+def joined(rows: Sequence[Tensor]) -> Tensor:
+    """Rows of three numbers, one below the other."""
+    return torch.cat(list(rows)) if rows else torch.empty(0, 3, dtype=torch.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class SentenceGroup:
+    """Classes with equally many sentences.
+
+    Attributes:
+        count: n, how many each has.
+        classes: int64 [g].
+        sentences: int64 [g, n].
+    """
+
+    count: int
+    classes: Tensor
+    sentences: Tensor
+
+    def parts(self, sentences: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Classes and their sentences, about so many sentences at a time."""
+        size = max(1, sentences // self.count)
+        return zip(torch.split(self.classes, size), torch.split(self.sentences, size), strict=True)
+
+
+def sentence_groups(class_index: Tensor, classes: int) -> list[SentenceGroup]:
+    """The classes by how many sentences they have.
 
     Args:
-        scorer: looks at an image alone.
-        texts: M texts in the order of their C classes.
-        views: kind -> unit features [B, N, d].
-        decisions: which class wins.
-        truth: int64 [B], the true classes; None if they are not known, and then neither margins nor names are.
+        class_index: int64 [M], in ascending order.
+        classes: C.
     """
-    wide = _widened(texts)
-    features = {kind: rows.double() for kind, rows in views.items()}
-    scores = scorer.scores(features, wide)
-    labels = decisions.labels(scores)
-    counts = torch.bincount(texts.class_index, minlength=texts.classes)
-    margins = scores.new_zeros(len(texts.features))
-    changes: list[Tensor] = []
-    names: list[Tensor] = []
-    for sentence, class_index in enumerate(texts.class_index.tolist()):
-        if counts[class_index] == 1:
-            continue
-        reduced = scorer.scores(features, _without(wide, sentence))
-        changes.append(_differing(labels, decisions.without(reduced, labels), sentence))
-        if truth is not None:
-            raised = decisions.margins(scores, truth) - decisions.margins(reduced, truth)
-            margins[sentence] = raised[truth == class_index].sum()
-    if truth is not None:
-        for class_index in range(texts.classes):
-            named = scorer.scores(features, _by_name(wide, class_index))
-            names.append(_differing(labels, decisions.without(named, labels), class_index))
-    seconds = decisions.labels(scores.scatter(1, labels[:, None], -torch.inf))
-    usage = _usage(scorer, wide, features)
-    return Effects(scores, labels, seconds, usage, margins, _joined(changes), _joined(names))
+    counts = class_counts(class_index, classes)
+    starts = counts.cumsum(0) - counts
+    groups = []
+    for count in torch.unique(counts).tolist():
+        members = (counts == count).nonzero().squeeze(1)
+        groups.append(SentenceGroup(count, members, starts[members, None] + torch.arange(count)))
+    return groups
+
+
+def sums_of_others(values: Tensor) -> Tensor:
+    """For each of n values [..., n] the sum of the n - 1 others, from sums of those before and of those behind it.
+
+    Unlike the difference from the sum of all, it keeps its digits beside a value that is most of that sum.
+    """
+    sums = torch.zeros_like(values)
+    sums[..., 1:] = values[..., :-1].cumsum(-1)
+    sums[..., :-1] += values[..., 1:].flip(-1).cumsum(-1).flip(-1)
+    return sums
 
 
 def _widened(texts: ClassTextFeatures) -> ClassTextFeatures:
@@ -192,10 +474,6 @@ def _differing(labels: Tensor, now: Tensor, item: int) -> Tensor:
     """Rows of image, ``item`` and the label now, of the images whose label differs."""
     images = (labels != now).nonzero().squeeze(1)
     return torch.stack([images, torch.full_like(images, item), now[images]], dim=1)
-
-
-def _joined(rows: list[Tensor]) -> Tensor:
-    return torch.cat(rows) if rows else torch.empty(0, 3, dtype=torch.int64)
 
 
 def _usage(scorer: Scorer, texts: ClassTextFeatures, views: Mapping[str, Tensor]) -> Tensor:

@@ -35,6 +35,7 @@ __all__ = [
     "WeightedCosine",
     "all_views",
     "full_image",
+    "without_full_image",
 ]
 
 
@@ -341,7 +342,7 @@ class WeightedCosine:
         """See ``Scorer``."""
         from abs_classify.methods.similarity import cosine, weighted_texts, weighted_views
 
-        image = weighted_views(full_image(views), all_views(_without_full_image(views)), self.image_scale)
+        image = weighted_views(full_image(views), all_views(without_full_image(views)), self.image_scale)
         return cosine(image, weighted_texts(texts.features, texts.class_index, texts.labels, self.text_scale))
 
     def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions:
@@ -353,7 +354,7 @@ class WeightedCosine:
 
         from abs_classify.methods.similarity import class_sums, text_weights, unit, view_weights
 
-        image, crops = full_image(views).double(), all_views(_without_full_image(views)).double()
+        image, crops = full_image(views).double(), all_views(without_full_image(views)).double()
         weights = view_weights(image[None], crops[None], self.image_scale)[0]
         view_terms = weights[:, None] * unit(crops)
         view_terms = view_terms / view_terms.sum(0).norm()
@@ -419,7 +420,8 @@ def _check_finite(kind: str, features: Tensor) -> None:
         )
 
 
-def _without_full_image(views: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def without_full_image(views: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The crops beside the full image. Raises UsageError if there are none."""
     crops = {kind: features for kind, features in views.items() if kind != "whole"}
     if not crops:
         raise UsageError("this method needs crops beside the full image", remedy="Add RandomCrops() to the views")

@@ -29,12 +29,15 @@ from abs_classify.threads import in_threads
 from abs_core.errors import ModelError, UsageError
 
 __all__ = [
+    "SoftBuffers",
+    "SoftSums",
     "SoftTexts",
     "soft",
     "soft_parts",
     "soft_prepared",
     "soft_reference",
     "soft_shares",
+    "soft_sums",
     "soft_usage",
     "soft_views",
 ]
@@ -142,6 +145,73 @@ def soft_shares(views: Tensor, texts: SoftTexts, temperature: float) -> Iterator
     for start in range(0, len(views), rows):
         block = slice(start, min(start + rows, len(views)))
         yield block, _view_shares(views[block], texts, temperature, width)
+
+
+@dataclass(frozen=True, eq=False)
+class SoftSums:
+    """What each of R views gives C classes, as sums from which sentences can be taken out again.
+
+    Attributes:
+        powers: [C, R], P_vc = sum_k e^z / n_c, divided by e^scale.
+        products: [C, R], A_vc = sum_k z e^z / n_c, divided by e^scale; the score of a class is the sum of A / P.sum(0).
+        peaks: [C, R], the largest e^z of the class's texts, divided by e^scale.
+        scale: [R].
+        weights: [M, R], e^z of each text, divided by e^scale; rows in ``order``.
+        order: int64 [M], the texts of the rows of ``weights``; None if these are in the order of the texts.
+    """
+
+    powers: Tensor
+    products: Tensor
+    peaks: Tensor
+    scale: Tensor
+    weights: Tensor
+    order: Tensor | None
+
+
+class SoftBuffers:
+    """Memory for calls of ``soft_sums``, one after the other: to get it anew each time takes longer than the sums."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, Tensor] = {}
+
+    def take(self, name: str, like: Tensor, size: int) -> Tensor:
+        """An uninitialised tensor [size], which the next call of that name takes over."""
+        held = self._held.get(name)
+        if held is None or len(held) < size or held.dtype != like.dtype or held.device != like.device:
+            held = self._held[name] = like.new_empty(size)
+        return held[:size]
+
+
+@torch.no_grad()
+def soft_sums(views: Tensor, texts: SoftTexts, temperature: float, buffers: SoftBuffers, share: int = 1) -> SoftSums:
+    """The sums of views [R, d], in float64 from products as ``soft_prepared`` forms them.
+
+    Args:
+        views: [R, d]; few enough that [M, R] fits into memory.
+        texts: of C classes.
+        temperature: as in ``soft``.
+        buffers: hold ``weights`` until their next use.
+        share: how many of these calls divide the processor's cache between them.
+
+    Raises:
+        As ``soft`` does; a view is named by its position.
+    """
+    _check(views[None], texts, temperature)
+    flat, offset, shifted = _scaled_views(views, texts, temperature)
+    tile = max(1 << 17, _TILE_CPU // share) if views.device.type == "cpu" else _TILE_DEVICE
+    width = max(64, tile // sum(views.shape))
+    sums = _Sums(texts, flat, width, shifted=shifted, kept=buffers)
+    powers, products, _ = sums.run()
+    assert sums.peaks is not None
+    counts = texts.counts[:, None].to(offset.dtype)
+    wide = torch.empty(3, *powers.shape, dtype=offset.dtype, device=views.device)
+    wide[0, texts.class_of_slot] = powers.to(offset.dtype) / counts
+    wide[1, texts.class_of_slot] = (
+        products.to(offset.dtype).mul_(_LN2).addcmul_(powers.to(offset.dtype), offset) / counts
+    )
+    wide[2, texts.class_of_slot] = sums.peaks.to(offset.dtype)
+    scale = offset if sums.largest is None else offset + _LN2 * sums.largest.to(offset.dtype)
+    return SoftSums(wide[0], wide[1], wide[2], scale, sums.e.view(len(texts.texts), -1), texts.order)
 
 
 def soft_parts(views: Tensor, texts: Tensor, class_index: Tensor, classes: int, temperature: float = 0.03) -> Tensor:
@@ -313,16 +383,34 @@ def _scaled_views(block: Tensor, texts: SoftTexts, temperature: float) -> tuple[
 class _Sums:
     """Sums of 2^z and, if ``weighted``, of 2^z z per class and view, filled tile by tile; z = views . (texts - centre).
 
+    With ``kept``, ``e`` has the power of each text in the end, [M, rows] in the order of the tiles, and ``peaks`` the
+    largest one of each class.
+
     ``shifted`` takes a running maximum per view out of every power. It is needed only where norms and temperature
     allow powers beyond the float range, which unit vectors at the published temperature never do.
     """
 
-    def __init__(self, texts: SoftTexts, views: Tensor, width: int, *, shifted: bool, weighted: bool = True) -> None:
+    def __init__(
+        self,
+        texts: SoftTexts,
+        views: Tensor,
+        width: int,
+        *,
+        shifted: bool,
+        weighted: bool = True,
+        kept: SoftBuffers | None = None,
+    ) -> None:
         self.texts, self.views, self.width = texts, views, width
         rows, classes = views.shape[1], len(texts.counts)
         longest = min(width, len(texts.texts))
-        self.z, self.e = views.new_empty(longest * rows), views.new_empty(longest * rows)
-        self.centred = views.new_empty(longest, len(views))
+        buffers = SoftBuffers() if kept is None else kept
+        self.z = buffers.take("z", views, longest * rows)
+        # of every text one after the other if they are kept, else of one tile
+        self.e = buffers.take("e", views, (longest if kept is None else len(texts.texts)) * rows)
+        self.centred = buffers.take("centred", views, longest * len(views)).view(longest, -1)
+        self.peaks = None if kept is None else views.new_empty(classes, rows)
+        self.start = 0
+        self.pieces: list[tuple[slice, Tensor]] = []
         self.powers, self.products = views.new_empty(classes, rows), views.new_empty(classes if weighted else 0, rows)
         self.total = torch.zeros(rows, dtype=wide_dtype(views.device), device=views.device)
         self.largest = views.new_full((rows,), -torch.inf) if shifted else None
@@ -335,6 +423,8 @@ class _Sums:
         if self.largest is not None:
             for tile, taken in self.taken_out:
                 self._rescale(tile.slots, torch.exp2(taken - self.largest))
+            for piece, taken in self.pieces:
+                self.e.view(-1, self.views.shape[1])[piece] *= torch.exp2(taken - self.largest)
         return self.powers, self.products, self.total
 
     def _add(self, tile: _Tile) -> None:
@@ -342,8 +432,9 @@ class _Sums:
         shape = (tile.classes, tile.count, rows)
         size = tile.classes * tile.count
         z = _centred_product(self, tile, size)
-        e = self.e[: size * rows].view(size, rows)
+        e = self.e[self.start * rows : (self.start + size) * rows].view(size, rows)
         torch.exp2(z if self.largest is None else self._shift(tile, z, e), out=e)
+        self._keep(tile, e.view(shape))
         powers, products = self.powers[tile.slots], self.products[tile.slots]
         added = e.view(shape).sum(1)
         self.total += tile.weight * added.sum(0, dtype=self.total.dtype)
@@ -351,10 +442,20 @@ class _Sums:
             added += powers
         powers.copy_(added)
         if len(products):
-            weighted = e.mul_(z).view(shape).sum(1)
+            weighted = z.mul_(e).view(shape).sum(1)
             if not tile.fresh:
                 weighted += products
             products.copy_(weighted)
+
+    def _keep(self, tile: _Tile, e: Tensor) -> None:
+        """Go on behind the powers [classes, count, rows] of a tile, and take their largest, if powers are kept."""
+        if self.peaks is None:
+            return
+        peaks, stop = self.peaks[tile.slots], self.start + e.shape[0] * e.shape[1]
+        torch.amax(e, 1, out=peaks) if tile.fresh else torch.maximum(peaks, e.amax(1), out=peaks)
+        if self.largest is not None:
+            self.pieces.append((slice(self.start, stop), self.largest))
+        self.start = stop
 
     def _shift(self, tile: _Tile, z: Tensor, out: Tensor) -> Tensor:
         """z minus the running maximum, after what is already summed has been brought to the new maximum."""
@@ -370,6 +471,8 @@ class _Sums:
     def _rescale(self, slots: slice, factor: Tensor) -> None:
         self.powers[slots] *= factor
         self.products[slots] *= factor
+        if self.peaks is not None:
+            self.peaks[slots] *= factor
 
 
 def _centred_product(sums: _Sums, tile: _Tile, size: int) -> Tensor:
