@@ -41,6 +41,7 @@ _PURPOSES = {
     "embedded": "for the embedded image-text model",
     "sharing": "to share bundles through S3 and the Hugging Face hub",
     "gs": "to share bundles through Google Cloud Storage",
+    "signing": "to sign bundles and check their signatures",
     "datasets": "to read parquet files and MATLAB annotations",
     "plots": "to draw pictures of results",
     "openvino": "to run image encoders through OpenVINO",

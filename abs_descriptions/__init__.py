@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from abs_descriptions.bundles.repository import Repository
     from abs_descriptions.bundles.review import add_reviewed, write_review
     from abs_descriptions.bundles.sharing import copy_bundles
+    from abs_descriptions.bundles.signatures import sign_bundle, verify_bundle
+    from abs_descriptions.bundles.signers import read_signers
     from abs_descriptions.bundles.versions import find_bundle
     from abs_descriptions.bundles.writer import write_bundle
     from abs_descriptions.filtering.bundle_filters import FilterOutput, SentenceFilter, filter_bundle, filter_by_weight
@@ -81,6 +83,9 @@ __all__ = [
     "merge_bundles",
     "read_bundle",
     "read_labels",
+    "read_signers",
+    "sign_bundle",
+    "verify_bundle",
     "verify_repository",
     "write_bundle",
     "write_review",
@@ -127,6 +132,9 @@ _MODULES = {
     "merge_bundles": "abs_descriptions.bundles.merge",
     "read_bundle": "abs_descriptions.bundles.reader",
     "read_labels": "abs_core.labels",
+    "read_signers": "abs_descriptions.bundles.signers",
+    "sign_bundle": "abs_descriptions.bundles.signatures",
+    "verify_bundle": "abs_descriptions.bundles.signatures",
     "verify_repository": "abs_descriptions.bundles.maintenance",
     "write_bundle": "abs_descriptions.bundles.writer",
     "write_review": "abs_descriptions.bundles.review",

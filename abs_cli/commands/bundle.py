@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from abs_cli.commands.bundle_signing import verify_option
 from abs_cli.completion_values import complete_bundle, complete_location
 from abs_cli.console import LazyGroup, note
 from abs_core.errors import AbsError, UsageError
@@ -42,6 +44,7 @@ COMMANDS = {
         "bundle_sharing:pull_command",
         "Fetch a bundle from a folder, a bucket, a web server or the Hugging Face hub, and check it.",
     ),
+    "sign": ("bundle_signing:sign_command", "Vouch for a version with an SSH key of your own."),
     "verify": ("bundle_maintenance:verify_command", "Read every version of a place as a pull would, and name damage."),
     "repair": ("bundle_maintenance:repair_command", "Restore what is damaged in a place from the local store."),
     "gc": ("bundle_maintenance:gc_command", "Find, and remove, what nothing in a place needs."),
@@ -185,16 +188,26 @@ def _count_classes(header: BundleHeader) -> str:
 
 @click.command("validate")
 @click.argument("references", nargs=-1, required=True, metavar="BUNDLE...", shell_complete=complete_bundle)
+@verify_option
 @click.pass_obj
-def validate_command(home: Home, references: tuple[str, ...]) -> None:
-    """Check every rule of the format, and print the full reference of each valid bundle. Exit code 2 if any is not."""
+def validate_command(home: Home, references: tuple[str, ...], signers_file: Path | None) -> None:
+    """Check every rule of the format, and print the full reference of each valid bundle. Exit code 2 if any is not.
+
+    With --verify also who vouches for it: the bundle must be in the local store then, where its signatures are.
+    """
     from abs_descriptions.bundles.repository import Repository
+    from abs_descriptions.bundles.signatures import verify_bundle
+    from abs_descriptions.bundles.signers import read_signers
     from abs_descriptions.bundles.versions import find_bundle
 
+    signers = None if signers_file is None else read_signers(signers_file)
     store, broken = Repository.local(home.bundles), 0
     for reference in references:
         try:
-            click.echo(find_bundle(store, reference).reference)
+            pinned = find_bundle(store, reference).reference
+            if signers is not None:
+                note(f"signed by {', '.join(verify_bundle(store, store.resolve(pinned), signers))}")
+            click.echo(pinned)
         except AbsError as error:
             if click.get_current_context().meta["debug"]:
                 raise

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from abs_cli.commands.bundle_signing import sign_with, verify_option
 from abs_cli.completion_values import complete_bundle, complete_format, complete_labels, complete_location
 from abs_cli.console import note
 from abs_cli.options import license_option, version_option
@@ -176,8 +177,15 @@ def export_command(
 @click.argument("reference", metavar="BUNDLE", shell_complete=complete_bundle)
 @click.argument("location", required=False, shell_complete=complete_location)
 @click.option("--with-parents", is_flag=True, help="Also copy the bundles that it was made from, and their parents.")
+@click.option(
+    "--sign",
+    "key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="KEY",
+    help="Sign the bundle first with this private SSH key, see `abs bundle sign`.",
+)
 @click.pass_obj
-def push_command(home: Home, reference: str, location: str | None, with_parents: bool) -> None:
+def push_command(home: Home, reference: str, location: str | None, with_parents: bool, key: Path | None) -> None:
     """Copy a bundle of the local store to a folder, s3://, gs:// or hf://datasets/OWNER/NAME, and print its reference.
 
     A version that exists there with other content is never overwritten. Credentials come from the environment, never
@@ -188,6 +196,8 @@ def push_command(home: Home, reference: str, location: str | None, with_parents:
 
     store, remote = Repository.local(home.bundles), Repository.open(Remotes(home.remotes).find(location).location)
     refuse_shipped(store, reference)
+    if key is not None:
+        reference = sign_with(store, reference, key)
     for bundle in copy_bundles(reference, store, remote, with_parents=with_parents):
         note(f"{'pushed to' if bundle.is_new else 'already in'} {remote.address}")
         _print_copied(bundle, "the local store")
@@ -197,22 +207,33 @@ def push_command(home: Home, reference: str, location: str | None, with_parents:
 @click.argument("reference", metavar="BUNDLE", shell_complete=complete_bundle)
 @click.argument("location", required=False, shell_complete=complete_location)
 @click.option("--with-parents", is_flag=True, help="Also copy the bundles that it was made from, and their parents.")
+@verify_option
 @click.pass_obj
-def pull_command(home: Home, reference: str, location: str | None, with_parents: bool) -> None:
+def pull_command(
+    home: Home, reference: str, location: str | None, with_parents: bool, signers_file: Path | None
+) -> None:
     """Fetch a bundle from a folder, s3://, gs://, http(s):// or hf://datasets/OWNER/NAME/FOLDER@REVISION.
 
     Digest, header and every record are checked before it enters the local store. Prints the pinned reference.
     NAME means the latest version that is not yanked; NAME@VERSION#sha256:... can only mean one file. LOCATION may be
     the name of a remote, and be left out where there is a default (`abs bundle remote`).
+
+    With --verify, or from a remote that has signers, each bundle must be signed by one of them, parents too.
     """
     from abs_descriptions.bundles.remotes import Remotes
     from abs_descriptions.bundles.sharing import copy_bundles
+    from abs_descriptions.bundles.signers import read_signers
 
-    remote = Repository.open(Remotes(home.remotes).find(location).location)
+    place = Remotes(home.remotes).find(location)
+    signers_file = signers_file or place.signers
+    signers = None if signers_file is None else read_signers(signers_file)
+    store, remote = Repository.local(home.bundles), Repository.open(place.location)
     if remote.address.startswith("http:") and "#" not in reference:
         note("http: is not encrypted; whoever is between can change what comes, unless the reference pins its digest")
-    for bundle in copy_bundles(reference, remote, Repository.local(home.bundles), with_parents=with_parents):
+    for bundle in copy_bundles(reference, remote, store, with_parents=with_parents, signers=signers):
         note(f"{'pulled from' if bundle.is_new else 'already here, as in'} {remote.address}")
+        if bundle.signers:
+            note(f"signed by {', '.join(bundle.signers)}")
         _print_copied(bundle, remote.address)
 
 

@@ -42,7 +42,7 @@ MIN_AGE = 3600.0
 _DAY = 86400.0
 
 _OBJECT = re.compile(r"objects/sha256/([0-9a-f]{2})/(\1[0-9a-f]{62})(?:\.rejected)?\.jsonl")
-_VERSION_FILE = re.compile(rf"{VERSIONS}/([^/]+)/([^/]+)\.(json|yank)")
+_VERSION_FILE = re.compile(rf"{VERSIONS}/([^/]+)/([^/]+)\.(json|yank|[0-9a-f]{{32}}\.sig)")
 
 # Manifests that are read at a time.
 _CONCURRENCY = 8
@@ -112,8 +112,8 @@ class RepositoryCheck:
 
 
 def collect_garbage(repository: Repository, *, min_age: float = _DAY, delete: bool = False) -> Garbage:
-    """Find the files that nothing needs: objects that no manifest names, yanks of versions that are not there, and
-    what processes that were killed left half-written. Files that are no part of the layout stay.
+    """Find the files that nothing needs: objects that no manifest names, yanks and signatures of versions that are not
+    there, and what processes that were killed left half-written. Files that are no part of the layout stay.
 
     Args:
         repository: of any kind that can be listed.
@@ -269,6 +269,6 @@ def _uselessness(path: str, named: set[str], versions: set[tuple[str, str]]) -> 
     if entry is not None:
         return None if entry[2] in named else "no manifest names it"
     match = _VERSION_FILE.fullmatch(path)
-    if match is not None and match[3] == "yank" and (match[1], match[2]) not in versions:
+    if match is not None and match[3] != "json" and (match[1], match[2]) not in versions:
         return "its version is not here"
     return None

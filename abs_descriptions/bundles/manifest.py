@@ -4,12 +4,14 @@
     objects/sha256/ab/abcd....rejected.jsonl   the rejected completions beside it, if there are any
     versions/birds/1.2.0.json                  the manifest: which bytes birds@1.2.0 is
     versions/birds/1.2.0.yank                  if it is there: that birds@1.2.0 is yanked, and why
+    versions/birds/1.2.0.0f3c....sig           a signature of the manifest, by the key with this digest
 
 The layout is the same everywhere: docs/sharing.md is normative. What is parsed here may come from a hostile place.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -18,10 +20,21 @@ from abs_core.canonical import canonical_json
 from abs_descriptions.bundles.format import MAX_TEXT, BundleHeader, Counts, text_problem
 from abs_descriptions.bundles.references import DIGEST, Reference
 
-__all__ = ["VERSIONS", "Manifest", "Yank", "manifest_path", "parse_manifest", "parse_yank", "yank_path"]
+__all__ = [
+    "VERSIONS",
+    "Manifest",
+    "Yank",
+    "manifest_path",
+    "parse_manifest",
+    "parse_yank",
+    "signature_file",
+    "signature_key",
+    "yank_path",
+]
 
 #: The folder with a folder of manifests for each name.
 VERSIONS = "versions"
+_SIGNATURE = re.compile(r"(.+)\.([0-9a-f]{32})\.sig")
 _Digest = Annotated[str, StringConstraints(pattern="^" + DIGEST.pattern + r"\z")]
 
 
@@ -109,6 +122,22 @@ def yank_path(name: str, version: str) -> str:
     """Where the yank of a version is."""
     # Not in .json: "1.2.0-rc.yank" is a version, and its manifest would have this name.
     return f"{VERSIONS}/{name}/{version}.yank"
+
+
+def signature_file(version: str, key: str) -> str:
+    """The name of the file, beside the manifest, with the signature of a version by a key.
+
+    Args:
+        version: the version.
+        key: the first 32 hexadecimal digits of the sha256 of the public key in SSH's encoding.
+    """
+    return f"{version}.{key}.sig"
+
+
+def signature_key(file: str, version: str) -> str | None:
+    """By which key a file is a signature of a version; None if it is something else."""
+    match = _SIGNATURE.fullmatch(file)
+    return match[2] if match is not None and match[1] == version else None
 
 
 def parse_manifest(data: bytes, name: str, version: str) -> Manifest | None:

@@ -34,6 +34,7 @@ from abs_descriptions.bundles.manifest import (
     manifest_path,
     parse_manifest,
     parse_yank,
+    signature_key,
     yank_path,
 )
 from abs_descriptions.bundles.reader import Bundle, read_bundle, read_header, rejected_path
@@ -388,6 +389,10 @@ class Repository:
         storage = self._editable_storage()
         storage.remove(path, [manifest.object_path, manifest.rejected_path])
         storage.remove(yank_path(manifest.name, manifest.version))
+        folder = f"{VERSIONS}/{manifest.name}"
+        for file in storage.names(folder):
+            if signature_key(file, manifest.version) is not None:
+                storage.remove(f"{folder}/{file}")
         return manifest
 
     def next_version(self, name: str, bump: Literal["major", "minor", "patch"] = "minor") -> str:

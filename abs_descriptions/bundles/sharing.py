@@ -20,6 +20,8 @@ from abs_core.permissions import create_folder
 from abs_descriptions.bundles.manifest import Manifest
 from abs_descriptions.bundles.reader import read_header
 from abs_descriptions.bundles.repository import Repository
+from abs_descriptions.bundles.signatures import copy_signatures, verify_bundle
+from abs_descriptions.bundles.signers import AllowedSigners
 from abs_descriptions.bundles.versions import timestamp
 
 __all__ = ["CopiedBundle", "copy_bundles"]
@@ -37,6 +39,7 @@ class CopiedBundle:
         yanked: why it is yanked, if it is; both reasons where source and target have different ones.
         parents: pinned references of the bundles that it was made of.
         missing: those of the parents that were to be copied with it and were not found.
+        signers: those of the allowed signers who vouch for it; empty where nobody asked.
     """
 
     manifest: Manifest
@@ -44,27 +47,40 @@ class CopiedBundle:
     yanked: str | None
     parents: Sequence[str]
     missing: list[str] = field(default_factory=list)
+    signers: Sequence[str] = ()
 
 
 def copy_bundles(
-    reference: str, source: Repository, target: Repository, *, with_parents: bool = False
+    reference: str,
+    source: Repository,
+    target: Repository,
+    *,
+    with_parents: bool = False,
+    signers: AllowedSigners | None = None,
 ) -> list[CopiedBundle]:
-    """Copy a bundle, its rejected completions and its yank. Copying it again changes nothing.
+    """Copy a bundle, its rejected completions, its yank and its signatures. Copying it again changes nothing.
 
     ``abs bundle push`` copies from the local store to a shared place, ``abs bundle pull`` the other way. A local store
     notes in ``pulls.jsonl`` what it got from where.
+
+    Args:
+        reference: of the bundle.
+        source, target: where it is, and where it is to be.
+        with_parents: whether to copy what it was made of as well.
+        signers: one of whom must have signed each version that is copied; None: it needs no signature.
 
     Returns:
         The bundle first, then, if they were asked for, its parents, their parents, and so on.
 
     Raises:
         as ``Repository.resolve`` of the source; BundleError: what is read is not what the manifest names or breaks a
-            rule of the format, or the target has this version with another digest. Nothing was written.
+            rule of the format, is not signed as it must be, or the target has this version with another digest. Nothing
+            was written.
         StorageError, UsageError: the source cannot be read, or the target not be written, or not safely.
         An error of a parent names what was copied before it.
     """
     target.check_writable()
-    copied = [_copy(reference, source, target)]
+    copied = [_copy(reference, source, target, signers)]
     seen = {str(copied[0].manifest)}
     for child in copied:  # grows as parents are found
         for parent in child.parents if with_parents else ():
@@ -72,7 +88,7 @@ def copy_bundles(
                 continue
             seen.add(parent)
             try:
-                copied.append(_copy(parent, source, target))
+                copied.append(_copy(parent, source, target, signers))
             except UnknownNameError:
                 child.missing.append(parent)
             except AbsError as error:
@@ -81,8 +97,9 @@ def copy_bundles(
     return copied
 
 
-def _copy(reference: str, source: Repository, target: Repository) -> CopiedBundle:
+def _copy(reference: str, source: Repository, target: Repository, signers: AllowedSigners | None) -> CopiedBundle:
     manifest = source.resolve(reference)
+    vouching = () if signers is None else verify_bundle(source, manifest, signers)
     yank = source.yank_of(manifest)
     target.refuse_conflict(manifest, source)
     if target.holds(manifest):
@@ -96,8 +113,9 @@ def _copy(reference: str, source: Repository, target: Repository) -> CopiedBundl
     existing_yank = target.yank_of(manifest)
     if yank is not None and existing_yank is None:
         target.publish_yank(yank)
+    copy_signatures(manifest, source, target)
     reasons = dict.fromkeys(known.reason for known in (yank, existing_yank) if known is not None)
-    return CopiedBundle(manifest, is_new, "; ".join(reasons) or None, parents)
+    return CopiedBundle(manifest, is_new, "; ".join(reasons) or None, parents, signers=vouching)
 
 
 @contextmanager
