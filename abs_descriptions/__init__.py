@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from abs_core.descriptions import Description, LabelSpace, Provenance, Rejection
     from abs_core.labels import ClassLabel, LabelSet, read_labels
+    from abs_descriptions.bundles.conflicts import MergeConflictError
     from abs_descriptions.bundles.diff import diff_bundles
+    from abs_descriptions.bundles.edited import add_edited, write_edit_file
     from abs_descriptions.bundles.exporting import export_bundle
     from abs_descriptions.bundles.format import BundleHeader, Generator
     from abs_descriptions.bundles.importing import import_bundles, import_descriptions
     from abs_descriptions.bundles.maintenance import collect_garbage, verify_repository
-    from abs_descriptions.bundles.merge import add_merged, merge_bundles
+    from abs_descriptions.bundles.merge import Settling, add_merged, merge_bundles
     from abs_descriptions.bundles.reader import Bundle, read_bundle
     from abs_descriptions.bundles.remotes import Remotes
     from abs_descriptions.bundles.repository import Repository
-    from abs_descriptions.bundles.review import add_reviewed, write_review
+    from abs_descriptions.bundles.review import ReviewFile, add_reviewed, write_review
     from abs_descriptions.bundles.sharing import copy_bundles
     from abs_descriptions.bundles.signatures import sign_bundle, verify_bundle
     from abs_descriptions.bundles.signers import read_signers
@@ -55,6 +57,7 @@ __all__ = [
     "LabelSet",
     "LabelSpace",
     "LintOptions",
+    "MergeConflictError",
     "Parameters",
     "Prices",
     "Provenance",
@@ -62,8 +65,11 @@ __all__ = [
     "Rejection",
     "Remotes",
     "Repository",
+    "ReviewFile",
     "SentenceEncoder",
     "SentenceFilter",
+    "Settling",
+    "add_edited",
     "add_merged",
     "add_reviewed",
     "build_provider",
@@ -88,6 +94,7 @@ __all__ = [
     "verify_bundle",
     "verify_repository",
     "write_bundle",
+    "write_edit_file",
     "write_review",
 ]
 
@@ -104,6 +111,7 @@ _MODULES = {
     "LabelSet": "abs_core.labels",
     "LabelSpace": "abs_core.descriptions",
     "LintOptions": "abs_descriptions.linting",
+    "MergeConflictError": "abs_descriptions.bundles.conflicts",
     "Parameters": "abs_descriptions.generation.providers.base",
     "Prices": "abs_descriptions.generation.cost",
     "Provenance": "abs_core.descriptions",
@@ -111,8 +119,11 @@ _MODULES = {
     "Rejection": "abs_core.descriptions",
     "Remotes": "abs_descriptions.bundles.remotes",
     "Repository": "abs_descriptions.bundles.repository",
+    "ReviewFile": "abs_descriptions.bundles.review",
     "SentenceEncoder": "abs_descriptions.filtering.encoders",
     "SentenceFilter": "abs_descriptions.filtering.bundle_filters",
+    "Settling": "abs_descriptions.bundles.merge",
+    "add_edited": "abs_descriptions.bundles.edited",
     "add_merged": "abs_descriptions.bundles.merge",
     "add_reviewed": "abs_descriptions.bundles.review",
     "build_provider": "abs_descriptions.generation.providers.registry",
@@ -137,6 +148,7 @@ _MODULES = {
     "verify_bundle": "abs_descriptions.bundles.signatures",
     "verify_repository": "abs_descriptions.bundles.maintenance",
     "write_bundle": "abs_descriptions.bundles.writer",
+    "write_edit_file": "abs_descriptions.bundles.edited",
     "write_review": "abs_descriptions.bundles.review",
 }
 

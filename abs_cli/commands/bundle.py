@@ -32,7 +32,8 @@ COMMANDS = {
         "bundle_testing:command",
         "Test what a change of descriptions wins and loses on labelled images; the exit code is for CI.",
     ),
-    "merge": ("bundle_changes:merge_command", "Make one bundle from several."),
+    "edit": ("bundle_merging:edit_command", "Change the sentences of a bundle in an editor or a CSV."),
+    "merge": ("bundle_merging:merge_command", "Make one bundle from several."),
     "review": (
         "bundle_changes:review_command",
         "Let a colleague decide on every sentence in a file, and read it back.",

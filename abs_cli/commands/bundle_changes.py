@@ -1,82 +1,27 @@
-"""``abs bundle merge, review, yank, rm``: versions made of others, marked and removed."""
+"""``abs bundle review, yank, rm``: versions reviewed, marked and removed."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from abs_cli.completion_values import complete_bundle, complete_labels
+from abs_cli.commands.bundle_merging import print_made, reported_conflicts, settling_options
+from abs_cli.completion_values import complete_bundle
 from abs_cli.console import note
-from abs_cli.options import license_option, version_option
+from abs_cli.options import version_option
 from abs_core.errors import UsageError
 from abs_core.home import Home
 from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.versions import find_bundle, refuse_shipped
 
-__all__ = ["merge_command", "review_command", "rm_command", "yank_command"]
+if TYPE_CHECKING:
+    from abs_descriptions.bundles.merge import Settling
+    from abs_descriptions.bundles.reader import Bundle
 
-
-@click.command("merge")
-@click.argument("references", nargs=-1, required=True, metavar="BUNDLE BUNDLE...", shell_complete=complete_bundle)
-@click.option("--name", metavar="NAME", help="Name of the new bundle.  [default: that of the first]")
-@version_option
-@click.option(
-    "--on-conflict",
-    type=click.Choice(["refuse", "first"]),
-    default="refuse",
-    show_default=True,
-    help="Where two bundles disagree: refuse to merge, or keep what the one named first says.",
-)
-@click.option(
-    "--labels",
-    metavar="LABELS",
-    help="Label set of the new bundle, if those of the bundles differ; must have all their classes.",
-    shell_complete=complete_labels,
-)
-@license_option(
-    metavar="SPDX",
-    help="License of the new bundle, if those of the bundles differ.",
-)
-@click.pass_obj
-def merge_command(
-    home: Home,
-    references: tuple[str, ...],
-    name: str | None,
-    version: str | None,
-    on_conflict: Literal["refuse", "first"],
-    labels: str | None,
-    license_name: str | None,
-) -> None:
-    """Make one bundle from several, as a new version in the local store. Its header names them all as parents.
-
-    Classes are matched by id. Within a class the descriptions of the first bundle come first, then what the others add;
-    a text that is already there is dropped, and the earlier record stays with its provenance and scores.
-
-    A conflict is one text that is a sentence here and a phrase there, or one record id with two texts. With
-    `--on-conflict first` the later record loses: its text, or its id. A class id with two names is always refused.
-    Different label sets or notes are refused unless you give --labels, different licenses unless you give --license.
-
-    A text that a reviewer rejected or replaced in one bundle is left out, even if another one has it. Bundles with a
-    common parent in the store, such as two reviews of one version, are merged three ways: the result has what one of
-    them accepted, edited or removed; two different changes are a conflict. docs/bundle-format.md has every rule.
-    """
-    from abs_core.labels import read_labels
-    from abs_descriptions.bundles.merge import add_merged
-
-    store = Repository.local(home.bundles)
-    manifest = add_merged(
-        store,
-        [find_bundle(store, reference) for reference in references],
-        name=name,
-        version=version,
-        label_set=None if labels is None else read_labels(labels),
-        license=license_name,
-        on_conflict=on_conflict,
-    )
-    click.echo(str(manifest))
+__all__ = ["review_command", "rm_command", "yank_command"]
 
 
 @click.command("review")
@@ -84,9 +29,11 @@ def merge_command(
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write the review file to.")
 @click.option(
     "--read",
-    "review_file",
+    "review_files",
+    multiple=True,
+    metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Review file (CSV) with decisions.",
+    help="Review file (CSV) with decisions; give it again for that of another reviewer.",
 )
 @click.option(
     "--scores",
@@ -94,52 +41,85 @@ def merge_command(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Scores to show on the page.  [default: what `abs bundle score` wrote last for this version]",
 )
-@click.option("--reviewer", metavar="NAME", help="Name of the reviewer; recorded in the new version.")
+@click.option(
+    "--reviewer",
+    "reviewers",
+    multiple=True,
+    metavar="NAME",
+    help="Name of the reviewer, recorded in the new version; one for each --read, in their order.",
+)
+@click.option("--onto", metavar="BUNDLE", help="With --read: the version that the decisions go onto.")
+@click.option("--fork", is_flag=True, help="With --read: make a child of the reviewed version, beside newer ones.")
 @click.option("--name", metavar="NAME", help="Name of the new bundle.  [default: that of the reviewed one]")
 @version_option
+@settling_options
+@click.option("--json", "as_json", is_flag=True, help="With --read: print JSON, also of the conflicts.")
 @click.pass_obj
 def review_command(
     home: Home,
+    /,
     reference: str,
     out: Path | None,
-    review_file: Path | None,
     scores_file: Path | None,
-    reviewer: str | None,
-    name: str | None,
-    version: str | None,
+    review_files: tuple[Path, ...],
+    reviewers: tuple[str, ...],
+    settling: Settling,
+    as_json: bool,
+    **options: Any,
 ) -> None:
-    """Write a review file in which a colleague accepts, edits or rejects sentences, or read it back.
+    """Write a review file in which a colleague accepts, edits, rejects or adds sentences, or read it back.
 
     `--out DIR` writes it twice: as CSV for a spreadsheet, and as an HTML page that opens in any browser, needs no
     network and saves the decisions as the same CSV. What `abs bundle score` found stands beside the sentences there.
 
     `--read FILE --reviewer NAME` makes a child version. Accepted sentences name the reviewer; edited ones too, and
     keep what generated them; rejected ones go to the rejected completions with reason and reviewer. An empty decision
-    keeps a sentence. A file of another bundle, or one with missing, repeated or changed rows, is refused.
-    """
-    from abs_core.bundle_scores import BundleScores
-    from abs_descriptions.bundles.review import add_reviewed, find_scores, write_review
+    keeps a sentence. A file with missing, repeated or changed rows is refused; quotes, spaces and numbers that a
+    spreadsheet changed are recognized.
 
-    if (out is None) == (review_file is None):
+    BUNDLE is the version that was reviewed, or one that was made of it. The decisions go onto the newest version made
+    of the reviewed one, so that reviews add up; `--onto` names another, `--fork` makes a version beside it. Several
+    files of one version (`--read a.csv --reviewer Ann --read b.csv --reviewer Bob`) make one new version. Where they
+    say different things, or the sentence was changed meanwhile, that is a conflict; see `abs bundle merge`.
+
+    Exit code 1: there are conflicts; all are listed, and nothing was made.
+    """
+    from abs_descriptions.bundles.review import ReviewFile, add_reviewed
+
+    if (out is None) == (not review_files):
         raise UsageError(
             "exactly one of --out and --read must be given", remedy="Give --out DIR, or --read FILE --reviewer NAME"
         )
     store = Repository.local(home.bundles)
     if out is not None:
-        for option, value in (("--reviewer", reviewer), ("--name", name), ("--version", version)):
-            if value is not None:
+        given = {f"--{key}": value for key, value in options.items()}
+        given |= {"--reviewer": reviewers, "--json": as_json, "--conflicts": settling.file}
+        given |= {"--on-conflict": settling.rule != "refuse"}
+        for option, value in given.items():
+            if value:
                 raise UsageError(f"{option} needs --read", remedy=f"Leave out {option}, or give --read FILE")
-        bundle = find_bundle(store, reference)
-        scores = find_scores(bundle, home.scores) if scores_file is None else BundleScores.read(scores_file)
-        for path in write_review(bundle, out, scores):
-            click.echo(str(path))
+        _write_review(home, find_bundle(store, reference), out, scores_file)
         return
     if scores_file is not None:
         raise UsageError("--scores needs --out", remedy="Leave out --scores, or give --out DIR")
-    if reviewer is None or review_file is None:
-        raise UsageError("--read needs --reviewer", remedy="Give the name of the reviewer: --reviewer NAME")
-    bundle = find_bundle(store, reference)
-    click.echo(add_reviewed(store, bundle, review_file, reviewer=reviewer, name=name, version=version))
+    if len(reviewers) != len(review_files):
+        raise UsageError(
+            f"every --read needs its --reviewer, got {len(review_files)} and {len(reviewers)}",
+            remedy="Give the name of each reviewer: --read FILE --reviewer NAME",
+        )
+    files = [ReviewFile(*pair) for pair in zip(review_files, reviewers, strict=True)]
+    with reported_conflicts(as_json=as_json):
+        made = add_reviewed(store, find_bundle(store, reference), files, settling=settling, **options)
+        print_made(made, as_json=as_json)
+
+
+def _write_review(home: Home, bundle: Bundle, out: Path, scores_file: Path | None) -> None:
+    from abs_core.bundle_scores import BundleScores
+    from abs_descriptions.bundles.review import find_scores, write_review
+
+    scores = find_scores(bundle, home.scores) if scores_file is None else BundleScores.read(scores_file)
+    for path in write_review(bundle, out, scores):
+        click.echo(str(path))
 
 
 @click.command("yank")

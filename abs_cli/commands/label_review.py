@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import sys
 import threading
@@ -13,18 +12,13 @@ from pathlib import Path
 import click
 
 from abs_cli.console import note
+from abs_cli.identity import login_name
 from abs_core.text import counted, printable
 
 __all__ = ["command"]
 
 # images that a page without a server has at most; its size ends it before, mostly
 _MOST_IMAGES = 20_000
-
-
-def _login_name() -> str:
-    with suppress(OSError, KeyError, ImportError):
-        return getpass.getuser()
-    return "reviewer"
 
 
 @click.command("review")
@@ -56,7 +50,7 @@ def command(
     """
     from abs_classify.labelling.label_folder import LabelFolder
 
-    labelled, name = LabelFolder.open(folder), reviewer or _login_name()
+    labelled, name = LabelFolder.open(folder), reviewer or login_name()
     if static is not None:
         _write_static(labelled, static, name if reviewer else "", random_share)
         return

@@ -36,6 +36,7 @@ from abs_core.text_files import ExternalFormatError, read_external_text
 from abs_descriptions.bundles.codec import is_too_deep
 from abs_descriptions.bundles.format import Generator, text_problem
 from abs_descriptions.bundles.matching import LabelMatching
+from abs_descriptions.bundles.spreadsheets import ERROR_CELL
 
 __all__ = [
     "FORMATS",
@@ -203,7 +204,6 @@ KINDS: Mapping[str, DescriptionKind | None] = MappingProxyType(
 
 #: The names of the formats.
 FORMATS = tuple(_READERS)
-_SPREADSHEET_ERROR = re.compile(r"#(?:NAME\?|REF!|VALUE!|N/A|DIV/0!|NULL!|NUM!|SPILL!|CALC!)|Err:[0-9]{3}")
 _LINE_BREAK = re.compile(r"\s*[\r\n]+\s*")
 
 
@@ -271,7 +271,7 @@ def to_records(
     samples: dict[str, int] = {}
     for external in texts:
         text = normalize("NFC", _LINE_BREAK.sub(" ", external.text).strip())
-        problem = "is an error of a spreadsheet" if _SPREADSHEET_ERROR.fullmatch(text) else text_problem(text)
+        problem = "is an error of a spreadsheet" if ERROR_CELL.fullmatch(text) else text_problem(text)
         for class_id in matching.matched.get(external.label, ()):
             sample = samples.get(class_id, 0)
             samples[class_id] = sample + 1

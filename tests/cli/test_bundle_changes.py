@@ -1,4 +1,4 @@
-"""`abs bundle diff, merge, review, yank, rm`: new versions out of old ones, marked and removed ones."""
+"""`abs bundle diff, review, yank, rm`: new versions out of old ones, marked and removed ones."""
 
 from __future__ import annotations
 
@@ -16,36 +16,6 @@ from abs_descriptions.bundles import iter_rejected, read_bundle
 from abs_descriptions.bundles.repository import Repository
 
 PETS = data_folder() / "bundles" / "pets-1.0.0.jsonl"
-
-
-def test_merge(abs_command: Abs) -> None:
-    first = import_texts(abs_command, "one", "cat\tA cat purrs.", "dog\tA dog barks.")
-    second = import_texts(abs_command, "two", "cat\tA cat purrs.", "cat\tIt meows.", "dog\tIt runs.")
-    made = abs_command("bundle", "merge", "one", "two", "--name", "both")
-    assert PINNED.fullmatch(made.out), made
-    shown = abs_command("bundle", "show", "both").out
-    assert f"parent     {first}\n" in shown
-    assert f"parent     {second}\n" in shown
-    assert "A cat purrs.\n  It meows.\n\ndog (dog)\n  A dog barks.\n  It runs.\n" in shown
-    again = abs_command("bundle", "merge", "one", "two")
-    assert again.out.startswith("one@1.1.0#")
-    assert "at least two different bundles" in abs_command.refuses("bundle", "merge", "one@1.0.0", first)
-    import_texts(abs_command, "wolves", "wolf\tA wolf howls.")
-    assert "different label sets" in abs_command.refuses("bundle", "merge", "one", "wolves")
-
-
-def test_merge_settles_conflicts_as_told(abs_command: Abs, tmp_path: Path) -> None:
-    for kind in ("sentence", "phrase"):
-        (tmp_path / f"{kind}.csv").write_text(f"class,kind,text\ncat,{kind},a cat\n")
-        assert abs_command("bundle", "import", tmp_path / f"{kind}.csv", "--name", kind).code == 0
-    assert "'a cat' is a sentence and a phrase" in abs_command.refuses("bundle", "merge", "sentence", "phrase")
-    made = abs_command("bundle", "merge", "sentence", "phrase", "--on-conflict", "first", "--name", "x")
-    assert made.code == 0
-    assert [record.kind for record in Repository.local(abs_command.home / "bundles").read("x").records()] == [
-        "sentence"
-    ]
-    message = " ".join(abs_command("bundle", "merge", "--help").out.split())
-    assert "With `--on-conflict first` the later record loses: its text, or its id" in message
 
 
 def test_review_there_and_back(abs_command: Abs, tmp_path: Path) -> None:
@@ -81,12 +51,13 @@ def test_review_there_and_back(abs_command: Abs, tmp_path: Path) -> None:
     changed = abs_command("bundle", "diff", "pets@1.0.0", "pets").out
     assert "  - It barks.\n  ~ A cat has [-wiskers-].               | A cat has {+whiskers+}.\n" in changed
     assert "  = It runs. [provenance]\n" in changed
-    assert "the review file is of" in abs_command.refuses("bundle", "review", "pets", "--read", back, "--reviewer", "J")
-    assert "--reviewer" in abs_command.refuses("bundle", "review", "pets", "--read", back)
-    for name in ("--reviewer", "--name"):
+    again = abs_command("bundle", "review", "pets", "--read", back, "--reviewer", "J")
+    assert (again.out, "has these decisions already" in again.err) == (made.out, True)
+    assert "got 1 and 0" in abs_command.refuses("bundle", "review", "pets", "--read", back)
+    for name in ("--reviewer", "--name", "--onto"):
         assert f"{name} needs --read" in abs_command.refuses("bundle", "review", "pets", "--out", tmp_path, name, "x")
     merged = abs_command("bundle", "merge", old, "pets@1.1.0", "--name", "both")
-    assert f"three-way merge: {old} is the common parent" in merged.err
+    assert f"{made.out.strip()} was made of pets@1.0.0" in merged.err
     assert abs_command("bundle", "diff", "pets@1.1.0", "both").err == "no difference in classes or descriptions\n"
     assert "exactly one of --out and --read must be given" in abs_command.refuses("bundle", "review", "pets")
 
@@ -132,7 +103,10 @@ def test_a_review_file_of_another_version_is_not_to_be_corrected(abs_command: Ab
     review_file = abs_command("bundle", "review", "own", "--out", tmp_path).out.split()[0]
     import_texts(abs_command, "own", "cat\tA cat hunts.")
     message = abs_command.refuses("bundle", "review", "own", "--read", review_file, "--reviewer", "ann")
-    assert message.endswith("Read it with the bundle and version that it is of.")
+    assert message.endswith(
+        "is of own@1.0.0, and own@1.1.0 was not made of it. "
+        "Read it with own@1.0.0, and merge the result with own@1.1.0."
+    )
 
 
 def test_yank(abs_command: Abs) -> None:

@@ -35,7 +35,7 @@ def test_every_command_that_makes_a_child_takes_it(own: Abs, tmp_path: Path) -> 
     changed = tmp_path / "changed.csv"
     own("bundle", "export", "own", changed, "--format", "csv")
     changed.write_text(changed.read_text(encoding="utf-8-sig").replace("purrs", "meows"))
-    review = ("bundle", "review", "own@1.0.0", "--read", accepted(own, tmp_path), "--reviewer", "Jane")
+    review = ("bundle", "review", "own@1.0.0", "--read", accepted(own, tmp_path), "--reviewer", "Jane", "--fork")
     for command, chosen, version in (
         (("bundle", "import", changed, "--name", "own"), "major", "2.0.0"),
         (review, "1.0.1", "1.0.1"),

@@ -20,7 +20,9 @@ from abs_descriptions.bundles import (
     load_descriptions,
     read_bundle,
 )
-from abs_descriptions.bundles.merge import merge_bundles
+from abs_descriptions.bundles.merge import Settling, merge_bundles
+
+FIRST = Settling("first")
 
 
 def merge(folder: Path, *sources: Bundle, **options: Any) -> Bundle:
@@ -54,19 +56,21 @@ class TestMerge:
     def test_kind_conflict(self, tmp_path: Path) -> None:
         first = write_texts(tmp_path / "a.jsonl", texts("cat", "whiskers"))
         second = write_texts(tmp_path / "b.jsonl", [Description("whiskers", "phrase", class_id="cat", provenance=G)])
-        with pytest.raises(BundleError, match="'cat' has a conflict: 'whiskers' is a sentence and a phrase") as caught:
+        with pytest.raises(
+            BundleError, match=r"'cat', 'whiskers': a sentence in a@1.0.0, a phrase in b@1.0.0"
+        ) as caught:
             merge(tmp_path, first, second)
         assert caught.value.remedy
         assert not (tmp_path / "merged.jsonl").exists()
-        [kept] = merge(tmp_path, first, second, on_conflict="first").records()
+        [kept] = merge(tmp_path, first, second, settling=FIRST).records()
         assert kept.kind == "sentence"
 
     def test_id_conflict(self, tmp_path: Path) -> None:
         first = write_texts(tmp_path / "a.jsonl", [Description("A.", class_id="cat", provenance=G, id="1")])
         second = write_texts(tmp_path / "b.jsonl", [Description("B.", class_id="cat", provenance=G, id="1")])
-        with pytest.raises(BundleError, match="two texts have the id '1'"):
+        with pytest.raises(BundleError, match=r"a sentence with the id '1' in a@1.0.0, a sentence with the id"):
             merge(tmp_path, first, second)
-        assert [r.id for r in merge(tmp_path, first, second, on_conflict="first").records()] == ["1", None]
+        assert [r.id for r in merge(tmp_path, first, second, settling=FIRST).records()] == ["1", None]
 
     def test_generators_are_joined_or_renamed(self, tmp_path: Path) -> None:
         other = generator(model="other")
@@ -139,7 +143,7 @@ class TestMerge:
             merged = merge(tmp_path, *sources)
             assert [(r.class_id, r.text) for r in merged.records()] == [("cat", "B."), ("dog", "Gone.")]
             assert caplog.messages == [
-                "1 descriptions left out: a reviewer rejected or edited them in one bundle, another one has them"
+                "1 description left out: a reviewer rejected or edited them in one bundle, another one has them"
             ]
             caplog.clear()
 
@@ -147,10 +151,10 @@ class TestMerge:
         first = write_texts(tmp_path / "a.jsonl", [], rejected=[Rejection("cat", "A.", "review", G, rejected_by="g")])
         accepted = Description("A.", class_id="cat", provenance=Provenance("g", accepted_by="g"))
         second = write_texts(tmp_path / "b.jsonl", [accepted])
-        with pytest.raises(BundleError, match=r"'A\.' is accepted or edited in one bundle and rejected in another"):
+        with pytest.raises(BundleError, match=r"'A\.': removed in a@1.0.0, accepted in b@1.0.0"):
             merge(tmp_path, first, second)
-        assert list(merge(tmp_path, first, second, on_conflict="first").records()) == []
-        assert [r.text for r in merge(tmp_path, second, first, on_conflict="first").records()] == ["A."]
+        assert list(merge(tmp_path, first, second, settling=FIRST).records()) == []
+        assert [r.text for r in merge(tmp_path, second, first, settling=FIRST).records()] == ["A."]
 
     def test_complete_only_if_all_are(self, tmp_path: Path) -> None:
         whole = [record for name in ("cat", "dog", "fish") for record in texts(name, "A.")]

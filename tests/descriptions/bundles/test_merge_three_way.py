@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from bundle_samples import texts, write_texts
-from hypothesis import given
-from hypothesis import strategies as st
 
-from abs_core.descriptions import Description, Provenance
+from abs_core.descriptions import Provenance
 from abs_core.errors import BundleError
 from abs_descriptions.bundles import Bundle, iter_rejected
-from abs_descriptions.bundles.merge import add_merged, reconcile
+from abs_descriptions.bundles.merge import Settling, add_merged
 from abs_descriptions.bundles.repository import Repository
-from abs_descriptions.bundles.review import add_reviewed, write_review_file
+from abs_descriptions.bundles.review import ReviewFile, add_reviewed, write_review_file
 
 Decisions = dict[str, tuple[str, str]]
 
@@ -41,7 +38,7 @@ def review(store: Repository, folder: Path, who: str, decisions: Decisions, of: 
             if f",{text}," in line:
                 lines[number] = line.removesuffix(",,,") + f",{decision},{new},"
     sheet.write_text("\n".join(lines), encoding="utf-8")
-    return store.read(add_reviewed(store, bundle, sheet, reviewer=who))
+    return store.read(add_reviewed(store, bundle, [ReviewFile(sheet, who)], fork=True))
 
 
 def test_what_each_reviewer_changed_is_changed(
@@ -70,10 +67,10 @@ def test_what_each_reviewer_changed_is_changed(
 @pytest.mark.parametrize(
     ("first", "second", "words", "winner"),
     [
-        (("reject", ""), ("accept", ""), "taken away in bundle 1 and accepted in bundle 2", []),
-        (("accept", ""), ("reject", ""), "accepted in bundle 1 and taken away in bundle 2", ["It barks."]),
-        (("edit", "It growls."), ("reject", ""), "edited to 'It growls.' in bundle 1 and taken", ["It growls."]),
-        (("edit", "It growls."), ("edit", "It yaps."), "in bundle 1 and edited to 'It yaps.'", ["It growls."]),
+        (("reject", ""), ("accept", ""), "rejected by Ann in pets@1.1.0, accepted by Bob in pets@1.2.0", []),
+        (("accept", ""), ("reject", ""), "accepted by Ann in pets@1.1.0, rejected by Bob in pets@1.2.0", ["It barks."]),
+        (("edit", "It growls."), ("reject", ""), "edited to 'It growls.' by Ann in pets@1.1.0, rej", ["It growls."]),
+        (("edit", "It growls."), ("edit", "It yaps."), "edited to 'It yaps.' by Bob in pets@1.2", ["It growls."]),
     ],
 )
 def test_two_changes_of_one_sentence_are_a_conflict(
@@ -83,9 +80,9 @@ def test_two_changes_of_one_sentence_are_a_conflict(
         review(store, tmp_path, "Ann", {"It barks.": first}),
         review(store, tmp_path, "Bob", {"It barks.": second}),
     ]
-    with pytest.raises(BundleError, match=f"'It barks.' is .*{words}"):
+    with pytest.raises(BundleError, match=f"'It barks.': .*{words}"):
         add_merged(store, bundles)
-    merged = store.read(add_merged(store, bundles, on_conflict="first"))
+    merged = store.read(add_merged(store, bundles, settling=Settling("first")))
     others = {"It purrs.", "It is a pet.", "It sleeps."}
     assert [record.text for record in merged.records() if record.text not in others] == winner
 
@@ -102,38 +99,12 @@ def test_a_version_merged_with_its_child_is_the_child(store: Repository, tmp_pat
     assert [record.text for record in merged.records()] == ["It purrs.", "It is a pet.", "It sleeps."]
 
 
-def test_a_parent_that_is_gone_leaves_the_rejections(store: Repository, tmp_path: Path) -> None:
+def test_a_parent_that_is_gone_is_named_and_is_done_without_only_when_asked(store: Repository, tmp_path: Path) -> None:
     ann = review(store, tmp_path, "Ann", {"It barks.": ("reject", "")})
     bob = review(store, tmp_path, "Bob", {"It sleeps.": ("reject", "")})
-    store.remove("pets@1.0.0")
-    merged = store.read(add_merged(store, [ann, bob]))
+    parent = store.remove("pets@1.0.0")
+    with pytest.raises(BundleError, match=f"of pets@1.1.0, pets@1.2.0 is not in the store: {parent}") as caught:
+        add_merged(store, [ann, bob])
+    assert "`abs bundle pull pets@1.1.0 LOCATION --with-parents`" in caught.value.remedy
+    merged = store.read(add_merged(store, [ann, bob], two_way=True))
     assert [record.text for record in merged.records()] == ["It purrs.", "It is a pet."]
-
-
-_Group = list[Description]
-
-
-def _changed(base: _Group, choice: Callable[[int], int]) -> _Group:
-    group = []
-    for number, record in enumerate(base):
-        kind = choice(number)
-        if kind == 1:
-            group.append(replace(record, text=f"{record.text}!", provenance=replace(record.provenance, edited_by="r")))
-        elif kind == 2:
-            group.append(replace(record, provenance=replace(record.provenance, accepted_by="r")))
-        elif kind != 3:
-            group.append(record)
-    return group
-
-
-@pytest.mark.fuzz
-@given(st.lists(st.integers(0, 3), min_size=4, max_size=4), st.lists(st.integers(0, 3), min_size=4, max_size=4))
-def test_a_change_in_one_bundle_alone_always_holds(left: list[int], right: list[int]) -> None:
-    base = [Description(f"T{n}", class_id="cat", provenance=Provenance("g", n)) for n in range(4)]
-    groups = [_changed(base, left.__getitem__), _changed(base, right.__getitem__)]
-    kept = [record.text for _, record in reconcile("cat", base, groups, first_wins=True)]
-    assert len(kept) == len(set(kept))
-    for number, (one, other) in enumerate(zip(left, right, strict=True)):
-        decided = one or other
-        assert (f"T{number}" in kept) == (decided in (0, 2))
-        assert (f"T{number}!" in kept) == (decided == 1)
