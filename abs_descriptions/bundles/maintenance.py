@@ -134,7 +134,7 @@ def collect_garbage(repository: Repository, *, min_age: float = _DAY, delete: bo
     if delete:
         repository.check_writable()
     # First the files, then the manifests: what is published in between names files that are listed.
-    files = storage.files("")
+    files = _files(repository)
     versions = _versions(storage.files(VERSIONS))
     named = {manifest.digest.partition(":")[2] for manifest in _read_manifests(repository, versions)}
     candidates = [
@@ -165,7 +165,7 @@ def verify_repository(
     if source is not None:
         repository.check_writable()
     try:
-        files = {file.path: file for file in repository.storage.files("")}
+        files = {file.path: file for file in _files(repository)}
         versions = _versions(list(files.values()))
     except UsageError:  # a web server: its index may still name the versions
         if quick:
@@ -229,6 +229,14 @@ def _download_folder(repository: Repository) -> Iterator[Path | None]:
         return
     with tempfile.TemporaryDirectory(prefix="abs-verify-") as folder:
         yield Path(folder)
+
+
+def _files(repository: Repository) -> list[ListedFile]:
+    """The files of the layout, and of pulls that were killed; not what else a user keeps in that folder."""
+    storage, folders = repository.storage, ["objects", VERSIONS]
+    if isinstance(storage, FolderStorage):
+        folders += [name for name in storage.names("") if is_leftover(name)]
+    return [file for folder in folders for file in storage.files(folder)]
 
 
 def _versions(files: Sequence[ListedFile]) -> set[tuple[str, str]]:

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from abs_core.canonical import canonical_json
 from abs_core.errors import StorageError, UnknownNameError, UsageError
-from abs_core.files import atomic_write, lock_file, open_regular, storage_errors
+from abs_core.files import atomic_write, lock_file, open_regular, publish, storage_errors
 from abs_core.permissions import create_folder
 from abs_core.text import quoted
 from abs_descriptions.bundles.storage import parse_location
@@ -191,7 +191,9 @@ class Remotes:
         """What is in the file, of which no other process makes something else meanwhile."""
         with storage_errors(self._file, "write"):
             create_folder(self._file.parent)
-            lock = self._file.with_name(f".{self._file.name}.lock").open("ab")
+            path = self._file.with_name(f".{self._file.name}.lock")
+            publish(path, b"", rights_of=self._file.parent)
+            lock = path.open("r+b")
         with lock:
             lock_file(lock, wait=True)
             yield self._read()
@@ -216,7 +218,7 @@ class Remotes:
         return content
 
     def _write(self, content: _File) -> None:
-        with atomic_write(self._file) as stream:
+        with atomic_write(self._file, rights_of=self._file.parent) as stream:
             stream.write((canonical_json(content.model_dump(mode="json", exclude_none=True)) + "\n").encode())
 
 

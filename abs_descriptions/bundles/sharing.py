@@ -6,6 +6,7 @@ place before its bytes are there.
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from abs_core.canonical import canonical_json
-from abs_core.errors import AbsError, UnknownNameError
+from abs_core.errors import AbsError, StorageError, UnknownNameError
 from abs_core.files import publish, remove_leftovers, storage_errors
 from abs_core.permissions import create_folder
 from abs_descriptions.bundles.manifest import Manifest
@@ -25,6 +26,8 @@ from abs_descriptions.bundles.signers import AllowedSigners
 from abs_descriptions.bundles.versions import timestamp
 
 __all__ = ["CopiedBundle", "copy_bundles"]
+
+_logger = logging.getLogger(__name__)
 
 _MAX_BUNDLES = 1000
 
@@ -113,7 +116,13 @@ def _copy(reference: str, source: Repository, target: Repository, signers: Allow
     existing_yank = target.yank_of(manifest)
     if yank is not None and existing_yank is None:
         target.publish_yank(yank)
-    copy_signatures(manifest, source, target)
+    try:
+        copy_signatures(manifest, source, target)
+    except StorageError as error:
+        if target.root is None:
+            raise
+        # who asked for a signature has seen it, and others need none
+        _logger.warning("the signatures of %s@%s were not copied: %s", manifest.name, manifest.version, error)
     reasons = dict.fromkeys(known.reason for known in (yank, existing_yank) if known is not None)
     return CopiedBundle(manifest, is_new, "; ".join(reasons) or None, parents, signers=vouching)
 

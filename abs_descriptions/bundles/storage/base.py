@@ -175,7 +175,7 @@ class Storage(ABC):
 
     @abstractmethod
     def files(self, folder: str) -> Sequence[ListedFile]:
-        """The files below a folder, at any depth, in any order; "" for all of them; none if there is no such folder.
+        """The files below a folder, at any depth, in any order; none if there is no such folder.
 
         Raises:
             StorageError: it cannot be read. UsageError: it cannot be listed.

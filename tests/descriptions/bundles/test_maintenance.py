@@ -29,6 +29,11 @@ def write(place: Repository, path: str, text: str, folder: Path) -> None:
     place.storage.restore([Blob(path, file, sha256_file(file))])
 
 
+def all_files(place: Repository) -> set[str]:
+    names = [name for name in place.storage.names("") if "." not in name]
+    return {file.path for name in names for file in place.storage.files(name)}
+
+
 @pytest.fixture
 def tomorrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is written now is old enough."""
@@ -41,19 +46,25 @@ def test_what_no_manifest_names_goes_and_nothing_else(place: Repository, tmp_pat
     entry = add(tmp_path / "a")
     send(tmp_path / "a", place)
     rejected = ORPHAN.replace(".jsonl", ".rejected.jsonl")
-    others = ["notes.txt", "objects/sha256/11/notes.jsonl", f"objects/sha256/11/{'00' * 32}.jsonl"]
+    others = [
+        "notes.txt",
+        "mine/.x.abcdefgh.part",
+        "objects/sha256/11/notes.jsonl",
+        f"objects/sha256/11/{'00' * 32}.jsonl",
+    ]
     for path in (ORPHAN, rejected, *others):
         write(place, path, "a cat", tmp_path)
-    before = {file.path for file in place.storage.files("")}
+    before = all_files(place)
+    assert place.storage.files("nothing") == []
     garbage = collect_garbage(place)
     assert [(item.file.path, item.reason) for item in garbage.files] == [
         (ORPHAN, "no manifest names it"),
         (rejected, "no manifest names it"),
     ]
     assert garbage.size == 10
-    assert {file.path for file in place.storage.files("")} == before
+    assert all_files(place) == before
     assert len(collect_garbage(place, delete=True).files) == 2
-    assert {file.path for file in place.storage.files("")} == before - {ORPHAN, rejected}
+    assert all_files(place) == before - {ORPHAN, rejected}
     assert collect_garbage(place, delete=True).files == []
     assert take(tmp_path / "b", place)[0].manifest == entry
     assert verify_repository(place).is_sound

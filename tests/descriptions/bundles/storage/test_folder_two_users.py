@@ -26,6 +26,7 @@ sys.path.insert(0, "tests")
 from bundle_samples import write_cat
 from abs_descriptions.bundles.maintenance import collect_garbage
 from abs_descriptions.bundles.storage import Blob
+from abs_descriptions.bundles.remotes import Remotes
 from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.sharing import copy_bundles
 
@@ -34,6 +35,7 @@ def use(home, shared, version, take):
     bundle = write_cat(home / f"new-{version}.jsonl", f"A cat of {version}.", version=version)
     store.add(bundle.path)
     copy_bundles(f"pets@{version}", store, team)
+    Remotes(home / "remotes.json").add(f"remote-{version}", str(shared), default=True)
     team.yank(f"pets@{version}", "by " + version)
     for other in take:
         copy_bundles(f"pets@{other}", team, store)
