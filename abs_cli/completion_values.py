@@ -18,6 +18,7 @@ __all__ = [
     "complete_attention",
     "complete_bump",
     "complete_bundle",
+    "complete_bundle_name",
     "complete_control",
     "complete_dataset",
     "complete_device",
@@ -98,13 +99,37 @@ def complete_model(_home: Home) -> Iterable[str]:
     return available_models()
 
 
-@_completer(or_file=True)
-def complete_bundle(home: Home) -> Iterable[str]:
+@_completer()
+def complete_bundle_name(home: Home) -> Iterable[str]:
     """The bundles of the local store, and those that ship with the toolkit."""
+    return _bundle_names(home)
+
+
+def _bundle_names(home: Home) -> Iterable[str]:
     from abs_descriptions.bundles.repository import Repository
     from abs_descriptions.bundles.versions import shipped_bundles
 
     return [*Repository.local(home.bundles).names(), *shipped_bundles()]
+
+
+complete_only_bundle = _completer(or_file=True)(_bundle_names)
+
+
+def complete_bundle(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The names of bundles, and behind NAME@ the versions of one."""
+    name, at_sign, _ = incomplete.partition("@")
+    if not at_sign:
+        return complete_only_bundle(ctx, param, incomplete)
+
+    @_completer(or_file=True)
+    def complete_version(home: Home) -> Iterable[str]:
+        from abs_descriptions.bundles.history import list_versions
+        from abs_descriptions.bundles.repository import Repository
+
+        versions = list_versions(Repository.local(home.bundles), name).versions
+        return [f"{name}@{version.manifest.version}" for version in reversed(versions)]
+
+    return complete_version(ctx, param, incomplete)
 
 
 @_completer()

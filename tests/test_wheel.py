@@ -77,7 +77,7 @@ def test_the_installed_wheel_works(installed: Path, tmp_path: Path, shared_cache
     assert (tmp_path / "page.html").stat().st_size > 100_000
     (gs,) = (line for line in run(installed, tmp_path, "doctor").stdout.splitlines() if "extra gs" in line)
     assert "to share bundles through Google Cloud Storage" in gs
-    listed = run(installed, tmp_path, "bundle", "ls")
+    listed = run(installed, tmp_path, "bundle", "ls", "--references")
     assert "textures@1.0.0#sha256:" in listed.stdout
 
 

@@ -1,4 +1,4 @@
-"""``abs bundle`` and its commands ``ls, show, validate``: what there is, what is in a bundle, whether it is sound."""
+"""``abs bundle`` and its commands ``show, validate``: what is in a bundle, whether it is sound."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from abs_cli.commands.bundle_signing import verify_option
-from abs_cli.completion_values import complete_bundle, complete_location
+from abs_cli.completion_values import complete_bundle
 from abs_cli.console import LazyGroup, note
-from abs_core.errors import AbsError, UsageError
+from abs_core.errors import AbsError
 from abs_core.home import Home
 from abs_core.text import json_text, printable
 
@@ -23,7 +23,8 @@ __all__ = ["command"]
 
 #: command -> (module under abs_cli.commands and name in it, the line that `abs bundle --help` shows)
 COMMANDS = {
-    "ls": ("bundle:list_command", "List the bundles of the local store and those that ship with the toolkit."),
+    "ls": ("bundle_history:list_command", "List the bundles of the local store and those that ship with the toolkit."),
+    "log": ("bundle_history:log_command", "Show what a bundle was made of: versions, dates, authors, what changed."),
     "show": ("bundle:show_command", "Show the header and the sentences of a bundle."),
     "validate": ("bundle:validate_command", "Check every rule of the format."),
     "score": ("bundle_scoring:score_command", "Say which sentences of a bundle help and which hurt, on images."),
@@ -58,70 +59,6 @@ COMMANDS = {
 @click.group("bundle", cls=LazyGroup, package="abs_cli.commands", table=COMMANDS)
 def command() -> None:
     """List, show, check, compare, change, review and share description bundles."""
-
-
-@click.command("ls")
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON: one object per bundle; `yanked` is the reason or null."
-)
-@click.option(
-    "--remote",
-    is_flag=False,
-    flag_value="",
-    metavar="[LOCATION]",
-    help="List the bundles at LOCATION instead, a place as for `abs bundle pull`.  [LOCATION: the default remote]",
-    shell_complete=complete_location,
-)
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 100_000),
-    metavar="N",
-    help="With --remote: list up to N versions.  [default: 1000]",
-)
-@click.pass_obj
-def list_command(home: Home, as_json: bool, remote: str | None, limit: int | None) -> None:
-    """List the bundles of the local store and those that ship with the toolkit, each with its full reference."""
-    from abs_descriptions.bundles.remotes import Remotes
-    from abs_descriptions.bundles.repository import Repository
-
-    if remote is None:
-        if limit is not None:
-            raise UsageError("--limit needs --remote", remedy="Leave out --limit, or give --remote LOCATION")
-        _print_local(home, as_json)
-        return
-    repository = Repository.open(Remotes(home.remotes).find(remote or None).location)
-    catalogue = repository.catalogue(limit or 1000)
-    for problem in catalogue.problems:
-        note(f"left out: {problem}")
-    _print_references([(str(entry.manifest), entry.yanked) for entry in catalogue.entries], as_json)
-    beyond = "; there are more, see --limit" if catalogue.truncated else ""
-    note(f"{len(catalogue.entries)} in {repository.address}{beyond}")
-
-
-def _print_local(home: Home, as_json: bool) -> None:
-    from abs_descriptions.bundles import read_bundle
-    from abs_descriptions.bundles.repository import Repository
-    from abs_descriptions.bundles.versions import shipped_bundles
-
-    store = Repository.local(home.bundles)
-    references: list[tuple[str, str | None]] = []
-    versions = set()
-    for manifest in store.list():
-        yank = store.yank_of(manifest)
-        references.append((str(manifest), None if yank is None else yank.reason))
-        versions.add((manifest.name, manifest.version))
-    shipped = [read_bundle(path) for path in shipped_bundles().values()]
-    shown = [bundle for bundle in shipped if (bundle.header.name, bundle.header.version) not in versions]
-    _print_references([*references, *((bundle.reference, None) for bundle in shown)], as_json)
-    note(f"{len(versions)} in {home.bundles}, {len(shown)} shipped with the toolkit")
-
-
-def _print_references(references: Iterable[tuple[str, str | None]], as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps([{"reference": reference, "yanked": reason} for reference, reason in references]))
-        return
-    for reference, reason in references:
-        click.echo(reference + ("" if reason is None else f"  YANKED: {printable(reason)}"))
 
 
 @click.command("show")

@@ -200,7 +200,14 @@ def push_command(home: Home, reference: str, location: str | None, with_parents:
         reference = sign_with(store, reference, key)
     for bundle in copy_bundles(reference, store, remote, with_parents=with_parents):
         note(f"{'pushed to' if bundle.is_new else 'already in'} {remote.address}")
-        _print_copied(bundle, "the local store")
+        _print_copied(bundle, "the local store", remote.address)
+        for fork in bundle.forks:
+            version = f"{fork.name}@{fork.version}"
+            note(
+                f"warning: {remote.address} also has {version}, and neither was made of the other: each lacks the "
+                f"other's changes; `abs bundle pull {version}{f' {location}' if location else ''}` and `abs bundle "
+                f"merge {bundle.manifest.name}@{bundle.manifest.version} {version}` join both"
+            )
 
 
 @click.command("pull")
@@ -234,12 +241,18 @@ def pull_command(
         note(f"{'pulled from' if bundle.is_new else 'already here, as in'} {remote.address}")
         if bundle.signers:
             note(f"signed by {', '.join(bundle.signers)}")
-        _print_copied(bundle, remote.address)
+        _print_copied(bundle, remote.address, "the local store")
 
 
-def _print_copied(bundle: CopiedBundle, source: str) -> None:
+def _print_copied(bundle: CopiedBundle, source: str, target: str) -> None:
     click.echo(str(bundle.manifest))
     if bundle.yanked is not None:
         note(f"warning: {bundle.manifest.name}@{bundle.manifest.version} is yanked: {bundle.yanked}")
     for parent in bundle.missing:
         note(f"its parent {parent} is not in {source}")
+    if bundle.left_behind:
+        parents = ", ".join(parent.partition("#")[0] for parent in bundle.left_behind)
+        note(
+            f"{target} lacks what it was made of, {parents}: without that it has no history there, and reviews of it "
+            "cannot be merged three ways; --with-parents copies it too"
+        )

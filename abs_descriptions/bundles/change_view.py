@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import Literal
 
 from rich.cells import cell_len, chop_cells
 
+from abs_core.descriptions import Description
 from abs_core.text import counted, printable
 from abs_descriptions.bundles.diff import ChangeCounts, ClassChange, LabelChange, altered_fields, show_note
 
@@ -89,7 +90,16 @@ def change_lines(change: ClassChange, style: TextStyle = _PLAIN) -> Iterator[str
     for old, new in change.edited:
         yield from _edit_lines(printable(old.text), printable(new.text), style)
     for old, new in change.altered:
-        yield f"  = {printable(new.text)} [{', '.join(altered_fields(old, new))}]"
+        yield f"  = {printable(new.text)} [{', '.join(_alterations(old, new))}]"
+
+
+def _alterations(old: Description, new: Description) -> list[str]:
+    accepted = new.provenance.accepted_by
+    fields = altered_fields(old, new)
+    if accepted is None or accepted == old.provenance.accepted_by:
+        return fields
+    is_more = replace(old.provenance, accepted_by=accepted) != new.provenance
+    return ["accepted", *(field for field in fields if field != "provenance" or is_more)]
 
 
 def stat_lines(changes: Iterable[ClassChange], style: TextStyle = _PLAIN) -> Iterator[str]:

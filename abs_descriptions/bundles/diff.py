@@ -33,8 +33,8 @@ from abs_descriptions.bundles.reader import (
     iter_records,
     iter_rejected,
     open_bundle,
-    parse_summary,
     read_header,
+    read_summary,
     rejected_path,
 )
 from abs_descriptions.bundles.writer import SpoolFile
@@ -230,8 +230,8 @@ class BundleBlocks:
         self.classes: dict[str, _Block] = {}
         digest = hashlib.sha256()
         with open_bundle(path) as stream:
+            self.summary = read_summary(path)
             line = stream.readline(MAX_HEADER_BYTES + 1)
-            self.summary = parse_summary(line, path)
             digest.update(line)
             start = len(line)
             for label, lines in groupby(stream, key=_class_of):

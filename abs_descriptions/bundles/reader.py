@@ -333,17 +333,25 @@ def read_summary(path: Path) -> HeaderSummary:
     Raises:
         StorageError, BundleError: as ``read_header``.
     """
-    with open_bundle(path) as stream:
-        return parse_summary(stream.readline(MAX_HEADER_BYTES + 1), path)
+    try:
+        with open_bundle(path) as stream:
+            return parse_summary(stream.readline(MAX_HEADER_BYTES + 1))
+    except BundleError:
+        header = read_header(path)  # says what is wrong, or brings the header of an older format up to date
+        return parse_summary(serialize_header(header).encode())
 
 
-def parse_summary(line: bytes, path: Path) -> HeaderSummary:
-    """As ``read_summary``, of the first line of the bundle at ``path``."""
+def parse_summary(line: bytes) -> HeaderSummary:
+    """The header on the first line of a bundle, without its classes.
+
+    Raises:
+        BundleError: it is none.
+    """
     try:
         return HeaderSummary.model_validate_json(line)
-    except ValidationError:
-        header = read_header(path)  # says what is wrong, or brings the header of an older format up to date
-        return HeaderSummary.model_validate_json(serialize_header(header))
+    except ValidationError as error:
+        message = validation_message(error)
+        raise BundleError(f"the header is invalid: {message}", remedy="Fetch or copy the bundle again") from None
 
 
 def iter_records(path: Path, *, digest: str | None = None) -> Iterator[Description]:

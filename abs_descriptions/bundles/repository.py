@@ -26,7 +26,7 @@ from abs_core.files import sha256_file, storage_errors
 from abs_core.home import Home
 from abs_core.text import printable, quoted
 from abs_core.text_files import foreign_content
-from abs_descriptions.bundles.format import text_problem
+from abs_descriptions.bundles.format import MAX_HEADER_BYTES, HeaderSummary, text_problem
 from abs_descriptions.bundles.manifest import (
     VERSIONS,
     Manifest,
@@ -37,10 +37,17 @@ from abs_descriptions.bundles.manifest import (
     signature_key,
     yank_path,
 )
-from abs_descriptions.bundles.reader import Bundle, read_bundle, read_header, rejected_path
+from abs_descriptions.bundles.reader import (
+    Bundle,
+    parse_summary,
+    read_bundle,
+    read_header,
+    read_summary,
+    rejected_path,
+)
 from abs_descriptions.bundles.references import Reference, Version, name_problem, parse_reference, parse_version
 from abs_descriptions.bundles.storage import Blob, Storage, open_storage, parse_location
-from abs_descriptions.bundles.storage.base import EditableStorage, fetch
+from abs_descriptions.bundles.storage.base import HEAD_BYTES, EditableStorage, explain_alteration, fetch, first_line
 from abs_descriptions.bundles.storage.folder import FolderStorage
 
 __all__ = ["MAX_BYTES", "Catalogue", "CatalogueEntry", "Repository"]
@@ -147,18 +154,18 @@ class Repository:
             manifests = pool.map(lambda version: self._manifest(*version), versions)
             return [manifest for manifest in manifests if manifest is not None]
 
-    def catalogue(self, limit: int = 1000) -> Catalogue:
-        """The first ``limit`` versions, with their yanks, whatever the rest is like.
+    def catalogue(self, limit: int = 1000, name: str | None = None) -> Catalogue:
+        """The first ``limit`` versions, of one name if it is given, with their yanks, whatever the rest is like.
 
         Raises:
             StorageError: the storage cannot be read. UsageError: it cannot be listed.
         """
         wanted: list[tuple[str, str, bool]] = []
-        for name in self.names():
+        for listed in self.names() if name is None else [name]:
             if len(wanted) > limit:
                 break
-            versions, yanked = self._versions_and_yanks(name)
-            wanted += [(name, str(version), str(version) in yanked) for version in versions]
+            versions, yanked = self._versions_and_yanks(listed)
+            wanted += [(listed, str(version), str(version) in yanked) for version in versions]
         with ThreadPoolExecutor(_CONCURRENCY) as pool:
             entries = list(pool.map(lambda version: self._catalogue_entry(*version), wanted[:limit]))
         return Catalogue(
@@ -230,6 +237,20 @@ class Repository:
         if not manifest.describes(bundle.header):
             raise self._misreported(manifest, bundle.header.name, bundle.header.version)
         return bundle
+
+    def summary(self, manifest: Manifest) -> HeaderSummary:
+        """The header of a version without its classes. The first line alone is read, so no digest is checked.
+
+        Raises:
+            StorageError: the bytes cannot be read. BundleError: they are no bundle, or not what the manifest says.
+        """
+        if self.root is not None:
+            summary = read_summary(self.path(manifest))
+        else:
+            summary = parse_summary(first_line(self._storage, manifest.object_path, MAX_HEADER_BYTES))
+        if (summary.name, summary.version, summary.counts) != (manifest.name, manifest.version, manifest.counts):
+            raise self._misreported(manifest, summary.name, summary.version)
+        return summary
 
     def add(self, path: Path) -> Manifest:
         """Validate the bundle at ``path`` and keep it, with its rejected completions, under its name and version.
@@ -371,7 +392,7 @@ class Repository:
             for version in self.versions(name):
                 try:
                     manifest = self._manifest(name, str(version))
-                    is_child = manifest is not None and str(parent) in read_header(self.path(manifest)).parents
+                    is_child = manifest is not None and str(parent) in read_summary(self.path(manifest)).parents
                 except (BundleError, StorageError):
                     continue
                 if manifest is not None and is_child:
@@ -547,7 +568,7 @@ class Repository:
 
         def write(block: bytes) -> None:
             digest.update(block)
-            head.extend(block[: _HEAD_BYTES - len(head)])
+            head.extend(block[: HEAD_BYTES - len(head)])
             with storage_errors(target, "write"):
                 rest = memoryview(block)
                 while rest:
@@ -557,10 +578,10 @@ class Repository:
             try:
                 fetch(self._storage, source, write, limit)
             except BundleError as error:  # it is longer than its manifest says
-                why, remedy = _altered(bytes(head))
+                why, remedy = explain_alteration(bytes(head))
                 raise BundleError(f"{error.message}{why}", remedy=remedy if why else error.remedy) from None
         if "sha256:" + digest.hexdigest() != expected:
-            why, remedy = _altered(bytes(head))
+            why, remedy = explain_alteration(bytes(head))
             raise BundleError(
                 f"{self.address}/{source} has the digest sha256:{digest.hexdigest()}, not {expected}{why}",
                 remedy=remedy,
@@ -572,21 +593,3 @@ class Repository:
             "or misreports them",
             remedy="Remove the manifest and add the bundle again, or tell whoever maintains this place",
         )
-
-
-# of a file that is not the one that its manifest names: enough to see what it is
-_HEAD_BYTES = 1024 * 1024
-
-
-def _altered(head: bytes) -> tuple[str, str]:
-    """What became of a file, as far as its beginning shows it, and the remedy."""
-    foreign = foreign_content(head)
-    if foreign is not None:
-        return f": it is {foreign[0]}", "Tell whoever maintains this place to put the files themselves there"
-    if b"\r\n" in head:
-        return (
-            ": its lines end in CR LF, as Git writes them on Windows",
-            "Tell whoever maintains this place to put the line `*.jsonl -text` into .gitattributes and add the files "
-            "again",
-        )
-    return "", "Try again; if that does not help, tell whoever maintains this place"

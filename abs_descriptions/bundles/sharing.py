@@ -18,6 +18,7 @@ from abs_core.canonical import canonical_json
 from abs_core.errors import AbsError, StorageError, UnknownNameError
 from abs_core.files import publish, remove_leftovers, storage_errors
 from abs_core.permissions import create_folder
+from abs_descriptions.bundles.history import find_forks, has_version
 from abs_descriptions.bundles.manifest import Manifest
 from abs_descriptions.bundles.reader import read_header
 from abs_descriptions.bundles.repository import Repository
@@ -43,6 +44,8 @@ class CopiedBundle:
         parents: pinned references of the bundles that it was made of.
         missing: those of the parents that were to be copied with it and were not found.
         signers: those of the allowed signers who vouch for it; empty where nobody asked.
+        left_behind: those of the parents that were not to be copied with it and that the target lacks.
+        forks: of the bundle that was asked for and copied to a shared place, what ``find_forks`` finds there.
     """
 
     manifest: Manifest
@@ -51,6 +54,8 @@ class CopiedBundle:
     parents: Sequence[str]
     missing: list[str] = field(default_factory=list)
     signers: Sequence[str] = ()
+    left_behind: list[str] = field(default_factory=list)
+    forks: list[Manifest] = field(default_factory=list)
 
 
 def copy_bundles(
@@ -93,10 +98,15 @@ def copy_bundles(
             try:
                 copied.append(_copy(parent, source, target, signers))
             except UnknownNameError:
-                child.missing.append(parent)
+                if not has_version(target, parent):
+                    child.missing.append(parent)
             except AbsError as error:
                 error.message += f"; copied before that: {', '.join(str(bundle.manifest) for bundle in copied)}"
                 raise
+    if not with_parents:
+        copied[0].left_behind.extend(parent for parent in copied[0].parents if not has_version(target, parent))
+    if target.root is None:
+        copied[0].forks.extend(find_forks(source, target, copied[0].manifest))
     return copied
 
 

@@ -117,7 +117,3 @@ def test_every_bundle_is_validated_whatever_the_others_are(abs_command: Abs, tmp
     first, second = ran.err.splitlines()
     assert first.startswith(f"abs: error: {torn}, line 778: ")
     assert second.startswith("abs: error: unknown bundle 'nosuch'")
-
-
-def test_a_limit_without_a_remote_place_is_refused(abs_command: Abs) -> None:
-    assert "--limit needs --remote" in abs_command.refuses("bundle", "ls", "--limit", "3")

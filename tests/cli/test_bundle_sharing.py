@@ -75,8 +75,8 @@ def test_two_homes_share_review_and_compare(
 
     assert ours("bundle", "pull", "colours", shared).out == f"{second}\n"
     changes = ours("bundle", "diff", first, second).out
-    assert "Like gras." in changes
-    assert "Like grass." in changes
+    assert "~ Like [-gras-]." in changes
+    assert "| Like {+grass+}." in changes
     root = folder(red=["1.png"], green=["2.png"])
     quick = ("--method", "cupl", "--model", small_clips[0], "--attention", "none", "--json")
     for reference in (first, second):
@@ -85,7 +85,7 @@ def test_two_homes_share_review_and_compare(
         assert reference in ran.out
 
     listed = ours("bundle", "ls", "--remote", shared, "--json")
-    assert json.loads(listed.out) == [{"reference": reference, "yanked": None} for reference in (first, second)]
+    assert [(one["reference"], one["latest"]) for one in json.loads(listed.out)] == [(first, False), (second, True)]
 
 
 def test_a_yank_is_shown_wherever_the_version_goes(
@@ -97,7 +97,11 @@ def test_a_yank_is_shown_wherever_the_version_goes(
     pushed = abs_command("bundle", "push", "pets@1.0.0", shared)
     assert "warning: pets@1.0.0 is yanked: dogs\\x1b[31m in it" in pushed.err
     abs_command("bundle", "push", "pets", shared)
-    assert abs_command("bundle", "ls", "--remote", shared).out == f"{old}  YANKED: dogs\\x1b[31m in it\n{new}\n"
+    _, first, second = abs_command("bundle", "ls", "--remote", shared).out.splitlines()
+    assert first.startswith("pets@1.0.0 ")
+    assert first.endswith("  YANKED: dogs\\x1b[31m in it")
+    assert second.endswith("  latest")
+    assert abs_command("bundle", "ls", "--remote", shared, "--references").out == f"{old}\n{new}\n"
     theirs = Abs(tmp_path / "theirs", shared_cache, capsys)
     assert theirs("bundle", "pull", "pets", shared).out == f"{new}\n"
     pulled = theirs("bundle", "pull", "pets@1.0.0", shared)
@@ -115,7 +119,7 @@ def test_a_bundle_travels_between_machines_and_no_secret_does(kind: str, tmp_pat
         pushed = run(tmp_path / "a", environment, "bundle", "push", "pets", location)
         pulled = run(tmp_path / "b", environment, "--debug", "bundle", "pull", "pets", location)
         refused = run(tmp_path / "c", environment, "--debug", "bundle", "push", "pets", location)
-        listed = run(tmp_path / "d", environment, "bundle", "ls", "--remote", location)
+        listed = run(tmp_path / "d", environment, "bundle", "ls", "--remote", location, "--references")
     assert (pushed.code, pushed.out) == (0, f"{entry}\n"), pushed.err
     assert (pulled.code, pulled.out) == (0, f"{entry}\n"), pulled.err
     assert listed.out == f"{entry}\n", listed.err

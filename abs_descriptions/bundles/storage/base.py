@@ -14,9 +14,11 @@ from typing import TypeVar
 
 from abs_core.errors import BundleError, StorageError, UnknownNameError, UsageError
 from abs_core.http import longest_transfer, retry_after
+from abs_core.text_files import foreign_content
 
 __all__ = [
     "BLOCK",
+    "HEAD_BYTES",
     "MAX_NAMES",
     "PROTOCOLS",
     "Blob",
@@ -25,7 +27,9 @@ __all__ = [
     "Location",
     "Storage",
     "code_of",
+    "explain_alteration",
     "fetch",
+    "first_line",
     "may_pass",
     "parse_location",
     "problem_of",
@@ -247,6 +251,42 @@ def fetch(storage: Storage, path: str, take: Callable[[bytes], object], limit: i
                 raise StorageError(f"{storage.address}/{path} comes too slowly", remedy="Try again later")
             take(block)
     return total
+
+
+def first_line(storage: Storage, path: str, limit: int) -> bytes:
+    """The first line of a file, without its line feed, or what there is of it within ``limit`` bytes.
+
+    Raises:
+        StorageError: the file does not exist or cannot be read.
+    """
+    line = bytearray()
+    try:
+        with closing(storage.blocks(path)) as blocks:
+            for block in blocks:
+                line += block
+                if b"\n" in block or len(line) > limit:
+                    break
+    except FileNotFoundError:
+        raise StorageError(f"{storage.address} has no {path}", remedy="Push the bundle again") from None
+    return bytes(line.partition(b"\n")[0][:limit])
+
+
+#: Of a file that is not the one that its manifest names: enough to see what it is.
+HEAD_BYTES = 1024 * 1024
+
+
+def explain_alteration(head: bytes) -> tuple[str, str]:
+    """What became of a file, as far as its beginning shows it, and the remedy."""
+    foreign = foreign_content(head)
+    if foreign is not None:
+        return f": it is {foreign[0]}", "Tell whoever maintains this place to put the files themselves there"
+    if b"\r\n" in head:
+        return (
+            ": its lines end in CR LF, as Git writes them on Windows",
+            "Tell whoever maintains this place to put the line `*.jsonl -text` into .gitattributes and add the files "
+            "again",
+        )
+    return "", "Try again; if that does not help, tell whoever maintains this place"
 
 
 def retried(call: Callable[[], T]) -> T:
