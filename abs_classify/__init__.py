@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from abs_classify.evaluation.bundle_comparison import BundleComparison, compare_bundles
     from abs_classify.evaluation.bundle_scoring import score_bundle
     from abs_classify.evaluation.comparison import compare
+    from abs_classify.evaluation.confusions import ImageJudge
     from abs_classify.evaluation.sweep import EvaluationObserver, EvaluationResults, evaluate
     from abs_classify.explanation import Explanation, RankedClass
     from abs_classify.features import EncodedBatches, EncodedSet, encode, encode_batches
@@ -36,6 +37,7 @@ __all__ = [
     "EvaluationObserver",
     "EvaluationResults",
     "Explanation",
+    "ImageJudge",
     "LabelRun",
     "LabelSpace",
     "Method",
@@ -58,6 +60,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "ImageJudge": "abs_classify.evaluation.confusions",
     "METHODS": "abs_classify.methods.table",
     "AdaptiveViews": "abs_classify.methods.adaptive",
     "BundleComparison": "abs_classify.evaluation.bundle_comparison",

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from abs_descriptions.generation.providers.registry import ProviderOptions, build_provider
     from abs_descriptions.generation.runner import GenerationPlan
     from abs_descriptions.linting import LintOptions, lint_bundle, lint_labels
+    from abs_descriptions.rewriting.candidates import RewritePlan
+    from abs_descriptions.rewriting.pipeline import RewriteOutput, estimate_rewrite, rewrite_bundle
 
 __all__ = [
     "Bundle",
@@ -66,6 +68,8 @@ __all__ = [
     "Remotes",
     "Repository",
     "ReviewFile",
+    "RewriteOutput",
+    "RewritePlan",
     "SentenceEncoder",
     "SentenceFilter",
     "Settling",
@@ -77,6 +81,7 @@ __all__ = [
     "copy_bundles",
     "diff_bundles",
     "estimate_cost",
+    "estimate_rewrite",
     "export_bundle",
     "filter_bundle",
     "filter_by_weight",
@@ -90,6 +95,7 @@ __all__ = [
     "read_bundle",
     "read_labels",
     "read_signers",
+    "rewrite_bundle",
     "sign_bundle",
     "verify_bundle",
     "verify_repository",
@@ -99,6 +105,10 @@ __all__ = [
 ]
 
 _MODULES = {
+    "rewrite_bundle": "abs_descriptions.rewriting.pipeline",
+    "estimate_rewrite": "abs_descriptions.rewriting.pipeline",
+    "RewritePlan": "abs_descriptions.rewriting.candidates",
+    "RewriteOutput": "abs_descriptions.rewriting.pipeline",
     "Bundle": "abs_descriptions.bundles.reader",
     "BundleHeader": "abs_descriptions.bundles.format",
     "ClassLabel": "abs_core.labels",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from abs_cli.completion_values import complete_labels, complete_model, complete_prompts, complete_provider
-from abs_cli.options import JsonObject, NumberOrNone, license_option, version_option
+from abs_cli.completion_values import complete_labels, complete_model, complete_prompts
+from abs_cli.language_model import LanguageModelOptions, cost_text, estimate_text, language_model_options
+from abs_cli.options import license_option, version_option
 from abs_core.errors import UsageError
 from abs_core.home import Home
 from abs_core.text import counted, json_text, printable
@@ -19,28 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from abs_descriptions.generation.cleaning import CleaningRules
-    from abs_descriptions.generation.cost import Prices
     from abs_descriptions.generation.plan import ClassReport
-    from abs_descriptions.generation.providers.base import Provider
-    from abs_descriptions.generation.report import CostEstimate, CostSummary, GenerationSummary
+    from abs_descriptions.generation.report import GenerationSummary
     from abs_descriptions.generation.runner import GenerationPlan, GenerationResult
 
 __all__ = ["command"]
-
-# Options that are fields of ``ProviderOptions``; a provider says itself which of them it has.
-_PROVIDER_OPTIONS = (
-    "model",
-    "base_url",
-    "key_variable",
-    "concurrency",
-    "requests_per_minute",
-    "tokens_per_minute",
-    "timeout",
-    "extra_body",
-    "batch_size",
-    "poll_interval",
-    "threads",
-)
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -57,17 +39,7 @@ _LISTED = 10
     help="Name of the bundle; an existing bundle gets a new version if anything changed.",
 )
 @version_option
-@click.option(
-    "--backend",
-    default="local",
-    show_default=True,
-    metavar="NAME",
-    shell_complete=complete_provider,
-    help="What runs the language model: local, vllm, openai (any compatible server) or openai-batch.",
-)
-@click.option("--model", metavar="NAME", help="Language model.  [default for local and vllm: the embedded smollm2]")
-@click.option("--base-url", metavar="URL", help="Address of an OpenAI-compatible server.")
-@click.option("--key-variable", metavar="NAME", help="Environment variable that holds the key for --base-url.")
+@language_model_options(model="--model", seed="--seed", max_tokens=60)
 @click.option(
     "--prompts",
     default="auto",
@@ -98,91 +70,13 @@ _LISTED = 10
     help="Reject a sentence without its class name, or put the name and a colon in front.",
 )
 @click.option(
-    "--max-tokens",
-    type=click.IntRange(min=1),
-    default=60,
-    show_default=True,
-    help="Maximum number of tokens in a reply.",
-)
-@click.option(
-    "--temperature",
-    metavar="NUMBER",
-    type=NumberOrNone(click.FloatRange(min=0)),
-    default=0.8,
-    show_default=True,
-    help="Sampling temperature; none leaves it to the model.",
-)
-@click.option(
-    "--top-p",
-    metavar="NUMBER",
-    type=NumberOrNone(click.FloatRange(min=0, max=1, min_open=True)),
-    default=0.95,
-    show_default=True,
-    help="Nucleus sampling: probability of the tokens to sample from; none leaves it to the model.",
-)
-@click.option(
-    "--seed",
-    metavar="NUMBER",
-    type=NumberOrNone(click.INT),
-    default=0,
-    show_default=True,
-    help="Seed of the sampling; none sends no seed to a server.",
-)
-@click.option(
-    "--extra-body",
-    type=JsonObject(),
-    metavar="JSON",
-    help="""Members to add to each request to a server, such as '{"reasoning_effort": "low"}'.""",
-)
-@click.option(
     "--fit-model",
     metavar="NAME",
     help="Reject texts too long for this image-text model; see `abs models`.",
     shell_complete=complete_model,
 )
-@click.option("--price-in", type=float, metavar="PRICE", help="Price of a million prompt tokens, in any currency.")
-@click.option("--price-out", type=float, metavar="PRICE", help="Price of a million reply tokens.")
-@click.option(
-    "--prices", type=_FILE, metavar="FILE", help="YAML or JSON file with the prices by model: {MODEL: {in: 1, out: 4}}."
-)
-@click.option(
-    "--max-cost",
-    type=float,
-    metavar="COST",
-    help="Cost limit; the run stops with a partial bundle before it exceeds it.",
-)
-@click.option(
-    "--same-server",
-    is_flag=True,
-    help="Reuse only replies from this --base-url; by default those of the same model at any address.",
-)
 @click.option("--dry-run", is_flag=True, help="Print the number of requests and their cost; send and write nothing.")
 @click.option("--report", type=_FILE, metavar="FILE", help="Write a .csv or .json file with a row for each class.")
-@click.option(
-    "--concurrency",
-    type=click.IntRange(min=1),
-    help="Maximum number of requests in flight; a slow server gets fewer.  [default: 16]",
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Seconds that a server may take for a reply.  [default: 300]",
-)
-@click.option(
-    "--requests-per-minute",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Maximum number of requests to a server per minute.",
-)
-@click.option(
-    "--tokens-per-minute",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Maximum number of tokens to and from a server per minute.",
-)
-@click.option(
-    "--poll-interval",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Seconds between two checks of a batch.  [default: 30]",
-)
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
@@ -231,16 +125,17 @@ def command(home: Home, /, labels: str, name: str, dry_run: bool, as_json: bool,
     label_set = read_labels(labels)
     repository = Repository.local(home.bundles)
     child_version(repository, name, chosen=options["version"])  # refused before the work that follows
-    provider = _provider(home, options)
+    model: LanguageModelOptions = options["language_model"]
+    provider = model.provider(home, **{option: options[option] for option in ("batch_size", "threads")})
     inputs: dict[str, Any] = {
         "prompts": None if options["prompts"] == "auto" else options["prompts"],
         "plan": _plan(home, options, keep_derived=not dry_run),
         "journals": home.journals,
-        "prices": _prices(provider.model, options),
+        "prices": model.prices_of(provider.model),
     }
     if dry_run:
         estimate = estimate_cost(label_set, name, provider, **inputs)
-        click.echo(json_text(estimate.to_dict()) if as_json else _estimate_text(estimate))
+        click.echo(json_text(estimate.to_dict()) if as_json else estimate_text(estimate))
         return 0
     with Interrupts() as interrupts:
         summary = generate(
@@ -248,7 +143,8 @@ def command(home: Home, /, labels: str, name: str, dry_run: bool, as_json: bool,
             name,
             provider,
             output=repository,
-            **{option: options[option] for option in ("max_cost", "report", "version")},
+            max_cost=model.max_cost,
+            **{option: options[option] for option in ("report", "version")},
             license=options["license_name"],
             progress=progress,
             may_ask=lambda: not interrupts.requested,
@@ -260,54 +156,15 @@ def command(home: Home, /, labels: str, name: str, dry_run: bool, as_json: bool,
     return _exit_code(summary.result)
 
 
-def _provider(home: Home, options: Mapping[str, Any]) -> Provider:
-    from abs_descriptions.generation.providers.registry import ProviderOptions, build_provider
-
-    variable = options["key_variable"]
-    # A user who gives the key itself must not find it in a log.
-    if variable is not None and variable not in os.environ and not re.fullmatch("[A-Z_][A-Z0-9_]{0,60}", variable):
-        raise UsageError(
-            "--key-variable must be the name of an environment variable that is set",
-            remedy="Put the key into a variable such as MY_KEY, and give that name, not the key",
-        )
-    given = {field: options[field] for field in _PROVIDER_OPTIONS if options[field] is not None}
-    # A cache may be emptied; the records of paid batches stay with the journals.
-    keep = home.journals if options["backend"] == "openai-batch" else home.cache / "derived"
-    return build_provider(options["backend"], ProviderOptions(**given, keep=keep))
-
-
-def _prices(model: str, options: Mapping[str, Any]) -> Prices | None:
-    from abs_descriptions.generation.cost import Prices, read_prices
-
-    price_in, price_out = options["price_in"], options["price_out"]
-    if options["prices"] is not None:
-        if price_in is not None or price_out is not None:
-            raise UsageError("--prices and --price-in or --price-out exclude each other", remedy="Give one of them")
-        return read_prices(options["prices"], model)
-    if (price_in is None) != (price_out is None):
-        raise UsageError("--price-in and --price-out must be given together", remedy="Give both")
-    if price_in is None or price_out is None:
-        if options["max_cost"] is not None:
-            raise UsageError("--max-cost needs prices", remedy="Give --price-in and --price-out, or --prices FILE")
-        return None
-    return Prices(price_in, price_out)
-
-
 def _plan(home: Home, options: Mapping[str, Any], *, keep_derived: bool) -> GenerationPlan:
-    from abs_descriptions.generation.providers.base import Parameters
     from abs_descriptions.generation.runner import GenerationPlan
 
     return GenerationPlan(
         per_class=options["per_class"],
         tries=options["tries"],
-        parameters=Parameters(
-            options["max_tokens"],
-            None if options["temperature"] == "none" else options["temperature"],
-            None if options["top_p"] == "none" else options["top_p"],
-            None if options["seed"] == "none" else options["seed"],
-        ),
+        parameters=options["language_model"].parameters,
         rules=_rules(home, options, keep_derived=keep_derived),
-        by_server=options["same_server"],
+        by_server=options["language_model"].same_server,
     )
 
 
@@ -349,7 +206,7 @@ def _summary_text(summary: GenerationSummary, version: str | None) -> str:
         f"fewest: {fewest.accepted} of {printable(fewest.name, 60)}",
         f"  {counted(replies, 'reply', 'replies')}, {summary.reused} of them from the journal; "
         f"rejected: {_counts(rejection_counts(result))}",
-        f"  {_cost_text(summary.cost)}",
+        f"  {cost_text(summary.cost)}",
     ]
     if not summary.is_new:
         lines.append("  unchanged: the store has this version already")
@@ -395,46 +252,3 @@ def _counts(counts: Mapping[str, int]) -> str:
     """Reasons and their numbers, the most frequent first: "duplicate 7, chatty 2"."""
     ordered = sorted(counts.items(), key=lambda entry: -entry[1])
     return ", ".join(f"{reason} {count}" for reason, count in ordered) or "none"
-
-
-def _cost_text(cost: CostSummary) -> str:
-    from abs_descriptions.generation.report import tokens_text
-
-    verb = _verb(cost.prices)
-    line = f"{verb}: {tokens_text(cost.paid, cost.prices)}"
-    if not cost.saved.total:
-        return line
-    return f"{line}; in the journal, {verb} before: {tokens_text(cost.saved, cost.prices)}"
-
-
-def _estimate_text(estimate: CostEstimate) -> str:
-    from abs_descriptions.generation.report import tokens_text
-
-    requests, prices = estimate.requests, estimate.prices
-    lines = ["dry run: no request was sent, nothing was written"]
-    if requests.reused:
-        waits = f" ({requests.held} of the replies wait for others of their class)" if requests.held else ""
-        lines.append(
-            f"  from the journal: {requests.reused} replies, {requests.accepted} of {requests.wanted} descriptions"
-            f"{waits}; {_verb(prices)} before: {tokens_text(requests.saved, prices)}"
-        )
-    billed = requests.billed_completion
-    tokens_out = (
-        f"tokens out are {billed} for a reply, as billed for those in the journal"
-        if billed
-        else "tokens out are the maximum, without reasoning that a server bills on top"
-    )
-    return "\n".join(
-        [
-            *lines,
-            f"  to request: {requests.requests} requests, {tokens_text(requests.tokens, prices)}",
-            f"  if every class needs all its tries: {requests.max_requests} requests, "
-            f"{tokens_text(requests.max_tokens, prices)}",
-            f"  tokens in are estimated: 1 for 4 bytes of text and 4 per message; {tokens_out}",
-        ]
-    )
-
-
-def _verb(prices: Prices | None) -> str:
-    """Nobody pays for a local model, and without prices nothing is said of paying."""
-    return "used" if prices is None else "paid"

@@ -100,15 +100,16 @@ class ClassProgress:
         matcher = self._matcher()
         self._seen = {*self._seen, *(description_key(text, matcher) for text in texts)}
 
-    def next_samples(self, wanted: int, limit: int) -> range:
+    def next_samples(self, wanted: int, limit: int, per_reply: int = 1) -> range:
         """The samples to request next, as many as will probably supply what is missing; they count as waiting.
 
         Args:
             wanted: descriptions wanted for the class.
             limit: the most samples that may be requested in all.
+            per_reply: descriptions that a reply probably gives, as long as there is none.
         """
         missing = 0 if self.is_given_up else wanted - len(self.descriptions)
-        rate = max(_MIN_YIELD, len(self.descriptions) / self.asked) if self.asked else 1.0
+        rate = max(_MIN_YIELD, len(self.descriptions) / self.asked) if self.asked else per_reply
         count = max(0, min(limit - self.asked, math.ceil(missing / rate)))
         samples = range(self.asked, self.asked + count)
         self.asked += count
@@ -246,6 +247,7 @@ class GenerationPlan:
         rules: cleaning rules; kind and language always come from the prompt set.
         by_server: whether only replies from the very address of the server are found again. By default the same model
             at another address is taken for the same model.
+        per_reply: descriptions that a reply probably gives, more than one where lists are asked for.
     """
 
     per_class: int = 20
@@ -253,6 +255,7 @@ class GenerationPlan:
     parameters: Parameters = field(default_factory=Parameters)
     rules: CleaningRules = field(default_factory=CleaningRules)
     by_server: bool = False
+    per_reply: int = 1
 
     @property
     def limit(self) -> int:

@@ -352,7 +352,9 @@ class _GenerationRun:
             (position, sample)
             for position, progress in enumerate(self._classes)
             if not progress.waiting
-            for sample in progress.next_samples(self._plan.per_class, self._breaker.most_samples(position, most))
+            for sample in progress.next_samples(
+                self._plan.per_class, self._breaker.most_samples(position, most), self._plan.per_reply
+            )
         ]
         self._counts.asked += len(samples)
         return samples
