@@ -38,6 +38,8 @@ from abs_core.errors import ImageError, UsageError
 from abs_core.progress import Progress, no_progress
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from abs_classify.encoding.feature_store import DiskStore
     from abs_classify.encoding.work import WorkCounts
     from abs_classify.images import Truncated
@@ -193,12 +195,18 @@ class ImageJudge:
         return self._positions is not None
 
     def confusions(self) -> list[Confusion]:
-        """See ``SentenceJudge``. Without true classes, an image confuses its first two classes if the second one is at
-        least half as likely (``Prediction.confidence``)."""
+        """See ``SentenceJudge``.
+
+        Without true classes, an image confuses its first two classes if the second one is at least half as likely
+        (``Prediction.confidence``). With true classes the images of the test half are encoded as well, so that one that
+        cannot be read shows before anything is paid for; nothing is made of their features here.
+        """
         counts: Counter[tuple[str, str]] = Counter()
         if self._positions is None:
             counts.update(self._wavering())
         else:
+            for _ in self._encoded("test", "encoding"):
+                pass
             for labels, truth in self._labels("choice", self._texts(self._descriptions), []):
                 wrong = labels[0] != truth
                 misses = zip(truth[wrong].tolist(), labels[0][wrong].tolist(), strict=True)
@@ -294,25 +302,31 @@ class ImageJudge:
         self, half: ImageHalf, class_texts: ClassTexts, replacements: Sequence[Replacement]
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Labels int64 [1 + K, B] with the texts and with each of K replacements, and true classes [B], by shard."""
-        from abs_classify.encoding.ranking import ShardScorer
         from abs_classify.methods.replaced_texts import reference_scores, replaced_scores
 
         if self._positions is None:
             raise UsageError("no gain can be measured without true classes", remedy="Give labelled images")
-        images, method = self._images[half], self._classifier.method
         texts = self._stages.text_features(class_texts)
         score = reference_scores if half == "test" else replaced_scores
+        for images, views in self._encoded(half, "testing" if half == "test" else "comparing"):
+            scores = score(cast("Scorer", self._classifier.method.scorer), views, texts, replacements)
+            labels = np.stack([self._best(rows.numpy()) for rows in scores])
+            yield labels, np.array([self._positions[image.sample.label] for image in images])
+
+    def _encoded(
+        self, half: ImageHalf, title: str
+    ) -> Iterator[tuple[Sequence[IdentifiedSample], Mapping[str, Tensor]]]:
+        """The images of a half that can be read, with their features by kind of view, by shard."""
+        from abs_classify.encoding.ranking import ShardScorer
+
+        images, method = self._images[half], self._classifier.method
         scorer = ShardScorer(self._stages, {}, self._on_error, also=method.views)
         shards = scorer.score(batched(images, SHARD))
-        title = "testing" if half == "test" else "comparing"
         with self._progress(title, len(images), "images") as advance, closing(shards):
             for shard in shards:
                 self._skip(shard.skipped)
                 if shard.images:
-                    views = method.views_by_kind(self._stages.views(shard.images, method.views))
-                    scores = score(cast("Scorer", method.scorer), views, texts, replacements)
-                    labels = np.stack([self._best(rows.numpy()) for rows in scores])
-                    yield labels, np.array([self._positions[image.sample.label] for image in shard.images])
+                    yield shard.images, method.views_by_kind(self._stages.views(shard.images, method.views))
                 advance(shard.size)
 
     def _best(self, scores: np.ndarray) -> np.ndarray:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -377,20 +378,27 @@ class _Rewriting:
     def _choose(self, candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], NetGain | None]:
         """The candidates that gain most together on the choice half.
 
-        Each is tried alone first; those that win more images than they lose are ranked by that, ties in the order of
-        the confusions, and of the first one, the first two, ... the fewest with the largest gain are taken.
+        Tried are each candidate alone, and each two of the two classes of a pair, since a description that draws in
+        images of one class may need its counterpart. Those that win more images than they lose are ranked by that, ties
+        with the fewest first and then in the order of the confusions. Of the first one, the first two together, ... the
+        fewest with the largest gain are taken.
         """
-        alone = self._judge.gains(self._descriptions, [self._with([entry]) for entry in candidates], "choice")
-        net = [gain.won - gain.lost for gain in alone]
-        order = sorted((position for position, value in enumerate(net) if value > 0), key=lambda one: -net[one])
-        if not order:
+        options = [*((entry,) for entry in candidates), *_counterparts(candidates)]
+        gains = self._judge.gains(self._descriptions, [self._with(option) for option in options], "choice")
+        net = [gain.won - gain.lost for gain in gains]
+        order = [position for position, value in enumerate(net) if value > 0]
+        order.sort(key=lambda position: (-net[position], len(options[position]), position))
+        unions = list[tuple[Candidate, ...]]()
+        for position in order:
+            before = unions[-1] if unions else ()
+            more = tuple(entry for entry in options[position] if entry not in before)
+            if more:
+                unions.append((*before, *more))
+        if not unions:
             return (), None
-        ranked = [candidates[position] for position in order]
-        together = self._judge.gains(
-            self._descriptions, [self._with(ranked[:count]) for count in range(1, len(ranked) + 1)], "choice"
-        )
-        best = max(range(len(together)), key=lambda count: (together[count].won - together[count].lost, -count))
-        return tuple(ranked[: best + 1]), together[best]
+        together = self._judge.gains(self._descriptions, [self._with(union) for union in unions], "choice")
+        best = max(range(len(unions)), key=lambda number: (together[number].won - together[number].lost, -number))
+        return unions[best], together[best]
 
     @property
     def _descriptions(self) -> Descriptions:
@@ -413,3 +421,10 @@ class _Rewriting:
         """What is tested: the same descriptions added to the same bundle, looked at in the same way."""
         texts = sorted([entry.description.class_id, entry.description.text] for entry in chosen)
         return digest([self._bundle.header.records_digest, texts, dict(self._judge.facts())])
+
+
+def _counterparts(candidates: Sequence[Candidate]) -> Iterator[tuple[Candidate, Candidate]]:
+    """Each two candidates for the two classes of one confusion."""
+    for one, other in combinations(candidates, 2):
+        if one.confusion == other.confusion and one.description.class_id != other.description.class_id:
+            yield one, other
