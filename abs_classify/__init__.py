@@ -60,7 +60,6 @@ __all__ = [
 ]
 
 _MODULES = {
-    "ImageJudge": "abs_classify.evaluation.confusions",
     "METHODS": "abs_classify.methods.table",
     "AdaptiveViews": "abs_classify.methods.adaptive",
     "BundleComparison": "abs_classify.evaluation.bundle_comparison",
@@ -71,6 +70,7 @@ _MODULES = {
     "EvaluationObserver": "abs_classify.evaluation.sweep",
     "EvaluationResults": "abs_classify.evaluation.sweep",
     "Explanation": "abs_classify.explanation",
+    "ImageJudge": "abs_classify.evaluation.confusions",
     "LabelRun": "abs_classify.labelling.run",
     "LabelSpace": "abs_core.descriptions",
     "Method": "abs_classify.methods.table",
@@ -84,10 +84,10 @@ _MODULES = {
     "encode_batches": "abs_classify.features",
     "evaluate": "abs_classify.evaluation.sweep",
     "filter_by_use": "abs_classify.usage",
-    "measure_usage": "abs_classify.usage",
-    "label": "abs_classify.labelling.run",
     "get_method": "abs_classify.methods.table",
+    "label": "abs_classify.labelling.run",
     "load_model": "abs_classify.models.registry",
+    "measure_usage": "abs_classify.usage",
     "register": "abs_classify.methods.table",
     "score_bundle": "abs_classify.evaluation.bundle_scoring",
 }

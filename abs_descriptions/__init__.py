@@ -105,10 +105,6 @@ __all__ = [
 ]
 
 _MODULES = {
-    "rewrite_bundle": "abs_descriptions.rewriting.pipeline",
-    "estimate_rewrite": "abs_descriptions.rewriting.pipeline",
-    "RewritePlan": "abs_descriptions.rewriting.candidates",
-    "RewriteOutput": "abs_descriptions.rewriting.pipeline",
     "Bundle": "abs_descriptions.bundles.reader",
     "BundleHeader": "abs_descriptions.bundles.format",
     "ClassLabel": "abs_core.labels",
@@ -130,6 +126,8 @@ _MODULES = {
     "Remotes": "abs_descriptions.bundles.remotes",
     "Repository": "abs_descriptions.bundles.repository",
     "ReviewFile": "abs_descriptions.bundles.review",
+    "RewriteOutput": "abs_descriptions.rewriting.pipeline",
+    "RewritePlan": "abs_descriptions.rewriting.candidates",
     "SentenceEncoder": "abs_descriptions.filtering.encoders",
     "SentenceFilter": "abs_descriptions.filtering.bundle_filters",
     "Settling": "abs_descriptions.bundles.merge",
@@ -141,6 +139,7 @@ _MODULES = {
     "copy_bundles": "abs_descriptions.bundles.sharing",
     "diff_bundles": "abs_descriptions.bundles.diff",
     "estimate_cost": "abs_descriptions.generation.pipeline",
+    "estimate_rewrite": "abs_descriptions.rewriting.pipeline",
     "export_bundle": "abs_descriptions.bundles.exporting",
     "filter_bundle": "abs_descriptions.filtering.bundle_filters",
     "filter_by_weight": "abs_descriptions.filtering.bundle_filters",
@@ -156,6 +155,7 @@ _MODULES = {
     "read_signers": "abs_descriptions.bundles.signers",
     "sign_bundle": "abs_descriptions.bundles.signatures",
     "verify_bundle": "abs_descriptions.bundles.signatures",
+    "rewrite_bundle": "abs_descriptions.rewriting.pipeline",
     "verify_repository": "abs_descriptions.bundles.maintenance",
     "write_bundle": "abs_descriptions.bundles.writer",
     "write_edit_file": "abs_descriptions.bundles.edited",

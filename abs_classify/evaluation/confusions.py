@@ -22,10 +22,10 @@ import numpy as np
 from pydantic import JsonValue
 
 from abs_classify.classifier import Classifier, as_label_space
-from abs_classify.datasets.base import Dataset, Sample, class_positions
+from abs_classify.datasets.base import Dataset, class_positions
 from abs_classify.encoding.samples import IdentifiedSample, OnError, SkippedImage, batched, identify_readable
 from abs_classify.encoding.stages import SHARD
-from abs_classify.evaluation.job import open_split
+from abs_classify.evaluation.job import EvaluationSplit, open_split
 from abs_classify.evaluation.significance import newcombe_paired
 from abs_classify.methods.class_texts import ClassTextInputs, ClassTexts, Descriptors, Sentences
 from abs_classify.methods.table import METHODS, Method, get_method
@@ -93,21 +93,24 @@ class ImageJudge:
     def __init__(
         self,
         classifier: Classifier,
-        dataset: Dataset,
-        samples: Sequence[Sample],
+        split: EvaluationSplit,
         positions: Mapping[str, int] | None,
         *,
         on_error: OnError,
-        truncated: Truncated,
         progress: Progress,
-        notes: Sequence[str] = (),
     ) -> None:
-        self._classifier, self._samples, self._positions = classifier, samples, positions
-        self._on_error, self._truncated, self._progress = on_error, truncated, progress
+        dataset = split.dataset
+        self._classifier, self._samples, self._positions = classifier, split.samples, positions
+        self._on_error, self._truncated, self._progress = on_error, split.truncated, progress
         self._stages = classifier.stages_of_run()
         self.work: WorkCounts = self._stages.work
         self.skipped: dict[str, SkippedImage] = {}
-        self.notes = [*dataset.notes, *notes, *map(str, dataset.remarks), *classifier.notes]
+        self.notes = [
+            *dataset.notes,
+            *([split.sampling] if split.sampling else []),
+            *map(str, dataset.remarks),
+            *classifier.notes,
+        ]
         self._ids = list(classifier.names)
         known = {class_id: place for place, class_id in enumerate(self._ids)} | dict(positions or {})
         self._selected = [known[class_id] for class_id in dataset.selected if class_id in known]
@@ -155,39 +158,14 @@ class ImageJudge:
                 descriptions for which the question has no answer.
             DatasetError: no images, or classes of the data set that the bundle lacks.
         """
-        if (dataset is None) == (images is None):
-            raise UsageError(
-                "the images are not given" if dataset is None else "a data set and images are both given",
-                remedy="Give labelled images as a data set (--dataset), or images without labels (--images)",
-            )
-        row, space = _checked(method, views), as_label_space(label_space, {})
-        if not any((space.descriptions or {}).values()) or len(space.names) < 2:
-            raise UsageError(
-                f"{space.source} has {'one class' if len(space.names) < 2 else 'no descriptions'}, so nothing can be "
-                "told apart",
-                remedy="Name a bundle with descriptions of two classes or more",
-            )
-        split = open_split(
-            open_images(str(images)) if dataset is None else dataset,
-            limit,
-            stratified=stratified,
-            seed=seed,
-            truncated=truncated,
-        )
+        source = _image_source(dataset, images)
+        row, space = _checked(method, views), _described(as_label_space(label_space, {}))
+        split = open_split(source, limit, stratified=stratified, seed=seed, truncated=truncated)
         positions = None if dataset is None else class_positions(split.dataset, space)
         classifier = Classifier(
             model, space, method=row, attention=attention, views=views, seed=seed, batch_size=batch_size, cache=cache
         )
-        return cls(
-            classifier,
-            split.dataset,
-            split.samples,
-            positions,
-            on_error=on_error,
-            truncated=truncated,
-            progress=progress,
-            notes=[split.sampling] if split.sampling else [],
-        )
+        return cls(classifier, split, positions, on_error=on_error, progress=progress)
 
     @property
     def has_truth(self) -> bool:
@@ -352,6 +330,26 @@ class ImageJudge:
 
     def _skip(self, images: Sequence[SkippedImage]) -> None:
         self.skipped |= {image.name: image for image in images}
+
+
+def _image_source(dataset: str | Dataset | None, images: str | Path | None) -> str | Dataset:
+    if (dataset is None) == (images is None):
+        raise UsageError(
+            "the images are not given" if dataset is None else "a data set and images are both given",
+            remedy="Give labelled images as a data set (--dataset), or images without labels (--images)",
+        )
+    return open_images(str(images)) if dataset is None else dataset
+
+
+def _described(space: LabelSpace) -> LabelSpace:
+    """The label space, if it has classes that descriptions tell apart."""
+    if not any((space.descriptions or {}).values()) or len(space.names) < 2:
+        raise UsageError(
+            f"{space.source} has {'one class' if len(space.names) < 2 else 'no descriptions'}, so nothing can be told "
+            "apart",
+            remedy="Name a bundle with descriptions of two classes or more",
+        )
+    return space
 
 
 def _net_gain(table: np.ndarray) -> NetGain:

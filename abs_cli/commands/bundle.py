@@ -35,7 +35,6 @@ COMMANDS = {
     ),
     "edit": ("bundle_merging:edit_command", "Change the sentences of a bundle in an editor or a CSV."),
     "merge": ("bundle_merging:merge_command", "Make one bundle from several."),
-    "merge": ("bundle_changes:merge_command", "Make one bundle from several."),
     "rewrite": (
         "bundle_rewriting:rewrite_command",
         "Write descriptions for the classes that images confuse, and keep them if they help.",
