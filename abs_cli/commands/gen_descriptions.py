@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abs_cli.completion_values import complete_labels, complete_model, complete_prompts
-from abs_cli.language_model import LanguageModelOptions, cost_text, estimate_text, language_model_options
+from abs_cli.language_model import cost_text, estimate_text, language_model_options
 from abs_cli.options import license_option, version_option
 from abs_core.errors import UsageError
 from abs_core.home import Home
@@ -122,11 +122,10 @@ def command(home: Home, /, labels: str, name: str, dry_run: bool, as_json: bool,
 
     if dry_run and options["report"] is not None:
         raise UsageError("--report and --dry-run exclude each other", remedy="Leave one of them out")
-    label_set = read_labels(labels)
+    label_set, model = read_labels(labels), options["language_model"]
     repository = Repository.local(home.bundles)
     child_version(repository, name, chosen=options["version"])  # refused before the work that follows
-    model: LanguageModelOptions = options["language_model"]
-    provider = model.provider(home, **{option: options[option] for option in ("batch_size", "threads")})
+    provider = model.provider(home, batch_size=options["batch_size"], threads=options["threads"])
     inputs: dict[str, Any] = {
         "prompts": None if options["prompts"] == "auto" else options["prompts"],
         "plan": _plan(home, options, keep_derived=not dry_run),
@@ -144,8 +143,8 @@ def command(home: Home, /, labels: str, name: str, dry_run: bool, as_json: bool,
             provider,
             output=repository,
             max_cost=model.max_cost,
-            **{option: options[option] for option in ("report", "version")},
             license=options["license_name"],
+            **{option: options[option] for option in ("report", "version")},
             progress=progress,
             may_ask=lambda: not interrupts.requested,
             **inputs,

@@ -21,7 +21,7 @@ from abs_core.text import counted
 from abs_descriptions.bundles import Bundle, BundleHeader, Generator
 from abs_descriptions.bundles.reader import iter_rejected, rejected_path
 from abs_descriptions.bundles.repository import Repository
-from abs_descriptions.bundles.review_file import COLUMNS, _serialize_row, row_id
+from abs_descriptions.bundles.review_file import COLUMNS, row_id, serialize_table
 from abs_descriptions.bundles.versions import (
     add_version,
     child_version,
@@ -74,9 +74,7 @@ def add_rewritten(
     Raises:
         BundleError, StorageError, UsageError: it cannot be written.
     """
-    new = {(entry.description.class_id, entry.description.text) for entry in chosen}
-    others = [entry.description for entry in candidates]
-    refused = [record for record in others if (record.class_id, record.text) not in new]
+    refused = [entry.description for entry in candidates if entry not in chosen]
     header = parent.header
     generators = _joined([*header.generators, *written.generators, chooser])
 
@@ -99,11 +97,9 @@ def add_rewritten(
     same = find_same_version(repository, name, header.counts.records + len(chosen), write)
     if same is not None:
         return str(same), False
-    if parent.path in shipped_bundles().values() and header.version not in {
-        manifest.version for manifest in repository.list(header.name)
-    }:
+    versions = {manifest.version for manifest in repository.list(header.name)}
+    if parent.path in shipped_bundles().values() and header.version not in versions:
         repository.add(parent.path)  # so that child and parent can be pushed together
-        number = child_version(repository, name, [header], version)
     return str(add_version(repository, lambda path: write(path, number, timestamp()))), True
 
 
@@ -149,7 +145,7 @@ def write_proposals(parent: Bundle, candidates: Sequence[Candidate], folder: Pat
         record = entry.description
         cells = (parent.reference, "", record.class_id, names[record.class_id], record.kind, "", "add", record.text)
         rows.append((*cells, "", _why(entry, names)))
-    data = b"\xef\xbb\xbf" + b"".join(_serialize_row(cells) for cells in [(*COLUMNS, "why"), *rows])
+    data = b"".join(serialize_table((*COLUMNS, "why"), rows))
     with storage_errors(path, "read"):
         if path.exists() and path.read_bytes() != data:
             raise UsageError(f"{str(path)!r} exists and says something else", remedy="Name another folder, or move it")
