@@ -70,7 +70,7 @@ def own(abs_command: Abs, tmp_path: Path) -> Abs:
             writer = csv.DictWriter(stream, list(rows[0]))
             writer.writeheader()
             writer.writerows({**row, **decisions.get(place, {})} for place, row in enumerate(rows))
-        made = abs_command("bundle", "review", "own@1.0.0", "--read", path, "--reviewer", reviewer)
+        made = abs_command("bundle", "review", "own@1.0.0", "--read", path, "--reviewer", reviewer, "--fork")
         assert made.code == 0, made
     assert abs_command("bundle", "merge", "own@1.1.0", "own@1.2.0").code == 0
     return abs_command
