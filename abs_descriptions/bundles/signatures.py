@@ -16,6 +16,7 @@ from pathlib import Path
 
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import BundleError, UsageError
+from abs_core.extras import is_installed
 from abs_core.files import open_regular, storage_errors
 from abs_core.text import printable, quoted
 from abs_descriptions.bundles.manifest import VERSIONS, Manifest, signature_file, signature_key
@@ -134,7 +135,8 @@ def verify_bundle(repository: Repository, manifest: Manifest, allowed: AllowedSi
 def copy_signatures(manifest: Manifest, source: Repository, target: Repository) -> int:
     """Copy the signatures of a version that both repositories have; how many are new in the target.
 
-    What is no signature, or of another key than its name says, stays where it is.
+    What is no signature, or of another key than its name says, stays where it is; where ``cryptography`` is installed
+    also what does not fit the manifest.
 
     Raises:
         StorageError, UsageError: one cannot be read or written.
@@ -142,7 +144,11 @@ def copy_signatures(manifest: Manifest, source: Repository, target: Repository) 
     count = 0
     for file in sorted(_list(source, manifest) or ())[:_MAX_SIGNATURES]:
         signature = _read(source, manifest, file)
-        if signature is None or file != signature_file(manifest.version, _key_id(signature.public_key)):
+        if (
+            signature is None
+            or file != signature_file(manifest.version, _key_id(signature.public_key))
+            or not _may_fit(signature, manifest)
+        ):
             _logger.warning(
                 "%s/%s/%s/%s is no signature and was not copied", source.address, VERSIONS, manifest.name, file
             )
@@ -152,8 +158,24 @@ def copy_signatures(manifest: Manifest, source: Repository, target: Repository) 
 
 
 def _publish(repository: Repository, manifest: Manifest, signature: SshSignature) -> bool:
-    path = f"{VERSIONS}/{manifest.name}/{signature_file(manifest.version, _key_id(signature.public_key))}"
-    return repository.storage.publish([], path, signature.serialize())
+    """Create the file of a signature; whether it is new. What is there and does not fit is replaced."""
+    storage, folder = repository.storage, f"{VERSIONS}/{manifest.name}"
+    file = signature_file(manifest.version, _key_id(signature.public_key))
+    data = signature.serialize()
+    if storage.publish([], f"{folder}/{file}", data):
+        return True
+    existing = _read(repository, manifest, file)
+    if existing == signature or (
+        existing is not None and existing.public_key == signature.public_key and _may_fit(existing, manifest)
+    ):
+        return False
+    storage.delete([listed for listed in storage.files(folder) if listed.path == f"{folder}/{file}"])
+    return storage.publish([], f"{folder}/{file}", data)
+
+
+def _may_fit(signature: SshSignature, manifest: Manifest) -> bool:
+    """Whether a signature fits, as far as that can be told here."""
+    return not is_installed("cryptography") or signature.fits(manifest.serialize(), NAMESPACE)
 
 
 def _list(repository: Repository, manifest: Manifest) -> set[str] | None:

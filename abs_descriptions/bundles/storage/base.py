@@ -471,6 +471,8 @@ def parse_location(text: str) -> Location:
         valid = [f"{name}:{form}" for name, form in PROTOCOLS.items()]
         raise UnknownNameError("protocol", protocol[:20], valid)
     if protocol == "file":
+        if rest.startswith("//") and "@" in rest[2:].partition("/")[0]:
+            raise _refused(protocol, "holds '@', as a URL with a user and a password does")
         return _folder(rest.removeprefix("//"))
     if not rest.startswith("//"):
         raise _refused(protocol, "lacks '//'")

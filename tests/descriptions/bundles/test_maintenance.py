@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from bundle_samples import write_version
-from sharing import add, send, store_of, take
+from sharing import PLACES, add, send, store_of, take
 
 from abs_core.errors import BundleError, UsageError
 from abs_core.files import sha256_file
@@ -19,6 +19,8 @@ from abs_descriptions.bundles.manifest import manifest_path
 from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.storage import Blob
 
+#: Places that say when a file was written.
+DATED = [kind for kind in PLACES if kind != "hf"]
 ORPHAN = f"objects/sha256/00/{'00' * 32}.jsonl"
 
 
@@ -70,7 +72,7 @@ def test_what_no_manifest_names_goes_and_nothing_else(place: Repository, tmp_pat
     assert verify_repository(place).is_sound
 
 
-@pytest.mark.parametrize("place", ["folder", "s3"], indirect=True)
+@pytest.mark.parametrize("place", DATED, indirect=True)
 def test_what_is_young_may_be_of_a_push_that_is_under_way(place: Repository, tmp_path: Path) -> None:
     write(place, ORPHAN, "a cat", tmp_path)
     garbage = collect_garbage(place, min_age=MIN_AGE, delete=True)
@@ -81,7 +83,7 @@ def test_what_is_young_may_be_of_a_push_that_is_under_way(place: Repository, tmp
             collect_garbage(place, min_age=age)
 
 
-@pytest.mark.parametrize("place", ["folder", "s3"], indirect=True)
+@pytest.mark.parametrize("place", DATED, indirect=True)
 def test_what_was_written_since_it_was_listed_stays(place: Repository, tmp_path: Path) -> None:
     write(place, ORPHAN, "a cat", tmp_path)
     listed = place.storage.files("objects")

@@ -119,6 +119,28 @@ def test_a_wrong_signature_is_refused(change: object, problem: str, tmp_path: Pa
     assert store_of(tmp_path / "b").list() == []
 
 
+@pytest.mark.parametrize("change", [damage, forge])
+def test_what_stands_in_the_place_of_a_signature_gives_way(
+    change: object, place: Repository, tmp_path: Path, team: Team
+) -> None:
+    entry = add(tmp_path / "a")
+    store = store_of(tmp_path / "a")
+    sign_bundle(store, "pets", team.bob)
+    [file] = signature_files(store.root)
+    whole = file.read_bytes()
+    assert callable(change)
+    change(file)
+    path = f"versions/pets/{file.name}"
+    send(tmp_path / "a", place)
+    assert path not in {listed.path for listed in place.storage.files("versions")}
+    assert place.storage.publish([], path, file.read_bytes())
+    file.write_bytes(whole)
+    send(tmp_path / "a", place)
+    assert verify_bundle(place, entry, team.both) == ["bob@example.org"]
+    sign_bundle(store, "pets", team.bob)  # another one of the same key, which is as good
+    assert file.read_bytes() == whole
+
+
 def test_another_bundle_under_a_signed_name_is_refused(tmp_path: Path, team: Team) -> None:
     add(tmp_path / "a")
     sign_bundle(store_of(tmp_path / "a"), "pets", team.ada)

@@ -45,6 +45,8 @@ def test_a_path_without_a_protocol_is_a_folder() -> None:
         ("", "empty"),
         ("file://", "no folder"),
         ("a\0b", "NUL"),
+        ("file://SECRET:SECRET@host/x", "'@'"),
+        ("https://host/hf_SECRETSECRETSECRETSECRETSECRETSE", "access token"),
         ("memory://x", "unknown protocol 'memory'; valid: file:"),
         ("github://org:repo@main/x", "unknown protocol"),
         ("ssh://SECRET@host/x", "unknown protocol"),

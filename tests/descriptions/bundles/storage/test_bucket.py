@@ -44,6 +44,29 @@ def test_the_manifest_is_written_last_and_conditionally(tmp_path: Path, enter: C
     ]
 
 
+def test_an_old_object_is_written_again_unless_its_manifest_keeps_it(
+    tmp_path: Path, enter: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = add(tmp_path / "a")
+    with serving_s3(Bucket()) as bucket:
+        enter(s3_environment(bucket))
+        place = Repository.open("s3://team/x")
+
+        def written_by_a_push() -> bool:
+            bucket.requests.clear()
+            send(tmp_path / "a", place)
+            return f"PUT /team/x/{entry.object_path}" in bucket.requests
+
+        assert written_by_a_push()
+        monkeypatch.setattr(bucket_storage, "_YOUNG", -1.0)
+        assert not written_by_a_push()
+        place.storage.delete(place.storage.files("versions"))
+        assert written_by_a_push()
+        place.storage.delete(place.storage.files("versions"))
+        monkeypatch.setattr(bucket_storage, "_YOUNG", 600.0)
+        assert not written_by_a_push()
+
+
 def test_a_server_that_ignores_conditions_is_refused(tmp_path: Path, enter: Callable[..., None]) -> None:
     add(tmp_path / "a")
     with serving_s3(Bucket(honours_conditions=False)) as bucket:
