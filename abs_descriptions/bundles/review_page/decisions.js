@@ -47,7 +47,7 @@ class Review {
     const group = { index, id, name, shown, note, sentences: [], added: [], counts: { ...Review.#NONE }, score };
     group.folds = [folded(name), folded(id)];
     for (const [row, text, more] of rows) {
-      const sentence = { id: row, text, kind: "sentence", shown: text, score: null, ...more, group, added: false };
+      const sentence = { id: row, text, kind: "sentence", shown: text, score: null, ...more, group, added: false, place: -1 };
       group.sentences.push(sentence);
       this.#sentences.set(row, sentence);
     }
@@ -78,7 +78,8 @@ class Review {
 
   /** The sentences of a class, with those that were added. */
   all(group) {
-    return [...group.sentences, ...group.added.filter((sentence) => this.#decisions.has(sentence.id))];
+    const added = group.added.filter((sentence) => this.#decisions.has(sentence.id));
+    return added.length ? [...group.sentences, ...added] : group.sentences;
   }
 
   get decided() {
@@ -122,7 +123,7 @@ class Review {
   }
 
   #register(id, group, kind) {
-    const sentence = { id, text: "", kind, shown: "", group, score: null, added: true };
+    const sentence = { id, text: "", kind, shown: "", group, score: null, added: true, place: -1 };
     group.added.push(sentence);
     this.#sentences.set(id, sentence);
     return sentence;

@@ -19,11 +19,11 @@ class Listing {
   show = "all";
   /** Whether the order is that of the scores. */
   byScore = false;
+  /** Those that are listed, in order; each knows its `place`. */
   sentences = [];
   #review;
   #order;
   #words = [];
-  #places = new Map();
 
   constructor(review, scores) {
     this.#review = review;
@@ -60,26 +60,33 @@ class Listing {
   }
 
   has(sentence) {
-    return this.#places.has(sentence);
+    return sentence.place >= 0;
   }
 
-  /** The place of a sentence in the list, -1 if it is not there. */
+  /** The place of a sentence in the list, -1 if it is not there, or none. */
   place(sentence) {
-    return this.#places.get(sentence) ?? -1;
+    return sentence?.place ?? -1;
   }
 
   /** List what matches, and `kept` in any case; gives the sections for a VirtualList. */
   list(kept) {
     const isWhole = this.isWhole;
     const listed = (sentence) => isWhole || sentence === kept || this.matches(sentence);
-    const groups = this.#review.classes.map((group) => [group, this.#review.all(group).filter(listed)]);
-    this.sentences = groups.flatMap(([, sentences]) => sentences);
+    for (const sentence of this.sentences) sentence.place = -1;
+    this.sentences = [];
+    const sections = [];
+    for (const group of this.#review.classes) {
+      const keys = [];
+      for (const sentence of this.#review.all(group)) {
+        if (!listed(sentence)) continue;
+        keys.push(sentence.id);
+        this.sentences.push(sentence);
+      }
+      if (keys.length || isWhole) sections.push({ key: group.index, header: `class:${group.index}`, keys });
+    }
     if (this.byScore) this.sentences.sort(this.#order);
-    this.#places = new Map(this.sentences.map((sentence, place) => [sentence, place]));
-    const keys = (sentences) => sentences.map(({ id }) => id);
-    if (this.byScore) return [{ key: "flat", header: null, keys: keys(this.sentences) }];
-    return groups.filter(([, sentences]) => sentences.length || isWhole)
-      .map(([group, sentences]) => ({ key: group.index, header: `class:${group.index}`, keys: keys(sentences) }));
+    for (const [place, sentence] of this.sentences.entries()) sentence.place = place;
+    return this.byScore ? [{ key: "flat", header: null, keys: this.sentences.map(({ id }) => id) }] : sections;
   }
 
   /** Whether each word is in the sentence, its new text or its class. */

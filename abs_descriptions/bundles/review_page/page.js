@@ -1,12 +1,11 @@
 "use strict";
 // The page: where the keyboard is, and what keys and buttons do.
 
-const FILTERS = { all: "All", open: "Undecided", accept: "Accepted", edit: "Edited", reject: "Rejected", add: "Added", costs: "Costs" };
-
 class ReviewPage {
   #data;
   #review;
   #listing;
+  #status;
   #box;
   #adding;
   #list;
@@ -19,6 +18,7 @@ class ReviewPage {
     this.#data = data;
     this.#review = new Review(data, (sentences) => this.#changed(sentences));
     this.#listing = new Listing(this.#review, data.scores);
+    this.#status = new StatusBar(this.#review, this.#listing, Boolean(data.scores?.has_truth));
     this.#box = new EditBox(this.#review);
     this.#adding = new AddDialog(this.#review, (sentence) => this.#added(sentence));
     this.#list = new VirtualList(element("list"), (key, row) => this.#draw(key, row), (key, width) => this.#estimate(key, width));
@@ -28,23 +28,17 @@ class ReviewPage {
   start() {
     element("app").hidden = false;
     element("name").value = this.#review.reviewer;
-    this.#startFilters();
+    this.#startScores();
     this.#listen();
     this.#showClasses();
     this.#relist();
     const { sentences } = this.#listing;
     this.#go(sentences.find((sentence) => this.#review.state(sentence) === "open") ?? sentences[0] ?? null);
-    this.#showState();
+    this.#status.show();
   }
 
-  #startFilters() {
+  #startScores() {
     const { scores } = this.#data;
-    const costly = this.#listing.list(null) && this.#listing.sentences.filter(costs).length;
-    for (const [place, [name, label]] of Object.entries(FILTERS).entries()) {
-      if (name === "costs" && !scores?.has_truth) continue;
-      const count = make("small", { textContent: name === "costs" ? number(costly) : "" });
-      element("show").append(make("button", { type: "button", "data-show": name, title: `${label} (${place})` }, label, count));
-    }
     if (!scores) return;
     element("order").hidden = element("about").hidden = false;
     element("order").textContent = scores.has_truth ? "Costliest first" : "Most used first";
@@ -74,7 +68,7 @@ class ReviewPage {
     if (!kept) this.#current = this.#list.current = null;
     this.#relist();
     this.#go(kept ?? this.#listing.sentences[0] ?? null, false);
-    this.#showState();
+    this.#status.show();
   }
 
   #setShow(show) {
@@ -90,7 +84,7 @@ class ReviewPage {
     this.#list.show([]);
     this.#relist();
     this.#go(listing.byScore ? (listing.sentences[0] ?? null) : this.#current);
-    this.#showState();
+    this.#status.show();
   }
 
   #search() {
@@ -103,7 +97,7 @@ class ReviewPage {
     this.#listing.clear();
     this.#relist();
     this.#go(this.#current ?? this.#listing.sentences[0] ?? null);
-    this.#showState();
+    this.#status.show();
   }
 
   // --- drawing -------------------------------------------------------------------------------------------------------
@@ -114,7 +108,7 @@ class ReviewPage {
     const isOpen = this.#box.sentence === sentence;
     const view = { review: this.#review, scores: this.#data.scores, editing: isOpen ? this.#box.field : null, flat: this.#listing.byScore };
     const article = drawSentence(row, sentence, view);
-    article.classList.toggle("current", sentence === this.#current);
+    this.#mark(article, sentence === this.#current);
     article.setAttribute("aria-posinset", String(this.#listing.place(sentence) + 1));
     article.setAttribute("aria-setsize", String(this.#listing.sentences.length));
     if (isOpen) article.append(this.#box.draw());
@@ -146,38 +140,6 @@ class ReviewPage {
     this.#classList.show([{ key: "classes", header: null, keys }]);
   }
 
-  #showState() {
-    const review = this.#review;
-    const { totals } = review;
-    const total = totals.total - totals.add;
-    const left = review.openClasses;
-    const added = totals.add ? `, ${number(totals.add)} added` : "";
-    element("count").textContent = `${number(review.decided)} of ${number(total)}, ${left ? counted(left, "class", "classes") : "no class"} left${added}`;
-    element("bar").max = Math.max(1, total);
-    element("bar").value = review.decided;
-    this.#showSaved(review.decided + totals.add > 0);
-    element("undo").disabled = !review.canUndo;
-    element("redo").disabled = !review.canRedo;
-    for (const button of element("show").children) {
-      const { show } = button.dataset;
-      button.setAttribute("aria-pressed", String(show === this.#listing.show));
-      if (show in totals) button.lastElementChild.textContent = number(totals[show]);
-      if (show === "add") button.hidden = !totals.add && this.#listing.show !== "add";
-    }
-    element("order").setAttribute("aria-pressed", String(this.#listing.byScore));
-  }
-
-  #showSaved(any) {
-    const review = this.#review;
-    const [state, text, title] = !any ? ["", "", ""]
-      : review.saved ? ["saved", "Saved to a file", ""]
-      : review.kept ? ["kept", "Kept in this browser", "A reload or a crash loses nothing. Save the decisions as a file when you are done."]
-      : ["lost", "Not kept: save before you close", "This browser keeps nothing for the page: closing it loses the decisions that are in no file."];
-    Object.assign(element("saved"), { textContent: text, title });
-    element("saved").dataset.state = state;
-    element("save").disabled = !any;
-  }
-
   /** Decisions are others now: show it where it is in sight. */
   #changed(sentences) {
     const isMoved = (sentence) => sentence !== this.#current && this.#listing.has(sentence) !== this.#listing.matches(sentence);
@@ -189,7 +151,7 @@ class ReviewPage {
     }
     this.#list.update();
     this.#classList.update();
-    this.#showState();
+    this.#status.show();
   }
 
   // --- where the keyboard is -----------------------------------------------------------------------------------------
@@ -202,14 +164,21 @@ class ReviewPage {
     if (before && before !== sentence) {
       // a sentence that was only kept in the list for the keyboard leaves it
       if (!this.#listing.matches(before)) this.#relist();
-      this.#list.element(before.id)?.classList.remove("current");
+      this.#mark(this.#list.element(before.id), false);
     }
     if (before?.group !== sentence?.group) this.#markClass(before?.group, sentence?.group);
     if (sentence) {
       this.#list.reveal(sentence.id);
-      this.#list.element(sentence.id)?.classList.add("current");
+      this.#mark(this.#list.element(sentence.id), true);
     }
     if (take) this.#takeFocus();
+  }
+
+  /** The current row and its buttons alone can be reached with the tab key. */
+  #mark(row, isCurrent) {
+    if (!row) return;
+    row.classList.toggle("current", isCurrent);
+    for (const target of [row, ...row.querySelectorAll(".choices button")]) target.tabIndex = isCurrent ? 0 : -1;
   }
 
   #markClass(before, group) {
@@ -376,26 +345,18 @@ class ReviewPage {
       this.#clearFilters();
       return this.#go(repeated);
     }
-    const reviewer = element("name").value.trim();
-    const slug = reviewer.replace(/[^\p{L}\p{N}._-]+/gu, "-").replace(/^[.-]+|-+$/g, "");
-    const name = `${this.#data.file}${slug ? `-${slug}` : ""}.csv`;
-    const blob = new Blob([reviewFile(this.#review, this.#data.bundle, reviewer)], { type: "text/csv;charset=utf-8" });
-    const link = make("a", { href: URL.createObjectURL(blob), download: name });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+    const name = downloadReview(this.#review, this.#data, element("name").value.trim());
     this.#review.markSaved();
     this.#alert("");
-    this.#showState();
+    this.#status.show();
     return this.#say(`Saved as ${name}: send this file back`, false);
   }
 
   async #load(file) {
     try {
-      const bytes = new Uint8Array(await file.arrayBuffer());
-      const { changes, reviewer } = readDecisions(decodedText(bytes), this.#review, this.#data.bundle);
-      const before = changes.map(([sentence]) => this.#review.decision(sentence));
-      const news = changes.filter(([, after], place) => !sameDecision(before[place], after));
-      const replaced = changes.filter(([, after], place) => before[place] && !sameDecision(before[place], after)).length;
+      const { changes, reviewer } = readDecisions(decodedText(await file.arrayBuffer()), this.#review, this.#data.bundle);
+      const news = changes.filter(([sentence, after]) => !sameDecision(this.#review.decision(sentence), after));
+      const replaced = news.filter(([sentence]) => this.#review.decision(sentence)).length;
       if (news.length) this.#review.decide(news);
       if (reviewer && !element("name").value) element("name").value = this.#review.reviewer = reviewer;
       this.#alert("");
@@ -456,9 +417,9 @@ class ReviewPage {
 
   #control = { z: () => this.#undo("undo"), y: () => this.#undo("redo"), "Shift+z": () => this.#undo("redo"), s: () => this.#save() };
 
-  #act(key, isControl) {
-    const show = Object.keys(FILTERS)[key];
-    if (!isControl && /^\d$/.test(key)) return element("show").querySelector(`[data-show=${show}]`) ? () => this.#setShow(show) : undefined;
+  #action(key, isControl) {
+    const show = !isControl && /^\d$/.test(key) ? this.#status.filter(key) : undefined;
+    if (show) return () => this.#setShow(show);
     return isControl ? this.#control[key] : this.#keys[key];
   }
 
@@ -473,7 +434,7 @@ class ReviewPage {
     const letter = /^[^\x20-\x7e]$/.test(event.key) && event.code.startsWith("Key") ? event.code.slice(3) : event.key;
     const key = /^[a-z]$/i.test(letter) ? `${event.shiftKey ? "Shift+" : ""}${letter.toLowerCase()}` : letter;
     if (isTyping && key !== "s") return; // such as undo in the field
-    const act = this.#act(key, isControl);
+    const act = this.#action(key, isControl);
     if (!act) return;
     event.preventDefault();
     if (event.repeat && !/^(Arrow.*|Page.*|(Shift\+)?[jkuz])$/.test(key)) return;

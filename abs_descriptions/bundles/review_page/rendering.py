@@ -26,7 +26,16 @@ from abs_descriptions.bundles.review_file import row_id
 
 __all__ = ["render_review_page"]
 
-_SCRIPTS = ("decisions.js", "review_file.js", "virtual_list.js", "rows.js", "listing.js", "editing.js", "page.js")
+_SCRIPTS = (
+    "decisions.js",
+    "virtual_list.js",
+    "rows.js",
+    "review_file.js",
+    "listing.js",
+    "status.js",
+    "editing.js",
+    "page.js",
+)
 
 # Of all photos on a page, in base64: what a mail program takes, and a browser opens at once.
 _MAX_PHOTO_CHARACTERS = 20_000_000

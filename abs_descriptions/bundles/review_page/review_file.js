@@ -35,14 +35,25 @@ function reviewFile(review, bundle, reviewer) {
   return `\ufeff${lines.join("\r\n")}\r\n`;
 }
 
+/** Save the review file through the browser; its name, in which the reviewer is. */
+function downloadReview(review, { bundle, file }, reviewer) {
+  const slug = reviewer.replace(/[^\p{L}\p{N}._-]+/gu, "-").replace(/^[.-]+|-+$/g, "");
+  const name = `${file}${slug ? `-${slug}` : ""}.csv`;
+  const blob = new Blob([reviewFile(review, bundle, reviewer)], { type: "text/csv;charset=utf-8" });
+  const link = make("a", { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+  return name;
+}
+
 /** What is wrong with a file, for the reader. */
 class FileProblem extends Error {}
 
 /** The text of a file as spreadsheets save it. */
-function decodedText(bytes) {
-  const wide = { "255,254": "utf-16le", "254,255": "utf-16be" }[[...bytes.slice(0, 2)].join()];
+function decodedText(buffer) {
+  const wide = { "255,254": "utf-16le", "254,255": "utf-16be" }[new Uint8Array(buffer).slice(0, 2).join()];
   try {
-    return new TextDecoder(wide ?? "utf-8", { fatal: true }).decode(bytes);
+    return new TextDecoder(wide ?? "utf-8", { fatal: true }).decode(buffer);
   } catch {
     throw new FileProblem("It is not in UTF-8: save it as “CSV UTF-8”");
   }

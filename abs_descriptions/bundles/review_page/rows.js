@@ -91,11 +91,11 @@ function classScoreParts({ images, right, over_name: gain, confused }, classes) 
 
 /**
  * A sentence with what is decided of it, its score and its buttons.
- * view: {review, scores, editing, flat, current}; `editing` is "text" or "reason" where a box is open.
+ * view: {review, scores, editing, flat}; `editing` is "text" or "reason" where a box is open.
  */
 function drawSentence(row, sentence, view) {
   const { review, scores, editing, flat } = view;
-  const article = row ?? make("article", { tabIndex: -1 });
+  const article = row ?? make("article");
   const decision = review.decision(sentence);
   const state = review.state(sentence);
   const shown = sentence.added ? printable(review.text(sentence)) : sentence.shown;
@@ -121,10 +121,10 @@ function drawChoices(sentence, state, decision, editing) {
   for (const [choice, [name, key]] of Object.entries(CHOICES)) {
     if (sentence.added && choice === "accept") continue;
     const label = sentence.added && choice === "reject" ? "Remove" : name;
-    box.append(make("button", { type: "button", tabIndex: -1, "data-do": choice, title: `${label} (${key})`, "aria-pressed": String(state === choice) }, label));
+    box.append(make("button", { type: "button", "data-do": choice, title: `${label} (${key})`, "aria-pressed": String(state === choice) }, label));
   }
   if (["edit", "reject"].includes(state) && editing !== "reason") {
-    box.append(make("button", { type: "button", tabIndex: -1, "data-do": "reason", className: "quiet", title: "Say why (w)" }, decision.reason ? "Reason…" : "Why?"));
+    box.append(make("button", { type: "button", "data-do": "reason", className: "quiet", title: "Say why (w)" }, decision.reason ? "Reason…" : "Why?"));
   }
   return box;
 }

@@ -55,17 +55,23 @@ class VirtualList {
   show(sections) {
     const anchor = this.#anchor();
     this.#sections = sections;
-    this.#keys = sections.flatMap(({ header, keys }) => (header === null ? keys : [header, ...keys]));
-    this.#owners = sections.flatMap((section) => new Array(section.keys.length + (section.header !== null)).fill(section));
-    this.#places = new Map(this.#keys.map((key, place) => [key, place]));
-    let place = 0;
+    this.#keys = [];
+    this.#owners = [];
+    this.#places = new Map();
     for (const section of sections) {
-      section.first = place;
-      place += section.keys.length + (section.header !== null);
+      section.first = this.#keys.length;
+      if (section.header !== null) this.#append(section.header, section);
+      for (const key of section.keys) this.#append(key, section);
     }
     this.#size();
     this.#layout(anchor);
     this.#render();
+  }
+
+  #append(key, section) {
+    this.#places.set(key, this.#keys.length);
+    this.#keys.push(key);
+    this.#owners.push(section);
   }
 
   /** Draw a row again, if it is in sight; its height may be another one. */

@@ -163,6 +163,11 @@ def test_keys_act_after_any_click_and_not_while_typing(page: Page, tmp_path: Pat
         assert page.run(CURRENT) == "It barks.", selector
         page.press("Home")
         assert page.run(CURRENT) == "A cat has wiskers.", selector
+    page.press("Tab", "Tab", "k", "j")  # on a button of its row
+    assert page.run(CURRENT) == "It barks."
+    page.press("Tab", "Tab", "Shift+Tab", "Space")
+    assert page.run("document.activeElement.dataset.state") == "accept"
+    page.press("u")
     before = page.run(COUNT)
     page.press("/")
     type_text(page, "aruce")
