@@ -367,7 +367,9 @@ class _Evaluator:
                 views = method.views_by_kind(stages.views(shard, method.views))
                 held = labels[start : start + len(shard)]
                 scores = variant_scores(method.scorer, views, texts, replaced)
-                shards.append(torch.stack([decisions.without(rows, held) for rows in scores]).numpy())
+                shards.append(
+                    torch.stack([decisions.without(rows, held, decisions.rounding(rows)) for rows in scores]).numpy()
+                )
                 start += len(shard)
                 advance(len(shard))
         self.work.add(stages.work, same_images=True)

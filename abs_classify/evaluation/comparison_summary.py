@@ -7,6 +7,7 @@ link or as a name to notify.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = ["summary_markdown", "summary_text", "summary_value"]
 
-# how many classes and sentences a summary names, and characters of a text that it shows
-_CLASSES, _SENTENCES, _TEXT = 15, 20, 300
+# how many classes and sentences a summary names
+_CLASSES, _SENTENCES = 15, 20
+
+# characters of a text on a terminal, and in a table of Markdown, where each may take six
+_TEXT, _CELL = 300, 120
+
+# characters of a summary in Markdown: a comment of GitHub holds 65,536
+_ROOM = 60_000
 
 _NOT_CORRECTED = (
     "intervals of single classes and sentences are 95 % each and not corrected for their number: of 100 without any "
@@ -47,7 +54,7 @@ def summary_text(comparison: BundleComparison) -> str:
         lines += ["", f"{title}:", *aligned(["class", *_CLASS_HEADER], body, 2)]
     for title, sentences in _sentence_groups(comparison):
         lines += ["", f"{title}:", *(line for entry in sentences for line in _sentence_lines(comparison, entry))]
-    lines += ["", *(printable(f"note: {text}") for text in (*_reading(comparison), *comparison.remarks))]
+    lines += ["", *(printable(f"note: {text}") for text in _notes(comparison))]
     return "\n".join(lines)
 
 
@@ -55,11 +62,13 @@ def summary_markdown(comparison: BundleComparison) -> str:
     """A section of a merge request, in the Markdown that GitHub and GitLab share; ends with a line feed."""
     mark = "✅" if comparison.passed else "❌"
     lines = ["## Test of the descriptions", "", f"{mark} **{_sentence(comparison.verdict)}**", ""]
-    lines += [f"- {name}: {_markdown(value)}" for name, value in (("old", comparison.old), ("new", comparison.new))]
+    lines += [
+        f"- {name}: {_markdown(value, _TEXT)}" for name, value in (("old", comparison.old), ("new", comparison.new))
+    ]
     gain, results = comparison.gain, comparison.results
     if gain is None or results is None:
         return "\n".join([*lines, ""])
-    lines += [f"- {name}: {_markdown(value)}" for name, value in _facts(comparison)]
+    lines += [f"- {name}: {_markdown(value, _TEXT)}" for name, value in _facts(comparison)]
     top1 = [record.details.top1 for record in results]
     lines += [
         "",
@@ -77,9 +86,12 @@ def summary_markdown(comparison: BundleComparison) -> str:
     for title, sentences in _sentence_groups(comparison):
         lines += ["", f"### {_sentence(title)}", "", *_table(["class", "change", "sentence", *_ALONE_HEADER], left=3)]
         lines += [_row(_sentence_cells(comparison, entry)) for entry in sentences]
-    notes = [*_reading(comparison), *comparison.remarks]
-    lines += ["", "<details><summary>Remarks</summary>", "", *(f"- {_markdown(note)}" for note in notes), ""]
-    return "\n".join([*lines, "</details>", ""])
+    lines += ["", "<details><summary>Remarks</summary>", ""]
+    notes = [f"- {_markdown(note, _TEXT)}" for note in _notes(comparison)]
+    sizes = itertools.accumulate((len(note) + 1 for note in notes), initial=sum(len(line) + 1 for line in lines))
+    kept = sum(size <= _ROOM for size in sizes) - 1
+    beyond = [f"- {len(notes) - kept} more remarks, see --json"] if kept < len(notes) else []
+    return "\n".join([*lines, *notes[:kept], *beyond, "", "</details>", ""])
 
 
 def summary_value(comparison: BundleComparison) -> dict[str, Any]:
@@ -257,14 +269,14 @@ def _name(comparison: BundleComparison, class_id: str) -> str:
     return next(entry.name for entry in comparison.classes if entry.class_id == class_id)
 
 
-def _reading(comparison: BundleComparison) -> list[str]:
-    """How to read the tables."""
+def _notes(comparison: BundleComparison) -> list[str]:
+    """What must be said beside the tables."""
     taken = [
         f"{entry.name} lost {counted(images, 'image', 'images')} to {_name(comparison, class_id)}"
         for entry in sorted(comparison.classes, key=_class_rank)[:_CLASSES]
         for class_id, images in entry.lost_to[:1]
     ]
-    return [*taken, _ALONE, _NOT_CORRECTED]
+    return [*taken, _ALONE, _NOT_CORRECTED, *comparison.remarks]
 
 
 def _sentence(text: str) -> str:
@@ -279,9 +291,9 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _markdown(text: str) -> str:
+def _markdown(text: str, limit: int = _CELL) -> str:
     """Text that shows in Markdown as it is, also in a table: anything unusual as code, by character references."""
-    shown = printable(text, _TEXT)
+    shown = printable(text, limit)
     if _PLAIN.fullmatch(shown) and not _WWW.search(shown):
         return shown
     return f"<code>{''.join(_reference(char) for char in shown)}</code>"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import Abs
+import yaml
+from support import ROOT, Abs
 
+from abs_cli.commands.bundle_testing import command
 from abs_core.labels import from_names
 from abs_descriptions.bundles import Description, Generator, Provenance, write_bundle
 
@@ -94,3 +98,23 @@ def test_wrong_input_has_exit_code_2(
     assert "--markdown" in abs_command.refuses(
         "bundle", "test", old, new, "--dataset", data, "--markdown", "-", "--json"
     )
+
+
+def documented_commands() -> list[str]:
+    """The commands `abs bundle test` of the page, and those of its recipes for CI."""
+    page = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(sh|yaml)\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    recipes = [yaml.safe_load(text) for kind, text in blocks if kind == "yaml"]
+    github, gitlab = recipes
+    steps = [step.get("run", "") for step in github["jobs"]["descriptions"]["steps"]]
+    lines = [line for kind, text in blocks if kind == "sh" for line in text.splitlines()]
+    return [line for line in (*lines, *steps, *gitlab["descriptions"]["script"]) if line.startswith("abs bundle test")]
+
+
+def test_the_commands_of_the_page_and_of_its_recipes_have_options_that_exist() -> None:
+    commands = documented_commands()
+    assert len(commands) == 4
+    for line in commands:
+        context = command.make_context("test", shlex.split(line)[3:])
+        assert context.params["dataset"]
+        assert context.params["max_loss"] in (None, 0.5, 2.0)

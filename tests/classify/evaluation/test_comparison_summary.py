@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -166,6 +167,18 @@ def test_long_lists_are_cut_and_say_so() -> None:
         assert "lasses that changed, 15 of 30" in shown
         assert "entences that changed, 20 of 30" in shown
     assert len(long.to_dict()["classes"]) == 30
+
+
+def test_a_summary_fits_a_comment_whatever_it_holds() -> None:
+    names = [f"{number} {HOSTILE * 20}" for number in range(40)]
+    long = comparison(
+        [entry(name, gain(0, 1), lost_to=((names[0], 1),)) for name in names],
+        [changed(name, gain(0, 1), "`" * 4000, "|" * 4000) for name in names],
+    )
+    long = replace(long, old="#" * 4000, new="_" * 4000, remarks=[f"{number}{'<' * 4000}" for number in range(100)])
+    shown = long.to_markdown()
+    assert re.search("\\n- [0-9]+ more remarks, see --json\n\n</details>", shown)
+    assert len(shown) < 65_536
 
 
 def test_nothing_to_test_is_said_and_passes() -> None:
