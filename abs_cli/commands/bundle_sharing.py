@@ -194,7 +194,10 @@ def push_command(home: Home, reference: str, location: str | None, with_parents:
     from abs_descriptions.bundles.remotes import Remotes
     from abs_descriptions.bundles.sharing import copy_bundles
 
-    store, remote = Repository.local(home.bundles), Repository.open(Remotes(home.remotes).find(location).location)
+    store, remote = (
+        Repository.local(home.bundles),
+        Repository.open(Remotes(home.remotes).find(location, or_new_folder=True).location),
+    )
     refuse_shipped(store, reference)
     if key is not None:
         reference = sign_with(store, reference, key)

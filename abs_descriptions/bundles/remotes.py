@@ -143,7 +143,7 @@ class Remotes:
             self._write(content)
         return _remote(name, content)
 
-    def find(self, text: str | None) -> Remote:
+    def find(self, text: str | None, *, or_new_folder: bool = False) -> Remote:
         """The place that a user means.
 
         A word without ``/`` and ``:`` that is not ``.``, ``..`` or begins with ``~`` is the name of a remote; if there
@@ -152,6 +152,8 @@ class Remotes:
 
         Args:
             text: a name or a location; None for the default.
+            or_new_folder: whether a word may be a folder that is not there yet, while there are no remotes that could
+                be meant.
 
         Raises:
             UsageError: nothing was given and there is no default; no location, or one that holds credentials.
@@ -172,7 +174,7 @@ class Remotes:
                     "%s means the remote, %s; write ./%s for the folder", name, content.remotes[name].location, name
                 )
             return _remote(name, content)
-        if text is not None and Path(text).is_dir():
+        if text is not None and (Path(text).is_dir() or (or_new_folder and not content.remotes)):
             return Remote("", text)
         return self._known(name, content)
 

@@ -22,13 +22,16 @@ def remotes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Remotes:
 
 def test_a_word_is_a_remote_and_then_a_folder_that_exists(remotes: Remotes, caplog: pytest.LogCaptureFixture) -> None:
     assert remotes.find("near").location == "near"
+    assert remotes.find("new", or_new_folder=True).location == "new"
+    with pytest.raises(UnknownNameError, match="unknown remote 'new'"):
+        remotes.find("new")
     remotes.add("near", "s3://team/bundles")
     assert (remotes.find("near").location, remotes.find("near").name) == ("s3://team/bundles", "near")
     assert "near means the remote, s3://team/bundles; write ./near for the folder" in caplog.text
     for text in ("./near", "near/", "../work/near", "~/near", "file:///near", ".", ".."):
         assert remotes.find(text).location == text
     with pytest.raises(UnknownNameError, match=r"unknown remote 'naer' \(did you mean 'near'\?\)") as unknown:
-        remotes.find("naer")
+        remotes.find("naer", or_new_folder=True)
     assert "write ./naer for a folder" in unknown.value.remedy
 
 
