@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from abs_classify.methods.leave_one_out import DecisionRule, Effects, ExhaustiveEffects, prepare_effects
+from abs_classify.methods.leave_one_out import prepare_effects
 from abs_classify.methods.scoring import ClassTextFeatures
+from abs_classify.methods.sentence_effects import DecisionRule, Effects, ExhaustiveEffects
 from abs_classify.methods.similarity import unit
 
 

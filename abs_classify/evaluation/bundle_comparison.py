@@ -346,7 +346,7 @@ class _Evaluator:
         import torch
 
         from abs_classify.methods.class_variants import ClassVariant, variant_scores
-        from abs_classify.methods.leave_one_out import DecisionRule
+        from abs_classify.methods.sentence_effects import DecisionRule
 
         (method, class_texts), *_ = after.plan.methods.items()
         assert not isinstance(method.scorer, StreamScorer)  # the caller has checked the method

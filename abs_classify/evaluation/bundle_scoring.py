@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from abs_classify.encoding.ranking import ScoredShard
     from abs_classify.encoding.work import WorkCounts
     from abs_classify.images import Truncated
-    from abs_classify.methods.leave_one_out import LeaveOneOut
+    from abs_classify.methods.sentence_effects import LeaveOneOut
     from abs_classify.models.base import AttentionBackend, Model
     from abs_classify.models.deferred import DeferredModel
     from abs_core.descriptions import Description, LabelSpace

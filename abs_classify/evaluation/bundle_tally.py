@@ -18,7 +18,7 @@ from abs_classify.evaluation.significance import newcombe_paired
 from abs_core.bundle_scores import ClassScore, Interval, NetGain, PulledImages, SentenceScore
 
 if TYPE_CHECKING:
-    from abs_classify.methods.leave_one_out import Effects
+    from abs_classify.methods.sentence_effects import Effects
 
 __all__ = ["BundleTally", "Sentence"]
 

@@ -43,7 +43,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from abs_classify.methods.leave_one_out import (
+from abs_classify.methods.scoring import ClassTextFeatures, SoftMatch, all_views
+from abs_classify.methods.sentence_effects import (
     DecisionRule,
     Effects,
     ImageEffects,
@@ -51,7 +52,6 @@ from abs_classify.methods.leave_one_out import (
     stacked,
     sums_of_others,
 )
-from abs_classify.methods.scoring import ClassTextFeatures, SoftMatch, all_views
 from abs_classify.methods.similarity import class_counts, class_sums
 from abs_classify.methods.soft_matching import SoftBuffers, SoftSums, soft_sums
 from abs_classify.threads import in_threads

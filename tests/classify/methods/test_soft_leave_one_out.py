@@ -9,8 +9,9 @@ import torch
 from leave_one_out_cases import compare, every_class, leave_one_out_case
 
 from abs_classify.methods import soft_leave_one_out
-from abs_classify.methods.leave_one_out import ExhaustiveEffects, prepare_effects
+from abs_classify.methods.leave_one_out import prepare_effects
 from abs_classify.methods.scoring import ClassTextFeatures, SoftMatch
+from abs_classify.methods.sentence_effects import ExhaustiveEffects
 from abs_classify.methods.similarity import unit
 
 
