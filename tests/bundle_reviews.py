@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from abs_core.text import text_of_cell
 from abs_descriptions.bundles import Bundle
 from abs_descriptions.bundles.review import write_review_file
 from abs_descriptions.bundles.review_file import COLUMNS
@@ -35,7 +36,7 @@ def decide(bundle: Bundle, path: Path, decisions: Decisions, added: Sequence[tup
     write_review_file(bundle, path)
     rows = table_of(path)
     for row in rows:
-        decision, *rest = decisions.get(row["text"], [""])
+        decision, *rest = decisions.get(text_of_cell(row["text"]), [""])
         row["decision"] = decision
         if rest:
             row["new_text" if decision == "edit" else "reason"] = rest[0]

@@ -150,6 +150,8 @@ def rule_for(rule: ConflictRule, sides: Sequence[MergeSide]) -> Resolver:
 
     def decide(conflict: Conflict) -> Resolution | None:
         stances = [stance for stance in conflict.stances if stance.decision != "kept"]
+        if len(stances) == 1:  # of what the parents did not agree on, to leave it as it was is a decision too
+            stances = list(conflict.stances)
         if rule == "first":
             return _follow(stances[0])
         if rule == "last":

@@ -502,7 +502,7 @@ class _Reading:
             if row.text.strip() != text:
                 self._remarks.add(f"recognized {how}: the text of line", str(row.line))
             return
-        told = " (a spreadsheet may have made a date of it)" if is_date(row.text) and not is_date(text) else ""
+        told = " (a spreadsheet may have made a date of it)" if is_date(row.text) else ""
         raise ExternalFormatError(
             f"the text of row {quoted(row.row)} is {quoted(row.text)}{told}, in the bundle it is {quoted(text)}; "
             "write changes to new_text",
