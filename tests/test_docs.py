@@ -37,6 +37,14 @@ def test_the_python_page_runs_in_order(capsys: pytest.CaptureFixture[str]) -> No
     assert "abs-with-full" in said
 
 
+def test_the_page_on_merging_runs_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    run_page("merging.md")
+    said = capsys.readouterr().out.splitlines()
+    assert "edited to 'A cat meows.' by Bob in Bob's pets-1.0.0-review.csv" in said[0]
+    kept = ["A cat has whiskers.", "A cat meows.", "A cat is a pet.", "A cat sleeps all day."]
+    assert said[1:] == [str(kept), "['a model', 'Ann', 'Bob', 'Cay']", str([kept[0], kept[1], kept[3]])]
+
+
 @pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
