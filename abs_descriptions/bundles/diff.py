@@ -234,10 +234,10 @@ class BundleBlocks:
             line = stream.readline(MAX_HEADER_BYTES + 1)
             digest.update(line)
             start = len(line)
-            for label, lines in groupby(stream, key=_class_of):
+            for token, lines in groupby(stream, key=_class_token):
                 data = b"".join(lines)
                 digest.update(data)
-                self.classes[label] = _Block(hashlib.sha256(data).digest(), start, len(data))
+                self.classes[_class_id(token)] = _Block(hashlib.sha256(data).digest(), start, len(data))
                 start += len(data)
         #: Of all bytes, ``sha256:...``.
         self.digest = "sha256:" + digest.hexdigest()
@@ -261,9 +261,17 @@ class BundleBlocks:
             ) from error
 
 
-def _class_of(line: bytes) -> str:
+def _class_token(line: bytes) -> bytes:
+    """The class of a record as JSON; the empty string where the line is none."""
     match = _CLASS.match(line)
-    return "" if match is None else str(json.loads(match[1]))
+    return b'""' if match is None else match[1]
+
+
+def _class_id(token: bytes) -> str:
+    try:
+        return str(json.loads(token))
+    except ValueError:  # the file is damaged, which its digest shows
+        return token.decode(errors="replace")
 
 
 def change_value(change: ClassChange) -> dict[str, Any]:

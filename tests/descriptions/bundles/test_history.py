@@ -88,6 +88,10 @@ class TestHistory:
         lost, other = history.changes(history.entries[0])
         assert (lost.found, lost.counts, lost.problem) == (False, None, None)
         assert (other.found, other.counts, other.problem) == (True, None, "the bytes of own@1.2.0 are damaged")
+        store.path(damaged).write_bytes(
+            store.path(damaged).read_bytes().replace(b'"class":"cat"', b'"class":"\xff\\x"')
+        )
+        assert read_history(store, "own").changes(history.entries[0])[1].problem == other.problem
         store.path(damaged).write_bytes(b"{}\n")
         history = read_history(store, "own")
         assert [change.found for change in history.changes(history.entries[0])] == [False, False]
