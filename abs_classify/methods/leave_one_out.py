@@ -1,10 +1,10 @@
 """What leaving out one sentence changes: for every sentence of every class, without encoding anything again.
 
 Shapes and meaning as in ``sentence_effects.py``. ``LinearEffects`` is for rows that compare an image vector with a
-class vector, so that leaving out a sentence moves one class alone; ``HardEffects`` for votes, where it moves the views that
-voted for it; ``SoftEffects``, in ``soft_leave_one_out.py``, for soft matching, where it moves every class. Sums over
-what is left are sums over the other sentences, never a difference from the sum of all, which would lose what is small
-beside the sentence.
+class vector, so that leaving out a sentence moves one class alone; ``HardEffects`` for votes, where it moves the views
+that voted for it; ``SoftEffects``, in ``soft_leave_one_out.py``, for soft matching, where it moves every class. Sums
+over what is left are sums over the other sentences, never a difference from the sum of all, which would lose what is
+small beside the sentence.
 """
 
 from __future__ import annotations
