@@ -87,6 +87,15 @@ def test_a_file_is_loaded_again(page: Page, tmp_path: Path) -> None:
     assert ("dog", "", "add", "'-2 tails", "") in rows
     text = path.read_text(encoding="utf-8-sig")
     assert text.count('"Anna B."') == len(rows) == 4
+    review = read_review_file(path, bundle)
+    assert {class_id: [row.new_text for row in added] for class_id, added in review.added.items()} == {
+        "dog": ["-2 tails"]
+    }
+    assert sorted((row.text, row.decision, row.new_text, row.reason) for row in review.rows.values()) == [
+        ("A cat.", "accept", "", ""),
+        ("It barks.", "reject", "", "no"),
+        ("It purrs.", "edit", "It purrs.; =x", ""),
+    ]
     forget(page)
     page.press("r")  # is what the file does not say
     # as spreadsheets write it
