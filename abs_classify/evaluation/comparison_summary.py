@@ -54,7 +54,7 @@ def summary_text(comparison: BundleComparison) -> str:
         lines += ["", f"{title}:", *aligned(["class", *_CLASS_HEADER], body, 2)]
     for title, sentences in _sentence_groups(comparison):
         lines += ["", f"{title}:", *(line for entry in sentences for line in _sentence_lines(comparison, entry))]
-    lines += ["", *(printable(f"note: {text}") for text in _notes(comparison))]
+    lines += ["", *(printable(_line(text)) for text in _notes(comparison))]
     return "\n".join(lines)
 
 
@@ -267,6 +267,10 @@ def _sentence_cells(comparison: BundleComparison, entry: SentenceComparison) -> 
 
 def _name(comparison: BundleComparison, class_id: str) -> str:
     return next(entry.name for entry in comparison.classes if entry.class_id == class_id)
+
+
+def _line(remark: str) -> str:
+    return remark if remark.startswith("warning: ") else f"note: {remark}"
 
 
 def _notes(comparison: BundleComparison) -> list[str]:

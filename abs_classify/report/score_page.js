@@ -140,10 +140,17 @@ function picture(example) {
   return image;
 }
 
+/** The end of a path, which tells images apart. */
+function shortened(path) {
+  const parts = path.split("/");
+  return parts.length > 2 ? `\u2026/${parts.slice(-2).join("/")}` : path;
+}
+
 function photo(example) {
   const figure = make("figure");
   figure.append(example[3] ? picture(example) : make("div", "blank", "cannot be drawn"));
-  figure.append(make("figcaption", "", "", make("bdi", "", outcome(example)), make("br"), make("bdi", "quiet", example[0])));
+  figure.append(make("figcaption", "", "", make("bdi", "", outcome(example)), make("br"), make("bdi", "quiet", shortened(example[0]))));
+  figure.title = example[0];
   return figure;
 }
 
@@ -220,7 +227,7 @@ function drawClass() {
   if (entry.right !== null) fact("Right", entry.images ? `${count(entry.right)} (${((100 * entry.right) / entry.images).toFixed(1)} %)` : "0");
   if (entry.over) fact("Its sentences against its name alone", gainBox(entry.over, classReach));
   if (entry.confused.length) fact(data.truth ? "Its wrong images are labelled" : "Comes second", chips(entry.confused));
-  box.replaceChildren(make("header", "", "", make("h2", "", "", make("bdi", "", name(entry.position)), " ", make("small", "quiet", entry.id)), back), facts);
+  box.replaceChildren(make("header", "", "", make("h2", "", "", make("bdi", "", name(entry.position)), " ", make("small", "quiet", entry.id === name(entry.position) ? "" : entry.id)), back), facts);
 }
 
 function classButton(entry) {
@@ -329,6 +336,8 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || element("keys").open) return;
   const target = event.target;
   if (target.matches("input, select")) {
+    if (event.key === "Enter" && target.id === "narrow") element("classes").querySelector("button")?.click();
+    if (event.key === "Enter" && target.type === "search") focus(0);
     if (event.key !== "Escape") return;
     event.preventDefault();
     if (target.matches("input")) {

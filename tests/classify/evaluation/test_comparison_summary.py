@@ -48,7 +48,7 @@ def comparison(classes: list[ClassComparison], sentences: list[SentenceCompariso
         gain(1, 15),
         classes,
         sentences,
-        ["overlap: 100 % of the images, it says"],
+        ["overlap: 100 % of the images, it says", "warning: skipped one"],
         WorkCounts(),
     )
 
@@ -86,6 +86,7 @@ def test_a_terminal_shows_the_costliest_change_first() -> None:
     others = text.partition("other classes that won or lost images:")[2].partition("sentences that changed")[0]
     assert ("cat" in others, "dog" in others) == (True, False)
     assert "note: bee lost 5 images to ant" in text
+    assert text.splitlines()[-1] == "warning: skipped one"
     assert "not corrected for their number" in text
 
 

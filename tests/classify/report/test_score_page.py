@@ -104,7 +104,7 @@ def test_everything_works_by_keyboard(page: Page, tmp_path: Path) -> None:
     assert page.run(focused) == first
     captions = page.run("document.querySelector('.photos').innerText")
     assert "bird 8" in captions
-    assert "val/bird/008.jpg" in captions
+    assert "…/bird/008.jpg" in captions
     assert page.run("document.querySelector('.photos img').complete")
     page.press("Enter")
     assert page.run("document.querySelector('.photos')") is None
@@ -123,7 +123,12 @@ def test_everything_works_by_keyboard(page: Page, tmp_path: Path) -> None:
     assert page.run("document.getElementById('search').value") == "jc"
     page.press("Escape", "c")
     assert (page.run(COUNT), page.run("document.activeElement.id")) == ("1 to 50 of 146 sentences", "narrow")
-    page.press("Escape", "?")
+    page.press(*"bird 8", "Enter")  # the first class of the list, and its first sentence
+    assert page.run("document.querySelector('#class h2').textContent").startswith("bird 8")
+    assert page.run(focused).startswith("Bird 8 has")
+    page.press("Escape")
+    assert page.run("document.getElementById('class').hidden") is True
+    page.press("?")
     assert page.run("document.getElementById('keys').open") is True
     page.press("Escape")
     assert page.said == []
