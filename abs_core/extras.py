@@ -37,6 +37,7 @@ _PURPOSES = {
     "vllm": "to run a language model through vLLM",
     "classify": "to classify images",
     "local": "to run a local language model",
+    "filter-light": "to filter descriptions without torch",
     "filter": "to filter descriptions",
     "embedded": "for the embedded image-text model",
     "sharing": "to share bundles through S3 and the Hugging Face hub",

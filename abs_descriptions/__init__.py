@@ -33,9 +33,17 @@ if TYPE_CHECKING:
     from abs_descriptions.bundles.signers import read_signers
     from abs_descriptions.bundles.versions import find_bundle
     from abs_descriptions.bundles.writer import write_bundle
-    from abs_descriptions.filtering.bundle_filters import FilterOutput, SentenceFilter, filter_bundle, filter_by_weight
-    from abs_descriptions.filtering.criteria import Criteria
+    from abs_descriptions.filtering.bundle_filters import (
+        FilterOutput,
+        SentenceFilter,
+        TextFilter,
+        filter_bundle,
+        filter_by_weight,
+    )
+    from abs_descriptions.filtering.criteria import Criteria, TextCriteria
+    from abs_descriptions.filtering.encoder_choice import open_encoder
     from abs_descriptions.filtering.encoders import SentenceEncoder
+    from abs_descriptions.filtering.onnx_encoder import OnnxEncoder
     from abs_descriptions.generation.cleaning import CleaningRules
     from abs_descriptions.generation.cost import Prices
     from abs_descriptions.generation.pipeline import estimate_cost, generate
@@ -60,6 +68,7 @@ __all__ = [
     "LabelSpace",
     "LintOptions",
     "MergeConflictError",
+    "OnnxEncoder",
     "Parameters",
     "Prices",
     "Provenance",
@@ -73,6 +82,8 @@ __all__ = [
     "SentenceEncoder",
     "SentenceFilter",
     "Settling",
+    "TextCriteria",
+    "TextFilter",
     "add_edited",
     "add_merged",
     "add_reviewed",
@@ -92,6 +103,7 @@ __all__ = [
     "lint_bundle",
     "lint_labels",
     "merge_bundles",
+    "open_encoder",
     "read_bundle",
     "read_labels",
     "read_signers",
@@ -118,6 +130,7 @@ _MODULES = {
     "LabelSpace": "abs_core.descriptions",
     "LintOptions": "abs_descriptions.linting",
     "MergeConflictError": "abs_descriptions.bundles.conflicts",
+    "OnnxEncoder": "abs_descriptions.filtering.onnx_encoder",
     "Parameters": "abs_descriptions.generation.providers.base",
     "Prices": "abs_descriptions.generation.cost",
     "Provenance": "abs_core.descriptions",
@@ -131,6 +144,8 @@ _MODULES = {
     "SentenceEncoder": "abs_descriptions.filtering.encoders",
     "SentenceFilter": "abs_descriptions.filtering.bundle_filters",
     "Settling": "abs_descriptions.bundles.merge",
+    "TextCriteria": "abs_descriptions.filtering.criteria",
+    "TextFilter": "abs_descriptions.filtering.bundle_filters",
     "add_edited": "abs_descriptions.bundles.edited",
     "add_merged": "abs_descriptions.bundles.merge",
     "add_reviewed": "abs_descriptions.bundles.review",
@@ -150,6 +165,7 @@ _MODULES = {
     "lint_bundle": "abs_descriptions.linting",
     "lint_labels": "abs_descriptions.linting",
     "merge_bundles": "abs_descriptions.bundles.merge",
+    "open_encoder": "abs_descriptions.filtering.encoder_choice",
     "read_bundle": "abs_descriptions.bundles.reader",
     "read_labels": "abs_core.labels",
     "read_signers": "abs_descriptions.bundles.signers",

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from abs_descriptions.bundles import read_bundle
-from abs_descriptions.filtering.criteria import Criteria, decide
+from abs_descriptions.filtering.criteria import Criteria
+from abs_descriptions.filtering.embedding_decisions import decide
 from abs_descriptions.filtering.encoders import SentenceEncoder
 from abs_descriptions.generation.cleaning import RejectionReason
 

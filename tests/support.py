@@ -53,7 +53,9 @@ class Abs:
         ran = self(*args, cache=cache)
         assert ran.code == 2, ran
         assert ran.out == ""
-        lines = [line for line in ran.err.splitlines() if not line.startswith(("loading ", "classifying: "))]
+        lines = [
+            line for line in ran.err.splitlines() if not line.startswith(("loading ", "classifying: ", "matching: "))
+        ]
         assert len(lines) == 1, ran.err
         assert lines[0].startswith("abs: error: ")
         assert "Traceback" not in ran.err

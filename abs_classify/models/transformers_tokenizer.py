@@ -191,7 +191,7 @@ def load_tokenizer(folder: Path, shape: TransformersShape) -> FolderTokenizer | 
 
 
 def _read(path: Path) -> Any:
-    tokenizers = require("tokenizers")
+    tokenizers = require("tokenizers", extra="embedded", purpose="to read the tokenizer of a transformers model")
     check_tokenizer(path)
 
     def build() -> Any:
@@ -239,7 +239,7 @@ def _first_line(error: BaseException) -> str:
 
 def _build_byte_pairs(folder: Path) -> Any:
     """CLIP's tokenizer from its vocabulary and merges, as transformers builds it."""
-    tokenizers = require("tokenizers")
+    tokenizers = require("tokenizers", extra="embedded", purpose="to read the tokenizer of a transformers model")
     from tokenizers import models, normalizers, pre_tokenizers, processors
 
     start, end = "<|startoftext|>", "<|endoftext|>"

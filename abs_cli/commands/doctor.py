@@ -129,6 +129,7 @@ def _models() -> list[DoctorFinding]:
     return [
         _weights("image-text model embedded", _check_embedded_model),
         _weights("language model smollm2", _check_language_model),
+        _sentence_encoder(),
     ]
 
 
@@ -152,6 +153,20 @@ def _check_language_model() -> str:
     from abs_descriptions.generation.providers.model_files import find_embedded_model
 
     return f"{find_embedded_model().name}, sha256 as expected"
+
+
+def _sentence_encoder() -> DoctorFinding:
+    from abs_descriptions.filtering.encoder_choice import install_encoder, open_encoder
+    from abs_descriptions.filtering.encoders import EMBEDDED_ENCODER, SentenceEncoder
+
+    try:
+        encoder = open_encoder()
+        through = "sentence-transformers" if isinstance(encoder, SentenceEncoder) else "onnxruntime"
+        assert encoder.digest  # computing it reads every file
+    except AbsError:
+        problem = "none, so abs filter-descriptions finds copies and near-duplicates by text alone"
+        return DoctorFinding("sentence encoder", False, problem, install_encoder())
+    return DoctorFinding("sentence encoder", True, f"{EMBEDDED_ENCODER} through {through}, sha256 as expected")
 
 
 def _cache(home: Home) -> DoctorFinding:

@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from abs_cli.completion_values import complete_bundle, complete_method
 from abs_cli.console import note, note_work, progress
 from abs_cli.options import ModelOptions, model_options, open_feature_store, truncated_option, version_option
-from abs_core.errors import UsageError
+from abs_core.errors import MissingExtraError, UsageError
 from abs_core.extras import require_installed
 from abs_core.home import Home
 from abs_core.text import json_text, printable
@@ -31,18 +31,21 @@ if TYPE_CHECKING:
         FilterResult,
         RemovedDescription,
         SentenceFilter,
+        TextFilter,
     )
 
 __all__ = ["command"]
 
 _SENTENCES = ("near_duplicate", "off_topic", "nearer", "diversity", "least", "encoder")
+_EMBEDDINGS = ("off_topic", "nearer", "keep", "diversity", "least")
 _IMAGES = ("min_mass", "method", "views", "on_error", "truncated", *ModelOptions.__dataclass_fields__)
 _EXAMPLES = 3
 _MASS = 0.95
 
 # reason -> the evidence to show; its first number, with this sign, orders the examples, the clearest case first
 _SHOWN = {
-    "near duplicate": (-1, ("cosine", "neighbour")),
+    "duplicate": (1, ("neighbour",)),
+    "near duplicate": (-1, ("cosine", "jaccard", "neighbour")),
     "off topic": (1, ("modified-z", "class-similarity")),
     "nearer to another class": (-1, ("rival-similarity", "class-similarity", "rival")),
     "surplus": (-1, ("cosine", "neighbour")),
@@ -76,8 +79,8 @@ class NumberOrOff(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     "--near-duplicate",
     type=NumberOrOff(),
     default=0.95,
-    show_default=True,
-    help="Remove near-duplicates in a class: descriptions with this cosine or more; or off.",
+    show_default="0.95; by text 0.8",
+    help="Remove near-duplicates in a class: descriptions with this cosine, or similarity of texts, or more; or off.",
 )
 @click.option(
     "--off-topic",
@@ -109,10 +112,10 @@ class NumberOrOff(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 )
 @click.option(
     "--encoder",
-    default="all-MiniLM-L6-v2",
-    show_default=True,
     metavar="NAME",
-    help="Sentence encoder: the name or the folder of a sentence-transformers model.",
+    help="Sentence encoder: the name or the folder of a sentence-transformers model; onnx:NAME runs it without torch; "
+    "text compares characters alone, for copies and near-duplicates.  [default: all-MiniLM-L6-v2; text where neither "
+    "sentence-transformers nor onnxruntime is installed]",
 )
 @click.option(
     "--images",
@@ -172,16 +175,15 @@ def command(
     """Write a child version of BUNDLE without the descriptions that do harm or have no effect.
 
     By default sentences are compared: near duplicates, descriptions off the topic of their class and those nearer to
-    another class are removed; --keep makes a diverse choice of the rest. With --images, the descriptions stay that soft
-    matching uses on your own unlabelled images. Every removed description is stored beside the child, with the reason
-    and what was measured.
+    another class are removed; --keep makes a diverse choice of the rest. Without a sentence encoder, only copies and
+    near duplicates are, by their text. With --images, the descriptions stay that soft matching uses on your own
+    unlabelled images. Every removed description is stored beside the child, with the reason and what was measured.
 
     \b
     abs filter-descriptions birds --dry-run
     abs filter-descriptions birds --keep 20
     abs filter-descriptions birds --images ./photos --model ViT-B-16-quickgelu/openai --keep 20
     """
-    require_installed("numpy", extra="filter")
     from abs_descriptions import filter_bundle
     from abs_descriptions.bundles.repository import Repository
     from abs_descriptions.bundles.versions import find_bundle
@@ -189,13 +191,15 @@ def command(
 
     start = time.monotonic()
     home: Home = ctx.obj
-    bundle = find_bundle(Repository.local(home.bundles), reference)
     by_images = options["images"] is not None
     _refuse_idle(ctx, _SENTENCES if by_images else _IMAGES, by_images)
+    if by_images:
+        require_installed("numpy", extra="classify")
+    bundle = find_bundle(Repository.local(home.bundles), reference)
     usages: list[DescriptionUsage] = []
     result = filter_bundle(
         bundle,
-        (lambda bundle: _by_images(home, bundle, options, usages)) if by_images else _sentence_filter(home, options),
+        (lambda bundle: _by_images(home, bundle, options, usages)) if by_images else _text_judge(ctx, home, options),
         FilterOutput(Repository.local(home.bundles), name, out, version),
         dry_run=dry_run,
     )
@@ -220,12 +224,17 @@ def _print_result(bundle: Bundle, result: FilterResult) -> None:
 
 def _refuse_idle(ctx: click.Context, names: tuple[str, ...], images: bool) -> None:
     """Refuse options that would do nothing."""
-    for name in names:
-        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option = "--" + name.replace("_", "-")
-            if images:
-                raise UsageError(f"{option} and --images exclude each other", remedy="Filter twice, once with each")
-            raise UsageError(f"{option} needs --images", remedy="Name a folder of images with --images")
+    for option in _given(ctx, names):
+        if images:
+            raise UsageError(f"{option} and --images exclude each other", remedy="Filter twice, once with each")
+        raise UsageError(f"{option} needs --images", remedy="Name a folder of images with --images")
+
+
+def _given(ctx: click.Context, names: tuple[str, ...]) -> list[str]:
+    """Those of the options that the user gave, as they are typed."""
+    return [
+        "--" + name.replace("_", "-") for name in names if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
 
 
 class _StoredEmbeddings:
@@ -257,15 +266,38 @@ class _StoredEmbeddings:
         return np.concatenate([row for row in rows if row is not None])
 
 
-def _sentence_filter(home: Home, options: dict[str, Any]) -> SentenceFilter:
-    from abs_descriptions.filtering.bundle_filters import SentenceFilter
-    from abs_descriptions.filtering.criteria import Criteria
-    from abs_descriptions.filtering.encoders import SentenceEncoder
+def _text_judge(ctx: click.Context, home: Home, options: dict[str, Any]) -> SentenceFilter | TextFilter:
+    """The filter by embeddings or, where it is asked for or nothing else is installed, by text alone."""
+    from abs_descriptions.filtering.bundle_filters import SentenceFilter, TextFilter
+    from abs_descriptions.filtering.criteria import Criteria, TextCriteria
+    from abs_descriptions.filtering.encoder_choice import (
+        TEXT_ALONE,
+        has_encoder_runtime,
+        install_encoder,
+        open_encoder,
+    )
+    from abs_descriptions.filtering.encoders import EMBEDDED_ENCODER
 
+    name = options["encoder"]
+    if name == TEXT_ALONE or (name is None and not has_encoder_runtime()):
+        for option in _given(ctx, _EMBEDDINGS):
+            if name == TEXT_ALONE:
+                raise UsageError(f"{option} needs a sentence encoder, which 'text' is not", remedy=f"Drop {option}")
+            missing = MissingExtraError("onnxruntime", "filter-light", f"for {option}")
+            missing.remedy = install_encoder()
+            raise missing
+        if name is None:
+            note(
+                "note: no sentence encoder is installed, so only copies and near-duplicates are found, by their text. "
+                f"{install_encoder()}"
+            )
+        return TextFilter(
+            TextCriteria(options["near_duplicate"]) if _given(ctx, ("near_duplicate",)) else TextCriteria()
+        )
     criteria = Criteria(
         **{name: options[name] for name in ("near_duplicate", "off_topic", "nearer", "keep", "diversity", "least")}
     )
-    return SentenceFilter(criteria, SentenceEncoder(options["encoder"]), _StoredEmbeddings(home))
+    return SentenceFilter(criteria, open_encoder(name or EMBEDDED_ENCODER), _StoredEmbeddings(home))
 
 
 def _by_images(home: Home, bundle: Bundle, given: dict[str, Any], usages: list[DescriptionUsage]) -> FilteredBundle:
@@ -323,13 +355,13 @@ def _lines(bundle: Bundle, filtered: FilteredBundle) -> Iterator[str]:
 def _mildness(removal: RemovedDescription) -> float:
     """The smaller, the clearer the case against a description."""
     sign, keys = _SHOWN[removal.reason.value]
-    value = removal.evidence[keys[0]]
-    return sign * value if isinstance(value, (int, float)) else 0.0
+    numbers = (removal.evidence.get(key) for key in keys)
+    return next((sign * value for value in numbers if isinstance(value, (int, float))), 0.0)
 
 
 def _evidence(removal: RemovedDescription) -> str:
     _, keys = _SHOWN[removal.reason.value]
-    shown = {key: removal.evidence[key] for key in keys}
+    shown = {key: removal.evidence[key] for key in keys if key in removal.evidence}
     return ", ".join(f"{key} {printable(str(value), 60)}" for key, value in shown.items())
 
 

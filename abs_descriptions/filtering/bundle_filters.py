@@ -1,4 +1,4 @@
-"""Filters of bundles, by sentence embeddings or by the weight that images give to descriptions, and the child version.
+"""Filters of bundles, by sentence embeddings, by text alone or by what images use, and the child version.
 
 filter_bundle(bundle, SentenceFilter(Criteria(keep=20)), FilterOutput(repository))
 
@@ -18,7 +18,7 @@ from pydantic import JsonValue
 from abs_core.canonical import canonical_json
 from abs_core.descriptions import Description, Rejection, top_by_weight
 from abs_core.errors import BundleError, UsageError
-from abs_core.extras import installed_version
+from abs_core.extras import installed_version, require
 from abs_core.files import storage_errors
 from abs_descriptions.bundles.format import MAX_SCORES, BundleHeader, Generator
 from abs_descriptions.bundles.reader import Bundle, iter_rejected, rejected_path
@@ -32,8 +32,10 @@ from abs_descriptions.bundles.versions import (
     timestamp,
 )
 from abs_descriptions.bundles.writer import write_bundle
-from abs_descriptions.filtering.criteria import Criteria, Decision, decide
-from abs_descriptions.filtering.encoders import Encoder, SentenceEncoder
+from abs_descriptions.filtering.criteria import Criteria, Decision, Decisions, TextCriteria
+from abs_descriptions.filtering.encoder_choice import TEXT_ALONE, open_encoder
+from abs_descriptions.filtering.encoders import Encoder
+from abs_descriptions.filtering.text_decisions import decide_by_text
 from abs_descriptions.generation.cleaning import RejectionReason
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ __all__ = [
     "FilteredBundle",
     "RemovedDescription",
     "SentenceFilter",
+    "TextFilter",
     "encoded_texts",
     "filter_bundle",
     "filter_by_weight",
@@ -58,7 +61,10 @@ __all__ = [
 _SHOWN = 300
 
 # Packages whose versions may change an embedding.
-_PACKAGES = ("sentence-transformers", "transformers", "tokenizers", "torch")
+_PACKAGES = ("sentence-transformers", "transformers", "tokenizers", "torch", "onnxruntime")
+
+# What a text filter compares, and its version: to be raised when another trigram is counted.
+_TEXT_MEASURE = "jaccard of character trigrams, 1"
 
 
 class EmbeddingCache(Protocol):
@@ -147,7 +153,7 @@ class SentenceFilter:
     """
 
     criteria: Criteria = field(default_factory=Criteria)
-    encoder: Encoder = field(default_factory=SentenceEncoder)
+    encoder: Encoder = field(default_factory=open_encoder)
     cache: EmbeddingCache | None = None
 
     def __call__(self, bundle: Bundle) -> FilteredBundle:
@@ -158,24 +164,56 @@ class SentenceFilter:
             ModelError, WeightsError, MissingExtraError, StorageError: the encoder cannot be used.
             CacheError: the cache cannot be used.
         """
+        require("numpy", extra="filter-light")
+        from abs_descriptions.filtering.embedding_decisions import decide
+
         records = _records(bundle)
-        class_ids = [label.id for label in bundle.header.label_set.classes]
-        positions = {class_id: position for position, class_id in enumerate(class_ids)}
-        decisions = decide(
-            _embed(bundle, self.encoder, self.cache),
-            [positions[record.class_id] for record in records],
-            [record.text for record in records],
-            self.criteria,
-        )
+        vectors = _embed(bundle, self.encoder, self.cache)
+        texts = [record.text for record in records]
+        decisions = decide(vectors, _class_indices(bundle, records), texts, self.criteria)
         parameters: dict[str, JsonValue] = {**asdict(self.criteria), "encoder_digest": self.encoder.digest}
-        kept, removed = [], []
-        for record, decision in zip(records, decisions.decisions, strict=True):
-            if decision.reason is None:
-                kept.append(_with_scores(record, decision.measured))
-            else:
-                removed.append(RemovedDescription(record, decision.reason, _evidence(decision, records, class_ids)))
-        generator = filter_generator(bundle.header, self.encoder.name, parameters)
-        return FilteredBundle(tuple(kept), tuple(removed), generator, decisions.protected)
+        return _filtered(bundle, records, decisions, filter_generator(bundle.header, self.encoder.name, parameters))
+
+
+@dataclass(frozen=True)
+class TextFilter:
+    """Judges the records of a bundle by their characters alone: copies and near duplicates. Needs no encoder.
+
+    Args:
+        criteria: what to apply.
+    """
+
+    criteria: TextCriteria = field(default_factory=TextCriteria)
+
+    def __call__(self, bundle: Bundle) -> FilteredBundle:
+        """Decide on all records of a bundle.
+
+        Raises:
+            BundleError: the bundle has no records, or is no longer the one that was validated.
+        """
+        records = _records(bundle)
+        texts = [record.text for record in records]
+        decisions = decide_by_text(texts, _class_indices(bundle, records), self.criteria)
+        parameters: dict[str, JsonValue] = {**asdict(self.criteria), "measure": _TEXT_MEASURE}
+        return _filtered(bundle, records, decisions, filter_generator(bundle.header, TEXT_ALONE, parameters))
+
+
+def _class_indices(bundle: Bundle, records: Sequence[Description]) -> list[int]:
+    positions = {label.id: position for position, label in enumerate(bundle.header.label_set.classes)}
+    return [positions[record.class_id] for record in records]
+
+
+def _filtered(
+    bundle: Bundle, records: Sequence[Description], decisions: Decisions, generator: Generator
+) -> FilteredBundle:
+    class_ids = [label.id for label in bundle.header.label_set.classes]
+    kept, removed = [], []
+    for record, decision in zip(records, decisions.decisions, strict=True):
+        if decision.reason is None:
+            kept.append(_with_scores(record, decision.measured))
+        else:
+            removed.append(RemovedDescription(record, decision.reason, _evidence(decision, records, class_ids)))
+    return FilteredBundle(tuple(kept), tuple(removed), generator, decisions.protected)
 
 
 def _embed(bundle: Bundle, encoder: Encoder, cache: EmbeddingCache | None) -> NDArray[np.float32]:
@@ -185,7 +223,8 @@ def _embed(bundle: Bundle, encoder: Encoder, cache: EmbeddingCache | None) -> ND
     if cache is None:
         vectors = encoder.encode(unique)
     else:
-        packages: dict[str, JsonValue] = {package: installed_version(package) for package in _PACKAGES}
+        versions = {package: installed_version(package) for package in _PACKAGES}
+        packages: dict[str, JsonValue] = {package: version for package, version in versions.items() if version}
         vectors = cache.embeddings({"encoder": encoder.digest, "packages": packages}, unique, encoder.encode)
     rows = {text: row for row, text in enumerate(unique)}
     return vectors[[rows[text] for text in texts]]

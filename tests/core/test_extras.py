@@ -82,7 +82,7 @@ def test_an_extra_has_what_it_adds_to_those_in_it() -> None:
 def test_every_extra_that_is_named_exists() -> None:
     named = set()
     for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(path for path, _ in syntax_trees())):
-        for names in re.findall(r"abs-toolkit\[([a-z,]+)\]", path.read_text(encoding="utf-8")):
+        for names in re.findall(r"abs-toolkit\[([a-z,-]+)\]", path.read_text(encoding="utf-8")):
             named.update(names.split(","))
     for _, tree in syntax_trees():
         named |= {
@@ -136,7 +136,7 @@ def test_the_smallest_extra_is_suggested(module: str) -> None:
     if missing is None:
         assert not any(package in INSTALLED[extra.name] for extra in list_extras())
         return
-    suggested = re.fullmatch(r"Run: pip install 'abs-toolkit\[(\w+)\]'", missing.remedy)
+    suggested = re.fullmatch(r"Run: pip install 'abs-toolkit\[([\w-]+)\]'", missing.remedy)
     assert suggested is not None
     packages = INSTALLED[suggested[1]]
     assert package in packages
