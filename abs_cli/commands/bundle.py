@@ -56,6 +56,7 @@ COMMANDS = {
     "gc": ("bundle_maintenance:gc_command", "Find, and remove, what nothing in a place needs."),
     "remote": ("bundle_remotes:remote_group", "Name the places that bundles are pushed to and pulled from."),
     "yank": ("bundle_changes:yank_command", "Mark a version as one that should not be used, and say why."),
+    "renumber": ("bundle_changes:renumber_command", "Give a version that nobody else has another number."),
     "rm": ("bundle_changes:rm_command", "Remove a version from the local store."),
 }
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from abs_descriptions.bundles.merge import Settling
     from abs_descriptions.bundles.reader import Bundle
 
-__all__ = ["review_command", "rm_command", "yank_command"]
+__all__ = ["renumber_command", "review_command", "rm_command", "yank_command"]
 
 
 @click.command("review")
@@ -146,6 +146,23 @@ def yank_command(home: Home, reference: str, reason: str | None, undo: bool) -> 
     click.echo(f"{yank.name}@{yank.version}#{yank.digest}")
     if all(store.yank_of(manifest) for manifest in store.list(yank.name)):
         note(f"every version of {yank.name} is yanked now; {yank.name!r} without a version is refused from now on")
+
+
+@click.command("renumber")
+@click.argument("reference", metavar="NAME@VERSION", shell_complete=complete_bundle)
+@version_option
+@click.pass_obj
+def renumber_command(home: Home, reference: str, version: str | None) -> None:
+    """Give a version of the local store another number, when a colleague has pushed another one of its number.
+
+    Content, parents and date stay as they are; the digest is another one, and the old number is gone. So this is for
+    a version that nobody else has. One that others in the store were made of keeps its number.
+    """
+    from abs_descriptions.bundles.versions import renumber_version
+
+    store = Repository.local(home.bundles)
+    refuse_shipped(store, reference)
+    click.echo(str(renumber_version(store, reference, version)))
 
 
 @click.command("rm")

@@ -316,10 +316,11 @@ class Repository:
         """
         existing = self._manifest(manifest.name, manifest.version)
         if existing is not None and existing.digest != manifest.digest:
+            version, free = f"{manifest.name}@{manifest.version}", self._free_version(manifest.name, other)
+            command = "" if other is None else f", with `abs bundle renumber {version} --version {free}`"
             raise BundleError(
-                f"{self.address} has {manifest.name}@{manifest.version} with the digest {existing.digest}, not "
-                f"{manifest.digest}",
-                remedy=f"Give yours a new version, such as {self._free_version(manifest.name, other)}",
+                f"{self.address} has {version} with the digest {existing.digest}, not {manifest.digest}",
+                remedy=f"Give yours a new version, such as {free}{command}",
             )
         return existing is not None
 

@@ -17,9 +17,10 @@ from abs_core.files import data_folder, ensure_writable, is_file
 from abs_core.text import quoted
 from abs_descriptions.bundles.format import BundleHeader
 from abs_descriptions.bundles.manifest import Manifest
-from abs_descriptions.bundles.reader import Bundle, read_bundle
-from abs_descriptions.bundles.references import parse_reference, parse_version
+from abs_descriptions.bundles.reader import Bundle, iter_rejected, read_bundle, rejected_path
+from abs_descriptions.bundles.references import Reference, parse_reference, parse_version
 from abs_descriptions.bundles.repository import Repository
+from abs_descriptions.bundles.writer import write_bundle
 
 __all__ = [
     "add_version",
@@ -29,6 +30,7 @@ __all__ = [
     "find_same_version",
     "is_bundle_name",
     "refuse_shipped",
+    "renumber_version",
     "shipped_bundles",
     "timestamp",
 ]
@@ -134,7 +136,7 @@ def check_output(output: Repository | Path) -> Path | None:
 
 
 def child_version(
-    repository: Repository, name: str, parents: Sequence[BundleHeader] = (), chosen: str | None = None
+    repository: Repository, name: str, parents: Sequence[BundleHeader | Reference] = (), chosen: str | None = None
 ) -> str:
     """The version of a new bundle: after all versions of ``name`` in the store and of its parents that have this name,
     or the one that the user chose.
@@ -154,13 +156,13 @@ def child_version(
     bump = cast("Literal['major', 'minor', 'patch']", chosen or "minor")
     following = parse_version(repository.next_version(name, bump))
     for parent in parents:
-        version = parse_version(parent.version)
+        version = parse_version(parent.version or "")
         if parent.name == name and version is not None and following is not None and following <= version:
             following = version.following(bump)
     return str(following)
 
 
-def _free_version(repository: Repository, name: str, parents: Sequence[BundleHeader], chosen: str) -> str:
+def _free_version(repository: Repository, name: str, parents: Sequence[BundleHeader | Reference], chosen: str) -> str:
     """The version that a user wrote, if it can be that of a new bundle; errors as ``child_version``."""
     following = child_version(repository, name, parents)  # refuses an invalid name
     version = parse_version(chosen)
@@ -176,7 +178,7 @@ def _free_version(repository: Repository, name: str, parents: Sequence[BundleHea
             remedy=f"Choose another, such as {following}",
         )
     for parent in parents:
-        if parent.name == name and (below := parse_version(parent.version)) is not None and version <= below:
+        if parent.name == name and (below := parse_version(parent.version or "")) is not None and version <= below:
             raise UsageError(
                 f"the version must be above that of its parent {name}@{parent.version}, got {chosen}",
                 remedy=f"Choose a higher one, such as {following}, or another name",
@@ -225,3 +227,52 @@ def add_version(repository: Repository, write: Callable[[Path], Bundle]) -> Mani
         path = Path(folder) / "new.jsonl"
         write(path)
         return repository.add(path)
+
+
+def renumber_version(repository: Repository, reference: str, chosen: str | None = None) -> Manifest:
+    """Give a version of a local store another number, such as one that is free where it is to be pushed.
+
+    It is written again, with the same content, parents and time of creation, and the old one is removed. Its digest
+    changes, so this is for a version that nobody has yet.
+
+    Args:
+        repository: a local store.
+        reference: with a version.
+        chosen: the new one, as ``child_version`` takes it.
+
+    Raises:
+        UsageError: a bare name, a version that cannot be, or one that others in the store were made of.
+        BundleError, StorageError: it cannot be read, or the store not be written.
+    """
+    manifest = repository.resolve_version(reference)
+    children = [f"{child.name}@{child.version}" for child in repository.children(manifest)]
+    if children:
+        raise UsageError(
+            f"{manifest.name}@{manifest.version} is a parent of {', '.join(children[:5])}",
+            remedy="A version that others were made of keeps its number; renumber the last one",
+        )
+    bundle = repository.read(manifest)
+    header = bundle.header
+    number = child_version(repository, header.name, [parse_reference(parent) for parent in header.parents], chosen)
+    yank = repository.yank_of(manifest)
+
+    def write(path: Path) -> Bundle:
+        return write_bundle(
+            path,
+            name=header.name,
+            version=number,
+            created=header.created,
+            label_set=header.label_set,
+            generators=header.generators,
+            license=header.license,
+            records=bundle.records(),
+            rejected=iter_rejected(bundle.path, header) if rejected_path(bundle.path).exists() else (),
+            parents=header.parents,
+            complete=header.complete,
+        )
+
+    renumbered = add_version(repository, write)
+    if yank is not None:
+        repository.yank(str(renumbered), yank.reason)
+    repository.remove(str(manifest))
+    return renumbered

@@ -174,6 +174,22 @@ def test_a_push_says_what_stays_behind_and_what_went_apart(
     assert "which is not here" not in theirs("bundle", "log", "own").out
 
 
+def test_two_versions_of_one_number_meet(
+    abs_command: Abs, shared_cache: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    shared, theirs = tmp_path / "shared", Abs(tmp_path / "theirs" / "home", shared_cache, capsys)
+    theirs.home.mkdir(parents=True)
+    import_texts(theirs, "own", "cat\tA cat hunts.")
+    theirs("bundle", "push", "own", shared)
+    import_texts(abs_command, "own", "cat\tA cat purrs.")
+    refused = abs_command.refuses("bundle", "push", "own", shared)
+    assert refused.endswith("such as 1.1.0, with `abs bundle renumber own@1.0.0 --version 1.1.0`.")
+    assert abs_command("bundle", "renumber", "own@1.0.0", "--version", "1.1.0").out.startswith("own@1.1.0#")
+    assert abs_command("bundle", "push", "own", shared).code == 0
+    assert abs_command("bundle", "pull", "own@1.0.0", shared).code == 0
+    assert "must name a version" in abs_command.refuses("bundle", "renumber", "own")
+
+
 def test_what_ships_with_the_toolkit_does_not_stay_behind(abs_command: Abs, tmp_path: Path) -> None:
     review_file = Path(abs_command("bundle", "review", "pets", "--out", tmp_path).out.split()[0])
     rows = review_file.read_bytes().split(b"\r\n")

@@ -41,7 +41,9 @@ def test_a_version_keeps_its_bytes(place: Repository, tmp_path: Path) -> None:
     send(tmp_path / "a", place)
     with pytest.raises(BundleError, match=f"has pets@1.0.0 with the digest {first.digest}") as refused:
         send(tmp_path / "b", place)
-    assert refused.value.remedy == "Give yours a new version, such as 1.1.0"
+    assert refused.value.remedy.startswith(
+        "Give yours a new version, such as 1.1.0, with `abs bundle renumber pets@1.0.0 "
+    )
     with pytest.raises(BundleError, match=f"has pets@1.0.0 with the digest {second.digest}"):
         take(tmp_path / "b", place)
     with pytest.raises(BundleError, match=f"not {second.digest}"):

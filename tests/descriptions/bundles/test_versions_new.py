@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bundle_samples import filled, write_cat
+from bundle_samples import G, filled, write_cat
 
+from abs_core.descriptions import Rejection
 from abs_core.errors import UsageError
-from abs_descriptions.bundles.reader import Bundle
-from abs_descriptions.bundles.versions import add_version, child_version, find_same_version
+from abs_descriptions.bundles.reader import Bundle, iter_rejected
+from abs_descriptions.bundles.versions import add_version, child_version, find_same_version, renumber_version
 
 
 def test_a_child_comes_after_the_store_and_after_its_parents(tmp_path: Path) -> None:
@@ -86,3 +87,24 @@ def test_what_is_written_is_added(tmp_path: Path) -> None:
     manifest = add_version(store, lambda path: write_cat(path, "New."))
     assert store.list() == [manifest]
     assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["objects", "versions"]
+
+
+def test_a_version_gets_another_number_and_keeps_all_else(tmp_path: Path) -> None:
+    store = filled(tmp_path, "1.0.0")
+    parent = store.resolve("pets")
+    rejected = [Rejection("cat", "Sure!", "chatty", G)]
+    made = write_cat(tmp_path / "n.jsonl", "New.", version="1.1.0", parents=[str(parent)], rejected=rejected)
+    old = store.add(made.path)
+    store.yank("pets@1.1.0", "wrong cats")
+    with pytest.raises(UsageError, match=r"pets@1.0.0 is a parent of pets@1.1.0"):
+        renumber_version(store, "pets@1.0.0", "1.2.0")
+    with pytest.raises(UsageError, match=r"must be above that of its parent pets@1.0.0"):
+        renumber_version(store, "pets@1.1.0", "0.9.0")
+    new = renumber_version(store, str(old), "1.3.0")
+    assert [manifest.version for manifest in store.list()] == ["1.0.0", "1.3.0"]
+    bundle, yank = store.read(new), store.yank_of(new)
+    assert (bundle.header.parents, bundle.header.created) == ((str(parent),), made.header.created)
+    assert [rejection.text for rejection in iter_rejected(bundle.path, bundle.header)] == ["Sure!"]
+    assert [record.text for record in bundle.records()] == ["New."]
+    assert yank is not None
+    assert yank.reason == "wrong cats"

@@ -79,7 +79,9 @@ def test_a_web_server_without_an_index_gives_named_versions(published: Path, tmp
         add(tmp_path / "c", "Another cat.")
         with pytest.raises(BundleError, match=r"has pets@1\.0\.0 with the digest") as refused:
             take(tmp_path / "c", web.address, "pets@1.0.0")
-        assert refused.value.remedy == "Give yours a new version, such as 1.1.0"
+        assert refused.value.remedy.startswith(
+            "Give yours a new version, such as 1.1.0, with `abs bundle renumber pets@1.0.0 "
+        )
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
