@@ -33,10 +33,10 @@ function gainOf(value) {
 }
 
 const classes = data.classes.map(([id, images, right, over, confused], position) => ({
-  position, id, images, right, over: gainOf(over), confused, key: `${name(position)}\n${id}`.toLowerCase(),
+  position, id, images, right, over: gainOf(over), confused, key: folded(`${name(position)}\n${id}`),
 }));
 const sentences = data.sentences.map(([of, text, isOnly, gain, raised, changed, usage, pulledIn, examples], position) => ({
-  position, of, text, isOnly, gain: gainOf(gain), margin: raised, changed, usage, pulled: pulledIn, examples, key: text.toLowerCase(), open: false,
+  position, of, text, isOnly, gain: gainOf(gain), margin: raised, changed, usage, pulled: pulledIn, examples, key: folded(text), open: false,
 }));
 const reach = Math.max(0.01, sentences.reduce((most, { gain }) => (gain ? Math.max(most, -gain.low, gain.high) : most), 0));
 const classReach = Math.max(0.01, classes.reduce((most, { over }) => (over ? Math.max(most, -over.low, over.high) : most), 0));
@@ -79,7 +79,7 @@ const state = { order: Object.keys(ORDERS)[0], show: "all", search: "", class: n
 let shown = [];
 
 function select() {
-  const search = state.search.toLowerCase();
+  const search = folded(state.search);
   const keep = FILTERS[state.show][1];
   shown = sentences.filter((sentence) => (state.class === null || sentence.of === state.class) && keep(sentence) && (!search || sentence.key.includes(search)));
   const order = ORDERS[state.order][1];
@@ -242,7 +242,7 @@ function classButton(entry) {
 }
 
 function drawClasses() {
-  const narrow = state.narrow.toLowerCase();
+  const narrow = folded(state.narrow);
   const kept = classes.filter((entry) => !narrow || entry.key.includes(narrow));
   const order = CLASS_ORDERS[state.classOrder][1];
   kept.sort((a, b) => order(a, b) || a.position - b.position);

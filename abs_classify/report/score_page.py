@@ -6,9 +6,6 @@ forbids the rest. The scores are JSON inside the page, which shows 50 sentences 
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from typing import Any
 from abs_core.bundle_scores import BundleScores, ClassScore, ExampleImage, NetGain, PulledImages, SentenceScore
 from abs_core.files import atomic_write
 from abs_core.text import printable
+from abs_core.web_page import embedded_json, inline_hash, page_text_script
 
 __all__ = ["page_text", "write_score_page"]
 
@@ -46,18 +44,18 @@ def write_score_page(scores: BundleScores, path: Path) -> None:
 
 def page_text(scores: BundleScores) -> str:
     """The page as text."""
-    style, script = _shipped("score_page.css"), _shipped("score_page.js")
+    style, scripts = _shipped("score_page.css"), (page_text_script(), _shipped("score_page.js"))
+    hashes = " ".join(f"'{inline_hash(script)}'" for script in scripts)
     policy = (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        f"default-src 'none'; img-src data:; style-src '{inline_hash(style)}'; script-src {hashes}; "
         "base-uri 'none'; form-action 'none'"
     )
-    # nothing in it can end its element or begin a comment
-    content = json.dumps(_content(scores), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     head, _, rest = _shipped("score_page.html").partition("<!--style-->")
     body, _, tail = rest.partition("<!--data-->")
     meta = f'<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="{policy}">'
     head = head.replace('<meta charset="utf-8">', meta, 1)
-    inline = f'<script type="application/json" id="data">{content}</script>\n<script>{script}</script>'
+    data = f'<script type="application/json" id="data">{embedded_json(_content(scores))}</script>\n'
+    inline = data + "".join(f"<script>{script}</script>\n" for script in scripts)
     return f"{head}<style>{style}</style>{body}{inline}{tail}"
 
 
@@ -137,7 +135,3 @@ def _short(value: float) -> float:
 
 def _shipped(name: str) -> str:
     return files("abs_classify.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
