@@ -238,7 +238,7 @@ def pull_command(
     signers_file = signers_file or place.signers
     signers = None if signers_file is None else read_signers(signers_file)
     store, remote = Repository.local(home.bundles), Repository.open(place.location)
-    if remote.address.startswith("http:") and "#" not in reference:
+    if remote.address.startswith("http:") and "#" not in reference and signers is None:
         note("http: is not encrypted; whoever is between can change what comes, unless the reference pins its digest")
     for bundle in copy_bundles(reference, remote, store, with_parents=with_parents, signers=signers):
         note(f"{'pulled from' if bundle.is_new else 'already here, as in'} {remote.address}")
