@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from abs_descriptions.bundles.edited import add_edited, write_edit_file
     from abs_descriptions.bundles.exporting import export_bundle
     from abs_descriptions.bundles.format import BundleHeader, Generator
+    from abs_descriptions.bundles.history import list_versions, read_history
     from abs_descriptions.bundles.importing import import_bundles, import_descriptions
     from abs_descriptions.bundles.maintenance import collect_garbage, verify_repository
     from abs_descriptions.bundles.merge import Settling, add_merged, merge_bundles
@@ -102,9 +103,11 @@ __all__ = [
     "import_descriptions",
     "lint_bundle",
     "lint_labels",
+    "list_versions",
     "merge_bundles",
     "open_encoder",
     "read_bundle",
+    "read_history",
     "read_labels",
     "read_signers",
     "rewrite_bundle",
@@ -164,9 +167,11 @@ _MODULES = {
     "import_descriptions": "abs_descriptions.bundles.importing",
     "lint_bundle": "abs_descriptions.linting",
     "lint_labels": "abs_descriptions.linting",
+    "list_versions": "abs_descriptions.bundles.history",
     "merge_bundles": "abs_descriptions.bundles.merge",
     "open_encoder": "abs_descriptions.filtering.encoder_choice",
     "read_bundle": "abs_descriptions.bundles.reader",
+    "read_history": "abs_descriptions.bundles.history",
     "read_labels": "abs_core.labels",
     "read_signers": "abs_descriptions.bundles.signers",
     "sign_bundle": "abs_descriptions.bundles.signatures",

@@ -76,6 +76,7 @@ def test_the_public_names_of_the_description_library_are_there() -> None:
         "datasets ls",
         "bundle ls",
         "bundle show textures",
+        "bundle log textures",
         "bundle validate textures",
         "lint textures",
         "cache ls",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 from bundle_samples import import_texts
-from support import Abs
+from history_samples import make_history
+from support import ROOT, Abs
 
 
 def test_equal_bundles_have_no_difference(abs_command: Abs) -> None:
@@ -55,24 +56,9 @@ def test_one_bundle_is_compared_with_what_it_was_made_of(abs_command: Abs, tmp_p
 
 
 @pytest.fixture
-def own(abs_command: Abs, tmp_path: Path) -> Abs:
-    """With own@1.0.0, two reviews of it and a merge of these."""
-    import_texts(abs_command, "own", "cat\tA cat has wiskers.", "cat\tIt purrs.", "dog\tA dog barks.", "dog\tIt runs.")
-    written = Path(abs_command("bundle", "review", "own", "--out", tmp_path / "reviews").out.split()[0])
-    with written.open(encoding="utf-8-sig", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    for reviewer, decisions in (
-        ("Jane Doe", {0: {"decision": "edit", "new_text": "A cat has whiskers."}, 1: {"decision": "accept"}}),
-        ("Ravi", {2: {"decision": "reject"}, 3: {"decision": "accept"}}),
-    ):
-        path = tmp_path / f"{reviewer}.csv"
-        with path.open("w", encoding="utf-8-sig", newline="") as stream:
-            writer = csv.DictWriter(stream, list(rows[0]))
-            writer.writeheader()
-            writer.writerows({**row, **decisions.get(place, {})} for place, row in enumerate(rows))
-        made = abs_command("bundle", "review", "own@1.0.0", "--read", path, "--reviewer", reviewer, "--fork")
-        assert made.code == 0, made
-    assert abs_command("bundle", "merge", "own@1.1.0", "own@1.2.0").code == 0
+def birds(abs_command: Abs, tmp_path: Path) -> Abs:
+    """With birds@1.0.0, two reviews of it and a merge of these."""
+    make_history(abs_command, tmp_path)
     return abs_command
 
 
@@ -80,98 +66,114 @@ def undated(text: str) -> str:
     return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "DATE", text)
 
 
-def test_a_log_says_what_each_version_was_made_of_and_changed(own: Abs) -> None:
-    ran = own("bundle", "log", "own@1.2.0")
+def test_the_page_shows_what_the_commands_print(
+    birds: Abs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "history.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^\$ abs (bundle .*)\n((?:.*\n)*?)```", page, flags=re.MULTILINE)
+    assert len(blocks) >= 5
+    for command, output in blocks:
+        assert undated(birds(*shlex.split(command)).out) == undated(output), command
+    monkeypatch.setenv("ABS_HOME", str(birds.home))
+    [block] = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    exec(compile(block, "docs/history.md", "exec"), {})
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "sparrow [('A sparrow has a short beak and brown fethers.', 'A sparrow has a short beak and brown feathers.')]",
+        "owl []",
+    ]
+
+
+def test_a_log_says_what_each_version_was_made_of_and_changed(birds: Abs) -> None:
+    ran = birds("bundle", "log", "birds@1.2.0")
     assert undated(ran.out) == (
-        "own@1.2.0  DATE  2 classes, 3 descriptions\n"
+        "birds@1.2.0  DATE  2 classes, 4 descriptions\n"
         "    by Ravi (review)\n"
-        "    from own@1.0.0: -1 sentence in 1 class, 1 accepted\n"
-        "own@1.0.0  DATE  2 classes, 4 descriptions\n"
+        "    from birds@1.0.0: -1 sentence in 1 class, 1 accepted\n"
+        "birds@1.0.0  DATE  2 classes, 5 descriptions\n"
         "    by import not stated\n"
     )
     assert ran.err == "2 other versions of the name; --all shows them too\n"
-    graph = own("bundle", "log", "own").out.splitlines()
-    assert undated(graph[0]) == "* own@1.3.0  DATE  2 classes, 3 descriptions  (latest)"
+    graph = birds("bundle", "log", "birds").out.splitlines()
+    assert undated(graph[0]) == "* birds@1.3.0  DATE  2 classes, 4 descriptions  (latest)"
     assert graph[1:3] == [
-        "|\\    from own@1.1.0: -1 sentence in 1 class, 1 accepted",
-        "| |   from own@1.2.0: ~1 sentence in 1 class, 1 accepted",
+        "|\\    from birds@1.1.0: -1 sentence in 1 class, 1 accepted",
+        "| |   from birds@1.2.0: ~1 sentence in 1 class, 1 accepted",
     ]
-    assert graph == own("bundle", "log", "own@1.0.0", "--all").out.splitlines()
-    cut = own("bundle", "log", "own", "--limit", "1")
+    assert graph == birds("bundle", "log", "birds@1.0.0", "--all").out.splitlines()
+    cut = birds("bundle", "log", "birds", "--limit", "1")
     assert (len(cut.out.splitlines()), cut.err) == (
         3,
         "1 of 4 versions; --limit 4 shows all\n",
     )
-    assert "did you mean 'own'?" in own.refuses("bundle", "log", "onw")
+    assert "did you mean 'birds'?" in birds.refuses("bundle", "log", "brids")
 
 
-def test_a_log_in_json(own: Abs) -> None:
-    own("bundle", "yank", "own@1.3.0", "--reason", "too soon")
-    first, *rest = [json.loads(line) for line in own("bundle", "log", "own@1.3.0", "--json").out.splitlines()]
+def test_a_log_in_json(birds: Abs) -> None:
+    birds("bundle", "yank", "birds@1.3.0", "--reason", "too soon")
+    first, *rest = [json.loads(line) for line in birds("bundle", "log", "birds@1.3.0", "--json").out.splitlines()]
     assert (first["version"], first["yanked"], first["latest"], len(rest)) == ("1.3.0", "too soon", False, 3)
-    assert [(parent["reference"][:9], parent["changes"]["edited"]) for parent in first["parents"]] == [
-        ("own@1.1.0", 0),
-        ("own@1.2.0", 1),
+    assert [(parent["reference"][:11], parent["changes"]["edited"]) for parent in first["parents"]] == [
+        ("birds@1.1.0", 0),
+        ("birds@1.2.0", 1),
     ]
     assert {author["model"] for entry in rest for author in entry["authors"]} == {"Jane Doe", "Ravi", "not stated"}
-    assert "  YANKED: too soon\n" in own("bundle", "log", "own@1.3.0").out
+    assert "  YANKED: too soon\n" in birds("bundle", "log", "birds@1.3.0").out
 
 
-def test_a_listing_has_counts_parents_and_what_a_name_means(own: Abs) -> None:
-    ran = own("bundle", "ls", "own")
-    assert undated(ran.out).replace("DATE            ", "DATE") == (
-        "BUNDLE     CREATED           CLASSES  DESCRIPTIONS  PARENTS       STATUS\n"
-        "own@1.0.0  DATE        2             4\n"
-        "own@1.1.0  DATE        2             4  1.0.0\n"
-        "own@1.2.0  DATE        2             3  1.0.0\n"
-        "own@1.3.0  DATE        2             3  1.1.0, 1.2.0  latest\n"
-    )
+def test_a_listing_has_counts_parents_and_what_a_name_means(birds: Abs) -> None:
+    ran = birds("bundle", "ls", "birds")
+    assert [line.split()[:1] + line.split()[3:] for line in ran.out.splitlines()[1:]] == [
+        ["birds@1.0.0", "2", "5"],
+        ["birds@1.1.0", "2", "5", "1.0.0"],
+        ["birds@1.2.0", "2", "4", "1.0.0"],
+        ["birds@1.3.0", "2", "4", "1.1.0,", "1.2.0", "latest"],
+    ]
     assert ran.err.startswith("4 in ")
-    latest = json.loads(own("bundle", "ls", "--latest", "--json").out)
-    assert [entry["reference"].partition("#")[0] for entry in latest] == ["own@1.3.0", "pets@1.0.0", "textures@1.0.0"]
+    latest = json.loads(birds("bundle", "ls", "--latest", "--json").out)
+    assert [entry["reference"].partition("#")[0] for entry in latest] == ["birds@1.3.0", "pets@1.0.0", "textures@1.0.0"]
     assert [entry["origin"] for entry in latest] == ["store", "shipped", "shipped"]
-    references = own("bundle", "ls", "own", "--latest", "--references").out
+    references = birds("bundle", "ls", "birds", "--latest", "--references").out
     assert references == f"{latest[0]['reference']}\n"
-    assert "did you mean 'own'?" in own.refuses("bundle", "ls", "onw")
-    assert "exclude each other" in own.refuses("bundle", "ls", "--json", "--references")
-    assert "--limit needs --remote" in own.refuses("bundle", "ls", "--limit", "3")
+    assert "did you mean 'birds'?" in birds.refuses("bundle", "ls", "brids")
+    assert "exclude each other" in birds.refuses("bundle", "ls", "--json", "--references")
+    assert "--limit needs --remote" in birds.refuses("bundle", "ls", "--limit", "3")
 
 
 @pytest.mark.parametrize("width", [30, 45, 60, 100])
-def test_a_listing_fits_a_narrow_terminal(own: Abs, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    own("bundle", "yank", "own@1.3.0", "--reason", "half of the sentences are about dogs")
+def test_a_listing_fits_a_narrow_terminal(birds: Abs, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    birds("bundle", "yank", "birds@1.3.0", "--reason", "half of the sentences are about dogs")
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    lines = own("bundle", "ls", "own").out.splitlines()
+    lines = birds("bundle", "ls", "birds").out.splitlines()
     assert all(len(line) <= width for line in lines)
     assert "YANKED" in lines[-1]
     assert ("PARENTS" in lines[0]) == (width == 100)
 
 
 def test_a_push_says_what_stays_behind_and_what_went_apart(
-    own: Abs, shared_cache: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    birds: Abs, shared_cache: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     shared = tmp_path / "shared"
-    pushed = own("bundle", "push", "own@1.1.0", shared)
-    assert f"{shared} lacks what it was made of, own@1.0.0: " in pushed.err
+    pushed = birds("bundle", "push", "birds@1.1.0", shared)
+    assert f"{shared} lacks what it was made of, birds@1.0.0: " in pushed.err
     assert "--with-parents copies it too" in pushed.err
-    apart = own("bundle", "push", "own@1.2.0", shared, "--with-parents")
+    apart = birds("bundle", "push", "birds@1.2.0", shared, "--with-parents")
     assert "lacks what" not in apart.err
     assert apart.err.splitlines()[1] == (
-        f"warning: {shared} also has own@1.1.0, and neither was made of the other: each lacks the other's changes; "
-        f"`abs bundle pull own@1.1.0 {shared}` and `abs bundle merge own@1.2.0 own@1.1.0` join both"
+        f"warning: {shared} also has birds@1.1.0, and neither was made of the other: each lacks the other's changes; "
+        f"`abs bundle pull birds@1.1.0 {shared}` and `abs bundle merge birds@1.2.0 birds@1.1.0` join both"
     )
-    joined = own("bundle", "push", "own@1.3.0", shared)
+    joined = birds("bundle", "push", "birds@1.3.0", shared)
     assert joined.err == f"pushed to {shared}\n"
     theirs = Abs(tmp_path / "theirs", shared_cache, capsys)
     assert (
-        "the local store lacks what it was made of, own@1.1.0, own@1.2.0: "
-        in theirs("bundle", "pull", "own", shared).err
+        "the local store lacks what it was made of, birds@1.1.0, birds@1.2.0: "
+        in theirs("bundle", "pull", "birds", shared).err
     )
-    log = theirs("bundle", "log", "own").out
-    assert re.search(r"    from own@1.1.0#sha256:[0-9a-f]{12}…, which is not here\n", log)
-    assert "lacks" not in theirs("bundle", "pull", "own", shared, "--with-parents").err
-    assert "which is not here" not in theirs("bundle", "log", "own").out
+    log = theirs("bundle", "log", "birds").out
+    assert re.search(r"    from birds@1.1.0#sha256:[0-9a-f]{12}…, which is not here\n", log)
+    assert "lacks" not in theirs("bundle", "pull", "birds", shared, "--with-parents").err
+    assert "which is not here" not in theirs("bundle", "log", "birds").out
 
 
 def test_two_versions_of_one_number_meet(

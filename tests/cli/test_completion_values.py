@@ -42,6 +42,10 @@ def values(home: Path, *arguments: str) -> list[str]:
         (("features", "demo", "--of", ""), ["full-image", "mean", "views"]),
         (("eval", "--bundle", "pet"), ["pets"]),
         (("bundle", "show", "pet"), ["pets"]),
+        (("bundle", "show", "pets@"), ["pets@1.0.0"]),
+        (("bundle", "ls", "pet"), ["pets"]),
+        (("bundle", "diff", "pets", "text"), ["textures"]),
+        (("bundle", "merge", "x", "y", "--version", "m"), ["major", "minor"]),
         (("bundle", "export", "x", "y", "--format", "cl"), ["clip-d", "clip-benchmark"]),
         (("lint", "textu"), ["textures"]),
         (("eval", "--labels", "eurosa"), ["eurosat"]),
@@ -67,6 +71,13 @@ def test_bundles_of_the_users_own_store_are_proposed(tmp_path: Path) -> None:
     store = Repository.local(tmp_path / "bundles")
     store.add(write_version(tmp_path / "own", name="petals").path)
     assert values(tmp_path, "eval", "--bundle", "pet") == ["petals", "pets"]
+
+
+def test_versions_are_proposed_the_newest_first(tmp_path: Path) -> None:
+    store = Repository.local(tmp_path / "bundles")
+    for version in ("1.9.0", "1.10.0"):
+        store.add(write_version(tmp_path / "own", version, "petals").path)
+    assert values(tmp_path, "bundle", "log", "petals@1.") == ["petals@1.10.0", "petals@1.9.0"]
 
 
 def test_the_shell_completes_a_path_where_no_name_fits(tmp_path: Path) -> None:
