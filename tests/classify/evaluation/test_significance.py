@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from abs_classify.evaluation.significance import binomial_tail, mcnemar_exact, newcombe_paired, wilson
+from abs_classify.evaluation.significance import (
+    binomial_tail,
+    crossed_difference,
+    holm,
+    mcnemar_exact,
+    newcombe_paired,
+    smallest_difference,
+    student_tails,
+    wilson,
+)
 
 
 # Newcombe (1998), Stat. Med. 17, 857-872, table I, method 3: four decimals.
@@ -82,3 +91,79 @@ def test_binomial_tail_agrees_with_scipy(successes, trials, chance):
 
 def test_mcnemar_keeps_its_digits_where_p_is_tiny():
     assert mcnemar_exact(20_000, 25_000) == pytest.approx(2 * stats.binom.cdf(20_000, 45_000, 0.5), rel=1e-6)
+
+
+def test_holm_is_that_of_the_textbook():
+    # Holm (1979), section 3: the smallest times the number of tests, the next times one fewer, never falling
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_rejects_what_its_steps_reject(p_values):
+    corrected = holm(p_values)
+    assert all(given <= value <= 1 for given, value in zip(p_values, corrected, strict=True))
+    order = sorted(range(len(p_values)), key=lambda position: p_values[position])
+    rejecting = True
+    for rank, position in enumerate(order):
+        rejecting = rejecting and p_values[position] * (len(order) - rank) < 0.05
+        assert (corrected[position] < 0.05) == rejecting
+
+
+@pytest.mark.parametrize(("images", "discordant"), [(200, 0.1), (1000, 0.3), (50, 0.5)])
+def test_the_smallest_difference_shows_in_four_of_five_tries(images, discordant):
+    difference = smallest_difference(images, discordant)
+    generator = np.random.default_rng(0)
+    first = (discordant + difference) / 2
+    shares = [first, discordant - first, 1 - discordant]
+    tables = generator.multinomial(images, shares, size=2000)
+    # the test of the formula, without the conservatism of the exact one
+    statistic = (tables[:, 0] - tables[:, 1]) / np.sqrt(np.maximum(1, tables[:, 0] + tables[:, 1]))
+    assert 0.76 < (np.abs(statistic) > 1.96).mean() < 0.86
+
+
+def test_few_images_show_no_difference():
+    assert smallest_difference(3, 0.1) == 1.0
+    assert smallest_difference(1000, 0.0) == 1.0
+
+
+@pytest.mark.parametrize("freedom", [1, 1.5, 2, 4, 30.3, 1500, 5000])
+@pytest.mark.parametrize("value", [0.0, 0.3, 2.0, 8.0, 40.0])
+def test_the_tails_of_student_agree_with_scipy(freedom, value):
+    expected = 2 * stats.t.sf(value, freedom)
+    tolerance = {"rel": 1e-5} if freedom < 2000 else {"abs": 2e-4}
+    assert student_tails(value, freedom) == pytest.approx(expected, **tolerance)
+
+
+def crossed(generator, draws, images, image, draw, rest, mean=0.0):
+    return (
+        mean
+        + image * generator.standard_normal(images)
+        + draw * generator.standard_normal((draws, 1))
+        + rest * generator.standard_normal((draws, images))
+    )
+
+
+@pytest.mark.parametrize("spreads", [(0.3, 0.0, 0.2), (0.3, 0.05, 0.1), (0.1, 0.3, 0.1)])
+def test_the_interval_over_images_and_draws_covers_the_mean(spreads):
+    generator = np.random.default_rng(1)
+    results = [crossed_difference(crossed(generator, 5, 60, *spreads)) for _ in range(1000)]
+    covered = np.mean([low <= 0 <= high for _, low, high, _ in results])
+    assert 0.92 < covered < 0.985
+    assert np.mean([p_value < 0.05 for *_, p_value in results]) == pytest.approx(1 - covered, abs=1e-9)
+
+
+def test_draws_that_agree_leave_the_test_of_the_images():
+    generator = np.random.default_rng(2)
+    one_draw = generator.integers(-1, 2, 80).astype(float)
+    mean, low, high, p_value = crossed_difference(np.stack([one_draw] * 3))
+    expected = stats.ttest_1samp(one_draw, 0)
+    assert (mean, p_value) == pytest.approx((one_draw.mean(), expected.pvalue), rel=1e-5)
+    interval = expected.confidence_interval(0.95)
+    assert (low, high) == pytest.approx((interval.low, interval.high), rel=1e-5)
+
+
+def test_no_difference_at_all_is_none():
+    assert crossed_difference(np.zeros((2, 5))) == (0.0, 0.0, 0.0, 1.0)
+    assert crossed_difference(np.ones((2, 5))) == (1.0, 1.0, 1.0, 0.0)
