@@ -137,6 +137,13 @@ class Review {
     this.#take(step, "after");
   }
 
+  /** Clear every decision, one step for undo; how many there were. */
+  clear() {
+    const decided = this.classes.flatMap((group) => this.all(group)).filter((sentence) => this.#decisions.has(sentence.id));
+    if (decided.length) this.decide(decided.map((sentence) => [sentence, undefined]));
+    return decided.length;
+  }
+
   /** Take the last step back; the sentences that it was on, or null. */
   undo() {
     return this.#move(this.#done, this.#undone, "before");

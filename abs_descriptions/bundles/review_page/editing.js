@@ -117,8 +117,8 @@ class AddDialog {
 
   /** What a class is called here: its name, with its id where another class has the same name. */
   #name(group) {
-    const isUnique = this.#review.classes.every((other) => other === group || other.name !== group.name);
-    return isUnique ? group.name : `${group.name} (${group.id})`;
+    const isUnique = this.#review.classes.every((other) => other === group || other.shown !== group.shown);
+    return isUnique ? group.shown : `${group.shown} (${printable(group.id)})`;
   }
 
   #suggest() {

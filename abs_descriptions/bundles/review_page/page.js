@@ -286,6 +286,18 @@ class ReviewPage {
     return this.#say(`${step === "undo" ? "Undone" : "Done again"}${what}`, false);
   }
 
+  #showKeys() {
+    element("keys").showModal();
+    element("keys").querySelector("[value=cancel]").focus();
+  }
+
+  #clearAll() {
+    element("keys").close();
+    const count = this.#review.clear();
+    this.#clearFilters();
+    this.#say(count ? `Cleared ${counted(count, "decision", "decisions")}` : "There is no decision", count > 0);
+  }
+
   #added(sentence) {
     if (!this.#listing.has(sentence)) this.#clearFilters();
     this.#go(sentence);
@@ -411,7 +423,7 @@ class ReviewPage {
     s: () => element("search").select(),
     g: () => this.#findClass(),
     o: () => this.#setOrder(),
-    "?": () => element("keys").showModal(),
+    "?": () => this.#showKeys(),
     Escape: () => (element("side").classList.contains("open") ? this.#closeSide() : this.#clearFilters()),
   };
 
@@ -521,7 +533,8 @@ class ReviewPage {
     click("undo", () => this.#undo("undo"));
     click("redo", () => this.#undo("redo"));
     click("pick", () => (element("side").classList.contains("open") ? this.#closeSide() : this.#openSide()));
-    click("help", () => element("keys").showModal());
+    click("help", () => this.#showKeys());
+    click("clear", () => this.#clearAll());
     click("about", () => element("scores").showModal());
     click("save", () => this.#save());
     click("load", () => element("file").click());

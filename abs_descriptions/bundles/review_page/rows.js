@@ -19,9 +19,10 @@ function make(tag, properties = {}, ...children) {
 
 const isolated = (text) => make("bdi", { textContent: text });
 
-/** A number with its sign, which is a minus and no hyphen. */
-function signed(value, digits = 0) {
-  const text = Math.abs(value).toFixed(digits);
+/** A number with its sign, which is a minus and no hyphen; without `digits` behind the point with three that count. */
+function signed(value, digits = null) {
+  const size = Math.abs(value);
+  const text = size.toFixed(digits ?? Math.max(0, Math.min(6, 2 - Math.floor(Math.log10(size || 1)))));
   return Number(text) === 0 ? text : `${value < 0 ? "−" : "+"}${text}`;
 }
 
@@ -39,7 +40,7 @@ function scoreParts(score, classes) {
     parts.push([`${number(won)} won, ${number(lost)} lost`, "Images that are right only with it, and only without it", ""]);
   }
   if (score.only) parts.push(["only sentence of its class", "There is nothing to compare it with", ""]);
-  if (score.margin !== null) parts.push([`margin ${signed(score.margin, 4)}`, "By how much it raises its own class over the best other one, on the images of its class", ""]);
+  if (score.margin !== null) parts.push([`margin ${signed(score.margin)}`, "By how much it raises its own class over the best other one, on the images of its class", ""]);
   parts.push([`usage ${(100 * score.usage).toFixed(score.usage < 0.01 ? 2 : 1)} %`, "Its share of the weight of all sentences", ""]);
   if (!score.gain && !score.only) parts.push([`changes ${counted(score.changed, "label", "labels")}`, "Images that get another label without it", ""]);
   if (score.pulled.length) {

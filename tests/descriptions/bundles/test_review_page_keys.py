@@ -145,8 +145,16 @@ def test_undo_and_redo(page: Page, tmp_path: Path) -> None:
     page.press("Control+z", "Control+z", "u")
     assert page.run(COUNT) == "0 of 5, 2 classes left"
     assert page.run(TOAST) == "There is nothing to undo"
-    page.press("Control+y", "c")  # done again, then cleared
+    page.press("+")
+    type_text(page, "More.")
+    page.press("Enter", "Shift+J", "r", "?", "Shift+Tab", "Enter")  # clears all
+    assert page.run(TOAST) == "Cleared 2 decisions · u takes it back"
     assert page.run(COUNT) == "0 of 5, 2 classes left"
+    page.press("u")
+    assert page.run(COUNT) == "1 of 5, 2 classes left, 1 added"
+    page.press("u", "u", "Home")
+    page.press("Shift+A", "u", "Control+y", "Home", "c")  # done again, then cleared
+    assert page.run(COUNT) == "2 of 5, 2 classes left"
     page.press("Shift+U")
     assert page.run(TOAST) == "There is nothing to redo"
 

@@ -52,7 +52,7 @@ def scores_of(bundle: Bundle, *, has_truth: bool = True) -> BundleScores:
             class_id="cat",
             text=text,
             gain=gain(*counts) if has_truth else None,
-            margin=0.0123 if has_truth else None,
+            margin=(0.01234, 12.345, -123.45, 0.0)[place] if has_truth else None,
             changed=sum(counts),
             usage=0.1 * place,
             pulled=(PulledImages(class_id="dog", images=4),) if place == 2 else (),
@@ -96,9 +96,9 @@ def test_scores_stand_beside_sentences(page: Page, tmp_path: Path) -> None:
     open_page(page, bundle, scores_of(bundle))
     assert score_lines(page) == [
         "+5.0 points [+2.5, +7.5] 5 won, 0 lost margin +0.0123 usage 0.00 %",
-        "−1.0 points [−3.5, +1.5] 1 won, 2 lost margin +0.0123 usage 10.0 %",
-        "−8.0 points [−10.5, −5.5] 1 won, 9 lost margin +0.0123 usage 20.0 % pulls in 4 DOG",
-        "0.0 points [−2.5, +2.5] 3 won, 3 lost margin +0.0123 usage 30.0 %",
+        "−1.0 points [−3.5, +1.5] 1 won, 2 lost margin +12.3 usage 10.0 %",
+        "−8.0 points [−10.5, −5.5] 1 won, 9 lost margin −123 usage 20.0 % pulls in 4 DOG",
+        "0.0 points [−2.5, +2.5] 3 won, 3 lost margin 0.00 usage 30.0 %",
         "only sentence of its class usage 5.0 %",
     ]
     assert "40 of 50 images right" in page.run("document.querySelector('header.class .score').innerText")
