@@ -39,7 +39,7 @@ from abs_classify.methods.class_texts import (
 from abs_classify.methods.scoring import StreamScorer
 from abs_classify.methods.table import Method, get_method
 from abs_core.descriptions import LabelSpace
-from abs_core.errors import UsageError
+from abs_core.errors import DatasetError, UsageError
 from abs_core.progress import Progress, no_progress
 from abs_core.text import counted
 
@@ -296,7 +296,12 @@ def _set_threads(threads: int | None) -> None:
 
 def _plan_both(old: LabelSpace, new: LabelSpace, dataset: str | Dataset, model: str, options: SweepOptions) -> Sweep:
     opened = open_dataset(dataset) if isinstance(dataset, str) else dataset
-    class_positions(opened, new)  # before the sweep, whose errors speak of several bundles
+    try:
+        class_positions(opened, new)  # before the sweep, whose errors speak of several bundles
+    except DatasetError as error:
+        # a slip in a name has a remedy of its own; class names instead of a bundle are none here
+        remedy = "Use images of the classes of these bundles" if "--labels" in error.remedy else error.remedy
+        raise DatasetError(error.message, remedy=remedy) from error
     return plan_sweep([opened], [model], [old, new], options)
 
 
@@ -523,7 +528,7 @@ class _Comparer:
         details = [record.details for record in results]
         remarks = [f"warning: {text}" for facts in details for text in facts.warnings]
         remarks += [text for facts in details for text in facts.notes]
-        if left_out:
+        if left_out and self._undo:
             remarks.append(
                 f"{counted(left_out, 'change was', 'changes were')} not undone alone, beyond the {self._undo} that "
                 "were; --undo sets how many"

@@ -112,13 +112,14 @@ def command(
         progress=progress,
         **settings,
     )
-    if markdown is not None and not prints_markdown:
-        with atomic_write(markdown) as stream:
-            stream.write(comparison.to_markdown().encode())
     if prints_markdown:
         click.echo(comparison.to_markdown(), nl=False)
     else:
         click.echo(json_text(comparison.to_dict()) if as_json else str(comparison))
+        # after the output: the numbers are not lost where the file cannot be written
+        if markdown is not None:
+            with atomic_write(markdown) as stream:
+                stream.write(comparison.to_markdown().encode())
     if comparison.gain is not None:
         note_work(comparison.work, time.monotonic() - start)
     if not comparison.passed:

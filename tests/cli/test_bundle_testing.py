@@ -63,6 +63,8 @@ def test_the_exit_code_is_1_where_the_test_fails(
     assert failed.err.splitlines()[-1].startswith("failed: the gain is ")
     assert "everything came from the cache" in failed.err
     assert summary.read_text(encoding="utf-8").startswith("## Test of the descriptions\n\n❌ **Failed: ")
+    unwritable = abs_command("bundle", "test", old, new, "--dataset", data, "--markdown", old / "x.md", *options)
+    assert (unwritable.code, "passed: the gain is " in unwritable.out) == (2, True)
     printed = abs_command(
         "bundle", "test", old, new, "--dataset", data, "--max-loss", "100", "--markdown", "-", *options
     )

@@ -152,6 +152,7 @@ def test_only_as_many_changes_are_undone_as_asked_for(bench: Bench, data: Path) 
     none = compared(bench, data, undo=0)
     assert none.gain == comparison.gain
     assert all(entry.alone is None for entry in none.classes)
+    assert not any("undone" in text for text in none.remarks)
 
 
 def test_the_same_sentences_leave_nothing_to_test(tmp_path: Path) -> None:
@@ -169,7 +170,9 @@ def test_what_cannot_be_tested_is_refused(bench: Bench, image_folder: Folder, tm
             compared(bench, data, method=method, views=None)
     with pytest.raises(UsageError, match=r"things@1.0.0.* different label sets: 1 class only in NEW: 'fox'"):
         compared(bench, data, new=space("2", names=(*NAMES, "fox")))
-    with pytest.raises(DatasetError, match=r"'gnu'.* is not a candidate class of things@1.1.0"):
+    with pytest.raises(
+        DatasetError, match=r"'gnu'.* is not a candidate class of things@1.1.0.*Use images of the classes of"
+    ):
         compared(bench, image_folder("other", cat=1, gnu=1))
     (tmp_path / "empty" / "cat").mkdir(parents=True)
     with pytest.raises(DatasetError, match="no image"):
