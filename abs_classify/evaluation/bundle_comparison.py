@@ -38,7 +38,7 @@ from abs_classify.methods.class_texts import (
 )
 from abs_classify.methods.scoring import StreamScorer
 from abs_classify.methods.table import Method, get_method
-from abs_core.descriptions import LabelSpace
+from abs_core.descriptions import Description, LabelSpace
 from abs_core.errors import DatasetError, UsageError
 from abs_core.progress import Progress, no_progress
 from abs_core.text import counted
@@ -261,8 +261,8 @@ def compare_bundles(
         min_gain, max_loss: see ``GainCriteria``.
         method: a row of the table, or its name, that uses descriptions.
         views: how many of each kind, the same for every image; None for the method's own number.
-        undo: up to how many changes are undone alone: first all of a class, then single sentences. Each costs one more
-            scoring of the images, from cached features.
+        undo: up to how many changes are undone alone: first all of a class, then single sentences, those of classes to
+            or from which most labels changed before others. Each costs a scoring from cached features.
         model, limit, stratified, seed, on_error, truncated, attention, device, dtype, batch_size, runtime, threads,
             weights, cache, progress: as in ``evaluate``.
 
@@ -414,6 +414,8 @@ class _Comparer:
         self._before, self._after, self._changes = before, after, changes
         self._evaluator, self._undo = evaluator, undo
         self._method = next(iter(after.plan.methods))
+        old_texts = next(iter(before.plan.methods.values()))
+        self._old_texts = dict(zip(old_texts.class_ids, _texts_by_class(old_texts), strict=True))
         # positions of the new version; the old one may have its classes in another order
         ids = list(after.label_space.names)
         place = {class_id: position for position, class_id in enumerate(ids)}
@@ -429,12 +431,12 @@ class _Comparer:
         by_class: dict[str, list[ChangedSentence]] = {}
         for change in self._changes:
             by_class.setdefault(change.class_id, []).append(change)
-        variants = self._variants(by_class)
-        chosen = list(variants)[: self._undo]
-        known = dict(zip(chosen, self._labels([variants[key] for key in chosen]), strict=True))
+        keys = self._undoable(by_class)
+        chosen = keys[: self._undo]
+        known = dict(zip(chosen, self._labels([self._variant(*key) for key in chosen]), strict=True))
         run = Run.now()
         results = records_of(self._before, run)[0], records_of(self._after, run)[0]
-        left_out = len(variants) - len(chosen)
+        left_out = len(keys) - len(chosen)
         return BundleComparison(
             self._before.label_space.source,
             self._after.label_space.source,
@@ -447,28 +449,40 @@ class _Comparer:
             self._evaluator.work,
         )
 
-    def _variants(self, by_class: Mapping[str, Sequence[ChangedSentence]]) -> dict[tuple[str, int], _Variant]:
-        """What is scored besides: (class id, -1) for all changes of a class, (class id, n) for change n alone."""
-        old_texts = _texts_by_class(next(iter(self._before.plan.methods.values())))
-        old_place = {class_id: position for position, class_id in enumerate(self._before.label_space.names)}
-        variants = {
-            (class_id, -1): _Variant(self._place[class_id], old_texts[old_place[class_id]]) for class_id in by_class
-        }
-        if self._before.label_space.descriptions is None or self._after.label_space.descriptions is None:
-            return variants
-        for number, change in enumerate(self._changes):
-            if len(by_class[change.class_id]) > 1 and (texts := self._texts_without(change)):
-                variants[change.class_id, number] = _Variant(self._place[change.class_id], texts)
-        return variants
+    def _undoable(self, by_class: Mapping[str, Sequence[ChangedSentence]]) -> list[tuple[str, int]]:
+        """What can be undone: (class id, -1) for all changes of a class, then (class id, n) for change n alone.
 
-    def _texts_without(self, change: ChangedSentence) -> tuple[str, ...]:
-        """The texts of the class without one change; none if that leaves none."""
-        class_id, space = change.class_id, self._after.label_space
-        kept = undone([change], (space.descriptions or {}).get(class_id, ()))
-        if not kept:
-            return ()
-        inputs = ClassTextInputs({class_id: space.names[class_id]}, {class_id: kept})
-        return self._method.texts.build(inputs).texts
+        The classes to and from which most labels changed come first.
+        """
+        moved = self._old_labels != self._new_labels
+        labels = np.concatenate([self._old_labels[moved], self._new_labels[moved]])
+        counts = np.bincount(labels, minlength=len(self._place))
+        classes = sorted(by_class, key=lambda class_id: -int(counts[self._place[class_id]]))
+        keys = [(class_id, -1) for class_id in classes]
+        if self._before.label_space.descriptions is None or self._after.label_space.descriptions is None:
+            return keys
+        numbers: dict[str, list[int]] = {class_id: [] for class_id in classes}
+        for number, change in enumerate(self._changes):
+            if len(by_class[change.class_id]) > 1 and not self._is_only(change):
+                numbers[change.class_id].append(number)
+        return keys + [(class_id, number) for class_id in classes for number in numbers[class_id]]
+
+    def _is_only(self, change: ChangedSentence) -> bool:
+        """Whether a sentence was added and is its class's only one, so that there is no "without it"."""
+        return change.kind == "added" and len(self._new_descriptions(change.class_id)) == 1
+
+    def _new_descriptions(self, class_id: str) -> Sequence[Description]:
+        return (self._after.label_space.descriptions or {}).get(class_id, ())
+
+    def _variant(self, class_id: str, number: int) -> _Variant:
+        """The new version without what ``_undoable`` names."""
+        if number < 0:
+            texts = self._old_texts[class_id]
+        else:
+            kept = undone([self._changes[number]], self._new_descriptions(class_id))
+            inputs = ClassTextInputs({class_id: self._after.label_space.names[class_id]}, {class_id: kept})
+            texts = self._method.texts.build(inputs).texts
+        return _Variant(self._place[class_id], texts)
 
     def _labels(self, variants: Sequence[_Variant]) -> list[NDArray[np.int64]]:
         """The labels of each variant; one that is the old version needs no scoring."""
@@ -516,7 +530,7 @@ class _Comparer:
     ) -> SentenceComparison:
         is_single = len(by_class[change.class_id]) == 1
         labels = known.get((change.class_id, -1 if is_single else number))
-        is_only = change.kind == "added" and not self._texts_without(change)
+        is_only = self._is_only(change)
         return SentenceComparison(
             change,
             None if labels is None or is_only else self._paired(labels),
