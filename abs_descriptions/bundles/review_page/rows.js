@@ -130,13 +130,13 @@ function drawChoices(sentence, state, decision, editing) {
   return box;
 }
 
-/** A class beside the list: its name, how much is undecided, and a bar of what is decided. */
+/** A class beside the list: its name, how much is rejected and undecided, and a bar of what is decided. */
 function drawClassButton(row, group, current) {
   const button = row ?? make("button", { type: "button", className: "entry" }, make("bdi"), make("small"), make("i", { "aria-hidden": "true" }));
   const { open, accept, edit, reject, add, total } = group.counts;
   const [name, amount, bar] = button.children;
   name.textContent = group.shown;
-  amount.textContent = open ? number(open) : total ? "✓" : "–";
+  amount.textContent = `${reject ? `${number(reject)}✕ ` : ""}${open ? number(open) : total ? "✓" : "–"}`;
   const share = (count) => `${total ? (100 * count) / total : 0}%`;
   bar.style.setProperty("--accepted", share(accept));
   bar.style.setProperty("--edited", share(accept + edit + add));
