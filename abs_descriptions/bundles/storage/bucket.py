@@ -143,14 +143,24 @@ class BucketStorage(Storage):
         """As for every storage, as far as a second listing shows it: there is no deletion on a condition."""
         if not files:
             return files
-        folders = {file.path.partition("/")[0] for file in files}
-        now = {file for folder in sorted(folders) for file in self.files(folder)}
+        folders = sorted({file.path.partition("/")[0] for file in files})
+        now = {file for folder in folders for file in self.files(folder)}
         unchanged = [file for file in files if file in now]
+        if not unchanged:
+            return []
         try:
-            if unchanged:
-                self._client.rm([f"{self._root}/{file.path}" for file in unchanged])
+            self._client.rm([f"{self._root}/{file.path}" for file in unchanged])
         except Exception as error:
             raise problem_of(error, "remove files from", self.address) from None
+        # S3's client drops what the service says of single files
+        left = {file.path for folder in folders for file in self.files(folder)}.intersection(
+            file.path for file in unchanged
+        )
+        if left:
+            raise StorageError(
+                f"{len(left)} of {len(unchanged)} files could not be removed from {self.address}, such as {min(left)}",
+                remedy="Check that the credentials allow it, on S3 s3:DeleteObject",
+            )
         return unchanged
 
     def _has_bucket(self) -> bool:

@@ -119,6 +119,7 @@ def test_a_wrong_signature_is_refused(change: object, problem: str, tmp_path: Pa
     assert store_of(tmp_path / "b").list() == []
 
 
+@pytest.mark.parametrize("place", ["folder", "hf"], indirect=True)
 @pytest.mark.parametrize("change", [damage, forge])
 def test_what_stands_in_the_place_of_a_signature_gives_way(
     change: object, place: Repository, tmp_path: Path, team: Team

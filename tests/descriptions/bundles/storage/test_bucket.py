@@ -67,6 +67,24 @@ def test_an_old_object_is_written_again_unless_its_manifest_keeps_it(
         assert not written_by_a_push()
 
 
+async def refuse_each(*args: object) -> list[str]:
+    """As s3fs answers where the service refuses each file: it says of none why."""
+    return []
+
+
+def test_files_that_the_service_keeps_are_said(
+    tmp_path: Path, enter: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(tmp_path / "a")
+    with serving_s3(Bucket()) as bucket:
+        enter(s3_environment(bucket))
+        place = Repository.open("s3://team/x")
+        send(tmp_path / "a", place)
+        monkeypatch.setattr("s3fs.S3FileSystem._bulk_delete", refuse_each)
+        with pytest.raises(StorageError, match=r"2 of 2 files could not be removed from s3://team/x, such as objects/"):
+            place.storage.delete(place.storage.files("objects"))
+
+
 def test_a_server_that_ignores_conditions_is_refused(tmp_path: Path, enter: Callable[..., None]) -> None:
     add(tmp_path / "a")
     with serving_s3(Bucket(honours_conditions=False)) as bucket:
