@@ -8,7 +8,7 @@ because a review happens where descriptions are written, without the classifier.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from itertools import groupby
@@ -36,6 +36,10 @@ _SCRIPTS = (
     "editing.js",
     "page.js",
 )
+
+# Of one sentence, and of one list of other classes; the page shows one class less, and that there are more.
+_MAX_EXAMPLES = 8
+_MAX_OTHERS = 5
 
 # Of all photos on a page, in base64: what a mail program takes, and a browser opens at once.
 _MAX_PHOTO_CHARACTERS = 20_000_000
@@ -127,7 +131,7 @@ def _sentence_score(score: SentenceScore, places: Mapping[str, int]) -> dict[str
         "changed": score.changed,
         "usage": score.usage,
         "pulled": _pulled(score.pulled, places),
-        "examples": score.examples,
+        "examples": score.examples[:_MAX_EXAMPLES],
     }
 
 
@@ -147,8 +151,8 @@ def _gain(gain: NetGain | None) -> dict[str, Any] | None:
     return {"won": gain.won, "lost": gain.lost, "images": gain.images, "points": gain.points, **bounds}
 
 
-def _pulled(pulled: Iterable[PulledImages], places: Mapping[str, int]) -> list[list[int]]:
-    return [[places.get(entry.class_id, -1), entry.images] for entry in pulled]
+def _pulled(pulled: Sequence[PulledImages], places: Mapping[str, int]) -> list[list[int]]:
+    return [[places.get(entry.class_id, -1), entry.images] for entry in pulled[:_MAX_OTHERS]]
 
 
 def _scores(scores: BundleScores, places: Mapping[str, int]) -> dict[str, Any]:
@@ -158,13 +162,14 @@ def _scores(scores: BundleScores, places: Mapping[str, int]) -> dict[str, Any]:
             "path": printable(example.path),
             "truth": None if example.true_class is None else places.get(example.true_class, -1),
             "label": places.get(example.label, -1),
-            "image": photo,
+            "image": photos[place],
         }
-        for example, photo in zip(scores.examples, photos, strict=True)
+        if place in photos
+        else None
+        for place, example in enumerate(scores.examples)
     ]
-    right = (
-        "" if scores.right is None else f", {scores.right} right ({100 * scores.right / max(1, scores.images):.1f} %)"
-    )
+    share = 100 * (scores.right or 0) / max(1, scores.images)
+    right = "" if scores.right is None else f", {scores.right} right ({share:.1f} %)"
     facts = {
         "Images": f"{counted(scores.images, 'image', 'images')} of {printable(scores.source)}{right}",
         "Method": printable(scores.method),
@@ -177,18 +182,18 @@ def _scores(scores: BundleScores, places: Mapping[str, int]) -> dict[str, Any]:
     return {"has_truth": scores.has_truth, "facts": list(facts.items()), "remarks": remarks, "examples": examples}
 
 
-def _photos(scores: BundleScores) -> tuple[list[str], int]:
-    """The thumbnail of each example; empty where the page would become too large, the costliest sentences first."""
-    photos = [""] * len(scores.examples)
+def _photos(scores: BundleScores) -> tuple[dict[int, str], int]:
+    """Thumbnails by place, those of the costliest sentences first; how many would make the page too large."""
+    photos: dict[int, str] = {}
     ordered = sorted(scores.sentences, key=lambda score: score.gain.points if score.gain else 0.0)
     room, left_out = _MAX_PHOTO_CHARACTERS, 0
-    for place in dict.fromkeys(place for score in ordered for place in score.examples):
+    for place in dict.fromkeys(place for score in ordered for place in score.examples[:_MAX_EXAMPLES]):
         thumbnail = scores.examples[place].thumbnail
         if len(thumbnail) > room:
             left_out += 1
-            continue
-        photos[place] = thumbnail
-        room -= len(thumbnail)
+        elif thumbnail:
+            photos[place] = thumbnail
+            room -= len(thumbnail)
     return photos, left_out
 
 

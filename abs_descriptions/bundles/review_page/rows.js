@@ -57,7 +57,7 @@ function drawParts(parts) {
 /** The example photos of a sentence, each with what it is and what it gets. */
 function drawPhotos(places, examples, classes) {
   const name = (place) => classes[place]?.shown ?? "another class";
-  const photos = places.map((place) => examples[place]).filter((example) => example?.image);
+  const photos = places.map((place) => examples[place]).filter(Boolean);
   return make("ul", { className: "photos", "aria-label": "Example images" }, ...photos.map(({ path, truth, label, image }) => {
     const says = truth === null ? `gets ${name(label)}` : truth === label ? `${name(truth)}, right` : `${name(truth)}, gets ${name(label)}`;
     const kind = truth === null ? "" : truth === label ? "good" : "bad";
@@ -84,8 +84,8 @@ function classScoreParts({ images, right, over_name: gain, confused }, classes) 
   const parts = [[right === null ? counted(images, "image", "images") : `${number(right)} of ${counted(images, "image", "images")} right`, "", ""]];
   if (gain) parts.push([`${pointsText(gain)} over the name alone`, "Its sentences against “a photo of a …”, 95 % interval", judged(gain)]);
   if (confused.length) {
-    const names = confused.slice(0, 3).map(([place, count]) => `${number(count)} ${classes[place]?.shown ?? "another class"}`);
-    parts.push([`${right === null ? "second best" : "taken for"}: ${names.join(", ")}${confused.length > 3 ? ", …" : ""}`, "", ""]);
+    const names = confused.slice(0, 4).map(([place, count]) => `${number(count)} ${classes[place]?.shown ?? "another class"}`);
+    parts.push([`${right === null ? "second best" : "taken for"}: ${names.join(", ")}${confused.length > 4 ? ", …" : ""}`, "", ""]);
   }
   return parts;
 }
