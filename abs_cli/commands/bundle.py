@@ -18,6 +18,7 @@ from abs_core.text import json_text, printable
 
 if TYPE_CHECKING:
     from abs_descriptions.bundles import Bundle, BundleHeader
+    from abs_descriptions.bundles.repository import Repository
 
 __all__ = ["command"]
 
@@ -81,13 +82,14 @@ def show_command(home: Home, reference: str, class_label: str | None, as_json: b
     from abs_descriptions.bundles.repository import Repository
     from abs_descriptions.bundles.versions import find_bundle
 
-    bundle = find_bundle(Repository.local(home.bundles), reference)
+    store = Repository.local(home.bundles)
+    bundle = find_bundle(store, reference)
     class_id = None if class_label is None else bundle.header.label_set.resolve(class_label).id
     if as_json:
         for line in _json_lines(bundle, class_id):
             click.echo(json_text(json.loads(line)))
         return
-    click.echo("\n".join(_header_lines(bundle)))
+    click.echo("\n".join(_header_lines(store, bundle)))
     names = bundle.header.label_set.names
     current = None
     for record in bundle.records():
@@ -109,17 +111,23 @@ def _json_lines(bundle: Bundle, class_id: str | None) -> Iterator[str]:
             yield serialize_record(record)
 
 
-def _header_lines(bundle: Bundle) -> Iterable[str]:
+def _header_lines(store: Repository, bundle: Bundle) -> Iterable[str]:
+    from abs_descriptions.bundles.history import has_version
+
     header = bundle.header
+    sources = [record.provenance for record in bundle.records()]
+    accepted = sum(source.accepted_by is not None for source in sources)
+    edited = sum(source.edited_by is not None for source in sources)
+    reviewed = f" ({accepted} accepted, {edited} edited)" if accepted or edited else ""
     yield printable(bundle.reference)
     yield f"  created    {header.created}"
     yield f"  label set  {printable(header.label_set.name)}, {_count_classes(header)}"
-    yield f"  records    {header.counts.records}, rejected {header.counts.rejected}"
+    yield f"  records    {header.counts.records}{reviewed}, rejected {header.counts.rejected}"
     for generator in header.generators:
         yield f"  generator  {printable(generator.backend)} {printable(generator.model or '')}"
     yield f"  license    {printable(header.license)}"
     for parent in header.parents:
-        yield f"  parent     {printable(parent)}"
+        yield f"  parent     {printable(parent)}{'' if has_version(store, parent) else ' (not here)'}"
     if not header.complete:
         yield "  PARTIAL: a class has no description, or the run that wrote them ended early"
 

@@ -233,13 +233,15 @@ def _pair(home: Home, old: str, new: str | None) -> tuple[Bundle, Bundle]:
 
 
 def _text_lines(labels: LabelChange, changes: Iterator[ClassChange], stat: bool) -> Iterator[str]:
-    from abs_descriptions.bundles.change_view import change_lines, label_lines, stat_lines
+    from abs_descriptions.bundles.change_view import change_lines, label_lines, label_summary, stat_lines
 
     style = text_style()
-    yield from label_lines(labels)
     if stat:
+        if labels.differs:
+            yield f" label set: {label_summary(labels)}"
         yield from stat_lines(changes, style)
         return
+    yield from label_lines(labels)
     for change in changes:
         yield from change_lines(change, style)
 

@@ -17,3 +17,6 @@ def command(shell: str) -> None:
     completer = get_completion_class(shell)
     assert completer is not None  # the choice above lists click's own shells
     click.echo(completer(cli, {}, "abs", "_ABS_COMPLETE").source())
+    if shell == "bash":
+        # bash breaks words at "@" for the names of hosts, and NAME@VERSION is one word
+        click.echo("COMP_WORDBREAKS=${COMP_WORDBREAKS//@}")

@@ -20,11 +20,11 @@ from abs_core.descriptions import Description
 from abs_core.text import counted, printable
 from abs_descriptions.bundles.diff import ChangeCounts, ClassChange, LabelChange, altered_fields, show_note
 
-__all__ = ["TextStyle", "change_lines", "label_lines", "log_line", "stat_lines", "word_changes"]
+__all__ = ["TextStyle", "change_lines", "label_lines", "label_summary", "log_line", "stat_lines", "word_changes"]
 
 # Below this width an edit is shown as two lines, the old text above the new one.
 _LEAST_SIDE_BY_SIDE = 60
-_LEAST_BAR = 10
+_LEAST_BAR, _LEAST_WIDTH = 10, 30
 
 _NOUNS = {
     frozenset(["sentence"]): ("sentence", "sentences"),
@@ -79,6 +79,17 @@ def label_lines(change: LabelChange) -> Iterator[str]:
         yield f"note: {printable(class_id)} from {show_note(was)} to {show_note(now)}"
 
 
+def label_summary(labels: LabelChange) -> str:
+    """A label set's change on one line: "2 new classes, 1 class gone"."""
+    parts = (
+        (len(labels.added), "new class", "new classes"),
+        (len(labels.removed), "class gone", "classes gone"),
+        (len(labels.renamed), "class renamed", "classes renamed"),
+        (len(labels.noted), "note changed", "notes changed"),
+    )
+    return ", ".join(counted(number, one, many) for number, one, many in parts if number)
+
+
 def change_lines(change: ClassChange, style: TextStyle = _PLAIN) -> Iterator[str]:
     """A class's change: its name, then what is gone (-), new (+), edited (~, old | new) and otherwise altered (=)."""
     title = f"{printable(change.name)} ({printable(change.class_id)})"
@@ -96,10 +107,11 @@ def change_lines(change: ClassChange, style: TextStyle = _PLAIN) -> Iterator[str
 def _alterations(old: Description, new: Description) -> list[str]:
     accepted = new.provenance.accepted_by
     fields = altered_fields(old, new)
-    if accepted is None or accepted == old.provenance.accepted_by:
+    if accepted == old.provenance.accepted_by:
         return fields
     is_more = replace(old.provenance, accepted_by=accepted) != new.provenance
-    return ["accepted", *(field for field in fields if field != "provenance" or is_more)]
+    verdict = "no longer accepted" if accepted is None else "accepted"
+    return [verdict, *(field for field in fields if field != "provenance" or is_more)]
 
 
 def stat_lines(changes: Iterable[ClassChange], style: TextStyle = _PLAIN) -> Iterator[str]:
@@ -110,10 +122,10 @@ def stat_lines(changes: Iterable[ClassChange], style: TextStyle = _PLAIN) -> Ite
     sizes = [sum(number for _, number in _signs(counts)) for _, _, counts in rows]
     if not rows:
         return
-    digits = len(str(max(sizes)))
+    digits, width = len(str(max(sizes))), max(style.width, _LEAST_WIDTH)
     widest = max(map(cell_len, titles))
-    name_width = min(widest, max(style.width - digits - 5 - _LEAST_BAR, style.width // 2))
-    bar_width = max(style.width - name_width - digits - 5, _LEAST_BAR)
+    name_width = min(widest, max(width - digits - 5 - _LEAST_BAR, width // 2))
+    bar_width = max(width - name_width - digits - 5, _LEAST_BAR)
     # every sign that occurs has a mark, however few of how many
     scale = 1.0 if max(sizes) <= bar_width else (bar_width - 3) / max(sizes)
     total = ChangeCounts()

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from abs_core.text import counted, printable
-from abs_descriptions.bundles.change_view import TextStyle, log_line
-from abs_descriptions.bundles.diff import LabelChange
+from abs_descriptions.bundles.change_view import TextStyle, label_summary, log_line
 from abs_descriptions.bundles.format import Generator
 from abs_descriptions.bundles.history import History, HistoryEntry, ParentChange
 
@@ -91,18 +90,8 @@ def _absence(change: ParentChange) -> str:
 def _change_text(change: ParentChange) -> str:
     if change.counts is None:
         return f"not compared: {printable(change.problem or '', 200)}"
-    labels = "" if change.labels is None else _label_text(change.labels)
+    labels = "" if change.labels is None else label_summary(change.labels)
     return f"{log_line(change.counts)}{'; ' if labels else ''}{labels}"
-
-
-def _label_text(labels: LabelChange) -> str:
-    parts = (
-        (len(labels.added), "new class", "new classes"),
-        (len(labels.removed), "class gone", "classes gone"),
-        (len(labels.renamed), "class renamed", "classes renamed"),
-        (len(labels.noted), "note changed", "notes changed"),
-    )
-    return ", ".join(counted(number, one, many) for number, one, many in parts if number)
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,16 @@ def test_a_log_says_what_each_version_was_made_of_and_changed(birds: Abs) -> Non
     assert "did you mean 'birds'?" in birds.refuses("bundle", "log", "brids")
 
 
+def test_a_bundle_is_shown_with_its_reviews_and_where_its_parents_are(birds: Abs) -> None:
+    shown = birds("bundle", "show", "birds@1.1.0").out
+    assert "  records    5 (1 accepted, 1 edited), rejected 1\n" in shown
+    assert "(not here)" not in shown
+    assert birds("bundle", "rm", "birds@1.0.0", "--yes", "--force").code == 0
+    assert re.search(
+        r"  parent     birds@1\.0\.0#sha256:[0-9a-f]{64} \(not here\)\n", birds("bundle", "show", "birds@1.1.0").out
+    )
+
+
 def test_a_log_in_json(birds: Abs) -> None:
     birds("bundle", "yank", "birds@1.3.0", "--reason", "too soon")
     first, *rest = [json.loads(line) for line in birds("bundle", "log", "birds@1.3.0", "--json").out.splitlines()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 import pytest
 from bundle_samples import write_version
 from click.shell_completion import CompletionItem, ShellComplete
-from support import ROOT
+from support import ROOT, Abs
 
 from abs_classify.methods.table import METHODS
 from abs_classify.models import attention
@@ -127,3 +128,17 @@ def test_completion_loads_nothing_heavy(tmp_path: Path) -> None:
     run = [sys.executable, "-c", code]
     done = subprocess.run(run, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_a_version_is_one_word_for_bash(abs_command: Abs, tmp_path: Path) -> None:
+    script = tmp_path / "completion.bash"
+    script.write_text(abs_command("completion", "bash").out)
+    done = subprocess.run(
+        ["bash", "--norc", "-c", f'COMP_WORDBREAKS=" @:"; source {script}; echo "[$COMP_WORDBREAKS]"; complete -p abs'],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("[ :]\ncomplete ")
+    assert "COMP_WORDBREAKS=${" not in abs_command("completion", "zsh").out

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from abs_core.descriptions import Description
+from abs_core.descriptions import Description, Provenance
 from abs_descriptions.bundles.change_view import (
     TextStyle,
     change_lines,
     label_lines,
+    label_summary,
     log_line,
     stat_lines,
     word_changes,
@@ -114,6 +115,27 @@ def test_bars_and_names_fit_the_width() -> None:
     assert first.index("|") == second.index("|")
 
 
+@pytest.mark.parametrize("width", [0, 1, 20])
+def test_no_width_is_too_narrow(width: int) -> None:
+    rows = [change("x" * 90, added=sentences(*map(str, range(900)))), EDIT]
+    assert len(list(stat_lines(rows, TextStyle(width)))) == 3
+    assert len(list(change_lines(EDIT, TextStyle(width)))) == 3
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fields"),
+    [
+        (Provenance("g"), Provenance("g", accepted_by="review"), "accepted"),
+        (Provenance("g", accepted_by="review"), Provenance("g"), "no longer accepted"),
+        (Provenance("g"), Provenance("h", accepted_by="review"), "accepted, provenance"),
+        (Provenance("g"), Provenance("h"), "provenance"),
+    ],
+)
+def test_what_a_reviewer_accepted_is_said(before: Provenance, after: Provenance, fields: str) -> None:
+    altered = ((Description("A.", provenance=before), Description("A.", provenance=after)),)
+    assert list(change_lines(change(altered=altered)))[1:] == [f"  = A. [{fields}]"]
+
+
 def test_classes_of_one_name_are_told_apart() -> None:
     rows = [ClassChange(name, "crane", sentences("A."), (), (), (), 0, 0, 0) for name in ("bird", "machine")]
     assert [line.partition("|")[0].strip() for line in stat_lines(rows)][:2] == ["crane (bird)", "crane (machine)"]
@@ -145,3 +167,4 @@ def test_label_sets_that_differ() -> None:
         "note: cat from none to 'the\\u202epet'",
     ]
     assert not list(label_lines(LabelChange((), (), (), ())))
+    assert label_summary(labels) == "1 new class, 1 class gone, 1 class renamed, 1 note changed"
