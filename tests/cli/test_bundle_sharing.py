@@ -170,7 +170,8 @@ def test_a_folder_needs_no_package(tmp_path: Path) -> None:
     entry = add(tmp_path / "a")
     code = (
         "import sys\n"
-        "for name in ('fsspec', 's3fs', 'gcsfs', 'huggingface_hub', 'aiohttp', 'cryptography'): sys.modules[name] = None\n"
+        "names = ('fsspec', 's3fs', 'gcsfs', 'huggingface_hub', 'aiohttp', 'cryptography')\n"
+        "sys.modules.update(dict.fromkeys(names))\n"
         "from abs_cli.main import main\n"
         "main(sys.argv[1:])\n"
     )
