@@ -50,8 +50,9 @@ def summary_text(comparison: BundleComparison) -> str:
     lines += [printable(f"{name} {value}") for name, value in _facts(comparison)]
     lines += ["", *_gain_lines(comparison, gain), "", comparison.verdict]
     for title, classes in _class_groups(comparison):
-        body = [[entry.name, *_class_cells(entry)] for entry in classes]
-        lines += ["", f"{title}:", *aligned(["class", *_CLASS_HEADER], body, 2)]
+        header, body = _class_table(classes)
+        rows = [[entry.name, *cells] for entry, cells in zip(classes, body, strict=True)]
+        lines += ["", f"{title}:", *aligned(header, rows, 1)]
     for title, sentences in _sentence_groups(comparison):
         lines += ["", f"{title}:", *(line for entry in sentences for line in _sentence_lines(comparison, entry))]
     lines += ["", *(printable(_line(text)) for text in _notes(comparison))]
@@ -81,8 +82,9 @@ def summary_markdown(comparison: BundleComparison) -> str:
         f"| **gain** | **{difference_text(gain)}** | {_won_lost(gain)} |",
     ]
     for title, classes in _class_groups(comparison):
-        lines += ["", f"### {_sentence(title)}", "", *_table(["class", *_CLASS_HEADER])]
-        lines += [_row([_markdown(entry.name), *_class_cells(entry)]) for entry in classes]
+        header, body = _class_table(classes)
+        lines += ["", f"### {_sentence(title)}", "", *_table(header, left=1)]
+        lines += [_row([_markdown(entry.name), *cells]) for entry, cells in zip(classes, body, strict=True)]
     for title, sentences in _sentence_groups(comparison):
         lines += ["", f"### {_sentence(title)}", "", *_table(["class", "change", "sentence", *_ALONE_HEADER], left=3)]
         lines += [_row(_sentence_cells(comparison, entry)) for entry in sentences]
@@ -180,6 +182,7 @@ def _won_lost(gain: PairedComparison) -> str:
 
 
 _CLASS_HEADER = ("change", "won alone [95 %]", "images", "right before", "after", "won", "lost", "gain [95 %]")
+_OF_CHANGES = 2  # the first columns, which say something of classes that changed
 _ALONE_HEADER = ("won", "lost", "won alone [95 %]")
 
 
@@ -213,6 +216,12 @@ def _class_rank(entry: ClassComparison) -> tuple[float, ...]:
         return (0.0,)
     net, moved = alone.first_only - alone.second_only, alone.first_only + alone.second_only
     return -abs(net), net, -moved
+
+
+def _class_table(classes: Sequence[ClassComparison]) -> tuple[list[str], list[list[str]]]:
+    """The header, and the cells after the name of each class; what changed only of classes that changed."""
+    first = 0 if any(entry.is_changed for entry in classes) else _OF_CHANGES
+    return ["class", *_CLASS_HEADER[first:]], [_class_cells(entry)[first:] for entry in classes]
 
 
 def _class_cells(entry: ClassComparison) -> list[str]:
@@ -287,7 +296,7 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _table(header: Sequence[str], left: int = 2) -> list[str]:
+def _table(header: Sequence[str], left: int) -> list[str]:
     return [_row(header), "|" + "|".join(":--" if place < left else "--:" for place in range(len(header))) + "|"]
 
 
