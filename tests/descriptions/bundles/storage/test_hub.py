@@ -125,3 +125,20 @@ def test_a_hub_that_keeps_failing_is_named(
             take(tmp_path / "b", "hf://datasets/org/pets")
         assert len(hub.requests) == requests
     assert remedy in refused.value.remedy
+
+
+def test_nothing_is_removed_after_a_commit_that_was_not_seen(tmp_path: Path, enter: Callable[..., None]) -> None:
+    add(tmp_path / "a")
+    hub = Hub(datasets={"org/pets": [{}]})
+    with serving_hub(hub):
+        enter(hub_environment(hub, tmp_path))
+        place = opened("hf://datasets/org/pets")
+        send(tmp_path / "a", place)
+        listed = place.storage.files("objects")
+        hub.datasets["org/pets"].append({**hub.datasets["org/pets"][-1], "notes.txt": b"x"})
+        with pytest.raises(StorageError, match="was just changed; nothing was removed"):
+            place.storage.delete(listed)
+        assert len(hub.datasets["org/pets"]) == 3
+        with pytest.raises(UsageError, match="is a commit, which cannot change"):
+            pinned = opened(f"hf://datasets/org/pets@{commit_name('org/pets', 1)}")
+            pinned.storage.delete(pinned.storage.files("objects"))
