@@ -9,7 +9,7 @@ from functools import cached_property
 
 from abs_core.errors import AbsError, BundleError, StorageError
 from abs_descriptions.bundles.manifest import Manifest
-from abs_descriptions.bundles.reader import Bundle, read_bundle, read_header
+from abs_descriptions.bundles.reader import Bundle, read_bundle, read_summary
 from abs_descriptions.bundles.references import parse_reference
 from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.versions import shipped_bundles
@@ -75,7 +75,7 @@ def read_ancestry(repository: Repository, bundles: Iterable[Bundle]) -> Ancestry
 
 def _parents_of(repository: Repository, reference: str) -> Sequence[str] | None:
     try:
-        return read_header(repository.path(reference)).parents
+        return read_summary(repository.path(reference)).parents
     except AbsError:
         shipped = shipped_bundles().get(parse_reference(reference).name)
     if shipped is None:
@@ -94,7 +94,7 @@ def unmerged_descendants(repository: Repository, bundle: Bundle) -> list[Manifes
     for version in repository.versions(bundle.header.name):
         with suppress(BundleError, StorageError):  # one that cannot be read has no changes to lose
             manifest = repository.resolve(f"{bundle.header.name}@{version}")
-            parents[str(manifest)] = read_header(repository.path(manifest)).parents
+            parents[str(manifest)] = read_summary(repository.path(manifest)).parents
             if repository.yank_of(manifest) is None:
                 usable[str(manifest)] = manifest
     ancestry = Ancestry(parents)
