@@ -139,6 +139,7 @@ def test_nothing_is_removed_after_a_commit_that_was_not_seen(tmp_path: Path, ent
         with pytest.raises(StorageError, match="was just changed; nothing was removed"):
             place.storage.delete(listed)
         assert len(hub.datasets["org/pets"]) == 3
+        pinned = opened(f"hf://datasets/org/pets@{commit_name('org/pets', 1)}").storage
+        listed = pinned.files("objects")
         with pytest.raises(UsageError, match="is a commit, which cannot change"):
-            pinned = opened(f"hf://datasets/org/pets@{commit_name('org/pets', 1)}")
-            pinned.storage.delete(pinned.storage.files("objects"))
+            pinned.delete(listed)
