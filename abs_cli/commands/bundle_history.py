@@ -25,7 +25,7 @@ __all__ = ["diff_command", "list_command", "log_command"]
 _HEADINGS = ("BUNDLE", "CREATED", "CLASSES", "DESCRIPTIONS", "PARENTS", "STATUS")
 # What goes first where a terminal is narrow.
 _DISPENSABLE = ("PARENTS", "CLASSES", "DESCRIPTIONS", "CREATED")
-_LEAST_STATUS = 12
+_LEAST_STATUS = 16
 
 
 @click.command("ls")
@@ -179,7 +179,7 @@ def log_command(home: Home, reference: str, every: bool, limit: int, as_json: bo
 
 @click.command("diff")
 @click.argument("old", metavar="[OLD]", shell_complete=complete_bundle)
-@click.argument("new", required=False, shell_complete=complete_bundle)
+@click.argument("new", metavar="NEW", required=False, shell_complete=complete_bundle)
 @click.option("--stat", is_flag=True, help="Show only how much differs: a line for each class, and the total.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines: the label sets, then each class that differs.")
 @click.pass_obj

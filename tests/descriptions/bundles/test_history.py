@@ -200,6 +200,10 @@ class TestForks:
         ours, place = add(tmp_path / "a", "Ours.", "1.5.0"), Repository.open(str(tmp_path / "shared"))
         assert [fork.version for fork in find_forks(store_of(tmp_path / "a"), place, ours)] == ["2.0.0"]
 
+    def test_a_place_that_cannot_be_listed_has_none(self, tmp_path: Path) -> None:
+        ours = add(tmp_path / "a")
+        assert find_forks(store_of(tmp_path / "a"), Repository.open(str(tmp_path / "nowhere")), ours) == []
+
 
 def test_a_version_is_here_in_the_store_or_shipped(store: Repository) -> None:
     assert has_version(store, str(store.resolve("own")))
