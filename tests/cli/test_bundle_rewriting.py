@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from torch.nn.functional import normalize
 from abs_classify.encoding.encoder import encode_texts
 from abs_classify.models.registry import load_model
 from abs_descriptions.bundles.repository import Repository
+from abs_descriptions.rewriting.pair_prompts import shipped_pair_sets
 
 pytest.importorskip("openai")
 
@@ -128,12 +130,25 @@ def test_a_gain_on_the_other_half_adds_a_version(rewrite: Rewrite, photos: Path,
     assert "warning: 20 of the 20 images" in again.err
 
 
-def test_no_gain_adds_none_and_says_what_was_measured(rewrite: Rewrite, photos: Path) -> None:
-    rewrite.server.behave = lambda name, body: completion(pair_text(body["messages"][-1]["content"], 1))
-    ran = rewrite("--dataset", f"imagefolder:{photos}", "--per-class", "1")
-    assert ran.code in (0, 1)
-    value = json.loads(rewrite("--dataset", f"imagefolder:{photos}", "--per-class", "1", "--json").out)
-    assert (ran.code == 1) == (value["outcome"] == "no gain") == (value["bundle"] is None)
+def test_the_help_lists_the_prompt_sets(abs_command: Abs) -> None:
+    said = re.split(r"[\s,]+", abs_command("bundle", "rewrite", "--help").out)
+    assert {*shipped_pair_sets()} <= set(said)
+
+
+def test_no_gain_adds_none_and_says_what_was_measured(rewrite: Rewrite, tmp_path: Path) -> None:
+    for number in range(8):
+        # all alike, so that what wins an image of one class loses one of the other
+        image = Image.new("RGB", (40, 40), (90, 90, 90))
+        image.putpixel((0, 0), (90, 90, number))
+        path = tmp_path / "same" / ("crane", "heron")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+    ran = rewrite("--dataset", f"imagefolder:{tmp_path / 'same'}", "--per-class", "1")
+    assert ran.code == 1
+    assert "2 new descriptions of 2 wanted; 0 chosen" in ran.out
+    assert "none wins an image on the half on which to choose: no version was added" in ran.out
+    assert "used: " in ran.out
+    assert [manifest.version for manifest in rewrite.store.list("birds")] == ["1.0.0"]
 
 
 def test_images_alone_give_a_review_file(rewrite: Rewrite, photos: Path) -> None:
@@ -151,6 +166,11 @@ def test_images_alone_give_a_review_file(rewrite: Rewrite, photos: Path) -> None
     assert [row["decision"] for row in rows] == ["", "", "add", "add", "add", "add"]
     assert all(row["new_text"] for row in rows[2:])
     assert [manifest.version for manifest in rewrite.store.list("alike")] == ["1.0.0"]
+    sheet = rewrite.folder / "proposals" / "alike-1.0.0-proposals.csv"
+    read = rewrite.run("bundle", "review", "alike", "--read", sheet, "--reviewer", "Jane", "--name", "reviewed")
+    assert read.code == 0, read
+    reviewed = {record.text for record in rewrite.store.read("reviewed").records()}
+    assert reviewed == {"It has long legs.", *(row["new_text"] for row in rows[2:])}
     paid = len(rewrite.server.seen)
     assert rewrite(*options, "--add", bundle="alike").code == 0
     assert [manifest.version for manifest in rewrite.store.list("alike")] == ["1.0.0", "1.1.0"]
