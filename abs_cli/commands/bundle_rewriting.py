@@ -264,6 +264,8 @@ def _conclusion(summary: RewriteSummary) -> str:
         return "a new version was added" if summary.is_new else "unchanged: the store has this version already"
     if outcome == "proposed":
         return f"proposed in {', '.join(map(str, summary.files))}; no gain was measured, no version was added"
+    if not summary.candidates and outcome == "no gain":
+        return "no description tells two classes apart: no version was added"
     if outcome == "no gain" and summary.test is None:
         return "none wins an image on the half on which to choose: no version was added, the other half is unused"
     if outcome == "no gain":

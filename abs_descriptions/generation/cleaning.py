@@ -234,6 +234,8 @@ class RejectionReason(StrEnum):
     REFUSAL = "refusal"
     OTHER_NAME = "names another class"
     """It names the class that it is to be told from, so that it would draw in the images of that class."""
+    SAID_OF_BOTH = "said of both classes"
+    """With the names exchanged it is a description of the class that it is to be told from. Given by ``rewriting``."""
     NOT_VISUAL = "not visual"
     """It says nothing that a picture shows: history, use, behaviour, opinion."""
     SURPLUS = "surplus"

@@ -21,9 +21,10 @@ from abs_core.labels import LabelSet
 from abs_core.progress import Progress
 from abs_core.remarks import Remark, RemarkCounter
 from abs_descriptions.bundles import Bundle, Generator
-from abs_descriptions.generation.cleaning import CleaningRules
+from abs_descriptions.generation.cleaning import CleaningRules, RejectionReason, description_key
 from abs_descriptions.generation.cost import Budget, Prices
 from abs_descriptions.generation.journal import Journal
+from abs_descriptions.generation.naming import NameMatcher
 from abs_descriptions.generation.pipeline import GenerationMonitor, journals_beside, nothing_usable, open_journal
 from abs_descriptions.generation.plan import PromptedClass
 from abs_descriptions.generation.prompts import article, full_name, read_prompts, shipped_prompt_sets
@@ -283,17 +284,16 @@ class CandidateWriter:
         generators: dict[str, Generator] = {}
         if second is not None:
             descriptions, rejections = iter(second.descriptions), iter(second.rejected)
-            seen = set[tuple[str, str]]()
-            for line, (confusion, _, _) in zip(second.report, _directions(asked, differences), strict=True):
+            by_direction = list[tuple[Confusion, str, list[Description]]]()
+            for line, (confusion, _, other) in zip(second.report, _directions(asked, differences), strict=True):
                 generator = _with_reason(second.generator, confusion)
                 generators[generator.id] = generator
-                for record in islice(descriptions, line.accepted):
-                    if (record.class_id, record.text) not in seen:
-                        seen.add((record.class_id, record.text))
-                        candidates.append(Candidate(confusion, _from_generator(record, generator.id)))
+                accepted = [_from_generator(record, generator.id) for record in islice(descriptions, line.accepted)]
+                by_direction.append((confusion, other, accepted))
                 for refused in islice(rejections, sum(line.rejected.values())):
                     source = replace(refused.provenance, generator=generator.id)
                     rejected.append(replace(refused, provenance=source))
+            self._sort_out(by_direction, candidates, rejected)
         last = first if second is None else second
         remarks = RemarkCounter((*first.remarks, *(second.remarks if second else ())))
         for pair in (pair for pair, texts in differences.items() if not texts):
@@ -311,6 +311,37 @@ class CandidateWriter:
             run.cost,
             remarks.remarks,
         )
+
+    def _sort_out(
+        self,
+        by_direction: Sequence[tuple[Confusion, str, Sequence[Description]]],
+        candidates: list[Candidate],
+        rejected: list[Rejection],
+    ) -> None:
+        """Take each description once, and none that is said of the other class of its pair as well.
+
+        Args:
+            by_direction: of each class of each pair the confusion, the other class and what was written.
+            candidates, rejected: get the descriptions.
+        """
+        said = dict[tuple[Confusion, str], set[str]]()
+        for confusion, other, records in by_direction:
+            class_id = confusion.first if other == confusion.second else confusion.second
+            texts = [*self._texts[class_id], *(record.text for record in records)]
+            said[confusion, class_id] = {self._key(class_id, text) for text in texts}
+        seen = set[tuple[str, str]]()
+        for confusion, other, records in by_direction:
+            for record in records:
+                if self._key(record.class_id, record.text) in said[confusion, other]:
+                    reason = RejectionReason.SAID_OF_BOTH.value
+                    rejected.append(Rejection(record.class_id, record.text, reason, record.provenance))
+                elif (record.class_id, record.text) not in seen:
+                    seen.add((record.class_id, record.text))
+                    candidates.append(Candidate(confusion, record))
+
+    def _key(self, class_id: str, text: str) -> str:
+        label = self._labels.by_id[class_id]
+        return description_key(text, NameMatcher(label.name, label.aliases))
 
 
 class _Run:

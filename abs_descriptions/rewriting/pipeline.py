@@ -51,7 +51,7 @@ class RewriteOutcome(StrEnum):
     KEPT = "kept"
     """A child version, which passed its test; or, without true classes, was asked for."""
     NO_GAIN = "no gain"
-    """Measured, and no version was added."""
+    """Nothing helps, or nothing tells two classes apart, and no version was added."""
     PROPOSED = "proposed"
     """Without true classes: in a review file."""
     NO_CONFUSION = "no confusion"
@@ -227,8 +227,10 @@ def rewrite_bundle(
         candidates=written.candidates,
         written=written,
     )
-    if written.stop is not None or not written.candidates:
+    if written.stop is not None:
         return summary
+    if not written.candidates:
+        return replace(summary, outcome=RewriteOutcome.NO_GAIN)
     return run.judged(summary) if judge.has_truth else run.proposed(summary)
 
 

@@ -200,6 +200,33 @@ def test_a_pair_that_nothing_tells_apart_is_left_out(rewrite: Rewriting) -> None
     assert "stork and crane" in str(summary.written.remarks[-1])
 
 
+def test_what_is_said_of_both_classes_tells_nothing(rewrite: Rewriting) -> None:
+    def rule(question: str, sample: int) -> Reply:
+        if sample or "What tells" not in question:
+            return pair_answer(question, sample)
+        return Reply(f"A {question.split()[2]} has broad wings.", "stop", 20, 10)
+
+    written = rewrite(ScriptedJudge(), PairScript(rule)).written
+    assert not any("broad wings" in entry.description.text for entry in written.candidates)
+    assert [entry.text for entry in written.rejected if entry.reason == "said of both classes"] == [
+        "A crane has broad wings.", "A heron has broad wings.", "A stork has broad wings.", "A crane has broad wings."
+    ]  # fmt: skip
+
+
+def test_descriptions_of_both_classes_alone_are_no_gain(rewrite: Rewriting) -> None:
+    provider = PairScript(
+        lambda question, sample: (
+            Reply(f"A {question.split()[2]} has {sample} broad wings.", "stop", 20, 10)
+            if "What tells" in question
+            else pair_answer(question, sample)
+        )
+    )
+    judge = ScriptedJudge()
+    summary = rewrite(judge, provider)
+    assert (summary.outcome.value, summary.candidates, summary.written.stop) == ("no gain", (), None)
+    assert judge.asked == []
+
+
 def test_images_that_confuse_nothing_cost_nothing(rewrite: Rewriting) -> None:
     provider = PairScript()
     summary = rewrite(ScriptedJudge(pairs=[]), provider)
