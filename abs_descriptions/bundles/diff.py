@@ -355,23 +355,26 @@ class _Comparison:
         """Position in ``came`` -> position in ``gone`` of the text that was edited to it."""
         ids = {record.id: place for place, record in enumerate(gone) if record.id is not None}
         edits = {place: ids[record.id] for place, record in enumerate(came) if record.id in ids}
-        origins = [_origin(record) for record in gone]
+        taken = set(edits.values())
+        origins: dict[object, list[int]] = {}
+        for number, record in enumerate(gone):
+            if number not in taken:
+                origins.setdefault(_origin(record), []).append(number)
         wanted: dict[object, list[int]] = {}
         for place, record in enumerate(came):
             if record.provenance.edited_by is not None and place not in edits:
                 wanted.setdefault(_origin(self._in_old_terms(record)), []).append(place)
         for origin, places in wanted.items():
-            free = [number for number, other in enumerate(origins) if other == origin and number not in edits.values()]
+            free = origins.get(origin, [])
             if len(free) > len(places):
                 replaced = self._replaced
                 free = [number for number in free if (gone[number].class_id, gone[number].text) in replaced] or free
             edits |= _closest(came, gone, places, free, 0)
-        places = [place for place in range(len(came)) if place not in edits]
         taken = set(edits.values())
-        free = [number for number in range(len(gone)) if number not in taken]
-        if len(places) <= _COMPARED and len(free) <= _COMPARED:
-            edits |= _closest(came, gone, places, free, _ALIKE)
-        return edits
+        places = [place for place in range(len(came)) if place not in edits]
+        return edits | _closest(
+            came, gone, places, [number for number in range(len(gone)) if number not in taken], _ALIKE
+        )
 
     @cached_property
     def _replaced(self) -> set[tuple[str, str]]:
@@ -397,6 +400,8 @@ def _closest(
     """Position in ``came`` -> that of the text in ``gone`` most alike, the most alike pairs first, each used once."""
     if len(places) == 1 and len(free) == 1 and not least:
         return {places[0]: free[0]}
+    if len(places) > _COMPARED or len(free) > _COMPARED:
+        return {}
     words = {number: set(_TOKEN.findall(gone[number].text.lower())) for number in free}
     ranked = []
     for place in places:

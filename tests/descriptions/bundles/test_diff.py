@@ -170,11 +170,18 @@ class TestEdits:
         [change] = diff_bundles(old.path, new.path)
         assert (change.altered, change.kept) == ((), 1)
 
-    def test_many_texts_of_a_class_take_no_time(self, tmp_path: Path) -> None:
-        before = [answer(f"{'a' * 400} {number}.", number) for number in range(300)]
-        after = [answer(f"{'a' * 400} {number}!", number) for number in range(300)]
+    @pytest.mark.parametrize("editor", [None, "review"])
+    def test_not_among_more_texts_of_a_class_than_can_be_compared(self, tmp_path: Path, editor: str | None) -> None:
+        before = [answer(f"{'a' * 400} {number}.", 0) for number in range(300)]
+        source = Provenance("model", 0, edited_by=editor)
+        after = [answer(f"{'a' * 400} {number}!", 0, provenance=source) for number in range(300)]
         [change] = diff_bundles(*(bundle.path for bundle in pair(tmp_path, before, after)))
         assert (len(change.added), len(change.removed), change.edited) == (300, 300, ())
+
+    def test_many_edits_of_different_answers_are_all_found(self, tmp_path: Path) -> None:
+        before = [answer(f"Text {number}.", number) for number in range(3000)]
+        after = [edited(f"Another {number}!", number) for number in range(3000)]
+        assert len(edits(*pair(tmp_path, before, after))) == 3000
 
 
 class TestCounts:
