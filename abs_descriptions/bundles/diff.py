@@ -16,7 +16,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
 from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
@@ -385,11 +384,10 @@ class _Comparison:
         return {(entry.class_id, entry.text) for entry in rejected if entry.reason == "edited"}
 
 
-# From which likeness on (as difflib counts it, of 0 to 1) two texts of a class are an edit: of 5,040 pairs of sentences
-# that two shipped bundles have for one class none is as much alike. And how many texts of a class are compared.
-_ALIKE = 0.7
+# From which likeness on two texts of a class are an edit: of 17,640 pairs of sentences that two shipped bundles have
+# for one class none is as much alike (0.643). And how many texts of a class are compared.
+_ALIKE = 0.65
 _COMPARED = 100
-_SHOWN_LENGTH = 500
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
@@ -402,28 +400,32 @@ def _closest(
         return {places[0]: free[0]}
     if len(places) > _COMPARED or len(free) > _COMPARED:
         return {}
-    words = {number: set(_TOKEN.findall(gone[number].text.lower())) for number in free}
+    parts = [(number, _parts(gone[number].text)) for number in free]
     ranked = []
     for place in places:
-        text = came[place].text
-        tokens = set(_TOKEN.findall(text.lower()))
-        for number in free:
-            # Few pairs share half of their words, and comparing letters costs a hundred times as much.
-            is_candidate = 4 * len(tokens & words[number]) >= len(tokens) + len(words[number]) or len(tokens) <= 2
-            likeness = _likeness(text, gone[number].text) if is_candidate else 0.0
-            if likeness >= least:
-                ranked.append((-likeness, place, number))
+        own = _parts(came[place].text)
+        ranked += [(-_likeness(own, other), place, number) for number, other in parts]
     pairs: dict[int, int] = {}
     used: set[int] = set()
-    for _, place, number in sorted(ranked):
-        if place not in pairs and number not in used:
+    for difference, place, number in sorted(ranked):
+        if -difference >= least and place not in pairs and number not in used:
             pairs[place] = number
             used.add(number)
     return pairs
 
 
-def _likeness(first: str, second: str) -> float:
-    return SequenceMatcher(None, first[:_SHOWN_LENGTH], second[:_SHOWN_LENGTH], autojunk=False).ratio()
+def _parts(text: str) -> tuple[set[str], set[str]]:
+    """The words of a text, and its runs of three letters, of which a misspelt word keeps some."""
+    line = f" {text.lower()} "
+    return set(_TOKEN.findall(line)), {line[place : place + 3] for place in range(len(line) - 2)}
+
+
+def _likeness(first: tuple[set[str], set[str]], second: tuple[set[str], set[str]]) -> float:
+    """The share of words, or of runs of letters, that two texts have in common (Dice's coefficient): 0 to 1.
+
+    Comparing texts letter by letter takes about thirty times as long, which a bundle of 1,000 classes feels.
+    """
+    return max(2 * len(a & b) / (len(a) + len(b)) for a, b in zip(first, second, strict=True))
 
 
 def _meaning(generator: Generator) -> str:
