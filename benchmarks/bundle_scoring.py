@@ -10,8 +10,8 @@ come near to, and by the wall, which other work on the machine lengthens. Readin
 
 The vectors look like CLIP's: image and text vectors around two different means (so cosines lie between about 0.15 and
 0.4); classes in groups of ten that are ``--near`` each other, as breeds are; sentences around their class, at a
-distance of ``--spread``; crops around their image and, with ``--signal``, around its class. Every tenth image is labelled with
-another class than it was made of. Names are a text of their own near their class.
+distance of ``--spread``; crops around their image and, with ``--signal``, around its class. Every tenth image is
+labelled with another class than it was made of. Names are a text of their own near their class.
 
 ``exact`` counts, of all images and classes, those whose sentences the bounds did not skip whole.
 """

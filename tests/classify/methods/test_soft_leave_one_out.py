@@ -13,6 +13,7 @@ from abs_classify.methods.leave_one_out import prepare_effects
 from abs_classify.methods.scoring import ClassTextFeatures, SoftMatch
 from abs_classify.methods.sentence_effects import ExhaustiveEffects
 from abs_classify.methods.similarity import unit
+from abs_classify.methods.soft_matching import soft_reference
 
 
 @pytest.mark.parametrize("temperature", [0.2, 0.03, 0.01])
@@ -79,6 +80,32 @@ def test_bounds_hold_for_every_sentence(seed: int, monkeypatch: pytest.MonkeyPat
                 kept = torch.arange(len(own)) != sentence
                 risen_now = (z * torch.exp(z - image.scale))[kept].mean(0) * case.factors[sentence] / image.total
                 assert (risen_now <= risen[class_index] + 1e-5 * risen_now.abs()).all()
+
+
+@pytest.mark.parametrize("temperature", [0.2, 0.03])
+def test_every_score_is_that_of_texts_without_the_sentence(temperature: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All scores within 1e-5 of each, also of sentences that the bounds would skip."""
+    texts, views, truth = leave_one_out_case(3, counts=[2, 3, 9, 2, 5], views=9)
+    cases: list[Any] = []
+    original = soft_leave_one_out._Case._doubtful
+
+    def noted(self: Any, true: int | None) -> Any:
+        cases.append(self)
+        return original(self, true)
+
+    monkeypatch.setattr(soft_leave_one_out._Case, "_doubtful", noted)
+    prepare_effects(SoftMatch(temperature), texts, range(5)).effects({"box": views["box"]}, truth)
+    for number, case in enumerate(cases):
+        for class_index, start in enumerate(case._starts):
+            own = texts.features[texts.class_index == class_index]
+            removal = soft_leave_one_out._Removal.of(case._image, class_index, own)
+            scores = removal.scores(torch.arange(len(own)), start)
+            for sentence in range(len(own)):
+                kept = torch.arange(len(texts.features)) != start + sentence
+                expected = soft_reference(
+                    views["box"][number : number + 1], texts.features[kept], texts.class_index[kept], 5, temperature
+                )[0]
+                torch.testing.assert_close(scores[sentence], expected, rtol=1e-5, atol=1e-7 * float(expected.max()))
 
 
 def test_most_classes_are_skipped_whole(monkeypatch: pytest.MonkeyPatch) -> None:
