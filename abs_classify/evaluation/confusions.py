@@ -299,13 +299,19 @@ class ImageJudge:
 
         images, method = self._images[half], self._classifier.method
         scorer = ShardScorer(self._stages, {}, self._on_error, also=method.views)
-        shards = scorer.score(batched(images, SHARD))
+        shards, readable = scorer.score(batched(images, SHARD)), 0
         with self._progress(title, len(images), "images") as advance, closing(shards):
             for shard in shards:
                 self._skip(shard.skipped)
+                readable += len(shard.images)
                 if shard.images:
                     yield shard.images, method.views_by_kind(self._stages.views(shard.images, method.views))
                 advance(shard.size)
+        if not readable:
+            raise ImageError(
+                f"none of the {len(images)} images of one half could be read",
+                remedy="See the reasons with --on-error stop",
+            )
 
     def _best(self, scores: np.ndarray) -> np.ndarray:
         """The best class of each image; of equal scores in float32 the first, as in evaluations."""

@@ -17,7 +17,7 @@ from abs_core.home import Home
 from abs_core.text import json_text, printable
 
 if TYPE_CHECKING:
-    from abs_descriptions.bundles import Bundle, BundleHeader
+    from abs_descriptions.bundles import Bundle, BundleHeader, Generator
     from abs_descriptions.bundles.repository import Repository
 
 __all__ = ["command"]
@@ -124,12 +124,21 @@ def _header_lines(store: Repository, bundle: Bundle) -> Iterable[str]:
     yield f"  label set  {printable(header.label_set.name)}, {_count_classes(header)}"
     yield f"  records    {header.counts.records}{reviewed}, rejected {header.counts.rejected}"
     for generator in header.generators:
-        yield f"  generator  {printable(generator.backend)} {printable(generator.model or '')}"
+        yield f"  generator  {printable(generator.backend)} {printable(generator.model or '')}{_reason(generator)}"
     yield f"  license    {printable(header.license)}"
     for parent in header.parents:
         yield f"  parent     {printable(parent)}{'' if has_version(store, parent) else ' (not here)'}"
     if not header.complete:
         yield "  PARTIAL: a class has no description, or the run that wrote them ended early"
+
+
+def _reason(generator: Generator) -> str:
+    """The two classes that what it wrote tells apart, where a rewriting says so; behind a space."""
+    confusion = generator.parameters.get("confusion")
+    classes = confusion.get("classes") if isinstance(confusion, dict) else None
+    if not isinstance(classes, list) or len(classes) != 2:
+        return ""
+    return f" for {printable(str(classes[0]), 60)} / {printable(str(classes[1]), 60)}"
 
 
 def _count_classes(header: BundleHeader) -> str:

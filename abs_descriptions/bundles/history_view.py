@@ -62,8 +62,10 @@ def _entry_lines(entry: HistoryEntry, changes: Sequence[ParentChange], style: Te
     yanked = "" if entry.yanked is None else style.paint(f"  YANKED: {printable(entry.yanked)}", _RED)
     yield f"{reference}  {minute(summary.created)}  {counts}{mark}{yanked}"
     if entry.authors:
-        shown = ", ".join(_author(author) for author in entry.authors[:_MAX_AUTHORS])
-        beyond = len(entry.authors) - _MAX_AUTHORS
+        # one language model may be several generators, such as one for each pair of classes that were rewritten
+        authors = list(dict.fromkeys(map(_author, entry.authors)))
+        shown = ", ".join(authors[:_MAX_AUTHORS])
+        beyond = len(authors) - _MAX_AUTHORS
         yield f"by {shown}{f' and {beyond} more' if beyond > 0 else ''}"
     for change in changes:
         name, _, digest = change.parent.partition("#")

@@ -333,7 +333,7 @@ class _Rewriting:
         if used:
             _logger.warning(
                 "%d of the %d images of the test half have tested an earlier rewriting of %s: the interval is too "
-                "hopeful; take other images, or another seed of the halves",
+                "hopeful; take other images",
                 used,
                 len(images),
                 self._name,

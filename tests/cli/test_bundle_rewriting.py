@@ -116,6 +116,9 @@ def test_a_gain_on_the_other_half_adds_a_version(rewrite: Rewrite, photos: Path,
     assert set(best.values()) <= {entry["text"] for entry in value["candidates"] if entry["chosen"]}
     (child,) = [manifest for manifest in rewrite.store.list("birds") if manifest.version == "1.1.0"]
     assert value["bundle"] == str(child)
+    shown = rewrite.run("bundle", "show", str(child)).out
+    assert re.search("  generator  openai m for (crane / heron|heron / crane)\n", shown)
+    assert rewrite.run("bundle", "log", "birds").out.count("openai m") == 1
     paid = len(rewrite.server.seen)
     again = rewrite(*dataset, bundle="birds@1.0.0")
     assert again.code == 0

@@ -125,6 +125,15 @@ def test_an_image_that_cannot_be_read_stops_or_is_named(
     assert [Path(name).name for name in one.skipped] == ["bad.png"]
 
 
+def test_a_half_without_an_image_that_can_be_read_is_an_error(
+    judge: Callable[..., ImageJudge], image_folder: Callable[..., Path]
+) -> None:
+    root = image_folder("two", ant=1, bee=1)
+    (root / "bee" / "00.png").write_bytes(colour(1).tobytes())
+    with pytest.raises(ImageError, match="none of the 1 images of one half"):
+        judge(SPACE, dataset=f"imagefolder:{root}", on_error="skip").confusions()
+
+
 def test_what_has_no_answer_is_refused(judge: Callable[..., ImageJudge], image_folder: Callable[..., Path]) -> None:
     root = image_folder("pets", ant=2, dog=1)
     with pytest.raises(DatasetError, match="'dog'"):
