@@ -151,6 +151,18 @@ class TestListing:
         with pytest.raises(UnknownNameError, match=r"'onw' \(did you mean 'own'\?\)"):
             list_versions(store, "onw")
 
+    def test_names_what_cannot_be_read_and_lists_the_rest(self, store: Repository) -> None:
+        assert store.root is not None
+        (store.root / "versions" / "own" / "1.3.0.json").write_text("broken")
+        store.path("own@1.1.0").write_bytes(b"broken")
+        listing = list_versions(store, "own")
+        assert [(listed.manifest.version, listed.parents, listed.is_meant) for listed in listing.versions] == [
+            ("1.0.0", (), False),
+            ("1.1.0", None, False),
+            ("1.2.0", (str(store.resolve("own@1.0.0")),), True),
+        ]
+        assert "1.3.0.json, line 1: the manifest is broken" in str(listing.problems[0])
+
     def test_a_release_is_meant_before_a_pre_release(self, tmp_path: Path) -> None:
         versions = list_versions(filled(tmp_path, "1.0.0", "2.0.0-rc.1"), "pets").versions
         assert [(listed.manifest.version, listed.is_meant) for listed in versions] == [
