@@ -100,13 +100,15 @@ def score_command(
     from abs_classify.evaluation.bundle_tables import scores_csv, scores_text
     from abs_classify.report.score_page import write_score_page
     from abs_core.bundle_scores import BundleScores
-    from abs_core.files import atomic_write
+    from abs_core.files import atomic_write, ensure_writable
 
     start = time.monotonic()
     work = WorkCounts()
     model = ModelOptions(**{field.name: settings.pop(field.name) for field in fields(ModelOptions)})
     space = choose_label_space(home, reference, None)
     kept = BundleScores.path_in(home.scores, space.source)
+    for folder in (kept.parent, *([] if out is None else [out]), *([] if csv_file is None else [csv_file.parent])):
+        ensure_writable(folder)  # before the work
     scores = score_bundle(
         space,
         model=model.stages(home).models,

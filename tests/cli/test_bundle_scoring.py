@@ -65,7 +65,7 @@ def test_images_without_labels(
 
 
 def test_what_cannot_be_scored_is_refused(
-    abs_command: Abs, small: Callable[..., tuple[str, ...]], image_folder: Callable[..., Path]
+    abs_command: Abs, small: Callable[..., tuple[str, ...]], image_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
     others = f"imagefolder:{image_folder('other', ant=1, cow=1)}"
     assert "the class 'cow' of the data set" in abs_command.refuses(*small("--dataset", others))
@@ -77,7 +77,9 @@ def test_what_cannot_be_scored_is_refused(
     refused = abs_command.refuses(*small("--dataset", others, "--method", "clip-e"))
     assert "the method 'clip-e' cannot score the sentences of a bundle: it does not look at descriptions" in refused
     assert "Choose one of clip-d, clip-d-wca, cupl, wca, abs" in refused
-    assert not (abs_command.home / "scores").exists()
+    (tmp_path / "file").write_text("")
+    assert "cannot write in" in abs_command.refuses(*small("--dataset", others, "--out", tmp_path / "file" / "out"))
+    assert not list((abs_command.home / "scores").iterdir())
     assert "'pest'" in abs_command.refuses("bundle", "score", "pest", "--dataset", others)
 
 
