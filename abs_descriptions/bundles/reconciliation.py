@@ -10,9 +10,10 @@ side decided on it, it is left out and counted; where somebody wants it, that is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from abs_core.descriptions import Description, Provenance, Rejection
 from abs_descriptions.bundles.conflicts import Conflict, Resolution, Resolver, Stance
@@ -332,25 +333,31 @@ def _match(base: Sequence[Description], side: ClassSide, known: AbstractSet[Reje
     """Position in the base -> the record that a side has in its place; what has no place is new.
 
     An edited record keeps the generator, prompt, sample and request of the text that it was made of. Where several
-    records share these, the texts that the side's reviewers edited away tell which ones were edited.
+    records share these, the texts that the side's reviewers edited away tell which ones were edited, and by whom.
     """
-    places = {_identity(record): number for number, record in enumerate(base)}
+    numbers = {_identity(record): number for number, record in enumerate(base)}
     matched: dict[int, Description] = {}
     rest: list[Description] = []
     for record in side.records:
-        number = places.get(_identity(record))
+        number = numbers.get(_identity(record))
         if number is None:
             rest.append(record)
         else:
             matched[number] = record
     fresh = [entry for entry in side.refused if entry not in known]
-    replaced = {entry.text for entry in fresh if entry.reason == "edited"}
-    for origin, records in _by_origin(record for record in rest if record.provenance.edited_by is not None).items():
+    edits = {(entry.text, entry.rejected_by) for entry in fresh if entry.reason == "edited"}
+    replaced = {text for text, _ in edits}
+    for origin, records in _grouped(rest, _origin).items():
         free = [number for number, record in enumerate(base) if number not in matched and _origin(record) == origin]
         if len(free) != len(records):
             free = [number for number in free if base[number].text in replaced]
         if len(free) == len(records):
             matched |= dict(zip(free, records, strict=True))
+            continue
+        for reviewer, edited in _grouped(records, lambda record: record.provenance.edited_by).items():
+            places = [number for number in free if (base[number].text, reviewer) in edits]
+            if len(places) == len(edited):
+                matched |= dict(zip(places, edited, strict=True))
     placed = {id(record) for record in matched.values()}
     by_text = {record.text: record for record in rest if id(record) not in placed}
     gone = {entry.text for entry in fresh}
@@ -370,10 +377,15 @@ def _origin(record: Description) -> _Origin:
     return source.generator, source.sample, source.prompt, source.request
 
 
-def _by_origin(records: Iterator[Description]) -> dict[_Origin, list[Description]]:
-    groups: dict[_Origin, list[Description]] = {}
+_Key = TypeVar("_Key")
+
+
+def _grouped(records: Sequence[Description], key: Callable[[Description], _Key]) -> dict[_Key, list[Description]]:
+    """The records that were edited, by a key."""
+    groups: dict[_Key, list[Description]] = {}
     for record in records:
-        groups.setdefault(_origin(record), []).append(record)
+        if record.provenance.edited_by is not None:
+            groups.setdefault(key(record), []).append(record)
     return groups
 
 
