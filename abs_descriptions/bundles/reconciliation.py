@@ -21,7 +21,6 @@ from abs_descriptions.bundles.conflicts import Conflict, Resolution, Resolver, S
 __all__ = ["ClassSide", "ReconciledClass", "reconcile"]
 
 _Origin = tuple[str, int, str | None, str | None]
-_Refusals = AbstractSet[tuple[str, str | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ def reconcile(
 class _Slot:
     """A sentence of the result: the record, and whether its text is another than the common parent's.
 
-    One that was decided by hand is not new, since nobody is asked twice.
+    One that was decided by hand, or still has to be, is not new, since nobody is asked twice.
     """
 
     record: Description | None
@@ -107,10 +106,7 @@ class _Reconciler:
         self._contested = contested
         self._decider = decider
         self._texts = [{record.text: record for record in side.records} for side in sides]
-        self._refusals: list[_Refusals] = [
-            {(entry.text, entry.rejected_by) for entry in side.refused if entry.rejected_by is not None}
-            for side in sides
-        ]
+        self._refused = [_by_text(side.refused) for side in sides]
         self._result = ReconciledClass()
 
     def run(self) -> ReconciledClass:
@@ -161,18 +157,18 @@ class _Reconciler:
         changes = [stance for stance in stances if stance.decision != "kept"]
         contents = {_content(stance) for stance in (stances if base.text in self._contested else changes)}
         if len(contents) > 1:
-            chosen, by_hand = self._decide(Conflict("decision", self._class_id, base.text, base, tuple(stances)))
+            chosen, is_settled = self._decide(Conflict("decision", self._class_id, base.text, base, tuple(stances)))
             record, source = chosen.record, chosen.source
         else:
             self._result.agreed += len(changes) > 1
-            by_hand = False
+            is_settled = False
             record, source = _combined(base, stances, changes)
         is_new = record is not None and (record.text, record.kind) != (base.text, base.kind)
-        return _Slot(record, source, is_new and not by_hand)
+        return _Slot(record, source, is_new and not is_settled)
 
     def _stance(self, source: int, base: Description, record: Description | None) -> Stance:
         if record is None:
-            entry = next((e for e in reversed(self._sides[source].refused) if self._is_fresh(e, base.text)), None)
+            entry = next(reversed(self._fresh(source, base.text)), None)
             by, reason = (None, None) if entry is None else (entry.rejected_by, entry.detail)
             return Stance(source, "rejected", None, by, reason)
         if (record.text, record.kind) != (base.text, base.kind):
@@ -186,15 +182,14 @@ class _Reconciler:
         self, source: int, base: Description, records: Sequence[Description | None]
     ) -> Description | None:
         """What a side has in place of a record that it edited into the text of another, so that both became one."""
-        if not any(
-            entry.reason == "edited" and self._is_fresh(entry, base.text) for entry in self._sides[source].refused
-        ):
+        if not any(entry.reason == "edited" for entry in self._fresh(source, base.text)):
             return None
         edits = (record.text for record in records if record is not None and record.text != base.text)
         return next((self._texts[source][text] for text in edits if text in self._texts[source]), None)
 
-    def _is_fresh(self, entry: Rejection, text: str) -> bool:
-        return entry.text == text and entry not in self._known
+    def _fresh(self, source: int, text: str) -> list[Rejection]:
+        """The rejections of a text in a side that the base does not have."""
+        return [entry for entry in self._refused[source].get(text, ()) if entry not in self._known]
 
     def _admitted(self, slot: _Slot) -> Description | None:
         """A record whose text the base lacks; None where a reviewer of another side rejected that text."""
@@ -202,12 +197,12 @@ class _Reconciler:
         if record is None:
             return None
         holders = [source for source, texts in enumerate(self._texts) if record.text in texts]
-        known = {pair for source in holders for pair in self._refusals[source] if pair[0] == record.text}
-        refusing = [
-            source
-            for source, refusals in enumerate(self._refusals)
-            if source not in holders and any(pair[0] == record.text and pair not in known for pair in refusals)
+        refusals = [
+            {entry.rejected_by for entry in refused.get(record.text, ()) if entry.rejected_by is not None}
+            for refused in self._refused
         ]
+        known = {reviewer for source in holders for reviewer in refusals[source]}
+        refusing = [source for source, by in enumerate(refusals) if source not in holders and by - known]
         if not refusing or not holders:
             return record
         if not any(self._is_wanted(self._texts[source][record.text]) for source in holders):
@@ -233,7 +228,7 @@ class _Reconciler:
         return Stance(source, "added", record, by)
 
     def _refusal(self, source: int, text: str) -> Stance:
-        entry = next(e for e in reversed(self._sides[source].refused) if e.text == text and e.rejected_by is not None)
+        entry = next(e for e in reversed(self._refused[source][text]) if e.rejected_by is not None)
         return Stance(source, "rejected", None, entry.rejected_by, entry.detail)
 
     def _join(
@@ -280,11 +275,11 @@ class _Reconciler:
         return record
 
     def _decide(self, conflict: Conflict) -> tuple[Stance, bool]:
-        """The stance that holds, perhaps one of whoever decides by hand, and whether it was decided by hand."""
+        """The stance that holds, perhaps one of whoever decides by hand, and whether nothing more is to be asked."""
         resolution = self._resolve(conflict)
         if resolution is None:
             self._result.conflicts.append(conflict)
-            return conflict.stances[0], False
+            return conflict.stances[0], True
         if resolution.source is None:
             chosen = self._own(conflict, resolution)
         else:
@@ -318,7 +313,7 @@ class _Reconciler:
         for record in {record.text: record for record in lost if record.text != kept}.values():
             reason = "conflict" if resolution.source is not None else "review" if kept is None else "edited"
             entry = Rejection(self._class_id, record.text, reason, record.provenance, resolution.reason or None, by)
-            has_entry = any(e.text == record.text and e.rejected_by == by for side in self._sides for e in side.refused)
+            has_entry = any(e.rejected_by == by for refused in self._refused for e in refused.get(record.text, ()))
             if not has_entry:
                 self._result.rejected.append(entry)
 
@@ -347,8 +342,12 @@ def _match(base: Sequence[Description], side: ClassSide, known: AbstractSet[Reje
     fresh = [entry for entry in side.refused if entry not in known]
     edits = {(entry.text, entry.rejected_by) for entry in fresh if entry.reason == "edited"}
     replaced = {text for text, _ in edits}
+    unmatched: dict[_Origin, list[int]] = {}
+    for number, record in enumerate(base):
+        if number not in matched:
+            unmatched.setdefault(_origin(record), []).append(number)
     for origin, records in _grouped(rest, _origin).items():
-        free = [number for number, record in enumerate(base) if number not in matched and _origin(record) == origin]
+        free = unmatched.get(origin, [])
         if len(free) != len(records):
             free = [number for number in free if base[number].text in replaced]
         if len(free) == len(records):
@@ -365,6 +364,13 @@ def _match(base: Sequence[Description], side: ClassSide, known: AbstractSet[Reje
         if number not in matched and record.text in by_text and record.text not in gone:
             matched[number] = by_text[record.text]
     return matched
+
+
+def _by_text(refused: Sequence[Rejection]) -> dict[str, list[Rejection]]:
+    entries: dict[str, list[Rejection]] = {}
+    for entry in refused:
+        entries.setdefault(entry.text, []).append(entry)
+    return entries
 
 
 def _identity(record: Description) -> tuple[str, _Origin, str | None]:
