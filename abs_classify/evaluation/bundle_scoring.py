@@ -39,7 +39,7 @@ from abs_classify.encoding.stages import SHARD
 from abs_classify.evaluation.bundle_tally import BundleTally, Sentence
 from abs_classify.evaluation.job import open_split
 from abs_classify.images import load_image
-from abs_classify.methods.class_texts import Descriptors, Sentences
+from abs_classify.methods.class_texts import Descriptors, RandomWords, Sentences, Template, TemplateEnsemble
 from abs_classify.methods.scoring import CosineToMean, HardMatch, MeanSimilarity, SoftMatch, WeightedCosine
 from abs_classify.methods.table import METHODS, Method, get_method
 from abs_classify.usage import open_images
@@ -120,6 +120,8 @@ def score_bundle(
         DatasetError: no images, or classes of the data set that the bundle lacks.
         ImageError: an image cannot be read and ``on_error`` is "stop".
     """
+    if examples < 0:
+        raise UsageError(f"examples must be 0 or more, got {examples}", remedy="Give 0 to keep no images")
     row, space = _scorable(method, views), _described(as_label_space(label_space, {}))
     classifier = Classifier(
         model, space, method=row, attention=attention, views=views, seed=seed, batch_size=batch_size, cache=cache
@@ -166,6 +168,8 @@ def _open_pool(
             "the images are not given" if dataset is None else "a data set and images are both given",
             remedy="Give labelled images as a data set (--dataset), or images without labels (--images)",
         )
+    if limit is not None and limit < 1:
+        raise UsageError(f"the limit must be 1 image or more, got {limit}", remedy="Give a larger one, or none")
     if stratified and (limit is None or dataset is None):
         raise UsageError(
             "stratified needs a limit on the number of images, and their classes",
@@ -335,7 +339,7 @@ def _scorable(method: str | Method, views: object) -> Method:
     Raises:
         UsageError: it does not; names those for which it does. Or ``views`` is no number.
     """
-    if not (views is None or isinstance(views, int)):
+    if not (views is None or (isinstance(views, int) and not isinstance(views, bool))):
         raise UsageError(
             f"views must be a number, got {views!r}: every sentence is scored on all views of an image",
             remedy="Give a number of views, or leave it out",
@@ -354,10 +358,10 @@ def _refusal(row: Method) -> str:
     """Why leaving out a description means nothing for a row; empty if it does mean something."""
     if row.stream:
         return "its scores depend on the images before"
-    if not isinstance(row.texts, Sentences | Descriptors):
+    if isinstance(row.texts, Template | TemplateEnsemble | RandomWords):
         return "it does not look at descriptions"
-    if not isinstance(row.scorer, _SCORERS):
-        return "what its scores are without a sentence is not known"
+    if not (isinstance(row.texts, Sentences | Descriptors) and isinstance(row.scorer, _SCORERS)):
+        return "there is no formula for its scores without a sentence"
     if isinstance(row.texts, Sentences) and row.texts.limit is not None:
         return "it uses the first sentences alone, so that another one takes the place of one that is left out"
     return ""

@@ -210,7 +210,7 @@ def _leads(scores: np.ndarray) -> np.ndarray:
     return leads
 
 
-@pytest.mark.parametrize("method", ["clip", "clip-e", "waffle", "mta", "zero", "tda"])
+@pytest.mark.parametrize("method", ["clip", "clip-e", "waffle", "mta", "zero", "tda", "awt", "abs-vote"])
 def test_methods_for_which_the_question_has_no_answer_are_refused(method: str) -> None:
     with pytest.raises(UsageError, match=f"the method '{method}' cannot score") as refused:
         score_bundle(described("pets", "ant", "bee"), images="nowhere", method=method)
@@ -224,7 +224,7 @@ def test_a_method_of_the_first_sentences_alone_is_refused() -> None:
     assert method.name not in METHODS
 
 
-@pytest.mark.parametrize("views", ["adaptive", AdaptiveViews()])
+@pytest.mark.parametrize("views", ["adaptive", AdaptiveViews(), True])
 def test_adaptive_views_are_refused(views: Any) -> None:
     with pytest.raises(UsageError, match="views must be a number"):
         score_bundle(described("pets", "ant", "bee"), images="nowhere", views=views)
@@ -247,3 +247,7 @@ def test_what_cannot_be_scored_is_refused(image_folder: Callable[..., Path]) -> 
         score_bundle(pair, images=str(folder), limit=2, stratified=True)
     with pytest.raises(DatasetError, match="no images"):
         score_bundle(pair, images=[])
+    with pytest.raises(UsageError, match="limit must be 1 image or more, got 0"):
+        score_bundle(pair, images=str(folder), limit=0)
+    with pytest.raises(UsageError, match="examples must be 0 or more, got -1"):
+        score_bundle(pair, images=str(folder), examples=-1)
