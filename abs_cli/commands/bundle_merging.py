@@ -20,7 +20,7 @@ from abs_cli.identity import own_name
 from abs_cli.options import license_option, version_option
 from abs_core.errors import AbsError, UsageError
 from abs_core.home import Home
-from abs_core.text import json_text
+from abs_core.text import counted, json_text
 
 __all__ = ["edit_command", "merge_command", "print_made", "reported_conflicts", "settling_options"]
 
@@ -84,7 +84,8 @@ def reported_conflicts(*, as_json: bool) -> Iterator[None]:
         else:
             for line in conflict_lines(error.conflicts, error.sides):
                 click.echo(f"conflict: {line}", err=True)
-        note(f"abs: {len(error.conflicts)} conflicts are left, so there is no new version. {error.remedy}.")
+        left = counted(len(error.conflicts), "conflict is", "conflicts are")
+        note(f"abs: {left} left, so there is no new version. {error.remedy}.")
         click.get_current_context().exit(1)
 
 

@@ -209,7 +209,8 @@ def _refuse_decided(path: Path, bundle: Bundle) -> None:
     if not path.exists():
         return
     try:
-        decided = len(read_review_file(path, bundle).rows)
+        review = read_review_file(path, bundle)
+        decided = len(review.rows) + review.count("add")
     except BundleError:
         raise UsageError(
             f"{str(path)!r} exists and is not a review file of {bundle.reference}",

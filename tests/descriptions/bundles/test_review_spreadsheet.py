@@ -14,7 +14,7 @@ from abs_core.errors import BundleError, UsageError
 from abs_core.labels import ClassLabel, LabelSet
 from abs_descriptions.bundles import Bundle, Provenance, iter_rejected
 from abs_descriptions.bundles.repository import Repository
-from abs_descriptions.bundles.review import ReviewFile, add_reviewed, read_review_file
+from abs_descriptions.bundles.review import ReviewFile, add_reviewed, read_review_file, write_review
 from abs_descriptions.bundles.review_file import COLUMNS
 
 LABELS = LabelSet("pets", (ClassLabel("001", "cat"), ClassLabel("dog", "dog"), ClassLabel("owl", "owl")))
@@ -205,3 +205,10 @@ def test_a_record_without_a_decision_keeps_its_line(store: Repository, bundle: B
     after = child.path.read_bytes().split(b"\n")[1:]
     assert [line for line in before if b"slit" in line or b"0012" in line] == [after[0], after[2]]
     assert Description("It runs.", class_id="dog", provenance=Provenance("g", accepted_by="review")) in child.records()
+
+
+def test_a_file_with_new_sentences_alone_is_not_written_over(bundle: Bundle, tmp_path: Path) -> None:
+    path, _ = write_review(bundle, tmp_path)
+    decide(bundle, path, {}, [("dog", "It wags.")])
+    with pytest.raises(UsageError, match="exists with 1 decisions"):
+        write_review(bundle, tmp_path)
