@@ -86,6 +86,7 @@ def test_the_public_names_of_the_description_library_are_there() -> None:
         "label export --help",
         "label learn --help",
         "label merge --help",
+        "bundle rewrite --help",
         "label review --help",
     ],
 )
@@ -125,6 +126,7 @@ def test_results_are_listed_and_shown_without_heavy_libraries(tmp_path: Path) ->
         ("label export missing coco", "missing"),
         ("label export missing cleanlab", "missing"),
         ("features tests --out README.md", "README.md"),
+        ("bundle rewrite textures --dataset imagefolder:missing", "missing"),
     ],
 )
 def test_a_wrong_path_or_name_is_found_before_a_heavy_library_is_imported(
