@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,12 @@ from abs_classify.encoding.stages import Stages
 from abs_classify.encoding.work import WorkCounts
 from abs_classify.evaluation.budgets import find_budget, spend_budget
 from abs_classify.evaluation.metrics import MethodResult, SeedSpread, evaluate_ranks
-from abs_classify.evaluation.published import SINGLE, BaselineCheck, PublishedNumber, find_published
+from abs_classify.evaluation.published import BaselineCheck, GuardedRun, PublishedComparison, compare_published
 from abs_classify.methods.table import MethodPlan
 from abs_core.canonical import sha256_bytes
 from abs_core.descriptions import LabelSpace
 from abs_core.errors import DatasetError, UsageError
-from abs_core.labels import fold, shipped_label_set
+from abs_core.labels import fold
 from abs_core.progress import Advance
 from abs_core.remarks import Remark, RemarkCounter
 from abs_core.text import counted
@@ -329,8 +330,8 @@ class Evaluation:
         return SeedSpread.of(accuracies, self.plan.seed)
 
     def baselines(self) -> list[BaselineCheck]:
-        """Published numbers of plain CLIP beside the measured ones, where they are of the same images and model."""
-        return [check for check, _ in self._checked()]
+        """Published numbers beside the measured ones, where images, model, class names and texts are the same."""
+        return [check for check, _ in self._published.checks]
 
     def warnings(self) -> list[str]:
         """What the reader must not miss."""
@@ -339,7 +340,7 @@ class Evaluation:
             if result.alarm:
                 methods_by_alarm.setdefault(result.alarm, []).append(result.method)
         alarms = [f"{', '.join(methods)}: {alarm}" for alarm, methods in methods_by_alarm.items()]
-        off = [check.text(result.top1) for check, result in self._checked() if check.off]
+        off = [check.text(result.top1) for check, result in self._published.checks if check.off]
         skipped = [f"skipped {image.name}: {image.reason}" for image in self.scored.skipped]
         return alarms + off + skipped
 
@@ -352,7 +353,7 @@ class Evaluation:
 
     def notes(self) -> list[str]:
         """What the reader should know."""
-        near = [check.text(result.top1) for check, result in self._checked() if not check.off]
+        near = [check.text(result.top1) for check, result in self._published.checks if not check.off]
         images = self.job.split.notes(self.scored.images, self.label_space.names)
         return [
             *map(str, self.remarks),
@@ -364,7 +365,7 @@ class Evaluation:
             *self._fixed_views(),
             *self._shared_views(),
             *near,
-            *self._not_compared(),
+            *self._published.notes,
             *self.stages.models.notes,
         ]
 
@@ -410,30 +411,20 @@ class Evaluation:
             )
         return notes
 
-    def _checked(self) -> list[tuple[BaselineCheck, MethodResult]]:
-        names = self.label_space.names.values()
-        return [
-            (BaselineCheck.of(result, number), result)
-            for number, result in self._published()
-            if not number.of_other_names(names)
-        ]
-
-    def _not_compared(self) -> list[str]:
-        names = self.label_space.names.values()
-        reasons = (f"{result.method}: {number.of_other_names(names)}" for number, result in self._published())
-        return [reason for reason in reasons if not reason.endswith(": ")]
-
-    def _published(self) -> Iterator[tuple[PublishedNumber, MethodResult]]:
-        split = self.job.split
-        if not split.whole or self.scored.skipped or not _published_candidates(split.dataset, self.label_space):
-            return
-        templates = {"clip": SINGLE, "clip-e": self.plan.templates}
-        for result in self.results:
-            if result.method in templates:
-                for number in find_published(
-                    split.dataset.benchmark, split.dataset.split, self.model, templates[result.method]
-                ):
-                    yield number, result
+    @cached_property
+    def _published(self) -> PublishedComparison:
+        split, names = self.job.split, self.label_space.names
+        every = list(names.values())
+        run = GuardedRun(
+            benchmark=split.dataset.benchmark,
+            split=split.dataset.split,
+            whole=split.whole and not self.scored.skipped,
+            model=self.model,
+            names=names,
+            candidates=[every[position] for position in self.scored.selected] or every,
+            texts={method.name: texts for method, texts in self.plan.methods.items()},
+        )
+        return compare_published(run, self.results)
 
     def _classes_without_data(self) -> list[str]:
         """A note on classes of the label space that the data set does not know."""
@@ -570,9 +561,3 @@ def _results(job: EvaluationJob, plan: MethodPlan, scored: ScoredImages) -> list
         evaluate_ranks(name, ranking.ranks, truth, candidates, votes=name in voting, predicted=ranking.top[:, 0])
         for name, ranking in scored.methods.items()
     ]
-
-
-def _published_candidates(dataset: Dataset, label_space: LabelSpace) -> bool:
-    """Whether as many classes compete as in the published runs: all of the data set, its own where it has a part."""
-    classes = len(shipped_label_set(_benchmarks_by_name()[dataset.benchmark].labels).ids)
-    return classes in (len(label_space.names), len(dataset.selected))

@@ -24,8 +24,12 @@ def write(path: Path, **changes: object) -> Path:
 def test_the_shipped_sets_and_their_sizes() -> None:
     sizes = {name: len(read_template_set(name).templates) for name in template_set_names()}
     assert sizes == {
+        "aircraft": 2,
+        "cars": 8,
+        "cifar": 18,
         "cub": 1,
         "dtd": 8,
+        "flowers": 1,
         "food": 1,
         "imagenet-80": 80,
         "pets": 1,
@@ -103,7 +107,7 @@ def test_an_oversized_file(tmp_path: Path) -> None:
 
 
 def test_names_and_paths(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown template set 'imagenet' .*; valid: cub, dtd"):
+    with pytest.raises(UnknownNameError, match=r"unknown template set 'imagenet' .*; valid: imagenet-80, aircraft"):
         read_template_set("imagenet")
     with pytest.raises(UnknownNameError):
         read_template_set("../llm/anything")
