@@ -25,7 +25,7 @@ def test_a_class_that_the_label_space_lacks(abs_command: Abs, folder: Callable[.
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("--method", "magic"), r"unknown method 'magic'; valid: clip, .* and 11 more. See `abs methods`"),
+        (("--method", "magic"), r"unknown method 'magic'; valid: clip, .* and \d+ more. See `abs methods`"),
         (("--model", "magic"), r"magic.*valid: embedded, .* and \d+ more. See `abs models ls`"),
         (("--model", "ViT-B-99/openai"), r"valid: ViT-B-\d.* and \d+ more"),
         (("--model", "ViT-B-32/laion2b"), r"valid: laion2b_\w+, .* and \d+ more. See `abs models ls ViT-B-32`"),
