@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import wraps
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
 from abs_core.home import Home
+
+if TYPE_CHECKING:
+    from abs_classify.methods.table import Method
 
 __all__ = [
     "complete_attention",
@@ -75,20 +79,48 @@ def _home(ctx: click.Context) -> Home:
     return Home.at(options.get("home"), options.get("cache"))
 
 
-@_completer()
-def complete_method(_home: Home) -> Iterable[str]:
-    """The methods of ``abs methods``."""
-    from abs_classify.methods.table import METHODS
+def complete_method(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The methods of ``abs methods``, and in the brackets behind one its parameters and their values."""
 
-    return METHODS
+    @_completer()
+    def complete(_home: Home) -> Iterable[str]:
+        from abs_classify.methods.table import METHODS
+
+        name, bracket, inner = incomplete.partition("(")
+        return _settings(f"{name}(", inner, METHODS[name]) if bracket else METHODS
+
+    return complete(ctx, param, incomplete)
+
+
+def _settings(opening: str, inner: str, method: Method) -> Iterable[str]:
+    """What may follow in brackets: a parameter that is not there yet, or a value of the last one and a bracket."""
+    from abs_classify.methods.parameters import render_value
+
+    *given, last = _parts(inner)
+    before = opening + inner.removesuffix(last)
+    name, equals, _ = last.partition("=")
+    if not equals:
+        taken = [setting.partition("=")[0].strip() for setting in given]
+        return [f"{before}{other}=" for other in method.parameters if other not in taken]
+    parameter = method.parameters[name.strip()]
+    values = parameter.choices or (("true", "false") if parameter.type is bool else (render_value(parameter.default),))
+    return [f"{before}{name}={value})" for value in values]
+
+
+def _parts(text: str) -> list[str]:
+    """The parts of a list as ``split_names`` has them, the last one though it may be empty."""
+    from abs_classify.methods.parameters import split_names
+
+    *given, last = split_names(f"{text}\0")
+    return [*given, last.removesuffix("\0")]
 
 
 def complete_methods(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """One more method after those before the last comma."""
-    before, comma, last = incomplete.rpartition(",")
-    given = before.split(",")
+    """One more method after those before the last comma that is in no brackets."""
+    *given, last = _parts(incomplete)
+    before = incomplete.removesuffix(last)
     items = complete_method(ctx, param, last)
-    return [CompletionItem(f"{before}{comma}{item.value}") for item in items if item.value not in given]
+    return [CompletionItem(f"{before}{item.value}") for item in items if item.value not in given]
 
 
 @_completer()

@@ -84,14 +84,15 @@ class UnknownNameError(UsageError):
         valid: the names that exist. One that is close to ``name`` is proposed. Of more than eight the message lists
             the closest ones, then those that come first, and says how many more there are; the remedy should then say
             where all are listed.
+        at_most: names that the message lists, in place of eight.
     """
 
-    def __init__(self, kind: str, name: str, valid: Iterable[str], *, remedy: str = "") -> None:
+    def __init__(self, kind: str, name: str, valid: Iterable[str], *, remedy: str = "", at_most: int = _SHOWN) -> None:
         choices = list(dict.fromkeys(valid))
         shown, beyond = choices, ""
-        if len(choices) > _SHOWN:
-            shown = _closest_first(name, choices)[:_SHOWN]
-            beyond = f" and {len(choices) - _SHOWN} more"
+        if len(choices) > at_most:
+            shown = _closest_first(name, choices)[:at_most]
+            beyond = f" and {len(choices) - at_most} more"
         meant = next(iter(_closest_first(name, choices)), "")
         proposal = f" (did you mean {meant!r}?)" if _is_misspelling(name, meant) else ""
         listing = f"valid: {', '.join(shown)}{beyond}" if shown else "there are none"

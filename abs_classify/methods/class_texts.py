@@ -346,6 +346,8 @@ class RandomWords:
     """
 
     name: ClassVar[str] = "random-words"
+    #: the seed is that of the run
+    idle_fields: ClassVar[frozenset[str]] = frozenset({"seed"})
     count: int = 15
     seed: int = 0
     mode: WaffleMode = "waffle"

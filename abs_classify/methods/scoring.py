@@ -10,10 +10,11 @@ A scorer imports torch when it first computes, so that the table of methods can 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
+from abs_classify.methods.parameters import MAX_EXPONENT, MIN_TEMPERATURE, check_range
 from abs_core.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -280,16 +281,13 @@ class SoftMatch:
     """Soft matching of ABS, over all views together (Cai et al. 2025); see ``soft_matching.soft``.
 
     Attributes:
-        temperature: 0.03 as published; above 0.
+        temperature: of the softmax over all texts; 0.03 as published, at least ``MIN_TEMPERATURE``.
     """
 
     temperature: float = 0.03
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise UsageError(
-                f"the temperature must be above 0, got {self.temperature}", remedy="Use 0.03, as published"
-            )
+        check_range("soft matching", {"temperature": self.temperature}, MIN_TEMPERATURE)
 
     def key(self) -> dict[str, Any]:
         """See ``Scorer``."""
@@ -329,10 +327,16 @@ class WeightedCosine:
     Attributes:
         image_scale: the exponent of crop weights, e^image_scale; 4.0 as published.
         text_scale: the exponent of text weights; 2.0 as published.
+
+    Raises:
+        UsageError: an exponent out of its range.
     """
 
     image_scale: float = 4.0
     text_scale: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_range("WCA", asdict(self), -MAX_EXPONENT, MAX_EXPONENT)
 
     def key(self) -> dict[str, Any]:
         """See ``Scorer``."""

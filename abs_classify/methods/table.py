@@ -9,14 +9,16 @@ A new method is a new row:
 
     register(Method("abs-200", "200 attention-guided crops", (AttentionCrops(200),), Sentences(), SoftMatch()))
 
-A row can be used from Python without being registered; registering makes its name known. Nothing here imports torch.
+A row can be used from Python without being registered; registering makes its name known. A name may set parameters of
+its row, ``abs-200(temperature=0.05)``; see ``parameters.py`` for which there are. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -36,6 +38,15 @@ from abs_classify.methods.class_texts import (
     read_template_set,
 )
 from abs_classify.methods.controls import apply_control
+from abs_classify.methods.parameters import (
+    Parameter,
+    ParameterValue,
+    find_parameters,
+    parse_name,
+    render_name,
+    render_value,
+    replace_fields,
+)
 from abs_classify.methods.scoring import (
     CosineToMean,
     HardMatch,
@@ -60,7 +71,17 @@ from abs_core.errors import UnknownNameError, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["METHODS", "Method", "MethodPlan", "ViewNumber", "get_method", "plan_methods", "register", "with_view_count"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "MethodPlan",
+    "ViewNumber",
+    "get_method",
+    "plan_methods",
+    "register",
+    "with_parameters",
+    "with_view_count",
+]
 
 #: what a user may say of the number of views
 ViewNumber: TypeAlias = "int | AdaptiveViews | str | None"
@@ -76,6 +97,8 @@ class Method:
         views: view sources, one of each kind at most.
         texts: makes the class texts.
         scorer: turns the features of both into class scores.
+        base: the row whose parameters were set to make this one; None for a row as it stands in the table.
+        settings: name and value of each parameter that was set, its default too.
 
     Raises:
         UsageError: no name, no views, or two view sources of one kind.
@@ -86,6 +109,8 @@ class Method:
     views: tuple[ViewSource, ...]
     texts: ClassTextSource
     scorer: Scorer | StreamScorer[Any]
+    base: Method | None = field(default=None, compare=False, repr=False)
+    settings: tuple[tuple[str, ParameterValue], ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         kinds = [view.kind for view in self.views]
@@ -114,6 +139,11 @@ class Method:
             return "no top-5, because most classes get no vote and so no rank"
         return "scores depend on the order of the images" if self.stream else ""
 
+    @cached_property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """The parameters that can be set, by name, with the values of this row as defaults."""
+        return find_parameters(self.views, self.scorer, self.texts)
+
     def key(self) -> dict[str, Any]:
         """JSON values that fix views and scorer; with the digest of the texts they fix the method."""
         return {"views": [view.key() for view in self.views], "matcher": self.scorer.key()}
@@ -127,6 +157,7 @@ class Method:
             "texts": self.texts.name,
             "matcher": self.scorer.key(),
             "stream": self.stream,
+            "parameters": [parameter.to_dict() for parameter in self.parameters.values()],
         }
 
     def adaptive_views(self, *, cheap_windows: bool) -> tuple[ViewSource, ...]:
@@ -162,23 +193,95 @@ class Method:
         return {view.kind: features[view] for view in self.views}
 
 
-def get_method(name: str) -> Method:
-    """The row of that name.
+def get_method(name: str, /, **parameters: ParameterValue) -> Method:
+    """The row of that name, with parameters set if the name or the call gives any.
+
+    Args:
+        name: of a row, as ``abs``, or with parameters, as ``abs(temperature=0.05, views=10)``.
+        parameters: the same from Python: ``get_method("abs", temperature=0.05, views=10)``.
+
+    Returns:
+        A row of which ``get_method(row.name)`` is equal: its name has the parameters sorted, defaults left out.
 
     Raises:
-        UnknownNameError: there is none; the message lists those that there are.
+        UnknownNameError: no such row, or no such parameter of it; the message lists those that there are.
+        UsageError: a name that cannot be read, a parameter that is given twice, or a value that cannot be.
     """
-    if name not in METHODS:
-        raise UnknownNameError("method", name, METHODS, remedy="See `abs methods`")
-    return METHODS[name]
+    base, settings = (name, {}) if name in METHODS else parse_name(name)
+    if base not in METHODS:
+        raise UnknownNameError("method", base, METHODS, remedy="See `abs methods`")
+    for parameter in parameters:
+        if parameter in settings:
+            raise UsageError(f"the method {name!r} gets the parameter {parameter!r} twice", remedy="Give it once")
+    values = {**settings, **parameters}
+    return with_parameters(METHODS[base], values) if values else METHODS[base]
+
+
+def with_parameters(method: Method, values: Mapping[str, object]) -> Method:
+    """A row with some of its parameters set; its name says which, unless they are as in the row already.
+
+    Args:
+        method: a row, registered or not; one that was made here keeps its settings unless they are set anew.
+        values: by the names of ``method.parameters``, as Python values or as the texts of a name.
+
+    Raises:
+        UnknownNameError: no such parameter; the message lists those of the row.
+        UsageError: a value of the wrong type or out of range, or a parameter that changes nothing beside another.
+    """
+    base, before = method.base or method, dict(method.settings)
+    row, settings = base, dict[str, ParameterValue]()
+    # whether views are guided decides on the other parameters of theirs
+    for name in sorted({**before, **values}, key=lambda name: (name != "guided", name)):
+        if name not in base.parameters and name not in row.parameters:
+            raise UnknownNameError(
+                "parameter", name, base.parameters, at_most=len(base.parameters),
+                remedy=f"See `abs methods {base.name}` for what they mean",
+            )  # fmt: skip
+        if name not in row.parameters:
+            raise UsageError(
+                f"the parameter {name!r} of the method {base.name!r} changes nothing with guided=false",
+                remedy="Leave out one of the two",
+            )
+        try:
+            value = row.parameters[name].read(values[name] if name in values else before[name])
+            row = _with_parameter(row, row.parameters[name], value)
+        except UsageError as error:
+            raise UsageError(
+                f"the parameter {name!r} of the method {base.name!r}: {error.message}", remedy=error.remedy
+            ) from error
+        settings[name] = value
+    _check_enough_views(row, "it has")
+    changed = {
+        name: value for name, value in settings.items()
+        if name not in base.parameters or not base.parameters[name].is_default(value)
+    }  # fmt: skip
+    name, summary = render_name(base.name, changed), base.summary
+    if changed:
+        summary += f" ({', '.join(f'{name} {render_value(value)}' for name, value in sorted(changed.items()))})"
+    return dataclasses.replace(row, name=name, summary=summary, base=base, settings=tuple(sorted(settings.items())))
+
+
+def _with_parameter(row: Method, parameter: Parameter, value: ParameterValue) -> Method:
+    views, others = list(row.views), dict[str, Any](scorer=row.scorer, texts=row.texts)
+    for position, path in parameter.fields:
+        if parameter.part == "views":
+            views[position] = replace_fields(views[position], path, value)
+        else:
+            others[parameter.part] = replace_fields(others[parameter.part], path, value)
+    return dataclasses.replace(row, views=tuple(views), **others)
 
 
 def register(method: Method) -> Method:
     """Add a row to ``METHODS``, so that it can be named; returns it. Registering the same row again does nothing.
 
     Raises:
-        UsageError: the name belongs to another row.
+        UsageError: the name belongs to another row, or could not be told from a list of names or from parameters.
     """
+    if set(method.name) & set("(),") or method.name != method.name.strip() or not method.name.isprintable():
+        raise UsageError(
+            f"the method name {method.name!r} has a bracket, a comma, or space around it",
+            remedy="Choose a name without: brackets hold the parameters of a row",
+        )
     if _ROWS.get(method.name, method) != method:
         raise UsageError(f"the method name {method.name!r} is already registered", remedy="Choose another name")
     _ROWS[method.name] = method
@@ -336,15 +439,35 @@ def with_view_count(method: Method, count: int) -> Method:
     """A method with ``count`` views of each kind; of the full image there is always one.
 
     Raises:
-        UsageError: the method needs more views.
+        UsageError: the method needs more views, or its name gives another number of them.
     """
+    given = dict(method.settings).get("views")
+    if given is not None and given != count:
+        raise UsageError(
+            f"the method {method.name!r} was given {given} views, and --views gives it {count}",
+            remedy="Leave out one of the two",
+        )
     views = tuple(
         view if isinstance(view, FullImage) else dataclasses.replace(view, count=count) for view in method.views
     )
-    total = sum(view.count for view in views)
-    if isinstance(method.scorer, MTA) and total < MIN_VIEWS:
+    method = dataclasses.replace(method, views=views)
+    _check_enough_views(method, f"views={count} gives it")
+    return method
+
+
+def _check_enough_views(method: Method, reason: str) -> None:
+    """Refuse fewer views than the scorer can do with; ``reason`` says why there are so few."""
+    total = sum(view.count for view in method.views)
+    least = 1
+    if isinstance(method.scorer, MTA):
+        least = MIN_VIEWS
+    elif isinstance(method.scorer, Zero):
+        least = method.scorer.min_views
+    if total < least:
+        sampled = sum(not isinstance(view, FullImage) for view in method.views)
+        missing = -(-(least - total) // sampled)
+        count = max(view.count for view in method.views if not isinstance(view, FullImage))
         raise UsageError(
-            f"the method {method.name!r} needs at least {MIN_VIEWS} views, and views={count} gives it {total}",
-            remedy=f"Give {count + MIN_VIEWS - total} or more (--views)",
+            f"the method {method.name!r} needs at least {least} views, and {reason} {total}",
+            remedy=f"Give {count + missing} or more (--views)",
         )
-    return dataclasses.replace(method, views=views)

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from abs_classify.methods.attention_focus import focus
+from abs_classify.methods.parameters import check_range
 from abs_classify.methods.random import (
     RANDOM_SCHEME,
     FloatArray,
@@ -314,10 +314,7 @@ class RandomResizedCrops:
         _check_positive(self.kind, "count", self.count)
         _check_ratio(self.kind, self.area)
         if not 0 < self.ratio[0] <= self.ratio[1]:
-            raise UsageError(
-                f"ratio of the view source {self.kind!r} must satisfy 0 < low <= high, got {self.ratio}",
-                remedy="Give the smaller ratio of width to height first, as in (0.75, 1.33)",
-            )
+            raise UsageError(f"ratio of the view source {self.kind!r} must satisfy 0 < low <= high, got {self.ratio}")
 
     def key(self) -> dict[str, Any]:
         """JSON values that fix these views."""
@@ -389,13 +386,14 @@ class GuidedViews:
         _check_ratio(self.kind, self.ratio)
         if self.top_k is not None:
             _check_positive(self.kind, "top_k", self.top_k)
-        if not (isfinite(self.temperature) and self.temperature > 0):
-            raise UsageError(
-                f"temperature of the view source {self.kind!r} must be above 0, got {self.temperature}",
-                remedy="Use 0.03, as published, or another positive number",
-            )
+        check_range(f"the view source {self.kind!r}", {"temperature": self.temperature}, 0, above=True)
         if self.alignment not in get_args(Alignment):
             raise UnknownNameError("alignment", str(self.alignment), get_args(Alignment))
+
+    @property
+    def idle_fields(self) -> frozenset[str]:
+        """The fields that change nothing as the others are set."""
+        return frozenset() if self.guided else frozenset({"top_k", "temperature"})
 
     @property
     def needs_attention(self) -> bool:
@@ -468,6 +466,11 @@ class FeatureWindows(GuidedViews):
 
     kind: ClassVar[str] = "window"
 
+    @property
+    def idle_fields(self) -> frozenset[str]:
+        """See ``GuidedViews``."""
+        return frozenset() if self.guided else super().idle_fields | {"alignment"}
+
     def windows(
         self,
         grid: int,
@@ -518,6 +521,7 @@ def _check_positive(kind: str, parameter: str, value: int) -> None:
             f"{parameter} of the view source {kind!r} must be a whole number of at least 1, got {value}",
             remedy=f"Correct {parameter}",
         )
+    check_range(f"the view source {kind!r}", {parameter: value}, 1, 10_000)  # beyond, an image fills the memory
 
 
 def _check_ratio(kind: str, ratio: Ratio) -> None:

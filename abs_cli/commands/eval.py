@@ -42,8 +42,10 @@ _PATH = click.Path(dir_okay=False, path_type=Path)
 
 
 def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> list[str]:
-    """``clip, abs`` as a list."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """``clip, abs(views=10, temperature=0.05)`` as a list of two."""
+    from abs_classify.methods.parameters import split_names
+
+    return split_names(text)
 
 
 @click.command("eval")
@@ -89,7 +91,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
     show_default=True,
     metavar="M1,M2,...",
     callback=_names,
-    help="Methods to compare; see `abs methods`.",
+    help="Methods to compare, with parameters as in 'clip,abs(views=10,temperature=0.05)'; see `abs methods`.",
     shell_complete=complete_methods,
 )
 @views_options

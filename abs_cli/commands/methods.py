@@ -1,22 +1,55 @@
-"""``abs methods``: the table of methods."""
+"""``abs methods``: the table of methods, and the parameters of each."""
 
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
+
+from abs_cli.completion_values import complete_method
+
+if TYPE_CHECKING:
+    from abs_classify.methods.table import Method
 
 __all__ = ["command"]
 
 
 @click.command("methods")
+@click.argument("name", required=False, metavar="[METHOD]", shell_complete=complete_method)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(as_json: bool) -> None:
-    """List the methods: which views of an image are compared with which class texts, and how."""
-    from abs_classify.methods.table import METHODS
+def command(name: str | None, as_json: bool) -> None:
+    """List the methods: which views of an image are compared with which class texts, and how.
 
-    if as_json:
+    With the name of a METHOD, show its parameters and their defaults. Wherever a method is named, parameters can be set
+    in brackets behind it:
+
+    \b
+    abs methods abs
+    abs classify photo.jpg --labels cat,dog --method 'abs-pixels(views=10, temperature=0.05)'
+    """
+    from abs_classify.methods.table import METHODS, get_method
+
+    if name is not None:
+        method = get_method(name)
+        click.echo(json.dumps(method.to_dict()) if as_json else "\n".join(_lines(method)))
+    elif as_json:
         click.echo(json.dumps([method.to_dict() for method in METHODS.values()]))
-        return
-    for method in METHODS.values():
-        click.echo(f"{method.name:<14} {method.summary}")
+    else:
+        for method in METHODS.values():
+            click.echo(f"{method.name:<14} {method.summary}")
+
+
+def _lines(method: Method) -> list[str]:
+    """The row, and its parameters below each other."""
+    from abs_classify.methods.parameters import render_value
+
+    lines = [f"{method.name}: {method.summary}", *([method.note] if method.note else []), ""]
+    if not method.parameters:
+        return [*lines, "no parameters"]
+    rows = [(f"{name}={render_value(parameter.default)}", parameter) for name, parameter in method.parameters.items()]
+    width = max(len(setting) for setting, _ in rows)
+    for setting, parameter in rows:
+        choices = f" [{', '.join(parameter.choices)}]" if parameter.choices else ""
+        lines.append(f"  {setting:<{width}}  {parameter.part}: {parameter.meaning}{choices}".rstrip())
+    return lines

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from abs_classify.methods.parameters import MAX_SCALE, MIN_TEMPERATURE, check_range
 from abs_classify.methods.scoring import ClassTextFeatures, all_views, full_image
 from abs_core.errors import UsageError
 
@@ -39,7 +40,7 @@ class AWT:
         settled: mean change of the scaling of views at which it ends.
 
     Raises:
-        UsageError: a number that is not above 0.
+        UsageError: a parameter out of its range.
     """
 
     scale: float = 100.0
@@ -50,9 +51,11 @@ class AWT:
     settled: float = 1e-2
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if not value > 0:
-                raise UsageError(f"the {name} of AWT must be above 0, got {value}", remedy="Leave it as published")
+        check_range("AWT", asdict(self), 0, MAX_SCALE, above=True)
+        temperatures = {name: getattr(self, name) for name in ("view_temperature", "text_temperature")}
+        check_range("AWT", temperatures, MIN_TEMPERATURE)
+        # exp(-2 / epsilon) must not vanish in float32
+        check_range("AWT", {"epsilon": self.epsilon}, 0.025)
 
     def key(self) -> dict[str, Any]:
         """See ``Scorer``."""

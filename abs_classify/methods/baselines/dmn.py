@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from abs_classify.methods.baselines.memory import Memory, entropy_of
+from abs_classify.methods.parameters import MAX_SCALE, check_range
 from abs_classify.methods.scoring import ClassTextFeatures, full_image
 from abs_core.errors import UsageError
 
@@ -39,12 +40,22 @@ class DMN:
         capacity: entries for each class.
         beta: sharpness of the reading exp(-beta (1 - cosine)).
         strength: weight of the memory's probabilities.
+
+    Raises:
+        UsageError: a parameter out of its range.
     """
 
     scale: float = 100.0
     capacity: int = 50
     beta: float = 5.5
     strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_range("DMN", {"scale": self.scale}, 0, MAX_SCALE, above=True)
+        check_range("DMN", {"capacity": self.capacity}, 1)
+        check_range("DMN", {"strength": self.strength}, 0, MAX_SCALE)
+        # exp(-2 beta) must not vanish in float32
+        check_range("DMN", {"beta": self.beta}, 0, 40)
 
     def key(self) -> dict[str, Any]:
         """See ``StreamScorer``."""

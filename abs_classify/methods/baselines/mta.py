@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from abs_classify.methods.parameters import MAX_SCALE, MIN_TEMPERATURE, check_range
 from abs_classify.methods.scoring import ClassTextFeatures, all_views
 from abs_core.errors import UsageError
 
@@ -32,11 +33,19 @@ class MTA:
         scale: logit scale.
         lambda_q: strength of the agreement between views that predict alike.
         lambda_y: temperature of the inlierness scores.
+
+    Raises:
+        UsageError: a parameter out of its range.
     """
 
     scale: float = 100.0
     lambda_q: float = 4.0
     lambda_y: float = 0.2
+
+    def __post_init__(self) -> None:
+        check_range("MTA", {"scale": self.scale}, 0, MAX_SCALE, above=True)
+        check_range("MTA", {"lambda_y": self.lambda_y}, MIN_TEMPERATURE)
+        check_range("MTA", {"lambda_q": self.lambda_q}, 0, MAX_SCALE)
 
     def key(self) -> dict[str, Any]:
         """See ``Scorer``."""

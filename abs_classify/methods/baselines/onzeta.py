@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
+from abs_classify.methods.parameters import check_range
 from abs_classify.methods.scoring import ClassTextFeatures, full_image
 from abs_core.errors import UsageError
 
@@ -46,10 +47,16 @@ class OnZeta:
     Attributes:
         balance: least share of a uniform distribution that each class gets (alpha); 0 leaves labels free.
         mix: final weight of the proxies' labels (beta); TTA-VLM uses 0.4 outside ImageNet.
+
+    Raises:
+        UsageError: a share or weight that is not from 0 to 1.
     """
 
     balance: float = 1.0
     mix: float = 0.8
+
+    def __post_init__(self) -> None:
+        check_range("OnZeta", {"balance": self.balance, "mix": self.mix}, 0, 1)
 
     def key(self) -> dict[str, Any]:
         """See ``StreamScorer``."""

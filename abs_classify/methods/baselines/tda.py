@@ -8,6 +8,7 @@ from math import log2
 from typing import TYPE_CHECKING, Any
 
 from abs_classify.methods.baselines.memory import Memory, entropy_of
+from abs_classify.methods.parameters import MAX_SCALE, check_range
 from abs_classify.methods.scoring import ClassTextFeatures, full_image
 from abs_core.errors import UsageError
 
@@ -25,11 +26,17 @@ class TDACache:
         capacity: entries for each class; 0 switches the cache off.
         alpha: strength of its term.
         beta: sharpness of the affinity exp(-beta (1 - cosine)).
+
+    Raises:
+        UsageError: a number below 0 or above ``MAX_SCALE``.
     """
 
     capacity: int
     alpha: float
     beta: float
+
+    def __post_init__(self) -> None:
+        check_range("a cache of TDA", asdict(self), 0, MAX_SCALE)
 
 
 @dataclass(eq=False)
@@ -55,6 +62,9 @@ class TDA:
         window: entropies, over log2 C, between which an image enters the negative cache.
         mask: probabilities between which a negative entry speaks against a class.
         floor: added to probabilities inside the logarithm; 1e-5 in TTA-VLM, 0 in the authors' code.
+
+    Raises:
+        UsageError: a parameter out of its range, or a range whose end is not above its start.
     """
 
     scale: float = 100.0
@@ -63,6 +73,13 @@ class TDA:
     window: tuple[float, float] = (0.2, 0.5)
     mask: tuple[float, float] = (0.03, 1.0)
     floor: float = 1e-5
+
+    def __post_init__(self) -> None:
+        check_range("TDA", {"scale": self.scale}, 0, MAX_SCALE, above=True)
+        check_range("TDA", {"floor": self.floor, "window": self.window[0]}, 0)
+        check_range("TDA", {"mask": self.mask[0]}, 0, 1)
+        check_range("TDA", {"end of window": self.window[1]}, self.window[0], above=True)
+        check_range("TDA", {"end of mask": self.mask[1]}, self.mask[0], 1, above=True)
 
     def key(self) -> dict[str, Any]:
         """See ``StreamScorer``."""

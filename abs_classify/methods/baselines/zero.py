@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from math import inf
+from math import ceil, inf
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from abs_classify.methods.parameters import MAX_SCALE, check_range
 from abs_classify.methods.scoring import ClassTextFeatures, all_views
 from abs_core.errors import UsageError
 
@@ -26,12 +27,24 @@ class Zero:
         scale: logit scale.
         gamma: share of the views that vote.
         tie_break: the last resort of ``zero_votes``.
+
+    Raises:
+        UsageError: a scale that is not above 0 and at most ``MAX_SCALE``, or a gamma that is not from 0.001 to 1.
     """
 
     scale: float = 100.0
     gamma: float = 0.3
     tie_break: TieBreak = "tied"
     votes: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_range("ZERO", {"scale": self.scale}, 0, MAX_SCALE, above=True)
+        check_range("ZERO", {"gamma": self.gamma}, 0.001, 1)
+
+    @property
+    def min_views(self) -> int:
+        """The number of views from which one of them votes."""
+        return ceil(1 / self.gamma)
 
     def key(self) -> dict[str, Any]:
         """See ``Scorer``."""

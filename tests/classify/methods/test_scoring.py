@@ -47,7 +47,7 @@ def changed(value: Any) -> list[Any]:
     if is_dataclass(value) and not isinstance(value, type):
         names = [parameter.name for parameter in fields(value)]
         return [replace(value, **{name: other}) for name in names for other in changed(getattr(value, name))]
-    return [value + 1]
+    return [value + 1 if isinstance(value, int) else value / 2]
 
 
 @pytest.mark.parametrize("scorer", [*SCORERS, *STREAMS, Zero(), MTA()], ids=lambda scorer: scorer.key()["matcher"])
