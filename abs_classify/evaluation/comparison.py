@@ -1,20 +1,33 @@
-"""Two runs compared image by image: which results are paired, and how much better the first is."""
+"""Two runs compared image by image: which results are paired, and how much better the first is.
+
+Results of the same images are paired in their order; of other images by their ids, if predictions were kept.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from abs_classify.evaluation.metrics import PairedComparison
+import numpy as np
+
+from abs_classify.evaluation.paired_tests import (
+    MODELS,
+    PairedTest,
+    align_draws,
+    common_images,
+    corrected_p_values,
+    power_note,
+)
+from abs_classify.evaluation.predictions import RunPredictions
 from abs_classify.evaluation.records import ResultRecord
-from abs_classify.evaluation.results_folder import read_results
+from abs_classify.evaluation.results_folder import PredictionReader, read_results
 from abs_classify.evaluation.tables import render_differences
 from abs_core.errors import ResultError
 from abs_core.text import printable
 
-__all__ = ["ResultComparison", "compare", "comparison_text"]
+__all__ = ["ResultComparison", "Results", "compare", "comparison_text", "draws_views", "pair_results"]
 
 
 @dataclass(frozen=True)
@@ -23,12 +36,21 @@ class ResultComparison:
 
     Attributes:
         first, second: the results.
-        paired: first minus second.
+        paired: first minus second, on the images that both have.
+        corrected_p: its p-value, corrected by Holm for all comparisons of the table.
+        is_complete: whether all draws were compared; of results whose predictions were not kept only the first was.
     """
 
     first: ResultRecord
     second: ResultRecord
-    paired: PairedComparison
+    paired: PairedTest
+    corrected_p: float
+    is_complete: bool
+
+    @property
+    def conclusive(self) -> bool:
+        """Whether the interval leaves out 0 and the corrected p is below 0.05."""
+        return self.paired.shows(self.corrected_p)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values: what was run on either side, counts, and all digits."""
@@ -42,7 +64,14 @@ class ResultComparison:
             }
             for name, record in (("first", self.first), ("second", self.second))
         }
-        return {"dataset": self.first.dataset, "images": self.paired.images, **self.paired.model_dump(), **sides}
+        return {
+            "dataset": self.first.dataset,
+            **self.paired.to_dict(),
+            "corrected_p": self.corrected_p,
+            "conclusive": self.conclusive,
+            "all_draws": self.is_complete,
+            **sides,
+        }
 
 
 #: Results, as ``evaluate`` returns them, one of them, a result file, or a folder of such files.
@@ -52,10 +81,12 @@ Results = Sequence[ResultRecord] | ResultRecord | str | Path
 def compare(first: Results, second: Results) -> list[ResultComparison]:
     """Compare two runs on the same images, method by method: paired differences with intervals and exact p-values.
 
-    Results of one method on the same images with the same labels are paired. Where both runs have several of a method,
-    because they cross models or bundles, those of the same model and bundle are paired; failing that, of the same
-    model; failing that, of the same bundle; failing that, each with each. Two single results are paired whatever their
-    methods.
+    Results of one method on the same images with the same labels are paired; of one data set with other images, those
+    images that both have, if predictions were kept. Where both runs have several of a method, because they cross models
+    or bundles, those of the same model and bundle are paired; failing that, of the same model; failing that, of the
+    same bundle; failing that, each with each. Two single results are paired whatever their methods.
+
+    Where both have several draws of the views, or one has and the other draws nothing, all draws are compared.
 
     Args:
         first, second: results, as ``evaluate`` returns them, or result files.
@@ -65,13 +96,19 @@ def compare(first: Results, second: Results) -> list[ResultComparison]:
         StorageError: a file cannot be read.
     """
     ours, theirs = _records(first), _records(second)
-    pairs = [(ours[0], theirs[0])] if len(ours) == len(theirs) == 1 else _pairs(ours, theirs)
+    readers = (PredictionReader.of(ours), PredictionReader.of(theirs))
+    pairs = [(ours[0], theirs[0])] if len(ours) == len(theirs) == 1 else _pairs(ours, theirs, readers)
     if not pairs:
         raise ResultError(
             "the two runs have no method on the same images in common",
             remedy="Compare runs on the same images, or name two files",
         )
-    return [ResultComparison(*pair, _paired(*pair)) for pair in pairs]
+    tests = [pair_results(*pair, *readers) for pair in pairs]
+    corrected = corrected_p_values([test for test, _ in tests])
+    return [
+        ResultComparison(*pair, test, 1.0 if p_value is None else p_value, is_complete)
+        for pair, (test, is_complete), p_value in zip(pairs, tests, corrected, strict=True)
+    ]
 
 
 def comparison_text(comparisons: Sequence[ResultComparison]) -> str:
@@ -93,9 +130,26 @@ def comparison_text(comparisons: Sequence[ResultComparison]) -> str:
     for comparison in comparisons:
         both = (comparison.first, comparison.second)
         labels = [" / ".join(dict.fromkeys(record.label(name) for record in both)) for name in names]
-        rows.append(((comparison.first.dataset, *labels, comparison.first.method), comparison.paired))
+        method = " / ".join(dict.fromkeys(record.method for record in both))
+        rows.append(((comparison.first.dataset, *labels, method), comparison.paired, comparison.corrected_p))
     heads = [_side_text(name, side) for name, side in sides.items()]
-    return "\n".join([*heads, render_differences(rows, ["data set", *names, "method"])])
+    return "\n".join([*heads, render_differences(rows, ["data set", *names, "method"]), *_notes(comparisons)])
+
+
+def _notes(comparisons: Sequence[ResultComparison]) -> list[str]:
+    """What the table's numbers mean, beyond what it says itself."""
+    notes = [MODELS[several] for several in sorted({comparison.paired.draws > 1 for comparison in comparisons})]
+    notes.append(power_note([comparison.paired for comparison in comparisons]))
+    for comparison in comparisons:
+        sizes = [record.details.data.images for record in (comparison.first, comparison.second)]
+        if sizes != [comparison.paired.images] * 2:
+            notes.append(
+                f"{comparison.first.dataset}: {comparison.paired.images} images are in both runs, of "
+                f"{sizes[0]} in the first and {sizes[1]} in the second"
+            )
+    if not all(comparison.is_complete for comparison in comparisons):
+        notes.append("only the first seed is compared where predictions were not kept: run the evaluation again")
+    return [printable(note) for note in dict.fromkeys(notes)]
 
 
 def _side_text(name: str, records: Sequence[ResultRecord]) -> str:
@@ -114,32 +168,95 @@ def _records(results: Results) -> Sequence[ResultRecord]:
     return [results] if isinstance(results, ResultRecord) else results
 
 
-def _paired(first: ResultRecord, second: ResultRecord) -> PairedComparison:
-    """First minus second, where both are of the same images in the same order with the same labels."""
-    if first.details.data.images_digest != second.details.data.images_digest:
-        raise ResultError(
-            f"two results of {first.dataset!r} and {second.dataset!r} are of different images and cannot be paired",
-            remedy="Compare runs on the same images, with the same --limit and --on-error",
-        )
-    if not first.may_share_labels(second):
+def pair_results(
+    first: ResultRecord, second: ResultRecord, first_reader: PredictionReader, second_reader: PredictionReader
+) -> tuple[PairedTest, bool]:
+    """First minus second, over the images and draws that both have, and whether that is all of their draws.
+
+    Raises:
+        ResultError: they have no images in common, have other labels, or are damaged.
+        StorageError: a file of predictions cannot be read.
+    """
+    has_same_images = first.details.data.images_digest == second.details.data.images_digest
+    if has_same_images and not first.may_share_labels(second):
         raise ResultError(
             f"two results of {first.dataset!r} and {second.dataset!r} are of the same images with other labels and "
             "cannot be paired",
             remedy="Run the evaluation with the older labels again; the cache makes that quick",
         )
-    names = [f"{record.method} of {record.details.run.id}" for record in (first, second)]
-    return PairedComparison.of_images(names[0], first.right, names[1], second.right)
+    has_several = max(len(record.details.seeds.seeds) for record in (first, second)) > 1
+    if has_same_images and not has_several:
+        return PairedTest.of(first.right, second.right), True
+    kept = first_reader.find(first), second_reader.find(second)
+    if kept[0] is not None and kept[1] is not None:
+        return _pair_draws(first, kept[0], second, kept[1]), True
+    if has_same_images:
+        return PairedTest.of(first.right, second.right), False
+    raise _different_images(first, second)
 
 
-def _pairs(ours: Sequence[ResultRecord], theirs: Sequence[ResultRecord]) -> list[tuple[ResultRecord, ResultRecord]]:
+def _pair_draws(
+    first: ResultRecord, first_run: RunPredictions, second: ResultRecord, second_run: RunPredictions
+) -> PairedTest:
+    places = common_images(first_run, second_run)
+    passes = align_draws(
+        first_run.of(first.method),
+        second_run.of(second.method),
+        first_draws=draws_views(first, first_run),
+        second_draws=draws_views(second, second_run),
+    )
+    ranks = [np.stack([one.ranks for one in side])[:, place] for side, place in zip(passes, places, strict=True)]
+    # an image that could not be read with one of the seeds is left out of all
+    is_read = (ranks[0] > 0).all(0) & (ranks[1] > 0).all(0)
+    if not is_read.any():
+        raise _different_images(first, second)
+    return PairedTest.of(ranks[0][:, is_read] == 1, ranks[1][:, is_read] == 1)
+
+
+def draws_views(record: ResultRecord, run: RunPredictions) -> bool:
+    """Whether a method gives other labels with another seed: its views or texts are drawn."""
+    if len(run.of(record.method)) > 1:
+        return True
+    if len({predictions.seed for predictions in run.passes}) > 1:
+        return False  # the others of its run were repeated, and it was not
+    details = record.details
+    is_whole = all(key.get("kind") == "whole" for key in details.method.view_keys)
+    return not is_whole or details.texts.source == "random-words" or details.texts.control is not None
+
+
+def _different_images(first: ResultRecord, second: ResultRecord) -> ResultError:
+    return ResultError(
+        f"two results of {first.dataset!r} and {second.dataset!r} are of different images and cannot be paired",
+        remedy="Compare runs on the same images, with the same --limit and --on-error",
+    )
+
+
+def _pairs(
+    ours: Sequence[ResultRecord], theirs: Sequence[ResultRecord], readers: tuple[PredictionReader, PredictionReader]
+) -> list[tuple[ResultRecord, ResultRecord]]:
     """Which results are paired; where all differ in their labels they are returned as they are, to be refused."""
+    pairs = _grouped(ours, theirs, lambda record: record.details.data.images_digest)
+    paired = {id(record) for pair in pairs for record in pair}
+    our_rest, their_rest = ([record for record in side if id(record) not in paired] for side in (ours, theirs))
+    of_one_set = _grouped(our_rest, their_rest, lambda record: record.details.data.spec)
+    overlapping = [pair for pair in of_one_set if _share_images(pair, readers)]
+    return [(left, right) for left, right in pairs if left.may_share_labels(right)] + overlapping or pairs
+
+
+def _share_images(pair: tuple[ResultRecord, ResultRecord], readers: tuple[PredictionReader, PredictionReader]) -> bool:
+    kept = [reader.find(record) for record, reader in zip(pair, readers, strict=True)]
+    images = [set(predictions.images) for predictions in kept if predictions is not None]
+    return len(images) == 2 and not images[0].isdisjoint(images[1])
+
+
+def _grouped(
+    ours: Sequence[ResultRecord], theirs: Sequence[ResultRecord], images_of: Callable[[ResultRecord], str]
+) -> list[tuple[ResultRecord, ResultRecord]]:
     groups: dict[tuple[str, str], tuple[list[ResultRecord], list[ResultRecord]]] = {}
     for side, records in enumerate((ours, theirs)):
         for record in records:
-            key = (record.details.data.images_digest, record.method)
-            groups.setdefault(key, ([], []))[side].append(record)
-    pairs = [pair for first, second in groups.values() for pair in _closest(first, second)]
-    return [(left, right) for left, right in pairs if left.may_share_labels(right)] or pairs
+            groups.setdefault((images_of(record), record.method), ([], []))[side].append(record)
+    return [pair for first, second in groups.values() for pair in _closest(first, second)]
 
 
 def _closest(ours: Sequence[ResultRecord], theirs: Sequence[ResultRecord]) -> list[tuple[ResultRecord, ResultRecord]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,16 @@ from abs_core.errors import AbsError, ResultError, StorageError, UnknownNameErro
 from abs_core.files import ensure_writable, is_file, is_folder, publish, sha256_file, storage_errors
 from abs_core.text import json_text
 
-__all__ = ["ResultsFolder", "RunSummary", "file_stem", "read_predictions", "read_result", "read_results"]
+__all__ = [
+    "PredictionReader",
+    "ResultsFolder",
+    "RunSummary",
+    "StoredResults",
+    "file_stem",
+    "read_predictions",
+    "read_result",
+    "read_results",
+]
 
 # the bits of a million images are 170 kB, and a run may skip many images; a larger file is no result
 _LARGEST = 64_000_000
@@ -113,7 +122,7 @@ class ResultsFolder:
             raise UnknownNameError("result file, folder or run", name, newest, remedy="See `abs results ls`")
         return _files(matches[0])
 
-    def read(self, names: Sequence[str]) -> list[ResultRecord]:
+    def read(self, names: Sequence[str]) -> StoredResults:
         """The results that names stand for, each once, in the order of the tables.
 
         Raises:
@@ -124,6 +133,58 @@ class ResultsFolder:
     def summaries(self) -> list[RunSummary]:
         """What each run holds, oldest first."""
         return [RunSummary.of(run) for run in self.runs()]
+
+
+class StoredResults(list[ResultRecord]):
+    """Results that were read from files.
+
+    Attributes:
+        folders: the id of each run to the folder of its files.
+    """
+
+    def __init__(self, records: Iterable[ResultRecord], folders: Mapping[str, Path]) -> None:
+        super().__init__(records)
+        self.folders = dict(folders)
+
+
+class PredictionReader:
+    """Reads the predictions behind results, each file once.
+
+    Args:
+        folders: the id of each run to the folder of its files.
+    """
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        self._folders = folders
+        self._read: dict[tuple[Path, str], RunPredictions] = {}
+
+    @classmethod
+    def of(cls, results: object) -> PredictionReader:
+        """The reader for results that know the folders of their runs; of others it finds nothing."""
+        return cls(getattr(results, "folders", {}))
+
+    def read(self, record: ResultRecord) -> RunPredictions:
+        """What the methods of the run of a result said of each image.
+
+        Raises:
+            StorageError, ResultError: as ``read_predictions``, or the result is in no file.
+        """
+        folder, file = self._folders.get(record.details.run.id), record.details.predictions
+        if folder is None or file is None:
+            raise _not_kept(record)
+        if (key := (folder, file.name)) not in self._read:
+            self._read[key] = read_predictions(folder, record)
+        return self._read[key]
+
+    def find(self, record: ResultRecord) -> RunPredictions | None:
+        """The same; None for a result of which none were kept, or whose file is gone.
+
+        Raises:
+            StorageError, ResultError: the file is there, and cannot be read.
+        """
+        folder, file = self._folders.get(record.details.run.id), record.details.predictions
+        is_kept = folder is not None and file is not None and is_file(folder / file.name)
+        return self.read(record) if is_kept else None
 
 
 @dataclass(frozen=True)
@@ -182,10 +243,7 @@ def read_predictions(folder: Path, record: ResultRecord) -> RunPredictions:
     """
     file = record.details.predictions
     if file is None:
-        raise ResultError(
-            f"the result of {record.method!r} of run {record.details.run.id} has no predictions of each image",
-            remedy=_AGAIN,
-        )
+        raise _not_kept(record)
     if "/" in file.name or "\\" in file.name or not file.name.endswith(_PREDICTIONS):
         raise ResultError(f"{file.name!r} is no name of a file of predictions", remedy=_AGAIN)
     path = folder / file.name
@@ -197,7 +255,14 @@ def read_predictions(folder: Path, record: ResultRecord) -> RunPredictions:
     return predictions
 
 
-def read_results(path: Path) -> list[ResultRecord]:
+def _not_kept(record: ResultRecord) -> ResultError:
+    return ResultError(
+        f"the result of {record.method!r} of run {record.details.run.id} has no predictions of each image",
+        remedy=_AGAIN,
+    )
+
+
+def read_results(path: Path) -> StoredResults:
     """The results of a file, or of all files in a folder, in the order of the tables.
 
     Raises:
@@ -206,8 +271,10 @@ def read_results(path: Path) -> list[ResultRecord]:
     return _read_all(_files(path) if is_folder(path) else [path])
 
 
-def _read_all(paths: Iterable[Path]) -> list[ResultRecord]:
-    return sorted(map(read_result, dict.fromkeys(paths)), key=_order)
+def _read_all(paths: Iterable[Path]) -> StoredResults:
+    read = [(read_result(path), path.parent) for path in dict.fromkeys(paths)]
+    folders = {record.details.run.id: folder for record, folder in read}
+    return StoredResults(sorted((record for record, _ in read), key=_order), folders)
 
 
 def _order(record: ResultRecord) -> tuple[str, str, str, str, int]:

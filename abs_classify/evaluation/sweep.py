@@ -147,6 +147,11 @@ class EvaluationResults(Sequence[ResultRecord]):
     def __len__(self) -> int:
         return len(self.records)
 
+    @property
+    def folders(self) -> dict[str, Path]:
+        """The id of the run to the folder of its files; empty if none were asked for."""
+        return {} if self.folder is None else {record.details.run.id: self.folder for record in self.records}
+
     def __str__(self) -> str:
         """The tables of the results."""
         return tables_text(self.records)

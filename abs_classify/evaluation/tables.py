@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from abs_classify.evaluation.metrics import PairedComparison, Proportion, SeedSpread
+from abs_classify.evaluation.paired_tests import PairedTest
 from abs_classify.evaluation.records import ResultRecord
 from abs_core.text import counted, printable
 
@@ -87,21 +88,27 @@ def render_table(
     return "\n".join([*aligned(header, body, len(label_names) + 3), *_footnotes(records, differences)])
 
 
-def render_differences(rows: Sequence[tuple[tuple[str, ...], PairedComparison]], label_names: Sequence[str]) -> str:
+def render_differences(rows: Sequence[tuple[tuple[str, ...], PairedTest, float]], label_names: Sequence[str]) -> str:
     """Paired differences of top-1, in percentage points: for each data set and method first minus second.
 
     Args:
-        rows: (labels, comparison), with as many labels as there are ``label_names``; at least one.
+        rows: (labels, test, p corrected for all rows), with as many labels as there are ``label_names``; at least one.
         label_names: headings of the labels.
     """
-    header = [*label_names, "images", "only first", "only second", "first minus second [95 %]  ", "p"]
+    draws = any(test.draws > 1 for _, test, _ in rows)
+    header = [*label_names, "images", *(["draws"] if draws else []), "only first", "only second"]
+    header += ["first minus second [95 %]  ", "p", "p (Holm)", "could show"]
     body = []
-    for labels, pair in rows:
-        counts = [str(pair.images), str(pair.first_only), str(pair.second_only)]
-        body.append([*labels, *counts, _marked_difference(pair), p_value_text(pair.p_value)])
+    for labels, test, corrected in rows:
+        counts = [f"{count:g}" if test.draws == 1 else f"{count:.1f}" for count in (test.first_only, test.second_only)]
+        difference = difference_text(test) + ("  " if test.shows(corrected) else f" {_MARK}")
+        cells = [str(test.images), *([str(test.draws)] if draws else []), *counts, difference]
+        cells += [p_value_text(test.p_value), p_value_text(corrected), f"{100 * test.smallest:.1f}"]
+        body.append([*labels, *cells])
     lines = aligned(header, body, len(label_names))
-    lines.append("images that only one of the two got right; 95 % interval: Newcombe (paired); p: exact McNemar")
-    if not all(pair.conclusive for _, pair in rows):
+    lines.append("images that only one of the two got right" + (", the mean over the draws" if draws else ""))
+    lines.append(f"p (Holm): corrected for the {counted(len(rows), 'test', 'tests')} of this table")
+    if not all(test.shows(corrected) for _, test, corrected in rows):
         lines.append(f"{_MARK} {NO_DIFFERENCE}")
     return "\n".join(lines)
 
@@ -130,7 +137,7 @@ def proportion_text(share: Proportion) -> str:
     return f"{100 * share.value:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
 
 
-def difference_text(comparison: PairedComparison) -> str:
+def difference_text(comparison: PairedComparison | PairedTest) -> str:
     """``+2.5 [+0.4, +4.6]``: percentage points with their 95 % interval."""
     return f"{_signed(comparison.difference)} [{_signed(comparison.low)}, {_signed(comparison.high)}]"
 

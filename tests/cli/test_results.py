@@ -111,11 +111,14 @@ def test_compare_prints_a_line_for_each_method_and_all_digits_as_json(
                 "classes": record.details.classes.source,
                 "method": method,
             }
+        assert comparison["corrected_p"] >= comparison["p_value"]
         counts = [str(comparison[name]) for name in ("images", "first_only", "second_only")]
         row = next(line for line in shown.out.splitlines() if f"  {method}  " in line)
         assert row.split(method)[1].split()[:3] == counts
     evaluate("--limit", "5")
-    assert "no method on the same images" in abs_command.refuses("results", "compare", runs[0], "last")
+    part = abs_command("results", "compare", runs[0], "last")
+    assert part.code == 0, part.err
+    assert "5 images are in both runs, of 7 in the first and 5 in the second" in part.out
 
 
 def test_a_damaged_file_is_named_and_the_run_still_listed(evaluate: Callable[..., Path], abs_command: Abs) -> None:
