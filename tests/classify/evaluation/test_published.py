@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,8 @@ from abs_classify.evaluation.published import (
 from abs_classify.methods.class_texts import template_set_names
 from abs_classify.methods.table import METHODS, plan_methods
 from abs_core.descriptions import Description, LabelSpace
+from abs_core.errors import StorageError
+from abs_core.files import data_folder
 from abs_core.labels import LabelSet, shipped_label_set
 
 OPENAI = "ViT-B-32-quickgelu/openai"
@@ -238,3 +241,13 @@ def test_silence_is_explained_in_one_line(changes: dict[str, object], reason: st
 
 def test_nothing_is_said_of_images_that_are_no_published_data_set() -> None:
     assert compare(benchmark="", split="") == PublishedComparison()
+
+
+@pytest.mark.parametrize("broken", ["", "\t66.74", "classes"])
+def test_a_broken_table_is_named(broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("published-open-clip.tsv", "published-wca.tsv"):
+        text = (data_folder() / name).read_text(encoding="utf-8")
+        (tmp_path / name).write_text(text.replace(broken, "") if broken else "", encoding="utf-8")
+    monkeypatch.setattr("abs_classify.evaluation.published.data_folder", lambda: tmp_path)
+    with pytest.raises(StorageError, match=r"published-.*\.tsv' has a broken line.* Install the package again"):
+        published_numbers.__wrapped__()
