@@ -163,11 +163,12 @@ def crossed_difference(differences: NDArray[np.floating]) -> tuple[float, float,
     """The mean of paired differences over images and draws, for other images and other draws of the same kinds.
 
     The model: d_si = mean + image_i + draw_s + rest_si, images and draws being random and crossed. The variance of the
-    mean is (MS_image + max(0, MS_draw - MS_rest)) / (S n), with Satterthwaite's degrees of freedom.
+    mean is (MS_image + max(0, MS_draw - MS_rest)) / (S n), with Satterthwaite's degrees of freedom. Of one draw it is
+    Student's t over the images, and says nothing of other draws.
 
     Args:
-        differences: [S, n] of S >= 2 draws on n >= 2 images: 1 where only the first is right, -1 where only the second
-            is, else 0.
+        differences: [S, n] of S >= 1 draws on n >= 2 images: 1 where only the first is right, -1 where only the second
+            is, else 0; or another number from -1 to 1 for each draw and image.
 
     Returns:
         The mean, the lower and the upper end of its 95 % interval, and the two-sided p-value of no difference.
@@ -177,10 +178,11 @@ def crossed_difference(differences: NDArray[np.floating]) -> tuple[float, float,
     of_images, of_draws = differences.mean(0) - mean, differences.mean(1) - mean
     rest = differences - mean - of_images - of_draws[:, None]
     image_square = draws * float((of_images**2).sum()) / (images - 1)
-    draw_square = images * float((of_draws**2).sum()) / (draws - 1)
-    rest_square = float((rest**2).sum()) / ((images - 1) * (draws - 1))
+    further = max(1, draws - 1)  # of one draw there is nothing to divide
+    draw_square = images * float((of_draws**2).sum()) / further
+    rest_square = float((rest**2).sum()) / ((images - 1) * further)
     parts = [(image_square, images - 1.0)]
-    if draw_square > rest_square:
+    if draws > 1 and draw_square > rest_square:
         parts += [(draw_square, draws - 1.0), (-rest_square, (images - 1.0) * (draws - 1.0))]
     square = sum(part for part, _ in parts)
     if square <= 0:
