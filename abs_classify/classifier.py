@@ -17,7 +17,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from abs_classify.datasets.base import Sample
 from abs_classify.encoding.cache import DERIVED
@@ -39,6 +39,7 @@ from abs_classify.explanation import Explanation, RankedClass, explain, seen_vie
 from abs_classify.methods.phrases import readable
 from abs_classify.methods.table import ViewNumber, plan_methods
 from abs_classify.models.deferred import DeferredModel, LoadedModel, model_notes
+from abs_classify.result_tables import data_frame, html_table
 from abs_core.descriptions import Description, LabelSpace
 from abs_core.errors import ImageError, UnknownNameError, UsageError
 from abs_core.labels import ClassLabel, LabelSet
@@ -60,6 +61,7 @@ _LATEST_ITEMS = 4 * SHARD
 
 # what a page or picture shows of a ranking, however few classes were asked for
 _SHOWN_CLASSES = 5
+_SHOWN_SENTENCES = 5
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Prediction:
         shard: the images with which this one was encoded; None where they came from an iterator, so that predictions
             that are kept do not keep images in memory.
         position: of this image in its shard.
+        path: of the image's file; None where it is none of its own, as bytes and members of archives.
     """
 
     image_name: str
@@ -100,6 +103,20 @@ class Prediction:
     views: int | None = None
     shard: PredictedShard | None = field(default=None, repr=False, compare=False)
     position: int = field(default=0, repr=False, compare=False)
+    path: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"<Prediction: {self.image_name!r} is {self.name!r}, confidence {_rounded(self.ranking[0].confidence)}>"
+
+    def _repr_html_(self) -> str:
+        rows = [(ranked.name, _rounded(ranked.confidence), f"{ranked.score:.4g}") for ranked in self.ranking]
+        shown = html_table(self.image_name, ("class", "confidence", "score"), rows)
+        why = self.explanation
+        if why is None or not why.sentences or why.runner_up is None:
+            return shown
+        reasons = [(f"{share.contribution:+.4g}", share.text) for share in why.sentences[:_SHOWN_SENTENCES]]
+        caption = f"why {why.winner.name}, not {why.runner_up.name}"
+        return shown + html_table(caption, ("share of the margin", "sentence"), reasons)
 
     @property
     def class_id(self) -> str:
@@ -126,6 +143,31 @@ class Prediction:
         assert confidence is not None  # a classifier gives every class one
         return confidence
 
+    def to_dict(self, top: int | None = None) -> dict[str, Any]:
+        """JSON values, as ``abs classify --json`` prints them; of an explanation ``top`` views and sentences or all."""
+        return {
+            "path": self.image_name,
+            "image": self.image_id,
+            "confidence": _rounded(self.confidence),
+            "ranking": [
+                {
+                    "class": ranked.class_id,
+                    "name": ranked.name,
+                    "score": ranked.score,
+                    "confidence": _rounded(ranked.confidence),
+                }
+                for ranked in self.ranking
+            ],
+            "views": self.views,
+            "remarks": list(self.remarks),
+            "explanation": None if self.explanation is None else self.explanation.to_dict(top=top),
+        }
+
+
+def _rounded(confidence: float | None) -> float | None:
+    """As tables of labels have it."""
+    return None if confidence is None else round(confidence, 6)
+
 
 class Predictions(Iterator[Prediction]):
     """Predictions, each as soon as it is computed.
@@ -144,6 +186,7 @@ class Predictions(Iterator[Prediction]):
     ) -> None:
         self._predictions = predictions
         self._remarks = remarks
+        self._given = 0
         self.skipped: Sequence[SkippedImage] = skipped
         self.work = work
 
@@ -153,7 +196,47 @@ class Predictions(Iterator[Prediction]):
         return self._remarks.remarks
 
     def __next__(self) -> Prediction:
-        return next(self._predictions)
+        prediction = next(self._predictions)
+        self._given += 1
+        return prediction
+
+    def __repr__(self) -> str:
+        return f"<Predictions: {self._given} given so far, {len(self.skipped)} images skipped>"
+
+    def _repr_html_(self) -> str:
+        # the predictions themselves can be given only once
+        return html_table("Predictions", ("given so far", "images skipped"), [(self._given, len(self.skipped))])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values of the predictions that were not given yet, which this computes, and of the skipped images."""
+        rest = [prediction.to_dict() for prediction in self]
+        return {
+            "predictions": rest,
+            "skipped": [dataclasses.asdict(image) for image in self.skipped],
+            "remarks": [remark.as_json() for remark in self.remarks],
+        }
+
+    def to_pandas(self) -> Any:
+        """A pandas ``DataFrame`` of the predictions that were not given yet, which this computes: a row each.
+
+        Raises:
+            UsageError: pandas is not installed; nothing was computed.
+        """
+        return data_frame(
+            (
+                {
+                    "path": prediction.image_name,
+                    "image": prediction.image_id,
+                    "class": prediction.class_id,
+                    "name": prediction.name,
+                    "confidence": prediction.confidence,
+                    "score": prediction.score,
+                    "views": prediction.views,
+                }
+                for prediction in self
+            ),
+            ("path", "image", "class", "name", "confidence", "score", "views"),
+        )
 
     def close(self) -> None:
         """End the run: what was begun for further images is dropped."""
@@ -371,7 +454,9 @@ class Classifier:
             why = self._explanation(scored, position, texts, ranked) if request.explain else None
             remarks = scored.facts[position].remarks
             views = None if looked is None else int(looked[position])
-            yield Prediction(image.name, image.id, ranked[: request.top], why, remarks, views, shard, position)
+            yield Prediction(
+                image.name, image.id, ranked[: request.top], why, remarks, views, shard, position, image.path
+            )
 
     def _explanation(
         self, scored: ScoredShard, position: int, texts: ClassTextFeatures, ranked: Sequence[RankedClass]

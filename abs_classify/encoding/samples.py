@@ -168,6 +168,14 @@ class IdentifiedSample:
         """What to call it: its path, or container and member."""
         return self.sample.name
 
+    @property
+    def path(self) -> Path | None:
+        """Its file; None where it is none of its own, as bytes and members of archives."""
+        if isinstance(self.sample, Sample):
+            return self.sample.path if self.sample.source is None else None
+        file_name = getattr(self.sample.content, "filename", "")
+        return Path(os.fsdecode(file_name)) if file_name else None
+
     def load(self) -> LoadedImage:
         """Read and decode it.
 

@@ -29,6 +29,7 @@ from abs_classify.evaluation.results_folder import ResultsFolder
 from abs_classify.evaluation.tables import tables_text
 from abs_classify.methods.table import MethodPlan, ViewNumber, plan_methods
 from abs_classify.models.store import short_names
+from abs_classify.result_tables import data_frame, html_table
 from abs_core.descriptions import LabelSpace
 from abs_core.errors import DatasetError, ModelError, UsageError
 from abs_core.labels import LabelSet, from_names
@@ -55,6 +56,20 @@ __all__ = [
 ]
 
 _logger = logging.getLogger(__name__)
+
+# of the data frame and the table of a notebook
+_COLUMNS = (
+    "dataset",
+    "model",
+    "bundle",
+    "method",
+    "images",
+    "acc1",
+    "acc1_low",
+    "acc1_high",
+    "acc5",
+    "mean_per_class_recall",
+)
 
 
 @dataclass(frozen=True)
@@ -155,6 +170,43 @@ class EvaluationResults(Sequence[ResultRecord]):
     def __str__(self) -> str:
         """The tables of the results."""
         return tables_text(self.records)
+
+    def __repr__(self) -> str:
+        best = max(self.records, key=lambda record: record.metrics.acc1, default=None)
+        what = f"<EvaluationResults: {counted(len(self), 'result', 'results')}"
+        return f"{what}>" if best is None else f"{what}, best {best.method!r} with top-1 {best.metrics.acc1:.4f}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [f"{value:.4f}" if isinstance(value, float) else value for value in row.values()] for row in self._rows()
+        ]
+        return html_table("Evaluation", _COLUMNS, rows)
+
+    def to_pandas(self) -> Any:
+        """A pandas ``DataFrame``: a row for each result, top-1 accuracy as a share with its 95 % interval.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        return data_frame(self._rows(), _COLUMNS)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        rows = (
+            (
+                record.dataset,
+                record.model,
+                record.bundle,
+                record.method,
+                record.details.data.images,
+                record.metrics.acc1,
+                record.details.top1.low,
+                record.details.top1.high,
+                record.metrics.acc5,
+                record.metrics.mean_per_class_recall,
+            )
+            for record in self.records
+        )
+        return [dict(zip(_COLUMNS, row, strict=True)) for row in rows]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values: the records as their files have them, and what was left out."""

@@ -234,33 +234,13 @@ def _text_lines(classifier: Classifier, predictions: Sequence[Prediction]) -> It
             yield f"    {sentence.contribution:>+10.4g}  {printable(sentence.text)}"
 
 
-def _rounded(confidence: float | None) -> float | None:
-    """As tables of labels have it."""
-    return None if confidence is None else round(confidence, 6)
-
-
 def _json_lines(classifier: Classifier, predictions: Sequence[Prediction]) -> Iterator[str]:
     """One JSON text for each image."""
+    run = {
+        "method": classifier.method.name,
+        "classes_from": classifier.label_space.source,
+        "model": classifier.stages.models.label,
+    }
     for prediction in predictions:
-        why = prediction.explanation
-        row: dict[str, Any] = {
-            "path": prediction.image_name,
-            "image": prediction.image_id,
-            "method": classifier.method.name,
-            "classes_from": classifier.label_space.source,
-            "model": classifier.stages.models.label,
-            "confidence": _rounded(prediction.confidence),
-            "ranking": [
-                {
-                    "class": ranked.class_id,
-                    "name": ranked.name,
-                    "score": ranked.score,
-                    "confidence": _rounded(ranked.confidence),
-                }
-                for ranked in prediction.ranking
-            ],
-            "views": prediction.views,
-            "remarks": list(prediction.remarks),
-            "explanation": why.to_dict(top=_EXPLAINED) if why is not None else None,
-        }
-        yield json_text(row)
+        row = prediction.to_dict(top=_EXPLAINED)
+        yield json_text({"path": row["path"], "image": row["image"], **run, **row})
