@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from abs_classify.evaluation.markup import markdown_cell
 from abs_classify.evaluation.tables import aligned, difference_text, p_value_text, proportion_text
 from abs_core.text import counted, printable
 
@@ -24,8 +24,8 @@ __all__ = ["summary_markdown", "summary_text", "summary_value"]
 # how many classes and sentences a summary names
 _CLASSES, _SENTENCES = 15, 20
 
-# characters of a text on a terminal, and in a table of Markdown, where each may take six
-_TEXT, _CELL = 300, 120
+# characters of a text on a terminal
+_TEXT = 300
 
 # characters of a summary in Markdown: a comment of GitHub holds 65,536
 _ROOM = 60_000
@@ -35,10 +35,6 @@ _NOT_CORRECTED = (
     "effect about 5 leave out 0 by chance. The gain over all images decides; the rest says where to look"
 )
 _ALONE = "won alone: over all images, NEW against NEW without this change; gains of single changes do not add up"
-
-# what stays as it is in Markdown, whatever surrounds it
-_PLAIN = re.compile(r"(?:[^\W_]|[ ,.'();+=?-]|:(?= )|%(?= |$)|(?<=[^\W_])_(?=[^\W_]))*")
-_WWW = re.compile(r"www\.", re.IGNORECASE)
 
 
 def summary_text(comparison: BundleComparison) -> str:
@@ -64,12 +60,12 @@ def summary_markdown(comparison: BundleComparison) -> str:
     mark = "✅" if comparison.passed else "❌"
     lines = ["## Test of the descriptions", "", f"{mark} **{_sentence(comparison.verdict)}**", ""]
     lines += [
-        f"- {name}: {_markdown(value, _TEXT)}" for name, value in (("old", comparison.old), ("new", comparison.new))
+        f"- {name}: {markdown_cell(value, _TEXT)}" for name, value in (("old", comparison.old), ("new", comparison.new))
     ]
     gain, results = comparison.gain, comparison.results
     if gain is None or results is None:
         return "\n".join([*lines, ""])
-    lines += [f"- {name}: {_markdown(value, _TEXT)}" for name, value in _facts(comparison)]
+    lines += [f"- {name}: {markdown_cell(value, _TEXT)}" for name, value in _facts(comparison)]
     top1 = [record.details.top1 for record in results]
     lines += [
         "",
@@ -84,12 +80,12 @@ def summary_markdown(comparison: BundleComparison) -> str:
     for title, classes in _class_groups(comparison):
         header, body = _class_table(classes)
         lines += ["", f"### {_sentence(title)}", "", *_table(header, left=1)]
-        lines += [_row([_markdown(entry.name), *cells]) for entry, cells in zip(classes, body, strict=True)]
+        lines += [_row([markdown_cell(entry.name), *cells]) for entry, cells in zip(classes, body, strict=True)]
     for title, sentences in _sentence_groups(comparison):
         lines += ["", f"### {_sentence(title)}", "", *_table(["class", "change", "sentence", *_ALONE_HEADER], left=3)]
         lines += [_row(_sentence_cells(comparison, entry)) for entry in sentences]
     lines += ["", "<details><summary>Remarks</summary>", ""]
-    notes = [f"- {_markdown(note, _TEXT)}" for note in _notes(comparison)]
+    notes = [f"- {markdown_cell(note, _TEXT)}" for note in _notes(comparison)]
     sizes = itertools.accumulate((len(note) + 1 for note in notes), initial=sum(len(line) + 1 for line in lines))
     kept = sum(size <= _ROOM for size in sizes) - 1
     beyond = [f"- {len(notes) - kept} more remarks, see --json"] if kept < len(notes) else []
@@ -269,9 +265,9 @@ def _sentence_lines(comparison: BundleComparison, entry: SentenceComparison) -> 
 
 
 def _sentence_cells(comparison: BundleComparison, entry: SentenceComparison) -> list[str]:
-    texts = [_markdown(text) for text in entry.change.texts]
+    texts = [markdown_cell(text) for text in entry.change.texts]
     shown = texts[0] if len(texts) == 1 else f"<del>{texts[0]}</del><br><ins>{texts[1]}</ins>"
-    return [_markdown(_name(comparison, entry.change.class_id)), entry.change.kind, shown, *_alone_cells(entry)]
+    return [markdown_cell(_name(comparison, entry.change.class_id)), entry.change.kind, shown, *_alone_cells(entry)]
 
 
 def _name(comparison: BundleComparison, class_id: str) -> str:
@@ -302,15 +298,3 @@ def _table(header: Sequence[str], left: int) -> list[str]:
 
 def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _markdown(text: str, limit: int = _CELL) -> str:
-    """Text that shows in Markdown as it is, also in a table: anything unusual as code, by character references."""
-    shown = printable(text, limit)
-    if _PLAIN.fullmatch(shown) and not _WWW.search(shown):
-        return shown
-    return f"<code>{''.join(_reference(char) for char in shown)}</code>"
-
-
-def _reference(char: str) -> str:
-    return f"&#{ord(char)};" if char.isascii() and not (char.isalnum() or char in " ,'()") else char

@@ -18,13 +18,16 @@ __all__ = [
     "NO_DIFFERENCE",
     "OverallRow",
     "aligned",
+    "dataset_titles",
     "difference_text",
+    "group_by_images",
     "p_value_text",
     "proportion_text",
     "render_differences",
     "render_overall",
     "render_table",
     "tables_text",
+    "varying_labels",
 ]
 
 #: What the mark behind a difference means.
@@ -58,7 +61,7 @@ def tables_text(records: Sequence[ResultRecord]) -> str:
     Args:
         records: at least one.
     """
-    groups = _by_images(records)
+    groups = group_by_images(records)
     counts = Counter(_images(group[0]) for group in groups)
     parts = [_dataset_text(group, relabelled=counts[_images(group[0])] > 1) for group in groups]
     if len(groups) > 1:
@@ -147,7 +150,7 @@ def p_value_text(p_value: float) -> str:
     return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
-def _by_images(records: Sequence[ResultRecord]) -> list[list[ResultRecord]]:
+def group_by_images(records: Sequence[ResultRecord]) -> list[list[ResultRecord]]:
     """Those of the same images and labels together; older ones, whose labels are unknown, with the first of these."""
     groups: list[list[ResultRecord]] = []
     for record in records:
@@ -168,7 +171,7 @@ def _dataset_text(group: Sequence[ResultRecord], *, relabelled: bool) -> str:
     head = group[0].details
     sizes = {record.details.classes.count for record in group}
     classes = f", {counted(head.classes.count, 'class', 'classes')}" if len(sizes) == 1 else ""
-    varying = _varying(group)
+    varying = varying_labels(group)
     labels = [record.labels(varying) for record in group]
     # a result prints in full what it depends on
     sources = dict.fromkeys(record.details.classes.source for record in group)
@@ -222,11 +225,11 @@ def _remarks(group: Sequence[ResultRecord], varying: Sequence[str]) -> list[str]
 
 
 def _overall_text(groups: Sequence[Sequence[ResultRecord]]) -> str:
-    titles = _titles(groups)
+    titles = dataset_titles(groups)
     records = [record for group in groups for record in group]
     # where each data set ran with one bundle, its own, rows of one method belong together
     several = any(len({record.bundle for record in group}) > 1 for group in groups)
-    names = [name for name in _varying(records) if name != "bundle" or several]
+    names = [name for name in varying_labels(records) if name != "bundle" or several]
     rows: dict[tuple[str, ...], dict[str, SeedSpread]] = {}
     for title, group in zip(titles, groups, strict=True):
         for record in group:
@@ -239,7 +242,7 @@ def _overall_text(groups: Sequence[Sequence[ResultRecord]]) -> str:
     return f"{head}\n\n{render_overall(overall, [*names, 'method'], titles)}"
 
 
-def _titles(groups: Sequence[Sequence[ResultRecord]]) -> list[str]:
+def dataset_titles(groups: Sequence[Sequence[ResultRecord]]) -> list[str]:
     """Short names of the data sets, all different: of a place on the disk its last part."""
     short = [group[0].dataset.rstrip("/").rpartition("/")[2] or group[0].dataset for group in groups]
     return [
@@ -250,7 +253,7 @@ def _titles(groups: Sequence[Sequence[ResultRecord]]) -> list[str]:
     ]
 
 
-def _varying(records: Sequence[ResultRecord]) -> list[str]:
+def varying_labels(records: Sequence[ResultRecord]) -> list[str]:
     """Which of run, model and bundle differ between records, and so need a column."""
     several = [name for name in ("model", "bundle") if len({record.label(name) for record in records}) > 1]
     seen = {(record.details.data.spec, *record.labels(several), record.method) for record in records}

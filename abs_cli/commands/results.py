@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Protocol
 
 import click
 
 from abs_cli.completion_values import complete_run
 from abs_cli.console import PlainGroup, note
+from abs_core.errors import UsageError
 from abs_core.home import Home
 from abs_core.text import counted, json_text, printable
 
@@ -60,24 +62,63 @@ def list_runs(home: Home, results: Path | None, as_json: bool) -> None:
     help="Write a CSV file with one row for each result.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result records as JSON.")
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(["text", "markdown", "latex", "csv", "json"]),
+    help="Print one table for a paper instead: intervals, differences over all seeds, p corrected by Holm, costs.",
+)
+@click.option("--base", help="With --format: the method that others are compared with.  [default: clip]")
 @click.pass_obj
-def show(home: Home, names: tuple[str, ...], results: Path | None, export_csv: Path | None, as_json: bool) -> None:
+def show(
+    home: Home,
+    names: tuple[str, ...],
+    results: Path | None,
+    export_csv: Path | None,
+    as_json: bool,
+    format_name: str | None,
+    base: str | None,
+) -> None:
     """Print the tables of runs again, together: one for each data set, and one over all.
 
     RUN is the name of a run or its beginning, or `last`.
     """
     from abs_classify.evaluation.export import write_csv
+    from abs_classify.evaluation.result_table import result_table
     from abs_classify.evaluation.results_folder import ResultsFolder
     from abs_classify.evaluation.tables import tables_text
 
+    if as_json and format_name is not None:
+        raise UsageError("--json and --format exclude each other", remedy="Give one of them")
+    if base is not None and format_name is None:
+        raise UsageError("--base needs --format", remedy="Add --format text, markdown, latex, csv or json")
     records = ResultsFolder(results or home.results).read(names)
-    if as_json:
+    if format_name is not None:
+        click.echo(_formatted(result_table(records, base=base or "clip"), format_name), nl=False)
+    elif as_json:
         click.echo(json_text({"results": [record.model_dump(mode="json") for record in records]}))
     else:
         click.echo(tables_text(records))
     if export_csv is not None:
         write_csv(export_csv, records)
         note(f"table: {export_csv}")
+
+
+class _Table(Protocol):
+    """What prints in several formats."""
+
+    def text(self) -> str: ...
+    def markdown(self) -> str: ...
+    def csv(self) -> str: ...
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+def _formatted(table: _Table, name: str) -> str:
+    """A table in a format, with a final line feed."""
+    if name == "json":
+        return json_text(table.to_dict()) + "\n"
+    text: str = getattr(table, name)()
+    return text if text.endswith("\n") else text + "\n"
 
 
 @command.command("compare")

@@ -133,3 +133,24 @@ def test_a_damaged_file_is_named_and_the_run_still_listed(evaluate: Callable[...
     assert "1 file cannot be read" in listed.out
     path.write_text(json.dumps({**value, "details": {**value["details"], "right": "AAAA"}}), encoding="utf-8")
     assert "damaged bits" in abs_command.refuses("results", "compare", path, path)
+
+
+@pytest.mark.slow
+def test_a_table_for_a_paper_in_five_formats(evaluate: Callable[..., Path], abs_command: Abs) -> None:
+    run = evaluate("--seeds", "2")
+    shown = {
+        name: abs_command("results", "show", run.name, "--format", name)
+        for name in ("text", "markdown", "latex", "csv", "json")
+    }
+    assert {ran.code for ran in shown.values()} == {0}
+    assert "\\toprule" in shown["latex"].out
+    assert "|:--|" in shown["markdown"].out
+    assert "several draws: images and draws as crossed random factors" in " ".join(shown["text"].out.split())
+    rows = json.loads(shown["json"].out)["rows"]
+    assert [row["method"] for row in rows] == ["clip", "abs"]
+    assert [row["base"] for row in rows] == [None, "clip"]
+    assert [line.split(",")[4] for line in shown["csv"].out.splitlines()] == ["method", "clip", "abs"]
+    other = json.loads(abs_command("results", "show", run.name, "--format", "json", "--base", "abs").out)["rows"]
+    assert [row["base"] for row in other] == ["abs", None]
+    assert "exclude each other" in abs_command.refuses("results", "show", run.name, "--format", "csv", "--json")
+    assert "--base needs --format" in abs_command.refuses("results", "show", run.name, "--base", "abs")

@@ -1,0 +1,73 @@
+"""Text from outside in Markdown, LaTeX and CSV: it shows as it is, and is never read as markup or as a formula."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+
+from abs_core.text import printable, visible_cell
+
+__all__ = ["csv_text", "latex_cell", "markdown_cell", "markdown_table"]
+
+# characters of a cell of Markdown, where each may take six
+_CELL = 120
+
+# what stays as it is in Markdown, whatever surrounds it
+_PLAIN = re.compile(
+    r"(?:[^\W_]|[ ,.'();+=?±-]|:(?= )|%(?=[ \]]|$)|(?<=[^\W_])[_/](?=[^\W_])|(?<![^ ])~(?![^ ])"
+    r"|\[(?=[+-]?\d)|(?<=[\d%])\](?= |$))*"
+)
+_WWW = re.compile(r"www\.", re.IGNORECASE)
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "`": r"\textasciigrave{}",
+    "…": r"\ldots{}",
+    **{char: f"\\{char}" for char in "&%$#_{}"},
+}
+
+
+def markdown_cell(text: str, limit: int = _CELL) -> str:
+    """Text that shows in Markdown as it is, also in a table: anything unusual as code, by character references."""
+    shown = printable(text, limit)
+    if _PLAIN.fullmatch(shown) and not _WWW.search(shown):
+        return shown
+    return f"<code>{''.join(_reference(char) for char in shown)}</code>"
+
+
+def _reference(char: str) -> str:
+    return f"&#{ord(char)};" if char.isascii() and not (char.isalnum() or char in " ,'()") else char
+
+
+def markdown_table(header: Sequence[str], body: Iterable[Sequence[str]], names: int) -> list[str]:
+    """Lines of a table, escaped: the first ``names`` columns to the left, numbers to the right."""
+    rule = "|" + "|".join(":--" if place < names else "--:" for place in range(len(header))) + "|"
+    header_row, *rows = (f"| {' | '.join(map(markdown_cell, line))} |" for line in [header, *body])
+    return [header_row, rule, *rows]
+
+
+def latex_cell(text: str) -> str:
+    """Text that LaTeX sets as it is; a number below zero gets a true minus sign."""
+    shown = re.sub(r"(?<![\w.-])-(?=\d)", "\x00", printable(text))
+    shown = "".join("$-$" if char == "\x00" else _LATEX.get(char, char) for char in shown)
+    shown = re.sub("-(?=-)|'(?=')", r"\g<0>{}", shown)
+    # the end of a row would take a bracket behind it for its option
+    return f"{{}}{shown}" if shown.startswith(("[", "*")) else shown
+
+
+def csv_text(header: Sequence[str], body: Iterable[Sequence[object]]) -> str:
+    """Rows under a header, with numbers as they are; no spreadsheet runs a text, and hidden characters are escapes."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    for row in [header, *body]:
+        writer.writerow([visible_cell(cell) if isinstance(cell, str) else cell for cell in row])
+    return stream.getvalue()
