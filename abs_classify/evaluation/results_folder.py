@@ -277,12 +277,20 @@ def _read_all(paths: Iterable[Path]) -> StoredResults:
     return StoredResults(sorted((record for record, _ in read), key=_order), folders)
 
 
-def _order(record: ResultRecord) -> tuple[str, str, str, str, int]:
+def _order(record: ResultRecord) -> tuple[str, str, str, str, int, str]:
     from abs_classify.methods.table import METHODS
 
     names = list(METHODS)
-    place = names.index(record.method) if record.method in names else len(names)
-    return record.details.data.spec, record.details.weights.name, record.bundle, record.details.run.id, place
+    row = record.method.partition("(")[0]
+    place = names.index(row) if row in names else len(names)
+    return (
+        record.details.data.spec,
+        record.details.weights.name,
+        record.bundle,
+        record.details.run.id,
+        place,
+        record.method,
+    )
 
 
 def read_result(path: Path) -> ResultRecord:

@@ -62,7 +62,7 @@ _WORDS = {
     bool: "true or false",
     int: "a whole number",
     float: "a finite number",
-    str: "a name, or a text in quotes",
+    str: "a name, or a printable text in quotes",
     tuple: "a pair (low, high) of finite numbers",
 }
 
@@ -152,7 +152,9 @@ def _read_float(given: object) -> float | None:
 
 
 def _read_str(given: object) -> str | None:
-    return given if isinstance(given, str) and given.strip() else None
+    # it is printed in tables and written to files
+    readable = isinstance(given, str) and given.strip() and given.isprintable() and len(given) <= 1000
+    return str(given) if readable else None
 
 
 def _read_pair(given: object) -> tuple[float, float] | None:
