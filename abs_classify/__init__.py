@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from abs_classify.methods.adaptive import AdaptiveViews
     from abs_classify.methods.table import METHODS, Method, get_method, register
     from abs_classify.models.registry import available_models, load_model
+    from abs_classify.models.wrapped import TokenGrid, WrappedModel, wrap
     from abs_classify.usage import filter_by_use, measure_usage
     from abs_core.descriptions import Description, LabelSpace
 
@@ -44,6 +45,8 @@ __all__ = [
     "Prediction",
     "Predictions",
     "RankedClass",
+    "TokenGrid",
+    "WrappedModel",
     "available_models",
     "compare",
     "compare_bundles",
@@ -57,6 +60,7 @@ __all__ = [
     "measure_usage",
     "register",
     "score_bundle",
+    "wrap",
 ]
 
 _MODULES = {
@@ -77,6 +81,8 @@ _MODULES = {
     "Prediction": "abs_classify.classifier",
     "Predictions": "abs_classify.classifier",
     "RankedClass": "abs_classify.explanation",
+    "TokenGrid": "abs_classify.models.wrapped",
+    "WrappedModel": "abs_classify.models.wrapped",
     "available_models": "abs_classify.models.registry",
     "compare": "abs_classify.evaluation.comparison",
     "compare_bundles": "abs_classify.evaluation.bundle_comparison",
@@ -90,6 +96,7 @@ _MODULES = {
     "measure_usage": "abs_classify.usage",
     "register": "abs_classify.methods.table",
     "score_bundle": "abs_classify.evaluation.bundle_scoring",
+    "wrap": "abs_classify.models.wrapped",
 }
 
 
