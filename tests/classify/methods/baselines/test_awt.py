@@ -2,57 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
 from feature_vectors import texts_with, vectors
-from numpy.typing import NDArray
+from golden_rows import transport
 
 from abs_classify.methods.baselines.awt import AWT, transport_plan
 from abs_classify.methods.scoring import ClassTextFeatures
 from abs_core.errors import UsageError
-
-Floats = NDArray[np.float64]
-
-
-def entropy(logits: Floats) -> float:
-    powers = np.exp(logits - logits.max())
-    probabilities = powers / powers.sum()
-    return float(-sum(p * math.log(p) for p in probabilities if p > 0))
-
-
-def weights(entropies: Floats, temperature: float) -> Floats:
-    powers = np.exp(-(entropies - entropies.min()) / temperature)
-    result: Floats = powers / powers.sum()
-    return result
-
-
-def reference(views: Floats, texts: list[Floats], scale: float = 100.0, rounds: int = 100) -> Floats:
-    """Scores [C] of one image, from the formulas alone; the rounds of all transports end together."""
-    logits = [scale * views @ of_class.T for of_class in texts]
-    means = np.stack([of_class.mean(1) for of_class in logits], 1)
-    view_weights = weights(np.array([entropy(row) for row in means]), 0.5)
-    text_weights = []
-    for position, of_class in enumerate(logits):
-        entropies = []
-        for value in of_class[0]:
-            replaced = means[0].copy()
-            replaced[position] = value
-            entropies.append(entropy(replaced))
-        text_weights.append(weights(np.array(entropies), 0.5))
-    kernels = [np.exp(-(1 - of_class / scale) / 0.1) for of_class in logits]
-    lefts = [np.ones(len(views)) for _ in texts]
-    rights = [np.ones(len(of_class)) for of_class in texts]
-    for _ in range(rounds):
-        before = np.concatenate(lefts)
-        lefts = [view_weights / (kernel @ right) for kernel, right in zip(kernels, rights, strict=True)]
-        rights = [mass / (kernel.T @ left) for mass, kernel, left in zip(text_weights, kernels, lefts, strict=True)]
-        if np.abs(np.concatenate(lefts) - before).mean() < 1e-2:
-            break
-    plans = [left[:, None] * kernel * right for left, kernel, right in zip(lefts, kernels, rights, strict=True)]
-    return np.array([(plan * of_class).sum() for plan, of_class in zip(plans, logits, strict=True)])
 
 
 @pytest.mark.parametrize("counts", [[4, 4, 4], [1, 5, 2, 3], [3], [1] * 6])
@@ -67,7 +25,7 @@ def test_scores_are_those_of_the_formulas(counts: list[int], dtype: torch.dtype,
     by_class = [features[owners == position] for position in range(len(counts))]
     for image, row in enumerate(scores):
         stacked = torch.cat([views["whole"][image], views["random"][image]]).double().numpy()
-        np.testing.assert_allclose(row.double().numpy(), reference(stacked, by_class), rtol=0, atol=tolerance)
+        np.testing.assert_allclose(row.double().numpy(), transport(stacked, by_class), rtol=0, atol=tolerance)
 
 
 def test_weights_of_classes_far_below_the_best_do_not_underflow() -> None:
@@ -76,7 +34,7 @@ def test_weights_of_classes_far_below_the_best_do_not_underflow() -> None:
     scores = AWT(scale=900.0).scores(views, texts)
     assert scores.isfinite().all()
     np.testing.assert_allclose(
-        scores[0].numpy(), reference(texts.features[:3].numpy(), list(texts.features.numpy().reshape(3, 2, -1)), 900.0),
+        scores[0].numpy(), transport(texts.features[:3].numpy(), list(texts.features.numpy().reshape(3, 2, -1)), 900.0),
         atol=1e-8,
     )  # fmt: skip
 
