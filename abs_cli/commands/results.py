@@ -84,7 +84,7 @@ def show(
     RUN is the name of a run or its beginning, or `last`.
     """
     from abs_classify.evaluation.export import write_csv
-    from abs_classify.evaluation.result_table import result_table
+    from abs_classify.evaluation.paper_table import result_table
     from abs_classify.evaluation.results_folder import ResultsFolder
     from abs_classify.evaluation.tables import tables_text
 
@@ -104,7 +104,7 @@ def show(
         note(f"table: {export_csv}")
 
 
-class _Table(Protocol):
+class _FormattedTable(Protocol):
     """What prints in several formats."""
 
     def text(self) -> str: ...
@@ -113,7 +113,7 @@ class _Table(Protocol):
     def to_dict(self) -> dict[str, Any]: ...
 
 
-def _formatted(table: _Table, name: str) -> str:
+def _formatted(table: _FormattedTable, name: str) -> str:
     """A table in a format, with a final line feed."""
     if name == "json":
         return json_text(table.to_dict()) + "\n"

@@ -14,8 +14,8 @@ from result_records import make_records
 
 from abs_classify.evaluation.comparison import compare
 from abs_classify.evaluation.metrics import evaluate_ranks
+from abs_classify.evaluation.paper_table import result_table
 from abs_classify.evaluation.records import Run
-from abs_classify.evaluation.result_table import result_table
 from abs_classify.evaluation.significance import holm
 from abs_core.errors import ResultError
 
