@@ -57,8 +57,13 @@ class Signer:
             return False
         if not self.namespaces:
             return True
-        refused = any(p.startswith("!") and fnmatchcase(namespace, p[1:]) for p in self.namespaces)
-        return not refused and any(fnmatchcase(namespace, pattern) for pattern in self.namespaces)
+        refused = any(p.startswith("!") and _matches(namespace, p[1:]) for p in self.namespaces)
+        return not refused and any(_matches(namespace, pattern) for pattern in self.namespaces)
+
+
+def _matches(namespace: str, pattern: str) -> bool:
+    """Whether a pattern of ssh-keygen, of which * and ? alone are special, matches."""
+    return fnmatchcase(namespace, pattern.replace("[", "[[]"))
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ def read_signers(path: Path) -> AllowedSigners:
 
 
 def _signers(path: Path, text: str) -> Iterator[Signer]:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # as ssh-keygen does: a comment may hold other separators
         words = _WORD.findall(line.strip())
         if not words or words[0].startswith("#"):
             continue

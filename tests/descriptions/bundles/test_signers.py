@@ -25,6 +25,8 @@ def signers_in(folder: Path, text: str) -> list[Signer]:
         ("", True),
         ('namespaces="git,abs-*" ', True),
         ('namespaces="git" ', False),
+        ('namespaces="[a]bs-*" ', False),
+        ('namespaces="abs-*,![a]bs-*" ', True),
         ('namespaces="abs-*,!abs-bundle*" ', False),
         ('valid-after="20260101" ', True),
         ('valid-after="20260602Z" ', False),
@@ -36,6 +38,10 @@ def test_a_key_counts_as_its_options_say(tmp_path: Path, options: str, counts: b
     [signer] = signers_in(tmp_path, f"# of the team\n\nada@example.org,bob@example.org {options}{KEY} a comment\n")
     assert signer.name == "ada@example.org,bob@example.org"
     assert signer.may_sign("abs-bundle-manifest", NOW) is counts
+
+
+def test_a_comment_ends_with_its_line(tmp_path: Path) -> None:
+    assert [signer.name for signer in signers_in(tmp_path, f"# was\u2028eve {KEY}\nbob {KEY}\r\n")] == ["bob"]
 
 
 @pytest.mark.parametrize(
