@@ -358,7 +358,7 @@ def _apply_rows(parent: Bundle, rows: Sequence[TableRow], editor: str) -> Edited
     """What the rows of a file make of the parent, class by class in the order of the file."""
     held = _by_class(parent)
     by_id = {row_id(record): record for records in held.values() for record in records}
-    has_ids = any(row["row"].strip() for row in rows)
+    ids = {key for row in rows if (key := row["row"].strip())}
     given: dict[str, list[tuple[Description, Description | None]]] = {class_id: [] for class_id in held}
     lines: dict[str, int] = {}
     added = 0
@@ -371,13 +371,17 @@ def _apply_rows(parent: Bundle, rows: Sequence[TableRow], editor: str) -> Edited
             raise ExternalFormatError(f"the row {quoted(key)} is already on line {lines[key]}", row.line)
         lines[key] = row.line
         record = _given_record(row, origin, parent.header.label_set, Provenance(editor, added))
+        if not key and ids and row_id(record) not in ids:
+            origin = by_id.get(row_id(record))  # the row lost its id, and its text has not changed
+            if origin is not None and not row["kind"].strip():
+                record = replace(record, kind=origin.kind)
         added += origin is None
         if any(other.text == record.text for other, _ in given[record.class_id]):
             raise ExternalFormatError(f"{quoted(record.class_id)} has the text {quoted(record.text)} already", row.line)
         given[record.class_id].append((record, origin))
     edits = _Edits(editor)
     for class_id, records in held.items():
-        pairs = given[class_id] if has_ids else _with_origins(records, [record for record, _ in given[class_id]])
+        pairs = given[class_id] if ids else _with_origins(records, [record for record, _ in given[class_id]])
         edits.add_class(records, pairs)
     return edits.result(parent)
 

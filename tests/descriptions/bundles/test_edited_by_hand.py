@@ -189,3 +189,14 @@ def test_a_row_twice_another_version_and_no_name(store: Repository, bundle: Bund
         BundleError, match=r"is of 'pets@0\.9\.0#.*', which is not in the store, and pets@1\.0\.0 was not"
     ):
         add_edited(store, bundle, tmp_path / "r.csv", reviewer="Ann")
+
+
+def test_a_row_that_lost_its_id_keeps_its_record(store: Repository, bundle: Bundle, tmp_path: Path) -> None:
+    rows = rows_of(bundle, tmp_path / "e.csv")
+    rows[0]["row"] = rows[2]["row"] = rows[2]["kind"] = ""
+    rows[1]["text"] = "A cat purrs."
+    child = edited(store, bundle, tmp_path / "e.csv", rows)
+    kept = [record for record in bundle.records() if record.text != "=A cat barks."]
+    assert [record for record in child.records() if record.text != "A cat purrs."] == kept
+    rejected = [entry.text for entry in iter_rejected(child.path, child.header)]
+    assert rejected == ["Sure!", "It meows.", "=A cat barks."]
