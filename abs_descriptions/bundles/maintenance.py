@@ -218,7 +218,11 @@ def _faults_of(repository: Repository) -> tuple[type[AbsError], ...]:
 def _restore(repository: Repository, manifest: Manifest, source: Repository) -> bool:
     if not source.holds(manifest):
         return False
-    repository.restore(source.read(manifest))
+    try:
+        bundle = source.read(manifest)
+    except (BundleError, StorageError):  # the copy is damaged as well, which is no reason to leave the others so
+        return False
+    repository.restore(bundle)
     return _problem(repository, manifest, None) is None
 
 

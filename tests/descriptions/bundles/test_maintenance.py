@@ -16,6 +16,7 @@ from abs_core.errors import BundleError, UsageError
 from abs_core.files import sha256_file
 from abs_descriptions.bundles.maintenance import MIN_AGE, collect_garbage, verify_repository
 from abs_descriptions.bundles.manifest import manifest_path
+from abs_descriptions.bundles.reader import rejected_path
 from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.storage import Blob
 
@@ -165,6 +166,18 @@ def test_what_is_damaged_or_missing_is_named_and_restored(place: Repository, tmp
     assert repaired.is_sound
     assert verify_repository(place).damaged == []
     assert [copied.manifest for copied in take(tmp_path / "b", place)] == [lost]
+
+
+def test_a_damaged_copy_leaves_the_others_to_be_restored(published: Path, tmp_path: Path) -> None:
+    place, store = Repository.open(str(published)), store_of(tmp_path / "a")
+    for version in ("1.0.0", "1.10.0"):
+        (published / place.resolve(f"pets@{version}").object_path).unlink()
+    rejected_path(store.path("pets@1.0.0")).write_text("{")
+    check = verify_repository(place, store)
+    assert [(version.reference, version.restored) for version in check.damaged] == [
+        ("pets@1.0.0", False),
+        ("pets@1.10.0", True),
+    ]
 
 
 def test_a_broken_manifest_and_strange_files_are_named_one_by_one(published: Path, tmp_path: Path) -> None:
