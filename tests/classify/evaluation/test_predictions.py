@@ -113,14 +113,14 @@ def tampered(**arrays: Any) -> bytes:
 
     length = int.from_bytes(data[:8], "little")
     metadata = json.loads(data[8 : 8 + length])["__metadata__"]
-    return gzip.compress(save({**load(data), **arrays}, metadata))
+    return gzip.compress(save({**load(data), **arrays}, metadata), mtime=0)
 
 
 def with_metadata(old: str, new: str) -> bytes:
     data = gzip.decompress(predictions().encode())
     length = int.from_bytes(data[:8], "little")
     header = data[8 : 8 + length].decode().replace(old, new).encode()
-    return gzip.compress(struct.pack("<Q", len(header)) + header + data[8 + length :])
+    return gzip.compress(struct.pack("<Q", len(header)) + header + data[8 + length :], mtime=0)
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def with_metadata(old: str, new: str) -> bytes:
         (b"", "holds no predictions"),
         (b"no gzip", "holds no predictions"),
         (predictions().encode()[:-20], "holds no predictions"),
-        (gzip.compress(b"\xff" * 100), "holds no predictions"),
-        (gzip.compress(save({"a": np.zeros(3)})), "holds no predictions"),
+        (gzip.compress(b"\xff" * 100, mtime=0), "holds no predictions"),
+        (gzip.compress(save({"a": np.zeros(3)}), mtime=0), "holds no predictions"),
         (tampered(labels=np.array([0, 1, 2, 3], np.uint16)), "holds no predictions"),
         (tampered(**{"0.top": np.full((4, 2), 3, np.uint16)}), "holds no predictions"),
         (tampered(**{"1.ranks": np.zeros(3, np.uint16)}), "holds no predictions"),
