@@ -10,11 +10,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def run_page(name: str) -> None:
+def run_page(name: str, least: int = 5) -> None:
     """Run the Python blocks of a page, in order."""
     page = (ROOT / "docs" / name).read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
-    assert len(blocks) >= 5
+    assert len(blocks) >= least
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, f"docs/{name}", "exec"), names)
@@ -35,6 +35,16 @@ def test_the_python_page_runs_in_order(capsys: pytest.CaptureFixture[str]) -> No
     said = capsys.readouterr().out
     assert "pets@1.0.0#sha256:" in said
     assert "abs-with-full" in said
+
+
+def test_the_page_of_methods_is_true_and_complete(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from abs_classify import METHODS
+
+    monkeypatch.chdir(tmp_path)
+    run_page("methods.md", 1)
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    rows = {name for line in text.splitlines() if line.startswith("| `") for name in re.findall(r"`([a-z-]+)`", line)}
+    assert not set(METHODS) - rows
 
 
 def test_the_page_on_merging_runs_in_order(capsys: pytest.CaptureFixture[str]) -> None:
