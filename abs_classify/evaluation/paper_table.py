@@ -146,7 +146,7 @@ class ResultTable:
         for place in range(len(self.rows) - 1, 0, -1):
             if self.rows[place].record.details.data != self.rows[place - 1].record.details.data:
                 lines.insert(place, r"\midrule")
-        caption = ". ".join(part[:1].upper() + part[1:] for part in (self.caption, *self.notes))
+        caption = ". ".join(_sentence(part) for part in (self.caption, *self.notes))
         return "\n".join(
             [
                 r"% \usepackage{booktabs}",
@@ -300,6 +300,11 @@ def _seconds(record: ResultRecord) -> float | None:
     return seconds / record.details.data.images if seconds else None
 
 
+def _sentence(note: str) -> str:
+    """With a capital, unless it begins with a symbol such as p."""
+    return note[:1].upper() + note[1:] if note[1:2].isalpha() else note
+
+
 def _accuracy(row: ResultRow) -> str:
     spread = row.record.details.seeds
     deviation = f" ± {100 * spread.deviation:.1f}" if len(spread.seeds) > 1 else ""
@@ -336,7 +341,7 @@ def _notes(rows: Sequence[ResultRow]) -> list[str]:
     tests = [row.paired for row in rows if row.paired is not None]
     if tests:
         models = "; ".join(MODELS[several] for several in sorted({test.draws > 1 for test in tests}))
-        notes.append(f"differences: percentage points, paired by image. {models}")
+        notes.append(f"differences: percentage points, paired by image; {models}")
         notes.append(f"p: corrected by Holm for the {counted(len(tests), 'test', 'tests')} of this table")
         notes.append(power_note(tests))
         if not all(row.paired.shows(row.corrected_p) for row in rows if row.paired and row.corrected_p is not None):

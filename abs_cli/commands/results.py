@@ -121,6 +121,67 @@ def _formatted(table: _FormattedTable, name: str) -> str:
     return text if text.endswith("\n") else text + "\n"
 
 
+@command.command("classes")
+@click.argument("name", metavar="RUN|FILE|DIR", shell_complete=complete_run)
+@_RESULTS
+@click.option("--method", help="The method to show.  [default: abs if it ran, else the last one]")
+@click.option("--against", help="Another method of the run: show which classes gain and lose from it.")
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(["text", "markdown", "csv", "json"]),
+    default="text",
+    show_default=True,
+    help="CSV and JSON have all classes and all digits.",
+)
+@click.option("--rows", type=click.IntRange(1), default=20, show_default=True, help="Rows of text and Markdown tables.")
+@click.option(
+    "--matrix",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the confusion matrix: a .csv file with true classes as rows, or .json.",
+)
+@click.pass_obj
+def show_classes(
+    home: Home,
+    name: str,
+    results: Path | None,
+    method: str | None,
+    against: str | None,
+    format_name: str,
+    rows: int,
+    matrix: Path | None,
+) -> None:
+    """Show where a method is right, and what it confuses: accuracy by class, pairs of classes, gains over another.
+
+    Of a run with several data sets, models or bundles, name the file of one result.
+    """
+    from abs_classify.evaluation.class_accuracy import confusion_matrix
+    from abs_classify.evaluation.class_tables import class_page, write_matrix
+    from abs_classify.evaluation.results_folder import PredictionReader, ResultsFolder
+
+    if matrix is not None and matrix.suffix.lower() not in (".csv", ".json"):
+        raise UsageError(
+            f"the matrix goes to a .csv or .json file, got {str(matrix)!r}", remedy="Change the ending of its name"
+        )
+    records = ResultsFolder(results or home.results).read([name])
+    reader = PredictionReader.of(records)
+    combinations = {record.details.predictions for record in records}
+    if len(combinations) > 1:
+        raise UsageError(
+            f"{name!r} holds {len(combinations)} combinations of data sets, models and bundles",
+            remedy="Name the file of one result, see the folder of the run",
+        )
+    predictions = reader.read(records[0])
+    ran = [record.method for record in records]
+    chosen = method or ("abs" if "abs" in ran else ran[-1])
+    title = f"{chosen} on {records[0].details.data.spec}, {records[0].label('model')}"
+    page = class_page(predictions, chosen, against or "", title=title, limit=rows)
+    click.echo(_formatted(page, format_name), nl=False)
+    if matrix is not None:
+        write_matrix(confusion_matrix(predictions, chosen), matrix)
+        note(f"confusion matrix: {matrix}")
+
+
 @command.command("compare")
 @click.argument("first", metavar="RUN|FILE|DIR", shell_complete=complete_run)
 @click.argument("second", metavar="RUN|FILE|DIR", shell_complete=complete_run)

@@ -154,3 +154,28 @@ def test_a_table_for_a_paper_in_five_formats(evaluate: Callable[..., Path], abs_
     assert [row["base"] for row in other] == ["abs", None]
     assert "exclude each other" in abs_command.refuses("results", "show", run.name, "--format", "csv", "--json")
     assert "--base needs --format" in abs_command.refuses("results", "show", run.name, "--base", "abs")
+
+
+@pytest.mark.slow
+def test_classes_of_a_run(evaluate: Callable[..., Path], abs_command: Abs, tmp_path: Path) -> None:
+    run = evaluate()
+    shown = abs_command("results", "classes", run.name, "--against", "clip", "--matrix", tmp_path / "matrix.csv")
+    assert shown.code == 0, shown.err
+    assert shown.out.startswith("abs on imagefolder:")
+    assert "classes, the least accurate first:" in shown.out
+    lines = (tmp_path / "matrix.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["true class", "ant", "bee", "cat", "dog", "eel", "fox", "gnu"]
+    assert sum(int(cell) for line in lines[1:] for cell in line.split(",")[1:]) == 7
+    values = json.loads(abs_command("results", "classes", run.name, "--method", "clip", "--format", "json").out)
+    assert (values["method"], len(values["classes"])) == ("clip", 7)
+    assert abs_command("results", "classes", run.name, "--matrix", tmp_path / "matrix.json").code == 0
+    assert len(json.loads((tmp_path / "matrix.json").read_text())["classes"]) == 7
+    assert ".csv or .json" in abs_command.refuses("results", "classes", run.name, "--matrix", tmp_path / "matrix.txt")
+    assert "wca" in abs_command.refuses("results", "classes", run.name, "--method", "wca")
+    path = next(run.glob("*_clip-*.json"))
+    value = json.loads(path.read_text(encoding="utf-8"))
+    del value["details"]["predictions"]
+    (tmp_path / "old.json").write_text(json.dumps(value), encoding="utf-8")
+    message = abs_command.refuses("results", "classes", tmp_path / "old.json")
+    assert "has no predictions of each image" in message
+    assert "Run the evaluation again" in message
