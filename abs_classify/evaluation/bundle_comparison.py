@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -350,17 +351,17 @@ class _Evaluator:
         """The class position [variants, n] that each image gets with each variant, from the features that are there."""
         import torch
 
-        from abs_classify.methods.class_variants import ClassVariant, variant_scores
+        from abs_classify.methods.replaced_texts import Replacement, replaced_scores
         from abs_classify.methods.sentence_effects import DecisionRule
 
         (method, class_texts), *_ = after.plan.methods.items()
         assert not isinstance(method.scorer, StreamScorer)  # the caller has checked the method
         stages = dataclasses.replace(self.stages, work=WorkCounts())
         texts = stages.text_features(class_texts)
-        replaced = [
-            ClassVariant(variant.position, stages.text_features(_one_class(class_texts, variant)).features)
-            for variant in variants
-        ]
+        replacements = []
+        for variant in variants:
+            features = stages.text_features(_one_class(class_texts, variant))
+            replacements.append(Replacement(torch.tensor([variant.position]), features.features, features.class_index))
         candidates = torch.zeros(texts.classes, dtype=torch.bool)
         candidates[list(after.scored.selected) or slice(None)] = True
         decisions = DecisionRule(candidates)
@@ -371,7 +372,7 @@ class _Evaluator:
             for shard in after.scored.shards:
                 views = method.views_by_kind(stages.views(shard, method.views))
                 held = labels[start : start + len(shard)]
-                scores = variant_scores(method.scorer, views, texts, replaced)
+                scores = islice(replaced_scores(method.scorer, views, texts, replacements), 1, None)
                 shards.append(
                     torch.stack([decisions.without(rows, held, decisions.rounding(rows)) for rows in scores]).numpy()
                 )

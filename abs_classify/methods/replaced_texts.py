@@ -26,6 +26,7 @@ from abs_classify.methods.scoring import (
     WeightedCosine,
     all_views,
 )
+from abs_classify.methods.similarity import class_counts
 
 if TYPE_CHECKING:
     from abs_classify.methods.scoring import Scorer
@@ -130,9 +131,9 @@ def _class_sums(
     """P and A of views [R, d]: float64 [R, C] each."""
     powers = torch.zeros(len(views), classes, dtype=torch.float64)
     products = torch.zeros_like(powers)
-    counts = torch.bincount(class_index, minlength=classes).double()
+    counts, wide = class_counts(class_index, classes), views.double() / temperature
     for block in torch.split(torch.arange(len(texts)), max(1, _TILE // len(views))):
-        z = (views @ texts[block].T).double() / temperature
+        z = wide @ texts[block].double().T
         e = z.exp()
         powers.index_add_(1, class_index[block], e)
         products.index_add_(1, class_index[block], e.mul_(z))

@@ -16,6 +16,7 @@ from abs_classify.methods.scoring import (
     WeightedCosine,
 )
 from abs_classify.methods.similarity import unit
+from abs_classify.methods.soft_matching import soft_reference
 
 
 def texts_of(counts: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,3 +47,16 @@ def test_scores_are_those_of_the_definition(scorer: Scorer, tile: int, monkeypat
         assert left.shape == (4, 5)
         torch.testing.assert_close(left, right, check_dtype=False, rtol=2e-5, atol=2e-5)
     assert not torch.allclose(slow[0], slow[1])
+
+
+def test_a_class_with_all_the_weight_leaves_the_others_their_digits() -> None:
+    torch.manual_seed(3)
+    views = unit(torch.randn(1, 1, 16))
+    texts = ClassTextFeatures(*texts_of([1, 1, 4, 2]), unit(torch.randn(4, 16)))
+    texts.features[0] = views[0, 0]
+    replacement = Replacement(torch.tensor([0]), -views[0], torch.tensor([0]))
+    before, after = replaced_scores(SoftMatch(), {"box": views}, texts, [replacement])
+    for scores, features in ((before, texts.features), (after, torch.cat([-views[0], texts.features[1:]]))):
+        expected = soft_reference(views.double(), features.double(), texts.class_index, 4)
+        # what is left had e^-30 of the weight before
+        torch.testing.assert_close(scores, expected, rtol=1e-11, atol=0)
