@@ -326,7 +326,7 @@ class _NameReader:
             if not name:
                 raise _malformed(self._text, f"needs the name of a parameter {self._where()}")
             if not self._take("="):
-                raise _malformed(self._text, f"gives the parameter {name!r} no value: write {name}=VALUE")
+                raise self._without_value(name)
             if name in settings:
                 raise _malformed(self._text, f"gives the parameter {name!r} twice")
             settings[name] = self._value(name)
@@ -360,7 +360,7 @@ class _NameReader:
                 raise _malformed(self._text, f"has a backslash in {name} that stands for nothing") from error
         value = self._match(_BARE)
         if not value:
-            raise _malformed(self._text, f"gives the parameter {name!r} no value: write {name}=VALUE")
+            raise self._without_value(name)
         return value
 
     def _match(self, pattern: re.Pattern[str]) -> str:
@@ -383,6 +383,12 @@ class _NameReader:
         rest = self._text[self._position :].strip()
         if rest:
             raise _malformed(self._text, f"goes on after its closing bracket: {_shown(rest)}")
+
+    def _without_value(self, name: str) -> UsageError:
+        # in a list of methods what follows an open bracket is the next method
+        if self._text.count("(") > self._text.count(")"):
+            return _malformed(self._text, "lacks a closing bracket")
+        return _malformed(self._text, f"gives the parameter {name!r} no value: write {name}=VALUE")
 
     def _unfinished(self) -> UsageError:
         if not self._text[self._position :].strip():
