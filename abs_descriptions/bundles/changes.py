@@ -97,7 +97,7 @@ def choose_target(
         fork: whether it is the changed one.
 
     Returns:
-        Without ``onto`` and ``fork`` the bundle; if that is the changed one, the newest version that was made of it.
+        Without ``onto`` and ``fork`` the newest version that was made of the bundle; the bundle if there is none.
 
     Raises:
         UsageError: both ``onto`` and ``fork``; a version that was not made of the changed one; or several newest ones.
@@ -114,16 +114,14 @@ def choose_target(
                 remedy=f"Leave out --onto, and merge the result with {onto}",
             )
         return target
-    if bundle.reference != changed.reference:
-        return bundle
-    newest = unmerged_descendants(repository, changed)
+    newest = unmerged_descendants(repository, bundle)
     titles = [f"{manifest.name}@{manifest.version}" for manifest in newest]
     if len(newest) > 1:
         raise UsageError(
-            f"{', '.join(titles)} were made of {changed.header.name}@{changed.header.version}, none has all changes",
+            f"{', '.join(titles)} were made of {bundle.header.name}@{bundle.header.version}, none has all changes",
             remedy=f"Join them with `abs bundle merge {' '.join(titles)}`, choose one with --onto, or give --fork",
         )
-    return repository.read(newest[0]) if newest else changed
+    return repository.read(newest[0]) if newest else bundle
 
 
 def add_changes(

@@ -302,8 +302,8 @@ def add_reviewed(
 
     Args:
         repository: a local store.
-        bundle: the version that was reviewed, or one that was made of it. If it is the reviewed one and the store has a
-            newer one made of it, the decisions go onto the newest.
+        bundle: the version that was reviewed, or one that was made of it. If the store has a newer one made of it, the
+            decisions go onto the newest.
         files: of one version.
         onto: the version that the decisions go onto instead.
         fork: whether they go onto the reviewed version, whatever was made of it.

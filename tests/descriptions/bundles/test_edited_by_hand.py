@@ -148,6 +148,19 @@ def test_an_edit_of_an_older_version_goes_onto_the_newest(store: Repository, bun
     assert edited(store, bundle, tmp_path / "e.csv", rows, settling=Settling("first")).reference == decided.reference
 
 
+def test_a_review_that_names_a_version_in_between_makes_no_fork(
+    store: Repository, bundle: Bundle, tmp_path: Path
+) -> None:
+    review = decide(bundle, tmp_path / "r.csv", {"=A cat barks.": ("reject",)})
+    between = store.read(add_reviewed(store, bundle, [ReviewFile(review, "Bob")]))
+    rows = rows_of(between, tmp_path / "e.csv")
+    newest = edited(store, between, tmp_path / "e.csv", [{**rows[0], "text": "A cat purrs."}, *rows[1:]])
+    late = [ReviewFile(decide(bundle, tmp_path / "s.csv", {"pointed ears": ("reject",)}), "Cay")]
+    child = store.read(add_reviewed(store, between, late))
+    assert child.header.parents == (newest.reference,)
+    assert store.read(add_reviewed(store, between, late, onto=between.reference)).header.parents == (between.reference,)
+
+
 def test_a_text_that_was_rejected_before_is_said(
     store: Repository, bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
