@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from abs_classify.classifier import Classifier, Prediction, Predictions
+    from abs_classify.datasets.registry import register_dataset
     from abs_classify.evaluation.bundle_comparison import BundleComparison, compare_bundles
     from abs_classify.evaluation.bundle_scoring import score_bundle
     from abs_classify.evaluation.comparison import compare
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from abs_classify.labelling.run import LabelRun, label
     from abs_classify.methods.adaptive import AdaptiveViews
     from abs_classify.methods.table import METHODS, Method, get_method, register
+    from abs_classify.models.registered import register_model
     from abs_classify.models.registry import available_models, load_model
     from abs_classify.models.wrapped import TokenGrid, WrappedModel, wrap
+    from abs_classify.plugins import load_plugins
     from abs_classify.usage import filter_by_use, measure_usage
     from abs_core.descriptions import Description, LabelSpace
 
@@ -57,8 +60,11 @@ __all__ = [
     "get_method",
     "label",
     "load_model",
+    "load_plugins",
     "measure_usage",
     "register",
+    "register_dataset",
+    "register_model",
     "score_bundle",
     "wrap",
 ]
@@ -93,8 +99,11 @@ _MODULES = {
     "get_method": "abs_classify.methods.table",
     "label": "abs_classify.labelling.run",
     "load_model": "abs_classify.models.registry",
+    "load_plugins": "abs_classify.plugins",
     "measure_usage": "abs_classify.usage",
     "register": "abs_classify.methods.table",
+    "register_dataset": "abs_classify.datasets.registry",
+    "register_model": "abs_classify.models.registered",
     "score_bundle": "abs_classify.evaluation.bundle_scoring",
     "wrap": "abs_classify.models.wrapped",
 }

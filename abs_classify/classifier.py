@@ -39,6 +39,7 @@ from abs_classify.explanation import Explanation, RankedClass, explain, seen_vie
 from abs_classify.methods.phrases import readable
 from abs_classify.methods.table import ViewNumber, plan_methods
 from abs_classify.models.deferred import DeferredModel, LoadedModel, model_notes
+from abs_classify.plugins import plugin_notes
 from abs_classify.result_tables import data_frame, html_table
 from abs_core.descriptions import Description, LabelSpace
 from abs_core.errors import ImageError, UnknownNameError, UsageError
@@ -305,7 +306,7 @@ class Classifier:
         models = deferred_model(model, attention, self._store).for_methods(plan.methods)
         models.find_files()
         self.stages = Stages(self._store or MemoryStore(_LATEST_ITEMS), models, seed, batch_size)
-        self.notes: Sequence[str] = [*plan.notes, *model_notes(models.name)]
+        self.notes: Sequence[str] = [*plan.notes, *model_notes(models.name), *plugin_notes()]
 
     @property
     def model(self) -> Model:

@@ -368,6 +368,27 @@ def _chosen_views(views: Any, given: Mapping[str, Any]) -> Any:
     return AdaptiveViews(**chosen)
 
 
+def _load_plugins(context: click.Context, _parameter: click.Parameter, files: tuple[Path, ...]) -> None:
+    if context.resilient_parsing:
+        return  # shell completion runs nobody's code
+    from abs_classify.plugins import load_plugins
+
+    load_plugins(files)
+
+
+#: Installed plugins and those of ``--plugin`` are loaded before the other options are read, which may name their parts.
+_plugin_option = click.option(
+    "--plugin",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_load_plugins,
+    metavar="FILE.py",
+    help="Python file that registers methods, models or data sets; it is run. May be repeated.",
+)
+
+
 def model_options(function: F) -> F:
     """Add the options that make ``ModelOptions``."""
     model = click.option(
@@ -424,6 +445,7 @@ def compute_options(function: F) -> F:
             ),
             click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random numbers."),
             click.option("--threads", type=click.IntRange(min=1), help="Number of CPU threads.  [default: all cores]"),
+            _plugin_option,
         ]
     ):
         function = option(function)

@@ -39,7 +39,7 @@ def test_every_example_is_run_here_and_named_on_the_page() -> None:
     page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     tests = Path(__file__).read_text(encoding="utf-8")
     names = sorted(path.name for path in EXAMPLES.glob("*.py"))
-    assert len(names) == 5
+    assert len(names) == 6
     assert [name for name in names if f"({name})" not in page or f'run("{name}"' not in tests] == []
 
 
@@ -56,6 +56,13 @@ def test_evaluate_methods(tmp_path: Path) -> None:
     assert "top-1 % [95 %]" in text
     assert "10 crops + 10 windows" in text
     assert "abs" in text.rpartition("\n\n")[2]
+
+
+@pytest.mark.slow
+def test_own_method(tmp_path: Path) -> None:
+    text = "\n".join(run("own_method.py", tmp_path))
+    assert "top-1 % [95 %]" in text
+    assert "median" in text
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ matches them with the classes of a bundle. Imports no torch. Nothing is download
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,7 +27,15 @@ from abs_core.class_names import translated_names
 from abs_core.errors import UnknownNameError, UsageError
 from abs_core.labels import compact
 
-__all__ = ["KINDS", "DatasetKind", "available_datasets", "check_dataset", "find_kind", "open_dataset"]
+__all__ = [
+    "KINDS",
+    "DatasetKind",
+    "available_datasets",
+    "check_dataset",
+    "find_kind",
+    "open_dataset",
+    "register_dataset",
+]
 
 
 @dataclass(frozen=True)
@@ -73,9 +82,34 @@ KINDS: tuple[DatasetKind, ...] = (
 )
 
 
+# kinds that a program or plugin registered, by name
+_REGISTERED: dict[str, DatasetKind] = {}
+
+
+def register_dataset(prefix: str, opener: Callable[[str], Dataset], summary: str = "") -> None:
+    """Make a kind of data set known: ``PREFIX:LOCATION`` then opens ``opener(LOCATION)``.
+
+    Registering the same opener again does nothing.
+
+    Args:
+        prefix: lower-case letters, digits, ``_`` and ``-``; no kind that there is.
+        opener: the part of a spec after the colon, which is empty without one, to a data set named by the whole spec.
+        summary: one line for lists.
+
+    Raises:
+        UsageError: a prefix of another form, or that is taken.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*", prefix):
+        raise UsageError(f"{prefix!r} is no prefix of a data set", remedy="Use lower-case letters, digits, _ and -")
+    registered = _REGISTERED.get(prefix)
+    if any(kind.name == prefix for kind in KINDS) or (registered is not None and registered.open is not opener):
+        raise UsageError(f"the data set prefix {prefix!r} is already registered", remedy="Choose another prefix")
+    _REGISTERED[prefix] = DatasetKind(prefix, f"{prefix}:LOCATION", summary, opener, located=False)
+
+
 def available_datasets() -> tuple[str, ...]:
     """How a spec of each kind is written."""
-    return tuple(kind.usage for kind in KINDS)
+    return tuple(kind.usage for kind in (*KINDS, *_REGISTERED.values()))
 
 
 def open_dataset(spec: str) -> Dataset:
@@ -107,7 +141,7 @@ def find_kind(spec: str) -> tuple[DatasetKind, str]:
         UnknownNameError: an unknown kind; the message lists the known ones.
     """
     name, colon, location = spec.partition(":")
-    kind = next((kind for kind in KINDS if kind.name == name), None) or _by_other_name(name)
+    kind = _REGISTERED.get(name) or next((kind for kind in KINDS if kind.name == name), None) or _by_other_name(name)
     if kind is None:
         path = existing_path(spec)
         usual = "imagefolder" if path.is_dir() else _KINDS_OF_FILES.get(path.suffix.lower(), "")

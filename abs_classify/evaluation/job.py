@@ -23,6 +23,7 @@ from abs_classify.evaluation.budgets import find_budget, spend_budget
 from abs_classify.evaluation.metrics import MethodResult, SeedSpread, evaluate_ranks
 from abs_classify.evaluation.published import BaselineCheck, GuardedRun, PublishedComparison, compare_published
 from abs_classify.methods.table import MethodPlan
+from abs_classify.plugins import plugin_notes
 from abs_core.canonical import sha256_bytes
 from abs_core.descriptions import LabelSpace
 from abs_core.errors import DatasetError, UsageError
@@ -367,6 +368,7 @@ class Evaluation:
             *near,
             *self._published.notes,
             *self.stages.models.notes,
+            *plugin_notes(),
         ]
 
     def _fixed_views(self) -> list[str]:

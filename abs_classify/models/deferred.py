@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from abs_classify.models.registered import is_registered
 from abs_classify.models.runtime_names import machine_key
 from abs_classify.models.store import short_name
 from abs_core.errors import ModelError
@@ -130,6 +131,8 @@ class DeferredModel:
         from abs_classify.models.registry import model_files
 
         files = model_files(self.name)
+        if is_registered(self.name) and self.attention == "auto":
+            return files  # which it is only the model knows
         if self._unused_attention is None:
             from abs_classify.models.attention import attention_files
 
@@ -152,6 +155,8 @@ class DeferredModel:
         Raises:
             WeightsError, ModelError: as in ``read_model_info``.
         """
+        if is_registered(self.name):
+            return None
         from abs_classify.models.info import read_model_info
         from abs_classify.models.registry import entry_of
 
@@ -161,6 +166,8 @@ class DeferredModel:
     @cached_property
     def facts(self) -> ModelFacts:
         """Digests and geometry: remembered for unchanged weights and packages, else taken from the loaded models."""
+        if is_registered(self.name):
+            return self._find_facts()  # what decides them is the loader's
         inputs = json.dumps(
             [
                 "with embedding size, cheap windows and logit scale",

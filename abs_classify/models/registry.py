@@ -22,6 +22,7 @@ from abs_classify.models.open_clip_sources import (
     is_cached_repository,
     read_catalogue,
 )
+from abs_classify.models.registered import is_registered, load_registered
 from abs_classify.models.runtime_names import RUNTIMES, Remember
 from abs_classify.models.store import StoredWeights, WeightsStore
 from abs_classify.models.transformers_configs import read_shape
@@ -82,8 +83,8 @@ def load_model(
     """Load a model.
 
     Args:
-        name: ``embedded``; ``ARCH/TAG`` for weights that open_clip lists; ``ARCH/TAG@FILE`` or ``ARCH@FILE`` for a
-            local file; ``hf-hub:ORG/REPO``; ``local-dir:FOLDER``.
+        name: of a registered model; ``embedded``; ``ARCH/TAG`` for weights that open_clip lists; ``ARCH/TAG@FILE`` or
+            ``ARCH@FILE`` for a local file; ``hf-hub:ORG/REPO``; ``local-dir:FOLDER``.
         device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda``, ``cuda:1``.
         dtype: ``float32``, ``bfloat16`` or ``float16``; the weights are cast. Features are float32 in any case.
         runtime: what runs the blocks of an image encoder on a CPU: ``auto``, ``torch``, ``onednn`` or ``openvino``.
@@ -102,6 +103,8 @@ def load_model(
     """
     if runtime not in RUNTIMES:
         raise UnknownNameError("runtime", runtime, RUNTIMES)
+    if is_registered(name):
+        return load_registered(name, device, dtype)
     if name == EMBEDDED:
         from abs_classify.models.embedded import load_embedded_model
 
@@ -119,9 +122,13 @@ def load_model(
 def model_files(name: str) -> tuple[Path, ...]:
     """The files that decide what a model computes, without reading them: weights, and the configuration beside them.
 
+    None are known of a registered model.
+
     Raises:
         UnknownNameError, MissingExtraError, WeightsError, ModelError: as in ``load_model``.
     """
+    if is_registered(name):
+        return ()
     if name == EMBEDDED:
         return tuple(file.path for file in find_embedded_files().all())
     return find_source(name, allow_download=False).files
@@ -421,6 +428,8 @@ def local_names(store: WeightsStore, model: str, attention: str) -> tuple[str, s
     Raises:
         WeightsError: a record in the store is damaged.
     """
+    if is_registered(model):
+        return model, attention if attention == "auto" else local_name(store, attention)
     wanted = "dino" if attention == "auto" and model != EMBEDDED else attention
     use = local_name(store, wanted)
     return local_name(store, model), attention if use == wanted else use

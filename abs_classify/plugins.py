@@ -1,0 +1,143 @@
+"""Plugins: Python files and installed packages that register methods, models and data sets of others.
+
+A plugin is code and runs with all rights of the user. So one is loaded only where the user names its file, or has
+installed its package; never from the working folder, a bundle or a data set.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from abs_core.canonical import sha256_bytes
+from abs_core.errors import AbsError, UsageError
+from abs_core.files import storage_errors
+
+__all__ = ["GROUP", "Plugin", "load_plugins", "loaded_plugins", "plugin_notes"]
+
+#: The group of entry points that packages register plugins in.
+GROUP = "abs_toolkit.plugins"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plugin that was loaded.
+
+    Args:
+        name: its file without folders, or the name of its entry point.
+        version: ``sha256:...`` of the file, or package and version.
+    """
+
+    name: str
+    version: str
+
+
+# what was loaded in this process: absolute path or name of the entry point -> plugin
+_LOADED: dict[str, Plugin] = {}
+
+
+def loaded_plugins() -> tuple[Plugin, ...]:
+    """What was loaded in this process, in order."""
+    return tuple(_LOADED.values())
+
+
+def plugin_notes() -> list[str]:
+    """What results say of the plugins that were loaded."""
+    return [f"plugin {plugin.name}: {plugin.version}" for plugin in loaded_plugins()]
+
+
+def load_plugins(files: Iterable[Path | str] = ()) -> Sequence[Plugin]:
+    """Load the plugins of installed packages, then these files; each once in a process.
+
+    Args:
+        files: Python files that call ``register``, ``register_model`` or ``register_dataset``.
+
+    Raises:
+        UsageError: a file is not there, changed since it was loaded, or a plugin fails; names its file and line.
+    """
+    _load_entry_points()
+    for file in files:
+        _load_file(Path(file))
+    return loaded_plugins()
+
+
+def _load_entry_points() -> None:
+    # takes longer to import than the rest
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group=GROUP):
+        key = f"entry point {entry.name} of {entry.value}"
+        if key in _LOADED:
+            continue
+        package = entry.dist
+        version = "" if package is None else f"{package.name} {package.version}"
+
+        def start(load: Callable[[], object] = entry.load) -> None:
+            loaded = load()
+            if not isinstance(loaded, ModuleType) and callable(loaded):
+                loaded()
+
+        _run(start, f"{entry.name!r} of the package {version}", f"Mend or uninstall {version}")
+        _LOADED[key] = Plugin(entry.name, version)
+
+
+def _load_file(path: Path) -> None:
+    path = path.expanduser().absolute()
+    if not path.is_file():
+        raise UsageError(f"the plugin {str(path)!r} is no file", remedy="Name a Python file, as in --plugin method.py")
+    with storage_errors(path, "read"):
+        source = path.read_bytes()
+    plugin = Plugin(path.name, sha256_bytes(source))
+    known = _LOADED.get(str(path))
+    if known == plugin:
+        return
+    if known is not None:
+        raise UsageError(f"the plugin {str(path)!r} changed after it was loaded", remedy="Start Python anew")
+    module = ModuleType(f"abs_plugin_{len(_LOADED)}_{path.stem}")
+    module.__file__ = str(path)
+
+    def start() -> None:
+        # dataclasses and pickle look up the module of a class
+        sys.modules[module.__name__] = module
+        exec(compile(source, str(path), "exec"), vars(module))  # noqa: S102 - the user named the file to be run
+
+    try:
+        _run(start, repr(str(path)), "Mend the file", path)
+    except UsageError:
+        sys.modules.pop(module.__name__, None)
+        raise
+    _LOADED[str(path)] = plugin
+
+
+def _run(start: Callable[[], None], name: str, remedy: str, path: Path | None = None) -> None:
+    """Run a plugin.
+
+    Raises:
+        UsageError: whatever it raises, with the line of it, in ``path`` if it got there.
+    """
+    try:
+        start()
+    except (Exception, SystemExit) as error:
+        where = _place(error, path)
+        what = error.message if isinstance(error, AbsError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, AbsError) and error.remedy:
+            remedy = error.remedy
+        raise UsageError(f"the plugin {name} failed{where}: {what}", remedy=remedy) from error
+
+
+def _place(error: BaseException, path: Path | None) -> str:
+    """The last line of the plugin that ran before an error; of a package the file as well."""
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f" at line {error.lineno}" if error.filename == str(path) else f" at {error.filename}:{error.lineno}"
+    lines, traceback = [], error.__traceback__
+    while traceback is not None:
+        lines.append((traceback.tb_frame.f_code.co_filename, traceback.tb_lineno))
+        traceback = traceback.tb_next
+    if path is not None:
+        inside = [line for file, line in lines if file == str(path)]
+        return f" at line {inside[-1]}" if inside else ""
+    others = [(file, line) for file, line in lines if file != __file__]
+    return f" at {others[-1][0]}:{others[-1][1]}" if others else ""

@@ -1,0 +1,184 @@
+"""Plugins: what they register works wherever names do, results name them, and a broken one is one clear error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from support import colour
+
+from abs_classify import Classifier, evaluate, load_model, load_plugins, register_dataset, register_model
+from abs_classify import plugins as plugins_module
+from abs_classify.datasets import open_dataset
+from abs_classify.datasets import registry as datasets
+from abs_classify.methods.table import METHODS
+from abs_classify.models import registered as models
+from abs_core.errors import ModelError, UsageError
+
+PLUGIN = """
+from dataclasses import dataclass
+from abs_classify import Method, register, register_dataset, register_model
+from abs_classify.methods.class_texts import Template
+from abs_classify.methods.scoring import CosineToMean
+from abs_classify.methods.views import FullImage
+
+@dataclass(frozen=True)
+class Opposite(CosineToMean):
+    def key(self):
+        return {"opposite": 1}
+    def scores(self, views, texts):
+        return -super().scores(views, texts)
+
+register(Method("opposite", "the least likely class", (FullImage(),), Template(), Opposite()))
+
+def load(device):
+    from abs_classify import load_model
+    return load_model(%r, device=device)
+
+register_model("small", load)
+
+def open_mine(location):
+    from dataclasses import replace
+    from abs_classify.datasets import open_dataset
+    return replace(open_dataset(f"imagefolder:{location}"), name=f"mine:{location}")
+
+register_dataset("mine", open_mine, "images of mine")
+"""
+
+
+@pytest.fixture(autouse=True)
+def registries(clean_table: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    before = set(sys.modules)
+    monkeypatch.setattr(plugins_module, "_LOADED", {})
+    monkeypatch.setattr(models, "_LOADERS", {})
+    monkeypatch.setattr(datasets, "_REGISTERED", {})
+    yield
+    for name in set(sys.modules) - before:
+        if name.startswith("abs_plugin_"):
+            del sys.modules[name]
+
+
+def write(path: Path, source: str) -> Path:
+    path.write_text(source, encoding="utf-8")
+    return path
+
+
+def test_what_a_plugin_registers_is_evaluated_and_named_in_the_results(
+    tmp_path: Path, image_folder: Any, small_clips: tuple[str, str]
+) -> None:
+    path = write(tmp_path / "mine.py", PLUGIN % small_clips[0])
+    (plugin,) = load_plugins([path])
+    assert load_plugins([path]) == (plugin,)
+    folder = image_folder("val", cat=3, dog=3)
+    mine, usual = (
+        evaluate(dataset, model, ["clip", method], labels=["cat", "dog"], cache=tmp_path / "cache")
+        for dataset, model, method in (
+            (f"mine:{folder}", "small", "opposite"),
+            (f"imagefolder:{folder}", small_clips[0], "cupl"),
+        )
+    )
+    clip, opposite = mine
+    assert (clip.dataset, clip.model) == (f"mine:{folder}", "small")
+    assert (clip.right == usual[0].right).all()
+    assert (opposite.right == ~clip.right).all()
+    assert f"plugin mine.py: {plugin.version}" in opposite.details.notes
+    assert usual.work.images_computed == 0  # the same digest by another name
+
+
+def test_a_registered_model_is_loaded_where_a_name_is_taken(small_clips: tuple[str, str], tmp_path: Path) -> None:
+    devices = []
+
+    def load(device: str) -> Any:
+        devices.append(device)
+        return load_model(small_clips[1], device=device)
+
+    register_model("small", load)
+    register_model("small", load)
+    classifier = Classifier("small", ["cat", "dog"], method="clip", cache=tmp_path)
+    assert devices == []
+    assert next(classifier.classify([colour(0)])).name in ("cat", "dog")
+    assert load_model("small", device="cpu").digest == load_model(small_clips[1], device="cpu").digest
+    with pytest.raises(UsageError, match="'small' is already registered"):
+        register_model("small", lambda device: load(device))
+    with pytest.raises(UsageError, match="'a/b' is no name of a model"):
+        register_model("a/b", load)
+    with pytest.raises(UsageError, match="dtype"):
+        load_model("small", dtype="bfloat16")
+
+
+def test_a_loader_that_gives_no_model_is_named() -> None:
+    register_model("broken", lambda device: SimpleNamespace(name="broken"))  # type: ignore[arg-type, return-value]
+    with pytest.raises(ModelError, match="loader of 'broken' gave SimpleNamespace, which lacks digest, embed_dim"):
+        load_model("broken", device="cpu")
+
+
+def test_prefixes_of_data_sets_are_not_taken_twice() -> None:
+    def opener(location: str) -> Any:
+        raise UsageError(f"opened {location}")
+
+    register_dataset("mine", opener)
+    with pytest.raises(UsageError, match="opened here:x"):
+        open_dataset("mine:here:x")
+    for prefix, message in (("demo", "already registered"), ("mine", "already registered"), ("A", "is no prefix")):
+        with pytest.raises(UsageError, match=message):
+            register_dataset(prefix, lambda location: opener(location))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("\n\nx = (\n", "failed at line 3: SyntaxError"),
+        ("import os\n\ndef f():\n    raise ValueError('no')\nf()\n", "failed at line 4: ValueError: no"),
+        ("import no_such_module_at_all\n", "failed at line 1: ModuleNotFoundError"),
+        ("import sys\nsys.exit(3)\n", "failed at line 2: SystemExit: 3"),
+        (
+            "from abs_classify import register_model\nregister_model('a b', print)\n",
+            "failed at line 2: 'a b' is no name",
+        ),
+    ],
+)
+def test_a_broken_plugin_is_one_error_with_its_line(tmp_path: Path, source: str, message: str) -> None:
+    path, before = write(tmp_path / "broken.py", source), set(sys.modules)
+    with pytest.raises(UsageError, match=rf"plugin '{path}' {message}"):
+        load_plugins([path])
+    assert not [name for name in set(sys.modules) - before if name.startswith("abs_plugin_")]
+
+
+def test_a_plugin_that_is_not_there_or_changed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no file"):
+        load_plugins([tmp_path])
+    path = write(tmp_path / "a.py", "x = 1\n")
+    load_plugins([path])
+    write(path, "x = 2\n")
+    with pytest.raises(UsageError, match="changed after it was loaded"):
+        load_plugins([path])
+
+
+def test_plugins_of_packages_are_loaded_once_and_broken_ones_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(
+        tmp_path / "abs_plugin_of_package.py", "calls = []\ndef start():\n    calls.append(1)\n    1 / len(calls[1:])\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = EntryPoint("mine", "abs_plugin_of_package:start", plugins_module.GROUP)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: EntryPoints([entry]))
+    with pytest.raises(UsageError, match=r"'mine' .* failed at .*abs_plugin_of_package\.py:4: ZeroDivisionError"):
+        load_plugins()
+    sys.modules["abs_plugin_of_package"].calls = [1]
+    assert [plugin.name for plugin in load_plugins()] == ["mine"]
+    assert load_plugins() == plugins_module.loaded_plugins()
+    assert sys.modules["abs_plugin_of_package"].calls == [1, 1]
+
+
+def test_nothing_beside_the_work_is_loaded_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "conftest.py", "raise SystemExit")
+    write(tmp_path / "plugin.py", "raise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    assert load_plugins() == ()
+    assert "opposite" not in METHODS
