@@ -182,6 +182,24 @@ def show_classes(
         note(f"confusion matrix: {matrix}")
 
 
+@command.command("plot")
+@click.argument("names", nargs=-1, required=True, metavar="RUN|FILE|DIR...", shell_complete=complete_run)
+@_RESULTS
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the figures.")
+@click.option("--base", default="clip", show_default=True, help="The method that others are compared with.")
+@click.pass_obj
+def plot(home: Home, names: tuple[str, ...], results: Path | None, out: Path, base: str) -> None:
+    """Draw figures as PNG and PDF: accuracies with intervals, accuracy against cost, gains by class.
+
+    Needs the extra `plots`.
+    """
+    from abs_classify.evaluation.figures import write_figures
+    from abs_classify.evaluation.results_folder import ResultsFolder
+
+    for path in write_figures(ResultsFolder(results or home.results).read(names), out, base=base):
+        note(f"figure: {path}")
+
+
 @command.command("compare")
 @click.argument("first", metavar="RUN|FILE|DIR", shell_complete=complete_run)
 @click.argument("second", metavar="RUN|FILE|DIR", shell_complete=complete_run)

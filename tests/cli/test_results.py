@@ -172,6 +172,11 @@ def test_classes_of_a_run(evaluate: Callable[..., Path], abs_command: Abs, tmp_p
     assert len(json.loads((tmp_path / "matrix.json").read_text())["classes"]) == 7
     assert ".csv or .json" in abs_command.refuses("results", "classes", run.name, "--matrix", tmp_path / "matrix.txt")
     assert "wca" in abs_command.refuses("results", "classes", run.name, "--method", "wca")
+    pytest.importorskip("matplotlib")
+    drawn = abs_command("results", "plot", run.name, "--out", tmp_path / "figures")
+    assert drawn.code == 0, drawn.err
+    names = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert names == sorted(f"{name}.{kind}" for name in ("accuracy", "cost", "gains-02-abs") for kind in ("pdf", "png"))
     path = next(run.glob("*_clip-*.json"))
     value = json.loads(path.read_text(encoding="utf-8"))
     del value["details"]["predictions"]

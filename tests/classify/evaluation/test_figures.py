@@ -1,0 +1,75 @@
+"""Figures as PNG and PDF."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+from prediction_samples import make_pass, make_predictions
+from result_records import make_records
+
+from abs_classify.evaluation.class_accuracy import class_gains
+from abs_classify.evaluation.figures import draw_accuracy, draw_cost, draw_gains, write_figures
+from abs_classify.evaluation.metrics import evaluate_ranks
+from abs_classify.evaluation.paper_table import result_table
+from abs_classify.evaluation.predictions import RunPredictions
+from abs_classify.evaluation.records import ResultRecord
+from abs_classify.evaluation.results_folder import PredictionReader
+from abs_core.errors import ResultError
+
+pytest.importorskip("matplotlib")
+
+LABELS = [0, 0, 0, 0, 1, 1]
+RUN = make_predictions(
+    LABELS, [make_pass("clip", LABELS, [0, 0, 1, 2, 1, 0]), make_pass("a$x$b", LABELS, [0, 0, 0, 0, 0, 0])]
+)
+
+
+def _records() -> list[ResultRecord]:
+    passes = [RUN.of(name)[0] for name in ("clip", "a$x$b")]
+    return make_records([evaluate_ranks(one.method, one.ranks, RUN.labels, 3) for one in passes])
+
+
+class _Reader(PredictionReader):
+    def find(self, record: ResultRecord) -> RunPredictions:
+        return RUN
+
+
+def test_every_figure_is_written_twice_and_again_the_same(tmp_path: Path) -> None:
+    paths = write_figures(_records(), tmp_path / "a", predictions=_Reader({}))
+    assert [path.name for path in paths] == [
+        f"{name}.{kind}" for name in ("accuracy", "cost", "gains-02-a-x-b") for kind in ("png", "pdf")
+    ]
+    for path in paths[::2]:
+        with PIL.Image.open(path) as picture:
+            assert (picture.format, picture.width) == ("PNG", 1200)
+    assert all(path.read_bytes().startswith(b"%PDF-") for path in paths[1::2])
+    again = write_figures(_records(), tmp_path / "b", predictions=_Reader({}))
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths]
+
+
+def test_without_predictions_there_are_no_gains(tmp_path: Path) -> None:
+    assert [path.stem for path in write_figures(_records(), tmp_path)] == ["accuracy"] * 2 + ["cost"] * 2
+
+
+def test_points_stand_where_the_table_has_them() -> None:
+    table = result_table(_records())
+    for figure, values in ((draw_accuracy(table), 0), (draw_cost(table), 1)):
+        lines = [container.lines[0].get_xydata() for container in figure.axes[0].containers]
+        drawn = [float(np.asarray(line)[0, values]) for line in lines]
+        assert drawn == pytest.approx([100 * row.record.details.seeds.mean for row in table.rows])
+    assert [label.get_text() for label in draw_accuracy(table).axes[0].get_yticklabels()] == ["clip", "a$x$b"]
+
+
+def test_of_many_classes_those_with_the_largest_gains_are_drawn() -> None:
+    (gain, *_) = class_gains(RUN, "a$x$b", "clip")
+    many = [replace(gain, class_name=f"class {number}") for number in range(50)]
+    figure = draw_gains(many, "a minus b")
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert (len(names), names[0], names[-1]) == (40, "class 0 (4)", "class 49 (4)")
+    assert "40 of 50 classes" in figure.axes[0].get_title()
+    with pytest.raises(ResultError, match="no gains to draw"):
+        draw_gains([], "")
