@@ -162,7 +162,7 @@ def open_images(place: str) -> Dataset:
     """All images of a folder, at any depth and without labels; an image; or a data set as ``open_dataset`` takes it.
 
     Raises:
-        DatasetError: there are none, or the data set cannot be read.
+        DatasetError: there are none, the path does not exist, or the data set cannot be read.
         UnknownNameError, UsageError: as in ``open_dataset``.
     """
     from abs_classify.datasets import Dataset, Sample, open_dataset
@@ -171,6 +171,8 @@ def open_images(place: str) -> Dataset:
     if is_image(place) and Path(place).is_file():
         return Dataset(place, (), [Sample(Path(place), "")])
     if not Path(place).is_dir():
+        if ":" not in place and {"/", "\\"} & set(place):  # no data set is written like this
+            raise DatasetError(f"there is no folder or image {place!r}", remedy="Check the path")
         return open_dataset(place)
     listing = ImageListing(Path(place))
     samples = [Sample(path, "") for path in listing.images(Path(place))]

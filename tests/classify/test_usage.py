@@ -90,3 +90,5 @@ def test_images_of_a_folder_at_any_depth_or_of_a_data_set(tmp_path: Path) -> Non
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="no images in"):
         open_images(str(tmp_path / "empty"))
+    with pytest.raises(DatasetError, match="there is no folder or image"):
+        open_images(str(tmp_path / "emtpy"))
