@@ -8,6 +8,7 @@ with ending_signals(at_once=True):  # what follows takes a while
     import errno
     import io
     import os
+    import re
     import sys
     import traceback
     from collections.abc import Iterator, Sequence
@@ -189,6 +190,8 @@ def _usage_error(error: click.ClickException) -> UsageError:
         options = [name for option in context.command.get_params(context) for name in option.opts if name[0] == "-"]
         return UnknownNameError("option", error.option_name, options, remedy=remedy)
     message = error.format_message().rstrip(".")
+    message = re.sub(r"is not a valid integer( range)?$", "is not a whole number", message)
+    message = re.sub(r"is not a valid float( range)?$", "is not a number", message)
     return UsageError(message[:1].lower() + message[1:], remedy=remedy)
 
 

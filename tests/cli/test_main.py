@@ -131,6 +131,15 @@ def test_debug_shows_the_traceback_and_changes_no_exit_code(tmp_path: Path, argu
         (("bundle", "shw"), "unknown command 'shw' (did you mean 'show'?); valid: "),
         (("cache", "vrify"), "unknown command 'vrify' (did you mean 'verify'?); valid: explain, ls, prune, verify"),
         (("eval", "--datset", "demo"), "unknown option '--datset' (did you mean '--dataset'?); valid: "),
+        (("bundle", "log", "pets", "--limit", "x"), "invalid value for '--limit': 'x' is not a whole number. See"),
+        (
+            ("bundle", "test", "a", "b", "--min-gain", "two"),
+            "invalid value for '--min-gain': 'two' is not a number. See",
+        ),
+        (
+            ("filter-descriptions", "pets", "--min-mass", "x"),
+            "invalid value for '--min-mass': 'x' is not a number. See",
+        ),
         (("eval", "--dtype", "fp17"), "invalid value for '--dtype': 'fp17' is not one of 'float32', "),
         (("classify",), "missing argument 'IMAGE...'. See `abs classify --help`."),
     ],
