@@ -349,6 +349,7 @@ class _Merging:
         self._decider = self._add_decider() if self._by_hand else None
         self._resolve = resolve or self._settle
         self._is_virtual = resolve is not None
+        self._is_logged = False
         self._base = base
         self._renamed = merged.renamed
         self._refused = [_refused(*pair) for pair in zip(bundles, merged.renamed, strict=True)]
@@ -408,8 +409,9 @@ class _Merging:
             )
         if conflicts:
             raise self._conflict_error(conflicts)
-        if self._is_virtual:
+        if self._is_virtual or self._is_logged:
             return covered
+        self._is_logged = True
         if left_out:
             _logger.warning(
                 "%s left out: a reviewer rejected or edited them in one bundle, another one has them",

@@ -62,6 +62,15 @@ def test_merge_settles_conflicts_as_told(abs_command: Abs, tmp_path: Path) -> No
     ]
 
 
+def test_what_reviewers_decided_alike_is_said_once(abs_command: Abs, tmp_path: Path) -> None:
+    import_texts(abs_command, "pets", *LINES)
+    bundle = read(abs_command, "pets")
+    reviews = [decide(bundle, tmp_path / f"{name}.csv", {"It purrs.": ("accept",)}) for name in ("ann", "bob")]
+    made = abs_command(*both((reviews[0], reviews[1])))
+    assert made.code == 0
+    assert made.err.count("1 sentence was decided on in the same way") == 1
+
+
 def both(files: tuple[Path, Path]) -> list[str | Path]:
     return [
         "bundle",
