@@ -165,9 +165,12 @@ class Remotes:
         content = self._read()
         name = content.default if text is None else text
         if name is None:
-            raise UsageError(
-                "there is no default remote", remedy="Name a place, or choose one: abs bundle remote default NAME"
-            )
+            if content.remotes:
+                names = ", ".join(sorted(content.remotes))
+                remedy = f"Name a place, or choose one of {names}: abs bundle remote default NAME"
+            else:
+                remedy = "Name a place, or keep one: abs bundle remote add NAME LOCATION --default"
+            raise UsageError("there is no default remote", remedy=remedy)
         if name in content.remotes:
             if text is not None and Path(text).is_dir():
                 _logger.warning(

@@ -38,6 +38,8 @@ __all__ = [
 _logger = logging.getLogger(__name__)
 
 _BUMPS = ("major", "minor", "patch")
+#: What `abs bundle import` reads.
+_IMPORTED_ENDINGS = frozenset((".csv", ".json", ".tsv", ".txt"))
 
 
 def find_bundle(repository: Repository, reference: str) -> Bundle:
@@ -55,7 +57,7 @@ def find_bundle(repository: Repository, reference: str) -> Bundle:
     """
     path = Path(reference)
     if path.suffix == ".jsonl" or (is_file(path) and not is_bundle_name(repository, reference)):
-        return read_bundle(path)
+        return _read_file(path)
     parse_reference(reference)  # a range is refused, whoever could answer it
     name, at_sign, _ = reference.partition("@")
     shipped = shipped_bundles().get(name)
@@ -72,10 +74,23 @@ def find_bundle(repository: Repository, reference: str) -> Bundle:
         if not is_unknown or repository.versions(name):
             raise  # the name is there, and the error says which versions of it
         names = sorted({*repository.names(), *shipped_bundles()})
-        remedy = "See `abs bundle ls`, or write one with `abs gen-descriptions LABELS --name NAME`"
+        remedy = (
+            "See `abs bundle ls`, fetch one with `abs bundle pull NAME LOCATION`, "
+            "or write one with `abs gen-descriptions LABELS --name NAME`"
+        )
         raise UnknownNameError("bundle", reference, names, remedy=remedy) from error
     repository.warn_if_yanked(manifest)
     return repository.read(manifest)
+
+
+def _read_file(path: Path) -> Bundle:
+    try:
+        return read_bundle(path)
+    except BundleError as error:
+        if path.suffix.lower() not in _IMPORTED_ENDINGS:
+            raise
+        remedy = "A bundle is a .jsonl file; make one of this file with `abs bundle import FILE --name NAME`"
+        raise BundleError(error.message, remedy=remedy) from error
 
 
 def is_bundle_name(repository: Repository, reference: str) -> bool:

@@ -17,10 +17,13 @@ def test_bundles_travel_by_name_and_by_default(
     abs_command: Abs, shared_cache: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     entry = add(abs_command.home)
-    assert "there is no default remote" in abs_command.refuses("bundle", "push", "pets")
+    line = abs_command.refuses("bundle", "push", "pets")
+    assert line.endswith("no default remote. Name a place, or keep one: abs bundle remote add NAME LOCATION --default.")
     assert abs_command("bundle", "remote", "add", "team", tmp_path / "shared").out == f"  team  {tmp_path / 'shared'}\n"
     assert abs_command("bundle", "push", "pets", "team").out == f"{entry}\n"
-    assert "there is no default remote" in abs_command.refuses("bundle", "ls", "--remote")
+    assert "Name a place, or choose one of team: abs bundle remote default" in abs_command.refuses(
+        "bundle", "ls", "--remote"
+    )
     assert abs_command("bundle", "remote", "default", "team").out == f"* team  {tmp_path / 'shared'}\n"
     assert (
         abs_command("bundle", "ls", "--remote", "--json").out

@@ -25,6 +25,8 @@ from abs_descriptions.generation.providers.vllm import VLLMProvider
 
 __all__ = ["PROVIDERS", "ProviderOptions", "build_provider"]
 
+_NAME_MODEL = "Name the model as the server calls it: --model, or --language-model where --model is that of the images"
+
 
 @dataclass(frozen=True, slots=True)
 class ProviderOptions:
@@ -93,7 +95,7 @@ def _local(options: ProviderOptions) -> Provider:
 
 def _openai(options: ProviderOptions) -> Provider:
     if not options.model:
-        raise UsageError("the backend 'openai' needs a model", remedy="Name the model as the server calls it")
+        raise UsageError("the backend 'openai' needs a model", remedy=_NAME_MODEL)
     return OpenAIChatProvider(
         options.model,
         base_url=options.base_url,
@@ -108,7 +110,7 @@ def _openai(options: ProviderOptions) -> Provider:
 
 def _openai_batch(options: ProviderOptions) -> Provider:
     if not options.model:
-        raise UsageError("the backend 'openai-batch' needs a model", remedy="Name the model as the server calls it")
+        raise UsageError("the backend 'openai-batch' needs a model", remedy=_NAME_MODEL)
     if options.keep is None:
         raise UsageError("the backend 'openai-batch' needs a folder for its records", remedy="Set the option keep")
     return OpenAIBatchProvider(

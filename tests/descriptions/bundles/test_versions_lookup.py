@@ -32,6 +32,10 @@ def test_a_path_means_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "cats").write_bytes(other.path.read_bytes())
     assert find_bundle(store, "cats").header.name == "cats"
     assert find_bundle(store, "./cats").digest == other.digest
+    (tmp_path / "cats.csv").write_text("class,text\ncat,A cat purrs.\n")
+    with pytest.raises(BundleError, match="line 1: not a JSON object") as caught:
+        find_bundle(store, "cats.csv")
+    assert "`abs bundle import FILE --name NAME`" in caught.value.remedy
 
 
 def test_shipped_bundles_are_found_behind_the_local_store(tmp_path: Path) -> None:
@@ -40,7 +44,7 @@ def test_shipped_bundles_are_found_behind_the_local_store(tmp_path: Path) -> Non
     assert find_bundle(empty, "pets").digest == find_bundle(empty, shipped.reference).digest == shipped.digest
     with pytest.raises(UnknownNameError, match=r"'pets@9.0.0'; valid: pets@1.0.0#sha256:"):
         find_bundle(empty, "pets@9.0.0")
-    with pytest.raises(UnknownNameError, match=r"'dogs'; valid: pets, textures\. See `abs bundle ls`, or write one"):
+    with pytest.raises(UnknownNameError, match=r"'dogs'; valid: pets, textures\. See `abs bundle ls`, fetch one with `abs bundle pull"):
         find_bundle(empty, "dogs")
     assert is_bundle_name(empty, "pets@9.0.0")
     assert not is_bundle_name(empty, "../pets")
