@@ -183,6 +183,6 @@ def warn_of_rejected_texts(before: Bundle, new: Sequence[Description]) -> None:
         for entry in iter_rejected(before.path, before.header):
             if entry.rejected_by is not None and (entry.class_id, entry.text) in texts:
                 texts.discard((entry.class_id, entry.text))
-                remarks.add("new texts that a reviewer rejected before", entry.text)
+                remarks.add("added again after a reviewer rejected it", entry.text)
     for remark in remarks.remarks:
         _logger.warning("%s", remark)

@@ -78,11 +78,11 @@ def _entry_lines(entry: HistoryEntry, changes: Sequence[ParentChange], style: Te
 
 def _author(generator: Generator) -> str:
     model = printable(generator.model, _MAX_NAME)
-    return (
-        f"{model} ({generator.backend})"
-        if generator.backend == "review"
-        else (f"{printable(generator.backend, _MAX_NAME)} {model}")
-    )
+    if generator.backend == "import":
+        return "an import, source not stated" if model == "not stated" else f"{model} (import)"
+    if generator.backend == "review":
+        return f"{model} (review)"
+    return f"{printable(generator.backend, _MAX_NAME)} {model}"
 
 
 def _absence(change: ParentChange) -> str:

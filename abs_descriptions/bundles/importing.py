@@ -251,10 +251,12 @@ def _refuse_conflicts(repository: Repository, bundles: Sequence[Bundle]) -> None
 
 def _log_matching(matching: LabelMatching, label_set: LabelSet) -> None:
     _logger.info(
-        "%d labels matched with %d classes of %s:", len(matching.matched), len(label_set.classes), label_set.name
+        "%d labels matched with %d classes of %s", len(matching.matched), len(label_set.classes), label_set.name
     )
     for label, ids in matching.matched.items():
         names = dict.fromkeys(label_set.names[class_id] for class_id in ids)
+        if [*ids] == [label] == [*names]:
+            continue  # a thousand lines that say nothing would hide those that do
         _logger.info("  %s -> %s%s", label, ", ".join(ids), "" if [*names] == [label] else f" ({', '.join(names)})")
     for label, ids in matching.ambiguous.items():
         _logger.info("  %s -> several: %s", label, ", ".join(ids))

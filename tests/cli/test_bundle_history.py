@@ -90,7 +90,7 @@ def test_a_log_says_what_each_version_was_made_of_and_changed(birds: Abs) -> Non
         "    by Ravi (review)\n"
         "    from birds@1.0.0: -1 sentence in 1 class, 1 accepted\n"
         "birds@1.0.0  DATE  2 classes, 5 descriptions\n"
-        "    by import not stated\n"
+        "    by an import, source not stated\n"
     )
     assert ran.err == "2 other versions of the name; --all shows them too\n"
     graph = birds("bundle", "log", "birds").out.splitlines()

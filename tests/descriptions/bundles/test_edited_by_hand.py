@@ -166,7 +166,7 @@ def test_a_text_that_was_rejected_before_is_said(
 ) -> None:
     rows = rows_of(bundle, tmp_path / "e.csv")
     edited(store, bundle, tmp_path / "e.csv", [*rows, {"class": "dog", "text": "It meows."}])
-    assert "1 new texts that a reviewer rejected before (It meows.)" in caplog.messages
+    assert "1 added again after a reviewer rejected it (It meows.)" in caplog.messages
 
 
 BAD: dict[str, tuple[int, Row, str]] = {

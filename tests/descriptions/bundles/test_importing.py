@@ -22,7 +22,7 @@ def test_descriptions_become_a_new_version(tmp_path: Path, caplog: pytest.LogCap
     labels = from_names(["cat", "House Dog", "owl"])
     with caplog.at_level(logging.INFO, "abs_descriptions"):
         first = import_descriptions(store, file, name="own", label_set=labels, license="MIT", source="Ann")
-    assert caplog.messages[1:] == ["  cat -> cat", "  house dog -> house_dog (House Dog)",
+    assert caplog.messages[1:] == ["  house dog -> house_dog (House Dog)",
                                    "1 matched by spelling (house dog: house_dog)",
                                    "1 classes get no description: owl"]  # fmt: skip
     assert store.read(first).header.generators[0].parameters["labels"] == {"house dog": ["house_dog"]}

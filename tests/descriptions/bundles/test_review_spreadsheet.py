@@ -120,7 +120,7 @@ def test_a_new_text_that_was_rejected_before_is_said(
     path = decide(bundle, tmp_path / "r.csv", {"It runs.": ("edit", "It meows.")}, [("dog", "Sure!")])
     child = store.read(add_reviewed(store, bundle, [ReviewFile(path, "Ann")]))
     assert [r.text for r in child.records() if r.class_id == "dog"] == ["It meows.", "Sure!"]
-    assert "1 new texts that a reviewer rejected before (It meows.)" in caplog.messages
+    assert "1 added again after a reviewer rejected it (It meows.)" in caplog.messages
 
 
 BAD_ROWS = {
