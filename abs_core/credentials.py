@@ -80,11 +80,7 @@ def _variable(host: str) -> str:
 
 
 def _from_variable(url: str, environment: Mapping[str, str]) -> Authorization | None:
-    parts = urlsplit(url)
-    wanted = [
-        token_variable(url),
-        token_variable(f"{parts.scheme}://{parts.netloc.rpartition(':')[0] or parts.netloc}"),
-    ]
+    wanted = [token_variable(url), _variable(_host(url))]
     names = {name.lower(): name for name in environment if name.upper().startswith(_PREFIX)}
     name = next((names[variable.lower()] for variable in wanted if variable.lower() in names), None)
     value = environment[name].strip() if name is not None else ""
@@ -106,7 +102,7 @@ def _from_netrc(host: str, environment: Mapping[str, str]) -> Authorization | No
     except RuntimeError:  # a user without a home folder
         return None
     if path is None:
-        if given:
+        if given and given != os.devnull:  # which is how one says: no netrc
             raise UsageError("NETRC names no file", remedy="Correct it, or unset it")
         return None
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ def header(url: str, environment: dict[str, str]) -> str | None:
         ("https://example.org:8443/x", "ABS_TOKEN_example_org_8443"),
         ("https://EXAMPLE.org./x", "ABS_TOKEN_example_org"),
         ("https://[::1]:80/x", "ABS_TOKEN___1_80"),
+        ("https://[::1]/x", "ABS_TOKEN___1"),
     ],
 )
 def test_a_variable_names_its_host(url: str, variable: str) -> None:
@@ -80,6 +82,7 @@ def test_what_is_no_token_is_refused_and_not_shown(value: str) -> None:
 def test_a_netrc_that_is_none_is_named_without_its_words(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(UsageError, match="NETRC names no file"):
         authorization_for("https://example.org/x", {"NETRC": str(tmp_path / "absent")})
+    assert authorization_for("https://example.org/x", {"NETRC": os.devnull}) is None
     file = tmp_path / "netrc"
     file.write_text("machine example.org login ada password SEC RET\n")
     assert authorization_for("https://example.org/x", {"NETRC": str(file)}) is None
