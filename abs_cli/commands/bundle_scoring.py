@@ -129,5 +129,5 @@ def score_command(
         with atomic_write(path) as stream:
             stream.write(scores_csv(scores).encode("utf-8"))
     click.echo(json_text(scores.model_dump(mode="json")) if as_json else scores_text(scores))
-    note(f"scores: {kept}" if out is None else f"scores: {kept} and {out}")
+    note(f"scores: {' and '.join(str(path) for path in (kept, csv_file, out) if path is not None)}")
     note_work(work, time.monotonic() - start)

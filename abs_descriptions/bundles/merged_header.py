@@ -29,7 +29,7 @@ def merged_labels(headers: Sequence[BundleHeader], label_set: LabelSet | None) -
     if label_set is None and any(header.label_set.digest != labels.digest for header in headers):
         raise BundleError(
             "the bundles describe different label sets",
-            remedy="Name the label set of the merged bundle; it must have all their classes",
+            remedy="Name the label set of the merged bundle (--labels); it must have all their classes",
         )
     if label_set is None:
         _refuse_other_notes(headers)

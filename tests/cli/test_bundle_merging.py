@@ -45,7 +45,8 @@ def test_merge(abs_command: Abs) -> None:
     assert again.out.startswith("one@1.1.0#")
     assert "at least two different bundles" in abs_command.refuses("bundle", "merge", "one@1.0.0", first)
     import_texts(abs_command, "wolves", "wolf\tA wolf howls.")
-    assert "different label sets" in abs_command.refuses("bundle", "merge", "one", "wolves")
+    refused = abs_command.refuses("bundle", "merge", "one", "wolves")
+    assert "different label sets. Name the label set of the merged bundle (--labels)" in refused
 
 
 def test_merge_settles_conflicts_as_told(abs_command: Abs, tmp_path: Path) -> None:

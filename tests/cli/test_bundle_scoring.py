@@ -35,6 +35,7 @@ def test_scores_of_a_data_set_in_every_form(
     ran = abs_command(*small("--dataset", dataset, "--out", tmp_path / "out", "--csv", tmp_path / "a.csv"))
     assert ran.code == 0, ran
     assert "6 images, " in ran.out
+    assert f" and {tmp_path / 'a.csv'} and {tmp_path / 'out'}\n" in ran.err
     assert "sentences that cost most (points of top-1, 95 % interval; images won and lost)" in ran.out
     assert "classes that do worse than by their name alone" in ran.out
     scores = BundleScores.read(tmp_path / "out" / "scores.json")

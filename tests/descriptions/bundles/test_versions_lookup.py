@@ -44,7 +44,9 @@ def test_shipped_bundles_are_found_behind_the_local_store(tmp_path: Path) -> Non
     assert find_bundle(empty, "pets").digest == find_bundle(empty, shipped.reference).digest == shipped.digest
     with pytest.raises(UnknownNameError, match=r"'pets@9.0.0'; valid: pets@1.0.0#sha256:"):
         find_bundle(empty, "pets@9.0.0")
-    with pytest.raises(UnknownNameError, match=r"'dogs'; valid: pets, textures\. See `abs bundle ls`, fetch one with `abs bundle pull"):
+    with pytest.raises(
+        UnknownNameError, match=r"'dogs'; valid: pets, textures\. See `abs bundle ls`, fetch one with `abs bundle pull"
+    ):
         find_bundle(empty, "dogs")
     assert is_bundle_name(empty, "pets@9.0.0")
     assert not is_bundle_name(empty, "../pets")
