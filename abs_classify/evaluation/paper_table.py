@@ -244,7 +244,9 @@ def _base_of(record: ResultRecord, group: Sequence[ResultRecord], base: str) -> 
     same_model = [
         other
         for other in group
-        if other.details.weights == record.details.weights and other.details.classes == record.details.classes
+        # a run of clip alone has no attention, so the weights count and not what else belongs to them
+        if (other.details.weights.tower, other.details.classes.digest)
+        == (record.details.weights.tower, record.details.classes.digest)
     ]
     named = [other for other in (*same_run, *same_model) if other.method == base]
     chosen = named[0] if named else same_run[0]

@@ -32,6 +32,7 @@ from abs_classify.explanation import Explanation, RankedClass, explain, explain_
 from abs_classify.methods.calibration import CalibrationEntry, StoppingCalibration
 from abs_classify.methods.scoring import PerViewScorer
 from abs_classify.methods.views import place_views
+from abs_classify.report.index_page import IndexEntry, write_index
 from abs_classify.report.layout import MethodPrediction, ReportImage, ReportPage, ViewPlaces
 from abs_classify.report.page import write_report
 from abs_classify.report.png import explanation_png
@@ -430,7 +431,8 @@ class EvaluationFiles(EvaluationObserver, AbstractContextManager["EvaluationFile
         texts: every text that was encoded, with digests, as lines of JSON.
         table: one row for each result, as CSV.
         calibration: how surely each image keeps the label of all its views, for ``--stopping calibrated``.
-        report: an HTML page: a file, or a folder for ``index.html``; of several evaluations a folder of pages.
+        report: an HTML page: a file, or a folder for ``index.html``; of several evaluations a folder of pages
+            and their ``index.html``.
         report_images: how many images a page shows.
         command: the command line that pages name, from which credentials are removed.
 
@@ -458,7 +460,8 @@ class EvaluationFiles(EvaluationObserver, AbstractContextManager["EvaluationFile
         self._listing = TextListing()
         self._records: list[ResultRecord] = []
         self._entries: list[CalibrationEntry] = []
-        self._combinations, self._pages = 1, 0
+        self._combinations = 1
+        self._pages: list[IndexEntry] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> EvaluationFiles:
@@ -517,12 +520,14 @@ class EvaluationFiles(EvaluationObserver, AbstractContextManager["EvaluationFile
             path = self._report if self._is_page else self._report / self._page_name(records[0])
             write_report(_evaluation_page(evaluation, records, self._report_images, self._command), path)
             _logger.info("report: %s", path)
+            if self._combinations > 1:
+                self._pages.append(IndexEntry(path.name, list(records)))
+                write_index(self._pages, self._combinations, self._report)
 
     def _page_name(self, record: ResultRecord) -> str:
         if self._combinations == 1:
             return "index.html"
-        self._pages += 1
-        return f"{self._pages:02d}-{file_stem(record)}.html"
+        return f"{len(self._pages) + 1:02d}-{file_stem(record)}.html"
 
 
 def _check_calibrated(sweep: Sweep) -> None:

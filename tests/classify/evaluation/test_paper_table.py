@@ -48,6 +48,11 @@ def test_differences_are_those_of_the_results_and_corrected() -> None:
 def test_a_run_without_the_base_is_compared_with_that_of_another_run() -> None:
     table = result_table([*_records("clip", run="one"), *_records("abs", run="two")])
     assert [row.base for row in table.rows] == [None, "clip"]
+    (record,) = _records("abs", run="two")
+    details = record.details
+    with_attention = details.model_copy(update={"weights": details.weights.model_copy(update={"attention": "self"})})
+    guided = record.model_copy(update={"details": with_attention})
+    assert [row.base for row in result_table([*_records("clip", run="one"), guided]).rows] == [None, "clip"]
     alone = result_table(_records("abs", "cupl"))
     assert [row.base for row in alone.rows] == [None, "abs"]
     assert [row.base for row in result_table(_records("clip", "abs"), base="abs").rows] == ["abs", None]

@@ -52,9 +52,12 @@ def test_several_evaluations_have_a_page_each(
 ) -> None:
     data = image_folder("data", cat=1, car=1)
     with EvaluationFiles(report=tmp_path / "pages", command=["abs", "--token", "secret"]) as files:
-        bench.run(data, models=small_clips, observer=files)
+        results = bench.run(data, models=small_clips, observer=files)
     pages = sorted((tmp_path / "pages").iterdir())
-    assert [page.name[:3] for page in pages] == ["01-", "02-"]
+    assert [page.name[:3] for page in pages] == ["01-", "02-", "ind"]
+    index = Page(pages[2].read_text(encoding="utf-8"))
+    assert [link["href"] for link in index.all("a")] == [page.name for page in pages[:2]]
+    assert all(record.details.weights.name in index.text for record in results)
     assert all("<html" in page.read_text() and "secret" not in page.read_text() for page in pages)
     with pytest.raises(UsageError, match="2 combinations"), EvaluationFiles(report=tmp_path / "page.html") as one:
         bench.run(data, models=small_clips, observer=one)

@@ -1,0 +1,49 @@
+"""The index of a folder of pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from report_pages import Page
+from result_records import make_records
+
+from abs_classify.evaluation.metrics import evaluate_ranks
+from abs_classify.evaluation.records import ResultRecord
+from abs_classify.evaluation.tables import p_value_text, proportion_text
+from abs_classify.report.index_page import IndexEntry, write_index
+
+LABELS = np.arange(40) % 8
+
+
+def _records(*methods: str) -> list[ResultRecord]:
+    return make_records(
+        [evaluate_ranks(name, np.where(np.arange(40) % (2 + number), 1, 3), LABELS, 8)
+         for number, name in enumerate(methods)]
+    )  # fmt: skip
+
+
+def test_each_page_is_linked_with_its_numbers(tmp_path: Path) -> None:
+    records = _records("clip", "abs")
+    path = write_index([IndexEntry("01-a b.html", records), IndexEntry("02.html", _records("wca"))], 2, tmp_path)
+    page = Page(path.read_text(encoding="utf-8"))
+    assert [link["href"] for link in page.all("a")] == ["01-a%20b.html", "02.html"]
+    assert all(proportion_text(record.details.top1) in page.text for record in records)
+    difference = records[1].details.difference
+    assert difference is not None
+    assert p_value_text(difference.p_value) in page.text
+    assert "Minus clip" in page.text
+    assert "Warning" not in page.text
+
+
+def test_an_index_of_a_run_that_goes_on_says_so(tmp_path: Path) -> None:
+    path = write_index([IndexEntry("01.html", _records("clip"))], 3, tmp_path)
+    assert "1 of 3 evaluations are done" in Page(path.read_text(encoding="utf-8")).text
+
+
+def test_names_are_no_markup(tmp_path: Path) -> None:
+    path = write_index([IndexEntry("'\"><script>.html", _records("<b>x\x1b</b>"))], 1, tmp_path)
+    text = path.read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert "<b>x" not in text
+    assert "\x1b" not in text
