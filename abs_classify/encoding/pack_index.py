@@ -279,7 +279,10 @@ class PackIndex:
         self._stored, self._gone = sum(int(sound.sum()) for sound in kept), 0
         try:
             self._write(tiers, kept, numbers)
-            self._tiers = [_read_file(self._file, self._space)[1]]
+            packs, tier = _read_file(self._file, self._space)
+            if [pack.name for pack in packs] != [pack.name for pack in self._packs]:
+                raise ValueError("another process wrote its own meanwhile, whose packs have other numbers")
+            self._tiers = [tier]
         except (StorageError, OSError, ValueError):
             entries = np.concatenate([tier.entries[sound] for tier, sound in zip(tiers, kept, strict=True)])
             entries["pack"] = numbers[entries["pack"]]

@@ -92,3 +92,25 @@ def test_the_index_lies_where_it_is_told_to(tmp_path: Path, monkeypatch: pytest.
     store.append(SPACE, [Segment(text_id("a"), 0, ROW)])
     assert [path.name for path in (tmp_path / "local").iterdir()] == [f"{SPACE.digest}.index"]
     assert not (tmp_path / "network" / "index").exists()
+
+
+def test_a_file_that_another_process_wrote_at_the_same_time_is_not_taken_for_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack_index, "_FEW", 1)
+    folder, ids = tmp_path / "packs", [text_id(str(number)) for number in range(20)]
+    names = sorted([write(folder, ids[:10]), write(folder, ids[10:])])
+    aside = (folder / names[0]).rename(tmp_path / "aside")
+    other = PackIndex(folder, tmp_path / "other", SPACE.digest)  # which sees the packs in another order
+    aside.rename(folder / names[0])
+    other.refresh(force=True)
+    original = PackIndex._write
+
+    def write_and_lose(index: PackIndex, *parts: object) -> None:
+        original(index, *parts)  # type: ignore[arg-type]
+        (tmp_path / "index").write_bytes((tmp_path / "other").read_bytes())
+
+    expected = index_of(folder).find(keys_of(ids))[1]["pack"].tolist()
+    (tmp_path / "index").unlink()
+    monkeypatch.setattr(PackIndex, "_write", write_and_lose)
+    assert index_of(folder).find(keys_of(ids))[1]["pack"].tolist() == expected
