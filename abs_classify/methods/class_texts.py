@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Protocol
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from abs_classify.methods.baselines.waffle import WaffleMode, shipped_words, waffle_strings
+from abs_classify.methods.parameters import check_range
 from abs_classify.methods.phrases import LABEL_TEMPLATE, ClassNames, descriptor_sentence, fill, readable
 from abs_core.canonical import digest
 from abs_core.descriptions import DESCRIPTION_KINDS, Description, Descriptions
@@ -343,6 +344,9 @@ class RandomWords:
         seed: of the random numbers; the authors use the number of the repetition.
         mode: ``waffle`` for words and characters in turn, ``characters`` for characters only.
         words: the word list; None for the shipped one.
+
+    Raises:
+        UsageError: a count that is not from 1 to 1,000.
     """
 
     name: ClassVar[str] = "random-words"
@@ -352,6 +356,9 @@ class RandomWords:
     seed: int = 0
     mode: WaffleMode = "waffle"
     words: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_range("random texts", {"count": self.count}, 1, 1000)
 
     def build(self, inputs: ClassTextInputs) -> ClassTexts:
         """Random texts, of words, of characters or of both."""

@@ -301,7 +301,7 @@ class RandomResizedCrops:
         ratio: smallest and largest ratio of width to height.
 
     Raises:
-        UsageError: ``count`` is below 1, ``area`` is not 0 < low <= high <= 1, or ``ratio`` not 0 < low <= high.
+        UsageError: ``count``, ``area`` or ``ratio`` is out of range; the message says which.
     """
 
     kind: ClassVar[str] = "resized"
@@ -313,8 +313,10 @@ class RandomResizedCrops:
     def __post_init__(self) -> None:
         _check_positive(self.kind, "count", self.count)
         _check_ratio(self.kind, self.area)
-        if not 0 < self.ratio[0] <= self.ratio[1]:
-            raise UsageError(f"ratio of the view source {self.kind!r} must satisfy 0 < low <= high, got {self.ratio}")
+        if not 1e-3 <= self.ratio[0] <= self.ratio[1] <= 1e3:
+            raise UsageError(
+                f"ratio of the view source {self.kind!r} must be 1e-3 <= low <= high <= 1e3, got {self.ratio}"
+            )
 
     def key(self) -> dict[str, Any]:
         """JSON values that fix these views."""
@@ -521,7 +523,7 @@ def _check_positive(kind: str, parameter: str, value: int) -> None:
             f"{parameter} of the view source {kind!r} must be a whole number of at least 1, got {value}",
             remedy=f"Correct {parameter}",
         )
-    check_range(f"the view source {kind!r}", {parameter: value}, 1, 10_000)  # beyond, an image fills the memory
+    check_range(f"the view source {kind!r}", {parameter: value}, 1, 10_000)
 
 
 def _check_ratio(kind: str, ratio: Ratio) -> None:

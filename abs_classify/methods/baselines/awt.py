@@ -54,6 +54,7 @@ class AWT:
         check_range("AWT", asdict(self), 0, MAX_SCALE, above=True)
         temperatures = {name: getattr(self, name) for name in ("view_temperature", "text_temperature")}
         check_range("AWT", temperatures, MIN_TEMPERATURE)
+        check_range("AWT", {"rounds": self.rounds}, 1, 10_000)
         # exp(-2 / epsilon) must not vanish in float32
         check_range("AWT", {"epsilon": self.epsilon}, 0.025)
 

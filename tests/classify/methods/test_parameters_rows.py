@@ -133,3 +133,18 @@ def test_an_extreme_value_gives_finite_scores_or_an_error(row: Method, parameter
         accepted += 1
         assert scores_of(other, 3).isfinite().all(), text
     assert accepted
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", ["1e-99", "1e99", ("1e-99", "1e99"), ("1e-99", "1"), ("1e-99", "1e-98")], ids=str)
+def test_extreme_shares_and_temperatures_of_views_place_them_or_are_refused(value: str | tuple[str, str]) -> None:
+    placed = 0
+    for row, parameter in ROWS:
+        if parameter.part == "views" and parameter.type is (tuple if isinstance(value, tuple) else float):
+            try:
+                other = with_parameters(row, {parameter.name: value})
+            except UsageError:
+                continue
+            assert min(map(min, places(other))) >= 0
+            placed += 1
+    assert placed or value == ("1e-99", "1e99")
