@@ -314,9 +314,7 @@ class RandomResizedCrops:
         _check_positive(self.kind, "count", self.count)
         _check_ratio(self.kind, self.area)
         if not 1e-3 <= self.ratio[0] <= self.ratio[1] <= 1e3:
-            raise UsageError(
-                f"ratio of the view source {self.kind!r} must be 1e-3 <= low <= high <= 1e3, got {self.ratio}"
-            )
+            raise UsageError(f"ratio of the view source 'resized' must be 1e-3 <= low <= high <= 1e3, got {self.ratio}")
 
     def key(self) -> dict[str, Any]:
         """JSON values that fix these views."""
