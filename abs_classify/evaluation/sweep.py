@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, overload
 
 from abs_classify.datasets.base import class_positions
+from abs_classify.encoding.digest_cache import DigestCache
 from abs_classify.encoding.feature_store import DiskStore, open_store
 from abs_classify.encoding.last_run import write_last_run
 from abs_classify.encoding.samples import OnError
@@ -28,6 +29,7 @@ from abs_classify.evaluation.records import ResultRecord, Run, records_of
 from abs_classify.evaluation.results_folder import ResultsFolder
 from abs_classify.evaluation.tables import tables_text
 from abs_classify.methods.table import MethodPlan, ViewNumber, plan_methods
+from abs_classify.models.deferred import LoadedModel
 from abs_classify.models.store import short_names
 from abs_classify.result_tables import data_frame, html_table
 from abs_core.descriptions import LabelSpace
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from abs_classify.datasets import Dataset
     from abs_classify.images import Truncated
     from abs_classify.methods.table import Method
+    from abs_classify.models.base import Model
     from abs_classify.models.deferred import DeferredModel
     from abs_classify.models.store import WeightsStore
 
@@ -231,7 +234,7 @@ class EvaluationObserver:
 
 def evaluate(
     datasets: str | Dataset | Sequence[str | Dataset],
-    models: str | Sequence[str] = "embedded",
+    models: str | Model | Sequence[str | Model] = "embedded",
     methods: str | Method | Sequence[str | Method] = ("clip", "cupl", "wca", "abs"),
     *,
     descriptions: LabelSpace | Sequence[LabelSpace] | None = None,
@@ -266,7 +269,7 @@ def evaluate(
         datasets, models, methods: see ``open_dataset``, ``available_models`` and ``METHODS``; all are crossed.
         descriptions, labels: candidate classes with or without descriptions; of each data set where neither is given.
         seeds, seed, limit, stratified, views, templates, control, on_error, truncated: see ``SweepOptions``.
-        attention, device, dtype, batch_size, runtime: see ``ModelSettings``.
+        attention, device, dtype, batch_size, runtime: see ``ModelSettings``; a model that is loaded stays as it is.
         threads: of torch, in the whole process.
         weights: models that were imported.
         cache: a folder that keeps what was computed; None to keep nothing beyond this call.
@@ -279,11 +282,37 @@ def evaluate(
     options = SweepOptions(
         _as_list(methods), views, templates, control, limit, stratified, seed, seeds, on_error, truncated
     )
-    sweep = plan_sweep(_as_list(datasets), _as_list(models), as_label_spaces(descriptions, labels), options)
+    named = _by_name(models)
+    sweep = plan_sweep(_as_list(datasets), list(named), as_label_spaces(descriptions, labels), options)
     keeper = _Keeper(None if results is None else ResultsFolder(Path(results)), Run.now(command), observer)
     settings = ModelSettings(attention, device, dtype, seed, batch_size, runtime)
-    stages_of = partial(open_stages, settings=settings, weights=weights)
+    stages_of = partial(_stages_of, named, settings, weights)
     return _run(sweep, stages_of, keeper, cache, threads, progress)
+
+
+def _stages_of(
+    named: Mapping[str, str | Model], settings: ModelSettings, weights: WeightsStore | None, store: DiskStore, name: str
+) -> Stages:
+    """The stages of a model that is named or loaded."""
+    model = named[name]
+    if isinstance(model, str):
+        return open_stages(store, model, settings, weights)
+    loaded = LoadedModel(model, settings.attention, DigestCache(store.root))
+    return Stages(store, loaded, settings.seed, settings.batch_size)
+
+
+def _by_name(models: str | Model | Sequence[str | Model]) -> dict[str, str | Model]:
+    """The models by what results call them.
+
+    Raises:
+        UsageError: two of them have one name.
+    """
+    named: dict[str, str | Model] = {}
+    for model in models if isinstance(models, Sequence) and not isinstance(models, str) else [models]:
+        name = model if isinstance(model, str) else model.name
+        if named.setdefault(name, model) is not model and not isinstance(model, str):
+            raise UsageError(f"two models have the name {name!r}", remedy="Wrap one of them under another name")
+    return named
 
 
 def plan_sweep(

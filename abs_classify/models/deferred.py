@@ -307,6 +307,10 @@ class LoadedModel(DeferredModel):
         """None: what is loaded needs no file."""
         return ()
 
+    def grid_from_config(self) -> int | None:
+        """The side of the token grid, as the model says."""
+        return self.model.grid
+
     @cached_property
     def facts(self) -> ModelFacts:
         """Digests and geometry of the loaded models."""

@@ -13,7 +13,7 @@ from support import colour, save_small_clip
 from torch import Tensor, nn
 
 import abs_classify
-from abs_classify import Classifier, load_model
+from abs_classify import Classifier, evaluate, load_model
 from abs_classify.models.base import Model
 from abs_classify.models.open_clip import OpenClipModel
 from abs_classify.models.wrapped import TokenGrid, WrappedModel, wrap
@@ -110,6 +110,24 @@ def test_a_pair_of_encoders_needs_no_methods_of_clip() -> None:
     assert model.embed_dim == 4
     (prediction,) = Classifier(model, ["cat", "dog"], method="clip").classify([colour(0)])
     assert prediction.name in ("cat", "dog")
+
+
+def test_wrapped_models_are_evaluated_beside_named_ones(
+    wrapped: Callable[..., WrappedModel],
+    small_clips: tuple[str, str],
+    image_folder: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    model, data = wrapped(), f"imagefolder:{image_folder('val', cat=2, dog=2)}"
+    options: dict[str, Any] = {"labels": ["cat", "dog"], "cache": tmp_path / "cache"}
+    mine, named = evaluate(data, [model, small_clips[0]], "clip", **options)  # the same weights
+    assert mine.model == "mine"
+    assert (mine.right == named.right).all()
+    assert evaluate(data, model, "clip", **options).work.images_computed == 0
+    with pytest.raises(ModelError, match="has no token grid, and the method 'abs' needs feature windows"):
+        evaluate(data, model, "abs", **options)
+    with pytest.raises(UsageError, match="two models have the name 'mine'"):
+        evaluate(data, [model, wrapped(version="2")], "clip", **options)
 
 
 def test_what_is_lost_without_tokens_is_said(wrapped: Callable[..., WrappedModel]) -> None:
