@@ -149,7 +149,8 @@ def open_split(
         samples, sampling = _stratified_sample(dataset, limit, seed)
         return EvaluationSplit(dataset, samples, sampling, truncated)
     classes = len(set(islice(dataset.labels, limit)))
-    sampling = f"the first {limit} of {len(dataset.samples)} images, of {classes} classes: no random sample"
+    of_classes = f", of {counted(classes, 'class', 'classes')}" if len(dataset.classes) > 1 else ""
+    sampling = f"the first {limit} of {len(dataset.samples)} images{of_classes}: no random sample"
     return EvaluationSplit(dataset, dataset.samples[:limit], sampling, truncated)
 
 

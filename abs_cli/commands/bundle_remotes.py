@@ -39,7 +39,10 @@ def remote_group() -> None:
 @click.pass_obj
 def add_command(home: Home, name: str, location: str, default: bool, signers: Path | None) -> None:
     """Call LOCATION, a place as for `abs bundle push`, NAME."""
-    _show(Remotes(home.remotes).add(name, location, default=default, signers=signers))
+    remote = Remotes(home.remotes).add(name, location, default=default, signers=signers)
+    _show(remote)
+    if "://" not in remote.location and not Path(remote.location).exists():
+        note(f"note: there is no folder {remote.location} yet; the first push makes it")
 
 
 @remote_group.command("ls")

@@ -179,7 +179,7 @@ def find_encoder_folder(name: str) -> Path:
     if not isinstance(config, str):
         raise ModelError(
             f"the sentence encoder {printable(name, 200)!r} is not on this machine and is not downloaded automatically",
-            remedy=f"Run: hf download {printable(full, 200)}",
+            remedy=f"Run: hf download {printable(full, 200)}; or use text, {EMBEDDED_ENCODER} or onnx:NAME",
         )
     return Path(config).parent
 
