@@ -125,8 +125,9 @@ def power_note(tests: Sequence[PairedTest]) -> str:
     sizes = [test.smallest for test in tests]
     images = sorted({test.images for test in tests})
     count = str(images[0]) if len(images) == 1 else f"{images[0]} to {images[-1]}"
-    low, high = (f"{100 * size:.1f}" for size in (min(sizes), max(sizes)))
-    points = f"{low} points" if low == high else f"{low} to {high} points"
+    low, high = ("none" if size >= 1 else f"{100 * size:.1f}" for size in (min(sizes), max(sizes)))
+    span = low if low == high else f"{low} to {high}"
+    points = span if span == "none" else f"{span} points".replace("none points", "none")
     return (
         f"the smallest difference that {count} images with these disagreements show in four of five tries: {points} "
         "(one test, two-sided, 5 %)"

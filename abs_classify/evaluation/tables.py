@@ -106,7 +106,11 @@ def render_differences(rows: Sequence[tuple[tuple[str, ...], PairedTest, float]]
         counts = [f"{count:g}" if test.draws == 1 else f"{count:.1f}" for count in (test.first_only, test.second_only)]
         difference = difference_text(test) + ("  " if test.shows(corrected) else f" {_MARK}")
         cells = [str(test.images), *([str(test.draws)] if draws else []), *counts, difference]
-        cells += [p_value_text(test.p_value), p_value_text(corrected), f"{100 * test.smallest:.1f}"]
+        cells += [
+            p_value_text(test.p_value),
+            p_value_text(corrected),
+            "none" if test.smallest >= 1 else f"{100 * test.smallest:.1f}",
+        ]
         body.append([*labels, *cells])
     lines = aligned(header, body, len(label_names))
     lines.append("images that only one of the two got right" + (", the mean over the draws" if draws else ""))

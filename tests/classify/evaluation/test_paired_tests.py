@@ -71,6 +71,12 @@ def test_the_note_states_the_range_of_what_could_have_shown() -> None:
     )
 
 
+def test_where_no_difference_could_have_shown_the_note_says_none() -> None:
+    same = PairedTest.of(FIRST[0], FIRST[0])
+    assert power_note([same]).endswith("four of five tries: none (one test, two-sided, 5 %)")
+    assert " to none (" in power_note([same, PairedTest.of(FIRST[0], SECOND[0])])
+
+
 def test_draws_of_one_seed_belong_together() -> None:
     passes = {seed: make_pass("abs", [0, 0], [1, 2], seed=seed) for seed in range(4)}
     mine, theirs = [passes[0], passes[1], passes[2]], [passes[1], passes[2], passes[3]]
