@@ -328,15 +328,14 @@ class _Rewriting:
         if not chosen:
             return self._timed(summary)
         images, tested = self._judge.image_ids("test"), self._digest(chosen)
-        tests = UsedTests.beside(self.journal)
+        tests = UsedTests.beside(self.journal, self._bundle.header.label_set)
         used = tests.overlap(images, tested)
         if used:
             _logger.warning(
-                "%d of the %d images of the test half have tested an earlier rewriting of %s: the interval is too "
-                "hopeful; take other images",
+                "%d of the %d images of the test half have tested an earlier rewriting of these classes: the interval is "
+                "too hopeful; take other images",
                 used,
                 len(images),
-                self._name,
             )
         (test,) = self._judge.gains(self._descriptions, [self._with(chosen)], "test")
         about = {"parent": self._bundle.reference, "measured": dict(self._judge.facts())}

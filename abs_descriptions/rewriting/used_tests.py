@@ -1,7 +1,8 @@
 """Which images have tested a rewriting, so that a test that is repeated on the same images is known for one.
 
 A test means what it says only the first time: who rewrites until a test is passed chooses by the test. Beside the
-journal ``NAME.jsonl`` the folder ``NAME.tested`` has a file for each test, named after what was tested on which images.
+journals the folder ``tested`` has a folder for each set of classes, whatever the bundle is called, and there a file for
+each test, named after what was tested on which images.
 """
 
 from __future__ import annotations
@@ -15,18 +16,21 @@ from typing import Any
 from abs_core.bundle_scores import NetGain
 from abs_core.canonical import canonical_json, digest
 from abs_core.files import atomic_write, storage_errors
+from abs_core.labels import LabelSet
 
 __all__ = ["UsedTests"]
 
 # of an image id, sha256 in hexadecimal; enough to tell apart all images of a test
 _ID_DIGITS = 16
 
+_FOLDER_DIGITS = 16
+
 _MAX_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class UsedTests:
-    """The tests of one bundle name.
+    """The tests of rewritings of one set of classes.
 
     Args:
         folder: of the files; None keeps none and knows of none.
@@ -35,9 +39,10 @@ class UsedTests:
     folder: Path | None
 
     @classmethod
-    def beside(cls, journal: Path | None) -> UsedTests:
-        """Those of the bundle with this journal."""
-        return cls(None if journal is None else journal.with_suffix(".tested"))
+    def beside(cls, journal: Path | None, labels: LabelSet) -> UsedTests:
+        """Those of bundles with these classes whose journals lie beside this one."""
+        name = labels.digest.removeprefix("sha256:")[:_FOLDER_DIGITS]
+        return cls(None if journal is None else journal.parent / "tested" / name)
 
     def overlap(self, image_ids: Sequence[str], tested: str) -> int:
         """How many of the images have tested another rewriting.
@@ -49,12 +54,12 @@ class UsedTests:
         Raises:
             StorageError: a file cannot be read.
         """
-        own = self._key(image_ids, tested)
+        this_test = self._key(image_ids, tested)
         images = set(map(_short, image_ids))
         used = set[str]()
         if self.folder is not None and self.folder.is_dir():
             for path in sorted(self.folder.glob("*.json")):
-                if path.stem != own:
+                if path.stem != this_test:
                     used |= images.intersection(_images(path))
         return len(used)
 

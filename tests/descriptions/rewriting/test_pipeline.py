@@ -119,7 +119,7 @@ def test_the_test_half_is_not_looked_at_where_nothing_wins(rewrite: Rewriting) -
     summary = rewrite(judge)
     assert (summary.outcome.value, summary.test, summary.chosen) == ("no gain", None, ())
     assert [half for half, _ in judge.asked] == ["choice"]
-    assert not (rewrite.folder / "journals" / "birds.tested").exists()
+    assert not (rewrite.folder / "journals" / "tested").exists()
 
 
 def test_a_second_test_of_the_same_images_is_told_as_one(rewrite: Rewriting, caplog: pytest.LogCaptureFixture) -> None:
@@ -288,7 +288,7 @@ def test_what_cannot_be_used_is_refused_before_anything_is_asked(rewrite: Rewrit
 
 def test_a_damaged_record_of_a_test_does_not_stop_the_next(rewrite: Rewriting) -> None:
     rewrite(ScriptedJudge())
-    (record,) = (rewrite.folder / "journals" / "birds.tested").iterdir()
+    (record,) = (rewrite.folder / "journals" / "tested").glob("*/*")
     assert json.loads(record.read_text())["parent"] == rewrite.bundle.reference
     record.write_text('{"images": 3}')
     assert rewrite(ScriptedJudge()).outcome.value == "kept"
