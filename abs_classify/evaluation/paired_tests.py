@@ -127,7 +127,7 @@ def power_note(tests: Sequence[PairedTest]) -> str:
     count = str(images[0]) if len(images) == 1 else f"{images[0]} to {images[-1]}"
     low, high = ("none" if size >= 1 else f"{100 * size:.1f}" for size in (min(sizes), max(sizes)))
     span = low if low == high else f"{low} to {high}"
-    points = span if span == "none" else f"{span} points".replace("none points", "none")
+    points = span if high == "none" else f"{span} points"
     return (
         f"the smallest difference that {count} images with these disagreements show in four of five tries: {points} "
         "(one test, two-sided, 5 %)"
