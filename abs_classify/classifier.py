@@ -36,6 +36,7 @@ from abs_classify.encoding.samples import (
 from abs_classify.encoding.stages import SHARD, Stages
 from abs_classify.encoding.work import WorkCounts
 from abs_classify.explanation import Explanation, RankedClass, explain, seen_views
+from abs_classify.image_arrays import is_array
 from abs_classify.methods.phrases import readable
 from abs_classify.methods.table import ViewNumber, plan_methods
 from abs_classify.models.deferred import DeferredModel, LoadedModel, model_notes
@@ -336,8 +337,9 @@ class Classifier:
         """Classify images, in their order, as they come.
 
         Args:
-            images: paths, the bytes of files, PIL images, which are turned upright and made RGB as files are, or
-                entries of a data set. Taken in small groups, so they may be many; of a list, a group ahead.
+            images: paths, the bytes of files, PIL images, which are turned upright and made RGB as files are, arrays
+                and tensors, see ``image_of_array``, or entries of a data set. Taken in small groups, so they may be
+                many; of a list, a group ahead.
             top: classes in each ranking, 1 or more.
             explain: whether to say which views and sentences carried each prediction.
             on_error: "stop": an image that cannot be read raises ``ImageError``, after the predictions of the images
@@ -359,7 +361,8 @@ class Classifier:
 
         if top < 1:
             raise UsageError(f"top must be 1 or more, got {top}", remedy="Ask for 1 class or more")
-        if isinstance(images, str | Path | bytes | Sample | Image.Image):
+        is_image = is_array(images) and len(getattr(images, "shape", ())) < 4
+        if is_image or isinstance(images, str | Path | bytes | Sample | Image.Image):
             raise UsageError("images must be a list of images, got one image", remedy="Pass a list: classify([image])")
         if self.method.stream and not isinstance(images, Sequence):
             raise UsageError(

@@ -8,21 +8,24 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypeGuard, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard, TypeVar, Union, cast
 
 from abs_classify.datasets.base import Sample
 from abs_classify.encoding.digest_cache import DigestCache
+from abs_classify.image_arrays import image_of_array, is_array
 from abs_classify.image_formats import FORMATS, MAX_FILE_BYTES
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import AbsError, ImageError, StorageError
 from abs_core.text import valid_unicode
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from PIL import Image
+    from torch import Tensor
 
     from abs_classify.images import LoadedImage, Truncated
 
@@ -45,8 +48,8 @@ __all__ = [
 #: what an image that cannot be read does to a run: ends it, or is left out and reported
 OnError = Literal["stop", "skip"]
 
-#: a path, the bytes of a file, a PIL image, or an entry of a data set
-ImageInput: TypeAlias = Union[str, Path, bytes, "Image.Image", Sample]
+#: a path, the bytes of a file, a PIL image, an array or tensor, or an entry of a data set
+ImageInput: TypeAlias = Union[str, Path, bytes, "Image.Image", "NDArray[Any]", "Tensor", Sample]
 T = TypeVar("T")
 
 # A PIL image is decoded when it is first looked at, and not safely by two threads: one may be in a list twice.
@@ -239,14 +242,20 @@ class SkippedImage:
 
 
 def as_sample(image: ImageInput) -> Sample | ImageInMemory:
-    """The sample of an image that has no label."""
+    """The sample of an image that has no label.
+
+    Raises:
+        UsageError: an array that is no image.
+    """
     if isinstance(image, Sample):
         return image
     if isinstance(image, str | Path):
         return Sample(Path(image), "")
     if isinstance(image, bytes):
         return ImageInMemory(image, "image bytes")
-    return ImageInMemory.of(image)
+    if is_array(image):
+        return replace(ImageInMemory.of(image_of_array(image)), name="image array")
+    return ImageInMemory.of(cast("Image.Image", image))
 
 
 # Images of one step: after each, digests are remembered and progress is told.
