@@ -332,8 +332,8 @@ class _Rewriting:
         used = tests.overlap(images, tested)
         if used:
             _logger.warning(
-                "%d of the %d images of the test half have tested an earlier rewriting of these classes: the interval is "
-                "too hopeful; take other images",
+                "%d of the %d images of the test half have tested an earlier rewriting of these classes: the interval "
+                "is too hopeful; take other images",
                 used,
                 len(images),
             )
