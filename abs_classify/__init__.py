@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from abs_classify.classifier import Classifier, Prediction, Predictions
     from abs_classify.datasets.registry import register_dataset
+    from abs_classify.evaluation.attribution_run import AttributionResults, attribute_gain
     from abs_classify.evaluation.bundle_comparison import BundleComparison, compare_bundles
     from abs_classify.evaluation.bundle_scoring import score_bundle
     from abs_classify.evaluation.comparison import compare
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "METHODS",
     "AdaptiveViews",
+    "AttributionResults",
     "BundleComparison",
     "Classifier",
     "Description",
@@ -50,6 +52,7 @@ __all__ = [
     "RankedClass",
     "TokenGrid",
     "WrappedModel",
+    "attribute_gain",
     "available_models",
     "compare",
     "compare_bundles",
@@ -72,6 +75,7 @@ __all__ = [
 _MODULES = {
     "METHODS": "abs_classify.methods.table",
     "AdaptiveViews": "abs_classify.methods.adaptive",
+    "AttributionResults": "abs_classify.evaluation.attribution_run",
     "BundleComparison": "abs_classify.evaluation.bundle_comparison",
     "Classifier": "abs_classify.classifier",
     "Description": "abs_core.descriptions",
@@ -89,6 +93,7 @@ _MODULES = {
     "RankedClass": "abs_classify.explanation",
     "TokenGrid": "abs_classify.models.wrapped",
     "WrappedModel": "abs_classify.models.wrapped",
+    "attribute_gain": "abs_classify.evaluation.attribution_run",
     "available_models": "abs_classify.models.registry",
     "compare": "abs_classify.evaluation.comparison",
     "compare_bundles": "abs_classify.evaluation.bundle_comparison",
