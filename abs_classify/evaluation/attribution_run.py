@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from abs_classify.datasets import Dataset
     from abs_classify.encoding.feature_store import DiskStore
     from abs_classify.encoding.samples import OnError
+    from abs_classify.encoding.stages import Stages
     from abs_classify.evaluation.job import Evaluation
     from abs_classify.images import Truncated
     from abs_classify.models.store import WeightsStore
@@ -83,6 +84,12 @@ class AttributionResults:
 
         return attribution_text(self)
 
+    def to_markdown(self) -> str:
+        """The same tables as Markdown; ends with a line feed."""
+        from abs_classify.evaluation.attribution_tables import attribution_markdown
+
+        return attribution_markdown(self)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON values, with all digits."""
         from abs_classify.evaluation.attribution_tables import attribution_value
@@ -116,8 +123,7 @@ def attribute_gain(
 ) -> AttributionResults:
     """Say which share of a gain comes from guided views, which from descriptions, and which from soft matching.
 
-    Eight cells, 2 x 2 x 2, classify the same images; then, with guided views and soft matching, so do descriptions that
-    are shuffled, swapped between classes, or random words.
+    Eight cells classify the same images, and so do shuffled, swapped and random texts in place of the descriptions.
 
     Args:
         descriptions: classes with descriptions.
@@ -126,8 +132,7 @@ def attribute_gain(
             from it in nothing but their factors.
         views: how many of each kind; None for the method's own number.
         templates: a template set that makes several texts of each class name; None for "a photo of a {class}." alone.
-        model, seeds, seed, limit, stratified, on_error, truncated, attention, device, dtype, batch_size, runtime,
-            threads, weights, cache, progress: as in ``evaluate``.
+        model, seeds, seed, limit, stratified, and what follows them: as in ``evaluate``.
 
     Raises:
         UsageError: there are no descriptions, the method cannot be taken apart, or a number is out of range.
@@ -138,28 +143,30 @@ def attribute_gain(
         [row], views, limit=limit, stratified=stratified, seed=seed, on_error=on_error, truncated=truncated
     )
     sweep = _plan_sweep(dataset, model, descriptions, options)
-    (job,) = sweep.jobs
     rows = _rows(row if views is None else with_view_count(row, views))
-    plans = [_plan(rows, job.label_space, templates, seed + further) for further in range(seeds)]
-    planned = dataclasses.replace(sweep, jobs=[dataclasses.replace(job, plans=plans)])
+    plans = [_plan(rows, descriptions, templates, seed + further) for further in range(seeds)]
+    planned = dataclasses.replace(sweep, jobs=[dataclasses.replace(job, plans=plans) for job in sweep.jobs])
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
     settings = ModelSettings(attention, device, dtype, seed, batch_size, runtime)
     with opened_store(cache) as store:
-        stages = open_stages(store, model, settings, weights)
-        work, collector, results = WorkCounts(), PredictionCollector(), list[ResultRecord]()
-
-        def keep(evaluation: Evaluation) -> None:
-            results.extend(records_of(evaluation, Run.now()))
-
-        run_sweep(planned, lambda _: stages, keep, work, collector.add, progress)
-    attribution, left_out = _attribution(collector.take(), rows)
+        predictions, results, work = _run(planned, open_stages(store, model, settings, weights), progress)
+    attribution, left_out = _attribution(predictions, rows)
     remarks = [*_remarks(row.name, rows, results), *_own_remarks(attribution, left_out)]
-    return AttributionResults(
-        attribution, row.name, job.label_space.source, [plan.seed for plan in plans], results, remarks, work
-    )
+    used = range(seed, seed + seeds)
+    return AttributionResults(attribution, row.name, descriptions.source, used, results, remarks, work)
+
+
+def _run(sweep: Sweep, stages: Stages, progress: Progress) -> tuple[RunPredictions, list[ResultRecord], WorkCounts]:
+    work, collector, results = WorkCounts(), PredictionCollector(), list[ResultRecord]()
+
+    def keep(evaluation: Evaluation) -> None:
+        results.extend(records_of(evaluation, Run.now()))
+
+    run_sweep(sweep, lambda _: stages, keep, work, collector.add, progress)
+    return collector.take(), results, work
 
 
 def _checked_method(named: str | Method, descriptions: LabelSpace, views: int | None, seeds: int) -> Method:

@@ -1,4 +1,4 @@
-"""An attribution of a gain as text for a terminal and as JSON values, in percentage points of top-1."""
+"""An attribution of a gain as text for a terminal, as Markdown and as JSON values, in percentage points of top-1."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from abs_classify.evaluation.attribution import FACTORS
+from abs_classify.evaluation.markup import markdown_cell, markdown_table
 from abs_classify.evaluation.tables import NO_DIFFERENCE, aligned, p_value_text
 from abs_core.text import counted, printable
 
@@ -15,9 +16,12 @@ if TYPE_CHECKING:
     from abs_classify.evaluation.attribution import AttributionCell, ContrastEstimate, GainAttribution
     from abs_classify.evaluation.attribution_run import AttributionResults
 
-__all__ = ["attribution_text", "attribution_value"]
+__all__ = ["attribution_markdown", "attribution_text", "attribution_value"]
 
 _MARK = "~"
+
+# characters of a text in Markdown
+_TEXT = 300
 
 _NAMES = {
     "views": "guided views",
@@ -45,6 +49,19 @@ def attribution_text(results: AttributionResults) -> str:
         lines += ["", f"{section.title}:", *aligned(section.header, section.body, section.names), *section.notes]
     remarks = [text if text.startswith("warning: ") else f"note: {text}" for text in _remarks(results)]
     return "\n".join([*lines, "", *map(printable, remarks)])
+
+
+def attribution_markdown(results: AttributionResults) -> str:
+    """The same tables in Markdown; ends with a line feed."""
+    lines = ["## Where the gain comes from", "", f"**{_verdict(results.attribution)}**", ""]
+    lines += [f"- {name}: {markdown_cell(value, _TEXT)}" for name, value in _facts(results)]
+    for section in _sections(results.attribution):
+        body = [[cell.replace(f" {_MARK}", " (n.s.)").strip() for cell in row] for row in section.body]
+        notes = [note.replace(f"{_MARK} ", "n.s.: ") for note in section.notes]
+        lines += ["", f"### {section.title[:1].upper()}{section.title[1:]}", ""]
+        lines += [*markdown_table(section.header, body, section.names), "", *(f"- {note}" for note in notes)]
+    lines += ["", *(f"- {markdown_cell(text, _TEXT)}" for text in _remarks(results))]
+    return "\n".join([*lines, ""])
 
 
 def attribution_value(results: AttributionResults) -> dict[str, Any]:

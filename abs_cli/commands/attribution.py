@@ -67,10 +67,18 @@ __all__ = ["command"]
     help="Stop at an image that cannot be read; or skip and name it.",
 )
 @truncated_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON with all digits, not tables.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "markdown", "json"]),
+    default="text",
+    show_default=True,
+    help="What to print.",
+)
+@click.option("--json", "form", flag_value="json", help="The same as --format json, with all digits.")
 @model_options
 @click.pass_obj
-def command(home: Home, /, dataset: str, bundle: str, as_json: bool, **settings: Any) -> None:
+def command(home: Home, /, dataset: str, bundle: str, form: str, **settings: Any) -> None:
     """Say which share of a gain comes from guided views, which from descriptions and which from soft matching.
 
     The same images are classified in all 2 x 2 x 2 ways: views guided or random, texts descriptions or class names,
@@ -93,5 +101,8 @@ def command(home: Home, /, dataset: str, bundle: str, as_json: bool, **settings:
         progress=progress,
         **settings,
     )
-    click.echo(json_text(results.to_dict()) if as_json else str(results))
+    if form == "json":
+        click.echo(json_text(results.to_dict()))
+    else:
+        click.echo(results.to_markdown() if form == "markdown" else str(results), nl=form != "markdown")
     note_work(results.work, time.monotonic() - start)

@@ -39,6 +39,7 @@ def test_tables_and_json(abs_command: Abs, image_folder: Folder, bundle: Path, s
     assert "where the total gain comes from:" in printed.out
     assert "hold for many images, and these are 6" in printed.out
     assert "computed: 6 of 6 images" in printed.err
+    assert abs_command(*run, "--format", "markdown").out.startswith("## Where the gain comes from\n")
     value = json.loads(abs_command(*run, "--seeds", "2", "--json").out)
     assert (len(value["cells"]), value["seeds"], len(value["results"])) == (8, [0, 1], 11)
     assert sum(entry["value"] for entry in value["contributions"]) == pytest.approx(value["total"]["value"])

@@ -59,7 +59,7 @@ def test_every_cell_and_control_is_the_evaluation_that_its_levels_name(bench: Be
         assert cells["guided", texts, "soft"] == pytest.approx(expected["abs"])
         assert cells["guided", texts, "mean"] == pytest.approx(expected["abs-mean"])
         assert cells["random", texts, "soft"] == pytest.approx(expected["abs-random"])
-    assert len(set(cells.values())) > 3
+    assert len(set(cells.values())) > 1
     for outcome in results.attribution.controls:
         assert outcome.cell.top1 == pytest.approx(top1(outcome.control, "abs")["abs"])
     assert [outcome.control for outcome in results.attribution.controls] == list(ATTRIBUTION_CONTROLS)

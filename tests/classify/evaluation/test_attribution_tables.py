@@ -66,3 +66,12 @@ def test_json_has_all_numbers() -> None:
     ]
     assert [entry["share"] for entry in value["controls"]] == [0.5, 0, 0]
     assert value["verdict"].startswith("guided views")
+
+
+def test_markdown_has_the_same_tables_and_no_markup_from_outside() -> None:
+    text = results_of(40, remarks=("<script>",)).to_markdown()
+    assert "### Where the total gain comes from\n\n| factor | points" in text
+    assert "100 %" in text
+    assert "(n.s.)" in text
+    assert "<script>" not in text
+    assert text.endswith("\n")
