@@ -128,7 +128,10 @@ def _verdict(attribution: GainAttribution) -> str:
         if attribution.visible >= 1:
             shows = f"{images}, on so few of which the two differ, can show no gain"
         return f"{gain}; that is no clear gain or loss, so no share of it is claimed. {shows}"
-    parts = [f"{_NAMES[entry.factor]} {_share(entry.share)}" for entry in attribution.contributions]
+    parts = [
+        f"{_NAMES[entry.factor]} {_share(entry.share)}{'' if entry.estimate.is_clear else ' (not clear)'}"
+        for entry in attribution.contributions
+    ]
     return f"{gain}, of which {parts[0]}, {parts[1]} and {parts[2]}"
 
 
