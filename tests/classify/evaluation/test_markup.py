@@ -46,3 +46,9 @@ def test_a_table_of_markdown_has_as_many_cells_in_each_line() -> None:
 
 def test_csv_keeps_numbers_and_defuses_formulas() -> None:
     assert csv_text(["a", "b"], [["=1+1", 0.1], ["x", None]]) == "a,b\n'=1+1,0.1\nx,\n"
+
+
+def test_a_percentage_in_brackets_is_plain() -> None:
+    sentence = "four of five tries: none (one test, two-sided, 5 %)"
+    assert markdown_cell(sentence) == sentence
+    assert "<code>" in markdown_cell("50%20(x)")
