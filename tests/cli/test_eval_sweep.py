@@ -205,7 +205,7 @@ def test_a_page_for_each_combination(
     ran = abs_command(*arguments, "--methods", "clip,abs", "--report", tmp_path / "pages", *FEW)
     assert ran.code == 0, ran.err
     pages = sorted((tmp_path / "pages").iterdir())
-    assert [page.name[:3] for page in pages] == ["01-", "02-"]
+    assert [page.name[:3] for page in pages] == ["01-", "02-", "ind"]
     assert all("<html" in page.read_text() for page in pages)
 
 

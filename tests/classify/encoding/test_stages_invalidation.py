@@ -104,8 +104,10 @@ FILES = ["--predictions", "--texts", "--save-calibration", "--export-csv", "--re
 
 
 @pytest.mark.slow
-# a calibration is made of 100 images, and stops as --agreement does
-@pytest.mark.parametrize("row", [name for name in ROWS if name.strip("`") not in {*FILES, "--seeds", "--calibration"}])
+# a calibration is made of 100 images, and stops as --agreement does; a plugin stays loaded for all later tests
+@pytest.mark.parametrize(
+    "row", [name for name in ROWS if name.strip("`") not in {*FILES, "--seeds", "--calibration", "--plugin"}]
+)
 def test_an_option_computes_what_the_page_says(rerun: Callable[[str], list[str]], row: str) -> None:
     assert rerun(row) == ROWS[row]
 
