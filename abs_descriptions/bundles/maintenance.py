@@ -21,6 +21,7 @@ from pathlib import Path
 
 from abs_core.errors import AbsError, BundleError, StorageError, UnknownNameError, UsageError
 from abs_core.files import is_leftover
+from abs_core.text import quoted
 from abs_descriptions.bundles.manifest import VERSIONS, Manifest
 from abs_descriptions.bundles.references import name_problem, parse_version
 from abs_descriptions.bundles.repository import Repository
@@ -135,7 +136,9 @@ def collect_garbage(repository: Repository, *, min_age: float = _DAY, delete: bo
         repository.check_writable()
     # First the files, then the manifests: what is published in between names files that are listed.
     files = _files(repository)
-    versions = _versions(storage.files(VERSIONS))
+    listed = storage.files(VERSIONS)
+    versions = _versions(listed)
+    _refuse_strange_manifests(listed, versions)
     named = {manifest.digest.partition(":")[2] for manifest in _read_manifests(repository, versions)}
     candidates = [
         GarbageFile(file, reason) for file in files if (reason := _uselessness(file.path, named, versions)) is not None
@@ -251,6 +254,21 @@ def _versions(files: Sequence[ListedFile]) -> set[tuple[str, str]]:
         for match in matches
         if match[3] == "json" and name_problem(match[1]) is None and parse_version(match[2]) is not None
     }
+
+
+def _refuse_strange_manifests(files: Sequence[ListedFile], versions: set[tuple[str, str]]) -> None:
+    """Refuse to judge what is garbage where a manifest may be one of a later release, whose objects look unnamed."""
+    known = {f"{VERSIONS}/{name}/{version}.json" for name, version in versions}
+    strange = [
+        file.path
+        for file in files
+        if file.path.endswith(".json") and file.path not in known and not any(map(is_leftover, file.path.split("/")))
+    ]
+    if strange:
+        raise BundleError(
+            f"what {quoted(strange[0], 200)} names is unknown: it is called as no manifest is",
+            remedy="Update abs-toolkit, or move it away if it is none; nothing was removed",
+        )
 
 
 def _read_manifests(repository: Repository, versions: set[tuple[str, str]]) -> list[Manifest]:

@@ -117,6 +117,16 @@ def test_nothing_goes_while_it_is_unknown_what_a_manifest_names(published: Path,
     assert (published / ORPHAN).exists()
 
 
+@pytest.mark.parametrize("path", ["versions/pets/2026-11.json", "versions/Pets And More/1.0.0.json", "versions/x.json"])
+def test_nothing_goes_beside_a_manifest_that_may_be_of_a_later_release(published: Path, path: str) -> None:
+    before = {file for file in published.rglob("*") if file.is_file()}
+    (published / path).parent.mkdir(exist_ok=True)
+    (published / path).write_text("{}")
+    with pytest.raises(BundleError, match=r"it is called as no manifest is.*nothing was removed"):
+        collect_garbage(Repository.open(str(published)), min_age=3600, delete=True)
+    assert before < {file for file in published.rglob("*") if file.is_file()}
+
+
 def test_a_push_wins_over_a_collection_at_the_same_time(tmp_path: Path) -> None:
     bundle = write_version(tmp_path)
     place = Repository.open(str(tmp_path / "shared"))
