@@ -25,7 +25,7 @@ no sentence stands out. For c itself, A'_vc = (n A_vc - z_vj e^z_vj) / (n - 1), 
 
 which is divided by the smallest D'_v where it is positive, by the largest where it is not. If (1) leaves a margin over
 every b, and the sum of (3) stays below s_a - sum_v |s_va| |e_v|, no sentence of c changes the label, and the class is
-skipped whole. (1) is evaluated for the best rivals one by one, and for all others at once with the largest
+skipped whole. (1) is evaluated for the best other classes one by one, and for all others at once with the largest
 |s_va - s_vb| of each view and the margin over the best of them. Of a class that is not skipped, e_v and the score of c
 are known exactly for each sentence, (1) is evaluated again, and what is left is computed exactly. The label's own class
 c = a is never skipped whole: its sentences are looked at one by one, with s'_b <= s_b + sum_v |s_vb| |e_v|.
