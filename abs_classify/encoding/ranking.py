@@ -22,6 +22,7 @@ from abs_classify.encoding.samples import (
     stopping_error,
 )
 from abs_classify.encoding.stages import SHARD, Stages
+from abs_classify.methods.random import shuffled_order
 from abs_core.errors import AbsError, ModelError, UsageError
 from abs_core.progress import Advance
 from abs_core.remarks import Remark, RemarkCounter
@@ -153,6 +154,7 @@ class ShardScorer:
         partial_shards: whether, of the shard with an image that stops the run, the images before it are scored.
         adaptive: how adaptive methods look at views; None has all methods look at all of theirs.
         keep_views: whether results have the features of the views that methods looked at.
+        shuffle_streams: whether ``stream_scores`` has methods see images in the order that the seed draws.
     """
 
     stages: Stages
@@ -163,6 +165,18 @@ class ShardScorer:
     partial_shards: bool = False
     adaptive: RuleSource | None = None
     keep_views: bool = False
+    shuffle_streams: bool = False
+
+    def stream_scores(self, method: Method, images: Sequence[IdentifiedSample]) -> np.ndarray:
+        """Scores [n, C] of a stream method, in the order of the images whatever the order in which it sees them."""
+        order = np.arange(len(images))
+        if self.shuffle_streams:
+            order = shuffled_order(self.stages.seed, [image.id for image in images])
+        shards = list(batched([images[position] for position in order.tolist()], SHARD))
+        rows = self.stages.stream_scores(shards, method, self.methods[method])
+        scores = np.empty_like(rows)
+        scores[order] = rows
+        return scores
 
     def score(
         self, shards: Iterable[Sequence[IdentifiedSample | UnreadableSample]], *, ahead: bool = True
@@ -253,7 +267,7 @@ def rank_images(
 
     Args:
         scorer: the methods, and what they run on.
-        images: in order; stream methods depend on it.
+        images: in order.
         advance: is called with the size of each finished shard.
         labels: positions of the true classes, or None.
         selected: positions of the only classes that are ranked, where a benchmark chooses them after scoring all.
@@ -278,9 +292,9 @@ def rank_images(
         advance(scored.size)
     rankings = {name: _join(rows) for name, rows in parts.items()}
     true = [truth[image] for shard in shards for image in shard] if truth else None
-    for method, class_texts in scorer.methods.items():
+    for method in scorer.methods:
         if method.stream and shards:
-            rows = _select(scorer.stages.stream_scores(shards, method, class_texts), selected)
+            rows = _select(scorer.stream_scores(method, [image for shard in shards for image in shard]), selected)
             rankings[method.name] = rank_classes(rows, true, method.name)
     ordered = {method.name: rankings[method.name] for method in scorer.methods if method.name in rankings}
     return ScoredImages(shards, true or [], ordered, skipped, selected, facts)

@@ -447,7 +447,7 @@ class Evaluation:
 
 
 def reseeded(plans: Sequence[MethodPlan]) -> list[MethodPlan]:
-    """The plans of all seeds, those after the first without the methods that draw nothing: neither views nor texts.
+    """The plans of all seeds, those after the first without the methods that draw nothing: views, texts or order.
 
     A method that draws stays in every plan, also where a seed happens to draw the same texts as the first.
     """
@@ -455,11 +455,7 @@ def reseeded(plans: Sequence[MethodPlan]) -> list[MethodPlan]:
     for plan in plans:
         for method, class_texts in plan.methods.items():
             texts.setdefault(method.name, set()).add(class_texts.digest)
-    draws = {
-        method.name
-        for method in plans[0].methods
-        if len(texts[method.name]) > 1 or any(view.kind != "whole" for view in method.views)
-    }
+    draws = {method.name for method in plans[0].methods if len(texts[method.name]) > 1 or plans[0].draws(method)}
 
     def drawing(plan: MethodPlan) -> MethodPlan:
         kept = {method: texts for method, texts in plan.methods.items() if method.name in draws}
@@ -526,7 +522,14 @@ def _begin_pass(
     """What scores the images of a pass, those whose bytes could be read, and the others."""
     images, unreadable = job.split.identify(stages.models.digests, on_error, advance)
     stages.announce(images, [view for method in plan.methods for view in method.views])
-    scorer = ShardScorer(stages, plan.methods, on_error, skipped=job.split.bad, adaptive=plan.adaptive)
+    scorer = ShardScorer(
+        stages,
+        plan.methods,
+        on_error,
+        skipped=job.split.bad,
+        adaptive=plan.adaptive,
+        shuffle_streams=plan.stream_order == "shuffled",
+    )
     return scorer, images, unreadable
 
 

@@ -168,6 +168,11 @@ class MethodFacts(ResultPart):
     adaptive: AdaptiveFacts | None = Field(
         None, description="null for a method that looked at all views; missing in older files"
     )
+    order: str | None = Field(
+        None,
+        description="how a stream method saw the images: shuffled by each seed, or dataset; null for other methods, "
+        "and in older files, where it was dataset",
+    )
 
 
 class PredictionFile(ResultPart):
@@ -438,6 +443,7 @@ def _method_facts(evaluation: Evaluation, name: str) -> tuple[MethodFacts, TextF
         matcher=key["matcher"],
         stream=method.stream,
         adaptive=adaptive,
+        order=plan.stream_order if method.stream else None,
     )
     return facts, TextFacts(
         source=method.texts.name,

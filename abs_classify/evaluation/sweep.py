@@ -10,7 +10,7 @@ import gc
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +28,7 @@ from abs_classify.evaluation.predictions import PredictionCollector
 from abs_classify.evaluation.records import ResultRecord, Run, records_of
 from abs_classify.evaluation.results_folder import ResultsFolder
 from abs_classify.evaluation.tables import tables_text
-from abs_classify.methods.table import MethodPlan, ViewNumber, plan_methods
+from abs_classify.methods.table import MethodPlan, StreamOrder, ViewNumber, plan_methods
 from abs_classify.models.deferred import LoadedModel
 from abs_classify.models.store import short_names
 from abs_classify.result_tables import data_frame, html_table
@@ -93,6 +93,8 @@ class SweepOptions:
             both and name them in the results.
         truncated: whether a file that ends early cannot be read, or what there is of it is the image; see
             ``load_image``.
+        stream_order: "shuffled", so that stream methods see the images in another order with each seed, or "dataset",
+            in the order in which they are listed, which may tell their classes.
     """
 
     methods: Sequence[str | Method]
@@ -105,6 +107,7 @@ class SweepOptions:
     seeds: int = 1
     on_error: OnError = "stop"
     truncated: Truncated = "refuse"
+    stream_order: StreamOrder = "shuffled"
 
 
 @dataclass(frozen=True)
@@ -248,6 +251,7 @@ def evaluate(
     control: str | None = None,
     on_error: OnError = "stop",
     truncated: Truncated = "refuse",
+    stream_order: StreamOrder = "shuffled",
     attention: str = "auto",
     device: str = "auto",
     dtype: str = "float32",
@@ -268,7 +272,8 @@ def evaluate(
     Args:
         datasets, models, methods: see ``open_dataset``, ``available_models`` and ``METHODS``; all are crossed.
         descriptions, labels: candidate classes with or without descriptions; of each data set where neither is given.
-        seeds, seed, limit, stratified, views, templates, control, on_error, truncated: see ``SweepOptions``.
+        seeds, seed, limit, stratified, views, templates, control, on_error, truncated, stream_order: see
+            ``SweepOptions``.
         attention, device, dtype, batch_size, runtime: see ``ModelSettings``; a model that is loaded stays as it is.
         threads: of torch, in the whole process.
         weights: models that were imported.
@@ -280,7 +285,7 @@ def evaluate(
         AbsError: what is named cannot be used, or an image cannot be read; results that are there are kept.
     """
     options = SweepOptions(
-        _as_list(methods), views, templates, control, limit, stratified, seed, seeds, on_error, truncated
+        _as_list(methods), views, templates, control, limit, stratified, seed, seeds, on_error, truncated, stream_order
     )
     named = _by_name(models)
     sweep = plan_sweep(_as_list(datasets), list(named), as_label_spaces(descriptions, labels), options)
@@ -532,7 +537,8 @@ def opened_store(place: DiskStore | Path | str | None) -> Iterator[DiskStore]:
 
 def _plans(label_space: LabelSpace, options: SweepOptions) -> list[MethodPlan]:
     def plan(seed: int) -> MethodPlan:
-        return plan_methods(options.methods, label_space, options.views, options.templates, options.control, seed)
+        named = plan_methods(options.methods, label_space, options.views, options.templates, options.control, seed)
+        return replace(named, stream_order=options.stream_order)
 
     return reseeded([plan(options.seed + further) for further in range(options.seeds)])
 

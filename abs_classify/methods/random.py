@@ -7,6 +7,8 @@ every batch, order, worker and shard, and the first n of N views are a prefix of
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -22,6 +24,7 @@ __all__ = [
     "random_cycle",
     "random_permutation",
     "scale_to_integers",
+    "shuffled_order",
     "uniform_numbers",
 ]
 
@@ -98,6 +101,28 @@ def random_permutation(seed: int, purpose: str, n: int) -> IntArray:
         int64 [n].
     """
     return np.argsort(uniform_numbers(seed, "", purpose, n, 1)[:, 0], kind="stable").astype(np.int64)
+
+
+def shuffled_order(seed: int, image_ids: Sequence[str], purpose: str = "stream") -> IntArray:
+    """Positions of images in an order that follows from the seed and their contents alone.
+
+    So renaming images or listing them otherwise changes nothing, and one more image leaves the order of the others. Of
+    images with equal bytes, each has a place of its own.
+
+    Args:
+        seed: of the order.
+        image_ids: n content ids.
+        purpose: what the order is for; two purposes get independent orders.
+
+    Returns:
+        int64 [n], a permutation.
+    """
+    numbers = {
+        image_id: iter(uniform_numbers(seed, image_id, purpose, copies, 1)[:, 0])
+        for image_id, copies in Counter(image_ids).items()
+    }
+    keys = np.array([next(numbers[image_id]) for image_id in image_ids])
+    return np.argsort(keys, kind="stable").astype(np.int64)
 
 
 def random_cycle(seed: int, purpose: str, n: int) -> IntArray:

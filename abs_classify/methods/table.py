@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from abs_classify.methods.adaptive import LOOK, AdaptiveViews
 from abs_classify.methods.baselines import AWT, DMN, TDA, OnZeta, Zero
@@ -75,6 +75,7 @@ __all__ = [
     "METHODS",
     "Method",
     "MethodPlan",
+    "StreamOrder",
     "ViewNumber",
     "get_method",
     "plan_methods",
@@ -85,6 +86,9 @@ __all__ = [
 
 #: what a user may say of the number of views
 ViewNumber: TypeAlias = "int | AdaptiveViews | str | None"
+
+#: the order in which stream methods see images: drawn by the seed, or that in which the data set lists them
+StreamOrder: TypeAlias = Literal["shuffled", "dataset"]
 
 
 @dataclass(frozen=True)
@@ -350,6 +354,7 @@ class MethodPlan:
         templates: the id of the template set of methods that use one.
         seed: of all random numbers.
         adaptive: how adaptive methods look at views; None has all methods look at all of theirs.
+        stream_order: how stream methods see the images.
     """
 
     methods: Mapping[Method, ClassTexts]
@@ -357,6 +362,12 @@ class MethodPlan:
     templates: str
     seed: int
     adaptive: AdaptiveViews | None = None
+    stream_order: StreamOrder = "dataset"
+
+    def draws(self, method: Method) -> bool:
+        """Whether another seed gives a method other views, or another order of the images."""
+        sampled = any(view.kind != "whole" for view in method.views)
+        return sampled or (method.stream and self.stream_order == "shuffled")
 
     @property
     def notes(self) -> list[str]:
@@ -364,7 +375,10 @@ class MethodPlan:
         notes = dict.fromkeys(texts.note for texts in self.methods.values() if texts.note)
         if self.control:
             notes[f"control {self.control}: the descriptions are not the bundle's own"] = None
-        notes |= {f"{method.name}: {method.note}": None for method in self.methods if method.note}
+        order = "which the seed shuffles" if self.stream_order == "shuffled" else "seen as they are listed"
+        for method in self.methods:
+            if method.note:
+                notes[f"{method.name}: {method.note}{f', {order}' if method.stream else ''}"] = None
         return list(notes)
 
 

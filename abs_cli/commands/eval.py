@@ -131,6 +131,13 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
 )
 @truncated_option
 @click.option(
+    "--stream-order",
+    type=click.Choice(["shuffled", "dataset"]),
+    default="shuffled",
+    show_default=True,
+    help="How stream methods such as tda see the images: in an order that each seed draws, or as they are listed.",
+)
+@click.option(
     "--results",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for result files.  [default: results/ in --home]",

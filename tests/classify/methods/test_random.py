@@ -13,6 +13,7 @@ from abs_classify.methods.random import (
     random_cycle,
     random_permutation,
     scale_to_integers,
+    shuffled_order,
     uniform_numbers,
 )
 from abs_core.canonical import canonical_json
@@ -98,6 +99,24 @@ def test_permutation_and_cycle(n: int) -> None:
     while place != 0:
         place, steps = int(order[place]), steps + 1
     assert steps == n
+
+
+def test_an_order_follows_from_seed_and_contents_alone() -> None:
+    ids = [f"sha256:{number:064x}" for number in range(40)]
+    order = [ids[position] for position in shuffled_order(3, ids)]
+    assert sorted(order) == ids
+    assert order == [ids[::-1][position] for position in shuffled_order(3, ids[::-1])]
+    assert order != [ids[position] for position in shuffled_order(4, ids)]
+    assert [image for image in order if image != ids[5]] == [
+        (ids[:5] + ids[6:])[position] for position in shuffled_order(3, ids[:5] + ids[6:])
+    ]
+
+
+def test_copies_of_an_image_are_spread_over_the_order() -> None:
+    order = shuffled_order(0, [IMAGE] * 1000)
+    assert sorted(order) == list(range(1000))
+    assert (np.diff(order) == 1).mean() < 0.1
+    assert shuffled_order(0, []).tolist() == []
 
 
 def test_every_cycle_of_four_is_as_likely_as_the_others() -> None:

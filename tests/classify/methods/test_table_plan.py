@@ -48,7 +48,7 @@ def test_notes_are_given_once() -> None:
     plan = plan_methods(["cupl", "abs", "tda"], NAMES_ALONE, None, "plain", None, 0)
     assert plan.notes == [
         "no descriptions: the template set 'plain' stands in for them",
-        "tda: scores depend on the order of the images",
+        "tda: scores depend on the order of the images, seen as they are listed",
     ]
 
 
