@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from abs_descriptions.bundles.storage.base import PROTOCOLS, Blob, Location, Storage, parse_location
+from abs_core.locations import PROTOCOLS, Location, parse_location
+from abs_descriptions.bundles.storage.base import Blob, Storage
 
 __all__ = ["PROTOCOLS", "Blob", "Location", "Storage", "open_storage", "parse_location"]
 
@@ -31,6 +32,7 @@ def open_storage(location: Location) -> Storage:
         from abs_descriptions.bundles.storage.hub import HubStorage
 
         return HubStorage(location)
-    from abs_descriptions.bundles.storage.bucket import open_bucket
+    from abs_core.buckets import open_bucket
+    from abs_descriptions.bundles.storage.bucket import BucketStorage
 
-    return open_bucket(location)
+    return BucketStorage(open_bucket(location))

@@ -9,71 +9,40 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
-from datetime import datetime
 from itertools import islice
-from typing import Any
 
+from abs_core.buckets import Bucket, modification_time
 from abs_core.errors import StorageError
-from abs_core.extras import require
-from abs_descriptions.bundles.storage.base import (
-    BLOCK,
-    MAX_NAMES,
-    Blob,
-    ListedFile,
-    Location,
-    Storage,
-    code_of,
-    problem_of,
-    status_of,
-)
+from abs_core.service_errors import code_of, problem_of
+from abs_descriptions.bundles.storage.base import BLOCK, MAX_NAMES, Blob, ListedFile, Storage
 
-__all__ = ["BucketStorage", "open_bucket"]
+__all__ = ["BucketStorage"]
 
-_TIMEOUT = 60.0  # seconds
 _PROOF = "conditional-write"
 _MAX_FILES = 1_000_000
 
 # Seconds after which a file that is there already is written again by a push: garbage is collected by age.
 _YOUNG = 600.0
 
-# botocore's mode that waits longer where a bucket asks for fewer requests
-_RETRIES = {"max_attempts": 5, "mode": "standard"}
-
-
-def open_bucket(location: Location) -> BucketStorage:
-    """The bucket of an s3: or gs: location; credentials are those that its client finds.
-
-    Raises:
-        MissingExtraError: s3fs or gcsfs is not installed.
-    """
-    # Not fsspec.filesystem: its caches would show old listings, and instances are shared by all who ask.
-    fresh = {"skip_instance_cache": True, "use_listings_cache": False}
-    if location.protocol == "gs":
-        return BucketStorage(location, require("gcsfs.core").GCSFileSystem(**fresh, timeout=_TIMEOUT))
-    settings = {"connect_timeout": 10, "read_timeout": _TIMEOUT, "retries": _RETRIES}
-    client = require("s3fs").S3FileSystem(**fresh, config_kwargs=settings)
-    client.retries = 1  # botocore asks again as well, and knows better when
-    return BucketStorage(location, client)
-
 
 class BucketStorage(Storage):
     """A folder in a bucket as a storage.
 
     Args:
-        location: of the folder.
-        client: the fsspec file system of its protocol.
+        bucket: the folder.
     """
 
-    def __init__(self, location: Location, client: Any) -> None:
-        self.address = str(location)
-        self._root = location.path
-        self._client = client
+    def __init__(self, bucket: Bucket) -> None:
+        self.address = bucket.address
+        self._root = bucket.root
+        self._client = bucket.client
+        self._bucket = bucket
 
     def names(self, folder: str) -> Sequence[str]:
         try:
             paths = self._client.ls(f"{self._root}/{folder}", detail=False)
         except FileNotFoundError as error:
-            if code_of(error) or not self._has_bucket():
+            if code_of(error) or not self._bucket.has_bucket():
                 raise problem_of(error, "read", self.address) from None
             return []
         except Exception as error:
@@ -98,11 +67,7 @@ class BucketStorage(Storage):
                 yield block
 
     def check_writable(self) -> None:
-        try:
-            honoured = not self._create(_PROOF, b"") or not self._create(_PROOF, b"")
-        except Exception as error:
-            raise problem_of(error, "write", self.address) from None
-        if not honoured:
+        if not self._bucket.honours_conditions(_PROOF):
             raise StorageError(
                 f"{self.address} does not honour conditional writes, so two pushes could overwrite each other",
                 remedy="Use a server that honours If-None-Match, or push to a folder",
@@ -113,22 +78,22 @@ class BucketStorage(Storage):
             for blob in blobs:
                 if not self._is_kept(blob, path):
                     self._client.put_file(str(blob.file), f"{self._root}/{blob.path}")
-            return self._create(path, data)
         except Exception as error:
             raise problem_of(error, "write", self.address) from None
+        return self._bucket.create(path, data)
 
     def files(self, folder: str) -> Sequence[ListedFile]:
         place = f"{self._root}/{folder}".rstrip("/")
         try:
             entries = self._client.find(place, detail=True)
         except FileNotFoundError as error:
-            if code_of(error) or not self._has_bucket():
+            if code_of(error) or not self._bucket.has_bucket():
                 raise problem_of(error, "read", self.address) from None
             return []
         except Exception as error:
             raise problem_of(error, "read", self.address) from None
         return [
-            ListedFile(str(path).removeprefix(f"{self._root}/"), int(entry["size"]), _modified(entry))
+            ListedFile(str(path).removeprefix(f"{self._root}/"), int(entry["size"]), modification_time(entry))
             for path, entry in islice(entries.items(), _MAX_FILES)
         ]
 
@@ -163,18 +128,6 @@ class BucketStorage(Storage):
             )
         return unchanged
 
-    def _has_bucket(self) -> bool:
-        """Whether the bucket exists: S3 says so itself, and of Google's the client hides it for a folder."""
-        if self._client.protocol == "s3" or "s3" in self._client.protocol:
-            return True
-        try:
-            self._client.ls(self._root.partition("/")[0], detail=False)
-        except FileNotFoundError:
-            return False
-        except Exception as error:
-            raise problem_of(error, "read", self.address) from None
-        return True
-
     def _is_kept(self, blob: Blob, manifest: str) -> bool:
         """Whether a file is there and will stay: it is young, or the manifest that names it is there."""
         try:
@@ -184,7 +137,7 @@ class BucketStorage(Storage):
             return False
         if entry["size"] != blob.file.stat().st_size:
             return False
-        modified = _modified(entry)
+        modified = modification_time(entry)
         if modified is not None and time.time() - modified < _YOUNG:
             return True
         try:
@@ -192,26 +145,3 @@ class BucketStorage(Storage):
         except FileNotFoundError:
             return False
         return True
-
-    def _create(self, path: str, data: bytes) -> bool:
-        try:
-            self._client.pipe_file(f"{self._root}/{path}", data, mode="create")
-        except FileExistsError:
-            return False
-        except Exception as error:
-            # 412: there is one; 409: another write of it is under way. Not every client has its own error for them.
-            if status_of(error) in (409, 412):
-                return False
-            raise
-        return True
-
-
-def _modified(entry: Any) -> float | None:
-    """When an object was written: s3fs has a time, gcsfs a text."""
-    value = entry.get("LastModified") or entry.get("mtime") or entry.get("updated")
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return None
-    return value.timestamp() if isinstance(value, datetime) else None

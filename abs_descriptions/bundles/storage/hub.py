@@ -15,18 +15,9 @@ from typing import Any
 
 from abs_core.errors import StorageError, UsageError
 from abs_core.extras import require
-from abs_descriptions.bundles.storage.base import (
-    BLOCK,
-    MAX_NAMES,
-    Blob,
-    ListedFile,
-    Location,
-    Storage,
-    may_pass,
-    problem_of,
-    retried,
-    status_of,
-)
+from abs_core.locations import Location
+from abs_core.service_errors import may_pass, problem_of, retried, status_of
+from abs_descriptions.bundles.storage.base import BLOCK, MAX_NAMES, Blob, ListedFile, Storage
 
 __all__ = ["HubStorage"]
 

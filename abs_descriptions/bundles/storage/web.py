@@ -15,7 +15,8 @@ from urllib.parse import unquote
 from abs_core.credentials import authorization_for, token_variable
 from abs_core.errors import DownloadError, StorageError, UsageError
 from abs_core.http import read_url
-from abs_descriptions.bundles.storage.base import MAX_NAMES, Blob, ListedFile, Location, Storage, fetch
+from abs_core.locations import Location
+from abs_descriptions.bundles.storage.base import MAX_NAMES, Blob, ListedFile, Storage, fetch
 
 __all__ = ["WebStorage"]
 

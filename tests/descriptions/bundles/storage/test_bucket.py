@@ -19,6 +19,7 @@ from sharing import (
 )
 from web import reply, serve_on_loopback
 
+from abs_core import buckets
 from abs_core.errors import StorageError
 from abs_descriptions.bundles.repository import Repository
 from abs_descriptions.bundles.storage import bucket as bucket_storage
@@ -192,7 +193,7 @@ def test_the_name_that_the_service_gives_its_refusal_is_said(
     enter: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(bucket_storage, "_RETRIES", {"max_attempts": 1, "mode": "standard"})
+    monkeypatch.setattr(buckets, "_RETRIES", {"max_attempts": 1, "mode": "standard"})
     with serve_on_loopback(refusing(code, status, **headers)) as address:
         enter(s3_environment(Bucket(address=address)))
         with pytest.raises(
@@ -214,7 +215,7 @@ def test_an_empty_folder_of_a_bucket_is_no_missing_bucket(tmp_path: Path, enter:
 def test_a_bucket_that_asks_for_fewer_requests_is_asked_again(
     enter: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bucket_storage, "_RETRIES", {"max_attempts": 2, "mode": "standard"})
+    monkeypatch.setattr(buckets, "_RETRIES", {"max_attempts": 2, "mode": "standard"})
     asked: list[str] = []
 
     class Busy(refusing("SlowDown", 503)):  # type: ignore[misc]

@@ -16,8 +16,8 @@ from sharing import (
     take,
 )
 
+from abs_core import service_errors
 from abs_core.errors import StorageError, UsageError
-from abs_descriptions.bundles.storage import base
 
 # --- the hub ---
 
@@ -87,7 +87,7 @@ def test_a_repository_that_ignores_bundles_is_noticed(tmp_path: Path, enter: Cal
 def test_a_hub_that_fails_in_passing_is_asked_again(
     status: int, tmp_path: Path, enter: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base, "_PAUSES", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(service_errors, "_PAUSES", (0.01, 0.01, 0.01))
     add(tmp_path / "a")
     with serving_hub(Hub(datasets={"org/pets": [{}]})) as hub:
         enter(hub_environment(hub, tmp_path))
@@ -117,7 +117,7 @@ def test_a_hub_that_keeps_failing_is_named(
     enter: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(base, "_PAUSES", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(service_errors, "_PAUSES", (0.01, 0.01, 0.01))
     with serving_hub(Hub(datasets={"org/pets": [{}]})) as hub:
         enter(hub_environment(hub, tmp_path))
         hub.failing = [(status, headers)] * 50

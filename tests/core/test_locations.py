@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from abs_core.errors import UsageError
-from abs_descriptions.bundles.storage import parse_location
+from abs_core.locations import parse_location
 
 # --- locations ---
 
