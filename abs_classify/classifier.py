@@ -306,7 +306,8 @@ class Classifier:
         self._store = open_store(cache)
         models = deferred_model(model, attention, self._store).for_methods(plan.methods)
         models.find_files()
-        self.stages = Stages(self._store or MemoryStore(_LATEST_ITEMS), models, seed, batch_size)
+        scratch = None if self._store is None else self._store.root
+        self.stages = Stages(self._store or MemoryStore(_LATEST_ITEMS), models, seed, batch_size, scratch=scratch)
         self.notes: Sequence[str] = [*plan.notes, *model_notes(models.name), *plugin_notes()]
 
     @property

@@ -414,7 +414,8 @@ def encode_batches(
     models.find_files()
     request = _FeatureRequest(inputs, source, of, chosen, classes, on_error, truncated, progress, remarks)
     notes = [classes.texts.note] if classes is not None and classes.texts.note else []
-    stages = Stages(store or MemoryStore(_LATEST_ITEMS), models, seed, batch_size)
+    scratch = None if store is None else store.root
+    stages = Stages(store or MemoryStore(_LATEST_ITEMS), models, seed, batch_size, scratch=scratch)
     return EncodedBatches(request, stages, [*notes, *model_notes(models.name)])
 
 

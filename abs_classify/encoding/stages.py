@@ -13,13 +13,14 @@ import time
 from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abs_classify.encoding.cache import DERIVED
 from abs_classify.encoding.digest_cache import DigestCache
 from abs_classify.encoding.feature_store import DiskStore
 from abs_classify.encoding.read_ahead import ReadAhead
-from abs_classify.encoding.samples import IdentifiedSample, ImageFacts, UnreadableImage, batched
+from abs_classify.encoding.samples import IdentifiedSample, ImageFacts, UnreadableImage
 from abs_classify.encoding.spaces import FeatureStore, Segment, Space, text_id
 from abs_classify.encoding.stage_spaces import StageSpaces
 from abs_classify.encoding.view_plan import MethodScores, PendingImage, StoredViews, ViewPlan
@@ -51,9 +52,6 @@ SHARD = 32
 # seconds to wait for another process that computes the same shard
 _LONGEST_WAIT = 600.0
 
-# texts that are encoded and kept together
-_TEXTS_AT_ONCE = 8192
-
 
 if TYPE_CHECKING:
     _Pipeline = ReadAhead[PendingImage, tuple[PendingImage, LoadedImage], EncodedImage]
@@ -74,6 +72,7 @@ class Stages:
         seconds: wall time by what it went into: load (models), texts, read (images), encode, match. What came from the
             store counts nowhere.
         work: what was asked for, and what was computed.
+        scratch: folder for features of class texts that would take much memory; None keeps all of them in memory.
     """
 
     store: FeatureStore
@@ -82,11 +81,10 @@ class Stages:
     batch_size: int
     seconds: dict[str, float] = field(default_factory=dict)
     work: WorkCounts = field(default_factory=WorkCounts)
+    scratch: Path | None = None
     _texts: dict[str, ClassTextFeatures] = field(default_factory=dict, init=False, repr=False)
     _ahead: tuple[ViewPlan, bool, _Pipeline] | None = field(default=None, init=False, repr=False)
     _plan: tuple[Hashable, ViewPlan] | None = field(default=None, init=False, repr=False)
-    # ids of texts, which several methods share
-    _asked_texts: set[str] = field(default_factory=set, init=False, repr=False)
     # what was begun of the next shard
     _announced: list[PendingImage] = field(default_factory=list, init=False, repr=False)
     # of images that were read and whose shard is not done
@@ -109,28 +107,30 @@ class Stages:
         return self._texts[class_texts.digest]
 
     def _load_texts(self, class_texts: ClassTexts) -> ClassTextFeatures:
-        import numpy as np
         import torch
 
+        from abs_classify.encoding.text_rows import fill_rows, take_rows
         from abs_classify.methods.scoring import ClassTextFeatures
 
         unique = list(dict.fromkeys((*class_texts.texts, *class_texts.label_texts)))
-        ids = [text_id(text) for text in unique]
-        rows = self._rows_of(self._spaces.texts, ids, 1, asked=False)
-        further = set(ids) - self._asked_texts
-        self._asked_texts |= further
-        self.work.ask(self._spaces.texts, len(further), len(further))
-        missing = [position for position, row in enumerate(rows) if row is None]
-        for part in batched(missing, _TEXTS_AT_ONCE):
-            for position, row in zip(part, self._encode_texts([unique[position] for position in part]), strict=True):
-                rows[position] = row
+        matrix = fill_rows(unique, self._rows_of_texts, self.scratch)
         position_of = {text: row for row, text in enumerate(unique)}
-        features = torch.from_numpy(np.concatenate([row for row in rows if row is not None]))
-        return ClassTextFeatures(
-            features=features[[position_of[text] for text in class_texts.texts]],
-            class_index=torch.tensor(class_texts.class_index),
-            labels=features[[position_of[text] for text in class_texts.label_texts]],
-        )
+        features = take_rows(matrix, [position_of[text] for text in class_texts.texts], self.scratch)
+        labels = torch.from_numpy(matrix[[position_of[text] for text in class_texts.label_texts]])
+        return ClassTextFeatures(torch.from_numpy(features), torch.tensor(class_texts.class_index), labels)
+
+    def _rows_of_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Features [n, d] of different texts; what is not in the store is encoded and kept."""
+        import numpy as np
+
+        ids = [text_id(text) for text in texts]
+        rows = self._rows_of(self._spaces.texts, ids, 1, asked=False)
+        self.work.ask_once(self._spaces.texts, ids)
+        if missing := [position for position, row in enumerate(rows) if row is None]:
+            for position, row in zip(missing, self._encode_texts([texts[place] for place in missing]), strict=True):
+                rows[position] = row
+        features: np.ndarray = np.concatenate([row for row in rows if row is not None])
+        return features
 
     def _encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Features [n, 1, d] of texts, which are kept."""
@@ -140,8 +140,8 @@ class Stages:
         model = self._load()
         with self.timed("texts"):
             features: np.ndarray = encode_texts(model, texts).numpy()[:, None]
-        segments = [Segment(text_id(text), 0, row) for text, row in zip(texts, features, strict=True)]
-        self._append(self._spaces.texts, segments)
+        rows = zip(map(text_id, texts), features, strict=True)
+        self._append(self._spaces.texts, [Segment(text, 0, row) for text, row in rows])
         return features
 
     def scores(
@@ -577,7 +577,7 @@ def open_stages(store: DiskStore, model: str, settings: ModelSettings, weights: 
     models = DeferredModel(
         name, attention, settings.device, settings.dtype, digests, store.root / DERIVED, settings.runtime
     )
-    return Stages(store, models, settings.seed, settings.batch_size)
+    return Stages(store, models, settings.seed, settings.batch_size, scratch=store.root)
 
 
 def _pixels(read: tuple[PendingImage, LoadedImage]) -> int:

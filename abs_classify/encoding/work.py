@@ -43,6 +43,8 @@ class WorkCounts:
     images_computed: int = 0
     spaces: dict[str, SpaceWork] = field(default_factory=dict)
     counted: set[str] | None = None
+    # prefixes of the digests of texts, which several methods share
+    _texts: set[bytes] = field(default_factory=set, init=False, repr=False)
 
     @property
     def views(self) -> int:
@@ -106,6 +108,12 @@ class WorkCounts:
         use = self.spaces.setdefault(space.digest, SpaceWork(space))
         use.items += items
         use.rows += rows
+
+    def ask_once(self, space: Space, ids: Iterable[str]) -> None:
+        """Note a look-up of texts, with a row each; those that were asked for before do not count again."""
+        further = {bytes.fromhex(text[-32:]) for text in ids} - self._texts
+        self._texts |= further
+        self.ask(space, len(further), len(further))
 
     def compute(self, space: Space, items: int, rows: int) -> None:
         """Note that ``rows`` rows of ``items`` items were computed."""

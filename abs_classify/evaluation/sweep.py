@@ -303,7 +303,7 @@ def _stages_of(
     if isinstance(model, str):
         return open_stages(store, model, settings, weights)
     loaded = LoadedModel(model, settings.attention, DigestCache(store.root))
-    return Stages(store, loaded, settings.seed, settings.batch_size)
+    return Stages(store, loaded, settings.seed, settings.batch_size, scratch=store.root)
 
 
 def _by_name(models: str | Model | Sequence[str | Model]) -> dict[str, str | Model]:

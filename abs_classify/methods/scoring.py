@@ -10,7 +10,7 @@ A scorer imports torch when it first computes, so that the table of methods can 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
@@ -57,6 +57,7 @@ class ClassTextFeatures:
     features: Tensor
     class_index: Tensor
     labels: Tensor
+    _weighted: dict[float, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         import torch
@@ -80,6 +81,22 @@ class ClassTextFeatures:
         if len(self.features) == self.classes:
             return self.features[self.class_index.argsort()]
         return class_means(self.features, self.class_index, self.classes)
+
+    @cached_property
+    def mean_texts(self) -> Tensor:
+        """[C, d]: each class's mean text, not normalised."""
+        from abs_classify.methods.similarity import text_means
+
+        return text_means(self.features, self.class_index, self.classes)
+
+    def weighted(self, text_scale: float) -> Tensor:
+        """[C, d] unit: WCA's class vectors for an exponent of the text weights, see ``similarity.weighted_texts``."""
+        from abs_classify.methods.similarity import weighted_texts
+
+        if text_scale not in self._weighted:
+            weighted = weighted_texts(self.features, self.class_index, self.labels, text_scale)
+            self._weighted[text_scale] = weighted
+        return self._weighted[text_scale]
 
     @cached_property
     def soft_texts(self) -> SoftTexts:
@@ -215,21 +232,17 @@ class MeanSimilarity:
 
     def scores(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Tensor:
         """See ``Scorer``."""
-        from abs_classify.methods.similarity import mean_similarity
+        from abs_classify.methods.similarity import cosine
 
-        return mean_similarity(all_views(views), texts.features, texts.class_index, texts.classes)
+        return cosine(all_views(views).mean(1), texts.mean_texts)
 
     def view_scores(self, views: Mapping[str, Tensor], texts: ClassTextFeatures, total: int) -> Tensor:
         """See ``PerViewScorer``: the view's mean cosine with the texts of each class, over the number of views."""
-        from abs_classify.methods.similarity import text_means
-
-        return all_views(views) @ text_means(texts.features, texts.class_index, texts.classes).T / total
+        return all_views(views) @ texts.mean_texts.T / total
 
     def margin_bound(self, texts: ClassTextFeatures, total: int) -> float:
         """See ``PerViewScorer``: at most a unit vector's product with the difference of two mean texts."""
-        from abs_classify.methods.similarity import text_means
-
-        means = text_means(texts.features, texts.class_index, texts.classes)
+        means = texts.mean_texts
         return 2 * float((means - means.mean(0)).norm(dim=-1).max()) / total
 
     def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions:
@@ -344,10 +357,10 @@ class WeightedCosine:
 
     def scores(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Tensor:
         """See ``Scorer``."""
-        from abs_classify.methods.similarity import cosine, weighted_texts, weighted_views
+        from abs_classify.methods.similarity import cosine, weighted_views
 
         image = weighted_views(full_image(views), all_views(without_full_image(views)), self.image_scale)
-        return cosine(image, weighted_texts(texts.features, texts.class_index, texts.labels, self.text_scale))
+        return cosine(image, texts.weighted(self.text_scale))
 
     def contributions(self, views: Mapping[str, Tensor], texts: ClassTextFeatures) -> Contributions:
         """Both sides are weighted sums divided by their norm, so every pair of crop and text has its exact share.

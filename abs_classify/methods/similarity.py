@@ -24,7 +24,6 @@ __all__ = [
     "class_sums",
     "cosine",
     "hard",
-    "mean_similarity",
     "row_blocks",
     "text_means",
     "text_weights",
@@ -147,7 +146,10 @@ def class_means(features: Tensor, class_index: Tensor, classes: int) -> Tensor:
     """
     counts = class_counts(class_index, classes)
     check_texts(features, class_index)
-    return unit(class_sums(unit(features), class_index, classes) / counts[:, None])
+    sums = widen(features[:1]).new_zeros(classes, features.shape[1])
+    for block, index in zip(row_blocks(features), row_blocks(class_index), strict=True):
+        sums.index_add_(0, index, unit(block))
+    return unit(sums / counts[:, None])
 
 
 def cosine(views: Tensor, weights: Tensor) -> Tensor:
@@ -155,25 +157,11 @@ def cosine(views: Tensor, weights: Tensor) -> Tensor:
     return views @ weights.T
 
 
-def mean_similarity(views: Tensor, texts: Tensor, class_index: Tensor, classes: int) -> Tensor:
-    """The mean cosine with the texts of each class, and over views (Menon & Vondrick 2023, equation 1).
-
-    Computed as the product with the un-normalised mean text, which is the same sum in another order.
-
-    Args:
-        views: [B, V, d], unit.
-        texts: [M, d], unit.
-        class_index: int64 [M].
-        classes: C.
-
-    Returns:
-        [B, C].
-    """
-    return views.mean(1) @ text_means(texts, class_index, classes).T
-
-
 def text_means(texts: Tensor, class_index: Tensor, classes: int) -> Tensor:
-    """The mean text of each class, not normalised: [M, d] -> [C, d]. Raises UsageError for a class without a text."""
+    """The mean text of each class, not normalised: [M, d] -> [C, d]. Raises UsageError for a class without a text.
+
+    A unit vector's product with it is the mean cosine with the texts of the class (Menon & Vondrick 2023, equation 1).
+    """
     return class_sums(texts, class_index, classes) / class_counts(class_index, classes)[:, None]
 
 
@@ -238,7 +226,13 @@ def text_weights(texts: Tensor, class_index: Tensor, labels: Tensor, text_scale:
     Returns:
         [M], summing to 1 over the texts of each class.
     """
-    logits = math.exp(text_scale) * (unit(texts) * unit(labels)[class_index]).sum(-1)
+    directions = unit(labels)
+    logits = math.exp(text_scale) * torch.cat(
+        [
+            (unit(block) * directions[index]).sum(-1)
+            for block, index in zip(row_blocks(texts), row_blocks(class_index), strict=True)
+        ]
+    )
     largest = logits.new_full((len(labels),), -torch.inf).scatter_reduce(0, class_index, logits, "amax")
     powers = torch.exp(logits - largest[class_index])
     return powers / class_sums(powers, class_index, len(labels))[class_index]
@@ -247,7 +241,10 @@ def text_weights(texts: Tensor, class_index: Tensor, labels: Tensor, text_scale:
 def weighted_texts(texts: Tensor, class_index: Tensor, labels: Tensor, text_scale: float) -> Tensor:
     """WCA's class vectors: the normalised sums of unit texts under ``text_weights``; same arguments, [C, d]."""
     weights = text_weights(texts, class_index, labels, text_scale)
-    return unit(class_sums(weights[:, None] * unit(texts), class_index, len(labels)))
+    sums = weights.new_zeros(len(labels), texts.shape[1])
+    for block, index, share in zip(row_blocks(texts), row_blocks(class_index), row_blocks(weights), strict=True):
+        sums.index_add_(0, index, share[:, None] * unit(block))
+    return unit(sums)
 
 
 def row_blocks(x: Tensor) -> Iterator[Tensor]:
