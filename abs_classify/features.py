@@ -45,6 +45,7 @@ from abs_classify.feature_files import (
 from abs_classify.methods.table import Method, get_method, plan_methods, with_view_count
 from abs_classify.methods.views import FullImage
 from abs_classify.models.deferred import DeferredModel, model_notes
+from abs_classify.plugins import plugin_notes, plugin_record
 from abs_classify.usage import open_images
 from abs_core.descriptions import Description, LabelSpace
 from abs_core.errors import ImageError, UnknownNameError, UsageError
@@ -176,6 +177,7 @@ class EncodedBatches(Iterator[EncodedBatch]):
                 {"stage": space.stage, "version": space.version, "inputs": dict(space.inputs)} for space in used
             ],
             "toolkit": installed_version(DISTRIBUTION),
+            **plugin_record(),
         }
 
     def save(self, path: Path | str) -> SavedFeatures:
@@ -416,7 +418,7 @@ def encode_batches(
     notes = [classes.texts.note] if classes is not None and classes.texts.note else []
     scratch = None if store is None else store.root
     stages = Stages(store or MemoryStore(_LATEST_ITEMS), models, seed, batch_size, scratch=scratch)
-    return EncodedBatches(request, stages, [*notes, *model_notes(models.name)])
+    return EncodedBatches(request, stages, [*notes, *model_notes(models.name), *plugin_notes()])
 
 
 def _check_choices(of: str, class_rows: str) -> None:

@@ -8,15 +8,30 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any, Literal, TypeAlias
 
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import AbsError, UsageError
 from abs_core.files import storage_errors
+from abs_core.text import printable
 
-__all__ = ["GROUP", "Plugin", "load_plugins", "loaded_plugins", "plugin_notes"]
+__all__ = [
+    "GROUP",
+    "EntryKind",
+    "Plugin",
+    "changed_plugins",
+    "entry_source",
+    "load_plugins",
+    "loaded_plugins",
+    "missing_plugins",
+    "plugin_notes",
+    "plugin_of",
+    "plugin_record",
+    "record_entry",
+]
 
 #: The group of entry points that packages register plugins in.
 GROUP = "abs_toolkit.plugins"
@@ -35,8 +50,52 @@ class Plugin:
     version: str
 
 
+# characters of a name or version that come from a file
+_SHOWN = 200
+
+#: what plugins register
+EntryKind: TypeAlias = Literal["method", "model", "data set"]
+
 # what was loaded in this process: absolute path or name of the entry point -> plugin
 _LOADED: dict[str, Plugin] = {}
+
+# what plugins registered in this process: kind and name -> plugin
+_PLUGINS_OF: dict[tuple[EntryKind, str], Plugin] = {}
+
+
+@dataclass
+class _Loading:
+    """A plugin that is being loaded, and how to forget what it has registered."""
+
+    plugin: Plugin
+    undo: list[Callable[[], object]]
+
+
+# the innermost last: a plugin may load another one
+_LOADING: list[_Loading] = []
+
+
+def record_entry(kind: EntryKind, name: str, remove: Callable[[], object]) -> None:
+    """Remember that the plugin that is being loaded, if one is, registers a name.
+
+    Args:
+        kind, name: what it registers.
+        remove: takes the name out of its registry, for a plugin that fails afterwards: mended, it is loaded again.
+    """
+    if _LOADING and (kind, name) not in _PLUGINS_OF:
+        _PLUGINS_OF[kind, name] = _LOADING[-1].plugin
+        _LOADING[-1].undo += [remove, lambda: _PLUGINS_OF.pop((kind, name), None)]
+
+
+def plugin_of(kind: EntryKind, name: str) -> Plugin | None:
+    """The plugin that registered a name; None where the toolkit did, or a program."""
+    return _PLUGINS_OF.get((kind, name))
+
+
+def entry_source(kind: EntryKind, name: str) -> str:
+    """`` of the plugin own.py`` to say behind a name in a message, or nothing."""
+    plugin = plugin_of(kind, name)
+    return "" if plugin is None else f" of the plugin {plugin.name}"
 
 
 def loaded_plugins() -> tuple[Plugin, ...]:
@@ -47,6 +106,43 @@ def loaded_plugins() -> tuple[Plugin, ...]:
 def plugin_notes() -> list[str]:
     """What results say of the plugins that were loaded."""
     return [f"plugin {plugin.name}: {plugin.version}" for plugin in loaded_plugins()]
+
+
+def plugin_record() -> dict[str, Any]:
+    """``{"plugins": [...]}`` with what was loaded, as JSON values for files of results; empty where nothing was."""
+    plugins = [asdict(plugin) for plugin in loaded_plugins()]
+    return {"plugins": plugins} if plugins else {}
+
+
+def changed_plugins(recorded: object) -> list[str]:
+    """What to say where results are added to those of other plugins, or of other versions of them.
+
+    Args:
+        recorded: the list that ``plugin_record`` gave then, from a file: anything else says nothing.
+    """
+    now = {plugin.name: plugin.version for plugin in loaded_plugins()}
+    notes = []
+    for name, version in _recorded(recorded).items():
+        if name not in now:
+            notes.append(f"begun with the plugin {name} ({version}), which is not loaded now")
+        elif now[name] != version:
+            notes.append(f"begun with the plugin {name} of another version: {version}")
+    return notes
+
+
+def missing_plugins(recorded: object) -> list[str]:
+    """The names of recorded plugins, as in ``changed_plugins``, that are not loaded."""
+    names = {plugin.name for plugin in loaded_plugins()}
+    return [name for name in _recorded(recorded) if name not in names]
+
+
+def _recorded(values: object) -> dict[str, str]:
+    entries = values if isinstance(values, list) else []
+    return {
+        printable(str(entry.get("name")), _SHOWN): printable(str(entry.get("version")), _SHOWN)
+        for entry in entries
+        if isinstance(entry, dict)
+    }
 
 
 def load_plugins(files: Iterable[Path | str] = ()) -> Sequence[Plugin]:
@@ -80,8 +176,9 @@ def _load_entry_points() -> None:
             if not isinstance(loaded, ModuleType) and callable(loaded):
                 loaded()
 
-        _run(start, f"{entry.name!r} of the package {version}", f"Mend or uninstall {version}")
-        _LOADED[key] = Plugin(entry.name, version)
+        plugin = Plugin(entry.name, version)
+        _run(start, plugin, f"{entry.name!r} of the package {version}", f"Mend or uninstall {version}")
+        _LOADED[key] = plugin
 
 
 def _load_file(path: Path) -> None:
@@ -105,27 +202,35 @@ def _load_file(path: Path) -> None:
         exec(compile(source, str(path), "exec"), vars(module))  # noqa: S102 - the user named the file to be run
 
     try:
-        _run(start, repr(str(path)), "Mend the file", path)
+        _run(start, plugin, repr(str(path)), "Mend the file", path)
     except UsageError:
         sys.modules.pop(module.__name__, None)
         raise
     _LOADED[str(path)] = plugin
 
 
-def _run(start: Callable[[], None], name: str, remedy: str, path: Path | None = None) -> None:
-    """Run a plugin.
+def _run(start: Callable[[], None], plugin: Plugin, name: str, remedy: str, path: Path | None = None) -> None:
+    """Run a plugin. Of one that fails nothing stays registered.
 
     Raises:
         UsageError: whatever it raises, with the line of it, in ``path`` if it got there.
     """
+    loading = _Loading(plugin, [])
+    _LOADING.append(loading)
     try:
         start()
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        for undo in reversed(loading.undo):
+            undo()
+        if not isinstance(error, Exception | SystemExit):
+            raise  # Ctrl-C
         where = _place(error, path)
         what = error.message if isinstance(error, AbsError) else f"{type(error).__name__}: {error}"
         if isinstance(error, AbsError) and error.remedy:
             remedy = error.remedy
         raise UsageError(f"the plugin {name} failed{where}: {what}", remedy=remedy) from error
+    finally:
+        _LOADING.remove(loading)
 
 
 def _place(error: BaseException, path: Path | None) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from abs_classify.encoding.samples import ImageInput, OnError, SkippedImage
 from abs_classify.encoding.work import WorkCounts
 from abs_classify.methods.table import METHODS, Method
+from abs_classify.plugins import plugin_record
 from abs_core.canonical import digest
 from abs_core.descriptions import Description, LabelSpace, top_by_weight
 from abs_core.errors import DatasetError, ImageError, UsageError
@@ -110,6 +111,7 @@ def measure_usage(
         "tower_digest": facts.model,
         "attention_digest": facts.attention,
         "texts_digest": class_texts.digest,
+        **plugin_record(),
     }
     return DescriptionUsage(
         weights.tolist(), image_ids, skipped, stages.models.label, parameters, stages.work, remarks.remarks

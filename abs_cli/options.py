@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from abs_classify.labelling.label_folder import LabelFolder
     from abs_classify.methods.table import ViewNumber
     from abs_classify.models.deferred import DeferredModel
+    from abs_classify.plugins import EntryKind
     from abs_core.descriptions import LabelSpace
 
 __all__ = [
@@ -46,6 +47,9 @@ __all__ = [
     "model_of_folder",
     "model_options",
     "open_feature_store",
+    "plugin_mark",
+    "plugin_option",
+    "plugin_value",
     "version_option",
     "views_options",
 ]
@@ -377,7 +381,7 @@ def _load_plugins(context: click.Context, _parameter: click.Parameter, files: tu
 
 
 #: Installed plugins and those of ``--plugin`` are loaded before the other options are read, which may name their parts.
-_plugin_option = click.option(
+plugin_option = click.option(
     "--plugin",
     type=click.Path(path_type=Path),
     multiple=True,
@@ -387,6 +391,22 @@ _plugin_option = click.option(
     metavar="FILE.py",
     help="Python file that registers methods, models or data sets; it is run. May be repeated.",
 )
+
+
+def plugin_mark(kind: EntryKind, name: str) -> str:
+    """What a list shows behind what a plugin registered; nothing of all else."""
+    from abs_classify.plugins import plugin_of
+
+    plugin = plugin_of(kind, name)
+    return "" if plugin is None else f"  [plugin {plugin.name}]"
+
+
+def plugin_value(kind: EntryKind, name: str) -> dict[str, str] | None:
+    """The same as JSON: name and version of the plugin."""
+    from abs_classify.plugins import plugin_of
+
+    plugin = plugin_of(kind, name)
+    return None if plugin is None else asdict(plugin)
 
 
 def model_options(function: F) -> F:
@@ -445,7 +465,7 @@ def compute_options(function: F) -> F:
             ),
             click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random numbers."),
             click.option("--threads", type=click.IntRange(min=1), help="Number of CPU threads.  [default: all cores]"),
-            _plugin_option,
+            plugin_option,
         ]
     ):
         function = option(function)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,24 @@ def clean_table() -> Iterator[None]:
     yield
     for name in table.METHODS.keys() - before.keys():
         del table._ROWS[name]
+
+
+@pytest.fixture
+def clean_plugins(clean_table: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No plugin is loaded and nothing registered, and afterwards again."""
+    from abs_classify import plugins
+    from abs_classify.datasets import registry
+    from abs_classify.models import registered
+
+    before = set(sys.modules)
+    monkeypatch.setattr(plugins, "_LOADED", {})
+    monkeypatch.setattr(plugins, "_PLUGINS_OF", {})
+    monkeypatch.setattr(registered, "_LOADERS", {})
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+    yield
+    for name in set(sys.modules) - before:
+        if name.startswith("abs_plugin_"):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

@@ -109,3 +109,35 @@ class ImagesInMemory:
         import torch
 
         return network(torch.stack([preprocess(image) for image in self.images]))
+
+
+#: registers a method, the model that fills it in, and a kind of data set
+PLUGIN = """
+from dataclasses import dataclass
+from abs_classify import Method, register, register_dataset, register_model
+from abs_classify.methods.class_texts import Template
+from abs_classify.methods.scoring import CosineToMean
+from abs_classify.methods.views import FullImage
+
+@dataclass(frozen=True)
+class Opposite(CosineToMean):
+    def key(self):
+        return {"opposite": 1}
+    def scores(self, views, texts):
+        return -super().scores(views, texts)
+
+register(Method("opposite", "the least likely class", (FullImage(),), Template(), Opposite()))
+
+def load(device):
+    from abs_classify import load_model
+    return load_model(%r, device=device)
+
+register_model("small", load)
+
+def open_mine(location):
+    from dataclasses import replace
+    from abs_classify.datasets import open_dataset
+    return replace(open_dataset(f"imagefolder:{location}"), name=f"mine:{location}")
+
+register_dataset("mine", open_mine, "images of mine")
+"""

@@ -23,6 +23,7 @@ from abs_classify.datasets.imagefolder import open_imagefolder
 from abs_classify.datasets.lists import open_jsonl, open_table
 from abs_classify.datasets.parquet import open_parquet
 from abs_classify.datasets.webdataset import open_shards
+from abs_classify.plugins import entry_source, record_entry
 from abs_core.class_names import translated_names
 from abs_core.errors import UnknownNameError, UsageError
 from abs_core.labels import compact
@@ -32,6 +33,7 @@ __all__ = [
     "DatasetKind",
     "available_datasets",
     "check_dataset",
+    "dataset_kinds",
     "find_kind",
     "open_dataset",
     "register_dataset",
@@ -103,13 +105,21 @@ def register_dataset(prefix: str, opener: Callable[[str], Dataset], summary: str
         raise UsageError(f"{prefix!r} is no prefix of a data set", remedy="Use lower-case letters, digits, _ and -")
     registered = _REGISTERED.get(prefix)
     if any(kind.name == prefix for kind in KINDS) or (registered is not None and registered.open is not opener):
-        raise UsageError(f"the data set prefix {prefix!r} is already registered", remedy="Choose another prefix")
+        taken = f"is already registered, for data sets{entry_source('data set', prefix)}"
+        raise UsageError(f"the data set prefix {prefix!r} {taken}", remedy="Choose another prefix")
+    if registered is None:
+        record_entry("data set", prefix, lambda: _REGISTERED.pop(prefix))
     _REGISTERED[prefix] = DatasetKind(prefix, f"{prefix}:LOCATION", summary, opener, located=False)
+
+
+def dataset_kinds() -> tuple[DatasetKind, ...]:
+    """All kinds of data sets: those of the toolkit, then those that were registered."""
+    return (*KINDS, *_REGISTERED.values())
 
 
 def available_datasets() -> tuple[str, ...]:
     """How a spec of each kind is written."""
-    return tuple(kind.usage for kind in (*KINDS, *_REGISTERED.values()))
+    return tuple(kind.usage for kind in dataset_kinds())
 
 
 def open_dataset(spec: str) -> Dataset:

@@ -29,6 +29,7 @@ from abs_classify.evaluation.job import EvaluationSplit, open_split
 from abs_classify.evaluation.significance import newcombe_paired
 from abs_classify.methods.class_texts import ClassTextInputs, ClassTexts, Descriptors, Sentences
 from abs_classify.methods.table import METHODS, Method, get_method
+from abs_classify.plugins import plugin_record
 from abs_classify.usage import open_images
 from abs_core.bundle_scores import Interval, NetGain
 from abs_core.canonical import digest, sha256_bytes
@@ -226,6 +227,7 @@ class ImageJudge:
             "seed": self._stages.seed,
             "tower_digest": facts.model,
             "attention_digest": facts.attention,
+            **plugin_record(),
         }
 
     @property

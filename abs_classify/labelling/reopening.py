@@ -10,7 +10,8 @@ from abs_classify.datasets.base import Sample
 from abs_classify.encoding.samples import IdentifiedSample, batched
 from abs_classify.encoding.stages import SHARD
 from abs_classify.labelling.identity import identity_of, read_label_space, refuse_differences
-from abs_core.errors import AbsError, ResultError
+from abs_classify.plugins import missing_plugins
+from abs_core.errors import AbsError, ResultError, UnknownNameError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +48,7 @@ def reopen_labeller(
 
     Raises:
         UsageError: another model.
-        UnknownNameError: the method of the run is not registered here.
+        UnknownNameError: the method of the run is not registered here; the remedy names the plugins of the run.
         ResultError: a file of the folder is damaged.
     """
     from abs_classify.classifier import Classifier
@@ -60,10 +61,16 @@ def reopen_labeller(
         negatives, batch_size, views = identity["negatives"], settings["batch_size"], _views(settings["views"])
     except (KeyError, TypeError) as error:
         raise ResultError(f"run.json of {folder.path} is damaged", remedy="Label into another folder") from error
-    classifier = Classifier(
-        model, space, method=method, templates=templates, attention=attention, views=views, seed=seed,
-        batch_size=batch_size, cache=cache,
-    )  # fmt: skip
+    try:
+        classifier = Classifier(
+            model, space, method=method, templates=templates, attention=attention, views=views, seed=seed,
+            batch_size=batch_size, cache=cache,
+        )  # fmt: skip
+    except UnknownNameError as error:
+        if missing := missing_plugins(settings.get("plugins")):
+            options = " ".join(f"--plugin {name}" for name in missing)
+            error.remedy = f"The folder was labelled with a plugin that is not loaded; give its file: {options}"
+        raise
     refuse_differences(folder, space, identity_of(classifier, negatives, identity["none"], identity["truncated"]))
     return Labeller(classifier, none=identity["none"], negatives=negatives)
 

@@ -36,6 +36,7 @@ from abs_classify.labelling.sources import ImageSources
 from abs_classify.labelling.summary import LabelSummary
 from abs_classify.methods.scoring import PerViewScorer
 from abs_classify.methods.table import get_method
+from abs_classify.plugins import changed_plugins, plugin_record
 from abs_core.errors import AbsError, ImageError, UsageError
 from abs_core.progress import Advance, Progress, no_progress
 from abs_core.remarks import Remark
@@ -133,7 +134,7 @@ def label(
         views=_own(method, views), seed=seed, batch_size=batch_size, cache=cache,
     )  # fmt: skip
     named = {"templates": _from_anywhere(templates), "batch_size": batch_size}
-    opening = {**named, "views": views_as_json(_own(method, views))}
+    opening = {**named, "views": views_as_json(_own(method, views)), **plugin_record()}
     wanted = _Wanted(none, negatives, threshold, formats, "doubtful" if doubtful_first else "arrival", truncated)
     return _start(classifier, sources, folder, wanted, {**opening, **(settings or {})}, progress)
 
@@ -174,11 +175,12 @@ def _start(
         )
     labeller = Labeller(classifier, none=wanted.none, negatives=wanted.negatives)
     thresholds = choose_thresholds(len(space.labels.classes), wanted.threshold, none=wanted.none)
-    learned = Learned()
+    learned, changed = Learned(), list[str]()
     writer = None
     if out is not None:
         identity = identity_of(classifier, wanted.negatives, wanted.none, wanted.truncated)
         folder = open_or_create(out, space, identity, opening)
+        changed = changed_plugins(folder.run["settings"].get("plugins"))
         learned = learned_of(folder)
         thresholds = learned_thresholds(learned, thresholds)
         if wanted.threshold is not None:
@@ -192,7 +194,9 @@ def _start(
             threshold=wanted.threshold,
         )
     judge = Judge(thresholds, learned)
-    return LabelRun(sources, labeller, judge, writer, classifier, progress=progress, truncated=wanted.truncated)
+    run = LabelRun(sources, labeller, judge, writer, classifier, progress=progress, truncated=wanted.truncated)
+    run.notes = [*run.notes, *changed]
+    return run
 
 
 def _own(method: str | Method, views: ViewNumber) -> ViewNumber:

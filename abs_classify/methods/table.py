@@ -65,6 +65,7 @@ from abs_classify.methods.views import (
     RandomResizedCrops,
     ViewSource,
 )
+from abs_classify.plugins import entry_source, record_entry
 from abs_core.descriptions import LabelSpace
 from abs_core.errors import UnknownNameError, UsageError
 
@@ -287,7 +288,10 @@ def register(method: Method) -> Method:
             remedy="Choose a name without: brackets hold the parameters of a row",
         )
     if _ROWS.get(method.name, method) != method:
-        raise UsageError(f"the method name {method.name!r} is already registered", remedy="Choose another name")
+        taken = f"is already registered, for a method{entry_source('method', method.name)}"
+        raise UsageError(f"the method name {method.name!r} {taken}", remedy="Choose another name")
+    if method.name not in _ROWS:
+        record_entry("method", method.name, lambda: _ROWS.pop(method.name))
     _ROWS[method.name] = method
     return method
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from abs_classify.models.embedded_files import EMBED_DIM, EMBEDDED, GRID, MAX_TOKENS
 from abs_classify.models.open_clip_configs import PREPROCESS_KEYS
 from abs_classify.models.open_clip_sources import CheckpointSource, find_source, read_catalogue
+from abs_classify.models.registered import is_registered, load_registered
 from abs_classify.models.registry import ModelEntry, files_of
 from abs_classify.models.runtime_names import RUNTIMES, Remember
 from abs_classify.models.transformers_sources import TOKENIZER_FILES
@@ -43,7 +44,7 @@ class ModelInfo:
         context_length: tokens that a text may have; 0 for an attention backend.
         tokenizer: its repository, or open_clip's own; empty for an attention backend.
         preprocess: the image preprocessing: size in pixels, mean, std, interpolation, resize mode.
-        quick_gelu: whether the activation is QuickGELU.
+        quick_gelu: whether the activation is QuickGELU; None where that is not known.
         pooling: how tokens become the feature: token, average or attention; empty where that is not known.
         attention: attention backends that need no other weights.
         default_attention: what ``auto`` means.
@@ -58,7 +59,7 @@ class ModelInfo:
     context_length: int
     tokenizer: str
     preprocess: Mapping[str, Any]
-    quick_gelu: bool
+    quick_gelu: bool | None
     pooling: str
     attention: tuple[str, ...]
     default_attention: str
@@ -72,7 +73,7 @@ class _IncompleteInfo(Exception):  # noqa: N818 - it carries a result
 
 
 def read_model_info(entry: ModelEntry, use: str, *, remember: Remember | None = None) -> ModelInfo:
-    """Describe a model.
+    """Describe a model. One that was registered is loaded: only its loader knows what it is.
 
     Args:
         entry: the model.
@@ -86,6 +87,8 @@ def read_model_info(entry: ModelEntry, use: str, *, remember: Remember | None = 
     """
     if entry.name == EMBEDDED:
         return _embedded()
+    if is_registered(entry.name):
+        return _registered(entry.name)
     if remember is None:
         return _build(entry, use)
 
@@ -139,6 +142,25 @@ def _embedded() -> ModelInfo:
         pooling="average",
         attention=("norm",),
         default_attention="norm, at 320 pixels",
+    )
+
+
+def _registered(name: str) -> ModelInfo:
+    from abs_classify.models.base import input_size
+
+    model = load_registered(name, "auto", "float32")
+    return ModelInfo(
+        architecture=type(model).__name__,
+        parameters=0,
+        grid=model.grid,
+        embed_dim=model.embed_dim,
+        context_length=model.context_length,
+        tokenizer="its own",
+        preprocess={"size": [input_size(model)] * 2, "resize_mode": "its own preprocessing"},
+        quick_gelu=None,
+        pooling="",
+        attention=tuple(model.attention_backends()),
+        default_attention=model.default_attention(),
     )
 
 

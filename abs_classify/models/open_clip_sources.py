@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from abs_classify.models.open_clip_configs import PREPROCESS_KEYS, read_config
+from abs_classify.models.registered import registered_models
 from abs_classify.models.transformers_configs import TransformersShape, read_preprocess, read_shape
 from abs_classify.models.transformers_sources import (
     INDEX_FILES,
@@ -278,7 +279,7 @@ def is_cached_repository(name: str) -> bool:
 
 def _unknown_architecture(arch: str, head: str, architectures: Iterable[str]) -> UnknownNameError:
     close = difflib.get_close_matches(arch or head, architectures, n=8, cutoff=0.5)
-    valid, remedy = [*close, "embedded", *architectures], _NAMES_REMEDY
+    valid, remedy = [*close, "embedded", *registered_models(), *architectures], _NAMES_REMEDY
     if same := open_clip_name(head) or read_catalogue().name_of(head):
         valid = [same]
         remedy = f"Did you mean {same}, the same weights? Or pull hf-hub:{head}, the model as transformers has it"

@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from abs_classify.plugins import entry_source, record_entry
 from abs_core.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from abs_classify.models.base import Model
 
-__all__ = ["ModelLoader", "is_registered", "load_registered", "register_model"]
+__all__ = ["ModelLoader", "is_registered", "load_registered", "register_model", "registered_models"]
 
 #: A torch device such as ``cpu`` or ``cuda:1`` to a model there.
 ModelLoader = Callable[[str], "Model"]
@@ -32,8 +33,16 @@ def register_model(name: str, loader: ModelLoader) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name, re.ASCII):
         raise UsageError(f"{name!r} is no name of a model", remedy="Use letters, digits and . _ + -")
     if name == "embedded" or _LOADERS.get(name, loader) is not loader:
-        raise UsageError(f"the model name {name!r} is already registered", remedy="Choose another name")
+        taken = f"is already registered, for a model{entry_source('model', name)}"
+        raise UsageError(f"the model name {name!r} {taken}", remedy="Choose another name")
+    if name not in _LOADERS:
+        record_entry("model", name, lambda: _LOADERS.pop(name))
     _LOADERS[name] = loader
+
+
+def registered_models() -> tuple[str, ...]:
+    """The names that were registered, in order."""
+    return tuple(_LOADERS)
 
 
 def is_registered(name: str) -> bool:

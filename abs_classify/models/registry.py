@@ -22,12 +22,13 @@ from abs_classify.models.open_clip_sources import (
     is_cached_repository,
     read_catalogue,
 )
-from abs_classify.models.registered import is_registered, load_registered
+from abs_classify.models.registered import is_registered, load_registered, registered_models
 from abs_classify.models.runtime_names import RUNTIMES, Remember
 from abs_classify.models.store import StoredWeights, WeightsStore
 from abs_classify.models.transformers_configs import read_shape
 from abs_classify.models.transformers_sources import INDEX_FILES, MODEL_CONFIG_FILE
 from abs_classify.models.weights import CONFIG_FILE, OPEN_CLIP_FILES, TRANSFORMER_FILES, cached_file
+from abs_classify.plugins import plugin_of
 from abs_core.errors import MissingExtraError, ModelError, UnknownNameError, UsageError, WeightsError
 from abs_core.extras import is_installed, require
 
@@ -60,14 +61,14 @@ __all__ = [
 
 
 def available_models() -> tuple[str, ...]:
-    """The names that ``load_model`` knows, ``embedded`` first, then open_clip's published weights as ``ARCH/TAG``.
+    """The names that ``load_model`` knows: ``embedded``, registered ones, and open_clip's weights as ``ARCH/TAG``.
 
-    They need not be on this machine. Local checkpoints and hub repositories have other names, see ``load_model``.
+    Weights need not be on this machine. Local checkpoints and hub repositories have other names, see ``load_model``.
 
     Raises:
         MissingExtraError: open_clip is not installed.
     """
-    return (EMBEDDED, *sorted(read_catalogue().names()))
+    return (EMBEDDED, *registered_models(), *sorted(read_catalogue().names()))
 
 
 def load_model(
@@ -241,7 +242,8 @@ class LocalWeights:
 
     Args:
         files: the weights first.
-        place: ``package``, ``hub cache``, ``imported`` or ``file``.
+        place: ``package``, ``hub cache``, ``imported`` or ``file``; ``plugin`` or ``registered`` of a model that a
+            plugin or a program registered, of which no files are known.
     """
 
     files: tuple[Path, ...]
@@ -263,7 +265,7 @@ class WeightsRow:
 
 
 def known_entries() -> tuple[ModelEntry, ...]:
-    """The embedded model, DINO, and open_clip's published weights as ``ARCH/TAG``, in this order.
+    """The embedded model, registered ones, DINO, and open_clip's published weights as ``ARCH/TAG``, in this order.
 
     Raises:
         MissingExtraError: open_clip is not installed.
@@ -272,7 +274,9 @@ def known_entries() -> tuple[ModelEntry, ...]:
 
 
 def _own_entries() -> tuple[ModelEntry, ...]:
-    return (ModelEntry(EMBEDDED, "", (), _EMBEDDED_LICENSE), *(_dino_entry(spec, f"timm/{spec}") for spec in DINO))
+    registered = (ModelEntry(name, "", (), None) for name in registered_models())
+    dino = (_dino_entry(spec, f"timm/{spec}") for spec in DINO)
+    return (ModelEntry(EMBEDDED, "", (), _EMBEDDED_LICENSE), *registered, *dino)
 
 
 def _dino_entry(spec: str, repository: str) -> ModelEntry:
@@ -375,6 +379,8 @@ def _find_here(entry: ModelEntry) -> LocalWeights | None:
         except MissingExtraError:
             return None
         return LocalWeights(files, "package") if all(path.is_file() for path in files) else None
+    if is_registered(entry.name):
+        return LocalWeights((), "plugin" if plugin_of("model", entry.name) else "registered")
     weights = next((path for path in (cached_file(entry.repository, name) for name in entry.files) if path), None)
     if weights is None:
         return None
@@ -399,11 +405,12 @@ def locate(store: WeightsStore, name: str) -> WeightsRow:
     Raises:
         UnknownNameError, ModelError, UsageError, WeightsError, MissingExtraError: as in ``entry_of``.
     """
-    stored = store.find(canonical_name(name))
+    stored = None if is_registered(name) else store.find(canonical_name(name))
     if stored and stored.record.layout != "name":
         return _stored_row(stored, _recorded_entry(stored))
     entry = entry_of(name)
-    here = _find_here(entry) if entry.repository or entry.name == EMBEDDED else LocalWeights(files_of(name), "file")
+    has_place = entry.repository or entry.name == EMBEDDED or is_registered(name)
+    here = _find_here(entry) if has_place else LocalWeights(files_of(name), "file")
     return WeightsRow(entry, here, entry.name)
 
 

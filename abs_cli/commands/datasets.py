@@ -10,6 +10,7 @@ import click
 
 from abs_cli.completion_values import complete_dataset
 from abs_cli.console import PlainGroup
+from abs_cli.options import plugin_mark, plugin_option, plugin_value
 from abs_core.text import counted, json_text, printable
 
 if TYPE_CHECKING:
@@ -25,9 +26,10 @@ def command() -> None:
 
 @command.command("ls")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@plugin_option
 def list_kinds(as_json: bool) -> None:
     """List the kinds of data sets and how to write them."""
-    from abs_classify.datasets import KINDS
+    from abs_classify.datasets.registry import dataset_kinds
 
     if as_json:
         rows = [
@@ -35,18 +37,20 @@ def list_kinds(as_json: bool) -> None:
                 "usage": kind.usage,
                 "summary": kind.summary,
                 "splits": {split.name: split.images for split in kind.benchmark.splits} if kind.benchmark else {},
+                "plugin": plugin_value("data set", kind.name),
             }
-            for kind in KINDS
+            for kind in dataset_kinds()
         ]
         click.echo(json.dumps(rows))
         return
-    for kind in KINDS:
-        click.echo(f"{kind.usage:<20} {kind.summary}")
+    for kind in dataset_kinds():
+        click.echo(printable(f"{kind.usage:<20} {kind.summary}{plugin_mark('data set', kind.name)}"))
 
 
 @command.command("show")
 @click.argument("spec", shell_complete=complete_dataset)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@plugin_option
 def show(spec: str, as_json: bool) -> None:
     """Count the images and classes of the data set SPEC, such as imagefolder:./val. Opens no image.
 
@@ -77,6 +81,7 @@ def show(spec: str, as_json: bool) -> None:
 @click.option("--root", metavar="PATH", help="Folder of the data set, or the file that lists its images.")
 @click.option("--split", metavar="NAME", help="Split of the data set.  [default: the one that papers report]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@plugin_option
 def check(name: str, root: str | None, split: str | None, as_json: bool) -> int:
     """Say what the data set NAME has, what it lacks, and what to do next. Opens no image.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abs_cli.console import note, progress
-from abs_cli.options import model_of_folder, open_feature_store
+from abs_cli.options import model_of_folder, open_feature_store, plugin_option
 from abs_core.home import Home
 from abs_core.text import counted, json_text, printable
 
@@ -58,6 +58,7 @@ FORMATS = ("label-studio", "cvat", "coco", "datumaro", "fiftyone", "cleanlab", "
 )
 @click.option("--dry-run", is_flag=True, help="Write nothing; list what would come where.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@plugin_option
 @click.pass_obj
 def command(home: Home, /, folder: Path, export_format: str, *, as_json: bool, **options: Any) -> None:
     """Write the labels of the folder DIR in the format of another tool.

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from abs_cli.console import note, note_work, progress
-from abs_cli.options import model_of_folder, open_feature_store
+from abs_cli.options import model_of_folder, open_feature_store, plugin_option
 from abs_core.home import Home
 from abs_core.text import json_text, printable
 
@@ -27,6 +27,7 @@ __all__ = ["command"]
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be learned, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@plugin_option
 @click.pass_obj
 def command(home: Home, /, folder: Path, accuracy: float | None, dry_run: bool, as_json: bool) -> None:
     """Learn from what reviewers decided in a labelled folder, and label the rest anew.

@@ -13,6 +13,7 @@ import click
 
 from abs_cli.console import note
 from abs_cli.identity import login_name
+from abs_cli.options import plugin_option
 from abs_core.text import counted, printable
 
 __all__ = ["command"]
@@ -40,6 +41,7 @@ _MOST_IMAGES = 20_000
     help="Write the page as one file for somebody without the images, and end.",
 )
 @click.option("--no-open", is_flag=True, help="Open no browser.")
+@plugin_option
 def command(
     folder: Path, reviewer: str | None, port: int, random_share: float, static: Path | None, no_open: bool
 ) -> None:

@@ -13,6 +13,7 @@ import click
 
 from abs_cli.completion_values import complete_model
 from abs_cli.console import PlainGroup, note, progress
+from abs_cli.options import plugin_mark, plugin_option, plugin_value
 from abs_core.extras import require
 from abs_core.home import Home
 from abs_core.text import format_bytes, printable
@@ -37,6 +38,7 @@ def command() -> None:
 @click.argument("filter_", metavar="[FILTER]", default="", shell_complete=complete_model)
 @click.option("--here", "here_only", is_flag=True, help="List only models on this machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@plugin_option
 @click.pass_obj
 def list_models(home: Home, filter_: str, here_only: bool, as_json: bool) -> None:
     """List the known models whose name contains FILTER: where they are, size, license."""
@@ -49,15 +51,18 @@ def list_models(home: Home, filter_: str, here_only: bool, as_json: bool) -> Non
         return
     width = max((len(row.entry.name) for row in rows), default=0)
     for row in rows:
-        place, size = (row.here.place, format_bytes(row.here.bytes)) if row.here else ("-", "-")
+        place = row.here.place if row.here else "-"
+        size = format_bytes(row.here.bytes) if row.here and row.here.files else "-"
         license = row.entry.license.name if row.entry.license else "not known"
-        click.echo(printable(f"{row.entry.name:<{width}}  {place:<9}  {size:>8}  {license}"))
+        line = f"{row.entry.name:<{width}}  {place:<9}  {size:>8}  {license}{plugin_mark('model', row.entry.name)}"
+        click.echo(printable(line))
     note(f"{len(rows)} models, {sum(1 for row in rows if row.here)} here. `abs models show NAME` says more.")
 
 
 @command.command("show", epilog=_NAME_HELP)
 @click.argument("name", shell_complete=complete_model)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@plugin_option
 @click.pass_obj
 def show(home: Home, name: str, as_json: bool) -> None:
     """Show what a model is, what it may be used for, and where its weights are."""
@@ -160,9 +165,10 @@ def _row_json(row: WeightsRow) -> dict[str, Any]:
         "name": row.entry.name,
         "use": row.use,
         "place": row.here.place if row.here else None,
-        "bytes": row.here.bytes if row.here else None,
+        "bytes": row.here.bytes if row.here and row.here.files else None,
         "repository": row.entry.repository or None,
         "licence": asdict(row.entry.license) if row.entry.license else None,
+        "plugin": plugin_value("model", row.entry.name),
     }
 
 
@@ -173,17 +179,26 @@ def _describe(row: WeightsRow, info: ModelInfo) -> Iterator[tuple[str, str]]:
     yield "architecture", info.architecture + size
     yield "image", _image(info.preprocess)
     if info.grid:
-        yield "tokens", f"a grid of {info.grid} x {info.grid}, {info.pooling} pooling"
+        pooling = f", {info.pooling} pooling" if info.pooling else ""
+        yield "tokens", f"a grid of {info.grid} x {info.grid}{pooling}"
     if not row.entry.is_attention:
         yield "embedding", f"{info.embed_dim} numbers"
         yield "texts", f"up to {info.context_length} tokens, tokenizer: {info.tokenizer}"
-        yield "QuickGELU", "yes" if info.quick_gelu else "no"
+        if info.quick_gelu is not None:
+            yield "QuickGELU", "yes" if info.quick_gelu else "no"
         if not info.remark:
             yield "feature windows", "yes" if info.grid else "no, crops only"
         backends = ", ".join(info.attention) or "none"
         yield "attention", f"by default {info.default_attention}; of its own: {backends}"
+    if _is_registered(row):
+        yield "note", "as the model says that its loader gave"
+        return
     yield "runtimes", f"{', '.join(info.runtimes)} on a CPU"
     yield "note", info.remark or "read from the configuration, without the weights"
+
+
+def _is_registered(row: WeightsRow) -> bool:
+    return row.here is not None and row.here.place in ("plugin", "registered")
 
 
 def _image(settings: Mapping[str, Any]) -> str:
@@ -192,7 +207,7 @@ def _image(settings: Mapping[str, Any]) -> str:
         f"{key} {' '.join(f'{x:.4g}' for x in settings[key])}" for key in ("mean", "std") if key in settings
     )
     words = [str(settings[key]) for key in ("interpolation", "resize_mode") if key in settings]
-    return f"{width} x {height} pixels; {', '.join(words)}; {numbers}"
+    return "; ".join(filter(None, (f"{width} x {height} pixels", ", ".join(words), numbers)))
 
 
 def _whereabouts(row: WeightsRow, digests: ExpectedDigests) -> Iterator[tuple[str, str]]:
@@ -206,7 +221,11 @@ def _whereabouts(row: WeightsRow, digests: ExpectedDigests) -> Iterator[tuple[st
     if row.here is None:
         yield "here", f"no; run: abs models pull {row.entry.name}"
         return
-    yield "here", f"{row.here.place}, {format_bytes(row.here.bytes)}"
+    plugin = plugin_value("model", row.entry.name)
+    if plugin is not None:
+        yield "plugin", f"{plugin['name']}, {plugin['version']}"
+    if row.here.files:
+        yield "here", f"{row.here.place}, {format_bytes(row.here.bytes)}"
     for path, (digest, source) in digests.items():
         yield "file", str(path)
         yield "", f"{digest} ({source})" if digest else "sha256 not recorded; `abs models verify NAME` computes it"

@@ -3,64 +3,34 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support import colour
+from support import PLUGIN, colour
 
-from abs_classify import Classifier, evaluate, load_model, load_plugins, register_dataset, register_model
+from abs_classify import (
+    Classifier,
+    attribute_gain,
+    encode,
+    evaluate,
+    load_model,
+    load_plugins,
+    measure_usage,
+    register_dataset,
+    register_model,
+    score_bundle,
+)
 from abs_classify import plugins as plugins_module
+from abs_classify.classifier import as_label_space
 from abs_classify.datasets import open_dataset
-from abs_classify.datasets import registry as datasets
 from abs_classify.methods.table import METHODS
-from abs_classify.models import registered as models
-from abs_core.errors import ModelError, UsageError
+from abs_classify.plugins import plugin_of
+from abs_core.errors import ModelError, UnknownNameError, UsageError
 
-PLUGIN = """
-from dataclasses import dataclass
-from abs_classify import Method, register, register_dataset, register_model
-from abs_classify.methods.class_texts import Template
-from abs_classify.methods.scoring import CosineToMean
-from abs_classify.methods.views import FullImage
-
-@dataclass(frozen=True)
-class Opposite(CosineToMean):
-    def key(self):
-        return {"opposite": 1}
-    def scores(self, views, texts):
-        return -super().scores(views, texts)
-
-register(Method("opposite", "the least likely class", (FullImage(),), Template(), Opposite()))
-
-def load(device):
-    from abs_classify import load_model
-    return load_model(%r, device=device)
-
-register_model("small", load)
-
-def open_mine(location):
-    from dataclasses import replace
-    from abs_classify.datasets import open_dataset
-    return replace(open_dataset(f"imagefolder:{location}"), name=f"mine:{location}")
-
-register_dataset("mine", open_mine, "images of mine")
-"""
-
-
-@pytest.fixture(autouse=True)
-def registries(clean_table: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    before = set(sys.modules)
-    monkeypatch.setattr(plugins_module, "_LOADED", {})
-    monkeypatch.setattr(models, "_LOADERS", {})
-    monkeypatch.setattr(datasets, "_REGISTERED", {})
-    yield
-    for name in set(sys.modules) - before:
-        if name.startswith("abs_plugin_"):
-            del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("clean_plugins")
 
 
 def write(path: Path, source: str) -> Path:
@@ -182,3 +152,48 @@ def test_nothing_beside_the_work_is_loaded_by_itself(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     assert load_plugins() == ()
     assert "opposite" not in METHODS
+
+
+def test_a_plugin_that_failed_is_loaded_again_when_it_is_mended(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.py", PLUGIN % "embedded" + "\n1 / 0\n")
+    with pytest.raises(UsageError, match="ZeroDivisionError"):
+        load_plugins([path])
+    assert "opposite" not in METHODS
+    assert plugin_of("method", "opposite") is None
+    with pytest.raises(UnknownNameError):
+        open_dataset("mine:here")
+    (plugin,) = load_plugins([write(path, PLUGIN % "embedded")])
+    for kind, name in (("method", "opposite"), ("model", "small"), ("data set", "mine")):
+        assert plugin_of(kind, name) == plugin  # type: ignore[arg-type]
+
+
+def test_a_name_that_is_taken_is_refused_with_who_has_it(tmp_path: Path) -> None:
+    load_plugins([write(tmp_path / "first.py", PLUGIN % "embedded")])
+    second = write(tmp_path / "second.py", PLUGIN % "embedded")
+    with pytest.raises(UsageError, match=r"second\.py' failed .*'opposite' .* for a method of the plugin first\.py"):
+        load_plugins([second])
+    assert [plugin.name for plugin in plugins_module.loaded_plugins()] == ["first.py"]
+
+
+def test_features_and_usage_name_the_plugins(tmp_path: Path, small_clips: tuple[str, str]) -> None:
+    model = load_model(small_clips[0], device="cpu")
+    assert "plugins" not in encode([colour(0)], model=model).info
+    (plugin,) = load_plugins([write(tmp_path / "mine.py", PLUGIN % "embedded")])
+    recorded = [{"name": "mine.py", "version": plugin.version}]
+    encoded = encode([colour(0)], model=model)
+    assert encoded.info["plugins"] == recorded
+    assert f"plugin mine.py: {plugin.version}" in encoded.notes
+    described = Classifier(model, {"cat": ["fur"], "dog": ["a tail"]}, method="abs-pixels", attention="none", views=2)
+    assert measure_usage(described, [colour(0)]).parameters["plugins"] == recorded
+
+
+def test_scores_and_attributions_name_the_plugins(
+    tmp_path: Path, small_clips: tuple[str, str], image_folder: Any
+) -> None:
+    (plugin,) = load_plugins([write(tmp_path / "mine.py", PLUGIN % "embedded")])
+    spec = f"imagefolder:{image_folder('val', cat=2, dog=2)}"
+    space = as_label_space({"cat": ["fur"], "dog": ["a tail"]}, {})
+    note = f"plugin mine.py: {plugin.version}"
+    shared: dict[str, Any] = {"model": small_clips[0], "views": 2, "attention": "norm", "cache": tmp_path / "cache"}
+    assert note in score_bundle(space, dataset=spec, **shared).remarks
+    assert note in attribute_gain(space, spec, **shared).remarks
