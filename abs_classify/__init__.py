@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from abs_classify.evaluation.bundle_scoring import score_bundle
     from abs_classify.evaluation.comparison import compare
     from abs_classify.evaluation.confusions import ImageJudge
+    from abs_classify.evaluation.result_merging import merge_results
     from abs_classify.evaluation.sweep import EvaluationObserver, EvaluationResults, evaluate
     from abs_classify.explanation import Explanation, RankedClass
     from abs_classify.features import EncodedBatches, EncodedSet, encode, encode_batches
@@ -65,6 +66,7 @@ __all__ = [
     "load_model",
     "load_plugins",
     "measure_usage",
+    "merge_results",
     "register",
     "register_dataset",
     "register_model",
@@ -106,6 +108,7 @@ _MODULES = {
     "load_model": "abs_classify.models.registry",
     "load_plugins": "abs_classify.plugins",
     "measure_usage": "abs_classify.usage",
+    "merge_results": "abs_classify.evaluation.result_merging",
     "register": "abs_classify.methods.table",
     "register_dataset": "abs_classify.datasets.registry",
     "register_model": "abs_classify.models.registered",

@@ -50,6 +50,7 @@ __all__ = [
     "plugin_mark",
     "plugin_option",
     "plugin_value",
+    "shard_option",
     "version_option",
     "views_options",
 ]
@@ -220,6 +221,16 @@ def version_option(function: F) -> F:
         shell_complete=complete_bump,
         help="Version of the new bundle, or which number of the highest one rises: major, minor or patch.  "
         "[default: minor]",
+    )(function)
+
+
+def shard_option(function: F) -> F:
+    """Add ``--shard``: what ``ShardSpec.of`` takes."""
+    return click.option(
+        "--shard",
+        metavar="I/N|slurm",
+        help="Only share I of N of the images, for N processes; slurm: the place of this one in a job array or srun. "
+        "See docs/scaling.md.",
     )(function)
 
 

@@ -10,7 +10,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
@@ -29,12 +29,14 @@ __all__ = [
     "is_folder",
     "is_leftover",
     "lock_file",
+    "new_folder",
     "open_regular",
     "prompts_folder",
     "publish",
     "read_yaml",
     "remove_abandoned",
     "remove_leftovers",
+    "rename_folder",
     "sha256_file",
     "storage_errors",
 ]
@@ -53,6 +55,9 @@ _STALE = 86400.0
 
 # the same where a lock says it too, except on network folders without locks
 _WRITING = 60.0
+
+# in a folder that is being written, see ``new_folder``
+_FOLDER_LOCK = ".lock"
 
 _REMEDIES = {
     errno.ENOSPC: "Free some space or choose a folder on another disk",
@@ -116,6 +121,64 @@ def atomic_write(path: Path, *, durable: bool = True, rights_of: Path | None = N
             with suppress(OSError):
                 part.unlink()
             raise
+
+
+@contextmanager
+def new_folder(target: Path, rename: Callable[[Path, Path], None] | None = None) -> Iterator[Path]:
+    """Make a folder that appears under its name only when the block ends without an error; else nothing is left of it.
+
+    What killed processes left of such folders is removed. Of a process that still writes it is locked, and stays.
+
+    Args:
+        target: the folder, which must not be there, or be empty; parents are made.
+        rename: takes the finished folder and ``target``, and gives it the name; for who replaces a folder.
+
+    Yields:
+        The folder to write into, beside ``target``.
+
+    Raises:
+        StorageError: it cannot be written, or is not empty.
+    """
+    with storage_errors(target, "write"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned_folders(target)
+        part = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:80]}.", suffix=".part"))
+        lock = (part / _FOLDER_LOCK).open("wb")
+    try:
+        with lock:
+            lock_file(lock, wait=False)
+            yield part
+        with storage_errors(target, "write"):
+            (part / _FOLDER_LOCK).unlink()
+            # mkdtemp makes folders private
+            part.chmod(target.parent.stat().st_mode & 0o777)
+            (rename or rename_folder)(part, target)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def rename_folder(folder: Path, target: Path) -> None:
+    """Give a folder another name; an empty folder of that name is replaced.
+
+    Raises:
+        OSError: as ``Path.rename``.
+    """
+    # on Windows no folder can be renamed to one that is there, empty or not
+    with suppress(FileNotFoundError):
+        target.rmdir()
+    folder.rename(target)
+
+
+def _remove_abandoned_folders(target: Path) -> None:
+    pattern = re.compile(re.escape(f".{target.name[:80]}.") + r"[a-z0-9_]{8}\.part")
+    for folder in target.parent.iterdir():
+        if pattern.fullmatch(folder.name):
+            with suppress(OSError):
+                with (folder / _FOLDER_LOCK).open("r+b") as lock:
+                    is_abandoned = lock_file(lock, wait=False)
+                if is_abandoned:
+                    shutil.rmtree(folder)
 
 
 def ensure_writable(folder: Path) -> None:

@@ -13,17 +13,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from abs_classify.datasets import BENCHMARKS, Benchmark, Dataset, Sample, open_dataset
+from abs_classify.datasets import Dataset, Sample, open_dataset
 from abs_classify.encoding.digest_cache import DigestCache
 from abs_classify.encoding.ranking import ScoredImages, ShardScorer, image_remarks, rank_images
 from abs_classify.encoding.samples import IdentifiedSample, OnError, SkippedImage, UnreadableSample, identify_readable
 from abs_classify.encoding.stages import Stages
 from abs_classify.encoding.work import WorkCounts
 from abs_classify.evaluation.budgets import find_budget, spend_budget
+from abs_classify.evaluation.image_notes import ImageSizes, absent_classes_notes, copies_notes
 from abs_classify.evaluation.metrics import MethodResult, SeedSpread, evaluate_ranks
-from abs_classify.evaluation.published import BaselineCheck, GuardedRun, PublishedComparison, compare_published
+from abs_classify.evaluation.published import (
+    BaselineCheck,
+    GuardedRun,
+    PublishedComparison,
+    compare_published,
+    is_whole_split,
+)
 from abs_classify.methods.table import MethodPlan
 from abs_classify.plugins import plugin_notes
+from abs_classify.sharding import ShardSpec, SourceDigest, SourceShare
 from abs_core.canonical import sha256_bytes
 from abs_core.descriptions import LabelSpace
 from abs_core.errors import DatasetError, UsageError
@@ -46,6 +54,7 @@ __all__ = [
     "open_split",
     "quotas",
     "reseeded",
+    "result_warnings",
     "run_job",
     "stratified_positions",
 ]
@@ -60,6 +69,7 @@ class EvaluationSplit:
         samples: those that count, in order.
         sampling: how they were chosen; empty for all of them.
         truncated: what is done with files that end early.
+        share: of the images that were chosen, if the samples are not all of them.
         bad: images that could not be decoded, found by any model.
         seconds: wall time of reading and identifying the images.
     """
@@ -68,6 +78,7 @@ class EvaluationSplit:
     samples: Sequence[Sample]
     sampling: str = ""
     truncated: Truncated = "refuse"
+    share: SourceShare | None = None
     bad: dict[IdentifiedSample | UnreadableSample, SkippedImage] = field(default_factory=dict)
     seconds: float = 0.0
     _identified: tuple[list[IdentifiedSample], list[SkippedImage]] | None = None
@@ -97,34 +108,50 @@ class EvaluationSplit:
         return self._identified
 
     @property
+    def unreadable(self) -> Sequence[SkippedImage]:
+        """The images whose bytes could not be read, once they are identified."""
+        return [] if self._identified is None else self._identified[1]
+
+    @property
     def whole(self) -> bool:
         """Whether these are all images of a published split, so that published numbers are of the same ones."""
-        benchmark = _benchmarks_by_name().get(self.dataset.benchmark)
-        sizes = {split.name: split.images for split in benchmark.splits} if benchmark else {}
-        return len(self.samples) == sizes.get(self.dataset.split, -1) and not self.sampling
+        dataset = self.dataset
+        return self.share is None and is_whole_split(dataset.benchmark, dataset.split, len(self.samples), self.sampling)
+
+    @property
+    def fixed_notes(self) -> list[str]:
+        """What must be said of the data set and of how the images were chosen, whichever share of them is looked at."""
+        return [*self.dataset.notes, *([self.sampling] if self.sampling else [])]
+
+    def competing(self, names: Mapping[str, str]) -> list[str]:
+        """The ids of the classes of the data set that an image can get, with images or without.
+
+        Args:
+            names: of the candidate classes, by id.
+        """
+        dataset, folded = self.dataset, set(map(fold, names.values()))
+        return [
+            entry.id
+            for entry in dataset.classes
+            if entry.id in (dataset.selected or [entry.id])
+            and (entry.id in names or {fold(entry.id), fold(entry.name)} & folded)
+        ]
 
     def notes(self, images: Sequence[IdentifiedSample], names: Mapping[str, str]) -> list[str]:
         """What must be said of the images: how they were chosen, candidate classes without any, copies."""
-        dataset = self.dataset
-        notes = [*dataset.notes, *([self.sampling] if self.sampling else [])]
-        used, folded = {image.sample.label for image in images}, set(map(fold, names.values()))
-        empty = [
-            entry.id
-            for entry in dataset.classes
-            if entry.id not in used
-            and entry.id in (dataset.selected or [entry.id])
-            and (entry.id in names or {fold(entry.id), fold(entry.name)} & folded)
-        ]
-        if empty:
-            notes.append(
-                f"{counted(len(empty), 'class has', 'classes have')} no image here, such as {empty[0]!r}: they "
-                "compete, and the mean recall is over the others"
-            )
-        return notes + _copies(images)
+        used = {image.sample.label for image in images}
+        known = [(image.id, image.sample.label, image.name) for image in images]
+        return [*self.fixed_notes, *absent_classes_notes(self.competing(names), used), *copies_notes(known)]
 
 
 def open_split(
-    dataset: str | Dataset, limit: int | None, *, stratified: bool, seed: int, truncated: Truncated = "refuse"
+    dataset: str | Dataset,
+    limit: int | None,
+    *,
+    stratified: bool,
+    seed: int,
+    truncated: Truncated = "refuse",
+    shard: ShardSpec | None = None,
 ) -> EvaluationSplit:
     """The images of a data set that are evaluated.
 
@@ -134,6 +161,7 @@ def open_split(
         stratified: whether they are drawn from every class, instead of the first.
         seed: of a stratified sample.
         truncated: what is done with files that end early, see ``load_image``.
+        shard: which share of the images is taken; None for all.
 
     Raises:
         UnknownNameError, UsageError, DatasetError: the data set cannot be used, has no images, or more classes than
@@ -143,15 +171,28 @@ def open_split(
         dataset = open_dataset(dataset)
     if not dataset.samples:
         raise DatasetError(f"the data set {dataset.name} has no images", remedy="Check its folder")
+    samples, sampling = _chosen_samples(dataset, limit, stratified=stratified, seed=seed)
+    share = None
+    if shard is not None:
+        source = SourceDigest()
+        for sample in samples:
+            source.add(sample.name, sample.label)
+        positions = shard.positions(source.images)
+        samples, share = samples[positions.start : positions.stop], shard.share(source.images, source.value)
+    return EvaluationSplit(dataset, samples, sampling, truncated, share)
+
+
+def _chosen_samples(
+    dataset: Dataset, limit: int | None, *, stratified: bool, seed: int
+) -> tuple[Sequence[Sample], str]:
+    """The samples, and how they were chosen; empty for all of them."""
     if limit is None or limit >= len(dataset.samples):
-        return EvaluationSplit(dataset, dataset.samples, truncated=truncated)
+        return dataset.samples, ""
     if stratified:
-        samples, sampling = _stratified_sample(dataset, limit, seed)
-        return EvaluationSplit(dataset, samples, sampling, truncated)
+        return _stratified_sample(dataset, limit, seed)
     classes = len(set(islice(dataset.labels, limit)))
     of_classes = f", of {counted(classes, 'class', 'classes')}" if len(dataset.classes) > 1 else ""
-    sampling = f"the first {limit} of {len(dataset.samples)} images{of_classes}: no random sample"
-    return EvaluationSplit(dataset, dataset.samples[:limit], sampling, truncated)
+    return dataset.samples[:limit], f"the first {limit} of {len(dataset.samples)} images{of_classes}: no random sample"
 
 
 def _stratified_sample(dataset: Dataset, limit: int, seed: int) -> tuple[list[Sample], str]:
@@ -219,29 +260,6 @@ def quotas(sizes: dict[str, int], limit: int) -> dict[str, int]:
         best = max(candidates, key=lambda label: (step * (shares[label] - counts[label]), label))
         counts[best] += step
     return counts
-
-
-def _benchmarks_by_name() -> dict[str, Benchmark]:
-    """The published data sets."""
-    return {benchmark.name: benchmark for benchmark in BENCHMARKS}
-
-
-def _copies(images: Sequence[IdentifiedSample]) -> list[str]:
-    """Notes on images with the same bytes."""
-    counts = Counter(image.id for image in images)
-    labels: dict[str, dict[str, IdentifiedSample]] = {}
-    for image in images:
-        if counts[image.id] > 1:
-            labels.setdefault(image.id, {}).setdefault(image.sample.label, image)
-    if not labels:
-        return []
-    extra = sum(counts[image_id] - 1 for image_id in labels)
-    notes = [f"{counted(extra, 'image is a copy', 'images are copies')} of another, byte for byte; each counts"]
-    conflict = next((by_label for by_label in labels.values() if len(by_label) > 1), None)
-    if conflict is not None:
-        both = " and ".join(f"{image.name!r} is {label!r}" for label, image in list(conflict.items())[:2])
-        notes.append(f"copies of one image have different labels, so one of them is always wrong: {both}")
-    return notes
 
 
 @dataclass(frozen=True)
@@ -337,14 +355,7 @@ class Evaluation:
 
     def warnings(self) -> list[str]:
         """What the reader must not miss."""
-        methods_by_alarm: dict[str, list[str]] = {}
-        for result in self.results:
-            if result.alarm:
-                methods_by_alarm.setdefault(result.alarm, []).append(result.method)
-        alarms = [f"{', '.join(methods)}: {alarm}" for alarm, methods in methods_by_alarm.items()]
-        off = [check.text(result.top1) for check, result in self._published.checks if check.off]
-        skipped = [f"skipped {image.name}: {image.reason}" for image in self.scored.skipped]
-        return alarms + off + skipped
+        return result_warnings(self.results, self._published, self.scored.skipped)
 
     @property
     def remarks(self) -> tuple[Remark, ...]:
@@ -356,21 +367,33 @@ class Evaluation:
     def notes(self) -> list[str]:
         """What the reader should know."""
         near = [check.text(result.top1) for check, result in self._published.checks if not check.off]
-        images = self.job.split.notes(self.scored.images, self.label_space.names)
+        split = self.job.split
         return [
+            *([split.share.note] if split.share is not None else []),
             *map(str, self.remarks),
-            *images,
-            *self._small_images(),
+            *split.notes(self.scored.images, self.label_space.names),
+            *self.image_sizes.notes(),
+            *self.plan_notes,
+            *near,
+            *self._published.notes,
+            *self.run_notes,
+        ]
+
+    @property
+    def plan_notes(self) -> list[str]:
+        """What must be said of classes, methods and views, whichever share of the images is looked at."""
+        return [
             *map(str, self.label_space.labels.remarks),
             *self._classes_without_data(),
             *self.plan.notes,
             *self._fixed_views(),
             *self._shared_views(),
-            *near,
-            *self._published.notes,
-            *self.stages.models.notes,
-            *plugin_notes(),
         ]
+
+    @property
+    def run_notes(self) -> list[str]:
+        """What must be said of the model and of plugins, as they were in this process."""
+        return [*self.stages.models.notes, *plugin_notes()]
 
     def _fixed_views(self) -> list[str]:
         """A note on methods of an adaptive run that looked at all of their views."""
@@ -389,30 +412,19 @@ class Evaluation:
             f"image{seconds}"
         ]
 
-    def _small_images(self) -> list[str]:
-        """A note on images that have fewer pixels than the model's input, whose crops have hardly any."""
+    @property
+    def image_sizes(self) -> ImageSizes:
+        """How many images have fewer pixels than the model's input."""
         cropping = [
             method.name for method in self.plan.methods if {"box", "random"} & {view.kind for view in method.views}
         ]
         if not cropping or not self.scored.facts:
-            return []
+            return ImageSizes(len(self.scored.facts), 0, 0, 0, ())
         facts = self.stages.models.facts
         sizes = [(image.width, image.height) for image in self.scored.facts]
         tiny = sum(map(facts.geometry.is_tiny, sizes))
         small = sum(min(size) < facts.input_size for size in sizes) - tiny
-        total, methods = counted(len(sizes), "image", "images"), ", ".join(cropping)
-        notes = []
-        if tiny:
-            notes.append(
-                f"{tiny} of {total} have a long side below a quarter of the {facts.input_size} pixels that the model "
-                f"sees: for {methods} each crop of them is the full image, since smaller ones would only lose detail"
-            )
-        if small:
-            notes.append(
-                f"{small} of {total} are smaller than the {facts.input_size} pixels that the model sees: their crops "
-                f"are enlarged and may tell less than the full image; compare {methods} with a method without crops"
-            )
-        return notes
+        return ImageSizes(len(sizes), tiny, small, facts.input_size, tuple(cropping))
 
     @cached_property
     def _published(self) -> PublishedComparison:
@@ -425,7 +437,7 @@ class Evaluation:
             model=self.model,
             names=names,
             candidates=[every[position] for position in self.scored.selected] or every,
-            texts={method.name: texts for method, texts in self.plan.methods.items()},
+            texts={method.name: texts.digest for method, texts in self.plan.methods.items()},
         )
         return compare_published(run, self.results)
 
@@ -444,6 +456,25 @@ class Evaluation:
             return []
         count, source = counted(len(extra), "class", "classes"), self.label_space.source
         return [f"the data set lacks {count} of {source}, such as {extra[0]!r}; they compete all the same"]
+
+
+def result_warnings(
+    results: Sequence[MethodResult], published: PublishedComparison, skipped: Sequence[SkippedImage]
+) -> list[str]:
+    """What the reader of results must not miss.
+
+    Args:
+        results: of the first seed, one for each method.
+        published: their comparison with what others report.
+        skipped: the images that were left out.
+    """
+    methods_by_alarm: dict[str, list[str]] = {}
+    for result in results:
+        if result.alarm:
+            methods_by_alarm.setdefault(result.alarm, []).append(result.method)
+    alarms = [f"{', '.join(methods)}: {alarm}" for alarm, methods in methods_by_alarm.items()]
+    off = [check.text(result.top1) for check, result in published.checks if check.off]
+    return [*alarms, *off, *(f"skipped {image.name}: {image.reason}" for image in skipped)]
 
 
 def reseeded(plans: Sequence[MethodPlan]) -> list[MethodPlan]:

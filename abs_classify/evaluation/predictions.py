@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +74,7 @@ class RunPredictions:
         labels: int64 [n], positions of the true classes.
         class_ids, class_names: of the C candidate classes.
         passes: of each method and seed, in the order in which they were computed.
+        share: what else is known of a share of images, see ``ShareParts``; None where these are all images.
     """
 
     images: Sequence[str]
@@ -82,6 +83,7 @@ class RunPredictions:
     class_ids: Sequence[str]
     class_names: Sequence[str]
     passes: Sequence[MethodPredictions] = field(default_factory=list)
+    share: Mapping[str, Any] | None = None
 
     def of(self, method: str) -> list[MethodPredictions]:
         """What a method said with each seed, the first one of the run first; none if it was not run."""
@@ -100,11 +102,13 @@ class RunPredictions:
             arrays[f"{number}.top"] = _narrow(predictions.top)
             arrays[f"{number}.scores"] = predictions.scores.astype(np.float32)
             arrays[f"{number}.ranks"] = _narrow(predictions.ranks)
-        contents = {
+        contents: dict[str, Any] = {
             "classes": [list(pair) for pair in zip(self.class_ids, self.class_names, strict=True)],
             "paths": list(self.paths),
             "passes": [[predictions.method, predictions.seed] for predictions in self.passes],
         }
+        if self.share is not None:
+            contents["share"] = self.share
         metadata = {"format": _FORMAT, "format_version": _FORMAT_VERSION, "contents": canonical_json(contents)}
         # safetensors writes the metadata in the order of a hash table; of one entry there is one order
         data = save(dict(sorted(arrays.items())), {"predictions": canonical_json(metadata)})
@@ -220,7 +224,7 @@ def _decode(data: bytes) -> RunPredictions:
         _decode_pass(arrays, number, str(method), int(seed), len(paths), len(class_ids))
         for number, (method, seed) in enumerate(contents["passes"])
     ]
-    return RunPredictions(images, paths, labels, class_ids, class_names, passes)
+    return RunPredictions(images, paths, labels, class_ids, class_names, passes, contents.get("share"))
 
 
 def _decode_pass(

@@ -13,8 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, cast
 
+from abs_classify.datasets import BENCHMARKS
 from abs_classify.evaluation.metrics import MethodResult, Proportion, ResultPart
-from abs_classify.methods.class_texts import ClassTextInputs, ClassTexts, TemplateEnsemble, read_template_set
+from abs_classify.methods.class_texts import ClassTextInputs, TemplateEnsemble, read_template_set
 from abs_core.canonical import digest
 from abs_core.errors import StorageError
 from abs_core.files import data_folder, storage_errors
@@ -27,6 +28,7 @@ __all__ = [
     "PublishedNumber",
     "class_names_digest",
     "compare_published",
+    "is_whole_split",
     "published_name",
     "published_numbers",
 ]
@@ -130,7 +132,7 @@ class GuardedRun:
         model: the model's name.
         names: class id to class name of all classes that were scored.
         candidates: the names of those that could win.
-        texts: the class texts by the method's name.
+        texts: the digests of the class texts by the method's name.
     """
 
     benchmark: str
@@ -139,7 +141,7 @@ class GuardedRun:
     model: str
     names: Mapping[str, str]
     candidates: Sequence[str]
-    texts: Mapping[str, ClassTexts]
+    texts: Mapping[str, str]
 
     def unlike(self, number: PublishedNumber) -> str:
         """Why a number of the same images and model cannot be compared with this run; empty if it can."""
@@ -148,8 +150,8 @@ class GuardedRun:
         if number.classes != class_names_digest(self.candidates):
             return f"{number} is published with other class names"
         templates = read_template_set(number.templates).templates
-        texts = self.texts.get(number.method)
-        if texts is None or texts.texts != TemplateEnsemble().build(ClassTextInputs(self.names, None, templates)).texts:
+        published = TemplateEnsemble().build(ClassTextInputs(self.names, None, templates))
+        if self.texts.get(number.method) != published.digest:
             return f"{number} is published with the templates {number.templates!r} (--templates {number.templates})"
         return ""
 
@@ -202,6 +204,19 @@ def compare_published(run: GuardedRun, results: Sequence[MethodResult]) -> Publi
     if not checks and (silence or reasons):
         notes.append(f"not compared with published numbers: {silence or '; '.join(reasons.values())}")
     return PublishedComparison(tuple(checks.values()), tuple(notes))
+
+
+def is_whole_split(benchmark: str, split: str, images: int, sampling: str) -> bool:
+    """Whether images are all of a published split, so that published numbers are of the same ones.
+
+    Args:
+        benchmark, split: names of a published data set and its part; empty for other images.
+        images: how many there are.
+        sampling: how they were chosen; empty for all of them.
+    """
+    published = next((entry for entry in BENCHMARKS if entry.name == benchmark), None)
+    sizes = {entry.name: entry.images for entry in published.splits} if published else {}
+    return images == sizes.get(split, -1) and not sampling
 
 
 def _numbers_of(run: GuardedRun) -> tuple[tuple[PublishedNumber, ...], str]:

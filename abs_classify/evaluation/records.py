@@ -24,6 +24,7 @@ from pydantic import Field, JsonValue
 from abs_classify.encoding.samples import SkippedImage
 from abs_classify.evaluation.metrics import MethodResult, PairedComparison, Proportion, ResultPart, SeedSpread
 from abs_classify.evaluation.published import BaselineCheck
+from abs_classify.sharding import SourceShare
 from abs_core.canonical import digest
 from abs_core.errors import ResultError
 
@@ -71,6 +72,14 @@ class RunFacts(ResultPart):
     command: list[str]
     seconds: float
     stage_seconds: dict[str, float]
+
+
+class ShardRun(ResultPart):
+    """One of the runs that a merged result was made of, with the device that the model ran on."""
+
+    run: RunFacts
+    share: SourceShare
+    device: str
 
 
 class RemarkFacts(ResultPart):
@@ -174,6 +183,14 @@ class MethodFacts(ResultPart):
         "and in older files, where it was dataset",
     )
 
+    def with_views(self, mean_views: float, settled_early: float) -> MethodFacts:
+        """The same, of images that looked at another number of views."""
+        assert self.adaptive is not None  # or the number of views is fixed
+        numbers = {"mean_views": round(mean_views, 3), "settled_early": round(settled_early, 6)}
+        adaptive = self.adaptive.model_copy(update=numbers)
+        views = [(str(key["kind"]), int(str(key.get("count", 1)))) for key in self.view_keys]
+        return self.model_copy(update={"adaptive": adaptive, "views": _views_text(views, adaptive)})
+
 
 class PredictionFile(ResultPart):
     """The file with the predictions of each image: its name, in the folder of the result; the digest of its bytes."""
@@ -186,6 +203,8 @@ class Details(ResultPart):
     """What CLIP_benchmark has no key for."""
 
     run: RunFacts
+    share: SourceShare | None = Field(None, description="which images the result is of, where it is not of all")
+    shards: list[ShardRun] = Field([], description="the runs that a merged result was made of, in order of shares")
     data: DataFacts
     classes: ClassFacts
     weights: WeightFacts
@@ -348,6 +367,7 @@ def _shared_details(evaluation: Evaluation, run: Run) -> dict[str, Any]:
             seconds=round(evaluation.seconds, 3),
             stage_seconds=stage_seconds,
         ),
+        "share": evaluation.job.split.share,
         "data": _data_facts(evaluation),
         "classes": ClassFacts(
             source=label_space.source, count=len(label_space.names), digest=label_space.labels.digest
@@ -438,7 +458,7 @@ def _method_facts(evaluation: Evaluation, name: str) -> tuple[MethodFacts, TextF
     key = json.loads(json.dumps(method.key()))
     adaptive = _adaptive_facts(evaluation, method)
     facts = MethodFacts(
-        views=_views_text(method, adaptive),
+        views=_views_text([(view.kind, view.count) for view in method.views], adaptive),
         view_keys=key["views"],
         matcher=key["matcher"],
         stream=method.stream,
@@ -471,19 +491,19 @@ def _adaptive_facts(evaluation: Evaluation, method: Method) -> AdaptiveFacts | N
     )
 
 
-def _views_text(method: Method, adaptive: AdaptiveFacts | None) -> str:
+def _views_text(views: Sequence[tuple[str, int]], adaptive: AdaptiveFacts | None) -> str:
     """``50 crops + 50 windows``, ``7.9 of 50 crops + 50 windows``, or ``7.9 of 50 crops (budget) + 50 windows``."""
     words = {
         **{"whole": "whole", "random": "random crops", "resized": "random resized crops"},
         **{"box": "crops", "window": "windows"},
     }
     parts = []
-    for view in method.views:
-        number, shared = "" if view.kind == "whole" else f"{view.count} ", ""
-        if adaptive is not None and view.kind in adaptive.kinds:
+    for kind, count in views:
+        number, shared = "" if kind == "whole" else f"{count} ", ""
+        if adaptive is not None and kind in adaptive.kinds:
             number = f"{adaptive.mean_views:.1f} of {number}"
             shared = "" if adaptive.budget is None else " (budget)"
-        parts.append(f"{number}{words[view.kind]}{shared}")
+        parts.append(f"{number}{words[kind]}{shared}")
     return " + ".join(parts)
 
 

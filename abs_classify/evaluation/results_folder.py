@@ -27,6 +27,8 @@ __all__ = [
     "read_predictions",
     "read_result",
     "read_results",
+    "write_predictions",
+    "write_result",
 ]
 
 # the bits of a million images are 170 kB, and a run may skip many images; a larger file is no result
@@ -67,12 +69,7 @@ class ResultsFolder:
         Raises:
             StorageError: it cannot be written.
         """
-        value = record.model_dump(mode="json")
-        name = f"{file_stem(record)}_{_slug(record.method)}-{digest(value).removeprefix('sha256:')[:12]}.json"
-        path = self.root / record.details.run.id / name
-        if not publish(path, (json_text(value) + "\n").encode("utf-8")):
-            raise StorageError(f"the result file {str(path)!r} exists already", remedy="Run the evaluation again")
-        return path
+        return write_result(self.root / record.details.run.id, record)
 
     def write_predictions(self, records: Sequence[ResultRecord], predictions: RunPredictions) -> list[ResultRecord]:
         """Keep the predictions that results follow from, in a file beside them.
@@ -87,11 +84,7 @@ class ResultsFolder:
         Raises:
             StorageError: it cannot be written.
         """
-        data = predictions.encode()
-        file_digest = sha256_bytes(data)
-        name = f"{file_stem(records[0])}-{file_digest.removeprefix('sha256:')[:12]}{_PREDICTIONS}"
-        publish(self.root / records[0].details.run.id / name, data)
-        return [record.with_predictions(PredictionFile(name=name, digest=file_digest)) for record in records]
+        return write_predictions(self.root / records[0].details.run.id, records, predictions)
 
     def runs(self) -> list[Path]:
         """The folders of all runs, oldest first."""
@@ -133,6 +126,25 @@ class ResultsFolder:
     def summaries(self) -> list[RunSummary]:
         """What each run holds, oldest first."""
         return [RunSummary.of(run) for run in self.runs()]
+
+
+def write_result(folder: Path, record: ResultRecord) -> Path:
+    """Keep a result in a folder, as ``ResultsFolder.write`` does in that of its run."""
+    value = record.model_dump(mode="json")
+    name = f"{file_stem(record)}_{_slug(record.method)}-{digest(value).removeprefix('sha256:')[:12]}.json"
+    path = folder / name
+    if not publish(path, (json_text(value) + "\n").encode("utf-8")):
+        raise StorageError(f"the result file {str(path)!r} exists already", remedy="Run the evaluation again")
+    return path
+
+
+def write_predictions(folder: Path, records: Sequence[ResultRecord], predictions: RunPredictions) -> list[ResultRecord]:
+    """Keep predictions in a folder, as ``ResultsFolder.write_predictions`` does in that of their run."""
+    data = predictions.encode()
+    file_digest = sha256_bytes(data)
+    name = f"{file_stem(records[0])}-{file_digest.removeprefix('sha256:')[:12]}{_PREDICTIONS}"
+    publish(folder / name, data)
+    return [record.with_predictions(PredictionFile(name=name, digest=file_digest)) for record in records]
 
 
 class StoredResults(list[ResultRecord]):

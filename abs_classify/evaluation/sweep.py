@@ -27,11 +27,13 @@ from abs_classify.evaluation.job import Evaluation, EvaluationJob, RankedPass, o
 from abs_classify.evaluation.predictions import PredictionCollector
 from abs_classify.evaluation.records import ResultRecord, Run, records_of
 from abs_classify.evaluation.results_folder import ResultsFolder
+from abs_classify.evaluation.shares import refuse_unshareable, share_parts
 from abs_classify.evaluation.tables import tables_text
 from abs_classify.methods.table import MethodPlan, StreamOrder, ViewNumber, plan_methods
 from abs_classify.models.deferred import LoadedModel
 from abs_classify.models.store import short_names
 from abs_classify.result_tables import data_frame, html_table
+from abs_classify.sharding import ShardSpec
 from abs_core.descriptions import LabelSpace
 from abs_core.errors import DatasetError, ModelError, UsageError
 from abs_core.labels import LabelSet, from_names
@@ -95,6 +97,7 @@ class SweepOptions:
             ``load_image``.
         stream_order: "shuffled", so that stream methods see the images in another order with each seed, or "dataset",
             in the order in which they are listed, which may tell their classes.
+        shard: which share of the images of each data set is taken; None for all.
     """
 
     methods: Sequence[str | Method]
@@ -108,6 +111,7 @@ class SweepOptions:
     on_error: OnError = "stop"
     truncated: Truncated = "refuse"
     stream_order: StreamOrder = "shuffled"
+    shard: ShardSpec | None = None
 
 
 @dataclass(frozen=True)
@@ -252,6 +256,7 @@ def evaluate(
     on_error: OnError = "stop",
     truncated: Truncated = "refuse",
     stream_order: StreamOrder = "shuffled",
+    shard: ShardSpec | str | None = None,
     attention: str = "auto",
     device: str = "auto",
     dtype: str = "float32",
@@ -274,6 +279,8 @@ def evaluate(
         descriptions, labels: candidate classes with or without descriptions; of each data set where neither is given.
         seeds, seed, limit, stratified, views, templates, control, on_error, truncated, stream_order: see
             ``SweepOptions``.
+        shard: which share of the images is taken: ``"2/8"``, or ``"slurm"`` for the place in a job array. Results of
+            all shares, kept with ``results``, are put together by ``merge_results``.
         attention, device, dtype, batch_size, runtime: see ``ModelSettings``; a model that is loaded stays as it is.
         threads: of torch, in the whole process.
         weights: models that were imported.
@@ -285,8 +292,9 @@ def evaluate(
         AbsError: what is named cannot be used, or an image cannot be read; results that are there are kept.
     """
     options = SweepOptions(
-        _as_list(methods), views, templates, control, limit, stratified, seed, seeds, on_error, truncated, stream_order
-    )
+        _as_list(methods), views, templates, control, limit, stratified, seed, seeds, on_error, truncated, stream_order,
+        None if shard is None else ShardSpec.of(shard),
+    )  # fmt: skip
     named = _by_name(models)
     sweep = plan_sweep(_as_list(datasets), list(named), as_label_spaces(descriptions, labels), options)
     keeper = _Keeper(None if results is None else ResultsFolder(Path(results)), Run.now(command), observer)
@@ -348,6 +356,7 @@ def plan_sweep(
             stratified=options.stratified,
             seed=options.seed,
             truncated=options.truncated,
+            shard=options.shard,
         )
         for dataset in _each_once(datasets)
     ]
@@ -368,7 +377,10 @@ def plan_sweep(
                 raise DatasetError(error.message, remedy=remedy) from error
             left_out.append(error.message)
             continue
-        jobs.append(EvaluationJob(split, label_space, positions, _plans(label_space, options)))
+        plans = _plans(label_space, options)
+        if options.shard is not None:
+            refuse_unshareable(plans)
+        jobs.append(EvaluationJob(split, label_space, positions, plans))
     if not jobs:
         raise UsageError(f"no bundle fits any data set: {left_out[0]}", remedy="Use a bundle for these classes")
     return Sweep(list(dict.fromkeys(models)), jobs, options.on_error, left_out)
@@ -484,7 +496,10 @@ class _Keeper:
         """Keep the results of an evaluation."""
         records = records_of(evaluation, self._run)
         if self._folder is not None:
-            records = self._folder.write_predictions(records, self._collector.take())
+            predictions = self._collector.take()
+            if evaluation.job.split.share is not None:
+                predictions = replace(predictions, share=share_parts(evaluation).model_dump(mode="json"))
+            records = self._folder.write_predictions(records, predictions)
             for record in records:
                 self._folder.write(record)
         self.records += records

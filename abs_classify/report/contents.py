@@ -531,7 +531,12 @@ class EvaluationFiles(EvaluationObserver, AbstractContextManager["EvaluationFile
 
 
 def _check_calibrated(sweep: Sweep) -> None:
-    """Raise UsageError where a sweep gives no calibration: it is adaptive, or has no method that could be."""
+    """Raise UsageError where a sweep gives no calibration: it is adaptive, of a share, or has no method for it."""
+    if any(job.split.share is not None for job in sweep.jobs):
+        raise UsageError(
+            "a calibration is made of all images of a data set, and these are a share of them",
+            remedy="Leave out --shard with --save-calibration",
+        )
     if any(plan.adaptive is not None for job in sweep.jobs for plan in job.plans):
         raise UsageError(
             "a calibration is made of runs with all views, and these are adaptive",

@@ -25,6 +25,7 @@ from abs_cli.options import (
     choose_label_space,
     compute_options,
     open_feature_store,
+    shard_option,
     truncated_option,
     views_options,
 )
@@ -130,6 +131,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
     help="Stop at an image that cannot be read, and at a bundle that does not fit a data set; or skip and name it.",
 )
 @truncated_option
+@shard_option
 @click.option(
     "--stream-order",
     type=click.Choice(["shuffled", "dataset"]),

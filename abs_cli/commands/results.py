@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -198,6 +199,39 @@ def plot(home: Home, names: tuple[str, ...], results: Path | None, out: Path, ba
 
     for path in write_figures(ResultsFolder(results or home.results).read(names), out, base=base):
         note(f"figure: {path}")
+
+
+@command.command("merge")
+@click.argument("places", nargs=-1, required=True, metavar="RUN|DIR...", shell_complete=complete_run)
+@_RESULTS
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="New folder for the merged results.  [default: a run of its own in the results folder]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result records as JSON.")
+@click.pass_obj
+def merge(home: Home, places: tuple[str, ...], results: Path | None, out: Path | None, as_json: bool) -> None:
+    """Put the results of all shares of an evaluation (`abs eval --shard`) together.
+
+    The records are those that one run over all images would have written; everything is computed anew from the
+    predictions of each image. A share that is missing, appears twice, or is of another run than the others is refused.
+    Of a folder that was given as --results, the newest run counts.
+
+    \b
+    abs results merge shares/1 shares/2 shares/3 --out merged
+    """
+    from abs_classify.evaluation.result_merging import merge_results
+    from abs_classify.evaluation.tables import tables_text
+
+    records = merge_results(places, out, results=results or home.results, command=sys.argv)
+    if as_json:
+        click.echo(json_text({"results": [record.model_dump(mode="json") for record in records]}))
+    else:
+        click.echo(tables_text(records))
+    note(f"results: {counted(len(records), 'file', 'files')} in {next(iter(records.folders.values()))}")
 
 
 @command.command("compare")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from abs_core.errors import UsageError
-from abs_core.files import lock_file, storage_errors
+from abs_core.files import new_folder, rename_folder, storage_errors
 from abs_core.text import json_text
 
 __all__ = ["new_export_folder", "validate_place"]
@@ -74,35 +73,17 @@ def new_export_folder(target: Path, description: Mapping[str, Any]) -> Iterator[
     Raises:
         StorageError: it cannot be written.
     """
-    with storage_errors(target, "write"):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(target)
-        part = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:80]}.", suffix=".part"))
-        lock = (part / _LOCK).open("wb")
-    try:
-        with lock:
-            lock_file(lock, wait=False)
-            yield part
-            with storage_errors(target, "write"):
-                text = json_text({"format": _KIND, "format_version": _VERSION, **description}) + "\n"
-                (part / _EXPORT).write_text(text, encoding="utf-8")
+    with new_folder(target, _rename) as part:
+        yield part
         with storage_errors(target, "write"):
-            (part / _LOCK).unlink()
-            # mkdtemp makes folders private
-            part.chmod(target.parent.stat().st_mode & 0o777)
-            _rename(part, target)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+            text = json_text({"format": _KIND, "format_version": _VERSION, **description}) + "\n"
+            (part / _EXPORT).write_text(text, encoding="utf-8")
 
 
 def _rename(part: Path, target: Path) -> None:
     """Let the new folder take the name; if that fails, the old one keeps it."""
     if not _is_export(target):
-        # on Windows no folder can be renamed to one that is there, empty or not
-        with suppress(FileNotFoundError):
-            target.rmdir()
-        part.rename(target)
+        rename_folder(part, target)
         return
     old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:80]}.", suffix=".part"))
     target.rename(old / target.name)
@@ -113,15 +94,3 @@ def _rename(part: Path, target: Path) -> None:
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _remove_abandoned(target: Path) -> None:
-    """Remove what killed exports left; what another process is writing is locked, and stays."""
-    pattern = re.compile(re.escape(f".{target.name[:80]}.") + r"[a-z0-9_]{8}\.part")
-    for folder in target.parent.iterdir():
-        if pattern.fullmatch(folder.name):
-            with suppress(OSError):
-                with (folder / _LOCK).open("r+b") as lock:
-                    is_abandoned = lock_file(lock, wait=False)
-                if is_abandoned:
-                    shutil.rmtree(folder)

@@ -172,7 +172,7 @@ def compare(
     labels = labels or shipped_label_set("dtd")
     descriptions = {class_id: [Description("It is so.")] for class_id in labels.ids}
     plan = plan_methods(methods, LabelSpace(labels, descriptions, "here"), None, templates, None, 0)
-    texts = {method.name: texts for method, texts in plan.methods.items()}
+    texts = {method.name: texts.digest for method, texts in plan.methods.items()}
     names = labels.names
     run = GuardedRun(benchmark, split, whole, model, names, list(names.values()), texts)
     return compare_published(run, [result(right, 1880, method) for method in methods])
