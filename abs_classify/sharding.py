@@ -65,8 +65,8 @@ class ShardSpec:
         return cls(int(form[1]), int(form[2]))
 
     @classmethod
-    def of(cls, shard: ShardSpec | str) -> ShardSpec:
-        """The share that a caller names, as a value or as text."""
+    def of(cls, shard: ShardSpec | str | None) -> ShardSpec | None:
+        """The share that a caller names, as a value or as text; None for all images."""
         return cls.parse(shard) if isinstance(shard, str) else shard
 
     def positions(self, images: int) -> range:

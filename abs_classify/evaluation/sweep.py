@@ -97,7 +97,8 @@ class SweepOptions:
             ``load_image``.
         stream_order: "shuffled", so that stream methods see the images in another order with each seed, or "dataset",
             in the order in which they are listed, which may tell their classes.
-        shard: which share of the images of each data set is taken; None for all.
+        shard: which share of the images of each data set is taken, ``2/8`` as text, or ``slurm`` for the place of the
+            process in a job array; None for all. ``merge_results`` puts the results of all shares together.
     """
 
     methods: Sequence[str | Method]
@@ -277,10 +278,8 @@ def evaluate(
     Args:
         datasets, models, methods: see ``open_dataset``, ``available_models`` and ``METHODS``; all are crossed.
         descriptions, labels: candidate classes with or without descriptions; of each data set where neither is given.
-        seeds, seed, limit, stratified, views, templates, control, on_error, truncated, stream_order: see
-            ``SweepOptions``.
-        shard: which share of the images is taken: ``"2/8"``, or ``"slurm"`` for the place in a job array. Results of
-            all shares, kept with ``results``, are put together by ``merge_results``.
+        seeds, seed, limit, stratified, views, templates, control, on_error, truncated, stream_order,
+            shard: see ``SweepOptions``.
         attention, device, dtype, batch_size, runtime: see ``ModelSettings``; a model that is loaded stays as it is.
         threads: of torch, in the whole process.
         weights: models that were imported.
@@ -293,7 +292,7 @@ def evaluate(
     """
     options = SweepOptions(
         _as_list(methods), views, templates, control, limit, stratified, seed, seeds, on_error, truncated, stream_order,
-        None if shard is None else ShardSpec.of(shard),
+        ShardSpec.of(shard),
     )  # fmt: skip
     named = _by_name(models)
     sweep = plan_sweep(_as_list(datasets), list(named), as_label_spaces(descriptions, labels), options)

@@ -119,7 +119,7 @@ def test_what_does_not_belong_together_is_refused(bench: Bench, seven: Path, tmp
         ([shares[0], halves[1]], r"is share 2/2, and '.*' is share 1/3: one source was cut in two ways"),
         ([shares[0], methods, shares[2]], r"is of the methods clip-e, and '.*' of clip"),
         ([*shares[:2], longer], r"another list of images than .* \(8 images, not 7\): .*Run abs eval --shard 3/3"),
-        ([shares[0], space, shares[2]], r"differs from '.*' in the candidate classes: .*'count': 8"),
+        ([shares[0], space, shares[2]], r"differs from '.*' in the candidate classes"),
         ([shares[0], whole], r"is no result of a share"),
     ):  # fmt: skip
         with pytest.raises(ResultError, match=words):
