@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from abs_classify.evaluation.attribution_run import AttributionResults, attribute_gain
     from abs_classify.evaluation.bundle_comparison import BundleComparison, compare_bundles
     from abs_classify.evaluation.bundle_scoring import score_bundle
+    from abs_classify.evaluation.class_accuracy import ClassTable, class_table
     from abs_classify.evaluation.comparison import compare
     from abs_classify.evaluation.confusions import ImageJudge
+    from abs_classify.evaluation.figures import write_figures
+    from abs_classify.evaluation.paper_table import ResultTable, result_table
     from abs_classify.evaluation.result_merging import merge_results
     from abs_classify.evaluation.sweep import EvaluationObserver, EvaluationResults, evaluate
     from abs_classify.explanation import Explanation, RankedClass
@@ -37,6 +40,7 @@ __all__ = [
     "AdaptiveViews",
     "AttributionResults",
     "BundleComparison",
+    "ClassTable",
     "Classifier",
     "Description",
     "EncodedBatches",
@@ -51,10 +55,12 @@ __all__ = [
     "Prediction",
     "Predictions",
     "RankedClass",
+    "ResultTable",
     "TokenGrid",
     "WrappedModel",
     "attribute_gain",
     "available_models",
+    "class_table",
     "compare",
     "compare_bundles",
     "encode",
@@ -70,8 +76,10 @@ __all__ = [
     "register",
     "register_dataset",
     "register_model",
+    "result_table",
     "score_bundle",
     "wrap",
+    "write_figures",
 ]
 
 _MODULES = {
@@ -79,6 +87,7 @@ _MODULES = {
     "AdaptiveViews": "abs_classify.methods.adaptive",
     "AttributionResults": "abs_classify.evaluation.attribution_run",
     "BundleComparison": "abs_classify.evaluation.bundle_comparison",
+    "ClassTable": "abs_classify.evaluation.class_accuracy",
     "Classifier": "abs_classify.classifier",
     "Description": "abs_core.descriptions",
     "EncodedBatches": "abs_classify.features",
@@ -93,10 +102,12 @@ _MODULES = {
     "Prediction": "abs_classify.classifier",
     "Predictions": "abs_classify.classifier",
     "RankedClass": "abs_classify.explanation",
+    "ResultTable": "abs_classify.evaluation.paper_table",
     "TokenGrid": "abs_classify.models.wrapped",
     "WrappedModel": "abs_classify.models.wrapped",
     "attribute_gain": "abs_classify.evaluation.attribution_run",
     "available_models": "abs_classify.models.registry",
+    "class_table": "abs_classify.evaluation.class_accuracy",
     "compare": "abs_classify.evaluation.comparison",
     "compare_bundles": "abs_classify.evaluation.bundle_comparison",
     "encode": "abs_classify.features",
@@ -112,8 +123,10 @@ _MODULES = {
     "register": "abs_classify.methods.table",
     "register_dataset": "abs_classify.datasets.registry",
     "register_model": "abs_classify.models.registered",
+    "result_table": "abs_classify.evaluation.paper_table",
     "score_bundle": "abs_classify.evaluation.bundle_scoring",
     "wrap": "abs_classify.models.wrapped",
+    "write_figures": "abs_classify.evaluation.figures",
 }
 
 

@@ -41,12 +41,12 @@ from abs_classify.methods.phrases import readable
 from abs_classify.methods.table import ViewNumber, plan_methods
 from abs_classify.models.deferred import DeferredModel, LoadedModel, model_notes
 from abs_classify.plugins import plugin_notes
-from abs_classify.result_tables import data_frame, html_table
 from abs_core.descriptions import Description, LabelSpace
 from abs_core.errors import ImageError, UnknownNameError, UsageError
 from abs_core.labels import ClassLabel, LabelSet
 from abs_core.progress import Advance, Progress, no_progress
 from abs_core.remarks import Remark, RemarkCounter
+from abs_core.result_tables import data_frame, html_table
 
 if TYPE_CHECKING:
     from abs_classify.encoding.ranking import MethodRanking, ScoredShard

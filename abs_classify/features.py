@@ -52,6 +52,7 @@ from abs_core.errors import ImageError, UnknownNameError, UsageError
 from abs_core.extras import DISTRIBUTION, installed_version
 from abs_core.progress import Advance, Progress, no_progress
 from abs_core.remarks import Remark, RemarkCounter
+from abs_core.text import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,6 +109,12 @@ class EncodedSet:
     remarks: Sequence[Remark]
     notes: Sequence[str]
     work: WorkCounts
+
+    def __repr__(self) -> str:
+        images = counted(len(self.ids), "image", "images")
+        classes = "" if self.classes is None else f", {counted(len(self.classes.features), 'class row', 'class rows')}"
+        shape = " x ".join(map(str, self.features.shape))
+        return f"<EncodedSet: {images}{classes}, features {shape} of {self.info['model']!r}>"
 
     def save(self, path: Path | str) -> SavedFeatures:
         """Write a ``.parquet``, ``.npz`` or ``.safetensors`` file, as ``EncodedBatches.save`` does."""

@@ -20,6 +20,7 @@ from abs_core.descriptions import Description, LabelSpace, top_by_weight
 from abs_core.errors import DatasetError, ImageError, UsageError
 from abs_core.progress import Progress, no_progress
 from abs_core.remarks import Remark, RemarkCounter
+from abs_core.text import counted
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +55,10 @@ class DescriptionUsage:
     parameters: Mapping[str, Any]
     work: WorkCounts
     remarks: Sequence[Remark] = ()
+
+    def __repr__(self) -> str:
+        texts, images = counted(len(self.weights), "text", "texts"), counted(len(self.image_ids), "image", "images")
+        return f"<DescriptionUsage: {texts}, {images}, {counted(len(self.skipped), 'image', 'images')} skipped>"
 
 
 def measure_usage(

@@ -12,20 +12,39 @@ import math
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from abs_core.canonical import canonical_json
 from abs_core.errors import BundleError, StorageError, UsageError
 from abs_core.files import atomic_write, storage_errors
-from abs_core.text import printable, quoted, validation_message
+from abs_core.result_tables import data_frame, html_table
+from abs_core.text import counted, printable, quoted, validation_message
 
 __all__ = ["BundleScores", "ClassScore", "ExampleImage", "Interval", "NetGain", "PulledImages", "SentenceScore"]
 
 _MAX_FILE_BYTES = 1 << 30
 _MAX_TEXT = 4000
 _MAX_THUMBNAIL = 64 * 1024
+
+# sentences that a notebook shows
+_SHOWN = 10
+
+_COLUMNS = (
+    "class",
+    "name",
+    "text",
+    "gain",
+    "gain_low",
+    "gain_high",
+    "won",
+    "lost",
+    "margin",
+    "changed",
+    "usage",
+    "is_only",
+)
 
 _PINNED = re.compile(r"#sha256:([0-9a-f]{16})[0-9a-f]{48}$")
 
@@ -197,6 +216,59 @@ class BundleScores(_Part):
         if last >= len(self.examples):
             raise ValueError(f"there is no example {last}")
         return self
+
+    def __repr__(self) -> str:
+        images = counted(self.images, "image", "images")
+        right = "" if self.right is None else f", {self.right} right"
+        what = counted(len(self.sentences), "sentence", "sentences")
+        return f"<BundleScores: {what} of {self.bundle!r} on {images}{right}>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def _repr_html_(self) -> str:
+        """The sentences that cost most and those that win most; without true classes, those that are used most."""
+        rows = self._rows()
+        if self.has_truth:
+            rows = sorted((row for row in rows if row["gain"] is not None), key=lambda row: float(row["gain"]))
+            shown = rows if len(rows) <= 2 * _SHOWN else [*rows[:_SHOWN], *rows[-_SHOWN:]]
+            columns: tuple[str, ...] = ("name", "text", "gain", "gain_low", "gain_high", "usage")
+        else:
+            shown = sorted(rows, key=lambda row: -float(row["usage"]))[: 2 * _SHOWN]
+            columns = ("name", "text", "usage", "changed")
+        cells = [
+            [f"{row[name]:.4g}" if isinstance(row[name], float) else row[name] for name in columns] for row in shown
+        ]
+        of = f", {len(shown)} of {len(rows)} sentences" if len(shown) < len(rows) else ""
+        return html_table(f"{self.bundle} on {self.source}{of}", columns, cells)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, as its file has them."""
+        return self.model_dump(mode="json")
+
+    def to_pandas(self) -> Any:
+        """A pandas ``DataFrame``: a row for each sentence; gains in points of top-1, with their 95 % interval.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        return data_frame(self._rows(), _COLUMNS)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        names = {score.class_id: score.name for score in self.classes}
+        rows = []
+        for score in self.sentences:
+            gain = score.gain
+            of_gain = (
+                (None,) * 5 if gain is None
+                else (gain.points, gain.interval.low, gain.interval.high, gain.won, gain.lost)
+            )  # fmt: skip
+            values = (
+                score.class_id, names.get(score.class_id, score.class_id), score.text, *of_gain, score.margin,
+                score.changed, score.usage, score.is_only,
+            )  # fmt: skip
+            rows.append(dict(zip(_COLUMNS, values, strict=True)))
+        return rows
 
     @cached_property
     def by_sentence(self) -> dict[tuple[str, str], SentenceScore]:

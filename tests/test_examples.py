@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -38,9 +39,17 @@ def images() -> Path:
 def test_every_example_is_run_here_and_named_on_the_page() -> None:
     page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     tests = Path(__file__).read_text(encoding="utf-8")
-    names = sorted(path.name for path in EXAMPLES.glob("*.py"))
-    assert len(names) == 6
-    assert [name for name in names if f"({name})" not in page or f'run("{name}"' not in tests] == []
+    names = sorted(path.name for path in [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.ipynb")])
+    assert len(names) == 7
+    assert [name for name in names if f"({name})" not in page or f'"{name}"' not in tests] == []
+
+
+def test_the_notebook_holds_no_outputs() -> None:
+    notebook = json.loads((EXAMPLES / "own_method.ipynb").read_text(encoding="utf-8"))
+    assert notebook["metadata"].keys() == {"kernelspec", "language_info"}
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert len(cells) > 5
+    assert [cell["id"] for cell in cells if cell["outputs"] or cell["execution_count"] or cell["metadata"]] == []
 
 
 @pytest.mark.slow
@@ -63,6 +72,39 @@ def test_own_method(tmp_path: Path) -> None:
     text = "\n".join(run("own_method.py", tmp_path))
     assert "top-1 % [95 %]" in text
     assert "median" in text
+
+
+@pytest.mark.slow
+def test_every_cell_of_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("PYTHONPATH", str(EXAMPLES.parent))
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "MPLCONFIGDIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    notebook = nbformat.read(EXAMPLES / "own_method.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = [
+        {kind: str(data) for output in cell.outputs for kind, data in output.get("data", {}).items()}
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+    ]
+    errors = [output.text for cell in notebook.cells for output in cell.get("outputs", []) if output.get("name")]
+    assert not errors, errors  # no warning, nothing printed
+    parameters, photos, results, table, frame, classes, prediction, figure, names = shown
+    assert "share" in parameters["text/plain"]
+    assert "6 images, 48 classes" in photos["text/plain"]
+    for value in (results, table, frame):
+        for method in ("clip", "abs(views=10)", "best-views", "best-views(share=0.2)"):
+            assert method in value["text/html"]
+    assert "minus clip" in table["text/html"]
+    assert "motorcycle" in classes["text/html"]
+    assert "why cat, not " in prediction["text/html"]
+    assert figure["image/png"]
+    assert "accuracy.pdf" in names["text/plain"]
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from abs_core.errors import DatasetError, ImageError, LabelError, UsageError
 from abs_core.files import open_regular
 from abs_core.labels import ClassLabel, LabelSet, compact, read_labels, shipped_label_set, shipped_label_sets
 from abs_core.remarks import Remark
-from abs_core.text import quoted
+from abs_core.text import counted, quoted
 
 __all__ = [
     "ByteSource",
@@ -108,6 +108,10 @@ class Dataset:
     selected: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     remarks: tuple[Remark, ...] = ()
+
+    def __repr__(self) -> str:
+        images = counted(len(self.samples), "image", "images")
+        return f"<Dataset {self.name!r}: {images}, {counted(len(self.classes), 'class', 'classes')}>"
 
     @property
     def labels(self) -> Iterator[str]:

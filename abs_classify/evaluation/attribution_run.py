@@ -34,6 +34,7 @@ from abs_classify.methods.table import Method, MethodPlan, get_method, with_view
 from abs_classify.methods.views import GuidedViews, ViewSource
 from abs_core.errors import DatasetError, UsageError
 from abs_core.progress import Progress, no_progress
+from abs_core.result_tables import data_frame
 from abs_core.text import counted
 
 if TYPE_CHECKING:
@@ -83,6 +84,26 @@ class AttributionResults:
         from abs_classify.evaluation.attribution_tables import attribution_text
 
         return attribution_text(self)
+
+    def __repr__(self) -> str:
+        from abs_classify.evaluation.attribution_tables import attribution_verdict
+
+        return f"<AttributionResults of {self.method!r}: {attribution_verdict(self.attribution)}>"
+
+    def _repr_html_(self) -> str:
+        from abs_classify.evaluation.attribution_tables import attribution_html
+
+        return attribution_html(self)
+
+    def to_pandas(self) -> Any:
+        """A pandas ``DataFrame``: top-1 of each combination, and of each control, as shares with 95 % intervals.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        from abs_classify.evaluation.attribution_tables import attribution_rows
+
+        return data_frame(attribution_rows(self.attribution), ("views", "texts", "matching", "top1", "low", "high"))
 
     def to_markdown(self) -> str:
         """The same tables as Markdown; ends with a line feed."""

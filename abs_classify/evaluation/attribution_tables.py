@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING, Any
 from abs_classify.evaluation.attribution import FACTORS
 from abs_classify.evaluation.markup import markdown_cell, markdown_table
 from abs_classify.evaluation.tables import NO_DIFFERENCE, aligned, p_value_text
+from abs_core.result_tables import html_table
 from abs_core.text import counted, printable
 
 if TYPE_CHECKING:
     from abs_classify.evaluation.attribution import AttributionCell, ContrastEstimate, GainAttribution
     from abs_classify.evaluation.attribution_run import AttributionResults
 
-__all__ = ["attribution_markdown", "attribution_text", "attribution_value"]
+__all__ = [
+    "attribution_html",
+    "attribution_markdown",
+    "attribution_rows",
+    "attribution_text",
+    "attribution_value",
+    "attribution_verdict",
+]
 
 _MARK = "~"
 
@@ -44,7 +52,7 @@ class _Section:
 def attribution_text(results: AttributionResults) -> str:
     """Tables and lines for a terminal."""
     lines = [printable(f"{name} {value}") for name, value in _facts(results)]
-    lines += ["", _verdict(results.attribution)]
+    lines += ["", attribution_verdict(results.attribution)]
     for section in _sections(results.attribution):
         lines += ["", f"{section.title}:", *aligned(section.header, section.body, section.names), *section.notes]
     remarks = [text if text.startswith("warning: ") else f"note: {text}" for text in _remarks(results)]
@@ -53,7 +61,7 @@ def attribution_text(results: AttributionResults) -> str:
 
 def attribution_markdown(results: AttributionResults) -> str:
     """The same tables in Markdown; ends with a line feed."""
-    lines = ["## Where the gain comes from", "", f"**{_verdict(results.attribution)}**", ""]
+    lines = ["## Where the gain comes from", "", f"**{attribution_verdict(results.attribution)}**", ""]
     lines += [f"- {name}: {markdown_cell(value, _TEXT)}" for name, value in _facts(results)]
     for section in _sections(results.attribution):
         body = [[cell.replace(f" {_MARK}", " (n.s.)").strip() for cell in row] for row in section.body]
@@ -64,6 +72,19 @@ def attribution_markdown(results: AttributionResults) -> str:
     return "\n".join([*lines, ""])
 
 
+def attribution_html(results: AttributionResults) -> str:
+    """The same tables for a notebook, without their notes."""
+    verdict = html_table(attribution_verdict(results.attribution), ("run", ""), _facts(results))
+    tables = (html_table(section.title, section.header, section.body) for section in _sections(results.attribution))
+    return verdict + "".join(tables)
+
+
+def attribution_rows(attribution: GainAttribution) -> list[dict[str, Any]]:
+    """A row for each combination, and for each control in place of the descriptions, as columns of a data frame."""
+    controls = (entry.cell for entry in attribution.controls)
+    return [dataclasses.asdict(cell) for cell in (*attribution.cells, *controls)]
+
+
 def attribution_value(results: AttributionResults) -> dict[str, Any]:
     """JSON values with all digits; shares of images, not percentage points."""
     attribution = results.attribution
@@ -72,7 +93,7 @@ def attribution_value(results: AttributionResults) -> dict[str, Any]:
         "bundle": results.source,
         "images": attribution.images,
         "seeds": list(results.seeds),
-        "verdict": _verdict(attribution),
+        "verdict": attribution_verdict(attribution),
         "cells": [dataclasses.asdict(cell) for cell in attribution.cells],
         "total": _value(attribution.total),
         "smallest_visible_total": attribution.visible,
@@ -118,7 +139,7 @@ def _facts(results: AttributionResults) -> Iterator[tuple[str, str]]:
     yield "method", f"{results.method}: {details.method.views}; model {details.weights.name}, {word} {seeds}"
 
 
-def _verdict(attribution: GainAttribution) -> str:
+def attribution_verdict(attribution: GainAttribution) -> str:
     """A sentence that says what may be claimed."""
     total = attribution.total
     gain = f"guided views, descriptions and soft matching together: {_difference(total)} points of top-1"

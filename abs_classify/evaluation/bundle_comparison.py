@@ -42,6 +42,7 @@ from abs_classify.methods.table import Method, get_method
 from abs_core.descriptions import Description, LabelSpace
 from abs_core.errors import DatasetError, UsageError
 from abs_core.progress import Progress, no_progress
+from abs_core.result_tables import data_frame, html_table
 from abs_core.text import counted
 
 if TYPE_CHECKING:
@@ -138,6 +139,23 @@ class SentenceComparison:
     is_only: bool
 
 
+# of the data frame and the table of a notebook
+_COLUMNS = (
+    "class",
+    "name",
+    "added",
+    "removed",
+    "edited",
+    "images",
+    "won",
+    "lost",
+    "points",
+    "low",
+    "high",
+    "p_value",
+)
+
+
 @dataclass(frozen=True)
 class BundleComparison:
     """What the change from one version of a bundle to another wins and loses.
@@ -181,6 +199,33 @@ class BundleComparison:
         from abs_classify.evaluation.comparison_summary import summary_text
 
         return summary_text(self)
+
+    def __repr__(self) -> str:
+        return f"<BundleComparison: {self.verdict}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [f"{value:.4g}" if isinstance(value, float) else value for value in row.values()] for row in self._rows()
+        ]
+        return html_table(f"{self.old} to {self.new}: {self.verdict}", _COLUMNS, rows)
+
+    def to_pandas(self) -> Any:
+        """A pandas ``DataFrame``: a row for each class; gains in points of top-1 on its images, with 95 % intervals.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        return data_frame(self._rows(), _COLUMNS)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        from abs_classify.evaluation.comparison_summary import class_value
+
+        rows = []
+        for entry in self.classes:
+            value = class_value(entry)
+            value |= value["gain"] or {}
+            rows.append({name: value.get(name) for name in _COLUMNS})
+        return rows
 
     def to_markdown(self) -> str:
         """A summary for a merge request."""

@@ -7,7 +7,7 @@ means over them; intervals are over images.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,15 @@ from numpy.typing import NDArray
 
 from abs_classify.evaluation.paired_tests import MODELS, PairedTest, align_draws, corrected_p_values
 from abs_classify.evaluation.predictions import MethodPredictions, RunPredictions
+from abs_classify.evaluation.records import ResultRecord
+from abs_classify.evaluation.results_folder import PredictionReader
 from abs_classify.evaluation.significance import wilson
-from abs_core.errors import UnknownNameError
+from abs_core.errors import UnknownNameError, UsageError
+from abs_core.result_tables import data_frame, html_table
+from abs_core.text import counted
+
+# classes and pairs that a notebook shows
+_SHOWN = 20
 
 __all__ = [
     "ClassAccuracy",
@@ -28,6 +35,7 @@ __all__ = [
     "class_table",
     "confusion_matrix",
     "gains_model",
+    "predictions_of",
 ]
 
 
@@ -140,17 +148,70 @@ class ClassTable:
     classes: Sequence[ClassAccuracy]
     confused: Sequence[ConfusedPair]
 
+    def __repr__(self) -> str:
+        classes, images = counted(len(self.classes), "class", "classes"), counted(self.images, "image", "images")
+        return f"<ClassTable of {self.method!r}: {classes}, {images}>"
+
+    def _repr_html_(self) -> str:
+        worst = sorted(self.classes, key=lambda entry: (entry.accuracy, -entry.images))[:_SHOWN]
+        of = f", the {_SHOWN} least accurate of {len(self.classes)} classes" if len(self.classes) > _SHOWN else ""
+        classes = [
+            (entry.class_name, entry.images, f"{entry.accuracy:.4f}", f"{entry.low:.4f}", f"{entry.high:.4f}")
+            for entry in worst
+        ]
+        pairs = [(pair.truth, pair.predicted, f"{pair.images:.4g}") for pair in self.confused[:_SHOWN]]
+        return html_table(f"{self.method}{of}", ("class", "images", "accuracy", "low", "high"), classes) + (
+            html_table("most confused", ("class", "taken for", "images"), pairs) if pairs else ""
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
         return asdict(self)
 
+    def to_pandas(self) -> Any:
+        """A pandas ``DataFrame``: a row for each class with images.
 
-def class_table(predictions: RunPredictions, method: str) -> ClassTable:
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        return data_frame(map(asdict, self.classes), [field.name for field in fields(ClassAccuracy)])
+
+
+def predictions_of(results: RunPredictions | Sequence[ResultRecord]) -> RunPredictions:
+    """What the methods of an evaluation said of each image.
+
+    Args:
+        results: of one data set, model and label space, as ``evaluate(..., results=FOLDER)`` returned them; or the
+            predictions themselves.
+
+    Raises:
+        UsageError: results of several combinations, or none.
+        ResultError, StorageError: no predictions were kept, or they cannot be read.
+    """
+    if isinstance(results, RunPredictions):
+        return results
+    combinations = {record.details.predictions for record in results}
+    if len(combinations) != 1:
+        raise UsageError(
+            f"classes are compared within one data set, model and bundle, and these are {len(combinations)} "
+            "combinations of them",
+            remedy="Choose the results of one; in Python: results[START:END]",
+        )
+    return PredictionReader.of(results).read(results[0])
+
+
+def class_table(results: RunPredictions | Sequence[ResultRecord], method: str) -> ClassTable:
     """The accuracy of each class with images, and which classes are confused.
+
+    Args:
+        results: as in ``predictions_of``.
+        method: the name of one of their methods.
 
     Raises:
         UnknownNameError: the method was not run.
+        UsageError, ResultError, StorageError: as ``predictions_of``.
     """
+    predictions = predictions_of(results)
     passes = _passes(predictions, method)
     labels, count = predictions.labels, len(predictions.class_ids)
     images = np.bincount(labels, minlength=count)

@@ -47,6 +47,12 @@ class ResultComparison:
     corrected_p: float
     is_complete: bool
 
+    def __repr__(self) -> str:
+        test = self.paired
+        points = f"{100 * test.difference:+.1f} points [{100 * test.low:+.1f}, {100 * test.high:+.1f}]"
+        sides = f"{self.first.method!r} minus {self.second.method!r} on {self.first.dataset!r}"
+        return f"<ResultComparison: {sides}, {points}, p {self.corrected_p:.3g}>"
+
     @property
     def conclusive(self) -> bool:
         """Whether the interval leaves out 0 and the corrected p is below 0.05."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from abs_classify.evaluation.bundle_comparison import BundleComparison, ClassComparison, SentenceComparison
     from abs_classify.evaluation.metrics import PairedComparison
 
-__all__ = ["summary_markdown", "summary_text", "summary_value"]
+__all__ = ["class_value", "summary_markdown", "summary_text", "summary_value"]
 
 # how many classes and sentences a summary names
 _CLASSES, _SENTENCES = 15, 20
@@ -101,7 +101,7 @@ def summary_value(comparison: BundleComparison) -> dict[str, Any]:
         "verdict": comparison.verdict,
         "criteria": dataclasses.asdict(comparison.criteria),
         "gain": _gain_value(comparison.gain),
-        "classes": [_class_value(entry) for entry in comparison.classes],
+        "classes": [class_value(entry) for entry in comparison.classes],
         "sentences": [_sentence_value(entry) for entry in comparison.sentences],
         "remarks": list(comparison.remarks),
         "results": [record.model_dump(mode="json") for record in comparison.results or ()],
@@ -124,7 +124,8 @@ def _gain_value(gain: PairedComparison | None) -> dict[str, Any] | None:
     }
 
 
-def _class_value(entry: ClassComparison) -> dict[str, Any]:
+def class_value(entry: ClassComparison) -> dict[str, Any]:
+    """What the change did to a class, as JSON values; gains in points of top-1."""
     return {
         "class": entry.class_id,
         "name": entry.name,

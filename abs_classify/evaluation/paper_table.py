@@ -27,6 +27,7 @@ from abs_classify.evaluation.tables import (
     varying_labels,
 )
 from abs_core.errors import ResultError
+from abs_core.result_tables import data_frame, html_table
 from abs_core.text import counted, printable
 
 __all__ = ["ResultRow", "ResultTable", "result_table"]
@@ -125,6 +126,25 @@ class ResultTable:
     label_names: Sequence[str]
     caption: str
     notes: Sequence[str]
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def __repr__(self) -> str:
+        return f"<ResultTable: {counted(len(self.rows), 'row', 'rows')}, {self.caption}>"
+
+    def _repr_html_(self) -> str:
+        header, body = self._cells()
+        return html_table(self.caption, header, body)
+
+    def to_pandas(self) -> Any:
+        """A pandas ``DataFrame``: a row for each result, with all digits; accuracies as shares.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        rows = [row.to_dict() for row in self.rows]
+        return data_frame(rows, list(rows[0]))
 
     def text(self) -> str:
         """For a terminal."""

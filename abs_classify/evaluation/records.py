@@ -27,6 +27,7 @@ from abs_classify.evaluation.published import BaselineCheck
 from abs_classify.sharding import SourceShare
 from abs_core.canonical import digest
 from abs_core.errors import ResultError
+from abs_core.text import counted
 
 if TYPE_CHECKING:
     from abs_classify.evaluation.job import Evaluation
@@ -240,6 +241,13 @@ class ResultRecord(ResultPart):
     method: str
     bundle: str = Field(description="a pinned reference; empty without descriptions")
     details: Details
+
+    def __repr__(self) -> str:
+        images = counted(self.details.data.images, "image", "images")
+        return f"<ResultRecord: {self.method!r} on {self.dataset!r}, {images}, top-1 {self.metrics.acc1:.4f}>"
+
+    def __str__(self) -> str:
+        return repr(self)
 
     @property
     def right(self) -> NDArray[np.bool_]:

@@ -270,7 +270,7 @@ def read_predictions(folder: Path, record: ResultRecord) -> RunPredictions:
 def _not_kept(record: ResultRecord) -> ResultError:
     return ResultError(
         f"the result of {record.method!r} of run {record.details.run.id} has no predictions of each image",
-        remedy=_AGAIN,
+        remedy=f"{_AGAIN}. In Python they are kept with results=FOLDER",
     )
 
 

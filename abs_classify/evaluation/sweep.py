@@ -32,12 +32,12 @@ from abs_classify.evaluation.tables import tables_text
 from abs_classify.methods.table import MethodPlan, StreamOrder, ViewNumber, plan_methods
 from abs_classify.models.deferred import LoadedModel
 from abs_classify.models.store import short_names
-from abs_classify.result_tables import data_frame, html_table
 from abs_classify.sharding import ShardSpec
-from abs_core.descriptions import LabelSpace
+from abs_core.descriptions import Description, LabelSpace
 from abs_core.errors import DatasetError, ModelError, UsageError
 from abs_core.labels import LabelSet, from_names
 from abs_core.progress import Advance, Progress, no_progress
+from abs_core.result_tables import data_frame, html_table
 from abs_core.text import counted
 
 if TYPE_CHECKING:
@@ -166,9 +166,10 @@ class EvaluationResults(Sequence[ResultRecord]):
     @overload
     def __getitem__(self, index: int) -> ResultRecord: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[ResultRecord]: ...
-    def __getitem__(self, index: int | slice) -> ResultRecord | Sequence[ResultRecord]:
-        return self.records[index]
+    def __getitem__(self, index: slice) -> EvaluationResults: ...
+    def __getitem__(self, index: int | slice) -> ResultRecord | EvaluationResults:
+        # a part knows where its predictions are, as the whole does
+        return replace(self, records=self.records[index]) if isinstance(index, slice) else self.records[index]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -245,7 +246,7 @@ def evaluate(
     models: str | Model | Sequence[str | Model] = "embedded",
     methods: str | Method | Sequence[str | Method] = ("clip", "cupl", "wca", "abs"),
     *,
-    descriptions: LabelSpace | Sequence[LabelSpace] | None = None,
+    descriptions: LabelSpace | Sequence[LabelSpace] | Mapping[str, Sequence[str | Description]] | None = None,
     labels: LabelSet | Sequence[str] | None = None,
     seeds: int = 1,
     seed: int = 0,
@@ -277,7 +278,8 @@ def evaluate(
 
     Args:
         datasets, models, methods: see ``open_dataset``, ``available_models`` and ``METHODS``; all are crossed.
-        descriptions, labels: candidate classes with or without descriptions; of each data set where neither is given.
+        descriptions: candidate classes with descriptions: label spaces, or class id to sentences.
+        labels: candidate classes without descriptions. Those of each data set where neither is given.
         seeds, seed, limit, stratified, views, templates, control, on_error, truncated, stream_order,
             shard: see ``SweepOptions``.
         attention, device, dtype, batch_size, runtime: see ``ModelSettings``; a model that is loaded stays as it is.
@@ -522,7 +524,8 @@ def _each_once(datasets: Sequence[str | Dataset]) -> list[str | Dataset]:
 
 
 def as_label_spaces(
-    descriptions: LabelSpace | Sequence[LabelSpace] | None, labels: LabelSet | Sequence[str] | None
+    descriptions: LabelSpace | Sequence[LabelSpace] | Mapping[str, Sequence[str | Description]] | None,
+    labels: LabelSet | Sequence[str] | None,
 ) -> list[LabelSpace]:
     """The candidate classes that are given; none where those of each data set are meant.
 
@@ -535,6 +538,10 @@ def as_label_spaces(
         return [LabelSpace.of_labels(labels if isinstance(labels, LabelSet) else from_names(labels))]
     if isinstance(descriptions, LabelSpace):
         return [descriptions]
+    if isinstance(descriptions, Mapping):
+        from abs_classify.classifier import as_label_space
+
+        return [as_label_space(descriptions, {})]
     return list(descriptions or ())
 
 

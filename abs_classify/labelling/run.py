@@ -31,15 +31,17 @@ from abs_classify.labelling.labeller import Labeller
 from abs_classify.labelling.learned import Learned, learned_of
 from abs_classify.labelling.prefetch import prefetched
 from abs_classify.labelling.row_writer import RowWriter
-from abs_classify.labelling.rows import LabelRow, Status, table_cells, table_names
+from abs_classify.labelling.rows import COLUMNS, LabelRow, Status, table_cells, table_names
 from abs_classify.labelling.sources import ImageSources
 from abs_classify.labelling.summary import LabelSummary
 from abs_classify.methods.scoring import PerViewScorer
 from abs_classify.methods.table import get_method
 from abs_classify.plugins import changed_plugins, plugin_record
-from abs_core.errors import AbsError, ImageError, UsageError
+from abs_core.errors import AbsError, ImageError, StorageError, UsageError
 from abs_core.progress import Advance, Progress, no_progress
 from abs_core.remarks import Remark
+from abs_core.result_tables import data_frame, html_table
+from abs_core.text import counted
 
 if TYPE_CHECKING:
     from abs_classify.datasets.base import Sample
@@ -55,6 +57,9 @@ if TYPE_CHECKING:
     from abs_core.descriptions import Description, LabelSpace
 
 __all__ = ["LabelRun", "label"]
+
+# classes that a notebook shows
+_SHOWN_CLASSES = 20
 
 # images whose rows are looked up in one step
 _LOOK_UP = 512
@@ -259,6 +264,32 @@ class LabelRun(Iterator[LabelRow]):
         """What so far was left out of the sources, and what was guessed or scaled to make pixels, counted."""
         return (*self._sources.remarks.remarks, *self._labeller.remarks)
 
+    def __repr__(self) -> str:
+        place = "" if self.folder is None else f", in {str(self.folder.path)!r}"
+        return f"<LabelRun: {self._made} rows made so far of {counted(self._met, 'image', 'images')}{place}>"
+
+    def _repr_html_(self) -> str:
+        try:
+            summary = self.summary()
+        except StorageError:  # the run has not begun, or its folder is gone
+            summary = LabelSummary.of(self._counts, self.names, self._made, 0.0)
+        rows = [*((f"status {status}", count) for status, count in summary.statuses.items() if count)]
+        rows += [(f"label {name}", count) for name, count in list(summary.classes.items())[:_SHOWN_CLASSES]]
+        return html_table(repr(self).strip("<>"), ("rows", "images"), rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values: the summary, what was left out or guessed, and what a user of the labels should know."""
+        remarks = [remark.as_json() for remark in self.remarks]
+        return {**self.summary().to_dict(), "remarks": remarks, "notes": list(self.notes)}
+
+    def to_pandas(self) -> Any:
+        """The rows of ``table`` as a pandas ``DataFrame``.
+
+        Raises:
+            UsageError: pandas is not installed; nothing was computed.
+        """
+        return data_frame(self._cells(), COLUMNS)
+
     def close(self) -> None:
         """End the run: rows that were made are stored, what was begun for further images is dropped."""
         self._rows.close()
@@ -273,16 +304,19 @@ class LabelRun(Iterator[LabelRow]):
         They show what reviewers decided, as the tables of the folder do. Without a folder, the rows that were not
         taken before.
         """
+        cells = list(self._cells())
+        try:
+            return data_frame(cells, COLUMNS)
+        except UsageError:
+            return cells
+
+    def _cells(self) -> Iterator[dict[str, Any]]:
+        """The rows of ``table``; computes what is left of the run."""
         rows: Iterable[LabelRow] = list(self)
         if self.folder is not None:
             labels = EffectiveLabels(self.folder.classes, read_decisions(self.folder.path).current)
             rows = map(labels.effective, self.folder.rows())
-        cells = [table_cells(row, self.names) for row in rows]
-        try:
-            import pandas
-        except ImportError:
-            return cells
-        return pandas.DataFrame(cells)
+        return (table_cells(row, self.names) for row in rows)
 
     def summary(self) -> LabelSummary:
         """The rows of the folder by status and class, as its tables show them; without a folder, those of this run."""

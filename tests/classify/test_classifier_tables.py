@@ -1,18 +1,15 @@
-"""Predictions and evaluations as JSON values, data frames and what a notebook shows."""
+"""Predictions as JSON values, data frames and what a notebook shows."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 from support import colour, save_small_clip
 
-from abs_classify import Classifier, evaluate, load_model
+from abs_classify import Classifier, load_model
 from abs_classify.models.base import Model
-from abs_classify.result_tables import data_frame, html_table
-from abs_core.errors import UsageError
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -47,7 +44,6 @@ def test_what_comes_from_outside_is_escaped_in_a_notebook(classifier: Classifier
     assert "<b>" not in shown
     assert "&lt;script&gt;" in shown
     assert "share of the margin" in shown
-    assert "\x1b" not in html_table("a \x1b[31m", ("b",), [("c",)])
 
 
 def test_a_prediction_says_what_it_shows(classifier: Classifier) -> None:
@@ -76,19 +72,3 @@ def test_predictions_become_json_with_what_was_skipped(classifier: Classifier) -
     assert len(values["predictions"]) == 1
     assert [image["name"] for image in values["skipped"]] == ["image bytes"]
     json.dumps(values)
-
-
-def test_a_data_frame_without_pandas_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(UsageError, match=r"'pandas' is needed for data frames.*pip install pandas"):
-        data_frame([], ("a",))
-
-
-def test_an_evaluation_shows_its_results(image_folder, small_clips: tuple[str, str]) -> None:  # type: ignore[no-untyped-def]
-    folder = image_folder("val", cat=2, dog=2)
-    results = evaluate(f"imagefolder:{folder}", small_clips[0], ["clip", "cupl"], labels=["cat", "dog"])
-    assert repr(results).startswith("<EvaluationResults: 2 results, best ")
-    frame = results.to_pandas()
-    assert list(frame["method"]) == ["clip", "cupl"]
-    assert list(frame["acc1"]) == [record.metrics.acc1 for record in results]
-    assert results._repr_html_().count("<tr>") == 3
