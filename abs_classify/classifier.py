@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from abs_classify.datasets.base import Sample
 from abs_classify.encoding.cache import DERIVED
 from abs_classify.encoding.digest_cache import DigestCache
-from abs_classify.encoding.feature_store import DiskStore, MemoryStore, open_store
+from abs_classify.encoding.feature_store import open_store
+from abs_classify.encoding.memory_store import MemoryStore
 from abs_classify.encoding.samples import (
     IdentifiedSample,
     ImageInput,
@@ -33,6 +34,7 @@ from abs_classify.encoding.samples import (
     batched,
     identify,
 )
+from abs_classify.encoding.spaces import PersistentStore
 from abs_classify.encoding.stages import SHARD, Stages
 from abs_classify.encoding.work import WorkCounts
 from abs_classify.explanation import Explanation, RankedClass, explain, seen_views
@@ -295,7 +297,7 @@ class Classifier:
         views: ViewNumber = None,
         seed: int = 0,
         batch_size: int = 64,
-        cache: DiskStore | Path | str | None = None,
+        cache: PersistentStore | Path | str | None = None,
     ) -> None:
         self.label_space = as_label_space(descriptions, names or {})
         plan = plan_methods([method], self.label_space, views, templates, None, seed)
@@ -515,7 +517,7 @@ def _streamed(
 
 
 def deferred_model(
-    model: Model | DeferredModel | str, attention: str | AttentionBackend, cache: DiskStore | None
+    model: Model | DeferredModel | str, attention: str | AttentionBackend, cache: PersistentStore | None
 ) -> DeferredModel:
     """The model of a run, however it is given.
 

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from abs_classify.classifier import as_label_space, deferred_model
 from abs_classify.datasets.base import Dataset, Sample
-from abs_classify.encoding.feature_store import DiskStore, MemoryStore, open_store
+from abs_classify.encoding.feature_store import open_store
 from abs_classify.encoding.last_run import write_last_run
+from abs_classify.encoding.memory_store import MemoryStore
 from abs_classify.encoding.samples import (
     IdentifiedSample,
     ImageInput,
@@ -31,6 +32,7 @@ from abs_classify.encoding.samples import (
     batched,
     identify,
 )
+from abs_classify.encoding.spaces import PersistentStore
 from abs_classify.encoding.stage_spaces import StageSpaces
 from abs_classify.encoding.stages import SHARD, Stages
 from abs_classify.encoding.work import WorkCounts
@@ -242,8 +244,9 @@ class EncodedBatches(Iterator[EncodedBatch]):
             yield from self._encode_shards()
         finally:
             store = self._stages.store
-            if self.work.spaces and isinstance(store, DiskStore):
+            if self.work.spaces and isinstance(store, PersistentStore):
                 write_last_run(store.root, self.work.space_uses())
+            store.flush()
 
     def _encode_shards(self) -> Generator[EncodedBatch, None, None]:
         from abs_classify.encoding.ranking import ShardScorer
@@ -338,7 +341,7 @@ def encode(
     attention: str | AttentionBackend = "auto",
     seed: int = 0,
     batch_size: int = 64,
-    cache: DiskStore | Path | str | None = None,
+    cache: PersistentStore | Path | str | None = None,
     on_error: OnError = "stop",
     truncated: Truncated = "refuse",
     progress: Progress = no_progress,
@@ -379,7 +382,7 @@ def encode_batches(
     attention: str | AttentionBackend = "auto",
     seed: int = 0,
     batch_size: int = 64,
-    cache: DiskStore | Path | str | None = None,
+    cache: PersistentStore | Path | str | None = None,
     on_error: OnError = "stop",
     truncated: Truncated = "refuse",
     progress: Progress = no_progress,

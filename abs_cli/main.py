@@ -22,6 +22,7 @@ with ending_signals(at_once=True):  # what follows takes a while
     from abs_core.errors import AbsError, StorageError, UnknownNameError, UsageError
     from abs_core.extras import missing_extra
     from abs_core.home import Home
+    from abs_core.locations import is_address
     from abs_core.text import printable
 
 __all__ = ["cli", "main"]
@@ -93,6 +94,11 @@ class _Commands(LazyGroup):
             return super().invoke(ctx)
 
 
+class _CachePlace(click.Path):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if is_address(value) else super().convert(value, param, ctx)
+
+
 @click.group(
     cls=_Commands,
     package="abs_cli.commands",
@@ -108,9 +114,10 @@ class _Commands(LazyGroup):
 )
 @click.option(
     "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=_CachePlace(file_okay=False),
     envvar="ABS_CACHE",
-    help="Folder for the cache.  [default: cache/ in --home]",
+    metavar="DIRECTORY|s3://BUCKET/FOLDER",
+    help="Folder or bucket for the cache.  [default: cache/ in --home]",
 )
 @click.option(
     "--cache-size",
@@ -121,7 +128,7 @@ class _Commands(LazyGroup):
 )
 @click.option("--debug", is_flag=True, envvar="ABS_DEBUG", help="Show a traceback with every error.")
 @click.pass_context
-def cli(ctx: click.Context, home: Path | None, cache: Path | None, cache_size: str | None, debug: bool) -> None:
+def cli(ctx: click.Context, home: Path | None, cache: str | None, cache_size: str | None, debug: bool) -> None:
     """Training-free image classification with language-model descriptions.
 
     Results go to stdout, everything else to stderr. Exit code 1 is a finding, 2 a wrong input, 3 a partial result.

@@ -25,7 +25,7 @@ from abs_core.home import Home
 
 if TYPE_CHECKING:
     from abs_classify.classifier import Classifier
-    from abs_classify.encoding.feature_store import DiskStore
+    from abs_classify.encoding.spaces import PersistentStore
     from abs_classify.encoding.stages import Stages
     from abs_classify.labelling.label_folder import LabelFolder
     from abs_classify.methods.table import ViewNumber
@@ -129,11 +129,15 @@ def _from_anywhere(model: str) -> str:
     return f"{kind}{mark}{path.absolute()}" if place and path.exists() else model
 
 
-def open_feature_store(home: Home) -> DiskStore:
-    """The features that are kept in the user's cache."""
-    from abs_classify.encoding.feature_store import DiskStore
+def open_feature_store(home: Home) -> PersistentStore:
+    """The features that are kept in the user's cache; what is on its way to a bucket is there when the command ends."""
+    from abs_classify.encoding.feature_store import open_store
 
-    return DiskStore(home.cache, index=home.indexes, limit=home.cache_size)
+    store = open_store(home.bucket or home.cache, index=home.indexes, limit=home.cache_size, home=home.cache)
+    assert store is not None  # only no place gives none
+    if home.bucket:
+        click.get_current_context().find_root().call_on_close(store.flush)
+    return store
 
 
 class RenamedOption(click.Option):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import UsageError
+from abs_core.locations import is_address, parse_location
 from abs_core.text import parse_bytes
 
 __all__ = ["Home"]
@@ -21,6 +22,7 @@ class Home:
     Args:
         root: holds bundles, journals, results and, unless ``cache`` says otherwise, the cache (``ABS_HOME``).
         cache: the cache; may lie on another disk and may be shared by several processes (``ABS_CACHE``).
+        bucket: the address of the features where they do not lie in ``cache``, such as ``s3://team/cache``.
         cache_size: the bytes that features may take in it, ``inf`` for no limit, 0 to keep no new ones; None: a fifth
             of the disk that would be free without them (``ABS_CACHE_SIZE``).
     """
@@ -28,13 +30,14 @@ class Home:
     root: Path
     cache: Path
     cache_size: float | None = None
+    bucket: str = ""
 
     @classmethod
-    def at(cls, root: Path | None, cache: Path | None, cache_size: str | None = None) -> Home:
+    def at(cls, root: Path | None, cache: Path | str | None, cache_size: str | None = None) -> Home:
         """The folders for the options; None: those of the variables, or their defaults.
 
         Args:
-            root, cache: the folders.
+            root, cache: the folders; ``cache`` may be the address of a bucket.
             cache_size: such as 500M or 5G; "none" for no limit.
 
         Raises:
@@ -42,14 +45,27 @@ class Home:
         """
         base = _folder("--home", root or os.environ.get("ABS_HOME") or "~/.abs")
         size = _size(cache_size or os.environ.get("ABS_CACHE_SIZE"))
-        return cls(base, _folder("--cache", cache or os.environ.get("ABS_CACHE") or base / "cache"), size)
+        place = cache or os.environ.get("ABS_CACHE") or base / "cache"
+        if isinstance(place, str) and is_address(place):
+            if parse_location(place).protocol not in ("s3", "gs"):
+                raise UsageError(
+                    f"--cache must be a folder or a bucket, got the address {place.partition('://')[0]}://...",
+                    remedy="Name a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER",
+                )
+            return cls(base, base / "cache", size, place)
+        return cls(base, _folder("--cache", place), size)
 
     @property
     def indexes(self) -> Path:
         """Where to find features fast: beside them, or in ``root`` where they may lie on another, slower disk."""
-        if self.root in self.cache.parents:
-            return self.cache / "index"
-        return self.root / "index" / sha256_bytes(os.fsencode(self.cache)).removeprefix("sha256:")[:16]
+        if self.bucket:
+            return self.indexes_of(self.bucket)
+        return self.cache / "index" if self.root in self.cache.parents else self.indexes_of(self.cache)
+
+    def indexes_of(self, place: Path | str) -> Path:
+        """Where to find fast what lies at another place: a folder, or an address."""
+        name = place.rstrip("/") if isinstance(place, str) else place
+        return self.root / "index" / sha256_bytes(os.fsencode(name)).removeprefix("sha256:")[:16]
 
     @property
     def bundles(self) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from abs_core.errors import UnknownNameError, UsageError
 
-__all__ = ["PROTOCOLS", "Location", "parse_location"]
+__all__ = ["PROTOCOLS", "Location", "is_address", "parse_location"]
 
 #: protocol -> what is written after it
 PROTOCOLS = {
@@ -69,6 +69,11 @@ class Location:
         folder = f"/{self.folder}" if self.folder else ""
         quoted = revision if revision.startswith("refs/") else revision.replace("/", "%2F")
         return f"hf://datasets/{self.path}{folder}" + (f"@{quoted}" if quoted else "")
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is the address of a place that is no folder, such as ``s3://team/cache``."""
+    return "://" in text or "::" in text
 
 
 def parse_location(text: str) -> Location:

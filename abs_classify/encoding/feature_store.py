@@ -6,31 +6,32 @@ damaged is treated as absent. Several processes may use one folder at once.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
-from io import BufferedReader
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from abs_classify.encoding.cache import CacheFile, cache_file, derived_files, remove_path, require_writable_cache
+from abs_classify.encoding.memory_store import MemoryStore
+from abs_classify.encoding.pack_folder import FolderPacks
 from abs_classify.encoding.pack_index import IndexedPack, PackIndex
 from abs_classify.encoding.pack_merging import check_pack, choose_packs, merge_packs
-from abs_classify.encoding.packs import ENTRY, keys_of, read_segments, unreadable_pack, write_pack
-from abs_classify.encoding.spaces import Segment, Space
+from abs_classify.encoding.packed_rows import count_rows, first_rows, load_rows, reach_of
+from abs_classify.encoding.packs import ENTRY, keys_of, write_pack
+from abs_classify.encoding.spaces import CheckedPack, PersistentStore, Segment, Space, SpaceSummary, parse_space
 from abs_classify.encoding.store_limit import StoreLimit, space_folders, stored_packs
 from abs_classify.encoding.store_processes import UsedPacks, claim_work, remove_dead_files, wait_for_work
-from abs_core.canonical import canonical_json
 from abs_core.errors import StorageError
 from abs_core.files import atomic_write
+from abs_core.home import Home
+from abs_core.locations import is_address
 
-__all__ = ["CheckedPack", "DiskStore", "MemoryStore", "SpaceSummary", "open_store"]
-
+__all__ = ["DiskStore", "open_store"]
 
 _FEATURES, _INDEX, _PROCESSES, _SPACE_FILE = "features", "index", "processes", "space.json"
 
@@ -44,121 +45,11 @@ _EMPTY_FOR = 3600.0
 # of a pack that is written, so that it can still be merged
 _MOST_SEGMENTS = 1 << 14
 
-# of an item whose packs are damaged or are merged by others meanwhile
-_ATTEMPTS = 8
-
 # of each space, items for which there was no room: more than the next step of a run asks for again
 _MOST_UNKEPT = 64
 
 
-class MemoryStore:
-    """Rows of a run that keeps nothing: what the next step and an explanation ask for again.
-
-    Args:
-        limit: items of each space that are kept, the newest ones; None for all.
-    """
-
-    def __init__(self, limit: int | None) -> None:
-        self._limit = limit
-        self._items: dict[str, dict[str, list[tuple[int, np.ndarray]]]] = {}
-        self._lock = threading.Lock()
-
-    def load(self, space: Space, ids: Sequence[str], count: int | None = None) -> list[np.ndarray | None]:
-        """The rows of each item from 0 on: [n, ...] with n at most ``count``, or None where row 0 is not there."""
-        with self._lock:
-            items = self._items.get(space.digest, {})
-            return [_first_rows(items.get(item, []), count) for item in ids]
-
-    def counts(self, space: Space, ids: Sequence[str]) -> list[int]:
-        """How many rows from 0 on each item has."""
-        with self._lock:
-            items = self._items.get(space.digest, {})
-            return [_reach([(start, len(rows)) for start, rows in items.get(item, [])]) for item in ids]
-
-    def segments(self, space: Space, ids: Sequence[str]) -> list[list[tuple[int, np.ndarray]]]:
-        """The segments (start, rows) of each item, by start."""
-        with self._lock:
-            items = self._items.get(space.digest, {})
-            return [items.get(item, []) for item in ids]
-
-    def append(self, space: Space, segments: Sequence[Segment]) -> None:
-        """Keep segments, and forget the oldest items beyond the limit."""
-        with self._lock:
-            items = self._items.setdefault(space.digest, {})
-            for segment in segments:
-                known = items.pop(segment.id, [])
-                items[segment.id] = sorted([*known, (segment.start, segment.values)], key=lambda part: part[0])
-            while self._limit is not None and len(items) > self._limit:
-                del items[next(iter(items))]
-
-    def require_writable(self) -> None:
-        """Memory can be written."""
-
-    def claim(self, work: str) -> AbstractContextManager[bool]:  # noqa: ARG002 - nobody else sees these rows
-        """Nobody else works on rows of this process."""
-        return nullcontext(enter_result=True)
-
-    def wait_for(self, work: str, timeout: float) -> bool:  # noqa: ARG002
-        """Nobody claims work on rows of this process."""
-        return True
-
-    def announce(self, required: int) -> None:
-        """Memory that is needed for a shard at a time is not worth a word."""
-
-
-def _reach(parts: Sequence[tuple[int, int]]) -> int:
-    """How many rows from 0 on parts (start, count), sorted by start, hold without a gap."""
-    reach = 0
-    for start, count in parts:
-        if start <= reach:
-            reach = max(reach, start + count)
-    return reach
-
-
-def _first_rows(parts: Sequence[tuple[int, np.ndarray]], count: int | None) -> np.ndarray | None:
-    """The rows from 0 on of parts (start, rows), sorted by start, up to the first gap or ``count``."""
-    pieces: list[np.ndarray] = []
-    reach = 0
-    for start, rows in parts:
-        if start <= reach < start + len(rows) and (count is None or reach < count):
-            end = len(rows) if count is None else min(len(rows), count - start)
-            pieces.append(rows[reach - start : end])
-            reach = start + end
-    if not pieces:
-        return None
-    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-
-
-@dataclass(frozen=True)
-class SpaceSummary:
-    """What the store has of a space.
-
-    Args:
-        digest: of the space.
-        space: None if its description is damaged.
-        items, rows, packs, size: how many there are, and the bytes of the packs.
-        used: when a pack was last read or written, in seconds since 1970.
-    """
-
-    digest: str
-    space: Space | None
-    items: int
-    rows: int
-    packs: int
-    size: int
-    used: float
-
-
-@dataclass(frozen=True)
-class CheckedPack:
-    """A pack, and how many of its rows are sound and damaged."""
-
-    path: Path
-    sound: int
-    damaged: int
-
-
-class DiskStore:
+class DiskStore(PersistentStore):
     """A folder of feature rows. Safe for several processes and threads at once.
 
     Args:
@@ -171,6 +62,7 @@ class DiskStore:
 
     def __init__(self, root: Path, *, index: Path | None = None, limit: float | None = None) -> None:
         self.root = root
+        self.place = str(root)
         self._features = root / _FEATURES
         self._index_folder = index or root / _INDEX
         self._given_limit = limit
@@ -186,56 +78,48 @@ class DiskStore:
         self._lock = threading.RLock()
         self._proved_writable = False
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return partial(DiskStore, index=self._index_folder, limit=self._given_limit), (self.root,)
+
     def load(self, space: Space, ids: Sequence[str], count: int | None = None) -> list[np.ndarray | None]:
         """The rows of each item from 0 on: [n, ...] with n at most ``count``, or None where row 0 is not there.
 
         Raises:
             CacheError: a pack may not be read.
         """
-        rows: list[np.ndarray | None] = [None] * len(ids)
         if not ids:
-            return rows
-        keys = keys_of(ids)
+            return []
         with self._lock:
             index = self._index(space)
             index.refresh()
-            pending = np.arange(len(ids))
-            # again for items of which a segment was damaged or gone: another one may have the same rows
-            for _ in range(_ATTEMPTS):
-                read = self._read(space, index, keys[pending], count)
-                for position, parts in read.parts.items():
-                    rows[pending[position]] = _first_rows(sorted(parts, key=lambda part: part[0]), count)
-                self._repair(space.digest, index, read.damaged)
-                if not read.again:
-                    break
-                pending = pending[sorted(read.again)]
-                for position in pending.tolist():
-                    rows[position] = None
+            rows = load_rows(
+                index,
+                FolderPacks(self._features / space.digest),
+                keys_of(ids),
+                count,
+                partial(self._mark_used, space),
+                partial(self._repair, space.digest, index),
+            )
         for position, unkept in enumerate(self._unkept.segments(space, ids)):
             if unkept:
                 kept = [(0, values)] if (values := rows[position]) is not None else []
-                rows[position] = _first_rows(sorted([*kept, *unkept], key=lambda part: part[0]), count)
-        return [_owned(values) for values in rows]
+                rows[position] = first_rows(sorted([*kept, *unkept], key=lambda part: part[0]), count)
+        return rows
 
     def counts(self, space: Space, ids: Sequence[str]) -> list[int]:
         """How many rows from 0 on each item has, without reading them; damage may turn up when they are read.
 
         What is counted is in use: a run that first counts all its items keeps them from making room for others.
         """
-        counts = [0] * len(ids)
         if not ids:
-            return counts
+            return []
         with self._lock:
             index = self._index(space)
             index.refresh()
-            items, entries = index.find(keys_of(ids))
-            self._mark_used(space, [index.pack(number) for number in np.unique(entries["pack"]).tolist()])
-        for item, start, size in zip(items.tolist(), entries["start"].tolist(), entries["count"].tolist(), strict=True):
-            if start <= counts[item]:
-                counts[item] = max(counts[item], start + size)
+            counts = count_rows(index, keys_of(ids), partial(self._mark_used, space))
         for position, unkept in enumerate(self._unkept.segments(space, ids)):
             if unkept:
-                counts[position] = _reach([(0, counts[position]), *((start, len(rows)) for start, rows in unkept)])
+                counts[position] = reach_of([(0, counts[position]), *((start, len(rows)) for start, rows in unkept)])
         return counts
 
     def append(self, space: Space, segments: Sequence[Segment]) -> None:
@@ -309,6 +193,10 @@ class DiskStore:
         with self._lock:
             self._limit.announce(required)
 
+    def flush(self) -> bool:
+        """Rows are in the folder as soon as they are appended."""
+        return True
+
     def summaries(self) -> Iterator[SpaceSummary]:
         """What the store has of each space."""
         for digest in self._space_digests():
@@ -325,16 +213,11 @@ class DiskStore:
 
     def describe(self, digest: str) -> Space | None:
         """The space with a digest; None if there is none or its description is damaged."""
-        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        with suppress(OSError):
             path = self._features / digest / _SPACE_FILE
-            if not path.is_file():
-                return None
-            with path.open("rb") as stream:
-                value = json.loads(stream.read(_LARGEST_DESCRIPTION))
-            about = str(value.get("about", ""))
-            space = Space(str(value["stage"]), value["version"], dict(value["inputs"]), about)
-            if space.digest == digest:
-                return space
+            if path.is_file():
+                with path.open("rb") as stream:
+                    return parse_space(stream.read(_LARGEST_DESCRIPTION), digest)
         return None
 
     def verify(self) -> Iterator[CheckedPack]:
@@ -393,7 +276,9 @@ class DiskStore:
 
     def _index_of(self, digest: str) -> PackIndex:
         if digest not in self._indexes:
-            self._indexes[digest] = PackIndex(self._features / digest, self._index_folder / f"{digest}.index", digest)
+            self._indexes[digest] = PackIndex(
+                FolderPacks(self._features / digest), self._index_folder / f"{digest}.index", digest
+            )
         return self._indexes[digest]
 
     def _describe(self, space: Space) -> None:
@@ -405,37 +290,8 @@ class DiskStore:
                 if path.is_symlink() or (path.exists() and path.is_dir() == (path.name == _SPACE_FILE)):
                     remove_path(path)  # something else is in its place
             with atomic_write(self._features / space.digest / _SPACE_FILE, durable=False) as stream:
-                stream.write(canonical_json({**json.loads(space.text), "about": space.about}).encode("utf-8"))
+                stream.write(space.description)
         self._described.add(space.digest)
-
-    def _read(self, space: Space, index: PackIndex, keys: np.ndarray, count: int | None) -> _ReadRows:
-        """One attempt to read the rows of items; whatever is damaged is left out of the index."""
-        items, entries = index.find(keys)
-        forms = {number: index.pack(number).header.form for number in np.unique(entries["pack"]).tolist()}
-        if len(set(forms.values())) > 1:  # not of our writing: rows of the newest form can be told from the others
-            newest = forms[max(forms, key=lambda number: index.pack(number).name)]
-            alike = np.isin(entries["pack"], [number for number, form in forms.items() if form == newest])
-            items, entries = items[alike], entries[alike]
-        chosen = _choose(items, entries, count)
-        items, entries = items[chosen], entries[chosen]
-        read = _ReadRows()
-        order = np.lexsort((entries["row"], entries["pack"]))
-        groups = np.split(order, np.flatnonzero(np.diff(entries["pack"][order])) + 1) if len(order) else []
-        # before anything is looked up anew, after which numbers are of other packs
-        packs = [index.pack(int(entries["pack"][group[0]])) for group in groups]
-        self._mark_used(space, packs)
-        for pack, group in zip(packs, groups, strict=True):
-            try:
-                with _open_pack(self._features / space.digest / pack.name) as stream:
-                    for place, values in zip(group, read_segments(stream, pack.header, entries[group]), strict=True):
-                        read.add(int(items[place]), int(entries["start"][place]), values)
-                        if values is None:
-                            index.reject(pack.name, int(entries["row"][place]))
-                            read.damaged.add(pack.name)
-            except FileNotFoundError:
-                index.refresh(force=True)
-                read.again.update(items[group].tolist())
-        return read
 
     def _mark_used(self, space: Space, packs: Sequence[IndexedPack]) -> None:
         """Mark packs as used by this process, and when, at most once in some minutes each."""
@@ -502,68 +358,38 @@ class DiskStore:
                     (self._index_folder / f"{digest}.index").unlink(missing_ok=True)
 
 
-@dataclass(frozen=True)
-class _ReadRows:
-    """What one attempt to read rows gave.
-
-    Args:
-        parts: by item, (start, rows) of its segments.
-        again: the items that are to be looked up again.
-        damaged: the names of packs with damaged rows.
-    """
-
-    parts: dict[int, list[tuple[int, np.ndarray]]] = field(default_factory=dict)
-    again: set[int] = field(default_factory=set)
-    damaged: set[str] = field(default_factory=set)
-
-    def add(self, item: int, start: int, values: np.ndarray | None) -> None:
-        """Take in a segment that was read, or is damaged."""
-        if values is None:
-            self.again.add(item)
-        else:
-            self.parts.setdefault(item, []).append((start, values))
-
-
-def _choose(items: np.ndarray, entries: np.ndarray, count: int | None) -> list[int]:
-    """The places of the entries that are needed for the rows from 0 on of each item."""
-    chosen = []
-    item, reach = -1, 0
-    columns = (items.tolist(), entries["start"].tolist(), entries["count"].tolist())
-    for place, (of_item, start, size) in enumerate(zip(*columns, strict=True)):
-        if of_item != item:
-            item, reach = of_item, 0
-        if start <= reach < start + size and (count is None or reach < count):
-            chosen.append(place)
-            reach = start + size
-    return chosen
-
-
-def _open_pack(path: Path) -> BufferedReader:
-    """A pack for reading.
-
-    Raises:
-        FileNotFoundError: it is gone, or is no file any more.
-        CacheError: it may not be read.
-    """
-    try:
-        if not path.is_file():
-            raise FileNotFoundError
-        return path.open("rb")
-    except PermissionError as error:
-        raise unreadable_pack(path) from error
-
-
 def _last_use(path: Path) -> float:
     with suppress(OSError):
         return cache_file(path).used
     return 0.0
 
 
-def _owned(rows: np.ndarray | None) -> np.ndarray | None:
-    """Rows that do not keep more than themselves in memory."""
-    return rows if rows is None or rows.base is None else rows.copy()
+def open_store(
+    place: PersistentStore | Path | str | None,
+    *,
+    index: Path | None = None,
+    limit: float | None = None,
+    home: Path | None = None,
+) -> PersistentStore | None:
+    """The store at a place; one that is open, and None, stay what they are.
 
+    Args:
+        place: a cache folder, or an address such as ``s3://bucket/folder``. A store can be pickled, as its place.
+        index: a local folder for the indexes, which may be deleted at any time, and for rows that are on their way to
+            a bucket. By default in the folder, or in the user's home for a bucket.
+        limit: the bytes that the rows may take, as ``DiskStore``; in a bucket None is no limit.
+        home: a local folder for what is of this machine, such as the digests of its files, where the place is a
+            bucket; by default the user's cache folder.
 
-def open_store(place: DiskStore | Path | str | None) -> DiskStore | None:
-    """A store by its cache folder; one that is open, and None, stay what they are."""
-    return DiskStore(Path(place).expanduser().absolute()) if isinstance(place, str | Path) else place
+    Raises:
+        UsageError: an address that is none, of a service without conditional writes, or with credentials in it.
+        MissingExtraError: the package that speaks with the bucket is not installed.
+    """
+    if not isinstance(place, str | Path):
+        return place
+    if isinstance(place, str) and is_address(place):
+        from abs_classify.encoding.bucket_store import BucketStore
+
+        user = Home.at(None, None)
+        return BucketStore(place, index=index or user.indexes_of(place), root=home or user.root / "cache", limit=limit)
+    return DiskStore(Path(place).expanduser().absolute(), index=index, limit=limit)

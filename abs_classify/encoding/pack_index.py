@@ -9,32 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
 import struct
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from abs_classify.encoding.packs import (
-    ENTRY,
-    PACK_SUFFIX,
-    DamagedPackError,
-    PackHeader,
-    RowForm,
-    read_entries,
-    read_header,
-    unreadable_pack,
-)
+from abs_classify.encoding.packs import ENTRY, PackHeader, RowForm
 from abs_core.errors import StorageError
 from abs_core.files import atomic_write
 
-__all__ = ["IndexedPack", "PackIndex"]
+__all__ = ["IndexedPack", "PackIndex", "PackSource", "parse_index"]
 
 _FORMAT = 1
 
@@ -49,9 +37,6 @@ _FEW, _SHARE = 50_000, 8
 
 # entries of packs that others wrote that are taken in at once
 _MOST_WAITING = 1 << 18
-
-# nanoseconds for which the time of a folder does not tell whether it changed once more
-_RACE = 3_000_000_000
 
 
 @dataclass(frozen=True)
@@ -84,24 +69,50 @@ class _Tier:
         return cls(keys[order], entries[order])
 
 
+class PackSource(Protocol):
+    """Where the packs of one space are."""
+
+    def listing(self, known: Mapping[str, tuple[int, int]], *, force: bool) -> Mapping[str, tuple[int, int]] | None:
+        """Size and time of modification of every file with the name of a pack, by its name.
+
+        Args:
+            known: those that the index has.
+            force: look, even if nothing seems to have changed.
+
+        Returns:
+            None if nothing seems to have changed since it was last asked.
+        """
+        ...
+
+    def tables(self, names: Sequence[str]) -> Iterator[tuple[str, tuple[PackHeader, np.ndarray] | None]]:
+        """Header and entries of packs, with any number of the pack; None for what is not to be believed.
+
+        What is gone is left out.
+        """
+        ...
+
+    def stamp(self, name: str, header: PackHeader) -> tuple[int, int] | None:
+        """Size and time of modification of a pack that was just written; None if it is gone."""
+        ...
+
+
 class PackIndex:
-    """The index of the packs in one folder; not for several threads at once.
+    """The index of the packs of one space; not for several threads at once.
 
     Args:
-        folder: of the packs; it need not exist.
+        source: of the packs.
         file: where the index is kept; it need not exist, and may be deleted at any time.
         space: the digest of the space; packs of others are not believed.
     """
 
-    def __init__(self, folder: Path, file: Path, space: str) -> None:
-        self._folder, self._file, self._space = folder, file, space
+    def __init__(self, source: PackSource, file: Path, space: str) -> None:
+        self._source, self._file, self._space = source, file, space
         self._packs: list[IndexedPack] = []
         self._numbers: dict[str, int] = {}
         self._alive = np.zeros(0, bool)
         self._tiers: list[_Tier] = []
         # entries of the first tier, which is that of the file where it can be written; those of packs that are gone
         self._stored = self._gone = 0
-        self._changed = -1
         # of files that are no packs to be believed: their size and time
         self._damaged: dict[str, tuple[int, int]] = {}
         self._rejected = set[tuple[int, int]]()
@@ -128,15 +139,10 @@ class PackIndex:
         Returns:
             Whether anything was added or removed.
         """
-        try:
-            changed = self._folder.stat().st_mtime_ns
-        except OSError:
-            changed = 0
-        if changed == self._changed and not force:
+        known = {pack.name: (pack.size, pack.modified) for pack in self.packs}
+        present = self._source.listing(known, force=force)
+        if present is None:
             return False
-        present = {name: (size, modified) for name, size, modified in _list_packs(self._folder)}
-        # within the resolution of its time a folder may change again
-        self._changed = changed if abs(time.time_ns() - changed) > _RACE else -1
         packs = [self._packs[number] for number in self._numbers.values()]
         removed = [pack.name for pack in packs if present.get(pack.name) != (pack.size, pack.modified)]
         for name in removed:
@@ -144,9 +150,13 @@ class PackIndex:
         self._damaged = {name: stamp for name, stamp in self._damaged.items() if present.get(name) == stamp}
         fresh = [name for name in present if name not in self._numbers and name not in self._damaged]
         waiting: list[np.ndarray] = []
-        for name in sorted(fresh):
-            entries = self._read(name, *present[name])
-            waiting += [] if entries is None else [entries]
+        for name, table in self._source.tables(sorted(fresh)):
+            if table is None or table[0].space != self._space:
+                self._damaged[name] = present[name]
+                continue
+            header, entries = table
+            entries["pack"] = self._number(IndexedPack(name, *present[name], header))
+            waiting.append(entries)
             if sum(map(len, waiting)) > _MOST_WAITING:
                 self._add(np.concatenate(waiting))
                 waiting.clear()
@@ -164,9 +174,9 @@ class PackIndex:
         """
         if name in self._numbers:
             return
-        with suppress(OSError):  # another process may have merged it already
-            status = (self._folder / name).stat()
-            entries["pack"] = self._number(IndexedPack(name, status.st_size, status.st_mtime_ns, header))
+        stamp = self._source.stamp(name, header)
+        if stamp is not None:  # another process may have merged it already
+            entries["pack"] = self._number(IndexedPack(name, *stamp, header))
             self._add(entries)
 
     def remove(self, name: str) -> None:
@@ -221,24 +231,6 @@ class PackIndex:
         alive = [tier.keys[self._alive[tier.entries["pack"]]] for tier in self._tiers]
         return len(np.unique(np.concatenate(alive))) if alive else 0
 
-    def _read(self, name: str, size: int, modified: int) -> np.ndarray | None:
-        """The entries of a pack, which gets a number; None, and a note, if it is not to be believed."""
-        try:
-            with (self._folder / name).open("rb") as stream:
-                header = read_header(stream)
-                if header.space != self._space:
-                    raise DamagedPackError("of another space")
-                entries = read_entries(stream, header)
-        except FileNotFoundError:  # removed since it was listed
-            return None
-        except PermissionError as error:
-            raise unreadable_pack(self._folder / name) from error
-        except (DamagedPackError, OSError):
-            self._damaged[name] = (size, modified)
-            return None
-        entries["pack"] = self._number(IndexedPack(name, size, modified, header))
-        return entries
-
     def _number(self, pack: IndexedPack) -> int:
         number = len(self._packs)
         self._packs.append(pack)
@@ -278,7 +270,7 @@ class PackIndex:
         self._rejected.clear()
         self._stored, self._gone = sum(int(sound.sum()) for sound in kept), 0
         try:
-            self._write(tiers, kept, numbers)
+            self._write(self._file, self._packs, _Selection(tiers, kept, numbers))
             packs, tier = _read_file(self._file, self._space)
             if [pack.name for pack in packs] != [pack.name for pack in self._packs]:
                 raise ValueError("another process wrote its own meanwhile, whose packs have other numbers")
@@ -288,20 +280,37 @@ class PackIndex:
             entries["pack"] = numbers[entries["pack"]]
             self._tiers = [_Tier.of(entries)]
 
-    def _write(self, tiers: Sequence[_Tier], kept: Sequence[np.ndarray], numbers: np.ndarray) -> None:
-        """Write the entries that are kept of tiers, with their new numbers of packs.
+    def export(self, file: Path, names: Collection[str]) -> int:
+        """Write an index of some of the packs, in the form of the own one.
+
+        Returns:
+            How many packs are in it; where there is none of them, nothing is written.
+        """
+        chosen = [number for number, pack in enumerate(self._packs) if self._alive[number] and pack.name in names]
+        if not chosen:
+            return 0
+        numbers = np.zeros(len(self._packs), np.uint32)
+        numbers[chosen] = np.arange(len(chosen))
+        wanted = np.zeros(len(self._alive), bool)
+        wanted[chosen] = True
+        kept = [self._is_sound(tier) & wanted[tier.entries["pack"]] for tier in self._tiers]
+        self._write(file, [self._packs[number] for number in chosen], _Selection(self._tiers, kept, numbers))
+        return len(chosen)
+
+    def _write(self, file: Path, packs: Sequence[IndexedPack], chosen: _Selection) -> None:
+        """Write the entries that are chosen, with their new numbers of packs.
 
         Of a million entries only their keys and their order are in memory, which is a fifth of them.
         """
-        keys = np.concatenate([tier.keys[sound] for tier, sound in zip(tiers, kept, strict=True)])
+        keys = chosen.keys()
         order = np.argsort(keys, kind="stable")
-        packs = [_describe(pack) for pack in self._packs]
-        text = json.dumps({"format": _FORMAT, "space": self._space, "entries": len(keys), "packs": packs}).encode()
+        rows = [_describe(pack) for pack in packs]
+        text = json.dumps({"format": _FORMAT, "space": self._space, "entries": len(keys), "packs": rows}).encode()
         text += b" " * (-len(text) % 8)
-        with atomic_write(self._file, durable=False) as stream:
+        with atomic_write(file, durable=False) as stream:
             stream.write(bytes(_FIRST.size))
             check = hashlib.sha256()
-            for part in _parts(text, keys, order, _Selection(tiers, kept, numbers)):
+            for part in _parts(text, keys, order, chosen):
                 check.update(part)
                 stream.write(part)
             stream.seek(0)
@@ -326,10 +335,14 @@ class _Selection:
     """The entries of tiers that are kept, one tier after the other, without a copy of them all."""
 
     def __init__(self, tiers: Sequence[_Tier], kept: Sequence[np.ndarray], numbers: np.ndarray) -> None:
-        self._tiers, self._numbers = tiers, numbers
+        self._tiers, self._kept, self._numbers = tiers, kept, numbers
         # a tier of which everything is kept, as most are, needs no places
         self._places = [None if sound.all() else np.flatnonzero(sound).astype(np.uint32) for sound in kept]
         self._ends = np.cumsum([int(sound.sum()) for sound in kept])
+
+    def keys(self) -> np.ndarray:
+        """The keys of the entries [n]."""
+        return np.concatenate([tier.keys[sound] for tier, sound in zip(self._tiers, self._kept, strict=True)])
 
     def take(self, positions: np.ndarray) -> np.ndarray:
         """The entries [n] at positions [n], with the new numbers of their packs."""
@@ -360,7 +373,15 @@ def _read_file(file: Path, space: str) -> tuple[list[IndexedPack], _Tier]:
     """
     if not file.is_file():
         raise ValueError("no file")
-    data = np.memmap(file, np.uint8, "r")
+    return parse_index(np.memmap(file, np.uint8, "r"), space)
+
+
+def parse_index(data: np.ndarray, space: str) -> tuple[list[IndexedPack], _Tier]:
+    """The packs and the entries in the bytes of an index file.
+
+    Raises:
+        ValueError, KeyError, TypeError, RecursionError: it is damaged or of another space or version.
+    """
     length, checksum = _FIRST.unpack(data[: _FIRST.size].tobytes().ljust(_FIRST.size, b"\0"))
     if length > min(_LARGEST_HEADER, len(data)) or hashlib.sha256(data[_FIRST.size :].data).digest() != checksum:
         raise ValueError("damaged")
@@ -385,28 +406,10 @@ def _describe(pack: IndexedPack) -> list[Any]:
 
 def _parse(row: Sequence[Any], space: str) -> IndexedPack:
     name, size, modified, segments, rows, dtype, shape, table = row
-    return IndexedPack(name, size, modified, PackHeader(space, segments, rows, RowForm(dtype, tuple(shape)), table))
-
-
-def _list_packs(folder: Path) -> Iterator[tuple[str, int, int]]:
-    """Name, size and time of modification of every file in a folder that has the name of a pack.
-
-    Raises:
-        CacheError: the folder may not be listed.
-    """
-    try:
-        with os.scandir(folder) as listing:
-            entries = list(listing)
-    except PermissionError as error:
-        raise unreadable_pack(folder) from error
-    except OSError:  # there is none, or something else is in its place
-        return
-    for entry in entries:
-        if entry.name.endswith(PACK_SUFFIX) and not entry.name.startswith("."):
-            with suppress(OSError):
-                status = entry.stat()
-                if stat.S_ISREG(status.st_mode):
-                    yield entry.name, status.st_size, status.st_mtime_ns
+    header = PackHeader(space, segments, rows, RowForm(dtype, tuple(shape)), table)
+    if not header.is_possible or type(name) is not str:
+        raise ValueError("a pack that cannot be")
+    return IndexedPack(name, size, modified, header)
 
 
 def _prefixes(ids: np.ndarray) -> np.ndarray:

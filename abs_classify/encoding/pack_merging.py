@@ -32,7 +32,7 @@ from abs_classify.encoding.packs import (
 )
 from abs_core.files import atomic_write
 
-__all__ = ["MergedPack", "check_pack", "choose_packs", "merge_packs"]
+__all__ = ["MergedPack", "check_pack", "choose_packs", "merge_packs", "write_merged"]
 
 # packs of one size class that are merged, and the most at once
 _FEWEST, _MOST = 16, 64
@@ -74,18 +74,19 @@ class _Source:
     damaged: int
 
 
-def choose_packs(packs: Sequence[IndexedPack]) -> list[IndexedPack]:
+def choose_packs(packs: Sequence[IndexedPack], classes: int = _CLASSES) -> list[IndexedPack]:
     """The packs that should be merged now: the oldest small ones of one size, if there are many; else none.
 
     Args:
         packs: of one space.
+        classes: of sizes that are merged, from the smallest on.
     """
-    classes: dict[tuple[int, object], list[IndexedPack]] = {}
+    members_of: dict[tuple[int, object], list[IndexedPack]] = {}
     for pack in sorted(packs, key=lambda pack: pack.name):
         level = max(0, math.ceil(math.log(max(pack.size, 1) / _FIRST_CLASS, _CLASS_FACTOR)))
-        if level < _CLASSES and pack.header.segments <= _MOST_SEGMENTS:
-            classes.setdefault((level, pack.header.form), []).append(pack)
-    for members in classes.values():
+        if level < classes and pack.header.segments <= _MOST_SEGMENTS:
+            members_of.setdefault((level, pack.header.form), []).append(pack)
+    for members in members_of.values():
         if len(members) >= _FEWEST:
             chosen, segments = [], 0
             for pack in members[:_MOST]:
@@ -99,7 +100,16 @@ def choose_packs(packs: Sequence[IndexedPack]) -> list[IndexedPack]:
 
 
 def merge_packs(folder: Path, names: Sequence[str], space: str) -> MergedPack:
-    """Write the sound rows of packs as one new pack, and remove the old ones.
+    """Write the sound rows of packs as one new pack, and remove the old ones: see ``write_merged``."""
+    merged = write_merged(folder, names, space)
+    for name in names:
+        with suppress(FileNotFoundError):
+            (folder / name).unlink()
+    return merged
+
+
+def write_merged(folder: Path, names: Sequence[str], space: str) -> MergedPack:
+    """Write the sound rows of packs as one new pack beside them.
 
     Segments of an item that follow each other become one; what is there twice is written once.
 
@@ -109,8 +119,8 @@ def merge_packs(folder: Path, names: Sequence[str], space: str) -> MergedPack:
         space: the digest of the space.
 
     Raises:
-        StorageError: the new pack cannot be written; the old ones stay.
-        OSError: an old one cannot be read, or is gone; the old ones stay.
+        StorageError: the new pack cannot be written.
+        OSError: an old one cannot be read, or is gone.
     """
     with ExitStack() as stack:
         sources = []
@@ -128,9 +138,6 @@ def merge_packs(folder: Path, names: Sequence[str], space: str) -> MergedPack:
             raise OSError("rows of several forms in one merge")
         rows = sum(int(source.entries["count"].sum()) for source in sources)
         merged = _write(folder, sources, names, space) if sources else None
-    for name in names:
-        with suppress(FileNotFoundError):
-            (folder / name).unlink()
     name, header, entries = merged or ("", None, np.zeros(0, ENTRY))
     return MergedPack(name, header, entries, rows, damaged)
 

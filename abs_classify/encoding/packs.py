@@ -18,9 +18,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 
@@ -34,6 +33,7 @@ __all__ = [
     "PACK_SUFFIX",
     "DamagedPackError",
     "PackHeader",
+    "PackStream",
     "RowForm",
     "item_key",
     "keys_of",
@@ -84,6 +84,18 @@ _CODES = {
     "U8": "|u1", "U16": "<u2", "U32": "<u4", "U64": "<u8", "BOOL": "|b1",
 }  # fmt: skip
 _CODE_OF = {dtype: code for code, dtype in _CODES.items()}
+
+
+class PackStream(Protocol):
+    """What the values of a pack are read from."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Go to a place, and say which it is."""
+        ...
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill a buffer as far as the pack goes; how many bytes there were."""
+        ...
 
 
 class DamagedPackError(Exception):
@@ -154,6 +166,18 @@ class PackHeader:
     def size(self) -> int:
         """The size of the whole file."""
         return self.values + self.rows * self.form.size
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether its numbers are of a pack that can be read."""
+        return (
+            0 < self.segments <= self.rows < _MOST_ROWS
+            and self.segments <= _MOST_SEGMENTS
+            and self.form.dtype in _CODE_OF
+            and len(self.form.shape) <= 8
+            and all(0 < size <= LARGEST_SEGMENT for size in self.form.shape)
+            and self.form.size <= LARGEST_SEGMENT
+        )
 
     def encode(self) -> bytes:
         """The first bytes of the file, to the table; ``table`` is not looked at."""
@@ -276,22 +300,12 @@ def read_header(stream: BinaryIO) -> PackHeader:
         if not all(type(number) is int for number in (segments, rows, *form.shape)):
             raise DamagedPackError("sizes that are no numbers")
         # what is written for these sizes is the one header to be believed
-        again = json.loads(stated.encode()[8:]) if _is_possible(stated) else None
+        again = json.loads(stated.encode()[8:]) if stated.is_possible else None
         if again is None or {**header, "__metadata__": None} != {**again, "__metadata__": None}:
             raise DamagedPackError("a header that contradicts itself")
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise DamagedPackError("no header") from error
     return stated
-
-
-def _is_possible(header: PackHeader) -> bool:
-    return (
-        0 < header.segments <= header.rows < _MOST_ROWS
-        and header.segments <= _MOST_SEGMENTS
-        and len(header.form.shape) <= 8
-        and all(0 < size <= LARGEST_SEGMENT for size in header.form.shape)
-        and header.form.size <= LARGEST_SEGMENT
-    )
 
 
 def read_entries(stream: BinaryIO, header: PackHeader) -> np.ndarray:
@@ -302,7 +316,7 @@ def read_entries(stream: BinaryIO, header: PackHeader) -> np.ndarray:
         OSError: it cannot be read.
     """
     n = header.segments
-    if os.fstat(stream.fileno()).st_size < header.values:
+    if stream.seek(0, os.SEEK_END) < header.values:
         raise DamagedPackError("no table")
     stream.seek(header.table)
     table = stream.read(_TABLE_BYTES * n)
@@ -322,7 +336,7 @@ def read_entries(stream: BinaryIO, header: PackHeader) -> np.ndarray:
     return entries
 
 
-def read_segments(stream: BufferedReader, header: PackHeader, entries: np.ndarray) -> Iterator[np.ndarray | None]:
+def read_segments(stream: PackStream, header: PackHeader, entries: np.ndarray) -> Iterator[np.ndarray | None]:
     """The values [count, ...] of segments of a pack, or None for each that is damaged.
 
     Args:
@@ -330,7 +344,7 @@ def read_segments(stream: BufferedReader, header: PackHeader, entries: np.ndarra
         header: of the pack.
         entries: of the segments.
     """
-    form, size = header.form, min(header.size, os.fstat(stream.fileno()).st_size)
+    form, size = header.form, min(header.size, stream.seek(0, os.SEEK_END))
     place = -1
     for block in (entries[first : first + _BLOCK] for first in range(0, len(entries), _BLOCK)):
         keys, checksums = block["id"].tobytes(), block["checksum"].tobytes()

@@ -6,18 +6,32 @@ and that id. So a name, the other images of a run and the number of views never 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from abs_core.canonical import canonical_json, sha256_bytes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
-__all__ = ["FeatureStore", "Segment", "Space", "text_id"]
+    from abs_classify.encoding.cache import CacheFile
+
+__all__ = [
+    "CheckedPack",
+    "FeatureStore",
+    "PersistentStore",
+    "Segment",
+    "Space",
+    "SpaceSummary",
+    "parse_space",
+    "text_id",
+]
 
 
 @dataclass(frozen=True)
@@ -42,9 +56,24 @@ class Space:
         return canonical_json({"stage": self.stage, "version": self.version, "inputs": self.inputs})
 
     @cached_property
+    def description(self) -> bytes:
+        """The space as a file says it, for people and for ``explain``."""
+        return canonical_json({**json.loads(self.text), "about": self.about}).encode("utf-8")
+
+    @cached_property
     def digest(self) -> str:
         """The hex sha256 of the canonical JSON."""
         return sha256_bytes(self.text.encode("utf-8")).removeprefix("sha256:")
+
+
+def parse_space(data: bytes, digest: str) -> Space | None:
+    """The space that bytes describe; None if they are damaged, or it has another digest."""
+    with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        value = json.loads(data)
+        space = Space(str(value["stage"]), value["version"], dict(value["inputs"]), str(value.get("about", "")))
+        if space.digest == digest:
+            return space
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +89,35 @@ class Segment:
     id: str
     start: int
     values: np.ndarray
+
+
+@dataclass(frozen=True)
+class SpaceSummary:
+    """What the store has of a space.
+
+    Args:
+        digest: of the space.
+        space: None if its description is damaged.
+        items, rows, packs, size: how many there are, and the bytes of the packs.
+        used: when a pack was last read or written, in seconds since 1970.
+    """
+
+    digest: str
+    space: Space | None
+    items: int
+    rows: int
+    packs: int
+    size: int
+    used: float
+
+
+@dataclass(frozen=True)
+class CheckedPack:
+    """A pack, and how many of its rows are sound and damaged."""
+
+    path: Path | str
+    sound: int
+    damaged: int
 
 
 class FeatureStore(Protocol):
@@ -99,6 +157,39 @@ class FeatureStore(Protocol):
         Args:
             required: the bytes of the rows that it computes.
         """
+        ...
+
+    def flush(self) -> bool:
+        """Let everything that was appended be where others find it; whether it is."""
+        ...
+
+
+@runtime_checkable
+class PersistentStore(FeatureStore, Protocol):
+    """Rows that stay: in a folder or a bucket. It can be pickled, as the place that ``open_store`` takes.
+
+    Attributes:
+        place: the folder or the address.
+        root: the folder of this machine for what belongs to it alone, such as the digests of its files.
+    """
+
+    place: str
+    root: Path
+
+    def summaries(self) -> Iterator[SpaceSummary]:
+        """What the store has of each space."""
+        ...
+
+    def describe(self, digest: str) -> Space | None:
+        """The space with a digest; None if there is none or its description is damaged."""
+        ...
+
+    def verify(self) -> Iterator[CheckedPack]:
+        """Read every row; damaged ones are dropped, so that they are computed again."""
+        ...
+
+    def prune(self, *, older_than_days: float | None = None, max_bytes: int | None = None) -> list[CacheFile]:
+        """Remove packs that are older than a time, then the oldest ones over a size; the removed files."""
         ...
 
 

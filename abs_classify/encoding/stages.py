@@ -2,8 +2,7 @@
 
 Everything is found by the id of an image or text, so the other images of a run, their order and number decide nothing.
 Images go through in shards, and what is computed of an image is kept as soon as its shard ends or fails, so a run that
-was killed resumes at its last shard. An error is never kept. Scores follow from features in a fraction of a per cent of
-the time and are computed each time.
+was killed resumes at its last shard. An error is never kept, nor are scores, which follow from features at once.
 """
 
 from __future__ import annotations
@@ -18,10 +17,9 @@ from typing import TYPE_CHECKING
 
 from abs_classify.encoding.cache import DERIVED
 from abs_classify.encoding.digest_cache import DigestCache
-from abs_classify.encoding.feature_store import DiskStore
 from abs_classify.encoding.read_ahead import ReadAhead
 from abs_classify.encoding.samples import IdentifiedSample, ImageFacts, UnreadableImage
-from abs_classify.encoding.spaces import FeatureStore, Segment, Space, text_id
+from abs_classify.encoding.spaces import FeatureStore, PersistentStore, Segment, Space, text_id
 from abs_classify.encoding.stage_spaces import StageSpaces
 from abs_classify.encoding.view_plan import MethodScores, PendingImage, StoredViews, ViewPlan
 from abs_classify.encoding.work import WorkCounts
@@ -556,7 +554,9 @@ class ModelSettings:
     runtime: str = "auto"
 
 
-def open_stages(store: DiskStore, model: str, settings: ModelSettings, weights: WeightsStore | None = None) -> Stages:
+def open_stages(
+    store: PersistentStore, model: str, settings: ModelSettings, weights: WeightsStore | None = None
+) -> Stages:
     """The stages of a model by name, which is loaded when something must be computed.
 
     Args:

@@ -39,8 +39,8 @@ from abs_core.text import counted
 
 if TYPE_CHECKING:
     from abs_classify.datasets import Dataset
-    from abs_classify.encoding.feature_store import DiskStore
     from abs_classify.encoding.samples import OnError
+    from abs_classify.encoding.spaces import PersistentStore
     from abs_classify.encoding.stages import Stages
     from abs_classify.evaluation.job import Evaluation
     from abs_classify.images import Truncated
@@ -139,7 +139,7 @@ def attribute_gain(
     runtime: str = "auto",
     threads: int | None = None,
     weights: WeightsStore | None = None,
-    cache: DiskStore | Path | str | None = None,
+    cache: PersistentStore | Path | str | None = None,
     progress: Progress = no_progress,
 ) -> AttributionResults:
     """Say which share of a gain comes from guided views, which from descriptions, and which from soft matching.

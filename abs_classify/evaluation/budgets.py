@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from abs_classify.encoding.feature_store import MemoryStore
+from abs_classify.encoding.memory_store import MemoryStore
 from abs_classify.encoding.ranking import ShardScorer
 from abs_classify.encoding.samples import IdentifiedSample, batched
 from abs_classify.encoding.stages import SHARD

@@ -46,8 +46,8 @@ from abs_core.result_tables import data_frame, html_table
 from abs_core.text import counted
 
 if TYPE_CHECKING:
-    from abs_classify.encoding.feature_store import DiskStore
     from abs_classify.encoding.samples import OnError
+    from abs_classify.encoding.spaces import PersistentStore
     from abs_classify.images import Truncated
     from abs_classify.models.store import WeightsStore
 
@@ -296,7 +296,7 @@ def compare_bundles(
     runtime: str = "auto",
     threads: int | None = None,
     weights: WeightsStore | None = None,
-    cache: DiskStore | Path | str | None = None,
+    cache: PersistentStore | Path | str | None = None,
     progress: Progress = no_progress,
 ) -> BundleComparison:
     """Test what a change of descriptions wins and loses on labelled images.

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 
 from abs_classify.classifier import Classifier, as_label_space
 from abs_classify.datasets.base import Dataset, class_positions
-from abs_classify.encoding.feature_store import DiskStore
 from abs_classify.encoding.last_run import write_last_run
 from abs_classify.encoding.samples import (
     IdentifiedSample,
@@ -35,6 +34,7 @@ from abs_classify.encoding.samples import (
     batched,
     identify,
 )
+from abs_classify.encoding.spaces import PersistentStore
 from abs_classify.encoding.stages import SHARD
 from abs_classify.evaluation.bundle_tally import BundleTally, Sentence
 from abs_classify.evaluation.job import open_split
@@ -87,7 +87,7 @@ def score_bundle(
     attention: str | AttentionBackend = "auto",
     seed: int = 0,
     batch_size: int = 64,
-    cache: DiskStore | Path | str | None = None,
+    cache: PersistentStore | Path | str | None = None,
     limit: int | None = None,
     stratified: bool = False,
     on_error: OnError = "stop",
@@ -233,8 +233,9 @@ class _ScoringRun:
                     advance(shard.size)
                     scorer.skipped.clear()  # or memory would grow with the images that cannot be read
         finally:
-            if stages.work.spaces and isinstance(stages.store, DiskStore):
+            if stages.work.spaces and isinstance(stages.store, PersistentStore):
                 write_last_run(stages.store.root, stages.work.space_uses())
+            stages.store.flush()
         if not self._tally.images:
             raise DatasetError(
                 f"no image of {self._pool.source.name} could be used", remedy="See the reasons with --on-error stop"

@@ -41,7 +41,7 @@ from abs_core.progress import Progress, no_progress
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from abs_classify.encoding.feature_store import DiskStore
+    from abs_classify.encoding.spaces import PersistentStore
     from abs_classify.encoding.work import WorkCounts
     from abs_classify.images import Truncated
     from abs_classify.methods.replaced_texts import Replacement
@@ -130,7 +130,7 @@ class ImageJudge:
         attention: str | AttentionBackend = "auto",
         seed: int = 0,
         batch_size: int = 64,
-        cache: DiskStore | Path | str | None = None,
+        cache: PersistentStore | Path | str | None = None,
         limit: int | None = None,
         stratified: bool = False,
         on_error: OnError = "stop",

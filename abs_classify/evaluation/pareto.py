@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abs_classify.datasets import Dataset, open_dataset
-from abs_classify.encoding.feature_store import MemoryStore
+from abs_classify.encoding.memory_store import MemoryStore
 from abs_classify.encoding.stages import SHARD, ModelSettings, Stages, open_stages
 from abs_classify.encoding.work import WorkCounts
 from abs_classify.evaluation.job import RankedPass, run_job
@@ -41,7 +41,7 @@ from abs_core.text import printable, visible_cell
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from abs_classify.encoding.feature_store import DiskStore
+    from abs_classify.encoding.spaces import PersistentStore
 
 __all__ = ["ParetoPoint", "ParetoResults", "measure_pareto", "write_pareto"]
 
@@ -120,7 +120,7 @@ def measure_pareto(
     views: Sequence[int] = VIEW_COUNTS,
     agreements: Sequence[float] = AGREEMENTS,
     timed: int = 24,
-    cache: DiskStore | Path | str | None = None,
+    cache: PersistentStore | Path | str | None = None,
     limit: int | None = None,
     stratified: bool = False,
     seeds: int = 1,

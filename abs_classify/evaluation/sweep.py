@@ -21,6 +21,7 @@ from abs_classify.encoding.digest_cache import DigestCache
 from abs_classify.encoding.feature_store import DiskStore, open_store
 from abs_classify.encoding.last_run import write_last_run
 from abs_classify.encoding.samples import OnError
+from abs_classify.encoding.spaces import PersistentStore
 from abs_classify.encoding.stages import ModelSettings, Stages, open_stages
 from abs_classify.encoding.work import WorkCounts
 from abs_classify.evaluation.job import Evaluation, EvaluationJob, RankedPass, open_split, reseeded, run_job
@@ -266,7 +267,7 @@ def evaluate(
     runtime: str = "auto",
     threads: int | None = None,
     weights: WeightsStore | None = None,
-    cache: DiskStore | Path | str | None = None,
+    cache: PersistentStore | Path | str | None = None,
     results: Path | str | None = None,
     command: Sequence[str] = (),
     progress: Progress = no_progress,
@@ -305,7 +306,11 @@ def evaluate(
 
 
 def _stages_of(
-    named: Mapping[str, str | Model], settings: ModelSettings, weights: WeightsStore | None, store: DiskStore, name: str
+    named: Mapping[str, str | Model],
+    settings: ModelSettings,
+    weights: WeightsStore | None,
+    store: PersistentStore,
+    name: str,
 ) -> Stages:
     """The stages of a model that is named or loaded."""
     model = named[name]
@@ -389,9 +394,9 @@ def plan_sweep(
 
 def _run(
     sweep: Sweep,
-    stages_of: Callable[[DiskStore, str], Stages],
+    stages_of: Callable[[PersistentStore, str], Stages],
     keeper: _Keeper,
-    place: DiskStore | Path | str | None,
+    place: PersistentStore | Path | str | None,
     threads: int | None,
     progress: Progress,
 ) -> EvaluationResults:
@@ -546,14 +551,17 @@ def as_label_spaces(
 
 
 @contextmanager
-def opened_store(place: DiskStore | Path | str | None) -> Iterator[DiskStore]:
+def opened_store(place: PersistentStore | Path | str | None) -> Iterator[PersistentStore]:
     """The store of a run; a passing one where nothing is kept."""
     store = open_store(place)
     if store is None:
         with TemporaryDirectory(prefix="abs-") as folder:
             yield DiskStore(Path(folder))
         return
-    yield store
+    try:
+        yield store
+    finally:
+        store.flush()
 
 
 def _plans(label_space: LabelSpace, options: SweepOptions) -> list[MethodPlan]:

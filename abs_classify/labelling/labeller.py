@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from abs_classify.encoding.feature_store import DiskStore
 from abs_classify.encoding.last_run import write_last_run
 from abs_classify.encoding.samples import IdentifiedSample, SkippedImage, UnreadableSample
+from abs_classify.encoding.spaces import PersistentStore
 from abs_classify.methods.views import FullImage
 from abs_core.errors import UsageError
 from abs_core.labels import compact, shipped_label_set
@@ -145,8 +145,9 @@ class Labeller:
                     yield self._seen(scored, others)
                     scorer.skipped.clear()  # or memory would grow with the images that cannot be read
         finally:
-            if self.work.spaces and isinstance(stages.store, DiskStore):
+            if self.work.spaces and isinstance(stages.store, PersistentStore):
                 write_last_run(stages.store.root, self.work.space_uses())
+            stages.store.flush()
 
     def _others(self) -> CommonNames | None:
         """What images may show besides the classes, if that is asked; and the class texts are encoded."""

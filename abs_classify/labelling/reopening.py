@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from abs_classify.encoding.feature_store import DiskStore
+    from abs_classify.encoding.spaces import PersistentStore
     from abs_classify.labelling.exporters.base import Probabilities
     from abs_classify.labelling.label_folder import LabelFolder
     from abs_classify.labelling.labeller import Evidence, Labeller
@@ -38,7 +38,7 @@ def reopen_labeller(
     model: Model | DeferredModel | str,
     *,
     attention: str | AttentionBackend = "auto",
-    cache: DiskStore | Path | str | None = None,
+    cache: PersistentStore | Path | str | None = None,
 ) -> Labeller:
     """The labeller of a folder's run.
 

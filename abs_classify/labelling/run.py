@@ -45,8 +45,8 @@ from abs_core.text import counted
 
 if TYPE_CHECKING:
     from abs_classify.datasets.base import Sample
-    from abs_classify.encoding.feature_store import DiskStore
     from abs_classify.encoding.samples import IdentifiedSample
+    from abs_classify.encoding.spaces import PersistentStore
     from abs_classify.images import Truncated
     from abs_classify.labelling.label_folder import RowOrder
     from abs_classify.labelling.sources import ListedImage
@@ -96,7 +96,7 @@ def label(
     attention: str | AttentionBackend = "auto",
     seed: int = 0,
     batch_size: int = 64,
-    cache: DiskStore | Path | str | None = None,
+    cache: PersistentStore | Path | str | None = None,
     threshold: float | None = None,
     none: bool = False,
     negatives: Sequence[str] = (),

@@ -18,8 +18,7 @@ from abs_core.home import Home
 from abs_core.text import format_bytes, format_duration, parse_bytes, printable
 
 if TYPE_CHECKING:
-    from abs_classify.encoding.feature_store import SpaceSummary
-    from abs_classify.encoding.spaces import Space
+    from abs_classify.encoding.spaces import Space, SpaceSummary
 
 __all__ = ["command"]
 

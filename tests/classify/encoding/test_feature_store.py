@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from abs_classify.encoding.feature_store import DiskStore, MemoryStore, open_store
+from abs_classify.encoding.feature_store import DiskStore, open_store
+from abs_classify.encoding.memory_store import MemoryStore
 from abs_classify.encoding.spaces import FeatureStore, Segment, Space, text_id
 from abs_core.errors import CacheError
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from abs_classify.encoding import pack_index
+from abs_classify.encoding import pack_folder, pack_index
 from abs_classify.encoding.feature_store import DiskStore
+from abs_classify.encoding.pack_folder import FolderPacks
 from abs_classify.encoding.pack_index import PackIndex
 from abs_classify.encoding.packs import keys_of, write_pack
 from abs_classify.encoding.spaces import Segment, Space, text_id
@@ -22,7 +23,7 @@ def write(folder: Path, ids: list[str]) -> str:
 
 
 def index_of(folder: Path) -> PackIndex:
-    return PackIndex(folder, folder.parent / "index", SPACE.digest)
+    return PackIndex(FolderPacks(folder), folder.parent / "index", SPACE.digest)
 
 
 def found(index: PackIndex, ids: list[str]) -> list[int]:
@@ -35,7 +36,7 @@ def test_many_items_are_found_without_a_look_at_the_packs(tmp_path: Path, monkey
     for first in range(0, 6000, 500):
         write(tmp_path / "packs", ids[first : first + 500])
     assert found(index_of(tmp_path / "packs"), ids) == list(range(6000))
-    monkeypatch.setattr(pack_index, "read_entries", lambda *_: pytest.fail("a pack was read"))
+    monkeypatch.setattr(pack_folder, "read_entries", lambda *_: pytest.fail("a pack was read"))
     index = index_of(tmp_path / "packs")
     assert found(index, [*ids[::-1], text_id("none")]) == list(range(6000))
     assert index.item_count() == 6000
@@ -101,7 +102,7 @@ def test_a_file_that_another_process_wrote_at_the_same_time_is_not_taken_for_our
     folder, ids = tmp_path / "packs", [text_id(str(number)) for number in range(20)]
     names = sorted([write(folder, ids[:10]), write(folder, ids[10:])])
     aside = (folder / names[0]).rename(tmp_path / "aside")
-    other = PackIndex(folder, tmp_path / "other", SPACE.digest)  # which sees the packs in another order
+    other = PackIndex(FolderPacks(folder), tmp_path / "other", SPACE.digest)  # which sees the packs in another order
     aside.rename(folder / names[0])
     other.refresh(force=True)
     original = PackIndex._write

@@ -13,6 +13,7 @@ import pytest
 
 from abs_classify.encoding import pack_merging
 from abs_classify.encoding.feature_store import DiskStore
+from abs_classify.encoding.pack_folder import FolderPacks
 from abs_classify.encoding.pack_index import PackIndex
 from abs_classify.encoding.pack_merging import choose_packs, merge_packs
 from abs_classify.encoding.spaces import Segment, Space, text_id
@@ -130,7 +131,7 @@ def test_large_packs_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     store = DiskStore(tmp_path)
     for item in range(40):
         store.append(SPACE, [Segment(IDS[item], 0, ROWS[item])])
-    packs = PackIndex(tmp_path / "features" / SPACE.digest, tmp_path / "x.index", SPACE.digest).packs
+    packs = PackIndex(FolderPacks(tmp_path / "features" / SPACE.digest), tmp_path / "x.index", SPACE.digest).packs
     monkeypatch.setattr(pack_merging, "_FEWEST", 16)
     names = sorted(pack.name for pack in packs)
     assert [pack.name for pack in choose_packs(packs)] == names

@@ -16,7 +16,8 @@ import torch
 from evaluations import Bench
 
 from abs_classify.datasets import Sample
-from abs_classify.encoding.feature_store import DiskStore, MemoryStore
+from abs_classify.encoding.feature_store import DiskStore
+from abs_classify.encoding.memory_store import MemoryStore
 from abs_classify.encoding.samples import IdentifiedSample, UnreadableImage
 from abs_classify.encoding.stages import ModelSettings, Stages, open_stages
 from abs_classify.methods.class_texts import ClassTextInputs, Sentences
