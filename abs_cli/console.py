@@ -1,8 +1,14 @@
-"""What the user sees while work runs, on stderr: messages, also those that the libraries log, and progress."""
+"""What goes to stderr while work runs: messages, also those that the libraries log, and progress.
+
+As text for people, or as JSON for machines, one object a line. Each has ``time`` and ``event``, which is ``log`` (with
+``level``, ``logger`` and ``message``) or ``progress`` (with ``title``, ``unit``, ``done``, ``total``, ``rate``,
+``remaining``, ``remark`` and ``finished``).
+"""
 
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import os
 import shutil
@@ -12,30 +18,132 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from abs_cli.interruption import handled, interrupt_main_thread, write_past_buffers
+from abs_cli.interruption import handled, interrupt_main_thread, set_signal_line, write_past_buffers
+from abs_cli.settings import apply_settings
 from abs_core.errors import UnknownNameError
-from abs_core.progress import Advance
+from abs_core.progress import Advance, no_progress
 from abs_core.text import format_duration, printable
 
 if TYPE_CHECKING:
     from abs_classify.encoding.work import WorkCounts
     from abs_descriptions.bundles.change_view import TextStyle
 
-__all__ = ["Interrupts", "LazyGroup", "PlainGroup", "note", "note_work", "progress", "show_log_messages", "text_style"]
+__all__ = [
+    "LOG_FORMATS",
+    "PROGRESS_FORMS",
+    "Interrupts",
+    "LazyGroup",
+    "PlainGroup",
+    "note",
+    "note_traceback",
+    "note_work",
+    "progress",
+    "set_output",
+    "show_log_messages",
+    "text_style",
+    "wants_traceback",
+    "warn",
+]
+
+LOG_FORMATS = ("text", "json")
+PROGRESS_FORMS = ("auto", "bar", "lines", "json", "none")
 
 _LINE_INTERVAL, _FIRST_LINE = 10.0, 1.0  # seconds between lines of progress, and before one that has nothing done yet
+_EVENT_INTERVAL = 1.0  # seconds between two events of progress, which machines read
 _GRACE_PERIOD = 15.0  # seconds from the first Ctrl-C to the end
 _SHORT_GRACE_PERIOD = 5.0  # the same for SIGTERM and SIGHUP: many schedulers kill after ten seconds
 
 
-def note(text: str) -> None:
-    """One line on stderr, with everything from outside made harmless."""
-    click.echo(printable(text), err=True)
+@dataclass(frozen=True)
+class _Output:
+    """What the options that all commands share say of stderr."""
+
+    quiet: bool = False
+    log_format: str = "text"
+    progress: str = "auto"
+    debug: bool = False
+
+
+_output = _Output()
+
+
+def set_output(*, quiet: bool = False, log_format: str = "text", progress: str = "auto", debug: bool = False) -> None:
+    """Choose what goes to stderr from now on, and how.
+
+    Args:
+        quiet: only warnings and errors; progress only where ``progress`` names a form of it.
+        log_format: one of ``LOG_FORMATS``.
+        debug: a traceback with every error.
+        progress: one of ``PROGRESS_FORMS``; auto is JSON with the log format json, else a bar on a terminal and lines
+            elsewhere.
+    """
+    global _output
+    _output = _Output(quiet, log_format, progress, debug)
+    # warnings of Python and of other packages become lines of a log for machines
+    logging.captureWarnings(log_format == "json")
+    if log_format == "json":
+        set_signal_line(lambda number: _text_line(f"signal {number}"))
+    else:
+        set_signal_line()
+
+
+def wants_traceback() -> bool:
+    """Whether errors are to be shown with a traceback."""
+    return _output.debug
+
+
+def _text_line(text: str) -> str:
+    return _event_line("log", level="warning", logger="abs", message=text) + "\n"
+
+
+def note(text: str, level: int = logging.INFO, *, logger: str = "abs", **fields: Any) -> None:
+    """One line on stderr, with everything from outside made harmless.
+
+    Args:
+        text: what to say.
+        level: of ``logging``; from a warning on it is shown with ``--quiet`` as well.
+        logger: who says it.
+        fields: further members of the line where it is JSON.
+    """
+    if not _output.quiet or level >= logging.WARNING:
+        _write_line(text, level, logger, **fields)
+
+
+def warn(text: str, level: int = logging.WARNING, *, logger: str = "abs") -> None:
+    """One line on stderr that is marked as a warning, with ``--quiet`` as well."""
+    note(text if _output.log_format == "json" else f"warning: {text}", level, logger=logger)
+
+
+def _write_line(text: str, level: int = logging.INFO, logger: str = "abs", **fields: Any) -> None:
+    if _output.log_format == "json":
+        _write_event("log", level=logging.getLevelName(level).lower(), logger=logger, message=text, **fields)
+    else:
+        click.echo(printable(text), err=True)
+
+
+def _write_event(event: str, **members: Any) -> None:
+    click.echo(_event_line(event, **members), err=True)
+
+
+def _event_line(event: str, **members: Any) -> str:
+    # in ASCII, which is harmless in a terminal and can be written in any encoding
+    moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return json.dumps({"time": moment, "event": event, **members})
+
+
+def note_traceback(text: str, level: int) -> None:
+    """The traceback of an error, as Python prints it; on one line where that is JSON."""
+    if _output.log_format == "json":
+        _write_line(text, level)
+    else:
+        click.echo(text, err=True)
 
 
 def note_work(work: WorkCounts, seconds: float) -> None:
@@ -50,18 +158,19 @@ class _NoteHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Show one message."""
         try:
-            prefix = "warning: " if record.levelno >= logging.WARNING else ""
-            note(prefix + record.getMessage())
+            show = warn if record.levelno >= logging.WARNING else note
+            show(record.getMessage(), record.levelno, logger=record.name)
         except Exception:
             self.handleError(record)
 
 
 _LIBRARIES = ("abs_core", "abs_descriptions", "abs_classify")
+_PYTHON_WARNINGS = "py.warnings"
 
 
 def show_log_messages() -> None:
     """Show on stderr what the libraries log, from informational messages on. A second call changes nothing."""
-    for name in _LIBRARIES:
+    for name in (*_LIBRARIES, _PYTHON_WARNINGS):
         logger = logging.getLogger(name)
         if not any(isinstance(handler, _NoteHandler) for handler in logger.handlers):
             logger.addHandler(_NoteHandler())
@@ -80,19 +189,39 @@ def text_style() -> TextStyle:
 
 @contextmanager
 def progress(title: str, total: int, unit: str) -> Iterator[Advance]:
-    """Show done, total, rate and remaining time; a plain line every ten seconds where stderr is no terminal,
-    or a dumb one, which cannot move its cursor: a bar would stay invisible on it.
+    """Show done, total, rate and remaining time, in the form that ``set_output`` chose.
+
+    By itself this is a bar on a terminal, and a plain line every ten seconds where stderr is none, or a dumb one, which
+    cannot move its cursor: a bar would stay invisible on it.
 
     Args:
         title: the work, in a few words.
         total: the number of units; 0 if it is unknown.
         unit: the unit, in the plural.
     """
-    if sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown"):
+    form = _progress_form()
+    if form == "bar":
         with _bar(title, total, unit) as advance:
             yield advance
-        return
-    yield _ProgressLines(title, total, unit)
+    elif form == "json":
+        with _ProgressEvents(title, total, unit) as events:
+            yield events
+    elif form == "lines":
+        yield _ProgressLines(title, total, unit)
+    else:
+        with no_progress(title, total, unit) as advance:
+            yield advance
+
+
+def _progress_form() -> str:
+    if _output.progress != "auto":
+        return _output.progress
+    if _output.quiet:
+        return "none"
+    if _output.log_format == "json":
+        return "json"
+    is_capable = os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+    return "bar" if sys.stderr.isatty() and is_capable else "lines"
 
 
 @contextmanager
@@ -140,7 +269,48 @@ class _ProgressLines:
             # an estimated total may turn out too small
             left = max(0, self._total - self._done)
             parts.append(f"{format_duration(left / rate)} left" if rate else "time left unknown")
-        note(", ".join(parts) + (f"; {remark}" if remark else ""))
+        _write_line(", ".join(parts) + (f"; {remark}" if remark else ""))
+
+
+class _ProgressEvents:
+    """Progress for machines: an event at the start, at most one a second, and one at the end."""
+
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        self._title, self._total, self._unit = title, total, unit
+        self._done, self._remark = 0, ""
+        self._start = self._last = time.monotonic()
+
+    def __enter__(self) -> _ProgressEvents:
+        self._write(self._start, finished=False)
+        return self
+
+    def __exit__(self, kind: object, *_error: object) -> None:
+        self._write(time.monotonic(), finished=kind is None)
+
+    def __call__(self, step: int = 1, remark: str = "") -> None:
+        self._done += step
+        self._remark = remark
+        now = time.monotonic()
+        if not self._done:
+            self._start = now
+        if now - self._last >= _EVENT_INTERVAL:
+            self._write(now, finished=False)
+
+    def _write(self, now: float, *, finished: bool) -> None:
+        self._last = now
+        rate = self._done / max(now - self._start, 1e-9) if self._done else 0.0
+        left = max(0, self._total - self._done)
+        _write_event(
+            "progress",
+            title=self._title,
+            unit=self._unit,
+            done=self._done,
+            total=self._total or None,
+            rate=round(rate, 3),
+            remaining=round(left / rate, 1) if rate and self._total else None,
+            remark=self._remark,
+            finished=finished,
+        )
 
 
 class Interrupts:
@@ -168,8 +338,8 @@ class Interrupts:
             raise KeyboardInterrupt
         self.requested = True
         period = _GRACE_PERIOD if number == signal.SIGINT else _SHORT_GRACE_PERIOD
-        wait = f"waiting up to {period:.0f} s for work in progress"
-        write_past_buffers(f"\nstopping: {wait}; press Ctrl-C again to stop now\n")
+        text = f"stopping: waiting up to {period:.0f} s for work in progress; press Ctrl-C again to stop now"
+        write_past_buffers(_text_line(text) if _output.log_format == "json" else f"\n{text}\n")
         self._timer = threading.Timer(period, interrupt_main_thread)
         self._timer.daemon = True
         self._timer.start()
@@ -179,6 +349,8 @@ _NO_LIMIT = 1000
 
 
 class _SuggestingGroup(click.Group):
+    """What all groups have in common: unknown commands are answered, and settings are applied to the known ones."""
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -196,7 +368,10 @@ class _SuggestingGroup(click.Group):
             raise UnknownNameError(
                 "command", args[0], self.list_commands(ctx), remedy=f"See `{ctx.command_path} --help`"
             )
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is not None and command is not None:
+            apply_settings(ctx, name, command, rest)
+        return name, command, rest
 
 
 class PlainGroup(_SuggestingGroup):

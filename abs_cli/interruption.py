@@ -15,7 +15,14 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-__all__ = ["INTERRUPTED", "ending_signals", "handled", "interrupt_main_thread", "write_past_buffers"]
+__all__ = [
+    "INTERRUPTED",
+    "ending_signals",
+    "handled",
+    "interrupt_main_thread",
+    "set_signal_line",
+    "write_past_buffers",
+]
 
 #: The last line of a command that was interrupted.
 INTERRUPTED = "abs: interrupted; run the same command to resume"
@@ -107,9 +114,26 @@ def write_past_buffers(line: str) -> None:
                 os.dup2(nowhere, descriptor)
 
 
+def _line_break(_number: int) -> str:
+    return "\n"
+
+
+_signal_line: Callable[[int], str] = _line_break
+
+
+def set_signal_line(make: Callable[[int], str] = _line_break) -> None:
+    """Choose what is written when a signal comes: by default the end of the line that may be there.
+
+    Args:
+        make: gets the number of the signal; what it returns ends with a line feed.
+    """
+    global _signal_line
+    _signal_line = make
+
+
 def _raise(number: int, _frame: FrameType | None) -> None:
     if number != signal.SIGINT or os.isatty(2):
-        write_past_buffers("\n")  # finds out whether the terminal is gone
+        write_past_buffers(_signal_line(number))  # finds out whether the terminal is gone
     raise KeyboardInterrupt
 
 

@@ -7,6 +7,7 @@ from abs_cli.interruption import INTERRUPTED, ending_signals
 with ending_signals(at_once=True):  # what follows takes a while
     import errno
     import io
+    import logging
     import os
     import re
     import sys
@@ -18,7 +19,18 @@ with ending_signals(at_once=True):  # what follows takes a while
 
     import click
 
-    from abs_cli.console import LazyGroup, show_log_messages
+    from abs_cli.console import (
+        LOG_FORMATS,
+        PROGRESS_FORMS,
+        LazyGroup,
+        note,
+        note_traceback,
+        set_output,
+        show_log_messages,
+        wants_traceback,
+    )
+    from abs_cli.exit_codes import ExitCode
+    from abs_cli.settings import apply_common_settings, setting_source
     from abs_core.errors import AbsError, StorageError, UnknownNameError, UsageError
     from abs_core.extras import missing_extra
     from abs_core.home import Home
@@ -48,6 +60,7 @@ COMMANDS = {
     "models": ("models", "List, show, pull, verify and import image-text models and DINO."),
     "methods": ("methods", "List the methods: which views of an image are compared with which class texts, and how."),
     "cache": ("cache", "List, explain, verify and prune the cache of features."),
+    "config": ("config", "Show, locate and check the configuration: files, variables, and what wins."),
     "doctor": ("doctor", "Say what runs on this machine, and what to install for the rest."),
     "completion": ("completion", "Print the shell completion script."),
 }
@@ -68,15 +81,19 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+_WITH_VALUE = ("--home", "--cache", "--cache-size", "--log-format", "--progress")
+_FLAGS = ("--quiet", "-q", "--debug")
+
+
 def _common_options_first(args: Sequence[str]) -> list[str]:
     """The arguments with the options that all commands share before the command, wherever the user wrote them."""
     first, others = [], []
     rest = list(args)
     while rest and rest[0] != "--":
         arg = rest.pop(0)
-        if arg in ("--home", "--cache", "--cache-size") and rest:
+        if arg in _WITH_VALUE and rest:
             first += [arg, rest.pop(0)]
-        elif arg == "--debug" or arg.startswith(("--home=", "--cache=", "--cache-size=")):
+        elif arg in _FLAGS or arg.startswith(tuple(f"{option}=" for option in _WITH_VALUE)):
             first.append(arg)
         else:
             others.append(arg)
@@ -86,12 +103,19 @@ def _common_options_first(args: Sequence[str]) -> list[str]:
 class _Commands(LazyGroup):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         args = _common_options_first(args)
+        apply_common_settings(ctx, self, args)
         with _closed_output_is_no_error():  # --help and --version print here
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
+        # before the command is looked for, whose name may be wrong
+        set_output(**{name: ctx.params[name] for name in ("quiet", "log_format", "progress", "debug")})
+        return rest
 
     def invoke(self, ctx: click.Context) -> Any:
         with _closed_output_is_no_error():
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except KeyboardInterrupt as error:  # for which click would print an empty line
+                raise click.Abort from error
 
 
 class _CachePlace(click.Path):
@@ -109,29 +133,44 @@ class _CachePlace(click.Path):
 @click.option(
     "--home",
     type=click.Path(file_okay=False, path_type=Path),
-    envvar="ABS_HOME",
-    help="Folder for bundles, journals and the cache.  [default: ~/.abs]",
+    help="Folder for bundles, journals and results.  [default: ~/.abs if it is there, else the system's for data]",
 )
 @click.option(
     "--cache",
     type=_CachePlace(file_okay=False),
-    envvar="ABS_CACHE",
     metavar="DIRECTORY|s3://BUCKET/FOLDER",
-    help="Folder or bucket for the cache.  [default: cache/ in --home]",
+    help="Folder or bucket for the cache.  [default: cache/ in --home, or the system's for caches]",
 )
 @click.option(
     "--cache-size",
     metavar="SIZE",
-    envvar="ABS_CACHE_SIZE",
     help="What features may take in the cache, such as 20G: the longest unused make room; 0 keeps no new ones, "
     '"none" is no limit.  [default: a fifth of the free disk]',
 )
-@click.option("--debug", is_flag=True, envvar="ABS_DEBUG", help="Show a traceback with every error.")
+@click.option("-q", "--quiet", is_flag=True, help="On stderr only warnings and errors.")
+@click.option(
+    "--log-format",
+    type=click.Choice(LOG_FORMATS),
+    default="text",
+    show_default=True,
+    help="What stderr gets: text, or JSON with one object a line.",
+)
+@click.option(
+    "--progress",
+    type=click.Choice(PROGRESS_FORMS),
+    default="auto",
+    show_default=True,
+    help="A bar, a line every ten seconds, JSON lines, or none; auto depends on the terminal and --log-format.",
+)
+@click.option("--debug", is_flag=True, help="Show a traceback with every error.")
 @click.pass_context
-def cli(ctx: click.Context, home: Path | None, cache: str | None, cache_size: str | None, debug: bool) -> None:
+def cli(
+    ctx: click.Context, /, home: Path | None, cache: str | None, cache_size: str | None, debug: bool, **_output: Any
+) -> None:
     """Training-free image classification with language-model descriptions.
 
-    Results go to stdout, everything else to stderr. Exit code 1 is a finding, 2 a wrong input, 3 a partial result.
+    Results go to stdout, everything else to stderr. Options may come from a file or from variables: see `abs config`.
+    Exit codes: 0 done, 1 a finding, 2 an error, 3 a partial result, 130 interrupted.
     """
     ctx.obj = Home.at(home, cache, cache_size)
     ctx.meta["debug"] = debug
@@ -139,12 +178,13 @@ def cli(ctx: click.Context, home: Path | None, cache: str | None, cache_size: st
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run ``abs`` and end the process: 0 done, 1 a check failed, 2 wrong input, 130 interrupted or told to end."""
+    """Run ``abs`` and end the process with one of ``ExitCode``."""
     # Read when torch starts its threads: on a busy machine waiting threads then leave the cores to those that compute.
     # A batch of the embedded language model was measured to take 21 s instead of 162 s so, on two cores with other
     # work on them.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _make_output_encodable()
+    set_output()
     try:
         with ending_signals(), _closed_output_is_no_error():
             code: Any = cli.main(args=args, prog_name="abs", standalone_mode=False)
@@ -156,15 +196,10 @@ def main(args: list[str] | None = None) -> None:
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        code = _print_last_line(INTERRUPTED.removeprefix("abs: "), 130)
+        code = _print_last_line(INTERRUPTED.removeprefix("abs: "), ExitCode.INTERRUPTED)
     except Exception as error:
-        message = _explain(error)
-        if message is None:
-            raise
-        if _wants_traceback(args):
-            traceback.print_exc()
-        code = _print_last_line(f"error: {message}", 2)
-    _end(code if isinstance(code, int) else 0)
+        code = _print_error(error, args)
+    _end(code if isinstance(code, int) else ExitCode.DONE)
 
 
 def _make_output_encodable() -> None:
@@ -174,19 +209,30 @@ def _make_output_encodable() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _explain(error: Exception) -> str | None:
-    """One line on an error that is the user's to mend; None for one that is ours."""
+def _print_error(error: Exception, args: list[str] | None) -> ExitCode:
+    problem = _explain(error)
+    text = "".join(traceback.format_exception(error)).rstrip("\n")
+    if problem is None:
+        with suppress(OSError):
+            note_traceback(text, logging.CRITICAL)
+        return ExitCode.DEFECT
+    if _wants_traceback(args):
+        with suppress(OSError):
+            note_traceback(text, logging.ERROR)
+    return _print_last_line(f"error: {problem}", ExitCode.ERROR, problem)
+
+
+def _explain(error: Exception) -> AbsError | None:
+    """An error that is the user's to mend; None for one that is ours."""
     if isinstance(error, AbsError):
-        return str(error)
+        return error
     if isinstance(error, click.ClickException):
-        return str(_usage_error(error))
+        return _usage_error(error)
     if isinstance(error, ModuleNotFoundError):
         # a library of an extra that is imported where it is used
-        missing = missing_extra(error)
-        return None if missing is None else str(missing)
+        return missing_extra(error)
     if isinstance(error, OSError):
-        problem = _storage_error(error)
-        return None if problem is None else str(problem)
+        return _storage_error(error)
     return None
 
 
@@ -194,6 +240,8 @@ def _usage_error(error: click.ClickException) -> UsageError:
     """What click found wrong, in the words of all other errors."""
     context = getattr(error, "ctx", None)
     remedy = f"See `{context.command_path} --help`" if context is not None else ""
+    if isinstance(error, click.BadParameter):
+        error.param_hint = setting_source(error) or error.param_hint
     if isinstance(error, click.NoSuchOption) and context is not None:
         options = [name for option in context.command.get_params(context) for name in option.opts if name[0] == "-"]
         return UnknownNameError("option", error.option_name, options, remedy=remedy)
@@ -234,12 +282,13 @@ def _has_working_folder() -> bool:
 
 def _wants_traceback(args: list[str] | None) -> bool:
     arguments = sys.argv[1:] if args is None else args
-    return "--debug" in arguments or os.environ.get("ABS_DEBUG", "") not in ("", "0")
+    return wants_traceback() or "--debug" in arguments or os.environ.get("ABS_DEBUG", "") not in ("", "0")
 
 
-def _print_last_line(line: str, code: int) -> int:
+def _print_last_line(line: str, code: ExitCode, error: AbsError | None = None) -> ExitCode:
+    details = {} if error is None else {"error": type(error).__name__, "problem": error.message, "remedy": error.remedy}
     with suppress(OSError):
-        click.echo("abs: " + printable(line), err=True)
+        note(f"abs: {line}", logging.ERROR, exit_code=int(code), **details)
     return code
 
 

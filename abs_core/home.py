@@ -1,4 +1,6 @@
-"""Where the toolkit keeps what it keeps: one folder, ``~/.abs`` unless the user says otherwise."""
+"""Where the toolkit keeps what it keeps: in the folders that the system has for data and caches, unless the user says
+otherwise. A folder ``~/.abs`` of an earlier release stays in use, with the cache in it.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,9 @@ class Home:
     """The user's folders.
 
     Args:
-        root: holds bundles, journals, results and, unless ``cache`` says otherwise, the cache (``ABS_HOME``).
-        cache: the cache; may lie on another disk and may be shared by several processes (``ABS_CACHE``).
+        root: holds bundles, journals and results (``ABS_HOME``).
+        cache: the cache, in a ``root`` that was named unless it is named itself; may lie on another disk and may be
+            shared by several processes (``ABS_CACHE``).
         bucket: the address of the features where they do not lie in ``cache``, such as ``s3://team/cache``.
         cache_size: the bytes that features may take in it, ``inf`` for no limit, 0 to keep no new ones; None: a fifth
             of the disk that would be free without them (``ABS_CACHE_SIZE``).
@@ -43,29 +46,38 @@ class Home:
         Raises:
             UsageError: an address in place of a folder, no home folder to put the default into, or no size.
         """
-        base = _folder("--home", root or os.environ.get("ABS_HOME") or "~/.abs")
+        root, cache = root or os.environ.get("ABS_HOME"), cache or os.environ.get("ABS_CACHE")
+        base = _folder("--home", root or _default_root())
         size = _size(cache_size or os.environ.get("ABS_CACHE_SIZE"))
-        place = cache or os.environ.get("ABS_CACHE") or base / "cache"
-        if isinstance(place, str) and is_address(place):
-            if parse_location(place).protocol not in ("s3", "gs"):
+        local = base / "cache" if root else _default_cache()
+        if isinstance(cache, str) and is_address(cache):
+            if parse_location(cache).protocol not in ("s3", "gs"):
                 raise UsageError(
-                    f"--cache must be a folder or a bucket, got the address {place.partition('://')[0]}://...",
+                    f"--cache must be a folder or a bucket, got the address {cache.partition('://')[0]}://...",
                     remedy="Name a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER",
                 )
-            return cls(base, base / "cache", size, place)
-        return cls(base, _folder("--cache", place), size)
+            return cls(base, local, size, cache)
+        return cls(base, _folder("--cache", cache or local), size)
 
     @property
     def indexes(self) -> Path:
         """Where to find features fast: beside them, or in ``root`` where they may lie on another, slower disk."""
         if self.bucket:
             return self.indexes_of(self.bucket)
-        return self.cache / "index" if self.root in self.cache.parents else self.indexes_of(self.cache)
+        is_beside = self.root in self.cache.parents or self._has_default_cache
+        return self.cache / "index" if is_beside else self.indexes_of(self.cache)
 
     def indexes_of(self, place: Path | str) -> Path:
         """Where to find fast what lies at another place: a folder, or an address."""
         name = place.rstrip("/") if isinstance(place, str) else place
         return self.root / "index" / sha256_bytes(os.fsencode(name)).removeprefix("sha256:")[:16]
+
+    @property
+    def _has_default_cache(self) -> bool:
+        try:
+            return self.cache == _default_cache()
+        except UsageError:
+            return False
 
     @property
     def bundles(self) -> Path:
@@ -102,6 +114,42 @@ class Home:
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/+")
 
 
+def _former_root() -> Path | None:
+    """The folder of earlier releases, where the user has it."""
+    try:
+        folder = Path("~/.abs").expanduser()
+        return folder if folder.is_dir() else None
+    except (RuntimeError, OSError):
+        return None
+
+
+def _default_root() -> Path:
+    from platformdirs import user_data_path  # not where both folders are named
+
+    former = _former_root()
+    try:
+        return user_data_path("abs", appauthor=False) if former is None else former
+    except RuntimeError:
+        raise _no_home("data") from None
+
+
+def _default_cache() -> Path:
+    from platformdirs import user_cache_path
+
+    former = _former_root()
+    try:
+        return user_cache_path("abs", appauthor=False) if former is None else former / "cache"
+    except RuntimeError:
+        raise _no_home("a cache") from None
+
+
+def _no_home(what: str) -> UsageError:
+    return UsageError(
+        f"this user has no home folder for {what}",
+        remedy="Name a folder in the variable ABS_HOME, or with --home",
+    )
+
+
 def _size(text: str | None) -> float | None:
     if not text:
         return None
@@ -119,10 +167,7 @@ def _folder(option: str, path: str | Path) -> Path:
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError:
-        raise UsageError(
-            f"this user has no home folder for {str(path)!r}",
-            remedy="Name a folder in the variable ABS_HOME, or with --home",
-        ) from None
+        raise _no_home(repr(str(path))) from None
     except FileNotFoundError:
         raise UsageError(
             f"the working folder, in which {str(path)!r} is to be, no longer exists",

@@ -25,6 +25,7 @@ import numpy as np
 from abs_classify.labelling.label_folder import LabelFolder
 from abs_classify.labelling.learning import CorrectedImages, learn, rest_weights
 from abs_classify.labelling.reopening import evidence_of_rows, reopen_labeller
+from abs_core.home import Home
 
 
 def read_images(folder: Path, truth: Path, cache: Path) -> CorrectedImages:
@@ -103,7 +104,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pairs", nargs="+", type=Path, metavar="FOLDER TRUTH")
-    parser.add_argument("--cache", type=Path, default=Path.home() / ".abs" / "cache")
+    parser.add_argument("--cache", type=Path, default=Home.at(None, None).cache)
     parser.add_argument("--count", type=int, default=200, help="corrections; at most half of the images")
     parser.add_argument("--splits", type=int, default=20)
     parser.add_argument("--shares", type=float, nargs="+", default=[1.0, 0.3], help="of them drawn at random")

@@ -73,6 +73,8 @@ def test_the_public_names_of_the_description_library_are_there() -> None:
         "models ls",
         "models show embedded",
         "doctor",
+        "config show",
+        "config check",
         "datasets ls",
         "bundle ls",
         "bundle show textures",

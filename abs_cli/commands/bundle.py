@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import click
 from abs_cli.commands.bundle_signing import verify_option
 from abs_cli.completion_values import complete_bundle
 from abs_cli.console import LazyGroup, note
+from abs_cli.exit_codes import ExitCode
 from abs_core.errors import AbsError
 from abs_core.home import Home
 from abs_core.text import json_text, printable
@@ -172,6 +174,6 @@ def validate_command(home: Home, references: tuple[str, ...], signers_file: Path
             if click.get_current_context().meta["debug"]:
                 raise
             broken += 1
-            note(f"abs: error: {error}")
+            note(f"abs: error: {error}", logging.ERROR)
     if broken:
-        raise SystemExit(2)
+        raise click.exceptions.Exit(ExitCode.ERROR)

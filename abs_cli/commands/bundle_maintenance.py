@@ -9,6 +9,7 @@ import click
 
 from abs_cli.completion_values import complete_location
 from abs_cli.console import note
+from abs_cli.exit_codes import ExitCode
 from abs_core.errors import UsageError
 from abs_core.home import Home
 from abs_core.text import counted, format_bytes, printable
@@ -129,4 +130,4 @@ def _report(repository: Repository, check: RepositoryCheck, as_json: bool) -> No
     if check.unnamed:
         note(f"{counted(check.unnamed, 'object has', 'objects have')} no manifest: see `abs bundle gc`")
     if not check.is_sound:
-        raise SystemExit(2)
+        raise click.exceptions.Exit(ExitCode.ERROR)

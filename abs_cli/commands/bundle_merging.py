@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -16,6 +17,7 @@ import click
 
 from abs_cli.completion_values import complete_bundle, complete_labels
 from abs_cli.console import note
+from abs_cli.exit_codes import ExitCode
 from abs_cli.identity import own_name
 from abs_cli.options import license_option, version_option
 from abs_core.errors import AbsError, UsageError
@@ -83,10 +85,10 @@ def reported_conflicts(*, as_json: bool) -> Iterator[None]:
             click.echo(json_text({"reference": None, "conflicts": conflicts}))
         else:
             for line in conflict_lines(error.conflicts, error.sides):
-                click.echo(f"conflict: {line}", err=True)
+                note(f"conflict: {line}", logging.ERROR)
         left = counted(len(error.conflicts), "conflict is", "conflicts are")
-        note(f"abs: {left} left, so there is no new version. {error.remedy}.")
-        click.get_current_context().exit(1)
+        note(f"abs: {left} left, so there is no new version. {error.remedy}.", logging.ERROR)
+        raise click.exceptions.Exit(ExitCode.FINDING) from error
 
 
 def print_made(reference: object, *, as_json: bool) -> None:

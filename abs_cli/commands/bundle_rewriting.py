@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import fields
@@ -12,6 +13,7 @@ import click
 
 from abs_cli.completion_values import complete_bundle, complete_dataset, complete_method
 from abs_cli.console import note, note_work, progress
+from abs_cli.exit_codes import ExitCode
 from abs_cli.language_model import LanguageModelOptions, cost_text, estimate_text, language_model_options
 from abs_cli.options import (
     ModelOptions,
@@ -164,7 +166,7 @@ def rewrite_command(home: Home, /, reference: str, dry_run: bool, as_json: bool,
     if dry_run:
         estimate = estimate_rewrite(bundle, judge, provider, **inputs)
         click.echo(json_text(estimate.to_dict()) if as_json else estimate_text(estimate))
-        return 0
+        return ExitCode.DONE
     with Interrupts() as interrupts:
         summary = rewrite_bundle(
             bundle,
@@ -179,7 +181,7 @@ def rewrite_command(home: Home, /, reference: str, dry_run: bool, as_json: bool,
     for remark in judge.notes:
         note(f"note: {remark}")
     for skipped in judge.skipped.values():
-        note(f"skipped {skipped.name}: {skipped.reason}")
+        note(f"skipped {skipped.name}: {skipped.reason}", logging.WARNING)
     note_work(judge.work, time.monotonic() - start)
     return _exit_code(summary)
 
@@ -209,10 +211,10 @@ def _plan(language: LanguageModelOptions, options: dict[str, Any]) -> RewritePla
     )
 
 
-def _exit_code(summary: RewriteSummary) -> int:
+def _exit_code(summary: RewriteSummary) -> ExitCode:
     if summary.was_interrupted:
-        return 130
-    return {"no gain": 1, "stopped": 3}.get(summary.outcome.value, 0)
+        return ExitCode.INTERRUPTED
+    return {"no gain": ExitCode.FINDING, "stopped": ExitCode.PARTIAL}.get(summary.outcome.value, ExitCode.DONE)
 
 
 def _lines(summary: RewriteSummary, bundle: Bundle) -> Iterator[str]:

@@ -9,7 +9,7 @@ import click
 
 from abs_cli.commands.bundle_signing import sign_with, verify_option
 from abs_cli.completion_values import complete_bundle, complete_format, complete_labels, complete_location
-from abs_cli.console import note
+from abs_cli.console import note, warn
 from abs_cli.options import license_option, version_option
 from abs_core.errors import UsageError
 from abs_core.home import Home
@@ -168,9 +168,7 @@ def export_command(
     left_out = f", {count.left_out} of another kind left out" if count.left_out else ""
     note(f"{count.written} descriptions written to {target}{left_out}")
     if count.without_key:
-        note(
-            f"warning: {len(count.without_key)} classes have no key and are left out, such as {count.without_key[0]!r}"
-        )
+        warn(f"{len(count.without_key)} classes have no key and are left out, such as {count.without_key[0]!r}")
 
 
 @click.command("push")
@@ -206,8 +204,8 @@ def push_command(home: Home, reference: str, location: str | None, with_parents:
         _print_copied(bundle, "the local store", remote.address)
         for fork in bundle.forks:
             version = f"{fork.name}@{fork.version}"
-            note(
-                f"warning: {remote.address} also has {version}, and neither was made of the other: each lacks the "
+            warn(
+                f"{remote.address} also has {version}, and neither was made of the other: each lacks the "
                 f"other's changes; `abs bundle pull {version}{f' {location}' if location else ''}` and `abs bundle "
                 f"merge {bundle.manifest.name}@{bundle.manifest.version} {version}` join both"
             )
@@ -250,7 +248,7 @@ def pull_command(
 def _print_copied(bundle: CopiedBundle, source: str, target: str) -> None:
     click.echo(str(bundle.manifest))
     if bundle.yanked is not None:
-        note(f"warning: {bundle.manifest.name}@{bundle.manifest.version} is yanked: {bundle.yanked}")
+        warn(f"{bundle.manifest.name}@{bundle.manifest.version} is yanked: {bundle.yanked}")
     for parent in bundle.missing:
         note(f"its parent {parent} is not in {source}")
     if bundle.left_behind:

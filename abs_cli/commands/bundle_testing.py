@@ -10,6 +10,7 @@ import click
 
 from abs_cli.completion_values import complete_bundle, complete_dataset, complete_method
 from abs_cli.console import note, note_work, progress
+from abs_cli.exit_codes import ExitCode
 from abs_cli.options import choose_label_space, fixed_views_option, model_options, open_feature_store, truncated_option
 from abs_core.errors import UsageError
 from abs_core.files import atomic_write
@@ -17,9 +18,6 @@ from abs_core.home import Home
 from abs_core.text import json_text
 
 __all__ = ["command"]
-
-# exit code of a change that does not pass
-_FAILED = 1
 
 
 @click.command("test")
@@ -124,4 +122,4 @@ def command(
         note_work(comparison.work, time.monotonic() - start)
     if not comparison.passed:
         note(comparison.verdict)
-        raise SystemExit(_FAILED)
+        raise click.exceptions.Exit(ExitCode.FINDING)

@@ -12,6 +12,7 @@ from abs_classify.encoding.cache import derived_files, former_cache, remove_path
 from abs_classify.encoding.digest_cache import DigestCache
 from abs_classify.encoding.last_run import SpaceUse, nearest_space, read_last_run
 from abs_cli.console import PlainGroup
+from abs_cli.exit_codes import ExitCode
 from abs_cli.options import open_feature_store
 from abs_core.files import remove_leftovers
 from abs_core.home import Home
@@ -154,7 +155,7 @@ def verify(home: Home) -> None:
         click.echo(f"damaged, dropped: {forgotten} of {remembered + forgotten} remembered digests of files")
     click.echo(f"{sound + remembered:,} sound, {damaged + forgotten:,} damaged")
     if damaged or forgotten:
-        raise SystemExit(1)
+        raise click.exceptions.Exit(ExitCode.FINDING)
 
 
 @command.command("prune")

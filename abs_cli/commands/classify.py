@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -133,7 +134,7 @@ def command(
         click.echo(line)
     skipped = [*run.skipped, *listing.unreadable]
     for image in skipped:
-        note(f"skipped {image.name}: {image.reason}")
+        note(f"skipped {image.name}: {image.reason}", logging.WARNING)
     for remark in (*listing.remarks, *run.remarks, *classifier.notes):
         note(f"note: {remark}")
     _write_pages(classifier, predictions, skipped, report, png)

@@ -10,6 +10,7 @@ import click
 
 from abs_cli.completion_values import complete_dataset
 from abs_cli.console import PlainGroup
+from abs_cli.exit_codes import ExitCode
 from abs_cli.options import plugin_mark, plugin_option, plugin_value
 from abs_core.text import counted, json_text, printable
 
@@ -98,7 +99,7 @@ def check(name: str, root: str | None, split: str | None, as_json: bool) -> int:
         click.echo(json_text(report.to_dict()))
     else:
         _print(report)
-    return 0 if report.complete else 1
+    return ExitCode.DONE if report.complete else ExitCode.FINDING
 
 
 def _print(report: DatasetReport) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,7 +135,7 @@ def command(
     saved = batches.save(out)
     click.echo(json_text(_value(batches, saved)) if as_json else _line(saved, class_rows))
     for skipped in batches.skipped:
-        note(f"skipped {skipped.name}: {skipped.reason}")
+        note(f"skipped {skipped.name}: {skipped.reason}", logging.WARNING)
     for remark in (*batches.remarks, *batches.notes):
         note(f"note: {remark}")
     note_work(batches.work, time.monotonic() - start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from abs_cli.completion_values import complete_bundle, complete_method
-from abs_cli.console import note, note_work, progress
+from abs_cli.console import note, note_work, progress, warn
 from abs_cli.options import ModelOptions, model_options, open_feature_store, truncated_option, version_option
 from abs_core.errors import MissingExtraError, UsageError
 from abs_core.extras import require_installed
@@ -316,9 +317,9 @@ def _by_images(home: Home, bundle: Bundle, given: dict[str, Any], usages: list[D
     )
     usages.append(usage)
     for remark in images.remarks:
-        note(f"warning: {remark}")
+        warn(f"{remark}")
     for skipped in usage.skipped:
-        note(f"skipped {skipped.name}: {skipped.reason}")
+        note(f"skipped {skipped.name}: {skipped.reason}", logging.WARNING)
     for remark in usage.remarks:
         note(f"note: {remark}")
     return filter_by_weight(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abs_cli.completion_values import complete_labels, complete_model, complete_prompts
+from abs_cli.exit_codes import ExitCode
 from abs_cli.language_model import cost_text, estimate_text, language_model_options
 from abs_cli.options import license_option, version_option
 from abs_core.errors import UsageError
@@ -135,7 +136,7 @@ def command(home: Home, /, labels: str, name: str, dry_run: bool, as_json: bool,
     if dry_run:
         estimate = estimate_cost(label_set, name, provider, **inputs)
         click.echo(json_text(estimate.to_dict()) if as_json else estimate_text(estimate))
-        return 0
+        return ExitCode.DONE
     with Interrupts() as interrupts:
         summary = generate(
             label_set,
@@ -184,11 +185,10 @@ def _rules(home: Home, options: Mapping[str, Any], *, keep_derived: bool) -> Cle
     return CleaningRules(naming=naming, count_tokens=loaded.count_tokens, token_limit=loaded.context_length)
 
 
-def _exit_code(result: GenerationResult) -> int:
-    """0 for a complete bundle; 130 for a partial one after Ctrl-C, 3 for any other partial one."""
+def _exit_code(result: GenerationResult) -> ExitCode:
     if result.complete:
-        return 0
-    return 130 if result.stop in ("interrupted", "told to stop") else 3
+        return ExitCode.DONE
+    return ExitCode.INTERRUPTED if result.stop in ("interrupted", "told to stop") else ExitCode.PARTIAL
 
 
 def _summary_text(summary: GenerationSummary, version: str | None) -> str:

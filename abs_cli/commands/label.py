@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 from abs_cli.commands.label_export import FORMATS, export, print_export
 from abs_cli.completion_values import complete_method, complete_templates
 from abs_cli.console import note, note_work, progress
+from abs_cli.exit_codes import ExitCode
 from abs_cli.options import (
     ModelOptions,
     choose_label_space,
@@ -24,6 +25,7 @@ from abs_cli.options import (
     truncated_option,
     views_options,
 )
+from abs_cli.settings import apply_settings
 from abs_core.home import Home
 from abs_core.text import json_text, printable
 
@@ -42,9 +44,6 @@ SUBCOMMANDS = {
     "export": ("label_export", "Write the labels of a folder in the format of another tool."),
 }
 
-# exit code of a run in which an image could not be labelled
-_SOME_FAILED = 3
-
 
 class _LabelCommand(click.Command):
     """A command with sub-commands: the first word decides."""
@@ -55,8 +54,15 @@ class _LabelCommand(click.Command):
         """The context of the sub-command that the first word names, else of this command."""
         if args and args[0] in SUBCOMMANDS:
             subcommand = self.subcommand(args[0])
+            if parent is not None:
+                apply_settings(parent, f"{info_name} {args[0]}", subcommand, args[1:])
             return subcommand.make_context(f"{info_name} {args[0]}", args[1:], parent=parent, **extra)
         return super().make_context(info_name, args, parent=parent, **extra)
+
+    @property
+    def subcommands(self) -> list[str]:
+        """The names of the sub-commands."""
+        return list(SUBCOMMANDS)
 
     @staticmethod
     def subcommand(name: str) -> click.Command:
@@ -160,6 +166,8 @@ def command(
     abs label photos/ --bundle birds --out labelled/
     abs label photos.zip @more.txt --labels "cat,dog" --none --out labelled/
     abs label review labelled/
+
+    Exit code 3: an image could not be labelled; its row says why.
     """
     from abs_classify import label
     from abs_core.labels import read_labels
@@ -188,7 +196,7 @@ def command(
     _report(run, summary, [export(home, run.folder, name, replace=True) for name in exports], as_json=as_json)
     note_work(run.work, time.monotonic() - start)
     if summary.statuses["failed"]:
-        raise click.exceptions.Exit(_SOME_FAILED)
+        raise click.exceptions.Exit(ExitCode.PARTIAL)
 
 
 def _report(run: LabelRun, summary: LabelSummary, exports: Sequence[ExportSummary], *, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abs_cli.console import note
+from abs_cli.exit_codes import ExitCode
 from abs_core.text import counted, printable
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def command(folder: Path, others: tuple[Path, ...], prefer: str, as_json: bool) 
             click.echo(f"taken in: {counted(added, 'new decision', 'new decisions')}")
         _print(summary)
     if summary.conflict_count:
-        click.get_current_context().exit(1)
+        raise click.exceptions.Exit(ExitCode.FINDING)
 
 
 def _print(summary: ReviewSummary) -> None:

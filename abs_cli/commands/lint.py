@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from abs_cli.completion_values import complete_model, complete_source
+from abs_cli.exit_codes import ExitCode
 from abs_core.errors import LabelError, UnknownNameError, UsageError
 from abs_core.files import exists, is_file, is_folder, storage_errors
 from abs_core.home import Home
@@ -105,7 +106,7 @@ def command(
     else:
         for line in _lines(report):
             click.echo(line)
-    return int(failed)
+    return ExitCode.FINDING if failed else ExitCode.DONE
 
 
 def _allowed(path: Path | None) -> frozenset[str]:

@@ -13,6 +13,7 @@ import click
 
 from abs_cli.completion_values import complete_model
 from abs_cli.console import PlainGroup, note, progress
+from abs_cli.exit_codes import ExitCode
 from abs_cli.options import plugin_mark, plugin_option, plugin_value
 from abs_core.extras import require
 from abs_core.home import Home
@@ -124,7 +125,7 @@ def verify(home: Home, name: str | None) -> None:
         click.echo(printable(f"{checked.verdict:<10} {checked.path} {checked.actual}{detail}{source}"))
     note(", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count or verdict == "ok"))
     if counts["differs"] or counts["missing"]:
-        raise SystemExit(1)
+        raise click.exceptions.Exit(ExitCode.FINDING)
 
 
 @command.command("import")

@@ -96,7 +96,7 @@ class Repository:
         """The local store. A folder that does not exist is an empty store; writing creates it.
 
         Args:
-            folder: of the store; None: the one that ``abs bundle`` uses, in ``ABS_HOME`` or ``~/.abs``.
+            folder: of the store; None: the one that ``abs bundle`` uses, in ``ABS_HOME`` or its default.
         """
         return cls(FolderStorage(Home.at(None, None).bundles if folder is None else folder))
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from platformdirs import user_cache_dir, user_data_dir
 
 from abs_core.errors import UsageError
 from abs_core.home import Home
@@ -17,7 +18,15 @@ def test_folders_come_from_the_options_the_environment_or_the_defaults(
     for name in ("ABS_HOME", "ABS_CACHE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert Home.at(None, None) == Home(tmp_path / ".abs", tmp_path / ".abs" / "cache")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    default = Home.at(None, None)
+    assert default == Home(Path(user_data_dir("abs", appauthor=False)), Path(user_cache_dir("abs", appauthor=False)))
+    assert default.indexes == default.cache / "index"
+    assert tmp_path in default.root.parents
+    assert tmp_path in default.cache.parents
+    assert Home.at(None, tmp_path / "quick").root == default.root
+    assert Home.at(tmp_path / "other", None).cache == tmp_path / "other" / "cache"
     monkeypatch.setenv("ABS_HOME", "~/home")
     assert Home.at(None, None) == Home(tmp_path / "home", tmp_path / "home" / "cache")
     monkeypatch.setenv("ABS_CACHE", str(tmp_path / "cache"))
@@ -26,6 +35,20 @@ def test_folders_come_from_the_options_the_environment_or_the_defaults(
     assert given == Home(tmp_path / "other", tmp_path / "quick")
     assert given.bundles.parent == given.journals.parent == given.models.parent == given.results.parent == given.root
     assert given.scores.parent == given.root
+
+
+def test_the_folder_of_an_earlier_release_stays_in_use_with_the_cache_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ABS_HOME", "ABS_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".abs").write_text("no folder")
+    assert Home.at(None, None).root != tmp_path / ".abs"
+    (tmp_path / ".abs").unlink()
+    (tmp_path / ".abs").mkdir()
+    assert Home.at(None, None) == Home(tmp_path / ".abs", tmp_path / ".abs" / "cache")
+    assert Home.at(None, tmp_path / "quick") == Home(tmp_path / ".abs", tmp_path / "quick")
 
 
 def test_the_size_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,12 +80,16 @@ def test_an_address_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         Home.at(None, None)
 
 
-def test_a_user_without_a_home_folder_is_told_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home_folder_is_told_to_name_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ABS_HOME", raising=False)
-    monkeypatch.delenv("HOME", raising=False)
+    for name in ("HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
-    with pytest.raises(UsageError, match=r"no home folder for '~/.abs'\. Name a folder in the variable ABS_HOME"):
+    with pytest.raises(UsageError, match=r"no home folder for data\. Name a folder in the variable ABS_HOME"):
         Home.at(None, None)
+    with pytest.raises(UsageError, match=r"no home folder for '~/abs'\. Name a folder in the variable ABS_HOME"):
+        Home.at(Path("~/abs"), None)
+    assert Home.at(tmp_path / "home", tmp_path / "cache").indexes.is_relative_to(tmp_path / "home")
 
 
 def test_a_relative_folder_needs_a_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
