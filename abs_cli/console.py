@@ -369,8 +369,8 @@ class _SuggestingGroup(click.Group):
                 "command", args[0], self.list_commands(ctx), remedy=f"See `{ctx.command_path} --help`"
             )
         name, command, rest = super().resolve_command(ctx, args)
-        if name is not None and command is not None:
-            apply_settings(ctx, name, command, rest)
+        if name is not None and command is not None and (remark := apply_settings(ctx, name, command, rest)):
+            note(remark)
         return name, command, rest
 
 

@@ -168,7 +168,7 @@ def apply_common_settings(context: click.Context, command: click.Group, args: Se
     _set_defaults(context, context, settings, command)
 
 
-def apply_settings(context: click.Context, name: str, command: click.Command, args: Sequence[str]) -> None:
+def apply_settings(context: click.Context, name: str, command: click.Command, args: Sequence[str]) -> str:
     """Set what configuration files and variables say of the options of a command, before it reads its arguments.
 
     Args:
@@ -176,6 +176,9 @@ def apply_settings(context: click.Context, name: str, command: click.Command, ar
         name: of the command in that group, maybe of two words.
         command: the command, or a group.
         args: its arguments.
+
+    Returns:
+        What the user should know: the settings that come from the working folder; empty if there are none.
 
     Raises:
         AbsError: a file that cannot be used, a key that is unknown or not allowed there, a value of a wrong type.
@@ -191,11 +194,11 @@ def apply_settings(context: click.Context, name: str, command: click.Command, ar
     for file in files:
         _raise_first(validate_table(file, path, command))
     if isinstance(command, click.Group):
-        return
+        return ""
     settings = settings_of(command, path, files, args)
     context.default_map = {**(context.default_map or {}), name: {}}
     _set_defaults(context, context.default_map[name], settings, command)
-    _note_local_file(settings)
+    return _local_remark(settings)
 
 
 def _raise_first(problems: Iterator[AbsError]) -> None:
@@ -234,17 +237,13 @@ def _set_defaults(
         target.update(defaults)
 
 
-def _note_local_file(settings: Mapping[str, Setting]) -> None:
-    from abs_cli.console import note
-
-    local = {
-        name: setting for name, setting in settings.items() if setting.file is not None and not setting.file.is_own
-    }
-    if local:
-        names = ", ".join(f"{name}={_shown(setting.value)}" for name, setting in sorted(local.items()))
-        file = next(iter(local.values())).file
-        assert file is not None  # by the choice above
-        note(f"settings of the working folder, from {file.path}: {names}")
+def _local_remark(settings: Mapping[str, Setting]) -> str:
+    files = {name: setting.file for name, setting in settings.items() if setting.file is not None}
+    local = {name: file for name, file in files.items() if not file.is_own}
+    if not local:
+        return ""
+    values = ", ".join(f"{name}={_shown(settings[name].value)}" for name in sorted(local))
+    return f"settings of the working folder, from {next(iter(local.values())).path}: {values}"
 
 
 def _shown(value: Any) -> str:

@@ -54,8 +54,9 @@ class _LabelCommand(click.Command):
         """The context of the sub-command that the first word names, else of this command."""
         if args and args[0] in SUBCOMMANDS:
             subcommand = self.subcommand(args[0])
-            if parent is not None:
-                apply_settings(parent, f"{info_name} {args[0]}", subcommand, args[1:])
+            remark = "" if parent is None else apply_settings(parent, f"{info_name} {args[0]}", subcommand, args[1:])
+            if remark:
+                note(remark)
             return subcommand.make_context(f"{info_name} {args[0]}", args[1:], parent=parent, **extra)
         return super().make_context(info_name, args, parent=parent, **extra)
 
