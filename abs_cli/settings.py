@@ -193,10 +193,11 @@ def apply_settings(context: click.Context, name: str, command: click.Command, ar
         files = context.meta.get(_FILES, [])
     for file in files:
         _raise_first(validate_table(file, path, command))
+    # also where there is nothing: an option of the group may have the name of the command, as --cache has
+    context.default_map = {**(context.default_map or {}), name: {}}
     if isinstance(command, click.Group):
         return ""
     settings = settings_of(command, path, files, args)
-    context.default_map = {**(context.default_map or {}), name: {}}
     _set_defaults(context, context.default_map[name], settings, command)
     return _local_remark(settings)
 

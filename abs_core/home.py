@@ -46,10 +46,10 @@ class Home:
         Raises:
             UsageError: an address in place of a folder, no home folder to put the default into, or no size.
         """
-        root, cache = root or os.environ.get("ABS_HOME"), cache or os.environ.get("ABS_CACHE")
-        base = _folder("--home", root or _default_root())
+        home, cache = root or os.environ.get("ABS_HOME"), cache or os.environ.get("ABS_CACHE")
+        base = _folder("--home", home or _default_root())
         size = _size(cache_size or os.environ.get("ABS_CACHE_SIZE"))
-        local = base / "cache" if root else _default_cache()
+        local = base / "cache" if home else _default_cache()
         if isinstance(cache, str) and is_address(cache):
             if parse_location(cache).protocol not in ("s3", "gs"):
                 raise UsageError(

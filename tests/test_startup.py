@@ -73,7 +73,7 @@ def test_the_public_names_of_the_description_library_are_there() -> None:
         "models ls",
         "models show embedded",
         "doctor",
-        "config show",
+        "config show eval",
         "config check",
         "datasets ls",
         "bundle ls",

@@ -24,7 +24,7 @@ from abs_cli.settings import (
 from abs_cli.settings_file import SettingsFile, find_settings_files, read_settings_file, settings_paths, users_file
 from abs_core.errors import AbsError, StorageError, UnknownNameError
 from abs_core.home import Home
-from abs_core.text import json_text, printable
+from abs_core.text import counted, json_text, printable
 
 __all__ = ["command"]
 
@@ -150,7 +150,7 @@ def check_command(ctx: click.Context, file: Path | None) -> ExitCode:
         problems += _unknown_variables(root)
     for problem in problems:
         click.echo(printable(problem))
-    note(f"{checked} files checked, {len(problems)} problems")
+    click.echo(f"{counted(checked, 'file', 'files')} checked: {counted(len(problems), 'problem', 'problems')}")
     return ExitCode.ERROR if problems else ExitCode.DONE
 
 
