@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from abs_classify.evaluation.class_accuracy import ClassTable, class_table
     from abs_classify.evaluation.comparison import compare
     from abs_classify.evaluation.confusions import ImageJudge
+    from abs_classify.evaluation.evaluation_results import EvaluationResults
     from abs_classify.evaluation.figures import write_figures
     from abs_classify.evaluation.paper_table import ResultTable, result_table
     from abs_classify.evaluation.result_merging import merge_results
-    from abs_classify.evaluation.sweep import EvaluationObserver, EvaluationResults, evaluate
+    from abs_classify.evaluation.sweep import EvaluationObserver, evaluate
     from abs_classify.explanation import Explanation, RankedClass
     from abs_classify.features import EncodedBatches, EncodedSet, encode, encode_batches
     from abs_classify.labelling.run import LabelRun, label
@@ -93,7 +94,7 @@ _MODULES = {
     "EncodedBatches": "abs_classify.features",
     "EncodedSet": "abs_classify.features",
     "EvaluationObserver": "abs_classify.evaluation.sweep",
-    "EvaluationResults": "abs_classify.evaluation.sweep",
+    "EvaluationResults": "abs_classify.evaluation.evaluation_results",
     "Explanation": "abs_classify.explanation",
     "ImageJudge": "abs_classify.evaluation.confusions",
     "LabelRun": "abs_classify.labelling.run",

@@ -11,9 +11,10 @@ from typing import Any
 from abs_classify import evaluate, get_method
 from abs_classify.encoding.feature_store import DiskStore
 from abs_classify.encoding.stages import ModelSettings, Stages, open_stages
+from abs_classify.evaluation.evaluation_results import EvaluationResults
 from abs_classify.evaluation.job import Evaluation
 from abs_classify.evaluation.records import ResultRecord
-from abs_classify.evaluation.sweep import EvaluationObserver, EvaluationResults, Sweep
+from abs_classify.evaluation.sweep import EvaluationObserver, Sweep
 from abs_core.descriptions import Description, LabelSpace
 from abs_core.labels import from_names
 

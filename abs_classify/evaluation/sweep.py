@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from abs_classify.datasets.base import class_positions
 from abs_classify.encoding.digest_cache import DigestCache
@@ -24,12 +24,12 @@ from abs_classify.encoding.samples import OnError
 from abs_classify.encoding.spaces import PersistentStore
 from abs_classify.encoding.stages import ModelSettings, Stages, open_stages
 from abs_classify.encoding.work import WorkCounts
+from abs_classify.evaluation.evaluation_results import EvaluationResults
 from abs_classify.evaluation.job import Evaluation, EvaluationJob, RankedPass, open_split, reseeded, run_job
 from abs_classify.evaluation.predictions import PredictionCollector
 from abs_classify.evaluation.records import ResultRecord, Run, records_of
 from abs_classify.evaluation.results_folder import ResultsFolder
 from abs_classify.evaluation.shares import refuse_unshareable, share_parts
-from abs_classify.evaluation.tables import tables_text
 from abs_classify.methods.table import MethodPlan, StreamOrder, ViewNumber, plan_methods
 from abs_classify.models.deferred import LoadedModel
 from abs_classify.models.store import short_names
@@ -38,7 +38,6 @@ from abs_core.descriptions import Description, LabelSpace
 from abs_core.errors import DatasetError, ModelError, UsageError
 from abs_core.labels import LabelSet, from_names
 from abs_core.progress import Advance, Progress, no_progress
-from abs_core.result_tables import data_frame, html_table
 from abs_core.text import counted
 
 if TYPE_CHECKING:
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EvaluationObserver",
-    "EvaluationResults",
     "Sweep",
     "SweepOptions",
     "as_label_spaces",
@@ -62,20 +60,6 @@ __all__ = [
 ]
 
 _logger = logging.getLogger(__name__)
-
-# of the data frame and the table of a notebook
-_COLUMNS = (
-    "dataset",
-    "model",
-    "bundle",
-    "method",
-    "images",
-    "acc1",
-    "acc1_low",
-    "acc1_high",
-    "acc5",
-    "mean_per_class_recall",
-)
 
 
 @dataclass(frozen=True)
@@ -148,87 +132,6 @@ class Sweep:
         return len(self.jobs) * len(self.models)
 
 
-@dataclass(frozen=True)
-class EvaluationResults(Sequence[ResultRecord]):
-    """The results of an evaluation, in the order in which they were computed.
-
-    Args:
-        records: one for each data set, model, label space and method.
-        left_out: why label spaces were left out that do not fit a data set.
-        folder: where the result files are; None if none were asked for.
-        work: how many images and views were asked for, and how many of them were computed.
-    """
-
-    records: Sequence[ResultRecord]
-    left_out: Sequence[str]
-    folder: Path | None
-    work: WorkCounts
-
-    @overload
-    def __getitem__(self, index: int) -> ResultRecord: ...
-    @overload
-    def __getitem__(self, index: slice) -> EvaluationResults: ...
-    def __getitem__(self, index: int | slice) -> ResultRecord | EvaluationResults:
-        # a part knows where its predictions are, as the whole does
-        return replace(self, records=self.records[index]) if isinstance(index, slice) else self.records[index]
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    @property
-    def folders(self) -> dict[str, Path]:
-        """The id of the run to the folder of its files; empty if none were asked for."""
-        return {} if self.folder is None else {record.details.run.id: self.folder for record in self.records}
-
-    def __str__(self) -> str:
-        """The tables of the results."""
-        return tables_text(self.records)
-
-    def __repr__(self) -> str:
-        best = max(self.records, key=lambda record: record.metrics.acc1, default=None)
-        what = f"<EvaluationResults: {counted(len(self), 'result', 'results')}"
-        return f"{what}>" if best is None else f"{what}, best {best.method!r} with top-1 {best.metrics.acc1:.4f}>"
-
-    def _repr_html_(self) -> str:
-        rows = [
-            [f"{value:.4f}" if isinstance(value, float) else value for value in row.values()] for row in self._rows()
-        ]
-        return html_table("Evaluation", _COLUMNS, rows)
-
-    def to_pandas(self) -> Any:
-        """A pandas ``DataFrame``: a row for each result, top-1 accuracy as a share with its 95 % interval.
-
-        Raises:
-            UsageError: pandas is not installed.
-        """
-        return data_frame(self._rows(), _COLUMNS)
-
-    def _rows(self) -> list[dict[str, Any]]:
-        rows = (
-            (
-                record.dataset,
-                record.model,
-                record.bundle,
-                record.method,
-                record.details.data.images,
-                record.metrics.acc1,
-                record.details.top1.low,
-                record.details.top1.high,
-                record.metrics.acc5,
-                record.metrics.mean_per_class_recall,
-            )
-            for record in self.records
-        )
-        return [dict(zip(_COLUMNS, row, strict=True)) for row in rows]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values: the records as their files have them, and what was left out."""
-        return {
-            "results": [record.model_dump(mode="json") for record in self.records],
-            "left_out": list(self.left_out),
-        }
-
-
 class EvaluationObserver:
     """Follows an evaluation while it runs; each method does nothing unless it is overridden."""
 
@@ -279,10 +182,9 @@ def evaluate(
 
     Args:
         datasets, models, methods: see ``open_dataset``, ``available_models`` and ``METHODS``; all are crossed.
-        descriptions: candidate classes with descriptions: label spaces, or class id to sentences.
-        labels: candidate classes without descriptions. Those of each data set where neither is given.
-        seeds, seed, limit, stratified, views, templates, control, on_error, truncated, stream_order,
-            shard: see ``SweepOptions``.
+        descriptions, labels: candidate classes with descriptions, as label spaces or class id to sentences, or without;
+            those of each data set where neither is given.
+        seeds, seed, limit and all that follow, to ``shard``: see ``SweepOptions``.
         attention, device, dtype, batch_size, runtime: see ``ModelSettings``; a model that is loaded stays as it is.
         threads: of torch, in the whole process.
         weights: models that were imported.

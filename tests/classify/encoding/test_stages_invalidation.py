@@ -12,7 +12,7 @@ import pytest
 from evaluations import Bench, described
 
 from abs_classify import AdaptiveViews
-from abs_classify.evaluation.sweep import EvaluationResults
+from abs_classify.evaluation.evaluation_results import EvaluationResults
 from abs_classify.methods.table import get_method
 from abs_cli.commands.eval import command
 

@@ -12,8 +12,8 @@ from evaluations import Bench
 from abs_classify import AdaptiveViews, Classifier
 from abs_classify.encoding.feature_store import DiskStore
 from abs_classify.evaluation import budgets
+from abs_classify.evaluation.evaluation_results import EvaluationResults
 from abs_classify.evaluation.job import RankedPass
-from abs_classify.evaluation.sweep import EvaluationResults
 from abs_core.errors import UsageError
 
 MEAN = 9.5

@@ -12,8 +12,8 @@ import pyarrow.parquet
 import pytest
 from evaluations import Bench
 
+from abs_classify.evaluation.evaluation_results import EvaluationResults
 from abs_classify.evaluation.export import PredictionWriter, write_csv
-from abs_classify.evaluation.sweep import EvaluationResults
 from abs_classify.report.contents import EvaluationFiles
 from abs_core.errors import UsageError
 

@@ -14,9 +14,10 @@ from support import colour
 from abs_classify import evaluate
 from abs_classify.datasets import open_dataset
 from abs_classify.encoding.stages import SHARD
+from abs_classify.evaluation.evaluation_results import EvaluationResults
 from abs_classify.evaluation.metrics import SeedSpread
 from abs_classify.evaluation.results_folder import read_results
-from abs_classify.evaluation.sweep import EvaluationObserver, EvaluationResults, Sweep
+from abs_classify.evaluation.sweep import EvaluationObserver, Sweep
 from abs_core.errors import DatasetError, ImageError, UsageError
 
 Folder = Callable[..., Path]
