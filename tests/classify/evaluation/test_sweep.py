@@ -53,7 +53,7 @@ def test_results_are_a_sequence_with_tables_and_files(bench: Bench, image_folder
     dataset = open_dataset(f"imagefolder:{image_folder('data', cat=2, car=1)}")
     results = evaluate(dataset, bench.model, "clip", device="cpu", cache=bench.store, results=bench.results)
     (record,) = results
-    assert (len(results), results[0], results[:1]) == (1, record, [record])
+    assert (len(results), results[0], list(results[:1])) == (1, record, [record])
     assert str(results).splitlines()[0] == f"{dataset.name}: 3 images, 2 classes"
     assert results.folder is not None
     assert read_results(results.folder) == [record]
