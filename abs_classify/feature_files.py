@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from abs_core.errors import UsageError
 from abs_core.extras import require
-from abs_core.files import atomic_write, ensure_writable, remove_abandoned, storage_errors
+from abs_core.files import atomic_write, ensure_writable, storage_errors
 from abs_core.text import format_bytes, printable, valid_unicode
 
 if TYPE_CHECKING:
@@ -141,8 +141,6 @@ def check_target(path: Path) -> None:
     if path.suffix.lower() == ".parquet":
         require("pyarrow.parquet", purpose="to write parquet files")
     ensure_writable(path.absolute().parent)
-    # a run that is killed leaves what it has, since it writes for as long as it runs
-    remove_abandoned(path.absolute())
 
 
 def warn_of_full_disk(path: Path, size: int) -> None:

@@ -44,6 +44,9 @@ __all__ = [
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
+# what ``atomic_write`` and ``publish`` write; the process that writes it holds a lock on it
+_PART = re.compile(r"\.(?:.+\.)?[a-z0-9_]{8}\.part")
+
 # every name under which this toolkit writes what is not whole yet
 _LEFTOVER = re.compile(
     r"\.(?:.+\.)?(?:[a-z0-9_]{8}|[0-9a-f]{32})\.part"
@@ -53,11 +56,14 @@ _LEFTOVER = re.compile(
 # seconds; whoever wrote to something within this time may still be alive
 _STALE = 86400.0
 
-# the same where a lock says it too, except on network folders without locks
+# the same where locks say it too: the time from creating a file to locking it, however busy the machine is
 _WRITING = 60.0
 
 # in a folder that is being written, see ``new_folder``
 _FOLDER_LOCK = ".lock"
+# folders in which this process has looked for what killed ones left, and how many it remembers
+_swept = dict[str, None]()
+_MOST_SWEPT = 4096
 
 _REMEDIES = {
     errno.ENOSPC: "Free some space or choose a folder on another disk",
@@ -109,8 +115,8 @@ def atomic_write(path: Path, *, durable: bool = True, rights_of: Path | None = N
         part = Path(name)
         try:
             with os.fdopen(handle, "wb") as stream:
-                # says that somebody is writing it, see ``remove_abandoned``
                 lock_file(stream, wait=False)
+                _sweep(part)
                 yield stream
                 stream.flush()
                 if durable:
@@ -184,11 +190,15 @@ def _remove_abandoned_folders(target: Path) -> None:
 def ensure_writable(folder: Path) -> None:
     """Create ``folder`` and prove that a file can be written in it, so that long work does not end in an error.
 
+    What killed processes left in it goes, see ``remove_leftovers`` and ``remove_abandoned``.
+
     Raises:
         StorageError: the folder cannot be created or written.
     """
     with storage_errors(folder, "write in"):
         folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder, deep=False)
+        remove_abandoned(folder)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"\0" * 4096)
             probe.flush()
@@ -258,7 +268,7 @@ def remove_leftovers(folder: Path, *, deep: bool = True) -> list[Path]:
         deep: whether to look in the folders below, too.
 
     Returns:
-        What is gone. What cannot be removed, or was touched within a day, stays.
+        What is gone. What cannot be removed, was touched within a day or is locked stays.
     """
     removed = []
     for parent, folders, files in os.walk(folder):
@@ -266,26 +276,60 @@ def remove_leftovers(folder: Path, *, deep: bool = True) -> list[Path]:
         folders[:] = [name for name in folders if deep and not is_leftover(name)]
         for path in leftovers:
             with suppress(OSError):
-                if time.time() - _last_written(path) > _STALE:
+                if time.time() - _last_written(path) > _STALE and not _is_locked(path):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
                     removed.append(path)
     return removed
 
 
-def remove_abandoned(path: Path) -> list[Path]:
-    """Remove what killed processes left beside a file that ``atomic_write`` is about to write; what is gone.
+def remove_abandoned(folder: Path) -> list[Path]:
+    """Remove what killed processes left of files that ``atomic_write`` and ``publish`` wrote in a folder; what is gone.
 
-    What another process is writing stays: it holds a lock on it, or wrote to it within a minute.
+    Writing a file does so, too, the first time that a process writes in a folder: call this for a folder in which there
+    may be nothing to write. What another process is writing stays: it holds a lock on it. Where the file system has no
+    locks, what was written to within a day stays.
     """
-    removed = []
-    pattern = re.compile(re.escape(f".{path.name[:80]}.") + r"[a-z0-9_]{8}\.part")
+    removed: list[Path] = []
     with suppress(OSError):
-        for part in [entry for entry in path.parent.iterdir() if pattern.fullmatch(entry.name)]:
-            with suppress(OSError), part.open("rb") as stream:
-                if lock_file(stream, wait=False) and time.time() - part.stat().st_mtime > _WRITING:
-                    part.unlink()
-                    removed.append(part)
+        if any(_PART.fullmatch(entry.name) for entry in folder.iterdir()):
+            handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
+            with os.fdopen(handle, "wb") as probe:
+                lock_file(probe, wait=False)
+                removed = _remove_abandoned(folder, Path(name))
+            Path(name).unlink()
     return removed
+
+
+def _sweep(part: Path) -> None:
+    """Remove what killed processes left beside a file that this one has locked, unless it has looked there before."""
+    folder = str(part.parent)
+    if folder not in _swept:
+        if len(_swept) >= _MOST_SWEPT:
+            _swept.clear()
+        _swept[folder] = None
+        with suppress(OSError):
+            _remove_abandoned(part.parent, part)
+
+
+def _remove_abandoned(folder: Path, locked: Path) -> list[Path]:
+    """See ``remove_abandoned``; a file of this process that is locked shows whether the file system has locks."""
+    parts = [path for path in folder.iterdir() if _PART.fullmatch(path.name) and path != locked]
+    longest = _WRITING if parts and _is_locked(locked) else _STALE
+    removed = []
+    for part in parts:
+        with suppress(OSError):
+            if part.is_file() and time.time() - part.stat().st_mtime > longest and not _is_locked(part):
+                part.unlink()
+                removed.append(part)
+    return removed
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of a file."""
+    if not path.is_file():
+        return False
+    with path.open("r+b") as stream:  # network file systems lock only what may be written
+        return not lock_file(stream, wait=False)
 
 
 def _last_written(path: Path) -> float:
@@ -332,6 +376,8 @@ def publish(path: Path, data: bytes, *, rights_of: Path | None = None) -> bool:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
         try:
             with os.fdopen(handle, "wb") as stream:
+                lock_file(stream, wait=False)
+                _sweep(Path(name))
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())

@@ -105,7 +105,14 @@ class UsedPacks:
             return False
         self._file, self._path = file, path
         weakref.finalize(self, _forget, path, file, os.getpid())
+        self._remove_dead_files()
         return True
+
+    def _remove_dead_files(self) -> None:
+        """Remove what killed processes left here, where locks tell who is alive, so that it does not add up."""
+        if self._has_locks():
+            self.of_others()
+            remove_dead_files(self._folder)
 
 
 def _forget(path: Path, file: FileIO, process: int) -> None:

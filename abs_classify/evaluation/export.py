@@ -16,7 +16,7 @@ from abs_classify.evaluation.records import ResultRecord
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import UsageError
 from abs_core.extras import require
-from abs_core.files import atomic_write, remove_abandoned
+from abs_core.files import atomic_write
 from abs_core.text import escape_formula, json_text, valid_unicode
 
 if TYPE_CHECKING:
@@ -122,8 +122,6 @@ class PredictionWriter(AbstractContextManager["PredictionWriter"]):
         self._arrow = _arrow() if path.suffix.lower() == ".parquet" else None
 
     def __enter__(self) -> PredictionWriter:
-        # a run that is killed leaves what it has, since it writes for as long as it runs
-        remove_abandoned(self._path)
         stream = self._stack.enter_context(atomic_write(self._path))
         self._rows: _Rows = (
             _JsonLinesWriter(stream) if self._arrow is None else self._stack.enter_context(_parquet(stream))

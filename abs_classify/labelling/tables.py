@@ -134,7 +134,7 @@ class TableWriter(AbstractContextManager["TableWriter"]):
         self._arrow = _arrow() if table_format == "parquet" else None
 
     def __enter__(self) -> TableWriter:
-        remove_abandoned(self.path)
+        remove_abandoned(self.path.parent)
         total = self._folder.count()
         is_current = self._folder.fact(self._fact) == self._state("arrival")
         if not (is_current and not self._is_edited() and self._resume(total)):

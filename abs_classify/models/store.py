@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from abs_core.canonical import canonical_json
 from abs_core.errors import UsageError, WeightsError
-from abs_core.files import atomic_write, storage_errors
+from abs_core.files import atomic_write, ensure_writable, storage_errors
 from abs_core.text import validation_message
 
 __all__ = [
@@ -180,8 +180,8 @@ class WeightsStore:
         """
         self.require_free(name)
         final = self.folder(name)
+        ensure_writable(self.root)
         with storage_errors(self.root, "write in"):
-            self.root.mkdir(parents=True, exist_ok=True)
             fresh = Path(tempfile.mkdtemp(prefix=".incoming-", dir=self.root))
         try:
             yield fresh

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -176,22 +177,59 @@ def test_every_name_of_what_is_not_whole_yet_is_known(tmp_path: Path, monkeypatc
     assert sorted(remove_leftovers(tmp_path)) == sorted(made)
 
 
-def test_what_a_killed_process_left_beside_a_file_is_removed_and_what_is_being_written_stays(tmp_path: Path) -> None:
-    target = tmp_path / "predictions.jsonl"
-    dead, fresh = tmp_path / ".predictions.jsonl.abcdefgh.part", tmp_path / ".predictions.jsonl.abcdefgi.part"
-    others = [tmp_path / ".predictions.json.abcdefgh.part", tmp_path / ".predictions.jsonl.part", tmp_path / "x.part"]
-    for path in (dead, fresh, *others):
+def test_what_a_killed_process_left_is_removed_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    dead = [tmp_path / ".predictions.jsonl.abcdefgh.part", tmp_path / ".abcdefgi.part"]
+    fresh = tmp_path / ".predictions.jsonl.abcdefgj.part"
+    others = [
+        tmp_path / f".predictions.jsonl.{'0a' * 16}.part",
+        tmp_path / ".predictions.jsonl.part",
+        tmp_path / "x.part",
+    ]
+    for path in (*dead, fresh, *others):
         path.write_bytes(b"half a line")
-    for path in (dead, *others):
+    (tmp_path / ".folder.abcdefgh.part").mkdir()
+    for path in (*dead, *others, tmp_path / ".folder.abcdefgh.part"):
         os.utime(path, (0, 0))
-    with atomic_write(target) as stream:
-        (living,) = set(tmp_path.glob(".predictions.jsonl.????????.part")) - {dead, fresh}
+    with atomic_write(tmp_path / "predictions.jsonl") as stream:
+        assert not any(path.exists() for path in dead)
+        for path in dead:
+            path.write_bytes(b"of another one that was killed")
+            os.utime(path, (0, 0))
+        (living,) = set(tmp_path.glob(".predictions.jsonl.????????.part")) - {*dead, fresh}
         os.utime(living, (0, 0))
-        assert remove_abandoned(target) == [dead]
+        assert sorted(remove_abandoned(tmp_path)) == sorted(dead)
         stream.write(b"whole")
-    assert target.read_bytes() == b"whole"
-    assert all(path.exists() for path in (fresh, *others))
-    assert remove_abandoned(tmp_path / "nowhere" / "x") == []
+    assert (tmp_path / "predictions.jsonl").read_bytes() == b"whole"
+    assert all(path.exists() for path in (fresh, *others, tmp_path / ".folder.abcdefgh.part"))
+    assert remove_abandoned(tmp_path) == remove_abandoned(tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize("write", [publish, lambda path, data: ensure_writable(path.parent)])
+def test_whoever_writes_in_a_folder_removes_what_killed_processes_left_there(
+    tmp_path: Path, write: Callable[[Path, bytes], object]
+) -> None:
+    dead = tmp_path / ".result.json.abcdefgh.part"
+    dead.write_bytes(b"half")
+    os.utime(dead, (0, 0))
+    write(tmp_path / "result.json", b"whole")
+    assert not dead.exists()
+
+
+def test_without_locks_what_was_written_to_within_a_day_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("abs_core.files.lock_file", lambda stream, wait: True)
+    parts = [tmp_path / f".{age}.abcdefgh.part" for age in ("hour", "week")]
+    for path, age in zip(parts, (3600, 7 * 86400), strict=True):
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - age,) * 2)
+    assert remove_abandoned(tmp_path) == parts[1:]
+
+
+def test_a_locked_file_is_no_leftover_however_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    later = time.time() + 2 * 86400
+    with atomic_write(tmp_path / "slow.jsonl") as stream:
+        stream.write(b"a line now and then")
+        monkeypatch.setattr(time, "time", lambda: later)
+        assert remove_leftovers(tmp_path) == []
 
 
 def test_a_pipe_is_no_regular_file_and_nobody_waits_for_it(tmp_path: Path) -> None:

@@ -86,6 +86,28 @@ def test_a_list_goes_with_its_store(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_who_begins_removes_what_killed_processes_left(tmp_path: Path) -> None:
+    for name in ("4711-0a0b0c0d.uses", f"{'0a' * 16}.claim"):
+        (tmp_path / name).write_bytes(b"x.safetensors\n")
+    with claim_work(tmp_path, "of a living process"):
+        used = UsedPacks(tmp_path)
+        used.add(["y.safetensors"])
+        (ours,) = tmp_path.glob("*.uses")
+        assert ours.read_bytes() == b"y.safetensors\n"
+        assert len(list(tmp_path.glob("*.claim"))) == 1
+
+
+@pytest.mark.parametrize("suffix", ["uses", "claim"])
+def test_without_locks_nobody_is_taken_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    def refuse(stream: IO[bytes], operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    (tmp_path / f"4711.{suffix}").write_bytes(b"x.safetensors\n")
+    UsedPacks(tmp_path).add(["y.safetensors"])
+    assert (tmp_path / f"4711.{suffix}").exists()
+
+
 def test_without_locks_every_claim_is_granted_and_lists_count_for_a_day(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
