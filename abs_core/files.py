@@ -61,6 +61,7 @@ _WRITING = 60.0
 
 # in a folder that is being written, see ``new_folder``
 _FOLDER_LOCK = ".lock"
+
 # folders in which this process has looked for what killed ones left, and how many it remembers
 _swept = dict[str, None]()
 _MOST_SWEPT = 4096
