@@ -110,7 +110,8 @@ _INTERRUPTIONS = frozenset(
 
 def is_interrupted(error: Exception) -> bool:
     """Whether a connection broke off, or took too long, before all of an answer was there."""
-    return status_of(error) is None and any(
+    # some carry a status that no server sent
+    return not code_of(error) and any(
         kind.__name__ in _INTERRUPTIONS for link in _chain(error) for kind in type(link).__mro__
     )
 

@@ -152,7 +152,12 @@ class RangeReader:
         pieces = [
             (begin, min(begin + _LONGEST, last)) for first, last in runs for begin in range(first, last, _LONGEST)
         ]
-        return kept, [(begin, self._pool.submit(self._bucket.read, ranges.path, begin, last)) for begin, last in pieces]
+        return kept, [(begin, self._pool.submit(self._read, ranges.path, begin, last)) for begin, last in pieces]
+
+    def _read(self, path: str, start: int, end: int) -> bytes:
+        """A part of an object, asked for again if less of it came: what is short is damage only if it stays so."""
+        data = self._bucket.read(path, start, end)
+        return data if len(data) == end - start else self._bucket.read(path, start, end)
 
     def _ahead(self, window: _LastRead | None, start: int, first: int) -> int:
         """How much to read ahead: more and more for a reader that goes on where it was, nothing for others."""

@@ -107,7 +107,7 @@ class BucketStore(PersistentStore):
         self._repaired = set[str]()
         self._unkept = MemoryStore(_MOST_UNKEPT)
         self._lock, self._uploading = threading.RLock(), threading.Lock()
-        self._pending = 0
+        self._pending, self._paused_until = 0, float("-inf")
         self._timer: threading.Timer | None = None
         self._taken: int | None = None
         self._warned = self._proved_writable = False
@@ -159,7 +159,7 @@ class BucketStore(PersistentStore):
         """
         for first in range(0, len(segments), _MOST_SEGMENTS):
             self._append(space, segments[first : first + _MOST_SEGMENTS])
-        if self._pending >= _TOO_MUCH:
+        if self._pending >= _TOO_MUCH and time.monotonic() >= self._paused_until:
             self.flush()
 
     def require_writable(self) -> None:
@@ -227,9 +227,11 @@ class BucketStore(PersistentStore):
         """
         try:
             self._upload_all()
+            self._keep_indexes()
         except (StorageError, OSError) as error:
             reason = error.message if isinstance(error, AbsError) else type(error).__name__
             _logger.warning("features wait in %s: %s", printable(str(self._outgoing)), reason)
+            self._paused_until = time.monotonic() + _AGAIN
             return False
         return True
 
@@ -339,7 +341,8 @@ class BucketStore(PersistentStore):
             self._packs[space.digest].wrote(name, header.size)
             index.add(name, header, entries)
             self._pending += header.size
-            self._upload_within(_LATEST if self._pending < _ENOUGH else 0.0)
+            is_enough = self._pending >= _ENOUGH and time.monotonic() >= self._paused_until
+            self._upload_within(0.0 if is_enough else _LATEST)
 
     def _has_room(self, size: int) -> bool:
         if self._limit is None or self._limit == float("inf"):
@@ -373,6 +376,11 @@ class BucketStore(PersistentStore):
         if not self.flush():
             with self._lock:
                 self._upload_within(_AGAIN)
+
+    def _keep_indexes(self) -> None:
+        with self._lock:
+            for index in self._indexes.values():
+                index.keep()
 
     def _upload_all(self) -> None:
         with self._uploading:

@@ -280,6 +280,11 @@ class PackIndex:
             entries["pack"] = numbers[entries["pack"]]
             self._tiers = [_Tier.of(entries)]
 
+    def keep(self) -> None:
+        """Write what is new into the file, where reading it again is dear."""
+        if len(self._tiers) > bool(self._stored):
+            self._save()
+
     def export(self, file: Path, names: Collection[str]) -> int:
         """Write an index of some of the packs, in the form of the own one.
 

@@ -44,14 +44,14 @@ def list_spaces(home: Home, as_json: bool) -> None:
     derived, former = list(derived_files(home.cache)), former_cache(home.cache)
     if as_json:
         listing = {
-            "folder": str(home.cache),
+            "folder": home.bucket or str(home.cache),
             "spaces": [_as_json(summary) for summary in spaces],
             "derived": {"entries": len(derived), "bytes": sum(file.size for file in derived)},
             "former": None if former is None else {"folder": str(former.path), "bytes": former.size},
         }
         click.echo(json.dumps(listing))
         return
-    click.echo(printable(str(home.cache)))
+    click.echo(printable(home.bucket or str(home.cache)))
     for summary in spaces:
         counts = f"{summary.items:>9,} items {summary.rows:>11,} rows {format_bytes(summary.size):>9}"
         age = format_duration(max(0.0, time.time() - summary.used))

@@ -14,6 +14,7 @@ import click
 
 from abs_classify.encoding.cache import require_writable_cache
 from abs_classify.models.runtime_names import RUNTIMES, bfloat16_units
+from abs_cli.options import open_feature_store
 from abs_core.errors import AbsError
 from abs_core.extras import DISTRIBUTION, distribution_name, installed_version, is_installed, list_extras
 from abs_core.home import Home
@@ -172,6 +173,9 @@ def _sentence_encoder() -> DoctorFinding:
 def _cache(home: Home) -> DoctorFinding:
     try:
         require_writable_cache(home.cache)
+        if home.bucket:
+            open_feature_store(home).require_writable()
+            return DoctorFinding("cache", True, f"{home.bucket}: can be written")
     except AbsError as error:
         return DoctorFinding("cache", False, error.message, error.remedy)
     size = sum(path.stat().st_size for path in home.cache.glob("features/*/*") if path.is_file())
