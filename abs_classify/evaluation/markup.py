@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from abs_core.text import printable, visible_cell
 
-__all__ = ["csv_text", "latex_cell", "markdown_cell", "markdown_table"]
+__all__ = ["csv_text", "latex_cell", "latex_preamble", "markdown_cell", "markdown_table"]
 
 # characters of a cell of Markdown, where each may take six
 _CELL = 120
@@ -29,11 +29,20 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    # \textquotedbl is not in LaTeX's default encoding
+    '"': r"\symbol{34}",
     "`": r"\textasciigrave{}",
     "…": r"\ldots{}",
+    "−": "$-$",
+    "≤": r"$\le$",
+    "≥": r"$\ge$",
+    "≈": r"$\approx$",
     **{char: f"\\{char}" for char in "&%$#_{}"},
 }
+
+
+# what pdfLaTeX sets with the encoding T1, as tried with pdfTeX
+_PDFLATEX = re.compile(r"(?:[\x00-\u017f–—‘’“”‑€™•†‡](?<![ĦħĸĿŀŉŦŧſ]))*")
 
 
 def markdown_cell(text: str, limit: int = _CELL) -> str:
@@ -62,6 +71,16 @@ def latex_cell(text: str) -> str:
     shown = re.sub("-(?=-)|'(?=')", r"\g<0>{}", shown)
     # the end of a row would take a bracket behind it for its option
     return f"{{}}{shown}" if shown.startswith(("[", "*")) else shown
+
+
+def latex_preamble(text: str) -> list[str]:
+    """What a document needs for an escaped text, as comments: packages, and for other scripts another engine."""
+    lines = [r"% \usepackage{booktabs}"]
+    if not text.isascii():
+        lines.append(r"% \usepackage[T1]{fontenc}")
+    if not _PDFLATEX.fullmatch(text):
+        lines.append("% pdfLaTeX lacks characters of these names: use XeLaTeX or LuaLaTeX, with a font for them")
+    return lines
 
 
 def csv_text(header: Sequence[str], body: Iterable[Sequence[object]]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from abs_classify.evaluation.comparison import pair_results
-from abs_classify.evaluation.markup import csv_text, latex_cell, markdown_cell, markdown_table
+from abs_classify.evaluation.markup import csv_text, latex_cell, latex_preamble, markdown_cell, markdown_table
 from abs_classify.evaluation.paired_tests import MODELS, PairedTest, corrected_p_values, power_note
 from abs_classify.evaluation.records import ResultRecord
 from abs_classify.evaluation.results_folder import PredictionReader
@@ -167,9 +167,8 @@ class ResultTable:
             if self.rows[place].record.details.data != self.rows[place - 1].record.details.data:
                 lines.insert(place, r"\midrule")
         caption = ". ".join(_sentence(part) for part in (self.caption, *self.notes))
-        return "\n".join(
+        table = "\n".join(
             [
-                r"% \usepackage{booktabs}",
                 r"\begin{table}",
                 r"\centering",
                 rf"\caption{{{latex_cell(caption)}.}}",
@@ -185,6 +184,7 @@ class ResultTable:
                 "",
             ]
         )
+        return "\n".join([*latex_preamble(table), table])
 
     def csv(self) -> str:
         """A row for each result, with all digits; ends with a line feed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from abs_classify.evaluation.markup import csv_text, latex_cell, markdown_cell, markdown_table
+from abs_classify.evaluation.markup import csv_text, latex_cell, latex_preamble, markdown_cell, markdown_table
 
 
 @pytest.mark.parametrize(
@@ -17,11 +17,30 @@ from abs_classify.evaluation.markup import csv_text, latex_cell, markdown_cell, 
          r"\textasciicircum{}"),
         ("[1pt] a--b", "{}[1pt] a-{}-b"),
         ("<0.001", r"\textless{}0.001"),
+        ('"x" ≥ −1', r"\symbol{34}x\symbol{34} $\ge$ $-$1"),
         ("a\nb\u202e", r"a\textbackslash{}nb\textbackslash{}u202e"),
     ],
 )  # fmt: skip
 def test_latex_sets_a_text_as_it_is(text: str, expected: str) -> None:
     assert latex_cell(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [
+        ("a & b", []),
+        ("Größe “x”", ["T1"]),
+        ("fi…", []),
+        ("x ± 1 ≈ 2", []),
+        ("ŉ", ["T1", "XeLaTeX"]),
+        ("日本語", ["T1", "XeLaTeX"]),
+        ("α 🐈", ["T1", "XeLaTeX"]),
+    ],
+)  # as pdfTeX sets them, or stops at them
+def test_latex_says_what_a_document_needs_for_its_names(name: str, needs: list[str]) -> None:
+    lines = latex_preamble(latex_cell(name))
+    assert all(line.startswith("% ") for line in lines)
+    assert [need for need in ("T1", "XeLaTeX") if any(need in line for line in lines)] == needs
 
 
 @pytest.mark.parametrize(
