@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from abs_classify.explanation import Explanation, RankedClass
     from abs_classify.features import EncodedBatches, EncodedSet, encode, encode_batches
     from abs_classify.labelling.run import LabelRun, label
+    from abs_classify.labelling.share_merging import merge_labels
     from abs_classify.methods.adaptive import AdaptiveViews
     from abs_classify.methods.table import METHODS, Method, get_method, register
     from abs_classify.models.registered import register_model
@@ -73,6 +74,7 @@ __all__ = [
     "load_model",
     "load_plugins",
     "measure_usage",
+    "merge_labels",
     "merge_results",
     "register",
     "register_dataset",
@@ -120,6 +122,7 @@ _MODULES = {
     "load_model": "abs_classify.models.registry",
     "load_plugins": "abs_classify.plugins",
     "measure_usage": "abs_classify.usage",
+    "merge_labels": "abs_classify.labelling.share_merging",
     "merge_results": "abs_classify.evaluation.result_merging",
     "register": "abs_classify.methods.table",
     "register_dataset": "abs_classify.datasets.registry",

@@ -48,6 +48,7 @@ from abs_classify.methods.table import Method, get_method, plan_methods, with_vi
 from abs_classify.methods.views import FullImage
 from abs_classify.models.deferred import DeferredModel, model_notes
 from abs_classify.plugins import plugin_notes, plugin_record
+from abs_classify.sharding import ShardSpec, SourceDigest, SourceShare
 from abs_classify.usage import open_images
 from abs_core.descriptions import Description, LabelSpace
 from abs_core.errors import ImageError, UnknownNameError, UsageError
@@ -182,6 +183,7 @@ class EncodedBatches(Iterator[EncodedBatch]):
             "of": request.of,
             "views": [view.key() for view in request.method.views],
             "classes": None if request.classes is None else request.classes.info,
+            **({} if request.share is None else {"share": request.share.as_json()}),
             "spaces": [
                 {"stage": space.stage, "version": space.version, "inputs": dict(space.inputs)} for space in used
             ],
@@ -194,7 +196,8 @@ class EncodedBatches(Iterator[EncodedBatch]):
 
         Args:
             path: ends in ``.parquet``, ``.npz`` or ``.safetensors``; a file of that name is replaced. The classes of a
-                parquet file get a file of their own beside it, ``NAME.classes.parquet``.
+                parquet file get a file of their own beside it, ``NAME.classes.parquet``. A share of the images goes to
+                the name that ``part_path`` gives.
 
         Raises:
             UsageError: another ending, or the file is one that the images are read from.
@@ -202,7 +205,7 @@ class EncodedBatches(Iterator[EncodedBatch]):
             StorageError: the file cannot be written; a folder that cannot be is found before anything is encoded.
             ImageError, ModelError: as in ``encode_batches``; no file is written then.
         """
-        path = Path(path)
+        path = part_path(path, self._request.share)
         check_target(path)
         _check_not_read(path, self._request.images)
         self._warn_of_full_disk(path)
@@ -326,6 +329,7 @@ class _FeatureRequest:
     truncated: Truncated
     progress: Progress
     remarks: Sequence[Remark]
+    share: SourceShare | None
 
 
 def encode(
@@ -344,6 +348,7 @@ def encode(
     cache: PersistentStore | Path | str | None = None,
     on_error: OnError = "stop",
     truncated: Truncated = "refuse",
+    shard: ShardSpec | str | None = None,
     progress: Progress = no_progress,
 ) -> EncodedSet:
     """Encode images, and classes if they are given, and hold all features in memory.
@@ -365,6 +370,7 @@ def encode(
         cache=cache,
         on_error=on_error,
         truncated=truncated,
+        shard=shard,
         progress=progress,
     ).collect()
 
@@ -385,6 +391,7 @@ def encode_batches(
     cache: PersistentStore | Path | str | None = None,
     on_error: OnError = "stop",
     truncated: Truncated = "refuse",
+    shard: ShardSpec | str | None = None,
     progress: Progress = no_progress,
 ) -> EncodedBatches:
     """Encode images, and classes if they are given, some images at a time.
@@ -396,7 +403,7 @@ def encode_batches(
         images: a folder, of which all images at any depth are taken, a file, or the spec of a data set; a ``Dataset``;
             or images as ``Classifier.classify`` takes them, which are read in small groups.
         descriptions: the classes, as ``Classifier`` takes them; None for image features alone.
-        model, attention, batch_size, cache: as ``Classifier`` takes them.
+        model, attention, seed, batch_size, cache: as ``Classifier`` takes them.
         of: what a row is of: "full-image"; "mean", the mean of all views of the method, of unit length; or "views", a
             vector of each view.
         method: whose views and class texts are used, a row of the table or its name; None for the descriptions of each
@@ -404,10 +411,9 @@ def encode_batches(
         views: number of views of each kind; None for the method's own.
         class_rows: "mean" for one vector a class, the mean of its texts as CuPL uses it, or "each" for one a text.
         templates: the template set of methods that use one.
-        seed: of all random numbers.
         on_error: "stop": an image that cannot be read raises ``ImageError``, after the batches before it. "skip": it
             gets no row, and ``skipped`` names it.
-        truncated: whether a file that ends early cannot be read, see ``load_image``.
+        truncated, shard: see ``load_image``, and ``ShardSpec`` for a share of the images, such as ``2/8``.
         progress: shows how many images are done, where they can be counted.
 
     Raises:
@@ -421,14 +427,15 @@ def encode_batches(
     label_space = None if descriptions is None else as_label_space(descriptions, {})
     chosen, classes = _plan(of, method, views, label_space, class_rows, templates, seed)
     inputs, source, remarks = _open_source(images)
+    inputs, share = _share_of(inputs, ShardSpec.of(shard))
     store = open_store(cache)
     models = deferred_model(model, attention, store).for_methods([chosen])
     models.find_files()
-    request = _FeatureRequest(inputs, source, of, chosen, classes, on_error, truncated, progress, remarks)
-    notes = [classes.texts.note] if classes is not None and classes.texts.note else []
+    request = _FeatureRequest(inputs, source, of, chosen, classes, on_error, truncated, progress, remarks, share)
+    said = ("" if classes is None else classes.texts.note, "" if share is None else share.note)
     scratch = None if store is None else store.root
     stages = Stages(store or MemoryStore(_LATEST_ITEMS), models, seed, batch_size, scratch=scratch)
-    return EncodedBatches(request, stages, [*notes, *model_notes(models.name), *plugin_notes()])
+    return EncodedBatches(request, stages, [*filter(None, said), *model_notes(models.name), *plugin_notes()])
 
 
 def _check_choices(of: str, class_rows: str) -> None:
@@ -489,6 +496,32 @@ def _open_source(images: ImageSource) -> tuple[Iterable[ImageInput], str, Sequen
     if not isinstance(images, Iterable) or isinstance(images, bytes | Sample):
         raise UsageError("images must be a list of images, got one image", remedy="Pass a list: encode([image])")
     return images, "", ()
+
+
+def _share_of(images: Iterable[ImageInput], shard: ShardSpec | None) -> tuple[Iterable[ImageInput], SourceShare | None]:
+    """The images of a share; all of them where there is none.
+
+    Raises:
+        UsageError: images that are no sequence, or fewer images than shares.
+    """
+    if shard is None:
+        return images, None
+    if not isinstance(images, Sequence):
+        raise UsageError("a share needs images whose number is known", remedy="Give a list or a data set")
+    source = SourceDigest()
+    for image in images:
+        sample = as_sample(image)
+        source.add(sample.name, getattr(sample, "label", ""))
+    positions = shard.positions(source.images)
+    return images[positions.start : positions.stop], shard.share(source.images, source.value)
+
+
+def part_path(path: Path | str, share: SourceShare | None) -> Path:
+    """The file of a share: ``photos-00002-of-00008.parquet`` for share 2/8 and ``photos.parquet``; the same for all."""
+    path = Path(path)
+    if share is None:
+        return path
+    return path.with_name(f"{path.stem}-{share.index:05}-of-{share.count:05}{path.suffix}")
 
 
 def _features(

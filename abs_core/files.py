@@ -60,7 +60,7 @@ _STALE = 86400.0
 _WRITING = 60.0
 
 # in a folder that is being written, see ``new_folder``
-_FOLDER_LOCK = ".lock"
+_FOLDER_LOCK = ".writing"
 
 # folders in which this process has looked for what killed ones left, and how many it remembers
 _swept = dict[str, None]()

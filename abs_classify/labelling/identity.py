@@ -19,9 +19,21 @@ if TYPE_CHECKING:
     from abs_classify.methods.adaptive import AdaptiveViews
     from abs_classify.methods.table import ViewNumber
 
-__all__ = ["identity_of", "open_or_create", "read_label_space", "refuse_differences", "views_as_json"]
+__all__ = [
+    "SHARD_KEY",
+    "differences_of",
+    "identity_of",
+    "open_or_create",
+    "read_label_space",
+    "refuse_differences",
+    "views_as_json",
+    "write_label_space",
+]
 
 _CLASSES = "classes.json"
+
+#: what the identity of a folder calls the share of the images that it is of; those of all images have none
+SHARD_KEY = "shard"
 
 # classes that a message names
 _NAMED = 3
@@ -40,15 +52,19 @@ _WORDS = {
     "none": "question whether an image shows none of the classes (--none)",
     "seed": "seed",
     "truncated": "treatment of files that end early",
+    SHARD_KEY: "share of the images (--shard)",
 }
 
 
-def identity_of(classifier: Classifier, negatives: Sequence[str], none: bool, truncated: str) -> dict[str, Any]:
+def identity_of(
+    classifier: Classifier, negatives: Sequence[str], none: bool, truncated: str, shard: str | None = None
+) -> dict[str, Any]:
     """What a label depends on besides the image and the classes, as JSON values by name.
 
     Args:
         classifier: its model is not loaded.
         negatives, none, truncated: as ``label`` takes them.
+        shard: the share of the images that the folder is of, ``1/3``; None for all.
     """
     models = classifier.stages.models
     facts = models.facts
@@ -64,6 +80,7 @@ def identity_of(classifier: Classifier, negatives: Sequence[str], none: bool, tr
         "negatives": list(negatives),
         "none": none,
         "truncated": truncated,
+        **({} if shard is None else {SHARD_KEY: shard}),
     }
 
 
@@ -107,20 +124,15 @@ def open_or_create(
         # or of two runs that begin at once, one would label into what the other has just made
         with locked_folder(path):
             if not LabelFolder.exists(path):
-                _write_label_space(path, space)
+                write_label_space(path, space)
                 return LabelFolder.create(path, classes, identity, settings)
     folder = LabelFolder.open(path)
     refuse_differences(folder, space, identity)
     try:
         read_label_space(folder)
     except (ResultError, StorageError):  # damaged or lost; the texts of the space are those of the run
-        _write_label_space(path, space)
+        write_label_space(path, space)
     return folder
-
-
-def _write_label_space(path: Path, space: LabelSpace) -> None:
-    with atomic_write(path / _CLASSES) as stream:
-        stream.write((json_text(_space_as_json(space)) + "\n").encode())
 
 
 def refuse_differences(folder: LabelFolder, space: LabelSpace, identity: Mapping[str, Any]) -> None:
@@ -133,15 +145,25 @@ def refuse_differences(folder: LabelFolder, space: LabelSpace, identity: Mapping
     Raises:
         UsageError: it is the folder of another run; the message says what differs.
     """
-    differences = [
-        *_class_differences(folder.classes, space.labels.classes),
-        *_identity_differences(folder.run["identity"], identity),
-    ]
-    if differences:
+    if differences := differences_of(folder, space.labels.classes, identity):
         raise UsageError(
             f"{str(folder.path)!r} is the folder of another run: {'; '.join(differences)}",
             remedy="Give another folder with --out, or the options of that run",
         )
+
+
+def differences_of(folder: LabelFolder, classes: Sequence[ClassLabel], identity: Mapping[str, Any]) -> list[str]:
+    """In what the run of a folder differs from another one, as phrases; none if it does not."""
+    return [
+        *_class_differences(folder.classes, classes),
+        *_identity_differences(folder.run["identity"], identity),
+    ]
+
+
+def write_label_space(path: Path, space: LabelSpace) -> None:
+    """Keep the classes and descriptions of a folder's run."""
+    with atomic_write(path / _CLASSES) as stream:
+        stream.write((json_text(_space_as_json(space)) + "\n").encode())
 
 
 def _refuse_other_files(path: Path) -> None:

@@ -236,6 +236,11 @@ class LabelFolder:
             stream.write((json_text(run) + "\n").encode())
         return cls(path, run)
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether the database is there; it is made when a run begins."""
+        return (self.path / _ROWS).is_file()
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other labelling runs out of the folder for the time of the block.
@@ -252,7 +257,7 @@ class LabelFolder:
         path = self.path / _ROWS
         try:
             if write:
-                base = sqlite3.connect(path, timeout=60)
+                base = sqlite3.connect(path.absolute().as_uri(), uri=True, timeout=60)
             else:
                 base = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)
             with closing(base):
@@ -436,6 +441,17 @@ class LabelFolder:
         }
         with self._database(write=True) as base, base:
             return base.execute(_JUDGE, values).rowcount
+
+    def add_rows_of(self, other: LabelFolder) -> None:
+        """Add the rows of another folder of the same classes, in their order; those of images that have one stay out.
+
+        Raises:
+            StorageError: the other one cannot be read, or this one not be written.
+        """
+        names = ", ".join(_FIELDS)
+        with self._database(write=True) as base, other.attached(base, "other"):
+            base.execute(f"INSERT OR IGNORE INTO rows ({names}) SELECT {names} FROM other.rows ORDER BY number")  # noqa: S608
+            base.commit()
 
     def fact(self, name: str) -> Any:
         """A JSON value that was set before; None if there is none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from abs_classify.labelling.decisions import (
@@ -13,14 +13,15 @@ from abs_classify.labelling.decisions import (
     read_decisions,
 )
 from abs_classify.labelling.effective import EffectiveLabels, ReviewSummary, preferred
-from abs_classify.labelling.label_folder import LabelFolder
+from abs_classify.labelling.identity import SHARD_KEY
+from abs_classify.labelling.label_folder import LabelFolder, RowOrder
 from abs_classify.labelling.tables import TABLE_FORMATS, TableFormat, TableWriter
 from abs_core.canonical import sha256_bytes
 from abs_core.errors import UsageError
 from abs_core.files import publish
 from abs_core.text import quoted
 
-__all__ = ["merge_decisions", "take_in_decisions"]
+__all__ = ["merge_decisions", "table_formats", "take_in_decisions"]
 
 
 def take_in_decisions(folder: LabelFolder, places: Iterable[Path]) -> tuple[int, list[str]]:
@@ -34,9 +35,11 @@ def take_in_decisions(folder: LabelFolder, places: Iterable[Path]) -> tuple[int,
         How many decisions are new, and what was left out.
 
     Raises:
-        UsageError: a place does not exist.
+        UsageError: a place does not exist, or is another share of the images that this folder is a share of.
         StorageError: one cannot be read, or the folder cannot be written.
     """
+    places = list(places)
+    _refuse_shares(folder, places)
     known = read_decisions(folder.path)
     added, left_out = 0, []
     for place in places:
@@ -52,25 +55,39 @@ def take_in_decisions(folder: LabelFolder, places: Iterable[Path]) -> tuple[int,
     return added, left_out
 
 
-def merge_decisions(folder: LabelFolder, prefer: str = "") -> ReviewSummary:
+def _refuse_shares(folder: LabelFolder, places: Iterable[Path]) -> None:
+    """Refuse to take decisions out of another share, where its rows are probably meant."""
+    share = folder.run["identity"].get(SHARD_KEY)
+    for place in places if share is not None else ():
+        if LabelFolder.exists(place) and LabelFolder.open(place).run["identity"].get(SHARD_KEY) not in (None, share):
+            raise UsageError(
+                f"{str(folder.path)!r} and {str(place)!r} are shares of one source",
+                remedy="Give --out DIR to put them together into a new folder",
+            )
+
+
+def merge_decisions(
+    folder: LabelFolder, prefer: str = "", *, formats: Sequence[TableFormat] = (), order: RowOrder = "arrival"
+) -> ReviewSummary:
     """Write the tables of a folder anew, with what reviewers decided.
 
     Args:
-        folder: of the run; all tables that it has are written.
+        folder: of the run.
         prefer: the reviewer who is right where reviewers disagree; nobody if empty. The folder keeps it, as decisions
             of that reviewer that overrule the others.
+        formats: of the tables that are written; those that the folder has if there are none.
+        order: of their rows.
 
     Raises:
         UsageError: the reviewer decided nothing, or another process is labelling into the folder.
         StorageError: the folder cannot be read or written.
     """
     decisions = read_decisions(folder.path)
-    formats: list[TableFormat] = [name for name in TABLE_FORMATS if (folder.path / f"labels.{name}").exists()]
     with folder.locked():
         if prefer:
             _settle(folder, decisions, prefer)
-        for table_format in formats or ["csv"]:
-            with TableWriter(folder, table_format) as table:
+        for table_format in formats or table_formats(folder):
+            with TableWriter(folder, table_format, order=order) as table:
                 table.rewrite()
         labels = EffectiveLabels(folder.classes, decisions.current)
         for _ in labels.rows(folder.rows()):
@@ -78,6 +95,11 @@ def merge_decisions(folder: LabelFolder, prefer: str = "") -> ReviewSummary:
     summary = labels.summary
     summary.remarks.extend(decisions.problems)
     return summary
+
+
+def table_formats(folder: LabelFolder) -> list[TableFormat]:
+    """The formats of the tables that a folder has, at least CSV."""
+    return [name for name in TABLE_FORMATS if (folder.path / f"labels.{name}").exists()] or ["csv"]
 
 
 def _settle(folder: LabelFolder, decisions: ReviewDecisions, reviewer: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from abs_classify.datasets.base import Sample
 from abs_classify.encoding.samples import IdentifiedSample, batched
 from abs_classify.encoding.stages import SHARD
-from abs_classify.labelling.identity import identity_of, read_label_space, refuse_differences
+from abs_classify.labelling.identity import SHARD_KEY, identity_of, read_label_space, refuse_differences
 from abs_classify.plugins import missing_plugins
 from abs_core.errors import AbsError, ResultError, UnknownNameError
 
@@ -71,7 +71,11 @@ def reopen_labeller(
             options = " ".join(f"--plugin {name}" for name in missing)
             error.remedy = f"The folder was labelled with a plugin that is not loaded; give its file: {options}"
         raise
-    refuse_differences(folder, space, identity_of(classifier, negatives, identity["none"], identity["truncated"]))
+    refuse_differences(
+        folder,
+        space,
+        identity_of(classifier, negatives, identity["none"], identity["truncated"], identity.get(SHARD_KEY)),
+    )
     return Labeller(classifier, none=identity["none"], negatives=negatives)
 
 

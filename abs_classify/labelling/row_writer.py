@@ -14,13 +14,15 @@ from abs_classify.labelling.label_folder import KnownRow, LabelFolder, RowOrder
 from abs_classify.labelling.locations import ImageLocation
 from abs_classify.labelling.rows import LabelRow
 from abs_classify.labelling.tables import TableFormat, TableWriter
+from abs_classify.sharding import SourceShare
+from abs_core.errors import ResultError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from abs_classify.labelling.sources import ListedImage
 
-__all__ = ["THRESHOLD", "RowWriter"]
+__all__ = ["THRESHOLD", "RowWriter", "is_complete", "read_share"]
 
 #: the fact of a folder that has the threshold of the confidence that the user set; None where nobody did
 THRESHOLD = "threshold"
@@ -31,8 +33,34 @@ _STORED_AT_ONCE, _STORE_INTERVAL = 512, 1.0
 # rows that are looked at together for what has vanished
 _STEP = 2000
 
+# the fact of a folder that says which share it is of, and whether that is complete
+_SHARE, _COMPLETE = "share", "complete"
+
 _GONE, _NO_MEMBER = "the file is no longer there", "the archive no longer contains it"
 _READABLE, _NO_LINE = "the archive can be read now", "the table no longer has the line"
+
+
+def read_share(folder: LabelFolder) -> SourceShare | None:
+    """The share of images that a folder is of; None of all images, or before they were listed.
+
+    Raises:
+        ResultError: what the folder says is damaged.
+    """
+    value = folder.fact(_SHARE)
+    if value is None:
+        return None
+    try:
+        return SourceShare.from_json(value)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResultError(
+            f"{str(folder.path)!r} does not say which share of the images it is of", remedy="Label into another folder"
+        ) from error
+
+
+def is_complete(folder: LabelFolder) -> bool:
+    """Whether all images of the share have a row."""
+    value = folder.fact(_SHARE)
+    return isinstance(value, dict) and value.get(_COMPLETE) is True
 
 
 class RowWriter:
@@ -89,6 +117,29 @@ class RowWriter:
                     yield
                 finally:
                     self.flush()
+
+    def begin_share(self, share: SourceShare) -> None:
+        """Remember which share of which images the folder is of.
+
+        Raises:
+            UsageError: the images are others than when the folder was begun, so that the share would be another one.
+        """
+        kept = read_share(self.folder)
+        if kept is None:
+            self._keep_share(share, is_complete=False)
+        elif kept != share:
+            raise UsageError(
+                f"{str(self.folder.path)!r} is of share {kept} of {kept.images} images, and now there are "
+                f"{share.images}, or others: the shares of the new list are other images",
+                remedy="Give another folder with --out; what was computed is in the cache",
+            )
+
+    def end_share(self, share: SourceShare) -> None:
+        """Remember that all images of the share have a row."""
+        self._keep_share(share, is_complete=True)
+
+    def _keep_share(self, share: SourceShare, *, is_complete: bool) -> None:
+        self.folder.set_fact(_SHARE, {**share.as_json(), _COMPLETE: is_complete})
 
     def lacking(self, images: Sequence[ListedImage]) -> list[ListedImage]:
         """The images without a row that still holds: new, changed, not read before, or of an earlier generation."""

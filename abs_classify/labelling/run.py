@@ -37,6 +37,7 @@ from abs_classify.labelling.summary import LabelSummary
 from abs_classify.methods.scoring import PerViewScorer
 from abs_classify.methods.table import get_method
 from abs_classify.plugins import changed_plugins, plugin_record
+from abs_classify.sharding import ShardSpec
 from abs_core.errors import AbsError, ImageError, StorageError, UsageError
 from abs_core.progress import Advance, Progress, no_progress
 from abs_core.remarks import Remark
@@ -104,6 +105,7 @@ def label(
     formats: Sequence[TableFormat] = ("csv",),
     doubtful_first: bool = False,
     truncated: Truncated = "refuse",
+    shard: ShardSpec | str | None = None,
     progress: Progress = no_progress,
     settings: Mapping[str, Any] | None = None,
 ) -> LabelRun:
@@ -122,6 +124,7 @@ def label(
         formats: of the tables in ``out``.
         doubtful_first: whether the tables end up in the order of doubt, not in that in which images were met.
         truncated, progress: as in ``Classifier.classify``.
+        shard: the share of the images, ``2/8`` or ``slurm``; ``merge_labels`` puts the folders of all together.
         settings: how to open the model again, JSON values that the folder keeps.
 
     Raises:
@@ -131,16 +134,15 @@ def label(
     """
     folder = None if out is None else Path(out)
     places = [source] if isinstance(source, str | Path) else list(source)
-    sources = ImageSources(
-        places, boxes=None if boxes is None else Path(boxes), exclude=[] if folder is None else [folder]
-    )
+    spec = ShardSpec.of(shard)
+    sources = ImageSources(places, boxes=boxes, exclude=[] if folder is None else [folder], shard=spec)
     classifier = Classifier(
         model, descriptions, method=method, names=names, templates=templates, attention=attention,
         views=_own(method, views), seed=seed, batch_size=batch_size, cache=cache,
     )  # fmt: skip
     named = {"templates": _from_anywhere(templates), "batch_size": batch_size}
     opening = {**named, "views": views_as_json(_own(method, views)), **plugin_record()}
-    wanted = _Wanted(none, negatives, threshold, formats, "doubtful" if doubtful_first else "arrival", truncated)
+    wanted = _Wanted(none, negatives, threshold, formats, "doubtful" if doubtful_first else "arrival", truncated, spec)
     return _start(classifier, sources, folder, wanted, {**opening, **(settings or {})}, progress)
 
 
@@ -159,6 +161,7 @@ class _Wanted:
     formats: Sequence[TableFormat]
     order: RowOrder
     truncated: Truncated
+    shard: ShardSpec | None
 
 
 def _start(
@@ -183,7 +186,8 @@ def _start(
     learned, changed = Learned(), list[str]()
     writer = None
     if out is not None:
-        identity = identity_of(classifier, wanted.negatives, wanted.none, wanted.truncated)
+        shard = None if wanted.shard is None else str(wanted.shard)
+        identity = identity_of(classifier, wanted.negatives, wanted.none, wanted.truncated, shard)
         folder = open_or_create(out, space, identity, opening)
         changed = changed_plugins(folder.run["settings"].get("plugins"))
         learned = learned_of(folder)
@@ -334,6 +338,10 @@ class LabelRun(Iterator[LabelRow]):
                 self._refuse_newer_learned(self._writer)
                 self._resumes = self._writer.folder.count() > 0
             total = self._sources.count_estimate()
+            if (share := self._sources.share()) is not None:
+                self.notes = [*self.notes, share.note]
+                if self._writer is not None:
+                    self._writer.begin_share(share)
             advance = stack.enter_context(self._progress("labelling", total or 0, "images"))
             shards = stack.enter_context(prefetched(self._shards(), _AHEAD))
             yield from self._label(shards, total, advance)
@@ -341,6 +349,8 @@ class LabelRun(Iterator[LabelRow]):
                 raise self._sources.no_images()
             if self._writer is not None:
                 self._writer.mark_vanished()
+                if share is not None:
+                    self._writer.end_share(share)
 
     @staticmethod
     def _refuse_newer_learned(writer: RowWriter) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -24,6 +25,7 @@ from abs_classify.labelling.folder_walk import FolderWalk, stamp_of
 from abs_classify.labelling.image_tables import ImageTable, ParquetTable
 from abs_classify.labelling.locations import Container, ListedImage
 from abs_classify.labelling.name_lists import read_names
+from abs_classify.sharding import ShardSpec, SourceDigest, SourceShare
 from abs_core.errors import DatasetError, StorageError, UnknownNameError, UsageError
 from abs_core.files import open_regular, storage_errors
 from abs_core.http import is_url
@@ -49,6 +51,7 @@ class ImageSources:
         stdin: where the source ``-`` reads names, by default the standard input. It can be read once.
         exclude: folders that are not entered, such as that of the results.
         missing_ok: whether a source that does not exist is an image with a problem, instead of an error.
+        shard: the share of the images that is listed; None for all. All are listed once before, to number them.
 
     Attributes:
         remarks: what was left out or guessed, counted by reason, since the images were last listed from the start.
@@ -63,10 +66,11 @@ class ImageSources:
         self,
         places: Sequence[str | Path],
         *,
-        boxes: Path | None = None,
+        boxes: Path | str | None = None,
         stdin: BinaryIO | None = None,
         exclude: Sequence[Path] = (),
         missing_ok: bool = False,
+        shard: ShardSpec | None = None,
     ) -> None:
         if not places:
             raise UsageError("there is no source of images", remedy="Name a folder, images, a list or an archive")
@@ -74,16 +78,57 @@ class ImageSources:
         if given.count("-") > 1:
             raise UsageError("the source - can be given once", remedy="Put all names into one list")
         self._shown = ", ".join(quoted(place, 300) for place in given[:3]) + (", ..." if len(given) > 3 else "")
-        self._exclude = tuple(exclude)
+        self._exclude, self._shard = tuple(exclude), shard
+        self._share: SourceShare | None = None
+        self._names = None
+        if shard is not None and "-" in given:
+            # the names are gone through twice
+            self._names = stdin = BytesIO((_standard_input() if stdin is None else stdin).read())
         self._sources = [source for place in given for source in _sources_of(place, stdin, missing_ok=missing_ok)]
         self.remarks = RemarkCounter()
         self._boxes = None
         if boxes is not None:
             from abs_classify.labelling.boxes import open_boxes
 
-            self._boxes = open_boxes(boxes)
+            self._boxes = open_boxes(Path(boxes))
 
     def __iter__(self) -> Iterator[ListedImage]:
+        return self._listed() if self._shard is None else self._listed_share(self._shard)
+
+    def share(self) -> SourceShare | None:
+        """The share that is listed, for which all images are listed once; None for all.
+
+        Raises:
+            UsageError: there are fewer images than shares.
+        """
+        if self._shard is not None and self._share is None:
+            source = SourceDigest()
+            for image in self._listed():
+                source.add(image.path)
+            if not source.images:
+                raise self.no_images()
+            self._shard.positions(source.images)
+            self._share = self._shard.share(source.images, source.value)
+        return self._share
+
+    def _listed_share(self, shard: ShardSpec) -> Iterator[ListedImage]:
+        share = self.share()
+        assert share is not None  # there is a shard
+        positions, source = shard.positions(share.images), SourceDigest()
+        for position, image in enumerate(self._listed()):
+            source.add(image.path)
+            if position in positions:
+                yield image
+        if source.value != share.digest:
+            raise DatasetError(
+                f"the images in {self._shown} changed while they were listed: {share.images} before, {source.images} "
+                "now, or others",
+                remedy="Run the command again with a new folder when nothing changes them, or give a list: @names.txt",
+            )
+
+    def _listed(self) -> Iterator[ListedImage]:
+        if self._names is not None:
+            self._names.seek(0)
         self.remarks = RemarkCounter()
         images = self._images(self.remarks)
         if self._boxes is None:
@@ -105,7 +150,13 @@ class ImageSources:
         return DatasetError(f"there are no images in {self._shown}{detail}", remedy="Check the folder")
 
     def count_estimate(self) -> int | None:
-        """About how many images there are, by names and sizes; None where only reading would tell."""
+        """About how many images there are, by names and sizes; None where only reading would tell.
+
+        Raises:
+            UsageError, DatasetError: as ``share``.
+        """
+        if (share := self.share()) is not None:
+            return share.size
         if self._boxes is not None:
             return self._boxes.count()
         walk, total = FolderWalk(RemarkCounter(), self._exclude), 0

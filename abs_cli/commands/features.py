@@ -17,6 +17,7 @@ from abs_cli.options import (
     class_options,
     model_options,
     open_feature_store,
+    shard_option,
     truncated_option,
 )
 from abs_core.home import Home
@@ -36,7 +37,7 @@ __all__ = ["command"]
     type=click.Path(dir_okay=False, path_type=Path),
     required=True,
     metavar="FILE",
-    help="File to write, or to replace: .parquet, .npz or .safetensors.",
+    help="File to write, or to replace: .parquet, .npz or .safetensors. With --shard I/N: NAME-0000I-of-0000N.",
 )
 @click.option(
     "--of",
@@ -81,6 +82,7 @@ __all__ = ["command"]
     help="Stop at an image that cannot be read, or skip and name it.",
 )
 @truncated_option
+@shard_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 @model_options
 @click.pass_obj
@@ -98,6 +100,7 @@ def command(
     templates: str,
     on_error: Any,
     truncated: Any,
+    shard: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -130,6 +133,7 @@ def command(
         cache=open_feature_store(home),
         on_error=on_error,
         truncated=truncated,
+        shard=shard,
         progress=progress,
     )
     saved = batches.save(out)

@@ -22,6 +22,7 @@ from abs_cli.options import (
     class_options,
     model_options,
     open_feature_store,
+    shard_option,
     truncated_option,
     views_options,
 )
@@ -39,7 +40,7 @@ __all__ = ["command"]
 #: sub-command -> (module of abs_cli.commands, the line that ``--help`` shows)
 SUBCOMMANDS = {
     "review": ("label_review", "Look at the labels of a folder in a browser, and correct them."),
-    "merge": ("label_merge", "Put what reviewers decided into the tables of a folder."),
+    "merge": ("label_merge", "Put what reviewers decided into the tables of a folder, or shares of images together."),
     "learn": ("label_learn", "Learn from what reviewers decided, and label the rest anew."),
     "export": ("label_export", "Write the labels of a folder in the format of another tool."),
 }
@@ -142,6 +143,7 @@ class _LabelCommand(click.Command):
     help="Export the labels to DIR/exports/FORMAT when the run has ended; may be repeated. See `abs label export`.",
 )
 @truncated_option
+@shard_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @model_options
 @click.pass_obj

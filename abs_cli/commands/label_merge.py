@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ import click
 
 from abs_cli.console import note
 from abs_cli.exit_codes import ExitCode
+from abs_core.errors import UsageError
 from abs_core.text import counted, printable
 
 if TYPE_CHECKING:
@@ -22,14 +25,24 @@ __all__ = ["command"]
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.argument("others", nargs=-1, metavar="[FILE|DIR]...", type=click.Path(path_type=Path))
 @click.option(
+    "-o",
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Put the folders of all shares (`abs label --shard`) together into this new folder.",
+)
+@click.option("--doubtful-first", is_flag=True, help="With --out: put the least certain rows first.")
+@click.option(
     "--prefer",
     metavar="REVIEWER",
     default="",
     help="Who is right where reviewers disagree; kept as decisions of that reviewer.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(folder: Path, others: tuple[Path, ...], prefer: str, as_json: bool) -> None:
-    """Put what reviewers decided into the tables of a folder.
+def command(
+    folder: Path, others: tuple[Path, ...], out: Path | None, doubtful_first: bool, prefer: str, as_json: bool
+) -> None:
+    """Put what reviewers decided into the tables of a folder, or the folders of shares together.
 
     Decided images have the status "reviewed" and the decided label, or none if they show none of the classes. Images on
     which reviewers disagree stay as they are, and are listed.
@@ -37,11 +50,24 @@ def command(folder: Path, others: tuple[Path, ...], prefer: str, as_json: bool) 
     Further arguments are decisions to take in first: the file that a page without a server saved, or the folder of a
     colleague. What is there already is not added again.
 
+    With --out, all arguments are folders of shares, of which a new folder is made, with the rows that one run over all
+    images would have made, in the order of the source, and with what reviewers decided. A share that is missing, not
+    finished, appears twice or is of another run is refused.
+
+    \b
+    abs label merge labelled/ colleague/
+    abs label merge shares/1 shares/2 shares/3 --out labelled/
+
     Exit code 1: reviewers disagree on an image.
     """
     from abs_classify.labelling.label_folder import LabelFolder
     from abs_classify.labelling.merging import merge_decisions, take_in_decisions
 
+    if out is not None:
+        _merge_shares([folder, *others], out, prefer, doubtful_first=doubtful_first, as_json=as_json)
+        return
+    if doubtful_first:
+        raise UsageError("--doubtful-first has no effect without --out", remedy="Leave it out")
     labelled = LabelFolder.open(folder)
     added, left_out = take_in_decisions(labelled, others)
     summary = merge_decisions(labelled, prefer)
@@ -54,6 +80,25 @@ def command(folder: Path, others: tuple[Path, ...], prefer: str, as_json: bool) 
             click.echo(f"taken in: {counted(added, 'new decision', 'new decisions')}")
         _print(summary)
     if summary.conflict_count:
+        raise click.exceptions.Exit(ExitCode.FINDING)
+
+
+def _merge_shares(folders: Sequence[Path], out: Path, prefer: str, *, doubtful_first: bool, as_json: bool) -> None:
+    """Put shares together and print what there is, as `abs label` does."""
+    from abs_classify import merge_labels
+    from abs_classify.labelling.summary import LabelSummary
+
+    start = time.monotonic()
+    merged, review = merge_labels(folders, out, prefer=prefer, doubtful_first=doubtful_first)
+    summary = LabelSummary.of_folder(merged, 0, time.monotonic() - start)
+    if as_json:
+        click.echo(json.dumps({"folder": str(merged.path), **summary.to_dict()}))
+    else:
+        for line in summary.lines():
+            click.echo(printable(line))
+        click.echo(printable(f"labels: {merged.path / 'labels.csv'}"))
+    if review.conflict_count:
+        note(f"note: reviewers disagree on {counted(review.conflict_count, 'image', 'images')}")
         raise click.exceptions.Exit(ExitCode.FINDING)
 
 

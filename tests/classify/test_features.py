@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from support import GOLDEN, save_small_clip
 
 from abs_classify import Classifier, encode, encode_batches
@@ -263,3 +264,41 @@ def test_where_nothing_is_kept_nothing_is_computed_twice(name: str, tmp_path: Pa
     work = encoded.work
     assert (work.images_computed, work.views_computed) == (len(PHOTOS), 2 * len(PHOTOS))
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("ending", ["npz", "parquet", "safetensors"])
+def test_parts_of_shares_are_the_file_of_all_images(name: str, tmp_path: Path, ending: str) -> None:
+    def save(shard: str | None) -> Path:
+        batches = encode_batches(PHOTOS, model=name, cache=tmp_path / "cache", shard=shard)
+        return batches.save(tmp_path / f"f.{ending}").files[0]
+
+    whole, parts = save(None), [save(f"{index}/3") for index in (1, 2, 3)]
+    assert [part.name for part in parts] == [f"f-0000{index}-of-00003.{ending}" for index in (1, 2, 3)]
+    tables = list(map(_rows, [whole, *parts]))
+    assert [row for rows, _ in tables[1:] for row in rows] == tables[0][0]
+    assert [info["share"]["index"] for _, info in tables[1:]] == [1, 2, 3]
+    assert {info["share"]["images"] for _, info in tables[1:]} == {len(PHOTOS)}
+    assert "share" not in tables[0][1]
+
+
+def _rows(path: Path) -> tuple[list[Any], dict[str, Any]]:
+    """Names and features of a file, and its information."""
+    if path.suffix == ".parquet":
+        table = pytest.importorskip("pyarrow.parquet").read_table(path)
+        names, features = table["path"].to_pylist(), table["features"].to_pylist()
+        return list(zip(names, features, strict=True)), json.loads(table.schema.metadata[b"abs-features"])
+    if path.suffix == ".npz":
+        with np.load(path) as arrays:
+            rows = list(zip(arrays["names"].tolist(), arrays["features"].tolist(), strict=True))
+            return rows, json.loads(str(arrays["info"]))
+    with safe_open(path, "np") as file:
+        names = json.loads(file.get_tensor("names").tobytes())
+        rows = list(zip(names, file.get_tensor("features").tolist(), strict=True))
+        return rows, json.loads(file.metadata()["abs-features"])
+
+
+def test_a_share_needs_as_many_images_as_shares_and_their_number(name: str) -> None:
+    with pytest.raises(UsageError, match="a share needs images whose number is known"):
+        encode_batches(iter(PHOTOS), model=name, shard="1/2")
+    with pytest.raises(UsageError, match=f"the source has {len(PHOTOS)}"):
+        encode_batches(PHOTOS, model=name, shard="1/99")
