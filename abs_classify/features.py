@@ -418,8 +418,7 @@ def encode_batches(
 
     Raises:
         UsageError, UnknownNameError: what is named does not exist, or an option that would do nothing.
-        DatasetError: the data set cannot be read, or has no images.
-        WeightsError: the weights are not on this machine.
+        DatasetError, WeightsError: the data set cannot be read or has no images; the weights are not on this machine.
         ModelError: from the iterator: the model cannot give the views.
         ImageError: from the iterator, see ``on_error``; or none of the images could be read.
     """
