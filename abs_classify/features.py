@@ -30,12 +30,15 @@ from abs_classify.encoding.samples import (
     UnreadableSample,
     as_sample,
     batched,
+    files_only,
     identify,
+    identify_others,
 )
 from abs_classify.encoding.spaces import PersistentStore
 from abs_classify.encoding.stage_spaces import StageSpaces
 from abs_classify.encoding.stages import SHARD, Stages
 from abs_classify.encoding.work import WorkCounts
+from abs_classify.engines.base import EncodingTask, find_engine, opened_engine
 from abs_classify.feature_files import (
     ClassFeatures,
     EncodedBatch,
@@ -61,6 +64,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from abs_classify.engines.base import Engine
     from abs_classify.images import Truncated
     from abs_classify.methods.class_texts import ClassTexts
     from abs_classify.models.base import AttentionBackend, Model
@@ -142,8 +146,8 @@ class EncodedBatches(Iterator[EncodedBatch]):
         work: how many images, views and texts so far were asked for, and how many of them were computed.
     """
 
-    def __init__(self, request: _FeatureRequest, stages: Stages, notes: Sequence[str]) -> None:
-        self._request, self._stages = request, stages
+    def __init__(self, request: _FeatureRequest, stages: Stages, notes: Sequence[str], engine: Engine | str) -> None:
+        self._request, self._stages, self._engine = request, stages, engine
         self._remarks = RemarkCounter(request.remarks)
         self._batches = self._encode()
         self._classes: ClassFeatures | None = None
@@ -262,9 +266,9 @@ class EncodedBatches(Iterator[EncodedBatch]):
         encoded = 0
         with (
             (request.progress if total is not None else no_progress)("encoding", total or 0, "images") as advance,
-            closing(scorer.score(self._identified(), ahead=total is not None)) as shards,
+            closing(scorer.score(self._entries(advance), ahead=total is not None)) as shards,
         ):
-            if total is not None and request.of != "full-image":
+            if self._engine == "local" and total is not None and request.of != "full-image":
                 self._announce(advance)
             for shard in shards:
                 self.skipped += shard.skipped
@@ -295,6 +299,20 @@ class EncodedBatches(Iterator[EncodedBatch]):
         for group in batched(self._request.images, SHARD):
             samples = [as_sample(image) for image in group]
             yield identify(samples, self._stages.models.digests, truncated=self._request.truncated)
+
+    def _entries(self, advance: Advance) -> Iterator[Sequence[IdentifiedSample | UnreadableSample]]:
+        """The images that are encoded, with an engine when the store has their features."""
+        request, encoded = self._request, 0
+        with opened_engine(self._engine) as engine:
+            if engine is None:
+                yield from self._identified()
+                return
+            groups = (list(map(as_sample, group)) for group in batched(request.images, SHARD))
+            task = EncodingTask(request.method.views, truncated=request.truncated)
+            for group, failures in engine.encode(groups, files_only, self._stages, task):
+                encoded += len(group)
+                advance(0, f"workers have done {encoded} images")
+                yield identify_others(group, failures, self._stages.models.digests, truncated=request.truncated)
 
 
 @dataclass(frozen=True)
@@ -350,6 +368,7 @@ def encode(
     truncated: Truncated = "refuse",
     shard: ShardSpec | str | None = None,
     progress: Progress = no_progress,
+    engine: Engine | str = "local",
 ) -> EncodedSet:
     """Encode images, and classes if they are given, and hold all features in memory.
 
@@ -372,6 +391,7 @@ def encode(
         truncated=truncated,
         shard=shard,
         progress=progress,
+        engine=engine,
     ).collect()
 
 
@@ -393,6 +413,7 @@ def encode_batches(
     truncated: Truncated = "refuse",
     shard: ShardSpec | str | None = None,
     progress: Progress = no_progress,
+    engine: Engine | str = "local",
 ) -> EncodedBatches:
     """Encode images, and classes if they are given, some images at a time.
 
@@ -410,19 +431,20 @@ def encode_batches(
             class ("cupl") and, where views are asked for, the views of "abs".
         views: number of views of each kind; None for the method's own.
         class_rows: "mean" for one vector a class, the mean of its texts as CuPL uses it, or "each" for one a text.
-        templates: the template set of methods that use one.
+        templates, seed: the template set of methods that use one; of all random numbers.
         on_error: "stop": an image that cannot be read raises ``ImageError``, after the batches before it. "skip": it
             gets no row, and ``skipped`` names it.
         truncated, shard: see ``load_image``, and ``ShardSpec`` for a share of the images, such as ``2/8``.
         progress: shows how many images are done, where they can be counted.
+        engine: where features are computed: "local", "ray", or an ``Engine``; see ``abs_classify.engines``.
 
     Raises:
         UsageError, UnknownNameError: what is named does not exist, or an option that would do nothing.
         DatasetError, WeightsError: the data set cannot be read or has no images; the weights are not on this machine.
-        ModelError: from the iterator: the model cannot give the views.
+        ModelError, EngineError: from the iterator: the model cannot give the views, workers cannot go on.
         ImageError: from the iterator, see ``on_error``; or none of the images could be read.
     """
-    _check_choices(of, class_rows)
+    _check_choices(of, class_rows, engine)
     label_space = None if descriptions is None else as_label_space(descriptions, {})
     chosen, classes = _plan(of, method, views, label_space, class_rows, templates, seed)
     inputs, source, remarks = _open_source(images)
@@ -434,10 +456,11 @@ def encode_batches(
     said = ("" if classes is None else classes.texts.note, "" if share is None else share.note)
     scratch = None if store is None else store.root
     stages = Stages(store or MemoryStore(_LATEST_ITEMS), models, seed, batch_size, scratch=scratch)
-    return EncodedBatches(request, stages, [*filter(None, said), *model_notes(models.name), *plugin_notes()])
+    return EncodedBatches(request, stages, [*filter(None, said), *model_notes(models.name), *plugin_notes()], engine)
 
 
-def _check_choices(of: str, class_rows: str) -> None:
+def _check_choices(of: str, class_rows: str, engine: Engine | str) -> None:
+    find_engine(engine)
     if of not in get_args(FeaturesOf):
         raise UnknownNameError("kind of features", of, get_args(FeaturesOf))
     if class_rows not in get_args(ClassRows):

@@ -22,11 +22,14 @@ __all__ = [
     "GROUP",
     "EntryKind",
     "Plugin",
+    "PluginFile",
     "changed_plugins",
     "entry_source",
+    "load_plugin_copies",
     "load_plugins",
     "loaded_plugins",
     "missing_plugins",
+    "plugin_files",
     "plugin_notes",
     "plugin_of",
     "plugin_record",
@@ -49,6 +52,23 @@ class Plugin:
     name: str
     version: str
 
+
+@dataclass(frozen=True)
+class PluginFile:
+    """A plugin's file, as it was loaded.
+
+    Args:
+        path: absolute, on the machine where it was loaded.
+        version: ``sha256:...`` of it.
+        source: its bytes.
+    """
+
+    path: str
+    version: str
+    source: bytes
+
+
+_ENTRY_POINT = "entry point "
 
 # characters of a name or version that come from a file
 _SHOWN = 200
@@ -160,12 +180,50 @@ def load_plugins(files: Iterable[Path | str] = ()) -> Sequence[Plugin]:
     return loaded_plugins()
 
 
+def plugin_files() -> list[PluginFile]:
+    """The files that were loaded in this process, for processes on other machines.
+
+    Raises:
+        UsageError: one is gone, or changed since.
+    """
+    files = []
+    for path, plugin in _LOADED.items():
+        if path.startswith(_ENTRY_POINT):
+            continue
+        source = Path(path).read_bytes() if Path(path).is_file() else b""
+        if sha256_bytes(source) != plugin.version:
+            raise UsageError(f"the plugin {path!r} changed after it was loaded", remedy="Start Python anew")
+        files.append(PluginFile(path, plugin.version, source))
+    return files
+
+
+def load_plugin_copies(files: Sequence[PluginFile], folder: Path) -> None:
+    """Load the plugins of installed packages and what another process loaded.
+
+    Args:
+        files: what ``plugin_files`` gave there.
+        folder: where files are written that are not at their path on this machine.
+
+    Raises:
+        UsageError: a plugin fails here, or was changed on its way.
+    """
+    _load_entry_points()
+    for file in files:
+        if sha256_bytes(file.source) != file.version:
+            raise UsageError(f"the plugin {file.path!r} was changed on its way here", remedy="Run the command again")
+        path = Path(file.path)
+        if not path.is_file() or sha256_bytes(path.read_bytes()) != file.version:
+            path = folder / path.name
+            path.write_bytes(file.source)
+        _load_file(path)
+
+
 def _load_entry_points() -> None:
     # takes longer to import than the rest
     from importlib.metadata import entry_points
 
     for entry in entry_points(group=GROUP):
-        key = f"entry point {entry.name} of {entry.value}"
+        key = f"{_ENTRY_POINT}{entry.name} of {entry.value}"
         if key in _LOADED:
             continue
         package = entry.dist
@@ -193,7 +251,8 @@ def _load_file(path: Path) -> None:
         return
     if known is not None:
         raise UsageError(f"the plugin {str(path)!r} changed after it was loaded", remedy="Start Python anew")
-    module = ModuleType(f"abs_plugin_{len(_LOADED)}_{path.stem}")
+    # the same in every process that loads the same file, so that they can exchange instances of its classes
+    module = ModuleType(f"abs_plugin_{plugin.version.removeprefix('sha256:')[:16]}_{path.stem}")
     module.__file__ = str(path)
 
     def start() -> None:

@@ -16,6 +16,7 @@
     ├── ModelError              an image-text model: unknown, unsuitable, or with bad numbers in it
     │   └── WeightsError        a weights file: missing, or with a digest that is not the expected one
     ├── CacheError              a stage cache that cannot be used
+    ├── EngineError             machines that compute features cannot do their part; names the machine
     └── ResultError             a result file: damaged, of another format version, or of other images
 
 The command line prints ``message`` and ``remedy`` on one line and exits with 2.
@@ -32,6 +33,7 @@ __all__ = [
     "CacheError",
     "DatasetError",
     "DownloadError",
+    "EngineError",
     "FatalProviderError",
     "ImageError",
     "LabelError",
@@ -172,6 +174,10 @@ class WeightsError(ModelError):
 
 class CacheError(AbsError):
     """A stage cache that cannot be used."""
+
+
+class EngineError(AbsError):
+    """Machines that compute features cannot do their part."""
 
 
 class ResultError(AbsError):

@@ -14,13 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from abs_core.canonical import digest, sha256_bytes
 from abs_core.errors import AbsError
 from abs_core.files import sha256_file, storage_errors
 
-__all__ = ["DigestCache"]
+__all__ = ["DigestCache", "FileState"]
 
 T = TypeVar("T")
 
@@ -29,6 +29,24 @@ _FILES_PER_STEP = 2000
 
 # Threads that read files; hashing releases the interpreter.
 _THREADS = 4
+
+
+class FileState(NamedTuple):
+    """What tells on every machine that shares a file that it was not changed: size and time of modification."""
+
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> FileState:
+        """The state of a file.
+
+        Raises:
+            StorageError: it cannot be asked for.
+        """
+        with storage_errors(path, "read"):
+            status = path.stat()
+        return cls(status.st_size, status.st_mtime_ns)
 
 
 class DigestCache:
@@ -102,6 +120,31 @@ class DigestCache:
             known |= fresh
             outcomes += [known[key] for key in keys]
         return outcomes
+
+    def known_each(self, requests: Sequence[tuple[tuple[str, ...], Path]]) -> list[str | None]:
+        """What is remembered for each of many; None where it would have to be computed.
+
+        Args:
+            requests: of each the inputs, as ``derived_each`` takes them and none for a file's own digest, and the file.
+        """
+        stamps = _stamps(path for _, path in requests)
+        keys = [digest([*inputs, str(stamps[path])]) for inputs, path in requests]
+        known = self._look_up(list(dict.fromkeys(keys)))
+        return [known.get(key) for key in keys]
+
+    def remember_each(self, entries: Sequence[tuple[tuple[str, ...], Path, FileState, str]]) -> None:
+        """Remember what another process computed, perhaps on another machine.
+
+        Args:
+            entries: of each the inputs and the file, as in ``known_each``, the state of the file before it was read
+                there, and the digest. What is in another state here is not remembered.
+        """
+        fresh = {}
+        for inputs, path, state, value in entries:
+            with suppress(AbsError):
+                if FileState.of(path) == state:
+                    fresh[digest([*inputs, _stamp(path)])] = value
+        self._write(fresh)
 
     def verify(self) -> tuple[int, int]:
         """Check every row; damaged ones are removed, so that they are computed again.

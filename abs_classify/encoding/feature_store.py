@@ -10,9 +10,10 @@ import os
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -31,7 +32,7 @@ from abs_core.files import atomic_write
 from abs_core.home import Home
 from abs_core.locations import is_address
 
-__all__ = ["DiskStore", "open_store"]
+__all__ = ["DiskStore", "open_store", "opened_store"]
 
 _FEATURES, _INDEX, _PROCESSES, _SPACE_FILE = "features", "index", "processes", "space.json"
 
@@ -393,3 +394,17 @@ def open_store(
         user = Home.at(None, None)
         return BucketStore(place, index=index or user.indexes_of(place), root=home or user.root / "cache", limit=limit)
     return DiskStore(Path(place).expanduser().absolute(), index=index, limit=limit)
+
+
+@contextmanager
+def opened_store(place: PersistentStore | Path | str | None) -> Iterator[PersistentStore]:
+    """The store of a run; a passing one where nothing is kept."""
+    store = open_store(place)
+    if store is None:
+        with TemporaryDirectory(prefix="abs-") as folder:
+            yield DiskStore(Path(folder))
+        return
+    try:
+        yield store
+    finally:
+        store.flush()

@@ -6,7 +6,7 @@ import io
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard, TypeVar, Union, cast
 
 from abs_classify.datasets.base import Sample
-from abs_classify.encoding.digest_cache import DigestCache
+from abs_classify.encoding.digest_cache import DigestCache, FileState
 from abs_classify.image_arrays import image_of_array, is_array
 from abs_classify.image_formats import FORMATS, MAX_FILE_BYTES
 from abs_core.canonical import sha256_bytes
@@ -40,8 +40,12 @@ __all__ = [
     "UnreadableSample",
     "as_sample",
     "batched",
+    "files_only",
     "identify",
+    "identify_others",
     "identify_readable",
+    "known_ids",
+    "remember_ids",
     "stopping_error",
 ]
 
@@ -191,6 +195,21 @@ class IdentifiedSample:
             return self.sample.load(self.truncated)
         return load_image(self.sample.read(), self.name, truncated=self.truncated)
 
+    def load_unchanged(self) -> LoadedImage:
+        """Read and decode it, for a run that goes on without images that cannot be read.
+
+        Raises:
+            UnreadableImage: it cannot be read, or has changed since it was identified.
+        """
+        try:
+            loaded = self.load()
+        except ImageError as error:
+            raise UnreadableImage(self, error) from error
+        if loaded.id != self.id:
+            changed = ImageError(f"{self.name!r} changed while it was read", remedy="Run the command again")
+            raise UnreadableImage(self, changed)
+        return loaded
+
 
 @dataclass(frozen=True)
 class ImageFacts:
@@ -284,6 +303,32 @@ def identify(
     return identified
 
 
+def identify_others(
+    samples: Sequence[Sample | ImageInMemory],
+    failures: Mapping[int, AbsError],
+    digests: DigestCache,
+    *,
+    truncated: Truncated = "refuse",
+) -> list[IdentifiedSample | UnreadableSample]:
+    """As ``identify``, without looking at images that must not be read.
+
+    Args:
+        samples, digests, truncated: as there.
+        failures: by their place, why.
+    """
+    readable = [sample for place, sample in enumerate(samples) if place not in failures]
+    identified = iter(identify(readable, digests, truncated=truncated))
+    return [
+        UnreadableSample(sample.name, failures[place]) if place in failures else next(identified)
+        for place, sample in enumerate(samples)
+    ]
+
+
+def files_only(samples: Sequence[Sample | ImageInMemory]) -> list[Sample | None]:
+    """The images that another process can read; None for those that are in this one's memory."""
+    return [sample if isinstance(sample, Sample) else None for sample in samples]
+
+
 def _identify_step(
     samples: Sequence[Sample | ImageInMemory], digests: DigestCache, truncated: Truncated
 ) -> Iterator[IdentifiedSample | UnreadableSample]:
@@ -291,7 +336,7 @@ def _identify_step(
     known = dict(zip(files, digests.files_each(files), strict=True))
     inside = [sample for sample in samples if isinstance(sample, Sample) and sample.source is not None]
     # the container's stamp stands for the member's: a changed shard is read anew
-    requests = [(f"image {_name(sample)}", sample.path, partial(_read_id, sample)) for sample in inside]
+    requests = [(_inside(sample), sample.path, partial(_read_id, sample)) for sample in inside]
     outcomes = iter(digests.derived_each(requests))
     for sample in samples:
         try:
@@ -304,6 +349,30 @@ def _identify_step(
             yield IdentifiedSample(sample, outcome, truncated)
         except (StorageError, ImageError) as error:
             yield UnreadableSample(sample.name, error)
+
+
+def known_ids(samples: Sequence[Sample], digests: DigestCache) -> list[str | None]:
+    """The content id of each image that is remembered; None where the image would have to be read."""
+    return digests.known_each([_digest_request(sample) for sample in samples])
+
+
+def remember_ids(ids: Sequence[tuple[Sample, FileState, str]], digests: DigestCache) -> None:
+    """Remember the ids of images that another process has read, where their files did not change since.
+
+    Args:
+        ids: of each image, the state of its file before it was read, and its id.
+        digests: remembers them.
+    """
+    digests.remember_each([(*_digest_request(sample), state, image_id) for sample, state, image_id in ids])
+
+
+def _digest_request(sample: Sample) -> tuple[tuple[str, ...], Path]:
+    """What the id of an image is remembered by."""
+    return () if _is_file(sample) else (_inside(sample),), sample.path
+
+
+def _inside(sample: Sample) -> str:
+    return f"image {_name(sample)}"
 
 
 def _name(sample: Sample) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import lt
 from typing import TYPE_CHECKING, Any
 
-from abs_classify.encoding.spaces import Space
+from abs_classify.encoding.spaces import FeatureStore, Space
 
 if TYPE_CHECKING:
     from abs_classify.methods.views import ViewSource
@@ -63,6 +64,13 @@ class StageSpaces:
             space = self.view(view).digest
             largest[space] = max(largest.get(space, view), view, key=lambda source: source.count)
         return largest
+
+    def lacking(self, store: FeatureStore, ids: Sequence[str], wanted: Mapping[ViewSource, int]) -> set[str]:
+        """The images of which a store has no facts, or fewer views of a source than are wanted."""
+        needed = [(self.facts, 1), *((self.view(view), count) for view, count in wanted.items())]
+        counts = [store.counts(space, ids) for space, _ in needed]
+        least = [count for _, count in needed]
+        return {item for item, *known in zip(ids, *counts, strict=True) if any(map(lt, known, least))}
 
     def _space(self, stage: str, inputs: Mapping[str, Any]) -> Space:
         names = {"model": f"{self.models.label}, {self.models.dtype}", "backend": self.models.attention_label}

@@ -8,6 +8,7 @@ was killed resumes at its last shard. An error is never kept, nor are scores, wh
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 from abs_classify.encoding.cache import DERIVED
 from abs_classify.encoding.digest_cache import DigestCache
 from abs_classify.encoding.read_ahead import ReadAhead
-from abs_classify.encoding.samples import IdentifiedSample, ImageFacts, UnreadableImage
+from abs_classify.encoding.samples import IdentifiedSample, ImageFacts
 from abs_classify.encoding.spaces import FeatureStore, PersistentStore, Segment, Space, text_id
 from abs_classify.encoding.stage_spaces import StageSpaces
 from abs_classify.encoding.view_plan import MethodScores, PendingImage, StoredViews, ViewPlan
@@ -26,7 +27,6 @@ from abs_classify.encoding.work import WorkCounts
 from abs_classify.models.deferred import DeferredModel
 from abs_classify.models.embedded_files import EMBEDDED
 from abs_core.canonical import digest
-from abs_core.errors import ImageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -232,6 +232,22 @@ class Stages:
         facts = self.models.facts
         return 4 * (rows * facts.embed_dim + maps * facts.attention_grid**2)
 
+    def lacking(
+        self,
+        images: Sequence[IdentifiedSample],
+        methods: Mapping[Method, ClassTexts],
+        also: Sequence[ViewSource] = (),
+        adaptive: RuleSource | None = None,
+    ) -> list[IdentifiedSample]:
+        """The images of one shard that ``scores`` would have to read."""
+        plan, ids = self._view_plan(methods, also, adaptive), [image.id for image in images]
+        missing = self._spaces.lacking(self.store, ids, {view: plan.first_wanted(view) for view in plan.sources})
+        if plan.decisions is not None:
+            stored = self._stored(dict.fromkeys(ids), plan)
+            stored.decide(ids)
+            missing |= {image_id for image_id in ids if stored.lacks(image_id)}
+        return [image for image in images if image.id in missing]
+
     @staticmethod
     def _stack(images: Sequence[IdentifiedSample], stored: StoredViews, view: ViewSource, count: int) -> torch.Tensor:
         import numpy as np
@@ -388,7 +404,7 @@ class Stages:
                 continue
             width, height, remarks = json.loads(row.tobytes())
             if image.truncated == "refuse" and TRUNCATED in remarks:
-                _read(image)  # which raises, with the reason
+                image.load_unchanged()  # which raises, with the reason
             facts.append(ImageFacts(width, height, tuple(remarks)))
         return facts
 
@@ -403,7 +419,7 @@ class Stages:
         import numpy as np
 
         facts = [
-            known_facts or self._facts.get(image.id) or ImageFacts.of(_read(image))
+            known_facts or self._facts.get(image.id) or ImageFacts.of(image.load_unchanged())
             for image, known_facts in zip(images, known, strict=True)
         ]
         fresh = {}
@@ -479,7 +495,9 @@ class Stages:
                 model, backend, requests, views, seed=self.seed, batch_size=self.batch_size, decisions=plan.decisions
             )
 
-        return ReadAhead(_read_pending, encode, torch.get_num_threads(), _pixels)
+        return ReadAhead(
+            PendingImage.load, encode, torch.get_num_threads(), lambda read: math.prod(read[1].pixels.size)
+        )
 
     def close(self) -> None:
         """Drop what was begun for shards that nobody has asked for; the stages can be used again."""
@@ -578,23 +596,3 @@ def open_stages(
         name, attention, settings.device, settings.dtype, digests, store.root / DERIVED, settings.runtime
     )
     return Stages(store, models, settings.seed, settings.batch_size, scratch=store.root)
-
-
-def _pixels(read: tuple[PendingImage, LoadedImage]) -> int:
-    width, height = read[1].pixels.size
-    return width * height
-
-
-def _read_pending(pending: PendingImage) -> tuple[PendingImage, LoadedImage]:
-    return pending, _read(pending.image)
-
-
-def _read(image: IdentifiedSample) -> LoadedImage:
-    try:
-        loaded = image.load()
-    except ImageError as error:
-        raise UnreadableImage(image, error) from error
-    if loaded.id != image.id:
-        changed = ImageError(f"{image.name!r} changed while it was read", remedy="Run the command again")
-        raise UnreadableImage(image, changed)
-    return loaded

@@ -42,6 +42,14 @@ class PendingImage:
     wanted: Mapping[ViewSource, int] = field(default_factory=dict, compare=False)
     features: Mapping[ViewSource, np.ndarray] = field(default_factory=dict, compare=False)
 
+    def load(self) -> tuple[PendingImage, LoadedImage]:
+        """This and the image, read.
+
+        Raises:
+            UnreadableImage: it cannot be read.
+        """
+        return self, self.image.load_unchanged()
+
     def request(self, views: Sequence[ViewSource], image: LoadedImage) -> EncodingRequest:
         """What the encoder is asked for, once the image is read."""
         import torch

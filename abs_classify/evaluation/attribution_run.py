@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from abs_classify.encoding.feature_store import opened_store
 from abs_classify.encoding.stages import ModelSettings, open_stages
 from abs_classify.encoding.work import WorkCounts
 from abs_classify.evaluation.attribution import CELLS, FACTORS, GainAttribution, attribute_right
 from abs_classify.evaluation.predictions import PredictionCollector, RunPredictions
 from abs_classify.evaluation.records import ResultRecord, Run, records_of
-from abs_classify.evaluation.sweep import Sweep, SweepOptions, opened_store, plan_sweep, run_sweep
+from abs_classify.evaluation.sweep import Sweep, SweepOptions, plan_sweep, run_sweep
 from abs_classify.methods.class_texts import (
     ClassTextInputs,
     ClassTexts,

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from abs_classify.datasets import Dataset, open_dataset
 from abs_classify.datasets.base import class_positions
+from abs_classify.encoding.feature_store import opened_store
 from abs_classify.encoding.stages import ModelSettings, Stages, open_stages
 from abs_classify.encoding.work import WorkCounts
 from abs_classify.evaluation.job import Evaluation
@@ -29,7 +30,7 @@ from abs_classify.evaluation.metrics import PairedComparison
 from abs_classify.evaluation.records import ResultRecord, Run, records_of
 from abs_classify.evaluation.sentence_changes import ChangedSentence, changed_sentences, require_same_classes, undone
 from abs_classify.evaluation.significance import newcombe_paired
-from abs_classify.evaluation.sweep import Sweep, SweepOptions, opened_store, plan_sweep, run_sweep
+from abs_classify.evaluation.sweep import Sweep, SweepOptions, plan_sweep, run_sweep
 from abs_classify.methods.class_texts import (
     ClassTextInputs,
     ClassTexts,

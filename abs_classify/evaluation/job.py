@@ -20,6 +20,7 @@ from abs_classify.encoding.samples import IdentifiedSample, OnError, SkippedImag
 from abs_classify.encoding.stages import Stages
 from abs_classify.encoding.work import WorkCounts
 from abs_classify.evaluation.budgets import find_budget, spend_budget
+from abs_classify.evaluation.engine_pass import encode_split
 from abs_classify.evaluation.image_notes import ImageSizes, absent_classes_notes, copies_notes
 from abs_classify.evaluation.metrics import MethodResult, SeedSpread, evaluate_ranks
 from abs_classify.evaluation.published import (
@@ -29,18 +30,19 @@ from abs_classify.evaluation.published import (
     compare_published,
     is_whole_split,
 )
+from abs_classify.evaluation.stratification import stratified_positions
 from abs_classify.methods.table import MethodPlan
 from abs_classify.plugins import plugin_notes
 from abs_classify.sharding import ShardSpec, SourceDigest, SourceShare
-from abs_core.canonical import sha256_bytes
 from abs_core.descriptions import LabelSpace
-from abs_core.errors import DatasetError, UsageError
+from abs_core.errors import DatasetError
 from abs_core.labels import fold
 from abs_core.progress import Advance
 from abs_core.remarks import Remark, RemarkCounter
 from abs_core.text import counted
 
 if TYPE_CHECKING:
+    from abs_classify.engines.base import Engine
     from abs_classify.images import Truncated
     from abs_classify.methods.table import Method
     from abs_classify.methods.view_budget import ViewBudget
@@ -52,11 +54,9 @@ __all__ = [
     "EvaluationSplit",
     "RankedPass",
     "open_split",
-    "quotas",
     "reseeded",
     "result_warnings",
     "run_job",
-    "stratified_positions",
 ]
 
 
@@ -72,6 +72,7 @@ class EvaluationSplit:
         share: of the images that were chosen, if the samples are not all of them.
         bad: images that could not be decoded, found by any model.
         seconds: wall time of reading and identifying the images.
+        failed: images that must not be read, found by an engine.
     """
 
     dataset: Dataset
@@ -81,6 +82,7 @@ class EvaluationSplit:
     share: SourceShare | None = None
     bad: dict[IdentifiedSample | UnreadableSample, SkippedImage] = field(default_factory=dict)
     seconds: float = 0.0
+    failed: dict[Sample, SkippedImage] = field(default_factory=dict)
     _identified: tuple[list[IdentifiedSample], list[SkippedImage]] | None = None
 
     def identify(
@@ -103,7 +105,9 @@ class EvaluationSplit:
                 if advance is not None:
                     advance(0, f"read {done} of {len(self.samples)} images")
 
-            self._identified = identify_readable(self.samples, digests, on_error, told, truncated=self.truncated)
+            samples = [sample for sample in self.samples if sample not in self.failed] if self.failed else self.samples
+            readable, skipped = identify_readable(samples, digests, on_error, told, truncated=self.truncated)
+            self._identified = readable, [*skipped, *self.failed.values()]
             self.seconds = time.perf_counter() - start
         return self._identified
 
@@ -203,63 +207,6 @@ def _stratified_sample(dataset: Dataset, limit: int, seed: int) -> tuple[list[Sa
     per_class = f"{least} to {most}" if least < most else str(least)
     size = f"{limit} of {len(dataset.samples)} images"
     return samples, f"a stratified sample of {size}, {per_class} of each class, seed {seed}"
-
-
-def stratified_positions(labels: Sequence[str], limit: int, seed: int) -> list[int]:
-    """Positions of a stratified sample, in ascending order.
-
-    Which images of a class are taken follows from the seed, the label and the place of an image among those of its
-    class, so the sample is the same on every machine, and a class's larger share holds its smaller one.
-
-    Args:
-        labels: the class of each image, in the order of the data set.
-        limit: how many images to take, at least one for each class that has any.
-        seed: of the choice.
-
-    Raises:
-        UsageError: ``limit`` is below the number of classes that have images, so the sample would leave some out.
-    """
-    by_label: dict[str, list[int]] = {}
-    for position, label in enumerate(labels):
-        by_label.setdefault(label, []).append(position)
-    if limit < len(by_label):
-        raise UsageError(
-            f"a stratified sample must have an image of each of the {len(by_label)} classes, got a limit of {limit}",
-            remedy=f"Raise --limit to {len(by_label)} or more, or leave out --stratified",
-        )
-    counts = quotas({label: len(positions) for label, positions in by_label.items()}, limit)
-    chosen = []
-    for label, positions in by_label.items():
-        order = sorted(
-            (sha256_bytes(f"{seed}\0{nth}\0{label}".encode()), position) for nth, position in enumerate(positions)
-        )
-        chosen += [position for _, position in order[: counts[label]]]
-    return sorted(chosen)
-
-
-def quotas(sizes: dict[str, int], limit: int) -> dict[str, int]:
-    """How many images of each class: its share of ``limit`` by largest remainder, at least one, at most all it has.
-
-    Args:
-        sizes: images of each class, each at least one.
-        limit: how many in all; at least the number of classes.
-
-    Returns:
-        Class to count; the counts sum to ``limit``, or to all images where those are fewer.
-    """
-    total = sum(sizes.values())
-    if limit >= total:
-        return dict(sizes)
-    shares = {label: limit * size / total for label, size in sizes.items()}
-    counts = {label: max(1, int(share)) for label, share in shares.items()}
-    # images that the minimum of one took too many are taken back where most were taken beyond the share, and missing
-    # ones are added where most are lacking; the label decides between equal remainders
-    while (left := limit - sum(counts.values())) != 0:
-        step = 1 if left > 0 else -1
-        candidates = [label for label in sizes if (counts[label] < sizes[label] if step > 0 else counts[label] > 1)]
-        best = max(candidates, key=lambda label: (step * (shares[label] - counts[label]), label))
-        counts[best] += step
-    return counts
 
 
 @dataclass(frozen=True)
@@ -503,6 +450,7 @@ def run_job(
     advance: Advance,
     work: WorkCounts,
     ranked: Callable[[RankedPass], None] | None = None,
+    engine: Engine | None = None,
 ) -> Evaluation:
     """Score the images of a job with every seed.
 
@@ -514,6 +462,7 @@ def run_job(
         advance: is called for each finished shard.
         work: what each seed asked for and computed is added, also where the run stops.
         ranked: is given the rankings of each seed.
+        engine: has features computed elsewhere; None computes them here.
 
     Raises:
         DatasetError: no image could be used.
@@ -528,6 +477,8 @@ def run_job(
             continue
         pass_stages = dataclasses.replace(stages, seed=plan.seed, work=WorkCounts())
         try:
+            if engine is not None:
+                encode_split(job.split, engine, pass_stages, plan, on_error, advance)
             scorer, images, unreadable = _begin_pass(job, plan, pass_stages, on_error, advance)
             if budget is None and plan.adaptive is not None and plan.adaptive.has_budget:
                 budget = find_budget(plan.adaptive, scorer, images, job.passes, start)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abs_classify.datasets import Dataset, open_dataset
+from abs_classify.encoding.feature_store import opened_store
 from abs_classify.encoding.memory_store import MemoryStore
 from abs_classify.encoding.stages import SHARD, ModelSettings, Stages, open_stages
 from abs_classify.encoding.work import WorkCounts
@@ -29,7 +30,6 @@ from abs_classify.evaluation.sweep import (
     SweepOptions,
     as_label_spaces,
     evaluate,
-    opened_store,
     plan_sweep,
 )
 from abs_classify.methods.adaptive import AdaptiveViews

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from abs_classify.datasets.base import class_positions
 from abs_classify.encoding.digest_cache import DigestCache
-from abs_classify.encoding.feature_store import DiskStore, open_store
+from abs_classify.encoding.feature_store import opened_store
 from abs_classify.encoding.last_run import write_last_run
 from abs_classify.encoding.samples import OnError
 from abs_classify.encoding.spaces import PersistentStore
 from abs_classify.encoding.stages import ModelSettings, Stages, open_stages
 from abs_classify.encoding.work import WorkCounts
+from abs_classify.engines.base import opened_engine
 from abs_classify.evaluation.evaluation_results import EvaluationResults
 from abs_classify.evaluation.job import Evaluation, EvaluationJob, RankedPass, open_split, reseeded, run_job
 from abs_classify.evaluation.predictions import PredictionCollector
@@ -42,6 +41,7 @@ from abs_core.text import counted
 
 if TYPE_CHECKING:
     from abs_classify.datasets import Dataset
+    from abs_classify.engines.base import Engine
     from abs_classify.images import Truncated
     from abs_classify.methods.table import Method
     from abs_classify.models.base import Model
@@ -54,7 +54,6 @@ __all__ = [
     "SweepOptions",
     "as_label_spaces",
     "evaluate",
-    "opened_store",
     "plan_sweep",
     "run_sweep",
 ]
@@ -175,6 +174,7 @@ def evaluate(
     command: Sequence[str] = (),
     progress: Progress = no_progress,
     observer: EvaluationObserver | None = None,
+    engine: Engine | str = "local",
 ) -> EvaluationResults:
     """Classify labelled data sets with several models, descriptions and methods, and say how good each is.
 
@@ -186,9 +186,8 @@ def evaluate(
             those of each data set where neither is given.
         seeds, seed, limit and all that follow, to ``shard``: see ``SweepOptions``.
         attention, device, dtype, batch_size, runtime: see ``ModelSettings``; a model that is loaded stays as it is.
-        threads: of torch, in the whole process.
-        weights: models that were imported.
-        cache: a folder that keeps what was computed; None to keep nothing beyond this call.
+        threads, weights: of torch, in the whole process; models that were imported.
+        cache, engine: a folder that keeps what was computed; "local", "ray", or an ``Engine``, which computes it.
         results, command: a folder for result files, and the command line that they name, without credentials.
         progress, observer: show how many images are done, and follow each result.
 
@@ -204,7 +203,7 @@ def evaluate(
     keeper = _Keeper(None if results is None else ResultsFolder(Path(results)), Run.now(command), observer)
     settings = ModelSettings(attention, device, dtype, seed, batch_size, runtime)
     stages_of = partial(_stages_of, named, settings, weights)
-    return _run(sweep, stages_of, keeper, cache, threads, progress)
+    return _run(sweep, stages_of, keeper, cache, threads, progress, engine)
 
 
 def _stages_of(
@@ -301,6 +300,7 @@ def _run(
     place: PersistentStore | Path | str | None,
     threads: int | None,
     progress: Progress,
+    engine: Engine | str,
 ) -> EvaluationResults:
     keeper.prepare(sweep)
     if threads is not None:
@@ -308,9 +308,9 @@ def _run(
 
         torch.set_num_threads(threads)
     work = WorkCounts()
-    with opened_store(place) as store:
+    with opened_store(place) as store, opened_engine(engine) as opened:
         try:
-            run_sweep(sweep, partial(stages_of, store), keeper.keep, work, keeper.take, progress)
+            run_sweep(sweep, partial(stages_of, store), keeper.keep, work, keeper.take, progress, opened)
         finally:
             keeper.log_files()
             # a run that failed before it asked for anything has nothing to explain; the one before it has
@@ -326,6 +326,7 @@ def run_sweep(
     work: WorkCounts,
     ranked: Callable[[RankedPass], None] | None = None,
     progress: Progress = no_progress,
+    engine: Engine | None = None,
 ) -> None:
     """Run every job with every model.
 
@@ -334,7 +335,7 @@ def run_sweep(
         stages_of: the stages of a model, without loading it.
         finished: is given each evaluation when it is done; it must not keep it, since it holds the model.
         work: what was asked for and computed is added, also where the sweep stops.
-        ranked: as in ``run_job``.
+        ranked, engine: as in ``run_job``.
         progress: shows how many images are done.
 
     Raises:
@@ -361,7 +362,7 @@ def run_sweep(
                     )
                     split_work = work_by_split.setdefault(id(job.split), WorkCounts())
                     tell = _with_remark(advance, title)
-                    finished(run_job(job, label, stages, sweep.on_error, tell, split_work, ranked))
+                    finished(run_job(job, label, stages, sweep.on_error, tell, split_work, ranked, engine))
             finally:
                 for split_work in work_by_split.values():
                     work.add(split_work)
@@ -450,20 +451,6 @@ def as_label_spaces(
 
         return [as_label_space(descriptions, {})]
     return list(descriptions or ())
-
-
-@contextmanager
-def opened_store(place: PersistentStore | Path | str | None) -> Iterator[PersistentStore]:
-    """The store of a run; a passing one where nothing is kept."""
-    store = open_store(place)
-    if store is None:
-        with TemporaryDirectory(prefix="abs-") as folder:
-            yield DiskStore(Path(folder))
-        return
-    try:
-        yield store
-    finally:
-        store.flush()
 
 
 def _plans(label_space: LabelSpace, options: SweepOptions) -> list[MethodPlan]:

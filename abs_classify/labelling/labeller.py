@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from abs_classify.encoding.last_run import write_last_run
 from abs_classify.encoding.samples import IdentifiedSample, SkippedImage, UnreadableSample
 from abs_classify.encoding.spaces import PersistentStore
 from abs_classify.methods.views import FullImage
-from abs_core.errors import UsageError
+from abs_core.errors import AbsError, UsageError
 from abs_core.labels import compact, shipped_label_set
 from abs_core.remarks import Remark, RemarkCounter
 
@@ -20,15 +20,21 @@ if TYPE_CHECKING:
     import numpy as np
 
     from abs_classify.classifier import Classifier
+    from abs_classify.datasets.base import Sample
     from abs_classify.encoding.digest_cache import DigestCache
     from abs_classify.encoding.ranking import ScoredShard
     from abs_classify.encoding.work import WorkCounts
+    from abs_classify.engines.base import Engine
+    from abs_classify.images import Truncated
     from abs_classify.methods.class_texts import ClassTexts
     from abs_classify.methods.confidence import CommonNames
     from abs_classify.methods.scoring import ClassTextFeatures
     from abs_core.descriptions import LabelSpace
 
 __all__ = ["Evidence", "Labeller", "common_names", "negative_texts"]
+
+
+G = TypeVar("G")
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +154,24 @@ class Labeller:
             if self.work.spaces and isinstance(stages.store, PersistentStore):
                 write_last_run(stages.store.root, self.work.space_uses())
             stages.store.flush()
+
+    def encode(
+        self,
+        engine: Engine,
+        groups: Iterable[G],
+        samples_of: Callable[[G], Sequence[Sample | None]],
+        truncated: Truncated,
+    ) -> Iterator[tuple[G, Mapping[int, AbsError]]]:
+        """Have an engine encode what ``evidence`` will ask for, see ``Engine.encode``."""
+        from abs_classify.engines.base import EncodingTask, require_no_budget
+        from abs_classify.methods.confidence import NEEDED_VIEWS
+
+        classifier, stages = self._classifier, self._stages
+        require_no_budget(classifier.adaptive)
+        cheap_windows = stages.models.facts.cheap_windows
+        methods = {classifier.method: classifier.class_texts}
+        task = EncodingTask.of(methods, NEEDED_VIEWS, classifier.adaptive, truncated, cheap_windows=cheap_windows)
+        return engine.encode(groups, samples_of, stages, task)
 
     def _others(self) -> CommonNames | None:
         """What images may show besides the classes, if that is asked; and the class texts are encoded."""

@@ -22,6 +22,7 @@ from abs_classify.classifier import Classifier
 from abs_classify.encoding.samples import UnreadableSample, batched, identify
 from abs_classify.encoding.stages import SHARD
 from abs_classify.encoding.work import WorkCounts
+from abs_classify.engines.base import find_engine, opened_engine
 from abs_classify.labelling.decisions import read_decisions
 from abs_classify.labelling.effective import EffectiveLabels
 from abs_classify.labelling.estimate import log_estimate
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from abs_classify.datasets.base import Sample
     from abs_classify.encoding.samples import IdentifiedSample
     from abs_classify.encoding.spaces import PersistentStore
+    from abs_classify.engines.base import Engine
     from abs_classify.images import Truncated
     from abs_classify.labelling.label_folder import RowOrder
     from abs_classify.labelling.sources import ListedImage
@@ -84,6 +86,25 @@ class _Shard:
     known: int
 
 
+@dataclass(frozen=True)
+class _ListedShard:
+    """Images of which nothing is read yet.
+
+    Args:
+        listed: the images.
+        samples: of each, where it is, or why it cannot be read.
+        known: as in ``_Shard``.
+    """
+
+    listed: Sequence[ListedImage]
+    samples: Sequence[Sample | UnreadableSample]
+    known: int
+
+    @classmethod
+    def of(cls, listed: Sequence[ListedImage], known: int) -> _ListedShard:
+        return cls(list(listed), [_sample(image) for image in listed], known)
+
+
 def label(
     source: str | Path | Sequence[str | Path],
     descriptions: LabelSpace | Mapping[str, Sequence[str | Description]] | Sequence[str],
@@ -108,6 +129,7 @@ def label(
     shard: ShardSpec | str | None = None,
     progress: Progress = no_progress,
     settings: Mapping[str, Any] | None = None,
+    engine: Engine | str = "local",
 ) -> LabelRun:
     """Label images: a row for each, whatever becomes of it.
 
@@ -126,11 +148,12 @@ def label(
         truncated, progress: as in ``Classifier.classify``.
         shard: the share of the images, ``2/8`` or ``slurm``; ``merge_labels`` puts the folders of all together.
         settings: how to open the model again, JSON values that the folder keeps.
+        engine: where features are computed: "local", "ray", or an ``Engine``; see ``abs_classify.engines``.
 
     Raises:
         UsageError: what ``Classifier`` refuses, a source that is not there, negatives without ``none``, a folder of
             another run, or from the iterator: another process labels into it.
-        DatasetError: from the iterator: there are no images.
+        DatasetError, EngineError: from the iterator: there are no images, or workers cannot do their part.
     """
     folder = None if out is None else Path(out)
     places = [source] if isinstance(source, str | Path) else list(source)
@@ -140,10 +163,10 @@ def label(
         model, descriptions, method=method, names=names, templates=templates, attention=attention,
         views=_own(method, views), seed=seed, batch_size=batch_size, cache=cache,
     )  # fmt: skip
-    named = {"templates": _from_anywhere(templates), "batch_size": batch_size}
-    opening = {**named, "views": views_as_json(_own(method, views)), **plugin_record()}
+    opening = {"batch_size": batch_size, "views": views_as_json(_own(method, views)), **plugin_record()}
     wanted = _Wanted(none, negatives, threshold, formats, "doubtful" if doubtful_first else "arrival", truncated, spec)
-    return _start(classifier, sources, folder, wanted, {**opening, **(settings or {})}, progress)
+    opening = {"templates": _from_anywhere(templates), **opening, **(settings or {})}
+    return _start(classifier, sources, folder, wanted, opening, progress, engine)
 
 
 def _from_anywhere(templates: str) -> str:
@@ -171,8 +194,10 @@ def _start(
     wanted: _Wanted,
     opening: Mapping[str, Any],
     progress: Progress,
+    engine: Engine | str,
 ) -> LabelRun:
     """A run that is about to begin."""
+    find_engine(engine)
     if wanted.negatives and not wanted.none:
         raise UsageError("negatives have no effect without none", remedy="Add none, or leave out the negatives")
     space = classifier.label_space
@@ -203,7 +228,9 @@ def _start(
             threshold=wanted.threshold,
         )
     judge = Judge(thresholds, learned)
-    run = LabelRun(sources, labeller, judge, writer, classifier, progress=progress, truncated=wanted.truncated)
+    run = LabelRun(
+        sources, labeller, judge, writer, classifier, progress=progress, truncated=wanted.truncated, engine=engine
+    )
     run.notes = [*run.notes, *changed]
     return run
 
@@ -225,6 +252,7 @@ class LabelRun(Iterator[LabelRow]):
         classifier: of the labeller.
         progress: shows how many images are done.
         truncated: as in ``load_image``.
+        engine: as in ``label``.
 
     Attributes:
         folder: with all rows; None where none are kept.
@@ -242,9 +270,10 @@ class LabelRun(Iterator[LabelRow]):
         *,
         progress: Progress,
         truncated: Truncated,
+        engine: Engine | str = "local",
     ) -> None:
         self._sources, self._labeller, self._judge, self._writer = sources, labeller, judge, writer
-        self._progress, self._truncated = progress, truncated
+        self._progress, self._truncated, self._engine = progress, truncated, engine
         # images that were met, and rows that were made
         self._met = self._made = 0
         self._start = time.monotonic()
@@ -368,7 +397,7 @@ class LabelRun(Iterator[LabelRow]):
         def entries() -> Iterator[Sequence[IdentifiedSample | UnreadableSample]]:
             for shard in shards:
                 if shard.listed:
-                    if not taken and total is not None and self._made == 0:
+                    if self._engine == "local" and not taken and total is not None and self._made == 0:
                         left = total - self._met - shard.known
                         log_estimate(self._labeller, shard.entries, left, at_most=self._resumes)
                     taken.append(shard)
@@ -400,6 +429,15 @@ class LabelRun(Iterator[LabelRow]):
 
     def _shards(self) -> Iterator[_Shard]:
         """The images that lack a row, with their content ids, in the shards in which they are encoded."""
+        with opened_engine(self._engine) as engine:
+            if engine is None:
+                for shard in self._listed_shards():
+                    yield self._identified(shard, {})
+                return
+            for shard, failures in self._labeller.encode(engine, self._listed_shards(), _readable, self._truncated):
+                yield self._identified(shard, failures)
+
+    def _listed_shards(self) -> Iterator[_ListedShard]:
         waiting: list[ListedImage] = []
         known = 0
         for images in batched(self._sources, _LOOK_UP):
@@ -407,20 +445,27 @@ class LabelRun(Iterator[LabelRow]):
             known += len(images) - len(lacking)
             waiting += lacking
             while len(waiting) >= SHARD:
-                yield self._shard(waiting[:SHARD], known)
+                yield _ListedShard.of(waiting[:SHARD], known)
                 del waiting[:SHARD]
                 known = 0
             if not waiting:
-                yield _Shard([], [], known)
+                yield _ListedShard.of([], known)
                 known = 0
-        yield self._shard(waiting, known)
+        yield _ListedShard.of(waiting, known)
 
-    def _shard(self, listed: Sequence[ListedImage], known: int) -> _Shard:
-        samples = [_sample(image) for image in listed]
+    def _identified(self, shard: _ListedShard, failures: Mapping[int, AbsError]) -> _Shard:
+        samples = [
+            UnreadableSample(image.path, failures[place]) if place in failures else sample
+            for place, (image, sample) in enumerate(zip(shard.listed, shard.samples, strict=True))
+        ]
         readable = [sample for sample in samples if not isinstance(sample, UnreadableSample)]
         identified = iter(identify(readable, self._labeller.digests, truncated=self._truncated))
         entries = [sample if isinstance(sample, UnreadableSample) else next(identified) for sample in samples]
-        return _Shard(list(listed), entries, known)
+        return _Shard(shard.listed, entries, shard.known)
+
+
+def _readable(shard: _ListedShard) -> list[Sample | None]:
+    return [None if isinstance(sample, UnreadableSample) else sample for sample in shard.samples]
 
 
 def _sample(image: ListedImage) -> Sample | UnreadableSample:

@@ -121,6 +121,18 @@ class DeferredModel:
         models._unused_attention = self.attention
         return models
 
+    def on_worker(self, facts: ModelFacts, device: str, digests: DigestCache) -> DeferredModel:
+        """These models for another process, perhaps on another machine, which need not find out their facts again.
+
+        Args:
+            facts: of these models.
+            device: of the other process.
+            digests: what it remembers.
+        """
+        models = DeferredModel(self.name, self.attention, device, self.dtype, digests, self._derived, self.runtime)
+        models.__dict__["facts"] = facts
+        return models
+
     def find_files(self) -> Sequence[Path]:
         """The files of the weights, without reading them, so that a wrong name costs nothing.
 

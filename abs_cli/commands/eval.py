@@ -19,6 +19,7 @@ from abs_cli.completion_values import (
     complete_templates,
 )
 from abs_cli.console import note_work, progress
+from abs_cli.engine_options import engine_options
 from abs_cli.options import (
     RenamedOption,
     budget_options,
@@ -168,6 +169,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result records as JSON, not tables.")
 @compute_options
+@engine_options
 @click.pass_obj
 def command(
     home: Home,

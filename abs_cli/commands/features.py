@@ -11,6 +11,7 @@ import click
 
 from abs_cli.completion_values import complete_images, complete_method, complete_templates
 from abs_cli.console import note, note_work, progress
+from abs_cli.engine_options import engine_options
 from abs_cli.options import (
     ModelOptions,
     choose_label_space,
@@ -85,6 +86,7 @@ __all__ = ["command"]
 @shard_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 @model_options
+@engine_options
 @click.pass_obj
 def command(
     home: Home,
@@ -102,6 +104,7 @@ def command(
     truncated: Any,
     shard: str | None,
     as_json: bool,
+    engine: Any,
     **options: Any,
 ) -> None:
     """Write the features of images, and of classes if they are given, for search, clustering or a probe.
@@ -135,6 +138,7 @@ def command(
         truncated=truncated,
         shard=shard,
         progress=progress,
+        engine=engine,
     )
     saved = batches.save(out)
     click.echo(json_text(_value(batches, saved)) if as_json else _line(saved, class_rows))

@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 from abs_cli.commands.label_export import FORMATS, export, print_export
 from abs_cli.completion_values import complete_method, complete_templates
 from abs_cli.console import note, note_work, progress
+from abs_cli.engine_options import engine_options
 from abs_cli.exit_codes import ExitCode
 from abs_cli.options import (
     ModelOptions,
@@ -146,6 +147,7 @@ class _LabelCommand(click.Command):
 @shard_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @model_options
+@engine_options
 @click.pass_obj
 def command(
     home: Home,

@@ -102,11 +102,14 @@ ROWS = {
 # further files of a run, which have nothing to do with what is computed
 FILES = ["--predictions", "--texts", "--save-calibration", "--export-csv", "--report", "--report-images", "--json"]
 
+# who computes it; the tests of engines compare what comes of it
+ENGINES = ["--engine", "--address", "--workers", "--cpus-per-worker", "--gpus-per-worker"]
+
 
 @pytest.mark.slow
 # a calibration is made of 100 images, and stops as --agreement does; a plugin stays loaded for all later tests
 @pytest.mark.parametrize(
-    "row", [name for name in ROWS if name.strip("`") not in {*FILES, "--seeds", "--calibration", "--plugin"}]
+    "row", [name for name in ROWS if name.strip("`") not in {*FILES, *ENGINES, "--seeds", "--calibration", "--plugin"}]
 )
 def test_an_option_computes_what_the_page_says(rerun: Callable[[str], list[str]], row: str) -> None:
     assert rerun(row) == ROWS[row]

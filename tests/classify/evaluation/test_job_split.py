@@ -10,7 +10,8 @@ import pytest
 from evaluations import Bench
 from support import colour
 
-from abs_classify.evaluation.job import open_split, quotas, stratified_positions
+from abs_classify.evaluation.job import open_split
+from abs_classify.evaluation.stratification import quotas, stratified_positions
 from abs_core.errors import UsageError
 
 
