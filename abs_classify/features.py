@@ -429,9 +429,8 @@ def encode_batches(
             vector of each view.
         method: whose views and class texts are used, a row of the table or its name; None for the descriptions of each
             class ("cupl") and, where views are asked for, the views of "abs".
-        views: number of views of each kind; None for the method's own.
+        views, templates: number of views of each kind, None for the method's own; the template set, if one is used.
         class_rows: "mean" for one vector a class, the mean of its texts as CuPL uses it, or "each" for one a text.
-        templates, seed: the template set of methods that use one; of all random numbers.
         on_error: "stop": an image that cannot be read raises ``ImageError``, after the batches before it. "skip": it
             gets no row, and ``skipped`` names it.
         truncated, shard: see ``load_image``, and ``ShardSpec`` for a share of the images, such as ``2/8``.

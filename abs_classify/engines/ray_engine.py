@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -70,12 +71,10 @@ _OBJECT_STORE = 128 << 20
 # seconds until what a worker wrote must be seen here: network file systems remember listings for a while
 _VISIBLE_WITHIN, _FIRST_LOOK = 60.0, 0.05
 
-# Read by Ray at its start only. The third has it listen on the loopback interface alone, whatever it is called.
-_LOCAL_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-}
+# Read by Ray at its start only. What Ray's core logs of workers that die is told of here.
+_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+# has a local Ray listen on the loopback interface alone, whatever it is called
+_LOCAL_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 @dataclass(eq=False)
@@ -212,9 +211,11 @@ class RayEngine:
             EngineError: there is no cluster at the address.
         """
         address = self.address or os.environ.get("RAY_ADDRESS")
-        if not address and "ray" not in sys.modules:
-            os.environ.update({name: os.environ.get(name, value) for name, value in _LOCAL_ENVIRONMENT.items()})
+        if "ray" not in sys.modules:
+            for name, value in {**_ENVIRONMENT, **({} if address else _LOCAL_ENVIRONMENT)}.items():
+                os.environ.setdefault(name, value)
         ray = require("ray")
+        require("ray.data")  # which sets up its log when it is imported
         if ray.is_initialized():
             return ray
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
@@ -454,17 +455,21 @@ class _Wave:
         context.actor_task_retry_on_errors = False
         has_single_images = all(len(shard.places) == 1 for shard in shards.values())
         context.max_errored_blocks = -1 if has_single_images else 8 + 4 * workers
-        results = dataset.map(
-            _RayWorker,
-            fn_constructor_args=(pickle.dumps(self._setup, pickle.HIGHEST_PROTOCOL),),
-            # a shard that waits behind one that kills its worker is lost with it: later none waits
-            compute=ray_data.ActorPoolStrategy(
-                size=min(workers, len(rows)), max_tasks_in_flight_per_actor=2 if is_first else 1
-            ),
-            num_cpus=engine.cpus_per_worker,
-            num_gpus=engine.gpus_per_worker or None,
-            ray_remote_args_fn=lambda: {"max_restarts": -1, "max_task_retries": _RETRIES if is_first else 0},
-        )
+        with warnings.catch_warnings():
+            # of remote arguments without a name of their own, which those of restarts do not have yet
+            warnings.filterwarnings("ignore", message=r"`ray_remote_args`", category=DeprecationWarning)
+            results = dataset.map(
+                _RayWorker,
+                fn_constructor_args=(pickle.dumps(self._setup, pickle.HIGHEST_PROTOCOL),),
+                # a shard that waits behind one that kills its worker is lost with it: later none waits
+                compute=ray_data.ActorPoolStrategy(
+                    size=min(workers, len(rows)), max_tasks_in_flight_per_actor=2 if is_first else 1
+                ),
+                num_cpus=engine.cpus_per_worker,
+                num_gpus=engine.gpus_per_worker or None,
+                max_restarts=-1,
+                max_task_retries=_RETRIES if is_first else 0,
+            )
         yield from results.iter_rows()
 
     def _packed(self, shard: _DealtShard) -> bytes:

@@ -143,12 +143,10 @@ def label(
             whether common names, or the negatives, fit it better than any class.
         negatives: names of what images may show besides the classes; only with ``none``.
         boxes: a COCO or YOLO file: each box of an image is labelled, as an image of its own.
-        formats: of the tables in ``out``.
-        doubtful_first: whether the tables end up in the order of doubt, not in that in which images were met.
-        truncated, progress: as in ``Classifier.classify``.
+        formats, doubtful_first: of the tables in ``out``; whether these end up in the order of doubt, not of arrival.
+        truncated, progress, engine: as in ``Classifier.classify``, and in ``encode_batches``.
         shard: the share of the images, ``2/8`` or ``slurm``; ``merge_labels`` puts the folders of all together.
         settings: how to open the model again, JSON values that the folder keeps.
-        engine: where features are computed: "local", "ray", or an ``Engine``; see ``abs_classify.engines``.
 
     Raises:
         UsageError: what ``Classifier`` refuses, a source that is not there, negatives without ``none``, a folder of
