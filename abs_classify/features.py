@@ -434,8 +434,7 @@ def encode_batches(
         on_error: "stop": an image that cannot be read raises ``ImageError``, after the batches before it. "skip": it
             gets no row, and ``skipped`` names it.
         truncated, shard: see ``load_image``, and ``ShardSpec`` for a share of the images, such as ``2/8``.
-        progress: shows how many images are done, where they can be counted.
-        engine: where features are computed: "local", "ray", or an ``Engine``; see ``abs_classify.engines``.
+        progress, engine: shows how many images are done; "local", "ray", or an ``Engine`` that has them encoded.
 
     Raises:
         UsageError, UnknownNameError: what is named does not exist, or an option that would do nothing.
