@@ -23,6 +23,7 @@ from abs_classify.encoding.samples import (
 )
 from abs_classify.encoding.stages import SHARD, Stages
 from abs_classify.methods.random import shuffled_order
+from abs_classify.methods.views import GuidedViews
 from abs_core.errors import AbsError, ModelError, UsageError
 from abs_core.progress import Advance
 from abs_core.remarks import Remark, RemarkCounter
@@ -192,8 +193,10 @@ class ShardScorer:
 
         Raises:
             ImageError: an image cannot be read and ``on_error`` is "stop"; what was computed stays in the cache.
+            UsageError: the attention map has fewer patches than a ``top_k``; before any image is read.
         """
         with closing(self.stages):
+            self._check_top_k()
             for method, class_texts in self.methods.items():
                 if method.stream:
                     self.stages.text_features(class_texts)  # as ``Stages.scores`` does: before any image
@@ -203,6 +206,21 @@ class ShardScorer:
                 yield scored
                 if failure is not None:
                     raise stopping_error(failure) from failure
+
+    def _check_top_k(self) -> None:
+        guided = [(method.name, view) for method in self.methods for view in method.views]
+        guided += [(f"views {view.kind}", view) for view in self.also]
+        for name, view in guided:
+            if not isinstance(view, GuidedViews) or not view.guided or view.top_k is None:
+                continue
+            facts = self.stages.models.facts
+            patches = facts.attention_grid**2
+            if view.top_k > patches:
+                raise UsageError(
+                    f"the parameter 'top_k' of {name!r} must be from 1 to {patches}, the patches of the attention maps "
+                    f"of {self.stages.models.label} here, got {view.top_k}",
+                    remedy="Choose a number in that range, or none for a tenth of the patches",
+                )
 
     def _score_shard(
         self,

@@ -416,17 +416,25 @@ class TemplatedSentences:
 
     Attributes:
         template: text with one ``{}`` for the class name.
+        limit: use the first descriptions of each class only, up to this number; None for all.
         fallback: id or file of the template set for the case without descriptions.
+
+    Raises:
+        UsageError: a limit below 1.
     """
 
     name: ClassVar[str] = "templated-sentences"
     template: str = LABEL_TEMPLATE
+    limit: int | None = None
     fallback: str = "plain"
+
+    def __post_init__(self) -> None:
+        Sentences(limit=self.limit)  # refuses what is no limit
 
     def build(self, inputs: ClassTextInputs) -> ClassTexts:
         """The template, and one text for each description."""
         plain = Template(self.template).build(inputs).texts
-        following = Sentences(fallback=self.fallback).build(inputs)
+        following = Sentences(limit=self.limit, fallback=self.fallback).build(inputs)
         of_class: list[list[str]] = [[text] for text in plain]
         for position, text in zip(following.class_index, following.texts, strict=True):
             of_class[position].append(text if following.note else f"{plain[position]} {text}")

@@ -21,7 +21,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -84,8 +84,21 @@ class OpenClipCatalogue:
             f"{arch}/{tag}"
             for arch, tags in self.published.items()
             for tag, entry in tags.items()
-            if bool(self.configs[arch].get("quick_gelu", False)) == bool(entry.get("quick_gelu", False))
+            if self.agrees(arch, entry) or self.is_unstated(arch, entry)
         )
+
+    def agrees(self, arch: str, published: Mapping[str, Any]) -> bool:
+        """Whether an architecture computes the activation that its list states of published weights."""
+        return bool(self.configs[arch].get("quick_gelu", False)) == bool(published.get("quick_gelu", False))
+
+    def is_unstated(self, arch: str, published: Mapping[str, Any]) -> bool:
+        """Whether the list says nothing of QuickGELU of weights whose only architecture computes it.
+
+        So it is with ``roberta-ViT-B-32``: it has no counterpart with another activation, its weights were trained with
+        its configuration, and open_clip computes that, with a warning.
+        """
+        is_quick = bool(self.configs[arch].get("quick_gelu", False)) and not published.get("quick_gelu", False)
+        return is_quick and f"{arch}-quickgelu" not in self.configs and not arch.endswith("-quickgelu")
 
 
 def read_catalogue() -> OpenClipCatalogue:
@@ -254,19 +267,17 @@ def find_source(name: str, *, allow_download: bool) -> CheckpointSource:
     catalogue = read_catalogue()
     config = catalogue.configs[arch]
     published = catalogue.weights(arch, tag)
-    if tag:
-        _check_activation(
-            arch,
-            config,
-            bool(published.get("quick_gelu", False)),
-            f"the weights {tag!r}",
-            repository=str(published.get("hf_hub") or "").strip("/"),
-        )
+    remarks: tuple[str, ...] = ()
+    if tag and catalogue.is_unstated(arch, published):
+        remarks = (f"open_clip's list does not say that {tag} needs the QuickGELU that {arch} computes",)
+    elif tag:
+        _check_activation(arch, config, bool(published.get("quick_gelu", False)), f"the weights {tag!r}")
     if sign:
-        return _from_file(name, arch, config, published, Path(file).expanduser())
+        source = _from_file(name, arch, config, published, Path(file).expanduser())
+        return replace(source, remarks=(*source.remarks, *remarks))
     checkpoint = _published_file(name, published["hf_hub"], allow_download=allow_download)
     preprocess = {key: published[key] for key in PREPROCESS_KEYS}
-    return CheckpointSource(name, arch, config, preprocess, checkpoint, arch)
+    return CheckpointSource(name, arch, config, preprocess, checkpoint, arch, remarks=remarks)
 
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -459,13 +470,8 @@ def _agreed_preprocess(arch: str) -> Mapping[str, Any]:
     return choices[0] if choices else {}
 
 
-def _check_activation(
-    arch: str, config: Mapping[str, Any], weights_quick: bool, weights: str, repository: str = ""
-) -> None:
-    """QuickGELU weights on a GELU architecture, or the reverse, give wrong features without any other sign.
-
-    ``repository`` is where the weights are published: its own configuration settles what open_clip's lists do not say.
-    """
+def _check_activation(arch: str, config: Mapping[str, Any], weights_quick: bool, weights: str) -> None:
+    """QuickGELU weights on a GELU architecture, or the reverse, give wrong features without any other sign."""
     if bool(config.get("quick_gelu", False)) == weights_quick:
         return
     twin = f"{arch}-quickgelu" if weights_quick else arch.removesuffix("-quickgelu")
@@ -473,8 +479,6 @@ def _check_activation(
     remedy = "Use an architecture with that activation"
     if twin != arch and twin in read_catalogue().configs:
         remedy = f"Use {twin}"
-    elif repository:
-        remedy = f"Use hf-hub:{repository}, whose own configuration says which activation the weights were trained with"
     raise ModelError(
         f"QuickGELU mismatch: {weights} were trained with {wanted}, and the architecture {arch} computes {has}",
         remedy=remedy,

@@ -137,7 +137,6 @@ def test_every_model_of_open_clip_s_table_is_one_that_open_clip_has() -> None:
         "ViT-B-16/dfn2b",
         "ViT-B-32/laion400m_e31",
         "ViT-B-32/laion400m_e32",
-        "roberta-ViT-B-32/laion2b_s12b_b32k",
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tiny_open_clip import ARCH, CONFIG, check_squashed, folder_with_configuration, load
 
+from abs_classify.models.open_clip_sources import find_source
 from abs_classify.models.registry import available_models, load_model, model_files
 from abs_core.errors import ModelError, UnknownNameError, UsageError, WeightsError
 
@@ -75,10 +76,33 @@ def test_a_quickgelu_mismatch_is_an_error(name: str, twin: str) -> None:
     assert twin in caught.value.remedy
 
 
-def test_a_mismatch_without_a_twin_points_to_the_repository() -> None:
-    with pytest.raises(ModelError, match="QuickGELU mismatch") as caught:
-        load_model("roberta-ViT-B-32/laion2b_s12b_b32k")
-    assert "hf-hub:laion/CLIP-ViT-B-32-roberta-base-laion2B-s12B-b32k" in caught.value.remedy
+def test_all_names_of_open_clip_are_known_or_refused_for_a_counterpart_that_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    open_clip, known = pytest.importorskip("open_clip"), set(available_models())
+    pairs = open_clip.list_pretrained()
+    assert len(pairs) > 100
+    refused = {pair for pair in pairs if "/".join(pair) not in known}
+    for arch, tag in pairs:
+        with pytest.raises(ModelError) as caught:  # the weights are not here
+            find_source(f"{arch}/{tag}", allow_download=False)
+        is_mismatch = "QuickGELU mismatch" in caught.value.message
+        assert is_mismatch == ((arch, tag) in refused) == (not isinstance(caught.value, WeightsError))
+        if is_mismatch:
+            assert caught.value.remedy == f"Use {arch}-quickgelu"
+            assert f"{arch}-quickgelu/{tag}" in known
+
+
+def test_an_architecture_without_a_counterpart_computes_its_own_activation(tmp_path: Path) -> None:
+    file = tmp_path / "weights.bin"
+    file.write_bytes(b"")
+    name = "roberta-ViT-B-32/laion2b_s12b_b32k"
+    source = find_source(f"{name}@{file}", allow_download=False)
+    assert source.config["quick_gelu"]
+    (remark,) = source.remarks
+    assert "does not say that laion2b_s12b_b32k needs the QuickGELU" in remark
+    assert name in available_models()
 
 
 def test_a_quickgelu_mismatch_with_the_configuration_beside(tiny: Any, tmp_path: Path) -> None:
