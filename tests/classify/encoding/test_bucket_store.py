@@ -154,8 +154,8 @@ def test_small_packs_are_merged_while_others_read(tmp_path: Path, bucket: Bucket
     store, reader = store_of(tmp_path / "a"), store_of(tmp_path / "b")
     put_packs(store, 15)
     assert_rows(reader, 6, range(60))
-    put_packs(store, 1)  # the sixteenth lets all be merged
-    assert [summary.packs for summary in store_of(tmp_path / "c").summaries()] == [1]
+    put_packs(store, 1)  # the sixteenth, with rows that are there, lets all be merged
+    assert [(summary.packs, summary.rows) for summary in store_of(tmp_path / "c").summaries()] == [(1, 360)]
     reader._reader._windows.clear()  # what it has in memory
     assert_rows(reader, 6, range(60))
     assert_rows(store, 6, range(60))
