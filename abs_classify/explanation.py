@@ -99,7 +99,8 @@ class Explanation:
     Attributes:
         method: its name.
         winner: the best class.
-        runner_up: the second class; None if there is one class only.
+        runner_up: the class that the winner is compared with: the second, or another one that was asked for, such as
+            the true one; None if there is one class only.
         views: the largest contribution (of either sign) first; all, or those that ``strongest`` left.
         sentences: those of the two classes, likewise.
         view_count, sentence_count: how many there are in all.
@@ -159,6 +160,7 @@ def explain(
     scores: Tensor | None = None,
     among: Sequence[int] = (),
     totals: Mapping[str, int] | None = None,
+    against: int | None = None,
 ) -> Explanation:
     """Explain the prediction for one image.
 
@@ -172,6 +174,7 @@ def explain(
         scores: [C] as predicted; None computes them. A stream method needs them.
         among: positions of the only classes that may win, where a benchmark chooses them after scoring; () for all.
         totals: how many views of each kind there are in all, where an adaptive run looked at the first of them.
+        against: position of the class that the winner is compared with; the second best if it is None or the winner.
 
     Raises:
         UsageError: a stream method without scores, or scores of other classes.
@@ -187,9 +190,10 @@ def explain(
     positions = torch.tensor(sorted(among) or range(len(scores)))
     best = positions[torch.argsort(scores[positions], descending=True, stable=True)[:2]].tolist()
     winner, second = best[0], best[1] if len(best) > 1 else None
-    ranked = [
-        RankedClass(ids[position], class_texts.class_names[position], float(scores[position])) for position in best
-    ]
+    if against not in (None, winner):
+        second = against
+    compared = [winner] if second is None else [winner, second]
+    ranked = [RankedClass(ids[place], class_texts.class_names[place], float(scores[place])) for place in compared]
     view_shares: tuple[ViewShare, ...] = ()
     sentence_shares: tuple[SentenceShare, ...] = ()
     if isinstance(method.scorer, AdditiveScorer):
@@ -215,18 +219,20 @@ def explain_seen(
     image: IdentifiedSample,
     looked: int,
     among: Sequence[int] = (),
+    against: int | None = None,
 ) -> Explanation:
     """Explain the prediction of an adaptive run for one image, by the views that it looked at.
 
     Args:
         stages: with these views in the store.
-        method, class_texts, among: as in ``explain``.
+        method, class_texts, among, against: as in ``explain``.
         image: the image.
         looked: how many views of each adaptive source were looked at.
     """
     (views,) = seen_views(stages, method, [image], [looked])
     totals = {view.kind: view.count for view in method.views}
-    return explain(method, views, stages.text_features(class_texts), class_texts, among=among, totals=totals)
+    features = stages.text_features(class_texts)
+    return explain(method, views, features, class_texts, among=among, totals=totals, against=against)
 
 
 def seen_views(

@@ -50,6 +50,7 @@ __all__ = [
     "plugin_mark",
     "plugin_option",
     "plugin_value",
+    "report_images_option",
     "shard_option",
     "version_option",
     "views_options",
@@ -236,6 +237,19 @@ def shard_option(function: F) -> F:
         help="Only share I of N of the images, for N processes; slurm: the place of this one in a job array or srun. "
         "See docs/scaling.md.",
     )(function)
+
+
+def report_images_option(default: int) -> Callable[[F], F]:
+    """Add ``--report-images`` with a default."""
+    return click.option(
+        "--report-images",
+        cls=RenamedOption,
+        former=["--report-photos"],
+        type=click.IntRange(min=0),
+        default=default,
+        show_default=True,
+        help="How many images of a page get a picture and an explanation; the others are rows.",
+    )
 
 
 def truncated_option(function: F) -> F:

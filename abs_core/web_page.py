@@ -9,7 +9,7 @@ from typing import Any
 
 from abs_core.text import json_text
 
-__all__ = ["embedded_json", "inline_hash", "page_text_script"]
+__all__ = ["embedded_json", "inline_hash", "page_text_script", "virtual_grid_script"]
 
 
 def embedded_json(value: Any) -> str:
@@ -24,4 +24,13 @@ def inline_hash(text: str) -> str:
 
 def page_text_script() -> str:
     """The script with ``printable`` and ``folded``, which others of a page need."""
-    return files("abs_core").joinpath("page_text.js").read_text(encoding="utf-8")
+    return _shipped("page_text.js")
+
+
+def virtual_grid_script() -> str:
+    """The script with ``VirtualGrid``, which shows any number of cells by those in sight."""
+    return _shipped("virtual_grid.js")
+
+
+def _shipped(name: str) -> str:
+    return files("abs_core").joinpath(name).read_text(encoding="utf-8")

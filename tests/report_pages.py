@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -11,31 +15,51 @@ from result_records import make_records
 
 from abs_classify.evaluation.metrics import evaluate_ranks
 from abs_classify.explanation import Explanation, RankedClass, SentenceShare, ViewShare
+from abs_classify.report import render_report
+from abs_classify.report.image_rows import ImageRows, MethodColumns
 from abs_classify.report.layout import MethodPrediction, ReportImage, ReportPage, ViewPlaces
 
 HOSTILE = (
     "<script>alert(1)</script>\"'><img src=http://evil.example/x onerror=alert(1)>"
-    "\u202eevil\u2066\x1b[31m\x00\n</style>"
+    "\u202eevil\u2066\x1b[31m\x00\n</style><!--data-->"
 )
 
 
 class Page(HTMLParser):
-    """Every start tag with its attributes, and the text."""
+    """Every start tag with its attributes, the text, and what inert scripts hold, by their ids."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str]]] = []
         self.words: list[str] = []
+        self.stored: dict[str, str] = {}
+        self._script: str | None = None
         self.feed(text)
         self.close()
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, {name: value or "" for name, value in attrs}))
+        self._script = self.tags[-1][1].get("id", "") if tag == "script" else None
 
     handle_startendtag = handle_starttag
 
     def handle_data(self, data):
-        self.words.append(data)
+        if self._script is None:
+            self.words.append(data)
+        else:
+            self.stored[self._script] = self.stored.get(self._script, "") + data
+
+    def handle_endtag(self, tag):
+        self._script = None
+
+    @property
+    def table(self) -> dict[str, Any]:
+        """The rows of all images."""
+        return json.loads(self.stored["table"])
+
+    def details(self, image: int) -> dict[str, Any]:
+        """What is drawn of an image."""
+        return json.loads(self.stored[f"details-{image}"])
 
     def all(self, tag: str, css_class: str | None = None) -> list[dict[str, str]]:
         return [a for t, a in self.tags if t == tag and (css_class is None or css_class in a.get("class", "").split())]
@@ -49,7 +73,45 @@ def ranked(name: str, score: float) -> RankedClass:
     return RankedClass(name, name, score)
 
 
-def make_image(name="cat.png", truth="tabby cat", winner="tabby cat", seed=0, size=(640, 427)) -> ReportImage:
+def make_columns(name: str, truth: Sequence[int], classes: int, seed: int) -> MethodColumns:
+    """What a method says that is right for about three images of four, with some images that it ranks nearly right."""
+    numbers = np.random.default_rng(seed)
+    wrong = numbers.random(len(truth)) < 0.25
+    top = np.where(wrong, numbers.integers(0, classes, len(truth)), truth)
+    ranks = np.where(top == truth, 1, numbers.integers(2, 9, len(truth)))
+    margin, confidence = numbers.exponential(5, len(truth)), numbers.random(len(truth))
+    return MethodColumns(name, top, (top + 1) % classes, margin, confidence, ranks)
+
+
+def table_of(images: Sequence[ReportImage]) -> ImageRows:
+    """The rows of images."""
+    names = [prediction.top[0].name for image in images for prediction in image.predictions]
+    second = [prediction.top[1].name for image in images for prediction in image.predictions]
+    classes = list(dict.fromkeys([*names, *second, *(image.truth for image in images if image.truth is not None)]))
+    truth = [classes.index(image.truth) for image in images if image.truth is not None]
+    columns = []
+    for place, method in enumerate(images[0].predictions):
+        of_method = [image.predictions[place] for image in images]
+        columns.append(
+            MethodColumns(
+                method.method,
+                np.array([classes.index(prediction.top[0].name) for prediction in of_method]),
+                np.array([classes.index(prediction.top[1].name) for prediction in of_method]),
+                np.array([prediction.top[0].score - prediction.top[1].score for prediction in of_method]),
+                np.linspace(0.9, 0.1, len(images)),
+                np.array([prediction.true_rank for prediction in of_method] if truth else [], dtype=np.int64),
+            )
+        )
+    return ImageRows([image.name for image in images], classes, columns, "abs", truth)
+
+
+def page_text(page: ReportPage) -> str:
+    return "".join(render_report(page))
+
+
+def make_image(
+    name="cat.png", truth="tabby cat", winner="tabby cat", seed=0, size=(640, 427), position=0
+) -> ReportImage:
     rng = np.random.default_rng(seed)
     noise = rng.integers(0, 255, (size[1] // 8 + 1, size[0] // 8 + 1, 3), dtype=np.uint8)
     pixels = PIL.Image.fromarray(noise).resize(size, PIL.Image.Resampling.BICUBIC)
@@ -86,10 +148,13 @@ def make_image(name="cat.png", truth="tabby cat", winner="tabby cat", seed=0, si
         attention=attention,
         views=(ViewPlaces("box", boxes), ViewPlaces("window", windows, grid=7, area=(106.5, 0.0, 533.5, 427.0))),
         predictions=(
-            MethodPrediction("clip", (ranked(truth, 0.25), ranked(runner_up, 0.2)), 1),
-            MethodPrediction("abs", top, rank),
+            MethodPrediction(
+                "clip", (ranked(truth or winner, 0.25), ranked(runner_up, 0.2)), None if truth is None else 1
+            ),
+            MethodPrediction("abs", top, None if truth is None else rank),
         ),
         explanation=explanation,
+        position=position,
     )
 
 
@@ -105,7 +170,9 @@ def make_page(*images: ReportImage, **fields) -> ReportPage:
             "subtitle": "Without training.",
             "facts": (("Seed", "0"), ("Descriptions", "demo@0.1.0#sha256:" + "a" * 64)),
             "results": tuple(records),
-            "images": images,
+            "images": [replace(image, position=position) for position, image in enumerate(images)],
+            "table": table_of(images) if images else None,
+            "pictured": range(len(images)),
             "notes": ("It knows what ImageNet knows.",),
             "footer": (("torch", "2.6.0"),),
             **fields,

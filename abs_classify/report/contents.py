@@ -11,6 +11,7 @@ import platform
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -32,6 +33,7 @@ from abs_classify.explanation import Explanation, RankedClass, explain, explain_
 from abs_classify.methods.calibration import CalibrationEntry, StoppingCalibration
 from abs_classify.methods.scoring import PerViewScorer
 from abs_classify.methods.views import place_views
+from abs_classify.report.image_rows import ImageRows, MethodColumns, short_names
 from abs_classify.report.index_page import IndexEntry, write_index
 from abs_classify.report.layout import MethodPrediction, ReportImage, ReportPage, ViewPlaces
 from abs_classify.report.page import write_report
@@ -59,8 +61,9 @@ __all__ = [
 
 _THUMBNAIL = 720
 
-#: views and sentences of an explanation that are shown
-_SHARES = 8
+#: views of an explanation that are shown, and sentences of each of its two classes
+_VIEWS = 8
+_SENTENCES = 5
 
 _SUBTITLE = "Training-free classification: where the model looked, and which sentences decided."
 
@@ -92,14 +95,21 @@ class ShardExplainer:
         guided = any(view.needs_attention for view in method.views)
         self._attention = stages.attention(shard) if guided else None
 
-    def explain(self, position: int) -> Explanation:
-        """Why the method prefers its first class, for the image at a position in the shard."""
+    def explain(self, position: int, against: int | None = None) -> Explanation:
+        """Why the method prefers its first class, for the image at a position in the shard.
+
+        Args:
+            position: of the image.
+            against: position of the class to compare with, such as the true one; None for the second best.
+        """
         if len(self._looked):
             image, looked = self._shard[position], self._looked[position]
-            return explain_seen(self._stages, self._method, self._class_texts, image, looked, among=self._selected)
+            return explain_seen(
+                self._stages, self._method, self._class_texts, image, looked, among=self._selected, against=against
+            )
         views = {view.kind: self._views[view][position] for view in self._method.views}
         features = self._stages.text_features(self._class_texts)
-        return explain(self._method, views, features, self._class_texts, among=self._selected)
+        return explain(self._method, views, features, self._class_texts, among=self._selected, against=against)
 
     def attention(self, position: int) -> NDArray[np.floating] | None:
         """The attention map [g, g] of that image; None if no view of the method is guided."""
@@ -125,15 +135,16 @@ class ShardExplainer:
 
 
 def _evaluation_page(
-    evaluation: Evaluation, records: Sequence[ResultRecord], count: int, command: Sequence[str]
+    evaluation: Evaluation, records: Sequence[ResultRecord], count: int, command: Sequence[str], index: str
 ) -> ReportPage:
     """The page of an evaluation.
 
     Args:
         evaluation: what was run.
         records: its results.
-        count: images to show; of more, those on which methods disagree or are wrong come first.
+        count: images with pictures.
         command: the command line.
+        index: the file name of the page that lists this one.
     """
     label_space, scored = evaluation.label_space, evaluation.scored
     dataset = evaluation.job.split.dataset.name
@@ -143,15 +154,20 @@ def _evaluation_page(
         ("classes from", label_space.source),
         *_run_facts(evaluation.stages, command),
     )
+    table = _image_rows(evaluation.stages, evaluation.plan.methods, label_space, scored)
+    pictured = table.pictured(count)
     return ReportPage(
         title=f"{dataset}: {counted(len(evaluation.results), 'method', 'methods')} on {images}",
         subtitle=_SUBTITLE,
         facts=facts,
         results=tuple(records),
-        images=tuple(_report_images(evaluation.stages, evaluation.plan.methods, label_space, scored, count)),
+        table=table,
+        pictured=pictured,
+        images=_report_images(evaluation.stages, evaluation.plan.methods, label_space, scored, pictured),
         warnings=tuple(evaluation.warnings()),
         notes=tuple(evaluation.notes()),
         footer=_footer(evaluation.stages),
+        index=index,
     )
 
 
@@ -160,16 +176,21 @@ def _classification_page(
     methods: Mapping[Method, ClassTexts],
     label_space: LabelSpace,
     scored: ScoredImages,
+    count: int,
     notes: Sequence[str],
     command: Sequence[str],
 ) -> ReportPage:
-    """The page of images without labels; arguments as in ``_report_images``. All images are shown."""
-    count = len(scored.images)
+    """The page of images without labels; ``count`` of them get pictures. Other arguments as in ``_report_images``."""
+    table = _image_rows(stages, methods, label_space, scored)
+    images = counted(len(table), "image", "images")
+    pictured = table.pictured(count)
     return ReportPage(
-        title=f"{counted(count, 'image', 'images')}, {counted(len(label_space.names), 'class', 'classes')}",
+        title=f"{images}, {counted(len(label_space.names), 'class', 'classes')}",
         subtitle=_SUBTITLE,
         facts=(("classes from", label_space.source), *_run_facts(stages, command)),
-        images=tuple(_report_images(stages, methods, label_space, scored, count)),
+        table=table,
+        pictured=pictured,
+        images=_report_images(stages, methods, label_space, scored, pictured),
         warnings=tuple(f"skipped {image.name}: {image.reason}" for image in scored.skipped),
         notes=tuple(notes),
         footer=_footer(stages),
@@ -200,20 +221,44 @@ def _explained_method(methods: Sequence[Method]) -> Method | None:
     return named.get("abs") or (list(named.values())[-1] if named else None)
 
 
+def _image_rows(
+    stages: Stages, methods: Mapping[Method, ClassTexts], label_space: LabelSpace, scored: ScoredImages
+) -> ImageRows:
+    """What is known of every image; arguments as in ``_report_images``."""
+    confidences: dict[str, list[float]] = {method.name: [] for method in methods}
+    start = 0
+    for shard in scored.shards:
+        for position, by_method in _confidences(stages, methods, scored, shard, start, range(len(shard))).items():
+            for name, row in by_method.items():
+                confidences[name].append(float(row[scored.methods[name].top[start + position, 0]]))
+        start += len(shard)
+    explained = _explained_method(list(methods))
+    return ImageRows(
+        names=short_names([image.name for image in scored.images]),
+        classes=list(label_space.names.values()),
+        methods=[MethodColumns.of(name, ranking, confidences[name]) for name, ranking in scored.methods.items()],
+        main=explained.name if explained else list(scored.methods)[-1],
+        truth=scored.labels,
+    )
+
+
 def _report_images(
-    stages: Stages, methods: Mapping[Method, ClassTexts], label_space: LabelSpace, scored: ScoredImages, count: int
+    stages: Stages,
+    methods: Mapping[Method, ClassTexts],
+    label_space: LabelSpace,
+    scored: ScoredImages,
+    pictured: Sequence[int],
 ) -> Iterator[ReportImage]:
-    """What the page shows of each image.
+    """What the page shows of each image that gets a picture.
 
     Args:
         stages: with the features in the cache.
         methods: those that were run, with their class texts.
         label_space: the class names.
         scored: the rankings.
-        count: how many images to show; those on which methods disagree come first, then those that one gets wrong.
+        pictured: positions of the images.
     """
-    method = _explained_method(list(methods))
-    chosen = _choose(scored, count)
+    method, chosen = _explained_method(list(methods)), set(pictured)
     classes = list(label_space.names.items())
     start = 0
     for shard in scored.shards:
@@ -235,32 +280,19 @@ def _report_images(
             image = shard[position].load()
             thumbnail = image.pixels.copy()
             thumbnail.thumbnail((_THUMBNAIL, _THUMBNAIL))
+            truth = scored.labels[start + position] if scored.labels else None
             yield ReportImage(
                 name=shard[position].name.rpartition(os.sep)[2],
                 pixels=thumbnail,
                 size=image.pixels.size,
-                truth=classes[scored.labels[start + position]][1] if scored.labels else None,
+                truth=None if truth is None else classes[truth][1],
                 attention=explainer.attention(position) if explainer else None,
                 views=explainer.places(position, image) if explainer else (),
                 predictions=tuple(_predictions(scored, start + position, classes, confidences[position])),
-                explanation=_comparison(explainer.explain(position)) if explainer else None,
+                explanation=_comparison(explainer.explain(position, truth)) if explainer else None,
+                position=start + position,
             )
         start += len(shard)
-
-
-def _choose(scored: ScoredImages, count: int) -> set[int]:
-    total = len(scored.images)
-    if total <= count:
-        return set(range(total))
-    best = [ranking.top[:, 0] for ranking in scored.methods.values()]
-    wrong = [ranking.ranks != 1 for ranking in scored.methods.values() if len(ranking.ranks)]
-
-    def order(image: int) -> int:
-        if len({int(classes[image]) for classes in best}) > 1:
-            return 0
-        return 1 if any(is_wrong[image] for is_wrong in wrong) else 2
-
-    return set(sorted(range(total), key=order)[:count])
 
 
 def _confidences(
@@ -317,10 +349,17 @@ def _predictions(
 
 
 def _comparison(explanation: Explanation) -> Explanation | None:
-    """The explanation with its strongest shares; None if there are none, or no runner-up to compare with."""
+    """The explanation with its strongest views, and the strongest sentences of either class.
+
+    Returns:
+        None if there are none, or no class to compare with.
+    """
     if not explanation.views or explanation.runner_up is None:
         return None
-    return explanation.strongest(_SHARES)
+    winner = explanation.winner.class_id
+    sides = [[share for share in explanation.sentences if (share.class_id == winner) is won] for won in (True, False)]
+    strongest = tuple(share for side in sides for share in side[:_SENTENCES])
+    return replace(explanation, views=explanation.views[:_VIEWS], sentences=strongest)
 
 
 def _visible_square(size: tuple[int, int], crop_fraction: float | None) -> tuple[float, float, float, float] | None:
@@ -339,8 +378,9 @@ def write_classification_report(
     *,
     skipped: Sequence[SkippedImage] = (),
     command: Sequence[str] = (),
+    pictures: int = 400,
 ) -> Path:
-    """Write a page of images with their rankings, attention, views and reasons.
+    """Write a page of images with their predictions, and of some of them attention, views and reasons.
 
     Without a cache the images are encoded once more.
 
@@ -350,6 +390,7 @@ def write_classification_report(
         path: an HTML file, or a folder for ``index.html``.
         skipped: images that could not be read, to be named on the page.
         command: what the user ran, to be shown on the page.
+        pictures: how many images get a picture and an explanation, the least sure ones first; about 40 kB each.
 
     Returns:
         The page.
@@ -367,7 +408,8 @@ def write_classification_report(
         for kind in prediction.remarks:
             remarks.add(kind, prediction.image_name)
     notes = [*map(str, remarks.remarks), *classifier.notes]
-    write_report(_classification_page(stages, methods, classifier.label_space, scored, notes, command), target)
+    page = _classification_page(stages, methods, classifier.label_space, scored, pictures, notes, command)
+    write_report(page, target)
     return target
 
 
@@ -383,7 +425,8 @@ def write_explanation_pictures(classifier: Classifier, predictions: Sequence[Pre
     """
     scored = _scored_images(classifier, predictions, ())
     methods = {classifier.method: classifier.class_texts}
-    shown = _report_images(classifier.stages_of_run(), methods, classifier.label_space, scored, len(predictions))
+    everything = range(len(predictions))
+    shown = _report_images(classifier.stages_of_run(), methods, classifier.label_space, scored, everything)
     count = 0
     for count, image in enumerate(shown, start=1):
         stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in Path(image.name).stem)[:60]
@@ -433,7 +476,7 @@ class EvaluationFiles(EvaluationObserver, AbstractContextManager["EvaluationFile
         calibration: how surely each image keeps the label of all its views, for ``--stopping calibrated``.
         report: an HTML page: a file, or a folder for ``index.html``; of several evaluations a folder of pages
             and their ``index.html``.
-        report_images: how many images a page shows.
+        report_images: how many images of a page get a picture and an explanation; the others are rows.
         command: the command line that pages name, from which credentials are removed.
 
     Raises:
@@ -518,7 +561,8 @@ class EvaluationFiles(EvaluationObserver, AbstractContextManager["EvaluationFile
             self._entries += calibrate(evaluation)
         if self._report is not None:
             path = self._report if self._is_page else self._report / self._page_name(records[0])
-            write_report(_evaluation_page(evaluation, records, self._report_images, self._command), path)
+            index = "index.html" if self._combinations > 1 else ""
+            write_report(_evaluation_page(evaluation, records, self._report_images, self._command, index), path)
             _logger.info("report: %s", path)
             if self._combinations > 1:
                 self._pages.append(IndexEntry(path.name, list(records)))

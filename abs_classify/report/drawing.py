@@ -10,7 +10,17 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-__all__ = ["flattened", "heat_colours", "heat_overlay", "heat_uri", "jpeg_uri", "levels", "peak_words", "thumbnail"]
+__all__ = [
+    "flattened",
+    "heat_colours",
+    "heat_overlay",
+    "heat_png",
+    "jpeg",
+    "jpeg_uri",
+    "levels",
+    "peak_words",
+    "thumbnail",
+]
 
 # OKLab to the cube roots of cone responses, and from cone responses to linear sRGB (Ottosson's matrices)
 _LAB_TO_LMS = np.array(
@@ -85,11 +95,16 @@ def flattened(image: PIL.Image.Image) -> PIL.Image.Image:
     return PIL.Image.alpha_composite(ground, layer).convert("RGB")
 
 
-def jpeg_uri(image: PIL.Image.Image, long_side: int) -> str:
-    """A ``data:image/jpeg`` URI of a thumbnail at quality 80, without metadata."""
+def jpeg(image: PIL.Image.Image, long_side: int) -> bytes:
+    """A thumbnail as a JPEG file of quality 80, without metadata."""
     buffer = io.BytesIO()
     thumbnail(image, long_side).save(buffer, "JPEG", quality=80, optimize=True)
-    return _uri("image/jpeg", buffer.getvalue())
+    return buffer.getvalue()
+
+
+def jpeg_uri(image: PIL.Image.Image, long_side: int) -> str:
+    """A ``data:image/jpeg`` URI of ``jpeg``."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg(image, long_side)).decode("ascii")
 
 
 def levels(attention: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -114,12 +129,12 @@ def heat_overlay(attention: NDArray[np.floating]) -> PIL.Image.Image:
     return overlay
 
 
-def heat_uri(attention: NDArray[np.floating]) -> str:
-    """A ``data:image/png`` URI of ``heat_overlay``."""
+def heat_png(attention: NDArray[np.floating]) -> bytes:
+    """``heat_overlay`` as a PNG file."""
     overlay = heat_overlay(attention)
     buffer = io.BytesIO()
     overlay.save(buffer, "PNG", transparency=overlay.info["transparency"], optimize=True)
-    return _uri("image/png", buffer.getvalue())
+    return buffer.getvalue()
 
 
 def peak_words(attention: NDArray[np.floating]) -> str:
@@ -132,7 +147,3 @@ def peak_words(attention: NDArray[np.floating]) -> str:
     if not words:
         return "the centre"
     return f"the {words}" if vertical and horizontal else f"the {words} middle"
-
-
-def _uri(media_type: str, data: bytes) -> str:
-    return f"data:{media_type};base64," + base64.b64encode(data).decode("ascii")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from abs_classify.evaluation.records import ResultRecord
 from abs_classify.explanation import Explanation, RankedClass, SentenceShare, ViewShare
 from abs_classify.report.drawing import peak_words
+from abs_classify.report.image_rows import ImageRows
 from abs_core.errors import UsageError
 
 __all__ = [
@@ -116,6 +117,7 @@ class ReportImage:
         views: places by kind, in the order in which they are to be shown.
         predictions: one per method.
         explanation: of the method that the page explains, with the strongest views and sentences; or None.
+        position: in the table of the page.
 
     Raises:
         UsageError: an attention map that is no finite square matrix.
@@ -129,6 +131,7 @@ class ReportImage:
     views: tuple[ViewPlaces, ...] = ()
     predictions: tuple[MethodPrediction, ...] = ()
     explanation: Explanation | None = None
+    position: int = 0
 
     def __post_init__(self) -> None:
         if self.attention is None:
@@ -148,7 +151,10 @@ class ReportPage:
         subtitle: one sentence under it.
         facts: what was run, as pairs of name and value: model, bundle with digest, data set, seed, command line.
         results: the records of the accuracy table; empty if there are no true labels.
-        images: in the order of the page.
+        table: what is known of every image of the run; None for a page without images.
+        pictured: positions in the table of the images that get a picture and an explanation.
+        images: those, in any order; gone through once, while the page is written.
+        index: the file name of the page that lists this one with others; empty if there is none.
         warnings: what the reader must not miss: accuracies at chance level, skipped images.
         notes: remarks on how to read the numbers.
         footer: versions and digests, as pairs of name and value.
@@ -158,7 +164,10 @@ class ReportPage:
     subtitle: str = ""
     facts: tuple[tuple[str, str], ...] = ()
     results: tuple[ResultRecord, ...] = ()
-    images: tuple[ReportImage, ...] = ()
+    table: ImageRows | None = None
+    pictured: Sequence[int] = ()
+    images: Iterable[ReportImage] = ()
+    index: str = ""
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     footer: tuple[tuple[str, str], ...] = ()
@@ -237,6 +246,7 @@ class Bar:
         is_true: whether it is the true class.
         number: of a marked view, else 0.
         outline: where a view lies.
+        sides: what a view adds to the score of the winner and to that of the other class, in figures.
     """
 
     text: str
@@ -245,6 +255,7 @@ class Bar:
     is_true: bool = False
     number: int = 0
     outline: Outline | None = None
+    sides: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -276,11 +287,15 @@ class Group:
 
 @dataclass(frozen=True)
 class Reasons:
-    """Why a class won; with the number and the sum of the sentences and views that are not listed, or None."""
+    """Why a class won; with the number and the sum of the sentences and views that are not listed, or None.
+
+    The runner-up is the class that the winner is compared with: the true one where the winner is wrong.
+    """
 
     method: str
     winner: str
     runner_up: str
+    runner_up_is_true: bool
     margin: str
     groups: tuple[Group, ...]
     views: tuple[Bar, ...]
@@ -357,6 +372,7 @@ def reasons(image: ReportImage) -> Reasons | None:
         method=explanation.method,
         winner=explanation.winner.name,
         runner_up=explanation.runner_up.name,
+        runner_up_is_true=explanation.runner_up.name == image.truth,
         margin=figures(explanation.margin),
         groups=tuple(group for group in groups if group.bars),
         views=_view_bars(image, explanation, figures),
@@ -413,6 +429,7 @@ def _view_bars(image: ReportImage, explanation: Explanation, figures: Callable[[
                 figures(share.contribution),
                 number=number if number <= MARKED_VIEWS else 0,
                 outline=_outline(boxes[share.index]) if share.index < len(boxes) else None,
+                sides=(figures(share.winner), figures(share.runner_up)),
             )
         )
     return tuple(bars)

@@ -1,14 +1,15 @@
-"""The page: from plain data to what the template shows, and the file that is written.
+"""The page: from plain data to one HTML file, written block by block.
 
-The page loads nothing: styles are inline and allowed by their hash, images are data: URIs, there is no script, and a
-content security policy forbids the rest. Every string passes through ``printable`` and the escaping of Jinja2.
+The page loads nothing: styles and one script are inline and allowed by their hashes, images are data: URIs, and a
+content security policy forbids the rest. Results and remarks are markup, which needs no script; images are data that
+the script shows as text, of any number only those in sight: the rows of all as columns, then a picture and what is
+drawn of it for each that gets one. Every string passes through ``printable``, and the escaping of Jinja2 or of JSON.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,28 @@ from markupsafe import Markup
 
 from abs_classify.evaluation.records import ResultRecord
 from abs_classify.evaluation.tables import NO_DIFFERENCE, difference_text, p_value_text, proportion_text
-from abs_classify.report.drawing import heat_uri, jpeg_uri
-from abs_classify.report.layout import MethodPrediction, ReportImage, ReportPage, panels, ranking, reasons, tag_places
+from abs_classify.report.drawing import heat_colours, heat_png, jpeg
+from abs_classify.report.image_rows import table_json
+from abs_classify.report.layout import (
+    Bar,
+    Outline,
+    Panel,
+    Ranking,
+    Reasons,
+    ReportImage,
+    ReportPage,
+    panels,
+    ranking,
+    reasons,
+    tag_places,
+)
 from abs_core.files import atomic_write
 from abs_core.text import printable
+from abs_core.web_page import embedded_json, inline_hash, page_text_script, virtual_grid_script
 
 __all__ = ["render_report", "write_report"]
+
+_SCRIPTS = ("rows.js", "picture.js", "summary.js", "page.js")
 
 _LONG_SIDE = 360
 _TEXT_LIMIT = 2000
@@ -31,21 +48,27 @@ _TEXT_LIMIT = 2000
 # A panel is about this large on screen, in CSS pixels: labels inside a drawing are sized by it.
 _PANEL_SIZE = (270.0, 200.0)
 
+#: stops of the colour scale that explains attention maps
+_STOPS = 9
+
 
 def write_report(page: ReportPage, path: Path) -> None:
     """Write the page as one HTML file that needs nothing else, whole or not at all.
 
+    Memory does not grow with the number of pictures.
+
     Raises:
         StorageError: the file cannot be written.
     """
-    text = render_report(page)
     with atomic_write(path) as stream:
-        stream.write(text.encode("utf-8"))
+        for block in render_report(page):
+            stream.write(block.encode("utf-8"))
 
 
-def render_report(page: ReportPage) -> str:
-    """The page as HTML text."""
+def render_report(page: ReportPage) -> Iterator[str]:
+    """The page as HTML text, block by block; its images are gone through as it goes on."""
     style = _shipped("page.css")
+    script = "\n".join([page_text_script(), virtual_grid_script(), *map(_shipped, _SCRIPTS)])
     environment = jinja2.Environment(
         autoescape=True,
         finalize=_harmless,
@@ -53,75 +76,145 @@ def render_report(page: ReportPage) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    images = [_image(image, number) for number, image in enumerate(page.images, start=1)]
-    return environment.from_string(_shipped("template.html.j2")).render(
+    table = page.table
+    text = environment.from_string(
+        _shipped("template.html.j2")
+    ).render(
         page=page,
         style=Markup(style),  # noqa: S704 - our own file
-        style_hash=base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii"),
+        style_hash=inline_hash(style),
+        script_hash=inline_hash(script),
         results=_results(page.results),
-        images=images,
-        counts=_counts(images),
-        tag_places=tag_places,
+        images=0 if table is None else len(table),
+        has_truth=table is not None and bool(table.truth),
+        pictures=_pictures_text(page),
+        heat_stops=[_hex(colour) for colour in heat_colours()[:: 255 // (_STOPS - 1)][:_STOPS]],
     )
+    # no text from outside can hold this comment, since all of it is escaped
+    head, _, tail = text.partition("<!--data-->")
+    yield head
+    if table is not None:
+        yield '<script type="application/json" id="table">'
+        yield from table_json(table, page.pictured)
+        yield f"</script>\n<script>{script}</script>\n"
+        for image in page.images:
+            yield from _picture(image)
+    yield tail
 
 
 def _harmless(value: object) -> object:
     return value if isinstance(value, Markup) else printable(str(value), _TEXT_LIMIT)
 
 
+def _shown(text: str) -> str:
+    return printable(text, _TEXT_LIMIT)
+
+
 def _shipped(name: str) -> str:
     return files("abs_classify.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _image(image: ReportImage, number: int) -> dict[str, Any]:
-    main = _main_prediction(image)
-    overlay = "" if image.attention is None else heat_uri(image.attention)
-    return {
-        "id": number,
-        "name": image.name,
-        "truth": image.truth,
-        "size": image.size,
-        "uri": Markup(jpeg_uri(image.pixels, _LONG_SIDE)),  # noqa: S704 - base64 of our own making
-        "overlay": Markup(overlay),  # noqa: S704 - base64 of our own making
-        "unit": max(image.size[0] / _PANEL_SIZE[0], image.size[1] / _PANEL_SIZE[1]),
-        "panels": panels(image),
-        "rankings": [ranking(prediction, image.truth) for prediction in image.predictions],
-        "main": "" if main is None else main.method,
-        "predicted": "" if main is None else main.top[0].name,
-        "confidence": "" if main is None else main.confidence,
-        "right": None if main is None else main.right,
-        "mixed": {prediction.right for prediction in image.predictions} >= {True, False},
-        "verdict": _verdict(image.predictions),
-        "why": reasons(image),
-    }
+def _hex(colour: Any) -> str:
+    return "#" + bytes(colour).hex()
 
 
-def _main_prediction(image: ReportImage) -> MethodPrediction | None:
-    """The prediction that the image is sorted by: the method that is explained, else the last one."""
-    if not image.predictions:
-        return None
-    name = image.explanation.method if image.explanation else image.predictions[-1].method
-    return next((p for p in image.predictions if p.method == name), image.predictions[-1])
-
-
-def _verdict(predictions: Sequence[MethodPrediction]) -> str:
-    judged = [prediction for prediction in predictions if prediction.right is not None]
-    wrong = [prediction.method for prediction in judged if not prediction.right]
-    if not judged:
+def _pictures_text(page: ReportPage) -> str:
+    """How many images have pictures, and how they were chosen; empty where all have one."""
+    table = page.table
+    if table is None or len(page.pictured) >= len(table):
         return ""
-    if not wrong:
-        return "right"
-    return "wrong" if len(wrong) == len(judged) else "wrong: " + ", ".join(wrong)
+    if not page.pictured:
+        return f"No image of {len(table):,} has a picture on this page: all of them are rows."
+    order = (
+        f"first those that {table.main} gets wrong, then those on which methods disagree, then others, of each kind in "
+        "turn one of every true class"
+        if table.truth
+        else "the least sure ones"
+    )
+    count = f"{len(page.pictured):,} of {len(table):,} images have a picture and an explanation here"
+    return f"{count}: {order}. The others are rows only."
 
 
-def _counts(images: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "main": next((image["main"] for image in images if image["main"]), ""),
-        "all": len(images),
-        "wrong": sum(image["right"] is False for image in images),
-        "mixed": sum(image["mixed"] for image in images),
-        "judged": sum(image["right"] is not None for image in images),
+def _picture(image: ReportImage) -> Iterator[str]:
+    """The thumbnail of an image, and what is drawn and written about it, as two inert elements."""
+    why = reasons(image)
+    unit = max(image.size[0] / _PANEL_SIZE[0], image.size[1] / _PANEL_SIZE[1])
+    heat = "" if image.attention is None else base64.b64encode(heat_png(image.attention)).decode("ascii")
+    details = {
+        "size": image.size,
+        "unit": round(unit, 4),
+        "heat": heat,
+        "panels": [_panel(panel, unit) for panel in panels(image)],
+        "rankings": [_ranking(ranking(prediction, image.truth)) for prediction in image.predictions],
+        "why": None if why is None else _reasons(why),
     }
+    pixels = base64.b64encode(jpeg(image.pixels, _LONG_SIDE)).decode("ascii")
+    yield f'<script type="text/plain" id="picture-{image.position}">{pixels}</script>\n'
+    yield f'<script type="application/json" id="details-{image.position}">{embedded_json(details)}</script>\n'
+
+
+def _panel(panel: Panel, unit: float) -> dict[str, Any]:
+    """Outlines are x, y, width and height; a marked one has its number, its side, and the place of its number too."""
+    places = {outline: (x, y) for outline, x, y in tag_places(panel.marked, unit)}
+    return {
+        "kind": panel.kind,
+        "title": _shown(panel.title),
+        "note": _shown(panel.note),
+        "alt": _shown(panel.alt),
+        "area": None if panel.area is None else _box(panel.area),
+        "faint": [_box(outline) for outline in panel.faint],
+        "marked": [
+            [*_box(outline), outline.number, int(outline.against), *map(_short, places[outline])]
+            for outline in panel.marked
+        ],
+    }
+
+
+def _box(outline: Outline) -> list[float]:
+    return [_short(value) for value in (outline.x, outline.y, outline.width, outline.height)]
+
+
+def _short(value: float) -> float:
+    """To a hundredth of a pixel, without a decimal where it has none."""
+    rounded = round(value, 2)
+    return int(rounded) if rounded == int(rounded) else rounded
+
+
+def _ranking(entry: Ranking) -> dict[str, Any]:
+    return {
+        "method": _shown(entry.method),
+        "right": entry.right,
+        "confidence": entry.confidence,
+        "bars": [_bar(bar) for bar in entry.bars],
+        "beyond": _shown(entry.beyond),
+    }
+
+
+def _reasons(why: Reasons) -> dict[str, Any]:
+    return {
+        "method": _shown(why.method),
+        "winner": _shown(why.winner),
+        "other": _shown(why.runner_up),
+        "otherIsTrue": why.runner_up_is_true,
+        "margin": why.margin,
+        "groups": [[_shown(group.label), [_bar(bar) for bar in group.bars]] for group in why.groups],
+        "views": [_bar(bar) for bar in why.views],
+        "otherSentences": why.other_sentences,
+        "otherViews": why.other_views,
+    }
+
+
+def _bar(bar: Bar) -> dict[str, Any]:
+    values: dict[str, Any] = {"text": _shown(bar.text), "length": round(bar.length, 1), "value": bar.value}
+    if bar.is_true:
+        values["isTrue"] = True
+    if bar.number:
+        values["number"] = bar.number
+    if bar.outline is not None:
+        values["outline"] = _box(bar.outline)
+    if bar.sides is not None:
+        values["sides"] = bar.sides
+    return values
 
 
 def _results(records: Sequence[ResultRecord]) -> dict[str, Any]:
@@ -131,6 +224,7 @@ def _results(records: Sequence[ResultRecord]) -> dict[str, Any]:
     return {
         "rows": [_result(record, reach) for record in records],
         "base": differences[0].second if differences else "",
+        "reach": f"{100 * reach:.1f}",
         "images": records[0].details.top1.trials if records else 0,
     }
 

@@ -19,6 +19,7 @@ from abs_cli.options import (
     choose_label_space,
     class_options,
     model_options,
+    report_images_option,
     truncated_option,
     views_options,
 )
@@ -78,6 +79,7 @@ _EXPLAINED = 5
 @click.option(
     "--report", type=click.Path(path_type=Path), help="Write an HTML page: a file, or a folder for index.html."
 )
+@report_images_option(400)
 @click.option(
     "--png",
     type=click.Path(file_okay=False, path_type=Path),
@@ -99,6 +101,7 @@ def command(
     on_error: Any,
     truncated: Any,
     report: Path | None,
+    report_images: int,
     png: Path | None,
     as_json: bool,
     **model: Any,
@@ -137,7 +140,7 @@ def command(
         note(f"skipped {image.name}: {image.reason}", logging.WARNING)
     for remark in (*listing.remarks, *run.remarks, *classifier.notes):
         note(f"note: {remark}")
-    _write_pages(classifier, predictions, skipped, report, png)
+    _write_pages(classifier, predictions, skipped, report, report_images, png)
     note_work(run.work, time.monotonic() - start)
 
 
@@ -146,6 +149,7 @@ def _write_pages(
     predictions: Sequence[Prediction],
     skipped: Sequence[SkippedImage],
     report: Path | None,
+    pictures: int,
     png: Path | None,
 ) -> None:
     """Write the page and the pictures that are wanted, and say where they are."""
@@ -154,7 +158,9 @@ def _write_pages(
     from abs_classify.report.contents import write_classification_report, write_explanation_pictures
 
     if report is not None:
-        page = write_classification_report(classifier, predictions, report, skipped=skipped, command=sys.argv)
+        page = write_classification_report(
+            classifier, predictions, report, skipped=skipped, command=sys.argv, pictures=pictures
+        )
         note(f"report: {page}")
     if png is not None:
         note(f"pictures: {write_explanation_pictures(classifier, predictions, png)} in {png}")

@@ -26,6 +26,7 @@ from abs_cli.options import (
     choose_label_space,
     compute_options,
     open_feature_store,
+    report_images_option,
     shard_option,
     truncated_option,
     views_options,
@@ -158,15 +159,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
     type=click.Path(path_type=Path),
     help="Write an HTML page: a file, or a folder for index.html; for several combinations a folder of pages.",
 )
-@click.option(
-    "--report-images",
-    cls=RenamedOption,
-    former=["--report-photos"],
-    type=click.IntRange(min=0),
-    default=60,
-    show_default=True,
-    help="Maximum number of images on a page.",
-)
+@report_images_option(60)
 @click.option("--json", "as_json", is_flag=True, help="Print the result records as JSON, not tables.")
 @compute_options
 @engine_options

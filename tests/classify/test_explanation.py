@@ -135,6 +135,21 @@ def test_of_equal_scores_the_lower_position_wins_as_in_the_ranking() -> None:
     assert (chosen.winner.class_id, chosen.runner_up.class_id) == ("owl", "cat")
 
 
+def test_the_winner_can_be_compared_with_another_class_than_the_second() -> None:
+    views = views_of("abs")
+    best = explain(METHODS["abs"], views, features(), TABLE)
+    winner, second = (TABLE.class_ids.index(ranked.class_id) for ranked in (best.winner, best.runner_up))
+    [third] = {0, 1, 2} - {winner, second}
+    other = explain(METHODS["abs"], views, features(), TABLE, against=third)
+    assert (other.winner, other.runner_up.class_id) == (best.winner, TABLE.class_ids[third])
+    assert other.margin > best.margin
+    assert sum(view.contribution for view in other.views) == pytest.approx(other.margin, rel=1e-4)
+    assert sum(share.contribution for share in other.sentences) == pytest.approx(other.margin, rel=1e-4)
+    assert {share.class_id for share in other.sentences} == {best.winner.class_id, TABLE.class_ids[third]}
+    # against itself there is nothing to say
+    assert explain(METHODS["abs"], views, features(), TABLE, against=winner) == best
+
+
 def test_one_class_has_no_runner_up() -> None:
     table = ClassTexts(("owl",), ("barn owl",), ("round eyes", "a beak"), (0, 0), ("a photo of an owl.",))
     texts = ClassTextFeatures(features().features[:2], torch.tensor([0, 0]), features().labels[:1])

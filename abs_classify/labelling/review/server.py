@@ -25,7 +25,7 @@ from abs_classify.labelling.review.session import MAX_ROWS, Entry, ReviewSession
 from abs_classify.labelling.review.thumbnails import MAX_SIDE, ThumbnailMaker
 from abs_core.errors import AbsError, ImageError, StorageError, UsageError
 from abs_core.text import json_text
-from abs_core.web_page import page_text_script
+from abs_core.web_page import page_text_script, virtual_grid_script
 
 __all__ = ["ReviewServer", "review_server"]
 
@@ -115,7 +115,8 @@ def review_server(
 
 def _page_files() -> dict[str, tuple[str, bytes]]:
     """The files of the page that ship with this package: content type and bytes, by path."""
-    found = {"/page_text.js": (f"{_TYPES['js']}; charset=utf-8", page_text_script().encode())}
+    shared = {"/page_text.js": page_text_script(), "/virtual_grid.js": virtual_grid_script()}
+    found = {name: (f"{_TYPES['js']}; charset=utf-8", script.encode()) for name, script in shared.items()}
     for entry in files("abs_classify.labelling.review").iterdir():
         kind = _TYPES.get(entry.name.rpartition(".")[2])
         if kind is not None and entry.name != "static_page.js":

@@ -22,7 +22,7 @@ from abs_classify.labelling.rows import LabelRow
 from abs_core.errors import ImageError, UsageError
 from abs_core.files import atomic_write
 from abs_core.text import format_bytes
-from abs_core.web_page import embedded_json, inline_hash, page_text_script
+from abs_core.web_page import embedded_json, inline_hash, page_text_script, virtual_grid_script
 
 __all__ = ["MAX_BYTES", "write_static_page"]
 
@@ -154,4 +154,6 @@ def _page(data: dict[str, Any]) -> str:
 def _shipped(name: str) -> str:
     if name == "page_text.js":
         return page_text_script()
+    if name == "virtual_grid.js":
+        return virtual_grid_script()
     return files("abs_classify.labelling.review").joinpath(name).read_text(encoding="utf-8")

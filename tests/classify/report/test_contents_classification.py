@@ -34,17 +34,31 @@ def test_the_page_shows_the_rankings_and_the_explanation(
     page = Page(path.read_text(encoding="utf-8"))
     assert "3 images, 3 classes" in page.text
     assert "command abs classify" in page.text
-    assert len(page.all("article", "image")) == 3
-    for prediction in predictions:
+    table = page.table
+    assert (table["pictured"], table["truth"]) == ([0, 1, 2], [])
+    assert table["names"] == ["car/00.png", "car/01.png", "cat/00.png"]
+    [abs_columns] = table["methods"]
+    for position, prediction in enumerate(predictions):
         why = prediction.explanation
         assert why is not None
         assert why.runner_up is not None
         assert (why.winner, why.runner_up) == prediction.ranking[:2]
-        assert (
-            f"{prediction.name} confidence {prediction.confidence:.4f} {Path(prediction.image_name).name}" in page.text
-        )
-        assert f"Why abs puts {why.winner.name} before {why.runner_up.name}" in page.text
-        assert why.sentences[0].text in page.text
+        assert table["classes"][abs_columns["top"][position]] == prediction.name
+        assert abs_columns["confidence"][position] == pytest.approx(prediction.confidence, rel=1e-3)
+        details = page.details(position)
+        assert details["rankings"][0]["confidence"] == f"{prediction.confidence:.4f}"
+        assert (details["why"]["winner"], details["why"]["other"]) == (why.winner.name, why.runner_up.name)
+        assert details["why"]["groups"][0][1][0]["text"] in {share.text for share in why.sentences}
+
+
+def test_the_least_sure_images_get_the_pictures_of_a_small_page(
+    classifier: Classifier, predictions: list[Prediction], tmp_path: Path
+) -> None:
+    path = write_classification_report(classifier, predictions, tmp_path / "page.html", pictures=1)
+    page = Page(path.read_text(encoding="utf-8"))
+    confidence = [prediction.confidence for prediction in predictions]
+    assert page.table["pictured"] == [confidence.index(min(confidence))]
+    assert "1 of 3 images have a picture and an explanation here: the least sure ones." in page.text
 
 
 @pytest.mark.slow

@@ -31,19 +31,44 @@ def test_each_file_is_written_that_is_asked_for(bench: Bench, image_folder: Fold
         bench.run(image_folder("data", cat=1, car=1), observer=nothing)
 
 
-def test_the_overview_has_what_was_predicted_how_surely_and_whether_it_is_right(
+def test_the_rows_have_what_was_predicted_how_surely_and_what_is_true(
     bench: Bench, image_folder: Folder, tmp_path: Path
 ) -> None:
     data = image_folder("data", cat=2, car=2, cup=2)
-    with EvaluationFiles(report=tmp_path / "page.html") as files:
-        bench.run(data, "abs", observer=files)
-    text = Page((tmp_path / "page.html").read_text(encoding="utf-8")).text
-    overview = text[: text.index("Attention")]
+    with EvaluationFiles(report=tmp_path / "page.html", report_images=2) as files:
+        bench.run(data, "clip,abs", observer=files)
+    page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    table = page.table
+    assert [method["name"] for method in table["methods"]] == ["clip", "abs"]
+    assert table["main"] == 1
+    columns = table["methods"][1]
     classifier = Classifier(bench.model, ["car", "cat", "cup"], views=2, attention="self", cache=bench.store)
-    for prediction in classifier.classify(sorted(data.rglob("*.png"))):
-        truth = Path(prediction.image_name).parent.name
-        verdict = "✓ right" if truth == prediction.name else f"true: {truth} ✗ wrong"
-        assert f"{prediction.name} confidence {prediction.confidence:.4f} {verdict}" in overview
+    for position, prediction in enumerate(classifier.classify(sorted(data.rglob("*.png")))):
+        assert table["names"][position] == str(Path(*Path(prediction.image_name).parts[-2:]))
+        assert table["classes"][table["truth"][position]] == Path(prediction.image_name).parent.name
+        assert table["classes"][columns["top"][position]] == prediction.name
+        assert columns["confidence"][position] == pytest.approx(prediction.confidence, rel=1e-3)
+        assert columns["margin"][position] == pytest.approx(
+            prediction.ranking[0].score - prediction.ranking[1].score, rel=1e-3, abs=1e-6
+        )
+    assert len(table["pictured"]) == 2
+    assert "2 of 6 images have a picture" in page.text
+
+
+def test_a_wrong_winner_is_compared_with_the_true_class(bench: Bench, image_folder: Folder, tmp_path: Path) -> None:
+    with EvaluationFiles(report=tmp_path / "page.html") as files:
+        bench.run(image_folder("data", cat=3, car=3, cup=3), "abs", observer=files)
+    page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
+    table = page.table
+    ranks = table["methods"][0]["ranks"]
+    assert {rank == 1 for rank in ranks} == {True, False}
+    assert max(ranks) == 3  # else the true class is the second anyway
+    for position, rank in enumerate(ranks):
+        why = page.details(position)["why"]
+        truth = table["classes"][table["truth"][position]]
+        assert (why["winner"] == truth) is (rank == 1)
+        assert (why["other"] == truth) is why["otherIsTrue"] is (rank != 1)
+        assert [group[0] for group in why["groups"]] == [why["winner"], why["other"]]
 
 
 @pytest.mark.slow
@@ -59,6 +84,7 @@ def test_several_evaluations_have_a_page_each(
     assert [link["href"] for link in index.all("a")] == [page.name for page in pages[:2]]
     assert all(record.details.weights.name in index.text for record in results)
     assert all("<html" in page.read_text() and "secret" not in page.read_text() for page in pages)
+    assert all('href="index.html"' in page.read_text() for page in pages[:2])
     with pytest.raises(UsageError, match="2 combinations"), EvaluationFiles(report=tmp_path / "page.html") as one:
         bench.run(data, models=small_clips, observer=one)
 
