@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
@@ -16,6 +16,7 @@ from abs_cli.completion_values import (
     complete_attention,
     complete_bump,
     complete_bundle,
+    complete_dataset,
     complete_device,
     complete_labels,
     complete_model,
@@ -42,8 +43,10 @@ __all__ = [
     "choose_label_space",
     "class_options",
     "compute_options",
+    "dataset_option",
     "fixed_views_option",
     "license_option",
+    "limit_options",
     "model_of_folder",
     "model_options",
     "open_feature_store",
@@ -51,7 +54,9 @@ __all__ = [
     "plugin_option",
     "plugin_value",
     "report_images_option",
+    "seeds_option",
     "shard_option",
+    "unreadable_options",
     "version_option",
     "views_options",
 ]
@@ -74,6 +79,11 @@ class ModelOptions:
     batch_size: int
     seed: int
     threads: int | None
+
+    @classmethod
+    def taken_from(cls, options: dict[str, Any]) -> ModelOptions:
+        """Those of a command, which are taken out of its options."""
+        return cls(**{field.name: options.pop(field.name) for field in fields(cls)})
 
     @property
     def opening(self) -> dict[str, Any]:
@@ -261,6 +271,54 @@ def truncated_option(function: F) -> F:
         show_default=True,
         help="Files that end early: refuse them, or read what there is of a JPEG, PNG, GIF, BMP, TIFF or PPM file.",
     )(function)
+
+
+def unreadable_options(
+    stops_at: str = "Stop at an image that cannot be read, or skip and name it.",
+) -> Callable[[F], F]:
+    """Add ``--on-error``, with a line that says at what it stops, and ``--truncated``."""
+    on_error = click.option(
+        "--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True, help=stops_at
+    )
+
+    def decorate(function: F) -> F:
+        return on_error(truncated_option(function))
+
+    return decorate
+
+
+def limit_options(function: F) -> F:
+    """Add ``--limit`` and ``--stratified``."""
+    limit = click.option(
+        "--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N images of each data set."
+    )
+    stratified = click.option(
+        "--stratified", is_flag=True, help="With --limit: sample the N images at random; each class keeps its share."
+    )
+    return limit(stratified(function))
+
+
+def seeds_option(function: F) -> F:
+    """Add ``--seeds``."""
+    return click.option(
+        "--seeds",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Repeat everything that is random with N seeds, the first of which is --seed.",
+    )(function)
+
+
+def dataset_option(**settings: Any) -> Callable[[F], F]:
+    """``--dataset`` of a command that looks at one data set."""
+    return click.option(
+        "--dataset",
+        metavar="SPEC",
+        help="Labelled images: demo, imagefolder:DIR, csv:FILE, dtd:DIR, ...; see `abs datasets ls`.",
+        shell_complete=complete_dataset,
+        **settings,
+    )
 
 
 class _ViewNumber(click.ParamType[Any]):

@@ -7,9 +7,18 @@ from typing import Any
 
 import click
 
-from abs_cli.completion_values import complete_bundle, complete_dataset, complete_method, complete_templates
+from abs_cli.completion_values import complete_bundle, complete_method, complete_templates
 from abs_cli.console import note_work, progress
-from abs_cli.options import choose_label_space, fixed_views_option, model_options, open_feature_store, truncated_option
+from abs_cli.options import (
+    choose_label_space,
+    dataset_option,
+    fixed_views_option,
+    limit_options,
+    model_options,
+    open_feature_store,
+    seeds_option,
+    unreadable_options,
+)
 from abs_core.home import Home
 from abs_core.text import json_text
 
@@ -17,13 +26,7 @@ __all__ = ["command"]
 
 
 @click.command("attribute")
-@click.option(
-    "--dataset",
-    required=True,
-    metavar="SPEC",
-    help="Labelled images: demo, imagefolder:DIR, csv:FILE, dtd:DIR, ...; see `abs datasets ls`.",
-    shell_complete=complete_dataset,
-)
+@dataset_option(required=True)
 @click.option(
     "--bundle",
     required=True,
@@ -47,26 +50,9 @@ __all__ = ["command"]
     '[default: "a photo of a {class}." alone]',
     shell_complete=complete_templates,
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N images.")
-@click.option(
-    "--stratified", is_flag=True, help="With --limit: sample the N images at random; each class keeps its share."
-)
-@click.option(
-    "--seeds",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Repeat everything that is random with N seeds, the first of which is --seed.",
-)
-@click.option(
-    "--on-error",
-    type=click.Choice(["stop", "skip"]),
-    default="stop",
-    show_default=True,
-    help="Stop at an image that cannot be read; or skip and name it.",
-)
-@truncated_option
+@limit_options
+@seeds_option
+@unreadable_options()
 @click.option(
     "--format",
     "form",

@@ -5,22 +5,23 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from abs_cli.completion_values import complete_bundle, complete_dataset, complete_method
+from abs_cli.completion_values import complete_bundle, complete_method
 from abs_cli.console import note, note_work, progress
 from abs_cli.exit_codes import ExitCode
 from abs_cli.language_model import LanguageModelOptions, cost_text, estimate_text, language_model_options
 from abs_cli.options import (
     ModelOptions,
+    dataset_option,
     fixed_views_option,
+    limit_options,
     model_options,
     open_feature_store,
-    truncated_option,
+    unreadable_options,
     version_option,
 )
 from abs_core.errors import UsageError
@@ -45,12 +46,7 @@ _IMAGES = ("dataset", "images", "method", "views", "limit", "stratified", "on_er
 
 @click.command("rewrite")
 @click.argument("reference", metavar="BUNDLE", shell_complete=complete_bundle)
-@click.option(
-    "--dataset",
-    metavar="SPEC",
-    help="Labelled images: demo, imagefolder:DIR, csv:FILE, dtd:DIR, ...; see `abs datasets ls`.",
-    shell_complete=complete_dataset,
-)
+@dataset_option()
 @click.option(
     "--images",
     metavar="DIR|SPEC",
@@ -111,18 +107,8 @@ _IMAGES = ("dataset", "images", "method", "views", "limit", "stratified", "on_er
     shell_complete=complete_method,
 )
 @fixed_views_option
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N images.")
-@click.option(
-    "--stratified", is_flag=True, help="With --limit: sample the N images at random; each class keeps its share."
-)
-@click.option(
-    "--on-error",
-    type=click.Choice(["stop", "skip"]),
-    default="stop",
-    show_default=True,
-    help="Stop at an image that cannot be read, or skip it.",
-)
-@truncated_option
+@limit_options
+@unreadable_options()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @model_options
 @click.pass_obj
@@ -153,7 +139,7 @@ def rewrite_command(home: Home, /, reference: str, dry_run: bool, as_json: bool,
     repository = Repository.local(home.bundles)
     bundle = find_bundle(repository, reference)
     language: LanguageModelOptions = options["language_model"]
-    image_model = ModelOptions(**{field.name: options[field.name] for field in fields(ModelOptions)})
+    image_model = ModelOptions.taken_from(dict(options))
     judge = _judge(home, bundle, image_model, options)
     provider = language.provider(home, threads=image_model.threads if language.backend == "local" else None)
     inputs: dict[str, Any] = {

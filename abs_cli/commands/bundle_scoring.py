@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import time
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
 
-from abs_cli.completion_values import complete_bundle, complete_dataset, complete_method
+from abs_cli.completion_values import complete_bundle, complete_method
 from abs_cli.console import note, note_work, progress
 from abs_cli.options import (
     ModelOptions,
     choose_label_space,
+    dataset_option,
     fixed_views_option,
+    limit_options,
     model_options,
     open_feature_store,
-    truncated_option,
+    unreadable_options,
 )
 from abs_core.home import Home
 from abs_core.text import json_text
@@ -27,12 +28,7 @@ __all__ = ["score_command"]
 
 @click.command("score")
 @click.argument("reference", metavar="BUNDLE", shell_complete=complete_bundle)
-@click.option(
-    "--dataset",
-    metavar="SPEC",
-    help="Labelled images: demo, imagefolder:DIR, csv:FILE, dtd:DIR, ...; see `abs datasets ls`.",
-    shell_complete=complete_dataset,
-)
+@dataset_option()
 @click.option(
     "--images",
     metavar="DIR|SPEC",
@@ -47,18 +43,8 @@ __all__ = ["score_command"]
     shell_complete=complete_method,
 )
 @fixed_views_option
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N images.")
-@click.option(
-    "--stratified", is_flag=True, help="With --limit: sample the N images at random; each class keeps its share."
-)
-@click.option(
-    "--on-error",
-    type=click.Choice(["stop", "skip"]),
-    default="stop",
-    show_default=True,
-    help="Stop at an image that cannot be read, or skip it.",
-)
-@truncated_option
+@limit_options
+@unreadable_options("Stop at an image that cannot be read, or skip it.")
 @click.option(
     "--examples",
     type=click.IntRange(min=0),
@@ -104,7 +90,7 @@ def score_command(
 
     start = time.monotonic()
     work = WorkCounts()
-    model = ModelOptions(**{field.name: settings.pop(field.name) for field in fields(ModelOptions)})
+    model = ModelOptions.taken_from(settings)
     space = choose_label_space(home, reference, None)
     kept = BundleScores.path_in(home.scores, space.source)
     for folder in (kept.parent, *([] if out is None else [out]), *([] if csv_file is None else [csv_file.parent])):

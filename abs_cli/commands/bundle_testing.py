@@ -8,10 +8,18 @@ from typing import Any
 
 import click
 
-from abs_cli.completion_values import complete_bundle, complete_dataset, complete_method
+from abs_cli.completion_values import complete_bundle, complete_method
 from abs_cli.console import note, note_work, progress
 from abs_cli.exit_codes import ExitCode
-from abs_cli.options import choose_label_space, fixed_views_option, model_options, open_feature_store, truncated_option
+from abs_cli.options import (
+    choose_label_space,
+    dataset_option,
+    fixed_views_option,
+    limit_options,
+    model_options,
+    open_feature_store,
+    unreadable_options,
+)
 from abs_core.errors import UsageError
 from abs_core.files import atomic_write
 from abs_core.home import Home
@@ -23,13 +31,7 @@ __all__ = ["command"]
 @click.command("test")
 @click.argument("old", metavar="OLD", shell_complete=complete_bundle)
 @click.argument("new", metavar="NEW", shell_complete=complete_bundle)
-@click.option(
-    "--dataset",
-    required=True,
-    metavar="SPEC",
-    help="Labelled images: imagefolder:DIR, csv:FILE, dtd:DIR, ...; see `abs datasets ls`.",
-    shell_complete=complete_dataset,
-)
+@dataset_option(required=True)
 @click.option(
     "--min-gain",
     type=float,
@@ -59,18 +61,8 @@ __all__ = ["command"]
     metavar="N",
     help="Undo up to N changes alone to see what each is worth: first all of a class, then single sentences.",
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N images.")
-@click.option(
-    "--stratified", is_flag=True, help="With --limit: sample the N images at random; each class keeps its share."
-)
-@click.option(
-    "--on-error",
-    type=click.Choice(["stop", "skip"]),
-    default="stop",
-    show_default=True,
-    help="Stop at an image that cannot be read; or skip and name it.",
-)
-@truncated_option
+@limit_options
+@unreadable_options()
 @click.option(
     "--markdown",
     type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),

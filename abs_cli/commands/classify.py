@@ -20,7 +20,7 @@ from abs_cli.options import (
     class_options,
     model_options,
     report_images_option,
-    truncated_option,
+    unreadable_options,
     views_options,
 )
 from abs_core.errors import ImageError
@@ -68,14 +68,7 @@ _EXPLAINED = 5
 @click.option(
     "--top", type=click.IntRange(1, 5), default=3, show_default=True, help="Number of classes to show for each image."
 )
-@click.option(
-    "--on-error",
-    type=click.Choice(["stop", "skip"]),
-    default="stop",
-    show_default=True,
-    help="Stop at an image that cannot be read, or skip it.",
-)
-@truncated_option
+@unreadable_options()
 @click.option(
     "--report", type=click.Path(path_type=Path), help="Write an HTML page: a file, or a folder for index.html."
 )

@@ -25,10 +25,12 @@ from abs_cli.options import (
     budget_options,
     choose_label_space,
     compute_options,
+    limit_options,
     open_feature_store,
     report_images_option,
+    seeds_option,
     shard_option,
-    truncated_option,
+    unreadable_options,
     views_options,
 )
 from abs_core.home import Home
@@ -113,26 +115,11 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
     help="Change the descriptions: shuffle, swap, waffle or classname-only.",
     shell_complete=complete_control,
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N images of each data set.")
-@click.option(
-    "--stratified", is_flag=True, help="With --limit: sample the N images at random; each class keeps its share."
+@limit_options
+@seeds_option
+@unreadable_options(
+    "Stop at an image that cannot be read, and at a bundle that does not fit a data set; or skip and name it."
 )
-@click.option(
-    "--seeds",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Repeat everything that is random with N seeds, the first of which is --seed.",
-)
-@click.option(
-    "--on-error",
-    type=click.Choice(["stop", "skip"]),
-    default="stop",
-    show_default=True,
-    help="Stop at an image that cannot be read, and at a bundle that does not fit a data set; or skip and name it.",
-)
-@truncated_option
 @shard_option
 @click.option(
     "--stream-order",

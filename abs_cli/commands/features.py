@@ -19,7 +19,7 @@ from abs_cli.options import (
     model_options,
     open_feature_store,
     shard_option,
-    truncated_option,
+    unreadable_options,
 )
 from abs_core.home import Home
 from abs_core.text import counted, json_text, printable, valid_unicode
@@ -75,14 +75,7 @@ __all__ = ["command"]
     help="Template set of clip-e: the id of a shipped set, or a YAML file.",
     shell_complete=complete_templates,
 )
-@click.option(
-    "--on-error",
-    type=click.Choice(["stop", "skip"]),
-    default="stop",
-    show_default=True,
-    help="Stop at an image that cannot be read, or skip and name it.",
-)
-@truncated_option
+@unreadable_options()
 @shard_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 @model_options

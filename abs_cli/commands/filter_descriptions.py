@@ -13,7 +13,13 @@ from click.core import ParameterSource
 
 from abs_cli.completion_values import complete_bundle, complete_method
 from abs_cli.console import note, note_work, progress, warn
-from abs_cli.options import ModelOptions, model_options, open_feature_store, truncated_option, version_option
+from abs_cli.options import (
+    ModelOptions,
+    model_options,
+    open_feature_store,
+    unreadable_options,
+    version_option,
+)
 from abs_core.errors import MissingExtraError, UsageError
 from abs_core.extras import require_installed
 from abs_core.home import Home
@@ -142,14 +148,7 @@ class NumberOrOff(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     metavar="N",
     help="With --images: number of views of each kind.  [default: the method's own]",
 )
-@click.option(
-    "--on-error",
-    type=click.Choice(["stop", "skip"]),
-    default="stop",
-    show_default=True,
-    help="With --images: stop at an image that cannot be read, or skip it.",
-)
-@truncated_option
+@unreadable_options("With --images: stop at an image that cannot be read, or skip and name it.")
 @click.option("--name", metavar="NAME", help="Name of the child.  [default: a new version of BUNDLE]")
 @version_option
 @click.option(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,7 +177,7 @@ def command(
     from abs_core.labels import read_labels
 
     start = time.monotonic()
-    model = ModelOptions(**{field.name: settings.pop(field.name) for field in fields(ModelOptions)})
+    model = ModelOptions.taken_from(settings)
     run = label(
         sources,
         choose_label_space(home, bundle, labels),

@@ -8,9 +8,17 @@ from typing import Any
 
 import click
 
-from abs_cli.completion_values import complete_dataset, complete_model
+from abs_cli.completion_values import complete_model
 from abs_cli.console import note, progress
-from abs_cli.options import choose_label_space, class_options, compute_options, open_feature_store
+from abs_cli.options import (
+    choose_label_space,
+    class_options,
+    compute_options,
+    dataset_option,
+    limit_options,
+    open_feature_store,
+    seeds_option,
+)
 from abs_core.extras import require_installed
 from abs_core.home import Home
 from abs_core.text import format_duration, json_text
@@ -38,13 +46,7 @@ class _Numbers(click.ParamType[tuple[int | float, ...]]):
 
 
 @click.command("pareto")
-@click.option(
-    "--dataset",
-    required=True,
-    metavar="SPEC",
-    help="Data set: demo, imagefolder:DIR, csv:FILE, dtd:DIR, ...; see `abs datasets ls`.",
-    shell_complete=complete_dataset,
-)
+@dataset_option(required=True)
 @click.option(
     "--model",
     default="embedded",
@@ -85,11 +87,8 @@ class _Numbers(click.ParamType[tuple[int | float, ...]]):
     metavar="N",
     help="Number of images on which the time is measured, without the cache.",
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Use only the first N images.")
-@click.option(
-    "--stratified", is_flag=True, help="With --limit: sample the N images at random; each class keeps its share."
-)
-@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="Number of seeds.")
+@limit_options
+@seeds_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, not a table.")
 @compute_options
 @click.pass_obj
