@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
@@ -21,6 +21,7 @@ from abs_cli.completion_values import (
     complete_labels,
     complete_model,
 )
+from abs_cli.plugin_options import plugin_option
 from abs_core.errors import ResultError, UsageError
 from abs_core.home import Home
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from abs_classify.labelling.label_folder import LabelFolder
     from abs_classify.methods.table import ViewNumber
     from abs_classify.models.deferred import DeferredModel
-    from abs_classify.plugins import EntryKind
     from abs_core.descriptions import LabelSpace
 
 __all__ = [
@@ -50,9 +50,6 @@ __all__ = [
     "model_of_folder",
     "model_options",
     "open_feature_store",
-    "plugin_mark",
-    "plugin_option",
-    "plugin_value",
     "report_images_option",
     "seeds_option",
     "shard_option",
@@ -457,43 +454,6 @@ def _chosen_views(views: Any, given: Mapping[str, Any]) -> Any:
         chosen["calibration"] = read_calibration(chosen["calibration"])
         chosen.setdefault("stopping", "calibrated")
     return AdaptiveViews(**chosen)
-
-
-def _load_plugins(context: click.Context, _parameter: click.Parameter, files: tuple[Path, ...]) -> None:
-    if context.resilient_parsing:
-        return  # shell completion runs nobody's code
-    from abs_classify.plugins import load_plugins
-
-    load_plugins(files)
-
-
-#: Installed plugins and those of ``--plugin`` are loaded before the other options are read, which may name their parts.
-plugin_option = click.option(
-    "--plugin",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_load_plugins,
-    metavar="FILE.py",
-    help="Python file that registers methods, models or data sets; it is run. May be repeated.",
-)
-
-
-def plugin_mark(kind: EntryKind, name: str) -> str:
-    """What a list shows behind what a plugin registered; nothing of all else."""
-    from abs_classify.plugins import plugin_of
-
-    plugin = plugin_of(kind, name)
-    return "" if plugin is None else f"  [plugin {plugin.name}]"
-
-
-def plugin_value(kind: EntryKind, name: str) -> dict[str, str] | None:
-    """The same as JSON: name and version of the plugin."""
-    from abs_classify.plugins import plugin_of
-
-    plugin = plugin_of(kind, name)
-    return None if plugin is None else asdict(plugin)
 
 
 def model_options(function: F) -> F:

@@ -11,7 +11,7 @@ import click
 from abs_cli.completion_values import complete_dataset
 from abs_cli.console import PlainGroup
 from abs_cli.exit_codes import ExitCode
-from abs_cli.options import plugin_mark, plugin_option, plugin_value
+from abs_cli.plugin_options import plugin_mark, plugin_option, plugin_value
 from abs_core.text import counted, json_text, printable
 
 if TYPE_CHECKING:

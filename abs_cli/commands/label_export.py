@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abs_cli.console import note, progress
-from abs_cli.options import model_of_folder, open_feature_store, plugin_option
+from abs_cli.options import model_of_folder, open_feature_store
+from abs_cli.plugin_options import plugin_option
 from abs_core.home import Home
 from abs_core.text import counted, json_text, printable
 

@@ -13,7 +13,7 @@ import click
 
 from abs_cli.console import note
 from abs_cli.identity import login_name
-from abs_cli.options import plugin_option
+from abs_cli.plugin_options import plugin_option
 from abs_core.text import counted, printable
 
 __all__ = ["command"]

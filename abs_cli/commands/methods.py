@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abs_cli.completion_values import complete_method
-from abs_cli.options import plugin_mark, plugin_option, plugin_value
+from abs_cli.plugin_options import plugin_mark, plugin_option, plugin_value
 from abs_core.text import printable
 
 if TYPE_CHECKING:

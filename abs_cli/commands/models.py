@@ -14,7 +14,7 @@ import click
 from abs_cli.completion_values import complete_model
 from abs_cli.console import PlainGroup, note, progress
 from abs_cli.exit_codes import ExitCode
-from abs_cli.options import plugin_mark, plugin_option, plugin_value
+from abs_cli.plugin_options import plugin_mark, plugin_option, plugin_value
 from abs_core.extras import require
 from abs_core.home import Home
 from abs_core.text import format_bytes, printable
