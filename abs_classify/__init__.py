@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from abs_classify.evaluation.figures import write_figures
     from abs_classify.evaluation.paper_table import ResultTable, result_table
     from abs_classify.evaluation.result_merging import merge_results
+    from abs_classify.evaluation.robustness_run import RobustnessResults, RobustnessSettings, measure_robustness
     from abs_classify.evaluation.sweep import EvaluationObserver, evaluate
     from abs_classify.explanation import Explanation, RankedClass
     from abs_classify.features import EncodedBatches, EncodedSet, encode, encode_batches
@@ -58,6 +59,8 @@ __all__ = [
     "Predictions",
     "RankedClass",
     "ResultTable",
+    "RobustnessResults",
+    "RobustnessSettings",
     "TokenGrid",
     "WrappedModel",
     "attribute_gain",
@@ -73,6 +76,7 @@ __all__ = [
     "label",
     "load_model",
     "load_plugins",
+    "measure_robustness",
     "measure_usage",
     "merge_labels",
     "merge_results",
@@ -106,6 +110,8 @@ _MODULES = {
     "Predictions": "abs_classify.classifier",
     "RankedClass": "abs_classify.explanation",
     "ResultTable": "abs_classify.evaluation.paper_table",
+    "RobustnessResults": "abs_classify.evaluation.robustness_run",
+    "RobustnessSettings": "abs_classify.evaluation.robustness_run",
     "TokenGrid": "abs_classify.models.wrapped",
     "WrappedModel": "abs_classify.models.wrapped",
     "attribute_gain": "abs_classify.evaluation.attribution_run",
@@ -121,6 +127,7 @@ _MODULES = {
     "label": "abs_classify.labelling.run",
     "load_model": "abs_classify.models.registry",
     "load_plugins": "abs_classify.plugins",
+    "measure_robustness": "abs_classify.evaluation.robustness_run",
     "measure_usage": "abs_classify.usage",
     "merge_labels": "abs_classify.labelling.share_merging",
     "merge_results": "abs_classify.evaluation.result_merging",

@@ -50,6 +50,10 @@ COMMANDS = {
     "lint": ("lint", "Find problems of a bundle, or of a label set before descriptions are generated."),
     "eval": ("eval", "Classify labelled data sets with several methods, models and bundles, and print tables."),
     "attribute": ("attribution", "Say which share of a gain comes from views, descriptions and matching."),
+    "robustness": (
+        "robustness",
+        "Measure calibration, unknown classes, and the effect of other classes, orders and images.",
+    ),
     "pareto": ("pareto", "Draw what views buy: accuracy and agreement against the time an image takes."),
     "results": ("results", "List, show and compare the result files that `abs eval` writes."),
     "classify": ("classify", "Classify images, and say why."),

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from abs_classify import Classifier, load_model
 from abs_classify.datasets import Dataset, open_dataset
+from abs_classify.evaluation.reliability import calibration_error
 from abs_classify.labelling.confidence import ConfidenceModel, doubtful_threshold, label_confidences
-from abs_classify.labelling.fitting import calibration_error, choose_conformal_sets, fit_temperature
+from abs_classify.labelling.fitting import choose_conformal_sets, fit_temperature
 from abs_classify.labelling.labeller import Evidence, Labeller
 from abs_classify.methods.adaptive import AdaptiveViews
 from abs_classify.methods.scoring import PerViewScorer

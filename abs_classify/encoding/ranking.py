@@ -46,6 +46,7 @@ __all__ = [
     "rank_classes",
     "rank_images",
     "rank_of_truth",
+    "select_classes",
 ]
 
 #: classes of a ranking that are kept; the rest of the scores are forgotten
@@ -155,7 +156,7 @@ class ShardScorer:
         partial_shards: whether, of the shard with an image that stops the run, the images before it are scored.
         adaptive: how adaptive methods look at views; None has all methods look at all of theirs.
         keep_views: whether results have the features of the views that methods looked at.
-        shuffle_streams: whether ``stream_scores`` has methods see images in the order that the seed draws.
+        stream_seed: of the order in which stream methods see the images; None for the order given.
     """
 
     stages: Stages
@@ -166,13 +167,13 @@ class ShardScorer:
     partial_shards: bool = False
     adaptive: RuleSource | None = None
     keep_views: bool = False
-    shuffle_streams: bool = False
+    stream_seed: int | None = None
 
     def stream_scores(self, method: Method, images: Sequence[IdentifiedSample]) -> np.ndarray:
         """Scores [n, C] of a stream method, in the order of the images whatever the order in which it sees them."""
         order = np.arange(len(images))
-        if self.shuffle_streams:
-            order = shuffled_order(self.stages.seed, [image.id for image in images])
+        if self.stream_seed is not None:
+            order = shuffled_order(self.stream_seed, [image.id for image in images])
         shards = list(batched([images[position] for position in order.tolist()], SHARD))
         rows = self.stages.stream_scores(shards, method, self.methods[method])
         scores = np.empty_like(rows)
@@ -302,7 +303,7 @@ def rank_images(
         if scored.images:
             true = [truth[image] for image in scored.images] if truth else None
             for name, rows in scored.scores.items():
-                ranking = rank_classes(_select(rows, selected), true, name)
+                ranking = rank_classes(select_classes(rows, selected), true, name)
                 parts.setdefault(name, []).append(replace(ranking, looked=scored.looked.get(name, ranking.looked)))
             shards.append(list(scored.images))
             facts += scored.facts
@@ -312,7 +313,8 @@ def rank_images(
     true = [truth[image] for shard in shards for image in shard] if truth else None
     for method in scorer.methods:
         if method.stream and shards:
-            rows = _select(scorer.stream_scores(method, [image for shard in shards for image in shard]), selected)
+            scores = scorer.stream_scores(method, [image for shard in shards for image in shard])
+            rows = select_classes(scores, selected)
             rankings[method.name] = rank_classes(rows, true, method.name)
     ordered = {method.name: rankings[method.name] for method in scorer.methods if method.name in rankings}
     return ScoredImages(shards, true or [], ordered, skipped, selected, facts)
@@ -336,8 +338,8 @@ def image_remarks(images: Sequence[IdentifiedSample], facts: Sequence[ImageFacts
     return counter.remarks
 
 
-def _select(scores: np.ndarray, selected: Sequence[int]) -> np.ndarray:
-    """Put all but the selected classes below everything else."""
+def select_classes(scores: np.ndarray, selected: Sequence[int]) -> np.ndarray:
+    """Scores [n, C] with all but the classes at the selected positions below everything else; as given if none are."""
     if not selected:
         return scores
     chosen = scores[:, list(selected)]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from abs_classify.evaluation.attribution import FACTORS
-from abs_classify.evaluation.markup import markdown_cell, markdown_table
-from abs_classify.evaluation.tables import NO_DIFFERENCE, aligned, p_value_text
+from abs_classify.evaluation.markup import markdown_cell
+from abs_classify.evaluation.sections import MARK, TableSection
+from abs_classify.evaluation.tables import p_value_text
 from abs_core.result_tables import html_table
 from abs_core.text import counted, printable
 
@@ -26,8 +26,6 @@ __all__ = [
     "attribution_verdict",
 ]
 
-_MARK = "~"
-
 # characters of a text in Markdown
 _TEXT = 300
 
@@ -38,23 +36,12 @@ _NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class _Section:
-    """A table with a title and what must be read below it; the first ``names`` columns are no numbers."""
-
-    title: str
-    header: Sequence[str]
-    body: Sequence[Sequence[str]]
-    names: int
-    notes: Sequence[str]
-
-
 def attribution_text(results: AttributionResults) -> str:
     """Tables and lines for a terminal."""
     lines = [printable(f"{name} {value}") for name, value in _facts(results)]
     lines += ["", attribution_verdict(results.attribution)]
     for section in _sections(results.attribution):
-        lines += ["", f"{section.title}:", *aligned(section.header, section.body, section.names), *section.notes]
+        lines += ["", *section.text()]
     remarks = [text if text.startswith("warning: ") else f"note: {text}" for text in _remarks(results)]
     return "\n".join([*lines, "", *map(printable, remarks)])
 
@@ -64,10 +51,7 @@ def attribution_markdown(results: AttributionResults) -> str:
     lines = ["## Where the gain comes from", "", f"**{attribution_verdict(results.attribution)}**", ""]
     lines += [f"- {name}: {markdown_cell(value, _TEXT)}" for name, value in _facts(results)]
     for section in _sections(results.attribution):
-        body = [[cell.replace(f" {_MARK}", " (n.s.)").strip() for cell in row] for row in section.body]
-        notes = [note.replace(f"{_MARK} ", "n.s.: ") for note in section.notes]
-        lines += ["", f"### {section.title[:1].upper()}{section.title[1:]}", ""]
-        lines += [*markdown_table(section.header, body, section.names), "", *(f"- {note}" for note in notes)]
+        lines += ["", *section.markdown()]
     lines += ["", *(f"- {markdown_cell(text, _TEXT)}" for text in _remarks(results))]
     return "\n".join([*lines, ""])
 
@@ -156,8 +140,8 @@ def attribution_verdict(attribution: GainAttribution) -> str:
     return f"{gain}, of which {parts[0]}, {parts[1]} and {parts[2]}"
 
 
-def _sections(attribution: GainAttribution) -> Iterator[_Section]:
-    yield _Section(
+def _sections(attribution: GainAttribution) -> Iterator[TableSection]:
+    yield TableSection(
         "all combinations, on the same images",
         [*FACTORS, "top-1 % [95 %]"],
         [[cell.views, cell.texts, cell.matching, _top1(cell)] for cell in attribution.cells],
@@ -165,8 +149,7 @@ def _sections(attribution: GainAttribution) -> Iterator[_Section]:
         [],
     )
     yield _contributions(attribution)
-    effects = [entry.estimate for entry in attribution.effects]
-    yield _Section(
+    yield TableSection(
         "main effects and interactions",
         ["effect", "points [95 %]", "p"],
         [
@@ -175,7 +158,6 @@ def _sections(attribution: GainAttribution) -> Iterator[_Section]:
         ],
         1,
         [
-            *_marks(effects),
             "a main effect is the mean gain over the combinations of the other two; an interaction is half of what one "
             "factor changes in the gain of another",
         ],
@@ -183,7 +165,7 @@ def _sections(attribution: GainAttribution) -> Iterator[_Section]:
     yield _controls(attribution)
 
 
-def _contributions(attribution: GainAttribution) -> _Section:
+def _contributions(attribution: GainAttribution) -> TableSection:
     is_clear = attribution.total.is_clear
     shares = ["share"] if is_clear else []
     body = [
@@ -198,20 +180,19 @@ def _contributions(attribution: GainAttribution) -> _Section:
     ]
     total = attribution.total
     body.append(["total", _marked(total), p_value_text(total.p_value), "", *(["100 %"] if is_clear else [])])
-    return _Section(
+    return TableSection(
         "where the total gain comes from",
         ["factor", "points [95 %]", "p", "by order", *shares],
         body,
         1,
         [
-            *_marks([entry.estimate for entry in attribution.contributions] + [total]),
             "the points of a factor are its Shapley value: its gain when it is switched on, averaged over the 6 orders "
             "of switching on all three; they add up to the total. By order: the least and the largest of these gains",
         ],
     )
 
 
-def _controls(attribution: GainAttribution) -> _Section:
+def _controls(attribution: GainAttribution) -> TableSection:
     gain = attribution.descriptions
     names = attribution.cells[5]
     full = attribution.cells[7]
@@ -233,15 +214,13 @@ def _controls(attribution: GainAttribution) -> _Section:
         ]
         for entry in attribution.controls
     ]
-    estimates = [gain, *(estimate for entry in attribution.controls for estimate in (entry.remaining, entry.meaning))]
     unclear = [] if gain.is_clear else ["the gain of the descriptions is not clear, so nothing is said of its shares"]
-    return _Section(
+    return TableSection(
         "other texts in place of the descriptions, with guided views and soft matching",
         ["texts", "top-1 % [95 %]", "over class names", "p", *shares, "descriptions over it", "p"],
         body,
         1,
         [
-            *_marks(estimates),
             *unclear,
             "shuffle and swap keep the sentences and change whose they are; waffle keeps their number only. What they "
             "win over class names does not come from what the descriptions say of a class",
@@ -260,10 +239,6 @@ def _remarks(results: AttributionResults) -> list[str]:
     return [f"{intervals}; each for itself. p: corrected by Holm within each table but for totals", *results.remarks]
 
 
-def _marks(estimates: Sequence[ContrastEstimate]) -> list[str]:
-    return [] if all(estimate.is_clear for estimate in estimates) else [f"{_MARK} {NO_DIFFERENCE}"]
-
-
 def _top1(cell: AttributionCell) -> str:
     return f"{100 * cell.top1:.1f} [{100 * cell.low:.1f}, {100 * cell.high:.1f}]"
 
@@ -273,7 +248,7 @@ def _difference(estimate: ContrastEstimate) -> str:
 
 
 def _marked(estimate: ContrastEstimate) -> str:
-    return _difference(estimate) + ("  " if estimate.is_clear else f" {_MARK}")
+    return _difference(estimate) + ("  " if estimate.is_clear else f" {MARK}")
 
 
 def _points(share: float) -> str:

@@ -1,4 +1,4 @@
-"""Figures of results for a paper, as PNG and PDF: accuracies with intervals, accuracy against cost, gains by class."""
+"""Figures for a paper, as PNG and PDF: accuracy with intervals and against cost, gains by class, reliability."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
-__all__ = ["draw_accuracy", "draw_cost", "draw_gains", "write_figures"]
+    from abs_classify.evaluation.robustness import ConfidenceQuality
+
+__all__ = ["draw_accuracy", "draw_cost", "draw_gains", "draw_reliability", "write_figures", "write_reliability"]
 
 _COLOUR, _GAIN, _LOSS = "#0072B2", "#0072B2", "#D55E00"
 _NAME, _GAINS = 40, 40
@@ -119,6 +121,53 @@ def draw_gains(gains: Sequence[ClassGain], title: str) -> Figure:
     axes.set_xlabel("gain, points of top-1, with 95 % interval, not corrected (images of the class)")
     cut = f"; {len(shown)} of {len(gains)} classes" if len(shown) < len(gains) else ""
     _title(axes, title + cut)
+    return figure
+
+
+def write_reliability(confidences: Sequence[ConfidenceQuality], folder: Path) -> list[Path]:
+    """Write ``reliability`` as ``.png`` and ``.pdf``; files of these names are replaced.
+
+    Args:
+        confidences: of ``RobustnessResults``, at least one.
+        folder: is made if need be.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        StorageError: the folder cannot be written.
+    """
+    return _write(draw_reliability(confidences), folder, "reliability")
+
+
+def draw_reliability(confidences: Sequence[ConfidenceQuality]) -> Figure:
+    """Accuracy with its 95 % interval against confidence, and how many images have it: a panel for each method."""
+    columns = min(3, len(confidences))
+    rows = -(-len(confidences) // columns)
+    figures = require("matplotlib.figure", extra="plots", purpose="to draw figures")
+    figure: Figure = figures.Figure(figsize=(0.6 + 3.2 * columns, 0.6 + 3.2 * rows), dpi=150, layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
+    for quality, axes in zip(confidences, panels, strict=False):
+        images = sum(entry.images for entry in quality.bins)
+        places = [entry.confidence for entry in quality.bins]
+        axes.bar(places, [entry.images / images for entry in quality.bins], width=0.03, color="0.85")
+        axes.plot([0, 1], [0, 1], color="0.5", linewidth=0.8, linestyle="--")
+        spans = [
+            [max(0.0, entry.accuracy - entry.low) for entry in quality.bins],
+            [max(0.0, entry.high - entry.accuracy) for entry in quality.bins],
+        ]
+        accuracies = [entry.accuracy for entry in quality.bins]
+        axes.errorbar(places, accuracies, yerr=spans, fmt="o-", color=_COLOUR, capsize=2, markersize=3, linewidth=0.8)
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        error = quality.equal_width
+        axes.set_title(
+            f"{printable(quality.method, _NAME)}\nECE {100 * error.error.value:.1f} %, by chance "
+            f"{100 * error.perfect:.1f} %",
+            fontsize=9,
+            parse_math=False,
+        )
+    for axes in panels:
+        axes.set_visible(False)
+    figure.supxlabel("confidence", fontsize=9)
+    figure.supylabel("accuracy with 95 % interval; grey: share of the images", fontsize=9)
     return figure
 
 

@@ -510,7 +510,7 @@ def _begin_pass(
         on_error,
         skipped=job.split.bad,
         adaptive=plan.adaptive,
-        shuffle_streams=plan.stream_order == "shuffled",
+        stream_seed=plan.seed if plan.stream_order == "shuffled" else None,
     )
     return scorer, images, unreadable
 

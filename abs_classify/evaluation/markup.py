@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from abs_core.text import printable, visible_cell
 
-__all__ = ["csv_text", "latex_cell", "latex_preamble", "markdown_cell", "markdown_table"]
+__all__ = ["csv_text", "latex_cell", "latex_preamble", "latex_table", "markdown_cell", "markdown_table"]
 
 # characters of a cell of Markdown, where each may take six
 _CELL = 120
@@ -81,6 +81,46 @@ def latex_preamble(text: str) -> list[str]:
     if not _PDFLATEX.fullmatch(text):
         lines.append("% pdfLaTeX lacks characters of these names: use XeLaTeX or LuaLaTeX, with a font for them")
     return lines
+
+
+def latex_table(
+    header: Sequence[str],
+    body: Iterable[Sequence[str]],
+    names: int,
+    caption: Sequence[str],
+    label: str,
+    rules: Iterable[int] = (),
+) -> list[str]:
+    """Lines of a ``table`` with the rules of booktabs, escaped.
+
+    Args:
+        header, body, names: as in ``markdown_table``.
+        caption: what becomes its sentences.
+        label: of the table.
+        rules: numbers of rows that get a rule above.
+    """
+    lines = [" & ".join(map(latex_cell, line)).rstrip() + r" \\" for line in body]
+    for place in sorted(rules, reverse=True):
+        lines.insert(place, r"\midrule")
+    return [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{latex_cell('. '.join(map(_sentence, caption)))}.}}",
+        rf"\label{{{label}}}",
+        rf"\begin{{tabular}}{{{'l' * names}{'r' * (len(header) - names)}}}",
+        r"\toprule",
+        " & ".join(latex_cell(name.strip()) for name in header) + r" \\",
+        r"\midrule",
+        *lines,
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+
+
+def _sentence(note: str) -> str:
+    """With a capital, unless it begins with a symbol such as p."""
+    return note[:1].upper() + note[1:] if note[1:2].isalpha() else note
 
 
 def csv_text(header: Sequence[str], body: Iterable[Sequence[object]]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from abs_classify.evaluation.comparison import pair_results
-from abs_classify.evaluation.markup import csv_text, latex_cell, latex_preamble, markdown_cell, markdown_table
+from abs_classify.evaluation.markup import csv_text, latex_preamble, latex_table, markdown_cell, markdown_table
 from abs_classify.evaluation.paired_tests import MODELS, PairedTest, corrected_p_values, power_note
 from abs_classify.evaluation.records import ResultRecord
 from abs_classify.evaluation.results_folder import PredictionReader
@@ -162,28 +162,10 @@ class ResultTable:
     def latex(self) -> str:
         """A ``table`` of LaTeX with the rules of booktabs, ends with a line feed."""
         header, body = self._cells()
-        lines = [" & ".join(map(latex_cell, line)).rstrip() + r" \\" for line in body]
-        for place in range(len(self.rows) - 1, 0, -1):
-            if self.rows[place].record.details.data != self.rows[place - 1].record.details.data:
-                lines.insert(place, r"\midrule")
-        caption = ". ".join(_sentence(part) for part in (self.caption, *self.notes))
-        table = "\n".join(
-            [
-                r"\begin{table}",
-                r"\centering",
-                rf"\caption{{{latex_cell(caption)}.}}",
-                r"\label{tab:abs-results}",
-                rf"\begin{{tabular}}{{{'l' * self._names}{'r' * (len(header) - self._names)}}}",
-                r"\toprule",
-                " & ".join(latex_cell(name.strip()) for name in header) + r" \\",
-                r"\midrule",
-                *lines,
-                r"\bottomrule",
-                r"\end{tabular}",
-                r"\end{table}",
-                "",
-            ]
-        )
+        sets = [row.record.details.data for row in self.rows]
+        rules = [place for place in range(1, len(sets)) if sets[place] != sets[place - 1]]
+        caption = [self.caption, *self.notes]
+        table = "\n".join([*latex_table(header, body, self._names, caption, "tab:abs-results", rules), ""])
         return "\n".join([*latex_preamble(table), table])
 
     def csv(self) -> str:
@@ -320,11 +302,6 @@ def _crops(record: ResultRecord) -> float:
 def _seconds(record: ResultRecord) -> float | None:
     seconds = sum(record.details.run.stage_seconds.get(stage, 0.0) for stage in _STAGES)
     return seconds / record.details.data.images if seconds else None
-
-
-def _sentence(note: str) -> str:
-    """With a capital, unless it begins with a symbol such as p."""
-    return note[:1].upper() + note[1:] if note[1:2].isalpha() else note
 
 
 def _accuracy(row: ResultRow) -> str:

@@ -1,10 +1,10 @@
-"""What labelled images say of confidences: a temperature, sets with a coverage, a threshold, calibration errors.
+"""What labelled images say of confidences: a temperature, sets with a coverage, a threshold.
 
 Everything here holds for images of the same kind as the labelled ones only if these were drawn at random, not looked at
 because they seemed doubtful. Pure functions on arrays; imports no torch.
 
 Sources:
-    Guo et al. (2017), On calibration of modern neural networks, ICML: temperature scaling, the calibration error.
+    Guo et al. (2017), On calibration of modern neural networks, ICML: temperature scaling.
     Vovk, Gammerman and Shafer (2005), Algorithmic learning in a random world: split-conformal prediction.
     Sadinle, Lei and Wasserman (2019), J. Am. Stat. Assoc. 114, 223-234: least ambiguous sets (LAC).
     Romano, Sesia and Candes (2020), Classification with valid and adaptive coverage, NeurIPS: APS.
@@ -21,22 +21,19 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from abs_classify.evaluation.significance import binomial_tail, wilson
+from abs_classify.evaluation.reliability import check_right
+from abs_classify.evaluation.significance import binomial_tail
 from abs_classify.labelling.confidence import ConfidenceModel
 from abs_core.errors import UsageError
 
 __all__ = [
     "AccurateThreshold",
-    "CalibrationError",
-    "ConfidenceBin",
     "ConformalScore",
     "ConformalSets",
-    "calibration_error",
     "choose_conformal_sets",
     "choose_threshold",
     "fit_conformal_sets",
     "fit_temperature",
-    "reliability_table",
 ]
 
 FloatArray: TypeAlias = "NDArray[np.floating]"
@@ -212,7 +209,7 @@ def choose_threshold(
     Raises:
         UsageError: no image, shapes that do not fit, or numbers outside of these ranges.
     """
-    _check_right(confidences, right)
+    check_right(confidences, right)
     for name, value in (("accuracy", accuracy), ("error", error)):
         if not 0 < value < 1:
             raise UsageError(f"the {name} must be between 0 and 1, got {value}")
@@ -228,94 +225,6 @@ def choose_threshold(
     return chosen
 
 
-@dataclass(frozen=True)
-class ConfidenceBin:
-    """Images of about the same confidence.
-
-    Attributes:
-        images: how many.
-        confidence: their mean.
-        accuracy: the share of them whose label is right.
-        low, high: the 95 % Wilson interval of the accuracy.
-    """
-
-    images: int
-    confidence: float
-    accuracy: float
-    low: float
-    high: float
-
-
-def reliability_table(confidences: FloatArray, right: BoolArray, bins: int = 10) -> list[ConfidenceBin]:
-    """Confidence beside accuracy, in bins of equally many images, least confident first.
-
-    Images of equal confidence count with their mean, so their order decides nothing.
-
-    Args:
-        confidences: [n], of the labels.
-        right: [n], whether they are right.
-        bins: how many; as many as images where these are fewer.
-
-    Raises:
-        UsageError: no image, shapes that do not fit, or no bin.
-    """
-    _check_right(confidences, right)
-    if bins < 1:
-        raise UsageError(f"there must be a bin, got {bins}", remedy="Use 10")
-    order = np.argsort(confidences, kind="stable")
-    ranked, hits = confidences[order].astype(np.float64), _mean_of_equals(confidences[order], right[order])
-    table = []
-    for part in np.array_split(np.arange(len(ranked)), min(bins, len(ranked))):
-        low, high = wilson(round(float(hits[part].sum())), len(part))
-        table.append(ConfidenceBin(len(part), float(ranked[part].mean()), float(hits[part].mean()), low, high))
-    return table
-
-
-@dataclass(frozen=True)
-class CalibrationError:
-    """How far confidence is from accuracy, and how far perfect calibration would seem to be at this size.
-
-    Attributes:
-        value: the expected calibration error: the mean over bins of |confidence - accuracy|.
-        perfect: what it is on average where every confidence is the probability of being right.
-        most: the 95 % quantile of that; a larger value is miscalibration.
-    """
-
-    value: float
-    perfect: float
-    most: float
-
-
-def calibration_error(
-    confidences: FloatArray, right: BoolArray, bins: int = 10, *, repeats: int = 200, seed: int = 0
-) -> CalibrationError:
-    """The expected calibration error with equal-count bins, beside that of simulated perfect calibration.
-
-    Few images make the error of any confidence larger than 0, so the number alone says little: the same confidences
-    with labels that are right by chance as often as they say are its yardstick.
-
-    Args and errors: as in ``reliability_table``; ``repeats`` simulations, drawn with ``seed``.
-    """
-    value = _binned_error(confidences, right, bins)
-    rng = np.random.default_rng(seed)
-    draws = rng.random((repeats, len(confidences))) < confidences
-    simulated = [_binned_error(confidences, draw, bins) for draw in draws]
-    return CalibrationError(value, float(np.mean(simulated)), float(np.quantile(simulated, 0.95)))
-
-
-def _binned_error(confidences: FloatArray, right: BoolArray, bins: int) -> float:
-    table = reliability_table(confidences, right, bins)
-    errors = [entry.images * abs(entry.confidence - entry.accuracy) for entry in table]
-    return sum(errors) / len(confidences)
-
-
-def _mean_of_equals(ranked: FloatArray, right: BoolArray) -> FloatArray:
-    """``right`` averaged over images of equal confidence."""
-    _, group, counts = np.unique(ranked, return_inverse=True, return_counts=True)
-    means: FloatArray = (np.bincount(group, weights=right) / counts)[group]
-    return means
-
-
 def _check_labels(values: FloatArray, labels: IntArray) -> None:
     if values.ndim != 2 or labels.shape != values.shape[:1] or not len(labels):
         raise UsageError(
@@ -324,12 +233,3 @@ def _check_labels(values: FloatArray, labels: IntArray) -> None:
         )
     if labels.min() < 0 or labels.max() >= values.shape[1]:
         raise UsageError(f"labels must be from 0 to {values.shape[1] - 1}, got {labels.min()} to {labels.max()}")
-
-
-def _check_right(confidences: FloatArray, right: BoolArray) -> None:
-    if confidences.ndim != 1 or right.shape != confidences.shape or not len(right):
-        raise UsageError(
-            f"confidences {list(confidences.shape)} and whether labels are right {list(right.shape)} do not fit, or "
-            "there is no image",
-            remedy="Give every image one confidence",
-        )

@@ -15,12 +15,10 @@ from abs_classify.labelling import fitting
 from abs_classify.labelling.confidence import ConfidenceModel
 from abs_classify.labelling.fitting import (
     ConformalScore,
-    calibration_error,
     choose_conformal_sets,
     choose_threshold,
     fit_conformal_sets,
     fit_temperature,
-    reliability_table,
 )
 from abs_core.errors import UsageError
 
@@ -161,37 +159,6 @@ def test_a_threshold_is_wrong_as_seldom_as_stated() -> None:
     assert passed / 400 <= 0.1
 
 
-def test_bins_have_equally_many_images_and_equal_confidences_their_mean() -> None:
-    confidences = np.array([0.9, 0.1, 0.5, 0.5, 0.5, 0.5])
-    right = np.array([True, False, True, False, False, True])
-    table = reliability_table(confidences, right, 3)
-    assert [entry.images for entry in table] == [2, 2, 2]
-    assert [entry.confidence for entry in table] == pytest.approx([0.3, 0.5, 0.7])
-    assert [entry.accuracy for entry in table] == pytest.approx([0.25, 0.5, 0.75])
-    assert all(entry.low <= entry.accuracy <= entry.high for entry in table)
-    for order in itertools.permutations(range(6), 6):
-        assert reliability_table(confidences[list(order)], right[list(order)], 3) == table
-    assert len(reliability_table(confidences, right, 10)) == 6
-
-
-def test_the_calibration_error_is_the_mean_difference_and_has_its_yardstick() -> None:
-    confidences, right = np.array([0.1, 0.1, 0.8, 0.8]), np.array([True, False, True, True])
-    error = calibration_error(confidences, right, 2, repeats=4000)
-    assert error.value == pytest.approx((0.4 + 0.2) / 2)
-    lower = {0: 0.81, 1: 0.18, 2: 0.01}  # how many of two are right at 0.1, and at 0.8
-    upper = {0: 0.04, 1: 0.32, 2: 0.64}
-    mean = sum(p * abs(0.1 - k / 2) for k, p in lower.items()) + sum(p * abs(0.8 - k / 2) for k, p in upper.items())
-    assert error.perfect == pytest.approx(mean / 2, abs=0.01)
-    assert error.perfect <= error.most <= 1
-    assert calibration_error(confidences, right, 2) == calibration_error(confidences, right, 2)
-    assert calibration_error(confidences, right, 2, seed=1).value == error.value
-    shares, labels = drawn(4, 3000, 5)
-    honest = calibration_error(shares.max(1), shares.argmax(1) == labels)
-    assert honest.value <= honest.most
-    boastful = calibration_error(shares.max(1) ** 0.3, shares.argmax(1) == labels)
-    assert boastful.value > 3 * boastful.most
-
-
 def test_what_does_not_fit_is_refused() -> None:
     shares, labels = drawn(0, 4, 3)
     for function in (fit_temperature, choose_conformal_sets):
@@ -208,6 +175,4 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(UsageError, match="the error must be between 0 and 1"):
         choose_threshold(shares[:, 0], labels == 0, 0.5, 0.0)
     with pytest.raises(UsageError, match="one confidence"):
-        calibration_error(shares[:, 0], labels[:2] == 0)
-    with pytest.raises(UsageError, match="there must be a bin"):
-        reliability_table(shares[:, 0], labels == 0, 0)
+        choose_threshold(shares[:, 0], labels[:2] == 0, 0.9)
