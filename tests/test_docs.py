@@ -37,6 +37,17 @@ def test_the_python_page_runs_in_order(capsys: pytest.CaptureFixture[str]) -> No
     assert "abs-with-full" in said
 
 
+@pytest.mark.slow
+def test_the_page_on_robustness_runs_and_names_the_options_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    from abs_cli.commands.robustness import command
+
+    run_page("robustness.md", 1)
+    assert "calibration of the confidences:" in capsys.readouterr().out
+    text = (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8")
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert set(re.findall(r"--[a-z][a-z-]+", text)) - options == {"--seeds"}  # of abs eval
+
+
 def test_the_page_of_methods_is_true_and_complete(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from abs_classify import METHODS
 

@@ -142,12 +142,15 @@ class UnknownClassDetection:
 
     Attributes:
         method: its name.
+        hidden, classes: how many classes with images are hidden, of how many.
         detection: over all draws of hidden classes.
         top1: of the images of known classes, among these classes alone.
         by_draw: the area under the curve for each draw.
     """
 
     method: str
+    hidden: int
+    classes: int
     detection: DetectionEstimate
     top1: IntervalEstimate
     by_draw: Sequence[float]

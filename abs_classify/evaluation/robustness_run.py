@@ -46,8 +46,8 @@ from abs_core.text import counted
 
 if TYPE_CHECKING:
     from abs_classify.datasets import Dataset
-    from abs_classify.encoding.feature_store import PersistentStore
     from abs_classify.encoding.samples import OnError
+    from abs_classify.encoding.spaces import PersistentStore
     from abs_classify.encoding.stages import Stages
     from abs_classify.evaluation.job import Evaluation
     from abs_classify.evaluation.sweep import Sweep
@@ -282,10 +282,13 @@ class _Conditions:
 
     @property
     def can_hide(self) -> bool:
-        """Whether two candidates are left where classes are hidden, without which every confidence is 1."""
-        hidden = len(chosen_classes(self.with_images, self.settings.hidden, self.seed, ""))
-        candidates = len(self.trials.selected or self.space.labels.ids)
-        return len(self.with_images) > 1 and candidates - hidden > 1
+        """Whether a class can be hidden, so that images of others are left, and two candidates."""
+        return len(self.with_images) > 1 and bool(self._hidden(0))
+
+    def _hidden(self, draw: int) -> list[str]:
+        """The classes that are hidden; with a single candidate every confidence would be 1."""
+        chosen = chosen_classes(self.with_images, self.settings.hidden, self.seed, f"hidden classes {draw}")
+        return chosen[: max(0, len(self.trials.selected or self.space.labels.ids) - 2)]
 
     def unknown(self) -> list[UnknownClassDetection]:
         """Known against hidden classes."""
@@ -294,7 +297,7 @@ class _Conditions:
         draws: dict[str, list[tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]]] = {}
         labels = np.array(self.labels)
         for draw in range(self.settings.draws):
-            hidden = set(chosen_classes(self.with_images, self.settings.hidden, self.seed, f"hidden classes {draw}"))
+            hidden = set(self._hidden(draw))
             remaining = [class_id for class_id in self.space.labels.ids if class_id not in hidden]
             known = ~np.isin(labels, list(hidden))
             for name, outcome in self.trials.labels(subspace(self.space, remaining), confidences=True).items():
@@ -302,6 +305,8 @@ class _Conditions:
         return [
             UnknownClassDetection(
                 name,
+                len(self._hidden(0)),
+                len(self.with_images),
                 detect([(scores, known) for scores, known, _ in of_method], self.seed),
                 estimate_mean(np.array([subset_values(right, known / known.sum()) for _, known, right in of_method])),
                 [auroc(scores, known) for scores, known, _ in of_method],

@@ -139,9 +139,10 @@ def _detection_section(results: RobustnessResults) -> TableSection:
 
 
 def _unknown_section(results: RobustnessResults) -> TableSection:
-    share = _percent(results.settings.hidden)
+    first = results.unknown[0]
     return TableSection(
-        f"known against hidden classes, by the confidence of the label ({share} % of the classes with images hidden)",
+        "known against hidden classes, by the confidence of the label "
+        f"({first.hidden} of {first.classes} classes hidden)",
         ["method", "top-1 % of the known", "AUROC %", "FPR@95 %", "AUROC % by draw"],
         [
             [entry.method, _interval(entry.top1), *_detection(entry.detection), _range(entry.by_draw)]

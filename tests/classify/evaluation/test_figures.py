@@ -12,12 +12,20 @@ from prediction_samples import make_pass, make_predictions
 from result_records import make_records
 
 from abs_classify.evaluation.class_accuracy import class_gains
-from abs_classify.evaluation.figures import draw_accuracy, draw_cost, draw_gains, write_figures
+from abs_classify.evaluation.figures import (
+    draw_accuracy,
+    draw_cost,
+    draw_gains,
+    draw_reliability,
+    write_figures,
+    write_reliability,
+)
 from abs_classify.evaluation.metrics import evaluate_ranks
 from abs_classify.evaluation.paper_table import result_table
 from abs_classify.evaluation.predictions import RunPredictions
 from abs_classify.evaluation.records import ResultRecord
 from abs_classify.evaluation.results_folder import PredictionReader
+from abs_classify.evaluation.robustness import assess_confidence
 from abs_core.errors import ResultError
 
 pytest.importorskip("matplotlib")
@@ -73,3 +81,22 @@ def test_of_many_classes_those_with_the_largest_gains_are_drawn() -> None:
     assert "40 of 50 classes" in figure.axes[0].get_title()
     with pytest.raises(ResultError, match="no gains to draw"):
         draw_gains([], "")
+
+
+def test_reliability_has_a_panel_for_each_method_and_what_its_bins_say(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    confidences = rng.random(80)
+    names = ("clip", "a$x$b", "abs", "x")
+    methods = [assess_confidence(name, confidences, rng.random(80) < confidences) for name in names]
+    figure = draw_reliability(methods)
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title().split("\n")[0] for axes in panels] == ["clip", "a$x$b", "abs", "x"]
+    for quality, axes in zip(methods, panels, strict=True):
+        points = axes.containers[1].lines[0].get_xydata()
+        assert points[:, 0].tolist() == [entry.confidence for entry in quality.bins]
+        assert points[:, 1].tolist() == [entry.accuracy for entry in quality.bins]
+        assert sum(bar.get_height() for bar in axes.patches) == pytest.approx(1)
+    paths = write_reliability(methods, tmp_path / "a")
+    assert [path.name for path in paths] == ["reliability.png", "reliability.pdf"]
+    again = write_reliability(methods, tmp_path / "b")
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths]
