@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from abs_classify.encoding.feature_store import opened_store
 from abs_classify.encoding.stages import ModelSettings, open_stages
 from abs_classify.encoding.work import WorkCounts
 from abs_classify.evaluation.records import ResultRecord, Run, records_of
@@ -37,7 +38,7 @@ from abs_classify.evaluation.robustness_draws import (
     subspace,
 )
 from abs_classify.evaluation.robustness_trials import MethodLabels, RobustnessTrials
-from abs_classify.evaluation.sweep import SweepOptions, as_label_spaces, opened_store, plan_sweep, run_sweep
+from abs_classify.evaluation.sweep import SweepOptions, as_label_spaces, plan_sweep, run_sweep
 from abs_classify.methods.random import shuffled_order
 from abs_classify.methods.table import Method, get_method
 from abs_core.errors import UsageError
