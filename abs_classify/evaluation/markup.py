@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from abs_core.text import printable, visible_cell
 
@@ -46,11 +47,21 @@ _PDFLATEX = re.compile(r"(?:[\x00-\u017f–—‘’“”‑€™•†‡](?<
 
 
 def markdown_cell(text: str, limit: int = _CELL) -> str:
-    """Text that shows in Markdown as it is, also in a table: anything unusual as code, by character references."""
+    """Text that shows in Markdown as it is, also in a table: unusual words as code, by character references."""
     shown = printable(text, limit)
-    if _PLAIN.fullmatch(shown) and not _WWW.search(shown):
+    if _is_plain(shown):
         return shown
-    return f"<code>{''.join(_reference(char) for char in shown)}</code>"
+    # a word is judged with the space that follows it
+    parts = groupby(shown.split(" "), key=lambda word: _is_plain(f"{word} "))
+    return " ".join(" ".join(words) if plain else _code(" ".join(words)) for plain, words in parts)
+
+
+def _is_plain(text: str) -> bool:
+    return bool(_PLAIN.fullmatch(text)) and not _WWW.search(text)
+
+
+def _code(text: str) -> str:
+    return f"<code>{''.join(map(_reference, text))}</code>"
 
 
 def _reference(char: str) -> str:

@@ -275,7 +275,7 @@ def _not_kept(record: ResultRecord) -> ResultError:
 
 
 def read_results(path: Path) -> StoredResults:
-    """The results of a file, or of all files in a folder, in the order of the tables.
+    """The results of a file, of all files in a folder, or of all runs in a results folder, in the order of the tables.
 
     Raises:
         StorageError, ResultError: as ``read_result``, or the folder holds no results.
@@ -344,7 +344,8 @@ def _other_version(shown: str, version: object) -> ResultError:
 
 
 def _files(folder: Path) -> list[Path]:
-    paths = sorted(folder.glob("*.json"))
+    # of a run, or of all runs in the folder that `abs eval --results` names
+    paths = sorted(folder.glob("*.json")) or sorted(folder.glob("*/*.json"))
     if not paths:
         raise ResultError(f"the folder {str(folder)!r} holds no result files", remedy="See `abs results ls`")
     return paths

@@ -71,3 +71,10 @@ def test_a_percentage_in_brackets_is_plain() -> None:
     sentence = "four of five tries: none (one test, two-sided, 5 %)"
     assert markdown_cell(sentence) == sentence
     assert "<code>" in markdown_cell("50%20(x)")
+
+
+def test_one_unusual_word_leaves_the_others_readable() -> None:
+    shown = markdown_cell("top-1 accuracy (n = 100 images); descriptions birds@1.0 of *x* [a b")
+    assert shown.startswith("top-1 accuracy (n = 100 images)")
+    assert not set("[]|@~*`\n") & set(shown)
+    assert " descriptions <code>birds&#64;1&#46;0</code> of <code>" in shown
