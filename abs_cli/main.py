@@ -200,10 +200,15 @@ def main(args: list[str] | None = None) -> None:
         error.show()
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
+        sys.unraisablehook = _say_nothing  # requests that other threads have under way are cut off at exit
         code = _print_last_line(INTERRUPTED.removeprefix("abs: "), ExitCode.INTERRUPTED)
     except Exception as error:
         code = _print_error(error, args)
     _end(code if isinstance(code, int) else ExitCode.DONE)
+
+
+def _say_nothing(_report: object) -> None:
+    pass
 
 
 def _make_output_encodable() -> None:

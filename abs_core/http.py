@@ -22,7 +22,7 @@ import time
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException, HTTPMessage, HTTPResponse, IncompleteRead
@@ -33,7 +33,7 @@ from urllib.parse import urlsplit
 
 from abs_core.durations import http_date, seconds_until
 from abs_core.errors import DownloadError, UsageError
-from abs_core.files import lock_file, storage_errors
+from abs_core.files import lock_file, sha256_file, storage_errors
 from abs_core.network import explain_connection, is_loopback, proxy_for, tls_context
 
 __all__ = ["download", "is_url", "longest_transfer", "read_url", "retry_after", "validate_url"]
@@ -97,7 +97,15 @@ def read_url(url: str, *, plain_http: bool = False, authorization: str = "") -> 
                 done = position + len(block)
 
 
-def download(url: str, target: Path, *, max_bytes: int) -> bool:
+def download(
+    url: str,
+    target: Path,
+    *,
+    max_bytes: int,
+    authorization: str = "",
+    sha256: str = "",
+    advance: Callable[[int], object] | None = None,
+) -> bool:
     """Download a file, unless there is one under ``target``.
 
     The bytes go to a file beside it, which is flushed and renamed. It stays when the download breaks off, and the next
@@ -108,13 +116,17 @@ def download(url: str, target: Path, *, max_bytes: int) -> bool:
         url: the address; it is shown in errors, so it should hold no secret.
         target: where the file is to be. Parents are created.
         max_bytes: that it may have.
+        authorization: as for ``read_url``.
+        sha256: of the whole file, 64 hexadecimal digits; empty if it is not known.
+        advance: called with the number of bytes that are there more; of what is resumed first, negative where it
+            begins anew.
 
     Returns:
         Whether it was downloaded; False if it was there.
 
     Raises:
         UsageError: an address that may not be opened.
-        DownloadError: the server does not give it, or it is too large.
+        DownloadError: the server does not give it, or it is too large, or has another digest.
         StorageError: it cannot be written.
     """
     partial = _PartialFile(url, target)
@@ -125,16 +137,36 @@ def download(url: str, target: Path, *, max_bytes: int) -> bool:
             if target.is_file():  # another process was faster
                 return False
             begin = stream.tell()
-            transfer = _Transfer(url, plain_http=False, trusting=False, position=begin, version=partial.version)
-            _write(transfer, partial, stream, max_bytes)
+            transfer = _Transfer(
+                url,
+                plain_http=False,
+                trusting=False,
+                position=begin,
+                version=partial.version,
+                authorization=authorization,
+            )
+            if begin < max_bytes or not sha256:  # else it was killed before it was renamed
+                _write(transfer, partial, stream, max_bytes, advance or _ignore)
+            actual = sha256_file(partial.path).removeprefix("sha256:") if sha256 else ""
+            if actual != sha256:
+                partial.discard()
+                raise DownloadError(url, f"it has the sha256 {actual}, not {sha256}", remedy="Try again")
             partial.path.replace(target)
     return True
 
 
-def _write(transfer: _Transfer, partial: _PartialFile, stream: BinaryIO, max_bytes: int) -> None:
+def _ignore(_count: int) -> None:
+    pass
+
+
+def _write(
+    transfer: _Transfer, partial: _PartialFile, stream: BinaryIO, max_bytes: int, advance: Callable[[int], object]
+) -> None:
+    advance(stream.tell())
     with closing(transfer.blocks()) as blocks:
         for position, block in blocks:
             if not block:
+                advance(-stream.tell())
                 stream.seek(0)
                 stream.truncate()
                 partial.begin(transfer.version)
@@ -143,6 +175,7 @@ def _write(transfer: _Transfer, partial: _PartialFile, stream: BinaryIO, max_byt
                 reason = f"it has more than the {max_bytes} bytes that it may have"
                 raise DownloadError(transfer.url, reason, remedy="Check the address")
             stream.write(block)
+            advance(len(block))
     stream.flush()
     os.fsync(stream.fileno())
 

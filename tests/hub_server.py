@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
@@ -20,6 +20,8 @@ from urllib.parse import parse_qs, unquote
 from web import serve_on_loopback
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+# bytes of a file of a model that are sent at once
+_PART = 1 << 18
 #: Files of dataset repositories from this size on are uploaded as LFS objects.
 LFS_BYTES = 1000
 
@@ -45,6 +47,12 @@ class Hub:
     refused: int = 0
     """Commits on another parent than the last one."""
     address: str = ""
+    ranges: list[str] = field(default_factory=list)
+    """The ranges of files that were asked for."""
+    sent: int = 0
+    """Bytes of files of models that clients took."""
+    between: Callable[[], None] = lambda: None
+    """Called between two parts of a file of a model."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -107,7 +115,28 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             repository, file = "/".join(parts[:2]), "/".join(parts[4:])
             if repository in hub.gated or repository not in hub.files:
                 return self._refuse(repository)
-            return self._file(hub.files[repository].get(file), COMMIT, body)
+            data = hub.files[repository].get(file)
+            if data is None or not body:
+                return self._file(data, COMMIT, body)
+            return self._large_file(data)
+
+        def _large_file(self, data: bytes) -> None:
+            begin, tag = 0, f'"{hashlib.sha256(data).hexdigest()}"'
+            if (wanted := self.headers["Range"]) and self.headers["If-Range"] in (None, tag):
+                hub.ranges.append(wanted)
+                begin = int(wanted.removeprefix("bytes=").partition("-")[0])
+            self.send_response(206 if begin else 200)
+            if begin:
+                self.send_header("Content-Range", f"bytes {begin}-{len(data) - 1}/{len(data)}")
+            for name, value in (("ETag", tag), ("X-Repo-Commit", COMMIT), ("Content-Length", str(len(data) - begin))):
+                self.send_header(name, value)
+            self.end_headers()
+            for start in range(begin, len(data), _PART):
+                part = data[start : start + _PART]
+                self.wfile.write(part)
+                with hub.lock:
+                    hub.sent += len(part)
+                hub.between()
 
         def _info(self, repository: str) -> dict[str, Any]:
             siblings = []

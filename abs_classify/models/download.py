@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from abs_classify.models.embedded_files import EMBEDDED, find_embedded_files
+from abs_classify.models.hub_downloads import remove_dead_downloads
 from abs_classify.models.registry import (
     ModelEntry,
     WeightsRow,
@@ -153,6 +154,7 @@ def pull_model(name: str, store: WeightsStore) -> StoredWeights:
     license_note = f", license {entry.license.name}" if entry.license else ""
     size = format_bytes(offer.bytes)
     _logger.info("downloading %s of %s, %s%s", offer.file, entry.repository, size, license_note)
+    remove_dead_downloads(entry.repository)
     load_once(entry.name, allow_download=True)
     record = _record_of(entry)
     weights = record.files[0]

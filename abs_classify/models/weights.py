@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from abs_classify.image_formats import HEAD_BYTES, file_format
+from abs_classify.models.hub_downloads import fetch_large_file
 from abs_core.errors import WeightsError
 from abs_core.files import storage_errors
 from abs_core.text import format_bytes, quoted
@@ -95,6 +96,8 @@ def hub_file(repository: str, names: Sequence[str], *, allow_download: bool) -> 
     from huggingface_hub import errors, hf_hub_download
 
     for name in names:
+        if allow_download:
+            fetch_large_file(repository, name)
         try:
             return Path(hf_hub_download(repository, name, local_files_only=not allow_download))
         except (OSError, ValueError, errors.EntryNotFoundError, errors.HfHubHTTPError):

@@ -57,3 +57,15 @@ def test_other_errors_in_finalizers_are_reported_as_ever(monkeypatch: pytest.Mon
     with ending_signals():
         Wrong()
     assert reported == ["of no use"]
+
+
+def test_what_an_interruption_cuts_off_in_other_threads_says_nothing() -> None:
+    code = (
+        "import abs_cli.main as main\n"
+        "class Request:\n    def __del__(self): raise RuntimeError('cut off')\n"
+        "under_way = Request()\n"
+        "def interrupted(**_): raise KeyboardInterrupt\n"
+        "main.cli.main = interrupted\nmain.main([])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (130, "abs: interrupted; run the same command to resume\n")
