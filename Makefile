@@ -34,6 +34,7 @@ IMAGE_EXTRAS  := openai filter-light classify datasets plots sharing signing emb
 
 .PHONY: locks test-image
 .PHONY: setup-datumaro test-datumaro setup-exports test-exports
+.PHONY: test-kills
 .PHONY: demo test test-fast test-vllm setup-vllm test-llama-cpp setup-llama-cpp check wheel clean
 
 demo: $(VENV)/.demo-ready
@@ -45,6 +46,10 @@ test: $(VENV)/.dev-ready
 # What a change needs again and again: under two minutes on two cores. Torch gets one thread in each of the processes.
 test-fast: $(VENV)/.dev-ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses=auto
+
+# Kills every long command, more than 300 times in all, and compares what comes of it: about ten minutes on two cores.
+test-kills: $(VENV)/.dev-ready
+	ABS_TEST_KILLS=1 $(BIN)/python -m pytest tests/with_kills
 
 test-vllm: setup-vllm
 	$(VLLM_VENV)/bin/python -m pytest tests/with_vllm

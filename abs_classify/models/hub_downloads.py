@@ -12,6 +12,7 @@ import re
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from abs_core.errors import DownloadError, UsageError
 from abs_core.http import download
@@ -42,8 +43,7 @@ def fetch_large_file(repository: str, name: str) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url, try_to_load_from_cache, utils
 
     if isinstance(try_to_load_from_cache(repository, name), str):
         return
@@ -57,7 +57,8 @@ def fetch_large_file(repository: str, name: str) -> None:
     if size < LARGE or not _SHA256.fullmatch(blob.name) or blob.exists():
         return
     token = get_token()
-    with tqdm(total=size, unit="B", unit_scale=True, desc=name) as bar:
+    tools: Any = utils
+    with tools.tqdm(total=size, unit="B", unit_scale=True, desc=name) as bar:
         try:
             download(
                 hf_hub_url(repository, name, revision=metadata.commit_hash),
@@ -76,9 +77,9 @@ def remove_dead_downloads(repository: str) -> list[Path]:
 
     What a living process downloads stays: it holds the client's lock on it, and writes.
     """
-    from huggingface_hub import constants
-    from huggingface_hub.utils import WeakFileLock
+    from huggingface_hub import constants, utils
 
+    tools: Any = utils
     removed = []
     folder = _blobs(repository)
     locks = Path(constants.HF_HUB_CACHE) / ".locks" / folder.parent.name
@@ -87,7 +88,7 @@ def remove_dead_downloads(repository: str) -> list[Path]:
         with suppress(OSError, TimeoutError):
             if time.time() - part.stat().st_mtime > _WRITING:
                 locks.mkdir(parents=True, exist_ok=True)
-                with WeakFileLock(locks / f"{part.name.partition('.')[0]}.lock", timeout=0.1):
+                with tools.WeakFileLock(locks / f"{part.name.partition('.')[0]}.lock", timeout=0.1):
                     part.unlink()
                 removed.append(part)
     return removed

@@ -14,7 +14,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -36,6 +38,9 @@ _HEADERS = {
     for version in (1, 2)
 }
 _VERSION = 2
+
+# seconds between two waits for the disk, each of which takes milliseconds
+_SYNC_INTERVAL = 1.0
 
 # A longer line at the beginning is not one of a journal.
 _MAX_LINE = 1024 * 1024
@@ -86,6 +91,7 @@ class Journal:
         """Numbers of unreadable or changed lines; their requests are sent again."""
         self.was_cut_off = False
         """Whether the last line was incomplete, as a killed run leaves it, and has been removed."""
+        self._synced_at = time.monotonic()
         self._offsets: dict[str, int] = {}
         self._lost: dict[str, Tokens] = {}
         self._adaptations: dict[tuple[str, str], dict[Adaptation, None]] = {}
@@ -125,6 +131,9 @@ class Journal:
 
     def close(self) -> None:
         """Close and unlock the file."""
+        with suppress(OSError, ValueError):  # closed before, or on a disk that has failed
+            if not self.is_read_only:
+                self._sync()
         with suppress(OSError):
             self._stream.close()
 
@@ -153,6 +162,8 @@ class Journal:
 
     def add(self, request: str, outcome: Outcome, context: Mapping[str, Any]) -> Outcome:
         """Append an outcome; it has been handed to the operating system when this returns.
+
+        The disk has it a second later, or when the file is closed: a kill costs nothing, a power cut that second.
 
         Args:
             request: the digest of the request.
@@ -197,7 +208,14 @@ class Journal:
             offset = self._stream.seek(0, 2)
             self._stream.write(_checked_line(record))
             self._stream.flush()
+            if time.monotonic() - self._synced_at >= _SYNC_INTERVAL:
+                self._sync()
         return offset
+
+    def _sync(self) -> None:
+        """Wait until the disk has the lines, so that a power cut costs what came later."""
+        os.fsync(self._stream.fileno())
+        self._synced_at = time.monotonic()
 
     def _record(self, request: str) -> dict[str, Any] | None:
         offset = self._offsets.get(request)

@@ -122,8 +122,11 @@ class FolderStorage(EditableStorage):
                 raise error
 
         files: list[ListedFile] = []
+        place = self._path / folder
         with storage_errors(self._path, "read"):
-            for parent, _, names in os.walk(self._path / folder, onerror=refuse):
+            # a killed process may have left a file as well as a folder
+            alone = [(str(place.parent), [], [place.name])] if place.is_file() else None
+            for parent, _, names in alone or os.walk(place, onerror=refuse):
                 for name in names:
                     path = Path(parent, name)
                     with suppress(FileNotFoundError):

@@ -98,6 +98,28 @@ def test_each_outcome_is_on_the_disk_when_it_is_added(tmp_path: Path) -> None:
             assert path.read_bytes().endswith(b"\n")
 
 
+def test_the_disk_has_each_outcome_a_second_later_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_size))
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        journal.add(mark(1), REPLY, {})
+        assert synced == []
+        now[0] = 1.1
+        journal.add(mark(2), REPLY, {})
+        assert synced == [path.stat().st_size]
+        journal.add(mark(3), REPLY, {})
+        assert len(synced) == 1
+    assert synced[1:] == [path.stat().st_size]
+    with Journal(path, read_only=True):
+        pass
+    assert len(synced) == 2
+
+
 def test_a_torn_last_line_is_cut_off_wherever_it_was_torn(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     whole = fill(path, 3)
