@@ -47,7 +47,7 @@ test: $(VENV)/.dev-ready
 test-fast: $(VENV)/.dev-ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses=auto
 
-# Kills every long command, more than 300 times in all, and compares what comes of it: about ten minutes on two cores.
+# Kills every long command, some 280 times in all, and compares what comes of it: about ten minutes on two cores.
 test-kills: $(VENV)/.dev-ready
 	ABS_TEST_KILLS=1 $(BIN)/python -m pytest tests/with_kills
 

@@ -125,8 +125,8 @@ class FolderStorage(EditableStorage):
         place = self._path / folder
         with storage_errors(self._path, "read"):
             # a killed process may have left a file as well as a folder
-            alone = [(str(place.parent), [], [place.name])] if place.is_file() else None
-            for parent, _, names in alone or os.walk(place, onerror=refuse):
+            alone: list[tuple[str, list[str], list[str]]] = [(str(place.parent), [], [place.name])]
+            for parent, _, names in alone if place.is_file() else os.walk(place, onerror=refuse):
                 for name in names:
                     path = Path(parent, name)
                     with suppress(FileNotFoundError):

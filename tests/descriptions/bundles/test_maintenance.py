@@ -108,6 +108,17 @@ def test_half_written_files_and_yanks_of_nothing_go(published: Path) -> None:
 
 
 @pytest.mark.usefixtures("tomorrow")
+@pytest.mark.usefixtures("tomorrow")
+def test_a_half_written_file_beside_the_folders_hinders_nothing_and_goes(published: Path) -> None:
+    left = published / ".abcdefgh.part"
+    left.write_text("of pulls.jsonl")
+    place = Repository.open(str(published))
+    assert verify_repository(place).is_sound
+    garbage = collect_garbage(place, delete=True)
+    assert [(item.file.path, item.file.size) for item in garbage.files] == [(left.name, 14)]
+    assert not left.exists()
+
+
 def test_nothing_goes_while_it_is_unknown_what_a_manifest_names(published: Path, tmp_path: Path) -> None:
     place = Repository.open(str(published))
     write(place, ORPHAN, "a cat", tmp_path)
