@@ -50,7 +50,7 @@ class BucketClaims:
         self._home: str | None = None
         # what was claimed and is done, but whose rows others cannot see yet
         self._done: list[str] = []
-        self._can_write = True
+        self._can_write, self._has_tidied = True, False
         # seconds: what claiming took at least, and what the last work took
         self._latency, self._work = float("inf"), float("inf")
 
@@ -109,10 +109,13 @@ class BucketClaims:
         return done
 
     def release(self, done: Sequence[str]) -> None:
-        """Let go of claims whose rows can be seen now."""
+        """Let go of claims whose rows can be seen now, and once of those that nobody believes any more."""
         if done:
             with suppress(StorageError):  # they expire
                 self._bucket.remove(done)
+                if not self._has_tidied:
+                    self._has_tidied = True
+                    self.remove_expired()
 
     def disable(self) -> None:
         """Grant every claim: the bucket does not honour conditions."""

@@ -37,7 +37,7 @@ from abs_classify.encoding.packs import (
 )
 from abs_classify.encoding.spaces import CheckedPack, PersistentStore, Segment, Space, SpaceSummary, parse_space
 from abs_classify.encoding.store_limit import space_folders
-from abs_classify.encoding.store_processes import claim_work, wait_for_work
+from abs_classify.encoding.store_processes import claim_work, remove_dead_files, wait_for_work
 from abs_core.buckets import BucketObject, open_bucket
 from abs_core.errors import AbsError, CacheError, StorageError, UsageError
 from abs_core.files import atomic_write, ensure_writable
@@ -311,6 +311,7 @@ class BucketStore(PersistentStore):
         rest = [entry.path for entry in objects if entry.path.split("/")[1] in emptied]
         self._bucket.remove(sorted(paths.union(rest)))
         self._claims.remove_expired()
+        remove_dead_files(self._folder / _PROCESSES)
         with self._lock:
             for known in self._packs.values():
                 known.expire()

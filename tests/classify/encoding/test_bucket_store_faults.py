@@ -147,13 +147,18 @@ def test_machines_divide_work_and_a_claim_lasts_until_the_rows_are_there(
 def test_a_claim_of_a_machine_that_vanished_expires(
     tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(bucket_claims, "_WORTH", 0.0)
     ours, theirs = store_of(tmp_path / "a"), store_of(tmp_path / "b")
     with ours.claim("shard"):
+        pass
+    with ours.claim("another shard"):
         pass
     monkeypatch.setattr(bucket_claims, "_LEASE", 1.0)
     time.sleep(2.1)  # stamps are whole seconds
     with theirs.claim("shard") as is_mine:
         assert is_mine
+    assert theirs.flush()
+    assert theirs._bucket.objects("claims/") == []  # what nobody believes is removed in passing
 
 
 def test_work_that_takes_no_longer_than_claiming_it_is_not_claimed(tmp_path: Path, faults: Faults) -> None:
