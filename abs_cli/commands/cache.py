@@ -187,7 +187,7 @@ def prune(home: Home, days: float | None, max_size: str | None, former: bool) ->
     if days is not None or max_size is not None:
         removed = open_feature_store(home).prune(older_than_days=days, max_bytes=_parse_size(max_size))
         click.echo(f"removed {len(removed)} files, {format_bytes(sum(file.size for file in removed))}")
-    folders = (home.cache, home.bundles, home.journals, home.results, home.models)
+    folders = (home.cache, home.indexes, home.bundles, home.journals, home.results, home.models)
     left = [
         *remove_leftovers(home.root, deep=False),
         *(path for folder in folders for path in remove_leftovers(folder)),

@@ -63,6 +63,21 @@ def test_the_size_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         Home.at(tmp_path, None)
 
 
+def test_a_cache_in_a_bucket_leaves_what_is_of_this_machine_in_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home.at(tmp_path, "s3://team/cache")
+    assert (home.bucket, home.cache) == ("s3://team/cache", tmp_path / "cache")
+    assert home.indexes.parent == tmp_path / "index"
+    assert Home.at(tmp_path, "s3://team/cache/").indexes == home.indexes
+    monkeypatch.setenv("ABS_CACHE", "s3://team/other")
+    assert Home.at(tmp_path, None).indexes != home.indexes
+    with pytest.raises(UsageError, match=r"--cache must be a folder or a bucket, got the address https://\.\.\."):
+        Home.at(tmp_path, "https://host/secret")
+    with pytest.raises(UsageError, match="user and a password"):
+        Home.at(tmp_path, "s3://key:secret@team/cache")
+
+
 def test_indexes_lie_in_the_home_folder_where_the_cache_does_not(tmp_path: Path) -> None:
     assert Home.at(tmp_path, None).indexes == tmp_path / "cache" / "index"
     first, second = (Home.at(tmp_path / "home", tmp_path / name).indexes for name in ("first", "second"))
