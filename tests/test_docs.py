@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
+from PIL import Image
+
+from abs_classify import merge_labels
+from abs_cli.commands.eval import command as eval_command
+from abs_cli.main import cli
 
 ROOT = Path(__file__).parents[1]
 
@@ -80,3 +92,71 @@ def test_the_readme_begins_with_the_two_commands() -> None:
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert lines[3].startswith("make demo")
     assert lines[4].startswith("make test")
+
+
+@pytest.mark.slow
+def test_the_page_on_scaling_runs_in_order() -> None:
+    run_page("scaling.md", 1)
+
+
+def block_of(page: str, language: str) -> str:
+    """The first block of a page in a language."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    found = re.search(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_the_tasks_of_the_slurm_script_make_the_folder_of_one_run(tmp_path: Path) -> None:
+    from image_files import encode
+
+    (tmp_path / "names.txt").write_text("".join(f"{tmp_path}/{number}.png\n" for number in range(4)))
+    for number in range(4):
+        pixels = np.random.default_rng(number).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+        (tmp_path / f"{number}.png").write_bytes(encode(Image.fromarray(pixels), "PNG"))
+    (tmp_path / "3.png").write_bytes(b"no image")
+    command = tmp_path / "bin" / "abs"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m abs_cli --home "$SCRATCH/home" "$@"\n')
+    command.chmod(0o755)
+    classes = "--labels cat,dog --method clip"
+    script = block_of("scaling.md", "bash").replace("/8", "/2").replace("--bundle birds", classes)
+    environment = {
+        **os.environ, "SCRATCH": str(tmp_path), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
+        "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}",
+    }  # fmt: skip
+    tasks = [
+        subprocess.Popen(
+            ["bash", "-c", script],
+            cwd=tmp_path,
+            env={**environment, "SLURM_ARRAY_TASK_ID": str(task), "SLURM_NTASKS": "1", "SLURM_PROCID": "0"},
+        )
+        for task in (1, 2)
+    ]
+    # an image that cannot be read has a row, and does not fail its task
+    assert [task.wait(300) for task in tasks] == [0, 0]
+    shares = sorted((tmp_path / "shares").iterdir())
+    table = (merge_labels(shares, tmp_path / "labelled").folder.path / "labels.csv").read_text()
+    assert [line.partition(",")[0] for line in table.splitlines()[1:]] == [f"{tmp_path}/{n}.png" for n in range(4)]
+    assert "cannot be read" in table or "failed" in table
+
+
+def test_the_manifest_for_kuberay_has_the_fields_of_a_rayjob() -> None:
+    manifest = yaml.safe_load(block_of("scaling.md", "yaml"))
+    assert (manifest["apiVersion"], manifest["kind"]) == ("ray.io/v1", "RayJob")
+    spec = manifest["spec"]
+    known = {"entrypoint", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "backoffLimit", "rayClusterSpec"}
+    assert set(spec) == known
+    cluster = spec["rayClusterSpec"]
+    assert set(cluster) == {"rayVersion", "headGroupSpec", "workerGroupSpecs"}
+    group = {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
+    assert [set(workers) for workers in cluster["workerGroupSpecs"]] == [group]
+    assert set(cluster["headGroupSpec"]) == {"rayStartParams", "template"}
+    # parameters of ray start are strings in the resource
+    assert all(isinstance(value, str) for value in cluster["headGroupSpec"]["rayStartParams"].values())
+    arguments = shlex.split(spec["entrypoint"])
+    assert arguments[:1] == ["abs"]
+    for name in (name for name in arguments if name.startswith("--")):
+        assert any(name in option.opts for option in [*cli.params, *eval_command.params]), name
