@@ -24,6 +24,7 @@ from abs_cli.options import (
     open_feature_store,
     truncated_option,
 )
+from abs_core.extras import require
 from abs_core.home import Home
 from abs_core.text import counted, json_text
 
@@ -170,6 +171,8 @@ def command(
     from abs_classify.models.store import WeightsStore
 
     start = time.monotonic()
+    if figures is not None:
+        require("matplotlib.figure", extra="plots", purpose="to draw figures")  # not after all the work
     has_added, has_classes = add_bundle is not None or add_labels is not None, bundle is not None or labels is not None
     names = ("draws", "hidden", "present", "imbalance")
     settings = RobustnessSettings(

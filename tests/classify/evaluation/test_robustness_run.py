@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from evaluations import Bench, described
 from torch import Tensor
 
 from abs_classify import Classifier, RobustnessResults, RobustnessSettings, evaluate, measure_robustness
+from abs_classify.datasets import open_dataset
 from abs_classify.encoding.feature_store import DiskStore
 from abs_classify.evaluation.robustness import auroc
 from abs_classify.evaluation.robustness_draws import chosen_classes, subspace
@@ -202,3 +204,19 @@ def test_a_cache_without_room_is_refused_after_the_first_pass(
     data = image_folder("many", car=40, cat=30)  # more than memory holds beside a cache
     with pytest.raises(UsageError, match=r"no room for [\d,]+ bytes of features.*Raise --cache-size"):
         measured(bench, data, ["clip"], cache=DiskStore(tmp_path / "small", limit=0))
+
+
+@pytest.mark.slow
+def test_where_a_benchmark_chooses_among_some_classes_only_they_and_added_ones_win(bench: Bench, data: Path) -> None:
+    opened = open_dataset(f"imagefolder:{data}")
+    chosen = tuple(sample for sample in opened.samples if sample.label in ("car", "cat"))
+    dataset = replace(opened, samples=chosen, selected=("car", "cat"))
+    how: dict[str, Any] = {"device": "cpu", "cache": bench.store}
+    added = LabelSpace.of_labels(from_names([f"animal {number}" for number in range(30)]))
+    settings = RobustnessSettings(draws=1, added=added)
+    results = measure_robustness(dataset, ["clip", "tda"], settings, model=bench.model, **how)
+    records = evaluate(dataset, bench.model, ["clip", "tda"], **how)
+    assert [entry.top1.value for entry in results.confidences] == [record.metrics.acc1 for record in records]
+    assert results.unknown == []  # two classes can win
+    assert any(entry.lost.value > 0 for entry in results.added)
+    assert all(entry.changed.value == 0 for entry in results.class_order if not entry.stream)
