@@ -390,7 +390,7 @@ def write_classification_report(
         path: an HTML file, or a folder for ``index.html``.
         skipped: images that could not be read, to be named on the page.
         command: what the user ran, to be shown on the page.
-        pictures: how many images get a picture and an explanation, the least sure ones first; about 40 kB each.
+        pictures: how many images get a picture and an explanation, the least sure ones first; about 35 kB each.
 
     Returns:
         The page.

@@ -19,7 +19,10 @@ class ReportViewer {
     this.#query = this.#everything();
     // set before the grid measures how high a cell is
     const isCompared = this.#table.hasTruth && this.#table.methods.length > 1;
-    for (const id of ["grid", "print"]) element(id).classList.toggle("compared", isCompared);
+    for (const id of ["grid", "print"]) {
+      element(id).classList.toggle("compared", isCompared);
+      element(id).classList.toggle("unjudged", !this.#table.hasTruth);
+    }
     this.#grid = new VirtualGrid(element("grid"), {
       make: () => element("cell").content.firstElementChild.cloneNode(true),
       draw: (cell, index) => this.#drawCell(cell, index),

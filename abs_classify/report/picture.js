@@ -140,7 +140,7 @@ function drawReasons(why) {
 
 /** What each method says of an image that has no picture here. */
 function drawOpinions(table, image) {
-  const heads = ["method", "predicts", ...(table.hasTruth ? ["", "place of the true class"] : []), ...(table.hasConfidence ? ["confidence"] : []), ...(table.hasMargin ? ["margin", "before"] : [])];
+  const heads = ["method", "predicts", ...(table.hasTruth ? ["", "place of the true class"] : []), ...(table.hasConfidence ? ["confidence"] : []), ...(table.hasMargin ? ["margin", "second"] : [])];
   const row = ({ name, top, second, ranks, margin, confidence }) => {
     const cells = [make("td", {}, isolated(table.classes[top[image]]))];
     if (table.hasTruth) cells.push(make("td", {}, mark(ranks[image] === 1)), make("td", { className: "number" }, count(ranks[image])));

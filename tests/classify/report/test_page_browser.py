@@ -216,7 +216,13 @@ def test_it_fits_a_phone_and_a_desk(page: OpenPage, tmp_path: Path, scheme: str)
             page.wait_for(f"{VIEW} === '{fragment.partition('-')[0]}-view'")
             assert page.run(FITS), (width, fragment)
             assert page.run(f"document.getElementById('{fragment.partition('-')[0]}-view').scrollWidth <= innerWidth")
-        assert page.run("document.getElementById('grid').hidden") is False
+        page.run("location.hash = '#images'")
+        page.wait_for(f"{VIEW} === 'images-view'")
+        # no line of a cell is cut
+        assert page.run(
+            "[...document.querySelectorAll('#grid .cell:not([hidden])')].every((cell) =>"
+            " cell.querySelector('.source').getBoundingClientRect().bottom <= cell.getBoundingClientRect().bottom)"
+        ), width
     heights = page.run(
         "[...document.querySelectorAll('button, select, input, nav a')].map((field) => field.offsetHeight)"
     )
