@@ -11,7 +11,8 @@ FROM ${BASE} AS build
 ARG VARIANT=cpu
 # torch without CUDA is on an index of its own; it and torchvision are pinned by version there, everything else by hash
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1
+# byte code is written once, at the end; some packages bring templates that are no Python
+ENV PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 COPY constraints/ constraints/
 RUN python -m venv /opt/abs && python -m venv /opt/build
@@ -31,7 +32,7 @@ COPY prompts/ prompts/
 COPY data/ data/
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
  && /opt/abs/bin/pip install --no-deps --no-index dist/*.whl \
- && /opt/abs/bin/python -m compileall -q /opt/abs/lib
+ && (/opt/abs/bin/python -m compileall -qq -j 0 /opt/abs/lib || true)
 
 FROM ${BASE}
 ARG VARIANT=cpu

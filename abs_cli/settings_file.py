@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -221,7 +222,7 @@ def _refuse_foreign(name: str, status: os.stat_result) -> None:
     if status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and not _is_private_group(status.st_gid)):
         raise UsageError(
             f"the configuration file {name!r} can be written by others, so it is not read",
-            remedy=f"Look at what is in it, then: chmod go-w {name}",
+            remedy=f"Look at what is in it, then: chmod go-w {shlex.quote(name)}",
         )
 
 
