@@ -181,7 +181,31 @@ def _shard_results(files: Sequence[tuple[Path, ResultRecord]]) -> _ShardResults:
             f"{', '.join(methods)}",
             remedy="Name the folder of the run" if lacking else "Run the share again; the cache makes that quick",
         )
-    return _ShardResults(str(file), [by_method[method] for method in methods], predictions, parts)
+    shard = _ShardResults(str(file), [by_method[method] for method in methods], predictions, parts)
+    _refuse_contradictions(shard)
+    return shard
+
+
+def _refuse_contradictions(shard: _ShardResults) -> None:
+    """Refuse a result whose parts are not of one share.
+
+    Raises:
+        ResultError: another number of images than the share has, or labels and views that are not said.
+    """
+    share, skipped = shard.share, shard.records[0].details.data.skipped
+    images = len(shard.predictions.images) + len(skipped)
+    looked = {record.method for record in shard.records if record.details.method.adaptive is not None}
+    is_sound = (
+        1 <= share.index <= share.count <= share.images
+        and images == share.size
+        and set(shard.predictions.labels.tolist()) <= set(shard.parts.labels)
+        and looked <= set(shard.parts.looked)
+    )
+    if not is_sound:
+        raise ResultError(
+            f"{shard.place!r} does not hold a whole share: it is of {images} images",
+            remedy="Run the share again; the cache makes that quick",
+        )
 
 
 def _matched(runs: Sequence[_RunOfShare]) -> Iterator[list[_ShardResults]]:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from abs_classify.encoding.ranking import image_remarks
 from abs_classify.evaluation.image_notes import ImageSizes
 from abs_classify.evaluation.metrics import ResultPart
+from abs_classify.evaluation.records import RemarkFacts
 from abs_core.errors import ResultError, UsageError
 from abs_core.remarks import Remark
 
@@ -51,8 +52,8 @@ class ShareParts(ResultPart):
     fixed_notes: list[str]
     plan_notes: list[str]
     run_notes: list[str]
-    listed_remarks: list[dict[str, Any]]
-    image_remarks: list[dict[str, Any]]
+    listed_remarks: list[RemarkFacts]
+    image_remarks: list[RemarkFacts]
     unreadable: int
     sizes: ImageSizes
     looked: dict[str, LookedViews]
@@ -73,9 +74,9 @@ class ShareParts(ResultPart):
             ) from error
 
 
-def remarks_of(values: Sequence[Mapping[str, Any]]) -> list[Remark]:
-    """The remarks that ``Remark.as_json`` gave."""
-    return [Remark(value["kind"], value["count"], tuple(value["examples"])) for value in values]
+def remarks_of(facts: Sequence[RemarkFacts]) -> list[Remark]:
+    """The remarks that a file holds."""
+    return [Remark(remark.kind, remark.count, tuple(remark.examples)) for remark in facts]
 
 
 def share_parts(evaluation: Evaluation) -> ShareParts:
@@ -95,8 +96,8 @@ def share_parts(evaluation: Evaluation) -> ShareParts:
         fixed_notes=job.split.fixed_notes,
         plan_notes=evaluation.plan_notes,
         run_notes=evaluation.run_notes,
-        listed_remarks=[remark.as_json() for remark in job.split.dataset.remarks],
-        image_remarks=[remark.as_json() for remark in image_remarks(scored.images, scored.facts)],
+        listed_remarks=[RemarkFacts(**remark.as_json()) for remark in job.split.dataset.remarks],
+        image_remarks=[RemarkFacts(**remark.as_json()) for remark in image_remarks(scored.images, scored.facts)],
         unreadable=len(job.split.unreadable),
         sizes=evaluation.image_sizes,
         looked=looked,

@@ -91,6 +91,7 @@ def test_the_merged_result_is_that_of_one_run(
         assert np.allclose(first.scores, second.scores, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_merged_one_combination_after_the_other(bench: Bench, seven: Path, tmp_path: Path) -> None:
     spaces = [described("first", *NAMES), described("second", *NAMES)]
     whole = bench.run(seven, "clip,cupl", descriptions=spaces)
@@ -102,6 +103,7 @@ def test_a_sweep_is_merged_one_combination_after_the_other(bench: Bench, seven: 
     assert next(iter(merged.folders.values())).parent == tmp_path
 
 
+@pytest.mark.slow
 def test_what_does_not_belong_together_is_refused(bench: Bench, seven: Path, tmp_path: Path) -> None:
     shares = run_shares(bench, seven, tmp_path)
     others = tmp_path / "other"
@@ -143,6 +145,13 @@ def test_files_of_other_versions_and_damaged_ones_are_refused(bench: Bench, seve
         (kept,) = write_predictions(shares[1], [record], replace(predictions, share=broken))
         file.write_text(kept.model_dump_json())
         with pytest.raises(ResultError, match="does not hold what a share of a result needs"):
+            merge_results(shares, tmp_path / "merged")
+    for share in ({**(predictions.share or {}), "labels": {}}, predictions.share):
+        record = read_result(file)
+        (kept,) = write_predictions(shares[1], [record], replace(predictions, share=share))
+        text = kept.model_dump_json()
+        file.write_text(text if share is not predictions.share else text.replace('"images":7', '"images":9'))
+        with pytest.raises(ResultError, match="does not hold a whole share: it is of 4 images"):
             merge_results(shares, tmp_path / "merged")
 
 
