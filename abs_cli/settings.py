@@ -53,13 +53,13 @@ def _words(text: str) -> frozenset[str]:
 
 #: Options of commands that may stand in it: they mean the same wherever they are.
 SHARED_OPTIONS = _words("""
-    attention backend base-url concurrency device key-variable plugin prices requests-per-minute runtime threads
-    timeout tokens-per-minute truncated
+    address attention backend base-url concurrency cpus-per-worker device engine gpus-per-worker key-variable plugin
+    prices requests-per-minute runtime threads timeout tokens-per-minute truncated workers
 """)
 
 #: Commands that a file in the working folder may set options of. They compute and show; what they write is named on the
 #: command line.
-LOCAL_COMMANDS = _words("attribute classify eval features filter-descriptions label lint methods pareto") | {
+LOCAL_COMMANDS = _words("attribute classify eval features filter-descriptions label lint methods pareto robustness") | {
     f"{group} {name}"
     for group, names in (
         ("bundle", "diff log score show test"),
@@ -76,7 +76,7 @@ LOCAL_OPTIONS = _words("""
     dataset device diversity doubtful-first dtype examples format ignore images json keep labels least limit
     log-format max-loss max-ratio method methods min-descriptions min-gain min-mass model near-duplicate nearer
     negatives none of off-topic on-error progress quiet report-images rows runtime seed seeds stat stopping stratified
-    strict templates threads threshold timed top truncated undo views
+    stream-order strict templates threads threshold timed top truncated undo views
 """)
 
 # option -> the weaker settings that it sets aside, which exclude it or need what it replaces

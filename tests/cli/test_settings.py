@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
-from support import Abs
+from support import ROOT, Abs
 
 from abs_cli.main import cli, main
 from abs_cli.settings import (
@@ -323,6 +324,13 @@ def test_the_list_for_working_folders_is_harmless_and_exists() -> None:
         for option, parameter in option_names(names[name]).items():
             # a path is written, or read as code, unless it is a calibration
             assert option not in LOCAL_OPTIONS or option == "calibration" or not isinstance(parameter.type, click.Path)
+
+
+def test_the_page_names_the_shared_options() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    section = page.partition("- `[defaults]` and ")[2].partition("`model` is not among")[0]
+    names = set(re.findall(r"`([a-z-]+)`", section))
+    assert names == SHARED_OPTIONS | (set(option_names(cli)) - {"version"})
 
 
 def test_shared_options_mean_the_same_everywhere() -> None:
