@@ -34,7 +34,7 @@ IMAGE_EXTRAS  := openai filter-light classify datasets plots sharing signing emb
 
 .PHONY: locks test-image
 .PHONY: setup-datumaro test-datumaro setup-exports test-exports
-.PHONY: test-kills
+.PHONY: test-kills test-ray
 .PHONY: demo test test-fast test-vllm setup-vllm test-llama-cpp setup-llama-cpp check wheel clean
 
 demo: $(VENV)/.demo-ready
@@ -55,6 +55,10 @@ test-vllm: setup-vllm
 	$(VLLM_VENV)/bin/python -m pytest tests/with_vllm
 
 setup-vllm: $(VLLM_VENV)/.ready
+
+# Workers of a real local Ray, killed and hindered in many ways: some minutes.
+test-ray: $(VENV)/.dev-ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/with_ray
 
 test-llama-cpp: setup-llama-cpp $(VENV)/.dev-ready
 	LLAMA_CPP_PYTHON=$(abspath $(LLAMA_CPP_VENV))/bin/python $(BIN)/python -m pytest tests/with_llama_cpp

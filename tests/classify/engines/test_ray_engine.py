@@ -1,0 +1,139 @@
+"""The engine on a real local Ray with two workers: the same results, and what becomes of faults."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray_workers import forget_plugins, load_faults, save_images, worker_processes
+
+from abs_classify import AdaptiveViews, encode, evaluate, label, load_model
+from abs_classify.encoding.feature_store import DiskStore
+from abs_classify.engines.ray_engine import RayEngine
+from abs_core.errors import EngineError, UsageError
+
+pytest.importorskip("ray")
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.slow,
+    # what Ray leaves open when it ends
+    pytest.mark.filterwarnings(
+        "ignore::ResourceWarning", "ignore::DeprecationWarning:ray.*", "ignore:.*ray.*:FutureWarning"
+    ),
+]
+
+METHODS = ["clip", "abs", "tda"]
+BUDGET = AdaptiveViews(budget_views=6)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[RayEngine]:
+    engine = RayEngine(workers=2, shard_images=8)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_images(tmp_path_factory.mktemp("images"), 48)
+
+
+@pytest.fixture(autouse=True)
+def _plugins() -> Iterator[None]:
+    yield
+    forget_plugins()
+
+
+def run(images: Path, model: str, cache: Path, **options: Any) -> Any:
+    return evaluate(
+        f"imagefolder:{images}",
+        model,
+        METHODS,
+        attention="self",
+        views=3,
+        cache=cache,
+        results=cache / "out",
+        **options,
+    )
+
+
+def rankings(evaluated: Any) -> list[bytes]:
+    """What each image got from each method, and the metrics of these."""
+    files = sorted(evaluated.folder.rglob("*.predictions.gz"))
+    assert files
+    return [gzip.decompress(path.read_bytes()) for path in files]
+
+
+def test_results_are_those_of_the_local_engine_and_a_killed_worker_changes_none(
+    images: Path, small_clips: tuple[str, str], engine: RayEngine, tmp_path: Path
+) -> None:
+    local = run(images, small_clips[0], tmp_path / "local")
+    killed: list[int] = []
+    done = threading.Event()
+
+    def kill() -> None:
+        while not killed and not done.is_set():
+            if (tmp_path / "ray" / "features").is_dir():
+                killed.extend(worker_processes()[:1])
+                for process in killed:
+                    os.kill(process, signal.SIGKILL)
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        shared = run(images, small_clips[0], tmp_path / "ray", engine=engine)
+    finally:
+        done.set()
+        thread.join()
+    assert rankings(shared) == rankings(local)
+    assert shared.work.images_computed == 48
+    store, other = DiskStore(tmp_path / "ray"), DiskStore(tmp_path / "local")
+    assert {entry.digest: entry.items for entry in store.summaries()} == {
+        entry.digest: entry.items for entry in other.summaries()
+    }
+    # nothing is left to do, so no worker is asked
+    again = run(images, small_clips[0], tmp_path / "ray", engine=RayEngine(address="127.0.0.1:1", workers=2))
+    assert again.work.nothing
+
+
+def test_an_image_that_kills_workers_costs_itself_and_a_worker_without_weights_nothing(
+    images: Path, small_clips: tuple[str, str], engine: RayEngine, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"model": small_clips[0], "attention": "self"}
+    local = list(label(images, ["cat", "dog"], cache=tmp_path / "local", **options))
+    load_faults(tmp_path, deadly=["007.png"], first="weights")
+    rows = list(label(images, ["cat", "dog"], cache=tmp_path / "ray", engine=engine, **options))
+    failed = [row for row in rows if row.status == "failed"]
+    assert [Path(row.path).name for row in failed] == ["007.png"]
+    assert "workers died of it" in failed[0].reason
+    assert [row for row in rows if row not in failed] == [row for row in local if Path(row.path).name != "007.png"]
+    # once with its shard and again by Ray, then alone
+    assert len((tmp_path / "deaths").read_text().splitlines()) <= 6
+
+
+def test_what_no_worker_can_do_is_said_with_the_machine_and_the_remedy(
+    images: Path, small_clips: tuple[str, str], engine: RayEngine, tmp_path: Path
+) -> None:
+    load_faults(tmp_path, all="weights")
+    with pytest.raises(EngineError, match=r"the worker \d+ on \S+ cannot go on: .*nowhere"):
+        encode(images, model=small_clips[0], cache=tmp_path / "cache", engine=engine)
+
+
+def test_what_workers_could_not_reach_is_refused_before_they_start(images: Path, small_clips: tuple[str, str]) -> None:
+    engine = RayEngine("127.0.0.1:1", 2)
+    with pytest.raises(UsageError, match="a cache that all machines share"):
+        encode(images, model=small_clips[0], engine=engine)
+    with pytest.raises(UsageError, match="is loaded in this process"):
+        evaluate(f"imagefolder:{images}", load_model(small_clips[0]), ["clip"], engine=engine)
+    with pytest.raises(UsageError, match="a budget of views cannot be spent"):
+        evaluate(f"imagefolder:{images}", small_clips[0], ["abs"], views=BUDGET, attention="self", engine=engine)
+    with pytest.raises(UsageError, match="which GPU a worker gets is decided by Ray"):
+        evaluate(f"imagefolder:{images}", small_clips[0], ["clip"], device="cuda:1", engine=engine)
