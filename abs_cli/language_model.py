@@ -35,6 +35,8 @@ _PROVIDER_OPTIONS = (
     "timeout",
     "extra_body",
     "poll_interval",
+    "engine",
+    "gpus",
 )
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -65,6 +67,8 @@ class LanguageModelOptions:
     requests_per_minute: float | None
     tokens_per_minute: float | None
     poll_interval: float | None
+    engine: str | None
+    gpus: int | None
 
     @property
     def parameters(self) -> Parameters:
@@ -288,6 +292,19 @@ def _traffic_options() -> list[Callable[[Any], Any]]:
             "_language_poll_interval",
             type=click.FloatRange(min=0, min_open=True),
             help="Seconds between two checks of a batch.  [default: 30]",
+        ),
+        click.option(
+            "--engine",
+            "_language_engine",
+            type=click.Choice(["local", "ray"]),
+            help="With --backend vllm: spread the model over GPUs of this machine, or of a Ray cluster.  "
+            "[default: local]",
+        ),
+        click.option(
+            "--gpus",
+            "_language_gpus",
+            type=click.IntRange(min=1),
+            help="With --backend vllm: number of GPUs that the model is split over.  [default: 1]",
         ),
     ]
 

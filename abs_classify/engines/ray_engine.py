@@ -73,7 +73,7 @@ _VISIBLE_WITHIN, _FIRST_LOOK = 60.0, 0.05
 
 # Read by Ray at its start only. What Ray's core logs of workers that die is told of here.
 _ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-# has a local Ray listen on the loopback interface alone, whatever it is called
+# Has a local Ray listen on the loopback interface alone, whatever it is called.
 _LOCAL_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
@@ -216,6 +216,7 @@ class RayEngine:
                 os.environ.setdefault(name, value)
         ray = require("ray")
         require("ray.data")  # which sets up its log when it is imported
+        _keep_output_clean(address)
         if ray.is_initialized():
             return ray
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": True}
@@ -276,6 +277,24 @@ def _waves(
             part, size = [], 0
     if part:
         yield part
+
+
+def _keep_output_clean(address: str | None) -> None:
+    """Have Ray print nothing: standard output is for results, and it prints there of workers that die.
+
+    It has no option for that, nor for the loopback interface once it is imported.
+    """
+    worker = require("ray._private.worker")
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = _log_message
+    constants = require("ray._private.ray_constants")
+    if not address and hasattr(constants, "ENABLE_RAY_CLUSTER"):
+        constants.ENABLE_RAY_CLUSTER = False
+
+
+def _log_message(data: Mapping[str, Any], **_settings: Any) -> None:
+    for line in data.get("lines", ()):
+        _logger.debug("Ray: %s", line)
 
 
 @contextmanager

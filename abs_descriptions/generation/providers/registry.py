@@ -43,6 +43,7 @@ class ProviderOptions:
         batch_size: rows decoded together by a local model, or requests in one batch file of a server.
         poll_interval: seconds between two checks of a server's batches.
         threads: CPU threads of a local model.
+        engine, gpus: where vLLM spreads a model, "local" or "ray", and over how many GPUs.
         keep: a folder where a local model keeps what it unpacks, and the Batch API its records.
     """
 
@@ -57,6 +58,8 @@ class ProviderOptions:
     batch_size: int | None = None
     poll_interval: float | None = None
     threads: int | None = None
+    engine: str | None = None
+    gpus: int | None = None
     keep: Path | None = None
 
 
@@ -126,7 +129,13 @@ def _openai_batch(options: ProviderOptions) -> Provider:
 
 
 def _vllm(options: ProviderOptions) -> Provider:
-    return VLLMProvider(options.model or EMBEDDED, batch_size=options.batch_size, keep=options.keep)
+    return VLLMProvider(
+        options.model or EMBEDDED,
+        batch_size=options.batch_size,
+        keep=options.keep,
+        engine=options.engine or "local",
+        gpus=options.gpus,
+    )
 
 
 _SERVER = frozenset(("model", "base_url", "key_variable", "concurrency", "extra_body", "keep"))
@@ -137,6 +146,6 @@ PROVIDERS: Mapping[str, _ProviderEntry] = MappingProxyType(
         "local": _ProviderEntry(_local, frozenset(("model", "batch_size", "threads", "keep"))),
         "openai": _ProviderEntry(_openai, _SERVER | {"requests_per_minute", "tokens_per_minute", "timeout"}),
         "openai-batch": _ProviderEntry(_openai_batch, _SERVER | {"batch_size", "poll_interval"}),
-        "vllm": _ProviderEntry(_vllm, frozenset(("model", "batch_size", "keep"))),
+        "vllm": _ProviderEntry(_vllm, frozenset(("model", "batch_size", "keep", "engine", "gpus"))),
     }
 )

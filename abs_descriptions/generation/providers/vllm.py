@@ -56,23 +56,37 @@ class VLLMProvider:
         dtype: "auto" is bfloat16 or float16 if the device computes in it, else float32.
         keep: a folder where a GGUF file is unpacked once, because vLLM needs a folder; None unpacks it into a temporary
             one.
+        engine: "ray" has vLLM spread the model over the GPUs of a Ray cluster; "local" over those of this machine.
+        gpus: of how many GPUs each layer is split over, vLLM's ``tensor_parallel_size``; None is one.
 
     Raises:
         WeightsError: the embedded model is missing or is not the published file.
         FatalProviderError: no such model.
-        UsageError: a batch size below 1, or an unknown dtype.
+        UsageError: a batch size or a number of GPUs below 1, an unknown dtype or engine.
     """
 
     name = "vllm"
     adaptation = Adaptation()
 
     def __init__(
-        self, model: str = EMBEDDED, *, batch_size: int | None = None, dtype: DType = "auto", keep: Path | None = None
+        self,
+        model: str = EMBEDDED,
+        *,
+        batch_size: int | None = None,
+        dtype: DType = "auto",
+        keep: Path | None = None,
+        engine: str = "local",
+        gpus: int | None = None,
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"the batch size must be at least 1, got {batch_size}", remedy="Give a larger number")
         if dtype not in DTYPES:
             raise UsageError(f"unknown dtype {dtype!r}", remedy=f"Use one of {', '.join(DTYPES)}")
+        if engine not in ("local", "ray"):
+            raise UsageError(f"unknown engine {engine!r}", remedy="Use local or ray")
+        if gpus is not None and gpus < 1:
+            raise UsageError(f"the number of GPUs must be at least 1, got {gpus}", remedy="Give a larger number")
+        self._engine, self._gpus = engine, gpus
         self._files = ModelFiles(model)
         self.model = self._files.name
         self._batch_size = batch_size
@@ -162,6 +176,10 @@ class VLLMProvider:
             "load_format": "safetensors",
             "use_tqdm_on_load": False,
         }
+        if self._gpus is not None:
+            common["tensor_parallel_size"] = self._gpus
+        if self._engine == "ray":
+            common["distributed_executor_backend"] = "ray"
         if not _on_cpu():
             return common
         torch = require("torch")
