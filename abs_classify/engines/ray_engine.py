@@ -284,12 +284,9 @@ def _keep_output_clean(address: str | None) -> None:
 
     It has no option for that, nor for the loopback interface once it is imported.
     """
-    worker = require("ray._private.worker")
-    if hasattr(worker, "print_to_stdstream"):
-        worker.print_to_stdstream = _log_message
-    constants = require("ray._private.ray_constants")
-    if not address and hasattr(constants, "ENABLE_RAY_CLUSTER"):
-        constants.ENABLE_RAY_CLUSTER = False
+    vars(require("ray._private.worker"))["print_to_stdstream"] = _log_message
+    if not address:
+        vars(require("ray._private.ray_constants"))["ENABLE_RAY_CLUSTER"] = False
 
 
 def _log_message(data: Mapping[str, Any], **_settings: Any) -> None:
