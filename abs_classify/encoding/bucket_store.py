@@ -41,6 +41,7 @@ from abs_classify.encoding.store_processes import claim_work, remove_dead_files,
 from abs_core.buckets import BucketObject, open_bucket
 from abs_core.errors import AbsError, CacheError, StorageError, UsageError
 from abs_core.files import atomic_write, ensure_writable
+from abs_core.home import Home
 from abs_core.locations import parse_location
 from abs_core.text import format_bytes, printable
 
@@ -113,7 +114,7 @@ class BucketStore(PersistentStore):
         self._warned = self._proved_writable = False
 
     def __reduce__(self) -> tuple[object, ...]:
-        return partial(BucketStore, index=self._folder, root=self.root, limit=self._limit), (self.place,)
+        return _open_again, (self.place, self._folder, self.root, self._limit)
 
     def load(self, space: Space, ids: Sequence[str], count: int | None = None) -> list[np.ndarray | None]:
         """The rows of each item from 0 on: [n, ...] with n at most ``count``, or None where row 0 is not there.
@@ -200,9 +201,7 @@ class BucketStore(PersistentStore):
             StorageError: the bucket cannot be asked.
         """
         is_free = self._claims.wait_for(work, timeout)
-        with self._lock:
-            for packs in self._packs.values():
-                packs.expire()
+        self.refresh()
         return is_free
 
     def announce(self, required: int) -> None:
@@ -219,6 +218,12 @@ class BucketStore(PersistentStore):
         self.require_writable()
         if required >= _WORTH_A_WORD:
             _logger.info("this run adds up to %s to the cache %s", format_bytes(required), self.place)
+
+    def refresh(self) -> None:
+        """Let the bucket be listed when it is next asked for: somebody else is known to have written."""
+        with self._lock:
+            for packs in self._packs.values():
+                packs.expire()
 
     def flush(self) -> bool:
         """Upload what is on its way, also what killed runs of this machine left; whether all of it is there.
@@ -499,6 +504,16 @@ class BucketStore(PersistentStore):
                 return False
             (folder / name).write_bytes(data)
         return True
+
+
+def _open_again(place: str, index: Path, root: Path, limit: float | None) -> BucketStore:
+    """A store that was pickled, on another machine with the folders of its user where it has to be."""
+    try:
+        ensure_writable(index)
+    except StorageError:
+        user = Home.at(None, None)
+        index, root = user.indexes_of(place), user.cache
+    return BucketStore(place, index=index, root=root, limit=limit)
 
 
 def _groups(folder: Path, names: Sequence[str]) -> Iterator[list[str]]:

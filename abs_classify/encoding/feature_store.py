@@ -194,6 +194,9 @@ class DiskStore(PersistentStore):
         with self._lock:
             self._limit.announce(required)
 
+    def refresh(self) -> None:
+        """A folder is looked at each time."""
+
     def flush(self) -> bool:
         """Rows are in the folder as soon as they are appended."""
         return True
@@ -392,7 +395,7 @@ def open_store(
         from abs_classify.encoding.bucket_store import BucketStore
 
         user = Home.at(None, None)
-        return BucketStore(place, index=index or user.indexes_of(place), root=home or user.root / "cache", limit=limit)
+        return BucketStore(place, index=index or user.indexes_of(place), root=home or user.cache, limit=limit)
     return DiskStore(Path(place).expanduser().absolute(), index=index, limit=limit)
 
 

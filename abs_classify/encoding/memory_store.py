@@ -68,6 +68,9 @@ class MemoryStore:
     def announce(self, required: int) -> None:
         """Memory that is needed for a shard at a time is not worth a word."""
 
+    def refresh(self) -> None:
+        """Nobody else adds rows to memory."""
+
     def flush(self) -> bool:
         """There is no other place where rows of memory should be."""
         return True

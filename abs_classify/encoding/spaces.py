@@ -159,6 +159,10 @@ class FeatureStore(Protocol):
         """
         ...
 
+    def refresh(self) -> None:
+        """Let what others are known to have added be seen at the next look, where the store would look later."""
+        ...
+
     def flush(self) -> bool:
         """Let everything that was appended be where others find it; whether it is."""
         ...

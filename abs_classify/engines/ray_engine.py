@@ -555,6 +555,7 @@ class _Wave:
                 )
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
+            self._stages.store.refresh()
         return None
 
     def _leave(self, outcome: _Round) -> None:

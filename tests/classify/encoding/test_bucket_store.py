@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,7 +65,7 @@ def files_below(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def test_a_store_can_be_pickled_as_its_place(tmp_path: Path, bucket: Bucket) -> None:
+def test_a_store_can_be_pickled_as_its_place(tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     store = store_of(tmp_path / "a")
     put_packs(store, 1)
     data = pickle.dumps(store)
@@ -73,6 +74,17 @@ def test_a_store_can_be_pickled_as_its_place(tmp_path: Path, bucket: Bucket) -> 
     assert (again.place, again.root) == (PLACE, tmp_path / "a" / "cache")
     assert_rows(again, 6, range(4))
     assert open_store(store) is store
+    # a machine without that folder takes those of its user
+    shutil.rmtree(tmp_path / "a")
+    (tmp_path / "a").write_text("no folder")
+    monkeypatch.setenv("ABS_HOME", str(tmp_path / "other"))
+    monkeypatch.delenv("ABS_CACHE", raising=False)
+    elsewhere = pickle.loads(data)
+    assert elsewhere.root == tmp_path / "other" / "cache"
+    assert_rows(elsewhere, 6, range(4))
+    put_packs(store_of(tmp_path / "b"), 2)
+    elsewhere.refresh()
+    assert_rows(elsewhere, 6, range(8))
 
 
 def test_rows_of_a_process_that_was_killed_are_uploaded_by_the_next(tmp_path: Path, bucket: Bucket) -> None:
