@@ -43,6 +43,7 @@ from abs_classify.methods.random import shuffled_order
 from abs_classify.methods.table import Method, get_method
 from abs_core.errors import UsageError
 from abs_core.progress import Progress, no_progress
+from abs_core.result_tables import data_frame
 from abs_core.text import counted
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class RobustnessSettings:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RobustnessResults:
     """How far the results of methods can be trusted.
 
@@ -140,6 +141,27 @@ class RobustnessResults:
     def __str__(self) -> str:
         """Tables for a terminal."""
         return self.to_text("text").rstrip("\n")
+
+    def __repr__(self) -> str:
+        methods = ", ".join(entry.method for entry in self.confidences)
+        images = counted(self.results[0].details.data.images, "image", "images")
+        return f"<RobustnessResults of {methods}: {images}, {counted(self.settings.draws, 'draw', 'draws')}>"
+
+    def _repr_html_(self) -> str:
+        from abs_classify.evaluation.robustness_tables import robustness_html
+
+        return robustness_html(self)
+
+    def to_pandas(self) -> Any:
+        """A pandas ``DataFrame``: a row for each number, as in the CSV.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        from abs_classify.evaluation.robustness_tables import NUMBER_COLUMNS, robustness_rows
+
+        rows = [dict(zip(NUMBER_COLUMNS, row, strict=True)) for row in robustness_rows(self)]
+        return data_frame(rows, NUMBER_COLUMNS)
 
     def to_text(self, form: str) -> str:
         """The tables as "text", "markdown" or "latex", or every number as "csv"; ends with a line feed."""

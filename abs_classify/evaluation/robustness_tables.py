@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Any
 from abs_classify.evaluation.markup import csv_text, latex_preamble, markdown_cell
 from abs_classify.evaluation.robustness import BINS, IntervalEstimate
 from abs_classify.evaluation.sections import MARK, TableSection
+from abs_core.result_tables import html_table
 from abs_core.text import counted, printable
 
 if TYPE_CHECKING:
     from abs_classify.evaluation.robustness import CalibrationEstimate, DetectionEstimate, RegimeEffect
     from abs_classify.evaluation.robustness_run import RobustnessResults
 
-__all__ = ["robustness_text", "robustness_value"]
+__all__ = ["NUMBER_COLUMNS", "robustness_html", "robustness_rows", "robustness_text", "robustness_value"]
+
+#: of the rows of numbers
+NUMBER_COLUMNS = ("section", "method", "condition", "measure", "value", "low", "high")
 
 # characters of a remark in Markdown
 _REMARK = 400
@@ -33,8 +37,8 @@ _PARTS = ("confidences", "unknown", "class_order", "added", "streams", "regimes"
 def robustness_text(results: RobustnessResults, form: str) -> str:
     """The results as "text", "markdown", "latex" or "csv"; ends with a line feed."""
     if form == "csv":
-        header = ("section", "method", "condition", "measure", "value", "low", "high")
-        return csv_text(header, _numbers(results))
+        rows = (["" if cell is None else cell for cell in row] for row in robustness_rows(results))
+        return csv_text(NUMBER_COLUMNS, rows)
     sections = dict(_sections(results))
     if form == "latex":
         tables = [line for name, section in sections.items() for line in ("", *section.latex(f"tab:abs-{name}"))]
@@ -253,13 +257,20 @@ def _remarks(results: RobustnessResults) -> list[str]:
     return [_INTERVALS, *results.remarks]
 
 
-def _numbers(results: RobustnessResults) -> Iterator[list[object]]:
-    """A row for each number: section, method, condition, measure, value and interval."""
+def robustness_html(results: RobustnessResults) -> str:
+    """Tables for a notebook."""
+    return "".join(html_table(section.title, section.header, section.body) for _, section in _sections(results))
+
+
+def robustness_rows(results: RobustnessResults) -> Iterator[list[object]]:
+    """A row for each number, with ``NUMBER_COLUMNS``; None where it has no interval."""
     for section in _PARTS:
         for entry in getattr(results, section):
             condition = getattr(entry, "regime", "") or str(getattr(entry, "added", ""))
             for measure, value in _measures(entry):
-                ends = [value.value, value.low, value.high] if isinstance(value, IntervalEstimate) else [value, "", ""]
+                ends = (
+                    [value.value, value.low, value.high] if isinstance(value, IntervalEstimate) else [value, None, None]
+                )
                 yield [section, entry.method, condition, measure, *ends]
 
 

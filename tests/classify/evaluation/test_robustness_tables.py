@@ -115,3 +115,16 @@ def test_csv_and_json_have_all_digits() -> None:
 @pytest.mark.parametrize("form", ["text", "markdown", "latex", "csv"])
 def test_equal_results_give_equal_text(form: str) -> None:
     assert make_results().to_text(form) == replace(make_results(), work=WorkCounts(images=3)).to_text(form)
+
+
+def test_a_notebook_and_pandas_show_the_same() -> None:
+    pytest.importorskip("pandas")
+    results = make_results("<b>abs")
+    assert repr(results) == "<RobustnessResults of <b>abs: 4 images, 5 draws>"
+    page = results._repr_html_()
+    assert "<b>abs" not in page
+    assert page.count("<table") == 7
+    frame = results.to_pandas()
+    error = results.confidences[0].equal_width.error
+    assert frame[frame.measure == "equal_width.error"].value.item() == error.value
+    assert len(frame) == len(list(csv.reader(io.StringIO(results.to_text("csv"))))) - 1
