@@ -25,6 +25,7 @@ __all__ = [
     "PluginFile",
     "changed_plugins",
     "entry_source",
+    "failure_text",
     "load_plugin_copies",
     "load_plugins",
     "loaded_plugins",
@@ -163,6 +164,14 @@ def _recorded(values: object) -> dict[str, str]:
         for entry in entries
         if isinstance(entry, dict)
     }
+
+
+def failure_text(kind: EntryKind, name: str, error: BaseException) -> str:
+    """`` of the plugin own.py failed at line 3: ValueError: no`` to say behind a name whose code raised an error."""
+    plugin = plugin_of(kind, name)
+    path = next((Path(key) for key, known in _LOADED.items() if known == plugin and Path(key).is_absolute()), None)
+    place = _place(error, path) if path is not None else ""
+    return f"{entry_source(kind, name)} failed{place}: {type(error).__name__}: {error}"
 
 
 def load_plugins(files: Iterable[Path | str] = ()) -> Sequence[Plugin]:

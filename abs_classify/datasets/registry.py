@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
-from abs_classify.datasets.base import Dataset, existing_path
+from abs_classify.datasets.base import Dataset, Sample, existing_path
 from abs_classify.datasets.benchmarks.base import Benchmark
 from abs_classify.datasets.benchmarks.catalogue import BENCHMARKS
 from abs_classify.datasets.benchmarks.diagnosis import DatasetReport, check_benchmark, check_opening, open_benchmark
@@ -23,10 +24,11 @@ from abs_classify.datasets.imagefolder import open_imagefolder
 from abs_classify.datasets.lists import open_jsonl, open_table
 from abs_classify.datasets.parquet import open_parquet
 from abs_classify.datasets.webdataset import open_shards
-from abs_classify.plugins import entry_source, record_entry
+from abs_classify.plugins import entry_source, failure_text, record_entry
 from abs_core.class_names import translated_names
-from abs_core.errors import UnknownNameError, UsageError
-from abs_core.labels import compact
+from abs_core.errors import AbsError, DatasetError, UnknownNameError, UsageError
+from abs_core.labels import ClassLabel, compact
+from abs_core.text import quoted
 
 __all__ = [
     "KINDS",
@@ -137,11 +139,56 @@ def open_dataset(spec: str) -> Dataset:
     kind, location = find_kind(spec)
     if kind.located and not location:
         raise UsageError(f"the data set {spec!r} has no location", remedy=f"Write {kind.usage}")
-    dataset = kind.open(location)
+    dataset = _open_registered(kind, location) if kind.name in _REGISTERED else kind.open(location)
     if kind.benchmark is not None or not kind.located:
         return dataset
     classes, remarks = translated_names(dataset.classes)
     return replace(dataset, classes=classes, remarks=(*dataset.remarks, *remarks))
+
+
+def _open_registered(kind: DatasetKind, location: str) -> Dataset:
+    """What somebody else's opener gives, checked.
+
+    Raises:
+        DatasetError: it fails, or gives no data set of labelled images.
+        AbsError: what it raises so.
+    """
+    name = f"the opener of the data set prefix {kind.name!r}"
+    try:
+        dataset: object = kind.open(location)
+    except AbsError:
+        raise
+    except Exception as error:
+        raise DatasetError(
+            f"{name}{failure_text('data set', kind.name, error)}", remedy="Mend it, or name what it can open"
+        ) from error
+    problem = _problem(dataset)
+    if problem:
+        raise DatasetError(
+            f"{name}{entry_source('data set', kind.name)} gave {problem}",
+            remedy="Return an abs_classify.datasets.Dataset: ClassLabels, and Samples with a Path and a class id",
+        )
+    assert isinstance(dataset, Dataset)
+    return dataset
+
+
+def _problem(dataset: object) -> str:
+    """What is wrong with a data set; empty if nothing. Of a lazy list the labels and one sample are looked at."""
+    if not isinstance(dataset, Dataset):
+        return f"{type(dataset).__name__} instead of a data set"
+    # what its parts should be is no proof of what they are
+    classes: object = dataset.classes
+    samples: object = dataset.samples
+    if not isinstance(classes, tuple) or not all(isinstance(label, ClassLabel) for label in classes):
+        return f"classes that are no tuple of ClassLabel: {quoted(repr(classes), 80)}"
+    if not isinstance(samples, Sequence):
+        return f"samples that are no sequence but {type(samples).__name__}"
+    for sample in samples if isinstance(samples, list | tuple) else samples[:1]:
+        if not isinstance(sample, Sample) or not isinstance(sample.path, Path):
+            return f"a sample without a Path: {quoted(repr(sample), 80)}"
+    known = {label.id for label in dataset.classes}
+    unknown = next((label for label in dataset.labels if label not in known), None)
+    return "" if unknown is None else f"a sample with the label {quoted(repr(unknown), 80)}, which is no class of it"
 
 
 def find_kind(spec: str) -> tuple[DatasetKind, str]:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from abs_classify.methods.adaptive import PartialScores, RuleSource, StoppingRule, looks
 from abs_classify.methods.calibration import subject_of
+from abs_classify.methods.scorer_output import checked_scores
 from abs_classify.methods.scoring import ClassTextFeatures, PerViewScorer
 from abs_classify.methods.views import ViewSource
 
@@ -102,7 +103,7 @@ class AdaptiveMethod:
 
     def full_scores(self, images: Sequence[ImageViews]) -> np.ndarray:
         """The scores of all views, as the full run computes them: [B, C]."""
-        scores: np.ndarray = self.scorer.scores(self._stack(images, self.method.views), self.texts).numpy()
+        scores: np.ndarray = checked_scores(self.method, self._stack(images, self.method.views), self.texts)
         return scores
 
     def partial(self, images: Sequence[ImageViews], known: np.ndarray, views: np.ndarray) -> PartialScores:

@@ -24,6 +24,7 @@ from abs_classify.encoding.spaces import FeatureStore, PersistentStore, Segment,
 from abs_classify.encoding.stage_spaces import StageSpaces
 from abs_classify.encoding.view_plan import MethodScores, PendingImage, StoredViews, ViewPlan
 from abs_classify.encoding.work import WorkCounts
+from abs_classify.methods.scorer_output import checked_scores, checked_step
 from abs_classify.models.deferred import DeferredModel
 from abs_classify.models.embedded_files import EMBEDDED
 from abs_core.canonical import digest
@@ -178,7 +179,7 @@ class Stages:
                 views = {
                     view.kind: self._stack(images, stored, plan.encoded[view], view.count) for view in method.views
                 }
-                scores.by_method[method.name] = method.scorer.scores(views, texts[method]).numpy()
+                scores.by_method[method.name] = checked_scores(method, views, texts[method])
         return scores
 
     def stream_scores(
@@ -194,14 +195,15 @@ class Stages:
         from abs_classify.methods.scoring import StreamScorer
 
         assert isinstance(method.scorer, StreamScorer)  # the caller asked method.stream
-        state = method.scorer.start(self.text_features(class_texts), sum(map(len, shards)))
+        texts = self.text_features(class_texts)
+        state = method.scorer.start(texts, sum(map(len, shards)))
         rows = []
         for shard in shards:
             views = method.views_by_kind(self.views(shard, method.views))
             for position in range(len(shard)):
                 with self.timed("match"):
                     features = {kind: rows_of_kind[position] for kind, rows_of_kind in views.items()}
-                    rows.append(method.scorer.step(state, features).numpy())
+                    rows.append(checked_step(method, state, features, texts))
         return np.stack(rows)
 
     def views(self, images: Sequence[IdentifiedSample], views: Sequence[ViewSource]) -> dict[ViewSource, torch.Tensor]:

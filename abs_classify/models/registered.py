@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from abs_classify.plugins import entry_source, record_entry
-from abs_core.errors import ModelError, UsageError
+from abs_classify.plugins import entry_source, failure_text, record_entry
+from abs_core.errors import AbsError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from abs_classify.models.base import Model
@@ -65,11 +65,19 @@ def load_registered(name: str, device: str, dtype: str) -> Model:
             remedy="Leave out --dtype, or register one model for each dtype",
         )
     where = str(resolve_device(device))
-    model: object = _LOADERS[name](where)
+    try:
+        model: object = _LOADERS[name](where)
+    except AbsError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"the loader of {name!r}{failure_text('model', name, error)}", remedy="Mend the loader"
+        ) from error
     if not isinstance(model, Model):
         lacking = [part for part in _PARTS if not hasattr(model, part)]
         raise ModelError(
-            f"the loader of {name!r} gave {type(model).__name__}, which lacks {', '.join(lacking)}",
+            f"the loader of {name!r}{entry_source('model', name)} gave {type(model).__name__}, which lacks "
+            f"{', '.join(lacking)}",
             remedy="Return what abs_classify.wrap(...) gives, or follow abs_classify.models.base.Model",
         )
     return model

@@ -22,8 +22,9 @@ from abs_classify.models.attention import SelfAttention
 from abs_classify.models.base import AttentionBackend, no_feature_views
 from abs_classify.models.checkpoint import check_finite, state_digest
 from abs_classify.models.last_block import full_views, resize_table, view_matrices
+from abs_classify.plugins import entry_source, failure_text
 from abs_core.canonical import digest, sha256_bytes
-from abs_core.errors import ModelError, UsageError
+from abs_core.errors import AbsError, ModelError, UsageError
 
 __all__ = ["TokenGrid", "WrappedModel", "wrap"]
 
@@ -165,7 +166,24 @@ class WrappedModel:
         Raises:
             ModelError: the image encoder gives anything else.
         """
-        return _features(self._image_encoder(self._to_model(pixels)), len(pixels), "image")
+        encoded = self._run(lambda: self._image_encoder(self._to_model(pixels)), "image")
+        return self._features(encoded, len(pixels), "image")
+
+    def _run(self, encode: Callable[[], object], kind: str) -> object:
+        """What somebody else's encoder gives.
+
+        Raises:
+            ModelError: it fails; names model and plugin.
+        """
+        try:
+            return encode()
+        except (AbsError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"the {kind} encoder of {self.name!r}{failure_text('model', self.name, error)}",
+                remedy="Mend the encoder, or what is passed to wrap()",
+            ) from error
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
@@ -180,15 +198,29 @@ class WrappedModel:
         return torch.cat([self._encode_batch(list(texts[start : start + _TEXTS_AT_ONCE])) for start in starts])
 
     def _encode_batch(self, texts: list[str]) -> Tensor:
-        if self._tokenizer is None:
-            encoded = self._text_encoder(texts)
-        else:
+        def encode() -> object:
+            if self._tokenizer is None:
+                return self._text_encoder(texts)
             tokens = self._tokenizer(texts)
             if isinstance(tokens, Mapping):
-                encoded = self._text_encoder(**{key: value.to(self.device) for key, value in tokens.items()})
-            else:
-                encoded = self._text_encoder(tokens.to(self.device))
-        return _features(encoded, len(texts), "text")
+                return self._text_encoder(**{key: value.to(self.device) for key, value in tokens.items()})
+            return self._text_encoder(tokens.to(self.device))
+
+        return self._features(self._run(encode, "text"), len(texts), "text")
+
+    def _features(self, encoded: object, count: int, kind: str) -> Tensor:
+        """What an encoder gave, as float32 [count, d]."""
+        of = f"the {kind} encoder of {self.name!r}{entry_source('model', self.name)}"
+        if not isinstance(encoded, Tensor) or encoded.ndim != 2 or len(encoded) != count:
+            shape = list(encoded.shape) if isinstance(encoded, Tensor) else type(encoded).__name__
+            raise ModelError(
+                f"{of} must give a tensor [{count}, d], got {shape}",
+                remedy="Wrap a function that picks the feature out: lambda x: encoder(x).pooler_output",
+            )
+        features = encoded.float()
+        if not bool(features.isfinite().all()):
+            raise ModelError(f"{of} gives numbers that are not finite", remedy="Check its weights and its input")
+        return features
 
     def count_tokens(self, text: str) -> int:
         """How many tokens a text has; see ``wrap`` for those that are cut."""
@@ -210,7 +242,7 @@ class WrappedModel:
         Raises:
             ModelError: the model was wrapped without a grid.
         """
-        return _features(self._need_grid().pool(tokens), len(tokens), "image")
+        return self._features(self._need_grid().pool(tokens), len(tokens), "image")
 
     @torch.inference_mode()
     def pool_windows(self, tokens: Tensor, windows: Tensor) -> Tensor:
@@ -322,17 +354,6 @@ def _digest(
             "tokenizer": None if tokenizer is None else _tokenizer_digest(tokenizer),
         }
     )
-
-
-def _features(encoded: object, count: int, kind: str) -> Tensor:
-    """What an encoder gave, as float32 [count, d]."""
-    if not isinstance(encoded, Tensor) or encoded.ndim != 2 or len(encoded) != count:
-        shape = list(encoded.shape) if isinstance(encoded, Tensor) else type(encoded).__name__
-        raise ModelError(
-            f"the {kind} encoder must give a tensor [{count}, d], got {shape}",
-            remedy="Wrap a function that picks the feature out: lambda x: encoder(x).pooler_output",
-        )
-    return encoded.float()
 
 
 def _floating(parts: Sequence[nn.Module]) -> Iterator[Tensor]:

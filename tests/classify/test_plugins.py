@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from support import PLUGIN, colour
 
 from abs_classify import (
@@ -28,7 +29,7 @@ from abs_classify.classifier import as_label_space
 from abs_classify.datasets import open_dataset
 from abs_classify.methods.table import METHODS
 from abs_classify.plugins import plugin_of
-from abs_core.errors import ModelError, UnknownNameError, UsageError
+from abs_core.errors import DatasetError, ModelError, UnknownNameError, UsageError
 
 pytestmark = pytest.mark.usefixtures("clean_plugins")
 
@@ -197,3 +198,61 @@ def test_scores_and_attributions_name_the_plugins(
     shared: dict[str, Any] = {"model": small_clips[0], "views": 2, "attention": "norm", "cache": tmp_path / "cache"}
     assert note in score_bundle(space, dataset=spec, **shared).remarks
     assert note in attribute_gain(space, spec, **shared).remarks
+
+
+DATASET = """
+from pathlib import Path
+from abs_classify import register_dataset
+from abs_classify.datasets import Dataset, Sample
+from abs_core.labels import ClassLabel
+
+CLASSES = (ClassLabel("cat", "cat"), ClassLabel("dog", "dog"))
+
+def open_mine(location):
+    %s
+
+register_dataset("mine", open_mine)
+"""
+
+
+@pytest.mark.parametrize(
+    ("opener", "message"),
+    [
+        ("raise ValueError('bad')", "failed at line 10: ValueError: bad"),
+        ("return None", "gave NoneType instead of a data set"),
+        ("return Dataset('m', ('cat', 'dog'), [])", "gave classes that are no tuple of ClassLabel"),
+        ("return Dataset('m', CLASSES, iter([]))", "gave samples that are no sequence"),
+        ("return Dataset('m', CLASSES, [Sample('a.png', 'cat')])", "gave a sample without a Path"),
+        ("return Dataset('m', CLASSES, [Sample(Path('a.png'), 'cow')])", "gave a sample with the label ''cow''"),
+    ],
+)
+def test_a_data_set_that_is_none_is_refused_by_name(opener: str, message: str, tmp_path: Path) -> None:
+    load_plugins([write(tmp_path / "own.py", DATASET % opener)])
+    with pytest.raises(
+        DatasetError, match=rf"the opener of the data set prefix 'mine' of the plugin own\.py {message}"
+    ):
+        open_dataset("mine:here")
+
+
+def test_a_model_that_fails_is_refused_by_name(tmp_path: Path) -> None:
+    load_plugins(
+        [
+            write(
+                tmp_path / "own.py",
+                "import torch\nfrom abs_classify import register_model, wrap\n"
+                "def image(x):\n    if x.mean() > 1:\n        raise RuntimeError('boom')\n"
+                "    return x.mean((2, 3)) / (1 - x.mean())\n"
+                "def text(texts): return torch.ones(len(texts), 3)\n"
+                "def load(device):\n    return wrap((image, text), lambda i: torch.zeros(3, 8, 8), None, name='mine',"
+                " version='1', context_length=9)\n"
+                "register_model('mine', load)\nregister_model('broken', lambda device: 1 / 0)\n",
+            )
+        ]
+    )
+    model = load_model("mine", device="cpu")
+    with pytest.raises(ModelError, match=r"image encoder of 'mine' of the plugin own\.py failed at line 5: .* boom"):
+        model.encode_image(2 * torch.ones(1, 3, 8, 8))
+    with pytest.raises(ModelError, match=r"image encoder of 'mine' of the plugin own\.py gives numbers that are not"):
+        model.encode_image(torch.ones(1, 3, 8, 8))
+    with pytest.raises(ModelError, match=r"loader of 'broken' of the plugin own\.py failed at line 11: ZeroDiv"):
+        load_model("broken", device="cpu")

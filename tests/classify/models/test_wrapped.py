@@ -162,7 +162,7 @@ def test_arguments_that_cannot_be_are_refused(
 def test_encoders_of_different_sizes_and_other_outputs_are_refused() -> None:
     with pytest.raises(ModelError, match="have 5 numbers, its text features 4"):
         wrap((Doubled(5), lengths), small, None, name="a", version="1", context_length=9)
-    with pytest.raises(ModelError, match=r"image encoder must give a tensor \[1, d\], got dict"):
+    with pytest.raises(ModelError, match=r"image encoder of '.*' must give a tensor \[1, d\], got dict"):
         wrap((lambda pixels: {}, lengths), small, None, name="a", version="1", context_length=9)
     with pytest.raises(UsageError, match="how many tokens"):
         wrap((Doubled(), lengths), small, None, name="a", version="1")
