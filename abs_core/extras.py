@@ -46,6 +46,7 @@ _PURPOSES = {
     "datasets": "to read parquet files and MATLAB annotations",
     "plots": "to draw pictures of results",
     "openvino": "to run image encoders through OpenVINO",
+    "ray": "to compute on many machines",
     "demo": "for the demo photos",
 }
 

@@ -108,7 +108,7 @@ def optional_imports() -> set[str]:
             elif isinstance(node, ast.Call) and called(node) in ("require", "require_installed", "import_module"):
                 modules |= {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
     tops = {module.partition(".")[0] for module in modules}
-    core = {"click", "jsonlines", "pydantic", "pydantic_core", "rich", "yaml"}
+    core = {"click", "jsonlines", "platformdirs", "pydantic", "pydantic_core", "rich", "yaml"}
     return tops - set(sys.stdlib_module_names) - set(PACKAGES) - core
 
 
