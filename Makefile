@@ -58,7 +58,7 @@ setup-vllm: $(VLLM_VENV)/.ready
 
 # Workers of a real local Ray, killed and hindered in many ways: some minutes.
 test-ray: $(VENV)/.dev-ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/with_ray
+	ABS_TEST_RAY=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/with_ray
 
 test-llama-cpp: setup-llama-cpp $(VENV)/.dev-ready
 	LLAMA_CPP_PYTHON=$(abspath $(LLAMA_CPP_VENV))/bin/python $(BIN)/python -m pytest tests/with_llama_cpp
