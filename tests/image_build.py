@@ -90,6 +90,8 @@ class Stage:
     def run(self, command: Sequence[str], *, offline: bool = False) -> subprocess.CompletedProcess[str]:
         """Run a command in it, as the user and in the folder that are set."""
         passed = {} if offline else {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
+        # the copied interpreter knows its library where it was built, which may be closed to the user
+        passed["LD_LIBRARY_PATH"] = "/usr/local/lib"
         variables = [f"{name}={value}" for name, value in {**passed, **self.variables}.items()]
         inner = f"cd {shlex.quote(self.directory)} && exec {shlex.join(command)}"
         chroot = ["chroot", f"--userspec={self.user}", str(self.root), "/usr/bin/env", "-i", *variables]
