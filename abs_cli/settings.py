@@ -75,7 +75,7 @@ LOCAL_OPTIONS = _words("""
     agreement agreements attention base batch-size budget-seconds budget-views bundle calibration class-rows control
     dataset device diversity doubtful-first dtype examples format ignore images json keep labels least limit
     log-format max-loss max-ratio method methods min-descriptions min-gain min-mass model near-duplicate nearer
-    negatives none of off-topic on-error progress quiet report-images rows runtime seed seeds stat stopping stratified
+    negatives none of off-topic on-error progress report-images rows runtime seed seeds stat stopping stratified
     stream-order strict templates threads threshold timed top truncated undo views
 """)
 

@@ -137,8 +137,8 @@ class Bucket:
                 raise problem_of(error, "read", self.address) from None
             raise FileNotFoundError(path) from None
         except Exception as error:
-            if status_of(error) == 416 or isinstance(error, ValueError):  # it ends before
-                return b""
+            if status_of(error) == 416 or (isinstance(error, ValueError) and "range" in str(error).lower()):
+                return b""  # it ends before; of Google's client that is a ValueError with the words of the service
             raise problem_of(error, "read", self.address) from None
 
     def objects(self, folder: str, after: str = "") -> list[BucketObject]:
@@ -183,24 +183,24 @@ class Bucket:
         Raises:
             StorageError: the service refuses it.
         """
+        for first in range(0, len(paths), _MOST_REMOVED):
+            try:
+                self._remove_part(paths[first : first + _MOST_REMOVED])
+            except FileNotFoundError:
+                continue
+            except Exception as error:
+                raise problem_of(error, "remove from", self.address) from None
+
+    def _remove_part(self, paths: Sequence[str]) -> None:
+        if not self._is_s3:
+            self.client.rm([f"{self.root}/{path}" for path in paths])
+            return
         bucket, _, prefix = self.root.partition("/")
         lead = f"{prefix}/" if prefix else ""
-        try:
-            for first in range(0, len(paths), _MOST_REMOVED):
-                part = paths[first : first + _MOST_REMOVED]
-                if self._is_s3:
-                    keys = [{"Key": f"{lead}{path}"} for path in part]
-                    answer = self.client.call_s3(
-                        "delete_objects", Bucket=bucket, Delete={"Objects": keys, "Quiet": True}
-                    )
-                    for refused in answer.get("Errors", ()):
-                        raise _refusal(refused)
-                else:
-                    self.client.rm([f"{self.root}/{path}" for path in part])
-        except FileNotFoundError:
-            return
-        except Exception as error:
-            raise problem_of(error, "remove from", self.address) from None
+        keys = [{"Key": f"{lead}{path}"} for path in paths]
+        answer = self.client.call_s3("delete_objects", Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+        for refused in answer.get("Errors", ()):
+            raise _refusal(refused)
 
     def has_bucket(self) -> bool:
         """Whether the bucket exists: S3 says so itself, and of Google's the client hides it for a folder.

@@ -103,13 +103,14 @@ class BucketClaims:
             pause = min(2 * pause, _LONGEST_PAUSE)
         return True
 
-    def take_done(self) -> list[str]:
+    def done(self) -> list[str]:
         """The claims whose work is done, so that their rows can be shown; for ``release``."""
-        done, self._done = self._done, []
-        return done
+        return list(self._done)
 
     def release(self, done: Sequence[str]) -> None:
         """Let go of claims whose rows can be seen now, and once of those that nobody believes any more."""
+        for path in done:
+            self._done.remove(path)
         if done:
             with suppress(StorageError):  # they expire
                 self._bucket.remove(done)
@@ -159,12 +160,10 @@ class BucketClaims:
         except FileNotFoundError:
             return None
         home, _, stamp = text.partition(" ")
-        try:
-            age = time.time() - float(stamp)
-        except ValueError:
-            return None
-        if age < _LEASE:
-            return home
+        with suppress(ValueError):
+            # no clock is so far ahead, and who wrote this would be believed for years
+            if abs(time.time() - float(stamp)) < _LEASE:
+                return home
         with suppress(StorageError):
             self._bucket.remove([path])
         return None

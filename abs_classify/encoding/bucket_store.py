@@ -391,7 +391,7 @@ class BucketStore(PersistentStore):
     def _upload_all(self) -> None:
         with self._uploading:
             with self._lock:
-                done, pending = self._claims.take_done(), self._pending
+                done, pending = self._claims.done(), self._pending
                 if self._timer is not None:
                     self._timer.cancel()
                 self._timer = None
@@ -524,7 +524,7 @@ def _groups(folder: Path, names: Sequence[str]) -> Iterator[list[str]]:
         try:
             with (folder / name).open("rb") as stream:
                 header = read_header(stream)
-        except (DamagedPackError, OSError):  # of no use to anybody
+        except DamagedPackError:  # of no use to anybody
             (folder / name).unlink(missing_ok=True)
             continue
         if groups.get(header.form) and sizes[header.form] + header.size > _LARGEST_PACK:

@@ -58,6 +58,7 @@ DANGEROUS = [
     "allow",
     "engine",
     "address",
+    "quiet",  # which would hide what the file sets
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import pickle
 import shutil
@@ -96,6 +97,22 @@ def test_rows_of_a_process_that_was_killed_are_uploaded_by_the_next(tmp_path: Pa
     assert files_below(tmp_path / "a" / "index" / "outgoing") == [
         tmp_path / "a" / "index" / "outgoing" / SPACE.digest / "space.json"
     ]
+
+
+def test_what_cannot_be_read_for_a_while_is_uploaded_later(
+    tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_of(tmp_path / "a")
+    store.append(SPACE, segments(0, 6))
+
+    def fail(_stream: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bucket_store, "read_header", fail)
+        assert not store.flush()
+    assert store.flush()
+    assert_rows(store_of(tmp_path / "b"), 6)
 
 
 def test_many_rows_are_uploaded_without_being_told(

@@ -144,6 +144,34 @@ def test_machines_divide_work_and_a_claim_lasts_until_the_rows_are_there(
     assert_rows(theirs, 6)
 
 
+def test_a_claim_ends_with_the_upload_that_succeeds(
+    tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = store_of(tmp_path / "a"), store_of(tmp_path / "b")
+    with ours.claim("shard") as is_mine:
+        assert is_mine
+        ours.append(SPACE, segments(0, 6))
+
+    def fail(_path: str, _data: bytes) -> bool:
+        raise StorageError("the service is busy")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ours._bucket, "create", fail)
+        assert not ours.flush()
+    assert not theirs.wait_for("shard", 0.1)
+    assert ours.flush()
+    assert theirs.wait_for("shard", 0.1)
+
+
+@pytest.mark.parametrize("stamp", ["99999999999", "inf", "-inf", "nan", "soon"])
+def test_a_claim_that_no_clock_can_have_stamped_is_not_believed(stamp: str, tmp_path: Path, faults: Faults) -> None:
+    store = store_of(tmp_path / "a")
+    store._bucket.create(bucket_claims._path_of("shard"), f"somebody {stamp}".encode())
+    assert store.wait_for("shard", 0.1)
+    with store.claim("shard") as is_mine:
+        assert is_mine
+
+
 def test_a_claim_of_a_machine_that_vanished_expires(
     tmp_path: Path, faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
