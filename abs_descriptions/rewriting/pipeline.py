@@ -251,7 +251,7 @@ def estimate_rewrite(
     answers of the first: where the journal lacks these, they count with the longest there may be.
 
     Raises:
-        As ``rewrite_bundle``, but no ProviderError.
+        AbsError: as ``rewrite_bundle``, but no ProviderError.
     """
     journal = _Rewriting(bundle, judge, output, journals, 0.0).journal
     writer = _writer(bundle, provider, prompts, plan, journal)
