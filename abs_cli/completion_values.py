@@ -6,8 +6,10 @@ Tab wants names or nothing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -23,12 +25,14 @@ __all__ = [
     "complete_bump",
     "complete_bundle",
     "complete_bundle_name",
+    "complete_command",
     "complete_control",
     "complete_dataset",
     "complete_device",
     "complete_format",
     "complete_images",
     "complete_labels",
+    "complete_language_model",
     "complete_location",
     "complete_method",
     "complete_methods",
@@ -36,9 +40,11 @@ __all__ = [
     "complete_prompts",
     "complete_provider",
     "complete_remote",
+    "complete_rule",
     "complete_run",
     "complete_source",
     "complete_templates",
+    "complete_variable",
 ]
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -198,16 +204,33 @@ def complete_source(home: Home) -> Iterable[str]:
     return [*Repository.local(home.bundles).names(), *shipped_bundles(), *shipped_label_sets()]
 
 
-@_completer()
-def complete_dataset(_home: Home) -> Iterable[str]:
-    """The kinds of data sets of ``abs datasets ls``, as they begin."""
-    return _dataset_kinds()
+def complete_dataset(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The kinds of data sets of ``abs datasets ls``, as they begin, and the paths behind one of a user's images."""
+    kind, colon, place = incomplete.partition(":")
+
+    @_completer()
+    def complete(_home: Home) -> Iterable[str]:
+        return [f"{kind}:{path}" for path in _paths(place)] if colon else _dataset_kinds()
+
+    return complete(ctx, param, incomplete)
 
 
-@_completer(or_file=True)
-def complete_images(_home: Home) -> Iterable[str]:
+def complete_images(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The kinds of data sets, or a folder."""
-    return _dataset_kinds()
+    return complete_dataset(ctx, param, incomplete) or [CompletionItem(incomplete, type="file")]
+
+
+def _paths(beginning: str) -> Iterable[str]:
+    """The files and folders that a path may be the beginning of; hidden ones only where it names them."""
+    folder, slash, name = beginning.rpartition("/")
+    written = f"{folder}{slash}"
+    with os.scandir(Path(written).expanduser()) as entries:
+        shown = sorted(
+            (entry.name, entry.is_dir())
+            for entry in entries
+            if entry.name.startswith(name) and (name.startswith(".") or not entry.name.startswith("."))
+        )
+    return [f"{written}{entry}{'/' if is_folder else ''}" for entry, is_folder in shown]
 
 
 def _dataset_kinds() -> Iterable[str]:
@@ -272,6 +295,36 @@ def complete_format(_home: Home) -> Iterable[str]:
     from abs_descriptions.bundles.exchange import FORMATS
 
     return FORMATS
+
+
+@_completer()
+def complete_rule(_home: Home) -> Iterable[str]:
+    """The rules of ``abs lint``."""
+    from abs_descriptions.linting import RULES
+
+    return RULES
+
+
+@_completer(or_file=True)
+def complete_language_model(_home: Home) -> Iterable[str]:
+    """The language model that the toolkit brings, or a file."""
+    from abs_descriptions.generation.providers.model_files import EMBEDDED
+
+    return [EMBEDDED]
+
+
+@_completer()
+def complete_variable(_home: Home) -> Iterable[str]:
+    """The names of the environment's variables, never what they hold."""
+    return sorted(os.environ)
+
+
+@_completer()
+def complete_command(_home: Home) -> Iterable[str]:
+    """The words of commands."""
+    from abs_cli.main import cli
+
+    return cli.list_commands(click.Context(cli))
 
 
 @_completer(or_file=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from abs_cli.completion_values import complete_provider
+from abs_cli.completion_values import complete_language_model, complete_provider, complete_variable
 from abs_cli.options import JsonObject, NumberOrNone
 from abs_core.errors import UsageError
 from abs_core.home import Home
@@ -167,6 +167,7 @@ def _model_options(model: str) -> list[Callable[[Any], Any]]:
             model,
             "_language_model",
             metavar="NAME",
+            shell_complete=complete_language_model,
             help="Language model.  [default for local and vllm: the embedded smollm2]",
         ),
         click.option("--base-url", "_language_base_url", metavar="URL", help="Address of an OpenAI-compatible server."),
@@ -174,6 +175,7 @@ def _model_options(model: str) -> list[Callable[[Any], Any]]:
             "--key-variable",
             "_language_key_variable",
             metavar="NAME",
+            shell_complete=complete_variable,
             help="Environment variable that holds the key for --base-url.",
         ),
     ]

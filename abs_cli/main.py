@@ -66,7 +66,10 @@ COMMANDS = {
     "cache": ("cache", "List, explain, verify and prune the cache of features."),
     "config": ("config", "Show, locate and check the configuration: files, variables, and what wins."),
     "doctor": ("doctor", "Say what runs on this machine, and what to install for the rest."),
-    "completion": ("completion", "Print the shell completion script."),
+    "completion": (
+        "completion",
+        "Print the script with which bash, zsh or fish completes commands, options and names.",
+    ),
 }
 
 
@@ -106,6 +109,8 @@ def _common_options_first(args: Sequence[str]) -> list[str]:
 
 class _Commands(LazyGroup):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[-1] in _WITH_VALUE and "--" not in args and not ctx.resilient_parsing:
+            raise click.BadOptionUsage(args[-1], f"Option '{args[-1]}' requires an argument.", ctx)
         args = _common_options_first(args)
         apply_common_settings(ctx, self, args)
         with _closed_output_is_no_error():  # --help and --version print here
@@ -173,7 +178,8 @@ def cli(
 ) -> None:
     """Training-free image classification with language-model descriptions.
 
-    Results go to stdout, everything else to stderr. Options may come from a file or from variables: see `abs config`.
+    Results go to stdout, everything else to stderr. The options below may stand anywhere on the line; they, and those
+    of commands, may come from a file or from variables: see `abs config`.
     Exit codes: 0 done, 1 a finding, 2 an error, 3 a partial result, 130 interrupted.
     """
     ctx.obj = Home.at(home, cache, cache_size)
@@ -189,6 +195,10 @@ def main(args: list[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _make_output_encodable()
     set_output()
+    if "_ABS_COMPLETE" in os.environ:
+        from abs_cli.completion_shells import register_shells
+
+        register_shells()
     try:
         with ending_signals(), _closed_output_is_no_error():
             code: Any = cli.main(args=args, prog_name="abs", standalone_mode=False)
@@ -254,10 +264,24 @@ def _usage_error(error: click.ClickException) -> UsageError:
     if isinstance(error, click.NoSuchOption) and context is not None:
         options = [name for option in context.command.get_params(context) for name in option.opts if name[0] == "-"]
         return UnknownNameError("option", error.option_name, options, remedy=remedy)
+    if isinstance(error, click.BadParameter) and error.param is not None and isinstance(error.param.type, click.Choice):
+        return _wrong_choice(error, error.param, list(map(str, error.param.type.choices)), remedy)
     message = error.format_message().rstrip(".")
     message = re.sub(r"is not a valid integer( range)?$", "is not a whole number", message)
     message = re.sub(r"is not a valid float( range)?$", "is not a number", message)
     return UsageError(message[:1].lower() + message[1:], remedy=remedy)
+
+
+def _wrong_choice(error: click.BadParameter, param: click.Parameter, choices: Sequence[str], remedy: str) -> UsageError:
+    """A value that is none of the choices, which click's message begins with."""
+    quote = error.message[:1]
+    value = error.message[1:].partition(f"{quote} is not one of")[0]
+    source = setting_source(error)
+    kind = param.opts[0] if isinstance(param, click.Option) else str(param.name)
+    unknown = UnknownNameError("value" if source else kind, value, choices, remedy=remedy, at_most=len(choices))
+    if source:
+        unknown.message = f"{source}: {unknown.message}"
+    return unknown
 
 
 # a full disk or quota, a file size limit, a device that fails

@@ -46,6 +46,7 @@ __all__ = [
     "UnknownNameError",
     "UsageError",
     "WeightsError",
+    "did_you_mean",
 ]
 
 # names that an error lists
@@ -96,7 +97,7 @@ class UnknownNameError(UsageError):
             shown = _closest_first(name, choices)[:at_most]
             beyond = f" and {len(choices) - at_most} more"
         meant = next(iter(_closest_first(name, choices)), "")
-        proposal = f" (did you mean {meant!r}?)" if _is_misspelling(name, meant) else ""
+        proposal = did_you_mean(name, [meant])
         listing = f"valid: {', '.join(shown)}{beyond}" if shown else "there are none"
         super().__init__(f"unknown {kind} {name!r}{proposal}; {listing}", remedy=remedy)
 
@@ -184,6 +185,12 @@ class ResultError(AbsError):
     """A result file that is damaged, of another format version, or of other images."""
 
 
+def did_you_mean(name: str, choices: Sequence[str]) -> str:
+    """The remark on a name that is likely misspelled, as in " (did you mean 'pets'?)"; empty if no choice is close."""
+    meant = next(iter(_closest_first(name, choices)), "")
+    return f" (did you mean {meant!r}?)" if _is_misspelling(name, meant) else ""
+
+
 def _closest_first(name: str, choices: Sequence[str]) -> list[str]:
     """Those that may be meant by their likeness, then the others; equally close ones in the order given."""
     likeness = {choice: ratio if (ratio := _likeness(name, choice)) >= _CLOSE else 0.0 for choice in choices}
@@ -197,4 +204,11 @@ def _is_misspelling(name: str, meant: str) -> bool:
 
 
 def _likeness(name: str, choice: str) -> float:
+    whole = _ratio(name, choice)
+    kind, colon, _ = choice.partition(":")
+    # of "dtd:DIR" only the kind can be misspelled
+    return max(whole, _ratio(name.partition(":")[0], kind)) if colon else whole
+
+
+def _ratio(name: str, choice: str) -> float:
     return difflib.SequenceMatcher(None, choice[:_COMPARED].lower(), name[:_COMPARED].lower()).ratio()

@@ -13,15 +13,14 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, Literal
 
 from abs_core.descriptions import Description, LabelSpace
-from abs_core.errors import LabelError, UsageError
+from abs_core.errors import LabelError, UnknownNameError, UsageError
 from abs_core.files import data_folder, storage_errors
 from abs_core.labels import ClassLabel, LabelSet, fold
-from abs_core.text import hidden_characters, quoted
+from abs_core.text import hidden_characters
 from abs_descriptions.bundles.reader import Bundle
 from abs_descriptions.generation.naming import joined_words_fit, plain_spellings
 from abs_descriptions.generation.sentences import word_places, word_set, words
@@ -117,9 +116,7 @@ class LintOptions:
     def __post_init__(self) -> None:
         unknown = sorted(self.ignored - RULES.keys())
         if unknown:
-            close = get_close_matches(unknown[0], RULES, n=1)
-            hint = f"Did you mean {close[0]!r}?" if close else f"The rules are {', '.join(RULES)}"
-            raise UsageError(f"there is no lint rule {quoted(unknown[0])}", remedy=hint)
+            raise UnknownNameError("lint rule", unknown[0], RULES, at_most=len(RULES))
         if self.min_descriptions < 1 or not self.max_ratio >= 1:
             raise UsageError(
                 f"min_descriptions and max_ratio must be at least 1, "

@@ -238,6 +238,8 @@ def resolve_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
+        if "device type at start of device string" in reason or "Invalid device string" in reason:
+            raise UnknownNameError("device", name, ["auto", "cpu", "cuda", "cuda:N"]) from error
         raise UsageError(
             f"cannot use device {name!r}: {reason}", remedy="Choose auto, cpu, or a cuda device"
         ) from error

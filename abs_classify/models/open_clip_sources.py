@@ -290,7 +290,9 @@ def is_cached_repository(name: str) -> bool:
 
 def _unknown_architecture(arch: str, head: str, architectures: Iterable[str]) -> UnknownNameError:
     close = difflib.get_close_matches(arch or head, architectures, n=8, cutoff=0.5)
-    valid, remedy = [*close, "embedded", *registered_models(), *architectures], _NAMES_REMEDY
+    tag = head.rpartition("/")[2]
+    complete = [f"{name}/{tag}" for name in close if tag in read_catalogue().published.get(name, {})]
+    valid, remedy = [*complete, *close, "embedded", *registered_models(), *architectures], _NAMES_REMEDY
     if same := open_clip_name(head) or read_catalogue().name_of(head):
         valid = [same]
         remedy = f"Did you mean {same}, the same weights? Or pull hf-hub:{head}, the model as transformers has it"

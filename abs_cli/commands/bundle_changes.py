@@ -48,7 +48,12 @@ __all__ = ["renumber_command", "review_command", "rm_command", "yank_command"]
     metavar="NAME",
     help="Name of the reviewer, recorded in the new version; one for each --read, in their order.",
 )
-@click.option("--onto", metavar="BUNDLE", help="With --read: the version that the decisions go onto.")
+@click.option(
+    "--onto",
+    metavar="BUNDLE",
+    shell_complete=complete_bundle,
+    help="With --read: the version that the decisions go onto.",
+)
 @click.option("--fork", is_flag=True, help="With --read: make a child of the reviewed version, beside newer ones.")
 @click.option("--name", metavar="NAME", help="Name of the new bundle.  [default: that of the reviewed one]")
 @version_option

@@ -173,7 +173,7 @@ def merge_command(
 @click.option(
     "--reviewer", metavar="NAME", help="Who edits; recorded.  [default: user.name of git, or your login name]"
 )
-@click.option("--onto", metavar="BUNDLE", help="The version that the edits go onto.")
+@click.option("--onto", metavar="BUNDLE", shell_complete=complete_bundle, help="The version that the edits go onto.")
 @click.option("--fork", is_flag=True, help="Make a child of the edited version, beside newer ones.")
 @click.option("--name", metavar="NAME", help="Name of the new bundle.  [default: that of the edited one]")
 @version_option

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from abs_cli.completion_values import complete_bundle, complete_method
+from abs_cli.completion_values import complete_bundle, complete_images, complete_method, complete_prompts
 from abs_cli.console import note, note_work, progress
 from abs_cli.exit_codes import ExitCode
 from abs_cli.language_model import LanguageModelOptions, cost_text, estimate_text, language_model_options
@@ -49,6 +49,7 @@ _IMAGES = ("dataset", "images", "method", "views", "limit", "stratified", "on_er
 @dataset_option()
 @click.option(
     "--images",
+    shell_complete=complete_images,
     metavar="DIR|SPEC",
     help="Images without labels, in place of --dataset: descriptions are only proposed.",
 )
@@ -92,6 +93,7 @@ _IMAGES = ("dataset", "images", "method", "views", "limit", "stratified", "on_er
 )
 @click.option(
     "--prompts",
+    shell_complete=complete_prompts,
     metavar="SET",
     help="Prompt set for pairs: a shipped one, pairs or pairs-small, or a YAML file.  "
     "[default: pairs-small for smollm2, else pairs]",

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from abs_cli.completion_values import complete_bundle, complete_method
+from abs_cli.completion_values import complete_bundle, complete_images, complete_method
 from abs_cli.console import note, note_work, progress
 from abs_cli.options import (
     ModelOptions,
@@ -31,6 +31,7 @@ __all__ = ["score_command"]
 @dataset_option()
 @click.option(
     "--images",
+    shell_complete=complete_images,
     metavar="DIR|SPEC",
     help="Images without labels, in place of --dataset: usage and confusion, no gains.",
 )

@@ -1,22 +1,24 @@
-"""``abs completion``: the script with which a shell completes commands and options."""
+"""``abs completion``: the script with which a shell completes commands, options and their values."""
 
 from __future__ import annotations
 
 import click
-from click.shell_completion import get_completion_class
+
+from abs_cli.completion_shells import SHELLS, VARIABLE
 
 __all__ = ["command"]
 
 
 @click.command("completion")
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=click.Choice(list(SHELLS)))
 def command(shell: str) -> None:
-    """Print the completion script of a SHELL. For bash: eval "$(abs completion bash)" in ~/.bashrc."""
+    """Print the completion script of a SHELL, which completes commands, options and the names that they take.
+
+    \b
+    bash:  echo 'eval "$(abs completion bash)"' >> ~/.bashrc
+    zsh:   echo 'eval "$(abs completion zsh)"' >> ~/.zshrc
+    fish:  abs completion fish > ~/.config/fish/completions/abs.fish
+    """
     from abs_cli.main import cli
 
-    completer = get_completion_class(shell)
-    assert completer is not None  # the choice above lists click's own shells
-    click.echo(completer(cli, {}, "abs", "_ABS_COMPLETE").source())
-    if shell == "bash":
-        # bash breaks words at "@" for the names of hosts, and NAME@VERSION is one word
-        click.echo("COMP_WORDBREAKS=${COMP_WORDBREAKS//@}")
+    click.echo(SHELLS[shell](cli, {}, "abs", VARIABLE).source(), nl=False)

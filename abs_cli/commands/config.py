@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from abs_cli.completion_values import complete_command
 from abs_cli.console import PlainGroup, note
 from abs_cli.exit_codes import ExitCode
 from abs_cli.settings import (
@@ -64,7 +65,7 @@ def path_command(home: Home, as_json: bool) -> None:
 
 
 @command.command("show")
-@click.argument("words", nargs=-1, metavar="[COMMAND]...")
+@click.argument("words", nargs=-1, metavar="[COMMAND]...", shell_complete=complete_command)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def show_command(ctx: click.Context, words: tuple[str, ...], as_json: bool) -> None:
@@ -113,7 +114,7 @@ def _find(root: click.Command, words: Sequence[str]) -> click.Command:
         inner = sub_command(found, word)
         if inner is None:
             raise UnknownNameError(
-                "command", word, sub_commands(found), remedy=f"See `abs {' '.join(words[:number])} --help`"
+                "command", word, sub_commands(found), remedy=f"See `{' '.join(['abs', *words[:number]])} --help`"
             )
         found = inner
     return found

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from abs_cli.completion_values import complete_bundle, complete_method
+from abs_cli.completion_values import complete_bundle, complete_images, complete_method
 from abs_cli.console import note, note_work, progress, warn
 from abs_cli.options import (
     ModelOptions,
@@ -126,6 +126,7 @@ class NumberOrOff(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 )
 @click.option(
     "--images",
+    shell_complete=complete_images,
     metavar="DIR|SPEC",
     help="Keep the descriptions that soft matching uses on these images; no labels needed.",
 )

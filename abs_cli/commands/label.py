@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from abs_cli.commands.label_export import FORMATS, export, print_export
-from abs_cli.completion_values import complete_method, complete_templates
+from abs_cli.completion_values import complete_labels, complete_method, complete_templates
 from abs_cli.console import note, note_work, progress
 from abs_cli.engine_options import engine_options
 from abs_cli.exit_codes import ExitCode
@@ -27,6 +27,7 @@ from abs_cli.options import (
     views_options,
 )
 from abs_cli.settings import apply_settings
+from abs_core.errors import UnknownNameError, did_you_mean
 from abs_core.home import Home
 from abs_core.text import json_text, printable
 
@@ -59,6 +60,8 @@ class _LabelCommand(click.Command):
             if remark:
                 note(remark)
             return subcommand.make_context(f"{info_name} {args[0]}", args[1:], parent=parent, **extra)
+        if args and not extra.get("resilient_parsing") and _is_misspelled_subcommand(args[0]):
+            raise UnknownNameError("command", args[0], SUBCOMMANDS, remedy=f"See `abs {info_name} --help`")
         return super().make_context(info_name, args, parent=parent, **extra)
 
     @property
@@ -76,14 +79,28 @@ class _LabelCommand(click.Command):
         with formatter.section("With a labelled folder (a source of such a name is written ./review)"):
             formatter.write_dl([(f"{ctx.command_path} {name}", line) for name, (_, line) in SUBCOMMANDS.items()])
 
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The sub-commands as well, as the first word."""
-        names = [] if ctx.params.get("sources") else [name for name in SUBCOMMANDS if name.startswith(incomplete)]
-        return [*map(CompletionItem, names if incomplete else []), *super().shell_complete(ctx, incomplete)]
+
+def _complete_source(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """A path, or as the first word a sub-command."""
+    is_first = bool(incomplete) and not ctx.params.get("sources")
+    names = [name for name in SUBCOMMANDS if name.startswith(incomplete)] if is_first else []
+    return [*map(CompletionItem, names), CompletionItem(incomplete, type="file")]
+
+
+def _is_misspelled_subcommand(word: str) -> bool:
+    """Whether the first word is no source, and close to the name of a sub-command."""
+    return word.isalpha() and not Path(word).exists() and bool(did_you_mean(word, list(SUBCOMMANDS)))
 
 
 @click.command("label", cls=_LabelCommand)
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...", type=click.Path(path_type=str))
+@click.argument(
+    "sources",
+    nargs=-1,
+    required=True,
+    metavar="SOURCE...",
+    type=click.Path(path_type=str),
+    shell_complete=_complete_source,
+)
 @class_options
 @click.option(
     "--out",
@@ -126,6 +143,7 @@ class _LabelCommand(click.Command):
 @click.option(
     "--negatives",
     metavar="NAMES",
+    shell_complete=complete_labels,
     help="With --none: names of what the images may show besides the classes, as for --labels.",
 )
 @click.option(

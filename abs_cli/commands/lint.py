@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from abs_cli.completion_values import complete_model, complete_source
+from abs_cli.completion_values import complete_model, complete_rule, complete_source
 from abs_cli.exit_codes import ExitCode
 from abs_core.errors import LabelError, UnknownNameError, UsageError
 from abs_core.files import exists, is_file, is_folder, storage_errors
@@ -54,7 +54,13 @@ _LISTED, _SHOWN = 5, 90
     show_default=True,
     help="Warn if a class has this many times the descriptions of another.",
 )
-@click.option("--ignore", metavar="RULE", multiple=True, help="Ignore the findings of a rule; may be repeated.")
+@click.option(
+    "--ignore",
+    metavar="RULE",
+    multiple=True,
+    shell_complete=complete_rule,
+    help="Ignore the findings of a rule; may be repeated.",
+)
 @click.option(
     "--allow",
     metavar="FILE",

@@ -134,6 +134,7 @@ def verify(home: Home, name: str | None) -> None:
     "--as",
     "name",
     metavar="NAME",
+    shell_complete=complete_model,
     help="Model that the weights are of: ARCH/TAG, ARCH, dino, dino:TIMM_NAME or hf-hub:ORG/REPO.",
 )
 @click.pass_obj

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import click
 
-from abs_cli.completion_values import complete_run
+from abs_cli.completion_values import complete_method, complete_run
 from abs_cli.console import PlainGroup, note
 from abs_core.errors import UsageError
 from abs_core.home import Home
@@ -69,7 +69,12 @@ def list_runs(home: Home, results: Path | None, as_json: bool) -> None:
     type=click.Choice(["text", "markdown", "latex", "csv", "json"]),
     help="Print one table for a paper instead: intervals, differences over all seeds, p corrected by Holm, costs.",
 )
-@click.option("--base", help="With --format: the method that others are compared with.  [default: clip]")
+@click.option(
+    "--base",
+    metavar="NAME",
+    shell_complete=complete_method,
+    help="With --format: the method that others are compared with.  [default: clip]",
+)
 @click.pass_obj
 def show(
     home: Home,
@@ -125,8 +130,18 @@ def _formatted(table: _FormattedTable, name: str) -> str:
 @command.command("classes")
 @click.argument("name", metavar="RUN|FILE|DIR", shell_complete=complete_run)
 @_RESULTS
-@click.option("--method", help="The method to show.  [default: abs if it ran, else the last one]")
-@click.option("--against", help="Another method of the run: show which classes gain and lose from it.")
+@click.option(
+    "--method",
+    metavar="NAME",
+    shell_complete=complete_method,
+    help="The method to show.  [default: abs if it ran, else the last one]",
+)
+@click.option(
+    "--against",
+    metavar="NAME",
+    shell_complete=complete_method,
+    help="Another method of the run: show which classes gain and lose from it.",
+)
 @click.option(
     "--format",
     "format_name",
@@ -187,7 +202,14 @@ def show_classes(
 @click.argument("names", nargs=-1, required=True, metavar="RUN|FILE|DIR...", shell_complete=complete_run)
 @_RESULTS
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the figures.")
-@click.option("--base", default="clip", show_default=True, help="The method that others are compared with.")
+@click.option(
+    "--base",
+    metavar="NAME",
+    shell_complete=complete_method,
+    default="clip",
+    show_default=True,
+    help="The method that others are compared with.",
+)
 @click.pass_obj
 def plot(home: Home, names: tuple[str, ...], results: Path | None, out: Path, base: str) -> None:
     """Draw figures as PNG and PDF: accuracies with intervals, accuracy against cost, gains by class.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import click
 import pytest
 from bundle_samples import write_version
 from click.shell_completion import CompletionItem, ShellComplete
-from support import ROOT, Abs
+from support import ROOT
 
 from abs_classify.methods.table import METHODS
 from abs_classify.models import attention
@@ -46,6 +45,13 @@ def values(home: Path, *arguments: str) -> list[str]:
         (("eval", "--methods", "clip,abs(views=9,te"), ["clip,abs(views=9,temperature="]),
         (("eval", "--model", "embed"), ["embedded"]),
         (("eval", "--dataset", "imagef"), ["imagefolder:"]),
+        (("eval", "--dataset", "imagefolder:/nowhere/"), []),
+        (("label", "exp"), ["export", "exp"]),
+        (("lint", "pets", "--ignore", "too-f"), ["too-few"]),
+        (("gen-descriptions", "cat,dog", "--model", "smol"), ["smollm2"]),
+        (("results", "show", "last", "--base", "clip-e"), ["clip-e"]),
+        (("bundle", "edit", "pets", "--onto", "text"), ["textures"]),
+        (("config", "show", "dat"), ["datasets"]),
         (("features", "imagef"), ["imagefolder:"]),
         (("features", "demo", "--of", ""), ["full-image", "mean", "views"]),
         (("eval", "--bundle", "pet"), ["pets"]),
@@ -92,6 +98,16 @@ def test_the_shell_completes_a_path_where_no_name_fits(tmp_path: Path) -> None:
     assert [(item.value, item.type) for item in completed(tmp_path, "eval", "--bundle", "./own")] == [("./own", "file")]
 
 
+def test_paths_are_proposed_behind_the_kind_of_a_data_set(tmp_path: Path) -> None:
+    for name in ("photos", ".hidden"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "photo.csv").touch()
+    assert values(tmp_path, "eval", "--dataset", f"csv:{tmp_path}/") == [
+        f"csv:{tmp_path}/photo.csv",
+        f"csv:{tmp_path}/photos/",
+    ]
+
+
 def test_a_broken_store_proposes_nothing_and_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bundles").write_text("not a folder")
     assert values(tmp_path, "eval", "--bundle", "pet") in (["pets"], ["pet"])
@@ -135,17 +151,3 @@ def test_completion_loads_nothing_heavy(tmp_path: Path) -> None:
     run = [sys.executable, "-c", code]
     done = subprocess.run(run, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.stdout.strip() == ""
-
-
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
-def test_a_version_is_one_word_for_bash(abs_command: Abs, tmp_path: Path) -> None:
-    script = tmp_path / "completion.bash"
-    script.write_text(abs_command("completion", "bash").out)
-    done = subprocess.run(
-        ["bash", "--norc", "-c", f'COMP_WORDBREAKS=" @:"; source {script}; echo "[$COMP_WORDBREAKS]"; complete -p abs'],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.startswith("[ :]\ncomplete ")
-    assert "COMP_WORDBREAKS=${" not in abs_command("completion", "zsh").out

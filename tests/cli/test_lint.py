@@ -43,7 +43,9 @@ def test_rules_names_and_texts_can_be_left_out(abs_command: Abs, tmp_path: Path)
     assert ran.code == 0
     assert ran.out.endswith("left out as asked: 4 findings\nnothing found\n")
     assert json.loads(abs_command("lint", name, "--json", "--ignore", "too-few").out)["silenced"] == 2
-    assert "Did you mean 'too-few'" in abs_command.refuses("lint", name, "--ignore", "to-few")
+    assert "unknown lint rule 'to-few' (did you mean 'too-few'?)" in abs_command.refuses(
+        "lint", name, "--ignore", "to-few"
+    )
     assert "missing.txt" in abs_command.refuses("lint", name, "--allow", tmp_path / "missing.txt")
     (tmp_path / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
     assert "not UTF-8" in abs_command.refuses("lint", name, "--allow", tmp_path / "latin.txt")

@@ -140,7 +140,16 @@ def test_debug_shows_the_traceback_and_changes_no_exit_code(tmp_path: Path, argu
             ("filter-descriptions", "pets", "--min-mass", "x"),
             "invalid value for '--min-mass': 'x' is not a number. See",
         ),
-        (("eval", "--dtype", "fp17"), "invalid value for '--dtype': 'fp17' is not one of 'float32', "),
+        (
+            ("eval", "--dtype", "flaot32"),
+            "unknown --dtype 'flaot32' (did you mean 'float32'?); valid: float32, bfloat16, float16. See `abs eval",
+        ),
+        (("completion", "bsh"), "unknown shell 'bsh' (did you mean 'bash'?); valid: "),
+        (("label", "exprot", "x"), "unknown command 'exprot' (did you mean 'export'?); valid: "),
+        (("config", "show", "evla"), "unknown command 'evla' (did you mean 'eval'?); valid: "),
+        (("eval", "--dataset", "dtdd:x"), "unknown data set 'dtdd:x' (did you mean 'dtd:DIR'?); valid: "),
+        (("models", "show", "ViT-B-23/openai"), "unknown image-text model 'ViT-B-23/openai' (did you mean 'ViT-B-32/o"),
+        (("eval", "--home"), "option '--home' requires an argument. See `abs --help`."),
         (("classify",), "missing argument 'IMAGE...'. See `abs classify --help`."),
     ],
 )
@@ -158,6 +167,13 @@ def test_the_home_may_be_named_after_the_command(tmp_path: Path, place: str) -> 
     }[place]
     done = run_elsewhere("", *arguments, ABS_HOME=str(tmp_path))
     assert json.loads(done.stdout)["folder"] == str(home)
+
+
+def test_the_module_calls_itself_as_the_command_does() -> None:
+    module = [sys.executable, "-m", "abs_cli", "bundle", "ls", "--help"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(module, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.startswith("Usage: abs bundle ls [OPTIONS]")
 
 
 def test_what_stands_after_two_dashes_is_no_option(tmp_path: Path) -> None:

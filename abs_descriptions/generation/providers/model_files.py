@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from abs_core.canonical import canonical_json, digest
-from abs_core.errors import FatalProviderError, WeightsError
+from abs_core.errors import FatalProviderError, WeightsError, did_you_mean
 from abs_core.extras import find_package_folder, is_installed, require
 from abs_core.files import sha256_file, storage_errors
 
@@ -187,7 +187,7 @@ def _find(model: str) -> Path:
     cached = _find_in_hub_cache(model) if _HUB_NAME.fullmatch(model) and not path.exists() else None
     if cached is None:
         raise FatalProviderError(
-            f"the local language model {model!r} does not exist",
+            f"unknown local language model {model!r}{did_you_mean(model, [EMBEDDED])}",
             remedy=f"Name {EMBEDDED!r}, a .gguf file, a Hugging Face folder with config.json and safetensors, or a "
             "model in the hub's cache",
         )
