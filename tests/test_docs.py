@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import shlex
@@ -115,6 +116,41 @@ def block_of(page: str, language: str) -> str:
     return found[1]
 
 
+def path_with_abs(folder: Path) -> str:
+    """A PATH on which ``abs`` is that of this code; it keeps everything below ``$SCRATCH``."""
+    command = folder / "bin" / "abs"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m abs_cli --home "$SCRATCH/home" "$@"\n')
+    command.chmod(0o755)
+    return f"{command.parent}{os.pathsep}{os.environ['PATH']}"
+
+
+@pytest.mark.slow
+def test_the_tutorial_on_labels_runs_in_order_and_prints_what_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("SCRATCH", str(tmp_path)), ("PYTHONPATH", str(ROOT)), ("PATH", path_with_abs(tmp_path))):
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "tutorial-label.md").read_text(encoding="utf-8")
+    printed = ""
+    for language, block in re.findall(r"^```(\w+)\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL):
+        if language == "python":
+            exec(compile(block, "docs/tutorial-label.md", "exec"), {})
+        elif language == "sh":
+            run = subprocess.run(["sh", "-ec", block], capture_output=True, text=True, check=False, timeout=300)
+            printed = run.stdout + run.stderr
+            assert run.returncode == 0, printed
+        else:
+            assert language == "text"
+            assert [line for line in block.splitlines() if line not in printed] == []
+    with (tmp_path / "labelled" / "labels.csv").open(encoding="utf-8") as file:
+        rows = [(row["path"], row["label"], row["status"], row["reason"]) for row in csv.DictReader(file)]
+    shown = re.findall(r"^\| `(photos/\S+)` \| (.+?) \| 0\.\d+ \| (\w+) \| ?(.*?) ?\|$", page, flags=re.MULTILINE)
+    assert rows == shown
+    assert len(list((tmp_path / "labelled" / "exports" / "imagefolder").glob("*/*.*"))) == 5
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
 def test_the_tasks_of_the_slurm_script_make_the_folder_of_one_run(tmp_path: Path) -> None:
@@ -125,15 +161,12 @@ def test_the_tasks_of_the_slurm_script_make_the_folder_of_one_run(tmp_path: Path
         pixels = np.random.default_rng(number).integers(0, 256, (20, 20, 3), dtype=np.uint8)
         (tmp_path / f"{number}.png").write_bytes(encode(Image.fromarray(pixels), "PNG"))
     (tmp_path / "3.png").write_bytes(b"no image")
-    command = tmp_path / "bin" / "abs"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m abs_cli --home "$SCRATCH/home" "$@"\n')
-    command.chmod(0o755)
+    path = path_with_abs(tmp_path)
     classes = "--labels cat,dog --method clip"
     script = block_of("scaling.md", "bash").replace("/8", "/2").replace("--bundle birds", classes)
     environment = {
         **os.environ, "SCRATCH": str(tmp_path), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
-        "PATH": f"{command.parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": path,
     }  # fmt: skip
     tasks = [
         subprocess.Popen(
