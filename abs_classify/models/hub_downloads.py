@@ -52,9 +52,10 @@ def fetch_large_file(repository: str, name: str) -> None:
     except Exception as error:  # of whichever HTTP library the client uses
         _logger.debug("the hub does not describe %s of %s: %s", name, repository, error)
         return
-    blob = _blobs(repository) / str(metadata.etag)
-    size = metadata.size or 0
-    if size < LARGE or not _SHA256.fullmatch(blob.name) or blob.exists():
+    etag, size = str(metadata.etag), metadata.size or 0
+    blob = _blobs(repository) / etag
+    # of the whole header: a hub may send a path
+    if size < LARGE or not _SHA256.fullmatch(etag) or blob.exists():
         return
     token = get_token()
     tools: Any = utils

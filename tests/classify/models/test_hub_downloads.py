@@ -17,6 +17,8 @@ from abs_classify.models.weights import hub_file
 
 pytest.importorskip("huggingface_hub")
 
+from huggingface_hub import HfFileMetadata
+
 DATA = bytes(range(256)) * (LARGE // 256) + b"the end"
 DIGEST = hashlib.sha256(DATA).hexdigest()
 
@@ -72,6 +74,15 @@ def test_bytes_that_are_not_those_of_their_digest_are_not_kept(hub: Hub, blobs: 
     path = hub_file("tiny/clip", ["large.safetensors"], allow_download=True)
     assert path is not None
     assert path.read_bytes() == DATA
+
+
+def test_a_digest_that_is_a_path_names_no_file(
+    hub: Hub, blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = HfFileMetadata(COMMIT, f"../../../{DIGEST}", "", len(DATA), None)
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda _url: metadata)
+    fetch_large_file("tiny/clip", "large.safetensors")
+    assert list(tmp_path.rglob(DIGEST)) == []
 
 
 def test_what_is_small_or_there_is_left_to_the_client(hub: Hub, blobs: Path) -> None:
