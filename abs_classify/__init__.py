@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from abs_classify.evaluation.confusions import ImageJudge
     from abs_classify.evaluation.evaluation_results import EvaluationResults
     from abs_classify.evaluation.figures import write_figures
+    from abs_classify.evaluation.model_check import ModelCheck, check_model
     from abs_classify.evaluation.paper_table import ResultTable, result_table
     from abs_classify.evaluation.result_merging import merge_results
     from abs_classify.evaluation.robustness_run import RobustnessResults, RobustnessSettings, measure_robustness
@@ -55,6 +56,7 @@ __all__ = [
     "LabelRun",
     "LabelSpace",
     "Method",
+    "ModelCheck",
     "Prediction",
     "Predictions",
     "RankedClass",
@@ -65,6 +67,7 @@ __all__ = [
     "WrappedModel",
     "attribute_gain",
     "available_models",
+    "check_model",
     "class_table",
     "compare",
     "compare_bundles",
@@ -106,6 +109,7 @@ _MODULES = {
     "LabelRun": "abs_classify.labelling.run",
     "LabelSpace": "abs_core.descriptions",
     "Method": "abs_classify.methods.table",
+    "ModelCheck": "abs_classify.evaluation.model_check",
     "Prediction": "abs_classify.classifier",
     "Predictions": "abs_classify.classifier",
     "RankedClass": "abs_classify.explanation",
@@ -116,6 +120,7 @@ _MODULES = {
     "WrappedModel": "abs_classify.models.wrapped",
     "attribute_gain": "abs_classify.evaluation.attribution_run",
     "available_models": "abs_classify.models.registry",
+    "check_model": "abs_classify.evaluation.model_check",
     "class_table": "abs_classify.evaluation.class_accuracy",
     "compare": "abs_classify.evaluation.comparison",
     "compare_bundles": "abs_classify.evaluation.bundle_comparison",

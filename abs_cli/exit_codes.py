@@ -40,6 +40,7 @@ FINDINGS: Final = {
     "label merge": "reviewers disagree on an image",
     "datasets check": "the data set cannot be used",
     "models verify": "a file differs or is missing",
+    "models check": "a number differs from the published one",
     "cache verify": "there were damaged rows",
 }
 

@@ -61,7 +61,7 @@ COMMANDS = {
     "features": ("features", "Write the features of images and classes to a file, for use elsewhere."),
     "bundle": ("bundle", "List, show, check, compare, change, review and share description bundles."),
     "datasets": ("datasets", "List the kinds of data sets, show a data set, or check what it lacks."),
-    "models": ("models", "List, show, pull, verify and import image-text models and DINO."),
+    "models": ("models", "List, show, pull, verify, import and check image-text models and DINO."),
     "methods": ("methods", "List the methods: which views of an image are compared with which class texts, and how."),
     "cache": ("cache", "List, explain, verify and prune the cache of features."),
     "config": ("config", "Show, locate and check the configuration: files, variables, and what wins."),

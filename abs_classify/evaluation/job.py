@@ -314,6 +314,11 @@ class Evaluation:
     def notes(self) -> list[str]:
         """What the reader should know."""
         near = [check.text(result.top1) for check, result in self._published.checks if not check.off]
+        return [*self.data_notes, *near, *self._published.notes, *self.run_notes]
+
+    @property
+    def data_notes(self) -> list[str]:
+        """What must be said of the images, classes, methods and views."""
         split = self.job.split
         return [
             *([split.share.note] if split.share is not None else []),
@@ -321,9 +326,6 @@ class Evaluation:
             *split.notes(self.scored.images, self.label_space.names),
             *self.image_sizes.notes(),
             *self.plan_notes,
-            *near,
-            *self._published.notes,
-            *self.run_notes,
         ]
 
     @property
@@ -373,11 +375,12 @@ class Evaluation:
         small = sum(min(size) < facts.input_size for size in sizes) - tiny
         return ImageSizes(len(sizes), tiny, small, facts.input_size, tuple(cropping))
 
-    @cached_property
-    def _published(self) -> PublishedComparison:
+    @property
+    def guarded(self) -> GuardedRun:
+        """What published numbers must agree with."""
         split, names = self.job.split, self.label_space.names
         every = list(names.values())
-        run = GuardedRun(
+        return GuardedRun(
             benchmark=split.dataset.benchmark,
             split=split.dataset.split,
             whole=split.whole and not self.scored.skipped,
@@ -386,7 +389,10 @@ class Evaluation:
             candidates=[every[position] for position in self.scored.selected] or every,
             texts={method.name: texts.digest for method, texts in self.plan.methods.items()},
         )
-        return compare_published(run, self.results)
+
+    @cached_property
+    def _published(self) -> PublishedComparison:
+        return compare_published(self.guarded, self.results)
 
     def _classes_without_data(self) -> list[str]:
         """A note on classes of the label space that the data set does not know."""

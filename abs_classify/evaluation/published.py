@@ -145,15 +145,29 @@ class GuardedRun:
 
     def unlike(self, number: PublishedNumber) -> str:
         """Why a number of the same images and model cannot be compared with this run; empty if it can."""
+        return next(iter(self.differences(number).values()), "")
+
+    def differences(self, number: PublishedNumber) -> dict[str, str]:
+        """What a number of the same images and model does not share, or may not share, with this run.
+
+        Returns:
+            ``class names``, and ``descriptions`` or ``templates``, each with a sentence.
+        """
+        differing: dict[str, str] = {}
         if not number.classes:
-            return f"{number} is published with class names that are not known here"
-        if number.classes != class_names_digest(self.candidates):
-            return f"{number} is published with other class names"
+            differing["class names"] = f"{number} is published with class names that are not known here"
+        elif number.classes != class_names_digest(self.candidates):
+            differing["class names"] = f"{number} is published with other class names"
+        if not number.templates:
+            differing["descriptions"] = f"{number} is published with other texts"
+            return differing
         templates = read_template_set(number.templates).templates
         published = TemplateEnsemble().build(ClassTextInputs(self.names, None, templates))
         if self.texts.get(number.method) != published.digest:
-            return f"{number} is published with the templates {number.templates!r} (--templates {number.templates})"
-        return ""
+            differing["templates"] = (
+                f"{number} is published with the templates {number.templates!r} (--templates {number.templates})"
+            )
+        return differing
 
 
 @dataclass(frozen=True)

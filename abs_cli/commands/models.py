@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from abs_cli.commands.model_checking import command as check
 from abs_cli.completion_values import complete_model
 from abs_cli.console import PlainGroup, note, progress
 from abs_cli.exit_codes import ExitCode
@@ -32,7 +33,7 @@ _NAME_HELP = "NAME is ARCH/TAG, hf-hub:ORG/REPO, dino or dino:TIMM_NAME, as `abs
 
 @click.group("models", cls=PlainGroup)
 def command() -> None:
-    """List, show, pull, verify and import image-text models and DINO. Only `pull` reaches a network."""
+    """List, show, pull, verify, import and check image-text models and DINO. Only `pull` reaches a network."""
 
 
 @command.command("ls")
@@ -147,6 +148,9 @@ def import_(home: Home, source: Path, name: str | None) -> None:
     from abs_classify.models.transfer import import_weights
 
     _print_stored(import_weights(source.expanduser().absolute(), name, _store(home), progress=progress))
+
+
+command.add_command(check)
 
 
 def _store(home: Home) -> WeightsStore:
