@@ -104,6 +104,38 @@ def test_the_readme_begins_with_the_two_commands() -> None:
 
 
 @pytest.mark.slow
+def test_the_page_on_reproduction_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    run_page("reproduce.md", 1)
+    assert "2 not published" in capsys.readouterr().out
+
+
+def test_the_numbers_to_reproduce_are_those_of_the_tables_that_ship() -> None:
+    from abs_classify.evaluation.published import published_numbers
+
+    shown, columns = set(), []
+    for line in (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8").splitlines():
+        head, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        if head == "method, source":
+            columns = [cell.strip("`") for cell in cells]
+        elif re.match(r"`[a-z-]+`, ", head):
+            method, source = head.split(", ")
+            models = ("B-16",) if "imagenet-a" in columns else ("B-32", "B-16", "L-14")
+            for dataset, cell in zip(columns, cells, strict=True):
+                values = zip(models, cell.split(), strict=True) if cell else ()
+                shown |= {(method.strip("`"), source, dataset, model, percent) for model, percent in values}
+    shipped = {
+        (number.method, source, number.dataset, model, f"{number.percent:.2f}")
+        for number in published_numbers()
+        for model in ("B-32", "B-16", "L-14")
+        if number.model == f"ViT-{model}-quickgelu/openai"
+        for source in ("WCA", "open_clip")
+        if source in number.source
+    }
+    assert len(shown) == 5 * 18 - 6 + 5 * 4
+    assert shown <= shipped
+
+
+@pytest.mark.slow
 def test_the_page_on_scaling_runs_in_order() -> None:
     run_page("scaling.md", 1)
 
