@@ -163,7 +163,10 @@ def _folder(option: str, path: str | Path) -> Path:
     address = _ADDRESS.match(str(path))
     if address is not None:
         written = address[0].rstrip("/") + "//" + str(path)[address.end() :]
-        raise UsageError(f"{option} must be a folder, got the address {written!r}", remedy="Name a local folder")
+        remedy = (
+            "Name a local folder" if option == "--home" else "Name a folder, s3://BUCKET/FOLDER or gs://BUCKET/FOLDER"
+        )
+        raise UsageError(f"{option} must be a folder, got the address {written!r}", remedy=remedy)
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError:

@@ -28,7 +28,7 @@ _REASONS = {
     "TimeoutError": ("it did not answer in time", "Try again, or check the connection"),
     "TimeoutException": ("it did not answer in time", "Try again, or check the connection"),
     "ConnectTimeoutError": ("it did not answer in time", "Try again, or check the connection"),
-    "EndpointConnectionError": ("it cannot be reached", "Check the address and the connection"),
+    "EndpointConnectionError": ("it cannot be reached", "Check AWS_ENDPOINT_URL, if it is set, and the connection"),
     "ConnectionError": ("it cannot be reached", "Check the address and the connection"),
     "ConnectError": ("it cannot be reached", "Check the address and the connection"),
     "ClientConnectorError": ("it cannot be reached", "Check the address and the connection"),

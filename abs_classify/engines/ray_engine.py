@@ -53,6 +53,9 @@ _logger = logging.getLogger(__name__)
 #: Images of a shard: enough that a worker's batches are full, and few enough that a lost shard costs little.
 SHARD_IMAGES = 128
 
+# images of a shard where there are too few for all workers: a worker writes a pack after as many
+_SMALL_SHARD = 32
+
 # shards of a worker until the workers are started anew, with which the driver's memory stays bounded
 _SHARDS_PER_WORKER = 1024
 
@@ -98,7 +101,7 @@ class RayEngine:
         workers: how many processes, each with a model; None for as many as the cluster has room for now.
         cpus_per_worker: cores of each, and threads of its torch.
         gpus_per_worker: GPUs of each; a part of one lets workers share it.
-        shard_images: images of a shard.
+        shard_images: images of a shard, at most.
     """
 
     def __init__(
@@ -261,6 +264,10 @@ class RayEngine:
             )
         return self.workers
 
+    def shard_size(self, images: int, workers: int) -> int:
+        """How many of ``images`` a shard gets: fewer than others where some of the workers would have none."""
+        return min(self.shard_images, max(_SMALL_SHARD, -(-images // workers)))
+
 
 def _waves(
     groups: Iterable[G], samples_of: Callable[[G], Sequence[Sample | None]], images: int
@@ -401,8 +408,11 @@ class _Wave:
         for places in batched(range(len(self._samples)), _LOOK_UP):
             pending += self._pending(places)
             yield
-        size = self._engine.shard_images
-        shards = [_DealtShard(places) for places in batched(pending, size)]
+        shards = []
+        if pending:
+            workers = self._engine.workers or self._engine.worker_count(self._engine.start())
+            size = self._engine.shard_size(len(pending), workers)
+            shards = [_DealtShard(places) for places in batched(pending, size)]
         is_first = True
         while shards:
             outcome = _Round()

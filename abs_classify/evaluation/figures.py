@@ -143,7 +143,7 @@ def draw_reliability(confidences: Sequence[ConfidenceQuality]) -> Figure:
     columns = min(3, len(confidences))
     rows = -(-len(confidences) // columns)
     figures = require("matplotlib.figure", extra="plots", purpose="to draw figures")
-    figure: Figure = figures.Figure(figsize=(0.6 + 3.2 * columns, 0.6 + 3.2 * rows), dpi=150, layout="constrained")
+    figure: Figure = figures.Figure(figsize=(0.6 + 3.2 * columns, 0.6 + 3.2 * rows), dpi=150, layout="compressed")
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
     for quality, axes in zip(confidences, panels, strict=False):
         images = sum(entry.images for entry in quality.bins)

@@ -347,7 +347,9 @@ def _files(folder: Path) -> list[Path]:
     # of a run, or of all runs in the folder that `abs eval --results` names
     paths = sorted(folder.glob("*.json")) or sorted(folder.glob("*/*.json"))
     if not paths:
-        raise ResultError(f"the folder {str(folder)!r} holds no result files", remedy="See `abs results ls`")
+        below = any(folder.glob("*/*/*.json"))  # such as the parent of the folders of shares
+        remedy = f"Name those in it, as in {folder}/*" if below else "See `abs results ls`"
+        raise ResultError(f"the folder {str(folder)!r} holds no result files", remedy=remedy)
     return paths
 
 

@@ -183,10 +183,9 @@ class LabelFolder:
             StorageError: it cannot be read.
         """
         if not cls.exists(path):
-            raise UsageError(
-                f"{str(path)!r} is no folder of `abs label`: it has no {_RUN}",
-                remedy="Name the folder that was given with --out",
-            )
+            below = any(path.glob(f"*/{_RUN}"))  # such as the parent of the folders of shares
+            remedy = f"Name those in it, as in {path}/*" if below else "Name the folder that was given with --out"
+            raise UsageError(f"{str(path)!r} is no folder of `abs label`: it has no {_RUN}", remedy=remedy)
         with storage_errors(path / _RUN, "read"):
             data = (path / _RUN).read_bytes()
         try:

@@ -69,7 +69,13 @@ def test_a_heading_counts_one_image_in_the_singular(abs_command: Abs, data: Path
 def test_results_that_are_not_there(abs_command: Abs, tmp_path: Path) -> None:
     assert abs_command("results", "ls").out == ""
     assert "unknown result" in abs_command.refuses("results", "show", "last")
-    assert "holds no result files" in abs_command.refuses("results", "show", tmp_path)
+    assert "holds no result files. See `abs results ls`" in abs_command.refuses("results", "show", tmp_path)
+    run = tmp_path / "1" / "run"
+    run.mkdir(parents=True)
+    (run / "a.json").touch()
+    assert f"holds no result files. Name those in it, as in {tmp_path}/*" in abs_command.refuses(
+        "results", "merge", tmp_path, "--out", tmp_path / "merged"
+    )
 
 
 def test_results_go_where_they_are_sent(

@@ -90,6 +90,8 @@ def test_an_address_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     shown = address.replace(":///", "://")
     with pytest.raises(UsageError, match=f"--cache must be a folder, got the address '{shown}'"):
         Home.at(tmp_path, Path(address))
+    with pytest.raises(UsageError, match=r"must be a folder.*s3://BUCKET/FOLDER"):
+        Home.at(tmp_path, "s3:/bucket/x")
     monkeypatch.setenv("ABS_HOME", address)
     with pytest.raises(UsageError, match="--home must be a folder"):
         Home.at(None, None)

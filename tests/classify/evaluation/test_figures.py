@@ -96,6 +96,11 @@ def test_reliability_has_a_panel_for_each_method_and_what_its_bins_say(tmp_path:
         assert points[:, 0].tolist() == [entry.confidence for entry in quality.bins]
         assert points[:, 1].tolist() == [entry.accuracy for entry in quality.bins]
         assert sum(bar.get_height() for bar in axes.patches) == pytest.approx(1)
+    for drawn in (figure, draw_reliability(methods[:3]), draw_reliability(methods[:1])):
+        drawn.draw_without_rendering()
+        for axes in drawn.axes:
+            title = axes.title.get_window_extent()
+            assert not axes.get_visible() or 0 <= title.y0 < title.y1 <= drawn.bbox.height
     paths = write_reliability(methods, tmp_path / "a")
     assert [path.name for path in paths] == ["reliability.png", "reliability.pdf"]
     again = write_reliability(methods, tmp_path / "b")

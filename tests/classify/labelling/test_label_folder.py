@@ -49,8 +49,10 @@ def test_others_write_while_rows_are_read(folder: LabelFolder) -> None:
 
 
 def test_a_folder_that_is_none_or_damaged_is_an_error_with_its_name(folder: LabelFolder, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no folder of `abs label`"):
-        LabelFolder.open(tmp_path)
+    with pytest.raises(UsageError, match=r"no folder of `abs label`.*Name those in it"):
+        LabelFolder.open(folder.path.parent)
+    with pytest.raises(UsageError, match=r"no folder of `abs label`.*with --out"):
+        LabelFolder.open(tmp_path / "none")
     for text in ("{", "[]", '{"format": "abs-labels", "format_version": 1}'):
         (folder.path / "run.json").write_text(text)
         with pytest.raises(ResultError, match=r"run\.json"):
