@@ -186,6 +186,7 @@ def _sampling_options(seed: str, max_tokens: int) -> list[Callable[[Any], Any]]:
         click.option(
             "--max-tokens",
             "_language_max_tokens",
+            metavar="N",
             type=click.IntRange(min=1),
             default=max_tokens,
             show_default=True,
@@ -194,7 +195,7 @@ def _sampling_options(seed: str, max_tokens: int) -> list[Callable[[Any], Any]]:
         click.option(
             "--temperature",
             "_language_temperature",
-            metavar="NUMBER",
+            metavar="X|none",
             type=NumberOrNone(click.FloatRange(min=0)),
             default=0.8,
             show_default=True,
@@ -203,7 +204,7 @@ def _sampling_options(seed: str, max_tokens: int) -> list[Callable[[Any], Any]]:
         click.option(
             "--top-p",
             "_language_top_p",
-            metavar="NUMBER",
+            metavar="X|none",
             type=NumberOrNone(click.FloatRange(min=0, max=1, min_open=True)),
             default=0.95,
             show_default=True,
@@ -212,7 +213,7 @@ def _sampling_options(seed: str, max_tokens: int) -> list[Callable[[Any], Any]]:
         click.option(
             seed,
             "_language_seed",
-            metavar="NUMBER",
+            metavar="N|none",
             type=NumberOrNone(click.INT),
             default=0,
             show_default=True,
@@ -268,30 +269,35 @@ def _traffic_options() -> list[Callable[[Any], Any]]:
         click.option(
             "--concurrency",
             "_language_concurrency",
+            metavar="N",
             type=click.IntRange(min=1),
             help="Maximum number of requests in flight; a slow server gets fewer.  [default: 16]",
         ),
         click.option(
             "--timeout",
             "_language_timeout",
+            metavar="SECONDS",
             type=click.FloatRange(min=0, min_open=True),
             help="Seconds that a server may take for a reply.  [default: 300]",
         ),
         click.option(
             "--requests-per-minute",
             "_language_requests_per_minute",
+            metavar="X",
             type=click.FloatRange(min=0, min_open=True),
             help="Maximum number of requests to a server per minute.",
         ),
         click.option(
             "--tokens-per-minute",
             "_language_tokens_per_minute",
+            metavar="X",
             type=click.FloatRange(min=0, min_open=True),
             help="Maximum number of tokens to and from a server per minute.",
         ),
         click.option(
             "--poll-interval",
             "_language_poll_interval",
+            metavar="SECONDS",
             type=click.FloatRange(min=0, min_open=True),
             help="Seconds between two checks of a batch.  [default: 30]",
         ),
@@ -305,6 +311,7 @@ def _traffic_options() -> list[Callable[[Any], Any]]:
         click.option(
             "--gpus",
             "_language_gpus",
+            metavar="N",
             type=click.IntRange(min=1),
             help="With --backend vllm: number of GPUs that the model is split over.  [default: 1]",
         ),

@@ -141,6 +141,7 @@ class _CachePlace(click.Path):
 @click.version_option(package_name="abs-toolkit", prog_name="abs")
 @click.option(
     "--home",
+    metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for bundles, journals and results.  [default: ~/.abs if it is there, else the system's for data]",
 )

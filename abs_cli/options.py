@@ -222,7 +222,7 @@ class JsonObject(click.ParamType[dict[str, Any]]):
 
 def license_option(**settings: Any) -> Callable[[F], F]:
     """``--license`` of a bundle that a command writes."""
-    return click.option("--license", "license_name", cls=RenamedOption, former=["--licence"], **settings)
+    return click.option("--license", "license_name", **settings)
 
 
 def version_option(function: F) -> F:
@@ -250,8 +250,7 @@ def report_images_option(default: int) -> Callable[[F], F]:
     """Add ``--report-images`` with a default."""
     return click.option(
         "--report-images",
-        cls=RenamedOption,
-        former=["--report-photos"],
+        metavar="N",
         type=click.IntRange(min=0),
         default=default,
         show_default=True,
@@ -505,13 +504,21 @@ def compute_options(function: F) -> F:
             ),
             click.option(
                 "--batch-size",
+                metavar="N",
                 type=click.IntRange(min=1),
                 default=64,
                 show_default=True,
                 help="Number of crops encoded together.",
             ),
-            click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random numbers."),
-            click.option("--threads", type=click.IntRange(min=1), help="Number of CPU threads.  [default: all cores]"),
+            click.option(
+                "--seed", metavar="N", type=int, default=0, show_default=True, help="Seed of all random numbers."
+            ),
+            click.option(
+                "--threads",
+                metavar="N",
+                type=click.IntRange(min=1),
+                help="Number of CPU threads.  [default: all cores]",
+            ),
             plugin_option,
         ]
     ):

@@ -73,10 +73,10 @@ LOCAL_COMMANDS = _words("attribute classify eval features filter-descriptions la
 #: The options that it may set: numbers, choices, and names of what is looked at.
 LOCAL_OPTIONS = _words("""
     agreement agreements attention base batch-size budget-seconds budget-views bundle calibration class-rows control
-    dataset device diversity doubtful-first dtype examples format ignore images json keep labels least limit
-    log-format max-loss max-ratio method methods min-descriptions min-gain min-mass model near-duplicate nearer
-    negatives none of off-topic on-error progress report-images rows runtime seed seeds stat stopping stratified
-    stream-order strict templates threads threshold timed top truncated undo views
+    dataset device diversity doubtful-first dtype examples format ignore images json keep labels least limit log-format
+    max-loss max-ratio method methods min-descriptions min-gain min-mass model near-duplicate nearer negatives none of
+    off-topic on-error progress report-images rows runtime seed seeds single-changes stat stopping stratified
+    stream-order strict templates threads threshold timed top truncated views
 """)
 
 # option -> the weaker settings that it sets aside, which exclude it or need what it replaces

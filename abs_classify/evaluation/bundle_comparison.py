@@ -592,6 +592,6 @@ class _Comparer:
         if left_out and self._undo:
             remarks.append(
                 f"{counted(left_out, 'change was', 'changes were')} not undone alone, beyond the {self._undo} that "
-                "were; --undo sets how many"
+                "were; --single-changes sets how many"
             )
         return list(dict.fromkeys(remarks))

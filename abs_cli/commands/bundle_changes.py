@@ -26,7 +26,9 @@ __all__ = ["renumber_command", "review_command", "rm_command", "yank_command"]
 
 @click.command("review")
 @click.argument("reference", metavar="BUNDLE", shell_complete=complete_bundle)
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write the review file to.")
+@click.option(
+    "--out", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Folder to write the review file to."
+)
 @click.option(
     "--read",
     "review_files",

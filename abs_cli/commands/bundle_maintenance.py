@@ -34,7 +34,7 @@ _location_argument = click.argument("location", required=False, shell_complete=c
 @_local_option
 @click.option("--delete", is_flag=True, help="Remove what was found; without it nothing is changed.")
 @click.option(
-    "--older-than",
+    "--min-age",
     "hours",
     type=click.FloatRange(1),
     default=24,

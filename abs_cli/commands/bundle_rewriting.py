@@ -81,6 +81,7 @@ _IMAGES = ("dataset", "images", "method", "views", "limit", "stratified", "on_er
 )
 @click.option(
     "--tries",
+    metavar="N",
     type=click.IntRange(min=1),
     default=4,
     show_default=True,

@@ -61,7 +61,7 @@ __all__ = ["score_command"]
     help="Write index.html, scores.json and scores.csv into this folder.",
 )
 @click.option(
-    "--csv",
+    "--export-csv",
     "csv_file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",

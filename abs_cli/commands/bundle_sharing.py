@@ -127,7 +127,8 @@ def import_command(
     shell_complete=complete_format,
 )
 @click.option(
-    "--key",
+    "--keys",
+    "key",
     type=click.Choice(["name", "id", "source"]),
     default="name",
     show_default=True,
@@ -140,7 +141,10 @@ def import_command(
     help="Write each class by the key that it has in FILE, a JSON of descriptions or a file of class names.",
 )
 @click.option(
-    "--dataset", metavar="NAME", help="With clip-benchmark: name of the data set there.  [default: by the label set]"
+    "--dataset-name",
+    "dataset",
+    metavar="NAME",
+    help="With clip-benchmark: name of the data set there.  [default: by the label set]",
 )
 @click.pass_obj
 def export_command(
@@ -158,7 +162,7 @@ def export_command(
     if dataset is not None and format_name != "clip-benchmark":
         raise UsageError("--dataset needs --format clip-benchmark", remedy="Leave out --dataset")
     if keys_from is not None and (key != "name" or format_name == "csv"):
-        raise UsageError("--keys-from does not go with --key or with csv, which has ids", remedy="Leave one out")
+        raise UsageError("--keys-from does not go with --keys or with csv, which has ids", remedy="Leave one out")
     bundle = find_bundle(Repository.local(home.bundles), reference)
     if keys_from is not None:
         key, unknown = keys_from_file(keys_from, bundle.path)

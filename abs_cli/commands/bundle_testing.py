@@ -54,7 +54,8 @@ __all__ = ["command"]
 )
 @fixed_views_option
 @click.option(
-    "--undo",
+    "--single-changes",
+    "undo",
     type=click.IntRange(min=0),
     default=200,
     show_default=True,

@@ -66,7 +66,12 @@ _EXPLAINED = 5
     shell_complete=complete_templates,
 )
 @click.option(
-    "--top", type=click.IntRange(1, 5), default=3, show_default=True, help="Number of classes to show for each image."
+    "--top",
+    metavar="N",
+    type=click.IntRange(1, 5),
+    default=3,
+    show_default=True,
+    help="Number of classes to show for each image.",
 )
 @unreadable_options()
 @click.option(
@@ -75,6 +80,7 @@ _EXPLAINED = 5
 @report_images_option(400)
 @click.option(
     "--png",
+    metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
     help="Write an explanation of each image as a PNG file into this folder.",
 )

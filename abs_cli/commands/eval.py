@@ -130,6 +130,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
 )
 @click.option(
     "--results",
+    metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for result files.  [default: results/ in --home]",
 )

@@ -84,6 +84,7 @@ class NumberOrOff(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 )
 @click.option(
     "--near-duplicate",
+    metavar="X|off",
     type=NumberOrOff(),
     default=0.95,
     show_default="0.95; by text 0.8",
@@ -91,6 +92,7 @@ class NumberOrOff(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 )
 @click.option(
     "--off-topic",
+    metavar="X|off",
     type=NumberOrOff(),
     default=3.5,
     show_default=True,
@@ -98,6 +100,7 @@ class NumberOrOff(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 )
 @click.option(
     "--nearer",
+    metavar="X|off",
     type=NumberOrOff(),
     default=0.1,
     show_default=True,
@@ -105,6 +108,7 @@ class NumberOrOff(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 )
 @click.option(
     "--diversity",
+    metavar="X",
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
@@ -112,6 +116,7 @@ class NumberOrOff(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 )
 @click.option(
     "--least",
+    metavar="N",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
@@ -132,6 +137,7 @@ class NumberOrOff(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 )
 @click.option(
     "--min-mass",
+    metavar="X",
     type=click.FloatRange(0, 1, min_open=True),
     help="With --images: share of the usage weight of a class to keep.  [default: 0.95]",
 )

@@ -51,6 +51,7 @@ _LISTED = 10
 )
 @click.option(
     "--per-class",
+    metavar="N",
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
@@ -58,6 +59,7 @@ _LISTED = 10
 )
 @click.option(
     "--tries",
+    metavar="N",
     type=click.IntRange(min=1),
     default=4,
     show_default=True,
@@ -80,11 +82,15 @@ _LISTED = 10
 @click.option("--report", type=_FILE, metavar="FILE", help="Write a .csv or .json file with a row for each class.")
 @click.option(
     "--batch-size",
+    metavar="N",
     type=click.IntRange(min=1),
     help="Number of prompts that a local model runs together, or of requests in one batch file.",
 )
 @click.option(
-    "--threads", type=click.IntRange(min=1), help="Number of CPU threads of a local model.  [default: all cores]"
+    "--threads",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Number of CPU threads of a local model.  [default: all cores]",
 )
 @license_option(
     default="not stated",

@@ -25,7 +25,9 @@ _MOST_IMAGES = 20_000
 @click.command("review")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--reviewer", metavar="NAME", help="Who decides.  [default: your login name]")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on.  [default: any free one]")
+@click.option(
+    "--port", metavar="N", type=click.IntRange(0, 65535), default=0, help="Port to listen on.  [default: any free one]"
+)
 @click.option(
     "--random-share",
     type=click.FloatRange(0, 1),

@@ -32,7 +32,7 @@ _LISTED, _SHOWN = 5, 90
 @click.command("lint")
 @click.argument("source", metavar="BUNDLE|LABELS", shell_complete=complete_source)
 @click.option(
-    "--labels", "labels_only", is_flag=True, help="Check the label set of this name, even if a bundle has it too."
+    "--label-set", "labels_only", is_flag=True, help="Check the label set of this name, even if a bundle has it too."
 )
 @click.option(
     "--model",
@@ -42,6 +42,7 @@ _LISTED, _SHOWN = 5, 90
 )
 @click.option(
     "--min-descriptions",
+    metavar="N",
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
@@ -49,6 +50,7 @@ _LISTED, _SHOWN = 5, 90
 )
 @click.option(
     "--max-ratio",
+    metavar="X",
     type=click.FloatRange(min=1),
     default=2.0,
     show_default=True,

@@ -90,6 +90,7 @@ def show(home: Home, name: str, as_json: bool) -> None:
 @click.option(
     "--to",
     "folder",
+    metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
     help="Also copy all files that are needed into this new folder, for `abs models import` on another machine.",
 )

@@ -25,6 +25,7 @@ def command() -> None:
 
 _RESULTS = click.option(
     "--results",
+    metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for result files.  [default: results/ in --home]",
 )
@@ -150,7 +151,14 @@ def _formatted(table: _FormattedTable, name: str) -> str:
     show_default=True,
     help="CSV and JSON have all classes and all digits.",
 )
-@click.option("--rows", type=click.IntRange(1), default=20, show_default=True, help="Rows of text and Markdown tables.")
+@click.option(
+    "--rows",
+    metavar="N",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="Rows of text and Markdown tables.",
+)
 @click.option(
     "--matrix",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -201,7 +209,13 @@ def show_classes(
 @command.command("plot")
 @click.argument("names", nargs=-1, required=True, metavar="RUN|FILE|DIR...", shell_complete=complete_run)
 @_RESULTS
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the figures.")
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder for the figures.",
+)
 @click.option(
     "--base",
     metavar="NAME",

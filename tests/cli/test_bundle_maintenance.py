@@ -24,14 +24,14 @@ def test_garbage_is_shown_and_removed_when_it_is_asked_for(abs_command: Abs, tmp
     assert shown.out == f"{ORPHAN}  5 B, no manifest names it\n"
     assert shown.err.splitlines()[-1] == "nothing was changed; --delete removes them"
     assert (tmp_path / "shared" / ORPHAN).exists()
-    removed = abs_command("bundle", "gc", "team", "--delete", "--older-than", "1", "--json")
+    removed = abs_command("bundle", "gc", "team", "--delete", "--min-age", "1", "--json")
     assert json.loads(removed.out)["files"] == [{"path": ORPHAN, "bytes": 5, "reason": "no manifest names it"}]
     assert f"removed from {tmp_path / 'shared'}: 1 file, 5 B" in removed.err
     assert not (tmp_path / "shared" / ORPHAN).exists()
     assert abs_command("bundle", "gc", "--local", "--delete").out.startswith(ORPHAN)
     assert not (abs_command.home / "bundles" / ORPHAN).exists()
     assert "--local does not go with LOCATION" in abs_command.refuses("bundle", "gc", "--local", "team")
-    assert "--older-than" in abs_command.refuses("bundle", "gc", "--older-than", "0.5")
+    assert "--min-age" in abs_command.refuses("bundle", "gc", "--min-age", "0.5")
     assert "cannot be listed whole" in abs_command.refuses("bundle", "gc", "http://127.0.0.1:9/x")
 
 

@@ -32,7 +32,7 @@ def test_scores_of_a_data_set_in_every_form(
     abs_command: Abs, small: Callable[..., tuple[str, ...]], image_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
     dataset = f"imagefolder:{image_folder('two', ant=3, bee=3)}"
-    ran = abs_command(*small("--dataset", dataset, "--out", tmp_path / "out", "--csv", tmp_path / "a.csv"))
+    ran = abs_command(*small("--dataset", dataset, "--out", tmp_path / "out", "--export-csv", tmp_path / "a.csv"))
     assert ran.code == 0, ran
     assert "6 images, " in ran.out
     assert f" and {tmp_path / 'a.csv'} and {tmp_path / 'out'}\n" in ran.err

@@ -70,7 +70,7 @@ def test_the_exit_code_is_1_where_the_test_fails(
     )
     assert (printed.code, printed.out.splitlines()[2][:11]) == (0, "✅ **Passed:")
     value = json.loads(
-        abs_command("bundle", "test", old, new, "--dataset", data, "--undo", "0", "--json", *options).out
+        abs_command("bundle", "test", old, new, "--dataset", data, "--single-changes", "0", "--json", *options).out
     )
     assert (value["passed"], value["gain"]["images"]) == (True, 6)
     assert [entry["alone"] for entry in value["classes"]] == [None, None]

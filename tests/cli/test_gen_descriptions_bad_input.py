@@ -30,7 +30,7 @@ def test_a_prompt_file_with_an_unknown_placeholder(generate: Generate, server: C
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [(("--licence", ""), "licence"), (("--licence", "x" * 300), "licence"), (("--model", "m" * 2000), "model")],
+    [(("--license", ""), "licence"), (("--license", "x" * 300), "licence"), (("--model", "m" * 2000), "model")],
 )
 def test_what_a_bundle_cannot_hold_is_refused_before_anything_is_paid(
     generate: Generate, server: ChatScript, options: tuple[str, ...], words: str

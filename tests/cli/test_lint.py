@@ -100,7 +100,7 @@ def test_a_name_twice_in_a_file_is_a_finding(abs_command: Abs, tmp_path: Path) -
 
 def test_bundle_and_label_set_of_one_name(abs_command: Abs) -> None:
     assert abs_command("lint", "pets").out.startswith("pets@1.0.0#sha256:")
-    assert abs_command("lint", "pets", "--labels").out.startswith("labels pets#sha256:")
+    assert abs_command("lint", "pets", "--label-set").out.startswith("labels pets#sha256:")
 
 
 @pytest.mark.parametrize("source", ["no-such-thing", "./missing.txt", "own@1.0.0", "missing.jsonl", ""])
