@@ -153,6 +153,16 @@ def test_files_of_other_versions_and_damaged_ones_are_refused(bench: Bench, seve
         file.write_text(text if share is not predictions.share else text.replace('"images":7', '"images":9'))
         with pytest.raises(ResultError, match="does not hold a whole share: it is of 4 images"):
             merge_results(shares, tmp_path / "merged")
+    (passed,) = predictions.passes
+    for passes, words in (
+        ([], "and predictions for"),
+        ([replace(passed, seed=5)], "of other methods, seeds or labels"),
+    ):
+        record = read_result(file)
+        (kept,) = write_predictions(shares[1], [record], replace(predictions, passes=passes))
+        file.write_text(kept.model_dump_json().replace('"images":9', '"images":7'))
+        with pytest.raises(ResultError, match=words):
+            merge_results(shares, tmp_path / "merged")
 
 
 @pytest.mark.parametrize(
