@@ -277,11 +277,11 @@ def _refuse_differences(base: _ShardResults, other: _ShardResults) -> None:
                     f"{other.place!r} differs from {base.place!r} in the {word}{_both(theirs[name], ours[name])}",
                     remedy="Run all shares with the same options and the same versions",
                 )
-    ours, theirs = (
+    said, also_said = (
         ([(passed.method, passed.seed) for passed in shard.predictions.passes], dict(shard.parts.labels))
         for shard in (base, other)
     )
-    if ours != theirs:
+    if said != also_said:
         raise ResultError(
             f"{other.place!r} has predictions of other methods, seeds or labels than {base.place!r}",
             remedy="Run both shares again; the cache makes that quick",
