@@ -24,7 +24,7 @@ import pytest
 from ray_workers import forget_plugins, load_faults, save_images, worker_processes
 from support import ROOT
 
-from abs_classify import EncodedSet, encode
+from abs_classify import EncodedSet, encode, label
 from abs_classify.engines import ray_engine
 from abs_classify.engines.ray_engine import RayEngine
 from abs_classify.sharding import ShardSpec
@@ -82,6 +82,25 @@ def test_workers_that_are_killed_at_random_change_nothing(
         thread.join()
         engine.close()
     print(f"{killed} workers killed in {runs} runs of {len(local.ids)} images")
+
+
+def test_an_image_that_kills_workers_costs_itself_and_a_worker_without_weights_nothing(
+    images: Path, small_clips: tuple[str, str], tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"model": small_clips[0], "attention": "self"}
+    local = list(label(images, ["cat", "dog"], cache=tmp_path / "local", **options))
+    load_faults(tmp_path, deadly=["007.png"], first="weights")
+    engine = RayEngine(workers=2, shard_images=8)
+    try:
+        rows = list(label(images, ["cat", "dog"], cache=tmp_path / "ray", engine=engine, **options))
+    finally:
+        engine.close()
+    failed = [row for row in rows if row.status == "failed"]
+    assert [Path(row.path).name for row in failed] == ["007.png"]
+    assert "workers died of it" in failed[0].reason
+    assert [row for row in rows if row not in failed] == [row for row in local if Path(row.path).name != "007.png"]
+    # once with its shard and again by Ray, then alone
+    assert len((tmp_path / "deaths").read_text().splitlines()) <= 6
 
 
 def command(images: Path, model: str, cache: Path, out: Path) -> list[str]:
